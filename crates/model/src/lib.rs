@@ -1,0 +1,46 @@
+//! The words, rules and formats of mendb, and the machine that runs its long operations.
+//!
+//! Pure: nothing here reads a clock, draws a random number or touches a disk or a network.
+//!
+//! Start at [`schema`] for what a table is, at [`change`] for what can happen to a row, at
+//! [`manifest`] for what a backup is, and at [`operation`] for how long work reaches its end.
+
+pub mod block;
+pub mod change;
+pub mod digest;
+pub mod key;
+pub mod manifest;
+pub mod name;
+pub mod operation;
+pub mod row;
+pub mod schema;
+pub mod text;
+pub mod value;
+mod varint;
+
+pub use block::{RowBlock, RowBlockBuilder};
+pub use change::{Change, ChangeKind, ColumnSet};
+pub use digest::Digest;
+pub use key::KeyRange;
+pub use name::{BackupId, OperationId};
+pub use schema::{Column, IndexSchema, TableSchema};
+pub use value::{ColumnType, Value, ValueRef};
+
+/// Bytes that do not decode: they came from a disk or a network and are damaged or foreign.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("malformed {what}: {detail}")]
+pub struct Malformed {
+    /// What was being read, as a noun: `row`, `key`, `row block`.
+    pub what: &'static str,
+    /// What is wrong with it.
+    pub detail: String,
+}
+
+impl Malformed {
+    pub(crate) fn new(what: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            what,
+            detail: detail.into(),
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The manifest: the JSON that makes a backup exist.
+//!
+//! It is written last. Whoever reads it can check every object of the backup by size and BLAKE3,
+//! its place in the chain by the parent's hash, and a restore by the digests.
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::key::{KeyRange, hex_bytes};
+use crate::name::{BackupId, BackupKind, TablePath};
+use crate::schema::TableSchema;
+
+/// The format this version writes, and the newest it reads.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// One backup of a collection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// See [`FORMAT_VERSION`].
+    pub format_version: u32,
+    /// The mendb that wrote it.
+    pub tool_version: String,
+    /// The collection.
+    pub collection: String,
+    /// The backup.
+    pub backup_id: BackupId,
+    /// A name the user gave it, unique in the collection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// The operation that wrote it: a repeated attempt of that operation finds its own manifest.
+    pub operation_id: String,
+    /// What the increment stands on; a full backup stands on nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Parent>,
+    /// The commit of the target that the backup holds: all of it and nothing later.
+    pub snapshot_version: u64,
+    /// The tables of the collection.
+    pub tables: Vec<TableBackup>,
+}
+
+/// The backup before an increment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parent {
+    /// Its id.
+    pub backup_id: BackupId,
+    /// BLAKE3 of its manifest, as hex digits.
+    pub manifest_blake3: String,
+}
+
+/// A table in a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableBackup {
+    /// Its name.
+    pub table: String,
+    /// Its schema at the snapshot.
+    pub schema: TableSchema,
+    /// Its rows.
+    pub rows: ShardedData,
+    /// Its indexes, in the order of the schema.
+    pub indexes: Vec<IndexBackup>,
+}
+
+/// An index in a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IndexBackup {
+    /// Its name.
+    pub index: String,
+    /// The version of the index entity.
+    pub schema_version: u64,
+    /// The rows of its implementation table.
+    pub rows: ShardedData,
+}
+
+/// The rows or changes of one sharded table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardedData {
+    /// The AlterVersion of the table after the snapshot was taken and its stream attached or rotated.
+    pub schema_version: u64,
+    /// Its shards at the snapshot, in key order, covering all keys.
+    pub shards: Vec<ShardBackup>,
+}
+
+/// One shard of a table in a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardBackup {
+    /// Its keys.
+    pub range: KeyRange,
+    /// Digest of the rows it had at the snapshot, in an increment too: restoring up to here is
+    /// proved by it.
+    pub digest: Digest,
+    /// Its rows (full) or the changes since the parent (incremental), in key order.
+    pub segments: Vec<Segment>,
+}
+
+/// One Parquet object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Segment {
+    /// Its name below the directory of the backup.
+    pub object: String,
+    /// Its size.
+    pub bytes: u64,
+    /// BLAKE3 of its bytes, as hex digits.
+    pub blake3: String,
+    /// Rows or changes in it.
+    pub rows: u64,
+    /// The first key in it.
+    #[serde(with = "hex_bytes")]
+    pub first_key: Vec<u8>,
+    /// The last key in it.
+    #[serde(with = "hex_bytes")]
+    pub last_key: Vec<u8>,
+}
+
+impl Manifest {
+    /// Whether it holds all rows or changes.
+    pub fn kind(&self) -> BackupKind {
+        self.backup_id.kind()
+    }
+
+    /// Every sharded table of the backup with its data, tables first.
+    pub fn sharded_tables(&self) -> impl Iterator<Item = (TablePath, &ShardedData)> {
+        self.tables.iter().flat_map(TableBackup::sharded_tables)
+    }
+
+    /// The data of one sharded table.
+    pub fn sharded_table(&self, path: &TablePath) -> Option<&ShardedData> {
+        let table = self.table(&path.table)?;
+        match &path.index {
+            None => Some(&table.rows),
+            Some(name) => Some(
+                &table
+                    .indexes
+                    .iter()
+                    .find(|index| index.index == *name)?
+                    .rows,
+            ),
+        }
+    }
+
+    /// The table of a name.
+    pub fn table(&self, name: &str) -> Option<&TableBackup> {
+        self.tables.iter().find(|table| table.table == name)
+    }
+
+    /// Every object of the backup beside the manifest.
+    pub fn segments(&self) -> impl Iterator<Item = &Segment> {
+        self.sharded_tables()
+            .flat_map(|(_, data)| &data.shards)
+            .flat_map(|shard| &shard.segments)
+    }
+
+    /// Bytes of all its objects.
+    pub fn bytes(&self) -> u64 {
+        self.segments().map(|segment| segment.bytes).sum()
+    }
+
+    /// Rows or changes of its tables, those of indexes not counted.
+    pub fn rows(&self) -> u64 {
+        let shards = self.tables.iter().flat_map(|table| &table.rows.shards);
+        shards
+            .flat_map(|shard| &shard.segments)
+            .map(|segment| segment.rows)
+            .sum()
+    }
+}
+
+impl TableBackup {
+    /// The table and its index implementation tables.
+    pub fn sharded_tables(&self) -> impl Iterator<Item = (TablePath, &ShardedData)> {
+        let indexes = self.indexes.iter();
+        std::iter::once((TablePath::table(&self.table), &self.rows))
+            .chain(indexes.map(|index| (TablePath::index(&self.table, &index.index), &index.rows)))
+    }
+
+    /// The schema of the table, or of the implementation table of one of its indexes.
+    pub fn schema_of(&self, index: Option<&str>) -> Option<TableSchema> {
+        match index {
+            None => Some(self.schema.clone()),
+            Some(name) => Some(self.schema.implementation(self.schema.index(name)?)),
+        }
+    }
+}
+
+impl ShardedData {
+    /// Digest of all rows at the snapshot.
+    pub fn digest(&self) -> Digest {
+        self.shards.iter().map(|shard| shard.digest).sum()
+    }
+}
