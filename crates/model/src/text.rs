@@ -6,7 +6,7 @@
 //! number. NULL has no text.
 
 use jiff::civil::{self, DateTime};
-use jiff::{Timestamp, ToSpan, tz::TimeZone};
+use jiff::{Span, Timestamp, tz::TimeZone};
 
 use crate::key::{from_hex, to_hex};
 use crate::value::{ColumnType, Value, ValueRef};
@@ -29,9 +29,9 @@ pub fn format(value: ValueRef<'_>, column_type: ColumnType) -> Option<String> {
     Some(match (value, column_type) {
         (ValueRef::Null, _) => return None,
         (ValueRef::Bool(v), _) => v.to_string(),
-        (ValueRef::Int(days), T::Date) => calendar(days, |days| {
-            Some(EPOCH.checked_add(days.days()).ok()?.to_string())
-        }),
+        (ValueRef::Int(days), T::Date) => {
+            calendar(days, |days| Some(civil_date(days)?.to_string()))
+        }
         (ValueRef::Int(seconds), T::Datetime) => calendar(seconds, |s| {
             Some(format!("{:.0}Z", utc(Timestamp::from_second(s).ok()?)))
         }),
@@ -48,6 +48,10 @@ pub fn format(value: ValueRef<'_>, column_type: ColumnType) -> Option<String> {
         (ValueRef::Decimal(v), _) => v.to_string(),
         (ValueRef::Uuid(v), _) => uuid::Uuid::from_bytes(v).to_string(),
     })
+}
+
+fn civil_date(days: i64) -> Option<civil::Date> {
+    EPOCH.checked_add(Span::new().try_days(days).ok()?).ok()
 }
 
 fn utc(timestamp: Timestamp) -> DateTime {
