@@ -98,9 +98,9 @@ impl<B: AsRef<[u8]>> RowBlock<B> {
         while low < high {
             let middle = low.midpoint(high);
             if self.key(middle) < key {
-                low = middle + 1
+                low = middle + 1;
             } else {
-                high = middle
+                high = middle;
             }
         }
         low

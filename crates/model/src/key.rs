@@ -41,7 +41,7 @@ pub fn encode_column(out: &mut Vec<u8>, column_type: ColumnType, value: ValueRef
         (T::Bool, ValueRef::Bool(v)) => out.push(u8::from(v)),
         (T::Int8, ValueRef::Int(v)) => out.push((v as u8) ^ 0x80),
         (T::Int16, ValueRef::Int(v)) => {
-            out.extend_from_slice(&((v as u16) ^ (1 << 15)).to_be_bytes())
+            out.extend_from_slice(&((v as u16) ^ (1 << 15)).to_be_bytes());
         }
         (T::Int32 | T::Date, ValueRef::Int(v)) => {
             out.extend_from_slice(&((v as u32) ^ (1 << 31)).to_be_bytes());

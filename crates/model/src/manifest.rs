@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::key::{KeyRange, hex_bytes};
 use crate::name::{BackupId, BackupKind, TablePath};
+use crate::operation::TaskSpec;
 use crate::schema::TableSchema;
 
 /// The format this version writes, and the newest it reads.
@@ -134,6 +135,32 @@ impl Manifest {
                     .find(|index| index.index == *name)?
                     .rows,
             ),
+        }
+    }
+
+    /// Gives a shard of a draft its segments. A task that is not about a shard of this manifest
+    /// changes nothing.
+    pub(crate) fn put_segments(&mut self, task: &TaskSpec, segments: Vec<Segment>) {
+        let TaskSpec::Copy { path, shard, .. } = task else {
+            return;
+        };
+        let Some(table) = self
+            .tables
+            .iter_mut()
+            .find(|table| table.table == path.table)
+        else {
+            return;
+        };
+        let data = match &path.index {
+            None => Some(&mut table.rows),
+            Some(name) => table
+                .indexes
+                .iter_mut()
+                .find(|index| index.index == *name)
+                .map(|index| &mut index.rows),
+        };
+        if let Some(shard) = data.and_then(|data| data.shards.get_mut(*shard as usize)) {
+            shard.segments = segments;
         }
     }
 

@@ -1,1 +1,230 @@
 //! The machine that runs every long operation.
+//!
+//! ```text
+//!             +------------- backoff over, next attempt --------------+
+//!             v                                                       |
+//! Allocating --> Proposing --> Waiting --> Applying --> next step: Allocating
+//!  tasks of       requests      shards      barrier: the step
+//!  the step       go out        report      is committed              --> Done | Failed | Cancelled
+//! ```
+//!
+//! [`Operation::step`] is a pure function of the operation, the time and an event. Its caller
+//! persists the operation, then carries out the effects: whatever is lost in a crash between the
+//! two is derived again from what was persisted, by [`Event::Booted`].
+//!
+//! * *Attempts*: requests and reports carry the attempt; what speaks of another one is ignored.
+//!   The first terminal report of an attempt wins.
+//! * *Retry*: only the shard that failed is requested again, from its last key, after a backoff.
+//! * *Budgets*: deadlines are absolute times, persisted; a restart does not extend them.
+//! * *Stopping* (pause, cancel, failure): no request goes out any more, running attempts are told
+//!   to stop, and only when the last of them has answered or its lease is over does the machine
+//!   go on, so that two never work on one shard.
+
+mod machine;
+pub mod plan;
+pub mod progress;
+pub mod request;
+pub mod task;
+
+use serde::{Deserialize, Serialize};
+
+use crate::manifest::Manifest;
+use crate::name::OperationId;
+
+pub use machine::{Context, Effect, Event, IllegalEvent};
+pub use plan::{PlanError, PlannedStep, StepKind, plan};
+pub use progress::Progress;
+pub use request::{BackupRequest, ChainLink, Request, RestoreRequest, TableMapping};
+pub use task::{NewTask, Report, ReportStatus, Task, TaskOutput, TaskSpec, TaskStatus};
+
+/// Where an operation stands. Only [`Operation::step`] writes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// The tasks of the step are being found, or a shard waits for the backoff of its next attempt.
+    Allocating,
+    /// Tasks are known; some are still to be requested, as the window allows.
+    Proposing,
+    /// Every unfinished task has been requested.
+    Waiting,
+    /// Every task of the step is done; the next step begins with [`Event::Advance`].
+    Applying,
+    /// The last step is done.
+    Done,
+    /// A fatal error, or a deadline passed. It can be resumed after repair, or cancelled.
+    Failed,
+    /// Cancelled and rolled back.
+    Cancelled,
+}
+
+impl State {
+    /// The name in the journal and in messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Allocating => "allocating",
+            Self::Proposing => "proposing",
+            Self::Waiting => "waiting",
+            Self::Applying => "applying",
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// Whether nothing more happens unless a user asks for it.
+    pub fn is_terminal(self) -> bool {
+        matches!(self, Self::Done | Self::Failed | Self::Cancelled)
+    }
+}
+
+/// Why no request goes out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stop {
+    /// A user paused the operation.
+    Pause {
+        /// When: the deadlines move by as much at resume.
+        since_ms: u64,
+    },
+    /// A user cancelled it: roll back once nothing runs.
+    Cancel,
+    /// It failed with this message: be failed once nothing runs.
+    Fail(String),
+}
+
+/// The bounds of an operation, fixed when it is created.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// The most tasks requested at a time.
+    pub max_in_flight: u32,
+    /// A running attempt not heard of for so long is lost.
+    pub lease_ms: u64,
+    /// The backoff after a first error; it doubles with each further one.
+    pub first_backoff_ms: u64,
+    /// The backoff stops growing here.
+    pub max_backoff_ms: u64,
+    /// Time for each step.
+    pub step_budget_ms: u64,
+    /// Time for the whole operation.
+    pub operation_budget_ms: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+        Self {
+            max_in_flight: 2,
+            lease_ms: 10 * 60 * 1000,
+            first_backoff_ms: 1_000,
+            max_backoff_ms: 30_000,
+            step_budget_ms: DAY_MS,
+            operation_budget_ms: DAY_MS,
+        }
+    }
+}
+
+/// A long-running request and how far it is. Persisted as a whole after each event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Operation {
+    /// Its id.
+    pub operation_id: OperationId,
+    /// What was asked for.
+    pub request: Request,
+    /// The plan.
+    pub steps: Vec<PlannedStep>,
+    /// The step it is in.
+    pub current_step: u32,
+    /// Where it stands in it.
+    pub state: State,
+    /// Why no request goes out, if so.
+    pub stop: Option<Stop>,
+    /// Whether the tasks of the current step are known.
+    pub allocated: bool,
+    /// The tasks of the current step.
+    pub tasks: Vec<Task>,
+    /// Attempts of tasks count on from here, so that no two of one shard share a number, even when
+    /// a step is begun again.
+    pub attempt_floor: u32,
+    /// Counts failed allocations of the current step in a row.
+    pub allocation_failures: u32,
+    /// An allocation that failed is repeated at this time.
+    pub allocate_at_ms: u64,
+    /// The manifest in the making, of a backup that was cut.
+    pub draft: Option<Box<Manifest>>,
+    /// Its bounds.
+    pub limits: Limits,
+    /// When it was created, in milliseconds since 1970.
+    pub created_at_ms: u64,
+    /// The last event.
+    pub updated_at_ms: u64,
+    /// The step is failed after this time.
+    pub step_deadline_ms: u64,
+    /// The operation is failed after this time.
+    pub operation_deadline_ms: u64,
+    /// Rows done in the steps before.
+    pub rows_before: u64,
+    /// Bytes done in the steps before.
+    pub bytes_before: u64,
+    /// Hundredths of a percent that have been shown.
+    pub percent_floor: u32,
+    /// Why it failed, if it did.
+    pub error: Option<String>,
+}
+
+impl Operation {
+    /// A new operation at the beginning of its plan.
+    pub fn new(
+        operation_id: OperationId,
+        request: Request,
+        steps: Vec<PlannedStep>,
+        limits: Limits,
+        now_ms: u64,
+    ) -> Self {
+        Self {
+            operation_id,
+            request,
+            steps,
+            current_step: 0,
+            state: State::Allocating,
+            stop: None,
+            allocated: false,
+            tasks: Vec::new(),
+            attempt_floor: 0,
+            allocation_failures: 0,
+            allocate_at_ms: 0,
+            draft: None,
+            created_at_ms: now_ms,
+            updated_at_ms: now_ms,
+            step_deadline_ms: now_ms.saturating_add(limits.step_budget_ms),
+            operation_deadline_ms: now_ms.saturating_add(limits.operation_budget_ms),
+            limits,
+            rows_before: 0,
+            bytes_before: 0,
+            percent_floor: 0,
+            error: None,
+        }
+    }
+
+    /// The step it is in.
+    pub fn step_kind(&self) -> StepKind {
+        self.steps
+            .get(self.current_step as usize)
+            .map_or(StepKind::Rollback, |step| step.kind)
+    }
+
+    /// The label of the step it is in.
+    pub fn step_label(&self) -> String {
+        self.steps
+            .get(self.current_step as usize)
+            .map(PlannedStep::label)
+            .unwrap_or_default()
+    }
+
+    /// Whether a user has paused it.
+    pub fn is_paused(&self) -> bool {
+        matches!(self.stop, Some(Stop::Pause { .. }))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,591 @@
+//! The transitions of an [`Operation`].
+
+use super::plan::{PlannedStep, StepKind};
+use super::task::{NewTask, Report, ReportStatus, Task, TaskOutput, TaskStatus};
+use super::{Operation, State, Stop};
+
+/// What a transition may know of the world.
+#[derive(Debug, Clone, Copy)]
+pub struct Context {
+    /// Milliseconds since 1970.
+    pub now_ms: u64,
+    /// A random number from 0 to 1, which spreads retries.
+    pub jitter: f64,
+}
+
+/// Something that happened. Who sends it is named first.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// Coordinator: the operation was created, or read from the journal after a restart.
+    Booted,
+    /// Coordinator: the tasks of a step.
+    Allocated {
+        /// The step.
+        step: u32,
+        /// Its tasks; there may be none.
+        tasks: Vec<NewTask>,
+    },
+    /// Coordinator: the tasks of a step could not be found.
+    AllocationFailed {
+        /// The step.
+        step: u32,
+        /// Whether to try again without anyone doing anything.
+        retriable: bool,
+        /// What failed, why, and what to do.
+        message: String,
+    },
+    /// Worker: how an attempt goes.
+    Reported(Report),
+    /// Worker: the snapshot that the step reads does not exist any more; it must be taken again.
+    SnapshotLost {
+        /// The step.
+        step: u32,
+    },
+    /// Coordinator, after [`Effect::Advance`]: begin the next step.
+    Advance,
+    /// Coordinator: time passed.
+    Tick,
+    /// User: send no more requests.
+    Pause,
+    /// User: go on after a pause or a failure.
+    Resume,
+    /// User: give up and roll back.
+    Cancel,
+}
+
+/// Something to do, after the operation was persisted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Find the tasks of the current step and send [`Event::Allocated`].
+    Allocate,
+    /// Request this task in its current attempt.
+    Propose {
+        /// Its place in the tasks.
+        shard_idx: u32,
+    },
+    /// Tell the running attempt of this task to stop.
+    Abort {
+        /// Its place in the tasks.
+        shard_idx: u32,
+    },
+    /// Send [`Event::Advance`].
+    Advance,
+    /// The operation reached a terminal state.
+    Finished,
+}
+
+/// An event that the operation's state does not allow.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IllegalEvent {
+    /// It is over.
+    #[error("operation {operation_id} is {state} and cannot be {wanted}")]
+    Over {
+        /// The operation.
+        operation_id: String,
+        /// Its state.
+        state: &'static str,
+        /// What was asked for.
+        wanted: &'static str,
+    },
+    /// It is not stopped.
+    #[error("operation {operation_id} is neither paused nor failed: there is nothing to resume")]
+    NotStopped {
+        /// The operation.
+        operation_id: String,
+    },
+    /// It is stopped already.
+    #[error("operation {operation_id} is already stopping or stopped")]
+    Stopping {
+        /// The operation.
+        operation_id: String,
+    },
+    /// Its result exists.
+    #[error(
+        "operation {operation_id} is in step {step}, where its result exists already; let it finish: mendb operation watch {operation_id}"
+    )]
+    TooLate {
+        /// The operation.
+        operation_id: String,
+        /// The step.
+        step: &'static str,
+    },
+}
+
+impl Operation {
+    /// Takes one event.
+    ///
+    /// # Errors
+    /// The state does not allow what a user asked for; the operation is unchanged then. Events of
+    /// coordinator and workers that come late or twice are no errors: they change nothing.
+    pub fn step(&mut self, context: Context, event: Event) -> Result<Vec<Effect>, IllegalEvent> {
+        let mut effects = Vec::new();
+        match event {
+            Event::Pause => self.pause(context, &mut effects)?,
+            Event::Resume => self.resume(context, &mut effects)?,
+            Event::Cancel => self.cancel(&mut effects)?,
+            _ if self.state.is_terminal() => return Ok(effects),
+            Event::Booted => self.boot(&mut effects),
+            Event::Tick => self.tick(context, &mut effects),
+            Event::Advance => self.advance(context, &mut effects),
+            Event::Allocated { step, tasks } => self.allocated(step, tasks),
+            Event::AllocationFailed {
+                step,
+                retriable,
+                message,
+            } => {
+                self.allocation_failed(context, step, retriable, &message, &mut effects);
+            }
+            Event::Reported(report) => self.reported(context, report, &mut effects),
+            Event::SnapshotLost { step } => self.snapshot_lost(context, step, &mut effects),
+        }
+        self.settle(context, &mut effects);
+        self.updated_at_ms = self.updated_at_ms.max(context.now_ms);
+        self.raise_floor();
+        Ok(effects)
+    }
+
+    fn pause(&mut self, context: Context, effects: &mut Vec<Effect>) -> Result<(), IllegalEvent> {
+        if self.state.is_terminal() {
+            return Err(self.over("paused"));
+        }
+        if self.stop.is_some() {
+            return Err(IllegalEvent::Stopping {
+                operation_id: self.operation_id.to_string(),
+            });
+        }
+        self.stop = Some(Stop::Pause {
+            since_ms: context.now_ms,
+        });
+        self.abort_running(effects);
+        Ok(())
+    }
+
+    fn resume(&mut self, context: Context, effects: &mut Vec<Effect>) -> Result<(), IllegalEvent> {
+        match (&self.stop, self.state) {
+            (Some(Stop::Pause { since_ms }), _) => {
+                let paused_ms = context.now_ms.saturating_sub(*since_ms);
+                self.step_deadline_ms = self.step_deadline_ms.saturating_add(paused_ms);
+                self.operation_deadline_ms = self.operation_deadline_ms.saturating_add(paused_ms);
+            }
+            (None, State::Failed) => {
+                self.step_deadline_ms = context.now_ms.saturating_add(self.limits.step_budget_ms);
+                self.operation_deadline_ms = context
+                    .now_ms
+                    .saturating_add(self.limits.operation_budget_ms);
+            }
+            (None, State::Done | State::Cancelled) => return Err(self.over("resumed")),
+            (None, _) => {
+                return Err(IllegalEvent::NotStopped {
+                    operation_id: self.operation_id.to_string(),
+                });
+            }
+            (Some(Stop::Cancel | Stop::Fail(_)), _) => {
+                return Err(IllegalEvent::Stopping {
+                    operation_id: self.operation_id.to_string(),
+                });
+            }
+        }
+        self.stop = None;
+        self.error = None;
+        self.state = State::Allocating;
+        for task in &mut self.tasks {
+            task.failures = 0;
+            task.not_before_ms = 0;
+        }
+        self.allocation_failures = 0;
+        self.allocate_if_needed(effects);
+        Ok(())
+    }
+
+    fn cancel(&mut self, effects: &mut Vec<Effect>) -> Result<(), IllegalEvent> {
+        if matches!(self.state, State::Done | State::Cancelled) {
+            return Err(self.over("cancelled"));
+        }
+        if matches!(self.stop, Some(Stop::Cancel)) {
+            return Err(IllegalEvent::Stopping {
+                operation_id: self.operation_id.to_string(),
+            });
+        }
+        if !self.step_kind().can_cancel() {
+            return Err(IllegalEvent::TooLate {
+                operation_id: self.operation_id.to_string(),
+                step: self.step_kind().name(),
+            });
+        }
+        if self.state == State::Failed {
+            self.state = State::Allocating;
+        }
+        self.stop = Some(Stop::Cancel);
+        self.abort_running(effects);
+        Ok(())
+    }
+
+    fn over(&self, wanted: &'static str) -> IllegalEvent {
+        IllegalEvent::Over {
+            operation_id: self.operation_id.to_string(),
+            state: self.state.name(),
+            wanted,
+        }
+    }
+
+    /// No attempt survives its process: what ran is to be requested again, which is nobody's failure.
+    fn boot(&mut self, effects: &mut Vec<Effect>) {
+        for task in &mut self.tasks {
+            if task.status == TaskStatus::Running {
+                task.status = TaskStatus::Pending;
+            }
+        }
+        if self.stop.is_none() {
+            self.allocate_if_needed(effects);
+            if self.state == State::Applying {
+                effects.push(Effect::Advance);
+            }
+        }
+    }
+
+    fn tick(&mut self, context: Context, effects: &mut Vec<Effect>) {
+        let now_ms = context.now_ms;
+        let lease_ms = self.limits.lease_ms;
+        for shard_idx in 0..self.tasks.len() {
+            let task = &self.tasks[shard_idx];
+            if task.status == TaskStatus::Running
+                && task.last_heard_ms.saturating_add(lease_ms) <= now_ms
+            {
+                effects.push(Effect::Abort {
+                    shard_idx: shard_idx as u32,
+                });
+                let message = format!("no report for {} s", lease_ms / 1000);
+                self.task_failed(context, shard_idx, message);
+            }
+        }
+        if self.stop.is_none() && self.step_kind() != StepKind::Rollback {
+            let late = if now_ms > self.operation_deadline_ms {
+                Some("the operation has used up its time")
+            } else if now_ms > self.step_deadline_ms {
+                Some("the step has used up its time")
+            } else {
+                None
+            };
+            if let Some(late) = late {
+                let cause = self.tasks.iter().find_map(|task| task.error.clone());
+                let cause = cause
+                    .map(|cause| format!("; last error: {cause}"))
+                    .unwrap_or_default();
+                self.fail(
+                    format!("step {}: {late}{cause}", self.step_label()),
+                    effects,
+                );
+            }
+        }
+        if self.stop.is_none() && self.allocation_failures > 0 && self.allocate_at_ms <= now_ms {
+            self.allocate_if_needed(effects);
+        }
+    }
+
+    fn allocate_if_needed(&self, effects: &mut Vec<Effect>) {
+        if !self.allocated {
+            effects.push(Effect::Allocate);
+        }
+    }
+
+    fn allocated(&mut self, step: u32, tasks: Vec<NewTask>) {
+        if step != self.current_step || self.allocated {
+            return;
+        }
+        self.allocated = true;
+        self.allocation_failures = 0;
+        let bytes: u64 = tasks.iter().map(|task| task.bytes_total).sum();
+        if let Some(planned) = self.steps.get_mut(step as usize) {
+            planned.bytes_total = planned.bytes_total.max(bytes);
+        }
+        self.tasks = tasks
+            .into_iter()
+            .map(|task| Task::new(task, self.attempt_floor))
+            .collect();
+    }
+
+    fn allocation_failed(
+        &mut self,
+        context: Context,
+        step: u32,
+        retriable: bool,
+        message: &str,
+        effects: &mut Vec<Effect>,
+    ) {
+        if step != self.current_step || self.allocated {
+            return;
+        }
+        if !retriable {
+            return self.fail(format!("step {}: {message}", self.step_label()), effects);
+        }
+        self.allocation_failures += 1;
+        self.allocate_at_ms =
+            context.now_ms + self.backoff_ms(self.allocation_failures, context.jitter);
+    }
+
+    fn reported(&mut self, context: Context, report: Report, effects: &mut Vec<Effect>) {
+        let shard_idx = report.shard_idx as usize;
+        let Some(task) = self.tasks.get_mut(shard_idx) else {
+            return;
+        };
+        let stale = report.step != self.current_step
+            || report.attempt != task.attempt
+            || task.status != TaskStatus::Running;
+        if stale {
+            return;
+        }
+        task.last_heard_ms = context.now_ms;
+        let moved =
+            report.last_key > task.last_key || report.rows > task.rows || report.bytes > task.bytes;
+        if moved || report.status == ReportStatus::Success {
+            task.failures = 0;
+            task.error = None;
+            task.last_key = report.last_key.max(task.last_key.take());
+            task.rows = task.rows.max(report.rows);
+            task.bytes = task.bytes.max(report.bytes);
+            task.output = report.output;
+        }
+        match report.status {
+            ReportStatus::InProgress => {}
+            ReportStatus::Success => task.status = TaskStatus::Done,
+            ReportStatus::Stopped => task.status = TaskStatus::Pending,
+            ReportStatus::Error {
+                retriable: true,
+                message,
+            } => self.task_failed(context, shard_idx, message),
+            ReportStatus::Error {
+                retriable: false,
+                message,
+            } => {
+                task.status = TaskStatus::Pending;
+                task.error = Some(message.clone());
+                self.fail(format!("step {}: {message}", self.step_label()), effects);
+            }
+        }
+    }
+
+    fn task_failed(&mut self, context: Context, shard_idx: usize, message: String) {
+        let failures = self.tasks[shard_idx].failures + 1;
+        let not_before_ms = context
+            .now_ms
+            .saturating_add(self.backoff_ms(failures, context.jitter));
+        let task = &mut self.tasks[shard_idx];
+        task.status = TaskStatus::Pending;
+        task.failures = failures;
+        task.not_before_ms = not_before_ms;
+        task.error = Some(message);
+    }
+
+    /// Doubles with each failure up to its bound, then takes half of it away at random.
+    fn backoff_ms(&self, failures: u32, jitter: f64) -> u64 {
+        let doubled = self
+            .limits
+            .first_backoff_ms
+            .saturating_mul(1 << (failures - 1).min(20));
+        let bound = doubled.min(self.limits.max_backoff_ms);
+        bound - (bound as f64 / 2.0 * jitter.clamp(0.0, 1.0)) as u64
+    }
+
+    /// Fails at once, unless it is stopping for another reason: a pause keeps the error for the resume
+    /// to meet again, a cancel is about to undo what failed.
+    fn fail(&mut self, message: String, effects: &mut Vec<Effect>) {
+        match self.stop {
+            Some(Stop::Cancel | Stop::Fail(_)) => {}
+            None | Some(Stop::Pause { .. }) => {
+                self.stop = Some(Stop::Fail(message));
+                self.abort_running(effects);
+            }
+        }
+    }
+
+    fn abort_running(&self, effects: &mut Vec<Effect>) {
+        let running = self
+            .tasks
+            .iter()
+            .enumerate()
+            .filter(|(_, task)| task.status == TaskStatus::Running);
+        effects.extend(running.map(|(shard_idx, _)| Effect::Abort {
+            shard_idx: shard_idx as u32,
+        }));
+    }
+
+    /// Goes back to the cut: segments of another snapshot are of no use.
+    fn snapshot_lost(&mut self, context: Context, step: u32, effects: &mut Vec<Effect>) {
+        if step != self.current_step || self.step_kind() != StepKind::Copy || self.stop.is_some() {
+            return;
+        }
+        self.abort_running(effects);
+        self.draft = None;
+        self.rows_before = 0;
+        self.bytes_before = 0;
+        self.enter(0, context, effects);
+    }
+
+    fn advance(&mut self, context: Context, effects: &mut Vec<Effect>) {
+        if self.state != State::Applying || self.stop.is_some() {
+            return;
+        }
+        self.absorb();
+        if self.current_step as usize + 1 < self.steps.len() {
+            return self.enter(self.current_step + 1, context, effects);
+        }
+        let rolled_back = self.step_kind() == StepKind::Rollback;
+        self.state = if rolled_back {
+            State::Cancelled
+        } else {
+            State::Done
+        };
+        effects.push(Effect::Finished);
+    }
+
+    /// Keeps what the tasks of the step counted and brought about.
+    fn absorb(&mut self) {
+        let bytes = self.tasks.iter().map(|task| task.bytes).sum::<u64>();
+        self.rows_before += self.tasks.iter().map(|task| task.rows).sum::<u64>();
+        self.bytes_before += bytes;
+        if let Some(step) = self.steps.get_mut(self.current_step as usize) {
+            step.bytes_total = bytes;
+        }
+        for task in &mut self.tasks {
+            match std::mem::take(&mut task.output) {
+                TaskOutput::None => {}
+                TaskOutput::Draft(draft) => self.draft = Some(draft),
+                TaskOutput::Segments(segments) => {
+                    if let Some(draft) = &mut self.draft {
+                        draft.put_segments(&task.spec, segments);
+                    }
+                }
+            }
+        }
+    }
+
+    fn enter(&mut self, step: u32, context: Context, effects: &mut Vec<Effect>) {
+        self.attempt_floor = self
+            .tasks
+            .iter()
+            .map(|task| task.attempt)
+            .fold(self.attempt_floor, u32::max);
+        self.current_step = step;
+        self.state = State::Allocating;
+        self.allocated = false;
+        self.allocation_failures = 0;
+        self.tasks.clear();
+        self.step_deadline_ms = context.now_ms.saturating_add(self.limits.step_budget_ms);
+        effects.push(Effect::Allocate);
+    }
+
+    /// Derives the state from the tasks, and requests what may be requested.
+    fn settle(&mut self, context: Context, effects: &mut Vec<Effect>) {
+        if self.state.is_terminal() {
+            return;
+        }
+        let running = self
+            .tasks
+            .iter()
+            .filter(|task| task.status == TaskStatus::Running)
+            .count();
+        match &self.stop {
+            Some(_) if running > 0 => {
+                self.state = State::Waiting;
+                return;
+            }
+            Some(Stop::Fail(message)) => {
+                self.error = Some(message.clone());
+                self.stop = None;
+                self.state = State::Failed;
+                return effects.push(Effect::Finished);
+            }
+            Some(Stop::Cancel) => {
+                self.stop = None;
+                self.error = None;
+                self.absorb();
+                self.steps.truncate(self.current_step as usize + 1);
+                self.steps.push(PlannedStep::rollback());
+                return self.enter(self.current_step + 1, context, effects);
+            }
+            Some(Stop::Pause { .. }) | None => {}
+        }
+        if !self.allocated {
+            self.state = State::Allocating;
+            return;
+        }
+        if self
+            .tasks
+            .iter()
+            .all(|task| task.status == TaskStatus::Done)
+        {
+            if self.state != State::Applying && self.stop.is_none() {
+                effects.push(Effect::Advance);
+            }
+            self.state = State::Applying;
+            return;
+        }
+        if self.stop.is_none() {
+            self.propose(context, running, effects);
+        }
+        let pending = || {
+            self.tasks
+                .iter()
+                .filter(|task| task.status == TaskStatus::Pending)
+        };
+        self.state = if pending().any(|task| task.not_before_ms > context.now_ms) {
+            State::Allocating
+        } else if pending().next().is_some() {
+            State::Proposing
+        } else {
+            State::Waiting
+        };
+    }
+
+    fn propose(&mut self, context: Context, running: usize, effects: &mut Vec<Effect>) {
+        let free = (self.limits.max_in_flight.max(1) as usize).saturating_sub(running);
+        let ready = |task: &Task| {
+            task.status == TaskStatus::Pending && task.not_before_ms <= context.now_ms
+        };
+        let next = self
+            .tasks
+            .iter_mut()
+            .enumerate()
+            .filter(|(_, task)| ready(task))
+            .take(free);
+        for (shard_idx, task) in next {
+            task.status = TaskStatus::Running;
+            task.attempt += 1;
+            task.last_heard_ms = context.now_ms;
+            effects.push(Effect::Propose {
+                shard_idx: shard_idx as u32,
+            });
+        }
+    }
+
+    /// When [`Event::Tick`] is due if nothing else happens before: the end of a backoff, a lease or a
+    /// budget. `None` when only a user can move the operation.
+    pub fn wake_at_ms(&self) -> Option<u64> {
+        if self.state.is_terminal() {
+            return None;
+        }
+        let running = |task: &&Task| task.status == TaskStatus::Running;
+        let leases = self.tasks.iter().filter(running);
+        let leases = leases.map(|task| task.last_heard_ms.saturating_add(self.limits.lease_ms));
+        if self.stop.is_some() {
+            return leases.min();
+        }
+        let backoffs = self
+            .tasks
+            .iter()
+            .filter(|task| task.status == TaskStatus::Pending);
+        let backoffs = backoffs
+            .map(|task| task.not_before_ms)
+            .filter(|at| *at > self.updated_at_ms);
+        let allocation = (self.allocation_failures > 0).then_some(self.allocate_at_ms);
+        let deadline = self
+            .step_deadline_ms
+            .min(self.operation_deadline_ms)
+            .saturating_add(1);
+        leases
+            .chain(backoffs)
+            .chain(allocation)
+            .chain([deadline])
+            .min()
+    }
+}

@@ -1,0 +1,177 @@
+//! The plan of an operation: its steps, in order.
+
+use serde::{Deserialize, Serialize};
+
+use super::request::Request;
+
+/// What a step does. Each is a barrier: the next begins when every shard has reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepKind {
+    /// Backup: lock the tables, attach or rotate the streams and take the snapshot, at one version.
+    Cut,
+    /// Backup: write rows or changes of every shard into segments.
+    Copy,
+    /// Backup: put the manifest. From here on the backup exists.
+    Seal,
+    /// Backup: release what the stream no longer needs, detach old streams, unlock.
+    Release,
+    /// Restore: check that every object is there, then create the tables, locked.
+    Prepare,
+    /// Restore: load the rows of the full backup.
+    Load,
+    /// Restore: apply the changes of one increment.
+    Apply,
+    /// Restore: compare counts and digests of every shard range with the manifest.
+    Verify,
+    /// Restore: unlock the tables.
+    Finish,
+    /// After a cancel: bring the target back to where it was before the operation.
+    Rollback,
+}
+
+impl StepKind {
+    /// The name in the journal and in messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cut => "cut",
+            Self::Copy => "copy",
+            Self::Seal => "seal",
+            Self::Release => "release",
+            Self::Prepare => "prepare",
+            Self::Load => "load",
+            Self::Apply => "apply",
+            Self::Verify => "verify",
+            Self::Finish => "finish",
+            Self::Rollback => "rollback",
+        }
+    }
+
+    /// Whether an operation can still be cancelled while it is in this step: not once others may
+    /// have begun to rely on its result.
+    pub fn can_cancel(self) -> bool {
+        !matches!(self, Self::Release | Self::Finish | Self::Rollback)
+    }
+}
+
+/// A step of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedStep {
+    /// What it does.
+    pub kind: StepKind,
+    /// Its place in the chain of backups, counted from the full one: for Load and Apply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incremental_idx: Option<u32>,
+    /// Bytes it will move, as far as known: the weight of the step in the progress of the whole.
+    pub bytes_total: u64,
+}
+
+impl PlannedStep {
+    fn new(kind: StepKind) -> Self {
+        Self {
+            kind,
+            incremental_idx: None,
+            bytes_total: 0,
+        }
+    }
+
+    /// `apply 2`, or just the kind.
+    pub fn label(&self) -> String {
+        match (self.kind, self.incremental_idx) {
+            (StepKind::Apply, Some(idx)) => format!("{} {idx}", self.kind.name()),
+            (kind, _) => kind.name().to_owned(),
+        }
+    }
+}
+
+/// Why a plan would be wrong to execute.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// Nothing to do it to.
+    #[error("the plan names no table")]
+    NoTable,
+    /// Two tables would get one name.
+    #[error("two tables would both be restored as {0}")]
+    SameTarget(String),
+    /// The chain is not a full backup and increments.
+    #[error("a chain must be a full backup followed by increments, but it begins: {0}")]
+    NotAChain(String),
+    /// An increment without what it stands on.
+    #[error("an increment needs a parent and the version up to which it reaches")]
+    NoParent,
+}
+
+/// The steps of a request. `bytes` are those of each backup of a restore's chain, full first.
+///
+/// # Errors
+/// The request contradicts itself: see [`PlanError`].
+pub fn plan(request: &Request, bytes: &[u64]) -> Result<Vec<PlannedStep>, PlanError> {
+    use crate::name::BackupKind::{Full, Incremental};
+    let targets = request.target_tables();
+    if targets.is_empty() {
+        return Err(PlanError::NoTable);
+    }
+    if let Some(twice) = targets
+        .iter()
+        .enumerate()
+        .find(|(at, name)| targets[..*at].contains(name))
+    {
+        return Err(PlanError::SameTarget((*twice.1).to_owned()));
+    }
+    match request {
+        Request::Backup(backup) => {
+            let complete = backup.parent.is_some() && backup.since_version.is_some();
+            if backup.backup_id.kind() == Incremental && !complete {
+                return Err(PlanError::NoParent);
+            }
+            let kinds = [
+                StepKind::Cut,
+                StepKind::Copy,
+                StepKind::Seal,
+                StepKind::Release,
+            ];
+            Ok(kinds.into_iter().map(PlannedStep::new).collect())
+        }
+        Request::Restore(restore) => {
+            let kinds: Vec<_> = restore
+                .chain
+                .iter()
+                .map(|link| link.backup_id.kind())
+                .collect();
+            if kinds.first() != Some(&Full) || kinds[1..].contains(&Full) {
+                let first: Vec<_> = restore
+                    .chain
+                    .iter()
+                    .map(|l| l.backup_id.to_string())
+                    .take(2)
+                    .collect();
+                return Err(PlanError::NotAChain(first.join(", ")));
+            }
+            let mut steps = vec![PlannedStep::new(StepKind::Prepare)];
+            for idx in 0..restore.chain.len() {
+                steps.push(PlannedStep {
+                    kind: if idx == 0 {
+                        StepKind::Load
+                    } else {
+                        StepKind::Apply
+                    },
+                    incremental_idx: u32::try_from(idx).ok(),
+                    bytes_total: bytes.get(idx).copied().unwrap_or(0),
+                });
+            }
+            let verify_bytes = bytes.first().copied().unwrap_or(0);
+            steps.push(PlannedStep {
+                bytes_total: verify_bytes,
+                ..PlannedStep::new(StepKind::Verify)
+            });
+            steps.push(PlannedStep::new(StepKind::Finish));
+            Ok(steps)
+        }
+    }
+}
+
+impl PlannedStep {
+    pub(super) fn rollback() -> Self {
+        Self::new(StepKind::Rollback)
+    }
+}

@@ -1,0 +1,181 @@
+//! The tasks of a step, one per shard, and what workers report about them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::key::{KeyRange, hex_option};
+use crate::manifest::{Manifest, Segment};
+use crate::name::{BackupId, TablePath};
+
+/// What one shard has to do in a step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "task")]
+pub enum TaskSpec {
+    /// The step is one piece of work for the whole target.
+    Whole,
+    /// Write a shard of the snapshot into segments.
+    Copy {
+        /// The sharded table.
+        path: TablePath,
+        /// The shard's place in the draft of the manifest.
+        shard: u32,
+        /// Its keys.
+        range: KeyRange,
+    },
+    /// Bring the segments of one shard of a backup to the shards that own their keys now.
+    Restore {
+        /// The backup they are in.
+        backup_id: BackupId,
+        /// The sharded table in the backup.
+        source: TablePath,
+        /// The sharded table on the target.
+        target: TablePath,
+        /// The shard's place in the manifest.
+        shard: u32,
+    },
+    /// Compare a range of a restored table with a shard in the manifest.
+    Verify {
+        /// The backup to compare with.
+        backup_id: BackupId,
+        /// The sharded table in the backup.
+        source: TablePath,
+        /// The sharded table on the target.
+        target: TablePath,
+        /// The shard's place in the manifest.
+        shard: u32,
+    },
+}
+
+impl TaskSpec {
+    /// The sharded table of the target that the task works on.
+    pub fn table(&self) -> Option<&TablePath> {
+        match self {
+            Self::Whole => None,
+            Self::Copy { path, .. } => Some(path),
+            Self::Restore { target, .. } | Self::Verify { target, .. } => Some(target),
+        }
+    }
+}
+
+/// A task as it is allocated.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewTask {
+    /// What to do.
+    pub spec: TaskSpec,
+    /// Bytes it will move, as far as known.
+    pub bytes_total: u64,
+}
+
+/// Where a task stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskStatus {
+    /// To be requested; not before the time of its backoff.
+    Pending,
+    /// Requested in its current attempt.
+    Running,
+    /// Reported done. Never changes again within the step.
+    Done,
+}
+
+/// The work of one shard in the current step. Only the machine writes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Task {
+    /// What to do.
+    pub spec: TaskSpec,
+    /// Where it stands.
+    pub status: TaskStatus,
+    /// Counts requests. Reports of another attempt are ignored.
+    pub attempt: u32,
+    /// Errors in a row without progress in between: the exponent of the backoff.
+    pub failures: u32,
+    /// All up to this key is done.
+    #[serde(with = "hex_option")]
+    pub last_key: Option<Vec<u8>>,
+    /// Rows done.
+    pub rows: u64,
+    /// Bytes done.
+    pub bytes: u64,
+    /// Bytes to do, as far as known.
+    pub bytes_total: u64,
+    /// What it brought about so far.
+    pub output: TaskOutput,
+    /// A pending task is not requested before this time.
+    pub not_before_ms: u64,
+    /// When the running attempt was requested or last heard of.
+    pub last_heard_ms: u64,
+    /// The last error, kept until there is progress.
+    pub error: Option<String>,
+}
+
+impl Task {
+    pub(super) fn new(new: NewTask, attempt_floor: u32) -> Self {
+        Self {
+            spec: new.spec,
+            status: TaskStatus::Pending,
+            attempt: attempt_floor,
+            failures: 0,
+            last_key: None,
+            rows: 0,
+            bytes: 0,
+            bytes_total: new.bytes_total,
+            output: TaskOutput::None,
+            not_before_ms: 0,
+            last_heard_ms: 0,
+            error: None,
+        }
+    }
+}
+
+/// What a task leaves behind for later steps.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskOutput {
+    /// Nothing but the fact that it is done.
+    #[default]
+    None,
+    /// Segments finished so far, in key order.
+    Segments(Vec<Segment>),
+    /// The manifest as the cut sees it: every shard, no segment yet.
+    Draft(Box<Manifest>),
+}
+
+/// What a worker reports about an attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// The step.
+    pub step: u32,
+    /// The task in it.
+    pub shard_idx: u32,
+    /// The attempt it speaks of.
+    pub attempt: u32,
+    /// How it goes.
+    pub status: ReportStatus,
+    /// All up to this key is done, durably.
+    #[serde(with = "hex_option")]
+    pub last_key: Option<Vec<u8>>,
+    /// Rows done since the task began, over all attempts.
+    pub rows: u64,
+    /// Bytes done since the task began, over all attempts.
+    pub bytes: u64,
+    /// All it brought about since the task began.
+    pub output: TaskOutput,
+}
+
+/// How an attempt goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReportStatus {
+    /// Still at work; what it counts is durable.
+    InProgress,
+    /// Done, and proved to be.
+    Success,
+    /// It gave up.
+    Error {
+        /// Whether another attempt may succeed without anyone doing anything.
+        retriable: bool,
+        /// What failed, why, and what to do.
+        message: String,
+    },
+    /// It stopped because it was told to.
+    Stopped,
+}

@@ -1,0 +1,517 @@
+//! Promises of the machine: scripts of single transitions, and properties over random events.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::name::{BackupId, BackupKind};
+
+const SECOND_MS: u64 = 1000;
+
+fn at(now_ms: u64) -> Context {
+    Context {
+        now_ms,
+        jitter: 0.0,
+    }
+}
+
+fn restore() -> Operation {
+    let link = |seconds, kind| ChainLink {
+        backup_id: BackupId::new(seconds, kind).unwrap(),
+        manifest_blake3: String::new(),
+    };
+    let request = Request::Restore(RestoreRequest {
+        collection: "shop".into(),
+        chain: vec![link(0, BackupKind::Full), link(60, BackupKind::Incremental)],
+        tables: vec![TableMapping {
+            source: "orders".into(),
+            target: "orders".into(),
+        }],
+    });
+    let steps = plan(&request, &[900, 100]).unwrap();
+    Operation::new(
+        "restore-1".parse().unwrap(),
+        request,
+        steps,
+        Limits::default(),
+        0,
+    )
+}
+
+fn tasks(count: usize) -> Vec<NewTask> {
+    vec![
+        NewTask {
+            spec: TaskSpec::Whole,
+            bytes_total: 100
+        };
+        count
+    ]
+}
+
+fn report(operation: &Operation, shard_idx: u32, status: ReportStatus) -> Event {
+    let task = &operation.tasks[shard_idx as usize];
+    Event::Reported(Report {
+        step: operation.current_step,
+        shard_idx,
+        attempt: task.attempt,
+        status,
+        last_key: task.last_key.clone(),
+        rows: task.rows + 1,
+        bytes: task.bytes + 10,
+        output: TaskOutput::None,
+    })
+}
+
+fn error(retriable: bool) -> ReportStatus {
+    ReportStatus::Error {
+        retriable,
+        message: "disk on fire".into(),
+    }
+}
+
+/// An operation whose first step has `count` tasks and has been asked to go.
+fn started(count: usize) -> (Operation, Vec<Effect>) {
+    let mut operation = restore();
+    assert_eq!(
+        operation.step(at(0), Event::Booted).unwrap(),
+        [Effect::Allocate]
+    );
+    let effects = operation
+        .step(
+            at(0),
+            Event::Allocated {
+                step: 0,
+                tasks: tasks(count),
+            },
+        )
+        .unwrap();
+    (operation, effects)
+}
+
+#[test]
+fn requests_go_out_as_the_window_moves_and_the_barrier_waits_for_all() {
+    let (mut operation, effects) = started(3);
+    assert_eq!(
+        effects,
+        [
+            Effect::Propose { shard_idx: 0 },
+            Effect::Propose { shard_idx: 1 }
+        ]
+    );
+    assert_eq!(operation.state, State::Proposing);
+    let done = report(&operation, 1, ReportStatus::Success);
+    assert_eq!(
+        operation.step(at(1), done).unwrap(),
+        [Effect::Propose { shard_idx: 2 }]
+    );
+    assert_eq!(operation.state, State::Waiting);
+    let done = report(&operation, 0, ReportStatus::Success);
+    assert_eq!(operation.step(at(2), done).unwrap(), []);
+    assert_eq!(operation.current_step, 0);
+    let done = report(&operation, 2, ReportStatus::Success);
+    assert_eq!(operation.step(at(3), done).unwrap(), [Effect::Advance]);
+    assert_eq!(operation.state, State::Applying);
+    assert_eq!(
+        operation.step(at(4), Event::Advance).unwrap(),
+        [Effect::Allocate]
+    );
+    assert_eq!(
+        (operation.current_step, operation.state),
+        (1, State::Allocating)
+    );
+}
+
+#[test]
+fn an_error_sends_back_only_its_shard_after_a_backoff_that_doubles() {
+    let (mut operation, _) = started(2);
+    let mut now_ms = 0;
+    for backoff_s in [1, 2, 4, 8, 16, 30, 30] {
+        let Event::Reported(mut failed) = report(&operation, 0, error(true)) else {
+            unreachable!()
+        };
+        (failed.rows, failed.bytes) = (0, 0);
+        assert_eq!(
+            operation.step(at(now_ms), Event::Reported(failed)).unwrap(),
+            []
+        );
+        assert_eq!(operation.state, State::Allocating);
+        assert_eq!(operation.tasks[1].status, TaskStatus::Running);
+        assert_eq!(operation.wake_at_ms(), Some(now_ms + backoff_s * SECOND_MS));
+        assert_eq!(
+            operation
+                .step(at(now_ms + backoff_s * SECOND_MS - 1), Event::Tick)
+                .unwrap(),
+            []
+        );
+        now_ms += backoff_s * SECOND_MS;
+        assert_eq!(
+            operation.step(at(now_ms), Event::Tick).unwrap(),
+            [Effect::Propose { shard_idx: 0 }]
+        );
+    }
+    assert_eq!(operation.tasks[0].attempt, 8);
+    assert_eq!(operation.tasks[1].attempt, 1);
+}
+
+#[test]
+fn reports_of_an_old_attempt_or_a_second_time_change_nothing() {
+    let (mut operation, _) = started(2);
+    let first = report(&operation, 0, ReportStatus::Success);
+    operation
+        .step(at(1), report(&operation, 0, error(true)))
+        .unwrap();
+    operation.step(at(5 * SECOND_MS), Event::Tick).unwrap();
+    let before = operation.clone();
+    assert_eq!(operation.step(at(5 * SECOND_MS), first).unwrap(), []);
+    assert_eq!(operation, before);
+    let second = report(&operation, 0, ReportStatus::Success);
+    operation.step(at(6 * SECOND_MS), second.clone()).unwrap();
+    let before = operation.clone();
+    operation.step(at(6 * SECOND_MS), second).unwrap();
+    assert_eq!(operation, before);
+}
+
+#[test]
+fn a_worker_that_falls_silent_is_replaced() {
+    let (mut operation, _) = started(1);
+    let lease_ms = operation.limits.lease_ms;
+    assert_eq!(
+        operation.step(at(lease_ms), Event::Tick).unwrap(),
+        [Effect::Abort { shard_idx: 0 }]
+    );
+    assert_eq!(
+        operation.tasks[0].error.as_deref(),
+        Some("no report for 600 s")
+    );
+    let again = operation
+        .step(at(lease_ms + SECOND_MS), Event::Tick)
+        .unwrap();
+    assert_eq!(again, [Effect::Propose { shard_idx: 0 }]);
+    assert_eq!(operation.tasks[0].attempt, 2);
+}
+
+#[test]
+fn a_fatal_error_fails_once_nothing_runs_and_can_be_resumed_after_repair() {
+    let (mut operation, _) = started(2);
+    let fatal = report(&operation, 0, error(false));
+    assert_eq!(
+        operation.step(at(1), fatal).unwrap(),
+        [Effect::Abort { shard_idx: 1 }]
+    );
+    assert_eq!(operation.state, State::Waiting);
+    let stopped = report(&operation, 1, ReportStatus::Stopped);
+    assert_eq!(operation.step(at(2), stopped).unwrap(), [Effect::Finished]);
+    assert_eq!(operation.state, State::Failed);
+    assert_eq!(
+        operation.error.as_deref(),
+        Some("step prepare: disk on fire")
+    );
+    let resumed = operation.step(at(3), Event::Resume).unwrap();
+    assert_eq!(
+        resumed,
+        [
+            Effect::Propose { shard_idx: 0 },
+            Effect::Propose { shard_idx: 1 }
+        ]
+    );
+    assert_eq!(operation.error, None);
+}
+
+#[test]
+fn a_restart_extends_no_deadline() {
+    let (mut operation, _) = started(1);
+    let deadline_ms = operation.operation_deadline_ms;
+    operation.step(at(deadline_ms - 1), Event::Booted).unwrap();
+    assert_eq!(operation.operation_deadline_ms, deadline_ms);
+    operation.step(at(deadline_ms + 1), Event::Booted).unwrap();
+    operation.step(at(deadline_ms + 1), Event::Tick).unwrap();
+    let stopped = report(&operation, 0, ReportStatus::Stopped);
+    operation.step(at(deadline_ms + 1), stopped).unwrap();
+    assert_eq!(operation.state, State::Failed);
+    assert!(operation.error.unwrap().contains("used up its time"));
+}
+
+#[test]
+fn pausing_moves_the_deadlines_and_sends_nothing() {
+    let (mut operation, _) = started(3);
+    let deadline_ms = operation.operation_deadline_ms;
+    let aborts = operation.step(at(10), Event::Pause).unwrap();
+    assert_eq!(
+        aborts,
+        [
+            Effect::Abort { shard_idx: 0 },
+            Effect::Abort { shard_idx: 1 }
+        ]
+    );
+    for shard_idx in 0..2 {
+        let stopped = report(&operation, shard_idx, ReportStatus::Stopped);
+        assert_eq!(operation.step(at(11), stopped).unwrap(), []);
+    }
+    assert_eq!(operation.wake_at_ms(), None);
+    assert_eq!(
+        operation.step(at(deadline_ms * 2), Event::Booted).unwrap(),
+        []
+    );
+    assert!(matches!(
+        operation.step(at(20), Event::Pause),
+        Err(IllegalEvent::Stopping { .. })
+    ));
+    let resumed = operation.step(at(10 + deadline_ms), Event::Resume).unwrap();
+    assert_eq!(resumed.len(), 2);
+    assert_eq!(operation.operation_deadline_ms, deadline_ms * 2);
+    assert_eq!(operation.tasks[0].failures, 0);
+}
+
+#[test]
+fn a_cancel_rolls_back_and_comes_too_late_for_a_result_that_exists() {
+    let (mut operation, _) = started(1);
+    operation.step(at(1), Event::Cancel).unwrap();
+    let stopped = report(&operation, 0, ReportStatus::Stopped);
+    assert_eq!(operation.step(at(2), stopped).unwrap(), [Effect::Allocate]);
+    assert_eq!(operation.step_kind(), StepKind::Rollback);
+    assert!(matches!(
+        operation.step(at(3), Event::Cancel),
+        Err(IllegalEvent::TooLate { .. })
+    ));
+    operation
+        .step(
+            at(3),
+            Event::Allocated {
+                step: 1,
+                tasks: tasks(1),
+            },
+        )
+        .unwrap();
+    let done = report(&operation, 0, ReportStatus::Success);
+    assert_eq!(operation.step(at(4), done).unwrap(), [Effect::Advance]);
+    assert_eq!(
+        operation.step(at(5), Event::Advance).unwrap(),
+        [Effect::Finished]
+    );
+    assert_eq!(operation.state, State::Cancelled);
+    let over = operation.step(at(6), Event::Resume).unwrap_err();
+    assert_eq!(
+        over.to_string(),
+        "operation restore-1 is cancelled and cannot be resumed"
+    );
+}
+
+/// A thing that users, workers or time do next.
+#[derive(Debug, Clone)]
+enum Act {
+    Answer { which: usize, status: ReportStatus },
+    Silence { ms: u64 },
+    Boot,
+    Pause,
+    Resume,
+    Cancel,
+    AllocationFails { retriable: bool },
+    Stale,
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let status = prop_oneof![
+        4 => Just(ReportStatus::Success),
+        2 => Just(ReportStatus::InProgress),
+        2 => Just(error(true)),
+        1 => Just(error(false)),
+    ];
+    prop_oneof![
+        10 => (0usize..8, status).prop_map(|(which, status)| Act::Answer { which, status }),
+        3 => (0u64..700_000).prop_map(|ms| Act::Silence { ms }),
+        1 => Just(Act::Boot),
+        1 => Just(Act::Pause),
+        2 => Just(Act::Resume),
+        1 => Just(Act::Cancel),
+        1 => any::<bool>().prop_map(|retriable| Act::AllocationFails { retriable }),
+        1 => Just(Act::Stale),
+    ]
+}
+
+/// What the world owes the machine: it carries out effects as the coordinator does.
+struct World {
+    operation: Operation,
+    now_ms: u64,
+    allocate: bool,
+    advance: bool,
+    running: Vec<(u32, u32)>,
+    stopping: Vec<u32>,
+    percent: f64,
+}
+
+impl World {
+    fn send(&mut self, event: Event) {
+        let Ok(effects) = self.operation.step(at(self.now_ms), event) else {
+            return;
+        };
+        for effect in effects {
+            match effect {
+                Effect::Allocate => self.allocate = true,
+                Effect::Advance => self.advance = true,
+                Effect::Propose { shard_idx } => {
+                    let attempt = self.operation.tasks[shard_idx as usize].attempt;
+                    assert!(
+                        !self.running.contains(&(shard_idx, attempt)),
+                        "one attempt is requested once"
+                    );
+                    self.running.push((shard_idx, attempt));
+                }
+                Effect::Abort { shard_idx } => self.stopping.push(shard_idx),
+                Effect::Finished => assert!(self.operation.state.is_terminal()),
+            }
+        }
+        let operation = &self.operation;
+        let in_flight = operation
+            .tasks
+            .iter()
+            .filter(|t| t.status == TaskStatus::Running)
+            .count();
+        assert!(
+            in_flight <= operation.limits.max_in_flight as usize,
+            "the window holds"
+        );
+        let progress = operation.progress();
+        assert!(progress.percent >= self.percent, "progress never falls");
+        assert_eq!(
+            progress.percent == 100.0,
+            operation.state == State::Done,
+            "all is done at 100 % only"
+        );
+        self.percent = progress.percent;
+        if operation.state == State::Applying {
+            assert!(
+                operation.tasks.iter().all(|t| t.status == TaskStatus::Done),
+                "the barrier holds"
+            );
+        }
+        let json = serde_json::to_string(operation).unwrap();
+        assert_eq!(
+            serde_json::from_str::<Operation>(&json).unwrap(),
+            *operation,
+            "persisted as it is"
+        );
+    }
+
+    fn answer(&mut self, which: usize, status: ReportStatus) {
+        if self.running.is_empty() {
+            return;
+        }
+        let (shard_idx, attempt) = self.running[which % self.running.len()];
+        if status != ReportStatus::InProgress {
+            self.running
+                .retain(|running| *running != (shard_idx, attempt));
+        }
+        let Some(task) = self.operation.tasks.get(shard_idx as usize) else {
+            return;
+        };
+        self.send(Event::Reported(Report {
+            step: self.operation.current_step,
+            shard_idx,
+            attempt,
+            status,
+            last_key: None,
+            rows: task.rows + 1,
+            bytes: task.bytes + 7,
+            output: TaskOutput::None,
+        }));
+    }
+
+    fn act(&mut self, act: Act) {
+        match act {
+            Act::Answer { which, status } => self.answer(which, status),
+            Act::Silence { ms } => {
+                self.now_ms += ms;
+                self.send(Event::Tick);
+            }
+            Act::Boot => {
+                self.running.clear();
+                self.stopping.clear();
+                (self.allocate, self.advance) = (false, false);
+                self.send(Event::Booted);
+            }
+            Act::Pause => self.send(Event::Pause),
+            Act::Resume => self.send(Event::Resume),
+            Act::Cancel => self.send(Event::Cancel),
+            Act::AllocationFails { retriable } => {
+                if std::mem::take(&mut self.allocate) {
+                    let step = self.operation.current_step;
+                    self.send(Event::AllocationFailed {
+                        step,
+                        retriable,
+                        message: "no list".into(),
+                    });
+                }
+            }
+            Act::Stale => self.send(Event::Reported(Report {
+                step: self.operation.current_step + 1,
+                shard_idx: 0,
+                attempt: 1,
+                status: ReportStatus::Success,
+                last_key: None,
+                rows: u64::MAX,
+                bytes: u64::MAX,
+                output: TaskOutput::None,
+            })),
+        }
+    }
+
+    /// One turn of a world without faults. Returns whether there was anything to do.
+    fn serve(&mut self) -> bool {
+        if std::mem::take(&mut self.allocate) {
+            let step = self.operation.current_step;
+            let count = step as usize % 3;
+            self.send(Event::Allocated {
+                step,
+                tasks: tasks(count),
+            });
+        } else if std::mem::take(&mut self.advance) {
+            self.send(Event::Advance);
+        } else if let Some(shard_idx) = self.stopping.pop() {
+            let which = self
+                .running
+                .iter()
+                .position(|(running, _)| *running == shard_idx);
+            if let Some(which) = which {
+                self.answer(which, ReportStatus::Stopped);
+            }
+        } else if !self.running.is_empty() {
+            self.answer(0, ReportStatus::Success);
+        } else if let Some(wake_at_ms) = self.operation.wake_at_ms() {
+            self.now_ms = self.now_ms.max(wake_at_ms);
+            self.send(Event::Tick);
+        } else {
+            return false;
+        }
+        true
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn every_run_of_events_ends_or_waits_for_a_user(script in proptest::collection::vec((act(), any::<bool>()), 0..80)) {
+        let mut world = World {
+            operation: restore(),
+            now_ms: 0,
+            allocate: false,
+            advance: false,
+            running: Vec::new(),
+            stopping: Vec::new(),
+            percent: 0.0,
+        };
+        world.send(Event::Booted);
+        for (act, serve) in script {
+            world.act(act);
+            if serve {
+                world.serve();
+            }
+        }
+        let mut turns = 0;
+        while world.serve() {
+            turns += 1;
+            prop_assert!(turns < 500, "no livelock: {:?}", world.operation);
+        }
+        let operation = &world.operation;
+        prop_assert!(operation.state.is_terminal() || operation.is_paused(), "{operation:?}");
+    }
+}
