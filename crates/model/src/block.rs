@@ -54,6 +54,11 @@ impl<B: AsRef<[u8]>> RowBlock<B> {
         Ok(Self { bytes, rows })
     }
 
+    /// The same block, borrowed.
+    pub fn view(&self) -> RowBlock<&[u8]> {
+        RowBlock { bytes: self.bytes.as_ref(), rows: self.rows }
+    }
+
     /// How many rows.
     pub fn len(&self) -> usize {
         self.rows
@@ -67,6 +72,11 @@ impl<B: AsRef<[u8]>> RowBlock<B> {
     /// The whole block as bytes, as [`Self::from_bytes`] takes them.
     pub fn as_bytes(&self) -> &[u8] {
         self.bytes.as_ref()
+    }
+
+    /// The bytes of the block and their owner.
+    pub fn into_bytes(self) -> B {
+        self.bytes
     }
 
     /// The key of a row.

@@ -36,6 +36,20 @@ pub struct Malformed {
     pub detail: String,
 }
 
+/// An error with all its causes in one line, as records and messages keep it.
+pub fn describe_error(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
 impl Malformed {
     pub(crate) fn new(what: &'static str, detail: impl Into<String>) -> Self {
         Self {

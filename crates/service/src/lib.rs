@@ -1,1 +1,25 @@
-//! x
+//! Drives the operations of mendb to their end.
+//!
+//! [`Service`] is the front door: it validates requests and gives back operation ids, and
+//! [`Service::drive`] runs what the journal says is unfinished until nothing more can move. The
+//! [`coordinator`] takes events through the machine of `mendb_model`, persists each step in the
+//! [`journal`] before any message, and sends the tasks of a step to [`worker`]s, which join an
+//! engine and a repository.
+//!
+//! *Crash*: at any instant. The next `drive` derives the same messages again from the journal.
+//! *Clock and randomness*: only in [`env`].
+
+pub mod coordinator;
+pub mod env;
+mod error;
+pub mod journal;
+pub mod proof;
+mod request;
+mod service;
+pub mod wire;
+pub mod worker;
+
+pub use error::{Error, Result};
+pub use request::backup::BackupOrder;
+pub use request::restore::RestoreOrder;
+pub use service::{Service, Settings, command_through, forget_through};

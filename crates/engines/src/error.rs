@@ -1,0 +1,56 @@
+//! What an engine tells its caller when something fails, by what the caller has to do.
+
+use mendb_model::describe_error;
+use mendb_rowstore::Error as StoreError;
+
+/// What the caller of an engine has to do about an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// Try again later: nothing is wrong that will not pass.
+    Retry,
+    /// Take the snapshot again: it went away with its process.
+    Refreeze,
+    /// Change what was asked for: the tables are not in a state that allows it.
+    Request,
+    /// Repair the environment (disk, permissions, damaged files), then resume.
+    Repair,
+}
+
+/// An error of an engine.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct EngineError {
+    /// What to do about it.
+    pub remedy: Remedy,
+    /// What failed, why, and what to do, the causes included.
+    message: String,
+}
+
+/// The result of an engine.
+pub type Result<T> = std::result::Result<T, EngineError>;
+
+impl EngineError {
+    /// An error that has no further cause.
+    pub fn new(remedy: Remedy, message: impl Into<String>) -> Self {
+        Self { remedy, message: message.into() }
+    }
+
+    /// The snapshot of `operation` does not exist in this process.
+    pub(crate) fn snapshot_lost(operation: &str) -> Self {
+        Self::new(Remedy::Refreeze, format!("the snapshot of operation {operation} is gone"))
+    }
+}
+
+impl From<StoreError> for EngineError {
+    fn from(error: StoreError) -> Self {
+        let remedy = match &error {
+            StoreError::Storage { .. }
+            | StoreError::Stopped { .. }
+            | StoreError::Damaged { .. }
+            | StoreError::Format { .. }
+            | StoreError::Locked { .. } => Remedy::Repair,
+            _ => Remedy::Request,
+        };
+        Self::new(remedy, describe_error(&error))
+    }
+}

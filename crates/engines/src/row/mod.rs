@@ -1,0 +1,239 @@
+//! The embedded row store as an engine.
+//!
+//! *Crash*: snapshots live in this process only; all else is durable in the row store when a
+//! method returns. *Retry*: every method is idempotent, see [`Engine`].
+
+mod change_sender;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use mendb_model::digest::Digest;
+use mendb_model::key::KeyRange;
+use mendb_model::manifest::{IndexBackup, ShardBackup, ShardedData, TableBackup};
+use mendb_model::name::TablePath;
+use mendb_model::RowBlock;
+use mendb_rowstore::{Database, IndexVersions, NewTable, PathState, Snapshot, StreamCut, Versions};
+
+use crate::contract::{
+    BlockSink, Engine, FreezeRequest, Frozen, LiveStream, LiveTable, Lock, LockKind, Source, StagedTable,
+};
+use crate::error::{EngineError, Remedy, Result};
+
+use change_sender::{ChangeSender, Payload};
+
+/// The row store, with the snapshots of the backups that run in this process.
+pub struct RowEngine {
+    database: Database,
+    snapshots: Mutex<HashMap<String, Snapshot>>,
+}
+
+impl RowEngine {
+    /// An engine on an open row store.
+    pub fn new(database: Database) -> Self {
+        Self { database, snapshots: Mutex::default() }
+    }
+
+    fn snapshots(&self) -> MutexGuard<'_, HashMap<String, Snapshot>> {
+        self.snapshots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn snapshot(&self, operation: &str) -> Result<Snapshot> {
+        self.snapshots().get(operation).cloned().ok_or_else(|| EngineError::snapshot_lost(operation))
+    }
+}
+
+impl Engine for RowEngine {
+    fn inspect(&self, table: &str) -> Result<Option<LiveTable>> {
+        if !self.database.tables().iter().any(|name| name == table) {
+            return Ok(None);
+        }
+        let description = self.database.describe(table)?;
+        let streams = description.streams.into_iter();
+        Ok(Some(LiveTable {
+            schema: description.schema,
+            streams: streams
+                .map(|stream| LiveStream { name: stream.name, since_version: stream.needed_after })
+                .collect(),
+            locked_by: match description.state {
+                PathState::Ready => None,
+                PathState::Backup { operation } | PathState::Restoring { operation } => Some(operation),
+            },
+        }))
+    }
+
+    fn locks(&self) -> Vec<Lock> {
+        let locks = self.database.locks().into_iter();
+        locks
+            .filter_map(|(table, state)| match state {
+                PathState::Ready => None,
+                PathState::Backup { operation } => Some(Lock { table, operation, kind: LockKind::Backup }),
+                PathState::Restoring { operation } => Some(Lock { table, operation, kind: LockKind::Restore }),
+            })
+            .collect()
+    }
+
+    fn freeze(&self, request: &FreezeRequest<'_>) -> Result<Frozen> {
+        if let Some(since) = request.since_version {
+            for table in request.tables {
+                let streams = self.database.streams(table)?;
+                let reaches = |needed_after: u64| needed_after <= since;
+                if !streams.iter().any(|s| s.name == request.stream && reaches(s.needed_after)) {
+                    return Err(no_usable_stream(table));
+                }
+            }
+        }
+        let how = if request.since_version.is_some() { StreamCut::Rotate } else { StreamCut::Attach };
+        let snapshot = self.database.cut(request.operation, request.tables, request.stream, how)?;
+        let tables = request.tables.iter().map(|table| describe(&snapshot, table)).collect::<Result<_>>()?;
+        let frozen = Frozen { version: snapshot.version(), tables };
+        self.snapshots().insert(request.operation.to_owned(), snapshot);
+        Ok(frozen)
+    }
+
+    fn is_frozen(&self, operation: &str) -> bool {
+        self.snapshots().contains_key(operation)
+    }
+
+    fn thaw(&self, operation: &str) -> Result<()> {
+        self.snapshots().remove(operation);
+        Ok(self.database.unlock(operation)?)
+    }
+
+    fn estimate_bytes(&self, operation: &str, path: &TablePath, range: &KeyRange) -> Result<u64> {
+        let shards = self.snapshot(operation)?.shards(path)?;
+        let inside = |shard: &&mendb_rowstore::ShardSnapshot| !shard.range.intersect(range).is_empty();
+        Ok(shards.iter().filter(inside).map(|shard| shard.bytes).sum())
+    }
+
+    fn read_rows(
+        &self,
+        operation: &str,
+        path: &TablePath,
+        range: &KeyRange,
+        after: Option<&[u8]>,
+        sink: BlockSink<'_>,
+    ) -> Result<()> {
+        for block in self.snapshot(operation)?.blocks(path, range, after)? {
+            if sink(&block?.view()).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn read_changes(
+        &self,
+        operation: &str,
+        path: &TablePath,
+        range: &KeyRange,
+        since_version: u64,
+        after: Option<&[u8]>,
+        sink: BlockSink<'_>,
+    ) -> Result<()> {
+        for block in self.snapshot(operation)?.changes(path, range, since_version, after)? {
+            if sink(&block?.view()).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn release_stream(&self, stream: &str, up_to: u64) -> Result<()> {
+        Ok(self.database.release_stream(stream, up_to)?)
+    }
+
+    fn detach_stream(&self, stream: &str) -> Result<()> {
+        Ok(self.database.detach_stream(stream)?)
+    }
+
+    fn stage(&self, operation: &str, tables: Vec<StagedTable>) -> Result<()> {
+        let tables = tables.into_iter().map(new_table).collect();
+        Ok(self.database.create_restoring(operation, tables)?)
+    }
+
+    fn load(&self, operation: &str, path: &TablePath, source: Source, rows: &RowBlock<&[u8]>) -> Result<()> {
+        ChangeSender::new(&self.database, operation, path, source).send(Payload::Rows, rows)
+    }
+
+    fn apply(&self, operation: &str, path: &TablePath, source: Source, changes: &RowBlock<&[u8]>) -> Result<()> {
+        ChangeSender::new(&self.database, operation, path, source).send(Payload::Changes, changes)
+    }
+
+    fn digest(&self, path: &TablePath, range: &KeyRange) -> Result<Digest> {
+        let mut digest = Digest::default();
+        for block in self.database.snapshot().blocks(path, range, None)? {
+            for (key, row) in block?.iter() {
+                digest.add(key, row);
+            }
+        }
+        Ok(digest)
+    }
+
+    fn commit(&self, operation: &str) -> Result<()> {
+        Ok(self.database.finish_restore(operation)?)
+    }
+
+    fn undo(&self, operation: &str) -> Result<()> {
+        Ok(self.database.abort_restore(operation)?)
+    }
+}
+
+/// Why an increment of this table cannot be taken.
+fn no_usable_stream(table: &str) -> EngineError {
+    EngineError::new(
+        Remedy::Request,
+        format!(
+            "the change stream of table {table} does not reach back to the last backup (the table was created, \
+             dropped or restored since); take a full backup"
+        ),
+    )
+}
+
+fn describe(snapshot: &Snapshot, table: &str) -> Result<TableBackup> {
+    let description = snapshot.describe(table)?;
+    let sharded = |path: &TablePath, schema_version| -> Result<ShardedData> {
+        let shards = snapshot.shards(path)?.into_iter();
+        let shards = shards.map(|shard| ShardBackup {
+            range: shard.range,
+            digest: shard.digest,
+            segments: Vec::new(),
+        });
+        Ok(ShardedData { schema_version, shards: shards.collect() })
+    };
+    let versions = description.versions;
+    let rows = sharded(&TablePath::table(table), versions.table)?;
+    let index = |name: &String| -> Result<IndexBackup> {
+        let of_index = versions.indexes.get(name).ok_or_else(|| {
+            EngineError::new(Remedy::Repair, format!("table {table} has no versions of its index {name}"))
+        })?;
+        Ok(IndexBackup {
+            index: name.clone(),
+            schema_version: of_index.entity,
+            rows: sharded(&TablePath::index(table, name), of_index.implementation)?,
+        })
+    };
+    let indexes = description.schema.indexes.iter().map(|i| index(&i.name)).collect::<Result<_>>()?;
+    Ok(TableBackup { table: table.to_owned(), schema: description.schema, rows, indexes })
+}
+
+fn new_table(staged: StagedTable) -> NewTable {
+    let splits = |data: &ShardedData| -> Vec<Vec<u8>> {
+        data.shards.iter().filter_map(|shard| shard.range.end.clone()).collect()
+    };
+    let backup = &staged.backup;
+    let mut all_splits = BTreeMap::from([(None, splits(&backup.rows))]);
+    let mut indexes = BTreeMap::new();
+    for index in &backup.indexes {
+        all_splits.insert(Some(index.index.clone()), splits(&index.rows));
+        let versions =
+            IndexVersions { entity: index.schema_version, implementation: index.rows.schema_version };
+        indexes.insert(index.index.clone(), versions);
+    }
+    NewTable {
+        versions: Versions { table: backup.rows.schema_version, indexes },
+        name: staged.name,
+        schema: staged.backup.schema,
+        splits: all_splits,
+    }
+}

@@ -1,0 +1,101 @@
+//! Errors of the service, by what the caller has to do.
+
+use mendb_engines::{EngineError, Remedy};
+use mendb_model::name::{BadName, OperationId};
+use mendb_model::operation::{IllegalEvent, PlanError};
+
+/// Why a request was refused or the service could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The request cannot be done as it is: change it, or what it is about.
+    #[error("{message}")]
+    Refused {
+        /// What was refused, and why.
+        message: String,
+        /// What to do instead.
+        hint: Option<String>,
+    },
+    /// There is no such operation.
+    #[error("there is no operation {0}")]
+    UnknownOperation(String),
+    /// There is no such collection.
+    #[error("there is no collection {0} on this target")]
+    UnknownCollection(String),
+    /// A name that cannot be used.
+    #[error(transparent)]
+    BadName(#[from] BadName),
+    /// The operation's state does not allow it.
+    #[error(transparent)]
+    Illegal(#[from] IllegalEvent),
+    /// The request makes no plan.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The database.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The repository.
+    #[error(transparent)]
+    Repository(#[from] mendb_repo::Error),
+    /// The journal.
+    #[error("journal {path}: {action}")]
+    Journal {
+        /// The file.
+        path: String,
+        /// What was being done.
+        action: String,
+        /// SQLite's reason.
+        source: rusqlite::Error,
+    },
+    /// The journal holds something that this version cannot read.
+    #[error("journal {path}: {detail}; it was written by another version of mendb, or is damaged")]
+    JournalRecord {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        detail: String,
+    },
+    /// The environment failed us.
+    #[error("{action}")]
+    Io {
+        /// What was being done.
+        action: String,
+        /// The reason.
+        source: std::io::Error,
+    },
+}
+
+/// The result of the service.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// A refusal with what to do instead.
+    pub(crate) fn refused(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Refused { message: message.into(), hint: Some(hint.into()) }
+    }
+
+    pub(crate) fn unknown_operation(id: &OperationId) -> Self {
+        Self::UnknownOperation(id.to_string())
+    }
+
+    /// What to do, if the message does not say so itself.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Refused { hint, .. } => hint.clone(),
+            Self::UnknownOperation(_) => Some("mendb operation list shows those there are".to_owned()),
+            Self::UnknownCollection(_) => {
+                Some("mendb collection list shows those there are; mendb collection create makes one".to_owned())
+            }
+            Self::Journal { .. } => Some("nothing was lost; free disk space or repair the file, then run again".to_owned()),
+            _ => None,
+        }
+    }
+
+    /// Whether the same may succeed later without anyone doing anything.
+    pub fn is_retriable(&self) -> bool {
+        match self {
+            Self::Engine(error) => error.remedy == Remedy::Retry,
+            Self::Repository(error) => error.is_retriable(),
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Record `operation`: a long-running request and how far it is.
+//!
+//! The columns are for people; what is read back is `record` and `draft`, with the tasks of the
+//! current step from `shard_progress`.
+
+use mendb_model::name::OperationId;
+use mendb_model::operation::{Event, Operation};
+use rusqlite::{OptionalExtension, Transaction, params};
+
+use super::{Journal, int, operation_event, operation_step, shard_progress};
+use crate::error::{Error, Result};
+
+pub(super) const LAYOUT: &str = "
+CREATE TABLE IF NOT EXISTS operation (
+    operation_id          TEXT PRIMARY KEY,
+    kind                  TEXT NOT NULL,
+    collection            TEXT NOT NULL,
+    state                 TEXT NOT NULL,
+    current_step          INTEGER NOT NULL,
+    attempt               INTEGER NOT NULL,   -- the highest of any shard
+    percent               REAL NOT NULL,
+    error                 TEXT,
+    created_at_ms         INTEGER NOT NULL,
+    updated_at_ms         INTEGER NOT NULL,
+    step_deadline_ms      INTEGER NOT NULL,
+    operation_deadline_ms INTEGER NOT NULL,
+    record                TEXT NOT NULL,      -- JSON: request, plan, limits, state; no tasks, no draft
+    draft                 TEXT                -- JSON: the manifest in the making
+) STRICT;";
+
+impl Journal {
+    /// Adds a new operation.
+    ///
+    /// # Errors
+    /// The journal cannot be written.
+    pub fn insert_operation(&self, operation: &Operation) -> Result<()> {
+        self.write("insert operation", |tx| {
+            put(tx, operation)?;
+            put_draft(tx, operation)?;
+            operation_step::put(tx, None, operation)?;
+            operation_event::put(tx, operation, "created")
+        })
+    }
+
+    /// Saves what an event made of an operation.
+    ///
+    /// # Errors
+    /// The journal cannot be written.
+    pub fn update_operation(&self, before: &Operation, after: &Operation, event: &Event) -> Result<()> {
+        self.write("update operation", |tx| {
+            put(tx, after)?;
+            if before.draft != after.draft {
+                put_draft(tx, after)?;
+            }
+            operation_step::put(tx, Some(before), after)?;
+            shard_progress::put(tx, before, after)?;
+            match operation_event::describe(before, after, event) {
+                Some(text) => operation_event::put(tx, after, &text),
+                None => Ok(()),
+            }
+        })
+    }
+
+    /// Every operation, oldest first.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn operations(&self) -> Result<Vec<Operation>> {
+        let ids: Vec<String> = self.read("list operations", |connection| {
+            connection
+                .prepare("SELECT operation_id FROM operation ORDER BY created_at_ms, operation_id")?
+                .query_map([], |row| row.get(0))?
+                .collect()
+        })?;
+        ids.into_iter().map(|id| self.operation(&id.parse()?)).collect()
+    }
+
+    /// The operations that are neither done, failed nor cancelled.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn unfinished_operations(&self) -> Result<Vec<OperationId>> {
+        let ids: Vec<String> = self.read("list unfinished operations", |connection| {
+            connection
+                .prepare(
+                    "SELECT operation_id FROM operation WHERE state NOT IN ('done', 'failed', 'cancelled')
+                     ORDER BY created_at_ms, operation_id",
+                )?
+                .query_map([], |row| row.get(0))?
+                .collect()
+        })?;
+        ids.into_iter().map(|id| Ok(id.parse()?)).collect()
+    }
+
+    /// One operation.
+    ///
+    /// # Errors
+    /// There is none of this id, or the journal cannot be read.
+    pub fn operation(&self, id: &OperationId) -> Result<Operation> {
+        let row: Option<(String, Option<String>)> = self.read("read operation", |connection| {
+            connection
+                .query_row(
+                    "SELECT record, draft FROM operation WHERE operation_id = ?1",
+                    [id.as_str()],
+                    |row| Ok((row.get(0)?, row.get(1)?)),
+                )
+                .optional()
+        })?;
+        let (record, draft) = row.ok_or_else(|| Error::unknown_operation(id))?;
+        let damaged = |error: serde_json::Error| self.unreadable(format!("operation {id}: {error}"));
+        let mut operation: Operation = serde_json::from_str(&record).map_err(damaged)?;
+        operation.draft = draft.map(|draft| serde_json::from_str(&draft)).transpose().map_err(damaged)?;
+        operation.tasks = self.tasks(id, operation.current_step)?;
+        Ok(operation)
+    }
+
+    /// Removes all trace of an operation.
+    ///
+    /// # Errors
+    /// The journal cannot be written.
+    pub fn delete_operation(&self, id: &OperationId) -> Result<()> {
+        self.write("delete operation", |tx| {
+            for table in ["operation_event", "shard_progress", "operation_step", "operation"] {
+                tx.execute(&format!("DELETE FROM {table} WHERE operation_id = ?1"), [id.as_str()])?;
+            }
+            Ok(())
+        })
+    }
+}
+
+fn put(tx: &Transaction<'_>, operation: &Operation) -> rusqlite::Result<()> {
+    let mut bare = operation.clone();
+    bare.draft = None;
+    bare.tasks.clear();
+    let attempt = operation.tasks.iter().map(|task| task.attempt).fold(operation.attempt_floor, u32::max);
+    tx.execute(
+        "INSERT INTO operation (operation_id, kind, collection, state, current_step, attempt, percent, error,
+             created_at_ms, updated_at_ms, step_deadline_ms, operation_deadline_ms, record)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
+         ON CONFLICT (operation_id) DO UPDATE SET state = ?4, current_step = ?5, attempt = ?6, percent = ?7,
+             error = ?8, updated_at_ms = ?10, step_deadline_ms = ?11, operation_deadline_ms = ?12, record = ?13",
+        params![
+            operation.operation_id.as_str(),
+            operation.request.kind(),
+            operation.request.collection(),
+            operation.state.name(),
+            operation.current_step,
+            attempt,
+            operation.progress().percent,
+            operation.error,
+            int(operation.created_at_ms),
+            int(operation.updated_at_ms),
+            int(operation.step_deadline_ms),
+            int(operation.operation_deadline_ms),
+            to_json(&bare)?,
+        ],
+    )?;
+    Ok(())
+}
+
+fn put_draft(tx: &Transaction<'_>, operation: &Operation) -> rusqlite::Result<()> {
+    let draft = operation.draft.as_ref().map(to_json).transpose()?;
+    tx.execute(
+        "UPDATE operation SET draft = ?2 WHERE operation_id = ?1",
+        params![operation.operation_id.as_str(), draft],
+    )?;
+    Ok(())
+}
+
+/// A record as JSON, with SQLite's error for a value that JSON cannot hold.
+pub(super) fn to_json(value: &impl serde::Serialize) -> rusqlite::Result<String> {
+    serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+}

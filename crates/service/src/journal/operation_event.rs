@@ -1,0 +1,80 @@
+//! Record `operation_event`: the audit log of an operation.
+
+use mendb_model::name::OperationId;
+use mendb_model::operation::{Event, Operation, ReportStatus};
+use rusqlite::{Transaction, params};
+use serde::Serialize;
+
+use super::{Journal, int};
+use crate::error::Result;
+
+pub(super) const LAYOUT: &str = "
+CREATE TABLE IF NOT EXISTS operation_event (
+    event_id     INTEGER PRIMARY KEY AUTOINCREMENT,
+    operation_id TEXT NOT NULL,
+    at_ms        INTEGER NOT NULL,
+    event        TEXT NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS operation_event_by_operation ON operation_event (operation_id);";
+
+/// One entry of the audit log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OperationEvent {
+    /// When, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// What happened.
+    pub event: String,
+}
+
+pub(super) fn put(tx: &Transaction<'_>, operation: &Operation, event: &str) -> rusqlite::Result<()> {
+    tx.execute(
+        "INSERT INTO operation_event (operation_id, at_ms, event) VALUES (?1, ?2, ?3)",
+        params![operation.operation_id.as_str(), int(operation.updated_at_ms), event],
+    )?;
+    Ok(())
+}
+
+/// What to write down about an event; `None` for those that are only progress.
+pub(super) fn describe(before: &Operation, after: &Operation, event: &Event) -> Option<String> {
+    let step = before.step_label();
+    let text = match event {
+        Event::Booted => "picked up".to_owned(),
+        Event::Allocated { tasks, .. } => format!("{step}: {} shards", tasks.len()),
+        Event::AllocationFailed { message, .. } => format!("{step}: cannot begin: {message}"),
+        Event::Reported(report) => {
+            let shard = report.shard_idx;
+            match &report.status {
+                ReportStatus::InProgress => return None,
+                ReportStatus::Success => format!("{step}: shard {shard} done"),
+                ReportStatus::Error { message, .. } => format!("{step}: shard {shard} failed: {message}"),
+                ReportStatus::Stopped => format!("{step}: shard {shard} stopped"),
+            }
+        }
+        Event::SnapshotLost { .. } => format!("{step}: the snapshot is lost, cutting again"),
+        Event::Advance => format!("{step} done"),
+        Event::Tick if before.state == after.state && before.error == after.error => return None,
+        Event::Tick => "time passed".to_owned(),
+        Event::Pause => "paused by a user".to_owned(),
+        Event::Resume => "resumed by a user".to_owned(),
+        Event::Cancel => "cancelled by a user".to_owned(),
+    };
+    let ended = after.state.is_terminal() && !before.state.is_terminal();
+    Some(if ended { format!("{text}; operation {}", after.state.name()) } else { text })
+}
+
+impl Journal {
+    /// The audit log of an operation, oldest first.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn operation_events(&self, id: &OperationId) -> Result<Vec<OperationEvent>> {
+        self.read("read operation events", |connection| {
+            connection
+                .prepare("SELECT at_ms, event FROM operation_event WHERE operation_id = ?1 ORDER BY event_id")?
+                .query_map([id.as_str()], |row| {
+                    Ok(OperationEvent { at_ms: row.get::<_, i64>(0)?.unsigned_abs(), event: row.get(1)? })
+                })?
+                .collect()
+        })
+    }
+}

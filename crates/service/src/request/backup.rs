@@ -1,0 +1,212 @@
+//! The order for a backup.
+
+use mendb_model::describe_error;
+use mendb_model::manifest::Manifest;
+use mendb_model::name::{BackupId, BackupKind, OperationId, check};
+use mendb_model::operation::{BackupRequest, ChainLink, Request, State};
+use mendb_repo::StoredManifest;
+
+use super::in_the_way;
+use crate::env;
+use crate::error::{Error, Result};
+use crate::journal::collection::Collection;
+use crate::journal::command::Command;
+use crate::service::Service;
+
+/// A backup as a user orders it.
+#[derive(Debug, Clone)]
+pub struct BackupOrder {
+    /// The collection.
+    pub collection: String,
+    /// All rows, or the changes since the newest backup.
+    pub kind: BackupKind,
+    /// A name for it, unique in the collection.
+    pub label: Option<String>,
+}
+
+impl Service {
+    /// Checks an order for a backup and makes it an operation, which [`Service::drive`] runs.
+    ///
+    /// A failed backup of the same collection is cancelled: the new one takes its place.
+    ///
+    /// # Errors
+    /// The collection or a table is missing or at work, the label is taken, or for an increment the
+    /// chain cannot go on: no backup, a damaged one, a changed schema, a lost stream.
+    pub fn request_backup(&self, order: &BackupOrder) -> Result<OperationId> {
+        let _one_at_a_time = self.requests();
+        let collection = self.collection(&order.collection)?;
+        self.check_idle(&collection)?;
+        let wait = |work| self.runtime().block_on(work);
+        wait(self.tools.repository.create_if_absent())?;
+        let backups = self.runtime().block_on(self.tools.repository.backups(&collection.collection))?;
+        if let Some(label) = &order.label {
+            check_label(label, &backups)?;
+        }
+        let newest = backups.last().map(|stored| &stored.manifest);
+        let backup_id = next_id(order.kind, newest)?;
+        let mut request = BackupRequest {
+            collection: collection.collection.clone(),
+            stream: stream_of(&collection.collection, &backup_id),
+            backup_id,
+            label: order.label.clone(),
+            tables: collection.tables.clone(),
+            parent: None,
+            since_version: None,
+            old_streams: self.streams_of(&collection)?,
+        };
+        if order.kind == BackupKind::Incremental {
+            self.follow(&mut request, newest)?;
+        }
+        self.create(Request::Backup(request), &[])
+    }
+
+    /// Refuses when an operation works on the collection or its tables; cancels a failed backup.
+    fn check_idle(&self, collection: &Collection) -> Result<()> {
+        for operation in self.open_operations()? {
+            let same = operation.request.collection() == collection.collection;
+            let is_backup = matches!(operation.request, Request::Backup(_));
+            if same && is_backup && operation.state == State::Failed {
+                if operation.step_kind().can_cancel() {
+                    self.journal.insert_command(&operation.operation_id, Command::Cancel)?;
+                    self.drive(&mut |_| {})?;
+                    continue;
+                }
+                return Err(in_the_way(&format!("collection {}", collection.collection), &operation));
+            }
+            if same && is_backup {
+                return Err(in_the_way(&format!("collection {}", collection.collection), &operation));
+            }
+            let touched = operation.request.target_tables();
+            if let Some(table) = collection.tables.iter().find(|table| touched.contains(&table.as_str())) {
+                return Err(in_the_way(&format!("table {table}"), &operation));
+            }
+        }
+        Ok(())
+    }
+
+    /// The streams that older chains of this collection keep on its tables.
+    fn streams_of(&self, collection: &Collection) -> Result<Vec<String>> {
+        let prefix = format!("{}/", collection.collection);
+        let mut streams = Vec::new();
+        for table in &collection.tables {
+            let live = self.tools.engine.inspect(table)?.ok_or_else(|| missing_table(table, collection))?;
+            streams.extend(live.streams.into_iter().map(|stream| stream.name).filter(|s| s.starts_with(&prefix)));
+        }
+        streams.sort();
+        streams.dedup();
+        Ok(streams)
+    }
+
+    /// Makes the request the increment after the newest backup, if it can be that.
+    fn follow(&self, request: &mut BackupRequest, newest: Option<&Manifest>) -> Result<()> {
+        let newest = newest.ok_or_else(|| {
+            take_full(request, format!("collection {} has no backup to stand on", request.collection))
+        })?;
+        let repository = &self.tools.repository;
+        let damaged = |error: mendb_repo::Error| -> Error {
+            if error.is_retriable() {
+                return error.into();
+            }
+            let cause = describe_error(&error);
+            take_full(request, format!("the chain of backup {} cannot be continued: {cause}", newest.backup_id))
+        };
+        let chain = self
+            .runtime()
+            .block_on(async {
+                let chain = repository.chain(&request.collection, &newest.backup_id).await?;
+                for stored in &chain {
+                    repository.check_present(&stored.manifest).await?;
+                }
+                Ok(chain)
+            })
+            .map_err(damaged)?;
+        let (Some(full), Some(parent)) = (chain.first(), chain.last()) else {
+            return Err(take_full(request, format!("the chain of backup {} is empty", newest.backup_id)));
+        };
+        let stream = stream_of(&request.collection, &full.manifest.backup_id);
+        self.check_members(request, &parent.manifest, &stream)?;
+        request.parent = Some(ChainLink {
+            backup_id: parent.manifest.backup_id.clone(),
+            manifest_blake3: parent.blake3.clone(),
+        });
+        request.since_version = Some(parent.manifest.snapshot_version);
+        request.old_streams.retain(|old| *old != stream);
+        request.stream = stream;
+        Ok(())
+    }
+
+    /// Refuses when the tables are not those of the parent any more, or their changes are not known.
+    fn check_members(&self, request: &BackupRequest, parent: &Manifest, stream: &str) -> Result<()> {
+        let backed_up = || parent.tables.iter().map(|table| table.table.as_str());
+        let other = request.tables.iter().find(|table| !backed_up().any(|backed_up| backed_up == *table));
+        if other.is_some() || parent.tables.len() != request.tables.len() {
+            let members = backed_up().collect::<Vec<_>>().join(", ");
+            return Err(take_full(
+                request,
+                format!("backup {} holds the tables {members}, not those of the collection now", parent.backup_id),
+            ));
+        }
+        for table in &parent.tables {
+            let name = &table.table;
+            let Some(live) = self.tools.engine.inspect(name)? else {
+                return Err(take_full(request, format!("table {name} does not exist")));
+            };
+            if live.schema != table.schema {
+                let reason = format!("the schema of table {name} has changed since backup {}", parent.backup_id);
+                return Err(take_full(request, reason));
+            }
+            let reaches = |since: u64| since <= parent.snapshot_version;
+            if !live.streams.iter().any(|s| s.name == stream && reaches(s.since_version)) {
+                let reason = format!(
+                    "the changes of table {name} since backup {} are not known (the table was created, dropped or \
+                     restored since, or the backup is of another target)",
+                    parent.backup_id
+                );
+                return Err(take_full(request, reason));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn missing_table(table: &str, collection: &Collection) -> Error {
+    Error::refused(
+        format!("table {table} of collection {} does not exist", collection.collection),
+        format!("restore it: mendb restore {} --tables {table}", collection.collection),
+    )
+}
+
+/// Why an increment is refused, and what works instead.
+fn take_full(request: &BackupRequest, reason: String) -> Error {
+    Error::refused(
+        format!("cannot take an incremental backup: {reason}"),
+        format!("take a full backup: mendb backup {}", request.collection),
+    )
+}
+
+/// The change stream of the chain that begins with this full backup.
+fn stream_of(collection: &str, full: &BackupId) -> String {
+    format!("{collection}/{full}")
+}
+
+fn check_label(label: &str, backups: &[StoredManifest]) -> Result<()> {
+    check(label)?;
+    if label.parse::<BackupId>().is_ok() {
+        return Err(Error::refused(format!("{label} looks like a backup id"), "choose another label"));
+    }
+    match backups.iter().find(|stored| stored.manifest.label.as_deref() == Some(label)) {
+        Some(taken) => Err(Error::refused(
+            format!("label {label} is taken by backup {}", taken.manifest.backup_id),
+            "choose another label",
+        )),
+        None => Ok(()),
+    }
+}
+
+/// An id after all that exist: ids count seconds, and two backups may be asked for within one.
+fn next_id(kind: BackupKind, newest: Option<&Manifest>) -> Result<BackupId> {
+    let now = i64::try_from(env::now_ms() / 1000).unwrap_or(i64::MAX);
+    let after = newest.map_or(0, |newest| newest.backup_id.unix_seconds() + 1);
+    BackupId::new(now.max(after), kind)
+        .ok_or_else(|| Error::refused("the clock is beyond the year 9999", "set the clock"))
+}

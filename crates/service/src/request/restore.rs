@@ -1,0 +1,135 @@
+//! The order for a restore.
+
+use std::collections::BTreeMap;
+
+use mendb_model::manifest::{Manifest, ShardBackup};
+use mendb_model::name::{OperationId, check, matches};
+use mendb_model::operation::{ChainLink, Request, RestoreRequest, TableMapping};
+use mendb_repo::StoredManifest;
+
+use super::in_the_way;
+use crate::coordinator::segment_bytes;
+use crate::error::{Error, Result};
+use crate::service::Service;
+
+/// A restore as a user orders it.
+#[derive(Debug, Clone, Default)]
+pub struct RestoreOrder {
+    /// The collection.
+    pub collection: String,
+    /// The backup by id or label; the newest without.
+    pub to: Option<String>,
+    /// Comma-separated patterns of table names; all tables without.
+    pub tables: Option<String>,
+    /// New names by old ones.
+    pub rename: BTreeMap<String, String>,
+}
+
+impl Service {
+    /// Checks an order for a restore and makes it an operation, which [`Service::drive`] runs.
+    ///
+    /// # Errors
+    /// No such backup or table, a damaged chain, a table that exists already or is at work.
+    pub fn request_restore(&self, order: &RestoreOrder) -> Result<OperationId> {
+        let _one_at_a_time = self.requests();
+        let chain = self.chain(&order.collection, order.to.as_deref())?;
+        let Some(last) = chain.last() else {
+            return Err(nothing_to_restore(&order.collection, self.tools.repository.url()));
+        };
+        let tables = map_tables(order, &last.manifest)?;
+        self.check_absent(&tables, &order.collection)?;
+        let bytes: Vec<u64> = chain.iter().map(|stored| bytes_of(&stored.manifest, &tables)).collect();
+        let link = |stored: &StoredManifest| ChainLink {
+            backup_id: stored.manifest.backup_id.clone(),
+            manifest_blake3: stored.blake3.clone(),
+        };
+        let request = RestoreRequest {
+            collection: order.collection.clone(),
+            chain: chain.iter().map(link).collect(),
+            tables,
+        };
+        self.create(Request::Restore(request), &bytes)
+    }
+
+    /// The chain up to a backup, or to the newest.
+    ///
+    /// # Errors
+    /// No such backup, or its chain is broken.
+    pub fn chain(&self, collection: &str, to: Option<&str>) -> Result<Vec<StoredManifest>> {
+        check(collection)?;
+        let repository = &self.tools.repository;
+        Ok(self.runtime().block_on(async {
+            let id = match to {
+                Some(to) => repository.find(collection, to).await?.manifest.backup_id,
+                None => match repository.backups(collection).await?.pop() {
+                    Some(newest) => newest.manifest.backup_id,
+                    None => return Ok(Vec::new()),
+                },
+            };
+            repository.chain(collection, &id).await
+        })?)
+    }
+
+    fn check_absent(&self, tables: &[TableMapping], collection: &str) -> Result<()> {
+        let open = self.open_operations()?;
+        for mapping in tables {
+            let name = &mapping.target;
+            let works_on = |names: Vec<&str>| names.contains(&name.as_str());
+            if let Some(operation) = open.iter().find(|operation| works_on(operation.request.target_tables())) {
+                return Err(in_the_way(&format!("table {name}"), operation));
+            }
+            if self.tools.engine.inspect(name)?.is_some() {
+                return Err(Error::refused(
+                    format!("table {name} already exists, and a restore overwrites nothing"),
+                    format!(
+                        "restore beside it: mendb restore {collection} --rename {}={name}_restored, or drop it first: \
+                         mendb table drop {name} (mending it where it is, --in-place, is not in this version)",
+                        mapping.source
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn nothing_to_restore(collection: &str, url: &str) -> Error {
+    Error::refused(
+        format!("collection {collection} has no backup in {url}"),
+        "mendb list shows what there is; --repository names another repository",
+    )
+}
+
+/// The chosen tables of a backup and their names on the target.
+fn map_tables(order: &RestoreOrder, manifest: &Manifest) -> Result<Vec<TableMapping>> {
+    let names = || manifest.tables.iter().map(|table| table.table.as_str());
+    let all = || names().collect::<Vec<_>>().join(", ");
+    if let Some(unknown) = order.rename.keys().find(|old| names().all(|name| name != old.as_str())) {
+        return Err(Error::refused(
+            format!("--rename: backup {} has no table {unknown}", manifest.backup_id),
+            format!("its tables are {}", all()),
+        ));
+    }
+    let chosen = |name: &&str| order.tables.as_deref().is_none_or(|patterns| matches(patterns, name));
+    let mut tables = Vec::new();
+    for source in names().filter(chosen) {
+        let target = order.rename.get(source).map_or(source, String::as_str);
+        check(target)?;
+        tables.push(TableMapping { source: source.to_owned(), target: target.to_owned() });
+    }
+    if tables.is_empty() {
+        return Err(Error::refused(
+            format!("no table of backup {} matches {}", manifest.backup_id, order.tables.as_deref().unwrap_or("*")),
+            format!("its tables are {}", all()),
+        ));
+    }
+    Ok(tables)
+}
+
+fn bytes_of(manifest: &Manifest, tables: &[TableMapping]) -> u64 {
+    let tables = tables.iter().filter_map(|mapping| manifest.table(&mapping.source));
+    let shards = tables.flat_map(|table| {
+        table.sharded_tables().flat_map(|(_, data)| data.shards.iter()).collect::<Vec<&ShardBackup>>()
+    });
+    shards.map(segment_bytes).sum()
+}

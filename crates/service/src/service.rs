@@ -1,0 +1,226 @@
+//! The front door of the service.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use mendb_engines::Engine;
+use mendb_model::name::{OperationId, check};
+use mendb_model::operation::{Limits, Operation, Request, State};
+use mendb_repo::Repository;
+use tokio::runtime::{Handle, Runtime};
+
+use crate::coordinator::{Coordinator, Observer};
+use crate::env;
+use crate::error::{Error, Result};
+use crate::journal::Journal;
+use crate::journal::collection::Collection;
+use crate::journal::command::Command;
+use crate::wire::{Direct, Wire};
+use crate::worker::Tools;
+
+/// The settings of a service.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// The bounds of new operations.
+    pub limits: Limits,
+}
+
+/// Backs up and restores one target. Made by the one process that has the target open.
+pub struct Service {
+    pub(crate) journal: Journal,
+    pub(crate) tools: Tools,
+    pub(crate) settings: Settings,
+    wire: Arc<dyn Wire>,
+    /// Held while a request is checked and persisted: two cannot pass each other's checks.
+    requests: Mutex<()>,
+    /// Held by the thread that drives.
+    driving: Mutex<()>,
+    /// Keeps the runtime that `tools` point to.
+    _runtime: Arc<Runtime>,
+}
+
+impl Service {
+    /// A service for a target and a repository, with its journal in a directory of the target.
+    ///
+    /// # Errors
+    /// The journal cannot be opened.
+    pub fn new(
+        engine: Arc<dyn Engine>,
+        repository: Repository,
+        runtime: Arc<Runtime>,
+        journal_directory: &Path,
+        settings: Settings,
+    ) -> Result<Self> {
+        Ok(Self {
+            journal: Journal::open(journal_directory)?,
+            tools: Tools { engine, repository, runtime: runtime.handle().clone() },
+            settings,
+            wire: Arc::new(Direct),
+            requests: Mutex::new(()),
+            driving: Mutex::new(()),
+            _runtime: runtime,
+        })
+    }
+
+    /// The same service with its messages on another wire.
+    #[must_use]
+    pub fn with_wire(mut self, wire: Arc<dyn Wire>) -> Self {
+        self.wire = wire;
+        self
+    }
+
+    /// The journal, for those who only want to look.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// The repository.
+    pub fn repository(&self) -> &Repository {
+        &self.tools.repository
+    }
+
+    /// The runtime for requests to the repository.
+    pub fn runtime(&self) -> &Handle {
+        &self.tools.runtime
+    }
+
+    pub(crate) fn requests(&self) -> MutexGuard<'_, ()> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs unfinished operations until none can move without a user. Operations that other threads
+    /// request meanwhile are run too. Only one thread drives; another that calls this waits its turn.
+    ///
+    /// # Errors
+    /// The journal or the catalogue of the target cannot be read or written. What operations meet is
+    /// in their own records, not here.
+    pub fn drive(&self, observer: Observer<'_>) -> Result<()> {
+        let _driving = self.driving.lock().unwrap_or_else(PoisonError::into_inner);
+        Coordinator::new(&self.journal, &self.tools, Arc::clone(&self.wire)).run(observer)
+    }
+
+    /// Asks something of an operation. It happens when it is driven next, here or by the process
+    /// that is driving it now.
+    ///
+    /// # Errors
+    /// There is no such operation, or its state does not allow it.
+    pub fn command(&self, id: &OperationId, command: Command) -> Result<()> {
+        command_through(&self.journal, id, command)
+    }
+
+    /// Removes the record of an operation that is over.
+    ///
+    /// # Errors
+    /// There is no such operation, or it is not over: then its locks would have no owner.
+    pub fn forget(&self, id: &OperationId) -> Result<()> {
+        forget_through(&self.journal, id)
+    }
+
+    /// Creates a collection of tables that exist and belong to no other.
+    ///
+    /// # Errors
+    /// A name is bad or taken, a table is missing, named twice, or in another collection.
+    pub fn create_collection(&self, name: &str, tables: &[String]) -> Result<()> {
+        check(name)?;
+        if tables.is_empty() {
+            return Err(Error::refused("a collection needs at least one table", "name tables with --table"));
+        }
+        for (at, table) in tables.iter().enumerate() {
+            if tables[..at].contains(table) {
+                return Err(Error::refused(format!("table {table} is named twice"), "name it once"));
+            }
+            if self.tools.engine.inspect(table)?.is_none() {
+                return Err(Error::refused(
+                    format!("table {table} does not exist"),
+                    "mendb table list shows those there are",
+                ));
+            }
+        }
+        for other in self.journal.collections()? {
+            if let Some(table) = tables.iter().find(|table| other.tables.contains(table)) {
+                return Err(Error::refused(
+                    format!("table {table} belongs to collection {} already", other.collection),
+                    "a table belongs to one collection: its changes are kept once",
+                ));
+            }
+        }
+        let collection = Collection {
+            collection: name.to_owned(),
+            tables: tables.to_vec(),
+            created_at_ms: env::now_ms(),
+        };
+        if self.journal.insert_collection(&collection)? {
+            return Ok(());
+        }
+        Err(Error::refused(format!("collection {name} exists already"), "mendb collection show tells its tables"))
+    }
+
+    /// Removes a collection and its streams. Its backups stay where they are.
+    ///
+    /// # Errors
+    /// There is no such collection, or an operation works on it.
+    pub fn drop_collection(&self, name: &str) -> Result<()> {
+        let _one_at_a_time = self.requests();
+        let collection = self.collection(name)?;
+        let open = self.journal.operations()?.into_iter().find(|operation| {
+            let over = matches!(operation.state, State::Done | State::Cancelled);
+            let is_backup = matches!(operation.request, Request::Backup(_));
+            !over && is_backup && operation.request.collection() == name
+        });
+        if let Some(operation) = open {
+            return Err(Error::refused(
+                format!("collection {name} is at work in operation {}", operation.operation_id),
+                format!("mendb operation cancel {}", operation.operation_id),
+            ));
+        }
+        let prefix = format!("{name}/");
+        for table in &collection.tables {
+            let live = self.tools.engine.inspect(table)?;
+            for stream in live.into_iter().flat_map(|live| live.streams) {
+                if stream.name.starts_with(&prefix) {
+                    self.tools.engine.detach_stream(&stream.name)?;
+                }
+            }
+        }
+        self.journal.delete_collection(name)?;
+        Ok(())
+    }
+
+    /// The collection of a name.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn collection(&self, name: &str) -> Result<Collection> {
+        self.journal.collection(name)?.ok_or_else(|| Error::UnknownCollection(name.to_owned()))
+    }
+}
+
+/// Leaves a command in the journal, after trying it on the operation as it is recorded.
+///
+/// # Errors
+/// There is no such operation, or its state does not allow it.
+pub fn command_through(journal: &Journal, id: &OperationId, command: Command) -> Result<()> {
+    let mut trial: Operation = journal.operation(id)?;
+    let context = mendb_model::operation::Context { now_ms: env::now_ms(), jitter: 0.0 };
+    trial.step(context, command.event())?;
+    journal.insert_command(id, command)
+}
+
+/// Removes the record of an operation that is over.
+///
+/// # Errors
+/// There is no such operation, or it is not over.
+pub fn forget_through(journal: &Journal, id: &OperationId) -> Result<()> {
+    let operation = journal.operation(id)?;
+    match operation.state {
+        State::Done | State::Cancelled => journal.delete_operation(id),
+        State::Failed => Err(Error::refused(
+            format!("operation {id} failed and may have left tables locked or half done"),
+            format!("roll it back first: mendb operation cancel {id}"),
+        )),
+        _ => Err(Error::refused(
+            format!("operation {id} is not over"),
+            format!("mendb operation watch {id} follows it to its end, mendb operation cancel {id} rolls it back"),
+        )),
+    }
+}

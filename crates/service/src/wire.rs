@@ -1,0 +1,111 @@
+//! The messages between coordinator and shard workers, and what carries them.
+
+use mendb_model::key::hex_option;
+use mendb_model::name::OperationId;
+use mendb_model::operation::{Report, Request, StepKind, Task, TaskOutput, TaskSpec};
+use serde::{Deserialize, Serialize};
+
+/// Asks a worker for one attempt of one task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskRequest {
+    /// The operation.
+    pub operation_id: OperationId,
+    /// What the operation is to bring about.
+    pub request: Request,
+    /// The step.
+    pub step: u32,
+    /// What the step does.
+    pub step_kind: StepKind,
+    /// The place of the step's backup in the chain.
+    pub incremental_idx: Option<u32>,
+    /// The task in the step.
+    pub shard_idx: u32,
+    /// The attempt.
+    pub attempt: u32,
+    /// What to do.
+    pub spec: TaskSpec,
+    /// All up to this key is done.
+    #[serde(with = "hex_option")]
+    pub last_key: Option<Vec<u8>>,
+    /// Rows done so far.
+    pub rows: u64,
+    /// Bytes done so far.
+    pub bytes: u64,
+    /// Bytes to do, as far as known.
+    pub bytes_total: u64,
+    /// What was brought about so far.
+    pub output: TaskOutput,
+    /// The manifest in the making, for the steps of a backup after the copy.
+    pub draft: Option<Box<mendb_model::manifest::Manifest>>,
+}
+
+/// Something on its way between coordinator and workers.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Message {
+    /// To a worker: begin an attempt.
+    Request(Box<TaskRequest>),
+    /// To a worker: stop an attempt.
+    Abort {
+        /// The operation.
+        operation_id: OperationId,
+        /// The step.
+        step: u32,
+        /// The task in the step.
+        shard_idx: u32,
+    },
+    /// To the coordinator: how an attempt goes.
+    Reply {
+        /// The operation.
+        operation_id: OperationId,
+        /// The report.
+        report: Report,
+    },
+    /// To the coordinator: the snapshot of the operation does not exist any more.
+    SnapshotLost {
+        /// The operation.
+        operation_id: OperationId,
+        /// The step.
+        step: u32,
+    },
+}
+
+/// Carries messages. It may lose them, deliver them late, or twice: the machine copes.
+pub trait Wire: Send + Sync {
+    /// Calls `deliver` once for each time the message arrives.
+    fn carry(&self, message: Message, deliver: &mut dyn FnMut(Message));
+}
+
+/// Delivers everything once, at once: coordinator and workers in one process.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Direct;
+
+impl Wire for Direct {
+    fn carry(&self, message: Message, deliver: &mut dyn FnMut(Message)) {
+        deliver(message);
+    }
+}
+
+impl TaskRequest {
+    /// The request for the current attempt of a task.
+    pub(crate) fn new(operation: &mendb_model::operation::Operation, shard_idx: u32, task: &Task) -> Self {
+        let kind = operation.step_kind();
+        let with_draft = matches!(kind, StepKind::Seal | StepKind::Release);
+        let planned = operation.steps.get(operation.current_step as usize);
+        Self {
+            operation_id: operation.operation_id.clone(),
+            request: operation.request.clone(),
+            step: operation.current_step,
+            step_kind: kind,
+            incremental_idx: planned.and_then(|step| step.incremental_idx),
+            shard_idx,
+            attempt: task.attempt,
+            spec: task.spec.clone(),
+            last_key: task.last_key.clone(),
+            rows: task.rows,
+            bytes: task.bytes,
+            bytes_total: task.bytes_total,
+            output: task.output.clone(),
+            draft: operation.draft.clone().filter(|_| with_draft),
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! The steps of a backup.
+
+use std::ops::ControlFlow;
+
+use mendb_engines::FreezeRequest;
+use mendb_model::key::KeyRange;
+use mendb_model::manifest::{FORMAT_VERSION, Manifest, Parent, Segment};
+use mendb_model::name::TablePath;
+use mendb_model::operation::{BackupRequest, Request, TaskOutput};
+use mendb_model::{RowBlock, TableSchema};
+use mendb_repo::{Content, SegmentTarget};
+
+use super::{Attempt, Counts, TaskError, TaskResult};
+
+fn request<'a>(attempt: &'a Attempt<'_>) -> TaskResult<&'a BackupRequest> {
+    match &attempt.request.request {
+        Request::Backup(request) => Ok(request),
+        Request::Restore(_) => Err(TaskError::Proof("a restore has no such step".to_owned())),
+    }
+}
+
+/// Locks, attaches or rotates, takes the snapshot, and drafts the manifest.
+pub(super) fn cut(attempt: &Attempt<'_>, counts: &mut Counts) -> TaskResult<()> {
+    let request = request(attempt)?;
+    let frozen = attempt.tools.engine.freeze(&FreezeRequest {
+        operation: attempt.operation(),
+        tables: &request.tables,
+        stream: &request.stream,
+        since_version: request.since_version,
+    })?;
+    let parent = request.parent.as_ref().map(|link| Parent {
+        backup_id: link.backup_id.clone(),
+        manifest_blake3: link.manifest_blake3.clone(),
+    });
+    counts.output = TaskOutput::Draft(Box::new(Manifest {
+        format_version: FORMAT_VERSION,
+        tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+        collection: request.collection.clone(),
+        backup_id: request.backup_id.clone(),
+        label: request.label.clone(),
+        operation_id: attempt.operation().to_owned(),
+        parent,
+        snapshot_version: frozen.version,
+        tables: frozen.tables,
+    }));
+    Ok(())
+}
+
+/// Writes the rows or changes of one shard into segments.
+pub(super) fn copy(
+    attempt: &Attempt<'_>,
+    path: &TablePath,
+    shard: u32,
+    range: &KeyRange,
+    counts: &mut Counts,
+) -> TaskResult<()> {
+    let request = request(attempt)?;
+    let engine = &attempt.tools.engine;
+    let content = if request.since_version.is_some() { Content::Changes } else { Content::Rows };
+    let mut copy = Copy {
+        attempt,
+        segments: match &counts.output {
+            TaskOutput::Segments(segments) => segments.clone(),
+            TaskOutput::None | TaskOutput::Draft(_) => Vec::new(),
+        },
+        counts,
+        rows: 0,
+        bytes: 0,
+    };
+    let target = SegmentTarget {
+        collection: request.collection.clone(),
+        backup_id: request.backup_id.clone(),
+        path: path.clone(),
+        shard,
+        attempt: attempt.request.attempt,
+        first_segment: u32::try_from(copy.segments.len()).unwrap_or(u32::MAX),
+    };
+    let schema = schema_of(attempt, path)?;
+    let mut writer = attempt.tools.repository.segment_writer(target, &schema, content)?;
+    let after = copy.counts.last_key.clone();
+    let mut outcome = Ok(());
+    let mut sink = |block: &RowBlock<&[u8]>| {
+        let pushed = attempt.wait(writer.push(block)).and_then(|finished| copy.pushed(block, finished));
+        match pushed {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                outcome = Err(error);
+                ControlFlow::Break(())
+            }
+        }
+    };
+    match request.since_version {
+        None => engine.read_rows(attempt.operation(), path, range, after.as_deref(), &mut sink)?,
+        Some(since) => {
+            engine.read_changes(attempt.operation(), path, range, since, after.as_deref(), &mut sink)?;
+        }
+    }
+    outcome?;
+    let last = attempt.wait(writer.finish())?;
+    copy.finish(last);
+    Ok(())
+}
+
+/// The segments of a shard so far. Only finished ones count as progress.
+struct Copy<'a, 'b> {
+    attempt: &'a Attempt<'b>,
+    segments: Vec<Segment>,
+    counts: &'a mut Counts,
+    rows: u64,
+    bytes: u64,
+}
+
+impl Copy<'_, '_> {
+    fn pushed(&mut self, block: &RowBlock<&[u8]>, finished: Vec<Segment>) -> TaskResult<()> {
+        self.rows += block.len() as u64;
+        self.bytes += block.as_bytes().len() as u64;
+        if finished.is_empty() {
+            return self.attempt.check_stopped();
+        }
+        self.take(finished);
+        self.attempt.in_progress(self.counts)
+    }
+
+    fn finish(&mut self, last: Vec<Segment>) {
+        self.take(last);
+        self.counts.bytes += self.bytes;
+    }
+
+    fn take(&mut self, finished: Vec<Segment>) {
+        let rows: u64 = finished.iter().map(|segment| segment.rows).sum();
+        let bytes = if self.rows == 0 { 0 } else { self.bytes * rows.min(self.rows) / self.rows };
+        self.rows -= rows.min(self.rows);
+        self.bytes -= bytes;
+        self.counts.rows += rows;
+        self.counts.bytes += bytes;
+        if let Some(segment) = finished.last() {
+            self.counts.last_key = Some(segment.last_key.clone());
+        }
+        self.segments.extend(finished);
+        self.counts.output = TaskOutput::Segments(self.segments.clone());
+    }
+}
+
+fn schema_of(attempt: &Attempt<'_>, path: &TablePath) -> TaskResult<TableSchema> {
+    let live = attempt.tools.engine.inspect(&path.table)?;
+    let schema = live.map(|live| live.schema);
+    let schema = match (&path.index, schema) {
+        (None, schema) => schema,
+        (Some(name), Some(schema)) => schema.index(name).map(|index| schema.implementation(index)),
+        (Some(_), None) => None,
+    };
+    schema.ok_or_else(|| TaskError::Proof(format!("table {path} is gone, although it was locked")))
+}
+
+/// Puts the manifest: from here on the backup exists.
+pub(super) fn seal(attempt: &Attempt<'_>) -> TaskResult<()> {
+    let request = request(attempt)?;
+    let manifest = draft(attempt)?;
+    let repository = &attempt.tools.repository;
+    if let Some(parent) = &request.parent {
+        let backups = attempt.wait(repository.backups(&request.collection))?;
+        let others = backups.iter().filter(|stored| stored.manifest.backup_id != request.backup_id);
+        let newest = others.map(|stored| &stored.manifest.backup_id).max();
+        if newest != Some(&parent.backup_id) {
+            return Err(TaskError::Proof(format!(
+                "backup {} is no longer the newest of collection {}, so this increment cannot follow it; take another",
+                parent.backup_id, request.collection
+            )));
+        }
+    }
+    attempt.wait(repository.put_manifest(manifest))?;
+    crate::env::crash_point();
+    attempt.wait(repository.sweep(manifest))?;
+    Ok(())
+}
+
+/// Lets go of what the next increment does not need, and unlocks.
+pub(super) fn release(attempt: &Attempt<'_>) -> TaskResult<()> {
+    let request = request(attempt)?;
+    let engine = &attempt.tools.engine;
+    engine.release_stream(&request.stream, draft(attempt)?.snapshot_version)?;
+    crate::env::crash_point();
+    for stream in &request.old_streams {
+        engine.detach_stream(stream)?;
+        crate::env::crash_point();
+    }
+    engine.thaw(attempt.operation())?;
+    Ok(())
+}
+
+fn draft<'a>(attempt: &'a Attempt<'_>) -> TaskResult<&'a Manifest> {
+    let draft = attempt.request.draft.as_deref();
+    draft.ok_or_else(|| TaskError::Proof("the backup has no manifest to write".to_owned()))
+}
+
+/// Removes whatever the backup has left, also a manifest that nobody could rely on yet.
+pub(super) fn rollback(attempt: &Attempt<'_>, request: &BackupRequest) -> TaskResult<()> {
+    let (engine, repository) = (&attempt.tools.engine, &attempt.tools.repository);
+    attempt.wait(repository.delete_backup(&request.collection, &request.backup_id))?;
+    crate::env::crash_point();
+    if request.since_version.is_none() {
+        engine.detach_stream(&request.stream)?;
+        crate::env::crash_point();
+    }
+    engine.thaw(attempt.operation())?;
+    Ok(())
+}

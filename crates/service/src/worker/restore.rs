@@ -1,0 +1,143 @@
+//! The steps of a restore.
+
+
+use mendb_engines::{Engine, Source, StagedTable};
+use mendb_model::RowBlock;
+use mendb_model::manifest::{Manifest, ShardBackup};
+use mendb_model::name::{BackupId, TablePath};
+use mendb_model::operation::{ChainLink, Request, RestoreRequest, StepKind};
+use mendb_model::schema::TableSchema;
+use mendb_repo::Content;
+
+use super::{Attempt, Counts, TaskError, TaskResult, backup};
+
+/// A shard of a backup, and the table it goes to.
+pub(super) struct Place<'a> {
+    pub backup_id: &'a BackupId,
+    pub source: &'a TablePath,
+    pub target: &'a TablePath,
+    pub shard: u32,
+}
+
+fn request<'a>(attempt: &'a Attempt<'_>) -> TaskResult<&'a RestoreRequest> {
+    match &attempt.request.request {
+        Request::Restore(request) => Ok(request),
+        Request::Backup(_) => Err(TaskError::Proof("a backup has no such step".to_owned())),
+    }
+}
+
+/// The manifest of a link of the chain, if it is still the one that was planned with.
+fn manifest(attempt: &Attempt<'_>, link: &ChainLink) -> TaskResult<Manifest> {
+    let collection = &request(attempt)?.collection;
+    let stored = attempt.wait(attempt.tools.repository.manifest(collection, &link.backup_id))?;
+    if stored.blake3 != link.manifest_blake3 {
+        return Err(TaskError::Proof(format!(
+            "the manifest of backup {} has changed since the restore was planned; cancel it and restore again",
+            link.backup_id
+        )));
+    }
+    Ok(stored.manifest)
+}
+
+/// Finds every object of the chain, then creates the tables, locked.
+pub(super) fn prepare(attempt: &Attempt<'_>) -> TaskResult<()> {
+    let request = request(attempt)?;
+    let mut last = None;
+    for link in &request.chain {
+        let manifest = manifest(attempt, link)?;
+        attempt.wait(attempt.tools.repository.check_present(&manifest))?;
+        attempt.check_stopped()?;
+        last = Some(manifest);
+    }
+    let last = last.ok_or_else(|| TaskError::Proof("the chain is empty".to_owned()))?;
+    let staged = |mapping: &mendb_model::operation::TableMapping| {
+        let table = last.table(&mapping.source);
+        let table = table.ok_or_else(|| {
+            TaskError::Proof(format!("backup {} has no table {}", last.backup_id, mapping.source))
+        })?;
+        Ok(StagedTable { name: mapping.target.clone(), backup: table.clone() })
+    };
+    let tables = request.tables.iter().map(staged).collect::<TaskResult<_>>()?;
+    attempt.tools.engine.stage(attempt.operation(), tables)?;
+    Ok(())
+}
+
+/// What the manifest says about a place.
+pub(super) fn look_up(attempt: &Attempt<'_>, place: &Place<'_>) -> TaskResult<(ShardBackup, TableSchema)> {
+    let chain = &request(attempt)?.chain;
+    let missing = || {
+        TaskError::Proof(format!("backup {} has no shard {} of {}", place.backup_id, place.shard, place.source))
+    };
+    let link = chain.iter().find(|link| link.backup_id == *place.backup_id).ok_or_else(missing)?;
+    let manifest = manifest(attempt, link)?;
+    let data = manifest.sharded_table(place.source).ok_or_else(missing)?;
+    let shard = data.shards.get(place.shard as usize).ok_or_else(missing)?;
+    let table = manifest.table(&place.source.table).ok_or_else(missing)?;
+    let schema = table.schema_of(place.source.index.as_deref()).ok_or_else(missing)?;
+    Ok((shard.clone(), schema))
+}
+
+/// Brings the segments of one shard to whoever owns their keys now.
+pub(super) fn carry(attempt: &Attempt<'_>, place: &Place<'_>, counts: &mut Counts) -> TaskResult<()> {
+    let (shard, schema) = look_up(attempt, place)?;
+    let tools = attempt.tools;
+    let source = Source { step: attempt.request.step, index: attempt.request.shard_idx };
+    let content = match attempt.request.step_kind {
+        StepKind::Load => Content::Rows,
+        _ => Content::Changes,
+    };
+    let collection = &request(attempt)?.collection;
+    for segment in &shard.segments {
+        if counts.last_key.as_deref() >= Some(segment.last_key.as_slice()) {
+            continue;
+        }
+        attempt.check_stopped()?;
+        let reader = attempt.wait(tools.repository.read_segment(
+            collection,
+            place.backup_id,
+            segment,
+            &schema,
+            content,
+        ))?;
+        let mut rows = 0;
+        for block in reader {
+            let block = block?;
+            rows += block.len() as u64;
+            deliver(tools.engine.as_ref(), attempt, place, source, content, &block.view())?;
+            attempt.check_stopped()?;
+        }
+        if rows != segment.rows {
+            let detail = format!("{} holds {rows} rows, its manifest says {}", segment.object, segment.rows);
+            return Err(TaskError::Proof(detail));
+        }
+        counts.rows += rows;
+        counts.bytes += segment.bytes;
+        counts.last_key = Some(segment.last_key.clone());
+        attempt.in_progress(counts)?;
+    }
+    Ok(())
+}
+
+fn deliver(
+    engine: &dyn Engine,
+    attempt: &Attempt<'_>,
+    place: &Place<'_>,
+    source: Source,
+    content: Content,
+    block: &RowBlock<&[u8]>,
+) -> TaskResult<()> {
+    match content {
+        Content::Rows => engine.load(attempt.operation(), place.target, source, block)?,
+        Content::Changes => engine.apply(attempt.operation(), place.target, source, block)?,
+    }
+    crate::env::crash_point();
+    Ok(())
+}
+
+/// Undoes what the operation did, of whichever kind it is.
+pub(super) fn rollback(attempt: &Attempt<'_>) -> TaskResult<()> {
+    match &attempt.request.request {
+        Request::Backup(request) => backup::rollback(attempt, request),
+        Request::Restore(_) => Ok(attempt.tools.engine.undo(attempt.operation())?),
+    }
+}
