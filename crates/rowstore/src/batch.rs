@@ -1,0 +1,144 @@
+//! What a client wants written.
+
+use mendb_model::key::to_hex;
+use mendb_model::schema::Place;
+use mendb_model::{Change, Value, change, row};
+
+use crate::error::{Error, Result};
+use crate::table::Table;
+
+/// The most bytes an encoded row may have. Rows are read, logged and copied whole.
+pub const MAX_ROW_BYTES: usize = 16 << 20;
+
+/// Changes of rows of any tables, in order, that [`crate::Database::write`] commits together.
+///
+/// Values are checked as they are added; a call that fails adds nothing.
+#[derive(Default)]
+pub struct WriteBatch {
+    pub(crate) operations: Vec<Operation>,
+}
+
+/// What happens to one key. The version of the change is set by the commit.
+pub(crate) struct Operation {
+    pub(crate) table: Table,
+    pub(crate) key: Vec<u8>,
+    pub(crate) change: Change,
+}
+
+impl WriteBatch {
+    /// An empty batch.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many changes.
+    pub fn len(&self) -> usize {
+        self.operations.len()
+    }
+
+    /// Whether there is no change.
+    pub fn is_empty(&self) -> bool {
+        self.operations.is_empty()
+    }
+
+    /// Sets the given columns, named by their place among the table's columns, and leaves the others;
+    /// creates the row with NULLs when it is absent. The key columns are required.
+    ///
+    /// # Errors
+    /// A column is given twice or not there, a key column is missing, a value is of another type or
+    /// NULL where the column refuses it, the key or row is too long.
+    pub fn upsert(&mut self, table: &Table, row: Vec<(usize, Value)>) -> Result<()> {
+        let mut values: Vec<Option<Value>> = vec![None; table.schema().columns.len()];
+        for (column, value) in row {
+            match values.get_mut(column) {
+                Some(slot @ None) => *slot = Some(value),
+                Some(Some(_)) => {
+                    return Err(table.shape(format!("column {column} is given twice")));
+                }
+                None => return Err(table.shape(format!("there is no column {column}"))),
+            }
+        }
+        let (key, cells) = split(table, values)?;
+        let (set, row) = change::partial_row(&table.layout().value_types, &cells);
+        self.push(table, key, Change::upsert(set, row, 0))
+    }
+
+    /// Makes the row exactly this: one value per column, in the order of the columns.
+    ///
+    /// # Errors
+    /// There are more or fewer values than columns; otherwise as [`Self::upsert`].
+    pub fn replace(&mut self, table: &Table, values: Vec<Value>) -> Result<()> {
+        let columns = table.schema().columns.len();
+        if values.len() != columns {
+            return Err(table.shape(format!(
+                "a row has {columns} columns, {} were given",
+                values.len()
+            )));
+        }
+        let (key, cells) = split(table, values.into_iter().map(Some).collect())?;
+        let cells: Vec<Value> = cells.into_iter().map(Option::unwrap_or_default).collect();
+        let row = row::encode(&table.layout().value_types, &cells);
+        self.push(table, key, Change::reset(row, 0))
+    }
+
+    /// Removes the row of a key, if it is there.
+    ///
+    /// # Errors
+    /// There are more or fewer values than key columns, or one is of another type.
+    pub fn erase(&mut self, table: &Table, key: Vec<Value>) -> Result<()> {
+        let key = table.key(&key)?;
+        self.push(table, key, Change::erase(0))
+    }
+
+    fn push(&mut self, table: &Table, key: Vec<u8>, change: Change) -> Result<()> {
+        if change.row.len() > MAX_ROW_BYTES {
+            return Err(Error::RowTooLong {
+                table: table.name().to_owned(),
+                bytes: change.row.len(),
+            });
+        }
+        self.operations.push(Operation {
+            table: table.clone(),
+            key,
+            change,
+        });
+        Ok(())
+    }
+}
+
+/// The encoded key and the values by slot of values by column, all checked.
+fn split(table: &Table, values: Vec<Option<Value>>) -> Result<(Vec<u8>, Vec<Option<Value>>)> {
+    let layout = table.layout();
+    let mut keys = vec![Value::Null; layout.key_types.len()];
+    let mut cells = Vec::with_capacity(layout.value_types.len());
+    let columns = layout.schema.columns.iter().zip(&layout.places);
+    for ((column, place), value) in columns.zip(values) {
+        if let Some(value) = &value {
+            table.check_type(&column.name, column.column_type, value)?;
+            if value.is_null() && column.not_null {
+                return Err(Error::NotNull {
+                    table: table.name().to_owned(),
+                    column: column.name.clone(),
+                });
+            }
+        }
+        match (place, value) {
+            (Place::Key(at), Some(value)) => keys[*at] = value,
+            (Place::Key(_), None) => {
+                return Err(table.shape(format!("key column {} is not given", column.name)));
+            }
+            (Place::Slot(_), value) => cells.push(value),
+        }
+    }
+    Ok((table.key(&keys)?, cells))
+}
+
+impl std::fmt::Debug for WriteBatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let operations = self.operations.iter().map(|operation| {
+            let kind = operation.change.kind.name();
+            format!("{kind} {} {}", operation.table.name(), to_hex(&operation.key))
+        });
+        f.debug_list().entries(operations).finish()
+    }
+}

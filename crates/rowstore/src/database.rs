@@ -1,0 +1,386 @@
+//! The store as its user sees it.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, RwLock};
+
+use mendb_model::key::KeyRange;
+use mendb_model::name::TablePath;
+use mendb_model::{Column, RowBlock, TableSchema};
+
+use crate::batch::WriteBatch;
+use crate::datashard::cursor::Source;
+use crate::datashard::load::{self, Applied};
+use crate::datashard::rewrite;
+use crate::datashard::ShardId;
+use crate::error::Result;
+use crate::open;
+use crate::schemeshard::cut::{self, StreamCut};
+use crate::schemeshard::restoring::{self, NewTable};
+use crate::schemeshard::streams::{self, StreamDescription};
+use crate::schemeshard::{PathState, tables};
+use crate::snapshot::{Snapshot, TableDescription};
+use crate::store::Store;
+use crate::table::Table;
+use crate::transaction::Writer;
+use crate::view::View;
+use crate::write;
+
+/// Why a lock of the store cannot be poisoned, for `expect`.
+pub(crate) const NOT_POISONED: &str = "no thread panics while it holds a lock of the store";
+
+/// How a store is opened. What is on disk does not depend on it.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// A shard that grows larger splits itself.
+    pub split_bytes: u64,
+    /// Memory for blocks that were read.
+    pub cache_bytes: u64,
+    /// Memory for the recent writes of one shard; all shards together get four times as much.
+    pub memtable_bytes: u64,
+    /// A shard whose recent writes pass this and a quarter of its packed rows is packed anew.
+    pub compact_bytes: u64,
+    /// Whether a write is on disk before it is acknowledged. Schema changes, cuts, splits and what
+    /// begins or ends a restore always are.
+    pub durable: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            split_bytes: 512 << 20,
+            cache_bytes: 32 << 20,
+            memtable_bytes: 16 << 20,
+            compact_bytes: 64 << 20,
+            durable: true,
+        }
+    }
+}
+
+/// What all handles of a store share.
+pub(crate) struct Inner {
+    pub(crate) store: Arc<Store>,
+    pub(crate) options: Options,
+    /// The write lock. Taken after any [`crate::datashard::Shard::work`], before everything else.
+    pub(crate) writer: Mutex<Writer>,
+    /// The last commit.
+    published: RwLock<Arc<View>>,
+    /// The last version known to be on disk; held while syncing, so that those who wait together are
+    /// synced together.
+    synced: Mutex<u64>,
+}
+
+impl Inner {
+    pub(crate) fn new(options: Options, writer: Writer, view: View) -> Self {
+        Self {
+            store: view.store.clone(),
+            options,
+            writer: Mutex::new(writer),
+            synced: Mutex::new(0),
+            published: RwLock::new(Arc::new(view)),
+        }
+    }
+
+    /// The last commit. Never waits for a writer.
+    pub(crate) fn view(&self) -> Arc<View> {
+        self.published.read().expect(NOT_POISONED).clone()
+    }
+
+    /// Makes a commit the last one; called under the write lock.
+    pub(crate) fn publish(&self, view: Arc<View>) {
+        // The one before is dropped outside the lock: it may be the last to hold dropped keyspaces.
+        let before = std::mem::replace(&mut *self.published.write().expect(NOT_POISONED), view);
+        drop(before);
+    }
+
+    /// Returns when the commit of `version` is on disk.
+    pub(crate) fn sync(&self, version: u64) -> Result<()> {
+        let mut synced = self.synced.lock().expect(NOT_POISONED);
+        if *synced < version {
+            let latest = self.view().version;
+            self.store.sync()?;
+            *synced = latest;
+        }
+        Ok(())
+    }
+
+    /// Returns when the commit of `version` may be acknowledged.
+    pub(crate) fn acknowledge(&self, version: u64) -> Result<()> {
+        if self.options.durable {
+            self.sync(version)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// An embedded, sharded row store in a directory.
+///
+/// Cheap to clone; all clones are the same store. Every call blocks until it is done. The directory
+/// stays locked until the last clone, [`Snapshot`] and iterator is dropped.
+#[derive(Clone)]
+pub struct Database {
+    inner: Arc<Inner>,
+}
+
+impl Database {
+    /// Opens the store in `dir`, creating it when there is none. After a crash every acknowledged write
+    /// is there, and what a half-done split, compaction or trim left behind is cleaned up.
+    ///
+    /// # Errors
+    /// [`crate::Error::Locked`] when it is open elsewhere, [`crate::Error::Damaged`] when its catalogue
+    /// does not decode, [`crate::Error::Format`] when another version wrote it.
+    pub fn open(dir: &Path, options: Options) -> Result<Self> {
+        let inner = Arc::new(open::open(dir, options)?);
+        streams::trim_leftovers(&inner)?;
+        Ok(Self { inner })
+    }
+
+    /// The version of the last commit. Versions count up by one a commit.
+    pub fn version(&self) -> u64 {
+        self.inner.view().version
+    }
+
+    /// Everything as of the last commit, to be read at leisure. Never waits for a writer.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::new(self.inner.view())
+    }
+
+    /// Creates a table whose shards are cut at the encoded keys `split_at`.
+    ///
+    /// # Errors
+    /// The name is taken or bad, or the schema is not valid.
+    pub fn create_table(
+        &self,
+        name: &str,
+        schema: TableSchema,
+        split_at: Vec<Vec<u8>>,
+    ) -> Result<()> {
+        tables::create(&self.inner, name, schema, split_at)
+    }
+
+    /// Drops a table with its indexes and change streams. Snapshots that have it go on reading.
+    ///
+    /// # Errors
+    /// The table is missing, being restored or being backed up.
+    pub fn drop_table(&self, name: &str) -> Result<()> {
+        tables::drop(&self.inner, name)
+    }
+
+    /// Adds a column, NULL in all rows; raises the versions of the table and its indexes.
+    ///
+    /// # Errors
+    /// The table is missing, being restored or being backed up; the column is NOT NULL, badly named or
+    /// there already.
+    pub fn add_column(&self, table: &str, column: Column) -> Result<()> {
+        tables::add_column(&self.inner, table, column)
+    }
+
+    /// The names of all tables, those being restored too.
+    pub fn tables(&self) -> Vec<String> {
+        let view = self.inner.view();
+        view.catalogue.tables().map(|t| t.name.clone()).collect()
+    }
+
+    /// A table as of the last commit.
+    ///
+    /// # Errors
+    /// The table is missing.
+    pub fn describe(&self, table: &str) -> Result<TableDescription> {
+        self.snapshot().describe(table)
+    }
+
+    /// A client's view of a table, to read and write it with. It goes stale when the schema versions
+    /// move on: calls that bring it are then refused, and the client opens the table again.
+    ///
+    /// # Errors
+    /// The table is missing.
+    pub fn open_table(&self, name: &str) -> Result<Table> {
+        Ok(Table::of(self.inner.view().table(name)?))
+    }
+
+    /// Writes a batch: all of it or, on an error, nothing. Returns the version of the commit, or that
+    /// of the last commit when the batch changes nothing.
+    ///
+    /// A write that lets a shard pass [`Options::split_bytes`] or [`Options::compact_bytes`] splits or
+    /// packs it before it returns; other writers go on meanwhile.
+    ///
+    /// # Errors
+    /// A table is missing, being restored or was opened at another schema version; a new row misses a
+    /// NOT NULL column; a unique index would have two rows for one key; a row or key is too long.
+    pub fn write(&self, batch: WriteBatch) -> Result<u64> {
+        write::write(&self.inner, batch)
+    }
+
+    /// Cuts the shard that holds the key `at` in two, at it. A boundary that is there already stays.
+    ///
+    /// # Errors
+    /// The table or index is missing; the store failed.
+    pub fn split(&self, path: &TablePath, at: &[u8]) -> Result<()> {
+        rewrite::split(&self.inner, path, at)
+    }
+
+    /// Joins the two shards that meet at `at`.
+    ///
+    /// # Errors
+    /// The table or index is missing, or has no boundary there; the store failed.
+    pub fn merge(&self, path: &TablePath, at: &[u8]) -> Result<()> {
+        rewrite::merge(&self.inner, path, at)
+    }
+
+    /// Packs the rows of every shard of a table, or of an index, into blocks, which are fastest to scan.
+    ///
+    /// # Errors
+    /// The table or index is missing; the store failed.
+    pub fn compact(&self, path: &TablePath) -> Result<()> {
+        rewrite::compact(&self.inner, path)
+    }
+
+    /// The shards of a table or of an index, in key order.
+    ///
+    /// # Errors
+    /// The table or index is missing.
+    pub fn shards(&self, path: &TablePath) -> Result<Vec<ShardRoute>> {
+        let view = self.inner.view();
+        let route = |shard: &Arc<crate::datashard::Shard>| ShardRoute {
+            id: shard.id,
+            range: shard.range.clone(),
+        };
+        Ok(view.shards(path)?.iter().map(route).collect())
+    }
+
+    /// In one commit: locks `tables` for `operation`, attaches or rotates the change stream on each of
+    /// them and their indexes, raises all their versions, and takes the snapshot of exactly that
+    /// version. A change is in the snapshot or in the stream after it, never in both or neither.
+    ///
+    /// Attaching a stream that is attached keeps what it still needs until [`Self::release_stream`].
+    ///
+    /// # Errors
+    /// A table is missing, being restored, or locked by another operation; a stream to rotate is not
+    /// attached.
+    pub fn cut(
+        &self,
+        operation: &str,
+        tables: &[String],
+        stream: &str,
+        how: StreamCut,
+    ) -> Result<Snapshot> {
+        cut::cut(&self.inner, operation, tables, stream, how)
+    }
+
+    /// Locks tables against schema changes and dropping. The same operation may lock again.
+    ///
+    /// # Errors
+    /// A table is missing, being restored, or locked by another operation.
+    pub fn lock_for_backup(&self, operation: &str, tables: &[String]) -> Result<()> {
+        cut::lock(&self.inner, operation, tables)
+    }
+
+    /// Unlocks every table that `operation` locked for a backup. Doing it again does nothing.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn unlock(&self, operation: &str) -> Result<()> {
+        cut::unlock(&self.inner, operation)
+    }
+
+    /// Takes a change stream off all tables that carry it, raises their versions and trims their
+    /// logs. Doing it again does nothing.
+    ///
+    /// # Errors
+    /// The store failed; what was not trimmed is at the next open.
+    pub fn detach_stream(&self, stream: &str) -> Result<()> {
+        streams::detach(&self.inner, stream)
+    }
+
+    /// Says that a stream needs no more changes up to version `up_to`, and trims what no stream needs.
+    ///
+    /// # Errors
+    /// The store failed; what was not trimmed is at the next open.
+    pub fn release_stream(&self, stream: &str, up_to: u64) -> Result<()> {
+        streams::release(&self.inner, stream, up_to)
+    }
+
+    /// The change streams of a table.
+    ///
+    /// # Errors
+    /// The table is missing.
+    pub fn streams(&self, table: &str) -> Result<Vec<StreamDescription>> {
+        Ok(streams::describe(self.inner.view().table(table)?))
+    }
+
+    /// Creates tables for `operation` to load, in one commit: with the versions that were captured, and
+    /// closed to clients until [`Self::finish_restore`]. Doing it again does nothing.
+    ///
+    /// # Errors
+    /// A name is taken by a table that this operation is not restoring, or bad; a schema is not valid
+    /// or does not fit the captured versions.
+    pub fn create_restoring(&self, operation: &str, tables: Vec<NewTable>) -> Result<()> {
+        restoring::create(&self.inner, operation, tables)
+    }
+
+    /// Loads rows into a shard of a table that `operation` is restoring: whole rows, ascending by key
+    /// for each (shard, source). Rows up to the source's cursor are skipped, so that repeating a call
+    /// after a crash or timeout changes nothing. Rows and cursor commit together.
+    ///
+    /// Different shards load in parallel. Change logs and indexes are not touched: an index is loaded
+    /// like a table.
+    ///
+    /// # Errors
+    /// The table is not being restored by the operation; keys do not ascend or lie outside the shard.
+    pub fn load(
+        &self,
+        shard: ShardId,
+        operation: &str,
+        source: Source,
+        rows: &RowBlock<impl AsRef<[u8]>>,
+    ) -> Result<Applied> {
+        load::load(&self.inner, shard, operation, source, rows)
+    }
+
+    /// Applies folded changes, as encoded [`mendb_model::Change`]s, with the guarantees of [`Self::load`].
+    ///
+    /// # Errors
+    /// As [`Self::load`]; a change does not decode.
+    pub fn apply(
+        &self,
+        shard: ShardId,
+        operation: &str,
+        source: Source,
+        changes: &RowBlock<impl AsRef<[u8]>>,
+    ) -> Result<Applied> {
+        load::apply(&self.inner, shard, operation, source, changes)
+    }
+
+    /// Opens every table that `operation` restored to clients. Doing it again does nothing.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn finish_restore(&self, operation: &str) -> Result<()> {
+        restoring::finish(&self.inner, operation)
+    }
+
+    /// Drops every table that `operation` created and did not finish. Doing it again does nothing.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn abort_restore(&self, operation: &str) -> Result<()> {
+        restoring::abort(&self.inner, operation)
+    }
+
+    /// The tables that an operation holds.
+    pub fn locks(&self) -> Vec<(String, PathState)> {
+        let view = self.inner.view();
+        let held = view.catalogue.tables().filter(|table| table.state != PathState::Ready);
+        held.map(|table| (table.name.clone(), table.state.clone()))
+            .collect()
+    }
+}
+
+/// A shard and the keys it owns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardRoute {
+    /// The shard.
+    pub id: ShardId,
+    /// Its keys.
+    pub range: KeyRange,
+}

@@ -1,0 +1,187 @@
+//! The rows of a shard as packed blocks, in key order.
+//!
+//! A base block into which no delta row falls and that lies in the range as a whole is passed on as it
+//! is: this is the fast path of backup, compaction and splits.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use fjall::{Iter, Slice};
+use mendb_model::key::KeyRange;
+
+use crate::datashard::Shard;
+use crate::datashard::pack::{Block, Packer};
+use crate::datashard::point::{decode_block, decode_delta};
+use crate::datashard::rows::{base_blocks, delta_entries, within};
+use crate::error::Result;
+use crate::view::View;
+
+/// Blocks of one shard within a range.
+struct ShardBlocks {
+    view: Arc<View>,
+    shard: Arc<Shard>,
+    range: KeyRange,
+    base: Option<Iter>,
+    delta: Option<Iter>,
+    delta_next: Option<(Slice, Slice)>,
+    packer: Packer,
+    ready: VecDeque<Block>,
+}
+
+impl ShardBlocks {
+    fn new(view: Arc<View>, shard: Arc<Shard>, range: &KeyRange) -> Result<Self> {
+        let range = range.intersect(&shard.range);
+        let base = if range.is_empty() {
+            None
+        } else {
+            base_blocks(&view, &shard, &range)?
+        };
+        let mut blocks = Self {
+            base,
+            delta: delta_entries(&view, &shard, &range),
+            view,
+            shard,
+            range,
+            delta_next: None,
+            packer: Packer::default(),
+            ready: VecDeque::new(),
+        };
+        blocks.pull_delta()?;
+        Ok(blocks)
+    }
+
+    fn next(&mut self) -> Result<Option<Block>> {
+        loop {
+            if let Some(block) = self.ready.pop_front() {
+                return Ok(Some(block));
+            }
+            if self.base.is_none() && self.delta_next.is_none() {
+                return Ok(self.packer.finish());
+            }
+            self.step()?;
+        }
+    }
+
+    /// Takes the next base block, or when there is none the next delta row.
+    fn step(&mut self) -> Result<()> {
+        let entry = self.base.as_mut().and_then(Iterator::next);
+        let Some(entry) = entry else {
+            self.base = None;
+            return self.take_delta();
+        };
+        let (key, value) = entry
+            .into_inner()
+            .map_err(|error| self.view.store.fault(error))?;
+        let block = decode_block(&self.shard, &key, value)?;
+        let rows = within(&block, &self.range);
+        while self.delta_before(block.key(0)) {
+            self.take_delta()?;
+        }
+        let untouched = !self
+            .delta_next
+            .as_ref()
+            .is_some_and(|(delta_key, _)| **delta_key <= *key);
+        if untouched && rows == (0..block.len()) {
+            self.ready.extend(self.packer.finish());
+            self.ready.push_back(block);
+            return Ok(());
+        }
+        for row in rows {
+            let key = block.key(row);
+            while self.delta_before(key) {
+                self.take_delta()?;
+            }
+            if self.delta_next.as_ref().is_some_and(|(k, _)| **k == *key) {
+                self.take_delta()?;
+            } else {
+                self.push(key, block.value(row));
+            }
+        }
+        Ok(())
+    }
+
+    fn delta_before(&self, key: &[u8]) -> bool {
+        self.delta_next.as_ref().is_some_and(|(k, _)| **k < *key)
+    }
+
+    fn take_delta(&mut self) -> Result<()> {
+        if let Some((key, value)) = self.delta_next.take() {
+            if let Some(row) = decode_delta(&self.shard, &value)? {
+                self.push(&key, row);
+            }
+            self.pull_delta()?;
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, key: &[u8], value: &[u8]) {
+        self.packer.push(key, value);
+        if self.packer.is_full() {
+            self.ready.extend(self.packer.finish());
+        }
+    }
+
+    fn pull_delta(&mut self) -> Result<()> {
+        self.delta_next = self
+            .delta
+            .as_mut()
+            .and_then(Iterator::next)
+            .map(fjall::Guard::into_inner)
+            .transpose()
+            .map_err(|error| self.view.store.fault(error))?;
+        Ok(())
+    }
+}
+
+/// Blocks of adjacent shards within a range, in key order; ends after the first error.
+pub(crate) struct RangeBlocks {
+    view: Arc<View>,
+    shards: VecDeque<Arc<Shard>>,
+    range: KeyRange,
+    current: Option<ShardBlocks>,
+}
+
+impl RangeBlocks {
+    /// `shards` are in key order; those outside the range are skipped.
+    pub(crate) fn new(view: Arc<View>, shards: &[Arc<Shard>], range: KeyRange) -> Self {
+        let shards = shards
+            .iter()
+            .filter(|shard| !shard.range.intersect(&range).is_empty())
+            .cloned()
+            .collect();
+        Self {
+            view,
+            shards,
+            range,
+            current: None,
+        }
+    }
+
+    fn pull(&mut self) -> Result<Option<Block>> {
+        loop {
+            if let Some(current) = &mut self.current
+                && let Some(block) = current.next()?
+            {
+                return Ok(Some(block));
+            }
+            let Some(shard) = self.shards.pop_front() else {
+                self.current = None;
+                return Ok(None);
+            };
+            self.current = Some(ShardBlocks::new(self.view.clone(), shard, &self.range)?);
+        }
+    }
+}
+
+impl Iterator for RangeBlocks {
+    type Item = Result<Block>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let pulled = self.pull();
+        if pulled.is_err() {
+            self.shards.clear();
+            self.current = None;
+        }
+        pulled.transpose()
+    }
+}

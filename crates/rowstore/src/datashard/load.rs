@@ -1,0 +1,296 @@
+//! Rows and changes into the shards of a table that is being restored.
+//!
+//! # Idempotence
+//! Each (shard, operation, source) has a cursor: the last key that is in. It commits with the rows, so a
+//! repeated or overlapping call continues where the last one ended.
+//!
+//! # Crash
+//! Rows that lie behind the end of the base go there in bulk, outside the write lock; one small batch
+//! then moves the end of the base, the digest and the cursor. A crash between the two leaves blocks
+//! behind the end, which nobody reads and the next load removes.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use fjall::{Readable, UserKey};
+use mendb_model::key::{KeyRange, to_hex};
+use mendb_model::{Change, Digest, RowBlock};
+
+use crate::database::{Inner, NOT_POISONED};
+use crate::datashard::cursor::{self, Source};
+use crate::datashard::pack::{BLOCK_BYTES, Packer};
+use crate::datashard::point::PointReader;
+use crate::datashard::rows::delta_entries;
+use crate::datashard::stats::ShardStats;
+use crate::datashard::{Shard, ShardId, rewrite};
+use crate::error::{Error, Result};
+use crate::schemeshard::PathState;
+use crate::transaction::Transaction;
+use crate::view::View;
+
+/// Rows that do not go to the base commit in batches of about this size.
+const BATCH_BYTES: usize = 8 << 20;
+
+/// What became of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applied {
+    /// All rows are in.
+    Done {
+        /// How many were not in before.
+        rows: u64,
+    },
+    /// The shard was split or merged away, or its table dropped: resolve the shards again and send the
+    /// rows to those that own them now.
+    Gone,
+}
+
+/// One call, while it holds the shard.
+struct Loading<'a> {
+    inner: &'a Inner,
+    shard: Arc<Shard>,
+    operation: &'a str,
+    source: Source,
+}
+
+pub(crate) fn load<B: AsRef<[u8]>>(
+    inner: &Inner,
+    shard: ShardId,
+    operation: &str,
+    source: Source,
+    rows: &RowBlock<B>,
+) -> Result<Applied> {
+    with_shard(inner, shard, operation, source, rows, |loading, first| {
+        if loading.fits_base(rows, first)? {
+            loading.load_base(rows, first)
+        } else {
+            loading.write_delta(rows, first, |row, _| Ok(Some(row.to_vec())))
+        }
+    })
+}
+
+pub(crate) fn apply<B: AsRef<[u8]>>(
+    inner: &Inner,
+    shard: ShardId,
+    operation: &str,
+    source: Source,
+    changes: &RowBlock<B>,
+) -> Result<Applied> {
+    with_shard(inner, shard, operation, source, changes, |loading, first| {
+        let view = loading.inner.view();
+        let entry = view.table(&loading.shard.path.table)?;
+        let layout = entry.layout_of(loading.shard.path.index.as_deref())?;
+        let label = loading.shard.label();
+        loading.write_delta(changes, first, |change, before| {
+            let damaged = |error| Error::damaged(format!("a change for {label}"), error);
+            let change = Change::decode(change).map_err(damaged)?;
+            change.apply(before, &layout.value_types).map_err(damaged)
+        })
+    })
+}
+
+/// Takes the shard, finds the first row behind the cursor, checks the rows, runs `work` on them.
+fn with_shard<B: AsRef<[u8]>>(
+    inner: &Inner,
+    id: ShardId,
+    operation: &str,
+    source: Source,
+    rows: &RowBlock<B>,
+    work: impl FnOnce(&Loading<'_>, usize) -> Result<Applied>,
+) -> Result<Applied> {
+    let Some(shard) = inner.view().catalogue.shard(id).cloned() else {
+        return Ok(Applied::Gone);
+    };
+    let guard = shard.work.lock().expect(NOT_POISONED);
+    let view = inner.view();
+    if view.catalogue.shard(id).is_none() {
+        return Ok(Applied::Gone);
+    }
+    check_restoring(&view, &shard, operation)?;
+    check_rows(&shard, rows)?;
+    let first = match view.cursor(id, operation, source)? {
+        Some(cursor) => {
+            let at = rows.lower_bound(&cursor);
+            let done = at < rows.len() && rows.key(at) == cursor;
+            at + usize::from(done)
+        }
+        None => 0,
+    };
+    if first == rows.len() {
+        inner.acknowledge(view.version)?;
+        return Ok(Applied::Done { rows: 0 });
+    }
+    let loading = Loading {
+        inner,
+        shard: shard.clone(),
+        operation,
+        source,
+    };
+    let applied = work(&loading, first)?;
+    drop(guard);
+    if let Applied::Done { .. } = applied {
+        inner.acknowledge(inner.view().version)?;
+        rewrite::relieve(inner, &[shard.clone()]);
+    }
+    Ok(applied)
+}
+
+fn check_restoring(view: &View, shard: &Shard, operation: &str) -> Result<()> {
+    let entry = view.table(&shard.path.table)?;
+    match &entry.state {
+        PathState::Restoring { operation: ours } if ours == operation => Ok(()),
+        _ => Err(Error::NotRestoring {
+            table: entry.name.clone(),
+            operation: operation.to_owned(),
+        }),
+    }
+}
+
+/// Ascending keys, all in the shard: what ingestion and the cursor rely on.
+fn check_rows<B: AsRef<[u8]>>(shard: &Shard, rows: &RowBlock<B>) -> Result<()> {
+    let mut keys = rows.iter().map(|(key, _)| key);
+    if !keys.by_ref().is_sorted_by(|a, b| a < b) {
+        return Err(Error::Unordered { shard: shard.id });
+    }
+    let ends = rows.last_key().into_iter().chain((!rows.is_empty()).then(|| rows.key(0)));
+    for key in ends {
+        if shard.range.locate(key) != Ordering::Equal {
+            return Err(Error::WrongShard {
+                shard: shard.id,
+                key: to_hex(key),
+            });
+        }
+    }
+    Ok(())
+}
+
+impl Loading<'_> {
+    /// Whether the rows from `first` on all lie behind the base and no delta row lies among them.
+    fn fits_base<B: AsRef<[u8]>>(&self, rows: &RowBlock<B>, first: usize) -> Result<bool> {
+        let view = self.inner.view();
+        if view.stats(self.shard.id)?.covers(rows.key(first)) {
+            return Ok(false);
+        }
+        let mut range = KeyRange {
+            start: rows.key(first).to_vec(),
+            end: None,
+        };
+        range.end = rows.last_key().map(|last| [last, &[0]].concat());
+        let mut among = delta_entries(&view, &self.shard, &range);
+        Ok(among.as_mut().and_then(Iterator::next).is_none())
+    }
+
+    /// Appends the rows from `first` on to the base.
+    fn load_base<B: AsRef<[u8]>>(&self, rows: &RowBlock<B>, first: usize) -> Result<Applied> {
+        let store = &self.inner.store;
+        let view = self.inner.view();
+        let base = self.shard.files.open_base(store)?;
+        let stats = view.stats(self.shard.id)?;
+        remove_strays(self.inner, &self.shard, &stats)?;
+
+        let mut digest = Digest::default();
+        let mut bytes = 0;
+        store.ingest(base, |write| {
+            let mut packer = Packer::default();
+            for row in first..rows.len() {
+                let (key, value) = (rows.key(row), rows.value(row));
+                digest.add(key, value);
+                packer.push(key, value);
+                if packer.is_full() || row + 1 == rows.len() {
+                    if let Some(block) = packer.finish() {
+                        bytes += block.as_bytes().len() as u64;
+                        write(UserKey::from(key), Some(block.into_bytes().into_slice()))?;
+                    }
+                }
+            }
+            Ok(())
+        })?;
+
+        let mut transaction = Transaction::begin(self.inner);
+        if transaction.catalogue().shard(self.shard.id).is_none() {
+            return Ok(Applied::Gone);
+        }
+        let stats = transaction.stats(&self.shard);
+        stats.digest.merge(digest);
+        stats.base_end = rows.last_key().map(<[u8]>::to_vec);
+        stats.base_bytes += bytes;
+        self.put_cursor(&mut transaction, rows.last_key().unwrap_or_default());
+        transaction.commit()?;
+        Ok(Applied::Done { rows: digest.rows })
+    }
+
+    /// Writes the rows that `make` makes of the given values and the rows before over the base.
+    fn write_delta<B: AsRef<[u8]>>(
+        &self,
+        values: &RowBlock<B>,
+        first: usize,
+        make: impl Fn(&[u8], Option<&[u8]>) -> Result<Option<Vec<u8>>>,
+    ) -> Result<Applied> {
+        let mut reader = PointReader::default();
+        let mut row = first;
+        while row < values.len() {
+            // Nobody else writes the shard while we hold it, so its rows can be read before the write
+            // lock is taken.
+            let view = self.inner.view();
+            let stats = view.stats(self.shard.id)?;
+            let mut changed = Vec::new();
+            let mut bytes = 0;
+            while row < values.len() && bytes < BATCH_BYTES {
+                let key = values.key(row);
+                let before = reader.get(&view, &self.shard, &stats, key)?;
+                let after = make(values.value(row), before.as_deref())?;
+                bytes += key.len() + BLOCK_OVERHEAD + after.as_ref().map_or(0, Vec::len);
+                if before != after {
+                    changed.push((row, before, after));
+                }
+                row += 1;
+            }
+            let mut transaction = Transaction::begin(self.inner);
+            if transaction.catalogue().shard(self.shard.id).is_none() {
+                return Ok(Applied::Gone);
+            }
+            for (at, before, after) in &changed {
+                let key = values.key(*at);
+                transaction.put_row(&self.shard, key, before.as_deref(), after.as_deref())?;
+            }
+            self.put_cursor(&mut transaction, values.key(row - 1));
+            transaction.commit()?;
+        }
+        let rows = (values.len() - first) as u64;
+        Ok(Applied::Done { rows })
+    }
+
+    fn put_cursor(&self, transaction: &mut Transaction<'_>, key: &[u8]) {
+        let cursor = cursor::key(self.shard.id, self.operation, self.source);
+        transaction.put_meta(cursor, key);
+    }
+}
+
+/// What a row costs in a batch besides its bytes, about.
+const BLOCK_OVERHEAD: usize = 64;
+const _: () = assert!(BATCH_BYTES > BLOCK_BYTES);
+
+/// Removes the base blocks behind the end of the base: a crash came between ingestion and commit.
+fn remove_strays(inner: &Inner, shard: &Arc<Shard>, stats: &ShardStats) -> Result<()> {
+    use std::ops::Bound;
+    let store = &inner.store;
+    let base = shard.files.open_base(store)?;
+    let after: Bound<&[u8]> = match &stats.base_end {
+        Some(end) => Bound::Excluded(end),
+        None => Bound::Unbounded,
+    };
+    // The last commit may be older than the ingestion, so its snapshot would not show the strays. The
+    // shard is ours, and ingestions are atomic, so reading what is there now is safe here.
+    let now = store.snapshot();
+    let mut strays = now.range::<&[u8], _>(base, (after, Bound::Unbounded)).peekable();
+    if strays.peek().is_none() {
+        return Ok(());
+    }
+    tracing::info!(shard = %shard.id, "remove rows of a load that was cut off");
+    store.ingest(base, |write| {
+        for stray in strays {
+            let key = stray.key().map_err(|error| store.fault(error))?;
+            write(key, None)?;
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,281 @@
+//! The change log of a shard.
+//!
+//! Key: the key of the row, then the version as 8 bytes big-endian. Row keys of one table are
+//! prefix-free, so that the records of a key lie together in the order of their versions, and those of
+//! different keys in key order. Value: an encoded [`Change`] that carries all it needs.
+
+use std::collections::VecDeque;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use fjall::{Iter, Readable, Slice};
+use mendb_model::key::KeyRange;
+use mendb_model::{Change, ColumnType, Malformed};
+
+use crate::datashard::pack::{Block, Packer};
+use crate::datashard::{Shard, ShardId};
+use crate::error::{Error, Result};
+use crate::transaction::Transaction;
+use crate::view::View;
+
+const VERSION_BYTES: usize = 8;
+/// Records removed in one batch when the log is trimmed: bounds the memory and the time under the write lock.
+const TRIM_RECORDS: usize = 20_000;
+
+/// The key of a record.
+pub(crate) fn record_key(key: &[u8], version: u64) -> Vec<u8> {
+    [key, &version.to_be_bytes()].concat()
+}
+
+fn split_key<'a>(shard: &Shard, record: &'a [u8]) -> Result<(&'a [u8], u64)> {
+    match record.split_last_chunk::<VERSION_BYTES>() {
+        Some((key, version)) => Ok((key, u64::from_be_bytes(*version))),
+        None => Err(Error::damaged(
+            format!("the change log of {}", shard.label()),
+            Malformed {
+                what: "record key",
+                detail: "shorter than a version".to_owned(),
+            },
+        )),
+    }
+}
+
+/// One record of the log.
+pub(crate) struct Record {
+    /// The key of the record.
+    pub(crate) record: Slice,
+    pub(crate) key: Vec<u8>,
+    pub(crate) version: u64,
+    pub(crate) change: Slice,
+}
+
+/// Records of one shard from a key on.
+pub(crate) struct Records {
+    view: Arc<View>,
+    shard: Arc<Shard>,
+    range: KeyRange,
+    entries: Option<Iter>,
+}
+
+impl Records {
+    /// The records of the keys of `range`, of any version.
+    pub(crate) fn new(view: Arc<View>, shard: Arc<Shard>, range: KeyRange) -> Self {
+        // A range may end inside what is a key and its version here, so its end is checked per key.
+        let bounds: (Bound<&[u8]>, _) = (Bound::Included(&range.start), Bound::Unbounded);
+        let entries = shard
+            .files
+            .log()
+            .map(|log| view.snapshot.range::<&[u8], _>(log, bounds));
+        Self {
+            entries,
+            view,
+            shard,
+            range,
+        }
+    }
+
+    pub(crate) fn next(&mut self) -> Result<Option<Record>> {
+        let Some(entries) = &mut self.entries else {
+            return Ok(None);
+        };
+        for entry in entries {
+            let (record, change) = entry
+                .into_inner()
+                .map_err(|error| self.view.store.fault(error))?;
+            let (key, version) = split_key(&self.shard, &record)?;
+            match self.range.locate(key) {
+                std::cmp::Ordering::Less => {}
+                std::cmp::Ordering::Greater => break,
+                std::cmp::Ordering::Equal => {
+                    return Ok(Some(Record {
+                        key: key.to_vec(),
+                        version,
+                        change,
+                        record,
+                    }));
+                }
+            }
+        }
+        self.entries = None;
+        Ok(None)
+    }
+}
+
+/// The records of one key with a version above `after`, as they lie in the log.
+pub(crate) fn records_of_key(
+    view: &View,
+    shard: &Shard,
+    key: &[u8],
+    after: u64,
+) -> Result<Vec<(Slice, Slice)>> {
+    let (Some(log), Some(first)) = (shard.files.log(), after.checked_add(1)) else {
+        return Ok(Vec::new());
+    };
+    let bounds = record_key(key, first)..=record_key(key, u64::MAX);
+    view.snapshot
+        .range(log, bounds)
+        .map(|entry| entry.into_inner().map_err(|error| view.store.fault(error)))
+        .collect()
+}
+
+/// One folded change per key, packed in blocks, over adjacent shards; ends after the first error.
+pub(crate) struct FoldedChanges {
+    view: Arc<View>,
+    shards: VecDeque<Arc<Shard>>,
+    range: KeyRange,
+    after_version: u64,
+    after_key: Option<Vec<u8>>,
+    types: Vec<ColumnType>,
+    records: Option<(Arc<Shard>, Records)>,
+    /// The key being folded.
+    open: Option<(Vec<u8>, Change)>,
+    packer: Packer,
+    done: bool,
+}
+
+impl FoldedChanges {
+    pub(crate) fn new(
+        view: Arc<View>,
+        shards: &[Arc<Shard>],
+        range: KeyRange,
+        after_version: u64,
+        after_key: Option<&[u8]>,
+        types: Vec<ColumnType>,
+    ) -> Self {
+        let shards = shards
+            .iter()
+            .filter(|shard| !shard.range.intersect(&range).is_empty())
+            .cloned()
+            .collect();
+        Self {
+            view,
+            shards,
+            range,
+            after_version,
+            after_key: after_key.map(<[u8]>::to_vec),
+            types,
+            records: None,
+            open: None,
+            packer: Packer::default(),
+            done: false,
+        }
+    }
+
+    fn pull(&mut self) -> Result<Option<Block>> {
+        while !self.packer.is_full() {
+            let Some((shard, record)) = self.next_record()? else {
+                self.done = true;
+                self.close();
+                break;
+            };
+            let next = Change::decode(&record.change)
+                .map_err(|error| Error::damaged(log_label(&shard), error))?;
+            match self.open.take() {
+                Some((key, change)) if key == record.key => {
+                    let folded = change
+                        .then(next, &self.types)
+                        .map_err(|error| Error::damaged(log_label(&shard), error))?;
+                    self.open = Some((key, folded));
+                }
+                before => {
+                    self.open = before;
+                    self.close();
+                    self.open = Some((record.key, next));
+                }
+            }
+        }
+        Ok(self.packer.finish())
+    }
+
+    fn close(&mut self) {
+        if let Some((key, change)) = self.open.take() {
+            self.packer.push(&key, &change.encode());
+        }
+    }
+
+    fn next_record(&mut self) -> Result<Option<(Arc<Shard>, Record)>> {
+        loop {
+            if let Some((shard, records)) = &mut self.records {
+                while let Some(record) = records.next()? {
+                    let wanted = record.version > self.after_version
+                        && self.after_key.as_ref().is_none_or(|after| record.key > *after);
+                    if wanted {
+                        return Ok(Some((shard.clone(), record)));
+                    }
+                }
+            }
+            let Some(shard) = self.shards.pop_front() else {
+                self.records = None;
+                return Ok(None);
+            };
+            let mut range = self.range.intersect(&shard.range);
+            if let Some(after) = &self.after_key
+                && *after > range.start
+            {
+                range.start.clone_from(after);
+            }
+            let records = Records::new(self.view.clone(), shard.clone(), range);
+            self.records = Some((shard, records));
+        }
+    }
+}
+
+impl Iterator for FoldedChanges {
+    type Item = Result<Block>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.done {
+            return None;
+        }
+        let pulled = self.pull();
+        self.done |= pulled.is_err();
+        pulled.transpose()
+    }
+}
+
+fn log_label(shard: &Shard) -> String {
+    format!("the change log of {}", shard.label())
+}
+
+/// Removes the records of a shard with a version up to `floor`, in bounded batches. A crash leaves
+/// records that the next trim, or the next open, removes.
+pub(crate) fn trim(inner: &crate::database::Inner, id: ShardId, floor: u64) -> Result<()> {
+    let Some(shard) = inner.view().catalogue.shard(id).cloned() else {
+        return Ok(());
+    };
+    let _work = shard.work.lock().expect(crate::database::NOT_POISONED);
+    let view = inner.view();
+    if view.catalogue.shard(id).is_none() || view.stats(id)?.log_floor >= floor {
+        return Ok(());
+    }
+    let mut records = Records::new(view, shard.clone(), shard.range.clone());
+    let mut ended = false;
+    while !ended {
+        let mut old = Vec::new();
+        while old.len() < TRIM_RECORDS {
+            match records.next()? {
+                Some(record) if record.version <= floor => {
+                    let bytes = (record.record.len() + record.change.len()) as u64;
+                    old.push((record.record, bytes));
+                }
+                Some(_) => {}
+                None => {
+                    ended = true;
+                    break;
+                }
+            }
+        }
+        let mut transaction = Transaction::begin(inner);
+        if transaction.catalogue().shard(id).is_none() {
+            return Ok(());
+        }
+        for (record, bytes) in old {
+            transaction.remove_record(&shard, record, bytes)?;
+        }
+        if ended {
+            transaction.stats(&shard).log_floor = floor;
+        }
+        transaction.commit()?;
+    }
+    Ok(())
+}

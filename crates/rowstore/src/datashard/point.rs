@@ -1,0 +1,96 @@
+//! Single rows by key.
+
+use std::ops::Bound;
+
+use fjall::{Readable, Slice};
+use mendb_model::Malformed;
+
+use crate::datashard::pack::{self, Block};
+use crate::datashard::stats::ShardStats;
+use crate::datashard::{ROW, Shard, TOMBSTONE};
+use crate::error::{Error, Result};
+use crate::view::View;
+
+/// Reads rows of one shard, remembering the last base block: keys that come in order cost one block
+/// load a block.
+#[derive(Default)]
+pub(crate) struct PointReader {
+    block: Option<Block>,
+}
+
+impl PointReader {
+    /// The row of `key`; `stats` are those of the view.
+    pub(crate) fn get(
+        &mut self,
+        view: &View,
+        shard: &Shard,
+        stats: &ShardStats,
+        key: &[u8],
+    ) -> Result<Option<Vec<u8>>> {
+        if let Some(delta) = shard.files.delta() {
+            let value = view.snapshot.get(delta, key);
+            if let Some(value) = value.map_err(|error| view.store.fault(error))? {
+                return decode_delta(shard, &value).map(|row| row.map(<[u8]>::to_vec));
+            }
+        }
+        if !stats.covers(key) {
+            return Ok(None);
+        }
+        if !self.block.as_ref().is_some_and(|block| spans(block, key)) {
+            self.block = load_block(view, shard, key)?;
+        }
+        Ok(self.block.as_ref().and_then(|block| {
+            let at = block.lower_bound(key);
+            (at < block.len() && block.key(at) == key).then(|| block.value(at).to_vec())
+        }))
+    }
+}
+
+/// The row in a delta value; `None` for a tombstone.
+pub(crate) fn decode_delta<'a>(shard: &Shard, value: &'a [u8]) -> Result<Option<&'a [u8]>> {
+    match value.split_first() {
+        Some((&ROW, row)) => Ok(Some(row)),
+        Some((&TOMBSTONE, [])) => Ok(None),
+        _ => Err(Error::damaged(
+            shard.label(),
+            Malformed {
+                what: "delta row",
+                detail: "neither a row nor a tombstone".to_owned(),
+            },
+        )),
+    }
+}
+
+/// A base block from its entry in the base.
+pub(crate) fn decode_block(shard: &Shard, key: &[u8], value: Slice) -> Result<Block> {
+    let block = pack::decode(value).map_err(|e| Error::damaged(shard.label(), e))?;
+    if block.last_key() == Some(key) {
+        return Ok(block);
+    }
+    Err(Error::damaged(
+        shard.label(),
+        Malformed {
+            what: "row block",
+            detail: "it does not end at its key".to_owned(),
+        },
+    ))
+}
+
+/// Whether a row of `key` could only be in `block`.
+fn spans(block: &Block, key: &[u8]) -> bool {
+    !block.is_empty() && block.key(0) <= key && block.last_key().is_some_and(|last| key <= last)
+}
+
+fn load_block(view: &View, shard: &Shard, key: &[u8]) -> Result<Option<Block>> {
+    let Some(base) = shard.files.base() else {
+        return Ok(None);
+    };
+    let bounds = (Bound::Included(key), Bound::Unbounded);
+    let Some(entry) = view.snapshot.range::<&[u8], _>(base, bounds).next() else {
+        return Ok(None);
+    };
+    let (last, value) = entry
+        .into_inner()
+        .map_err(|error| view.store.fault(error))?;
+    decode_block(shard, &last, value).map(Some)
+}

@@ -1,0 +1,507 @@
+//! Splits, merges and compaction: adjacent shards are rewritten into others that take their place.
+//!
+//! # Consistency
+//! The bulk is copied from a view, outside the write lock: readers and writers go on. From that view on
+//! the keys that are written to the sources are captured, and brought over in rounds until few are left;
+//! the last of them go into the same batch that swaps the shards in the catalogue.
+//! What was copied is proved by the digests: those of the new shards add up to those of the old ones.
+//!
+//! # Crash
+//! Before the swap the new keyspaces belong to no shard, after it the old ones do not: the next open
+//! removes them.
+
+use std::collections::BTreeSet;
+use std::iter::Peekable;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use fjall::{OwnedWriteBatch, UserKey};
+use mendb_model::key::{KeyRange, to_hex};
+use mendb_model::name::TablePath;
+use mendb_model::{Digest, Malformed};
+
+use crate::database::{Inner, NOT_POISONED};
+use crate::datashard::blocks::RangeBlocks;
+use crate::datashard::log::{self, Records};
+use crate::datashard::pack::{BLOCK_BYTES, Block, Packer};
+use crate::datashard::point::PointReader;
+use crate::datashard::stats::ShardStats;
+use crate::datashard::{Keyspaces, Shard, ShardId, cursor};
+use crate::error::{Error, Result};
+use crate::schemeshard::{TableEntry, route};
+use crate::store::Store;
+use crate::transaction::Transaction;
+use crate::view::View;
+
+/// At most this many captured keys are brought over under the write lock.
+const FINAL_KEYS: usize = 1_000;
+/// After this many rounds the rest is brought over under the write lock however many keys it is: writers
+/// outpace us, so they have to wait.
+const MAX_ROUNDS: usize = 8;
+/// A shard does not split itself below this size: it is cut between blocks, so it needs some.
+const MIN_SPLIT_BYTES: u64 = 4 * BLOCK_BYTES as u64;
+
+/// Into what adjacent shards are rewritten.
+enum Divide {
+    /// One shard for each of these adjacent ranges, which together are those of the sources.
+    Into(Vec<KeyRange>),
+    /// Two shards of about the same size, or one when there is no block boundary between.
+    Halves,
+}
+
+pub(crate) fn split(inner: &Inner, path: &TablePath, at: &[u8]) -> Result<()> {
+    loop {
+        let view = inner.view();
+        let shard = route(view.shards(path)?, at);
+        if shard.range.start == at {
+            return Ok(());
+        }
+        let _work = shard.work.lock().expect(NOT_POISONED);
+        let left = KeyRange {
+            start: shard.range.start.clone(),
+            end: Some(at.to_vec()),
+        };
+        let right = KeyRange {
+            start: at.to_vec(),
+            end: shard.range.end.clone(),
+        };
+        let divide = Divide::Into(vec![left, right]);
+        if rewrite(inner, std::slice::from_ref(shard), divide)? {
+            return Ok(());
+        }
+    }
+}
+
+pub(crate) fn merge(inner: &Inner, path: &TablePath, at: &[u8]) -> Result<()> {
+    loop {
+        let view = inner.view();
+        let shards = view.shards(path)?;
+        let right = shards.iter().position(|shard| shard.range.start == at);
+        let Some(right) = right.filter(|right| *right > 0) else {
+            return Err(Error::NoBoundary {
+                path: path.to_string(),
+                key: to_hex(at),
+            });
+        };
+        let sources = &shards[right - 1..=right];
+        let _left = sources[0].work.lock().expect(NOT_POISONED);
+        let _right = sources[1].work.lock().expect(NOT_POISONED);
+        if rewrite(inner, sources, Divide::Into(vec![whole(sources)]))? {
+            return Ok(());
+        }
+    }
+}
+
+pub(crate) fn compact(inner: &Inner, path: &TablePath) -> Result<()> {
+    for shard in inner.view().shards(path)? {
+        let _work = shard.work.lock().expect(NOT_POISONED);
+        if inner.view().stats(shard.id)?.delta_bytes > 0 {
+            // A shard that is gone by now was just rewritten.
+            let divide = Divide::Into(vec![shard.range.clone()]);
+            rewrite(inner, std::slice::from_ref(shard), divide)?;
+        }
+    }
+    Ok(())
+}
+
+/// Splits or packs those of the shards that have grown too large. The write that made them grow is
+/// committed, so a failure here is only reported; it is not tried again before the next open.
+pub(crate) fn relieve(inner: &Inner, grown: &[Arc<Shard>]) {
+    for shard in grown {
+        if let Err(error) = relieve_shard(inner, shard) {
+            shard.relief_failed.store(true, Ordering::Relaxed);
+            tracing::warn!(shard = shard.label(), %error, "leave a shard larger than it should be");
+        }
+    }
+}
+
+fn relieve_shard(inner: &Inner, shard: &Arc<Shard>) -> Result<()> {
+    if shard.relief_failed.load(Ordering::Relaxed) {
+        return Ok(());
+    }
+    let stats = inner.view().stats(shard.id)?;
+    let options = &inner.options;
+    let divide = if stats.bytes() > options.split_bytes.max(MIN_SPLIT_BYTES) {
+        Divide::Halves
+    } else if stats.delta_bytes > options.compact_bytes.max(stats.base_bytes / 4) {
+        Divide::Into(vec![shard.range.clone()])
+    } else {
+        return Ok(());
+    };
+    // Whoever has the shard now is rewriting it, or will come by here.
+    if let Ok(_work) = shard.work.try_lock() {
+        rewrite(inner, std::slice::from_ref(shard), divide)?;
+    }
+    Ok(())
+}
+
+/// The range of adjacent shards together.
+fn whole(shards: &[Arc<Shard>]) -> KeyRange {
+    let (first, last) = (&shards[0], &shards[shards.len() - 1]);
+    KeyRange {
+        start: first.range.start.clone(),
+        end: last.range.end.clone(),
+    }
+}
+
+/// Rewrites shards whose `work` the caller holds; `false` when they are no longer in the catalogue.
+fn rewrite(inner: &Inner, sources: &[Arc<Shard>], divide: Divide) -> Result<bool> {
+    let Some((capture, view, ids)) = Capture::begin(inner, sources, &divide) else {
+        return Ok(false);
+    };
+    let mut children = Vec::new();
+    let swapped = build(&view, sources, divide, ids, &mut children)
+        .and_then(|()| finish(&capture, view, &mut children));
+    if !matches!(swapped, Ok(true)) {
+        for child in &children {
+            child.files.retire(&inner.store);
+        }
+    }
+    swapped
+}
+
+/// The capturing of the keys written to the sources, while it lasts.
+struct Capture<'a> {
+    inner: &'a Inner,
+    sources: &'a [Arc<Shard>],
+}
+
+impl<'a> Capture<'a> {
+    /// Begins to capture from the view that is returned; with ids for the new shards.
+    fn begin(
+        inner: &'a Inner,
+        sources: &'a [Arc<Shard>],
+        divide: &Divide,
+    ) -> Option<(Self, Arc<View>, Vec<ShardId>)> {
+        let mut transaction = Transaction::begin(inner);
+        let known = |shard: &Arc<Shard>| transaction.catalogue().shard(shard.id).is_some();
+        if !sources.iter().all(known) {
+            return None;
+        }
+        for shard in sources {
+            let captures = &mut transaction.writer().captures;
+            captures.insert(shard.id, BTreeSet::new());
+        }
+        let ids = match divide {
+            Divide::Into(ranges) => ranges.len(),
+            Divide::Halves => 2,
+        };
+        let ids = (0..ids).map(|_| transaction.reserve_shard()).collect();
+        Some((Self { inner, sources }, transaction.view.clone(), ids))
+    }
+
+    /// The keys captured since the last call.
+    fn take(&self, transaction: &mut Transaction<'_>) -> BTreeSet<Vec<u8>> {
+        let captures = &mut transaction.writer().captures;
+        let mut keys = BTreeSet::new();
+        for shard in self.sources {
+            if let Some(captured) = captures.get_mut(&shard.id) {
+                keys.append(captured);
+            }
+        }
+        keys
+    }
+}
+
+impl Drop for Capture<'_> {
+    fn drop(&mut self) {
+        let mut writer = self.inner.writer.lock().expect(NOT_POISONED);
+        for shard in self.sources {
+            writer.captures.remove(&shard.id);
+        }
+    }
+}
+
+/// A shard that is not in the catalogue yet.
+struct Child {
+    id: ShardId,
+    range: KeyRange,
+    files: Keyspaces,
+    stats: ShardStats,
+}
+
+/// Copies the sources as of the view. Children are added before their keyspaces are created.
+fn build(
+    view: &Arc<View>,
+    sources: &[Arc<Shard>],
+    divide: Divide,
+    ids: Vec<ShardId>,
+    children: &mut Vec<Child>,
+) -> Result<()> {
+    let child = |id, range| Child {
+        id,
+        range,
+        files: Keyspaces::new(id),
+        stats: ShardStats::default(),
+    };
+    match divide {
+        Divide::Into(ranges) => {
+            for (id, range) in ids.into_iter().zip(ranges) {
+                let blocks = RangeBlocks::new(view.clone(), sources, range.clone());
+                children.push(child(id, range));
+                if let Some(child) = children.last_mut() {
+                    child.fill(&view.store, &mut blocks.peekable(), None)?;
+                }
+            }
+        }
+        Divide::Halves => {
+            let mut bytes = 0;
+            for source in sources {
+                bytes += view.stats(source.id)?.bytes();
+            }
+            let mut range = whole(sources);
+            let mut blocks =
+                RangeBlocks::new(view.clone(), sources, range.clone()).peekable();
+            let mut limit = Some(bytes / 2);
+            for id in ids {
+                children.push(child(id, range.clone()));
+                let Some(child) = children.last_mut() else {
+                    unreachable!("a child was just added");
+                };
+                child.fill(&view.store, &mut blocks, limit.take())?;
+                let Some(Ok(next)) = blocks.peek() else {
+                    break;
+                };
+                range.start = next.key(0).to_vec();
+                child.range.end = Some(range.start.clone());
+            }
+            if let Some(Err(error)) = blocks.next() {
+                return Err(error);
+            }
+        }
+    }
+    for child in children {
+        child.copy_log(view, sources)?;
+    }
+    Ok(())
+}
+
+impl Child {
+    /// Ingests blocks until there is none or the base has `limit` bytes.
+    fn fill(
+        &mut self,
+        store: &Store,
+        blocks: &mut Peekable<RangeBlocks>,
+        limit: Option<u64>,
+    ) -> Result<()> {
+        if blocks.peek().is_none() {
+            return Ok(());
+        }
+        let base = self.files.open_base(store)?;
+        let ShardStats {
+            digest,
+            base_end,
+            base_bytes,
+            ..
+        } = &mut self.stats;
+        store.ingest(base, |write| {
+            let mut put = |block: Block| {
+                let last = block.last_key().unwrap_or_default().to_vec();
+                *base_bytes += block.as_bytes().len() as u64;
+                write(UserKey::from(&*last), Some(block.into_bytes().into_slice()))?;
+                *base_end = Some(last);
+                Ok::<_, Error>(*base_bytes)
+            };
+            let mut packer = Packer::default();
+            let mut bytes = 0;
+            while limit.is_none_or(|limit| bytes < limit) {
+                let Some(block) = blocks.next().transpose()? else {
+                    break;
+                };
+                for (key, value) in block.iter() {
+                    digest.add(key, value);
+                }
+                if packer.is_empty() && block.as_bytes().len() >= BLOCK_BYTES / 2 {
+                    bytes = put(block)?;
+                    continue;
+                }
+                for (key, value) in block.iter() {
+                    packer.push(key, value);
+                    if packer.is_full()
+                        && let Some(full) = packer.finish()
+                    {
+                        bytes = put(full)?;
+                    }
+                }
+            }
+            if let Some(rest) = packer.finish() {
+                put(rest)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Copies the change log, if the table has streams.
+    fn copy_log(&mut self, view: &Arc<View>, sources: &[Arc<Shard>]) -> Result<()> {
+        for (at, source) in sources.iter().enumerate() {
+            let floor = view.stats(source.id)?.log_floor;
+            self.stats.log_floor = if at == 0 { floor } else { floor.min(self.stats.log_floor) };
+        }
+        let entry = view.table(&sources[0].path.table)?;
+        if entry.streams.is_empty() {
+            return Ok(());
+        }
+        let mut records = sources.iter().map(|source| {
+            Records::new(view.clone(), source.clone(), self.range.intersect(&source.range))
+        });
+        let mut current = records.next();
+        let mut next = || loop {
+            let Some(records_of_source) = &mut current else {
+                return Ok::<_, Error>(None);
+            };
+            if let Some(record) = records_of_source.next()? {
+                return Ok(Some(record));
+            }
+            current = records.next();
+        };
+        let Some(mut record) = next()? else {
+            return Ok(());
+        };
+        let log = self.files.open_log(&view.store)?;
+        let bytes = &mut self.stats.log_bytes;
+        view.store.ingest(log, |write| {
+            loop {
+                *bytes += (record.record.len() + record.change.len()) as u64;
+                write(record.record, Some(record.change))?;
+                match next()? {
+                    Some(after) => record = after,
+                    None => return Ok(()),
+                }
+            }
+        })
+    }
+}
+
+/// Brings over what was written since the view, then swaps the shards.
+fn finish(capture: &Capture<'_>, view: Arc<View>, children: &mut Vec<Child>) -> Result<bool> {
+    let (inner, sources) = (capture.inner, capture.sources);
+    let mut seen = view;
+    let mut round = 0;
+    let mut transaction = loop {
+        let mut transaction = Transaction::begin(inner);
+        let known = |shard: &Arc<Shard>| transaction.catalogue().shard(shard.id).is_some();
+        if !sources.iter().all(known) {
+            return Ok(false);
+        }
+        let keys = capture.take(&mut transaction);
+        let now = transaction.view.clone();
+        if keys.len() <= FINAL_KEYS || round == MAX_ROUNDS {
+            catch_up(&mut transaction.batch, children, sources, &keys, &seen, &now)?;
+            break transaction;
+        }
+        drop(transaction);
+        let mut batch = inner.store.batch();
+        catch_up(&mut batch, children, sources, &keys, &seen, &now)?;
+        batch.commit().map_err(|error| inner.store.fault(error))?;
+        seen = now;
+        round += 1;
+    };
+
+    let recorded: Digest = sources
+        .iter()
+        .map(|shard| transaction.committed_stats(shard.id).digest)
+        .sum();
+    let copied: Digest = children.iter().map(|child| child.stats.digest).sum();
+    if recorded != copied {
+        return Err(Error::damaged(
+            sources[0].label(),
+            Malformed {
+                what: "rows",
+                detail: format!("their digest is {copied}, recorded is {recorded}"),
+            },
+        ));
+    }
+    swap(&mut transaction, sources, std::mem::take(children))?;
+    let version = transaction.commit()?.version;
+    inner.sync(version)?;
+    for shard in sources {
+        shard.files.retire(&inner.store);
+    }
+    Ok(true)
+}
+
+/// Stages the rows and change records of `keys` that were written between two views.
+fn catch_up(
+    batch: &mut OwnedWriteBatch,
+    children: &mut [Child],
+    sources: &[Arc<Shard>],
+    keys: &BTreeSet<Vec<u8>>,
+    seen: &Arc<View>,
+    now: &Arc<View>,
+) -> Result<()> {
+    struct SourceReaders<'a> {
+        shard: &'a Arc<Shard>,
+        seen: (ShardStats, PointReader),
+        now: (ShardStats, PointReader),
+    }
+    let mut readers = Vec::with_capacity(sources.len());
+    for shard in sources {
+        readers.push(SourceReaders {
+            shard,
+            seen: (seen.stats(shard.id)?, PointReader::default()),
+            now: (now.stats(shard.id)?, PointReader::default()),
+        });
+    }
+    for key in keys {
+        let source = readers
+            .iter_mut()
+            .find(|source| source.shard.range.contains(key))
+            .expect("a captured key lies in the shard that captured it");
+        let child = children
+            .iter_mut()
+            .find(|child| child.range.contains(key))
+            .expect("the new shards cover what the old ones did");
+        let (stats, reader) = &mut source.seen;
+        let before = reader.get(seen, source.shard, stats, key)?;
+        let (stats, reader) = &mut source.now;
+        let after = reader.get(now, source.shard, stats, key)?;
+        let (files, stats) = (&child.files, &mut child.stats);
+        if before != after {
+            let (before, after) = (before.as_deref(), after.as_deref());
+            files.stage_row(&now.store, batch, stats, key, before, after)?;
+        }
+        for (record, change) in log::records_of_key(now, source.shard, key, seen.version)? {
+            files.stage_change(&now.store, batch, stats, &record, &change)?;
+        }
+    }
+    Ok(())
+}
+
+/// Puts the new shards in the place of the old ones, with their cursors.
+fn swap(
+    transaction: &mut Transaction<'_>,
+    sources: &[Arc<Shard>],
+    children: Vec<Child>,
+) -> Result<()> {
+    let path = &sources[0].path;
+    let mut entry = TableEntry::clone(transaction.catalogue().table(&path.table)?);
+    let mut new = Vec::with_capacity(children.len());
+    for child in children {
+        let mut parts = Vec::with_capacity(sources.len());
+        for source in sources {
+            let cursors = transaction.view.cursors(source.id)?.into_iter();
+            let moved = cursors.map(|(key, at)| (cursor::moved_to(child.id, &key), at));
+            parts.push(moved.collect());
+        }
+        for (key, at) in cursor::merge(parts) {
+            transaction.put_meta(key, &at);
+        }
+        let shard = Shard::with_files(child.id, path.clone(), child.range, child.files);
+        let shard = Arc::new(shard);
+        transaction.put_stats(shard.clone(), child.stats);
+        new.push(shard);
+    }
+    let shards = entry
+        .shards_mut(path.index.as_deref())
+        .expect("the table has the index of its shards");
+    let at = shards
+        .iter()
+        .position(|shard| shard.id == sources[0].id)
+        .expect("the sources are in the catalogue");
+    shards.splice(at..at + sources.len(), new);
+    for source in sources {
+        transaction.remove_shard(source.id)?;
+    }
+    transaction.put_table(entry);
+    Ok(())
+}

@@ -1,0 +1,96 @@
+//! A cut: the commit at which a change stream and a snapshot meet, and the locks around it.
+
+use std::collections::BTreeSet;
+
+use crate::database::Inner;
+use crate::error::{Error, Result};
+use crate::schemeshard::record::StreamRecord;
+use crate::schemeshard::{PathState, TableEntry};
+use crate::snapshot::Snapshot;
+use crate::transaction::Transaction;
+
+/// What a cut does to the change stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamCut {
+    /// Begins it, or begins it anew: for a snapshot that stands on nothing.
+    Attach,
+    /// Goes on with it: for the changes since the cut before.
+    Rotate,
+}
+
+pub(crate) fn cut(
+    inner: &Inner,
+    operation: &str,
+    tables: &[String],
+    stream: &str,
+    how: StreamCut,
+) -> Result<Snapshot> {
+    let mut transaction = Transaction::begin(inner);
+    let version = transaction.version;
+    for name in tables.iter().collect::<BTreeSet<_>>() {
+        let mut entry = held(&transaction, operation, name)?;
+        match (entry.streams.get_mut(stream), how) {
+            (Some(record), _) => record.attached_at = version,
+            (None, StreamCut::Attach) => {
+                let record = StreamRecord {
+                    attached_at: version,
+                    needed_after: version,
+                };
+                entry.streams.insert(stream.to_owned(), record);
+            }
+            (None, StreamCut::Rotate) => {
+                return Err(Error::StreamMissing {
+                    table: name.clone(),
+                    stream: stream.to_owned(),
+                });
+            }
+        }
+        entry.versions = entry.versions.raised();
+        transaction.put_table(entry);
+    }
+    let view = transaction.commit()?;
+    inner.sync(version)?;
+    Ok(Snapshot::new(view))
+}
+
+pub(crate) fn lock(inner: &Inner, operation: &str, tables: &[String]) -> Result<()> {
+    let mut transaction = Transaction::begin(inner);
+    for name in tables.iter().collect::<BTreeSet<_>>() {
+        let entry = held(&transaction, operation, name)?;
+        transaction.put_table(entry);
+    }
+    let version = transaction.commit()?.version;
+    inner.sync(version)
+}
+
+/// The table as held by the operation for a backup.
+fn held(transaction: &Transaction<'_>, operation: &str, name: &str) -> Result<TableEntry> {
+    let mut entry = TableEntry::clone(transaction.catalogue().table(name)?);
+    let ours = PathState::Backup {
+        operation: operation.to_owned(),
+    };
+    if entry.state != ours {
+        entry.check_ready()?;
+        entry.state = ours;
+    }
+    Ok(entry)
+}
+
+pub(crate) fn unlock(inner: &Inner, operation: &str) -> Result<()> {
+    let mut transaction = Transaction::begin(inner);
+    let ours = PathState::Backup {
+        operation: operation.to_owned(),
+    };
+    let view = transaction.view.clone();
+    let mut held = view.catalogue.tables().filter(|t| t.state == ours).peekable();
+    if held.peek().is_none() {
+        return inner.sync(view.version);
+    }
+    for entry in held {
+        let mut entry = TableEntry::clone(entry);
+        entry.state = PathState::Ready;
+        transaction.put_table(entry);
+    }
+    let version = transaction.commit()?.version;
+    inner.sync(version)
+}

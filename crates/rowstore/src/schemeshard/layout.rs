@@ -1,0 +1,130 @@
+//! A schema worked out for reading and writing rows and index rows.
+
+use std::sync::Arc;
+
+use mendb_model::key::{self, MAX_KEY_BYTES};
+use mendb_model::row::{self, RowReader};
+use mendb_model::schema::Place;
+use mendb_model::value::ValueRef;
+use mendb_model::{ColumnType, IndexSchema, Malformed, TableSchema, Value};
+
+/// A table's schema with what follows from it.
+pub(crate) struct Layout {
+    pub(crate) schema: TableSchema,
+    pub(crate) key_types: Vec<ColumnType>,
+    pub(crate) value_types: Vec<ColumnType>,
+    /// Where each column is, in the order of the columns.
+    pub(crate) places: Vec<Place>,
+    /// In the order of the schema.
+    pub(crate) indexes: Vec<IndexLayout>,
+}
+
+/// An index's schema with what follows from it.
+pub(crate) struct IndexLayout {
+    pub(crate) name: String,
+    pub(crate) unique: bool,
+    /// How many key columns are the indexed ones.
+    pub(crate) indexed: usize,
+    pub(crate) implementation: Arc<Layout>,
+    /// The table's columns that make the key of an index row.
+    key: Vec<usize>,
+    /// The table's columns that make its value.
+    value: Vec<usize>,
+}
+
+/// A row of an index.
+pub(crate) struct IndexRow {
+    pub(crate) key: Vec<u8>,
+    pub(crate) value: Vec<u8>,
+    /// How many bytes of the key are the indexed columns, when a unique index has to check them: none
+    /// of them is NULL.
+    pub(crate) unique: Option<usize>,
+}
+
+impl Layout {
+    /// The layout of a schema that was validated.
+    pub(crate) fn new(schema: TableSchema) -> Self {
+        let indexes = schema
+            .indexes
+            .iter()
+            .map(|index| IndexLayout::new(&schema, index))
+            .collect();
+        Self {
+            key_types: schema.key_types(),
+            value_types: schema.value_types(),
+            places: schema.places(),
+            indexes,
+            schema,
+        }
+    }
+
+    pub(crate) fn index(&self, name: &str) -> Option<&IndexLayout> {
+        self.indexes.iter().find(|index| index.name == name)
+    }
+
+    /// All columns of a row, in the order of the schema.
+    pub(crate) fn decode(&self, key: &[u8], row: &[u8]) -> Result<Vec<Value>, Malformed> {
+        let mut keys = key::decode(key, &self.key_types)?;
+        if keys.len() != self.key_types.len() {
+            return Err(Malformed {
+                what: "key",
+                detail: "cut off".to_owned(),
+            });
+        }
+        let mut cells = RowReader::new(row)?;
+        let mut values = Vec::with_capacity(self.places.len());
+        for (place, column) in self.places.iter().zip(&self.schema.columns) {
+            values.push(match place {
+                Place::Key(at) => std::mem::take(&mut keys[*at]),
+                Place::Slot(_) => cells.next(column.column_type)?.to_owned(),
+            });
+        }
+        cells.finish()?;
+        Ok(values)
+    }
+}
+
+impl IndexLayout {
+    fn new(table: &TableSchema, index: &IndexSchema) -> Self {
+        let schema = table.implementation(index);
+        let column = |name: &String| table.columns.iter().position(|c| c.name == *name);
+        Self {
+            name: index.name.clone(),
+            unique: index.unique,
+            indexed: index.columns.len(),
+            key: schema.key.iter().filter_map(column).collect(),
+            value: schema
+                .value_columns()
+                .filter_map(|c| column(&c.name))
+                .collect(),
+            implementation: Arc::new(Layout::new(schema)),
+        }
+    }
+
+    /// The index row of a table row, given as all its columns. `Err` is the length of a key that is too
+    /// long.
+    pub(crate) fn row(&self, values: &[Value]) -> Result<IndexRow, usize> {
+        let mut key = Vec::with_capacity(self.key.len() * 10);
+        let mut indexed_bytes = 0;
+        let mut any_null = false;
+        for (at, column) in self.key.iter().enumerate() {
+            let value: ValueRef<'_> = values[*column].as_ref();
+            key::encode_column(&mut key, self.implementation.key_types[at], value);
+            if at + 1 == self.indexed {
+                indexed_bytes = key.len();
+            }
+            any_null |= at < self.indexed && value.is_null();
+        }
+        if key.len() > MAX_KEY_BYTES {
+            return Err(key.len());
+        }
+        let mut value = Vec::new();
+        let cells = self.value.iter().map(|column| values[*column].as_ref());
+        row::encode_into(&mut value, &self.implementation.value_types, cells);
+        Ok(IndexRow {
+            key,
+            value,
+            unique: (self.unique && !any_null).then_some(indexed_bytes),
+        })
+    }
+}

@@ -1,0 +1,183 @@
+//! The catalogue: which tables there are, in which state, at which versions, in which shards.
+//!
+//! # Consistency
+//! A catalogue never changes; a commit that changes it makes another. A snapshot holds the one of its
+//! version, so a table, its indexes and their implementation tables are always seen at versions that
+//! belong together.
+
+pub(crate) mod cut;
+pub(crate) mod layout;
+pub(crate) mod record;
+pub(crate) mod restoring;
+pub(crate) mod streams;
+pub(crate) mod tables;
+pub(crate) mod versions;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use mendb_model::name::TablePath;
+use serde::{Deserialize, Serialize};
+
+use crate::datashard::{Shard, ShardId};
+use crate::error::{Error, Result};
+use layout::Layout;
+pub(crate) use record::StreamRecord;
+use versions::Versions;
+
+/// Who holds a table.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "lowercase")]
+pub enum PathState {
+    /// Nobody: clients read, write and change its schema.
+    #[default]
+    Ready,
+    /// An operation backs it up: its schema stays and it cannot be dropped. Set by
+    /// [`crate::Database::cut`] and [`crate::Database::lock_for_backup`].
+    Backup {
+        /// The operation.
+        operation: String,
+    },
+    /// An operation restores it: clients can neither read nor write it. Set by
+    /// [`crate::Database::create_restoring`].
+    Restoring {
+        /// The operation.
+        operation: String,
+    },
+}
+
+/// A table with all that belongs to it.
+#[derive(Clone)]
+pub(crate) struct TableEntry {
+    pub(crate) name: String,
+    pub(crate) layout: Arc<Layout>,
+    pub(crate) versions: Versions,
+    pub(crate) state: PathState,
+    pub(crate) streams: BTreeMap<String, StreamRecord>,
+    /// The shards of its rows in key order, covering all keys.
+    pub(crate) rows: Vec<Arc<Shard>>,
+    /// The same of each index's implementation table.
+    pub(crate) indexes: BTreeMap<String, Vec<Arc<Shard>>>,
+}
+
+impl TableEntry {
+    /// Every shard of the table and its indexes.
+    pub(crate) fn all_shards(&self) -> impl Iterator<Item = &Arc<Shard>> {
+        self.rows.iter().chain(self.indexes.values().flatten())
+    }
+
+    /// The shards of the table or of one index.
+    pub(crate) fn shards(&self, index: Option<&str>) -> Result<&[Arc<Shard>]> {
+        match index {
+            None => Ok(&self.rows),
+            Some(index) => match self.indexes.get(index) {
+                Some(shards) => Ok(shards),
+                None => Err(Error::IndexMissing {
+                    table: self.name.clone(),
+                    index: index.to_owned(),
+                }),
+            },
+        }
+    }
+
+    /// The layout of the table or of one index's implementation table.
+    pub(crate) fn layout_of(&self, index: Option<&str>) -> Result<&Arc<Layout>> {
+        let Some(index) = index else {
+            return Ok(&self.layout);
+        };
+        match self.layout.index(index) {
+            Some(layout) => Ok(&layout.implementation),
+            None => Err(Error::IndexMissing {
+                table: self.name.clone(),
+                index: index.to_owned(),
+            }),
+        }
+    }
+
+    pub(crate) fn shards_mut(&mut self, index: Option<&str>) -> Option<&mut Vec<Arc<Shard>>> {
+        match index {
+            None => Some(&mut self.rows),
+            Some(index) => self.indexes.get_mut(index),
+        }
+    }
+
+    /// Refuses what a client may not do while the table is being restored.
+    pub(crate) fn check_not_restoring(&self) -> Result<()> {
+        match &self.state {
+            PathState::Restoring { operation } => Err(Error::BeingRestored {
+                table: self.name.clone(),
+                operation: operation.clone(),
+            }),
+            PathState::Ready | PathState::Backup { .. } => Ok(()),
+        }
+    }
+
+    /// Refuses what may not happen while any operation holds the table.
+    pub(crate) fn check_ready(&self) -> Result<()> {
+        self.check_not_restoring()?;
+        match &self.state {
+            PathState::Backup { operation } => Err(Error::BeingBackedUp {
+                table: self.name.clone(),
+                operation: operation.clone(),
+            }),
+            PathState::Ready | PathState::Restoring { .. } => Ok(()),
+        }
+    }
+}
+
+/// The shard that holds `key`, of shards in key order that cover all keys.
+pub(crate) fn route<'a>(shards: &'a [Arc<Shard>], key: &[u8]) -> &'a Arc<Shard> {
+    let after = shards.partition_point(|shard| shard.range.start.as_slice() <= key);
+    &shards[after.saturating_sub(1)]
+}
+
+/// All tables of one version.
+#[derive(Clone, Default)]
+pub(crate) struct Catalogue {
+    tables: BTreeMap<String, Arc<TableEntry>>,
+    shards: HashMap<ShardId, Arc<Shard>>,
+}
+
+impl Catalogue {
+    pub(crate) fn table(&self, name: &str) -> Result<&Arc<TableEntry>> {
+        self.tables
+            .get(name)
+            .ok_or_else(|| Error::TableMissing(name.to_owned()))
+    }
+
+    pub(crate) fn contains(&self, name: &str) -> bool {
+        self.tables.contains_key(name)
+    }
+
+    pub(crate) fn tables(&self) -> impl Iterator<Item = &Arc<TableEntry>> {
+        self.tables.values()
+    }
+
+    pub(crate) fn shards(&self, path: &TablePath) -> Result<&[Arc<Shard>]> {
+        self.table(&path.table)?.shards(path.index.as_deref())
+    }
+
+    pub(crate) fn shard(&self, id: ShardId) -> Option<&Arc<Shard>> {
+        self.shards.get(&id)
+    }
+
+    pub(crate) fn all_shards(&self) -> impl Iterator<Item = &Arc<Shard>> {
+        self.shards.values()
+    }
+
+    pub(crate) fn insert(&mut self, entry: TableEntry) {
+        self.remove(&entry.name);
+        for shard in entry.all_shards() {
+            self.shards.insert(shard.id, shard.clone());
+        }
+        self.tables.insert(entry.name.clone(), Arc::new(entry));
+    }
+
+    pub(crate) fn remove(&mut self, name: &str) {
+        if let Some(entry) = self.tables.remove(name) {
+            for shard in entry.all_shards() {
+                self.shards.remove(&shard.id);
+            }
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Tables that an operation rebuilds while clients are kept out.
+
+use std::collections::BTreeMap;
+
+use mendb_model::TableSchema;
+
+use crate::database::Inner;
+use crate::error::{Error, Result};
+use crate::schemeshard::tables::{build, retire};
+use crate::schemeshard::versions::Versions;
+use crate::schemeshard::{PathState, TableEntry};
+use crate::transaction::Transaction;
+use crate::view::View;
+
+/// A table to be rebuilt as it was captured.
+#[derive(Debug, Clone)]
+pub struct NewTable {
+    /// Its name.
+    pub name: String,
+    /// Its schema.
+    pub schema: TableSchema,
+    /// The versions that it, its indexes and their implementation tables get and keep: clients that
+    /// opened the captured table can go on with what they hold.
+    pub versions: Versions,
+    /// Encoded keys to cut the shards at: of the table under `None`, of an index under its name.
+    pub splits: BTreeMap<Option<String>, Vec<Vec<u8>>>,
+}
+
+pub(crate) fn create(inner: &Inner, operation: &str, tables: Vec<NewTable>) -> Result<()> {
+    let mut transaction = Transaction::begin(inner);
+    let ours = PathState::Restoring {
+        operation: operation.to_owned(),
+    };
+    let mut created = false;
+    for table in tables {
+        if transaction.catalogue().contains(&table.name) {
+            if transaction.catalogue().table(&table.name)?.state == ours {
+                continue;
+            }
+            return Err(Error::TableExists(table.name));
+        }
+        let indexes = &table.schema.indexes;
+        let fits = indexes.len() == table.versions.indexes.len()
+            && indexes
+                .iter()
+                .all(|index| table.versions.indexes.contains_key(&index.name));
+        if !fits {
+            return Err(Error::VersionsMismatch { table: table.name });
+        }
+        let entry = build(
+            &mut transaction,
+            &table.name,
+            table.schema,
+            table.versions,
+            table.splits,
+            ours.clone(),
+        )?;
+        transaction.put_table(entry);
+        created = true;
+    }
+    let version = if created {
+        transaction.commit()?.version
+    } else {
+        let version = transaction.view.version;
+        drop(transaction);
+        version
+    };
+    inner.sync(version)
+}
+
+pub(crate) fn finish(inner: &Inner, operation: &str) -> Result<()> {
+    let mut transaction = Transaction::begin(inner);
+    let view = transaction.view.clone();
+    let held = held(&view, operation);
+    if held.is_empty() {
+        drop(transaction);
+        return inner.sync(view.version);
+    }
+    for mut entry in held {
+        for shard in entry.all_shards() {
+            transaction.remove_cursors(shard.id)?;
+        }
+        entry.state = PathState::Ready;
+        transaction.put_table(entry);
+    }
+    let version = transaction.commit()?.version;
+    inner.sync(version)
+}
+
+pub(crate) fn abort(inner: &Inner, operation: &str) -> Result<()> {
+    let mut transaction = Transaction::begin(inner);
+    let view = transaction.view.clone();
+    let held = held(&view, operation);
+    if held.is_empty() {
+        drop(transaction);
+        return inner.sync(view.version);
+    }
+    for entry in &held {
+        transaction.remove_table(entry)?;
+    }
+    let version = transaction.commit()?.version;
+    inner.sync(version)?;
+    for entry in &held {
+        retire(inner, entry);
+    }
+    Ok(())
+}
+
+fn held(view: &View, operation: &str) -> Vec<TableEntry> {
+    let ours = PathState::Restoring {
+        operation: operation.to_owned(),
+    };
+    let tables = view.catalogue.tables();
+    tables
+        .filter(|table| table.state == ours)
+        .map(|table| TableEntry::clone(table))
+        .collect()
+}

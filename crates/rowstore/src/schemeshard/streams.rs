@@ -1,0 +1,128 @@
+//! Change streams of tables: what they need of the change logs, and when they let go of it.
+//!
+//! A stream belongs to a table and so to all its indexes. The change logs of a table's shards keep what
+//! its neediest stream needs.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::database::Inner;
+use crate::datashard::{ShardId, log};
+use crate::error::Result;
+use crate::schemeshard::TableEntry;
+use crate::transaction::Transaction;
+use crate::view::View;
+
+/// A change stream of a table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamDescription {
+    /// Its name.
+    pub name: String,
+    /// The version of the last cut that attached or rotated it.
+    pub attached_at: u64,
+    /// Changes above this version are kept for it.
+    pub needed_after: u64,
+}
+
+pub(crate) fn describe(entry: &TableEntry) -> Vec<StreamDescription> {
+    let description = |(name, record): (&String, &super::StreamRecord)| StreamDescription {
+        name: name.clone(),
+        attached_at: record.attached_at,
+        needed_after: record.needed_after,
+    };
+    entry.streams.iter().map(description).collect()
+}
+
+pub(crate) fn detach(inner: &Inner, stream: &str) -> Result<()> {
+    let names = carriers(&inner.view(), stream);
+    change(inner, stream, |entry| {
+        entry.streams.remove(stream);
+        entry.versions = entry.versions.raised();
+        true
+    })?;
+    trim(inner, &names)
+}
+
+pub(crate) fn release(inner: &Inner, stream: &str, up_to: u64) -> Result<()> {
+    change(inner, stream, |entry| {
+        let record = entry.streams.get_mut(stream);
+        record.is_some_and(|record| {
+            let moves = record.needed_after < up_to;
+            record.needed_after = record.needed_after.max(up_to);
+            moves
+        })
+    })?;
+    trim(inner, &carriers(&inner.view(), stream))
+}
+
+/// Finishes the trims that a crash or an error interrupted.
+pub(crate) fn trim_leftovers(inner: &Inner) -> Result<()> {
+    let view = inner.view();
+    let all: Vec<String> = view.catalogue.tables().map(|t| t.name.clone()).collect();
+    trim(inner, &all)
+}
+
+/// Changes every table that carries the stream, in one commit, if `edit` says that it changed any.
+fn change(
+    inner: &Inner,
+    stream: &str,
+    mut edit: impl FnMut(&mut TableEntry) -> bool,
+) -> Result<()> {
+    let mut transaction = Transaction::begin(inner);
+    let view = transaction.view.clone();
+    let mut changed = false;
+    for entry in view.catalogue.tables() {
+        if entry.streams.contains_key(stream) {
+            let mut entry = TableEntry::clone(entry);
+            if edit(&mut entry) {
+                transaction.put_table(entry);
+                changed = true;
+            }
+        }
+    }
+    let version = if changed {
+        transaction.commit()?.version
+    } else {
+        drop(transaction);
+        view.version
+    };
+    inner.sync(version)
+}
+
+fn carriers(view: &View, stream: &str) -> Vec<String> {
+    let tables = view.catalogue.tables();
+    tables
+        .filter(|table| table.streams.contains_key(stream))
+        .map(|table| table.name.clone())
+        .collect()
+}
+
+/// Trims the change logs of tables to what their streams need.
+fn trim(inner: &Inner, tables: &[String]) -> Result<()> {
+    let view = inner.view();
+    for name in tables {
+        let Ok(entry) = view.table(name) else {
+            continue;
+        };
+        let floor = floor(entry, &view);
+        for shard in entry.all_shards() {
+            trim_shard(inner, &view, shard.id, floor)?;
+        }
+    }
+    Ok(())
+}
+
+fn trim_shard(inner: &Inner, view: &Arc<View>, shard: ShardId, floor: u64) -> Result<()> {
+    let stats = view.stats(shard)?;
+    if stats.log_bytes > 0 && stats.log_floor < floor {
+        log::trim(inner, shard, floor)?;
+    }
+    Ok(())
+}
+
+/// Up to which version no stream of the table needs changes.
+fn floor(entry: &TableEntry, view: &View) -> u64 {
+    let needed = entry.streams.values().map(|stream| stream.needed_after);
+    needed.min().unwrap_or(view.version)
+}

@@ -1,0 +1,165 @@
+//! The storage engine below: one fjall database with the catalogue, the bookkeeping and the keyspaces
+//! of the shards, and its errors in our words.
+
+use std::path::{Path, PathBuf};
+
+use fjall::config::{
+    BlockSizePolicy, BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry,
+    PinningPolicy,
+};
+use fjall::{
+    CompressionType, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, UserKey,
+    UserValue,
+};
+
+use crate::database::Options;
+use crate::error::{Error, Result};
+
+/// Open files the engine keeps at hand; far below the usual limit of 1,024 a process.
+const OPEN_FILES: usize = 256;
+/// The journal is cut at this size at the latest, which also bounds how much is replayed at open.
+const JOURNAL_BYTES: u64 = 64 << 20;
+/// The unit in which the base is read is finished at this size: below [`crate::datashard::pack`]'s, so
+/// that each packed block of rows is read alone.
+const BASE_BLOCK_BYTES: u32 = 16 << 10;
+
+/// What a keyspace of a shard holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum KeyspaceKind {
+    /// Packed blocks of rows, written by ingestion only.
+    Base,
+    /// Single rows over the base.
+    Delta,
+    /// The change log.
+    Log,
+}
+
+/// The fjall database of a store.
+pub(crate) struct Store {
+    db: fjall::Database,
+    dir: PathBuf,
+    memtable_bytes: u64,
+    /// Tables by name, as JSON.
+    pub(crate) catalogue: Keyspace,
+    /// Commit version, stats of shards, cursors.
+    pub(crate) meta: Keyspace,
+}
+
+impl Store {
+    pub(crate) fn open(dir: &Path, options: &Options) -> Result<Self> {
+        let fault = |error| Error::storage(dir, error);
+        let db = fjall::Database::builder(dir)
+            .cache_size(options.cache_bytes)
+            .max_cached_files(Some(OPEN_FILES))
+            .max_journaling_size(JOURNAL_BYTES)
+            .open()
+            .map_err(fault)?;
+        let small = || KeyspaceCreateOptions::default().max_memtable_size(4 << 20);
+        let catalogue = db.keyspace("catalogue", small).map_err(fault)?;
+        let meta = db.keyspace("meta", small).map_err(fault)?;
+        Ok(Self {
+            db,
+            dir: dir.to_owned(),
+            memtable_bytes: options.memtable_bytes,
+            catalogue,
+            meta,
+        })
+    }
+
+    pub(crate) fn fault(&self, error: fjall::Error) -> Error {
+        Error::storage(&self.dir, error)
+    }
+
+    pub(crate) fn batch(&self) -> OwnedWriteBatch {
+        self.db.batch()
+    }
+
+    pub(crate) fn snapshot(&self) -> fjall::Snapshot {
+        self.db.snapshot()
+    }
+
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.db
+            .persist(PersistMode::SyncAll)
+            .map_err(|error| self.fault(error))
+    }
+
+    pub(crate) fn memtable_bytes(&self) -> u64 {
+        self.memtable_bytes
+    }
+
+    /// Bytes in all memtables that are not yet flushed.
+    pub(crate) fn write_buffer_bytes(&self) -> u64 {
+        self.db.write_buffer_size()
+    }
+
+    pub(crate) fn keyspace_names(&self) -> Vec<String> {
+        let names = self.db.list_keyspace_names();
+        names.iter().map(|name| name.to_string()).collect()
+    }
+
+    /// Opens a keyspace of a shard, creating it when it is not there.
+    pub(crate) fn keyspace(&self, name: &str, kind: KeyspaceKind) -> Result<Keyspace> {
+        let options = || {
+            let options = KeyspaceCreateOptions::default().max_memtable_size(self.memtable_bytes);
+            let no_filter = || FilterPolicy::all(FilterPolicyEntry::None);
+            match kind {
+                // Blocks are found by seeking, never by exact key; and they are moved, not merged, so
+                // that compressing them once at ingestion is all the work there is.
+                KeyspaceKind::Base => options
+                    .data_block_size_policy(BlockSizePolicy::all(BASE_BLOCK_BYTES))
+                    .data_block_compression_policy(CompressionPolicy::all(CompressionType::Lz4))
+                    .filter_policy(no_filter()),
+                KeyspaceKind::Delta => options
+                    .filter_policy(FilterPolicy::all(FilterPolicyEntry::Bloom(
+                        BloomConstructionPolicy::BitsPerKey(10.0),
+                    )))
+                    // Pinned filters and indexes of many shards would not stay within the cache's bound.
+                    .filter_block_pinning_policy(PinningPolicy::all(false))
+                    .index_block_pinning_policy(PinningPolicy::all(false)),
+                KeyspaceKind::Log => options
+                    .data_block_compression_policy(CompressionPolicy::all(CompressionType::Lz4))
+                    .filter_policy(no_filter()),
+            }
+        };
+        self.db
+            .keyspace(name, options)
+            .map_err(|error| self.fault(error))
+    }
+
+    /// Opens a keyspace that is there.
+    pub(crate) fn existing(&self, name: &str) -> Result<Keyspace> {
+        self.db
+            .keyspace(name, KeyspaceCreateOptions::default)
+            .map_err(|error| self.fault(error))
+    }
+
+    /// Takes a keyspace out of the store. Its files go when the last handle to it is dropped, so
+    /// that snapshots and scans that hold one go on reading.
+    pub(crate) fn delete(&self, keyspace: Keyspace) -> Result<()> {
+        self.db
+            .delete_keyspace(keyspace)
+            .map_err(|error| self.fault(error))
+    }
+
+    /// Writes ascending entries straight into the tables of a keyspace. They appear all at once when
+    /// `produce` has returned, and not at all when it fails.
+    pub(crate) fn ingest<T>(
+        &self,
+        keyspace: &Keyspace,
+        produce: impl FnOnce(&mut dyn FnMut(UserKey, Option<UserValue>) -> Result<()>) -> Result<T>,
+    ) -> Result<T> {
+        let mut ingestion = keyspace
+            .start_ingestion()
+            .map_err(|error| self.fault(error))?;
+        let outcome = produce(&mut |key, value| {
+            match value {
+                Some(value) => ingestion.write(key, value),
+                None => ingestion.write_tombstone(key),
+            }
+            .map_err(|error| self.fault(error))
+        })?;
+        ingestion.finish().map_err(|error| self.fault(error))?;
+        Ok(outcome)
+    }
+}

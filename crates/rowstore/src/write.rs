@@ -1,0 +1,292 @@
+//! A client's batch becomes a commit: rows, index rows and change records.
+//!
+//! The batch is folded to one change per key first, reading each row that is there once. Index rows
+//! follow from the rows before and after. Unique indexes are checked against what the batch leaves
+//! behind, so rows may exchange their values within a batch.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use mendb_model::key::{self, KeyRange};
+use mendb_model::{Change, ChangeKind, Malformed, Value};
+
+use crate::batch::{MAX_ROW_BYTES, Operation, WriteBatch};
+use crate::database::Inner;
+use crate::datashard::point::PointReader;
+use crate::datashard::rewrite;
+use crate::datashard::rows::{Direction, RowCursor};
+use crate::datashard::stats::ShardStats;
+use crate::datashard::{Shard, ShardId};
+use crate::error::{Error, Result};
+use crate::schemeshard::layout::IndexLayout;
+use crate::schemeshard::{TableEntry, route};
+use crate::transaction::Transaction;
+use crate::view::View;
+
+/// A row or index row that the batch touches.
+struct Touched {
+    before: Option<Vec<u8>>,
+    after: Option<Vec<u8>>,
+    /// What happened, folded; only for tables with streams.
+    change: Option<Change>,
+}
+
+/// A table that the batch touches.
+struct TouchedTable {
+    entry: Arc<TableEntry>,
+    rows: BTreeMap<Vec<u8>, Touched>,
+    /// The readers of the shards, each with the stats it reads by.
+    readers: HashMap<ShardId, (ShardStats, PointReader)>,
+}
+
+pub(crate) fn write(inner: &Inner, batch: WriteBatch) -> Result<u64> {
+    let mut transaction = Transaction::begin(inner);
+    let tables = fold(&transaction, batch)?;
+    let mut grown = Vec::new();
+    for table in tables.values() {
+        stage_table(&mut transaction, table, &mut grown)?;
+    }
+    if grown.is_empty() {
+        let version = transaction.view.version;
+        drop(transaction);
+        inner.acknowledge(version)?;
+        return Ok(version);
+    }
+    let version = transaction.commit()?.version;
+    inner.acknowledge(version)?;
+    rewrite::relieve(inner, &grown);
+    Ok(version)
+}
+
+/// Brings the operations of each key together, in their order.
+fn fold(
+    transaction: &Transaction<'_>,
+    batch: WriteBatch,
+) -> Result<BTreeMap<String, TouchedTable>> {
+    let mut tables: BTreeMap<String, TouchedTable> = BTreeMap::new();
+    for operation in batch.operations {
+        let name = operation.table.name();
+        if !tables.contains_key(name) {
+            let entry = transaction.catalogue().table(name)?.clone();
+            let touched = TouchedTable {
+                entry,
+                rows: BTreeMap::new(),
+                readers: HashMap::new(),
+            };
+            tables.insert(name.to_owned(), touched);
+        }
+        let Some(table) = tables.get_mut(name) else {
+            unreachable!("the table was just entered");
+        };
+        operation.table.check_current(&table.entry)?;
+        fold_operation(transaction, table, operation)?;
+    }
+    Ok(tables)
+}
+
+fn fold_operation(
+    transaction: &Transaction<'_>,
+    table: &mut TouchedTable,
+    operation: Operation,
+) -> Result<()> {
+    let Operation {
+        key,
+        change: mut next,
+        ..
+    } = operation;
+    next.version = transaction.version;
+    let layout = &table.entry.layout;
+    let shard = route(&table.entry.rows, &key);
+    let damaged = |error: Malformed| Error::damaged(shard.label(), error);
+    if !table.rows.contains_key(&key) {
+        let (stats, reader) = table.readers.entry(shard.id).or_insert_with(|| {
+            let stats = transaction.committed_stats(shard.id);
+            (stats, PointReader::default())
+        });
+        let before = reader.get(&transaction.view, shard, stats, &key)?;
+        let touched = Touched {
+            after: before.clone(),
+            before,
+            change: None,
+        };
+        table.rows.insert(key.clone(), touched);
+    }
+    let Some(row) = table.rows.get_mut(&key) else {
+        unreachable!("the row was just entered");
+    };
+    let after = next
+        .apply(row.after.as_deref(), &layout.value_types)
+        .map_err(damaged)?;
+    if let Some(after) = &after {
+        if next.kind == ChangeKind::Upsert && row.after.is_none() {
+            let values = layout.decode(&key, after).map_err(damaged)?;
+            if let Some(column) = layout.schema.missing(values.iter().map(Value::as_ref)) {
+                return Err(Error::NotNull {
+                    table: table.entry.name.clone(),
+                    column: column.name.clone(),
+                });
+            }
+        }
+        if after.len() > MAX_ROW_BYTES {
+            return Err(Error::RowTooLong {
+                table: table.entry.name.clone(),
+                bytes: after.len(),
+            });
+        }
+    }
+    row.after = after;
+    if !table.entry.streams.is_empty() {
+        row.change = Some(match row.change.take() {
+            Some(change) => change.then(next, &layout.value_types).map_err(damaged)?,
+            None => next,
+        });
+    }
+    Ok(())
+}
+
+/// Stages the rows of a table and of its indexes; adds the shards written to.
+fn stage_table(
+    transaction: &mut Transaction<'_>,
+    table: &TouchedTable,
+    grown: &mut Vec<Arc<Shard>>,
+) -> Result<()> {
+    stage_rows(transaction, &table.entry.rows, &table.rows, grown)?;
+    for index in &table.entry.layout.indexes {
+        let shards = table.entry.shards(Some(&index.name))?;
+        let rows = index_rows(transaction.version, table, index)?;
+        if index.unique {
+            check_unique(&transaction.view, &table.entry, index, shards, &rows)?;
+        }
+        let rows = rows.into_iter().map(|(key, row)| (key, row.touched)).collect();
+        stage_rows(transaction, shards, &rows, grown)?;
+    }
+    Ok(())
+}
+
+fn stage_rows(
+    transaction: &mut Transaction<'_>,
+    shards: &[Arc<Shard>],
+    rows: &BTreeMap<Vec<u8>, Touched>,
+    grown: &mut Vec<Arc<Shard>>,
+) -> Result<()> {
+    for (key, row) in rows {
+        if row.before == row.after {
+            continue;
+        }
+        let shard = route(shards, key);
+        if grown.last().is_none_or(|last| last.id != shard.id) {
+            grown.push(shard.clone());
+        }
+        transaction.put_row(shard, key, row.before.as_deref(), row.after.as_deref())?;
+        if let Some(change) = &row.change {
+            transaction.put_change(shard, key, change)?;
+        }
+    }
+    Ok(())
+}
+
+/// An index row that the batch touches.
+struct TouchedIndexRow {
+    touched: Touched,
+    /// As in [`crate::schemeshard::layout::IndexRow`], of the row after.
+    unique: Option<usize>,
+}
+
+/// The index rows of the rows before and after.
+fn index_rows(
+    version: u64,
+    table: &TouchedTable,
+    index: &IndexLayout,
+) -> Result<BTreeMap<Vec<u8>, TouchedIndexRow>> {
+    let mut rows: BTreeMap<Vec<u8>, TouchedIndexRow> = BTreeMap::new();
+    let index_row = |key: &[u8], row: &[u8]| {
+        let label = || route(&table.entry.rows, key).label();
+        let values = table.entry.layout.decode(key, row);
+        let values = values.map_err(|error| Error::damaged(label(), error))?;
+        index.row(&values).map_err(|bytes| Error::KeyTooLong {
+            path: format!("{}/{}", table.entry.name, index.name),
+            bytes,
+        })
+    };
+    let absent = || TouchedIndexRow {
+        touched: Touched {
+            before: None,
+            after: None,
+            change: None,
+        },
+        unique: None,
+    };
+    for (key, row) in &table.rows {
+        if row.before == row.after {
+            continue;
+        }
+        if let Some(before) = &row.before {
+            let old = index_row(key, before)?;
+            rows.entry(old.key).or_insert_with(absent).touched.before = Some(old.value);
+        }
+        if let Some(after) = &row.after {
+            let new = index_row(key, after)?;
+            let row = rows.entry(new.key).or_insert_with(absent);
+            row.touched.after = Some(new.value);
+            row.unique = new.unique;
+        }
+    }
+    if !table.entry.streams.is_empty() {
+        for row in rows.values_mut() {
+            row.touched.change = Some(match &row.touched.after {
+                Some(after) => Change::reset(after.clone(), version),
+                None => Change::erase(version),
+            });
+        }
+    }
+    Ok(rows)
+}
+
+/// Refuses the batch when a row that it adds to a unique index shares its indexed columns with another
+/// row that is there after the batch.
+fn check_unique(
+    view: &Arc<View>,
+    table: &TableEntry,
+    index: &IndexLayout,
+    shards: &[Arc<Shard>],
+    rows: &BTreeMap<Vec<u8>, TouchedIndexRow>,
+) -> Result<()> {
+    let taken = |prefix: &[u8]| Error::Unique {
+        table: table.name.clone(),
+        index: index.name.clone(),
+        key: key::display(prefix, &index.implementation.key_types[..index.indexed]),
+    };
+    let mut added_before: Option<&[u8]> = None;
+    for (key, row) in rows {
+        let Some(indexed) = row.unique else {
+            continue;
+        };
+        let prefix = &key[..indexed];
+        // Rows of the batch that share a prefix are neighbours.
+        if added_before == Some(prefix) {
+            return Err(taken(prefix));
+        }
+        added_before = Some(prefix);
+        if row.touched.before.is_some() {
+            continue;
+        }
+        let range = KeyRange::prefix(prefix);
+        let first = shards.partition_point(|s| s.range.end.as_ref().is_some_and(|e| *e <= range.start));
+        for shard in &shards[first..] {
+            if shard.range.intersect(&range).is_empty() {
+                break;
+            }
+            let mut there =
+                RowCursor::new(view.clone(), shard.clone(), &range, Direction::Ascending)?;
+            while there.advance()? {
+                let stays = rows
+                    .get(there.key())
+                    .is_none_or(|row| row.touched.after.is_some());
+                if stays && there.key() != key.as_slice() {
+                    return Err(taken(prefix));
+                }
+            }
+        }
+    }
+    Ok(())
+}
