@@ -1,1 +1,53 @@
-//! x
+//! The repository: where backups live, on any object store.
+//!
+//! ```text
+//! mendb.json                                                    what the directory is
+//! collections/<collection>/<backup>/manifest.json               makes the backup exist
+//! collections/<collection>/<backup>/<table>/<shard>-<attempt>.<n>.parquet
+//! collections/<collection>/<backup>/<table>/<index>/<shard>-<attempt>.<n>.parquet
+//! ```
+//!
+//! **Consistency.** Objects are written whole and never changed. The manifest is written last, with
+//! create-if-absent, after every object it names was seen with its size and its parent was found
+//! with its hash: a backup either exists with all it needs or does not exist. Removal goes the other
+//! way round, manifest first.
+//!
+//! **Trust.** Nothing that is read is believed before it was checked: segments by size and BLAKE3,
+//! manifests and `mendb.json` by the seal they end with, and a parent by the hash its child carries.
+//!
+//! **Crashes.** Segments without a manifest are leftovers: [`Repository::discard`] removes those of a
+//! backup that never came to be, [`Repository::sweep`] those of lost attempts beside a finished one.
+//! In a local directory every object and its directory entry are on disk before a write returns.
+//!
+//! **Retries.** Each request has a time limit, and is repeated with growing pauses while its failure
+//! can pass ([`RetryPolicy`]). What was damaged on the way heals by reading again; what stays damaged
+//! is an error that names the object. An error that is returned was not worth repeating any more.
+//!
+//! **Runtime.** Futures are `Send` and need a Tokio runtime with time and I/O enabled, from whichever
+//! thread they are polled. Encoding and decoding segments is CPU work that runs where it is called:
+//! call [`SegmentWriter::push`] and [`SegmentReader`]'s `next` from blocking threads.
+//!
+//! Start at [`Repository`]; [`arrow`] turns rows into Arrow batches and back.
+
+pub mod arrow;
+mod directory;
+mod error;
+mod layout;
+mod location;
+mod manifests;
+mod objects;
+mod options;
+mod publish;
+mod remove;
+mod repository;
+mod seal;
+mod segment;
+
+pub use arrow::Content;
+pub use error::{Error, Result};
+pub use manifests::StoredManifest;
+pub use options::{RepositoryOptions, RetryPolicy};
+pub use repository::{Header, Repository};
+pub use segment::encoder::{EncodedSegment, SegmentEncoder};
+pub use segment::reader::SegmentReader;
+pub use segment::writer::{SegmentTarget, SegmentWriter};

@@ -1,0 +1,253 @@
+//! From a record batch to rows.
+
+use std::collections::HashMap;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::UInt64Type;
+use arrow_array::{Array, PrimitiveArray, RecordBatch, StringArray};
+use arrow_schema::{DataType, Schema};
+use mendb_model::change::{ChangeKind, ColumnSet, encode_parts};
+use mendb_model::key::encode_column;
+use mendb_model::row::encode_into;
+use mendb_model::schema::{Column, Place};
+use mendb_model::{ColumnType, Malformed, RowBlock, RowBlockBuilder, TableSchema, ValueRef};
+
+use super::cells::{Cells, is_readable};
+use super::{Content, ConvertError, OP_COLUMN, SET_COLUMN, VERSION_COLUMN};
+
+/// Turns the batches of one file or stream back into rows or changes of a table. Columns are found by
+/// name; those the table does not have are left out.
+#[derive(Debug)]
+pub struct BatchDecoder {
+    key: Vec<Source>,
+    slots: Vec<Source>,
+    slot_types: Vec<ColumnType>,
+    changes: Option<ChangeSources>,
+}
+
+/// Where the values of one key column or slot come from.
+#[derive(Debug)]
+struct Source {
+    /// Its place among the columns of the batch.
+    place: usize,
+    name: String,
+    column_type: ColumnType,
+}
+
+#[derive(Debug)]
+struct ChangeSources {
+    op: usize,
+    set: usize,
+    version: usize,
+    slot_of: HashMap<String, usize>,
+}
+
+impl BatchDecoder {
+    /// A decoder for batches of a schema.
+    ///
+    /// # Errors
+    /// A column of the table is missing, or of a type that it is not read from.
+    pub fn new(
+        schema: &TableSchema,
+        content: Content,
+        batches: &Schema,
+    ) -> Result<Self, ConvertError> {
+        let mut key: Vec<Option<Source>> = schema.key.iter().map(|_| None).collect();
+        let mut slots = Vec::new();
+        for (column, kept) in schema.columns.iter().zip(schema.places()) {
+            let source = Source::find(column, batches)?;
+            match kept {
+                Place::Key(position) => key[position] = Some(source),
+                Place::Slot(_) => slots.push(source),
+            }
+        }
+        let changes = match content {
+            Content::Rows => None,
+            Content::Changes => Some(ChangeSources {
+                op: find(batches, OP_COLUMN, &DataType::Utf8)?,
+                set: find(batches, SET_COLUMN, &DataType::Utf8)?,
+                version: find(batches, VERSION_COLUMN, &DataType::UInt64)?,
+                slot_of: slots
+                    .iter()
+                    .enumerate()
+                    .map(|(slot, source)| (source.name.clone(), slot))
+                    .collect(),
+            }),
+        };
+        Ok(Self {
+            key: key.into_iter().flatten().collect(),
+            slot_types: slots.iter().map(|source| source.column_type).collect(),
+            slots,
+            changes,
+        })
+    }
+
+    /// Gives `push` the key and the value of every row of a batch, in order.
+    ///
+    /// # Errors
+    /// A cell holds what its column type cannot, or a change is none.
+    ///
+    /// # Panics
+    /// The batch is not of the schema that the decoder was made for.
+    pub fn decode(
+        &self,
+        batch: &RecordBatch,
+        mut push: impl FnMut(&[u8], &[u8]),
+    ) -> Result<(), ConvertError> {
+        let key: Vec<_> = self.key.iter().map(|source| source.cells(batch)).collect();
+        let slots: Vec<_> = self.slots.iter().map(|source| source.cells(batch)).collect();
+        let mut changes = self.changes.as_ref().map(|sources| sources.cells(batch));
+        let mut values: Vec<ValueRef<'_>> = Vec::with_capacity(slots.len());
+        let (mut key_bytes, mut row, mut change) = (Vec::new(), Vec::new(), Vec::new());
+        for at in 0..batch.num_rows() {
+            key_bytes.clear();
+            for (source, cells) in self.key.iter().zip(&key) {
+                encode_column(&mut key_bytes, source.column_type, source.get(cells, at)?);
+            }
+            values.clear();
+            for (source, cells) in self.slots.iter().zip(&slots) {
+                values.push(source.get(cells, at)?);
+            }
+            row.clear();
+            encode_into(&mut row, &self.slot_types, values.iter().copied());
+            match &mut changes {
+                None => push(&key_bytes, &row),
+                Some(changes) => {
+                    change.clear();
+                    changes.encode(&mut change, at, &row)?;
+                    push(&key_bytes, &change);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows of a batch as blocks that end after `block_bytes`.
+    ///
+    /// # Errors
+    /// As [`Self::decode`].
+    pub fn blocks(
+        &self,
+        batch: &RecordBatch,
+        block_bytes: usize,
+    ) -> Result<Vec<RowBlock>, ConvertError> {
+        let mut blocks = Vec::new();
+        let mut builder = RowBlockBuilder::new();
+        self.decode(batch, |key, value| {
+            builder.push(key, value);
+            if builder.size_bytes() >= block_bytes {
+                blocks.push(builder.finish());
+            }
+        })?;
+        if !builder.is_empty() {
+            blocks.push(builder.finish());
+        }
+        Ok(blocks)
+    }
+}
+
+impl Source {
+    fn find(column: &Column, batches: &Schema) -> Result<Self, ConvertError> {
+        let (place, field) = batches
+            .column_with_name(&column.name)
+            .ok_or_else(|| ConvertError::column(&column.name, "is missing"))?;
+        if !is_readable(column.column_type, field.data_type()) {
+            return Err(ConvertError::column(
+                &column.name,
+                format!(
+                    "of type {} cannot be read from {}",
+                    column.column_type,
+                    field.data_type()
+                ),
+            ));
+        }
+        Ok(Self {
+            place,
+            name: column.name.clone(),
+            column_type: column.column_type,
+        })
+    }
+
+    fn cells<'a>(&self, batch: &'a RecordBatch) -> Cells<'a> {
+        Cells::new(self.column_type, batch.column(self.place).as_ref())
+    }
+
+    #[inline]
+    fn get<'a>(&self, cells: &Cells<'a>, row: usize) -> Result<ValueRef<'a>, ConvertError> {
+        cells
+            .get(row)
+            .map_err(|detail| ConvertError::column(&self.name, detail))
+    }
+}
+
+fn find(batches: &Schema, name: &str, data_type: &DataType) -> Result<usize, ConvertError> {
+    match batches.column_with_name(name) {
+        Some((place, field)) if field.data_type() == data_type => Ok(place),
+        Some((_, field)) => Err(ConvertError::column(
+            name,
+            format!("is {} instead of {data_type}", field.data_type()),
+        )),
+        None => Err(ConvertError::column(name, "is missing")),
+    }
+}
+
+impl ChangeSources {
+    fn cells<'a>(&'a self, batch: &'a RecordBatch) -> ChangeCells<'a> {
+        ChangeCells {
+            op: batch.column(self.op).as_string(),
+            set: batch.column(self.set).as_string(),
+            version: batch.column(self.version).as_primitive(),
+            slot_of: &self.slot_of,
+            last_names: "",
+            last_set: ColumnSet::default(),
+        }
+    }
+}
+
+/// The columns that changes have beside those of the table.
+struct ChangeCells<'a> {
+    op: &'a StringArray,
+    set: &'a StringArray,
+    version: &'a PrimitiveArray<UInt64Type>,
+    slot_of: &'a HashMap<String, usize>,
+    /// The names of the change before and their set: neighbours often set the same columns.
+    last_names: &'a str,
+    last_set: ColumnSet,
+}
+
+impl ChangeCells<'_> {
+    fn encode(&mut self, out: &mut Vec<u8>, at: usize, row: &[u8]) -> Result<(), Malformed> {
+        let malformed = |detail: &str| Malformed {
+            what: "change",
+            detail: detail.to_owned(),
+        };
+        if self.op.is_null(at) || self.version.is_null(at) {
+            return Err(malformed("without kind or version"));
+        }
+        let kind = ChangeKind::from_name(self.op.value(at))?;
+        if (kind == ChangeKind::Upsert) == self.set.is_null(at) {
+            return Err(malformed("an upsert, and nothing else, tells what it sets"));
+        }
+        // The row of NULLs is the row without slots.
+        let row = match kind {
+            ChangeKind::Erase if row == [0] => &[],
+            ChangeKind::Erase => return Err(malformed("erase with a row")),
+            ChangeKind::Upsert | ChangeKind::Reset => row,
+        };
+        if kind == ChangeKind::Upsert && self.last_names != self.set.value(at) {
+            self.last_names = self.set.value(at);
+            let names = self.last_names.split(',').filter(|name| !name.is_empty());
+            let mut set = ColumnSet::default();
+            for name in names {
+                let slot = self.slot_of.get(name);
+                set.insert(*slot.ok_or_else(|| {
+                    malformed(&format!("sets {name:?}, which is no column outside the key"))
+                })?);
+            }
+            self.last_set = set;
+        }
+        let version = self.version.value(at);
+        encode_parts(out, version, kind, self.last_set.as_bitmap(), row);
+        Ok(())
+    }
+}

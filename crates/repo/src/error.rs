@@ -1,0 +1,270 @@
+//! What can go wrong with a repository. Each error names the object, with the URL of its repository.
+
+use std::error::Error as StdError;
+use std::io;
+
+use mendb_model::manifest::FORMAT_VERSION;
+use mendb_model::name::{BackupId, BadName};
+
+use crate::arrow::ConvertError;
+
+/// The result of work on a repository.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error of a repository. `Display` does not repeat the source.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The URL does not name a place a repository can be.
+    #[error(
+        "{url:?} cannot be a repository: {detail}; use file:///directory, a path, s3://bucket/prefix or memory:"
+    )]
+    Url {
+        /// What was given.
+        url: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The collection has a name that cannot be one.
+    #[error("bad collection name")]
+    Name(#[from] BadName),
+    /// The object is not there.
+    #[error("{object} does not exist")]
+    NotFound {
+        /// The object.
+        object: String,
+    },
+    /// The object is there, but not as it was written. Reading it again did not help.
+    #[error("{object} is damaged: {detail}")]
+    Damaged {
+        /// The object.
+        object: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The object was written by a mendb that this one does not understand.
+    #[error(
+        "{object} has format version {version}, this mendb reads version {FORMAT_VERSION}: use the mendb that wrote it or a newer one"
+    )]
+    UnknownFormat {
+        /// The object.
+        object: String,
+        /// Its format version.
+        version: u64,
+    },
+    /// The store refused or failed, as often as it was asked.
+    #[error("cannot {action} {object}")]
+    Store {
+        /// The object, or the directory for listings.
+        object: String,
+        /// What was attempted: `read`, `write`, `list`, `delete`.
+        action: &'static str,
+        /// Whether it may work later without anyone doing something about it.
+        retriable: bool,
+        /// What the store said.
+        source: Box<dyn StdError + Send + Sync>,
+    },
+    /// The store did not answer in time, as often as it was asked.
+    #[error("cannot {action} {object}: no answer within {limit_ms} ms")]
+    TimedOut {
+        /// The object, or the directory for listings.
+        object: String,
+        /// What was attempted.
+        action: &'static str,
+        /// The time it had.
+        limit_ms: u64,
+    },
+    /// The disk of a local repository, or its quota, is full.
+    #[error(
+        "no space left to write {object} ({bytes} bytes): free space there, then resume the operation"
+    )]
+    DiskFull {
+        /// The object.
+        object: String,
+        /// Its size.
+        bytes: u64,
+        /// What the system said.
+        source: Box<dyn StdError + Send + Sync>,
+    },
+    /// A backup lacks objects that its manifest names.
+    #[error("{object} {problem}{}", others_text(*others))]
+    Incomplete {
+        /// The first such object.
+        object: String,
+        /// What is wrong with it, as a verb phrase: `does not exist`, `has 3 bytes instead of 5`.
+        problem: String,
+        /// How many more there are.
+        others: usize,
+    },
+    /// Another operation made this backup first.
+    #[error("{object} was already written by operation {operation_id}: that backup stays as it is")]
+    Taken {
+        /// The manifest.
+        object: String,
+        /// The operation that wrote it.
+        operation_id: String,
+    },
+    /// The backup is complete, so its objects are no leftovers.
+    #[error("{object} exists: the backup is complete and can be deleted, but not discarded")]
+    Complete {
+        /// The manifest.
+        object: String,
+    },
+    /// No backup has this id or label.
+    #[error("collection {collection} in {repository} has no backup {wanted:?}; {}", there_text(there))]
+    NoSuchBackup {
+        /// The repository.
+        repository: String,
+        /// The collection.
+        collection: String,
+        /// The id or label asked for.
+        wanted: String,
+        /// The backups that are there, ascending, with their labels.
+        there: Vec<String>,
+    },
+    /// Several backups have this label.
+    #[error("several backups of collection {collection} have the label {label:?}: {}; name one by its id", join(ids))]
+    AmbiguousLabel {
+        /// The collection.
+        collection: String,
+        /// The label asked for.
+        label: String,
+        /// The backups that have it.
+        ids: Vec<BackupId>,
+    },
+    /// A backup stands on a parent that is not what it was, or not there.
+    #[error("{child} stands on {parent}, which {detail}: the chain is broken there")]
+    BrokenChain {
+        /// The manifest of the increment.
+        child: String,
+        /// The manifest it names as its parent.
+        parent: String,
+        /// What is wrong with the parent, as a verb phrase.
+        detail: String,
+    },
+    /// Rows that were given to be written cannot be.
+    #[error("cannot write the rows of {table} into a segment")]
+    Rows {
+        /// The table or index.
+        table: String,
+        /// Why.
+        source: ConvertError,
+    },
+}
+
+fn others_text(others: usize) -> String {
+    match others {
+        0 => String::new(),
+        1 => ", and 1 other object of the backup is missing or wrong".to_owned(),
+        n => format!(", and {n} other objects of the backup are missing or wrong"),
+    }
+}
+
+/// As many as fit on a screen; the newest are the likely ones.
+const MOST_SHOWN: usize = 20;
+
+fn there_text(there: &[String]) -> String {
+    if there.is_empty() {
+        return "it has none".to_owned();
+    }
+    let shown = &there[there.len().saturating_sub(MOST_SHOWN)..];
+    let dots = if shown.len() < there.len() { "…, " } else { "" };
+    format!("it has {dots}{}", shown.join(", "))
+}
+
+fn join(ids: &[BackupId]) -> String {
+    let ids: Vec<_> = ids.iter().map(BackupId::as_str).collect();
+    ids.join(", ")
+}
+
+impl Error {
+    /// Whether the same call may succeed later although nobody mends anything.
+    pub fn is_retriable(&self) -> bool {
+        match self {
+            Self::Store { retriable, .. } => *retriable,
+            Self::TimedOut { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Whether the object, or the backup that was asked for, is simply not there.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::NotFound { .. } | Self::NoSuchBackup { .. })
+    }
+
+    /// The error for what a store said about an object; `bytes` is the size of what was written.
+    pub(crate) fn from_store(
+        action: &'static str,
+        object: String,
+        bytes: u64,
+        error: object_store::Error,
+    ) -> Self {
+        if matches!(error, object_store::Error::NotFound { .. }) {
+            return Self::NotFound { object };
+        }
+        let io = io_kind(&error);
+        let full = matches!(
+            io,
+            Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        );
+        let retriable = match &error {
+            object_store::Error::Generic { .. } => !io.is_some_and(is_permanent) && !is_refusal(&error),
+            _ => false,
+        };
+        let source: Box<dyn StdError + Send + Sync> = match error {
+            // Its own text would only repeat that of its source.
+            object_store::Error::Generic { source, .. } => source,
+            other => Box::new(other),
+        };
+        if full {
+            return Self::DiskFull {
+                object,
+                bytes,
+                source,
+            };
+        }
+        Self::Store {
+            object,
+            action,
+            retriable,
+            source,
+        }
+    }
+}
+
+/// The kind of the I/O error at the root of another error.
+fn io_kind(error: &(dyn StdError + 'static)) -> Option<io::ErrorKind> {
+    let chain = std::iter::successors(Some(error), |&error| error.source());
+    chain
+        .filter_map(|error| error.downcast_ref::<io::Error>())
+        .map(io::Error::kind)
+        .last()
+}
+
+/// Whether asking again cannot help.
+fn is_permanent(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind as K;
+    matches!(
+        kind,
+        K::StorageFull
+            | K::QuotaExceeded
+            | K::PermissionDenied
+            | K::ReadOnlyFilesystem
+            | K::NotADirectory
+            | K::IsADirectory
+            | K::FileTooLarge
+            | K::InvalidFilename
+            | K::InvalidInput
+            | K::Unsupported
+    )
+}
+
+/// Whether an HTTP store refused the request as such. The store keeps the type of its request errors
+/// to itself, so that only their text tells; a text that changes costs needless retries, no more.
+fn is_refusal(error: &object_store::Error) -> bool {
+    let text = error.to_string();
+    let code = text
+        .split_once("status code: ")
+        .and_then(|(_, rest)| rest.get(..3))
+        .and_then(|code| code.parse::<u16>().ok());
+    code.is_some_and(|code| (400..500).contains(&code) && !matches!(code, 408 | 409 | 425 | 429))
+}

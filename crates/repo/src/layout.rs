@@ -1,0 +1,96 @@
+//! Where objects are, relative to the repository.
+
+use mendb_model::BackupId;
+use mendb_model::name::{BadName, TablePath, check};
+
+pub(crate) const HEADER: &str = "mendb.json";
+pub(crate) const COLLECTIONS: &str = "collections";
+pub(crate) const MANIFEST: &str = "manifest.json";
+
+/// File systems allow 255 bytes; what else the name of a segment needs is added elsewhere.
+const MAX_PART_BYTES: usize = 200;
+
+/// The directory of a collection.
+pub(crate) fn collection(collection: &str) -> Result<String, BadName> {
+    check(collection)?;
+    Ok(format!("{COLLECTIONS}/{collection}"))
+}
+
+/// The directory of a backup.
+pub(crate) fn backup(collection: &str, id: &BackupId) -> Result<String, BadName> {
+    check(collection)?;
+    Ok(format!("{COLLECTIONS}/{collection}/{id}"))
+}
+
+/// The manifest of a backup.
+pub(crate) fn manifest(collection: &str, id: &BackupId) -> Result<String, BadName> {
+    Ok(format!("{}/{MANIFEST}", backup(collection, id)?))
+}
+
+/// A segment, relative to the directory of its backup.
+pub(crate) fn segment(path: &TablePath, shard: u32, attempt: u32, n: u32) -> String {
+    let file = format!("{shard:04}-{attempt}.{n:04}.parquet");
+    let table = part(&path.table);
+    match &path.index {
+        None => format!("{table}/{file}"),
+        Some(index) => format!("{table}/{}/{file}", part(index)),
+    }
+}
+
+/// A name as one part of an object key, on which all stores and file systems agree: other characters
+/// than ASCII letters, digits, `_`, `-` and `.` become `=` and hex digits. Different names stay
+/// different, also from the manifest's and from those of segments.
+fn part(name: &str) -> String {
+    use std::fmt::Write;
+    let mut out = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        let plain = byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+        let hidden = out.is_empty() && byte == b'.';
+        if plain && !hidden {
+            out.push(char::from(byte));
+        } else {
+            let _ = write!(out, "={byte:02x}");
+        }
+    }
+    if out == MANIFEST || out.ends_with(".parquet") {
+        out.push('=');
+    }
+    if out.len() > MAX_PART_BYTES {
+        let hash = blake3::hash(name.as_bytes()).to_hex();
+        out.truncate(MAX_PART_BYTES - 34);
+        let _ = write!(out, "=={}", &hash[..32]);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn plain_names_are_kept() {
+        let index = TablePath::index("flights", "by_carrier");
+        assert_eq!(segment(&index, 7, 2, 13), "flights/by_carrier/0007-2.0013.parquet");
+        let table = TablePath::table("flights.v2");
+        assert_eq!(segment(&table, 12_345, 0, 0), "flights.v2/12345-0.0000.parquet");
+    }
+
+    #[test]
+    fn a_table_cannot_take_the_place_of_the_manifest_nor_an_index_that_of_a_segment() {
+        assert_eq!(part("manifest.json"), "manifest.json=");
+        assert_eq!(part("0000-0.0000.parquet"), "0000-0.0000.parquet=");
+        assert_eq!(part(".."), "=2e.");
+    }
+
+    proptest! {
+        #[test]
+        fn different_names_have_different_parts(a in ".{1,300}", b in ".{1,300}") {
+            let (part_a, part_b) = (part(&a), part(&b));
+            prop_assert_eq!(a == b, part_a == part_b);
+            prop_assert!(part_a.len() <= MAX_PART_BYTES);
+            prop_assert!(object_store::path::Path::parse(&part_a).is_ok());
+        }
+    }
+}

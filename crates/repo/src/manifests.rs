@@ -1,0 +1,206 @@
+//! Finding backups and following their chains.
+
+use futures::StreamExt;
+use mendb_model::BackupId;
+use mendb_model::manifest::Manifest;
+use mendb_model::name::BackupKind;
+
+use crate::error::{Error, Result};
+use crate::layout;
+use crate::objects::REQUESTS_AT_ONCE;
+use crate::repository::Repository;
+
+/// A manifest as it lies in the repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredManifest {
+    /// What it says.
+    pub manifest: Manifest,
+    /// BLAKE3 of its bytes, as hex digits: what the next backup of the chain calls its parent by.
+    pub blake3: String,
+    /// Its size, without that of the objects it names.
+    pub bytes: u64,
+}
+
+impl StoredManifest {
+    pub(crate) fn new(manifest: Manifest, bytes: &[u8]) -> Self {
+        Self {
+            manifest,
+            blake3: blake3::hash(bytes).to_hex().to_string(),
+            bytes: bytes.len() as u64,
+        }
+    }
+}
+
+impl Repository {
+    /// The backups of a collection, ascending by id. What has no manifest is no backup.
+    ///
+    /// # Errors
+    /// A manifest cannot be read or is damaged; [`Self::list`] shows the others too.
+    pub async fn backups(&self, collection: &str) -> Result<Vec<StoredManifest>> {
+        let listed = self.list(collection).await?;
+        listed.into_iter().map(|(_, manifest)| manifest).collect()
+    }
+
+    /// The backups of a collection, ascending by id, each with its manifest or what is wrong with it.
+    ///
+    /// # Errors
+    /// The collection cannot be listed.
+    pub async fn list(&self, collection: &str) -> Result<Vec<(BackupId, Result<StoredManifest>)>> {
+        let mut listed = self.read_manifests(collection).await?;
+        listed.retain(|(_, manifest)| !matches!(manifest, Err(Error::NotFound { .. })));
+        Ok(listed)
+    }
+
+    /// Backups of a collection that have objects but no manifest, ascending by id: someone is
+    /// writing them, or they are leftovers for [`Self::discard`].
+    ///
+    /// # Errors
+    /// The collection cannot be listed.
+    pub async fn unfinished(&self, collection: &str) -> Result<Vec<BackupId>> {
+        let listed = self.read_manifests(collection).await?;
+        let unfinished = listed
+            .into_iter()
+            .filter(|(_, manifest)| matches!(manifest, Err(Error::NotFound { .. })));
+        Ok(unfinished.map(|(id, _)| id).collect())
+    }
+
+    async fn read_manifests(
+        &self,
+        collection: &str,
+    ) -> Result<Vec<(BackupId, Result<StoredManifest>)>> {
+        let directory = layout::collection(collection)?;
+        let names = self.objects.directories(&directory).await?;
+        let ids = names.iter().filter_map(|name| name.parse::<BackupId>().ok());
+        let mut ids: Vec<_> = ids.collect();
+        ids.sort();
+        let reads = ids.into_iter().map(|id| {
+            let repository = self.clone();
+            let collection = collection.to_owned();
+            async move {
+                let manifest = repository.manifest(&collection, &id).await;
+                (id, manifest)
+            }
+        });
+        let reads = futures::stream::iter(reads).buffered(REQUESTS_AT_ONCE);
+        Ok(reads.collect().await)
+    }
+
+    /// The manifest of a backup.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is no such backup; or it cannot be read, is damaged or of
+    /// another format version.
+    pub async fn manifest(&self, collection: &str, id: &BackupId) -> Result<StoredManifest> {
+        let name = layout::manifest(collection, id)?;
+        self.document(&name, |bytes, manifest: Manifest| {
+            if manifest.collection == collection && manifest.backup_id == *id {
+                Ok(StoredManifest::new(manifest, bytes))
+            } else {
+                Err(format!(
+                    "it is the manifest of backup {} of collection {}",
+                    manifest.backup_id, manifest.collection
+                ))
+            }
+        })
+        .await
+    }
+
+    /// The backup with this id or label.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchBackup`], which lists those that are there; [`Error::AmbiguousLabel`]; or as
+    /// [`Self::backups`].
+    pub async fn find(&self, collection: &str, label_or_id: &str) -> Result<StoredManifest> {
+        if let Ok(id) = label_or_id.parse::<BackupId>() {
+            match self.manifest(collection, &id).await {
+                Err(Error::NotFound { .. }) => {}
+                found => return found,
+            }
+        }
+        let (mut found, others): (Vec<_>, Vec<_>) = self
+            .backups(collection)
+            .await?
+            .into_iter()
+            .partition(|stored| stored.manifest.label.as_deref() == Some(label_or_id));
+        match (found.pop(), found.is_empty()) {
+            (Some(only), true) => Ok(only),
+            (Some(last), false) => Err(Error::AmbiguousLabel {
+                collection: collection.to_owned(),
+                label: label_or_id.to_owned(),
+                ids: found
+                    .into_iter()
+                    .chain([last])
+                    .map(|stored| stored.manifest.backup_id)
+                    .collect(),
+            }),
+            (None, _) => Err(Error::NoSuchBackup {
+                repository: self.url().to_owned(),
+                collection: collection.to_owned(),
+                wanted: label_or_id.to_owned(),
+                there: others.iter().map(|stored| title(&stored.manifest)).collect(),
+            }),
+        }
+    }
+
+    /// The chain that a backup ends: a full backup, then each increment up to it. Each parent is the
+    /// very manifest that its child was written on.
+    ///
+    /// # Errors
+    /// [`Error::BrokenChain`] names child and parent when the parent is missing or another one; or as
+    /// [`Self::manifest`].
+    pub async fn chain(&self, collection: &str, id: &BackupId) -> Result<Vec<StoredManifest>> {
+        let mut chain = vec![self.manifest(collection, id).await?];
+        while let Some(parent) = self.parent(&chain[chain.len() - 1].manifest).await? {
+            chain.push(parent);
+        }
+        chain.reverse();
+        Ok(chain)
+    }
+
+    /// The backup that a manifest stands on, as it was when that was written; `None` for a full one.
+    pub(crate) async fn parent(&self, child: &Manifest) -> Result<Option<StoredManifest>> {
+        let full_name = |id| -> Result<String> {
+            Ok(self
+                .objects
+                .full_name(&layout::manifest(&child.collection, id)?))
+        };
+        let child_name = full_name(&child.backup_id)?;
+        let Some(parent) = &child.parent else {
+            return match child.kind() {
+                BackupKind::Full => Ok(None),
+                BackupKind::Incremental => Err(Error::Damaged {
+                    object: child_name,
+                    detail: "it is an increment without a parent".to_owned(),
+                }),
+            };
+        };
+        let broken = |detail: String| -> Result<Error> {
+            Ok(Error::BrokenChain {
+                child: child_name.clone(),
+                parent: full_name(&parent.backup_id)?,
+                detail,
+            })
+        };
+        // Ids ascend along a chain, so that following one ends.
+        if parent.backup_id >= child.backup_id {
+            return Err(broken("is not older".to_owned())?);
+        }
+        match self.manifest(&child.collection, &parent.backup_id).await {
+            Ok(stored) if stored.blake3 == parent.manifest_blake3 => Ok(Some(stored)),
+            Ok(stored) => Err(broken(format!(
+                "has the hash {} instead of {}",
+                stored.blake3, parent.manifest_blake3
+            ))?),
+            Err(Error::NotFound { .. }) => Err(broken("does not exist".to_owned())?),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// A backup as a list of what there is shows it.
+fn title(manifest: &Manifest) -> String {
+    match &manifest.label {
+        Some(label) => format!("{} ({label})", manifest.backup_id),
+        None => manifest.backup_id.to_string(),
+    }
+}

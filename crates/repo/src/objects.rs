@@ -1,0 +1,261 @@
+//! Single objects: each request with its time limit and its retries, and errors that name the object
+//! with the URL of its repository.
+
+use std::fmt::Display;
+use std::future::Future;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use rand::Rng;
+
+use crate::error::{Error, Result};
+use crate::options::RepositoryOptions;
+
+/// How often an object that arrived damaged is read again: damage on the way is rare, and most often
+/// the object itself is damaged.
+const REREADS: u32 = 2;
+
+/// Requests at once where many objects are removed or many manifests read.
+pub(crate) const REQUESTS_AT_ONCE: usize = 16;
+
+/// The objects below the place of a repository.
+#[derive(Debug, Clone)]
+pub(crate) struct Objects {
+    store: Arc<dyn ObjectStore>,
+    prefix: Path,
+    url: Arc<str>,
+    options: Arc<RepositoryOptions>,
+}
+
+/// Whether a write came to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Created {
+    Yes,
+    /// An object was there. It may be this one: an answer that got lost leaves it written.
+    AlreadyThere,
+}
+
+/// What one attempt ended with instead of an answer.
+enum Failure {
+    Store(object_store::Error),
+    /// The object arrived, but not as it should be.
+    Damaged(String),
+}
+
+impl From<object_store::Error> for Failure {
+    fn from(error: object_store::Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl Objects {
+    pub(crate) fn new(
+        store: Arc<dyn ObjectStore>,
+        prefix: Path,
+        url: &str,
+        options: RepositoryOptions,
+    ) -> Self {
+        Self {
+            store,
+            prefix,
+            url: url.into(),
+            options: Arc::new(options),
+        }
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(crate) fn options(&self) -> &RepositoryOptions {
+        &self.options
+    }
+
+    /// An object as errors name it.
+    pub(crate) fn full_name(&self, name: &str) -> String {
+        format!("{}/{name}", self.url)
+    }
+
+    pub(crate) fn damaged(&self, name: &str, detail: impl Display) -> Error {
+        Error::Damaged {
+            object: self.full_name(name),
+            detail: detail.to_string(),
+        }
+    }
+
+    /// The place of an object. Names come from manifests too: one that leads elsewhere is refused.
+    fn path(&self, name: &str) -> Result<Path> {
+        let relative = Path::parse(name).map_err(|error| self.damaged(name, error))?;
+        let parts = self.prefix.parts().chain(relative.parts());
+        Path::parse(join(parts)).map_err(|error| self.damaged(name, error))
+    }
+
+    /// Reads an object whole, and turns it into what it holds with `check`. When that finds damage,
+    /// the object is read again: it may have happened on the way.
+    pub(crate) async fn get<T>(
+        &self,
+        name: &str,
+        expected_bytes: u64,
+        check: impl Fn(Bytes) -> Result<T, String> + Sync,
+    ) -> Result<T>
+    where
+        T: Send,
+    {
+        let path = self.path(name)?;
+        self.retry("read", name, expected_bytes, || async {
+            let bytes = self.store.get(&path).await?.bytes().await?;
+            check(bytes).map_err(Failure::Damaged)
+        })
+        .await
+    }
+
+    /// Writes an object whole.
+    pub(crate) async fn put(&self, name: &str, bytes: Bytes) -> Result<()> {
+        let path = self.path(name)?;
+        let size = bytes.len() as u64;
+        self.retry("write", name, size, || async {
+            self.store.put(&path, bytes.clone().into()).await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Writes an object unless there is one.
+    pub(crate) async fn create(&self, name: &str, bytes: Bytes) -> Result<Created> {
+        let path = self.path(name)?;
+        let size = bytes.len() as u64;
+        self.retry("write", name, size, || async {
+            let options = PutOptions::from(PutMode::Create);
+            match self.store.put_opts(&path, bytes.clone().into(), options).await {
+                Ok(_) => Ok(Created::Yes),
+                Err(
+                    object_store::Error::AlreadyExists { .. }
+                    | object_store::Error::Precondition { .. },
+                ) => Ok(Created::AlreadyThere),
+                Err(error) => Err(error.into()),
+            }
+        })
+        .await
+    }
+
+    /// Whether there is an object.
+    pub(crate) async fn exists(&self, name: &str) -> Result<bool> {
+        let path = self.path(name)?;
+        let head = self.retry("look for", name, 0, || async { Ok(self.store.head(&path).await?) });
+        match head.await {
+            Ok(_) => Ok(true),
+            Err(Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes an object; one that is gone is removed.
+    pub(crate) async fn delete(&self, name: &str) -> Result<()> {
+        let path = self.path(name)?;
+        let delete = self.retry("delete", name, 0, || async {
+            Ok(self.store.delete(&path).await?)
+        });
+        match delete.await {
+            Err(Error::NotFound { .. }) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Removes many objects, some at once. The first failure ends it.
+    pub(crate) async fn delete_all(&self, names: Vec<String>) -> Result<()> {
+        let deletes = names.into_iter().map(|name| {
+            let objects = self.clone();
+            async move { objects.delete(&name).await }
+        });
+        futures::stream::iter(deletes)
+            .buffer_unordered(REQUESTS_AT_ONCE)
+            .try_collect()
+            .await
+    }
+
+    /// Every object below a directory with its size, named relative to the directory.
+    pub(crate) async fn list(&self, directory: &str) -> Result<Vec<(String, u64)>> {
+        let path = self.path(directory)?;
+        self.retry("list", directory, 0, || async {
+            let mut found = Vec::new();
+            let mut objects = self.store.list(Some(&path));
+            while let Some(object) = objects.try_next().await? {
+                if let Some(parts) = object.location.prefix_match(&path) {
+                    found.push((join(parts), object.size));
+                }
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    /// The names of the directories in a directory, ascending.
+    pub(crate) async fn directories(&self, directory: &str) -> Result<Vec<String>> {
+        let path = self.path(directory)?;
+        let listing = self.retry("list", directory, 0, || async {
+            Ok(self.store.list_with_delimiter(Some(&path)).await?)
+        });
+        let found = listing.await?.common_prefixes;
+        let mut names: Vec<_> = found
+            .iter()
+            .filter_map(|prefix| Some(prefix.filename()?.to_owned()))
+            .collect();
+        names.sort();
+        Ok(names)
+    }
+
+    async fn retry<T, A>(
+        &self,
+        action: &'static str,
+        name: &str,
+        bytes: u64,
+        attempt: impl Fn() -> A + Sync,
+    ) -> Result<T>
+    where
+        A: Future<Output = Result<T, Failure>> + Send,
+        T: Send,
+    {
+        let limit = self.options.time_limit(bytes);
+        let mut failed = 0;
+        loop {
+            let (error, most_attempts) = match tokio::time::timeout(limit, attempt()).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(Failure::Damaged(detail))) => (self.damaged(name, detail), 1 + REREADS),
+                Ok(Err(Failure::Store(error))) => {
+                    let error = Error::from_store(action, self.full_name(name), bytes, error);
+                    let again = error.is_retriable();
+                    (error, if again { u32::MAX } else { 1 })
+                }
+                Err(_) => {
+                    let error = Error::TimedOut {
+                        object: self.full_name(name),
+                        action,
+                        limit_ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX),
+                    };
+                    (error, u32::MAX)
+                }
+            };
+            failed += 1;
+            if failed >= self.options.retry.attempts.min(most_attempts) {
+                return Err(error);
+            }
+            let pause = self.options.retry.backoff(failed);
+            let pause = pause.mul_f64(rand::rng().random_range(0.5..=1.0));
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                failed,
+                pause_ms = pause.as_millis() as u64,
+                "asking the repository again"
+            );
+            tokio::time::sleep(pause).await;
+        }
+    }
+}
+
+fn join<'a>(parts: impl Iterator<Item = object_store::path::PathPart<'a>>) -> String {
+    let parts: Vec<_> = parts.map(|part| part.as_ref().to_owned()).collect();
+    parts.join("/")
+}

@@ -1,0 +1,75 @@
+//! The settings of a repository.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How a repository is used. [`Default`] suits both a local directory and S3.
+#[derive(Debug, Clone)]
+pub struct RepositoryOptions {
+    /// How often requests are repeated.
+    pub retry: RetryPolicy,
+    /// How long one request may take, plus one second per [`SLOWEST_BYTES_PER_SECOND`] it carries.
+    pub request_timeout_ms: u64,
+    /// Bytes of rows, before compression, after which a segment ends.
+    pub segment_bytes: u64,
+    /// Compression of segments: 1 (fast) to 22 (small).
+    pub zstd_level: i32,
+    /// Settings of the S3 client by the names of its environment variables, in any case
+    /// (`aws_endpoint`, `aws_allow_http`, `aws_region`, …). They win over the environment, which is
+    /// read too.
+    pub s3: BTreeMap<String, String>,
+}
+
+/// A connection slower than this is taken for a broken one.
+pub(crate) const SLOWEST_BYTES_PER_SECOND: u64 = 256 * 1024;
+
+/// How often a request is repeated, and after which pauses: the first, then twice as long each
+/// time. A pause is shortened by up to a half at random, so that workers do not come back in step.
+#[derive(Debug, Clone, Copy)]
+pub struct RetryPolicy {
+    /// How often a request is made in all, at least once.
+    pub attempts: u32,
+    /// The first pause.
+    pub first_backoff_ms: u64,
+    /// The longest pause.
+    pub max_backoff_ms: u64,
+}
+
+impl Default for RepositoryOptions {
+    fn default() -> Self {
+        Self {
+            retry: RetryPolicy::default(),
+            request_timeout_ms: 60_000,
+            segment_bytes: 32 << 20,
+            zstd_level: 1,
+            s3: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self {
+            attempts: 6,
+            first_backoff_ms: 200,
+            max_backoff_ms: 10_000,
+        }
+    }
+}
+
+impl RetryPolicy {
+    /// The pause after `failed` attempts, before it is shortened.
+    pub(crate) fn backoff(&self, failed: u32) -> Duration {
+        let doublings = failed.saturating_sub(1).min(32);
+        let pause = self.first_backoff_ms.saturating_mul(1 << doublings);
+        Duration::from_millis(pause.min(self.max_backoff_ms))
+    }
+}
+
+impl RepositoryOptions {
+    /// The time a request has that carries `bytes`.
+    pub(crate) fn time_limit(&self, bytes: u64) -> Duration {
+        Duration::from_millis(self.request_timeout_ms)
+            + Duration::from_secs(bytes / SLOWEST_BYTES_PER_SECOND)
+    }
+}

@@ -1,0 +1,114 @@
+//! Removing backups and what was left of them.
+//!
+//! A backup ends with its manifest, which goes first and for good before anything else does: there is
+//! never a manifest whose objects were removed. All of this can be repeated after a crash.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use mendb_model::BackupId;
+use mendb_model::manifest::Manifest;
+
+use crate::directory;
+use crate::error::{Error, Result};
+use crate::layout;
+use crate::repository::Repository;
+
+impl Repository {
+    /// Removes a backup. It no longer exists from the first moment on; when this is cut off, calling
+    /// it again, or [`Self::discard`], removes the rest. A backup that is not there is removed.
+    ///
+    /// Increments that stand on it become unusable: it is for the caller to look for them before.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn delete_backup(&self, collection: &str, id: &BackupId) -> Result<()> {
+        let directory = layout::backup(collection, id)?;
+        self.objects
+            .delete(&layout::manifest(collection, id)?)
+            .await?;
+        self.in_directory("sync", &directory, directory::sync).await?;
+        self.remove_below(&directory, |_| true).await?;
+        self.tidy(collection, &directory).await
+    }
+
+    /// Removes the objects of a finished backup that its manifest does not name: attempts that were
+    /// repeated leave them. Returns how many. The manifest in the repository decides, not the one
+    /// given, which only says where to look. Nobody may be writing this backup.
+    ///
+    /// # Errors
+    /// There is no manifest, or the store fails.
+    pub async fn sweep(&self, manifest: &Manifest) -> Result<u64> {
+        let (collection, id) = (&manifest.collection, &manifest.backup_id);
+        let stored = self.manifest(collection, id).await?.manifest;
+        let named: HashSet<_> = stored.segments().map(|segment| &segment.object).collect();
+        let directory = layout::backup(collection, id)?;
+        self.remove_below(&directory, |object| !named.contains(object))
+            .await
+    }
+
+    /// Removes the leftovers of a backup that never got a manifest. Nobody may be writing it.
+    ///
+    /// # Errors
+    /// [`Error::Complete`] when there is a manifest, even a damaged one; or the store fails.
+    pub async fn discard(&self, collection: &str, id: &BackupId) -> Result<()> {
+        let manifest = layout::manifest(collection, id)?;
+        if self.objects.exists(&manifest).await? {
+            return Err(Error::Complete {
+                object: self.objects.full_name(&manifest),
+            });
+        }
+        let directory = layout::backup(collection, id)?;
+        self.remove_below(&directory, |_| true).await?;
+        self.tidy(collection, &directory).await
+    }
+
+    /// Removes the objects below a directory that `unwanted` accepts by their name relative to it.
+    /// The manifest is never among them.
+    async fn remove_below(
+        &self,
+        directory: &str,
+        unwanted: impl Fn(&String) -> bool,
+    ) -> Result<u64> {
+        let there = self.objects.list(directory).await?;
+        let unwanted: Vec<_> = there
+            .into_iter()
+            .map(|(object, _)| object)
+            .filter(|object| object != layout::MANIFEST && unwanted(object))
+            .map(|object| format!("{directory}/{object}"))
+            .collect();
+        let count = unwanted.len() as u64;
+        self.objects.delete_all(unwanted).await?;
+        Ok(count)
+    }
+
+    /// Removes what only a local directory has: unfinished writes and empty directories.
+    async fn tidy(&self, collection: &str, directory: &str) -> Result<()> {
+        self.in_directory("tidy", directory, directory::tidy).await?;
+        let collection = layout::collection(collection)?;
+        self.in_directory("tidy", &collection, directory::remove_if_empty)
+            .await
+    }
+
+    /// Runs `work` on a directory of a local repository; does nothing for another.
+    async fn in_directory(
+        &self,
+        action: &'static str,
+        name: &str,
+        work: fn(&std::path::Path) -> std::io::Result<()>,
+    ) -> Result<()> {
+        let Some(root) = &self.directory else {
+            return Ok(());
+        };
+        let path: PathBuf = root.join(name);
+        let done = tokio::task::spawn_blocking(move || work(&path)).await;
+        let failed = |source| Error::Store {
+            object: self.objects.full_name(name),
+            action,
+            retriable: false,
+            source,
+        };
+        done.map_err(|error| failed(error.into()))?
+            .map_err(|error| failed(error.into()))
+    }
+}

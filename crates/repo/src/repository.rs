@@ -1,0 +1,143 @@
+//! Opening a repository, and what it is.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mendb_model::key::to_hex;
+use mendb_model::manifest::FORMAT_VERSION;
+use mendb_model::name;
+use object_store::ObjectStore;
+use object_store::path::Path;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::layout;
+use crate::location::Location;
+use crate::objects::{Created, Objects};
+use crate::options::RepositoryOptions;
+use crate::seal::{self, Unreadable};
+
+/// A place on an object store that holds backups. Clones share the connection.
+#[derive(Debug, Clone)]
+pub struct Repository {
+    pub(crate) objects: Objects,
+    /// Where it is, when it is on this machine.
+    pub(crate) directory: Option<PathBuf>,
+}
+
+/// `mendb.json`: tells that a directory is a repository, and which.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    /// See [`FORMAT_VERSION`].
+    pub format_version: u32,
+    /// Drawn at random when the repository was created, as 32 hex digits.
+    pub repository_id: String,
+}
+
+impl Repository {
+    /// Opens the repository at a URL: `file:///directory` or a plain path, `s3://bucket/prefix`
+    /// (set up by the `AWS_…` environment variables and [`RepositoryOptions::s3`]), `memory:` for one
+    /// that ends with its last clone or `memory:name` for one that ends with the process.
+    ///
+    /// Nothing is created: a place where nothing is opens as an empty repository.
+    ///
+    /// # Errors
+    /// The URL is none, the store does not answer, or a `mendb.json` is there that is damaged or of
+    /// another format version.
+    pub async fn open(url: &str, options: RepositoryOptions) -> Result<Self> {
+        let location = Location::parse(url, &options)?;
+        let repository = Self {
+            objects: Objects::new(location.store, location.prefix, &location.url, options),
+            directory: location.directory,
+        };
+        repository.header().await?;
+        Ok(repository)
+    }
+
+    /// The repository below `prefix` of a store; `url` is what messages call it. Nothing is read.
+    /// A store that is a local directory must make its writes durable itself.
+    pub fn with_store(
+        store: Arc<dyn ObjectStore>,
+        prefix: Path,
+        url: &str,
+        options: RepositoryOptions,
+    ) -> Self {
+        Self {
+            objects: Objects::new(store, prefix, url, options),
+            directory: None,
+        }
+    }
+
+    /// Its URL, without a slash at the end.
+    pub fn url(&self) -> &str {
+        self.objects.url()
+    }
+
+    /// What it says about itself; `None` when nothing was ever backed up into it.
+    ///
+    /// # Errors
+    /// `mendb.json` cannot be read, is damaged or of another format version.
+    pub async fn header(&self) -> Result<Option<Header>> {
+        let read = self.document(layout::HEADER, |_, header: Header| Ok(header));
+        match read.await {
+            Ok(header) => Ok(Some(header)),
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes the place a repository if it is none yet. Must be called before the first backup is
+    /// written. Of several at the same time, one creates it and the others find it.
+    ///
+    /// # Errors
+    /// As [`Self::header`], or `mendb.json` cannot be written.
+    pub async fn create_if_absent(&self) -> Result<Header> {
+        if let Some(header) = self.header().await? {
+            return Ok(header);
+        }
+        let header = Header {
+            format_version: FORMAT_VERSION,
+            repository_id: to_hex(&rand::random::<[u8; 16]>()),
+        };
+        let bytes = seal::seal(&header);
+        match self.objects.create(layout::HEADER, bytes.into()).await? {
+            Created::Yes => Ok(header),
+            Created::AlreadyThere => {
+                self.document(layout::HEADER, |_, header: Header| Ok(header))
+                    .await
+            }
+        }
+    }
+
+    /// The collections that have a backup, or the beginning of one, ascending.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn collections(&self) -> Result<Vec<String>> {
+        let mut names = self.objects.directories(layout::COLLECTIONS).await?;
+        names.retain(|collection| name::check(collection).is_ok());
+        Ok(names)
+    }
+
+    /// Reads a sealed document and turns it, with its bytes, into what the caller keeps of it;
+    /// `check` may find it damaged.
+    pub(crate) async fn document<D, T>(
+        &self,
+        name: &str,
+        check: impl Fn(&[u8], D) -> Result<T, String> + Sync,
+    ) -> Result<T>
+    where
+        D: serde::de::DeserializeOwned,
+        T: Send,
+    {
+        let read = self.objects.get(name, 0, |bytes| match seal::open::<D>(&bytes) {
+            Ok(document) => check(&bytes, document).map(Ok),
+            Err(Unreadable::Damaged(detail)) => Err(detail),
+            Err(Unreadable::UnknownFormat(version)) => Ok(Err(version)),
+        });
+        read.await?.map_err(|version| Error::UnknownFormat {
+            object: self.objects.full_name(name),
+            version,
+        })
+    }
+}

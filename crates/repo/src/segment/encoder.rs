@@ -1,0 +1,271 @@
+//! From rows to the bytes of segments. No I/O.
+
+use std::collections::{HashSet, VecDeque};
+
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, RecordBatch};
+use arrow_schema::{DataType, SchemaRef};
+use bytes::Bytes;
+use mendb_model::manifest::Segment;
+use mendb_model::name::TablePath;
+use mendb_model::{RowBlock, TableSchema};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
+
+use crate::arrow::{BatchEncoder, Content, ConvertError};
+use crate::error::{Error, Result};
+use crate::options::RepositoryOptions;
+
+/// A segment ends after this many rows, so that short rows do not make one that takes long to repeat.
+pub(crate) const MAX_ROWS: u64 = 256 * 1024;
+/// Rows go to the Parquet writer in batches of at most this many …
+const BATCH_ROWS: usize = 8 * 1024;
+/// … or about this many bytes.
+const BATCH_BYTES: usize = 2 << 20;
+/// Values of a column that are looked at to see whether they repeat.
+const SAMPLE: usize = 1024;
+/// A dictionary pays when among this many values there is at most one new one.
+const REPEATS: usize = 4;
+
+/// Encodes rows or changes into segments, cutting a new one where the last is full.
+///
+/// Runs on the CPU alone: call it from a thread that may block.
+#[derive(Debug)]
+pub struct SegmentEncoder {
+    table: TablePath,
+    key: HashSet<String>,
+    batch: BatchEncoder,
+    /// What the batch under construction holds.
+    batch_span: Span,
+    writer: Option<(ArrowWriter<Vec<u8>>, SchemaRef)>,
+    /// What the segment under construction holds, without the batch.
+    span: Span,
+    segment_bytes: u64,
+    zstd_level: i32,
+    finished: VecDeque<EncodedSegment>,
+}
+
+/// The bytes of a segment and what a manifest says about them.
+#[derive(Debug, Clone)]
+pub struct EncodedSegment {
+    /// The Parquet file.
+    pub bytes: Bytes,
+    /// BLAKE3 of the bytes, as hex digits.
+    pub blake3: String,
+    /// Rows or changes in it.
+    pub rows: u64,
+    /// The first key in it.
+    pub first_key: Vec<u8>,
+    /// The last key in it.
+    pub last_key: Vec<u8>,
+}
+
+impl EncodedSegment {
+    /// The entry of a manifest for the segment stored as `object`.
+    pub fn stored_as(self, object: String) -> Segment {
+        Segment {
+            object,
+            bytes: self.bytes.len() as u64,
+            blake3: self.blake3,
+            rows: self.rows,
+            first_key: self.first_key,
+            last_key: self.last_key,
+        }
+    }
+}
+
+/// Neighbouring rows.
+#[derive(Debug, Default)]
+struct Span {
+    rows: u64,
+    bytes: u64,
+    first_key: Vec<u8>,
+    last_key: Vec<u8>,
+}
+
+impl Span {
+    fn append(&mut self, next: Self) {
+        if self.rows == 0 {
+            *self = next;
+        } else {
+            self.rows += next.rows;
+            self.bytes += next.bytes;
+            self.last_key = next.last_key;
+        }
+    }
+}
+
+impl SegmentEncoder {
+    /// An encoder for the rows or changes of a table.
+    ///
+    /// # Errors
+    /// The schema has a column name that segments cannot hold.
+    pub fn new(
+        table: TablePath,
+        schema: &TableSchema,
+        content: Content,
+        options: &RepositoryOptions,
+    ) -> Result<Self> {
+        let batch = BatchEncoder::new(schema, content).map_err(|source| Error::Rows {
+            table: table.to_string(),
+            source,
+        })?;
+        Ok(Self {
+            table,
+            key: schema.key.iter().cloned().collect(),
+            batch,
+            batch_span: Span::default(),
+            writer: None,
+            span: Span::default(),
+            segment_bytes: options.segment_bytes,
+            zstd_level: options.zstd_level,
+            finished: VecDeque::new(),
+        })
+    }
+
+    /// Adds the rows of a block. The caller keeps keys ascending, from block to block too.
+    /// After an error the encoder is of no more use.
+    ///
+    /// # Errors
+    /// [`Error::Rows`]: the block does not hold rows or changes of the table.
+    pub fn push<B: AsRef<[u8]>>(&mut self, block: &RowBlock<B>) -> Result<()> {
+        for (key, value) in block.iter() {
+            self.push_row(key, value)?;
+        }
+        Ok(())
+    }
+
+    fn push_row(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        self.batch
+            .push(key, value)
+            .map_err(|source| rows_error(&self.table, source))?;
+        let span = &mut self.batch_span;
+        if span.rows == 0 {
+            span.first_key = key.to_vec();
+        }
+        span.last_key.clear();
+        span.last_key.extend_from_slice(key);
+        span.rows += 1;
+        span.bytes += (key.len() + value.len()) as u64;
+        if self.is_full() {
+            self.flush()?;
+            self.close();
+        } else if self.batch.rows() >= BATCH_ROWS || self.batch.bytes() >= BATCH_BYTES {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    fn is_full(&self) -> bool {
+        self.span.rows + self.batch_span.rows >= MAX_ROWS
+            || self.span.bytes + self.batch_span.bytes >= self.segment_bytes
+    }
+
+    /// The next finished segment, in key order.
+    pub fn take(&mut self) -> Option<EncodedSegment> {
+        self.finished.pop_front()
+    }
+
+    /// Ends the last segment, so that all rows are in segments to [take](Self::take).
+    ///
+    /// # Errors
+    /// As [`Self::push`].
+    pub fn finish(&mut self) -> Result<()> {
+        self.flush()?;
+        self.close();
+        Ok(())
+    }
+
+    /// Moves the batch into the segment. A batch of another Arrow schema begins a new one.
+    fn flush(&mut self) -> Result<()> {
+        if self.batch_span.rows == 0 {
+            return Ok(());
+        }
+        let batch = self
+            .batch
+            .finish()
+            .map_err(|source| rows_error(&self.table, source))?;
+        let schema = batch.schema();
+        if self.writer.as_ref().is_some_and(|(_, before)| *before != schema) {
+            self.close();
+        }
+        let (writer, _) = match &mut self.writer {
+            Some(begun) => begun,
+            None => {
+                let properties = self.properties(&batch);
+                let writer = ArrowWriter::try_new(Vec::new(), schema.clone(), Some(properties));
+                let writer = writer.expect("all column types have a Parquet type");
+                self.writer.insert((writer, schema))
+            }
+        };
+        writer.write(&batch).expect("memory takes what is written");
+        self.span.append(std::mem::take(&mut self.batch_span));
+        Ok(())
+    }
+
+    /// Ends the segment under construction, if it holds anything.
+    fn close(&mut self) {
+        let Some((writer, _)) = self.writer.take() else {
+            return;
+        };
+        let bytes = Bytes::from(writer.into_inner().expect("memory takes what is written"));
+        let span = std::mem::take(&mut self.span);
+        self.finished.push_back(EncodedSegment {
+            blake3: blake3::hash(&bytes).to_hex().to_string(),
+            bytes,
+            rows: span.rows,
+            first_key: span.first_key,
+            last_key: span.last_key,
+        });
+    }
+
+    /// How to write a segment that begins with this batch: one row group, statistics only for the key,
+    /// by which readers can skip, and dictionaries only for columns whose values repeat.
+    fn properties(&self, first: &RecordBatch) -> WriterProperties {
+        let level = ZstdLevel::try_new(self.zstd_level).unwrap_or_default();
+        let mut properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(level))
+            .set_max_row_group_row_count(None)
+            .set_statistics_enabled(EnabledStatistics::None)
+            .set_offset_index_disabled(true)
+            .set_dictionary_enabled(false)
+            .set_created_by(concat!("mendb ", env!("CARGO_PKG_VERSION")).to_owned());
+        for (field, column) in first.schema().fields().iter().zip(first.columns()) {
+            let path = ColumnPath::from(vec![field.name().clone()]);
+            if self.key.contains(field.name()) {
+                properties = properties
+                    .set_column_statistics_enabled(path.clone(), EnabledStatistics::Chunk);
+            }
+            if repeats(column.as_ref()) {
+                properties = properties.set_column_dictionary_enabled(path, true);
+            }
+        }
+        properties.build()
+    }
+}
+
+fn rows_error(table: &TablePath, source: ConvertError) -> Error {
+    Error::Rows {
+        table: table.to_string(),
+        source,
+    }
+}
+
+/// Whether a column of text or bytes has few different values, going by its first ones.
+fn repeats(column: &dyn Array) -> bool {
+    let sample = column.len().min(SAMPLE);
+    let different = match column.data_type() {
+        DataType::Utf8 => {
+            let values = column.as_string::<i32>().iter().take(sample);
+            values.collect::<HashSet<_>>().len()
+        }
+        DataType::Binary => {
+            let values = column.as_binary::<i32>().iter().take(sample);
+            values.collect::<HashSet<_>>().len()
+        }
+        _ => return false,
+    };
+    different * REPEATS <= sample
+}

@@ -1,0 +1,282 @@
+//! A store that fails as told.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload,
+    ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+};
+
+/// What a request is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Request {
+    Get,
+    Put,
+    List,
+    Delete,
+}
+
+/// What happens to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The store has a bad moment.
+    Unavailable,
+    /// It refuses for good.
+    Denied,
+    /// It does what it should, and the answer gets lost.
+    AnswerLost,
+    /// There is never an answer.
+    Silence,
+    /// A bit of the body is another one.
+    FlippedBit,
+    /// The body ends early.
+    CutBody,
+    /// The disk is full.
+    DiskFull,
+}
+
+#[derive(Debug)]
+struct Rule {
+    request: Request,
+    object: String,
+    fault: Fault,
+    times: u32,
+}
+
+/// A store in memory in front of which faults wait for their requests.
+#[derive(Debug, Default, Clone)]
+pub struct FaultyStore {
+    below: Arc<InMemory>,
+    rules: Arc<Mutex<Vec<Rule>>>,
+}
+
+impl FaultyStore {
+    /// The next `times` requests of this kind to objects whose name holds `object` meet a fault.
+    pub fn fail(&self, request: Request, object: &str, fault: Fault, times: u32) {
+        self.rules.lock().unwrap().push(Rule {
+            request,
+            object: object.to_owned(),
+            fault,
+            times,
+        });
+    }
+
+    /// How often faults that were told have not happened yet.
+    pub fn waiting(&self) -> u32 {
+        self.rules.lock().unwrap().iter().map(|rule| rule.times).sum()
+    }
+
+    fn fault(&self, request: Request, location: Option<&Path>) -> Option<Fault> {
+        let name = location.map_or("", Path::as_ref);
+        let mut rules = self.rules.lock().unwrap();
+        let rule = rules
+            .iter_mut()
+            .find(|rule| rule.times > 0 && rule.request == request && name.contains(&rule.object))?;
+        rule.times -= 1;
+        Some(rule.fault)
+    }
+
+    /// What comes of a request that `work` would do.
+    async fn meet<T>(
+        &self,
+        request: Request,
+        location: Option<&Path>,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let generic = |source: Box<dyn std::error::Error + Send + Sync>| Error::Generic {
+            store: "faulty",
+            source,
+        };
+        match self.fault(request, location) {
+            None | Some(Fault::FlippedBit | Fault::CutBody) => work.await,
+            Some(Fault::Unavailable) => Err(generic("503".into())),
+            Some(Fault::Denied) => Err(Error::PermissionDenied {
+                path: location.map(Path::to_string).unwrap_or_default(),
+                source: "403".into(),
+            }),
+            Some(Fault::AnswerLost) => {
+                work.await?;
+                Err(generic("connection reset".into()))
+            }
+            Some(Fault::Silence) => std::future::pending().await,
+            Some(Fault::DiskFull) => {
+                let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+                Err(generic(full.into()))
+            }
+        }
+    }
+
+    /// Looks at the fault that waits for a body, and leaves others to [`Self::meet`].
+    fn body_fault(&self, location: &Path) -> Option<Fault> {
+        let rules = self.rules.lock().unwrap();
+        let next = rules.iter().find(|rule| {
+            rule.times > 0
+                && rule.request == Request::Get
+                && location.as_ref().contains(&rule.object)
+        })?;
+        let of_body = matches!(next.fault, Fault::FlippedBit | Fault::CutBody);
+        of_body.then_some(next.fault)
+    }
+}
+
+impl fmt::Display for FaultyStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("faulty")
+    }
+}
+
+fn spoil(body: &Bytes, fault: Fault) -> Bytes {
+    let mut bytes = body.to_vec();
+    let middle = bytes.len() / 2;
+    if fault == Fault::CutBody {
+        bytes.truncate(middle);
+    } else {
+        bytes[middle] ^= 4;
+    }
+    bytes.into()
+}
+
+impl ObjectStore for FaultyStore {
+    fn put_opts<'s, 'p, 'f>(
+        &'s self,
+        location: &'p Path,
+        payload: PutPayload,
+        options: PutOptions,
+    ) -> BoxFuture<'f, Result<PutResult>>
+    where
+        's: 'f,
+        'p: 'f,
+        Self: 'f,
+    {
+        let work = self.below.put_opts(location, payload, options);
+        self.meet(Request::Put, Some(location), work).boxed()
+    }
+
+    fn put_multipart_opts<'s, 'p, 'f>(
+        &'s self,
+        location: &'p Path,
+        options: PutMultipartOptions,
+    ) -> BoxFuture<'f, Result<Box<dyn MultipartUpload>>>
+    where
+        's: 'f,
+        'p: 'f,
+        Self: 'f,
+    {
+        self.below.put_multipart_opts(location, options)
+    }
+
+    fn get_opts<'s, 'p, 'f>(
+        &'s self,
+        location: &'p Path,
+        options: GetOptions,
+    ) -> BoxFuture<'f, Result<GetResult>>
+    where
+        's: 'f,
+        'p: 'f,
+        Self: 'f,
+    {
+        async move {
+            let of_body = self.body_fault(location);
+            let work = self.below.get_opts(location, options);
+            let mut answer = self.meet(Request::Get, Some(location), work).await?;
+            if let Some(fault) = of_body {
+                let (meta, range, attributes) =
+                    (answer.meta.clone(), answer.range.clone(), answer.attributes.clone());
+                let extensions = answer.extensions.clone();
+                let body = spoil(&answer.bytes().await?, fault);
+                let payload = futures::stream::once(async move { Ok(body) }).boxed();
+                answer = GetResult {
+                    payload: GetResultPayload::Stream(payload),
+                    meta,
+                    range,
+                    attributes,
+                    extensions,
+                };
+            }
+            Ok(answer)
+        }
+        .boxed()
+    }
+
+    fn get_ranges<'s, 'p, 'r, 'f>(
+        &'s self,
+        location: &'p Path,
+        ranges: &'r [Range<u64>],
+    ) -> BoxFuture<'f, Result<Vec<Bytes>>>
+    where
+        's: 'f,
+        'p: 'f,
+        'r: 'f,
+        Self: 'f,
+    {
+        self.below.get_ranges(location, ranges)
+    }
+
+    fn delete_stream(
+        &self,
+        locations: BoxStream<'static, Result<Path>>,
+    ) -> BoxStream<'static, Result<Path>> {
+        let store = self.clone();
+        let deletes = locations.then(move |location| {
+            let store = store.clone();
+            async move {
+                let location = location?;
+                let one = futures::stream::iter([Ok(location.clone())]).boxed();
+                let mut below = store.below.delete_stream(one);
+                let work = async { below.next().await.expect("an answer per object") };
+                store.meet(Request::Delete, Some(&location), work).await
+            }
+        });
+        deletes.boxed()
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        let store = self.clone();
+        let prefix = prefix.cloned();
+        let listing = async move {
+            let found = store.below.list(prefix.as_ref()).collect::<Vec<_>>();
+            let work = async { Ok(found.await) };
+            match store.meet(Request::List, prefix.as_ref(), work).await {
+                Ok(found) => futures::stream::iter(found).boxed(),
+                Err(error) => futures::stream::iter([Err(error)]).boxed(),
+            }
+        };
+        futures::stream::once(listing).flatten().boxed()
+    }
+
+    fn list_with_delimiter<'s, 'p, 'f>(
+        &'s self,
+        prefix: Option<&'p Path>,
+    ) -> BoxFuture<'f, Result<ListResult>>
+    where
+        's: 'f,
+        'p: 'f,
+        Self: 'f,
+    {
+        let work = self.below.list_with_delimiter(prefix);
+        self.meet(Request::List, prefix, work).boxed()
+    }
+
+    fn copy_opts<'s, 'a, 'b, 'f>(
+        &'s self,
+        from: &'a Path,
+        to: &'b Path,
+        options: CopyOptions,
+    ) -> BoxFuture<'f, Result<()>>
+    where
+        's: 'f,
+        'a: 'f,
+        'b: 'f,
+        Self: 'f,
+    {
+        self.below.copy_opts(from, to, options)
+    }
+}
