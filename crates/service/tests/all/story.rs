@@ -1,8 +1,6 @@
 //! Back up, lose, restore, prove: the whole story inside one process.
 
-mod common;
-
-use common::*;
+use crate::world::*;
 use mendb_model::name::BackupKind::{Full, Incremental};
 use mendb_model::operation::State;
 

@@ -54,9 +54,20 @@ impl World {
         wrap: impl FnOnce(Arc<dyn Engine>) -> Arc<dyn Engine>,
         runtime: Arc<tokio::runtime::Runtime>,
     ) -> Self {
+        Self::with_limits(directory, repository, wrap, runtime, quick_limits())
+    }
+
+    /// A world whose operations have these bounds.
+    pub fn with_limits(
+        directory: tempfile::TempDir,
+        repository: Repository,
+        wrap: impl FnOnce(Arc<dyn Engine>) -> Arc<dyn Engine>,
+        runtime: Arc<tokio::runtime::Runtime>,
+        limits: Limits,
+    ) -> Self {
         let database = open_database(directory.path());
         let engine = wrap(Arc::new(RowEngine::new(database.clone())));
-        let settings = Settings { limits: quick_limits() };
+        let settings = Settings { limits };
         let service = Service::new(engine, repository, runtime, directory.path(), settings).unwrap();
         Self { directory, database, service: Arc::new(service) }
     }

@@ -1,0 +1,8 @@
+//! The promises of the service, kept inside one process: see `crates/cli/tests` for those that need
+//! one to die.
+
+mod concurrency;
+mod property;
+mod story;
+mod wire;
+mod world;
