@@ -31,6 +31,7 @@ const PRESENT: u8 = 1;
 ///
 /// # Panics
 /// The value is not of the type: the caller has not checked it.
+#[inline]
 pub fn encode_column(out: &mut Vec<u8>, column_type: ColumnType, value: ValueRef<'_>) {
     use ColumnType as T;
     if value.is_null() {
@@ -108,6 +109,7 @@ pub fn encode<'a>(types: &[ColumnType], values: impl IntoIterator<Item = ValueRe
 ///
 /// # Errors
 /// The bytes are not a column of this type.
+#[inline]
 pub fn decode_column<'s, 'a: 's>(
     bytes: &mut &'a [u8],
     column_type: ColumnType,

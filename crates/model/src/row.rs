@@ -50,6 +50,7 @@ pub fn encode(types: &[ColumnType], values: &[Value]) -> Vec<u8> {
     out
 }
 
+#[inline]
 fn encode_cell(out: &mut Vec<u8>, column_type: ColumnType, value: ValueRef<'_>) {
     use ColumnType as T;
     match (column_type, value) {
@@ -74,6 +75,7 @@ fn encode_cell(out: &mut Vec<u8>, column_type: ColumnType, value: ValueRef<'_>) 
     }
 }
 
+#[inline]
 fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     varint::put(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
@@ -93,6 +95,7 @@ impl<'a> RowReader<'a> {
     ///
     /// # Errors
     /// The bytes end inside the bitmap.
+    #[inline]
     pub fn new(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let mut rest = bytes;
         let slots = varint::take(&mut rest)
@@ -113,6 +116,7 @@ impl<'a> RowReader<'a> {
     ///
     /// # Errors
     /// The bytes end inside the cell, or its text is not UTF-8.
+    #[inline]
     pub fn next(&mut self, column_type: ColumnType) -> Result<ValueRef<'a>, Malformed> {
         let slot = self.next;
         self.next += 1;
@@ -126,6 +130,7 @@ impl<'a> RowReader<'a> {
     ///
     /// # Errors
     /// The row has more slots or bytes than were read.
+    #[inline]
     pub fn finish(self) -> Result<(), Malformed> {
         if self.next < self.slots {
             return Err(Malformed::new(
@@ -141,6 +146,7 @@ impl<'a> RowReader<'a> {
     }
 }
 
+#[inline]
 fn decode_cell<'a>(
     bytes: &mut &'a [u8],
     column_type: ColumnType,
@@ -168,6 +174,7 @@ fn decode_cell<'a>(
     })
 }
 
+#[inline]
 fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], Malformed> {
     let (head, rest) = bytes
         .split_first_chunk::<N>()
@@ -176,6 +183,7 @@ fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], Malformed> {
     Ok(*head)
 }
 
+#[inline]
 fn take_bytes<'a>(bytes: &mut &'a [u8]) -> Result<&'a [u8], Malformed> {
     let cut_off = || Malformed::new("row", "cut off in its text");
     let length = varint::take(bytes)

@@ -1,6 +1,7 @@
 //! Unsigned LEB128 integers.
 
 /// Appends `value`, seven bits a byte, lowest first.
+#[inline]
 pub(crate) fn put(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push((value as u8) | 0x80);
@@ -10,6 +11,7 @@ pub(crate) fn put(out: &mut Vec<u8>, mut value: u64) {
 }
 
 /// Takes one integer off the front of `bytes`; `None` when they end too early or overflow 64 bits.
+#[inline]
 pub(crate) fn take(bytes: &mut &[u8]) -> Option<u64> {
     let mut value = 0u64;
     for shift in (0..64).step_by(7) {

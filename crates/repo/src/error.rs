@@ -110,7 +110,10 @@ pub enum Error {
         object: String,
     },
     /// No backup has this id or label.
-    #[error("collection {collection} in {repository} has no backup {wanted:?}; {}", there_text(there))]
+    #[error(
+        "collection {collection} in {repository} has no backup {wanted:?}; {}",
+        there_text(there)
+    )]
     NoSuchBackup {
         /// The repository.
         repository: String,
@@ -122,7 +125,10 @@ pub enum Error {
         there: Vec<String>,
     },
     /// Several backups have this label.
-    #[error("several backups of collection {collection} have the label {label:?}: {}; name one by its id", join(ids))]
+    #[error(
+        "several backups of collection {collection} have the label {label:?}: {}; name one by its id",
+        join(ids)
+    )]
     AmbiguousLabel {
         /// The collection.
         collection: String,
@@ -167,7 +173,11 @@ fn there_text(there: &[String]) -> String {
         return "it has none".to_owned();
     }
     let shown = &there[there.len().saturating_sub(MOST_SHOWN)..];
-    let dots = if shown.len() < there.len() { "…, " } else { "" };
+    let dots = if shown.len() < there.len() {
+        "…, "
+    } else {
+        ""
+    };
     format!("it has {dots}{}", shown.join(", "))
 }
 
@@ -207,7 +217,9 @@ impl Error {
             Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
         );
         let retriable = match &error {
-            object_store::Error::Generic { .. } => !io.is_some_and(is_permanent) && !is_refusal(&error),
+            object_store::Error::Generic { .. } => {
+                !io.is_some_and(is_permanent) && !is_refusal(&error)
+            }
             _ => false,
         };
         let source: Box<dyn StdError + Send + Sync> = match error {

@@ -72,9 +72,15 @@ mod tests {
     #[test]
     fn plain_names_are_kept() {
         let index = TablePath::index("flights", "by_carrier");
-        assert_eq!(segment(&index, 7, 2, 13), "flights/by_carrier/0007-2.0013.parquet");
+        assert_eq!(
+            segment(&index, 7, 2, 13),
+            "flights/by_carrier/0007-2.0013.parquet"
+        );
         let table = TablePath::table("flights.v2");
-        assert_eq!(segment(&table, 12_345, 0, 0), "flights.v2/12345-0.0000.parquet");
+        assert_eq!(
+            segment(&table, 12_345, 0, 0),
+            "flights.v2/12345-0.0000.parquet"
+        );
     }
 
     #[test]

@@ -156,12 +156,20 @@ mod tests {
 
     #[test]
     fn what_cannot_be_a_repository_says_what_can() {
-        for bad in ["", "gs://bucket", "s3://", "file://host/dir", "s3://key:secret@bucket/"] {
+        for bad in [
+            "",
+            "gs://bucket",
+            "s3://",
+            "file://host/dir",
+            "s3://key:secret@bucket/",
+        ] {
             let message = parse(bad).err().unwrap().to_string();
             assert!(message.contains("use file:///directory"), "{message}");
         }
         let mut options = RepositoryOptions::default();
-        options.s3.insert("aws_endpiont".into(), "http://localhost".into());
+        options
+            .s3
+            .insert("aws_endpiont".into(), "http://localhost".into());
         let error = Location::parse("s3://bucket", &options).err().unwrap();
         assert!(error.to_string().contains("aws_endpiont"), "{error}");
     }

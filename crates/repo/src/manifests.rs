@@ -70,7 +70,9 @@ impl Repository {
     ) -> Result<Vec<(BackupId, Result<StoredManifest>)>> {
         let directory = layout::collection(collection)?;
         let names = self.objects.directories(&directory).await?;
-        let ids = names.iter().filter_map(|name| name.parse::<BackupId>().ok());
+        let ids = names
+            .iter()
+            .filter_map(|name| name.parse::<BackupId>().ok());
         let mut ids: Vec<_> = ids.collect();
         ids.sort();
         let reads = ids.into_iter().map(|id| {
@@ -137,7 +139,10 @@ impl Repository {
                 repository: self.url().to_owned(),
                 collection: collection.to_owned(),
                 wanted: label_or_id.to_owned(),
-                there: others.iter().map(|stored| title(&stored.manifest)).collect(),
+                there: others
+                    .iter()
+                    .map(|stored| title(&stored.manifest))
+                    .collect(),
             }),
         }
     }

@@ -4,6 +4,7 @@
 use std::fmt::Display;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
@@ -129,7 +130,11 @@ impl Objects {
         let size = bytes.len() as u64;
         self.retry("write", name, size, || async {
             let options = PutOptions::from(PutMode::Create);
-            match self.store.put_opts(&path, bytes.clone().into(), options).await {
+            match self
+                .store
+                .put_opts(&path, bytes.clone().into(), options)
+                .await
+            {
                 Ok(_) => Ok(Created::Yes),
                 Err(
                     object_store::Error::AlreadyExists { .. }
@@ -144,7 +149,9 @@ impl Objects {
     /// Whether there is an object.
     pub(crate) async fn exists(&self, name: &str) -> Result<bool> {
         let path = self.path(name)?;
-        let head = self.retry("look for", name, 0, || async { Ok(self.store.head(&path).await?) });
+        let head = self.retry("look for", name, 0, || async {
+            Ok(self.store.head(&path).await?)
+        });
         match head.await {
             Ok(_) => Ok(true),
             Err(Error::NotFound { .. }) => Ok(false),
@@ -242,17 +249,24 @@ impl Objects {
             if failed >= self.options.retry.attempts.min(most_attempts) {
                 return Err(error);
             }
-            let pause = self.options.retry.backoff(failed);
-            let pause = pause.mul_f64(rand::rng().random_range(0.5..=1.0));
             tracing::debug!(
                 error = &error as &dyn std::error::Error,
                 failed,
-                pause_ms = pause.as_millis() as u64,
                 "asking the repository again"
             );
-            tokio::time::sleep(pause).await;
+            pause(self.options.retry.backoff(failed)).await;
         }
     }
+}
+
+/// Waits for `longest`, shortened by up to a half.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "when a store answers cannot be repeated anyway, and nothing else depends on these pauses"
+)]
+async fn pause(longest: Duration) {
+    let pause = longest.mul_f64(rand::rng().random_range(0.5..=1.0));
+    tokio::time::sleep(pause).await;
 }
 
 fn join<'a>(parts: impl Iterator<Item = object_store::path::PathPart<'a>>) -> String {

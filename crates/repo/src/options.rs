@@ -8,11 +8,11 @@ use std::time::Duration;
 pub struct RepositoryOptions {
     /// How often requests are repeated.
     pub retry: RetryPolicy,
-    /// How long one request may take, plus one second per [`SLOWEST_BYTES_PER_SECOND`] it carries.
+    /// How long one request may take, and one second more for each 256 KiB that it carries.
     pub request_timeout_ms: u64,
     /// Bytes of rows, before compression, after which a segment ends.
     pub segment_bytes: u64,
-    /// Compression of segments: 1 (fast) to 22 (small).
+    /// Compression of segments: 1 (fast) to 22 (small); what is beyond counts as the nearer end.
     pub zstd_level: i32,
     /// Settings of the S3 client by the names of its environment variables, in any case
     /// (`aws_endpoint`, `aws_allow_http`, `aws_region`, …). They win over the environment, which is

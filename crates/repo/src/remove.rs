@@ -27,7 +27,8 @@ impl Repository {
         self.objects
             .delete(&layout::manifest(collection, id)?)
             .await?;
-        self.in_directory("sync", &directory, directory::sync).await?;
+        self.in_directory("sync", &directory, directory::sync)
+            .await?;
         self.remove_below(&directory, |_| true).await?;
         self.tidy(collection, &directory).await
     }
@@ -84,7 +85,8 @@ impl Repository {
 
     /// Removes what only a local directory has: unfinished writes and empty directories.
     async fn tidy(&self, collection: &str, directory: &str) -> Result<()> {
-        self.in_directory("tidy", directory, directory::tidy).await?;
+        self.in_directory("tidy", directory, directory::tidy)
+            .await?;
         let collection = layout::collection(collection)?;
         self.in_directory("tidy", &collection, directory::remove_if_empty)
             .await

@@ -97,7 +97,7 @@ impl Repository {
         }
         let header = Header {
             format_version: FORMAT_VERSION,
-            repository_id: to_hex(&rand::random::<[u8; 16]>()),
+            repository_id: random_id(),
         };
         let bytes = seal::seal(&header);
         match self.objects.create(layout::HEADER, bytes.into()).await? {
@@ -130,14 +130,24 @@ impl Repository {
         D: serde::de::DeserializeOwned,
         T: Send,
     {
-        let read = self.objects.get(name, 0, |bytes| match seal::open::<D>(&bytes) {
-            Ok(document) => check(&bytes, document).map(Ok),
-            Err(Unreadable::Damaged(detail)) => Err(detail),
-            Err(Unreadable::UnknownFormat(version)) => Ok(Err(version)),
-        });
+        let read = self
+            .objects
+            .get(name, 0, |bytes| match seal::open::<D>(&bytes) {
+                Ok(document) => check(&bytes, document).map(Ok),
+                Err(Unreadable::Damaged(detail)) => Err(detail),
+                Err(Unreadable::UnknownFormat(version)) => Ok(Err(version)),
+            });
         read.await?.map_err(|version| Error::UnknownFormat {
             object: self.objects.full_name(name),
             version,
         })
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the id of a repository must differ from all others, also when a run is repeated"
+)]
+fn random_id() -> String {
+    to_hex(&rand::random::<[u8; 16]>())
 }

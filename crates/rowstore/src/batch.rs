@@ -137,7 +137,11 @@ impl std::fmt::Debug for WriteBatch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let operations = self.operations.iter().map(|operation| {
             let kind = operation.change.kind.name();
-            format!("{kind} {} {}", operation.table.name(), to_hex(&operation.key))
+            format!(
+                "{kind} {} {}",
+                operation.table.name(),
+                to_hex(&operation.key)
+            )
         });
         f.debug_list().entries(operations).finish()
     }

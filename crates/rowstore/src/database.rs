@@ -8,10 +8,10 @@ use mendb_model::name::TablePath;
 use mendb_model::{Column, RowBlock, TableSchema};
 
 use crate::batch::WriteBatch;
+use crate::datashard::ShardId;
 use crate::datashard::cursor::Source;
 use crate::datashard::load::{self, Applied};
 use crate::datashard::rewrite;
-use crate::datashard::ShardId;
 use crate::error::Result;
 use crate::open;
 use crate::schemeshard::cut::{self, StreamCut};
@@ -370,7 +370,10 @@ impl Database {
     /// The tables that an operation holds.
     pub fn locks(&self) -> Vec<(String, PathState)> {
         let view = self.inner.view();
-        let held = view.catalogue.tables().filter(|table| table.state != PathState::Ready);
+        let held = view
+            .catalogue
+            .tables()
+            .filter(|table| table.state != PathState::Ready);
         held.map(|table| (table.name.clone(), table.state.clone()))
             .collect()
     }

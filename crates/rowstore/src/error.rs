@@ -89,7 +89,9 @@ pub enum Error {
         source: SchemaError,
     },
     /// A column added later would be NULL in the rows that are there.
-    #[error("column {column} cannot be added to table {table} as NOT NULL: its rows have no value for it")]
+    #[error(
+        "column {column} cannot be added to table {table} as NOT NULL: its rows have no value for it"
+    )]
     AddedNotNull {
         /// The table.
         table: String,
@@ -181,7 +183,10 @@ pub enum Error {
         column: String,
     },
     /// A key of a table or of an index is longer than [`mendb_model::key::MAX_KEY_BYTES`].
-    #[error("a key of {path} has {bytes} bytes; the most is {}", mendb_model::key::MAX_KEY_BYTES)]
+    #[error(
+        "a key of {path} has {bytes} bytes; the most is {}",
+        mendb_model::key::MAX_KEY_BYTES
+    )]
     KeyTooLong {
         /// The table, or the table and index.
         path: String,
@@ -189,7 +194,10 @@ pub enum Error {
         bytes: usize,
     },
     /// A row is longer than [`crate::MAX_ROW_BYTES`].
-    #[error("a row of table {table} has {bytes} bytes; the most is {}", crate::MAX_ROW_BYTES)]
+    #[error(
+        "a row of table {table} has {bytes} bytes; the most is {}",
+        crate::MAX_ROW_BYTES
+    )]
     RowTooLong {
         /// The table.
         table: String,

@@ -94,7 +94,10 @@ fn read_number(key: &[u8], bytes: &[u8]) -> Result<u64> {
     match <[u8; 8]>::try_from(bytes) {
         Ok(bytes) => Ok(u64::from_be_bytes(bytes)),
         Err(error) => Err(Error::damaged(
-            format!("the record {:?} of the row store", key.escape_ascii().to_string()),
+            format!(
+                "the record {:?} of the row store",
+                key.escape_ascii().to_string()
+            ),
             Malformed {
                 what: "number",
                 detail: error.to_string(),

@@ -79,7 +79,12 @@ impl Table {
                 });
             }
         }
-        self.encode(self.name(), self.schema(), &self.opened.layout.key_types, values)
+        self.encode(
+            self.name(),
+            self.schema(),
+            &self.opened.layout.key_types,
+            values,
+        )
     }
 
     /// The keys that begin with these values of the first key columns.
@@ -97,10 +102,14 @@ impl Table {
     /// # Errors
     /// There is no such index; otherwise as [`Self::prefix`].
     pub fn index_prefix(&self, index: &str, values: &[Value]) -> Result<KeyRange> {
-        let layout = self.opened.layout.index(index).ok_or_else(|| Error::IndexMissing {
-            table: self.name().to_owned(),
-            index: index.to_owned(),
-        })?;
+        let layout = self
+            .opened
+            .layout
+            .index(index)
+            .ok_or_else(|| Error::IndexMissing {
+                table: self.name().to_owned(),
+                index: index.to_owned(),
+            })?;
         let path = format!("{}/{index}", self.name());
         let layout = &layout.implementation;
         let key = self.encode(&path, &layout.schema, &layout.key_types, values)?;

@@ -281,7 +281,10 @@ fn relieve_memory(view: &View) {
     if shard.files.unflushed_bytes.swap(0, Ordering::Relaxed) == 0 {
         return;
     }
-    for keyspace in [shard.files.delta(), shard.files.log()].into_iter().flatten() {
+    for keyspace in [shard.files.delta(), shard.files.log()]
+        .into_iter()
+        .flatten()
+    {
         if let Err(error) = keyspace.rotate_memtable() {
             tracing::warn!(shard = %shard.id, %error, "leave a memtable to be flushed later");
         }

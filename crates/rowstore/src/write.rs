@@ -157,7 +157,10 @@ fn stage_table(
         if index.unique {
             check_unique(&transaction.view, &table.entry, index, shards, &rows)?;
         }
-        let rows = rows.into_iter().map(|(key, row)| (key, row.touched)).collect();
+        let rows = rows
+            .into_iter()
+            .map(|(key, row)| (key, row.touched))
+            .collect();
         stage_rows(transaction, shards, &rows, grown)?;
     }
     Ok(())
@@ -271,7 +274,8 @@ fn check_unique(
             continue;
         }
         let range = KeyRange::prefix(prefix);
-        let first = shards.partition_point(|s| s.range.end.as_ref().is_some_and(|e| *e <= range.start));
+        let first =
+            shards.partition_point(|s| s.range.end.as_ref().is_some_and(|e| *e <= range.start));
         for shard in &shards[first..] {
             if shard.range.intersect(&range).is_empty() {
                 break;

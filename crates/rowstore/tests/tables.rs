@@ -9,7 +9,9 @@ use mendb_rowstore::{Database, Direction, Error, Options, WriteBatch};
 
 fn with_flights(dir: &tempfile::TempDir) -> Database {
     let database = open(dir.path());
-    database.create_table("flights", flights(), vec![id_key(0), id_key(100)]).unwrap();
+    database
+        .create_table("flights", flights(), vec![id_key(0), id_key(100)])
+        .unwrap();
     database
 }
 
@@ -20,8 +22,12 @@ fn upsert_sets_the_given_columns_and_replace_all_of_them() {
     let table = database.open_table("flights").unwrap();
     replace(&database, &table, vec![flight(1, "LH", 100)]);
     let mut batch = WriteBatch::new();
-    batch.upsert(&table, vec![(0, int(1)), (2, int(120))]).unwrap();
-    batch.upsert(&table, vec![(0, int(2)), (1, text("BA"))]).unwrap();
+    batch
+        .upsert(&table, vec![(0, int(1)), (2, int(120))])
+        .unwrap();
+    batch
+        .upsert(&table, vec![(0, int(2)), (1, text("BA"))])
+        .unwrap();
     database.write(batch).unwrap();
     let snapshot = database.snapshot();
     assert_eq!(
@@ -31,7 +37,10 @@ fn upsert_sets_the_given_columns_and_replace_all_of_them() {
             vec![int(2), text("BA"), Value::Null, Value::Null]
         ]
     );
-    assert_eq!(snapshot.get(&table, &[int(1)]).unwrap(), Some(flight(1, "LH", 120)));
+    assert_eq!(
+        snapshot.get(&table, &[int(1)]).unwrap(),
+        Some(flight(1, "LH", 120))
+    );
     assert_eq!(snapshot.get(&table, &[int(3)]).unwrap(), None);
     check(&snapshot, "flights");
 }
@@ -44,7 +53,9 @@ fn several_changes_of_one_key_in_a_batch_happen_in_order() {
     let mut batch = WriteBatch::new();
     batch.replace(&table, flight(1, "LH", 100)).unwrap();
     batch.erase(&table, vec![int(1)]).unwrap();
-    batch.upsert(&table, vec![(0, int(1)), (1, text("BA"))]).unwrap();
+    batch
+        .upsert(&table, vec![(0, int(1)), (1, text("BA"))])
+        .unwrap();
     batch.replace(&table, flight(2, "LH", 1)).unwrap();
     batch.erase(&table, vec![int(2)]).unwrap();
     database.write(batch).unwrap();
@@ -60,7 +71,10 @@ fn a_batch_that_changes_nothing_is_no_commit() {
     let database = with_flights(&dir);
     let table = database.open_table("flights").unwrap();
     let version = replace(&database, &table, vec![flight(1, "LH", 100)]);
-    assert_eq!(replace(&database, &table, vec![flight(1, "LH", 100)]), version);
+    assert_eq!(
+        replace(&database, &table, vec![flight(1, "LH", 100)]),
+        version
+    );
     assert_eq!(erase(&database, &table, 9), version);
     assert_eq!(database.version(), version);
 }
@@ -70,16 +84,37 @@ fn scans_read_ranges_in_both_directions_across_shards() {
     let dir = tempfile::tempdir().unwrap();
     let database = with_flights(&dir);
     let table = database.open_table("flights").unwrap();
-    replace(&database, &table, (-50..150).map(|id| flight(id, "LH", id)).collect());
-    database.compact(&mendb_model::name::TablePath::table("flights")).unwrap();
-    replace(&database, &table, (-50..150).step_by(7).map(|id| flight(id, "BA", id)).collect());
+    replace(
+        &database,
+        &table,
+        (-50..150).map(|id| flight(id, "LH", id)).collect(),
+    );
+    database
+        .compact(&mendb_model::name::TablePath::table("flights"))
+        .unwrap();
+    replace(
+        &database,
+        &table,
+        (-50..150)
+            .step_by(7)
+            .map(|id| flight(id, "BA", id))
+            .collect(),
+    );
     for id in (-50..150).step_by(5) {
         erase(&database, &table, id);
     }
     let snapshot = database.snapshot();
     check(&snapshot, "flights");
     let alive = |id: &i64| (id + 50) % 5 != 0;
-    for (from, to) in [(-60, 200), (-50, 150), (0, 100), (-3, 3), (99, 101), (7, 7), (20, 10)] {
+    for (from, to) in [
+        (-60, 200),
+        (-50, 150),
+        (0, 100),
+        (-3, 3),
+        (99, 101),
+        (7, 7),
+        (20, 10),
+    ] {
         let range = KeyRange {
             start: id_key(from),
             end: Some(id_key(to)),
@@ -92,8 +127,7 @@ fn scans_read_ranges_in_both_directions_across_shards() {
             })
             .collect()
         };
-        let mut expected: Vec<i64> =
-            (from.max(-50)..to.min(150)).filter(alive).collect();
+        let mut expected: Vec<i64> = (from.max(-50)..to.min(150)).filter(alive).collect();
         assert_eq!(ids(Direction::Ascending), expected);
         expected.reverse();
         assert_eq!(ids(Direction::Descending), expected);
@@ -108,7 +142,11 @@ fn an_index_is_read_by_the_values_it_begins_with() {
     replace(
         &database,
         &table,
-        vec![flight(1, "LH", 10), flight(2, "BA", 20), flight(3, "LH", 30)],
+        vec![
+            flight(1, "LH", 10),
+            flight(2, "BA", 20),
+            flight(3, "LH", 30),
+        ],
     );
     let snapshot = database.snapshot();
     let range = table.index_prefix("by_carrier", &[text("LH")]).unwrap();
@@ -142,7 +180,16 @@ fn a_unique_index_refuses_a_second_row_and_ignores_null() {
         }
         database.write(batch)
     };
-    write(vec![coded(1, "A"), coded(2, "B"), flight(3, "LH", 1), flight(4, "LH", 1)], &[]).unwrap();
+    write(
+        vec![
+            coded(1, "A"),
+            coded(2, "B"),
+            flight(3, "LH", 1),
+            flight(4, "LH", 1),
+        ],
+        &[],
+    )
+    .unwrap();
     let error = write(vec![coded(5, "A")], &[]).unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -152,7 +199,10 @@ fn a_unique_index_refuses_a_second_row_and_ignores_null() {
         write(vec![coded(5, "C"), coded(6, "C")], &[]),
         Err(Error::Unique { .. })
     ));
-    assert!(matches!(write(vec![coded(5, "C"), coded(2, "A")], &[]), Err(Error::Unique { .. })));
+    assert!(matches!(
+        write(vec![coded(5, "C"), coded(2, "A")], &[]),
+        Err(Error::Unique { .. })
+    ));
     write(vec![coded(1, "B"), coded(2, "A")], &[]).unwrap();
     write(vec![coded(5, "B")], &[1]).unwrap();
     write(vec![coded(5, "B")], &[]).unwrap();
@@ -202,7 +252,9 @@ fn what_does_not_fit_the_schema_is_refused_with_its_column() {
         "table flights: column id is NOT NULL and has no value",
     );
     assert!(batch.is_empty());
-    batch.upsert(&table, vec![(0, int(1)), (1, text("LH"))]).unwrap();
+    batch
+        .upsert(&table, vec![(0, int(1)), (1, text("LH"))])
+        .unwrap();
     assert_eq!(
         database.write(batch).unwrap_err().to_string(),
         "table flights: column seats is NOT NULL and has no value"
@@ -228,7 +280,8 @@ fn long_keys_and_rows_are_refused_and_the_longest_are_kept() {
     };
     database.create_table("wide", schema, vec![]).unwrap();
     let table = database.open_table("wide").unwrap();
-    let row = |key: usize, value: usize| vec![Value::Bytes(vec![7; key]), Value::Bytes(vec![8; value])];
+    let row =
+        |key: usize, value: usize| vec![Value::Bytes(vec![7; key]), Value::Bytes(vec![8; value])];
     let longest = mendb_model::key::MAX_KEY_BYTES - 3;
     let mut batch = WriteBatch::new();
     let error = batch.replace(&table, row(longest + 1, 1)).unwrap_err();
@@ -237,10 +290,14 @@ fn long_keys_and_rows_are_refused_and_the_longest_are_kept() {
     let error = database.write(batch).unwrap_err().to_string();
     assert!(error.starts_with("a key of wide/by_value has "), "{error}");
     let mut batch = WriteBatch::new();
-    let error = batch.replace(&table, row(1, mendb_rowstore::MAX_ROW_BYTES)).unwrap_err();
+    let error = batch
+        .replace(&table, row(1, mendb_rowstore::MAX_ROW_BYTES))
+        .unwrap_err();
     assert!(matches!(error, Error::RowTooLong { .. }));
     batch.replace(&table, row(longest - 10, 1)).unwrap();
-    batch.replace(&table, vec![Value::Bytes(vec![0; 9000]), Value::Null]).unwrap();
+    batch
+        .replace(&table, vec![Value::Bytes(vec![0; 9000]), Value::Null])
+        .unwrap();
     database.write(batch).unwrap();
     for path in paths(table.schema(), "wide") {
         database.compact(&path).unwrap();
@@ -279,7 +336,11 @@ fn keys_of_several_columns_and_null_keys_order_as_values_do() {
     replace(&database, &table, shuffled);
     assert_eq!(rows(&database.snapshot(), &table), ordered);
     let range = table.prefix(&[text("a")]).unwrap();
-    let found = database.snapshot().scan(&table, range, Direction::Ascending).unwrap().count();
+    let found = database
+        .snapshot()
+        .scan(&table, range, Direction::Ascending)
+        .unwrap()
+        .count();
     assert_eq!(found, 3);
     check(&database.snapshot(), "t");
 }
@@ -291,13 +352,20 @@ fn an_added_column_is_null_in_old_rows_and_makes_old_views_stale() {
     let old = database.open_table("flights").unwrap();
     replace(&database, &old, vec![flight(1, "LH", 100)]);
     let before = database.snapshot();
-    database.add_column("flights", column("gate", ColumnType::Utf8, false)).unwrap();
+    database
+        .add_column("flights", column("gate", ColumnType::Utf8, false))
+        .unwrap();
     let new = database.open_table("flights").unwrap();
     let mut batch = WriteBatch::new();
-    batch.upsert(&new, vec![(0, int(2)), (4, text("A1"))]).unwrap();
+    batch
+        .upsert(&new, vec![(0, int(2)), (4, text("A1"))])
+        .unwrap();
     database.write(batch).unwrap();
     let after = database.snapshot();
-    assert_eq!(rows(&after, &new)[0], [flight(1, "LH", 100), vec![Value::Null]].concat());
+    assert_eq!(
+        rows(&after, &new)[0],
+        [flight(1, "LH", 100), vec![Value::Null]].concat()
+    );
     assert_eq!(rows(&before, &old), [flight(1, "LH", 100)]);
     let stale = "schema version mismatch: /flights expected 2 got 1";
     assert_eq!(after.get(&old, &[int(1)]).unwrap_err().to_string(), stale);
@@ -305,10 +373,19 @@ fn an_added_column_is_null_in_old_rows_and_makes_old_views_stale() {
     batch.erase(&old, vec![int(1)]).unwrap();
     assert_eq!(database.write(batch).unwrap_err().to_string(), stale);
     let versions = &after.describe("flights").unwrap().versions;
-    assert!(versions.indexes.values().all(|v| v.entity == 2 && v.implementation == 2));
-    let error = database.add_column("flights", column("x", ColumnType::Utf8, true)).unwrap_err();
+    assert!(
+        versions
+            .indexes
+            .values()
+            .all(|v| v.entity == 2 && v.implementation == 2)
+    );
+    let error = database
+        .add_column("flights", column("x", ColumnType::Utf8, true))
+        .unwrap_err();
     assert!(matches!(error, Error::AddedNotNull { .. }));
-    let error = database.add_column("flights", column("gate", ColumnType::Utf8, false)).unwrap_err();
+    let error = database
+        .add_column("flights", column("gate", ColumnType::Utf8, false))
+        .unwrap_err();
     assert!(matches!(error, Error::Schema { .. }));
     check(&after, "flights");
 }
@@ -337,8 +414,14 @@ fn names_are_checked_and_taken_once() {
         error(database.create_table("flights", flights(), vec![])),
         "table flights already exists"
     );
-    assert!(matches!(database.create_table("a/b", flights(), vec![]), Err(Error::Name(_))));
-    assert_eq!(error(database.drop_table("nope")), "table nope does not exist");
+    assert!(matches!(
+        database.create_table("a/b", flights(), vec![]),
+        Err(Error::Name(_))
+    ));
+    assert_eq!(
+        error(database.drop_table("nope")),
+        "table nope does not exist"
+    );
     assert_eq!(database.tables(), ["flights"]);
     database.drop_table("flights").unwrap();
     assert!(database.tables().is_empty());
@@ -357,7 +440,10 @@ fn empty_tables_split_merge_pack_and_scan() {
         database.merge(&path, &id_key(boundary)).unwrap();
     }
     let error = database.merge(&path, &id_key(50)).unwrap_err().to_string();
-    assert!(error.starts_with("flights has no shard boundary at "), "{error}");
+    assert!(
+        error.starts_with("flights has no shard boundary at "),
+        "{error}"
+    );
     database.compact(&path).unwrap();
     check(&database.snapshot(), "flights");
 }
@@ -366,7 +452,9 @@ fn empty_tables_split_merge_pack_and_scan() {
 fn a_second_opening_is_refused_with_the_directory() {
     let dir = tempfile::tempdir().unwrap();
     let first = open(dir.path());
-    let error = Database::open(dir.path(), Options::default()).err().unwrap();
+    let error = Database::open(dir.path(), Options::default())
+        .err()
+        .unwrap();
     assert!(error.is_retriable());
     assert_eq!(
         error.to_string(),

@@ -95,7 +95,11 @@ impl BatchDecoder {
         mut push: impl FnMut(&[u8], &[u8]),
     ) -> Result<(), ConvertError> {
         let key: Vec<_> = self.key.iter().map(|source| source.cells(batch)).collect();
-        let slots: Vec<_> = self.slots.iter().map(|source| source.cells(batch)).collect();
+        let slots: Vec<_> = self
+            .slots
+            .iter()
+            .map(|source| source.cells(batch))
+            .collect();
         let mut changes = self.changes.as_ref().map(|sources| sources.cells(batch));
         let mut values: Vec<ValueRef<'_>> = Vec::with_capacity(slots.len());
         let (mut key_bytes, mut row, mut change) = (Vec::new(), Vec::new(), Vec::new());
@@ -241,7 +245,9 @@ impl ChangeCells<'_> {
             for name in names {
                 let slot = self.slot_of.get(name);
                 set.insert(*slot.ok_or_else(|| {
-                    malformed(&format!("sets {name:?}, which is no column outside the key"))
+                    malformed(&format!(
+                        "sets {name:?}, which is no column outside the key"
+                    ))
                 })?);
             }
             self.last_set = set;

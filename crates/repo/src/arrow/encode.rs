@@ -56,7 +56,10 @@ impl BatchEncoder {
     pub fn new(schema: &TableSchema, content: Content) -> Result<Self, ConvertError> {
         let mut columns = schema.columns.iter();
         if let Some(column) = columns.find(|column| column.name.contains(',')) {
-            return Err(ConvertError::column(&column.name, "has a comma in its name"));
+            return Err(ConvertError::column(
+                &column.name,
+                "has a comma in its name",
+            ));
         }
         let mut key: Vec<Option<Target>> = schema.key.iter().map(|_| None).collect();
         let mut slots = Vec::new();
@@ -157,10 +160,17 @@ impl BatchEncoder {
         }
         let mut targets: Vec<_> = self.key.iter_mut().chain(&mut self.slots).collect();
         targets.sort_unstable_by_key(|target| target.place);
-        columns.extend(targets.iter_mut().map(|target| target.builder.finish(self.datetimes)));
+        columns.extend(
+            targets
+                .iter_mut()
+                .map(|target| target.builder.finish(self.datetimes)),
+        );
         for (field, column) in schema.fields().iter().zip(&columns) {
             if !field.is_nullable() && column.null_count() > 0 {
-                return Err(ConvertError::column(field.name(), "is NOT NULL and holds NULL"));
+                return Err(ConvertError::column(
+                    field.name(),
+                    "is NOT NULL and holds NULL",
+                ));
             }
         }
         self.rows = 0;

@@ -188,7 +188,11 @@ impl SegmentEncoder {
             .finish()
             .map_err(|source| rows_error(&self.table, source))?;
         let schema = batch.schema();
-        if self.writer.as_ref().is_some_and(|(_, before)| *before != schema) {
+        if self
+            .writer
+            .as_ref()
+            .is_some_and(|(_, before)| *before != schema)
+        {
             self.close();
         }
         let (writer, _) = match &mut self.writer {
@@ -224,7 +228,8 @@ impl SegmentEncoder {
     /// How to write a segment that begins with this batch: one row group, statistics only for the key,
     /// by which readers can skip, and dictionaries only for columns whose values repeat.
     fn properties(&self, first: &RecordBatch) -> WriterProperties {
-        let level = ZstdLevel::try_new(self.zstd_level).unwrap_or_default();
+        let level =
+            ZstdLevel::try_new(self.zstd_level.clamp(1, 22)).expect("the level is in range");
         let mut properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(level))
             .set_max_row_group_row_count(None)

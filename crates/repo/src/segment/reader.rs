@@ -6,6 +6,7 @@ use bytes::Bytes;
 use mendb_model::manifest::Segment;
 use mendb_model::{BackupId, RowBlock, TableSchema};
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::file::metadata::RowGroupMetaData;
 
 use crate::arrow::{BatchDecoder, Content};
 use crate::error::{Error, Result};
@@ -58,7 +59,9 @@ impl Repository {
     ) -> Result<SegmentReader> {
         let bytes = self.fetch_segment(collection, backup_id, segment).await?;
         let directory = layout::backup(collection, backup_id)?;
-        let object = self.objects.full_name(&format!("{directory}/{}", segment.object));
+        let object = self
+            .objects
+            .full_name(&format!("{directory}/{}", segment.object));
         SegmentReader::of_checked(object, bytes, segment.rows, schema, content)
     }
 
@@ -83,11 +86,18 @@ impl Repository {
 /// Checks that these are the bytes of a segment.
 fn check(bytes: &[u8], segment: &Segment) -> Result<(), String> {
     if bytes.len() as u64 != segment.bytes {
-        return Err(format!("{} bytes instead of {}", bytes.len(), segment.bytes));
+        return Err(format!(
+            "{} bytes instead of {}",
+            bytes.len(),
+            segment.bytes
+        ));
     }
     let blake3 = blake3::hash(bytes).to_hex();
     if *blake3 != *segment.blake3 {
-        return Err(format!("its BLAKE3 is {blake3} instead of {}", segment.blake3));
+        return Err(format!(
+            "its BLAKE3 is {blake3} instead of {}",
+            segment.blake3
+        ));
     }
     Ok(())
 }
@@ -127,8 +137,9 @@ impl SegmentReader {
         let decoder = BatchDecoder::new(schema, content, builder.schema())
             .map_err(|error| damaged(error.to_string()))?;
         let groups = builder.metadata().row_groups().iter();
-        let size: i64 = groups.map(|group| group.total_byte_size()).sum();
-        let row_bytes = usize::try_from(size).unwrap_or_default() / usize::try_from(rows).unwrap_or(1).max(1);
+        let size: i64 = groups.map(RowGroupMetaData::total_byte_size).sum();
+        let row_bytes =
+            usize::try_from(size).unwrap_or_default() / usize::try_from(rows).unwrap_or(1).max(1);
         let batch_rows = (BATCH_BYTES / row_bytes.max(1)).clamp(1, BATCH_ROWS);
         let batches = builder
             .with_batch_size(batch_rows)
@@ -154,7 +165,10 @@ impl SegmentReader {
             let Some(batch) = self.batches.next() else {
                 return match self.rows == self.rows_expected {
                     true => Ok(None),
-                    false => Err(format!("{} rows instead of {}", self.rows, self.rows_expected)),
+                    false => Err(format!(
+                        "{} rows instead of {}",
+                        self.rows, self.rows_expected
+                    )),
                 };
             };
             let batch = batch.map_err(|error| error.to_string())?;

@@ -141,10 +141,7 @@ impl SegmentWriter {
         }
     }
 
-    fn stored(
-        &mut self,
-        done: Result<Result<Segment>, tokio::task::JoinError>,
-    ) -> Result<Segment> {
+    fn stored(&mut self, done: Result<Result<Segment>, tokio::task::JoinError>) -> Result<Segment> {
         let segment = done.unwrap_or_else(|error| match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
             // Only the end of the runtime cancels it.

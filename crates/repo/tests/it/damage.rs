@@ -20,7 +20,9 @@ impl Chain {
         let chain = Self { root };
         let repository = chain.open().await.unwrap();
         let parent = backup(&repository, &full(0), None).await.unwrap();
-        backup(&repository, &increment(1), Some(&parent)).await.unwrap();
+        backup(&repository, &increment(1), Some(&parent))
+            .await
+            .unwrap();
         chain
     }
 
@@ -65,7 +67,11 @@ async fn nothing_is_wrong_with_what_was_not_touched() {
 #[tokio::test]
 async fn a_flipped_bit_anywhere_in_any_file_is_found_and_named() {
     let chain = Chain::new().await;
-    for file in [chain.header(), chain.file("manifest.json"), chain.file(SEGMENT)] {
+    for file in [
+        chain.header(),
+        chain.file("manifest.json"),
+        chain.file(SEGMENT),
+    ] {
         let good = fs::read(&file).unwrap();
         for at in (0..good.len()).step_by(good.len() / 12) {
             let mut bad = good.clone();
@@ -82,7 +88,11 @@ async fn a_flipped_bit_anywhere_in_any_file_is_found_and_named() {
 #[tokio::test]
 async fn a_file_cut_short_is_found_and_named() {
     let chain = Chain::new().await;
-    for file in [chain.header(), chain.file("manifest.json"), chain.file(SEGMENT)] {
+    for file in [
+        chain.header(),
+        chain.file("manifest.json"),
+        chain.file(SEGMENT),
+    ] {
         let good = fs::read(&file).unwrap();
         for length in [0, 1, good.len() / 2, good.len() - 1] {
             fs::write(&file, &good[..length]).unwrap();
@@ -118,7 +128,10 @@ async fn a_manifest_in_the_place_of_another_is_found() {
     let increment = increment.join(increment_name()).join("manifest.json");
     fs::copy(increment, &file).unwrap();
     let error = chain.expect_named(&file).await;
-    assert!(error.to_string().contains("it is the manifest of backup"), "{error}");
+    assert!(
+        error.to_string().contains("it is the manifest of backup"),
+        "{error}"
+    );
 }
 
 fn increment_name() -> String {
@@ -134,7 +147,10 @@ async fn another_format_version_is_named_with_its_number() {
         let newer = good[..cut].replace("\"format_version\": 1", "\"format_version\": 9") + "\n}";
         fs::write(&file, newer).unwrap();
         let error = chain.expect_named(&file).await;
-        assert!(matches!(error, Error::UnknownFormat { version: 9, .. }), "{error:?}");
+        assert!(
+            matches!(error, Error::UnknownFormat { version: 9, .. }),
+            "{error:?}"
+        );
         fs::write(&file, good).unwrap();
     }
 }
@@ -147,7 +163,10 @@ async fn one_damaged_manifest_does_not_hide_the_other_backups() {
     let error = repository.backups(COLLECTION).await.unwrap_err();
     assert!(error.to_string().contains(full(0).as_str()), "{error}");
     let listed = repository.list(COLLECTION).await.unwrap();
-    let shown: Vec<_> = listed.iter().map(|(id, read)| (id.clone(), read.is_ok())).collect();
+    let shown: Vec<_> = listed
+        .iter()
+        .map(|(id, read)| (id.clone(), read.is_ok()))
+        .collect();
     assert_eq!(shown, [(full(0), false), (increment(1), true)]);
 }
 
@@ -158,7 +177,10 @@ async fn a_damaged_backup_can_be_deleted_but_not_discarded() {
     fs::write(chain.file("manifest.json"), "{}").unwrap();
     let error = repository.discard(COLLECTION, &full(0)).await.unwrap_err();
     assert!(matches!(error, Error::Complete { .. }), "{error:?}");
-    repository.delete_backup(COLLECTION, &full(0)).await.unwrap();
+    repository
+        .delete_backup(COLLECTION, &full(0))
+        .await
+        .unwrap();
     assert!(!chain.file("").exists());
 }
 
@@ -169,9 +191,15 @@ async fn writes_that_a_crash_cut_off_leave_with_the_backup() {
     fs::write(chain.file("goods/0000-9.0000.parquet#1"), "half a segment").unwrap();
     fs::write(chain.file("manifest.json#1"), "half a manifest").unwrap();
     chain.restore().await.unwrap();
-    repository.delete_backup(COLLECTION, &full(0)).await.unwrap();
+    repository
+        .delete_backup(COLLECTION, &full(0))
+        .await
+        .unwrap();
     assert!(!chain.file("").exists());
-    repository.delete_backup(COLLECTION, &increment(1)).await.unwrap();
+    repository
+        .delete_backup(COLLECTION, &increment(1))
+        .await
+        .unwrap();
     assert!(repository.collections().await.unwrap().is_empty());
 }
 

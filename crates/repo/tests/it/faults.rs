@@ -68,9 +68,15 @@ async fn faults_that_pass_are_not_noticed() {
     let stored = backup(&repository, &full(0), None).await.unwrap();
     let blocks = read(&repository, &stored.manifest).await.unwrap();
     assert_eq!(unblock(&blocks), unblock(&[block(0..100)]));
-    assert_eq!(repository.manifest(COLLECTION, &full(0)).await.unwrap(), stored);
+    assert_eq!(
+        repository.manifest(COLLECTION, &full(0)).await.unwrap(),
+        stored
+    );
     assert_eq!(repository.backups(COLLECTION).await.unwrap(), [stored]);
-    repository.delete_backup(COLLECTION, &full(0)).await.unwrap();
+    repository
+        .delete_backup(COLLECTION, &full(0))
+        .await
+        .unwrap();
     assert!(repository.collections().await.unwrap().is_empty());
     assert_eq!(store.waiting(), 0, "every fault happened");
 }
@@ -154,9 +160,14 @@ async fn a_delete_cut_off_anywhere_leaves_no_backup_and_can_be_repeated() {
     for object in [MANIFEST, "0000.parquet", SEGMENT] {
         let (store, repository) = repository(options());
         let parent = backup(&repository, &full(0), None).await.unwrap();
-        backup(&repository, &increment(1), Some(&parent)).await.unwrap();
+        backup(&repository, &increment(1), Some(&parent))
+            .await
+            .unwrap();
         store.fail(Request::Delete, object, Fault::Denied, 1);
-        let error = repository.delete_backup(COLLECTION, &full(0)).await.unwrap_err();
+        let error = repository
+            .delete_backup(COLLECTION, &full(0))
+            .await
+            .unwrap_err();
         assert!(named(&error).ends_with(object));
         match repository.manifest(COLLECTION, &full(0)).await {
             Ok(stored) => {
@@ -165,7 +176,10 @@ async fn a_delete_cut_off_anywhere_leaves_no_backup_and_can_be_repeated() {
             }
             Err(error) => assert!(error.is_not_found(), "{error:?}"),
         }
-        repository.delete_backup(COLLECTION, &full(0)).await.unwrap();
+        repository
+            .delete_backup(COLLECTION, &full(0))
+            .await
+            .unwrap();
         assert!(repository.unfinished(COLLECTION).await.unwrap().is_empty());
         assert_eq!(repository.backups(COLLECTION).await.unwrap().len(), 1);
     }

@@ -71,15 +71,20 @@ impl FaultyStore {
 
     /// How often faults that were told have not happened yet.
     pub fn waiting(&self) -> u32 {
-        self.rules.lock().unwrap().iter().map(|rule| rule.times).sum()
+        self.rules
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|rule| rule.times)
+            .sum()
     }
 
     fn fault(&self, request: Request, location: Option<&Path>) -> Option<Fault> {
         let name = location.map_or("", Path::as_ref);
         let mut rules = self.rules.lock().unwrap();
-        let rule = rules
-            .iter_mut()
-            .find(|rule| rule.times > 0 && rule.request == request && name.contains(&rule.object))?;
+        let rule = rules.iter_mut().find(|rule| {
+            rule.times > 0 && rule.request == request && name.contains(&rule.object)
+        })?;
         rule.times -= 1;
         Some(rule.fault)
     }
@@ -188,8 +193,11 @@ impl ObjectStore for FaultyStore {
             let work = self.below.get_opts(location, options);
             let mut answer = self.meet(Request::Get, Some(location), work).await?;
             if let Some(fault) = of_body {
-                let (meta, range, attributes) =
-                    (answer.meta.clone(), answer.range.clone(), answer.attributes.clone());
+                let (meta, range, attributes) = (
+                    answer.meta.clone(),
+                    answer.range.clone(),
+                    answer.attributes.clone(),
+                );
                 let extensions = answer.extensions.clone();
                 let body = spoil(&answer.bytes().await?, fault);
                 let payload = futures::stream::once(async move { Ok(body) }).boxed();

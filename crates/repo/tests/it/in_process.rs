@@ -19,7 +19,9 @@ async fn in_a_directory_every_promise_holds() {
     for (name, promise) in promises::ALL {
         println!("{name}");
         let path = root.path().join(format!("{name} #1 %20é"));
-        let repository = Repository::open(path.to_str().unwrap(), options()).await.unwrap();
+        let repository = Repository::open(path.to_str().unwrap(), options())
+            .await
+            .unwrap();
         promise(repository).await;
     }
 }
@@ -38,7 +40,9 @@ async fn a_named_repository_in_memory_is_the_same_for_all_in_the_process() {
 async fn opening_creates_nothing() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("backups");
-    let repository = Repository::open(path.to_str().unwrap(), options()).await.unwrap();
+    let repository = Repository::open(path.to_str().unwrap(), options())
+        .await
+        .unwrap();
     assert!(repository.collections().await.unwrap().is_empty());
     assert!(!path.exists());
 }

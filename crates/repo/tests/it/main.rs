@@ -1,5 +1,7 @@
 //! The promises of the repository, on each kind of store.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod damage;
 mod faults;
 mod faulty_store;

@@ -127,7 +127,10 @@ async fn of_two_operations_the_first_makes_the_backup(repository: Repository) {
 
 async fn an_operation_finds_its_own_manifest_again(repository: Repository) {
     let stored = backup(&repository, &full(0), None).await.unwrap();
-    assert_eq!(repository.put_manifest(&stored.manifest).await.unwrap(), stored);
+    assert_eq!(
+        repository.put_manifest(&stored.manifest).await.unwrap(),
+        stored
+    );
     let other_attempt = segments(&repository, &full(0), 1).await.unwrap();
     let again = manifest(&full(0), None, other_attempt);
     assert_eq!(repository.put_manifest(&again).await.unwrap(), stored);
@@ -135,22 +138,36 @@ async fn an_operation_finds_its_own_manifest_again(repository: Repository) {
 
 async fn chains_go_from_full_to_the_last_increment(repository: Repository) {
     let first = backup(&repository, &full(0), None).await.unwrap();
-    let second = backup(&repository, &increment(1), Some(&first)).await.unwrap();
-    let third = backup(&repository, &increment(2), Some(&second)).await.unwrap();
+    let second = backup(&repository, &increment(1), Some(&first))
+        .await
+        .unwrap();
+    let third = backup(&repository, &increment(2), Some(&second))
+        .await
+        .unwrap();
     let chain = repository.chain(COLLECTION, &increment(2)).await.unwrap();
     assert_eq!(chain, [first.clone(), second, third]);
-    assert_eq!(repository.chain(COLLECTION, &full(0)).await.unwrap(), [first]);
+    assert_eq!(
+        repository.chain(COLLECTION, &full(0)).await.unwrap(),
+        [first]
+    );
 }
 
 async fn an_increment_on_a_missing_or_changed_parent_is_refused(repository: Repository) {
     let parent = backup(&repository, &full(0), None).await.unwrap();
     let mut changed = parent.clone();
     changed.blake3 = "0".repeat(64);
-    let error = backup(&repository, &increment(1), Some(&changed)).await.unwrap_err();
+    let error = backup(&repository, &increment(1), Some(&changed))
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains("has the hash"), "{error}");
 
-    let child = backup(&repository, &increment(2), Some(&parent)).await.unwrap();
-    repository.delete_backup(COLLECTION, &full(0)).await.unwrap();
+    let child = backup(&repository, &increment(2), Some(&parent))
+        .await
+        .unwrap();
+    repository
+        .delete_backup(COLLECTION, &full(0))
+        .await
+        .unwrap();
     let message = repository
         .chain(COLLECTION, &child.manifest.backup_id)
         .await
@@ -162,7 +179,9 @@ async fn an_increment_on_a_missing_or_changed_parent_is_refused(repository: Repo
 
     let mut later = parent;
     later.manifest.backup_id = full(9);
-    let error = backup(&repository, &increment(3), Some(&later)).await.unwrap_err();
+    let error = backup(&repository, &increment(3), Some(&later))
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains("is not older"), "{error}");
 }
 
@@ -190,15 +209,21 @@ async fn deleting_twice_equals_deleting_once(repository: Repository) {
     backup(&repository, &full(0), None).await.unwrap();
     backup(&repository, &full(1), None).await.unwrap();
     for _ in 0..2 {
-        repository.delete_backup(COLLECTION, &full(0)).await.unwrap();
+        repository
+            .delete_backup(COLLECTION, &full(0))
+            .await
+            .unwrap();
         let left = repository.backups(COLLECTION).await.unwrap();
         assert_eq!(left.len(), 1);
         assert_eq!(left[0].manifest.backup_id, full(1));
         assert!(repository.unfinished(COLLECTION).await.unwrap().is_empty());
     }
-    read(&repository, &repository.backups(COLLECTION).await.unwrap()[0].manifest)
-        .await
-        .unwrap();
+    read(
+        &repository,
+        &repository.backups(COLLECTION).await.unwrap()[0].manifest,
+    )
+    .await
+    .unwrap();
 }
 
 async fn sweeping_keeps_what_the_manifest_names(repository: Repository) {
@@ -211,7 +236,10 @@ async fn sweeping_keeps_what_the_manifest_names(repository: Repository) {
     assert_eq!(repository.sweep(&other).await.unwrap(), 0);
     repository.check_present(&stored.manifest).await.unwrap();
     assert!(repository.check_present(&other).await.is_err());
-    let error = repository.sweep(&manifest(&full(5), None, lost)).await.unwrap_err();
+    let error = repository
+        .sweep(&manifest(&full(5), None, lost))
+        .await
+        .unwrap_err();
     assert!(error.is_not_found(), "{error:?}");
 }
 
@@ -288,6 +316,9 @@ async fn indexes_with_any_name_are_stored(repository: Repository) {
     let stored = repository.put_manifest(&manifest).await.unwrap();
     let blocks = read(&repository, &stored.manifest).await.unwrap();
     assert_eq!(blocks.len(), 5);
-    repository.delete_backup(COLLECTION, &full(0)).await.unwrap();
+    repository
+        .delete_backup(COLLECTION, &full(0))
+        .await
+        .unwrap();
     assert!(repository.collections().await.unwrap().is_empty());
 }

@@ -8,7 +8,7 @@ use mendb_repo::{
 };
 use proptest::prelude::*;
 
-use crate::rows::{Rows, blocks, rows, schema, unblock};
+use crate::rows::{Row, Rows, blocks, rows, schema, unblock};
 
 fn encode(
     schema: &TableSchema,
@@ -35,7 +35,7 @@ fn decode(
     schema: &TableSchema,
     content: Content,
     segment: &EncodedSegment,
-) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
+) -> Result<Vec<Row>, Error> {
     let bytes = segment.bytes.clone();
     let entry = segment.clone().stored_as("object".into());
     let reader = SegmentReader::new("object".into(), bytes, &entry, schema, content)?;
@@ -50,7 +50,10 @@ fn table_of_one(column_type: ColumnType) -> TableSchema {
         not_null: true,
     };
     TableSchema {
-        columns: vec![column("id", ColumnType::Uint32), column("value", column_type)],
+        columns: vec![
+            column("id", ColumnType::Uint32),
+            column("value", column_type),
+        ],
         key: vec!["id".into()],
         indexes: Vec::new(),
     }
@@ -95,11 +98,17 @@ proptest! {
 fn a_segment_ends_at_its_size_and_no_row_is_torn() {
     let schema = table_of_one(ColumnType::Uint64);
     let rows = numbered(&schema, (0..100_000).map(Value::Uint));
-    let row_bytes: usize = rows.iter().map(|(key, value)| key.len() + value.len()).sum();
+    let row_bytes: usize = rows
+        .iter()
+        .map(|(key, value)| key.len() + value.len())
+        .sum();
     let segment_bytes = row_bytes as u64 / 4;
     let segments = encode(&schema, Content::Rows, &rows, segment_bytes).unwrap();
     assert_eq!(segments.len(), 4);
-    assert_eq!(segments.iter().map(|segment| segment.rows).sum::<u64>(), 100_000);
+    assert_eq!(
+        segments.iter().map(|segment| segment.rows).sum::<u64>(),
+        100_000
+    );
     let read: Vec<_> = segments
         .iter()
         .flat_map(|segment| decode(&schema, Content::Rows, segment).unwrap())
@@ -118,7 +127,9 @@ fn no_rows_make_no_segment() {
 fn datetimes_are_timestamps_until_one_lies_beyond_them() {
     let schema = table_of_one(ColumnType::Datetime);
     let at = |seconds: i64, encoder: &mut BatchEncoder| {
-        let row = numbered(&schema, [Value::Int(seconds)]).pop_first().unwrap();
+        let row = numbered(&schema, [Value::Int(seconds)])
+            .pop_first()
+            .unwrap();
         encoder.push(&row.0, &row.1).unwrap();
         let batch = encoder.finish().unwrap();
         batch.schema().field(1).data_type().clone()
@@ -183,11 +194,15 @@ fn a_segment_of_another_table_is_named_as_damaged() {
     let rows = numbered(&schema, [Value::Int(1)]);
     let segment = &encode(&schema, Content::Rows, &rows, 1000).unwrap()[0];
     let other = table_of_one(ColumnType::Utf8);
-    let error = decode(&other, Content::Rows, segment).unwrap_err().to_string();
+    let error = decode(&other, Content::Rows, segment)
+        .unwrap_err()
+        .to_string();
     assert_eq!(
         error,
         "object is damaged: column \"value\" of type Utf8 cannot be read from Int64"
     );
-    let error = decode(&schema, Content::Changes, segment).unwrap_err().to_string();
+    let error = decode(&schema, Content::Changes, segment)
+        .unwrap_err()
+        .to_string();
     assert_eq!(error, "object is damaged: column \"_mendb_op\" is missing");
 }

@@ -15,6 +15,9 @@ use proptest::prelude::*;
 /// What a row block holds, by key.
 pub type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
 
+/// A key and its value.
+pub type Row = (Vec<u8>, Vec<u8>);
+
 fn column_type() -> impl Strategy<Value = ColumnType> {
     use ColumnType as T;
     prop_oneof![
@@ -197,7 +200,7 @@ pub fn blocks(rows: &Rows, block_rows: usize) -> Vec<RowBlock> {
 }
 
 /// What blocks hold.
-pub fn unblock<'a>(blocks: impl IntoIterator<Item = &'a RowBlock>) -> Vec<(Vec<u8>, Vec<u8>)> {
+pub fn unblock<'a>(blocks: impl IntoIterator<Item = &'a RowBlock>) -> Vec<Row> {
     let rows = blocks.into_iter().flat_map(RowBlock::iter);
     rows.map(|(key, value)| (key.to_vec(), value.to_vec()))
         .collect()

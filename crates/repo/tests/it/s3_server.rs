@@ -121,7 +121,10 @@ async fn a_bucket_that_is_not_there_or_a_server_that_is_gone_is_named() {
     let server = Server::start();
     let repository = Repository::open("s3://elsewhere", server.options()).await;
     let error = repository.unwrap().create_if_absent().await.unwrap_err();
-    assert!(error.to_string().contains("s3://elsewhere/mendb.json"), "{error}");
+    assert!(
+        error.to_string().contains("s3://elsewhere/mendb.json"),
+        "{error}"
+    );
     let options = server.options();
     drop(server);
     let error = Repository::open("s3://mendb", options).await.unwrap_err();

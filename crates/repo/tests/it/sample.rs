@@ -94,7 +94,11 @@ pub async fn segments(
     Ok(segments)
 }
 
-pub fn manifest(id: &BackupId, parent: Option<&StoredManifest>, segments: Vec<Segment>) -> Manifest {
+pub fn manifest(
+    id: &BackupId,
+    parent: Option<&StoredManifest>,
+    segments: Vec<Segment>,
+) -> Manifest {
     Manifest {
         format_version: FORMAT_VERSION,
         tool_version: "0.1.0".into(),
@@ -131,7 +135,9 @@ pub async fn backup(
 ) -> Result<StoredManifest> {
     repository.create_if_absent().await?;
     let segments = segments(repository, id, 0).await?;
-    repository.put_manifest(&manifest(id, parent, segments)).await
+    repository
+        .put_manifest(&manifest(id, parent, segments))
+        .await
 }
 
 /// Reads all rows of a backup.

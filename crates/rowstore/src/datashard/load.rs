@@ -75,17 +75,24 @@ pub(crate) fn apply<B: AsRef<[u8]>>(
     source: Source,
     changes: &RowBlock<B>,
 ) -> Result<Applied> {
-    with_shard(inner, shard, operation, source, changes, |loading, first| {
-        let view = loading.inner.view();
-        let entry = view.table(&loading.shard.path.table)?;
-        let layout = entry.layout_of(loading.shard.path.index.as_deref())?;
-        let label = loading.shard.label();
-        loading.write_delta(changes, first, |change, before| {
-            let damaged = |error| Error::damaged(format!("a change for {label}"), error);
-            let change = Change::decode(change).map_err(damaged)?;
-            change.apply(before, &layout.value_types).map_err(damaged)
-        })
-    })
+    with_shard(
+        inner,
+        shard,
+        operation,
+        source,
+        changes,
+        |loading, first| {
+            let view = loading.inner.view();
+            let entry = view.table(&loading.shard.path.table)?;
+            let layout = entry.layout_of(loading.shard.path.index.as_deref())?;
+            let label = loading.shard.label();
+            loading.write_delta(changes, first, |change, before| {
+                let damaged = |error| Error::damaged(format!("a change for {label}"), error);
+                let change = Change::decode(change).map_err(damaged)?;
+                change.apply(before, &layout.value_types).map_err(damaged)
+            })
+        },
+    )
 }
 
 /// Takes the shard, finds the first row behind the cursor, checks the rows, runs `work` on them.
@@ -151,7 +158,10 @@ fn check_rows<B: AsRef<[u8]>>(shard: &Shard, rows: &RowBlock<B>) -> Result<()> {
     if !keys.by_ref().is_sorted_by(|a, b| a < b) {
         return Err(Error::Unordered { shard: shard.id });
     }
-    let ends = rows.last_key().into_iter().chain((!rows.is_empty()).then(|| rows.key(0)));
+    let ends = rows
+        .last_key()
+        .into_iter()
+        .chain((!rows.is_empty()).then(|| rows.key(0)));
     for key in ends {
         if shard.range.locate(key) != Ordering::Equal {
             return Err(Error::WrongShard {
@@ -281,7 +291,9 @@ fn remove_strays(inner: &Inner, shard: &Arc<Shard>, stats: &ShardStats) -> Resul
     // The last commit may be older than the ingestion, so its snapshot would not show the strays. The
     // shard is ours, and ingestions are atomic, so reading what is there now is safe here.
     let now = store.snapshot();
-    let mut strays = now.range::<&[u8], _>(base, (after, Bound::Unbounded)).peekable();
+    let mut strays = now
+        .range::<&[u8], _>(base, (after, Bound::Unbounded))
+        .peekable();
     if strays.peek().is_none() {
         return Ok(());
     }

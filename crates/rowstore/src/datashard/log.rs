@@ -198,7 +198,10 @@ impl FoldedChanges {
             if let Some((shard, records)) = &mut self.records {
                 while let Some(record) = records.next()? {
                     let wanted = record.version > self.after_version
-                        && self.after_key.as_ref().is_none_or(|after| record.key > *after);
+                        && self
+                            .after_key
+                            .as_ref()
+                            .is_none_or(|after| record.key > *after);
                     if wanted {
                         return Ok(Some((shard.clone(), record)));
                     }

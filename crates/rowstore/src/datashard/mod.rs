@@ -42,9 +42,7 @@ pub(crate) const TOMBSTONE: u8 = 0;
 pub(crate) const ROW: u8 = 1;
 
 /// Names a shard. Never used again once the shard is gone.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ShardId(pub u64);
 
@@ -195,8 +193,7 @@ impl Keyspaces {
     }
 
     fn count(&self, bytes: u64) {
-        self.unflushed_bytes
-            .fetch_add(bytes, Ordering::Relaxed);
+        self.unflushed_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 }
 

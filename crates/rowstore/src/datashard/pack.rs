@@ -5,7 +5,7 @@ use mendb_model::{Malformed, RowBlock, RowBlockBuilder};
 
 /// A block is finished at this size: large enough that a scan costs little per row, small enough that
 /// reading one row does not cost much.
-pub(crate) const BLOCK_BYTES: usize = 32 << 10;
+pub(crate) const BLOCK_BYTES: usize = 16 << 10;
 
 /// Bytes of a [`RowBlock`] that a [`crate::Snapshot`] yields, shared with the store's cache where possible.
 #[derive(Debug, Clone)]

@@ -250,8 +250,7 @@ fn build(
                 bytes += view.stats(source.id)?.bytes();
             }
             let mut range = whole(sources);
-            let mut blocks =
-                RangeBlocks::new(view.clone(), sources, range.clone()).peekable();
+            let mut blocks = RangeBlocks::new(view.clone(), sources, range.clone()).peekable();
             let mut limit = Some(bytes / 2);
             for id in ids {
                 children.push(child(id, range.clone()));
@@ -335,14 +334,22 @@ impl Child {
     fn copy_log(&mut self, view: &Arc<View>, sources: &[Arc<Shard>]) -> Result<()> {
         for (at, source) in sources.iter().enumerate() {
             let floor = view.stats(source.id)?.log_floor;
-            self.stats.log_floor = if at == 0 { floor } else { floor.min(self.stats.log_floor) };
+            self.stats.log_floor = if at == 0 {
+                floor
+            } else {
+                floor.min(self.stats.log_floor)
+            };
         }
         let entry = view.table(&sources[0].path.table)?;
         if entry.streams.is_empty() {
             return Ok(());
         }
         let mut records = sources.iter().map(|source| {
-            Records::new(view.clone(), source.clone(), self.range.intersect(&source.range))
+            Records::new(
+                view.clone(),
+                source.clone(),
+                self.range.intersect(&source.range),
+            )
         });
         let mut current = records.next();
         let mut next = || loop {
@@ -386,7 +393,14 @@ fn finish(capture: &Capture<'_>, view: Arc<View>, children: &mut Vec<Child>) -> 
         let keys = capture.take(&mut transaction);
         let now = transaction.view.clone();
         if keys.len() <= FINAL_KEYS || round == MAX_ROUNDS {
-            catch_up(&mut transaction.batch, children, sources, &keys, &seen, &now)?;
+            catch_up(
+                &mut transaction.batch,
+                children,
+                sources,
+                &keys,
+                &seen,
+                &now,
+            )?;
             break transaction;
         }
         drop(transaction);

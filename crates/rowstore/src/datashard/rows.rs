@@ -57,10 +57,7 @@ pub(crate) fn base_blocks(view: &View, shard: &Shard, range: &KeyRange) -> Resul
 /// Delta entries of a range, in key order.
 pub(crate) fn delta_entries(view: &View, shard: &Shard, range: &KeyRange) -> Option<Iter> {
     let delta = shard.files.delta()?;
-    (!range.is_empty()).then(|| {
-        view.snapshot
-            .range::<&[u8], _>(delta, bounds(range))
-    })
+    (!range.is_empty()).then(|| view.snapshot.range::<&[u8], _>(delta, bounds(range)))
 }
 
 /// The base rows of a range.

@@ -82,7 +82,11 @@ pub(crate) fn unlock(inner: &Inner, operation: &str) -> Result<()> {
         operation: operation.to_owned(),
     };
     let view = transaction.view.clone();
-    let mut held = view.catalogue.tables().filter(|t| t.state == ours).peekable();
+    let mut held = view
+        .catalogue
+        .tables()
+        .filter(|t| t.state == ours)
+        .peekable();
     if held.peek().is_none() {
         return inner.sync(view.version);
     }

@@ -84,9 +84,8 @@ impl TableEntry {
             if !covers_all(&records) {
                 return Err(damaged(format!("the shards of {path} leave a gap")));
             }
-            let shard = |record: ShardRecord| {
-                Arc::new(Shard::new(record.id, path.clone(), record.range))
-            };
+            let shard =
+                |record: ShardRecord| Arc::new(Shard::new(record.id, path.clone(), record.range));
             Ok(records.into_iter().map(shard).collect::<Vec<_>>())
         };
         let named = record.schema.indexes.iter().map(|index| &index.name);
@@ -94,7 +93,9 @@ impl TableEntry {
             record.schema.index(name).is_some() && record.versions.indexes.contains_key(*name)
         });
         if named.count() != stored.count() {
-            return Err(damaged("its indexes are not those of its schema".to_owned()));
+            return Err(damaged(
+                "its indexes are not those of its schema".to_owned(),
+            ));
         }
         Ok(Self {
             name: table.to_owned(),

@@ -27,7 +27,14 @@ pub(crate) fn create(
     }
     let versions = Versions::first(schema.indexes.iter().map(|index| index.name.as_str()));
     let splits = BTreeMap::from([(None, split_at)]);
-    let entry = build(&mut transaction, name, schema, versions, splits, PathState::Ready)?;
+    let entry = build(
+        &mut transaction,
+        name,
+        schema,
+        versions,
+        splits,
+        PathState::Ready,
+    )?;
     transaction.put_table(entry);
     let version = transaction.commit()?.version;
     inner.sync(version)

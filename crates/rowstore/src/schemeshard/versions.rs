@@ -128,6 +128,10 @@ mod tests {
             refused(versions(3, 3, 2)),
             "schema version mismatch: /flights/by_carrier/indexImplTable expected 3 got 2"
         );
-        assert!(versions(3, 3, 3).check("flights", &versions(3, 3, 3)).is_ok());
+        assert!(
+            versions(3, 3, 3)
+                .check("flights", &versions(3, 3, 3))
+                .is_ok()
+        );
     }
 }

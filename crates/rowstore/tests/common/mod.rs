@@ -129,7 +129,10 @@ pub fn changes(snapshot: &Snapshot, path: &TablePath, after: u64) -> BTreeMap<Ve
         for (key, change) in block.unwrap().iter() {
             let change = Change::decode(change).unwrap();
             assert!(change.version > after && change.version <= snapshot.version());
-            assert!(changes.insert(key.to_vec(), change).is_none(), "one change a key");
+            assert!(
+                changes.insert(key.to_vec(), change).is_none(),
+                "one change a key"
+            );
         }
     }
     changes
@@ -162,7 +165,9 @@ pub fn paths(schema: &TableSchema, table: &str) -> Vec<TablePath> {
 pub fn types(schema: &TableSchema, path: &TablePath) -> Vec<ColumnType> {
     match &path.index {
         None => schema.value_types(),
-        Some(index) => schema.implementation(schema.index(index).unwrap()).value_types(),
+        Some(index) => schema
+            .implementation(schema.index(index).unwrap())
+            .value_types(),
     }
 }
 
@@ -175,7 +180,11 @@ pub fn check(snapshot: &Snapshot, name: &str) {
         let mut end = Some(Vec::new());
         let mut total = Digest::default();
         for shard in snapshot.shards(&path).unwrap() {
-            assert_eq!(end.as_ref(), Some(&shard.range.start), "shards of {path} touch");
+            assert_eq!(
+                end.as_ref(),
+                Some(&shard.range.start),
+                "shards of {path} touch"
+            );
             let mut digest = Digest::default();
             for block in snapshot.blocks(&path, &shard.range, None).unwrap() {
                 for (key, value) in block.unwrap().iter() {
@@ -183,7 +192,11 @@ pub fn check(snapshot: &Snapshot, name: &str) {
                     digest.add(key, value);
                 }
             }
-            assert_eq!(digest, shard.digest, "digest of {path} at {:?}", shard.range);
+            assert_eq!(
+                digest, shard.digest,
+                "digest of {path} at {:?}",
+                shard.range
+            );
             total.merge(digest);
             end = shard.range.end;
         }
@@ -214,7 +227,12 @@ pub fn check(snapshot: &Snapshot, name: &str) {
             mendb_model::key::encode(&types, row.iter().take(types.len()).map(Value::as_ref))
         };
         expected.sort_by_key(key);
-        assert_eq!(index_rows(snapshot, &table, &index.name), expected, "index {}", index.name);
+        assert_eq!(
+            index_rows(snapshot, &table, &index.name),
+            expected,
+            "index {}",
+            index.name
+        );
     }
 }
 

@@ -1,0 +1,236 @@
+//! The command line: flags that every command has, and the commands.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand};
+
+use crate::commands;
+use crate::context::Context;
+use crate::failure::{Failure, FailureKind, Verdict};
+use crate::output::{Output, OutputFormat};
+use crate::settings::Sources;
+
+/// Backs up sharded databases and mends them.
+///
+/// Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 misused,
+/// 3 drift or damage found.
+#[derive(Debug, Parser)]
+#[command(
+    name = "mendb",
+    version,
+    max_term_width = 100,
+    infer_subcommands = false
+)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Flags of every command. Those that are settings are also read from the settings file; see
+/// [`crate::settings`].
+#[derive(Debug, Args)]
+struct Global {
+    /// The database to back up or mend: mendb:///dir [env: MENDB_TARGET]
+    #[arg(long, global = true, value_name = "URL", help_heading = "Everywhere")]
+    target: Option<String>,
+    /// Where backups live: file:///dir, s3://bucket/prefix [env: MENDB_REPOSITORY]
+    #[arg(long, global = true, value_name = "URL", help_heading = "Everywhere")]
+    repository: Option<String>,
+    /// The settings file; without it mendb.yml in the current directory, if there is one
+    #[arg(
+        long,
+        global = true,
+        env = "MENDB_CONFIG",
+        value_name = "FILE",
+        help_heading = "Everywhere"
+    )]
+    config: Option<PathBuf>,
+    /// How data is printed
+    #[arg(
+        long,
+        global = true,
+        env = "MENDB_OUTPUT",
+        value_enum,
+        value_name = "FORMAT",
+        default_value = "text",
+        help_heading = "Everywhere"
+    )]
+    output: OutputFormat,
+    /// Say nothing but data and errors
+    #[arg(
+        long,
+        short,
+        global = true,
+        env = "MENDB_QUIET",
+        help_heading = "Everywhere"
+    )]
+    quiet: bool,
+    /// Log what happens inside to stderr; twice for more. MENDB_LOG takes a finer filter
+    #[arg(long, short, global = true, action = clap::ArgAction::Count, help_heading = "Everywhere")]
+    verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Create, fill, read and look into tables
+    #[command(subcommand)]
+    Table(commands::table::TableCommand),
+    /// Name sets of tables that are backed up together
+    #[command(subcommand)]
+    Collection(commands::collection::CollectionCommand),
+    Backup(commands::backup::BackupCommand),
+    List(commands::list::ListCommand),
+    Show(commands::show::ShowCommand),
+    Restore(commands::restore::RestoreCommand),
+    Verify(commands::verify::VerifyCommand),
+    Delete(commands::delete::DeleteCommand),
+    /// Look after long operations
+    #[command(subcommand)]
+    Operation(commands::operation::OperationCommand),
+    /// Show the settings
+    #[command(subcommand)]
+    Config(commands::config::ConfigCommand),
+}
+
+impl Command {
+    fn run(self, context: &Context) -> Result<Verdict, Failure> {
+        match self {
+            Self::Table(command) => command.run(context),
+            Self::Collection(command) => command.run(context),
+            Self::Backup(command) => command.run(context),
+            Self::List(command) => command.run(context),
+            Self::Show(command) => command.run(context),
+            Self::Restore(command) => command.run(context),
+            Self::Verify(command) => command.run(context),
+            Self::Delete(command) => command.run(context),
+            Self::Operation(command) => command.run(context),
+            Self::Config(command) => command.run(context),
+        }
+    }
+}
+
+/// Runs the program on the process's arguments.
+pub fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let cli = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error, wants_json(&arguments)),
+    };
+    let format = cli.global.output;
+    match run(cli) {
+        Ok(Verdict::Done) => ExitCode::SUCCESS,
+        Ok(Verdict::Drift) => ExitCode::from(3),
+        Err(failure) => {
+            if failure.kind != FailureKind::BrokenPipe {
+                report(&failure, format);
+            }
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<Verdict, Failure> {
+    start_log(cli.global.verbose)?;
+    let directory = std::env::current_dir()
+        .map_err(|error| Failure::io("cannot find the current directory", &error))?;
+    let flags = [
+        ("target", cli.global.target),
+        ("repository", cli.global.repository),
+    ];
+    let sources = Sources {
+        directory,
+        file: cli.global.config,
+        flags: flags
+            .into_iter()
+            .filter_map(|(key, value)| Some((key, value?)))
+            .collect(),
+        environment: std::env::vars_os()
+            .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
+            .collect::<BTreeMap<_, _>>(),
+    };
+    let (settings, entries) = sources.resolve()?;
+    let context = Context {
+        settings,
+        entries,
+        output: Output {
+            format: cli.global.output,
+            quiet: cli.global.quiet,
+        },
+    };
+    cli.command.run(&context)
+}
+
+/// Prints a failure on stderr: lines for people, one JSON object for programs.
+fn report(failure: &Failure, format: OutputFormat) {
+    match format {
+        OutputFormat::Text => eprintln!("{failure}"),
+        OutputFormat::Json => eprintln!("{}", serde_json::json!({ "error": failure })),
+    }
+}
+
+/// Ends a run whose arguments clap did not take, or that asked for help.
+fn refuse(error: &clap::Error, json: bool) -> ExitCode {
+    let is_help = matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    );
+    if json && !is_help {
+        let text = error.render().to_string();
+        let text = text.strip_prefix("error: ").unwrap_or(&text).trim();
+        report(&Failure::misuse(text), OutputFormat::Json);
+    } else if error.print().is_err() {
+        // Nobody reads the help any more.
+        return ExitCode::SUCCESS;
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+/// Whether JSON was asked for, in arguments that did not parse.
+fn wants_json(arguments: &[OsString]) -> bool {
+    let by_flag = arguments
+        .windows(2)
+        .any(|pair| pair[0] == "--output" && pair[1] == "json");
+    by_flag
+        || arguments.iter().any(|argument| argument == "--output=json")
+        || std::env::var_os("MENDB_OUTPUT").is_some_and(|format| format == "json")
+}
+
+fn start_log(verbose: u8) -> Result<(), Failure> {
+    let filter = std::env::var("MENDB_LOG").ok();
+    let filter = match (&filter, verbose) {
+        (Some(filter), _) if !filter.is_empty() => filter.as_str(),
+        (_, 0) => "warn",
+        (_, 1) => "warn,mendb=info",
+        (_, 2) => "info,mendb=debug",
+        (_, _) => "debug,mendb=trace",
+    };
+    let filter = tracing_subscriber::EnvFilter::builder()
+        .parse(filter)
+        .map_err(|error| {
+            Failure::of(FailureKind::FixCommand, &error).context("MENDB_LOG is no log filter")
+        })?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(true)
+        .init();
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,89 @@
+//! `mendb list`: the backups of a repository.
+
+use clap::Args;
+use mendb_model::describe_error;
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::failure::{Failure, Verdict};
+use crate::human;
+use crate::output::Field;
+
+/// List the backups of the repository.
+#[derive(Debug, Args)]
+pub struct ListCommand {
+    /// Only those of this collection
+    collection: Option<String>,
+}
+
+/// A backup in the list.
+#[derive(Serialize)]
+struct BackupRecord {
+    collection: String,
+    backup_id: String,
+    kind: &'static str,
+    label: Option<String>,
+    parent: Option<String>,
+    tables: Vec<String>,
+    rows: u64,
+    bytes: u64,
+    snapshot_version: Option<u64>,
+    /// Why the manifest cannot be read, if so.
+    damage: Option<String>,
+}
+
+impl ListCommand {
+    pub fn run(self, context: &Context) -> Result<Verdict, Failure> {
+        let runtime = context.runtime()?;
+        let repository = context.open_repository(&runtime)?;
+        let collections = match self.collection {
+            Some(collection) => vec![collection],
+            None => runtime.block_on(repository.collections())?,
+        };
+        let mut records = Vec::new();
+        for collection in collections {
+            for (id, stored) in runtime.block_on(repository.list(&collection))? {
+                let mut record = BackupRecord {
+                    collection: collection.clone(),
+                    backup_id: id.to_string(),
+                    kind: id.kind().name(),
+                    label: None,
+                    parent: None,
+                    tables: Vec::new(),
+                    rows: 0,
+                    bytes: 0,
+                    snapshot_version: None,
+                    damage: None,
+                };
+                match stored {
+                    Ok(stored) => {
+                        let manifest = stored.manifest;
+                        record.rows = manifest.rows();
+                        record.bytes = manifest.bytes();
+                        record.snapshot_version = Some(manifest.snapshot_version);
+                        record.tables = manifest.tables.into_iter().map(|table| table.table).collect();
+                        record.label = manifest.label;
+                        record.parent = manifest.parent.map(|parent| parent.backup_id.to_string());
+                    }
+                    Err(error) => record.damage = Some(describe_error(&error)),
+                }
+                records.push(record);
+            }
+        }
+        context.output.records(
+            &records,
+            &[
+                Field::left("collection", |r: &BackupRecord| r.collection.clone()),
+                Field::left("backup", |r| r.backup_id.clone()),
+                Field::left("label", |r| r.label.clone().unwrap_or_default()),
+                Field::right("tables", |r| r.tables.len().to_string()),
+                Field::right("rows", |r| human::count(r.rows)),
+                Field::right("bytes", |r| human::bytes(r.bytes)),
+                Field::left("parent", |r| r.parent.clone().unwrap_or_default()),
+                Field::left("damage", |r| r.damage.clone().unwrap_or_default()),
+            ],
+        )?;
+        let damaged = records.iter().any(|record| record.damage.is_some());
+        Ok(if damaged { Verdict::Drift } else { Verdict::Done })
+    }
+}

@@ -1,0 +1,12 @@
+//! The commands, one file each. A file holds the command's arguments, which are its help, and `run`.
+
+pub mod backup;
+pub mod collection;
+pub mod config;
+pub mod delete;
+pub mod list;
+pub mod operation;
+pub mod restore;
+pub mod show;
+pub mod table;
+pub mod verify;

@@ -1,0 +1,297 @@
+//! `mendb operation`: long operations, running, stopped or over.
+
+use std::time::Duration;
+
+use clap::Subcommand;
+use mendb_model::key::to_hex;
+use mendb_model::name::OperationId;
+use mendb_model::operation::{Operation, State, Task, TaskStatus};
+use mendb_service::journal::Journal;
+use mendb_service::journal::command::Command;
+use mendb_service::journal::operation_event::OperationEvent;
+use mendb_service::{command_through, forget_through};
+use serde::Serialize;
+
+use crate::clock;
+use crate::context::Context;
+use crate::failure::{Failure, FailureKind, Verdict};
+use crate::human;
+use crate::operation_record::OperationRecord;
+use crate::output::{Field, table};
+
+/// How long the process that drives has to take a command.
+const TAKEN_WITHIN: Duration = Duration::from_secs(10);
+
+/// Long operations: backups and restores, running, stopped or over.
+#[derive(Debug, Subcommand)]
+pub enum OperationCommand {
+    /// List the operations of the target
+    List,
+    /// Show an operation: its plan, its shards, what happened
+    Show {
+        /// The operation
+        operation: OperationId,
+    },
+    /// Drive an operation to its end, or follow it if another process does
+    Watch {
+        /// The operation
+        operation: OperationId,
+    },
+    /// Stop an operation until it is resumed
+    Pause {
+        /// The operation
+        operation: OperationId,
+    },
+    /// Go on with an operation that was paused or has failed
+    Resume {
+        /// The operation
+        operation: OperationId,
+    },
+    /// Give an operation up and roll it back
+    Cancel {
+        /// The operation
+        operation: OperationId,
+    },
+    /// Remove the record of an operation that is over
+    Forget {
+        /// The operation
+        operation: OperationId,
+    },
+}
+
+impl OperationCommand {
+    pub fn run(self, context: &Context) -> Result<Verdict, Failure> {
+        match self {
+            Self::List => list(context),
+            Self::Show { operation } => show(context, &operation),
+            Self::Watch { operation } => watch(context, &operation, State::Done),
+            Self::Pause { operation } => pause(context, &operation),
+            Self::Resume { operation } => {
+                command_through(&journal(context, &operation)?, &operation, Command::Resume)?;
+                taken_or_driven(context, &operation)?;
+                watch(context, &operation, State::Done)
+            }
+            Self::Cancel { operation } => {
+                command_through(&journal(context, &operation)?, &operation, Command::Cancel)?;
+                taken_or_driven(context, &operation)?;
+                watch(context, &operation, State::Cancelled)
+            }
+            Self::Forget { operation } => {
+                forget_through(&journal(context, &operation)?, &operation)?;
+                let record = serde_json::json!({ "forgotten": operation });
+                context.output.report(&record, |_| format!("operation {operation} forgotten\n"))?;
+                Ok(Verdict::Done)
+            }
+        }
+    }
+}
+
+/// The journal that knows an operation.
+fn journal(context: &Context, id: &OperationId) -> Result<Journal, Failure> {
+    let journal = context.open_journal()?;
+    Ok(journal.ok_or_else(|| mendb_service::Error::UnknownOperation(id.to_string()))?)
+}
+
+fn list(context: &Context) -> Result<Verdict, Failure> {
+    let operations = match context.open_journal()? {
+        Some(journal) => journal.operations()?,
+        None => Vec::new(),
+    };
+    let records: Vec<_> = operations.iter().map(OperationRecord::new).collect();
+    context.output.records(
+        &records,
+        &[
+            Field::left("operation", |r: &OperationRecord| r.operation_id.clone()),
+            Field::left("kind", |r| r.kind.to_owned()),
+            Field::left("collection", |r| r.collection.clone()),
+            Field::left("state", OperationRecord::standing),
+            Field::left("step", |r| r.step.clone()),
+            Field::right("%", |r| format!("{:.0}", r.percent)),
+            Field::right("rows", |r| human::count(r.rows_done)),
+            Field::right("bytes", |r| human::bytes(r.bytes_done)),
+            Field::left("error", |r| r.error.clone().unwrap_or_default()),
+        ],
+    )?;
+    Ok(Verdict::Done)
+}
+
+/// An operation with all that is known about it.
+#[derive(Serialize)]
+struct OperationDetails {
+    #[serde(flatten)]
+    operation: OperationRecord,
+    steps: Vec<StepRecord>,
+    shards: Vec<ShardRecord>,
+    events: Vec<OperationEvent>,
+}
+
+#[derive(Serialize)]
+struct StepRecord {
+    step: String,
+    state: &'static str,
+    bytes_total: u64,
+}
+
+#[derive(Serialize)]
+struct ShardRecord {
+    shard_idx: u64,
+    /// The sharded table it works on; null where a step is one piece of work.
+    table: Option<String>,
+    status: &'static str,
+    attempt: u32,
+    /// Hex digits.
+    last_key: Option<String>,
+    rows: u64,
+    bytes: u64,
+    bytes_total: u64,
+    percent: f64,
+    error: Option<String>,
+}
+
+impl ShardRecord {
+    fn new((shard_idx, task): (usize, &Task)) -> Self {
+        let done = task.status == TaskStatus::Done;
+        let share = task.bytes as f64 / task.bytes_total.max(1) as f64;
+        Self {
+            shard_idx: shard_idx as u64,
+            table: task.spec.table().map(ToString::to_string),
+            status: match task.status {
+                TaskStatus::Pending => "pending",
+                TaskStatus::Running => "running",
+                TaskStatus::Done => "done",
+            },
+            attempt: task.attempt,
+            last_key: task.last_key.as_deref().map(to_hex),
+            rows: task.rows,
+            bytes: task.bytes,
+            bytes_total: task.bytes_total,
+            percent: if done { 100.0 } else { (share * 100.0).min(99.99) },
+            error: task.error.clone(),
+        }
+    }
+}
+
+fn steps(operation: &Operation) -> Vec<StepRecord> {
+    let current = operation.current_step as usize;
+    let over = matches!(operation.state, State::Done | State::Cancelled);
+    let state = |step| match current.cmp(&step) {
+        std::cmp::Ordering::Greater => "done",
+        std::cmp::Ordering::Equal if over => "done",
+        std::cmp::Ordering::Equal => "running",
+        std::cmp::Ordering::Less => "planned",
+    };
+    let steps = operation.steps.iter().enumerate();
+    steps
+        .map(|(at, step)| StepRecord { step: step.label(), state: state(at), bytes_total: step.bytes_total })
+        .collect()
+}
+
+fn show(context: &Context, id: &OperationId) -> Result<Verdict, Failure> {
+    let journal = journal(context, id)?;
+    let operation = journal.operation(id)?;
+    let details = OperationDetails {
+        operation: OperationRecord::new(&operation),
+        steps: steps(&operation),
+        shards: operation.tasks.iter().enumerate().map(ShardRecord::new).collect(),
+        events: journal.operation_events(id)?,
+    };
+    context.output.record(&details, describe)?;
+    Ok(Verdict::Done)
+}
+
+fn describe(details: &OperationDetails) -> String {
+    let record = &details.operation;
+    let mut text = format!(
+        "operation  {}\nkind       {} of collection {}\nstate      {}, {:.0} %, {} and {} done, {}/s\ncreated    {}\nupdated    {}\n",
+        record.operation_id,
+        record.kind,
+        record.collection,
+        record.standing(),
+        record.percent,
+        human::rows(record.rows_done),
+        human::bytes(record.bytes_done),
+        human::bytes(record.bytes_per_second),
+        record.created_at,
+        record.updated_at,
+    );
+    if let Some(eta) = record.eta_seconds {
+        text += &format!("ETA        {}\n", human::duration(Duration::from_secs_f64(eta)));
+    }
+    if let Some(error) = &record.error {
+        text += &format!("error      {error}\n");
+    }
+    text += "\n";
+    text += &table(
+        &details.steps,
+        &[
+            Field::left("step", |s: &StepRecord| s.step.clone()),
+            Field::left("state", |s| s.state.to_owned()),
+            Field::right("bytes", |s| human::bytes(s.bytes_total)),
+        ],
+    );
+    text += "\n";
+    text += &table(
+        &details.shards,
+        &[
+            Field::right("shard", |s: &ShardRecord| s.shard_idx.to_string()),
+            Field::left("table", |s| s.table.clone().unwrap_or_default()),
+            Field::left("status", |s| s.status.to_owned()),
+            Field::right("attempt", |s| s.attempt.to_string()),
+            Field::right("%", |s| format!("{:.0}", s.percent)),
+            Field::right("rows", |s| human::count(s.rows)),
+            Field::right("bytes", |s| human::bytes(s.bytes)),
+            Field::left("error", |s| s.error.clone().unwrap_or_default()),
+        ],
+    );
+    text += "\n";
+    let lines = details.events.iter().map(|event| format!("{}  {}\n", human::time(event.at_ms), event.event));
+    text + &lines.collect::<String>()
+}
+
+/// Drives an operation to its end, or follows it while another process drives.
+fn watch(context: &Context, id: &OperationId, wanted: State) -> Result<Verdict, Failure> {
+    let journal = journal(context, id)?;
+    let operation = journal.operation(id)?;
+    if operation.wake_at_ms().is_none() {
+        return context.follow(&journal, id, wanted);
+    }
+    match context.open_service() {
+        Ok(service) => context.drive(&service, id, wanted),
+        Err(failure) if failure.kind == FailureKind::Retry => context.follow(&journal, id, wanted),
+        Err(failure) => Err(failure),
+    }
+}
+
+fn pause(context: &Context, id: &OperationId) -> Result<Verdict, Failure> {
+    let journal = journal(context, id)?;
+    command_through(&journal, id, Command::Pause)?;
+    taken_or_driven(context, id)?;
+    let operation = journal.operation(id)?;
+    context.output.report(&OperationRecord::new(&operation), OperationRecord::sentence)?;
+    Ok(Verdict::Done)
+}
+
+/// Waits until the process that drives has taken a command, or takes its place.
+fn taken_or_driven(context: &Context, id: &OperationId) -> Result<(), Failure> {
+    match context.open_service() {
+        Ok(service) => {
+            service.drive(&mut |_| {})?;
+            return Ok(());
+        }
+        Err(failure) if failure.kind == FailureKind::Retry => {}
+        Err(failure) => return Err(failure),
+    }
+    let journal = journal(context, id)?;
+    let watch = clock::Stopwatch::start();
+    while journal.has_commands(id)? {
+        if watch.elapsed() > TAKEN_WITHIN {
+            return Err(Failure::new(
+                FailureKind::Retry,
+                format!("another process has the target open and does not take the command for {id}"),
+            )
+            .hint("the command is kept: the next mendb that drives operations on this target takes it"));
+        }
+        clock::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}

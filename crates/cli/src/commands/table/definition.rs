@@ -1,0 +1,216 @@
+//! The flags that say what a new table is, and the schema they make.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use mendb_model::{Column, IndexSchema, TableSchema, key, text};
+
+use crate::failure::{Failure, FailureKind};
+
+/// What a new table is.
+#[derive(Debug, Args, Default)]
+pub struct DefinitionArgs {
+    /// The schema, as YAML or JSON: columns (name, type, not_null), key, indexes (name, columns,
+    /// cover, unique)
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["key", "index", "unique_index"])]
+    pub schema: Option<PathBuf>,
+    /// The key columns, in key order
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    pub key: Vec<String>,
+    /// A global index: NAME=COLUMN,...[+COVERED,...]
+    #[arg(long, value_name = "NAME=X,Y+Z", value_parser = parse_index)]
+    pub index: Vec<IndexSchema>,
+    /// A global index whose columns no two rows may share: NAME=COLUMN,...[+COVERED,...]
+    #[arg(long, value_name = "NAME=X,Y+Z", value_parser = parse_index)]
+    pub unique_index: Vec<IndexSchema>,
+    /// Begin a new shard at this key, one value per key column or fewer; may be given many times
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
+    pub split_at: Vec<String>,
+}
+
+impl DefinitionArgs {
+    /// Whether any flag was given.
+    pub fn is_given(&self) -> bool {
+        self.schema.is_some()
+            || !self.key.is_empty()
+            || !self.index.is_empty()
+            || !self.unique_index.is_empty()
+            || !self.split_at.is_empty()
+    }
+
+    /// The schema file, if one was named.
+    pub fn schema_file(&self) -> Result<Option<TableSchema>, Failure> {
+        let Some(path) = &self.schema else {
+            return Ok(None);
+        };
+        let name = path.display();
+        let yaml = std::fs::read_to_string(path)
+            .map_err(|error| Failure::io(format!("cannot read the schema {name}"), &error))?;
+        // YAML reads JSON too.
+        let schema: TableSchema = serde_norway::from_str(&yaml).map_err(|error| {
+            Failure::of(FailureKind::FixInput, &error)
+                .context(format!("the schema {name} cannot be read"))
+        })?;
+        Ok(Some(schema))
+    }
+
+    /// The schema of a table with these columns and the key and indexes of the flags.
+    ///
+    /// # Errors
+    /// There is no key, or a key or index names a column that is not there or cannot be in a key.
+    pub fn schema_with(&self, columns: Vec<Column>) -> Result<TableSchema, Failure> {
+        if self.key.is_empty() {
+            let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+            return Err(Failure::misuse("a new table needs a key: --key A,B")
+                .hint(format!("its columns are {}", names.join(", "))));
+        }
+        let unique = self.unique_index.iter().map(|index| IndexSchema {
+            unique: true,
+            ..index.clone()
+        });
+        let schema = TableSchema {
+            columns,
+            key: self.key.clone(),
+            indexes: self.index.iter().cloned().chain(unique).collect(),
+        };
+        schema.validate()?;
+        Ok(schema)
+    }
+
+    /// The keys that shards begin at.
+    ///
+    /// # Errors
+    /// One is not a key of the schema.
+    pub fn splits(&self, schema: &TableSchema) -> Result<Vec<Vec<u8>>, Failure> {
+        self.split_at
+            .iter()
+            .map(|text| parse_key(text, schema))
+            .collect()
+    }
+}
+
+/// Reads `by_x=x,y+cover1,cover2`.
+fn parse_index(text: &str) -> Result<IndexSchema, String> {
+    let (name, columns) = text
+        .split_once('=')
+        .ok_or("an index is NAME=COLUMN,...[+COVERED,...]")?;
+    let (columns, cover) = columns.split_once('+').unwrap_or((columns, ""));
+    let list = |text: &str| -> Vec<String> {
+        let names = text.split(',').map(str::trim);
+        names
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned)
+            .collect()
+    };
+    Ok(IndexSchema {
+        name: name.trim().to_owned(),
+        columns: list(columns),
+        cover: list(cover),
+        unique: false,
+    })
+}
+
+/// Reads `name:Type` and `name:Type:not_null`.
+pub fn parse_column(text: &str) -> Result<Column, String> {
+    const FORM: &str = "a column is NAME:TYPE or NAME:TYPE:not_null";
+    let (name, rest) = text.split_once(':').ok_or(FORM)?;
+    let (column_type, not_null) = match rest.split_once(':') {
+        None => (rest, false),
+        Some((column_type, "not_null")) => (column_type, true),
+        Some(_) => return Err(FORM.to_owned()),
+    };
+    Ok(Column {
+        name: name.to_owned(),
+        column_type: column_type
+            .parse()
+            .map_err(|error: mendb_model::value::UnknownType| error.to_string())?,
+        not_null,
+    })
+}
+
+/// The bytes of a key that is written as `1234,abc`: one value per key column, or fewer for the first
+/// key that begins with them. The last value may hold commas.
+///
+/// # Errors
+/// A value is not one of its column's type.
+pub fn parse_key(written: &str, schema: &TableSchema) -> Result<Vec<u8>, Failure> {
+    let types = schema.key_types();
+    let parts = written.splitn(types.len(), ',');
+    let mut values = Vec::with_capacity(types.len());
+    for ((part, column_type), name) in parts.zip(&types).zip(&schema.key) {
+        let value = text::parse(part, *column_type).map_err(|error| {
+            Failure::misuse(format!("{written:?} is not a key: column {name}: {error}"))
+                .hint(format!("a key is {}", key_form(schema)))
+        })?;
+        values.push(value);
+    }
+    Ok(key::encode(
+        &types,
+        values.iter().map(mendb_model::Value::as_ref),
+    ))
+}
+
+/// `o_orderkey Int64,l_linenumber Int32`
+fn key_form(schema: &TableSchema) -> String {
+    let columns = schema.key.iter().zip(schema.key_types());
+    let shown: Vec<String> = columns
+        .map(|(name, column_type)| format!("{name} {column_type}"))
+        .collect();
+    shown.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use mendb_model::ColumnType;
+
+    use super::*;
+
+    #[test]
+    fn an_index_is_its_columns_and_those_it_covers() {
+        let index = parse_index("by_x=x,y+cover1,cover2").unwrap();
+        assert_eq!(index.name, "by_x");
+        assert_eq!(index.columns, ["x", "y"]);
+        assert_eq!(index.cover, ["cover1", "cover2"]);
+        assert!(parse_index("by_x").is_err());
+    }
+
+    #[test]
+    fn a_column_is_a_name_and_a_type() {
+        let column = parse_column("price:Decimal(15,2):not_null").unwrap();
+        assert_eq!(column.name, "price");
+        assert_eq!(
+            column.column_type,
+            ColumnType::Decimal {
+                precision: 15,
+                scale: 2
+            }
+        );
+        assert!(column.not_null);
+        for bad in ["price", "price:Money", "price:Int64:null"] {
+            assert!(parse_column(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_key_has_one_value_per_column_or_fewer() {
+        let args = DefinitionArgs {
+            key: vec!["a".into(), "b".into()],
+            ..DefinitionArgs::default()
+        };
+        let columns = ["a:Int64", "b:Utf8"].map(|text| parse_column(text).unwrap());
+        let schema = args.schema_with(columns.to_vec()).unwrap();
+        let shown = |written| {
+            let key = parse_key(written, &schema).unwrap();
+            key::display(&key, &schema.key_types())
+        };
+        assert_eq!(shown("1234,abc"), "1234,abc");
+        assert_eq!(shown("1234,a,b"), "1234,a,b");
+        assert_eq!(shown("1234"), "1234");
+        let failure = parse_key("x,abc", &schema).unwrap_err();
+        assert_eq!(
+            failure.message,
+            "\"x,abc\" is not a key: column a: \"x\" is not a value of type Int64"
+        );
+        assert_eq!(failure.hint.as_deref(), Some("a key is a Int64,b Utf8"));
+    }
+}

@@ -1,0 +1,204 @@
+//! `mendb table export`
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use mendb_model::name::TablePath;
+use mendb_model::{KeyRange, TableSchema, Value};
+use mendb_rowstore::Direction;
+use serde::Serialize;
+
+use super::schema_of;
+use crate::clock::Stopwatch;
+use crate::context::Context;
+use crate::failure::{Failure, FailureKind, Verdict};
+use crate::formats::Format;
+use crate::formats::sink::{Sink, WriteError};
+use crate::human;
+use crate::progress::Progress;
+
+/// Rows between two updates of the progress.
+const PROGRESS_ROWS: u64 = 4096;
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// Write a table to a CSV, JSON lines or Parquet file, in key order.
+///
+/// The same rows give the same bytes. Importing the file again gives the same rows.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// The table
+    table: String,
+    /// Export through this index: its columns, those of the key and those it covers, in its order
+    #[arg(long, value_name = "INDEX")]
+    index: Option<String>,
+    /// The format; without it the file's name says it, and without a file it is csv
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+    /// Write to this file, which appears when it is complete; without it to stdout
+    #[arg(long, short = 'o', value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// The text that stands for NULL in CSV; without it an empty field, and "" is empty text
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    null: String,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    table: TablePath,
+    file: &'a Path,
+    rows: u64,
+    bytes: u64,
+    seconds: f64,
+}
+
+/// Runs the command. All rows are of one snapshot.
+pub fn run(args: &ExportArgs, context: &Context) -> Result<Verdict, Failure> {
+    let watch = Stopwatch::start();
+    let format = match &args.file {
+        Some(file) => Format::choose(args.format, file)?,
+        None => args.format.unwrap_or(Format::Csv),
+    };
+    if args.null.contains(['"', ',', '\n', '\r']) {
+        return Err(Failure::misuse(
+            "--null may not hold quotes, commas or line ends",
+        ));
+    }
+    let Some(path) = &args.file else {
+        let stdout = BufWriter::with_capacity(BUFFER_BYTES, io::stdout());
+        args.write(context, format, stdout)?;
+        return Ok(Verdict::Done);
+    };
+    let name = path.display();
+    let wrong = |error: io::Error| Failure::io(format!("cannot write {name}"), &error);
+    let temporary = temporary_beside(path).map_err(wrong)?;
+    let file = temporary.as_file().try_clone().map_err(wrong)?;
+    let (rows, file) = args
+        .write(
+            context,
+            format,
+            BufWriter::with_capacity(BUFFER_BYTES, file),
+        )
+        .map_err(|failure| failure.context(format!("cannot write {name}")))?;
+    let file = file
+        .into_inner()
+        .map_err(|error| wrong(error.into_error()))?;
+    publish(temporary, &file, path).map_err(wrong)?;
+    let report = Report {
+        table: args.path(),
+        file: path,
+        rows,
+        bytes: file.metadata().map_err(wrong)?.len(),
+        seconds: watch.elapsed().as_secs_f64(),
+    };
+    context.output.report(&report, |report| {
+        format!(
+            "exported {} of {} to {name} ({}) in {}\n",
+            human::rows(report.rows),
+            report.table,
+            human::bytes(report.bytes),
+            human::duration(watch.elapsed())
+        )
+    })?;
+    Ok(Verdict::Done)
+}
+
+impl ExportArgs {
+    fn path(&self) -> TablePath {
+        TablePath {
+            table: self.table.clone(),
+            index: self.index.clone(),
+        }
+    }
+
+    /// Writes the rows; gives their number and what they were written to.
+    fn write<W: Write + Send>(
+        &self,
+        context: &Context,
+        format: Format,
+        out: W,
+    ) -> Result<(u64, W), Failure> {
+        let database = context.open_rows()?;
+        let table = database.open_table(&self.table)?;
+        let schema = schema_of(&self.path(), table.schema())?;
+        let snapshot = database.snapshot();
+        let total = snapshot
+            .shards(&self.path())?
+            .iter()
+            .map(|shard| shard.digest.rows)
+            .sum();
+        let label = format!("exporting {}", self.path());
+        let quiet = context.output.quiet || self.file.is_none();
+        let progress = Progress::start_rows(label, total, quiet);
+        let written = match &self.index {
+            None => {
+                let rows = snapshot.scan(&table, KeyRange::all(), Direction::Ascending)?;
+                write_rows(rows, format, out, &schema, &self.null, &progress)
+            }
+            Some(index) => {
+                let all = KeyRange::all();
+                let rows = snapshot.scan_index(&table, index, all, Direction::Ascending)?;
+                write_rows(rows, format, out, &schema, &self.null, &progress)
+            }
+        };
+        progress.finish();
+        written
+    }
+}
+
+fn write_rows<W: Write + Send>(
+    rows: impl Iterator<Item = mendb_rowstore::Result<Vec<Value>>>,
+    format: Format,
+    out: W,
+    schema: &TableSchema,
+    null: &str,
+    progress: &Progress,
+) -> Result<(u64, W), Failure> {
+    let mut sink = Sink::new(format, out, schema, null)?;
+    let mut written = 0;
+    for row in rows {
+        sink.push(&row?)?;
+        written += 1;
+        if written % PROGRESS_ROWS == 0 {
+            progress.update(written, &human::rows(written));
+        }
+    }
+    Ok((written, sink.finish()?))
+}
+
+impl From<WriteError> for Failure {
+    fn from(error: WriteError) -> Self {
+        match &error {
+            WriteError::Io(source) => Self::io("cannot write the rows", source),
+            WriteError::FarDatetime => Self::of(FailureKind::FixCommand, &error),
+            WriteError::Convert(_) | WriteError::Parquet(_) => {
+                Self::of(FailureKind::ReportBug, &error)
+            }
+        }
+    }
+}
+
+/// A file in the directory of `path`, so that renaming it there cannot fail for lack of space.
+fn temporary_beside(path: &Path) -> io::Result<tempfile::NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".mendb-export-");
+    // A temporary file is its owner's alone; an export is an ordinary file.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.tempfile_in(directory_of(path))
+}
+
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Makes a complete file appear under its name, on disk.
+fn publish(temporary: tempfile::NamedTempFile, file: &File, path: &Path) -> io::Result<()> {
+    file.sync_all()?;
+    temporary.persist(path).map_err(|error| error.error)?;
+    File::open(directory_of(path))?.sync_all()
+}

@@ -1,0 +1,24 @@
+//! What every command gets: the settings and where to print.
+
+use crate::output::Output;
+use crate::settings::{Entry, Settings};
+
+/// The surroundings of one run.
+#[derive(Debug)]
+pub struct Context {
+    /// The settings that are in force.
+    pub settings: Settings,
+    /// Each setting with its origin.
+    pub entries: Vec<Entry>,
+    /// Where data is printed.
+    pub output: Output,
+}
+
+impl Context {
+    /// Says something that is not data, on stderr; nothing when quiet.
+    pub fn say(&self, text: &str) {
+        if !self.output.quiet {
+            eprintln!("{text}");
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! The formats that tables are imported from and exported to.
+//!
+//! | format | NULL | exact both ways |
+//! |---|---|---|
+//! | CSV | an empty field without quotes, or the text of `--null` | yes |
+//! | JSON lines | `null`; in an upsert an absent field leaves the column alone | yes |
+//! | Parquet | null | yes |
+//!
+//! Exact means: a table exported and imported again has the same digest. The one exception is a NaN
+//! with a payload, which CSV and JSON write as `NaN`.
+//!
+//! Everything here streams: a source holds one record or one batch of a row group, a sink one batch.
+
+pub mod csv;
+pub mod infer;
+pub mod input;
+pub mod json;
+pub mod jsonl;
+pub mod parquet;
+pub mod sink;
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+
+use clap::ValueEnum;
+use mendb_model::{ColumnType, TableSchema, Value};
+
+use crate::failure::{Failure, FailureKind};
+
+/// A format of rows in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Comma-separated values with a header line.
+    Csv,
+    /// One JSON object a line.
+    Jsonl,
+    /// Apache Parquet.
+    Parquet,
+}
+
+impl Format {
+    /// The format that a file's name ends in: `.csv`, `.jsonl`, `.ndjson`, `.json`, `.parquet`.
+    pub fn of_path(path: &Path) -> Option<Self> {
+        let extension = path.extension()?.to_str()?.to_ascii_lowercase();
+        match extension.as_str() {
+            "csv" => Some(Self::Csv),
+            "jsonl" | "ndjson" | "json" => Some(Self::Jsonl),
+            "parquet" | "pq" => Some(Self::Parquet),
+            _ => None,
+        }
+    }
+
+    /// The format asked for, or that of the file's name.
+    ///
+    /// # Errors
+    /// Neither says one.
+    pub fn choose(asked: Option<Self>, path: &Path) -> Result<Self, Failure> {
+        asked.or_else(|| Self::of_path(path)).ok_or_else(|| {
+            Failure::misuse(format!(
+                "the format of {} is not known from its name",
+                path.display()
+            ))
+            .hint("say --format csv, jsonl or parquet")
+        })
+    }
+}
+
+/// How records become values of a table.
+#[derive(Debug, Clone, Copy)]
+pub struct Reading<'a> {
+    /// The table's columns; a record's values refer to them by position.
+    pub schema: &'a TableSchema,
+    /// The only columns to read; any other field of the file is passed over. `None` reads all and
+    /// refuses fields that are no column.
+    pub only: Option<&'a [String]>,
+    /// What stands for NULL in CSV.
+    pub null: &'a str,
+}
+
+impl Reading<'_> {
+    /// The position of the column a field is for; `None` when it is passed over.
+    fn column(&self, field: &str) -> Result<Option<usize>, ReadError> {
+        let columns = &self.schema.columns;
+        let position = columns.iter().position(|column| column.name == field);
+        match (self.only, position) {
+            (Some(only), position) => {
+                Ok(position.filter(|_| only.iter().any(|name| name == field)))
+            }
+            (None, Some(position)) => Ok(Some(position)),
+            (None, None) => Err(ReadError::UnknownColumn {
+                column: field.to_owned(),
+                known: columns.iter().map(|column| column.name.clone()).collect(),
+            }),
+        }
+    }
+}
+
+/// One row as a file has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Where it begins.
+    pub place: Place,
+    /// Column positions and values; columns that the record does not mention are not there.
+    pub values: Vec<(usize, Value)>,
+}
+
+/// A file read record by record.
+pub trait RecordSource: Send {
+    /// The next record.
+    ///
+    /// # Errors
+    /// The file is malformed or a value is none of its column's type. The source is of no use then.
+    fn next(&mut self) -> Result<Option<Record>, ReadError>;
+
+    /// How many bytes of the file have been read; for Parquet in proportion to its rows.
+    fn bytes_done(&self) -> u64;
+}
+
+/// Why a file could not be read as rows.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// A value is not one of its column's type.
+    #[error("{place}, column {column}: {value:?} is not a value of type {column_type}")]
+    Value {
+        /// Where: `line 17`, `row 17`.
+        place: Place,
+        /// The column.
+        column: String,
+        /// The text of the value, cut when it is long.
+        value: String,
+        /// The type of the column.
+        column_type: ColumnType,
+    },
+    /// A record is not one of its format.
+    #[error("{place}: {detail}")]
+    Malformed {
+        /// Where.
+        place: Place,
+        /// What is wrong.
+        detail: String,
+    },
+    /// The file has a field that the table has not.
+    #[error("the table has no column {column:?}")]
+    UnknownColumn {
+        /// The field.
+        column: String,
+        /// The columns of the table.
+        known: Vec<String>,
+    },
+    /// A column of a type that no table can hold.
+    #[error("column {column:?} has the Parquet type {data_type}, which cannot be imported")]
+    UnsupportedType {
+        /// The column.
+        column: String,
+        /// Its type.
+        data_type: String,
+    },
+    /// The file is no Parquet file or is damaged.
+    #[error("not readable as Parquet")]
+    Parquet(#[source] Box<::parquet::errors::ParquetError>),
+    /// The file could not be read.
+    #[error("cannot be read")]
+    Io(#[from] io::Error),
+}
+
+/// Where in a file something is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// A line, from 1.
+    Line(u64),
+    /// A row, from 1.
+    Row(u64),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line(line) => write!(f, "line {line}"),
+            Self::Row(row) => write!(f, "row {row}"),
+        }
+    }
+}
+
+impl ReadError {
+    /// A value that is none of its column's type; long text is cut.
+    fn value(place: Place, column: &str, value: &str, column_type: ColumnType) -> Self {
+        const SHOWN_CHARS: usize = 80;
+        let value = match value.char_indices().nth(SHOWN_CHARS) {
+            Some((at, _)) => format!("{}…", &value[..at]),
+            None => value.to_owned(),
+        };
+        Self::Value {
+            place,
+            column: column.to_owned(),
+            value,
+            column_type,
+        }
+    }
+
+    fn malformed(place: Place, detail: impl Into<String>) -> Self {
+        Self::Malformed {
+            place,
+            detail: detail.into(),
+        }
+    }
+
+    /// The failure of a command that read `name`.
+    pub fn of_file(&self, name: &str) -> Failure {
+        let kind = match self {
+            Self::Io(_) => FailureKind::FixEnvironment,
+            _ => FailureKind::FixInput,
+        };
+        let mut failure = Failure::of(kind, self);
+        let separator = match self {
+            Self::Value { .. } | Self::Malformed { .. } => " ",
+            _ => ": ",
+        };
+        failure.message = format!("{name}{separator}{}", failure.message);
+        if let Self::UnknownColumn { known, .. } = self {
+            failure.hint = Some(format!("its columns are {}", known.join(", ")));
+        }
+        failure
+    }
+}

@@ -1,0 +1,580 @@
+//! Parquet files: mendb's own and anybody's.
+//!
+//! A foreign file is read by its Parquet types alone: whether its writer kept text as dictionaries,
+//! large strings or views does not show. Values go to the column's type where nothing is lost on the
+//! way: integers of any width, decimals of another scale, times of any unit, text that parses.
+//! Lists, structs and maps cannot be imported.
+//!
+//! Our own exports name the column types in the metadata of the Arrow fields.
+
+use std::fs::File;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{
+    Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
+    Int64Type, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
+    TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+};
+use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_schema::{DataType, Schema, TimeUnit};
+use mendb_model::{Column, ColumnType, Value, text};
+use mendb_repo::arrow::TYPE_KEY;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
+    ParquetRecordBatchReaderBuilder,
+};
+use parquet::basic::LogicalType;
+use parquet::errors::ParquetError;
+
+use super::{Place, ReadError, Reading, Record, RecordSource};
+
+/// Rows decoded at a time.
+const BATCH_ROWS: usize = 4096;
+const SECONDS_PER_DAY: i64 = 86_400;
+
+/// The columns of a Parquet file.
+///
+/// # Errors
+/// It is none, or has a column of a type that no table can hold.
+pub fn describe(file: &File) -> Result<Vec<Column>, ReadError> {
+    let plain = load(file, true)?;
+    // An embedded Arrow schema that does not fit the file is no reason not to read the file.
+    let dressed = load(file, false).ok();
+    let leaves = plain.metadata().file_metadata().schema_descr_ptr();
+    let mut columns = Vec::with_capacity(plain.schema().fields().len());
+    for (at, field) in plain.schema().fields().iter().enumerate() {
+        let own = dressed
+            .as_ref()
+            .and_then(|dressed| dressed.schema().field_with_name(field.name()).ok())
+            .and_then(|field| field.metadata().get(TYPE_KEY)?.parse().ok());
+        let logical = match leaves.root_schema().get_fields().get(at) {
+            Some(node) => node.get_basic_info().logical_type_ref(),
+            None => None,
+        };
+        let column_type = own
+            .or_else(|| column_type(field.data_type(), logical))
+            .ok_or_else(|| unsupported(field.name(), field.data_type()))?;
+        columns.push(Column {
+            name: field.name().clone(),
+            column_type,
+            not_null: false,
+        });
+    }
+    Ok(columns)
+}
+
+fn load(file: &File, plain: bool) -> Result<ArrowReaderMetadata, ReadError> {
+    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(plain);
+    ArrowReaderMetadata::load(file, options).map_err(broken)
+}
+
+fn broken(error: ParquetError) -> ReadError {
+    ReadError::Parquet(Box::new(error))
+}
+
+fn unsupported(column: &str, data_type: &DataType) -> ReadError {
+    ReadError::UnsupportedType {
+        column: column.to_owned(),
+        data_type: data_type.to_string(),
+    }
+}
+
+/// The column type that holds what a Parquet column holds.
+fn column_type(data_type: &DataType, logical: Option<&LogicalType>) -> Option<ColumnType> {
+    use ColumnType as T;
+    Some(match data_type {
+        DataType::Boolean => T::Bool,
+        DataType::Int8 => T::Int8,
+        DataType::Int16 => T::Int16,
+        DataType::Int32 => T::Int32,
+        DataType::Int64 => T::Int64,
+        DataType::UInt8 => T::Uint8,
+        DataType::UInt16 => T::Uint16,
+        DataType::UInt32 => T::Uint32,
+        DataType::UInt64 => T::Uint64,
+        DataType::Float32 => T::Float,
+        DataType::Float64 => T::Double,
+        DataType::Utf8 if matches!(logical, Some(LogicalType::Json)) => T::Json,
+        DataType::Utf8 => T::Utf8,
+        DataType::FixedSizeBinary(16) if matches!(logical, Some(LogicalType::Uuid)) => T::Uuid,
+        DataType::Binary | DataType::FixedSizeBinary(_) => T::String,
+        DataType::Date32 => T::Date,
+        DataType::Timestamp(TimeUnit::Second, _) => T::Datetime,
+        DataType::Timestamp(..) => T::Timestamp,
+        DataType::Decimal128(precision, scale) => T::Decimal {
+            precision: *precision,
+            scale: u8::try_from(*scale).ok()?,
+        },
+        _ => return None,
+    })
+}
+
+/// The rows of a Parquet file as values of a table.
+pub struct ParquetSource {
+    reader: ParquetRecordBatchReader,
+    columns: Vec<Bound>,
+    batch: RecordBatch,
+    /// The row of the batch that is next.
+    next: usize,
+    rows_done: u64,
+    rows_total: u64,
+    size_bytes: u64,
+}
+
+/// A column of the file that is read.
+struct Bound {
+    position: usize,
+    column: Column,
+}
+
+impl ParquetSource {
+    /// Begins to read.
+    ///
+    /// # Errors
+    /// The file is no Parquet file, or has a column that the table has not or of a type that no table
+    /// can hold.
+    pub fn new(file: File, reading: &Reading<'_>) -> Result<Self, ReadError> {
+        let size_bytes = file.metadata()?.len();
+        let metadata = load(&file, true)?;
+        let mut columns = Vec::new();
+        let mut roots = Vec::new();
+        for (at, field) in metadata.schema().fields().iter().enumerate() {
+            let Some(position) = reading.column(field.name())? else {
+                continue;
+            };
+            if column_type(field.data_type(), None).is_none() {
+                return Err(unsupported(field.name(), field.data_type()));
+            }
+            roots.push(at);
+            columns.push(Bound {
+                position,
+                column: reading.schema.columns[position].clone(),
+            });
+        }
+        let rows_total = metadata.metadata().file_metadata().num_rows();
+        let mask = ProjectionMask::roots(metadata.parquet_schema(), roots);
+        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
+            .with_projection(mask)
+            .with_batch_size(BATCH_ROWS)
+            .build()
+            .map_err(broken)?;
+        Ok(Self {
+            reader,
+            columns,
+            batch: RecordBatch::new_empty(Schema::empty().into()),
+            next: 0,
+            rows_done: 0,
+            rows_total: u64::try_from(rows_total).unwrap_or(0),
+            size_bytes,
+        })
+    }
+}
+
+impl RecordSource for ParquetSource {
+    fn next(&mut self) -> Result<Option<Record>, ReadError> {
+        while self.next == self.batch.num_rows() {
+            match self.reader.next() {
+                Some(batch) => self.batch = batch.map_err(|error| broken(error.into()))?,
+                None => return Ok(None),
+            }
+            self.next = 0;
+        }
+        let row = self.next;
+        self.next += 1;
+        self.rows_done += 1;
+        let mut values = Vec::with_capacity(self.columns.len());
+        for (bound, array) in self.columns.iter().zip(self.batch.columns()) {
+            let Column {
+                name, column_type, ..
+            } = &bound.column;
+            let found = cell(array, row);
+            let value = coerce(&found, *column_type).ok_or_else(|| {
+                let place = Place::Row(self.rows_done);
+                ReadError::value(place, name, &found.to_text(), *column_type)
+            })?;
+            values.push((bound.position, value));
+        }
+        Ok(Some(Record {
+            place: Place::Row(self.rows_done),
+            values,
+        }))
+    }
+
+    fn bytes_done(&self) -> u64 {
+        if self.rows_total == 0 {
+            return self.size_bytes;
+        }
+        let share = self.rows_done as f64 / self.rows_total as f64;
+        (self.size_bytes as f64 * share) as u64
+    }
+}
+
+/// A cell of a Parquet column.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Cell<'a> {
+    Null,
+    Bool(bool),
+    Int(i128),
+    Float(f32),
+    Double(f64),
+    Text(&'a str),
+    Bytes(&'a [u8]),
+    /// Days since 1970-01-01.
+    Days(i64),
+    /// A point in time: a count of units since 1970-01-01T00:00:00Z.
+    Time {
+        count: i64,
+        per_second: i64,
+    },
+    Decimal {
+        scaled: i128,
+        scale: u8,
+    },
+}
+
+/// The cell of a column whose type has a [`column_type`].
+fn cell(array: &ArrayRef, row: usize) -> Cell<'_> {
+    if array.is_null(row) {
+        return Cell::Null;
+    }
+    macro_rules! primitive {
+        ($of:ty) => {
+            array.as_primitive::<$of>().value(row)
+        };
+    }
+    let time = |count, per_second| Cell::Time { count, per_second };
+    match array.data_type() {
+        DataType::Boolean => Cell::Bool(array.as_boolean().value(row)),
+        DataType::Int8 => Cell::Int(primitive!(Int8Type).into()),
+        DataType::Int16 => Cell::Int(primitive!(Int16Type).into()),
+        DataType::Int32 => Cell::Int(primitive!(Int32Type).into()),
+        DataType::Int64 => Cell::Int(primitive!(Int64Type).into()),
+        DataType::UInt8 => Cell::Int(primitive!(UInt8Type).into()),
+        DataType::UInt16 => Cell::Int(primitive!(UInt16Type).into()),
+        DataType::UInt32 => Cell::Int(primitive!(UInt32Type).into()),
+        DataType::UInt64 => Cell::Int(primitive!(UInt64Type).into()),
+        DataType::Float32 => Cell::Float(primitive!(Float32Type)),
+        DataType::Float64 => Cell::Double(primitive!(Float64Type)),
+        DataType::Utf8 => Cell::Text(array.as_string::<i32>().value(row)),
+        DataType::Binary => Cell::Bytes(array.as_binary::<i32>().value(row)),
+        DataType::FixedSizeBinary(_) => Cell::Bytes(array.as_fixed_size_binary().value(row)),
+        DataType::Date32 => Cell::Days(primitive!(Date32Type).into()),
+        DataType::Timestamp(TimeUnit::Second, _) => time(primitive!(TimestampSecondType), 1),
+        DataType::Timestamp(TimeUnit::Millisecond, _) => {
+            time(primitive!(TimestampMillisecondType), 1_000)
+        }
+        DataType::Timestamp(TimeUnit::Microsecond, _) => {
+            time(primitive!(TimestampMicrosecondType), 1_000_000)
+        }
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => {
+            time(primitive!(TimestampNanosecondType), 1_000_000_000)
+        }
+        DataType::Decimal128(_, scale) => Cell::Decimal {
+            scaled: primitive!(Decimal128Type),
+            scale: scale.unsigned_abs(),
+        },
+        other => unreachable!("a column of type {other} was let through"),
+    }
+}
+
+impl Cell<'_> {
+    /// The cell in a message.
+    fn to_text(self) -> String {
+        let show = |value: Value, column_type| text::format(value.as_ref(), column_type);
+        let shown = match self {
+            Self::Null => None,
+            Self::Bool(v) => Some(v.to_string()),
+            Self::Int(v) => Some(v.to_string()),
+            Self::Float(v) => show(Value::Float(v), ColumnType::Float),
+            Self::Double(v) => show(Value::Double(v), ColumnType::Double),
+            Self::Text(v) => Some(v.to_owned()),
+            Self::Bytes(v) => show(Value::Bytes(v.to_vec()), ColumnType::String),
+            Self::Days(v) => show(Value::Int(v), ColumnType::Date),
+            Self::Time { count, per_second } => {
+                let micros = i128::from(count) * 1_000_000 / i128::from(per_second);
+                let micros = i64::try_from(micros).unwrap_or(i64::MAX);
+                show(Value::Int(micros), ColumnType::Timestamp)
+            }
+            Self::Decimal { scaled, scale } => {
+                let column_type = ColumnType::Decimal {
+                    precision: 38,
+                    scale,
+                };
+                show(Value::Decimal(scaled), column_type)
+            }
+        };
+        shown.unwrap_or_else(|| "NULL".to_owned())
+    }
+}
+
+/// The cell as a value of a type; `None` where something would be lost.
+fn coerce(cell: &Cell<'_>, column_type: ColumnType) -> Option<Value> {
+    use ColumnType as T;
+    let value = match (*cell, column_type) {
+        (Cell::Null, _) => Value::Null,
+        (Cell::Bool(v), T::Bool) => Value::Bool(v),
+        (Cell::Int(v), _) => of_int(v, column_type)?,
+        (Cell::Float(v), T::Float) => Value::Float(v),
+        (Cell::Float(v), T::Double) => Value::Double(v.into()),
+        (Cell::Double(v), T::Double) => Value::Double(v),
+        (Cell::Double(v), T::Float) if f64::from(v as f32) == v || v.is_nan() => {
+            Value::Float(v as f32)
+        }
+        (Cell::Float(v), _) => of_int(whole(v.into())?, column_type)?,
+        (Cell::Double(v), _) => of_int(whole(v)?, column_type)?,
+        (Cell::Text(v), _) => text::parse(v, column_type).ok()?,
+        (Cell::Bytes(v), T::String) => Value::Bytes(v.to_vec()),
+        (Cell::Bytes(v), T::Uuid) => Value::Uuid(v.try_into().ok()?),
+        (Cell::Bytes(v), T::Utf8 | T::Json) => Value::Text(std::str::from_utf8(v).ok()?.to_owned()),
+        (Cell::Days(v), T::Date) => Value::Int(v),
+        (Cell::Days(v), T::Datetime | T::Timestamp) => {
+            of_time(v.checked_mul(SECONDS_PER_DAY)?, 1, column_type)?
+        }
+        (Cell::Time { count, per_second }, _) => of_time(count, per_second, column_type)?,
+        (Cell::Decimal { scaled, scale }, _) => of_decimal(scaled, scale, column_type)?,
+        _ => return None,
+    };
+    column_type.accepts(value.as_ref()).then_some(value)
+}
+
+fn of_int(v: i128, column_type: ColumnType) -> Option<Value> {
+    use ColumnType as T;
+    Some(match column_type {
+        T::Int8 | T::Int16 | T::Int32 | T::Int64 | T::Date | T::Datetime | T::Timestamp => {
+            Value::Int(v.try_into().ok()?)
+        }
+        T::Uint8 | T::Uint16 | T::Uint32 | T::Uint64 => Value::Uint(v.try_into().ok()?),
+        T::Double if (v as f64) as i128 == v => Value::Double(v as f64),
+        T::Float if (v as f32) as i128 == v => Value::Float(v as f32),
+        T::Decimal { scale, .. } => Value::Decimal(v.checked_mul(10i128.pow(u32::from(scale)))?),
+        _ => return None,
+    })
+}
+
+/// The whole number that a float is exactly.
+fn whole(v: f64) -> Option<i128> {
+    (v.fract() == 0.0 && v.abs() < 1e38).then_some(v as i128)
+}
+
+fn of_time(count: i64, per_second: i64, column_type: ColumnType) -> Option<Value> {
+    let (wanted, of) = match column_type {
+        ColumnType::Date => (1, SECONDS_PER_DAY),
+        ColumnType::Datetime => (1, 1),
+        ColumnType::Timestamp => (1_000_000, 1),
+        _ => return None,
+    };
+    let scaled = i128::from(count) * wanted;
+    let unit = i128::from(per_second) * i128::from(of);
+    (scaled % unit == 0).then_some(Value::Int((scaled / unit).try_into().ok()?))
+}
+
+fn of_decimal(scaled: i128, scale: u8, column_type: ColumnType) -> Option<Value> {
+    let wanted = match column_type {
+        ColumnType::Decimal { scale, .. } => scale,
+        ColumnType::Double | ColumnType::Float => {
+            let shown = Cell::Decimal { scaled, scale }.to_text();
+            return text::parse(&shown, column_type).ok();
+        }
+        _ => 0,
+    };
+    let rescaled = if wanted >= scale {
+        scaled.checked_mul(10i128.pow(u32::from(wanted - scale)))?
+    } else {
+        let unit = 10i128.pow(u32::from(scale - wanted));
+        (scaled % unit == 0).then_some(scaled / unit)?
+    };
+    match column_type {
+        ColumnType::Decimal { .. } => Some(Value::Decimal(rescaled)),
+        _ => of_int(rescaled, column_type),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_array::{
+        Decimal128Array, DictionaryArray, Float64Array, Int32Array, LargeStringArray,
+        StringViewArray, TimestampNanosecondArray, types::Int32Type as Key,
+    };
+    use arrow_schema::Field;
+    use mendb_model::TableSchema;
+    use parquet::arrow::ArrowWriter;
+
+    use super::*;
+
+    fn file(columns: Vec<(&str, ArrayRef)>) -> File {
+        let fields: Vec<Field> = columns
+            .iter()
+            .map(|(name, array)| Field::new(*name, array.data_type().clone(), true))
+            .collect();
+        let schema = Arc::new(Schema::new(fields));
+        let arrays = columns.into_iter().map(|(_, array)| array).collect();
+        let batch = RecordBatch::try_new(Arc::clone(&schema), arrays).unwrap();
+        let file = tempfile::tempfile().unwrap();
+        let mut writer = ArrowWriter::try_new(file.try_clone().unwrap(), schema, None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        file
+    }
+
+    fn read(file: File, columns: Vec<Column>) -> Result<Vec<Record>, String> {
+        let schema = TableSchema {
+            columns,
+            key: Vec::new(),
+            indexes: Vec::new(),
+        };
+        let reading = Reading {
+            schema: &schema,
+            only: None,
+            null: "",
+        };
+        let mut source = ParquetSource::new(file, &reading).map_err(|error| error.to_string())?;
+        let mut records = Vec::new();
+        while let Some(record) = source.next().map_err(|error| error.to_string())? {
+            records.push(record);
+        }
+        assert_eq!(source.bytes_done(), source.size_bytes);
+        Ok(records)
+    }
+
+    #[test]
+    fn foreign_files_are_read_whatever_their_arrow_dressing() {
+        let words: DictionaryArray<Key> = vec![Some("x"), None].into_iter().collect();
+        let foreign = file(vec![
+            ("i", Arc::new(Int32Array::from(vec![Some(7), None]))),
+            ("dictionary", Arc::new(words)),
+            ("large", Arc::new(LargeStringArray::from(vec!["a", "b"]))),
+            ("view", Arc::new(StringViewArray::from(vec!["c", "d"]))),
+            (
+                "nanos",
+                Arc::new(TimestampNanosecondArray::from(vec![1_500_000_000, 0])),
+            ),
+            (
+                "money",
+                Arc::new(
+                    Decimal128Array::from(vec![1250, -1])
+                        .with_precision_and_scale(10, 2)
+                        .unwrap(),
+                ),
+            ),
+        ]);
+        let columns = describe(&foreign).unwrap();
+        let types: Vec<String> = columns
+            .iter()
+            .map(|column| column.column_type.to_string())
+            .collect();
+        assert_eq!(
+            types,
+            [
+                "Int32",
+                "Utf8",
+                "Utf8",
+                "Utf8",
+                "Timestamp",
+                "Decimal(10,2)"
+            ]
+        );
+        let records = read(foreign, columns).unwrap();
+        let text = |text: &str| Value::Text(text.into());
+        let row = |values: [Value; 6]| values.into_iter().enumerate().collect::<Vec<_>>();
+        assert_eq!(
+            records[0].values,
+            row([
+                Value::Int(7),
+                text("x"),
+                text("a"),
+                text("c"),
+                Value::Int(1_500_000),
+                Value::Decimal(1250)
+            ])
+        );
+        assert_eq!(records[1].place, Place::Row(2));
+        assert_eq!(records[1].values[1], (1, Value::Null));
+    }
+
+    #[test]
+    fn values_change_their_type_only_when_nothing_is_lost() {
+        use ColumnType as T;
+        let money = T::Decimal {
+            precision: 5,
+            scale: 2,
+        };
+        let time = Cell::Time {
+            count: 86_400_500,
+            per_second: 1000,
+        };
+        for (cell, column_type, expected) in [
+            (Cell::Double(5.0), T::Int64, Some(Value::Int(5))),
+            (Cell::Double(5.5), T::Int64, None),
+            (Cell::Double(f64::NAN), T::Int64, None),
+            (Cell::Int(300), T::Uint8, None),
+            (
+                Cell::Int(1 << 53),
+                T::Double,
+                Some(Value::Double(2f64.powi(53))),
+            ),
+            (Cell::Int((1 << 53) + 1), T::Double, None),
+            (Cell::Int(12), money, Some(Value::Decimal(1200))),
+            (Cell::Int(1000), money, None),
+            (
+                Cell::Decimal {
+                    scaled: 12_500,
+                    scale: 4,
+                },
+                money,
+                Some(Value::Decimal(125)),
+            ),
+            (
+                Cell::Decimal {
+                    scaled: 12_501,
+                    scale: 4,
+                },
+                money,
+                None,
+            ),
+            (
+                Cell::Decimal {
+                    scaled: 300,
+                    scale: 2,
+                },
+                T::Int8,
+                Some(Value::Int(3)),
+            ),
+            (
+                Cell::Decimal {
+                    scaled: 125,
+                    scale: 2,
+                },
+                T::Double,
+                Some(Value::Double(1.25)),
+            ),
+            (time, T::Timestamp, Some(Value::Int(86_400_500_000))),
+            (time, T::Datetime, None),
+            (Cell::Days(1), T::Datetime, Some(Value::Int(86_400))),
+            (Cell::Text("2013-01-31"), T::Date, Some(Value::Int(15_736))),
+            (Cell::Bool(true), T::Int64, None),
+        ] {
+            assert_eq!(
+                coerce(&cell, column_type),
+                expected,
+                "{cell:?} as {column_type}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_value_that_does_not_fit_is_named_with_its_row() {
+        let doubles = file(vec![("a", Arc::new(Float64Array::from(vec![1.0, 2.5])))]);
+        let column = Column {
+            name: "a".into(),
+            column_type: ColumnType::Int64,
+            not_null: false,
+        };
+        assert_eq!(
+            read(doubles, vec![column]).unwrap_err(),
+            "row 2, column a: \"2.5\" is not a value of type Int64"
+        );
+    }
+}

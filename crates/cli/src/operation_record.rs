@@ -1,0 +1,123 @@
+//! An operation as it is printed: by `operation list`, `show` and `watch`, and at its end.
+
+use std::time::Duration;
+
+use mendb_model::name::BackupId;
+use mendb_model::operation::{Operation, Request, State};
+use serde::Serialize;
+
+use crate::human;
+
+/// An operation as users and scripts see it.
+#[derive(Debug, Serialize)]
+pub struct OperationRecord {
+    pub operation_id: String,
+    pub kind: &'static str,
+    pub collection: String,
+    /// The backup that is taken, or restored to.
+    pub backup_id: Option<BackupId>,
+    pub state: &'static str,
+    pub paused: bool,
+    pub current_step: u32,
+    pub steps_total: u64,
+    /// What the current step is called: `apply 2`.
+    pub step: String,
+    pub percent: f64,
+    pub rows_done: u64,
+    pub bytes_done: u64,
+    pub bytes_total: u64,
+    pub shards_done: u64,
+    pub shards_total: u64,
+    /// Bytes a second since the operation began.
+    pub bytes_per_second: u64,
+    /// Seconds left at the rate so far; null when over or unknown.
+    pub eta_seconds: Option<f64>,
+    pub created_at: String,
+    pub updated_at: String,
+    pub error: Option<String>,
+}
+
+impl OperationRecord {
+    pub fn new(operation: &Operation) -> Self {
+        let progress = operation.progress();
+        let elapsed = elapsed(operation);
+        let running = !operation.state.is_terminal() && progress.percent > 0.0;
+        let left = (100.0 - progress.percent) / progress.percent;
+        Self {
+            operation_id: operation.operation_id.to_string(),
+            kind: operation.request.kind(),
+            collection: operation.request.collection().to_owned(),
+            backup_id: match &operation.request {
+                Request::Backup(request) => Some(request.backup_id.clone()),
+                Request::Restore(request) => request.chain.last().map(|link| link.backup_id.clone()),
+            },
+            state: operation.state.name(),
+            paused: operation.is_paused(),
+            current_step: operation.current_step,
+            steps_total: operation.steps.len() as u64,
+            step: operation.step_label(),
+            percent: progress.percent,
+            rows_done: progress.rows_done,
+            bytes_done: progress.bytes_done,
+            bytes_total: progress.bytes_total,
+            shards_done: progress.shards_done,
+            shards_total: progress.shards_total,
+            bytes_per_second: human::rate(progress.bytes_done, elapsed),
+            eta_seconds: running.then(|| elapsed.as_secs_f64() * left),
+            created_at: human::time(operation.created_at_ms),
+            updated_at: human::time(operation.updated_at_ms),
+            error: operation
+                .error
+                .clone()
+                .or_else(|| operation.tasks.iter().find_map(|task| task.error.clone())),
+        }
+    }
+
+    /// How it ended, in a line.
+    pub fn sentence(&self) -> String {
+        let what = match (self.kind, &self.backup_id) {
+            ("restore", Some(id)) => format!("restore of {} to {id}", self.collection),
+            (_, Some(id)) => format!("backup {id} of {}", self.collection),
+            (kind, None) => format!("{kind} of {}", self.collection),
+        };
+        let state = if self.paused { "paused" } else { self.state };
+        format!(
+            "{what}: {state}, {} and {} in operation {}\n",
+            human::rows(self.rows_done),
+            human::bytes(self.bytes_done),
+            self.operation_id
+        )
+    }
+
+    /// Where it stands, in a few words.
+    pub fn standing(&self) -> String {
+        if self.paused { format!("{} (paused)", self.state) } else { self.state.to_owned() }
+    }
+}
+
+/// From the request to the last event.
+pub fn elapsed(operation: &Operation) -> Duration {
+    Duration::from_millis(operation.updated_at_ms.saturating_sub(operation.created_at_ms))
+}
+
+/// One line of progress: step, shards, rows, rate and time left.
+pub fn progress_line(operation: &Operation) -> String {
+    let record = OperationRecord::new(operation);
+    let mut line = format!(
+        "{}: {}/{} shards, {}",
+        record.step,
+        record.shards_done,
+        record.shards_total,
+        human::rows(record.rows_done)
+    );
+    if operation.state != State::Done {
+        line = format!("{line}, {}/s", human::bytes(record.bytes_per_second));
+        if let Some(eta) = record.eta_seconds {
+            line = format!("{line}, ETA {}", human::duration(Duration::from_secs_f64(eta)));
+        }
+    }
+    if let Some(error) = record.error {
+        line = format!("{line}, trying again after: {error}");
+    }
+    line
+}

@@ -1,0 +1,164 @@
+//! What a command prints on stdout: records as an aligned text table or as JSON.
+
+use std::io::{self, Write};
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::failure::Failure;
+
+/// How data is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    /// Tables and lines for people.
+    Text,
+    /// One JSON document for programs.
+    Json,
+}
+
+/// Where a command's data goes.
+#[derive(Debug, Clone, Copy)]
+pub struct Output {
+    /// How.
+    pub format: OutputFormat,
+    /// Whether reports that are not data stay unsaid.
+    pub quiet: bool,
+}
+
+/// A column of a text table: its title and the cell of a record.
+pub struct Field<T> {
+    title: &'static str,
+    right: bool,
+    cell: fn(&T) -> String,
+}
+
+impl<T> Field<T> {
+    /// Text, aligned left.
+    pub fn left(title: &'static str, cell: fn(&T) -> String) -> Self {
+        Self {
+            title,
+            right: false,
+            cell,
+        }
+    }
+
+    /// Numbers, aligned right.
+    pub fn right(title: &'static str, cell: fn(&T) -> String) -> Self {
+        Self {
+            title,
+            right: true,
+            cell,
+        }
+    }
+}
+
+impl Output {
+    /// Prints records: a table with a title line, or a JSON array of them.
+    pub fn records<T: Serialize>(&self, records: &[T], fields: &[Field<T>]) -> Result<(), Failure> {
+        match self.format {
+            OutputFormat::Text => print(&table(records, fields)),
+            OutputFormat::Json => print_json(&records),
+        }
+    }
+
+    /// Prints one record: `text` of it, or a JSON object.
+    pub fn record<T: Serialize>(
+        &self,
+        record: &T,
+        text: impl FnOnce(&T) -> String,
+    ) -> Result<(), Failure> {
+        match self.format {
+            OutputFormat::Text => print(&text(record)),
+            OutputFormat::Json => print_json(record),
+        }
+    }
+
+    /// Prints the report of what a command did, as [`Self::record`]; nothing when quiet.
+    pub fn report<T: Serialize>(
+        &self,
+        record: &T,
+        text: impl FnOnce(&T) -> String,
+    ) -> Result<(), Failure> {
+        if self.quiet && self.format == OutputFormat::Text {
+            return Ok(());
+        }
+        self.record(record, text)
+    }
+}
+
+fn print_json<T: Serialize + ?Sized>(value: &T) -> Result<(), Failure> {
+    let json = serde_json::to_string_pretty(value).map_err(|error| {
+        Failure::of(crate::failure::FailureKind::ReportBug, &error).context("cannot write JSON")
+    })?;
+    print(&format!("{json}\n"))
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+        .map_err(|error| Failure::io("cannot write to stdout", &error))
+}
+
+/// Records as lines of aligned columns, two spaces apart; nothing after the last column's text.
+pub fn table<T>(records: &[T], fields: &[Field<T>]) -> String {
+    let titles = fields.iter().map(|field| field.title.to_owned()).collect();
+    let lines: Vec<Vec<String>> = std::iter::once(titles)
+        .chain(
+            records
+                .iter()
+                .map(|record| fields.iter().map(|field| (field.cell)(record)).collect()),
+        )
+        .collect();
+    let width = |at: usize| {
+        let cells = lines.iter().map(|line| line[at].chars().count());
+        cells.max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..fields.len()).map(width).collect();
+    let mut out = String::new();
+    for line in &lines {
+        let mut shown = String::new();
+        for (at, (cell, field)) in line.iter().zip(fields).enumerate() {
+            if at > 0 {
+                shown.push_str("  ");
+            }
+            let padding = " ".repeat(widths[at] - cell.chars().count());
+            if field.right {
+                shown.push_str(&padding);
+                shown.push_str(cell);
+            } else {
+                shown.push_str(cell);
+                shown.push_str(&padding);
+            }
+        }
+        out.push_str(shown.trim_end());
+        out.push('\n');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_aligned_and_ends_its_lines_at_the_text() {
+        let records = [("flights", 336_776u64), ("été", 7)];
+        let fields = [
+            Field::left("table", |r: &(&str, u64)| r.0.to_owned()),
+            Field::right("rows", |r| r.1.to_string()),
+            Field::left("note", |r| {
+                if r.1 == 7 {
+                    String::new()
+                } else {
+                    "big".into()
+                }
+            }),
+        ];
+        assert_eq!(
+            table(&records, &fields),
+            "table      rows  note\nflights  336776  big\nété           7\n"
+        );
+    }
+}

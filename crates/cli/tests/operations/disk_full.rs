@@ -1,0 +1,96 @@
+//! Full disks, made with small file systems in a mount namespace of their own.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::program::Place;
+
+/// Set for the process that runs inside the namespace.
+const INSIDE: &str = "MENDB_TEST_SMALL_DISK";
+
+/// Runs one test of this binary again as root of a user namespace, where it may mount.
+fn inside_namespace(test: &str) -> bool {
+    if std::env::var_os(INSIDE).is_some() {
+        return true;
+    }
+    let output = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(INSIDE, "1")
+        .output()
+        .expect("unshare of util-linux, which makes the small disk");
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    false
+}
+
+fn mount_small_disk(path: &Path, mebibytes: u32) {
+    std::fs::create_dir_all(path).unwrap();
+    let size = format!("size={mebibytes}m");
+    let status = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(path).status();
+    assert!(status.unwrap().success(), "mount of a small disk");
+}
+
+fn resize(path: &Path, mebibytes: u32) {
+    let size = format!("remount,size={mebibytes}m");
+    let status = Command::new("mount").args(["-o", &size]).arg(path).status();
+    assert!(status.unwrap().success(), "resize of the small disk");
+}
+
+/// Rows that compress badly.
+fn import_noise(place: &Place, rows: u64) {
+    let mut state = 1u64;
+    let mut noise = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        format!("{:016x}", state ^ (state >> 29))
+    };
+    let lines: String = (0..rows)
+        .map(|id| {
+            let text: String = (0..12).map(|_| noise()).collect();
+            format!("{{\"id\":{id},\"text\":\"{text}\"}}\n")
+        })
+        .collect();
+    let file = place.write("noise.jsonl", &lines);
+    place.ok(&["table", "import", "noise", &file, "--create", "--key", "id", "--shards", "3"]);
+    place.ok(&["collection", "create", "noises", "--table", "noise"]);
+}
+
+#[test]
+fn a_full_repository_fails_clearly_and_the_backup_is_resumed_when_there_is_space() {
+    if !inside_namespace("disk_full::a_full_repository_fails_clearly_and_the_backup_is_resumed_when_there_is_space") {
+        return;
+    }
+    let place = Place::new();
+    let disk = place.path("repository");
+    mount_small_disk(&disk, 1);
+    import_noise(&place, 20_000);
+    let said = place.fails(1, &["backup", "noises"]);
+    assert!(said.contains("no space left") && said.contains("operation resume"), "{said}");
+    assert_eq!(place.json(&["list"]).as_array().unwrap().len(), 0, "no half backup is listed");
+    resize(&disk, 64);
+    let operation = place.unfinished().remove(0);
+    place.ok(&["operation", "resume", &operation]);
+    place.ok(&["verify", "noises", "--live"]);
+}
+
+#[test]
+fn a_full_target_fails_clearly_and_the_restore_is_resumed_when_there_is_space() {
+    if !inside_namespace("disk_full::a_full_target_fails_clearly_and_the_restore_is_resumed_when_there_is_space") {
+        return;
+    }
+    let place = Place::new();
+    let small = Place::new();
+    import_noise(&place, 60_000);
+    place.ok(&["backup", "noises"]);
+    // The same repository, from a target on a disk that cannot hold the table.
+    std::fs::rename(place.path("repository"), small.path("repository")).unwrap();
+    let disk = small.path("target");
+    mount_small_disk(&disk, 5);
+    let said = small.fails(1, &["restore", "noises"]);
+    assert!(said.contains("space") && said.contains("operation resume"), "{said}");
+    resize(&disk, 256);
+    let operation = small.unfinished().remove(0);
+    small.ok(&["operation", "resume", &operation]);
+    small.ok(&["verify", "noises", "--live"]);
+}
