@@ -6,7 +6,7 @@
 //! number. NULL has no text.
 
 use jiff::civil::{self, DateTime};
-use jiff::{Span, Timestamp, tz::TimeZone};
+use jiff::{SignedDuration, Span, Timestamp};
 
 use crate::key::{from_hex, to_hex};
 use crate::value::{ColumnType, Value, ValueRef};
@@ -33,10 +33,16 @@ pub fn format(value: ValueRef<'_>, column_type: ColumnType) -> Option<String> {
             calendar(days, |days| Some(civil_date(days)?.to_string()))
         }
         (ValueRef::Int(seconds), T::Datetime) => calendar(seconds, |s| {
-            Some(format!("{:.0}Z", utc(Timestamp::from_second(s).ok()?)))
+            Some(format!(
+                "{:.0}Z",
+                after_epoch(SignedDuration::from_secs(s))?
+            ))
         }),
         (ValueRef::Int(micros), T::Timestamp) => calendar(micros, |us| {
-            Some(format!("{}Z", utc(Timestamp::from_microsecond(us).ok()?)))
+            Some(format!(
+                "{}Z",
+                after_epoch(SignedDuration::from_micros(us))?
+            ))
         }),
         (ValueRef::Int(v), _) => v.to_string(),
         (ValueRef::Uint(v), _) => v.to_string(),
@@ -54,8 +60,8 @@ fn civil_date(days: i64) -> Option<civil::Date> {
     EPOCH.checked_add(Span::new().try_days(days).ok()?).ok()
 }
 
-fn utc(timestamp: Timestamp) -> DateTime {
-    TimeZone::UTC.to_datetime(timestamp)
+fn after_epoch(duration: SignedDuration) -> Option<DateTime> {
+    EPOCH.at(0, 0, 0, 0).checked_add(duration).ok()
 }
 
 /// A point in time, or its number when `show` finds it beyond the calendar (years -9999 to 9999).
@@ -128,20 +134,21 @@ fn read(text: &str, column_type: ColumnType) -> Option<Value> {
             let date: civil::Date = trimmed.parse().ok()?;
             Value::Int(EPOCH.until(date).ok()?.get_days().into())
         }
-        T::Datetime => Value::Int(instant(trimmed)?.as_second()),
-        T::Timestamp => Value::Int(instant(trimmed)?.as_microsecond()),
+        T::Datetime => Value::Int(instant(trimmed)?.as_secs()),
+        T::Timestamp => Value::Int(instant(trimmed)?.as_micros().try_into().ok()?),
         T::Decimal { scale, .. } => Value::Decimal(read_decimal(trimmed, scale)?),
         T::Uuid => Value::Uuid(uuid::Uuid::try_parse(trimmed).ok()?.into_bytes()),
     })
 }
 
-/// A time with an offset, or without one a time of day or a date in UTC.
-fn instant(text: &str) -> Option<Timestamp> {
-    if let Ok(timestamp) = text.parse() {
-        return Some(timestamp);
+/// The time since 1970 of a time with an offset, or without one of a time of day or a date in UTC.
+fn instant(text: &str) -> Option<SignedDuration> {
+    if let Ok(timestamp) = text.parse::<Timestamp>() {
+        return Some(timestamp.as_duration());
     }
-    let civil: DateTime = text.parse().ok()?;
-    TimeZone::UTC.to_timestamp(civil).ok()
+    // A timestamp ends a day before the calendar; `9999-12-31T23:59:59Z` stands for never in many tables.
+    let utc: DateTime = text.strip_suffix('Z').unwrap_or(text).parse().ok()?;
+    Some(utc.duration_since(EPOCH.at(0, 0, 0, 0)))
 }
 
 fn read_decimal(text: &str, scale: u8) -> Option<i128> {
@@ -214,6 +221,8 @@ mod tests {
             format(ValueRef::Decimal(-50), money).as_deref(),
             Some("-0.50")
         );
+        let last = Ok(Value::Int(253_402_300_799));
+        assert_eq!(int("9999-12-31T23:59:59Z", ColumnType::Datetime), last);
         assert!(parse("0.505", money).is_err(), "digits are never dropped");
         assert_eq!(
             parse("300", ColumnType::Uint8).unwrap_err().to_string(),

@@ -85,6 +85,10 @@ impl WriteBatch {
     ///
     /// # Errors
     /// There are more or fewer values than key columns, or one is of another type.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a batch takes the values of all its changes alike"
+    )]
     pub fn erase(&mut self, table: &Table, key: Vec<Value>) -> Result<()> {
         let key = table.key(&key)?;
         self.push(table, key, Change::erase(0))

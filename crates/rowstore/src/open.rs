@@ -80,6 +80,7 @@ pub(crate) fn open(dir: &Path, options: Options) -> Result<Inner> {
         stats,
         captures: HashMap::new(),
         next_shard,
+        recorded_next_shard: next_shard,
     };
     let view = View {
         snapshot: store.snapshot(),

@@ -95,7 +95,7 @@ impl Store {
 
     pub(crate) fn keyspace_names(&self) -> Vec<String> {
         let names = self.db.list_keyspace_names();
-        names.iter().map(|name| name.to_string()).collect()
+        names.iter().map(ToString::to_string).collect()
     }
 
     /// Opens a keyspace of a shard, creating it when it is not there.

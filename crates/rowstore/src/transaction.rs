@@ -40,6 +40,8 @@ pub(crate) struct Writer {
     pub(crate) captures: HashMap<ShardId, BTreeSet<Vec<u8>>>,
     /// The next shard id to hand out.
     pub(crate) next_shard: u64,
+    /// The one that the last commit which changed it recorded: rewrites reserve ids without a commit.
+    pub(crate) recorded_next_shard: u64,
 }
 
 /// One commit in the making.
@@ -48,7 +50,7 @@ pub(crate) struct Transaction<'a> {
     writer: MutexGuard<'a, Writer>,
     /// The commit before.
     pub(crate) view: Arc<View>,
-    /// The version this commit will have.
+    /// The version this commit will have: the next one, unless it changes nothing a reader sees.
     pub(crate) version: u64,
     pub(crate) batch: OwnedWriteBatch,
     catalogue: Option<Catalogue>,
@@ -227,7 +229,7 @@ impl<'a> Transaction<'a> {
         }
         self.batch
             .insert(&store.meta, VERSION_KEY, self.version.to_be_bytes());
-        if self.next_shard != self.writer.next_shard {
+        if self.next_shard != self.writer.recorded_next_shard {
             let next = self.next_shard.to_be_bytes();
             self.batch.insert(&store.meta, NEXT_SHARD_KEY, next);
         }
@@ -242,6 +244,7 @@ impl<'a> Transaction<'a> {
             None => self.view.catalogue.clone(),
         };
         self.writer.next_shard = self.next_shard;
+        self.writer.recorded_next_shard = self.next_shard;
         for (shard, key) in self.captured {
             if let Some(keys) = self.writer.captures.get_mut(&shard) {
                 keys.insert(key);

@@ -1,4 +1,5 @@
 //! Cuts, change streams and locks.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 

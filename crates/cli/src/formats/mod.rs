@@ -17,6 +17,8 @@ pub mod input;
 pub mod json;
 pub mod jsonl;
 pub mod parquet;
+#[cfg(test)]
+mod round_trip;
 pub mod sink;
 
 use std::fmt;

@@ -194,7 +194,7 @@ pub struct ParquetSink<W: Write + Send> {
 
 enum Writer<W: Write + Send> {
     Waiting(Option<W>),
-    Begun(ArrowWriter<W>, SchemaRef),
+    Begun(Box<ArrowWriter<W>>, SchemaRef),
 }
 
 impl<W: Write + Send> ParquetSink<W> {
@@ -233,7 +233,7 @@ impl<W: Write + Send> ParquetSink<W> {
         let batch = self.encoder.finish()?;
         if let Writer::Waiting(out) = &mut self.writer {
             let out = out.take().expect("a writer that waits has not begun");
-            self.writer = Writer::Begun(begin(out, &batch)?, batch.schema());
+            self.writer = Writer::Begun(Box::new(begin(out, &batch)?), batch.schema());
         }
         let Writer::Begun(writer, schema) = &mut self.writer else {
             unreachable!("the writer has just begun")

@@ -77,10 +77,10 @@ impl ShardBlocks {
         while self.delta_before(block.key(0)) {
             self.take_delta()?;
         }
-        let untouched = !self
+        let untouched = self
             .delta_next
             .as_ref()
-            .is_some_and(|(delta_key, _)| **delta_key <= *key);
+            .is_none_or(|(delta_key, _)| **delta_key > *key);
         if untouched && rows == (0..block.len()) {
             self.ready.extend(self.packer.finish());
             self.ready.push_back(block);

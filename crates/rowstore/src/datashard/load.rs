@@ -136,7 +136,7 @@ fn with_shard<B: AsRef<[u8]>>(
     drop(guard);
     if let Applied::Done { .. } = applied {
         inner.acknowledge(inner.view().version)?;
-        rewrite::relieve(inner, &[shard.clone()]);
+        rewrite::relieve(inner, std::slice::from_ref(&shard));
     }
     Ok(applied)
 }
@@ -205,11 +205,11 @@ impl Loading<'_> {
                 let (key, value) = (rows.key(row), rows.value(row));
                 digest.add(key, value);
                 packer.push(key, value);
-                if packer.is_full() || row + 1 == rows.len() {
-                    if let Some(block) = packer.finish() {
-                        bytes += block.as_bytes().len() as u64;
-                        write(UserKey::from(key), Some(block.into_bytes().into_slice()))?;
-                    }
+                if (packer.is_full() || row + 1 == rows.len())
+                    && let Some(block) = packer.finish()
+                {
+                    bytes += block.as_bytes().len() as u64;
+                    write(UserKey::from(key), Some(block.into_bytes().into_slice()))?;
                 }
             }
             Ok(())
@@ -305,4 +305,166 @@ fn remove_strays(inner: &Inner, shard: &Arc<Shard>, stats: &ShardStats) -> Resul
         }
         Ok(())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use mendb_model::name::TablePath;
+    use mendb_model::{Column, ColumnType, RowBlockBuilder, TableSchema, Value, key, row};
+
+    use super::*;
+    use crate::datashard::blocks::RangeBlocks;
+    use crate::schemeshard::restoring::{self, NewTable};
+    use crate::schemeshard::versions::Versions;
+    use crate::{Options, open};
+
+    const SOURCE: Source = Source { step: 0, index: 0 };
+
+    fn block(ids: std::ops::Range<i64>, value: i64) -> RowBlock {
+        let mut block = RowBlockBuilder::new();
+        for id in ids {
+            let key = key::encode(&[ColumnType::Int64], [Value::Int(id).as_ref()]);
+            block.push(
+                &key,
+                &row::encode(&[ColumnType::Int64], &[Value::Int(value)]),
+            );
+        }
+        block.finish()
+    }
+
+    fn open_with_table(dir: &std::path::Path) -> Inner {
+        let inner = open::open(dir, Options::default()).unwrap();
+        let column = |name: &str| Column {
+            name: name.to_owned(),
+            column_type: ColumnType::Int64,
+            not_null: false,
+        };
+        let table = NewTable {
+            name: "t".to_owned(),
+            schema: TableSchema {
+                columns: vec![column("id"), column("value")],
+                key: vec!["id".to_owned()],
+                indexes: vec![],
+            },
+            versions: Versions::first(std::iter::empty()),
+            splits: BTreeMap::new(),
+        };
+        restoring::create(&inner, "restore-1", vec![table]).unwrap();
+        inner
+    }
+
+    fn shard(inner: &Inner) -> Arc<Shard> {
+        inner.view().shards(&TablePath::table("t")).unwrap()[0].clone()
+    }
+
+    fn rows(inner: &Inner) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let view = inner.view();
+        let blocks = RangeBlocks::new(view, &[shard(inner)], KeyRange::all());
+        blocks.flat_map(|block| owned(&block.unwrap())).collect()
+    }
+
+    fn owned<B: AsRef<[u8]>>(block: &RowBlock<B>) -> Vec<(Vec<u8>, Vec<u8>)> {
+        block
+            .iter()
+            .map(|(k, v)| (k.to_vec(), v.to_vec()))
+            .collect()
+    }
+
+    #[test]
+    fn a_crash_between_ingestion_and_commit_is_not_seen_and_loading_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let inner = open_with_table(dir.path());
+        load(
+            &inner,
+            shard(&inner).id,
+            "restore-1",
+            SOURCE,
+            &block(0..100, 1),
+        )
+        .unwrap();
+        // What a load does up to its commit.
+        let base = shard(&inner).files.open_base(&inner.store).unwrap().clone();
+        let cut_off = block(100..5_000, 2);
+        inner
+            .store
+            .ingest(&base, |write| {
+                for (key, _) in cut_off.iter() {
+                    let mut packer = Packer::default();
+                    packer.push(key, b"from the load that was cut off");
+                    let block = packer.finish().unwrap();
+                    write(UserKey::from(key), Some(block.into_bytes().into_slice()))?;
+                }
+                Ok(())
+            })
+            .unwrap();
+        drop((base, inner));
+
+        let inner = open_with_table(dir.path());
+        assert_eq!(rows(&inner), owned(&block(0..100, 1)));
+        let again = load(
+            &inner,
+            shard(&inner).id,
+            "restore-1",
+            SOURCE,
+            &block(0..150, 1),
+        )
+        .unwrap();
+        assert_eq!(again, Applied::Done { rows: 50 });
+        assert_eq!(rows(&inner), owned(&block(0..150, 1)));
+        let far = load(
+            &inner,
+            shard(&inner).id,
+            "restore-1",
+            SOURCE,
+            &block(9_000..9_001, 1),
+        );
+        assert_eq!(far.unwrap(), Applied::Done { rows: 1 });
+        assert_eq!(rows(&inner).len(), 151);
+    }
+
+    #[test]
+    fn rows_that_differ_from_their_digest_are_an_error_and_not_rewritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let inner = open_with_table(dir.path());
+        load(
+            &inner,
+            shard(&inner).id,
+            "restore-1",
+            SOURCE,
+            &block(0..100, 1),
+        )
+        .unwrap();
+        let mut transaction = Transaction::begin(&inner);
+        transaction.stats(&shard(&inner)).digest.rows += 1;
+        transaction.commit().unwrap();
+        let before = shard(&inner).id;
+        let middle = key::encode(&[ColumnType::Int64], [Value::Int(50).as_ref()]);
+        let error = rewrite::split(&inner, &TablePath::table("t"), &middle).unwrap_err();
+        assert!(matches!(error, Error::Damaged { .. }), "{error}");
+        assert_eq!(shard(&inner).id, before);
+        assert_eq!(rows(&inner).len(), 100);
+    }
+
+    #[test]
+    fn damaged_rows_are_errors_that_name_the_shard() {
+        let dir = tempfile::tempdir().unwrap();
+        let inner = open_with_table(dir.path());
+        let shard = shard(&inner);
+        load(&inner, shard.id, "restore-1", SOURCE, &block(0..10, 1)).unwrap();
+        let base = shard.files.open_base(&inner.store).unwrap();
+        let last = block(9..10, 1).last_key().unwrap().to_vec();
+        let mut batch = inner.store.batch();
+        batch.insert(base, last, b"no block".as_slice());
+        batch.commit().unwrap();
+        Transaction::begin(&inner).commit().unwrap();
+        let read = RangeBlocks::new(inner.view(), &[shard], KeyRange::all())
+            .next()
+            .unwrap();
+        assert_eq!(
+            read.unwrap_err().to_string(),
+            "shard 1 of t is damaged; restore it from a backup"
+        );
+    }
 }

@@ -272,6 +272,8 @@ pub(crate) fn trim(inner: &crate::database::Inner, id: ShardId, floor: u64) -> R
         if transaction.catalogue().shard(id).is_none() {
             return Ok(());
         }
+        // No reader can tell the difference, so this is no version of its own.
+        transaction.version = transaction.view.version;
         for (record, bytes) in old {
             transaction.remove_record(&shard, record, bytes)?;
         }

@@ -72,7 +72,7 @@ impl Load<'_> {
             let batch =
                 batch.map_err(|error| written(error.of_file(self.source_name), loaded.rows))?;
             let rows = batch.records.len() as u64;
-            self.write(batch.records, loaded.rows)?;
+            self.write(&batch.records, loaded.rows)?;
             loaded.rows += rows;
             loaded.bytes = batch.bytes_done;
             self.progress
@@ -82,8 +82,8 @@ impl Load<'_> {
     }
 
     /// Writes a batch; when it is refused, row by row up to the one that is at fault.
-    fn write(&self, records: Vec<Record>, rows_before: u64) -> Result<(), Failure> {
-        match self.try_write(&records) {
+    fn write(&self, records: &[Record], rows_before: u64) -> Result<(), Failure> {
+        match self.try_write(records) {
             Ok(()) => return Ok(()),
             Err(failure) if failure.kind != FailureKind::FixInput || records.len() < 2 => {
                 return Err(self.at(failure, &records[0], rows_before));

@@ -1,0 +1,256 @@
+//! `mendb table import` and `create`.
+
+use serde_json::json;
+
+use crate::mendb::Mendb;
+
+const FLIGHTS: &str = "\
+carrier,flight,day,delay,tail,note
+AA,1,2013-01-01,1.5,N1,
+AA,2,2013-01-02,,N2,\"\"
+UA,007,2013-01-01,-3,,\"a, \"\"b\"\"\"
+";
+
+fn types(mendb: &Mendb, table: &str) -> Vec<String> {
+    let described = mendb.json(&format!("table describe {table}"));
+    let columns = described["schema"]["columns"].as_array().unwrap();
+    let shown = columns.iter().map(|column| {
+        let [name, column_type] = ["name", "type"].map(|key| column[key].as_str().unwrap());
+        format!("{name} {column_type}")
+    });
+    shown.collect()
+}
+
+#[test]
+fn a_table_is_made_from_a_csv_file() {
+    let mendb = Mendb::new();
+    mendb.write("flights.csv", FLIGHTS);
+    let imported = mendb.json(
+        "table import flights flights.csv --create --key carrier,flight --index by_day=day+delay",
+    );
+    assert_eq!(imported["rows"], 3);
+    assert_eq!(imported["created"], true);
+    assert_eq!(
+        types(&mendb, "flights"),
+        [
+            "carrier Utf8",
+            "flight Utf8",
+            "day Date",
+            "delay Double",
+            "tail Utf8",
+            "note Utf8"
+        ]
+    );
+    assert_eq!(mendb.ok("table export flights"), FLIGHTS);
+    assert_eq!(
+        mendb.ok("table export flights --index by_day"),
+        "day,carrier,flight,delay\n2013-01-01,AA,1,1.5\n2013-01-01,UA,007,-3\n2013-01-02,AA,2,\n"
+    );
+}
+
+#[test]
+fn types_are_those_that_every_row_fits() {
+    let mendb = Mendb::new();
+    mendb.write(
+        "a.csv",
+        "k,int,mixed,flag,at,fine,code,none\n\
+         1,1,1,true,2013-01-01 05:00:00,2013-01-01T05:00:00.5Z,007,\n\
+         2,-2,2.5,false,2013-01-01T05:00:00Z,2013-01-01T05:00:00Z,8,\n",
+    );
+    mendb.ok("table import a a.csv --create --key k");
+    assert_eq!(
+        types(&mendb, "a"),
+        [
+            "k Int64",
+            "int Int64",
+            "mixed Double",
+            "flag Bool",
+            "at Datetime",
+            "fine Timestamp",
+            "code Utf8",
+            "none Utf8"
+        ]
+    );
+    mendb.write(
+        "b.jsonl",
+        "{\"k\":1,\"doc\":{\"x\":[1, 2]}}\n{\"k\":2,\"doc\":null,\"more\":\"2013-01-01\"}\n",
+    );
+    mendb.ok("table import b b.jsonl --create --key k");
+    assert_eq!(types(&mendb, "b"), ["k Int64", "doc Json", "more Date"]);
+    assert_eq!(
+        mendb.ok("table export b --format jsonl"),
+        "{\"k\":1,\"doc\":{\"x\":[1, 2]},\"more\":null}\n\
+         {\"k\":2,\"doc\":null,\"more\":\"2013-01-01\"}\n"
+    );
+}
+
+#[test]
+fn the_modes_differ_in_what_they_do_to_absent_columns() {
+    let mendb = Mendb::new();
+    mendb.ok("table create t --column k:Int64 --column a:Int64 --column b:Utf8 --key k");
+    let import = |mode: &str, lines: &str| {
+        let ran = mendb.run_with(
+            &format!("table import t - --format jsonl --mode {mode}"),
+            lines,
+        );
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        mendb.ok("table export t")
+    };
+    assert_eq!(
+        import(
+            "upsert",
+            "{\"k\":1,\"a\":5,\"b\":\"x\"}\n{\"k\":2,\"a\":6,\"b\":\"y\"}\n"
+        ),
+        "k,a,b\n1,5,x\n2,6,y\n"
+    );
+    assert_eq!(
+        import("upsert", "{\"k\":1,\"a\":7}\n{\"k\":2,\"b\":null}\n"),
+        "k,a,b\n1,7,x\n2,6,\n"
+    );
+    assert_eq!(
+        import("replace", "{\"k\":1,\"b\":\"z\"}\n"),
+        "k,a,b\n1,,z\n2,6,\n"
+    );
+    assert_eq!(
+        import("erase", "{\"k\":2,\"other\":true}\n"),
+        "k,a,b\n1,,z\n"
+    );
+}
+
+#[test]
+fn an_import_without_keys_is_refused() {
+    let mendb = Mendb::new();
+    mendb.write("t.csv", "k,a\n1,2\n");
+    assert_eq!(
+        mendb.fails(2, "table import t t.csv --create"),
+        "error: a new table needs a key: --key A,B\nhint: its columns are k, a\n"
+    );
+    assert!(
+        mendb
+            .fails(2, "table import t t.csv --key k")
+            .contains("hint: add --create")
+    );
+    mendb.ok("table create t --column k:Int64 --column a:Int64 --key k");
+    mendb.write("a.csv", "a\n2\n");
+    assert!(
+        mendb
+            .fails(1, "table import t a.csv")
+            .starts_with("error: a.csv line 2: table t: key column k"),
+    );
+}
+
+#[test]
+fn a_bad_value_is_named_and_what_was_before_it_is_written() {
+    let mendb = Mendb::new();
+    mendb.ok("table create t --column k:Int64 --column day:Date --key k");
+    mendb.write(
+        "t.csv",
+        "k,day\r\n1,2013-01-01\r\n2,\r\n3,tomorrow\r\n4,2013-01-04\r\n",
+    );
+    assert_eq!(
+        mendb.fails(1, "table import t t.csv"),
+        "error: t.csv line 4, column day: \"tomorrow\" is not a value of type Date\n\
+         hint: the 2 rows before it were written; writing rows twice changes nothing, so correct it and import again\n"
+    );
+    assert_eq!(mendb.ok("table export t"), "k,day\n1,2013-01-01\n2,\n");
+    mendb.write("t.csv", "k,day,hour\n1,,5\n");
+    assert_eq!(
+        mendb.fails(1, "table import t t.csv"),
+        "error: t.csv: the table has no column \"hour\"\nhint: its columns are k, day\n"
+    );
+    mendb.write("t.csv", "k,day\n1\n");
+    assert!(
+        mendb
+            .fails(1, "table import t t.csv")
+            .starts_with("error: t.csv line 2: 1 fields, the header has 2\n")
+    );
+}
+
+#[test]
+fn a_row_that_the_table_refuses_is_named_by_its_line() {
+    let mendb = Mendb::new();
+    mendb.ok(
+        "table create t --column k:Int64 --column mail:Utf8 --column a:Int64:not_null --key k --unique-index by_mail=mail",
+    );
+    mendb.write("t.csv", "k,mail,a\n1,x,1\n2,y,2\n3,x,3\n4,z,4\n");
+    let stderr = mendb.fails(1, "table import t t.csv");
+    assert!(
+        stderr.starts_with(
+            "error: t.csv line 4: unique index by_mail of table t already has a row for x\n"
+        ),
+        "{stderr}"
+    );
+    assert_eq!(mendb.ok("table export t"), "k,mail,a\n1,x,1\n2,y,2\n");
+    mendb.write("t.csv", "k,mail,a\n5,v,5\n6,w,\n");
+    let stderr = mendb.fails(1, "table import t t.csv");
+    assert!(
+        stderr.starts_with("error: t.csv line 3: table t: column a is NOT NULL"),
+        "{stderr}"
+    );
+    assert!(
+        stderr.contains("the 1 row before it was written"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn a_schema_file_says_what_the_file_cannot() {
+    let mendb = Mendb::new();
+    mendb.write(
+        "schema.yml",
+        "columns:\n- {name: id, type: Uint32, not_null: true}\n- {name: price, type: \"Decimal(15,2)\"}\nkey: [id]\nindexes:\n- {name: by_price, columns: [price]}\n",
+    );
+    mendb.write("t.csv", "id,price\n1,12.5\n");
+    mendb.ok("table import t t.csv --create --schema schema.yml");
+    assert_eq!(types(&mendb, "t"), ["id Uint32", "price Decimal(15,2)"]);
+    assert_eq!(mendb.ok("table export t"), "id,price\n1,12.50\n");
+    mendb.write("schema.yml", "columns: []\nkeys: [id]\n");
+    let stderr = mendb.fails(1, "table create u --schema schema.yml");
+    assert!(
+        stderr.starts_with("error: the schema schema.yml cannot be read\n"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn the_null_marker_can_be_chosen() {
+    let mendb = Mendb::new();
+    mendb.write("t.csv", "k,a,b\n1,NA,NA\n2,5,\"NA\"\n3,6,\n");
+    mendb.ok("table import t t.csv --create --key k --null NA");
+    assert_eq!(types(&mendb, "t"), ["k Int64", "a Int64", "b Utf8"]);
+    assert_eq!(
+        mendb.ok("table export t --format jsonl"),
+        "{\"k\":1,\"a\":null,\"b\":null}\n{\"k\":2,\"a\":5,\"b\":\"NA\"}\n{\"k\":3,\"a\":6,\"b\":\"\"}\n"
+    );
+    let exported = mendb.ok("table export t --null NA");
+    assert_eq!(exported, "k,a,b\n1,NA,NA\n2,5,\"NA\"\n3,6,\"\"\n");
+}
+
+#[test]
+fn stdin_is_enough_to_make_a_table() {
+    let mendb = Mendb::new();
+    let ran = mendb.run_with(
+        "table import t - --format csv --create --key k --shards 2 --output json",
+        "k\n4\n3\n2\n1\n",
+    );
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let report: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(report["rows"], json!(4));
+    assert_eq!(mendb.ok("table export t"), "k\n1\n2\n3\n4\n");
+}
+
+#[test]
+fn creating_a_table_that_is_there_is_refused() {
+    let mendb = Mendb::new();
+    mendb.write("t.csv", "k\n1\n");
+    mendb.ok("table import t t.csv --create --key k");
+    assert_eq!(
+        mendb.fails(1, "table import t t.csv --create --key k"),
+        "error: table t already exists\nhint: without --create the rows go into the table that is there\n"
+    );
+    mendb.ok("table drop t");
+    assert_eq!(
+        mendb.fails(1, "table import t t.csv"),
+        "error: table t does not exist\nhint: --create --key A,B makes the table from the file\n"
+    );
+}

@@ -1,0 +1,12 @@
+//! The program as its users and their scripts meet it: what it prints where, and how it ends.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper that panics fails the test that called it"
+)]
+
+mod export;
+mod frame;
+mod import;
+mod mendb;
+mod shards;

@@ -1,0 +1,275 @@
+//! Snapshots, atomicity and crashes.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use common::*;
+use mendb_model::key::KeyRange;
+use mendb_model::name::TablePath;
+use mendb_model::{ColumnType, TableSchema, Value};
+use mendb_rowstore::{Database, Direction, Error, Snapshot, StreamCut, Table, WriteBatch};
+
+fn accounts() -> TableSchema {
+    TableSchema {
+        columns: vec![
+            column("id", ColumnType::Int64, true),
+            column("balance", ColumnType::Int64, true),
+        ],
+        key: vec!["id".to_owned()],
+        indexes: vec![mendb_model::IndexSchema {
+            name: "by_balance".to_owned(),
+            columns: vec!["balance".to_owned()],
+            cover: vec![],
+            unique: false,
+        }],
+    }
+}
+
+fn total(snapshot: &Snapshot, tables: [&Table; 2]) -> i64 {
+    let balance = |row: Vec<Value>| match row[1] {
+        Value::Int(balance) => balance,
+        ref other => panic!("{other:?}"),
+    };
+    let of = |table| rows(snapshot, table).into_iter().map(balance).sum::<i64>();
+    tables.into_iter().map(of).sum()
+}
+
+#[test]
+fn money_moved_between_tables_is_never_seen_twice_or_not_at_all() {
+    const ACCOUNTS: i64 = 40;
+    const WRITERS: i64 = 3;
+    let dir = tempfile::tempdir().unwrap();
+    let database = open(dir.path());
+    for name in ["checking", "savings"] {
+        database
+            .create_table(name, accounts(), vec![id_key(ACCOUNTS / 2)])
+            .unwrap();
+    }
+    let tables = ["checking", "savings"].map(|name| database.open_table(name).unwrap());
+    for table in &tables {
+        replace(
+            &database,
+            table,
+            (0..ACCOUNTS).map(|id| vec![int(id), int(100)]).collect(),
+        );
+    }
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|writer| {
+                let (database, tables) = (&database, &tables);
+                scope.spawn(move || {
+                    for round in 0..250i64 {
+                        // Each writer has accounts of its own, so it knows their balances.
+                        let id = (round % (ACCOUNTS / WRITERS)) * WRITERS + writer;
+                        let moved = round / (ACCOUNTS / WRITERS) + 1;
+                        let mut batch = WriteBatch::new();
+                        batch
+                            .replace(&tables[0], vec![int(id), int(100 - moved)])
+                            .unwrap();
+                        batch
+                            .replace(&tables[1], vec![int(id), int(100 + moved)])
+                            .unwrap();
+                        database.write(batch).unwrap();
+                    }
+                })
+            })
+            .collect();
+        scope.spawn(|| {
+            let path = TablePath::table("savings");
+            let index = TablePath::index("savings", "by_balance");
+            while !done.load(Ordering::Relaxed) {
+                database.split(&path, &id_key(7)).unwrap();
+                database.compact(&index).unwrap();
+                database.merge(&path, &id_key(7)).unwrap();
+            }
+        });
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                let snapshot = database.snapshot();
+                assert_eq!(
+                    total(&snapshot, [&tables[0], &tables[1]]),
+                    2 * 100 * ACCOUNTS
+                );
+                check(&snapshot, "savings");
+            }
+        });
+        for writer in writers {
+            writer.join().unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    let snapshot = database.snapshot();
+    assert_eq!(
+        total(&snapshot, [&tables[0], &tables[1]]),
+        2 * 100 * ACCOUNTS
+    );
+    for name in ["checking", "savings"] {
+        check(&snapshot, name);
+    }
+}
+
+#[test]
+fn a_batch_that_fails_in_one_table_changes_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = open(dir.path());
+    database.create_table("flights", flights(), vec![]).unwrap();
+    database
+        .create_table("accounts", accounts(), vec![])
+        .unwrap();
+    let flights = database.open_table("flights").unwrap();
+    let accounts = database.open_table("accounts").unwrap();
+    let coded = |id| vec![int(id), Value::Null, Value::Null, text("X")];
+    replace(&database, &flights, vec![coded(1)]);
+    let version = database.version();
+    let mut batch = WriteBatch::new();
+    batch.replace(&accounts, vec![int(1), int(5)]).unwrap();
+    batch.replace(&flights, coded(2)).unwrap();
+    assert!(matches!(database.write(batch), Err(Error::Unique { .. })));
+    assert_eq!(database.version(), version);
+    assert!(rows(&database.snapshot(), &accounts).is_empty());
+    for name in ["flights", "accounts"] {
+        check(&database.snapshot(), name);
+    }
+}
+
+#[test]
+fn a_snapshot_and_its_scans_outlive_writes_splits_and_drops() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = open(dir.path());
+    database.create_table("flights", flights(), vec![]).unwrap();
+    let table = database.open_table("flights").unwrap();
+    let path = TablePath::table("flights");
+    replace(
+        &database,
+        &table,
+        (0..3_000).map(|id| flight(id, "LH", id)).collect(),
+    );
+    database.compact(&path).unwrap();
+    replace(
+        &database,
+        &table,
+        (0..3_000)
+            .step_by(3)
+            .map(|id| flight(id, "BA", id))
+            .collect(),
+    );
+    let snapshot = database.snapshot();
+    let before = rows(&snapshot, &table);
+    let mut scan = snapshot
+        .scan(&table, KeyRange::all(), Direction::Ascending)
+        .unwrap();
+    let first = scan.next().unwrap().unwrap();
+    replace(
+        &database,
+        &table,
+        (0..3_000).map(|id| flight(id, "XX", 0)).collect(),
+    );
+    database.split(&path, &id_key(1_500)).unwrap();
+    database.merge(&path, &id_key(1_500)).unwrap();
+    database.drop_table("flights").unwrap();
+    database
+        .create_table("flights", accounts(), vec![])
+        .unwrap();
+    check(&snapshot, "flights");
+    assert_eq!(rows(&snapshot, &table), before);
+    drop(snapshot);
+    let rest: Vec<_> = scan.map(Result::unwrap).collect();
+    assert_eq!([vec![first], rest].concat(), before);
+}
+
+#[test]
+fn dropped_and_replaced_shards_give_their_space_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = open(dir.path());
+    let keyspaces = || {
+        std::fs::read_dir(dir.path().join("keyspaces"))
+            .unwrap()
+            .count()
+    };
+    let idle = keyspaces();
+    database.create_table("flights", flights(), vec![]).unwrap();
+    assert_eq!(keyspaces(), idle, "an idle table has no files");
+    let table = database.open_table("flights").unwrap();
+    replace(&database, &table, vec![flight(1, "LH", 1)]);
+    let written = keyspaces();
+    let snapshot = database.snapshot();
+    for path in paths(&flights(), "flights") {
+        database.compact(&path).unwrap();
+    }
+    assert!(keyspaces() > written, "the snapshot keeps the old shards");
+    drop(snapshot);
+    assert_eq!(keyspaces(), written);
+    database.drop_table("flights").unwrap();
+    assert_eq!(keyspaces(), idle);
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_a_crash() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = open(dir.path());
+    database.create_table("flights", flights(), vec![]).unwrap();
+    let path = TablePath::table("flights");
+    let mut crashes = Vec::new();
+    let mut crash = |snapshot: Snapshot| {
+        let copy = tempfile::tempdir().unwrap();
+        copy_directory(dir.path(), copy.path());
+        crashes.push((copy, snapshot));
+    };
+    let write = |ids: std::ops::Range<i64>| {
+        let table = database.open_table("flights").unwrap();
+        replace(
+            &database,
+            &table,
+            ids.map(|id| flight(id, "LH", id)).collect(),
+        );
+    };
+    write(0..300);
+    crash(database.snapshot());
+    database.split(&path, &id_key(100)).unwrap();
+    crash(database.snapshot());
+    database
+        .cut("backup-1", &["flights".to_owned()], "s", StreamCut::Attach)
+        .unwrap();
+    write(200..400);
+    crash(database.snapshot());
+    database.compact(&path).unwrap();
+    database.detach_stream("s").unwrap();
+    crash(database.snapshot());
+    for (copy, expected) in crashes {
+        let reopened = open(copy.path());
+        let found = reopened.snapshot();
+        assert_eq!(found.version(), expected.version());
+        assert_eq!(
+            found.describe("flights").unwrap(),
+            expected.describe("flights").unwrap()
+        );
+        assert_eq!(encoded(&found, &path), encoded(&expected, &path));
+        check(&found, "flights");
+        // The store goes on where it was, also with ids and versions.
+        let table = reopened.open_table("flights").unwrap();
+        assert!(replace(&reopened, &table, vec![flight(-1, "BA", 1)]) > expected.version());
+        reopened.split(&path, &id_key(50)).unwrap();
+        check(&reopened.snapshot(), "flights");
+    }
+}
+
+#[test]
+fn a_damaged_catalogue_is_an_error_that_names_the_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = open(dir.path());
+    database.create_table("flights", flights(), vec![]).unwrap();
+    drop(database);
+    {
+        let raw = fjall::Database::builder(dir.path()).open().unwrap();
+        let catalogue = raw.keyspace("catalogue", Default::default).unwrap();
+        catalogue.insert("flights", "{}").unwrap();
+    }
+    let error = Database::open(dir.path(), small()).err().unwrap();
+    assert_eq!(
+        error.to_string(),
+        "the catalogue entry of table flights is damaged; restore it from a backup"
+    );
+}
