@@ -9,7 +9,11 @@ use crate::failure::Failure;
 ///
 /// # Errors
 /// There is none, or there are several.
-pub fn find(repository: &Repository, runtime: &Handle, name: &str) -> Result<StoredManifest, Failure> {
+pub fn find(
+    repository: &Repository,
+    runtime: &Handle,
+    name: &str,
+) -> Result<StoredManifest, Failure> {
     if let Some((collection, backup)) = name.split_once('/') {
         return Ok(runtime.block_on(repository.find(collection, backup))?);
     }
@@ -23,10 +27,14 @@ pub fn find(repository: &Repository, runtime: &Handle, name: &str) -> Result<Sto
     }
     match (found.pop(), found.is_empty()) {
         (Some(only), true) => Ok(only),
-        (Some(one), false) => Err(Failure::input(format!("{name} names backups of several collections")).hint(
-            format!("say which: {}/{name}", one.manifest.collection),
-        )),
-        (None, _) => Err(Failure::input(format!("there is no backup {name} in {}", repository.url()))
-            .hint("mendb list shows the backups there are")),
+        (Some(one), false) => Err(Failure::input(format!(
+            "{name} names backups of several collections"
+        ))
+        .hint(format!("say which: {}/{name}", one.manifest.collection))),
+        (None, _) => Err(Failure::input(format!(
+            "there is no backup {name} in {}",
+            repository.url()
+        ))
+        .hint("mendb list shows the backups there are")),
     }
 }

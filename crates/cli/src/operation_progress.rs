@@ -24,8 +24,14 @@ pub struct OperationProgress {
 
 enum Shown {
     Nothing,
-    Bars { all: MultiProgress, bars: BTreeMap<OperationId, ProgressBar> },
-    Lines { watch: Stopwatch, last: BTreeMap<OperationId, (u32, Duration)> },
+    Bars {
+        all: MultiProgress,
+        bars: BTreeMap<OperationId, ProgressBar>,
+    },
+    Lines {
+        watch: Stopwatch,
+        last: BTreeMap<OperationId, (u32, Duration)>,
+    },
 }
 
 impl OperationProgress {
@@ -34,9 +40,15 @@ impl OperationProgress {
         let shown = if quiet {
             Shown::Nothing
         } else if std::io::stderr().is_terminal() {
-            Shown::Bars { all: MultiProgress::new(), bars: BTreeMap::new() }
+            Shown::Bars {
+                all: MultiProgress::new(),
+                bars: BTreeMap::new(),
+            }
         } else {
-            Shown::Lines { watch: Stopwatch::start(), last: BTreeMap::new() }
+            Shown::Lines {
+                watch: Stopwatch::start(),
+                last: BTreeMap::new(),
+            }
         };
         Self { shown }
     }
@@ -47,7 +59,9 @@ impl OperationProgress {
         match &mut self.shown {
             Shown::Nothing => {}
             Shown::Bars { all, bars } => {
-                let bar = bars.entry(id.clone()).or_insert_with(|| all.add(bar(operation)));
+                let bar = bars
+                    .entry(id.clone())
+                    .or_insert_with(|| all.add(bar(operation)));
                 bar.set_position((operation.progress().percent * 100.0) as u64);
                 bar.set_message(progress_line(operation));
             }
@@ -77,8 +91,14 @@ impl OperationProgress {
 
 fn bar(operation: &Operation) -> ProgressBar {
     let style = ProgressStyle::with_template("{prefix} [{bar:24}] {percent:>3} %  {msg}");
-    let style = style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ");
+    let style = style
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("=> ");
     ProgressBar::new(BAR_LENGTH)
         .with_style(style)
-        .with_prefix(format!("{} {}", operation.request.kind(), operation.request.collection()))
+        .with_prefix(format!(
+            "{} {}",
+            operation.request.kind(),
+            operation.request.collection()
+        ))
 }

@@ -49,7 +49,9 @@ impl OperationRecord {
             collection: operation.request.collection().to_owned(),
             backup_id: match &operation.request {
                 Request::Backup(request) => Some(request.backup_id.clone()),
-                Request::Restore(request) => request.chain.last().map(|link| link.backup_id.clone()),
+                Request::Restore(request) => {
+                    request.chain.last().map(|link| link.backup_id.clone())
+                }
             },
             state: operation.state.name(),
             paused: operation.is_paused(),
@@ -91,13 +93,21 @@ impl OperationRecord {
 
     /// Where it stands, in a few words.
     pub fn standing(&self) -> String {
-        if self.paused { format!("{} (paused)", self.state) } else { self.state.to_owned() }
+        if self.paused {
+            format!("{} (paused)", self.state)
+        } else {
+            self.state.to_owned()
+        }
     }
 }
 
 /// From the request to the last event.
 pub fn elapsed(operation: &Operation) -> Duration {
-    Duration::from_millis(operation.updated_at_ms.saturating_sub(operation.created_at_ms))
+    Duration::from_millis(
+        operation
+            .updated_at_ms
+            .saturating_sub(operation.created_at_ms),
+    )
 }
 
 /// One line of progress: step, shards, rows, rate and time left.
@@ -113,7 +123,10 @@ pub fn progress_line(operation: &Operation) -> String {
     if operation.state != State::Done {
         line = format!("{line}, {}/s", human::bytes(record.bytes_per_second));
         if let Some(eta) = record.eta_seconds {
-            line = format!("{line}, ETA {}", human::duration(Duration::from_secs_f64(eta)));
+            line = format!(
+                "{line}, ETA {}",
+                human::duration(Duration::from_secs_f64(eta))
+            );
         }
     }
     if let Some(error) = record.error {

@@ -24,7 +24,10 @@ const FOLLOW_EVERY: Duration = Duration::from_millis(200);
 impl Context {
     /// A runtime for requests to the repository.
     pub fn runtime(&self) -> Result<Arc<Runtime>, Failure> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build();
         let runtime = runtime.map_err(|error| Failure::io("cannot start threads", &error))?;
         Ok(Arc::new(runtime))
     }
@@ -37,7 +40,10 @@ impl Context {
         let settings = &self.settings;
         let attempts = u32::try_from(settings.repository_attempts).unwrap_or(u32::MAX);
         let options = RepositoryOptions {
-            retry: RetryPolicy { attempts, ..RetryPolicy::default() },
+            retry: RetryPolicy {
+                attempts,
+                ..RetryPolicy::default()
+            },
             segment_bytes: settings.segment_bytes,
             zstd_level: i32::try_from(settings.zstd_level).unwrap_or(1),
             ..RepositoryOptions::default()
@@ -61,7 +67,13 @@ impl Context {
             ..Limits::default()
         };
         let directory = target::directory(&settings.target)?;
-        Ok(Service::new(engine, repository, runtime, &directory, Settings { limits })?)
+        Ok(Service::new(
+            engine,
+            repository,
+            runtime,
+            &directory,
+            Settings { limits },
+        )?)
     }
 
     /// Opens the journal alone, which works while another process has the target open.
@@ -80,7 +92,12 @@ impl Context {
     ///
     /// # Errors
     /// The operation did not end as `wanted`, or driving failed.
-    pub fn drive(&self, service: &Service, id: &OperationId, wanted: State) -> Result<Verdict, Failure> {
+    pub fn drive(
+        &self,
+        service: &Service,
+        id: &OperationId,
+        wanted: State,
+    ) -> Result<Verdict, Failure> {
         let mut progress = OperationProgress::start(self.output.quiet);
         let driven = service.drive(&mut |operation| progress.update(operation));
         progress.finish();
@@ -92,7 +109,12 @@ impl Context {
     ///
     /// # Errors
     /// The operation did not end as `wanted`.
-    pub fn follow(&self, journal: &Journal, id: &OperationId, wanted: State) -> Result<Verdict, Failure> {
+    pub fn follow(
+        &self,
+        journal: &Journal,
+        id: &OperationId,
+        wanted: State,
+    ) -> Result<Verdict, Failure> {
         let mut progress = OperationProgress::start(self.output.quiet);
         loop {
             let operation = journal.operation(id)?;
@@ -106,18 +128,29 @@ impl Context {
         self.report_end(journal, id, wanted)
     }
 
-    fn report_end(&self, journal: &Journal, id: &OperationId, wanted: State) -> Result<Verdict, Failure> {
+    fn report_end(
+        &self,
+        journal: &Journal,
+        id: &OperationId,
+        wanted: State,
+    ) -> Result<Verdict, Failure> {
         let operation = journal.operation(id)?;
-        self.output.report(&OperationRecord::new(&operation), OperationRecord::sentence)?;
+        self.output
+            .report(&OperationRecord::new(&operation), OperationRecord::sentence)?;
         if operation.state == wanted {
             return Ok(Verdict::Done);
         }
         if operation.is_paused() {
-            return Err(Failure::new(FailureKind::FixEnvironment, format!("operation {id} is paused"))
-                .hint(format!("mendb operation resume {id} continues it")));
+            return Err(Failure::new(
+                FailureKind::FixEnvironment,
+                format!("operation {id} is paused"),
+            )
+            .hint(format!("mendb operation resume {id} continues it")));
         }
-        let mut failure =
-            Failure::new(FailureKind::FixEnvironment, format!("operation {id} is {}", operation.state.name()));
+        let mut failure = Failure::new(
+            FailureKind::FixEnvironment,
+            format!("operation {id} is {}", operation.state.name()),
+        );
         failure.causes.extend(operation.error);
         Err(match operation.state {
             State::Failed => failure.hint(format!(
@@ -132,9 +165,11 @@ impl From<mendb_service::Error> for Failure {
     fn from(error: mendb_service::Error) -> Self {
         use mendb_service::Error as E;
         let kind = match &error {
-            E::Refused { .. } | E::UnknownOperation(_) | E::UnknownCollection(_) | E::Illegal(_) | E::Plan(_) => {
-                FailureKind::FixInput
-            }
+            E::Refused { .. }
+            | E::UnknownOperation(_)
+            | E::UnknownCollection(_)
+            | E::Illegal(_)
+            | E::Plan(_) => FailureKind::FixInput,
             E::BadName(_) => FailureKind::FixCommand,
             error if error.is_retriable() => FailureKind::Retry,
             _ => FailureKind::FixEnvironment,
@@ -149,7 +184,11 @@ impl From<mendb_service::Error> for Failure {
 
 impl From<mendb_repo::Error> for Failure {
     fn from(error: mendb_repo::Error) -> Self {
-        let kind = if error.is_retriable() { FailureKind::Retry } else { FailureKind::FixEnvironment };
+        let kind = if error.is_retriable() {
+            FailureKind::Retry
+        } else {
+            FailureKind::FixEnvironment
+        };
         Self::of(kind, &error)
     }
 }

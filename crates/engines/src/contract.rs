@@ -99,13 +99,25 @@ pub trait Engine: Send + Sync {
     ///
     /// # Errors
     /// The table is not staged for the operation, or the store cannot be written.
-    fn load(&self, operation: &str, path: &TablePath, source: Source, rows: &RowBlock<&[u8]>) -> Result<()>;
+    fn load(
+        &self,
+        operation: &str,
+        path: &TablePath,
+        source: Source,
+        rows: &RowBlock<&[u8]>,
+    ) -> Result<()>;
 
     /// *apply*: changes of an increment. Blocks of one source come in key order.
     ///
     /// # Errors
     /// As [`Self::load`].
-    fn apply(&self, operation: &str, path: &TablePath, source: Source, changes: &RowBlock<&[u8]>) -> Result<()>;
+    fn apply(
+        &self,
+        operation: &str,
+        path: &TablePath,
+        source: Source,
+        changes: &RowBlock<&[u8]>,
+    ) -> Result<()>;
 
     /// *verify*: the digest of the rows in a range as they are now, by reading each of them.
     ///

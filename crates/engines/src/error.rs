@@ -32,12 +32,18 @@ pub type Result<T> = std::result::Result<T, EngineError>;
 impl EngineError {
     /// An error that has no further cause.
     pub fn new(remedy: Remedy, message: impl Into<String>) -> Self {
-        Self { remedy, message: message.into() }
+        Self {
+            remedy,
+            message: message.into(),
+        }
     }
 
     /// The snapshot of `operation` does not exist in this process.
     pub(crate) fn snapshot_lost(operation: &str) -> Self {
-        Self::new(Remedy::Refreeze, format!("the snapshot of operation {operation} is gone"))
+        Self::new(
+            Remedy::Refreeze,
+            format!("the snapshot of operation {operation} is gone"),
+        )
     }
 }
 

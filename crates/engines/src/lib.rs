@@ -8,5 +8,8 @@ mod contract;
 mod error;
 pub mod row;
 
-pub use contract::{BlockSink, Engine, FreezeRequest, Frozen, LiveStream, LiveTable, Lock, LockKind, Source, StagedTable};
+pub use contract::{
+    BlockSink, Engine, FreezeRequest, Frozen, LiveStream, LiveTable, Lock, LockKind, Source,
+    StagedTable,
+};
 pub use error::{EngineError, Remedy, Result};

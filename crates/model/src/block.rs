@@ -56,7 +56,10 @@ impl<B: AsRef<[u8]>> RowBlock<B> {
 
     /// The same block, borrowed.
     pub fn view(&self) -> RowBlock<&[u8]> {
-        RowBlock { bytes: self.bytes.as_ref(), rows: self.rows }
+        RowBlock {
+            bytes: self.bytes.as_ref(),
+            rows: self.rows,
+        }
     }
 
     /// How many rows.

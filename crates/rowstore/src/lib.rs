@@ -59,6 +59,7 @@ mod batch;
 mod database;
 mod datashard;
 mod error;
+mod fence;
 mod open;
 mod schemeshard;
 mod snapshot;

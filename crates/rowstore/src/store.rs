@@ -14,6 +14,7 @@ use fjall::{
 
 use crate::database::Options;
 use crate::error::{Error, Result};
+use crate::fence::Fence;
 
 /// Open files the engine keeps at hand; far below the usual limit of 1,024 a process.
 const OPEN_FILES: usize = 256;
@@ -38,6 +39,7 @@ pub(crate) enum KeyspaceKind {
 pub(crate) struct Store {
     db: fjall::Database,
     dir: PathBuf,
+    fence: Fence,
     memtable_bytes: u64,
     /// Tables by name, as JSON.
     pub(crate) catalogue: Keyspace,
@@ -57,8 +59,10 @@ impl Store {
         let small = || KeyspaceCreateOptions::default().max_memtable_size(4 << 20);
         let catalogue = db.keyspace("catalogue", small).map_err(fault)?;
         let meta = db.keyspace("meta", small).map_err(fault)?;
+        let fence = Fence::open(&db).map_err(fault)?;
         Ok(Self {
             db,
+            fence,
             dir: dir.to_owned(),
             memtable_bytes: options.memtable_bytes,
             catalogue,
@@ -122,8 +126,8 @@ impl Store {
                     .filter_policy(no_filter()),
             }
         };
-        self.db
-            .keyspace(name, options)
+        self.fence
+            .outrun(|| self.db.keyspace(name, options))
             .map_err(|error| self.fault(error))
     }
 
@@ -137,8 +141,8 @@ impl Store {
     /// Takes a keyspace out of the store. Its files go when the last handle to it is dropped, so
     /// that snapshots and scans that hold one go on reading.
     pub(crate) fn delete(&self, keyspace: Keyspace) -> Result<()> {
-        self.db
-            .delete_keyspace(keyspace)
+        self.fence
+            .delete(&self.db, keyspace)
             .map_err(|error| self.fault(error))
     }
 

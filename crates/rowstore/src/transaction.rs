@@ -271,19 +271,23 @@ const MEMTABLES: u64 = 4;
 /// Flushes the shard with the most unflushed bytes when all memtables together are too large: the
 /// engine bounds each memtable, but there are many shards.
 fn relieve_memory(view: &View) {
-    if view.store.write_buffer_bytes() < MEMTABLES * view.store.memtable_bytes() {
+    let limit = MEMTABLES * view.store.memtable_bytes();
+    if view.store.write_buffer_bytes() < limit {
         return;
     }
-    let fullest = view
+    // The engine counts what it is flushing already; to go by that would flush shards while they are small.
+    let unflushed = |shard: &Arc<Shard>| shard.files.unflushed_bytes.load(Ordering::Relaxed);
+    if view.catalogue.all_shards().map(unflushed).sum::<u64>() < limit {
+        return;
+    }
+    let Some(shard) = view
         .catalogue
         .all_shards()
-        .max_by_key(|shard| shard.files.unflushed_bytes.load(Ordering::Relaxed));
-    let Some(shard) = fullest else {
+        .max_by_key(|shard| unflushed(shard))
+    else {
         return;
     };
-    if shard.files.unflushed_bytes.swap(0, Ordering::Relaxed) == 0 {
-        return;
-    }
+    shard.files.unflushed_bytes.store(0, Ordering::Relaxed);
     for keyspace in [shard.files.delta(), shard.files.log()]
         .into_iter()
         .flatten()

@@ -2,8 +2,8 @@
 //!
 //! # Consistency
 //! A view is made under the write lock, right after a commit. The engine may move its own visible
-//! position while a batch is half applied (creating a keyspace does), so nobody else takes engine
-//! snapshots; readers share the view that was published last and never wait for a writer.
+//! position while a batch is half applied (creating a keyspace does), so rows are read through views
+//! only; readers share the one that was published last and never wait for a writer.
 
 use std::sync::Arc;
 

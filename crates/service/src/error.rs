@@ -70,7 +70,10 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// A refusal with what to do instead.
     pub(crate) fn refused(message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::Refused { message: message.into(), hint: Some(hint.into()) }
+        Self::Refused {
+            message: message.into(),
+            hint: Some(hint.into()),
+        }
     }
 
     pub(crate) fn unknown_operation(id: &OperationId) -> Self {
@@ -81,11 +84,16 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Refused { hint, .. } => hint.clone(),
-            Self::UnknownOperation(_) => Some("mendb operation list shows those there are".to_owned()),
-            Self::UnknownCollection(_) => {
-                Some("mendb collection list shows those there are; mendb collection create makes one".to_owned())
+            Self::UnknownOperation(_) => {
+                Some("mendb operation list shows those there are".to_owned())
             }
-            Self::Journal { .. } => Some("nothing was lost; free disk space or repair the file, then run again".to_owned()),
+            Self::UnknownCollection(_) => Some(
+                "mendb collection list shows those there are; mendb collection create makes one"
+                    .to_owned(),
+            ),
+            Self::Journal { .. } => Some(
+                "nothing was lost; free disk space or repair the file, then run again".to_owned(),
+            ),
             _ => None,
         }
     }

@@ -50,10 +50,18 @@ impl Service {
     ///
     /// # Errors
     /// The first object that is missing or not as the manifest says, by its name.
-    pub fn prove_backup(&self, stored: &StoredManifest, progress: &mut dyn FnMut(u64)) -> Result<BackupProof> {
+    pub fn prove_backup(
+        &self,
+        stored: &StoredManifest,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<BackupProof> {
         let manifest = &stored.manifest;
-        let mut proof =
-            BackupProof { backup_id: manifest.backup_id.clone(), objects: 0, bytes: 0, rows: 0 };
+        let mut proof = BackupProof {
+            backup_id: manifest.backup_id.clone(),
+            objects: 0,
+            bytes: 0,
+            rows: 0,
+        };
         for table in &manifest.tables {
             for (path, data) in table.sharded_tables() {
                 let schema = table.schema_of(path.index.as_deref()).ok_or_else(|| {
@@ -97,7 +105,8 @@ impl Service {
                         return Err(misplaced(manifest, segment));
                     }
                     if content == Content::Changes {
-                        ChangeRef::decode(value).map_err(|error| broken(manifest, &error.to_string()))?;
+                        ChangeRef::decode(value)
+                            .map_err(|error| broken(manifest, &error.to_string()))?;
                     }
                     last_key = Some(key.to_vec());
                     digest.add(key, value);
@@ -105,7 +114,10 @@ impl Service {
                 }
             }
             if rows != segment.rows {
-                let detail = format!("{} holds {rows} rows instead of {}", segment.object, segment.rows);
+                let detail = format!(
+                    "{} holds {rows} rows instead of {}",
+                    segment.object, segment.rows
+                );
                 return Err(broken(manifest, &detail));
             }
             proof.objects += 1;
@@ -114,7 +126,11 @@ impl Service {
             progress(segment.bytes);
         }
         if content == Content::Rows && digest != shard.digest {
-            let detail = format!("shard {} of {path} has digest {digest} instead of {}", hex(shard), shard.digest);
+            let detail = format!(
+                "shard {} of {path} has digest {digest} instead of {}",
+                hex(shard),
+                shard.digest
+            );
             return Err(broken(manifest, &detail));
         }
         Ok(())
@@ -134,10 +150,20 @@ impl Service {
         let mut comparisons = Vec::new();
         for (source, data) in manifest.sharded_tables() {
             let table = rename.get(&source.table).unwrap_or(&source.table).clone();
-            let path = TablePath { table, index: source.index };
+            let path = TablePath {
+                table,
+                index: source.index,
+            };
             let found = match self.tools.engine.inspect(&path.table)? {
                 None => None,
-                Some(live) if path.index.as_deref().is_some_and(|name| live.schema.index(name).is_none()) => None,
+                Some(live)
+                    if path
+                        .index
+                        .as_deref()
+                        .is_some_and(|name| live.schema.index(name).is_none()) =>
+                {
+                    None
+                }
                 Some(_) => {
                     let mut found = Digest::default();
                     for shard in &data.shards {
@@ -147,7 +173,11 @@ impl Service {
                     Some(found)
                 }
             };
-            comparisons.push(TableComparison { table: path, expected: data.digest(), found });
+            comparisons.push(TableComparison {
+                table: path,
+                expected: data.digest(),
+                found,
+            });
         }
         Ok(comparisons)
     }
@@ -158,12 +188,21 @@ fn hex(shard: &ShardBackup) -> String {
 }
 
 fn misplaced(manifest: &Manifest, segment: &Segment) -> Error {
-    broken(manifest, &format!("{} holds keys out of order or outside its shard", segment.object))
+    broken(
+        manifest,
+        &format!(
+            "{} holds keys out of order or outside its shard",
+            segment.object
+        ),
+    )
 }
 
 fn broken(manifest: &Manifest, detail: &str) -> Error {
     Error::Refused {
-        message: format!("backup {} of collection {} is damaged: {detail}", manifest.backup_id, manifest.collection),
+        message: format!(
+            "backup {} of collection {} is damaged: {detail}",
+            manifest.backup_id, manifest.collection
+        ),
         hint: Some("restore to a backup before it, and take a new full backup".to_owned()),
     }
 }

@@ -53,7 +53,11 @@ impl Service {
     ) -> Result<Self> {
         Ok(Self {
             journal: Journal::open(journal_directory)?,
-            tools: Tools { engine, repository, runtime: runtime.handle().clone() },
+            tools: Tools {
+                engine,
+                repository,
+                runtime: runtime.handle().clone(),
+            },
             settings,
             wire: Arc::new(Direct),
             requests: Mutex::new(()),
@@ -123,11 +127,17 @@ impl Service {
     pub fn create_collection(&self, name: &str, tables: &[String]) -> Result<()> {
         check(name)?;
         if tables.is_empty() {
-            return Err(Error::refused("a collection needs at least one table", "name tables with --table"));
+            return Err(Error::refused(
+                "a collection needs at least one table",
+                "name tables with --table",
+            ));
         }
         for (at, table) in tables.iter().enumerate() {
             if tables[..at].contains(table) {
-                return Err(Error::refused(format!("table {table} is named twice"), "name it once"));
+                return Err(Error::refused(
+                    format!("table {table} is named twice"),
+                    "name it once",
+                ));
             }
             if self.tools.engine.inspect(table)?.is_none() {
                 return Err(Error::refused(
@@ -139,7 +149,10 @@ impl Service {
         for other in self.journal.collections()? {
             if let Some(table) = tables.iter().find(|table| other.tables.contains(table)) {
                 return Err(Error::refused(
-                    format!("table {table} belongs to collection {} already", other.collection),
+                    format!(
+                        "table {table} belongs to collection {} already",
+                        other.collection
+                    ),
                     "a table belongs to one collection: its changes are kept once",
                 ));
             }
@@ -152,7 +165,10 @@ impl Service {
         if self.journal.insert_collection(&collection)? {
             return Ok(());
         }
-        Err(Error::refused(format!("collection {name} exists already"), "mendb collection show tells its tables"))
+        Err(Error::refused(
+            format!("collection {name} exists already"),
+            "mendb collection show tells its tables",
+        ))
     }
 
     /// Removes a collection and its streams. Its backups stay where they are.
@@ -169,7 +185,10 @@ impl Service {
         });
         if let Some(operation) = open {
             return Err(Error::refused(
-                format!("collection {name} is at work in operation {}", operation.operation_id),
+                format!(
+                    "collection {name} is at work in operation {}",
+                    operation.operation_id
+                ),
                 format!("mendb operation cancel {}", operation.operation_id),
             ));
         }
@@ -191,7 +210,9 @@ impl Service {
     /// # Errors
     /// There is none.
     pub fn collection(&self, name: &str) -> Result<Collection> {
-        self.journal.collection(name)?.ok_or_else(|| Error::UnknownCollection(name.to_owned()))
+        self.journal
+            .collection(name)?
+            .ok_or_else(|| Error::UnknownCollection(name.to_owned()))
     }
 }
 
@@ -201,7 +222,10 @@ impl Service {
 /// There is no such operation, or its state does not allow it.
 pub fn command_through(journal: &Journal, id: &OperationId, command: Command) -> Result<()> {
     let mut trial: Operation = journal.operation(id)?;
-    let context = mendb_model::operation::Context { now_ms: env::now_ms(), jitter: 0.0 };
+    let context = mendb_model::operation::Context {
+        now_ms: env::now_ms(),
+        jitter: 0.0,
+    };
     trial.step(context, command.event())?;
     journal.insert_command(id, command)
 }
@@ -220,7 +244,9 @@ pub fn forget_through(journal: &Journal, id: &OperationId) -> Result<()> {
         )),
         _ => Err(Error::refused(
             format!("operation {id} is not over"),
-            format!("mendb operation watch {id} follows it to its end, mendb operation cancel {id} rolls it back"),
+            format!(
+                "mendb operation watch {id} follows it to its end, mendb operation cancel {id} rolls it back"
+            ),
         )),
     }
 }

@@ -87,7 +87,11 @@ impl Wire for Direct {
 
 impl TaskRequest {
     /// The request for the current attempt of a task.
-    pub(crate) fn new(operation: &mendb_model::operation::Operation, shard_idx: u32, task: &Task) -> Self {
+    pub(crate) fn new(
+        operation: &mendb_model::operation::Operation,
+        shard_idx: u32,
+        task: &Task,
+    ) -> Self {
         let kind = operation.step_kind();
         let with_draft = matches!(kind, StepKind::Seal | StepKind::Release);
         let planned = operation.steps.get(operation.current_step as usize);

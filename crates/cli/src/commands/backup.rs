@@ -26,7 +26,11 @@ impl BackupCommand {
         let service = context.open_service()?;
         let id = service.request_backup(&BackupOrder {
             collection: self.collection,
-            kind: if self.incremental { BackupKind::Incremental } else { BackupKind::Full },
+            kind: if self.incremental {
+                BackupKind::Incremental
+            } else {
+                BackupKind::Full
+            },
             label: self.label,
         })?;
         context.say(&format!("operation {id}"));

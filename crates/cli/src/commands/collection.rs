@@ -59,7 +59,11 @@ impl CollectionCommand {
                 service.create_collection(&name, &tables)?;
                 let record = CollectionRecord::new(service.collection(&name)?);
                 context.output.report(&record, |record| {
-                    format!("collection {} of {}\n", record.collection, record.tables.join(", "))
+                    format!(
+                        "collection {} of {}\n",
+                        record.collection,
+                        record.tables.join(", ")
+                    )
                 })?;
             }
             Self::List => {
@@ -84,14 +88,16 @@ impl CollectionCommand {
                     None => None,
                 };
                 let collection = collection.ok_or(mendb_service::Error::UnknownCollection(name))?;
-                context.output.record(&CollectionRecord::new(collection), |record| {
-                    format!(
-                        "collection {}\ncreated    {}\ntables     {}\n",
-                        record.collection,
-                        record.created_at,
-                        record.tables.join(", ")
-                    )
-                })?;
+                context
+                    .output
+                    .record(&CollectionRecord::new(collection), |record| {
+                        format!(
+                            "collection {}\ncreated    {}\ntables     {}\n",
+                            record.collection,
+                            record.created_at,
+                            record.tables.join(", ")
+                        )
+                    })?;
             }
             Self::Drop { name } => {
                 context.open_service()?.drop_collection(&name)?;

@@ -35,7 +35,10 @@ impl DeleteCommand {
         let mut doomed = vec![&stored.manifest];
         doomed.extend(descendants(&stored.manifest, &manifests));
         if doomed.len() > 1 && !self.cascade {
-            let others: Vec<_> = doomed[1..].iter().map(|m| m.backup_id.to_string()).collect();
+            let others: Vec<_> = doomed[1..]
+                .iter()
+                .map(|m| m.backup_id.to_string())
+                .collect();
             return Err(Failure::input(format!(
                 "backup {} cannot be deleted: {} stand on it",
                 stored.manifest.backup_id,
@@ -49,9 +52,9 @@ impl DeleteCommand {
             runtime.block_on(repository.delete_backup(collection, &manifest.backup_id))?;
             deleted.push(manifest.backup_id.to_string());
         }
-        context
-            .output
-            .report(&Deleted { deleted }, |record| format!("deleted {}\n", record.deleted.join(", ")))?;
+        context.output.report(&Deleted { deleted }, |record| {
+            format!("deleted {}\n", record.deleted.join(", "))
+        })?;
         Ok(Verdict::Done)
     }
 }
@@ -61,7 +64,11 @@ fn descendants<'a>(root: &Manifest, all: &[&'a Manifest]) -> Vec<&'a Manifest> {
     let mut ids = vec![&root.backup_id];
     let mut found = Vec::new();
     for manifest in all {
-        if manifest.parent.as_ref().is_some_and(|parent| ids.contains(&&parent.backup_id)) {
+        if manifest
+            .parent
+            .as_ref()
+            .is_some_and(|parent| ids.contains(&&parent.backup_id))
+        {
             ids.push(&manifest.backup_id);
             found.push(*manifest);
         }
@@ -71,7 +78,9 @@ fn descendants<'a>(root: &Manifest, all: &[&'a Manifest]) -> Vec<&'a Manifest> {
 
 /// Refuses to take a backup away from an operation of this target that needs it.
 fn refuse_if_in_use(context: &Context, doomed: &[&Manifest]) -> Result<(), Failure> {
-    let Some(journal) = context.open_journal()? else { return Ok(()) };
+    let Some(journal) = context.open_journal()? else {
+        return Ok(());
+    };
     for operation in journal.operations()? {
         if matches!(operation.state, State::Done | State::Cancelled) {
             continue;
@@ -79,17 +88,28 @@ fn refuse_if_in_use(context: &Context, doomed: &[&Manifest]) -> Result<(), Failu
         let needs = |manifest: &&&Manifest| match &operation.request {
             Request::Restore(restore) => {
                 restore.collection == manifest.collection
-                    && restore.chain.iter().any(|link| link.backup_id == manifest.backup_id)
+                    && restore
+                        .chain
+                        .iter()
+                        .any(|link| link.backup_id == manifest.backup_id)
             }
             Request::Backup(backup) => {
                 backup.collection == manifest.collection
-                    && backup.parent.as_ref().is_some_and(|link| link.backup_id == manifest.backup_id)
+                    && backup
+                        .parent
+                        .as_ref()
+                        .is_some_and(|link| link.backup_id == manifest.backup_id)
             }
         };
         if let Some(manifest) = doomed.iter().find(needs) {
             let id = &operation.operation_id;
-            return Err(Failure::input(format!("backup {} is needed by operation {id}", manifest.backup_id))
-                .hint(format!("mendb operation watch {id} finishes it, mendb operation cancel {id} gives it up")));
+            return Err(Failure::input(format!(
+                "backup {} is needed by operation {id}",
+                manifest.backup_id
+            ))
+            .hint(format!(
+                "mendb operation watch {id} finishes it, mendb operation cancel {id} gives it up"
+            )));
         }
     }
     Ok(())

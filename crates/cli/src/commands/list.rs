@@ -61,7 +61,11 @@ impl ListCommand {
                         record.rows = manifest.rows();
                         record.bytes = manifest.bytes();
                         record.snapshot_version = Some(manifest.snapshot_version);
-                        record.tables = manifest.tables.into_iter().map(|table| table.table).collect();
+                        record.tables = manifest
+                            .tables
+                            .into_iter()
+                            .map(|table| table.table)
+                            .collect();
                         record.label = manifest.label;
                         record.parent = manifest.parent.map(|parent| parent.backup_id.to_string());
                     }
@@ -84,6 +88,10 @@ impl ListCommand {
             ],
         )?;
         let damaged = records.iter().any(|record| record.damage.is_some());
-        Ok(if damaged { Verdict::Drift } else { Verdict::Done })
+        Ok(if damaged {
+            Verdict::Drift
+        } else {
+            Verdict::Done
+        })
     }
 }

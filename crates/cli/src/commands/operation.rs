@@ -79,7 +79,9 @@ impl OperationCommand {
             Self::Forget { operation } => {
                 forget_through(&journal(context, &operation)?, &operation)?;
                 let record = serde_json::json!({ "forgotten": operation });
-                context.output.report(&record, |_| format!("operation {operation} forgotten\n"))?;
+                context
+                    .output
+                    .report(&record, |_| format!("operation {operation} forgotten\n"))?;
                 Ok(Verdict::Done)
             }
         }
@@ -165,7 +167,11 @@ impl ShardRecord {
             rows: task.rows,
             bytes: task.bytes,
             bytes_total: task.bytes_total,
-            percent: if done { 100.0 } else { (share * 100.0).min(99.99) },
+            percent: if done {
+                100.0
+            } else {
+                (share * 100.0).min(99.99)
+            },
             error: task.error.clone(),
         }
     }
@@ -182,7 +188,11 @@ fn steps(operation: &Operation) -> Vec<StepRecord> {
     };
     let steps = operation.steps.iter().enumerate();
     steps
-        .map(|(at, step)| StepRecord { step: step.label(), state: state(at), bytes_total: step.bytes_total })
+        .map(|(at, step)| StepRecord {
+            step: step.label(),
+            state: state(at),
+            bytes_total: step.bytes_total,
+        })
         .collect()
 }
 
@@ -192,7 +202,12 @@ fn show(context: &Context, id: &OperationId) -> Result<Verdict, Failure> {
     let details = OperationDetails {
         operation: OperationRecord::new(&operation),
         steps: steps(&operation),
-        shards: operation.tasks.iter().enumerate().map(ShardRecord::new).collect(),
+        shards: operation
+            .tasks
+            .iter()
+            .enumerate()
+            .map(ShardRecord::new)
+            .collect(),
         events: journal.operation_events(id)?,
     };
     context.output.record(&details, describe)?;
@@ -215,7 +230,10 @@ fn describe(details: &OperationDetails) -> String {
         record.updated_at,
     );
     if let Some(eta) = record.eta_seconds {
-        text += &format!("ETA        {}\n", human::duration(Duration::from_secs_f64(eta)));
+        text += &format!(
+            "ETA        {}\n",
+            human::duration(Duration::from_secs_f64(eta))
+        );
     }
     if let Some(error) = &record.error {
         text += &format!("error      {error}\n");
@@ -244,7 +262,10 @@ fn describe(details: &OperationDetails) -> String {
         ],
     );
     text += "\n";
-    let lines = details.events.iter().map(|event| format!("{}  {}\n", human::time(event.at_ms), event.event));
+    let lines = details
+        .events
+        .iter()
+        .map(|event| format!("{}  {}\n", human::time(event.at_ms), event.event));
     text + &lines.collect::<String>()
 }
 
@@ -267,7 +288,9 @@ fn pause(context: &Context, id: &OperationId) -> Result<Verdict, Failure> {
     command_through(&journal, id, Command::Pause)?;
     taken_or_driven(context, id)?;
     let operation = journal.operation(id)?;
-    context.output.report(&OperationRecord::new(&operation), OperationRecord::sentence)?;
+    context
+        .output
+        .report(&OperationRecord::new(&operation), OperationRecord::sentence)?;
     Ok(Verdict::Done)
 }
 

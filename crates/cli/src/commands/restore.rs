@@ -38,7 +38,10 @@ impl RestoreCommand {
             (self.what, self.to)
         } else {
             match backup_name::find(service.repository(), &runtime, &self.what) {
-                Ok(stored) => (stored.manifest.collection, Some(stored.manifest.backup_id.to_string())),
+                Ok(stored) => (
+                    stored.manifest.collection,
+                    Some(stored.manifest.backup_id.to_string()),
+                ),
                 Err(_) if self.what.parse::<mendb_model::BackupId>().is_err() => (self.what, None),
                 Err(error) => return Err(error),
             }
@@ -49,7 +52,12 @@ impl RestoreCommand {
                 return Err(Failure::misuse(format!("--rename names table {old} twice")));
             }
         }
-        let id = service.request_restore(&RestoreOrder { collection, to, tables: self.tables, rename })?;
+        let id = service.request_restore(&RestoreOrder {
+            collection,
+            to,
+            tables: self.tables,
+            rename,
+        })?;
         context.say(&format!("operation {id}"));
         context.drive(&service, &id, State::Done)
     }
@@ -57,7 +65,9 @@ impl RestoreCommand {
 
 fn parse_rename(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
-        Some((old, new)) if !old.is_empty() && !new.is_empty() => Ok((old.to_owned(), new.to_owned())),
+        Some((old, new)) if !old.is_empty() && !new.is_empty() => {
+            Ok((old.to_owned(), new.to_owned()))
+        }
         _ => Err(format!("{text:?} is not OLD=NEW")),
     }
 }

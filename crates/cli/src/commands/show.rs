@@ -62,7 +62,11 @@ impl ShowCommand {
         let repository = context.open_repository(&runtime)?;
         let stored = backup_name::find(&repository, runtime.handle(), &self.backup)?;
         let details = BackupDetails {
-            data: stored.manifest.sharded_tables().map(DataRecord::new).collect(),
+            data: stored
+                .manifest
+                .sharded_tables()
+                .map(DataRecord::new)
+                .collect(),
             manifest: stored.manifest,
             manifest_blake3: stored.blake3,
         };
@@ -76,7 +80,11 @@ fn describe(details: &BackupDetails) -> String {
     let mut text = format!(
         "backup      {}{}\ncollection  {}\nversion     {}\nmanifest    {}\n",
         manifest.backup_id,
-        manifest.label.as_deref().map(|label| format!(" ({label})")).unwrap_or_default(),
+        manifest
+            .label
+            .as_deref()
+            .map(|label| format!(" ({label})"))
+            .unwrap_or_default(),
         manifest.collection,
         manifest.snapshot_version,
         details.manifest_blake3,

@@ -61,7 +61,8 @@ impl VerifyCommand {
         match backup_name::find(&repository, runtime.handle(), &self.what) {
             Ok(stored) => {
                 let manifest = &stored.manifest;
-                let chain = runtime.block_on(repository.chain(&manifest.collection, &manifest.backup_id))?;
+                let chain = runtime
+                    .block_on(repository.chain(&manifest.collection, &manifest.backup_id))?;
                 self.prove(context, &chain)
             }
             Err(_) if self.what.parse::<mendb_model::BackupId>().is_err() => {
@@ -74,7 +75,11 @@ impl VerifyCommand {
     fn prove(&self, context: &Context, backups: &[StoredManifest]) -> Result<Verdict, Failure> {
         let service = context.open_service()?;
         let total = backups.iter().map(|stored| stored.manifest.bytes()).sum();
-        let progress = Progress::start(format!("verifying {}", self.what), Some(total), context.output.quiet);
+        let progress = Progress::start(
+            format!("verifying {}", self.what),
+            Some(total),
+            context.output.quiet,
+        );
         let mut done = 0;
         let mut proofs = Vec::new();
         for stored in backups {
@@ -90,7 +95,13 @@ impl VerifyCommand {
             _ => Vec::new(),
         };
         let equal = live.iter().all(|record| record.equal);
-        context.output.record(&Proof { backups: proofs, live }, describe)?;
+        context.output.record(
+            &Proof {
+                backups: proofs,
+                live,
+            },
+            describe,
+        )?;
         Ok(if equal { Verdict::Done } else { Verdict::Drift })
     }
 
@@ -114,7 +125,10 @@ impl VerifyCommand {
             progress.update(0, &human::rows(done));
         })?;
         progress.finish();
-        let record = |comparison: TableComparison| ComparisonRecord { equal: comparison.is_equal(), comparison };
+        let record = |comparison: TableComparison| ComparisonRecord {
+            equal: comparison.is_equal(),
+            comparison,
+        };
         Ok(comparisons.into_iter().map(record).collect())
     }
 }
@@ -135,13 +149,19 @@ fn describe(proof: &Proof) -> String {
         text += &text_table(
             &proof.live,
             &[
-                Field::left("table", |r: &ComparisonRecord| r.comparison.table.to_string()),
+                Field::left("table", |r: &ComparisonRecord| {
+                    r.comparison.table.to_string()
+                }),
                 Field::right("rows", |r| match r.comparison.found {
                     Some(found) => human::count(found.rows),
                     None => "missing".to_owned(),
                 }),
-                Field::right("rows in backup", |r| human::count(r.comparison.expected.rows)),
-                Field::left("result", |r| if r.equal { "equal" } else { "different" }.to_owned()),
+                Field::right("rows in backup", |r| {
+                    human::count(r.comparison.expected.rows)
+                }),
+                Field::left("result", |r| {
+                    if r.equal { "equal" } else { "different" }.to_owned()
+                }),
             ],
         );
     }

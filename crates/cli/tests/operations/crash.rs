@@ -11,12 +11,19 @@ fn at_every_point(place: &Place, arguments: &[&str], check: impl Fn(&Place, u64)
     for point in 1..MOST_POINTS {
         let copy = place.copy();
         let mut command = copy.command(arguments);
-        let output = command.env("MENDB_CRASH_AT", point.to_string()).output().unwrap();
+        let output = command
+            .env("MENDB_CRASH_AT", point.to_string())
+            .output()
+            .unwrap();
         if output.status.success() {
             check(&copy, point);
             return point - 1;
         }
-        assert_eq!(output.status.code(), None, "it was stopped, it did not fail: {output:?}");
+        assert_eq!(
+            output.status.code(),
+            None,
+            "it was stopped, it did not fail: {output:?}"
+        );
         check(&copy, point);
     }
     panic!("mendb {arguments:?} has more than {MOST_POINTS} persisted steps");
@@ -25,7 +32,13 @@ fn at_every_point(place: &Place, arguments: &[&str], check: impl Fn(&Place, u64)
 /// Lets the next process finish what the one before began, or begin it if nothing was persisted.
 fn finish(place: &Place, arguments: &[&str]) {
     match place.unfinished().as_slice() {
-        [] if place.json(&["operation", "list"]).as_array().unwrap().iter().all(|o| o["kind"] != kind(arguments)) => {
+        [] if place
+            .json(&["operation", "list"])
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|o| o["kind"] != kind(arguments)) =>
+        {
             place.ok(arguments);
         }
         [] => {}
@@ -51,7 +64,11 @@ fn newest_backup_is_good(place: &Place, point: u64) {
     place.ok(&["restore", "shop", "--rename", rename]);
     place.ok(&["verify", "shop", "--live", "--rename", rename]);
     let copy = place.ok(&["table", "export", "orders2", "--format", "jsonl"]);
-    assert_eq!(copy, place.ok(&["table", "export", "orders", "--format", "jsonl"]), "stopped at step {point}");
+    assert_eq!(
+        copy,
+        place.ok(&["table", "export", "orders", "--format", "jsonl"]),
+        "stopped at step {point}"
+    );
 }
 
 #[test]
@@ -60,7 +77,11 @@ fn a_full_backup_stopped_at_any_step_is_finished_by_the_next_process() {
     place.fill_shop();
     let points = at_every_point(&place, &["backup", "shop"], |place, point| {
         finish(place, &["backup", "shop"]);
-        assert_eq!(place.json(&["list", "shop"]).as_array().unwrap().len(), 1, "stopped at step {point}");
+        assert_eq!(
+            place.json(&["list", "shop"]).as_array().unwrap().len(),
+            1,
+            "stopped at step {point}"
+        );
         newest_backup_is_good(place, point);
         place.edit_shop(1);
         place.ok(&["backup", "shop", "--incremental"]);
@@ -75,11 +96,19 @@ fn an_increment_stopped_at_any_step_is_finished_by_the_next_process() {
     place.fill_shop();
     place.ok(&["backup", "shop"]);
     place.edit_shop(1);
-    let points = at_every_point(&place, &["backup", "shop", "--incremental"], |place, point| {
-        finish(place, &["backup", "shop", "--incremental"]);
-        assert_eq!(place.json(&["list", "shop"]).as_array().unwrap().len(), 2, "stopped at step {point}");
-        newest_backup_is_good(place, point);
-    });
+    let points = at_every_point(
+        &place,
+        &["backup", "shop", "--incremental"],
+        |place, point| {
+            finish(place, &["backup", "shop", "--incremental"]);
+            assert_eq!(
+                place.json(&["list", "shop"]).as_array().unwrap().len(),
+                2,
+                "stopped at step {point}"
+            );
+            newest_backup_is_good(place, point);
+        },
+    );
     assert!(points > 20, "only {points} persisted steps");
 }
 
@@ -107,15 +136,33 @@ fn a_cancel_stopped_at_any_step_still_leaves_no_table() {
     place.ok(&["backup", "shop"]);
     place.drop_shop();
     // Stopped in the middle of the load.
-    let stopped = place.command(&["restore", "shop"]).env("MENDB_CRASH_AT", "16").output().unwrap();
+    let stopped = place
+        .command(&["restore", "shop"])
+        .env("MENDB_CRASH_AT", "16")
+        .output()
+        .unwrap();
     assert_eq!(stopped.status.code(), None);
     let operation = place.unfinished().remove(0);
-    let points = at_every_point(&place, &["operation", "cancel", &operation], |place, point| {
-        if !place.unfinished().is_empty() && place.run(&["operation", "cancel", &operation]).status.code() != Some(0) {
-            place.run(&["operation", "watch", &operation]);
-        }
-        let tables = place.json(&["table", "list"]);
-        assert_eq!(tables.as_array().unwrap().len(), 0, "stopped at step {point}: {tables}");
-    });
+    let points = at_every_point(
+        &place,
+        &["operation", "cancel", &operation],
+        |place, point| {
+            if !place.unfinished().is_empty()
+                && place
+                    .run(&["operation", "cancel", &operation])
+                    .status
+                    .code()
+                    != Some(0)
+            {
+                place.run(&["operation", "watch", &operation]);
+            }
+            let tables = place.json(&["table", "list"]);
+            assert_eq!(
+                tables.as_array().unwrap().len(),
+                0,
+                "stopped at step {point}: {tables}"
+            );
+        },
+    );
     assert!(points > 5, "only {points} persisted steps");
 }

@@ -28,7 +28,10 @@ fn inside_namespace(test: &str) -> bool {
 fn mount_small_disk(path: &Path, mebibytes: u32) {
     std::fs::create_dir_all(path).unwrap();
     let size = format!("size={mebibytes}m");
-    let status = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(path).status();
+    let status = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
+        .arg(path)
+        .status();
     assert!(status.unwrap().success(), "mount of a small disk");
 }
 
@@ -42,7 +45,9 @@ fn resize(path: &Path, mebibytes: u32) {
 fn import_noise(place: &Place, rows: u64) {
     let mut state = 1u64;
     let mut noise = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         format!("{:016x}", state ^ (state >> 29))
     };
     let lines: String = (0..rows)
@@ -52,13 +57,17 @@ fn import_noise(place: &Place, rows: u64) {
         })
         .collect();
     let file = place.write("noise.jsonl", &lines);
-    place.ok(&["table", "import", "noise", &file, "--create", "--key", "id", "--shards", "3"]);
+    place.ok(&[
+        "table", "import", "noise", &file, "--create", "--key", "id", "--shards", "3",
+    ]);
     place.ok(&["collection", "create", "noises", "--table", "noise"]);
 }
 
 #[test]
 fn a_full_repository_fails_clearly_and_the_backup_is_resumed_when_there_is_space() {
-    if !inside_namespace("disk_full::a_full_repository_fails_clearly_and_the_backup_is_resumed_when_there_is_space") {
+    if !inside_namespace(
+        "disk_full::a_full_repository_fails_clearly_and_the_backup_is_resumed_when_there_is_space",
+    ) {
         return;
     }
     let place = Place::new();
@@ -66,8 +75,15 @@ fn a_full_repository_fails_clearly_and_the_backup_is_resumed_when_there_is_space
     mount_small_disk(&disk, 1);
     import_noise(&place, 20_000);
     let said = place.fails(1, &["backup", "noises"]);
-    assert!(said.contains("no space left") && said.contains("operation resume"), "{said}");
-    assert_eq!(place.json(&["list"]).as_array().unwrap().len(), 0, "no half backup is listed");
+    assert!(
+        said.contains("no space left") && said.contains("operation resume"),
+        "{said}"
+    );
+    assert_eq!(
+        place.json(&["list"]).as_array().unwrap().len(),
+        0,
+        "no half backup is listed"
+    );
     resize(&disk, 64);
     let operation = place.unfinished().remove(0);
     place.ok(&["operation", "resume", &operation]);
@@ -76,7 +92,9 @@ fn a_full_repository_fails_clearly_and_the_backup_is_resumed_when_there_is_space
 
 #[test]
 fn a_full_target_fails_clearly_and_the_restore_is_resumed_when_there_is_space() {
-    if !inside_namespace("disk_full::a_full_target_fails_clearly_and_the_restore_is_resumed_when_there_is_space") {
+    if !inside_namespace(
+        "disk_full::a_full_target_fails_clearly_and_the_restore_is_resumed_when_there_is_space",
+    ) {
         return;
     }
     let place = Place::new();
@@ -88,7 +106,10 @@ fn a_full_target_fails_clearly_and_the_restore_is_resumed_when_there_is_space() 
     let disk = small.path("target");
     mount_small_disk(&disk, 5);
     let said = small.fails(1, &["restore", "noises"]);
-    assert!(said.contains("space") && said.contains("operation resume"), "{said}");
+    assert!(
+        said.contains("space") && said.contains("operation resume"),
+        "{said}"
+    );
     resize(&disk, 256);
     let operation = small.unfinished().remove(0);
     small.ok(&["operation", "resume", &operation]);

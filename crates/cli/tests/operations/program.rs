@@ -15,11 +15,17 @@ pub struct Place {
 impl Place {
     pub fn new() -> Self {
         let own = tempfile::tempdir().unwrap();
-        Self { directory: own.path().to_owned(), _own: Some(own) }
+        Self {
+            directory: own.path().to_owned(),
+            _own: Some(own),
+        }
     }
 
     pub fn at(directory: &Path) -> Self {
-        Self { directory: directory.to_owned(), _own: None }
+        Self {
+            directory: directory.to_owned(),
+            _own: None,
+        }
     }
 
     /// A copy of everything, as a crash at this moment would leave it.
@@ -37,8 +43,14 @@ impl Place {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mendb"));
         command
             .current_dir(&self.directory)
-            .args(["--target", &format!("mendb://{}", self.path("target").display())])
-            .args(["--repository", &format!("file://{}", self.path("repository").display())])
+            .args([
+                "--target",
+                &format!("mendb://{}", self.path("target").display()),
+            ])
+            .args([
+                "--repository",
+                &format!("file://{}", self.path("repository").display()),
+            ])
             .args(arguments)
             .stdin(Stdio::null());
         command
@@ -52,7 +64,11 @@ impl Place {
     pub fn ok(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "mendb {arguments:?}: {}\n{stderr}", output.status);
+        assert!(
+            output.status.success(),
+            "mendb {arguments:?}: {}\n{stderr}",
+            output.status
+        );
         String::from_utf8(output.stdout).unwrap()
     }
 
@@ -60,7 +76,11 @@ impl Place {
     pub fn fails(&self, code: i32, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(code), "mendb {arguments:?}\n{stderr}");
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "mendb {arguments:?}\n{stderr}"
+        );
         stderr
     }
 
@@ -78,7 +98,9 @@ impl Place {
 
     pub fn import(&self, table: &str, mode: &str, lines: &str) {
         let file = self.write(&format!("{table}-{mode}.jsonl"), lines);
-        self.ok(&["table", "import", table, &file, "--format", "jsonl", "--mode", mode]);
+        self.ok(&[
+            "table", "import", table, &file, "--format", "jsonl", "--mode", mode,
+        ]);
     }
 
     /// The operations that are not over, by id.
@@ -87,37 +109,90 @@ impl Place {
         let open = operations.as_array().unwrap().iter().filter(|operation| {
             !["done", "cancelled"].contains(&operation["state"].as_str().unwrap())
         });
-        open.map(|operation| operation["operation_id"].as_str().unwrap().to_owned()).collect()
+        open.map(|operation| operation["operation_id"].as_str().unwrap().to_owned())
+            .collect()
     }
 
     /// Two tables of a shop with indexes and several shards, in a collection.
     pub fn fill_shop(&self) {
         let orders: String = (0..120)
             .map(|id| {
-                let customer = if id % 7 == 0 { "null".into() } else { format!("\"c{:02}\"", id % 20) };
-                format!("{{\"id\":{id},\"customer\":{customer},\"price\":{},\"note\":\"first\"}}\n", id * 3 % 101)
+                let customer = if id % 7 == 0 {
+                    "null".into()
+                } else {
+                    format!("\"c{:02}\"", id % 20)
+                };
+                format!(
+                    "{{\"id\":{id},\"customer\":{customer},\"price\":{},\"note\":\"first\"}}\n",
+                    id * 3 % 101
+                )
             })
             .collect();
-        let customers: String =
-            (0..20).map(|c| format!("{{\"name\":\"c{c:02}\",\"balance\":{}}}\n", c * 10)).collect();
+        let customers: String = (0..20)
+            .map(|c| format!("{{\"name\":\"c{c:02}\",\"balance\":{}}}\n", c * 10))
+            .collect();
         let orders = self.write("orders.jsonl", &orders);
         let customers = self.write("customers.jsonl", &customers);
-        let create = ["--create", "--key", "id", "--split-at", "40", "--split-at", "90"];
-        let indexes = ["--index", "by_customer=customer+price", "--index", "by_price=price,note"];
-        self.ok(&[&["table", "import", "orders", &orders][..], &create, &indexes].concat());
-        self.ok(&["table", "import", "customers", &customers, "--create", "--key", "name"]);
-        self.ok(&["collection", "create", "shop", "--table", "orders", "--table", "customers"]);
+        let create = [
+            "--create",
+            "--key",
+            "id",
+            "--split-at",
+            "40",
+            "--split-at",
+            "90",
+        ];
+        let indexes = [
+            "--index",
+            "by_customer=customer+price",
+            "--index",
+            "by_price=price,note",
+        ];
+        self.ok(&[
+            &["table", "import", "orders", &orders][..],
+            &create,
+            &indexes,
+        ]
+        .concat());
+        self.ok(&[
+            "table",
+            "import",
+            "customers",
+            &customers,
+            "--create",
+            "--key",
+            "name",
+        ]);
+        self.ok(&[
+            "collection",
+            "create",
+            "shop",
+            "--table",
+            "orders",
+            "--table",
+            "customers",
+        ]);
     }
 
     /// Partial upserts, erases and new rows, different for each round.
     pub fn edit_shop(&self, round: i64) {
         let lines = |ids: Vec<i64>, rest: &dyn Fn(i64) -> String| -> String {
-            ids.into_iter().map(|id| format!("{{\"id\":{id}{}}}\n", rest(id))).collect()
+            ids.into_iter()
+                .map(|id| format!("{{\"id\":{id}{}}}\n", rest(id)))
+                .collect()
         };
-        let upserts = lines((round..120).step_by(11).collect(), &|id| format!(",\"price\":{}", id + round));
+        let upserts = lines((round..120).step_by(11).collect(), &|id| {
+            format!(",\"price\":{}", id + round)
+        });
         self.import("orders", "upsert", &upserts);
-        self.import("orders", "erase", &lines((round * 2..120).step_by(17).collect(), &|_| String::new()));
-        let late = lines((round * 2..120).step_by(34).collect(), &|_| ",\"note\":\"late\"".to_owned());
+        self.import(
+            "orders",
+            "erase",
+            &lines((round * 2..120).step_by(17).collect(), &|_| String::new()),
+        );
+        let late = lines((round * 2..120).step_by(34).collect(), &|_| {
+            ",\"note\":\"late\"".to_owned()
+        });
         self.import("orders", "upsert", &late);
     }
 
@@ -125,7 +200,15 @@ impl Place {
     pub fn shop(&self) -> [String; 3] {
         [
             self.ok(&["table", "export", "orders", "--format", "jsonl"]),
-            self.ok(&["table", "export", "orders", "--index", "by_customer", "--format", "jsonl"]),
+            self.ok(&[
+                "table",
+                "export",
+                "orders",
+                "--index",
+                "by_customer",
+                "--format",
+                "jsonl",
+            ]),
             self.ok(&["table", "export", "customers", "--format", "jsonl"]),
         ]
     }

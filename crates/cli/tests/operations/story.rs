@@ -54,7 +54,10 @@ fn scripts_find_every_field_they_rely_on() {
     assert_eq!(details["steps"][0]["step"], "cut");
     assert!(details["events"].as_array().unwrap().len() > 5);
     place.ok(&["operation", "forget", id]);
-    assert_eq!(place.json(&["operation", "list"]).as_array().unwrap().len(), 0);
+    assert_eq!(
+        place.json(&["operation", "list"]).as_array().unwrap().len(),
+        0
+    );
 }
 
 #[test]
@@ -63,9 +66,15 @@ fn a_refused_restore_says_what_would_do_it_and_leaves_no_table() {
     place.fill_shop();
     place.ok(&["backup", "shop"]);
     let refusal = place.fails(1, &["restore", "shop"]);
-    assert!(refusal.contains("already exists") && refusal.contains("--rename"), "{refusal}");
+    assert!(
+        refusal.contains("already exists") && refusal.contains("--rename"),
+        "{refusal}"
+    );
     let refusal = place.fails(1, &["restore", "shop", "--rename", "orders=copy"]);
-    assert!(refusal.contains("table customers already exists"), "{refusal}");
+    assert!(
+        refusal.contains("table customers already exists"),
+        "{refusal}"
+    );
     let refusal = place.fails(1, &["restore", "shop", "--to", "nothing"]);
     assert!(refusal.contains("\"nothing\""), "{refusal}");
     let refusal = place.fails(1, &["restore", "shops"]);
@@ -82,12 +91,19 @@ fn a_chain_is_deleted_from_its_end_or_as_a_whole() {
     place.edit_shop(1);
     place.ok(&["backup", "shop", "--incremental", "--label", "increment"]);
     let refusal = place.fails(1, &["delete", "full"]);
-    assert!(refusal.contains("_incremental stand on it") && refusal.contains("--cascade"), "{refusal}");
+    assert!(
+        refusal.contains("_incremental stand on it") && refusal.contains("--cascade"),
+        "{refusal}"
+    );
     place.ok(&["delete", "increment"]);
     place.ok(&["verify", "shop"]);
     place.ok(&["delete", "shop/full", "--cascade"]);
     assert_eq!(place.json(&["list"]).as_array().unwrap().len(), 0);
-    assert!(place.fails(1, &["backup", "shop", "--incremental"]).contains("no backup to stand on"));
+    assert!(
+        place
+            .fails(1, &["backup", "shop", "--incremental"])
+            .contains("no backup to stand on")
+    );
 }
 
 #[test]
@@ -95,23 +111,41 @@ fn damage_in_the_repository_is_found_by_name() {
     let place = Place::new();
     place.fill_shop();
     place.ok(&["backup", "shop"]);
-    let shown = place.json(&["show", place.json(&["list"])[0]["backup_id"].as_str().unwrap()]);
+    let shown = place.json(&[
+        "show",
+        place.json(&["list"])[0]["backup_id"].as_str().unwrap(),
+    ]);
     let id = shown["backup_id"].as_str().unwrap();
-    let object = shown["tables"][0]["rows"]["shards"][1]["segments"][0]["object"].as_str().unwrap();
-    let path = place.path("repository/collections/shop").join(id).join(object);
+    let object = shown["tables"][0]["rows"]["shards"][1]["segments"][0]["object"]
+        .as_str()
+        .unwrap();
+    let path = place
+        .path("repository/collections/shop")
+        .join(id)
+        .join(object);
     let mut bytes = std::fs::read(&path).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 0x10;
     std::fs::write(&path, &bytes).unwrap();
     let damage = place.fails(1, &["verify", "shop"]);
-    assert!(damage.contains(object) && damage.contains("damaged"), "{damage}");
+    assert!(
+        damage.contains(object) && damage.contains("damaged"),
+        "{damage}"
+    );
     std::fs::remove_file(&path).unwrap();
     place.drop_shop();
     let missing = place.fails(1, &["restore", "shop"]);
     assert!(missing.contains(object), "{missing}");
-    assert_eq!(place.json(&["table", "list"]).as_array().unwrap().len(), 0, "failed before its first change");
+    assert_eq!(
+        place.json(&["table", "list"]).as_array().unwrap().len(),
+        0,
+        "failed before its first change"
+    );
     let refusal = place.fails(1, &["backup", "shop", "--incremental"]);
-    assert!(refusal.contains("full backup") || refusal.contains("being restored"), "{refusal}");
+    assert!(
+        refusal.contains("full backup") || refusal.contains("being restored"),
+        "{refusal}"
+    );
 }
 
 #[test]
@@ -121,15 +155,31 @@ fn pause_and_resume_reach_an_operation_that_nobody_drives() {
     place.ok(&["backup", "shop"]);
     let before = place.shop();
     place.drop_shop();
-    let stopped = place.command(&["restore", "shop"]).env("MENDB_CRASH_AT", "14").output().unwrap();
+    let stopped = place
+        .command(&["restore", "shop"])
+        .env("MENDB_CRASH_AT", "14")
+        .output()
+        .unwrap();
     assert_eq!(stopped.status.code(), None);
     let operation = place.unfinished().remove(0);
     place.ok(&["operation", "pause", &operation]);
     let paused = place.json(&["operation", "list"]);
     assert_eq!(paused[1]["paused"], true, "{paused}");
-    assert!(place.fails(1, &["operation", "watch", &operation]).contains("is paused"));
-    assert!(place.fails(1, &["operation", "forget", &operation]).contains("is not over"));
-    assert!(place.fails(1, &["table", "drop", "orders"]).contains(&operation));
+    assert!(
+        place
+            .fails(1, &["operation", "watch", &operation])
+            .contains("is paused")
+    );
+    assert!(
+        place
+            .fails(1, &["operation", "forget", &operation])
+            .contains("is not over")
+    );
+    assert!(
+        place
+            .fails(1, &["table", "drop", "orders"])
+            .contains(&operation)
+    );
     place.ok(&["operation", "resume", &operation]);
     assert_eq!(place.shop(), before);
 }

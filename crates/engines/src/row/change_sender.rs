@@ -39,8 +39,16 @@ impl<'a> ChangeSender<'a> {
         path: &'a TablePath,
         source: Source,
     ) -> Self {
-        let source = mendb_rowstore::Source { step: source.step, index: source.index };
-        Self { database, operation, path, source }
+        let source = mendb_rowstore::Source {
+            step: source.step,
+            index: source.index,
+        };
+        Self {
+            database,
+            operation,
+            path,
+            source,
+        }
     }
 
     /// Sends a block and returns when every row of it is acknowledged.
@@ -54,7 +62,11 @@ impl<'a> ChangeSender<'a> {
                 if sent == block.len() || !shard.range.contains(block.key(sent)) {
                     continue;
                 }
-                let end = shard.range.end.as_deref().map_or(block.len(), |end| block.lower_bound(end));
+                let end = shard
+                    .range
+                    .end
+                    .as_deref()
+                    .map_or(block.len(), |end| block.lower_bound(end));
                 let applied = if (sent, end) == (0, block.len()) {
                     self.hand_over(payload, shard.id, block)?
                 } else {
@@ -66,8 +78,15 @@ impl<'a> ChangeSender<'a> {
                 }
             }
         }
-        let message = format!("the shards of {} moved {MAX_RESOLVES} times under one batch", self.path);
-        if sent == block.len() { Ok(()) } else { Err(EngineError::new(Remedy::Retry, message)) }
+        let message = format!(
+            "the shards of {} moved {MAX_RESOLVES} times under one batch",
+            self.path
+        );
+        if sent == block.len() {
+            Ok(())
+        } else {
+            Err(EngineError::new(Remedy::Retry, message))
+        }
     }
 
     fn hand_over(
@@ -77,8 +96,12 @@ impl<'a> ChangeSender<'a> {
         block: &RowBlock<&[u8]>,
     ) -> Result<Applied> {
         Ok(match payload {
-            Payload::Rows => self.database.load(shard, self.operation, self.source, block)?,
-            Payload::Changes => self.database.apply(shard, self.operation, self.source, block)?,
+            Payload::Rows => self
+                .database
+                .load(shard, self.operation, self.source, block)?,
+            Payload::Changes => self
+                .database
+                .apply(shard, self.operation, self.source, block)?,
         })
     }
 }

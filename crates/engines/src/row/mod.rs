@@ -8,15 +8,16 @@ mod change_sender;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use mendb_model::RowBlock;
 use mendb_model::digest::Digest;
 use mendb_model::key::KeyRange;
 use mendb_model::manifest::{IndexBackup, ShardBackup, ShardedData, TableBackup};
 use mendb_model::name::TablePath;
-use mendb_model::RowBlock;
 use mendb_rowstore::{Database, IndexVersions, NewTable, PathState, Snapshot, StreamCut, Versions};
 
 use crate::contract::{
-    BlockSink, Engine, FreezeRequest, Frozen, LiveStream, LiveTable, Lock, LockKind, Source, StagedTable,
+    BlockSink, Engine, FreezeRequest, Frozen, LiveStream, LiveTable, Lock, LockKind, Source,
+    StagedTable,
 };
 use crate::error::{EngineError, Remedy, Result};
 
@@ -31,15 +32,23 @@ pub struct RowEngine {
 impl RowEngine {
     /// An engine on an open row store.
     pub fn new(database: Database) -> Self {
-        Self { database, snapshots: Mutex::default() }
+        Self {
+            database,
+            snapshots: Mutex::default(),
+        }
     }
 
     fn snapshots(&self) -> MutexGuard<'_, HashMap<String, Snapshot>> {
-        self.snapshots.lock().unwrap_or_else(PoisonError::into_inner)
+        self.snapshots
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn snapshot(&self, operation: &str) -> Result<Snapshot> {
-        self.snapshots().get(operation).cloned().ok_or_else(|| EngineError::snapshot_lost(operation))
+        self.snapshots()
+            .get(operation)
+            .cloned()
+            .ok_or_else(|| EngineError::snapshot_lost(operation))
     }
 }
 
@@ -53,11 +62,16 @@ impl Engine for RowEngine {
         Ok(Some(LiveTable {
             schema: description.schema,
             streams: streams
-                .map(|stream| LiveStream { name: stream.name, since_version: stream.needed_after })
+                .map(|stream| LiveStream {
+                    name: stream.name,
+                    since_version: stream.needed_after,
+                })
                 .collect(),
             locked_by: match description.state {
                 PathState::Ready => None,
-                PathState::Backup { operation } | PathState::Restoring { operation } => Some(operation),
+                PathState::Backup { operation } | PathState::Restoring { operation } => {
+                    Some(operation)
+                }
             },
         }))
     }
@@ -67,8 +81,16 @@ impl Engine for RowEngine {
         locks
             .filter_map(|(table, state)| match state {
                 PathState::Ready => None,
-                PathState::Backup { operation } => Some(Lock { table, operation, kind: LockKind::Backup }),
-                PathState::Restoring { operation } => Some(Lock { table, operation, kind: LockKind::Restore }),
+                PathState::Backup { operation } => Some(Lock {
+                    table,
+                    operation,
+                    kind: LockKind::Backup,
+                }),
+                PathState::Restoring { operation } => Some(Lock {
+                    table,
+                    operation,
+                    kind: LockKind::Restore,
+                }),
             })
             .collect()
     }
@@ -78,16 +100,33 @@ impl Engine for RowEngine {
             for table in request.tables {
                 let streams = self.database.streams(table)?;
                 let reaches = |needed_after: u64| needed_after <= since;
-                if !streams.iter().any(|s| s.name == request.stream && reaches(s.needed_after)) {
+                if !streams
+                    .iter()
+                    .any(|s| s.name == request.stream && reaches(s.needed_after))
+                {
                     return Err(no_usable_stream(table));
                 }
             }
         }
-        let how = if request.since_version.is_some() { StreamCut::Rotate } else { StreamCut::Attach };
-        let snapshot = self.database.cut(request.operation, request.tables, request.stream, how)?;
-        let tables = request.tables.iter().map(|table| describe(&snapshot, table)).collect::<Result<_>>()?;
-        let frozen = Frozen { version: snapshot.version(), tables };
-        self.snapshots().insert(request.operation.to_owned(), snapshot);
+        let how = if request.since_version.is_some() {
+            StreamCut::Rotate
+        } else {
+            StreamCut::Attach
+        };
+        let snapshot = self
+            .database
+            .cut(request.operation, request.tables, request.stream, how)?;
+        let tables = request
+            .tables
+            .iter()
+            .map(|table| describe(&snapshot, table))
+            .collect::<Result<_>>()?;
+        let frozen = Frozen {
+            version: snapshot.version(),
+            tables,
+        };
+        self.snapshots()
+            .insert(request.operation.to_owned(), snapshot);
         Ok(frozen)
     }
 
@@ -102,7 +141,8 @@ impl Engine for RowEngine {
 
     fn estimate_bytes(&self, operation: &str, path: &TablePath, range: &KeyRange) -> Result<u64> {
         let shards = self.snapshot(operation)?.shards(path)?;
-        let inside = |shard: &&mendb_rowstore::ShardSnapshot| !shard.range.intersect(range).is_empty();
+        let inside =
+            |shard: &&mendb_rowstore::ShardSnapshot| !shard.range.intersect(range).is_empty();
         Ok(shards.iter().filter(inside).map(|shard| shard.bytes).sum())
     }
 
@@ -131,7 +171,10 @@ impl Engine for RowEngine {
         after: Option<&[u8]>,
         sink: BlockSink<'_>,
     ) -> Result<()> {
-        for block in self.snapshot(operation)?.changes(path, range, since_version, after)? {
+        for block in self
+            .snapshot(operation)?
+            .changes(path, range, since_version, after)?
+        {
             if sink(&block?.view()).is_break() {
                 break;
             }
@@ -152,11 +195,23 @@ impl Engine for RowEngine {
         Ok(self.database.create_restoring(operation, tables)?)
     }
 
-    fn load(&self, operation: &str, path: &TablePath, source: Source, rows: &RowBlock<&[u8]>) -> Result<()> {
+    fn load(
+        &self,
+        operation: &str,
+        path: &TablePath,
+        source: Source,
+        rows: &RowBlock<&[u8]>,
+    ) -> Result<()> {
         ChangeSender::new(&self.database, operation, path, source).send(Payload::Rows, rows)
     }
 
-    fn apply(&self, operation: &str, path: &TablePath, source: Source, changes: &RowBlock<&[u8]>) -> Result<()> {
+    fn apply(
+        &self,
+        operation: &str,
+        path: &TablePath,
+        source: Source,
+        changes: &RowBlock<&[u8]>,
+    ) -> Result<()> {
         ChangeSender::new(&self.database, operation, path, source).send(Payload::Changes, changes)
     }
 
@@ -199,13 +254,19 @@ fn describe(snapshot: &Snapshot, table: &str) -> Result<TableBackup> {
             digest: shard.digest,
             segments: Vec::new(),
         });
-        Ok(ShardedData { schema_version, shards: shards.collect() })
+        Ok(ShardedData {
+            schema_version,
+            shards: shards.collect(),
+        })
     };
     let versions = description.versions;
     let rows = sharded(&TablePath::table(table), versions.table)?;
     let index = |name: &String| -> Result<IndexBackup> {
         let of_index = versions.indexes.get(name).ok_or_else(|| {
-            EngineError::new(Remedy::Repair, format!("table {table} has no versions of its index {name}"))
+            EngineError::new(
+                Remedy::Repair,
+                format!("table {table} has no versions of its index {name}"),
+            )
         })?;
         Ok(IndexBackup {
             index: name.clone(),
@@ -213,25 +274,43 @@ fn describe(snapshot: &Snapshot, table: &str) -> Result<TableBackup> {
             rows: sharded(&TablePath::index(table, name), of_index.implementation)?,
         })
     };
-    let indexes = description.schema.indexes.iter().map(|i| index(&i.name)).collect::<Result<_>>()?;
-    Ok(TableBackup { table: table.to_owned(), schema: description.schema, rows, indexes })
+    let indexes = description
+        .schema
+        .indexes
+        .iter()
+        .map(|i| index(&i.name))
+        .collect::<Result<_>>()?;
+    Ok(TableBackup {
+        table: table.to_owned(),
+        schema: description.schema,
+        rows,
+        indexes,
+    })
 }
 
 fn new_table(staged: StagedTable) -> NewTable {
     let splits = |data: &ShardedData| -> Vec<Vec<u8>> {
-        data.shards.iter().filter_map(|shard| shard.range.end.clone()).collect()
+        data.shards
+            .iter()
+            .filter_map(|shard| shard.range.end.clone())
+            .collect()
     };
     let backup = &staged.backup;
     let mut all_splits = BTreeMap::from([(None, splits(&backup.rows))]);
     let mut indexes = BTreeMap::new();
     for index in &backup.indexes {
         all_splits.insert(Some(index.index.clone()), splits(&index.rows));
-        let versions =
-            IndexVersions { entity: index.schema_version, implementation: index.rows.schema_version };
+        let versions = IndexVersions {
+            entity: index.schema_version,
+            implementation: index.rows.schema_version,
+        };
         indexes.insert(index.index.clone(), versions);
     }
     NewTable {
-        versions: Versions { table: backup.rows.schema_version, indexes },
+        versions: Versions {
+            table: backup.rows.schema_version,
+            indexes,
+        },
         name: staged.name,
         schema: staged.backup.schema,
         splits: all_splits,

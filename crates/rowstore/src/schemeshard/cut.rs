@@ -88,6 +88,7 @@ pub(crate) fn unlock(inner: &Inner, operation: &str) -> Result<()> {
         .filter(|t| t.state == ours)
         .peekable();
     if held.peek().is_none() {
+        drop(transaction);
         return inner.sync(view.version);
     }
     for entry in held {

@@ -3,10 +3,10 @@
 use mendb_model::describe_error;
 use mendb_model::manifest::{Manifest, ShardBackup};
 use mendb_model::name::BackupId;
+use mendb_model::name::TablePath;
 use mendb_model::operation::{
     BackupRequest, Event, NewTask, Operation, Request, RestoreRequest, StepKind, TaskSpec,
 };
-use mendb_model::name::TablePath;
 
 use crate::error::{Error, Result};
 use crate::worker::Tools;
@@ -28,37 +28,72 @@ fn tasks(operation: &Operation, tools: &Tools) -> Result<Vec<NewTask>> {
     match (operation.step_kind(), &operation.request) {
         (StepKind::Copy, Request::Backup(request)) => copy_tasks(operation, request, tools),
         (StepKind::Load | StepKind::Apply, Request::Restore(request)) => {
-            let idx = operation.steps.get(operation.current_step as usize).and_then(|s| s.incremental_idx);
+            let idx = operation
+                .steps
+                .get(operation.current_step as usize)
+                .and_then(|s| s.incremental_idx);
             let link = idx.and_then(|idx| request.chain.get(idx as usize));
-            shard_tasks(request, link.map(|link| &link.backup_id), tools, |place, shard| {
-                let task = NewTask { bytes_total: segment_bytes(shard), spec: place.restore() };
-                (!shard.segments.is_empty()).then_some(task)
-            })
+            shard_tasks(
+                request,
+                link.map(|link| &link.backup_id),
+                tools,
+                |place, shard| {
+                    let task = NewTask {
+                        bytes_total: segment_bytes(shard),
+                        spec: place.restore(),
+                    };
+                    (!shard.segments.is_empty()).then_some(task)
+                },
+            )
         }
         (StepKind::Verify, Request::Restore(request)) => {
             let last = request.chain.last().map(|link| &link.backup_id);
             let full = request.chain.first().map(|link| &link.backup_id);
-            let bytes = full.map(|id| bytes_of_tables(request, id, tools)).transpose()?.unwrap_or(0);
-            let rows = last.map(|id| rows_of_tables(request, id, tools)).transpose()?.unwrap_or(0);
+            let bytes = full
+                .map(|id| bytes_of_tables(request, id, tools))
+                .transpose()?
+                .unwrap_or(0);
+            let rows = last
+                .map(|id| rows_of_tables(request, id, tools))
+                .transpose()?
+                .unwrap_or(0);
             shard_tasks(request, last, tools, |place, shard| {
-                let share = u128::from(bytes) * u128::from(shard.digest.rows) / u128::from(rows.max(1));
-                Some(NewTask { bytes_total: share as u64, spec: place.verify() })
+                let share =
+                    u128::from(bytes) * u128::from(shard.digest.rows) / u128::from(rows.max(1));
+                Some(NewTask {
+                    bytes_total: share as u64,
+                    spec: place.verify(),
+                })
             })
         }
-        _ => Ok(vec![NewTask { spec: TaskSpec::Whole, bytes_total: 0 }]),
+        _ => Ok(vec![NewTask {
+            spec: TaskSpec::Whole,
+            bytes_total: 0,
+        }]),
     }
 }
 
-fn copy_tasks(operation: &Operation, request: &BackupRequest, tools: &Tools) -> Result<Vec<NewTask>> {
+fn copy_tasks(
+    operation: &Operation,
+    request: &BackupRequest,
+    tools: &Tools,
+) -> Result<Vec<NewTask>> {
     let id = operation.operation_id.as_str();
     let draft = operation.draft.as_deref();
     let mut tasks = Vec::new();
     for (path, data) in draft.into_iter().flat_map(Manifest::sharded_tables) {
         for (shard, backup) in (0u32..).zip(&data.shards) {
             let full = request.since_version.is_none() && tools.engine.is_frozen(id);
-            let bytes_total =
-                if full { tools.engine.estimate_bytes(id, &path, &backup.range)? } else { 0 };
-            let spec = TaskSpec::Copy { path: path.clone(), shard, range: backup.range.clone() };
+            let bytes_total = if full {
+                tools.engine.estimate_bytes(id, &path, &backup.range)?
+            } else {
+                0
+            };
+            let spec = TaskSpec::Copy {
+                path: path.clone(),
+                shard,
+                range: backup.range.clone(),
+            };
             tasks.push(NewTask { spec, bytes_total });
         }
     }
@@ -75,13 +110,33 @@ struct Place {
 
 impl Place {
     fn restore(self) -> TaskSpec {
-        let Self { backup_id, source, target, shard } = self;
-        TaskSpec::Restore { backup_id, source, target, shard }
+        let Self {
+            backup_id,
+            source,
+            target,
+            shard,
+        } = self;
+        TaskSpec::Restore {
+            backup_id,
+            source,
+            target,
+            shard,
+        }
     }
 
     fn verify(self) -> TaskSpec {
-        let Self { backup_id, source, target, shard } = self;
-        TaskSpec::Verify { backup_id, source, target, shard }
+        let Self {
+            backup_id,
+            source,
+            target,
+            shard,
+        } = self;
+        TaskSpec::Verify {
+            backup_id,
+            source,
+            target,
+            shard,
+        }
     }
 }
 
@@ -92,16 +147,23 @@ fn shard_tasks(
     tools: &Tools,
     task: impl Fn(Place, &ShardBackup) -> Option<NewTask>,
 ) -> Result<Vec<NewTask>> {
-    let Some(backup_id) = backup_id else { return Ok(Vec::new()) };
+    let Some(backup_id) = backup_id else {
+        return Ok(Vec::new());
+    };
     let manifest = manifest(request, backup_id, tools)?;
     let mut tasks = Vec::new();
     for mapping in &request.tables {
-        let table = manifest.table(&mapping.source).ok_or_else(|| Error::Refused {
-            message: format!("backup {backup_id} has no table {}", mapping.source),
-            hint: None,
-        })?;
+        let table = manifest
+            .table(&mapping.source)
+            .ok_or_else(|| Error::Refused {
+                message: format!("backup {backup_id} has no table {}", mapping.source),
+                hint: None,
+            })?;
         for (source, data) in table.sharded_tables() {
-            let target = TablePath { table: mapping.target.clone(), index: source.index.clone() };
+            let target = TablePath {
+                table: mapping.target.clone(),
+                index: source.index.clone(),
+            };
             for (shard, backup) in (0u32..).zip(&data.shards) {
                 let place = Place {
                     backup_id: backup_id.clone(),
@@ -117,23 +179,40 @@ fn shard_tasks(
 }
 
 fn manifest(request: &RestoreRequest, backup_id: &BackupId, tools: &Tools) -> Result<Manifest> {
-    let stored = tools.runtime.block_on(tools.repository.manifest(&request.collection, backup_id))?;
+    let stored = tools
+        .runtime
+        .block_on(tools.repository.manifest(&request.collection, backup_id))?;
     Ok(stored.manifest)
 }
 
 fn shards_of_tables(request: &RestoreRequest, manifest: &Manifest) -> Vec<ShardBackup> {
-    let tables = request.tables.iter().filter_map(|mapping| manifest.table(&mapping.source));
-    tables.flat_map(|t| t.sharded_tables().flat_map(|(_, data)| data.shards.clone()).collect::<Vec<_>>()).collect()
+    let tables = request
+        .tables
+        .iter()
+        .filter_map(|mapping| manifest.table(&mapping.source));
+    tables
+        .flat_map(|t| {
+            t.sharded_tables()
+                .flat_map(|(_, data)| data.shards.clone())
+                .collect::<Vec<_>>()
+        })
+        .collect()
 }
 
 fn bytes_of_tables(request: &RestoreRequest, backup_id: &BackupId, tools: &Tools) -> Result<u64> {
     let manifest = manifest(request, backup_id, tools)?;
-    Ok(shards_of_tables(request, &manifest).iter().map(segment_bytes).sum())
+    Ok(shards_of_tables(request, &manifest)
+        .iter()
+        .map(segment_bytes)
+        .sum())
 }
 
 fn rows_of_tables(request: &RestoreRequest, backup_id: &BackupId, tools: &Tools) -> Result<u64> {
     let manifest = manifest(request, backup_id, tools)?;
-    Ok(shards_of_tables(request, &manifest).iter().map(|shard| shard.digest.rows).sum())
+    Ok(shards_of_tables(request, &manifest)
+        .iter()
+        .map(|shard| shard.digest.rows)
+        .sum())
 }
 
 /// Bytes of the segments of one shard.

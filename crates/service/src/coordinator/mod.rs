@@ -45,7 +45,15 @@ impl<'a> Coordinator<'a> {
     pub(crate) fn new(journal: &'a Journal, tools: &'a Tools, wire: Arc<dyn Wire>) -> Self {
         let (outbox, inbox) = channel();
         let workers = Arc::new(Workers::new(tools.clone()));
-        Self { journal, tools, wire, workers, operations: BTreeMap::new(), inbox, outbox }
+        Self {
+            journal,
+            tools,
+            wire,
+            workers,
+            operations: BTreeMap::new(),
+            inbox,
+            outbox,
+        }
     }
 
     /// Runs until no operation can move without a user.
@@ -54,19 +62,30 @@ impl<'a> Coordinator<'a> {
         loop {
             self.pick_up(observer)?;
             self.take_commands(observer)?;
-            if self.operations.values().all(|operation| operation.wake_at_ms().is_none()) {
+            if self
+                .operations
+                .values()
+                .all(|operation| operation.wake_at_ms().is_none())
+            {
                 return Ok(());
             }
             match self.inbox.recv_timeout(self.patience()) {
                 Ok(message) => self.receive(message, observer)?,
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => self.tick(observer)?,
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                    self.tick(observer)?
+                }
             }
         }
     }
 
     /// How long to listen: until something is due, but not past the next look into the journal.
     fn patience(&self) -> Duration {
-        let due_ms = self.operations.values().filter_map(Operation::wake_at_ms).min().unwrap_or(u64::MAX);
+        let due_ms = self
+            .operations
+            .values()
+            .filter_map(Operation::wake_at_ms)
+            .min()
+            .unwrap_or(u64::MAX);
         POLL.min(Duration::from_millis(due_ms.saturating_sub(env::now_ms())))
     }
 
@@ -102,7 +121,12 @@ impl<'a> Coordinator<'a> {
     fn tick(&mut self, observer: Observer<'_>) -> Result<()> {
         let now_ms = env::now_ms();
         let due = |operation: &Operation| operation.wake_at_ms().is_some_and(|at| at <= now_ms);
-        let ids: Vec<_> = self.operations.iter().filter(|(_, o)| due(o)).map(|(id, _)| id.clone()).collect();
+        let ids: Vec<_> = self
+            .operations
+            .iter()
+            .filter(|(_, o)| due(o))
+            .map(|(id, _)| id.clone())
+            .collect();
         for id in ids {
             self.take(&id, Event::Tick, observer)?;
         }
@@ -111,9 +135,10 @@ impl<'a> Coordinator<'a> {
 
     fn receive(&mut self, message: Message, observer: Observer<'_>) -> Result<()> {
         match message {
-            Message::Reply { operation_id, report } => {
-                self.take(&operation_id, Event::Reported(report), observer)
-            }
+            Message::Reply {
+                operation_id,
+                report,
+            } => self.take(&operation_id, Event::Reported(report), observer),
             Message::SnapshotLost { operation_id, step } => {
                 self.take(&operation_id, Event::SnapshotLost { step }, observer)
             }
@@ -125,9 +150,14 @@ impl<'a> Coordinator<'a> {
     fn take(&mut self, id: &OperationId, event: Event, observer: Observer<'_>) -> Result<()> {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
-            let Some(before) = self.operations.get(id) else { return Ok(()) };
+            let Some(before) = self.operations.get(id) else {
+                return Ok(());
+            };
             let mut after = before.clone();
-            let context = Context { now_ms: env::now_ms(), jitter: env::jitter() };
+            let context = Context {
+                now_ms: env::now_ms(),
+                jitter: env::jitter(),
+            };
             let effects = match after.step(context, event.clone()) {
                 Ok(effects) => effects,
                 Err(illegal) => {
@@ -180,7 +210,11 @@ impl<'a> Coordinator<'a> {
                     // A coordinator that is gone has no use for the reply: what it said is durable.
                     wire.carry(reply, &mut |reply| drop(outbox.send(reply)));
                 }),
-                Message::Abort { operation_id, step, shard_idx } => {
+                Message::Abort {
+                    operation_id,
+                    step,
+                    shard_idx,
+                } => {
                     self.workers.abort(&operation_id, step, shard_idx);
                 }
                 Message::Reply { .. } | Message::SnapshotLost { .. } => {}

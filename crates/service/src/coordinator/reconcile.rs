@@ -13,19 +13,29 @@ use crate::worker::Tools;
 /// The lock of a failed operation stays: it can be resumed, or cancelled.
 pub(super) fn release_orphaned_locks(journal: &Journal, tools: &Tools) -> Result<()> {
     for lock in tools.engine.locks() {
-        let owner = lock.operation.parse().map_err(Error::from).and_then(|id| journal.operation(&id));
+        let owner = lock
+            .operation
+            .parse()
+            .map_err(Error::from)
+            .and_then(|id| journal.operation(&id));
         let state = match owner {
             Ok(operation) => operation.state,
             Err(Error::UnknownOperation(_) | Error::BadName(_)) => State::Cancelled,
             Err(error) => return Err(error),
         };
         match (lock.kind, state) {
-            (LockKind::Backup, State::Done | State::Cancelled) => tools.engine.thaw(&lock.operation)?,
+            (LockKind::Backup, State::Done | State::Cancelled) => {
+                tools.engine.thaw(&lock.operation)?
+            }
             (LockKind::Restore, State::Done) => tools.engine.commit(&lock.operation)?,
             (LockKind::Restore, State::Cancelled) => tools.engine.undo(&lock.operation)?,
             _ => continue,
         }
-        tracing::warn!(table = lock.table, operation = lock.operation, "released an orphaned lock");
+        tracing::warn!(
+            table = lock.table,
+            operation = lock.operation,
+            "released an orphaned lock"
+        );
     }
     Ok(())
 }

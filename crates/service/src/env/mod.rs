@@ -7,21 +7,32 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub const CRASH_AT: &str = "MENDB_CRASH_AT";
 
 /// Milliseconds since 1970-01-01T00:00:00Z.
-#[expect(clippy::disallowed_methods, reason = "this is the clock that all others are told to use")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the clock that all others are told to use"
+)]
 pub fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A random number from 0 to 1.
-#[expect(clippy::disallowed_methods, reason = "this is the source of randomness that all others are told to use")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the source of randomness that all others are told to use"
+)]
 pub fn jitter() -> f64 {
     rand::random()
 }
 
 /// Six random hex digits, to tell apart what was made in the same second.
 pub fn nonce() -> String {
-    format!("{:06x}", (jitter() * f64::from(0x0100_0000)) as u32 & 0x00ff_ffff)
+    format!(
+        "{:06x}",
+        (jitter() * f64::from(0x0100_0000)) as u32 & 0x00ff_ffff
+    )
 }
 
 /// Stops the process as a power cut would: no unwinding, no destructors, nothing flushed.

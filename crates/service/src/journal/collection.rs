@@ -74,17 +74,25 @@ impl Journal {
     pub fn collections(&self) -> Result<Vec<Collection>> {
         let rows = self.read("read collections", |connection| {
             connection
-                .prepare("SELECT collection, tables, created_at_ms FROM collection ORDER BY collection")?
+                .prepare(
+                    "SELECT collection, tables, created_at_ms FROM collection ORDER BY collection",
+                )?
                 .query_map([], read_row)?
                 .collect::<rusqlite::Result<Vec<_>>>()
         })?;
-        rows.into_iter().map(|row| self.to_collection(row)).collect()
+        rows.into_iter()
+            .map(|row| self.to_collection(row))
+            .collect()
     }
 
     fn to_collection(&self, (collection, tables, created_at_ms): Row) -> Result<Collection> {
         let tables = serde_json::from_str(&tables)
             .map_err(|error| self.unreadable(format!("collection {collection}: {error}")))?;
-        Ok(Collection { collection, tables, created_at_ms: u64::try_from(created_at_ms).unwrap_or(0) })
+        Ok(Collection {
+            collection,
+            tables,
+            created_at_ms: u64::try_from(created_at_ms).unwrap_or(0),
+        })
     }
 }
 

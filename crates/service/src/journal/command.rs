@@ -81,7 +81,9 @@ impl Journal {
     /// The journal cannot be written.
     pub fn take_commands(&self) -> Result<Vec<(OperationId, Command)>> {
         let any = self.read("look for commands", |connection| {
-            connection.query_row("SELECT EXISTS (SELECT 1 FROM command)", [], |row| row.get::<_, bool>(0))
+            connection.query_row("SELECT EXISTS (SELECT 1 FROM command)", [], |row| {
+                row.get::<_, bool>(0)
+            })
         })?;
         if !any {
             return Ok(Vec::new());
@@ -95,7 +97,9 @@ impl Journal {
             Ok(rows)
         })?;
         let read = |(_, operation, name): (i64, String, String)| {
-            let command = Command::ALL.into_iter().find(|command| command.name() == name);
+            let command = Command::ALL
+                .into_iter()
+                .find(|command| command.name() == name);
             let command = command.ok_or_else(|| self.unreadable(format!("command {name:?}")))?;
             Ok((operation.parse()?, command))
         };

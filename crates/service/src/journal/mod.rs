@@ -45,7 +45,10 @@ impl Journal {
         })?;
         let path = directory.join("journal.sqlite");
         let connection = Connection::open(&path).map_err(|source| failed(&path, "open", source))?;
-        let journal = Self { path, connection: Mutex::new(connection) };
+        let journal = Self {
+            path,
+            connection: Mutex::new(connection),
+        };
         journal.prepare()?;
         Ok(journal)
     }
@@ -60,12 +63,17 @@ impl Journal {
         let failed = |source| failed(&self.path, "prepare", source);
         connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
         connection
-            .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")
+            .execute_batch(
+                "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;",
+            )
             .map_err(failed)?;
-        let layout: i64 =
-            connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
+        let layout: i64 = connection
+            .pragma_query_value(None, "user_version", |row| row.get(0))
+            .map_err(failed)?;
         if layout > LAYOUT_VERSION {
-            return Err(self.unreadable(format!("its layout is version {layout}, this mendb knows {LAYOUT_VERSION}")));
+            return Err(self.unreadable(format!(
+                "its layout is version {layout}, this mendb knows {LAYOUT_VERSION}"
+            )));
         }
         if layout == 0 {
             let layout = [
@@ -78,37 +86,57 @@ impl Journal {
                 operation_event::LAYOUT,
                 &format!("PRAGMA user_version = {LAYOUT_VERSION}; COMMIT;"),
             ];
-            connection.execute_batch(&layout.join("\n")).map_err(failed)?;
+            connection
+                .execute_batch(&layout.join("\n"))
+                .map_err(failed)?;
         }
         Ok(())
     }
 
     fn connection(&self) -> MutexGuard<'_, Connection> {
-        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+        self.connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs `work` in one transaction.
-    fn write<T>(&self, action: &str, work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T> {
+    fn write<T>(
+        &self,
+        action: &str,
+        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T> {
         let mut connection = self.connection();
         let failed = |source| failed(&self.path, action, source);
-        let transaction =
-            connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+        let transaction = connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(failed)?;
         let value = work(&transaction).map_err(failed)?;
         transaction.commit().map_err(failed)?;
         Ok(value)
     }
 
-    fn read<T>(&self, action: &str, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
+    fn read<T>(
+        &self,
+        action: &str,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T> {
         work(&self.connection()).map_err(|source| failed(&self.path, action, source))
     }
 
     fn unreadable(&self, detail: impl Into<String>) -> Error {
-        Error::JournalRecord { path: self.path.display().to_string(), detail: detail.into() }
+        Error::JournalRecord {
+            path: self.path.display().to_string(),
+            detail: detail.into(),
+        }
     }
 }
 
 fn failed(path: &Path, action: &str, source: rusqlite::Error) -> Error {
-    Error::Journal { path: path.display().to_string(), action: action.to_owned(), source }
+    Error::Journal {
+        path: path.display().to_string(),
+        action: action.to_owned(),
+        source,
+    }
 }
 
 /// A number of ours as SQLite stores it; beyond 2^63 it is cut off there.

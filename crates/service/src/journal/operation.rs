@@ -46,7 +46,12 @@ impl Journal {
     ///
     /// # Errors
     /// The journal cannot be written.
-    pub fn update_operation(&self, before: &Operation, after: &Operation, event: &Event) -> Result<()> {
+    pub fn update_operation(
+        &self,
+        before: &Operation,
+        after: &Operation,
+        event: &Event,
+    ) -> Result<()> {
         self.write("update operation", |tx| {
             put(tx, after)?;
             if before.draft != after.draft {
@@ -72,7 +77,9 @@ impl Journal {
                 .query_map([], |row| row.get(0))?
                 .collect()
         })?;
-        ids.into_iter().map(|id| self.operation(&id.parse()?)).collect()
+        ids.into_iter()
+            .map(|id| self.operation(&id.parse()?))
+            .collect()
     }
 
     /// The operations that are neither done, failed nor cancelled.
@@ -107,9 +114,13 @@ impl Journal {
                 .optional()
         })?;
         let (record, draft) = row.ok_or_else(|| Error::unknown_operation(id))?;
-        let damaged = |error: serde_json::Error| self.unreadable(format!("operation {id}: {error}"));
+        let damaged =
+            |error: serde_json::Error| self.unreadable(format!("operation {id}: {error}"));
         let mut operation: Operation = serde_json::from_str(&record).map_err(damaged)?;
-        operation.draft = draft.map(|draft| serde_json::from_str(&draft)).transpose().map_err(damaged)?;
+        operation.draft = draft
+            .map(|draft| serde_json::from_str(&draft))
+            .transpose()
+            .map_err(damaged)?;
         operation.tasks = self.tasks(id, operation.current_step)?;
         Ok(operation)
     }
@@ -120,8 +131,16 @@ impl Journal {
     /// The journal cannot be written.
     pub fn delete_operation(&self, id: &OperationId) -> Result<()> {
         self.write("delete operation", |tx| {
-            for table in ["operation_event", "shard_progress", "operation_step", "operation"] {
-                tx.execute(&format!("DELETE FROM {table} WHERE operation_id = ?1"), [id.as_str()])?;
+            for table in [
+                "operation_event",
+                "shard_progress",
+                "operation_step",
+                "operation",
+            ] {
+                tx.execute(
+                    &format!("DELETE FROM {table} WHERE operation_id = ?1"),
+                    [id.as_str()],
+                )?;
             }
             Ok(())
         })
@@ -132,7 +151,11 @@ fn put(tx: &Transaction<'_>, operation: &Operation) -> rusqlite::Result<()> {
     let mut bare = operation.clone();
     bare.draft = None;
     bare.tasks.clear();
-    let attempt = operation.tasks.iter().map(|task| task.attempt).fold(operation.attempt_floor, u32::max);
+    let attempt = operation
+        .tasks
+        .iter()
+        .map(|task| task.attempt)
+        .fold(operation.attempt_floor, u32::max);
     tx.execute(
         "INSERT INTO operation (operation_id, kind, collection, state, current_step, attempt, percent, error,
              created_at_ms, updated_at_ms, step_deadline_ms, operation_deadline_ms, record)
@@ -169,5 +192,6 @@ fn put_draft(tx: &Transaction<'_>, operation: &Operation) -> rusqlite::Result<()
 
 /// A record as JSON, with SQLite's error for a value that JSON cannot hold.
 pub(super) fn to_json(value: &impl serde::Serialize) -> rusqlite::Result<String> {
-    serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+    serde_json::to_string(value)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }

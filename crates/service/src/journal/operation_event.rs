@@ -26,10 +26,18 @@ pub struct OperationEvent {
     pub event: String,
 }
 
-pub(super) fn put(tx: &Transaction<'_>, operation: &Operation, event: &str) -> rusqlite::Result<()> {
+pub(super) fn put(
+    tx: &Transaction<'_>,
+    operation: &Operation,
+    event: &str,
+) -> rusqlite::Result<()> {
     tx.execute(
         "INSERT INTO operation_event (operation_id, at_ms, event) VALUES (?1, ?2, ?3)",
-        params![operation.operation_id.as_str(), int(operation.updated_at_ms), event],
+        params![
+            operation.operation_id.as_str(),
+            int(operation.updated_at_ms),
+            event
+        ],
     )?;
     Ok(())
 }
@@ -46,7 +54,9 @@ pub(super) fn describe(before: &Operation, after: &Operation, event: &Event) -> 
             match &report.status {
                 ReportStatus::InProgress => return None,
                 ReportStatus::Success => format!("{step}: shard {shard} done"),
-                ReportStatus::Error { message, .. } => format!("{step}: shard {shard} failed: {message}"),
+                ReportStatus::Error { message, .. } => {
+                    format!("{step}: shard {shard} failed: {message}")
+                }
                 ReportStatus::Stopped => format!("{step}: shard {shard} stopped"),
             }
         }
@@ -59,7 +69,11 @@ pub(super) fn describe(before: &Operation, after: &Operation, event: &Event) -> 
         Event::Cancel => "cancelled by a user".to_owned(),
     };
     let ended = after.state.is_terminal() && !before.state.is_terminal();
-    Some(if ended { format!("{text}; operation {}", after.state.name()) } else { text })
+    Some(if ended {
+        format!("{text}; operation {}", after.state.name())
+    } else {
+        text
+    })
 }
 
 impl Journal {

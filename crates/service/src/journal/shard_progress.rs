@@ -27,7 +27,11 @@ CREATE TABLE IF NOT EXISTS shard_progress (
 ) STRICT, WITHOUT ROWID;";
 
 /// Writes the tasks that an event changed.
-pub(super) fn put(tx: &Transaction<'_>, before: &Operation, after: &Operation) -> rusqlite::Result<()> {
+pub(super) fn put(
+    tx: &Transaction<'_>,
+    before: &Operation,
+    after: &Operation,
+) -> rusqlite::Result<()> {
     let id = after.operation_id.as_str();
     let entered = before.current_step != after.current_step || before.allocated != after.allocated;
     if entered {

@@ -38,7 +38,9 @@ impl Service {
         self.check_idle(&collection)?;
         let wait = |work| self.runtime().block_on(work);
         wait(self.tools.repository.create_if_absent())?;
-        let backups = self.runtime().block_on(self.tools.repository.backups(&collection.collection))?;
+        let backups = self
+            .runtime()
+            .block_on(self.tools.repository.backups(&collection.collection))?;
         if let Some(label) = &order.label {
             check_label(label, &backups)?;
         }
@@ -67,17 +69,28 @@ impl Service {
             let is_backup = matches!(operation.request, Request::Backup(_));
             if same && is_backup && operation.state == State::Failed {
                 if operation.step_kind().can_cancel() {
-                    self.journal.insert_command(&operation.operation_id, Command::Cancel)?;
+                    self.journal
+                        .insert_command(&operation.operation_id, Command::Cancel)?;
                     self.drive(&mut |_| {})?;
                     continue;
                 }
-                return Err(in_the_way(&format!("collection {}", collection.collection), &operation));
+                return Err(in_the_way(
+                    &format!("collection {}", collection.collection),
+                    &operation,
+                ));
             }
             if same && is_backup {
-                return Err(in_the_way(&format!("collection {}", collection.collection), &operation));
+                return Err(in_the_way(
+                    &format!("collection {}", collection.collection),
+                    &operation,
+                ));
             }
             let touched = operation.request.target_tables();
-            if let Some(table) = collection.tables.iter().find(|table| touched.contains(&table.as_str())) {
+            if let Some(table) = collection
+                .tables
+                .iter()
+                .find(|table| touched.contains(&table.as_str()))
+            {
                 return Err(in_the_way(&format!("table {table}"), &operation));
             }
         }
@@ -89,8 +102,17 @@ impl Service {
         let prefix = format!("{}/", collection.collection);
         let mut streams = Vec::new();
         for table in &collection.tables {
-            let live = self.tools.engine.inspect(table)?.ok_or_else(|| missing_table(table, collection))?;
-            streams.extend(live.streams.into_iter().map(|stream| stream.name).filter(|s| s.starts_with(&prefix)));
+            let live = self
+                .tools
+                .engine
+                .inspect(table)?
+                .ok_or_else(|| missing_table(table, collection))?;
+            streams.extend(
+                live.streams
+                    .into_iter()
+                    .map(|stream| stream.name)
+                    .filter(|s| s.starts_with(&prefix)),
+            );
         }
         streams.sort();
         streams.dedup();
@@ -100,7 +122,13 @@ impl Service {
     /// Makes the request the increment after the newest backup, if it can be that.
     fn follow(&self, request: &mut BackupRequest, newest: Option<&Manifest>) -> Result<()> {
         let newest = newest.ok_or_else(|| {
-            take_full(request, format!("collection {} has no backup to stand on", request.collection))
+            take_full(
+                request,
+                format!(
+                    "collection {} has no backup to stand on",
+                    request.collection
+                ),
+            )
         })?;
         let repository = &self.tools.repository;
         let damaged = |error: mendb_repo::Error| -> Error {
@@ -108,12 +136,20 @@ impl Service {
                 return error.into();
             }
             let cause = describe_error(&error);
-            take_full(request, format!("the chain of backup {} cannot be continued: {cause}", newest.backup_id))
+            take_full(
+                request,
+                format!(
+                    "the chain of backup {} cannot be continued: {cause}",
+                    newest.backup_id
+                ),
+            )
         };
         let chain = self
             .runtime()
             .block_on(async {
-                let chain = repository.chain(&request.collection, &newest.backup_id).await?;
+                let chain = repository
+                    .chain(&request.collection, &newest.backup_id)
+                    .await?;
                 for stored in &chain {
                     repository.check_present(&stored.manifest).await?;
                 }
@@ -121,7 +157,10 @@ impl Service {
             })
             .map_err(damaged)?;
         let (Some(full), Some(parent)) = (chain.first(), chain.last()) else {
-            return Err(take_full(request, format!("the chain of backup {} is empty", newest.backup_id)));
+            return Err(take_full(
+                request,
+                format!("the chain of backup {} is empty", newest.backup_id),
+            ));
         };
         let stream = stream_of(&request.collection, &full.manifest.backup_id);
         self.check_members(request, &parent.manifest, &stream)?;
@@ -136,14 +175,25 @@ impl Service {
     }
 
     /// Refuses when the tables are not those of the parent any more, or their changes are not known.
-    fn check_members(&self, request: &BackupRequest, parent: &Manifest, stream: &str) -> Result<()> {
+    fn check_members(
+        &self,
+        request: &BackupRequest,
+        parent: &Manifest,
+        stream: &str,
+    ) -> Result<()> {
         let backed_up = || parent.tables.iter().map(|table| table.table.as_str());
-        let other = request.tables.iter().find(|table| !backed_up().any(|backed_up| backed_up == *table));
+        let other = request
+            .tables
+            .iter()
+            .find(|table| !backed_up().any(|backed_up| backed_up == *table));
         if other.is_some() || parent.tables.len() != request.tables.len() {
             let members = backed_up().collect::<Vec<_>>().join(", ");
             return Err(take_full(
                 request,
-                format!("backup {} holds the tables {members}, not those of the collection now", parent.backup_id),
+                format!(
+                    "backup {} holds the tables {members}, not those of the collection now",
+                    parent.backup_id
+                ),
             ));
         }
         for table in &parent.tables {
@@ -152,11 +202,18 @@ impl Service {
                 return Err(take_full(request, format!("table {name} does not exist")));
             };
             if live.schema != table.schema {
-                let reason = format!("the schema of table {name} has changed since backup {}", parent.backup_id);
+                let reason = format!(
+                    "the schema of table {name} has changed since backup {}",
+                    parent.backup_id
+                );
                 return Err(take_full(request, reason));
             }
             let reaches = |since: u64| since <= parent.snapshot_version;
-            if !live.streams.iter().any(|s| s.name == stream && reaches(s.since_version)) {
+            if !live
+                .streams
+                .iter()
+                .any(|s| s.name == stream && reaches(s.since_version))
+            {
                 let reason = format!(
                     "the changes of table {name} since backup {} are not known (the table was created, dropped or \
                      restored since, or the backup is of another target)",
@@ -171,8 +228,14 @@ impl Service {
 
 fn missing_table(table: &str, collection: &Collection) -> Error {
     Error::refused(
-        format!("table {table} of collection {} does not exist", collection.collection),
-        format!("restore it: mendb restore {} --tables {table}", collection.collection),
+        format!(
+            "table {table} of collection {} does not exist",
+            collection.collection
+        ),
+        format!(
+            "restore it: mendb restore {} --tables {table}",
+            collection.collection
+        ),
     )
 }
 
@@ -192,11 +255,20 @@ fn stream_of(collection: &str, full: &BackupId) -> String {
 fn check_label(label: &str, backups: &[StoredManifest]) -> Result<()> {
     check(label)?;
     if label.parse::<BackupId>().is_ok() {
-        return Err(Error::refused(format!("{label} looks like a backup id"), "choose another label"));
+        return Err(Error::refused(
+            format!("{label} looks like a backup id"),
+            "choose another label",
+        ));
     }
-    match backups.iter().find(|stored| stored.manifest.label.as_deref() == Some(label)) {
+    match backups
+        .iter()
+        .find(|stored| stored.manifest.label.as_deref() == Some(label))
+    {
         Some(taken) => Err(Error::refused(
-            format!("label {label} is taken by backup {}", taken.manifest.backup_id),
+            format!(
+                "label {label} is taken by backup {}",
+                taken.manifest.backup_id
+            ),
             "choose another label",
         )),
         None => Ok(()),

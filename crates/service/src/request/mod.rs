@@ -20,9 +20,16 @@ impl Service {
             Request::Backup(_) => "backup",
             Request::Restore(_) => "restore",
         };
-        let at = jiff::Timestamp::from_millisecond(i64::try_from(now_ms).unwrap_or(0)).unwrap_or_default();
+        let at = jiff::Timestamp::from_millisecond(i64::try_from(now_ms).unwrap_or(0))
+            .unwrap_or_default();
         let id = format!("{kind}-{}-{}", at.strftime("%Y%m%d%H%M%S"), env::nonce());
-        let operation = Operation::new(id.parse()?, request, steps, self.settings.limits.clone(), now_ms);
+        let operation = Operation::new(
+            id.parse()?,
+            request,
+            steps,
+            self.settings.limits.clone(),
+            now_ms,
+        );
         env::crash_point();
         self.journal.insert_operation(&operation)?;
         env::crash_point();
@@ -41,13 +48,25 @@ impl Service {
 fn in_the_way(what: &str, operation: &Operation) -> Error {
     let id = &operation.operation_id;
     let hint = match operation.state {
-        State::Failed => format!("mendb operation resume {id} continues it, mendb operation cancel {id} rolls it back"),
-        _ if operation.is_paused() => format!("it is paused; mendb operation resume {id} continues it"),
-        _ => format!("mendb operation watch {id} follows it to its end, mendb operation cancel {id} rolls it back"),
+        State::Failed => format!(
+            "mendb operation resume {id} continues it, mendb operation cancel {id} rolls it back"
+        ),
+        _ if operation.is_paused() => {
+            format!("it is paused; mendb operation resume {id} continues it")
+        }
+        _ => format!(
+            "mendb operation watch {id} follows it to its end, mendb operation cancel {id} rolls it back"
+        ),
     };
     let doing = match &operation.request {
         Request::Backup(_) => "backed up",
         Request::Restore(_) => "restored",
     };
-    Error::refused(format!("{what} is being {doing} by operation {id} ({})", operation.state.name()), hint)
+    Error::refused(
+        format!(
+            "{what} is being {doing} by operation {id} ({})",
+            operation.state.name()
+        ),
+        hint,
+    )
 }

@@ -34,11 +34,17 @@ impl Service {
         let _one_at_a_time = self.requests();
         let chain = self.chain(&order.collection, order.to.as_deref())?;
         let Some(last) = chain.last() else {
-            return Err(nothing_to_restore(&order.collection, self.tools.repository.url()));
+            return Err(nothing_to_restore(
+                &order.collection,
+                self.tools.repository.url(),
+            ));
         };
         let tables = map_tables(order, &last.manifest)?;
         self.check_absent(&tables, &order.collection)?;
-        let bytes: Vec<u64> = chain.iter().map(|stored| bytes_of(&stored.manifest, &tables)).collect();
+        let bytes: Vec<u64> = chain
+            .iter()
+            .map(|stored| bytes_of(&stored.manifest, &tables))
+            .collect();
         let link = |stored: &StoredManifest| ChainLink {
             backup_id: stored.manifest.backup_id.clone(),
             manifest_blake3: stored.blake3.clone(),
@@ -75,7 +81,10 @@ impl Service {
         for mapping in tables {
             let name = &mapping.target;
             let works_on = |names: Vec<&str>| names.contains(&name.as_str());
-            if let Some(operation) = open.iter().find(|operation| works_on(operation.request.target_tables())) {
+            if let Some(operation) = open
+                .iter()
+                .find(|operation| works_on(operation.request.target_tables()))
+            {
                 return Err(in_the_way(&format!("table {name}"), operation));
             }
             if self.tools.engine.inspect(name)?.is_some() {
@@ -104,22 +113,41 @@ fn nothing_to_restore(collection: &str, url: &str) -> Error {
 fn map_tables(order: &RestoreOrder, manifest: &Manifest) -> Result<Vec<TableMapping>> {
     let names = || manifest.tables.iter().map(|table| table.table.as_str());
     let all = || names().collect::<Vec<_>>().join(", ");
-    if let Some(unknown) = order.rename.keys().find(|old| names().all(|name| name != old.as_str())) {
+    if let Some(unknown) = order
+        .rename
+        .keys()
+        .find(|old| names().all(|name| name != old.as_str()))
+    {
         return Err(Error::refused(
-            format!("--rename: backup {} has no table {unknown}", manifest.backup_id),
+            format!(
+                "--rename: backup {} has no table {unknown}",
+                manifest.backup_id
+            ),
             format!("its tables are {}", all()),
         ));
     }
-    let chosen = |name: &&str| order.tables.as_deref().is_none_or(|patterns| matches(patterns, name));
+    let chosen = |name: &&str| {
+        order
+            .tables
+            .as_deref()
+            .is_none_or(|patterns| matches(patterns, name))
+    };
     let mut tables = Vec::new();
     for source in names().filter(chosen) {
         let target = order.rename.get(source).map_or(source, String::as_str);
         check(target)?;
-        tables.push(TableMapping { source: source.to_owned(), target: target.to_owned() });
+        tables.push(TableMapping {
+            source: source.to_owned(),
+            target: target.to_owned(),
+        });
     }
     if tables.is_empty() {
         return Err(Error::refused(
-            format!("no table of backup {} matches {}", manifest.backup_id, order.tables.as_deref().unwrap_or("*")),
+            format!(
+                "no table of backup {} matches {}",
+                manifest.backup_id,
+                order.tables.as_deref().unwrap_or("*")
+            ),
             format!("its tables are {}", all()),
         ));
     }
@@ -127,9 +155,14 @@ fn map_tables(order: &RestoreOrder, manifest: &Manifest) -> Result<Vec<TableMapp
 }
 
 fn bytes_of(manifest: &Manifest, tables: &[TableMapping]) -> u64 {
-    let tables = tables.iter().filter_map(|mapping| manifest.table(&mapping.source));
+    let tables = tables
+        .iter()
+        .filter_map(|mapping| manifest.table(&mapping.source));
     let shards = tables.flat_map(|table| {
-        table.sharded_tables().flat_map(|(_, data)| data.shards.iter()).collect::<Vec<&ShardBackup>>()
+        table
+            .sharded_tables()
+            .flat_map(|(_, data)| data.shards.iter())
+            .collect::<Vec<&ShardBackup>>()
     });
     shards.map(segment_bytes).sum()
 }

@@ -56,7 +56,11 @@ pub(super) fn copy(
 ) -> TaskResult<()> {
     let request = request(attempt)?;
     let engine = &attempt.tools.engine;
-    let content = if request.since_version.is_some() { Content::Changes } else { Content::Rows };
+    let content = if request.since_version.is_some() {
+        Content::Changes
+    } else {
+        Content::Rows
+    };
     let mut copy = Copy {
         attempt,
         segments: match &counts.output {
@@ -76,11 +80,16 @@ pub(super) fn copy(
         first_segment: u32::try_from(copy.segments.len()).unwrap_or(u32::MAX),
     };
     let schema = schema_of(attempt, path)?;
-    let mut writer = attempt.tools.repository.segment_writer(target, &schema, content)?;
+    let mut writer = attempt
+        .tools
+        .repository
+        .segment_writer(target, &schema, content)?;
     let after = copy.counts.last_key.clone();
     let mut outcome = Ok(());
     let mut sink = |block: &RowBlock<&[u8]>| {
-        let pushed = attempt.wait(writer.push(block)).and_then(|finished| copy.pushed(block, finished));
+        let pushed = attempt
+            .wait(writer.push(block))
+            .and_then(|finished| copy.pushed(block, finished));
         match pushed {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
@@ -90,9 +99,22 @@ pub(super) fn copy(
         }
     };
     match request.since_version {
-        None => engine.read_rows(attempt.operation(), path, range, after.as_deref(), &mut sink)?,
+        None => engine.read_rows(
+            attempt.operation(),
+            path,
+            range,
+            after.as_deref(),
+            &mut sink,
+        )?,
         Some(since) => {
-            engine.read_changes(attempt.operation(), path, range, since, after.as_deref(), &mut sink)?;
+            engine.read_changes(
+                attempt.operation(),
+                path,
+                range,
+                since,
+                after.as_deref(),
+                &mut sink,
+            )?;
         }
     }
     outcome?;
@@ -128,7 +150,11 @@ impl Copy<'_, '_> {
 
     fn take(&mut self, finished: Vec<Segment>) {
         let rows: u64 = finished.iter().map(|segment| segment.rows).sum();
-        let bytes = if self.rows == 0 { 0 } else { self.bytes * rows.min(self.rows) / self.rows };
+        let bytes = if self.rows == 0 {
+            0
+        } else {
+            self.bytes * rows.min(self.rows) / self.rows
+        };
         self.rows -= rows.min(self.rows);
         self.bytes -= bytes;
         self.counts.rows += rows;
@@ -159,7 +185,9 @@ pub(super) fn seal(attempt: &Attempt<'_>) -> TaskResult<()> {
     let repository = &attempt.tools.repository;
     if let Some(parent) = &request.parent {
         let backups = attempt.wait(repository.backups(&request.collection))?;
-        let others = backups.iter().filter(|stored| stored.manifest.backup_id != request.backup_id);
+        let others = backups
+            .iter()
+            .filter(|stored| stored.manifest.backup_id != request.backup_id);
         let newest = others.map(|stored| &stored.manifest.backup_id).max();
         if newest != Some(&parent.backup_id) {
             return Err(TaskError::Proof(format!(

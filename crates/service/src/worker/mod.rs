@@ -80,7 +80,11 @@ impl Attempt<'_> {
     }
 
     pub(crate) fn check_stopped(&self) -> TaskResult<()> {
-        if self.stopped.load(Ordering::SeqCst) { Err(TaskError::Stopped) } else { Ok(()) }
+        if self.stopped.load(Ordering::SeqCst) {
+            Err(TaskError::Stopped)
+        } else {
+            Ok(())
+        }
     }
 
     /// The id of the operation as engines know it.
@@ -89,7 +93,10 @@ impl Attempt<'_> {
     }
 
     /// Waits for the repository.
-    pub(crate) fn wait<T>(&self, work: impl Future<Output = mendb_repo::Result<T>>) -> TaskResult<T> {
+    pub(crate) fn wait<T>(
+        &self,
+        work: impl Future<Output = mendb_repo::Result<T>>,
+    ) -> TaskResult<T> {
         Ok(self.tools.runtime.block_on(work)?)
     }
 
@@ -112,18 +119,47 @@ impl Attempt<'_> {
                 backup::copy(self, path, *shard, range, &mut counts)?;
             }
             (TaskSpec::Whole, StepKind::Prepare) => restore::prepare(self)?,
-            (TaskSpec::Restore { backup_id, source, target, shard }, StepKind::Load | StepKind::Apply) => {
-                let place = restore::Place { backup_id, source, target, shard: *shard };
+            (
+                TaskSpec::Restore {
+                    backup_id,
+                    source,
+                    target,
+                    shard,
+                },
+                StepKind::Load | StepKind::Apply,
+            ) => {
+                let place = restore::Place {
+                    backup_id,
+                    source,
+                    target,
+                    shard: *shard,
+                };
                 restore::carry(self, &place, &mut counts)?;
             }
-            (TaskSpec::Verify { backup_id, source, target, shard }, StepKind::Verify) => {
-                let place = restore::Place { backup_id, source, target, shard: *shard };
+            (
+                TaskSpec::Verify {
+                    backup_id,
+                    source,
+                    target,
+                    shard,
+                },
+                StepKind::Verify,
+            ) => {
+                let place = restore::Place {
+                    backup_id,
+                    source,
+                    target,
+                    shard: *shard,
+                };
                 verify::verify(self, &place, &mut counts)?;
             }
             (TaskSpec::Whole, StepKind::Finish) => self.tools.engine.commit(self.operation())?,
             (TaskSpec::Whole, StepKind::Rollback) => restore::rollback(self)?,
             (spec, step) => {
-                return Err(TaskError::Proof(format!("step {} has no task {spec:?}", step.name())));
+                return Err(TaskError::Proof(format!(
+                    "step {} has no task {spec:?}",
+                    step.name()
+                )));
             }
         }
         env::crash_point();
@@ -138,7 +174,10 @@ impl Attempt<'_> {
             Ok(Err(TaskError::Stopped)) => (ReportStatus::Stopped, self.start()),
             Ok(Err(TaskError::Engine(error))) if error.remedy == Remedy::Refreeze => {
                 let operation_id = self.request.operation_id.clone();
-                (self.send)(Message::SnapshotLost { operation_id, step: self.request.step });
+                (self.send)(Message::SnapshotLost {
+                    operation_id,
+                    step: self.request.step,
+                });
                 (ReportStatus::Stopped, self.start())
             }
             Ok(Err(error)) => {
@@ -147,11 +186,23 @@ impl Attempt<'_> {
                     TaskError::Repository(error) => error.is_retriable(),
                     TaskError::Stopped | TaskError::Proof(_) => false,
                 };
-                (ReportStatus::Error { retriable, message: describe_error(&error) }, self.start())
+                (
+                    ReportStatus::Error {
+                        retriable,
+                        message: describe_error(&error),
+                    },
+                    self.start(),
+                )
             }
             Err(panic) => {
                 let message = format!("a shard worker died: {}", panic_text(panic.as_ref()));
-                (ReportStatus::Error { retriable: true, message }, self.start())
+                (
+                    ReportStatus::Error {
+                        retriable: true,
+                        message,
+                    },
+                    self.start(),
+                )
             }
         };
         self.reply(status, counts);
@@ -168,13 +219,17 @@ impl Attempt<'_> {
             bytes: counts.bytes,
             output: counts.output,
         };
-        (self.send)(Message::Reply { operation_id: self.request.operation_id.clone(), report });
+        (self.send)(Message::Reply {
+            operation_id: self.request.operation_id.clone(),
+            report,
+        });
     }
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned())
 }
 
 /// A shard of an operation: at most one attempt works on it.
@@ -197,13 +252,20 @@ pub struct Workers {
 impl Workers {
     /// Workers that join these two sides.
     pub fn new(tools: Tools) -> Self {
-        Self { tools, running: Arc::default() }
+        Self {
+            tools,
+            running: Arc::default(),
+        }
     }
 
     /// Begins an attempt, and sends what it reports. A request that came before, or is older than
     /// one that came before, is ignored.
     pub fn request(&self, request: TaskRequest, send: impl Fn(Message) + Send + 'static) {
-        let place: Place = (request.operation_id.clone(), request.step, request.shard_idx);
+        let place: Place = (
+            request.operation_id.clone(),
+            request.step,
+            request.shard_idx,
+        );
         let stopped = Arc::new(AtomicBool::new(false));
         let turn = {
             let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
@@ -219,14 +281,24 @@ impl Workers {
                 None => Arc::default(),
             };
             let attempt = request.attempt;
-            let entry = Running { attempt, stopped: Arc::clone(&stopped), turn: Arc::clone(&turn) };
+            let entry = Running {
+                attempt,
+                stopped: Arc::clone(&stopped),
+                turn: Arc::clone(&turn),
+            };
             running.insert(place, entry);
             turn
         };
         let tools = self.tools.clone();
         std::thread::spawn(move || {
             let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
-            Attempt { tools: &tools, request: &request, stopped: &stopped, send: &send }.report();
+            Attempt {
+                tools: &tools,
+                request: &request,
+                stopped: &stopped,
+                send: &send,
+            }
+            .report();
         });
     }
 

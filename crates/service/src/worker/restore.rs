@@ -1,6 +1,5 @@
 //! The steps of a restore.
 
-
 use mendb_engines::{Engine, Source, StagedTable};
 use mendb_model::RowBlock;
 use mendb_model::manifest::{Manifest, ShardBackup};
@@ -29,7 +28,12 @@ fn request<'a>(attempt: &'a Attempt<'_>) -> TaskResult<&'a RestoreRequest> {
 /// The manifest of a link of the chain, if it is still the one that was planned with.
 fn manifest(attempt: &Attempt<'_>, link: &ChainLink) -> TaskResult<Manifest> {
     let collection = &request(attempt)?.collection;
-    let stored = attempt.wait(attempt.tools.repository.manifest(collection, &link.backup_id))?;
+    let stored = attempt.wait(
+        attempt
+            .tools
+            .repository
+            .manifest(collection, &link.backup_id),
+    )?;
     if stored.blake3 != link.manifest_blake3 {
         return Err(TaskError::Proof(format!(
             "the manifest of backup {} has changed since the restore was planned; cancel it and restore again",
@@ -53,35 +57,63 @@ pub(super) fn prepare(attempt: &Attempt<'_>) -> TaskResult<()> {
     let staged = |mapping: &mendb_model::operation::TableMapping| {
         let table = last.table(&mapping.source);
         let table = table.ok_or_else(|| {
-            TaskError::Proof(format!("backup {} has no table {}", last.backup_id, mapping.source))
+            TaskError::Proof(format!(
+                "backup {} has no table {}",
+                last.backup_id, mapping.source
+            ))
         })?;
-        Ok(StagedTable { name: mapping.target.clone(), backup: table.clone() })
+        Ok(StagedTable {
+            name: mapping.target.clone(),
+            backup: table.clone(),
+        })
     };
-    let tables = request.tables.iter().map(staged).collect::<TaskResult<_>>()?;
+    let tables = request
+        .tables
+        .iter()
+        .map(staged)
+        .collect::<TaskResult<_>>()?;
     attempt.tools.engine.stage(attempt.operation(), tables)?;
     Ok(())
 }
 
 /// What the manifest says about a place.
-pub(super) fn look_up(attempt: &Attempt<'_>, place: &Place<'_>) -> TaskResult<(ShardBackup, TableSchema)> {
+pub(super) fn look_up(
+    attempt: &Attempt<'_>,
+    place: &Place<'_>,
+) -> TaskResult<(ShardBackup, TableSchema)> {
     let chain = &request(attempt)?.chain;
     let missing = || {
-        TaskError::Proof(format!("backup {} has no shard {} of {}", place.backup_id, place.shard, place.source))
+        TaskError::Proof(format!(
+            "backup {} has no shard {} of {}",
+            place.backup_id, place.shard, place.source
+        ))
     };
-    let link = chain.iter().find(|link| link.backup_id == *place.backup_id).ok_or_else(missing)?;
+    let link = chain
+        .iter()
+        .find(|link| link.backup_id == *place.backup_id)
+        .ok_or_else(missing)?;
     let manifest = manifest(attempt, link)?;
     let data = manifest.sharded_table(place.source).ok_or_else(missing)?;
     let shard = data.shards.get(place.shard as usize).ok_or_else(missing)?;
     let table = manifest.table(&place.source.table).ok_or_else(missing)?;
-    let schema = table.schema_of(place.source.index.as_deref()).ok_or_else(missing)?;
+    let schema = table
+        .schema_of(place.source.index.as_deref())
+        .ok_or_else(missing)?;
     Ok((shard.clone(), schema))
 }
 
 /// Brings the segments of one shard to whoever owns their keys now.
-pub(super) fn carry(attempt: &Attempt<'_>, place: &Place<'_>, counts: &mut Counts) -> TaskResult<()> {
+pub(super) fn carry(
+    attempt: &Attempt<'_>,
+    place: &Place<'_>,
+    counts: &mut Counts,
+) -> TaskResult<()> {
     let (shard, schema) = look_up(attempt, place)?;
     let tools = attempt.tools;
-    let source = Source { step: attempt.request.step, index: attempt.request.shard_idx };
+    let source = Source {
+        step: attempt.request.step,
+        index: attempt.request.shard_idx,
+    };
     let content = match attempt.request.step_kind {
         StepKind::Load => Content::Rows,
         _ => Content::Changes,
@@ -103,11 +135,21 @@ pub(super) fn carry(attempt: &Attempt<'_>, place: &Place<'_>, counts: &mut Count
         for block in reader {
             let block = block?;
             rows += block.len() as u64;
-            deliver(tools.engine.as_ref(), attempt, place, source, content, &block.view())?;
+            deliver(
+                tools.engine.as_ref(),
+                attempt,
+                place,
+                source,
+                content,
+                &block.view(),
+            )?;
             attempt.check_stopped()?;
         }
         if rows != segment.rows {
-            let detail = format!("{} holds {rows} rows, its manifest says {}", segment.object, segment.rows);
+            let detail = format!(
+                "{} holds {rows} rows, its manifest says {}",
+                segment.object, segment.rows
+            );
             return Err(TaskError::Proof(detail));
         }
         counts.rows += rows;

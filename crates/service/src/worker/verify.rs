@@ -4,7 +4,11 @@ use super::restore::{Place, look_up};
 use super::{Attempt, Counts, TaskError, TaskResult};
 
 /// Reads every row of a restored range and compares count and digest with the manifest.
-pub(super) fn verify(attempt: &Attempt<'_>, place: &Place<'_>, counts: &mut Counts) -> TaskResult<()> {
+pub(super) fn verify(
+    attempt: &Attempt<'_>,
+    place: &Place<'_>,
+    counts: &mut Counts,
+) -> TaskResult<()> {
     let (shard, _) = look_up(attempt, place)?;
     let found = attempt.tools.engine.digest(place.target, &shard.range)?;
     if found != shard.digest {

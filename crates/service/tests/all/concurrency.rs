@@ -15,7 +15,10 @@ const BALANCE: i64 = 1000;
 
 fn accounts_schema() -> TableSchema {
     TableSchema {
-        columns: vec![column("id", ColumnType::Int64), column("balance", ColumnType::Int64)],
+        columns: vec![
+            column("id", ColumnType::Int64),
+            column("balance", ColumnType::Int64),
+        ],
         key: vec!["id".into()],
         indexes: Vec::new(),
     }
@@ -27,7 +30,10 @@ fn money(database: &Database, tables: &[&str]) -> i64 {
     let mut total = 0;
     for name in tables {
         let table = snapshot.open_table(name).unwrap();
-        for row in snapshot.scan(&table, KeyRange::all(), Direction::Ascending).unwrap() {
+        for row in snapshot
+            .scan(&table, KeyRange::all(), Direction::Ascending)
+            .unwrap()
+        {
             match row.unwrap()[1] {
                 Value::Int(balance) => total += balance,
                 ref other => panic!("a balance of {other:?}"),
@@ -45,7 +51,10 @@ fn move_money(database: &Database, seed: i64, stop: &AtomicBool, moved: &AtomicI
     while !stop.load(Ordering::SeqCst) {
         next = (next * 1_103_515_245 + 12345) % 2_147_483_648;
         // Each thread has accounts of its own, so that what it has read is what it overwrites.
-        let (from, to) = (next / 7 % (ACCOUNTS / 2) * 2 + seed % 2, next / 91 % (ACCOUNTS / 2) * 2 + seed % 2);
+        let (from, to) = (
+            next / 7 % (ACCOUNTS / 2) * 2 + seed % 2,
+            next / 91 % (ACCOUNTS / 2) * 2 + seed % 2,
+        );
         let (giver, taker) = (next as usize % 2, (next / 3) as usize % 2);
         if (giver, from) == (taker, to) {
             continue;
@@ -62,8 +71,12 @@ fn move_money(database: &Database, seed: i64, stop: &AtomicBool, moved: &AtomicI
         if let (Some(giving), Some(taking)) = (balance(giver, from), balance(taker, to)) {
             let amount = next % 10;
             let set = |id, balance| vec![(0, Value::Int(id)), (1, Value::Int(balance))];
-            batch.upsert(&tables[giver], set(from, giving - amount)).unwrap();
-            batch.upsert(&tables[taker], set(to, taking + amount)).unwrap();
+            batch
+                .upsert(&tables[giver], set(from, giving - amount))
+                .unwrap();
+            batch
+                .upsert(&tables[taker], set(to, taking + amount))
+                .unwrap();
             if database.write(batch).is_ok() {
                 moved.fetch_add(1, Ordering::SeqCst);
                 continue;
@@ -79,15 +92,23 @@ fn money_moved_between_tables_is_in_every_backup_exactly_once() {
     let world = World::new();
     for name in ["here", "there"] {
         let split = order_key(ACCOUNTS / 2);
-        world.database.create_table(name, accounts_schema(), vec![split]).unwrap();
+        world
+            .database
+            .create_table(name, accounts_schema(), vec![split])
+            .unwrap();
         let table = world.table(name);
         let mut batch = WriteBatch::new();
         for id in 0..ACCOUNTS {
-            batch.replace(&table, vec![Value::Int(id), Value::Int(BALANCE)]).unwrap();
+            batch
+                .replace(&table, vec![Value::Int(id), Value::Int(BALANCE)])
+                .unwrap();
         }
         world.database.write(batch).unwrap();
     }
-    world.service.create_collection("shop", &["here".into(), "there".into()]).unwrap();
+    world
+        .service
+        .create_collection("shop", &["here".into(), "there".into()])
+        .unwrap();
     let all = 2 * ACCOUNTS * BALANCE;
     let (stop, moved) = (AtomicBool::new(false), AtomicI64::new(0));
     std::thread::scope(|scope| {
@@ -97,10 +118,17 @@ fn money_moved_between_tables_is_in_every_backup_exactly_once() {
         }
         scope.spawn(|| {
             while !stop.load(Ordering::SeqCst) {
-                assert_eq!(money(&world.database, &["here", "there"]), all, "a reader sees whole moves");
+                assert_eq!(
+                    money(&world.database, &["here", "there"]),
+                    all,
+                    "a reader sees whole moves"
+                );
             }
         });
-        for (at, kind) in [Full, Incremental, Incremental, Full, Incremental].into_iter().enumerate() {
+        for (at, kind) in [Full, Incremental, Incremental, Full, Incremental]
+            .into_iter()
+            .enumerate()
+        {
             let before = moved.load(Ordering::SeqCst);
             while moved.load(Ordering::SeqCst) < before + 50 {
                 std::thread::yield_now();
@@ -116,7 +144,11 @@ fn money_moved_between_tables_is_in_every_backup_exactly_once() {
         let id = world.service.request_restore(&order).unwrap();
         world.done(&world.drive(&id));
         let tables = [format!("here{at}"), format!("there{at}")];
-        assert_eq!(money(&world.database, &tables.each_ref().map(String::as_str)), all, "backup b{at}");
+        assert_eq!(
+            money(&world.database, &tables.each_ref().map(String::as_str)),
+            all,
+            "backup b{at}"
+        );
     }
 }
 
@@ -124,10 +156,23 @@ fn money_moved_between_tables_is_in_every_backup_exactly_once() {
 fn two_collections_back_up_and_restore_at_the_same_time() {
     let world = World::new();
     fill(&world, 200);
-    world.database.create_table("here", accounts_schema(), Vec::new()).unwrap();
-    world.service.create_collection("bank", &["here".into()]).unwrap();
-    let order = |collection: &str| BackupOrder { collection: collection.into(), kind: Full, label: None };
-    let restore = |collection: &str| RestoreOrder { collection: collection.into(), ..RestoreOrder::default() };
+    world
+        .database
+        .create_table("here", accounts_schema(), Vec::new())
+        .unwrap();
+    world
+        .service
+        .create_collection("bank", &["here".into()])
+        .unwrap();
+    let order = |collection: &str| BackupOrder {
+        collection: collection.into(),
+        kind: Full,
+        label: None,
+    };
+    let restore = |collection: &str| RestoreOrder {
+        collection: collection.into(),
+        ..RestoreOrder::default()
+    };
     let both_at_once = |ids: [mendb_model::OperationId; 2]| {
         let mut together = false;
         let journal = world.service.journal();
@@ -163,8 +208,14 @@ fn what_would_disturb_an_operation_is_refused_by_its_name() {
     assert!(second.contains(id.as_str()), "{second}");
     let mut tried = false;
     let disturb = |kind: &str, id: &str| {
-        let alter = database.add_column("orders", column("extra", ColumnType::Bool)).unwrap_err().to_string();
-        assert!(alter.contains(&format!("table orders is being {kind} by operation {id}")), "{alter}");
+        let alter = database
+            .add_column("orders", column("extra", ColumnType::Bool))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            alter.contains(&format!("table orders is being {kind} by operation {id}")),
+            "{alter}"
+        );
         let drop = database.drop_table("orders").unwrap_err().to_string();
         assert!(drop.contains(id), "{drop}");
     };
@@ -184,18 +235,35 @@ fn what_would_disturb_an_operation_is_refused_by_its_name() {
         let operation = world.service.journal().operation(id).unwrap();
         assert_eq!(operation.state, State::Done, "{:?}", operation.error);
     };
-    during(1, "backed up", &id, &|| write_orders(&world, 0..3, "writers go on"));
+    during(1, "backed up", &id, &|| {
+        write_orders(&world, 0..3, "writers go on")
+    });
     world.drop_tables();
     let id = world.service.request_restore(&restore_order("b")).unwrap();
     during(1, "restored", &id, &|| {
-        let second = world.service.request_restore(&restore_order("b")).unwrap_err().to_string();
-        assert!(second.contains(&format!("is being restored by operation {id}")), "{second}");
+        let second = world
+            .service
+            .request_restore(&restore_order("b"))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            second.contains(&format!("is being restored by operation {id}")),
+            "{second}"
+        );
         let table = database.open_table("orders");
         let read = match &table {
-            Ok(table) => database.snapshot().get(table, &[Value::Int(1)]).err().map(|e| e.to_string()),
+            Ok(table) => database
+                .snapshot()
+                .get(table, &[Value::Int(1)])
+                .err()
+                .map(|e| e.to_string()),
             Err(error) => Some(error.to_string()),
         };
-        assert!(read.as_deref().is_some_and(|text| text.contains(id.as_str())), "no reader sees half a restore: {read:?}");
+        assert!(
+            read.as_deref()
+                .is_some_and(|text| text.contains(id.as_str())),
+            "no reader sees half a restore: {read:?}"
+        );
         let backup = order("d").unwrap_err().to_string();
         assert!(backup.contains(id.as_str()), "{backup}");
     });

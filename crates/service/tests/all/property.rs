@@ -15,9 +15,15 @@ fn value(column_type: ColumnType) -> BoxedStrategy<Value> {
     let some = match column_type {
         ColumnType::Bool => any::<bool>().prop_map(Value::Bool).boxed(),
         ColumnType::Utf8 => "[a-c\u{0}é]{0,4}".prop_map(Value::Text).boxed(),
-        ColumnType::String => proptest::collection::vec(0u8..3, 0..4).prop_map(Value::Bytes).boxed(),
-        ColumnType::Double => any::<u64>().prop_map(|bits| Value::Double(f64::from_bits(bits))).boxed(),
-        ColumnType::Decimal { .. } => (-10i128.pow(20)..10i128.pow(20)).prop_map(Value::Decimal).boxed(),
+        ColumnType::String => proptest::collection::vec(0u8..3, 0..4)
+            .prop_map(Value::Bytes)
+            .boxed(),
+        ColumnType::Double => any::<u64>()
+            .prop_map(|bits| Value::Double(f64::from_bits(bits)))
+            .boxed(),
+        ColumnType::Decimal { .. } => (-10i128.pow(20)..10i128.pow(20))
+            .prop_map(Value::Decimal)
+            .boxed(),
         ColumnType::Uint16 => (0u64..300).prop_map(Value::Uint).boxed(),
         ColumnType::Uuid => any::<[u8; 16]>().prop_map(Value::Uuid).boxed(),
         _ => (-3i64..100).prop_map(Value::Int).boxed(),
@@ -31,7 +37,10 @@ const TYPES: [ColumnType; 9] = [
     ColumnType::Utf8,
     ColumnType::String,
     ColumnType::Double,
-    ColumnType::Decimal { precision: 22, scale: 9 },
+    ColumnType::Decimal {
+        precision: 22,
+        scale: 9,
+    },
     ColumnType::Uint16,
     ColumnType::Uuid,
     ColumnType::Timestamp,
@@ -46,16 +55,29 @@ fn schema() -> impl Strategy<Value = TableSchema> {
     )
         .prop_map(|(second_key, values, indexes)| {
             let mut columns = vec![column("id", ColumnType::Int64), column("k2", second_key)];
-            columns.extend(values.iter().enumerate().map(|(at, t)| column(&format!("v{at}"), *t)));
+            columns.extend(
+                values
+                    .iter()
+                    .enumerate()
+                    .map(|(at, t)| column(&format!("v{at}"), *t)),
+            );
             let name = |at: usize| columns[at % columns.len()].name.clone();
             let index = |(at, (first, cover)): (usize, &(usize, usize))| IndexSchema {
                 name: format!("by{at}"),
                 columns: vec![name(*first)],
-                cover: if name(*first) == name(*cover) { Vec::new() } else { vec![name(*cover)] },
+                cover: if name(*first) == name(*cover) {
+                    Vec::new()
+                } else {
+                    vec![name(*cover)]
+                },
                 unique: false,
             };
             let indexes = indexes.iter().enumerate().map(index).collect();
-            TableSchema { key: vec!["id".into(), "k2".into()], indexes, columns }
+            TableSchema {
+                key: vec!["id".into(), "k2".into()],
+                indexes,
+                columns,
+            }
         })
 }
 
@@ -73,13 +95,23 @@ fn edit(schema: &TableSchema) -> impl Strategy<Value = Edit> + use<> {
         .columns
         .iter()
         .enumerate()
-        .map(|(at, c)| if at == 0 { (0..KEYS).prop_map(Value::Int).boxed() } else { value(c.column_type) })
+        .map(|(at, c)| {
+            if at == 0 {
+                (0..KEYS).prop_map(Value::Int).boxed()
+            } else {
+                value(c.column_type)
+            }
+        })
         .collect();
     let partial: Vec<_> = row
         .iter()
         .enumerate()
         .map(|(at, v)| {
-            if at < 2 { v.clone().prop_map(Some).boxed() } else { proptest::option::of(v.clone()).boxed() }
+            if at < 2 {
+                v.clone().prop_map(Some).boxed()
+            } else {
+                proptest::option::of(v.clone()).boxed()
+            }
         })
         .collect();
     prop_oneof![
@@ -108,7 +140,10 @@ fn make(world: &World, edits: Vec<Edit>) {
         let mut batch = WriteBatch::new();
         match edit {
             Edit::Upsert(row) => {
-                let given = row.into_iter().enumerate().filter_map(|(at, value)| Some((at, value?)));
+                let given = row
+                    .into_iter()
+                    .enumerate()
+                    .filter_map(|(at, value)| Some((at, value?)));
                 batch.upsert(&table, given.collect()).unwrap();
             }
             Edit::Replace(row) => batch.replace(&table, row).unwrap(),

@@ -45,7 +45,10 @@ fn clients_of_a_lost_table_go_on_with_the_restored_one() {
     let table = world.table("orders");
     world.drop_tables();
     world.done(&world.restore("b"));
-    let row = world.database.snapshot().get(&table, &[mendb_model::Value::Int(7)]);
+    let row = world
+        .database
+        .snapshot()
+        .get(&table, &[mendb_model::Value::Int(7)]);
     assert!(row.unwrap().is_some());
 }
 
@@ -54,10 +57,19 @@ fn a_restore_onto_existing_tables_is_refused_and_says_how_it_could_be() {
     let world = World::new();
     fill(&world, 50);
     world.done(&world.backup(Full, "b"));
-    let error = world.service.request_restore(&restore_order("b")).unwrap_err();
-    assert!(error.to_string().contains("table orders already exists"), "{error}");
+    let error = world
+        .service
+        .request_restore(&restore_order("b"))
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("table orders already exists"),
+        "{error}"
+    );
     let hint = error.hint().unwrap();
-    assert!(hint.contains("--rename orders=orders_restored") && hint.contains("--in-place"), "{hint}");
+    assert!(
+        hint.contains("--rename orders=orders_restored") && hint.contains("--in-place"),
+        "{hint}"
+    );
     let mut order = restore_order("b");
     order.tables = Some("ord*".into());
     order.rename.insert("orders".into(), "copy".into());
@@ -75,7 +87,10 @@ fn an_increment_needs_a_usable_chain() {
     let refusal = |world: &World| world.order(Incremental, "i").unwrap_err().to_string();
     assert!(refusal(&world).contains("has no backup to stand on"));
     world.done(&world.backup(Full, "f1"));
-    world.database.add_column("orders", column("extra", mendb_model::ColumnType::Bool)).unwrap();
+    world
+        .database
+        .add_column("orders", column("extra", mendb_model::ColumnType::Bool))
+        .unwrap();
     assert!(refusal(&world).contains("the schema of table orders has changed"));
     world.done(&world.backup(Full, "f2"));
     world.done(&world.backup(Incremental, "i2"));
@@ -96,7 +111,10 @@ fn a_new_full_backup_begins_a_new_chain_and_lets_go_of_the_old_stream() {
     let increment = world.backup(Incremental, "i");
     world.done(&increment);
     let chain = world.service.chain("shop", Some("i")).unwrap();
-    let labels: Vec<_> = chain.iter().map(|stored| stored.manifest.label.as_deref()).collect();
+    let labels: Vec<_> = chain
+        .iter()
+        .map(|stored| stored.manifest.label.as_deref())
+        .collect();
     assert_eq!(labels, [Some("f2"), Some("i")]);
 }
 
@@ -126,7 +144,10 @@ fn a_paused_restore_goes_on_and_a_cancelled_one_leaves_no_table() {
             }
         })
         .unwrap();
-    assert_eq!(service.journal().operation(&id).unwrap().state, State::Cancelled);
+    assert_eq!(
+        service.journal().operation(&id).unwrap().state,
+        State::Cancelled
+    );
     assert_eq!(world.database.tables(), Vec::<String>::new());
     service.forget(&id).unwrap();
     assert!(service.journal().operation(&id).is_err());
@@ -155,9 +176,15 @@ fn a_damaged_segment_fails_the_restore_by_name_and_is_resumed_after_repair() {
     let failed = world.restore("b");
     assert_eq!(failed.state, State::Failed);
     let error = failed.error.unwrap();
-    assert!(error.contains(&object) && error.contains("damaged"), "{error}");
+    assert!(
+        error.contains(&object) && error.contains("damaged"),
+        "{error}"
+    );
     std::fs::write(&path, &whole).unwrap();
-    world.service.command(&failed.operation_id, Command::Resume).unwrap();
+    world
+        .service
+        .command(&failed.operation_id, Command::Resume)
+        .unwrap();
     world.done(&world.drive(&failed.operation_id));
     assert_eq!(contents(&world.database), before);
 }

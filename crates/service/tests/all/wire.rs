@@ -43,7 +43,10 @@ impl Wire for Lossy {
 }
 
 fn lossy(mut world: World) -> World {
-    let wire = Arc::new(Lossy { seen: AtomicU64::new(0), held: Mutex::default() });
+    let wire = Arc::new(Lossy {
+        seen: AtomicU64::new(0),
+        held: Mutex::default(),
+    });
     let service = Arc::into_inner(world.service).unwrap();
     world.service = Arc::new(Service::with_wire(service, wire));
     world
@@ -55,8 +58,17 @@ fn lost_doubled_and_late_messages_change_no_result() {
     let runtime = runtime();
     let url = format!("file://{}", directory.path().join("repository").display());
     let repository = runtime.block_on(Repository::open(&url, options())).unwrap();
-    let limits = Limits { lease_ms: 150, ..quick_limits() };
-    let world = lossy(World::with_limits(directory, repository, |engine| engine, runtime, limits));
+    let limits = Limits {
+        lease_ms: 150,
+        ..quick_limits()
+    };
+    let world = lossy(World::with_limits(
+        directory,
+        repository,
+        |engine| engine,
+        runtime,
+        limits,
+    ));
     fill(&world, 300);
     world.done(&world.backup(Full, "full"));
     edit(&world, 1);
@@ -111,7 +123,8 @@ impl Engine for Mortal {
         sink: BlockSink<'_>,
     ) -> Result<()> {
         let mut sink = |block: &RowBlock<&[u8]>| -> ControlFlow<()> { self.around(|| sink(block)) };
-        self.engine.read_rows(operation, path, range, after, &mut sink)
+        self.engine
+            .read_rows(operation, path, range, after, &mut sink)
     }
     fn read_changes(
         &self,
@@ -122,7 +135,8 @@ impl Engine for Mortal {
         after: Option<&[u8]>,
         sink: BlockSink<'_>,
     ) -> Result<()> {
-        self.engine.read_changes(operation, path, range, since_version, after, sink)
+        self.engine
+            .read_changes(operation, path, range, since_version, after, sink)
     }
     fn release_stream(&self, stream: &str, up_to: u64) -> Result<()> {
         self.around(|| self.engine.release_stream(stream, up_to))
@@ -133,10 +147,22 @@ impl Engine for Mortal {
     fn stage(&self, operation: &str, tables: Vec<StagedTable>) -> Result<()> {
         self.around(|| self.engine.stage(operation, tables))
     }
-    fn load(&self, operation: &str, path: &TablePath, source: Source, rows: &RowBlock<&[u8]>) -> Result<()> {
+    fn load(
+        &self,
+        operation: &str,
+        path: &TablePath,
+        source: Source,
+        rows: &RowBlock<&[u8]>,
+    ) -> Result<()> {
         self.around(|| self.engine.load(operation, path, source, rows))
     }
-    fn apply(&self, operation: &str, path: &TablePath, source: Source, changes: &RowBlock<&[u8]>) -> Result<()> {
+    fn apply(
+        &self,
+        operation: &str,
+        path: &TablePath,
+        source: Source,
+        changes: &RowBlock<&[u8]>,
+    ) -> Result<()> {
         self.around(|| self.engine.apply(operation, path, source, changes))
     }
     fn digest(&self, path: &TablePath, range: &KeyRange) -> Result<Digest> {
@@ -156,7 +182,12 @@ fn workers_that_die_before_or_after_a_batch_are_replaced() {
     let runtime = runtime();
     let url = format!("file://{}", directory.path().join("repository").display());
     let repository = runtime.block_on(Repository::open(&url, options())).unwrap();
-    let wrap = |engine| Arc::new(Mortal { engine, calls: AtomicU64::new(0) }) as Arc<dyn Engine>;
+    let wrap = |engine| {
+        Arc::new(Mortal {
+            engine,
+            calls: AtomicU64::new(0),
+        }) as Arc<dyn Engine>
+    };
     let world = World::with(directory, repository, wrap, runtime);
     fill(&world, 300);
     world.done(&world.backup(Full, "full"));

@@ -22,7 +22,11 @@ pub struct World {
 
 pub fn options() -> RepositoryOptions {
     RepositoryOptions {
-        retry: RetryPolicy { attempts: 3, first_backoff_ms: 1, max_backoff_ms: 5 },
+        retry: RetryPolicy {
+            attempts: 3,
+            first_backoff_ms: 1,
+            max_backoff_ms: 5,
+        },
         segment_bytes: 4096,
         ..RepositoryOptions::default()
     }
@@ -30,11 +34,20 @@ pub fn options() -> RepositoryOptions {
 
 /// Bounds that let a test see retries and lost workers within a second.
 pub fn quick_limits() -> Limits {
-    Limits { max_in_flight: 3, lease_ms: 2_000, first_backoff_ms: 5, max_backoff_ms: 50, ..Limits::default() }
+    Limits {
+        max_in_flight: 3,
+        lease_ms: 2_000,
+        first_backoff_ms: 5,
+        max_backoff_ms: 50,
+        ..Limits::default()
+    }
 }
 
 pub fn open_database(directory: &Path) -> Database {
-    let options = Options { durable: false, ..Options::default() };
+    let options = Options {
+        durable: false,
+        ..Options::default()
+    };
     Database::open(&directory.join("rows"), options).unwrap()
 }
 
@@ -68,8 +81,13 @@ impl World {
         let database = open_database(directory.path());
         let engine = wrap(Arc::new(RowEngine::new(database.clone())));
         let settings = Settings { limits };
-        let service = Service::new(engine, repository, runtime, directory.path(), settings).unwrap();
-        Self { directory, database, service: Arc::new(service) }
+        let service =
+            Service::new(engine, repository, runtime, directory.path(), settings).unwrap();
+        Self {
+            directory,
+            database,
+            service: Arc::new(service),
+        }
     }
 
     pub fn backup(&self, kind: BackupKind, label: &str) -> Operation {
@@ -96,8 +114,17 @@ impl World {
     }
 
     pub fn done(&self, operation: &Operation) {
-        let events = self.service.journal().operation_events(&operation.operation_id).unwrap();
-        assert_eq!(operation.state, State::Done, "{:?}\n{events:#?}", operation.error);
+        let events = self
+            .service
+            .journal()
+            .operation_events(&operation.operation_id)
+            .unwrap();
+        assert_eq!(
+            operation.state,
+            State::Done,
+            "{:?}\n{events:#?}",
+            operation.error
+        );
     }
 
     pub fn table(&self, name: &str) -> Table {
@@ -112,16 +139,27 @@ impl World {
 }
 
 pub fn restore_order(to: &str) -> RestoreOrder {
-    RestoreOrder { collection: "shop".into(), to: Some(to.into()), ..RestoreOrder::default() }
+    RestoreOrder {
+        collection: "shop".into(),
+        to: Some(to.into()),
+        ..RestoreOrder::default()
+    }
 }
 
 pub fn runtime() -> Arc<tokio::runtime::Runtime> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
     Arc::new(runtime.unwrap())
 }
 
 pub fn column(name: &str, column_type: ColumnType) -> Column {
-    Column { name: name.into(), column_type, not_null: false }
+    Column {
+        name: name.into(),
+        column_type,
+        not_null: false,
+    }
 }
 
 pub fn orders_schema() -> TableSchema {
@@ -139,13 +177,19 @@ pub fn orders_schema() -> TableSchema {
             column("note", ColumnType::Utf8),
         ],
         key: vec!["id".into()],
-        indexes: vec![index("by_customer", &["customer"], &["price"]), index("by_price", &["price"], &[])],
+        indexes: vec![
+            index("by_customer", &["customer"], &["price"]),
+            index("by_price", &["price"], &[]),
+        ],
     }
 }
 
 pub fn customers_schema() -> TableSchema {
     TableSchema {
-        columns: vec![column("name", ColumnType::Utf8), column("balance", ColumnType::Int64)],
+        columns: vec![
+            column("name", ColumnType::Utf8),
+            column("balance", ColumnType::Int64),
+        ],
         key: vec!["name".into()],
         indexes: Vec::new(),
     }
@@ -158,24 +202,52 @@ pub fn order_key(id: i64) -> Vec<u8> {
 /// Creates the shop with this many orders, in several shards, and its collection.
 pub fn fill(world: &World, orders: i64) {
     let splits = vec![order_key(orders / 4), order_key(orders / 2)];
-    world.database.create_table("orders", orders_schema(), splits).unwrap();
-    world.database.create_table("customers", customers_schema(), Vec::new()).unwrap();
+    world
+        .database
+        .create_table("orders", orders_schema(), splits)
+        .unwrap();
+    world
+        .database
+        .create_table("customers", customers_schema(), Vec::new())
+        .unwrap();
     write_orders(world, 0..orders, "first");
     let customers = world.table("customers");
     let mut batch = WriteBatch::new();
     for customer in 0..20 {
-        batch.replace(&customers, vec![text(&format!("c{customer:02}")), Value::Int(100)]).unwrap();
+        batch
+            .replace(
+                &customers,
+                vec![text(&format!("c{customer:02}")), Value::Int(100)],
+            )
+            .unwrap();
     }
     world.database.write(batch).unwrap();
-    world.service.create_collection("shop", &["orders".into(), "customers".into()]).unwrap();
+    world
+        .service
+        .create_collection("shop", &["orders".into(), "customers".into()])
+        .unwrap();
 }
 
 pub fn write_orders(world: &World, ids: std::ops::Range<i64>, note: &str) {
     let orders = world.table("orders");
     let mut batch = WriteBatch::new();
     for id in ids {
-        let customer = if id % 7 == 0 { Value::Null } else { text(&format!("c{:02}", id % 20)) };
-        batch.replace(&orders, vec![Value::Int(id), customer, Value::Int(id * 3 % 101), text(note)]).unwrap();
+        let customer = if id % 7 == 0 {
+            Value::Null
+        } else {
+            text(&format!("c{:02}", id % 20))
+        };
+        batch
+            .replace(
+                &orders,
+                vec![
+                    Value::Int(id),
+                    customer,
+                    Value::Int(id * 3 % 101),
+                    text(note),
+                ],
+            )
+            .unwrap();
     }
     world.database.write(batch).unwrap();
 }
@@ -185,15 +257,35 @@ pub fn edit(world: &World, round: i64) {
     let orders = world.table("orders");
     let mut batch = WriteBatch::new();
     for id in (round * 3..150).step_by(5) {
-        batch.upsert(&orders, vec![(0, Value::Int(id)), (2, Value::Int(id + round))]).unwrap();
+        batch
+            .upsert(
+                &orders,
+                vec![(0, Value::Int(id)), (2, Value::Int(id + round))],
+            )
+            .unwrap();
     }
     for id in (round * 2..150).step_by(9) {
         batch.erase(&orders, vec![Value::Int(id)]).unwrap();
     }
     for id in (round..150).step_by(27) {
-        batch.upsert(&orders, vec![(0, Value::Int(id)), (3, text(&format!("again {round}")))]).unwrap();
+        batch
+            .upsert(
+                &orders,
+                vec![(0, Value::Int(id)), (3, text(&format!("again {round}")))],
+            )
+            .unwrap();
     }
-    batch.replace(&orders, vec![Value::Int(10_000 + round), Value::Null, Value::Null, Value::Null]).unwrap();
+    batch
+        .replace(
+            &orders,
+            vec![
+                Value::Int(10_000 + round),
+                Value::Null,
+                Value::Null,
+                Value::Null,
+            ],
+        )
+        .unwrap();
     world.database.write(batch).unwrap();
 }
 
@@ -209,10 +301,17 @@ pub fn contents(database: &Database) -> Contents {
     let mut contents = Contents::new();
     for table in snapshot.tables() {
         let description = snapshot.describe(&table).unwrap();
-        let indexes = description.schema.indexes.iter().map(|index| TablePath::index(&table, &index.name));
+        let indexes = description
+            .schema
+            .indexes
+            .iter()
+            .map(|index| TablePath::index(&table, &index.name));
         for path in std::iter::once(TablePath::table(&table)).chain(indexes) {
             let mut rows = Vec::new();
-            for block in snapshot.blocks(&path, &mendb_model::KeyRange::all(), None).unwrap() {
+            for block in snapshot
+                .blocks(&path, &mendb_model::KeyRange::all(), None)
+                .unwrap()
+            {
                 rows.extend(block.unwrap().iter().map(|(k, v)| (k.to_vec(), v.to_vec())));
             }
             contents.insert(path.to_string(), rows);
