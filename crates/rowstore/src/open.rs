@@ -10,6 +10,7 @@ use mendb_model::Malformed;
 use crate::database::{Inner, Options};
 use crate::datashard::stats::ShardStats;
 use crate::error::{Error, Result};
+use crate::fence::Fence;
 use crate::schemeshard::{Catalogue, TableEntry};
 use crate::store::Store;
 use crate::transaction::{NEXT_SHARD_KEY, VERSION_KEY, Writer};
@@ -55,7 +56,7 @@ pub(crate) fn open(dir: &Path, options: Options) -> Result<Inner> {
     let mut catalogue = Catalogue::default();
     let mut stats = HashMap::new();
     let mut names = store.keyspace_names();
-    names.retain(|name| !OWN_KEYSPACES.contains(&name.as_str()));
+    names.retain(|name| !OWN_KEYSPACES.contains(&name.as_str()) && !Fence::is_fence(name));
     for record in snapshot.iter(&store.catalogue) {
         let (name, value) = record.into_inner().map_err(|error| store.fault(error))?;
         let entry = TableEntry::decode(&name, &value)?;

@@ -92,7 +92,7 @@ impl Error {
                     .to_owned(),
             ),
             Self::Journal { .. } => Some(
-                "nothing was lost; free disk space or repair the file, then run again".to_owned(),
+                "nothing was lost: free disk space or repair the file; then mendb operation list shows what is unfinished, and mendb operation watch finishes it".to_owned(),
             ),
             _ => None,
         }

@@ -7,42 +7,31 @@ use serde_json::Value;
 
 /// A directory with a target and a repository in it.
 pub struct Place {
-    directory: PathBuf,
-    /// Removes the directory at the end; absent when someone else does.
-    _own: Option<tempfile::TempDir>,
+    directory: tempfile::TempDir,
 }
 
 impl Place {
     pub fn new() -> Self {
-        let own = tempfile::tempdir().unwrap();
         Self {
-            directory: own.path().to_owned(),
-            _own: Some(own),
-        }
-    }
-
-    pub fn at(directory: &Path) -> Self {
-        Self {
-            directory: directory.to_owned(),
-            _own: None,
+            directory: tempfile::tempdir().unwrap(),
         }
     }
 
     /// A copy of everything, as a crash at this moment would leave it.
     pub fn copy(&self) -> Self {
         let copy = Self::new();
-        copy_directory(&self.directory, &copy.directory);
+        copy_directory(self.directory.path(), copy.directory.path());
         copy
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
-        self.directory.join(name)
+        self.directory.path().join(name)
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mendb"));
         command
-            .current_dir(&self.directory)
+            .current_dir(self.directory.path())
             .args([
                 "--target",
                 &format!("mendb://{}", self.path("target").display()),
