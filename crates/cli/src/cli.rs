@@ -78,6 +78,7 @@ struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(commands::demo::DemoCommand),
     /// Create, fill, read and look into tables
     #[command(subcommand)]
     Table(commands::table::TableCommand),
@@ -101,6 +102,7 @@ enum Command {
 impl Command {
     fn run(self, context: &Context) -> Result<Verdict, Failure> {
         match self {
+            Self::Demo(command) => command.run(context),
             Self::Table(command) => command.run(context),
             Self::Collection(command) => command.run(context),
             Self::Backup(command) => command.run(context),

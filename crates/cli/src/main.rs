@@ -9,7 +9,6 @@ mod cli;
 mod clock;
 mod commands;
 mod context;
-#[expect(dead_code, reason = "the demo command is built on it")]
 mod demo_data;
 mod failure;
 mod formats;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mendb_engines::row::RowEngine;
 use mendb_model::name::OperationId;
-use mendb_model::operation::{Limits, State};
+use mendb_model::operation::{Limits, Operation, State};
 use mendb_repo::{Repository, RepositoryOptions, RetryPolicy};
 use mendb_service::journal::Journal;
 use mendb_service::{Service, Settings};
@@ -98,11 +98,19 @@ impl Context {
         id: &OperationId,
         wanted: State,
     ) -> Result<Verdict, Failure> {
+        self.drive_all(service)?;
+        self.report_end(service.journal(), id, wanted)
+    }
+
+    /// Drives all unfinished operations to their ends with progress on stderr.
+    ///
+    /// # Errors
+    /// Driving failed. How the operations ended is in the journal.
+    pub fn drive_all(&self, service: &Service) -> Result<(), Failure> {
         let mut progress = OperationProgress::start(self.output.quiet);
         let driven = service.drive(&mut |operation| progress.update(operation));
         progress.finish();
-        driven?;
-        self.report_end(service.journal(), id, wanted)
+        Ok(driven?)
     }
 
     /// Follows an operation that another process drives, until it can move no more.
@@ -137,28 +145,38 @@ impl Context {
         let operation = journal.operation(id)?;
         self.output
             .report(&OperationRecord::new(&operation), OperationRecord::sentence)?;
-        if operation.state == wanted {
-            return Ok(Verdict::Done);
-        }
-        if operation.is_paused() {
-            return Err(Failure::new(
-                FailureKind::FixEnvironment,
-                format!("operation {id} is paused"),
-            )
-            .hint(format!("mendb operation resume {id} continues it")));
-        }
-        let mut failure = Failure::new(
-            FailureKind::FixEnvironment,
-            format!("operation {id} is {}", operation.state.name()),
-        );
-        failure.causes.extend(operation.error);
-        Err(match operation.state {
-            State::Failed => failure.hint(format!(
-                "repair what is named above, then: mendb operation resume {id}; or roll it back: mendb operation cancel {id}"
-            )),
-            _ => failure,
-        })
+        check_end(&operation, wanted)?;
+        Ok(Verdict::Done)
     }
+}
+
+/// Says whether an operation that moves no more is where it should be, and if not, what to do.
+///
+/// # Errors
+/// It is in another state than `wanted`.
+pub fn check_end(operation: &Operation, wanted: State) -> Result<(), Failure> {
+    let id = &operation.operation_id;
+    if operation.state == wanted {
+        return Ok(());
+    }
+    if operation.is_paused() {
+        return Err(Failure::new(
+            FailureKind::FixEnvironment,
+            format!("operation {id} is paused"),
+        )
+        .hint(format!("mendb operation resume {id} continues it")));
+    }
+    let mut failure = Failure::new(
+        FailureKind::FixEnvironment,
+        format!("operation {id} is {}", operation.state.name()),
+    );
+    failure.causes.extend(operation.error.clone());
+    Err(match operation.state {
+        State::Failed => failure.hint(format!(
+            "repair what is named above, then: mendb operation resume {id}; or roll it back: mendb operation cancel {id}"
+        )),
+        _ => failure,
+    })
 }
 
 impl From<mendb_service::Error> for Failure {

@@ -141,7 +141,8 @@ impl Store {
     /// Takes a keyspace out of the store. Its files go when the last handle to it is dropped, so
     /// that snapshots and scans that hold one go on reading.
     pub(crate) fn delete(&self, keyspace: Keyspace) -> Result<()> {
-        self.db.delete_keyspace(keyspace)
+        self.fence
+            .delete(&self.db, keyspace)
             .map_err(|error| self.fault(error))
     }
 

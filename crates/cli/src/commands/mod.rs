@@ -4,6 +4,7 @@ pub mod backup;
 pub mod collection;
 pub mod config;
 pub mod delete;
+pub mod demo;
 pub mod list;
 pub mod operation;
 pub mod restore;

@@ -195,8 +195,8 @@ fn the_flights_of_new_york_come_back_byte_for_byte() {
         .filter(|row| row["month"] == 2 && row["carrier"] == "UA");
     let corrected = wrong.map(|row| {
         let mut row = only(row, &[&KEY[..], &["dep_delay"]].concat());
-        if let Some(delay) = row["dep_delay"].as_f64() {
-            row["dep_delay"] = serde_json::json!(delay + 1.0);
+        if let Some(delay) = row["dep_delay"].as_i64() {
+            row["dep_delay"] = serde_json::json!(delay + 1);
         }
         row
     });

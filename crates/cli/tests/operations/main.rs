@@ -5,4 +5,7 @@ mod disk_full;
 mod flights;
 mod kill;
 mod program;
+mod s3;
+#[path = "../../../repo/tests/it/s3_server.rs"]
+mod s3_server;
 mod story;

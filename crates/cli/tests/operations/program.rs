@@ -8,12 +8,29 @@ use serde_json::Value;
 /// A directory with a target and a repository in it.
 pub struct Place {
     directory: tempfile::TempDir,
+    /// A repository elsewhere, and the environment that gets in there.
+    repository: Option<String>,
+    environment: Vec<(String, String)>,
 }
 
 impl Place {
     pub fn new() -> Self {
         Self {
             directory: tempfile::tempdir().unwrap(),
+            repository: None,
+            environment: Vec::new(),
+        }
+    }
+
+    pub fn with_repository(
+        self,
+        url: String,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Self {
+        Self {
+            repository: Some(url),
+            environment: environment.into_iter().collect(),
+            ..self
         }
     }
 
@@ -29,17 +46,17 @@ impl Place {
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {
+        let local = || format!("file://{}", self.path("repository").display());
+        let repository = self.repository.clone().unwrap_or_else(local);
         let mut command = Command::new(env!("CARGO_BIN_EXE_mendb"));
         command
+            .envs(self.environment.iter().cloned())
             .current_dir(self.directory.path())
             .args([
                 "--target",
                 &format!("mendb://{}", self.path("target").display()),
             ])
-            .args([
-                "--repository",
-                &format!("file://{}", self.path("repository").display()),
-            ])
+            .args(["--repository", &repository])
             .args(arguments)
             .stdin(Stdio::null());
         command

@@ -9,5 +9,6 @@ mod in_process;
 mod promises;
 mod round_trip;
 mod rows;
+mod s3;
 mod s3_server;
 mod sample;

@@ -5,13 +5,8 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use mendb_repo::{Repository, RepositoryOptions};
-
-use crate::promises;
-use crate::sample::options;
-
 const REQUIREMENT: &str = "moto[server]>=5.1,<6";
-const BUCKET: &str = "mendb";
+pub const BUCKET: &str = "mendb";
 
 /// Serves until its standard input ends, which the end of the test process brings about, however
 /// that comes.
@@ -28,13 +23,13 @@ sys.stdin.read()
 "#;
 
 /// A running server, which ends when dropped.
-struct Server {
+pub struct Server {
     process: Child,
     port: u16,
 }
 
 impl Server {
-    fn start() -> Self {
+    pub fn start() -> Self {
         let mut process = Command::new(python())
             .args(["-c", PROGRAM])
             .stdin(Stdio::piped())
@@ -52,18 +47,15 @@ impl Server {
         }
     }
 
-    fn options(&self) -> RepositoryOptions {
-        let settings = [
+    /// Where it is and how to get in, by the names of the S3 client's settings.
+    pub fn settings(&self) -> [(&'static str, String); 5] {
+        [
             ("aws_endpoint", format!("http://127.0.0.1:{}", self.port)),
             ("aws_allow_http", "true".to_owned()),
             ("aws_access_key_id", "test".to_owned()),
             ("aws_secret_access_key", "test".to_owned()),
             ("aws_region", "us-east-1".to_owned()),
-        ];
-        RepositoryOptions {
-            s3: settings.map(|(key, value)| (key.to_owned(), value)).into(),
-            ..options()
-        }
+        ]
     }
 }
 
@@ -104,30 +96,4 @@ fn python() -> PathBuf {
     run(&python, &["-m", "pip", "install", "--quiet", REQUIREMENT]);
     fs::write(&installed, REQUIREMENT).unwrap();
     python
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn on_s3_every_promise_holds() {
-    let server = Server::start();
-    for (name, promise) in promises::ALL {
-        println!("{name}");
-        let url = format!("s3://{BUCKET}/prefix/{name}");
-        promise(Repository::open(&url, server.options()).await.unwrap()).await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_bucket_that_is_not_there_or_a_server_that_is_gone_is_named() {
-    let server = Server::start();
-    let repository = Repository::open("s3://elsewhere", server.options()).await;
-    let error = repository.unwrap().create_if_absent().await.unwrap_err();
-    assert!(
-        error.to_string().contains("s3://elsewhere/mendb.json"),
-        "{error}"
-    );
-    let options = server.options();
-    drop(server);
-    let error = Repository::open("s3://mendb", options).await.unwrap_err();
-    assert_eq!(error.to_string(), "cannot read s3://mendb/mendb.json");
-    assert!(error.is_retriable());
 }

@@ -2,6 +2,9 @@
 //! one to die.
 
 mod concurrency;
+mod faults;
+#[path = "../../../repo/tests/it/faulty_store.rs"]
+mod faulty_store;
 mod property;
 mod story;
 mod wire;

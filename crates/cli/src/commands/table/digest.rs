@@ -22,14 +22,17 @@ pub struct DigestArgs {
     table: String,
 }
 
+/// The digest of a sharded table, computed and kept.
 #[derive(Serialize)]
-struct Checked {
-    path: TablePath,
+pub struct Checked {
+    /// The table or index.
+    pub path: TablePath,
     /// Of the rows that were read.
-    digest: Digest,
+    pub digest: Digest,
     /// What the store kept.
-    kept: Digest,
-    equal: bool,
+    pub kept: Digest,
+    /// Whether the two agree, in every shard.
+    pub equal: bool,
 }
 
 /// Runs the command.
@@ -43,12 +46,7 @@ pub fn run(args: &DigestArgs, context: &Context) -> Result<Verdict, Failure> {
 /// # Errors
 /// The table does not exist, or the store cannot be read.
 pub fn verify_table(context: &Context, table: &str) -> Result<Verdict, Failure> {
-    let snapshot = context.open_rows()?.snapshot();
-    let schema = snapshot.describe(table)?.schema;
-    let checked: Vec<Checked> = paths_of(table, &schema)
-        .into_iter()
-        .map(|path| check(&snapshot, path))
-        .collect::<Result<_, _>>()?;
+    let checked = read(&context.open_rows()?.snapshot(), table)?;
     context.output.records(
         &checked,
         &[
@@ -68,6 +66,16 @@ pub fn verify_table(context: &Context, table: &str) -> Result<Verdict, Failure> 
     } else {
         Verdict::Drift
     })
+}
+
+/// Reads every row of a table and of its indexes for their digests.
+///
+/// # Errors
+/// The table does not exist, or the store cannot be read.
+pub fn read(snapshot: &Snapshot, table: &str) -> Result<Vec<Checked>, Failure> {
+    let schema = snapshot.describe(table)?.schema;
+    let paths = paths_of(table, &schema).into_iter();
+    paths.map(|path| check(snapshot, path)).collect()
 }
 
 fn check(snapshot: &Snapshot, path: TablePath) -> Result<Checked, Failure> {

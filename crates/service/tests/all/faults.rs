@@ -1,0 +1,127 @@
+//! An object store that fails: what passes is healed, what does not fails by name and can be resumed.
+
+use mendb_model::name::BackupKind::{Full, Incremental};
+use mendb_model::operation::{Operation, State};
+use mendb_repo::{Repository, RepositoryOptions};
+use mendb_service::journal::command::Command;
+
+use crate::faulty_store::{Fault, FaultyStore, Request};
+use crate::world::*;
+
+fn faulty() -> (World, FaultyStore) {
+    let store = FaultyStore::default();
+    let options = RepositoryOptions {
+        request_timeout_ms: 200,
+        ..options()
+    };
+    let below = std::sync::Arc::new(store.clone());
+    let repository = Repository::with_store(below, "".into(), "faulty:", options);
+    let world = World::with(
+        tempfile::tempdir().unwrap(),
+        repository,
+        |engine| engine,
+        runtime(),
+    );
+    fill(&world, 300);
+    (world, store)
+}
+
+fn resume(world: &World, failed: &Operation) {
+    world
+        .service
+        .command(&failed.operation_id, Command::Resume)
+        .unwrap();
+    world.done(&world.drive(&failed.operation_id));
+}
+
+#[test]
+fn faults_that_pass_are_healed() {
+    let (world, store) = faulty();
+    let spoil = |faults: &[(Request, &str, Fault, u32)]| {
+        for (request, object, fault, times) in faults {
+            store.fail(*request, object, *fault, *times);
+        }
+    };
+    // More often than the repository asks in one go: the machine asks again.
+    spoil(&[
+        (Request::Put, "orders/0000-", Fault::Unavailable, 7),
+        (Request::Put, "orders/0001-", Fault::AnswerLost, 2),
+        (Request::Put, "customers/", Fault::Silence, 1),
+        (Request::Put, "manifest.json", Fault::AnswerLost, 1),
+        (Request::List, "", Fault::Unavailable, 2),
+    ]);
+    world.done(&world.backup(Full, "full"));
+    edit(&world, 1);
+    let before = contents(&world.database);
+    world.done(&world.backup(Incremental, "increment"));
+    world.drop_tables();
+    spoil(&[
+        (Request::Get, "orders/0000-", Fault::FlippedBit, 2),
+        (Request::Get, "orders/0001-", Fault::CutBody, 2),
+        (Request::Get, "orders/by_price/0000-", Fault::Unavailable, 8),
+        (Request::Get, "customers/", Fault::Silence, 1),
+        (Request::Get, "manifest.json", Fault::Unavailable, 2),
+    ]);
+    world.done(&world.restore("increment"));
+    assert_eq!(store.waiting(), 0, "every fault happened");
+    assert_eq!(contents(&world.database), before);
+}
+
+#[test]
+fn a_store_that_refuses_fails_the_operation_by_the_objects_name() {
+    let (world, store) = faulty();
+    store.fail(Request::Put, "orders/0001-", Fault::Denied, 1);
+    let failed = world.backup(Full, "full");
+    assert_eq!(failed.state, State::Failed);
+    let error = failed.error.clone().unwrap();
+    assert!(
+        error.contains("/orders/0001-") && error.contains("403"),
+        "{error}"
+    );
+    resume(&world, &failed);
+    let before = contents(&world.database);
+    world.drop_tables();
+    store.fail(Request::Get, "customers/0000-", Fault::Denied, 1);
+    let failed = world.restore("full");
+    assert_eq!(failed.state, State::Failed);
+    let error = failed.error.clone().unwrap();
+    assert!(error.contains("/customers/0000-"), "{error}");
+    resume(&world, &failed);
+    assert_eq!(contents(&world.database), before);
+}
+
+#[test]
+fn a_full_disk_of_the_repository_fails_the_backup_until_there_is_space() {
+    let (world, store) = faulty();
+    store.fail(Request::Put, "orders/", Fault::DiskFull, 1);
+    let failed = world.backup(Full, "full");
+    assert_eq!(failed.state, State::Failed);
+    let error = failed.error.clone().unwrap();
+    assert!(
+        error.contains("no space left") && error.contains("orders/"),
+        "{error}"
+    );
+    resume(&world, &failed);
+}
+
+#[test]
+fn a_backup_takes_the_place_of_one_that_failed() {
+    let (world, store) = faulty();
+    store.fail(Request::Put, "orders/", Fault::Denied, 1);
+    let failed = world.backup(Full, "first");
+    assert_eq!(failed.state, State::Failed);
+    world.done(&world.backup(Full, "second"));
+    let first = world
+        .service
+        .journal()
+        .operation(&failed.operation_id)
+        .unwrap();
+    assert_eq!(first.state, State::Cancelled);
+    assert_eq!(
+        world.database.streams("orders").unwrap().len(),
+        1,
+        "the failed one left no stream"
+    );
+    edit(&world, 1);
+    world.done(&world.backup(Incremental, "third"));
+}
