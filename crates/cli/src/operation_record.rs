@@ -65,7 +65,7 @@ impl OperationRecord {
             shards_done: progress.shards_done,
             shards_total: progress.shards_total,
             bytes_per_second: human::rate(progress.bytes_done, elapsed),
-            eta_seconds: running.then(|| elapsed.as_secs_f64() * left),
+            eta_seconds: running.then_some(elapsed.as_secs_f64() * left),
             created_at: human::time(operation.created_at_ms),
             updated_at: human::time(operation.updated_at_ms),
             error: operation

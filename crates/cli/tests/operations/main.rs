@@ -1,4 +1,8 @@
 //! Backups and restores through the real program: stories, crashes, kills, full disks, real data.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a failed test is how these helpers report"
+)]
 
 mod crash;
 mod disk_full;

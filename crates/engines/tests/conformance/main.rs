@@ -1,5 +1,9 @@
 //! One suite for every engine: what the service relies on. An engine joins by implementing
 //! [`suite::Subject`].
+#![expect(
+    clippy::unwrap_used,
+    reason = "a failed test is how these helpers report"
+)]
 
 mod row;
 mod suite;

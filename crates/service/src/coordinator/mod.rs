@@ -72,7 +72,7 @@ impl<'a> Coordinator<'a> {
             match self.inbox.recv_timeout(self.patience()) {
                 Ok(message) => self.receive(message, observer)?,
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                    self.tick(observer)?
+                    self.tick(observer)?;
                 }
             }
         }
@@ -174,27 +174,27 @@ impl<'a> Coordinator<'a> {
             observer(&after);
             self.operations.insert(id.clone(), after);
             for effect in effects {
-                events.extend(self.act(id, effect));
+                events.extend(self.act(id, &effect));
             }
         }
         Ok(())
     }
 
     /// Carries out an effect. Returns the event that it is answered with at once, if so.
-    fn act(&self, id: &OperationId, effect: Effect) -> Option<Event> {
+    fn act(&self, id: &OperationId, effect: &Effect) -> Option<Event> {
         let operation = self.operations.get(id)?;
         match effect {
             Effect::Allocate => return Some(allocate::allocate(operation, self.tools)),
             Effect::Advance => return Some(Event::Advance),
             Effect::Propose { shard_idx } => {
-                let task = operation.tasks.get(shard_idx as usize)?;
-                let request = TaskRequest::new(operation, shard_idx, task);
+                let task = operation.tasks.get(*shard_idx as usize)?;
+                let request = TaskRequest::new(operation, *shard_idx, task);
                 self.to_worker(Message::Request(Box::new(request)));
             }
             Effect::Abort { shard_idx } => self.to_worker(Message::Abort {
                 operation_id: id.clone(),
                 step: operation.current_step,
-                shard_idx,
+                shard_idx: *shard_idx,
             }),
             Effect::Finished => self.workers.forget(id),
         }

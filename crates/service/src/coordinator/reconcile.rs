@@ -23,12 +23,11 @@ pub(super) fn release_orphaned_locks(journal: &Journal, tools: &Tools) -> Result
             Err(Error::UnknownOperation(_) | Error::BadName(_)) => State::Cancelled,
             Err(error) => return Err(error),
         };
+        let operation = &lock.operation;
         match (lock.kind, state) {
-            (LockKind::Backup, State::Done | State::Cancelled) => {
-                tools.engine.thaw(&lock.operation)?
-            }
-            (LockKind::Restore, State::Done) => tools.engine.commit(&lock.operation)?,
-            (LockKind::Restore, State::Cancelled) => tools.engine.undo(&lock.operation)?,
+            (LockKind::Backup, State::Done | State::Cancelled) => tools.engine.thaw(operation)?,
+            (LockKind::Restore, State::Done) => tools.engine.commit(operation)?,
+            (LockKind::Restore, State::Cancelled) => tools.engine.undo(operation)?,
             _ => continue,
         }
         tracing::warn!(

@@ -124,7 +124,7 @@ impl Service {
         let newest = newest.ok_or_else(|| {
             take_full(
                 request,
-                format!(
+                &format!(
                     "collection {} has no backup to stand on",
                     request.collection
                 ),
@@ -138,7 +138,7 @@ impl Service {
             let cause = describe_error(&error);
             take_full(
                 request,
-                format!(
+                &format!(
                     "the chain of backup {} cannot be continued: {cause}",
                     newest.backup_id
                 ),
@@ -159,7 +159,7 @@ impl Service {
         let (Some(full), Some(parent)) = (chain.first(), chain.last()) else {
             return Err(take_full(
                 request,
-                format!("the chain of backup {} is empty", newest.backup_id),
+                &format!("the chain of backup {} is empty", newest.backup_id),
             ));
         };
         let stream = stream_of(&request.collection, &full.manifest.backup_id);
@@ -190,7 +190,7 @@ impl Service {
             let members = backed_up().collect::<Vec<_>>().join(", ");
             return Err(take_full(
                 request,
-                format!(
+                &format!(
                     "backup {} holds the tables {members}, not those of the collection now",
                     parent.backup_id
                 ),
@@ -199,14 +199,14 @@ impl Service {
         for table in &parent.tables {
             let name = &table.table;
             let Some(live) = self.tools.engine.inspect(name)? else {
-                return Err(take_full(request, format!("table {name} does not exist")));
+                return Err(take_full(request, &format!("table {name} does not exist")));
             };
             if live.schema != table.schema {
                 let reason = format!(
                     "the schema of table {name} has changed since backup {}",
                     parent.backup_id
                 );
-                return Err(take_full(request, reason));
+                return Err(take_full(request, &reason));
             }
             let reaches = |since: u64| since <= parent.snapshot_version;
             if !live
@@ -219,7 +219,7 @@ impl Service {
                      restored since, or the backup is of another target)",
                     parent.backup_id
                 );
-                return Err(take_full(request, reason));
+                return Err(take_full(request, &reason));
             }
         }
         Ok(())
@@ -240,7 +240,7 @@ fn missing_table(table: &str, collection: &Collection) -> Error {
 }
 
 /// Why an increment is refused, and what works instead.
-fn take_full(request: &BackupRequest, reason: String) -> Error {
+fn take_full(request: &BackupRequest, reason: &str) -> Error {
     Error::refused(
         format!("cannot take an incremental backup: {reason}"),
         format!("take a full backup: mendb backup {}", request.collection),

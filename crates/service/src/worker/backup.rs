@@ -150,11 +150,8 @@ impl Copy<'_, '_> {
 
     fn take(&mut self, finished: Vec<Segment>) {
         let rows: u64 = finished.iter().map(|segment| segment.rows).sum();
-        let bytes = if self.rows == 0 {
-            0
-        } else {
-            self.bytes * rows.min(self.rows) / self.rows
-        };
+        let row_bytes = self.bytes.checked_div(self.rows).unwrap_or(0);
+        let bytes = (row_bytes * rows).min(self.bytes);
         self.rows -= rows.min(self.rows);
         self.bytes -= bytes;
         self.counts.rows += rows;

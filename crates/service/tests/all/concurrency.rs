@@ -236,7 +236,7 @@ fn what_would_disturb_an_operation_is_refused_by_its_name() {
         assert_eq!(operation.state, State::Done, "{:?}", operation.error);
     };
     during(1, "backed up", &id, &|| {
-        write_orders(&world, 0..3, "writers go on")
+        write_orders(&world, 0..3, "writers go on");
     });
     world.drop_tables();
     let id = world.service.request_restore(&restore_order("b")).unwrap();

@@ -1,5 +1,9 @@
 //! The promises of the service, kept inside one process: see `crates/cli/tests` for those that need
 //! one to die.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a failed test is how these helpers report"
+)]
 
 mod concurrency;
 mod faults;

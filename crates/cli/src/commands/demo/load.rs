@@ -80,20 +80,25 @@ pub fn change(database: &Database, scale: f64, round: u32) -> Result<Changed, Fa
     };
     let mut changed = Changed::default();
     let changes = demo_data::changes(scale, round);
-    write(database, changes, &mut |_| {}, |batch, change| match change {
-        DemoChange::Upsert(name, values) => {
-            changed.updated += 1;
-            batch.upsert(table(name), values)
-        }
-        DemoChange::Replace(name, row) => {
-            changed.inserted += 1;
-            batch.replace(table(name), row)
-        }
-        DemoChange::Erase(name, key) => {
-            changed.erased += 1;
-            batch.erase(table(name), key)
-        }
-    })?;
+    write(
+        database,
+        changes,
+        &mut |_| {},
+        |batch, change| match change {
+            DemoChange::Upsert(name, values) => {
+                changed.updated += 1;
+                batch.upsert(table(name), values)
+            }
+            DemoChange::Replace(name, row) => {
+                changed.inserted += 1;
+                batch.replace(table(name), row)
+            }
+            DemoChange::Erase(name, key) => {
+                changed.erased += 1;
+                batch.erase(table(name), key)
+            }
+        },
+    )?;
     Ok(changed)
 }
 

@@ -29,8 +29,8 @@ impl Place {
             Some(directory) => (claim(directory)?, None),
             None => {
                 let made = tempfile::Builder::new().prefix("mendb-demo-").tempdir();
-                let made = made
-                    .map_err(|error| Failure::io("cannot make a temporary directory", &error))?;
+                let made =
+                    made.map_err(|error| Failure::io("cannot make a temporary directory", &error))?;
                 (made.path().to_owned(), Some(made))
             }
         };

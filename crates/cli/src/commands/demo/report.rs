@@ -121,7 +121,9 @@ impl Report {
         let indexes = indexes.count();
         let tables = self.tables.len() - indexes;
         if self.equal {
-            format!("\nProved: all rows of {tables} tables and {indexes} indexes are what they were.")
+            format!(
+                "\nProved: all rows of {tables} tables and {indexes} indexes are what they were."
+            )
         } else {
             "\nNOT equal: the tables are not what they were; see above.".to_owned()
         }

@@ -196,7 +196,13 @@ impl Story<'_> {
             kill.step,
             human::duration(first.elapsed)
         ));
-        self.restored("restore until killed", &first.operation, 0, 0, first.elapsed);
+        self.restored(
+            "restore until killed",
+            &first.operation,
+            0,
+            0,
+            first.elapsed,
+        );
         self.chapter(&format!(
             "Go on: mendb operation watch {}",
             first.operation.operation_id
@@ -288,7 +294,10 @@ fn digests(snapshot: &Snapshot, tables: &[&str]) -> Result<Digests, Failure> {
     let mut digests = Digests::new();
     for table in tables {
         let read = digest::read(snapshot, table)?;
-        digests.extend(read.into_iter().map(|checked| (checked.path, checked.digest)));
+        digests.extend(
+            read.into_iter()
+                .map(|checked| (checked.path, checked.digest)),
+        );
     }
     Ok(digests)
 }
