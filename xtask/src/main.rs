@@ -1,5 +1,6 @@
 //! Runners of the workspace: `cargo xtask test` is what CI runs. One file a subcommand.
 
+mod bench;
 mod run;
 mod test;
 mod tidy;
@@ -10,7 +11,8 @@ const USAGE: &str = "\
 usage: cargo xtask <command>
 
   test    everything that must be true before a change goes in: format, lints, tests, docs, tidy
-  tidy    the rules of the house that no other tool checks";
+  tidy    the rules of the house that no other tool checks
+  bench   rows: backup and restore of a row table beside PostgreSQL's, into docs/bench-rows.md";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -18,6 +20,7 @@ fn main() -> ExitCode {
     let outcome = match words.as_slice() {
         ["test"] => test::run(),
         ["tidy"] => tidy::run(),
+        ["bench", what @ ..] => bench::run(what),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             return ExitCode::SUCCESS;

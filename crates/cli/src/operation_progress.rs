@@ -68,7 +68,8 @@ impl OperationProgress {
             Shown::Lines { watch, last } => {
                 let elapsed = watch.elapsed();
                 let due = last.get(id).is_none_or(|(step, at)| {
-                    *step != operation.current_step || elapsed >= *at + LINE_EVERY
+                    let begins = *step != operation.current_step && operation.tasks.len() > 1;
+                    begins || elapsed >= *at + LINE_EVERY
                 });
                 if due || operation.state.is_terminal() {
                     last.insert(id.clone(), (operation.current_step, elapsed));

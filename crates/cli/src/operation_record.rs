@@ -8,6 +8,9 @@ use serde::Serialize;
 
 use crate::human;
 
+/// Less than so many seconds to go are not worth saying.
+const SOON_S: f64 = 1.0;
+
 /// An operation as users and scripts see it.
 #[derive(Debug, Serialize)]
 pub struct OperationRecord {
@@ -110,27 +113,27 @@ pub fn elapsed(operation: &Operation) -> Duration {
     )
 }
 
-/// One line of progress: step, shards, rows, rate and time left.
+/// One line of progress: step, and as far as they say something shards, rows, rate and time left.
 pub fn progress_line(operation: &Operation) -> String {
     let record = OperationRecord::new(operation);
-    let mut line = format!(
-        "{}: {}/{} shards, {}",
-        record.step,
-        record.shards_done,
-        record.shards_total,
-        human::rows(record.rows_done)
-    );
+    let mut line = record.step.clone();
+    if record.shards_total > 1 {
+        line += &format!(": {}/{} shards", record.shards_done, record.shards_total);
+    }
+    if record.rows_done > 0 {
+        line += &format!(", {}", human::rows(record.rows_done));
+    }
     if operation.state != State::Done {
-        line = format!("{line}, {}/s", human::bytes(record.bytes_per_second));
-        if let Some(eta) = record.eta_seconds {
-            line = format!(
-                "{line}, ETA {}",
-                human::duration(Duration::from_secs_f64(eta))
-            );
+        if record.bytes_per_second > 0 {
+            line += &format!(", {}/s", human::bytes(record.bytes_per_second));
+        }
+        if let Some(eta) = record.eta_seconds.filter(|eta| *eta >= SOON_S) {
+            let eta = human::duration(Duration::from_secs_f64(eta));
+            line += &format!(", ETA {eta}");
         }
     }
     if let Some(error) = record.error {
-        line = format!("{line}, trying again after: {error}");
+        line += &format!(", trying again after: {error}");
     }
     line
 }

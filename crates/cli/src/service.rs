@@ -7,6 +7,7 @@ use mendb_engines::row::RowEngine;
 use mendb_model::name::OperationId;
 use mendb_model::operation::{Limits, Operation, State};
 use mendb_repo::{Repository, RepositoryOptions, RetryPolicy};
+use mendb_rowstore::Database;
 use mendb_service::journal::Journal;
 use mendb_service::{Service, Settings};
 use tokio::runtime::Runtime;
@@ -58,7 +59,26 @@ impl Context {
     pub fn open_service(&self) -> Result<Service, Failure> {
         let runtime = self.runtime()?;
         let repository = self.open_repository(&runtime)?;
-        let engine = Arc::new(RowEngine::new(self.open_rows()?));
+        self.service_of(runtime, repository, self.open_rows()?)
+    }
+
+    /// Opens repository and journal for a target that is open.
+    ///
+    /// # Errors
+    /// One of them cannot be opened.
+    pub fn open_service_on(&self, database: Database) -> Result<Service, Failure> {
+        let runtime = self.runtime()?;
+        let repository = self.open_repository(&runtime)?;
+        self.service_of(runtime, repository, database)
+    }
+
+    fn service_of(
+        &self,
+        runtime: Arc<Runtime>,
+        repository: Repository,
+        database: Database,
+    ) -> Result<Service, Failure> {
+        let engine = Arc::new(RowEngine::new(database));
         let settings = &self.settings;
         let limits = Limits {
             max_in_flight: u32::try_from(settings.max_in_flight).unwrap_or(u32::MAX),

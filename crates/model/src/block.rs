@@ -148,6 +148,11 @@ fn read_u32(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(four)
 }
 
+/// An offset as it is stored.
+fn end(at: usize) -> u32 {
+    u32::try_from(at).expect("a row block stays below 4 GiB")
+}
+
 /// Collects rows into a [`RowBlock`].
 #[derive(Debug, Default)]
 pub struct RowBlockBuilder {
@@ -177,9 +182,22 @@ impl RowBlockBuilder {
         self.data.extend_from_slice(key);
         let key_end = self.data.len();
         write(&mut self.data);
-        let end = |at: usize| u32::try_from(at).expect("a row block stays below 4 GiB");
         self.ends.push(end(key_end));
         self.ends.push(end(self.data.len()));
+    }
+
+    /// Adds all rows of a block.
+    ///
+    /// # Panics
+    /// As [`Self::push`].
+    pub fn extend<B: AsRef<[u8]>>(&mut self, block: &RowBlock<B>) {
+        let offset = self.data.len();
+        let all = block.as_bytes();
+        let directory = all.len() - TAIL - block.len() * ENTRY;
+        self.data.extend_from_slice(&all[..directory]);
+        end(self.data.len());
+        let ends = (0..block.len() * 2).map(|slot| read_u32(all, directory + slot * 4));
+        self.ends.extend(ends.map(|at| at + end(offset)));
     }
 
     /// How many rows were added.
@@ -234,6 +252,20 @@ mod tests {
             let expected = rows.keys().take_while(|key| **key < probe).count();
             prop_assert_eq!(block.lower_bound(&probe), expected);
             prop_assert_eq!(read, rows.into_iter().collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn blocks_join_to_one(first: BTreeMap<Vec<u8>, Vec<u8>>, second: BTreeMap<Vec<u8>, Vec<u8>>) {
+            let build = |rows: &BTreeMap<Vec<u8>, Vec<u8>>| {
+                let mut builder = RowBlockBuilder::new();
+                rows.iter().for_each(|(key, value)| builder.push(key, value));
+                builder
+            };
+            let mut joined = build(&first);
+            joined.extend(&build(&second).finish());
+            let mut all = build(&first);
+            second.iter().for_each(|(key, value)| all.push(key, value));
+            prop_assert_eq!(joined.finish().as_bytes(), all.finish().as_bytes());
         }
 
         #[test]

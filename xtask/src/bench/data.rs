@@ -17,9 +17,37 @@ const NOTE_BYTES: usize = 46;
 const STATUSES: [&str; 5] = ["new", "paid", "packed", "shipped", "returned"];
 /// Text that compresses about as well as what people write into such a column.
 const WORDS: [&str; 32] = [
-    "please", "deliver", "before", "noon", "ring", "twice", "at", "the", "green", "door", "fragile",
-    "glass", "keep", "upright", "customer", "called", "again", "about", "invoice", "gift", "wrap",
-    "blue", "paper", "second", "floor", "left", "neighbour", "signed", "for", "parcel", "late",
+    "please",
+    "deliver",
+    "before",
+    "noon",
+    "ring",
+    "twice",
+    "at",
+    "the",
+    "green",
+    "door",
+    "fragile",
+    "glass",
+    "keep",
+    "upright",
+    "customer",
+    "called",
+    "again",
+    "about",
+    "invoice",
+    "gift",
+    "wrap",
+    "blue",
+    "paper",
+    "second",
+    "floor",
+    "left",
+    "neighbour",
+    "signed",
+    "for",
+    "parcel",
+    "late",
     "refund",
 ];
 
@@ -94,7 +122,10 @@ pub fn write_changes(path: &Path, rows: u64, round: u64, per_mille: u64) -> Resu
             let mut numbers = Numbers::of(id, round);
             if numbers.below(1000) < per_mille {
                 let (status, amount) = (numbers.pick(&STATUSES), numbers.below(1_000_000));
-                writeln!(out, r#"{{"id":{id},"status":"{status}","amount":{amount}}}"#)?;
+                writeln!(
+                    out,
+                    r#"{{"id":{id},"status":"{status}","amount":{amount}}}"#
+                )?;
                 changed += 1;
             }
         }

@@ -69,10 +69,7 @@ pub fn output(command: &mut Command) -> Result<String, String> {
     finished(command.stdin(Stdio::null()).output(), &shown)
 }
 
-fn finished(
-    output: std::io::Result<std::process::Output>,
-    shown: &str,
-) -> Result<String, String> {
+fn finished(output: std::io::Result<std::process::Output>, shown: &str) -> Result<String, String> {
     let output = output.map_err(|error| format!("cannot start `{shown}`: {error}"))?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());

@@ -81,9 +81,11 @@ impl Postgres {
                 newest().ok_or("PostgreSQL was installed, but not into /usr/lib/postgresql")?
             }
             None => {
-                return Err("PostgreSQL is missing and only root may install it:\n\n    \
+                return Err(
+                    "PostgreSQL is missing and only root may install it:\n\n    \
                             apt-get install postgresql\n"
-                    .to_owned());
+                        .to_owned(),
+                );
             }
         };
         let owner = match (is_root, user_id("-u postgres"), user_id("-g postgres")) {

@@ -122,7 +122,8 @@ mod tests {
             of_ended: 250,
         };
         assert_eq!(Ticks::parse(stat), ticks);
-        let status = "Name:\tx\nVmHWM:\t    20 kB\nRssAnon:\t  10 kB\nRssFile:\t 9 kB\nRssShmem:\t 1 kB\n";
+        let status =
+            "Name:\tx\nVmHWM:\t    20 kB\nRssAnon:\t  10 kB\nRssFile:\t 9 kB\nRssShmem:\t 1 kB\n";
         let memory = Memory {
             peak_resident: 20 * 1024,
             private: 10 * 1024,

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use super::measure::{self, Cost};
 use super::scratch::size_bytes;
-use crate::run::{Step, root};
+use crate::run::Step;
 
 /// The table and its index, in both systems.
 pub const TABLE: &str = "orders";
@@ -27,9 +27,12 @@ impl Program {
     /// It cannot be built.
     pub fn build() -> Result<Self, String> {
         Step::new("cargo build --release -p mendb").run()?;
-        let target = std::env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from);
+        // This runner is in the debug directory beside the release's.
+        let this =
+            std::env::current_exe().map_err(|error| format!("cannot find xtask: {error}"))?;
+        let target = this.ancestors().nth(2).unwrap_or(Path::new("target"));
         Ok(Self {
-            binary: root().join(target).join("release/mendb"),
+            binary: target.join("release/mendb"),
         })
     }
 

@@ -1,14 +1,18 @@
 //! The steps of a restore.
 
-use mendb_engines::{Engine, Source, StagedTable};
-use mendb_model::RowBlock;
+use mendb_engines::{Source, StagedTable};
 use mendb_model::manifest::{Manifest, ShardBackup};
 use mendb_model::name::{BackupId, TablePath};
 use mendb_model::operation::{ChainLink, Request, RestoreRequest, StepKind};
 use mendb_model::schema::TableSchema;
+use mendb_model::{RowBlock, RowBlockBuilder};
 use mendb_repo::Content;
 
 use super::{Attempt, Counts, TaskError, TaskResult, backup};
+
+/// Rows are handed over in batches of about this size: large enough that making each durable costs
+/// little beside writing it, small enough that a few workers stay far below the memory of a small machine.
+const BATCH_BYTES: usize = 32 << 20;
 
 /// A shard of a backup, and the table it goes to.
 pub(super) struct Place<'a> {
@@ -110,10 +114,6 @@ pub(super) fn carry(
 ) -> TaskResult<()> {
     let (shard, schema) = look_up(attempt, place)?;
     let tools = attempt.tools;
-    let source = Source {
-        step: attempt.request.step,
-        index: attempt.request.shard_idx,
-    };
     let content = match attempt.request.step_kind {
         StepKind::Load => Content::Rows,
         _ => Content::Changes,
@@ -132,18 +132,17 @@ pub(super) fn carry(
             content,
         ))?;
         let mut rows = 0;
+        let mut batch = RowBlockBuilder::new();
         for block in reader {
             let block = block?;
             rows += block.len() as u64;
-            deliver(
-                tools.engine.as_ref(),
-                attempt,
-                place,
-                source,
-                content,
-                &block.view(),
-            )?;
-            attempt.check_stopped()?;
+            batch.extend(&block);
+            if batch.size_bytes() >= BATCH_BYTES {
+                deliver(attempt, place, content, &batch.finish().view())?;
+            }
+        }
+        if !batch.is_empty() {
+            deliver(attempt, place, content, &batch.finish().view())?;
         }
         if rows != segment.rows {
             let detail = format!(
@@ -161,16 +160,20 @@ pub(super) fn carry(
 }
 
 fn deliver(
-    engine: &dyn Engine,
     attempt: &Attempt<'_>,
     place: &Place<'_>,
-    source: Source,
     content: Content,
-    block: &RowBlock<&[u8]>,
+    batch: &RowBlock<&[u8]>,
 ) -> TaskResult<()> {
+    attempt.check_stopped()?;
+    let engine = &attempt.tools.engine;
+    let source = Source {
+        step: attempt.request.step,
+        index: attempt.request.shard_idx,
+    };
     match content {
-        Content::Rows => engine.load(attempt.operation(), place.target, source, block)?,
-        Content::Changes => engine.apply(attempt.operation(), place.target, source, block)?,
+        Content::Rows => engine.load(attempt.operation(), place.target, source, batch)?,
+        Content::Changes => engine.apply(attempt.operation(), place.target, source, batch)?,
     }
     crate::env::crash_point();
     Ok(())

@@ -15,7 +15,7 @@ use crate::failure::{Failure, FailureKind};
 use crate::service::check_end;
 
 /// The restore is killed when it is at least this far.
-const KILL_AT_PERCENT: f64 = 40.0;
+const KILL_AT_PERCENT: f64 = 30.0;
 /// How often the journal is looked into meanwhile.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 

@@ -32,7 +32,7 @@ const SCALES: std::ops::RangeInclusive<f64> = 0.01..=1000.0;
 #[derive(Debug, Args)]
 pub struct DemoCommand {
     /// How much data: 1 is 1.5 million orders with 6 million items; 0.01 is the least
-    #[arg(long, value_name = "FACTOR", default_value = "0.1", value_parser = parse_scale)]
+    #[arg(long, value_name = "FACTOR", default_value = "0.05", value_parser = parse_scale)]
     scale: f64,
     /// Work in this new or empty directory and leave everything there to look at
     #[arg(long, value_name = "DIR")]

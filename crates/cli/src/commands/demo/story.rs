@@ -1,12 +1,13 @@
 //! The story of the demo, chapter by chapter.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use mendb_model::Digest;
 use mendb_model::name::{BackupKind, TablePath};
 use mendb_model::operation::{Operation, State};
-use mendb_rowstore::Snapshot;
-use mendb_service::BackupOrder;
+use mendb_rowstore::{Database, Snapshot};
+use mendb_service::{BackupOrder, Service};
 
 use super::kill;
 use super::load;
@@ -43,13 +44,19 @@ pub fn tell(place: &Place, scale: f64) -> Result<Report, Failure> {
         scale,
         timings: Vec::new(),
     };
-    story.load()?;
-    story.back_up(BackupKind::Full, "monday")?;
-    for (round, label) in (0..ROUNDS).zip(["tuesday", "wednesday", "thursday"]) {
-        story.change(round)?;
-        story.back_up(BackupKind::Incremental, label)?;
-    }
-    let before = story.lose()?;
+    let before = {
+        let database = place.context.open_rows()?;
+        let service = place.context.open_service_on(database.clone())?;
+        story.load(&database)?;
+        service.create_collection(COLLECTION, &TABLES.map(str::to_owned))?;
+        story.back_up(&service, BackupKind::Full, "monday")?;
+        for (round, label) in (0..ROUNDS).zip(["tuesday", "wednesday", "thursday"]) {
+            story.change(&database, round)?;
+            story.back_up(&service, BackupKind::Incremental, label)?;
+        }
+        story.lose(&database)?
+    };
+    // The target is closed: other processes restore it.
     let killed = story.restore()?;
     story.prove(&before, killed)
 }
@@ -66,16 +73,15 @@ impl Story<'_> {
         self.place.say(&format!("\n== {title}"));
     }
 
-    fn load(&mut self) -> Result<(), Failure> {
+    fn load(&mut self, database: &Database) -> Result<(), Failure> {
         self.chapter("Load three tables, each with indexes and several shards");
-        let database = self.place.context.open_rows()?;
         let watch = Stopwatch::start();
         for table in demo_data::tables(self.scale) {
             let name = table.name;
             let told = of_table(&table);
             let label = format!("loading {name}");
             let progress = Progress::start(label, None, self.place.context.output.quiet);
-            load::fill(&database, table, &mut |rows| {
+            load::fill(database, table, &mut |rows| {
                 progress.update(0, &human::rows(rows));
             })?;
             progress.finish();
@@ -92,18 +98,12 @@ impl Story<'_> {
                 bytes += data.bytes();
             }
         }
-        drop(database);
         self.timings
             .push(Timing::new("load", rows, Some(bytes), elapsed));
-        let service = self.place.context.open_service()?;
-        service.create_collection(COLLECTION, &TABLES.map(str::to_owned))?;
-        self.place.say(&format!(
-            "collection {COLLECTION}: the tables that are backed up together"
-        ));
         Ok(())
     }
 
-    fn back_up(&mut self, kind: BackupKind, label: &str) -> Result<(), Failure> {
+    fn back_up(&mut self, service: &Service, kind: BackupKind, label: &str) -> Result<(), Failure> {
         let (title, flag) = match kind {
             BackupKind::Full => ("Back up everything", ""),
             BackupKind::Incremental => ("Back up what has changed", " --incremental"),
@@ -111,15 +111,13 @@ impl Story<'_> {
         self.chapter(&format!(
             "{title}: mendb backup {COLLECTION}{flag} --label {label}"
         ));
-        let context = &self.place.context;
-        let service = context.open_service()?;
         let watch = Stopwatch::start();
         let id = service.request_backup(&BackupOrder {
             collection: COLLECTION.to_owned(),
             kind,
             label: Some(label.to_owned()),
         })?;
-        context.drive_all(&service)?;
+        self.place.context.drive_all(service)?;
         let operation = service.journal().operation(&id)?;
         check_end(&operation, State::Done)?;
         let elapsed = watch.elapsed();
@@ -138,11 +136,10 @@ impl Story<'_> {
         Ok(())
     }
 
-    fn change(&mut self, round: u32) -> Result<(), Failure> {
+    fn change(&mut self, database: &Database, round: u32) -> Result<(), Failure> {
         self.chapter(&format!("Life goes on, round {}", round + 1));
-        let database = self.place.context.open_rows()?;
         let watch = Stopwatch::start();
-        let changed = load::change(&database, self.scale, round)?;
+        let changed = load::change(database, self.scale, round)?;
         let elapsed = watch.elapsed();
         self.place.say(&format!(
             "{} updated in some columns, {} inserted, {} erased",
@@ -157,9 +154,8 @@ impl Story<'_> {
     }
 
     /// Drops the tables. Returns what was in them.
-    fn lose(&mut self) -> Result<Digests, Failure> {
+    fn lose(&mut self, database: &Database) -> Result<Digests, Failure> {
         self.chapter("Disaster: all tables are dropped");
-        let database = self.place.context.open_rows()?;
         let before = digests(&database.snapshot(), &TABLES)?;
         for table in TABLES {
             database.drop_table(table)?;
@@ -223,7 +219,7 @@ impl Story<'_> {
         operation: &Operation,
         rows_before: u64,
         bytes_before: u64,
-        elapsed: std::time::Duration,
+        elapsed: Duration,
     ) {
         let progress = operation.progress();
         let rows = progress.rows_done.saturating_sub(rows_before);
@@ -235,21 +231,20 @@ impl Story<'_> {
     /// Reads every row of the tables and every byte of the backups.
     fn prove(mut self, before: &Digests, killed: Option<Kill>) -> Result<Report, Failure> {
         self.chapter(&format!("Prove it: mendb verify {COLLECTION} --live"));
+        let database = self.place.context.open_rows()?;
+        let service = self.place.context.open_service_on(database.clone())?;
         let watch = Stopwatch::start();
-        let after = {
-            let snapshot = self.place.context.open_rows()?.snapshot();
-            let there: Vec<&str> = TABLES
-                .into_iter()
-                .filter(|table| snapshot.tables().iter().any(|name| name == table))
-                .collect();
-            digests(&snapshot, &there)?
-        };
+        let snapshot = database.snapshot();
+        let there = snapshot.tables();
+        let there = TABLES
+            .into_iter()
+            .filter(|table| there.iter().any(|name| name == table));
+        let after = digests(&snapshot, &there.collect::<Vec<_>>())?;
         let read = after.values().map(|digest| digest.rows).sum();
         self.timings
             .push(Timing::new("read all tables", read, None, watch.elapsed()));
 
         let watch = Stopwatch::start();
-        let service = self.place.context.open_service()?;
         let chain = service.chain(COLLECTION, None)?;
         let backups = chain
             .iter()
@@ -277,7 +272,6 @@ impl Story<'_> {
             equal: after.get(table) == Some(digest) && promised.get(table) == Some(digest),
         };
         let tables: Vec<TableProof> = before.iter().map(proof).collect();
-        self.place.say("");
         Ok(Report {
             scale: self.scale,
             equal: tables.iter().all(|table| table.equal) && after.len() == before.len(),

@@ -1,0 +1,236 @@
+//! What was measured, and the sums that are read off it.
+
+use super::machine::Machine;
+use super::measure::Cost;
+use super::units::times;
+
+/// Increments between the full backup and the end of the chain that is restored.
+pub const ROUNDS: u64 = 5;
+/// How much changes in each of them, of a thousand.
+pub const ROUND_PER_MILLE: u64 = 10;
+/// Backup and restore are to be this many times as fast as PostgreSQL's.
+pub const AIM_TIMES: f64 = 5.0;
+/// Memory is to stay under this.
+pub const AIM_PEAK_BYTES: u64 = 512_000_000;
+/// How far from a straight line still counts as one: shared machines and fixed costs bend it as much.
+const STRAIGHT: f64 = 1.3;
+
+/// Everything, of one run on one machine.
+pub struct Results {
+    /// Where and when.
+    pub machine: Machine,
+    /// The command that repeats it.
+    pub command: String,
+    /// Rows of the table.
+    pub rows: u64,
+    /// Bytes of the CSV file.
+    pub csv_bytes: u64,
+    /// The program on that table.
+    pub mendb: Mendb,
+    /// The program on smaller tables, the smallest first.
+    pub smaller: Vec<Smaller>,
+    /// PostgreSQL as it comes, and set up for loading.
+    pub postgres: [Server; 2],
+}
+
+/// The program's steps.
+pub struct Mendb {
+    pub version: String,
+    pub import: Cost,
+    pub database_bytes: u64,
+    pub full: Cost,
+    pub full_bytes: u64,
+    /// The rounds of the chain, and then one smaller and one larger.
+    pub increments: Vec<Increment>,
+    /// Of the full backup alone: what `pg_restore` does.
+    pub restore_full: Cost,
+    /// Of the full backup and the rounds of the chain.
+    pub restore_chain: Cost,
+}
+
+/// Rows changed, and the increment that holds the changes.
+pub struct Increment {
+    /// How much was to change, of a thousand.
+    pub per_mille: u64,
+    /// Rows that changed.
+    pub rows: u64,
+    pub change: Cost,
+    pub backup: Cost,
+    /// In the repository.
+    pub bytes: u64,
+}
+
+/// A full backup of fewer rows, and its restore.
+pub struct Smaller {
+    pub rows: u64,
+    pub import: Cost,
+    pub full: Cost,
+    pub restore: Cost,
+}
+
+/// PostgreSQL's steps under one set of settings.
+pub struct Server {
+    pub version: String,
+    /// The settings that differ from the defaults.
+    pub settings: String,
+    pub import: Cost,
+    pub table_bytes: u64,
+    pub dump: Cost,
+    pub dump_bytes: u64,
+    /// The dump with the least compression, `-Z1`.
+    pub fast_dump: Cost,
+    pub fast_dump_bytes: u64,
+    pub restore: Cost,
+}
+
+/// An aim of the project, and whether this run met it.
+pub struct Aim {
+    pub aim: &'static str,
+    pub measured: String,
+    pub met: bool,
+}
+
+impl Mendb {
+    /// The increments of the chain.
+    pub fn rounds(&self) -> &[Increment] {
+        &self.increments[..ROUNDS as usize]
+    }
+
+    /// The most memory that any step took.
+    pub fn peak_bytes(&self) -> u64 {
+        let changes = self.increments.iter();
+        let changes = changes.flat_map(|increment| [increment.change, increment.backup]);
+        [
+            self.import,
+            self.full,
+            self.restore_full,
+            self.restore_chain,
+        ]
+        .into_iter()
+        .chain(changes)
+        .map(|cost| cost.peak_bytes)
+        .max()
+        .unwrap_or(0)
+    }
+}
+
+impl Results {
+    /// The server set up for loading.
+    pub fn tuned(&self) -> &Server {
+        &self.postgres[1]
+    }
+
+    /// Rows, full backup and restore of it, the smallest table first.
+    pub fn sizes(&self) -> Vec<(u64, Cost, Cost)> {
+        let mendb = &self.mendb;
+        self.smaller
+            .iter()
+            .map(|smaller| (smaller.rows, smaller.full, smaller.restore))
+            .chain([(self.rows, mendb.full, mendb.restore_full)])
+            .collect()
+    }
+
+    /// The aims, in the order of the issue that set them.
+    pub fn aims(&self) -> Vec<Aim> {
+        let (mendb, tuned) = (&self.mendb, self.tuned());
+        let faster = |aim, theirs: Cost, ours: Cost| {
+            let times = times(theirs.time, ours.time);
+            Aim {
+                aim,
+                measured: format!("{times:.1} times"),
+                met: times >= AIM_TIMES,
+            }
+        };
+        let peak = mendb.peak_bytes();
+        vec![
+            faster(
+                "Full backup 5 times as fast as tuned `pg_dump`",
+                tuned.dump,
+                mendb.full,
+            ),
+            faster(
+                "Restore of a full backup 5 times as fast as tuned `pg_restore`",
+                tuned.restore,
+                mendb.restore_full,
+            ),
+            faster(
+                "Restore of the full backup and 5 increments 5 times as fast as tuned `pg_restore` of the dump alone",
+                tuned.restore,
+                mendb.restore_chain,
+            ),
+            Aim {
+                aim: "Memory under 512 MB at its peak",
+                measured: super::units::megabytes(peak),
+                met: peak < AIM_PEAK_BYTES,
+            },
+            self.linear(),
+            self.proportional(),
+        ]
+    }
+
+    fn linear(&self) -> Aim {
+        let sizes = self.sizes();
+        let per_row = |at: usize, cost: fn(&(u64, Cost, Cost)) -> Cost| {
+            cost(&sizes[at]).time.as_secs_f64() / sizes[at].0 as f64
+        };
+        let last = sizes.len() - 1;
+        let [backup, restore] = [
+            |size: &(u64, Cost, Cost)| size.1,
+            |size: &(u64, Cost, Cost)| size.2,
+        ]
+        .map(|cost| per_row(last, cost) / per_row(0, cost));
+        Aim {
+            aim: "Time linear in rows: a row of the largest table takes as long as one of the smallest",
+            measured: format!("{backup:.2} times in backup, {restore:.2} in restore"),
+            met: backup < STRAIGHT && restore < STRAIGHT,
+        }
+    }
+
+    fn proportional(&self) -> Aim {
+        let full = self.mendb.full.time.as_secs_f64();
+        let shares: Vec<(u64, f64)> = self
+            .by_changed_rows()
+            .iter()
+            .map(|increment| {
+                let share = increment.backup.time.as_secs_f64() / full;
+                (increment.per_mille, share)
+            })
+            .collect();
+        let shown: Vec<String> = shares
+            .iter()
+            .map(|(per_mille, share)| {
+                format!(
+                    "{} % for {} %",
+                    round(share * 100.0),
+                    *per_mille as f64 / 10.0
+                )
+            })
+            .collect();
+        let met = shares
+            .windows(2)
+            .all(|pair| pair[1].1 / pair[0].1 < STRAIGHT * (pair[1].0 as f64 / pair[0].0 as f64));
+        Aim {
+            aim: "Cost of an increment in proportion to what changed, as a share of the full backup's time",
+            measured: shown.join(", "),
+            met,
+        }
+    }
+
+    /// One increment of each size, the smallest first; of the rounds the last.
+    pub fn by_changed_rows(&self) -> Vec<&Increment> {
+        let mut increments: Vec<&Increment> = self.mendb.increments[ROUNDS as usize - 1..]
+            .iter()
+            .collect();
+        increments.sort_by_key(|increment| increment.per_mille);
+        increments
+    }
+}
+
+/// One digit behind the point where it says something.
+fn round(number: f64) -> String {
+    if number < 10.0 {
+        format!("{number:.1}")
+    } else {
+        format!("{number:.0}")
+    }
+}
