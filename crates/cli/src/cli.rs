@@ -14,6 +14,18 @@ use crate::failure::{Failure, FailureKind, Verdict};
 use crate::output::{Output, OutputFormat};
 use crate::settings::Sources;
 
+/// What someone who has only the help can begin with.
+const FIRST_STEPS: &str = "\
+First steps:
+  mendb demo                                             see all of it on example data
+  mendb table import cities cities.csv --create --key id    make a table of a file
+  mendb collection create world --table cities           name what is backed up together
+  mendb backup world                                     a full backup
+  mendb backup world --incremental                       what has changed since
+  mendb list world                                       the backups there are
+  mendb table drop cities && mendb restore world         lose a table and bring it back
+  mendb verify world --live                              prove that all is there";
+
 /// Backs up sharded databases and mends them.
 ///
 /// Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 misused,
@@ -23,6 +35,7 @@ use crate::settings::Sources;
     name = "mendb",
     version,
     max_term_width = 100,
+    after_help = FIRST_STEPS,
     infer_subcommands = false
 )]
 struct Cli {
@@ -36,10 +49,12 @@ struct Cli {
 /// [`crate::settings`].
 #[derive(Debug, Args)]
 struct Global {
-    /// The database to back up or mend: mendb:///dir [env: MENDB_TARGET]
+    /// The database to back up or mend: mendb:///dir [env: MENDB_TARGET] [default: mendb-data/target
+    /// in the current directory]
     #[arg(long, global = true, value_name = "URL", help_heading = "Everywhere")]
     target: Option<String>,
-    /// Where backups live: file:///dir, s3://bucket/prefix [env: MENDB_REPOSITORY]
+    /// Where backups live: file:///dir, s3://bucket/prefix [env: MENDB_REPOSITORY] [default:
+    /// mendb-data/repository in the current directory]
     #[arg(long, global = true, value_name = "URL", help_heading = "Everywhere")]
     repository: Option<String>,
     /// The settings file; without it mendb.yml in the current directory, if there is one

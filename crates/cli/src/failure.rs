@@ -134,12 +134,18 @@ impl Failure {
     }
 }
 
-/// The sources of an error, the nearest first.
+/// The sources of an error, the nearest first, without those that the one before has said.
 pub fn causes(error: &dyn Error) -> Vec<String> {
     let mut causes = Vec::new();
+    let mut said = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
-        causes.push(cause.to_string());
+        let text = cause.to_string();
+        // Errors of other libraries often repeat their sources.
+        if !said.contains(&text) {
+            causes.push(text.clone());
+            said = text;
+        }
         next = cause.source();
     }
     causes

@@ -136,7 +136,8 @@ fn line(
             let left = human::duration(left);
             format!("{label}: {percent} %, {done}, {speed}, {left} left")
         }
-        _ => format!("{label}: {done}, {speed}"),
+        _ if rate > 0 => format!("{label}: {done}, {speed}"),
+        _ => format!("{label}: {done}"),
     }
 }
 
@@ -156,6 +157,7 @@ mod tests {
             shown(Unit::Bytes, 2 << 20, None),
             "importing t: 9 rows, 1.0 MiB/s"
         );
+        assert_eq!(shown(Unit::Bytes, 0, None), "importing t: 9 rows");
         assert_eq!(
             shown(Unit::Rows, 9, Some(90)),
             "importing t: 10 %, 9 rows, 4 rows/s, 20.2 s left"

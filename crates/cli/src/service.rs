@@ -222,10 +222,10 @@ impl From<mendb_service::Error> for Failure {
 
 impl From<mendb_repo::Error> for Failure {
     fn from(error: mendb_repo::Error) -> Self {
-        let kind = if error.is_retriable() {
-            FailureKind::Retry
-        } else {
-            FailureKind::FixEnvironment
+        let kind = match &error {
+            mendb_repo::Error::Url { .. } => FailureKind::FixCommand,
+            error if error.is_retriable() => FailureKind::Retry,
+            _ => FailureKind::FixEnvironment,
         };
         Self::of(kind, &error)
     }

@@ -75,6 +75,10 @@ impl From<Error> for Failure {
             Error::Locked { .. } => failure.hint(
                 "another mendb works on this target: wait for it to end, then run the command again",
             ),
+            Error::NoBoundary { path, .. } => failure.hint(format!(
+                "mendb table describe {} shows where its shards meet",
+                path.split('/').next().unwrap_or(path)
+            )),
             Error::TableMissing(_) => failure.hint("mendb table list shows the tables there are"),
             Error::BeingRestored { operation, .. } | Error::BeingBackedUp { operation, .. } => {
                 failure.hint(format!(

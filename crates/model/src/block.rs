@@ -256,16 +256,17 @@ mod tests {
 
         #[test]
         fn blocks_join_to_one(first: BTreeMap<Vec<u8>, Vec<u8>>, second: BTreeMap<Vec<u8>, Vec<u8>>) {
-            let build = |rows: &BTreeMap<Vec<u8>, Vec<u8>>| {
-                let mut builder = RowBlockBuilder::new();
+            let push = |builder: &mut RowBlockBuilder, rows: &BTreeMap<Vec<u8>, Vec<u8>>| {
                 rows.iter().for_each(|(key, value)| builder.push(key, value));
-                builder
             };
-            let mut joined = build(&first);
-            joined.extend(&build(&second).finish());
-            let mut all = build(&first);
-            second.iter().for_each(|(key, value)| all.push(key, value));
-            prop_assert_eq!(joined.finish().as_bytes(), all.finish().as_bytes());
+            let [mut joined, mut tail, mut all] = std::array::from_fn(|_| RowBlockBuilder::new());
+            push(&mut joined, &first);
+            push(&mut tail, &second);
+            joined.extend(&tail.finish());
+            push(&mut all, &first);
+            push(&mut all, &second);
+            let (joined, all) = (joined.finish(), all.finish());
+            prop_assert_eq!(joined.as_bytes(), all.as_bytes());
         }
 
         #[test]

@@ -12,7 +12,7 @@ pub const SQL_COLUMNS: &str = "id bigint not null, customer bigint, status text,
 
 /// Rows of one customer, about.
 const ROWS_PER_CUSTOMER: u64 = 50;
-/// A note ends with the first word that makes it at least this long.
+/// A note is a number of eight digits and words, up to the first that makes it at least this long.
 const NOTE_BYTES: usize = 46;
 const STATUSES: [&str; 5] = ["new", "paid", "packed", "shipped", "returned"];
 /// Text that compresses about as well as what people write into such a column.
@@ -92,10 +92,9 @@ pub fn write_rows(path: &Path, rows: u64) -> Result<u64, String> {
             let amount = numbers.below(1_000_000);
             let minute = numbers.below(60 * 24 * 28 * 12);
             note.clear();
+            note.push_str(&format!("{:08x}", numbers.below(1 << 32)));
             while note.len() < NOTE_BYTES {
-                if !note.is_empty() {
-                    note.push(' ');
-                }
+                note.push(' ');
                 note.push_str(numbers.pick(&WORDS));
             }
             let (month, day) = (minute / 40_320 + 1, minute / 1440 % 28 + 1);

@@ -6,7 +6,7 @@ use std::fs;
 use super::measure::Cost;
 use super::plot;
 use super::program::SHARDS;
-use super::results::{Increment, ROUNDS, Results};
+use super::results::{Increment, ROUNDS, Results, TableSize};
 use super::units::{count, megabytes, rate, seconds, times};
 use crate::run::{Outcome, root};
 
@@ -238,25 +238,24 @@ fn costs(results: &Results) -> String {
 }
 
 fn sizes(results: &Results) -> String {
-    let lines: Vec<Vec<String>> = results
-        .sizes()
-        .into_iter()
-        .map(|(rows, full, restore)| {
-            let per_row =
-                |cost: Cost| format!("{:.2} µs", cost.time.as_secs_f64() * 1e6 / rows as f64);
-            vec![
-                count(rows),
-                seconds(full.time),
-                per_row(full),
-                megabytes(full.peak_bytes),
-                seconds(restore.time),
-                per_row(restore),
-                megabytes(restore.peak_bytes),
-            ]
-        })
-        .collect();
+    let line = |size: TableSize| {
+        let mut line = vec![count(size.rows)];
+        for cost in [size.import, size.full, size.restore] {
+            let per_row = cost.time.as_secs_f64() * 1e6 / size.rows as f64;
+            line.extend([
+                seconds(cost.time),
+                format!("{per_row:.2} µs"),
+                megabytes(cost.peak_bytes),
+            ]);
+        }
+        line
+    };
+    let lines: Vec<Vec<String>> = results.sizes().into_iter().map(line).collect();
     let heads = [
         "rows",
+        "import",
+        "a row",
+        "peak memory",
         "full backup",
         "a row",
         "peak memory",

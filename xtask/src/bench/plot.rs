@@ -128,7 +128,7 @@ fn legend(out: &mut String, version: &str) {
     let entries = [
         ("mendb", "mendb".to_owned(), 0.0),
         ("default", format!("{version}, default settings"), 90.0),
-        ("tuned", format!("{version}, tuned for loading"), 330.0),
+        ("tuned", format!("{version}, tuned for loading"), 350.0),
     ];
     for (class, name, from) in entries {
         let left = BARS + from;

@@ -28,7 +28,7 @@ pub struct Results {
     /// The program on that table.
     pub mendb: Mendb,
     /// The program on smaller tables, the smallest first.
-    pub smaller: Vec<Smaller>,
+    pub smaller: Vec<TableSize>,
     /// PostgreSQL as it comes, and set up for loading.
     pub postgres: [Server; 2],
 }
@@ -60,8 +60,9 @@ pub struct Increment {
     pub bytes: u64,
 }
 
-/// A full backup of fewer rows, and its restore.
-pub struct Smaller {
+/// A table of some size: its full backup, and the restore of it.
+#[derive(Clone, Copy)]
+pub struct TableSize {
     pub rows: u64,
     pub import: Cost,
     pub full: Cost,
@@ -120,14 +121,15 @@ impl Results {
         &self.postgres[1]
     }
 
-    /// Rows, full backup and restore of it, the smallest table first.
-    pub fn sizes(&self) -> Vec<(u64, Cost, Cost)> {
-        let mendb = &self.mendb;
-        self.smaller
-            .iter()
-            .map(|smaller| (smaller.rows, smaller.full, smaller.restore))
-            .chain([(self.rows, mendb.full, mendb.restore_full)])
-            .collect()
+    /// The tables of all sizes, the smallest first.
+    pub fn sizes(&self) -> Vec<TableSize> {
+        let largest = TableSize {
+            rows: self.rows,
+            import: self.mendb.import,
+            full: self.mendb.full,
+            restore: self.mendb.restore_full,
+        };
+        self.smaller.iter().copied().chain([largest]).collect()
     }
 
     /// The aims, in the order of the issue that set them.
@@ -170,15 +172,12 @@ impl Results {
 
     fn linear(&self) -> Aim {
         let sizes = self.sizes();
-        let per_row = |at: usize, cost: fn(&(u64, Cost, Cost)) -> Cost| {
-            cost(&sizes[at]).time.as_secs_f64() / sizes[at].0 as f64
+        let bend = |cost: fn(&TableSize) -> Cost| {
+            let per_row = |size: &TableSize| cost(size).time.as_secs_f64() / size.rows as f64;
+            let ends = sizes.last().zip(sizes.first());
+            ends.map_or(1.0, |(last, first)| per_row(last) / per_row(first))
         };
-        let last = sizes.len() - 1;
-        let [backup, restore] = [
-            |size: &(u64, Cost, Cost)| size.1,
-            |size: &(u64, Cost, Cost)| size.2,
-        ]
-        .map(|cost| per_row(last, cost) / per_row(0, cost));
+        let (backup, restore) = (bend(|size| size.full), bend(|size| size.restore));
         Aim {
             aim: "Time linear in rows: a row of the largest table takes as long as one of the smallest",
             measured: format!("{backup:.2} times in backup, {restore:.2} in restore"),

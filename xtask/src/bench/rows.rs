@@ -9,7 +9,7 @@ use super::machine::Machine;
 use super::page;
 use super::postgres::{Postgres, Tuning};
 use super::program::{Program, Store};
-use super::results::{Increment, Mendb, ROUND_PER_MILLE, ROUNDS, Results, Server, Smaller};
+use super::results::{Increment, Mendb, ROUND_PER_MILLE, ROUNDS, Results, Server, TableSize};
 use super::scratch::Scratch;
 use super::units::{count, seconds};
 use crate::run::Outcome;
@@ -173,7 +173,7 @@ fn label(round: u64) -> String {
     format!("round-{round}")
 }
 
-fn measure_smaller(program: &Program, scratch: &Scratch, rows: u64) -> Result<Smaller, String> {
+fn measure_smaller(program: &Program, scratch: &Scratch, rows: u64) -> Result<TableSize, String> {
     println!("\n==> mendb: {} rows", count(rows));
     let csv = scratch.path("fewer-rows.csv");
     data::write_rows(&csv, rows)?;
@@ -187,7 +187,7 @@ fn measure_smaller(program: &Program, scratch: &Scratch, rows: u64) -> Result<Sm
         seconds(full.time),
         seconds(restore.time)
     );
-    Ok(Smaller {
+    Ok(TableSize {
         rows,
         import,
         full,

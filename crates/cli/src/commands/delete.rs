@@ -40,9 +40,10 @@ impl DeleteCommand {
                 .map(|m| m.backup_id.to_string())
                 .collect();
             return Err(Failure::input(format!(
-                "backup {} cannot be deleted: {} stand on it",
+                "backup {} cannot be deleted: {} {} on it",
                 stored.manifest.backup_id,
-                others.join(", ")
+                others.join(", "),
+                if others.len() == 1 { "stands" } else { "stand" },
             ))
             .hint("--cascade deletes them together"));
         }

@@ -36,6 +36,7 @@ impl ListCommand {
     pub fn run(self, context: &Context) -> Result<Verdict, Failure> {
         let runtime = context.runtime()?;
         let repository = context.open_repository(&runtime)?;
+        let whose = self.collection.clone();
         let collections = match self.collection {
             Some(collection) => vec![collection],
             None => runtime.block_on(repository.collections())?,
@@ -87,6 +88,13 @@ impl ListCommand {
                 Field::left("damage", |r| r.damage.clone().unwrap_or_default()),
             ],
         )?;
+        if records.is_empty() {
+            let whose = whose.map_or(String::new(), |name| format!(" of collection {name}"));
+            context.say(&format!(
+                "there is no backup{whose} in {}",
+                repository.url()
+            ));
+        }
         let damaged = records.iter().any(|record| record.damage.is_some());
         Ok(if damaged {
             Verdict::Drift

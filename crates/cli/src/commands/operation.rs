@@ -1,11 +1,12 @@
 //! `mendb operation`: long operations, running, stopped or over.
 
+use std::cmp::Ordering;
 use std::time::Duration;
 
 use clap::Subcommand;
 use mendb_model::key::to_hex;
 use mendb_model::name::OperationId;
-use mendb_model::operation::{Operation, State, Task, TaskStatus};
+use mendb_model::operation::{Operation, PlannedStep, State, Task, TaskStatus};
 use mendb_service::journal::Journal;
 use mendb_service::journal::command::Command;
 use mendb_service::journal::operation_event::OperationEvent;
@@ -131,11 +132,33 @@ struct OperationDetails {
 struct StepRecord {
     step: String,
     state: &'static str,
+    shards_done: u64,
+    shards_total: u64,
+    rows: u64,
+    bytes: u64,
     bytes_total: u64,
+}
+
+impl StepRecord {
+    fn new(step: &PlannedStep, state: &'static str, tasks: &[Task]) -> Self {
+        let done = tasks.iter().filter(|task| task.status == TaskStatus::Done);
+        let bytes = tasks.iter().map(|task| task.bytes).sum();
+        Self {
+            step: step.label(),
+            state,
+            shards_done: done.count() as u64,
+            shards_total: tasks.len() as u64,
+            rows: tasks.iter().map(|task| task.rows).sum(),
+            bytes,
+            bytes_total: step.bytes_total.max(bytes),
+        }
+    }
 }
 
 #[derive(Serialize)]
 struct ShardRecord {
+    /// The step it works in.
+    step: String,
     shard_idx: u64,
     /// The sharded table it works on; null where a step is one piece of work.
     table: Option<String>,
@@ -151,10 +174,11 @@ struct ShardRecord {
 }
 
 impl ShardRecord {
-    fn new((shard_idx, task): (usize, &Task)) -> Self {
+    fn new(step: &PlannedStep, shard_idx: usize, task: &Task) -> Self {
         let done = task.status == TaskStatus::Done;
         let share = task.bytes as f64 / task.bytes_total.max(1) as f64;
         Self {
+            step: step.label(),
             shard_idx: shard_idx as u64,
             table: task.spec.table().map(ToString::to_string),
             status: match task.status {
@@ -177,37 +201,33 @@ impl ShardRecord {
     }
 }
 
-fn steps(operation: &Operation) -> Vec<StepRecord> {
-    let current = operation.current_step as usize;
-    let over = matches!(operation.state, State::Done | State::Cancelled);
-    let state = |step| match current.cmp(&step) {
-        std::cmp::Ordering::Greater => "done",
-        std::cmp::Ordering::Equal if over => "done",
-        std::cmp::Ordering::Equal => "running",
-        std::cmp::Ordering::Less => "planned",
-    };
-    let steps = operation.steps.iter().enumerate();
-    steps
-        .map(|(at, step)| StepRecord {
-            step: step.label(),
-            state: state(at),
-            bytes_total: step.bytes_total,
-        })
-        .collect()
+/// Where the step at a place of the plan stands.
+fn standing(operation: &Operation, at: u32) -> &'static str {
+    match (operation.current_step.cmp(&at), operation.state) {
+        (Ordering::Greater, _) => "done",
+        (Ordering::Equal, State::Done | State::Cancelled) => "done",
+        (Ordering::Equal, State::Failed) => "failed",
+        (Ordering::Equal, _) if operation.is_paused() => "paused",
+        (Ordering::Equal, _) => "running",
+        (Ordering::Less, _) => "planned",
+    }
 }
 
 fn show(context: &Context, id: &OperationId) -> Result<Verdict, Failure> {
     let journal = journal(context, id)?;
     let operation = journal.operation(id)?;
+    let mut steps = Vec::with_capacity(operation.steps.len());
+    let mut shards = Vec::new();
+    for (at, step) in (0u32..).zip(&operation.steps) {
+        let tasks = journal.tasks(id, at)?;
+        steps.push(StepRecord::new(step, standing(&operation, at), &tasks));
+        let tasks = tasks.iter().enumerate();
+        shards.extend(tasks.map(|(shard_idx, task)| ShardRecord::new(step, shard_idx, task)));
+    }
     let details = OperationDetails {
         operation: OperationRecord::new(&operation),
-        steps: steps(&operation),
-        shards: operation
-            .tasks
-            .iter()
-            .enumerate()
-            .map(ShardRecord::new)
-            .collect(),
+        steps,
+        shards,
         events: journal.operation_events(id)?,
     };
     context.output.record(&details, describe)?;
@@ -244,14 +264,20 @@ fn describe(details: &OperationDetails) -> String {
         &[
             Field::left("step", |s: &StepRecord| s.step.clone()),
             Field::left("state", |s| s.state.to_owned()),
-            Field::right("bytes", |s| human::bytes(s.bytes_total)),
+            Field::right("shards", |s| {
+                format!("{}/{}", s.shards_done, s.shards_total)
+            }),
+            Field::right("rows", |s| human::count(s.rows)),
+            Field::right("bytes", |s| human::bytes(s.bytes)),
+            Field::right("of", |s| human::bytes(s.bytes_total)),
         ],
     );
     text += "\n";
     text += &table(
         &details.shards,
         &[
-            Field::right("shard", |s: &ShardRecord| s.shard_idx.to_string()),
+            Field::left("step", |s: &ShardRecord| s.step.clone()),
+            Field::right("shard", |s| s.shard_idx.to_string()),
             Field::left("table", |s| s.table.clone().unwrap_or_default()),
             Field::left("status", |s| s.status.to_owned()),
             Field::right("attempt", |s| s.attempt.to_string()),

@@ -15,7 +15,7 @@ use crate::failure::{Failure, Verdict};
 /// Tables that exist are not touched: restore them under another name, or drop them first.
 #[derive(Debug, Args)]
 pub struct RestoreCommand {
-    /// A collection, or a backup by its id
+    /// A collection, or a backup by its id or label
     #[arg(value_name = "COLLECTION|BACKUP")]
     what: String,
     /// The backup to restore to, by id or label; the newest without

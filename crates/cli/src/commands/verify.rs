@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use clap::Args;
-use mendb_repo::StoredManifest;
+use mendb_model::{BackupId, describe_error};
+use mendb_repo::{Repository, StoredManifest};
 use mendb_service::Service;
 use mendb_service::proof::{BackupProof, TableComparison};
 use serde::Serialize;
@@ -34,12 +35,35 @@ pub struct VerifyCommand {
     rename: Vec<String>,
 }
 
-/// What was proved.
+/// What was proved and what was found.
 #[derive(Serialize)]
 struct Proof {
-    backups: Vec<BackupProof>,
+    backups: Vec<BackupRecord>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     live: Vec<ComparisonRecord>,
+}
+
+#[derive(Serialize)]
+struct BackupRecord {
+    /// What was read; nothing counts when it is damaged.
+    #[serde(flatten)]
+    proof: BackupProof,
+    /// What is wrong with it; null when it is whole.
+    damage: Option<String>,
+}
+
+impl BackupRecord {
+    fn damaged(backup_id: BackupId, error: &dyn std::error::Error) -> Self {
+        Self {
+            proof: BackupProof {
+                backup_id,
+                objects: 0,
+                bytes: 0,
+                rows: 0,
+            },
+            damage: Some(describe_error(error)),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -55,54 +79,94 @@ impl VerifyCommand {
         let repository = context.open_repository(&runtime)?;
         let collections = runtime.block_on(repository.collections())?;
         if collections.contains(&self.what) {
-            let backups = runtime.block_on(repository.backups(&self.what))?;
-            return self.prove(context, &backups);
+            let backups = runtime.block_on(repository.list(&self.what))?;
+            return self.prove(context, backups);
         }
         match backup_name::find(&repository, runtime.handle(), &self.what) {
             Ok(stored) => {
                 let manifest = &stored.manifest;
                 let chain = runtime
                     .block_on(repository.chain(&manifest.collection, &manifest.backup_id))?;
-                self.prove(context, &chain)
+                let id = |stored: StoredManifest| (stored.manifest.backup_id.clone(), Ok(stored));
+                self.prove(context, chain.into_iter().map(id).collect())
             }
             Err(_) if self.what.parse::<mendb_model::BackupId>().is_err() => {
-                table::digest::verify_table(context, &self.what)
+                let database = context.open_rows()?;
+                if !database.tables().contains(&self.what) {
+                    return Err(self.unknown(&repository));
+                }
+                table::digest::verify_table(context, &database, &self.what)
             }
             Err(failure) => Err(failure),
         }
     }
 
-    fn prove(&self, context: &Context, backups: &[StoredManifest]) -> Result<Verdict, Failure> {
+    fn unknown(&self, repository: &Repository) -> Failure {
+        let (what, url) = (&self.what, repository.url());
+        Failure::input(format!(
+            "{what} is no collection or backup in {url}, and no table of the target"
+        ))
+        .hint("mendb list and mendb table list show what there is")
+    }
+
+    /// Reads backups, oldest first, and says of each whether it is whole.
+    fn prove(&self, context: &Context, backups: Vec<Listed>) -> Result<Verdict, Failure> {
         let service = context.open_service()?;
-        let total = backups.iter().map(|stored| stored.manifest.bytes()).sum();
+        let total = backups
+            .iter()
+            .filter_map(|(_, stored)| Some(stored.as_ref().ok()?.manifest.bytes()))
+            .sum();
         let progress = Progress::start(
             format!("verifying {}", self.what),
             Some(total),
             context.output.quiet,
         );
         let mut done = 0;
-        let mut proofs = Vec::new();
-        for stored in backups {
-            let id = stored.manifest.backup_id.to_string();
-            proofs.push(service.prove_backup(stored, &mut |bytes| {
+        let mut records = Vec::new();
+        let mut whole: Vec<StoredManifest> = Vec::new();
+        for (id, stored) in backups {
+            let stored = match stored {
+                Ok(stored) => stored,
+                Err(error) if is_damage(&error) => {
+                    records.push(BackupRecord::damaged(id, &error));
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            let shown = id.to_string();
+            let proved = service.prove_backup(&stored, &mut |bytes| {
                 done += bytes;
-                progress.update(done, &id);
-            })?);
+                progress.update(done, &shown);
+            });
+            match proved {
+                Ok(proof) => {
+                    let damage = broken_parent(&stored, &whole);
+                    if damage.is_none() {
+                        whole.push(stored);
+                    }
+                    records.push(BackupRecord { proof, damage });
+                }
+                Err(error) if is_disproof(&error) => {
+                    records.push(BackupRecord::damaged(id, &error));
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
         progress.finish();
-        let live = match backups.last() {
+        let live = match whole.last() {
             Some(newest) if self.live => self.compare(context, &service, newest)?,
             _ => Vec::new(),
         };
-        let equal = live.iter().all(|record| record.equal);
+        let well = records.iter().all(|record| record.damage.is_none())
+            && live.iter().all(|record| record.equal);
         context.output.record(
             &Proof {
-                backups: proofs,
+                backups: records,
                 live,
             },
             describe,
         )?;
-        Ok(if equal { Verdict::Done } else { Verdict::Drift })
+        Ok(if well { Verdict::Done } else { Verdict::Drift })
     }
 
     fn compare(
@@ -133,15 +197,56 @@ impl VerifyCommand {
     }
 }
 
+/// A backup with its manifest or what is wrong with that.
+type Listed = (BackupId, mendb_repo::Result<StoredManifest>);
+
+/// Whether an error of the repository says that something in it is not as it was written.
+fn is_damage(error: &mendb_repo::Error) -> bool {
+    use mendb_repo::Error as E;
+    matches!(
+        error,
+        E::NotFound { .. }
+            | E::Damaged { .. }
+            | E::UnknownFormat { .. }
+            | E::Incomplete { .. }
+            | E::BrokenChain { .. }
+    )
+}
+
+/// Whether a proof failed because of the backup, not because it could not be read at all.
+fn is_disproof(error: &mendb_service::Error) -> bool {
+    match error {
+        mendb_service::Error::Repository(error) => is_damage(error),
+        error => matches!(error, mendb_service::Error::Refused { .. }),
+    }
+}
+
+/// Why a backup that was read well cannot be restored all the same: the one it stands on is not whole.
+fn broken_parent(child: &StoredManifest, whole: &[StoredManifest]) -> Option<String> {
+    let parent = child.manifest.parent.as_ref()?;
+    let is_parent = |stored: &StoredManifest| {
+        stored.manifest.backup_id == parent.backup_id && stored.blake3 == parent.manifest_blake3
+    };
+    if whole.iter().any(is_parent) {
+        return None;
+    }
+    Some(format!(
+        "it stands on {}, which is damaged, missing or another one",
+        parent.backup_id
+    ))
+}
+
 fn describe(proof: &Proof) -> String {
     let mut text = text_table(
         &proof.backups,
         &[
-            Field::left("backup", |r: &BackupProof| r.backup_id.to_string()),
-            Field::right("objects", |r| r.objects.to_string()),
-            Field::right("rows", |r| human::count(r.rows)),
-            Field::right("bytes", |r| human::bytes(r.bytes)),
-            Field::left("result", |_| "whole".to_owned()),
+            Field::left("backup", |r: &BackupRecord| r.proof.backup_id.to_string()),
+            Field::right("objects", |r| r.proof.objects.to_string()),
+            Field::right("rows", |r| human::count(r.proof.rows)),
+            Field::right("bytes", |r| human::bytes(r.proof.bytes)),
+            Field::left("result", |r| {
+                r.damage.clone().unwrap_or_else(|| "whole".to_owned())
+            }),
         ],
     );
     if !proof.live.is_empty() {

@@ -277,7 +277,8 @@ impl<R: BufRead + Send> RecordSource for CsvSource<R> {
         }
         if reader.len() != self.columns.len() {
             let (found, wanted) = (reader.len(), self.columns.len());
-            let detail = format!("{found} fields, the header has {wanted}");
+            let unit = if found == 1 { "field" } else { "fields" };
+            let detail = format!("{found} {unit}, the header has {wanted}");
             return Err(ReadError::malformed(reader.place(), detail));
         }
         let mut values = Vec::with_capacity(self.columns.len());

@@ -140,6 +140,17 @@ fn an_import_without_keys_is_refused() {
 }
 
 #[test]
+fn an_import_that_could_write_nothing_leaves_no_new_table() {
+    let mendb = Mendb::new();
+    mendb.write("t.csv", "k,day\n1\n");
+    mendb.fails(1, "table import t t.csv --create --key k");
+    assert_eq!(mendb.json("table list"), serde_json::json!([]));
+    mendb.write("t.csv", "k,day\n1,\n2\n");
+    mendb.fails(1, "table import t t.csv --create --key k");
+    assert_eq!(mendb.ok("table export t"), "k,day\n1,\n");
+}
+
+#[test]
 fn a_bad_value_is_named_and_what_was_before_it_is_written() {
     let mendb = Mendb::new();
     mendb.ok("table create t --column k:Int64 --column day:Date --key k");
@@ -162,7 +173,7 @@ fn a_bad_value_is_named_and_what_was_before_it_is_written() {
     assert!(
         mendb
             .fails(1, "table import t t.csv")
-            .starts_with("error: t.csv line 2: 1 fields, the header has 2\n")
+            .starts_with("error: t.csv line 2: 1 field, the header has 2\n")
     );
 }
 

@@ -5,6 +5,7 @@
     reason = "a helper that panics fails the test that called it"
 )]
 
+mod demo;
 mod export;
 mod frame;
 mod import;

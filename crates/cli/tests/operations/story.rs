@@ -92,7 +92,7 @@ fn a_chain_is_deleted_from_its_end_or_as_a_whole() {
     place.ok(&["backup", "shop", "--incremental", "--label", "increment"]);
     let refusal = place.fails(1, &["delete", "full"]);
     assert!(
-        refusal.contains("_incremental stand on it") && refusal.contains("--cascade"),
+        refusal.contains("_incremental stands on it") && refusal.contains("--cascade"),
         "{refusal}"
     );
     place.ok(&["delete", "increment"]);
@@ -127,7 +127,10 @@ fn damage_in_the_repository_is_found_by_name() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 0x10;
     std::fs::write(&path, &bytes).unwrap();
-    let damage = place.fails(1, &["verify", "shop"]);
+    let verified = place.run(&["verify", "shop", "--output", "json"]);
+    assert_eq!(verified.status.code(), Some(3));
+    let proof: serde_json::Value = serde_json::from_slice(&verified.stdout).unwrap();
+    let damage = proof["backups"][0]["damage"].as_str().unwrap();
     assert!(
         damage.contains(object) && damage.contains("damaged"),
         "{damage}"

@@ -108,7 +108,7 @@ impl Report {
         text += &table(&self.timings, &fields);
         let total = Timing::total(&self.timings);
         text += &format!(
-            "\n{} in {}, rows of indexes counted too\n",
+            "\n{} in {}. Rows of indexes count; a restore counts what it loads, changes and checks.\n",
             human::rows(total.rows),
             human::duration(Duration::from_secs_f64(total.seconds))
         );

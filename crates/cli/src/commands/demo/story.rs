@@ -1,6 +1,7 @@
 //! The story of the demo, chapter by chapter.
 
 use std::collections::BTreeMap;
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use mendb_model::Digest;
@@ -186,6 +187,10 @@ impl Story<'_> {
             percent: progress.percent,
             step: first.operation.step_label(),
         };
+        if std::io::stderr().is_terminal() {
+            // The bar of a process that was killed stays where it was; go on below it.
+            self.place.say("");
+        }
         self.place.say(&format!(
             "killed (SIGKILL) at {:.0} %, in step {}, after {}",
             kill.percent,

@@ -3,7 +3,7 @@
 use clap::Args;
 use mendb_model::digest::Digest;
 use mendb_model::name::TablePath;
-use mendb_rowstore::Snapshot;
+use mendb_rowstore::{Database, Snapshot};
 use serde::Serialize;
 
 use super::paths_of;
@@ -37,7 +37,7 @@ pub struct Checked {
 
 /// Runs the command.
 pub fn run(args: &DigestArgs, context: &Context) -> Result<Verdict, Failure> {
-    verify_table(context, &args.table)
+    verify_table(context, &context.open_rows()?, &args.table)
 }
 
 /// Computes the digests of a table and its indexes from one snapshot, and prints whether they are
@@ -45,8 +45,12 @@ pub fn run(args: &DigestArgs, context: &Context) -> Result<Verdict, Failure> {
 ///
 /// # Errors
 /// The table does not exist, or the store cannot be read.
-pub fn verify_table(context: &Context, table: &str) -> Result<Verdict, Failure> {
-    let checked = read(&context.open_rows()?.snapshot(), table)?;
+pub fn verify_table(
+    context: &Context,
+    database: &Database,
+    table: &str,
+) -> Result<Verdict, Failure> {
+    let checked = read(&database.snapshot(), table)?;
     context.output.records(
         &checked,
         &[

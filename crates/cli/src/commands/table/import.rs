@@ -115,8 +115,18 @@ pub fn run(args: &ImportArgs, context: &Context) -> Result<Verdict, Failure> {
     let source = input
         .records(reading)
         .map_err(|error| error.of_file(input.name()))?;
-    let Loaded { rows, bytes } = load.run(source)?;
+    let loaded = load.run(source);
     progress.finish();
+    let Loaded { rows, bytes } = match loaded {
+        Ok(loaded) => loaded,
+        Err(failure) => {
+            // So that the corrected command, with --create, can be run again.
+            if args.create && database.describe(&args.table)?.rows.digest().rows == 0 {
+                database.drop_table(&args.table)?;
+            }
+            return Err(failure);
+        }
+    };
     if rows >= COMPACT_FROM_ROWS {
         for path in paths_of(&args.table, schema) {
             database.compact(&path)?;

@@ -11,6 +11,7 @@ use crate::output::Field;
 #[derive(Serialize)]
 struct Listed {
     table: String,
+    #[serde(flatten)]
     state: PathState,
     rows: u64,
     bytes: u64,

@@ -22,11 +22,8 @@ use crate::failure::{Failure, FailureKind, Verdict};
 /// Create, fill, read and look into tables.
 #[derive(Debug, Subcommand)]
 pub enum TableCommand {
-    /// Create an empty table
     Create(create::CreateArgs),
-    /// Write the rows of a CSV, JSON lines or Parquet file into a table
     Import(import::ImportArgs),
-    /// Write a table to a CSV, JSON lines or Parquet file, in key order
     Export(export::ExportArgs),
     /// List the tables
     List,
@@ -40,7 +37,6 @@ pub enum TableCommand {
     Compact(shards::CompactArgs),
     /// Add columns to a table
     Alter(alter::AlterArgs),
-    /// Print the content digests of a table and its indexes, and check them by reading everything
     Digest(digest::DigestArgs),
     /// Remove a table, its rows and its indexes
     Drop(drop::DropArgs),
