@@ -35,6 +35,8 @@ pub enum FailureKind {
     FixInput,
     /// What the command runs in: disk, permissions, network, another process.
     FixEnvironment,
+    /// Wait: another process has the target open.
+    Busy,
     /// Nothing: the same command can work when run again.
     Retry,
     /// A defect of mendb.

@@ -44,7 +44,8 @@ impl OperationRecord {
     pub fn new(operation: &Operation) -> Self {
         let progress = operation.progress();
         let elapsed = elapsed(operation);
-        let running = !operation.state.is_terminal() && progress.percent > 0.0;
+        let moves = !operation.state.is_terminal() && !operation.is_paused();
+        let running = moves && progress.percent > 0.0;
         let left = (100.0 - progress.percent) / progress.percent;
         Self {
             operation_id: operation.operation_id.to_string(),
@@ -133,7 +134,13 @@ pub fn progress_line(operation: &Operation) -> String {
         }
     }
     if let Some(error) = record.error {
-        line += &format!(", trying again after: {error}");
+        let going_on = !operation.state.is_terminal();
+        let but = if going_on {
+            "trying again after"
+        } else {
+            "failed"
+        };
+        line += &format!(", {but}: {error}");
     }
     line
 }

@@ -19,8 +19,12 @@ use crate::operation_progress::OperationProgress;
 use crate::operation_record::OperationRecord;
 use crate::target;
 
-/// How often another process is looked after.
-const FOLLOW_EVERY: Duration = Duration::from_millis(200);
+/// How often it is looked what another process does.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// After so many looks it is tried whether that process still has the target open.
+const LOOKS_A_TRY: u32 = 5;
+/// So often it is tried to give a command to a process that drives and does not take it.
+const MOST_TRIES: u32 = 10;
 
 impl Context {
     /// A runtime for requests to the repository.
@@ -60,6 +64,18 @@ impl Context {
         let runtime = self.runtime()?;
         let repository = self.open_repository(&runtime)?;
         self.service_of(runtime, repository, self.open_rows()?)
+    }
+
+    /// Opens target, repository and journal; `None` while another process has the target open.
+    ///
+    /// # Errors
+    /// One of them cannot be opened for another reason.
+    pub fn try_open_service(&self) -> Result<Option<Service>, Failure> {
+        match self.open_rows() {
+            Ok(database) => self.open_service_on(database).map(Some),
+            Err(failure) if failure.kind == FailureKind::Busy => Ok(None),
+            Err(failure) => Err(failure),
+        }
     }
 
     /// Opens repository and journal for a target that is open.
@@ -133,29 +149,62 @@ impl Context {
         Ok(driven?)
     }
 
-    /// Follows an operation that another process drives, until it can move no more.
+    /// Brings an operation to where only a user can move it: drives it, or follows it while another
+    /// process has the target open. When that process ends, or is killed, this one takes its place.
     ///
     /// # Errors
-    /// The operation did not end as `wanted`.
-    pub fn follow(
+    /// The operation did not end as `wanted`, or the target cannot be opened for another reason than
+    /// that another process has it open.
+    pub fn see_through(
         &self,
         journal: &Journal,
         id: &OperationId,
         wanted: State,
     ) -> Result<Verdict, Failure> {
         let mut progress = OperationProgress::start(self.output.quiet);
-        loop {
+        for look in 0u32.. {
             let operation = journal.operation(id)?;
-            progress.update(&operation);
-            if operation.wake_at_ms().is_none() {
+            if operation.awaits_user() {
                 break;
             }
-            clock::sleep(FOLLOW_EVERY);
+            if look.is_multiple_of(LOOKS_A_TRY)
+                && let Some(service) = self.try_open_service()?
+            {
+                progress.finish();
+                return self.drive(&service, id, wanted);
+            }
+            progress.update(&operation);
+            clock::sleep(LOOK_EVERY);
         }
         progress.finish();
         self.report_end(journal, id, wanted)
     }
 
+    /// Waits until the process that drives has taken the commands for an operation, or drives when
+    /// there is none.
+    ///
+    /// # Errors
+    /// The other process does not take them, or driving failed.
+    pub fn deliver_commands(&self, journal: &Journal, id: &OperationId) -> Result<(), Failure> {
+        for _ in 0..MOST_TRIES {
+            if let Some(service) = self.try_open_service()? {
+                return self.drive_all(&service);
+            }
+            for _ in 0..LOOKS_A_TRY {
+                if !journal.has_commands(id)? {
+                    return Ok(());
+                }
+                clock::sleep(LOOK_EVERY);
+            }
+        }
+        Err(Failure::new(
+            FailureKind::Busy,
+            format!("another process has the target open and does not take the command for {id}"),
+        )
+        .hint("the command is kept: the next mendb that drives operations on this target takes it"))
+    }
+
+    /// Reports where an operation is that moves no more.
     fn report_end(
         &self,
         journal: &Journal,
@@ -186,16 +235,24 @@ pub fn check_end(operation: &Operation, wanted: State) -> Result<(), Failure> {
         )
         .hint(format!("mendb operation resume {id} continues it")));
     }
+    let stands = match operation.state {
+        State::Failed => "failed".to_owned(),
+        state => format!("is {}", state.name()),
+    };
     let mut failure = Failure::new(
         FailureKind::FixEnvironment,
-        format!("operation {id} is {}", operation.state.name()),
+        format!("operation {id} {stands}"),
     );
     failure.causes.extend(operation.error.clone());
     Err(match operation.state {
         State::Failed => failure.hint(format!(
             "repair what is named above, then: mendb operation resume {id}; or roll it back: mendb operation cancel {id}"
         )),
-        _ => failure,
+        State::Done | State::Cancelled => failure,
+        _ => failure.hint(format!(
+            "it works with the repository {}: name that one with --repository",
+            operation.repository_url
+        )),
     })
 }
 
@@ -224,6 +281,9 @@ impl From<mendb_repo::Error> for Failure {
     fn from(error: mendb_repo::Error) -> Self {
         let kind = match &error {
             mendb_repo::Error::Url { .. } => FailureKind::FixCommand,
+            mendb_repo::Error::NoSuchBackup { .. } | mendb_repo::Error::AmbiguousLabel { .. } => {
+                FailureKind::FixInput
+            }
             error if error.is_retriable() => FailureKind::Retry,
             _ => FailureKind::FixEnvironment,
         };

@@ -61,9 +61,8 @@ impl Context {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let kind = match &error {
-            Error::Locked { .. } | Error::BeingRestored { .. } | Error::BeingBackedUp { .. } => {
-                FailureKind::Retry
-            }
+            Error::Locked { .. } => FailureKind::Busy,
+            Error::BeingRestored { .. } | Error::BeingBackedUp { .. } => FailureKind::Retry,
             Error::Storage { .. } | Error::Stopped { .. } | Error::Format { .. } => {
                 FailureKind::FixEnvironment
             }

@@ -159,6 +159,17 @@ pub struct LiveStream {
     pub name: String,
     /// It holds every change after this version.
     pub since_version: u64,
+    /// The version of the last cut that attached or rotated it. A target that was set back to an
+    /// earlier state, or is a copy of another, does not know of later cuts.
+    pub cut_version: u64,
+}
+
+impl LiveStream {
+    /// Whether it holds every change since the cut that a backup made at this version: it reaches back
+    /// that far, and it saw that cut.
+    pub fn continues(&self, version: u64) -> bool {
+        self.since_version <= version && version <= self.cut_version
+    }
 }
 
 /// A table that an operation has locked.

@@ -102,8 +102,9 @@ pub struct Segment {
     pub bytes: u64,
     /// BLAKE3 of its bytes, as hex digits.
     pub blake3: String,
-    /// Rows or changes in it.
-    pub rows: u64,
+    /// Digest of the rows or changes in it, and their number: of a full backup, those of a shard's
+    /// segments add up to the shard's.
+    pub digest: Digest,
     /// The first key in it.
     #[serde(with = "hex_bytes")]
     pub first_key: Vec<u8>,
@@ -186,7 +187,7 @@ impl Manifest {
         let shards = self.tables.iter().flat_map(|table| &table.rows.shards);
         shards
             .flat_map(|shard| &shard.segments)
-            .map(|segment| segment.rows)
+            .map(|segment| segment.digest.rows)
             .sum()
     }
 }

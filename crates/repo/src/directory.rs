@@ -19,10 +19,11 @@ pub(crate) fn sync(directory: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes the files that writes cut off by a crash left below a directory, and then the directories
-/// without files, itself included. The store names such files `<object>#<number>` and never shows
-/// them. Other files stay, and so do the directories they are in.
-pub(crate) fn tidy(directory: &Path) -> io::Result<()> {
+/// Removes the files that writes cut off by a crash left below a directory, where `unwanted` accepts
+/// the last part of the object's name, and then the directories without files, itself included. The
+/// store names such files `<object>#<number>` and never shows them. Other files stay, and so do the
+/// directories they are in.
+pub(crate) fn tidy(directory: &Path, unwanted: &dyn Fn(&str) -> bool) -> io::Result<()> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -31,8 +32,8 @@ pub(crate) fn tidy(directory: &Path) -> io::Result<()> {
     for entry in entries {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
-            tidy(&entry.path())?;
-        } else if is_unfinished(&entry.file_name().to_string_lossy()) {
+            tidy(&entry.path(), unwanted)?;
+        } else if unfinished(&entry.file_name().to_string_lossy()).is_some_and(unwanted) {
             ignore_missing(fs::remove_file(entry.path()))?;
         }
     }
@@ -54,9 +55,11 @@ fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
-fn is_unfinished(name: &str) -> bool {
-    let number = name.rsplit_once('#').map(|(_, number)| number);
-    number.is_some_and(|n| !n.is_empty() && n.bytes().all(|byte| byte.is_ascii_digit()))
+/// The object that a file is the beginning of.
+fn unfinished(file: &str) -> Option<&str> {
+    let (object, number) = file.rsplit_once('#')?;
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then_some(object)
 }
 
 #[cfg(test)]
@@ -71,14 +74,18 @@ mod tests {
         fs::create_dir_all(backup.join("table")).unwrap();
         fs::write(backup.join("table/0000-0.0000.parquet#1"), "half").unwrap();
         fs::write(backup.join("note.txt"), "someone's").unwrap();
-        tidy(&backup).unwrap();
+        fs::write(backup.join("table/0001-0.0000.parquet#2"), "other half").unwrap();
+        tidy(&backup, &|object| object.starts_with("0000")).unwrap();
+        assert!(!backup.join("table/0000-0.0000.parquet#1").exists());
+        assert!(backup.join("table/0001-0.0000.parquet#2").exists());
+        tidy(&backup, &|_| true).unwrap();
         assert!(backup.join("note.txt").exists());
         assert!(!backup.join("empty").exists());
         assert!(!backup.join("table").exists());
         fs::remove_file(backup.join("note.txt")).unwrap();
-        tidy(&backup).unwrap();
+        tidy(&backup, &|_| true).unwrap();
         assert!(!backup.exists());
-        tidy(&backup).unwrap();
+        tidy(&backup, &|_| true).unwrap();
         sync(&backup).unwrap();
     }
 }

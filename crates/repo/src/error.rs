@@ -196,9 +196,17 @@ impl Error {
         }
     }
 
-    /// Whether the object, or the backup that was asked for, is simply not there.
-    pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::NotFound { .. } | Self::NoSuchBackup { .. })
+    /// Whether something in the repository is missing or not as this mendb writes it, so that it
+    /// stays like that until someone mends it.
+    pub fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            Self::NotFound { .. }
+                | Self::Damaged { .. }
+                | Self::UnknownFormat { .. }
+                | Self::Incomplete { .. }
+                | Self::BrokenChain { .. }
+        )
     }
 
     /// The error for what a store said about an object; `bytes` is the size of what was written.

@@ -6,6 +6,7 @@ use mendb_model::name::{BadName, TablePath, check};
 pub(crate) const HEADER: &str = "mendb.json";
 pub(crate) const COLLECTIONS: &str = "collections";
 pub(crate) const MANIFEST: &str = "manifest.json";
+const SEGMENT_END: &str = ".parquet";
 
 /// File systems allow 255 bytes; what else the name of a segment needs is added elsewhere.
 const MAX_PART_BYTES: usize = 200;
@@ -28,13 +29,24 @@ pub(crate) fn manifest(collection: &str, id: &BackupId) -> Result<String, BadNam
 }
 
 /// A segment, relative to the directory of its backup.
-pub(crate) fn segment(path: &TablePath, shard: u32, attempt: u32, n: u32) -> String {
-    let file = format!("{shard:04}-{attempt}.{n:04}.parquet");
+pub(crate) fn segment(path: &TablePath, shard: u32, writer: &str, attempt: u32, n: u32) -> String {
+    let file = format!("{shard:04}-{}-{attempt}.{n:04}{SEGMENT_END}", part(writer));
     let table = part(&path.table);
     match &path.index {
         None => format!("{table}/{file}"),
         Some(index) => format!("{table}/{}/{file}", part(index)),
     }
+}
+
+/// Whether the last part of an object's name says that this writer made it. A shard and an attempt
+/// have no `-` in them, so that a writer may.
+pub(crate) fn is_written_by(object: &str, writer: &str) -> bool {
+    let file = object.rsplit('/').next().unwrap_or(object);
+    let middle = file
+        .strip_suffix(SEGMENT_END)
+        .and_then(|name| name.split_once('-'))
+        .and_then(|(_shard, rest)| rest.rsplit_once('-'));
+    middle.is_some_and(|(found, _attempt)| found == part(writer))
 }
 
 /// A name as one part of an object key, on which all stores and file systems agree: other characters
@@ -52,7 +64,7 @@ fn part(name: &str) -> String {
             let _ = write!(out, "={byte:02x}");
         }
     }
-    if out == MANIFEST || out.ends_with(".parquet") {
+    if out == MANIFEST || out.ends_with(SEGMENT_END) {
         out.push('=');
     }
     if out.len() > MAX_PART_BYTES {
@@ -73,13 +85,13 @@ mod tests {
     fn plain_names_are_kept() {
         let index = TablePath::index("flights", "by_carrier");
         assert_eq!(
-            segment(&index, 7, 2, 13),
-            "flights/by_carrier/0007-2.0013.parquet"
+            segment(&index, 7, "3fa9c1", 2, 13),
+            "flights/by_carrier/0007-3fa9c1-2.0013.parquet"
         );
         let table = TablePath::table("flights.v2");
         assert_eq!(
-            segment(&table, 12_345, 0, 0),
-            "flights.v2/12345-0.0000.parquet"
+            segment(&table, 12_345, "a/b", 0, 0),
+            "flights.v2/12345-a=2fb-0.0000.parquet"
         );
     }
 
@@ -90,7 +102,30 @@ mod tests {
         assert_eq!(part(".."), "=2e.");
     }
 
+    #[test]
+    fn what_is_no_segment_was_written_by_nobody() {
+        for object in [
+            "manifest.json",
+            "goods/note.txt",
+            "goods/0000-0.0000.parquet",
+        ] {
+            assert!(!is_written_by(object, ""), "{object}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn a_segment_tells_its_writer_and_no_other(
+            a in ".{1,40}",
+            b in ".{1,40}",
+            shard: u32,
+            attempt: u32,
+        ) {
+            let object = segment(&TablePath::index("goods", "a-b"), shard, &a, attempt, 7);
+            prop_assert!(is_written_by(&object, &a));
+            prop_assert_eq!(is_written_by(&object, &b), a == b);
+        }
+
         #[test]
         fn different_names_have_different_parts(a in ".{1,300}", b in ".{1,300}") {
             let (part_a, part_b) = (part(&a), part(&b));

@@ -3,20 +3,23 @@
 //! ```text
 //! mendb.json                                                    what the directory is
 //! collections/<collection>/<backup>/manifest.json               makes the backup exist
-//! collections/<collection>/<backup>/<table>/<shard>-<attempt>.<n>.parquet
-//! collections/<collection>/<backup>/<table>/<index>/<shard>-<attempt>.<n>.parquet
+//! collections/<collection>/<backup>/<table>/<shard>-<writer>-<attempt>.<n>.parquet
+//! collections/<collection>/<backup>/<table>/<index>/<shard>-<writer>-<attempt>.<n>.parquet
 //! ```
 //!
 //! **Consistency.** Objects are written whole and never changed. The manifest is written last, with
 //! create-if-absent, after every object it names was seen with its size and its parent was found
 //! with its hash: a backup either exists with all it needs or does not exist. Removal goes the other
-//! way round, manifest first.
+//! way round, manifest first. Targets that share a repository may write one backup at the same time:
+//! each writes objects of its own, the first manifest makes the backup, and the others take back
+//! nothing but what is theirs ([`Repository::withdraw`]).
 //!
 //! **Trust.** Nothing that is read is believed before it was checked: segments by size and BLAKE3,
 //! manifests and `mendb.json` by the seal they end with, and a parent by the hash its child carries.
 //!
-//! **Crashes.** Segments without a manifest are leftovers: [`Repository::discard`] removes those of a
-//! backup that never came to be, [`Repository::sweep`] those of lost attempts beside a finished one.
+//! **Crashes.** Segments without a manifest are leftovers: [`Repository::withdraw`] removes those of an
+//! operation that is rolled back, [`Repository::discard`] those that no operation knows any more, and
+//! [`Repository::sweep`] those of lost attempts beside a finished backup.
 //! In a local directory every object and its directory entry are on disk before a write returns.
 //!
 //! **Retries.** Each request has a time limit, and is repeated with growing pauses while its failure
@@ -48,6 +51,5 @@ pub use error::{Error, Result};
 pub use manifests::StoredManifest;
 pub use options::{RepositoryOptions, RetryPolicy};
 pub use repository::{Header, Repository};
-pub use segment::encoder::{EncodedSegment, SegmentEncoder};
 pub use segment::reader::SegmentReader;
 pub use segment::writer::{SegmentTarget, SegmentWriter};

@@ -64,17 +64,21 @@ impl Repository {
         Ok(unfinished.map(|(id, _)| id).collect())
     }
 
+    /// The directories of a collection that are named like backups, ascending.
+    async fn ids(&self, collection: &str) -> Result<Vec<BackupId>> {
+        let directory = layout::collection(collection)?;
+        let names = self.objects.directories(&directory).await?;
+        let ids = names.iter().filter_map(|name| name.parse().ok());
+        let mut ids: Vec<BackupId> = ids.collect();
+        ids.sort();
+        Ok(ids)
+    }
+
     async fn read_manifests(
         &self,
         collection: &str,
     ) -> Result<Vec<(BackupId, Result<StoredManifest>)>> {
-        let directory = layout::collection(collection)?;
-        let names = self.objects.directories(&directory).await?;
-        let ids = names
-            .iter()
-            .filter_map(|name| name.parse::<BackupId>().ok());
-        let mut ids: Vec<_> = ids.collect();
-        ids.sort();
+        let ids = self.ids(collection).await?;
         let reads = ids.into_iter().map(|id| {
             let repository = self.clone();
             let collection = collection.to_owned();
@@ -107,11 +111,24 @@ impl Repository {
         .await
     }
 
-    /// The backup with this id or label.
+    /// The newest backup of a collection, whether or not its manifest can be read.
     ///
     /// # Errors
-    /// [`Error::NoSuchBackup`], which lists those that are there; [`Error::AmbiguousLabel`]; or as
-    /// [`Self::backups`].
+    /// The collection cannot be listed, or the store does not say whether a manifest is there.
+    pub async fn newest_id(&self, collection: &str) -> Result<Option<BackupId>> {
+        for id in self.ids(collection).await?.into_iter().rev() {
+            if self.has_manifest(collection, &id).await? {
+                return Ok(Some(id));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The backup with this id or label. A label is looked for in the manifests that can be read.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchBackup`], which lists those that are there; [`Error::AmbiguousLabel`]; the
+    /// manifest of this id cannot be read; or the store fails.
     pub async fn find(&self, collection: &str, label_or_id: &str) -> Result<StoredManifest> {
         if let Ok(id) = label_or_id.parse::<BackupId>() {
             match self.manifest(collection, &id).await {
@@ -119,32 +136,64 @@ impl Repository {
                 found => return found,
             }
         }
-        let (mut found, others): (Vec<_>, Vec<_>) = self
-            .backups(collection)
-            .await?
-            .into_iter()
-            .partition(|stored| stored.manifest.label.as_deref() == Some(label_or_id));
-        match (found.pop(), found.is_empty()) {
-            (Some(only), true) => Ok(only),
-            (Some(last), false) => Err(Error::AmbiguousLabel {
+        self.labelled(collection, label_or_id).await
+    }
+
+    /// The id of the backup with this id or label, also when its manifest is damaged and it is named
+    /// by its id.
+    ///
+    /// # Errors
+    /// As [`Self::find`], but nothing is read of a backup that is named by its id.
+    pub async fn find_id(&self, collection: &str, label_or_id: &str) -> Result<BackupId> {
+        if let Ok(id) = label_or_id.parse::<BackupId>()
+            && self.has_manifest(collection, &id).await?
+        {
+            return Ok(id);
+        }
+        let found = self.labelled(collection, label_or_id).await?;
+        Ok(found.manifest.backup_id)
+    }
+
+    /// The one backup with a label among those that can be read.
+    async fn labelled(&self, collection: &str, label: &str) -> Result<StoredManifest> {
+        let mut found = Vec::new();
+        let mut there = Vec::new();
+        let mut unknown = None;
+        for (id, read) in self.list(collection).await? {
+            match read {
+                Ok(stored) if stored.manifest.label.as_deref() == Some(label) => found.push(stored),
+                Ok(stored) => there.push(title(&stored.manifest)),
+                Err(error) if error.is_damage() => there.push(format!("{id} (unreadable)")),
+                Err(error) => unknown = Some(error),
+            }
+        }
+        match (found.pop(), found.is_empty(), unknown) {
+            (Some(only), true, _) => Ok(only),
+            (Some(last), false, _) => Err(Error::AmbiguousLabel {
                 collection: collection.to_owned(),
-                label: label_or_id.to_owned(),
+                label: label.to_owned(),
                 ids: found
                     .into_iter()
                     .chain([last])
                     .map(|stored| stored.manifest.backup_id)
                     .collect(),
             }),
-            (None, _) => Err(Error::NoSuchBackup {
+            // It may have been the one that the store did not give.
+            (None, _, Some(error)) => Err(error),
+            (None, _, None) => Err(Error::NoSuchBackup {
                 repository: self.url().to_owned(),
                 collection: collection.to_owned(),
-                wanted: label_or_id.to_owned(),
-                there: others
-                    .iter()
-                    .map(|stored| title(&stored.manifest))
-                    .collect(),
+                wanted: label.to_owned(),
+                there,
             }),
         }
+    }
+
+    /// Whether a backup exists, readable or not.
+    pub(crate) async fn has_manifest(&self, collection: &str, id: &BackupId) -> Result<bool> {
+        self.objects
+            .exists(&layout::manifest(collection, id)?)
+            .await
     }
 
     /// The chain that a backup ends: a full backup, then each increment up to it. Each parent is the

@@ -26,7 +26,10 @@ impl Repository {
     /// fails.
     pub async fn put_manifest(&self, manifest: &Manifest) -> Result<StoredManifest> {
         let name = layout::manifest(&manifest.collection, &manifest.backup_id)?;
-        if self.objects.exists(&name).await? {
+        if self
+            .has_manifest(&manifest.collection, &manifest.backup_id)
+            .await?
+        {
             return self.own_manifest(manifest, &name).await;
         }
         self.parent(manifest).await?;

@@ -4,7 +4,8 @@
 //! never a manifest whose objects were removed. All of this can be repeated after a crash.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use mendb_model::BackupId;
 use mendb_model::manifest::Manifest;
@@ -15,8 +16,9 @@ use crate::layout;
 use crate::repository::Repository;
 
 impl Repository {
-    /// Removes a backup. It no longer exists from the first moment on; when this is cut off, calling
-    /// it again, or [`Self::discard`], removes the rest. A backup that is not there is removed.
+    /// Removes a backup, without reading its manifest, which may be damaged. It no longer exists from
+    /// the first moment on; when this is cut off, calling it again, or [`Self::discard`], removes the
+    /// rest. A backup that is not there is removed.
     ///
     /// Increments that stand on it become unusable: it is for the caller to look for them before.
     ///
@@ -24,28 +26,69 @@ impl Repository {
     /// The store fails.
     pub async fn delete_backup(&self, collection: &str, id: &BackupId) -> Result<()> {
         let directory = layout::backup(collection, id)?;
+        self.remove_manifest(collection, id).await?;
+        self.remove_below(&directory, |_| true).await?;
+        self.tidy(collection, &directory, |_| true).await
+    }
+
+    /// Removes a manifest for good.
+    async fn remove_manifest(&self, collection: &str, id: &BackupId) -> Result<()> {
         self.objects
             .delete(&layout::manifest(collection, id)?)
             .await?;
-        self.in_directory("sync", &directory, directory::sync)
-            .await?;
-        self.remove_below(&directory, |_| true).await?;
-        self.tidy(collection, &directory).await
+        self.in_directory("sync", &layout::backup(collection, id)?, directory::sync)
+            .await
     }
 
-    /// Removes the objects of a finished backup that its manifest does not name: attempts that were
-    /// repeated leave them. Returns how many. The manifest in the repository decides, not the one
-    /// given, which only says where to look. Nobody may be writing this backup.
+    /// Removes what one writer left of a finished backup that the manifest does not name: attempts
+    /// that were repeated leave it. Returns how many objects. The manifest in the repository decides,
+    /// not the one given, which only says where to look. What others write stays.
     ///
     /// # Errors
     /// There is no manifest, or the store fails.
-    pub async fn sweep(&self, manifest: &Manifest) -> Result<u64> {
+    pub async fn sweep(&self, manifest: &Manifest, writer: &str) -> Result<u64> {
         let (collection, id) = (&manifest.collection, &manifest.backup_id);
         let stored = self.manifest(collection, id).await?.manifest;
         let named: HashSet<_> = stored.segments().map(|segment| &segment.object).collect();
         let directory = layout::backup(collection, id)?;
-        self.remove_below(&directory, |object| !named.contains(object))
-            .await
+        self.remove_below(&directory, |object| {
+            layout::is_written_by(object, writer) && !named.contains(object)
+        })
+        .await
+    }
+
+    /// Takes back what an operation wrote: the manifest, if it is this operation's, and then every
+    /// object of its writer. A backup that another operation made in the same place stays whole, and
+    /// so does what another is still writing. What was withdrawn is withdrawn.
+    ///
+    /// A manifest too damaged to tell whose it is stays, for [`Self::delete_backup`] to remove.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn withdraw(
+        &self,
+        collection: &str,
+        id: &BackupId,
+        operation_id: &str,
+        writer: &str,
+    ) -> Result<()> {
+        let directory = layout::backup(collection, id)?;
+        match self.manifest(collection, id).await {
+            Ok(stored) if stored.manifest.operation_id == operation_id => {
+                self.remove_manifest(collection, id).await?;
+            }
+            Ok(_) => {}
+            Err(error) if error.is_damage() => {}
+            Err(error) => return Err(error),
+        }
+        self.remove_below(&directory, |object| layout::is_written_by(object, writer))
+            .await?;
+        let writer = writer.to_owned();
+        // Whose half-written manifest it is cannot be told. A write that loses one is repeated.
+        self.tidy(collection, &directory, move |object| {
+            object == layout::MANIFEST || layout::is_written_by(object, &writer)
+        })
+        .await
     }
 
     /// Removes the leftovers of a backup that never got a manifest. Nobody may be writing it.
@@ -53,15 +96,14 @@ impl Repository {
     /// # Errors
     /// [`Error::Complete`] when there is a manifest, even a damaged one; or the store fails.
     pub async fn discard(&self, collection: &str, id: &BackupId) -> Result<()> {
-        let manifest = layout::manifest(collection, id)?;
-        if self.objects.exists(&manifest).await? {
+        if self.has_manifest(collection, id).await? {
             return Err(Error::Complete {
-                object: self.objects.full_name(&manifest),
+                object: self.objects.full_name(&layout::manifest(collection, id)?),
             });
         }
         let directory = layout::backup(collection, id)?;
         self.remove_below(&directory, |_| true).await?;
-        self.tidy(collection, &directory).await
+        self.tidy(collection, &directory, |_| true).await
     }
 
     /// Removes the objects below a directory that `unwanted` accepts by their name relative to it.
@@ -83,10 +125,18 @@ impl Repository {
         Ok(count)
     }
 
-    /// Removes what only a local directory has: unfinished writes and empty directories.
-    async fn tidy(&self, collection: &str, directory: &str) -> Result<()> {
-        self.in_directory("tidy", directory, directory::tidy)
-            .await?;
+    /// Removes what only a local directory has: unfinished writes that `unwanted` accepts by the last
+    /// part of their object's name, and empty directories.
+    async fn tidy(
+        &self,
+        collection: &str,
+        directory: &str,
+        unwanted: impl Fn(&str) -> bool + Send + 'static,
+    ) -> Result<()> {
+        self.in_directory("tidy", directory, move |path| {
+            directory::tidy(path, &unwanted)
+        })
+        .await?;
         let collection = layout::collection(collection)?;
         self.in_directory("tidy", &collection, directory::remove_if_empty)
             .await
@@ -97,7 +147,7 @@ impl Repository {
         &self,
         action: &'static str,
         name: &str,
-        work: fn(&std::path::Path) -> std::io::Result<()>,
+        work: impl FnOnce(&Path) -> io::Result<()> + Send + 'static,
     ) -> Result<()> {
         let Some(root) = &self.directory else {
             return Ok(());

@@ -69,11 +69,12 @@ impl Fence {
             let number = state.fences.last().map_or(1, |(number, _)| number + 1);
             let fence =
                 db.keyspace(&format!("{PREFIX}{number}"), KeyspaceCreateOptions::default)?;
-            for (_, old) in state.fences.drain(..) {
-                db.delete_keyspace(old)?;
-            }
             state.fences.push((number, fence));
             state.outrun = false;
+        }
+        while state.fences.len() > 1 {
+            db.delete_keyspace(state.fences[0].1.clone())?;
+            state.fences.remove(0);
         }
         db.delete_keyspace(keyspace)
     }

@@ -15,6 +15,16 @@ pub enum Error {
         /// What to do instead.
         hint: Option<String>,
     },
+    /// A backup of the collection failed before, and can be resumed or given up.
+    #[error(
+        "backup operation {operation_id} of collection {collection} has failed and was neither resumed nor cancelled"
+    )]
+    BackupFailed {
+        /// The collection.
+        collection: String,
+        /// The operation that failed.
+        operation_id: OperationId,
+    },
     /// There is no such operation.
     #[error("there is no operation {0}")]
     UnknownOperation(String),
@@ -84,6 +94,9 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Refused { hint, .. } => hint.clone(),
+            Self::BackupFailed { operation_id, .. } => Some(format!(
+                "mendb operation resume {operation_id} continues it, mendb operation cancel {operation_id} gives it up"
+            )),
             Self::UnknownOperation(_) => {
                 Some("mendb operation list shows those there are".to_owned())
             }

@@ -2,28 +2,31 @@
 
 use std::collections::BTreeMap;
 
-use mendb_model::Digest;
 use mendb_model::change::ChangeRef;
+use mendb_model::key::to_hex;
 use mendb_model::manifest::{Manifest, Segment, ShardBackup};
 use mendb_model::name::{BackupId, BackupKind, TablePath};
 use mendb_model::schema::TableSchema;
+use mendb_model::{Digest, describe_error};
 use mendb_repo::{Content, StoredManifest};
 use serde::Serialize;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::service::Service;
 
-/// What was read to prove that a backup is whole.
+/// What was read to prove that a backup is whole, and what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BackupProof {
     /// The backup.
     pub backup_id: BackupId,
-    /// Objects read, the manifest not counted.
+    /// Objects that are as the manifest says, which itself is not counted.
     pub objects: u64,
     /// Their bytes.
     pub bytes: u64,
     /// Rows or changes in them, those of indexes counted too.
     pub rows: u64,
+    /// What is wrong, each time with the name of the object or shard; nothing when it is whole.
+    pub damage: Vec<String>,
 }
 
 /// A sharded table on the target beside what a backup says of it.
@@ -45,11 +48,12 @@ impl TableComparison {
 }
 
 impl Service {
-    /// Reads every object of a backup: size, BLAKE3, decoding, row counts, key order and range; of a
-    /// full backup also the digest of each shard. `progress` is told the bytes of each object read.
+    /// Reads every object of a backup: size, BLAKE3, decoding, key order and range, and the digest; of
+    /// a full backup also whether the objects of each shard are all of its rows. What is wrong with one
+    /// object does not keep the others from being read. `progress` is told the bytes of each.
     ///
     /// # Errors
-    /// The first object that is missing or not as the manifest says, by its name.
+    /// The repository does not answer, so that nothing can be said. Damage is no error.
     pub fn prove_backup(
         &self,
         stored: &StoredManifest,
@@ -61,79 +65,86 @@ impl Service {
             objects: 0,
             bytes: 0,
             rows: 0,
+            damage: Vec::new(),
         };
         for table in &manifest.tables {
             for (path, data) in table.sharded_tables() {
-                let schema = table.schema_of(path.index.as_deref()).ok_or_else(|| {
-                    broken(manifest, &format!("its schema has no index for {path}"))
-                })?;
+                let Some(schema) = table.schema_of(path.index.as_deref()) else {
+                    let missing = format!("the schema of the manifest has no index for {path}");
+                    proof.damage.push(missing);
+                    continue;
+                };
                 for shard in &data.shards {
-                    self.prove_shard(manifest, &path, shard, &schema, &mut proof, progress)?;
+                    for segment in &shard.segments {
+                        let found = self.prove_segment(manifest, shard, segment, &schema)?;
+                        progress(segment.bytes);
+                        proof.count(segment, found);
+                    }
+                    proof.damage.extend(disorder(manifest.kind(), &path, shard));
                 }
             }
         }
         Ok(proof)
     }
 
-    fn prove_shard(
+    /// Reads an object; what is wrong with it comes back.
+    fn prove_segment(
         &self,
         manifest: &Manifest,
-        path: &TablePath,
         shard: &ShardBackup,
+        segment: &Segment,
         schema: &TableSchema,
-        proof: &mut BackupProof,
-        progress: &mut dyn FnMut(u64),
-    ) -> Result<()> {
+    ) -> Result<Option<String>> {
         let content = match manifest.kind() {
             BackupKind::Full => Content::Rows,
             BackupKind::Incremental => Content::Changes,
         };
+        let read = self.runtime().block_on(self.tools.repository.read_segment(
+            &manifest.collection,
+            &manifest.backup_id,
+            segment,
+            schema,
+            content,
+        ));
+        let reader = match read {
+            Ok(reader) => reader,
+            Err(error) if error.is_damage() => return Ok(Some(describe_error(&error))),
+            Err(error) => return Err(error.into()),
+        };
+        let wrong = |detail: &str| Ok(Some(format!("{} {detail}", segment.object)));
         let mut digest = Digest::default();
+        let mut first_key: Option<Vec<u8>> = None;
         let mut last_key: Option<Vec<u8>> = None;
-        for segment in &shard.segments {
-            let reader = self.runtime().block_on(self.tools.repository.read_segment(
-                &manifest.collection,
-                &manifest.backup_id,
-                segment,
-                schema,
-                content,
-            ))?;
-            let mut rows = 0;
-            for block in reader {
-                for (key, value) in block?.iter() {
-                    if last_key.as_deref() >= Some(key) || !shard.range.contains(key) {
-                        return Err(misplaced(manifest, segment));
-                    }
-                    if content == Content::Changes {
-                        ChangeRef::decode(value)
-                            .map_err(|error| broken(manifest, &error.to_string()))?;
-                    }
-                    last_key = Some(key.to_vec());
-                    digest.add(key, value);
-                    rows += 1;
+        for block in reader {
+            let block = match block {
+                Ok(block) => block,
+                Err(error) => return Ok(Some(describe_error(&error))),
+            };
+            for (key, value) in block.iter() {
+                if last_key.as_deref() >= Some(key) || !shard.range.contains(key) {
+                    return wrong("holds keys out of order or outside its shard");
                 }
+                if content == Content::Changes
+                    && let Err(error) = ChangeRef::decode(value)
+                {
+                    return wrong(&format!("holds a bad change: {}", describe_error(&error)));
+                }
+                digest.add(key, value);
+                first_key.get_or_insert_with(|| key.to_vec());
+                let last = last_key.get_or_insert_default();
+                last.clear();
+                last.extend_from_slice(key);
             }
-            if rows != segment.rows {
-                let detail = format!(
-                    "{} holds {rows} rows instead of {}",
-                    segment.object, segment.rows
-                );
-                return Err(broken(manifest, &detail));
-            }
-            proof.objects += 1;
-            proof.bytes += segment.bytes;
-            proof.rows += rows;
-            progress(segment.bytes);
         }
-        if content == Content::Rows && digest != shard.digest {
-            let detail = format!(
-                "shard {} of {path} has digest {digest} instead of {}",
-                hex(shard),
-                shard.digest
-            );
-            return Err(broken(manifest, &detail));
+        if digest != segment.digest {
+            let expected = segment.digest;
+            return wrong(&format!("has the digest {digest} instead of {expected}"));
         }
-        Ok(())
+        let named = [&segment.first_key, &segment.last_key].map(|key| Some(key.as_slice()));
+        if [first_key.as_deref(), last_key.as_deref()] != named {
+            return wrong("begins or ends with other keys than its manifest says");
+        }
+        Ok(None)
     }
 
     /// Compares live tables with a backup by reading every row of both table and indexes. `rename`
@@ -183,26 +194,43 @@ impl Service {
     }
 }
 
-fn hex(shard: &ShardBackup) -> String {
-    mendb_model::key::to_hex(&shard.range.start)
-}
-
-fn misplaced(manifest: &Manifest, segment: &Segment) -> Error {
-    broken(
-        manifest,
-        &format!(
-            "{} holds keys out of order or outside its shard",
-            segment.object
-        ),
-    )
-}
-
-fn broken(manifest: &Manifest, detail: &str) -> Error {
-    Error::Refused {
-        message: format!(
-            "backup {} of collection {} is damaged: {detail}",
-            manifest.backup_id, manifest.collection
-        ),
-        hint: Some("restore to a backup before it, and take a new full backup".to_owned()),
+impl BackupProof {
+    /// Counts an object in, or what is wrong with it.
+    fn count(&mut self, segment: &Segment, damage: Option<String>) {
+        if damage.is_some() {
+            self.damage.extend(damage);
+            return;
+        }
+        self.objects += 1;
+        self.bytes += segment.bytes;
+        self.rows += segment.digest.rows;
     }
+}
+
+/// Whether the objects of a shard, each as the manifest says, do not make the shard.
+fn disorder(kind: BackupKind, path: &TablePath, shard: &ShardBackup) -> Option<String> {
+    let which = || {
+        format!(
+            "the shard of {path} from key {}",
+            to_hex(&shard.range.start)
+        )
+    };
+    let mut pairs = shard.segments.iter().zip(shard.segments.iter().skip(1));
+    if let Some((before, after)) = pairs.find(|(a, b)| a.last_key >= b.first_key) {
+        return Some(format!(
+            "{} has {} and {} in the wrong order",
+            which(),
+            before.object,
+            after.object
+        ));
+    }
+    let sum: Digest = shard.segments.iter().map(|segment| segment.digest).sum();
+    if kind == BackupKind::Full && sum != shard.digest {
+        return Some(format!(
+            "{} has the digest {sum} instead of {}",
+            which(),
+            shard.digest
+        ));
+    }
+    None
 }

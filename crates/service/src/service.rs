@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mendb_engines::Engine;
 use mendb_model::name::{OperationId, check};
-use mendb_model::operation::{Limits, Operation, Request, State};
+use mendb_model::operation::{Limits, Operation, Request, State, StepKind};
 use mendb_repo::Repository;
 use tokio::runtime::{Handle, Runtime};
 
@@ -16,7 +16,7 @@ use crate::journal::Journal;
 use crate::journal::collection::Collection;
 use crate::journal::command::Command;
 use crate::wire::{Direct, Wire};
-use crate::worker::Tools;
+use crate::worker::{Tools, Workers};
 
 /// The settings of a service.
 #[derive(Debug, Clone, Default)]
@@ -30,6 +30,7 @@ pub struct Service {
     pub(crate) journal: Journal,
     pub(crate) tools: Tools,
     pub(crate) settings: Settings,
+    workers: Workers,
     wire: Arc<dyn Wire>,
     /// Held while a request is checked and persisted: two cannot pass each other's checks.
     requests: Mutex<()>,
@@ -51,13 +52,11 @@ impl Service {
         journal_directory: &Path,
         settings: Settings,
     ) -> Result<Self> {
+        let tools = Tools::new(engine, repository, runtime.handle().clone());
         Ok(Self {
             journal: Journal::open(journal_directory)?,
-            tools: Tools {
-                engine,
-                repository,
-                runtime: runtime.handle().clone(),
-            },
+            workers: Workers::new(tools.clone()),
+            tools,
             settings,
             wire: Arc::new(Direct),
             requests: Mutex::new(()),
@@ -93,14 +92,51 @@ impl Service {
     }
 
     /// Runs unfinished operations until none can move without a user. Operations that other threads
-    /// request meanwhile are run too. Only one thread drives; another that calls this waits its turn.
+    /// request meanwhile are run too; those that work with another repository are left alone. Only one
+    /// thread drives; another that calls this waits its turn.
     ///
     /// # Errors
-    /// The journal or the catalogue of the target cannot be read or written. What operations meet is
-    /// in their own records, not here.
+    /// The journal or the catalogue of the target cannot be read or written, or the repository cannot be
+    /// reached at all. What operations meet is in their own records, not here.
     pub fn drive(&self, observer: Observer<'_>) -> Result<()> {
         let _driving = self.driving.lock().unwrap_or_else(PoisonError::into_inner);
-        Coordinator::new(&self.journal, &self.tools, Arc::clone(&self.wire)).run(observer)
+        let repository_id = self.repository_id()?;
+        let wire = Arc::clone(&self.wire);
+        Coordinator::new(
+            &self.journal,
+            &self.tools,
+            &self.workers,
+            wire,
+            repository_id,
+        )
+        .run(observer)
+    }
+
+    fn repository_id(&self) -> Result<Option<String>> {
+        let header = self.runtime().block_on(self.tools.repository.header())?;
+        Ok(header.map(|header| header.repository_id))
+    }
+
+    /// Refuses to drive an operation that works with another repository than ours.
+    ///
+    /// # Errors
+    /// It does, or there is no such operation.
+    pub fn check_repository(&self, id: &OperationId) -> Result<()> {
+        let operation = self.journal.operation(id)?;
+        if self.repository_id()?.as_ref() == Some(&operation.repository_id) {
+            return Ok(());
+        }
+        Err(Error::refused(
+            format!(
+                "operation {id} works with the repository {}, not with {}",
+                operation.repository_url,
+                self.tools.repository.url()
+            ),
+            format!(
+                "name that repository: --repository {}",
+                operation.repository_url
+            ),
+        ))
     }
 
     /// Asks something of an operation. It happens when it is driven next, here or by the process
@@ -125,6 +161,7 @@ impl Service {
     /// # Errors
     /// A name is bad or taken, a table is missing, named twice, or in another collection.
     pub fn create_collection(&self, name: &str, tables: &[String]) -> Result<()> {
+        let _one_at_a_time = self.requests();
         check(name)?;
         if tables.is_empty() {
             return Err(Error::refused(
@@ -178,11 +215,14 @@ impl Service {
     pub fn drop_collection(&self, name: &str) -> Result<()> {
         let _one_at_a_time = self.requests();
         let collection = self.collection(name)?;
-        let open = self.journal.operations()?.into_iter().find(|operation| {
-            let over = matches!(operation.state, State::Done | State::Cancelled);
-            let is_backup = matches!(operation.request, Request::Backup(_));
-            !over && is_backup && operation.request.collection() == name
-        });
+        let open = self
+            .journal
+            .open_operations()?
+            .into_iter()
+            .find(|operation| {
+                let is_backup = matches!(operation.request, Request::Backup(_));
+                is_backup && operation.request.collection() == name
+            });
         if let Some(operation) = open {
             return Err(Error::refused(
                 format!(
@@ -236,8 +276,13 @@ pub fn command_through(journal: &Journal, id: &OperationId, command: Command) ->
 /// There is no such operation, or it is not over.
 pub fn forget_through(journal: &Journal, id: &OperationId) -> Result<()> {
     let operation = journal.operation(id)?;
+    let is_backup = matches!(operation.request, Request::Backup(_));
     match operation.state {
         State::Done | State::Cancelled => journal.delete_operation(id),
+        // Rolling back begins with the target: only leftovers in the repository can be left.
+        State::Failed if is_backup && operation.step_kind() == StepKind::Rollback => {
+            journal.delete_operation(id)
+        }
         State::Failed => Err(Error::refused(
             format!("operation {id} failed and may have left tables locked or half done"),
             format!("roll it back first: mendb operation cancel {id}"),

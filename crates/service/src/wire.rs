@@ -1,8 +1,13 @@
 //! The messages between coordinator and shard workers, and what carries them.
 
+use std::sync::Arc;
+
 use mendb_model::key::hex_option;
+use mendb_model::manifest::Manifest;
 use mendb_model::name::OperationId;
-use mendb_model::operation::{Report, Request, StepKind, Task, TaskOutput, TaskSpec};
+use mendb_model::operation::{
+    Event, Operation, Report, Request, StepKind, Task, TaskOutput, TaskSpec,
+};
 use serde::{Deserialize, Serialize};
 
 /// Asks a worker for one attempt of one task.
@@ -35,8 +40,12 @@ pub struct TaskRequest {
     pub bytes_total: u64,
     /// What was brought about so far.
     pub output: TaskOutput,
+    /// Attempts up to this number belong to earlier steps: a request is stale when a later one of its
+    /// operation has a higher floor.
+    pub attempt_floor: u32,
     /// The manifest in the making, for the steps of a backup after the copy.
-    pub draft: Option<Box<mendb_model::manifest::Manifest>>,
+    #[serde(skip)]
+    pub draft: Option<Arc<Manifest>>,
 }
 
 /// Something on its way between coordinator and workers.
@@ -60,12 +69,23 @@ pub enum Message {
         /// The report.
         report: Report,
     },
-    /// To the coordinator: the snapshot of the operation does not exist any more.
+    /// To the coordinator: the snapshot that an attempt reads does not exist any more.
     SnapshotLost {
         /// The operation.
         operation_id: OperationId,
         /// The step.
         step: u32,
+        /// The task in the step.
+        shard_idx: u32,
+        /// The attempt.
+        attempt: u32,
+    },
+    /// To the coordinator: the tasks of a step, or why they cannot be found.
+    Allocation {
+        /// The operation.
+        operation_id: OperationId,
+        /// What the machine is told.
+        event: Event,
     },
 }
 
@@ -87,11 +107,7 @@ impl Wire for Direct {
 
 impl TaskRequest {
     /// The request for the current attempt of a task.
-    pub(crate) fn new(
-        operation: &mendb_model::operation::Operation,
-        shard_idx: u32,
-        task: &Task,
-    ) -> Self {
+    pub(crate) fn new(operation: &Operation, shard_idx: u32, task: &Task) -> Self {
         let kind = operation.step_kind();
         let with_draft = matches!(kind, StepKind::Seal | StepKind::Release);
         let planned = operation.steps.get(operation.current_step as usize);
@@ -109,6 +125,7 @@ impl TaskRequest {
             bytes: task.bytes,
             bytes_total: task.bytes_total,
             output: task.output.clone(),
+            attempt_floor: operation.attempt_floor,
             draft: operation.draft.clone().filter(|_| with_draft),
         }
     }

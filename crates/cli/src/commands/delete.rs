@@ -1,15 +1,21 @@
 //! `mendb delete`: remove a backup.
 
 use clap::Args;
-use mendb_model::manifest::Manifest;
+use mendb_model::BackupId;
 use mendb_model::operation::{Request, State};
+use mendb_repo::{Repository, StoredManifest};
 use serde::Serialize;
+use tokio::runtime::Handle;
 
 use crate::backup_name;
 use crate::context::Context;
 use crate::failure::{Failure, Verdict};
 
 /// Remove a backup. One that increments stand on is only removed together with them.
+///
+/// A backup with a damaged manifest is removed by its id, and so is what is left of one that was never
+/// finished. Nobody may be writing that: operations of this target are looked for, those of others
+/// cannot be.
 #[derive(Debug, Args)]
 pub struct DeleteCommand {
     /// The backup: its id, its label, or collection/id
@@ -21,64 +27,97 @@ pub struct DeleteCommand {
 
 #[derive(Serialize)]
 struct Deleted {
-    deleted: Vec<String>,
+    deleted: Vec<BackupId>,
 }
 
 impl DeleteCommand {
     pub fn run(self, context: &Context) -> Result<Verdict, Failure> {
         let runtime = context.runtime()?;
         let repository = context.open_repository(&runtime)?;
-        let stored = backup_name::find(&repository, runtime.handle(), &self.backup)?;
-        let collection = &stored.manifest.collection;
-        let backups = runtime.block_on(repository.backups(collection))?;
-        let manifests: Vec<&Manifest> = backups.iter().map(|stored| &stored.manifest).collect();
-        let mut doomed = vec![&stored.manifest];
-        doomed.extend(descendants(&stored.manifest, &manifests));
-        if doomed.len() > 1 && !self.cascade {
-            let others: Vec<_> = doomed[1..]
-                .iter()
-                .map(|m| m.backup_id.to_string())
-                .collect();
+        let runtime = runtime.handle();
+        let deleted = match backup_name::search(&repository, runtime, &self.backup)? {
+            Some((collection, id)) => {
+                self.delete(context, &repository, runtime, &collection, id)?
+            }
+            None => self.discard(context, &repository, runtime)?,
+        };
+        context.output.report(&Deleted { deleted }, |record| {
+            let ids: Vec<_> = record.deleted.iter().map(BackupId::as_str).collect();
+            format!("deleted {}\n", ids.join(", "))
+        })?;
+        Ok(Verdict::Done)
+    }
+
+    /// Deletes a backup and what stands on it, the newest first.
+    fn delete(
+        &self,
+        context: &Context,
+        repository: &Repository,
+        runtime: &Handle,
+        collection: &str,
+        id: BackupId,
+    ) -> Result<Vec<BackupId>, Failure> {
+        let listed = runtime.block_on(repository.list(collection))?;
+        let readable: Vec<_> = listed
+            .into_iter()
+            .filter_map(|(_, stored)| stored.ok())
+            .collect();
+        let mut doomed = with_descendants(id, &readable);
+        if let [id, others @ ..] = doomed.as_slice()
+            && !others.is_empty()
+            && !self.cascade
+        {
+            let ids: Vec<_> = others.iter().map(BackupId::as_str).collect();
             return Err(Failure::input(format!(
-                "backup {} cannot be deleted: {} {} on it",
-                stored.manifest.backup_id,
-                others.join(", "),
+                "backup {id} cannot be deleted: {} {} on it",
+                ids.join(", "),
                 if others.len() == 1 { "stands" } else { "stand" },
             ))
             .hint("--cascade deletes them together"));
         }
-        refuse_if_in_use(context, &doomed)?;
-        let mut deleted = Vec::new();
-        for manifest in doomed.iter().rev() {
-            runtime.block_on(repository.delete_backup(collection, &manifest.backup_id))?;
-            deleted.push(manifest.backup_id.to_string());
+        refuse_if_in_use(context, collection, &doomed)?;
+        doomed.reverse();
+        for id in &doomed {
+            runtime.block_on(repository.delete_backup(collection, id))?;
         }
-        context.output.report(&Deleted { deleted }, |record| {
-            format!("deleted {}\n", record.deleted.join(", "))
-        })?;
-        Ok(Verdict::Done)
+        Ok(doomed)
+    }
+
+    /// Removes what is left of a backup that was never finished.
+    fn discard(
+        &self,
+        context: &Context,
+        repository: &Repository,
+        runtime: &Handle,
+    ) -> Result<Vec<BackupId>, Failure> {
+        let found = backup_name::search_unfinished(repository, runtime, &self.backup)?;
+        let (collection, id) =
+            found.ok_or_else(|| backup_name::unknown(repository, &self.backup))?;
+        let leftovers = [id];
+        refuse_if_in_use(context, &collection, &leftovers)?;
+        runtime.block_on(repository.discard(&collection, &leftovers[0]))?;
+        Ok(leftovers.into())
     }
 }
 
-/// The backups that stand on another, directly or not, oldest first. `all` is in order of time.
-fn descendants<'a>(root: &Manifest, all: &[&'a Manifest]) -> Vec<&'a Manifest> {
-    let mut ids = vec![&root.backup_id];
-    let mut found = Vec::new();
-    for manifest in all {
-        if manifest
-            .parent
-            .as_ref()
-            .is_some_and(|parent| ids.contains(&&parent.backup_id))
-        {
-            ids.push(&manifest.backup_id);
-            found.push(*manifest);
+/// A backup and those that stand on it, directly or not, oldest first. `all` is in order of time.
+fn with_descendants(root: BackupId, all: &[StoredManifest]) -> Vec<BackupId> {
+    let mut ids = vec![root];
+    for StoredManifest { manifest, .. } in all {
+        let parent = manifest.parent.as_ref();
+        if parent.is_some_and(|parent| ids.contains(&parent.backup_id)) {
+            ids.push(manifest.backup_id.clone());
         }
     }
-    found
+    ids
 }
 
-/// Refuses to take a backup away from an operation of this target that needs it.
-fn refuse_if_in_use(context: &Context, doomed: &[&Manifest]) -> Result<(), Failure> {
+/// Refuses to take a backup away from an operation of this target that needs it or writes it.
+fn refuse_if_in_use(
+    context: &Context,
+    collection: &str,
+    doomed: &[BackupId],
+) -> Result<(), Failure> {
     let Some(journal) = context.open_journal()? else {
         return Ok(());
     };
@@ -86,31 +125,24 @@ fn refuse_if_in_use(context: &Context, doomed: &[&Manifest]) -> Result<(), Failu
         if matches!(operation.state, State::Done | State::Cancelled) {
             continue;
         }
-        let needs = |manifest: &&&Manifest| match &operation.request {
-            Request::Restore(restore) => {
-                restore.collection == manifest.collection
-                    && restore
-                        .chain
-                        .iter()
-                        .any(|link| link.backup_id == manifest.backup_id)
-            }
+        let request = &operation.request;
+        let needed: Vec<&BackupId> = match request {
+            Request::Restore(restore) => restore.chain.iter().map(|link| &link.backup_id).collect(),
             Request::Backup(backup) => {
-                backup.collection == manifest.collection
-                    && backup
-                        .parent
-                        .as_ref()
-                        .is_some_and(|link| link.backup_id == manifest.backup_id)
+                let parent = backup.parent.iter().map(|link| &link.backup_id);
+                parent.chain([&backup.backup_id]).collect()
             }
         };
-        if let Some(manifest) = doomed.iter().find(needs) {
+        let in_use = doomed.iter().find(|id| needed.contains(id));
+        if let Some(backup) = in_use.filter(|_| request.collection() == collection) {
             let id = &operation.operation_id;
-            return Err(Failure::input(format!(
-                "backup {} is needed by operation {id}",
-                manifest.backup_id
-            ))
-            .hint(format!(
-                "mendb operation watch {id} finishes it, mendb operation cancel {id} gives it up"
-            )));
+            return Err(
+                Failure::input(format!("backup {backup} is needed by operation {id}")).hint(
+                    format!(
+                        "mendb operation watch {id} finishes it, mendb operation cancel {id} gives it up"
+                    ),
+                ),
+            );
         }
     }
     Ok(())

@@ -74,6 +74,12 @@ impl ListCommand {
                 }
                 records.push(record);
             }
+            for id in runtime.block_on(repository.unfinished(&collection))? {
+                context.say(&format!(
+                    "note: {collection}/{id} is unfinished: an operation is writing it, or it was left behind; \
+                     mendb delete {collection}/{id} removes what was left behind"
+                ));
+            }
         }
         context.output.records(
             &records,

@@ -4,24 +4,20 @@ use std::cmp::Ordering;
 use std::time::Duration;
 
 use clap::Subcommand;
-use mendb_model::key::to_hex;
 use mendb_model::name::OperationId;
-use mendb_model::operation::{Operation, PlannedStep, State, Task, TaskStatus};
+use mendb_model::operation::{Operation, PlannedStep, State};
 use mendb_service::journal::Journal;
 use mendb_service::journal::command::Command;
 use mendb_service::journal::operation_event::OperationEvent;
+use mendb_service::journal::shard_progress::ShardProgress;
 use mendb_service::{command_through, forget_through};
 use serde::Serialize;
 
-use crate::clock;
 use crate::context::Context;
 use crate::failure::{Failure, FailureKind, Verdict};
 use crate::human;
 use crate::operation_record::OperationRecord;
 use crate::output::{Field, table};
-
-/// How long the process that drives has to take a command.
-const TAKEN_WITHIN: Duration = Duration::from_secs(10);
 
 /// Long operations: backups and restores, running, stopped or over.
 #[derive(Debug, Subcommand)]
@@ -65,17 +61,18 @@ impl OperationCommand {
         match self {
             Self::List => list(context),
             Self::Show { operation } => show(context, &operation),
-            Self::Watch { operation } => watch(context, &operation, State::Done),
+            Self::Watch { operation } => {
+                let journal = journal(context, &operation)?;
+                context.see_through(&journal, &operation, State::Done)
+            }
             Self::Pause { operation } => pause(context, &operation),
             Self::Resume { operation } => {
-                command_through(&journal(context, &operation)?, &operation, Command::Resume)?;
-                taken_or_driven(context, &operation)?;
-                watch(context, &operation, State::Done)
+                let journal = command(context, &operation, Command::Resume)?;
+                context.see_through(&journal, &operation, State::Done)
             }
             Self::Cancel { operation } => {
-                command_through(&journal(context, &operation)?, &operation, Command::Cancel)?;
-                taken_or_driven(context, &operation)?;
-                watch(context, &operation, State::Cancelled)
+                let journal = command(context, &operation, Command::Cancel)?;
+                context.see_through(&journal, &operation, State::Cancelled)
             }
             Self::Forget { operation } => {
                 forget_through(&journal(context, &operation)?, &operation)?;
@@ -140,29 +137,33 @@ struct StepRecord {
 }
 
 impl StepRecord {
-    fn new(step: &PlannedStep, state: &'static str, tasks: &[Task]) -> Self {
-        let done = tasks.iter().filter(|task| task.status == TaskStatus::Done);
-        let bytes = tasks.iter().map(|task| task.bytes).sum();
+    fn new(step: &PlannedStep, state: &'static str, shards: &[ShardProgress]) -> Self {
+        let done = shards.iter().filter(|shard| is_done(shard));
+        let bytes = shards.iter().map(|shard| shard.bytes).sum();
         Self {
             step: step.label(),
             state,
             shards_done: done.count() as u64,
-            shards_total: tasks.len() as u64,
-            rows: tasks.iter().map(|task| task.rows).sum(),
+            shards_total: shards.len() as u64,
+            rows: shards.iter().map(|shard| shard.rows).sum(),
             bytes,
             bytes_total: step.bytes_total.max(bytes),
         }
     }
 }
 
+fn is_done(shard: &ShardProgress) -> bool {
+    shard.status == "done"
+}
+
 #[derive(Serialize)]
 struct ShardRecord {
     /// The step it works in.
     step: String,
-    shard_idx: u64,
+    shard_idx: u32,
     /// The sharded table it works on; null where a step is one piece of work.
     table: Option<String>,
-    status: &'static str,
+    status: String,
     attempt: u32,
     /// Hex digits.
     last_key: Option<String>,
@@ -174,29 +175,24 @@ struct ShardRecord {
 }
 
 impl ShardRecord {
-    fn new(step: &PlannedStep, shard_idx: usize, task: &Task) -> Self {
-        let done = task.status == TaskStatus::Done;
-        let share = task.bytes as f64 / task.bytes_total.max(1) as f64;
+    fn new(step: &PlannedStep, shard: ShardProgress) -> Self {
+        let share = shard.bytes as f64 / shard.bytes_total.max(1) as f64;
         Self {
             step: step.label(),
-            shard_idx: shard_idx as u64,
-            table: task.spec.table().map(ToString::to_string),
-            status: match task.status {
-                TaskStatus::Pending => "pending",
-                TaskStatus::Running => "running",
-                TaskStatus::Done => "done",
-            },
-            attempt: task.attempt,
-            last_key: task.last_key.as_deref().map(to_hex),
-            rows: task.rows,
-            bytes: task.bytes,
-            bytes_total: task.bytes_total,
-            percent: if done {
+            shard_idx: shard.shard_idx,
+            percent: if is_done(&shard) {
                 100.0
             } else {
                 (share * 100.0).min(99.99)
             },
-            error: task.error.clone(),
+            table: shard.path,
+            status: shard.status,
+            attempt: shard.attempt,
+            last_key: shard.last_key,
+            rows: shard.rows,
+            bytes: shard.bytes,
+            bytes_total: shard.bytes_total,
+            error: shard.error,
         }
     }
 }
@@ -216,13 +212,14 @@ fn standing(operation: &Operation, at: u32) -> &'static str {
 fn show(context: &Context, id: &OperationId) -> Result<Verdict, Failure> {
     let journal = journal(context, id)?;
     let operation = journal.operation(id)?;
+    let progress = journal.shard_progress(id)?;
     let mut steps = Vec::with_capacity(operation.steps.len());
     let mut shards = Vec::new();
     for (at, step) in (0u32..).zip(&operation.steps) {
-        let tasks = journal.tasks(id, at)?;
-        steps.push(StepRecord::new(step, standing(&operation, at), &tasks));
-        let tasks = tasks.iter().enumerate();
-        shards.extend(tasks.map(|(shard_idx, task)| ShardRecord::new(step, shard_idx, task)));
+        let of_step = || progress.iter().filter(|shard| shard.step == at).cloned();
+        let state = standing(&operation, at);
+        steps.push(StepRecord::new(step, state, &of_step().collect::<Vec<_>>()));
+        shards.extend(of_step().map(|shard| ShardRecord::new(step, shard)));
     }
     let details = OperationDetails {
         operation: OperationRecord::new(&operation),
@@ -279,7 +276,7 @@ fn describe(details: &OperationDetails) -> String {
             Field::left("step", |s: &ShardRecord| s.step.clone()),
             Field::right("shard", |s| s.shard_idx.to_string()),
             Field::left("table", |s| s.table.clone().unwrap_or_default()),
-            Field::left("status", |s| s.status.to_owned()),
+            Field::left("status", |s| s.status.clone()),
             Field::right("attempt", |s| s.attempt.to_string()),
             Field::right("%", |s| format!("{:.0}", s.percent)),
             Field::right("rows", |s| human::count(s.rows)),
@@ -295,52 +292,28 @@ fn describe(details: &OperationDetails) -> String {
     text + &lines.collect::<String>()
 }
 
-/// Drives an operation to its end, or follows it while another process drives.
-fn watch(context: &Context, id: &OperationId, wanted: State) -> Result<Verdict, Failure> {
+/// Asks something of an operation, and sees that it is taken.
+fn command(context: &Context, id: &OperationId, command: Command) -> Result<Journal, Failure> {
     let journal = journal(context, id)?;
-    let operation = journal.operation(id)?;
-    if operation.wake_at_ms().is_none() {
-        return context.follow(&journal, id, wanted);
-    }
-    match context.open_service() {
-        Ok(service) => context.drive(&service, id, wanted),
-        Err(failure) if failure.kind == FailureKind::Retry => context.follow(&journal, id, wanted),
-        Err(failure) => Err(failure),
-    }
+    command_through(&journal, id, command)?;
+    context.deliver_commands(&journal, id)?;
+    Ok(journal)
 }
 
 fn pause(context: &Context, id: &OperationId) -> Result<Verdict, Failure> {
-    let journal = journal(context, id)?;
-    command_through(&journal, id, Command::Pause)?;
-    taken_or_driven(context, id)?;
+    let journal = command(context, id, Command::Pause)?;
     let operation = journal.operation(id)?;
+    if !operation.is_paused() && !operation.state.is_terminal() {
+        return Err(Failure::new(
+            FailureKind::Retry,
+            format!(
+                "operation {id} is not paused: it is {}",
+                operation.state.name()
+            ),
+        ));
+    }
     context
         .output
         .report(&OperationRecord::new(&operation), OperationRecord::sentence)?;
     Ok(Verdict::Done)
-}
-
-/// Waits until the process that drives has taken a command, or takes its place.
-fn taken_or_driven(context: &Context, id: &OperationId) -> Result<(), Failure> {
-    match context.open_service() {
-        Ok(service) => {
-            service.drive(&mut |_| {})?;
-            return Ok(());
-        }
-        Err(failure) if failure.kind == FailureKind::Retry => {}
-        Err(failure) => return Err(failure),
-    }
-    let journal = journal(context, id)?;
-    let watch = clock::Stopwatch::start();
-    while journal.has_commands(id)? {
-        if watch.elapsed() > TAKEN_WITHIN {
-            return Err(Failure::new(
-                FailureKind::Retry,
-                format!("another process has the target open and does not take the command for {id}"),
-            )
-            .hint("the command is kept: the next mendb that drives operations on this target takes it"));
-        }
-        clock::sleep(Duration::from_millis(50));
-    }
-    Ok(())
 }

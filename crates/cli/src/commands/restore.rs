@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use clap::Args;
+use mendb_model::BackupId;
+use mendb_model::name::check;
 use mendb_model::operation::State;
 use mendb_service::RestoreOrder;
 
@@ -37,13 +39,12 @@ impl RestoreCommand {
         let (collection, to) = if collections.contains(&self.what) || self.to.is_some() {
             (self.what, self.to)
         } else {
-            match backup_name::find(service.repository(), &runtime, &self.what) {
-                Ok(stored) => (
-                    stored.manifest.collection,
-                    Some(stored.manifest.backup_id.to_string()),
-                ),
-                Err(_) if self.what.parse::<mendb_model::BackupId>().is_err() => (self.what, None),
-                Err(error) => return Err(error),
+            match backup_name::search(service.repository(), &runtime, &self.what)? {
+                Some((collection, id)) => (collection, Some(id.to_string())),
+                None if check(&self.what).is_ok() && self.what.parse::<BackupId>().is_err() => {
+                    (self.what, None)
+                }
+                None => return Err(backup_name::unknown(service.repository(), &self.what)),
             }
         };
         let mut rename = BTreeMap::new();

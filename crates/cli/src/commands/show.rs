@@ -40,7 +40,7 @@ impl DataRecord {
             table,
             shards: data.shards.len() as u64,
             objects: segments().count() as u64,
-            rows: segments().map(|segment| segment.rows).sum(),
+            rows: segments().map(|segment| segment.digest.rows).sum(),
             bytes: segments().map(|segment| segment.bytes).sum(),
             schema_version: data.schema_version,
             digest: data.digest(),

@@ -8,6 +8,7 @@ use mendb_repo::{Repository, StoredManifest};
 use mendb_service::Service;
 use mendb_service::proof::{BackupProof, TableComparison};
 use serde::Serialize;
+use tokio::runtime::Handle;
 
 use crate::backup_name;
 use crate::commands::table;
@@ -38,32 +39,9 @@ pub struct VerifyCommand {
 /// What was proved and what was found.
 #[derive(Serialize)]
 struct Proof {
-    backups: Vec<BackupRecord>,
+    backups: Vec<BackupProof>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     live: Vec<ComparisonRecord>,
-}
-
-#[derive(Serialize)]
-struct BackupRecord {
-    /// What was read; nothing counts when it is damaged.
-    #[serde(flatten)]
-    proof: BackupProof,
-    /// What is wrong with it; null when it is whole.
-    damage: Option<String>,
-}
-
-impl BackupRecord {
-    fn damaged(backup_id: BackupId, error: &dyn std::error::Error) -> Self {
-        Self {
-            proof: BackupProof {
-                backup_id,
-                objects: 0,
-                bytes: 0,
-                rows: 0,
-            },
-            damage: Some(describe_error(error)),
-        }
-    }
 }
 
 #[derive(Serialize)]
@@ -82,22 +60,18 @@ impl VerifyCommand {
             let backups = runtime.block_on(repository.list(&self.what))?;
             return self.prove(context, backups);
         }
-        match backup_name::find(&repository, runtime.handle(), &self.what) {
-            Ok(stored) => {
-                let manifest = &stored.manifest;
-                let chain = runtime
-                    .block_on(repository.chain(&manifest.collection, &manifest.backup_id))?;
-                let id = |stored: StoredManifest| (stored.manifest.backup_id.clone(), Ok(stored));
-                self.prove(context, chain.into_iter().map(id).collect())
+        match backup_name::search(&repository, runtime.handle(), &self.what)? {
+            Some((collection, id)) => {
+                let backups = chain(&repository, runtime.handle(), &collection, id);
+                self.prove(context, backups)
             }
-            Err(_) if self.what.parse::<mendb_model::BackupId>().is_err() => {
+            None => {
                 let database = context.open_rows()?;
                 if !database.tables().contains(&self.what) {
                     return Err(self.unknown(&repository));
                 }
                 table::digest::verify_table(context, &database, &self.what)
             }
-            Err(failure) => Err(failure),
         }
     }
 
@@ -111,6 +85,17 @@ impl VerifyCommand {
 
     /// Reads backups, oldest first, and says of each whether it is whole.
     fn prove(&self, context: &Context, backups: Vec<Listed>) -> Result<Verdict, Failure> {
+        if backups.is_empty() {
+            return Err(Failure::input(format!(
+                "collection {} has no backup to verify",
+                self.what
+            ))
+            .hint("mendb backup takes one"));
+        }
+        let backups: Vec<_> = backups
+            .into_iter()
+            .map(damage_apart)
+            .collect::<Result<_, _>>()?;
         let service = context.open_service()?;
         let total = backups
             .iter()
@@ -122,46 +107,38 @@ impl VerifyCommand {
             context.output.quiet,
         );
         let mut done = 0;
-        let mut records = Vec::new();
-        let mut whole: Vec<StoredManifest> = Vec::new();
-        for (id, stored) in backups {
+        let mut proofs = Vec::new();
+        let mut whole: Vec<&StoredManifest> = Vec::new();
+        for (id, stored) in &backups {
             let stored = match stored {
                 Ok(stored) => stored,
-                Err(error) if is_damage(&error) => {
-                    records.push(BackupRecord::damaged(id, &error));
+                Err(damage) => {
+                    proofs.push(unreadable(id.clone(), damage.clone()));
                     continue;
                 }
-                Err(error) => return Err(error.into()),
             };
             let shown = id.to_string();
-            let proved = service.prove_backup(&stored, &mut |bytes| {
+            let mut proof = service.prove_backup(stored, &mut |bytes| {
                 done += bytes;
                 progress.update(done, &shown);
-            });
-            match proved {
-                Ok(proof) => {
-                    let damage = broken_parent(&stored, &whole);
-                    if damage.is_none() {
-                        whole.push(stored);
-                    }
-                    records.push(BackupRecord { proof, damage });
-                }
-                Err(error) if is_disproof(&error) => {
-                    records.push(BackupRecord::damaged(id, &error));
-                }
-                Err(error) => return Err(error.into()),
+            })?;
+            proof.damage.extend(broken_parent(stored, &whole));
+            if proof.damage.is_empty() {
+                whole.push(stored);
             }
+            proofs.push(proof);
         }
         progress.finish();
-        let live = match whole.last() {
-            Some(newest) if self.live => self.compare(context, &service, newest)?,
+        let live = match backups.last() {
+            // Its digests are in the manifest: its objects do not matter here.
+            Some((_, Ok(newest))) if self.live => self.compare(context, &service, newest)?,
             _ => Vec::new(),
         };
-        let well = records.iter().all(|record| record.damage.is_none())
+        let well = proofs.iter().all(|proof| proof.damage.is_empty())
             && live.iter().all(|record| record.equal);
         context.output.record(
             &Proof {
-                backups: records,
+                backups: proofs,
                 live,
             },
             describe,
@@ -200,31 +177,52 @@ impl VerifyCommand {
 /// A backup with its manifest or what is wrong with that.
 type Listed = (BackupId, mendb_repo::Result<StoredManifest>);
 
-/// Whether an error of the repository says that something in it is not as it was written.
-fn is_damage(error: &mendb_repo::Error) -> bool {
-    use mendb_repo::Error as E;
-    matches!(
-        error,
-        E::NotFound { .. }
-            | E::Damaged { .. }
-            | E::UnknownFormat { .. }
-            | E::Incomplete { .. }
-            | E::BrokenChain { .. }
-    )
+/// Makes damage something to tell of; that a manifest cannot be fetched stays an error.
+fn damage_apart(
+    (id, stored): Listed,
+) -> Result<(BackupId, Result<StoredManifest, String>), Failure> {
+    match stored {
+        Ok(stored) => Ok((id, Ok(stored))),
+        Err(error) if error.is_damage() => Ok((id, Err(describe_error(&error)))),
+        Err(error) => Err(error.into()),
+    }
 }
 
-/// Whether a proof failed because of the backup, not because it could not be read at all.
-fn is_disproof(error: &mendb_service::Error) -> bool {
-    match error {
-        mendb_service::Error::Repository(error) => is_damage(error),
-        error => matches!(error, mendb_service::Error::Refused { .. }),
+/// The chain that a backup ends, as far as it can be followed, oldest first.
+fn chain(repository: &Repository, runtime: &Handle, collection: &str, id: BackupId) -> Vec<Listed> {
+    let mut chain = Vec::new();
+    let mut next = Some(id);
+    while let Some(id) = next {
+        let stored = runtime.block_on(repository.manifest(collection, &id));
+        let parent = stored
+            .as_ref()
+            .ok()
+            .and_then(|stored| stored.manifest.parent.as_ref());
+        // Ids ascend along a chain, so that following one ends.
+        next = parent
+            .map(|parent| parent.backup_id.clone())
+            .filter(|parent| *parent < id);
+        chain.push((id, stored));
+    }
+    chain.reverse();
+    chain
+}
+
+/// What there is to say of a backup whose manifest is damaged.
+fn unreadable(backup_id: BackupId, damage: String) -> BackupProof {
+    BackupProof {
+        backup_id,
+        objects: 0,
+        bytes: 0,
+        rows: 0,
+        damage: vec![damage],
     }
 }
 
 /// Why a backup that was read well cannot be restored all the same: the one it stands on is not whole.
-fn broken_parent(child: &StoredManifest, whole: &[StoredManifest]) -> Option<String> {
+fn broken_parent(child: &StoredManifest, whole: &[&StoredManifest]) -> Option<String> {
     let parent = child.manifest.parent.as_ref()?;
-    let is_parent = |stored: &StoredManifest| {
+    let is_parent = |stored: &&StoredManifest| {
         stored.manifest.backup_id == parent.backup_id && stored.blake3 == parent.manifest_blake3
     };
     if whole.iter().any(is_parent) {
@@ -240,15 +238,24 @@ fn describe(proof: &Proof) -> String {
     let mut text = text_table(
         &proof.backups,
         &[
-            Field::left("backup", |r: &BackupRecord| r.proof.backup_id.to_string()),
-            Field::right("objects", |r| r.proof.objects.to_string()),
-            Field::right("rows", |r| human::count(r.proof.rows)),
-            Field::right("bytes", |r| human::bytes(r.proof.bytes)),
-            Field::left("result", |r| {
-                r.damage.clone().unwrap_or_else(|| "whole".to_owned())
+            Field::left("backup", |r: &BackupProof| r.backup_id.to_string()),
+            Field::right("objects", |r| r.objects.to_string()),
+            Field::right("rows", |r| human::count(r.rows)),
+            Field::right("bytes", |r| human::bytes(r.bytes)),
+            Field::left("result", |r| match r.damage.len() {
+                0 => "whole".to_owned(),
+                1 => "damaged".to_owned(),
+                found => format!("damaged in {found} places"),
             }),
         ],
     );
+    let damaged = proof.backups.iter().filter(|r| !r.damage.is_empty());
+    for backup in damaged {
+        text += &format!("\n{}\n", backup.backup_id);
+        for damage in &backup.damage {
+            text += &format!("  {damage}\n");
+        }
+    }
     if !proof.live.is_empty() {
         text += "\n";
         text += &text_table(

@@ -11,3 +11,4 @@ mod frame;
 mod import;
 mod mendb;
 mod shards;
+mod verify;

@@ -130,7 +130,7 @@ fn damage_in_the_repository_is_found_by_name() {
     let verified = place.run(&["verify", "shop", "--output", "json"]);
     assert_eq!(verified.status.code(), Some(3));
     let proof: serde_json::Value = serde_json::from_slice(&verified.stdout).unwrap();
-    let damage = proof["backups"][0]["damage"].as_str().unwrap();
+    let damage = proof["backups"][0]["damage"][0].as_str().unwrap();
     assert!(
         damage.contains(object) && damage.contains("damaged"),
         "{damage}"

@@ -65,6 +65,7 @@ impl Engine for RowEngine {
                 .map(|stream| LiveStream {
                     name: stream.name,
                     since_version: stream.needed_after,
+                    cut_version: stream.attached_at,
                 })
                 .collect(),
             locked_by: match description.state {
@@ -98,12 +99,10 @@ impl Engine for RowEngine {
     fn freeze(&self, request: &FreezeRequest<'_>) -> Result<Frozen> {
         if let Some(since) = request.since_version {
             for table in request.tables {
-                let streams = self.database.streams(table)?;
-                let reaches = |needed_after: u64| needed_after <= since;
-                if !streams
-                    .iter()
-                    .any(|s| s.name == request.stream && reaches(s.needed_after))
-                {
+                let streams = self.inspect(table)?.map_or(Vec::new(), |live| live.streams);
+                let continues =
+                    |stream: &&LiveStream| stream.name == request.stream && stream.continues(since);
+                if !streams.iter().any(|stream| continues(&stream)) {
                     return Err(no_usable_stream(table));
                 }
             }
@@ -239,8 +238,8 @@ fn no_usable_stream(table: &str) -> EngineError {
     EngineError::new(
         Remedy::Request,
         format!(
-            "the change stream of table {table} does not reach back to the last backup (the table was created, \
-             dropped or restored since); take a full backup"
+            "the change stream of table {table} does not continue the last backup (the table was created, dropped or \
+             restored since, or the target is not the one that was backed up then); take a full backup"
         ),
     )
 }

@@ -1,5 +1,7 @@
 //! The transitions of an [`Operation`].
 
+use std::sync::Arc;
+
 use super::plan::{PlannedStep, StepKind};
 use super::task::{NewTask, Report, ReportStatus, Task, TaskOutput, TaskStatus};
 use super::{Operation, State, Stop};
@@ -36,10 +38,14 @@ pub enum Event {
     },
     /// Worker: how an attempt goes.
     Reported(Report),
-    /// Worker: the snapshot that the step reads does not exist any more; it must be taken again.
+    /// Worker: the snapshot that an attempt reads does not exist any more; it must be taken again.
     SnapshotLost {
         /// The step.
         step: u32,
+        /// The task in it.
+        shard_idx: u32,
+        /// The attempt.
+        attempt: u32,
     },
     /// Coordinator, after [`Effect::Advance`]: begin the next step.
     Advance,
@@ -63,9 +69,11 @@ pub enum Effect {
         /// Its place in the tasks.
         shard_idx: u32,
     },
-    /// Tell the running attempt of this task to stop.
+    /// Tell the running attempt of a task to stop.
     Abort {
-        /// Its place in the tasks.
+        /// The step it belongs to: not the current one when the operation goes back.
+        step: u32,
+        /// Its place in the tasks of that step.
         shard_idx: u32,
     },
     /// Send [`Event::Advance`].
@@ -96,6 +104,14 @@ pub enum IllegalEvent {
     /// It is stopped already.
     #[error("operation {operation_id} is already stopping or stopped")]
     Stopping {
+        /// The operation.
+        operation_id: String,
+    },
+    /// It is being rolled back.
+    #[error(
+        "operation {operation_id} is being rolled back already; mendb operation watch {operation_id} finishes that"
+    )]
+    RollingBack {
         /// The operation.
         operation_id: String,
     },
@@ -136,7 +152,15 @@ impl Operation {
                 self.allocation_failed(context, step, retriable, &message, &mut effects);
             }
             Event::Reported(report) => self.reported(context, report, &mut effects),
-            Event::SnapshotLost { step } => self.snapshot_lost(context, step, &mut effects),
+            Event::SnapshotLost {
+                step,
+                shard_idx,
+                attempt,
+            } => {
+                if self.is_current(step, shard_idx, attempt) {
+                    self.snapshot_lost(context, &mut effects);
+                }
+            }
         }
         self.settle(context, &mut effects);
         self.updated_at_ms = self.updated_at_ms.max(context.now_ms);
@@ -206,11 +230,15 @@ impl Operation {
                 operation_id: self.operation_id.to_string(),
             });
         }
-        if !self.step_kind().can_cancel() {
-            return Err(IllegalEvent::TooLate {
-                operation_id: self.operation_id.to_string(),
-                step: self.step_kind().name(),
-            });
+        let operation_id = self.operation_id.to_string();
+        let sealed = self.step_kind() == StepKind::Seal && self.state == State::Applying;
+        match self.step_kind() {
+            StepKind::Rollback => return Err(IllegalEvent::RollingBack { operation_id }),
+            step if sealed || !step.can_cancel() => {
+                let step = step.name();
+                return Err(IllegalEvent::TooLate { operation_id, step });
+            }
+            _ => {}
         }
         if self.state == State::Failed {
             self.state = State::Allocating;
@@ -252,6 +280,7 @@ impl Operation {
                 && task.last_heard_ms.saturating_add(lease_ms) <= now_ms
             {
                 effects.push(Effect::Abort {
+                    step: self.current_step,
                     shard_idx: shard_idx as u32,
                 });
                 let message = format!("no report for {} s", lease_ms / 1000);
@@ -325,15 +354,10 @@ impl Operation {
 
     fn reported(&mut self, context: Context, report: Report, effects: &mut Vec<Effect>) {
         let shard_idx = report.shard_idx as usize;
-        let Some(task) = self.tasks.get_mut(shard_idx) else {
-            return;
-        };
-        let stale = report.step != self.current_step
-            || report.attempt != task.attempt
-            || task.status != TaskStatus::Running;
-        if stale {
+        if !self.is_current(report.step, report.shard_idx, report.attempt) {
             return;
         }
+        let task = &mut self.tasks[shard_idx];
         task.last_heard_ms = context.now_ms;
         let moved =
             report.last_key > task.last_key || report.rows > task.rows || report.bytes > task.bytes;
@@ -386,8 +410,7 @@ impl Operation {
         bound - (bound as f64 / 2.0 * jitter.clamp(0.0, 1.0)) as u64
     }
 
-    /// Fails at once, unless it is stopping for another reason: a pause keeps the error for the resume
-    /// to meet again, a cancel is about to undo what failed.
+    /// Fails once nothing runs, in spite of a pause; a cancel is about to undo what failed.
     fn fail(&mut self, message: String, effects: &mut Vec<Effect>) {
         match self.stop {
             Some(Stop::Cancel | Stop::Fail(_)) => {}
@@ -399,19 +422,26 @@ impl Operation {
     }
 
     fn abort_running(&self, effects: &mut Vec<Effect>) {
-        let running = self
-            .tasks
-            .iter()
-            .enumerate()
-            .filter(|(_, task)| task.status == TaskStatus::Running);
+        let step = self.current_step;
+        let tasks = self.tasks.iter().enumerate();
+        let running = tasks.filter(|(_, task)| task.status == TaskStatus::Running);
         effects.extend(running.map(|(shard_idx, _)| Effect::Abort {
+            step,
             shard_idx: shard_idx as u32,
         }));
     }
 
+    /// Whether a message speaks of the running attempt of a task.
+    fn is_current(&self, step: u32, shard_idx: u32, attempt: u32) -> bool {
+        let task = self.tasks.get(shard_idx as usize);
+        step == self.current_step
+            && task
+                .is_some_and(|task| task.attempt == attempt && task.status == TaskStatus::Running)
+    }
+
     /// Goes back to the cut: segments of another snapshot are of no use.
-    fn snapshot_lost(&mut self, context: Context, step: u32, effects: &mut Vec<Effect>) {
-        if step != self.current_step || self.step_kind() != StepKind::Copy || self.stop.is_some() {
+    fn snapshot_lost(&mut self, context: Context, effects: &mut Vec<Effect>) {
+        if self.step_kind() != StepKind::Copy || self.stop.is_some() {
             return;
         }
         self.abort_running(effects);
@@ -435,6 +465,7 @@ impl Operation {
         } else {
             State::Done
         };
+        self.draft = None;
         effects.push(Effect::Finished);
     }
 
@@ -449,10 +480,10 @@ impl Operation {
         for task in &mut self.tasks {
             match std::mem::take(&mut task.output) {
                 TaskOutput::None => {}
-                TaskOutput::Draft(draft) => self.draft = Some(draft),
+                TaskOutput::Draft(draft) => self.draft = Some(Arc::from(draft)),
                 TaskOutput::Segments(segments) => {
                     if let Some(draft) = &mut self.draft {
-                        draft.put_segments(&task.spec, segments);
+                        Arc::make_mut(draft).put_segments(&task.spec, segments);
                     }
                 }
             }
@@ -558,8 +589,18 @@ impl Operation {
         }
     }
 
+    /// Whether only a user can move the operation: it is over, or it is paused and nothing runs.
+    pub fn awaits_user(&self) -> bool {
+        let running = || {
+            self.tasks
+                .iter()
+                .any(|task| task.status == TaskStatus::Running)
+        };
+        self.state.is_terminal() || (self.is_paused() && !running())
+    }
+
     /// When [`Event::Tick`] is due if nothing else happens before: the end of a backoff, a lease or a
-    /// budget. `None` when only a user can move the operation.
+    /// budget. `None` when nothing is due by time alone.
     pub fn wake_at_ms(&self) -> Option<u64> {
         if self.state.is_terminal() {
             return None;
@@ -570,22 +611,23 @@ impl Operation {
         if self.stop.is_some() {
             return leases.min();
         }
+        let running = self.tasks.iter().filter(running).count();
+        // While the window has room, whoever is pending waits for its backoff.
+        let room = running < self.limits.max_in_flight.max(1) as usize;
+        let waiting = |task: &&Task| room && task.status == TaskStatus::Pending;
         let backoffs = self
             .tasks
             .iter()
-            .filter(|task| task.status == TaskStatus::Pending);
-        let backoffs = backoffs
-            .map(|task| task.not_before_ms)
-            .filter(|at| *at > self.updated_at_ms);
+            .filter(waiting)
+            .map(|task| task.not_before_ms);
         let allocation = (self.allocation_failures > 0).then_some(self.allocate_at_ms);
-        let deadline = self
-            .step_deadline_ms
-            .min(self.operation_deadline_ms)
-            .saturating_add(1);
+        let deadline = self.step_deadline_ms.min(self.operation_deadline_ms);
+        let deadline =
+            (self.step_kind() != StepKind::Rollback).then_some(deadline.saturating_add(1));
         leases
             .chain(backoffs)
             .chain(allocation)
-            .chain([deadline])
+            .chain(deadline)
             .min()
     }
 }

@@ -26,6 +26,8 @@ pub mod progress;
 pub mod request;
 pub mod task;
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::Manifest;
@@ -140,7 +142,8 @@ pub struct Operation {
     pub stop: Option<Stop>,
     /// Whether the tasks of the current step are known.
     pub allocated: bool,
-    /// The tasks of the current step.
+    /// The tasks of the current step. Not part of the serialised form: each is a record of its own.
+    #[serde(skip)]
     pub tasks: Vec<Task>,
     /// Attempts of tasks count on from here, so that no two of one shard share a number, even when
     /// a step is begun again.
@@ -149,8 +152,14 @@ pub struct Operation {
     pub allocation_failures: u32,
     /// An allocation that failed is repeated at this time.
     pub allocate_at_ms: u64,
-    /// The manifest in the making, of a backup that was cut.
-    pub draft: Option<Box<Manifest>>,
+    /// The manifest in the making, of a backup that was cut and is not over. Not part of the
+    /// serialised form: it changes less often than the rest, and is larger.
+    #[serde(skip)]
+    pub draft: Option<Arc<Manifest>>,
+    /// The repository it works with: its id, which a copy shares.
+    pub repository_id: String,
+    /// Where that repository was when the operation was created.
+    pub repository_url: String,
     /// Its bounds.
     pub limits: Limits,
     /// When it was created, in milliseconds since 1970.
@@ -172,14 +181,16 @@ pub struct Operation {
 }
 
 impl Operation {
-    /// A new operation at the beginning of its plan.
+    /// A new operation at the beginning of its plan. `repository` is the id and the URL of the repository.
     pub fn new(
         operation_id: OperationId,
         request: Request,
         steps: Vec<PlannedStep>,
+        repository: (String, String),
         limits: Limits,
         now_ms: u64,
     ) -> Self {
+        let (repository_id, repository_url) = repository;
         Self {
             operation_id,
             request,
@@ -193,6 +204,8 @@ impl Operation {
             allocation_failures: 0,
             allocate_at_ms: 0,
             draft: None,
+            repository_id,
+            repository_url,
             created_at_ms: now_ms,
             updated_at_ms: now_ms,
             step_deadline_ms: now_ms.saturating_add(limits.step_budget_ms),

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::digest::Digest;
 use crate::key::{KeyRange, hex_option};
 use crate::manifest::{Manifest, Segment};
 use crate::name::{BackupId, TablePath};
@@ -20,6 +21,9 @@ pub enum TaskSpec {
         shard: u32,
         /// Its keys.
         range: KeyRange,
+        /// What its rows must add up to; of the changes of an increment nothing is known before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        digest: Option<Digest>,
     },
     /// Bring the segments of one shard of a backup to the shards that own their keys now.
     Restore {

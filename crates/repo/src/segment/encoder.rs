@@ -8,7 +8,7 @@ use arrow_schema::{DataType, SchemaRef};
 use bytes::Bytes;
 use mendb_model::manifest::Segment;
 use mendb_model::name::TablePath;
-use mendb_model::{RowBlock, TableSchema};
+use mendb_model::{Digest, RowBlock, TableSchema};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
@@ -33,7 +33,7 @@ const REPEATS: usize = 4;
 ///
 /// Runs on the CPU alone: call it from a thread that may block.
 #[derive(Debug)]
-pub struct SegmentEncoder {
+pub(crate) struct SegmentEncoder {
     table: TablePath,
     key: HashSet<String>,
     batch: BatchEncoder,
@@ -49,27 +49,27 @@ pub struct SegmentEncoder {
 
 /// The bytes of a segment and what a manifest says about them.
 #[derive(Debug, Clone)]
-pub struct EncodedSegment {
+pub(crate) struct EncodedSegment {
     /// The Parquet file.
-    pub bytes: Bytes,
+    pub(crate) bytes: Bytes,
     /// BLAKE3 of the bytes, as hex digits.
-    pub blake3: String,
-    /// Rows or changes in it.
-    pub rows: u64,
+    pub(crate) blake3: String,
+    /// Digest of the rows or changes in it.
+    pub(crate) digest: Digest,
     /// The first key in it.
-    pub first_key: Vec<u8>,
+    pub(crate) first_key: Vec<u8>,
     /// The last key in it.
-    pub last_key: Vec<u8>,
+    pub(crate) last_key: Vec<u8>,
 }
 
 impl EncodedSegment {
     /// The entry of a manifest for the segment stored as `object`.
-    pub fn stored_as(self, object: String) -> Segment {
+    pub(crate) fn stored_as(self, object: String) -> Segment {
         Segment {
             object,
             bytes: self.bytes.len() as u64,
             blake3: self.blake3,
-            rows: self.rows,
+            digest: self.digest,
             first_key: self.first_key,
             last_key: self.last_key,
         }
@@ -79,7 +79,7 @@ impl EncodedSegment {
 /// Neighbouring rows.
 #[derive(Debug, Default)]
 struct Span {
-    rows: u64,
+    digest: Digest,
     bytes: u64,
     first_key: Vec<u8>,
     last_key: Vec<u8>,
@@ -87,10 +87,10 @@ struct Span {
 
 impl Span {
     fn append(&mut self, next: Self) {
-        if self.rows == 0 {
+        if self.digest.rows == 0 {
             *self = next;
         } else {
-            self.rows += next.rows;
+            self.digest.merge(next.digest);
             self.bytes += next.bytes;
             self.last_key = next.last_key;
         }
@@ -102,7 +102,7 @@ impl SegmentEncoder {
     ///
     /// # Errors
     /// The schema has a column name that segments cannot hold.
-    pub fn new(
+    pub(crate) fn new(
         table: TablePath,
         schema: &TableSchema,
         content: Content,
@@ -130,7 +130,7 @@ impl SegmentEncoder {
     ///
     /// # Errors
     /// [`Error::Rows`]: the block does not hold rows or changes of the table.
-    pub fn push<B: AsRef<[u8]>>(&mut self, block: &RowBlock<B>) -> Result<()> {
+    pub(crate) fn push<B: AsRef<[u8]>>(&mut self, block: &RowBlock<B>) -> Result<()> {
         for (key, value) in block.iter() {
             self.push_row(key, value)?;
         }
@@ -142,12 +142,12 @@ impl SegmentEncoder {
             .push(key, value)
             .map_err(|source| rows_error(&self.table, source))?;
         let span = &mut self.batch_span;
-        if span.rows == 0 {
+        if span.digest.rows == 0 {
             span.first_key = key.to_vec();
         }
         span.last_key.clear();
         span.last_key.extend_from_slice(key);
-        span.rows += 1;
+        span.digest.add(key, value);
         span.bytes += (key.len() + value.len()) as u64;
         if self.is_full() {
             self.flush()?;
@@ -159,12 +159,12 @@ impl SegmentEncoder {
     }
 
     fn is_full(&self) -> bool {
-        self.span.rows + self.batch_span.rows >= MAX_ROWS
+        self.span.digest.rows + self.batch_span.digest.rows >= MAX_ROWS
             || self.span.bytes + self.batch_span.bytes >= self.segment_bytes
     }
 
     /// The next finished segment, in key order.
-    pub fn take(&mut self) -> Option<EncodedSegment> {
+    pub(crate) fn take(&mut self) -> Option<EncodedSegment> {
         self.finished.pop_front()
     }
 
@@ -172,7 +172,7 @@ impl SegmentEncoder {
     ///
     /// # Errors
     /// As [`Self::push`].
-    pub fn finish(&mut self) -> Result<()> {
+    pub(crate) fn finish(&mut self) -> Result<()> {
         self.flush()?;
         self.close();
         Ok(())
@@ -180,7 +180,7 @@ impl SegmentEncoder {
 
     /// Moves the batch into the segment. A batch of another Arrow schema begins a new one.
     fn flush(&mut self) -> Result<()> {
-        if self.batch_span.rows == 0 {
+        if self.batch_span.digest.rows == 0 {
             return Ok(());
         }
         let batch = self
@@ -219,7 +219,7 @@ impl SegmentEncoder {
         self.finished.push_back(EncodedSegment {
             blake3: blake3::hash(&bytes).to_hex().to_string(),
             bytes,
-            rows: span.rows,
+            digest: span.digest,
             first_key: span.first_key,
             last_key: span.last_key,
         });

@@ -62,15 +62,11 @@ impl Repository {
         let object = self
             .objects
             .full_name(&format!("{directory}/{}", segment.object));
-        SegmentReader::of_checked(object, bytes, segment.rows, schema, content)
+        SegmentReader::of_checked(object, bytes, segment.digest.rows, schema, content)
     }
 
-    /// Fetches the bytes of a segment and checks their number and BLAKE3: all that verifying a backup
-    /// needs.
-    ///
-    /// # Errors
-    /// As [`Self::read_segment`].
-    pub async fn fetch_segment(
+    /// Fetches the bytes of a segment and checks their number and BLAKE3.
+    async fn fetch_segment(
         &self,
         collection: &str,
         backup_id: &BackupId,
@@ -103,23 +99,6 @@ fn check(bytes: &[u8], segment: &Segment) -> Result<(), String> {
 }
 
 impl SegmentReader {
-    /// Begins to read bytes that came from elsewhere; `object` is what errors call them.
-    ///
-    /// # Errors
-    /// [`Error::Damaged`]: they are not those of the segment, or its rows are not those of the table.
-    pub fn new(
-        object: String,
-        bytes: Bytes,
-        segment: &Segment,
-        schema: &TableSchema,
-        content: Content,
-    ) -> Result<Self> {
-        match check(&bytes, segment) {
-            Ok(()) => Self::of_checked(object, bytes, segment.rows, schema, content),
-            Err(detail) => Err(Error::Damaged { object, detail }),
-        }
-    }
-
     /// The Parquet reader panics over some damage, so that bytes must be checked before.
     fn of_checked(
         object: String,

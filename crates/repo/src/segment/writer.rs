@@ -23,7 +23,11 @@ pub struct SegmentTarget {
     pub path: TablePath,
     /// The number of the shard in its table.
     pub shard: u32,
-    /// The attempt: two attempts never write the same object, also when both are still alive.
+    /// Who writes, for example drawn at random for each operation: two targets may take a backup of
+    /// collections of one name in the same second, and then write into the same directory. What one
+    /// writes is not touched by [`Repository::sweep`] and [`Repository::withdraw`] of another.
+    pub writer: String,
+    /// The attempt: two attempts of a writer never write the same object, also when both are still alive.
     pub attempt: u32,
     /// The number of the first segment; more than 0 when an attempt goes on where it was.
     pub first_segment: u32,
@@ -40,7 +44,6 @@ pub struct SegmentWriter {
     target: SegmentTarget,
     encoder: SegmentEncoder,
     next: u32,
-    bytes_written: u64,
     /// At most one, so that segments end in key order. The set aborts it when dropped.
     uploads: JoinSet<Result<Segment>>,
 }
@@ -63,7 +66,6 @@ impl Repository {
             next: target.first_segment,
             target,
             objects: self.objects.clone(),
-            bytes_written: 0,
             uploads: JoinSet::new(),
         })
     }
@@ -108,21 +110,17 @@ impl SegmentWriter {
         Ok(stored)
     }
 
-    /// Bytes of the segments that are safely stored.
-    pub fn bytes_written(&self) -> u64 {
-        self.bytes_written
-    }
-
     /// Begins to store a segment, after the one before is stored.
     async fn upload(&mut self, encoded: EncodedSegment) -> Result<Option<Segment>> {
         let before = self.wait().await?;
         let SegmentTarget {
             path,
             shard,
+            writer,
             attempt,
             ..
         } = &self.target;
-        let object = layout::segment(path, *shard, *attempt, self.next);
+        let object = layout::segment(path, *shard, writer, *attempt, self.next);
         self.next += 1;
         let name = format!("{}/{object}", self.directory);
         let objects = self.objects.clone();
@@ -141,8 +139,8 @@ impl SegmentWriter {
         }
     }
 
-    fn stored(&mut self, done: Result<Result<Segment>, tokio::task::JoinError>) -> Result<Segment> {
-        let segment = done.unwrap_or_else(|error| match error.try_into_panic() {
+    fn stored(&self, done: Result<Result<Segment>, tokio::task::JoinError>) -> Result<Segment> {
+        done.unwrap_or_else(|error| match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
             // Only the end of the runtime cancels it.
             Err(error) => Err(Error::Store {
@@ -151,8 +149,6 @@ impl SegmentWriter {
                 retriable: true,
                 source: error.into(),
             }),
-        })?;
-        self.bytes_written += segment.bytes;
-        Ok(segment)
+        })
     }
 }

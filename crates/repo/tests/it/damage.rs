@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 
 use mendb_repo::{Error, Repository, Result};
 
-use crate::sample::{COLLECTION, backup, full, increment, options, read};
+use crate::sample::{
+    COLLECTION, OPERATION, WRITER, backup, full, increment, manifest, options, read, segments,
+    segments_of,
+};
 
-const SEGMENT: &str = "goods/0000-0.0001.parquet";
+const SEGMENT: &str = "goods/0000-3fa9c1-0.0001.parquet";
 
 /// A full backup and an increment in a directory.
 struct Chain {
@@ -116,7 +119,7 @@ async fn a_file_that_is_gone_is_named() {
 async fn a_segment_in_the_place_of_another_is_found() {
     let chain = Chain::new().await;
     let file = chain.file(SEGMENT);
-    fs::copy(chain.file("goods/0000-0.0002.parquet"), &file).unwrap();
+    fs::copy(chain.file("goods/0000-3fa9c1-0.0002.parquet"), &file).unwrap();
     chain.expect_named(&file).await;
 }
 
@@ -171,6 +174,47 @@ async fn one_damaged_manifest_does_not_hide_the_other_backups() {
 }
 
 #[tokio::test]
+async fn backups_are_found_beside_one_with_a_damaged_manifest() {
+    let chain = Chain::new().await;
+    let repository = chain.open().await.unwrap();
+    let written = segments(&repository, &full(5), 0).await.unwrap();
+    let mut manifest = manifest(&full(5), None, written);
+    manifest.label = Some("friday".into());
+    repository.put_manifest(&manifest).await.unwrap();
+    fs::write(chain.file("manifest.json"), "{}").unwrap();
+
+    let friday = repository.find(COLLECTION, "friday").await.unwrap();
+    assert_eq!(friday.manifest.backup_id, full(5));
+    let by_id = repository.find(COLLECTION, increment(1).as_str()).await;
+    assert_eq!(by_id.unwrap().manifest.backup_id, increment(1));
+    let error = repository.find(COLLECTION, full(0).as_str()).await;
+    assert!(matches!(error, Err(Error::Damaged { .. })), "{error:?}");
+    let error = repository.find(COLLECTION, "sunday").await.unwrap_err();
+    let expected = format!("it has {} (unreadable), {}", full(0), increment(1));
+    assert!(error.to_string().contains(&expected), "{error}");
+
+    let id = repository.find_id(COLLECTION, full(0).as_str()).await;
+    assert_eq!(id.unwrap(), full(0));
+    let id = repository.find_id(COLLECTION, "friday").await;
+    assert_eq!(id.unwrap(), full(5));
+}
+
+#[tokio::test]
+async fn the_newest_backup_is_the_newest_with_a_manifest_readable_or_not() {
+    let chain = Chain::new().await;
+    let repository = chain.open().await.unwrap();
+    segments(&repository, &full(9), 0).await.unwrap();
+    let newest = || repository.newest_id(COLLECTION);
+    assert_eq!(newest().await.unwrap(), Some(increment(1)));
+    let increment = chain.file("../").join(increment_name());
+    fs::write(increment.join("manifest.json"), "{}").unwrap();
+    assert_eq!(newest().await.unwrap(), Some(self::increment(1)));
+    fs::remove_file(increment.join("manifest.json")).unwrap();
+    assert_eq!(newest().await.unwrap(), Some(full(0)));
+    assert_eq!(repository.newest_id("other").await.unwrap(), None);
+}
+
+#[tokio::test]
 async fn a_damaged_backup_can_be_deleted_but_not_discarded() {
     let chain = Chain::new().await;
     let repository = chain.open().await.unwrap();
@@ -185,10 +229,46 @@ async fn a_damaged_backup_can_be_deleted_but_not_discarded() {
 }
 
 #[tokio::test]
+async fn withdrawing_beside_a_damaged_manifest_removes_what_the_writer_wrote_and_no_more() {
+    let chain = Chain::new().await;
+    let repository = chain.open().await.unwrap();
+    let ours = segments_of(&repository, &full(0), "b2").await.unwrap();
+    fs::write(chain.file("manifest.json"), "{}").unwrap();
+    repository
+        .withdraw(COLLECTION, &full(0), "backup-b2", "b2")
+        .await
+        .unwrap();
+    assert!(chain.file("manifest.json").exists());
+    assert!(chain.file(SEGMENT).exists());
+    assert!(ours.iter().all(|ours| !chain.file(&ours.object).exists()));
+}
+
+#[tokio::test]
+async fn withdrawing_leaves_no_directory_and_none_of_the_writes_that_a_crash_cut_off() {
+    let chain = Chain::new().await;
+    let repository = chain.open().await.unwrap();
+    let id = full(0);
+    let withdraw = |operation, writer| repository.withdraw(COLLECTION, &id, operation, writer);
+    let half = |writer: &str| chain.file(&format!("goods/0000-{writer}-9.0000.parquet#1"));
+    fs::write(half("b2"), "another is writing this").unwrap();
+    fs::write(half(WRITER), "half a segment").unwrap();
+    fs::write(chain.file("manifest.json#1"), "half a manifest").unwrap();
+    withdraw(OPERATION, WRITER).await.unwrap();
+    assert!(!half(WRITER).exists());
+    assert!(half("b2").exists());
+    withdraw("backup-b2", "b2").await.unwrap();
+    assert!(!chain.file("").exists());
+}
+
+#[tokio::test]
 async fn writes_that_a_crash_cut_off_leave_with_the_backup() {
     let chain = Chain::new().await;
     let repository = chain.open().await.unwrap();
-    fs::write(chain.file("goods/0000-9.0000.parquet#1"), "half a segment").unwrap();
+    fs::write(
+        chain.file("goods/0000-3fa9c1-9.0000.parquet#1"),
+        "half a segment",
+    )
+    .unwrap();
     fs::write(chain.file("manifest.json#1"), "half a manifest").unwrap();
     chain.restore().await.unwrap();
     repository

@@ -7,9 +7,12 @@ use object_store::path::Path;
 
 use crate::faulty_store::{Fault, FaultyStore, Request};
 use crate::rows::unblock;
-use crate::sample::{COLLECTION, backup, block, full, increment, options, read, segments, writer};
+use crate::sample::{
+    COLLECTION, OPERATION, WRITER, backup, block, full, increment, manifest, options, read,
+    segments, writer,
+};
 
-const SEGMENT: &str = "goods/0000-0.0001.parquet";
+const SEGMENT: &str = "goods/0000-3fa9c1-0.0001.parquet";
 const MANIFEST: &str = "manifest.json";
 
 /// So much that a fault outlasts all attempts.
@@ -145,14 +148,45 @@ async fn each_request_is_made_as_often_as_the_policy_says() {
 #[tokio::test]
 async fn a_failed_upload_fails_the_writer_before_it_ends() {
     let (store, repository) = repository(options());
-    store.fail(Request::Put, "0000-0.0000.parquet", Fault::Denied, 1);
+    store.fail(Request::Put, "0000-3fa9c1-0.0000.parquet", Fault::Denied, 1);
     let mut writer = writer(&repository, &full(0), 0);
     let pushed = writer.push(&block(0..100)).await;
     let ended = match pushed {
         Ok(_) => writer.finish().await,
         Err(error) => Err(error),
     };
-    assert!(named(&ended.unwrap_err()).ends_with("0000-0.0000.parquet"));
+    assert!(named(&ended.unwrap_err()).ends_with("0000-3fa9c1-0.0000.parquet"));
+}
+
+#[tokio::test]
+async fn a_withdrawal_cut_off_anywhere_leaves_no_backup_and_can_be_repeated() {
+    for object in [MANIFEST, "0000.parquet", SEGMENT] {
+        let (store, repository) = repository(options());
+        backup(&repository, &full(0), None).await.unwrap();
+        let id = full(0);
+        let withdraw = || repository.withdraw(COLLECTION, &id, OPERATION, WRITER);
+        store.fail(Request::Delete, object, Fault::Denied, 1);
+        assert!(named(&withdraw().await.unwrap_err()).ends_with(object));
+        if let Ok(stored) = repository.manifest(COLLECTION, &full(0)).await {
+            repository.check_present(&stored.manifest).await.unwrap();
+        }
+        withdraw().await.unwrap();
+        assert!(repository.collections().await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_label_is_not_called_unknown_while_a_manifest_cannot_be_fetched() {
+    let (store, repository) = repository(options());
+    let written = segments(&repository, &full(0), 0).await.unwrap();
+    let mut manifest = manifest(&full(0), None, written);
+    manifest.label = Some("monday".into());
+    repository.put_manifest(&manifest).await.unwrap();
+    let attempts = options().retry.attempts;
+    store.fail(Request::Get, MANIFEST, Fault::Unavailable, attempts);
+    let error = repository.find(COLLECTION, "monday").await.unwrap_err();
+    assert!(error.is_retriable(), "{error:?}");
+    repository.find(COLLECTION, "monday").await.unwrap();
 }
 
 #[tokio::test]
@@ -174,7 +208,7 @@ async fn a_delete_cut_off_anywhere_leaves_no_backup_and_can_be_repeated() {
                 assert_eq!(object, MANIFEST);
                 repository.check_present(&stored.manifest).await.unwrap();
             }
-            Err(error) => assert!(error.is_not_found(), "{error:?}"),
+            Err(error) => assert!(matches!(error, Error::NotFound { .. }), "{error:?}"),
         }
         repository
             .delete_backup(COLLECTION, &full(0))

@@ -10,7 +10,8 @@ use mendb_repo::{Content, Error, Repository, SegmentTarget};
 
 use crate::rows::unblock;
 use crate::sample::{
-    COLLECTION, backup, block, full, increment, manifest, read, schema, segments, target, writer,
+    COLLECTION, OPERATION, WRITER, backup, block, full, increment, manifest, read, schema,
+    segments, segments_of, target, writer,
 };
 
 /// A promise, proved on an empty repository.
@@ -38,6 +39,9 @@ pub const ALL: &[Promise] = promises![
     backups_are_found_by_id_and_label,
     deleting_twice_equals_deleting_once,
     sweeping_keeps_what_the_manifest_names,
+    sweeping_keeps_what_another_writes,
+    two_targets_in_one_second_do_not_touch_each_others_objects,
+    withdrawing_takes_back_ones_own_backup_and_can_be_repeated,
     discarding_removes_leftovers_and_never_a_backup,
     a_writer_goes_on_behind_the_last_stored_segment,
     indexes_with_any_name_are_stored,
@@ -48,7 +52,7 @@ async fn an_empty_place_is_an_empty_repository(repository: Repository) {
     assert!(repository.collections().await.unwrap().is_empty());
     assert!(repository.backups(COLLECTION).await.unwrap().is_empty());
     let error = repository.manifest(COLLECTION, &full(0)).await.unwrap_err();
-    assert!(error.is_not_found(), "{error:?}");
+    assert!(matches!(error, Error::NotFound { .. }), "{error:?}");
     let error = repository.find(COLLECTION, "gold").await.unwrap_err();
     assert!(error.to_string().ends_with("it has none"), "{error}");
 }
@@ -91,7 +95,7 @@ async fn a_manifest_is_refused_while_an_object_is_missing(repository: Repository
         .unwrap_err();
     let message = error.to_string();
     let object = format!(
-        "{}/collections/{COLLECTION}/{}/goods/0000-0.0001.parquet has ",
+        "{}/collections/{COLLECTION}/{}/goods/0000-3fa9c1-0.0001.parquet has ",
         repository.url(),
         full(0)
     );
@@ -231,16 +235,73 @@ async fn sweeping_keeps_what_the_manifest_names(repository: Repository) {
     let stored = backup(&repository, &full(0), None).await.unwrap();
     let other = manifest(&full(0), None, lost.clone());
     repository.check_present(&other).await.unwrap();
-    let removed = repository.sweep(&stored.manifest).await.unwrap();
+    let removed = repository.sweep(&stored.manifest, WRITER).await.unwrap();
     assert_eq!(removed, lost.len() as u64);
-    assert_eq!(repository.sweep(&other).await.unwrap(), 0);
+    assert_eq!(repository.sweep(&other, WRITER).await.unwrap(), 0);
     repository.check_present(&stored.manifest).await.unwrap();
     assert!(repository.check_present(&other).await.is_err());
     let error = repository
-        .sweep(&manifest(&full(5), None, lost))
+        .sweep(&manifest(&full(5), None, lost), WRITER)
         .await
         .unwrap_err();
-    assert!(error.is_not_found(), "{error:?}");
+    assert!(matches!(error, Error::NotFound { .. }), "{error:?}");
+}
+
+async fn sweeping_keeps_what_another_writes(repository: Repository) {
+    let other = segments_of(&repository, &full(0), "b2").await.unwrap();
+    let stored = backup(&repository, &full(0), None).await.unwrap();
+    let swept = repository.sweep(&stored.manifest, WRITER).await.unwrap();
+    assert_eq!(swept, 0);
+    let other = manifest(&full(0), None, other);
+    repository.check_present(&other).await.unwrap();
+}
+
+async fn two_targets_in_one_second_do_not_touch_each_others_objects(repository: Repository) {
+    let loser = segments_of(&repository, &full(0), "b2").await.unwrap();
+    let stored = backup(&repository, &full(0), None).await.unwrap();
+    let mut late = manifest(&full(0), None, loser.clone());
+    late.operation_id = "backup-b2".into();
+    repository.check_present(&late).await.unwrap();
+    let error = repository.put_manifest(&late).await.unwrap_err();
+    assert!(matches!(error, Error::Taken { .. }), "{error:?}");
+
+    for _ in 0..2 {
+        repository
+            .withdraw(COLLECTION, &full(0), "backup-b2", "b2")
+            .await
+            .unwrap();
+        assert!(repository.check_present(&late).await.is_err());
+        repository.check_present(&stored.manifest).await.unwrap();
+        let there = repository.manifest(COLLECTION, &full(0)).await.unwrap();
+        assert_eq!(there, stored);
+        let blocks = read(&repository, &there.manifest).await.unwrap();
+        assert_eq!(unblock(&blocks), unblock(&[block(0..100)]));
+    }
+    let swept = repository.sweep(&stored.manifest, "b2").await.unwrap();
+    assert_eq!(swept, 0, "nothing of the other is left");
+}
+
+async fn withdrawing_takes_back_ones_own_backup_and_can_be_repeated(repository: Repository) {
+    let other = segments_of(&repository, &full(0), "b2").await.unwrap();
+    segments(&repository, &full(0), 1).await.unwrap();
+    backup(&repository, &full(0), None).await.unwrap();
+    for _ in 0..2 {
+        repository
+            .withdraw(COLLECTION, &full(0), OPERATION, WRITER)
+            .await
+            .unwrap();
+        assert!(repository.backups(COLLECTION).await.unwrap().is_empty());
+    }
+    let mut other = manifest(&full(0), None, other);
+    other.operation_id = "backup-b2".into();
+    let stored = repository.put_manifest(&other).await.unwrap();
+    repository.sweep(&other, WRITER).await.unwrap();
+    read(&repository, &stored.manifest).await.unwrap();
+    repository
+        .withdraw(COLLECTION, &full(0), "backup-b2", "b2")
+        .await
+        .unwrap();
+    assert!(repository.collections().await.unwrap().is_empty());
 }
 
 async fn discarding_removes_leftovers_and_never_a_backup(repository: Repository) {
@@ -262,8 +323,6 @@ async fn a_writer_goes_on_behind_the_last_stored_segment(repository: Repository)
         stored.extend(first.push(&block(start..start + 10)).await.unwrap());
     }
     assert!(!stored.is_empty(), "segments come while rows are pushed");
-    let bytes: u64 = stored.iter().map(|segment| segment.bytes).sum();
-    assert_eq!(first.bytes_written(), bytes);
     drop(first);
 
     let last_key = stored.last().unwrap().last_key.clone();
@@ -285,7 +344,7 @@ async fn a_writer_goes_on_behind_the_last_stored_segment(repository: Repository)
     stored.extend(second.finish().await.unwrap());
     let manifest = manifest(&full(0), None, stored);
     let finished = repository.put_manifest(&manifest).await.unwrap();
-    repository.sweep(&manifest).await.unwrap();
+    repository.sweep(&manifest, WRITER).await.unwrap();
     let blocks: Vec<RowBlock> = read(&repository, &finished.manifest).await.unwrap();
     assert_eq!(unblock(&blocks), unblock(&[all]));
 }
@@ -294,7 +353,7 @@ async fn indexes_with_any_name_are_stored(repository: Repository) {
     let paths = [
         TablePath::index("goods", "nach Größe .."),
         TablePath::index("goods", ".."),
-        TablePath::index("goods", "0000-0.0000.parquet"),
+        TablePath::index("goods", "0000-3fa9c1-0.0000.parquet"),
         TablePath::table("goods"),
         TablePath::table("manifest.json"),
     ];

@@ -1,46 +1,81 @@
 //! Rows and changes come back from segments bit for bit.
 
+use mendb_model::manifest::Segment;
 use mendb_model::name::TablePath;
-use mendb_model::{Change, Column, ColumnSet, ColumnType, TableSchema, Value, key, row};
+use mendb_model::{Change, Column, ColumnSet, ColumnType, Digest, TableSchema, Value, key, row};
 use mendb_repo::arrow::{BatchEncoder, ConvertError, Datetimes, data_type};
-use mendb_repo::{
-    Content, EncodedSegment, Error, RepositoryOptions, SegmentEncoder, SegmentReader,
-};
+use mendb_repo::{Content, Error, Repository, RepositoryOptions, SegmentTarget};
 use proptest::prelude::*;
 
 use crate::rows::{Row, Rows, blocks, rows, schema, unblock};
+use crate::sample::{COLLECTION, full, target};
+
+/// Rows or changes in segments, in memory.
+struct Written {
+    repository: Repository,
+    content: Content,
+    segments: Vec<Segment>,
+}
+
+/// Runs requests to a repository in memory, which wait for nobody.
+fn run<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    runtime.block_on(work)
+}
 
 fn encode(
     schema: &TableSchema,
     content: Content,
     rows: &Rows,
     segment_bytes: u64,
-) -> Result<Vec<EncodedSegment>, Error> {
+) -> Result<Written, Error> {
     let options = RepositoryOptions {
         segment_bytes,
         ..RepositoryOptions::default()
     };
-    let mut encoder = SegmentEncoder::new(TablePath::table("t"), schema, content, &options)?;
-    let mut segments = Vec::new();
-    for block in blocks(rows, 7) {
-        encoder.push(&block)?;
-        segments.extend(std::iter::from_fn(|| encoder.take()));
-    }
-    encoder.finish()?;
-    segments.extend(std::iter::from_fn(|| encoder.take()));
-    Ok(segments)
+    let target = SegmentTarget {
+        path: TablePath::table("t"),
+        ..target(&full(0), 0)
+    };
+    run(async {
+        let repository = Repository::open("memory:", options).await?;
+        let mut writer = repository.segment_writer(target, schema, content)?;
+        let mut segments = Vec::new();
+        for block in blocks(rows, 7) {
+            segments.extend(writer.push(&block).await?);
+        }
+        segments.extend(writer.finish().await?);
+        Ok(Written {
+            repository,
+            content,
+            segments,
+        })
+    })
 }
 
-fn decode(
-    schema: &TableSchema,
-    content: Content,
-    segment: &EncodedSegment,
-) -> Result<Vec<Row>, Error> {
-    let bytes = segment.bytes.clone();
-    let entry = segment.clone().stored_as("object".into());
-    let reader = SegmentReader::new("object".into(), bytes, &entry, schema, content)?;
-    let blocks: Vec<_> = reader.collect::<Result<_, _>>()?;
-    Ok(unblock(&blocks))
+impl Written {
+    fn read(&self, schema: &TableSchema) -> Result<Vec<Row>, Error> {
+        let segments = self.segments.iter();
+        let rows = segments.map(|segment| self.decode(schema, self.content, segment));
+        Ok(rows.collect::<Result<Vec<_>, _>>()?.concat())
+    }
+
+    fn decode(
+        &self,
+        schema: &TableSchema,
+        content: Content,
+        segment: &Segment,
+    ) -> Result<Vec<Row>, Error> {
+        let id = full(0);
+        let read = self
+            .repository
+            .read_segment(COLLECTION, &id, segment, schema, content);
+        let blocks: Vec<_> = run(read)?.collect::<Result<_, _>>()?;
+        Ok(unblock(&blocks))
+    }
 }
 
 fn table_of_one(column_type: ColumnType) -> TableSchema {
@@ -80,14 +115,15 @@ proptest! {
         }),
         segment_bytes in 1u64..4000,
     ) {
-        let segments = encode(&schema, content, &rows, segment_bytes).unwrap();
+        let written = encode(&schema, content, &rows, segment_bytes).unwrap();
         let mut read = Vec::new();
-        for segment in &segments {
-            let of_segment = decode(&schema, content, segment).unwrap();
-            prop_assert_eq!(of_segment.len() as u64, segment.rows);
+        for segment in &written.segments {
+            let of_segment = written.decode(&schema, content, segment).unwrap();
+            let mut digest = Digest::default();
+            of_segment.iter().for_each(|(key, value)| digest.add(key, value));
+            prop_assert_eq!(segment.digest, digest);
             prop_assert_eq!(&of_segment.first().unwrap().0, &segment.first_key);
             prop_assert_eq!(&of_segment.last().unwrap().0, &segment.last_key);
-            prop_assert_eq!(&segment.blake3, &blake3::hash(&segment.bytes).to_hex().to_string());
             read.extend(of_segment);
         }
         prop_assert_eq!(read, rows.into_iter().collect::<Vec<_>>());
@@ -103,24 +139,23 @@ fn a_segment_ends_at_its_size_and_no_row_is_torn() {
         .map(|(key, value)| key.len() + value.len())
         .sum();
     let segment_bytes = row_bytes as u64 / 4;
-    let segments = encode(&schema, Content::Rows, &rows, segment_bytes).unwrap();
-    assert_eq!(segments.len(), 4);
-    assert_eq!(
-        segments.iter().map(|segment| segment.rows).sum::<u64>(),
-        100_000
-    );
-    let read: Vec<_> = segments
+    let written = encode(&schema, Content::Rows, &rows, segment_bytes).unwrap();
+    let of_segments: Vec<_> = written
+        .segments
         .iter()
-        .flat_map(|segment| decode(&schema, Content::Rows, segment).unwrap())
+        .map(|segment| segment.digest.rows)
         .collect();
+    assert_eq!(of_segments.len(), 4);
+    assert_eq!(of_segments.iter().sum::<u64>(), 100_000);
+    let read = written.read(&schema).unwrap();
     assert_eq!(read, rows.into_iter().collect::<Vec<_>>());
 }
 
 #[test]
 fn no_rows_make_no_segment() {
     let schema = table_of_one(ColumnType::Bool);
-    let segments = encode(&schema, Content::Rows, &Rows::new(), 1000).unwrap();
-    assert!(segments.is_empty());
+    let written = encode(&schema, Content::Rows, &Rows::new(), 1000).unwrap();
+    assert!(written.segments.is_empty());
 }
 
 #[test]
@@ -143,8 +178,8 @@ fn datetimes_are_timestamps_until_one_lies_beyond_them() {
     assert_eq!(at(0, &mut encoder), seconds);
 
     let rows = numbered(&schema, [0, i64::MIN, 7].map(Value::Int));
-    let segments = encode(&schema, Content::Rows, &rows, 1).unwrap();
-    assert_eq!(segments.len(), 3);
+    let written = encode(&schema, Content::Rows, &rows, 1).unwrap();
+    assert_eq!(written.segments.len(), 3);
 }
 
 #[test]
@@ -158,7 +193,8 @@ fn rows_that_break_their_schema_are_refused_by_name() {
             assert_eq!(table, "t");
             source
         }
-        other => panic!("{other:?}"),
+        Err(other) => panic!("{other:?}"),
+        Ok(_) => panic!("it was written"),
     };
     assert_eq!(
         refused(numbered(&schema, [Value::Null])).to_string(),
@@ -181,28 +217,33 @@ fn a_change_that_sets_no_column_or_unknown_ones_is_told_apart() {
         Rows::from([(key.clone(), Change::upsert(set, vec![0], 9).encode())])
     };
     let nothing = change(&[]);
-    let segments = encode(&schema, Content::Changes, &nothing, 1000).unwrap();
-    let read = decode(&schema, Content::Changes, &segments[0]).unwrap();
+    let written = encode(&schema, Content::Changes, &nothing, 1000).unwrap();
+    let read = written.read(&schema).unwrap();
     assert_eq!(read, nothing.into_iter().collect::<Vec<_>>());
-    let error = encode(&schema, Content::Changes, &change(&[1]), 1000).unwrap_err();
-    assert!(matches!(error, Error::Rows { .. }), "{error:?}");
+    let unknown = encode(&schema, Content::Changes, &change(&[1]), 1000);
+    assert!(matches!(unknown, Err(Error::Rows { .. })));
 }
 
 #[test]
 fn a_segment_of_another_table_is_named_as_damaged() {
     let schema = table_of_one(ColumnType::Int64);
     let rows = numbered(&schema, [Value::Int(1)]);
-    let segment = &encode(&schema, Content::Rows, &rows, 1000).unwrap()[0];
+    let written = encode(&schema, Content::Rows, &rows, 1000).unwrap();
+    let segment = &written.segments[0];
+    let damage = |schema, content| match written.decode(schema, content, segment) {
+        Err(Error::Damaged { object, detail }) => {
+            assert!(object.ends_with(&segment.object), "{object}");
+            detail
+        }
+        other => panic!("{other:?}"),
+    };
     let other = table_of_one(ColumnType::Utf8);
-    let error = decode(&other, Content::Rows, segment)
-        .unwrap_err()
-        .to_string();
     assert_eq!(
-        error,
-        "object is damaged: column \"value\" of type Utf8 cannot be read from Int64"
+        damage(&other, Content::Rows),
+        "column \"value\" of type Utf8 cannot be read from Int64"
     );
-    let error = decode(&schema, Content::Changes, segment)
-        .unwrap_err()
-        .to_string();
-    assert_eq!(error, "object is damaged: column \"_mendb_op\" is missing");
+    assert_eq!(
+        damage(&schema, Content::Changes),
+        "column \"_mendb_op\" is missing"
+    );
 }

@@ -15,6 +15,10 @@ use mendb_repo::{
 
 pub const COLLECTION: &str = "shop";
 
+/// The writer of all segments where nothing else is said, and its operation.
+pub const WRITER: &str = "3fa9c1";
+pub const OPERATION: &str = "backup-3fa9c1";
+
 /// Retries without waiting, and segments of few rows.
 pub fn options() -> RepositoryOptions {
     RepositoryOptions {
@@ -58,6 +62,7 @@ pub fn target(backup_id: &BackupId, attempt: u32) -> SegmentTarget {
         backup_id: backup_id.clone(),
         path: TablePath::table("goods"),
         shard: 0,
+        writer: WRITER.into(),
         attempt,
         first_segment: 0,
     }
@@ -87,7 +92,23 @@ pub async fn segments(
     id: &BackupId,
     attempt: u32,
 ) -> Result<Vec<Segment>> {
-    let mut writer = writer(repository, id, attempt);
+    write(writer(repository, id, attempt)).await
+}
+
+/// Writes 100 rows as another writer.
+pub async fn segments_of(
+    repository: &Repository,
+    id: &BackupId,
+    writer: &str,
+) -> Result<Vec<Segment>> {
+    let target = SegmentTarget {
+        writer: writer.into(),
+        ..target(id, 0)
+    };
+    write(repository.segment_writer(target, &schema(), Content::Rows)?).await
+}
+
+async fn write(mut writer: SegmentWriter) -> Result<Vec<Segment>> {
     let mut segments = writer.push(&block(0..50)).await?;
     segments.extend(writer.push(&block(50..100)).await?);
     segments.extend(writer.finish().await?);
@@ -105,7 +126,7 @@ pub fn manifest(
         collection: COLLECTION.into(),
         backup_id: id.clone(),
         label: None,
-        operation_id: "backup-1".into(),
+        operation_id: OPERATION.into(),
         parent: parent.map(|stored| Parent {
             backup_id: stored.manifest.backup_id.clone(),
             manifest_blake3: stored.blake3.clone(),

@@ -1,5 +1,7 @@
 //! Finds the tasks of a step. It only reads, so it can be repeated at will.
 
+use std::sync::Arc;
+
 use mendb_model::describe_error;
 use mendb_model::manifest::{Manifest, ShardBackup};
 use mendb_model::name::BackupId;
@@ -10,6 +12,7 @@ use mendb_model::operation::{
 
 use crate::error::{Error, Result};
 use crate::worker::Tools;
+use crate::worker::manifests::changed;
 
 /// The tasks of the current step, or why they cannot be found.
 pub(super) fn allocate(operation: &Operation, tools: &Tools) -> Event {
@@ -93,6 +96,7 @@ fn copy_tasks(
                 path: path.clone(),
                 shard,
                 range: backup.range.clone(),
+                digest: request.since_version.is_none().then_some(backup.digest),
             };
             tasks.push(NewTask { spec, bytes_total });
         }
@@ -178,11 +182,29 @@ fn shard_tasks(
     Ok(tasks)
 }
 
-fn manifest(request: &RestoreRequest, backup_id: &BackupId, tools: &Tools) -> Result<Manifest> {
-    let stored = tools
-        .runtime
-        .block_on(tools.repository.manifest(&request.collection, backup_id))?;
-    Ok(stored.manifest)
+fn manifest(
+    request: &RestoreRequest,
+    backup_id: &BackupId,
+    tools: &Tools,
+) -> Result<Arc<Manifest>> {
+    let links = &request.chain;
+    let link = links.iter().find(|link| link.backup_id == *backup_id);
+    let link = link.ok_or_else(|| Error::Refused {
+        message: format!("backup {backup_id} is not in the chain"),
+        hint: None,
+    })?;
+    if let Some(known) = tools.manifests.get(&request.collection, link) {
+        return Ok(known);
+    }
+    let work = tools.repository.manifest(&request.collection, backup_id);
+    let stored = tools.runtime.block_on(work)?;
+    tools
+        .manifests
+        .insert(link, stored)
+        .ok_or_else(|| Error::Refused {
+            message: changed(link),
+            hint: None,
+        })
 }
 
 fn shards_of_tables(request: &RestoreRequest, manifest: &Manifest) -> Vec<ShardBackup> {

@@ -7,16 +7,16 @@
 mod allocate;
 mod reconcile;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use mendb_model::name::OperationId;
-use mendb_model::operation::{Context, Effect, Event, Operation};
+use mendb_model::operation::{Context, Effect, Event, Operation, State};
 
 use crate::env;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::journal::Journal;
 use crate::wire::{Message, TaskRequest, Wire};
 use crate::worker::{Tools, Workers};
@@ -30,27 +30,37 @@ const POLL: Duration = Duration::from_millis(100);
 /// What is told about an operation each time it has moved.
 pub type Observer<'a> = &'a mut dyn FnMut(&Operation);
 
-/// Drives the unfinished operations of one target.
+/// Drives the unfinished operations of one target that work with one repository.
 pub(crate) struct Coordinator<'a> {
     journal: &'a Journal,
     tools: &'a Tools,
+    workers: &'a Workers,
     wire: Arc<dyn Wire>,
-    workers: Arc<Workers>,
+    /// The id of the repository; operations that work with another are left alone.
+    repository_id: Option<String>,
     operations: BTreeMap<OperationId, Operation>,
+    foreign: BTreeSet<OperationId>,
     inbox: Receiver<Message>,
     outbox: Sender<Message>,
 }
 
 impl<'a> Coordinator<'a> {
-    pub(crate) fn new(journal: &'a Journal, tools: &'a Tools, wire: Arc<dyn Wire>) -> Self {
+    pub(crate) fn new(
+        journal: &'a Journal,
+        tools: &'a Tools,
+        workers: &'a Workers,
+        wire: Arc<dyn Wire>,
+        repository_id: Option<String>,
+    ) -> Self {
         let (outbox, inbox) = channel();
-        let workers = Arc::new(Workers::new(tools.clone()));
         Self {
             journal,
             tools,
-            wire,
             workers,
+            wire,
+            repository_id,
             operations: BTreeMap::new(),
+            foreign: BTreeSet::new(),
             inbox,
             outbox,
         }
@@ -62,58 +72,68 @@ impl<'a> Coordinator<'a> {
         loop {
             self.pick_up(observer)?;
             self.take_commands(observer)?;
-            if self
-                .operations
-                .values()
-                .all(|operation| operation.wake_at_ms().is_none())
-            {
+            self.tick(observer)?;
+            if self.operations.values().all(Operation::awaits_user) {
                 return Ok(());
             }
             match self.inbox.recv_timeout(self.patience()) {
                 Ok(message) => self.receive(message, observer)?,
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                    self.tick(observer)?;
-                }
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
             }
         }
     }
 
     /// How long to listen: until something is due, but not past the next look into the journal.
     fn patience(&self) -> Duration {
-        let due_ms = self
-            .operations
-            .values()
-            .filter_map(Operation::wake_at_ms)
-            .min()
-            .unwrap_or(u64::MAX);
+        let due = self.operations.values().filter_map(Operation::wake_at_ms);
+        let due_ms = due.min().unwrap_or(u64::MAX);
         POLL.min(Duration::from_millis(due_ms.saturating_sub(env::now_ms())))
     }
 
     /// Boots the operations of the journal that are not yet driven.
     fn pick_up(&mut self, observer: Observer<'_>) -> Result<()> {
         for id in self.journal.unfinished_operations()? {
-            if !self.operations.contains_key(&id) {
-                let operation = self.journal.operation(&id)?;
-                self.operations.insert(id.clone(), operation);
-                self.take(&id, Event::Booted, observer)?;
+            let driven = self
+                .operations
+                .get(&id)
+                .is_some_and(|operation| !operation.state.is_terminal());
+            if !driven && self.load(&id)? {
+                self.take(&id, Event::Booted, None, observer)?;
             }
         }
         Ok(())
     }
 
+    /// Reads an operation, if it works with our repository.
+    fn load(&mut self, id: &OperationId) -> Result<bool> {
+        if self.foreign.contains(id) {
+            return Ok(false);
+        }
+        let operation = self.journal.operation(id)?;
+        if Some(&operation.repository_id) != self.repository_id.as_ref() {
+            tracing::info!(%id, repository = operation.repository_url, "left alone: it works with another repository");
+            self.foreign.insert(id.clone());
+            return Ok(false);
+        }
+        self.operations.insert(id.clone(), operation);
+        Ok(true)
+    }
+
     /// Takes the commands of users. Those for operations that are over come here first.
     fn take_commands(&mut self, observer: Observer<'_>) -> Result<()> {
-        for (id, command) in self.journal.take_commands()? {
-            if !self.operations.contains_key(&id) {
-                match self.journal.operation(&id) {
-                    Ok(operation) => self.operations.insert(id.clone(), operation),
-                    Err(error) => {
-                        tracing::warn!(%id, %error, "a command for an operation that cannot be read");
-                        continue;
+        for (command_id, id, command) in self.journal.commands()? {
+            let known = self.operations.contains_key(&id)
+                || match self.load(&id) {
+                    Ok(ours) => ours,
+                    Err(Error::UnknownOperation(_)) => {
+                        self.journal.delete_command(command_id)?;
+                        false
                     }
+                    Err(error) => return Err(error),
                 };
+            if known {
+                self.take(&id, command.event(), Some(command_id), observer)?;
             }
-            self.take(&id, command.event(), observer)?;
         }
         Ok(())
     }
@@ -121,35 +141,55 @@ impl<'a> Coordinator<'a> {
     fn tick(&mut self, observer: Observer<'_>) -> Result<()> {
         let now_ms = env::now_ms();
         let due = |operation: &Operation| operation.wake_at_ms().is_some_and(|at| at <= now_ms);
-        let ids: Vec<_> = self
+        let due = self
             .operations
             .iter()
-            .filter(|(_, o)| due(o))
-            .map(|(id, _)| id.clone())
-            .collect();
+            .filter(|(_, operation)| due(operation));
+        let ids: Vec<_> = due.map(|(id, _)| id.clone()).collect();
         for id in ids {
-            self.take(&id, Event::Tick, observer)?;
+            self.take(&id, Event::Tick, None, observer)?;
         }
         Ok(())
     }
 
     fn receive(&mut self, message: Message, observer: Observer<'_>) -> Result<()> {
-        match message {
+        let (id, event) = match message {
             Message::Reply {
                 operation_id,
                 report,
-            } => self.take(&operation_id, Event::Reported(report), observer),
-            Message::SnapshotLost { operation_id, step } => {
-                self.take(&operation_id, Event::SnapshotLost { step }, observer)
-            }
-            Message::Request(_) | Message::Abort { .. } => Ok(()),
-        }
+            } => (operation_id, Event::Reported(report)),
+            Message::SnapshotLost {
+                operation_id,
+                step,
+                shard_idx,
+                attempt,
+            } => (
+                operation_id,
+                Event::SnapshotLost {
+                    step,
+                    shard_idx,
+                    attempt,
+                },
+            ),
+            Message::Allocation {
+                operation_id,
+                event,
+            } => (operation_id, event),
+            Message::Request(_) | Message::Abort { .. } => return Ok(()),
+        };
+        self.take(&id, event, None, observer)
     }
 
     /// Takes an event and all that follows from it at once.
-    fn take(&mut self, id: &OperationId, event: Event, observer: Observer<'_>) -> Result<()> {
-        let mut events = VecDeque::from([event]);
-        while let Some(event) = events.pop_front() {
+    fn take(
+        &mut self,
+        id: &OperationId,
+        event: Event,
+        command_id: Option<i64>,
+        observer: Observer<'_>,
+    ) -> Result<()> {
+        let mut events = VecDeque::from([(event, command_id)]);
+        while let Some((event, command_id)) = events.pop_front() {
             let Some(before) = self.operations.get(id) else {
                 return Ok(());
             };
@@ -162,19 +202,23 @@ impl<'a> Coordinator<'a> {
                 Ok(effects) => effects,
                 Err(illegal) => {
                     tracing::warn!(%id, %illegal, "ignored");
+                    if let Some(command_id) = command_id {
+                        self.journal.delete_command(command_id)?;
+                    }
                     continue;
                 }
             };
-            let unchanged = effects.is_empty() && same_but_for_time(before, &after);
-            if !unchanged {
+            if command_id.is_some() || !effects.is_empty() || !same_but_for_time(before, &mut after)
+            {
                 env::crash_point();
-                self.journal.update_operation(before, &after, &event)?;
+                self.journal
+                    .update_operation(before, &after, &event, command_id)?;
                 env::crash_point();
             }
             observer(&after);
             self.operations.insert(id.clone(), after);
             for effect in effects {
-                events.extend(self.act(id, &effect));
+                events.extend(self.act(id, &effect).map(|event| (event, None)));
             }
         }
         Ok(())
@@ -184,21 +228,37 @@ impl<'a> Coordinator<'a> {
     fn act(&self, id: &OperationId, effect: &Effect) -> Option<Event> {
         let operation = self.operations.get(id)?;
         match effect {
-            Effect::Allocate => return Some(allocate::allocate(operation, self.tools)),
+            Effect::Allocate => self.allocate(operation),
             Effect::Advance => return Some(Event::Advance),
             Effect::Propose { shard_idx } => {
                 let task = operation.tasks.get(*shard_idx as usize)?;
                 let request = TaskRequest::new(operation, *shard_idx, task);
                 self.to_worker(Message::Request(Box::new(request)));
             }
-            Effect::Abort { shard_idx } => self.to_worker(Message::Abort {
+            Effect::Abort { step, shard_idx } => self.to_worker(Message::Abort {
                 operation_id: id.clone(),
-                step: operation.current_step,
+                step: *step,
                 shard_idx: *shard_idx,
             }),
-            Effect::Finished => self.workers.forget(id),
+            Effect::Finished if operation.state == State::Failed => {}
+            Effect::Finished => self.workers.end(id),
         }
         None
+    }
+
+    /// Finds tasks beside the loop: the repository may take its time, and nobody else should wait.
+    fn allocate(&self, operation: &Operation) {
+        let (operation, tools, outbox) =
+            (operation.clone(), self.tools.clone(), self.outbox.clone());
+        std::thread::spawn(move || {
+            let event = allocate::allocate(&operation, &tools);
+            let operation_id = operation.operation_id;
+            // A coordinator that is gone allocates anew when it is back.
+            drop(outbox.send(Message::Allocation {
+                operation_id,
+                event,
+            }));
+        });
     }
 
     fn to_worker(&self, message: Message) {
@@ -217,15 +277,18 @@ impl<'a> Coordinator<'a> {
                 } => {
                     self.workers.abort(&operation_id, step, shard_idx);
                 }
-                Message::Reply { .. } | Message::SnapshotLost { .. } => {}
+                Message::Reply { .. }
+                | Message::SnapshotLost { .. }
+                | Message::Allocation { .. } => {}
             }
         });
     }
 }
 
 /// Whether an event only made time pass.
-fn same_but_for_time(before: &Operation, after: &Operation) -> bool {
-    let mut timeless = after.clone();
-    timeless.updated_at_ms = before.updated_at_ms;
-    timeless == *before
+fn same_but_for_time(before: &Operation, after: &mut Operation) -> bool {
+    let now_ms = std::mem::replace(&mut after.updated_at_ms, before.updated_at_ms);
+    let same = before == after;
+    after.updated_at_ms = now_ms;
+    same
 }

@@ -7,23 +7,28 @@ use crate::error::{Error, Result};
 use crate::journal::Journal;
 use crate::worker::Tools;
 
-/// Releases the locks of operations that are over or that the journal does not know: a crash between
-/// the end of an operation's last step and its record, or a forgotten operation, leaves such locks.
+/// Releases the locks of operations that are over: a crash between the end of an operation's last step
+/// and its record leaves such locks.
 ///
-/// The lock of a failed operation stays: it can be resumed, or cancelled.
+/// The lock of a failed operation stays: it can be resumed, or cancelled. So does the lock of an
+/// operation that the journal does not know, as when the journal was lost: what it locks may be all
+/// that is left of a table.
 pub(super) fn release_orphaned_locks(journal: &Journal, tools: &Tools) -> Result<()> {
     for lock in tools.engine.locks() {
-        let owner = lock
-            .operation
-            .parse()
-            .map_err(Error::from)
-            .and_then(|id| journal.operation(&id));
-        let state = match owner {
+        let (table, operation) = (&lock.table, &lock.operation);
+        let owner = operation.parse().map_err(Error::from);
+        let state = match owner.and_then(|id| journal.operation(&id)) {
             Ok(operation) => operation.state,
-            Err(Error::UnknownOperation(_) | Error::BadName(_)) => State::Cancelled,
+            Err(Error::UnknownOperation(_) | Error::BadName(_)) => {
+                tracing::warn!(
+                    table,
+                    operation,
+                    "locked by an operation that is not in the journal"
+                );
+                continue;
+            }
             Err(error) => return Err(error),
         };
-        let operation = &lock.operation;
         match (lock.kind, state) {
             (LockKind::Backup, State::Done | State::Cancelled) => tools.engine.thaw(operation)?,
             (LockKind::Restore, State::Done) => tools.engine.commit(operation)?,
@@ -31,9 +36,9 @@ pub(super) fn release_orphaned_locks(journal: &Journal, tools: &Tools) -> Result
             _ => continue,
         }
         tracing::warn!(
-            table = lock.table,
-            operation = lock.operation,
-            "released an orphaned lock"
+            table,
+            operation,
+            "released the lock of an operation that is over"
         );
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use mendb_model::name::OperationId;
 use mendb_model::operation::Event;
-use rusqlite::params;
+use rusqlite::{Transaction, params};
 
 use super::Journal;
 use crate::error::Result;
@@ -75,34 +75,39 @@ impl Journal {
         })
     }
 
-    /// Takes the commands that were left, in order.
+    /// The commands that wait, in order, with the ids of their records.
     ///
     /// # Errors
-    /// The journal cannot be written.
-    pub fn take_commands(&self) -> Result<Vec<(OperationId, Command)>> {
-        let any = self.read("look for commands", |connection| {
-            connection.query_row("SELECT EXISTS (SELECT 1 FROM command)", [], |row| {
-                row.get::<_, bool>(0)
-            })
-        })?;
-        if !any {
-            return Ok(Vec::new());
-        }
-        let rows = self.write("take commands", |tx| {
-            let mut rows: Vec<(i64, String, String)> = tx
-                .prepare("DELETE FROM command RETURNING command_id, operation_id, command")?
+    /// The journal cannot be read.
+    pub fn commands(&self) -> Result<Vec<(i64, OperationId, Command)>> {
+        let rows: Vec<(i64, String, String)> = self.read("read commands", |connection| {
+            connection
+                .prepare(
+                    "SELECT command_id, operation_id, command FROM command ORDER BY command_id",
+                )?
                 .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
-                .collect::<rusqlite::Result<_>>()?;
-            rows.sort();
-            Ok(rows)
+                .collect()
         })?;
-        let read = |(_, operation, name): (i64, String, String)| {
+        let read = |(id, operation, name): (i64, String, String)| {
             let command = Command::ALL
                 .into_iter()
                 .find(|command| command.name() == name);
             let command = command.ok_or_else(|| self.unreadable(format!("command {name:?}")))?;
-            Ok((operation.parse()?, command))
+            Ok((id, operation.parse()?, command))
         };
         rows.into_iter().map(read).collect()
     }
+
+    /// Removes a command that has nothing to happen to.
+    ///
+    /// # Errors
+    /// The journal cannot be written.
+    pub fn delete_command(&self, command_id: i64) -> Result<()> {
+        self.write("delete command", |tx| delete(tx, command_id))
+    }
+}
+
+pub(super) fn delete(tx: &Transaction<'_>, command_id: i64) -> rusqlite::Result<()> {
+    tx.execute("DELETE FROM command WHERE command_id = ?1", [command_id])?;
+    Ok(())
 }

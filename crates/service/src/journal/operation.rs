@@ -3,11 +3,13 @@
 //! The columns are for people; what is read back is `record` and `draft`, with the tasks of the
 //! current step from `shard_progress`.
 
+use std::sync::Arc;
+
 use mendb_model::name::OperationId;
 use mendb_model::operation::{Event, Operation};
 use rusqlite::{OptionalExtension, Transaction, params};
 
-use super::{Journal, int, operation_event, operation_step, shard_progress};
+use super::{Journal, command, int, operation_event, operation_step, shard_progress};
 use crate::error::{Error, Result};
 
 pub(super) const LAYOUT: &str = "
@@ -24,8 +26,8 @@ CREATE TABLE IF NOT EXISTS operation (
     updated_at_ms         INTEGER NOT NULL,
     step_deadline_ms      INTEGER NOT NULL,
     operation_deadline_ms INTEGER NOT NULL,
-    record                TEXT NOT NULL,      -- JSON: request, plan, limits, state; no tasks, no draft
-    draft                 TEXT                -- JSON: the manifest in the making
+    record                TEXT NOT NULL,      -- JSON: request, plan, limits, state
+    draft                 TEXT                -- JSON: the manifest in the making, while it is
 ) STRICT;";
 
 impl Journal {
@@ -42,7 +44,8 @@ impl Journal {
         })
     }
 
-    /// Saves what an event made of an operation.
+    /// Saves what an event made of an operation. When the event is a user's command, its record goes
+    /// in the same transaction: a crash neither loses a command nor lets it happen twice.
     ///
     /// # Errors
     /// The journal cannot be written.
@@ -51,6 +54,7 @@ impl Journal {
         before: &Operation,
         after: &Operation,
         event: &Event,
+        command_id: Option<i64>,
     ) -> Result<()> {
         self.write("update operation", |tx| {
             put(tx, after)?;
@@ -59,6 +63,9 @@ impl Journal {
             }
             operation_step::put(tx, Some(before), after)?;
             shard_progress::put(tx, before, after)?;
+            if let Some(command_id) = command_id {
+                command::delete(tx, command_id)?;
+            }
             match operation_event::describe(before, after, event) {
                 Some(text) => operation_event::put(tx, after, &text),
                 None => Ok(()),
@@ -66,20 +73,25 @@ impl Journal {
         })
     }
 
+    /// The operations that may still stand in the way of others: neither done nor cancelled.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn open_operations(&self) -> Result<Vec<Operation>> {
+        self.operations_where("state NOT IN ('done', 'cancelled')")
+    }
+
     /// Every operation, oldest first.
     ///
     /// # Errors
     /// The journal cannot be read.
     pub fn operations(&self) -> Result<Vec<Operation>> {
-        let ids: Vec<String> = self.read("list operations", |connection| {
-            connection
-                .prepare("SELECT operation_id FROM operation ORDER BY created_at_ms, operation_id")?
-                .query_map([], |row| row.get(0))?
-                .collect()
-        })?;
-        ids.into_iter()
-            .map(|id| self.operation(&id.parse()?))
-            .collect()
+        self.operations_where("TRUE")
+    }
+
+    fn operations_where(&self, condition: &str) -> Result<Vec<Operation>> {
+        let ids = self.ids_where(condition)?;
+        ids.iter().map(|id| self.operation(id)).collect()
     }
 
     /// The operations that are neither done, failed nor cancelled.
@@ -87,12 +99,16 @@ impl Journal {
     /// # Errors
     /// The journal cannot be read.
     pub fn unfinished_operations(&self) -> Result<Vec<OperationId>> {
-        let ids: Vec<String> = self.read("list unfinished operations", |connection| {
+        self.ids_where("state NOT IN ('done', 'failed', 'cancelled')")
+    }
+
+    fn ids_where(&self, condition: &str) -> Result<Vec<OperationId>> {
+        let sql = format!(
+            "SELECT operation_id FROM operation WHERE {condition} ORDER BY created_at_ms, operation_id"
+        );
+        let ids: Vec<String> = self.read("list operations", |connection| {
             connection
-                .prepare(
-                    "SELECT operation_id FROM operation WHERE state NOT IN ('done', 'failed', 'cancelled')
-                     ORDER BY created_at_ms, operation_id",
-                )?
+                .prepare(&sql)?
                 .query_map([], |row| row.get(0))?
                 .collect()
         })?;
@@ -118,7 +134,7 @@ impl Journal {
             |error: serde_json::Error| self.unreadable(format!("operation {id}: {error}"));
         let mut operation: Operation = serde_json::from_str(&record).map_err(damaged)?;
         operation.draft = draft
-            .map(|draft| serde_json::from_str(&draft))
+            .map(|draft| serde_json::from_str(&draft).map(Arc::new))
             .transpose()
             .map_err(damaged)?;
         operation.tasks = self.tasks(id, operation.current_step)?;
@@ -148,9 +164,6 @@ impl Journal {
 }
 
 fn put(tx: &Transaction<'_>, operation: &Operation) -> rusqlite::Result<()> {
-    let mut bare = operation.clone();
-    bare.draft = None;
-    bare.tasks.clear();
     let attempt = operation
         .tasks
         .iter()
@@ -175,14 +188,14 @@ fn put(tx: &Transaction<'_>, operation: &Operation) -> rusqlite::Result<()> {
             int(operation.updated_at_ms),
             int(operation.step_deadline_ms),
             int(operation.operation_deadline_ms),
-            to_json(&bare)?,
+            to_json(operation)?,
         ],
     )?;
     Ok(())
 }
 
 fn put_draft(tx: &Transaction<'_>, operation: &Operation) -> rusqlite::Result<()> {
-    let draft = operation.draft.as_ref().map(to_json).transpose()?;
+    let draft = operation.draft.as_deref().map(to_json).transpose()?;
     tx.execute(
         "UPDATE operation SET draft = ?2 WHERE operation_id = ?1",
         params![operation.operation_id.as_str(), draft],

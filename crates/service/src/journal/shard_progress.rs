@@ -15,6 +15,7 @@ CREATE TABLE IF NOT EXISTS shard_progress (
     operation_id TEXT NOT NULL,
     step         INTEGER NOT NULL,
     shard_idx    INTEGER NOT NULL,
+    path         TEXT,                        -- the sharded table it works on
     status       TEXT NOT NULL,               -- pending, running, done
     attempt      INTEGER NOT NULL,
     last_key     TEXT,                        -- hex
@@ -22,7 +23,7 @@ CREATE TABLE IF NOT EXISTS shard_progress (
     bytes        INTEGER NOT NULL,
     bytes_total  INTEGER NOT NULL,
     error        TEXT,
-    record       TEXT NOT NULL,               -- JSON: the task
+    record       TEXT NOT NULL,               -- JSON: the task, while its step is the current one
     PRIMARY KEY (operation_id, step, shard_idx)
 ) STRICT, WITHOUT ROWID;";
 
@@ -35,6 +36,11 @@ pub(super) fn put(
     let id = after.operation_id.as_str();
     let entered = before.current_step != after.current_step || before.allocated != after.allocated;
     if entered {
+        // What the tasks of earlier steps brought about is in the operation; their counts stay.
+        tx.execute(
+            "UPDATE shard_progress SET record = '' WHERE operation_id = ?1 AND step < ?2 AND record != ''",
+            params![id, after.current_step],
+        )?;
         tx.execute(
             "DELETE FROM shard_progress WHERE operation_id = ?1 AND step >= ?2",
             params![id, after.current_step],
@@ -50,13 +56,14 @@ pub(super) fn put(
             TaskStatus::Done => "done",
         };
         tx.execute(
-            "INSERT OR REPLACE INTO shard_progress (operation_id, step, shard_idx, status, attempt, last_key,
-                 rows, bytes, bytes_total, error, record)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+            "INSERT OR REPLACE INTO shard_progress (operation_id, step, shard_idx, path, status, attempt,
+                 last_key, rows, bytes, bytes_total, error, record)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
             params![
                 id,
                 after.current_step,
                 int(shard_idx as u64),
+                task.spec.table().map(ToString::to_string),
                 status,
                 task.attempt,
                 task.last_key.as_deref().map(to_hex),
@@ -71,8 +78,63 @@ pub(super) fn put(
     Ok(())
 }
 
+/// How far one shard is or was in a step, as people see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardProgress {
+    /// The step.
+    pub step: u32,
+    /// Its place in the step.
+    pub shard_idx: u32,
+    /// The sharded table it works on; `None` where a step is one piece of work.
+    pub path: Option<String>,
+    /// `pending`, `running` or `done`.
+    pub status: String,
+    /// The newest attempt.
+    pub attempt: u32,
+    /// All up to this key is done; hex digits.
+    pub last_key: Option<String>,
+    /// Rows done.
+    pub rows: u64,
+    /// Bytes done.
+    pub bytes: u64,
+    /// Bytes to do, as far as known.
+    pub bytes_total: u64,
+    /// The last error, kept until there is progress.
+    pub error: Option<String>,
+}
+
 impl Journal {
-    /// The tasks of one step of an operation.
+    /// The shards of every step that an operation has begun, in the order of the plan.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn shard_progress(&self, id: &OperationId) -> Result<Vec<ShardProgress>> {
+        self.read("read shard progress", |connection| {
+            connection
+                .prepare(
+                    "SELECT step, shard_idx, path, status, attempt, last_key, rows, bytes, bytes_total, error
+                     FROM shard_progress WHERE operation_id = ?1 ORDER BY step, shard_idx",
+                )?
+                .query_map([id.as_str()], |row| {
+                    let count = |at| row.get::<_, i64>(at).map(i64::unsigned_abs);
+                    Ok(ShardProgress {
+                        step: row.get(0)?,
+                        shard_idx: row.get(1)?,
+                        path: row.get(2)?,
+                        status: row.get(3)?,
+                        attempt: row.get(4)?,
+                        last_key: row.get(5)?,
+                        rows: count(6)?,
+                        bytes: count(7)?,
+                        bytes_total: count(8)?,
+                        error: row.get(9)?,
+                    })
+                })?
+                .collect()
+        })
+    }
+
+    /// The tasks of the current step of an operation.
     ///
     /// # Errors
     /// The journal cannot be read.

@@ -1,16 +1,16 @@
 //! The order for a backup.
 
+use mendb_engines::LiveStream;
 use mendb_model::describe_error;
 use mendb_model::manifest::Manifest;
 use mendb_model::name::{BackupId, BackupKind, OperationId, check};
-use mendb_model::operation::{BackupRequest, ChainLink, Request, State};
+use mendb_model::operation::{BackupRequest, ChainLink, Request, State, StepKind};
 use mendb_repo::StoredManifest;
 
 use super::in_the_way;
 use crate::env;
 use crate::error::{Error, Result};
 use crate::journal::collection::Collection;
-use crate::journal::command::Command;
 use crate::service::Service;
 
 /// A backup as a user orders it.
@@ -27,24 +27,23 @@ pub struct BackupOrder {
 impl Service {
     /// Checks an order for a backup and makes it an operation, which [`Service::drive`] runs.
     ///
-    /// A failed backup of the same collection is cancelled: the new one takes its place.
-    ///
     /// # Errors
-    /// The collection or a table is missing or at work, the label is taken, or for an increment the
+    /// [`Error::BackupFailed`]: an earlier backup of the collection failed; resume or cancel it. Else the
+    /// collection or a table is missing or at work, the label is taken, or for an increment the
     /// chain cannot go on: no backup, a damaged one, a changed schema, a lost stream.
     pub fn request_backup(&self, order: &BackupOrder) -> Result<OperationId> {
         let _one_at_a_time = self.requests();
         let collection = self.collection(&order.collection)?;
-        self.check_idle(&collection)?;
-        let wait = |work| self.runtime().block_on(work);
-        wait(self.tools.repository.create_if_absent())?;
+        let failed = self.check_idle(&collection)?;
+        let repository = &self.tools.repository;
+        let header = self.runtime().block_on(repository.create_if_absent())?;
         let backups = self
             .runtime()
-            .block_on(self.tools.repository.backups(&collection.collection))?;
+            .block_on(repository.list(&collection.collection))?;
         if let Some(label) = &order.label {
             check_label(label, &backups)?;
         }
-        let newest = backups.last().map(|stored| &stored.manifest);
+        let newest = backups.last().map(|(id, _)| id);
         let backup_id = next_id(order.kind, newest)?;
         let mut request = BackupRequest {
             collection: collection.collection.clone(),
@@ -59,25 +58,32 @@ impl Service {
         if order.kind == BackupKind::Incremental {
             self.follow(&mut request, newest)?;
         }
-        self.create(Request::Backup(request), &[])
+        match failed {
+            Some(failed) => Err(Error::BackupFailed {
+                collection: collection.collection,
+                operation_id: failed,
+            }),
+            None => self.create(Request::Backup(request), header.repository_id, &[]),
+        }
     }
 
-    /// Refuses when an operation works on the collection or its tables; cancels a failed backup.
-    fn check_idle(&self, collection: &Collection) -> Result<()> {
-        for operation in self.open_operations()? {
+    /// Refuses when an operation works on the collection or its tables. Returns a failed backup of the
+    /// collection, which a new one can replace.
+    fn check_idle(&self, collection: &Collection) -> Result<Option<OperationId>> {
+        let mut failed = None;
+        for operation in self.journal.open_operations()? {
             let same = operation.request.collection() == collection.collection;
             let is_backup = matches!(operation.request, Request::Backup(_));
             if same && is_backup && operation.state == State::Failed {
-                if operation.step_kind().can_cancel() {
-                    self.journal
-                        .insert_command(&operation.operation_id, Command::Cancel)?;
-                    self.drive(&mut |_| {})?;
-                    continue;
+                match operation.step_kind() {
+                    // It holds nothing any more on the target.
+                    StepKind::Rollback => continue,
+                    step if step.can_cancel() => {
+                        failed = Some(operation.operation_id);
+                        continue;
+                    }
+                    _ => {}
                 }
-                return Err(in_the_way(
-                    &format!("collection {}", collection.collection),
-                    &operation,
-                ));
             }
             if same && is_backup {
                 return Err(in_the_way(
@@ -94,7 +100,7 @@ impl Service {
                 return Err(in_the_way(&format!("table {table}"), &operation));
             }
         }
-        Ok(())
+        Ok(failed)
     }
 
     /// The streams that older chains of this collection keep on its tables.
@@ -120,15 +126,13 @@ impl Service {
     }
 
     /// Makes the request the increment after the newest backup, if it can be that.
-    fn follow(&self, request: &mut BackupRequest, newest: Option<&Manifest>) -> Result<()> {
+    fn follow(&self, request: &mut BackupRequest, newest: Option<&BackupId>) -> Result<()> {
         let newest = newest.ok_or_else(|| {
-            take_full(
-                request,
-                &format!(
-                    "collection {} has no backup to stand on",
-                    request.collection
-                ),
-            )
+            let reason = format!(
+                "collection {} has no backup to stand on",
+                request.collection
+            );
+            take_full(request, &reason)
         })?;
         let repository = &self.tools.repository;
         let damaged = |error: mendb_repo::Error| -> Error {
@@ -138,28 +142,21 @@ impl Service {
             let cause = describe_error(&error);
             take_full(
                 request,
-                &format!(
-                    "the chain of backup {} cannot be continued: {cause}",
-                    newest.backup_id
-                ),
+                &format!("the chain of backup {newest} cannot be continued: {cause}"),
             )
         };
-        let chain = self
-            .runtime()
-            .block_on(async {
-                let chain = repository
-                    .chain(&request.collection, &newest.backup_id)
-                    .await?;
-                for stored in &chain {
-                    repository.check_present(&stored.manifest).await?;
-                }
-                Ok(chain)
-            })
-            .map_err(damaged)?;
+        let whole_chain = async {
+            let chain = repository.chain(&request.collection, newest).await?;
+            for stored in &chain {
+                repository.check_present(&stored.manifest).await?;
+            }
+            Ok(chain)
+        };
+        let chain = self.runtime().block_on(whole_chain).map_err(damaged)?;
         let (Some(full), Some(parent)) = (chain.first(), chain.last()) else {
             return Err(take_full(
                 request,
-                &format!("the chain of backup {} is empty", newest.backup_id),
+                &format!("the chain of backup {newest} is empty"),
             ));
         };
         let stream = stream_of(&request.collection, &full.manifest.backup_id);
@@ -179,7 +176,7 @@ impl Service {
         &self,
         request: &BackupRequest,
         parent: &Manifest,
-        stream: &str,
+        stream_name: &str,
     ) -> Result<()> {
         let backed_up = || parent.tables.iter().map(|table| table.table.as_str());
         let other = request
@@ -208,15 +205,13 @@ impl Service {
                 );
                 return Err(take_full(request, &reason));
             }
-            let reaches = |since: u64| since <= parent.snapshot_version;
-            if !live
-                .streams
-                .iter()
-                .any(|s| s.name == stream && reaches(s.since_version))
-            {
+            let continues = |stream: &LiveStream| {
+                stream.name == stream_name && stream.continues(parent.snapshot_version)
+            };
+            if !live.streams.iter().any(continues) {
                 let reason = format!(
                     "the changes of table {name} since backup {} are not known (the table was created, dropped or \
-                     restored since, or the backup is of another target)",
+                     restored since, or this target is not as it was backed up then: set back, or a copy)",
                     parent.backup_id
                 );
                 return Err(take_full(request, &reason));
@@ -252,33 +247,30 @@ fn stream_of(collection: &str, full: &BackupId) -> String {
     format!("{collection}/{full}")
 }
 
-fn check_label(label: &str, backups: &[StoredManifest]) -> Result<()> {
+fn check_label(
+    label: &str,
+    backups: &[(BackupId, mendb_repo::Result<StoredManifest>)],
+) -> Result<()> {
     check(label)?;
+    let choose = |reason: String| Err(Error::refused(reason, "choose another label"));
     if label.parse::<BackupId>().is_ok() {
-        return Err(Error::refused(
-            format!("{label} looks like a backup id"),
-            "choose another label",
-        ));
+        return choose(format!("{label} looks like a backup id"));
     }
-    match backups
-        .iter()
-        .find(|stored| stored.manifest.label.as_deref() == Some(label))
-    {
-        Some(taken) => Err(Error::refused(
-            format!(
-                "label {label} is taken by backup {}",
-                taken.manifest.backup_id
-            ),
-            "choose another label",
-        )),
+    let taken = backups.iter().find(|(_, stored)| {
+        stored
+            .as_ref()
+            .is_ok_and(|stored| stored.manifest.label.as_deref() == Some(label))
+    });
+    match taken {
+        Some((id, _)) => choose(format!("label {label} is taken by backup {id}")),
         None => Ok(()),
     }
 }
 
 /// An id after all that exist: ids count seconds, and two backups may be asked for within one.
-fn next_id(kind: BackupKind, newest: Option<&Manifest>) -> Result<BackupId> {
+fn next_id(kind: BackupKind, newest: Option<&BackupId>) -> Result<BackupId> {
     let now = i64::try_from(env::now_ms() / 1000).unwrap_or(i64::MAX);
-    let after = newest.map_or(0, |newest| newest.backup_id.unix_seconds() + 1);
+    let after = newest.map_or(0, |newest| newest.unix_seconds() + 1);
     BackupId::new(now.max(after), kind)
         .ok_or_else(|| Error::refused("the clock is beyond the year 9999", "set the clock"))
 }

@@ -13,7 +13,12 @@ use crate::service::Service;
 
 impl Service {
     /// Persists a new operation for a request.
-    fn create(&self, request: Request, bytes: &[u64]) -> Result<OperationId> {
+    fn create(
+        &self,
+        request: Request,
+        repository_id: String,
+        bytes: &[u64],
+    ) -> Result<OperationId> {
         let steps = plan(&request, bytes)?;
         let now_ms = env::now_ms();
         let kind = match &request {
@@ -23,24 +28,13 @@ impl Service {
         let at = jiff::Timestamp::from_millisecond(i64::try_from(now_ms).unwrap_or(0))
             .unwrap_or_default();
         let id = format!("{kind}-{}-{}", at.strftime("%Y%m%d%H%M%S"), env::nonce());
-        let operation = Operation::new(
-            id.parse()?,
-            request,
-            steps,
-            self.settings.limits.clone(),
-            now_ms,
-        );
+        let repository = (repository_id, self.tools.repository.url().to_owned());
+        let limits = self.settings.limits.clone();
+        let operation = Operation::new(id.parse()?, request, steps, repository, limits, now_ms);
         env::crash_point();
         self.journal.insert_operation(&operation)?;
         env::crash_point();
         Ok(operation.operation_id)
-    }
-
-    /// The operations of this target that could stand in the way of another.
-    fn open_operations(&self) -> Result<Vec<Operation>> {
-        let mut operations = self.journal.operations()?;
-        operations.retain(|operation| !matches!(operation.state, State::Done | State::Cancelled));
-        Ok(operations)
     }
 }
 

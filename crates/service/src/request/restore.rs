@@ -54,7 +54,11 @@ impl Service {
             chain: chain.iter().map(link).collect(),
             tables,
         };
-        self.create(Request::Restore(request), &bytes)
+        let header = self.runtime().block_on(self.tools.repository.header())?;
+        let repository_id = header
+            .map(|header| header.repository_id)
+            .unwrap_or_default();
+        self.create(Request::Restore(request), repository_id, &bytes)
     }
 
     /// The chain up to a backup, or to the newest.
@@ -66,18 +70,18 @@ impl Service {
         let repository = &self.tools.repository;
         Ok(self.runtime().block_on(async {
             let id = match to {
-                Some(to) => repository.find(collection, to).await?.manifest.backup_id,
-                None => match repository.backups(collection).await?.pop() {
-                    Some(newest) => newest.manifest.backup_id,
-                    None => return Ok(Vec::new()),
-                },
+                Some(to) => Some(repository.find_id(collection, to).await?),
+                None => repository.newest_id(collection).await?,
+            };
+            let Some(id) = id else {
+                return Ok(Vec::new());
             };
             repository.chain(collection, &id).await
         })?)
     }
 
     fn check_absent(&self, tables: &[TableMapping], collection: &str) -> Result<()> {
-        let open = self.open_operations()?;
+        let open = self.journal.open_operations()?;
         for mapping in tables {
             let name = &mapping.target;
             let works_on = |names: Vec<&str>| names.contains(&name.as_str());

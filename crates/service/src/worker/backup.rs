@@ -7,10 +7,17 @@ use mendb_model::key::KeyRange;
 use mendb_model::manifest::{FORMAT_VERSION, Manifest, Parent, Segment};
 use mendb_model::name::TablePath;
 use mendb_model::operation::{BackupRequest, Request, TaskOutput};
-use mendb_model::{RowBlock, TableSchema};
+use mendb_model::{Digest, RowBlock, TableSchema};
 use mendb_repo::{Content, SegmentTarget};
 
 use super::{Attempt, Counts, TaskError, TaskResult};
+
+/// The part of the operation's id that tells it from others of the same second: objects that the
+/// operation writes carry it.
+fn writer<'a>(attempt: &'a Attempt<'_>) -> &'a str {
+    let id = attempt.operation();
+    id.rsplit('-').next().unwrap_or(id)
+}
 
 fn request<'a>(attempt: &'a Attempt<'_>) -> TaskResult<&'a BackupRequest> {
     match &attempt.request.request {
@@ -28,6 +35,20 @@ pub(super) fn cut(attempt: &Attempt<'_>, counts: &mut Counts) -> TaskResult<()> 
         stream: &request.stream,
         since_version: request.since_version,
     })?;
+    if let Some(link) = &request.parent {
+        let parent = attempt.manifest(&request.collection, link)?;
+        for table in &frozen.tables {
+            if parent
+                .table(&table.table)
+                .is_none_or(|before| before.schema != table.schema)
+            {
+                return Err(TaskError::Proof(format!(
+                    "the schema of table {} has changed since backup {}; take a full backup",
+                    table.table, link.backup_id
+                )));
+            }
+        }
+    }
     let parent = request.parent.as_ref().map(|link| Parent {
         backup_id: link.backup_id.clone(),
         manifest_blake3: link.manifest_blake3.clone(),
@@ -52,6 +73,7 @@ pub(super) fn copy(
     path: &TablePath,
     shard: u32,
     range: &KeyRange,
+    expected: Option<Digest>,
     counts: &mut Counts,
 ) -> TaskResult<()> {
     let request = request(attempt)?;
@@ -76,6 +98,7 @@ pub(super) fn copy(
         backup_id: request.backup_id.clone(),
         path: path.clone(),
         shard,
+        writer: writer(attempt).to_owned(),
         attempt: attempt.request.attempt,
         first_segment: u32::try_from(copy.segments.len()).unwrap_or(u32::MAX),
     };
@@ -120,7 +143,15 @@ pub(super) fn copy(
     outcome?;
     let last = attempt.wait(writer.finish())?;
     copy.finish(last);
-    Ok(())
+    let written: Digest = copy.segments.iter().map(|segment| segment.digest).sum();
+    match expected {
+        Some(expected) if written != expected => Err(TaskError::Proof(format!(
+            "the rows read from shard {shard} of {path} are not those it holds: digest {written} instead of \
+             {expected}; check the target: mendb verify {}",
+            path.table
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// The segments of a shard so far. Only finished ones count as progress.
@@ -149,7 +180,7 @@ impl Copy<'_, '_> {
     }
 
     fn take(&mut self, finished: Vec<Segment>) {
-        let rows: u64 = finished.iter().map(|segment| segment.rows).sum();
+        let rows: u64 = finished.iter().map(|segment| segment.digest.rows).sum();
         let row_bytes = self.bytes.checked_div(self.rows).unwrap_or(0);
         let bytes = (row_bytes * rows).min(self.bytes);
         self.rows -= rows.min(self.rows);
@@ -181,21 +212,24 @@ pub(super) fn seal(attempt: &Attempt<'_>) -> TaskResult<()> {
     let manifest = draft(attempt)?;
     let repository = &attempt.tools.repository;
     if let Some(parent) = &request.parent {
-        let backups = attempt.wait(repository.backups(&request.collection))?;
+        let backups = attempt.wait(repository.list(&request.collection))?;
         let others = backups
             .iter()
-            .filter(|stored| stored.manifest.backup_id != request.backup_id);
-        let newest = others.map(|stored| &stored.manifest.backup_id).max();
-        if newest != Some(&parent.backup_id) {
+            .map(|(id, _)| id)
+            .filter(|id| **id != request.backup_id);
+        if others.max() != Some(&parent.backup_id) {
             return Err(TaskError::Proof(format!(
                 "backup {} is no longer the newest of collection {}, so this increment cannot follow it; take another",
                 parent.backup_id, request.collection
             )));
         }
     }
-    attempt.wait(repository.put_manifest(manifest))?;
+    attempt.wait_to_the_end(repository.put_manifest(manifest))?;
     crate::env::crash_point();
-    attempt.wait(repository.sweep(manifest))?;
+    // The backup exists, whether or not what lost attempts have left can be removed.
+    if let Err(error) = attempt.wait_to_the_end(repository.sweep(manifest, writer(attempt))) {
+        tracing::warn!(backup = %manifest.backup_id, %error, "leftovers of the backup stay");
+    }
     Ok(())
 }
 
@@ -218,15 +252,16 @@ fn draft<'a>(attempt: &'a Attempt<'_>) -> TaskResult<&'a Manifest> {
     draft.ok_or_else(|| TaskError::Proof("the backup has no manifest to write".to_owned()))
 }
 
-/// Removes whatever the backup has left, also a manifest that nobody could rely on yet.
+/// Removes whatever the backup has left: first on the target, whose tables others wait for, then in
+/// the repository, also a manifest that nobody could rely on yet.
 pub(super) fn rollback(attempt: &Attempt<'_>, request: &BackupRequest) -> TaskResult<()> {
     let (engine, repository) = (&attempt.tools.engine, &attempt.tools.repository);
-    attempt.wait(repository.delete_backup(&request.collection, &request.backup_id))?;
-    crate::env::crash_point();
     if request.since_version.is_none() {
         engine.detach_stream(&request.stream)?;
         crate::env::crash_point();
     }
     engine.thaw(attempt.operation())?;
-    Ok(())
+    crate::env::crash_point();
+    let (collection, id) = (&request.collection, &request.backup_id);
+    attempt.wait(repository.withdraw(collection, id, attempt.operation(), writer(attempt)))
 }

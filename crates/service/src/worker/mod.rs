@@ -6,23 +6,34 @@
 //! *Crash*: a worker that panics is reported as an error that may pass; its process may also go.
 
 mod backup;
+pub(crate) mod manifests;
 mod restore;
 mod verify;
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use mendb_engines::{Engine, EngineError, Remedy};
 use mendb_model::describe_error;
+use mendb_model::manifest::Manifest;
 use mendb_model::name::OperationId;
-use mendb_model::operation::{Report, ReportStatus, StepKind, TaskOutput, TaskSpec};
+use mendb_model::operation::{ChainLink, Report, ReportStatus, StepKind, TaskOutput, TaskSpec};
 use mendb_repo::Repository;
 use tokio::runtime::Handle;
 
+use self::manifests::{Manifests, changed};
 use crate::env;
 use crate::wire::{Message, TaskRequest};
+
+/// How often a worker that waits for the repository looks whether it was told to stop.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// A worker that waits says every so many looks that it is still there: every 20 seconds, far more
+/// often than the lease of an attempt ends.
+const LOOKS_PER_SIGN_OF_LIFE: u32 = 100;
 
 /// What a worker needs to reach the two sides it joins.
 #[derive(Clone)]
@@ -33,6 +44,20 @@ pub struct Tools {
     pub repository: Repository,
     /// Runs the requests to the repository.
     pub runtime: Handle,
+    /// The manifests that the operations of this process work with.
+    pub manifests: Manifests,
+}
+
+impl Tools {
+    /// What joins an engine and a repository.
+    pub fn new(engine: Arc<dyn Engine>, repository: Repository, runtime: Handle) -> Self {
+        Self {
+            engine,
+            repository,
+            runtime,
+            manifests: Manifests::default(),
+        }
+    }
 }
 
 /// Why an attempt ended before its task was done.
@@ -87,17 +112,66 @@ impl Attempt<'_> {
         }
     }
 
+    /// The manifest of a link of a chain, if it is still the one that was planned with.
+    pub(crate) fn manifest(&self, collection: &str, link: &ChainLink) -> TaskResult<Arc<Manifest>> {
+        let Tools {
+            manifests,
+            repository,
+            ..
+        } = self.tools;
+        match manifests.get(collection, link) {
+            Some(known) => Ok(known),
+            None => {
+                let stored = self.wait(repository.manifest(collection, &link.backup_id))?;
+                manifests
+                    .insert(link, stored)
+                    .ok_or_else(|| TaskError::Proof(changed(link)))
+            }
+        }
+    }
+
     /// The id of the operation as engines know it.
     pub(crate) fn operation(&self) -> &str {
         self.request.operation_id.as_str()
     }
 
-    /// Waits for the repository.
+    /// Waits for the repository, and gives up when the attempt is told to stop.
     pub(crate) fn wait<T>(
         &self,
         work: impl Future<Output = mendb_repo::Result<T>>,
     ) -> TaskResult<T> {
-        Ok(self.tools.runtime.block_on(work)?)
+        self.wait_while(work, || self.check_stopped())
+    }
+
+    /// Waits for the repository, whatever the attempt is told: for work that must not come to be after
+    /// it was given up.
+    pub(crate) fn wait_to_the_end<T>(
+        &self,
+        work: impl Future<Output = mendb_repo::Result<T>>,
+    ) -> TaskResult<T> {
+        self.wait_while(work, || Ok(()))
+    }
+
+    /// Waits and, so that the attempt is not taken for lost, says now and then that it is there.
+    fn wait_while<T>(
+        &self,
+        work: impl Future<Output = mendb_repo::Result<T>>,
+        go_on: impl Fn() -> TaskResult<()>,
+    ) -> TaskResult<T> {
+        self.tools.runtime.block_on(async {
+            let mut work = std::pin::pin!(work);
+            let mut looks = 0u32;
+            loop {
+                if let Ok(done) = tokio::time::timeout(LOOK_EVERY, &mut work).await {
+                    return Ok(done?);
+                }
+                go_on()?;
+                looks += 1;
+                if looks.is_multiple_of(LOOKS_PER_SIGN_OF_LIFE) {
+                    self.reply(ReportStatus::InProgress, self.start());
+                }
+            }
+        })
     }
 
     fn start(&self) -> Counts {
@@ -110,13 +184,22 @@ impl Attempt<'_> {
     }
 
     fn run(&self) -> TaskResult<Counts> {
+        self.check_stopped()?;
         let mut counts = self.start();
         match (&self.request.spec, self.request.step_kind) {
             (TaskSpec::Whole, StepKind::Cut) => backup::cut(self, &mut counts)?,
             (TaskSpec::Whole, StepKind::Seal) => backup::seal(self)?,
             (TaskSpec::Whole, StepKind::Release) => backup::release(self)?,
-            (TaskSpec::Copy { path, shard, range }, StepKind::Copy) => {
-                backup::copy(self, path, *shard, range, &mut counts)?;
+            (
+                TaskSpec::Copy {
+                    path,
+                    shard,
+                    range,
+                    digest,
+                },
+                StepKind::Copy,
+            ) => {
+                backup::copy(self, path, *shard, range, *digest, &mut counts)?;
             }
             (TaskSpec::Whole, StepKind::Prepare) => restore::prepare(self)?,
             (
@@ -173,10 +256,12 @@ impl Attempt<'_> {
             Ok(Ok(counts)) => (ReportStatus::Success, counts),
             Ok(Err(TaskError::Stopped)) => (ReportStatus::Stopped, self.start()),
             Ok(Err(TaskError::Engine(error))) if error.remedy == Remedy::Refreeze => {
-                let operation_id = self.request.operation_id.clone();
+                let request = self.request;
                 (self.send)(Message::SnapshotLost {
-                    operation_id,
-                    step: self.request.step,
+                    operation_id: request.operation_id.clone(),
+                    step: request.step,
+                    shard_idx: request.shard_idx,
+                    attempt: request.attempt,
                 });
                 (ReportStatus::Stopped, self.start())
             }
@@ -246,7 +331,54 @@ struct Running {
 /// The workers of this process.
 pub struct Workers {
     tools: Tools,
-    running: Arc<Mutex<HashMap<Place, Running>>>,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    running: HashMap<Place, Running>,
+    /// The highest attempt floor that a request of an operation had: requests with a lower one come
+    /// from an earlier step. Of an operation that is over, the highest number there is.
+    floors: HashMap<OperationId, u32>,
+}
+
+impl State {
+    /// Makes room for a request; `None` when it is stale or came before.
+    fn begin(
+        &mut self,
+        request: &TaskRequest,
+        stopped: &Arc<AtomicBool>,
+    ) -> Option<Arc<Mutex<()>>> {
+        let floor = self.floors.entry(request.operation_id.clone()).or_default();
+        if request.attempt_floor < *floor {
+            return None;
+        }
+        *floor = request.attempt_floor;
+        let attempt = request.attempt;
+        let running = self
+            .running
+            .entry(place(request))
+            .or_insert_with(|| Running {
+                attempt: 0,
+                stopped: Arc::default(),
+                turn: Arc::default(),
+            });
+        if running.attempt >= attempt {
+            return None;
+        }
+        running.stopped.store(true, Ordering::SeqCst);
+        running.attempt = attempt;
+        running.stopped = Arc::clone(stopped);
+        Some(Arc::clone(&running.turn))
+    }
+}
+
+fn place(request: &TaskRequest) -> Place {
+    (
+        request.operation_id.clone(),
+        request.step,
+        request.shard_idx,
+    )
 }
 
 impl Workers {
@@ -254,65 +386,51 @@ impl Workers {
     pub fn new(tools: Tools) -> Self {
         Self {
             tools,
-            running: Arc::default(),
+            state: Arc::default(),
         }
     }
 
-    /// Begins an attempt, and sends what it reports. A request that came before, or is older than
-    /// one that came before, is ignored.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins an attempt, and sends what it reports. A request that came before, or that is older than
+    /// another of its shard or of a later step, is ignored.
     pub fn request(&self, request: TaskRequest, send: impl Fn(Message) + Send + 'static) {
-        let place: Place = (
-            request.operation_id.clone(),
-            request.step,
-            request.shard_idx,
-        );
         let stopped = Arc::new(AtomicBool::new(false));
-        let turn = {
-            let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-            let before = running.get(&place);
-            if before.is_some_and(|before| before.attempt >= request.attempt) {
-                return;
-            }
-            let turn = match before {
-                Some(before) => {
-                    before.stopped.store(true, Ordering::SeqCst);
-                    Arc::clone(&before.turn)
-                }
-                None => Arc::default(),
-            };
-            let attempt = request.attempt;
-            let entry = Running {
-                attempt,
-                stopped: Arc::clone(&stopped),
-                turn: Arc::clone(&turn),
-            };
-            running.insert(place, entry);
-            turn
+        let Some(turn) = self.state().begin(&request, &stopped) else {
+            return;
         };
         let tools = self.tools.clone();
         std::thread::spawn(move || {
             let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
-            Attempt {
+            let attempt = Attempt {
                 tools: &tools,
                 request: &request,
                 stopped: &stopped,
                 send: &send,
-            }
-            .report();
+            };
+            attempt.report();
         });
     }
 
     /// Tells the attempt of a shard to stop.
     pub fn abort(&self, operation_id: &OperationId, step: u32, shard_idx: u32) {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(running) = running.get(&(operation_id.clone(), step, shard_idx)) {
+        if let Some(running) = self
+            .state()
+            .running
+            .get(&(operation_id.clone(), step, shard_idx))
+        {
             running.stopped.store(true, Ordering::SeqCst);
         }
     }
 
-    /// Forgets the attempts of an operation that is over.
-    pub fn forget(&self, operation_id: &OperationId) {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.retain(|(operation, _, _), _| operation != operation_id);
+    /// Lets nothing of an operation begin any more: it is done or cancelled.
+    pub fn end(&self, operation_id: &OperationId) {
+        let mut state = self.state();
+        state
+            .running
+            .retain(|(operation, _, _), _| operation != operation_id);
+        state.floors.insert(operation_id.clone(), u32::MAX);
     }
 }

@@ -1,9 +1,9 @@
 //! The steps of a restore.
 
 use mendb_engines::{Source, StagedTable};
-use mendb_model::manifest::{Manifest, ShardBackup};
+use mendb_model::manifest::ShardBackup;
 use mendb_model::name::{BackupId, TablePath};
-use mendb_model::operation::{ChainLink, Request, RestoreRequest, StepKind};
+use mendb_model::operation::{Request, RestoreRequest, StepKind};
 use mendb_model::schema::TableSchema;
 use mendb_model::{RowBlock, RowBlockBuilder};
 use mendb_repo::Content;
@@ -29,30 +29,12 @@ fn request<'a>(attempt: &'a Attempt<'_>) -> TaskResult<&'a RestoreRequest> {
     }
 }
 
-/// The manifest of a link of the chain, if it is still the one that was planned with.
-fn manifest(attempt: &Attempt<'_>, link: &ChainLink) -> TaskResult<Manifest> {
-    let collection = &request(attempt)?.collection;
-    let stored = attempt.wait(
-        attempt
-            .tools
-            .repository
-            .manifest(collection, &link.backup_id),
-    )?;
-    if stored.blake3 != link.manifest_blake3 {
-        return Err(TaskError::Proof(format!(
-            "the manifest of backup {} has changed since the restore was planned; cancel it and restore again",
-            link.backup_id
-        )));
-    }
-    Ok(stored.manifest)
-}
-
 /// Finds every object of the chain, then creates the tables, locked.
 pub(super) fn prepare(attempt: &Attempt<'_>) -> TaskResult<()> {
     let request = request(attempt)?;
     let mut last = None;
     for link in &request.chain {
-        let manifest = manifest(attempt, link)?;
+        let manifest = attempt.manifest(&request.collection, link)?;
         attempt.wait(attempt.tools.repository.check_present(&manifest))?;
         attempt.check_stopped()?;
         last = Some(manifest);
@@ -96,7 +78,7 @@ pub(super) fn look_up(
         .iter()
         .find(|link| link.backup_id == *place.backup_id)
         .ok_or_else(missing)?;
-    let manifest = manifest(attempt, link)?;
+    let manifest = attempt.manifest(&request(attempt)?.collection, link)?;
     let data = manifest.sharded_table(place.source).ok_or_else(missing)?;
     let shard = data.shards.get(place.shard as usize).ok_or_else(missing)?;
     let table = manifest.table(&place.source.table).ok_or_else(missing)?;
@@ -144,10 +126,10 @@ pub(super) fn carry(
         if !batch.is_empty() {
             deliver(attempt, place, content, &batch.finish().view())?;
         }
-        if rows != segment.rows {
+        if rows != segment.digest.rows {
             let detail = format!(
                 "{} holds {rows} rows, its manifest says {}",
-                segment.object, segment.rows
+                segment.object, segment.digest.rows
             );
             return Err(TaskError::Proof(detail));
         }

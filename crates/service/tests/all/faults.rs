@@ -3,6 +3,7 @@
 use mendb_model::name::BackupKind::{Full, Incremental};
 use mendb_model::operation::{Operation, State};
 use mendb_repo::{Repository, RepositoryOptions};
+use mendb_rowstore::PathState;
 use mendb_service::journal::command::Command;
 
 use crate::faulty_store::{Fault, FaultyStore, Request};
@@ -110,6 +111,16 @@ fn a_backup_takes_the_place_of_one_that_failed() {
     store.fail(Request::Put, "orders/", Fault::Denied, 1);
     let failed = world.backup(Full, "first");
     assert_eq!(failed.state, State::Failed);
+    let refused = world.order(Full, "second").unwrap_err();
+    assert!(
+        matches!(refused, mendb_service::Error::BackupFailed { .. }),
+        "{refused}"
+    );
+    world
+        .service
+        .command(&failed.operation_id, Command::Cancel)
+        .unwrap();
+    assert_eq!(world.drive(&failed.operation_id).state, State::Cancelled);
     world.done(&world.backup(Full, "second"));
     let first = world
         .service
@@ -124,4 +135,75 @@ fn a_backup_takes_the_place_of_one_that_failed() {
     );
     edit(&world, 1);
     world.done(&world.backup(Incremental, "third"));
+}
+
+#[test]
+fn a_repository_that_deletes_nothing_neither_fails_a_backup_nor_keeps_tables_locked() {
+    let (world, store) = faulty();
+    store.fail(Request::Put, "orders/0001-", Fault::AnswerLost, 4);
+    store.fail(Request::Delete, "", Fault::Denied, 50);
+    world.done(&world.backup(Full, "full"));
+    store.fail(Request::Put, "orders/", Fault::Denied, 1);
+    let failed = world.backup(Full, "second");
+    world
+        .service
+        .command(&failed.operation_id, Command::Cancel)
+        .unwrap();
+    let stuck = world.drive(&failed.operation_id);
+    assert_eq!(
+        stuck.state,
+        State::Failed,
+        "what is left in the repository is said"
+    );
+    assert!(
+        world
+            .database
+            .locks()
+            .iter()
+            .all(|(_, state)| *state == PathState::Ready)
+    );
+    assert_eq!(
+        world.database.streams("orders").unwrap().len(),
+        1,
+        "only that of the good backup"
+    );
+    edit(&world, 1);
+    world.done(&world.backup(Incremental, "third"));
+    world.service.forget(&failed.operation_id).unwrap();
+}
+
+#[test]
+fn a_backup_that_is_cancelled_leaves_the_chain_as_it_was() {
+    let (world, store) = faulty();
+    world.done(&world.backup(Full, "full"));
+    edit(&world, 1);
+    store.fail(Request::Put, "orders/0001-", Fault::Denied, 1);
+    let failed = world.backup(Incremental, "cancelled");
+    assert_eq!(failed.state, State::Failed);
+    world
+        .service
+        .command(&failed.operation_id, Command::Cancel)
+        .unwrap();
+    assert_eq!(world.drive(&failed.operation_id).state, State::Cancelled);
+    edit(&world, 2);
+    let before = contents(&world.database);
+    world.done(&world.backup(Incremental, "increment"));
+    let chain = world.service.chain("shop", Some("increment")).unwrap();
+    assert_eq!(chain.len(), 2);
+    world.drop_tables();
+    world.done(&world.restore("increment"));
+    assert_eq!(contents(&world.database), before);
+}
+
+#[test]
+fn a_seal_that_hangs_is_not_taken_for_lost() {
+    let (world, store) = faulty();
+    store.fail(Request::Put, "manifest.json", Fault::Silence, 2);
+    let done = world.backup(Full, "full");
+    world.done(&done);
+    assert_eq!(
+        done.tasks[0].attempt,
+        done.attempt_floor + 1,
+        "one attempt was enough"
+    );
 }

@@ -9,6 +9,8 @@ mod concurrency;
 mod faults;
 #[path = "../../../repo/tests/it/faulty_store.rs"]
 mod faulty_store;
+mod meddled_engine;
+mod mixups;
 mod property;
 mod story;
 mod wire;

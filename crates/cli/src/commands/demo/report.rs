@@ -125,7 +125,7 @@ impl Report {
                 "\nProved: all rows of {tables} tables and {indexes} indexes are what they were."
             )
         } else {
-            "\nNOT equal: the tables are not what they were; see above.".to_owned()
+            "\nNOT proved: tables or backups are not what they should be; see above.".to_owned()
         }
     }
 }

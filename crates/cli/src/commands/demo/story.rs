@@ -279,7 +279,9 @@ impl Story<'_> {
         let tables: Vec<TableProof> = before.iter().map(proof).collect();
         Ok(Report {
             scale: self.scale,
-            equal: tables.iter().all(|table| table.equal) && after.len() == before.len(),
+            equal: tables.iter().all(|table| table.equal)
+                && after.len() == before.len()
+                && backups.iter().all(|backup| backup.damage.is_empty()),
             killed,
             tables,
             backups,

@@ -59,10 +59,10 @@ impl DefinitionArgs {
     /// # Errors
     /// There is no key, or a key or index names a column that is not there or cannot be in a key.
     pub fn schema_with(&self, columns: Vec<Column>) -> Result<TableSchema, Failure> {
+        let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+        let hint = format!("its columns are {}", names.join(", "));
         if self.key.is_empty() {
-            let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
-            return Err(Failure::misuse("a new table needs a key: --key A,B")
-                .hint(format!("its columns are {}", names.join(", "))));
+            return Err(Failure::misuse("a new table needs a key: --key A,B").hint(hint));
         }
         let unique = self.unique_index.iter().map(|index| IndexSchema {
             unique: true,
@@ -73,7 +73,9 @@ impl DefinitionArgs {
             key: self.key.clone(),
             indexes: self.index.iter().cloned().chain(unique).collect(),
         };
-        schema.validate()?;
+        schema
+            .validate()
+            .map_err(|error| Failure::from(error).hint(hint))?;
         Ok(schema)
     }
 

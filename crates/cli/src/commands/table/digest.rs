@@ -3,10 +3,11 @@
 use clap::Args;
 use mendb_model::digest::Digest;
 use mendb_model::name::TablePath;
+use mendb_model::schema::{IndexSchema, Place};
+use mendb_model::{ColumnType, Malformed, TableSchema, Value, key, row};
 use mendb_rowstore::{Database, Snapshot};
 use serde::Serialize;
 
-use super::paths_of;
 use crate::context::Context;
 use crate::failure::{Failure, Verdict};
 use crate::output::Field;
@@ -15,7 +16,8 @@ use crate::output::Field;
 ///
 /// A digest is the number of rows and the sum of their hashes: it depends neither on their order nor
 /// on shards, so two tables with the same digest hold the same rows. The store keeps digests up to
-/// date with each write; here they are computed from the rows. Exit code 3: they differ.
+/// date with each write; here they are computed from the rows. Of each index it is proved as well that
+/// it holds just the rows that follow from its table. Exit code 3: something differs.
 #[derive(Debug, Args)]
 pub struct DigestArgs {
     /// The table
@@ -33,6 +35,28 @@ pub struct Checked {
     pub kept: Digest,
     /// Whether the two agree, in every shard.
     pub equal: bool,
+    /// Whether an index holds just the rows that follow from its table; `None` for a table.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index_agrees: Option<bool>,
+}
+
+impl Checked {
+    fn is_well(&self) -> bool {
+        self.equal && self.index_agrees != Some(false)
+    }
+
+    /// The result in words.
+    fn result(&self) -> String {
+        let kept = (!self.equal).then(|| format!("differs from the kept {}", self.kept));
+        let disagrees = self.index_agrees == Some(false);
+        let disagrees = disagrees.then(|| "does not agree with its table".to_owned());
+        let findings: Vec<_> = kept.into_iter().chain(disagrees).collect();
+        match (findings.is_empty(), self.index_agrees) {
+            (true, None) => "equal".to_owned(),
+            (true, Some(_)) => "equal, agrees with its table".to_owned(),
+            (false, _) => findings.join(", "),
+        }
+    }
 }
 
 /// Runs the command.
@@ -41,7 +65,7 @@ pub fn run(args: &DigestArgs, context: &Context) -> Result<Verdict, Failure> {
 }
 
 /// Computes the digests of a table and its indexes from one snapshot, and prints whether they are
-/// those that were kept.
+/// those that were kept and whether the indexes agree with the table.
 ///
 /// # Errors
 /// The table does not exist, or the store cannot be read.
@@ -56,16 +80,10 @@ pub fn verify_table(
         &[
             Field::left("table", |c: &Checked| c.path.to_string()),
             Field::left("digest", |c| c.digest.to_string()),
-            Field::left("check", |c| {
-                if c.equal {
-                    "equal".to_owned()
-                } else {
-                    format!("differs from the kept {}", c.kept)
-                }
-            }),
+            Field::left("check", Checked::result),
         ],
     )?;
-    Ok(if checked.iter().all(|checked| checked.equal) {
+    Ok(if checked.iter().all(Checked::is_well) {
         Verdict::Done
     } else {
         Verdict::Drift
@@ -78,11 +96,38 @@ pub fn verify_table(
 /// The table does not exist, or the store cannot be read.
 pub fn read(snapshot: &Snapshot, table: &str) -> Result<Vec<Checked>, Failure> {
     let schema = snapshot.describe(table)?.schema;
-    let paths = paths_of(table, &schema).into_iter();
-    paths.map(|path| check(snapshot, path)).collect()
+    let mut indexes: Vec<_> = schema
+        .indexes
+        .iter()
+        .map(|index| Derived::new(&schema, index))
+        .collect();
+    let mut decoder = RowDecoder::new(&schema);
+    let rows = check(snapshot, TablePath::table(table), &mut |key, value| {
+        if indexes.is_empty() {
+            return Ok(());
+        }
+        let values = decoder.decode(key, value)?;
+        indexes.iter_mut().for_each(|index| index.add(values));
+        Ok(())
+    })?;
+    let mut checked = vec![rows];
+    for index in indexes {
+        let path = TablePath::index(table, index.name);
+        let rows = check(snapshot, path, &mut |_, _| Ok(()))?;
+        checked.push(Checked {
+            index_agrees: Some(rows.digest == index.digest),
+            ..rows
+        });
+    }
+    Ok(checked)
 }
 
-fn check(snapshot: &Snapshot, path: TablePath) -> Result<Checked, Failure> {
+/// Reads a sharded table, and tells `visit` of each row.
+fn check(
+    snapshot: &Snapshot,
+    path: TablePath,
+    visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), Malformed>,
+) -> Result<Checked, Failure> {
     let mut digest = Digest::default();
     let mut kept = Digest::default();
     let mut equal = true;
@@ -91,6 +136,7 @@ fn check(snapshot: &Snapshot, path: TablePath) -> Result<Checked, Failure> {
         for block in snapshot.blocks(&path, &shard.range, None)? {
             for (key, value) in block?.iter() {
                 of_shard.add(key, value);
+                visit(key, value)?;
             }
         }
         equal &= of_shard == shard.digest;
@@ -102,5 +148,129 @@ fn check(snapshot: &Snapshot, path: TablePath) -> Result<Checked, Failure> {
         digest,
         kept,
         equal,
+        index_agrees: None,
     })
+}
+
+/// Turns encoded rows into the values of all columns, in the order of the schema.
+struct RowDecoder {
+    key_types: Vec<ColumnType>,
+    value_types: Vec<ColumnType>,
+    places: Vec<Place>,
+    values: Vec<Value>,
+}
+
+impl RowDecoder {
+    fn new(schema: &TableSchema) -> Self {
+        Self {
+            key_types: schema.key_types(),
+            value_types: schema.value_types(),
+            places: schema.places(),
+            values: Vec::new(),
+        }
+    }
+
+    fn decode(&mut self, key: &[u8], value: &[u8]) -> Result<&[Value], Malformed> {
+        let mut key = key::decode(key, &self.key_types)?;
+        let mut slots = row::decode(value, &self.value_types)?;
+        self.values.clear();
+        for place in &self.places {
+            let value = match place {
+                Place::Key(at) => key.get_mut(*at),
+                Place::Slot(at) => slots.get_mut(*at),
+            };
+            let value = value.ok_or_else(|| Malformed::new("key", "it has too few columns"))?;
+            self.values.push(std::mem::replace(value, Value::Null));
+        }
+        Ok(&self.values)
+    }
+}
+
+/// The digest of the rows that an index must have, going by its table. They come in the table's order:
+/// a digest does not depend on it.
+struct Derived<'a> {
+    name: &'a str,
+    key_types: Vec<ColumnType>,
+    value_types: Vec<ColumnType>,
+    /// Where the columns of the index row are in the table's schema.
+    key: Vec<usize>,
+    cover: Vec<usize>,
+    row: Vec<u8>,
+    digest: Digest,
+}
+
+impl<'a> Derived<'a> {
+    fn new(table: &TableSchema, index: &'a IndexSchema) -> Self {
+        let rows = table.implementation(index);
+        let place = |name: &str| table.columns.iter().position(|column| column.name == name);
+        Self {
+            name: &index.name,
+            key_types: rows.key_types(),
+            value_types: rows.value_types(),
+            key: rows.key.iter().filter_map(|name| place(name)).collect(),
+            cover: rows
+                .value_columns()
+                .filter_map(|column| place(&column.name))
+                .collect(),
+            row: Vec::new(),
+            digest: Digest::default(),
+        }
+    }
+
+    /// Counts in the index row of a table row.
+    fn add(&mut self, values: &[Value]) {
+        let columns = |places: &'_ [usize]| places.iter().map(|at| values[*at].as_ref());
+        let key = key::encode(&self.key_types, columns(&self.key));
+        self.row.clear();
+        row::encode_into(&mut self.row, &self.value_types, columns(&self.cover));
+        self.digest.add(&key, &self.row);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mendb_model::Column;
+
+    use super::*;
+
+    #[test]
+    fn index_rows_follow_from_table_rows_also_with_null_and_covered_key_columns() {
+        let column = |name: &str, column_type| Column {
+            name: name.into(),
+            column_type,
+            not_null: false,
+        };
+        let schema = TableSchema {
+            columns: vec![
+                column("note", ColumnType::Utf8),
+                column("id", ColumnType::Int64),
+                column("city", ColumnType::Utf8),
+            ],
+            key: vec!["id".into()],
+            indexes: vec![IndexSchema {
+                name: "by_city".into(),
+                columns: vec!["city".into()],
+                cover: vec!["note".into()],
+                unique: false,
+            }],
+        };
+        let mut decoder = RowDecoder::new(&schema);
+        let mut derived = Derived::new(&schema, &schema.indexes[0]);
+        let mut expected = Digest::default();
+        for (id, note, city) in [
+            (1, Value::Text("x".into()), Value::Null),
+            (2, Value::Null, Value::Text("Köln".into())),
+        ] {
+            let id = Value::Int(id);
+            let key = key::encode(&schema.key_types(), [id.as_ref()]);
+            let value = row::encode(&schema.value_types(), &[note.clone(), city.clone()]);
+            derived.add(decoder.decode(&key, &value).unwrap());
+            let rows = schema.implementation(&schema.indexes[0]);
+            expected.add(
+                &key::encode(&rows.key_types(), [city.as_ref(), id.as_ref()]),
+                &row::encode(&rows.value_types(), &[note]),
+            );
+        }
+        assert_eq!(derived.digest, expected);
+    }
 }

@@ -80,7 +80,11 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<Verdict, Failure> {
             format,
             BufWriter::with_capacity(BUFFER_BYTES, file),
         )
-        .map_err(|failure| failure.context(format!("cannot write {name}")))?;
+        .map_err(|failure| match failure.kind {
+            FailureKind::FixEnvironment => failure.context(format!("cannot write {name}")),
+            // It is about the table, not the file.
+            _ => failure,
+        })?;
     let file = file
         .into_inner()
         .map_err(|error| wrong(error.into_error()))?;

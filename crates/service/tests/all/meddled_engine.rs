@@ -1,0 +1,126 @@
+//! An engine that someone meddles with.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use mendb_engines::{
+    BlockSink, Engine, FreezeRequest, Frozen, LiveTable, Lock, Result, Source, StagedTable,
+};
+use mendb_model::name::TablePath;
+use mendb_model::{Digest, KeyRange, RowBlock, RowBlockBuilder};
+
+/// What is done to an engine. Nothing, as long as nothing is overridden.
+pub trait Meddler: Send + Sync + 'static {
+    /// Before a call that changes or reads rows does its work.
+    fn before(&self) {}
+    /// After it.
+    fn after(&self) {}
+    /// To a block of rows that is read.
+    fn read(&self, block: &RowBlock<&[u8]>) -> RowBlock {
+        let mut same = RowBlockBuilder::new();
+        same.extend(block);
+        same.finish()
+    }
+}
+
+pub struct Meddled<M> {
+    engine: Arc<dyn Engine>,
+    meddler: M,
+}
+
+impl<M: Meddler> Meddled<M> {
+    pub fn wrap(engine: Arc<dyn Engine>, meddler: M) -> Arc<dyn Engine> {
+        Arc::new(Self { engine, meddler })
+    }
+
+    fn around<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.meddler.before();
+        let value = work();
+        self.meddler.after();
+        value
+    }
+}
+
+impl<M: Meddler> Engine for Meddled<M> {
+    fn inspect(&self, table: &str) -> Result<Option<LiveTable>> {
+        self.engine.inspect(table)
+    }
+    fn locks(&self) -> Vec<Lock> {
+        self.engine.locks()
+    }
+    fn freeze(&self, request: &FreezeRequest<'_>) -> Result<Frozen> {
+        self.around(|| self.engine.freeze(request))
+    }
+    fn is_frozen(&self, operation: &str) -> bool {
+        self.engine.is_frozen(operation)
+    }
+    fn thaw(&self, operation: &str) -> Result<()> {
+        self.around(|| self.engine.thaw(operation))
+    }
+    fn estimate_bytes(&self, operation: &str, path: &TablePath, range: &KeyRange) -> Result<u64> {
+        self.engine.estimate_bytes(operation, path, range)
+    }
+    fn read_rows(
+        &self,
+        operation: &str,
+        path: &TablePath,
+        range: &KeyRange,
+        after: Option<&[u8]>,
+        sink: BlockSink<'_>,
+    ) -> Result<()> {
+        let mut sink = |block: &RowBlock<&[u8]>| -> ControlFlow<()> {
+            let block = self.meddler.read(block);
+            self.around(|| sink(&block.view()))
+        };
+        self.engine
+            .read_rows(operation, path, range, after, &mut sink)
+    }
+    fn read_changes(
+        &self,
+        operation: &str,
+        path: &TablePath,
+        range: &KeyRange,
+        since_version: u64,
+        after: Option<&[u8]>,
+        sink: BlockSink<'_>,
+    ) -> Result<()> {
+        self.engine
+            .read_changes(operation, path, range, since_version, after, sink)
+    }
+    fn release_stream(&self, stream: &str, up_to: u64) -> Result<()> {
+        self.around(|| self.engine.release_stream(stream, up_to))
+    }
+    fn detach_stream(&self, stream: &str) -> Result<()> {
+        self.around(|| self.engine.detach_stream(stream))
+    }
+    fn stage(&self, operation: &str, tables: Vec<StagedTable>) -> Result<()> {
+        self.around(|| self.engine.stage(operation, tables))
+    }
+    fn load(
+        &self,
+        operation: &str,
+        path: &TablePath,
+        source: Source,
+        rows: &RowBlock<&[u8]>,
+    ) -> Result<()> {
+        self.around(|| self.engine.load(operation, path, source, rows))
+    }
+    fn apply(
+        &self,
+        operation: &str,
+        path: &TablePath,
+        source: Source,
+        changes: &RowBlock<&[u8]>,
+    ) -> Result<()> {
+        self.around(|| self.engine.apply(operation, path, source, changes))
+    }
+    fn digest(&self, path: &TablePath, range: &KeyRange) -> Result<Digest> {
+        self.around(|| self.engine.digest(path, range))
+    }
+    fn commit(&self, operation: &str) -> Result<()> {
+        self.around(|| self.engine.commit(operation))
+    }
+    fn undo(&self, operation: &str) -> Result<()> {
+        self.around(|| self.engine.undo(operation))
+    }
+}
