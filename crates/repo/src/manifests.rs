@@ -32,16 +32,8 @@ impl StoredManifest {
 }
 
 impl Repository {
-    /// The backups of a collection, ascending by id. What has no manifest is no backup.
-    ///
-    /// # Errors
-    /// A manifest cannot be read or is damaged; [`Self::list`] shows the others too.
-    pub async fn backups(&self, collection: &str) -> Result<Vec<StoredManifest>> {
-        let listed = self.list(collection).await?;
-        listed.into_iter().map(|(_, manifest)| manifest).collect()
-    }
-
     /// The backups of a collection, ascending by id, each with its manifest or what is wrong with it.
+    /// What has no manifest is no backup.
     ///
     /// # Errors
     /// The collection cannot be listed.
@@ -124,44 +116,29 @@ impl Repository {
         Ok(None)
     }
 
-    /// The backup with this id or label. A label is looked for in the manifests that can be read.
+    /// The id of the backup with this id or label. Nothing is read of one that is named by its id; a
+    /// label is looked for in the manifests that can be read.
     ///
     /// # Errors
-    /// [`Error::NoSuchBackup`], which lists those that are there; [`Error::AmbiguousLabel`]; the
-    /// manifest of this id cannot be read; or the store fails.
-    pub async fn find(&self, collection: &str, label_or_id: &str) -> Result<StoredManifest> {
-        if let Ok(id) = label_or_id.parse::<BackupId>() {
-            match self.manifest(collection, &id).await {
-                Err(Error::NotFound { .. }) => {}
-                found => return found,
-            }
-        }
-        self.labelled(collection, label_or_id).await
-    }
-
-    /// The id of the backup with this id or label, also when its manifest is damaged and it is named
-    /// by its id.
-    ///
-    /// # Errors
-    /// As [`Self::find`], but nothing is read of a backup that is named by its id.
+    /// [`Error::NoSuchBackup`], which lists those that are there; [`Error::AmbiguousLabel`]; or the
+    /// store fails.
     pub async fn find_id(&self, collection: &str, label_or_id: &str) -> Result<BackupId> {
         if let Ok(id) = label_or_id.parse::<BackupId>()
             && self.has_manifest(collection, &id).await?
         {
             return Ok(id);
         }
-        let found = self.labelled(collection, label_or_id).await?;
-        Ok(found.manifest.backup_id)
+        self.labelled(collection, label_or_id).await
     }
 
     /// The one backup with a label among those that can be read.
-    async fn labelled(&self, collection: &str, label: &str) -> Result<StoredManifest> {
+    async fn labelled(&self, collection: &str, label: &str) -> Result<BackupId> {
         let mut found = Vec::new();
         let mut there = Vec::new();
         let mut unknown = None;
         for (id, read) in self.list(collection).await? {
             match read {
-                Ok(stored) if stored.manifest.label.as_deref() == Some(label) => found.push(stored),
+                Ok(stored) if stored.manifest.label.as_deref() == Some(label) => found.push(id),
                 Ok(stored) => there.push(title(&stored.manifest)),
                 Err(error) if error.is_damage() => there.push(format!("{id} (unreadable)")),
                 Err(error) => unknown = Some(error),
@@ -172,11 +149,7 @@ impl Repository {
             (Some(last), false, _) => Err(Error::AmbiguousLabel {
                 collection: collection.to_owned(),
                 label: label.to_owned(),
-                ids: found
-                    .into_iter()
-                    .chain([last])
-                    .map(|stored| stored.manifest.backup_id)
-                    .collect(),
+                ids: found.into_iter().chain([last]).collect(),
             }),
             // It may have been the one that the store did not give.
             (None, _, Some(error)) => Err(error),

@@ -13,10 +13,12 @@ pub struct Machine {
     pub name: String,
     /// `2026-11-21`.
     pub date: String,
+    /// Processes that wanted a processor in the last minute, on average: what others take.
+    pub load: String,
 }
 
 impl Machine {
-    /// This machine, today.
+    /// This machine, now: ask before the work begins, which is a load itself.
     ///
     /// # Errors
     /// It cannot be asked.
@@ -36,6 +38,7 @@ impl Machine {
             .unwrap_or(0);
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let kernel = read("/proc/sys/kernel/osrelease");
+        let load = read("/proc/loadavg");
         Ok(Self {
             name: format!(
                 "{cores} cores of {model}, {} GB of memory, Linux {}",
@@ -45,6 +48,7 @@ impl Machine {
             date: measure::output(Command::new("date").arg("+%F"))?
                 .trim()
                 .to_owned(),
+            load: load.split_whitespace().next().unwrap_or("?").to_owned(),
         })
     }
 }

@@ -46,6 +46,7 @@ fn introduction(results: &Results) -> String {
          {rows} rows of about {row_bytes} bytes ({csv} of CSV) with a key and one covering index on another column: \
          {version} (release build, {SHARDS} shards) and {postgres} on the same rows in one run. \
          Taken {date} on {machine} with\n\n    {command}\n\n\
+         The load average was {load} before it began; what others take lengthens times, and processor times hardly. \
          The rows are the same in every run, and they come in the order of their key. Both sides run on the same disk \
          with what they read in the page cache; before each step everything is flushed to the disk. A step of mendb is \
          one process from its start to its end, opening and closing the database with it. Every restored table was \
@@ -60,6 +61,7 @@ fn introduction(results: &Results) -> String {
         postgres = tuned.version,
         date = machine.date,
         machine = machine.name,
+        load = machine.load,
         command = results.command,
         settings = tuned.settings,
     )

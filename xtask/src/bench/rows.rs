@@ -66,6 +66,7 @@ impl Options {
 /// A step failed, or a restored table is not what it was.
 pub fn run(flags: &[&str]) -> Outcome {
     let options = Options::parse(flags)?;
+    let machine = Machine::this()?;
     let program = Program::build()?;
     let postgres = Postgres::provide()?;
     let scratch = Scratch::new()?;
@@ -84,7 +85,7 @@ pub fn run(flags: &[&str]) -> Outcome {
         .map(|divisor| measure_smaller(&program, &scratch, rows / divisor))
         .collect::<Result<_, _>>()?;
     let results = Results {
-        machine: Machine::this()?,
+        machine,
         command: options.command(),
         rows,
         csv_bytes,

@@ -5,6 +5,7 @@
 )]
 
 mod crash;
+mod damage;
 mod disk_full;
 mod flights;
 mod kill;
@@ -13,3 +14,4 @@ mod s3;
 #[path = "../../../repo/tests/it/s3_server.rs"]
 mod s3_server;
 mod story;
+mod takeover;

@@ -163,8 +163,6 @@ async fn one_damaged_manifest_does_not_hide_the_other_backups() {
     let chain = Chain::new().await;
     let repository = chain.open().await.unwrap();
     fs::write(chain.file("manifest.json"), "{}").unwrap();
-    let error = repository.backups(COLLECTION).await.unwrap_err();
-    assert!(error.to_string().contains(full(0).as_str()), "{error}");
     let listed = repository.list(COLLECTION).await.unwrap();
     let shown: Vec<_> = listed
         .iter()
@@ -183,20 +181,13 @@ async fn backups_are_found_beside_one_with_a_damaged_manifest() {
     repository.put_manifest(&manifest).await.unwrap();
     fs::write(chain.file("manifest.json"), "{}").unwrap();
 
-    let friday = repository.find(COLLECTION, "friday").await.unwrap();
-    assert_eq!(friday.manifest.backup_id, full(5));
-    let by_id = repository.find(COLLECTION, increment(1).as_str()).await;
-    assert_eq!(by_id.unwrap().manifest.backup_id, increment(1));
-    let error = repository.find(COLLECTION, full(0).as_str()).await;
-    assert!(matches!(error, Err(Error::Damaged { .. })), "{error:?}");
-    let error = repository.find(COLLECTION, "sunday").await.unwrap_err();
+    let friday = repository.find_id(COLLECTION, "friday").await;
+    assert_eq!(friday.unwrap(), full(5));
+    let damaged = repository.find_id(COLLECTION, full(0).as_str()).await;
+    assert_eq!(damaged.unwrap(), full(0));
+    let error = repository.find_id(COLLECTION, "sunday").await.unwrap_err();
     let expected = format!("it has {} (unreadable), {}", full(0), increment(1));
     assert!(error.to_string().contains(&expected), "{error}");
-
-    let id = repository.find_id(COLLECTION, full(0).as_str()).await;
-    assert_eq!(id.unwrap(), full(0));
-    let id = repository.find_id(COLLECTION, "friday").await;
-    assert_eq!(id.unwrap(), full(5));
 }
 
 #[tokio::test]

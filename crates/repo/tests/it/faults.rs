@@ -8,8 +8,8 @@ use object_store::path::Path;
 use crate::faulty_store::{Fault, FaultyStore, Request};
 use crate::rows::unblock;
 use crate::sample::{
-    COLLECTION, OPERATION, WRITER, backup, block, full, increment, manifest, options, read,
-    segments, writer,
+    COLLECTION, OPERATION, WRITER, backup, backups, block, full, increment, manifest, options,
+    read, segments, writer,
 };
 
 const SEGMENT: &str = "goods/0000-3fa9c1-0.0001.parquet";
@@ -75,7 +75,7 @@ async fn faults_that_pass_are_not_noticed() {
         repository.manifest(COLLECTION, &full(0)).await.unwrap(),
         stored
     );
-    assert_eq!(repository.backups(COLLECTION).await.unwrap(), [stored]);
+    assert_eq!(backups(&repository).await, [stored]);
     repository
         .delete_backup(COLLECTION, &full(0))
         .await
@@ -127,7 +127,7 @@ async fn what_cannot_be_written_is_named_and_no_backup_comes_to_be() {
         assert_eq!(error.is_retriable(), retriable, "{error:?}");
         let full_disk = matches!(error, Error::DiskFull { bytes, .. } if bytes > 0);
         assert_eq!(full_disk, fault == Fault::DiskFull);
-        assert!(repository.backups(COLLECTION).await.unwrap().is_empty());
+        assert!(backups(&repository).await.is_empty());
     }
 }
 
@@ -184,9 +184,9 @@ async fn a_label_is_not_called_unknown_while_a_manifest_cannot_be_fetched() {
     repository.put_manifest(&manifest).await.unwrap();
     let attempts = options().retry.attempts;
     store.fail(Request::Get, MANIFEST, Fault::Unavailable, attempts);
-    let error = repository.find(COLLECTION, "monday").await.unwrap_err();
+    let error = repository.find_id(COLLECTION, "monday").await.unwrap_err();
     assert!(error.is_retriable(), "{error:?}");
-    repository.find(COLLECTION, "monday").await.unwrap();
+    repository.find_id(COLLECTION, "monday").await.unwrap();
 }
 
 #[tokio::test]
@@ -215,6 +215,6 @@ async fn a_delete_cut_off_anywhere_leaves_no_backup_and_can_be_repeated() {
             .await
             .unwrap();
         assert!(repository.unfinished(COLLECTION).await.unwrap().is_empty());
-        assert_eq!(repository.backups(COLLECTION).await.unwrap().len(), 1);
+        assert_eq!(backups(&repository).await.len(), 1);
     }
 }

@@ -10,7 +10,7 @@ use mendb_repo::{Content, Error, Repository, SegmentTarget};
 
 use crate::rows::unblock;
 use crate::sample::{
-    COLLECTION, OPERATION, WRITER, backup, block, full, increment, manifest, read, schema,
+    COLLECTION, OPERATION, WRITER, backup, backups, block, full, increment, manifest, read, schema,
     segments, segments_of, target, writer,
 };
 
@@ -50,10 +50,10 @@ pub const ALL: &[Promise] = promises![
 async fn an_empty_place_is_an_empty_repository(repository: Repository) {
     assert_eq!(repository.header().await.unwrap(), None);
     assert!(repository.collections().await.unwrap().is_empty());
-    assert!(repository.backups(COLLECTION).await.unwrap().is_empty());
+    assert!(backups(&repository).await.is_empty());
     let error = repository.manifest(COLLECTION, &full(0)).await.unwrap_err();
     assert!(matches!(error, Error::NotFound { .. }), "{error:?}");
-    let error = repository.find(COLLECTION, "gold").await.unwrap_err();
+    let error = repository.find_id(COLLECTION, "gold").await.unwrap_err();
     assert!(error.to_string().ends_with("it has none"), "{error}");
 }
 
@@ -79,7 +79,7 @@ async fn a_backup_reads_back_with_every_row(repository: Repository) {
 async fn a_backup_without_manifest_does_not_exist(repository: Repository) {
     segments(&repository, &full(0), 0).await.unwrap();
     backup(&repository, &full(1), None).await.unwrap();
-    let backups = repository.backups(COLLECTION).await.unwrap();
+    let backups = backups(&repository).await;
     assert_eq!(backups.len(), 1);
     assert_eq!(backups[0].manifest.backup_id, full(1));
     assert_eq!(repository.unfinished(COLLECTION).await.unwrap(), [full(0)]);
@@ -101,7 +101,7 @@ async fn a_manifest_is_refused_while_an_object_is_missing(repository: Repository
     );
     assert!(message.starts_with(&object), "{message}");
     assert!(message.contains(", and 1 other object"), "{message}");
-    assert!(repository.backups(COLLECTION).await.unwrap().is_empty());
+    assert!(backups(&repository).await.is_empty());
 }
 
 async fn of_two_operations_the_first_makes_the_backup(repository: Repository) {
@@ -196,15 +196,15 @@ async fn backups_are_found_by_id_and_label(repository: Repository) {
         manifest.label = Some(label.into());
         repository.put_manifest(&manifest).await.unwrap();
     }
-    let by_id = repository.find(COLLECTION, full(1).as_str()).await.unwrap();
-    assert_eq!(by_id.manifest.backup_id, full(1));
-    let by_label = repository.find(COLLECTION, "monday").await.unwrap();
-    assert_eq!(by_label.manifest.backup_id, full(0));
-    match repository.find(COLLECTION, "tuesday").await.unwrap_err() {
+    let by_id = repository.find_id(COLLECTION, full(1).as_str()).await;
+    assert_eq!(by_id.unwrap(), full(1));
+    let by_label = repository.find_id(COLLECTION, "monday").await;
+    assert_eq!(by_label.unwrap(), full(0));
+    match repository.find_id(COLLECTION, "tuesday").await.unwrap_err() {
         Error::AmbiguousLabel { ids, .. } => assert_eq!(ids, [full(1), full(2)]),
         other => panic!("{other:?}"),
     }
-    let error = repository.find(COLLECTION, "sunday").await.unwrap_err();
+    let error = repository.find_id(COLLECTION, "sunday").await.unwrap_err();
     let expected = format!("{} (monday)", full(0));
     assert!(error.to_string().contains(&expected), "{error}");
 }
@@ -217,17 +217,14 @@ async fn deleting_twice_equals_deleting_once(repository: Repository) {
             .delete_backup(COLLECTION, &full(0))
             .await
             .unwrap();
-        let left = repository.backups(COLLECTION).await.unwrap();
+        let left = backups(&repository).await;
         assert_eq!(left.len(), 1);
         assert_eq!(left[0].manifest.backup_id, full(1));
         assert!(repository.unfinished(COLLECTION).await.unwrap().is_empty());
     }
-    read(
-        &repository,
-        &repository.backups(COLLECTION).await.unwrap()[0].manifest,
-    )
-    .await
-    .unwrap();
+    read(&repository, &backups(&repository).await[0].manifest)
+        .await
+        .unwrap();
 }
 
 async fn sweeping_keeps_what_the_manifest_names(repository: Repository) {
@@ -290,7 +287,7 @@ async fn withdrawing_takes_back_ones_own_backup_and_can_be_repeated(repository: 
             .withdraw(COLLECTION, &full(0), OPERATION, WRITER)
             .await
             .unwrap();
-        assert!(repository.backups(COLLECTION).await.unwrap().is_empty());
+        assert!(backups(&repository).await.is_empty());
     }
     let mut other = manifest(&full(0), None, other);
     other.operation_id = "backup-b2".into();

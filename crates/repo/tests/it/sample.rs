@@ -175,3 +175,12 @@ pub async fn read(repository: &Repository, manifest: &Manifest) -> Result<Vec<Ro
     }
     Ok(blocks)
 }
+
+/// The backups of the collection, all of which can be read.
+pub async fn backups(repository: &Repository) -> Vec<StoredManifest> {
+    let listed = repository.list(COLLECTION).await.unwrap();
+    listed
+        .into_iter()
+        .map(|(_, stored)| stored.unwrap())
+        .collect()
+}

@@ -102,7 +102,7 @@ pub fn read(snapshot: &Snapshot, table: &str) -> Result<Vec<Checked>, Failure> {
         .map(|index| Derived::new(&schema, index))
         .collect();
     let mut decoder = RowDecoder::new(&schema);
-    let rows = check(snapshot, TablePath::table(table), &mut |key, value| {
+    let rows = check(snapshot, TablePath::table(table), |key, value| {
         if indexes.is_empty() {
             return Ok(());
         }
@@ -113,7 +113,7 @@ pub fn read(snapshot: &Snapshot, table: &str) -> Result<Vec<Checked>, Failure> {
     let mut checked = vec![rows];
     for index in indexes {
         let path = TablePath::index(table, index.name);
-        let rows = check(snapshot, path, &mut |_, _| Ok(()))?;
+        let rows = check(snapshot, path, |_, _| Ok(()))?;
         checked.push(Checked {
             index_agrees: Some(rows.digest == index.digest),
             ..rows
@@ -126,7 +126,7 @@ pub fn read(snapshot: &Snapshot, table: &str) -> Result<Vec<Checked>, Failure> {
 fn check(
     snapshot: &Snapshot,
     path: TablePath,
-    visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), Malformed>,
+    mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), Malformed>,
 ) -> Result<Checked, Failure> {
     let mut digest = Digest::default();
     let mut kept = Digest::default();
@@ -179,7 +179,10 @@ impl RowDecoder {
                 Place::Key(at) => key.get_mut(*at),
                 Place::Slot(at) => slots.get_mut(*at),
             };
-            let value = value.ok_or_else(|| Malformed::new("key", "it has too few columns"))?;
+            let value = value.ok_or_else(|| Malformed {
+                what: "key",
+                detail: "it has too few columns".to_owned(),
+            })?;
             self.values.push(std::mem::replace(value, Value::Null));
         }
         Ok(&self.values)
@@ -219,10 +222,11 @@ impl<'a> Derived<'a> {
 
     /// Counts in the index row of a table row.
     fn add(&mut self, values: &[Value]) {
-        let columns = |places: &'_ [usize]| places.iter().map(|at| values[*at].as_ref());
-        let key = key::encode(&self.key_types, columns(&self.key));
+        let key = self.key.iter().map(|at| values[*at].as_ref());
+        let key = key::encode(&self.key_types, key);
+        let cover = self.cover.iter().map(|at| values[*at].as_ref());
         self.row.clear();
-        row::encode_into(&mut self.row, &self.value_types, columns(&self.cover));
+        row::encode_into(&mut self.row, &self.value_types, cover);
         self.digest.add(&key, &self.row);
     }
 }
