@@ -57,7 +57,8 @@ impl Location {
             return Ok(Self::memory(name));
         }
         let Some((scheme, _)) = text.split_once("://") else {
-            return Self::local(FilePath::new(text), bad);
+            let path = text.strip_prefix("file:").unwrap_or(text);
+            return Self::local(FilePath::new(path), bad);
         };
         match scheme {
             "file" => {

@@ -2,130 +2,10 @@
 
 use std::sync::Arc;
 
+use super::event::{Context, Effect, Event, IllegalEvent};
 use super::plan::{PlannedStep, StepKind};
 use super::task::{NewTask, Report, ReportStatus, Task, TaskOutput, TaskStatus};
 use super::{Operation, State, Stop};
-
-/// What a transition may know of the world.
-#[derive(Debug, Clone, Copy)]
-pub struct Context {
-    /// Milliseconds since 1970.
-    pub now_ms: u64,
-    /// A random number from 0 to 1, which spreads retries.
-    pub jitter: f64,
-}
-
-/// Something that happened. Who sends it is named first.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Event {
-    /// Coordinator: the operation was created, or read from the journal after a restart.
-    Booted,
-    /// Coordinator: the tasks of a step.
-    Allocated {
-        /// The step.
-        step: u32,
-        /// Its tasks; there may be none.
-        tasks: Vec<NewTask>,
-    },
-    /// Coordinator: the tasks of a step could not be found.
-    AllocationFailed {
-        /// The step.
-        step: u32,
-        /// Whether to try again without anyone doing anything.
-        retriable: bool,
-        /// What failed, why, and what to do.
-        message: String,
-    },
-    /// Worker: how an attempt goes.
-    Reported(Report),
-    /// Worker: the snapshot that an attempt reads does not exist any more; it must be taken again.
-    SnapshotLost {
-        /// The step.
-        step: u32,
-        /// The task in it.
-        shard_idx: u32,
-        /// The attempt.
-        attempt: u32,
-    },
-    /// Coordinator, after [`Effect::Advance`]: begin the next step.
-    Advance,
-    /// Coordinator: time passed.
-    Tick,
-    /// User: send no more requests.
-    Pause,
-    /// User: go on after a pause or a failure.
-    Resume,
-    /// User: give up and roll back.
-    Cancel,
-}
-
-/// Something to do, after the operation was persisted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Effect {
-    /// Find the tasks of the current step and send [`Event::Allocated`].
-    Allocate,
-    /// Request this task in its current attempt.
-    Propose {
-        /// Its place in the tasks.
-        shard_idx: u32,
-    },
-    /// Tell the running attempt of a task to stop.
-    Abort {
-        /// The step it belongs to: not the current one when the operation goes back.
-        step: u32,
-        /// Its place in the tasks of that step.
-        shard_idx: u32,
-    },
-    /// Send [`Event::Advance`].
-    Advance,
-    /// The operation reached a terminal state.
-    Finished,
-}
-
-/// An event that the operation's state does not allow.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum IllegalEvent {
-    /// It is over.
-    #[error("operation {operation_id} is {state} and cannot be {wanted}")]
-    Over {
-        /// The operation.
-        operation_id: String,
-        /// Its state.
-        state: &'static str,
-        /// What was asked for.
-        wanted: &'static str,
-    },
-    /// It is not stopped.
-    #[error("operation {operation_id} is neither paused nor failed: there is nothing to resume")]
-    NotStopped {
-        /// The operation.
-        operation_id: String,
-    },
-    /// It is stopped already.
-    #[error("operation {operation_id} is already stopping or stopped")]
-    Stopping {
-        /// The operation.
-        operation_id: String,
-    },
-    /// It is being rolled back.
-    #[error(
-        "operation {operation_id} is being rolled back already; mendb operation watch {operation_id} finishes that"
-    )]
-    RollingBack {
-        /// The operation.
-        operation_id: String,
-    },
-    /// Its result exists.
-    #[error(
-        "operation {operation_id} is in step {step}, where its result exists already; let it finish: mendb operation watch {operation_id}"
-    )]
-    TooLate {
-        /// The operation.
-        operation_id: String,
-        /// The step.
-        step: &'static str,
-    },
-}
 
 impl Operation {
     /// Takes one event.
@@ -472,7 +352,7 @@ impl Operation {
     /// Keeps what the tasks of the step counted and brought about.
     fn absorb(&mut self) {
         let bytes = self.tasks.iter().map(|task| task.bytes).sum::<u64>();
-        self.rows_before += self.tasks.iter().map(|task| task.rows).sum::<u64>();
+        self.rows_before += self.task_rows();
         self.bytes_before += bytes;
         if let Some(step) = self.steps.get_mut(self.current_step as usize) {
             step.bytes_total = bytes;

@@ -20,6 +20,7 @@
 //!   to stop, and only when the last of them has answered or its lease is over does the machine
 //!   go on, so that two never work on one shard.
 
+mod event;
 mod machine;
 pub mod plan;
 pub mod progress;
@@ -33,7 +34,7 @@ use serde::{Deserialize, Serialize};
 use crate::manifest::Manifest;
 use crate::name::OperationId;
 
-pub use machine::{Context, Effect, Event, IllegalEvent};
+pub use event::{Context, Effect, Event, IllegalEvent};
 pub use plan::{PlanError, PlannedStep, StepKind, plan};
 pub use progress::Progress;
 pub use request::{BackupRequest, ChainLink, Request, RestoreRequest, TableMapping};

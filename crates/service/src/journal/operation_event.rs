@@ -47,7 +47,8 @@ pub(super) fn describe(before: &Operation, after: &Operation, event: &Event) -> 
     let step = before.step_label();
     let text = match event {
         Event::Booted => "picked up".to_owned(),
-        Event::Allocated { tasks, .. } => format!("{step}: {} shards", tasks.len()),
+        Event::Allocated { tasks, .. } if tasks.len() == 1 => format!("{step}: 1 task"),
+        Event::Allocated { tasks, .. } => format!("{step}: {} tasks", tasks.len()),
         Event::AllocationFailed { message, .. } => format!("{step}: cannot begin: {message}"),
         Event::Reported(report) => {
             let shard = report.shard_idx;
