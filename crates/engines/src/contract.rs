@@ -148,8 +148,6 @@ pub struct LiveTable {
     pub schema: TableSchema,
     /// Its change streams.
     pub streams: Vec<LiveStream>,
-    /// The operation that has locked it.
-    pub locked_by: Option<String>,
 }
 
 /// A change stream on the target.

@@ -267,14 +267,6 @@ impl Database {
         cut::cut(&self.inner, operation, tables, stream, how)
     }
 
-    /// Locks tables against schema changes and dropping. The same operation may lock again.
-    ///
-    /// # Errors
-    /// A table is missing, being restored, or locked by another operation.
-    pub fn lock_for_backup(&self, operation: &str, tables: &[String]) -> Result<()> {
-        cut::lock(&self.inner, operation, tables)
-    }
-
     /// Unlocks every table that `operation` locked for a backup. Doing it again does nothing.
     ///
     /// # Errors

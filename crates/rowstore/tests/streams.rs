@@ -53,8 +53,9 @@ fn a_cut_raises_table_index_and_implementation_at_once() {
 fn a_locked_table_is_written_and_split_but_neither_altered_nor_dropped() {
     let dir = tempfile::tempdir().unwrap();
     let database = with_flights(&dir);
-    database.lock_for_backup("backup-1", &tables()).unwrap();
-    database.lock_for_backup("backup-1", &tables()).unwrap();
+    let cut = |operation: &str| database.cut(operation, &tables(), "s", StreamCut::Attach);
+    cut("backup-1").unwrap();
+    cut("backup-1").unwrap();
     let table = database.open_table("flights").unwrap();
     replace(&database, &table, vec![flight(1, "LH", 1)]);
     database
@@ -65,12 +66,7 @@ fn a_locked_table_is_written_and_split_but_neither_altered_nor_dropped() {
     let refused = |result: Result<(), Error>| assert_eq!(result.unwrap_err().to_string(), held);
     refused(database.drop_table("flights"));
     refused(database.add_column("flights", column("x", mendb_model::ColumnType::Bool, false)));
-    refused(database.lock_for_backup("backup-2", &tables()));
-    refused(
-        database
-            .cut("backup-2", &tables(), "s", StreamCut::Attach)
-            .map(drop),
-    );
+    refused(cut("backup-2").map(drop));
     let state = PathState::Backup {
         operation: "backup-1".to_owned(),
     };

@@ -68,12 +68,6 @@ impl Engine for RowEngine {
                     cut_version: stream.attached_at,
                 })
                 .collect(),
-            locked_by: match description.state {
-                PathState::Ready => None,
-                PathState::Backup { operation } | PathState::Restoring { operation } => {
-                    Some(operation)
-                }
-            },
         }))
     }
 

@@ -53,16 +53,6 @@ pub(crate) fn cut(
     Ok(Snapshot::new(view))
 }
 
-pub(crate) fn lock(inner: &Inner, operation: &str, tables: &[String]) -> Result<()> {
-    let mut transaction = Transaction::begin(inner);
-    for name in tables.iter().collect::<BTreeSet<_>>() {
-        let entry = held(&transaction, operation, name)?;
-        transaction.put_table(entry);
-    }
-    let version = transaction.commit()?.version;
-    inner.sync(version)
-}
-
 /// The table as held by the operation for a backup.
 fn held(transaction: &Transaction<'_>, operation: &str, name: &str) -> Result<TableEntry> {
     let mut entry = TableEntry::clone(transaction.catalogue().table(name)?);

@@ -33,7 +33,7 @@ pub enum PathState {
     #[default]
     Ready,
     /// An operation backs it up: its schema stays and it cannot be dropped. Set by
-    /// [`crate::Database::cut`] and [`crate::Database::lock_for_backup`].
+    /// [`crate::Database::cut`].
     Backup {
         /// The operation.
         operation: String,
