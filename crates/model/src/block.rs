@@ -229,6 +229,57 @@ impl RowBlockBuilder {
     }
 }
 
+/// A block that knows where its rows are before it holds them, so that they can be written in any
+/// order. What is not written is zeros.
+#[derive(Debug)]
+pub struct BlankBlock {
+    bytes: Vec<u8>,
+    directory: usize,
+    rows: usize,
+}
+
+impl BlankBlock {
+    /// A block of rows of these lengths: the key's and the value's.
+    ///
+    /// # Panics
+    /// The block would pass 4 GiB.
+    pub fn new(lengths: impl ExactSizeIterator<Item = (usize, usize)> + Clone) -> Self {
+        let rows = lengths.len();
+        let sizes = lengths.clone().map(|(key, value)| key + value);
+        let directory = sizes.sum::<usize>();
+        end(directory);
+        let mut bytes = vec![0; directory + rows * ENTRY + TAIL];
+        let mut at = 0;
+        for (entry, (key, value)) in bytes[directory..].chunks_exact_mut(ENTRY).zip(lengths) {
+            let key_end = at + key;
+            at = key_end + value;
+            // Neither passes the end of them all, which was checked.
+            entry[..4].copy_from_slice(&(key_end as u32).to_le_bytes());
+            entry[4..].copy_from_slice(&(at as u32).to_le_bytes());
+        }
+        let tail = bytes.len() - TAIL;
+        bytes[tail..].copy_from_slice(&u32::try_from(rows).unwrap_or(u32::MAX).to_le_bytes());
+        Self {
+            bytes,
+            directory,
+            rows,
+        }
+    }
+
+    /// Keys and values, each directly behind the one before.
+    pub fn data_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[..self.directory]
+    }
+
+    /// The block.
+    pub fn finish(self) -> RowBlock {
+        RowBlock {
+            bytes: self.bytes,
+            rows: self.rows,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -267,6 +318,18 @@ mod tests {
             push(&mut all, &second);
             let (joined, all) = (joined.finish(), all.finish());
             prop_assert_eq!(joined.as_bytes(), all.as_bytes());
+        }
+
+        #[test]
+        fn a_blank_block_takes_its_rows_in_one_piece(rows: BTreeMap<Vec<u8>, Vec<u8>>) {
+            let lengths = rows.iter().map(|(key, value)| (key.len(), value.len()));
+            let mut blank = BlankBlock::new(lengths);
+            let data: Vec<u8> = rows.iter().flat_map(|(key, value)| [key, value]).flatten().copied().collect();
+            blank.data_mut().copy_from_slice(&data);
+            let mut builder = RowBlockBuilder::new();
+            rows.iter().for_each(|(key, value)| builder.push(key, value));
+            let (written, built) = (blank.finish(), builder.finish());
+            prop_assert_eq!(written.as_bytes(), built.as_bytes());
         }
 
         #[test]

@@ -24,8 +24,10 @@ use crate::{Malformed, text};
 /// The most bytes a key may have; the store below refuses keys from 64 KiB on.
 pub const MAX_KEY_BYTES: usize = 32 * 1024;
 
-const NULL: u8 = 0;
-const PRESENT: u8 = 1;
+/// Stands for NULL.
+pub const NULL: u8 = 0;
+/// In front of every other value.
+pub const PRESENT: u8 = 1;
 
 /// Appends one key column. The value must be one the type [accepts](ColumnType::accepts).
 ///
@@ -90,6 +92,32 @@ fn encode_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
         }
     }
     out.extend_from_slice(&[0, 0]);
+}
+
+/// Bytes of the cell that text or bytes are in a key, without the mark before it.
+#[inline]
+pub fn text_length(text: &[u8]) -> usize {
+    text.len() + text.iter().filter(|byte| **byte == 0).count() + 2
+}
+
+/// Writes text or bytes as the cell of a key, without the mark before it, and returns how many
+/// bytes that took.
+///
+/// # Panics
+/// `out` is shorter than the [`text_length`].
+#[inline]
+pub fn write_text(out: &mut [u8], text: &[u8]) -> usize {
+    let mut end = 0;
+    for (at, part) in text.split(|byte| *byte == 0).enumerate() {
+        if at > 0 {
+            out[end..end + 2].copy_from_slice(&[0, 0xff]);
+            end += 2;
+        }
+        out[end..end + part.len()].copy_from_slice(part);
+        end += part.len();
+    }
+    out[end..end + 2].copy_from_slice(&[0, 0]);
+    end + 2
 }
 
 /// The key of some values, one per key column or fewer for a prefix.

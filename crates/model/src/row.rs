@@ -81,6 +81,46 @@ fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
+/// Bytes of the cell that text or bytes of a length are in a row.
+#[inline]
+pub fn text_length(length: usize) -> usize {
+    varint::length(length as u64) + length
+}
+
+/// Writes text or bytes as the cell of a row, and returns how many bytes that took.
+///
+/// # Panics
+/// `out` is shorter than the [`text_length`].
+#[inline]
+pub fn write_text(out: &mut [u8], text: &[u8]) -> usize {
+    let head = varint::write(out, text.len() as u64);
+    let end = head + text.len();
+    out[head..end].copy_from_slice(text);
+    end
+}
+
+/// Bytes in front of the cells of a row whose last set slot is the one before `slots`.
+#[inline]
+pub fn head_length(slots: usize) -> usize {
+    varint::length(slots as u64) + slots.div_ceil(8)
+}
+
+/// Writes what is in front of the cells of a row, and returns how many bytes that took. `bitmap`
+/// has a bit for each slot, and may be longer.
+///
+/// # Panics
+/// `out` is shorter than the [`head_length`], or `bitmap` shorter than the slots.
+#[inline]
+pub fn write_head(out: &mut [u8], slots: usize, bitmap: &[u8]) -> usize {
+    let head = varint::write(out, slots as u64);
+    let bytes = slots.div_ceil(8);
+    // A loop: bitmaps are so short that a call to copy them takes longer.
+    for (to, from) in out[head..head + bytes].iter_mut().zip(&bitmap[..bytes]) {
+        *to = *from;
+    }
+    head + bytes
+}
+
 /// Reads the cells of a row in slot order.
 #[derive(Debug, Clone)]
 pub struct RowReader<'a> {
@@ -265,6 +305,24 @@ pub(crate) mod tests {
             values.push(Value::Null);
             prop_assert_eq!(encode(&types, &values), before.clone());
             prop_assert_eq!(decode(&before, &types), Ok(values));
+        }
+
+        #[test]
+        fn heads_are_those_of_rows(present in proptest::collection::vec(any::<bool>(), 0..300)) {
+            let mut bitmap = vec![0; present.len().div_ceil(8)];
+            for slot in (0..present.len()).filter(|slot| present[*slot]) {
+                bitmap[slot / 8] |= 1 << (slot % 8);
+            }
+            let slots = present.iter().rposition(|set| *set).map_or(0, |last| last + 1);
+            let mut head = vec![0; head_length(slots)];
+            prop_assert_eq!(write_head(&mut head, slots, &bitmap), head.len());
+            let values = present.iter().map(|set| match set {
+                true => Value::Text(String::new()),
+                false => Value::Null,
+            });
+            let values: Vec<_> = values.collect();
+            let row = encode(&vec![ColumnType::Utf8; present.len()], &values);
+            prop_assert_eq!(&row[..head.len()], head);
         }
 
         #[test]

@@ -202,6 +202,93 @@ impl ColumnType {
     }
 }
 
+/// A value whose cells all have the same length, written to a place known before: who holds values
+/// column by column writes one column into all rows after the other. The bytes are those of
+/// [`crate::key`] and [`crate::row`].
+pub trait Fixed: Copy {
+    /// Bytes of the cell in a row, and in a key behind [`crate::key::PRESENT`].
+    const WIDTH: usize;
+
+    /// Writes the cell of a row.
+    ///
+    /// # Panics
+    /// `out` is not [`Self::WIDTH`] bytes long.
+    fn write_row(self, out: &mut [u8]);
+
+    /// Writes the cell of a key, without the mark before it.
+    ///
+    /// # Panics
+    /// As [`Self::write_row`].
+    fn write_key(self, out: &mut [u8]);
+}
+
+macro_rules! fixed_number {
+    ($number:ty, $ordered:expr) => {
+        impl Fixed for $number {
+            const WIDTH: usize = size_of::<Self>();
+
+            #[inline]
+            fn write_row(self, out: &mut [u8]) {
+                out.copy_from_slice(&self.to_le_bytes());
+            }
+
+            #[inline]
+            fn write_key(self, out: &mut [u8]) {
+                let ordered = $ordered;
+                out.copy_from_slice(&ordered(self).to_be_bytes());
+            }
+        }
+    };
+}
+
+fixed_number!(i8, |v: i8| v ^ i8::MIN);
+fixed_number!(i16, |v: i16| v ^ i16::MIN);
+fixed_number!(i32, |v: i32| v ^ i32::MIN);
+fixed_number!(i64, |v: i64| v ^ i64::MIN);
+fixed_number!(i128, |v: i128| v ^ i128::MIN);
+fixed_number!(u8, |v: u8| v);
+fixed_number!(u16, |v: u16| v);
+fixed_number!(u32, |v: u32| v);
+fixed_number!(u64, |v: u64| v);
+fixed_number!(f32, |v: f32| {
+    let bits = v.to_bits();
+    let negative = bits >> 31 == 1;
+    if negative { !bits } else { bits | (1 << 31) }
+});
+fixed_number!(f64, |v: f64| {
+    let bits = v.to_bits();
+    let negative = bits >> 63 == 1;
+    if negative { !bits } else { bits | (1 << 63) }
+});
+
+impl Fixed for bool {
+    const WIDTH: usize = 1;
+
+    #[inline]
+    fn write_row(self, out: &mut [u8]) {
+        out.copy_from_slice(&[u8::from(self)]);
+    }
+
+    #[inline]
+    fn write_key(self, out: &mut [u8]) {
+        self.write_row(out);
+    }
+}
+
+impl Fixed for [u8; 16] {
+    const WIDTH: usize = 16;
+
+    #[inline]
+    fn write_row(self, out: &mut [u8]) {
+        out.copy_from_slice(&self);
+    }
+
+    #[inline]
+    fn write_key(self, out: &mut [u8]) {
+        self.write_row(out);
+    }
+}
+
 impl fmt::Display for ColumnType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -274,5 +361,67 @@ impl TryFrom<String> for ColumnType {
 impl From<ColumnType> for String {
     fn from(column_type: ColumnType) -> Self {
         column_type.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::row::tests::cell;
+    use crate::{key, row};
+
+    fn fixed<T: Fixed>(value: T) -> (Vec<u8>, Vec<u8>) {
+        let (mut in_row, mut in_key) = (vec![0; T::WIDTH], vec![0; T::WIDTH]);
+        value.write_row(&mut in_row);
+        value.write_key(&mut in_key);
+        (in_row, in_key)
+    }
+
+    fn text(value: &[u8]) -> (Vec<u8>, Vec<u8>) {
+        let mut in_row = vec![0; row::text_length(value.len())];
+        let mut in_key = vec![0; key::text_length(value)];
+        assert_eq!(row::write_text(&mut in_row, value), in_row.len());
+        assert_eq!(key::write_text(&mut in_key, value), in_key.len());
+        (in_row, in_key)
+    }
+
+    /// The cell of a row and of a key, without what is in front of it.
+    fn cells(column_type: ColumnType, value: &Value) -> (Vec<u8>, Vec<u8>) {
+        use ColumnType as T;
+        match (column_type, value) {
+            (T::Int8, Value::Int(v)) => fixed(*v as i8),
+            (T::Int16, Value::Int(v)) => fixed(*v as i16),
+            (T::Int32 | T::Date, Value::Int(v)) => fixed(*v as i32),
+            (_, Value::Int(v)) => fixed(*v),
+            (T::Uint8, Value::Uint(v)) => fixed(*v as u8),
+            (T::Uint16, Value::Uint(v)) => fixed(*v as u16),
+            (T::Uint32, Value::Uint(v)) => fixed(*v as u32),
+            (_, Value::Uint(v)) => fixed(*v),
+            (_, Value::Bool(v)) => fixed(*v),
+            (_, Value::Float(v)) => fixed(*v),
+            (_, Value::Double(v)) => fixed(*v),
+            (_, Value::Decimal(v)) => fixed(*v),
+            (_, Value::Uuid(v)) => fixed(*v),
+            (_, Value::Text(v)) => text(v.as_bytes()),
+            (_, Value::Bytes(v)) => text(v),
+            (_, Value::Null) => (Vec::new(), Vec::new()),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn cells_are_those_of_keys_and_rows((column_type, value) in cell()) {
+            let (in_row, in_key) = cells(column_type, &value);
+            let head: &[u8] = if value.is_null() { &[0] } else { &[1, 1] };
+            let expected = row::encode(&[column_type], std::slice::from_ref(&value));
+            prop_assert_eq!([head, &in_row].concat(), expected);
+            if column_type.can_be_key() {
+                let mark = if value.is_null() { key::NULL } else { key::PRESENT };
+                let expected = key::encode(&[column_type], [value.as_ref()]);
+                prop_assert_eq!([&[mark], in_key.as_slice()].concat(), expected);
+            }
+        }
     }
 }

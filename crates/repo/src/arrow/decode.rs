@@ -7,12 +7,11 @@ use arrow_array::types::UInt64Type;
 use arrow_array::{Array, PrimitiveArray, RecordBatch, StringArray};
 use arrow_schema::{DataType, Schema};
 use mendb_model::change::{ChangeKind, ColumnSet, encode_parts};
-use mendb_model::key::encode_column;
-use mendb_model::row::encode_into;
 use mendb_model::schema::{Column, Place};
-use mendb_model::{ColumnType, Malformed, RowBlock, RowBlockBuilder, TableSchema, ValueRef};
+use mendb_model::{ColumnType, Malformed, RowBlock, RowBlockBuilder, TableSchema};
 
 use super::cells::{Cells, is_readable};
+use super::grid::Grid;
 use super::{Content, ConvertError, OP_COLUMN, SET_COLUMN, VERSION_COLUMN};
 
 /// Turns the batches of one file or stream back into rows or changes of a table. Columns are found by
@@ -21,7 +20,6 @@ use super::{Content, ConvertError, OP_COLUMN, SET_COLUMN, VERSION_COLUMN};
 pub struct BatchDecoder {
     key: Vec<Source>,
     slots: Vec<Source>,
-    slot_types: Vec<ColumnType>,
     changes: Option<ChangeSources>,
 }
 
@@ -76,77 +74,35 @@ impl BatchDecoder {
         };
         Ok(Self {
             key: key.into_iter().flatten().collect(),
-            slot_types: slots.iter().map(|source| source.column_type).collect(),
             slots,
             changes,
         })
     }
 
-    /// Gives `push` the key and the value of every row of a batch, in order.
+    /// The rows or changes of a batch as blocks that end after about `block_bytes`.
     ///
     /// # Errors
     /// A cell holds what its column type cannot, or a change is none.
     ///
     /// # Panics
     /// The batch is not of the schema that the decoder was made for.
-    pub fn decode(
-        &self,
-        batch: &RecordBatch,
-        mut push: impl FnMut(&[u8], &[u8]),
-    ) -> Result<(), ConvertError> {
-        let key: Vec<_> = self.key.iter().map(|source| source.cells(batch)).collect();
-        let slots: Vec<_> = self
-            .slots
-            .iter()
-            .map(|source| source.cells(batch))
-            .collect();
-        let mut changes = self.changes.as_ref().map(|sources| sources.cells(batch));
-        let mut values: Vec<ValueRef<'_>> = Vec::with_capacity(slots.len());
-        let (mut key_bytes, mut row, mut change) = (Vec::new(), Vec::new(), Vec::new());
-        for at in 0..batch.num_rows() {
-            key_bytes.clear();
-            for (source, cells) in self.key.iter().zip(&key) {
-                encode_column(&mut key_bytes, source.column_type, source.get(cells, at)?);
-            }
-            values.clear();
-            for (source, cells) in self.slots.iter().zip(&slots) {
-                values.push(source.get(cells, at)?);
-            }
-            row.clear();
-            encode_into(&mut row, &self.slot_types, values.iter().copied());
-            match &mut changes {
-                None => push(&key_bytes, &row),
-                Some(changes) => {
-                    change.clear();
-                    changes.encode(&mut change, at, &row)?;
-                    push(&key_bytes, &change);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The rows of a batch as blocks that end after `block_bytes`.
-    ///
-    /// # Errors
-    /// As [`Self::decode`].
     pub fn blocks(
         &self,
         batch: &RecordBatch,
         block_bytes: usize,
     ) -> Result<Vec<RowBlock>, ConvertError> {
-        let mut blocks = Vec::new();
-        let mut builder = RowBlockBuilder::new();
-        self.decode(batch, |key, value| {
-            builder.push(key, value);
-            if builder.size_bytes() >= block_bytes {
-                blocks.push(builder.finish());
-            }
-        })?;
-        if !builder.is_empty() {
-            blocks.push(builder.finish());
+        let key = self.key.iter().map(|source| source.cells(batch));
+        let slots = self.slots.iter().map(|source| source.cells(batch));
+        let grid = Grid::new(
+            key.collect::<Result<_, _>>()?,
+            slots.collect::<Result<_, _>>()?,
+            batch.num_rows(),
+        );
+        let rows = grid.blocks(block_bytes);
+        match &self.changes {
+            None => Ok(rows),
+            Some(sources) => Ok(sources.cells(batch).blocks(&rows)?),
         }
-        Ok(blocks)
     }
 }
 
@@ -172,14 +128,8 @@ impl Source {
         })
     }
 
-    fn cells<'a>(&self, batch: &'a RecordBatch) -> Cells<'a> {
+    fn cells<'a>(&self, batch: &'a RecordBatch) -> Result<Cells<'a>, ConvertError> {
         Cells::new(self.column_type, batch.column(self.place).as_ref())
-    }
-
-    #[inline]
-    fn get<'a>(&self, cells: &Cells<'a>, row: usize) -> Result<ValueRef<'a>, ConvertError> {
-        cells
-            .get(row)
             .map_err(|detail| ConvertError::column(&self.name, detail))
     }
 }
@@ -220,6 +170,23 @@ struct ChangeCells<'a> {
 }
 
 impl ChangeCells<'_> {
+    /// The changes whose rows, one for each row of the batch, are in these blocks.
+    fn blocks(&mut self, rows: &[RowBlock]) -> Result<Vec<RowBlock>, Malformed> {
+        let mut changes = Vec::with_capacity(rows.len());
+        let mut at = 0;
+        for block in rows {
+            let mut builder = RowBlockBuilder::new();
+            for (key, row) in block.iter() {
+                let mut encoded = Ok(());
+                builder.push_with(key, |out| encoded = self.encode(out, at, row));
+                encoded?;
+                at += 1;
+            }
+            changes.push(builder.finish());
+        }
+        Ok(changes)
+    }
+
     fn encode(&mut self, out: &mut Vec<u8>, at: usize, row: &[u8]) -> Result<(), Malformed> {
         let malformed = |detail: &str| Malformed {
             what: "change",

@@ -26,6 +26,7 @@ mod cells;
 mod columns;
 mod decode;
 mod encode;
+mod grid;
 
 use std::collections::HashMap;
 use std::sync::Arc;

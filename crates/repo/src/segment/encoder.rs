@@ -10,7 +10,7 @@ use mendb_model::manifest::Segment;
 use mendb_model::name::TablePath;
 use mendb_model::{Digest, RowBlock, TableSchema};
 use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, ZstdLevel};
+use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
@@ -226,7 +226,8 @@ impl SegmentEncoder {
     }
 
     /// How to write a segment that begins with this batch: one row group, statistics only for the key,
-    /// by which readers can skip, and dictionaries only for columns whose values repeat.
+    /// by which readers can skip, dictionaries only for columns whose values repeat, and integers as
+    /// packed differences, which leaves little for the compression to do.
     fn properties(&self, first: &RecordBatch) -> WriterProperties {
         let level =
             ZstdLevel::try_new(self.zstd_level.clamp(1, 22)).expect("the level is in range");
@@ -243,6 +244,10 @@ impl SegmentEncoder {
                 properties = properties
                     .set_column_statistics_enabled(path.clone(), EnabledStatistics::Chunk);
             }
+            if is_integer(field.data_type()) {
+                properties =
+                    properties.set_column_encoding(path.clone(), Encoding::DELTA_BINARY_PACKED);
+            }
             if repeats(column.as_ref()) {
                 properties = properties.set_column_dictionary_enabled(path, true);
             }
@@ -256,6 +261,12 @@ fn rows_error(table: &TablePath, source: ConvertError) -> Error {
         table: table.to_string(),
         source,
     }
+}
+
+/// Whether Parquet holds the type as integers.
+fn is_integer(data_type: &DataType) -> bool {
+    use DataType as D;
+    data_type.is_integer() || matches!(data_type, D::Date32 | D::Timestamp(..))
 }
 
 /// Whether a column of text or bytes has few different values, going by its first ones.
