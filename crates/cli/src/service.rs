@@ -134,6 +134,7 @@ impl Context {
         id: &OperationId,
         wanted: State,
     ) -> Result<Verdict, Failure> {
+        service.check_repository(id)?;
         self.drive_all(service)?;
         self.report_end(service.journal(), id, wanted)
     }
@@ -188,6 +189,7 @@ impl Context {
     pub fn deliver_commands(&self, journal: &Journal, id: &OperationId) -> Result<(), Failure> {
         for _ in 0..MOST_TRIES {
             if let Some(service) = self.try_open_service()? {
+                service.check_repository(id)?;
                 return self.drive_all(&service);
             }
             for _ in 0..LOOKS_A_TRY {
