@@ -7,7 +7,7 @@
 //! engine and a repository.
 //!
 //! *Crash*: at any instant. The next `drive` derives the same messages again from the journal.
-//! *Clock and randomness*: only in [`env`].
+//! *Clock and randomness*: only in [`mod@env`].
 
 pub mod coordinator;
 pub mod env;
