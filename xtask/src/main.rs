@@ -12,7 +12,9 @@ usage: cargo xtask <command>
 
   test    everything that must be true before a change goes in: format, lints, tests, docs, tidy
   tidy    the rules of the house that no other tool checks
-  bench   rows: backup and restore of a row table beside PostgreSQL's, into docs/bench-rows.md";
+  bench   rows: backup and restore of a row table beside PostgreSQL's, into docs/bench-rows.md
+          clickhouse: backup and mend of a ClickHouse table beside ClickHouse's own and beside
+          attaching everything anew, into docs/bench-clickhouse.md";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -12,7 +12,8 @@ pub fn run() -> Outcome {
     tidy::run()?;
     Step::new("cargo fmt --all --check").run()?;
     Step::new("cargo clippy --workspace --all-targets -- -D warnings").run()?;
-    provide_python()?;
+    PYTHON.provide()?;
+    CLICKHOUSE.provide()?;
     // One run tells of every test that fails.
     let tests = if Step::new("cargo nextest --version").succeeds() {
         "cargo nextest run --workspace --no-fail-fast"
@@ -28,29 +29,92 @@ pub fn run() -> Outcome {
     Ok(())
 }
 
+/// What tests take from the system, and cannot install for themselves.
+struct Provision {
+    /// What needs it, and what it is.
+    reason: &'static str,
+    /// A command that succeeds where it is there.
+    check: &'static str,
+    /// The Debian packages that bring it.
+    packages: &'static str,
+}
+
 /// Tests that need a server or a data set get it into a Python environment of their own. Debian keeps
 /// what makes such an environment in a package of its own.
-///
-/// # Errors
-/// It is missing and cannot be installed.
-fn provide_python() -> Outcome {
-    let usable = Step::new("python3 -m ensurepip --version");
-    if usable.succeeds() {
-        return Ok(());
+const PYTHON: Provision = Provision {
+    reason: "some tests need python3 with its venv module",
+    check: "python3 -m ensurepip --version",
+    packages: "python3 python3-venv",
+};
+
+/// The oldest server that is supported; the newest comes as a Python package.
+const CLICKHOUSE: Provision = Provision {
+    reason: "some tests need the server of ClickHouse 18.16, /usr/sbin/clickhouse-server",
+    check: "test -x /usr/sbin/clickhouse-server",
+    packages: "clickhouse-server clickhouse-common",
+};
+
+impl Provision {
+    /// Installs it if it is missing, with Debian's packages and as root.
+    ///
+    /// # Errors
+    /// It is missing and cannot be installed.
+    fn provide(&self) -> Outcome {
+        let is_there = || Step::new(self.check).succeeds();
+        if is_there() {
+            return Ok(());
+        }
+        let is_root = Step::new("id -u")
+            .output()
+            .is_some_and(|id| id.trim() == "0");
+        let has_apt = Step::new("apt-get --version").succeeds();
+        if is_root && has_apt {
+            Step::new("apt-get update").run()?;
+            Step::new(&self.install())
+                .with("DEBIAN_FRONTEND", "noninteractive")
+                .run()?;
+        }
+        if is_there() {
+            return Ok(());
+        }
+        Err(self.advice())
     }
-    let is_root = Step::new("id -u")
-        .output()
-        .is_some_and(|id| id.trim() == "0");
-    let has_apt = Step::new("apt-get --version").succeeds();
-    if is_root && has_apt {
-        Step::new("apt-get update").run()?;
-        return Step::new("apt-get install -y --no-install-recommends python3 python3-venv")
-            .with("DEBIAN_FRONTEND", "noninteractive")
-            .run();
+
+    fn install(&self) -> String {
+        format!(
+            "apt-get install -y --no-install-recommends {}",
+            self.packages
+        )
     }
-    Err(
-        "some tests need python3 with its venv module: install it, on Debian with\n\n    \
-         apt-get install python3-venv\n"
-            .to_owned(),
-    )
+
+    fn advice(&self) -> String {
+        format!(
+            "{}: install it, on Debian as root with\n\n    {}\n",
+            self.reason,
+            self.install()
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_named_with_the_command_that_installs_it() {
+        let advice = CLICKHOUSE.advice();
+        assert!(advice.contains("ClickHouse 18.16"), "{advice}");
+        let command = "    apt-get install -y --no-install-recommends clickhouse-server ";
+        assert!(advice.contains(command), "{advice}");
+    }
+
+    #[test]
+    fn what_is_there_is_not_installed() {
+        let there = Provision {
+            reason: "nothing needs it",
+            check: "true",
+            packages: "mendb-nonesuch",
+        };
+        assert_eq!(there.provide(), Ok(()));
+    }
 }

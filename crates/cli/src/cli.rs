@@ -24,7 +24,13 @@ First steps:
   mendb backup world --incremental                       what has changed since
   mendb list world                                       the backups there are
   mendb table drop cities && mendb restore world         lose a table and bring it back
-  mendb verify world --live                              prove that all is there";
+  mendb verify world --live                              prove that all is there
+
+On a ClickHouse server, with --target clickhouse://user@host:8123/:
+  mendb backup analytics                                 all tables of a database
+  mendb restore --in-place --dry-run analytics           what it takes to bring them back
+  mendb restore --in-place analytics                     keep what is right, fetch only what is not
+  mendb undo OPERATION                                   take that back";
 
 /// Backs up sharded databases and mends them.
 ///
@@ -49,14 +55,22 @@ struct Cli {
 /// [`crate::settings`].
 #[derive(Debug, Args)]
 struct Global {
-    /// The database to back up or mend: mendb:///dir [env: MENDB_TARGET] [default: mendb-data/target
-    /// in the current directory]
+    /// The database to back up or mend: mendb:///dir, clickhouse://user[:password]@host:8123/ [env:
+    /// MENDB_TARGET] [default: mendb-data/target in the current directory]
     #[arg(long, global = true, value_name = "URL", help_heading = "Everywhere")]
     target: Option<String>,
     /// Where backups live: file:///dir, s3://bucket/prefix [env: MENDB_REPOSITORY] [default:
     /// mendb-data/repository in the current directory]
     #[arg(long, global = true, value_name = "URL", help_heading = "Everywhere")]
     repository: Option<String>,
+    /// ClickHouse: where the server's default disk is seen from here, unless where the server sees it
+    /// [env: MENDB_CLICKHOUSE_DATA_PATH]
+    #[arg(long, global = true, value_name = "DIRECTORY", help_heading = "Everywhere")]
+    data_path: Option<String>,
+    /// ClickHouse: directory of the journal of the target [env: MENDB_CLICKHOUSE_STATE] [default:
+    /// mendb-data/clickhouse-<host>-<port> in the current directory]
+    #[arg(long, global = true, value_name = "DIRECTORY", help_heading = "Everywhere")]
+    state: Option<String>,
     /// The settings file; without it mendb.yml in the current directory, if there is one
     #[arg(
         long,
@@ -104,6 +118,7 @@ enum Command {
     List(commands::list::ListCommand),
     Show(commands::show::ShowCommand),
     Restore(commands::restore::RestoreCommand),
+    Undo(commands::undo::UndoCommand),
     Verify(commands::verify::VerifyCommand),
     Delete(commands::delete::DeleteCommand),
     /// Look after long operations
@@ -124,6 +139,7 @@ impl Command {
             Self::List(command) => command.run(context),
             Self::Show(command) => command.run(context),
             Self::Restore(command) => command.run(context),
+            Self::Undo(command) => command.run(context),
             Self::Verify(command) => command.run(context),
             Self::Delete(command) => command.run(context),
             Self::Operation(command) => command.run(context),
@@ -159,6 +175,8 @@ fn run(cli: Cli) -> Result<Verdict, Failure> {
     let flags = [
         ("target", cli.global.target),
         ("repository", cli.global.repository),
+        ("clickhouse.data_path", cli.global.data_path),
+        ("clickhouse.state", cli.global.state),
     ];
     let sources = Sources {
         directory,

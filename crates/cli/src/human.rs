@@ -70,7 +70,26 @@ pub fn rate(things: u64, duration: Duration) -> u64 {
 
 /// `1 row`, `2 rows`, `1,234 rows`
 pub fn rows(number: u64) -> String {
-    let unit = if number == 1 { "row" } else { "rows" };
+    of(number, "row", "rows")
+}
+
+/// `1 part`, `2 parts`
+pub fn parts(number: u64) -> String {
+    of(number, "part", "parts")
+}
+
+/// `1 table`, `2 tables`
+pub fn tables(number: u64) -> String {
+    of(number, "table", "tables")
+}
+
+/// `1 file`, `2 files`
+pub fn files(number: u64) -> String {
+    of(number, "file", "files")
+}
+
+fn of(number: u64, one: &str, many: &str) -> String {
+    let unit = if number == 1 { one } else { many };
     format!("{} {unit}", count(number))
 }
 

@@ -16,6 +16,7 @@ mod human;
 mod operation_progress;
 mod operation_record;
 mod output;
+mod parts;
 mod progress;
 mod service;
 mod settings;

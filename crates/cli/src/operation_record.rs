@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use mendb_model::name::BackupId;
-use mendb_model::operation::{Operation, Request, State};
+use mendb_model::operation::{MendSource, Operation, Request, State};
 use serde::Serialize;
 
 use crate::human;
+use crate::settings::secret::hide_in_url;
 
 /// Less than so many seconds to go are not worth saying.
 const SOON_S: f64 = 1.0;
@@ -16,7 +17,11 @@ const SOON_S: f64 = 1.0;
 pub struct OperationRecord {
     pub operation_id: String,
     pub kind: &'static str,
+    /// Empty for what comes from no repository.
     pub collection: String,
+    /// What is restored instead of a backup of a collection, if so: a backup of clickhouse-backup, or
+    /// what another operation kept.
+    pub source: Option<String>,
     /// The backup that is taken, or restored to.
     pub backup_id: Option<BackupId>,
     pub state: &'static str,
@@ -51,12 +56,8 @@ impl OperationRecord {
             operation_id: operation.operation_id.to_string(),
             kind: operation.request.kind(),
             collection: operation.request.collection().to_owned(),
-            backup_id: match &operation.request {
-                Request::Backup(request) => Some(request.backup_id.clone()),
-                Request::Restore(request) => {
-                    request.chain.last().map(|link| link.backup_id.clone())
-                }
-            },
+            source: source(&operation.request),
+            backup_id: operation.request.backups().last().copied().cloned(),
             state: operation.state.name(),
             paused: operation.is_paused(),
             current_step: operation.current_step,
@@ -82,9 +83,11 @@ impl OperationRecord {
     /// How it ended, in a line.
     pub fn sentence(&self) -> String {
         let what = match (self.kind, &self.backup_id) {
-            ("restore", Some(id)) => format!("restore of {} to {id}", self.collection),
+            (kind @ ("restore" | "mend"), Some(id)) => {
+                format!("{kind} of {} to {id}", self.collection)
+            }
             (_, Some(id)) => format!("backup {id} of {}", self.collection),
-            (kind, None) => format!("{kind} of {}", self.collection),
+            (kind, None) => format!("{kind} of {}", self.subject()),
         };
         let state = if self.paused { "paused" } else { self.state };
         format!(
@@ -93,6 +96,11 @@ impl OperationRecord {
             human::bytes(self.bytes_done),
             self.operation_id
         )
+    }
+
+    /// The collection, or what there is in its place.
+    pub fn subject(&self) -> &str {
+        self.source.as_deref().unwrap_or(&self.collection)
     }
 
     /// Where it stands, in a few words.
@@ -105,6 +113,28 @@ impl OperationRecord {
     }
 }
 
+/// What an operation restores that is no backup of a collection.
+fn source(request: &Request) -> Option<String> {
+    let Request::Mend(request) = request else {
+        return None;
+    };
+    match &request.source {
+        MendSource::Backup { .. } => None,
+        MendSource::Undo { operation_id } => Some(operation_id.to_string()),
+        MendSource::Imported { url, name } => Some(format!("{name} in {}", hide_in_url(url))),
+    }
+}
+
+/// What the tasks of an operation's step are called: shards of a row store, tables or lists of parts of a
+/// part store.
+pub fn task_word(request: &Request) -> &'static str {
+    match request {
+        Request::Backup(_) | Request::Restore(_) => "shards",
+        Request::PartBackup(_) => "lists",
+        Request::Mend(_) => "tables",
+    }
+}
+
 /// From the request to the last event.
 pub fn elapsed(operation: &Operation) -> Duration {
     Duration::from_millis(
@@ -114,12 +144,13 @@ pub fn elapsed(operation: &Operation) -> Duration {
     )
 }
 
-/// One line of progress: step, and as far as they say something shards, rows, rate and time left.
+/// One line of progress: step, and as far as they say something shards or tables, rows, rate and time left.
 pub fn progress_line(operation: &Operation) -> String {
     let record = OperationRecord::new(operation);
     let mut line = record.step.clone();
     if record.shards_total > 1 {
-        line += &format!(": {}/{} shards", record.shards_done, record.shards_total);
+        let tasks = task_word(&operation.request);
+        line += &format!(": {}/{} {tasks}", record.shards_done, record.shards_total);
     }
     if record.rows_done > 0 {
         line += &format!(", {}", human::rows(record.rows_done));

@@ -1,11 +1,14 @@
 //! Opening the service on target and repository, and driving operations before the user's eyes.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mendb_engines::Engine;
 use mendb_engines::row::RowEngine;
 use mendb_model::name::OperationId;
-use mendb_model::operation::{Limits, Operation, State};
+use mendb_model::operation::{Limits, Operation, Request, State};
+use mendb_repo::clickhouse_backup::ImportError;
 use mendb_repo::{Repository, RepositoryOptions, RetryPolicy};
 use mendb_rowstore::Database;
 use mendb_service::journal::Journal;
@@ -17,7 +20,9 @@ use crate::context::Context;
 use crate::failure::{Failure, FailureKind, Verdict};
 use crate::operation_progress::OperationProgress;
 use crate::operation_record::OperationRecord;
-use crate::target;
+use crate::parts::backup_report::BackupReport;
+use crate::parts::mend_report::MendReport;
+use crate::target::StateLock;
 
 /// How often it is looked what another process does.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -25,6 +30,20 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 const LOOKS_A_TRY: u32 = 5;
 /// So often it is tried to give a command to a process that drives and does not take it.
 const MOST_TRIES: u32 = 10;
+
+/// A service, and what keeps other processes from driving the same target. Dropped in this order.
+pub struct OpenService {
+    service: Service,
+    _lock: Option<StateLock>,
+}
+
+impl Deref for OpenService {
+    type Target = Service;
+
+    fn deref(&self) -> &Service {
+        &self.service
+    }
+}
 
 impl Context {
     /// A runtime for requests to the repository.
@@ -37,64 +56,76 @@ impl Context {
         Ok(Arc::new(runtime))
     }
 
-    /// Opens the repository.
-    ///
-    /// # Errors
-    /// The URL is wrong, the place cannot be reached, or it is of an unknown format.
-    pub fn open_repository(&self, runtime: &Runtime) -> Result<Repository, Failure> {
+    /// How repositories are used.
+    pub fn repository_options(&self) -> RepositoryOptions {
         let settings = &self.settings;
         let attempts = u32::try_from(settings.repository_attempts).unwrap_or(u32::MAX);
-        let options = RepositoryOptions {
+        RepositoryOptions {
             retry: RetryPolicy {
                 attempts,
                 ..RetryPolicy::default()
             },
             segment_bytes: settings.segment_bytes,
             zstd_level: i32::try_from(settings.zstd_level).unwrap_or(1),
+            upload_bytes_per_s: settings.upload_bytes_per_s,
+            download_bytes_per_s: settings.download_bytes_per_s,
+            transfers: usize::try_from(settings.transfers).unwrap_or(usize::MAX),
             ..RepositoryOptions::default()
-        };
-        Ok(runtime.block_on(Repository::open(&settings.repository, options))?)
+        }
+    }
+
+    /// Opens the repository.
+    ///
+    /// # Errors
+    /// The URL is wrong, the place cannot be reached, or it is of an unknown format.
+    pub fn open_repository(&self, runtime: &Runtime) -> Result<Repository, Failure> {
+        let opened = Repository::open(&self.settings.repository, self.repository_options());
+        Ok(runtime.block_on(opened)?)
     }
 
     /// Opens target, repository and journal.
     ///
     /// # Errors
     /// Any of them cannot be opened; the target also when another process has it open.
-    pub fn open_service(&self) -> Result<Service, Failure> {
+    pub fn open_service(&self) -> Result<OpenService, Failure> {
         let runtime = self.runtime()?;
         let repository = self.open_repository(&runtime)?;
-        self.service_of(runtime, repository, self.open_rows()?)
+        let (engine, lock) = self.open_engine()?;
+        let service = self.service_of(runtime, repository, engine)?;
+        Ok(OpenService {
+            service,
+            _lock: lock,
+        })
     }
 
     /// Opens target, repository and journal; `None` while another process has the target open.
     ///
     /// # Errors
     /// One of them cannot be opened for another reason.
-    pub fn try_open_service(&self) -> Result<Option<Service>, Failure> {
-        match self.open_rows() {
-            Ok(database) => self.open_service_on(database).map(Some),
+    pub fn try_open_service(&self) -> Result<Option<OpenService>, Failure> {
+        match self.open_service() {
+            Ok(service) => Ok(Some(service)),
             Err(failure) if failure.kind == FailureKind::Busy => Ok(None),
             Err(failure) => Err(failure),
         }
     }
 
-    /// Opens repository and journal for a target that is open.
+    /// Opens repository and journal for a row store that is open.
     ///
     /// # Errors
     /// One of them cannot be opened.
     pub fn open_service_on(&self, database: Database) -> Result<Service, Failure> {
         let runtime = self.runtime()?;
         let repository = self.open_repository(&runtime)?;
-        self.service_of(runtime, repository, database)
+        self.service_of(runtime, repository, Arc::new(RowEngine::new(database)))
     }
 
     fn service_of(
         &self,
         runtime: Arc<Runtime>,
         repository: Repository,
-        database: Database,
+        engine: Arc<dyn Engine>,
     ) -> Result<Service, Failure> {
-        let engine = Arc::new(RowEngine::new(database));
         let settings = &self.settings;
         let limits = Limits {
             max_in_flight: u32::try_from(settings.max_in_flight).unwrap_or(u32::MAX),
@@ -102,12 +133,11 @@ impl Context {
             operation_budget_ms: settings.operation_deadline_s.saturating_mul(1000),
             ..Limits::default()
         };
-        let directory = target::directory(&settings.target)?;
         Ok(Service::new(
             engine,
             repository,
             runtime,
-            &directory,
+            &self.journal_directory()?,
             Settings { limits },
         )?)
     }
@@ -117,7 +147,7 @@ impl Context {
     /// # Errors
     /// The target has none, or it cannot be read.
     pub fn open_journal(&self) -> Result<Option<Journal>, Failure> {
-        let directory = target::directory(&self.settings.target)?;
+        let directory = self.journal_directory()?;
         if !Journal::exists(&directory) {
             return Ok(None);
         }
@@ -214,11 +244,53 @@ impl Context {
         wanted: State,
     ) -> Result<Verdict, Failure> {
         let operation = journal.operation(id)?;
-        self.output
-            .report(&OperationRecord::new(&operation), OperationRecord::sentence)?;
+        match &operation.request {
+            Request::Mend(_) => {
+                let report = MendReport::new(&operation, &journal.mend_plans(id)?);
+                self.output.report(&report, MendReport::describe)?;
+            }
+            Request::PartBackup(request) if operation.state == State::Done => {
+                let runtime = self.runtime()?;
+                let repository = self.open_repository(&runtime)?;
+                let read = repository.manifest(&request.collection, &request.backup_id);
+                let manifest = runtime.block_on(read)?.manifest;
+                let report = BackupReport::new(&operation, &manifest);
+                self.output.report(&report, BackupReport::describe)?;
+            }
+            _ => self
+                .output
+                .report(&OperationRecord::new(&operation), OperationRecord::sentence)?,
+        }
         check_end(&operation, wanted)?;
+        check_none_stopped(&operation)?;
         Ok(Verdict::Done)
     }
+}
+
+/// Says which tables a mend that is done has left as they were.
+///
+/// # Errors
+/// There are some.
+fn check_none_stopped(operation: &Operation) -> Result<(), Failure> {
+    let Request::Mend(request) = &operation.request else {
+        return Ok(());
+    };
+    if request.stopped.is_empty() || operation.state != State::Done {
+        return Ok(());
+    }
+    let (left, all) = (
+        request.stopped.len(),
+        request.stopped.len() + request.tables.len(),
+    );
+    let mut failure = Failure::input(format!("{left} of {all} tables were not mended"));
+    let reasons = request.stopped.iter();
+    failure
+        .causes
+        .extend(reasons.map(|table| format!("{}: {}", table.target, table.reason)));
+    Err(failure.hint(
+        "--schema puts tables that differ aside and creates them as they were in the backup; \
+         --rename restores them under another name",
+    ))
 }
 
 /// Says whether an operation that moves no more is where it should be, and if not, what to do.
@@ -290,5 +362,17 @@ impl From<mendb_repo::Error> for Failure {
             _ => FailureKind::FixEnvironment,
         };
         Self::of(kind, &error)
+    }
+}
+
+impl From<ImportError> for Failure {
+    fn from(error: ImportError) -> Self {
+        match error {
+            ImportError::Store(error) => error.into(),
+            ImportError::NoSuchBackup { .. } | ImportError::NoSuchTable { .. } => {
+                Self::of(FailureKind::FixInput, &error)
+            }
+            error => Self::of(FailureKind::FixEnvironment, &error),
+        }
     }
 }

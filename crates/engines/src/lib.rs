@@ -1,15 +1,21 @@
 //! The contract between mendb's service and a database, and its adapters.
 //!
-//! [`Engine`] is what a database must be able to do to be backed up and restored; [`row`] is the
-//! embedded row store. Engines know nothing of repositories: the worker of the service carries
-//! rows from one side to the other, in bounded memory.
+//! [`Engine`] is what every database must be able to do to be backed up and mended, with [`RowStore`]
+//! for those of rows and [`PartStore`] for those of parts; [`row`] is the embedded row store,
+//! [`clickhouse`] a ClickHouse server. Engines know nothing of repositories: the worker of the service
+//! carries rows and files from one side to the other, in bounded memory.
 
+pub mod clickhouse;
 mod contract;
 mod error;
 pub mod row;
 
-pub use contract::{
-    BlockSink, Engine, FreezeRequest, Frozen, LiveStream, LiveTable, Lock, LockKind, Source,
-    StagedTable,
+pub use contract::parts::{
+    Catalogue, Disk, FoundFile, FreezeTable, FrozenPart, FrozenTable, Origin, PartContent,
+    PartStore, ServerInfo, StagedPart,
 };
+pub use contract::rows::{
+    BlockSink, FreezeRequest, Frozen, LiveStream, LiveTable, RowStore, Source, StagedTable,
+};
+pub use contract::{Data, Engine, Lock, LockKind};
 pub use error::{EngineError, Remedy, Result};

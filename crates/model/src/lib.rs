@@ -12,6 +12,7 @@ pub mod key;
 pub mod manifest;
 pub mod name;
 pub mod operation;
+pub mod part;
 pub mod row;
 pub mod schema;
 pub mod text;

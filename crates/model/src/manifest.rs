@@ -9,6 +9,7 @@ use crate::digest::Digest;
 use crate::key::{KeyRange, hex_bytes};
 use crate::name::{BackupId, BackupKind, TablePath};
 use crate::operation::TaskSpec;
+use crate::part::{ObjectRef, PartList, PartStoreBackup, PartTable};
 use crate::schema::TableSchema;
 
 /// The format this version writes, and the newest it reads.
@@ -35,8 +36,12 @@ pub struct Manifest {
     pub parent: Option<Parent>,
     /// The commit of the target that the backup holds: all of it and nothing later.
     pub snapshot_version: u64,
-    /// The tables of the collection.
+    /// The tables of a collection of a row store.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tables: Vec<TableBackup>,
+    /// What a backup of a part store holds instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part_store: Option<PartStoreBackup>,
 }
 
 /// The backup before an increment.
@@ -139,6 +144,21 @@ impl Manifest {
         }
     }
 
+    /// Gives a table of a draft a list of its parts. A task that is not about a table of this manifest
+    /// changes nothing.
+    pub(crate) fn put_part_list(&mut self, task: &TaskSpec, list: PartList) {
+        let TaskSpec::CopyParts { table_idx, .. } = task else {
+            return;
+        };
+        let table = self
+            .part_store
+            .as_mut()
+            .and_then(|store| store.tables.get_mut(*table_idx as usize));
+        if let Some(table) = table {
+            table.lists.push(list);
+        }
+    }
+
     /// Gives a shard of a draft its segments. A task that is not about a shard of this manifest
     /// changes nothing.
     pub(crate) fn put_segments(&mut self, task: &TaskSpec, segments: Vec<Segment>) {
@@ -177,13 +197,26 @@ impl Manifest {
             .flat_map(|shard| &shard.segments)
     }
 
-    /// Bytes of all its objects.
+    /// Every document of a part store's tables.
+    pub fn documents(&self) -> impl Iterator<Item = &ObjectRef> {
+        let tables = self.part_store.iter().flat_map(|store| &store.tables);
+        tables.flat_map(PartTable::documents)
+    }
+
+    /// Bytes that it added to the repository, the manifest not counted.
     pub fn bytes(&self) -> u64 {
-        self.segments().map(|segment| segment.bytes).sum()
+        let segments = self.segments().map(|segment| segment.bytes);
+        let documents = self.documents().map(|document| document.bytes);
+        let tables = self.part_store.iter().flat_map(|store| &store.tables);
+        let files = tables.flat_map(|table| table.lists.iter().map(|list| list.new_bytes));
+        segments.chain(documents).chain(files).sum()
     }
 
     /// Rows or changes of its tables, those of indexes not counted.
     pub fn rows(&self) -> u64 {
+        if let Some(store) = &self.part_store {
+            return store.tables.iter().map(PartTable::rows).sum();
+        }
         let shards = self.tables.iter().flat_map(|table| &table.rows.shards);
         shards
             .flat_map(|shard| &shard.segments)

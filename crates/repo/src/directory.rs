@@ -8,6 +8,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
+use std::time::SystemTime;
 
 /// Makes removals from a directory durable. A directory that is gone is as durable as it can be.
 pub(crate) fn sync(directory: &Path) -> io::Result<()> {
@@ -38,6 +39,29 @@ pub(crate) fn tidy(directory: &Path, unwanted: &dyn Fn(&str) -> bool) -> io::Res
         }
     }
     remove_if_empty(directory)
+}
+
+/// Removes the files below a directory that writes cut off by a crash have left, if nothing was written
+/// to them since a time: writes that go on stay. Directories stay, as someone may be about to use them.
+pub(crate) fn remove_unfinished(directory: &Path, before: SystemTime) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_unfinished(&entry.path(), before)?;
+            continue;
+        }
+        if unfinished(&entry.file_name().to_string_lossy()).is_none() {
+            continue;
+        }
+        match entry.metadata().and_then(|metadata| metadata.modified()) {
+            Ok(modified) if modified <= before => ignore_missing(fs::remove_file(entry.path()))?,
+            Ok(_) => {}
+            // It was renamed or removed meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Removes a directory without entries.

@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::io;
+use std::path::{Path, PathBuf};
 
 use mendb_model::manifest::FORMAT_VERSION;
 use mendb_model::name::{BackupId, BadName};
@@ -95,6 +96,16 @@ pub enum Error {
         /// How many more there are.
         others: usize,
     },
+    /// A backup was deleted, but the files of its parts could not be.
+    #[error(
+        "backup {backup} is deleted, but files that it alone needed may stay: not all could be looked through"
+    )]
+    FilesStay {
+        /// The backup that is gone.
+        backup: BackupId,
+        /// What stopped it: most often another backup that cannot be read.
+        source: Box<Error>,
+    },
     /// Another operation made this backup first.
     #[error("{object} was already written by operation {operation_id}: that backup stays as it is")]
     Taken {
@@ -147,6 +158,25 @@ pub enum Error {
         /// What is wrong with the parent, as a verb phrase.
         detail: String,
     },
+    /// A file of a part on this machine cannot be read, or one that is brought back not be written.
+    #[error("cannot {action} {}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What was attempted: `read`, `write`.
+        action: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file of a part is not what it was when its part was looked at. Parts never change: something
+    /// else writes there, or the disk is failing.
+    #[error("{} changed while it was backed up: {detail}", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// How.
+        detail: String,
+    },
     /// Rows that were given to be written cannot be.
     #[error("cannot write the rows of {table} into a segment")]
     Rows {
@@ -192,6 +222,7 @@ impl Error {
         match self {
             Self::Store { retriable, .. } => *retriable,
             Self::TimedOut { .. } => true,
+            Self::FilesStay { source, .. } => source.is_retriable(),
             _ => false,
         }
     }
@@ -206,6 +237,36 @@ impl Error {
                 | Self::UnknownFormat { .. }
                 | Self::Incomplete { .. }
                 | Self::BrokenChain { .. }
+        )
+    }
+
+    /// The error for what the system said about a file of a part.
+    pub(crate) fn file(action: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::File {
+            path: path.to_owned(),
+            action,
+            source,
+        }
+    }
+
+    /// The error for what the system said about an object in a local directory; `bytes` is the size of
+    /// what was written.
+    pub(crate) fn from_io(
+        action: &'static str,
+        object: String,
+        bytes: u64,
+        error: io::Error,
+    ) -> Self {
+        if error.kind() == io::ErrorKind::NotFound {
+            return Self::NotFound { object };
+        }
+        let store = "local directory";
+        let source = error.into();
+        Self::from_store(
+            action,
+            object,
+            bytes,
+            object_store::Error::Generic { store, source },
         )
     }
 

@@ -1,12 +1,20 @@
 //! Where objects are, relative to the repository.
 
+use blake3::Hash;
 use mendb_model::BackupId;
 use mendb_model::name::{BadName, TablePath, check};
+use mendb_model::part::TableName;
 
 pub(crate) const HEADER: &str = "mendb.json";
 pub(crate) const COLLECTIONS: &str = "collections";
 pub(crate) const MANIFEST: &str = "manifest.json";
 const SEGMENT_END: &str = ".parquet";
+const PART_LIST_END: &str = ".parts.json.zst";
+const INVENTORY_END: &str = ".inventory.json.zst";
+pub(crate) const FILES: &str = "files";
+pub(crate) const BUNDLES: &str = "files/bundles";
+/// Where files are written before they take the name of their content.
+pub(crate) const INCOMING: &str = "files/incoming";
 
 /// File systems allow 255 bytes; what else the name of a segment needs is added elsewhere.
 const MAX_PART_BYTES: usize = 200;
@@ -38,12 +46,55 @@ pub(crate) fn segment(path: &TablePath, shard: u32, writer: &str, attempt: u32, 
     }
 }
 
+/// A list of parts of a table, relative to the directory of its backup.
+pub(crate) fn part_list(table: &TableName, chunk: u32, writer: &str, attempt: u32) -> String {
+    let directory = table_directory(table);
+    let writer = part(writer);
+    format!("{directory}/{chunk:04}-{writer}-{attempt}{PART_LIST_END}")
+}
+
+/// The inventory of a table when it was frozen, relative to the directory of its backup.
+pub(crate) fn current_parts(table: &TableName, writer: &str, attempt: u32) -> String {
+    let directory = table_directory(table);
+    format!(
+        "{directory}/current-{}-{attempt}{INVENTORY_END}",
+        part(writer)
+    )
+}
+
+/// Two names, because a dot may be in either.
+fn table_directory(table: &TableName) -> String {
+    format!("{}/{}", part(&table.database), part(&table.table))
+}
+
+/// Whether an object of a backup is a list of parts.
+pub(crate) fn is_part_list(object: &str) -> bool {
+    object.ends_with(PART_LIST_END)
+}
+
+/// The object with the content of a large file.
+pub(crate) fn file(blake3: &Hash) -> String {
+    format!("{FILES}/{}", fanned_out(blake3))
+}
+
+/// The object with the contents of many small files.
+pub(crate) fn bundle(blake3: &Hash) -> String {
+    format!("{BUNDLES}/{}", fanned_out(blake3))
+}
+
+/// Object of one byte of hash each lie in a directory of their own: none grows too large to be listed.
+fn fanned_out(blake3: &Hash) -> String {
+    let digits = blake3.to_hex();
+    format!("{}/{digits}", &digits[..2])
+}
+
 /// Whether the last part of an object's name says that this writer made it. A shard and an attempt
 /// have no `-` in them, so that a writer may.
 pub(crate) fn is_written_by(object: &str, writer: &str) -> bool {
     let file = object.rsplit('/').next().unwrap_or(object);
-    let middle = file
-        .strip_suffix(SEGMENT_END)
+    let middle = [SEGMENT_END, PART_LIST_END, INVENTORY_END]
+        .into_iter()
+        .find_map(|end| file.strip_suffix(end))
         .and_then(|name| name.split_once('-'))
         .and_then(|(_shard, rest)| rest.rsplit_once('-'));
     middle.is_some_and(|(found, _attempt)| found == part(writer))
@@ -124,6 +175,34 @@ mod tests {
             let object = segment(&TablePath::index("goods", "a-b"), shard, &a, attempt, 7);
             prop_assert!(is_written_by(&object, &a));
             prop_assert_eq!(is_written_by(&object, &b), a == b);
+        }
+
+        #[test]
+        fn a_document_tells_its_writer_and_no_other(
+            a in ".{1,40}",
+            b in ".{1,40}",
+            chunk: u32,
+            attempt: u32,
+        ) {
+            let table = TableName::new("shop", "a-b.parts.json.zst");
+            let list = part_list(&table, chunk, &a, attempt);
+            let inventory = current_parts(&table, &a, attempt);
+            prop_assert!(is_part_list(&list) && !is_part_list(&inventory));
+            for object in [list, inventory] {
+                prop_assert!(is_written_by(&object, &a));
+                prop_assert_eq!(is_written_by(&object, &b), a == b);
+            }
+        }
+
+        #[test]
+        fn different_tables_have_different_documents(
+            a in ("[a.]{1,4}", "[a.]{1,4}"),
+            b in ("[a.]{1,4}", "[a.]{1,4}"),
+        ) {
+            let list = |(database, table): &(String, String)| {
+                part_list(&TableName::new(database, table), 0, "w", 0)
+            };
+            prop_assert_eq!(a == b, list(&a) == list(&b));
         }
 
         #[test]

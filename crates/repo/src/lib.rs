@@ -33,23 +33,31 @@
 //! Start at [`Repository`]; [`arrow`] turns rows into Arrow batches and back.
 
 pub mod arrow;
+pub mod clickhouse_backup;
 mod directory;
+mod documents;
 mod error;
+mod garbage;
 mod layout;
 mod location;
 mod manifests;
 mod objects;
 mod options;
+mod part;
 mod publish;
 mod remove;
 mod repository;
 mod seal;
 mod segment;
+mod throttle;
 
 pub use arrow::Content;
+pub use documents::{DocumentKind, DocumentName};
 pub use error::{Error, Result};
+pub use garbage::Collected;
 pub use manifests::StoredManifest;
 pub use options::{RepositoryOptions, RetryPolicy};
+pub use part::{Fetched, FileOnDisk, KnownFiles, PartWriter, Uploaded, Verified};
 pub use repository::{Header, Repository};
 pub use segment::reader::SegmentReader;
 pub use segment::writer::{SegmentTarget, SegmentWriter};

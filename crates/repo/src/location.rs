@@ -1,7 +1,7 @@
 //! From the URL of a repository to the store and the place in it.
 
 use std::collections::HashMap;
-use std::path::{Path as FilePath, PathBuf};
+use std::path::Path as FilePath;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use object_store::{BackoffConfig, ClientConfigKey, ObjectStore, RetryConfig};
 use url::Url;
 
 use crate::error::{Error, Result};
+use crate::objects::Place;
 use crate::options::RepositoryOptions;
 
 const CLIENT_TIMEOUT: AmazonS3ConfigKey = AmazonS3ConfigKey::Client(ClientConfigKey::Timeout);
@@ -39,8 +40,7 @@ pub(crate) struct Location {
     pub(crate) prefix: Path,
     /// As it is shown: without a slash at its end.
     pub(crate) url: String,
-    /// The directory, when it is on this machine.
-    pub(crate) directory: Option<PathBuf>,
+    pub(crate) place: Place,
 }
 
 impl Location {
@@ -83,10 +83,10 @@ impl Location {
             Arc::clone(stores.entry(name.to_owned()).or_default())
         };
         Self {
+            place: Place::Remote(Arc::<InMemory>::clone(&store)),
             store,
             prefix: Path::default(),
             url: format!("memory:{name}"),
-            directory: None,
         }
     }
 
@@ -98,7 +98,7 @@ impl Location {
             store: Arc::new(LocalFileSystem::new().with_fsync(true)),
             prefix,
             url: url.as_str().trim_end_matches('/').to_owned(),
-            directory: Some(path),
+            place: Place::Directory(path),
         })
     }
 
@@ -118,12 +118,12 @@ impl Location {
             let key = name.to_ascii_lowercase().parse::<AmazonS3ConfigKey>();
             builder = builder.with_config(key.map_err(|error| bad(&error.to_string()))?, value);
         }
-        let store = builder.build().map_err(|error| bad(&error.to_string()))?;
+        let store = Arc::new(builder.build().map_err(|error| bad(&error.to_string()))?);
         Ok(Self {
-            store: Arc::new(store),
+            place: Place::Remote(store.clone()),
+            store,
             prefix,
             url: text.trim_end_matches('/').to_owned(),
-            directory: None,
         })
     }
 }
@@ -143,7 +143,9 @@ mod tests {
             assert_eq!(location.url, "file:///var/backups%20of%20db%231");
             assert_eq!(location.prefix.as_ref(), "var/backups of db#1");
         }
-        let relative = parse("backups").unwrap().directory.unwrap();
+        let Place::Directory(relative) = parse("backups").unwrap().place else {
+            panic!("it is a directory");
+        };
         assert_eq!(relative, std::env::current_dir().unwrap().join("backups"));
     }
 

@@ -57,7 +57,7 @@ impl Repository {
     }
 
     /// The directories of a collection that are named like backups, ascending.
-    async fn ids(&self, collection: &str) -> Result<Vec<BackupId>> {
+    pub(crate) async fn ids(&self, collection: &str) -> Result<Vec<BackupId>> {
         let directory = layout::collection(collection)?;
         let names = self.objects.directories(&directory).await?;
         let ids = names.iter().filter_map(|name| name.parse().ok());

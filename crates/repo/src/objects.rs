@@ -1,23 +1,29 @@
 //! Single objects: each request with its time limit and its retries, and errors that name the object
 //! with the URL of its repository.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::future::Future;
+use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
+use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use rand::Rng;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinError;
 
 use crate::error::{Error, Result};
 use crate::options::RepositoryOptions;
+use crate::throttle::Throttle;
 
 /// How often an object that arrived damaged is read again: damage on the way is rare, and most often
 /// the object itself is damaged.
-const REREADS: u32 = 2;
+pub(crate) const REREADS: u32 = 2;
 
 /// Requests at once where many objects are removed or many manifests read.
 pub(crate) const REQUESTS_AT_ONCE: usize = 16;
@@ -25,10 +31,43 @@ pub(crate) const REQUESTS_AT_ONCE: usize = 16;
 /// The objects below the place of a repository.
 #[derive(Debug, Clone)]
 pub(crate) struct Objects {
-    store: Arc<dyn ObjectStore>,
+    pub(crate) store: Arc<dyn ObjectStore>,
+    pub(crate) place: Place,
     prefix: Path,
     url: Arc<str>,
     options: Arc<RepositoryOptions>,
+    uploads: Arc<Throttle>,
+    downloads: Arc<Throttle>,
+    transfers: Arc<Semaphore>,
+}
+
+/// Where a store is, which decides how large files come in and out.
+#[derive(Clone)]
+pub(crate) enum Place {
+    /// In this directory of this machine: files are copied.
+    Directory(PathBuf),
+    /// Elsewhere: files are sent in pieces.
+    Remote(Arc<dyn MultipartStore>),
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Directory(directory) => f.debug_tuple("Directory").field(directory).finish(),
+            Self::Remote(_) => f.write_str("Remote"),
+        }
+    }
+}
+
+/// An object of a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Listed {
+    /// Its name, relative to the directory that was listed.
+    pub(crate) name: String,
+    /// Its size.
+    pub(crate) bytes: u64,
+    /// When it was written, in seconds since 1970, by the clock of the store.
+    pub(crate) written_s: i64,
 }
 
 /// Whether a write came to be.
@@ -40,7 +79,7 @@ pub(crate) enum Created {
 }
 
 /// What one attempt ended with instead of an answer.
-enum Failure {
+pub(crate) enum Failure {
     Store(object_store::Error),
     /// The object arrived, but not as it should be.
     Damaged(String),
@@ -55,14 +94,19 @@ impl From<object_store::Error> for Failure {
 impl Objects {
     pub(crate) fn new(
         store: Arc<dyn ObjectStore>,
+        place: Place,
         prefix: Path,
         url: &str,
         options: RepositoryOptions,
     ) -> Self {
         Self {
             store,
+            place,
             prefix,
             url: url.into(),
+            uploads: Arc::new(Throttle::new(options.upload_bytes_per_s)),
+            downloads: Arc::new(Throttle::new(options.download_bytes_per_s)),
+            transfers: Arc::new(Semaphore::new(options.transfers_at_once())),
             options: Arc::new(options),
         }
     }
@@ -73,6 +117,22 @@ impl Objects {
 
     pub(crate) fn options(&self) -> &RepositoryOptions {
         &self.options
+    }
+
+    /// What slows down writes.
+    pub(crate) fn uploads(&self) -> &Arc<Throttle> {
+        &self.uploads
+    }
+
+    /// What slows down reads.
+    pub(crate) fn downloads(&self) -> &Arc<Throttle> {
+        &self.downloads
+    }
+
+    /// Waits until a file or bundle may be transferred; the transfer lasts until the permit is dropped.
+    pub(crate) async fn transfer(&self) -> OwnedSemaphorePermit {
+        let permit = Arc::clone(&self.transfers).acquire_owned().await;
+        permit.expect("the semaphore is never closed")
     }
 
     /// An object as errors name it.
@@ -88,7 +148,7 @@ impl Objects {
     }
 
     /// The place of an object. Names come from manifests too: one that leads elsewhere is refused.
-    fn path(&self, name: &str) -> Result<Path> {
+    pub(crate) fn path(&self, name: &str) -> Result<Path> {
         let relative = Path::parse(name).map_err(|error| self.damaged(name, error))?;
         let parts = self.prefix.parts().chain(relative.parts());
         Path::parse(join(parts)).map_err(|error| self.damaged(name, error))
@@ -106,6 +166,7 @@ impl Objects {
         T: Send,
     {
         let path = self.path(name)?;
+        self.downloads.take(expected_bytes).await;
         self.retry("read", name, expected_bytes, || async {
             let bytes = self.store.get(&path).await?.bytes().await?;
             check(bytes).map_err(Failure::Damaged)
@@ -113,10 +174,55 @@ impl Objects {
         .await
     }
 
+    /// Reads a stretch of an object, of which nothing more is known.
+    pub(crate) async fn get_range(&self, name: &str, range: Range<u64>) -> Result<Bytes> {
+        self.get_stretch(name, range, Ok).await
+    }
+
+    /// Reads a stretch of an object, and turns it into what it holds with `check`, as [`Self::get`] does.
+    /// An object that ends before the stretch does is damaged.
+    pub(crate) async fn get_stretch<T>(
+        &self,
+        name: &str,
+        range: Range<u64>,
+        check: impl Fn(Bytes) -> Result<T, String> + Sync,
+    ) -> Result<T>
+    where
+        T: Send,
+    {
+        let path = self.path(name)?;
+        let bytes = range.end - range.start;
+        self.downloads.take(bytes).await;
+        let read = self.retry("read", name, bytes, || async {
+            let read = self.store.get_range(&path, range.clone()).await?;
+            if read.len() as u64 != bytes {
+                let detail = format!(
+                    "{} bytes instead of {bytes} from {}",
+                    read.len(),
+                    range.start
+                );
+                return Err(Failure::Damaged(detail));
+            }
+            check(read).map_err(Failure::Damaged)
+        });
+        match read.await {
+            // Stores refuse a stretch that begins behind the end, each in its own words.
+            Err(error @ Error::Store { .. }) => match self.size(name).await? {
+                Some(size) if size < range.end => Err(self.damaged(
+                    name,
+                    format!("{size} bytes instead of at least {}", range.end),
+                )),
+                _ => Err(error),
+            },
+            other => other,
+        }
+    }
+
     /// Writes an object whole.
     pub(crate) async fn put(&self, name: &str, bytes: Bytes) -> Result<()> {
         let path = self.path(name)?;
         let size = bytes.len() as u64;
+        self.uploads.take(size).await;
         self.retry("write", name, size, || async {
             self.store.put(&path, bytes.clone().into()).await?;
             Ok(())
@@ -148,13 +254,18 @@ impl Objects {
 
     /// Whether there is an object.
     pub(crate) async fn exists(&self, name: &str) -> Result<bool> {
+        Ok(self.size(name).await?.is_some())
+    }
+
+    /// The size of an object; `None` when it is not there.
+    pub(crate) async fn size(&self, name: &str) -> Result<Option<u64>> {
         let path = self.path(name)?;
         let head = self.retry("look for", name, 0, || async {
             Ok(self.store.head(&path).await?)
         });
         match head.await {
-            Ok(_) => Ok(true),
-            Err(Error::NotFound { .. }) => Ok(false),
+            Ok(found) => Ok(Some(found.size)),
+            Err(Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -183,15 +294,19 @@ impl Objects {
             .await
     }
 
-    /// Every object below a directory with its size, named relative to the directory.
-    pub(crate) async fn list(&self, directory: &str) -> Result<Vec<(String, u64)>> {
+    /// Every object below a directory.
+    pub(crate) async fn list(&self, directory: &str) -> Result<Vec<Listed>> {
         let path = self.path(directory)?;
         self.retry("list", directory, 0, || async {
             let mut found = Vec::new();
             let mut objects = self.store.list(Some(&path));
             while let Some(object) = objects.try_next().await? {
                 if let Some(parts) = object.location.prefix_match(&path) {
-                    found.push((join(parts), object.size));
+                    found.push(Listed {
+                        name: join(parts),
+                        bytes: object.size,
+                        written_s: object.last_modified.timestamp(),
+                    });
                 }
             }
             Ok(found)
@@ -214,7 +329,34 @@ impl Objects {
         Ok(names)
     }
 
-    async fn retry<T, A>(
+    /// Does work on this machine that blocks.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let done = tokio::task::spawn_blocking(work).await;
+        done.unwrap_or_else(|error| Err(self.cut_off(error)))
+    }
+
+    /// The error for a task that ended without a result.
+    ///
+    /// # Panics
+    /// With what the task panicked with.
+    pub(crate) fn cut_off(&self, error: JoinError) -> Error {
+        match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // Only the end of the runtime cancels it.
+            Err(error) => Error::Store {
+                object: self.url.to_string(),
+                action: "finish work on",
+                retriable: true,
+                source: error.into(),
+            },
+        }
+    }
+
+    /// Makes a request that carries `bytes` as often as the policy says.
+    pub(crate) async fn retry<T, A>(
         &self,
         action: &'static str,
         name: &str,
@@ -257,6 +399,24 @@ impl Objects {
             pause(self.options.retry.backoff(failed)).await;
         }
     }
+}
+
+/// Checks that these are the bytes of the object that someone who knows its size and BLAKE3 means.
+pub(crate) fn check(
+    bytes: &[u8],
+    expected_bytes: u64,
+    expected_blake3: &str,
+) -> Result<(), String> {
+    if bytes.len() as u64 != expected_bytes {
+        return Err(format!("{} bytes instead of {expected_bytes}", bytes.len()));
+    }
+    let blake3 = blake3::hash(bytes).to_hex();
+    if *blake3 != *expected_blake3 {
+        return Err(format!(
+            "its BLAKE3 is {blake3} instead of {expected_blake3}"
+        ));
+    }
+    Ok(())
 }
 
 /// Waits for `longest`, shortened by up to a half.

@@ -14,6 +14,17 @@ pub struct RepositoryOptions {
     pub segment_bytes: u64,
     /// Compression of segments: 1 (fast) to 22 (small); what is beyond counts as the nearer end.
     pub zstd_level: i32,
+    /// The most bytes a second that are written, on average, by all that share the repository's
+    /// connection; without, as fast as it goes.
+    pub upload_bytes_per_s: Option<u64>,
+    /// The most bytes a second that are read, likewise.
+    pub download_bytes_per_s: Option<u64>,
+    /// Files and bundles of parts that are written or read at once, likewise; at least 1. Each takes up
+    /// to 24 MiB of memory.
+    pub transfers: usize,
+    /// How old content that no backup refers to must be before it is removed: a backup that is being
+    /// written has written what it will refer to.
+    pub garbage_grace_ms: u64,
     /// Settings of the S3 client by the names of its environment variables, in any case
     /// (`aws_endpoint`, `aws_allow_http`, `aws_region`, …). They win over the environment, which is
     /// read too.
@@ -22,6 +33,9 @@ pub struct RepositoryOptions {
 
 /// A connection slower than this is taken for a broken one.
 pub(crate) const SLOWEST_BYTES_PER_SECOND: u64 = 256 * 1024;
+
+/// What no store and no machine needs more of.
+const MOST_TRANSFERS: usize = 256;
 
 /// How often a request is repeated, and after which pauses: the first, then twice as long each
 /// time. A pause is shortened by up to a half at random, so that workers do not come back in step.
@@ -42,6 +56,10 @@ impl Default for RepositoryOptions {
             request_timeout_ms: 60_000,
             segment_bytes: 32 << 20,
             zstd_level: 1,
+            upload_bytes_per_s: None,
+            download_bytes_per_s: None,
+            transfers: 4,
+            garbage_grace_ms: 24 * 60 * 60 * 1000,
             s3: BTreeMap::new(),
         }
     }
@@ -67,6 +85,11 @@ impl RetryPolicy {
 }
 
 impl RepositoryOptions {
+    /// Transfers at once.
+    pub(crate) fn transfers_at_once(&self) -> usize {
+        self.transfers.clamp(1, MOST_TRANSFERS)
+    }
+
     /// The time a request has that carries `bytes`.
     pub(crate) fn time_limit(&self, bytes: u64) -> Duration {
         Duration::from_millis(self.request_timeout_ms)

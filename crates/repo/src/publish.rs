@@ -2,14 +2,20 @@
 
 use std::collections::HashMap;
 
-use mendb_model::manifest::{Manifest, Segment};
+use mendb_model::manifest::Manifest;
+use mendb_model::part::PartRecord;
 
 use crate::error::{Error, Result};
 use crate::layout;
 use crate::manifests::StoredManifest;
 use crate::objects::Created;
+use crate::part::NeededFiles;
 use crate::repository::Repository;
 use crate::seal;
+
+/// Files that are looked for at a time: so many are found by listings, which is cheaper the more there
+/// are, and take some 64 MiB.
+const MOST_LOOKED_FOR: usize = 1 << 20;
 
 impl Repository {
     /// Makes a backup exist, by writing its manifest after all else is found in place.
@@ -56,20 +62,24 @@ impl Repository {
         }
     }
 
-    /// Checks that every object of a backup is there with its size. What is in them is checked when
-    /// they are read.
+    /// Checks that every object of a backup is there with its size, files of parts included. Documents
+    /// are read for that; what is in others is checked when they are read.
     ///
     /// # Errors
-    /// [`Error::Incomplete`] names the first that is not and counts the others.
+    /// [`Error::Incomplete`] names the first that is not and counts the others; [`Error::Damaged`] when
+    /// a document is not what the manifest says; or the store fails.
     pub async fn check_present(&self, manifest: &Manifest) -> Result<()> {
         let directory = layout::backup(&manifest.collection, &manifest.backup_id)?;
-        let there: HashMap<_, _> = self.objects.list(&directory).await?.into_iter().collect();
-        let mut wrong = manifest.segments().filter_map(|segment| {
-            let problem = problem_of(segment, there.get(&segment.object).copied())?;
-            Some((&segment.object, problem))
+        let there = self.objects.list(&directory).await?.into_iter();
+        let there: HashMap<_, _> = there.map(|listed| (listed.name, listed.bytes)).collect();
+        let segments = (manifest.segments()).map(|segment| (&segment.object, segment.bytes));
+        let documents = (manifest.documents()).map(|document| (&document.object, document.bytes));
+        let mut wrong = segments.chain(documents).filter_map(|(object, bytes)| {
+            let problem = problem_of(bytes, there.get(object).copied())?;
+            Some((object, problem))
         });
         match wrong.next() {
-            None => Ok(()),
+            None => self.check_parts_present(manifest).await,
             Some((object, problem)) => Err(Error::Incomplete {
                 object: self.objects.full_name(&format!("{directory}/{object}")),
                 problem,
@@ -77,12 +87,29 @@ impl Repository {
             }),
         }
     }
+
+    /// Checks that the files of a backup's parts are there.
+    async fn check_parts_present(&self, manifest: &Manifest) -> Result<()> {
+        let (collection, id) = (&manifest.collection, &manifest.backup_id);
+        let tables = manifest.part_store.iter().flat_map(|store| &store.tables);
+        let mut needed = NeededFiles::default();
+        for list in tables.flat_map(|table| &table.lists) {
+            let records: Vec<PartRecord> = self.document_at(collection, id, &list.at).await?;
+            for file in records.iter().flat_map(|record| &record.files) {
+                needed.add(file)?;
+            }
+            if needed.len() >= MOST_LOOKED_FOR {
+                self.check_needed(&std::mem::take(&mut needed)).await?;
+            }
+        }
+        self.check_needed(&needed).await
+    }
 }
 
-fn problem_of(segment: &Segment, there: Option<u64>) -> Option<String> {
+fn problem_of(bytes: u64, there: Option<u64>) -> Option<String> {
     match there {
         None => Some("does not exist".to_owned()),
-        Some(bytes) if bytes == segment.bytes => None,
-        Some(bytes) => Some(format!("has {bytes} bytes instead of {}", segment.bytes)),
+        Some(there) if there == bytes => None,
+        Some(there) => Some(format!("has {there} bytes instead of {bytes}")),
     }
 }

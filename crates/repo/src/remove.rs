@@ -13,6 +13,7 @@ use mendb_model::manifest::Manifest;
 use crate::directory;
 use crate::error::{Error, Result};
 use crate::layout;
+use crate::objects::Place;
 use crate::repository::Repository;
 
 impl Repository {
@@ -20,15 +21,27 @@ impl Repository {
     /// the first moment on; when this is cut off, calling it again, or [`Self::discard`], removes the
     /// rest. A backup that is not there is removed.
     ///
-    /// Increments that stand on it become unusable: it is for the caller to look for them before.
+    /// Increments that stand on it become unusable: it is for the caller to look for them before. Files
+    /// of parts go last, with all others that no backup needs ([`Self::collect_garbage`]).
     ///
     /// # Errors
-    /// The store fails.
+    /// The store fails. [`Error::FilesStay`] when the backup is gone but another cannot be read, so that
+    /// it cannot be told which files are needed.
     pub async fn delete_backup(&self, collection: &str, id: &BackupId) -> Result<()> {
         let directory = layout::backup(collection, id)?;
         self.remove_manifest(collection, id).await?;
         self.remove_below(&directory, |_| true).await?;
-        self.tidy(collection, &directory, |_| true).await
+        self.tidy(collection, &directory, |_| true).await?;
+        match self.collect_garbage().await {
+            Ok(collected) => {
+                tracing::debug!(?collected, "removed files that no backup needs");
+                Ok(())
+            }
+            Err(error) => Err(Error::FilesStay {
+                backup: id.clone(),
+                source: Box::new(error),
+            }),
+        }
     }
 
     /// Removes a manifest for good.
@@ -49,7 +62,9 @@ impl Repository {
     pub async fn sweep(&self, manifest: &Manifest, writer: &str) -> Result<u64> {
         let (collection, id) = (&manifest.collection, &manifest.backup_id);
         let stored = self.manifest(collection, id).await?.manifest;
-        let named: HashSet<_> = stored.segments().map(|segment| &segment.object).collect();
+        let segments = stored.segments().map(|segment| &segment.object);
+        let documents = stored.documents().map(|document| &document.object);
+        let named: HashSet<_> = segments.chain(documents).collect();
         let directory = layout::backup(collection, id)?;
         self.remove_below(&directory, |object| {
             layout::is_written_by(object, writer) && !named.contains(object)
@@ -58,7 +73,7 @@ impl Repository {
     }
 
     /// Takes back what an operation wrote: the manifest, if it is this operation's, and then every
-    /// object of its writer. A backup that another operation made in the same place stays whole, and
+    /// object of its writer. Files of parts stay for [`Self::collect_garbage`]. A backup that another operation made in the same place stays whole, and
     /// so does what another is still writing. What was withdrawn is withdrawn.
     ///
     /// A manifest too damaged to tell whose it is stays, for [`Self::delete_backup`] to remove.
@@ -91,7 +106,8 @@ impl Repository {
         .await
     }
 
-    /// Removes the leftovers of a backup that never got a manifest. Nobody may be writing it.
+    /// Removes the leftovers of a backup that never got a manifest. Nobody may be writing it. Files of
+    /// parts stay for [`Self::collect_garbage`].
     ///
     /// # Errors
     /// [`Error::Complete`] when there is a manifest, even a damaged one; or the store fails.
@@ -116,7 +132,7 @@ impl Repository {
         let there = self.objects.list(directory).await?;
         let unwanted: Vec<_> = there
             .into_iter()
-            .map(|(object, _)| object)
+            .map(|listed| listed.name)
             .filter(|object| object != layout::MANIFEST && unwanted(object))
             .map(|object| format!("{directory}/{object}"))
             .collect();
@@ -143,24 +159,25 @@ impl Repository {
     }
 
     /// Runs `work` on a directory of a local repository; does nothing for another.
-    async fn in_directory(
+    pub(crate) async fn in_directory(
         &self,
         action: &'static str,
         name: &str,
         work: impl FnOnce(&Path) -> io::Result<()> + Send + 'static,
     ) -> Result<()> {
-        let Some(root) = &self.directory else {
+        let Place::Directory(root) = &self.objects.place else {
             return Ok(());
         };
         let path: PathBuf = root.join(name);
-        let done = tokio::task::spawn_blocking(move || work(&path)).await;
-        let failed = |source| Error::Store {
-            object: self.objects.full_name(name),
-            action,
-            retriable: false,
-            source,
+        let object = self.objects.full_name(name);
+        let work = move || {
+            work(&path).map_err(|error| Error::Store {
+                object,
+                action,
+                retriable: false,
+                source: error.into(),
+            })
         };
-        done.map_err(|error| failed(error.into()))?
-            .map_err(|error| failed(error.into()))
+        self.objects.blocking(work).await
     }
 }

@@ -1,19 +1,19 @@
 //! Opening a repository, and what it is.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use mendb_model::key::to_hex;
 use mendb_model::manifest::FORMAT_VERSION;
 use mendb_model::name;
 use object_store::ObjectStore;
+use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::layout;
 use crate::location::Location;
-use crate::objects::{Created, Objects};
+use crate::objects::{Created, Objects, Place};
 use crate::options::RepositoryOptions;
 use crate::seal::{self, Unreadable};
 
@@ -21,8 +21,6 @@ use crate::seal::{self, Unreadable};
 #[derive(Debug, Clone)]
 pub struct Repository {
     pub(crate) objects: Objects,
-    /// Where it is, when it is on this machine.
-    pub(crate) directory: Option<PathBuf>,
 }
 
 /// `mendb.json`: tells that a directory is a repository, and which.
@@ -46,26 +44,36 @@ impl Repository {
     /// another format version.
     pub async fn open(url: &str, options: RepositoryOptions) -> Result<Self> {
         let location = Location::parse(url, &options)?;
+        let Location {
+            store,
+            place,
+            prefix,
+            url,
+        } = location;
         let repository = Self {
-            objects: Objects::new(location.store, location.prefix, &location.url, options),
-            directory: location.directory,
+            objects: Objects::new(store, place, prefix, &url, options),
         };
         repository.header().await?;
         Ok(repository)
     }
 
     /// The repository below `prefix` of a store; `url` is what messages call it. Nothing is read.
-    /// A store that is a local directory must make its writes durable itself.
-    pub fn with_store(
-        store: Arc<dyn ObjectStore>,
+    /// What the store says is written must last.
+    pub fn with_store<S: ObjectStore + MultipartStore>(
+        store: Arc<S>,
         prefix: Path,
         url: &str,
         options: RepositoryOptions,
     ) -> Self {
+        let place = Place::Remote(store.clone());
         Self {
-            objects: Objects::new(store, prefix, url, options),
-            directory: None,
+            objects: Objects::new(store, place, prefix, url, options),
         }
+    }
+
+    /// How it is used.
+    pub fn options(&self) -> &RepositoryOptions {
+        self.objects.options()
     }
 
     /// Its URL, without a slash at the end.
@@ -146,8 +154,8 @@ impl Repository {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "the id of a repository must differ from all others, also when a run is repeated"
+    reason = "the id of a repository, or of a file that is being written, must differ from all others, also when a run is repeated"
 )]
-fn random_id() -> String {
+pub(crate) fn random_id() -> String {
     to_hex(&rand::random::<[u8; 16]>())
 }

@@ -46,6 +46,9 @@ pub enum Error {
     /// The repository.
     #[error(transparent)]
     Repository(#[from] mendb_repo::Error),
+    /// A backup of clickhouse-backup.
+    #[error(transparent)]
+    Import(#[from] mendb_repo::clickhouse_backup::ImportError),
     /// The journal.
     #[error("journal {path}: {action}")]
     Journal {
@@ -116,6 +119,7 @@ impl Error {
         match self {
             Self::Engine(error) => error.remedy == Remedy::Retry,
             Self::Repository(error) => error.is_retriable(),
+            Self::Import(error) => error.is_retriable(),
             _ => false,
         }
     }

@@ -21,5 +21,7 @@ pub mod worker;
 
 pub use error::{Error, Result};
 pub use request::backup::BackupOrder;
+pub use request::mend::{MendFrom, MendOrder, MendPreview};
+pub use request::part_backup::PartBackupOrder;
 pub use request::restore::RestoreOrder;
 pub use service::{Service, Settings, command_through, forget_through};

@@ -165,7 +165,7 @@ impl Service {
                 table,
                 index: source.index,
             };
-            let found = match self.tools.engine.inspect(&path.table)? {
+            let found = match self.tools.engine.rows()?.inspect(&path.table)? {
                 None => None,
                 Some(live)
                     if path
@@ -178,7 +178,7 @@ impl Service {
                 Some(_) => {
                     let mut found = Digest::default();
                     for shard in &data.shards {
-                        found.merge(self.tools.engine.digest(&path, &shard.range)?);
+                        found.merge(self.tools.engine.rows()?.digest(&path, &shard.range)?);
                         progress(shard.digest.rows);
                     }
                     Some(found)

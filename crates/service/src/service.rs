@@ -16,7 +16,7 @@ use crate::journal::Journal;
 use crate::journal::collection::Collection;
 use crate::journal::command::Command;
 use crate::wire::{Direct, Wire};
-use crate::worker::{Tools, Workers};
+use crate::worker::{Tools, Workers, parts};
 
 /// The settings of a service.
 #[derive(Debug, Clone, Default)]
@@ -27,7 +27,7 @@ pub struct Settings {
 
 /// Backs up and restores one target. Made by the one process that has the target open.
 pub struct Service {
-    pub(crate) journal: Journal,
+    pub(crate) journal: Arc<Journal>,
     pub(crate) tools: Tools,
     pub(crate) settings: Settings,
     workers: Workers,
@@ -52,9 +52,11 @@ impl Service {
         journal_directory: &Path,
         settings: Settings,
     ) -> Result<Self> {
-        let tools = Tools::new(engine, repository, runtime.handle().clone());
+        let journal = Arc::new(Journal::open(journal_directory)?);
+        let handle = runtime.handle().clone();
+        let tools = Tools::new(engine, repository, handle, Arc::clone(&journal));
         Ok(Self {
-            journal: Journal::open(journal_directory)?,
+            journal,
             workers: Workers::new(tools.clone()),
             tools,
             settings,
@@ -148,12 +150,17 @@ impl Service {
         command_through(&self.journal, id, command)
     }
 
-    /// Removes the record of an operation that is over.
+    /// Removes the record of an operation that is over, and what a mend has kept to be undone by.
     ///
     /// # Errors
     /// There is no such operation, or it is not over: then its locks would have no owner.
     pub fn forget(&self, id: &OperationId) -> Result<()> {
-        forget_through(&self.journal, id)
+        let operation = self.journal.operation(id)?;
+        check_forgettable(&operation)?;
+        if matches!(operation.request, Request::Mend(_)) {
+            parts::forget(&self.tools, &operation)?;
+        }
+        self.journal.delete_operation(id)
     }
 
     /// Creates a collection of tables that exist and belong to no other.
@@ -176,7 +183,7 @@ impl Service {
                     "name it once",
                 ));
             }
-            if self.tools.engine.inspect(table)?.is_none() {
+            if self.tools.engine.rows()?.inspect(table)?.is_none() {
                 return Err(Error::refused(
                     format!("table {table} does not exist"),
                     "mendb table list shows those there are",
@@ -220,7 +227,7 @@ impl Service {
             .open_operations()?
             .into_iter()
             .find(|operation| {
-                let is_backup = matches!(operation.request, Request::Backup(_));
+                let is_backup = operation.request.is_backup();
                 is_backup && operation.request.collection() == name
             });
         if let Some(operation) = open {
@@ -234,10 +241,10 @@ impl Service {
         }
         let prefix = format!("{name}/");
         for table in &collection.tables {
-            let live = self.tools.engine.inspect(table)?;
+            let live = self.tools.engine.rows()?.inspect(table)?;
             for stream in live.into_iter().flat_map(|live| live.streams) {
                 if stream.name.starts_with(&prefix) {
-                    self.tools.engine.detach_stream(&stream.name)?;
+                    self.tools.engine.rows()?.detach_stream(&stream.name)?;
                 }
             }
         }
@@ -275,14 +282,17 @@ pub fn command_through(journal: &Journal, id: &OperationId, command: Command) ->
 /// # Errors
 /// There is no such operation, or it is not over.
 pub fn forget_through(journal: &Journal, id: &OperationId) -> Result<()> {
-    let operation = journal.operation(id)?;
-    let is_backup = matches!(operation.request, Request::Backup(_));
+    check_forgettable(&journal.operation(id)?)?;
+    journal.delete_operation(id)
+}
+
+fn check_forgettable(operation: &Operation) -> Result<()> {
+    let id = &operation.operation_id;
+    let is_backup = operation.request.is_backup();
     match operation.state {
-        State::Done | State::Cancelled => journal.delete_operation(id),
+        State::Done | State::Cancelled => Ok(()),
         // Rolling back begins with the target: only leftovers in the repository can be left.
-        State::Failed if is_backup && operation.step_kind() == StepKind::Rollback => {
-            journal.delete_operation(id)
-        }
+        State::Failed if is_backup && operation.step_kind() == StepKind::Rollback => Ok(()),
         State::Failed => Err(Error::refused(
             format!("operation {id} failed and may have left tables locked or half done"),
             format!("roll it back first: mendb operation cancel {id}"),

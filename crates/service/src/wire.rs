@@ -106,6 +106,27 @@ impl Wire for Direct {
 }
 
 impl TaskRequest {
+    /// A request as it would be made, of an operation that does not exist.
+    pub(crate) fn preview(request: Request) -> Result<Self, mendb_model::name::BadName> {
+        Ok(Self {
+            operation_id: "preview".parse()?,
+            request,
+            step: 0,
+            step_kind: StepKind::Assess,
+            incremental_idx: None,
+            shard_idx: 0,
+            attempt: 0,
+            spec: TaskSpec::Whole,
+            last_key: None,
+            rows: 0,
+            bytes: 0,
+            bytes_total: 0,
+            output: TaskOutput::None,
+            attempt_floor: 0,
+            draft: None,
+        })
+    }
+
     /// The request for the current attempt of a task.
     pub(crate) fn new(operation: &Operation, shard_idx: u32, task: &Task) -> Self {
         let kind = operation.step_kind();

@@ -1,16 +1,17 @@
 //! `cargo xtask bench`: what the program costs, measured beside what else people use.
+//!
+//! A benchmark has a room of its own here; what they share is beside them.
 
-mod data;
+mod aim;
+mod clickhouse;
 mod machine;
+mod markdown;
 mod measure;
-mod page;
-mod plot;
-mod postgres;
 mod processes;
 mod program;
-mod results;
 mod rows;
 mod scratch;
+mod svg;
 mod units;
 
 use crate::run::Outcome;
@@ -22,6 +23,7 @@ use crate::run::Outcome;
 pub fn run(words: &[&str]) -> Outcome {
     match words {
         ["rows", flags @ ..] => rows::run(flags),
-        _ => Err("usage: cargo xtask bench rows [--rows N | --quick]".to_owned()),
+        ["clickhouse", flags @ ..] => clickhouse::run(flags),
+        _ => Err(format!("{}\n{}", rows::USAGE, clickhouse::USAGE)),
     }
 }

@@ -33,6 +33,11 @@ pub fn memory_bytes() -> u64 {
     alone.max(private + shared.unwrap_or(0))
 }
 
+/// The most memory that a process had at a time so far, in bytes, files and all.
+pub fn peak_bytes(process: u32) -> u64 {
+    memory(process).peak_resident
+}
+
 /// The processor time that all processes below this one have used, those that have ended too.
 pub fn processor_time() -> Duration {
     let this = Ticks::of(std::process::id());

@@ -1,6 +1,7 @@
 //! The directory that a benchmark works in.
 
 use std::fs;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 const PREFIX: &str = "mendb-bench-";
@@ -69,4 +70,38 @@ pub fn size_bytes(path: &Path) -> Result<u64, String> {
         bytes += size_bytes(&entry.map_err(broken)?.path())?;
     }
     Ok(bytes)
+}
+
+/// Reads all files under a path, so that they are in the page cache as far as it has room.
+///
+/// # Errors
+/// One cannot be read.
+pub fn warm(path: &Path) -> Result<(), String> {
+    let mut buffer = vec![0; 1 << 20];
+    warm_with(path, &mut buffer).map_err(|error| format!("cannot read {}: {error}", path.display()))
+}
+
+fn warm_with(path: &Path, buffer: &mut [u8]) -> io::Result<()> {
+    if !fs::metadata(path)?.is_dir() {
+        let mut file = fs::File::open(path)?;
+        while file.read(buffer)? > 0 {}
+        return Ok(());
+    }
+    for entry in fs::read_dir(path)? {
+        warm_with(&entry?.path(), buffer)?;
+    }
+    Ok(())
+}
+
+/// Removes a directory and all in it, if it is there.
+///
+/// # Errors
+/// It is there and cannot be removed.
+pub fn remove(path: &Path) -> Result<(), String> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(format!("cannot remove {}: {error}", path.display()))
+        }
+        _ => Ok(()),
+    }
 }

@@ -42,6 +42,15 @@ pub fn rate(number: u64, time: Duration) -> String {
     format!("{}/s", count(((rate / unit).round() * unit) as u64))
 }
 
+/// `3.4` or `34`: one digit behind the point where it says something.
+pub fn digits(number: f64) -> String {
+    if number < 10.0 {
+        format!("{number:.1}")
+    } else {
+        format!("{number:.0}")
+    }
+}
+
 /// How many times as long the first takes as the second.
 pub fn times(longer: Duration, shorter: Duration) -> f64 {
     longer.as_secs_f64() / shorter.as_secs_f64().max(1e-9)
@@ -61,5 +70,7 @@ mod tests {
         assert_eq!(megabytes(530_400_000), "530 MB");
         assert_eq!(rate(5_000_000, Duration::from_secs(12)), "417,000/s");
         assert_eq!(rate(50, Duration::from_secs(1)), "50/s");
+        assert_eq!(digits(3.44), "3.4");
+        assert_eq!(digits(34.4), "34");
     }
 }

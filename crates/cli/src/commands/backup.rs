@@ -1,33 +1,86 @@
 //! `mendb backup`: take a backup of a collection.
 
 use clap::Args;
-use mendb_model::name::BackupKind;
+use mendb_model::name::{BackupKind, OperationId};
 use mendb_model::operation::State;
 use mendb_service::journal::command::Command;
-use mendb_service::{BackupOrder, Error};
+use mendb_service::{BackupOrder, Error, PartBackupOrder, Service};
 
 use crate::context::Context;
 use crate::failure::{Failure, Verdict};
+use crate::target::Target;
 
-/// Take a backup of a collection: all rows, or the changes since the newest backup.
+/// What to begin with on a ClickHouse server, and on a row store.
+const EXAMPLES: &str = "\
+ClickHouse, beside the server, with --target clickhouse://user@host:8123/ and, where the server's files \
+are seen from here under another path, --data-path DIRECTORY:
+  mendb backup analytics                                 all tables of the database analytics
+  mendb backup all --tables '*' --label monday           all tables of the server
+  mendb backup recent --tables 'analytics.*' --partitions '2026*'
+  mendb show monday                                      what is in it
+  mendb verify monday --live                             what has changed since
+
+Row stores:
+  mendb collection create world --table cities           name what is backed up together
+  mendb backup world                                     a full backup
+  mendb backup world --incremental                       what has changed since";
+
+/// Take a backup of a collection.
+///
+/// On a ClickHouse server the tables are frozen together and their files copied that the repository
+/// lacks: every backup is complete by itself and costs what is new.
+///
+/// Of a row store the backup holds all rows, or the changes since the newest backup.
 ///
 /// A backup of the collection that failed before is rolled back: this one takes its place.
 #[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
 pub struct BackupCommand {
-    /// The collection
+    /// The collection; on a ClickHouse server any name
     collection: String,
-    /// Only the changes since the newest backup
+    /// Only the changes since the newest backup (row stores)
     #[arg(long)]
     incremental: bool,
     /// A name for the backup, unique in the collection
     #[arg(long, value_name = "NAME")]
     label: Option<String>,
+    /// Tables that match these comma-separated patterns of database.table with * and ?; without, those of
+    /// the collection's newest backup, or of the database of its name
+    #[arg(long, short, value_name = "PATTERNS", help_heading = "ClickHouse")]
+    tables: Option<String>,
+    /// Only partitions that match these comma-separated patterns, by id or by value
+    #[arg(long, value_name = "PATTERNS", help_heading = "ClickHouse")]
+    partitions: Option<String>,
 }
 
 impl BackupCommand {
     pub fn run(self, context: &Context) -> Result<Verdict, Failure> {
-        let service = context.open_service()?;
-        let order = BackupOrder {
+        match context.target()? {
+            Target::Rows(_) => {
+                let order = self.order_rows()?;
+                take(context, &|service| service.request_backup(&order))
+            }
+            Target::ClickHouse(_) => {
+                let order = self.order_parts()?;
+                take(context, &|service| service.request_part_backup(&order))
+            }
+        }
+    }
+
+    fn order_rows(self) -> Result<BackupOrder, Failure> {
+        for (flag, given) in [
+            ("--tables", self.tables.is_some()),
+            ("--partitions", self.partitions.is_some()),
+        ] {
+            if given {
+                return Err(Failure::misuse(format!(
+                    "{flag} is for ClickHouse targets: a backup of a row store holds all tables of its \
+                     collection, with all their rows, and choosing among them is not in this version"
+                ))
+                .hint("mendb collection create makes a collection of other tables"));
+            }
+        }
+        Ok(BackupOrder {
             collection: self.collection,
             kind: if self.incremental {
                 BackupKind::Incremental
@@ -35,20 +88,83 @@ impl BackupCommand {
                 BackupKind::Full
             },
             label: self.label,
-        };
-        let id = match service.request_backup(&order) {
-            Err(Error::BackupFailed { operation_id, .. }) => {
-                // All else was found good: this backup takes the place of the one that failed.
-                context.say(&format!(
-                    "operation {operation_id} failed before: rolling it back"
-                ));
-                service.command(&operation_id, Command::Cancel)?;
-                context.drive(&service, &operation_id, State::Cancelled)?;
-                service.request_backup(&order)?
-            }
-            requested => requested?,
-        };
-        context.say(&format!("operation {id}"));
-        context.drive(&service, &id, State::Done)
+        })
+    }
+
+    fn order_parts(self) -> Result<PartBackupOrder, Failure> {
+        if self.incremental {
+            return Err(Failure::misuse(
+                "--incremental is for row stores: every backup of a ClickHouse server is complete by itself, \
+                 and costs only what is new",
+            )
+            .hint("leave --incremental out: files that the repository has are not copied again"));
+        }
+        Ok(PartBackupOrder {
+            collection: self.collection,
+            tables: self.tables,
+            partitions: self.partitions,
+            label: self.label,
+        })
+    }
+}
+
+/// Requests a backup and drives it to its end. One of the collection that failed before is rolled back.
+fn take(
+    context: &Context,
+    request: &dyn Fn(&Service) -> mendb_service::Result<OperationId>,
+) -> Result<Verdict, Failure> {
+    let service = context.open_service()?;
+    let id = match request(&service) {
+        Err(Error::BackupFailed { operation_id, .. }) => {
+            // All else was found good: this backup takes the place of the one that failed.
+            context.say(&format!(
+                "operation {operation_id} failed before: rolling it back"
+            ));
+            service.command(&operation_id, Command::Cancel)?;
+            context.drive(&service, &operation_id, State::Cancelled)?;
+            request(&service)?
+        }
+        requested => requested?,
+    };
+    context.say(&format!("operation {id}"));
+    context.drive(&service, &id, State::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        backup: BackupCommand,
+    }
+
+    fn parse(line: &str) -> BackupCommand {
+        let words = std::iter::once("backup").chain(line.split_whitespace());
+        Line::try_parse_from(words).unwrap().backup
+    }
+
+    #[test]
+    fn tables_are_chosen_on_a_server_and_increments_taken_of_rows() {
+        let order = parse("analytics --tables analytics.* --partitions 2026* --label nightly");
+        let order = order.order_parts().unwrap();
+        assert_eq!(order.tables.as_deref(), Some("analytics.*"));
+        assert_eq!(order.partitions.as_deref(), Some("2026*"));
+        let order = parse("world --incremental").order_rows().unwrap();
+        assert_eq!(order.kind, BackupKind::Incremental);
+    }
+
+    #[test]
+    fn what_the_other_kind_of_target_has_is_refused() {
+        for line in ["c --tables t", "c --partitions p"] {
+            let failure = parse(line).order_rows().unwrap_err();
+            assert!(failure.message.contains("is for ClickHouse targets"), "{failure}");
+            assert_eq!(failure.exit_code(), 2);
+        }
+        let failure = parse("c --incremental").order_parts().unwrap_err();
+        assert!(failure.message.contains("is for row stores"), "{failure}");
     }
 }

@@ -53,6 +53,11 @@ impl CollectionRecord {
 
 impl CollectionCommand {
     pub fn run(self, context: &Context) -> Result<Verdict, Failure> {
+        context.rows_directory(
+            "collection",
+            "on a ClickHouse server a collection is what one backup is told to hold: \
+             mendb backup NAME --tables 'database.*'",
+        )?;
         match self {
             Self::Create { name, tables } => {
                 let service = context.open_service()?;

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::context::Context;
 use crate::failure::{Failure, Verdict};
 use crate::output::Field;
-use crate::settings::{Entry, Sources, environment_name};
+use crate::settings::{Entry, Sources, environment_name, file};
 
 /// Show the settings.
 #[derive(Debug, Subcommand)]
@@ -53,10 +53,7 @@ fn yaml(entries: &[Entry]) -> String {
     );
     let mut open = None;
     for entry in entries {
-        let (group, name) = match entry.key.split_once('.') {
-            Some((group, name)) => (Some(group), name),
-            None => (None, entry.key),
-        };
+        let (group, name) = file::place(entry.key);
         if open != group {
             open = group;
             // Writing to a String does not fail.
@@ -64,8 +61,13 @@ fn yaml(entries: &[Entry]) -> String {
         }
         let indent = if group.is_some() { "  " } else { "" };
         let variable = environment_name(entry.key);
+        // Without quotes an empty value would be none.
+        let value = match entry.value.as_str() {
+            "" => "\"\"",
+            value => value,
+        };
         let _ = writeln!(out, "{indent}# {} ({variable})", entry.about);
-        let _ = writeln!(out, "{indent}{name}: {}", entry.value);
+        let _ = writeln!(out, "{indent}{name}: {value}");
     }
     out
 }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use mendb_model::BackupId;
-use mendb_model::operation::{Request, State};
+use mendb_model::operation::State;
 use mendb_repo::{Repository, StoredManifest};
 use serde::Serialize;
 use tokio::runtime::Handle;
@@ -126,13 +126,7 @@ fn refuse_if_in_use(
             continue;
         }
         let request = &operation.request;
-        let needed: Vec<&BackupId> = match request {
-            Request::Restore(restore) => restore.chain.iter().map(|link| &link.backup_id).collect(),
-            Request::Backup(backup) => {
-                let parent = backup.parent.iter().map(|link| &link.backup_id);
-                parent.chain([&backup.backup_id]).collect()
-            }
-        };
+        let needed = request.backups();
         let in_use = doomed.iter().find(|id| needed.contains(id));
         if let Some(backup) = in_use.filter(|_| request.collection() == collection) {
             let id = &operation.operation_id;

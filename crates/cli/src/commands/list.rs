@@ -2,6 +2,8 @@
 
 use clap::Args;
 use mendb_model::describe_error;
+use mendb_model::part::PartTable;
+use mendb_repo::clickhouse_backup::ImportedBackups;
 use serde::Serialize;
 
 use crate::context::Context;
@@ -14,6 +16,10 @@ use crate::output::Field;
 pub struct ListCommand {
     /// Only those of this collection
     collection: Option<String>,
+    /// List the backups that clickhouse-backup made instead: clickhouse-backup+file:///directory,
+    /// clickhouse-backup+s3://bucket/prefix
+    #[arg(long, value_name = "URL", conflicts_with = "collection", help_heading = "ClickHouse")]
+    from: Option<String>,
 }
 
 /// A backup in the list.
@@ -26,7 +32,10 @@ struct BackupRecord {
     parent: Option<String>,
     tables: Vec<String>,
     rows: u64,
+    /// Of its data, those that other backups share included.
     bytes: u64,
+    /// That it added to the repository.
+    new_bytes: u64,
     snapshot_version: Option<u64>,
     /// Why the manifest cannot be read, if so.
     damage: Option<String>,
@@ -34,6 +43,9 @@ struct BackupRecord {
 
 impl ListCommand {
     pub fn run(self, context: &Context) -> Result<Verdict, Failure> {
+        if let Some(url) = &self.from {
+            return list_imported(context, url);
+        }
         let runtime = context.runtime()?;
         let repository = context.open_repository(&runtime)?;
         let whose = self.collection.clone();
@@ -53,6 +65,7 @@ impl ListCommand {
                     tables: Vec::new(),
                     rows: 0,
                     bytes: 0,
+                    new_bytes: 0,
                     snapshot_version: None,
                     damage: None,
                 };
@@ -60,13 +73,20 @@ impl ListCommand {
                     Ok(stored) => {
                         let manifest = stored.manifest;
                         record.rows = manifest.rows();
-                        record.bytes = manifest.bytes();
-                        record.snapshot_version = Some(manifest.snapshot_version);
-                        record.tables = manifest
-                            .tables
-                            .into_iter()
-                            .map(|table| table.table)
-                            .collect();
+                        record.new_bytes = manifest.bytes();
+                        match manifest.part_store {
+                            Some(store) => {
+                                let tables = store.tables.iter();
+                                record.bytes = tables.clone().map(PartTable::data_bytes).sum();
+                                record.tables = tables.map(|t| t.name().to_string()).collect();
+                            }
+                            None => {
+                                record.bytes = record.new_bytes;
+                                record.snapshot_version = Some(manifest.snapshot_version);
+                                let tables = manifest.tables.into_iter();
+                                record.tables = tables.map(|table| table.table).collect();
+                            }
+                        }
                         record.label = manifest.label;
                         record.parent = manifest.parent.map(|parent| parent.backup_id.to_string());
                     }
@@ -90,6 +110,7 @@ impl ListCommand {
                 Field::right("tables", |r| r.tables.len().to_string()),
                 Field::right("rows", |r| human::count(r.rows)),
                 Field::right("bytes", |r| human::bytes(r.bytes)),
+                Field::right("new", |r| human::bytes(r.new_bytes)),
                 Field::left("parent", |r| r.parent.clone().unwrap_or_default()),
                 Field::left("damage", |r| r.damage.clone().unwrap_or_default()),
             ],
@@ -108,4 +129,54 @@ impl ListCommand {
             Verdict::Done
         })
     }
+}
+
+/// A backup that clickhouse-backup made, in the list.
+#[derive(Serialize)]
+struct ImportedRecord {
+    backup: String,
+    created: String,
+    /// That it takes where it is, those of backups that it requires not counted.
+    bytes: u64,
+    requires: Option<String>,
+    /// Why it cannot be read, if so.
+    damage: Option<String>,
+}
+
+fn list_imported(context: &Context, url: &str) -> Result<Verdict, Failure> {
+    let runtime = context.runtime()?;
+    let backups = ImportedBackups::open(url, context.repository_options())?;
+    let listed = runtime.block_on(backups.list())?;
+    let records: Vec<_> = listed
+        .into_iter()
+        .map(|listed| ImportedRecord {
+            backup: listed.name,
+            created: listed.created,
+            bytes: listed.bytes,
+            requires: listed.required_backup,
+            damage: listed.broken,
+        })
+        .collect();
+    context.output.records(
+        &records,
+        &[
+            Field::left("backup", |r: &ImportedRecord| r.backup.clone()),
+            Field::left("created", |r| r.created.clone()),
+            Field::right("bytes", |r| human::bytes(r.bytes)),
+            Field::left("requires", |r| r.requires.clone().unwrap_or_default()),
+            Field::left("damage", |r| r.damage.clone().unwrap_or_default()),
+        ],
+    )?;
+    if records.is_empty() {
+        context.say(&format!(
+            "there is no backup of clickhouse-backup in {}",
+            backups.url()
+        ));
+    }
+    let damaged = records.iter().any(|record| record.damage.is_some());
+    Ok(if damaged {
+        Verdict::Drift
+    } else {
+        Verdict::Done
+    })
 }

@@ -10,4 +10,5 @@ pub mod operation;
 pub mod restore;
 pub mod show;
 pub mod table;
+pub mod undo;
 pub mod verify;

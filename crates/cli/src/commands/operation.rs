@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use mendb_model::name::OperationId;
-use mendb_model::operation::{Operation, PlannedStep, State};
+use mendb_model::operation::{Operation, PlannedStep, Request, State};
 use mendb_service::journal::Journal;
 use mendb_service::journal::command::Command;
 use mendb_service::journal::operation_event::OperationEvent;
@@ -16,10 +16,11 @@ use serde::Serialize;
 use crate::context::Context;
 use crate::failure::{Failure, FailureKind, Verdict};
 use crate::human;
-use crate::operation_record::OperationRecord;
+use crate::operation_record::{OperationRecord, task_word};
 use crate::output::{Field, table};
+use crate::parts::mend_report::MendTables;
 
-/// Long operations: backups and restores, running, stopped or over.
+/// Long operations: backups, restores and mends, running, stopped or over.
 #[derive(Debug, Subcommand)]
 pub enum OperationCommand {
     /// List the operations of the target
@@ -75,7 +76,12 @@ impl OperationCommand {
                 context.see_through(&journal, &operation, State::Cancelled)
             }
             Self::Forget { operation } => {
-                forget_through(&journal(context, &operation)?, &operation)?;
+                let journal = journal(context, &operation)?;
+                match journal.operation(&operation)?.request {
+                    // What it kept on the server to be undone by goes with it.
+                    Request::Mend(_) => context.open_service()?.forget(&operation)?,
+                    _ => forget_through(&journal, &operation)?,
+                }
                 let record = serde_json::json!({ "forgotten": operation });
                 context
                     .output
@@ -103,7 +109,7 @@ fn list(context: &Context) -> Result<Verdict, Failure> {
         &[
             Field::left("operation", |r: &OperationRecord| r.operation_id.clone()),
             Field::left("kind", |r| r.kind.to_owned()),
-            Field::left("collection", |r| r.collection.clone()),
+            Field::left("collection", |r| r.subject().to_owned()),
             Field::left("state", OperationRecord::standing),
             Field::left("step", |r| r.step.clone()),
             Field::right("%", |r| format!("{:.0}", r.percent)),
@@ -122,6 +128,12 @@ struct OperationDetails {
     operation: OperationRecord,
     steps: Vec<StepRecord>,
     shards: Vec<ShardRecord>,
+    /// What its steps are made of, as a word.
+    #[serde(skip)]
+    tasks: &'static str,
+    /// The tables of a mend.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mend: Option<MendTables>,
     events: Vec<OperationEvent>,
 }
 
@@ -221,10 +233,16 @@ fn show(context: &Context, id: &OperationId) -> Result<Verdict, Failure> {
         steps.push(StepRecord::new(step, state, &of_step().collect::<Vec<_>>()));
         shards.extend(of_step().map(|shard| ShardRecord::new(step, shard)));
     }
+    let mend = match &operation.request {
+        Request::Mend(_) => Some(MendTables::new(&operation, &journal.mend_plans(id)?)),
+        _ => None,
+    };
     let details = OperationDetails {
         operation: OperationRecord::new(&operation),
         steps,
         shards,
+        tasks: task_word(&operation.request),
+        mend,
         events: journal.operation_events(id)?,
     };
     context.output.record(&details, describe)?;
@@ -234,10 +252,11 @@ fn show(context: &Context, id: &OperationId) -> Result<Verdict, Failure> {
 fn describe(details: &OperationDetails) -> String {
     let record = &details.operation;
     let mut text = format!(
-        "operation  {}\nkind       {} of collection {}\nstate      {}, {:.0} %, {} and {} done, {}/s\ncreated    {}\nupdated    {}\n",
+        "operation  {}\nkind       {} of {}{}\nstate      {}, {:.0} %, {} and {} done, {}/s\ncreated    {}\nupdated    {}\n",
         record.operation_id,
         record.kind,
-        record.collection,
+        if record.source.is_some() { "" } else { "collection " },
+        record.subject(),
         record.standing(),
         record.percent,
         human::rows(record.rows_done),
@@ -261,7 +280,7 @@ fn describe(details: &OperationDetails) -> String {
         &[
             Field::left("step", |s: &StepRecord| s.step.clone()),
             Field::left("state", |s| s.state.to_owned()),
-            Field::right("shards", |s| {
+            Field::right(details.tasks, |s| {
                 format!("{}/{}", s.shards_done, s.shards_total)
             }),
             Field::right("rows", |s| human::count(s.rows)),
@@ -274,7 +293,7 @@ fn describe(details: &OperationDetails) -> String {
         &details.shards,
         &[
             Field::left("step", |s: &ShardRecord| s.step.clone()),
-            Field::right("shard", |s| s.shard_idx.to_string()),
+            Field::right("#", |s| s.shard_idx.to_string()),
             Field::left("table", |s| s.table.clone().unwrap_or_default()),
             Field::left("status", |s| s.status.clone()),
             Field::right("attempt", |s| s.attempt.to_string()),
@@ -284,6 +303,9 @@ fn describe(details: &OperationDetails) -> String {
             Field::left("error", |s| s.error.clone().unwrap_or_default()),
         ],
     );
+    if let Some(mend) = &details.mend {
+        text += &mend.describe();
+    }
     text += "\n";
     let lines = details
         .events

@@ -9,7 +9,7 @@ use mendb_model::name::TablePath;
 use mendb_model::{RowBlock, RowBlockBuilder};
 use mendb_rowstore::{Applied, Database};
 
-use crate::contract::Source;
+use crate::contract::rows::Source;
 use crate::error::{EngineError, Remedy, Result};
 
 /// How often the borders are looked up anew for one block before the store is said to be restless.

@@ -15,10 +15,10 @@ use mendb_model::manifest::{IndexBackup, ShardBackup, ShardedData, TableBackup};
 use mendb_model::name::TablePath;
 use mendb_rowstore::{Database, IndexVersions, NewTable, PathState, Snapshot, StreamCut, Versions};
 
-use crate::contract::{
-    BlockSink, Engine, FreezeRequest, Frozen, LiveStream, LiveTable, Lock, LockKind, Source,
-    StagedTable,
+use crate::contract::rows::{
+    BlockSink, FreezeRequest, Frozen, LiveStream, LiveTable, RowStore, Source, StagedTable,
 };
+use crate::contract::{Data, Engine, Lock, LockKind};
 use crate::error::{EngineError, Remedy, Result};
 
 use change_sender::{ChangeSender, Payload};
@@ -53,22 +53,8 @@ impl RowEngine {
 }
 
 impl Engine for RowEngine {
-    fn inspect(&self, table: &str) -> Result<Option<LiveTable>> {
-        if !self.database.tables().iter().any(|name| name == table) {
-            return Ok(None);
-        }
-        let description = self.database.describe(table)?;
-        let streams = description.streams.into_iter();
-        Ok(Some(LiveTable {
-            schema: description.schema,
-            streams: streams
-                .map(|stream| LiveStream {
-                    name: stream.name,
-                    since_version: stream.needed_after,
-                    cut_version: stream.attached_at,
-                })
-                .collect(),
-        }))
+    fn data(&self) -> Data<'_> {
+        Data::Rows(self)
     }
 
     fn locks(&self) -> Vec<Lock> {
@@ -88,6 +74,43 @@ impl Engine for RowEngine {
                 }),
             })
             .collect()
+    }
+
+    fn is_frozen(&self, operation: &str) -> bool {
+        self.snapshots().contains_key(operation)
+    }
+
+    fn thaw(&self, operation: &str) -> Result<()> {
+        self.snapshots().remove(operation);
+        Ok(self.database.unlock(operation)?)
+    }
+
+    fn commit(&self, operation: &str) -> Result<()> {
+        Ok(self.database.finish_restore(operation)?)
+    }
+
+    fn undo(&self, operation: &str) -> Result<()> {
+        Ok(self.database.abort_restore(operation)?)
+    }
+}
+
+impl RowStore for RowEngine {
+    fn inspect(&self, table: &str) -> Result<Option<LiveTable>> {
+        if !self.database.tables().iter().any(|name| name == table) {
+            return Ok(None);
+        }
+        let description = self.database.describe(table)?;
+        let streams = description.streams.into_iter();
+        Ok(Some(LiveTable {
+            schema: description.schema,
+            streams: streams
+                .map(|stream| LiveStream {
+                    name: stream.name,
+                    since_version: stream.needed_after,
+                    cut_version: stream.attached_at,
+                })
+                .collect(),
+        }))
     }
 
     fn freeze(&self, request: &FreezeRequest<'_>) -> Result<Frozen> {
@@ -121,15 +144,6 @@ impl Engine for RowEngine {
         self.snapshots()
             .insert(request.operation.to_owned(), snapshot);
         Ok(frozen)
-    }
-
-    fn is_frozen(&self, operation: &str) -> bool {
-        self.snapshots().contains_key(operation)
-    }
-
-    fn thaw(&self, operation: &str) -> Result<()> {
-        self.snapshots().remove(operation);
-        Ok(self.database.unlock(operation)?)
     }
 
     fn estimate_bytes(&self, operation: &str, path: &TablePath, range: &KeyRange) -> Result<u64> {
@@ -216,14 +230,6 @@ impl Engine for RowEngine {
             }
         }
         Ok(digest)
-    }
-
-    fn commit(&self, operation: &str) -> Result<()> {
-        Ok(self.database.finish_restore(operation)?)
-    }
-
-    fn undo(&self, operation: &str) -> Result<()> {
-        Ok(self.database.abort_restore(operation)?)
     }
 }
 

@@ -6,4 +6,5 @@
 )]
 
 mod row;
+mod row_suite;
 mod suite;

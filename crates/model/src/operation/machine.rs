@@ -95,6 +95,9 @@ impl Operation {
         for task in &mut self.tasks {
             task.failures = 0;
             task.not_before_ms = 0;
+            if task.status == TaskStatus::Failed {
+                task.status = TaskStatus::Pending;
+            }
         }
         self.allocation_failures = 0;
         self.allocate_if_needed(effects);
@@ -237,6 +240,7 @@ impl Operation {
         if !self.is_current(report.step, report.shard_idx, report.attempt) {
             return;
         }
+        let isolates = self.step_kind().isolates_failures();
         let task = &mut self.tasks[shard_idx];
         task.last_heard_ms = context.now_ms;
         let moved =
@@ -261,10 +265,39 @@ impl Operation {
                 retriable: false,
                 message,
             } => {
-                task.status = TaskStatus::Pending;
                 task.error = Some(message.clone());
-                self.fail(format!("step {}: {message}", self.step_label()), effects);
+                if isolates {
+                    task.status = TaskStatus::Failed;
+                } else {
+                    task.status = TaskStatus::Pending;
+                    self.fail(format!("step {}: {message}", self.step_label()), effects);
+                }
             }
+        }
+        if isolates {
+            self.fail_when_others_are_done(effects);
+        }
+    }
+
+    /// Fails with what each failed task said, once no other has anything left to do.
+    fn fail_when_others_are_done(&mut self, effects: &mut Vec<Effect>) {
+        let failed = |task: &&Task| task.status == TaskStatus::Failed;
+        let over = |task: &Task| matches!(task.status, TaskStatus::Done | TaskStatus::Failed);
+        if !self.tasks.iter().all(over) {
+            return;
+        }
+        let errors: Vec<String> = (self.tasks.iter().filter(failed))
+            .map(|task| {
+                let table = task.spec.table().map(|table| format!("{table}: "));
+                let error = task.error.as_deref().unwrap_or_default();
+                format!("{}{error}", table.unwrap_or_default())
+            })
+            .collect();
+        if !errors.is_empty() {
+            self.fail(
+                format!("step {}: {}", self.step_label(), errors.join("; ")),
+                effects,
+            );
         }
     }
 
@@ -361,6 +394,11 @@ impl Operation {
             match std::mem::take(&mut task.output) {
                 TaskOutput::None => {}
                 TaskOutput::Draft(draft) => self.draft = Some(Arc::from(draft)),
+                TaskOutput::Parts(list) => {
+                    if let Some(draft) = &mut self.draft {
+                        Arc::make_mut(draft).put_part_list(&task.spec, list);
+                    }
+                }
                 TaskOutput::Segments(segments) => {
                     if let Some(draft) = &mut self.draft {
                         Arc::make_mut(draft).put_segments(&task.spec, segments);

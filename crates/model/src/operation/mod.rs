@@ -16,6 +16,8 @@
 //!   The first terminal report of an attempt wins.
 //! * *Retry*: only the shard that failed is requested again, from its last key, after a backoff.
 //! * *Budgets*: deadlines are absolute times, persisted; a restart does not extend them.
+//! * *Failures*: a fatal error of one task fails the operation at once; in steps whose tables do not
+//!   depend on each other ([`StepKind::isolates_failures`]), once the others are done.
 //! * *Stopping* (pause, cancel, failure): no request goes out any more, running attempts are told
 //!   to stop, and only when the last of them has answered or its lease is over does the machine
 //!   go on, so that two never work on one shard.
@@ -37,8 +39,11 @@ use crate::name::OperationId;
 pub use event::{Context, Effect, Event, IllegalEvent};
 pub use plan::{PlanError, PlannedStep, StepKind, plan};
 pub use progress::Progress;
-pub use request::{BackupRequest, ChainLink, Request, RestoreRequest, TableMapping};
-pub use task::{NewTask, Report, ReportStatus, Task, TaskOutput, TaskSpec, TaskStatus};
+pub use request::{
+    BackupRequest, ChainLink, MendRequest, MendSource, PartBackupRequest, Request, RestoreRequest,
+    StoppedTable, TableMapping, TableMend,
+};
+pub use task::{NewTask, PartAt, Report, ReportStatus, Task, TaskOutput, TaskSpec, TaskStatus};
 
 /// Where an operation stands. Only [`Operation::step`] writes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -240,5 +245,7 @@ impl Operation {
     }
 }
 
+#[cfg(test)]
+mod isolation_tests;
 #[cfg(test)]
 mod tests;

@@ -16,15 +16,24 @@ pub enum StepKind {
     Seal,
     /// Backup: release what the stream no longer needs, detach old streams, unlock.
     Release,
-    /// Restore: check that every object is there, then create the tables, locked.
+    /// Mend: find out what of each table is to be kept, removed and fetched, and that the repository
+    /// has all of it.
+    Assess,
+    /// Restore and mend: check that every object is there and fits, then create the tables that are
+    /// missing, locked.
     Prepare,
     /// Restore: load the rows of the full backup.
     Load,
     /// Restore: apply the changes of one increment.
     Apply,
-    /// Restore: compare counts and digests of every shard range with the manifest.
+    /// Mend: bring missing parts beside the live ones, checked byte for byte.
+    Stage,
+    /// Mend: make them live and remove what the backup does not have, partition by partition.
+    Commit,
+    /// Restore: compare counts and digests of every shard range with the manifest. Mend: compare the
+    /// multiset of part hashes with it.
     Verify,
-    /// Restore: unlock the tables.
+    /// Restore and mend: unlock the tables.
     Finish,
     /// After a cancel: bring the target back to where it was before the operation.
     Rollback,
@@ -38,9 +47,12 @@ impl StepKind {
             Self::Copy => "copy",
             Self::Seal => "seal",
             Self::Release => "release",
+            Self::Assess => "assess",
             Self::Prepare => "prepare",
             Self::Load => "load",
             Self::Apply => "apply",
+            Self::Stage => "stage",
+            Self::Commit => "commit",
             Self::Verify => "verify",
             Self::Finish => "finish",
             Self::Rollback => "rollback",
@@ -51,6 +63,12 @@ impl StepKind {
     /// have begun to rely on its result.
     pub fn can_cancel(self) -> bool {
         !matches!(self, Self::Release | Self::Finish | Self::Rollback)
+    }
+
+    /// Whether a table that fails stops only itself: the others go on, and the operation fails when
+    /// none is left to do.
+    pub fn isolates_failures(self) -> bool {
+        matches!(self, Self::Assess | Self::Stage | Self::Commit)
     }
 }
 
@@ -116,21 +134,35 @@ pub fn plan(request: &Request, bytes: &[u64]) -> Result<Vec<PlannedStep>, PlanEr
         .enumerate()
         .find(|(at, name)| targets[..*at].contains(name))
     {
-        return Err(PlanError::SameTarget((*twice.1).to_owned()));
+        return Err(PlanError::SameTarget(twice.1.clone()));
     }
     match request {
+        Request::PartBackup(_) => Ok(steps_of(&[
+            StepKind::Cut,
+            StepKind::Copy,
+            StepKind::Seal,
+            StepKind::Release,
+        ])),
+        Request::Mend(mend) if mend.data => Ok(steps_of(&[
+            StepKind::Assess,
+            StepKind::Prepare,
+            StepKind::Stage,
+            StepKind::Commit,
+            StepKind::Verify,
+            StepKind::Finish,
+        ])),
+        Request::Mend(_) => Ok(steps_of(&[StepKind::Prepare, StepKind::Finish])),
         Request::Backup(backup) => {
             let complete = backup.parent.is_some() && backup.since_version.is_some();
             if backup.backup_id.kind() == Incremental && !complete {
                 return Err(PlanError::NoParent);
             }
-            let kinds = [
+            Ok(steps_of(&[
                 StepKind::Cut,
                 StepKind::Copy,
                 StepKind::Seal,
                 StepKind::Release,
-            ];
-            Ok(kinds.into_iter().map(PlannedStep::new).collect())
+            ]))
         }
         Request::Restore(restore) => {
             let kinds: Vec<_> = restore
@@ -168,6 +200,10 @@ pub fn plan(request: &Request, bytes: &[u64]) -> Result<Vec<PlannedStep>, PlanEr
             Ok(steps)
         }
     }
+}
+
+fn steps_of(kinds: &[StepKind]) -> Vec<PlannedStep> {
+    kinds.iter().copied().map(PlannedStep::new).collect()
 }
 
 impl PlannedStep {

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::name::{BackupId, BackupKind};
+use std::collections::BTreeMap;
+
+use crate::name::{BackupId, BackupKind, OperationId};
+use crate::part::{OnConcurrentInsert, RestoreOrder, TableName};
 
 /// The request behind an operation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,6 +15,10 @@ pub enum Request {
     Backup(BackupRequest),
     /// Restore a chain into tables that are absent.
     Restore(RestoreRequest),
+    /// Take a backup of a part store.
+    PartBackup(PartBackupRequest),
+    /// Bring tables of a part store to a backup, in place; absent ones are created.
+    Mend(MendRequest),
 }
 
 /// Take a backup of a collection.
@@ -68,13 +75,143 @@ pub struct TableMapping {
     pub target: String,
 }
 
+/// Take a backup of tables of a part store. Each is complete by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartBackupRequest {
+    /// The collection.
+    pub collection: String,
+    /// The backup that will exist.
+    pub backup_id: BackupId,
+    /// A name for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// Comma-separated patterns of `database.table` that were asked for.
+    pub patterns: String,
+    /// The tables they named, in an order in which they can be created.
+    pub tables: Vec<TableName>,
+    /// Comma-separated patterns of partitions, if not all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partitions: Option<String>,
+    /// An earlier backup whose files need not be uploaded again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known: Option<ChainLink>,
+}
+
+/// Bring tables of a part store to what a backup holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MendRequest {
+    /// Where the wanted parts come from.
+    pub source: MendSource,
+    /// Which tables, under which names, in an order in which they can be created.
+    pub tables: Vec<TableMend>,
+    /// Tables that were asked for and are not mended, with the reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stopped: Vec<StoppedTable>,
+    /// Databases of the target by those of the backup, where they differ.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub databases: BTreeMap<String, String>,
+    /// Comma-separated patterns of partitions, if not all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partitions: Option<String>,
+    /// Whether parts are brought; else only tables are created.
+    pub data: bool,
+    /// The order of work of a partition.
+    pub order: RestoreOrder,
+    /// What to do with parts that came after planning.
+    pub on_concurrent_insert: OnConcurrentInsert,
+    /// Whether the state before is kept so that the mend can be undone; decided by the disk when not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_undo: Option<bool>,
+    /// Whether the server checks the tables, byte for byte, at the end.
+    pub check_table: bool,
+}
+
+/// Where the parts of a mend come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "from")]
+pub enum MendSource {
+    /// A backup of the repository.
+    Backup {
+        /// Its collection.
+        collection: String,
+        /// The backup.
+        link: ChainLink,
+    },
+    /// What another mend has kept on the target to be undone by.
+    Undo {
+        /// That mend.
+        operation_id: OperationId,
+    },
+    /// A backup that clickhouse-backup made.
+    Imported {
+        /// Where it is.
+        url: String,
+        /// Its name.
+        name: String,
+    },
+}
+
+/// A table to be mended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableMend {
+    /// In the backup.
+    pub source: TableName,
+    /// On the target.
+    pub target: TableName,
+    /// Whether it has to be created: it did not exist when the mend was asked for.
+    pub create: bool,
+    /// Whether a table of the name exists whose schema differs: it is renamed aside first.
+    #[serde(default)]
+    pub replace: bool,
+    /// Whether it has parts: views and dictionaries do not.
+    pub has_parts: bool,
+}
+
+/// A table that is not mended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoppedTable {
+    /// On the target.
+    pub target: TableName,
+    /// Why.
+    pub reason: String,
+}
+
 impl Request {
-    /// The collection it concerns.
+    /// The collection it concerns; empty for what comes from no repository of ours.
     pub fn collection(&self) -> &str {
         match self {
             Self::Backup(request) => &request.collection,
             Self::Restore(request) => &request.collection,
+            Self::PartBackup(request) => &request.collection,
+            Self::Mend(request) => match &request.source {
+                MendSource::Backup { collection, .. } => collection,
+                MendSource::Undo { .. } | MendSource::Imported { .. } => "",
+            },
         }
+    }
+
+    /// Backups of the collection that have to stay while it runs.
+    pub fn backups(&self) -> Vec<&BackupId> {
+        match self {
+            Self::Backup(request) => {
+                let parent = request.parent.iter().map(|link| &link.backup_id);
+                parent.chain([&request.backup_id]).collect()
+            }
+            Self::Restore(request) => request.chain.iter().map(|link| &link.backup_id).collect(),
+            Self::PartBackup(request) => {
+                let known = request.known.iter().map(|link| &link.backup_id);
+                known.chain([&request.backup_id]).collect()
+            }
+            Self::Mend(request) => match &request.source {
+                MendSource::Backup { link, .. } => vec![&link.backup_id],
+                MendSource::Undo { .. } | MendSource::Imported { .. } => Vec::new(),
+            },
+        }
+    }
+
+    /// Whether it makes a backup.
+    pub fn is_backup(&self) -> bool {
+        matches!(self, Self::Backup(_) | Self::PartBackup(_))
     }
 
     /// The kind, as a word for users.
@@ -85,18 +222,27 @@ impl Request {
                 BackupKind::Incremental => "incremental_backup",
             },
             Self::Restore(_) => "restore",
+            Self::PartBackup(_) => "backup",
+            Self::Mend(request) => match &request.source {
+                MendSource::Undo { .. } => "undo",
+                MendSource::Backup { .. } | MendSource::Imported { .. } => "mend",
+            },
         }
     }
 
     /// The tables of the target that it touches.
-    pub fn target_tables(&self) -> Vec<&str> {
+    pub fn target_tables(&self) -> Vec<String> {
         match self {
-            Self::Backup(request) => request.tables.iter().map(String::as_str).collect(),
-            Self::Restore(request) => request
-                .tables
-                .iter()
-                .map(|table| table.target.as_str())
-                .collect(),
+            Self::Backup(request) => request.tables.clone(),
+            Self::Restore(request) => {
+                let tables = request.tables.iter();
+                tables.map(|table| table.target.clone()).collect()
+            }
+            Self::PartBackup(request) => request.tables.iter().map(ToString::to_string).collect(),
+            Self::Mend(request) => {
+                let tables = request.tables.iter();
+                tables.map(|table| table.target.to_string()).collect()
+            }
         }
     }
 }

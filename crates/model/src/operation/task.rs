@@ -6,6 +6,7 @@ use crate::digest::Digest;
 use crate::key::{KeyRange, hex_option};
 use crate::manifest::{Manifest, Segment};
 use crate::name::{BackupId, TablePath};
+use crate::part::{PartList, TableName};
 
 /// What one shard has to do in a step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,15 +48,44 @@ pub enum TaskSpec {
         /// The shard's place in the manifest.
         shard: u32,
     },
+    /// Write frozen parts of a table into the repository.
+    CopyParts {
+        /// The table.
+        table: TableName,
+        /// Its place in the draft of the manifest.
+        table_idx: u32,
+        /// The place of the list of these parts among those of the table.
+        chunk: u32,
+        /// The parts.
+        parts: Vec<PartAt>,
+    },
+    /// What the step does to one table of a part store.
+    Mend {
+        /// The table on the target.
+        target: TableName,
+        /// Its place in the request.
+        table_idx: u32,
+    },
+}
+
+/// A part by its name and the disk it is on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartAt {
+    /// The disk.
+    pub disk: String,
+    /// The part.
+    pub name: String,
 }
 
 impl TaskSpec {
-    /// The sharded table of the target that the task works on.
-    pub fn table(&self) -> Option<&TablePath> {
+    /// The table of the target that the task works on, as people name it.
+    pub fn table(&self) -> Option<String> {
         match self {
             Self::Whole => None,
-            Self::Copy { path, .. } => Some(path),
-            Self::Restore { target, .. } | Self::Verify { target, .. } => Some(target),
+            Self::Copy { path, .. } => Some(path.to_string()),
+            Self::Restore { target, .. } | Self::Verify { target, .. } => Some(target.to_string()),
+            Self::CopyParts { table, .. } => Some(table.to_string()),
+            Self::Mend { target, .. } => Some(target.to_string()),
         }
     }
 }
@@ -79,6 +109,9 @@ pub enum TaskStatus {
     Running,
     /// Reported done. Never changes again within the step.
     Done,
+    /// Failed for good, in a step whose tables do not stop each other. To be requested again when the
+    /// operation is resumed.
+    Failed,
 }
 
 /// The work of one shard in the current step. Only the machine writes it.
@@ -139,6 +172,8 @@ pub enum TaskOutput {
     None,
     /// Segments finished so far, in key order.
     Segments(Vec<Segment>),
+    /// A list of parts whose files are in the repository.
+    Parts(PartList),
     /// The manifest as the cut sees it: every shard, no segment yet.
     Draft(Box<Manifest>),
 }

@@ -11,6 +11,7 @@ use parquet::file::metadata::RowGroupMetaData;
 use crate::arrow::{BatchDecoder, Content};
 use crate::error::{Error, Result};
 use crate::layout;
+use crate::objects::check;
 use crate::repository::Repository;
 
 /// Rows are decoded in batches of at most this many …
@@ -74,28 +75,9 @@ impl Repository {
     ) -> Result<Bytes> {
         let directory = layout::backup(collection, backup_id)?;
         let name = format!("{directory}/{}", segment.object);
-        let check = |bytes: Bytes| check(&bytes, segment).map(|()| bytes);
+        let check = |bytes: Bytes| check(&bytes, segment.bytes, &segment.blake3).map(|()| bytes);
         self.objects.get(&name, segment.bytes, check).await
     }
-}
-
-/// Checks that these are the bytes of a segment.
-fn check(bytes: &[u8], segment: &Segment) -> Result<(), String> {
-    if bytes.len() as u64 != segment.bytes {
-        return Err(format!(
-            "{} bytes instead of {}",
-            bytes.len(),
-            segment.bytes
-        ));
-    }
-    let blake3 = blake3::hash(bytes).to_hex();
-    if *blake3 != *segment.blake3 {
-        return Err(format!(
-            "its BLAKE3 is {blake3} instead of {}",
-            segment.blake3
-        ));
-    }
-    Ok(())
 }
 
 impl SegmentReader {

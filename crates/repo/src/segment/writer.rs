@@ -6,7 +6,7 @@ use mendb_model::{BackupId, RowBlock, TableSchema};
 use tokio::task::JoinSet;
 
 use crate::arrow::Content;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::layout;
 use crate::objects::Objects;
 use crate::repository::Repository;
@@ -140,15 +140,6 @@ impl SegmentWriter {
     }
 
     fn stored(&self, done: Result<Result<Segment>, tokio::task::JoinError>) -> Result<Segment> {
-        done.unwrap_or_else(|error| match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            // Only the end of the runtime cancels it.
-            Err(error) => Err(Error::Store {
-                object: self.objects.full_name(&self.directory),
-                action: "write a segment into",
-                retriable: true,
-                source: error.into(),
-            }),
-        })
+        done.unwrap_or_else(|error| Err(self.objects.cut_off(error)))
     }
 }

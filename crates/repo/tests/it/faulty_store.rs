@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -9,10 +10,12 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use object_store::memory::InMemory;
+use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload,
-    ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartId,
+    MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload,
+    PutResult, Result,
 };
 
 /// What a request is.
@@ -54,8 +57,44 @@ struct Rule {
 /// A store in memory in front of which faults wait for their requests.
 #[derive(Debug, Default, Clone)]
 pub struct FaultyStore {
-    below: Arc<InMemory>,
+    /// The store without the faults.
+    pub below: Arc<InMemory>,
     rules: Arc<Mutex<Vec<Rule>>>,
+    pub witness: Witness,
+}
+
+/// Who is told of each request, if anyone is.
+#[derive(Default, Clone)]
+pub struct Witness(pub Arc<Mutex<Option<Arc<Watch>>>>);
+
+pub type Watch = dyn Fn(Request, &str, Moment) + Send + Sync;
+
+/// When a request is witnessed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    Before,
+    After,
+}
+
+impl fmt::Debug for Witness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Witness")
+    }
+}
+
+impl Witness {
+    /// Tells of a request. One that is witnessed takes a while, so that all that may be under way
+    /// together are.
+    async fn tell(&self, request: Request, name: &str, moment: Moment) {
+        let watch = self.0.lock().unwrap().clone();
+        let Some(watch) = watch else {
+            return;
+        };
+        watch(request, name, moment);
+        for _ in 0..64 {
+            tokio::task::yield_now().await;
+        }
+    }
 }
 
 impl FaultyStore {
@@ -99,6 +138,13 @@ impl FaultyStore {
         let generic = |source: Box<dyn std::error::Error + Send + Sync>| Error::Generic {
             store: "faulty",
             source,
+        };
+        let name = location.map_or("", Path::as_ref);
+        self.witness.tell(request, name, Moment::Before).await;
+        let work = async {
+            let met = work.await;
+            self.witness.tell(request, name, Moment::After).await;
+            met
         };
         match self.fault(request, location) {
             None | Some(Fault::FlippedBit | Fault::CutBody) => work.await,
@@ -286,5 +332,67 @@ impl ObjectStore for FaultyStore {
         Self: 'f,
     {
         self.below.copy_opts(from, to, options)
+    }
+}
+
+type Answer<'f, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'f>>;
+
+impl MultipartStore for FaultyStore {
+    fn create_multipart<'s, 'p, 'f>(&'s self, path: &'p Path) -> Answer<'f, MultipartId>
+    where
+        's: 'f,
+        'p: 'f,
+        Self: 'f,
+    {
+        let work = self.below.create_multipart(path);
+        self.meet(Request::Put, Some(path), work).boxed()
+    }
+
+    fn put_part<'s, 'p, 'i, 'f>(
+        &'s self,
+        path: &'p Path,
+        id: &'i MultipartId,
+        part_idx: usize,
+        data: PutPayload,
+    ) -> Answer<'f, PartId>
+    where
+        's: 'f,
+        'p: 'f,
+        'i: 'f,
+        Self: 'f,
+    {
+        let work = self.below.put_part(path, id, part_idx, data);
+        self.meet(Request::Put, Some(path), work).boxed()
+    }
+
+    fn complete_multipart<'s, 'p, 'i, 'f>(
+        &'s self,
+        path: &'p Path,
+        id: &'i MultipartId,
+        parts: Vec<PartId>,
+    ) -> Answer<'f, PutResult>
+    where
+        's: 'f,
+        'p: 'f,
+        'i: 'f,
+        Self: 'f,
+    {
+        let work = self.below.complete_multipart(path, id, parts);
+        self.meet(Request::Put, Some(path), work).boxed()
+    }
+
+    fn abort_multipart<'s, 'p, 'i, 'f>(
+        &'s self,
+        path: &'p Path,
+        id: &'i MultipartId,
+    ) -> Answer<'f, ()>
+    where
+        's: 'f,
+        'p: 'f,
+        'i: 'f,
+        Self: 'f,
+    {
+        let work = self.below.abort_multipart(path, id);
+        self.meet(Request::Delete, Some(path), work).boxed()
     }
 }

@@ -2,10 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod clickhouse_backup;
+mod clickhouse_backup_fixture;
 mod damage;
 mod faults;
 mod faulty_store;
 mod in_process;
+mod part_promises;
+mod parts_sample;
 mod promises;
 mod round_trip;
 mod rows;

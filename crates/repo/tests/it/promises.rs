@@ -25,6 +25,7 @@ macro_rules! promises {
         &[$((stringify!($name), |repository| Box::pin($name(repository)))),*]
     };
 }
+pub(crate) use promises;
 
 pub const ALL: &[Promise] = promises![
     an_empty_place_is_an_empty_repository,

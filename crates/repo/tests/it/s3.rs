@@ -2,22 +2,21 @@
 
 use mendb_repo::{Repository, RepositoryOptions};
 
-use crate::promises;
 use crate::s3_server::{BUCKET, Server};
-use crate::sample;
+use crate::{part_promises, parts_sample, promises};
 
 fn options(server: &Server) -> RepositoryOptions {
     let settings = server.settings();
     RepositoryOptions {
         s3: settings.map(|(key, value)| (key.to_owned(), value)).into(),
-        ..sample::options()
+        ..parts_sample::options()
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_s3_every_promise_holds() {
     let server = Server::start();
-    for (name, promise) in promises::ALL {
+    for (name, promise) in promises::ALL.iter().chain(part_promises::ALL) {
         println!("{name}");
         let url = format!("s3://{BUCKET}/prefix/{name}");
         promise(Repository::open(&url, options(&server)).await.unwrap()).await;

@@ -145,6 +145,7 @@ pub fn manifest(
             },
             indexes: Vec::new(),
         }],
+        part_store: None,
     }
 }
 

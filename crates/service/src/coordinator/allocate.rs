@@ -13,6 +13,7 @@ use mendb_model::operation::{
 use crate::error::{Error, Result};
 use crate::worker::Tools;
 use crate::worker::manifests::changed;
+use crate::worker::parts::{backup_tasks, mend_tasks};
 
 /// The tasks of the current step, or why they cannot be found.
 pub(super) fn allocate(operation: &Operation, tools: &Tools) -> Event {
@@ -69,6 +70,11 @@ fn tasks(operation: &Operation, tools: &Tools) -> Result<Vec<NewTask>> {
                 })
             })
         }
+        (StepKind::Copy, Request::PartBackup(request)) => backup_tasks(operation, request, tools),
+        (
+            StepKind::Assess | StepKind::Stage | StepKind::Commit | StepKind::Verify,
+            Request::Mend(request),
+        ) => mend_tasks(operation, request, tools),
         _ => Ok(vec![NewTask {
             spec: TaskSpec::Whole,
             bytes_total: 0,
@@ -88,7 +94,10 @@ fn copy_tasks(
         for (shard, backup) in (0u32..).zip(&data.shards) {
             let full = request.since_version.is_none() && tools.engine.is_frozen(id);
             let bytes_total = if full {
-                tools.engine.estimate_bytes(id, &path, &backup.range)?
+                tools
+                    .engine
+                    .rows()?
+                    .estimate_bytes(id, &path, &backup.range)?
             } else {
                 0
             };

@@ -8,10 +8,12 @@
 
 pub mod collection;
 pub mod command;
+pub mod mend_plan;
 pub mod operation;
 pub mod operation_event;
 mod operation_step;
 pub mod shard_progress;
+mod witness;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -22,7 +24,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use crate::error::{Error, Result};
 
 /// The layout this version reads and writes.
-const LAYOUT_VERSION: i64 = 1;
+const LAYOUT_VERSION: i64 = 2;
 
 /// How long to wait for another process that is writing.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -75,7 +77,8 @@ impl Journal {
                 "its layout is version {layout}, this mendb knows {LAYOUT_VERSION}"
             )));
         }
-        if layout == 0 {
+        // Every record is created if absent, so an older layout only lacks the newer ones.
+        if layout < LAYOUT_VERSION {
             let layout = [
                 "BEGIN IMMEDIATE;",
                 collection::LAYOUT,
@@ -84,6 +87,8 @@ impl Journal {
                 operation_step::LAYOUT,
                 shard_progress::LAYOUT,
                 operation_event::LAYOUT,
+                mend_plan::LAYOUT,
+                witness::LAYOUT,
                 &format!("PRAGMA user_version = {LAYOUT_VERSION}; COMMIT;"),
             ];
             connection

@@ -148,6 +148,7 @@ impl Journal {
     pub fn delete_operation(&self, id: &OperationId) -> Result<()> {
         self.write("delete operation", |tx| {
             for table in [
+                "mend_plan",
                 "operation_event",
                 "shard_progress",
                 "operation_step",

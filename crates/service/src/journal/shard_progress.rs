@@ -16,7 +16,7 @@ CREATE TABLE IF NOT EXISTS shard_progress (
     step         INTEGER NOT NULL,
     shard_idx    INTEGER NOT NULL,
     path         TEXT,                        -- the sharded table it works on
-    status       TEXT NOT NULL,               -- pending, running, done
+    status       TEXT NOT NULL,               -- pending, running, done, failed
     attempt      INTEGER NOT NULL,
     last_key     TEXT,                        -- hex
     rows         INTEGER NOT NULL,
@@ -54,6 +54,7 @@ pub(super) fn put(
             TaskStatus::Pending => "pending",
             TaskStatus::Running => "running",
             TaskStatus::Done => "done",
+            TaskStatus::Failed => "failed",
         };
         tx.execute(
             "INSERT OR REPLACE INTO shard_progress (operation_id, step, shard_idx, path, status, attempt,
@@ -63,7 +64,7 @@ pub(super) fn put(
                 id,
                 after.current_step,
                 int(shard_idx as u64),
-                task.spec.table().map(ToString::to_string),
+                task.spec.table(),
                 status,
                 task.attempt,
                 task.last_key.as_deref().map(to_hex),
@@ -87,7 +88,7 @@ pub struct ShardProgress {
     pub shard_idx: u32,
     /// The sharded table it works on; `None` where a step is one piece of work.
     pub path: Option<String>,
-    /// `pending`, `running` or `done`.
+    /// `pending`, `running`, `done` or `failed`.
     pub status: String,
     /// The newest attempt.
     pub attempt: u32,

@@ -73,7 +73,7 @@ impl Service {
         let mut failed = None;
         for operation in self.journal.open_operations()? {
             let same = operation.request.collection() == collection.collection;
-            let is_backup = matches!(operation.request, Request::Backup(_));
+            let is_backup = operation.request.is_backup();
             if same && is_backup && operation.state == State::Failed {
                 match operation.step_kind() {
                     // It holds nothing any more on the target.
@@ -95,7 +95,7 @@ impl Service {
             if let Some(table) = collection
                 .tables
                 .iter()
-                .find(|table| touched.contains(&table.as_str()))
+                .find(|table| touched.contains(table))
             {
                 return Err(in_the_way(&format!("table {table}"), &operation));
             }
@@ -111,6 +111,7 @@ impl Service {
             let live = self
                 .tools
                 .engine
+                .rows()?
                 .inspect(table)?
                 .ok_or_else(|| missing_table(table, collection))?;
             streams.extend(
@@ -195,7 +196,7 @@ impl Service {
         }
         for table in &parent.tables {
             let name = &table.table;
-            let Some(live) = self.tools.engine.inspect(name)? else {
+            let Some(live) = self.tools.engine.rows()?.inspect(name)? else {
                 return Err(take_full(request, &format!("table {name} does not exist")));
             };
             if live.schema != table.schema {
@@ -247,7 +248,7 @@ fn stream_of(collection: &str, full: &BackupId) -> String {
     format!("{collection}/{full}")
 }
 
-fn check_label(
+pub(super) fn check_label(
     label: &str,
     backups: &[(BackupId, mendb_repo::Result<StoredManifest>)],
 ) -> Result<()> {
@@ -268,7 +269,7 @@ fn check_label(
 }
 
 /// An id after all that exist: ids count seconds, and two backups may be asked for within one.
-fn next_id(kind: BackupKind, newest: Option<&BackupId>) -> Result<BackupId> {
+pub(super) fn next_id(kind: BackupKind, newest: Option<&BackupId>) -> Result<BackupId> {
     let now = i64::try_from(env::now_ms() / 1000).unwrap_or(i64::MAX);
     let after = newest.map_or(0, |newest| newest.unix_seconds() + 1);
     BackupId::new(now.max(after), kind)

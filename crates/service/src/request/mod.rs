@@ -2,6 +2,8 @@
 //! an operation that needs to ask nobody any more.
 
 pub mod backup;
+pub mod mend;
+pub mod part_backup;
 pub mod restore;
 
 use mendb_model::name::OperationId;
@@ -22,8 +24,9 @@ impl Service {
         let steps = plan(&request, bytes)?;
         let now_ms = env::now_ms();
         let kind = match &request {
-            Request::Backup(_) => "backup",
+            Request::Backup(_) | Request::PartBackup(_) => "backup",
             Request::Restore(_) => "restore",
+            Request::Mend(_) => request.kind(),
         };
         let at = jiff::Timestamp::from_millisecond(i64::try_from(now_ms).unwrap_or(0))
             .unwrap_or_default();
@@ -53,8 +56,9 @@ fn in_the_way(what: &str, operation: &Operation) -> Error {
         ),
     };
     let doing = match &operation.request {
-        Request::Backup(_) => "backed up",
+        Request::Backup(_) | Request::PartBackup(_) => "backed up",
         Request::Restore(_) => "restored",
+        Request::Mend(_) => "mended",
     };
     Error::refused(
         format!(

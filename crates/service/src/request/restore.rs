@@ -84,14 +84,14 @@ impl Service {
         let open = self.journal.open_operations()?;
         for mapping in tables {
             let name = &mapping.target;
-            let works_on = |names: Vec<&str>| names.contains(&name.as_str());
+            let works_on = |names: Vec<String>| names.contains(name);
             if let Some(operation) = open
                 .iter()
                 .find(|operation| works_on(operation.request.target_tables()))
             {
                 return Err(in_the_way(&format!("table {name}"), operation));
             }
-            if self.tools.engine.inspect(name)?.is_some() {
+            if self.tools.engine.rows()?.inspect(name)?.is_some() {
                 return Err(Error::refused(
                     format!("table {name} already exists, and a restore overwrites nothing"),
                     format!(

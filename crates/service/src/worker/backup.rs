@@ -10,11 +10,11 @@ use mendb_model::operation::{BackupRequest, Request, TaskOutput};
 use mendb_model::{Digest, RowBlock, TableSchema};
 use mendb_repo::{Content, SegmentTarget};
 
-use super::{Attempt, Counts, TaskError, TaskResult};
+use super::{Attempt, Counts, TaskError, TaskResult, no_such_step};
 
 /// The part of the operation's id that tells it from others of the same second: objects that the
 /// operation writes carry it.
-fn writer<'a>(attempt: &'a Attempt<'_>) -> &'a str {
+pub(super) fn writer<'a>(attempt: &'a Attempt<'_>) -> &'a str {
     let id = attempt.operation();
     id.rsplit('-').next().unwrap_or(id)
 }
@@ -22,14 +22,14 @@ fn writer<'a>(attempt: &'a Attempt<'_>) -> &'a str {
 fn request<'a>(attempt: &'a Attempt<'_>) -> TaskResult<&'a BackupRequest> {
     match &attempt.request.request {
         Request::Backup(request) => Ok(request),
-        Request::Restore(_) => Err(TaskError::Proof("a restore has no such step".to_owned())),
+        other => Err(no_such_step(other)),
     }
 }
 
 /// Locks, attaches or rotates, takes the snapshot, and drafts the manifest.
 pub(super) fn cut(attempt: &Attempt<'_>, counts: &mut Counts) -> TaskResult<()> {
     let request = request(attempt)?;
-    let frozen = attempt.tools.engine.freeze(&FreezeRequest {
+    let frozen = attempt.tools.engine.rows()?.freeze(&FreezeRequest {
         operation: attempt.operation(),
         tables: &request.tables,
         stream: &request.stream,
@@ -63,6 +63,7 @@ pub(super) fn cut(attempt: &Attempt<'_>, counts: &mut Counts) -> TaskResult<()> 
         parent,
         snapshot_version: frozen.version,
         tables: frozen.tables,
+        part_store: None,
     }));
     Ok(())
 }
@@ -87,7 +88,7 @@ pub(super) fn copy(
         attempt,
         segments: match &counts.output {
             TaskOutput::Segments(segments) => segments.clone(),
-            TaskOutput::None | TaskOutput::Draft(_) => Vec::new(),
+            TaskOutput::None | TaskOutput::Draft(_) | TaskOutput::Parts(_) => Vec::new(),
         },
         counts,
         rows: 0,
@@ -122,7 +123,7 @@ pub(super) fn copy(
         }
     };
     match request.since_version {
-        None => engine.read_rows(
+        None => engine.rows()?.read_rows(
             attempt.operation(),
             path,
             range,
@@ -130,7 +131,7 @@ pub(super) fn copy(
             &mut sink,
         )?,
         Some(since) => {
-            engine.read_changes(
+            engine.rows()?.read_changes(
                 attempt.operation(),
                 path,
                 range,
@@ -196,7 +197,7 @@ impl Copy<'_, '_> {
 }
 
 fn schema_of(attempt: &Attempt<'_>, path: &TablePath) -> TaskResult<TableSchema> {
-    let live = attempt.tools.engine.inspect(&path.table)?;
+    let live = attempt.tools.engine.rows()?.inspect(&path.table)?;
     let schema = live.map(|live| live.schema);
     let schema = match (&path.index, schema) {
         (None, schema) => schema,
@@ -237,17 +238,19 @@ pub(super) fn seal(attempt: &Attempt<'_>) -> TaskResult<()> {
 pub(super) fn release(attempt: &Attempt<'_>) -> TaskResult<()> {
     let request = request(attempt)?;
     let engine = &attempt.tools.engine;
-    engine.release_stream(&request.stream, draft(attempt)?.snapshot_version)?;
+    engine
+        .rows()?
+        .release_stream(&request.stream, draft(attempt)?.snapshot_version)?;
     crate::env::crash_point();
     for stream in &request.old_streams {
-        engine.detach_stream(stream)?;
+        engine.rows()?.detach_stream(stream)?;
         crate::env::crash_point();
     }
     engine.thaw(attempt.operation())?;
     Ok(())
 }
 
-fn draft<'a>(attempt: &'a Attempt<'_>) -> TaskResult<&'a Manifest> {
+pub(super) fn draft<'a>(attempt: &'a Attempt<'_>) -> TaskResult<&'a Manifest> {
     let draft = attempt.request.draft.as_deref();
     draft.ok_or_else(|| TaskError::Proof("the backup has no manifest to write".to_owned()))
 }
@@ -257,7 +260,7 @@ fn draft<'a>(attempt: &'a Attempt<'_>) -> TaskResult<&'a Manifest> {
 pub(super) fn rollback(attempt: &Attempt<'_>, request: &BackupRequest) -> TaskResult<()> {
     let (engine, repository) = (&attempt.tools.engine, &attempt.tools.repository);
     if request.since_version.is_none() {
-        engine.detach_stream(&request.stream)?;
+        engine.rows()?.detach_stream(&request.stream)?;
         crate::env::crash_point();
     }
     engine.thaw(attempt.operation())?;

@@ -7,6 +7,7 @@
 
 mod backup;
 pub(crate) mod manifests;
+pub(crate) mod parts;
 mod restore;
 mod verify;
 
@@ -20,12 +21,17 @@ use mendb_engines::{Engine, EngineError, Remedy};
 use mendb_model::describe_error;
 use mendb_model::manifest::Manifest;
 use mendb_model::name::OperationId;
-use mendb_model::operation::{ChainLink, Report, ReportStatus, StepKind, TaskOutput, TaskSpec};
+use mendb_model::operation::{
+    ChainLink, Report, ReportStatus, Request, StepKind, TaskOutput, TaskSpec,
+};
 use mendb_repo::Repository;
+use mendb_repo::clickhouse_backup::ImportError;
 use tokio::runtime::Handle;
 
 use self::manifests::{Manifests, changed};
+use self::parts::KnownFilesCache;
 use crate::env;
+use crate::journal::Journal;
 use crate::wire::{Message, TaskRequest};
 
 /// How often a worker that waits for the repository looks whether it was told to stop.
@@ -46,16 +52,27 @@ pub struct Tools {
     pub runtime: Handle,
     /// The manifests that the operations of this process work with.
     pub manifests: Manifests,
+    /// Where plans of mends are kept, and what was done of them.
+    pub journal: Arc<Journal>,
+    /// What the repository has of the table that is being backed up.
+    pub known_files: KnownFilesCache,
 }
 
 impl Tools {
     /// What joins an engine and a repository.
-    pub fn new(engine: Arc<dyn Engine>, repository: Repository, runtime: Handle) -> Self {
+    pub fn new(
+        engine: Arc<dyn Engine>,
+        repository: Repository,
+        runtime: Handle,
+        journal: Arc<Journal>,
+    ) -> Self {
         Self {
             engine,
             repository,
             runtime,
             manifests: Manifests::default(),
+            journal,
+            known_files: KnownFilesCache::default(),
         }
     }
 }
@@ -72,15 +89,70 @@ pub(crate) enum TaskError {
     /// The repository failed.
     #[error(transparent)]
     Repository(#[from] mendb_repo::Error),
+    /// A backup of clickhouse-backup cannot be read.
+    #[error(transparent)]
+    Import(#[from] ImportError),
     /// What was done cannot be right.
     #[error("{0}")]
     Proof(String),
+    /// The journal cannot be read or written.
+    #[error(transparent)]
+    Journal(#[from] Box<crate::Error>),
+    /// A file beside the database cannot be read or written.
+    #[error("cannot {action} {}", path.display())]
+    File {
+        /// What was being done.
+        action: &'static str,
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+}
+
+impl From<crate::Error> for TaskError {
+    fn from(error: crate::Error) -> Self {
+        Self::Journal(Box::new(error))
+    }
+}
+
+/// What a task found out on behalf of a user who waits for the answer.
+impl From<TaskError> for crate::Error {
+    fn from(error: TaskError) -> Self {
+        match error {
+            TaskError::Engine(error) => error.into(),
+            TaskError::Repository(error) => error.into(),
+            TaskError::Import(error) => error.into(),
+            TaskError::Journal(error) => *error,
+            TaskError::File {
+                action,
+                path,
+                source,
+            } => Self::Io {
+                action: format!("cannot {action} {}", path.display()),
+                source,
+            },
+            TaskError::Proof(message) => Self::Refused {
+                message,
+                hint: None,
+            },
+            TaskError::Stopped => Self::Refused {
+                message: "stopped".to_owned(),
+                hint: None,
+            },
+        }
+    }
+}
+
+/// Why a step was asked of an operation that has none of its kind.
+fn no_such_step(request: &Request) -> TaskError {
+    TaskError::Proof(format!("a {} has no such step", request.kind()))
 }
 
 type TaskResult<T> = Result<T, TaskError>;
 
 /// How far an attempt is: what its next report says.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Counts {
     pub last_key: Option<Vec<u8>>,
     pub rows: u64,
@@ -94,6 +166,19 @@ pub(crate) struct Attempt<'a> {
     pub request: &'a TaskRequest,
     stopped: &'a AtomicBool,
     send: &'a dyn Fn(Message),
+}
+
+impl<'a> Attempt<'a> {
+    /// An attempt that nobody requested and nobody listens to: to look at what a task would find.
+    pub(crate) fn alone(tools: &'a Tools, request: &'a TaskRequest) -> Self {
+        static GOES_ON: AtomicBool = AtomicBool::new(false);
+        Self {
+            tools,
+            request,
+            stopped: &GOES_ON,
+            send: &|_| {},
+        }
+    }
 }
 
 impl Attempt<'_> {
@@ -136,9 +221,9 @@ impl Attempt<'_> {
     }
 
     /// Waits for the repository, and gives up when the attempt is told to stop.
-    pub(crate) fn wait<T>(
+    pub(crate) fn wait<T, E: Into<TaskError>>(
         &self,
-        work: impl Future<Output = mendb_repo::Result<T>>,
+        work: impl Future<Output = Result<T, E>>,
     ) -> TaskResult<T> {
         self.wait_while(work, || self.check_stopped())
     }
@@ -153,9 +238,9 @@ impl Attempt<'_> {
     }
 
     /// Waits and, so that the attempt is not taken for lost, says now and then that it is there.
-    fn wait_while<T>(
+    fn wait_while<T, E: Into<TaskError>>(
         &self,
-        work: impl Future<Output = mendb_repo::Result<T>>,
+        work: impl Future<Output = Result<T, E>>,
         go_on: impl Fn() -> TaskResult<()>,
     ) -> TaskResult<T> {
         self.tools.runtime.block_on(async {
@@ -163,7 +248,7 @@ impl Attempt<'_> {
             let mut looks = 0u32;
             loop {
                 if let Ok(done) = tokio::time::timeout(LOOK_EVERY, &mut work).await {
-                    return Ok(done?);
+                    return done.map_err(Into::into);
                 }
                 go_on()?;
                 looks += 1;
@@ -186,6 +271,14 @@ impl Attempt<'_> {
     fn run(&self) -> TaskResult<Counts> {
         self.check_stopped()?;
         let mut counts = self.start();
+        if matches!(
+            self.request.request,
+            Request::PartBackup(_) | Request::Mend(_)
+        ) {
+            parts::run(self, &mut counts)?;
+            env::crash_point();
+            return Ok(counts);
+        }
         match (&self.request.spec, self.request.step_kind) {
             (TaskSpec::Whole, StepKind::Cut) => backup::cut(self, &mut counts)?,
             (TaskSpec::Whole, StepKind::Seal) => backup::seal(self)?,
@@ -237,7 +330,10 @@ impl Attempt<'_> {
                 verify::verify(self, &place, &mut counts)?;
             }
             (TaskSpec::Whole, StepKind::Finish) => self.tools.engine.commit(self.operation())?,
-            (TaskSpec::Whole, StepKind::Rollback) => restore::rollback(self)?,
+            (TaskSpec::Whole, StepKind::Rollback) => match &self.request.request {
+                Request::Backup(request) => backup::rollback(self, request)?,
+                _ => self.tools.engine.undo(self.operation())?,
+            },
             (spec, step) => {
                 return Err(TaskError::Proof(format!(
                     "step {} has no task {spec:?}",
@@ -269,7 +365,11 @@ impl Attempt<'_> {
                 let retriable = match &error {
                     TaskError::Engine(error) => error.remedy == Remedy::Retry,
                     TaskError::Repository(error) => error.is_retriable(),
-                    TaskError::Stopped | TaskError::Proof(_) => false,
+                    TaskError::Import(error) => error.is_retriable(),
+                    TaskError::Stopped
+                    | TaskError::Proof(_)
+                    | TaskError::Journal(_)
+                    | TaskError::File { .. } => false,
                 };
                 (
                     ReportStatus::Error {

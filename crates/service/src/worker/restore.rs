@@ -8,7 +8,7 @@ use mendb_model::schema::TableSchema;
 use mendb_model::{RowBlock, RowBlockBuilder};
 use mendb_repo::Content;
 
-use super::{Attempt, Counts, TaskError, TaskResult, backup};
+use super::{Attempt, Counts, TaskError, TaskResult, no_such_step};
 
 /// Rows are handed over in batches of about this size: large enough that making each durable costs
 /// little beside writing it, small enough that a few workers stay far below the memory of a small machine.
@@ -25,7 +25,7 @@ pub(super) struct Place<'a> {
 fn request<'a>(attempt: &'a Attempt<'_>) -> TaskResult<&'a RestoreRequest> {
     match &attempt.request.request {
         Request::Restore(request) => Ok(request),
-        Request::Backup(_) => Err(TaskError::Proof("a backup has no such step".to_owned())),
+        other => Err(no_such_step(other)),
     }
 }
 
@@ -58,7 +58,11 @@ pub(super) fn prepare(attempt: &Attempt<'_>) -> TaskResult<()> {
         .iter()
         .map(staged)
         .collect::<TaskResult<_>>()?;
-    attempt.tools.engine.stage(attempt.operation(), tables)?;
+    attempt
+        .tools
+        .engine
+        .rows()?
+        .stage(attempt.operation(), tables)?;
     Ok(())
 }
 
@@ -148,7 +152,7 @@ fn deliver(
     batch: &RowBlock<&[u8]>,
 ) -> TaskResult<()> {
     attempt.check_stopped()?;
-    let engine = &attempt.tools.engine;
+    let engine = attempt.tools.engine.rows()?;
     let source = Source {
         step: attempt.request.step,
         index: attempt.request.shard_idx,
@@ -159,12 +163,4 @@ fn deliver(
     }
     crate::env::crash_point();
     Ok(())
-}
-
-/// Undoes what the operation did, of whichever kind it is.
-pub(super) fn rollback(attempt: &Attempt<'_>) -> TaskResult<()> {
-    match &attempt.request.request {
-        Request::Backup(request) => backup::rollback(attempt, request),
-        Request::Restore(_) => Ok(attempt.tools.engine.undo(attempt.operation())?),
-    }
 }

@@ -10,7 +10,11 @@ pub(super) fn verify(
     counts: &mut Counts,
 ) -> TaskResult<()> {
     let (shard, _) = look_up(attempt, place)?;
-    let found = attempt.tools.engine.digest(place.target, &shard.range)?;
+    let found = attempt
+        .tools
+        .engine
+        .rows()?
+        .digest(place.target, &shard.range)?;
     if found != shard.digest {
         return Err(TaskError::Proof(format!(
             "restored shard {} of {} is not what backup {} holds: {} rows with digest {found}, expected {} rows with digest {}",

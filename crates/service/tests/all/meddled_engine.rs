@@ -4,7 +4,8 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use mendb_engines::{
-    BlockSink, Engine, FreezeRequest, Frozen, LiveTable, Lock, Result, Source, StagedTable,
+    BlockSink, Data, Engine, FreezeRequest, Frozen, LiveTable, Lock, Result, RowStore, Source,
+    StagedTable,
 };
 use mendb_model::name::TablePath;
 use mendb_model::{Digest, KeyRange, RowBlock, RowBlockBuilder};
@@ -33,6 +34,12 @@ impl<M: Meddler> Meddled<M> {
         Arc::new(Self { engine, meddler })
     }
 
+    fn rows(&self) -> &dyn RowStore {
+        self.engine
+            .rows()
+            .expect("the engine that is meddled with is one of rows")
+    }
+
     fn around<T>(&self, work: impl FnOnce() -> T) -> T {
         self.meddler.before();
         let value = work();
@@ -42,14 +49,11 @@ impl<M: Meddler> Meddled<M> {
 }
 
 impl<M: Meddler> Engine for Meddled<M> {
-    fn inspect(&self, table: &str) -> Result<Option<LiveTable>> {
-        self.engine.inspect(table)
+    fn data(&self) -> Data<'_> {
+        Data::Rows(self)
     }
     fn locks(&self) -> Vec<Lock> {
         self.engine.locks()
-    }
-    fn freeze(&self, request: &FreezeRequest<'_>) -> Result<Frozen> {
-        self.around(|| self.engine.freeze(request))
     }
     fn is_frozen(&self, operation: &str) -> bool {
         self.engine.is_frozen(operation)
@@ -57,8 +61,23 @@ impl<M: Meddler> Engine for Meddled<M> {
     fn thaw(&self, operation: &str) -> Result<()> {
         self.around(|| self.engine.thaw(operation))
     }
+    fn commit(&self, operation: &str) -> Result<()> {
+        self.around(|| self.engine.commit(operation))
+    }
+    fn undo(&self, operation: &str) -> Result<()> {
+        self.around(|| self.engine.undo(operation))
+    }
+}
+
+impl<M: Meddler> RowStore for Meddled<M> {
+    fn inspect(&self, table: &str) -> Result<Option<LiveTable>> {
+        self.rows().inspect(table)
+    }
+    fn freeze(&self, request: &FreezeRequest<'_>) -> Result<Frozen> {
+        self.around(|| self.rows().freeze(request))
+    }
     fn estimate_bytes(&self, operation: &str, path: &TablePath, range: &KeyRange) -> Result<u64> {
-        self.engine.estimate_bytes(operation, path, range)
+        self.rows().estimate_bytes(operation, path, range)
     }
     fn read_rows(
         &self,
@@ -72,7 +91,7 @@ impl<M: Meddler> Engine for Meddled<M> {
             let block = self.meddler.read(block);
             self.around(|| sink(&block.view()))
         };
-        self.engine
+        self.rows()
             .read_rows(operation, path, range, after, &mut sink)
     }
     fn read_changes(
@@ -84,17 +103,17 @@ impl<M: Meddler> Engine for Meddled<M> {
         after: Option<&[u8]>,
         sink: BlockSink<'_>,
     ) -> Result<()> {
-        self.engine
+        self.rows()
             .read_changes(operation, path, range, since_version, after, sink)
     }
     fn release_stream(&self, stream: &str, up_to: u64) -> Result<()> {
-        self.around(|| self.engine.release_stream(stream, up_to))
+        self.around(|| self.rows().release_stream(stream, up_to))
     }
     fn detach_stream(&self, stream: &str) -> Result<()> {
-        self.around(|| self.engine.detach_stream(stream))
+        self.around(|| self.rows().detach_stream(stream))
     }
     fn stage(&self, operation: &str, tables: Vec<StagedTable>) -> Result<()> {
-        self.around(|| self.engine.stage(operation, tables))
+        self.around(|| self.rows().stage(operation, tables))
     }
     fn load(
         &self,
@@ -103,7 +122,7 @@ impl<M: Meddler> Engine for Meddled<M> {
         source: Source,
         rows: &RowBlock<&[u8]>,
     ) -> Result<()> {
-        self.around(|| self.engine.load(operation, path, source, rows))
+        self.around(|| self.rows().load(operation, path, source, rows))
     }
     fn apply(
         &self,
@@ -112,15 +131,9 @@ impl<M: Meddler> Engine for Meddled<M> {
         source: Source,
         changes: &RowBlock<&[u8]>,
     ) -> Result<()> {
-        self.around(|| self.engine.apply(operation, path, source, changes))
+        self.around(|| self.rows().apply(operation, path, source, changes))
     }
     fn digest(&self, path: &TablePath, range: &KeyRange) -> Result<Digest> {
-        self.around(|| self.engine.digest(path, range))
-    }
-    fn commit(&self, operation: &str) -> Result<()> {
-        self.around(|| self.engine.commit(operation))
-    }
-    fn undo(&self, operation: &str) -> Result<()> {
-        self.around(|| self.engine.undo(operation))
+        self.around(|| self.rows().digest(path, range))
     }
 }

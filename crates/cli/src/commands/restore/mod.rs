@@ -1,0 +1,274 @@
+//! `mendb restore`: bring tables back from a backup: row stores from a chain of backups, part stores by
+//! mending or creating tables.
+
+mod mend_args;
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+use mendb_model::BackupId;
+use mendb_model::name::check;
+use mendb_model::operation::State;
+use mendb_service::{MendFrom, MendOrder, RestoreOrder, Service};
+
+use crate::backup_name;
+use crate::context::Context;
+use crate::failure::{Failure, Verdict};
+use crate::parts::mend_preview;
+use crate::target::Target;
+use mend_args::MendArgs;
+
+/// What to begin with on a ClickHouse server, and on a row store.
+const EXAMPLES: &str = "\
+ClickHouse, with --target clickhouse://user@host:8123/:
+  mendb restore --in-place --dry-run analytics           what would be done
+  mendb restore --in-place analytics                     mend the tables of the newest backup
+  mendb restore --restore-in-place --data --tables='analytics.*' nightly
+                                                         mend from the backup with that label
+  mendb restore --database-mapping analytics=copy analytics
+                                                         restore beside what is there
+  mendb restore --from clickhouse-backup+file:///var/lib/clickhouse/backup --in-place monday
+                                                         mend from a backup of clickhouse-backup
+  mendb undo mend-20261121081110-3fa9c1                  take a mend back
+
+Row stores:
+  mendb restore world                                    to the newest backup of the collection
+  mendb restore world --to 20261121081110Z_incremental --rename cities=cities_then";
+
+/// Bring tables back from a backup.
+///
+/// On a ClickHouse server tables are created that are missing. Those that exist are mended with
+/// --in-place: parts that are as in the backup stay, others go, missing ones come, from files that the
+/// server still has where possible; without it they are left alone and the command is refused. Tables
+/// that are not in the backup are never touched. A mend that was killed or has failed goes on with
+/// mendb operation resume.
+///
+/// Of a row store the full backup and each increment are restored, then proved. Tables that exist are
+/// not touched: restore them under another name, or drop them first.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct RestoreCommand {
+    /// A collection, or a backup by its id or label
+    #[arg(value_name = "COLLECTION|BACKUP")]
+    what: String,
+    /// The backup to restore to, by id or label; the newest without
+    #[arg(long, value_name = "BACKUP")]
+    to: Option<String>,
+    /// Only tables that match these comma-separated patterns with * and ?; on a ClickHouse server
+    /// database.table
+    #[arg(long, short, value_name = "PATTERNS")]
+    tables: Option<String>,
+    /// Restore a table under another name; on a ClickHouse server database.table=database.table
+    #[arg(long, value_name = "OLD=NEW", value_delimiter = ',', value_parser = parse_rename)]
+    rename: Vec<(String, String)>,
+    #[command(flatten)]
+    mend: MendArgs,
+}
+
+impl RestoreCommand {
+    pub fn run(self, context: &Context) -> Result<Verdict, Failure> {
+        match context.target()? {
+            Target::Rows(_) => {
+                self.mend.refuse_for_rows()?;
+                self.restore(context)
+            }
+            Target::ClickHouse(_) => self.mend(context),
+        }
+    }
+
+    /// Restores a chain into tables of a row store.
+    fn restore(self, context: &Context) -> Result<Verdict, Failure> {
+        let service = context.open_service()?;
+        let (collection, to) = find(&service, self.what, self.to)?;
+        let id = service.request_restore(&RestoreOrder {
+            collection,
+            to,
+            tables: self.tables,
+            rename: each_once("--rename", self.rename)?,
+        })?;
+        context.say(&format!("operation {id}"));
+        context.drive(&service, &id, State::Done)
+    }
+
+    /// Mends or creates tables of a part store, or says what that would do.
+    fn mend(self, context: &Context) -> Result<Verdict, Failure> {
+        let service = context.open_service()?;
+        let dry_run = self.mend.dry_run;
+        let order = self.order(context, &service)?;
+        if dry_run {
+            let preview = service.plan_mend(&order)?;
+            context.output.record(&preview, mend_preview::describe)?;
+            return Ok(Verdict::Done);
+        }
+        let id = service.request_mend(&order)?;
+        context.say(&format!("operation {id}"));
+        context.drive(&service, &id, State::Done)
+    }
+
+    fn order(self, context: &Context, service: &Service) -> Result<MendOrder, Failure> {
+        let from = match &self.mend.from {
+            Some(url) => MendFrom::Imported {
+                url: url.clone(),
+                name: self.what,
+            },
+            None => {
+                let (collection, to) = find(service, self.what, self.to)?;
+                MendFrom::Collection { collection, to }
+            }
+        };
+        self.mend
+            .order(from, self.tables, self.rename, &context.settings)
+    }
+}
+
+/// The collection and the backup that a user means: the newest of a collection where only that is named.
+///
+/// # Errors
+/// There is nothing of the name, or several, or the repository cannot be read.
+fn find(
+    service: &Service,
+    what: String,
+    to: Option<String>,
+) -> Result<(String, Option<String>), Failure> {
+    let (repository, runtime) = (service.repository(), service.runtime());
+    let collections = runtime.block_on(repository.collections())?;
+    if collections.contains(&what) || to.is_some() {
+        return Ok((what, to));
+    }
+    match backup_name::search(repository, runtime, &what)? {
+        Some((collection, id)) => Ok((collection, Some(id.to_string()))),
+        None if check(&what).is_ok() && what.parse::<BackupId>().is_err() => Ok((what, None)),
+        None => Err(backup_name::unknown(repository, &what)),
+    }
+}
+
+/// Pairs of old and new names as a map.
+///
+/// # Errors
+/// An old name is there twice.
+fn each_once(
+    flag: &str,
+    pairs: Vec<(String, String)>,
+) -> Result<BTreeMap<String, String>, Failure> {
+    let mut map = BTreeMap::new();
+    for (old, new) in pairs {
+        if map.insert(old.clone(), new).is_some() {
+            return Err(Failure::misuse(format!("{flag} names {old} twice")));
+        }
+    }
+    Ok(map)
+}
+
+fn parse_rename(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((old, new)) if !old.is_empty() && !new.is_empty() => {
+            Ok((old.to_owned(), new.to_owned()))
+        }
+        _ => Err(format!("{text:?} is not OLD=NEW")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use mendb_model::part::{OnConcurrentInsert, RestoreOrder as OrderOfWork};
+
+    use super::*;
+    use crate::settings::Settings;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        restore: RestoreCommand,
+    }
+
+    fn parse(line: &str) -> Result<RestoreCommand, clap::Error> {
+        let words = std::iter::once("restore").chain(line.split_whitespace());
+        Line::try_parse_from(words).map(|line| line.restore)
+    }
+
+    fn order(line: &str, settings: &Settings) -> Result<MendOrder, Failure> {
+        let command = parse(line).unwrap();
+        let from = MendFrom::Collection {
+            collection: command.what,
+            to: command.to,
+        };
+        command
+            .mend
+            .order(from, command.tables, command.rename, settings)
+    }
+
+    #[test]
+    fn the_words_of_clickhouse_backup_are_understood() {
+        let line = "--restore-in-place --data --tables=analytics.* nightly";
+        let ordered = order(line, &Settings::default()).unwrap();
+        assert!(ordered.in_place && ordered.data && !ordered.schema);
+        assert_eq!(ordered.tables.as_deref(), Some("analytics.*"));
+        let line = "-d -s -t a.b --restore-database-mapping a=x,b=y nightly";
+        let ordered = order(line, &Settings::default()).unwrap();
+        assert!(!ordered.in_place && ordered.data && ordered.schema);
+        assert_eq!(ordered.databases["b"], "y");
+        assert_eq!(order("-m a=x c", &Settings::default()).unwrap().databases["a"], "x");
+    }
+
+    #[test]
+    fn without_data_or_schema_both_come_and_schema_alone_brings_no_data() {
+        let settings = Settings::default();
+        let ordered = order("c", &settings).unwrap();
+        assert!(ordered.data && !ordered.schema && ordered.keep_undo.is_none());
+        let ordered = order("--schema c", &settings).unwrap();
+        assert!(!ordered.data && ordered.schema);
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_settings() {
+        let settings = Settings {
+            restore_in_place: true,
+            restore_order: OrderOfWork::Swap,
+            ..Settings::default()
+        };
+        let ordered = order("c", &settings).unwrap();
+        assert!(ordered.in_place);
+        assert_eq!(ordered.order, OrderOfWork::Swap);
+        let line = "--in-place=false --restore-order remove_first --on-concurrent-insert remove --no-undo c";
+        let ordered = order(line, &settings).unwrap();
+        assert!(!ordered.in_place);
+        assert_eq!(ordered.order, OrderOfWork::RemoveFirst);
+        assert_eq!(ordered.on_concurrent_insert, OnConcurrentInsert::Remove);
+        assert_eq!(ordered.keep_undo, Some(false));
+        let keep = |line| order(line, &settings).unwrap().keep_undo;
+        assert_eq!(keep("--keep-undo c"), Some(true));
+        assert_eq!(keep("--keep-undo=false c"), Some(false));
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        for line in [
+            "--keep-undo --no-undo c",
+            "--from clickhouse-backup+file:///b --to x c",
+            "--restore-order first c",
+            "--on-concurrent-insert keep c",
+            "--database-mapping a c",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+        for line in ["--rename a.b=a.c,a.b=a.d c", "-m a=b -m a=c c"] {
+            let failure = order(line, &Settings::default()).unwrap_err();
+            assert_eq!(failure.exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_row_store_is_not_mended_in_place() {
+        let refused = |line| parse(line).unwrap().mend.refuse_for_rows();
+        assert!(refused("--tables t --rename t=u c").is_ok());
+        let failure = refused("--in-place --dry-run c").unwrap_err();
+        assert!(
+            failure
+                .message
+                .starts_with("--in-place, --dry-run are for ClickHouse targets"),
+            "{failure}"
+        );
+        assert_eq!(failure.exit_code(), 2);
+    }
+}

@@ -1,0 +1,122 @@
+//! A backup of a part store.
+
+use mendb_model::manifest::Manifest;
+use mendb_model::part::{self, PartStoreBackup};
+use mendb_repo::{Repository, StoredManifest};
+use serde::Serialize;
+use tokio::runtime::Handle;
+
+use crate::context::Context;
+use crate::failure::{Failure, Verdict};
+use crate::parts::part_record::PartRecord;
+use crate::parts::table_record::{TableRecord, Totals};
+
+/// A backup of the repository.
+#[derive(Serialize)]
+struct BackupDetails<'a> {
+    #[serde(flatten)]
+    manifest: &'a Manifest,
+    manifest_blake3: &'a str,
+    #[serde(flatten)]
+    contents: Contents,
+}
+
+/// What a backup holds.
+#[derive(Serialize)]
+struct Contents {
+    totals: Totals,
+    data: Vec<TableRecord>,
+    /// Only where they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parts: Option<Vec<PartRecord>>,
+}
+
+impl Contents {
+    fn new(store: &PartStoreBackup, parts: Option<Vec<PartRecord>>) -> Self {
+        let data = TableRecord::all(store);
+        Self {
+            totals: Totals::of(&data),
+            data,
+            parts,
+        }
+    }
+
+    fn describe(&self, store: &PartStoreBackup) -> String {
+        let mut text = format!(
+            "server      ClickHouse {}\nin all      {}\n\n{}",
+            store.server_version,
+            self.totals.describe(),
+            TableRecord::describe(&self.data)
+        );
+        for table in &store.tables {
+            for mutation in &table.mutations {
+                text += &format!(
+                    "\nmutation {} of {} was not finished, {} parts to do: {}\n",
+                    mutation.mutation_id,
+                    table.name(),
+                    mutation.parts_to_do,
+                    mutation.command
+                );
+            }
+        }
+        if let Some(parts) = &self.parts {
+            text.push('\n');
+            text += &PartRecord::describe(parts);
+        }
+        text
+    }
+}
+
+/// Shows a backup of the repository. Of its part lists one is in memory at a time.
+pub fn show(
+    context: &Context,
+    repository: &Repository,
+    runtime: &Handle,
+    stored: &StoredManifest,
+    store: &PartStoreBackup,
+    with_parts: bool,
+) -> Result<Verdict, Failure> {
+    let manifest = &stored.manifest;
+    let parts = if with_parts {
+        Some(read_parts(repository, runtime, manifest, store)?)
+    } else {
+        None
+    };
+    let details = BackupDetails {
+        manifest,
+        manifest_blake3: &stored.blake3,
+        contents: Contents::new(store, parts),
+    };
+    context.output.record(&details, |details| {
+        let label = manifest.label.as_deref();
+        format!(
+            "backup      {}{}\ncollection  {}\nmanifest    {}\ntables      {}\n{}",
+            manifest.backup_id,
+            label.map(|label| format!(" ({label})")).unwrap_or_default(),
+            manifest.collection,
+            details.manifest_blake3,
+            store.patterns,
+            details.contents.describe(store),
+        )
+    })?;
+    Ok(Verdict::Done)
+}
+
+fn read_parts(
+    repository: &Repository,
+    runtime: &Handle,
+    manifest: &Manifest,
+    store: &PartStoreBackup,
+) -> Result<Vec<PartRecord>, Failure> {
+    let mut parts = Vec::new();
+    for table in &store.tables {
+        for list in &table.lists {
+            let read =
+                repository.document_at(&manifest.collection, &manifest.backup_id, &list.at);
+            let records: Vec<part::PartRecord> = runtime.block_on(read)?;
+            let records = records.into_iter();
+            parts.extend(records.map(|record| PartRecord::new(table.name(), record.part)));
+        }
+    }
+    Ok(parts)
+}

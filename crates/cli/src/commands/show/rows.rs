@@ -1,0 +1,95 @@
+//! A backup of a row store.
+
+use mendb_model::Digest;
+use mendb_model::manifest::{Manifest, ShardedData};
+use mendb_model::name::TablePath;
+use mendb_repo::StoredManifest;
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::failure::{Failure, Verdict};
+use crate::human;
+use crate::output::{Field, table};
+
+/// One sharded table of a backup.
+#[derive(Serialize)]
+struct DataRecord {
+    table: TablePath,
+    shards: u64,
+    objects: u64,
+    /// Rows, or changes of an increment.
+    rows: u64,
+    bytes: u64,
+    schema_version: u64,
+    /// Of all rows at the snapshot.
+    digest: Digest,
+}
+
+impl DataRecord {
+    fn new((table, data): (TablePath, &ShardedData)) -> Self {
+        let segments = || data.shards.iter().flat_map(|shard| &shard.segments);
+        Self {
+            table,
+            shards: data.shards.len() as u64,
+            objects: segments().count() as u64,
+            rows: segments().map(|segment| segment.digest.rows).sum(),
+            bytes: segments().map(|segment| segment.bytes).sum(),
+            schema_version: data.schema_version,
+            digest: data.digest(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct BackupDetails {
+    #[serde(flatten)]
+    manifest: Manifest,
+    manifest_blake3: String,
+    data: Vec<DataRecord>,
+}
+
+/// Shows a backup.
+pub fn show(context: &Context, stored: StoredManifest) -> Result<Verdict, Failure> {
+    let details = BackupDetails {
+        data: stored
+            .manifest
+            .sharded_tables()
+            .map(DataRecord::new)
+            .collect(),
+        manifest: stored.manifest,
+        manifest_blake3: stored.blake3,
+    };
+    context.output.record(&details, describe)?;
+    Ok(Verdict::Done)
+}
+
+fn describe(details: &BackupDetails) -> String {
+    let manifest = &details.manifest;
+    let mut text = format!(
+        "backup      {}{}\ncollection  {}\nversion     {}\nmanifest    {}\n",
+        manifest.backup_id,
+        manifest
+            .label
+            .as_deref()
+            .map(|label| format!(" ({label})"))
+            .unwrap_or_default(),
+        manifest.collection,
+        manifest.snapshot_version,
+        details.manifest_blake3,
+    );
+    if let Some(parent) = &manifest.parent {
+        text += &format!("parent      {}\n", parent.backup_id);
+    }
+    text += "\n";
+    text + &table(
+        &details.data,
+        &[
+            Field::left("table", |r: &DataRecord| r.table.to_string()),
+            Field::right("shards", |r| r.shards.to_string()),
+            Field::right("objects", |r| r.objects.to_string()),
+            Field::right("rows", |r| human::count(r.rows)),
+            Field::right("bytes", |r| human::bytes(r.bytes)),
+            Field::left("rows and digest at the snapshot", |r| r.digest.to_string()),
+        ],
+    )
+}

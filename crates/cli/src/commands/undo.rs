@@ -1,0 +1,31 @@
+//! `mendb undo`: take a mend back.
+
+use clap::Args;
+use mendb_model::name::OperationId;
+use mendb_model::operation::State;
+
+use crate::context::Context;
+use crate::failure::{Failure, Verdict};
+
+/// Bring tables back to what they were before a restore (ClickHouse).
+///
+/// It works while what the restore kept is on the server's disks: see --keep-undo of mendb restore, and
+/// mendb operation forget, which removes it. Tables that the restore created stay. An undo can be undone.
+#[derive(Debug, Args)]
+pub struct UndoCommand {
+    /// The operation of the restore; mendb operation list shows it
+    operation: OperationId,
+}
+
+impl UndoCommand {
+    pub fn run(self, context: &Context) -> Result<Verdict, Failure> {
+        context.require_server(
+            "undo",
+            "a restore of a row store replaces nothing: mendb table drop removes what it created",
+        )?;
+        let service = context.open_service()?;
+        let id = service.request_undo(&self.operation)?;
+        context.say(&format!("operation {id}"));
+        context.drive(&service, &id, State::Done)
+    }
+}

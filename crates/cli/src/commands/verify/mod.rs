@@ -1,0 +1,345 @@
+//! `mendb verify`: prove that backups can be read, and that tables are what they should be.
+
+mod parts;
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+use mendb_model::manifest::Manifest;
+use mendb_model::part::PartTable;
+use mendb_model::{BackupId, describe_error};
+use mendb_repo::{Repository, StoredManifest};
+use mendb_service::Service;
+use mendb_service::proof::{BackupProof, TableComparison};
+use serde::Serialize;
+use tokio::runtime::Handle;
+
+use crate::backup_name;
+use crate::commands::table;
+use crate::context::Context;
+use crate::failure::{Failure, Verdict};
+use crate::human;
+use crate::output::{Field, table as text_table};
+use crate::progress::Progress;
+use crate::target::Target;
+use parts::{LiveTable, Prover};
+
+/// Prove that backups can be read to the last byte, and that tables are what they should be.
+///
+/// Of a collection, every backup is read and checked; of a backup, its whole chain. With --live the
+/// tables of the target are compared with the backup as well: row by row in a row store, by metadata on
+/// a ClickHouse server (mendb restore --in-place --dry-run tells more). Of a table of a row store,
+/// every row is read and compared with the digests the target keeps. Exit code 3 when something
+/// differs.
+#[derive(Debug, Args)]
+pub struct VerifyCommand {
+    /// A collection, a backup, or a table of the target
+    #[arg(value_name = "COLLECTION|BACKUP|TABLE")]
+    what: String,
+    /// Also compare the tables of the target with the (newest) backup
+    #[arg(long)]
+    live: bool,
+    /// Names of live tables that differ from those in the backup
+    #[arg(long, value_name = "OLD=NEW", value_delimiter = ',', requires = "live")]
+    rename: Vec<String>,
+}
+
+/// What was proved and what was found.
+#[derive(Serialize)]
+struct Proof {
+    backups: Vec<BackupProof>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    live: Vec<ComparisonRecord>,
+    /// Tables of a ClickHouse server.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    live_parts: Vec<LiveTable>,
+}
+
+#[derive(Serialize)]
+struct ComparisonRecord {
+    equal: bool,
+    #[serde(flatten)]
+    comparison: TableComparison,
+}
+
+impl VerifyCommand {
+    pub fn run(self, context: &Context) -> Result<Verdict, Failure> {
+        let runtime = context.runtime()?;
+        let repository = context.open_repository(&runtime)?;
+        let collections = runtime.block_on(repository.collections())?;
+        if collections.contains(&self.what) {
+            let backups = runtime.block_on(repository.list(&self.what))?;
+            return self.prove(context, &repository, runtime.handle(), backups);
+        }
+        match backup_name::search(&repository, runtime.handle(), &self.what)? {
+            Some((collection, id)) => {
+                let backups = chain(&repository, runtime.handle(), &collection, id);
+                self.prove(context, &repository, runtime.handle(), backups)
+            }
+            None => {
+                let Target::Rows(_) = context.target()? else {
+                    return Err(self.unknown(&repository));
+                };
+                let database = context.open_rows()?;
+                if !database.tables().contains(&self.what) {
+                    return Err(self.unknown(&repository));
+                }
+                table::digest::verify_table(context, &database, &self.what)
+            }
+        }
+    }
+
+    fn unknown(&self, repository: &Repository) -> Failure {
+        let (what, url) = (&self.what, repository.url());
+        Failure::input(format!(
+            "{what} is no collection or backup in {url}, and no table of a row store"
+        ))
+        .hint("mendb list shows the backups there are, and mendb table list the tables of a row store")
+    }
+
+    /// Reads backups, oldest first, and says of each whether it is whole.
+    fn prove(
+        &self,
+        context: &Context,
+        repository: &Repository,
+        runtime: &Handle,
+        backups: Vec<Listed>,
+    ) -> Result<Verdict, Failure> {
+        if backups.is_empty() {
+            return Err(Failure::input(format!(
+                "collection {} has no backup to verify",
+                self.what
+            ))
+            .hint("mendb backup takes one"));
+        }
+        let backups: Vec<_> = backups
+            .into_iter()
+            .map(damage_apart)
+            .collect::<Result<_, _>>()?;
+        let has_rows = |(_, stored): &Readable| {
+            let stored = stored.as_ref();
+            stored.is_ok_and(|stored| stored.manifest.part_store.is_none())
+        };
+        let service = if self.live || backups.iter().any(has_rows) {
+            Some(context.open_service()?)
+        } else {
+            None
+        };
+        let readable = || backups.iter().filter_map(|(_, stored)| stored.as_ref().ok());
+        let total = readable().map(|stored| data_bytes(&stored.manifest)).sum();
+        let progress = Progress::start(
+            format!("verifying {}", self.what),
+            Some(total),
+            context.output.quiet,
+        );
+        let mut done = 0;
+        let mut proofs = Vec::new();
+        let mut prover = Prover::new(repository, runtime);
+        let mut whole: Vec<&StoredManifest> = Vec::new();
+        for (id, stored) in &backups {
+            let stored = match stored {
+                Ok(stored) => stored,
+                Err(damage) => {
+                    proofs.push(unreadable(id.clone(), damage.clone()));
+                    continue;
+                }
+            };
+            let shown = id.to_string();
+            let mut shown_progress = |bytes| {
+                done += bytes;
+                progress.update(done, &shown);
+            };
+            let mut proof = match (&stored.manifest.part_store, &service) {
+                (Some(store), _) => prover.prove(&stored.manifest, store, &mut shown_progress)?,
+                (None, Some(service)) => service.prove_backup(stored, &mut shown_progress)?,
+                (None, None) => unreachable!("a backup of rows was found when it was looked for"),
+            };
+            proof.damage.extend(broken_parent(stored, &whole));
+            if proof.damage.is_empty() {
+                whole.push(stored);
+            }
+            proofs.push(proof);
+        }
+        progress.finish();
+        let mut proof = Proof {
+            backups: proofs,
+            live: Vec::new(),
+            live_parts: Vec::new(),
+        };
+        // What live tables are compared with is in the manifest and its documents: that an object is
+        // damaged does not matter here.
+        if let (true, Some(service), Some((_, Ok(newest)))) = (self.live, &service, backups.last()) {
+            if newest.manifest.part_store.is_some() {
+                proof.live_parts = self.compare_parts(service, &newest.manifest)?;
+            } else {
+                proof.live = self.compare(context, service, newest)?;
+            }
+        }
+        let well = proof.backups.iter().all(|proof| proof.damage.is_empty())
+            && proof.live.iter().all(|record| record.equal)
+            && proof.live_parts.iter().all(|table| table.equal);
+        context.output.record(&proof, describe)?;
+        Ok(if well { Verdict::Done } else { Verdict::Drift })
+    }
+
+    /// Compares the tables of a server with a backup, by planning what would bring them to it.
+    fn compare_parts(
+        &self,
+        service: &Service,
+        newest: &Manifest,
+    ) -> Result<Vec<LiveTable>, Failure> {
+        let order = parts::comparison(&newest.collection, &newest.backup_id, self.renames()?);
+        Ok(LiveTable::all(&service.plan_mend(&order)?))
+    }
+
+    fn renames(&self) -> Result<BTreeMap<String, String>, Failure> {
+        let mut rename = BTreeMap::new();
+        for pair in &self.rename {
+            let (old, new) = pair
+                .split_once('=')
+                .ok_or_else(|| Failure::misuse(format!("--rename {pair:?} is not OLD=NEW")))?;
+            rename.insert(old.to_owned(), new.to_owned());
+        }
+        Ok(rename)
+    }
+
+    fn compare(
+        &self,
+        context: &Context,
+        service: &Service,
+        newest: &StoredManifest,
+    ) -> Result<Vec<ComparisonRecord>, Failure> {
+        let rename = self.renames()?;
+        let progress = Progress::start("reading tables", None, context.output.quiet);
+        let mut done = 0;
+        let comparisons = service.compare(&newest.manifest, &rename, &mut |rows| {
+            done += rows;
+            progress.update(0, &human::rows(done));
+        })?;
+        progress.finish();
+        let record = |comparison: TableComparison| ComparisonRecord {
+            equal: comparison.is_equal(),
+            comparison,
+        };
+        Ok(comparisons.into_iter().map(record).collect())
+    }
+}
+
+/// Bytes of data that are read to prove a backup.
+fn data_bytes(manifest: &Manifest) -> u64 {
+    match &manifest.part_store {
+        Some(store) => store.tables.iter().map(PartTable::data_bytes).sum(),
+        None => manifest.bytes(),
+    }
+}
+
+/// A backup with its manifest or what is wrong with that.
+type Listed = (BackupId, mendb_repo::Result<StoredManifest>);
+
+/// A backup with its manifest or how that is damaged.
+type Readable = (BackupId, Result<StoredManifest, String>);
+
+/// Makes damage something to tell of; that a manifest cannot be fetched stays an error.
+fn damage_apart((id, stored): Listed) -> Result<Readable, Failure> {
+    match stored {
+        Ok(stored) => Ok((id, Ok(stored))),
+        Err(error) if error.is_damage() => Ok((id, Err(describe_error(&error)))),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The chain that a backup ends, as far as it can be followed, oldest first.
+fn chain(repository: &Repository, runtime: &Handle, collection: &str, id: BackupId) -> Vec<Listed> {
+    let mut chain = Vec::new();
+    let mut next = Some(id);
+    while let Some(id) = next {
+        let stored = runtime.block_on(repository.manifest(collection, &id));
+        let parent = stored
+            .as_ref()
+            .ok()
+            .and_then(|stored| stored.manifest.parent.as_ref());
+        // Ids ascend along a chain, so that following one ends.
+        next = parent
+            .map(|parent| parent.backup_id.clone())
+            .filter(|parent| *parent < id);
+        chain.push((id, stored));
+    }
+    chain.reverse();
+    chain
+}
+
+/// What there is to say of a backup whose manifest is damaged.
+fn unreadable(backup_id: BackupId, damage: String) -> BackupProof {
+    BackupProof {
+        backup_id,
+        objects: 0,
+        bytes: 0,
+        rows: 0,
+        damage: vec![damage],
+    }
+}
+
+/// Why a backup that was read well cannot be restored all the same: the one it stands on is not whole.
+fn broken_parent(child: &StoredManifest, whole: &[&StoredManifest]) -> Option<String> {
+    let parent = child.manifest.parent.as_ref()?;
+    let is_parent = |stored: &&StoredManifest| {
+        stored.manifest.backup_id == parent.backup_id && stored.blake3 == parent.manifest_blake3
+    };
+    if whole.iter().any(is_parent) {
+        return None;
+    }
+    Some(format!(
+        "it stands on {}, which is damaged, missing or another one",
+        parent.backup_id
+    ))
+}
+
+fn describe(proof: &Proof) -> String {
+    let mut text = text_table(
+        &proof.backups,
+        &[
+            Field::left("backup", |r: &BackupProof| r.backup_id.to_string()),
+            Field::right("objects", |r| r.objects.to_string()),
+            Field::right("rows", |r| human::count(r.rows)),
+            Field::right("bytes", |r| human::bytes(r.bytes)),
+            Field::left("result", |r| match r.damage.len() {
+                0 => "whole".to_owned(),
+                1 => "damaged".to_owned(),
+                found => format!("damaged in {found} places"),
+            }),
+        ],
+    );
+    let damaged = proof.backups.iter().filter(|r| !r.damage.is_empty());
+    for backup in damaged {
+        text += &format!("\n{}\n", backup.backup_id);
+        for damage in &backup.damage {
+            text += &format!("  {damage}\n");
+        }
+    }
+    if !proof.live_parts.is_empty() {
+        text += "\n";
+        text += &LiveTable::describe(&proof.live_parts);
+    }
+    if !proof.live.is_empty() {
+        text += "\n";
+        text += &text_table(
+            &proof.live,
+            &[
+                Field::left("table", |r: &ComparisonRecord| {
+                    r.comparison.table.to_string()
+                }),
+                Field::right("rows", |r| match r.comparison.found {
+                    Some(found) => human::count(found.rows),
+                    None => "missing".to_owned(),
+                }),
+                Field::right("rows in backup", |r| {
+                    human::count(r.comparison.expected.rows)
+                }),
+                Field::left("result", |r| {
+                    if r.equal { "equal" } else { "different" }.to_owned()
+                }),
+            ],
+        );
+    }
+    text
+}

@@ -1,0 +1,280 @@
+//! What a mend would do, table by table and partition by partition.
+
+use mendb_model::operation::StoppedTable;
+use mendb_model::part::{Action, PartitionPlan, SinceBackup, TablePlan, Tally};
+use mendb_service::MendPreview;
+
+use crate::human;
+use crate::output::{Field, table};
+
+/// One line of a table's plan: a partition, or all those of which nothing changes.
+struct Line {
+    partition: String,
+    action: &'static str,
+    tally: Tally,
+}
+
+impl Line {
+    fn new(partition: String, action: Action, plans: &[&PartitionPlan]) -> Self {
+        let mut tally = Tally::default();
+        for plan in plans {
+            tally += Tally::of_partition(plan);
+        }
+        Self {
+            partition,
+            action: action_name(action),
+            tally,
+        }
+    }
+
+    fn of(plan: &PartitionPlan) -> Self {
+        Self::new(plan.partition_id.clone(), plan.action, &[plan])
+    }
+}
+
+/// The plan for people.
+pub fn describe(preview: &MendPreview) -> String {
+    let mut text = String::new();
+    for plan in &preview.tables {
+        text += &describe_table(plan);
+        text.push('\n');
+    }
+    text += &describe_stopped(&preview.stopped);
+    text += &format!("total: {}\n", sentence(&preview.total));
+    text += if preview.keep_undo {
+        "the state before is kept on the server's disks: mendb undo can take the mend back\n"
+    } else {
+        "the state before is not kept: the mend cannot be undone\n"
+    };
+    text
+}
+
+fn describe_table(plan: &TablePlan) -> String {
+    let mut text = plan.target.to_string();
+    if plan.source != plan.target {
+        text += &format!(" from {}", plan.source);
+    }
+    if plan.create {
+        text += ": is created";
+    }
+    text.push('\n');
+    match &plan.since_backup {
+        Some(since) if !plan.create => {
+            text += &format!("  since the backup: {}\n", happened(since));
+        }
+        None if !plan.create => {
+            text += "  the backup does not tell what was live then: compared with what is live now\n";
+        }
+        _ => {}
+    }
+    if !plan.kill_mutations.is_empty() {
+        text += &format!(
+            "  mutations that are not finished and will be killed: {}\n",
+            plan.kill_mutations.join(", ")
+        );
+    }
+    for note in &plan.notes {
+        text += &format!("  note: {note}\n");
+    }
+    for line in table(&lines(plan), &fields()).lines() {
+        text += &format!("  {line}\n");
+    }
+    text
+}
+
+/// What happens to each partition that changes, and to the others together.
+fn lines(plan: &TablePlan) -> Vec<Line> {
+    let (same, changed): (Vec<_>, Vec<_>) = plan
+        .partitions
+        .iter()
+        .partition(|partition| partition.action == Action::Nothing);
+    let mut lines: Vec<Line> = changed.into_iter().map(Line::of).collect();
+    match same.as_slice() {
+        [] => {}
+        [only] => lines.push(Line::of(only)),
+        many => {
+            let others = if lines.is_empty() { "all" } else { "others:" };
+            let which = format!("{others} {}", many.len());
+            lines.push(Line::new(which, Action::Nothing, many));
+        }
+    }
+    lines
+}
+
+fn fields() -> [Field<Line>; 9] {
+    [
+        Field::left("partition", |l: &Line| l.partition.clone()),
+        Field::left("action", |l| l.action.to_owned()),
+        Field::right("keep", |l| human::count(l.tally.kept.parts)),
+        Field::right("remove", |l| human::count(l.tally.removed.parts)),
+        Field::right("rows", |l| human::count(l.tally.removed.rows)),
+        Field::right("fetch", |l| human::count(l.tally.fetched.parts)),
+        Field::right("rows", |l| human::count(l.tally.fetched.rows)),
+        Field::right("link", |l| human::bytes(l.tally.linked_bytes)),
+        Field::right("download", |l| human::bytes(l.tally.download_bytes)),
+    ]
+}
+
+fn action_name(action: Action) -> &'static str {
+    match action {
+        Action::Nothing => "nothing",
+        Action::Attach => "attach",
+        Action::Drop => "drop",
+        Action::Swap => "swap",
+        Action::RemoveFirst => "remove first",
+    }
+}
+
+/// `12 parts unchanged, 3 merged`
+fn happened(since: &SinceBackup) -> String {
+    let counts = [
+        (since.unchanged, "unchanged"),
+        (since.merged, "merged"),
+        (since.mutated, "mutated"),
+        (since.dropped, "dropped"),
+        (since.inserted, "inserted"),
+    ];
+    let told: Vec<String> = counts
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{} {what}", human::parts(*count)))
+        .collect();
+    if told.is_empty() {
+        "there was and is no part".to_owned()
+    } else {
+        told.join(", ")
+    }
+}
+
+/// `24 parts stay, 3 parts with 70 rows go, …: 1.2 MiB to link, 3.4 MiB to download in 5 files`
+fn sentence(tally: &Tally) -> String {
+    format!(
+        "{} stay, {} with {} go, {} with {} come: {} to link, {} to download in {}",
+        human::parts(tally.kept.parts),
+        human::parts(tally.removed.parts),
+        human::rows(tally.removed.rows),
+        human::parts(tally.fetched.parts),
+        human::rows(tally.fetched.rows),
+        human::bytes(tally.linked_bytes),
+        human::bytes(tally.download_bytes),
+        human::files(tally.download_files),
+    )
+}
+
+/// Tables that are not mended, with the reason of each.
+pub fn describe_stopped(stopped: &[StoppedTable]) -> String {
+    if stopped.is_empty() {
+        return String::new();
+    }
+    let lines: Vec<String> = stopped
+        .iter()
+        .map(|table| format!("  {}: {}\n", table.target, table.reason))
+        .collect();
+    format!("not mended:\n{}\n", lines.concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use mendb_model::part::{Amount, Fetched, Hash128, Kept, Proof, Removed, TableName};
+
+    use super::*;
+
+    fn kept(name: &str) -> Kept {
+        Kept {
+            name: name.to_owned(),
+            hash: Hash128([1; 16]),
+            holds: vec![0],
+            rows: 10,
+            bytes: 100,
+            proof: Proof::SameContent,
+        }
+    }
+
+    fn partition(id: &str, action: Action, keep: usize) -> PartitionPlan {
+        PartitionPlan {
+            partition_id: id.to_owned(),
+            action,
+            keep: (0..keep).map(|n| kept(&format!("{id}_{n}_{n}_0"))).collect(),
+            remove: Vec::new(),
+            fetch: Vec::new(),
+        }
+    }
+
+    fn preview() -> MendPreview {
+        let mut damaged = partition("202402", Action::Swap, 1);
+        damaged.remove.push(Removed {
+            name: "202402_9_9_0".to_owned(),
+            hash: Hash128([2; 16]),
+            rows: 7,
+            bytes: 70,
+            disk: "default".to_owned(),
+        });
+        damaged.fetch.push(Fetched {
+            wanted: 3,
+            name: "202402_2_2_0".to_owned(),
+            hash: Hash128([3; 16]),
+            rows: 1234,
+            bytes: 4096,
+            linked_bytes: 1024,
+            download_bytes: 3072,
+            download_files: 2,
+            disk: "default".to_owned(),
+        });
+        let amount = |parts, rows| Amount { parts, rows, bytes: 0 };
+        MendPreview {
+            tables: vec![TablePlan {
+                source: TableName::new("analytics", "flights"),
+                target: TableName::new("copy", "flights"),
+                create: false,
+                order_sensitive: false,
+                since_backup: Some(SinceBackup {
+                    unchanged: 4,
+                    dropped: 1,
+                    inserted: 1,
+                    ..SinceBackup::default()
+                }),
+                live: BTreeMap::new(),
+                kill_mutations: vec!["mutation_7.txt".to_owned()],
+                notes: vec!["its TTL would remove rows again".to_owned()],
+                partitions: vec![
+                    partition("202401", Action::Nothing, 2),
+                    damaged,
+                    partition("202403", Action::Nothing, 1),
+                ],
+            }],
+            stopped: vec![StoppedTable {
+                target: TableName::new("analytics", "planes"),
+                reason: "its schema differs: column year \"UInt16\" in the backup, \"absent\" now"
+                    .to_owned(),
+            }],
+            keep_undo: true,
+            total: Tally {
+                kept: amount(4, 40),
+                removed: amount(1, 7),
+                fetched: amount(1, 1234),
+                linked_bytes: 1024,
+                download_bytes: 3072,
+                download_files: 2,
+            },
+        }
+    }
+
+    #[test]
+    fn a_plan_names_what_changes_and_sums_what_does_not() {
+        assert_eq!(
+            describe(&preview()),
+            "copy.flights from analytics.flights\n             \x20 since the backup: 4 parts unchanged, 1 part dropped, 1 part inserted\n             \x20 mutations that are not finished and will be killed: mutation_7.txt\n             \x20 note: its TTL would remove rows again\n\
+             \x20 partition  action   keep  remove  rows  fetch   rows     link  download\n             \x20 202402     swap        1       1     7      1  1,234  1.0 KiB   3.0 KiB\n             \x20 others: 2  nothing     3       0     0      0      0      0 B       0 B\n             \n             not mended:\n             \x20 analytics.planes: its schema differs: column year \"UInt16\" in the backup, \"absent\" now\n             \n             total: 4 parts stay, 1 part with 7 rows go, 1 part with 1,234 rows come: 1.0 KiB to link, 3.0 KiB to download in 2 files\n             the state before is kept on the server's disks: mendb undo can take the mend back\n"
+        );
+    }
+
+    #[test]
+    fn a_plan_that_changes_nothing_is_one_line() {
+        let mut preview = preview();
+        preview.tables[0].partitions.remove(1);
+        let text = describe(&preview);
+        assert!(text.contains("  all 2      nothing     3"), "{text}");
+    }
+}

@@ -1,0 +1,160 @@
+//! Every setting there is.
+
+use super::Settings;
+use super::secret::{Secret, hide, hide_in_url};
+use super::value::{Wanted, boolean, level, limit, positive, restore_order, size, url};
+
+/// One setting that exists.
+pub struct Definition {
+    /// Its key in the settings file, nested at the dots.
+    pub key: &'static str,
+    /// The value when nothing sets it; `None` for those that depend on the current directory.
+    pub default: Option<&'static str>,
+    /// What it does.
+    pub about: &'static str,
+    /// Checks a value and stores it.
+    pub store: fn(&mut Settings, &str) -> Result<(), Wanted>,
+    /// The value as it may be shown.
+    pub show: fn(&str) -> String,
+}
+
+/// Every setting, in the order they are shown: those of one group stand together.
+pub const DEFINITIONS: [Definition; 18] = [
+    Definition {
+        key: "target",
+        default: None,
+        about: "the database to back up or mend: mendb:///dir, clickhouse://user@host:8123/",
+        store: |settings, text| store(&mut settings.target, url(text)),
+        show: hide_in_url,
+    },
+    Definition {
+        key: "repository",
+        default: None,
+        about: "where backups live: file:///dir, s3://bucket/prefix",
+        store: |settings, text| store(&mut settings.repository, url(text)),
+        show: hide_in_url,
+    },
+    Definition {
+        key: "repository.upload_bytes_per_s",
+        default: Some("0"),
+        about: "the most bytes a second that go to the repository; 0 for no limit",
+        store: |settings, text| store(&mut settings.upload_bytes_per_s, limit(text)),
+        show: str::to_owned,
+    },
+    Definition {
+        key: "repository.download_bytes_per_s",
+        default: Some("0"),
+        about: "the most bytes a second that come from the repository; 0 for no limit",
+        store: |settings, text| store(&mut settings.download_bytes_per_s, limit(text)),
+        show: str::to_owned,
+    },
+    Definition {
+        key: "repository.transfers",
+        default: Some("4"),
+        about: "files that go to or come from the repository at the same time",
+        store: |settings, text| store(&mut settings.transfers, positive(text)),
+        show: str::to_owned,
+    },
+    Definition {
+        key: "general.max_in_flight",
+        default: Some("2"),
+        about: "shards or tables that work at the same time",
+        store: |settings, text| store(&mut settings.max_in_flight, positive(text)),
+        show: str::to_owned,
+    },
+    Definition {
+        key: "general.operation_deadline_s",
+        default: Some("86400"),
+        about: "seconds after which an operation fails",
+        store: |settings, text| store(&mut settings.operation_deadline_s, positive(text)),
+        show: str::to_owned,
+    },
+    Definition {
+        key: "general.step_deadline_s",
+        default: Some("86400"),
+        about: "seconds after which one step of an operation fails",
+        store: |settings, text| store(&mut settings.step_deadline_s, positive(text)),
+        show: str::to_owned,
+    },
+    Definition {
+        key: "general.restore_in_place",
+        default: Some("false"),
+        about: "restore mends tables where they are, as with --in-place (ClickHouse)",
+        store: |settings, text| store(&mut settings.restore_in_place, boolean(text)),
+        show: str::to_owned,
+    },
+    Definition {
+        key: "general.restore_order",
+        default: Some("auto"),
+        about: "order of work of a restore in place: auto, remove_first, swap (ClickHouse)",
+        store: |settings, text| store(&mut settings.restore_order, restore_order(text)),
+        show: str::to_owned,
+    },
+    Definition {
+        key: "clickhouse.password",
+        default: Some(""),
+        about: "the password of the target's user, unless its URL has one",
+        store: |settings, text| store(&mut settings.clickhouse_password, Ok(Secret::new(text))),
+        show: hide,
+    },
+    Definition {
+        key: "clickhouse.data_path",
+        default: Some(""),
+        about: "where the server's default disk is seen from here, unless where the server sees it",
+        store: |settings, text| store(&mut settings.clickhouse_data_path, Ok(path(text))),
+        show: str::to_owned,
+    },
+    Definition {
+        key: "clickhouse.state",
+        default: Some(""),
+        about: "directory of the journal of a ClickHouse target; one for each server. Empty: \
+                mendb-data/clickhouse-<host>-<port> in the current directory",
+        store: |settings, text| store(&mut settings.clickhouse_state, Ok(path(text))),
+        show: str::to_owned,
+    },
+    Definition {
+        key: "rowstore.split_bytes",
+        default: Some("512MiB"),
+        about: "a shard larger than this splits",
+        store: |settings, text| store(&mut settings.split_bytes, size(text)),
+        show: str::to_owned,
+    },
+    Definition {
+        key: "rowstore.cache_bytes",
+        default: Some("32MiB"),
+        about: "memory for blocks that were read",
+        store: |settings, text| store(&mut settings.cache_bytes, size(text)),
+        show: str::to_owned,
+    },
+    Definition {
+        key: "backup.segment_bytes",
+        default: Some("64MiB"),
+        about: "a backup's segment ends after about this much",
+        store: |settings, text| store(&mut settings.segment_bytes, size(text)),
+        show: str::to_owned,
+    },
+    Definition {
+        key: "backup.zstd_level",
+        default: Some("1"),
+        about: "compression of segments, 1 (fast) to 22 (small)",
+        store: |settings, text| store(&mut settings.zstd_level, level(text)),
+        show: str::to_owned,
+    },
+    Definition {
+        key: "backup.attempts",
+        default: Some("6"),
+        about: "attempts of a request to the object store",
+        store: |settings, text| store(&mut settings.repository_attempts, positive(text)),
+        show: str::to_owned,
+    },
+];
+
+fn store<T>(place: &mut T, value: Result<T, Wanted>) -> Result<(), Wanted> {
+    *place = value?;
+    Ok(())
+}
+
+/// A path, or none where the text is empty.
+fn path(text: &str) -> Option<std::path::PathBuf> {
+    (!text.is_empty()).then(|| text.into())
+}

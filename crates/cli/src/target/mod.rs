@@ -1,0 +1,270 @@
+//! The target: which database a URL names, and opening it.
+
+mod server;
+mod state_lock;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use mendb_engines::clickhouse::{ClickHouse, ClickHouseOptions};
+use mendb_engines::row::RowEngine;
+use mendb_engines::{Engine, EngineError, Remedy};
+use mendb_rowstore::{Database, Error, Options};
+
+use crate::context::Context;
+use crate::failure::{Failure, FailureKind};
+use crate::settings::secret::hide_in_url;
+use server::Server;
+pub use state_lock::StateLock;
+
+/// The directory of the row store under the target's directory.
+const ROWS: &str = "rows";
+
+/// A database to back up or mend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A row store in a directory: `mendb:///abs/dir`, `mendb:relative/dir` or a plain path.
+    Rows(PathBuf),
+    /// A ClickHouse server.
+    ClickHouse(Server),
+}
+
+impl Target {
+    /// The target that a URL names.
+    ///
+    /// # Errors
+    /// The URL has an unknown scheme, or names no directory or server.
+    pub fn parse(url: &str) -> Result<Self, Failure> {
+        if Server::is_meant_by(url) {
+            Server::parse(url).map(Self::ClickHouse)
+        } else {
+            directory(url).map(Self::Rows)
+        }
+    }
+}
+
+/// The directory that the URL of a row store names.
+fn directory(target: &str) -> Result<PathBuf, Failure> {
+    let path = match target.split_once(':') {
+        None => target,
+        Some(("mendb", rest)) => rest.strip_prefix("//").unwrap_or(rest),
+        // `./a:b` is a path.
+        Some((before, _)) if before.contains(['/', '.']) => target,
+        Some((scheme, _)) => {
+            let shown = hide_in_url(target);
+            return Err(Failure::misuse(format!(
+                "the target {shown:?} has the unknown scheme {scheme:?}"
+            ))
+            .hint(
+                "a target is mendb:///dir, a directory that mendb keeps its tables in, \
+                 or clickhouse://user@host:8123/",
+            ));
+        }
+    };
+    if path.is_empty() {
+        return Err(Failure::misuse(format!(
+            "the target {target:?} names no directory"
+        )));
+    }
+    std::path::absolute(Path::new(path))
+        .map_err(|error| Failure::io("cannot find the current directory", &error))
+}
+
+impl Context {
+    /// The target.
+    ///
+    /// # Errors
+    /// Its URL is wrong.
+    pub fn target(&self) -> Result<Target, Failure> {
+        Target::parse(&self.settings.target)
+    }
+
+    /// The directory of the row store, for a command that works with nothing else.
+    ///
+    /// # Errors
+    /// The URL is wrong, or the target is a ClickHouse server: then `instead` says what to do there.
+    pub fn rows_directory(&self, command: &str, instead: &str) -> Result<PathBuf, Failure> {
+        match self.target()? {
+            Target::Rows(directory) => Ok(directory),
+            Target::ClickHouse(_) => Err(Failure::misuse(format!(
+                "mendb {command} works with row stores, and the target {} is a ClickHouse server",
+                hide_in_url(&self.settings.target)
+            ))
+            .hint(instead)),
+        }
+    }
+
+    /// Refuses a row store, for a command that works with ClickHouse servers only.
+    ///
+    /// # Errors
+    /// The URL is wrong, or the target is a row store: then `instead` says what to do there.
+    pub fn require_server(&self, command: &str, instead: &str) -> Result<(), Failure> {
+        match self.target()? {
+            Target::ClickHouse(_) => Ok(()),
+            Target::Rows(directory) => Err(Failure::misuse(format!(
+                "mendb {command} works with ClickHouse servers, and the target {} is a row store",
+                directory.display()
+            ))
+            .hint(instead)),
+        }
+    }
+
+    /// Opens the row store of the target; it is created when it is not there.
+    ///
+    /// # Errors
+    /// The URL is wrong or names a ClickHouse server, the directory is open in another process, or the
+    /// store is damaged.
+    pub fn open_rows(&self) -> Result<Database, Failure> {
+        let directory = self.rows_directory(
+            "table",
+            "look at tables and change them with clickhouse-client; mendb backup and mendb restore \
+             work with them",
+        )?;
+        self.open_rows_in(&directory)
+    }
+
+    fn open_rows_in(&self, directory: &Path) -> Result<Database, Failure> {
+        let directory = directory.join(ROWS);
+        std::fs::create_dir_all(&directory).map_err(|error| {
+            Failure::io(
+                format!("cannot create the target {}", directory.display()),
+                &error,
+            )
+        })?;
+        let options = Options {
+            split_bytes: self.settings.split_bytes,
+            cache_bytes: self.settings.cache_bytes,
+            ..Options::default()
+        };
+        Ok(Database::open(&directory, options)?)
+    }
+
+    /// Opens the target, whatever it is, and keeps other processes of mendb from driving operations
+    /// on it while the lock that may come with it lives.
+    ///
+    /// # Errors
+    /// The URL is wrong, another process has the target open, or it cannot be opened.
+    pub fn open_engine(&self) -> Result<(Arc<dyn Engine>, Option<StateLock>), Failure> {
+        match self.target()? {
+            Target::Rows(directory) => {
+                // The store has a lock of its own.
+                let engine = RowEngine::new(self.open_rows_in(&directory)?);
+                Ok((Arc::new(engine), None))
+            }
+            Target::ClickHouse(server) => {
+                let state_directory = self.state_of(&server)?;
+                let lock = StateLock::take(&state_directory)?;
+                let settings = &self.settings;
+                let password = if server.password.is_empty() {
+                    &settings.clickhouse_password
+                } else {
+                    &server.password
+                };
+                let engine = ClickHouse::open(ClickHouseOptions {
+                    url: server.address,
+                    user: server.user,
+                    password: password.reveal().to_owned(),
+                    data_path: settings.clickhouse_data_path.clone(),
+                    state_directory,
+                })?;
+                Ok((Arc::new(engine), Some(lock)))
+            }
+        }
+    }
+
+    /// The directory of the journal.
+    ///
+    /// # Errors
+    /// The URL of the target is wrong.
+    pub fn journal_directory(&self) -> Result<PathBuf, Failure> {
+        match self.target()? {
+            Target::Rows(directory) => Ok(directory),
+            Target::ClickHouse(server) => self.state_of(&server),
+        }
+    }
+
+    fn state_of(&self, server: &Server) -> Result<PathBuf, Failure> {
+        match &self.settings.clickhouse_state {
+            Some(directory) => std::path::absolute(directory)
+                .map_err(|error| Failure::io("cannot find the current directory", &error)),
+            None => server.default_state(),
+        }
+    }
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        let kind = match error.remedy {
+            Remedy::Retry => FailureKind::Retry,
+            Remedy::Request => FailureKind::FixInput,
+            Remedy::Refreeze | Remedy::Repair => FailureKind::FixEnvironment,
+        };
+        Self::of(kind, &error)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let kind = match &error {
+            Error::Locked { .. } => FailureKind::Busy,
+            Error::BeingRestored { .. } | Error::BeingBackedUp { .. } => FailureKind::Retry,
+            Error::Storage { .. } | Error::Stopped { .. } | Error::Format { .. } => {
+                FailureKind::FixEnvironment
+            }
+            Error::Unordered { .. } | Error::WrongShard { .. } => FailureKind::ReportBug,
+            _ => FailureKind::FixInput,
+        };
+        let failure = Self::of(kind, &error);
+        match &error {
+            Error::Locked { .. } => failure.hint(
+                "another mendb works on this target: wait for it to end, then run the command again",
+            ),
+            Error::NoBoundary { path, .. } => failure.hint(format!(
+                "mendb table describe {} shows where its shards meet",
+                path.split('/').next().unwrap_or(path)
+            )),
+            Error::TableMissing(_) => failure.hint("mendb table list shows the tables there are"),
+            Error::BeingRestored { operation, .. } | Error::BeingBackedUp { operation, .. } => {
+                failure.hint(format!(
+                    "mendb operation watch {operation} shows how far it is and drives it on"
+                ))
+            }
+            _ => failure,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_a_url_or_a_path() {
+        for url in ["mendb:///data/x", "mendb:/data/x", "/data/x"] {
+            assert_eq!(directory(url).unwrap(), Path::new("/data/x"), "{url}");
+        }
+        let relative = std::env::current_dir().unwrap().join("data/x");
+        for url in ["mendb:data/x", "mendb://data/x", "data/x", "./data/x"] {
+            assert_eq!(directory(url).unwrap(), relative, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_server_is_told_from_a_directory_by_its_scheme() {
+        for url in ["clickhouse://h:8123/", "clickhouses://u@h/", "clickhouse://h"] {
+            let target = Target::parse(url).unwrap();
+            assert!(matches!(target, Target::ClickHouse(_)), "{url}");
+        }
+        let target = Target::parse("./clickhouse").unwrap();
+        assert!(matches!(target, Target::Rows(_)));
+    }
+
+    #[test]
+    fn an_unknown_scheme_is_named() {
+        assert_eq!(
+            directory("postgres://host/db").unwrap_err().message,
+            "the target \"postgres://host/db\" has the unknown scheme \"postgres\""
+        );
+        assert!(directory("mendb://").is_err());
+    }
+}

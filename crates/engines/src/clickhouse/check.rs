@@ -1,0 +1,49 @@
+//! The server's own check of parts.
+
+use mendb_model::part::TableName;
+use serde::Deserialize;
+
+use super::ClickHouse;
+use crate::error::{EngineError, Remedy, Result};
+
+/// The server has no such check for this kind of table.
+const NOT_IMPLEMENTED: u32 = 48;
+
+/// What the check says of a part.
+#[derive(Deserialize)]
+struct Checked {
+    part_path: String,
+    is_passed: u8,
+    message: String,
+}
+
+impl ClickHouse {
+    /// Has the server read every part of a table, and compare it with its checksums.
+    pub(super) fn check_table(&self, name: &TableName) -> Result<()> {
+        let told = self.told_name(name)?;
+        let sql = format!("CHECK TABLE {}", told.sql());
+        let settings = [("check_query_single_value_result", "0")];
+        let parts: Vec<Checked> = self.client.rows_with(&sql, &settings).map_err(|error| {
+            if error.code() == Some(NOT_IMPLEMENTED) {
+                let message = format!(
+                    "this server cannot check {name}: it has no CHECK TABLE for tables of parts; \
+                     mend without the check"
+                );
+                return EngineError::new(Remedy::Request, message);
+            }
+            error.during(format_args!("check {name}"))
+        })?;
+        let damaged = parts.iter().filter(|part| part.is_passed == 0);
+        let damaged: Vec<String> = damaged
+            .map(|part| format!("{} ({})", part.part_path, part.message))
+            .collect();
+        if damaged.is_empty() {
+            return Ok(());
+        }
+        let message = format!(
+            "damaged parts of {name}: {}; drop them and mend again",
+            damaged.join(", ")
+        );
+        Err(EngineError::new(Remedy::Repair, message))
+    }
+}

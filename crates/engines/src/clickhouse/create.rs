@@ -1,0 +1,99 @@
+//! Creating what a backup has and the server lacks.
+//!
+//! *Errors*: what the server cannot make as it was is refused, except the engine of a database: one that
+//! the server does not know or no longer makes is replaced by its default, which holds the same tables.
+
+use std::collections::HashMap;
+
+use mendb_model::part::{DatabaseBackup, TableDefinition, TableName, table::quote};
+use serde::Deserialize;
+
+use super::ClickHouse;
+use super::client::{integer, literal};
+use super::merges::SYNTAX_ERROR;
+use super::rewrite;
+use crate::error::{EngineError, Remedy, Result};
+
+/// The server does not know an engine of databases, or makes no new ones of it.
+const UNKNOWN_DATABASE_ENGINE: u32 = 336;
+/// It knows it, and a setting forbids it.
+const SUPPORT_IS_DISABLED: u32 = 344;
+
+/// A table that is created again was accepted before: whatever the server warns of, its owner chose.
+pub(super) const AS_IT_WAS: [(&str, &str); 14] = [
+    // Without it a column `n Nested(…)` becomes several.
+    ("flatten_nested", "0"),
+    ("data_type_default_nullable", "0"),
+    ("allow_deprecated_syntax_for_merge_tree", "1"),
+    ("allow_suspicious_codecs", "1"),
+    ("allow_suspicious_fixed_string_types", "1"),
+    ("allow_suspicious_indices", "1"),
+    ("allow_suspicious_low_cardinality_types", "1"),
+    ("allow_suspicious_primary_key", "1"),
+    ("allow_suspicious_ttl_expressions", "1"),
+    ("allow_suspicious_variant_types", "1"),
+    ("allow_experimental_variant_type", "1"),
+    ("allow_experimental_dynamic_type", "1"),
+    ("allow_experimental_json_type", "1"),
+    ("enable_time_time64_type", "1"),
+];
+
+impl ClickHouse {
+    /// Creates a database unless it is there.
+    pub(super) fn create_database(&self, database: &DatabaseBackup) -> Result<()> {
+        let sql = rewrite::database(&database.create_query, &database.name)?;
+        let created = self.client.execute(&sql).or_else(|error| match error.code() {
+            Some(UNKNOWN_DATABASE_ENGINE | SUPPORT_IS_DISABLED | SYNTAX_ERROR) => {
+                let name = quote(&database.name);
+                self.client.execute(&format!("CREATE DATABASE IF NOT EXISTS {name}"))
+            }
+            _ => Err(error),
+        });
+        created.map_err(|error| error.during(format_args!("create database {}", database.name)))
+    }
+
+    /// Creates a table, view or dictionary under a name, with databases renamed.
+    pub(super) fn create_table(
+        &self,
+        definition: &TableDefinition,
+        name: &TableName,
+        databases: &HashMap<String, String>,
+    ) -> Result<()> {
+        self.check_policy(definition, name)?;
+        let sql = rewrite::relocated(&definition.create_query, name, databases)?;
+        let created = self.client.execute_with(&sql, &AS_IT_WAS);
+        created.map_err(|error| error.during(format_args!("create {name}")))
+    }
+
+    fn check_policy(&self, definition: &TableDefinition, name: &TableName) -> Result<()> {
+        #[derive(Deserialize)]
+        struct Row {
+            #[serde(deserialize_with = "integer")]
+            volumes: u64,
+        }
+        let policy = &definition.storage_policy;
+        let is_plain = matches!(policy.as_str(), "" | "default");
+        let has_policy = is_plain || self.abilities.policies && {
+            let row: Row = self.client.row(&format!(
+                "SELECT count() AS volumes FROM system.storage_policies WHERE policy_name = {}",
+                literal(policy)
+            ))?;
+            row.volumes > 0
+        };
+        if has_policy {
+            return Ok(());
+        }
+        let message = format!(
+            "cannot create {name}: the server has no storage policy {policy:?}; configure it as it was \
+             when the backup was made, or create the table before"
+        );
+        Err(EngineError::new(Remedy::Request, message))
+    }
+
+    /// Renames a table, view or dictionary within its database.
+    pub(super) fn rename_table(&self, from: &TableName, to: &TableName) -> Result<()> {
+        let sql = format!("RENAME TABLE {} TO {}", from.sql(), to.sql());
+        let renamed = self.client.execute(&sql);
+        renamed.map_err(|error| error.during(format_args!("rename {from} to {to}")))
+    }
+}

@@ -1,0 +1,258 @@
+//! Disks of the server, as this process sees them.
+//!
+//! Only disks whose files are the parts themselves are taken: on one of object storage the files are
+//! stubs that point to objects, on an encrypted one they are no files of parts, and copies of either
+//! would be backups of nothing.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use mendb_model::part::TableName;
+use serde::Deserialize;
+
+use super::ClickHouse;
+use super::client::{self, Client, integer, literal};
+use crate::contract::parts::Disk;
+use crate::error::{EngineError, Remedy, Result};
+
+/// The disk of servers that know no others.
+const DEFAULT: &str = "default";
+
+/// What the server tells of a disk.
+#[derive(Debug, Deserialize)]
+struct ToldDisk {
+    name: String,
+    path: String,
+    #[serde(default)]
+    r#type: String,
+    #[serde(default)]
+    is_encrypted: u8,
+    #[serde(default)]
+    object_storage_type: String,
+    #[serde(default, deserialize_with = "integer")]
+    keep_free_space: u64,
+}
+
+impl ToldDisk {
+    /// Why its files are not those of parts, if they are not.
+    fn foreign(&self) -> Option<String> {
+        if self.is_encrypted != 0 {
+            return Some("encrypted".to_owned());
+        }
+        // Servers of before 21.1 do not tell; they had object storage only as a trial.
+        let is_local = self.r#type.is_empty() || self.r#type.eq_ignore_ascii_case("local");
+        let objects = &self.object_storage_type;
+        let has_objects = !objects.is_empty() && !objects.eq_ignore_ascii_case("none");
+        (!is_local || has_objects).then(|| {
+            let kind = if has_objects { objects } else { &self.r#type };
+            format!("of object storage ({kind})")
+        })
+    }
+}
+
+/// Where the server has its default disk, and where this process sees it.
+pub(super) struct Places {
+    /// As the server names it, with a slash at its end.
+    told: String,
+    /// Here.
+    seen: PathBuf,
+}
+
+impl Places {
+    /// Asks the server, and has the path be somewhere else if `data_path` is given.
+    pub(super) fn of(
+        client: &Client,
+        has_disks: bool,
+        data_path: Option<&Path>,
+    ) -> client::Result<Self> {
+        #[derive(Deserialize)]
+        struct Row {
+            path: String,
+        }
+        let told = if has_disks {
+            let sql = format!("SELECT path FROM system.disks WHERE name = '{DEFAULT}'");
+            client.row::<Row>(&sql)?.path
+        } else {
+            let sql = "SELECT data_path AS path FROM system.databases WHERE name = 'system'";
+            let database = client.row::<Row>(sql)?.path;
+            let root = database.strip_suffix("data/system/");
+            root.unwrap_or(&database).to_owned()
+        };
+        let told = format!("{}/", told.trim_end_matches('/'));
+        let seen = data_path.map_or_else(|| PathBuf::from(&told), Path::to_owned);
+        Ok(Self { told, seen })
+    }
+
+    /// Where this process sees what the server has at a path.
+    pub(super) fn seen(&self, told: &str) -> PathBuf {
+        match told.strip_prefix(&self.told) {
+            Some(below) => self.seen.join(below),
+            None => PathBuf::from(told),
+        }
+    }
+}
+
+impl ClickHouse {
+    /// The disks that policies name, the default one first.
+    pub(super) fn list_disks(&self) -> Result<Vec<Disk>> {
+        let told = self.told_disks()?;
+        let local = told.iter().filter(|disk| disk.foreign().is_none());
+        let mut disks: Vec<Disk> = local
+            .map(|disk| self.look_at(disk))
+            .collect::<Result<_>>()?;
+        disks.sort_by_key(|disk| disk.name != DEFAULT);
+        Ok(disks)
+    }
+
+    fn told_disks(&self) -> Result<Vec<ToldDisk>> {
+        if !self.abilities.disks {
+            return Ok(vec![ToldDisk {
+                name: DEFAULT.to_owned(),
+                path: self.places.told.clone(),
+                r#type: String::new(),
+                is_encrypted: 0,
+                object_storage_type: String::new(),
+                keep_free_space: 0,
+            }]);
+        }
+        // A disk that no policy names holds no parts.
+        let of_policies = if self.abilities.policies {
+            format!(
+                "WHERE name = '{DEFAULT}' OR name IN \
+                 (SELECT arrayJoin(disks) FROM system.storage_policies)"
+            )
+        } else {
+            String::new()
+        };
+        Ok(self
+            .client
+            .rows(&format!("SELECT * FROM system.disks {of_policies}"))?)
+    }
+
+    fn look_at(&self, disk: &ToldDisk) -> Result<Disk> {
+        let path = self.places.seen(&disk.path);
+        let space = std::fs::read_dir(&path).and_then(|_| Ok(rustix::fs::statvfs(&path)?));
+        let space = space.map_err(|error| not_here(&disk.name, &path, &error))?;
+        let free = space.f_bavail.saturating_mul(space.f_frsize);
+        Ok(Disk {
+            name: disk.name.clone(),
+            path,
+            free_bytes: free.saturating_sub(disk.keep_free_space),
+            total_bytes: space.f_blocks.saturating_mul(space.f_frsize),
+        })
+    }
+
+    /// Names of the disks of a table: of its policy, in its order, then others that have parts of it.
+    pub(super) fn disk_names(&self, name: &TableName) -> Result<Vec<String>> {
+        #[derive(Deserialize)]
+        struct Row {
+            disks: Vec<String>,
+        }
+        let mut names = Vec::new();
+        if self.abilities.policies {
+            let rows: Vec<Row> = self.client.rows(&format!(
+                "SELECT disks FROM system.storage_policies WHERE policy_name IN \
+                 (SELECT storage_policy FROM system.tables WHERE {}) ORDER BY volume_priority",
+                is_table(name, "name")
+            ))?;
+            names.extend(rows.into_iter().flat_map(|row| row.disks));
+        }
+        if self.abilities.part_disks {
+            let rows: Vec<Row> = self.client.rows(&format!(
+                "SELECT groupUniqArray(disk_name) AS disks FROM system.parts WHERE active AND {}",
+                is_table(name, "table")
+            ))?;
+            names.extend(rows.into_iter().flat_map(|row| row.disks));
+        }
+        if names.is_empty() {
+            names.push(DEFAULT.to_owned());
+        }
+        let mut seen = std::collections::HashSet::new();
+        names.retain(|name| seen.insert(name.clone()));
+        Ok(names)
+    }
+
+    /// Refuses tables on disks whose files are not those of parts.
+    pub(super) fn check_disks_of<'a>(
+        &self,
+        tables: impl IntoIterator<Item = &'a TableName>,
+    ) -> Result<()> {
+        let told = self.told_disks()?;
+        let foreign: HashMap<&str, String> = told
+            .iter()
+            .filter_map(|disk| Some((disk.name.as_str(), disk.foreign()?)))
+            .collect();
+        if foreign.is_empty() {
+            return Ok(());
+        }
+        for table in tables {
+            for disk in self.disk_names(table)? {
+                if let Some(kind) = foreign.get(disk.as_str()) {
+                    let message = format!(
+                        "table {table} is on the disk {disk}, which is {kind}: mendb backs up and \
+                         mends only what is in files of local disks; leave the table out with --tables"
+                    );
+                    return Err(EngineError::new(Remedy::Request, message));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The directories of a table's parts with the names of their disks.
+    pub(super) fn table_directories(&self, name: &TableName) -> Result<Vec<(String, PathBuf)>> {
+        #[derive(Deserialize)]
+        struct Row {
+            paths: Vec<String>,
+        }
+        let paths = if self.abilities.data_paths {
+            "data_paths"
+        } else {
+            "[data_path]"
+        };
+        let rows: Vec<Row> = self.client.rows(&format!(
+            "SELECT {paths} AS paths FROM system.tables WHERE {}",
+            is_table(name, "name")
+        ))?;
+        let Some(row) = rows.into_iter().next() else {
+            return Err(missing(name));
+        };
+        let disks = self.told_disks()?;
+        let directories = row.paths.iter().filter(|path| !path.is_empty());
+        Ok(directories
+            .map(|path| {
+                let on = disks
+                    .iter()
+                    .filter(|disk| path.starts_with(&disk.path))
+                    .max_by_key(|disk| disk.path.len());
+                let disk = on.map_or(DEFAULT, |disk| &disk.name);
+                (disk.to_owned(), self.places.seen(path))
+            })
+            .collect())
+    }
+}
+
+/// The condition that a row of a system table is about a table.
+pub(super) fn is_table(name: &TableName, column: &str) -> String {
+    format!(
+        "database = {} AND {column} = {}",
+        literal(&name.database),
+        literal(&name.table)
+    )
+}
+
+/// A table that should be there is not.
+pub(super) fn missing(name: &TableName) -> EngineError {
+    let message = format!("there is no table {name} on the server");
+    EngineError::new(Remedy::Request, message)
+}
+
+fn not_here(disk: &str, path: &Path, error: &io::Error) -> EngineError {
+    let message = format!(
+        "the server's disk {disk} should be in {}, which cannot be read here: {error}; run mendb on \
+         the host of the server as a user who may read its files, or say where they are with data_path",
+        path.display()
+    );
+    EngineError::new(Remedy::Repair, message)
+}

@@ -1,0 +1,79 @@
+//! Copies of parts that share their files with the original.
+//!
+//! *Hazard*: a linked file is one file. What the server rewrites in place when it attaches a part, which
+//! are small texts beside the data, would change in the original too: texts are copied.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{MetadataExt, chown};
+use std::path::Path;
+
+/// What belongs to a part in its table, not to its content: the server writes them anew.
+const OF_THE_TABLE: [&str; 3] = ["metadata_version.txt", "txn_version.txt", "delete-on-destroy.txt"];
+
+/// Makes a copy of a part, on the same file system, with its owner and mode; what is at `to` is replaced.
+pub(super) fn link_part(from: &Path, to: &Path) -> io::Result<()> {
+    remove(to)?;
+    link_directory(from, to)
+}
+
+fn link_directory(from: &Path, to: &Path) -> io::Result<()> {
+    let original = fs::metadata(from)?;
+    fs::create_dir(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let (source, copy) = (entry.path(), to.join(&name));
+        if entry.file_type()?.is_dir() {
+            link_directory(&source, &copy)?;
+        } else if source.extension().is_some_and(|extension| extension == "txt") {
+            if OF_THE_TABLE.iter().all(|not| name != *not) {
+                fs::copy(&source, &copy)?;
+                give(&copy, &fs::metadata(&source)?)?;
+            }
+        } else {
+            fs::hard_link(&source, &copy)?;
+        }
+    }
+    fs::set_permissions(to, original.permissions())?;
+    give(to, &original)
+}
+
+/// Gives a file to an owner, if it has another.
+pub(super) fn give(path: &Path, owner: &fs::Metadata) -> io::Result<()> {
+    let now = fs::metadata(path)?;
+    if (now.uid(), now.gid()) == (owner.uid(), owner.gid()) {
+        return Ok(());
+    }
+    chown(path, Some(owner.uid()), Some(owner.gid()))
+}
+
+/// Removes a directory with all that is in it, if it is there.
+pub(super) fn remove(directory: &Path) -> io::Result<()> {
+    super::markers::ignore_missing(fs::remove_dir_all(directory))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_is_shared_and_texts_are_not() {
+        let root = tempfile::tempdir().unwrap();
+        let (from, to) = (root.path().join("from"), root.path().join("to"));
+        fs::create_dir_all(from.join("p.proj")).unwrap();
+        for name in ["data.bin", "columns.txt", "metadata_version.txt", "p.proj/data.bin"] {
+            fs::write(from.join(name), name).unwrap();
+        }
+        fs::create_dir(&to).unwrap();
+        fs::write(to.join("leftover"), "").unwrap();
+        link_part(&from, &to).unwrap();
+        let inode = |path: &Path| fs::metadata(path).unwrap().ino();
+        for (name, shared) in [("data.bin", true), ("p.proj/data.bin", true), ("columns.txt", false)] {
+            assert_eq!(inode(&from.join(name)) == inode(&to.join(name)), shared, "{name}");
+            assert_eq!(fs::read_to_string(to.join(name)).unwrap(), name);
+        }
+        assert!(!to.join("metadata_version.txt").exists());
+        assert!(!to.join("leftover").exists());
+    }
+}

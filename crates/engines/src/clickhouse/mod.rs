@@ -1,0 +1,256 @@
+//! A ClickHouse server as an engine: SQL over HTTP, and its files beside it.
+//!
+//! Servers from 18.16 on. What one can do is asked of it ([`server::Abilities`]); what it cannot is done
+//! in another way, or refused by name. Files are read where the server says that they are, and written
+//! only to directories of mendb's own and to `detached/`.
+//!
+//! Start at [`inventory`] for what a table consists of, at [`freeze`] for how a backup holds it still, at
+//! [`exchange`] for how a partition is replaced, and at [`inner`] for names that are not the server's.
+//!
+//! *Crash*: what has to be found again or undone is in the state directory before it is done
+//! ([`freeze_record`], [`markers`]). *Retry*: every method can be called again, see [`Engine`]; a server
+//! that does not answer is not asked twice here, the error says that it may be.
+
+mod attach;
+mod catalogue;
+mod check;
+mod client;
+mod create;
+mod definition;
+mod dependencies;
+mod disks;
+mod drop;
+mod exchange;
+mod find_files;
+mod freeze;
+mod freeze_record;
+mod inner;
+mod inventory;
+mod links;
+mod live_parts;
+mod markers;
+mod merge_log;
+mod merges;
+mod packed;
+mod part_files;
+mod partitions;
+mod rewrite;
+mod server;
+mod stage;
+mod statement;
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use client::Client;
+use disks::Places;
+use mendb_model::part::{
+    DatabaseBackup, FileChecksum, Inventory, MergeEvent, TableDefinition, TableName,
+};
+use server::Abilities;
+
+use crate::contract::parts::{
+    Catalogue, Disk, FreezeTable, FrozenPart, FrozenTable, Origin, PartContent, PartStore,
+    ServerInfo, StagedPart,
+};
+use crate::contract::{Data, Engine, Lock};
+use crate::error::Result;
+
+/// How to reach a server and its files.
+#[derive(Debug, Clone)]
+pub struct ClickHouseOptions {
+    /// The address of its HTTP interface: `http://localhost:8123`.
+    pub url: String,
+    /// The user.
+    pub user: String,
+    /// The user's password; empty for none.
+    pub password: String,
+    /// Where this process sees the directory of the server's default disk, if not where the server does.
+    pub data_path: Option<PathBuf>,
+    /// A directory of mendb's own, for what has to outlive a crash of either side.
+    pub state_directory: PathBuf,
+}
+
+/// A server that mendb works beside.
+pub struct ClickHouse {
+    client: Client,
+    abilities: Abilities,
+    places: Places,
+    options: ClickHouseOptions,
+}
+
+impl ClickHouse {
+    /// Connects to a server and asks what it can do.
+    ///
+    /// # Errors
+    /// It does not answer, or refuses the user.
+    pub fn open(options: ClickHouseOptions) -> Result<Self> {
+        let client = Client::new(&options.url, &options.user, &options.password)?;
+        let abilities = Abilities::of(&client)?;
+        let places = Places::of(&client, abilities.disks, options.data_path.as_deref())?;
+        Ok(Self {
+            client,
+            abilities,
+            places,
+            options,
+        })
+    }
+}
+
+impl Engine for ClickHouse {
+    fn data(&self) -> Data<'_> {
+        Data::Parts(self)
+    }
+
+    fn locks(&self) -> Vec<Lock> {
+        let mut locks = self.freeze_locks();
+        locks.extend(self.stage_locks());
+        locks
+    }
+
+    fn is_frozen(&self, operation: &str) -> bool {
+        self.has_freeze(operation)
+    }
+
+    fn thaw(&self, operation: &str) -> Result<()> {
+        self.remove_freeze(operation)
+    }
+
+    fn commit(&self, operation: &str) -> Result<()> {
+        self.finish(operation)
+    }
+
+    fn undo(&self, operation: &str) -> Result<()> {
+        self.undo_stage(operation)
+    }
+}
+
+impl PartStore for ClickHouse {
+    fn server(&self) -> Result<ServerInfo> {
+        Ok(self.server_info()?)
+    }
+
+    fn catalogue(&self, patterns: &str) -> Result<Catalogue> {
+        self.list_tables(patterns)
+    }
+
+    fn table(&self, name: &TableName) -> Result<Option<TableDefinition>> {
+        self.find_table(name, &self.told_name(name)?)
+    }
+
+    fn disks(&self) -> Result<Vec<Disk>> {
+        self.list_disks()
+    }
+
+    fn disks_of(&self, name: &TableName) -> Result<Vec<String>> {
+        self.disk_names(&self.told_name(name)?)
+    }
+
+    fn partition_ids(&self, name: &TableName, patterns: &str) -> Result<Vec<String>> {
+        Ok(self.match_partitions(&self.told_name(name)?, patterns)?)
+    }
+
+    fn inventory(&self, name: &TableName) -> Result<Inventory> {
+        self.take_inventory(&self.told_name(name)?)
+    }
+
+    fn merge_log(&self, name: &TableName, since_ms: u64) -> Result<Vec<MergeEvent>> {
+        self.logged_merges(&self.told_name(name)?, since_ms)
+    }
+
+    fn find_files(
+        &self,
+        name: &TableName,
+        wanted: &HashSet<FileChecksum>,
+    ) -> Result<HashMap<FileChecksum, PathBuf>> {
+        self.search_files(&self.told_name(name)?, wanted)
+    }
+
+    fn freeze(&self, freeze: &str, tables: &[FreezeTable]) -> Result<Vec<FrozenTable>> {
+        self.freeze_tables(freeze, tables)
+    }
+
+    fn frozen(&self, freeze: &str, name: &TableName) -> Result<Vec<FrozenPart>> {
+        self.frozen_parts(freeze, name)
+    }
+
+    fn drop_freeze(&self, freeze: &str) -> Result<()> {
+        self.remove_freeze(freeze)
+    }
+
+    fn read_part(&self, directory: &Path, name: &str, disk: &str) -> Result<PartContent> {
+        part_files::read(directory, name, disk)
+    }
+
+    fn create_database(&self, database: &DatabaseBackup) -> Result<()> {
+        Self::create_database(self, database)
+    }
+
+    fn create_table(
+        &self,
+        definition: &TableDefinition,
+        name: &TableName,
+        databases: &HashMap<String, String>,
+    ) -> Result<()> {
+        // The table of a view came with it, under the name that the server gave it.
+        let is_there = inner::view_of(&name.table).is_some() && self.table(name)?.is_some();
+        if is_there {
+            return Ok(());
+        }
+        Self::create_table(self, definition, name, databases)
+    }
+
+    fn drop_table(&self, name: &TableName) -> Result<()> {
+        Self::drop_table(self, name)
+    }
+
+    fn rename_table(&self, from: &TableName, to: &TableName) -> Result<()> {
+        Self::rename_table(self, from, to)
+    }
+
+    fn stage_directory(&self, operation: &str, name: &TableName, disk: &str) -> Result<PathBuf> {
+        Self::stage_directory(self, operation, name, disk)
+    }
+
+    fn seal_part(&self, name: &TableName, written: &Path, sealed: &Path) -> Result<()> {
+        Self::seal_part(self, name, written, sealed)
+    }
+
+    fn stop_merges(&self, operation: &str, name: &TableName) -> Result<()> {
+        Self::stop_merges(self, operation, name)
+    }
+
+    fn start_merges(&self, operation: &str, name: &TableName) -> Result<()> {
+        Self::start_merges(self, operation, name)
+    }
+
+    fn kill_mutations(&self, name: &TableName, mutation_ids: &[String]) -> Result<()> {
+        Self::kill_mutations(self, name, mutation_ids)
+    }
+
+    fn attach(&self, name: &TableName, parts: &[StagedPart]) -> Result<()> {
+        Self::attach(self, name, parts)
+    }
+
+    fn drop_parts(&self, name: &TableName, parts: &[String]) -> Result<()> {
+        Self::drop_parts(self, name, parts)
+    }
+
+    fn exchange(
+        &self,
+        operation: &str,
+        name: &TableName,
+        partition_id: &str,
+        parts: &[Origin],
+    ) -> Result<()> {
+        Self::exchange(self, operation, name, partition_id, parts)
+    }
+
+    fn check_table(&self, name: &TableName) -> Result<()> {
+        Self::check_table(self, name)
+    }
+
+    fn drop_stage(&self, operation: &str, name: &TableName) -> Result<()> {
+        Self::drop_stage(self, operation, name)
+    }
+}

@@ -1,0 +1,101 @@
+//! What a database must be able to do.
+
+pub mod parts;
+pub mod rows;
+
+use crate::error::{EngineError, Remedy, Result};
+use parts::PartStore;
+use rows::RowStore;
+
+/// A database that can be backed up and mended: what rows and parts have in common.
+///
+/// Everything here blocks; callers run it on threads made for that. Every method may be called
+/// again after a crash anywhere inside it, with the same arguments, and then ends as if it had been
+/// called once.
+pub trait Engine: Send + Sync {
+    /// What its data is made of, with what can be done to that.
+    fn data(&self) -> Data<'_>;
+
+    /// *inspect*: the tables that operations have locked.
+    fn locks(&self) -> Vec<Lock>;
+
+    /// *freeze*: whether the snapshot of the operation exists and can be read.
+    fn is_frozen(&self, operation: &str) -> bool;
+
+    /// *freeze*: drops the snapshot and the locks of a backup. Nothing frozen is no error.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    fn thaw(&self, operation: &str) -> Result<()>;
+
+    /// Makes live what the operation staged, if it is not yet, and unlocks. Nothing staged is no error.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    fn commit(&self, operation: &str) -> Result<()>;
+
+    /// *undo*: removes what the operation staged, and unlocks. Nothing staged is no error.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    fn undo(&self, operation: &str) -> Result<()>;
+}
+
+/// What a database is made of.
+#[derive(Clone, Copy)]
+pub enum Data<'a> {
+    /// Rows in key order.
+    Rows(&'a dyn RowStore),
+    /// Immutable parts.
+    Parts(&'a dyn PartStore),
+}
+
+impl dyn Engine + '_ {
+    /// Its rows.
+    ///
+    /// # Errors
+    /// It holds parts.
+    pub fn rows(&self) -> Result<&dyn RowStore> {
+        match self.data() {
+            Data::Rows(rows) => Ok(rows),
+            Data::Parts(_) => Err(EngineError::new(
+                Remedy::Request,
+                "this works with row stores, and the target is one of parts: name a target mendb:///dir",
+            )),
+        }
+    }
+
+    /// Its parts.
+    ///
+    /// # Errors
+    /// It holds rows.
+    pub fn parts(&self) -> Result<&dyn PartStore> {
+        match self.data() {
+            Data::Parts(parts) => Ok(parts),
+            Data::Rows(_) => Err(EngineError::new(
+                Remedy::Request,
+                "this works with part stores, and the target is one of rows: name a target clickhouse://host:8123",
+            )),
+        }
+    }
+}
+
+/// A table that an operation has locked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lock {
+    /// The table.
+    pub table: String,
+    /// The operation.
+    pub operation: String,
+    /// For what.
+    pub kind: LockKind,
+}
+
+/// What a table is locked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LockKind {
+    /// It is being backed up: reads and writes go on.
+    Backup,
+    /// It is being restored: nothing but the restore may touch it.
+    Restore,
+}

@@ -1,0 +1,185 @@
+//! What a store of rows must be able to do.
+
+use std::ops::ControlFlow;
+
+use mendb_model::digest::Digest;
+use mendb_model::key::KeyRange;
+use mendb_model::manifest::TableBackup;
+use mendb_model::name::TablePath;
+use mendb_model::{RowBlock, TableSchema};
+
+use crate::error::Result;
+
+/// A database of rows in key order, cut into shards. The promises of [`super::Engine`] hold here too:
+/// rows and the cursor that says how far they go are made durable together.
+pub trait RowStore: Send + Sync {
+    /// *inspect*: a live table, or `None`.
+    ///
+    /// # Errors
+    /// The catalogue cannot be read.
+    fn inspect(&self, table: &str) -> Result<Option<LiveTable>>;
+
+    /// *freeze*: locks the tables against schema change, attaches or rotates their stream and takes
+    /// a snapshot, all at one version. The snapshot is kept under the name of the operation until
+    /// [`super::Engine::thaw`] or the end of the process; the stream outlives both.
+    ///
+    /// # Errors
+    /// A table is missing or locked by another operation, or its stream does not reach back to
+    /// `since_version`.
+    fn freeze(&self, request: &FreezeRequest<'_>) -> Result<Frozen>;
+
+    /// Bytes of the rows in a range of the operation's snapshot, roughly.
+    ///
+    /// # Errors
+    /// The snapshot is gone.
+    fn estimate_bytes(&self, operation: &str, path: &TablePath, range: &KeyRange) -> Result<u64>;
+
+    /// *read*: the rows of a range in the operation's snapshot, in key order, those after `after`.
+    ///
+    /// # Errors
+    /// The snapshot is gone, or the store cannot be read.
+    fn read_rows(
+        &self,
+        operation: &str,
+        path: &TablePath,
+        range: &KeyRange,
+        after: Option<&[u8]>,
+        sink: BlockSink<'_>,
+    ) -> Result<()>;
+
+    /// *read*: the changes of a range after `since_version` up to the operation's snapshot, one a
+    /// key, in key order, those of keys after `after`.
+    ///
+    /// # Errors
+    /// The snapshot is gone, or the store cannot be read.
+    fn read_changes(
+        &self,
+        operation: &str,
+        path: &TablePath,
+        range: &KeyRange,
+        since_version: u64,
+        after: Option<&[u8]>,
+        sink: BlockSink<'_>,
+    ) -> Result<()>;
+
+    /// Lets go of the changes of a stream up to a version.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    fn release_stream(&self, stream: &str, up_to: u64) -> Result<()>;
+
+    /// Detaches a stream from all tables. A stream that is attached nowhere is no error.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    fn detach_stream(&self, stream: &str) -> Result<()>;
+
+    /// *stage*: creates the tables, all or none, hidden from readers and locked for the operation.
+    ///
+    /// # Errors
+    /// A table of that name exists.
+    fn stage(&self, operation: &str, tables: Vec<StagedTable>) -> Result<()>;
+
+    /// *apply*: rows of a full backup. Blocks of one source come in key order.
+    ///
+    /// # Errors
+    /// The table is not staged for the operation, or the store cannot be written.
+    fn load(
+        &self,
+        operation: &str,
+        path: &TablePath,
+        source: Source,
+        rows: &RowBlock<&[u8]>,
+    ) -> Result<()>;
+
+    /// *apply*: changes of an increment. Blocks of one source come in key order.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    fn apply(
+        &self,
+        operation: &str,
+        path: &TablePath,
+        source: Source,
+        changes: &RowBlock<&[u8]>,
+    ) -> Result<()>;
+
+    /// *verify*: the digest of the rows in a range as they are now, by reading each of them.
+    ///
+    /// # Errors
+    /// The table is missing, or the store cannot be read.
+    fn digest(&self, path: &TablePath, range: &KeyRange) -> Result<Digest>;
+}
+
+/// Takes blocks as they are read; it stops the reading by breaking.
+pub type BlockSink<'a> = &'a mut dyn FnMut(&RowBlock<&[u8]>) -> ControlFlow<()>;
+
+/// A table as it lives on the target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveTable {
+    /// Its schema.
+    pub schema: TableSchema,
+    /// Its change streams.
+    pub streams: Vec<LiveStream>,
+}
+
+/// A change stream on the target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveStream {
+    /// Its name.
+    pub name: String,
+    /// It holds every change after this version.
+    pub since_version: u64,
+    /// The version of the last cut that attached or rotated it. A target that was set back to an
+    /// earlier state, or is a copy of another, does not know of later cuts.
+    pub cut_version: u64,
+}
+
+impl LiveStream {
+    /// Whether it holds every change since the cut that a backup made at this version: it reaches back
+    /// that far, and it saw that cut.
+    pub fn continues(&self, version: u64) -> bool {
+        self.since_version <= version && version <= self.cut_version
+    }
+}
+
+/// A request to freeze.
+#[derive(Debug, Clone, Copy)]
+pub struct FreezeRequest<'a> {
+    /// The operation.
+    pub operation: &'a str,
+    /// The tables.
+    pub tables: &'a [String],
+    /// The change stream of the chain.
+    pub stream: &'a str,
+    /// For an increment: where the last backup of the chain ends. The stream is rotated, and must
+    /// reach back to here. For a full backup `None`: the stream is attached.
+    pub since_version: Option<u64>,
+}
+
+/// What a freeze gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frozen {
+    /// The version of the snapshot.
+    pub version: u64,
+    /// The tables with their shards and digests in the snapshot and no segment yet.
+    pub tables: Vec<TableBackup>,
+}
+
+/// A table to be created for a restore.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StagedTable {
+    /// Its name on the target.
+    pub name: String,
+    /// How it was in the backup: schema, versions, shards.
+    pub backup: TableBackup,
+}
+
+/// Where rows come from: their order is that of one source, and so is the cursor that counts them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Source {
+    /// The step of the operation.
+    pub step: u32,
+    /// The task of the step.
+    pub index: u32,
+}

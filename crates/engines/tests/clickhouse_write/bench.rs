@@ -1,0 +1,223 @@
+//! A server with mendb's engine beside it, and parts that were saved from its tables.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use mendb_engines::clickhouse::{ClickHouse, ClickHouseOptions};
+use mendb_engines::{Origin, PartStore, StagedPart};
+use mendb_model::part::{Hash128, Part, TableName};
+use tempfile::TempDir;
+
+use crate::servers::{Flavor, Server, ServerOptions};
+
+pub const FLAVORS: [Flavor; 2] = [Flavor::Current, Flavor::V18];
+pub const OPERATION: &str = "restore-20261121101500-3fa9c1";
+
+pub struct Bench {
+    pub server: Server,
+    pub engine: ClickHouse,
+    pub table: TableName,
+    pub directory: TempDir,
+}
+
+/// A part whose files were copied while it was live.
+#[derive(Debug, Clone)]
+pub struct Saved {
+    pub part: Part,
+    pub directory: PathBuf,
+}
+
+impl Bench {
+    pub fn new(flavor: Flavor) -> Self {
+        Self::with(flavor, ServerOptions::default())
+    }
+
+    pub fn with(flavor: Flavor, options: ServerOptions) -> Self {
+        let server = Server::start(flavor, options);
+        let directory = tempfile::tempdir().unwrap();
+        let engine = open(&server, directory.path());
+        server.create_database("d");
+        Self {
+            server,
+            engine,
+            table: TableName::new("d", "t"),
+            directory,
+        }
+    }
+
+    /// As another process of mendb sees the same server.
+    pub fn reopen(&mut self) {
+        self.engine = open(&self.server, self.directory.path());
+    }
+
+    pub fn restart(&mut self) {
+        self.server.restart();
+        self.reopen();
+    }
+
+    /// Creates the table, whose merges stay stopped, with `(p UInt8, k UInt32, v String)` in partitions of `p`.
+    pub fn create(&self, engine: &str) {
+        let table = self.table.sql();
+        self.server.query(&format!(
+            "CREATE TABLE {table} (p UInt8, k UInt32, v String) ENGINE = {engine} PARTITION BY p ORDER BY k"
+        ));
+        self.server.query(&format!("SYSTEM STOP MERGES {table}"));
+    }
+
+    /// Inserts a part of some rows, all with one value of `v`.
+    pub fn insert(&self, partition: u8, value: &str, rows: u32) {
+        self.server.query(&format!(
+            "INSERT INTO {} SELECT toUInt8({partition}), toUInt32(number), '{value}' \
+             FROM system.numbers LIMIT {rows}",
+            self.table.sql()
+        ));
+    }
+
+    pub fn rows(&self) -> u64 {
+        let count = format!("SELECT count() FROM {}", self.table.sql());
+        self.server.query(&count).trim().parse().unwrap()
+    }
+
+    /// The rows in the order of the table, as text.
+    pub fn content(&self, settings: &str) -> String {
+        let sql = format!("SELECT * FROM {} {settings} FORMAT TSV", self.table.sql());
+        self.server.query(&sql)
+    }
+
+    pub fn live(&self, partition: &str) -> Vec<Part> {
+        let inventory = self.engine.inventory(&self.table).unwrap();
+        let parts = inventory.parts.into_iter();
+        parts.filter(|part| part.partition_id == partition).collect()
+    }
+
+    pub fn hashes(&self, partition: &str) -> Vec<Hash128> {
+        self.live(partition).iter().map(|part| part.hash).collect()
+    }
+
+    /// Where a live part is.
+    pub fn path_of(&self, part: &str) -> PathBuf {
+        let path = self.server.query(&format!(
+            "SELECT path FROM system.parts WHERE active AND database = '{}' AND table = '{}' AND name = '{part}' \
+             FORMAT TSVRaw",
+            sql_text(&self.table.database),
+            sql_text(&self.table.table),
+        ));
+        PathBuf::from(path.trim_end_matches(['\n', '/']))
+    }
+
+    pub fn table_directory(&self) -> PathBuf {
+        let part = self.engine.inventory(&self.table).unwrap().parts[0].name.clone();
+        self.path_of(&part).parent().unwrap().to_owned()
+    }
+
+    /// Copies the live parts of a partition, as a backup would.
+    pub fn save(&self, partition: &str) -> Vec<Saved> {
+        let parts = self.live(partition).into_iter();
+        parts
+            .map(|part| {
+                let directory = self.directory.path().join("saved").join(part.hash.to_string());
+                copy(&self.path_of(&part.name), &directory);
+                Saved { part, directory }
+            })
+            .collect()
+    }
+
+    /// Stages a saved part under a number, as a worker would.
+    pub fn stage(&self, saved: &Saved, number: usize) -> StagedPart {
+        let disk = &saved.part.disk;
+        let stage = self.engine.stage_directory(OPERATION, &self.table, disk).unwrap();
+        let sealed = stage.join(number.to_string());
+        let written = stage.join(format!("{number}.tmp"));
+        copy(&saved.directory, &written);
+        self.engine.seal_part(&self.table, &written, &sealed).unwrap();
+        StagedPart {
+            directory: sealed,
+            name: saved.part.name.clone(),
+            disk: disk.clone(),
+            hash: saved.part.hash,
+        }
+    }
+
+    /// How to get the saved parts together again: from what is live, or else staged.
+    pub fn origins(&self, saved: &[Saved]) -> Vec<Origin> {
+        let mut live = match saved.first() {
+            Some(first) => self.live(&first.part.partition_id),
+            None => Vec::new(),
+        };
+        let origin = |(number, saved): (usize, &Saved)| {
+            let hash = saved.part.hash;
+            match live.iter().position(|part| part.hash == hash) {
+                Some(at) => Origin::Live {
+                    name: live.remove(at).name,
+                    hash,
+                },
+                None => Origin::Staged(self.stage(saved, number)),
+            }
+        };
+        saved.iter().enumerate().map(origin).collect()
+    }
+
+    pub fn exchange(&self, partition: &str, parts: &[Origin]) -> mendb_engines::Result<()> {
+        self.engine.exchange(OPERATION, &self.table, partition, parts)
+    }
+
+    /// Names of what is in `detached/` and of tables beside those that tests make.
+    pub fn leftovers(&self) -> Vec<String> {
+        let detached = fs::read_dir(self.table_directory().join("detached")).unwrap();
+        let mut names: Vec<String> = detached
+            .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+            .collect();
+        let tables = self.server.query("SELECT name FROM system.tables WHERE name LIKE '%\\_\\_mendb\\_%'");
+        names.extend(tables.lines().map(str::to_owned));
+        names
+    }
+}
+
+pub fn open(server: &Server, state: &Path) -> ClickHouse {
+    ClickHouse::open(ClickHouseOptions {
+        url: server.url(),
+        user: "default".to_owned(),
+        password: String::new(),
+        data_path: None,
+        state_directory: state.join("state"),
+    })
+    .unwrap()
+}
+
+pub fn hashes(saved: &[Saved]) -> Vec<Hash128> {
+    saved.iter().map(|saved| saved.part.hash).collect()
+}
+
+pub fn sql_text(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('\'', "\\'")
+}
+
+/// Copies a directory file by file.
+pub fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// Every file of a directory with its content.
+pub fn files(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            let content = fs::read(&path).unwrap();
+            found.push((path, content));
+        }
+    }
+    found.sort();
+    found
+}

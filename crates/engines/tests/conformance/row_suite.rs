@@ -1,0 +1,293 @@
+//! The promises of the `RowStore` contract, beside those of every engine.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use mendb_engines::{FreezeRequest, Frozen, Remedy, RowStore, Source, StagedTable};
+use mendb_model::name::TablePath;
+use mendb_model::{Digest, KeyRange, RowBlock, RowBlockBuilder};
+
+use crate::suite::Subject;
+
+/// A row store: its table `t` has an index `i`.
+pub trait RowSubject: Subject {
+    fn store(&self) -> &dyn RowStore {
+        self.engine().rows().unwrap()
+    }
+}
+
+type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
+type Promise = fn(&dyn RowSubject);
+
+/// Every promise, by name.
+pub const ALL: [(&str, Promise); 6] = [
+    (
+        "a snapshot has the digests that were told, also of indexes",
+        a_snapshot_stays,
+    ),
+    (
+        "the changes between two snapshots lead from one to the other",
+        changes_lead_on,
+    ),
+    ("reading goes on behind any key", reading_goes_on),
+    (
+        "what one operation has staged no other can",
+        a_staged_name_is_taken,
+    ),
+    (
+        "loading and applying again changes nothing",
+        again_changes_nothing,
+    ),
+    (
+        "a stream that does not reach back is refused",
+        a_short_stream,
+    ),
+];
+
+fn paths() -> [TablePath; 2] {
+    [TablePath::table("t"), TablePath::index("t", "i")]
+}
+
+fn freeze(subject: &dyn RowSubject, operation: &str, since_version: Option<u64>) -> Frozen {
+    let tables = ["t".to_owned()];
+    let request = FreezeRequest {
+        operation,
+        tables: &tables,
+        stream: "c/1",
+        since_version,
+    };
+    subject.store().freeze(&request).unwrap()
+}
+
+fn collect(rows: &mut Rows) -> impl FnMut(&RowBlock<&[u8]>) -> ControlFlow<()> {
+    |block| {
+        rows.extend(
+            block
+                .iter()
+                .map(|(key, value)| (key.to_vec(), value.to_vec())),
+        );
+        ControlFlow::Continue(())
+    }
+}
+
+fn rows(subject: &dyn RowSubject, operation: &str, path: &TablePath, after: Option<&[u8]>) -> Rows {
+    let mut rows = Rows::new();
+    let engine = subject.store();
+    engine
+        .read_rows(
+            operation,
+            path,
+            &KeyRange::all(),
+            after,
+            &mut collect(&mut rows),
+        )
+        .unwrap();
+    rows
+}
+
+fn changes(subject: &dyn RowSubject, operation: &str, path: &TablePath, since: u64) -> Rows {
+    let mut changes = Rows::new();
+    let engine = subject.store();
+    let all = KeyRange::all();
+    engine
+        .read_changes(
+            operation,
+            path,
+            &all,
+            since,
+            None,
+            &mut collect(&mut changes),
+        )
+        .unwrap();
+    changes
+}
+
+fn block(rows: &Rows) -> RowBlock {
+    let mut builder = RowBlockBuilder::new();
+    for (key, value) in rows {
+        builder.push(key, value);
+    }
+    builder.finish()
+}
+
+fn digest(rows: &Rows) -> Digest {
+    let mut digest = Digest::default();
+    for (key, value) in rows {
+        digest.add(key, value);
+    }
+    digest
+}
+
+fn captured(frozen: &Frozen, index: bool) -> Digest {
+    let table = &frozen.tables[0];
+    if index {
+        table.indexes[0].rows.digest()
+    } else {
+        table.rows.digest()
+    }
+}
+
+/// Stages the frozen table under the name `r`.
+fn stage(subject: &dyn RowSubject, operation: &str, frozen: &Frozen) {
+    let staged = StagedTable {
+        name: "r".into(),
+        backup: frozen.tables[0].clone(),
+    };
+    subject.store().stage(operation, vec![staged]).unwrap();
+}
+
+fn restored(path: &TablePath) -> TablePath {
+    TablePath {
+        table: "r".into(),
+        index: path.index.clone(),
+    }
+}
+
+fn a_snapshot_stays(subject: &dyn RowSubject) {
+    let frozen = freeze(subject, "b1", None);
+    let before: Vec<_> = paths()
+        .iter()
+        .map(|path| rows(subject, "b1", path, None))
+        .collect();
+    subject.edit(1);
+    for (path, before) in paths().iter().zip(&before) {
+        assert_eq!(rows(subject, "b1", path, None), *before);
+        assert_eq!(captured(&frozen, path.index.is_some()), digest(before));
+    }
+    subject.engine().thaw("b1").unwrap();
+    subject.engine().thaw("b1").unwrap();
+}
+
+fn changes_lead_on(subject: &dyn RowSubject) {
+    let first = freeze(subject, "b1", None);
+    let before: Vec<_> = paths()
+        .iter()
+        .map(|path| rows(subject, "b1", path, None))
+        .collect();
+    subject.engine().thaw("b1").unwrap();
+    subject.edit(1);
+    subject.edit(2);
+    let second = freeze(subject, "b2", Some(first.version));
+    subject.edit(3);
+    stage(subject, "r1", &second);
+    for (index, (path, before)) in (0..).zip(paths().iter().zip(&before)) {
+        let engine = subject.store();
+        let target = restored(path);
+        let (load, apply) = (Source { step: 1, index }, Source { step: 2, index });
+        engine
+            .load("r1", &target, load, &block(before).view())
+            .unwrap();
+        let changed = changes(subject, "b2", path, first.version);
+        engine
+            .apply("r1", &target, apply, &block(&changed).view())
+            .unwrap();
+        let found = engine.digest(&target, &KeyRange::all()).unwrap();
+        assert_eq!(found, captured(&second, path.index.is_some()), "{path}");
+        assert_eq!(found, digest(&rows(subject, "b2", path, None)), "{path}");
+    }
+}
+
+fn reading_goes_on(subject: &dyn RowSubject) {
+    freeze(subject, "b1", None);
+    for path in paths() {
+        let all = rows(subject, "b1", &path, None);
+        for (at, key) in all.keys().enumerate().step_by(7) {
+            let rest = rows(subject, "b1", &path, Some(key));
+            assert!(
+                rest.iter().eq(all.iter().skip(at + 1)),
+                "{path} behind row {at}"
+            );
+        }
+    }
+}
+
+fn a_staged_name_is_taken(subject: &dyn RowSubject) {
+    let frozen = freeze(subject, "b1", None);
+    stage(subject, "r1", &frozen);
+    let other = StagedTable {
+        name: "r".into(),
+        backup: frozen.tables[0].clone(),
+    };
+    let taken = subject.store().stage("r2", vec![other]).unwrap_err();
+    assert_eq!(taken.remedy, Remedy::Request);
+}
+
+fn again_changes_nothing(subject: &dyn RowSubject) {
+    let first = freeze(subject, "b1", None);
+    let path = &paths()[0];
+    let before = rows(subject, "b1", path, None);
+    subject.engine().thaw("b1").unwrap();
+    subject.edit(1);
+    let second = freeze(subject, "b2", Some(first.version));
+    let changed = changes(subject, "b2", path, first.version);
+    stage(subject, "r1", &second);
+    let engine = subject.store();
+    let target = restored(path);
+    let half: Rows = before
+        .iter()
+        .take(before.len() / 2)
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect();
+    for rows in [&half, &before, &half, &before] {
+        engine
+            .load(
+                "r1",
+                &target,
+                Source { step: 1, index: 0 },
+                &block(rows).view(),
+            )
+            .unwrap();
+    }
+    assert_eq!(
+        engine.digest(&target, &KeyRange::all()).unwrap(),
+        digest(&before)
+    );
+    for _ in 0..2 {
+        engine
+            .apply(
+                "r1",
+                &target,
+                Source { step: 2, index: 0 },
+                &block(&changed).view(),
+            )
+            .unwrap();
+        let found = engine.digest(&target, &KeyRange::all()).unwrap();
+        assert_eq!(found, captured(&second, false));
+    }
+}
+
+fn a_short_stream(subject: &dyn RowSubject) {
+    let first = freeze(subject, "b1", None);
+    subject.engine().thaw("b1").unwrap();
+    subject.edit(1);
+    let second = freeze(subject, "b2", Some(first.version));
+    subject.engine().thaw("b2").unwrap();
+    subject
+        .store()
+        .release_stream("c/1", second.version)
+        .unwrap();
+    let tables = ["t".to_owned()];
+    let request = |since_version, stream| FreezeRequest {
+        operation: "b3",
+        tables: &tables,
+        stream,
+        since_version,
+    };
+    let too_far = subject
+        .store()
+        .freeze(&request(Some(first.version), "c/1"))
+        .unwrap_err();
+    assert_eq!(too_far.remedy, Remedy::Request);
+    let unknown = subject
+        .store()
+        .freeze(&request(Some(second.version), "c/2"))
+        .unwrap_err();
+    assert!(
+        unknown.to_string().contains("take a full backup"),
+        "{unknown}"
+    );
+    subject
+        .store()
+        .freeze(&request(Some(second.version), "c/1"))
+        .unwrap();
+}

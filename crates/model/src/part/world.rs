@@ -1,0 +1,312 @@
+//! A table of parts in memory that does what servers do to parts, and knows what rows are in which:
+//! what plans and proofs are held against in tests.
+
+use std::collections::{BTreeMap, HashMap};
+
+use proptest::prelude::*;
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::*;
+
+/// A row: its key and its value.
+pub type Row = (u8, u16);
+
+/// What happens to a table.
+#[derive(Debug, Clone)]
+pub enum Happening {
+    /// Rows arrive. Few seeds, so that the same rows arrive again.
+    Insert { partition: u8, seed: u8, rows: u8 },
+    /// Parts that follow each other are merged.
+    Merge {
+        at: prop::sample::Index,
+        parts: usize,
+    },
+    /// Rows of some keys change.
+    Mutate { key: u8 },
+    /// A part goes.
+    Drop { at: prop::sample::Index },
+    /// Rows arrive in a part that is attached, of which the log does not tell.
+    Attach { partition: u8, rows: u8 },
+    /// The server starts again. Block numbers go on from the highest surviving one.
+    Restart,
+}
+
+pub fn happenings(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Happening>> {
+    let at = any::<prop::sample::Index>;
+    let happening = prop_oneof![
+        4 => (0u8..3, 0u8..6, 1u8..3)
+            .prop_map(|(partition, seed, rows)| Happening::Insert { partition, seed, rows }),
+        4 => (at(), 1usize..4).prop_map(|(at, parts)| Happening::Merge { at, parts }),
+        1 => (0u8..4).prop_map(|key| Happening::Mutate { key }),
+        2 => at().prop_map(|at| Happening::Drop { at }),
+        1 => (0u8..3, 1u8..3).prop_map(|(partition, rows)| Happening::Attach { partition, rows }),
+        1 => Just(Happening::Restart),
+    ];
+    prop::collection::vec(happening, count)
+}
+
+/// A table, and what ever was in its parts.
+#[derive(Debug, Clone)]
+pub struct World {
+    pub parts: Vec<Part>,
+    pub log: Vec<MergeEvent>,
+    pub now_ms: u64,
+    /// Merges keep the last row of a key only.
+    pub replacing: bool,
+    /// Rows of every part there ever was, in order.
+    contents: HashMap<Hash128, Vec<Row>>,
+    next_block: i64,
+    next_value: u16,
+    runs: i64,
+}
+
+impl World {
+    pub fn new(replacing: bool) -> Self {
+        Self {
+            parts: Vec::new(),
+            log: Vec::new(),
+            now_ms: 1_000_000,
+            replacing,
+            contents: HashMap::new(),
+            next_block: 1,
+            next_value: 1000,
+            runs: 0,
+        }
+    }
+
+    pub fn after(happenings: &[Happening], replacing: bool) -> Self {
+        let mut world = Self::new(replacing);
+        happenings
+            .iter()
+            .for_each(|happening| world.apply(happening));
+        world
+    }
+
+    pub fn apply(&mut self, happening: &Happening) {
+        self.now_ms += 1003;
+        match happening {
+            Happening::Insert {
+                partition,
+                seed,
+                rows,
+            } => {
+                let rows = (0..*rows)
+                    .map(|row| ((seed + row) % 4, u16::from(*seed)))
+                    .collect();
+                let name = self.add(&partition.to_string(), rows);
+                self.tell(&name, Vec::new(), false);
+            }
+            Happening::Attach { partition, rows } => {
+                self.next_value += 1;
+                let value = self.next_value;
+                let rows = (0..*rows).map(|row| (row % 4, value)).collect();
+                self.add(&partition.to_string(), rows);
+            }
+            Happening::Merge { at, parts } => {
+                if !self.parts.is_empty() {
+                    self.merge(at.index(self.parts.len()), *parts);
+                }
+            }
+            Happening::Mutate { key } => self.mutate(*key),
+            Happening::Drop { at } => {
+                if !self.parts.is_empty() {
+                    self.parts.remove(at.index(self.parts.len()));
+                }
+            }
+            Happening::Restart => {
+                self.runs += 1;
+                let highest = self.parts.iter().map(|part| part.max_block).max();
+                self.next_block = highest.unwrap_or(0) + 1;
+            }
+        }
+    }
+
+    /// A part of these rows, under the next number. Returns its name.
+    pub fn add(&mut self, partition: &str, rows: Vec<Row>) -> String {
+        let block = self.next_block;
+        self.next_block += 1;
+        let name = format!("{partition}_{block}_{block}_0");
+        let part = self.part(&name, rows, "inserted");
+        self.parts.push(part);
+        self.sort();
+        name
+    }
+
+    /// Merges a part with those that follow it in its partition.
+    pub fn merge(&mut self, at: usize, parts: usize) {
+        let partition_id = self.parts[at].partition_id.clone();
+        let sources: Vec<Part> = self.parts[at..]
+            .iter()
+            .take(parts)
+            .filter(|part| part.partition_id == partition_id)
+            .cloned()
+            .collect();
+        let mut rows: Vec<Row> = sources
+            .iter()
+            .flat_map(|part| self.rows(part.hash))
+            .collect();
+        if self.replacing {
+            rows = last_of_each_key(&rows).into_iter().collect();
+        }
+        let name = PartName {
+            partition_id,
+            min_block: sources[0].min_block,
+            max_block: sources[sources.len() - 1].max_block,
+            level: sources.iter().map(|part| part.level).max().unwrap() + 1,
+            mutation: sources.iter().map(|part| part.mutation).max().unwrap(),
+        }
+        .to_string();
+        let merged = self.part(&name, rows, "merged");
+        self.parts.splice(at..at + sources.len(), [merged]);
+        let names = sources.into_iter().map(|part| part.name).collect();
+        self.tell(&name, names, true);
+    }
+
+    fn mutate(&mut self, key: u8) {
+        let number = self.next_block;
+        self.next_block += 1;
+        for at in 0..self.parts.len() {
+            let part = self.parts[at].clone();
+            let mut rows = self.rows(part.hash);
+            let reached = rows.iter().any(|row| row.0 == key);
+            self.next_value += 1;
+            let value = self.next_value;
+            rows.iter_mut()
+                .filter(|row| row.0 == key)
+                .for_each(|row| row.1 = value);
+            let name = PartName {
+                partition_id: part.partition_id.clone(),
+                min_block: part.min_block,
+                max_block: part.max_block,
+                level: part.level,
+                mutation: number,
+            };
+            let name = name.to_string();
+            self.parts[at] = if reached {
+                self.part(&name, rows, "mutated")
+            } else {
+                Part {
+                    name: name.clone(),
+                    mutation: number,
+                    ..part.clone()
+                }
+            };
+            self.tell(&name, vec![part.name], false);
+        }
+    }
+
+    /// Does what a plan says, with the parts it wants.
+    pub fn carry_out(&mut self, plan: &TablePlan, wanted: &[Wanted]) {
+        for partition in &plan.partitions {
+            let gone = |name: &str| partition.remove.iter().any(|part| part.name == name);
+            match partition.action {
+                Action::Nothing => {}
+                Action::Drop => {
+                    assert!(partition.fetch.is_empty());
+                    self.parts.retain(|part| !gone(&part.name));
+                }
+                Action::Attach => {
+                    assert!(partition.remove.is_empty());
+                    for part in &partition.fetch {
+                        self.attach(&wanted[part.wanted as usize].part);
+                    }
+                }
+                Action::Swap | Action::RemoveFirst => {
+                    let kept = partition.keep.iter().map(|kept| {
+                        let live = self.parts.iter().find(|part| part.name == kept.name);
+                        (kept.holds[0], live.expect("what is kept is live").clone())
+                    });
+                    let mut content: Vec<(u32, Part)> = kept.collect();
+                    let fetched = partition.fetch.iter();
+                    content.extend(
+                        fetched
+                            .map(|part| (part.wanted, wanted[part.wanted as usize].part.clone())),
+                    );
+                    content.sort_by_key(|(at, _)| wanted[*at as usize].part.order());
+                    self.parts
+                        .retain(|part| part.partition_id != partition.partition_id);
+                    content.iter().for_each(|(_, part)| self.attach(part));
+                }
+            }
+        }
+    }
+
+    fn attach(&mut self, part: &Part) {
+        let block = self.next_block;
+        self.next_block += 1;
+        let name = format!("{}_{block}_{block}_0", part.partition_id);
+        let attached = Part::new(&name, part.rows, part.bytes, part.hash, &part.disk).unwrap();
+        self.parts.push(attached);
+        self.sort();
+    }
+
+    pub fn inventory(&self) -> Inventory {
+        Inventory {
+            taken_at_ms: self.now_ms,
+            incarnation: "the table".to_owned(),
+            run: ServerRun {
+                host: "here".to_owned(),
+                started_at_s: self.runs * 100,
+            },
+            parts: self.parts.clone(),
+            mutations: Vec::new(),
+            patches: Vec::new(),
+        }
+    }
+
+    /// All parts, as a backup wants them.
+    pub fn wanted(&self) -> Vec<Wanted> {
+        let wanted = |(at, part): (usize, &Part)| Wanted {
+            part: part.clone(),
+            list: 0,
+            position: at as u32,
+        };
+        self.parts.iter().enumerate().map(wanted).collect()
+    }
+
+    /// Rows of what has this hash, here or ever before.
+    pub fn rows(&self, hash: Hash128) -> Vec<Row> {
+        self.contents[&hash].clone()
+    }
+
+    /// Rows by partition, in the order of parts.
+    pub fn rows_by_partition(&self) -> BTreeMap<String, Vec<Row>> {
+        let mut rows: BTreeMap<String, Vec<Row>> = BTreeMap::new();
+        for part in &self.parts {
+            rows.entry(part.partition_id.clone())
+                .or_default()
+                .extend(self.rows(part.hash));
+        }
+        rows
+    }
+
+    fn part(&mut self, name: &str, rows: Vec<Row>, made: &str) -> Part {
+        let hash = Hash128(xxh3_128(format!("{made}{rows:?}").as_bytes()).to_be_bytes());
+        let count = rows.len() as u64;
+        self.contents.insert(hash, rows);
+        Part::new(name, count, count * 10, hash, "default").unwrap()
+    }
+
+    fn tell(&mut self, part: &str, merged_from: Vec<String>, is_merge: bool) {
+        self.log.push(MergeEvent {
+            at_ms: self.now_ms,
+            part: part.to_owned(),
+            merged_from,
+            is_merge,
+        });
+    }
+
+    fn sort(&mut self) {
+        self.parts
+            .sort_by(|a, b| (&a.partition_id, a.order()).cmp(&(&b.partition_id, b.order())));
+    }
+}
+
+pub fn last_of_each_key(rows: &[Row]) -> BTreeMap<u8, u16> {
+    rows.iter().copied().collect()
+}
+
+pub fn sorted(mut rows: Vec<Row>) -> Vec<Row> {
+    rows.sort_unstable();
+    rows
+}

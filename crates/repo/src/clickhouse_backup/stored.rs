@@ -1,0 +1,440 @@
+//! A part where a backup keeps it: as files, in an archive of its own, or in slices of archives that were
+//! cut by size.
+//!
+//! **Cost.** Files are read once each. An archive of one part is read once. For slices, each archive of
+//! the disk is gone through once to learn which parts it has: only the headers of its members are read
+//! where it is not compressed, all of it where it is. After that a part costs those archives that have
+//! files of it: their members of this part where they are not compressed, else everything up to the last
+//! of them. So from compressed archives that were cut by size, many parts cost many times the archive.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt};
+use mendb_model::part::{Checksums, Hash128};
+use tokio::runtime::Handle;
+use tokio::sync::OnceCell;
+
+use super::archive::{Compression, Member, Walk, is_file_of_part, read_whole, walk};
+use super::error::{ImportError, PartOf, Result};
+use super::reader::{ObjectReader, Transfer, on_thread};
+use super::received::{
+    CHECKSUMS, CHECKSUMS_MAX_BYTES, COUNT, COUNT_MAX_BYTES, Promise, ReceivedPart, Refusal,
+    WriteFailure, Written, parse_rows,
+};
+use crate::objects::Objects;
+
+/// Files of one part that are read at once.
+const FILES_AT_ONCE: usize = 4;
+
+/// Where a part is.
+#[derive(Debug, Clone)]
+pub(super) enum Stored {
+    Files(Arc<Files>),
+    Archive(Archive),
+    Slices(Arc<Slices>),
+}
+
+/// A directory with the files of a part.
+#[derive(Debug)]
+pub(super) struct Files {
+    pub(super) objects: Objects,
+    pub(super) directory: String,
+    /// Paths inside the part, with sizes.
+    pub(super) files: Vec<(String, u64)>,
+}
+
+/// An archive.
+#[derive(Debug, Clone)]
+pub(super) struct Archive {
+    pub(super) objects: Objects,
+    pub(super) name: String,
+    pub(super) bytes: u64,
+    pub(super) compression: Compression,
+}
+
+/// The archives of one table and disk that were cut by size.
+#[derive(Debug)]
+pub(super) struct Slices {
+    archives: Vec<Archive>,
+    index: OnceCell<HashMap<String, Sliced>>,
+}
+
+/// A part in slices.
+#[derive(Debug, Default)]
+struct Sliced {
+    /// Archives that have files of it, by place, each with how many.
+    archives: Vec<(usize, u64)>,
+    identity: Identity,
+}
+
+/// What the files of a part tell of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub(super) hash: Option<Hash128>,
+    pub(super) rows: Option<u64>,
+}
+
+impl Identity {
+    fn is_complete(self) -> bool {
+        self.hash.is_some() && self.rows.is_some()
+    }
+
+    /// Learns from a file.
+    fn learn(&mut self, file: &str, bytes: &[u8]) -> Result<(), mendb_model::Malformed> {
+        match file {
+            CHECKSUMS => self.hash = Some(Checksums::parse(bytes)?.part_hash()),
+            COUNT => self.rows = parse_rows(bytes),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// What proving a part refused.
+fn refused(of: &PartOf, refusal: Refusal, promise: Promise) -> ImportError {
+    match refusal {
+        Refusal::Directory(path, source) => ImportError::Write { path, source },
+        Refusal::Damaged(detail) => of.damaged(detail),
+        Refusal::Other(found) => ImportError::OtherPart {
+            of: Box::new(of.clone()),
+            promised: promise.hash,
+            found,
+        },
+    }
+}
+
+/// Why a file was not written; `object` is what it was read from.
+fn not_written(
+    of: &PartOf,
+    failure: WriteFailure,
+    transfer: &Transfer,
+    object: &str,
+) -> ImportError {
+    match failure {
+        WriteFailure::Read(error) => transfer.explain(object, &error),
+        WriteFailure::Write(path, source) => ImportError::Write { path, source },
+        WriteFailure::Damaged(detail) => of.damaged(detail),
+    }
+}
+
+impl Stored {
+    /// What the files of a part tell of it. Costs little for files, and up to a whole archive for
+    /// archives.
+    pub(super) async fn identify(&self, of: &PartOf) -> Result<Identity> {
+        let transfer = Arc::<Transfer>::default();
+        match self {
+            Self::Files(files) => {
+                let mut identity = Identity::default();
+                for (file, most) in [(CHECKSUMS, CHECKSUMS_MAX_BYTES), (COUNT, COUNT_MAX_BYTES)] {
+                    files.learn(file, most, &mut identity, of).await?;
+                }
+                Ok(identity)
+            }
+            Self::Archive(archive) => {
+                let (archive, of, runtime) = (archive.clone(), of.clone(), Handle::current());
+                let work = archive.identities(of, runtime, Arc::clone(&transfer));
+                on_thread(&transfer, work).await
+            }
+            Self::Slices(slices) => {
+                let index = slices.index(&transfer).await?;
+                let sliced = index.get(&of.part);
+                Ok(sliced
+                    .ok_or_else(|| of.missing(slices.looked_through()))?
+                    .identity)
+            }
+        }
+    }
+
+    /// The rows of a part, where telling costs no more than a small file.
+    pub(super) async fn rows(&self, of: &PartOf) -> Result<Option<u64>> {
+        let Self::Files(files) = self else {
+            return Ok(None);
+        };
+        let mut identity = Identity::default();
+        files
+            .learn(COUNT, COUNT_MAX_BYTES, &mut identity, of)
+            .await?;
+        Ok(identity.rows)
+    }
+
+    /// Bytes of its files, where they are known without reading.
+    pub(super) fn bytes(&self) -> Option<u64> {
+        match self {
+            Self::Files(files) => Some(files.files.iter().map(|(_, bytes)| bytes).sum()),
+            _ => None,
+        }
+    }
+
+    /// Writes the part into a directory, and proves that it is what was promised.
+    pub(super) async fn fetch(
+        &self,
+        of: &PartOf,
+        into: &Path,
+        promise: Promise,
+        transfer: &Arc<Transfer>,
+    ) -> Result<Written> {
+        let writer = match self {
+            Self::Files(files) => files.fetch(of, into, transfer).await?,
+            Self::Archive(archive) => {
+                let writer = ReceivedPart::new(into);
+                archive.fetch(of, writer, u64::MAX, transfer).await?
+            }
+            Self::Slices(slices) => {
+                let index = slices.index(transfer).await?;
+                let sliced = index.get(&of.part);
+                let sliced = sliced.ok_or_else(|| of.missing(slices.looked_through()))?;
+                let mut writer = ReceivedPart::new(into);
+                for (place, members) in &sliced.archives {
+                    let archive = &slices.archives[*place];
+                    writer = archive.fetch(of, writer, *members, transfer).await?;
+                }
+                writer
+            }
+        };
+        let owned = of.clone();
+        on_thread(transfer, move || {
+            writer
+                .finish(promise)
+                .map_err(|refusal| refused(&owned, refusal, promise))
+        })
+        .await
+    }
+}
+
+impl Files {
+    async fn learn(
+        &self,
+        file: &str,
+        most_bytes: u64,
+        identity: &mut Identity,
+        of: &PartOf,
+    ) -> Result<()> {
+        let found = self.files.iter().find(|(name, _)| name == file);
+        let Some((_, bytes)) = found else {
+            return Err(of.damaged(format!("{file} is missing")));
+        };
+        if *bytes > most_bytes {
+            return Err(of.damaged(format!("{file} has {bytes} bytes, which is too many")));
+        }
+        let object = format!("{}/{file}", self.directory);
+        let learned = self.objects.get(&object, *bytes, |bytes| {
+            let mut learned = Identity::default();
+            let result = learned.learn(file, &bytes);
+            result.map_err(|error| mendb_model::describe_error(&error))?;
+            Ok(learned)
+        });
+        let learned = learned.await?;
+        identity.hash = identity.hash.or(learned.hash);
+        identity.rows = identity.rows.or(learned.rows);
+        Ok(())
+    }
+
+    async fn fetch(
+        &self,
+        of: &PartOf,
+        into: &Path,
+        transfer: &Arc<Transfer>,
+    ) -> Result<ReceivedPart> {
+        let stray = self.files.iter().find(|(file, _)| !is_file_of_part(file));
+        if let Some((file, _)) = stray {
+            return Err(of.damaged(format!("{file} is no file that a part has")));
+        }
+        let writes = self.files.iter().map(|(file, bytes)| {
+            let (file, bytes, of) = (file.clone(), *bytes, of.clone());
+            let mut writer = ReceivedPart::new(into);
+            let object = format!("{}/{file}", self.directory);
+            let mut reader = ObjectReader::new(
+                self.objects.clone(),
+                &object,
+                bytes,
+                Arc::clone(transfer),
+                Handle::current(),
+            );
+            let inner = Arc::clone(transfer);
+            let objects = self.objects.clone();
+            async move {
+                let _permit = objects.transfer().await;
+                let work = move || {
+                    let object = reader.full_name();
+                    writer
+                        .write(&file, bytes, &mut reader)
+                        .map_err(|failure| not_written(&of, failure, &inner, &object))?;
+                    Ok(writer)
+                };
+                on_thread(transfer, work).await
+            }
+        });
+        futures::stream::iter(writes)
+            .buffer_unordered(FILES_AT_ONCE)
+            .try_fold(ReceivedPart::new(into), |mut all, one| async move {
+                all.merge(one);
+                Ok(all)
+            })
+            .await
+    }
+}
+
+impl Archive {
+    fn reader(&self, transfer: &Arc<Transfer>, runtime: Handle) -> ObjectReader {
+        ObjectReader::new(
+            self.objects.clone(),
+            &self.name,
+            self.bytes,
+            Arc::clone(transfer),
+            runtime,
+        )
+    }
+
+    /// A reader for who only looks at some members.
+    fn skimmer(&self, transfer: &Arc<Transfer>, runtime: Handle) -> ObjectReader {
+        let reader = self.reader(transfer, runtime);
+        match self.compression {
+            Compression::None => reader.skimming(),
+            Compression::Gzip | Compression::Zstd => reader,
+        }
+    }
+
+    /// Work that finds out what the archive's part is.
+    fn identities(
+        self,
+        of: PartOf,
+        runtime: Handle,
+        transfer: Arc<Transfer>,
+    ) -> impl FnOnce() -> Result<Identity> + Send + 'static {
+        move || {
+            let reader = self.skimmer(&transfer, runtime);
+            let object = reader.full_name();
+            let mut identity = Identity::default();
+            walk(reader, self.compression, &transfer, |member, from| {
+                if member.part == of.part {
+                    learn(&mut identity, member, from, &object, &transfer)?;
+                }
+                Ok(if identity.is_complete() {
+                    Walk::Enough
+                } else {
+                    Walk::On
+                })
+            })?;
+            if identity.hash.is_none() {
+                return Err(of.damaged(format!("{object} has no {CHECKSUMS} of it")));
+            }
+            Ok(identity)
+        }
+    }
+
+    /// Writes the files of a part that the archive has; it has so many at most.
+    async fn fetch(
+        &self,
+        of: &PartOf,
+        mut writer: ReceivedPart,
+        members: u64,
+        transfer: &Arc<Transfer>,
+    ) -> Result<ReceivedPart> {
+        let reader = self.reader(transfer, Handle::current());
+        let (of, compression, inner) = (of.clone(), self.compression, Arc::clone(transfer));
+        let _permit = self.objects.transfer().await;
+        let work = move || {
+            let object = reader.full_name();
+            let mut seen = 0;
+            walk(reader, compression, &inner, |member, from| {
+                if member.part != of.part {
+                    return Ok(Walk::On);
+                }
+                writer
+                    .write(&member.file, member.bytes, from)
+                    .map_err(|failure| not_written(&of, failure, &inner, &object))?;
+                seen += 1;
+                Ok(if seen == members {
+                    Walk::Enough
+                } else {
+                    Walk::On
+                })
+            })?;
+            Ok(writer)
+        };
+        on_thread(transfer, work).await
+    }
+}
+
+fn learn(
+    identity: &mut Identity,
+    member: &Member,
+    from: &mut dyn std::io::Read,
+    object: &str,
+    transfer: &Transfer,
+) -> Result<()> {
+    let most_bytes = match member.file.as_str() {
+        CHECKSUMS => CHECKSUMS_MAX_BYTES,
+        COUNT => COUNT_MAX_BYTES,
+        _ => return Ok(()),
+    };
+    let bytes = read_whole(member, from, most_bytes, object, transfer)?;
+    identity
+        .learn(&member.file, &bytes)
+        .map_err(|error| ImportError::Archive {
+            object: object.to_owned(),
+            detail: format!(
+                "{}/{}: {}",
+                member.part,
+                member.file,
+                mendb_model::describe_error(&error)
+            ),
+        })
+}
+
+impl Slices {
+    pub(super) fn new(archives: Vec<Archive>) -> Self {
+        Self {
+            archives,
+            index: OnceCell::new(),
+        }
+    }
+
+    fn looked_through(&self) -> String {
+        let first = self.archives.first();
+        let first = first.map_or_else(String::new, |a| a.objects.full_name(&a.name));
+        format!(
+            "none of {} archives has it ({first} …)",
+            self.archives.len()
+        )
+    }
+
+    /// Which archive has what, read once.
+    async fn index(&self, transfer: &Arc<Transfer>) -> Result<&HashMap<String, Sliced>> {
+        let read = || async {
+            let mut index = HashMap::new();
+            for place in 0..self.archives.len() {
+                index = self.index_archive(place, index, transfer).await?;
+            }
+            Ok(index)
+        };
+        self.index.get_or_try_init(read).await
+    }
+
+    async fn index_archive(
+        &self,
+        place: usize,
+        mut index: HashMap<String, Sliced>,
+        transfer: &Arc<Transfer>,
+    ) -> Result<HashMap<String, Sliced>> {
+        let archive = &self.archives[place];
+        let reader = archive.skimmer(transfer, Handle::current());
+        let (compression, inner) = (archive.compression, Arc::clone(transfer));
+        let work = move || {
+            let object = reader.full_name();
+            walk(reader, compression, &inner, |member, from| {
+                let sliced = index.entry(member.part.clone()).or_default();
+                match sliced.archives.last_mut() {
+                    Some((last, members)) if *last == place => *members += 1,
+                    _ => sliced.archives.push((place, 1)),
+                }
+                learn(&mut sliced.identity, member, from, &object, &inner)?;
+                Ok(Walk::On)
+            })?;
+            Ok(index)
+        };
+        on_thread(transfer, work).await
+    }
+}

@@ -1,0 +1,76 @@
+//! What the repository has of a table by an earlier backup.
+
+use std::collections::HashMap;
+
+use blake3::Hash;
+use mendb_model::part::{FileChecksum, Hash128, PartFile, PartRecord};
+
+use super::{BUNDLED_BELOW, FileOnDisk};
+
+/// Where the files of earlier parts of a table are, by what they are. Names play no part, but of files
+/// that are the same, that of the same part is preferred: a part whose files lie together is fetched
+/// with few requests.
+///
+/// Memory is that of the records.
+#[derive(Debug, Default)]
+pub struct KnownFiles {
+    records: Vec<PartRecord>,
+    parts: HashMap<Hash128, usize>,
+    listed: HashMap<FileChecksum, At>,
+    /// Small files: those are read anyway where no checksum tells of them.
+    small: HashMap<Hash, At>,
+}
+
+/// A file: which record, and which of its files.
+type At = (usize, usize);
+
+impl KnownFiles {
+    /// What the parts of one table, from part lists of an earlier backup, say. A file that is named as
+    /// nothing can be is not known.
+    pub fn new(records: impl IntoIterator<Item = PartRecord>) -> Self {
+        let mut known = Self::default();
+        for mut record in records {
+            record.files.sort_by(|a, b| a.name.cmp(&b.name));
+            let place = known.records.len();
+            known.parts.insert(record.part.hash, place);
+            for (n, file) in record.files.iter().enumerate() {
+                if let Some(identity) = file.identity() {
+                    known.listed.insert(identity, (place, n));
+                }
+                if file.bytes < BUNDLED_BELOW
+                    && let Ok(blake3) = Hash::from_hex(&file.blake3)
+                {
+                    known.small.insert(blake3, (place, n));
+                }
+            }
+            known.records.push(record);
+        }
+        known
+    }
+
+    /// The file that is the same as one that `checksums.txt` lists.
+    pub(super) fn listed(&self, part: Hash128, file: &FileOnDisk) -> Option<&PartFile> {
+        let identity = file.identity()?;
+        self.same_name(part, &file.name)
+            .filter(|known| known.identity() == Some(identity))
+            .or_else(|| Some(self.file(*self.listed.get(&identity)?)))
+    }
+
+    /// The small file that has this content.
+    pub(super) fn content(&self, part: Hash128, name: &str, blake3: &Hash) -> Option<&PartFile> {
+        self.same_name(part, name)
+            .filter(|known| *known.blake3 == *blake3.to_hex())
+            .or_else(|| Some(self.file(*self.small.get(blake3)?)))
+    }
+
+    /// The file of this name in the part of this hash.
+    fn same_name(&self, part: Hash128, name: &str) -> Option<&PartFile> {
+        let files = &self.records[*self.parts.get(&part)?].files;
+        let at = files.binary_search_by(|file| file.name.as_str().cmp(name));
+        at.ok().map(|at| &files[at])
+    }
+
+    fn file(&self, (record, file): At) -> &PartFile {
+        &self.records[record].files[file]
+    }
+}

@@ -1,0 +1,53 @@
+//! Files of parts: content-addressed, shared by all backups of a repository.
+//!
+//! ```text
+//! files/<aa>/<blake3>              a file of 256 KiB or more
+//! files/bundles/<aa>/<blake3>      smaller files, one after the other, up to about 4 MiB
+//! files/incoming/…                 in a local directory: files that are being written
+//! ```
+//!
+//! **Consistency.** The name of an object is the BLAKE3 of its content, so that writing it twice writes
+//! the same: an object of the right size is taken for what it is named, and no backup owns it. A backup
+//! names its files in part lists ([`crate::DocumentName`]), which its manifest names. Before the
+//! manifest is written every file is looked for once more ([`crate::Repository::put_manifest`]): a running
+//! backup may rely on files of one that is deleted meanwhile.
+//!
+//! **What is read.** A file whose size and checksum an earlier backup knows is not read. Others are read
+//! once if they are small or the repository is a local directory, and twice (hashed, then sent if the
+//! repository lacks them) if not; both times must give the same bytes. That an object still holds what
+//! it is named after is proved when it is read ([`crate::Repository::fetch_part_files`],
+//! [`crate::Repository::verify_files`]).
+//!
+//! **Crashes.** Before [`PartWriter::finish`] returns, all it names lasts. What a crash leaves is content
+//! that no backup refers to, which [`crate::Repository::collect_garbage`] removes after its time of grace.
+//!
+//! **Memory.** Large files travel in pieces, [`crate::RepositoryOptions::transfers`] files at once over
+//! all that use the repository; besides, a writer holds one unfinished bundle and the names of its files.
+
+mod blob;
+pub(crate) mod disk;
+mod fetch;
+mod known;
+mod needed;
+mod presence;
+mod ranges;
+mod store;
+mod verify;
+mod writer;
+
+pub(crate) use blob::Blob;
+pub use fetch::Fetched;
+pub use known::KnownFiles;
+pub(crate) use needed::NeededFiles;
+pub use verify::Verified;
+pub use writer::{FileOnDisk, PartWriter, Uploaded};
+
+/// Smaller files share objects: a request costs more than their bytes.
+const BUNDLED_BELOW: u64 = 256 << 10;
+/// A bundle that has reached this is closed: large enough for few requests, small enough to be held in
+/// memory and to be read whole for a part of it.
+const BUNDLE_BYTES: u64 = 4 << 20;
+/// The size of the largest bundle.
+const MOST_BUNDLE_BYTES: u64 = BUNDLE_BYTES + BUNDLED_BELOW;
+/// Large files are sent and fetched in pieces of this size.
+const PIECE_BYTES: u64 = 8 << 20;

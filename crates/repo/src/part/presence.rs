@@ -1,0 +1,94 @@
+//! Whether the repository has the files that parts need.
+
+use std::collections::{BTreeMap, HashMap};
+
+use futures::{StreamExt, TryStreamExt, stream};
+use mendb_model::part::PartFile;
+
+use super::needed::problem_of;
+use super::{Blob, NeededFiles};
+use crate::error::{Error, Result};
+use crate::objects::{Objects, REQUESTS_AT_ONCE};
+use crate::repository::Repository;
+
+/// Up to this many objects of one directory are asked for one by one; a listing of it may be long.
+const MOST_ASKED_FOR: usize = 16;
+
+impl Repository {
+    /// Checks that the objects which hold these files are there with their sizes. What is in them is
+    /// checked when they are read. Objects are asked for one by one or listed, by how many there are;
+    /// memory is that of their hashes and of one directory's listing.
+    ///
+    /// # Errors
+    /// [`Error::Incomplete`] names the first that is not and counts the others; or the store fails.
+    pub async fn check_files_present<'a>(
+        &self,
+        files: impl IntoIterator<Item = &'a PartFile>,
+    ) -> Result<()> {
+        let mut needed = NeededFiles::default();
+        for file in files {
+            needed.add(file)?;
+        }
+        self.check_needed(&needed).await
+    }
+
+    /// Checks that objects are there with their sizes.
+    ///
+    /// # Errors
+    /// As [`Self::check_files_present`].
+    pub(crate) async fn check_needed(&self, needed: &NeededFiles) -> Result<()> {
+        let mut directories: BTreeMap<String, Vec<(Blob, u64)>> = BTreeMap::new();
+        for (blob, bytes) in needed.iter() {
+            directories
+                .entry(blob.directory())
+                .or_default()
+                .push((blob, bytes));
+        }
+        let checks = directories.into_iter().map(|(directory, mut blobs)| {
+            blobs.sort_by_key(|(blob, _)| *blob.blake3().as_bytes());
+            let objects = self.objects.clone();
+            async move { objects.wrong_in(&directory, &blobs).await }
+        });
+        let mut first = None;
+        let mut wrong = 0;
+        let mut checks = stream::iter(checks).buffered(REQUESTS_AT_ONCE);
+        while let Some(found) = checks.try_next().await? {
+            wrong += found.len();
+            first = first.or(found.into_iter().next());
+        }
+        match first {
+            None => Ok(()),
+            Some((blob, problem)) => Err(Error::Incomplete {
+                object: self.objects.full_name(&blob.name()),
+                problem,
+                others: wrong - 1,
+            }),
+        }
+    }
+}
+
+impl Objects {
+    /// What is wrong with objects of one directory.
+    async fn wrong_in(
+        &self,
+        directory: &str,
+        blobs: &[(Blob, u64)],
+    ) -> Result<Vec<(Blob, String)>> {
+        let mut wrong = Vec::new();
+        if blobs.len() <= MOST_ASKED_FOR {
+            for (blob, bytes) in blobs {
+                let there = self.size(&blob.name()).await?;
+                wrong.extend(problem_of(*blob, *bytes, there).map(|problem| (*blob, problem)));
+            }
+            return Ok(wrong);
+        }
+        let listed = self.list(directory).await?.into_iter();
+        let there: HashMap<String, u64> =
+            listed.map(|listed| (listed.name, listed.bytes)).collect();
+        for (blob, bytes) in blobs {
+            let there = there.get(blob.blake3().to_hex().as_str()).copied();
+            wrong.extend(problem_of(*blob, *bytes, there).map(|problem| (*blob, problem)));
+        }
+        Ok(wrong)
+    }
+}

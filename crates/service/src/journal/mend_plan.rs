@@ -1,0 +1,164 @@
+//! Record `mend_plan`: what a mend is to do to one table, and what it has done. It is written before
+//! the first change to the table, and stays until the operation is forgotten.
+
+use mendb_model::name::OperationId;
+use mendb_model::part::{TablePlan, Tally};
+use rusqlite::{OptionalExtension, params};
+use serde::Serialize;
+
+use super::operation::to_json;
+use super::{Journal, int};
+use crate::error::Result;
+
+pub(super) const LAYOUT: &str = "
+CREATE TABLE IF NOT EXISTS mend_plan (
+    operation_id TEXT NOT NULL,
+    table_idx    INTEGER NOT NULL,
+    target       TEXT NOT NULL,               -- database.table
+    plan         TEXT NOT NULL,               -- JSON
+    done         TEXT NOT NULL,               -- JSON: the sums of what was done
+    late_parts   INTEGER NOT NULL,            -- parts that came after planning
+    incomplete   INTEGER NOT NULL,            -- 1: changed, and not (yet) as the backup
+    PRIMARY KEY (operation_id, table_idx)
+) STRICT, WITHOUT ROWID;";
+
+/// The plan of a table, and what was done of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MendPlan {
+    /// The plan.
+    pub plan: TablePlan,
+    /// The sums of what was done.
+    pub done: Tally,
+    /// Parts that came after planning and were found before a commit.
+    pub late_parts: u64,
+    /// Whether the table was changed and is not, or not yet, as the backup.
+    pub incomplete: bool,
+}
+
+impl Journal {
+    /// Writes the plan of a table; nothing of it is done.
+    ///
+    /// # Errors
+    /// The journal cannot be written.
+    pub fn put_mend_plan(&self, id: &OperationId, table_idx: u32, plan: &TablePlan) -> Result<()> {
+        self.write("write a mend plan", |tx| {
+            tx.execute(
+                "INSERT OR REPLACE INTO mend_plan (operation_id, table_idx, target, plan, done, late_parts, incomplete)
+                 VALUES (?1, ?2, ?3, ?4, ?5, 0, 0)",
+                params![
+                    id.as_str(),
+                    table_idx,
+                    plan.target.to_string(),
+                    to_json(plan)?,
+                    to_json(&Tally::default())?
+                ],
+            )
+        })?;
+        Ok(())
+    }
+
+    /// Adds to what was done to a table.
+    ///
+    /// # Errors
+    /// The journal cannot be written.
+    pub fn add_mend_done(&self, id: &OperationId, table_idx: u32, done: &Tally) -> Result<()> {
+        let mut all = self
+            .mend_plan(id, table_idx)?
+            .map(|record| record.done)
+            .unwrap_or_default();
+        all += *done;
+        self.write("write what a mend has done", |tx| {
+            tx.execute(
+                "UPDATE mend_plan SET done = ?3 WHERE operation_id = ?1 AND table_idx = ?2",
+                params![id.as_str(), table_idx, to_json(&all)?],
+            )
+        })?;
+        Ok(())
+    }
+
+    /// Says how many parts came after planning.
+    ///
+    /// # Errors
+    /// The journal cannot be written.
+    pub fn set_mend_late(&self, id: &OperationId, table_idx: u32, late_parts: u64) -> Result<()> {
+        self.write("write what a mend has met", |tx| {
+            tx.execute(
+                "UPDATE mend_plan SET late_parts = ?3 WHERE operation_id = ?1 AND table_idx = ?2",
+                params![id.as_str(), table_idx, int(late_parts)],
+            )
+        })?;
+        Ok(())
+    }
+
+    /// Says whether a table is changed and not, or not yet, as the backup: said before the first change,
+    /// and again when the last is proved.
+    ///
+    /// # Errors
+    /// The journal cannot be written.
+    pub fn set_mend_incomplete(
+        &self,
+        id: &OperationId,
+        table_idx: u32,
+        incomplete: bool,
+    ) -> Result<()> {
+        self.write("write where a mend stands", |tx| {
+            tx.execute(
+                "UPDATE mend_plan SET incomplete = ?3 WHERE operation_id = ?1 AND table_idx = ?2",
+                params![id.as_str(), table_idx, incomplete],
+            )
+        })?;
+        Ok(())
+    }
+
+    /// The plan of a table.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn mend_plan(&self, id: &OperationId, table_idx: u32) -> Result<Option<MendPlan>> {
+        let found = self.read("read a mend plan", |connection| {
+            connection
+                .query_row(
+                    "SELECT plan, done, late_parts, incomplete FROM mend_plan
+                     WHERE operation_id = ?1 AND table_idx = ?2",
+                    params![id.as_str(), table_idx],
+                    columns,
+                )
+                .optional()
+        })?;
+        found.map(|row| self.decode(id, row)).transpose()
+    }
+
+    /// The plans of an operation, in the order of its tables.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn mend_plans(&self, id: &OperationId) -> Result<Vec<MendPlan>> {
+        let rows: Vec<_> = self.read("read mend plans", |connection| {
+            connection
+                .prepare(
+                    "SELECT plan, done, late_parts, incomplete FROM mend_plan
+                     WHERE operation_id = ?1 ORDER BY table_idx",
+                )?
+                .query_map([id.as_str()], columns)?
+                .collect()
+        })?;
+        rows.into_iter().map(|row| self.decode(id, row)).collect()
+    }
+
+    fn decode(&self, id: &OperationId, row: Columns) -> Result<MendPlan> {
+        let (plan, done, late_parts, incomplete) = row;
+        let bad = |error| self.unreadable(format!("mend plan of {id}: {error}"));
+        Ok(MendPlan {
+            plan: serde_json::from_str(&plan).map_err(bad)?,
+            done: serde_json::from_str(&done).map_err(bad)?,
+            late_parts: late_parts.unsigned_abs(),
+            incomplete,
+        })
+    }
+}
+
+type Columns = (String, String, i64, bool);
+
+fn columns(row: &rusqlite::Row<'_>) -> rusqlite::Result<Columns> {
+    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+}

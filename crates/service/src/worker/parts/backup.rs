@@ -1,0 +1,214 @@
+//! The steps of a backup of a part store.
+
+use std::sync::Arc;
+
+use mendb_engines::FreezeTable;
+use mendb_model::manifest::{FORMAT_VERSION, Manifest};
+use mendb_model::operation::{PartAt, PartBackupRequest, TaskOutput};
+use mendb_model::part::{PartList, PartRecord, PartStoreBackup, PartTable, TableName};
+use mendb_repo::{DocumentKind, DocumentName, FileOnDisk, KnownFiles};
+
+use super::super::backup::{draft, writer};
+use crate::worker::{Attempt, Counts, TaskError, TaskResult};
+
+/// Freezes the tables and drafts the manifest with what was live.
+pub(super) fn cut(
+    attempt: &Attempt<'_>,
+    request: &PartBackupRequest,
+    counts: &mut Counts,
+) -> TaskResult<()> {
+    let engine = attempt.tools.engine.parts()?;
+    let server = engine.server()?;
+    let mut catalogue = engine.catalogue(&request.patterns)?;
+    // What was created since the request is in the next backup.
+    catalogue
+        .tables
+        .retain(|table| request.tables.contains(&table.name));
+    if let Some(gone) = (request.tables.iter())
+        .find(|name| catalogue.tables.iter().all(|table| table.name != **name))
+    {
+        return Err(TaskError::Proof(format!(
+            "table {gone} was dropped since the backup was asked for; ask again"
+        )));
+    }
+    let mut freezes = Vec::new();
+    for table in catalogue.tables.iter().filter(|table| table.has_parts()) {
+        let partitions = (request.partitions.as_deref())
+            .map(|patterns| engine.partition_ids(&table.name, patterns))
+            .transpose()?;
+        freezes.push(FreezeTable {
+            name: table.name.clone(),
+            partitions,
+        });
+    }
+    let mut frozen = engine.freeze(attempt.operation(), &freezes)?;
+    crate::env::crash_point();
+    let mut tables = Vec::new();
+    for definition in catalogue.tables {
+        let at = frozen
+            .iter()
+            .position(|table| table.name == definition.name);
+        let Some(found) = at.map(|at| frozen.swap_remove(at)) else {
+            tables.push(PartTable {
+                definition,
+                current_parts: None,
+                partitions: None,
+                mutations: Vec::new(),
+                lists: Vec::new(),
+            });
+            continue;
+        };
+        attempt.check_stopped()?;
+        let name = document(attempt, &definition.name, DocumentKind::CurrentParts);
+        let put = attempt.tools.repository.put_document(
+            &request.collection,
+            &request.backup_id,
+            &name,
+            &found.current_parts,
+        );
+        tables.push(PartTable {
+            current_parts: Some(attempt.wait(put)?),
+            partitions: (freezes.iter())
+                .find(|freeze| freeze.name == definition.name)
+                .and_then(|freeze| freeze.partitions.clone()),
+            mutations: found.current_parts.mutations,
+            lists: Vec::new(),
+            definition,
+        });
+    }
+    counts.output = TaskOutput::Draft(Box::new(Manifest {
+        format_version: FORMAT_VERSION,
+        tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+        collection: request.collection.clone(),
+        backup_id: request.backup_id.clone(),
+        label: request.label.clone(),
+        operation_id: attempt.operation().to_owned(),
+        parent: None,
+        snapshot_version: server.now_ms,
+        tables: Vec::new(),
+        part_store: Some(PartStoreBackup {
+            server_version: server.version,
+            run: Some(server.run),
+            patterns: request.patterns.clone(),
+            databases: catalogue.databases,
+            tables,
+        }),
+    }));
+    Ok(())
+}
+
+fn document(attempt: &Attempt<'_>, table: &TableName, kind: DocumentKind) -> DocumentName {
+    DocumentName {
+        table: table.clone(),
+        kind,
+        writer: writer(attempt).to_owned(),
+        attempt: attempt.request.attempt,
+    }
+}
+
+/// Writes frozen parts of one table: their files, as far as the repository lacks them, and the list
+/// that names them.
+pub(super) fn copy(
+    attempt: &Attempt<'_>,
+    request: &PartBackupRequest,
+    table: &TableName,
+    chunk: u32,
+    parts: &[PartAt],
+    counts: &mut Counts,
+) -> TaskResult<()> {
+    let engine = attempt.tools.engine.parts()?;
+    let repository = &attempt.tools.repository;
+    let frozen = engine.frozen(attempt.operation(), table)?;
+    let mut writer = repository.part_writer(known_files(attempt, request, table)?);
+    for at in parts {
+        let found = (frozen.iter())
+            .find(|part| part.name == at.name && part.disk == at.disk)
+            .ok_or_else(|| {
+                TaskError::Proof(format!(
+                    "part {} of table {table} is gone from its freeze",
+                    at.name
+                ))
+            })?;
+        let content = engine.read_part(&found.directory, &found.name, &found.disk)?;
+        let files = content.files.into_iter().map(|file| FileOnDisk {
+            name: file.name,
+            bytes: file.bytes,
+            checksum: file.checksum,
+        });
+        counts.rows += content.part.rows;
+        counts.bytes += content.part.bytes;
+        attempt.wait(writer.add(content.part, &found.directory, files.collect()))?;
+        attempt.check_stopped()?;
+    }
+    let (records, uploaded) = attempt.wait(writer.finish())?;
+    crate::env::crash_point();
+    let name = document(attempt, table, DocumentKind::Parts { chunk });
+    let at = attempt.wait(repository.put_document(
+        &request.collection,
+        &request.backup_id,
+        &name,
+        &records,
+    ))?;
+    counts.output = TaskOutput::Parts(PartList {
+        at,
+        parts: records.len() as u64,
+        rows: records.iter().map(|record| record.part.rows).sum(),
+        data_bytes: records.iter().map(PartRecord::bytes).sum(),
+        new_bytes: uploaded.bytes,
+    });
+    Ok(())
+}
+
+/// What the repository has of a table by the backup that the request names.
+fn known_files(
+    attempt: &Attempt<'_>,
+    request: &PartBackupRequest,
+    table: &TableName,
+) -> TaskResult<Arc<KnownFiles>> {
+    let Some(link) = &request.known else {
+        return Ok(Arc::default());
+    };
+    let key = (attempt.request.operation_id.clone(), table.clone());
+    attempt.tools.known_files.get_or_read(key, || {
+        let manifest = attempt.manifest(&request.collection, link)?;
+        let store = manifest.part_store.as_ref();
+        let Some(before) = store.and_then(|store| store.table(table)) else {
+            return Ok(KnownFiles::default());
+        };
+        let mut known = Vec::new();
+        for list in &before.lists {
+            let records: Vec<PartRecord> = attempt.wait(attempt.tools.repository.document_at(
+                &request.collection,
+                &link.backup_id,
+                &list.at,
+            ))?;
+            known.extend(records);
+        }
+        Ok(KnownFiles::new(known))
+    })
+}
+
+/// Puts the manifest: from here on the backup exists.
+pub(super) fn seal(attempt: &Attempt<'_>) -> TaskResult<()> {
+    let manifest = draft(attempt)?;
+    let repository = &attempt.tools.repository;
+    attempt.wait_to_the_end(repository.put_manifest(manifest))?;
+    crate::env::crash_point();
+    // The backup exists, whether or not what lost attempts have left can be removed.
+    if let Err(error) = attempt.wait_to_the_end(repository.sweep(manifest, writer(attempt))) {
+        tracing::warn!(backup = %manifest.backup_id, %error, "leftovers of the backup stay");
+    }
+    Ok(())
+}
+
+/// Drops the freeze, then what was written, also a manifest that nobody could rely on yet.
+pub(super) fn rollback(attempt: &Attempt<'_>, request: &PartBackupRequest) -> TaskResult<()> {
+    attempt.tools.engine.thaw(attempt.operation())?;
+    crate::env::crash_point();
+    attempt.wait(attempt.tools.repository.withdraw(
+        &request.collection,
+        &request.backup_id,
+        attempt.operation(),
+        writer(attempt),
+    ))
+}

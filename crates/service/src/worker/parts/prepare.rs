@@ -1,0 +1,264 @@
+//! What a mend does once for all its tables: before the first change, at the end, and to take it back.
+
+use std::collections::HashMap;
+
+use mendb_engines::FreezeTable;
+use mendb_model::name::OperationId;
+use mendb_model::operation::{MendRequest, MendSource, Operation, Request, TableMend};
+use mendb_model::part::{Action, DatabaseBackup, Space, TableName, TablePlan, Tally, decide};
+
+use super::source::contents;
+use super::{assess, commit, undo_freeze};
+use crate::error::{Error, Result};
+use crate::request::mend::MendPreview;
+use crate::wire::TaskRequest;
+use crate::worker::{Attempt, TaskError, TaskResult, Tools};
+
+/// Bytes that are left free on each disk.
+const RESERVE_BYTES: u64 = 64 << 20;
+
+/// Decides how each partition is brought about and whether the state before can be kept, freezes that,
+/// then creates what is missing. Refuses before the first change if a disk is too small.
+pub(super) fn prepare(attempt: &Attempt<'_>, request: &MendRequest) -> TaskResult<()> {
+    let tools = attempt.tools;
+    let id = &attempt.request.operation_id;
+    let mut plans = Vec::new();
+    for record in tools.journal.mend_plans(id)? {
+        plans.push(record.plan);
+    }
+    let keep_undo = decide_all(tools, request, &mut plans)?;
+    for (plan, (idx, _)) in plans.iter().zip(tables_with_parts(request)) {
+        tools.journal.put_mend_plan(id, idx, plan)?;
+    }
+    crate::env::crash_point();
+    if keep_undo {
+        let live = request
+            .tables
+            .iter()
+            .filter(|table| table.has_parts && !table.create);
+        let freezes: Vec<FreezeTable> = live
+            .map(|table| FreezeTable {
+                name: table.target.clone(),
+                partitions: None,
+            })
+            .collect();
+        tools
+            .engine
+            .parts()?
+            .freeze(&undo_freeze(attempt.operation()), &freezes)?;
+        crate::env::crash_point();
+    }
+    attempt.check_stopped()?;
+    create_missing(attempt, request)
+}
+
+fn tables_with_parts(request: &MendRequest) -> impl Iterator<Item = (u32, &TableMend)> {
+    (0u32..)
+        .zip(&request.tables)
+        .filter(|(_, table)| table.has_parts)
+}
+
+/// Decides every partition. Returns whether the state before is kept.
+fn decide_all(tools: &Tools, request: &MendRequest, plans: &mut [TablePlan]) -> TaskResult<bool> {
+    let engine = tools.engine.parts()?;
+    let drops_parts = engine.server()?.drops_parts;
+    let disks = engine.disks()?;
+    let space = || Space {
+        free: disks
+            .iter()
+            .map(|disk| (disk.name.clone(), disk.free_bytes))
+            .collect(),
+        reserve: RESERVE_BYTES,
+    };
+    // Whatever is kept to be undone by does not come free: so it is kept only where all fits beside it.
+    let nothing = |plan: &TablePlan| {
+        let mut partitions = plan.partitions.iter();
+        partitions.all(|partition| partition.action == Action::Nothing)
+    };
+    let changes = !plans.iter().all(nothing);
+    if request.keep_undo != Some(false) {
+        let mut beside = plans.to_vec();
+        let mut room = space();
+        let fits = beside
+            .iter_mut()
+            .try_for_each(|plan| decide(plan, request.order, drops_parts, &mut room))
+            .is_ok();
+        if fits && !beside.iter().any(TablePlan::removes_first) {
+            plans.clone_from_slice(&beside);
+            return Ok(changes || request.keep_undo == Some(true));
+        }
+        if request.keep_undo == Some(true) {
+            return Err(TaskError::Proof(
+                "the disk is too small to keep the state before the mend (--keep-undo); free some, or do without"
+                    .to_owned(),
+            ));
+        }
+    }
+    let mut room = space();
+    for plan in plans {
+        decide(plan, request.order, drops_parts, &mut room)
+            .map_err(|error| TaskError::Proof(error.to_string()))?;
+    }
+    Ok(false)
+}
+
+/// Creates databases and tables that are missing. A table that an attempt before this one has created
+/// is there already.
+fn create_missing(attempt: &Attempt<'_>, request: &MendRequest) -> TaskResult<()> {
+    if request.tables.iter().all(|table| !table.create) {
+        return Ok(());
+    }
+    let engine = attempt.tools.engine.parts()?;
+    let store = contents(attempt.tools, &request.source)?;
+    let renamed: HashMap<String, String> = request.databases.clone().into_iter().collect();
+    let missing = || request.tables.iter().filter(|table| table.create);
+    for database in &store.databases {
+        let name = renamed.get(&database.name).unwrap_or(&database.name);
+        if missing().any(|table| table.target.database == *name) {
+            engine.create_database(&DatabaseBackup {
+                name: name.clone(),
+                ..database.clone()
+            })?;
+        }
+    }
+    for table in missing() {
+        attempt.check_stopped()?;
+        let found = store.table(&table.source);
+        let definition = &found
+            .ok_or_else(|| TaskError::Proof(format!("the backup has no table {}", table.source)))?
+            .definition;
+        let aside = aside(attempt.operation(), &table.target);
+        if table.replace && engine.table(&aside)?.is_none() {
+            engine.rename_table(&table.target, &aside)?;
+            crate::env::crash_point();
+        }
+        if engine.table(&table.target)?.is_none() {
+            engine.create_table(definition, &table.target, &renamed)?;
+            crate::env::crash_point();
+        }
+    }
+    Ok(())
+}
+
+/// Where a table is put whose schema differs.
+fn aside(operation: &str, table: &TableName) -> TableName {
+    let suffix = operation.rsplit('-').next().unwrap_or(operation);
+    TableName::new(&table.database, format!("{}_before_{suffix}", table.table))
+}
+
+/// Removes what was only needed on the way, and lets go of the tables.
+pub(super) fn finish(attempt: &Attempt<'_>, request: &MendRequest) -> TaskResult<()> {
+    for table in &request.tables {
+        if table.replace {
+            tracing::warn!(
+                table = %table.target,
+                "what had another schema was kept as {}",
+                aside(attempt.operation(), &table.target)
+            );
+        }
+    }
+    Ok(attempt.tools.engine.commit(attempt.operation())?)
+}
+
+/// Brings the tables back to what was frozen before the first change, as far as they were changed, and
+/// removes what the mend has made.
+pub(super) fn rollback(attempt: &Attempt<'_>, request: &MendRequest) -> TaskResult<()> {
+    let tools = attempt.tools;
+    let engine = tools.engine.parts()?;
+    let id = &attempt.request.operation_id;
+    let freeze = undo_freeze(attempt.operation());
+    let can_undo = tools.engine.is_frozen(&freeze);
+    let back = MendRequest {
+        source: MendSource::Undo {
+            operation_id: id.clone(),
+        },
+        ..request.clone()
+    };
+    for (idx, table) in tables_with_parts(request) {
+        let record = tools.journal.mend_plan(id, idx)?;
+        if table.create {
+            if record.as_ref().is_some_and(|record| record.incomplete) {
+                engine.drop_table(&table.target)?;
+            }
+        } else if let Some(record) = record.filter(|record| record.incomplete) {
+            if can_undo {
+                commit::bring_back(attempt, &back, idx, &record.plan)?;
+                tools.journal.set_mend_incomplete(id, idx, false)?;
+            } else {
+                tracing::warn!(
+                    table = %table.target,
+                    "is left incomplete: nothing was kept to undo the mend by; mend it again to complete it"
+                );
+            }
+        }
+        crate::env::crash_point();
+    }
+    for table in request.tables.iter().filter(|table| table.replace) {
+        let aside = aside(attempt.operation(), &table.target);
+        if engine.table(&aside)?.is_some() {
+            engine.drop_table(&table.target)?;
+            engine.rename_table(&aside, &table.target)?;
+            crate::env::crash_point();
+        }
+    }
+    engine.drop_freeze(&freeze)?;
+    Ok(tools.engine.undo(attempt.operation())?)
+}
+
+/// What a mend would do: each table assessed and decided, nothing written.
+pub(crate) fn preview(tools: &Tools, request: MendRequest) -> Result<MendPreview> {
+    let task = TaskRequest::preview(Request::Mend(request.clone()))?;
+    let attempt = Attempt::alone(tools, &task);
+    let mut plans = Vec::new();
+    for (idx, _) in tables_with_parts(&request).filter(|_| request.data) {
+        plans.push(assess::assessed(&attempt, &request, idx)?);
+    }
+    let keep_undo = decide_all(tools, &request, &mut plans)?;
+    let mut total = Tally::default();
+    for plan in &plans {
+        total += Tally::of(plan);
+    }
+    Ok(MendPreview {
+        tables: plans,
+        stopped: request.stopped,
+        keep_undo,
+        total,
+    })
+}
+
+/// The tables of a mend that can be brought back: those that existed before it.
+pub(crate) fn undo_tables(
+    tools: &Tools,
+    id: &OperationId,
+    mended: &MendRequest,
+) -> Result<Vec<TableMend>> {
+    let refused = |message: String| {
+        Error::refused(
+            message,
+            "a mend keeps its state before only where the disk has room, until it is forgotten",
+        )
+    };
+    if !tools.engine.is_frozen(&undo_freeze(id.as_str())) {
+        return Err(refused(format!(
+            "operation {id} has kept nothing to be undone by"
+        )));
+    }
+    let tables = mended
+        .tables
+        .iter()
+        .filter(|table| table.has_parts && !table.create);
+    Ok(tables
+        .map(|table| TableMend {
+            source: table.target.clone(),
+            ..table.clone()
+        })
+        .collect())
+}
+
+/// Drops what a mend has kept to be undone by.
+pub(crate) fn forget(tools: &Tools, operation: &Operation) -> Result<()> {
+    Ok(tools
+        .engine
+        .parts()?
+        .drop_freeze(&undo_freeze(operation.operation_id.as_str()))?)
+}

@@ -1,0 +1,142 @@
+//! The tasks of the steps of part stores.
+
+use mendb_model::operation::{
+    MendRequest, NewTask, Operation, PartAt, PartBackupRequest, StepKind, TaskSpec,
+};
+use mendb_model::part::{Action, PartitionPlan, TableName};
+
+use crate::error::Result;
+use crate::worker::Tools;
+
+/// A list of parts holds at most so many: a table's record of files is in memory list by list.
+const PARTS_A_LIST: usize = 256;
+
+/// A list of parts ends when its parts have so many bytes: the work of one task.
+const BYTES_A_LIST: u64 = 1 << 30;
+
+/// The frozen parts of each table, in chunks.
+pub(crate) fn backup_tasks(
+    operation: &Operation,
+    request: &PartBackupRequest,
+    tools: &Tools,
+) -> Result<Vec<NewTask>> {
+    let engine = tools.engine.parts()?;
+    let store = operation
+        .draft
+        .as_deref()
+        .and_then(|draft| draft.part_store.as_ref());
+    let mut tasks = Vec::new();
+    for (table_idx, table) in (0u32..).zip(store.into_iter().flat_map(|store| &store.tables)) {
+        if !table.definition.has_parts() || !request.tables.contains(table.name()) {
+            continue;
+        }
+        let mut chunks = Chunks::new(table.name(), table_idx);
+        for part in engine.frozen(operation.operation_id.as_str(), table.name())? {
+            let at = PartAt {
+                disk: part.disk,
+                name: part.name,
+            };
+            tasks.extend(chunks.push(at, part.bytes));
+        }
+        tasks.extend(chunks.finish());
+    }
+    Ok(tasks)
+}
+
+/// Gathers the parts of one table.
+struct Chunks<'a> {
+    table: &'a TableName,
+    table_idx: u32,
+    chunk: u32,
+    parts: Vec<PartAt>,
+    bytes: u64,
+}
+
+impl<'a> Chunks<'a> {
+    fn new(table: &'a TableName, table_idx: u32) -> Self {
+        Self {
+            table,
+            table_idx,
+            chunk: 0,
+            parts: Vec::new(),
+            bytes: 0,
+        }
+    }
+
+    fn push(&mut self, at: PartAt, bytes: u64) -> Option<NewTask> {
+        let full = self.parts.len() >= PARTS_A_LIST || self.bytes >= BYTES_A_LIST;
+        let done = if full { self.finish() } else { None };
+        self.parts.push(at);
+        self.bytes += bytes;
+        done
+    }
+
+    fn finish(&mut self) -> Option<NewTask> {
+        if self.parts.is_empty() {
+            return None;
+        }
+        let chunk = self.chunk;
+        self.chunk += 1;
+        Some(NewTask {
+            bytes_total: std::mem::take(&mut self.bytes),
+            spec: TaskSpec::CopyParts {
+                table: self.table.clone(),
+                table_idx: self.table_idx,
+                chunk,
+                parts: std::mem::take(&mut self.parts),
+            },
+        })
+    }
+}
+
+/// A task for each table that has something to do in the step.
+pub(crate) fn mend_tasks(
+    operation: &Operation,
+    request: &MendRequest,
+    tools: &Tools,
+) -> Result<Vec<NewTask>> {
+    let step = operation.step_kind();
+    let mut tasks = Vec::new();
+    for (table_idx, table) in (0u32..).zip(&request.tables) {
+        if !table.has_parts {
+            continue;
+        }
+        let record = match step {
+            StepKind::Assess => None,
+            _ => tools
+                .journal
+                .mend_plan(&operation.operation_id, table_idx)?,
+        };
+        let bytes = |of: fn(&PartitionPlan) -> bool| {
+            let partitions = record.iter().flat_map(|record| &record.plan.partitions);
+            let chosen = partitions.filter(|partition| of(partition));
+            chosen
+                .flat_map(|partition| &partition.fetch)
+                .map(|part| part.bytes)
+                .sum()
+        };
+        let bytes_total = match step {
+            StepKind::Stage => bytes(|partition| partition.action != Action::RemoveFirst),
+            StepKind::Commit => bytes(|partition| partition.action == Action::RemoveFirst),
+            _ => 0,
+        };
+        let idle = record.as_ref().is_some_and(|record| {
+            let partitions = &record.plan.partitions;
+            partitions
+                .iter()
+                .all(|partition| partition.action == Action::Nothing)
+        });
+        // A table that is as it should be is still looked at before the end.
+        if step == StepKind::Stage && idle {
+            continue;
+        }
+        tasks.push(NewTask {
+            bytes_total,
+            spec: TaskSpec::Mend {
+                target: table.target.clone(),
+                table_idx,
+            },
+        });
+    }
+    Ok(tasks)
+}
