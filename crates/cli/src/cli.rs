@@ -65,11 +65,21 @@ struct Global {
     repository: Option<String>,
     /// ClickHouse: where the server's default disk is seen from here, unless where the server sees it
     /// [env: MENDB_CLICKHOUSE_DATA_PATH]
-    #[arg(long, global = true, value_name = "DIRECTORY", help_heading = "Everywhere")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIRECTORY",
+        help_heading = "Everywhere"
+    )]
     data_path: Option<String>,
     /// ClickHouse: directory of the journal of the target [env: MENDB_CLICKHOUSE_STATE] [default:
     /// mendb-data/clickhouse-<host>-<port> in the current directory]
-    #[arg(long, global = true, value_name = "DIRECTORY", help_heading = "Everywhere")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIRECTORY",
+        help_heading = "Everywhere"
+    )]
     state: Option<String>,
     /// The settings file; without it mendb.yml in the current directory, if there is one
     #[arg(

@@ -17,13 +17,13 @@ impl Program {
     /// # Errors
     /// It cannot be built.
     pub fn build() -> Result<Self, String> {
-        
+        Step::new("cargo build --release -p mendb").run()?;
         // This runner is in the debug directory beside the release's.
         let this =
             std::env::current_exe().map_err(|error| format!("cannot find xtask: {error}"))?;
         let target = this.ancestors().nth(2).unwrap_or(Path::new("target"));
         Ok(Self {
-            binary: target.join("debug/mendb"),
+            binary: target.join("release/mendb"),
         })
     }
 

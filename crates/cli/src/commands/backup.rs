@@ -161,7 +161,10 @@ mod tests {
     fn what_the_other_kind_of_target_has_is_refused() {
         for line in ["c --tables t", "c --partitions p"] {
             let failure = parse(line).order_rows().unwrap_err();
-            assert!(failure.message.contains("is for ClickHouse targets"), "{failure}");
+            assert!(
+                failure.message.contains("is for ClickHouse targets"),
+                "{failure}"
+            );
             assert_eq!(failure.exit_code(), 2);
         }
         let failure = parse("c --incremental").order_parts().unwrap_err();

@@ -18,7 +18,12 @@ pub struct ListCommand {
     collection: Option<String>,
     /// List the backups that clickhouse-backup made instead: clickhouse-backup+file:///directory,
     /// clickhouse-backup+s3://bucket/prefix
-    #[arg(long, value_name = "URL", conflicts_with = "collection", help_heading = "ClickHouse")]
+    #[arg(
+        long,
+        value_name = "URL",
+        conflicts_with = "collection",
+        help_heading = "ClickHouse"
+    )]
     from: Option<String>,
 }
 

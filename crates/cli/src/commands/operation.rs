@@ -255,7 +255,11 @@ fn describe(details: &OperationDetails) -> String {
         "operation  {}\nkind       {} of {}{}\nstate      {}, {:.0} %, {} and {} done, {}/s\ncreated    {}\nupdated    {}\n",
         record.operation_id,
         record.kind,
-        if record.source.is_some() { "" } else { "collection " },
+        if record.source.is_some() {
+            ""
+        } else {
+            "collection "
+        },
         record.subject(),
         record.standing(),
         record.percent,

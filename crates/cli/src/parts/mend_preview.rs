@@ -63,7 +63,8 @@ fn describe_table(plan: &TablePlan) -> String {
             text += &format!("  since the backup: {}\n", happened(since));
         }
         None if !plan.create => {
-            text += "  the backup does not tell what was live then: compared with what is live now\n";
+            text +=
+                "  the backup does not tell what was live then: compared with what is live now\n";
         }
         _ => {}
     }
@@ -196,7 +197,9 @@ mod tests {
         PartitionPlan {
             partition_id: id.to_owned(),
             action,
-            keep: (0..keep).map(|n| kept(&format!("{id}_{n}_{n}_0"))).collect(),
+            keep: (0..keep)
+                .map(|n| kept(&format!("{id}_{n}_{n}_0")))
+                .collect(),
             remove: Vec::new(),
             fetch: Vec::new(),
         }
@@ -222,7 +225,11 @@ mod tests {
             download_files: 2,
             disk: "default".to_owned(),
         });
-        let amount = |parts, rows| Amount { parts, rows, bytes: 0 };
+        let amount = |parts, rows| Amount {
+            parts,
+            rows,
+            bytes: 0,
+        };
         MendPreview {
             tables: vec![TablePlan {
                 source: TableName::new("analytics", "flights"),
@@ -265,8 +272,20 @@ mod tests {
     fn a_plan_names_what_changes_and_sums_what_does_not() {
         assert_eq!(
             describe(&preview()),
-            "copy.flights from analytics.flights\n             \x20 since the backup: 4 parts unchanged, 1 part dropped, 1 part inserted\n             \x20 mutations that are not finished and will be killed: mutation_7.txt\n             \x20 note: its TTL would remove rows again\n\
-             \x20 partition  action   keep  remove  rows  fetch   rows     link  download\n             \x20 202402     swap        1       1     7      1  1,234  1.0 KiB   3.0 KiB\n             \x20 others: 2  nothing     3       0     0      0      0      0 B       0 B\n             \n             not mended:\n             \x20 analytics.planes: its schema differs: column year \"UInt16\" in the backup, \"absent\" now\n             \n             total: 4 parts stay, 1 part with 7 rows go, 1 part with 1,234 rows come: 1.0 KiB to link, 3.0 KiB to download in 2 files\n             the state before is kept on the server's disks: mendb undo can take the mend back\n"
+            "copy.flights from analytics.flights\n\
+             \x20 since the backup: 4 parts unchanged, 1 part dropped, 1 part inserted\n\
+             \x20 mutations that are not finished and will be killed: mutation_7.txt\n\
+             \x20 note: its TTL would remove rows again\n\
+             \x20 partition  action   keep  remove  rows  fetch   rows     link  download\n\
+             \x20 202402     swap        1       1     7      1  1,234  1.0 KiB   3.0 KiB\n\
+             \x20 others: 2  nothing     3       0     0      0      0      0 B       0 B\n\
+             \n\
+             not mended:\n\
+             \x20 analytics.planes: its schema differs: column year \"UInt16\" in the backup, \"absent\" now\n\
+             \n\
+             total: 4 parts stay, 1 part with 7 rows go, 1 part with 1,234 rows come: \
+             1.0 KiB to link, 3.0 KiB to download in 2 files\n\
+             the state before is kept on the server's disks: mendb undo can take the mend back\n"
         );
     }
 

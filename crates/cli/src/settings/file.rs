@@ -161,7 +161,10 @@ mod tests {
             ("targets: x", "unknown setting \"targets\""),
             ("general: {split: 1}", "unknown setting \"general.split\""),
             ("general: {url: x}", "unknown setting \"general.url\""),
-            ("repository: {urls: x}", "unknown setting \"repository.urls\""),
+            (
+                "repository: {urls: x}",
+                "unknown setting \"repository.urls\"",
+            ),
             ("general: 5", "\"general\" is a group of settings, not one"),
             (
                 "target: [a]",

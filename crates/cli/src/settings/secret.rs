@@ -71,7 +71,10 @@ mod tests {
     fn the_password_of_a_url_is_hidden() {
         for (url, shown) in [
             ("clickhouse://u:p@h:8123/", "clickhouse://u:****@h:8123/"),
-            ("clickhouse://u:p@q@h/?secure=1", "clickhouse://u:****@h/?secure=1"),
+            (
+                "clickhouse://u:p@q@h/?secure=1",
+                "clickhouse://u:****@h/?secure=1",
+            ),
             ("clickhouse://u:a/b@h/", "clickhouse://u:****@h/"),
             ("clickhouse://:p@h", "clickhouse://:****@h"),
             ("clickhouse://u@h:8123/", "clickhouse://u@h:8123/"),

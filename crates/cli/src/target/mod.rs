@@ -251,7 +251,11 @@ mod tests {
 
     #[test]
     fn a_server_is_told_from_a_directory_by_its_scheme() {
-        for url in ["clickhouse://h:8123/", "clickhouses://u@h/", "clickhouse://h"] {
+        for url in [
+            "clickhouse://h:8123/",
+            "clickhouses://u@h/",
+            "clickhouse://h",
+        ] {
             let target = Target::parse(url).unwrap();
             assert!(matches!(target, Target::ClickHouse(_)), "{url}");
         }

@@ -34,7 +34,10 @@ pub struct Server {
 impl Server {
     /// Whether a URL is meant to name a ClickHouse server.
     pub fn is_meant_by(target: &str) -> bool {
-        matches!(target.split_once(':'), Some(("clickhouse" | "clickhouses", _)))
+        matches!(
+            target.split_once(':'),
+            Some(("clickhouse" | "clickhouses", _))
+        )
     }
 
     /// Reads a URL.
@@ -135,7 +138,10 @@ mod tests {
     fn what_a_url_leaves_out_is_what_servers_have_by_default() {
         let server = Server::parse("clickhouse://localhost").unwrap();
         assert_eq!(server.address, "http://localhost:8123/");
-        assert_eq!((server.user.as_str(), server.password.is_empty()), ("default", true));
+        assert_eq!(
+            (server.user.as_str(), server.password.is_empty()),
+            ("default", true)
+        );
         for secure in ["clickhouses://h", "clickhouse://h/?secure=1"] {
             assert_eq!(Server::parse(secure).unwrap().address, "https://h:8443/");
         }
@@ -148,13 +154,19 @@ mod tests {
         let server = Server::parse("clickhouse://[::1]:8123/").unwrap();
         assert_eq!(server.address, "http://[::1]:8123/");
         let state = server.default_state().unwrap();
-        assert!(state.ends_with("mendb-data/clickhouse-___1_-8123"), "{state:?}");
+        assert!(
+            state.ends_with("mendb-data/clickhouse-___1_-8123"),
+            "{state:?}"
+        );
     }
 
     #[test]
     fn a_wrong_url_is_told_without_its_password() {
         for (url, why) in [
-            ("clickhouse://u:hunter2@h:8123/analytics", "names more than a server"),
+            (
+                "clickhouse://u:hunter2@h:8123/analytics",
+                "names more than a server",
+            ),
             ("clickhouse://u:hunter2@h/?compress=1", "compress=1"),
             ("clickhouse://u:hunter2@h:port/", "is no URL"),
             ("clickhouse:///", "names no host"),

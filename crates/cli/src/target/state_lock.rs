@@ -25,7 +25,10 @@ impl StateLock {
     pub fn take(directory: &Path) -> Result<Self, Failure> {
         let path = directory.join(FILE);
         let cannot = |error: &std::io::Error| {
-            let doing = format!("cannot keep the state of the target in {}", directory.display());
+            let doing = format!(
+                "cannot keep the state of the target in {}",
+                directory.display()
+            );
             Failure::io(doing, error).hint("--state DIRECTORY keeps it elsewhere")
         };
         std::fs::create_dir_all(directory).map_err(|error| cannot(&error))?;

@@ -11,4 +11,5 @@ mod frame;
 mod import;
 mod mendb;
 mod shards;
+mod targets;
 mod verify;

@@ -12,6 +12,9 @@ use crate::world::{World, files_below};
 /// Belongs to the table rather than to the part: no freeze has it.
 const NOT_FROZEN: &str = "metadata_version.txt";
 
+/// What the server has counted of the values of all columns: written anew with any of them.
+const STATISTICS: &str = "statistics.packed";
+
 /// A file of a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PartFile {
@@ -103,10 +106,17 @@ pub fn bytes(files: &Files) -> u64 {
     files.values().map(|file| file.bytes).sum()
 }
 
-/// Names of listed files without those of their parts.
-pub fn listed_names(files: &Files) -> HashSet<&str> {
-    let listed = files.iter().filter(|(_, file)| file.listed);
-    listed
+/// Proves that listed files are those of a column, and what the server has counted of it.
+pub fn belong_to_column(files: &Files, column: &str) {
+    let names: HashSet<&str> = files
+        .iter()
+        .filter(|(_, file)| file.listed)
         .filter_map(|(name, _)| name.split_once('/').map(|(_, name)| name))
-        .collect()
+        .collect();
+    assert!(
+        names.contains(format!("{column}.bin").as_str()),
+        "{names:?}"
+    );
+    let of_column = |name: &&str| name.starts_with(&format!("{column}.")) || *name == STATISTICS;
+    assert!(names.iter().all(of_column), "{names:?}");
 }

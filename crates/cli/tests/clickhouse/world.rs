@@ -53,7 +53,6 @@ pub struct Mended {
 /// What `backup` says.
 #[derive(Debug, Deserialize)]
 pub struct BackedUp {
-    pub operation_id: String,
     pub backup_id: String,
     pub totals: Totals,
 }
@@ -242,12 +241,6 @@ impl World {
             _ => panic!("{row} has not three columns"),
         };
         rows.lines().map(part).collect()
-    }
-
-    /// Where a table has its parts, if all are on one disk.
-    pub fn directory(&self, database: &str, table: &str) -> PathBuf {
-        let part = self.parts(database, table).remove(0);
-        part.directory.parent().unwrap().to_owned()
     }
 
     /// Removes a live part. Where a server knows no way, its partition is detached and attached without

@@ -91,10 +91,12 @@ pub(super) struct DetachedDirectories {
 impl DetachedDirectories {
     pub(super) fn of_disk(&self, disk: &str) -> Result<&Path> {
         let found = self.by_disk.iter().find(|(name, _)| name == disk);
-        found.map(|(_, directory)| directory.as_path()).ok_or_else(|| {
-            let message = format!("table {} takes no parts from disk {disk}", self.table);
-            EngineError::new(Remedy::Request, message)
-        })
+        found
+            .map(|(_, directory)| directory.as_path())
+            .ok_or_else(|| {
+                let message = format!("table {} takes no parts from disk {disk}", self.table);
+                EngineError::new(Remedy::Request, message)
+            })
     }
 }
 

@@ -28,13 +28,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The most of a message that is passed on: stack traces have thousands of characters.
 const MESSAGE_CHARS_MAX: usize = 1000;
 
-/// The codes of the server's errors that are told apart here.
-pub(super) mod code {
-    /// A name that no table has, or not any more.
-    pub(in super::super) const UNKNOWN_TABLE: u32 = 60;
-    /// A name that no database has.
-    pub(in super::super) const UNKNOWN_DATABASE: u32 = 81;
-}
+const UNKNOWN_TABLE: u32 = 60;
+const UNKNOWN_DATABASE: u32 = 81;
 
 /// A way to ask one server.
 pub(super) struct Client {
@@ -246,10 +241,7 @@ impl ServerError {
 
     /// Whether the table or its database is not there.
     pub(super) fn is_missing_table(&self) -> bool {
-        matches!(
-            self.code,
-            Some(code::UNKNOWN_TABLE | code::UNKNOWN_DATABASE)
-        )
+        matches!(self.code, Some(UNKNOWN_TABLE | UNKNOWN_DATABASE))
     }
 
     /// As an error of the engine that says what was being done: `freeze d.t`.

@@ -42,13 +42,17 @@ impl ClickHouse {
     /// Creates a database unless it is there.
     pub(super) fn create_database(&self, database: &DatabaseBackup) -> Result<()> {
         let sql = rewrite::database(&database.create_query, &database.name)?;
-        let created = self.client.execute(&sql).or_else(|error| match error.code() {
-            Some(UNKNOWN_DATABASE_ENGINE | SUPPORT_IS_DISABLED | SYNTAX_ERROR) => {
-                let name = quote(&database.name);
-                self.client.execute(&format!("CREATE DATABASE IF NOT EXISTS {name}"))
-            }
-            _ => Err(error),
-        });
+        let created = self
+            .client
+            .execute(&sql)
+            .or_else(|error| match error.code() {
+                Some(UNKNOWN_DATABASE_ENGINE | SUPPORT_IS_DISABLED | SYNTAX_ERROR) => {
+                    let name = quote(&database.name);
+                    self.client
+                        .execute(&format!("CREATE DATABASE IF NOT EXISTS {name}"))
+                }
+                _ => Err(error),
+            });
         created.map_err(|error| error.during(format_args!("create database {}", database.name)))
     }
 
@@ -73,13 +77,14 @@ impl ClickHouse {
         }
         let policy = &definition.storage_policy;
         let is_plain = matches!(policy.as_str(), "" | "default");
-        let has_policy = is_plain || self.abilities.policies && {
-            let row: Row = self.client.row(&format!(
-                "SELECT count() AS volumes FROM system.storage_policies WHERE policy_name = {}",
-                literal(policy)
-            ))?;
-            row.volumes > 0
-        };
+        let has_policy = is_plain
+            || self.abilities.policies && {
+                let row: Row = self.client.row(&format!(
+                    "SELECT count() AS volumes FROM system.storage_policies WHERE policy_name = {}",
+                    literal(policy)
+                ))?;
+                row.volumes > 0
+            };
         if has_policy {
             return Ok(());
         }

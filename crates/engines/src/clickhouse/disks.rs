@@ -1,10 +1,11 @@
 //! Disks of the server, as this process sees them.
 //!
-//! Only disks whose files are the parts themselves are taken: on one of object storage the files are
-//! stubs that point to objects, on an encrypted one they are no files of parts, and copies of either
-//! would be backups of nothing.
+//! Only disks whose files are those of the parts are taken: on one of object storage they are stubs that
+//! point to objects, on an encrypted one their sizes and hashes are not those that the parts tell of.
+//! Tables that have parts on such a disk, or may get some by their policy, are refused by name.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -132,7 +133,7 @@ impl ClickHouse {
 
     fn look_at(&self, disk: &ToldDisk) -> Result<Disk> {
         let path = self.places.seen(&disk.path);
-        let space = std::fs::read_dir(&path).and_then(|_| Ok(rustix::fs::statvfs(&path)?));
+        let space = fs::read_dir(&path).and_then(|_| Ok(rustix::fs::statvfs(&path)?));
         let space = space.map_err(|error| not_here(&disk.name, &path, &error))?;
         let free = space.f_bavail.saturating_mul(space.f_frsize);
         Ok(Disk {
@@ -168,7 +169,7 @@ impl ClickHouse {
         if names.is_empty() {
             names.push(DEFAULT.to_owned());
         }
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         names.retain(|name| seen.insert(name.clone()));
         Ok(names)
     }
@@ -202,6 +203,15 @@ impl ClickHouse {
 
     /// The directories of a table's parts with the names of their disks.
     pub(super) fn table_directories(&self, name: &TableName) -> Result<Vec<(String, PathBuf)>> {
+        let directories = self.find_directories(name)?;
+        directories.ok_or_else(|| missing(name))
+    }
+
+    /// As [`Self::table_directories`], or `None` for a table that is not there.
+    pub(super) fn find_directories(
+        &self,
+        name: &TableName,
+    ) -> Result<Option<Vec<(String, PathBuf)>>> {
         #[derive(Deserialize)]
         struct Row {
             paths: Vec<String>,
@@ -216,20 +226,19 @@ impl ClickHouse {
             is_table(name, "name")
         ))?;
         let Some(row) = rows.into_iter().next() else {
-            return Err(missing(name));
+            return Ok(None);
         };
         let disks = self.told_disks()?;
         let directories = row.paths.iter().filter(|path| !path.is_empty());
-        Ok(directories
-            .map(|path| {
-                let on = disks
-                    .iter()
-                    .filter(|disk| path.starts_with(&disk.path))
-                    .max_by_key(|disk| disk.path.len());
-                let disk = on.map_or(DEFAULT, |disk| &disk.name);
-                (disk.to_owned(), self.places.seen(path))
-            })
-            .collect())
+        let directories = directories.map(|path| {
+            let on = disks
+                .iter()
+                .filter(|disk| path.starts_with(&disk.path))
+                .max_by_key(|disk| disk.path.len());
+            let disk = on.map_or(DEFAULT, |disk| &disk.name);
+            (disk.to_owned(), self.places.seen(path))
+        });
+        Ok(Some(directories.collect()))
     }
 }
 
@@ -255,4 +264,40 @@ fn not_here(disk: &str, path: &Path, error: &io::Error) -> EngineError {
         path.display()
     );
     EngineError::new(Remedy::Repair, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn foreign(told: &str) -> Option<String> {
+        let disk: ToldDisk = serde_json::from_str(told).unwrap();
+        disk.foreign()
+    }
+
+    #[test]
+    fn only_disks_whose_files_are_those_of_parts_are_taken() {
+        let plain = r#"{"name":"d","path":"/d/","type":"Local","object_storage_type":"None","is_encrypted":0}"#;
+        assert_eq!(foreign(plain), None);
+        assert_eq!(foreign(r#"{"name":"d","path":"/d/"}"#), None);
+        assert_eq!(foreign(r#"{"name":"d","path":"/d/","type":"local"}"#), None);
+        for (told, kind) in [
+            (plain.replace(":0", ":1"), "encrypted"),
+            (plain.replace("None", "S3"), "of object storage (S3)"),
+            (plain.replace("Local", "s3"), "of object storage (s3)"),
+        ] {
+            assert_eq!(foreign(&told).as_deref(), Some(kind));
+        }
+    }
+
+    #[test]
+    fn only_the_default_disk_is_seen_elsewhere() {
+        let places = Places {
+            told: "/var/lib/clickhouse/".to_owned(),
+            seen: PathBuf::from("/mnt"),
+        };
+        let seen = |told: &str| places.seen(told).to_str().unwrap().to_owned();
+        assert_eq!(seen("/var/lib/clickhouse/store/a/"), "/mnt/store/a/");
+        assert_eq!(seen("/other/store/a"), "/other/store/a");
+    }
 }

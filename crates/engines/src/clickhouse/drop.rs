@@ -66,7 +66,8 @@ impl ClickHouse {
             literal(partition_id)
         );
         let dropped = self.execute_unlimited(&sql)?;
-        dropped.map_err(|error| error.during(format_args!("drop partition {partition_id} of {told}")))
+        dropped
+            .map_err(|error| error.during(format_args!("drop partition {partition_id} of {told}")))
     }
 
     /// Removes a table, view or dictionary, if it is there. Its files are gone then.
@@ -82,11 +83,16 @@ impl ClickHouse {
             self.execute_unlimited(&sql)
         };
         let mut dropped = drop("TABLE")?;
-        if dropped.as_ref().is_err_and(|error| error.code() == Some(IS_A_DICTIONARY)) {
+        if dropped
+            .as_ref()
+            .is_err_and(|error| error.code() == Some(IS_A_DICTIONARY))
+        {
             dropped = drop("DICTIONARY")?;
         }
         match dropped {
-            Err(error) if !error.is_missing_table() => Err(error.during(format_args!("drop {told}"))),
+            Err(error) if !error.is_missing_table() => {
+                Err(error.during(format_args!("drop {told}")))
+            }
             _ => Ok(()),
         }
     }

@@ -40,6 +40,16 @@ use super::stage::staging_table;
 use crate::contract::parts::Origin;
 use crate::error::{EngineError, Remedy, Result};
 
+/// Settings of staging tables, as far as the server knows them.
+const STAGING_SETTINGS: [(&str, u8); 3] = [
+    // Nothing is small enough to be merged, also when the server was started again and has forgotten
+    // that merges are stopped.
+    ("max_bytes_to_merge_at_max_space_in_pool", 1),
+    ("max_bytes_to_merge_at_min_space_in_pool", 1),
+    // The live table may be of a time before the server insisted.
+    ("allow_dimensions_outside_sorting_key", 1),
+];
+
 /// A part that is to be linked into the staging table.
 struct Source {
     directory: PathBuf,
@@ -144,10 +154,31 @@ impl ClickHouse {
             return Err(EngineError::new(Remedy::Request, message));
         }
         self.drop_told_table(staging)?;
-        let sql = rewrite::staging(&row.create_table_query, staging)?;
+        let sql = rewrite::with_settings(
+            &row.create_table_query,
+            staging,
+            &self.staging_settings()?,
+        )?;
         let created = self.client.execute_with(&sql, &AS_IT_WAS);
-        created.map_err(|error| error.during(format_args!("create the staging table {staging}")))?;
+        created
+            .map_err(|error| error.during(format_args!("create the staging table {staging}")))?;
         self.send_stop(staging)
+    }
+
+    fn staging_settings(&self) -> Result<String> {
+        #[derive(Deserialize)]
+        struct Setting {
+            name: String,
+        }
+        let names: Vec<String> = STAGING_SETTINGS.iter().map(|(name, _)| literal(name)).collect();
+        let known: Vec<Setting> = self.client.rows(&format!(
+            "SELECT name FROM system.merge_tree_settings WHERE name IN ({})",
+            names.join(", ")
+        ))?;
+        let is_known = |name: &str| known.iter().any(|setting| setting.name == name);
+        let settings = STAGING_SETTINGS.iter().filter(|(name, _)| is_known(name));
+        let settings: Vec<String> = settings.map(|(name, value)| format!("{name} = {value}")).collect();
+        Ok(settings.join(", "))
     }
 
     /// Replaces the partition, which must still be as it was, by that of the staging table.
@@ -196,7 +227,10 @@ impl ClickHouse {
         live: &[FoundPart],
     ) -> Result<Vec<FoundPart>> {
         let now = self.parts_of(told, partition_id)?;
-        let names = now.iter().filter(|part| part.is_live).map(|part| &part.name);
+        let names = now
+            .iter()
+            .filter(|part| part.is_live)
+            .map(|part| &part.name);
         if names.eq(live.iter().map(|part| &part.name)) {
             return Ok(now);
         }

@@ -37,13 +37,9 @@ impl ClickHouse {
         if search.is_done() {
             return Ok(search.found);
         }
-        let own = match self.table_directories(name) {
-            // It is to be created.
-            Err(error) if error.remedy == crate::Remedy::Request => Vec::new(),
-            own => own?,
-        };
-        for (_, directory) in &own {
-            search.look_into_table(directory);
+        // A table that is still to be created has none.
+        for (_, directory) in self.find_directories(name)?.unwrap_or_default() {
+            search.look_into_table(&directory);
         }
         for disk in self.list_disks()? {
             search.look_into_shadow(&disk.path.join("shadow"));

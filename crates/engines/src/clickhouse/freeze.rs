@@ -19,6 +19,7 @@ use serde::Deserialize;
 
 use super::ClickHouse;
 use super::client::literal;
+use super::disks::is_table;
 use super::freeze_record::{FreezeRecord, FrozenDirectory, TableRecord, freeze_name};
 use super::inventory::PATCH;
 use super::part_files;
@@ -96,7 +97,7 @@ impl ClickHouse {
         let patches: Vec<Row> = self.client.rows(&format!(
             "SELECT 1 AS found FROM system.parts WHERE active AND startsWith(partition_id, '{PATCH}') \
              AND {} LIMIT 1",
-            super::disks::is_table(name, "table")
+            is_table(name, "table")
         ))?;
         if patches.is_empty() {
             return Ok(());
@@ -169,21 +170,21 @@ impl ClickHouse {
                 });
             }
         }
-        let is_asked = |part: &Part| match &table.partitions {
-            None => true,
-            Some(partitions) => partitions.contains(&part.partition_id),
-        };
         let mut current_parts = Inventory {
             parts: frozen,
-            ..before.clone()
+            ..before
         };
         current_parts.sort();
-        let parts: Vec<Part> = current_parts.parts.clone();
-        let others = before.parts.iter().filter(|part| !is_asked(part));
-        current_parts.parts.extend(others.cloned());
-        current_parts.sort();
+        let record = TableRecord::new(table.name.clone(), directories, &current_parts.parts);
+        if let Some(asked) = &table.partitions {
+            let others = before
+                .parts
+                .into_iter()
+                .filter(|part| !asked.contains(&part.partition_id));
+            current_parts.parts.extend(others);
+            current_parts.sort();
+        }
         self.add_mutations(&target.told_name, &mut current_parts)?;
-        let record = TableRecord::new(table.name.clone(), directories, &parts);
         let parts = record.frozen_parts(disks)?;
         let frozen = FrozenTable {
             name: table.name.clone(),

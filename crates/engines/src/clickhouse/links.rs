@@ -9,7 +9,11 @@ use std::os::unix::fs::{MetadataExt, chown};
 use std::path::Path;
 
 /// What belongs to a part in its table, not to its content: the server writes them anew.
-const OF_THE_TABLE: [&str; 3] = ["metadata_version.txt", "txn_version.txt", "delete-on-destroy.txt"];
+const OF_THE_TABLE: [&str; 3] = [
+    "metadata_version.txt",
+    "txn_version.txt",
+    "delete-on-destroy.txt",
+];
 
 /// Makes a copy of a part, on the same file system, with its owner and mode; what is at `to` is replaced.
 pub(super) fn link_part(from: &Path, to: &Path) -> io::Result<()> {
@@ -26,7 +30,10 @@ fn link_directory(from: &Path, to: &Path) -> io::Result<()> {
         let (source, copy) = (entry.path(), to.join(&name));
         if entry.file_type()?.is_dir() {
             link_directory(&source, &copy)?;
-        } else if source.extension().is_some_and(|extension| extension == "txt") {
+        } else if source
+            .extension()
+            .is_some_and(|extension| extension == "txt")
+        {
             if OF_THE_TABLE.iter().all(|not| name != *not) {
                 fs::copy(&source, &copy)?;
                 give(&copy, &fs::metadata(&source)?)?;
@@ -62,15 +69,28 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let (from, to) = (root.path().join("from"), root.path().join("to"));
         fs::create_dir_all(from.join("p.proj")).unwrap();
-        for name in ["data.bin", "columns.txt", "metadata_version.txt", "p.proj/data.bin"] {
+        for name in [
+            "data.bin",
+            "columns.txt",
+            "metadata_version.txt",
+            "p.proj/data.bin",
+        ] {
             fs::write(from.join(name), name).unwrap();
         }
         fs::create_dir(&to).unwrap();
         fs::write(to.join("leftover"), "").unwrap();
         link_part(&from, &to).unwrap();
         let inode = |path: &Path| fs::metadata(path).unwrap().ino();
-        for (name, shared) in [("data.bin", true), ("p.proj/data.bin", true), ("columns.txt", false)] {
-            assert_eq!(inode(&from.join(name)) == inode(&to.join(name)), shared, "{name}");
+        for (name, shared) in [
+            ("data.bin", true),
+            ("p.proj/data.bin", true),
+            ("columns.txt", false),
+        ] {
+            assert_eq!(
+                inode(&from.join(name)) == inode(&to.join(name)),
+                shared,
+                "{name}"
+            );
             assert_eq!(fs::read_to_string(to.join(name)).unwrap(), name);
         }
         assert!(!to.join("metadata_version.txt").exists());

@@ -42,7 +42,11 @@ struct ToldPart {
 
 impl ClickHouse {
     /// The parts of a partition that queries read, in the order of their blocks.
-    pub(super) fn live_parts(&self, told: &TableName, partition_id: &str) -> Result<Vec<FoundPart>> {
+    pub(super) fn live_parts(
+        &self,
+        told: &TableName,
+        partition_id: &str,
+    ) -> Result<Vec<FoundPart>> {
         let mut parts = self.parts_of(told, partition_id)?;
         parts.retain(|part| part.is_live);
         Ok(parts)
@@ -71,7 +75,11 @@ impl ClickHouse {
             (self.abilities.part_hashes, ", hash_of_all_files"),
             (self.abilities.part_disks, ", disk_name"),
         ];
-        let newer: String = newer.iter().filter(|(has, _)| *has).map(|(_, sql)| *sql).collect();
+        let newer: String = newer
+            .iter()
+            .filter(|(has, _)| *has)
+            .map(|(_, sql)| *sql)
+            .collect();
         let parts: Vec<ToldPart> = self.client.rows(&format!(
             "SELECT name, path, toUInt8(active) AS active, rows{newer} FROM system.parts \
              WHERE {} AND partition_id = {}",
@@ -137,26 +145,27 @@ impl ClickHouse {
     }
 }
 
-/// Of what was replaced, the inserts that nobody knew of before: parts with rows that came after all that
-/// were there then and are in no live part now.
+/// Of what was replaced, the inserts that nobody knew of before: parts with rows that are made of none
+/// that were there then, and are in none that is live now.
 pub(super) fn swallowed<'a>(before: &[FoundPart], after: &'a [FoundPart]) -> Vec<&'a FoundPart> {
-    let known = before.iter().map(|part| part.name.max_block).max();
-    let is_in = |part: &FoundPart, other: &FoundPart| {
-        let (inner, outer) = (&part.name, &other.name);
-        outer.min_block <= inner.min_block && inner.max_block <= outer.max_block
-    };
-    let lost = after.iter().filter(|part| {
-        let is_new = known.is_none_or(|known| part.name.min_block > known);
-        let goes_on = || after.iter().any(|live| live.is_live && is_in(part, live));
-        !part.is_live && part.rows > 0 && is_new && !goes_on()
-    });
-    let lost: Vec<&FoundPart> = lost.collect();
+    let is_new = |part: &FoundPart| !before.iter().any(|known| is_in(known, part));
+    let goes_on = |part: &FoundPart| after.iter().any(|live| live.is_live && is_in(part, live));
+    let lost: Vec<&FoundPart> = after
+        .iter()
+        .filter(|part| !part.is_live && part.rows > 0 && is_new(part) && !goes_on(part))
+        .collect();
     // What inserts were merged into stands for them.
-    let covered = |part: &FoundPart| {
+    let is_merged = |part: &FoundPart| {
         let mut others = lost.iter().filter(|other| other.name != part.name);
-        others.any(|other| is_in(part, other) && other.name.level > part.name.level)
+        others.any(|other| is_in(part, other))
     };
-    lost.iter().copied().filter(|part| !covered(part)).collect()
+    lost.iter().copied().filter(|part| !is_merged(part)).collect()
+}
+
+/// Whether the blocks of a part are among those of another.
+fn is_in(part: &FoundPart, other: &FoundPart) -> bool {
+    let (inner, outer) = (&part.name, &other.name);
+    outer.min_block <= inner.min_block && inner.max_block <= outer.max_block
 }
 
 #[cfg(test)]
@@ -164,15 +173,13 @@ mod tests {
     use super::*;
 
     fn parts(names: &str) -> Vec<FoundPart> {
-        let part = |text: &str| {
-            FoundPart {
-                name: text.trim_start_matches('-').parse().unwrap(),
-                is_live: !text.starts_with('-'),
-                rows: 1,
-                hash: Hash128([0; 16]),
-                disk: String::new(),
-                directory: PathBuf::new(),
-            }
+        let part = |text: &str| FoundPart {
+            name: text.trim_start_matches('-').parse().unwrap(),
+            is_live: !text.starts_with('-'),
+            rows: 1,
+            hash: Hash128([0; 16]),
+            disk: String::new(),
+            directory: PathBuf::new(),
         };
         names.split_whitespace().map(part).collect()
     }
@@ -185,8 +192,13 @@ mod tests {
 
     #[test]
     fn an_insert_that_a_replacement_took_away_is_noticed() {
-        assert_eq!(lost("p_1_1_0 p_2_2_0", "-p_1_1_0 -p_2_2_0 -p_3_3_0 p_5_5_0"), ["p_3_3_0"]);
+        assert_eq!(
+            lost("p_1_1_0 p_2_2_0", "-p_1_1_0 -p_2_2_0 -p_3_3_0 p_5_5_0"),
+            ["p_3_3_0"]
+        );
         assert_eq!(lost("", "-p_3_3_0 p_5_5_0"), ["p_3_3_0"]);
+        // It got its number before others that were seen, and came after them.
+        assert_eq!(lost("p_4_4_0", "-p_4_4_0 -p_3_3_0 p_6_6_0"), ["p_3_3_0"]);
         assert_eq!(
             lost("p_1_1_0", "-p_1_1_0 -p_2_2_0 -p_3_3_0 -p_2_3_1 p_5_5_0"),
             ["p_2_3_1"]
@@ -197,6 +209,7 @@ mod tests {
     fn what_was_to_be_replaced_and_what_lives_on_are_no_lost_inserts() {
         assert!(lost("p_1_1_0 -p_3_3_0", "-p_1_1_0 -p_3_3_0 p_5_5_0").is_empty());
         assert!(lost("p_1_1_0", "-p_1_1_0 p_3_3_0 p_5_5_0").is_empty());
+        assert!(lost("p_1_1_0 p_3_3_0", "-p_1_1_0 -p_3_3_0 -p_1_3_1 p_5_5_0").is_empty());
         assert!(lost("p_1_2_0", "-p_1_2_0 -p_1_2_1 -p_5_5_0 -p_6_6_0 p_5_6_1").is_empty());
     }
 }

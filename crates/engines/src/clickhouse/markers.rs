@@ -114,7 +114,8 @@ impl Markers {
         let mut found = Vec::new();
         for directory in directories {
             for path in entries(&directory)? {
-                let is = |marker: &Marker| path.extension().is_some_and(|e| e == marker.extension());
+                let is =
+                    |marker: &Marker| path.extension().is_some_and(|e| e == marker.extension());
                 if let Some(marker) = Marker::ALL.into_iter().find(is) {
                     let text = fs::read(&path).map_err(|error| unusable(&path, &error))?;
                     let (operation, table) = serde_json::from_slice(&text)
@@ -230,7 +231,9 @@ mod tests {
         assert_eq!(markers.find(Some("restore-1-a")).unwrap(), one);
         assert_eq!(markers.find(None).unwrap().len(), 3);
         for _ in 0..2 {
-            markers.unset("restore-1-a", &table, Marker::Merges).unwrap();
+            markers
+                .unset("restore-1-a", &table, Marker::Merges)
+                .unwrap();
             markers.unset("restore-1-a", &table, Marker::Stage).unwrap();
         }
         markers.forget("restore-1-a").unwrap();

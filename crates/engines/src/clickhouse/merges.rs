@@ -46,6 +46,15 @@ impl ClickHouse {
         self.markers().unset(operation, name, Marker::Merges)
     }
 
+    /// Starts what is still marked as stopped.
+    pub(super) fn start_marked_merges(&self) -> Result<()> {
+        let found = self.markers().find(None)?;
+        for stopped in found.iter().filter(|found| found.marker == Marker::Merges) {
+            self.start_merges(&stopped.operation, &stopped.table)?;
+        }
+        Ok(())
+    }
+
     /// Ends mutations; parts that they went through stay as they are.
     pub(super) fn kill_mutations(&self, name: &TableName, mutation_ids: &[String]) -> Result<()> {
         if mutation_ids.is_empty() {
@@ -61,14 +70,18 @@ impl ClickHouse {
         match self.client.execute(&sql) {
             Ok(()) => Ok(()),
             // Servers of before 19.3 cannot.
-            Err(error) if error.code() == Some(SYNTAX_ERROR) => self.check_done(&told, mutation_ids),
+            Err(error) if error.code() == Some(SYNTAX_ERROR) => {
+                self.check_done(&told, mutation_ids)
+            }
             Err(error) => Err(error.during(format_args!("end mutations of {name}"))),
         }
     }
 
     fn check_done(&self, told: &TableName, mutation_ids: &[String]) -> Result<()> {
         let pending = self.pending_mutations(told)?;
-        let unfinished = pending.iter().find(|m| mutation_ids.contains(&m.mutation_id));
+        let unfinished = pending
+            .iter()
+            .find(|m| mutation_ids.contains(&m.mutation_id));
         unfinished.map_or(Ok(()), |mutation| {
             let message = format!(
                 "mutation {} of {told} ({}) is not finished and would change parts that are kept, and \

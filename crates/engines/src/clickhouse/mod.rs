@@ -224,6 +224,10 @@ impl PartStore for ClickHouse {
         Self::start_merges(self, operation, name)
     }
 
+    fn start_forgotten_merges(&self) -> Result<()> {
+        self.start_marked_merges()
+    }
+
     fn kill_mutations(&self, name: &TableName, mutation_ids: &[String]) -> Result<()> {
         Self::kill_mutations(self, name, mutation_ids)
     }

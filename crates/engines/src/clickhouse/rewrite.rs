@@ -15,11 +15,6 @@ use super::client::literal;
 use super::statement::{Token, located};
 use crate::error::{EngineError, Remedy, Result};
 
-/// Settings of a staging table: nothing is ever small enough to be merged, also when the server has
-/// been started again and forgot that merges are stopped.
-const UNMERGED: &str =
-    "max_bytes_to_merge_at_max_space_in_pool = 1, max_bytes_to_merge_at_min_space_in_pool = 1, ";
-
 /// The statement, creating a table, view or dictionary of another name, with databases renamed.
 pub(super) fn relocated(
     create_query: &str,
@@ -33,14 +28,14 @@ pub(super) fn relocated(
     Ok(statement.edited())
 }
 
-/// The statement, creating a table of the same kind in which nothing is ever merged.
-pub(super) fn staging(create_query: &str, name: &TableName) -> Result<String> {
+/// The statement, creating a table of the same kind with more settings, such as `a = 1, b = 2`.
+pub(super) fn with_settings(create_query: &str, name: &TableName, settings: &str) -> Result<String> {
     let mut statement = Statement::new(create_query);
     statement.rename_head(&name.sql())?;
-    let settings = statement.last_at_top("SETTINGS");
-    if let Some((_, first)) = settings.and_then(|at| statement.tokens.get(at + 1)) {
+    let at = statement.last_at_top("SETTINGS");
+    if let Some((_, first)) = at.and_then(|at| statement.tokens.get(at + 1)) {
         let before = first.start..first.start;
-        statement.edits.push((before, UNMERGED.to_owned()));
+        statement.edits.push((before, format!("{settings}, ")));
     }
     Ok(statement.edited())
 }
@@ -48,12 +43,8 @@ pub(super) fn staging(create_query: &str, name: &TableName) -> Result<String> {
 /// The statement of a database, creating it unless it is there.
 pub(super) fn database(create_query: &str, name: &str) -> Result<String> {
     let mut statement = Statement::new(create_query);
-    statement.rename_head(&quote(name))?;
-    if statement.word(2) != Some("IF") {
-        let before = statement.tokens[2].1.start;
-        let edit = (before..before, "IF NOT EXISTS ".to_owned());
-        statement.edits.push(edit);
-    }
+    let unless = if statement.is_word(2, "IF") { "" } else { "IF NOT EXISTS " };
+    statement.rename_head(&format!("{unless}{}", quote(name)))?;
     Ok(statement.edited())
 }
 
@@ -72,11 +63,15 @@ impl<'a> Statement<'a> {
         }
     }
 
+    /// With all edits; one within another, as a database within the head, does nothing.
     fn edited(mut self) -> String {
         self.edits.sort_by_key(|(range, _)| range.start);
         let mut edited = String::with_capacity(self.sql.len());
         let mut from = 0;
         for (range, text) in &self.edits {
+            if range.start < from {
+                continue;
+            }
             edited.push_str(&self.sql[from..range.start]);
             edited.push_str(text);
             from = range.end;
@@ -128,7 +123,10 @@ impl<'a> Statement<'a> {
         }
         let qualified = self.is_sign(at + 1, '.');
         let end = if qualified { at + 3 } else { at + 1 };
-        let last = self.tokens.get(end - 1).and_then(|(token, _)| token.as_name());
+        let last = self
+            .tokens
+            .get(end - 1)
+            .and_then(|(token, _)| token.as_name());
         if last.is_none() {
             return Err(unknown());
         }
@@ -165,15 +163,20 @@ impl<'a> Statement<'a> {
 
     fn at_top(&self, word: &str) -> impl Iterator<Item = usize> {
         let mut depth = 0usize;
-        self.tokens.iter().enumerate().filter_map(move |(at, (token, _))| {
-            match token {
-                Token::Sign('(') => depth += 1,
-                Token::Sign(')') => depth = depth.saturating_sub(1),
-                Token::Word(w) if depth == 0 && w.eq_ignore_ascii_case(word) => return Some(at),
-                _ => {}
-            }
-            None
-        })
+        self.tokens
+            .iter()
+            .enumerate()
+            .filter_map(move |(at, (token, _))| {
+                match token {
+                    Token::Sign('(') => depth += 1,
+                    Token::Sign(')') => depth = depth.saturating_sub(1),
+                    Token::Word(w) if depth == 0 && w.eq_ignore_ascii_case(word) => {
+                        return Some(at);
+                    }
+                    _ => {}
+                }
+                None
+            })
     }
 
     fn first_at_top(&self, word: &str) -> Option<usize> {
@@ -209,7 +212,8 @@ impl<'a> Statement<'a> {
                 None
             } else if scopes.takes_table(self, at) {
                 let parts = text.split_once('.');
-                let new = parts.and_then(|(database, table)| Some((databases.get(database)?, table)));
+                let new =
+                    parts.and_then(|(database, table)| Some((databases.get(database)?, table)));
                 new.map(|(database, table)| literal(&format!("{database}.{table}")))
             } else if self.is_source(at, "QUERY") {
                 let mut query = Statement::new(text);
@@ -221,7 +225,11 @@ impl<'a> Statement<'a> {
             edits.extend(new.map(|new| (range.clone(), new)));
         }
         // The head has been renamed as a whole.
-        edits.retain(|(range, _)| self.edits.iter().all(|(old, _)| !old.contains(&range.start)));
+        edits.retain(|(range, _)| {
+            self.edits
+                .iter()
+                .all(|(old, _)| !old.contains(&range.start))
+        });
         self.edits.extend(edits);
     }
 
@@ -230,7 +238,10 @@ impl<'a> Statement<'a> {
         if at > 0 && self.is_sign(at - 1, '.') {
             return false;
         }
-        let is_name = |at: usize| self.token(at).is_some_and(|token| token.as_name().is_some());
+        let is_name = |at: usize| {
+            self.token(at)
+                .is_some_and(|token| token.as_name().is_some())
+        };
         if scopes.takes_database(self, at) && self.is_sign(at + 1, ',') {
             return true;
         }
@@ -293,8 +304,8 @@ impl Scopes {
     /// Takes the next token in.
     fn enter(&mut self, statement: &Statement<'_>, at: usize) {
         const ENDS: [&str; 14] = [
-            "WHERE", "PREWHERE", "GROUP", "ORDER", "HAVING", "LIMIT", "SELECT", "UNION", "SETTINGS",
-            "ON", "USING", "WINDOW", "QUALIFY", "WITH",
+            "WHERE", "PREWHERE", "GROUP", "ORDER", "HAVING", "LIMIT", "SELECT", "UNION",
+            "SETTINGS", "ON", "USING", "WINDOW", "QUALIFY", "WITH",
         ];
         let token = statement.token(at);
         if let Some(Token::Sign('(')) = token {
@@ -335,7 +346,9 @@ impl Scopes {
 
     /// Whether an argument that is the name of a database begins here.
     fn takes_database(&self, statement: &Statement<'_>, at: usize) -> bool {
-        let Scope { function, argument, .. } = self.current();
+        let Scope {
+            function, argument, ..
+        } = self.current();
         let place = match function.as_str() {
             "merge" | "buffer" | "mergetreeindex" | "mergetreeprojection" => 0,
             "distributed" | "cluster" | "clusterallreplicas" => 1,
@@ -346,8 +359,11 @@ impl Scopes {
 
     /// Whether an argument that is the name of a table or dictionary, with its database, begins here.
     fn takes_table(&self, statement: &Statement<'_>, at: usize) -> bool {
-        let Scope { function, argument, .. } = self.current();
-        let takes = function.starts_with("dict") || function.starts_with("joinget") || function == "loop";
+        let Scope {
+            function, argument, ..
+        } = self.current();
+        let takes =
+            function.starts_with("dict") || function.starts_with("joinget") || function == "loop";
         takes && *argument == 0 && self.begins_argument(statement, at)
     }
 }
@@ -374,8 +390,14 @@ mod tests {
         ] {
             let rest = "(`a` UInt8 DEFAULT a.x, s String COMMENT 'FROM a.t') ENGINE = MergeTree ORDER BY a";
             let moved = moved(&format!("{head} {rest}"));
-            assert!(moved.ends_with(&format!(" `b\\`c`.`new` {rest}")), "{moved}");
-            assert!(!moved.contains("UUID") && !moved.contains("CLUSTER"), "{moved}");
+            assert!(
+                moved.ends_with(&format!(" `b\\`c`.`new` {rest}")),
+                "{moved}"
+            );
+            assert!(
+                !moved.contains("UUID") && !moved.contains("CLUSTER"),
+                "{moved}"
+            );
         }
     }
 
@@ -425,26 +447,34 @@ mod tests {
     }
 
     #[test]
-    fn a_staging_table_is_never_merged() {
+    fn settings_are_added_to_those_of_the_table() {
         let name = TableName::new("a", "t__mendb_1");
         let sql = "CREATE TABLE a.t (x UInt8 CODEC(NONE) SETTINGS (max_compress_block_size = 1)) \
                    ENGINE = MergeTree ORDER BY x SETTINGS index_granularity = 8192 COMMENT 'x'";
         let expected = "CREATE TABLE `a`.`t__mendb_1` (x UInt8 CODEC(NONE) SETTINGS (max_compress_block_size = 1)) \
-                        ENGINE = MergeTree ORDER BY x SETTINGS max_bytes_to_merge_at_max_space_in_pool = 1, \
-                        max_bytes_to_merge_at_min_space_in_pool = 1, index_granularity = 8192 COMMENT 'x'";
-        assert_eq!(staging(sql, &name).unwrap(), expected);
+                        ENGINE = MergeTree ORDER BY x SETTINGS a = 1, b = 2, index_granularity = 8192 COMMENT 'x'";
+        assert_eq!(with_settings(sql, &name, "a = 1, b = 2").unwrap(), expected);
     }
 
     #[test]
     fn a_database_is_created_unless_it_is_there() {
         let sql = "CREATE DATABASE a UUID 'x' ENGINE = Lazy(60)";
         let created = database(sql, "o'dd").unwrap();
-        assert_eq!(created, "CREATE DATABASE IF NOT EXISTS `o'dd` ENGINE = Lazy(60)");
+        assert_eq!(
+            created,
+            "CREATE DATABASE IF NOT EXISTS `o'dd` ENGINE = Lazy(60)"
+        );
     }
 
     #[test]
     fn what_creates_nothing_is_refused() {
-        for sql in ["", "SELECT 1", "CREATE USER x", "CREATE TABLE", "DROP TABLE a.t"] {
+        for sql in [
+            "",
+            "SELECT 1",
+            "CREATE USER x",
+            "CREATE TABLE",
+            "DROP TABLE a.t",
+        ] {
             let error = relocated(sql, &TableName::new("a", "t"), &HashMap::new());
             assert!(error.is_err(), "{sql}");
         }
@@ -463,7 +493,7 @@ mod tests {
             let sql = format!("CREATE TABLE {}", words.join(" "));
             let databases = HashMap::from([("a".to_owned(), "b".to_owned())]);
             drop(relocated(&sql, &TableName::new("a", "t"), &databases));
-            drop(staging(&sql, &TableName::new("a", "t")));
+            drop(with_settings(&sql, &TableName::new("a", "t"), "a = 1"));
         }
 
         #[test]

@@ -44,7 +44,8 @@ impl ClickHouse {
     ) -> Result<PathBuf> {
         let disks = self.list_disks()?;
         let Some(disk) = disks.iter().find(|d| d.name == disk) else {
-            let message = format!("the server has no local disk {disk} that parts of {name} could go to");
+            let message =
+                format!("the server has no local disk {disk} that parts of {name} could go to");
             return Err(EngineError::new(Remedy::Request, message));
         };
         self.markers().set(operation, name, Marker::Stage)?;
@@ -168,7 +169,10 @@ pub(super) fn staging_table(operation: &str, told: &TableName) -> TableName {
         .collect();
     let mut table = told.table.clone();
     // A character that is no letter becomes three in the name of a file.
-    let bytes: usize = table.bytes().map(|b| if b.is_ascii_alphanumeric() { 1 } else { 3 }).sum();
+    let bytes: usize = table
+        .bytes()
+        .map(|b| if b.is_ascii_alphanumeric() { 1 } else { 3 })
+        .sum();
     if bytes + STAGING.len() + end.len() > STAGING_BYTES_MAX {
         table = blake3::hash(table.as_bytes()).to_hex().to_string();
     }
@@ -245,7 +249,12 @@ mod tests {
         assert!(own.to_string().ends_with("_3"), "{own}");
         assert!(is_own(&own.to_string()));
         assert!(is_own(&format!("{ATTACHING}{own}")));
-        for other in ["202401_1_1_0", "attaching_202401_1_1_0", "ignored_x", "broken_all_1_1_0"] {
+        for other in [
+            "202401_1_1_0",
+            "attaching_202401_1_1_0",
+            "ignored_x",
+            "broken_all_1_1_0",
+        ] {
             assert!(!is_own(other), "{other}");
         }
     }

@@ -163,6 +163,13 @@ pub trait PartStore: Send + Sync {
     /// The server refuses.
     fn start_merges(&self, operation: &str, name: &TableName) -> Result<()>;
 
+    /// *apply*: starts the merges again that were stopped for operations and never started, because the
+    /// process that stopped them died. To be called by the one process that drives, before it begins.
+    ///
+    /// # Errors
+    /// The server refuses.
+    fn start_forgotten_merges(&self) -> Result<()>;
+
     /// *apply*: ends mutations that are not finished, by id. Those that are over are no error.
     ///
     /// # Errors

@@ -17,7 +17,9 @@ fn emptied(bench: &Bench) -> Vec<Saved> {
     }
     let saved = bench.save("1");
     let table = bench.table.sql();
-    bench.server.query(&format!("ALTER TABLE {table} DROP PARTITION ID '1'"));
+    bench
+        .server
+        .query(&format!("ALTER TABLE {table} DROP PARTITION ID '1'"));
     saved
 }
 
@@ -27,7 +29,11 @@ fn parts_become_live_in_the_given_order() {
         let bench = Bench::new(flavor);
         let mut saved = emptied(&bench);
         saved.swap(0, 3);
-        let parts: Vec<_> = saved.iter().enumerate().map(|(n, saved)| bench.stage(saved, n)).collect();
+        let parts: Vec<_> = saved
+            .iter()
+            .enumerate()
+            .map(|(n, saved)| bench.stage(saved, n))
+            .collect();
         bench.engine.attach(&bench.table, &parts[..2]).unwrap();
         // Again with all of them, as after a crash in the middle.
         bench.engine.attach(&bench.table, &parts).unwrap();
@@ -60,13 +66,26 @@ fn a_part_whose_attaching_a_crash_cut_short_is_attached() {
             let part = bench.stage(&saved[number], number);
             // A part that the server refuses is back where it was; so one learns where it goes.
             let sizes = part.directory.join("k.bin");
-            let sizes = if sizes.exists() { sizes } else { part.directory.join("data.bin") };
+            let sizes = if sizes.exists() {
+                sizes
+            } else {
+                part.directory.join("data.bin")
+            };
             let content = fs::read(&sizes).unwrap();
             fs::write(&sizes, &content[1..]).unwrap();
-            let error = bench.engine.attach(&bench.table, &[part.clone()]).unwrap_err();
+            let error = bench
+                .engine
+                .attach(&bench.table, &[part.clone()])
+                .unwrap_err();
             let said = error.to_string();
             assert!(part.directory.exists(), "{said}");
-            let name = said.split("attach part ").nth(1).unwrap().split(' ').next().unwrap();
+            let name = said
+                .split("attach part ")
+                .nth(1)
+                .unwrap()
+                .split(' ')
+                .next()
+                .unwrap();
             fs::write(&sizes, content).unwrap();
             fs::rename(&part.directory, detached.join(format!("{prefix}{name}"))).unwrap();
             bench.engine.attach(&bench.table, &[part]).unwrap();
@@ -83,9 +102,17 @@ fn another_part_than_was_asked_for_is_not_attached() {
         let saved = emptied(&bench);
         let mut part = bench.stage(&saved[0], 0);
         part.hash = Hash128([7; 16]);
-        let error = bench.engine.attach(&bench.table, &[part.clone()]).unwrap_err();
+        let error = bench
+            .engine
+            .attach(&bench.table, &[part.clone()])
+            .unwrap_err();
         assert_eq!(error.remedy, Remedy::Repair);
-        assert!(error.to_string().contains(&*part.directory.to_string_lossy()), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains(&*part.directory.to_string_lossy()),
+            "{error}"
+        );
 
         fs::remove_dir_all(&part.directory).unwrap();
         let error = bench.engine.attach(&bench.table, &[part]).unwrap_err();
@@ -105,7 +132,9 @@ fn what_mutations_come_later_change_attached_parts_too() {
         let part = bench.stage(&saved[0], 0);
         bench.engine.attach(&bench.table, &[part]).unwrap();
         bench.server.query(&format!("SYSTEM START MERGES {table}"));
-        bench.server.query(&format!("ALTER TABLE {table} UPDATE v = 'changed' WHERE p = 1"));
+        bench.server.query(&format!(
+            "ALTER TABLE {table} UPDATE v = 'changed' WHERE p = 1"
+        ));
         let done = "SELECT min(is_done) FROM system.mutations WHERE database = 'd'";
         while bench.server.query(done) != "1\n" {}
         let changed = format!("SELECT DISTINCT v FROM {table} WHERE p = 1");
@@ -128,7 +157,8 @@ fn a_sealed_part_has_modes_as_the_server_makes_them() {
         for entry in fs::read_dir(&live).unwrap() {
             let entry = entry.unwrap();
             // Written by the server itself when it attached the part.
-            if entry.file_name() == "metadata_version.txt" {
+            let by_server = ["metadata_version.txt", "invalidated_system_columns.txt"];
+            if by_server.iter().any(|name| entry.file_name() == *name) {
                 continue;
             }
             let metadata = entry.metadata().unwrap();

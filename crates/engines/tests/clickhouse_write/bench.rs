@@ -55,11 +55,17 @@ impl Bench {
         self.reopen();
     }
 
-    /// Creates the table, whose merges stay stopped, with `(p UInt8, k UInt32, v String)` in partitions of `p`.
+    /// Creates the table, whose merges are stopped, with `(p UInt8, k UInt32, v String)` in partitions of `p`.
     pub fn create(&self, engine: &str) {
+        self.create_with(engine, "");
+    }
+
+    /// As [`Self::create`], with what comes at the end of the statement.
+    pub fn create_with(&self, engine: &str, end: &str) {
         let table = self.table.sql();
         self.server.query(&format!(
-            "CREATE TABLE {table} (p UInt8, k UInt32, v String) ENGINE = {engine} PARTITION BY p ORDER BY k"
+            "CREATE TABLE {table} (p UInt8, k UInt32, v String) ENGINE = {engine} \
+             PARTITION BY p ORDER BY k {end}"
         ));
         self.server.query(&format!("SYSTEM STOP MERGES {table}"));
     }
@@ -67,7 +73,7 @@ impl Bench {
     /// Inserts a part of some rows, all with one value of `v`.
     pub fn insert(&self, partition: u8, value: &str, rows: u32) {
         self.server.query(&format!(
-            "INSERT INTO {} SELECT toUInt8({partition}), toUInt32(number), '{value}' \
+            "INSERT INTO {} (p, k, v) SELECT toUInt8({partition}), toUInt32(number), '{value}' \
              FROM system.numbers LIMIT {rows}",
             self.table.sql()
         ));
@@ -87,7 +93,9 @@ impl Bench {
     pub fn live(&self, partition: &str) -> Vec<Part> {
         let inventory = self.engine.inventory(&self.table).unwrap();
         let parts = inventory.parts.into_iter();
-        parts.filter(|part| part.partition_id == partition).collect()
+        parts
+            .filter(|part| part.partition_id == partition)
+            .collect()
     }
 
     pub fn hashes(&self, partition: &str) -> Vec<Hash128> {
@@ -106,7 +114,9 @@ impl Bench {
     }
 
     pub fn table_directory(&self) -> PathBuf {
-        let part = self.engine.inventory(&self.table).unwrap().parts[0].name.clone();
+        let part = self.engine.inventory(&self.table).unwrap().parts[0]
+            .name
+            .clone();
         self.path_of(&part).parent().unwrap().to_owned()
     }
 
@@ -115,7 +125,11 @@ impl Bench {
         let parts = self.live(partition).into_iter();
         parts
             .map(|part| {
-                let directory = self.directory.path().join("saved").join(part.hash.to_string());
+                let directory = self
+                    .directory
+                    .path()
+                    .join("saved")
+                    .join(part.hash.to_string());
                 copy(&self.path_of(&part.name), &directory);
                 Saved { part, directory }
             })
@@ -125,11 +139,16 @@ impl Bench {
     /// Stages a saved part under a number, as a worker would.
     pub fn stage(&self, saved: &Saved, number: usize) -> StagedPart {
         let disk = &saved.part.disk;
-        let stage = self.engine.stage_directory(OPERATION, &self.table, disk).unwrap();
+        let stage = self
+            .engine
+            .stage_directory(OPERATION, &self.table, disk)
+            .unwrap();
         let sealed = stage.join(number.to_string());
         let written = stage.join(format!("{number}.tmp"));
         copy(&saved.directory, &written);
-        self.engine.seal_part(&self.table, &written, &sealed).unwrap();
+        self.engine
+            .seal_part(&self.table, &written, &sealed)
+            .unwrap();
         StagedPart {
             directory: sealed,
             name: saved.part.name.clone(),
@@ -158,7 +177,8 @@ impl Bench {
     }
 
     pub fn exchange(&self, partition: &str, parts: &[Origin]) -> mendb_engines::Result<()> {
-        self.engine.exchange(OPERATION, &self.table, partition, parts)
+        self.engine
+            .exchange(OPERATION, &self.table, partition, parts)
     }
 
     /// Names of what is in `detached/` and of tables beside those that tests make.
@@ -167,7 +187,9 @@ impl Bench {
         let mut names: Vec<String> = detached
             .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
             .collect();
-        let tables = self.server.query("SELECT name FROM system.tables WHERE name LIKE '%\\_\\_mendb\\_%'");
+        let tables = self
+            .server
+            .query("SELECT name FROM system.tables WHERE name LIKE '%\\_\\_mendb\\_%'");
         names.extend(tables.lines().map(str::to_owned));
         names
     }

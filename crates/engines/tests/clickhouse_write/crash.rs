@@ -17,10 +17,20 @@ const TRIES_MAX: u32 = 5;
 /// Changes of files between one kill and the next.
 const STEP: usize = 5;
 
+const UNMERGED: &str = "SETTINGS max_bytes_to_merge_at_max_space_in_pool = 1, \
+                        max_bytes_to_merge_at_min_space_in_pool = 1";
+
 /// Kills the server when its directories have changed some times while something is done; whether it was
 /// still being done.
-fn kill_after(server: &mut Server, changes: usize, act: impl FnOnce() -> Result<()> + Send) -> bool {
-    let roots = [server.data_path().join("store"), server.data_path().join("data")];
+fn kill_after(
+    server: &mut Server,
+    changes: usize,
+    act: impl FnOnce() -> Result<()> + Send,
+) -> bool {
+    let roots = [
+        server.data_path().join("store"),
+        server.data_path().join("data"),
+    ];
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         let acting = scope.spawn(|| {
@@ -54,15 +64,17 @@ fn directories(roots: &[PathBuf]) -> BTreeSet<PathBuf> {
 }
 
 /// A table of its own for each try, with four of six parts gone and another in between.
-fn damaged(bench: &mut Bench, number: usize) -> Vec<Saved> {
+fn damaged(bench: &mut Bench, number: usize, settings: &str) -> Vec<Saved> {
     bench.table = TableName::new("d", format!("t{number}"));
-    bench.create("MergeTree");
+    bench.create_with("MergeTree", settings);
     for rows in 1..=6 {
         bench.insert(1, &format!("part {rows}"), rows);
     }
     let saved = bench.save("1");
     let table = bench.table.sql();
-    bench.server.query(&format!("ALTER TABLE {table} DROP PARTITION ID '1'"));
+    bench
+        .server
+        .query(&format!("ALTER TABLE {table} DROP PARTITION ID '1'"));
     for (value, rows) in [("part 5", 5), ("extra", 100), ("part 2", 2)] {
         bench.insert(1, value, rows);
     }
@@ -75,10 +87,15 @@ fn an_exchange_is_completed_wherever_the_server_dies() {
     for flavor in FLAVORS {
         let mut bench = Bench::new(flavor);
         for number in 1.. {
-            let saved = damaged(&mut bench, number);
+            let saved = damaged(&mut bench, number, "");
             bench.engine.stop_merges(OPERATION, &bench.table).unwrap();
             let parts = bench.origins(&saved);
-            let Bench { server, engine, table, .. } = &mut bench;
+            let Bench {
+                server,
+                engine,
+                table,
+                ..
+            } = &mut bench;
             let was_killed = kill_after(server, (number - 1) * STEP, || {
                 engine.exchange(OPERATION, table, "1", &parts)
             });
@@ -115,18 +132,34 @@ fn parts_are_attached_once_wherever_the_server_dies() {
     for flavor in FLAVORS {
         let mut bench = Bench::new(flavor);
         for number in 1.. {
-            let saved = damaged(&mut bench, number);
+            // Or the server would merge what was attached when it comes back.
+            let saved = damaged(&mut bench, number, UNMERGED);
             let table = bench.table.sql();
-            bench.server.query(&format!("ALTER TABLE {table} DROP PARTITION ID '1'"));
-            let parts: Vec<StagedPart> =
-                saved.iter().enumerate().map(|(n, saved)| bench.stage(saved, n)).collect();
-            let Bench { server, engine, table, .. } = &mut bench;
+            bench
+                .server
+                .query(&format!("ALTER TABLE {table} DROP PARTITION ID '1'"));
+            let parts: Vec<StagedPart> = saved
+                .iter()
+                .enumerate()
+                .map(|(n, saved)| bench.stage(saved, n))
+                .collect();
+            let Bench {
+                server,
+                engine,
+                table,
+                ..
+            } = &mut bench;
             let was_killed = kill_after(server, number * STEP, || engine.attach(table, &parts));
             bench.restart();
             bench.engine.attach(&bench.table, &parts).unwrap();
             assert_eq!(bench.rows(), 28);
-            let rows = format!("SELECT v, count() FROM {} WHERE p = 1 GROUP BY v ORDER BY v", bench.table.sql());
-            let expected: String = (1..=6).map(|rows| format!("part {rows}\t{rows}\n")).collect();
+            let rows = format!(
+                "SELECT v, count() FROM {} WHERE p = 1 GROUP BY v ORDER BY v",
+                bench.table.sql()
+            );
+            let expected: String = (1..=6)
+                .map(|rows| format!("part {rows}\t{rows}\n"))
+                .collect();
             assert_eq!(bench.server.query(&rows), expected);
             bench.engine.commit(OPERATION).unwrap();
             assert_eq!(bench.leftovers(), [""; 0]);
@@ -143,7 +176,9 @@ fn merges_are_started_again_by_whoever_ends_the_operation() {
     for flavor in FLAVORS {
         let mut bench = Bench::new(flavor);
         bench.create("MergeTree");
-        bench.server.query(&format!("SYSTEM START MERGES {}", bench.table.sql()));
+        bench
+            .server
+            .query(&format!("SYSTEM START MERGES {}", bench.table.sql()));
         bench.engine.stop_merges(OPERATION, &bench.table).unwrap();
         bench.insert(1, "a", 1);
         bench.insert(1, "b", 1);
@@ -154,7 +189,10 @@ fn merges_are_started_again_by_whoever_ends_the_operation() {
         // A process that knows nothing but what is on disk.
         bench.reopen();
         let locks = bench.engine.locks();
-        assert_eq!((locks.len(), &*locks[0].table, &*locks[0].operation), (1, "d.t", OPERATION));
+        assert_eq!(
+            (locks.len(), &*locks[0].table, &*locks[0].operation),
+            (1, "d.t", OPERATION)
+        );
         bench.engine.undo("restore-20261121101500-other1").unwrap();
         assert_eq!(bench.engine.locks().len(), 1);
         bench.engine.undo(OPERATION).unwrap();
@@ -164,7 +202,10 @@ fn merges_are_started_again_by_whoever_ends_the_operation() {
 
         // A table that went away keeps nobody from ending the operation.
         bench.engine.stop_merges(OPERATION, &bench.table).unwrap();
-        bench.engine.stage_directory(OPERATION, &bench.table, "default").unwrap();
+        bench
+            .engine
+            .stage_directory(OPERATION, &bench.table, "default")
+            .unwrap();
         bench.server.query("DROP DATABASE d");
         bench.engine.commit(OPERATION).unwrap();
         assert_eq!(bench.engine.locks(), []);
@@ -185,7 +226,10 @@ fn files_that_are_staged_go_with_the_operation() {
             .unwrap();
         bench.engine.undo(OPERATION).unwrap();
         assert!(!stage.exists() && other.exists());
-        bench.engine.drop_stage("restore-20261121101500-other1", &bench.table).unwrap();
+        bench
+            .engine
+            .drop_stage("restore-20261121101500-other1", &bench.table)
+            .unwrap();
         assert!(!other.exists());
         assert_eq!(bench.engine.locks(), []);
     }

@@ -24,7 +24,10 @@ fn create_again(bench: &Bench) {
     for definition in catalogue.tables {
         let name = TableName::new("d 2", &definition.name.table);
         if bench.engine.table(&name).unwrap().is_none() {
-            bench.engine.create_table(&definition, &name, &renamed()).unwrap();
+            bench
+                .engine
+                .create_table(&definition, &name, &renamed())
+                .unwrap();
         }
     }
 }
@@ -57,8 +60,17 @@ fn a_database_is_created_again_under_another_name() {
         }
         create_again(&bench);
         // What is inserted into the one reaches nothing of the other.
-        bench.server.query("INSERT INTO `d 2`.t VALUES (1, 7, 'a'), (1, 8, 'b')");
-        for (table, rows) in [("t", 2), ("sums", 2), ("v", 2), ("own", 1), ("merged", 2), ("buffer", 2)] {
+        bench
+            .server
+            .query("INSERT INTO `d 2`.t VALUES (1, 7, 'a'), (1, 8, 'b')");
+        for (table, rows) in [
+            ("t", 2),
+            ("sums", 2),
+            ("v", 2),
+            ("own", 1),
+            ("merged", 2),
+            ("buffer", 2),
+        ] {
             let count = |database: &str| {
                 let sql = format!("SELECT count() FROM `{database}`.{table} WHERE k != 99");
                 bench.server.query(&sql)
@@ -78,7 +90,12 @@ fn a_database_is_created_again_under_another_name() {
             bench.server.query("INSERT INTO `d 2`.uses (k) VALUES (8)");
             assert_eq!(bench.server.query("SELECT k, n FROM `d 2`.uses"), "8\t1\n");
             // It is as it was told, not filled by creating it.
-            assert_eq!(bench.server.query("SELECT count() FROM `d 2`.sums WHERE k = 99"), "0\n");
+            assert_eq!(
+                bench
+                    .server
+                    .query("SELECT count() FROM `d 2`.sums WHERE k = 99"),
+                "0\n"
+            );
         }
     }
 }
@@ -89,14 +106,20 @@ fn a_table_that_is_there_is_not_created() {
         let bench = Bench::new(flavor);
         bench.create("MergeTree");
         let definition = bench.engine.table(&bench.table).unwrap().unwrap();
-        let error = bench.engine.create_table(&definition, &bench.table, &HashMap::new()).unwrap_err();
+        let error = bench
+            .engine
+            .create_table(&definition, &bench.table, &HashMap::new())
+            .unwrap_err();
         assert_eq!(error.remedy, Remedy::Request);
         assert!(error.to_string().contains("d.t"), "{error}");
 
         let renamed = TableName::new("d", "other");
         bench.engine.rename_table(&bench.table, &renamed).unwrap();
         assert!(bench.engine.table(&bench.table).unwrap().is_none());
-        bench.engine.create_table(&definition, &bench.table, &HashMap::new()).unwrap();
+        bench
+            .engine
+            .create_table(&definition, &bench.table, &HashMap::new())
+            .unwrap();
         let again = bench.engine.table(&bench.table).unwrap().unwrap();
         assert_eq!(again, definition);
     }
@@ -115,7 +138,10 @@ fn a_storage_policy_that_the_server_lacks_is_named() {
     let definition = bench.engine.table(&bench.table).unwrap().unwrap();
     for flavor in FLAVORS {
         let other = Bench::new(flavor);
-        let error = other.engine.create_table(&definition, &other.table, &HashMap::new()).unwrap_err();
+        let error = other
+            .engine
+            .create_table(&definition, &other.table, &HashMap::new())
+            .unwrap_err();
         assert_eq!(error.remedy, Remedy::Request);
         assert!(error.to_string().contains("\"jbod\""), "{error}");
     }
@@ -131,7 +157,9 @@ fn a_database_of_an_engine_that_the_server_does_not_make_is_one_of_its_own() {
             create_query: format!("CREATE DATABASE e ENGINE = {engine}"),
         };
         bench.engine.create_database(&database).unwrap();
-        bench.server.query("CREATE TABLE e.t (k UInt32) ENGINE = MergeTree ORDER BY k");
+        bench
+            .server
+            .query("CREATE TABLE e.t (k UInt32) ENGINE = MergeTree ORDER BY k");
         bench.engine.create_database(&database).unwrap();
         assert_eq!(bench.server.query("EXISTS TABLE e.t"), "1\n");
     }

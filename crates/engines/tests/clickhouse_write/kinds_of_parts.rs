@@ -16,9 +16,15 @@ fn exchange_reversed(bench: &Bench, partition: &str) {
     bench.exchange(partition, &parts).unwrap();
     assert_eq!(bench.hashes(partition), hashes(&saved));
     for (part, before) in bench.live(partition).iter().zip(before) {
-        let names: Vec<_> = before.iter().map(|(path, content)| (path.file_name(), content)).collect();
+        let names: Vec<_> = before
+            .iter()
+            .map(|(path, content)| (path.file_name(), content))
+            .collect();
         let after = files(&bench.path_of(&part.name));
-        let after: Vec<_> = after.iter().map(|(path, content)| (path.file_name(), content)).collect();
+        let after: Vec<_> = after
+            .iter()
+            .map(|(path, content)| (path.file_name(), content))
+            .collect();
         for (name, content) in names {
             let of_the_table = name.is_some_and(|name| name == "metadata_version.txt");
             assert!(of_the_table || after.contains(&(name, content)), "{name:?}");
@@ -55,7 +61,8 @@ fn all_that_a_table_can_be_declared_with_is_kept() {
         }
         exchange_reversed(&bench, "1");
         bench.engine.check_table(&bench.table).unwrap();
-        let counted = format!("SELECT sum(c) FROM (SELECT k, count() AS c FROM {table} GROUP BY k)");
+        let counted =
+            format!("SELECT sum(c) FROM (SELECT k, count() AS c FROM {table} GROUP BY k)");
         assert_eq!(bench.server.query(&counted), "300\n", "{kind}");
     }
 }
@@ -64,10 +71,14 @@ fn all_that_a_table_can_be_declared_with_is_kept() {
 fn what_was_deleted_lightly_stays_deleted() {
     let bench = Bench::new(Flavor::Current);
     bench.create("MergeTree");
-    bench.server.query(&format!("SYSTEM START MERGES {}", bench.table.sql()));
+    bench
+        .server
+        .query(&format!("SYSTEM START MERGES {}", bench.table.sql()));
     bench.insert(1, "a", 10);
     bench.insert(1, "b", 20);
-    bench.server.query(&format!("DELETE FROM {} WHERE k < 5", bench.table.sql()));
+    bench
+        .server
+        .query(&format!("DELETE FROM {} WHERE k < 5", bench.table.sql()));
     bench.engine.stop_merges(OPERATION, &bench.table).unwrap();
     assert_eq!(bench.rows(), 20);
     exchange_reversed(&bench, "1");
@@ -78,17 +89,16 @@ fn what_was_deleted_lightly_stays_deleted() {
 fn updates_that_are_kept_beside_a_part_go_with_the_exchange() {
     let bench = Bench::new(Flavor::Current);
     let table = bench.table.sql();
-    bench.server.query(&format!(
-        "CREATE TABLE {table} (p UInt8, k UInt32, v String) ENGINE = MergeTree PARTITION BY p ORDER BY k \
-         SETTINGS enable_block_number_column = 1, enable_block_offset_column = 1"
-    ));
-    bench.server.query(&format!("SYSTEM STOP MERGES {table}"));
+    let settings = "SETTINGS enable_block_number_column = 1, enable_block_offset_column = 1";
+    bench.create_with("MergeTree", settings);
     bench.insert(1, "a", 10);
     bench.insert(1, "b", 10);
     let saved = bench.save("1");
     let before = bench.content("ORDER BY k, v");
     let patch = format!("UPDATE {table} SET v = 'patched' WHERE k = 1");
-    bench.server.query(&format!("{patch} SETTINGS enable_lightweight_update = 1"));
+    bench
+        .server
+        .query(&format!("{patch} SETTINGS enable_lightweight_update = 1"));
     assert_ne!(bench.content("ORDER BY k, v"), before);
     // By their hashes the parts are what is wanted, by what queries answer they are not.
     bench.exchange("1", &bench.origins(&saved)).unwrap();
@@ -103,12 +113,7 @@ fn parts_stay_on_their_disks() {
         ..ServerOptions::default()
     };
     let bench = Bench::with(Flavor::Current, options);
-    let table = bench.table.sql();
-    bench.server.query(&format!(
-        "CREATE TABLE {table} (p UInt8, k UInt32, v String) ENGINE = MergeTree PARTITION BY p ORDER BY k \
-         SETTINGS storage_policy = 'jbod'"
-    ));
-    bench.server.query(&format!("SYSTEM STOP MERGES {table}"));
+    bench.create_with("MergeTree", "SETTINGS storage_policy = 'jbod'");
     for rows in 1..=6 {
         bench.insert(1, "x", rows);
     }
@@ -116,7 +121,10 @@ fn parts_stay_on_their_disks() {
     saved.rotate_left(1);
     let disks: Vec<&str> = saved.iter().map(|saved| saved.part.disk.as_str()).collect();
     assert!(disks.contains(&"d1") && disks.contains(&"d2"));
-    let gone: Vec<String> = bench.live("1")[..3].iter().map(|part| part.name.clone()).collect();
+    let gone: Vec<String> = bench.live("1")[..3]
+        .iter()
+        .map(|part| part.name.clone())
+        .collect();
     bench.engine.drop_parts(&bench.table, &gone).unwrap();
     bench.exchange("1", &bench.origins(&saved)).unwrap();
     assert_eq!(bench.hashes("1"), hashes(&saved));
@@ -124,7 +132,11 @@ fn parts_stay_on_their_disks() {
     assert_eq!(now, disks);
 
     bench.exchange("1", &[]).unwrap();
-    let parts: Vec<_> = saved.iter().zip(10..).map(|(saved, n)| bench.stage(saved, n)).collect();
+    let parts: Vec<_> = saved
+        .iter()
+        .zip(10..)
+        .map(|(saved, n)| bench.stage(saved, n))
+        .collect();
     bench.engine.attach(&bench.table, &parts).unwrap();
     let now: Vec<String> = bench.live("1").into_iter().map(|part| part.disk).collect();
     assert_eq!(now, disks);
@@ -142,7 +154,9 @@ fn a_part_of_one_merge_after_another_is_exchanged_on_18_16() {
     for value in ["a", "b", "c"] {
         bench.server.query(&format!("SYSTEM START MERGES {table}"));
         bench.insert(1, value, 1000);
-        bench.server.query(&format!("OPTIMIZE TABLE {table} PARTITION 1 FINAL"));
+        bench
+            .server
+            .query(&format!("OPTIMIZE TABLE {table} PARTITION 1 FINAL"));
         bench.server.query(&format!("SYSTEM STOP MERGES {table}"));
     }
     bench.insert(1, "d", 10);

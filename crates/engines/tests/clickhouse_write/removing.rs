@@ -32,7 +32,10 @@ fn single_parts_are_removed_and_their_disk_space_with_them() {
     assert_eq!(bench.rows(), 1 + 4);
     assert!(paths.iter().all(|path| !path.exists()));
 
-    let error = bench.engine.drop_parts(&bench.table, &[names[0].clone(), gone[0].clone()]).unwrap_err();
+    let error = bench
+        .engine
+        .drop_parts(&bench.table, &[names[0].clone(), gone[0].clone()])
+        .unwrap_err();
     assert_eq!(error.remedy, Remedy::Request);
     assert!(error.to_string().contains(&gone[0]), "{error}");
     assert_eq!(bench.rows(), 4);
@@ -43,7 +46,10 @@ fn a_server_that_cannot_drop_parts_is_not_asked() {
     let bench = Bench::new(Flavor::V18);
     bench.create("MergeTree");
     bench.insert(1, "x", 1);
-    let error = bench.engine.drop_parts(&bench.table, &["1_1_1_0".to_owned()]).unwrap_err();
+    let error = bench
+        .engine
+        .drop_parts(&bench.table, &["1_1_1_0".to_owned()])
+        .unwrap_err();
     assert_eq!(error.remedy, Remedy::Request);
     bench.engine.drop_parts(&bench.table, &[]).unwrap();
     assert_eq!(bench.rows(), 1);
@@ -57,7 +63,9 @@ fn no_limit_of_the_server_stops_a_mend() {
         bench.insert(1, "a", 1000);
         bench.insert(1, "b", 1000);
         let table = bench.table.sql();
-        let refused = bench.server.try_query(&format!("ALTER TABLE {table} DROP PARTITION ID '1'"));
+        let refused = bench
+            .server
+            .try_query(&format!("ALTER TABLE {table} DROP PARTITION ID '1'"));
         assert!(refused.unwrap_err().contains("Code: 359"));
         let saved = bench.save("1");
         bench.exchange("1", &bench.origins(&saved[..1])).unwrap();
@@ -79,7 +87,9 @@ fn tables_views_and_dictionaries_are_removed_or_not_there() {
         let bench = Bench::new(flavor);
         bench.create("MergeTree");
         bench.server.query("CREATE VIEW d.v AS SELECT k FROM d.t");
-        bench.server.query("CREATE MATERIALIZED VIEW d.m ENGINE = MergeTree ORDER BY k AS SELECT k FROM d.t");
+        bench.server.query(
+            "CREATE MATERIALIZED VIEW d.m ENGINE = MergeTree ORDER BY k AS SELECT k FROM d.t",
+        );
         if flavor == Flavor::Current {
             bench.server.query(
                 "CREATE DICTIONARY d.c (k UInt64, v String) PRIMARY KEY k \
@@ -87,10 +97,21 @@ fn tables_views_and_dictionaries_are_removed_or_not_there() {
             );
         }
         for table in ["v", "m", "c", "t", "t", "never"] {
-            bench.engine.drop_table(&TableName::new("d", table)).unwrap();
+            bench
+                .engine
+                .drop_table(&TableName::new("d", table))
+                .unwrap();
         }
-        bench.engine.drop_table(&TableName::new("never", "t")).unwrap();
-        assert_eq!(bench.server.query("SELECT name FROM system.tables WHERE database = 'd'"), "");
+        bench
+            .engine
+            .drop_table(&TableName::new("never", "t"))
+            .unwrap();
+        assert_eq!(
+            bench
+                .server
+                .query("SELECT name FROM system.tables WHERE database = 'd'"),
+            ""
+        );
     }
 }
 
@@ -128,9 +149,14 @@ fn mutations_end_where_the_server_can_end_them() {
             Flavor::Current => " SETTINGS mutations_sync = 0",
             Flavor::V18 => "",
         };
-        bench.server.query(&format!("ALTER TABLE {table} UPDATE v = 'b' WHERE 1{wait}"));
+        bench
+            .server
+            .query(&format!("ALTER TABLE {table} UPDATE v = 'b' WHERE 1{wait}"));
         let pending = || bench.engine.inventory(&bench.table).unwrap().mutations;
-        let ids: Vec<String> = pending().into_iter().map(|mutation| mutation.mutation_id).collect();
+        let ids: Vec<String> = pending()
+            .into_iter()
+            .map(|mutation| mutation.mutation_id)
+            .collect();
         assert_eq!(ids.len(), 1);
         let ended = bench.engine.kill_mutations(&bench.table, &ids);
         match flavor {

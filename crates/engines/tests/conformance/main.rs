@@ -5,6 +5,9 @@
     reason = "a failed test is how these helpers report"
 )]
 
+mod clickhouse;
 mod row;
 mod row_suite;
+#[path = "../servers/mod.rs"]
+mod servers;
 mod suite;

@@ -126,6 +126,7 @@ impl<'a> States<'a> {
         let mut matching = Matching::new(&wanted, &live);
         matching.take_equal();
         matching.take_merged(self.comparison.order_sensitive);
+        matching.uncross();
         let patches = self.comparison.live.map_or(&[][..], |live| &live.patches);
         matching.plan(partition_id, self.comparison.order_sensitive, patches)
     }
@@ -236,6 +237,34 @@ impl<'a> Matching<'a> {
         }
     }
 
+    /// Lets what is equal serve in its order: names, and which proof came first, may have crossed it.
+    fn uncross(&mut self) {
+        let live = self.live;
+        self.sort_equal(|at, _| Some(live[at].part.hash));
+        let wanted = self.wanted;
+        self.sort_equal(|_, places| match places {
+            [place] => Some(wanted[*place].1.hash),
+            _ => None,
+        });
+    }
+
+    /// Sorts among live parts of one class what they serve as.
+    fn sort_equal(&mut self, class: impl Fn(usize, &[usize]) -> Option<Hash128>) {
+        let mut equal: HashMap<Hash128, Vec<usize>> = HashMap::new();
+        for (at, keep) in self.keeps.iter().enumerate() {
+            if let Some(class) = keep.as_ref().and_then(|(places, _)| class(at, places)) {
+                equal.entry(class).or_default().push(at);
+            }
+        }
+        for parts in equal.into_values() {
+            let mut keeps: Vec<_> = parts.iter().map(|at| self.keeps[*at].take()).collect();
+            keeps.sort_by(|a, b| places_of(a).cmp(places_of(b)));
+            for (at, keep) in parts.into_iter().zip(keeps) {
+                self.keeps[at] = keep;
+            }
+        }
+    }
+
     /// Places of wanted parts that no live part serves as, by hash, in order.
     fn free(&self) -> HashMap<Hash128, VecDeque<usize>> {
         let mut free: HashMap<Hash128, VecDeque<usize>> = HashMap::new();
@@ -334,6 +363,10 @@ impl<'a> Matching<'a> {
             fetch,
         }
     }
+}
+
+fn places_of(keep: &Option<(Vec<usize>, Proof)>) -> &[usize] {
+    keep.as_ref().map_or(&[], |(places, _)| places)
 }
 
 /// Places of wanted parts that are free, one for each hash.

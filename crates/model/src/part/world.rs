@@ -27,7 +27,7 @@ pub enum Happening {
     Drop { at: prop::sample::Index },
     /// Rows arrive in a part that is attached, of which the log does not tell.
     Attach { partition: u8, rows: u8 },
-    /// The server starts again. Block numbers go on from the highest surviving one.
+    /// The server starts again. Numbers go on from the highest that a surviving part has.
     Restart,
 }
 
@@ -115,7 +115,11 @@ impl World {
             }
             Happening::Restart => {
                 self.runs += 1;
-                let highest = self.parts.iter().map(|part| part.max_block).max();
+                let highest = self
+                    .parts
+                    .iter()
+                    .map(|part| part.max_block.max(part.mutation))
+                    .max();
                 self.next_block = highest.unwrap_or(0) + 1;
             }
         }

@@ -4,8 +4,7 @@
 //! elsewhere: a member of another kind than a file, or of a name that leads out of its part, is an error
 //! and not skipped, since an archive that has one was not written for what it is read for.
 
-use std::io::Read;
-use std::sync::Arc;
+use std::io::{self, Read};
 
 use tar::EntryType;
 
@@ -83,7 +82,7 @@ pub(super) enum Walk {
 pub(super) fn walk(
     reader: ObjectReader,
     compression: Compression,
-    transfer: &Arc<Transfer>,
+    transfer: &Transfer,
     each: impl FnMut(&Member, &mut dyn Read) -> Result<Walk>,
 ) -> Result<()> {
     let object = reader.full_name();
@@ -92,28 +91,44 @@ pub(super) fn walk(
         Compression::None => {
             let mut archive = tar::Archive::new(reader);
             let entries = archive.entries_with_seek().map_err(failed)?;
-            members(entries, &object, transfer, each)
+            members(entries, &object, transfer, each)?;
         }
         Compression::Gzip => {
             let unpacked = flate2::read::MultiGzDecoder::new(reader);
-            let mut archive = tar::Archive::new(unpacked);
-            members(archive.entries().map_err(failed)?, &object, transfer, each)
+            unpacked_members(unpacked, &object, transfer, each)?;
         }
         Compression::Zstd => {
             let mut unpacked = zstd::stream::read::Decoder::new(reader).map_err(failed)?;
             unpacked.window_log_max(WINDOW_LOG_MAX).map_err(failed)?;
-            let mut archive = tar::Archive::new(unpacked);
-            members(archive.entries().map_err(failed)?, &object, transfer, each)
+            unpacked_members(unpacked, &object, transfer, each)?;
         }
     }
+    Ok(())
+}
+
+/// Goes through an archive that is unpacked, to its very end if nobody has enough before: there the
+/// compressor put what proves all of it.
+fn unpacked_members<R: Read>(
+    unpacked: R,
+    object: &str,
+    transfer: &Transfer,
+    each: impl FnMut(&Member, &mut dyn Read) -> Result<Walk>,
+) -> Result<()> {
+    let failed = |error| transfer.explain(object, &error);
+    let mut archive = tar::Archive::new(unpacked);
+    let entries = archive.entries().map_err(failed)?;
+    if members(entries, object, transfer, each)? == Walk::On {
+        io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(failed)?;
+    }
+    Ok(())
 }
 
 fn members<R: Read>(
     entries: tar::Entries<'_, R>,
     object: &str,
-    transfer: &Arc<Transfer>,
+    transfer: &Transfer,
     mut each: impl FnMut(&Member, &mut dyn Read) -> Result<Walk>,
-) -> Result<()> {
+) -> Result<Walk> {
     for entry in entries {
         let mut entry = entry.map_err(|error| transfer.explain(object, &error))?;
         let kind = entry.header().entry_type();
@@ -135,10 +150,10 @@ fn members<R: Read>(
             bytes: entry.size(),
         };
         if each(&member, &mut entry)? == Walk::Enough {
-            return Ok(());
+            return Ok(Walk::Enough);
         }
     }
-    Ok(())
+    Ok(Walk::On)
 }
 
 /// The part and the path inside of it that the path of a member names.

@@ -289,7 +289,7 @@ mod tests {
     fn a_chain_that_ends_too_early_or_never_names_its_backups() {
         let name = name();
         let required = table("d", true, None);
-        let mut search = Search::begin(&name, "b", &required);
+        let search = Search::begin(&name, "b", &required);
         let error = search.check("").unwrap_err().to_string();
         assert!(
             error.contains("backup b") && error.contains(PART),

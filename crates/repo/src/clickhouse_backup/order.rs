@@ -68,17 +68,21 @@ fn rank(table: &TableDefinition) -> u8 {
     }
 }
 
-/// Everything in the statement that may name a table: `db.t`, `'db', 't'`, `'db.t'`, and single names,
-/// which mean tables of the same database.
+/// Everything in the statement that may name a table: `db.t`, `'db', 't'`, `'db.t'`, and single names in
+/// views and strings, which mean tables of the same database.
 fn named(table: &TableDefinition) -> HashSet<TableName> {
     let own = &table.name.database;
+    let selects = table.engine.ends_with("View");
     let tokens = tokens(&table.create_query);
     let mut names = HashSet::new();
     for (at, token) in tokens.iter().enumerate() {
         if token.kind == Kind::Sign {
             continue;
         }
-        names.insert(TableName::new(own, &*token.content));
+        // A single name in a table is that of a column.
+        if selects || token.kind == Kind::Text {
+            names.insert(TableName::new(own, &*token.content));
+        }
         let pair = (tokens.get(at + 1), tokens.get(at + 2));
         if let (Some(sign), Some(second)) = pair
             && joins(sign)
@@ -137,7 +141,7 @@ mod tests {
             "CREATE DICTIONARY d.dict (k Int8) PRIMARY KEY k SOURCE(CLICKHOUSE(TABLE 'target' DB 'd'))",
             "CREATE TABLE d.src (x Int8 DEFAULT dictGet('d.dict', 'k', 1)) ENGINE = MergeTree ORDER BY x",
             "CREATE MATERIALIZED VIEW d.mv TO d.target (x Int8) AS SELECT x FROM d.src",
-            "CREATE TABLE d.target (x Int8) ENGINE = MergeTree ORDER BY x",
+            "CREATE TABLE d.target (mv Int8) ENGINE = MergeTree ORDER BY mv",
         ]);
         assert_eq!(
             order,

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use blake3::{Hash, Hasher};
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt, stream};
+use object_store::ObjectStoreExt;
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path as ObjectPath;
 
@@ -168,19 +169,19 @@ impl Upload<'_> {
             .try_buffered(PIECES_AT_ONCE);
         let parts: Vec<PartId> = pieces.try_collect().await?;
         let complete = self.objects.retry("write", self.name, 0, || async {
-            self.store
-                .complete_multipart(self.path, &self.id, parts.clone())
-                .await?;
-            Ok(())
+            let completed = self
+                .store
+                .complete_multipart(self.path, &self.id, parts.clone());
+            let Err(error) = completed.await else {
+                return Ok(());
+            };
+            // The answer may have got lost, and an upload cannot be completed twice.
+            match self.objects.store.head(self.path).await {
+                Ok(there) if there.size == bytes => Ok(()),
+                _ => Err(error.into()),
+            }
         });
-        let Err(error) = complete.await else {
-            return Ok(());
-        };
-        // The answer to a completion may have got lost, and one upload cannot be completed twice.
-        match self.objects.size(self.name).await? {
-            Some(there) if there == bytes => Ok(()),
-            _ => Err(error),
-        }
+        complete.await
     }
 
     async fn send_piece(&self, n: usize, piece: Bytes) -> Result<PartId> {

@@ -10,7 +10,7 @@ use mendb_repo::clickhouse_backup::{
     FetchedPart, ImportError, ImportedBackups, ImportedPart, Result, path_name::encode,
 };
 use mendb_repo::{RepositoryOptions, RetryPolicy};
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::ObjectStoreExt;
 use serde_json::json;
 use tar::EntryType;
 
@@ -65,8 +65,9 @@ async fn fetch(root: &Path, backup: &str, name: &str) -> Result<(FetchedPart, Fi
     Ok((fetched, read(into.path())))
 }
 
-fn refused<T: std::fmt::Debug>(result: Result<T>) -> String {
-    mendb_model::describe_error(&result.unwrap_err())
+fn refused<T>(result: Result<T>) -> String {
+    let error = result.err().expect("it was not refused");
+    mendb_model::describe_error(&error)
 }
 
 /// Parts that differ, one of them larger than what is read at once.

@@ -7,7 +7,6 @@ use std::io::Write;
 use std::path::Path;
 
 use mendb_model::part::{Checksums, FileHasher, Hash128};
-use mendb_model::varint;
 use mendb_repo::clickhouse_backup::path_name::encode;
 use serde_json::{Value, json};
 
@@ -77,11 +76,11 @@ fn checksums(files: &Files, projections: &[(&str, u64, Hash128)]) -> Vec<u8> {
     let mut entries: Vec<_> = hashed.chain(projections.iter().copied()).collect();
     entries.sort_unstable();
     let mut list = Vec::new();
-    varint::put(&mut list, entries.len() as u64);
+    put_number(&mut list, entries.len() as u64);
     for (name, bytes, hash) in entries {
-        varint::put(&mut list, name.len() as u64);
+        put_number(&mut list, name.len() as u64);
         list.extend_from_slice(name.as_bytes());
-        varint::put(&mut list, bytes);
+        put_number(&mut list, bytes);
         list.extend_from_slice(&hash.to_stored());
         list.push(0);
     }
@@ -93,6 +92,15 @@ fn checksums(files: &Files, projections: &[(&str, u64, Hash128)]) -> Vec<u8> {
     bytes.extend_from_slice(&Hash128::city(&frame).to_stored());
     bytes.extend_from_slice(&frame);
     bytes
+}
+
+/// Seven bits a byte, the lowest first, with a bit that says whether more follow.
+fn put_number(to: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        to.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    to.push(number as u8);
 }
 
 /// How a backup is laid out.

@@ -8,6 +8,7 @@ mod damage;
 mod faults;
 mod faulty_store;
 mod in_process;
+mod part_faults;
 mod part_promises;
 mod parts_sample;
 mod promises;

@@ -68,6 +68,7 @@ impl<'a> Coordinator<'a> {
 
     /// Runs until no operation can move without a user.
     pub(crate) fn run(mut self, observer: Observer<'_>) -> Result<()> {
+        reconcile::start_forgotten_merges(self.tools)?;
         reconcile::release_orphaned_locks(self.journal, self.tools)?;
         loop {
             self.pick_up(observer)?;

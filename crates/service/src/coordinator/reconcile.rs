@@ -1,11 +1,20 @@
 //! Sets right what a crash left between the journal and the target.
 
-use mendb_engines::LockKind;
+use mendb_engines::{Data, LockKind};
 use mendb_model::operation::State;
 
 use crate::error::{Error, Result};
 use crate::journal::Journal;
 use crate::worker::Tools;
+
+/// Starts merges again that a process which died had stopped: its operation may be paused or failed, and
+/// nobody may ever go on with it.
+pub(super) fn start_forgotten_merges(tools: &Tools) -> Result<()> {
+    match tools.engine.data() {
+        Data::Parts(parts) => Ok(parts.start_forgotten_merges()?),
+        Data::Rows(_) => Ok(()),
+    }
+}
 
 /// Releases the locks of operations that are over: a crash between the end of an operation's last step
 /// and its record leaves such locks.

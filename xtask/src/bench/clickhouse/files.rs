@@ -73,11 +73,14 @@ pub fn attach_all(server: &Server, copy: &Path, way: Way) -> Result<Cost, String
     })
 }
 
-/// The parts of a copy, by name.
-fn parts(copy: &Path) -> Result<Vec<String>, String> {
-    let broken = |error| format!("cannot read {}: {error}", copy.display());
+/// The directories of parts of a table, or of its copy, by name.
+///
+/// # Errors
+/// It cannot be read.
+pub fn parts(table: &Path) -> Result<Vec<String>, String> {
+    let broken = |error| format!("cannot read {}: {error}", table.display());
     let mut parts = Vec::new();
-    for entry in fs::read_dir(copy).map_err(broken)? {
+    for entry in fs::read_dir(table).map_err(broken)? {
         let entry = entry.map_err(broken)?;
         let name = entry.file_name().to_string_lossy().into_owned();
         if entry.path().is_dir() && name != DETACHED {

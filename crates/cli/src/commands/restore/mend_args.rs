@@ -90,7 +90,10 @@ impl MendArgs {
             ("--partitions", self.partitions.is_some()),
             ("--database-mapping", !self.database_mapping.is_empty()),
             ("--restore-order", self.restore_order.is_some()),
-            ("--on-concurrent-insert", self.on_concurrent_insert.is_some()),
+            (
+                "--on-concurrent-insert",
+                self.on_concurrent_insert.is_some(),
+            ),
             ("--keep-undo", self.keep_undo == Some(true)),
             ("--check-table", self.check_table),
             ("--dry-run", self.dry_run),

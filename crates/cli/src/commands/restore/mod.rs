@@ -208,7 +208,10 @@ mod tests {
         let ordered = order(line, &Settings::default()).unwrap();
         assert!(!ordered.in_place && ordered.data && ordered.schema);
         assert_eq!(ordered.databases["b"], "y");
-        assert_eq!(order("-m a=x c", &Settings::default()).unwrap().databases["a"], "x");
+        assert_eq!(
+            order("-m a=x c", &Settings::default()).unwrap().databases["a"],
+            "x"
+        );
     }
 
     #[test]

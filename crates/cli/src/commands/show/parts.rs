@@ -111,8 +111,7 @@ fn read_parts(
     let mut parts = Vec::new();
     for table in &store.tables {
         for list in &table.lists {
-            let read =
-                repository.document_at(&manifest.collection, &manifest.backup_id, &list.at);
+            let read = repository.document_at(&manifest.collection, &manifest.backup_id, &list.at);
             let records: Vec<part::PartRecord> = runtime.block_on(read)?;
             let records = records.into_iter();
             parts.extend(records.map(|record| PartRecord::new(table.name(), record.part)));

@@ -125,7 +125,11 @@ impl VerifyCommand {
         } else {
             None
         };
-        let readable = || backups.iter().filter_map(|(_, stored)| stored.as_ref().ok());
+        let readable = || {
+            backups
+                .iter()
+                .filter_map(|(_, stored)| stored.as_ref().ok())
+        };
         let total = readable().map(|stored| data_bytes(&stored.manifest)).sum();
         let progress = Progress::start(
             format!("verifying {}", self.what),
@@ -168,7 +172,8 @@ impl VerifyCommand {
         };
         // What live tables are compared with is in the manifest and its documents: that an object is
         // damaged does not matter here.
-        if let (true, Some(service), Some((_, Ok(newest)))) = (self.live, &service, backups.last()) {
+        if let (true, Some(service), Some((_, Ok(newest)))) = (self.live, &service, backups.last())
+        {
             if newest.manifest.part_store.is_some() {
                 proof.live_parts = self.compare_parts(service, &newest.manifest)?;
             } else {

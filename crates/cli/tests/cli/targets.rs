@@ -1,0 +1,153 @@
+//! Targets of both kinds: what each command works with, and what it says where it does not. No server
+//! is needed for any of it.
+
+use crate::mendb::Mendb;
+
+/// Nothing listens on the first port.
+const NO_SERVER: &str = "clickhouse://me:hunter2@127.0.0.1:1/";
+
+fn with_server() -> Mendb {
+    Mendb::new().with("MENDB_TARGET", NO_SERVER)
+}
+
+#[test]
+fn commands_for_rows_tell_what_to_use_on_a_server() {
+    let mendb = with_server();
+    for (line, instead) in [
+        ("table list", "clickhouse-client"),
+        ("table drop t", "clickhouse-client"),
+        ("collection list", "mendb backup NAME --tables"),
+        (
+            "collection create c --table t",
+            "mendb backup NAME --tables",
+        ),
+        ("backup c --incremental", "leave --incremental out"),
+    ] {
+        let stderr = mendb.fails(2, line);
+        assert!(stderr.contains("row stores"), "{line}: {stderr}");
+        assert!(stderr.contains(instead), "{line}: {stderr}");
+    }
+}
+
+#[test]
+fn commands_for_servers_tell_what_to_use_on_rows() {
+    let mendb = Mendb::new();
+    for (line, said) in [
+        ("undo mend-1", "mendb undo works with ClickHouse servers"),
+        (
+            "backup c --tables a.*",
+            "--tables is for ClickHouse targets",
+        ),
+        (
+            "backup c --partitions 2026*",
+            "--partitions is for ClickHouse targets",
+        ),
+        (
+            "restore c --in-place",
+            "mending its tables in place is not in this version",
+        ),
+        (
+            "restore --restore-in-place -d -s c",
+            "--in-place, --data, --schema are for ClickHouse",
+        ),
+        (
+            "restore --database-mapping a=b c",
+            "--database-mapping is for ClickHouse",
+        ),
+    ] {
+        let stderr = mendb.fails(2, line);
+        assert!(stderr.contains(said), "{line}: {stderr}");
+        assert!(stderr.contains("\nhint: "), "{line}: {stderr}");
+    }
+}
+
+#[test]
+fn a_password_is_in_no_output() {
+    let mendb = with_server().with("MENDB_CLICKHOUSE_PASSWORD", "hunter3");
+    let shown = mendb.ok("config show");
+    assert!(
+        shown.contains("clickhouse://me:****@127.0.0.1:1/"),
+        "{shown}"
+    );
+    for line in [
+        "config show",
+        "config show --output json",
+        "table list",
+        "backup c",
+        "backup c --output json",
+        "restore --in-place c",
+        "operation list",
+        "list --target clickhouse://me:hunter2@h/analytics",
+        "operation list --target clickhouse://me:hunter2@h/analytics",
+    ] {
+        let ran = mendb.run(line);
+        let all = ran.stdout + &ran.stderr;
+        assert!(!all.contains("hunter"), "{line}: {all}");
+    }
+}
+
+#[test]
+fn a_server_that_does_not_answer_is_named() {
+    let mendb = with_server();
+    let stderr = mendb.fails(1, "backup analytics");
+    assert!(stderr.starts_with("error: "), "{stderr}");
+    assert!(stderr.contains("127.0.0.1:1"), "{stderr}");
+    let state = mendb.path().join("mendb-data/clickhouse-127.0.0.1-1");
+    assert!(state.is_dir(), "its state has a directory of its own");
+}
+
+#[test]
+fn operations_of_a_server_are_looked_for_where_its_state_is() {
+    let mendb = with_server();
+    assert_eq!(mendb.json("operation list"), serde_json::json!([]));
+    let stderr = mendb.fails(1, "operation show mend-1");
+    assert!(stderr.contains("there is no operation mend-1"), "{stderr}");
+    mendb.run("backup analytics --state here");
+    assert!(mendb.path().join("here").is_dir());
+}
+
+#[test]
+fn the_repository_of_a_settings_file_can_have_limits() {
+    let mendb = Mendb::new();
+    mendb.write(
+        "mendb.yml",
+        "repository:\n  url: file:///backups\n  upload_bytes_per_s: 10MiB\n  transfers: 8\n\
+         general:\n  restore_in_place: yes\n  restore_order: swap\n",
+    );
+    let settings = mendb.json("config show");
+    let value = |key: &str| {
+        let all = settings.as_array().unwrap();
+        let found = all.iter().find(|entry| entry["key"] == key).unwrap();
+        found["value"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(value("repository"), "file:///backups");
+    assert_eq!(value("repository.upload_bytes_per_s"), "10MiB");
+    assert_eq!(value("general.restore_order"), "swap");
+    mendb.write("mendb.yml", "general:\n  restore_order: fastest\n");
+    let stderr = mendb.fails(2, "config show");
+    assert!(
+        stderr.contains("is not auto, remove_first or swap"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn help_tells_how_to_begin_on_a_server() {
+    let mendb = Mendb::new();
+    for (line, said) in [
+        ("--help", "mendb restore --in-place analytics"),
+        ("backup --help", "--target clickhouse://user@host:8123/"),
+        (
+            "restore --help",
+            "mendb restore --restore-in-place --data --tables='analytics.*' nightly",
+        ),
+        (
+            "restore --help",
+            "clickhouse-backup+file:///var/lib/clickhouse/backup",
+        ),
+        ("undo --help", "--keep-undo"),
+    ] {
+        let help = mendb.ok(line);
+        assert!(help.contains(said), "{line}: {help}");
+    }
+}
