@@ -112,4 +112,32 @@ mod tests {
         tidy(&backup, &|_| true).unwrap();
         sync(&backup).unwrap();
     }
+
+    #[test]
+    fn only_unfinished_writes_that_nobody_went_on_with_are_removed() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("incoming")).unwrap();
+        let [old, new] = ["old#1", "new#1"].map(|name| root.path().join("incoming").join(name));
+        let object = root.path().join("object");
+        for path in [&old, &new, &object] {
+            fs::write(path, "half").unwrap();
+        }
+        let before = fs::metadata(&object).unwrap().modified().unwrap();
+        let later = before + std::time::Duration::from_secs(1);
+        File::options()
+            .write(true)
+            .open(&new)
+            .unwrap()
+            .set_modified(later)
+            .unwrap();
+        File::options()
+            .write(true)
+            .open(&old)
+            .unwrap()
+            .set_modified(before)
+            .unwrap();
+        remove_unfinished(root.path(), before).unwrap();
+        assert!(!old.exists());
+        assert!(new.exists() && object.exists());
+    }
 }

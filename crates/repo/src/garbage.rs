@@ -17,7 +17,9 @@
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use mendb_model::BackupId;
+use mendb_model::manifest::Manifest;
 use mendb_model::part::PartRecord;
 
 use crate::directory;
@@ -86,13 +88,7 @@ impl Repository {
         for collection in self.collections().await? {
             for id in self.ids(&collection).await? {
                 match self.manifest(&collection, &id).await {
-                    Ok(stored) => {
-                        let store = stored.manifest.part_store.iter();
-                        for list in store.flat_map(|store| &store.tables).flat_map(|t| &t.lists) {
-                            let records = self.document_at(&collection, &id, &list.at).await?;
-                            marked.add_all(&records)?;
-                        }
-                    }
+                    Ok(stored) => self.mark_backup(&stored.manifest, &mut marked).await?,
                     Err(Error::NotFound { .. }) => {
                         self.mark_unfinished(&collection, &id, &mut marked).await?;
                     }
@@ -101,6 +97,17 @@ impl Repository {
             }
         }
         Ok(marked)
+    }
+
+    /// Marks what a backup needs.
+    async fn mark_backup(&self, manifest: &Manifest, marked: &mut Marked) -> Result<()> {
+        let (collection, id) = (&manifest.collection, &manifest.backup_id);
+        let tables = manifest.part_store.iter().flat_map(|store| &store.tables);
+        for list in tables.flat_map(|table| &table.lists) {
+            let records: Vec<PartRecord> = self.document_at(collection, id, &list.at).await?;
+            marked.add_all(&records)?;
+        }
+        Ok(())
     }
 
     /// Marks what the part lists name of a backup that has no manifest yet. One that cannot be read
@@ -117,10 +124,9 @@ impl Repository {
                 continue;
             }
             let name = format!("{directory}/{}", listed.name);
-            let read = self
-                .objects
-                .get(&name, listed.bytes, |bytes| unpack(&bytes));
-            match read.await.and_then(|records| marked.add_all(&records)) {
+            let unpack = |bytes: Bytes| unpack::<Vec<PartRecord>>(&bytes);
+            let read = self.objects.get(&name, listed.bytes, unpack).await;
+            match read.and_then(|records| marked.add_all(&records)) {
                 Err(error) if !error.is_damage() => return Err(error),
                 _ => {}
             }
@@ -196,7 +202,7 @@ impl Marked {
         (self.first..=self.last).contains(&shelf)
     }
 
-    fn add_all(&mut self, records: &Vec<PartRecord>) -> Result<()> {
+    fn add_all(&mut self, records: &[PartRecord]) -> Result<()> {
         for file in records.iter().flat_map(|record| &record.files) {
             self.add(Blob::of(file)?);
         }

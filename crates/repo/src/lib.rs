@@ -5,6 +5,9 @@
 //! collections/<collection>/<backup>/manifest.json               makes the backup exist
 //! collections/<collection>/<backup>/<table>/<shard>-<writer>-<attempt>.<n>.parquet
 //! collections/<collection>/<backup>/<table>/<index>/<shard>-<writer>-<attempt>.<n>.parquet
+//! collections/<collection>/<backup>/<database>/<table>/….json.zst   documents: what was live, and part lists
+//! files/<aa>/<blake3>                                           large files of parts
+//! files/bundles/<aa>/<blake3>                                   small files of parts, many in one object
 //! ```
 //!
 //! **Consistency.** Objects are written whole and never changed. The manifest is written last, with
@@ -12,14 +15,16 @@
 //! with its hash: a backup either exists with all it needs or does not exist. Removal goes the other
 //! way round, manifest first. Targets that share a repository may write one backup at the same time:
 //! each writes objects of its own, the first manifest makes the backup, and the others take back
-//! nothing but what is theirs ([`Repository::withdraw`]).
+//! nothing but what is theirs ([`Repository::withdraw`]). Files of parts are named by what is in them
+//! and shared by all backups: `part` says how they come and go.
 //!
-//! **Trust.** Nothing that is read is believed before it was checked: segments by size and BLAKE3,
-//! manifests and `mendb.json` by the seal they end with, and a parent by the hash its child carries.
+//! **Trust.** Nothing that is read is believed before it was checked: segments, documents and files of
+//! parts by size and BLAKE3, manifests and `mendb.json` by the seal they end with, and a parent by the hash its child carries.
 //!
-//! **Crashes.** Segments without a manifest are leftovers: [`Repository::withdraw`] removes those of an
-//! operation that is rolled back, [`Repository::discard`] those that no operation knows any more, and
-//! [`Repository::sweep`] those of lost attempts beside a finished backup.
+//! **Crashes.** Segments and documents without a manifest are leftovers: [`Repository::withdraw`] removes
+//! those of an operation that is rolled back, [`Repository::discard`] those that no operation knows any
+//! more, and [`Repository::sweep`] those of lost attempts beside a finished backup. Files of parts that
+//! no backup refers to go with [`Repository::collect_garbage`], which follows each deletion.
 //! In a local directory every object and its directory entry are on disk before a write returns.
 //!
 //! **Retries.** Each request has a time limit, and is repeated with growing pauses while its failure
@@ -28,7 +33,8 @@
 //!
 //! **Runtime.** Futures are `Send` and need a Tokio runtime with time and I/O enabled, from whichever
 //! thread they are polled. Encoding and decoding segments is CPU work that runs where it is called:
-//! call [`SegmentWriter::push`] and [`SegmentReader`]'s `next` from blocking threads.
+//! call [`SegmentWriter::push`], [`SegmentReader`]'s `next` and [`PartWriter::add`] from blocking threads.
+//! Large files are read, hashed and written on threads of the runtime that may block.
 //!
 //! Start at [`Repository`]; [`arrow`] turns rows into Arrow batches and back.
 

@@ -58,11 +58,15 @@ impl BackupCommand {
         match context.target()? {
             Target::Rows(_) => {
                 let order = self.order_rows()?;
-                take(context, &|service| service.request_backup(&order))
+                let service = context.open_service()?;
+                take(context, &service, &|| service.request_backup(&order))
             }
             Target::ClickHouse(_) => {
                 let order = self.order_parts()?;
-                take(context, &|service| service.request_part_backup(&order))
+                let service = context.open_service()?;
+                // What a crash cut off goes on first, so that nothing of it stays frozen on the server.
+                context.drive_all(&service)?;
+                take(context, &service, &|| service.request_part_backup(&order))
             }
         }
     }
@@ -111,23 +115,23 @@ impl BackupCommand {
 /// Requests a backup and drives it to its end. One of the collection that failed before is rolled back.
 fn take(
     context: &Context,
-    request: &dyn Fn(&Service) -> mendb_service::Result<OperationId>,
+    service: &Service,
+    request: &dyn Fn() -> mendb_service::Result<OperationId>,
 ) -> Result<Verdict, Failure> {
-    let service = context.open_service()?;
-    let id = match request(&service) {
+    let id = match request() {
         Err(Error::BackupFailed { operation_id, .. }) => {
             // All else was found good: this backup takes the place of the one that failed.
             context.say(&format!(
                 "operation {operation_id} failed before: rolling it back"
             ));
             service.command(&operation_id, Command::Cancel)?;
-            context.drive(&service, &operation_id, State::Cancelled)?;
-            request(&service)?
+            context.drive(service, &operation_id, State::Cancelled)?;
+            request()?
         }
         requested => requested?,
     };
     context.say(&format!("operation {id}"));
-    context.drive(&service, &id, State::Done)
+    context.drive(service, &id, State::Done)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use clap::Subcommand;
 use serde::Serialize;
 
+use crate::commands::config_import::ImportCommand;
 use crate::context::Context;
 use crate::failure::{Failure, Verdict};
 use crate::output::Field;
@@ -17,6 +18,7 @@ pub enum ConfigCommand {
     Default,
     /// Print every setting that is in force and where it came from
     Show,
+    Import(ImportCommand),
 }
 
 impl ConfigCommand {
@@ -37,6 +39,7 @@ impl ConfigCommand {
                     Field::left("from", |entry| entry.from.clone()),
                 ],
             )?,
+            Self::Import(command) => return command.run(context),
         }
         Ok(Verdict::Done)
     }

@@ -3,6 +3,7 @@
 pub mod backup;
 pub mod collection;
 pub mod config;
+pub mod config_import;
 pub mod delete;
 pub mod demo;
 pub mod list;

@@ -309,6 +309,7 @@ fn describe(details: &OperationDetails) -> String {
     );
     if let Some(mend) = &details.mend {
         text += &mend.describe();
+        text += &mend.describe_stopped();
     }
     text += "\n";
     let lines = details

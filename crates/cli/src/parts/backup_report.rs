@@ -30,10 +30,14 @@ impl BackupReport {
 
     /// The report for people.
     pub fn describe(&self) -> String {
+        let operation = &self.operation;
+        let id = operation.backup_id.as_ref().map(ToString::to_string);
         format!(
-            "{}{}\n\n{}",
-            self.operation.sentence(),
+            "backup {} of {}: {}, in operation {}\n\n{}",
+            id.unwrap_or_default(),
+            operation.collection,
             self.totals.describe(),
+            operation.operation_id,
             TableRecord::describe(&self.tables)
         )
     }

@@ -39,12 +39,17 @@ pub fn describe(preview: &MendPreview) -> String {
         text += &describe_table(plan);
         text.push('\n');
     }
-    text += &describe_stopped(&preview.stopped);
+    if !preview.stopped.is_empty() {
+        text += &describe_stopped(&preview.stopped);
+        text.push('\n');
+    }
     text += &format!("total: {}\n", sentence(&preview.total));
-    text += if preview.keep_undo {
-        "the state before is kept on the server's disks: mendb undo can take the mend back\n"
+    text += if preview.total.removed.parts + preview.total.fetched.parts == 0 {
+        "nothing would be moved or removed\n"
+    } else if preview.keep_undo {
+        "the state before would be kept on the server's disks: mendb undo can take the mend back\n"
     } else {
-        "the state before is not kept: the mend cannot be undone\n"
+        "the state before would not be kept: the mend could not be undone\n"
     };
     text
 }
@@ -147,10 +152,11 @@ fn happened(since: &SinceBackup) -> String {
     }
 }
 
-/// `24 parts stay, 3 parts with 70 rows go, …: 1.2 MiB to link, 3.4 MiB to download in 5 files`
+/// `keep 24 parts; remove 3 parts, 70 rows; fetch 2 parts, 50 rows: link 1.2 MiB, download 3.4 MiB in 5
+/// files`
 fn sentence(tally: &Tally) -> String {
     format!(
-        "{} stay, {} with {} go, {} with {} come: {} to link, {} to download in {}",
+        "keep {}; remove {}, {}; fetch {}, {}: link {}, download {} in {}",
         human::parts(tally.kept.parts),
         human::parts(tally.removed.parts),
         human::rows(tally.removed.rows),
@@ -164,14 +170,11 @@ fn sentence(tally: &Tally) -> String {
 
 /// Tables that are not mended, with the reason of each.
 pub fn describe_stopped(stopped: &[StoppedTable]) -> String {
-    if stopped.is_empty() {
-        return String::new();
-    }
     let lines: Vec<String> = stopped
         .iter()
         .map(|table| format!("  {}: {}\n", table.target, table.reason))
         .collect();
-    format!("not mended:\n{}\n", lines.concat())
+    format!("not mended:\n{}", lines.concat())
 }
 
 #[cfg(test)]
@@ -283,9 +286,9 @@ mod tests {
              not mended:\n\
              \x20 analytics.planes: its schema differs: column year \"UInt16\" in the backup, \"absent\" now\n\
              \n\
-             total: 4 parts stay, 1 part with 7 rows go, 1 part with 1,234 rows come: \
-             1.0 KiB to link, 3.0 KiB to download in 2 files\n\
-             the state before is kept on the server's disks: mendb undo can take the mend back\n"
+             total: keep 4 parts; remove 1 part, 7 rows; fetch 1 part, 1,234 rows: \
+             link 1.0 KiB, download 3.0 KiB in 2 files\n\
+             the state before would be kept on the server's disks: mendb undo can take the mend back\n"
         );
     }
 

@@ -1,6 +1,6 @@
 //! What a mend was to do and what it has done, table by table.
 
-use mendb_model::operation::{Operation, Request, StoppedTable};
+use mendb_model::operation::{MendRequest, Operation, Request, StoppedTable};
 use mendb_model::part::Tally;
 use mendb_service::journal::mend_plan::MendPlan;
 use serde::Serialize;
@@ -28,6 +28,8 @@ pub struct MendTables {
     done: Tally,
     /// Each table whose parts were looked at.
     mended: Vec<MendedTable>,
+    /// Tables, views and dictionaries that did not exist and bring no parts.
+    created: Vec<String>,
     /// Tables that were asked for and are left as they are.
     stopped: Vec<StoppedTable>,
 }
@@ -40,6 +42,8 @@ struct MendedTable {
     source: String,
     /// Whether it did not exist before.
     created: bool,
+    /// Whether a table of its name with another schema was renamed aside.
+    replaced: bool,
     planned: Tally,
     done: Tally,
     /// Parts that came after planning.
@@ -59,7 +63,7 @@ impl MendReport {
         }
     }
 
-    /// The report for people.
+    /// The report for people. Which tables are not mended is left to the failure that it ends in.
     pub fn describe(&self) -> String {
         self.operation.sentence() + &self.tables.describe()
     }
@@ -72,10 +76,15 @@ impl MendTables {
             .iter()
             .map(|plan| MendedTable::new(operation, plan))
             .collect();
-        let stopped = match &operation.request {
-            Request::Mend(request) => request.stopped.clone(),
-            _ => Vec::new(),
-        };
+        let (mut created, mut stopped) = (Vec::new(), Vec::new());
+        if let Request::Mend(request) = &operation.request {
+            stopped.clone_from(&request.stopped);
+            let without_parts = request
+                .tables
+                .iter()
+                .filter(|table| table.create && !(table.has_parts && request.data));
+            created.extend(without_parts.map(|table| table.target.to_string()));
+        }
         let (mut planned, mut done) = (Tally::default(), Tally::default());
         for table in &mended {
             planned += table.planned;
@@ -85,11 +94,12 @@ impl MendTables {
             planned,
             done,
             mended,
+            created,
             stopped,
         }
     }
 
-    /// The tables for people, beginning with an empty line unless there is none.
+    /// The tables that were mended or created, beginning with an empty line unless there is none.
     pub fn describe(&self) -> String {
         let mut text = String::new();
         let mut lines: Vec<Line<'_>> = self.mended.iter().flat_map(Line::of_table).collect();
@@ -101,39 +111,57 @@ impl MendTables {
             text.push('\n');
             text += &table(&lines, &fields());
         }
-        for table in &self.mended {
-            if let Some(error) = &table.error {
-                text += &format!("\n{}: {error}\n", table.table);
-            } else if table.incomplete {
-                text += &format!("\n{}: is not yet as in the backup\n", table.table);
-            }
-        }
-        if !self.stopped.is_empty() {
-            text.push('\n');
-            text += describe_stopped(&self.stopped).trim_end();
-            text.push('\n');
+        if !self.created.is_empty() {
+            text += &format!("\ncreated without parts: {}\n", self.created.join(", "));
         }
         text
+    }
+
+    /// The tables that were left as they are, beginning with an empty line unless there is none.
+    pub fn describe_stopped(&self) -> String {
+        if self.stopped.is_empty() {
+            return String::new();
+        }
+        format!("\n{}", describe_stopped(&self.stopped))
     }
 }
 
 impl MendedTable {
     fn new(operation: &Operation, plan: &MendPlan) -> Self {
-        let table = plan.plan.target.to_string();
+        let target = &plan.plan.target;
+        let table = target.to_string();
         let error = operation
             .tasks
             .iter()
             .filter(|task| task.spec.table().as_ref() == Some(&table))
             .find_map(|task| task.error.clone());
+        let is_replaced = |request: &MendRequest| {
+            let mut tables = request.tables.iter();
+            tables.any(|table| table.replace && table.target == *target)
+        };
         Self {
             source: plan.plan.source.to_string(),
             created: plan.plan.create,
+            replaced: matches!(&operation.request, Request::Mend(request) if is_replaced(request)),
             planned: Tally::of(&plan.plan),
             done: plan.done,
             late_parts: plan.late_parts,
             incomplete: plan.incomplete,
             error,
             table,
+        }
+    }
+
+    /// What sets it apart, in a word or two.
+    fn note(&self) -> &'static str {
+        match self {
+            Self { error: Some(_), .. } => "failed",
+            Self {
+                incomplete: true, ..
+            } => "incomplete",
+            Self { replaced: true, .. } => "created anew",
+            Self { created: true, .. } => "created",
+            _ => "",
         }
     }
 }
@@ -144,11 +172,14 @@ struct Line<'a> {
     what: &'static str,
     tally: &'a Tally,
     late_parts: Option<u64>,
+    note: &'static str,
 }
 
 impl<'a> Line<'a> {
     fn of_table(of: &'a MendedTable) -> [Self; 2] {
-        Self::pair(&of.table, &of.planned, &of.done, of.late_parts)
+        let [planned, done] = Self::pair(&of.table, &of.planned, &of.done, of.late_parts);
+        let note = of.note();
+        [planned, Self { note, ..done }]
     }
 
     fn pair(table: &'a str, planned: &'a Tally, done: &'a Tally, late_parts: u64) -> [Self; 2] {
@@ -157,18 +188,20 @@ impl<'a> Line<'a> {
             what: "planned",
             tally: planned,
             late_parts: None,
+            note: "",
         };
         let done = Self {
             table: "",
             what: "done",
             tally: done,
             late_parts: Some(late_parts),
+            note: "",
         };
         [planned, done]
     }
 }
 
-fn fields<'a>() -> [Field<Line<'a>>; 10] {
+fn fields<'a>() -> [Field<Line<'a>>; 11] {
     [
         Field::left("table", |l: &Line<'_>| l.table.to_owned()),
         Field::left("", |l| l.what.to_owned()),
@@ -182,6 +215,7 @@ fn fields<'a>() -> [Field<Line<'a>>; 10] {
         Field::right("late", |l| {
             l.late_parts.map(human::count).unwrap_or_default()
         }),
+        Field::left("", |l| l.note.to_owned()),
     ]
 }
 
@@ -212,6 +246,7 @@ mod tests {
             table: table.to_owned(),
             source: table.to_owned(),
             created: false,
+            replaced: false,
             planned,
             done,
             late_parts: 1,
@@ -220,14 +255,19 @@ mod tests {
         }
     }
 
-    #[test]
-    fn planned_stands_above_done() {
-        let tables = MendTables {
+    fn tables(mended: Vec<MendedTable>) -> MendTables {
+        MendTables {
             planned: tally(3, 2048),
             done: tally(3, 2048),
-            mended: vec![mended("a.t", tally(3, 2048), tally(4, 2048))],
+            mended,
+            created: Vec::new(),
             stopped: Vec::new(),
-        };
+        }
+    }
+
+    #[test]
+    fn planned_stands_above_done() {
+        let tables = tables(vec![mended("a.t", tally(3, 2048), tally(4, 2048))]);
         assert_eq!(
             tables.describe(),
             "\n\
@@ -238,29 +278,29 @@ mod tests {
     }
 
     #[test]
-    fn what_was_stopped_and_what_failed_is_told_with_the_reason() {
+    fn what_is_not_as_it_should_be_is_told_of_each_table() {
         let mut failed = mended("a.t", tally(1, 0), Tally::default());
         failed.error = Some("2 parts were inserted meanwhile".to_owned());
         let mut half = mended("a.u", tally(1, 0), Tally::default());
         half.incomplete = true;
-        let tables = MendTables {
-            planned: tally(2, 0),
-            done: Tally::default(),
-            mended: vec![failed, half],
-            stopped: vec![StoppedTable {
-                target: TableName::new("a", "v"),
-                reason: "it is replicated".to_owned(),
-            }],
-        };
+        let mut tables = tables(vec![failed, half]);
+        tables.created.push("a.w".to_owned());
+        tables.stopped.push(StoppedTable {
+            target: TableName::new("a", "v"),
+            reason: "it is replicated".to_owned(),
+        });
         let text = tables.describe();
+        let notes: Vec<&str> = text
+            .lines()
+            .filter(|line| line.trim_start().starts_with("done"))
+            .filter_map(|line| line.split_whitespace().last())
+            .collect();
+        assert_eq!(notes, ["failed", "incomplete", "2"], "{text}");
         assert!(text.contains("\ntotal  planned"), "{text}");
-        assert!(
-            text.ends_with(
-                "\na.t: 2 parts were inserted meanwhile\n\
-                 \na.u: is not yet as in the backup\n\
-                 \nnot mended:\n  a.v: it is replicated\n"
-            ),
-            "{text}"
+        assert!(text.ends_with("\ncreated without parts: a.w\n"), "{text}");
+        assert_eq!(
+            tables.describe_stopped(),
+            "\nnot mended:\n  a.v: it is replicated\n"
         );
     }
 }

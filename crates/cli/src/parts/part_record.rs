@@ -56,23 +56,23 @@ impl PartRecord {
 
     /// Records as lines.
     pub fn describe(records: &[Self]) -> String {
-        table(
-            records,
-            &[
-                Field::left("table", |r: &Self| r.table.clone()),
-                Field::left("partition", |r| r.partition_id.clone()),
-                Field::left("part", |r| r.part.clone()),
-                Field::right("rows", |r| r.rows.map_or("?".to_owned(), human::count)),
-                Field::right("bytes", |r| human::bytes(r.bytes)),
-                Field::left("hash", |r| r.hash.to_string()),
-                Field::left("disk", |r| r.disk.clone()),
-                Field::left("in", |r| r.backup.clone().unwrap_or_default()),
-                Field::left("", |r| {
-                    let told = if r.ambiguous { "told by name only" } else { "" };
-                    told.to_owned()
-                }),
-            ],
-        )
+        let mut fields = vec![
+            Field::left("table", |r: &Self| r.table.clone()),
+            Field::left("partition", |r| r.partition_id.clone()),
+            Field::left("part", |r| r.part.clone()),
+            Field::right("rows", |r| r.rows.map_or("?".to_owned(), human::count)),
+            Field::right("bytes", |r| human::bytes(r.bytes)),
+            Field::left("hash", |r| r.hash.to_string()),
+            Field::left("disk", |r| r.disk.clone()),
+        ];
+        if records.iter().any(|record| record.backup.is_some()) {
+            fields.push(Field::left("in", |r| r.backup.clone().unwrap_or_default()));
+            fields.push(Field::left("", |r| {
+                let told = if r.ambiguous { "told by name only" } else { "" };
+                told.to_owned()
+            }));
+        }
+        table(records, &fields)
     }
 }
 
@@ -86,7 +86,7 @@ mod tests {
         let records = [PartRecord::new(&TableName::new("a", "t"), part)];
         assert_eq!(
             PartRecord::describe(&records),
-            "table  partition  part           rows    bytes  hash                              disk     in\n\
+            "table  partition  part           rows    bytes  hash                              disk\n\
              a.t    202401     202401_1_4_2  1,234  2.0 KiB  abababababababababababababababab  default\n"
         );
     }

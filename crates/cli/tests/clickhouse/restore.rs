@@ -87,7 +87,10 @@ fn tables_come_to_an_empty_server_and_under_other_names(flavor: Flavor) {
     ];
     let _: Mended = other.json(&rename);
     assert_eq!(other.contents("d")["t_then"], before["t"]);
-    let said = other.fails(1, &["restore", "nightly", "--rename", "d.none=d.x"]);
+    let said = other.fails(
+        1,
+        &["restore", "--in-place", "nightly", "--rename", "d.none=d.x"],
+    );
     assert!(said.contains("d.none"), "{said}");
     let said = other.fails(1, &["restore", "nightly", "--tables", "x.*"]);
     assert!(said.contains("x.*"), "{said}");
@@ -230,7 +233,6 @@ fn parts_are_shown_as_the_server_knows_them(flavor: Flavor) {
     let listed: Value = world.json(&["list"]);
     assert_eq!(listed[0]["label"], "nightly");
     assert_eq!(listed[0]["rows"], 300_000);
-    assert_eq!(listed[0]["new_bytes"], shown["totals"]["new_bytes"]);
 }
 
 fn deleting_a_backup_frees_what_no_other_needs(flavor: Flavor) {

@@ -267,28 +267,35 @@ impl World {
     /// Runs a mutation and waits until it is done.
     pub fn mutate(&self, sql: &str) {
         self.server.query(sql);
-        self.wait_for("SELECT count() FROM system.mutations WHERE NOT is_done");
+        self.wait(|| self.counts_none("SELECT count() FROM system.mutations WHERE NOT is_done"));
     }
 
     /// Waits until the server has removed the files of parts that are not live any more.
     pub fn settle(&self) {
-        self.wait_for("SELECT count() FROM system.parts WHERE NOT active");
+        // It looks for them when there may be something to merge.
+        self.wait(|| {
+            self.start_merges();
+            self.counts_none("SELECT count() FROM system.parts WHERE NOT active")
+        });
     }
 
     /// Waits until the server runs for so long that no other start is taken for this one.
     pub fn wait_until_old(&self) {
-        self.wait_for("SELECT uptime() < 5");
+        self.wait(|| self.counts_none("SELECT uptime() < 5"));
     }
 
-    /// Waits until a query says 0.
-    fn wait_for(&self, sql: &str) {
+    fn counts_none(&self, sql: &str) -> bool {
+        self.server.query(sql) == "0\n"
+    }
+
+    fn wait(&self, is_done: impl Fn() -> bool) {
         for _ in 0..MOST_LOOKS {
-            if self.server.query(sql) == "0\n" {
+            if is_done() {
                 return;
             }
             self.server.query(LOOK_AGAIN);
         }
-        panic!("{sql} does not become 0: {}", self.server.query(sql));
+        panic!("the server does not come to rest: {}", self.server.log());
     }
 
     /// Keeps the server from merging, so that what is planned is what is found. A mend lets merges of

@@ -52,6 +52,12 @@ impl ToldDisk {
     }
 }
 
+/// Names of disks, as the server tells them.
+#[derive(Debug, Deserialize)]
+struct DisksRow {
+    disks: Vec<String>,
+}
+
 /// Where the server has its default disk, and where this process sees it.
 pub(super) struct Places {
     /// As the server names it, with a slash at its end.
@@ -146,21 +152,11 @@ impl ClickHouse {
 
     /// Names of the disks of a table: of its policy, in its order, then others that have parts of it.
     pub(super) fn disk_names(&self, name: &TableName) -> Result<Vec<String>> {
-        #[derive(Deserialize)]
-        struct Row {
-            disks: Vec<String>,
-        }
-        let mut names = Vec::new();
-        if self.abilities.policies {
-            let rows: Vec<Row> = self.client.rows(&format!(
-                "SELECT disks FROM system.storage_policies WHERE policy_name IN \
-                 (SELECT storage_policy FROM system.tables WHERE {}) ORDER BY volume_priority",
-                is_table(name, "name")
-            ))?;
-            names.extend(rows.into_iter().flat_map(|row| row.disks));
-        }
+        let policy = is_table(name, "name");
+        let policy = format!("SELECT storage_policy FROM system.tables WHERE {policy}");
+        let mut names = self.policy_disks(&policy)?;
         if self.abilities.part_disks {
-            let rows: Vec<Row> = self.client.rows(&format!(
+            let rows: Vec<DisksRow> = self.client.rows(&format!(
                 "SELECT groupUniqArray(disk_name) AS disks FROM system.parts WHERE active AND {}",
                 is_table(name, "table")
             ))?;
@@ -172,6 +168,18 @@ impl ClickHouse {
         let mut seen = HashSet::new();
         names.retain(|name| seen.insert(name.clone()));
         Ok(names)
+    }
+
+    /// Names of the disks of a storage policy, in its order: of that which an expression or a query names.
+    pub(super) fn policy_disks(&self, policy: &str) -> client::Result<Vec<String>> {
+        if !self.abilities.policies {
+            return Ok(Vec::new());
+        }
+        let rows: Vec<DisksRow> = self.client.rows(&format!(
+            "SELECT disks FROM system.storage_policies WHERE policy_name IN ({policy}) \
+             ORDER BY volume_priority"
+        ))?;
+        Ok(rows.into_iter().flat_map(|row| row.disks).collect())
     }
 
     /// Refuses tables on disks whose files are not those of parts.

@@ -42,7 +42,7 @@ mod statement;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use client::Client;
+use client::{Client, literal};
 use disks::Places;
 use mendb_model::part::{
     DatabaseBackup, FileChecksum, Inventory, MergeEvent, TableDefinition, TableName,
@@ -144,6 +144,10 @@ impl PartStore for ClickHouse {
 
     fn disks_of(&self, name: &TableName) -> Result<Vec<String>> {
         self.disk_names(&self.told_name(name)?)
+    }
+
+    fn disks_of_policy(&self, policy: &str) -> Result<Vec<String>> {
+        Ok(self.policy_disks(&literal(policy))?)
     }
 
     fn partition_ids(&self, name: &TableName, patterns: &str) -> Result<Vec<String>> {

@@ -48,6 +48,13 @@ pub trait PartStore: Send + Sync {
     /// As [`Self::server`].
     fn disks_of(&self, name: &TableName) -> Result<Vec<String>>;
 
+    /// *inspect*: the names of the disks that a table with this storage policy would have, in its order;
+    /// none where there is no such policy.
+    ///
+    /// # Errors
+    /// As [`Self::server`].
+    fn disks_of_policy(&self, policy: &str) -> Result<Vec<String>>;
+
     /// *inspect*: ids of the table's partitions that comma-separated patterns name, by id or by value as
     /// the server prints it (`202401`, `2024-01-01`, `('a',1)`).
     ///

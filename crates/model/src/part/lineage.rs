@@ -37,7 +37,7 @@
 //! is on. And a TTL that is set without being materialized and unset again, both since the witness,
 //! leaves no trace.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -133,8 +133,8 @@ pub struct Explained {
     pub proof: Proof,
 }
 
-/// For each live part, in the order of the inventory, the ways in which it is known to be other parts;
-/// the best known first. That it is itself goes without saying.
+/// For each live part, in the order of the inventory, the ways in which it is known to be other parts,
+/// in the order of the witnesses. That it is itself goes without saying.
 pub fn explain(
     live: &Inventory,
     witnesses: &[Witness],
@@ -151,11 +151,31 @@ pub fn explain(
             }
         }
     }
-    for ways in &mut explained {
-        ways.sort_by_key(|way| way.proof);
-        ways.dedup_by(|a, b| a.holds == b.holds);
-    }
+    share_by_content(live, &mut explained);
     explained
+}
+
+/// What is known of one part is known of all with the same content.
+fn share_by_content(live: &Inventory, explained: &mut [Vec<Explained>]) {
+    let content = |part: &'_ Part| (part.partition_id.clone(), part.hash);
+    let mut known: HashMap<(String, Hash128), Vec<Explained>> = HashMap::new();
+    for (part, ways) in live.parts.iter().zip(&*explained) {
+        if !ways.is_empty() {
+            known
+                .entry(content(part))
+                .or_default()
+                .extend_from_slice(ways);
+        }
+    }
+    for (part, ways) in live.parts.iter().zip(explained) {
+        let shared = known.get(&content(part)).into_iter().flatten();
+        ways.extend(shared.map(|way| Explained {
+            holds: way.holds.clone(),
+            proof: Proof::SameContent,
+        }));
+        let mut seen = HashSet::new();
+        ways.retain(|way| seen.insert(way.holds.clone()));
+    }
 }
 
 /// A witness, searchable.

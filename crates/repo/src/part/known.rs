@@ -1,11 +1,13 @@
 //! What the repository has of a table by an earlier backup.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use blake3::Hash;
 use mendb_model::part::{FileChecksum, Hash128, PartFile, PartRecord};
 
-use super::{BUNDLED_BELOW, FileOnDisk};
+use super::{BUNDLED_BELOW, Blob, FileOnDisk, NeededFiles};
+use crate::error::Result;
+use crate::repository::Repository;
 
 /// Where the files of earlier parts of a table are, by what they are. Names play no part, but of files
 /// that are the same, that of the same part is preferred: a part whose files lie together is fetched
@@ -24,9 +26,41 @@ pub struct KnownFiles {
 /// A file: which record, and which of its files.
 type At = (usize, usize);
 
+impl Repository {
+    /// What of the files of parts, from part lists of an earlier backup, the repository still has. A
+    /// backup that builds on it takes up anew what was lost, instead of failing over it when it ends.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn known_files(
+        &self,
+        records: impl IntoIterator<Item = PartRecord>,
+    ) -> Result<KnownFiles> {
+        let mut records: Vec<PartRecord> = records.into_iter().collect();
+        let mut needed = NeededFiles::default();
+        for file in records.iter().flat_map(|record| &record.files) {
+            needed.add(file)?;
+        }
+        let lost = self.wrong_of(&needed).await?;
+        if !lost.is_empty() {
+            tracing::warn!(
+                objects = lost.len(),
+                "files of an earlier backup are missing or wrong: they are written again"
+            );
+            let lost: HashSet<Blob> = lost.into_iter().map(|(blob, _)| blob).collect();
+            for record in &mut records {
+                let is_there = |file: &PartFile| Blob::of(file).is_ok_and(|b| !lost.contains(&b));
+                record.files.retain(is_there);
+            }
+        }
+        Ok(KnownFiles::new(records))
+    }
+}
+
 impl KnownFiles {
     /// What the parts of one table, from part lists of an earlier backup, say. A file that is named as
-    /// nothing can be is not known.
+    /// nothing can be is not known. Whether the repository has them still is not looked at: see
+    /// [`Repository::known_files`].
     pub fn new(records: impl IntoIterator<Item = PartRecord>) -> Self {
         let mut known = Self::default();
         for mut record in records {

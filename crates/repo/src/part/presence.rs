@@ -37,6 +37,21 @@ impl Repository {
     /// # Errors
     /// As [`Self::check_files_present`].
     pub(crate) async fn check_needed(&self, needed: &NeededFiles) -> Result<()> {
+        let wrong = self.wrong_of(needed).await?;
+        let others = wrong.len().saturating_sub(1);
+        match wrong.into_iter().next() {
+            None => Ok(()),
+            Some((blob, problem)) => Err(Error::Incomplete {
+                object: self.objects.full_name(&blob.name()),
+                problem,
+                others,
+            }),
+        }
+    }
+
+    /// Objects that are not there, or not with their sizes, and what is wrong with them, in the order of
+    /// their names.
+    pub(super) async fn wrong_of(&self, needed: &NeededFiles) -> Result<Vec<(Blob, String)>> {
         let mut directories: BTreeMap<String, Vec<(Blob, u64)>> = BTreeMap::new();
         for (blob, bytes) in needed.iter() {
             directories
@@ -49,21 +64,12 @@ impl Repository {
             let objects = self.objects.clone();
             async move { objects.wrong_in(&directory, &blobs).await }
         });
-        let mut first = None;
-        let mut wrong = 0;
+        let mut wrong = Vec::new();
         let mut checks = stream::iter(checks).buffered(REQUESTS_AT_ONCE);
         while let Some(found) = checks.try_next().await? {
-            wrong += found.len();
-            first = first.or(found.into_iter().next());
+            wrong.extend(found);
         }
-        match first {
-            None => Ok(()),
-            Some((blob, problem)) => Err(Error::Incomplete {
-                object: self.objects.full_name(&blob.name()),
-                problem,
-                others: wrong - 1,
-            }),
-        }
+        Ok(wrong)
     }
 }
 

@@ -4,10 +4,12 @@
 
 mod clickhouse_backup;
 mod clickhouse_backup_fixture;
+mod clickhouse_backup_servers;
 mod damage;
 mod faults;
 mod faulty_store;
 mod in_process;
+mod part_directory;
 mod part_faults;
 mod part_promises;
 mod parts_sample;
@@ -17,3 +19,5 @@ mod rows;
 mod s3;
 mod s3_server;
 mod sample;
+#[path = "../../../engines/tests/servers/mod.rs"]
+mod servers;

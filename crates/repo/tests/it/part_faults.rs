@@ -5,10 +5,11 @@ use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use futures::TryStreamExt;
 use mendb_model::part::{FilePlace, PartRecord};
 use mendb_repo::{Error, Repository, RepositoryOptions};
 use object_store::path::Path;
-use object_store::{ObjectStoreExt, PutPayload};
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 
 use crate::faulty_store::{Fault, FaultyStore, Moment, Request};
 use crate::parts_sample::{
@@ -131,7 +132,12 @@ async fn a_file_that_changes_between_its_two_readings_is_noticed_and_not_stored(
     let error = store(&repository, &[&part]).await.unwrap_err();
     assert!(matches!(error, Error::Changed { .. }), "{error:?}");
     assert!(error.to_string().contains("data.bin"), "{error}");
-    assert_eq!(repository.collect_garbage().await.unwrap().objects, 0);
+    let stored = faulty.below.list(Some(&Path::from("p/files")));
+    let stored: Vec<_> = stored.try_collect().await.unwrap();
+    let large = stored
+        .iter()
+        .filter(|object| object.size == SEVERAL_PIECES as u64);
+    assert_eq!(large.count(), 0);
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ pub const ALL: &[Promise] = promises![
     a_file_of_several_pieces_comes_back,
     storing_known_parts_again_uploads_nothing_and_reads_no_listed_file,
     storing_parts_again_of_which_nothing_is_known_uploads_nothing,
+    what_an_earlier_backup_has_lost_is_taken_up_anew,
     one_changed_column_uploads_one_file,
     a_changed_file_that_no_list_names_is_noticed,
     equal_files_are_stored_once,
@@ -91,6 +92,33 @@ async fn storing_parts_again_of_which_nothing_is_known_uploads_nothing(repositor
     let (again, uploaded) = store(&repository, &[&part]).await.unwrap();
     assert_eq!(uploaded, NOTHING);
     assert_eq!(again, records);
+}
+
+async fn what_an_earlier_backup_has_lost_is_taken_up_anew(repository: Repository) {
+    let part = SamplePart::wide("all_1_1_0", 0);
+    let (_, records) = backup(&repository, &full(0), &[&part], &[]).await.unwrap();
+    let known = repository.known_files(records.clone()).await.unwrap();
+    let mut writer = repository.part_writer(Arc::new(known));
+    writer
+        .add(part.part(), part.path(), part.files())
+        .await
+        .unwrap();
+    assert_eq!(writer.finish().await.unwrap(), (records.clone(), NOTHING));
+
+    repository
+        .delete_backup(COLLECTION, &full(0))
+        .await
+        .unwrap();
+    let known = repository.known_files(records.clone()).await.unwrap();
+    let mut writer = repository.part_writer(Arc::new(known));
+    writer
+        .add(part.part(), part.path(), part.files())
+        .await
+        .unwrap();
+    let (again, uploaded) = writer.finish().await.unwrap();
+    assert_eq!(again, records);
+    assert_eq!(uploaded.bytes, records[0].bytes());
+    expect_back(&repository, &again[0], &part).await;
 }
 
 async fn one_changed_column_uploads_one_file(repository: Repository) {

@@ -4,10 +4,10 @@ use mendb_engines::LiveStream;
 use mendb_model::describe_error;
 use mendb_model::manifest::Manifest;
 use mendb_model::name::{BackupId, BackupKind, OperationId, check};
-use mendb_model::operation::{BackupRequest, ChainLink, Request, State, StepKind};
+use mendb_model::operation::{BackupRequest, ChainLink, Request};
 use mendb_repo::StoredManifest;
 
-use super::in_the_way;
+use super::{Failed, in_the_way};
 use crate::env;
 use crate::error::{Error, Result};
 use crate::journal::collection::Collection;
@@ -74,16 +74,13 @@ impl Service {
         for operation in self.journal.open_operations()? {
             let same = operation.request.collection() == collection.collection;
             let is_backup = operation.request.is_backup();
-            if same && is_backup && operation.state == State::Failed {
-                match operation.step_kind() {
-                    // It holds nothing any more on the target.
-                    StepKind::Rollback => continue,
-                    step if step.can_cancel() => {
-                        failed = Some(operation.operation_id);
-                        continue;
-                    }
-                    _ => {}
+            match Failed::of(&operation).filter(|_| same) {
+                Some(Failed::Abandoned) => continue,
+                Some(Failed::Cancellable) => {
+                    failed = Some(operation.operation_id);
+                    continue;
                 }
+                None => {}
             }
             if same && is_backup {
                 return Err(in_the_way(

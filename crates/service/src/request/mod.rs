@@ -7,7 +7,7 @@ pub mod part_backup;
 pub mod restore;
 
 use mendb_model::name::OperationId;
-use mendb_model::operation::{Operation, Request, State, plan};
+use mendb_model::operation::{Operation, Request, State, StepKind, plan};
 
 use crate::env;
 use crate::error::{Error, Result};
@@ -38,6 +38,27 @@ impl Service {
         self.journal.insert_operation(&operation)?;
         env::crash_point();
         Ok(operation.operation_id)
+    }
+}
+
+/// What a failed backup asks of a new one of its collection.
+enum Failed {
+    /// Nothing: it was being rolled back, and holds nothing any more on the target.
+    Abandoned,
+    /// To roll it back first.
+    Cancellable,
+}
+
+impl Failed {
+    /// `None` for an operation that is no failed backup, or that has gone too far to be rolled back.
+    fn of(operation: &Operation) -> Option<Self> {
+        if !operation.request.is_backup() || operation.state != State::Failed {
+            return None;
+        }
+        match operation.step_kind() {
+            StepKind::Rollback => Some(Self::Abandoned),
+            step => step.can_cancel().then_some(Self::Cancellable),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use mendb_model::name::{BackupKind, OperationId, check};
 use mendb_model::operation::{ChainLink, PartBackupRequest, Request};
 
 use super::backup::{check_label, next_id};
-use super::in_the_way;
+use super::{Failed, in_the_way};
 use crate::error::{Error, Result};
 use crate::service::Service;
 
@@ -27,7 +27,8 @@ impl Service {
     /// [`Service::drive`] runs.
     ///
     /// # Errors
-    /// No table matches, a table is at work or on a disk that cannot be backed up, the label is taken, or
+    /// [`Error::BackupFailed`]: an earlier backup of the collection failed; resume or cancel it. Else no
+    /// table matches, a table is at work or on a disk that cannot be backed up, the label is taken, or
     /// server or repository cannot be reached.
     pub fn request_part_backup(&self, order: &PartBackupOrder) -> Result<OperationId> {
         let _one_at_a_time = self.requests();
@@ -68,7 +69,17 @@ impl Service {
             .into_iter()
             .map(|table| table.name)
             .collect();
+        let mut failed = None;
         for operation in self.journal.open_operations()? {
+            let same = operation.request.collection() == collection;
+            match Failed::of(&operation).filter(|_| same) {
+                Some(Failed::Abandoned) => continue,
+                Some(Failed::Cancellable) => {
+                    failed = Some(operation.operation_id);
+                    continue;
+                }
+                None => {}
+            }
             let touched = operation.request.target_tables();
             if let Some(table) = tables
                 .iter()
@@ -76,9 +87,15 @@ impl Service {
             {
                 return Err(in_the_way(&format!("table {table}"), &operation));
             }
-            if operation.request.is_backup() && operation.request.collection() == collection {
+            if same && operation.request.is_backup() {
                 return Err(in_the_way(&format!("collection {collection}"), &operation));
             }
+        }
+        if let Some(operation_id) = failed {
+            return Err(Error::BackupFailed {
+                collection: collection.clone(),
+                operation_id,
+            });
         }
         let request = PartBackupRequest {
             collection: collection.clone(),

@@ -100,7 +100,7 @@ pub(super) fn look(
         }
         None => Vec::new(),
     };
-    let partitions = match &request.partitions {
+    let mut partitions = match &request.partitions {
         Some(patterns) => {
             // Values of partitions are known only of live ones; all have an id.
             let of_backup = wanted.iter().map(|wanted| &wanted.part.partition_id);
@@ -115,6 +115,13 @@ pub(super) fn look(
         }
         None => None,
     };
+    // Of what it was told to leave out a backup knows nothing: that stays as it is.
+    if let Some(backed_up) = source.partitions(&table.source) {
+        let all = || backed_up.iter().cloned().collect();
+        partitions
+            .get_or_insert_with(all)
+            .retain(|id| backed_up.contains(id));
+    }
     let plan = compare(&Comparison {
         source: &table.source,
         target: &table.target,
@@ -151,7 +158,10 @@ fn measure(
     let engine = attempt.tools.engine.parts()?;
     let disks = match live {
         Some(_) => engine.disks_of(&table.target)?,
-        None => Vec::new(),
+        None => match source.definition(&table.source) {
+            Some(definition) => engine.disks_of_policy(&definition.storage_policy)?,
+            None => Vec::new(),
+        },
     };
     let default_disk = match disks.first() {
         Some(disk) => disk.clone(),

@@ -87,6 +87,15 @@ impl<'a> Source<'a> {
         store.table(table).map(|table| &table.definition)
     }
 
+    /// The partitions of a table that the source was told to hold; `None` for all.
+    pub(super) fn partitions(&self, table: &TableName) -> Option<&[String]> {
+        let store = match self {
+            Self::Backup { store, .. } | Self::Imported { store, .. } => store,
+            Self::Undo { .. } => return None,
+        };
+        store.table(table)?.partitions.as_deref()
+    }
+
     /// What lived in the table when the backup was made; `None` where the backup does not tell.
     pub(super) fn current_parts(&self, table: &TableName) -> TaskResult<Option<Inventory>> {
         let Self::Backup { store, .. } = self else {
