@@ -28,6 +28,9 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The most of a message that is passed on: stack traces have thousands of characters.
 const MESSAGE_CHARS_MAX: usize = 1000;
 
+/// How often a listing is asked for that fails over tables that come and go meanwhile.
+const LISTINGS_MAX: u32 = 20;
+
 const UNKNOWN_TABLE: u32 = 60;
 const UNKNOWN_DATABASE: u32 = 81;
 
@@ -109,7 +112,7 @@ impl Client {
         settings: &[(&str, &str)],
     ) -> Result<Vec<T>> {
         let settings = self.known(settings)?;
-        let answer = self.send(&format!("{sql}\nFORMAT JSONEachRow"), &settings)?;
+        let answer = self.ask(&format!("{sql}\nFORMAT JSONEachRow"), &settings)?;
         // Names are bytes to the server; what is not UTF-8 matches nothing afterwards, and only there.
         let text = String::from_utf8_lossy(&answer);
         let lines = text.lines().filter(|line| !line.is_empty());
@@ -126,6 +129,18 @@ impl Client {
         let [row] = <[T; 1]>::try_from(rows)
             .map_err(|_| self.unreadable(&format_args!("{count} rows instead of one")))?;
         Ok(row)
+    }
+
+    /// Sends a query, again where an old server looked for a table that went away while it listed all of
+    /// them: another operation's staging table, most often.
+    fn ask(&self, sql: &str, settings: &[(&str, &str)]) -> Result<Vec<u8>> {
+        for _ in 1..LISTINGS_MAX {
+            match self.send(sql, settings) {
+                Err(error) if error.is_missing_table() && !error.message.contains("system.") => {}
+                answer => return answer,
+            }
+        }
+        self.send(sql, settings)
     }
 
     fn known<'a>(&self, settings: &[(&'a str, &'a str)]) -> Result<Vec<(&'a str, &'a str)>> {

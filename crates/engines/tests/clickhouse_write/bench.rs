@@ -125,11 +125,10 @@ impl Bench {
         let parts = self.live(partition).into_iter();
         parts
             .map(|part| {
-                let directory = self
-                    .directory
-                    .path()
-                    .join("saved")
-                    .join(part.hash.to_string());
+                // Parts of other tables may have the same name, and the same hash though packed otherwise.
+                let saved = self.directory.path().join("saved");
+                let number = fs::read_dir(&saved).map_or(0, Iterator::count);
+                let directory = saved.join(number.to_string());
                 copy(&self.path_of(&part.name), &directory);
                 Saved { part, directory }
             })

@@ -239,28 +239,34 @@ impl<'a> Matching<'a> {
 
     /// Lets what is equal serve in its order: names, and which proof came first, may have crossed it.
     fn uncross(&mut self) {
-        let live = self.live;
-        self.sort_equal(|at, _| Some(live[at].part.hash));
-        let wanted = self.wanted;
-        self.sort_equal(|_, places| match places {
-            [place] => Some(wanted[*place].1.hash),
-            _ => None,
-        });
-    }
-
-    /// Sorts among live parts of one class what they serve as.
-    fn sort_equal(&mut self, class: impl Fn(usize, &[usize]) -> Option<Hash128>) {
-        let mut equal: HashMap<Hash128, Vec<usize>> = HashMap::new();
-        for (at, keep) in self.keeps.iter().enumerate() {
-            if let Some(class) = keep.as_ref().and_then(|(places, _)| class(at, places)) {
-                equal.entry(class).or_default().push(at);
+        let mut equal_parts: HashMap<Hash128, Vec<usize>> = HashMap::new();
+        for (at, live) in self.live.iter().enumerate() {
+            if self.keeps[at].is_some() {
+                equal_parts.entry(live.part.hash).or_default().push(at);
             }
         }
-        for parts in equal.into_values() {
+        for parts in equal_parts.into_values() {
             let mut keeps: Vec<_> = parts.iter().map(|at| self.keeps[*at].take()).collect();
             keeps.sort_by(|a, b| places_of(a).cmp(places_of(b)));
             for (at, keep) in parts.into_iter().zip(keeps) {
                 self.keeps[at] = keep;
+            }
+        }
+        // Those that serve as one part each, and as equal ones, whatever they are themselves.
+        let mut equal_places: HashMap<Hash128, (Vec<usize>, Vec<usize>)> = HashMap::new();
+        for (at, keep) in self.keeps.iter().enumerate() {
+            if let [place] = places_of(keep) {
+                let (parts, places) = equal_places.entry(self.wanted[*place].1.hash).or_default();
+                parts.push(at);
+                places.push(*place);
+            }
+        }
+        for (parts, mut places) in equal_places.into_values() {
+            places.sort_unstable();
+            for (at, place) in parts.into_iter().zip(places) {
+                if let Some((places, _)) = &mut self.keeps[at] {
+                    *places = vec![place];
+                }
             }
         }
     }

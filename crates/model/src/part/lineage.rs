@@ -44,7 +44,7 @@ use serde::{Deserialize, Serialize};
 use super::hash::Hash128;
 use super::inventory::{Inventory, Part};
 use super::name::PartName;
-use super::plan::{Kept, Proof, TablePlan, Wanted};
+use super::plan::{Proof, TablePlan, Wanted};
 use super::table::TableDefinition;
 
 /// The parts of a table at a moment, with what they are known to hold.
@@ -68,19 +68,20 @@ impl Witness {
     /// their content is in the inventory. So the planned state is a witness for the commit, and the state
     /// after a mend for the next one.
     pub fn after(inventory: Inventory, plan: &TablePlan, wanted: &[Wanted]) -> Self {
-        let mut merged: HashMap<(&str, Hash128), &Kept> = HashMap::new();
-        for partition in &plan.partitions {
-            let merges = partition
-                .keep
-                .iter()
-                .filter(|kept| kept.proof != Proof::SameContent || kept.holds.len() > 1);
-            let id = partition.partition_id.as_str();
-            merged.extend(merges.map(|kept| ((id, kept.hash), kept)));
-        }
         let hash_of = |at: &u32| wanted.get(*at as usize).map(|wanted| wanted.part.hash);
-        let held = |part: &Part| -> Option<Vec<Hash128>> {
-            let kept = merged.get(&(part.partition_id.as_str(), part.hash))?;
-            kept.holds.iter().map(hash_of).collect()
+        let mut merged: HashMap<(&str, Hash128), Vec<Hash128>> = HashMap::new();
+        for partition in &plan.partitions {
+            for kept in &partition.keep {
+                let held: Option<Vec<Hash128>> = kept.holds.iter().map(hash_of).collect();
+                if let Some(held) = held.filter(|held| *held != [kept.hash]) {
+                    merged.insert((&partition.partition_id, kept.hash), held);
+                }
+            }
+        }
+        let held = |part: &Part| {
+            merged
+                .get(&(part.partition_id.as_str(), part.hash))
+                .cloned()
         };
         let held_or_itself = |part: &Part| held(part).unwrap_or_else(|| vec![part.hash]);
         let holds = inventory.parts.iter().map(held_or_itself).collect();

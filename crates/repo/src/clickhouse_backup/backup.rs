@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::{StreamExt, TryStreamExt};
 use mendb_model::part::{
@@ -29,7 +29,11 @@ pub struct ImportedBackup {
     place: ImportedBackups,
     name: String,
     metadata: Arc<BackupMetadata>,
+    /// The parts that were asked for last: finding them can cost a lot.
+    last: Arc<Mutex<Option<PartsOfTable>>>,
 }
+
+type PartsOfTable = (TableName, Vec<ImportedPart>);
 
 /// What a backup has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,6 +123,7 @@ impl ImportedBackup {
             place,
             name,
             metadata: Arc::new(metadata),
+            last: Arc::default(),
         }
     }
 
@@ -197,13 +202,29 @@ impl ImportedBackup {
     ///
     /// Costs a listing of the table's directory in each of these backups and, for parts that are files, a
     /// small request each for their rows. A part whose hash no document tells is looked into, which reads
-    /// up to its whole archive: backups of servers before 19.11 cost as much as fetching them.
+    /// up to its whole archive: backups of servers before 19.11 cost as much as fetching them. Asking for
+    /// the parts of the same table again costs nothing.
     ///
     /// # Errors
     /// The table is not in the backup or only its schema is; a part, or a backup that it is in, is missing;
     /// a part is referred to by name, and the part of that name has other content; parts are on disks or in
     /// archives that are not read.
     pub async fn parts(&self, table: &TableName) -> Result<Vec<ImportedPart>> {
+        if let Some((last, parts)) = &*self.last()
+            && last == table
+        {
+            return Ok(parts.clone());
+        }
+        let parts = self.find_parts(table).await?;
+        *self.last() = Some((table.clone(), parts.clone()));
+        Ok(parts)
+    }
+
+    fn last(&self) -> MutexGuard<'_, Option<PartsOfTable>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn find_parts(&self, table: &TableName) -> Result<Vec<ImportedPart>> {
         let (links, located) = self.locate(table).await?;
         let mut shelves = Vec::with_capacity(links.len());
         for (place, (backup, metadata)) in links.iter().enumerate() {
@@ -303,9 +324,10 @@ impl ImportedBackup {
     /// are what the part's `checksums.txt` says and what [`ImportedPart::part`] promises. Memory: some
     /// megabytes, whatever the size of the part.
     ///
-    /// What arrives damaged is read again, whole. Nothing is synced. When it fails, or the future is dropped, the directory holds whatever was written
-    /// so far, and a thread may write to it until its next read: remove the directory, or fetch into it
-    /// again, which begins anew. A file of the directory that the part does not have is an error.
+    /// What arrives damaged is read again, whole. Nothing is synced. When it fails, or the future is
+    /// dropped, the directory holds whatever was written so far, and a thread may write to it until its
+    /// next read: remove the directory, or fetch into it again, which begins anew. A file of the directory
+    /// that the part does not have is an error.
     ///
     /// # Errors
     /// The part is damaged, or another one of the same name; it cannot be read or written.

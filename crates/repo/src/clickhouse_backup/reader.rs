@@ -68,6 +68,9 @@ impl Transfer {
 }
 
 /// Does work on a thread that may wait. When the caller goes away, the work ends with its next read.
+///
+/// # Panics
+/// With what the work panicked with.
 pub(super) async fn on_thread<T: Send + 'static>(
     transfer: &Arc<Transfer>,
     work: impl FnOnce() -> Result<T> + Send + 'static,

@@ -39,8 +39,8 @@ fn tables(flavor: Flavor) -> Vec<(&'static str, &'static str)> {
         ),
         (
             "nested",
-            "(a UInt64, n Nested(x UInt8, y String), e Enum8('a,(' = 1, 'b' = 2)) \
-             ENGINE = SummingMergeTree((a)) ORDER BY (a) SETTINGS index_granularity = 1024",
+            "(a UInt64, n Nested(x UInt8, y String), e Enum8('a,(' = 1, 'b' = 2), v UInt8) \
+             ENGINE = SummingMergeTree((v)) ORDER BY (a) SETTINGS index_granularity = 1024",
         ),
     ];
     if flavor == Flavor::V18 {
@@ -51,7 +51,7 @@ fn tables(flavor: Flavor) -> Vec<(&'static str, &'static str)> {
             "new",
             "(a UInt64, d DateTime64(3, 'UTC') CODEC(Delta(8), ZSTD(1)), e UInt8 EPHEMERAL, \
              INDEX i a TYPE minmax GRANULARITY 1, PROJECTION p (SELECT a ORDER BY d), \
-             CONSTRAINT c CHECK a < 1000) ENGINE = AggregatingMergeTree ORDER BY a \
+             CONSTRAINT c CHECK a < 1000) ENGINE = MergeTree ORDER BY a \
              TTL toDateTime(d) + INTERVAL 1 MONTH COMMENT 'it''s'",
         ));
     }
@@ -191,6 +191,8 @@ fn frozen_parts(server: &Server) -> Vec<MadePart> {
     server.query("OPTIMIZE TABLE d.t PARTITION 0 FINAL");
     if is_current {
         server.query("ALTER TABLE d.t UPDATE b = 'x' WHERE a = 4 SETTINGS mutations_sync = 2");
+        let keeping = "lightweight_mutation_projection_mode = 'rebuild'";
+        server.query(&format!("ALTER TABLE d.t MODIFY SETTING {keeping}"));
         server.query("DELETE FROM d.t WHERE a = 5");
     }
     server.query("ALTER TABLE d.t FREEZE WITH NAME 'f'");

@@ -4,19 +4,20 @@ use std::collections::HashSet;
 use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures::TryStreamExt;
-use mendb_model::part::{FilePlace, PartRecord};
-use mendb_repo::{Error, Repository, RepositoryOptions};
+use mendb_model::part::{FilePlace, Inventory, PartRecord};
+use mendb_repo::{DocumentKind, Error, Repository, RepositoryOptions};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 
 use crate::faulty_store::{Fault, FaultyStore, Moment, Request};
 use crate::parts_sample::{
-    LARGE, SamplePart, backup, draft, expect_back, fetch, filled, objects_of, options, paths_below,
-    store,
+    LARGE, SamplePart, backup, document, draft, expect_back, fetch, filled, inventory, objects_of,
+    options, paths_below, store,
 };
-use crate::sample::{COLLECTION, full};
+use crate::sample::{COLLECTION, WRITER, full};
 
 /// More often than any request is repeated.
 const ALWAYS: u32 = 1000;
@@ -436,4 +437,24 @@ async fn no_more_files_are_under_way_than_allowed_and_no_fewer() {
     repository.verify_files(&records).await.unwrap();
     assert_eq!(most.load(Ordering::Relaxed), 3);
     assert!(under_way.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn limits_hold_back_what_comes_after_what_they_let_through() {
+    let (_, repository) = repository(RepositoryOptions {
+        upload_bytes_per_s: Some(1),
+        download_bytes_per_s: Some(1),
+        ..options()
+    });
+    let (id, live) = (full(0), inventory(Vec::new()));
+    let name = document(DocumentKind::CurrentParts, WRITER, 0);
+    let put = || repository.put_document(COLLECTION, &id, &name, &live);
+    let read = |at| repository.document_at::<Inventory>(COLLECTION, &id, at);
+    // What is let through takes no time in memory; what is held back, a minute or more.
+    let moment = Duration::from_millis(100);
+    let at = put().await.unwrap();
+    assert!(at.bytes > 60);
+    assert!(tokio::time::timeout(moment, put()).await.is_err());
+    assert_eq!(read(&at).await.unwrap(), live);
+    assert!(tokio::time::timeout(moment, read(&at)).await.is_err());
 }
