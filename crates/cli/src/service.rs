@@ -88,9 +88,10 @@ impl Context {
     /// # Errors
     /// Any of them cannot be opened; the target also when another process has it open.
     pub fn open_service(&self) -> Result<OpenService, Failure> {
+        // First, so that who only tries learns cheaply that another process has the target open.
+        let (engine, lock) = self.open_engine()?;
         let runtime = self.runtime()?;
         let repository = self.open_repository(&runtime)?;
-        let (engine, lock) = self.open_engine()?;
         let service = self.service_of(runtime, repository, engine)?;
         Ok(OpenService {
             service,

@@ -10,6 +10,8 @@ pub enum Remedy {
     Retry,
     /// Take the snapshot again: it went away with its process.
     Refreeze,
+    /// Look again at what is live and plan anew: it has changed since.
+    Replan,
     /// Change what was asked for: the tables are not in a state that allows it.
     Request,
     /// Repair the environment (disk, permissions, damaged files), then resume.

@@ -16,6 +16,9 @@ use crate::failure::{Failure, Verdict};
 /// A backup with a damaged manifest is removed by its id, and so is what is left of one that was never
 /// finished. Nobody may be writing that: operations of this target are looked for, those of others
 /// cannot be.
+///
+/// Files of ClickHouse parts go when no backup needs them any more. Young ones wait for the next removal
+/// after their first day: another target may be taking a backup that needs them.
 #[derive(Debug, Args)]
 pub struct DeleteCommand {
     /// The backup: its id, its label, or collection/id

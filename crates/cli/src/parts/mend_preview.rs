@@ -82,6 +82,10 @@ fn describe_table(plan: &TablePlan) -> String {
     for note in &plan.notes {
         text += &format!("  note: {note}\n");
     }
+    if plan.partitions.is_empty() {
+        text += "  no partition\n";
+        return text;
+    }
     for line in table(&lines(plan), &fields()).lines() {
         text += &format!("  {line}\n");
     }

@@ -195,7 +195,7 @@ impl Context {
 impl From<EngineError> for Failure {
     fn from(error: EngineError) -> Self {
         let kind = match error.remedy {
-            Remedy::Retry => FailureKind::Retry,
+            Remedy::Retry | Remedy::Replan => FailureKind::Retry,
             Remedy::Request => FailureKind::FixInput,
             Remedy::Refreeze | Remedy::Repair => FailureKind::FixEnvironment,
         };

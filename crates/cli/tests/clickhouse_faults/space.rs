@@ -124,7 +124,7 @@ fn a_disk_that_is_too_small_in_any_order_is_refused_before_the_first_change() {
         world.settle();
         let before = world.part_names("shop");
         let free = Command::new("fallocate")
-            .args(["-l", "70M"])
+            .args(["-l", "82M"])
             .arg(disk.join("other"))
             .status();
         assert!(free.unwrap().success());

@@ -11,7 +11,7 @@
 //!
 //! *Inserts*: the partition is looked at just before it is replaced, and has to be as it was. What comes
 //! in the instant between is taken away by the server with the rest; it is noticed afterwards, brought
-//! back, and told (remedy: retry, with a new plan). A partition that becomes empty is dropped, and there
+//! back, and told (remedy: replan). A partition that becomes empty is dropped, and there
 //! that instant is not covered.
 //!
 //! *Crash*: the staging table holds the new content until the live table is seen to have it, so the
@@ -154,11 +154,8 @@ impl ClickHouse {
             return Err(EngineError::new(Remedy::Request, message));
         }
         self.drop_told_table(staging)?;
-        let sql = rewrite::with_settings(
-            &row.create_table_query,
-            staging,
-            &self.staging_settings()?,
-        )?;
+        let sql =
+            rewrite::with_settings(&row.create_table_query, staging, &self.staging_settings()?)?;
         let created = self.client.execute_with(&sql, &AS_IT_WAS);
         created
             .map_err(|error| error.during(format_args!("create the staging table {staging}")))?;
@@ -170,14 +167,19 @@ impl ClickHouse {
         struct Setting {
             name: String,
         }
-        let names: Vec<String> = STAGING_SETTINGS.iter().map(|(name, _)| literal(name)).collect();
+        let names: Vec<String> = STAGING_SETTINGS
+            .iter()
+            .map(|(name, _)| literal(name))
+            .collect();
         let known: Vec<Setting> = self.client.rows(&format!(
             "SELECT name FROM system.merge_tree_settings WHERE name IN ({})",
             names.join(", ")
         ))?;
         let is_known = |name: &str| known.iter().any(|setting| setting.name == name);
         let settings = STAGING_SETTINGS.iter().filter(|(name, _)| is_known(name));
-        let settings: Vec<String> = settings.map(|(name, value)| format!("{name} = {value}")).collect();
+        let settings: Vec<String> = settings
+            .map(|(name, value)| format!("{name} = {value}"))
+            .collect();
         Ok(settings.join(", "))
     }
 
@@ -216,7 +218,7 @@ impl ClickHouse {
             "{rows} rows came into partition {partition_id} of {told} while it was exchanged, and are \
              live: plan it again"
         );
-        Err(EngineError::new(Remedy::Retry, message))
+        Err(EngineError::new(Remedy::Replan, message))
     }
 
     /// All parts of the partition, if those that are live are still the same.
@@ -237,7 +239,7 @@ impl ClickHouse {
         let message = format!(
             "partition {partition_id} of {told} changed while it was put together: plan it again"
         );
-        Err(EngineError::new(Remedy::Retry, message))
+        Err(EngineError::new(Remedy::Replan, message))
     }
 
     /// Makes an insert live again that the exchange has taken away.

@@ -159,7 +159,10 @@ pub(super) fn swallowed<'a>(before: &[FoundPart], after: &'a [FoundPart]) -> Vec
         let mut others = lost.iter().filter(|other| other.name != part.name);
         others.any(|other| is_in(part, other))
     };
-    lost.iter().copied().filter(|part| !is_merged(part)).collect()
+    lost.iter()
+        .copied()
+        .filter(|part| !is_merged(part))
+        .collect()
 }
 
 /// Whether the blocks of a part are among those of another.

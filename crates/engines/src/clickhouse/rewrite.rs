@@ -29,7 +29,11 @@ pub(super) fn relocated(
 }
 
 /// The statement, creating a table of the same kind with more settings, such as `a = 1, b = 2`.
-pub(super) fn with_settings(create_query: &str, name: &TableName, settings: &str) -> Result<String> {
+pub(super) fn with_settings(
+    create_query: &str,
+    name: &TableName,
+    settings: &str,
+) -> Result<String> {
     let mut statement = Statement::new(create_query);
     statement.rename_head(&name.sql())?;
     let at = statement.last_at_top("SETTINGS");
@@ -43,7 +47,11 @@ pub(super) fn with_settings(create_query: &str, name: &TableName, settings: &str
 /// The statement of a database, creating it unless it is there.
 pub(super) fn database(create_query: &str, name: &str) -> Result<String> {
     let mut statement = Statement::new(create_query);
-    let unless = if statement.is_word(2, "IF") { "" } else { "IF NOT EXISTS " };
+    let unless = if statement.is_word(2, "IF") {
+        ""
+    } else {
+        "IF NOT EXISTS "
+    };
     statement.rename_head(&format!("{unless}{}", quote(name)))?;
     Ok(statement.edited())
 }

@@ -201,8 +201,8 @@ pub trait PartStore: Send + Sync {
     /// again after a crash), verified there by their hashes, and exchanged. No parts: drops the partition.
     ///
     /// # Errors
-    /// A part is gone, what was put together is not what was asked for, or the server refuses; the
-    /// partition is as before then.
+    /// What was put together is not what was asked for, or the server refuses; the partition is as
+    /// before then. Remedy replan: the partition has changed meanwhile, and nothing that came is lost.
     fn exchange(
         &self,
         operation: &str,

@@ -32,11 +32,12 @@ fn exchange_reversed(bench: &Bench, partition: &str) {
     bench.engine.commit(OPERATION).unwrap();
 }
 
-/// Files of a part with their content, without the small texts that servers write anew.
+/// Files of a part with their content, without those that servers write anew: small texts, and the one
+/// file that all others of a small part may be packed in.
 fn data(part: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     for (path, content) in files(part) {
-        if path.extension().is_none_or(|extension| extension != "txt") {
+        if path.extension().is_none_or(|e| e != "txt" && e != "packed") {
             found.insert(path.strip_prefix(part).unwrap().to_owned(), content);
         }
     }

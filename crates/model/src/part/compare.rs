@@ -5,13 +5,12 @@
 //! they hold is still wanted; the rest of the live parts goes, the rest of the wanted parts comes.
 //! Names decide nothing except which of two equal parts stays.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::hash::Hash128;
 use super::inventory::{Inventory, Part};
 use super::lineage::Explained;
-use super::name::PartName;
-use super::plan::{Action, Fetched, Kept, PartitionPlan, Proof, Removed, TablePlan, Wanted};
+use super::matching::{LivePart, Matching};
+use super::plan::{PartitionPlan, TablePlan, Wanted};
 use super::since::since_backup;
 use super::table::TableName;
 
@@ -72,11 +71,6 @@ pub fn compare(comparison: &Comparison<'_>) -> TablePlan {
         notes: Vec::new(),
         partitions,
     }
-}
-
-/// Compares one partition.
-pub(super) fn compare_partition(comparison: &Comparison<'_>, partition_id: &str) -> PartitionPlan {
-    States::new(comparison).compare_partition(partition_id)
 }
 
 /// Wanted and live parts by partition, as places in their lists, in the order of blocks.
@@ -149,287 +143,6 @@ fn by_partition<'a>(
     places
 }
 
-struct LivePart<'a> {
-    part: &'a Part,
-    ways: &'a [Explained],
-}
-
-/// Which live part of a partition serves as which wanted ones.
-struct Matching<'a> {
-    /// In the order of the backup, each with its place in the list of all wanted parts.
-    wanted: &'a [(u32, &'a Part)],
-    /// In the order of blocks.
-    live: &'a [LivePart<'a>],
-    /// Whether a live part serves as it.
-    taken: Vec<bool>,
-    /// Of each live part, places in `wanted`, and why; none for one that goes.
-    keeps: Vec<Option<(Vec<usize>, Proof)>>,
-}
-
-impl<'a> Matching<'a> {
-    fn new(wanted: &'a [(u32, &'a Part)], live: &'a [LivePart<'a>]) -> Self {
-        Self {
-            wanted,
-            live,
-            taken: vec![false; wanted.len()],
-            keeps: vec![None; live.len()],
-        }
-    }
-
-    /// What has the same content: first what also has the same name, then what has the lowest blocks.
-    fn take_equal(&mut self) {
-        let named: HashMap<(&str, Hash128), usize> = (0..self.wanted.len())
-            .map(|place| {
-                (
-                    (
-                        self.wanted[place].1.name.as_str(),
-                        self.wanted[place].1.hash,
-                    ),
-                    place,
-                )
-            })
-            .collect();
-        for (at, LivePart { part, .. }) in self.live.iter().enumerate() {
-            let place = named.get(&(part.name.as_str(), part.hash)).copied();
-            if let Some(place) = place.filter(|place| !self.taken[*place]) {
-                self.keep(at, vec![place], Proof::SameContent);
-            }
-        }
-        let mut free = self.free();
-        for (at, LivePart { part, .. }) in self.live.iter().enumerate() {
-            let unmatched = self.keeps[at].is_none();
-            let place = free.get_mut(&part.hash).filter(|_| unmatched);
-            if let Some(place) = place.and_then(VecDeque::pop_front) {
-                self.keep(at, vec![place], Proof::SameContent);
-            }
-        }
-    }
-
-    /// What is known to hold wanted parts and nothing else. Where order matters, these have to follow
-    /// each other in the backup just as they do inside of the merged part.
-    fn take_merged(&mut self, order_sensitive: bool) {
-        let mut free = self.free();
-        for (at, LivePart { ways, .. }) in self.live.iter().enumerate() {
-            if self.keeps[at].is_some() {
-                continue;
-            }
-            let found = ways
-                .iter()
-                .filter(|way| !way.holds.is_empty())
-                .find_map(|way| {
-                    let places = if order_sensitive {
-                        self.find_run(&way.holds, &free)
-                    } else {
-                        take_all(&way.holds, &free)
-                    };
-                    places.map(|places| (places, way.proof))
-                });
-            if let Some((places, proof)) = found {
-                for place in &places {
-                    let hash = self.wanted[*place].1.hash;
-                    let same = free
-                        .get_mut(&hash)
-                        .expect("what is free is listed by its hash");
-                    same.retain(|other| other != place);
-                }
-                self.keep(at, places, proof);
-            }
-        }
-    }
-
-    /// Lets what is equal serve in its order: names, and which proof came first, may have crossed it.
-    fn uncross(&mut self) {
-        let mut equal_parts: HashMap<Hash128, Vec<usize>> = HashMap::new();
-        for (at, live) in self.live.iter().enumerate() {
-            if self.keeps[at].is_some() {
-                equal_parts.entry(live.part.hash).or_default().push(at);
-            }
-        }
-        for parts in equal_parts.into_values() {
-            let mut keeps: Vec<_> = parts.iter().map(|at| self.keeps[*at].take()).collect();
-            keeps.sort_by(|a, b| places_of(a).cmp(places_of(b)));
-            for (at, keep) in parts.into_iter().zip(keeps) {
-                self.keeps[at] = keep;
-            }
-        }
-        // Those that serve as one part each, and as equal ones, whatever they are themselves.
-        let mut equal_places: HashMap<Hash128, (Vec<usize>, Vec<usize>)> = HashMap::new();
-        for (at, keep) in self.keeps.iter().enumerate() {
-            if let [place] = places_of(keep) {
-                let (parts, places) = equal_places.entry(self.wanted[*place].1.hash).or_default();
-                parts.push(at);
-                places.push(*place);
-            }
-        }
-        for (parts, mut places) in equal_places.into_values() {
-            places.sort_unstable();
-            for (at, place) in parts.into_iter().zip(places) {
-                if let Some((places, _)) = &mut self.keeps[at] {
-                    *places = vec![place];
-                }
-            }
-        }
-    }
-
-    /// Places of wanted parts that no live part serves as, by hash, in order.
-    fn free(&self) -> HashMap<Hash128, VecDeque<usize>> {
-        let mut free: HashMap<Hash128, VecDeque<usize>> = HashMap::new();
-        for place in (0..self.wanted.len()).filter(|place| !self.taken[*place]) {
-            free.entry(self.wanted[place].1.hash)
-                .or_default()
-                .push_back(place);
-        }
-        free
-    }
-
-    /// Places of wanted parts that are not taken and follow each other with these hashes.
-    fn find_run(
-        &self,
-        hashes: &[Hash128],
-        free: &HashMap<Hash128, VecDeque<usize>>,
-    ) -> Option<Vec<usize>> {
-        let starts = free.get(hashes.first()?)?;
-        let fits = |start: &&usize| {
-            hashes.iter().enumerate().all(|(offset, hash)| {
-                let place = *start + offset;
-                let wanted = self.wanted.get(place);
-                wanted.is_some_and(|(_, part)| part.hash == *hash) && !self.taken[place]
-            })
-        };
-        let start = *starts.iter().find(fits)?;
-        Some((start..start + hashes.len()).collect())
-    }
-
-    fn keep(&mut self, at: usize, places: Vec<usize>, proof: Proof) {
-        for place in &places {
-            let was_taken = std::mem::replace(&mut self.taken[*place], true);
-            assert!(!was_taken, "two live parts serve as one wanted part");
-        }
-        self.keeps[at] = Some((places, proof));
-    }
-
-    fn plan(self, partition_id: &str, order_sensitive: bool, patches: &[String]) -> PartitionPlan {
-        let served = self.keeps.iter().flatten().flat_map(|(places, _)| places);
-        let in_order = served.is_sorted();
-        let kept = self
-            .live
-            .iter()
-            .zip(&self.keeps)
-            .filter(|(_, keep)| keep.is_some());
-        let is_patched = kept
-            .into_iter()
-            .any(|(live, _)| is_patched(live.part, patches));
-
-        let (mut keep, mut remove) = (Vec::new(), Vec::new());
-        for (LivePart { part, .. }, kept) in self.live.iter().zip(self.keeps) {
-            match kept {
-                Some((mut places, proof)) => {
-                    places.sort_unstable();
-                    keep.push(Kept {
-                        name: part.name.clone(),
-                        hash: part.hash,
-                        holds: places.iter().map(|place| self.wanted[*place].0).collect(),
-                        rows: part.rows,
-                        bytes: part.bytes,
-                        proof,
-                    });
-                }
-                None => remove.push(removed(part)),
-            }
-        }
-        let place_of: HashMap<u32, usize> = self
-            .wanted
-            .iter()
-            .enumerate()
-            .map(|(place, (wanted, _))| (*wanted, place))
-            .collect();
-        keep.sort_by_key(|kept| place_of[&kept.holds[0]]);
-        let missing = self
-            .wanted
-            .iter()
-            .zip(&self.taken)
-            .filter(|(_, taken)| !**taken);
-        let fetch: Vec<Fetched> = missing
-            .map(|((wanted, part), _)| fetched(*wanted, part))
-            .collect();
-
-        let changes = !remove.is_empty() || !fetch.is_empty();
-        let whole = is_patched || (order_sensitive && (changes || !in_order));
-        let action = match (whole, remove.is_empty(), fetch.is_empty()) {
-            (true, ..) | (false, false, false) => Action::Swap,
-            (false, true, true) => Action::Nothing,
-            (false, true, false) => Action::Attach,
-            (false, false, true) => Action::Drop,
-        };
-        PartitionPlan {
-            partition_id: partition_id.to_owned(),
-            action,
-            keep,
-            remove,
-            fetch,
-        }
-    }
-}
-
-fn places_of(keep: &Option<(Vec<usize>, Proof)>) -> &[usize] {
-    keep.as_ref().map_or(&[], |(places, _)| places)
-}
-
-/// Places of wanted parts that are free, one for each hash.
-fn take_all(hashes: &[Hash128], free: &HashMap<Hash128, VecDeque<usize>>) -> Option<Vec<usize>> {
-    let mut used: HashMap<Hash128, usize> = HashMap::new();
-    let places = hashes.iter().map(|hash| {
-        let used = used.entry(*hash).or_default();
-        *used += 1;
-        free.get(hash)?.get(*used - 1).copied()
-    });
-    places.collect()
-}
-
-pub(super) fn removed(part: &Part) -> Removed {
-    Removed {
-        name: part.name.clone(),
-        hash: part.hash,
-        rows: part.rows,
-        bytes: part.bytes,
-        disk: part.disk.clone(),
-    }
-}
-
-fn fetched(wanted: u32, part: &Part) -> Fetched {
-    Fetched {
-        wanted,
-        name: part.name.clone(),
-        hash: part.hash,
-        rows: part.rows,
-        bytes: part.bytes,
-        linked_bytes: 0,
-        download_bytes: part.bytes,
-        download_files: 0,
-        disk: part.disk.clone(),
-    }
-}
-
-/// Whether an update in a patch part changes what readers see of a part, so that it must not stay where it is.
-/// Put together anew, the part gets a number above that of the patch, and is as its files say.
-fn is_patched(part: &Part, patches: &[String]) -> bool {
-    patches.iter().any(|patch| match parse_patch(patch) {
-        Some(patch) => {
-            patch.partition_id == part.partition_id && part.data_version() < patch.mutation
-        }
-        // What cannot be read may concern anything.
-        None => true,
-    })
-}
-
-/// `patch-<hash of the columns>-<part name>`: the last number of the part name is that of the update.
-fn parse_patch(name: &str) -> Option<PartName> {
-    let (_columns, part) = name.strip_prefix("patch-")?.split_once('-')?;
-    part.parse()
-        .ok()
-        .filter(|part: &PartName| part.mutation > 0)
-}
-
 /// Unfinished mutations that would still reach a part that stays.
 fn kill_mutations(comparison: &Comparison<'_>, partitions: &[PartitionPlan]) -> Vec<String> {
     let Some(live) = comparison.live else {
@@ -457,4 +170,215 @@ fn kill_mutations(comparison: &Comparison<'_>, partitions: &[PartitionPlan]) -> 
     };
     let ids = live.mutations.iter().map(|mutation| &mutation.mutation_id);
     ids.filter(|id| reaches(id)).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::hash::Hash128;
+    use super::super::inventory::Mutation;
+    use super::super::plan::{Action, Proof};
+    use super::super::world::{inventory, part};
+    use super::*;
+
+    fn wanted(parts: &[Part]) -> Vec<Wanted> {
+        let wanted = |part: &Part| Wanted {
+            part: part.clone(),
+            list: 0,
+            position: 0,
+        };
+        parts.iter().map(wanted).collect()
+    }
+
+    fn compared(then: &[Part], live: &Inventory, order_sensitive: bool) -> TablePlan {
+        let name = TableName::new("d", "t");
+        compare(&Comparison {
+            source: &name,
+            target: &name,
+            wanted: &wanted(then),
+            current_parts: None,
+            live: Some(live),
+            explained: &[],
+            order_sensitive,
+            only_partitions: None,
+        })
+    }
+
+    /// Names of what is kept, removed and fetched.
+    fn names(plan: &PartitionPlan) -> [Vec<&str>; 3] {
+        [
+            plan.keep.iter().map(|part| part.name.as_str()).collect(),
+            plan.remove.iter().map(|part| part.name.as_str()).collect(),
+            plan.fetch.iter().map(|part| part.name.as_str()).collect(),
+        ]
+    }
+
+    #[test]
+    fn a_name_with_other_content_is_another_part() {
+        let live = inventory(&[part("all_1_1_0", 10, 9)]);
+        let plan = compared(&[part("all_1_1_0", 10, 1)], &live, false);
+        let gone: Vec<&str> = vec!["all_1_1_0"];
+        assert_eq!(names(&plan.partitions[0]), [vec![], gone.clone(), gone]);
+        assert_eq!(plan.partitions[0].action, Action::Swap);
+    }
+
+    #[test]
+    fn of_equal_parts_as_many_stay_as_are_wanted_and_the_named_one_first() {
+        let then = [part("all_2_2_0", 10, 1)];
+        let live = inventory(&[part("all_1_1_0", 10, 1), part("all_2_2_0", 10, 1)]);
+        let plan = compared(&then, &live, false);
+        assert_eq!(
+            names(&plan.partitions[0]),
+            [vec!["all_2_2_0"], vec!["all_1_1_0"], vec![]]
+        );
+        assert_eq!(plan.partitions[0].action, Action::Drop);
+
+        let then = [
+            part("all_2_2_0", 10, 1),
+            part("all_3_3_0", 10, 1),
+            part("all_4_4_0", 10, 1),
+        ];
+        let plan = compared(&then, &live, false);
+        assert_eq!(plan.partitions[0].fetch.len(), 1);
+        assert_eq!(plan.partitions[0].action, Action::Attach);
+    }
+
+    #[test]
+    fn content_in_another_partition_is_another_part() {
+        let live = inventory(&[part("a_1_1_0", 10, 1)]);
+        let plan = compared(&[part("b_1_1_0", 10, 1)], &live, false);
+        let actions: Vec<Action> = plan.partitions.iter().map(|plan| plan.action).collect();
+        assert_eq!(actions, [Action::Drop, Action::Attach]);
+    }
+
+    #[test]
+    fn where_order_matters_parts_in_another_order_are_exchanged() {
+        let then = [part("all_1_1_0", 10, 1), part("all_2_2_0", 10, 2)];
+        let live = inventory(&[part("all_2_2_0", 10, 2), part("all_3_3_0", 10, 1)]);
+        assert_eq!(
+            compared(&then, &live, false).partitions[0].action,
+            Action::Nothing
+        );
+        let plan = &compared(&then, &live, true).partitions[0];
+        assert_eq!(plan.action, Action::Swap);
+        assert_eq!(
+            names(plan),
+            [vec!["all_3_3_0", "all_2_2_0"], vec![], vec![]]
+        );
+    }
+
+    #[test]
+    fn a_merge_stays_only_if_all_that_it_holds_is_wanted_and_not_yet_there() {
+        let then = [part("all_1_1_0", 10, 1), part("all_2_2_0", 10, 2)];
+        let held = |contents: &[u8]| {
+            let holds = contents
+                .iter()
+                .map(|content| Hash128([*content; 16]))
+                .collect();
+            vec![Explained {
+                holds,
+                proof: Proof::ServerRun,
+            }]
+        };
+        let name = TableName::new("d", "t");
+        let keeps = |live: &Inventory, explained: &[Vec<Explained>], order_sensitive| {
+            let plan = compare(&Comparison {
+                source: &name,
+                target: &name,
+                wanted: &wanted(&then),
+                current_parts: None,
+                live: Some(live),
+                explained,
+                order_sensitive,
+                only_partitions: None,
+            });
+            names(&plan.partitions[0])[0].join(" ")
+        };
+        let merged = inventory(&[part("all_1_2_1", 20, 3)]);
+        assert_eq!(keeps(&merged, &[held(&[1, 2])], true), "all_1_2_1");
+        assert_eq!(keeps(&merged, &[held(&[2, 1])], false), "all_1_2_1");
+        assert_eq!(keeps(&merged, &[held(&[2, 1])], true), "");
+        assert_eq!(keeps(&merged, &[held(&[1, 2, 4])], false), "");
+        assert_eq!(keeps(&merged, &[held(&[1, 1])], false), "");
+        let both = inventory(&[part("all_1_2_1", 20, 3), part("all_5_5_0", 10, 2)]);
+        assert_eq!(keeps(&both, &[held(&[1, 2]), vec![]], false), "all_5_5_0");
+    }
+
+    #[test]
+    fn a_part_that_an_update_reaches_is_put_together_anew() {
+        let then = [part("all_1_1_0", 10, 1), part("other_2_2_0", 10, 2)];
+        let mut live = inventory(&then);
+        live.patches
+            .push("patch-b933d9231352fd18ab1268083758ce66-all_5_5_0_4".to_owned());
+        let actions = |live: &Inventory| -> Vec<Action> {
+            let plan = compared(&then, live, false);
+            plan.partitions.iter().map(|plan| plan.action).collect()
+        };
+        assert_eq!(actions(&live), [Action::Swap, Action::Nothing]);
+        live.parts[0] = part("all_6_6_0", 10, 1);
+        assert_eq!(actions(&live), [Action::Nothing, Action::Nothing]);
+        live.patches.push("patch of a form to come".to_owned());
+        assert_eq!(actions(&live), [Action::Swap, Action::Swap]);
+    }
+
+    #[test]
+    fn mutations_are_stopped_if_they_would_reach_what_stays() {
+        let then = [part("all_5_5_0", 10, 1)];
+        let mut live = inventory(&[part("all_2_2_0", 10, 9), part("all_5_5_0", 10, 1)]);
+        for id in [
+            "mutation_3.txt",
+            "mutation_6.txt",
+            "0000000007",
+            "of another form",
+        ] {
+            live.mutations.push(Mutation {
+                mutation_id: id.to_owned(),
+                command: String::new(),
+                parts_to_do: 1,
+            });
+        }
+        let killed = compared(&then, &live, false).kill_mutations;
+        assert_eq!(killed, ["mutation_6.txt", "0000000007", "of another form"]);
+        assert!(compared(&[], &live, false).kill_mutations.is_empty());
+    }
+
+    #[test]
+    fn partitions_that_are_not_asked_for_are_not_in_the_plan() {
+        let name = TableName::new("d", "t");
+        let only = BTreeSet::from(["b".to_owned()]);
+        let live = inventory(&[part("a_1_1_0", 1, 1), part("b_2_2_0", 1, 2)]);
+        let plan = compare(&Comparison {
+            source: &name,
+            target: &name,
+            wanted: &wanted(&[part("b_1_1_0", 1, 3), part("c_1_1_0", 1, 4)]),
+            current_parts: Some(&live),
+            live: Some(&live),
+            explained: &[],
+            order_sensitive: false,
+            only_partitions: Some(&only),
+        });
+        let ids: Vec<&str> = plan
+            .partitions
+            .iter()
+            .map(|p| p.partition_id.as_str())
+            .collect();
+        assert_eq!(ids, ["b"]);
+        assert_eq!(plan.since_backup.unwrap().unchanged, 1);
+    }
+
+    #[test]
+    fn a_table_that_is_missing_is_created_and_fetched_whole() {
+        let name = TableName::new("d", "t");
+        let plan = compare(&Comparison {
+            source: &name,
+            target: &name,
+            wanted: &wanted(&[part("all_1_1_0", 1, 3)]),
+            current_parts: None,
+            live: None,
+            explained: &[],
+            order_sensitive: true,
+            only_partitions: None,
+        });
+        assert!(plan.create);
+        assert_eq!(plan.partitions[0].fetch[0].download_bytes, 10);
+    }
 }

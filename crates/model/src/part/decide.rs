@@ -263,3 +263,200 @@ impl TablePlan {
             .any(|partition| partition.action == Action::RemoveFirst)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use Action::{Attach, Drop, Nothing, RemoveFirst, Swap};
+
+    use super::super::matching::removed;
+    use super::super::plan::Fetched;
+    use super::super::table::TableName;
+    use super::super::world::part;
+    use super::*;
+
+    /// A partition from which parts of so many bytes go and to which so many come.
+    fn partition(id: &str, goes: u64, linked: u64, comes: u64) -> PartitionPlan {
+        let mut remove = Vec::new();
+        if goes > 0 {
+            let mut gone = removed(&part(&format!("{id}_1_1_0"), 1, 1));
+            gone.bytes = goes;
+            remove.push(gone);
+        }
+        let mut fetch = Vec::new();
+        if linked + comes > 0 {
+            let part = part(&format!("{id}_2_2_0"), 1, 2);
+            fetch.push(Fetched {
+                wanted: 0,
+                name: part.name,
+                hash: part.hash,
+                rows: part.rows,
+                bytes: linked + comes,
+                linked_bytes: linked,
+                download_bytes: comes,
+                download_files: 1,
+                disk: part.disk,
+            });
+        }
+        let action = match (remove.is_empty(), fetch.is_empty()) {
+            (true, true) => Nothing,
+            (true, false) => Attach,
+            (false, true) => Drop,
+            (false, false) => Swap,
+        };
+        PartitionPlan {
+            partition_id: id.to_owned(),
+            action,
+            keep: Vec::new(),
+            remove,
+            fetch,
+        }
+    }
+
+    fn plan(partitions: Vec<PartitionPlan>) -> TablePlan {
+        TablePlan {
+            source: TableName::new("d", "t"),
+            target: TableName::new("d", "t"),
+            create: false,
+            order_sensitive: false,
+            since_backup: None,
+            live: BTreeMap::new(),
+            kill_mutations: Vec::new(),
+            notes: Vec::new(),
+            partitions,
+        }
+    }
+
+    fn space(free: u64) -> Space {
+        Space {
+            free: BTreeMap::from([("default".to_owned(), free)]),
+            reserve: 10,
+        }
+    }
+
+    fn decided(
+        partitions: Vec<PartitionPlan>,
+        order: RestoreOrder,
+        free: u64,
+    ) -> Result<(Vec<Action>, u64), NotEnoughSpace> {
+        let mut plan = plan(partitions);
+        let mut space = space(free);
+        decide(&mut plan, order, true, &mut space)?;
+        let actions = plan
+            .partitions
+            .iter()
+            .map(|partition| partition.action)
+            .collect();
+        Ok((actions, space.free["default"]))
+    }
+
+    #[test]
+    fn with_room_for_what_comes_and_the_reserve_nothing_is_removed_first() {
+        let partitions = || {
+            vec![
+                partition("a", 100, 0, 100),
+                partition("b", 0, 0, 50),
+                partition("c", 7, 0, 0),
+                partition("d", 0, 0, 0),
+            ]
+        };
+        let ample = decided(partitions(), RestoreOrder::Auto, 160);
+        assert_eq!(ample, Ok((vec![Swap, Attach, Drop, Nothing], 10)));
+        let (actions, _) = decided(partitions(), RestoreOrder::Auto, 159).unwrap();
+        assert_eq!(actions, [Swap, RemoveFirst, Drop, Nothing]);
+    }
+
+    #[test]
+    fn links_need_no_room() {
+        let partitions = vec![partition("a", 1000, 1000, 0)];
+        assert_eq!(
+            decided(partitions, RestoreOrder::Auto, 0),
+            Ok((vec![Swap], 0))
+        );
+    }
+
+    #[test]
+    fn what_is_removed_makes_room_for_what_comes() {
+        let partitions = vec![partition("a", 100, 0, 100)];
+        assert_eq!(
+            decided(partitions, RestoreOrder::Auto, 0),
+            Ok((vec![RemoveFirst], 0))
+        );
+        let partitions = vec![partition("a", 0, 0, 90), partition("b", 100, 0, 0)];
+        let (actions, _) = decided(partitions, RestoreOrder::Auto, 0).unwrap();
+        assert_eq!(actions, [RemoveFirst, Drop]);
+    }
+
+    #[test]
+    fn what_is_linked_from_a_removed_part_does_not_come_free() {
+        let partitions = || vec![partition("a", 100, 95, 6)];
+        let error = decided(partitions(), RestoreOrder::Auto, 0).unwrap_err();
+        assert_eq!((error.needed, error.freed_by_removal), (6, 5));
+        assert_eq!(
+            decided(partitions(), RestoreOrder::Auto, 1),
+            Ok((vec![RemoveFirst], 0))
+        );
+    }
+
+    #[test]
+    fn too_little_even_after_removal_is_refused_and_changes_nothing() {
+        let mut plan = plan(vec![partition("a", 100, 0, 121)]);
+        let mut space = space(20);
+        let before = (plan.clone(), space.clone());
+        let error = decide(&mut plan, RestoreOrder::Auto, true, &mut space).unwrap_err();
+        assert_eq!(
+            error,
+            NotEnoughSpace {
+                disk: "default".to_owned(),
+                needed: 121,
+                free: 20,
+                freed_by_removal: 100,
+            }
+        );
+        assert_eq!((plan, space), before);
+    }
+
+    #[test]
+    fn the_order_that_was_asked_for_is_kept() {
+        let partitions = || vec![partition("a", 100, 0, 50), partition("b", 0, 0, 5)];
+        let (actions, _) = decided(partitions(), RestoreOrder::RemoveFirst, 1000).unwrap();
+        assert_eq!(actions, [RemoveFirst, Attach]);
+        let error = decided(partitions(), RestoreOrder::Swap, 60).unwrap_err();
+        assert_eq!((error.needed, error.free), (65, 60));
+    }
+
+    #[test]
+    fn a_server_that_cannot_drop_parts_swaps() {
+        let mut plan = plan(vec![partition("a", 100, 0, 0)]);
+        decide(&mut plan, RestoreOrder::Auto, false, &mut space(0)).unwrap();
+        assert_eq!(plan.partitions[0].action, Swap);
+        assert!(!plan.removes_first());
+    }
+
+    #[test]
+    fn tables_share_the_room_but_not_what_each_frees() {
+        let mut space = space(100);
+        for (free, goes, comes) in [(60, 0, 40), (60, 500, 0), (20, 0, 40)] {
+            let mut plan = plan(vec![partition("a", goes, 0, comes)]);
+            decide(&mut plan, RestoreOrder::Auto, true, &mut space).unwrap();
+            assert_eq!(space.free["default"], free);
+        }
+    }
+
+    #[test]
+    fn disks_are_counted_each_for_itself() {
+        let mut plan = plan(vec![partition("a", 100, 0, 100)]);
+        plan.partitions[0].fetch[0].disk = "other".to_owned();
+        let error = decide(&mut plan, RestoreOrder::Auto, true, &mut space(1000)).unwrap_err();
+        assert_eq!((error.disk.as_str(), error.freed_by_removal), ("other", 0));
+    }
+
+    #[test]
+    fn partitions_that_free_most_come_first() {
+        let plan = plan(vec![
+            partition("a", 0, 0, 90),
+            partition("b", 10, 0, 0),
+            partition("c", 100, 0, 20),
+        ]);
+        assert_eq!(plan.work_order(), [2, 1, 0]);
+    }
+}

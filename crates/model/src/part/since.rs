@@ -60,3 +60,54 @@ pub(super) fn since_backup(
     counts.inserted = came.values().filter(|(_, covers)| !covers).count() as u64;
     counts
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::world::{inventory, part};
+    use super::*;
+
+    #[test]
+    fn every_fate_of_a_part_is_told_apart() {
+        let then = inventory(&[
+            part("all_1_1_0", 1, 1),
+            part("all_2_2_0", 1, 2),
+            part("all_3_3_0", 1, 3),
+            part("all_4_4_0", 1, 4),
+            part("all_5_5_0", 1, 5),
+        ]);
+        let mut live = inventory(&[
+            part("all_1_2_1", 2, 6),
+            part("all_3_3_0_6", 1, 7),
+            part("all_5_5_0_6", 1, 5),
+            part("all_7_7_0", 1, 8),
+        ]);
+        let counts = since_backup(&then, Some(&live), |_| true);
+        let told = SinceBackup {
+            unchanged: 1,
+            merged: 2,
+            mutated: 1,
+            dropped: 1,
+            inserted: 1,
+        };
+        assert_eq!(counts, told);
+
+        // In a table that was created anew, ranges of blocks hint at nothing.
+        live.incarnation = "another".to_owned();
+        let counts = since_backup(&then, Some(&live), |_| true);
+        let told = SinceBackup {
+            unchanged: 1,
+            dropped: 4,
+            inserted: 3,
+            ..SinceBackup::default()
+        };
+        assert_eq!(counts, told);
+        let gone = since_backup(&then, None, |_| true);
+        assert_eq!(
+            gone,
+            SinceBackup {
+                dropped: 5,
+                ..SinceBackup::default()
+            }
+        );
+    }
+}

@@ -314,3 +314,16 @@ pub fn sorted(mut rows: Vec<Row>) -> Vec<Row> {
     rows.sort_unstable();
     rows
 }
+
+/// A part whose content is told by a number.
+pub fn part(name: &str, rows: u64, content: u8) -> Part {
+    Part::new(name, rows, rows * 10, Hash128([content; 16]), "default").unwrap()
+}
+
+/// These parts, all of one table and one run of the server.
+pub fn inventory(parts: &[Part]) -> Inventory {
+    Inventory {
+        parts: parts.to_vec(),
+        ..World::new(false).inventory()
+    }
+}

@@ -94,7 +94,11 @@ pub(super) async fn on_thread<T: Send + 'static>(
     waiting.done = true;
     match done {
         Ok(answer) => answer,
-        Err(ended) => std::panic::resume_unwind(ended.into_panic()),
+        Err(ended) => match ended.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // Only the end of the runtime cancels it, and after that nobody asks any more.
+            Err(_) => std::future::pending().await,
+        },
     }
 }
 
@@ -173,7 +177,7 @@ impl ObjectReader {
         let came = match ahead {
             Some(ahead) if self.position == end => match self.runtime.block_on(ahead) {
                 Ok(came) => came?,
-                Err(ended) => std::panic::resume_unwind(ended.into_panic()),
+                Err(ended) => return Err(self.objects.cut_off(ended)),
             },
             other => {
                 if let Some(useless) = other {

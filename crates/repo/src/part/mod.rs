@@ -10,7 +10,8 @@
 //! the same: an object of the right size is taken for what it is named, and no backup owns it. A backup
 //! names its files in part lists ([`crate::DocumentName`]), which its manifest names. Before the
 //! manifest is written every file is looked for once more ([`crate::Repository::put_manifest`]): a running
-//! backup may rely on files of one that is deleted meanwhile.
+//! backup may rely on files of one that is deleted meanwhile. What an earlier backup has lost by the time
+//! another builds on it is written again ([`crate::Repository::known_files`]).
 //!
 //! **What is read.** A file whose size and checksum an earlier backup knows is not read. Others are read
 //! once if they are small or the repository is a local directory, and twice (hashed, then sent if the
@@ -25,7 +26,7 @@
 //! all that use the repository; besides, a writer holds one unfinished bundle and the names of its files.
 
 mod blob;
-pub(crate) mod disk;
+mod disk;
 mod fetch;
 mod known;
 mod needed;

@@ -80,7 +80,7 @@ impl SegmentWriter {
     /// After an error the writer is of no more use.
     ///
     /// # Errors
-    /// [`Error::Rows`]: the block does not hold rows or changes of the table. Or the store fails.
+    /// [`crate::Error::Rows`]: the block does not hold rows or changes of the table. Or the store fails.
     pub async fn push<B: AsRef<[u8]> + Sync>(
         &mut self,
         block: &RowBlock<B>,

@@ -18,7 +18,8 @@ CREATE TABLE IF NOT EXISTS mend_plan (
     plan         TEXT NOT NULL,               -- JSON
     done         TEXT NOT NULL,               -- JSON: the sums of what was done
     late_parts   INTEGER NOT NULL,            -- parts that came after planning
-    incomplete   INTEGER NOT NULL,            -- 1: changed, and not (yet) as the backup
+    changed      INTEGER NOT NULL,            -- 1: the table is not what it was before the mend
+    incomplete   INTEGER NOT NULL,            -- 1: nor (yet) what the backup holds
     PRIMARY KEY (operation_id, table_idx)
 ) STRICT, WITHOUT ROWID;";
 
@@ -31,8 +32,21 @@ pub struct MendPlan {
     pub done: Tally,
     /// Parts that came after planning and were found before a commit.
     pub late_parts: u64,
-    /// Whether the table was changed and is not, or not yet, as the backup.
+    /// Whether the table is not what it was before.
+    pub changed: bool,
+    /// Whether it was changed and is not, or not yet, as the backup.
     pub incomplete: bool,
+}
+
+/// What has become of a table under mend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MendState {
+    /// It is what it was before, also when it was brought back to that.
+    Untouched,
+    /// It is being changed.
+    Changing,
+    /// It is as the backup.
+    Mended,
 }
 
 impl Journal {
@@ -43,8 +57,9 @@ impl Journal {
     pub fn put_mend_plan(&self, id: &OperationId, table_idx: u32, plan: &TablePlan) -> Result<()> {
         self.write("write a mend plan", |tx| {
             tx.execute(
-                "INSERT OR REPLACE INTO mend_plan (operation_id, table_idx, target, plan, done, late_parts, incomplete)
-                 VALUES (?1, ?2, ?3, ?4, ?5, 0, 0)",
+                "INSERT OR REPLACE INTO mend_plan (operation_id, table_idx, target, plan, done, late_parts, changed,
+                     incomplete)
+                 VALUES (?1, ?2, ?3, ?4, ?5, 0, 0, 0)",
                 params![
                     id.as_str(),
                     table_idx,
@@ -90,21 +105,20 @@ impl Journal {
         Ok(())
     }
 
-    /// Says whether a table is changed and not, or not yet, as the backup: said before the first change,
-    /// and again when the last is proved.
+    /// Says what has become of a table: said before the first change, and again when the last is proved.
     ///
     /// # Errors
     /// The journal cannot be written.
-    pub fn set_mend_incomplete(
-        &self,
-        id: &OperationId,
-        table_idx: u32,
-        incomplete: bool,
-    ) -> Result<()> {
+    pub fn set_mend_state(&self, id: &OperationId, table_idx: u32, state: MendState) -> Result<()> {
+        let (changed, incomplete) = match state {
+            MendState::Untouched => (false, false),
+            MendState::Changing => (true, true),
+            MendState::Mended => (true, false),
+        };
         self.write("write where a mend stands", |tx| {
             tx.execute(
-                "UPDATE mend_plan SET incomplete = ?3 WHERE operation_id = ?1 AND table_idx = ?2",
-                params![id.as_str(), table_idx, incomplete],
+                "UPDATE mend_plan SET changed = ?3, incomplete = ?4 WHERE operation_id = ?1 AND table_idx = ?2",
+                params![id.as_str(), table_idx, changed, incomplete],
             )
         })?;
         Ok(())
@@ -118,7 +132,7 @@ impl Journal {
         let found = self.read("read a mend plan", |connection| {
             connection
                 .query_row(
-                    "SELECT plan, done, late_parts, incomplete FROM mend_plan
+                    "SELECT plan, done, late_parts, changed, incomplete FROM mend_plan
                      WHERE operation_id = ?1 AND table_idx = ?2",
                     params![id.as_str(), table_idx],
                     columns,
@@ -136,7 +150,7 @@ impl Journal {
         let rows: Vec<_> = self.read("read mend plans", |connection| {
             connection
                 .prepare(
-                    "SELECT plan, done, late_parts, incomplete FROM mend_plan
+                    "SELECT plan, done, late_parts, changed, incomplete FROM mend_plan
                      WHERE operation_id = ?1 ORDER BY table_idx",
                 )?
                 .query_map([id.as_str()], columns)?
@@ -146,19 +160,26 @@ impl Journal {
     }
 
     fn decode(&self, id: &OperationId, row: Columns) -> Result<MendPlan> {
-        let (plan, done, late_parts, incomplete) = row;
+        let (plan, done, late_parts, changed, incomplete) = row;
         let bad = |error| self.unreadable(format!("mend plan of {id}: {error}"));
         Ok(MendPlan {
             plan: serde_json::from_str(&plan).map_err(bad)?,
             done: serde_json::from_str(&done).map_err(bad)?,
             late_parts: late_parts.unsigned_abs(),
+            changed,
             incomplete,
         })
     }
 }
 
-type Columns = (String, String, i64, bool);
+type Columns = (String, String, i64, bool, bool);
 
 fn columns(row: &rusqlite::Row<'_>) -> rusqlite::Result<Columns> {
-    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+    Ok((
+        row.get(0)?,
+        row.get(1)?,
+        row.get(2)?,
+        row.get(3)?,
+        row.get(4)?,
+    ))
 }

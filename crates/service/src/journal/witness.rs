@@ -2,7 +2,7 @@
 //! each stands for. Later merges of those parts can be told from other changes by it.
 
 use mendb_model::part::TableName;
-use mendb_model::part::lineage::Witness;
+use mendb_model::part::Witness;
 use rusqlite::{OptionalExtension, params};
 
 use super::Journal;

@@ -105,7 +105,7 @@ impl Dataset {
     pub fn damage(&self, server: &Server, percent: u64) -> Result<u64, String> {
         let parts = server.try_query(
             "SELECT name, bytes_on_disk FROM system.parts \
-             WHERE database = 'bench' AND active ORDER BY min_block_number",
+             WHERE database = 'bench' AND active ORDER BY partition_id, min_block_number",
         )?;
         let parts: Vec<(&str, u64)> = parts
             .lines()

@@ -80,6 +80,7 @@ impl RestoreCommand {
     fn restore(self, context: &Context) -> Result<Verdict, Failure> {
         let service = context.open_service()?;
         let (collection, to) = find(&service, self.what, self.to)?;
+        refuse_parts(&service, &collection, to.as_deref())?;
         let id = service.request_restore(&RestoreOrder {
             collection,
             to,
@@ -139,6 +140,28 @@ fn find(
         Some((collection, id)) => Ok((collection, Some(id.to_string()))),
         None if check(&what).is_ok() && what.parse::<BackupId>().is_err() => Ok((what, None)),
         None => Err(backup_name::unknown(repository, &what)),
+    }
+}
+
+/// Refuses a backup of a part store, which no row store can take.
+///
+/// # Errors
+/// It is one. What else is wrong with it is for the request to tell.
+fn refuse_parts(service: &Service, collection: &str, to: Option<&str>) -> Result<(), Failure> {
+    let (repository, runtime) = (service.repository(), service.runtime());
+    let found = match to {
+        Some(name) => runtime.block_on(repository.find_id(collection, name)).ok(),
+        None => runtime.block_on(repository.newest_id(collection))?,
+    };
+    let Some(id) = found else {
+        return Ok(());
+    };
+    match runtime.block_on(repository.manifest(collection, &id)) {
+        Ok(stored) if stored.manifest.part_store.is_some() => Err(Failure::input(format!(
+            "backup {id} of {collection} is one of a ClickHouse server, and the target is a row store"
+        ))
+        .hint("name the server: --target clickhouse://user@host:8123/")),
+        _ => Ok(()),
     }
 }
 

@@ -87,7 +87,7 @@ pub fn show(
     let details = BackupDetails {
         backup: name.to_owned(),
         url: backups.url().to_owned(),
-        server_version: contents.server_version,
+        server_version: contents.server_version.trim_start_matches('v').to_owned(),
         requires: contents.required_backup,
         tables: contents.tables.into_iter().map(TableDetails::new).collect(),
         parts,

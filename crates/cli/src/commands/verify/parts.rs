@@ -101,11 +101,14 @@ impl<'a> Prover<'a> {
         records: &[PartRecord],
         proof: &mut BackupProof,
     ) -> Result<(), Failure> {
-        let unread = |record: &&PartRecord| {
+        let is_whole = |record: &&PartRecord| {
             let mut files = record.files.iter();
-            files.any(|file| object(file).is_none_or(|object| !self.whole.contains(&object)))
+            files.all(|file| object(file).is_some_and(|object| self.whole.contains(&object)))
         };
-        let unread: Vec<&PartRecord> = records.iter().filter(unread).collect();
+        let (read, unread): (Vec<_>, Vec<_>) = records.iter().partition(is_whole);
+        let objects: HashSet<_> = files_of(&read).filter_map(object).collect();
+        proof.objects += objects.len() as u64;
+        proof.bytes += read.iter().map(|record| record.bytes()).sum::<u64>();
         let verified = self
             .runtime
             .block_on(self.repository.verify_files(unread.iter().copied()))?;
@@ -113,8 +116,7 @@ impl<'a> Prover<'a> {
         proof.bytes += verified.bytes;
         proof.rows += records.iter().map(|record| record.part.rows).sum::<u64>();
         if verified.damaged.is_empty() {
-            let files = unread.iter().flat_map(|record| &record.files);
-            self.whole.extend(files.filter_map(object));
+            self.whole.extend(files_of(&unread).filter_map(object));
         }
         let damaged = verified.damaged.iter();
         proof
@@ -122,6 +124,10 @@ impl<'a> Prover<'a> {
             .extend(damaged.map(|error| describe_error(error)));
         Ok(())
     }
+}
+
+fn files_of<'a>(records: &'a [&PartRecord]) -> impl Iterator<Item = &'a PartFile> {
+    records.iter().flat_map(|record| &record.files)
 }
 
 /// BLAKE3 of the object that has a file; `None` where the list names nothing that can be one.

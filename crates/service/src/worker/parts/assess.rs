@@ -4,11 +4,12 @@ use std::collections::{BTreeSet, HashMap};
 
 use mendb_model::name::matches;
 use mendb_model::operation::{MendRequest, StepKind, TableMend};
-use mendb_model::part::lineage::{Explained, MergeTraits, Witness, explain};
+use mendb_model::part::lineage::{Explained, explain};
 use mendb_model::part::{
     Comparison, Fetched, Inventory, PartFile, PartRecord, TableDefinition, TableName, TablePlan,
     Wanted, compare,
 };
+use mendb_model::part::{MergeTraits, Witness};
 
 use super::source::{Content, Source};
 use super::stage::local_files;
@@ -19,22 +20,32 @@ use crate::worker::{Attempt, TaskError, TaskResult};
 /// Records whose files are looked for at once.
 const RECORDS_AT_ONCE: usize = 256;
 
-/// Plans one table and persists the plan. Nothing is changed on the target.
+/// Plans one table and persists the plan, with what it saw: merges from then on can be told from other
+/// changes. Nothing is changed on the target.
 pub(super) fn assess(attempt: &Attempt<'_>, request: &MendRequest, idx: u32) -> TaskResult<()> {
-    let plan = assessed(attempt, request, idx)?;
-    attempt
-        .tools
-        .journal
-        .put_mend_plan(&attempt.request.operation_id, idx, &plan)?;
-    Ok(())
+    let assessed = assessed(attempt, request, idx)?;
+    let journal = &attempt.tools.journal;
+    if let Some(live) = assessed.live {
+        let witness = Witness::after(live, &assessed.plan, &assessed.wanted);
+        journal.put_witness(&assessed.plan.target, &witness)?;
+    }
+    Ok(journal.put_mend_plan(&attempt.request.operation_id, idx, &assessed.plan)?)
 }
 
-/// The plan of one table, actions not yet decided. Everything that has to be fetched was found.
+/// A plan, and what it was made of.
+pub(super) struct Assessed {
+    /// The plan, actions not yet decided. Everything that has to be fetched was found.
+    pub plan: TablePlan,
+    live: Option<Inventory>,
+    wanted: Vec<Wanted>,
+}
+
+/// Plans one table.
 pub(super) fn assessed(
     attempt: &Attempt<'_>,
     request: &MendRequest,
     idx: u32,
-) -> TaskResult<TablePlan> {
+) -> TaskResult<Assessed> {
     let table = table_of(request, idx)?;
     let source = Source::open(attempt, request)?;
     let wanted = source.wanted(&table.source)?;
@@ -46,7 +57,7 @@ pub(super) fn assessed(
         .flat_map(|partition| &partition.fetch);
     let missing: Vec<u32> = missing.map(|part| part.wanted).collect();
     plan.notes = source.notes(&table.source, &missing)?;
-    Ok(plan)
+    Ok(Assessed { plan, live, wanted })
 }
 
 /// The plan of a table as it was persisted.

@@ -184,7 +184,7 @@ fn known_files(
             ))?;
             known.extend(records);
         }
-        Ok(KnownFiles::new(known))
+        attempt.wait(attempt.tools.repository.known_files(known))
     })
 }
 

@@ -4,20 +4,21 @@
 //! partition the inventory is taken again: merges of kept parts change nothing, parts that came since
 //! planning are reported, and what else has changed is planned anew.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
-use mendb_engines::{Origin, PartStore};
+use mendb_engines::{Origin, PartStore, Remedy};
 use mendb_model::operation::{MendRequest, TableMend};
-use mendb_model::part::lineage::Witness;
+use mendb_model::part::Witness;
 use mendb_model::part::{
-    Action, Fetched, Hash128, Inventory, Kept, OnConcurrentInsert, PartitionPlan, Proof,
-    RestoreOrder, Space, TablePlan, Tally, Wanted, decide,
+    Action, Fetched, Hash128, Kept, OnConcurrentInsert, PartitionPlan, Proof, RestoreOrder, Space,
+    TablePlan, Tally, Wanted, decide,
 };
 
 use super::assess::{Look, look, planned};
 use super::source::Source;
 use super::stage::Stage;
 use super::table_of;
+use crate::journal::mend_plan::MendState;
 use crate::worker::{Attempt, Counts, TaskError, TaskResult};
 
 /// How often a partition that changes under our hands is planned anew.
@@ -147,10 +148,15 @@ impl Commit<'_> {
                 )));
             }
             if rounds == 1 {
-                journal.set_mend_incomplete(id, self.stage.idx, true)?;
+                journal.set_mend_state(id, self.stage.idx, MendState::Changing)?;
                 crate::env::crash_point();
             }
-            self.partition(engine, partition, counts)?;
+            match self.partition(engine, partition, counts) {
+                Err(TaskError::Engine(error)) if error.remedy == Remedy::Replan => {
+                    tracing::info!(%target, %error, "is planned anew");
+                }
+                outcome => outcome?,
+            }
         }
     }
 
@@ -332,43 +338,20 @@ impl Commit<'_> {
         Some(wanted.part.order())
     }
 
-    /// What each live part stands for.
-    fn witness(&self, live: &Inventory, plan: &TablePlan) -> Witness {
-        let kept: HashMap<&str, &Kept> = (plan.partitions.iter())
-            .flat_map(|partition| &partition.keep)
-            .map(|kept| (kept.name.as_str(), kept))
-            .collect();
-        let hash_of = |at: &u32| {
-            self.stage
-                .wanted
-                .get(*at as usize)
-                .map(|wanted| wanted.part.hash)
-        };
-        let mut witness = Witness::plain(live.clone());
-        for (part, holds) in live.parts.iter().zip(&mut witness.holds) {
-            let wanted = kept.get(part.name.as_str()).map(|kept| &kept.holds);
-            let hashes: Vec<Hash128> = wanted.into_iter().flatten().filter_map(hash_of).collect();
-            if !hashes.is_empty() {
-                *holds = hashes;
-            }
-        }
-        witness
-    }
-
     /// The table is what it should be: remember which part stands for what.
     fn prove(&self, now: &Look) -> TaskResult<()> {
         let Some(live) = &now.live else {
             return Err(TaskError::Proof("the table is gone".to_owned()));
         };
         let journal = &self.attempt.tools.journal;
-        let witness = self.witness(live, &now.plan);
+        let witness = Witness::after(live.clone(), &now.plan, self.stage.wanted);
         journal.put_witness(&self.stage.table.target, &witness)?;
         let Some(plan) = self.planned else {
             return Ok(());
         };
         count_kept(self.attempt, self.stage.idx, plan)?;
         let id = &self.attempt.request.operation_id;
-        Ok(journal.set_mend_incomplete(id, self.stage.idx, false)?)
+        Ok(journal.set_mend_state(id, self.stage.idx, MendState::Mended)?)
     }
 }
 

@@ -10,6 +10,7 @@ use mendb_model::part::{Action, DatabaseBackup, Space, TableName, TablePlan, Tal
 use super::source::contents;
 use super::{assess, commit, undo_freeze};
 use crate::error::{Error, Result};
+use crate::journal::mend_plan::MendState;
 use crate::request::mend::MendPreview;
 use crate::wire::TaskRequest;
 use crate::worker::{Attempt, TaskError, TaskResult, Tools};
@@ -121,7 +122,10 @@ fn create_missing(attempt: &Attempt<'_>, request: &MendRequest) -> TaskResult<()
             })?;
         }
     }
-    for table in missing() {
+    for (idx, table) in (0u32..).zip(&request.tables) {
+        if !table.create {
+            continue;
+        }
         attempt.check_stopped()?;
         let found = store.table(&table.source);
         let definition = &found
@@ -132,9 +136,24 @@ fn create_missing(attempt: &Attempt<'_>, request: &MendRequest) -> TaskResult<()
             engine.rename_table(&table.target, &aside)?;
             crate::env::crash_point();
         }
-        if engine.table(&table.target)?.is_none() {
-            engine.create_table(definition, &table.target, &renamed)?;
-            crate::env::crash_point();
+        let id = &attempt.request.operation_id;
+        let journal = &attempt.tools.journal;
+        let ours = journal
+            .mend_plan(id, idx)?
+            .is_none_or(|record| record.changed);
+        match engine.table(&table.target)? {
+            None => {
+                journal.set_mend_state(id, idx, MendState::Changing)?;
+                engine.create_table(definition, &table.target, &renamed)?;
+                crate::env::crash_point();
+            }
+            Some(_) if ours => {}
+            Some(_) => {
+                return Err(TaskError::Proof(format!(
+                    "table {} was created by somebody since the mend was asked for; cancel it and ask again",
+                    table.target
+                )));
+            }
         }
     }
     Ok(())
@@ -176,21 +195,23 @@ pub(super) fn rollback(attempt: &Attempt<'_>, request: &MendRequest) -> TaskResu
     };
     for (idx, table) in tables_with_parts(request) {
         let record = tools.journal.mend_plan(id, idx)?;
+        let Some(record) = record.filter(|record| record.changed) else {
+            continue;
+        };
         if table.create {
-            if record.as_ref().is_some_and(|record| record.incomplete) {
-                engine.drop_table(&table.target)?;
-            }
-        } else if let Some(record) = record.filter(|record| record.incomplete) {
-            if can_undo {
-                commit::bring_back(attempt, &back, idx, &record.plan)?;
-                tools.journal.set_mend_incomplete(id, idx, false)?;
-            } else {
-                tracing::warn!(
-                    table = %table.target,
-                    "is left incomplete: nothing was kept to undo the mend by; mend it again to complete it"
-                );
-            }
+            engine.drop_table(&table.target)?;
+        } else if can_undo {
+            commit::bring_back(attempt, &back, idx, &record.plan)?;
+        } else if record.incomplete {
+            tracing::warn!(
+                table = %table.target,
+                "is left incomplete: nothing was kept to undo the mend by; mend it again to complete it"
+            );
+            continue;
         }
+        tools
+            .journal
+            .set_mend_state(id, idx, MendState::Untouched)?;
         crate::env::crash_point();
     }
     for table in request.tables.iter().filter(|table| table.replace) {
@@ -211,7 +232,7 @@ pub(crate) fn preview(tools: &Tools, request: MendRequest) -> Result<MendPreview
     let attempt = Attempt::alone(tools, &task);
     let mut plans = Vec::new();
     for (idx, _) in tables_with_parts(&request).filter(|_| request.data) {
-        plans.push(assess::assessed(&attempt, &request, idx)?);
+        plans.push(assess::assessed(&attempt, &request, idx)?.plan);
     }
     let keep_undo = decide_all(tools, &request, &mut plans)?;
     let mut total = Tally::default();
