@@ -19,7 +19,7 @@ on_each_server!(
 );
 
 /// Files of backups that are deleted stay for a day.
-const LONG_AGO: Duration = Duration::from_hours(48);
+const LONG_AGO: Duration = Duration::from_secs(48 * 3600);
 
 fn world(flavor: Flavor) -> World {
     // What is not live any more goes soon, or every file would be found there.

@@ -9,6 +9,15 @@ use crate::world::World;
 /// Rows of late inserts, told by their note.
 const LATE: &str = "SELECT count() FROM shop.sales WHERE note = 'late'";
 
+/// Says that it is over, also when a test fails: else the writer would write forever.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 /// Runs `work` while somebody inserts a row at a time into a month, and returns how many were taken.
 fn while_inserting(world: &World, day: &str, work: impl FnOnce()) -> u64 {
     let (over, inserted) = (AtomicBool::new(false), AtomicU64::new(0));
@@ -20,11 +29,11 @@ fn while_inserting(world: &World, day: &str, work: impl FnOnce()) -> u64 {
                 inserted.fetch_add(1, Ordering::SeqCst);
             }
         });
+        let _over = Over(&over);
         while inserted.load(Ordering::SeqCst) == 0 {
             std::thread::yield_now();
         }
         work();
-        over.store(true, Ordering::SeqCst);
     });
     inserted.load(Ordering::SeqCst)
 }
@@ -124,8 +133,8 @@ fn merges_meanwhile(flavor: Flavor) {
                     drop(world.server.try_query("OPTIMIZE TABLE shop.sales"));
                 }
             });
+            let _over = Over(&over);
             let mended = world.run(&MEND);
-            over.store(true, Ordering::SeqCst);
             assert!(
                 mended.status.success(),
                 "{}",

@@ -75,7 +75,7 @@ fn a_part_whose_attaching_a_crash_cut_short_is_attached() {
             fs::write(&sizes, &content[1..]).unwrap();
             let error = bench
                 .engine
-                .attach(&bench.table, &[part.clone()])
+                .attach(&bench.table, std::slice::from_ref(&part))
                 .unwrap_err();
             let said = error.to_string();
             assert!(part.directory.exists(), "{said}");
@@ -104,7 +104,7 @@ fn another_part_than_was_asked_for_is_not_attached() {
         part.hash = Hash128([7; 16]);
         let error = bench
             .engine
-            .attach(&bench.table, &[part.clone()])
+            .attach(&bench.table, std::slice::from_ref(&part))
             .unwrap_err();
         assert_eq!(error.remedy, Remedy::Repair);
         assert!(

@@ -2,22 +2,18 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 
-use bytes::Bytes;
 use mendb_model::part::TableName;
 use mendb_repo::clickhouse_backup::{
-    FetchedPart, ImportError, ImportedBackups, ImportedPart, Result, path_name::encode,
+    FetchedPart, ImportedBackups, ImportedPart, Result, path_name::encode,
 };
 use mendb_repo::{RepositoryOptions, RetryPolicy};
-use object_store::ObjectStoreExt;
 use serde_json::json;
 use tar::EntryType;
 
 use crate::clickhouse_backup_fixture::{
     DATABASE, Files, Held, Layout, Made, MadePart, Packing, TABLE, append, part, read, tar, write,
 };
-use crate::faulty_store::{Fault, FaultyStore, Request};
 
 const PACKINGS: [Packing; 3] = [Packing::Tar, Packing::Gzip, Packing::Zstd];
 
@@ -31,11 +27,11 @@ fn layouts() -> Vec<Layout> {
     files.into_iter().chain(archives).collect()
 }
 
-fn table() -> TableName {
+pub fn table() -> TableName {
     TableName::new(DATABASE, TABLE)
 }
 
-fn options() -> RepositoryOptions {
+pub fn options() -> RepositoryOptions {
     RepositoryOptions {
         retry: RetryPolicy {
             attempts: 3,
@@ -46,7 +42,7 @@ fn options() -> RepositoryOptions {
     }
 }
 
-fn open(root: &Path) -> ImportedBackups {
+pub fn open(root: &Path) -> ImportedBackups {
     let url = format!("clickhouse-backup+file://{}", root.display());
     ImportedBackups::open(&url, options()).unwrap()
 }
@@ -65,13 +61,13 @@ async fn fetch(root: &Path, backup: &str, name: &str) -> Result<(FetchedPart, Fi
     Ok((fetched, read(into.path())))
 }
 
-fn refused<T>(result: Result<T>) -> String {
+pub fn refused<T>(result: Result<T>) -> String {
     let error = result.err().expect("it was not refused");
     mendb_model::describe_error(&error)
 }
 
 /// Parts that differ, one of them larger than what is read at once.
-fn sample() -> [MadePart; 3] {
+pub fn sample() -> [MadePart; 3] {
     [
         part("202401_1_1_0", 1, 9_000_000),
         part("202401_2_2_0", 2, 30_000),
@@ -502,111 +498,6 @@ async fn local_backups_have_their_parts_on_every_disk_of_the_server() {
 }
 
 #[tokio::test]
-async fn a_list_shows_all_backups_and_what_is_wrong_with_broken_ones() {
-    let [_, made, _] = sample();
-    let root = tempfile::tempdir().unwrap();
-    assert_eq!(open(root.path()).list().await.unwrap(), []);
-    let held = vec![Held::required(&made)];
-    let mut whole = Made::new("whole", Layout::Directory, held).requires("before");
-    whole.metadata = json!({"compressed_size": 100});
-    whole.write(root.path());
-    write(root.path(), &[("cut/shadow/x".to_owned(), vec![1])].into());
-    write(
-        root.path(),
-        &[("odd/metadata.json".to_owned(), b"{".to_vec())].into(),
-    );
-    let mut embedded = Made::new("server", Layout::Local, Vec::new());
-    embedded.metadata = json!({"tags": "embedded"});
-    embedded.write(root.path());
-
-    let list = open(root.path()).list().await.unwrap();
-    let names: Vec<_> = list.iter().map(|backup| backup.name.as_str()).collect();
-    assert_eq!(names, ["cut", "odd", "server", "whole"]);
-    let broken = |at: usize| list[at].broken.as_deref().unwrap_or_default();
-    assert!(broken(0).contains("no metadata.json"), "{}", broken(0));
-    assert!(
-        broken(1).contains("odd/metadata.json is damaged"),
-        "{}",
-        broken(1)
-    );
-    assert!(broken(2).contains("RESTORE"), "{}", broken(2));
-    assert_eq!(list[3].broken, None);
-    assert_eq!(
-        (list[3].created.as_str(), list[3].bytes),
-        ("2026-08-19T10:11:12Z", 150)
-    );
-    assert_eq!(list[3].required_backup.as_deref(), Some("before"));
-
-    let error = open(root.path()).backup("cut").await.unwrap_err();
-    assert!(matches!(error, ImportError::Broken { .. }), "{error}");
-    let error = refused(open(root.path()).backup("none").await);
-    assert!(error.contains("it has cut, odd, server, whole"), "{error}");
-}
-
-#[tokio::test]
-async fn the_contents_tell_tables_in_order_with_their_parts_and_mutations() {
-    let [_, made, other] = sample();
-    let root = tempfile::tempdir().unwrap();
-    let held = vec![Held::new(&made), Held::required(&other)];
-    let mut backup = Made::new("b", Layout::Local, held).requires("a");
-    backup.metadata = json!({"tables": [
-        {"database": DATABASE, "table": "a view"},
-        {"database": DATABASE, "table": TABLE},
-    ]});
-    backup.write(root.path());
-    let view = json!({
-        "query": "CREATE VIEW `d-1`.`a view` AS SELECT a FROM `d-1`.`t.x`", "parts": null,
-    });
-    let path = format!("b/metadata/{}/{}.json", encode(DATABASE), encode("a view"));
-    write(
-        root.path(),
-        &[(path, serde_json::to_vec(&view).unwrap())].into(),
-    );
-
-    let backup = open(root.path()).backup("b").await.unwrap();
-    let contents = backup.contents().await.unwrap();
-    assert_eq!(contents.server_version, "v26.9.1.1");
-    assert_eq!(contents.required_backup.as_deref(), Some("a"));
-    assert_eq!(contents.databases[0].name, DATABASE);
-    let [table, view] = &contents.tables[..] else {
-        panic!("{contents:?}");
-    };
-    assert_eq!(view.definition.engine, "View");
-    assert_eq!(view.parts, 0);
-    let definition = &table.definition;
-    assert_eq!(
-        (definition.engine.as_str(), definition.sorting_key.as_str()),
-        ("MergeTree", "a")
-    );
-    assert!(!definition.create_query.contains("UUID"));
-    assert_eq!(
-        (table.parts, table.required_parts, table.bytes),
-        (2, 1, 4000)
-    );
-    assert_eq!(table.mutations[0].command, "DELETE WHERE a = 1");
-    let model = contents.part_store();
-    assert_eq!(model.tables.len(), 2);
-    assert_eq!(model.tables[0].mutations, table.mutations);
-
-    let view = TableName::new(DATABASE, "a view");
-    assert!(backup.parts(&view).await.unwrap().is_empty());
-    let error = refused(backup.parts(&TableName::new(DATABASE, "none")).await);
-    assert!(error.contains("no table d-1.none"), "{error}");
-}
-
-#[tokio::test]
-async fn a_table_without_its_data_is_an_error_and_no_empty_table() {
-    let root = tempfile::tempdir().unwrap();
-    let mut backup = Made::new("b", Layout::Local, Vec::new());
-    backup.table = json!({"metadata_only": true});
-    backup.write(root.path());
-    let opened = open(root.path()).backup("b").await.unwrap();
-    assert!(opened.contents().await.unwrap().tables[0].schema_only);
-    let error = refused(opened.parts(&table()).await);
-    assert!(error.contains("only the schema"), "{error}");
-}
-
-#[tokio::test]
 async fn a_part_that_is_listed_twice_or_has_no_name_of_a_part_is_refused() {
     let [_, made, _] = sample();
     let root = tempfile::tempdir().unwrap();
@@ -651,74 +542,5 @@ async fn slices_are_read_for_the_parts_that_are_in_them() {
             assert!(bytes[0] < 1_000_000, "headers only: {bytes:?}");
             assert!(bytes[3] >= 9_000_000, "{bytes:?}");
         }
-    }
-}
-
-/// The same objects in a store that fails as told.
-async fn faulty(made: &Made) -> (FaultyStore, ImportedBackups) {
-    let store = FaultyStore::default();
-    for (path, content) in made.objects() {
-        let path = object_store::path::Path::parse(format!("place/{path}")).unwrap();
-        store.put(&path, Bytes::from(content).into()).await.unwrap();
-    }
-    let place = ImportedBackups::with_store(
-        Arc::new(store.clone()),
-        "place".into(),
-        "faulty://place",
-        options(),
-    );
-    (store, place)
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn faults_that_pass_are_waited_out_and_damage_on_the_way_is_read_again() {
-    let [large, ..] = sample();
-    for layout in [
-        Layout::Directory,
-        Layout::ByPart(Packing::Gzip),
-        Layout::ByPart(Packing::Tar),
-    ] {
-        for fault in [Fault::Unavailable, Fault::CutBody, Fault::FlippedBit] {
-            let (store, place) = faulty(&Made::new("b", layout, vec![Held::new(&large)])).await;
-            let backup = place.backup("b").await.unwrap();
-            let part = &backup.parts(&table()).await.unwrap()[0];
-            let object = if layout == Layout::Directory {
-                "default/"
-            } else {
-                "default_"
-            };
-            store.fail(Request::Get, object, fault, 2);
-            let into = tempfile::tempdir().unwrap();
-            backup
-                .fetch_part(&table(), part, into.path())
-                .await
-                .unwrap();
-            assert_eq!(read(into.path()), large.files, "{layout:?} {fault:?}");
-            assert_eq!(store.waiting(), 0);
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_store_that_refuses_is_no_damage() {
-    let [_, made, _] = sample();
-    for layout in [
-        Layout::Directory,
-        Layout::ByPart(Packing::Zstd),
-        Layout::BySize(Packing::Zstd, 1),
-    ] {
-        let (store, place) = faulty(&Made::new("b", layout, vec![Held::new(&made)])).await;
-        let backup = place.backup("b").await.unwrap();
-        let part = &backup.parts(&table()).await.unwrap()[0];
-        store.fail(Request::Get, "shadow", Fault::Unavailable, 100);
-        let into = tempfile::tempdir().unwrap();
-        let error = backup
-            .fetch_part(&table(), part, into.path())
-            .await
-            .unwrap_err();
-        assert!(
-            error.is_retriable() && !error.is_damage(),
-            "{layout:?} {error}"
-        );
     }
 }

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod clickhouse_backup;
+mod clickhouse_backup_contents;
+mod clickhouse_backup_faults;
 mod clickhouse_backup_fixture;
 mod clickhouse_backup_servers;
 mod damage;

@@ -10,8 +10,8 @@ use mendb_engines::{Origin, PartStore, Remedy};
 use mendb_model::operation::{MendRequest, TableMend};
 use mendb_model::part::Witness;
 use mendb_model::part::{
-    Action, Fetched, Hash128, Kept, OnConcurrentInsert, PartitionPlan, Proof, RestoreOrder, Space,
-    TablePlan, Tally, Wanted, decide,
+    Action, Fetched, Hash128, Kept, OnConcurrentInsert, Part, PartitionPlan, Proof, RestoreOrder,
+    Space, TablePlan, Tally, Wanted, decide,
 };
 
 use super::assess::{Look, look, planned};
@@ -221,6 +221,11 @@ impl Commit<'_> {
             return Vec::new();
         };
         let known: HashSet<Hash128> = plan.live.values().copied().collect();
+        // A mutation that leaves a part alone still gives it another name.
+        let renamed: HashSet<_> = (plan.live.iter())
+            .filter_map(|(name, hash)| Part::new(name, 0, 0, *hash, "").ok())
+            .map(|part| identity(&part))
+            .collect();
         let live = now
             .live
             .as_ref()
@@ -235,7 +240,7 @@ impl Commit<'_> {
             let made_of_known = explained
                 .iter()
                 .any(|way| way.holds.iter().all(|hash| known.contains(hash)));
-            let was_there = plan.live.contains_key(&part.name) || known.contains(&part.hash);
+            let was_there = plan.live.contains_key(&part.name) || renamed.contains(&identity(part));
             if goes.contains(part.name.as_str()) && !was_there && !made_of_known {
                 late.push(format!("{} ({} rows)", part.name, part.rows));
             }
@@ -367,6 +372,17 @@ fn count_kept(attempt: &Attempt<'_>, idx: u32, plan: &TablePlan) -> TaskResult<(
         attempt.tools.journal.add_mend_done(id, idx, &kept)?;
     }
     Ok(())
+}
+
+/// What a part keeps when a mutation passes it by.
+fn identity(part: &Part) -> (String, i64, i64, u32, Hash128) {
+    (
+        part.partition_id.clone(),
+        part.min_block,
+        part.max_block,
+        part.level,
+        part.hash,
+    )
 }
 
 /// Lets parts stay that neither were there before a mend nor came by it.

@@ -9,11 +9,12 @@ use mendb_repo::KnownFiles;
 use crate::worker::TaskResult;
 
 type Key = (OperationId, TableName);
+type Known = (Key, Arc<KnownFiles>);
 
 /// The known files of the table that was asked for last. Only one is kept: chunks of one table follow
 /// each other, and a large table's takes memory.
 #[derive(Debug, Clone, Default)]
-pub struct KnownFilesCache(Arc<Mutex<Option<(Key, Arc<KnownFiles>)>>>);
+pub struct KnownFilesCache(Arc<Mutex<Option<Known>>>);
 
 impl KnownFilesCache {
     /// What is known, read with `read` unless it was asked for last. Who asks meanwhile waits.

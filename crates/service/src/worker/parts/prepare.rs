@@ -15,6 +15,9 @@ use crate::request::mend::MendPreview;
 use crate::wire::TaskRequest;
 use crate::worker::{Attempt, TaskError, TaskResult, Tools};
 
+/// What names of tables begin with that belong to a materialized view.
+const INNER: &str = ".inner";
+
 /// Bytes that are left free on each disk.
 const RESERVE_BYTES: u64 = 64 << 20;
 
@@ -138,16 +141,18 @@ fn create_missing(attempt: &Attempt<'_>, request: &MendRequest) -> TaskResult<()
         }
         let id = &attempt.request.operation_id;
         let journal = &attempt.tools.journal;
-        let ours = journal
+        let changed = journal
             .mend_plan(id, idx)?
             .is_none_or(|record| record.changed);
+        // The table of a materialized view comes with its view.
+        let ours = changed || table.target.table.starts_with(INNER);
         match engine.table(&table.target)? {
             None => {
                 journal.set_mend_state(id, idx, MendState::Changing)?;
                 engine.create_table(definition, &table.target, &renamed)?;
                 crate::env::crash_point();
             }
-            Some(_) if ours => {}
+            Some(_) if ours => journal.set_mend_state(id, idx, MendState::Changing)?,
             Some(_) => {
                 return Err(TaskError::Proof(format!(
                     "table {} was created by somebody since the mend was asked for; cancel it and ask again",

@@ -97,11 +97,12 @@ impl Stage<'_> {
                 });
                 if group.len() >= PARTS_A_GROUP || bytes >= BYTES_A_GROUP {
                     bytes = 0;
-                    self.bring_group(std::mem::take(&mut group), counts)?;
+                    self.bring_group(&group, counts)?;
+                    group.clear();
                 }
                 Ok(())
             })?;
-        self.bring_group(group, counts)
+        self.bring_group(&group, counts)
     }
 
     /// Where a part is, or will be, once it is whole.
@@ -127,7 +128,7 @@ impl Stage<'_> {
         counts.bytes += part.bytes;
     }
 
-    fn bring_group(&self, group: Vec<Open<'_>>, counts: &mut Counts) -> TaskResult<()> {
+    fn bring_group(&self, group: &[Open<'_>], counts: &mut Counts) -> TaskResult<()> {
         if group.is_empty() {
             return Ok(());
         }
@@ -141,7 +142,7 @@ impl Stage<'_> {
         let local = local_files(engine, self.table, records)?;
         let mut done = Tally::default();
         let mut downloads: Vec<(&PartFile, PathBuf)> = Vec::new();
-        for open in &group {
+        for open in group {
             match fs::remove_dir_all(&open.written) {
                 Err(error) if error.kind() != ErrorKind::NotFound => {
                     return Err(file_error("remove", &open.written, error));
@@ -181,7 +182,7 @@ impl Stage<'_> {
             }
         }
         attempt.wait(attempt.tools.repository.fetch_part_files(&downloads))?;
-        for open in &group {
+        for open in group {
             let part = engine
                 .read_part(&open.written, &open.fetched.name, &open.fetched.disk)?
                 .part;
