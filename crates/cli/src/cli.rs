@@ -55,7 +55,7 @@ struct Cli {
 /// [`crate::settings`].
 #[derive(Debug, Args)]
 struct Global {
-    /// The database to back up or mend: mendb:///dir, clickhouse://user[:password]@host:8123/ [env:
+    /// The database to back up or mend: mendb:///dir, clickhouse://user:password@host:8123/ [env:
     /// MENDB_TARGET] [default: mendb-data/target in the current directory]
     #[arg(long, global = true, value_name = "URL", help_heading = "Everywhere")]
     target: Option<String>,
@@ -73,7 +73,7 @@ struct Global {
     )]
     data_path: Option<String>,
     /// ClickHouse: directory of the journal of the target [env: MENDB_CLICKHOUSE_STATE] [default:
-    /// mendb-data/clickhouse-<host>-<port> in the current directory]
+    /// mendb-data/clickhouse-HOST-PORT in the current directory]
     #[arg(
         long,
         global = true,

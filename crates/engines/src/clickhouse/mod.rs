@@ -1,14 +1,14 @@
 //! A ClickHouse server as an engine: SQL over HTTP, and its files beside it.
 //!
-//! Servers from 18.16 on. What one can do is asked of it ([`server::Abilities`]); what it cannot is done
+//! Servers from 18.16 on. What one can do is asked of it (`server::Abilities`); what it cannot is done
 //! in another way, or refused by name. Files are read where the server says that they are, and written
 //! only to directories of mendb's own and to `detached/`.
 //!
-//! Start at [`inventory`] for what a table consists of, at [`freeze`] for how a backup holds it still, at
-//! [`exchange`] for how a partition is replaced, and at [`inner`] for names that are not the server's.
+//! Start at `inventory` for what a table consists of, at `freeze` for how a backup holds it still, at
+//! `exchange` for how a partition is replaced, and at `inner` for names that are not the server's.
 //!
 //! *Crash*: what has to be found again or undone is in the state directory before it is done
-//! ([`freeze_record`], [`markers`]). *Retry*: every method can be called again, see [`Engine`]; a server
+//! (`freeze_record`, `markers`). *Retry*: every method can be called again, see [`Engine`]; a server
 //! that does not answer is not asked twice here, the error says that it may be.
 
 mod attach;

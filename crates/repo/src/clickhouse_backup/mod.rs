@@ -11,7 +11,7 @@
 //!
 //! Local backups keep the parts of other disks of the server below `<path of the disk>/backup`. Names are
 //! encoded as [`path_name`] tells. Archives are tar, tar.gz or tar.zstd. An increment has only new parts
-//! and refers to its parent, [`chain`] by chain, for the others.
+//! and refers to its parent, and so on, for the others.
 //!
 //! **Trust.** A part is known by the hash of its files, which the document of its table tells or its own
 //! `checksums.txt`. When it is fetched, every byte that `checksums.txt` lists is proved, and the hash of
