@@ -1,7 +1,7 @@
 //! Queries to a server over HTTP.
 //!
-//! *Retry*: nothing is repeated here. An error says whether repeating may help ([`ServerError::remedy`]);
-//! a statement that got no answer may have been run. *Bounds*: a connection is waited for
+//! *Retry*: only listings that fail over a table which is dropped meanwhile are asked for again. An error
+//! says whether repeating may help ([`ServerError::remedy`]); a statement that got no answer may have been run. *Bounds*: a connection is waited for
 //! [`CONNECT_TIMEOUT`], an answer [`ANSWER_TIMEOUT`]; the rows of an answer are in memory all at once.
 
 use std::collections::HashSet;
@@ -33,6 +33,7 @@ const LISTINGS_MAX: u32 = 20;
 
 const UNKNOWN_TABLE: u32 = 60;
 const UNKNOWN_DATABASE: u32 = 81;
+const MISSING_FILE: u32 = 107;
 
 /// A way to ask one server.
 pub(super) struct Client {
@@ -136,7 +137,7 @@ impl Client {
     fn ask(&self, sql: &str, settings: &[(&str, &str)]) -> Result<Vec<u8>> {
         for _ in 1..LISTINGS_MAX {
             match self.send(sql, settings) {
-                Err(error) if error.is_missing_table() && !error.message.contains("system.") => {}
+                Err(error) if error.is_of_a_table_that_went() => {}
                 answer => return answer,
             }
         }
@@ -257,6 +258,13 @@ impl ServerError {
     /// Whether the table or its database is not there.
     pub(super) fn is_missing_table(&self) -> bool {
         matches!(self.code, Some(UNKNOWN_TABLE | UNKNOWN_DATABASE))
+    }
+
+    /// Whether a listing failed over a table that was dropped meanwhile: the server looked for the table, or
+    /// for the file that describes it.
+    fn is_of_a_table_that_went(&self) -> bool {
+        let table = self.is_missing_table() && !self.message.contains("system.");
+        table || (self.code == Some(MISSING_FILE) && self.message.contains(".sql,"))
     }
 
     /// As an error of the engine that says what was being done: `freeze d.t`.

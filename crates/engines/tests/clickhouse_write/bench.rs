@@ -114,10 +114,14 @@ impl Bench {
     }
 
     pub fn table_directory(&self) -> PathBuf {
-        let part = self.engine.inventory(&self.table).unwrap().parts[0]
-            .name
-            .clone();
-        self.path_of(&part).parent().unwrap().to_owned()
+        // Asked at once: a part may go between two questions.
+        let path = self.server.query(&format!(
+            "SELECT path FROM system.parts WHERE active AND database = '{}' AND table = '{}' LIMIT 1 FORMAT TSVRaw",
+            sql_text(&self.table.database),
+            sql_text(&self.table.table),
+        ));
+        let part = PathBuf::from(path.trim_end_matches(['\n', '/']));
+        part.parent().unwrap().to_owned()
     }
 
     /// Copies the live parts of a partition, as a backup would.

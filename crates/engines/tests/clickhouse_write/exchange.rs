@@ -266,7 +266,7 @@ fn inserts_and_exchanges_at_once_lose_no_row() {
                 parts.reverse();
                 match bench.exchange("1", &parts) {
                     Ok(()) => exchanged += 1,
-                    Err(error) => assert_eq!(error.remedy, Remedy::Retry, "{error}"),
+                    Err(error) => assert_eq!(error.remedy, Remedy::Replan, "{error}"),
                 }
             }
         });
