@@ -16,7 +16,7 @@ pub struct PartRecord {
     /// Null where they would have to be counted.
     rows: Option<u64>,
     bytes: u64,
-    /// MD5 of its `checksums.txt`.
+    /// Its identity: a hash of all its files, as the server tells it.
     hash: Hash128,
     disk: String,
     /// The backup that has its files, in a chain of clickhouse-backup.
