@@ -293,3 +293,27 @@ fn merges_run_again_when_the_mend_that_stopped_them_is_paused_or_cancelled() {
     paused(Flavor::Current);
     paused(Flavor::V18);
 }
+
+/// Tables that were dropped are created again once, wherever the mend that creates them stops.
+#[test]
+fn a_mend_that_creates_a_table_and_stops_anywhere_is_completed() {
+    let world = backed_up(Flavor::V18);
+    let whole = contents(&world);
+    let arguments = [&MEND[..], &["--tables", "shop.goods"]].concat();
+    for point in 1..MOST_POINTS {
+        world.server.query("DROP TABLE shop.goods");
+        let mut command = world.command(&arguments);
+        command.env("MENDB_CRASH_AT", point.to_string());
+        let stopped = !command.output().unwrap().status.success();
+        match unfinished(&world) {
+            Some(id) => world.ok(&["operation", "watch", &id]),
+            None if stopped => {
+                // Before it had begun, or at its very end.
+                world.ok(&arguments)
+            }
+            None => return assert_eq!(contents(&world), whole),
+        };
+        assert_eq!(contents(&world), whole, "stopped at step {point}");
+    }
+    panic!("a mend has more than {MOST_POINTS} persisted steps");
+}

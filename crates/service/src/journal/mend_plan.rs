@@ -50,16 +50,16 @@ pub enum MendState {
 }
 
 impl Journal {
-    /// Writes the plan of a table; nothing of it is done.
+    /// Writes the plan of a table, or another in its place: what was done of it stays recorded.
     ///
     /// # Errors
     /// The journal cannot be written.
     pub fn put_mend_plan(&self, id: &OperationId, table_idx: u32, plan: &TablePlan) -> Result<()> {
         self.write("write a mend plan", |tx| {
             tx.execute(
-                "INSERT OR REPLACE INTO mend_plan (operation_id, table_idx, target, plan, done, late_parts, changed,
-                     incomplete)
-                 VALUES (?1, ?2, ?3, ?4, ?5, 0, 0, 0)",
+                "INSERT INTO mend_plan (operation_id, table_idx, target, plan, done, late_parts, changed, incomplete)
+                 VALUES (?1, ?2, ?3, ?4, ?5, 0, 0, 0)
+                 ON CONFLICT (operation_id, table_idx) DO UPDATE SET plan = excluded.plan",
                 params![
                     id.as_str(),
                     table_idx,

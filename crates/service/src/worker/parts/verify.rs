@@ -3,7 +3,7 @@
 use mendb_model::operation::MendRequest;
 use mendb_model::part::Tally;
 
-use super::assess::look;
+use super::assess::{look, planned};
 use super::source::Source;
 use super::table_of;
 use crate::worker::{Attempt, Counts, TaskError, TaskResult};
@@ -34,6 +34,14 @@ pub(super) fn verify(
             table.target,
             tally.fetched.parts,
             names.join(", ")
+        )));
+    }
+    let planned = planned(attempt, idx)?.plan;
+    let mut beside = now.plan.partitions.iter().flat_map(|p| &p.remove);
+    if let Some(part) = beside.find(|part| planned.live.get(&part.name) == Some(&part.hash)) {
+        return Err(TaskError::Proof(format!(
+            "part {} of table {} was to go and is still live; mend it again",
+            part.name, table.target
         )));
     }
     if tally.removed.parts > 0 {
