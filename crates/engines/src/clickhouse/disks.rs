@@ -22,7 +22,7 @@ const DEFAULT: &str = "default";
 
 /// What the server tells of a disk.
 #[derive(Debug, Deserialize)]
-struct ToldDisk {
+pub(super) struct ToldDisk {
     name: String,
     path: String,
     #[serde(default)]
@@ -112,7 +112,16 @@ impl ClickHouse {
         Ok(disks)
     }
 
-    fn told_disks(&self) -> Result<Vec<ToldDisk>> {
+    /// Asked once: a disk that is added to the configuration later is known to later processes.
+    fn told_disks(&self) -> Result<&[ToldDisk]> {
+        if let Some(told) = self.disks.get() {
+            return Ok(told);
+        }
+        let told = self.ask_for_disks()?;
+        Ok(self.disks.get_or_init(|| told))
+    }
+
+    fn ask_for_disks(&self) -> client::Result<Vec<ToldDisk>> {
         if !self.abilities.disks {
             return Ok(vec![ToldDisk {
                 name: DEFAULT.to_owned(),
@@ -132,9 +141,8 @@ impl ClickHouse {
         } else {
             String::new()
         };
-        Ok(self
-            .client
-            .rows(&format!("SELECT * FROM system.disks {of_policies}"))?)
+        self.client
+            .rows(&format!("SELECT * FROM system.disks {of_policies}"))
     }
 
     fn look_at(&self, disk: &ToldDisk) -> Result<Disk> {

@@ -90,7 +90,7 @@ impl ClickHouse {
             }
         }
         if markers.is_set(operation, name, Marker::Stage) {
-            self.drop_told_table(&staging)?;
+            self.drop_staging(&staging)?;
         }
         self.release(&told);
         Ok(())
@@ -153,7 +153,7 @@ impl ClickHouse {
             let message = format!("{told} is replicated: its partitions cannot be exchanged here");
             return Err(EngineError::new(Remedy::Request, message));
         }
-        self.drop_told_table(staging)?;
+        self.drop_staging(staging)?;
         let sql =
             rewrite::with_settings(&row.create_table_query, staging, &self.staging_settings()?)?;
         let created = self.client.execute_with(&sql, &AS_IT_WAS);
@@ -201,7 +201,7 @@ impl ClickHouse {
         if let Err(error) = self.execute_unlimited(&sql)? {
             // The table may have been altered since it was staged: the next attempt begins anew.
             if error.code().is_some() {
-                self.drop_told_table(staging)?;
+                self.drop_staging(staging)?;
             }
             return Err(error.during(format_args!("exchange partition {partition_id} of {told}")));
         }

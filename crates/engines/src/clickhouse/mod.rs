@@ -41,9 +41,10 @@ mod statement;
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use client::{Client, literal};
-use disks::Places;
+use disks::{Places, ToldDisk};
 use mendb_model::part::{
     DatabaseBackup, FileChecksum, Inventory, MergeEvent, TableDefinition, TableName,
 };
@@ -76,6 +77,7 @@ pub struct ClickHouse {
     client: Client,
     abilities: Abilities,
     places: Places,
+    disks: OnceLock<Vec<ToldDisk>>,
     options: ClickHouseOptions,
 }
 
@@ -92,6 +94,7 @@ impl ClickHouse {
             client,
             abilities,
             places,
+            disks: OnceLock::new(),
             options,
         })
     }

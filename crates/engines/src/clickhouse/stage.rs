@@ -73,7 +73,7 @@ impl ClickHouse {
     /// Removes what an operation staged for a table.
     pub(super) fn drop_stage(&self, operation: &str, name: &TableName) -> Result<()> {
         let told = self.told_name(name)?;
-        self.drop_told_table(&staging_table(operation, &told))?;
+        self.drop_staging(&staging_table(operation, &told))?;
         if self.find_table(name, &told)?.is_some() {
             self.drop_detached(&told)?;
         }
@@ -82,6 +82,18 @@ impl ClickHouse {
             links::remove(&directory).map_err(|error| unusable(&directory, &error))?;
         }
         self.markers().unset(operation, name, Marker::Stage)
+    }
+
+    /// Removes a staging table, and its files where the server has forgotten it and not them: old ones
+    /// that die while they drop a table do.
+    pub(super) fn drop_staging(&self, staging: &TableName) -> Result<()> {
+        self.drop_told_table(staging)?;
+        for disk in self.list_disks()? {
+            let database = disk.path.join("data").join(told_file_name(&staging.database));
+            let directory = database.join(told_file_name(&staging.table));
+            links::remove(&directory).map_err(|error| unusable(&directory, &error))?;
+        }
+        Ok(())
     }
 
     /// Removes parts of ours that never became live from where the server would attach them.
@@ -177,6 +189,18 @@ pub(super) fn staging_table(operation: &str, told: &TableName) -> TableName {
         table = blake3::hash(table.as_bytes()).to_hex().to_string();
     }
     TableName::new(&told.database, format!("{table}{STAGING}{end}"))
+}
+
+/// A name as the server makes one of a file of it.
+fn told_file_name(name: &str) -> String {
+    let mut told = String::new();
+    for byte in name.bytes() {
+        match byte {
+            b'_' | b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => told.push(char::from(byte)),
+            _ => told.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    told
 }
 
 /// The name in `detached/` of a part that was staged in a directory: always the same, and no other's.

@@ -184,12 +184,18 @@ impl Bench {
             .exchange(OPERATION, &self.table, partition, parts)
     }
 
-    /// Names of what is in `detached/` and of tables beside those that tests make.
+    /// Names of what is in `detached/`, and of tables and of their directories beside those that tests
+    /// make.
     pub fn leftovers(&self) -> Vec<String> {
-        let detached = fs::read_dir(self.table_directory().join("detached")).unwrap();
-        let mut names: Vec<String> = detached
-            .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
-            .collect();
+        let listed = |directory: PathBuf| {
+            let entries = fs::read_dir(directory).unwrap();
+            entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        };
+        let mut names: Vec<String> = listed(self.table_directory().join("detached")).collect();
+        for database in listed(self.server.data_path().join("data")) {
+            let directory = self.server.data_path().join("data").join(database);
+            names.extend(listed(directory).filter(|name| name.contains("__mendb_")));
+        }
         let tables = self
             .server
             .query("SELECT name FROM system.tables WHERE name LIKE '%\\_\\_mendb\\_%'");

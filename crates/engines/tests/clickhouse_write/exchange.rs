@@ -238,6 +238,34 @@ fn a_staging_table_of_an_earlier_attempt_is_made_anew() {
 }
 
 #[test]
+fn files_of_a_staging_table_that_the_server_forgot_are_removed() {
+    // The server of 18.16 forgets a table before it removes its files, and makes none where files are.
+    let mut bench = Bench::new(Flavor::V18);
+    let saved = damaged(&bench);
+    let forget_staging = |bench: &mut Bench| {
+        bench
+            .server
+            .query("CREATE TABLE d.t__mendb_3fa9c1 AS d.t");
+        bench
+            .server
+            .query("INSERT INTO d.t__mendb_3fa9c1 SELECT * FROM d.t");
+        bench.server.kill();
+        let metadata = bench.server.data_path().join("metadata/d");
+        fs::remove_file(metadata.join("t__mendb_3fa9c1.sql")).unwrap();
+        bench.restart();
+        assert_eq!(bench.leftovers(), ["t__mendb_3fa9c1"]);
+    };
+    forget_staging(&mut bench);
+    bench.exchange("1", &bench.origins(&saved)).unwrap();
+    assert_eq!(bench.hashes("1"), hashes(&saved));
+    assert_eq!(bench.leftovers(), [""; 0]);
+
+    forget_staging(&mut bench);
+    bench.engine.undo(OPERATION).unwrap();
+    assert_eq!(bench.leftovers(), [""; 0]);
+}
+
+#[test]
 fn inserts_and_exchanges_at_once_lose_no_row() {
     const INSERTS: u32 = 60;
     for flavor in FLAVORS {
