@@ -12,7 +12,7 @@ pub mod row;
 
 pub use contract::parts::{
     Catalogue, Disk, FoundFile, FreezeTable, FrozenPart, FrozenTable, Origin, PartContent,
-    PartStore, ServerInfo, StagedPart,
+    PartStore, ServerInfo, StagedPart, WrittenPart,
 };
 pub use contract::rows::{
     BlockSink, FreezeRequest, Frozen, LiveStream, LiveTable, RowStore, Source, StagedTable,

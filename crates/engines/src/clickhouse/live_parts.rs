@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use mendb_model::part::{Hash128, PartName, TableName};
+use mendb_model::part::{Hash128, Part, PartName, TableName};
 use serde::Deserialize;
 
 use super::ClickHouse;
@@ -126,6 +126,27 @@ impl ClickHouse {
             disk: disk.to_owned(),
             directory,
         }))
+    }
+
+    /// Whether queries read just these parts of a partition, without updates kept beside them.
+    pub(super) fn has_only(
+        &self,
+        told: &TableName,
+        partition_id: &str,
+        parts: &[&Part],
+    ) -> Result<bool> {
+        let live = self.live_parts(told, partition_id)?;
+        let mut expected: Vec<(&str, Hash128)> = parts
+            .iter()
+            .map(|part| (part.name.as_str(), part.hash))
+            .collect();
+        expected.sort_unstable();
+        let names: Vec<String> = live.iter().map(|part| part.name.to_string()).collect();
+        let mut found: Vec<(&str, Hash128)> = (names.iter().zip(&live))
+            .map(|(name, part)| (name.as_str(), part.hash))
+            .collect();
+        found.sort_unstable();
+        Ok(found == expected && !self.has_patches(told, partition_id)?)
     }
 
     /// Whether updates that are kept beside the parts of a partition may still change what queries read.

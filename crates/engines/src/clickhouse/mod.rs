@@ -46,13 +46,13 @@ use std::sync::OnceLock;
 use client::{Client, literal};
 use disks::{Places, ToldDisk};
 use mendb_model::part::{
-    DatabaseBackup, FileChecksum, Inventory, MergeEvent, TableDefinition, TableName,
+    DatabaseBackup, FileChecksum, Inventory, MergeEvent, Part, TableDefinition, TableName,
 };
 use server::Abilities;
 
 use crate::contract::parts::{
     Catalogue, Disk, FreezeTable, FrozenPart, FrozenTable, Origin, PartContent, PartStore,
-    ServerInfo, StagedPart,
+    ServerInfo, StagedPart, WrittenPart,
 };
 use crate::contract::{Data, Engine, Lock};
 use crate::error::Result;
@@ -161,6 +161,10 @@ impl PartStore for ClickHouse {
         self.take_inventory(&self.told_name(name)?)
     }
 
+    fn is_unchanged(&self, name: &TableName, partition_id: &str, parts: &[&Part]) -> Result<bool> {
+        self.has_only(&self.told_name(name)?, partition_id, parts)
+    }
+
     fn merge_log(&self, name: &TableName, since_ms: u64) -> Result<Vec<MergeEvent>> {
         self.logged_merges(&self.told_name(name)?, since_ms)
     }
@@ -219,8 +223,8 @@ impl PartStore for ClickHouse {
         Self::stage_directory(self, operation, name, disk)
     }
 
-    fn seal_part(&self, name: &TableName, written: &Path, sealed: &Path) -> Result<()> {
-        Self::seal_part(self, name, written, sealed)
+    fn seal_parts(&self, name: &TableName, parts: &[WrittenPart]) -> Result<()> {
+        Self::seal_parts(self, name, parts)
     }
 
     fn stop_merges(&self, operation: &str, name: &TableName) -> Result<()> {

@@ -10,16 +10,21 @@
 //! *Crash*: a marker tells of all three before they are there ([`super::markers`]), and they are of no
 //! use to anybody else, so whoever ends the operation removes them; nothing live is touched.
 
-use std::fs::{self, File, Permissions};
+use std::collections::BTreeSet;
+use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use mendb_model::part::{PartName, TableName};
 
 use super::ClickHouse;
+use super::disks::missing;
 use super::links;
 use super::markers::{Marker, file_name, sync, table_directory, unusable};
+use crate::contract::parts::WrittenPart;
 use crate::contract::{Lock, LockKind};
 use crate::error::{EngineError, Remedy, Result};
 
@@ -31,6 +36,8 @@ const STAGING: &str = "__mendb_";
 const STAGING_BYTES_MAX: usize = 180;
 /// The number of the first block of our own in `detached/`. No insert will ever reach it.
 const FIRST_OWN_BLOCK: i64 = 1 << 62;
+/// Files that are made durable at the same time.
+const SYNCS_AT_ONCE: usize = 16;
 /// What the server puts before the name of a part while it attaches it.
 pub(super) const ATTACHING: &str = "attaching_";
 
@@ -54,20 +61,32 @@ impl ClickHouse {
         Ok(directory)
     }
 
-    /// Makes a written part one that the server can take, durable, and gives it its name.
-    pub(super) fn seal_part(&self, name: &TableName, written: &Path, sealed: &Path) -> Result<()> {
-        if sealed.exists() && !written.exists() {
-            return Ok(());
-        }
+    /// Makes written parts such as the server can take, durable, and gives them their names.
+    pub(super) fn seal_parts(&self, name: &TableName, parts: &[WrittenPart]) -> Result<()> {
+        let is_sealed = |part: &WrittenPart| part.sealed.exists() && !part.written.exists();
+        let parts: Vec<&WrittenPart> = parts.iter().filter(|part| !is_sealed(part)).collect();
         let directories = self.table_directories(&self.told_name(name)?)?;
-        let (_, directory) = &directories[0];
-        let seal = || {
-            seal_directory(written, &fs::metadata(directory)?)?;
-            links::remove(sealed)?;
-            fs::rename(written, sealed)?;
-            sealed.parent().map_or(Ok(()), sync)
-        };
-        seal().map_err(|error| unusable(written, &error))
+        let (_, directory) = directories.first().ok_or_else(|| missing(name))?;
+        let table = fs::metadata(directory).map_err(|error| unusable(directory, &error))?;
+        let mut own = Vec::new();
+        for part in &parts {
+            let given = give_directory(&part.written, &table, &mut own);
+            given.map_err(|error| unusable(&part.written, &error))?;
+        }
+        sync_all(&own)?;
+        let mut parents = BTreeSet::new();
+        for part in &parts {
+            let rename = || {
+                links::remove(&part.sealed)?;
+                fs::rename(&part.written, &part.sealed)
+            };
+            rename().map_err(|error| unusable(&part.sealed, &error))?;
+            parents.extend(part.sealed.parent());
+        }
+        for parent in parents {
+            sync(parent).map_err(|error| unusable(parent, &error))?;
+        }
+        Ok(())
     }
 
     /// Removes what an operation staged for a table.
@@ -227,26 +246,55 @@ fn is_own(name: &str) -> bool {
     name.is_ok_and(|name| name.min_block >= FIRST_OWN_BLOCK)
 }
 
-/// Gives a directory and its files the owner of the table and modes as its server makes them, and makes
-/// them durable. Files that have other names too are the server's: they are as they must be.
-fn seal_directory(directory: &Path, table: &fs::Metadata) -> io::Result<()> {
+/// Gives a directory and its files the owner of the table and modes as its server makes them, and adds
+/// them to `own`. Files that have other names too are the server's: they are as they must be.
+fn give_directory(
+    directory: &Path,
+    table: &fs::Metadata,
+    own: &mut Vec<PathBuf>,
+) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
-            seal_directory(&entry.path(), table)?;
+            give_directory(&entry.path(), table, own)?;
         } else if entry.metadata()?.nlink() == 1 {
-            seal(&entry.path(), table, table.mode() & 0o666)?;
+            give(&entry.path(), table, table.mode() & 0o666)?;
+            own.push(entry.path());
         }
     }
-    seal(directory, table, table.mode() & 0o777)
+    give(directory, table, table.mode() & 0o777)?;
+    own.push(directory.to_owned());
+    Ok(())
 }
 
-fn seal(path: &Path, table: &fs::Metadata, mode: u32) -> io::Result<()> {
+fn give(path: &Path, table: &fs::Metadata, mode: u32) -> io::Result<()> {
     links::give(path, table)?;
     if fs::metadata(path)?.mode() & 0o777 != mode {
         fs::set_permissions(path, Permissions::from_mode(mode))?;
     }
-    File::open(path)?.sync_all()
+    Ok(())
+}
+
+/// Makes files durable, several at a time: the file system then shares what each of them waits for.
+fn sync_all(paths: &[PathBuf]) -> Result<()> {
+    let next = AtomicUsize::new(0);
+    let sync_some = || {
+        while let Some(path) = paths.get(next.fetch_add(1, Ordering::Relaxed)) {
+            sync(path).map_err(|error| unusable(path, &error))?;
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..SYNCS_AT_ONCE.min(paths.len()))
+            .map(|_| scope.spawn(sync_some))
+            .collect();
+        let ends = threads.into_iter().map(|thread| {
+            thread
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
+        ends.collect()
+    })
 }
 
 #[cfg(test)]
@@ -302,7 +350,11 @@ mod tests {
         fs::write(&live, "x").unwrap();
         set(&live, 0o604);
         fs::hard_link(&live, part.join("shared.bin")).unwrap();
-        seal_directory(&part, &fs::metadata(&table).unwrap()).unwrap();
+        let mut own = Vec::new();
+        give_directory(&part, &fs::metadata(&table).unwrap(), &mut own).unwrap();
+        own.sort();
+        let names = ["", "data.bin", "p.proj", "p.proj/data.bin"];
+        assert_eq!(own, names.map(|name| part.join(name)));
         for name in ["data.bin", "p.proj/data.bin"] {
             assert_eq!(mode(&part.join(name)), 0o640, "{name}");
         }

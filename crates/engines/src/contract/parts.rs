@@ -68,6 +68,13 @@ pub trait PartStore: Send + Sync {
     /// The table is missing, or a part cannot be identified.
     fn inventory(&self, name: &TableName) -> Result<Inventory>;
 
+    /// *assess*: whether the live parts of a partition are still these, and nothing is kept beside them
+    /// that changes what they hold. Costs little, however many parts other partitions have.
+    ///
+    /// # Errors
+    /// As [`Self::inventory`].
+    fn is_unchanged(&self, name: &TableName, partition_id: &str, parts: &[&Part]) -> Result<bool>;
+
     /// *assess*: merges of the table that the server's part log tells of, those after a time in
     /// milliseconds since 1970; empty where there is no such log.
     ///
@@ -150,12 +157,12 @@ pub trait PartStore: Send + Sync {
     /// It cannot be created.
     fn stage_directory(&self, operation: &str, name: &TableName, disk: &str) -> Result<PathBuf>;
 
-    /// *stage*: gives what was staged the owner and the mode that the server's own files have, makes
-    /// it durable, and renames it from where it was written to its final name.
+    /// *stage*: gives parts that were staged the owner and the mode that the server's own files have,
+    /// makes them durable, and renames each from where it was written to its final name.
     ///
     /// # Errors
-    /// A file cannot be changed.
-    fn seal_part(&self, name: &TableName, written: &Path, sealed: &Path) -> Result<()>;
+    /// A file cannot be changed. Some of the parts may have their names then.
+    fn seal_parts(&self, name: &TableName, parts: &[WrittenPart]) -> Result<()>;
 
     /// *apply*: stops merges and mutations of a table, and remembers it on disk until
     /// [`Self::start_merges`], so that they are started again also after a crash.
@@ -310,6 +317,15 @@ pub struct FoundFile {
     pub bytes: u64,
     /// What `checksums.txt` says of it, if it lists it.
     pub checksum: Option<Hash128>,
+}
+
+/// A part that was staged, to be sealed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WrittenPart {
+    /// The directory it was written to.
+    pub written: PathBuf,
+    /// The directory, on the same file system, that it is to have.
+    pub sealed: PathBuf,
 }
 
 /// A part that was staged and sealed.

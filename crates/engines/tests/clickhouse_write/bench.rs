@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use mendb_engines::clickhouse::{ClickHouse, ClickHouseOptions};
-use mendb_engines::{Origin, PartStore, StagedPart};
+use mendb_engines::{Origin, PartStore, StagedPart, WrittenPart};
 use mendb_model::part::{Hash128, Part, TableName};
 use tempfile::TempDir;
 
@@ -150,7 +150,13 @@ impl Bench {
         let written = stage.join(format!("{number}.tmp"));
         copy(&saved.directory, &written);
         self.engine
-            .seal_part(&self.table, &written, &sealed)
+            .seal_parts(
+                &self.table,
+                &[WrittenPart {
+                    written,
+                    sealed: sealed.clone(),
+                }],
+            )
             .unwrap();
         StagedPart {
             directory: sealed,

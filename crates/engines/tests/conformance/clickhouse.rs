@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use mendb_engines::clickhouse::{ClickHouse, ClickHouseOptions};
-use mendb_engines::{Engine, FreezeTable, PartStore, Result, StagedPart};
+use mendb_engines::{Engine, FreezeTable, PartStore, Result, StagedPart, WrittenPart};
 use mendb_model::part::{Hash128, TableName};
 
 use crate::servers::{Flavor, Server, ServerOptions};
@@ -115,7 +115,8 @@ impl Subject for Parts {
             if !sealed.exists() {
                 let written = sealed.with_extension("tmp");
                 copy(&part.directory, &written);
-                self.engine.seal_part(&to, &written, &sealed).unwrap();
+                let part = WrittenPart { written, sealed };
+                self.engine.seal_parts(&to, &[part]).unwrap();
             }
         }
     }

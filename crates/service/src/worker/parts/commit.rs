@@ -1,10 +1,10 @@
 //! Makes what was staged live, partition by partition.
 //!
-//! Merges of the table are stopped while this lasts, and started again whatever comes. Just before each
-//! partition the inventory is taken again: merges of kept parts change nothing, parts that came since
-//! planning are reported, and what else has changed is planned anew.
+//! Merges of the table are stopped while this lasts, and started again whatever comes. The inventory is
+//! taken again, and just before each partition its part of it: merges of kept parts change nothing, parts
+//! that came since planning are reported, and what else has changed is planned anew.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use mendb_engines::{Origin, PartStore, Remedy};
 use mendb_model::operation::{MendRequest, TableMend};
@@ -135,29 +135,64 @@ impl Commit<'_> {
                     return Err(late_parts(&late));
                 }
             }
-            let mut partitions = now.plan.work_order().into_iter();
-            let open = partitions.find(|at| now.plan.partitions[*at].action != Action::Nothing);
-            let Some(partition) = open.map(|at| &now.plan.partitions[at]) else {
+            let order = now.plan.work_order().into_iter();
+            let open: Vec<&PartitionPlan> = order
+                .map(|at| &now.plan.partitions[at])
+                .filter(|partition| partition.action != Action::Nothing)
+                .collect();
+            let Some(first) = open.first() else {
                 return self.prove(&now);
             };
             rounds += 1;
             if rounds > MOST_ROUNDS * (now.plan.partitions.len() + 1) {
                 return Err(TaskError::Proof(format!(
                     "partition {} changes faster than it can be mended; stop what writes to it, then resume",
-                    partition.partition_id
+                    first.partition_id
                 )));
             }
             if rounds == 1 {
                 journal.set_mend_state(id, self.stage.idx, MendState::Changing)?;
                 crate::env::crash_point();
             }
+            self.partitions(engine, &now, &open, counts)?;
+        }
+    }
+
+    /// Brings about partitions, until one is not any more what it was when all were looked at, or is
+    /// done only by half.
+    fn partitions(
+        &self,
+        engine: &dyn PartStore,
+        now: &Look,
+        open: &[&PartitionPlan],
+        counts: &mut Counts,
+    ) -> TaskResult<()> {
+        let target = &self.stage.table.target;
+        let mut live: HashMap<&str, Vec<&Part>> = HashMap::new();
+        for part in now.live.iter().flat_map(|live| &live.parts) {
+            live.entry(&part.partition_id).or_default().push(part);
+        }
+        for (place, partition) in open.iter().enumerate() {
+            let id = partition.partition_id.as_str();
+            let live = live.get(id).map(Vec::as_slice).unwrap_or_default();
+            // Of the first all was looked at just now.
+            if place > 0 && !engine.is_unchanged(target, id, live)? {
+                tracing::info!(%target, partition = %id, "has changed and is planned anew");
+                return Ok(());
+            }
+            self.attempt.check_stopped()?;
             match self.partition(engine, partition, counts) {
                 Err(TaskError::Engine(error)) if error.remedy == Remedy::Replan => {
                     tracing::info!(%target, %error, "is planned anew");
+                    return Ok(());
                 }
                 outcome => outcome?,
             }
+            if partition.action == Action::RemoveFirst {
+                return Ok(());
+            }
         }
+        Ok(())
     }
 
     fn look(&self) -> TaskResult<Look> {

@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::path::{Component, Path, PathBuf};
 
-use mendb_engines::{PartStore, StagedPart};
+use mendb_engines::{PartStore, StagedPart, WrittenPart};
 use mendb_model::operation::{MendRequest, TableMend};
 use mendb_model::part::{Action, Fetched, FileChecksum, PartFile, PartRecord, Tally, Wanted};
 
@@ -192,8 +192,16 @@ impl Stage<'_> {
                     open.fetched.name, part.hash, open.fetched.hash
                 )));
             }
-            engine.seal_part(&self.table.target, &open.written, &open.sealed)?;
-            crate::env::crash_point();
+        }
+        let written: Vec<WrittenPart> = (group.iter())
+            .map(|open| WrittenPart {
+                written: open.written.clone(),
+                sealed: open.sealed.clone(),
+            })
+            .collect();
+        engine.seal_parts(&self.table.target, &written)?;
+        crate::env::crash_point();
+        for open in group {
             self.count(open.fetched, counts);
             done.fetched.add(open.fetched.rows, open.fetched.bytes);
         }
