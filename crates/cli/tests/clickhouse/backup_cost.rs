@@ -1,6 +1,7 @@
 //! A backup costs what is new: bytes are asserted from the files of parts, not from what mendb says.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::PathBuf;
 
 use crate::part_files::{self, Files, belong_to_column, bytes, to_upload};
@@ -27,7 +28,12 @@ fn a_backup_uploads_exactly_what_the_repository_lacks(flavor: Flavor) {
     let stored_bytes: u64 = stored.values().sum();
     assert_eq!(stored_bytes, first.totals.new_bytes);
 
+    // A freeze comes into this directory and goes again.
+    let shadow = world.server.data_path().join("shadow");
+    let frozen_at = || fs::metadata(&shadow).unwrap().modified().unwrap();
+    let before = frozen_at();
     let same = world.backup(&["cost"]);
+    assert_eq!(frozen_at(), before, "there was nothing to freeze");
     assert_eq!(same.totals.new_bytes, 0);
     assert_eq!(same.totals.bytes, first.totals.bytes);
     assert_eq!(stored_files(&world), stored, "not a file was written");
@@ -37,6 +43,7 @@ fn a_backup_uploads_exactly_what_the_repository_lacks(flavor: Flavor) {
     let new = to_upload(&changed_files, &first_files);
     belong_to_column(&new, "digest");
     let changed = world.backup(&["cost"]);
+    assert_ne!(frozen_at(), before);
     assert_eq!(changed.totals.new_bytes, bytes(&new), "{new:#?}");
     assert!(new.len() < changed_files.len() / 2);
 

@@ -108,7 +108,10 @@ impl ClickHouse {
     pub(super) fn drop_staging(&self, staging: &TableName) -> Result<()> {
         self.drop_told_table(staging)?;
         for disk in self.list_disks()? {
-            let database = disk.path.join("data").join(told_file_name(&staging.database));
+            let database = disk
+                .path
+                .join("data")
+                .join(told_file_name(&staging.database));
             let directory = database.join(told_file_name(&staging.table));
             links::remove(&directory).map_err(|error| unusable(&directory, &error))?;
         }

@@ -149,7 +149,8 @@ fn parts_are_attached_once_wherever_the_server_dies() {
                 table,
                 ..
             } = &mut bench;
-            let was_killed = kill_after(server, (number - 1) * STEP, || engine.attach(table, &parts));
+            let was_killed =
+                kill_after(server, (number - 1) * STEP, || engine.attach(table, &parts));
             bench.restart();
             bench.engine.attach(&bench.table, &parts).unwrap();
             assert_eq!(bench.rows(), 28);

@@ -243,9 +243,7 @@ fn files_of_a_staging_table_that_the_server_forgot_are_removed() {
     let mut bench = Bench::new(Flavor::V18);
     let saved = damaged(&bench);
     let forget_staging = |bench: &mut Bench| {
-        bench
-            .server
-            .query("CREATE TABLE d.t__mendb_3fa9c1 AS d.t");
+        bench.server.query("CREATE TABLE d.t__mendb_3fa9c1 AS d.t");
         bench
             .server
             .query("INSERT INTO d.t__mendb_3fa9c1 SELECT * FROM d.t");

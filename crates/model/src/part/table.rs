@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::content::ObjectRef;
+use super::content::{ObjectRef, PartRecord};
 use super::inventory::{Mutation, ServerRun};
 use crate::name::matches;
 
@@ -147,6 +147,19 @@ pub struct PartList {
     pub data_bytes: u64,
     /// Bytes of files that the repository did not have before.
     pub new_bytes: u64,
+}
+
+impl PartList {
+    /// The entry for a list that is stored, which brought so many bytes that were new.
+    pub fn of(at: ObjectRef, records: &[PartRecord], new_bytes: u64) -> Self {
+        Self {
+            at,
+            parts: records.len() as u64,
+            rows: records.iter().map(|record| record.part.rows).sum(),
+            data_bytes: records.iter().map(PartRecord::bytes).sum(),
+            new_bytes,
+        }
+    }
 }
 
 /// A table in a backup.

@@ -1,17 +1,22 @@
 //! The steps of a backup of a part store.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use mendb_engines::FreezeTable;
 use mendb_model::manifest::{FORMAT_VERSION, Manifest};
 use mendb_model::operation::{PartAt, PartBackupRequest, TaskOutput};
-use mendb_model::part::{PartList, PartRecord, PartStoreBackup, PartTable, TableName};
+use mendb_model::part::{
+    ObjectRef, PartList, PartRecord, PartStoreBackup, PartTable, TableDefinition, TableName,
+};
 use mendb_repo::{DocumentKind, DocumentName, FileOnDisk, KnownFiles};
+use serde::Serialize;
 
 use super::super::backup::{draft, writer};
+use super::unchanged::{Unchanged, unchanged};
 use crate::worker::{Attempt, Counts, TaskError, TaskResult};
 
-/// Freezes the tables and drafts the manifest with what was live.
+/// Freezes the tables that have changed since the last backup, and drafts the manifest with what was live.
 pub(super) fn cut(
     attempt: &Attempt<'_>,
     request: &PartBackupRequest,
@@ -32,7 +37,13 @@ pub(super) fn cut(
         )));
     }
     let mut freezes = Vec::new();
+    let mut taken_over = HashMap::new();
     for table in catalogue.tables.iter().filter(|table| table.has_parts()) {
+        if let Some(unchanged) = unchanged(attempt, request, &table.name)? {
+            let taken = take_over(attempt, request, table.clone(), unchanged)?;
+            taken_over.insert(table.name.clone(), taken);
+            continue;
+        }
         let partitions = (request.partitions.as_deref())
             .map(|patterns| engine.partition_ids(&table.name, patterns))
             .transpose()?;
@@ -45,6 +56,10 @@ pub(super) fn cut(
     crate::env::crash_point();
     let mut tables = Vec::new();
     for definition in catalogue.tables {
+        if let Some(taken) = taken_over.remove(&definition.name) {
+            tables.push(taken);
+            continue;
+        }
         let at = frozen
             .iter()
             .position(|table| table.name == definition.name);
@@ -60,14 +75,8 @@ pub(super) fn cut(
         };
         attempt.check_stopped()?;
         let name = document(attempt, &definition.name, DocumentKind::CurrentParts);
-        let put = attempt.tools.repository.put_document(
-            &request.collection,
-            &request.backup_id,
-            &name,
-            &found.current_parts,
-        );
         tables.push(PartTable {
-            current_parts: Some(attempt.wait(put)?),
+            current_parts: Some(put(attempt, request, &name, &found.current_parts)?),
             partitions: (freezes.iter())
                 .find(|freeze| freeze.name == definition.name)
                 .and_then(|freeze| freeze.partitions.clone()),
@@ -95,6 +104,43 @@ pub(super) fn cut(
         }),
     }));
     Ok(())
+}
+
+/// A table of which the repository has all: its parts are listed again, so that the backup is complete
+/// by itself.
+fn take_over(
+    attempt: &Attempt<'_>,
+    request: &PartBackupRequest,
+    definition: TableDefinition,
+    unchanged: Unchanged,
+) -> TaskResult<PartTable> {
+    let Unchanged { inventory, lists } = unchanged;
+    let name = document(attempt, &definition.name, DocumentKind::CurrentParts);
+    let current_parts = put(attempt, request, &name, &inventory)?;
+    let mut listed = Vec::with_capacity(lists.len());
+    for (chunk, records) in (0u32..).zip(lists) {
+        attempt.check_stopped()?;
+        let name = document(attempt, &definition.name, DocumentKind::Parts { chunk });
+        let at = put(attempt, request, &name, &records)?;
+        listed.push(PartList::of(at, &records, 0));
+    }
+    Ok(PartTable {
+        definition,
+        current_parts: Some(current_parts),
+        partitions: None,
+        mutations: inventory.mutations,
+        lists: listed,
+    })
+}
+
+fn put<T: Serialize + Sync>(
+    attempt: &Attempt<'_>,
+    request: &PartBackupRequest,
+    name: &DocumentName,
+    value: &T,
+) -> TaskResult<ObjectRef> {
+    let repository = &attempt.tools.repository;
+    attempt.wait(repository.put_document(&request.collection, &request.backup_id, name, value))
 }
 
 fn document(attempt: &Attempt<'_>, table: &TableName, kind: DocumentKind) -> DocumentName {
@@ -143,19 +189,8 @@ pub(super) fn copy(
     let (records, uploaded) = attempt.wait(writer.finish())?;
     crate::env::crash_point();
     let name = document(attempt, table, DocumentKind::Parts { chunk });
-    let at = attempt.wait(repository.put_document(
-        &request.collection,
-        &request.backup_id,
-        &name,
-        &records,
-    ))?;
-    counts.output = TaskOutput::Parts(PartList {
-        at,
-        parts: records.len() as u64,
-        rows: records.iter().map(|record| record.part.rows).sum(),
-        data_bytes: records.iter().map(PartRecord::bytes).sum(),
-        new_bytes: uploaded.bytes,
-    });
+    let at = put(attempt, request, &name, &records)?;
+    counts.output = TaskOutput::Parts(PartList::of(at, &records, uploaded.bytes));
     Ok(())
 }
 

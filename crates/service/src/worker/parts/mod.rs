@@ -13,6 +13,7 @@ mod prepare;
 mod source;
 mod stage;
 mod tasks;
+mod unchanged;
 mod verify;
 
 use mendb_model::operation::{MendRequest, Request, StepKind, TaskSpec};

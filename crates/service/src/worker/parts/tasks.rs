@@ -27,7 +27,9 @@ pub(crate) fn backup_tasks(
         .and_then(|draft| draft.part_store.as_ref());
     let mut tasks = Vec::new();
     for (table_idx, table) in (0u32..).zip(store.into_iter().flat_map(|store| &store.tables)) {
-        if !table.definition.has_parts() || !request.tables.contains(table.name()) {
+        // What was listed when it was drafted has no freeze.
+        let is_done = !table.definition.has_parts() || !table.lists.is_empty();
+        if is_done || !request.tables.contains(table.name()) {
             continue;
         }
         let mut chunks = Chunks::new(table.name(), table_idx);
