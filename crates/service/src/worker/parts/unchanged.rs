@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use mendb_model::manifest::Manifest;
-use mendb_model::operation::{ChainLink, PartBackupRequest};
+use mendb_model::operation::PartBackupRequest;
 use mendb_model::part::{Hash128, Inventory, Part, PartRecord, PartTable, TableName};
 use mendb_repo::Error as RepoError;
 
