@@ -274,11 +274,11 @@ impl Snapshot {
     ///
     /// # Errors
     /// The table or index is missing.
-    pub fn rows_of<K: AsRef<[u8]>>(
+    pub fn rows_of<K: AsRef<[u8]>, I: IntoIterator<Item = K>>(
         &self,
         path: &TablePath,
-        keys: impl IntoIterator<Item = K>,
-    ) -> Result<impl Iterator<Item = Result<Option<Vec<u8>>>>> {
+        keys: I,
+    ) -> Result<impl Iterator<Item = Result<Option<Vec<u8>>>> + use<K, I>> {
         let shards = self.view.shards(path)?.to_vec();
         let view = self.view.clone();
         let mut reading: Option<(Arc<Shard>, ShardStats, PointReader)> = None;
