@@ -21,6 +21,8 @@ use parquet::arrow::arrow_reader::{
 use super::encoder::byte_range;
 use super::reader::SegmentReader;
 use super::sparse::SparseFile;
+use tokio::task::JoinError;
+
 use crate::arrow::Content;
 use crate::error::{Error, Result};
 use crate::layout;
@@ -167,6 +169,14 @@ impl GroupedSegment {
         }
     }
 
+    /// How many rows or changes a group holds.
+    pub(crate) fn rows(&self, group: usize) -> u64 {
+        match &self.segment.groups {
+            None => self.segment.digest.rows,
+            Some(groups) => groups.list[group].rows,
+        }
+    }
+
     /// Makes a request and checks what it brings. What arrives damaged is fetched again.
     ///
     /// # Errors
@@ -233,8 +243,8 @@ impl GroupedSegment {
         let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, footer.0.clone());
         let (builder, rows) = match &self.segment.groups {
             None => (builder, self.segment.digest.rows),
-            Some(known) => {
-                let rows = groups.iter().map(|group| known.list[*group].rows).sum();
+            Some(_) => {
+                let rows = groups.iter().map(|group| self.rows(*group)).sum();
                 (builder.with_row_groups(groups.to_vec()), rows)
             }
         };
@@ -242,6 +252,12 @@ impl GroupedSegment {
         SegmentReader::of_checked(object, builder, rows, &self.schema, self.content)
     }
 
+    /// See [`Objects::cut_off`].
+    pub(crate) fn cut_off(&self, error: JoinError) -> Error {
+        self.objects.cut_off(error)
+    }
+
+    /// The error for damage that is seen only when the rows are.
     pub(crate) fn damaged(&self, detail: impl std::fmt::Display) -> Error {
         self.objects.damaged(&self.name, detail)
     }
