@@ -44,8 +44,8 @@ pub(crate) struct GroupRequest {
 }
 
 /// The requests that bring groups of a segment, given by ascending numbers, and, where that is not
-/// known, its footer. Each is for at most `most_bytes`, or one group. All in one if that suffices;
-/// else the footer comes first, so that the groups can be decoded one request after another.
+/// known, its footer. Each is for at most `most_bytes`, or one group. The footer comes with the groups
+/// if all are one stretch, else first, so that the groups can be decoded one request after another.
 ///
 /// # Panics
 /// The segment has no such group.
@@ -83,7 +83,8 @@ pub(crate) fn requests(
     }
     let range = known.footer.range();
     match requests.as_mut_slice() {
-        [only] if joins(&only.range, &range, most_bytes) => {
+        // What lies between may be wanted later, and would come twice.
+        [only] if only.range.end == range.start && joins(&only.range, &range, most_bytes) => {
             only.range.end = range.end;
             only.footer = true;
         }
