@@ -8,6 +8,7 @@
 pub mod block;
 pub mod change;
 pub mod digest;
+pub mod fold;
 pub mod key;
 pub mod manifest;
 pub mod name;
@@ -22,6 +23,7 @@ mod varint;
 pub use block::{RowBlock, RowBlockBuilder};
 pub use change::{Change, ChangeKind, ColumnSet};
 pub use digest::Digest;
+pub use fold::Fold;
 pub use key::KeyRange;
 pub use name::{BackupId, OperationId};
 pub use schema::{Column, IndexSchema, TableSchema};

@@ -116,6 +116,57 @@ pub struct Segment {
     /// The last key in it.
     #[serde(with = "hex_bytes")]
     pub last_key: Vec<u8>,
+    /// How its row groups are fetched alone; without, it is fetched whole. Segments written before
+    /// mendb kept groups have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups: Option<SegmentGroups>,
+}
+
+/// The row groups of a segment: stretches of the object that can be fetched, checked and decoded each
+/// without the others.
+///
+/// A group ends where the next one begins or, the last one, where the footer does: groups and footer
+/// cover the object but for the four bytes of magic at its start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentGroups {
+    /// What tells how a group is decoded: the metadata of the file, from the end of the last group to
+    /// the end of the object.
+    pub footer: Stretch,
+    /// The groups, in key order.
+    pub list: Vec<SegmentGroup>,
+}
+
+/// Some of the rows of a segment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentGroup {
+    /// The first key in it. Its last one lies before the first of the next group.
+    #[serde(with = "hex_bytes")]
+    pub first_key: Vec<u8>,
+    /// How many rows or changes.
+    pub rows: u64,
+    /// Its bytes in the object.
+    #[serde(flatten)]
+    pub at: Stretch,
+}
+
+/// Bytes of an object that can be checked alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stretch {
+    /// Where they begin.
+    pub offset: u64,
+    /// How many.
+    pub bytes: u64,
+    /// Their BLAKE3, as hex digits.
+    pub blake3: String,
+}
+
+impl Stretch {
+    /// Where they lie in the object.
+    ///
+    /// Numbers that no object can have give a range that ends at the highest offset there is.
+    pub fn range(&self) -> std::ops::Range<u64> {
+        self.offset..self.offset.saturating_add(self.bytes)
+    }
 }
 
 impl Manifest {

@@ -120,6 +120,14 @@ pub enum Error {
         /// The manifest.
         object: String,
     },
+    /// The last backup of a chain does not have the table that is asked for.
+    #[error("backup {backup} has no table {table}")]
+    NoSuchTable {
+        /// The backup.
+        backup: BackupId,
+        /// The table or index.
+        table: String,
+    },
     /// No backup has this id or label.
     #[error(
         "collection {collection} in {repository} has no backup {wanted:?}; {}",

@@ -39,6 +39,7 @@
 //! Start at [`Repository`]; [`arrow`] turns rows into Arrow batches and back.
 
 pub mod arrow;
+mod chain;
 pub mod clickhouse_backup;
 mod directory;
 mod documents;
@@ -58,6 +59,7 @@ mod segment;
 mod throttle;
 
 pub use arrow::Content;
+pub use chain::{ChainLookup, ChainReader, LookupEstimate, ReadCounts};
 pub use documents::{DocumentKind, DocumentName};
 pub use error::{Error, Result};
 pub use garbage::Collected;

@@ -12,6 +12,9 @@ pub struct RepositoryOptions {
     pub request_timeout_ms: u64,
     /// Bytes of rows, before compression, after which a segment ends.
     pub segment_bytes: u64,
+    /// Rows after which a row group of a segment ends, at least 1; one of long rows ends earlier. A
+    /// look-up fetches whole groups, and the manifest has an entry of about 200 bytes for each.
+    pub group_rows: usize,
     /// Compression of segments: 1 (fast) to 22 (small); what is beyond counts as the nearer end.
     pub zstd_level: i32,
     /// The most bytes a second that are written, on average, by all that share the repository's
@@ -34,6 +37,10 @@ pub struct RepositoryOptions {
 /// A connection slower than this is taken for a broken one.
 pub(crate) const SLOWEST_BYTES_PER_SECOND: u64 = 256 * 1024;
 
+/// So many short rows are a few hundred KiB, which take a store little longer than a few bytes would,
+/// and enough that columns compress as well as in larger groups.
+const GROUP_ROWS: usize = 8 * 1024;
+
 /// What no store and no machine needs more of.
 const MOST_TRANSFERS: usize = 256;
 
@@ -55,6 +62,7 @@ impl Default for RepositoryOptions {
             retry: RetryPolicy::default(),
             request_timeout_ms: 60_000,
             segment_bytes: 32 << 20,
+            group_rows: GROUP_ROWS,
             zstd_level: 1,
             upload_bytes_per_s: None,
             download_bytes_per_s: None,

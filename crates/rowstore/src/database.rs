@@ -1,5 +1,6 @@
 //! The store as its user sees it.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -11,10 +12,12 @@ use crate::batch::WriteBatch;
 use crate::datashard::ShardId;
 use crate::datashard::cursor::Source;
 use crate::datashard::load::{self, Applied};
-use crate::datashard::rewrite;
+use crate::datashard::stage::{self, Staged};
+use crate::datashard::{rewrite, settle};
 use crate::error::Result;
 use crate::open;
 use crate::schemeshard::cut::{self, StreamCut};
+use crate::schemeshard::mending::{self, MendDescription};
 use crate::schemeshard::restoring::{self, NewTable};
 use crate::schemeshard::streams::{self, StreamDescription};
 use crate::schemeshard::{PathState, tables};
@@ -40,7 +43,7 @@ pub struct Options {
     /// A shard whose recent writes pass this and a quarter of its packed rows is packed anew.
     pub compact_bytes: u64,
     /// Whether a write is on disk before it is acknowledged. Schema changes, cuts, splits and what
-    /// begins or ends a restore always are.
+    /// begins, publishes or ends a restore or mend always are.
     pub durable: bool,
 }
 
@@ -161,7 +164,7 @@ impl Database {
     /// Drops a table with its indexes and change streams. Snapshots that have it go on reading.
     ///
     /// # Errors
-    /// The table is missing, being restored or being backed up.
+    /// The table is missing or held by an operation.
     pub fn drop_table(&self, name: &str) -> Result<()> {
         tables::drop(&self.inner, name)
     }
@@ -169,8 +172,8 @@ impl Database {
     /// Adds a column, NULL in all rows; raises the versions of the table and its indexes.
     ///
     /// # Errors
-    /// The table is missing, being restored or being backed up; the column is NOT NULL, badly named or
-    /// there already.
+    /// The table is missing or held by an operation; the column is NOT NULL, badly named or there
+    /// already.
     pub fn add_column(&self, table: &str, column: Column) -> Result<()> {
         tables::add_column(&self.inner, table, column)
     }
@@ -205,8 +208,8 @@ impl Database {
     /// packs it before it returns; other writers go on meanwhile.
     ///
     /// # Errors
-    /// A table is missing, being restored or was opened at another schema version; a new row misses a
-    /// NOT NULL column; a unique index would have two rows for one key; a row or key is too long.
+    /// A table is missing, being restored or mended, or was opened at another schema version; a new row
+    /// misses a NOT NULL column; a unique index would have two rows for one key; a row or key is too long.
     pub fn write(&self, batch: WriteBatch) -> Result<u64> {
         write::write(&self.inner, batch)
     }
@@ -214,7 +217,7 @@ impl Database {
     /// Cuts the shard that holds the key `at` in two, at it. A boundary that is there already stays.
     ///
     /// # Errors
-    /// The table or index is missing; the store failed.
+    /// The table or index is missing; the table is being mended; the store failed.
     pub fn split(&self, path: &TablePath, at: &[u8]) -> Result<()> {
         rewrite::split(&self.inner, path, at)
     }
@@ -222,7 +225,8 @@ impl Database {
     /// Joins the two shards that meet at `at`.
     ///
     /// # Errors
-    /// The table or index is missing, or has no boundary there; the store failed.
+    /// The table or index is missing, or has no boundary there; the table is being mended; the store
+    /// failed.
     pub fn merge(&self, path: &TablePath, at: &[u8]) -> Result<()> {
         rewrite::merge(&self.inner, path, at)
     }
@@ -230,7 +234,7 @@ impl Database {
     /// Packs the rows of every shard of a table, or of an index, into blocks, which are fastest to scan.
     ///
     /// # Errors
-    /// The table or index is missing; the store failed.
+    /// The table or index is missing; the table is being mended; the store failed.
     pub fn compact(&self, path: &TablePath) -> Result<()> {
         rewrite::compact(&self.inner, path)
     }
@@ -254,8 +258,11 @@ impl Database {
     ///
     /// Attaching a stream that is attached keeps what it still needs until [`Self::release_stream`].
     ///
+    /// A table that `operation` is mending can be cut as long as the mend is not published, and stays
+    /// held by it: so the state before can be backed up with the writers kept out.
+    ///
     /// # Errors
-    /// A table is missing, being restored, or locked by another operation; a stream to rotate is not
+    /// A table is missing, being restored, or held by another operation; a stream to rotate is not
     /// attached.
     pub fn cut(
         &self,
@@ -357,6 +364,94 @@ impl Database {
     /// The store failed.
     pub fn abort_restore(&self, operation: &str) -> Result<()> {
         restoring::abort(&self.inner, operation)
+    }
+
+    /// Begins to mend `tables` for `operation`, in one commit: until the mend is over, writes, schema
+    /// changes, splits, merges, packing and cuts of others are refused; reading goes on as before. What
+    /// is to become of the rows is then staged ([`Self::stage_mend`]), proved ([`Self::mend_snapshot`]),
+    /// shown to readers ([`Self::publish_mend`]) and settled ([`Self::settle_mend`]); before it is
+    /// published, it can be aborted ([`Self::abort_mend`]).
+    ///
+    /// Returns the version of the commit. Doing it again changes nothing and returns the same. After a
+    /// crash the mend is where it was: each call on it is repeated or continued.
+    ///
+    /// # Errors
+    /// A table is missing or held by another operation; the operation is mending other tables.
+    pub fn begin_mend(&self, operation: &str, tables: &[String]) -> Result<u64> {
+        mending::begin(&self.inner, operation, tables)
+    }
+
+    /// Stages what rows of a shard are to become: encoded [`mendb_model::Change`]s of whole rows (reset)
+    /// and erases, ascending by key for each (shard, source). Only rows that differ from what is there,
+    /// and from what is staged already, are staged; the rows of the indexes follow. Readers see nothing
+    /// of it. Unique indexes are not checked: a mend brings back a state that was consistent as a whole.
+    ///
+    /// Changes up to the source's cursor are skipped, so that repeating a call after a crash or timeout
+    /// changes nothing. Rows and cursor commit together. Different shards stage in parallel.
+    ///
+    /// # Errors
+    /// The table is not being mended by the operation, or its mend is published; the shard is one of
+    /// an index; keys do not ascend or lie outside the shard; a change does not decode, is none of this
+    /// table, or sets some columns only. What was staged before the error stays.
+    pub fn stage_mend(
+        &self,
+        shard: ShardId,
+        operation: &str,
+        source: Source,
+        changes: &RowBlock<impl AsRef<[u8]>>,
+    ) -> Result<Staged> {
+        stage::stage(&self.inner, shard, operation, source, changes)
+    }
+
+    /// The last commit, read as if the mend were published: rows, indexes and digests with what is
+    /// staged so far. To prove a mend before readers see it.
+    ///
+    /// # Errors
+    /// The operation mends no table.
+    pub fn mend_snapshot(&self, operation: &str) -> Result<Snapshot> {
+        mending::snapshot(&self.inner, operation)
+    }
+
+    /// Shows what is staged to readers: in one commit, for all tables of the mend and their indexes.
+    /// Snapshots from before go on seeing the rows from before.
+    ///
+    /// Returns the version of the commit. Doing it again changes nothing and returns the same.
+    ///
+    /// # Errors
+    /// The operation mends no table.
+    pub fn publish_mend(&self, operation: &str) -> Result<u64> {
+        mending::publish(&self.inner, operation)
+    }
+
+    /// Copies what a published mend staged to where rows belong, and into the change logs of tables with
+    /// change streams, in bounded batches that no reader notices; then opens the tables to writers, in
+    /// one commit. Calls `progress` after each batch with the number of rows of tables and indexes in it.
+    ///
+    /// Returns whether `progress` broke it off: all is consistent then, the tables stay closed, and the
+    /// next call goes on. So it is after a crash. Doing it again when it is done does nothing.
+    ///
+    /// # Errors
+    /// The mend is not published; the store failed or is damaged.
+    pub fn settle_mend(
+        &self,
+        operation: &str,
+        progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>> {
+        settle::settle(&self.inner, operation, progress)
+    }
+
+    /// Forgets what `operation` staged and opens its tables to writers: they are as before
+    /// [`Self::begin_mend`]. Doing it again does nothing.
+    ///
+    /// # Errors
+    /// The mend is published; the store failed.
+    pub fn abort_mend(&self, operation: &str) -> Result<()> {
+        mending::abort(&self.inner, operation)
+    }
+
+    /// How far the mend of an operation is; `None` when it mends no table: it never began, or is over.
+    pub fn describe_mend(&self, operation: &str) -> Option<MendDescription> {
+        mending::describe(&self.inner.view().catalogue, operation)
     }
 
     /// The tables that an operation holds.

@@ -131,6 +131,53 @@ pub enum Error {
         /// The operation that backs it up.
         operation: String,
     },
+    /// The table is being mended: it is read as ever, and written when the mend is over.
+    #[error(
+        "table {table} is being mended by operation {operation} and cannot be changed until it is done; \
+         wait for it or cancel it: mendb operation cancel {operation}"
+    )]
+    BeingMended {
+        /// The table.
+        table: String,
+        /// The operation that mends it.
+        operation: String,
+    },
+    /// Rows were staged for a table that the operation is not mending.
+    #[error("table {table} is not being mended by operation {operation}")]
+    NotMending {
+        /// The table.
+        table: String,
+        /// The operation that wanted to stage.
+        operation: String,
+    },
+    /// The operation mends no table: it never began, or it is over.
+    #[error("operation {operation} is mending no table")]
+    NoMend {
+        /// The operation.
+        operation: String,
+    },
+    /// A mend was begun again for other tables.
+    #[error("operation {operation} is mending other tables already: {}", tables.join(", "))]
+    MendOfOthers {
+        /// The operation.
+        operation: String,
+        /// The tables it mends.
+        tables: Vec<String>,
+    },
+    /// Readers see the mended rows: nothing more can be staged, and to take them back is another mend.
+    #[error(
+        "the mend of operation {operation} is published, readers see it; undo it instead: mendb undo {operation}"
+    )]
+    MendPublished {
+        /// The operation.
+        operation: String,
+    },
+    /// A mend that is not published cannot be settled.
+    #[error("the mend of operation {operation} is not published yet; publish it first")]
+    MendUnpublished {
+        /// The operation.
+        operation: String,
+    },
     /// Rows were loaded into a table that the operation is not restoring.
     #[error("table {table} is not being restored by operation {operation}")]
     NotRestoring {
@@ -229,6 +276,23 @@ pub enum Error {
         /// The key, as hex digits.
         key: String,
     },
+    /// A change to stage sets some columns only: what the others become would depend on the row that
+    /// is there.
+    #[error(
+        "a change to stage for shard {shard} sets some columns only; stage whole rows and erases"
+    )]
+    PartialChange {
+        /// The shard.
+        shard: crate::ShardId,
+    },
+    /// Rows to stage were sent to a shard of an index.
+    #[error("shard {shard} is one of {path}: rows of an index follow from those of its table")]
+    IndexShard {
+        /// The shard.
+        shard: crate::ShardId,
+        /// The table and index.
+        path: String,
+    },
     /// There is no shard boundary at the key, so there is nothing to merge.
     #[error("{path} has no shard boundary at {key}")]
     NoBoundary {
@@ -245,7 +309,10 @@ impl Error {
     pub fn is_retriable(&self) -> bool {
         matches!(
             self,
-            Self::Locked { .. } | Self::BeingRestored { .. } | Self::BeingBackedUp { .. }
+            Self::Locked { .. }
+                | Self::BeingRestored { .. }
+                | Self::BeingBackedUp { .. }
+                | Self::BeingMended { .. }
         )
     }
 

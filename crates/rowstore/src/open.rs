@@ -26,7 +26,7 @@ const OWN_KEYSPACES: [&str; 2] = ["catalogue", "meta"];
 
 /// Opens the store. Keyspaces that no table of the catalogue owns are removed: a crash left them
 /// between the building of a shard and the commit that would have put it in the catalogue, or between
-/// the commit that took one out and its removal.
+/// the commit that took one out, or that ended a mend, and its removal.
 pub(crate) fn open(dir: &Path, options: Options) -> Result<Inner> {
     let store = Arc::new(Store::open(dir, &options)?);
     let snapshot = store.snapshot();
@@ -66,6 +66,9 @@ pub(crate) fn open(dir: &Path, options: Options) -> Result<Inner> {
             if let Some(bytes) = value.map_err(|error| store.fault(error))? {
                 stats.insert(shard.id, ShardStats::decode(shard.id, &bytes)?);
             }
+        }
+        for layer in entry.layers.values() {
+            layer.open_existing(&store, &mut names)?;
         }
         catalogue.insert(entry);
     }

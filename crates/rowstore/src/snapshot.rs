@@ -13,6 +13,7 @@ use crate::datashard::log::FoldedChanges;
 use crate::datashard::pack::BlockBytes;
 use crate::datashard::point::PointReader;
 use crate::datashard::rows::{Direction, RowCursor};
+use crate::datashard::stats::ShardStats;
 use crate::datashard::{Shard, ShardId};
 use crate::error::{Error, Result};
 use crate::schemeshard::layout::Layout;
@@ -218,11 +219,13 @@ impl Snapshot {
     fn describe_shards(&self, shards: &[Arc<Shard>]) -> Result<Vec<ShardSnapshot>> {
         let describe = |shard: &Arc<Shard>| {
             let stats = self.view.stats(shard.id)?;
+            let layer = stats.layer.as_ref();
+            let layer = layer.filter(|_| self.view.layer(shard).is_some());
             Ok(ShardSnapshot {
                 id: shard.id,
                 range: shard.range.clone(),
-                digest: stats.digest,
-                bytes: stats.bytes(),
+                digest: layer.map_or(stats.digest, |layer| layer.digest),
+                bytes: stats.bytes() + layer.map_or(0, |layer| layer.bytes),
             })
         };
         shards.iter().map(describe).collect()
@@ -250,9 +253,53 @@ impl Snapshot {
         Ok(RangeBlocks::new(self.view.clone(), shards, range))
     }
 
+    /// The digest of a range, found by reading its rows: what proves the one that is kept with every
+    /// write.
+    ///
+    /// # Errors
+    /// The table or index is missing; the store failed or is damaged.
+    pub fn read_digest(&self, path: &TablePath, range: &KeyRange) -> Result<Digest> {
+        let mut digest = Digest::default();
+        for block in self.blocks(path, range, None)? {
+            for (key, row) in block?.iter() {
+                digest.add(key, row);
+            }
+        }
+        Ok(digest)
+    }
+
+    /// The encoded row of each of these encoded keys of a table or of an index, without a client's
+    /// checks; `None` where there is none. Keys that ascend are cheapest: each block that holds some of
+    /// them is then read once. One block and one row are in memory at a time.
+    ///
+    /// # Errors
+    /// The table or index is missing.
+    pub fn rows_of<K: AsRef<[u8]>, I: IntoIterator<Item = K>>(
+        &self,
+        path: &TablePath,
+        keys: I,
+    ) -> Result<impl Iterator<Item = Result<Option<Vec<u8>>>> + use<K, I>> {
+        let shards = self.view.shards(path)?.to_vec();
+        let view = self.view.clone();
+        let mut reading: Option<(Arc<Shard>, ShardStats, PointReader)> = None;
+        Ok(keys.into_iter().map(move |key| {
+            let key = key.as_ref();
+            let (shard, stats, reader) = match &mut reading {
+                Some(reading) if reading.0.range.contains(key) => reading,
+                _ => {
+                    let shard = route(&shards, key).clone();
+                    let stats = view.stats(shard.id)?;
+                    reading.insert((shard, stats, PointReader::default()))
+                }
+            };
+            reader.get(&view, shard, stats, key)
+        }))
+    }
+
     /// What happened to the keys of `range` behind `after_key` in the commits after `after_version` up
     /// to this snapshot: one folded, encoded [`mendb_model::Change`] per key, in key order. Complete only if a
-    /// change stream has needed all changes after `after_version`. Ends after the first error.
+    /// change stream has needed all changes after `after_version`, and, of a table that is being mended, only
+    /// until its mend is published: what differs is logged as it is settled. Ends after the first error.
     ///
     /// # Errors
     /// The table or index is missing.

@@ -29,7 +29,7 @@ const BASE_BLOCK_BYTES: u32 = 8 << 10;
 pub(crate) enum KeyspaceKind {
     /// Packed blocks of rows, written by ingestion only.
     Base,
-    /// Single rows over the base.
+    /// Single rows over the base: the delta, and the layer of a mend.
     Delta,
     /// The change log.
     Log,

@@ -7,9 +7,9 @@ use mendb_model::key::{self, KeyRange, MAX_KEY_BYTES};
 use mendb_model::{ColumnType, TableSchema, Value};
 
 use crate::error::{Error, Result};
-use crate::schemeshard::TableEntry;
 use crate::schemeshard::layout::Layout;
 use crate::schemeshard::versions::Versions;
+use crate::schemeshard::{Access, TableEntry};
 
 /// A table as a client opened it: its schema and the versions this belongs to.
 ///
@@ -171,9 +171,9 @@ impl Table {
         &self.opened.layout
     }
 
-    /// Checks that the table is what the store has now, and that clients may use it.
+    /// Checks that the table is what the store has now, and that clients may read it.
     pub(crate) fn check_current(&self, entry: &TableEntry) -> Result<()> {
-        entry.check_not_restoring()?;
+        entry.check(Access::Read)?;
         entry.versions.check(self.name(), self.versions())?;
         let same = Arc::ptr_eq(&entry.layout, &self.opened.layout)
             || entry.layout.schema == self.opened.layout.schema;

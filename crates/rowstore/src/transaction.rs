@@ -21,6 +21,7 @@ use fjall::{OwnedWriteBatch, Slice};
 use mendb_model::Change;
 
 use crate::database::{Inner, NOT_POISONED};
+use crate::datashard::layer::Layer;
 use crate::datashard::stats::ShardStats;
 use crate::datashard::{Shard, ShardId, log};
 use crate::error::Result;
@@ -121,6 +122,23 @@ impl<'a> Transaction<'a> {
         shard
             .files
             .stage_row(store, &mut self.batch, stats, key, before, after)
+    }
+
+    /// In the layer over the shard, the row of `key` becomes `after`; it was `before`.
+    pub(crate) fn put_layer_row(
+        &mut self,
+        shard: &Arc<Shard>,
+        layer: &Layer,
+        key: &[u8],
+        before: Option<&[u8]>,
+        after: Option<&[u8]>,
+    ) -> Result<()> {
+        self.stats(shard);
+        let Some((_, stats)) = self.touched.get_mut(&shard.id) else {
+            unreachable!("the stats of the shard were just entered");
+        };
+        let store = &self.view.store;
+        layer.stage_row(store, &mut self.batch, shard, stats, key, before, after)
     }
 
     /// Records what happened to `key` for the streams of its table.
@@ -288,10 +306,10 @@ fn relieve_memory(view: &View) {
         return;
     };
     shard.files.unflushed_bytes.store(0, Ordering::Relaxed);
-    for keyspace in [shard.files.delta(), shard.files.log()]
-        .into_iter()
-        .flatten()
-    {
+    let layer = view.table(&shard.path.table).ok();
+    let layer = layer.and_then(|entry| entry.layers.get(&shard.id)?.keyspace());
+    let keyspaces = [shard.files.delta(), shard.files.log(), layer];
+    for keyspace in keyspaces.into_iter().flatten() {
         if let Err(error) = keyspace.rotate_memtable() {
             tracing::warn!(shard = %shard.id, %error, "leave a memtable to be flushed later");
         }

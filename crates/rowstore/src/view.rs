@@ -11,6 +11,7 @@ use fjall::Readable;
 use mendb_model::name::TablePath;
 
 use crate::datashard::cursor::{self, Cursors, Source};
+use crate::datashard::layer::Layer;
 use crate::datashard::stats::ShardStats;
 use crate::datashard::{Shard, ShardId};
 use crate::error::Result;
@@ -31,6 +32,12 @@ impl View {
 
     pub(crate) fn shards(&self, path: &TablePath) -> Result<&[Arc<Shard>]> {
         self.catalogue.shards(path)
+    }
+
+    /// The layer over a shard, if readers of this view read through it.
+    pub(crate) fn layer(&self, shard: &Shard) -> Option<&Arc<Layer>> {
+        let entry = self.catalogue.table(&shard.path.table).ok()?;
+        entry.visible_layer(shard.id)
     }
 
     pub(crate) fn stats(&self, shard: ShardId) -> Result<ShardStats> {

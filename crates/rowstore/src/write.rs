@@ -16,10 +16,11 @@ use crate::datashard::point::PointReader;
 use crate::datashard::rewrite;
 use crate::datashard::rows::{Direction, RowCursor};
 use crate::datashard::stats::ShardStats;
-use crate::datashard::{Shard, ShardId};
+use crate::datashard::{Shard, ShardId, log};
 use crate::error::{Error, Result};
+use crate::index::{self, IndexEdit, RowEdit};
 use crate::schemeshard::layout::IndexLayout;
-use crate::schemeshard::{TableEntry, route};
+use crate::schemeshard::{Access, TableEntry, route};
 use crate::transaction::Transaction;
 use crate::view::View;
 
@@ -68,6 +69,7 @@ fn fold(
         let name = operation.table.name();
         if !tables.contains_key(name) {
             let entry = transaction.catalogue().table(name)?.clone();
+            entry.check(Access::Write)?;
             let touched = TouchedTable {
                 entry,
                 rows: BTreeMap::new(),
@@ -153,13 +155,25 @@ fn stage_table(
     stage_rows(transaction, &table.entry.rows, &table.rows, grown)?;
     for index in &table.entry.layout.indexes {
         let shards = table.entry.shards(Some(&index.name))?;
-        let rows = index_rows(transaction.version, table, index)?;
+        let edits = table.rows.iter().map(|(key, row)| RowEdit {
+            key,
+            before: row.before.as_deref(),
+            after: row.after.as_deref(),
+        });
+        let rows = index::edits(&table.entry, index, edits)?;
         if index.unique {
             check_unique(&transaction.view, &table.entry, index, shards, &rows)?;
         }
+        let logged = !table.entry.streams.is_empty();
+        let version = transaction.version;
+        let touched = |row: IndexEdit| Touched {
+            change: logged.then(|| log::change_to(row.after.as_deref(), version)),
+            before: row.before,
+            after: row.after,
+        };
         let rows = rows
             .into_iter()
-            .map(|(key, row)| (key, row.touched))
+            .map(|(key, row)| (key, touched(row)))
             .collect();
         stage_rows(transaction, shards, &rows, grown)?;
     }
@@ -188,63 +202,6 @@ fn stage_rows(
     Ok(())
 }
 
-/// An index row that the batch touches.
-struct TouchedIndexRow {
-    touched: Touched,
-    /// As in [`crate::schemeshard::layout::IndexRow`], of the row after.
-    unique: Option<usize>,
-}
-
-/// The index rows of the rows before and after.
-fn index_rows(
-    version: u64,
-    table: &TouchedTable,
-    index: &IndexLayout,
-) -> Result<BTreeMap<Vec<u8>, TouchedIndexRow>> {
-    let mut rows: BTreeMap<Vec<u8>, TouchedIndexRow> = BTreeMap::new();
-    let index_row = |key: &[u8], row: &[u8]| {
-        let label = || route(&table.entry.rows, key).label();
-        let values = table.entry.layout.decode(key, row);
-        let values = values.map_err(|error| Error::damaged(label(), error))?;
-        index.row(&values).map_err(|bytes| Error::KeyTooLong {
-            path: format!("{}/{}", table.entry.name, index.name),
-            bytes,
-        })
-    };
-    let absent = || TouchedIndexRow {
-        touched: Touched {
-            before: None,
-            after: None,
-            change: None,
-        },
-        unique: None,
-    };
-    for (key, row) in &table.rows {
-        if row.before == row.after {
-            continue;
-        }
-        if let Some(before) = &row.before {
-            let old = index_row(key, before)?;
-            rows.entry(old.key).or_insert_with(absent).touched.before = Some(old.value);
-        }
-        if let Some(after) = &row.after {
-            let new = index_row(key, after)?;
-            let row = rows.entry(new.key).or_insert_with(absent);
-            row.touched.after = Some(new.value);
-            row.unique = new.unique;
-        }
-    }
-    if !table.entry.streams.is_empty() {
-        for row in rows.values_mut() {
-            row.touched.change = Some(match &row.touched.after {
-                Some(after) => Change::reset(after.clone(), version),
-                None => Change::erase(version),
-            });
-        }
-    }
-    Ok(rows)
-}
-
 /// Refuses the batch when a row that it adds to a unique index shares its indexed columns with another
 /// row that is there after the batch.
 fn check_unique(
@@ -252,7 +209,7 @@ fn check_unique(
     table: &TableEntry,
     index: &IndexLayout,
     shards: &[Arc<Shard>],
-    rows: &BTreeMap<Vec<u8>, TouchedIndexRow>,
+    rows: &BTreeMap<Vec<u8>, IndexEdit>,
 ) -> Result<()> {
     let taken = |prefix: &[u8]| Error::Unique {
         table: table.name.clone(),
@@ -270,7 +227,7 @@ fn check_unique(
             return Err(taken(prefix));
         }
         added_before = Some(prefix);
-        if row.touched.before.is_some() {
+        if row.before.is_some() {
             continue;
         }
         let range = KeyRange::prefix(prefix);
@@ -283,9 +240,7 @@ fn check_unique(
             let mut there =
                 RowCursor::new(view.clone(), shard.clone(), &range, Direction::Ascending)?;
             while there.advance()? {
-                let stays = rows
-                    .get(there.key())
-                    .is_none_or(|row| row.touched.after.is_some());
+                let stays = rows.get(there.key()).is_none_or(|row| row.after.is_some());
                 if stays && there.key() != key.as_slice() {
                     return Err(taken(prefix));
                 }

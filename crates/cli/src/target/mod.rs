@@ -207,7 +207,9 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let kind = match &error {
             Error::Locked { .. } => FailureKind::Busy,
-            Error::BeingRestored { .. } | Error::BeingBackedUp { .. } => FailureKind::Retry,
+            Error::BeingRestored { .. }
+            | Error::BeingBackedUp { .. }
+            | Error::BeingMended { .. } => FailureKind::Retry,
             Error::Storage { .. } | Error::Stopped { .. } | Error::Format { .. } => {
                 FailureKind::FixEnvironment
             }
@@ -224,11 +226,11 @@ impl From<Error> for Failure {
                 path.split('/').next().unwrap_or(path)
             )),
             Error::TableMissing(_) => failure.hint("mendb table list shows the tables there are"),
-            Error::BeingRestored { operation, .. } | Error::BeingBackedUp { operation, .. } => {
-                failure.hint(format!(
-                    "mendb operation watch {operation} shows how far it is and drives it on"
-                ))
-            }
+            Error::BeingRestored { operation, .. }
+            | Error::BeingBackedUp { operation, .. }
+            | Error::BeingMended { operation, .. } => failure.hint(format!(
+                "mendb operation watch {operation} shows how far it is and drives it on"
+            )),
             _ => failure,
         }
     }

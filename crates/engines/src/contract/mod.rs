@@ -98,4 +98,6 @@ pub enum LockKind {
     Backup,
     /// It is being restored: nothing but the restore may touch it.
     Restore,
+    /// It is being mended where it is: reads go on, writes wait.
+    Mend,
 }

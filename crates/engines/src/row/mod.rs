@@ -72,6 +72,11 @@ impl Engine for RowEngine {
                     operation,
                     kind: LockKind::Restore,
                 }),
+                PathState::Mending { operation, .. } => Some(Lock {
+                    table,
+                    operation,
+                    kind: LockKind::Mend,
+                }),
             })
             .collect()
     }

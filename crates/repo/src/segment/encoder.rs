@@ -1,16 +1,18 @@
 //! From rows to the bytes of segments. No I/O.
 
 use std::collections::{HashSet, VecDeque};
+use std::ops::Range;
 
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, RecordBatch};
 use arrow_schema::{DataType, SchemaRef};
 use bytes::Bytes;
-use mendb_model::manifest::Segment;
+use mendb_model::manifest::{Segment, SegmentGroup, SegmentGroups, Stretch};
 use mendb_model::name::TablePath;
 use mendb_model::{Digest, RowBlock, TableSchema};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
@@ -20,10 +22,9 @@ use crate::options::RepositoryOptions;
 
 /// A segment ends after this many rows, so that short rows do not make one that takes long to repeat.
 pub(crate) const MAX_ROWS: u64 = 256 * 1024;
-/// Rows go to the Parquet writer in batches of at most this many …
-const BATCH_ROWS: usize = 8 * 1024;
-/// … or about this many bytes.
-const BATCH_BYTES: usize = 2 << 20;
+/// A row group ends after about this many bytes before compression, if it has not
+/// [`RepositoryOptions::group_rows`] before: what a look-up of one key fetches and decodes.
+const GROUP_BYTES: usize = 1 << 20;
 /// Values of a column that are looked at to see whether they repeat.
 const SAMPLE: usize = 1024;
 /// A dictionary pays when among this many values there is at most one new one.
@@ -36,10 +37,14 @@ const REPEATS: usize = 4;
 pub(crate) struct SegmentEncoder {
     table: TablePath,
     key: HashSet<String>,
+    /// The row group under construction.
     batch: BatchEncoder,
     /// What the batch under construction holds.
     batch_span: Span,
     writer: Option<(ArrowWriter<Vec<u8>>, SchemaRef)>,
+    /// First keys and numbers of rows of the groups of the segment under construction.
+    groups: Vec<(Vec<u8>, u64)>,
+    group_rows: usize,
     /// What the segment under construction holds, without the batch.
     span: Span,
     segment_bytes: u64,
@@ -60,6 +65,8 @@ pub(crate) struct EncodedSegment {
     pub(crate) first_key: Vec<u8>,
     /// The last key in it.
     pub(crate) last_key: Vec<u8>,
+    /// Its row groups.
+    pub(crate) groups: SegmentGroups,
 }
 
 impl EncodedSegment {
@@ -72,6 +79,7 @@ impl EncodedSegment {
             digest: self.digest,
             first_key: self.first_key,
             last_key: self.last_key,
+            groups: Some(self.groups),
         }
     }
 }
@@ -118,6 +126,8 @@ impl SegmentEncoder {
             batch,
             batch_span: Span::default(),
             writer: None,
+            groups: Vec::new(),
+            group_rows: options.group_rows.max(1),
             span: Span::default(),
             segment_bytes: options.segment_bytes,
             zstd_level: options.zstd_level,
@@ -152,7 +162,7 @@ impl SegmentEncoder {
         if self.is_full() {
             self.flush()?;
             self.close();
-        } else if self.batch.rows() >= BATCH_ROWS || self.batch.bytes() >= BATCH_BYTES {
+        } else if self.batch.rows() >= self.group_rows || self.batch.bytes() >= GROUP_BYTES {
             self.flush()?;
         }
         Ok(())
@@ -178,7 +188,7 @@ impl SegmentEncoder {
         Ok(())
     }
 
-    /// Moves the batch into the segment. A batch of another Arrow schema begins a new one.
+    /// Moves the batch into the segment, as a row group. A batch of another Arrow schema begins a new one.
     fn flush(&mut self) -> Result<()> {
         if self.batch_span.digest.rows == 0 {
             return Ok(());
@@ -205,16 +215,25 @@ impl SegmentEncoder {
             }
         };
         writer.write(&batch).expect("memory takes what is written");
+        writer.flush().expect("memory takes what is written");
+        let first_key = self.batch_span.first_key.clone();
+        self.groups.push((first_key, self.batch_span.digest.rows));
         self.span.append(std::mem::take(&mut self.batch_span));
         Ok(())
     }
 
     /// Ends the segment under construction, if it holds anything.
     fn close(&mut self) {
-        let Some((writer, _)) = self.writer.take() else {
+        let Some((mut writer, _)) = self.writer.take() else {
             return;
         };
-        let bytes = Bytes::from(writer.into_inner().expect("memory takes what is written"));
+        let metadata = writer.finish().expect("memory takes what is written");
+        let bytes = Bytes::from(std::mem::take(writer.inner_mut()));
+        let groups = groups(
+            &bytes,
+            metadata.row_groups(),
+            std::mem::take(&mut self.groups),
+        );
         let span = std::mem::take(&mut self.span);
         self.finished.push_back(EncodedSegment {
             blake3: blake3::hash(&bytes).to_hex().to_string(),
@@ -222,10 +241,11 @@ impl SegmentEncoder {
             digest: span.digest,
             first_key: span.first_key,
             last_key: span.last_key,
+            groups,
         });
     }
 
-    /// How to write a segment that begins with this batch: one row group, statistics only for the key,
+    /// How to write a segment that begins with this batch: row groups end where batches do, statistics only for the key,
     /// by which readers can skip, dictionaries only for columns whose values repeat, and integers as
     /// packed differences, which leaves little for the compression to do.
     fn properties(&self, first: &RecordBatch) -> WriterProperties {
@@ -253,6 +273,59 @@ impl SegmentEncoder {
             }
         }
         properties.build()
+    }
+}
+
+/// Where the row groups of a file lie, and its footer, which is all that comes after them.
+fn groups(
+    file: &Bytes,
+    metadata: &[RowGroupMetaData],
+    known: Vec<(Vec<u8>, u64)>,
+) -> SegmentGroups {
+    assert_eq!(metadata.len(), known.len(), "a batch is a row group");
+    let mut end = 0;
+    let list = metadata
+        .iter()
+        .zip(known)
+        .map(|(group, (first_key, rows))| {
+            let range = byte_range(group).expect("it was just written");
+            end = range.end;
+            SegmentGroup {
+                first_key,
+                rows,
+                at: stretch(file, range),
+            }
+        });
+    let list = list.collect();
+    SegmentGroups {
+        footer: stretch(file, end..file.len() as u64),
+        list,
+    }
+}
+
+/// Where a row group lies in its file; `None` when it says so in numbers that are none.
+pub(super) fn byte_range(group: &RowGroupMetaData) -> Option<Range<u64>> {
+    let mut whole: Option<Range<u64>> = None;
+    for column in group.columns() {
+        let start = column.dictionary_page_offset();
+        let start = u64::try_from(start.unwrap_or_else(|| column.data_page_offset())).ok()?;
+        let bytes = u64::try_from(column.compressed_size()).ok()?;
+        let end = start.checked_add(bytes)?;
+        whole = Some(match whole {
+            None => start..end,
+            Some(before) => before.start.min(start)..before.end.max(end),
+        });
+    }
+    whole
+}
+
+fn stretch(file: &Bytes, range: Range<u64>) -> Stretch {
+    let at = |offset| usize::try_from(offset).expect("a segment is in memory");
+    let bytes = &file[at(range.start)..at(range.end)];
+    Stretch {
+        offset: range.start,
+        bytes: bytes.len() as u64,
+        blake3: blake3::hash(bytes).to_hex().to_string(),
     }
 }
 

@@ -1,5 +1,7 @@
-//! Segments: Parquet objects of rows or changes in key order.
+//! Segments: Parquet objects of rows or changes in key order, in row groups that can be read alone.
 
 pub(crate) mod encoder;
+pub(crate) mod groups;
 pub(crate) mod reader;
+mod sparse;
 pub(crate) mod writer;

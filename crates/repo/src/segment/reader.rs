@@ -7,6 +7,7 @@ use mendb_model::manifest::Segment;
 use mendb_model::{BackupId, RowBlock, TableSchema};
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::file::metadata::RowGroupMetaData;
+use parquet::file::reader::ChunkReader;
 
 use crate::arrow::{BatchDecoder, Content};
 use crate::error::{Error, Result};
@@ -63,7 +64,12 @@ impl Repository {
         let object = self
             .objects
             .full_name(&format!("{directory}/{}", segment.object));
-        SegmentReader::of_checked(object, bytes, segment.digest.rows, schema, content)
+        let builder =
+            ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|error| Error::Damaged {
+                object: object.clone(),
+                detail: error.to_string(),
+            })?;
+        SegmentReader::of_checked(object, builder, segment.digest.rows, schema, content)
     }
 
     /// Fetches the bytes of a segment and checks their number and BLAKE3.
@@ -81,10 +87,11 @@ impl Repository {
 }
 
 impl SegmentReader {
-    /// The Parquet reader panics over some damage, so that bytes must be checked before.
-    fn of_checked(
+    /// Reads `rows` rows. The Parquet reader panics over some damage, so that bytes must be checked
+    /// before.
+    pub(super) fn of_checked<T: ChunkReader + 'static>(
         object: String,
-        bytes: Bytes,
+        builder: ParquetRecordBatchReaderBuilder<T>,
         rows: u64,
         schema: &TableSchema,
         content: Content,
@@ -93,14 +100,13 @@ impl SegmentReader {
             object: object.clone(),
             detail,
         };
-        let builder = ParquetRecordBatchReaderBuilder::try_new(bytes)
-            .map_err(|error| damaged(error.to_string()))?;
         let decoder = BatchDecoder::new(schema, content, builder.schema())
             .map_err(|error| damaged(error.to_string()))?;
-        let groups = builder.metadata().row_groups().iter();
+        let metadata = builder.metadata();
+        let groups = metadata.row_groups().iter();
         let size: i64 = groups.map(RowGroupMetaData::total_byte_size).sum();
-        let row_bytes =
-            usize::try_from(size).unwrap_or_default() / usize::try_from(rows).unwrap_or(1).max(1);
+        let row_bytes = size / metadata.file_metadata().num_rows().max(1);
+        let row_bytes = usize::try_from(row_bytes).unwrap_or_default();
         let batch_rows = (BATCH_BYTES / row_bytes.max(1)).clamp(1, BATCH_ROWS);
         let batches = builder
             .with_batch_size(batch_rows)

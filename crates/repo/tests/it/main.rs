@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod chain;
+mod chain_world;
 mod clickhouse_backup;
 mod clickhouse_backup_contents;
 mod clickhouse_backup_faults;

@@ -1,6 +1,6 @@
 //! The rows of a shard as packed blocks, in key order.
 //!
-//! A base block into which no delta row falls and that lies in the range as a whole is passed on as it
+//! A base block into which no row over it falls and that lies in the range as a whole is passed on as it
 //! is: this is the fast path of backup, compaction and splits.
 
 use std::collections::VecDeque;
@@ -10,9 +10,10 @@ use fjall::{Iter, Slice};
 use mendb_model::key::KeyRange;
 
 use crate::datashard::Shard;
+use crate::datashard::overlay::Overlay;
 use crate::datashard::pack::{Block, Packer};
-use crate::datashard::point::{decode_block, decode_delta};
-use crate::datashard::rows::{base_blocks, delta_entries, within};
+use crate::datashard::point::{decode_block, decode_over};
+use crate::datashard::rows::{Direction, base_blocks, within};
 use crate::error::Result;
 use crate::view::View;
 
@@ -22,8 +23,8 @@ struct ShardBlocks {
     shard: Arc<Shard>,
     range: KeyRange,
     base: Option<Iter>,
-    delta: Option<Iter>,
-    delta_next: Option<(Slice, Slice)>,
+    over: Overlay,
+    over_next: Option<(Slice, Slice)>,
     packer: Packer,
     ready: VecDeque<Block>,
 }
@@ -38,15 +39,15 @@ impl ShardBlocks {
         };
         let mut blocks = Self {
             base,
-            delta: delta_entries(&view, &shard, &range),
+            over: Overlay::new(&view, &shard, &range, Direction::Ascending)?,
             view,
             shard,
             range,
-            delta_next: None,
+            over_next: None,
             packer: Packer::default(),
             ready: VecDeque::new(),
         };
-        blocks.pull_delta()?;
+        blocks.pull_over()?;
         Ok(blocks)
     }
 
@@ -55,32 +56,32 @@ impl ShardBlocks {
             if let Some(block) = self.ready.pop_front() {
                 return Ok(Some(block));
             }
-            if self.base.is_none() && self.delta_next.is_none() {
+            if self.base.is_none() && self.over_next.is_none() {
                 return Ok(self.packer.finish());
             }
             self.step()?;
         }
     }
 
-    /// Takes the next base block, or when there is none the next delta row.
+    /// Takes the next base block, or when there is none the next row over them.
     fn step(&mut self) -> Result<()> {
         let entry = self.base.as_mut().and_then(Iterator::next);
         let Some(entry) = entry else {
             self.base = None;
-            return self.take_delta();
+            return self.take_over();
         };
         let (key, value) = entry
             .into_inner()
             .map_err(|error| self.view.store.fault(error))?;
         let block = decode_block(&self.shard, &key, value)?;
         let rows = within(&block, &self.range);
-        while self.delta_before(block.key(0)) {
-            self.take_delta()?;
+        while self.over_before(block.key(0)) {
+            self.take_over()?;
         }
         let untouched = self
-            .delta_next
+            .over_next
             .as_ref()
-            .is_none_or(|(delta_key, _)| **delta_key > *key);
+            .is_none_or(|(over_key, _)| **over_key > *key);
         if untouched && rows == (0..block.len()) {
             self.ready.extend(self.packer.finish());
             self.ready.push_back(block);
@@ -88,11 +89,11 @@ impl ShardBlocks {
         }
         for row in rows {
             let key = block.key(row);
-            while self.delta_before(key) {
-                self.take_delta()?;
+            while self.over_before(key) {
+                self.take_over()?;
             }
-            if self.delta_next.as_ref().is_some_and(|(k, _)| **k == *key) {
-                self.take_delta()?;
+            if self.over_next.as_ref().is_some_and(|(k, _)| **k == *key) {
+                self.take_over()?;
             } else {
                 self.push(key, block.value(row));
             }
@@ -100,16 +101,16 @@ impl ShardBlocks {
         Ok(())
     }
 
-    fn delta_before(&self, key: &[u8]) -> bool {
-        self.delta_next.as_ref().is_some_and(|(k, _)| **k < *key)
+    fn over_before(&self, key: &[u8]) -> bool {
+        self.over_next.as_ref().is_some_and(|(k, _)| **k < *key)
     }
 
-    fn take_delta(&mut self) -> Result<()> {
-        if let Some((key, value)) = self.delta_next.take() {
-            if let Some(row) = decode_delta(&self.shard, &value)? {
+    fn take_over(&mut self) -> Result<()> {
+        if let Some((key, value)) = self.over_next.take() {
+            if let Some(row) = decode_over(&self.shard, &value)? {
                 self.push(&key, row);
             }
-            self.pull_delta()?;
+            self.pull_over()?;
         }
         Ok(())
     }
@@ -121,14 +122,8 @@ impl ShardBlocks {
         }
     }
 
-    fn pull_delta(&mut self) -> Result<()> {
-        self.delta_next = self
-            .delta
-            .as_mut()
-            .and_then(Iterator::next)
-            .map(fjall::Guard::into_inner)
-            .transpose()
-            .map_err(|error| self.view.store.fault(error))?;
+    fn pull_over(&mut self) -> Result<()> {
+        self.over_next = self.over.next(&self.view)?;
         Ok(())
     }
 }

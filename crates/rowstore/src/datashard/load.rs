@@ -18,9 +18,10 @@ use mendb_model::{Change, Digest, RowBlock};
 
 use crate::database::{Inner, NOT_POISONED};
 use crate::datashard::cursor::{self, Source};
+use crate::datashard::overlay::Overlay;
 use crate::datashard::pack::{BLOCK_BYTES, Packer};
 use crate::datashard::point::PointReader;
-use crate::datashard::rows::delta_entries;
+use crate::datashard::rows::Direction;
 use crate::datashard::stats::ShardStats;
 use crate::datashard::{Shard, ShardId, rewrite};
 use crate::error::{Error, Result};
@@ -29,7 +30,7 @@ use crate::transaction::Transaction;
 use crate::view::View;
 
 /// Rows that do not go to the base commit in batches of about this size.
-const BATCH_BYTES: usize = 8 << 20;
+pub(crate) const BATCH_BYTES: usize = 8 << 20;
 
 /// What became of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,14 +115,7 @@ fn with_shard<B: AsRef<[u8]>>(
     }
     check_restoring(&view, &shard, operation)?;
     check_rows(&shard, rows)?;
-    let first = match view.cursor(id, operation, source)? {
-        Some(cursor) => {
-            let at = rows.lower_bound(&cursor);
-            let done = at < rows.len() && rows.key(at) == cursor;
-            at + usize::from(done)
-        }
-        None => 0,
-    };
+    let first = first_behind(&view, id, operation, source, rows)?;
     if first == rows.len() {
         inner.acknowledge(view.version)?;
         return Ok(Applied::Done { rows: 0 });
@@ -141,6 +135,22 @@ fn with_shard<B: AsRef<[u8]>>(
     Ok(applied)
 }
 
+/// The first row behind the cursor of the source.
+pub(crate) fn first_behind<B: AsRef<[u8]>>(
+    view: &View,
+    shard: ShardId,
+    operation: &str,
+    source: Source,
+    rows: &RowBlock<B>,
+) -> Result<usize> {
+    let Some(cursor) = view.cursor(shard, operation, source)? else {
+        return Ok(0);
+    };
+    let at = rows.lower_bound(&cursor);
+    let done = at < rows.len() && rows.key(at) == cursor;
+    Ok(at + usize::from(done))
+}
+
 fn check_restoring(view: &View, shard: &Shard, operation: &str) -> Result<()> {
     let entry = view.table(&shard.path.table)?;
     match &entry.state {
@@ -153,7 +163,7 @@ fn check_restoring(view: &View, shard: &Shard, operation: &str) -> Result<()> {
 }
 
 /// Ascending keys, all in the shard: what ingestion and the cursor rely on.
-fn check_rows<B: AsRef<[u8]>>(shard: &Shard, rows: &RowBlock<B>) -> Result<()> {
+pub(crate) fn check_rows<B: AsRef<[u8]>>(shard: &Shard, rows: &RowBlock<B>) -> Result<()> {
     let mut keys = rows.iter().map(|(key, _)| key);
     if !keys.by_ref().is_sorted_by(|a, b| a < b) {
         return Err(Error::Unordered { shard: shard.id });
@@ -185,8 +195,8 @@ impl Loading<'_> {
             end: None,
         };
         range.end = rows.last_key().map(|last| [last, &[0]].concat());
-        let mut among = delta_entries(&view, &self.shard, &range);
-        Ok(among.as_mut().and_then(Iterator::next).is_none())
+        let mut among = Overlay::new(&view, &self.shard, &range, Direction::Ascending)?;
+        Ok(among.next(&view)?.is_none())
     }
 
     /// Appends the rows from `first` on to the base.
@@ -248,7 +258,7 @@ impl Loading<'_> {
                 let key = values.key(row);
                 let before = reader.get(&view, &self.shard, &stats, key)?;
                 let after = make(values.value(row), before.as_deref())?;
-                bytes += key.len() + BLOCK_OVERHEAD + after.as_ref().map_or(0, Vec::len);
+                bytes += key.len() + ROW_OVERHEAD + after.as_ref().map_or(0, Vec::len);
                 if before != after {
                     changed.push((row, before, after));
                 }
@@ -276,7 +286,7 @@ impl Loading<'_> {
 }
 
 /// What a row costs in a batch besides its bytes, about.
-const BLOCK_OVERHEAD: usize = 64;
+pub(crate) const ROW_OVERHEAD: usize = 64;
 const _: () = assert!(BATCH_BYTES > BLOCK_BYTES);
 
 /// Removes the base blocks behind the end of the base: a crash came between ingestion and commit.

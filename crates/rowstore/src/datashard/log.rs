@@ -27,6 +27,14 @@ pub(crate) fn record_key(key: &[u8], version: u64) -> Vec<u8> {
     [key, &version.to_be_bytes()].concat()
 }
 
+/// The change that makes `after` the row, whatever it was.
+pub(crate) fn change_to(after: Option<&[u8]>, version: u64) -> Change {
+    match after {
+        Some(row) => Change::reset(row.to_vec(), version),
+        None => Change::erase(version),
+    }
+}
+
 fn split_key<'a>(shard: &Shard, record: &'a [u8]) -> Result<(&'a [u8], u64)> {
     match record.split_last_chunk::<VERSION_BYTES>() {
         Some((key, version)) => Ok((key, u64::from_be_bytes(*version))),

@@ -2,7 +2,8 @@
 //!
 //! Rows lie in two keyspaces. The **base** holds packed [`RowBlock`](mendb_model::RowBlock)s keyed by
 //! their last key; it is written by bulk ingestion only. The **delta** holds single rows and
-//! tombstones over it. A read merges the two; compaction rewrites them into a new base.
+//! tombstones over it. A read merges the two; compaction rewrites them into a new base. While a table
+//! is being mended a third keyspace lies over both, the [`layer`]; readers see it once it is published.
 //!
 //! # Consistency
 //! An ingestion is not part of a batch. Therefore the [`stats::ShardStats`] of a shard say where its
@@ -15,12 +16,16 @@
 
 pub(crate) mod blocks;
 pub(crate) mod cursor;
+pub(crate) mod layer;
 pub(crate) mod load;
 pub(crate) mod log;
+pub(crate) mod overlay;
 pub(crate) mod pack;
 pub(crate) mod point;
 pub(crate) mod rewrite;
 pub(crate) mod rows;
+pub(crate) mod settle;
+pub(crate) mod stage;
 pub(crate) mod stats;
 
 use std::fmt;
@@ -36,9 +41,9 @@ use crate::error::Result;
 use crate::store::{KeyspaceKind, Store};
 use stats::ShardStats;
 
-/// Delta value of a row that hides the one in the base.
+/// Value of the delta, or of a layer, that hides the row beneath.
 pub(crate) const TOMBSTONE: u8 = 0;
-/// First byte of a delta value that is a row.
+/// First byte of such a value that is a row.
 pub(crate) const ROW: u8 = 1;
 
 /// Names a shard. Never used again once the shard is gone.
@@ -62,9 +67,9 @@ struct LazyKeyspace {
 }
 
 impl LazyKeyspace {
-    fn new(prefix: &str, id: ShardId, kind: KeyspaceKind) -> Self {
+    fn new(name: String, kind: KeyspaceKind) -> Self {
         Self {
-            name: format!("{prefix}-{id}"),
+            name,
             kind,
             handle: OnceLock::new(),
         }
@@ -77,6 +82,38 @@ impl LazyKeyspace {
         let handle = store.keyspace(&self.name, self.kind)?;
         Ok(self.handle.get_or_init(|| handle))
     }
+
+    /// Opens it if it is one of `names`, and takes it out of them.
+    fn open_existing(&self, store: &Store, names: &mut Vec<String>) -> Result<()> {
+        if let Some(at) = names.iter().position(|name| *name == self.name) {
+            names.swap_remove(at);
+            self.open(store)?;
+        }
+        Ok(())
+    }
+
+    /// Takes it out of the store. Failing leaves garbage that the next open removes.
+    fn retire(&self, store: &Store) {
+        let Some(handle) = self.handle.get() else {
+            return;
+        };
+        if let Err(error) = store.delete(handle.clone()) {
+            tracing::warn!(keyspace = self.name, %error, "leave a keyspace for the next open");
+        }
+    }
+}
+
+/// A row, or that there is none, as a value that lies over what is beneath.
+fn over_value(row: Option<&[u8]>) -> Vec<u8> {
+    let mut value = Vec::with_capacity(1 + row.map_or(0, <[u8]>::len));
+    match row {
+        Some(row) => {
+            value.push(ROW);
+            value.extend_from_slice(row);
+        }
+        None => value.push(TOMBSTONE),
+    }
+    value
 }
 
 /// The keyspaces of a shard.
@@ -84,16 +121,16 @@ pub(crate) struct Keyspaces {
     base: LazyKeyspace,
     delta: LazyKeyspace,
     log: LazyKeyspace,
-    /// Bytes written to the delta and the log since they were last flushed on our request.
+    /// Bytes written to the delta, the log and the layer since they were last flushed on our request.
     pub(crate) unflushed_bytes: AtomicU64,
 }
 
 impl Keyspaces {
     pub(crate) fn new(id: ShardId) -> Self {
         Self {
-            base: LazyKeyspace::new("base", id, KeyspaceKind::Base),
-            delta: LazyKeyspace::new("delta", id, KeyspaceKind::Delta),
-            log: LazyKeyspace::new("log", id, KeyspaceKind::Log),
+            base: LazyKeyspace::new(format!("base-{id}"), KeyspaceKind::Base),
+            delta: LazyKeyspace::new(format!("delta-{id}"), KeyspaceKind::Delta),
+            log: LazyKeyspace::new(format!("log-{id}"), KeyspaceKind::Log),
             unflushed_bytes: AtomicU64::new(0),
         }
     }
@@ -101,10 +138,7 @@ impl Keyspaces {
     /// Opens those of `names` that belong to the shard.
     pub(crate) fn open_existing(&self, store: &Store, names: &mut Vec<String>) -> Result<()> {
         for lazy in [&self.base, &self.delta, &self.log] {
-            if let Some(at) = names.iter().position(|name| *name == lazy.name) {
-                names.swap_remove(at);
-                lazy.open(store)?;
-            }
+            lazy.open_existing(store, names)?;
         }
         Ok(())
     }
@@ -129,15 +163,10 @@ impl Keyspaces {
         self.log.open(store)
     }
 
-    /// Takes the keyspaces out of the store. Failing leaves garbage that the next open removes.
+    /// Takes the keyspaces out of the store, as [`LazyKeyspace::retire`] does.
     pub(crate) fn retire(&self, store: &Store) {
         for lazy in [&self.base, &self.delta, &self.log] {
-            let Some(handle) = lazy.handle.get() else {
-                continue;
-            };
-            if let Err(error) = store.delete(handle.clone()) {
-                tracing::warn!(keyspace = lazy.name, %error, "leave a keyspace for the next open");
-            }
+            lazy.retire(store);
         }
     }
 
@@ -155,15 +184,10 @@ impl Keyspaces {
         if let Some(before) = before {
             stats.digest.remove(key, before);
         }
-        let mut value = Vec::with_capacity(1 + after.map_or(0, <[u8]>::len));
-        match after {
-            Some(after) => {
-                stats.digest.add(key, after);
-                value.push(ROW);
-                value.extend_from_slice(after);
-            }
-            None => value.push(TOMBSTONE),
+        if let Some(after) = after {
+            stats.digest.add(key, after);
         }
+        let value = over_value(after);
         let bytes = (key.len() + value.len()) as u64;
         stats.delta_bytes += bytes;
         self.count(bytes);

@@ -5,6 +5,7 @@ use std::ops::Bound;
 use fjall::{Readable, Slice};
 use mendb_model::Malformed;
 
+use crate::datashard::layer::Layer;
 use crate::datashard::pack::{self, Block};
 use crate::datashard::stats::ShardStats;
 use crate::datashard::{ROW, Shard, TOMBSTONE};
@@ -15,11 +16,26 @@ use crate::view::View;
 /// load a block.
 #[derive(Default)]
 pub(crate) struct PointReader {
-    block: Option<Block>,
+    found: Option<Found>,
+}
+
+/// The base block that was found for a key: whatever lies between the two would be in it.
+struct Found {
+    sought: Vec<u8>,
+    block: Block,
+}
+
+impl Found {
+    /// Whether a row of `key` could only be in the block.
+    fn spans(&self, key: &[u8]) -> bool {
+        let first = self.block.iter().next().map_or(key, |(first, _)| first);
+        let from = first.min(&self.sought);
+        from <= key && self.block.last_key().is_some_and(|last| key <= last)
+    }
 }
 
 impl PointReader {
-    /// The row of `key`; `stats` are those of the view.
+    /// The row of `key` as readers of the view see it; `stats` are those of the view.
     pub(crate) fn get(
         &mut self,
         view: &View,
@@ -27,27 +43,50 @@ impl PointReader {
         stats: &ShardStats,
         key: &[u8],
     ) -> Result<Option<Vec<u8>>> {
-        if let Some(delta) = shard.files.delta() {
-            let value = view.snapshot.get(delta, key);
-            if let Some(value) = value.map_err(|error| view.store.fault(error))? {
-                return decode_delta(shard, &value).map(|row| row.map(<[u8]>::to_vec));
+        self.through(view.layer(shard).map(|l| &**l), view, shard, stats, key)
+    }
+
+    /// The row of `key` as seen through a layer, or without one.
+    pub(crate) fn through(
+        &mut self,
+        layer: Option<&Layer>,
+        view: &View,
+        shard: &Shard,
+        stats: &ShardStats,
+        key: &[u8],
+    ) -> Result<Option<Vec<u8>>> {
+        let over = match layer {
+            Some(layer) => layer.get(view, key)?,
+            None => None,
+        };
+        let over = match (over, shard.files.delta()) {
+            (None, Some(delta)) => {
+                let value = view.snapshot.get(delta, key);
+                value.map_err(|error| view.store.fault(error))?
             }
+            (over, _) => over,
+        };
+        if let Some(value) = over {
+            return decode_over(shard, &value).map(|row| row.map(<[u8]>::to_vec));
         }
         if !stats.covers(key) {
             return Ok(None);
         }
-        if !self.block.as_ref().is_some_and(|block| spans(block, key)) {
-            self.block = load_block(view, shard, key)?;
+        if !self.found.as_ref().is_some_and(|found| found.spans(key)) {
+            self.found = load_block(view, shard, key)?.map(|block| Found {
+                sought: key.to_vec(),
+                block,
+            });
         }
-        Ok(self.block.as_ref().and_then(|block| {
+        Ok(self.found.as_ref().and_then(|Found { block, .. }| {
             let at = block.lower_bound(key);
             (at < block.len() && block.key(at) == key).then(|| block.value(at).to_vec())
         }))
     }
 }
 
-/// The row in a delta value; `None` for a tombstone.
-pub(crate) fn decode_delta<'a>(shard: &Shard, value: &'a [u8]) -> Result<Option<&'a [u8]>> {
+/// The row in a value that lies over the base; `None` for a tombstone.
+pub(crate) fn decode_over<'a>(shard: &Shard, value: &'a [u8]) -> Result<Option<&'a [u8]>> {
     match value.split_first() {
         Some((&ROW, row)) => Ok(Some(row)),
         Some((&TOMBSTONE, [])) => Ok(None),
@@ -74,11 +113,6 @@ pub(crate) fn decode_block(shard: &Shard, key: &[u8], value: Slice) -> Result<Bl
             detail: "it does not end at its key".to_owned(),
         },
     ))
-}
-
-/// Whether a row of `key` could only be in `block`.
-fn spans(block: &Block, key: &[u8]) -> bool {
-    !block.is_empty() && block.key(0) <= key && block.last_key().is_some_and(|last| key <= last)
 }
 
 fn load_block(view: &View, shard: &Shard, key: &[u8]) -> Result<Option<Block>> {

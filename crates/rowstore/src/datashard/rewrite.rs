@@ -28,7 +28,7 @@ use crate::datashard::point::PointReader;
 use crate::datashard::stats::ShardStats;
 use crate::datashard::{Keyspaces, Shard, ShardId, cursor};
 use crate::error::{Error, Result};
-use crate::schemeshard::{TableEntry, route};
+use crate::schemeshard::{Access, TableEntry, route};
 use crate::store::Store;
 use crate::transaction::Transaction;
 use crate::view::View;
@@ -108,9 +108,13 @@ pub(crate) fn compact(inner: &Inner, path: &TablePath) -> Result<()> {
 /// committed, so a failure here is only reported; it is not tried again before the next open.
 pub(crate) fn relieve(inner: &Inner, grown: &[Arc<Shard>]) {
     for shard in grown {
-        if let Err(error) = relieve_shard(inner, shard) {
-            shard.relief_failed.store(true, Ordering::Relaxed);
-            tracing::warn!(shard = shard.label(), %error, "leave a shard larger than it should be");
+        match relieve_shard(inner, shard) {
+            // A mend needs its shards as they are. What it leaves too large is relieved when it ends.
+            Ok(()) | Err(Error::BeingMended { .. }) => {}
+            Err(error) => {
+                shard.relief_failed.store(true, Ordering::Relaxed);
+                tracing::warn!(shard = shard.label(), %error, "leave a shard larger than it should be");
+            }
         }
     }
 }
@@ -145,8 +149,10 @@ fn whole(shards: &[Arc<Shard>]) -> KeyRange {
 }
 
 /// Rewrites shards whose `work` the caller holds; `false` when they are no longer in the catalogue.
+/// Refused while their table is being mended, also when the mend begins in the middle: the layers of a
+/// mend lie over the shards that were there when it began.
 fn rewrite(inner: &Inner, sources: &[Arc<Shard>], divide: Divide) -> Result<bool> {
-    let Some((capture, view, ids)) = Capture::begin(inner, sources, &divide) else {
+    let Some((capture, view, ids)) = Capture::begin(inner, sources, &divide)? else {
         return Ok(false);
     };
     let mut children = Vec::new();
@@ -158,6 +164,17 @@ fn rewrite(inner: &Inner, sources: &[Arc<Shard>], divide: Divide) -> Result<bool
         }
     }
     swapped
+}
+
+/// Whether the shards are still those of their table, which must be open to it.
+fn replaceable(transaction: &Transaction<'_>, sources: &[Arc<Shard>]) -> Result<bool> {
+    let catalogue = transaction.catalogue();
+    if !sources.iter().all(|s| catalogue.shard(s.id).is_some()) {
+        return Ok(false);
+    }
+    let entry = catalogue.table(&sources[0].path.table)?;
+    entry.check(Access::Reshape)?;
+    Ok(true)
 }
 
 /// The capturing of the keys written to the sources, while it lasts.
@@ -172,11 +189,10 @@ impl<'a> Capture<'a> {
         inner: &'a Inner,
         sources: &'a [Arc<Shard>],
         divide: &Divide,
-    ) -> Option<(Self, Arc<View>, Vec<ShardId>)> {
+    ) -> Result<Option<(Self, Arc<View>, Vec<ShardId>)>> {
         let mut transaction = Transaction::begin(inner);
-        let known = |shard: &Arc<Shard>| transaction.catalogue().shard(shard.id).is_some();
-        if !sources.iter().all(known) {
-            return None;
+        if !replaceable(&transaction, sources)? {
+            return Ok(None);
         }
         for shard in sources {
             let captures = &mut transaction.writer().captures;
@@ -187,7 +203,8 @@ impl<'a> Capture<'a> {
             Divide::Halves => 2,
         };
         let ids = (0..ids).map(|_| transaction.reserve_shard()).collect();
-        Some((Self { inner, sources }, transaction.view.clone(), ids))
+        let capture = Self { inner, sources };
+        Ok(Some((capture, transaction.view.clone(), ids)))
     }
 
     /// The keys captured since the last call.
@@ -386,8 +403,7 @@ fn finish(capture: &Capture<'_>, view: Arc<View>, children: &mut Vec<Child>) -> 
     let mut round = 0;
     let mut transaction = loop {
         let mut transaction = Transaction::begin(inner);
-        let known = |shard: &Arc<Shard>| transaction.catalogue().shard(shard.id).is_some();
-        if !sources.iter().all(known) {
+        if !replaceable(&transaction, sources)? {
             return Ok(false);
         }
         let keys = capture.take(&mut transaction);

@@ -7,8 +7,9 @@ use fjall::{Iter, Readable, Slice};
 use mendb_model::key::KeyRange;
 
 use crate::datashard::Shard;
+use crate::datashard::overlay::Overlay;
 use crate::datashard::pack::Block;
-use crate::datashard::point::{decode_block, decode_delta};
+use crate::datashard::point::{decode_block, decode_over};
 use crate::error::Result;
 use crate::view::View;
 
@@ -54,12 +55,6 @@ pub(crate) fn base_blocks(view: &View, shard: &Shard, range: &KeyRange) -> Resul
     Ok(Some(view.snapshot.range::<&[u8], _>(base, (start, until))))
 }
 
-/// Delta entries of a range, in key order.
-pub(crate) fn delta_entries(view: &View, shard: &Shard, range: &KeyRange) -> Option<Iter> {
-    let delta = shard.files.delta()?;
-    (!range.is_empty()).then(|| view.snapshot.range::<&[u8], _>(delta, bounds(range)))
-}
-
 /// The base rows of a range.
 struct BaseRows {
     blocks: Option<Iter>,
@@ -72,18 +67,18 @@ struct BaseRows {
 enum Current {
     None,
     Base(usize),
-    Delta(Slice, Slice),
+    Over(Slice, Slice),
 }
 
-/// Walks the rows of a shard within a range, delta over base.
+/// Walks the rows of a shard within a range, what lies over the base over it.
 pub(crate) struct RowCursor {
     view: Arc<View>,
     shard: Arc<Shard>,
     range: KeyRange,
     direction: Direction,
     base: BaseRows,
-    delta: Option<Iter>,
-    delta_next: Option<(Slice, Slice)>,
+    over: Overlay,
+    over_next: Option<(Slice, Slice)>,
     current: Current,
 }
 
@@ -102,7 +97,7 @@ impl RowCursor {
             base_blocks(&view, &shard, &range)?
         };
         let mut cursor = Self {
-            delta: delta_entries(&view, &shard, &range),
+            over: Overlay::new(&view, &shard, &range, direction)?,
             view,
             shard,
             range,
@@ -112,10 +107,10 @@ impl RowCursor {
                 block: None,
                 left: 0..0,
             },
-            delta_next: None,
+            over_next: None,
             current: Current::None,
         };
-        cursor.pull_delta()?;
+        cursor.pull_over()?;
         Ok(cursor)
     }
 
@@ -128,12 +123,12 @@ impl RowCursor {
                 Direction::Descending => self.base.left.end.checked_sub(1),
             }
             .filter(|_| !self.base.left.is_empty());
-            let order = match (base_next, &self.delta_next) {
+            let order = match (base_next, &self.over_next) {
                 (None, None) => return Ok(false),
                 (Some(_), None) => std::cmp::Ordering::Less,
                 (None, Some(_)) => std::cmp::Ordering::Greater,
-                (Some(at), Some((delta_key, _))) => {
-                    let order = self.base_key(at).cmp(delta_key);
+                (Some(at), Some((over_key, _))) => {
+                    let order = self.base_key(at).cmp(over_key);
                     match self.direction {
                         Direction::Ascending => order,
                         Direction::Descending => order.reverse(),
@@ -150,10 +145,10 @@ impl RowCursor {
                 self.current = base_next.map_or(Current::None, Current::Base);
                 return Ok(true);
             }
-            if let Some((key, value)) = self.delta_next.take() {
-                self.pull_delta()?;
-                if decode_delta(&self.shard, &value)?.is_some() {
-                    self.current = Current::Delta(key, value);
+            if let Some((key, value)) = self.over_next.take() {
+                self.pull_over()?;
+                if decode_over(&self.shard, &value)?.is_some() {
+                    self.current = Current::Over(key, value);
                     return Ok(true);
                 }
             }
@@ -167,7 +162,7 @@ impl RowCursor {
     pub(crate) fn key(&self) -> &[u8] {
         match &self.current {
             Current::Base(at) => self.base_key(*at),
-            Current::Delta(key, _) => key,
+            Current::Over(key, _) => key,
             Current::None => panic!("a row was asked for before the first or after the last"),
         }
     }
@@ -179,7 +174,7 @@ impl RowCursor {
     pub(crate) fn value(&self) -> &[u8] {
         match (&self.current, &self.base.block) {
             (Current::Base(at), Some(block)) => block.value(*at),
-            (Current::Delta(_, value), _) => &value[1..],
+            (Current::Over(_, value), _) => &value[1..],
             _ => panic!("a row was asked for before the first or after the last"),
         }
     }
@@ -189,18 +184,8 @@ impl RowCursor {
         block.expect("a row of a block that is loaded").key(at)
     }
 
-    fn pull_delta(&mut self) -> Result<()> {
-        let Some(delta) = &mut self.delta else {
-            return Ok(());
-        };
-        let entry = match self.direction {
-            Direction::Ascending => delta.next(),
-            Direction::Descending => delta.next_back(),
-        };
-        self.delta_next = entry
-            .map(fjall::Guard::into_inner)
-            .transpose()
-            .map_err(|error| self.view.store.fault(error))?;
+    fn pull_over(&mut self) -> Result<()> {
+        self.over_next = self.over.next(&self.view)?;
         Ok(())
     }
 

@@ -27,6 +27,21 @@ pub(crate) struct ShardStats {
     pub(crate) log_bytes: u64,
     /// No record of the change log is at this version or below.
     pub(crate) log_floor: u64,
+    /// What is known of the layer over the shard; `None` when nothing is in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) layer: Option<LayerStats>,
+}
+
+/// The bookkeeping of a [`Layer`](crate::datashard::layer::Layer).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LayerStats {
+    /// Digest of all rows of the shard as read through the layer.
+    pub(crate) digest: Digest,
+    /// Bytes that were written to the layer.
+    pub(crate) bytes: u64,
+    /// The last key of the layer whose value is in the delta as well.
+    #[serde(with = "hex_option", default)]
+    pub(crate) settled_to: Option<Vec<u8>>,
 }
 
 impl ShardStats {
@@ -57,7 +72,16 @@ impl ShardStats {
         self.base_end.as_deref().is_some_and(|end| key <= end)
     }
 
-    /// Bytes of rows, about.
+    /// The layer's part, to be changed; it begins as what lies beneath.
+    pub(crate) fn layer_mut(&mut self) -> &mut LayerStats {
+        let digest = self.digest;
+        self.layer.get_or_insert_with(|| LayerStats {
+            digest,
+            ..LayerStats::default()
+        })
+    }
+
+    /// Bytes of rows beneath a layer, about.
     pub(crate) fn bytes(&self) -> u64 {
         self.base_bytes + self.delta_bytes
     }
@@ -79,7 +103,15 @@ mod tests {
             delta_bytes: 2,
             log_bytes: 3,
             log_floor: u64::MAX,
+            layer: None,
         };
+        assert!(!String::from_utf8_lossy(&stats.encode()).contains("layer"));
+        let mut layered = stats.clone();
+        layered.layer_mut().settled_to = Some(vec![7]);
+        assert_eq!(
+            ShardStats::decode(ShardId(7), &layered.encode()).unwrap(),
+            layered
+        );
         let bytes = stats.encode();
         assert_eq!(ShardStats::decode(ShardId(7), &bytes).unwrap(), stats);
         let error = ShardStats::decode(ShardId(7), &bytes[1..]).unwrap_err();

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::database::Inner;
 use crate::error::{Error, Result};
 use crate::schemeshard::record::StreamRecord;
-use crate::schemeshard::{PathState, TableEntry};
+use crate::schemeshard::{Access, PathState, TableEntry};
 use crate::snapshot::Snapshot;
 use crate::transaction::Transaction;
 
@@ -53,15 +53,19 @@ pub(crate) fn cut(
     Ok(Snapshot::new(view))
 }
 
-/// The table as held by the operation for a backup.
+/// The table as held by the operation: for a backup, or for a mend that readers do not see yet.
 fn held(transaction: &Transaction<'_>, operation: &str, name: &str) -> Result<TableEntry> {
     let mut entry = TableEntry::clone(transaction.catalogue().table(name)?);
     let ours = PathState::Backup {
         operation: operation.to_owned(),
     };
-    if entry.state != ours {
-        entry.check_ready()?;
-        entry.state = ours;
+    let mended_by_us = matches!(
+        &entry.state,
+        PathState::Mending { operation: mending, published_at: None, .. } if mending == operation
+    );
+    if entry.state != ours && !mended_by_us {
+        entry.check(Access::Hold)?;
+        entry.enter(ours);
     }
     Ok(entry)
 }
@@ -83,7 +87,7 @@ pub(crate) fn unlock(inner: &Inner, operation: &str) -> Result<()> {
     }
     for entry in held {
         let mut entry = TableEntry::clone(entry);
-        entry.state = PathState::Ready;
+        entry.enter(PathState::Ready);
         transaction.put_table(entry);
     }
     let version = transaction.commit()?.version;

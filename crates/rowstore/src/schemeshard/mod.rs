@@ -7,6 +7,7 @@
 
 pub(crate) mod cut;
 pub(crate) mod layout;
+pub(crate) mod mending;
 pub(crate) mod record;
 pub(crate) mod restoring;
 pub(crate) mod streams;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use mendb_model::name::TablePath;
 use serde::{Deserialize, Serialize};
 
+use crate::datashard::layer::Layer;
 use crate::datashard::{Shard, ShardId};
 use crate::error::{Error, Result};
 use layout::Layout;
@@ -44,6 +46,31 @@ pub enum PathState {
         /// The operation.
         operation: String,
     },
+    /// An operation mends it: clients read it, and write it when the operation is over. Its schema and
+    /// its shards stay. Set by [`crate::Database::begin_mend`].
+    Mending {
+        /// The operation.
+        operation: String,
+        /// The version of the commit that closed it to writers: until it is published, readers see
+        /// the rows of this version.
+        begun_at: u64,
+        /// The version from which on readers see the mended rows; `None` until
+        /// [`crate::Database::publish_mend`].
+        published_at: Option<u64>,
+    },
+}
+
+/// What is wanted of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// To read its rows.
+    Read,
+    /// To write its rows.
+    Write,
+    /// To split, merge or pack its shards.
+    Reshape,
+    /// To drop it, to change its schema, or to hold it.
+    Hold,
 }
 
 /// A table with all that belongs to it.
@@ -58,7 +85,12 @@ pub(crate) struct TableEntry {
     pub(crate) rows: Vec<Arc<Shard>>,
     /// The same of each index's implementation table.
     pub(crate) indexes: BTreeMap<String, Vec<Arc<Shard>>>,
+    /// While the table is being mended, the layer over each of its shards.
+    pub(crate) layers: Layers,
 }
+
+/// Layers by the shards that they lie over.
+pub(crate) type Layers = BTreeMap<ShardId, Arc<Layer>>;
 
 impl TableEntry {
     /// Every shard of the table and its indexes.
@@ -101,26 +133,53 @@ impl TableEntry {
         }
     }
 
-    /// Refuses what a client may not do while the table is being restored.
-    pub(crate) fn check_not_restoring(&self) -> Result<()> {
-        match &self.state {
-            PathState::Restoring { operation } => Err(Error::BeingRestored {
-                table: self.name.clone(),
-                operation: operation.clone(),
-            }),
-            PathState::Ready | PathState::Backup { .. } => Ok(()),
+    /// Enters a state, with the layers that belong to it: those that are there stay.
+    pub(crate) fn enter(&mut self, state: PathState) {
+        if let PathState::Mending { begun_at, .. } = state {
+            let mut there = std::mem::take(&mut self.layers);
+            let layer = |shard: &Arc<Shard>| {
+                let layer = there.remove(&shard.id);
+                let layer = layer.unwrap_or_else(|| Arc::new(Layer::new(shard.id, begun_at)));
+                (shard.id, layer)
+            };
+            self.layers = self.all_shards().map(layer).collect();
+        } else {
+            self.layers.clear();
+        }
+        self.state = state;
+    }
+
+    /// The layer over a shard of the table, if readers read through it.
+    pub(crate) fn visible_layer(&self, shard: ShardId) -> Option<&Arc<Layer>> {
+        match self.state {
+            PathState::Mending {
+                published_at: Some(_),
+                ..
+            } => self.layers.get(&shard),
+            _ => None,
         }
     }
 
-    /// Refuses what may not happen while any operation holds the table.
-    pub(crate) fn check_ready(&self) -> Result<()> {
-        self.check_not_restoring()?;
-        match &self.state {
-            PathState::Backup { operation } => Err(Error::BeingBackedUp {
-                table: self.name.clone(),
+    /// Refuses what the operation that holds the table does not allow.
+    pub(crate) fn check(&self, wanted: Access) -> Result<()> {
+        let table = self.name.clone();
+        match (&self.state, wanted) {
+            (PathState::Ready, _)
+            | (PathState::Backup { .. }, Access::Read | Access::Write | Access::Reshape)
+            | (PathState::Restoring { .. }, Access::Reshape)
+            | (PathState::Mending { .. }, Access::Read) => Ok(()),
+            (PathState::Backup { operation }, _) => Err(Error::BeingBackedUp {
+                table,
                 operation: operation.clone(),
             }),
-            PathState::Ready | PathState::Restoring { .. } => Ok(()),
+            (PathState::Restoring { operation }, _) => Err(Error::BeingRestored {
+                table,
+                operation: operation.clone(),
+            }),
+            (PathState::Mending { operation, .. }, _) => Err(Error::BeingMended {
+                table,
+                operation: operation.clone(),
+            }),
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::datashard::{Shard, ShardId};
 use crate::error::{Error, Result};
 use crate::schemeshard::layout::Layout;
 use crate::schemeshard::versions::Versions;
-use crate::schemeshard::{PathState, TableEntry};
+use crate::schemeshard::{Layers, PathState, TableEntry};
 
 #[derive(Serialize, Deserialize)]
 struct TableRecord {
@@ -63,7 +63,7 @@ impl TableEntry {
         serde_json::to_vec(&record).expect("a table record has only text as map keys")
     }
 
-    /// Reads a table; its shards have no open keyspaces yet.
+    /// Reads a table; its shards and layers have no open keyspaces yet.
     pub(crate) fn decode(name: &[u8], bytes: &[u8]) -> Result<Self> {
         let damaged = |detail: String| {
             let what = format!("the catalogue entry of table {}", name.escape_ascii());
@@ -97,10 +97,10 @@ impl TableEntry {
                 "its indexes are not those of its schema".to_owned(),
             ));
         }
-        Ok(Self {
+        let mut entry = Self {
             name: table.to_owned(),
             versions: record.versions,
-            state: record.state,
+            state: PathState::Ready,
             streams: record.streams,
             rows: shards(&TablePath::table(table), record.rows)?,
             indexes: record
@@ -112,7 +112,10 @@ impl TableEntry {
                 })
                 .collect::<Result<_>>()?,
             layout: Arc::new(Layout::new(record.schema)),
-        })
+            layers: Layers::new(),
+        };
+        entry.enter(record.state);
+        Ok(entry)
     }
 }
 

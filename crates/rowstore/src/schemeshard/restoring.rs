@@ -80,7 +80,7 @@ pub(crate) fn finish(inner: &Inner, operation: &str) -> Result<()> {
         for shard in entry.all_shards() {
             transaction.remove_cursors(shard.id)?;
         }
-        entry.state = PathState::Ready;
+        entry.enter(PathState::Ready);
         transaction.put_table(entry);
     }
     let version = transaction.commit()?.version;

@@ -12,7 +12,7 @@ use crate::datashard::Shard;
 use crate::error::{Error, Result};
 use crate::schemeshard::layout::Layout;
 use crate::schemeshard::versions::Versions;
-use crate::schemeshard::{PathState, TableEntry};
+use crate::schemeshard::{Access, Layers, PathState, TableEntry};
 use crate::transaction::Transaction;
 
 pub(crate) fn create(
@@ -86,13 +86,14 @@ pub(crate) fn build(
         streams: BTreeMap::new(),
         rows,
         indexes,
+        layers: Layers::new(),
     })
 }
 
 pub(crate) fn drop(inner: &Inner, name: &str) -> Result<()> {
     let mut transaction = Transaction::begin(inner);
     let entry = transaction.catalogue().table(name)?.clone();
-    entry.check_ready()?;
+    entry.check(Access::Hold)?;
     transaction.remove_table(&entry)?;
     let version = transaction.commit()?.version;
     inner.sync(version)?;
@@ -110,7 +111,7 @@ pub(crate) fn retire(inner: &Inner, entry: &TableEntry) {
 pub(crate) fn add_column(inner: &Inner, table: &str, column: Column) -> Result<()> {
     let mut transaction = Transaction::begin(inner);
     let mut entry = TableEntry::clone(transaction.catalogue().table(table)?);
-    entry.check_ready()?;
+    entry.check(Access::Hold)?;
     if column.not_null {
         return Err(Error::AddedNotNull {
             table: table.to_owned(),

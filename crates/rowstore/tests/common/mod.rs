@@ -5,6 +5,8 @@
     reason = "each test binary uses its own part of this module, so no lint fires in all of them"
 )]
 
+pub mod mending;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 

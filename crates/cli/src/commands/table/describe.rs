@@ -67,6 +67,7 @@ pub fn state_text(state: &PathState) -> String {
         PathState::Ready => "ready".to_owned(),
         PathState::Backup { operation } => format!("backed up by {operation}"),
         PathState::Restoring { operation } => format!("restored by {operation}"),
+        PathState::Mending { operation, .. } => format!("mended by {operation}"),
     }
 }
 

@@ -1,0 +1,225 @@
+//! Wanted rows into the layers of a table that is being mended.
+//!
+//! # Consistency
+//! What a batch stages for the table, for its indexes, and how far it came are one commit. Readers see
+//! none of it. The rows of a shard are compared outside the write lock: while a table is being mended
+//! nobody writes it, and whoever stages holds the shard.
+//!
+//! # Idempotence
+//! As in [`super::load`], each (shard, operation, source) has a cursor that commits with the rows. Only
+//! rows that differ are staged, so staging the same again, from another source too, stages nothing.
+//!
+//! # Crash
+//! A call that is cut off continues behind its last commit when it is repeated.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use mendb_model::change::ChangeRef;
+use mendb_model::{ChangeKind, RowBlock};
+
+use crate::database::{Inner, NOT_POISONED};
+use crate::datashard::cursor::{self, Source};
+use crate::datashard::load::{BATCH_BYTES, ROW_OVERHEAD, check_rows, first_behind};
+use crate::datashard::point::PointReader;
+use crate::datashard::{Shard, ShardId};
+use crate::error::{Error, Result};
+use crate::index::{self, IndexEdit, RowEdit};
+use crate::schemeshard::{TableEntry, mending, route};
+use crate::transaction::Transaction;
+use crate::view::View;
+
+/// What became of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Staged {
+    /// All rows are staged.
+    Done(StagedRows),
+    /// The shard is not there, or no longer: resolve the shards again and send the rows to those that
+    /// own them now.
+    Gone,
+}
+
+/// The rows of a call that were not staged before, by what is to become of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StagedRows {
+    /// Rows that are to be there, and are not or are others.
+    pub upserted: u64,
+    /// Rows that are to go, and are there.
+    pub erased: u64,
+    /// Keys that are as they are wanted: nothing was staged for them.
+    pub kept: u64,
+}
+
+pub(crate) fn stage<B: AsRef<[u8]>>(
+    inner: &Inner,
+    id: ShardId,
+    operation: &str,
+    source: Source,
+    changes: &RowBlock<B>,
+) -> Result<Staged> {
+    let Some(shard) = inner.view().catalogue.shard(id).cloned() else {
+        return Ok(Staged::Gone);
+    };
+    let _work = shard.work.lock().expect(NOT_POISONED);
+    let view = inner.view();
+    if view.catalogue.shard(id).is_none() {
+        return Ok(Staged::Gone);
+    }
+    if shard.path.index.is_some() {
+        return Err(Error::IndexShard {
+            shard: id,
+            path: shard.path.to_string(),
+        });
+    }
+    mending::open_to(&view.catalogue, &shard.path.table, operation)?;
+    check_rows(&shard, changes)?;
+    let mut row = first_behind(&view, id, operation, source, changes)?;
+    let mut reader = PointReader::default();
+    let mut staged = StagedRows::default();
+    while row < changes.len() {
+        let view = inner.view();
+        let entry = mending::open_to(&view.catalogue, &shard.path.table, operation)?;
+        let batch = Batch::compare(&view, entry, &shard, &mut reader, changes, row)?;
+        row = batch.end;
+        staged.upserted += batch.upserted();
+        staged.erased += batch.erased();
+        staged.kept += batch.kept;
+
+        let mut transaction = Transaction::begin(inner);
+        // It may have been aborted or published since.
+        mending::open_to(transaction.catalogue(), &shard.path.table, operation)?;
+        batch.put(&mut transaction, entry, &shard)?;
+        let cursor = cursor::key(id, operation, source);
+        transaction.put_meta(cursor, changes.key(row - 1));
+        transaction.commit()?;
+    }
+    inner.acknowledge(inner.view().version)?;
+    Ok(Staged::Done(staged))
+}
+
+/// A row that is to change.
+struct Differing<'a> {
+    key: &'a [u8],
+    before: Option<Vec<u8>>,
+    after: Option<&'a [u8]>,
+}
+
+/// Some of the changes of a call, compared with the rows that are there.
+struct Batch<'a> {
+    differing: Vec<Differing<'a>>,
+    /// The index rows that follow, for each index in the order of the schema.
+    index_rows: Vec<BTreeMap<Vec<u8>, IndexEdit>>,
+    /// How many keys are as they are wanted.
+    kept: u64,
+    /// The first change that is not in the batch.
+    end: usize,
+}
+
+impl<'a> Batch<'a> {
+    /// Takes the changes from `first` on until they and the rows they meet fill a batch.
+    fn compare<B: AsRef<[u8]>>(
+        view: &View,
+        entry: &TableEntry,
+        shard: &Arc<Shard>,
+        reader: &mut PointReader,
+        changes: &'a RowBlock<B>,
+        first: usize,
+    ) -> Result<Self> {
+        let layer = entry.layers.get(&shard.id);
+        let stats = view.stats(shard.id)?;
+        let mut batch = Self {
+            differing: Vec::new(),
+            index_rows: Vec::new(),
+            kept: 0,
+            end: first,
+        };
+        let mut bytes = 0;
+        while batch.end < changes.len() && bytes < BATCH_BYTES {
+            let key = changes.key(batch.end);
+            let after = wanted_row(entry, shard, key, changes.value(batch.end))?;
+            let before = reader.through(layer.map(|l| &**l), view, shard, &stats, key)?;
+            batch.end += 1;
+            if before.as_deref() == after {
+                batch.kept += 1;
+                continue;
+            }
+            let rows = before.as_ref().map_or(0, Vec::len) + after.map_or(0, <[u8]>::len);
+            bytes += key.len() + rows + ROW_OVERHEAD;
+            batch.differing.push(Differing { key, before, after });
+        }
+        for index in &entry.layout.indexes {
+            let rows = batch.differing.iter().map(|row| RowEdit {
+                key: row.key,
+                before: row.before.as_deref(),
+                after: row.after,
+            });
+            batch.index_rows.push(index::edits(entry, index, rows)?);
+        }
+        Ok(batch)
+    }
+
+    fn upserted(&self) -> u64 {
+        let upserted = self.differing.iter().filter(|row| row.after.is_some());
+        upserted.count() as u64
+    }
+
+    fn erased(&self) -> u64 {
+        self.differing.len() as u64 - self.upserted()
+    }
+
+    /// Adds the rows, and the index rows that follow from them, to a commit.
+    fn put(
+        &self,
+        transaction: &mut Transaction<'_>,
+        entry: &TableEntry,
+        shard: &Arc<Shard>,
+    ) -> Result<()> {
+        for row in &self.differing {
+            let before = row.before.as_deref();
+            put(transaction, entry, shard, row.key, before, row.after)?;
+        }
+        for (index, rows) in entry.layout.indexes.iter().zip(&self.index_rows) {
+            let shards = entry.shards(Some(&index.name))?;
+            for (key, edit) in rows {
+                if edit.before != edit.after {
+                    let (before, after) = (edit.before.as_deref(), edit.after.as_deref());
+                    put(transaction, entry, route(shards, key), key, before, after)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Adds a row to the layer over a shard of the table.
+fn put(
+    transaction: &mut Transaction<'_>,
+    entry: &TableEntry,
+    shard: &Arc<Shard>,
+    key: &[u8],
+    before: Option<&[u8]>,
+    after: Option<&[u8]>,
+) -> Result<()> {
+    let layer = entry.layers.get(&shard.id);
+    let layer = layer.expect("a table that is being mended has a layer over each of its shards");
+    transaction.put_layer_row(shard, layer, key, before, after)
+}
+
+/// The row that a change wants, which must be one of the table.
+fn wanted_row<'a>(
+    entry: &TableEntry,
+    shard: &Shard,
+    key: &[u8],
+    change: &'a [u8],
+) -> Result<Option<&'a [u8]>> {
+    let damaged = |error| Error::damaged(format!("a change for {}", shard.label()), error);
+    let change = ChangeRef::decode(change).map_err(damaged)?;
+    match change.kind {
+        ChangeKind::Erase => Ok(None),
+        ChangeKind::Reset => {
+            entry.layout.decode(key, change.row).map_err(damaged)?;
+            Ok(Some(change.row))
+        }
+        ChangeKind::Upsert => Err(Error::PartialChange { shard: shard.id }),
+    }
+}
