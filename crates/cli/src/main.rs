@@ -18,6 +18,7 @@ mod operation_record;
 mod output;
 mod parts;
 mod progress;
+mod rows;
 mod service;
 mod settings;
 mod target;

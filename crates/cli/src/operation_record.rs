@@ -129,7 +129,7 @@ fn source(request: &Request) -> Option<String> {
 /// part store.
 pub fn task_word(request: &Request) -> &'static str {
     match request {
-        Request::Backup(_) | Request::Restore(_) => "shards",
+        Request::Backup(_) | Request::Restore(_) | Request::MendRows(_) => "shards",
         Request::PartBackup(_) => "lists",
         Request::Mend(_) => "tables",
     }

@@ -22,6 +22,7 @@ use crate::operation_progress::OperationProgress;
 use crate::operation_record::OperationRecord;
 use crate::parts::backup_report::BackupReport;
 use crate::parts::mend_report::MendReport;
+use crate::rows::mend_report::RowMendReport;
 use crate::target::StateLock;
 
 /// How often it is looked what another process does.
@@ -249,6 +250,10 @@ impl Context {
             Request::Mend(_) => {
                 let report = MendReport::new(&operation, &journal.mend_plans(id)?);
                 self.output.report(&report, MendReport::describe)?;
+            }
+            Request::MendRows(request) => {
+                let report = RowMendReport::new(&operation, request);
+                self.output.report(&report, RowMendReport::describe)?;
             }
             Request::PartBackup(request) if operation.state == State::Done => {
                 let runtime = self.runtime()?;

@@ -15,7 +15,8 @@ pub use contract::parts::{
     PartStore, ServerInfo, StagedPart, WrittenPart,
 };
 pub use contract::rows::{
-    BlockSink, FreezeRequest, Frozen, LiveStream, LiveTable, RowStore, Source, StagedTable,
+    BlockSink, FreezeRequest, Frozen, LiveShard, LiveStream, LiveTable, RowStore, Source,
+    StagedCounts, StagedTable,
 };
 pub use contract::{Data, Engine, Lock, LockKind};
 pub use error::{EngineError, Remedy, Result};

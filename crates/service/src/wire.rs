@@ -43,7 +43,7 @@ pub struct TaskRequest {
     /// Attempts up to this number belong to earlier steps: a request is stale when a later one of its
     /// operation has a higher floor.
     pub attempt_floor: u32,
-    /// The manifest in the making, for the steps of a backup after the copy.
+    /// The manifest in the making, for the steps after the copy that need it.
     #[serde(skip)]
     pub draft: Option<Arc<Manifest>>,
 }
@@ -130,7 +130,10 @@ impl TaskRequest {
     /// The request for the current attempt of a task.
     pub(crate) fn new(operation: &Operation, shard_idx: u32, task: &Task) -> Self {
         let kind = operation.step_kind();
-        let with_draft = matches!(kind, StepKind::Seal | StepKind::Release);
+        let with_draft = matches!(
+            kind,
+            StepKind::Seal | StepKind::Release | StepKind::Stage | StepKind::Finish
+        );
         let planned = operation.steps.get(operation.current_step as usize);
         Self {
             operation_id: operation.operation_id.clone(),

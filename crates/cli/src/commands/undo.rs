@@ -7,10 +7,12 @@ use mendb_model::operation::State;
 use crate::context::Context;
 use crate::failure::{Failure, Verdict};
 
-/// Bring tables back to what they were before a restore (ClickHouse).
+/// Bring tables back to what they were before a restore in place.
 ///
-/// It works while what the restore kept is on the server's disks: see --keep-undo of mendb restore, and
-/// mendb operation forget, which removes it. Tables that the restore created stay. An undo can be undone.
+/// On a row store it goes back to the backup that the restore took first, as long as that is in the
+/// repository. On a ClickHouse server it works while what the restore kept is on the server's disks: see
+/// --keep-undo of mendb restore, and mendb operation forget, which removes it. Tables that the restore
+/// created stay. An undo can be undone.
 #[derive(Debug, Args)]
 pub struct UndoCommand {
     /// The operation of the restore; mendb operation list shows it
@@ -19,10 +21,6 @@ pub struct UndoCommand {
 
 impl UndoCommand {
     pub fn run(self, context: &Context) -> Result<Verdict, Failure> {
-        context.require_server(
-            "undo",
-            "a restore of a row store replaces nothing: mendb table drop removes what it created",
-        )?;
         let service = context.open_service()?;
         let id = service.request_undo(&self.operation)?;
         context.say(&format!("operation {id}"));

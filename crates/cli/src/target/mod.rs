@@ -94,21 +94,6 @@ impl Context {
         }
     }
 
-    /// Refuses a row store, for a command that works with ClickHouse servers only.
-    ///
-    /// # Errors
-    /// The URL is wrong, or the target is a row store: then `instead` says what to do there.
-    pub fn require_server(&self, command: &str, instead: &str) -> Result<(), Failure> {
-        match self.target()? {
-            Target::ClickHouse(_) => Ok(()),
-            Target::Rows(directory) => Err(Failure::misuse(format!(
-                "mendb {command} works with ClickHouse servers, and the target {} is a row store",
-                directory.display()
-            ))
-            .hint(instead)),
-        }
-    }
-
     /// Opens the row store of the target; it is created when it is not there.
     ///
     /// # Errors

@@ -109,6 +109,111 @@ pub trait RowStore: Send + Sync {
     /// # Errors
     /// The table is missing, or the store cannot be read.
     fn digest(&self, path: &TablePath, range: &KeyRange) -> Result<Digest>;
+
+    /// *inspect*: the last commit.
+    fn version(&self) -> u64;
+
+    /// *assess*: the shards of a table or index as they are now, in key order, covering all keys, with
+    /// the digests that are kept with each write.
+    ///
+    /// # Errors
+    /// The table or index is missing.
+    fn shards(&self, path: &TablePath) -> Result<Vec<LiveShard>>;
+
+    /// *assess*: the rows of a range as they are now, in key order, those after `after`.
+    ///
+    /// # Errors
+    /// The table or index is missing, or the store cannot be read.
+    fn scan(
+        &self,
+        path: &TablePath,
+        range: &KeyRange,
+        after: Option<&[u8]>,
+        sink: BlockSink<'_>,
+    ) -> Result<()>;
+
+    /// *assess*: the rows of ascending keys as they are now; `None` for a key that has none. Holds the
+    /// rows of all keys given.
+    ///
+    /// # Errors
+    /// The table or index is missing, or the store cannot be read.
+    fn rows_of(&self, path: &TablePath, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>>;
+
+    /// *assess*: the changes of a range after a version until now, one a key, in key order. They are
+    /// complete only where a stream has needed all of them.
+    ///
+    /// # Errors
+    /// The table or index is missing, or the store cannot be read.
+    fn changes_since(
+        &self,
+        path: &TablePath,
+        range: &KeyRange,
+        since_version: u64,
+        sink: BlockSink<'_>,
+    ) -> Result<()>;
+
+    /// *stage*: closes tables to writers and holds their schema and their shards still, until
+    /// [`super::Engine::commit`] or [`super::Engine::undo`]. Readers go on and see nothing of what is
+    /// staged before [`Self::publish_mend`].
+    ///
+    /// # Errors
+    /// A table is missing, or another operation holds it.
+    fn begin_mend(&self, operation: &str, tables: &[String]) -> Result<()>;
+
+    /// *stage*: what the keys of some rows are to hold: changes that are resets or erases, in key order
+    /// over all calls of one source. Those that differ from what is live are staged, and index rows with
+    /// them. What was staged before is passed over.
+    ///
+    /// # Errors
+    /// The table is not held by the operation, or the store cannot be written.
+    fn stage_mend(
+        &self,
+        operation: &str,
+        table: &str,
+        source: Source,
+        changes: &RowBlock<&[u8]>,
+    ) -> Result<StagedCounts>;
+
+    /// *verify*: the shards of a table or index as they will be when the mend is published.
+    ///
+    /// # Errors
+    /// The operation mends nothing, or the table is missing.
+    fn mended_shards(&self, operation: &str, path: &TablePath) -> Result<Vec<LiveShard>>;
+
+    /// *verify*: the digest of a range as it will be when the mend is published, by reading its rows.
+    ///
+    /// # Errors
+    /// As [`Self::mended_shards`], or the store cannot be read.
+    fn mended_digest(&self, operation: &str, path: &TablePath, range: &KeyRange) -> Result<Digest>;
+
+    /// *apply*: lets readers see what was staged, of all tables of the operation at one moment. From
+    /// here on it cannot be undone, only mended back.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    fn publish_mend(&self, operation: &str) -> Result<()>;
+}
+
+/// A shard as it is on the target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveShard {
+    /// Its keys.
+    pub range: KeyRange,
+    /// The digest of its rows.
+    pub digest: Digest,
+    /// The bytes of its rows, roughly.
+    pub bytes: u64,
+}
+
+/// What became of rows that a mend staged, those of the call that were not staged before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StagedCounts {
+    /// Rows that will be written.
+    pub upserted: u64,
+    /// Rows that will be removed.
+    pub erased: u64,
+    /// Keys that are as they are wanted.
+    pub kept: u64,
 }
 
 /// Takes blocks as they are read; it stops the reading by breaking.

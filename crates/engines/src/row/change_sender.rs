@@ -7,52 +7,61 @@
 
 use mendb_model::name::TablePath;
 use mendb_model::{RowBlock, RowBlockBuilder};
-use mendb_rowstore::{Applied, Database};
+use mendb_rowstore::{Applied, Database, ShardId, Source};
 
-use crate::contract::rows::Source;
+use crate::contract::rows as contract;
 use crate::error::{EngineError, Remedy, Result};
 
 /// How often the borders are looked up anew for one block before the store is said to be restless.
 const MAX_RESOLVES: usize = 100;
 
-/// What a block carries.
-#[derive(Clone, Copy)]
-pub(super) enum Payload {
-    /// Whole rows.
-    Rows,
-    /// Changes of keys.
-    Changes,
+/// What became of a piece of a block.
+pub(super) enum Delivered {
+    /// The shard has it.
+    Done,
+    /// There is no such shard any more.
+    Gone,
+}
+
+impl From<Applied> for Delivered {
+    fn from(applied: Applied) -> Self {
+        match applied {
+            Applied::Done { .. } => Self::Done,
+            Applied::Gone => Self::Gone,
+        }
+    }
 }
 
 /// Sends the blocks of one source to one table.
 pub(super) struct ChangeSender<'a> {
     database: &'a Database,
-    operation: &'a str,
     path: &'a TablePath,
-    source: mendb_rowstore::Source,
+    source: Source,
 }
 
 impl<'a> ChangeSender<'a> {
     pub(super) fn new(
         database: &'a Database,
-        operation: &'a str,
         path: &'a TablePath,
-        source: Source,
+        source: contract::Source,
     ) -> Self {
-        let source = mendb_rowstore::Source {
+        let source = Source {
             step: source.step,
             index: source.index,
         };
         Self {
             database,
-            operation,
             path,
             source,
         }
     }
 
-    /// Sends a block and returns when every row of it is acknowledged.
-    pub(super) fn send(&self, payload: Payload, block: &RowBlock<&[u8]>) -> Result<()> {
+    /// Hands the pieces of a block over, and returns when every row of it is acknowledged.
+    pub(super) fn send(
+        &self,
+        block: &RowBlock<&[u8]>,
+        mut hand_over: impl FnMut(ShardId, Source, &RowBlock<&[u8]>) -> Result<Delivered>,
+    ) -> Result<()> {
         let mut sent = 0;
         for _ in 0..MAX_RESOLVES {
             if sent == block.len() {
@@ -67,14 +76,14 @@ impl<'a> ChangeSender<'a> {
                     .end
                     .as_deref()
                     .map_or(block.len(), |end| block.lower_bound(end));
-                let applied = if (sent, end) == (0, block.len()) {
-                    self.hand_over(payload, shard.id, block)?
+                let delivered = if (sent, end) == (0, block.len()) {
+                    hand_over(shard.id, self.source, block)?
                 } else {
-                    self.hand_over(payload, shard.id, &slice(block, sent, end).view())?
+                    hand_over(shard.id, self.source, &slice(block, sent, end).view())?
                 };
-                match applied {
-                    Applied::Done { .. } => sent = end,
-                    Applied::Gone => break,
+                match delivered {
+                    Delivered::Done => sent = end,
+                    Delivered::Gone => break,
                 }
             }
         }
@@ -87,22 +96,6 @@ impl<'a> ChangeSender<'a> {
         } else {
             Err(EngineError::new(Remedy::Retry, message))
         }
-    }
-
-    fn hand_over(
-        &self,
-        payload: Payload,
-        shard: mendb_rowstore::ShardId,
-        block: &RowBlock<&[u8]>,
-    ) -> Result<Applied> {
-        Ok(match payload {
-            Payload::Rows => self
-                .database
-                .load(shard, self.operation, self.source, block)?,
-            Payload::Changes => self
-                .database
-                .apply(shard, self.operation, self.source, block)?,
-        })
     }
 }
 

@@ -6,6 +6,7 @@
 mod change_sender;
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use mendb_model::RowBlock;
@@ -13,15 +14,18 @@ use mendb_model::digest::Digest;
 use mendb_model::key::KeyRange;
 use mendb_model::manifest::{IndexBackup, ShardBackup, ShardedData, TableBackup};
 use mendb_model::name::TablePath;
-use mendb_rowstore::{Database, IndexVersions, NewTable, PathState, Snapshot, StreamCut, Versions};
+use mendb_rowstore::{
+    Database, IndexVersions, NewTable, PathState, Snapshot, Staged, StreamCut, Versions,
+};
 
 use crate::contract::rows::{
-    BlockSink, FreezeRequest, Frozen, LiveStream, LiveTable, RowStore, Source, StagedTable,
+    BlockSink, FreezeRequest, Frozen, LiveShard, LiveStream, LiveTable, RowStore, Source,
+    StagedCounts, StagedTable,
 };
 use crate::contract::{Data, Engine, Lock, LockKind};
 use crate::error::{EngineError, Remedy, Result};
 
-use change_sender::{ChangeSender, Payload};
+use change_sender::{ChangeSender, Delivered};
 
 /// The row store, with the snapshots of the backups that run in this process.
 pub struct RowEngine {
@@ -91,11 +95,17 @@ impl Engine for RowEngine {
     }
 
     fn commit(&self, operation: &str) -> Result<()> {
-        Ok(self.database.finish_restore(operation)?)
+        self.database.finish_restore(operation)?;
+        let settled = self
+            .database
+            .settle_mend(operation, &mut |_| ControlFlow::Continue(()))?;
+        debug_assert!(settled.is_continue(), "nothing stops it");
+        Ok(())
     }
 
     fn undo(&self, operation: &str) -> Result<()> {
-        Ok(self.database.abort_restore(operation)?)
+        self.database.abort_restore(operation)?;
+        Ok(self.database.abort_mend(operation)?)
     }
 }
 
@@ -214,7 +224,10 @@ impl RowStore for RowEngine {
         source: Source,
         rows: &RowBlock<&[u8]>,
     ) -> Result<()> {
-        ChangeSender::new(&self.database, operation, path, source).send(Payload::Rows, rows)
+        let sender = ChangeSender::new(&self.database, path, source);
+        sender.send(rows, |shard, source, rows| {
+            Ok(self.database.load(shard, operation, source, rows)?.into())
+        })
     }
 
     fn apply(
@@ -224,18 +237,119 @@ impl RowStore for RowEngine {
         source: Source,
         changes: &RowBlock<&[u8]>,
     ) -> Result<()> {
-        ChangeSender::new(&self.database, operation, path, source).send(Payload::Changes, changes)
+        let sender = ChangeSender::new(&self.database, path, source);
+        sender.send(changes, |shard, source, changes| {
+            Ok(self
+                .database
+                .apply(shard, operation, source, changes)?
+                .into())
+        })
     }
 
     fn digest(&self, path: &TablePath, range: &KeyRange) -> Result<Digest> {
-        let mut digest = Digest::default();
-        for block in self.database.snapshot().blocks(path, range, None)? {
-            for (key, row) in block?.iter() {
-                digest.add(key, row);
+        Ok(self.database.snapshot().read_digest(path, range)?)
+    }
+
+    fn version(&self) -> u64 {
+        self.database.version()
+    }
+
+    fn shards(&self, path: &TablePath) -> Result<Vec<LiveShard>> {
+        live_shards(&self.database.snapshot(), path)
+    }
+
+    fn scan(
+        &self,
+        path: &TablePath,
+        range: &KeyRange,
+        after: Option<&[u8]>,
+        sink: BlockSink<'_>,
+    ) -> Result<()> {
+        for block in self.database.snapshot().blocks(path, range, after)? {
+            if sink(&block?.view()).is_break() {
+                break;
             }
         }
-        Ok(digest)
+        Ok(())
     }
+
+    fn rows_of(&self, path: &TablePath, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>> {
+        let snapshot = self.database.snapshot();
+        let rows = snapshot.rows_of(path, keys)?;
+        Ok(rows.collect::<mendb_rowstore::Result<_>>()?)
+    }
+
+    fn changes_since(
+        &self,
+        path: &TablePath,
+        range: &KeyRange,
+        since_version: u64,
+        sink: BlockSink<'_>,
+    ) -> Result<()> {
+        let snapshot = self.database.snapshot();
+        for block in snapshot.changes(path, range, since_version, None)? {
+            if sink(&block?.view()).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn begin_mend(&self, operation: &str, tables: &[String]) -> Result<()> {
+        self.database.begin_mend(operation, tables)?;
+        Ok(())
+    }
+
+    fn stage_mend(
+        &self,
+        operation: &str,
+        table: &str,
+        source: Source,
+        changes: &RowBlock<&[u8]>,
+    ) -> Result<StagedCounts> {
+        let path = TablePath::table(table);
+        let mut counts = StagedCounts::default();
+        let sender = ChangeSender::new(&self.database, &path, source);
+        sender.send(changes, |shard, source, changes| {
+            match self
+                .database
+                .stage_mend(shard, operation, source, changes)?
+            {
+                Staged::Gone => Ok(Delivered::Gone),
+                Staged::Done(rows) => {
+                    counts.upserted += rows.upserted;
+                    counts.erased += rows.erased;
+                    counts.kept += rows.kept;
+                    Ok(Delivered::Done)
+                }
+            }
+        })?;
+        Ok(counts)
+    }
+
+    fn mended_shards(&self, operation: &str, path: &TablePath) -> Result<Vec<LiveShard>> {
+        live_shards(&self.database.mend_snapshot(operation)?, path)
+    }
+
+    fn mended_digest(&self, operation: &str, path: &TablePath, range: &KeyRange) -> Result<Digest> {
+        let snapshot = self.database.mend_snapshot(operation)?;
+        Ok(snapshot.read_digest(path, range)?)
+    }
+
+    fn publish_mend(&self, operation: &str) -> Result<()> {
+        self.database.publish_mend(operation)?;
+        Ok(())
+    }
+}
+
+fn live_shards(snapshot: &Snapshot, path: &TablePath) -> Result<Vec<LiveShard>> {
+    let shards = snapshot.shards(path)?.into_iter();
+    let shards = shards.map(|shard| LiveShard {
+        range: shard.range,
+        digest: shard.digest,
+        bytes: shard.bytes,
+    });
+    Ok(shards.collect())
 }
 
 /// Why an increment of this table cannot be taken.

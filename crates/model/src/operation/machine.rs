@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::event::{Context, Effect, Event, IllegalEvent};
 use super::plan::{PlannedStep, StepKind};
-use super::task::{NewTask, Report, ReportStatus, Task, TaskOutput, TaskStatus};
+use super::task::{
+    MendedShard, NewTask, Report, ReportStatus, Task, TaskOutput, TaskSpec, TaskStatus,
+};
 use super::{Operation, State, Stop};
 
 impl Operation {
@@ -114,7 +116,9 @@ impl Operation {
             });
         }
         let operation_id = self.operation_id.to_string();
-        let sealed = self.step_kind() == StepKind::Seal && self.state == State::Applying;
+        let sealed = self.request.is_backup()
+            && self.step_kind() == StepKind::Seal
+            && self.state == State::Applying;
         match self.step_kind() {
             StepKind::Rollback => return Err(IllegalEvent::RollingBack { operation_id }),
             step if sealed || !step.can_cancel() => {
@@ -393,6 +397,15 @@ impl Operation {
         for task in &mut self.tasks {
             match std::mem::take(&mut task.output) {
                 TaskOutput::None => {}
+                TaskOutput::Mended(rows) => {
+                    if let TaskSpec::MendRows { path, range, .. } = &task.spec {
+                        self.mended.push(MendedShard {
+                            path: path.clone(),
+                            range: range.clone(),
+                            rows,
+                        });
+                    }
+                }
                 TaskOutput::Draft(draft) => self.draft = Some(Arc::from(draft)),
                 TaskOutput::Parts(list) => {
                     if let Some(draft) = &mut self.draft {

@@ -40,10 +40,14 @@ pub use event::{Context, Effect, Event, IllegalEvent};
 pub use plan::{PlanError, PlannedStep, StepKind, plan};
 pub use progress::Progress;
 pub use request::{
-    BackupRequest, ChainLink, MendRequest, MendSource, PartBackupRequest, Request, RestoreRequest,
-    StoppedTable, TableMapping, TableMend,
+    BackupRequest, ChainLink, ExpectedShard, MendRequest, MendSource, PartBackupRequest, Request,
+    RestoreRequest, RowMendRequest, RowMendRoad, RowTableMend, StoppedTable, TableMapping,
+    TableMend,
 };
-pub use task::{NewTask, PartAt, Report, ReportStatus, Task, TaskOutput, TaskSpec, TaskStatus};
+pub use task::{
+    MendedRows, MendedShard, NewTask, PartAt, Report, ReportStatus, Task, TaskOutput, TaskSpec,
+    TaskStatus,
+};
 
 /// Where an operation stands. Only [`Operation::step`] writes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -180,6 +184,9 @@ pub struct Operation {
     pub rows_before: u64,
     /// Bytes done in the steps before.
     pub bytes_before: u64,
+    /// What a mend of rows did to each range.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mended: Vec<MendedShard>,
     /// Hundredths of a percent that have been shown.
     pub percent_floor: u32,
     /// Why it failed, if it did.
@@ -219,6 +226,7 @@ impl Operation {
             limits,
             rows_before: 0,
             bytes_before: 0,
+            mended: Vec::new(),
             percent_floor: 0,
             error: None,
         }

@@ -152,6 +152,15 @@ pub fn plan(request: &Request, bytes: &[u64]) -> Result<Vec<PlannedStep>, PlanEr
             StepKind::Finish,
         ])),
         Request::Mend(_) => Ok(steps_of(&[StepKind::Prepare, StepKind::Finish])),
+        Request::MendRows(_) => Ok(steps_of(&[
+            StepKind::Cut,
+            StepKind::Copy,
+            StepKind::Seal,
+            StepKind::Prepare,
+            StepKind::Stage,
+            StepKind::Verify,
+            StepKind::Finish,
+        ])),
         Request::Backup(backup) => {
             let complete = backup.parent.is_some() && backup.since_version.is_some();
             if backup.backup_id.kind() == Incremental && !complete {

@@ -4,7 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use std::collections::BTreeMap;
 
+use crate::digest::Digest;
+use crate::key::KeyRange;
 use crate::name::{BackupId, BackupKind, OperationId};
+use crate::operation::task::MendedRows;
 use crate::part::{OnConcurrentInsert, RestoreOrder, TableName};
 
 /// The request behind an operation.
@@ -19,6 +22,8 @@ pub enum Request {
     PartBackup(PartBackupRequest),
     /// Bring tables of a part store to a backup, in place; absent ones are created.
     Mend(MendRequest),
+    /// Bring tables of a row store to a backup, in place; absent ones are created.
+    MendRows(RowMendRequest),
 }
 
 /// Take a backup of a collection.
@@ -176,7 +181,79 @@ pub struct StoppedTable {
     pub reason: String,
 }
 
+/// Bring tables of a row store to what a backup of their collection holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowMendRequest {
+    /// The backup that holds the state before, by which the mend can be undone: the next increment of
+    /// the chain where there can be one, else a full backup.
+    pub before: BackupRequest,
+    /// The full backup and the increments up to the wanted one, in order.
+    pub chain: Vec<ChainLink>,
+    /// How the rows that differ are found.
+    pub road: RowMendRoad,
+    /// Which tables.
+    pub tables: Vec<RowTableMend>,
+    /// The mend that it takes back, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undoes: Option<OperationId>,
+    /// What the target must be when it begins, of a mend that was planned before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expected: Vec<ExpectedShard>,
+    /// What it was then found to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub planned: Option<MendedRows>,
+}
+
+/// How a mend of rows finds those that differ.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "by")]
+pub enum RowMendRoad {
+    /// Keys that changed since the wanted backup: those in the increments after it, and in the one that
+    /// the mend takes itself.
+    Changes {
+        /// The increments after the wanted backup, in order.
+        later: Vec<ChainLink>,
+    },
+    /// Digests of key ranges, live and in the wanted backup: ranges whose digests differ are read.
+    Digests {
+        /// Why changes are not known.
+        reason: String,
+    },
+}
+
+/// A table of a row store to be mended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowTableMend {
+    /// Its name, in the backup and on the target.
+    pub table: String,
+    /// Whether it has to be created: it did not exist when the mend was asked for.
+    pub create: bool,
+    /// Columns that it got since the backup: the rows that are brought back have NULL there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub added_columns: Vec<String>,
+}
+
+/// A key range of a table, and the digest that its rows must have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExpectedShard {
+    /// The table.
+    pub table: String,
+    /// The keys.
+    pub range: KeyRange,
+    /// The digest of the rows.
+    pub digest: Digest,
+}
+
 impl Request {
+    /// The backup that it takes of a row store, if it takes one.
+    pub fn row_backup(&self) -> Option<&BackupRequest> {
+        match self {
+            Self::Backup(request) => Some(request),
+            Self::MendRows(request) => Some(&request.before),
+            Self::Restore(_) | Self::PartBackup(_) | Self::Mend(_) => None,
+        }
+    }
+
     /// The collection it concerns; empty for what comes from no repository of ours.
     pub fn collection(&self) -> &str {
         match self {
@@ -187,6 +264,7 @@ impl Request {
                 MendSource::Backup { collection, .. } => collection,
                 MendSource::Undo { .. } | MendSource::Imported { .. } => "",
             },
+            Self::MendRows(request) => &request.before.collection,
         }
     }
 
@@ -206,6 +284,17 @@ impl Request {
                 MendSource::Backup { link, .. } => vec![&link.backup_id],
                 MendSource::Undo { .. } | MendSource::Imported { .. } => Vec::new(),
             },
+            Self::MendRows(request) => {
+                let later: &[ChainLink] = match &request.road {
+                    RowMendRoad::Changes { later } => later,
+                    RowMendRoad::Digests { .. } => &[],
+                };
+                let before = request.before.parent.iter().chain(later);
+                let links = before.chain(&request.chain).map(|link| &link.backup_id);
+                // The wanted backup last.
+                let own = std::iter::once(&request.before.backup_id);
+                own.chain(links).collect()
+            }
         }
     }
 
@@ -227,6 +316,8 @@ impl Request {
                 MendSource::Undo { .. } => "undo",
                 MendSource::Backup { .. } | MendSource::Imported { .. } => "mend",
             },
+            Self::MendRows(request) if request.undoes.is_some() => "undo",
+            Self::MendRows(_) => "mend",
         }
     }
 
@@ -242,6 +333,15 @@ impl Request {
             Self::Mend(request) => {
                 let tables = request.tables.iter();
                 tables.map(|table| table.target.to_string()).collect()
+            }
+            Self::MendRows(request) => {
+                let tables = request.tables.iter();
+                let mut names: Vec<String> = tables.map(|table| table.table.clone()).collect();
+                let others = request.before.tables.iter();
+                let others = others.filter(|name| !names.contains(name)).cloned();
+                let others: Vec<String> = others.collect();
+                names.extend(others);
+                names
             }
         }
     }

@@ -59,6 +59,15 @@ pub enum TaskSpec {
         /// The parts.
         parts: Vec<PartAt>,
     },
+    /// Stage the rows of a range that differ from the wanted backup, or all where the table is new.
+    MendRows {
+        /// The sharded table.
+        path: TablePath,
+        /// Its keys.
+        range: KeyRange,
+        /// Whether the table is created: then all rows of the backup are brought.
+        create: bool,
+    },
     /// What the step does to one table of a part store.
     Mend {
         /// The table on the target.
@@ -84,6 +93,7 @@ impl TaskSpec {
             Self::Whole => None,
             Self::Copy { path, .. } => Some(path.to_string()),
             Self::Restore { target, .. } | Self::Verify { target, .. } => Some(target.to_string()),
+            Self::MendRows { path, .. } => Some(path.to_string()),
             Self::CopyParts { table, .. } => Some(table.to_string()),
             Self::Mend { target, .. } => Some(target.to_string()),
         }
@@ -174,8 +184,49 @@ pub enum TaskOutput {
     Segments(Vec<Segment>),
     /// A list of parts whose files are in the repository.
     Parts(PartList),
+    /// Rows of a range that were compared and staged so far.
+    Mended(MendedRows),
     /// The manifest as the cut sees it: every shard, no segment yet.
     Draft(Box<Manifest>),
+}
+
+/// What a mend does, or would do, to the rows of a range.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MendedRows {
+    /// Live rows that are read: one for each key that may differ, or all of a range whose digest does.
+    pub read: u64,
+    /// Rows that are written: they are not there, or are others.
+    pub upserted: u64,
+    /// Rows that are removed: the backup does not have them.
+    pub erased: u64,
+    /// Rows that were looked at and are as they should be.
+    pub kept: u64,
+    /// Bytes read from the repository.
+    pub fetched_bytes: u64,
+    /// Requests to the repository.
+    pub requests: u64,
+}
+
+/// A key range of a table, and what a mend did to its rows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MendedShard {
+    /// The sharded table.
+    pub path: TablePath,
+    /// The keys.
+    pub range: KeyRange,
+    /// What was done.
+    pub rows: MendedRows,
+}
+
+impl std::ops::AddAssign for MendedRows {
+    fn add_assign(&mut self, other: Self) {
+        self.read += other.read;
+        self.upserted += other.upserted;
+        self.erased += other.erased;
+        self.kept += other.kept;
+        self.fetched_bytes += other.fetched_bytes;
+        self.requests += other.requests;
+    }
 }
 
 /// What a worker reports about an attempt.

@@ -13,6 +13,7 @@ use mendb_model::operation::{
 use crate::error::{Error, Result};
 use crate::worker::Tools;
 use crate::worker::manifests::changed;
+use crate::worker::mend;
 use crate::worker::parts::{backup_tasks, mend_tasks};
 
 /// The tasks of the current step, or why they cannot be found.
@@ -31,6 +32,10 @@ pub(super) fn allocate(operation: &Operation, tools: &Tools) -> Event {
 fn tasks(operation: &Operation, tools: &Tools) -> Result<Vec<NewTask>> {
     match (operation.step_kind(), &operation.request) {
         (StepKind::Copy, Request::Backup(request)) => copy_tasks(operation, request, tools),
+        (StepKind::Copy, Request::MendRows(request)) => {
+            copy_tasks(operation, &request.before, tools)
+        }
+        (StepKind::Stage, Request::MendRows(request)) => mend::tasks(operation, request, tools),
         (StepKind::Load | StepKind::Apply, Request::Restore(request)) => {
             let idx = operation
                 .steps

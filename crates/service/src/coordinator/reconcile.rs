@@ -40,8 +40,10 @@ pub(super) fn release_orphaned_locks(journal: &Journal, tools: &Tools) -> Result
         };
         match (lock.kind, state) {
             (LockKind::Backup, State::Done | State::Cancelled) => tools.engine.thaw(operation)?,
-            (LockKind::Restore, State::Done) => tools.engine.commit(operation)?,
-            (LockKind::Restore, State::Cancelled) => tools.engine.undo(operation)?,
+            (LockKind::Restore | LockKind::Mend, State::Done) => tools.engine.commit(operation)?,
+            (LockKind::Restore | LockKind::Mend, State::Cancelled) => {
+                tools.engine.undo(operation)?;
+            }
             _ => continue,
         }
         tracing::warn!(

@@ -69,7 +69,7 @@ impl Service {
 
     /// Refuses when an operation works on the collection or its tables. Returns a failed backup of the
     /// collection, which a new one can replace.
-    fn check_idle(&self, collection: &Collection) -> Result<Option<OperationId>> {
+    pub(super) fn check_idle(&self, collection: &Collection) -> Result<Option<OperationId>> {
         let mut failed = None;
         for operation in self.journal.open_operations()? {
             let same = operation.request.collection() == collection.collection;
@@ -101,7 +101,7 @@ impl Service {
     }
 
     /// The streams that older chains of this collection keep on its tables.
-    fn streams_of(&self, collection: &Collection) -> Result<Vec<String>> {
+    pub(super) fn streams_of(&self, collection: &Collection) -> Result<Vec<String>> {
         let prefix = format!("{}/", collection.collection);
         let mut streams = Vec::new();
         for table in &collection.tables {
@@ -124,7 +124,11 @@ impl Service {
     }
 
     /// Makes the request the increment after the newest backup, if it can be that.
-    fn follow(&self, request: &mut BackupRequest, newest: Option<&BackupId>) -> Result<()> {
+    pub(super) fn follow(
+        &self,
+        request: &mut BackupRequest,
+        newest: Option<&BackupId>,
+    ) -> Result<()> {
         let newest = newest.ok_or_else(|| {
             let reason = format!(
                 "collection {} has no backup to stand on",
@@ -241,7 +245,7 @@ fn take_full(request: &BackupRequest, reason: &str) -> Error {
 }
 
 /// The change stream of the chain that begins with this full backup.
-fn stream_of(collection: &str, full: &BackupId) -> String {
+pub(super) fn stream_of(collection: &str, full: &BackupId) -> String {
     format!("{collection}/{full}")
 }
 

@@ -126,8 +126,11 @@ impl Service {
     /// # Errors
     /// There is no such mend, it is not over, or it has kept nothing to be undone by.
     pub fn request_undo(&self, id: &OperationId) -> Result<OperationId> {
-        let _one_at_a_time = self.requests();
         let operation = self.journal.operation(id)?;
+        if let Request::MendRows(mended) = &operation.request {
+            return self.undo_row_mend(&operation, mended);
+        }
+        let _one_at_a_time = self.requests();
         let Request::Mend(mended) = &operation.request else {
             return Err(Error::refused(
                 format!(

@@ -5,6 +5,7 @@ pub mod backup;
 pub mod mend;
 pub mod part_backup;
 pub mod restore;
+pub mod row_mend;
 
 use mendb_model::name::OperationId;
 use mendb_model::operation::{Operation, Request, State, StepKind, plan};
@@ -21,24 +22,39 @@ impl Service {
         repository_id: String,
         bytes: &[u64],
     ) -> Result<OperationId> {
-        let steps = plan(&request, bytes)?;
-        let now_ms = env::now_ms();
         let kind = match &request {
             Request::Backup(_) | Request::PartBackup(_) => "backup",
             Request::Restore(_) => "restore",
-            Request::Mend(_) => request.kind(),
+            Request::Mend(_) | Request::MendRows(_) => request.kind(),
         };
-        let at = jiff::Timestamp::from_millisecond(i64::try_from(now_ms).unwrap_or(0))
-            .unwrap_or_default();
-        let id = format!("{kind}-{}-{}", at.strftime("%Y%m%d%H%M%S"), env::nonce());
+        self.create_as(new_id(kind)?, request, repository_id, bytes)
+    }
+
+    /// Persists a new operation for a request, under an id that it refers to.
+    fn create_as(
+        &self,
+        id: OperationId,
+        request: Request,
+        repository_id: String,
+        bytes: &[u64],
+    ) -> Result<OperationId> {
+        let steps = plan(&request, bytes)?;
         let repository = (repository_id, self.tools.repository.url().to_owned());
         let limits = self.settings.limits.clone();
-        let operation = Operation::new(id.parse()?, request, steps, repository, limits, now_ms);
+        let operation = Operation::new(id, request, steps, repository, limits, env::now_ms());
         env::crash_point();
         self.journal.insert_operation(&operation)?;
         env::crash_point();
         Ok(operation.operation_id)
     }
+}
+
+/// An id for an operation that begins now.
+fn new_id(kind: &str) -> Result<OperationId> {
+    let now_ms = i64::try_from(env::now_ms()).unwrap_or(0);
+    let at = jiff::Timestamp::from_millisecond(now_ms).unwrap_or_default();
+    let id = format!("{kind}-{}-{}", at.strftime("%Y%m%d%H%M%S"), env::nonce());
+    Ok(id.parse()?)
 }
 
 /// What a failed backup asks of a new one of its collection.
@@ -79,7 +95,7 @@ fn in_the_way(what: &str, operation: &Operation) -> Error {
     let doing = match &operation.request {
         Request::Backup(_) | Request::PartBackup(_) => "backed up",
         Request::Restore(_) => "restored",
-        Request::Mend(_) => "mended",
+        Request::Mend(_) | Request::MendRows(_) => "mended",
     };
     Error::refused(
         format!(

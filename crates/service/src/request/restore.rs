@@ -95,8 +95,8 @@ impl Service {
                 return Err(Error::refused(
                     format!("table {name} already exists, and a restore overwrites nothing"),
                     format!(
-                        "restore beside it: mendb restore {collection} --rename {}={name}_restored, or drop it first: \
-                         mendb table drop {name} (mending it where it is, --in-place, is not in this version)",
+                        "mend it where it is: mendb restore {collection} --in-place; or restore beside it: \
+                         mendb restore {collection} --rename {}={name}_restored",
                         mapping.source
                     ),
                 ));

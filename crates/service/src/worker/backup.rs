@@ -6,7 +6,7 @@ use mendb_engines::FreezeRequest;
 use mendb_model::key::KeyRange;
 use mendb_model::manifest::{FORMAT_VERSION, Manifest, Parent, Segment};
 use mendb_model::name::TablePath;
-use mendb_model::operation::{BackupRequest, Request, TaskOutput};
+use mendb_model::operation::{BackupRequest, TaskOutput};
 use mendb_model::{Digest, RowBlock, TableSchema};
 use mendb_repo::{Content, SegmentTarget};
 
@@ -20,10 +20,8 @@ pub(super) fn writer<'a>(attempt: &'a Attempt<'_>) -> &'a str {
 }
 
 fn request<'a>(attempt: &'a Attempt<'_>) -> TaskResult<&'a BackupRequest> {
-    match &attempt.request.request {
-        Request::Backup(request) => Ok(request),
-        other => Err(no_such_step(other)),
-    }
+    let request = &attempt.request.request;
+    request.row_backup().ok_or_else(|| no_such_step(request))
 }
 
 /// Locks, attaches or rotates, takes the snapshot, and drafts the manifest.
@@ -88,7 +86,7 @@ pub(super) fn copy(
         attempt,
         segments: match &counts.output {
             TaskOutput::Segments(segments) => segments.clone(),
-            TaskOutput::None | TaskOutput::Draft(_) | TaskOutput::Parts(_) => Vec::new(),
+            _ => Vec::new(),
         },
         counts,
         rows: 0,

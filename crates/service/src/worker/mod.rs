@@ -7,6 +7,7 @@
 
 mod backup;
 pub(crate) mod manifests;
+pub(crate) mod mend;
 pub(crate) mod parts;
 mod restore;
 mod verify;
@@ -276,6 +277,11 @@ impl Attempt<'_> {
             Request::PartBackup(_) | Request::Mend(_)
         ) {
             parts::run(self, &mut counts)?;
+            env::crash_point();
+            return Ok(counts);
+        }
+        if let Request::MendRows(request) = &self.request.request {
+            mend::run(self, request, &mut counts)?;
             env::crash_point();
             return Ok(counts);
         }

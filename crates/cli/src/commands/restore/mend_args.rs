@@ -1,5 +1,7 @@
 //! The flags of a restore that only part stores have, and the order they make.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use mendb_model::part::{OnConcurrentInsert, RestoreOrder};
 use mendb_service::{MendFrom, MendOrder};
@@ -8,7 +10,7 @@ use crate::failure::Failure;
 use crate::settings::Settings;
 use crate::settings::value::restore_order;
 
-/// What a restore of a ClickHouse server can be told beside which tables of which backup.
+/// What a mend can be told beside which tables of which backup; most of it is for ClickHouse servers.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "ClickHouse")]
 pub struct MendArgs {
@@ -20,6 +22,7 @@ pub struct MendArgs {
     /// fetch what they lack [setting: general.restore_in_place]
     #[arg(
         long,
+        help_heading = "Mending",
         visible_alias = "restore-in-place",
         value_name = "BOOL",
         num_args = 0..=1,
@@ -71,9 +74,17 @@ pub struct MendArgs {
     /// Have the server check every byte of the tables at the end
     #[arg(long)]
     check_table: bool,
-    /// Say what would be done, partition by partition, and change nothing
-    #[arg(long)]
+    /// Say what would be done, partition by partition or shard by shard, and change nothing
+    #[arg(long, help_heading = "Mending")]
     pub dry_run: bool,
+    /// Save what would be done in a file; without COLLECTION, do what the file says, or refuse with exit
+    /// code 3 where the tables are not any more what they were (row stores)
+    #[arg(long, value_name = "FILE", help_heading = "Mending")]
+    pub plan: Option<PathBuf>,
+    /// Mend tables that got columns since the backup: these become NULL in the rows that are brought
+    /// back (row stores)
+    #[arg(long, help_heading = "Mending")]
+    pub accept_schema: bool,
 }
 
 impl MendArgs {
@@ -84,7 +95,6 @@ impl MendArgs {
     pub fn refuse_for_rows(&self) -> Result<(), Failure> {
         let flags = [
             ("--from", self.from.is_some()),
-            ("--in-place", self.in_place == Some(true)),
             ("--data", self.data),
             ("--schema", self.schema),
             ("--partitions", self.partitions.is_some()),
@@ -96,7 +106,6 @@ impl MendArgs {
             ),
             ("--keep-undo", self.keep_undo == Some(true)),
             ("--check-table", self.check_table),
-            ("--dry-run", self.dry_run),
         ];
         let given: Vec<&str> = flags
             .iter()
@@ -106,12 +115,30 @@ impl MendArgs {
             return Ok(());
         }
         Err(Failure::misuse(format!(
-            "{} {} for ClickHouse targets: a row store is restored into tables that are absent, and mending \
-             its tables in place is not in this version",
+            "{} {} for ClickHouse targets",
             given.join(", "),
             if given.len() == 1 { "is" } else { "are" },
         ))
-        .hint("restore beside what is there: --rename OLD=NEW; or drop the table first: mendb table drop"))
+        .hint("mendb restore --help says which flags are for row stores"))
+    }
+
+    /// Refuses flags that a mend of a ClickHouse server has no use for.
+    ///
+    /// # Errors
+    /// One was given.
+    pub fn refuse_for_parts(&self) -> Result<(), Failure> {
+        let given = match (&self.plan, self.accept_schema) {
+            (Some(_), _) => "--plan",
+            (None, true) => "--accept-schema",
+            (None, false) => return Ok(()),
+        };
+        Err(Failure::misuse(format!("{given} is for row stores"))
+            .hint("--dry-run shows what would be done; --schema brings schemas back"))
+    }
+
+    /// Whether tables are mended where they are.
+    pub fn is_in_place(&self, settings: &Settings) -> bool {
+        self.in_place.unwrap_or(settings.restore_in_place)
     }
 
     /// The order that the flags make, with the settings for what they do not say.
@@ -126,7 +153,7 @@ impl MendArgs {
         settings: &Settings,
     ) -> Result<MendOrder, Failure> {
         Ok(MendOrder {
-            in_place: self.in_place.unwrap_or(settings.restore_in_place),
+            in_place: self.is_in_place(settings),
             tables,
             partitions: self.partitions,
             data: self.data || !self.schema,

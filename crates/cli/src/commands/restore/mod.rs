@@ -4,17 +4,20 @@
 mod mend_args;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use clap::Args;
 use mendb_model::BackupId;
 use mendb_model::name::check;
 use mendb_model::operation::State;
-use mendb_service::{MendFrom, MendOrder, RestoreOrder, Service};
+use mendb_service::{Drift, MendFrom, MendOrder, RestoreOrder, RowMendOrder, Service};
 
 use crate::backup_name;
 use crate::context::Context;
 use crate::failure::{Failure, Verdict};
 use crate::parts::mend_preview;
+use crate::rows::mend_preview as row_preview;
+use crate::rows::plan_file::{self, Planned};
 use crate::target::Target;
 use mend_args::MendArgs;
 
@@ -32,6 +35,10 @@ ClickHouse, with --target clickhouse://user@host:8123/:
   mendb undo mend-20261121081110-3fa9c1                  take a mend back
 
 Row stores:
+  mendb restore world --in-place --dry-run               what mending the live tables would do
+  mendb restore world --in-place                         mend them to the newest backup
+  mendb restore --plan FILE                              do what --plan FILE has saved before
+  mendb undo mend-20261121081110-3fa9c1                  take a mend back
   mendb restore world                                    to the newest backup of the collection
   mendb restore world --to 20261121081110Z_incremental --rename cities=cities_then";
 
@@ -44,13 +51,15 @@ Row stores:
 /// mendb operation resume.
 ///
 /// Of a row store the full backup and each increment are restored, then proved. Tables that exist are
+/// mended with --in-place: only rows that differ are written, readers see the tables as before until all
+/// is done and proved, and writers are refused for as long as it takes. Without it tables that exist are
 /// not touched: restore them under another name, or drop them first.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct RestoreCommand {
-    /// A collection, or a backup by its id or label
-    #[arg(value_name = "COLLECTION|BACKUP")]
-    what: String,
+    /// A collection, or a backup by its id or label; with --plan it can be left out
+    #[arg(value_name = "COLLECTION|BACKUP", required_unless_present = "plan")]
+    what: Option<String>,
     /// The backup to restore to, by id or label; the newest without
     #[arg(long, value_name = "BACKUP")]
     to: Option<String>,
@@ -70,16 +79,64 @@ impl RestoreCommand {
         match context.target()? {
             Target::Rows(_) => {
                 self.mend.refuse_for_rows()?;
-                self.restore(context)
+                self.rows(context)
             }
-            Target::ClickHouse(_) => self.mend(context),
+            Target::ClickHouse(_) => {
+                self.mend.refuse_for_parts()?;
+                self.mend(context)
+            }
         }
     }
 
-    /// Restores a chain into tables of a row store.
-    fn restore(self, context: &Context) -> Result<Verdict, Failure> {
+    /// Mends tables of a row store where they are, or restores them beside what is there.
+    fn rows(self, context: &Context) -> Result<Verdict, Failure> {
+        let Some(what) = self.what.clone() else {
+            return carry_out(context, self.mend.plan.as_deref());
+        };
+        let plans = self.mend.plan.is_some() || self.mend.dry_run;
+        if !self.mend.is_in_place(&context.settings) {
+            if plans || self.mend.accept_schema {
+                return Err(Failure::misuse(
+                    "--dry-run, --plan and --accept-schema are for mending where tables are",
+                )
+                .hint("add --in-place"));
+            }
+            return self.restore(context, what);
+        }
+        if !self.rename.is_empty() {
+            return Err(
+                Failure::misuse("--in-place mends tables under their own names")
+                    .hint("leave --rename out, or --in-place"),
+            );
+        }
         let service = context.open_service()?;
-        let (collection, to) = find(&service, self.what, self.to)?;
+        let (collection, to) = find(&service, what, self.to)?;
+        refuse_parts(&service, &collection, to.as_deref())?;
+        let order = RowMendOrder {
+            collection,
+            to,
+            tables: self.tables,
+            accept_schema: self.mend.accept_schema,
+        };
+        if !plans {
+            let id = service.request_row_mend(&order)?;
+            context.say(&format!("operation {id}"));
+            return context.drive(&service, &id, State::Done);
+        }
+        let preview = service.plan_row_mend(&order)?;
+        if let Some(path) = &self.mend.plan {
+            let preview = preview.clone();
+            plan_file::write(path, &Planned { order, preview })?;
+            context.say(&format!("saved in {}", path.display()));
+        }
+        context.output.record(&preview, row_preview::describe)?;
+        Ok(Verdict::Done)
+    }
+
+    /// Restores a chain into tables of a row store.
+    fn restore(self, context: &Context, what: String) -> Result<Verdict, Failure> {
+        let service = context.open_service()?;
+        let (collection, to) = find(&service, what, self.to)?;
         refuse_parts(&service, &collection, to.as_deref())?;
         let id = service.request_restore(&RestoreOrder {
             collection,
@@ -110,16 +167,37 @@ impl RestoreCommand {
         let from = match &self.mend.from {
             Some(url) => MendFrom::Imported {
                 url: url.clone(),
-                name: self.what,
+                name: self.what.unwrap_or_default(),
             },
             None => {
-                let (collection, to) = find(service, self.what, self.to)?;
+                let (collection, to) = find(service, self.what.unwrap_or_default(), self.to)?;
                 MendFrom::Collection { collection, to }
             }
         };
         self.mend
             .order(from, self.tables, self.rename, &context.settings)
     }
+}
+
+/// Does what a plan says, where the tables are still what they were.
+fn carry_out(context: &Context, plan: Option<&Path>) -> Result<Verdict, Failure> {
+    let Some(plan) = plan else {
+        return Err(Failure::misuse("name a collection, or a plan with --plan"));
+    };
+    let Planned { order, preview } = plan_file::read(plan)?;
+    let service = context.open_service()?;
+    let drifted = service.drift_of(&preview)?;
+    if !drifted.is_empty() {
+        context.output.record(&drifted, |drifted: &Vec<Drift>| {
+            let line = |drift: &Drift| format!("{}: {}\n", drift.table, drift.keys);
+            let keys: String = drifted.iter().map(line).collect();
+            format!("not what they were when the mend was planned, so nothing was done:\n{keys}")
+        })?;
+        return Ok(Verdict::Drift);
+    }
+    let id = service.request_planned_row_mend(&order, &preview)?;
+    context.say(&format!("operation {id}"));
+    context.drive(&service, &id, State::Done)
 }
 
 /// The collection and the backup that a user means: the newest of a collection where only that is named.
@@ -213,7 +291,7 @@ mod tests {
     fn order(line: &str, settings: &Settings) -> Result<MendOrder, Failure> {
         let command = parse(line).unwrap();
         let from = MendFrom::Collection {
-            collection: command.what,
+            collection: command.what.unwrap(),
             to: command.to,
         };
         command
@@ -285,16 +363,20 @@ mod tests {
     }
 
     #[test]
-    fn a_row_store_is_not_mended_in_place() {
+    fn flags_of_the_other_kind_of_store_are_refused() {
         let refused = |line| parse(line).unwrap().mend.refuse_for_rows();
-        assert!(refused("--tables t --rename t=u c").is_ok());
-        let failure = refused("--in-place --dry-run c").unwrap_err();
+        assert!(refused("--in-place --dry-run --tables t c").is_ok());
+        let failure = refused("--partitions 1 --check-table c").unwrap_err();
         assert!(
             failure
                 .message
-                .starts_with("--in-place, --dry-run are for ClickHouse targets"),
+                .starts_with("--partitions, --check-table are for ClickHouse targets"),
             "{failure}"
         );
         assert_eq!(failure.exit_code(), 2);
+        let refused = |line| parse(line).unwrap().mend.refuse_for_parts();
+        assert!(refused("--in-place --dry-run c").is_ok());
+        assert!(refused("--in-place --plan f c").is_err());
+        assert!(refused("--in-place --accept-schema c").is_err());
     }
 }

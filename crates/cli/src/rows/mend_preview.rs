@@ -1,0 +1,88 @@
+//! What a mend of live tables would do, range by range.
+
+use mendb_model::name::BackupKind;
+use mendb_model::operation::{MendedRows, RowMendRoad};
+use mendb_service::{RowMendPreview, ShardPreview};
+
+use crate::human;
+use crate::output::{Field, table};
+
+/// The plan for people.
+pub fn describe(preview: &RowMendPreview) -> String {
+    let mut text = format!(
+        "{} back to {}\n{}\n\n",
+        preview.collection,
+        preview.backup_id,
+        road(&preview.road)
+    );
+    for mended in &preview.tables {
+        if !mended.added_columns.is_empty() {
+            text += &format!(
+                "{}: {} came since the backup and will be NULL in the rows that are brought back\n",
+                mended.table,
+                mended.added_columns.join(", ")
+            );
+        }
+        if mended.create {
+            text += &format!("{} does not exist: it is created\n", mended.table);
+        }
+    }
+    text += &table(&preview.shards, &fields());
+    text += &format!("\ntotal: {}\n", sentence(&preview.total));
+    text += if preview.total.upserted + preview.total.erased == 0 {
+        "nothing would be written\n"
+    } else {
+        match preview.before {
+            BackupKind::Incremental => {
+                "the state before would be kept as an increment: mendb undo can take the mend back\n"
+            }
+            BackupKind::Full => {
+                "the state before would be kept as a full backup: mendb undo can take the mend back\n"
+            }
+        }
+    };
+    text
+}
+
+/// How the rows that differ are found.
+fn road(road: &RowMendRoad) -> String {
+    match road {
+        RowMendRoad::Changes { later } => format!(
+            "looks at the keys that changed since: in {} and in the change streams",
+            match later.len() {
+                0 => "no later backup".to_owned(),
+                1 => "1 later backup".to_owned(),
+                many => format!("{many} later backups"),
+            }
+        ),
+        RowMendRoad::Digests { reason } => {
+            format!("compares digests of key ranges, because changes are not known: {reason}")
+        }
+    }
+}
+
+fn fields() -> [Field<ShardPreview>; 8] {
+    [
+        Field::left("table", |s: &ShardPreview| s.table.clone()),
+        Field::left("keys", |s| s.keys.clone()),
+        Field::right("read", |s| human::count(s.rows.read)),
+        Field::right("upsert", |s| human::count(s.rows.upserted)),
+        Field::right("erase", |s| human::count(s.rows.erased)),
+        Field::right("keep", |s| human::count(s.rows.kept)),
+        Field::right("fetch", |s| human::bytes(s.rows.fetched_bytes)),
+        Field::right("requests", |s| human::count(s.rows.requests)),
+    ]
+}
+
+/// What is done to rows, in a line.
+pub fn sentence(rows: &MendedRows) -> String {
+    format!(
+        "{} read, {} upserted, {} erased, {} kept; {} in {} requests to the repository",
+        human::rows(rows.read),
+        human::count(rows.upserted),
+        human::count(rows.erased),
+        human::count(rows.kept),
+        human::bytes(rows.fetched_bytes),
+        human::count(rows.requests)
+    )
+}

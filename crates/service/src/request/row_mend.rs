@@ -1,0 +1,481 @@
+//! The order for a mend of live tables of a row store.
+
+use std::ops::ControlFlow;
+
+use mendb_model::key::KeyRange;
+use mendb_model::manifest::{Manifest, TableBackup};
+use mendb_model::name::{BackupId, BackupKind, OperationId, TablePath, matches};
+use mendb_model::operation::{
+    BackupRequest, ChainLink, ExpectedShard, MendedRows, Operation, Request, RowMendRequest,
+    RowMendRoad, RowTableMend, State,
+};
+use mendb_model::schema::TableSchema;
+use mendb_model::value::ColumnType;
+use mendb_repo::StoredManifest;
+use serde::{Deserialize, Serialize};
+
+use super::backup::{next_id, stream_of};
+use super::new_id;
+use crate::error::{Error, Result};
+use crate::journal::collection::Collection;
+use crate::service::Service;
+use crate::worker::mend::{self, ShardPreview};
+
+/// A mend of live tables as a user orders it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowMendOrder {
+    /// The collection.
+    pub collection: String,
+    /// The backup by id or label; the newest without.
+    pub to: Option<String>,
+    /// Comma-separated patterns of table names; all tables of the backup without.
+    pub tables: Option<String>,
+    /// Mend tables that got columns since: these become NULL in the rows that are brought back.
+    pub accept_schema: bool,
+}
+
+/// What a mend of live tables would do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowMendPreview {
+    /// The collection.
+    pub collection: String,
+    /// The wanted backup.
+    pub backup_id: BackupId,
+    /// The commit of the target that it was made at.
+    pub version: u64,
+    /// The backup of the state before that would be taken, by which the mend could be undone.
+    pub before: BackupKind,
+    /// How the rows that differ are found.
+    pub road: RowMendRoad,
+    /// The tables.
+    pub tables: Vec<RowTableMend>,
+    /// What would be done to each range.
+    pub shards: Vec<ShardPreview>,
+    /// The sums of all ranges.
+    pub total: MendedRows,
+}
+
+/// What is found out for an order before it becomes an operation.
+struct Ordered {
+    request: RowMendRequest,
+    wanted: BackupId,
+}
+
+impl Service {
+    /// Checks an order for a mend of live tables and says what it would do, exactly. Nothing is changed.
+    ///
+    /// # Errors
+    /// As [`Self::request_row_mend`], and what looking at the tables fails with.
+    pub fn plan_row_mend(&self, order: &RowMendOrder) -> Result<RowMendPreview> {
+        let version = self.tools.engine.rows()?.version();
+        let Ordered { request, wanted } = self.ordered(order, "before-mend", None)?;
+        let shards = mend::preview(&self.tools, &request)?;
+        let mut total = MendedRows::default();
+        for shard in &shards {
+            total += shard.rows;
+        }
+        Ok(RowMendPreview {
+            collection: request.before.collection.clone(),
+            backup_id: wanted,
+            version,
+            before: request.before.backup_id.kind(),
+            road: request.road,
+            tables: request.tables,
+            shards,
+            total,
+        })
+    }
+
+    /// Checks an order for a mend of live tables and makes it an operation, which [`Service::drive`]
+    /// runs. From when it begins until it ends writers of the tables are refused.
+    ///
+    /// # Errors
+    /// There is no such backup or table, a table or the collection is at work, or a schema has changed.
+    pub fn request_row_mend(&self, order: &RowMendOrder) -> Result<OperationId> {
+        self.create_row_mend(order, None, None)
+    }
+
+    /// As [`Self::request_row_mend`], of a mend that was planned: it begins only where the target is
+    /// what it was then.
+    ///
+    /// # Errors
+    /// As [`Self::request_row_mend`]. The drift is looked for when the operation begins, by
+    /// [`Self::drift_of`] before.
+    pub fn request_planned_row_mend(
+        &self,
+        order: &RowMendOrder,
+        plan: &RowMendPreview,
+    ) -> Result<OperationId> {
+        // The newest backup may be another by now.
+        let order = RowMendOrder {
+            to: Some(plan.backup_id.to_string()),
+            ..order.clone()
+        };
+        self.create_row_mend(&order, None, Some(plan))
+    }
+
+    /// Makes an operation that brings the tables of a mend back to what they were before it. Tables that
+    /// it created stay.
+    pub(super) fn undo_row_mend(
+        &self,
+        operation: &Operation,
+        mended: &RowMendRequest,
+    ) -> Result<OperationId> {
+        let id = &operation.operation_id;
+        if operation.state != State::Done {
+            return Err(Error::refused(
+                format!(
+                    "operation {id} is {}: there is nothing to be undone",
+                    operation.state.name()
+                ),
+                format!("mendb operation cancel {id} gives it up"),
+            ));
+        }
+        let live = mended.tables.iter().filter(|table| !table.create);
+        let names: Vec<&str> = live.map(|table| table.table.as_str()).collect();
+        if names.is_empty() {
+            return Err(Error::refused(
+                format!("operation {id} only created tables: there is no state before"),
+                "mendb table drop removes them",
+            ));
+        }
+        let order = RowMendOrder {
+            collection: mended.before.collection.clone(),
+            to: Some(mended.before.backup_id.to_string()),
+            tables: Some(names.join(",")),
+            accept_schema: false,
+        };
+        self.create_row_mend(&order, Some(id.clone()), None)
+    }
+
+    fn create_row_mend(
+        &self,
+        order: &RowMendOrder,
+        undoes: Option<OperationId>,
+        plan: Option<&RowMendPreview>,
+    ) -> Result<OperationId> {
+        let _one_at_a_time = self.requests();
+        let id = new_id(if undoes.is_some() { "undo" } else { "mend" })?;
+        let Ordered { mut request, .. } = self.ordered(order, &format!("before-{id}"), undoes)?;
+        if let Some(plan) = plan {
+            request.planned = Some(plan.total);
+            request.expected = plan.shards.iter().filter_map(expected).collect();
+        }
+        let header = self
+            .runtime()
+            .block_on(self.tools.repository.create_if_absent())?;
+        self.create_as(id, Request::MendRows(request), header.repository_id, &[])
+    }
+
+    fn ordered(
+        &self,
+        order: &RowMendOrder,
+        label: &str,
+        undoes: Option<OperationId>,
+    ) -> Result<Ordered> {
+        let collection = self.collection(&order.collection)?;
+        if let Some(operation_id) = self.check_idle(&collection)? {
+            return Err(Error::BackupFailed {
+                collection: collection.collection,
+                operation_id,
+            });
+        }
+        let chain = self.chain(&order.collection, order.to.as_deref())?;
+        let Some(wanted) = chain.last() else {
+            return Err(Error::refused(
+                format!(
+                    "collection {} has no backup in {}",
+                    order.collection,
+                    self.tools.repository.url()
+                ),
+                "mendb list shows what there is; --repository names another repository",
+            ));
+        };
+        let tables = self.mended_tables(order, &wanted.manifest)?;
+        if tables.iter().all(|table| table.create) {
+            return Err(Error::refused(
+                "none of the tables exists, so there is nothing to mend",
+                format!("restore them: mendb restore {}", order.collection),
+            ));
+        }
+        let (before, road) = self.before(&collection, &chain, &tables, label)?;
+        Ok(Ordered {
+            wanted: wanted.manifest.backup_id.clone(),
+            request: RowMendRequest {
+                before,
+                chain: chain.iter().map(link).collect(),
+                road,
+                tables,
+                undoes,
+                expected: Vec::new(),
+                planned: None,
+            },
+        })
+    }
+
+    /// The chosen tables of the backup, if what lives of them can be mended.
+    fn mended_tables(
+        &self,
+        order: &RowMendOrder,
+        manifest: &Manifest,
+    ) -> Result<Vec<RowTableMend>> {
+        let patterns = order.tables.as_deref().unwrap_or("*");
+        let chosen = manifest
+            .tables
+            .iter()
+            .filter(|table| matches(patterns, &table.table));
+        let mut tables = Vec::new();
+        for backup in chosen {
+            let live = self.tools.engine.rows()?.inspect(&backup.table)?;
+            let added_columns = match &live {
+                Some(live) => added_columns(backup, &live.schema)?,
+                None => Vec::new(),
+            };
+            if !added_columns.is_empty() && !order.accept_schema {
+                return Err(Error::refused(
+                    format!(
+                        "table {} got the columns {} since backup {}",
+                        backup.table,
+                        added_columns.join(", "),
+                        manifest.backup_id
+                    ),
+                    "--accept-schema mends it, with NULL there in the rows that are brought back",
+                ));
+            }
+            tables.push(RowTableMend {
+                table: backup.table.clone(),
+                create: live.is_none(),
+                added_columns,
+            });
+        }
+        if tables.is_empty() {
+            let all: Vec<&str> = (manifest.tables.iter())
+                .map(|table| table.table.as_str())
+                .collect();
+            return Err(Error::refused(
+                format!(
+                    "no table of backup {} matches {patterns}",
+                    manifest.backup_id
+                ),
+                format!("its tables are {}", all.join(", ")),
+            ));
+        }
+        Ok(tables)
+    }
+
+    /// The backup of the state before, and how the rows that differ are found: by changes where the
+    /// chain of the wanted backup goes on to that.
+    fn before(
+        &self,
+        collection: &Collection,
+        chain: &[StoredManifest],
+        tables: &[RowTableMend],
+        label: &str,
+    ) -> Result<(BackupRequest, RowMendRoad)> {
+        let repository = &self.tools.repository;
+        let backups = self
+            .runtime()
+            .block_on(repository.list(&collection.collection))?;
+        let newest = backups.last().map(|(id, _)| id);
+        let mut live = collection.clone();
+        let mut gone = Vec::new();
+        for table in &collection.tables {
+            if self.tools.engine.rows()?.inspect(table)?.is_none() {
+                live.tables.retain(|name| name != table);
+                gone.push(table.as_str());
+            }
+        }
+        if let Some(other) = tables
+            .iter()
+            .find(|table| !table.create && !live.tables.contains(&table.table))
+        {
+            return Err(Error::refused(
+                format!(
+                    "table {} is not in collection {}, so its state before cannot be kept",
+                    other.table, collection.collection
+                ),
+                "leave it out with --tables",
+            ));
+        }
+        let request = |kind| -> Result<BackupRequest> {
+            let backup_id = next_id(kind, newest)?;
+            Ok(BackupRequest {
+                collection: collection.collection.clone(),
+                stream: stream_of(&collection.collection, &backup_id),
+                backup_id,
+                label: Some(label.to_owned()),
+                tables: live.tables.clone(),
+                parent: None,
+                since_version: None,
+                old_streams: self.streams_of(&live)?,
+            })
+        };
+        let mut increment = request(BackupKind::Incremental)?;
+        let followed = match gone.first() {
+            None => self.follow(&mut increment, newest),
+            Some(table) => Err(Error::Refused {
+                message: format!("table {table} does not exist"),
+                hint: None,
+            }),
+        };
+        match followed {
+            Ok(()) => {}
+            Err(error @ Error::Refused { .. }) => {
+                let reason = error.to_string();
+                return Ok((request(BackupKind::Full)?, RowMendRoad::Digests { reason }));
+            }
+            Err(error) => return Err(error),
+        }
+        let wanted = chain.last().map(|stored| &stored.blake3);
+        let whole = self.chain(&collection.collection, None)?;
+        let at = whole
+            .iter()
+            .position(|stored| Some(&stored.blake3) == wanted);
+        let road = match at {
+            Some(at) => RowMendRoad::Changes {
+                later: whole[at + 1..].iter().map(link).collect(),
+            },
+            None => RowMendRoad::Digests {
+                reason: "the backup is not of the chain that the change streams go on with"
+                    .to_owned(),
+            },
+        };
+        Ok((increment, road))
+    }
+
+    /// Where the target is not any more what it was when a mend was planned: each such range of a table,
+    /// with the keys in it that changed since, as far as a change stream tells.
+    ///
+    /// # Errors
+    /// The target cannot be read.
+    pub fn drift_of(&self, plan: &RowMendPreview) -> Result<Vec<Drift>> {
+        let engine = self.tools.engine.rows()?;
+        let mut drifted = Vec::new();
+        for planned in &plan.shards {
+            let path = TablePath::table(&planned.table);
+            let live = engine.inspect(&planned.table)?;
+            let found = match live {
+                None => None,
+                Some(_) => {
+                    let shards = engine.shards(&path)?;
+                    let same = shards.iter().find(|shard| shard.range == planned.range);
+                    Some(match same {
+                        Some(shard) => shard.digest,
+                        None => engine.digest(&path, &planned.range)?,
+                    })
+                }
+            };
+            if found == planned.digest {
+                continue;
+            }
+            let mut range = planned.range.clone();
+            if let Some(live) = &live {
+                range = self.changed_since(&path, range, plan.version)?;
+                let types = live.schema.key_types();
+                drifted.push(Drift::new(&planned.table, &range, &types));
+            } else {
+                drifted.push(Drift::new(&planned.table, &range, &[]));
+            }
+        }
+        Ok(drifted)
+    }
+
+    /// From the first to the last key of a range that changed since a commit, or the range where no
+    /// stream tells of such.
+    fn changed_since(&self, path: &TablePath, range: KeyRange, version: u64) -> Result<KeyRange> {
+        let mut changed: Option<KeyRange> = None;
+        let engine = self.tools.engine.rows()?;
+        engine.changes_since(path, &range, version, &mut |block| {
+            if let Some(last) = block.len().checked_sub(1) {
+                let changed = changed.get_or_insert_with(|| KeyRange {
+                    start: block.key(0).to_vec(),
+                    end: None,
+                });
+                // The least key behind the last.
+                changed.end = Some([block.key(last), &[0]].concat());
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(changed.unwrap_or(range))
+    }
+}
+
+/// Keys of a table that are not what they were when a mend was planned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Drift {
+    /// The table.
+    pub table: String,
+    /// The keys.
+    pub range: KeyRange,
+    /// The same, as people write keys.
+    pub keys: String,
+}
+
+impl Drift {
+    fn new(table: &str, range: &KeyRange, types: &[ColumnType]) -> Self {
+        Self {
+            table: table.to_owned(),
+            range: range.clone(),
+            keys: mend::keys_text(range, types),
+        }
+    }
+}
+
+fn expected(shard: &ShardPreview) -> Option<ExpectedShard> {
+    Some(ExpectedShard {
+        table: shard.table.clone(),
+        range: shard.range.clone(),
+        digest: shard.digest?,
+    })
+}
+
+fn link(stored: &StoredManifest) -> ChainLink {
+    ChainLink {
+        backup_id: stored.manifest.backup_id.clone(),
+        manifest_blake3: stored.blake3.clone(),
+    }
+}
+
+/// The columns that a live table has beyond those of a backup. Indexes that it got since are no
+/// difference: they follow the rows.
+fn added_columns(backup: &TableBackup, live: &TableSchema) -> Result<Vec<String>> {
+    let then = &backup.schema;
+    let differs = |what: String| {
+        Err(Error::refused(
+            format!(
+                "table {} is another than the one that was backed up: {what}",
+                backup.table
+            ),
+            format!(
+                "leave it out with --tables, or restore it beside: mendb restore --rename {0}={0}_restored",
+                backup.table
+            ),
+        ))
+    };
+    if then.key != live.key {
+        return differs(format!(
+            "its key is ({}), in the backup ({})",
+            live.key.join(", "),
+            then.key.join(", ")
+        ));
+    }
+    if !live.columns.starts_with(&then.columns) {
+        let names = |schema: &TableSchema| {
+            let columns = schema.columns.iter();
+            let columns = columns.map(|column| format!("{} {}", column.name, column.column_type));
+            columns.collect::<Vec<_>>().join(", ")
+        };
+        return differs(format!(
+            "its columns are {}, in the backup {}",
+            names(live),
+            names(then)
+        ));
+    }
+    for index in &then.indexes {
+        if live.index(&index.name) != Some(index) {
+            return differs(format!("its index {} differs or is gone", index.name));
+        }
+    }
+    let added = live.columns[then.columns.len()..].iter();
+    Ok(added.map(|column| column.name.clone()).collect())
+}

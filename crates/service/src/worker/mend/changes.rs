@@ -1,0 +1,49 @@
+//! Keys that may differ because they changed since the wanted backup.
+
+use std::sync::Arc;
+
+use mendb_model::RowBlock;
+use mendb_model::key::KeyRange;
+use mendb_model::manifest::Manifest;
+use mendb_model::name::TablePath;
+use mendb_model::operation::RowMendRequest;
+
+use super::wanted::WantedRows;
+use super::{Fetched, Progress, Put, wanted_chain};
+use crate::worker::{Attempt, TaskResult};
+
+/// Keys that are looked up and staged together: what they are wanted to hold is in memory.
+pub(super) const KEYS_AT_ONCE: usize = 16 * 1024;
+
+/// Stages what the keys of a range are wanted to hold that some backups changed.
+pub(super) fn stage(
+    attempt: &Attempt<'_>,
+    request: &RowMendRequest,
+    (path, range): (&TablePath, &KeyRange),
+    after_wanted: &[Arc<Manifest>],
+    put: Put<'_>,
+    progress: &mut Progress<'_, '_>,
+) -> TaskResult<()> {
+    let after = progress.last_key();
+    let repository = &attempt.tools.repository;
+    let mut changed = repository.read_chain(after_wanted, path, range, after.as_deref())?;
+    let mut fetched = Fetched::default();
+    let mut wanted = WantedRows::new(attempt, &wanted_chain(attempt, request)?, path)?;
+    while let Some(block) = attempt.wait(changed.next())? {
+        for keys in keys_of(&block).chunks(KEYS_AT_ONCE) {
+            attempt.check_stopped()?;
+            let mut done = wanted.put(keys, put)?;
+            done += fetched.since(changed.counts());
+            if let Some(last) = keys.last() {
+                progress.staged(done, last)?;
+            }
+        }
+    }
+    progress.looked_at(fetched.since(changed.counts()));
+    Ok(())
+}
+
+/// The keys of a block.
+pub(super) fn keys_of<B: AsRef<[u8]>>(block: &RowBlock<B>) -> Vec<&[u8]> {
+    (0..block.len()).map(|row| block.key(row)).collect()
+}

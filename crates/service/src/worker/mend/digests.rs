@@ -1,0 +1,219 @@
+//! Keys that differ, found by reading the ranges whose digests do.
+
+use std::ops::ControlFlow;
+
+use mendb_model::key::{KeyRange, to_hex};
+use mendb_model::name::TablePath;
+use mendb_model::operation::{MendedRows, RowMendRequest};
+use mendb_model::{Change, Digest, RowBlock, RowBlockBuilder};
+use mendb_repo::ChainReader;
+
+use super::{Fetched, Progress, Put, no_such_table, wanted_chain, wanted_manifest};
+use crate::worker::{Attempt, TaskError, TaskResult};
+
+/// Differences are staged in blocks of about this many bytes.
+const BLOCK_BYTES: usize = 4 << 20;
+
+/// Stages what differs between the live rows of a range, which is that of a shard of the wanted backup,
+/// and those of the backup; nothing is read of the backup where the digests agree.
+pub(super) fn stage(
+    attempt: &Attempt<'_>,
+    request: &RowMendRequest,
+    (path, range): (&TablePath, &KeyRange),
+    put: Put<'_>,
+    progress: &mut Progress<'_, '_>,
+) -> TaskResult<()> {
+    let engine = attempt.tools.engine.rows()?;
+    let after = progress.last_key();
+    if after.is_none() {
+        let expected = expected(attempt, request, path, range)?;
+        let (live, read) = live_digest(attempt, path, range)?;
+        progress.looked_at(MendedRows {
+            read,
+            ..MendedRows::default()
+        });
+        if live == expected {
+            return Ok(());
+        }
+    }
+    let chain = wanted_chain(attempt, request)?;
+    let repository = &attempt.tools.repository;
+    let mut differences = Differences {
+        attempt,
+        wanted: repository.read_chain(&chain, path, range, after.as_deref())?,
+        block: None,
+        changes: RowBlockBuilder::new(),
+        last_key: Vec::new(),
+        done: MendedRows::default(),
+        fetched: Fetched::default(),
+        put,
+        progress,
+    };
+    let mut outcome = Ok(());
+    engine.scan(
+        path,
+        range,
+        after.as_deref(),
+        &mut |live| match differences.compare(live) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                outcome = Err(error);
+                ControlFlow::Break(())
+            }
+        },
+    )?;
+    outcome?;
+    differences.finish()
+}
+
+/// The digest of a range in the wanted backup.
+fn expected(
+    attempt: &Attempt<'_>,
+    request: &RowMendRequest,
+    path: &TablePath,
+    range: &KeyRange,
+) -> TaskResult<Digest> {
+    let manifest = wanted_manifest(attempt, request)?;
+    let data = manifest
+        .sharded_table(path)
+        .ok_or_else(|| no_such_table(&manifest, &path.table))?;
+    let shard = data.shards.iter().find(|shard| shard.range == *range);
+    shard.map(|shard| shard.digest).ok_or_else(|| {
+        TaskError::Proof(format!(
+            "backup {} has no shard of {path} that begins at key {}",
+            manifest.backup_id,
+            to_hex(&range.start)
+        ))
+    })
+}
+
+/// The digest of live rows, and how many were read for it: none where a shard has just this range.
+pub(super) fn live_digest(
+    attempt: &Attempt<'_>,
+    path: &TablePath,
+    range: &KeyRange,
+) -> TaskResult<(Digest, u64)> {
+    let engine = attempt.tools.engine.rows()?;
+    let shards = engine.shards(path)?;
+    if let Some(shard) = shards.iter().find(|shard| shard.range == *range) {
+        return Ok((shard.digest, 0));
+    }
+    let digest = engine.digest(path, range)?;
+    Ok((digest, digest.rows))
+}
+
+/// Walks live and wanted rows of a range side by side.
+struct Differences<'a, 'b, 'c, 'd> {
+    attempt: &'a Attempt<'b>,
+    wanted: ChainReader,
+    /// Wanted rows, and the first that was not passed yet.
+    block: Option<(RowBlock, usize)>,
+    changes: RowBlockBuilder,
+    /// Of the changes.
+    last_key: Vec<u8>,
+    /// What was done since the last report.
+    done: MendedRows,
+    fetched: Fetched,
+    put: Put<'a>,
+    progress: &'a mut Progress<'c, 'd>,
+}
+
+impl Differences<'_, '_, '_, '_> {
+    /// Compares the next live rows.
+    fn compare(&mut self, live: &RowBlock<&[u8]>) -> TaskResult<()> {
+        self.attempt.check_stopped()?;
+        for (key, row) in live.iter() {
+            self.done.read += 1;
+            while self.fill()? {
+                let Some((block, at)) = &mut self.block else {
+                    break;
+                };
+                let (wanted_key, wanted_row) = (block.key(*at), block.value(*at));
+                if wanted_key > key {
+                    break;
+                }
+                *at += 1;
+                let is_live = wanted_key == key;
+                if is_live && wanted_row == row {
+                    self.done.kept += 1;
+                } else {
+                    let change = Change::reset(wanted_row.to_vec(), 0);
+                    let wanted_key = wanted_key.to_vec();
+                    self.add(&wanted_key, &change)?;
+                }
+                if is_live {
+                    break;
+                }
+            }
+            if !self.just_passed(key) {
+                self.add(key, &Change::erase(0))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the wanted row that was passed last has this key.
+    fn just_passed(&self, key: &[u8]) -> bool {
+        let Some((block, at)) = &self.block else {
+            return false;
+        };
+        *at > 0 && block.key(*at - 1) == key
+    }
+
+    /// Sees that there is a next wanted row; `false` after the last.
+    fn fill(&mut self) -> TaskResult<bool> {
+        if let Some((block, at)) = &self.block
+            && *at < block.len()
+        {
+            return Ok(true);
+        }
+        match self.attempt.wait(self.wanted.next())? {
+            Some(block) => {
+                self.block = Some((block, 0));
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+
+    fn add(&mut self, key: &[u8], change: &Change) -> TaskResult<()> {
+        self.changes.push_with(key, |out| change.encode_into(out));
+        self.last_key = key.to_vec();
+        if self.changes.size_bytes() >= BLOCK_BYTES {
+            self.stage()?;
+        }
+        Ok(())
+    }
+
+    fn stage(&mut self) -> TaskResult<()> {
+        if self.changes.is_empty() {
+            return Ok(());
+        }
+        let staged = (self.put)(&self.changes.finish().view())?;
+        let mut done = std::mem::take(&mut self.done);
+        done += MendedRows {
+            upserted: staged.upserted,
+            erased: staged.erased,
+            kept: staged.kept,
+            ..self.fetched.since(self.wanted.counts())
+        };
+        self.progress.staged(done, &self.last_key)
+    }
+
+    /// Adds the wanted rows behind the last live one, and stages what is left.
+    fn finish(mut self) -> TaskResult<()> {
+        while self.fill()? {
+            let Some((block, at)) = &mut self.block else {
+                break;
+            };
+            let (key, row) = (block.key(*at).to_vec(), block.value(*at).to_vec());
+            *at += 1;
+            self.add(&key, &Change::reset(row, 0))?;
+        }
+        self.stage()?;
+        let mut rest = self.done;
+        rest += self.fetched.since(self.wanted.counts());
+        self.progress.looked_at(rest);
+        Ok(())
+    }
+}

@@ -1,0 +1,315 @@
+//! The steps of a mend of live tables of a row store.
+//!
+//! ```text
+//! cut, copy, seal    writers are closed out, and the state before becomes a backup of the chain
+//! prepare            every object is there; tables that are missing are created, hidden
+//! stage              rows that differ from the wanted ones are staged beside the live ones
+//! verify             counts and digests of what was staged over what is live
+//! finish             readers see it, all at one moment; then writers go on
+//! ```
+//!
+//! Which keys may differ is known from changes ([`changes`]): those in the backups after the wanted one,
+//! the last of which the mend has just taken itself. Where changes are not known, digests of key ranges
+//! tell which to read ([`digests`]). *Cost*: both read what may differ, and nothing else of the tables or
+//! of the repository. *Crash*: staged rows and cursors are durable together, and what is staged again is
+//! passed over; before the finish, all of it can be given up.
+
+mod changes;
+mod digests;
+mod preview;
+mod tasks;
+mod verify;
+mod wanted;
+
+use std::sync::Arc;
+
+use mendb_engines::{Source, StagedCounts, StagedTable};
+use mendb_model::RowBlock;
+use mendb_model::key::{KeyRange, to_hex};
+use mendb_model::manifest::Manifest;
+use mendb_model::name::TablePath;
+use mendb_model::operation::{
+    MendedRows, RowMendRequest, RowMendRoad, StepKind, TaskOutput, TaskSpec,
+};
+
+use super::{Attempt, Counts, TaskError, TaskResult, backup, no_such_step};
+
+pub use preview::ShardPreview;
+pub(crate) use preview::{keys_text, preview};
+pub(crate) use tasks::tasks;
+
+/// Runs one task of a mend.
+pub(super) fn run(
+    attempt: &Attempt<'_>,
+    request: &RowMendRequest,
+    counts: &mut Counts,
+) -> TaskResult<()> {
+    match (&attempt.request.spec, attempt.request.step_kind) {
+        (TaskSpec::Whole, StepKind::Cut) => cut(attempt, request, counts),
+        (
+            TaskSpec::Copy {
+                path,
+                shard,
+                range,
+                digest,
+            },
+            StepKind::Copy,
+        ) => backup::copy(attempt, path, *shard, range, *digest, counts),
+        (TaskSpec::Whole, StepKind::Seal) => backup::seal(attempt),
+        (TaskSpec::Whole, StepKind::Prepare) => prepare(attempt, request),
+        (
+            TaskSpec::MendRows {
+                path,
+                range,
+                create,
+            },
+            StepKind::Stage,
+        ) => stage(attempt, request, path, range, *create, counts),
+        (TaskSpec::Whole, StepKind::Verify) => verify::verify(attempt, request),
+        (TaskSpec::Whole, StepKind::Finish) => finish(attempt),
+        (TaskSpec::Whole, StepKind::Rollback) => rollback(attempt, request),
+        _ => Err(no_such_step(&attempt.request.request)),
+    }
+}
+
+/// The backups up to the wanted one, oldest first.
+fn wanted_chain(attempt: &Attempt<'_>, request: &RowMendRequest) -> TaskResult<Vec<Arc<Manifest>>> {
+    let links = request.chain.iter();
+    links
+        .map(|link| attempt.manifest(&request.before.collection, link))
+        .collect()
+}
+
+/// The wanted backup.
+fn wanted_manifest(attempt: &Attempt<'_>, request: &RowMendRequest) -> TaskResult<Arc<Manifest>> {
+    let link = request.chain.last();
+    let link = link.ok_or_else(|| TaskError::Proof("the chain is empty".to_owned()))?;
+    attempt.manifest(&request.before.collection, link)
+}
+
+/// Closes the tables to writers; then as a backup.
+fn cut(attempt: &Attempt<'_>, request: &RowMendRequest, counts: &mut Counts) -> TaskResult<()> {
+    let engine = attempt.tools.engine.rows()?;
+    let tables = request.tables.iter().filter(|table| !table.create);
+    let tables: Vec<String> = tables.map(|table| table.table.clone()).collect();
+    engine.begin_mend(attempt.operation(), &tables)?;
+    crate::env::crash_point();
+    for expected in &request.expected {
+        let path = TablePath::table(&expected.table);
+        let (found, _) = digests::live_digest(attempt, &path, &expected.range)?;
+        if found != expected.digest {
+            return Err(TaskError::Proof(format!(
+                "table {} has changed in the keys from {} since the mend was planned; cancel it and plan again",
+                expected.table,
+                to_hex(&expected.range.start)
+            )));
+        }
+    }
+    backup::cut(attempt, counts)
+}
+
+/// Finds every object that may be needed, then creates the tables that are missing.
+fn prepare(attempt: &Attempt<'_>, request: &RowMendRequest) -> TaskResult<()> {
+    for manifest in wanted_chain(attempt, request)? {
+        attempt.wait(attempt.tools.repository.check_present(&manifest))?;
+        attempt.check_stopped()?;
+    }
+    let wanted = wanted_manifest(attempt, request)?;
+    let created = request.tables.iter().filter(|table| table.create);
+    let staged = created.map(|created| {
+        let backup = wanted.table(&created.table);
+        let backup = backup.ok_or_else(|| no_such_table(&wanted, &created.table))?;
+        Ok(StagedTable {
+            name: created.table.clone(),
+            backup: backup.clone(),
+        })
+    });
+    let staged: Vec<StagedTable> = staged.collect::<TaskResult<_>>()?;
+    if !staged.is_empty() {
+        attempt
+            .tools
+            .engine
+            .rows()?
+            .stage(attempt.operation(), staged)?;
+    }
+    Ok(())
+}
+
+/// Stages what differs in a range of a table, or all of it where the table is created.
+fn stage(
+    attempt: &Attempt<'_>,
+    request: &RowMendRequest,
+    path: &TablePath,
+    range: &KeyRange,
+    create: bool,
+    counts: &mut Counts,
+) -> TaskResult<()> {
+    let mut progress = Progress::resume(attempt, counts);
+    if create {
+        return load(attempt, request, path, range, &mut progress);
+    }
+    let source = Source {
+        step: attempt.request.step,
+        index: attempt.request.shard_idx,
+    };
+    let engine = attempt.tools.engine.rows()?;
+    let mut put = |changes: &RowBlock<&[u8]>| {
+        let staged = engine.stage_mend(attempt.operation(), &path.table, source, changes)?;
+        crate::env::crash_point();
+        Ok(staged)
+    };
+    match &request.road {
+        RowMendRoad::Changes { later } => {
+            let mut after_wanted: Vec<Arc<Manifest>> = later
+                .iter()
+                .map(|link| attempt.manifest(&request.before.collection, link))
+                .collect::<TaskResult<_>>()?;
+            // What changed since the last of them is in the backup that was just taken.
+            let own = attempt.request.draft.clone();
+            after_wanted.push(own.ok_or_else(|| {
+                TaskError::Proof("the state before was not backed up".to_owned())
+            })?);
+            changes::stage(
+                attempt,
+                request,
+                (path, range),
+                &after_wanted,
+                &mut put,
+                &mut progress,
+            )
+        }
+        RowMendRoad::Digests { .. } => {
+            digests::stage(attempt, request, (path, range), &mut put, &mut progress)
+        }
+    }
+}
+
+/// Takes changes to what keys are wanted to hold.
+type Put<'a> = &'a mut dyn FnMut(&RowBlock<&[u8]>) -> TaskResult<StagedCounts>;
+
+/// How far a range is.
+struct Progress<'a, 'b> {
+    attempt: &'a Attempt<'b>,
+    counts: &'a mut Counts,
+    done: MendedRows,
+}
+
+impl<'a, 'b> Progress<'a, 'b> {
+    /// Goes on where the attempt before ended.
+    fn resume(attempt: &'a Attempt<'b>, counts: &'a mut Counts) -> Self {
+        let done = match &counts.output {
+            TaskOutput::Mended(done) => *done,
+            _ => MendedRows::default(),
+        };
+        Self {
+            attempt,
+            counts,
+            done,
+        }
+    }
+
+    /// Counts rows that are staged for good, up to a key.
+    fn staged(&mut self, more: MendedRows, last_key: &[u8]) -> TaskResult<()> {
+        self.done += more;
+        self.counts.last_key = Some(last_key.to_vec());
+        self.counts.rows = self.done.read;
+        self.counts.bytes = self.done.fetched_bytes;
+        self.counts.output = TaskOutput::Mended(self.done);
+        self.attempt.in_progress(self.counts)
+    }
+
+    /// Counts what was read without staging anything.
+    fn looked_at(&mut self, more: MendedRows) {
+        self.done += more;
+        self.counts.rows = self.done.read;
+        self.counts.bytes = self.done.fetched_bytes;
+        self.counts.output = TaskOutput::Mended(self.done);
+    }
+
+    fn last_key(&self) -> Option<Vec<u8>> {
+        self.counts.last_key.clone()
+    }
+}
+
+/// Loads all rows that the wanted backup has of a range, of a table that is created.
+fn load(
+    attempt: &Attempt<'_>,
+    request: &RowMendRequest,
+    path: &TablePath,
+    range: &KeyRange,
+    progress: &mut Progress<'_, '_>,
+) -> TaskResult<()> {
+    let chain = wanted_chain(attempt, request)?;
+    let after = progress.last_key();
+    let repository = &attempt.tools.repository;
+    let mut rows = repository.read_chain(&chain, path, range, after.as_deref())?;
+    let source = Source {
+        step: attempt.request.step,
+        index: attempt.request.shard_idx,
+    };
+    let mut fetched = Fetched::default();
+    while let Some(block) = attempt.wait(rows.next())? {
+        let engine = attempt.tools.engine.rows()?;
+        engine.load(attempt.operation(), path, source, &block.view())?;
+        crate::env::crash_point();
+        let mut more = fetched.since(rows.counts());
+        more.upserted = block.len() as u64;
+        if let Some(last) = block.len().checked_sub(1) {
+            progress.staged(more, block.key(last))?;
+        }
+    }
+    progress.looked_at(fetched.since(rows.counts()));
+    Ok(())
+}
+
+/// What was fetched of a chain so far.
+#[derive(Default)]
+struct Fetched {
+    bytes: u64,
+    requests: u64,
+}
+
+impl Fetched {
+    /// What came since this was asked last.
+    fn since<'c>(
+        &mut self,
+        counts: impl Iterator<Item = &'c mendb_repo::ReadCounts>,
+    ) -> MendedRows {
+        let (mut bytes, mut requests) = (0, 0);
+        for level in counts {
+            bytes += level.bytes;
+            requests += level.requests;
+        }
+        let more = MendedRows {
+            fetched_bytes: bytes - self.bytes,
+            requests: requests - self.requests,
+            ..MendedRows::default()
+        };
+        (self.bytes, self.requests) = (bytes, requests);
+        more
+    }
+}
+
+/// Shows readers what was staged, lets go of what the next increment does not need, and unlocks.
+fn finish(attempt: &Attempt<'_>) -> TaskResult<()> {
+    let engine = &attempt.tools.engine;
+    engine.rows()?.publish_mend(attempt.operation())?;
+    crate::env::crash_point();
+    engine.commit(attempt.operation())?;
+    crate::env::crash_point();
+    backup::release(attempt)
+}
+
+/// Gives up what was staged, and takes the backup of the state before back.
+fn rollback(attempt: &Attempt<'_>, request: &RowMendRequest) -> TaskResult<()> {
+    attempt.tools.engine.undo(attempt.operation())?;
+    crate::env::crash_point();
+    backup::rollback(attempt, &request.before)
+}
+
+fn no_such_table(manifest: &Manifest, table: &str) -> TaskError {
+    TaskError::Proof(format!(
+        "backup {} has no table {table}",
+        manifest.backup_id
+    ))
+}

@@ -1,0 +1,285 @@
+//! What a mend would do, found out without changing anything.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use mendb_engines::StagedCounts;
+use mendb_model::change::ChangeRef;
+use mendb_model::key::{self, KeyRange};
+use mendb_model::manifest::Manifest;
+use mendb_model::name::TablePath;
+use mendb_model::operation::{MendedRows, Request, RowMendRequest, RowMendRoad, RowTableMend};
+use mendb_model::value::ColumnType;
+use mendb_model::{ChangeKind, Digest, RowBlock};
+use mendb_repo::ChainReader;
+use serde::{Deserialize, Serialize};
+
+use super::changes::KEYS_AT_ONCE;
+use super::wanted::WantedRows;
+use super::{Fetched, Progress, digests, no_such_table, wanted_chain, wanted_manifest};
+use crate::error::Result;
+use crate::wire::TaskRequest;
+use crate::worker::{Attempt, Counts, TaskError, TaskResult, Tools};
+
+/// What a mend would do to a key range of a table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardPreview {
+    /// The table.
+    pub table: String,
+    /// The keys: of a live shard, or of one of the backup.
+    pub range: KeyRange,
+    /// The same, as people write keys.
+    pub keys: String,
+    /// The digest of its live rows: a target on which it is another has drifted from the plan. `None` for a
+    /// table that would be created.
+    pub digest: Option<Digest>,
+    /// What would be done, exactly.
+    pub rows: MendedRows,
+}
+
+/// Looks at each range of each table as the mend would, and counts instead of staging.
+///
+/// # Errors
+/// The target or the repository cannot be read.
+pub(crate) fn preview(tools: &Tools, request: &RowMendRequest) -> Result<Vec<ShardPreview>> {
+    let task = TaskRequest::preview(Request::MendRows(request.clone()))?;
+    let attempt = Attempt::alone(tools, &task);
+    let mut previews = Vec::new();
+    for table in &request.tables {
+        previews.extend(of_table(&attempt, request, table)?);
+    }
+    Ok(previews)
+}
+
+/// A key range as people write keys.
+pub(crate) fn keys_text(range: &KeyRange, types: &[ColumnType]) -> String {
+    let text = |bytes: &[u8]| key::display(bytes, types);
+    match (range.start.as_slice(), range.end.as_deref()) {
+        ([], None) => "all".to_owned(),
+        ([], Some(end)) => format!("before {}", text(end)),
+        (start, None) => format!("from {}", text(start)),
+        // One key has only itself before the next.
+        (start, Some(end)) if end.strip_prefix(start) == Some(&[0]) => text(start),
+        (start, Some(end)) => match end.strip_suffix(&[0]) {
+            Some(last) if key::decode(last, types).is_ok() => {
+                format!("{} to {}", text(start), text(last))
+            }
+            _ => format!("from {} before {}", text(start), text(end)),
+        },
+    }
+}
+
+fn of_table(
+    attempt: &Attempt<'_>,
+    request: &RowMendRequest,
+    table: &RowTableMend,
+) -> TaskResult<Vec<ShardPreview>> {
+    let wanted = wanted_manifest(attempt, request)?;
+    let backup = wanted
+        .table(&table.table)
+        .ok_or_else(|| no_such_table(&wanted, &table.table))?;
+    let path = TablePath::table(&table.table);
+    let types = backup.schema.key_types();
+    let preview = |range: KeyRange, digest, rows| ShardPreview {
+        table: table.table.clone(),
+        keys: keys_text(&range, &types),
+        range,
+        digest,
+        rows,
+    };
+    if table.create {
+        let shards = backup.rows.shards.iter();
+        let created = shards.map(|shard| {
+            let rows = MendedRows {
+                upserted: shard.digest.rows,
+                ..MendedRows::default()
+            };
+            preview(shard.range.clone(), None, rows)
+        });
+        return Ok(created.collect());
+    }
+    let mut previews = Vec::new();
+    match &request.road {
+        RowMendRoad::Changes { later } => {
+            let later: Vec<Arc<Manifest>> = later
+                .iter()
+                .map(|link| attempt.manifest(&request.before.collection, link))
+                .collect::<TaskResult<_>>()?;
+            for shard in attempt.tools.engine.rows()?.shards(&path)? {
+                let rows = by_changes(attempt, request, &path, &shard.range, &later)?;
+                previews.push(preview(shard.range, Some(shard.digest), rows));
+            }
+        }
+        RowMendRoad::Digests { .. } => {
+            for shard in &backup.rows.shards {
+                let mut counts = Counts::default();
+                let mut progress = Progress::resume(attempt, &mut counts);
+                let (digest, _) = digests::live_digest(attempt, &path, &shard.range)?;
+                let mut put = |changes: &RowBlock<&[u8]>| count(attempt, &path, changes);
+                digests::stage(
+                    attempt,
+                    request,
+                    (&path, &shard.range),
+                    &mut put,
+                    &mut progress,
+                )?;
+                let done = progress.done;
+                previews.push(preview(shard.range.clone(), Some(digest), done));
+            }
+        }
+    }
+    Ok(previews)
+}
+
+/// What staging some changes would do.
+fn count(
+    attempt: &Attempt<'_>,
+    path: &TablePath,
+    changes: &RowBlock<&[u8]>,
+) -> TaskResult<StagedCounts> {
+    let keys: Vec<&[u8]> = changes.iter().map(|(key, _)| key).collect();
+    let live = attempt.tools.engine.rows()?.rows_of(path, &keys)?;
+    let mut counts = StagedCounts::default();
+    for ((_, change), live) in changes.iter().zip(live) {
+        let change = ChangeRef::decode(change).map_err(|error| {
+            TaskError::Proof(format!("a change for {path} cannot be read: {error}"))
+        })?;
+        match (change.kind, live) {
+            (ChangeKind::Erase, None) => counts.kept += 1,
+            (ChangeKind::Erase, Some(_)) => counts.erased += 1,
+            (_, Some(live)) if live == change.row => counts.kept += 1,
+            _ => counts.upserted += 1,
+        }
+    }
+    Ok(counts)
+}
+
+/// Counts for the keys that changed in later backups or since the last of them.
+fn by_changes(
+    attempt: &Attempt<'_>,
+    request: &RowMendRequest,
+    path: &TablePath,
+    range: &KeyRange,
+    later: &[Arc<Manifest>],
+) -> TaskResult<MendedRows> {
+    let since = request.before.since_version.unwrap_or_default();
+    let changed = match later {
+        [] => None,
+        later => Some(
+            attempt
+                .tools
+                .repository
+                .read_chain(later, path, range, None)?,
+        ),
+    };
+    let mut union = KeyUnion {
+        attempt,
+        changed,
+        fetched: Fetched::default(),
+        block: None,
+        keys: Vec::new(),
+        wanted: WantedRows::new(attempt, &wanted_chain(attempt, request)?, path)?,
+        path,
+        done: MendedRows::default(),
+    };
+    let mut outcome = Ok(());
+    let engine = attempt.tools.engine.rows()?;
+    engine.changes_since(path, range, since, &mut |block| {
+        let added = block.iter().try_for_each(|(key, _)| union.add(key));
+        match added {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                outcome = Err(error);
+                ControlFlow::Break(())
+            }
+        }
+    })?;
+    outcome?;
+    union.finish()
+}
+
+/// Keys of later backups and of the live change stream, in one order and each once.
+struct KeyUnion<'a, 'b> {
+    attempt: &'a Attempt<'b>,
+    changed: Option<ChainReader>,
+    fetched: Fetched,
+    /// Changes of later backups, and the first whose key was not taken yet.
+    block: Option<(RowBlock, usize)>,
+    keys: Vec<Vec<u8>>,
+    wanted: WantedRows<'a, 'b>,
+    path: &'a TablePath,
+    done: MendedRows,
+}
+
+impl KeyUnion<'_, '_> {
+    /// Takes the next key of the stream, after those of later backups that come before it.
+    fn add(&mut self, key: &[u8]) -> TaskResult<()> {
+        while let Some(changed) = self.next_changed()?
+            && changed.as_slice() <= key
+        {
+            self.pass();
+            if changed != key {
+                self.take(changed)?;
+            }
+        }
+        self.take(key.to_vec())
+    }
+
+    /// The next key of later backups.
+    fn next_changed(&mut self) -> TaskResult<Option<Vec<u8>>> {
+        let used_up = self
+            .block
+            .as_ref()
+            .is_none_or(|(block, at)| *at == block.len());
+        if used_up {
+            let Some(changed) = &mut self.changed else {
+                return Ok(None);
+            };
+            self.block = self.attempt.wait(changed.next())?.map(|block| (block, 0));
+            self.done += self.fetched.since(changed.counts());
+            if self.block.is_none() {
+                self.changed = None;
+            }
+        }
+        let key = self
+            .block
+            .as_ref()
+            .map(|(block, at)| block.key(*at).to_vec());
+        Ok(key)
+    }
+
+    fn pass(&mut self) {
+        if let Some((_, at)) = &mut self.block {
+            *at += 1;
+        }
+    }
+
+    fn take(&mut self, key: Vec<u8>) -> TaskResult<()> {
+        self.keys.push(key);
+        if self.keys.len() >= KEYS_AT_ONCE {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> TaskResult<()> {
+        let keys = std::mem::take(&mut self.keys);
+        let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let (attempt, path) = (self.attempt, self.path);
+        let mut put = |changes: &RowBlock<&[u8]>| count(attempt, path, changes);
+        self.done += self.wanted.put(&keys, &mut put)?;
+        Ok(())
+    }
+
+    fn finish(mut self) -> TaskResult<MendedRows> {
+        while let Some(changed) = self.next_changed()? {
+            self.pass();
+            self.take(changed)?;
+        }
+        self.flush()?;
+        Ok(self.done)
+    }
+}

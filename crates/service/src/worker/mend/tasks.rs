@@ -1,0 +1,98 @@
+//! The tasks of the stage of a mend: one for each key range that is looked at by itself.
+
+use mendb_model::manifest::{Manifest, ShardBackup, ShardedData};
+use mendb_model::name::TablePath;
+use mendb_model::operation::{
+    ChainLink, NewTask, Operation, RowMendRequest, RowMendRoad, TaskSpec,
+};
+
+use crate::coordinator::segment_bytes;
+use crate::error::{Error, Result};
+use crate::worker::Tools;
+use crate::worker::manifests::changed;
+
+/// A task for each live shard where changes are known, for each shard of the backup where its digest
+/// tells, and for each of table and indexes where the table is created.
+pub(crate) fn tasks(
+    operation: &Operation,
+    request: &RowMendRequest,
+    tools: &Tools,
+) -> Result<Vec<NewTask>> {
+    let collection = &request.before.collection;
+    let wanted = request
+        .chain
+        .last()
+        .map(|link| manifest(tools, collection, link));
+    let Some(wanted) = wanted.transpose()? else {
+        return Ok(Vec::new());
+    };
+    let mut tasks = Vec::new();
+    for table in &request.tables {
+        let backup = wanted.table(&table.table).ok_or_else(|| Error::Refused {
+            message: format!("backup {} has no table {}", wanted.backup_id, table.table),
+            hint: None,
+        })?;
+        if table.create {
+            for (path, data) in backup.sharded_tables() {
+                tasks.extend(of_shards(&path, data, true));
+            }
+            continue;
+        }
+        let path = TablePath::table(&table.table);
+        match &request.road {
+            RowMendRoad::Digests { .. } => tasks.extend(of_shards(&path, &backup.rows, false)),
+            RowMendRoad::Changes { later } => {
+                let mut changed_in = Vec::new();
+                for link in later {
+                    changed_in.push(manifest(tools, collection, link)?);
+                }
+                changed_in.extend(operation.draft.clone());
+                for shard in tools.engine.rows()?.shards(&path)? {
+                    let within = |manifest: &Manifest| -> u64 {
+                        let data = manifest.sharded_table(&path);
+                        let shards = data.into_iter().flat_map(|data| &data.shards);
+                        let shards =
+                            shards.filter(|other| !other.range.intersect(&shard.range).is_empty());
+                        shards.map(segment_bytes).sum()
+                    };
+                    tasks.push(NewTask {
+                        bytes_total: changed_in.iter().map(|manifest| within(manifest)).sum(),
+                        spec: TaskSpec::MendRows {
+                            path: path.clone(),
+                            range: shard.range,
+                            create: false,
+                        },
+                    });
+                }
+            }
+        }
+    }
+    Ok(tasks)
+}
+
+fn of_shards(path: &TablePath, data: &ShardedData, create: bool) -> Vec<NewTask> {
+    let task = |shard: &ShardBackup| NewTask {
+        bytes_total: segment_bytes(shard),
+        spec: TaskSpec::MendRows {
+            path: path.clone(),
+            range: shard.range.clone(),
+            create,
+        },
+    };
+    data.shards.iter().map(task).collect()
+}
+
+fn manifest(tools: &Tools, collection: &str, link: &ChainLink) -> Result<std::sync::Arc<Manifest>> {
+    if let Some(known) = tools.manifests.get(collection, link) {
+        return Ok(known);
+    }
+    let work = tools.repository.manifest(collection, &link.backup_id);
+    let stored = tools.runtime.block_on(work)?;
+    tools
+        .manifests
+        .insert(link, stored)
+        .ok_or_else(|| Error::Refused {
+            message: changed(link),
+            hint: None,
+        })
+}

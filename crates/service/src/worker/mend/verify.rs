@@ -1,0 +1,74 @@
+//! The proof of a mend, before readers see it.
+
+use mendb_model::Digest;
+use mendb_model::key::to_hex;
+use mendb_model::manifest::ShardedData;
+use mendb_model::name::TablePath;
+use mendb_model::operation::RowMendRequest;
+
+use super::{no_such_table, wanted_manifest};
+use crate::worker::{Attempt, TaskError, TaskResult};
+
+/// Compares what readers would see with the wanted backup. Of mended tables the digests are those that
+/// are kept with each write, so that what was not touched is not read; of created ones every row is read.
+/// Indexes that the backup does not have follow their table, and have nothing to be compared with.
+pub(super) fn verify(attempt: &Attempt<'_>, request: &RowMendRequest) -> TaskResult<()> {
+    let engine = attempt.tools.engine.rows()?;
+    let wanted = wanted_manifest(attempt, request)?;
+    for table in &request.tables {
+        let backup = wanted
+            .table(&table.table)
+            .ok_or_else(|| no_such_table(&wanted, &table.table))?;
+        let live = engine.inspect(&table.table)?;
+        for (path, data) in backup.sharded_tables() {
+            let has_index = |name: &str| {
+                let live = live.as_ref();
+                live.is_some_and(|live| live.schema.index(name).is_some())
+            };
+            if path.index.as_deref().is_some_and(|name| !has_index(name)) {
+                continue;
+            }
+            if table.create {
+                for shard in &data.shards {
+                    attempt.check_stopped()?;
+                    let found = engine.digest(&path, &shard.range)?;
+                    compare(&path, &shard.range.start, shard.digest, found)?;
+                }
+            } else {
+                mended(attempt, &path, data)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Compares shard by shard as far as shards are those of the backup, and all of them together.
+fn mended(attempt: &Attempt<'_>, path: &TablePath, data: &ShardedData) -> TaskResult<()> {
+    let shards = attempt
+        .tools
+        .engine
+        .rows()?
+        .mended_shards(attempt.operation(), path)?;
+    for shard in &data.shards {
+        if let Some(found) = shards.iter().find(|found| found.range == shard.range) {
+            compare(path, &shard.range.start, shard.digest, found.digest)?;
+        }
+    }
+    let found: Digest = shards.iter().map(|shard| shard.digest).sum();
+    compare(path, &[], data.digest(), found)
+}
+
+fn compare(path: &TablePath, start: &[u8], expected: Digest, found: Digest) -> TaskResult<()> {
+    if expected == found {
+        return Ok(());
+    }
+    Err(TaskError::Proof(format!(
+        "{path} would not be what the backup holds, in the keys from {}: {} rows with digest {found}, \
+         expected {} rows with digest {expected}; readers have seen nothing of it: cancel the operation, \
+         then check the target with mendb verify {}",
+        to_hex(start),
+        found.rows,
+        expected.rows,
+        path.table
+    )))
+}
