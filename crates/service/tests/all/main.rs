@@ -10,6 +10,7 @@ mod faults;
 #[path = "../../../repo/tests/it/faulty_store.rs"]
 mod faulty_store;
 mod meddled_engine;
+mod mend;
 mod mixups;
 mod property;
 mod story;

@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use mendb_engines::{
-    BlockSink, Data, Engine, FreezeRequest, Frozen, LiveTable, Lock, Result, RowStore, Source,
-    StagedTable,
+    BlockSink, Data, Engine, FreezeRequest, Frozen, LiveShard, LiveTable, Lock, Result, RowStore,
+    Source, StagedCounts, StagedTable,
 };
 use mendb_model::name::TablePath;
 use mendb_model::{Digest, KeyRange, RowBlock, RowBlockBuilder};
@@ -135,5 +135,53 @@ impl<M: Meddler> RowStore for Meddled<M> {
     }
     fn digest(&self, path: &TablePath, range: &KeyRange) -> Result<Digest> {
         self.around(|| self.rows().digest(path, range))
+    }
+    fn version(&self) -> u64 {
+        self.rows().version()
+    }
+    fn shards(&self, path: &TablePath) -> Result<Vec<LiveShard>> {
+        self.rows().shards(path)
+    }
+    fn scan(
+        &self,
+        path: &TablePath,
+        range: &KeyRange,
+        after: Option<&[u8]>,
+        sink: BlockSink<'_>,
+    ) -> Result<()> {
+        self.rows().scan(path, range, after, sink)
+    }
+    fn rows_of(&self, path: &TablePath, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>> {
+        self.rows().rows_of(path, keys)
+    }
+    fn changes_since(
+        &self,
+        path: &TablePath,
+        range: &KeyRange,
+        since_version: u64,
+        sink: BlockSink<'_>,
+    ) -> Result<()> {
+        self.rows().changes_since(path, range, since_version, sink)
+    }
+    fn begin_mend(&self, operation: &str, tables: &[String]) -> Result<()> {
+        self.around(|| self.rows().begin_mend(operation, tables))
+    }
+    fn stage_mend(
+        &self,
+        operation: &str,
+        table: &str,
+        source: Source,
+        changes: &RowBlock<&[u8]>,
+    ) -> Result<StagedCounts> {
+        self.around(|| self.rows().stage_mend(operation, table, source, changes))
+    }
+    fn mended_shards(&self, operation: &str, path: &TablePath) -> Result<Vec<LiveShard>> {
+        self.rows().mended_shards(operation, path)
+    }
+    fn mended_digest(&self, operation: &str, path: &TablePath, range: &KeyRange) -> Result<Digest> {
+        self.rows().mended_digest(operation, path, range)
+    }
+    fn publish_mend(&self, operation: &str) -> Result<()> {
+        self.around(|| self.rows().publish_mend(operation))
     }
 }

@@ -47,7 +47,7 @@ const TYPES: [ColumnType; 9] = [
 ];
 
 /// A table `orders` with an Int64 key, a second key column, some values and up to two indexes.
-fn schema() -> impl Strategy<Value = TableSchema> {
+pub fn schema() -> impl Strategy<Value = TableSchema> {
     (
         proptest::sample::select(&TYPES[..]),
         proptest::collection::vec(proptest::sample::select(&TYPES[..]), 0..5),
@@ -82,7 +82,7 @@ fn schema() -> impl Strategy<Value = TableSchema> {
 }
 
 #[derive(Debug, Clone)]
-enum Edit {
+pub enum Edit {
     Upsert(Vec<Option<Value>>),
     Replace(Vec<Value>),
     Erase(Vec<Value>),
@@ -90,7 +90,7 @@ enum Edit {
     Merge,
 }
 
-fn edit(schema: &TableSchema) -> impl Strategy<Value = Edit> + use<> {
+pub fn edit(schema: &TableSchema) -> impl Strategy<Value = Edit> + use<> {
     let row: Vec<_> = schema
         .columns
         .iter()
@@ -123,7 +123,7 @@ fn edit(schema: &TableSchema) -> impl Strategy<Value = Edit> + use<> {
     ]
 }
 
-type Rounds = Vec<(bool, Vec<Edit>)>;
+pub type Rounds = Vec<(bool, Vec<Edit>)>;
 
 fn scenario() -> impl Strategy<Value = (TableSchema, Rounds)> {
     schema().prop_flat_map(|schema| {
@@ -133,7 +133,7 @@ fn scenario() -> impl Strategy<Value = (TableSchema, Rounds)> {
     })
 }
 
-fn make(world: &World, edits: Vec<Edit>) {
+pub fn make(world: &World, edits: Vec<Edit>) {
     let table = world.table("orders");
     let path = TablePath::table("orders");
     for edit in edits {
