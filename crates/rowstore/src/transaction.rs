@@ -25,6 +25,7 @@ use crate::datashard::layer::Layer;
 use crate::datashard::stats::ShardStats;
 use crate::datashard::{Shard, ShardId, log};
 use crate::error::Result;
+use crate::index::RowEdit;
 use crate::schemeshard::{Catalogue, TableEntry};
 use crate::view::View;
 
@@ -124,21 +125,18 @@ impl<'a> Transaction<'a> {
             .stage_row(store, &mut self.batch, stats, key, before, after)
     }
 
-    /// In the layer over the shard, the row of `key` becomes `after`; it was `before`.
+    /// Stages in the layer over the shard what becomes of a row.
     pub(crate) fn put_layer_row(
         &mut self,
         shard: &Arc<Shard>,
         layer: &Layer,
-        key: &[u8],
-        before: Option<&[u8]>,
-        after: Option<&[u8]>,
+        row: RowEdit<'_>,
     ) -> Result<()> {
         self.stats(shard);
         let Some((_, stats)) = self.touched.get_mut(&shard.id) else {
             unreachable!("the stats of the shard were just entered");
         };
-        let store = &self.view.store;
-        layer.stage_row(store, &mut self.batch, shard, stats, key, before, after)
+        layer.stage_row(&self.view.store, &mut self.batch, shard, stats, row)
     }
 
     /// Records what happened to `key` for the streams of its table.

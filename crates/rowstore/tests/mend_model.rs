@@ -13,7 +13,6 @@ use mendb_model::{ColumnType, Value};
 use mendb_rowstore::{Database, Snapshot, Source, Staged, StreamCut, WriteBatch};
 use proptest::prelude::*;
 
-const OPERATION: &str = "mend-1";
 const TABLE: &str = "flights";
 
 /// Rows by id: carrier and seats. The code follows from the id, or is another row's.

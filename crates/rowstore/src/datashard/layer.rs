@@ -17,6 +17,7 @@ use crate::datashard::rows::bounds;
 use crate::datashard::stats::ShardStats;
 use crate::datashard::{LazyKeyspace, Shard, ShardId, over_value};
 use crate::error::Result;
+use crate::index::RowEdit;
 use crate::store::{KeyspaceKind, Store};
 use crate::view::View;
 
@@ -59,31 +60,29 @@ impl Layer {
         (!range.is_empty()).then(|| view.snapshot.range::<&[u8], _>(keyspace, bounds(range)))
     }
 
-    /// Adds to `batch` that the row of `key` is to become `after`, which it is to be `before` so far, and
-    /// keeps the stats in step.
+    /// Adds to `batch` what is to become of a row, `before` being what readers of the layer see so far,
+    /// and keeps the stats in step.
     pub(crate) fn stage_row(
         &self,
         store: &Store,
         batch: &mut OwnedWriteBatch,
         shard: &Shard,
         stats: &mut ShardStats,
-        key: &[u8],
-        before: Option<&[u8]>,
-        after: Option<&[u8]>,
+        row: RowEdit<'_>,
     ) -> Result<()> {
         let keyspace = self.keyspace.open(store)?;
         let stats = stats.layer_mut();
-        if let Some(before) = before {
-            stats.digest.remove(key, before);
+        if let Some(before) = row.before {
+            stats.digest.remove(row.key, before);
         }
-        if let Some(after) = after {
-            stats.digest.add(key, after);
+        if let Some(after) = row.after {
+            stats.digest.add(row.key, after);
         }
-        let value = over_value(after);
-        let bytes = (key.len() + value.len()) as u64;
+        let value = over_value(row.after);
+        let bytes = (row.key.len() + value.len()) as u64;
         stats.bytes += bytes;
         shard.files.count(bytes);
-        batch.insert(keyspace, key, value);
+        batch.insert(keyspace, row.key, value);
         Ok(())
     }
 

@@ -22,6 +22,7 @@ pub(crate) mod log;
 pub(crate) mod overlay;
 pub(crate) mod pack;
 pub(crate) mod point;
+pub(crate) mod relief;
 pub(crate) mod rewrite;
 pub(crate) mod rows;
 pub(crate) mod settle;

@@ -16,7 +16,7 @@ use fjall::Guard;
 use crate::database::{Inner, NOT_POISONED};
 use crate::datashard::load::{BATCH_BYTES, ROW_OVERHEAD};
 use crate::datashard::point::{PointReader, decode_over};
-use crate::datashard::{Shard, log, rewrite};
+use crate::datashard::{Shard, log, relief};
 use crate::error::{Error, Result};
 use crate::schemeshard::{TableEntry, mending};
 use crate::transaction::Transaction;
@@ -54,7 +54,7 @@ pub(crate) fn settle(
     }
     drop(view);
     mending::finish(inner, operation)?;
-    rewrite::relieve(inner, &grown);
+    relief::relieve(inner, &grown);
     Ok(ControlFlow::Continue(()))
 }
 
@@ -108,4 +108,81 @@ fn settle_batch(inner: &Inner, entry: &TableEntry, shard: &Arc<Shard>) -> Result
     }
     transaction.commit()?;
     Ok(Some(rows.len() as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use mendb_model::name::TablePath;
+    use mendb_model::{Change, Column, ColumnType, RowBlockBuilder, TableSchema, Value, key, row};
+
+    use super::*;
+    use crate::schemeshard::tables;
+    use crate::{Options, Source, Staged, StagedRows, datashard::stage, open};
+
+    /// A store with an empty table and one staged row, published.
+    fn with_published_row(dir: &std::path::Path) -> (Inner, Arc<Shard>) {
+        let inner = open::open(dir, Options::default()).unwrap();
+        let column = |name: &str| Column {
+            name: name.to_owned(),
+            column_type: ColumnType::Int64,
+            not_null: false,
+        };
+        let schema = TableSchema {
+            columns: vec![column("id"), column("value")],
+            key: vec!["id".to_owned()],
+            indexes: vec![],
+        };
+        tables::create(&inner, "t", schema, vec![]).unwrap();
+        mending::begin(&inner, "mend-1", &["t".to_owned()]).unwrap();
+        let shard = inner.view().shards(&TablePath::table("t")).unwrap()[0].clone();
+        let mut changes = RowBlockBuilder::new();
+        let row = row::encode(&[ColumnType::Int64], &[Value::Int(7)]);
+        changes.push(&row_key(), &Change::reset(row, 1).encode());
+        let source = Source { step: 0, index: 0 };
+        let staged = stage::stage(&inner, shard.id, "mend-1", source, &changes.finish());
+        let expected = StagedRows {
+            upserted: 1,
+            ..StagedRows::default()
+        };
+        assert_eq!(staged.unwrap(), Staged::Done(expected));
+        mending::publish(&inner, "mend-1").unwrap();
+        (inner, shard)
+    }
+
+    fn row_key() -> Vec<u8> {
+        key::encode(&[ColumnType::Int64], [Value::Int(1).as_ref()])
+    }
+
+    fn settle_all(inner: &Inner) -> Result<ControlFlow<()>> {
+        settle(inner, "mend-1", &mut |_| ControlFlow::Continue(()))
+    }
+
+    #[test]
+    fn a_mend_whose_rows_are_not_those_that_were_published_does_not_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let (inner, shard) = with_published_row(dir.path());
+        let mut transaction = Transaction::begin(&inner);
+        transaction.stats(&shard).layer_mut().digest.rows += 1;
+        transaction.commit().unwrap();
+        let error = settle_all(&inner).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "shard 1 of t is damaged; restore it from a backup"
+        );
+        assert!(mending::describe(&inner.view().catalogue, "mend-1").is_some());
+    }
+
+    #[test]
+    fn a_damaged_layer_is_an_error_that_names_the_shard() {
+        let dir = tempfile::tempdir().unwrap();
+        let (inner, shard) = with_published_row(dir.path());
+        let entry = inner.view().table("t").unwrap().clone();
+        let layer = entry.layers[&shard.id].keyspace().unwrap();
+        let mut batch = inner.store.batch();
+        batch.insert(layer, row_key(), b"no row".as_slice());
+        batch.commit().unwrap();
+        Transaction::begin(&inner).commit().unwrap();
+        let error = settle_all(&inner).unwrap_err();
+        assert!(matches!(error, Error::Damaged { .. }), "{error}");
+    }
 }

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mendb_model::change::ChangeRef;
-use mendb_model::{ChangeKind, RowBlock};
+use mendb_model::{ChangeKind, Malformed, RowBlock};
 
 use crate::database::{Inner, NOT_POISONED};
 use crate::datashard::cursor::{self, Source};
@@ -71,23 +71,27 @@ pub(crate) fn stage<B: AsRef<[u8]>>(
             path: shard.path.to_string(),
         });
     }
-    mending::open_to(&view.catalogue, &shard.path.table, operation)?;
+    let entry = mending::open_to(&view.catalogue, &shard.path.table, operation)?;
     check_rows(&shard, changes)?;
     let mut row = first_behind(&view, id, operation, source, changes)?;
     let mut reader = PointReader::default();
     let mut staged = StagedRows::default();
     while row < changes.len() {
-        let view = inner.view();
-        let entry = mending::open_to(&view.catalogue, &shard.path.table, operation)?;
-        let batch = Batch::compare(&view, entry, &shard, &mut reader, changes, row)?;
+        let batch = Batch::compare(&inner.view(), entry, &shard, &mut reader, changes, row)?;
         row = batch.end;
         staged.upserted += batch.upserted();
         staged.erased += batch.erased();
         staged.kept += batch.kept;
 
         let mut transaction = Transaction::begin(inner);
-        // It may have been aborted or published since.
-        mending::open_to(transaction.catalogue(), &shard.path.table, operation)?;
+        // It may have been published since, or aborted, and even begun again with other layers.
+        let now = mending::open_to(transaction.catalogue(), &shard.path.table, operation)?;
+        if now.state != entry.state {
+            return Err(Error::NotMending {
+                table: entry.name.clone(),
+                operation: operation.to_owned(),
+            });
+        }
         batch.put(&mut transaction, entry, &shard)?;
         let cursor = cursor::key(id, operation, source);
         transaction.put_meta(cursor, changes.key(row - 1));
@@ -102,6 +106,16 @@ struct Differing<'a> {
     key: &'a [u8],
     before: Option<Vec<u8>>,
     after: Option<&'a [u8]>,
+}
+
+impl Differing<'_> {
+    fn edit(&self) -> RowEdit<'_> {
+        RowEdit {
+            key: self.key,
+            before: self.before.as_deref(),
+            after: self.after,
+        }
+    }
 }
 
 /// Some of the changes of a call, compared with the rows that are there.
@@ -136,23 +150,23 @@ impl<'a> Batch<'a> {
         let mut bytes = 0;
         while batch.end < changes.len() && bytes < BATCH_BYTES {
             let key = changes.key(batch.end);
-            let after = wanted_row(entry, shard, key, changes.value(batch.end))?;
+            let after = wanted_row(shard, changes.value(batch.end))?;
             let before = reader.through(layer.map(|l| &**l), view, shard, &stats, key)?;
             batch.end += 1;
             if before.as_deref() == after {
                 batch.kept += 1;
                 continue;
             }
+            if let Some(after) = after {
+                let decoded = entry.layout.decode(key, after);
+                decoded.map_err(|error| damaged_change(shard, error))?;
+            }
             let rows = before.as_ref().map_or(0, Vec::len) + after.map_or(0, <[u8]>::len);
             bytes += key.len() + rows + ROW_OVERHEAD;
             batch.differing.push(Differing { key, before, after });
         }
         for index in &entry.layout.indexes {
-            let rows = batch.differing.iter().map(|row| RowEdit {
-                key: row.key,
-                before: row.before.as_deref(),
-                after: row.after,
-            });
+            let rows = batch.differing.iter().map(Differing::edit);
             batch.index_rows.push(index::edits(entry, index, rows)?);
         }
         Ok(batch)
@@ -175,15 +189,13 @@ impl<'a> Batch<'a> {
         shard: &Arc<Shard>,
     ) -> Result<()> {
         for row in &self.differing {
-            let before = row.before.as_deref();
-            put(transaction, entry, shard, row.key, before, row.after)?;
+            put(transaction, entry, shard, row.edit())?;
         }
         for (index, rows) in entry.layout.indexes.iter().zip(&self.index_rows) {
             let shards = entry.shards(Some(&index.name))?;
             for (key, edit) in rows {
                 if edit.before != edit.after {
-                    let (before, after) = (edit.before.as_deref(), edit.after.as_deref());
-                    put(transaction, entry, route(shards, key), key, before, after)?;
+                    put(transaction, entry, route(shards, key), edit.of_row(key))?;
                 }
             }
         }
@@ -196,30 +208,23 @@ fn put(
     transaction: &mut Transaction<'_>,
     entry: &TableEntry,
     shard: &Arc<Shard>,
-    key: &[u8],
-    before: Option<&[u8]>,
-    after: Option<&[u8]>,
+    row: RowEdit<'_>,
 ) -> Result<()> {
     let layer = entry.layers.get(&shard.id);
     let layer = layer.expect("a table that is being mended has a layer over each of its shards");
-    transaction.put_layer_row(shard, layer, key, before, after)
+    transaction.put_layer_row(shard, layer, row)
 }
 
-/// The row that a change wants, which must be one of the table.
-fn wanted_row<'a>(
-    entry: &TableEntry,
-    shard: &Shard,
-    key: &[u8],
-    change: &'a [u8],
-) -> Result<Option<&'a [u8]>> {
-    let damaged = |error| Error::damaged(format!("a change for {}", shard.label()), error);
-    let change = ChangeRef::decode(change).map_err(damaged)?;
+/// The row that a change wants.
+fn wanted_row<'a>(shard: &Shard, change: &'a [u8]) -> Result<Option<&'a [u8]>> {
+    let change = ChangeRef::decode(change).map_err(|error| damaged_change(shard, error))?;
     match change.kind {
         ChangeKind::Erase => Ok(None),
-        ChangeKind::Reset => {
-            entry.layout.decode(key, change.row).map_err(damaged)?;
-            Ok(Some(change.row))
-        }
+        ChangeKind::Reset => Ok(Some(change.row)),
         ChangeKind::Upsert => Err(Error::PartialChange { shard: shard.id }),
     }
+}
+
+fn damaged_change(shard: &Shard, source: Malformed) -> Error {
+    Error::damaged(format!("a change for {}", shard.label()), source)
 }

@@ -241,7 +241,7 @@ fn release(transaction: &mut Transaction<'_>, view: &View, operation: &str) -> R
 fn end(inner: &Inner, transaction: Transaction<'_>, layers: Vec<Layers>) -> Result<()> {
     let version = transaction.commit()?.version;
     inner.sync(version)?;
-    for layer in layers.iter().flat_map(Layers::values) {
+    for layer in layers.into_iter().flat_map(Layers::into_values) {
         layer.retire(&inner.store);
     }
     Ok(())
