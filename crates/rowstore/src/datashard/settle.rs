@@ -26,13 +26,12 @@ pub(crate) fn settle(
     operation: &str,
     progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
 ) -> Result<ControlFlow<()>> {
-    let view = inner.view();
-    let held: Vec<Arc<TableEntry>> = mending::held(&view.catalogue, operation)
-        .map(|(entry, _)| entry.clone())
+    // The tables, not the view: a snapshot that is held while much is written keeps all that the engine
+    // would let go of, in memory too.
+    let held: Vec<Arc<TableEntry>> = mending::held(&inner.view().catalogue, operation)
+        .cloned()
         .collect();
-    if let Some(mend) = mending::describe(&view.catalogue, operation)
-        && mend.published_at.is_none()
-    {
+    if held.iter().any(|entry| entry.published_at().is_none()) {
         return Err(Error::MendUnpublished {
             operation: operation.to_owned(),
         });
@@ -40,7 +39,7 @@ pub(crate) fn settle(
     let mut grown = Vec::new();
     for entry in held {
         for shard in entry.all_shards() {
-            if view.stats(shard.id)?.layer.is_none() {
+            if inner.view().stats(shard.id)?.layer.is_none() {
                 continue;
             }
             while let Some(rows) = settle_batch(inner, &entry, shard)? {
@@ -52,7 +51,6 @@ pub(crate) fn settle(
             grown.push(shard.clone());
         }
     }
-    drop(view);
     mending::finish(inner, operation)?;
     relief::relieve(inner, &grown);
     Ok(ControlFlow::Continue(()))

@@ -71,13 +71,14 @@ pub(crate) fn stage<B: AsRef<[u8]>>(
             path: shard.path.to_string(),
         });
     }
-    let entry = mending::open_to(&view.catalogue, &shard.path.table, operation)?;
+    let entry = mending::open_to(&view.catalogue, &shard.path.table, operation)?.clone();
     check_rows(&shard, changes)?;
     let mut row = first_behind(&view, id, operation, source, changes)?;
+    drop(view);
     let mut reader = PointReader::default();
     let mut staged = StagedRows::default();
     while row < changes.len() {
-        let batch = Batch::compare(&inner.view(), entry, &shard, &mut reader, changes, row)?;
+        let batch = Batch::compare(&inner.view(), &entry, &shard, &mut reader, changes, row)?;
         row = batch.end;
         staged.upserted += batch.upserted();
         staged.erased += batch.erased();
@@ -92,7 +93,7 @@ pub(crate) fn stage<B: AsRef<[u8]>>(
                 operation: operation.to_owned(),
             });
         }
-        batch.put(&mut transaction, entry, &shard)?;
+        batch.put(&mut transaction, &entry, &shard)?;
         let cursor = cursor::key(id, operation, source);
         transaction.put_meta(cursor, changes.key(row - 1));
         transaction.commit()?;

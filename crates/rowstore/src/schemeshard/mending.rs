@@ -32,33 +32,26 @@ pub struct MendDescription {
     pub published_at: Option<u64>,
 }
 
-/// The tables that the operation mends, each with the version at which it was published.
+/// The tables that the operation mends, by name.
 pub(crate) fn held<'a>(
     catalogue: &'a Catalogue,
-    operation: &'a str,
-) -> impl Iterator<Item = (&'a Arc<TableEntry>, Option<u64>)> {
-    catalogue
-        .tables()
-        .filter_map(move |entry| match &entry.state {
-            PathState::Mending {
-                operation: ours,
-                published_at,
-                ..
-            } if ours == operation => Some((entry, *published_at)),
-            _ => None,
-        })
+    operation: &str,
+) -> impl Iterator<Item = &'a Arc<TableEntry>> {
+    catalogue.tables().filter(move |entry| {
+        matches!(&entry.state, PathState::Mending { operation: ours, .. } if ours == operation)
+    })
 }
 
 pub(crate) fn describe(catalogue: &Catalogue, operation: &str) -> Option<MendDescription> {
     let mut mend: Option<MendDescription> = None;
-    for (entry, published_at) in held(catalogue, operation) {
+    for entry in held(catalogue, operation) {
         let PathState::Mending { begun_at, .. } = entry.state else {
             continue;
         };
         let mend = mend.get_or_insert(MendDescription {
             tables: Vec::new(),
             begun_at,
-            published_at,
+            published_at: entry.published_at(),
         });
         mend.tables.push(entry.name.clone());
     }
@@ -181,7 +174,7 @@ pub(crate) fn finish(inner: &Inner, operation: &str) -> Result<()> {
         drop(transaction);
         return inner.sync(view.version);
     }
-    for (entry, _) in held(&view.catalogue, operation) {
+    for entry in held(&view.catalogue, operation) {
         for shard in entry.all_shards() {
             let stats = transaction.committed_stats(shard.id);
             let Some(layer) = stats.layer.filter(|layer| layer.digest != stats.digest) else {
@@ -209,7 +202,7 @@ fn known(catalogue: &Catalogue, operation: &str) -> Result<MendDescription> {
 
 /// The tables of a mend as they are once it is published.
 fn published(catalogue: &Catalogue, operation: &str, at: u64) -> Vec<TableEntry> {
-    let entry = |(entry, _): (&Arc<TableEntry>, _)| {
+    let entry = |entry: &Arc<TableEntry>| {
         let mut entry = TableEntry::clone(entry);
         if let PathState::Mending { published_at, .. } = &mut entry.state {
             *published_at = Some(at);
@@ -222,7 +215,7 @@ fn published(catalogue: &Catalogue, operation: &str, at: u64) -> Vec<TableEntry>
 /// Adds to a commit that the tables are nobody's again; the layers they had.
 fn release(transaction: &mut Transaction<'_>, view: &View, operation: &str) -> Result<Vec<Layers>> {
     let mut layers = Vec::new();
-    for (entry, _) in held(&view.catalogue, operation) {
+    for entry in held(&view.catalogue, operation) {
         for shard in entry.all_shards() {
             transaction.remove_cursors(shard.id)?;
             if transaction.committed_stats(shard.id).layer.is_some() {

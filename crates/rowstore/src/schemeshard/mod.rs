@@ -149,15 +149,17 @@ impl TableEntry {
         self.state = state;
     }
 
-    /// The layer over a shard of the table, if readers read through it.
-    pub(crate) fn visible_layer(&self, shard: ShardId) -> Option<&Arc<Layer>> {
+    /// The version at which the mend of the table was published, if it was.
+    pub(crate) fn published_at(&self) -> Option<u64> {
         match self.state {
-            PathState::Mending {
-                published_at: Some(_),
-                ..
-            } => self.layers.get(&shard),
+            PathState::Mending { published_at, .. } => published_at,
             _ => None,
         }
+    }
+
+    /// The layer over a shard of the table, if readers read through it.
+    pub(crate) fn visible_layer(&self, shard: ShardId) -> Option<&Arc<Layer>> {
+        self.published_at().and_then(|_| self.layers.get(&shard))
     }
 
     /// Refuses what the operation that holds the table does not allow.
