@@ -133,19 +133,18 @@ impl TableEntry {
         }
     }
 
-    /// Enters a state, with the layers that belong to it: those that are there stay.
+    /// Enters a state, with the layers that belong to it; none of them is open.
     pub(crate) fn enter(&mut self, state: PathState) {
-        if let PathState::Mending { begun_at, .. } = state {
-            let mut there = std::mem::take(&mut self.layers);
-            let layer = |shard: &Arc<Shard>| {
-                let layer = there.remove(&shard.id);
-                let layer = layer.unwrap_or_else(|| Arc::new(Layer::new(shard.id, begun_at)));
-                (shard.id, layer)
-            };
-            self.layers = self.all_shards().map(layer).collect();
-        } else {
-            self.layers.clear();
-        }
+        self.layers = match state {
+            PathState::Mending { begun_at, .. } => {
+                let layer = |shard: &Arc<Shard>| Arc::new(Layer::new(shard.id, begun_at));
+                let layers = self.all_shards().map(|shard| (shard.id, layer(shard)));
+                layers.collect()
+            }
+            PathState::Ready | PathState::Backup { .. } | PathState::Restoring { .. } => {
+                Layers::new()
+            }
+        };
         self.state = state;
     }
 
