@@ -10,7 +10,9 @@ use common::mending::*;
 use common::*;
 use mendb_model::key::KeyRange;
 use mendb_model::name::TablePath;
-use mendb_rowstore::{Database, Error, Options, Snapshot, Source, Staged, StagedRows, StreamCut};
+use mendb_rowstore::{
+    Database, Error, NewTable, Options, Snapshot, Source, Staged, StagedRows, StreamCut,
+};
 
 #[test]
 fn readers_of_two_tables_see_before_and_then_after_and_nothing_between() {
@@ -201,6 +203,60 @@ fn change_streams_carry_exactly_what_a_mend_changed() {
         let reached = applied(old.clone(), &changes, &types(&flights(), path));
         assert!(reached == *new, "changes of {path}");
     }
+}
+
+#[test]
+fn a_table_that_was_dropped_comes_back_in_the_commit_that_shows_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = with_tables(dir.path());
+    database.begin_mend(OPERATION, &names()).unwrap();
+    stage_both(&database);
+    let dropped = NewTable {
+        name: "delays".to_owned(),
+        schema: flights(),
+        versions: database.describe(TABLES[0]).unwrap().versions,
+        splits: std::collections::BTreeMap::new(),
+    };
+    database.create_restoring(OPERATION, vec![dropped]).unwrap();
+    let table = database.open_table("delays").unwrap();
+    let hidden = database.snapshot();
+    let refused = hidden.get(&table, &[int(1)]);
+    assert!(matches!(refused, Err(Error::BeingRestored { .. })));
+    let ahead = database.mend_snapshot(OPERATION).unwrap();
+    assert_eq!(ahead.get(&table, &[int(1)]).unwrap(), None);
+    let version = database.publish_mend(OPERATION).unwrap();
+    let published = database.snapshot();
+    assert_eq!(published.version(), version);
+    assert_eq!(published.get(&table, &[int(1)]).unwrap(), None);
+    assert!(everything(&published) == mended());
+    settle(&database, OPERATION);
+    assert!(database.locks().is_empty());
+}
+
+#[test]
+fn readers_notice_nothing_of_settling_and_streams_can_go_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = with_tables(dir.path());
+    let after = mended();
+    database.begin_mend(OPERATION, &names()).unwrap();
+    stage_both(&database);
+    database.publish_mend(OPERATION).unwrap();
+    let mut batches = 0;
+    let settled = database.settle_mend(OPERATION, &mut |_| {
+        batches += 1;
+        assert!(everything(&database.snapshot()) == after, "batch {batches}");
+        match batches {
+            2 => database.release_stream("s", database.version()).unwrap(),
+            4 => database.detach_stream("s").unwrap(),
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    });
+    assert!(settled.unwrap().is_continue());
+    assert!(batches > 4);
+    assert!(everything(&database.snapshot()) == after);
+    drop(database);
+    assert!(everything(&open(dir.path()).snapshot()) == after);
 }
 
 #[test]

@@ -125,6 +125,11 @@ pub(crate) fn publish(inner: &Inner, operation: &str) -> Result<u64> {
     }
     let version = transaction.version;
     for entry in published(&view.catalogue, operation, version) {
+        if entry.state == PathState::Ready {
+            for shard in entry.all_shards() {
+                transaction.remove_cursors(shard.id)?;
+            }
+        }
         transaction.put_table(entry);
     }
     transaction.commit()?;
@@ -200,16 +205,31 @@ fn known(catalogue: &Catalogue, operation: &str) -> Result<MendDescription> {
     })
 }
 
-/// The tables of a mend as they are once it is published.
+/// The tables of a mend as they are once it is published: those that the same operation restores are
+/// open to clients then.
 fn published(catalogue: &Catalogue, operation: &str, at: u64) -> Vec<TableEntry> {
-    let entry = |entry: &Arc<TableEntry>| {
-        let mut entry = TableEntry::clone(entry);
-        if let PathState::Mending { published_at, .. } = &mut entry.state {
-            *published_at = Some(at);
+    let after = |entry: &Arc<TableEntry>| match &entry.state {
+        PathState::Mending {
+            operation: ours,
+            begun_at,
+            ..
+        } if ours == operation => {
+            let mut after = TableEntry::clone(entry);
+            after.state = PathState::Mending {
+                operation: ours.clone(),
+                begun_at: *begun_at,
+                published_at: Some(at),
+            };
+            Some(after)
         }
-        entry
+        PathState::Restoring { operation: ours } if ours == operation => {
+            let mut after = TableEntry::clone(entry);
+            after.enter(PathState::Ready);
+            Some(after)
+        }
+        _ => None,
     };
-    held(catalogue, operation).map(entry).collect()
+    catalogue.tables().filter_map(after).collect()
 }
 
 /// Adds to a commit that the tables are nobody's again; the layers they had.
