@@ -1,4 +1,5 @@
-//! The layer of a mend over a shard: the wanted row, or that there is none, of each key that differs.
+//! The layer of a mend over a shard: the wanted row, or that there is none, of each key that differs
+//! from what lies beneath.
 //!
 //! It is a keyspace of its own over the delta, with values like the delta's. Whether readers read
 //! through it is a matter of the table's state, so the layers of all tables of a mend become visible
@@ -20,6 +21,14 @@ use crate::error::Result;
 use crate::index::RowEdit;
 use crate::store::{KeyspaceKind, Store};
 use crate::view::View;
+
+/// Where a row to be staged goes.
+pub(crate) struct Place {
+    /// The entry that the layer has for the key.
+    pub(crate) entry: Option<Slice>,
+    /// Whether the row beneath is the wanted one, so that the layer is to have none.
+    pub(crate) as_beneath: bool,
+}
 
 /// The layer over one shard.
 pub(crate) struct Layer {
@@ -69,6 +78,7 @@ impl Layer {
         shard: &Shard,
         stats: &mut ShardStats,
         row: RowEdit<'_>,
+        place: &Place,
     ) -> Result<()> {
         let keyspace = self.keyspace.open(store)?;
         let stats = stats.layer_mut();
@@ -78,7 +88,15 @@ impl Layer {
         if let Some(after) = row.after {
             stats.digest.add(row.key, after);
         }
+        if let Some(entry) = &place.entry {
+            stats.entries.remove(row.key, entry);
+        }
+        if place.as_beneath {
+            batch.remove(keyspace, row.key);
+            return Ok(());
+        }
         let value = over_value(row.after);
+        stats.entries.add(row.key, &value);
         let bytes = (row.key.len() + value.len()) as u64;
         stats.bytes += bytes;
         shard.files.count(bytes);

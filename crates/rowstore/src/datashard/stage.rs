@@ -3,7 +3,7 @@
 //! # Consistency
 //! What a batch stages for the table, for its indexes, and how far it came are one commit. Readers see
 //! none of it. The rows of a shard are compared outside the write lock: while a table is being mended
-//! nobody writes it, and whoever stages holds the shard.
+//! nobody writes it, and whoever stages holds the shard, and with it the index rows of its rows.
 //!
 //! # Idempotence
 //! As in [`super::load`], each (shard, operation, source) has a cursor that commits with the rows. Only
@@ -12,7 +12,6 @@
 //! # Crash
 //! A call that is cut off continues behind its last commit when it is repeated.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mendb_model::change::ChangeRef;
@@ -20,6 +19,7 @@ use mendb_model::{ChangeKind, Malformed, RowBlock};
 
 use crate::database::{Inner, NOT_POISONED};
 use crate::datashard::cursor::{self, Source};
+use crate::datashard::layer::{Layer, Place};
 use crate::datashard::load::{BATCH_BYTES, ROW_OVERHEAD, check_rows, first_behind};
 use crate::datashard::point::PointReader;
 use crate::datashard::{Shard, ShardId};
@@ -107,6 +107,7 @@ struct Differing<'a> {
     key: &'a [u8],
     before: Option<Vec<u8>>,
     after: Option<&'a [u8]>,
+    place: Place,
 }
 
 impl Differing<'_> {
@@ -123,7 +124,7 @@ impl Differing<'_> {
 struct Batch<'a> {
     differing: Vec<Differing<'a>>,
     /// The index rows that follow, for each index in the order of the schema.
-    index_rows: Vec<BTreeMap<Vec<u8>, IndexEdit>>,
+    index_rows: Vec<Vec<(Vec<u8>, IndexEdit, Place)>>,
     /// How many keys are as they are wanted.
     kept: u64,
     /// The first change that is not in the batch.
@@ -140,7 +141,7 @@ impl<'a> Batch<'a> {
         changes: &'a RowBlock<B>,
         first: usize,
     ) -> Result<Self> {
-        let layer = entry.layers.get(&shard.id);
+        let layer = layer_over(entry, shard);
         let stats = view.stats(shard.id)?;
         let mut batch = Self {
             differing: Vec::new(),
@@ -152,7 +153,7 @@ impl<'a> Batch<'a> {
         while batch.end < changes.len() && bytes < BATCH_BYTES {
             let key = changes.key(batch.end);
             let after = wanted_row(shard, changes.value(batch.end))?;
-            let before = reader.through(layer.map(|l| &**l), view, shard, &stats, key)?;
+            let before = reader.through(Some(layer), view, shard, &stats, key)?;
             batch.end += 1;
             if before.as_deref() == after {
                 batch.kept += 1;
@@ -164,11 +165,25 @@ impl<'a> Batch<'a> {
             }
             let rows = before.as_ref().map_or(0, Vec::len) + after.map_or(0, <[u8]>::len);
             bytes += key.len() + rows + ROW_OVERHEAD;
-            batch.differing.push(Differing { key, before, after });
+            batch.differing.push(Differing {
+                place: place(view, entry, shard, key, after)?,
+                key,
+                before,
+                after,
+            });
         }
         for index in &entry.layout.indexes {
+            let shards = entry.shards(Some(&index.name))?;
             let rows = batch.differing.iter().map(Differing::edit);
-            batch.index_rows.push(index::edits(entry, index, rows)?);
+            let mut index_rows = Vec::new();
+            for (key, edit) in index::edits(entry, index, rows)? {
+                if edit.before != edit.after {
+                    let shard = route(shards, &key);
+                    let place = place(view, entry, shard, &key, edit.after.as_deref())?;
+                    index_rows.push((key, edit, place));
+                }
+            }
+            batch.index_rows.push(index_rows);
         }
         Ok(batch)
     }
@@ -190,30 +205,45 @@ impl<'a> Batch<'a> {
         shard: &Arc<Shard>,
     ) -> Result<()> {
         for row in &self.differing {
-            put(transaction, entry, shard, row.edit())?;
+            let layer = layer_over(entry, shard);
+            transaction.put_layer_row(shard, layer, row.edit(), &row.place)?;
         }
         for (index, rows) in entry.layout.indexes.iter().zip(&self.index_rows) {
             let shards = entry.shards(Some(&index.name))?;
-            for (key, edit) in rows {
-                if edit.before != edit.after {
-                    put(transaction, entry, route(shards, key), edit.of_row(key))?;
-                }
+            for (key, edit, place) in rows {
+                let shard = route(shards, key);
+                let layer = layer_over(entry, shard);
+                transaction.put_layer_row(shard, layer, edit.of_row(key), place)?;
             }
         }
         Ok(())
     }
 }
 
-/// Adds a row to the layer over a shard of the table.
-fn put(
-    transaction: &mut Transaction<'_>,
-    entry: &TableEntry,
-    shard: &Arc<Shard>,
-    row: RowEdit<'_>,
-) -> Result<()> {
+fn layer_over<'a>(entry: &'a TableEntry, shard: &Shard) -> &'a Layer {
     let layer = entry.layers.get(&shard.id);
-    let layer = layer.expect("a table that is being mended has a layer over each of its shards");
-    transaction.put_layer_row(shard, layer, row)
+    layer.expect("a table that is being mended has a layer over each of its shards")
+}
+
+/// Where the row `after` of `key` goes in the layer over the shard.
+fn place(
+    view: &View,
+    entry: &TableEntry,
+    shard: &Shard,
+    key: &[u8],
+    after: Option<&[u8]>,
+) -> Result<Place> {
+    let staged = layer_over(entry, shard).get(view, key)?;
+    // Without an entry the row beneath is the one before, which differs.
+    let as_beneath = staged.is_some() && {
+        let stats = view.stats(shard.id)?;
+        let beneath = PointReader::default().through(None, view, shard, &stats, key)?;
+        beneath.as_deref() == after
+    };
+    Ok(Place {
+        entry: staged,
+        as_beneath,
+    })
 }
 
 /// The row that a change wants.

@@ -171,7 +171,7 @@ pub(crate) fn abort(inner: &Inner, operation: &str) -> Result<()> {
     end(inner, transaction, layers)
 }
 
-/// Ends a mend whose layers are settled; proved by the digests.
+/// Ends a mend whose layers are settled, if they are: what was staged is what was settled.
 pub(crate) fn finish(inner: &Inner, operation: &str) -> Result<()> {
     let mut transaction = Transaction::begin(inner);
     let view = transaction.view.clone();
@@ -181,15 +181,18 @@ pub(crate) fn finish(inner: &Inner, operation: &str) -> Result<()> {
     }
     for entry in held(&view.catalogue, operation) {
         for shard in entry.all_shards() {
-            let stats = transaction.committed_stats(shard.id);
-            let Some(layer) = stats.layer.filter(|layer| layer.digest != stats.digest) else {
+            let Some(layer) = transaction.committed_stats(shard.id).layer else {
                 continue;
             };
+            if layer.settled == layer.entries {
+                transaction.stats(shard).digest = layer.digest;
+                continue;
+            }
             let source = Malformed {
-                what: "rows",
+                what: "layer",
                 detail: format!(
-                    "their digest is {} after the mend of {operation}, published was {}",
-                    stats.digest, layer.digest
+                    "of the rows that {operation} staged, {}, only {} are there",
+                    layer.entries, layer.settled
                 ),
             };
             return Err(Error::damaged(shard.label(), source));
