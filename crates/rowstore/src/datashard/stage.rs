@@ -14,6 +14,7 @@
 
 use std::sync::Arc;
 
+use fjall::Slice;
 use mendb_model::change::ChangeRef;
 use mendb_model::{ChangeKind, Malformed, RowBlock};
 
@@ -21,7 +22,7 @@ use crate::database::{Inner, NOT_POISONED};
 use crate::datashard::cursor::{self, Source};
 use crate::datashard::layer::{Layer, Place};
 use crate::datashard::load::{BATCH_BYTES, ROW_OVERHEAD, check_rows, first_behind};
-use crate::datashard::point::PointReader;
+use crate::datashard::point::{PointReader, decode_over};
 use crate::datashard::{Shard, ShardId};
 use crate::error::{Error, Result};
 use crate::index::{self, IndexEdit, RowEdit};
@@ -153,7 +154,11 @@ impl<'a> Batch<'a> {
         while batch.end < changes.len() && bytes < BATCH_BYTES {
             let key = changes.key(batch.end);
             let after = wanted_row(shard, changes.value(batch.end))?;
-            let before = reader.through(Some(layer), view, shard, &stats, key)?;
+            let staged = layer.get(view, key)?;
+            let before = match &staged {
+                Some(value) => decode_over(shard, value)?.map(<[u8]>::to_vec),
+                None => reader.beneath(view, shard, &stats, key)?,
+            };
             batch.end += 1;
             if before.as_deref() == after {
                 batch.kept += 1;
@@ -166,7 +171,7 @@ impl<'a> Batch<'a> {
             let rows = before.as_ref().map_or(0, Vec::len) + after.map_or(0, <[u8]>::len);
             bytes += key.len() + rows + ROW_OVERHEAD;
             batch.differing.push(Differing {
-                place: place(view, entry, shard, key, after)?,
+                place: place(view, shard, staged, key, after)?,
                 key,
                 before,
                 after,
@@ -179,7 +184,8 @@ impl<'a> Batch<'a> {
             for (key, edit) in index::edits(entry, index, rows)? {
                 if edit.before != edit.after {
                     let shard = route(shards, &key);
-                    let place = place(view, entry, shard, &key, edit.after.as_deref())?;
+                    let staged = layer_over(entry, shard).get(view, &key)?;
+                    let place = place(view, shard, staged, &key, edit.after.as_deref())?;
                     index_rows.push((key, edit, place));
                 }
             }
@@ -225,19 +231,18 @@ fn layer_over<'a>(entry: &'a TableEntry, shard: &Shard) -> &'a Layer {
     layer.expect("a table that is being mended has a layer over each of its shards")
 }
 
-/// Where the row `after` of `key` goes in the layer over the shard.
+/// Where the row `after` of `key` goes in the layer over the shard, which has the entry `staged`.
 fn place(
     view: &View,
-    entry: &TableEntry,
     shard: &Shard,
+    staged: Option<Slice>,
     key: &[u8],
     after: Option<&[u8]>,
 ) -> Result<Place> {
-    let staged = layer_over(entry, shard).get(view, key)?;
     // Without an entry the row beneath is the one before, which differs.
     let as_beneath = staged.is_some() && {
         let stats = view.stats(shard.id)?;
-        let beneath = PointReader::default().through(None, view, shard, &stats, key)?;
+        let beneath = PointReader::default().beneath(view, shard, &stats, key)?;
         beneath.as_deref() == after
     };
     Ok(Place {
