@@ -413,6 +413,7 @@ impl Database {
     }
 
     /// Shows what is staged to readers: in one commit, for all tables of the mend and their indexes.
+    /// Tables that the operation restores, because they were dropped since, open in the same commit.
     /// Snapshots from before go on seeing the rows from before.
     ///
     /// Returns the version of the commit. Doing it again changes nothing and returns the same.

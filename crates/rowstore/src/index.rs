@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::schemeshard::layout::IndexLayout;
 use crate::schemeshard::{TableEntry, route};
 
-/// What becomes of a row of the table.
+/// What becomes of a row, of a table or of an index.
 #[derive(Clone, Copy)]
 pub(crate) struct RowEdit<'a> {
     pub(crate) key: &'a [u8],
@@ -24,6 +24,17 @@ pub(crate) struct IndexEdit {
     pub(crate) after: Option<Vec<u8>>,
     /// As in [`crate::schemeshard::layout::IndexRow`], of the row after.
     pub(crate) unique: Option<usize>,
+}
+
+impl IndexEdit {
+    /// The same as of the row of `key`.
+    pub(crate) fn of_row<'a>(&'a self, key: &'a [u8]) -> RowEdit<'a> {
+        RowEdit {
+            key,
+            before: self.before.as_deref(),
+            after: self.after.as_deref(),
+        }
+    }
 }
 
 /// The index rows of the rows before and after, by their keys.

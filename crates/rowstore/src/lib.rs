@@ -46,10 +46,17 @@
 //! A write is one batch of the engine, whatever it touches. A snapshot is one commit: rows, indexes,
 //! schema versions and digests belong together. Commits are numbered by a version that counts up by one.
 //!
+//! # Mending
+//! Many rows of several tables become what an operation wants in one step for readers, however many they
+//! are. [`Database::begin_mend`] keeps writers out, [`Database::stage_mend`] lays what differs beside the
+//! rows, [`Database::mend_snapshot`] reads it before anybody else does, [`Database::publish_mend`] is the
+//! one commit that shows it, and [`Database::settle_mend`] moves it to where rows belong, into the change
+//! streams too, and lets the writers in again.
+//!
 //! # Crash
 //! A write that was acknowledged is there after a crash (with [`Options::durable`]); one that was not is
 //! there as a whole or not at all. Half-done splits, merges, packing and trims are cleaned up by
-//! [`Database::open`].
+//! [`Database::open`]. Restores and mends stay as far as they came, for their operation to go on with.
 //!
 //! # Errors
 //! Bytes from disk that do not decode are [`Error::Damaged`], never a panic. When a write to disk

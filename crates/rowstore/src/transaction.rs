@@ -21,10 +21,11 @@ use fjall::{OwnedWriteBatch, Slice};
 use mendb_model::Change;
 
 use crate::database::{Inner, NOT_POISONED};
-use crate::datashard::layer::Layer;
+use crate::datashard::layer::{Layer, Place};
 use crate::datashard::stats::ShardStats;
 use crate::datashard::{Shard, ShardId, log};
 use crate::error::Result;
+use crate::index::RowEdit;
 use crate::schemeshard::{Catalogue, TableEntry};
 use crate::view::View;
 
@@ -124,21 +125,41 @@ impl<'a> Transaction<'a> {
             .stage_row(store, &mut self.batch, stats, key, before, after)
     }
 
-    /// In the layer over the shard, the row of `key` becomes `after`; it was `before`.
+    /// Stages in the layer over the shard what becomes of a row.
     pub(crate) fn put_layer_row(
         &mut self,
         shard: &Arc<Shard>,
         layer: &Layer,
-        key: &[u8],
-        before: Option<&[u8]>,
-        after: Option<&[u8]>,
+        row: RowEdit<'_>,
+        place: &Place,
     ) -> Result<()> {
         self.stats(shard);
         let Some((_, stats)) = self.touched.get_mut(&shard.id) else {
             unreachable!("the stats of the shard were just entered");
         };
-        let store = &self.view.store;
-        layer.stage_row(store, &mut self.batch, shard, stats, key, before, after)
+        let (store, batch) = (&self.view.store, &mut self.batch);
+        layer.stage_row(store, batch, shard, stats, row, place)
+    }
+
+    /// Copies an entry of the layer over the shard to the delta.
+    pub(crate) fn settle_row(
+        &mut self,
+        shard: &Arc<Shard>,
+        key: &Slice,
+        value: &Slice,
+    ) -> Result<()> {
+        self.stats(shard);
+        if self.writer.captures.contains_key(&shard.id) {
+            self.captured.push((shard.id, key.to_vec()));
+        }
+        let Some((_, stats)) = self.touched.get_mut(&shard.id) else {
+            unreachable!("the stats of the shard were just entered");
+        };
+        let layer = stats.layer_mut();
+        layer.settled.add(key, value);
+        layer.settled_to = Some(key.to_vec());
+        let (store, batch) = (&self.view.store, &mut self.batch);
+        shard.files.put_over(store, batch, stats, key, value)
     }
 
     /// Records what happened to `key` for the streams of its table.

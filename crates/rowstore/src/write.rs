@@ -13,7 +13,7 @@ use mendb_model::{Change, ChangeKind, Malformed, Value};
 use crate::batch::{MAX_ROW_BYTES, Operation, WriteBatch};
 use crate::database::Inner;
 use crate::datashard::point::PointReader;
-use crate::datashard::rewrite;
+use crate::datashard::relief;
 use crate::datashard::rows::{Direction, RowCursor};
 use crate::datashard::stats::ShardStats;
 use crate::datashard::{Shard, ShardId, log};
@@ -55,7 +55,7 @@ pub(crate) fn write(inner: &Inner, batch: WriteBatch) -> Result<u64> {
     }
     let version = transaction.commit()?.version;
     inner.acknowledge(version)?;
-    rewrite::relieve(inner, &grown);
+    relief::relieve(inner, &grown);
     Ok(version)
 }
 

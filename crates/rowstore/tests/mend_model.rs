@@ -13,7 +13,6 @@ use mendb_model::{ColumnType, Value};
 use mendb_rowstore::{Database, Snapshot, Source, Staged, StreamCut, WriteBatch};
 use proptest::prelude::*;
 
-const OPERATION: &str = "mend-1";
 const TABLE: &str = "flights";
 
 /// Rows by id: carrier and seats. The code follows from the id, or is another row's.
@@ -137,7 +136,7 @@ impl World {
     }
 
     /// Stages all that is wanted, in the cuts of the course.
-    fn stage(&mut self, wanted: &Wanted, course: &Course) {
+    fn stage(&mut self, source: u32, wanted: &Wanted, course: &Course) {
         let mut calls = 0;
         for shard in self.database().shards(&TablePath::table(TABLE)).unwrap() {
             let of_shard: Vec<_> = wanted
@@ -149,7 +148,10 @@ impl World {
                 let cut = course.cuts[calls % course.cuts.len()].min(left.len());
                 let (now, later) = left.split_at(cut);
                 let changes = changes_of(now.iter().copied());
-                let source = Source { step: 0, index: 0 };
+                let source = Source {
+                    step: 0,
+                    index: source,
+                };
                 let call = |database: &Database| {
                     let staged = database.stage_mend(shard.id, OPERATION, source, &changes);
                     let Staged::Done(staged) = staged.unwrap() else {
@@ -168,10 +170,13 @@ impl World {
         }
     }
 
-    fn settle(&mut self, course: &Course) {
+    /// Settles to the end; how many rows were moved.
+    fn settle(&mut self, course: &Course) -> u64 {
+        let mut moved = 0;
         for batches in &course.broken {
             let mut left = *batches;
-            let outcome = self.database().settle_mend(OPERATION, &mut |_| {
+            let outcome = self.database().settle_mend(OPERATION, &mut |rows| {
+                moved += rows;
                 left -= 1;
                 if left == 0 {
                     ControlFlow::Break(())
@@ -183,12 +188,12 @@ impl World {
             let _ = outcome.unwrap();
             self.reopen();
         }
-        settle(self.database(), OPERATION);
+        moved + settle(self.database(), OPERATION)
     }
 }
 
 /// All rows of the table and its indexes.
-fn everything(snapshot: &Snapshot) -> BTreeMap<TablePath, BTreeMap<Vec<u8>, Vec<u8>>> {
+fn everything(snapshot: &Snapshot) -> Everything {
     let paths = paths(&flights(), TABLE).into_iter();
     paths
         .map(|path| {
@@ -196,6 +201,19 @@ fn everything(snapshot: &Snapshot) -> BTreeMap<TablePath, BTreeMap<Vec<u8>, Vec<
             (path, rows)
         })
         .collect()
+}
+
+/// How many keys of all paths have another row, or are on one side only.
+fn differing(one: &Everything, other: &Everything) -> u64 {
+    let of_path = |(path, one): (&TablePath, &BTreeMap<Vec<u8>, Vec<u8>>)| {
+        let other = &other[path];
+        let changed = one
+            .iter()
+            .filter(|(key, row)| other.get(*key) != Some(*row));
+        let added = other.keys().filter(|key| !one.contains_key(*key));
+        changed.count() + added.count()
+    };
+    one.iter().map(of_path).sum::<usize>() as u64
 }
 
 fn reads(snapshot: &Snapshot, expected: &Rows) {
@@ -219,7 +237,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
     fn a_mend_reaches_what_is_wanted_in_one_step_and_can_be_mended_back(
-        live in state(), aborted in state(), target in state(), course in course(),
+        live in state(), detour in state(), target in state(), course in course(),
     ) {
         let mut world = World::new(&live, &course);
         let tables = [TABLE.to_owned()];
@@ -227,20 +245,26 @@ proptest! {
         let since = world.database().version();
 
         world.database().begin_mend(OPERATION, &tables).unwrap();
-        world.stage(&wanted_for(&live, &aborted), &course);
+        world.stage(0, &wanted_for(&live, &detour), &course);
         world.database().abort_mend(OPERATION).unwrap();
         reads(&world.database().snapshot(), &live);
 
         for (from, to) in [(&live, &target), (&target, &live)] {
             world.database().begin_mend(OPERATION, &tables).unwrap();
-            world.stage(&wanted_for(from, to), &course);
+            let live = everything(&world.database().snapshot());
+            // What one source staged, another takes back or changes again.
+            world.stage(0, &wanted_for(from, &detour), &course);
+            let mut wanted = wanted_for(from, to);
+            wanted.extend(wanted_for(&detour, to));
+            world.stage(1, &wanted, &course);
             reads(&world.database().snapshot(), from);
             reads(&world.database().mend_snapshot(OPERATION).unwrap(), to);
             world.database().publish_mend(OPERATION).unwrap();
             reads(&world.database().snapshot(), to);
-            world.settle(&course);
+            let moved = world.settle(&course);
             let settled = world.database().snapshot();
             reads(&settled, to);
+            prop_assert_eq!(moved, differing(&live, &everything(&settled)));
             if course.streams {
                 for (path, before) in &before {
                     let changes = changes(&settled, path, since);

@@ -1,4 +1,5 @@
-//! The layer of a mend over a shard: the wanted row, or that there is none, of each key that differs.
+//! The layer of a mend over a shard: the wanted row, or that there is none, of each key that differs
+//! from what lies beneath.
 //!
 //! It is a keyspace of its own over the delta, with values like the delta's. Whether readers read
 //! through it is a matter of the table's state, so the layers of all tables of a mend become visible
@@ -17,8 +18,17 @@ use crate::datashard::rows::bounds;
 use crate::datashard::stats::ShardStats;
 use crate::datashard::{LazyKeyspace, Shard, ShardId, over_value};
 use crate::error::Result;
+use crate::index::RowEdit;
 use crate::store::{KeyspaceKind, Store};
 use crate::view::View;
+
+/// Where a row to be staged goes.
+pub(crate) struct Place {
+    /// The entry that the layer has for the key.
+    pub(crate) entry: Option<Slice>,
+    /// Whether the row beneath is the wanted one, so that the layer is to have none.
+    pub(crate) as_beneath: bool,
+}
 
 /// The layer over one shard.
 pub(crate) struct Layer {
@@ -59,31 +69,38 @@ impl Layer {
         (!range.is_empty()).then(|| view.snapshot.range::<&[u8], _>(keyspace, bounds(range)))
     }
 
-    /// Adds to `batch` that the row of `key` is to become `after`, which it is to be `before` so far, and
-    /// keeps the stats in step.
+    /// Adds to `batch` what is to become of a row, `before` being what readers of the layer see so far,
+    /// and keeps the stats in step.
     pub(crate) fn stage_row(
         &self,
         store: &Store,
         batch: &mut OwnedWriteBatch,
         shard: &Shard,
         stats: &mut ShardStats,
-        key: &[u8],
-        before: Option<&[u8]>,
-        after: Option<&[u8]>,
+        row: RowEdit<'_>,
+        place: &Place,
     ) -> Result<()> {
         let keyspace = self.keyspace.open(store)?;
         let stats = stats.layer_mut();
-        if let Some(before) = before {
-            stats.digest.remove(key, before);
+        if let Some(before) = row.before {
+            stats.digest.remove(row.key, before);
         }
-        if let Some(after) = after {
-            stats.digest.add(key, after);
+        if let Some(after) = row.after {
+            stats.digest.add(row.key, after);
         }
-        let value = over_value(after);
-        let bytes = (key.len() + value.len()) as u64;
+        if let Some(entry) = &place.entry {
+            stats.entries.remove(row.key, entry);
+        }
+        if place.as_beneath {
+            batch.remove(keyspace, row.key);
+            return Ok(());
+        }
+        let value = over_value(row.after);
+        stats.entries.add(row.key, &value);
+        let bytes = (row.key.len() + value.len()) as u64;
         stats.bytes += bytes;
         shard.files.count(bytes);
-        batch.insert(keyspace, key, value);
+        batch.insert(keyspace, row.key, value);
         Ok(())
     }
 

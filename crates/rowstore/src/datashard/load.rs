@@ -23,7 +23,7 @@ use crate::datashard::pack::{BLOCK_BYTES, Packer};
 use crate::datashard::point::PointReader;
 use crate::datashard::rows::Direction;
 use crate::datashard::stats::ShardStats;
-use crate::datashard::{Shard, ShardId, rewrite};
+use crate::datashard::{Shard, ShardId, relief};
 use crate::error::{Error, Result};
 use crate::schemeshard::PathState;
 use crate::transaction::Transaction;
@@ -130,7 +130,7 @@ fn with_shard<B: AsRef<[u8]>>(
     drop(guard);
     if let Applied::Done { .. } = applied {
         inner.acknowledge(inner.view().version)?;
-        rewrite::relieve(inner, std::slice::from_ref(&shard));
+        relief::relieve(inner, std::slice::from_ref(&shard));
     }
     Ok(applied)
 }
@@ -326,6 +326,7 @@ mod tests {
 
     use super::*;
     use crate::datashard::blocks::RangeBlocks;
+    use crate::datashard::rewrite;
     use crate::schemeshard::restoring::{self, NewTable};
     use crate::schemeshard::versions::Versions;
     use crate::{Options, open};

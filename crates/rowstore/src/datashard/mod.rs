@@ -22,6 +22,7 @@ pub(crate) mod log;
 pub(crate) mod overlay;
 pub(crate) mod pack;
 pub(crate) mod point;
+pub(crate) mod relief;
 pub(crate) mod rewrite;
 pub(crate) mod rows;
 pub(crate) mod settle;
@@ -180,18 +181,29 @@ impl Keyspaces {
         before: Option<&[u8]>,
         after: Option<&[u8]>,
     ) -> Result<()> {
-        let delta = self.delta.open(store)?;
         if let Some(before) = before {
             stats.digest.remove(key, before);
         }
         if let Some(after) = after {
             stats.digest.add(key, after);
         }
-        let value = over_value(after);
+        self.put_over(store, batch, stats, key, &over_value(after))
+    }
+
+    /// Adds to `batch` that the delta has a value for `key`; the digest is the caller's.
+    pub(crate) fn put_over(
+        &self,
+        store: &Store,
+        batch: &mut OwnedWriteBatch,
+        stats: &mut ShardStats,
+        key: &[u8],
+        value: &[u8],
+    ) -> Result<()> {
+        let delta = self.delta.open(store)?;
         let bytes = (key.len() + value.len()) as u64;
         stats.delta_bytes += bytes;
         self.count(bytes);
-        if after.is_none() && !stats.covers(key) {
+        if value == [TOMBSTONE] && !stats.covers(key) {
             // The base has nothing to hide, so the delta need not remember.
             batch.remove(delta, key);
         } else {

@@ -5,7 +5,6 @@ use std::ops::Bound;
 use fjall::{Readable, Slice};
 use mendb_model::Malformed;
 
-use crate::datashard::layer::Layer;
 use crate::datashard::pack::{self, Block};
 use crate::datashard::stats::ShardStats;
 use crate::datashard::{ROW, Shard, TOMBSTONE};
@@ -43,31 +42,27 @@ impl PointReader {
         stats: &ShardStats,
         key: &[u8],
     ) -> Result<Option<Vec<u8>>> {
-        self.through(view.layer(shard).map(|l| &**l), view, shard, stats, key)
+        if let Some(layer) = view.layer(shard)
+            && let Some(value) = layer.get(view, key)?
+        {
+            return decode_over(shard, &value).map(|row| row.map(<[u8]>::to_vec));
+        }
+        self.beneath(view, shard, stats, key)
     }
 
-    /// The row of `key` as seen through a layer, or without one.
-    pub(crate) fn through(
+    /// The row of `key` beneath any layer.
+    pub(crate) fn beneath(
         &mut self,
-        layer: Option<&Layer>,
         view: &View,
         shard: &Shard,
         stats: &ShardStats,
         key: &[u8],
     ) -> Result<Option<Vec<u8>>> {
-        let over = match layer {
-            Some(layer) => layer.get(view, key)?,
-            None => None,
-        };
-        let over = match (over, shard.files.delta()) {
-            (None, Some(delta)) => {
-                let value = view.snapshot.get(delta, key);
-                value.map_err(|error| view.store.fault(error))?
+        if let Some(delta) = shard.files.delta() {
+            let value = view.snapshot.get(delta, key);
+            if let Some(value) = value.map_err(|error| view.store.fault(error))? {
+                return decode_over(shard, &value).map(|row| row.map(<[u8]>::to_vec));
             }
-            (over, _) => over,
-        };
-        if let Some(value) = over {
-            return decode_over(shard, &value).map(|row| row.map(<[u8]>::to_vec));
         }
         if !stats.covers(key) {
             return Ok(None);

@@ -13,7 +13,6 @@
 use std::collections::BTreeSet;
 use std::iter::Peekable;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use fjall::{OwnedWriteBatch, UserKey};
 use mendb_model::key::{KeyRange, to_hex};
@@ -38,11 +37,8 @@ const FINAL_KEYS: usize = 1_000;
 /// After this many rounds the rest is brought over under the write lock however many keys it is: writers
 /// outpace us, so they have to wait.
 const MAX_ROUNDS: usize = 8;
-/// A shard does not split itself below this size: it is cut between blocks, so it needs some.
-const MIN_SPLIT_BYTES: u64 = 4 * BLOCK_BYTES as u64;
-
 /// Into what adjacent shards are rewritten.
-enum Divide {
+pub(crate) enum Divide {
     /// One shard for each of these adjacent ranges, which together are those of the sources.
     Into(Vec<KeyRange>),
     /// Two shards of about the same size, or one when there is no block boundary between.
@@ -104,41 +100,6 @@ pub(crate) fn compact(inner: &Inner, path: &TablePath) -> Result<()> {
     Ok(())
 }
 
-/// Splits or packs those of the shards that have grown too large. The write that made them grow is
-/// committed, so a failure here is only reported; it is not tried again before the next open.
-pub(crate) fn relieve(inner: &Inner, grown: &[Arc<Shard>]) {
-    for shard in grown {
-        match relieve_shard(inner, shard) {
-            // A mend needs its shards as they are. What it leaves too large is relieved when it ends.
-            Ok(()) | Err(Error::BeingMended { .. }) => {}
-            Err(error) => {
-                shard.relief_failed.store(true, Ordering::Relaxed);
-                tracing::warn!(shard = shard.label(), %error, "leave a shard larger than it should be");
-            }
-        }
-    }
-}
-
-fn relieve_shard(inner: &Inner, shard: &Arc<Shard>) -> Result<()> {
-    if shard.relief_failed.load(Ordering::Relaxed) {
-        return Ok(());
-    }
-    let stats = inner.view().stats(shard.id)?;
-    let options = &inner.options;
-    let divide = if stats.bytes() > options.split_bytes.max(MIN_SPLIT_BYTES) {
-        Divide::Halves
-    } else if stats.delta_bytes > options.compact_bytes.max(stats.base_bytes / 4) {
-        Divide::Into(vec![shard.range.clone()])
-    } else {
-        return Ok(());
-    };
-    // Whoever has the shard now is rewriting it, or will come by here.
-    if let Ok(_work) = shard.work.try_lock() {
-        rewrite(inner, std::slice::from_ref(shard), divide)?;
-    }
-    Ok(())
-}
-
 /// The range of adjacent shards together.
 fn whole(shards: &[Arc<Shard>]) -> KeyRange {
     let (first, last) = (&shards[0], &shards[shards.len() - 1]);
@@ -151,7 +112,7 @@ fn whole(shards: &[Arc<Shard>]) -> KeyRange {
 /// Rewrites shards whose `work` the caller holds; `false` when they are no longer in the catalogue.
 /// Refused while their table is being mended, also when the mend begins in the middle: the layers of a
 /// mend lie over the shards that were there when it began.
-fn rewrite(inner: &Inner, sources: &[Arc<Shard>], divide: Divide) -> Result<bool> {
+pub(crate) fn rewrite(inner: &Inner, sources: &[Arc<Shard>], divide: Divide) -> Result<bool> {
     let Some((capture, view, ids)) = Capture::begin(inner, sources, &divide)? else {
         return Ok(false);
     };
@@ -183,13 +144,16 @@ struct Capture<'a> {
     sources: &'a [Arc<Shard>],
 }
 
+/// A capture, the view that it captures from, and ids for the new shards.
+type Begun<'a> = (Capture<'a>, Arc<View>, Vec<ShardId>);
+
 impl<'a> Capture<'a> {
-    /// Begins to capture from the view that is returned; with ids for the new shards.
+    /// Begins to capture; `None` when the sources are no longer in the catalogue.
     fn begin(
         inner: &'a Inner,
         sources: &'a [Arc<Shard>],
         divide: &Divide,
-    ) -> Result<Option<(Self, Arc<View>, Vec<ShardId>)>> {
+    ) -> Result<Option<Begun<'a>>> {
         let mut transaction = Transaction::begin(inner);
         if !replaceable(&transaction, sources)? {
             return Ok(None);
@@ -534,4 +498,55 @@ fn swap(
     }
     transaction.put_table(entry);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use mendb_model::{Column, ColumnType, TableSchema, Value};
+
+    use super::*;
+    use crate::schemeshard::{mending, tables};
+    use crate::{Options, WriteBatch, open, table::Table, write};
+
+    #[test]
+    fn a_rewrite_in_which_a_mend_begins_is_given_up_and_leaves_the_shards() {
+        let dir = tempfile::tempdir().unwrap();
+        let inner = open::open(dir.path(), Options::default()).unwrap();
+        let schema = TableSchema {
+            columns: vec![Column {
+                name: "id".to_owned(),
+                column_type: ColumnType::Int64,
+                not_null: true,
+            }],
+            key: vec!["id".to_owned()],
+            indexes: vec![],
+        };
+        tables::create(&inner, "t", schema, vec![]).unwrap();
+        let mut batch = WriteBatch::new();
+        let table = Table::of(inner.view().table("t").unwrap());
+        batch.replace(&table, vec![Value::Int(1)]).unwrap();
+        write::write(&inner, batch).unwrap();
+        let shards = || {
+            inner
+                .view()
+                .shards(&TablePath::table("t"))
+                .unwrap()
+                .to_vec()
+        };
+        let sources = shards();
+
+        let divide = Divide::Into(vec![KeyRange::all()]);
+        let (capture, view, ids) = Capture::begin(&inner, &sources, &divide).unwrap().unwrap();
+        let mut children = Vec::new();
+        build(&view, &sources, divide, ids, &mut children).unwrap();
+        mending::begin(&inner, "mend-1", &["t".to_owned()]).unwrap();
+        let refused = finish(&capture, view, &mut children);
+        assert!(matches!(refused, Err(Error::BeingMended { .. })));
+        assert_eq!(shards()[0].id, sources[0].id);
+        drop(capture);
+
+        mending::abort(&inner, "mend-1").unwrap();
+        compact(&inner, &TablePath::table("t")).unwrap();
+        assert_ne!(shards()[0].id, sources[0].id);
+    }
 }

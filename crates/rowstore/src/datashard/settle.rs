@@ -3,7 +3,8 @@
 //! # Consistency
 //! What is copied stays in the layer, which readers go on reading through: they see the same before and
 //! after each batch. A batch moves the rows, their change records and how far the shard came in one
-//! commit. The change records bear the version of that commit, as those of a client's write do.
+//! commit. Every entry of a layer differs from what is beneath, so nothing need be read there. That all
+//! that was staged is settled is proved by the digest of the entries. The change records bear the version of that commit, as those of a client's write do.
 //!
 //! # Crash
 //! The next call goes on behind the last batch that was committed.
@@ -15,8 +16,8 @@ use fjall::Guard;
 
 use crate::database::{Inner, NOT_POISONED};
 use crate::datashard::load::{BATCH_BYTES, ROW_OVERHEAD};
-use crate::datashard::point::{PointReader, decode_over};
-use crate::datashard::{Shard, log, rewrite};
+use crate::datashard::point::decode_over;
+use crate::datashard::{Shard, log, relief};
 use crate::error::{Error, Result};
 use crate::schemeshard::{TableEntry, mending};
 use crate::transaction::Transaction;
@@ -26,13 +27,12 @@ pub(crate) fn settle(
     operation: &str,
     progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
 ) -> Result<ControlFlow<()>> {
-    let view = inner.view();
-    let held: Vec<Arc<TableEntry>> = mending::held(&view.catalogue, operation)
-        .map(|(entry, _)| entry.clone())
+    // The tables, not the view: a snapshot that is held while much is written keeps all that the engine
+    // would let go of, in memory too.
+    let held: Vec<Arc<TableEntry>> = mending::held(&inner.view().catalogue, operation)
+        .cloned()
         .collect();
-    if let Some(mend) = mending::describe(&view.catalogue, operation)
-        && mend.published_at.is_none()
-    {
+    if held.iter().any(|entry| entry.published_at().is_none()) {
         return Err(Error::MendUnpublished {
             operation: operation.to_owned(),
         });
@@ -40,7 +40,7 @@ pub(crate) fn settle(
     let mut grown = Vec::new();
     for entry in held {
         for shard in entry.all_shards() {
-            if view.stats(shard.id)?.layer.is_none() {
+            if inner.view().stats(shard.id)?.layer.is_none() {
                 continue;
             }
             while let Some(rows) = settle_batch(inner, &entry, shard)? {
@@ -52,9 +52,8 @@ pub(crate) fn settle(
             grown.push(shard.clone());
         }
     }
-    drop(view);
     mending::finish(inner, operation)?;
-    rewrite::relieve(inner, &grown);
+    relief::relieve(inner, &grown);
     Ok(ControlFlow::Continue(()))
 }
 
@@ -71,20 +70,18 @@ fn settle_batch(inner: &Inner, entry: &TableEntry, shard: &Arc<Shard>) -> Result
         range.start = [settled_to.as_slice(), &[0]].concat();
     }
     let mut entries = layer.entries(&view, &range).into_iter().flatten();
-    let mut reader = PointReader::default();
     let mut rows = Vec::new();
     let mut bytes = 0;
     while bytes < BATCH_BYTES
         && let Some(next) = entries.next().map(Guard::into_inner)
     {
         let (key, value) = next.map_err(|error| view.store.fault(error))?;
-        let beneath = reader.through(None, &view, shard, &stats, &key)?;
-        bytes += key.len() + value.len() + beneath.as_ref().map_or(0, Vec::len) + ROW_OVERHEAD;
-        rows.push((key, beneath, value));
+        bytes += key.len() + value.len() + ROW_OVERHEAD;
+        rows.push((key, value));
     }
-    let Some((last, ..)) = rows.last() else {
+    if rows.is_empty() {
         return Ok(None);
-    };
+    }
 
     let mut transaction = Transaction::begin(inner);
     let Ok(current) = transaction.catalogue().table(&entry.name).cloned() else {
@@ -94,18 +91,91 @@ fn settle_batch(inner: &Inner, entry: &TableEntry, shard: &Arc<Shard>) -> Result
         // Another call finished the mend.
         return Ok(None);
     }
-    transaction.stats(shard).layer_mut().settled_to = Some(last.to_vec());
     let version = transaction.version;
-    for (key, beneath, value) in &rows {
+    for (key, value) in &rows {
         let wanted = decode_over(shard, value)?;
-        if beneath.as_deref() == wanted {
-            continue;
-        }
-        transaction.put_row(shard, key, beneath.as_deref(), wanted)?;
+        transaction.settle_row(shard, key, value)?;
         if !current.streams.is_empty() {
             transaction.put_change(shard, key, &log::change_to(wanted, version))?;
         }
     }
     transaction.commit()?;
     Ok(Some(rows.len() as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use mendb_model::name::TablePath;
+    use mendb_model::{Change, Column, ColumnType, RowBlockBuilder, TableSchema, Value, key, row};
+
+    use super::*;
+    use crate::schemeshard::tables;
+    use crate::{Options, Source, Staged, StagedRows, datashard::stage, open};
+
+    /// A store with an empty table and one staged row, published.
+    fn with_published_row(dir: &std::path::Path) -> (Inner, Arc<Shard>) {
+        let inner = open::open(dir, Options::default()).unwrap();
+        let column = |name: &str| Column {
+            name: name.to_owned(),
+            column_type: ColumnType::Int64,
+            not_null: false,
+        };
+        let schema = TableSchema {
+            columns: vec![column("id"), column("value")],
+            key: vec!["id".to_owned()],
+            indexes: vec![],
+        };
+        tables::create(&inner, "t", schema, vec![]).unwrap();
+        mending::begin(&inner, "mend-1", &["t".to_owned()]).unwrap();
+        let shard = inner.view().shards(&TablePath::table("t")).unwrap()[0].clone();
+        let mut changes = RowBlockBuilder::new();
+        let row = row::encode(&[ColumnType::Int64], &[Value::Int(7)]);
+        changes.push(&row_key(), &Change::reset(row, 1).encode());
+        let source = Source { step: 0, index: 0 };
+        let staged = stage::stage(&inner, shard.id, "mend-1", source, &changes.finish());
+        let expected = StagedRows {
+            upserted: 1,
+            ..StagedRows::default()
+        };
+        assert_eq!(staged.unwrap(), Staged::Done(expected));
+        mending::publish(&inner, "mend-1").unwrap();
+        (inner, shard)
+    }
+
+    fn row_key() -> Vec<u8> {
+        key::encode(&[ColumnType::Int64], [Value::Int(1).as_ref()])
+    }
+
+    fn settle_all(inner: &Inner) -> Result<ControlFlow<()>> {
+        settle(inner, "mend-1", &mut |_| ControlFlow::Continue(()))
+    }
+
+    #[test]
+    fn a_mend_of_which_staged_rows_are_missing_does_not_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let (inner, shard) = with_published_row(dir.path());
+        let mut transaction = Transaction::begin(&inner);
+        transaction.stats(&shard).layer_mut().entries.rows += 1;
+        transaction.commit().unwrap();
+        let error = settle_all(&inner).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "shard 1 of t is damaged; restore it from a backup"
+        );
+        assert!(mending::describe(&inner.view().catalogue, "mend-1").is_some());
+    }
+
+    #[test]
+    fn a_damaged_layer_is_an_error_that_names_the_shard() {
+        let dir = tempfile::tempdir().unwrap();
+        let (inner, shard) = with_published_row(dir.path());
+        let entry = inner.view().table("t").unwrap().clone();
+        let layer = entry.layers[&shard.id].keyspace().unwrap();
+        let mut batch = inner.store.batch();
+        batch.insert(layer, row_key(), b"no row".as_slice());
+        batch.commit().unwrap();
+        Transaction::begin(&inner).commit().unwrap();
+        let error = settle_all(&inner).unwrap_err();
+        assert!(matches!(error, Error::Damaged { .. }), "{error}");
+    }
 }

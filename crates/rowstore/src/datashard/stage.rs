@@ -3,7 +3,7 @@
 //! # Consistency
 //! What a batch stages for the table, for its indexes, and how far it came are one commit. Readers see
 //! none of it. The rows of a shard are compared outside the write lock: while a table is being mended
-//! nobody writes it, and whoever stages holds the shard.
+//! nobody writes it, and whoever stages holds the shard, and with it the index rows of its rows.
 //!
 //! # Idempotence
 //! As in [`super::load`], each (shard, operation, source) has a cursor that commits with the rows. Only
@@ -12,16 +12,17 @@
 //! # Crash
 //! A call that is cut off continues behind its last commit when it is repeated.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use fjall::Slice;
 use mendb_model::change::ChangeRef;
-use mendb_model::{ChangeKind, RowBlock};
+use mendb_model::{ChangeKind, Malformed, RowBlock};
 
 use crate::database::{Inner, NOT_POISONED};
 use crate::datashard::cursor::{self, Source};
+use crate::datashard::layer::{Layer, Place};
 use crate::datashard::load::{BATCH_BYTES, ROW_OVERHEAD, check_rows, first_behind};
-use crate::datashard::point::PointReader;
+use crate::datashard::point::{PointReader, decode_over};
 use crate::datashard::{Shard, ShardId};
 use crate::error::{Error, Result};
 use crate::index::{self, IndexEdit, RowEdit};
@@ -71,24 +72,29 @@ pub(crate) fn stage<B: AsRef<[u8]>>(
             path: shard.path.to_string(),
         });
     }
-    mending::open_to(&view.catalogue, &shard.path.table, operation)?;
+    let entry = mending::open_to(&view.catalogue, &shard.path.table, operation)?.clone();
     check_rows(&shard, changes)?;
     let mut row = first_behind(&view, id, operation, source, changes)?;
+    drop(view);
     let mut reader = PointReader::default();
     let mut staged = StagedRows::default();
     while row < changes.len() {
-        let view = inner.view();
-        let entry = mending::open_to(&view.catalogue, &shard.path.table, operation)?;
-        let batch = Batch::compare(&view, entry, &shard, &mut reader, changes, row)?;
+        let batch = Batch::compare(&inner.view(), &entry, &shard, &mut reader, changes, row)?;
         row = batch.end;
         staged.upserted += batch.upserted();
         staged.erased += batch.erased();
         staged.kept += batch.kept;
 
         let mut transaction = Transaction::begin(inner);
-        // It may have been aborted or published since.
-        mending::open_to(transaction.catalogue(), &shard.path.table, operation)?;
-        batch.put(&mut transaction, entry, &shard)?;
+        // It may have been published since, or aborted, and even begun again with other layers.
+        let now = mending::open_to(transaction.catalogue(), &shard.path.table, operation)?;
+        if now.state != entry.state {
+            return Err(Error::NotMending {
+                table: entry.name.clone(),
+                operation: operation.to_owned(),
+            });
+        }
+        batch.put(&mut transaction, &entry, &shard)?;
         let cursor = cursor::key(id, operation, source);
         transaction.put_meta(cursor, changes.key(row - 1));
         transaction.commit()?;
@@ -102,13 +108,24 @@ struct Differing<'a> {
     key: &'a [u8],
     before: Option<Vec<u8>>,
     after: Option<&'a [u8]>,
+    place: Place,
+}
+
+impl Differing<'_> {
+    fn edit(&self) -> RowEdit<'_> {
+        RowEdit {
+            key: self.key,
+            before: self.before.as_deref(),
+            after: self.after,
+        }
+    }
 }
 
 /// Some of the changes of a call, compared with the rows that are there.
 struct Batch<'a> {
     differing: Vec<Differing<'a>>,
     /// The index rows that follow, for each index in the order of the schema.
-    index_rows: Vec<BTreeMap<Vec<u8>, IndexEdit>>,
+    index_rows: Vec<Vec<(Vec<u8>, IndexEdit, Place)>>,
     /// How many keys are as they are wanted.
     kept: u64,
     /// The first change that is not in the batch.
@@ -125,7 +142,7 @@ impl<'a> Batch<'a> {
         changes: &'a RowBlock<B>,
         first: usize,
     ) -> Result<Self> {
-        let layer = entry.layers.get(&shard.id);
+        let layer = layer_over(entry, shard);
         let stats = view.stats(shard.id)?;
         let mut batch = Self {
             differing: Vec::new(),
@@ -136,24 +153,43 @@ impl<'a> Batch<'a> {
         let mut bytes = 0;
         while batch.end < changes.len() && bytes < BATCH_BYTES {
             let key = changes.key(batch.end);
-            let after = wanted_row(entry, shard, key, changes.value(batch.end))?;
-            let before = reader.through(layer.map(|l| &**l), view, shard, &stats, key)?;
+            let after = wanted_row(shard, changes.value(batch.end))?;
+            let staged = layer.get(view, key)?;
+            let before = match &staged {
+                Some(value) => decode_over(shard, value)?.map(<[u8]>::to_vec),
+                None => reader.beneath(view, shard, &stats, key)?,
+            };
             batch.end += 1;
             if before.as_deref() == after {
                 batch.kept += 1;
                 continue;
             }
+            if let Some(after) = after {
+                let decoded = entry.layout.decode(key, after);
+                decoded.map_err(|error| damaged_change(shard, error))?;
+            }
             let rows = before.as_ref().map_or(0, Vec::len) + after.map_or(0, <[u8]>::len);
             bytes += key.len() + rows + ROW_OVERHEAD;
-            batch.differing.push(Differing { key, before, after });
+            batch.differing.push(Differing {
+                place: place(view, shard, staged, key, after)?,
+                key,
+                before,
+                after,
+            });
         }
         for index in &entry.layout.indexes {
-            let rows = batch.differing.iter().map(|row| RowEdit {
-                key: row.key,
-                before: row.before.as_deref(),
-                after: row.after,
-            });
-            batch.index_rows.push(index::edits(entry, index, rows)?);
+            let shards = entry.shards(Some(&index.name))?;
+            let rows = batch.differing.iter().map(Differing::edit);
+            let mut index_rows = Vec::new();
+            for (key, edit) in index::edits(entry, index, rows)? {
+                if edit.before != edit.after {
+                    let shard = route(shards, &key);
+                    let staged = layer_over(entry, shard).get(view, &key)?;
+                    let place = place(view, shard, staged, &key, edit.after.as_deref())?;
+                    index_rows.push((key, edit, place));
+                }
+            }
+            batch.index_rows.push(index_rows);
         }
         Ok(batch)
     }
@@ -175,51 +211,56 @@ impl<'a> Batch<'a> {
         shard: &Arc<Shard>,
     ) -> Result<()> {
         for row in &self.differing {
-            let before = row.before.as_deref();
-            put(transaction, entry, shard, row.key, before, row.after)?;
+            let layer = layer_over(entry, shard);
+            transaction.put_layer_row(shard, layer, row.edit(), &row.place)?;
         }
         for (index, rows) in entry.layout.indexes.iter().zip(&self.index_rows) {
             let shards = entry.shards(Some(&index.name))?;
-            for (key, edit) in rows {
-                if edit.before != edit.after {
-                    let (before, after) = (edit.before.as_deref(), edit.after.as_deref());
-                    put(transaction, entry, route(shards, key), key, before, after)?;
-                }
+            for (key, edit, place) in rows {
+                let shard = route(shards, key);
+                let layer = layer_over(entry, shard);
+                transaction.put_layer_row(shard, layer, edit.of_row(key), place)?;
             }
         }
         Ok(())
     }
 }
 
-/// Adds a row to the layer over a shard of the table.
-fn put(
-    transaction: &mut Transaction<'_>,
-    entry: &TableEntry,
-    shard: &Arc<Shard>,
-    key: &[u8],
-    before: Option<&[u8]>,
-    after: Option<&[u8]>,
-) -> Result<()> {
+fn layer_over<'a>(entry: &'a TableEntry, shard: &Shard) -> &'a Layer {
     let layer = entry.layers.get(&shard.id);
-    let layer = layer.expect("a table that is being mended has a layer over each of its shards");
-    transaction.put_layer_row(shard, layer, key, before, after)
+    layer.expect("a table that is being mended has a layer over each of its shards")
 }
 
-/// The row that a change wants, which must be one of the table.
-fn wanted_row<'a>(
-    entry: &TableEntry,
+/// Where the row `after` of `key` goes in the layer over the shard, which has the entry `staged`.
+fn place(
+    view: &View,
     shard: &Shard,
+    staged: Option<Slice>,
     key: &[u8],
-    change: &'a [u8],
-) -> Result<Option<&'a [u8]>> {
-    let damaged = |error| Error::damaged(format!("a change for {}", shard.label()), error);
-    let change = ChangeRef::decode(change).map_err(damaged)?;
+    after: Option<&[u8]>,
+) -> Result<Place> {
+    // Without an entry the row beneath is the one before, which differs.
+    let as_beneath = staged.is_some() && {
+        let stats = view.stats(shard.id)?;
+        let beneath = PointReader::default().beneath(view, shard, &stats, key)?;
+        beneath.as_deref() == after
+    };
+    Ok(Place {
+        entry: staged,
+        as_beneath,
+    })
+}
+
+/// The row that a change wants.
+fn wanted_row<'a>(shard: &Shard, change: &'a [u8]) -> Result<Option<&'a [u8]>> {
+    let change = ChangeRef::decode(change).map_err(|error| damaged_change(shard, error))?;
     match change.kind {
         ChangeKind::Erase => Ok(None),
-        ChangeKind::Reset => {
-            entry.layout.decode(key, change.row).map_err(damaged)?;
-            Ok(Some(change.row))
-        }
+        ChangeKind::Reset => Ok(Some(change.row)),
         ChangeKind::Upsert => Err(Error::PartialChange { shard: shard.id }),
     }
+}
+
+fn damaged_change(shard: &Shard, source: Malformed) -> Error {
+    Error::damaged(format!("a change for {}", shard.label()), source)
 }

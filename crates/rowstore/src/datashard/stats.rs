@@ -37,6 +37,10 @@ pub(crate) struct ShardStats {
 pub(crate) struct LayerStats {
     /// Digest of all rows of the shard as read through the layer.
     pub(crate) digest: Digest,
+    /// Digest of the entries of the layer, tombstones too.
+    pub(crate) entries: Digest,
+    /// Digest of those whose value is in the delta as well.
+    pub(crate) settled: Digest,
     /// Bytes that were written to the layer.
     pub(crate) bytes: u64,
     /// The last key of the layer whose value is in the delta as well.

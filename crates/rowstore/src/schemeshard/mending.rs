@@ -32,33 +32,26 @@ pub struct MendDescription {
     pub published_at: Option<u64>,
 }
 
-/// The tables that the operation mends, each with the version at which it was published.
+/// The tables that the operation mends, by name.
 pub(crate) fn held<'a>(
     catalogue: &'a Catalogue,
-    operation: &'a str,
-) -> impl Iterator<Item = (&'a Arc<TableEntry>, Option<u64>)> {
-    catalogue
-        .tables()
-        .filter_map(move |entry| match &entry.state {
-            PathState::Mending {
-                operation: ours,
-                published_at,
-                ..
-            } if ours == operation => Some((entry, *published_at)),
-            _ => None,
-        })
+    operation: &str,
+) -> impl Iterator<Item = &'a Arc<TableEntry>> {
+    catalogue.tables().filter(move |entry| {
+        matches!(&entry.state, PathState::Mending { operation: ours, .. } if ours == operation)
+    })
 }
 
 pub(crate) fn describe(catalogue: &Catalogue, operation: &str) -> Option<MendDescription> {
     let mut mend: Option<MendDescription> = None;
-    for (entry, published_at) in held(catalogue, operation) {
+    for entry in held(catalogue, operation) {
         let PathState::Mending { begun_at, .. } = entry.state else {
             continue;
         };
         let mend = mend.get_or_insert(MendDescription {
             tables: Vec::new(),
             begun_at,
-            published_at,
+            published_at: entry.published_at(),
         });
         mend.tables.push(entry.name.clone());
     }
@@ -132,6 +125,11 @@ pub(crate) fn publish(inner: &Inner, operation: &str) -> Result<u64> {
     }
     let version = transaction.version;
     for entry in published(&view.catalogue, operation, version) {
+        if entry.state == PathState::Ready {
+            for shard in entry.all_shards() {
+                transaction.remove_cursors(shard.id)?;
+            }
+        }
         transaction.put_table(entry);
     }
     transaction.commit()?;
@@ -173,7 +171,7 @@ pub(crate) fn abort(inner: &Inner, operation: &str) -> Result<()> {
     end(inner, transaction, layers)
 }
 
-/// Ends a mend whose layers are settled; proved by the digests.
+/// Ends a mend whose layers are settled, if they are: what was staged is what was settled.
 pub(crate) fn finish(inner: &Inner, operation: &str) -> Result<()> {
     let mut transaction = Transaction::begin(inner);
     let view = transaction.view.clone();
@@ -181,17 +179,20 @@ pub(crate) fn finish(inner: &Inner, operation: &str) -> Result<()> {
         drop(transaction);
         return inner.sync(view.version);
     }
-    for (entry, _) in held(&view.catalogue, operation) {
+    for entry in held(&view.catalogue, operation) {
         for shard in entry.all_shards() {
-            let stats = transaction.committed_stats(shard.id);
-            let Some(layer) = stats.layer.filter(|layer| layer.digest != stats.digest) else {
+            let Some(layer) = transaction.committed_stats(shard.id).layer else {
                 continue;
             };
+            if layer.settled == layer.entries {
+                transaction.stats(shard).digest = layer.digest;
+                continue;
+            }
             let source = Malformed {
-                what: "rows",
+                what: "layer",
                 detail: format!(
-                    "their digest is {} after the mend of {operation}, published was {}",
-                    stats.digest, layer.digest
+                    "of the rows that {operation} staged, {}, only {} are there",
+                    layer.entries, layer.settled
                 ),
             };
             return Err(Error::damaged(shard.label(), source));
@@ -207,22 +208,37 @@ fn known(catalogue: &Catalogue, operation: &str) -> Result<MendDescription> {
     })
 }
 
-/// The tables of a mend as they are once it is published.
+/// The tables of a mend as they are once it is published: those that the same operation restores are
+/// open to clients then.
 fn published(catalogue: &Catalogue, operation: &str, at: u64) -> Vec<TableEntry> {
-    let entry = |(entry, _): (&Arc<TableEntry>, _)| {
-        let mut entry = TableEntry::clone(entry);
-        if let PathState::Mending { published_at, .. } = &mut entry.state {
-            *published_at = Some(at);
+    let after = |entry: &Arc<TableEntry>| match &entry.state {
+        PathState::Mending {
+            operation: ours,
+            begun_at,
+            ..
+        } if ours == operation => {
+            let mut after = TableEntry::clone(entry);
+            after.state = PathState::Mending {
+                operation: ours.clone(),
+                begun_at: *begun_at,
+                published_at: Some(at),
+            };
+            Some(after)
         }
-        entry
+        PathState::Restoring { operation: ours } if ours == operation => {
+            let mut after = TableEntry::clone(entry);
+            after.enter(PathState::Ready);
+            Some(after)
+        }
+        _ => None,
     };
-    held(catalogue, operation).map(entry).collect()
+    catalogue.tables().filter_map(after).collect()
 }
 
 /// Adds to a commit that the tables are nobody's again; the layers they had.
 fn release(transaction: &mut Transaction<'_>, view: &View, operation: &str) -> Result<Vec<Layers>> {
     let mut layers = Vec::new();
-    for (entry, _) in held(&view.catalogue, operation) {
+    for entry in held(&view.catalogue, operation) {
         for shard in entry.all_shards() {
             transaction.remove_cursors(shard.id)?;
             if transaction.committed_stats(shard.id).layer.is_some() {
@@ -241,7 +257,7 @@ fn release(transaction: &mut Transaction<'_>, view: &View, operation: &str) -> R
 fn end(inner: &Inner, transaction: Transaction<'_>, layers: Vec<Layers>) -> Result<()> {
     let version = transaction.commit()?.version;
     inner.sync(version)?;
-    for layer in layers.iter().flat_map(Layers::values) {
+    for layer in layers.into_iter().flat_map(Layers::into_values) {
         layer.retire(&inner.store);
     }
     Ok(())

@@ -133,31 +133,32 @@ impl TableEntry {
         }
     }
 
-    /// Enters a state, with the layers that belong to it: those that are there stay.
+    /// Enters a state, with the layers that belong to it; none of them is open.
     pub(crate) fn enter(&mut self, state: PathState) {
-        if let PathState::Mending { begun_at, .. } = state {
-            let mut there = std::mem::take(&mut self.layers);
-            let layer = |shard: &Arc<Shard>| {
-                let layer = there.remove(&shard.id);
-                let layer = layer.unwrap_or_else(|| Arc::new(Layer::new(shard.id, begun_at)));
-                (shard.id, layer)
-            };
-            self.layers = self.all_shards().map(layer).collect();
-        } else {
-            self.layers.clear();
-        }
+        self.layers = match state {
+            PathState::Mending { begun_at, .. } => {
+                let layer = |shard: &Arc<Shard>| Arc::new(Layer::new(shard.id, begun_at));
+                let layers = self.all_shards().map(|shard| (shard.id, layer(shard)));
+                layers.collect()
+            }
+            PathState::Ready | PathState::Backup { .. } | PathState::Restoring { .. } => {
+                Layers::new()
+            }
+        };
         self.state = state;
+    }
+
+    /// The version at which the mend of the table was published, if it was.
+    pub(crate) fn published_at(&self) -> Option<u64> {
+        match self.state {
+            PathState::Mending { published_at, .. } => published_at,
+            _ => None,
+        }
     }
 
     /// The layer over a shard of the table, if readers read through it.
     pub(crate) fn visible_layer(&self, shard: ShardId) -> Option<&Arc<Layer>> {
-        match self.state {
-            PathState::Mending {
-                published_at: Some(_),
-                ..
-            } => self.layers.get(&shard),
-            _ => None,
-        }
+        self.published_at().and_then(|_| self.layers.get(&shard))
     }
 
     /// Refuses what the operation that holds the table does not allow.

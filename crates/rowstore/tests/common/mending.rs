@@ -1,12 +1,9 @@
 //! Staging what tables are to become.
 
-use std::collections::BTreeMap;
+use mendb_model::{RowBlock, RowBlockBuilder, row};
+use mendb_rowstore::{Source, Staged, StagedRows, StreamCut};
 
-use mendb_model::name::TablePath;
-use mendb_model::{Change, RowBlock, RowBlockBuilder, TableSchema, Value, row};
-use mendb_rowstore::{Database, Source, Staged, StagedRows};
-
-use super::{flights, id_key};
+use super::*;
 
 /// Wanted rows by key: encoded values, `None` where there is to be none.
 pub type Wanted = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
@@ -84,4 +81,87 @@ pub fn settle(database: &Database, operation: &str) -> u64 {
     });
     assert!(outcome.unwrap().is_continue());
     moved
+}
+
+pub const OPERATION: &str = "mend-1";
+pub const TABLES: [&str; 2] = ["arrivals", "departures"];
+pub const ROWS: i64 = 600;
+
+pub fn names() -> Vec<String> {
+    TABLES.map(str::to_owned).into()
+}
+
+/// Two tables of flights in two shards each, partly packed, all with one seat and a change stream.
+pub fn with_tables(dir: &Path) -> Database {
+    let database = open(dir);
+    for name in TABLES {
+        database
+            .create_table(name, flights(), vec![id_key(ROWS / 2)])
+            .unwrap();
+        let table = database.open_table(name).unwrap();
+        let row = |id| flight(id, "LH", 1);
+        replace(&database, &table, (0..ROWS).map(row).collect());
+        database.compact(&TablePath::table(name)).unwrap();
+        replace(&database, &table, (ROWS..ROWS + 20).map(row).collect());
+    }
+    database
+        .cut("backup-1", &names(), "s", StreamCut::Attach)
+        .unwrap();
+    database.unlock("backup-1").unwrap();
+    database
+}
+
+/// Wanted: two seats everywhere, every tenth row gone, some new ones.
+pub fn two_seats() -> Wanted {
+    let mut all =
+        wanted((0..ROWS + 40).map(|id| flight(id, if id % 2 == 0 { "LH" } else { "BA" }, 2)));
+    all.extend(gone((0..ROWS).step_by(10)));
+    all
+}
+
+pub fn rows_of_wanted(wanted: &Wanted) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    let rows = wanted.iter();
+    rows.filter_map(|(key, row)| Some((key.clone(), row.clone()?)))
+        .collect()
+}
+
+pub type Everything = BTreeMap<TablePath, BTreeMap<Vec<u8>, Vec<u8>>>;
+
+/// All rows of both tables and their indexes; checks each table on the way.
+pub fn everything(snapshot: &Snapshot) -> Everything {
+    let mut all = Everything::new();
+    for name in TABLES {
+        check(snapshot, name);
+        for path in paths(&flights(), name) {
+            let rows = encoded(snapshot, &path);
+            all.insert(path, rows);
+        }
+    }
+    all
+}
+
+/// What is there after the mend, worked out by writing it as a client.
+pub fn mended() -> Everything {
+    let dir = tempfile::tempdir().unwrap();
+    let database = with_tables(dir.path());
+    for name in TABLES {
+        let table = database.open_table(name).unwrap();
+        let mut batch = WriteBatch::new();
+        for id in 0..ROWS + 40 {
+            if id < ROWS && id % 10 == 0 {
+                batch.erase(&table, vec![int(id)]).unwrap();
+            } else {
+                let carrier = if id % 2 == 0 { "LH" } else { "BA" };
+                batch.replace(&table, flight(id, carrier, 2)).unwrap();
+            }
+        }
+        database.write(batch).unwrap();
+    }
+    everything(&database.snapshot())
+}
+
+pub fn stage_both(database: &Database) {
+    for name in TABLES {
+        stage(database, OPERATION, name, 0, &two_seats());
+    }
 }
