@@ -42,6 +42,20 @@ pub struct Manifest {
     /// What a backup of a part store holds instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part_store: Option<PartStoreBackup>,
+    /// What it was folded from; without, it holds what was written when it was taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compacted: Option<Compacted>,
+}
+
+/// What was folded into a backup: backups before it, which are no restore points any more.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compacted {
+    /// BLAKE3 of the manifests that this one took the place of, as hex digits, oldest first. What stands
+    /// on the backup may name it by one of them: it holds the same restore point.
+    pub stands_for: Vec<String>,
+    /// The backups that went, oldest first. When the first was a full one, so is this, whatever its id
+    /// says.
+    pub folded: Vec<BackupId>,
 }
 
 /// The backup before an increment.
@@ -170,9 +184,20 @@ impl Stretch {
 }
 
 impl Manifest {
-    /// Whether it holds all rows or changes.
+    /// Whether it holds all rows or changes. The id says so, but for an increment that a full backup was
+    /// folded into: it keeps its id, and stands on nothing.
     pub fn kind(&self) -> BackupKind {
-        self.backup_id.kind()
+        match (&self.compacted, &self.parent) {
+            (Some(_), None) => BackupKind::Full,
+            _ => self.backup_id.kind(),
+        }
+    }
+
+    /// Whether it took the place of the manifest with this BLAKE3, and holds the same restore point.
+    pub fn stands_for(&self, manifest_blake3: &str) -> bool {
+        let compacted = self.compacted.iter();
+        let mut before = compacted.flat_map(|compacted| &compacted.stands_for);
+        before.any(|blake3| blake3 == manifest_blake3)
     }
 
     /// Every sharded table of the backup with its data, tables first.
@@ -216,6 +241,11 @@ impl Manifest {
         let TaskSpec::Copy { path, shard, .. } = task else {
             return;
         };
+        self.put_shard(path, *shard, segments);
+    }
+
+    /// Gives a shard of a draft its segments. A shard that the manifest does not have changes nothing.
+    pub fn put_shard(&mut self, path: &TablePath, shard: u32, segments: Vec<Segment>) {
         let Some(table) = self
             .tables
             .iter_mut()
@@ -231,7 +261,7 @@ impl Manifest {
                 .find(|index| index.index == *name)
                 .map(|index| &mut index.rows),
         };
-        if let Some(shard) = data.and_then(|data| data.shards.get_mut(*shard as usize)) {
+        if let Some(shard) = data.and_then(|data| data.shards.get_mut(shard as usize)) {
             shard.segments = segments;
         }
     }

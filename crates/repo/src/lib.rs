@@ -59,7 +59,7 @@ mod segment;
 mod throttle;
 
 pub use arrow::Content;
-pub use chain::{ChainLookup, ChainReader, LookupEstimate, ReadCounts};
+pub use chain::{ChainLookup, ChainReader, Compaction, LookupEstimate, ReadCounts};
 pub use documents::{DocumentKind, DocumentName};
 pub use error::{Error, Result};
 pub use garbage::Collected;

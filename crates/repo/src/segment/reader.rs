@@ -73,7 +73,7 @@ impl Repository {
     }
 
     /// Fetches the bytes of a segment and checks their number and BLAKE3.
-    async fn fetch_segment(
+    pub(crate) async fn fetch_segment(
         &self,
         collection: &str,
         backup_id: &BackupId,

@@ -426,7 +426,7 @@ fn a_table_that_the_last_backup_does_not_have_is_named() {
             .unwrap_err();
         assert_eq!(
             error.to_string(),
-            format!("backup {} has no table goods.by_price", World::id(1))
+            format!("backup {} has no table goods/by_price", World::id(1))
         );
         // What a later backup has instead of a column is no column more.
         let mut other = chain.clone();
