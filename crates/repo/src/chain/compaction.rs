@@ -194,9 +194,10 @@ impl Repository {
             .collect();
         goes.extend(run.iter().map(|manifest| manifest.backup_id.clone()));
         goes.remove(last);
-        let there = self.list(collection).await?;
-        goes.retain(|id| there.iter().any(|(there, _)| there == id));
-        for (id, read) in there {
+        // One whose manifest has gone may still have objects.
+        let there = self.ids(collection).await?;
+        goes.retain(|id| there.contains(id));
+        for (id, read) in self.list(collection).await? {
             if id == *last || goes.contains(&id) {
                 continue;
             }

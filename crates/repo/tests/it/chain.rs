@@ -7,7 +7,7 @@ use mendb_model::manifest::{Manifest, Segment, SegmentGroups};
 use mendb_model::name::TablePath;
 use mendb_model::{ColumnType, RowBlock, Value};
 use mendb_repo::{ChainReader, Content, Error, ReadCounts, Result};
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::ObjectStoreExt;
 use proptest::prelude::*;
 
 use crate::chain_world::{Backup, Edit, KEYS, Store, World, key_of, path, run, world};
