@@ -7,7 +7,8 @@
 //! | to have | use |
 //! |---|---|
 //! | the rows of a range of keys, in key order | [`ChainReader`] |
-//! | the rows of some keys | [`ChainLookup`], and its [`estimate`](ChainLookup::estimate) to choose |
+//! | the rows of some keys | [`ChainLookup`] |
+//! | a choice between the two | the `estimate` of each |
 //! | a shorter chain | [`Repository::compact`](crate::Repository::compact) |
 //!
 //! **Same result.** Both give what loading the full backup and applying increment after increment
@@ -30,6 +31,6 @@ mod reader;
 mod stream;
 
 pub use compaction::Compaction;
-pub use level::ReadCounts;
-pub use lookup::{ChainLookup, LookupEstimate};
+pub use level::{ReadCounts, ReadEstimate};
+pub use lookup::ChainLookup;
 pub use reader::ChainReader;

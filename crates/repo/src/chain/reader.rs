@@ -9,7 +9,7 @@ use mendb_model::manifest::Manifest;
 use mendb_model::name::TablePath;
 use mendb_model::{ColumnType, Fold, Malformed, RowBlock, RowBlockBuilder, TableSchema};
 
-use super::level::{Level, Levels, ReadCounts};
+use super::level::{Level, Levels, ReadCounts, ReadEstimate};
 use super::stream::GroupStream;
 use crate::arrow::Content;
 use crate::error::Result;
@@ -38,6 +38,8 @@ pub struct ChainReader {
     range: KeyRange,
     /// Oldest first.
     cursors: Vec<Cursor>,
+    /// What one request is for at most.
+    most_bytes: u64,
     block: RowBlockBuilder,
 }
 
@@ -77,6 +79,7 @@ impl Repository {
             cursors: cursors
                 .map(|level| Cursor::new(level, &range.start, most_bytes))
                 .collect(),
+            most_bytes,
             range,
             block: RowBlockBuilder::new(),
         })
@@ -92,6 +95,16 @@ impl ChainReader {
     /// Whether it gives rows or changes.
     pub fn content(&self) -> Content {
         self.content
+    }
+
+    /// What reading all of it takes, or took, going by the manifests alone.
+    pub fn estimate(&self) -> ReadEstimate {
+        let mut estimate = ReadEstimate::default();
+        for Cursor { level, .. } in &self.cursors {
+            let units: Vec<_> = (0..level.units.len()).collect();
+            level.estimate(&units, None, self.most_bytes, &mut estimate);
+        }
+        estimate
     }
 
     /// What was read so far, for each backup that has the table, oldest first.

@@ -6,7 +6,7 @@ use mendb_model::key::KeyRange;
 use mendb_model::manifest::{Manifest, Segment, SegmentGroups};
 use mendb_model::name::TablePath;
 use mendb_model::{ColumnType, RowBlock, Value};
-use mendb_repo::{ChainReader, Content, Error, ReadCounts, Result};
+use mendb_repo::{ChainReader, Content, Error, ReadCounts, ReadEstimate, Result};
 use object_store::ObjectStoreExt;
 use proptest::prelude::*;
 
@@ -65,6 +65,15 @@ fn total<'a>(counts: impl Iterator<Item = &'a ReadCounts>) -> ReadCounts {
     })
 }
 
+fn figures(counts: &ReadCounts) -> ReadEstimate {
+    ReadEstimate {
+        requests: counts.requests,
+        bytes: counts.bytes,
+        groups: counts.groups,
+        rows: counts.rows,
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
@@ -85,11 +94,13 @@ proptest! {
             prop_assert_eq!(reader.content(), Content::Rows);
             prop_assert_eq!(reader.schema(), &world.schema(chain.len() - 1));
             let expected = within(&world.rows(chain.len()), &range, after.as_deref());
+            let estimate = reader.estimate();
             prop_assert_eq!(read_to_end(&mut reader).await.unwrap(), expected);
             let counted = total(reader.counts());
             prop_assert_eq!(counted.requests, store.fetched().len() as u64);
             let all = segments(&chain).iter().map(|segment| segment.digest.rows).sum();
             prop_assert!(counted.rows <= all);
+            prop_assert_eq!(figures(&counted), estimate);
             Ok(())
         })?;
     }
@@ -141,10 +152,8 @@ proptest! {
             let counted = total(lookup.counts());
             prop_assert_eq!(counted.requests, store.fetched().len() as u64);
             prop_assert!(counted.bytes <= segments(&chain).iter().map(|segment| segment.bytes).sum());
-            let estimated = (estimate.requests, estimate.bytes, estimate.groups, estimate.rows);
-            let read = (counted.requests, counted.bytes, counted.groups, counted.rows);
             if chain.len() == 1 {
-                prop_assert_eq!(read, estimated);
+                prop_assert_eq!(figures(&counted), estimate);
             }
             prop_assert!(counted.groups <= estimate.groups && counted.rows <= estimate.rows);
             Ok(())

@@ -287,7 +287,17 @@ pub struct Store {
 
 impl Store {
     pub fn new(options: RepositoryOptions) -> Self {
-        let faulty = FaultyStore::default();
+        Self::over(FaultyStore::default(), options)
+    }
+
+    /// The same objects, met by no fault any more.
+    pub fn healed(&self) -> Self {
+        let mut faulty = FaultyStore::default();
+        faulty.below = Arc::clone(&self.faulty.below);
+        Self::over(faulty, self.repository.options().clone())
+    }
+
+    fn over(faulty: FaultyStore, options: RepositoryOptions) -> Self {
         let store = Arc::new(faulty.clone());
         let repository = Repository::with_store(store, Path::from("p"), "faulty:", options);
         let fetched = Arc::<Mutex<Vec<String>>>::default();

@@ -13,12 +13,57 @@ use object_store::ObjectStore;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 
-use crate::chain_world::{Store, World, path, run, world};
+use crate::chain_world::{KEYS, Store, World, key_of, path, run, world};
 use crate::faulty_store::{Fault, Moment, Request};
+use crate::promises::{Promise, promises};
 use crate::rows::{Rows, unblock};
 use crate::sample::{COLLECTION, backups, full, increment};
 
 const COMPACTOR: &str = "c0ffee";
+
+pub const ALL: &[Promise] = promises![a_chain_is_read_and_folded_on_every_store];
+
+async fn a_chain_is_read_and_folded_on_every_store(repository: Repository) {
+    let world = five();
+    world.put(&repository).await;
+    check_kept(&world, &repository, &(0..=0)).await;
+    look_up_all(&world, &repository).await;
+    let (first, last) = (increment(1), increment(3));
+    let compacted = repository
+        .compact(COLLECTION, &first, &last, COMPACTOR)
+        .await;
+    assert_eq!(compacted.unwrap().1, [increment(1), increment(2)]);
+    check_kept(&world, &repository, &(1..=3)).await;
+    let compacted = repository
+        .compact(COLLECTION, &full(0), &last, "decaf")
+        .await;
+    assert_eq!(compacted.unwrap().0.manifest.kind(), BackupKind::Full);
+    check_kept(&world, &repository, &(0..=3)).await;
+    look_up_all(&world, &repository).await;
+    let ids = backups(&repository)
+        .await
+        .into_iter()
+        .map(|stored| stored.manifest.backup_id);
+    assert_eq!(ids.collect::<Vec<_>>(), [increment(3), increment(4)]);
+    assert!(repository.unfinished(COLLECTION).await.unwrap().is_empty());
+}
+
+/// That each key of the newest backup is found, and no other.
+async fn look_up_all(world: &World, repository: &Repository) {
+    let newest = World::id(world.backups.len() - 1);
+    let chain = repository.chain(COLLECTION, &newest).await.unwrap();
+    let chain: Vec<_> = chain
+        .into_iter()
+        .map(|stored| Arc::new(stored.manifest))
+        .collect();
+    let keys: Vec<_> = (0..KEYS).map(key_of).collect();
+    let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+    let mut lookup = repository.look_up_chain(&chain, &path()).unwrap();
+    let found = lookup.look_up(&keys).await.unwrap();
+    let expected = world.rows(world.backups.len());
+    let expected = keys.iter().map(|key| expected.get(*key).cloned());
+    assert_eq!(found, expected.collect::<Vec<_>>());
+}
 
 /// The rows of a restore point.
 async fn rows(repository: &Repository, id: &BackupId) -> Result<Rows> {
@@ -185,8 +230,7 @@ fn cut_off_anywhere_the_old_chain_or_the_new_one_restores_and_the_same_command_g
                     .repository
                     .compact(COLLECTION, &first, &last, COMPACTOR)
                     .await;
-                *store.faulty.witness.0.lock().unwrap() = None;
-                store.faulty.heal();
+                let store = store.healed();
                 check_kept(&world, &store.repository, &folded).await;
                 for stored in backups(&store.repository).await {
                     // What is still listed restores.
@@ -227,8 +271,7 @@ fn a_compaction_that_was_cut_off_can_be_widened() {
                 .repository
                 .compact(COLLECTION, &first, &last, COMPACTOR)
                 .await;
-            *store.faulty.witness.0.lock().unwrap() = None;
-            store.faulty.heal();
+            let store = store.healed();
             let compacted = store
                 .repository
                 .compact(COLLECTION, &full(0), &last, "decaf")
@@ -295,7 +338,7 @@ fn a_segment_that_is_not_what_was_written_keeps_the_old_chain() {
             .compact(COLLECTION, &first, &last, COMPACTOR);
         let error = compacted.await.unwrap_err();
         assert!(matches!(&error, Error::Damaged { object, .. } if object.contains(COMPACTOR)));
-        store.faulty.heal();
+        let store = store.healed();
         check_kept(&world, &store.repository, &(0..=0)).await;
     });
 }

@@ -108,11 +108,6 @@ impl FaultyStore {
         });
     }
 
-    /// Takes back all faults.
-    pub fn heal(&self) {
-        self.rules.lock().unwrap().clear();
-    }
-
     /// How often faults that were told have not happened yet.
     pub fn waiting(&self) -> u32 {
         self.rules
