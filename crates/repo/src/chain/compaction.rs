@@ -23,9 +23,12 @@
 //! each with its manifest first, so that those that are left stand on what is still there. Compacting
 //! again after a crash goes on: before the write it begins anew, after it it removes what was left.
 //!
-//! **Others.** Who reads a chain while it is compacted may find objects missing and has to look for the
-//! manifests again. Nobody else may compact or delete in the collection meanwhile. A backup that is being
-//! written may go on: it stands on the last one, which stays.
+//! **Others.** Nobody else may restore from the chain, compact or delete in the collection meanwhile: it
+//! is for the caller to see to that. What was planned on the old manifests finds that they have changed,
+//! or objects missing. An increment that was taken on the last backup before can still be stored after.
+//!
+//! **Older versions** of mendb refuse what stands on a folded backup, and one that became full, as a
+//! broken chain: they restore nothing wrong.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -363,6 +363,23 @@ fn a_damaged_group_is_an_error_that_names_its_segment_and_the_others_still_read(
 }
 
 #[test]
+fn a_group_that_could_not_be_read_alone_is_found_when_the_whole_is_read() {
+    run(async {
+        let (store, world) = (Store::new(small().options()), small());
+        let manifest = world.write_backup(&store.repository, 0).await;
+        let mut segment = manifest.segments().next().unwrap().clone();
+        let groups = segment.groups.as_mut().unwrap();
+        groups.list[4].at.blake3 = groups.list[3].at.blake3.clone();
+        let (id, schema, content) = (full(0), world.schema(0), Content::Rows);
+        let read = store
+            .repository
+            .read_segment(COLLECTION, &id, &segment, &schema, content);
+        let error = read.await.unwrap_err();
+        assert!(error.to_string().contains("row group 4"), "{error}");
+    });
+}
+
+#[test]
 fn faults_that_pass_are_not_noticed_by_those_who_read_groups() {
     run(async {
         let (store, world) = (Store::new(small().options()), small());

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::StreamExt;
 use mendb_model::key::KeyRange;
+use mendb_model::manifest::Parent;
 use mendb_model::name::BackupKind;
 use mendb_model::{BackupId, Digest, RowBlock};
 use mendb_repo::{Error, Repository, Result};
@@ -325,6 +326,74 @@ fn what_is_no_run_of_a_chain_is_refused_with_the_reason() {
 }
 
 #[test]
+fn an_increment_that_names_another_parent_than_those_folded_is_still_refused() {
+    run(async {
+        let (store, world) = (Store::new(five().options()), five());
+        let chain = world.put(&store.repository).await;
+        let (first, last) = (increment(2), increment(3));
+        let compacted = store
+            .repository
+            .compact(COLLECTION, &first, &last, COMPACTOR)
+            .await;
+        let folded = compacted.unwrap().0;
+        let parent = |manifest_blake3: &str| Parent {
+            backup_id: increment(3),
+            manifest_blake3: manifest_blake3.to_owned(),
+        };
+        assert!(folded.is_parent(&parent(&folded.blake3)));
+        assert!(folded.is_parent(&parent(&chain[3].blake3)));
+        let mut child = world.write_backup(&store.repository, 4).await;
+        child.backup_id = increment(9);
+        child.parent = Some(parent(&chain[2].blake3));
+        let error = store.repository.put_manifest(&child).await.unwrap_err();
+        assert!(matches!(error, Error::BrokenChain { .. }), "{error:?}");
+    });
+}
+
+#[test]
+fn a_run_that_another_has_folded_meanwhile_is_not_folded_over() {
+    run(async {
+        let (store, world) = (Store::new(five().options()), five());
+        let repository = &store.repository;
+        world.put(repository).await;
+        let fold = async |first: usize, writer: &str| {
+            let (first, last) = (World::id(first), increment(3));
+            let planned = repository
+                .plan_compaction(COLLECTION, &first, &last)
+                .await
+                .unwrap();
+            let mut draft = planned.draft();
+            for (path, shard) in planned.shards() {
+                let segments = repository
+                    .fold_shard(&planned, &path, shard, writer, 0)
+                    .await;
+                draft.put_shard(&path, shard, segments.unwrap());
+            }
+            (planned, draft)
+        };
+        let (ours, our_draft) = fold(2, COMPACTOR).await;
+        let (theirs, their_draft) = fold(1, "decaf").await;
+        let stored = repository
+            .replace_manifest(&theirs, &their_draft)
+            .await
+            .unwrap();
+        let error = repository
+            .replace_manifest(&ours, &our_draft)
+            .await
+            .unwrap_err();
+        assert!(matches!(error, Error::CannotCompact { .. }), "{error:?}");
+        assert_eq!(
+            repository
+                .manifest(COLLECTION, &increment(3))
+                .await
+                .unwrap(),
+            stored
+        );
+        check_kept(&world, repository, &(1..=3)).await;
+    });
+}
+
+#[test]
 fn a_segment_that_is_not_what_was_written_keeps_the_old_chain() {
     run(async {
         let (store, world) = (Store::new(five().options()), five());
@@ -355,7 +424,7 @@ fn rows_that_are_not_those_of_the_digest_are_not_folded() {
             manifest.parent = parent.take();
             manifest.tables[0].rows.shards[0].digest.sum ^= 1;
             let stored = repository.put_manifest(&manifest).await.unwrap();
-            parent = Some(mendb_model::manifest::Parent {
+            parent = Some(Parent {
                 backup_id: stored.manifest.backup_id,
                 manifest_blake3: stored.blake3,
             });
