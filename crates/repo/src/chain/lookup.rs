@@ -85,9 +85,9 @@ impl ChainLookup {
         self.levels.iter().map(|level| &level.counts)
     }
 
-    /// What [`Self::look_up`] of ascending keys, in batches of `batch`, reads of a chain of which nothing was
-    /// read, going by the manifests alone. It is what is read when no newer change settles a key; each
-    /// that does can only save something.
+    /// What [`Self::look_up`] of ascending keys, in batches of `batch`, reads of a chain of which nothing
+    /// was read, going by the manifests alone. It is exactly that when no newer change settles a key.
+    /// Where one does, fewer groups are read, and what lies between others may come along or not.
     ///
     /// # Panics
     /// The keys do not ascend.
