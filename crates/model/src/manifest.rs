@@ -329,3 +329,64 @@ impl ShardedData {
         self.shards.iter().map(|shard| shard.digest).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest(id: &str, more: serde_json::Value) -> Manifest {
+        let mut json = serde_json::json!({
+            "format_version": FORMAT_VERSION,
+            "tool_version": "0.1.0",
+            "collection": "shop",
+            "backup_id": id,
+            "operation_id": "backup-1",
+            "snapshot_version": 1,
+        });
+        let fields = more.as_object().unwrap().clone();
+        json.as_object_mut().unwrap().extend(fields);
+        serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn an_increment_that_a_full_backup_was_folded_into_is_a_full_one() {
+        let id = "20260821151519Z_incremental";
+        let parent =
+            serde_json::json!({"backup_id": "20260821141425Z_full", "manifest_blake3": "aa"});
+        let compacted = serde_json::json!({"stands_for": ["bb", "cc"], "folded": []});
+        let plain = manifest(id, serde_json::json!({"parent": parent}));
+        let shorter = manifest(
+            id,
+            serde_json::json!({"parent": parent, "compacted": compacted}),
+        );
+        let whole = manifest(id, serde_json::json!({"compacted": compacted}));
+        let torn = manifest(id, serde_json::json!({}));
+        let kinds = [&plain, &shorter, &whole, &torn].map(Manifest::kind);
+        use BackupKind::{Full, Incremental};
+        assert_eq!(kinds, [Incremental, Incremental, Full, Incremental]);
+        assert!(whole.stands_for("bb") && whole.stands_for("cc") && !whole.stands_for("aa"));
+        assert!(!plain.stands_for("bb"));
+    }
+
+    #[test]
+    fn a_segment_from_before_there_were_groups_is_one_without() {
+        let mut json = serde_json::json!({
+            "object": "goods/0000-3fa9c1-0.0000.parquet",
+            "bytes": 500,
+            "blake3": "aa",
+            "digest": "3:00000000000000000000000000000001",
+            "first_key": "01",
+            "last_key": "03",
+        });
+        let segment: Segment = serde_json::from_value(json.clone()).unwrap();
+        assert_eq!(segment.groups, None);
+        assert_eq!(serde_json::to_value(&segment).unwrap(), json);
+        json["groups"] = serde_json::json!({
+            "footer": {"offset": 300, "bytes": 200, "blake3": "bb"},
+            "list": [{"first_key": "01", "rows": 3, "offset": 4, "bytes": 296, "blake3": "cc"}],
+        });
+        let segment: Segment = serde_json::from_value(json.clone()).unwrap();
+        assert_eq!(segment.groups.as_ref().unwrap().list[0].at.range(), 4..300);
+        assert_eq!(serde_json::to_value(&segment).unwrap(), json);
+    }
+}
