@@ -9,6 +9,8 @@
 //!
 //! The ends are offsets from the start; the entries of a row follow those of the row before.
 
+use std::ops::Range;
+
 use crate::Malformed;
 
 /// Bytes of one entry in the directory of a block.
@@ -191,13 +193,27 @@ impl RowBlockBuilder {
     /// # Panics
     /// As [`Self::push`].
     pub fn extend<B: AsRef<[u8]>>(&mut self, block: &RowBlock<B>) {
-        let offset = self.data.len();
+        self.extend_rows(block, 0..block.len());
+    }
+
+    /// Adds some neighbouring rows of a block, in one go.
+    ///
+    /// # Panics
+    /// The block does not have all these rows; or as [`Self::push`].
+    pub fn extend_rows<B: AsRef<[u8]>>(&mut self, block: &RowBlock<B>, rows: Range<usize>) {
+        if rows.is_empty() {
+            return;
+        }
         let all = block.as_bytes();
-        let directory = all.len() - TAIL - block.len() * ENTRY;
-        self.data.extend_from_slice(&all[..directory]);
+        let (first, _, _) = block.bounds(rows.start);
+        let (_, _, last) = block.bounds(rows.end - 1);
+        let offset = self.data.len();
+        self.data.extend_from_slice(&all[first..last]);
         end(self.data.len());
-        let ends = (0..block.len() * 2).map(|slot| read_u32(all, directory + slot * 4));
-        self.ends.extend(ends.map(|at| at + end(offset)));
+        let directory = all.len() - TAIL - block.len() * ENTRY;
+        let entries = directory + rows.start * ENTRY..directory + rows.end * ENTRY;
+        let ends = entries.step_by(4).map(|at| read_u32(all, at) as usize);
+        self.ends.extend(ends.map(|at| end(at - first + offset)));
     }
 
     /// How many rows were added.
@@ -318,6 +334,27 @@ mod tests {
             push(&mut all, &second);
             let (joined, all) = (joined.finish(), all.finish());
             prop_assert_eq!(joined.as_bytes(), all.as_bytes());
+        }
+
+        #[test]
+        fn neighbouring_rows_come_over_in_one_go(
+            before: BTreeMap<Vec<u8>, Vec<u8>>,
+            rows: BTreeMap<Vec<u8>, Vec<u8>>,
+            cut: (prop::sample::Index, prop::sample::Index),
+        ) {
+            let rows: Vec<_> = rows.into_iter().collect();
+            let (from, to) = (cut.0.index(rows.len() + 1), cut.1.index(rows.len() + 1));
+            let range = from.min(to)..from.max(to);
+            let [mut some, mut source, mut one_by_one] = std::array::from_fn(|_| RowBlockBuilder::new());
+            for (key, value) in &before {
+                some.push(key, value);
+                one_by_one.push(key, value);
+            }
+            rows.iter().for_each(|(key, value)| source.push(key, value));
+            some.extend_rows(&source.finish(), range.clone());
+            rows[range].iter().for_each(|(key, value)| one_by_one.push(key, value));
+            let (some, one_by_one) = (some.finish(), one_by_one.finish());
+            prop_assert_eq!(some.as_bytes(), one_by_one.as_bytes());
         }
 
         #[test]

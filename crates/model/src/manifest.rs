@@ -42,6 +42,20 @@ pub struct Manifest {
     /// What a backup of a part store holds instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part_store: Option<PartStoreBackup>,
+    /// What it was folded from; without, it holds what was written when it was taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compacted: Option<Compacted>,
+}
+
+/// What was folded into a backup: backups before it, which are no restore points any more.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compacted {
+    /// BLAKE3 of the manifests that this one took the place of, as hex digits, oldest first. What stands
+    /// on the backup may name it by one of them: it holds the same restore point.
+    pub stands_for: Vec<String>,
+    /// The backups that went, oldest first. When the first was a full one, so is this, whatever its id
+    /// says.
+    pub folded: Vec<BackupId>,
 }
 
 /// The backup before an increment.
@@ -170,9 +184,20 @@ impl Stretch {
 }
 
 impl Manifest {
-    /// Whether it holds all rows or changes.
+    /// Whether it holds all rows or changes. The id says so, but for an increment that a full backup was
+    /// folded into: it keeps its id, and stands on nothing.
     pub fn kind(&self) -> BackupKind {
-        self.backup_id.kind()
+        match (&self.compacted, &self.parent) {
+            (Some(_), None) => BackupKind::Full,
+            _ => self.backup_id.kind(),
+        }
+    }
+
+    /// Whether it took the place of the manifest with this BLAKE3, and holds the same restore point.
+    pub fn stands_for(&self, manifest_blake3: &str) -> bool {
+        let compacted = self.compacted.iter();
+        let mut before = compacted.flat_map(|compacted| &compacted.stands_for);
+        before.any(|blake3| blake3 == manifest_blake3)
     }
 
     /// Every sharded table of the backup with its data, tables first.
@@ -216,6 +241,11 @@ impl Manifest {
         let TaskSpec::Copy { path, shard, .. } = task else {
             return;
         };
+        self.put_shard(path, *shard, segments);
+    }
+
+    /// Gives a shard of a draft its segments. A shard that the manifest does not have changes nothing.
+    pub fn put_shard(&mut self, path: &TablePath, shard: u32, segments: Vec<Segment>) {
         let Some(table) = self
             .tables
             .iter_mut()
@@ -231,7 +261,7 @@ impl Manifest {
                 .find(|index| index.index == *name)
                 .map(|index| &mut index.rows),
         };
-        if let Some(shard) = data.and_then(|data| data.shards.get_mut(*shard as usize)) {
+        if let Some(shard) = data.and_then(|data| data.shards.get_mut(shard as usize)) {
             shard.segments = segments;
         }
     }
@@ -297,5 +327,66 @@ impl ShardedData {
     /// Digest of all rows at the snapshot.
     pub fn digest(&self) -> Digest {
         self.shards.iter().map(|shard| shard.digest).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest(id: &str, more: serde_json::Value) -> Manifest {
+        let mut json = serde_json::json!({
+            "format_version": FORMAT_VERSION,
+            "tool_version": "0.1.0",
+            "collection": "shop",
+            "backup_id": id,
+            "operation_id": "backup-1",
+            "snapshot_version": 1,
+        });
+        let fields = more.as_object().unwrap().clone();
+        json.as_object_mut().unwrap().extend(fields);
+        serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn an_increment_that_a_full_backup_was_folded_into_is_a_full_one() {
+        let id = "20260821151519Z_incremental";
+        let parent =
+            serde_json::json!({"backup_id": "20260821141425Z_full", "manifest_blake3": "aa"});
+        let compacted = serde_json::json!({"stands_for": ["bb", "cc"], "folded": []});
+        let plain = manifest(id, serde_json::json!({"parent": parent}));
+        let shorter = manifest(
+            id,
+            serde_json::json!({"parent": parent, "compacted": compacted}),
+        );
+        let whole = manifest(id, serde_json::json!({"compacted": compacted}));
+        let torn = manifest(id, serde_json::json!({}));
+        let kinds = [&plain, &shorter, &whole, &torn].map(Manifest::kind);
+        use BackupKind::{Full, Incremental};
+        assert_eq!(kinds, [Incremental, Incremental, Full, Incremental]);
+        assert!(whole.stands_for("bb") && whole.stands_for("cc") && !whole.stands_for("aa"));
+        assert!(!plain.stands_for("bb"));
+    }
+
+    #[test]
+    fn a_segment_from_before_there_were_groups_is_one_without() {
+        let mut json = serde_json::json!({
+            "object": "goods/0000-3fa9c1-0.0000.parquet",
+            "bytes": 500,
+            "blake3": "aa",
+            "digest": "3:00000000000000000000000000000001",
+            "first_key": "01",
+            "last_key": "03",
+        });
+        let segment: Segment = serde_json::from_value(json.clone()).unwrap();
+        assert_eq!(segment.groups, None);
+        assert_eq!(serde_json::to_value(&segment).unwrap(), json);
+        json["groups"] = serde_json::json!({
+            "footer": {"offset": 300, "bytes": 200, "blake3": "bb"},
+            "list": [{"first_key": "01", "rows": 3, "offset": 4, "bytes": 296, "blake3": "cc"}],
+        });
+        let segment: Segment = serde_json::from_value(json.clone()).unwrap();
+        assert_eq!(segment.groups.as_ref().unwrap().list[0].at.range(), 4..300);
+        assert_eq!(serde_json::to_value(&segment).unwrap(), json);
     }
 }

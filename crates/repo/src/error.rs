@@ -120,6 +120,16 @@ pub enum Error {
         /// The manifest.
         object: String,
     },
+    /// A run of backups cannot be folded into one.
+    #[error("backups {first} to {last} cannot be folded into one: {detail}")]
+    CannotCompact {
+        /// The first of the run.
+        first: BackupId,
+        /// Its last.
+        last: BackupId,
+        /// Why, as a clause.
+        detail: String,
+    },
     /// The last backup of a chain does not have the table that is asked for.
     #[error("backup {backup} has no table {table}")]
     NoSuchTable {

@@ -10,7 +10,8 @@
 //! files/bundles/<aa>/<blake3>                                   small files of parts, many in one object
 //! ```
 //!
-//! **Consistency.** Objects are written whole and never changed. The manifest is written last, with
+//! **Consistency.** Objects are written whole and never changed, but for a manifest that
+//! [`Repository::compact`] puts in the place of one of the same restore point. The manifest is written last, with
 //! create-if-absent, after every object it names was seen with its size and its parent was found
 //! with its hash: a backup either exists with all it needs or does not exist. Removal goes the other
 //! way round, manifest first. Targets that share a repository may write one backup at the same time:
@@ -19,7 +20,8 @@
 //! and shared by all backups: `part` says how they come and go.
 //!
 //! **Trust.** Nothing that is read is believed before it was checked: segments, documents and files of
-//! parts by size and BLAKE3, manifests and `mendb.json` by the seal they end with, and a parent by the hash its child carries.
+//! parts by size and BLAKE3, row groups that are read without the rest of their segment by a BLAKE3 of
+//! their own, manifests and `mendb.json` by the seal they end with, and a parent by the hash its child carries.
 //!
 //! **Crashes.** Segments and documents without a manifest are leftovers: [`Repository::withdraw`] removes
 //! those of an operation that is rolled back, [`Repository::discard`] those that no operation knows any
@@ -33,8 +35,12 @@
 //!
 //! **Runtime.** Futures are `Send` and need a Tokio runtime with time and I/O enabled, from whichever
 //! thread they are polled. Encoding and decoding segments is CPU work that runs where it is called:
-//! call [`SegmentWriter::push`], [`SegmentReader`]'s `next` and [`PartWriter::add`] from blocking threads.
+//! call [`SegmentWriter::push`], [`SegmentReader`]'s `next`, [`ChainReader::next`],
+//! [`ChainLookup::look_up`], [`Repository::compact`] and [`PartWriter::add`] from blocking threads.
 //! Large files are read, hashed and written on threads of the runtime that may block.
+//!
+//! **Chains.** A full backup and its increments are read as one sorted thing ([`Repository::read_chain`],
+//! [`Repository::look_up_chain`]) by row groups: what is asked for decides what is fetched. `chain` says how.
 //!
 //! Start at [`Repository`]; [`arrow`] turns rows into Arrow batches and back.
 
@@ -59,7 +65,7 @@ mod segment;
 mod throttle;
 
 pub use arrow::Content;
-pub use chain::{ChainLookup, ChainReader, LookupEstimate, ReadCounts};
+pub use chain::{ChainLookup, ChainReader, Compaction, ReadCounts, ReadEstimate};
 pub use documents::{DocumentKind, DocumentName};
 pub use error::{Error, Result};
 pub use garbage::Collected;

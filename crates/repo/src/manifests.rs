@@ -2,7 +2,7 @@
 
 use futures::StreamExt;
 use mendb_model::BackupId;
-use mendb_model::manifest::Manifest;
+use mendb_model::manifest::{Manifest, Parent};
 use mendb_model::name::BackupKind;
 
 use crate::error::{Error, Result};
@@ -28,6 +28,13 @@ impl StoredManifest {
             blake3: blake3::hash(bytes).to_hex().to_string(),
             bytes: bytes.len() as u64,
         }
+    }
+
+    /// Whether it is the backup that an increment names as the one it stands on, or holds what that did.
+    pub fn is_parent(&self, parent: &Parent) -> bool {
+        self.manifest.backup_id == parent.backup_id
+            && (self.blake3 == parent.manifest_blake3
+                || self.manifest.stands_for(&parent.manifest_blake3))
     }
 }
 
@@ -170,7 +177,7 @@ impl Repository {
     }
 
     /// The chain that a backup ends: a full backup, then each increment up to it. Each parent is the
-    /// very manifest that its child was written on.
+    /// very manifest that its child was written on, or one that [took its place](Self::compact).
     ///
     /// # Errors
     /// [`Error::BrokenChain`] names child and parent when the parent is missing or another one; or as
@@ -213,7 +220,7 @@ impl Repository {
             return Err(broken("is not older".to_owned())?);
         }
         match self.manifest(&child.collection, &parent.backup_id).await {
-            Ok(stored) if stored.blake3 == parent.manifest_blake3 => Ok(Some(stored)),
+            Ok(stored) if stored.is_parent(parent) => Ok(Some(stored)),
             Ok(stored) => Err(broken(format!(
                 "has the hash {} instead of {}",
                 stored.blake3, parent.manifest_blake3

@@ -28,10 +28,7 @@ impl Repository {
     /// The store fails. [`Error::FilesStay`] when the backup is gone but another cannot be read, so that
     /// it cannot be told which files are needed.
     pub async fn delete_backup(&self, collection: &str, id: &BackupId) -> Result<()> {
-        let directory = layout::backup(collection, id)?;
-        self.remove_manifest(collection, id).await?;
-        self.remove_below(&directory, |_| true).await?;
-        self.tidy(collection, &directory, |_| true).await?;
+        self.remove_backup(collection, id).await?;
         match self.collect_garbage().await {
             Ok(collected) => {
                 tracing::debug!(?collected, "removed files that no backup needs");
@@ -42,6 +39,23 @@ impl Repository {
                 source: Box::new(error),
             }),
         }
+    }
+
+    /// Removes a backup, but no files of parts.
+    pub(crate) async fn remove_backup(&self, collection: &str, id: &BackupId) -> Result<()> {
+        let directory = layout::backup(collection, id)?;
+        self.remove_manifest(collection, id).await?;
+        self.remove_below(&directory, |_| true).await?;
+        self.tidy(collection, &directory, |_| true).await
+    }
+
+    /// Removes every object of a finished backup that its manifest does not name, whoever wrote it.
+    pub(crate) async fn remove_unnamed(&self, manifest: &Manifest) -> Result<()> {
+        let directory = layout::backup(&manifest.collection, &manifest.backup_id)?;
+        let named: HashSet<_> = manifest.segments().map(|segment| &segment.object).collect();
+        let unnamed = |object: &String| !named.contains(object);
+        self.remove_below(&directory, unnamed).await?;
+        Ok(())
     }
 
     /// Removes a manifest for good.

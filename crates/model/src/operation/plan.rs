@@ -174,12 +174,9 @@ pub fn plan(request: &Request, bytes: &[u64]) -> Result<Vec<PlannedStep>, PlanEr
             ]))
         }
         Request::Restore(restore) => {
-            let kinds: Vec<_> = restore
-                .chain
-                .iter()
-                .map(|link| link.backup_id.kind())
-                .collect();
-            if kinds.first() != Some(&Full) || kinds[1..].contains(&Full) {
+            // The first may have the id of an increment that a full backup was folded into.
+            let mut later = restore.chain.iter().skip(1);
+            if restore.chain.is_empty() || later.any(|link| link.backup_id.kind() == Full) {
                 let first: Vec<_> = restore
                     .chain
                     .iter()

@@ -29,6 +29,19 @@ pub struct ReadCounts {
     pub rows: u64,
 }
 
+/// What reading would take, going by the manifests alone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ReadEstimate {
+    /// Requests to the repository.
+    pub requests: u64,
+    /// Bytes they are for.
+    pub bytes: u64,
+    /// Row groups that would be decoded.
+    pub groups: u64,
+    /// Rows or changes in them.
+    pub rows: u64,
+}
+
 impl ReadCounts {
     /// Counts what was read of the same backup in another go.
     pub(super) fn add(&mut self, more: &Self) {
@@ -179,7 +192,15 @@ impl Level {
 
     /// Forgets the units that hold no key of a range.
     fn keep(&mut self, range: &KeyRange) {
-        let begin = self.unit_of(&range.start).unwrap_or(0);
+        if range.is_empty() {
+            self.units.clear();
+            return;
+        }
+        let begin = match self.unit_of(&range.start) {
+            Some(unit) if self.reaches(self.units[unit], &range.start) => unit,
+            Some(unit) => unit + 1,
+            None => 0,
+        };
         let end = match &range.end {
             None => self.units.len(),
             Some(end) => {
@@ -218,9 +239,22 @@ impl Level {
         self.reaches(self.units[number], key).then_some(number)
     }
 
-    /// How many rows or changes a unit holds.
-    pub(super) fn rows(&self, unit: Unit) -> u64 {
-        self.segments[unit.segment].rows(unit.group)
+    /// Counts what reading units takes, which are given as for [`Self::requests`].
+    pub(super) fn estimate(
+        &self,
+        units: &[usize],
+        opened: Option<usize>,
+        most_bytes: u64,
+        estimate: &mut ReadEstimate,
+    ) {
+        for (_, request) in self.requests(units, opened, most_bytes) {
+            estimate.requests += 1;
+            estimate.bytes += request.range.end - request.range.start;
+        }
+        estimate.groups += units.len() as u64;
+        let units = units.iter().map(|unit| self.units[*unit]);
+        let rows = units.map(|unit| self.segments[unit.segment].rows(unit.group));
+        estimate.rows += rows.sum::<u64>();
     }
 
     /// The requests for units, given by ascending numbers, in their order, each with its segment.

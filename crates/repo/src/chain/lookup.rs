@@ -14,7 +14,7 @@ use mendb_model::manifest::Manifest;
 use mendb_model::name::TablePath;
 use mendb_model::{Change, ColumnType, Fold, Malformed, TableSchema};
 
-use super::level::{Level, Levels, ReadCounts};
+use super::level::{Level, Levels, ReadCounts, ReadEstimate};
 use super::stream::{DecodedGroup, GroupStream, Opened};
 use crate::arrow::Content;
 use crate::error::Result;
@@ -35,19 +35,6 @@ pub struct ChainLookup {
     levels: Vec<LookupLevel>,
     requests_at_once: usize,
     last_key: Option<Vec<u8>>,
-}
-
-/// What a look-up would read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct LookupEstimate {
-    /// Requests to the repository.
-    pub requests: u64,
-    /// Bytes they are for.
-    pub bytes: u64,
-    /// Row groups that would be decoded.
-    pub groups: u64,
-    /// Rows or changes in them.
-    pub rows: u64,
 }
 
 #[derive(Debug)]
@@ -98,9 +85,9 @@ impl ChainLookup {
         self.levels.iter().map(|level| &level.counts)
     }
 
-    /// What [`Self::look_up`] of ascending keys, in batches of `batch`, reads of a chain of which nothing was
-    /// read, going by the manifests alone. It is what is read when no newer change settles a key; each
-    /// that does can only save something.
+    /// What [`Self::look_up`] of ascending keys, in batches of `batch`, reads of a chain of which nothing
+    /// was read, going by the manifests alone. It is exactly that when no newer change settles a key.
+    /// Where one does, fewer groups are read, and what lies between others may come along or not.
     ///
     /// # Panics
     /// The keys do not ascend.
@@ -108,8 +95,8 @@ impl ChainLookup {
         &self,
         keys: impl IntoIterator<Item = &'k [u8]>,
         batch: usize,
-    ) -> LookupEstimate {
-        let mut estimate = LookupEstimate::default();
+    ) -> ReadEstimate {
+        let mut estimate = ReadEstimate::default();
         let mut seen: Vec<_> = self.levels.iter().map(|_| Seen::default()).collect();
         let mut last: Option<&[u8]> = None;
         for (number, key) in keys.into_iter().enumerate() {
@@ -247,18 +234,12 @@ impl Seen {
     }
 
     /// Counts what the batch reads.
-    fn count(&mut self, level: &Level, estimate: &mut LookupEstimate) {
+    fn count(&mut self, level: &Level, estimate: &mut ReadEstimate) {
         let Some(last) = self.units.last() else {
             return;
         };
         let segment = level.units[*last].segment;
-        for (_, request) in level.requests(&self.units, self.opened, MOST_REQUEST_BYTES) {
-            estimate.requests += 1;
-            estimate.bytes += request.range.end - request.range.start;
-        }
-        estimate.groups += self.units.len() as u64;
-        let rows = self.units.iter().map(|unit| level.rows(level.units[*unit]));
-        estimate.rows += rows.sum::<u64>();
+        level.estimate(&self.units, self.opened, MOST_REQUEST_BYTES, estimate);
         self.opened = Some(segment);
         self.units.clear();
     }

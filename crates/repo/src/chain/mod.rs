@@ -7,7 +7,9 @@
 //! | to have | use |
 //! |---|---|
 //! | the rows of a range of keys, in key order | [`ChainReader`] |
-//! | the rows of some keys | [`ChainLookup`], and its [`estimate`](ChainLookup::estimate) to choose |
+//! | the rows of some keys | [`ChainLookup`] |
+//! | a choice between the two | the `estimate` of each |
+//! | a shorter chain | [`Repository::compact`](crate::Repository::compact) |
 //!
 //! **Same result.** Both give what loading the full backup and applying increment after increment
 //! gives. Each level is decoded by the schema of its own backup; columns are only ever added at the end
@@ -22,11 +24,13 @@
 //! **Runtime.** Waiting for a block fetches and decodes it: poll from a thread that may block, as with
 //! segments. What is fetched ahead travels on tasks of the runtime.
 
+mod compaction;
 mod level;
 mod lookup;
 mod reader;
 mod stream;
 
-pub use level::ReadCounts;
-pub use lookup::{ChainLookup, LookupEstimate};
+pub use compaction::Compaction;
+pub use level::{ReadCounts, ReadEstimate};
+pub use lookup::ChainLookup;
 pub use reader::ChainReader;

@@ -9,7 +9,7 @@ use mendb_model::manifest::Manifest;
 use mendb_model::name::TablePath;
 use mendb_model::{ColumnType, Fold, Malformed, RowBlock, RowBlockBuilder, TableSchema};
 
-use super::level::{Level, Levels, ReadCounts};
+use super::level::{Level, Levels, ReadCounts, ReadEstimate};
 use super::stream::GroupStream;
 use crate::arrow::Content;
 use crate::error::Result;
@@ -38,6 +38,8 @@ pub struct ChainReader {
     range: KeyRange,
     /// Oldest first.
     cursors: Vec<Cursor>,
+    /// What one request is for at most.
+    most_bytes: u64,
     block: RowBlockBuilder,
 }
 
@@ -77,6 +79,7 @@ impl Repository {
             cursors: cursors
                 .map(|level| Cursor::new(level, &range.start, most_bytes))
                 .collect(),
+            most_bytes,
             range,
             block: RowBlockBuilder::new(),
         })
@@ -94,12 +97,22 @@ impl ChainReader {
         self.content
     }
 
+    /// What reading all of it takes, or took, going by the manifests alone.
+    pub fn estimate(&self) -> ReadEstimate {
+        let mut estimate = ReadEstimate::default();
+        for Cursor { level, .. } in &self.cursors {
+            let units: Vec<_> = (0..level.units.len()).collect();
+            level.estimate(&units, None, self.most_bytes, &mut estimate);
+        }
+        estimate
+    }
+
     /// What was read so far, for each backup that has the table, oldest first.
     pub fn counts(&self) -> impl Iterator<Item = &ReadCounts> {
         self.cursors.iter().map(|cursor| cursor.stream.counts())
     }
 
-    /// The next rows or changes, of about 4 MiB; `None` after the last. Dropping the future loses
+    /// The next rows or changes, a few MiB of them; `None` after the last. Dropping the future loses
     /// nothing. After an error the reader is of no more use.
     ///
     /// # Errors
@@ -139,55 +152,50 @@ impl ChainReader {
     /// Moves the lowest keys into the block: those of one level as long as no other has one of them, or
     /// one key that several have. `newest` is the newest level that has the lowest key.
     fn merge(&mut self, newest: usize) -> Result<()> {
-        let (older, rest) = self.cursors.split_at_mut(newest);
-        let Some((cursor, newer)) = rest.split_first_mut() else {
+        let others = self.cursors.iter().enumerate();
+        let others = others.filter(|(level, _)| *level != newest);
+        let heads = others.filter_map(|(_, cursor)| cursor.head());
+        let limit = heads.chain(self.range.end.as_deref()).min();
+        let cursor = &self.cursors[newest];
+        let Some((block, row)) = cursor.place() else {
             return Ok(());
         };
-        let others = || older.iter().chain(newer.iter()).filter_map(Cursor::head);
-        let limit = others().chain(self.range.end.as_deref()).min();
-        let limit = limit.map(<[u8]>::to_vec);
-        if cursor.head() < limit.as_deref() || limit.is_none() {
-            let content = cursor.level.content;
-            while self.block.size_bytes() < BLOCK_BYTES
-                && let Some((key, value)) = cursor.row()
-                && limit.as_deref().is_none_or(|limit| key < limit)
-            {
-                match (self.content, content) {
-                    (Content::Rows, Content::Changes) => {
-                        push_alone(&mut self.block, key, value)
-                            .map_err(|error| cursor.damaged(error))?;
-                    }
-                    (Content::Rows, Content::Rows) | (Content::Changes, _) => {
-                        self.block.push(key, value);
-                    }
-                }
-                cursor.advance();
-            }
-            return Ok(());
+        if limit.is_some_and(|limit| limit <= block.key(row)) {
+            return self.fold(newest);
         }
-        self.fold(newest)
+        let end = limit.map_or(block.len(), |limit| block.lower_bound(limit));
+        if self.content == cursor.level.content {
+            self.block.extend_rows(block, row..end);
+        } else {
+            for row in row..end {
+                push_alone(&mut self.block, block.key(row), block.value(row))
+                    .map_err(|error| cursor.damaged(error))?;
+            }
+        }
+        self.cursors[newest].go_to(end);
+        Ok(())
     }
 
     /// Moves the key of a level, which older ones have too, into the block.
     fn fold(&mut self, newest: usize) -> Result<()> {
-        let Some((key, _)) = self.cursors[newest].row() else {
+        let levels = &self.cursors[..=newest];
+        let Some((key, _)) = levels[newest].row() else {
             return Ok(());
         };
         let key = key.to_vec();
         let mut fold = Fold::default();
         let mut base = None;
-        for cursor in self.cursors[..=newest].iter_mut().rev() {
+        for cursor in levels.iter().rev() {
             let Some((_, value)) = cursor.row().filter(|(other, _)| *other == key) else {
                 continue;
             };
             if cursor.level.content == Content::Rows {
-                base = Some(value.to_vec());
+                base = Some(value);
             } else if !fold.is_settled() {
                 let change = Change::decode(value);
                 let folded = change.and_then(|change| fold.push_older(change, &self.types));
                 folded.map_err(|error| cursor.damaged(error))?;
             }
-            cursor.advance();
         }
         match self.content {
             Content::Changes => {
@@ -196,10 +204,17 @@ impl ChainReader {
                 }
             }
             Content::Rows => {
-                let row = fold.over(base.as_deref(), &self.types);
-                if let Some(row) = row.map_err(|error| self.cursors[newest].damaged(error))? {
+                let row = fold.over(base, &self.types);
+                if let Some(row) = row.map_err(|error| levels[newest].damaged(error))? {
                     self.block.push(&key, &row);
                 }
+            }
+        }
+        for cursor in &mut self.cursors[..=newest] {
+            if let Some((block, row)) = cursor.place()
+                && block.key(row) == key
+            {
+                cursor.go_to(row + 1);
             }
         }
         Ok(())
@@ -242,10 +257,15 @@ impl Cursor {
         }
     }
 
-    /// The row it stands on, unless a unit has to be opened for that.
+    /// Where it stands, unless a unit has to be opened for that.
+    fn place(&self) -> Option<(&RowBlock, usize)> {
+        Some((self.blocks.front()?, self.row))
+    }
+
+    /// The row it stands on, likewise.
     fn row(&self) -> Option<(&[u8], &[u8])> {
-        let block = self.blocks.front()?;
-        Some((block.key(self.row), block.value(self.row)))
+        let (block, row) = self.place()?;
+        Some((block.key(row), block.value(row)))
     }
 
     /// The key it stands on, or the least that the next unit can have; `None` at the end.
@@ -277,13 +297,10 @@ impl Cursor {
         Ok(())
     }
 
-    fn advance(&mut self) {
-        self.row += 1;
-        if self
-            .blocks
-            .front()
-            .is_none_or(|block| self.row == block.len())
-        {
+    /// Goes on to a row of the same block, or to the next block where that is its end.
+    fn go_to(&mut self, row: usize) {
+        self.row = row;
+        if self.blocks.front().is_none_or(|block| row == block.len()) {
             self.blocks.pop_front();
             self.row = 0;
         }

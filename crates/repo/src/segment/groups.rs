@@ -195,11 +195,7 @@ impl GroupedSegment {
             let wanted = request.groups.iter();
             let wanted = wanted.map(|group| (Some(*group), &groups.list[*group].at));
             for (group, at) in wanted.chain(footer.map(|footer| (None, footer))) {
-                let piece = cut(&bytes, request.range.start, at);
-                check(&piece, at.bytes, &at.blake3).map_err(|detail| match group {
-                    Some(group) => format!("row group {group}: {detail}"),
-                    None => format!("footer: {detail}"),
-                })?;
+                let piece = cut_checked(&bytes, request.range.start, group, at)?;
                 file.insert(at.offset, piece);
             }
             Ok(FetchedGroups { file })
@@ -264,13 +260,38 @@ impl GroupedSegment {
     }
 }
 
-/// The bytes of a stretch out of those from `start` on. What the request did not bring is missing, and
-/// found missing by the check.
-fn cut(bytes: &Bytes, start: u64, at: &Stretch) -> Bytes {
+/// Checks the row groups of a segment that was fetched whole.
+pub(super) fn check_whole(segment: &Segment, bytes: &Bytes) -> Result<(), String> {
+    let Some(groups) = &segment.groups else {
+        return Ok(());
+    };
+    check_groups(segment, groups)?;
+    for (group, known) in groups.list.iter().enumerate() {
+        cut_checked(bytes, 0, Some(group), &known.at)?;
+    }
+    cut_checked(bytes, 0, None, &groups.footer)?;
+    Ok(())
+}
+
+/// The bytes of a group, or the footer, out of those from `start` on, if they are what they should be.
+/// What the request did not bring is missing, and found missing by the check.
+fn cut_checked(
+    bytes: &Bytes,
+    start: u64,
+    group: Option<usize>,
+    at: &Stretch,
+) -> Result<Bytes, String> {
     let place = |offset: u64| usize::try_from(offset.saturating_sub(start)).unwrap_or(usize::MAX);
     let range = at.range();
     let end = place(range.end).min(bytes.len());
-    bytes.slice(place(range.start).min(end)..end)
+    let piece = bytes.slice(place(range.start).min(end)..end);
+    match check(&piece, at.bytes, &at.blake3) {
+        Ok(()) => Ok(piece),
+        Err(detail) => Err(match group {
+            Some(group) => format!("row group {group}: {detail}"),
+            None => format!("footer: {detail}"),
+        }),
+    }
 }
 
 /// Whether groups can be those of a segment: one after another, in key order, all its rows.

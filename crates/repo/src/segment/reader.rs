@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::layout;
 use crate::objects::check;
 use crate::repository::Repository;
+use crate::segment::groups::check_whole;
 
 /// Rows are decoded in batches of at most this many …
 const BATCH_ROWS: usize = 8 * 1024;
@@ -72,8 +73,9 @@ impl Repository {
         SegmentReader::of_checked(object, builder, segment.digest.rows, schema, content)
     }
 
-    /// Fetches the bytes of a segment and checks their number and BLAKE3.
-    async fn fetch_segment(
+    /// Fetches the bytes of a segment and checks their number and BLAKE3, and those of its row groups:
+    /// who reads them alone later finds what was found here.
+    pub(crate) async fn fetch_segment(
         &self,
         collection: &str,
         backup_id: &BackupId,
@@ -81,7 +83,11 @@ impl Repository {
     ) -> Result<Bytes> {
         let directory = layout::backup(collection, backup_id)?;
         let name = format!("{directory}/{}", segment.object);
-        let check = |bytes: Bytes| check(&bytes, segment.bytes, &segment.blake3).map(|()| bytes);
+        let check = |bytes: Bytes| {
+            check(&bytes, segment.bytes, &segment.blake3)?;
+            check_whole(segment, &bytes)?;
+            Ok(bytes)
+        };
         self.objects.get(&name, segment.bytes, check).await
     }
 }

@@ -6,8 +6,8 @@ use mendb_model::key::KeyRange;
 use mendb_model::manifest::{Manifest, Segment, SegmentGroups};
 use mendb_model::name::TablePath;
 use mendb_model::{ColumnType, RowBlock, Value};
-use mendb_repo::{ChainReader, Content, Error, ReadCounts, Result};
-use object_store::{ObjectStore, ObjectStoreExt};
+use mendb_repo::{ChainReader, Content, Error, ReadCounts, ReadEstimate, Result};
+use object_store::ObjectStoreExt;
 use proptest::prelude::*;
 
 use crate::chain_world::{Backup, Edit, KEYS, Store, World, key_of, path, run, world};
@@ -65,6 +65,15 @@ fn total<'a>(counts: impl Iterator<Item = &'a ReadCounts>) -> ReadCounts {
     })
 }
 
+fn figures(counts: &ReadCounts) -> ReadEstimate {
+    ReadEstimate {
+        requests: counts.requests,
+        bytes: counts.bytes,
+        groups: counts.groups,
+        rows: counts.rows,
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
@@ -85,11 +94,13 @@ proptest! {
             prop_assert_eq!(reader.content(), Content::Rows);
             prop_assert_eq!(reader.schema(), &world.schema(chain.len() - 1));
             let expected = within(&world.rows(chain.len()), &range, after.as_deref());
+            let estimate = reader.estimate();
             prop_assert_eq!(read_to_end(&mut reader).await.unwrap(), expected);
             let counted = total(reader.counts());
             prop_assert_eq!(counted.requests, store.fetched().len() as u64);
             let all = segments(&chain).iter().map(|segment| segment.digest.rows).sum();
             prop_assert!(counted.rows <= all);
+            prop_assert_eq!(figures(&counted), estimate);
             Ok(())
         })?;
     }
@@ -141,10 +152,8 @@ proptest! {
             let counted = total(lookup.counts());
             prop_assert_eq!(counted.requests, store.fetched().len() as u64);
             prop_assert!(counted.bytes <= segments(&chain).iter().map(|segment| segment.bytes).sum());
-            let estimated = (estimate.requests, estimate.bytes, estimate.groups, estimate.rows);
-            let read = (counted.requests, counted.bytes, counted.groups, counted.rows);
             if chain.len() == 1 {
-                prop_assert_eq!(read, estimated);
+                prop_assert_eq!(figures(&counted), estimate);
             }
             prop_assert!(counted.groups <= estimate.groups && counted.rows <= estimate.rows);
             Ok(())
@@ -354,6 +363,23 @@ fn a_damaged_group_is_an_error_that_names_its_segment_and_the_others_still_read(
 }
 
 #[test]
+fn a_group_that_could_not_be_read_alone_is_found_when_the_whole_is_read() {
+    run(async {
+        let (store, world) = (Store::new(small().options()), small());
+        let manifest = world.write_backup(&store.repository, 0).await;
+        let mut segment = manifest.segments().next().unwrap().clone();
+        let groups = segment.groups.as_mut().unwrap();
+        groups.list[4].at.blake3 = groups.list[3].at.blake3.clone();
+        let (id, schema, content) = (full(0), world.schema(0), Content::Rows);
+        let read = store
+            .repository
+            .read_segment(COLLECTION, &id, &segment, &schema, content);
+        let error = read.await.unwrap_err();
+        assert!(error.to_string().contains("row group 4"), "{error}");
+    });
+}
+
+#[test]
 fn faults_that_pass_are_not_noticed_by_those_who_read_groups() {
     run(async {
         let (store, world) = (Store::new(small().options()), small());
@@ -426,7 +452,7 @@ fn a_table_that_the_last_backup_does_not_have_is_named() {
             .unwrap_err();
         assert_eq!(
             error.to_string(),
-            format!("backup {} has no table goods.by_price", World::id(1))
+            format!("backup {} has no table goods/by_price", World::id(1))
         );
         // What a later backup has instead of a column is no column more.
         let mut other = chain.clone();

@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex};
 
 use mendb_model::change::partial_row;
 use mendb_model::key::KeyRange;
-use mendb_model::manifest::{Manifest, ShardBackup, ShardedData};
+use mendb_model::manifest::{Manifest, Parent, ShardBackup, ShardedData};
 use mendb_model::name::TablePath;
 use mendb_model::{
     BackupId, Change, Column, ColumnType, Digest, RowBlockBuilder, TableSchema, Value, key,
 };
-use mendb_repo::{Content, Repository, RepositoryOptions, SegmentTarget};
+use mendb_repo::{Content, Repository, RepositoryOptions, SegmentTarget, StoredManifest};
 use object_store::path::Path;
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -197,6 +197,22 @@ impl World {
         manifests
     }
 
+    /// Writes all backups, each on the one before.
+    pub async fn put(&self, repository: &Repository) -> Vec<StoredManifest> {
+        repository.create_if_absent().await.unwrap();
+        let mut chain: Vec<StoredManifest> = Vec::new();
+        for backup in 0..self.backups.len() {
+            let mut manifest = self.write_backup(repository, backup).await;
+            manifest.label = Some(format!("day {backup}"));
+            manifest.parent = chain.last().map(|parent| Parent {
+                backup_id: parent.manifest.backup_id.clone(),
+                manifest_blake3: parent.blake3.clone(),
+            });
+            chain.push(repository.put_manifest(&manifest).await.unwrap());
+        }
+        chain
+    }
+
     pub fn id(backup: usize) -> BackupId {
         match backup {
             0 => full(0),
@@ -271,7 +287,17 @@ pub struct Store {
 
 impl Store {
     pub fn new(options: RepositoryOptions) -> Self {
-        let faulty = FaultyStore::default();
+        Self::over(FaultyStore::default(), options)
+    }
+
+    /// The same objects, met by no fault any more.
+    pub fn healed(&self) -> Self {
+        let mut faulty = FaultyStore::default();
+        faulty.below = Arc::clone(&self.faulty.below);
+        Self::over(faulty, self.repository.options().clone())
+    }
+
+    fn over(faulty: FaultyStore, options: RepositoryOptions) -> Self {
         let store = Arc::new(faulty.clone());
         let repository = Repository::with_store(store, Path::from("p"), "faulty:", options);
         let fetched = Arc::<Mutex<Vec<String>>>::default();

@@ -3,11 +3,11 @@
 use mendb_repo::Repository;
 
 use crate::parts_sample::options;
-use crate::{part_promises, promises};
+use crate::promises::every_promise;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn in_memory_every_promise_holds() {
-    for (name, promise) in promises::ALL.iter().chain(part_promises::ALL) {
+    for (name, promise) in every_promise() {
         println!("{name}");
         promise(Repository::open("memory:", options()).await.unwrap()).await;
     }
@@ -16,7 +16,7 @@ async fn in_memory_every_promise_holds() {
 #[tokio::test(flavor = "multi_thread")]
 async fn in_a_directory_every_promise_holds() {
     let root = tempfile::tempdir().unwrap();
-    for (name, promise) in promises::ALL.iter().chain(part_promises::ALL) {
+    for (name, promise) in every_promise() {
         println!("{name}");
         let path = root.path().join(format!("{name} #1 %20é"));
         let repository = Repository::open(path.to_str().unwrap(), options())

@@ -9,6 +9,7 @@ mod clickhouse_backup_contents;
 mod clickhouse_backup_faults;
 mod clickhouse_backup_fixture;
 mod clickhouse_backup_servers;
+mod compaction;
 mod damage;
 mod faults;
 mod faulty_store;

@@ -272,6 +272,7 @@ fn manifest(
     Manifest {
         operation_id: OPERATION.into(),
         tables: Vec::new(),
+        compacted: None,
         part_store: Some(PartStoreBackup {
             server_version: "26.9".into(),
             run: Some(run()),

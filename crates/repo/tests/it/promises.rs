@@ -13,6 +13,7 @@ use crate::sample::{
     COLLECTION, OPERATION, WRITER, backup, backups, block, full, increment, manifest, read, schema,
     segments, segments_of, target, writer,
 };
+use crate::{compaction, part_promises};
 
 /// A promise, proved on an empty repository.
 pub type Promise = (
@@ -47,6 +48,11 @@ pub const ALL: &[Promise] = promises![
     a_writer_goes_on_behind_the_last_stored_segment,
     indexes_with_any_name_are_stored,
 ];
+
+/// The promises of all that a repository does.
+pub fn every_promise() -> impl Iterator<Item = &'static Promise> {
+    ALL.iter().chain(part_promises::ALL).chain(compaction::ALL)
+}
 
 async fn an_empty_place_is_an_empty_repository(repository: Repository) {
     assert_eq!(repository.header().await.unwrap(), None);

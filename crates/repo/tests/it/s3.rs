@@ -2,8 +2,9 @@
 
 use mendb_repo::{Repository, RepositoryOptions};
 
+use crate::parts_sample;
+use crate::promises::every_promise;
 use crate::s3_server::{BUCKET, Server};
-use crate::{part_promises, parts_sample, promises};
 
 fn options(server: &Server) -> RepositoryOptions {
     let settings = server.settings();
@@ -16,7 +17,7 @@ fn options(server: &Server) -> RepositoryOptions {
 #[tokio::test(flavor = "multi_thread")]
 async fn on_s3_every_promise_holds() {
     let server = Server::start();
-    for (name, promise) in promises::ALL.iter().chain(part_promises::ALL) {
+    for (name, promise) in every_promise() {
         println!("{name}");
         let url = format!("s3://{BUCKET}/prefix/{name}");
         promise(Repository::open(&url, options(&server)).await.unwrap()).await;

@@ -146,6 +146,7 @@ pub fn manifest(
             indexes: Vec::new(),
         }],
         part_store: None,
+        compacted: None,
     }
 }
 

@@ -62,6 +62,7 @@ pub(super) fn cut(attempt: &Attempt<'_>, counts: &mut Counts) -> TaskResult<()> 
         snapshot_version: frozen.version,
         tables: frozen.tables,
         part_store: None,
+        compacted: None,
     }));
     Ok(())
 }

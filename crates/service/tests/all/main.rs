@@ -5,6 +5,7 @@
     reason = "a failed test is how these helpers report"
 )]
 
+mod chains;
 mod concurrency;
 mod faults;
 #[path = "../../../repo/tests/it/faulty_store.rs"]

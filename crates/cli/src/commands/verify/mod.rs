@@ -287,10 +287,7 @@ fn unreadable(backup_id: BackupId, damage: String) -> BackupProof {
 /// Why a backup that was read well cannot be restored all the same: the one it stands on is not whole.
 fn broken_parent(child: &StoredManifest, whole: &[&StoredManifest]) -> Option<String> {
     let parent = child.manifest.parent.as_ref()?;
-    let is_parent = |stored: &&StoredManifest| {
-        stored.manifest.backup_id == parent.backup_id && stored.blake3 == parent.manifest_blake3
-    };
-    if whole.iter().any(is_parent) {
+    if whole.iter().any(|stored| stored.is_parent(parent)) {
         return None;
     }
     Some(format!(

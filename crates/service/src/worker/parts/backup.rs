@@ -95,6 +95,7 @@ pub(super) fn cut(
         parent: None,
         snapshot_version: server.now_ms,
         tables: Vec::new(),
+        compacted: None,
         part_store: Some(PartStoreBackup {
             server_version: server.version,
             run: Some(server.run),

@@ -1,0 +1,343 @@
+//! Folding a run of backups into its last one, in the repository alone.
+//!
+//! ```text
+//! before   full ◀── monday ◀── tuesday ◀── wednesday ◀── thursday
+//! fold monday to wednesday
+//! after    full ◀──────────────────────── wednesday ◀── thursday
+//! ```
+//!
+//! **What stays.** The last backup of the run keeps its id, its label and its restore point, and everything
+//! that stands on it. The others are no restore points any more; [`Compaction::goes`] tells which before
+//! anything is done. A run that begins with the full backup becomes a full one, under the id of its last.
+//!
+//! **Links.** An increment names its parent by id and by the BLAKE3 of its manifest, and that BLAKE3
+//! changes here. Rewriting the manifests of all that follow would take one write each, and between two of
+//! them the chain would be torn. Instead the new manifest lists those that it
+//! [stands for](mendb_model::manifest::Compacted): a chain goes on through it. The list is under the seal
+//! of the manifest, and only a manifest in the right place with the right id is asked for it, so that a
+//! parent that was replaced by accident is still found out.
+//!
+//! **Crashes.** Nothing that is there changes until the folded segments are stored and were read again.
+//! Then one write puts the new manifest in the place of the last one: it is the only object that is ever
+//! replaced. Before it the old chain holds, after it the new one. Only then the others go, newest first,
+//! each with its manifest first, so that those that are left stand on what is still there. Compacting
+//! again after a crash goes on: before the write it begins anew, after it it removes what was left.
+//!
+//! **Others.** Nobody else may restore from the chain, compact or delete in the collection meanwhile: it
+//! is for the caller to see to that. What was planned on the old manifests finds that they have changed,
+//! or objects missing. An increment that was taken on the last backup before can still be stored after.
+//!
+//! **Older versions** of mendb refuse what stands on a folded backup, and one that became full, as a
+//! broken chain: they restore nothing wrong.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use mendb_model::BackupId;
+use mendb_model::Digest;
+use mendb_model::manifest::{Compacted, Manifest, Segment};
+use mendb_model::name::{BackupKind, TablePath};
+
+use crate::error::{Error, Result};
+use crate::layout;
+use crate::manifests::StoredManifest;
+use crate::repository::Repository;
+use crate::seal;
+use crate::segment::writer::SegmentTarget;
+
+/// A run of backups that is to be one.
+#[derive(Debug, Clone)]
+pub struct Compaction {
+    /// Oldest first; of one that was cut off after its manifest was written, only the last.
+    run: Vec<Arc<Manifest>>,
+    /// The last as it is stored.
+    last: StoredManifest,
+    goes: Vec<BackupId>,
+}
+
+impl Compaction {
+    /// The backups that are no restore points afterwards, oldest first.
+    pub fn goes(&self) -> &[BackupId] {
+        &self.goes
+    }
+
+    /// The backup that stays, as it is now.
+    pub fn stays(&self) -> &StoredManifest {
+        &self.last
+    }
+
+    /// The shards whose rows or changes have to be folded. None of a compaction that was cut off when
+    /// all was folded, so that only removing is left.
+    pub fn shards(&self) -> Vec<(TablePath, u32)> {
+        if self.run.len() == 1 {
+            return Vec::new();
+        }
+        let tables = self.last.manifest.sharded_tables();
+        let shards = tables.flat_map(|(path, data)| {
+            (0..)
+                .zip(&data.shards)
+                .map(move |(shard, _)| (path.clone(), shard))
+        });
+        shards.collect()
+    }
+
+    /// The manifest of the folded backup, as yet without segments: tables, shards and digests are those
+    /// of the last, its parent that of the first.
+    pub fn draft(&self) -> Manifest {
+        let mut draft = self.last.manifest.clone();
+        let first = self.run.first().map(|manifest| manifest.parent.clone());
+        draft.parent = first.unwrap_or_default();
+        draft.tool_version = env!("CARGO_PKG_VERSION").to_owned();
+        let before = self
+            .run
+            .iter()
+            .filter_map(|manifest| manifest.compacted.as_ref());
+        let folded: BTreeSet<_> = before
+            .flat_map(|compacted| &compacted.folded)
+            .chain(&self.goes)
+            .cloned()
+            .collect();
+        let mut stands_for = draft.compacted.take().unwrap_or_default().stands_for;
+        stands_for.push(self.last.blake3.clone());
+        draft.compacted = Some(Compacted {
+            stands_for,
+            folded: folded.into_iter().collect(),
+        });
+        for table in &mut draft.tables {
+            let indexes = table.indexes.iter_mut().map(|index| &mut index.rows);
+            for data in std::iter::once(&mut table.rows).chain(indexes) {
+                data.shards
+                    .iter_mut()
+                    .for_each(|shard| shard.segments.clear());
+            }
+        }
+        draft
+    }
+}
+
+impl Repository {
+    /// Folds the backups of a chain from `first` to `last` into `last`, with all steps in turn: see
+    /// [`Compaction`]. Returns the manifest as it is then, and the backups that went. `writer` is a name
+    /// for who writes the segments that nobody had before, as in [`SegmentTarget`].
+    ///
+    /// Encodes and decodes where it is polled. After a crash or an error the same call goes on.
+    ///
+    /// # Errors
+    /// As [`Self::plan_compaction`], [`Self::fold_shard`], [`Self::replace_manifest`] and
+    /// [`Self::remove_folded`].
+    pub async fn compact(
+        &self,
+        collection: &str,
+        first: &BackupId,
+        last: &BackupId,
+        writer: &str,
+    ) -> Result<(StoredManifest, Vec<BackupId>)> {
+        let compaction = self.plan_compaction(collection, first, last).await?;
+        let mut draft = compaction.draft();
+        for (path, shard) in compaction.shards() {
+            let segments = self
+                .fold_shard(&compaction, &path, shard, writer, 0)
+                .await?;
+            draft.put_shard(&path, shard, segments);
+        }
+        let stored = self.replace_manifest(&compaction, &draft).await?;
+        self.remove_folded(&compaction, &stored).await?;
+        Ok((stored, compaction.goes))
+    }
+
+    /// Looks at a run of backups that is to be folded into its last. Changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::CannotCompact`]: the backups are of a part store or no run of one chain, or a backup
+    /// outside of the run stands on one that would go. Or a backup of the collection cannot be read, so
+    /// that it cannot be told what it stands on.
+    pub async fn plan_compaction(
+        &self,
+        collection: &str,
+        first: &BackupId,
+        last: &BackupId,
+    ) -> Result<Compaction> {
+        let cannot = |detail: String| Error::CannotCompact {
+            first: first.clone(),
+            last: last.clone(),
+            detail,
+        };
+        let mut chain = self.chain(collection, last).await?;
+        let Some(stored) = chain.last().cloned() else {
+            return Err(cannot("they are no chain".to_owned()));
+        };
+        if stored.manifest.part_store.is_some() {
+            return Err(cannot(
+                "backups of a part store stand on nothing".to_owned(),
+            ));
+        }
+        let begin = chain
+            .iter()
+            .position(|stored| stored.manifest.backup_id == *first);
+        let folded = stored
+            .manifest
+            .compacted
+            .iter()
+            .flat_map(|compacted| &compacted.folded);
+        let begin = match begin {
+            Some(begin) if begin + 1 < chain.len() => begin,
+            None if folded.clone().any(|id| id == first) => chain.len() - 1,
+            Some(_) => return Err(cannot("one backup is no run".to_owned())),
+            None => return Err(cannot(format!("{last} does not stand on {first}"))),
+        };
+        let run = chain
+            .split_off(begin)
+            .into_iter()
+            .map(|stored| Arc::new(stored.manifest));
+        let run: Vec<_> = run.collect();
+        // With what a compaction that was cut off has left.
+        let mut goes: BTreeSet<BackupId> = (run.iter())
+            .filter_map(|manifest| manifest.compacted.as_ref())
+            .flat_map(|compacted| compacted.folded.iter().cloned())
+            .collect();
+        goes.extend(run.iter().map(|manifest| manifest.backup_id.clone()));
+        goes.remove(last);
+        // One whose manifest has gone may still have objects.
+        let there = self.ids(collection).await?;
+        goes.retain(|id| there.contains(id));
+        for (id, read) in self.list(collection).await? {
+            if id == *last || goes.contains(&id) {
+                continue;
+            }
+            if let Some(parent) = read?.manifest.parent
+                && goes.contains(&parent.backup_id)
+            {
+                let detail = format!("{id} stands on {}, which would go", parent.backup_id);
+                return Err(cannot(detail));
+            }
+        }
+        Ok(Compaction {
+            run,
+            last: stored,
+            goes: goes.into_iter().collect(),
+        })
+    }
+
+    /// Writes the folded rows or changes of one shard of the last backup, beside what it has. Shards may
+    /// be folded at the same time, and again: another attempt writes other objects.
+    ///
+    /// Encodes and decodes where it is polled.
+    ///
+    /// # Errors
+    /// As [`crate::ChainReader::next`] and [`crate::SegmentWriter::push`]; [`Error::Damaged`] when the
+    /// folded rows of a full backup are not those that the last one had.
+    ///
+    /// # Panics
+    /// The last backup has no such shard, or was written by `writer`.
+    pub async fn fold_shard(
+        &self,
+        compaction: &Compaction,
+        path: &TablePath,
+        shard: u32,
+        writer: &str,
+        attempt: u32,
+    ) -> Result<Vec<Segment>> {
+        let last = &compaction.last.manifest;
+        let known = last
+            .sharded_table(path)
+            .and_then(|data| data.shards.get(shard as usize));
+        let known = known.expect("a shard of the last backup");
+        let mut objects = last.segments().map(|segment| &segment.object);
+        let ours = objects.any(|object| layout::is_written_by(object, writer));
+        assert!(
+            !ours,
+            "the writer of a compaction has written nothing before"
+        );
+        let mut reader = self.read_chain(&compaction.run, path, &known.range, None)?;
+        let target = SegmentTarget {
+            collection: last.collection.clone(),
+            backup_id: last.backup_id.clone(),
+            path: path.clone(),
+            shard,
+            writer: writer.to_owned(),
+            attempt,
+            first_segment: 0,
+        };
+        let mut segments = self.segment_writer(target, reader.schema(), reader.content())?;
+        let mut stored = Vec::new();
+        while let Some(block) = reader.next().await? {
+            stored.extend(segments.push(&block).await?);
+        }
+        stored.extend(segments.finish().await?);
+        let digest: Digest = stored.iter().map(|segment| segment.digest).sum();
+        if compaction.run[0].kind() == BackupKind::Full && digest != known.digest {
+            let manifest = layout::manifest(&last.collection, &last.backup_id)?;
+            let detail = format!(
+                "of shard {shard} of {path}, its backups hold rows with digest {digest}, and it says {}",
+                known.digest
+            );
+            return Err(self.objects.damaged(&manifest, detail));
+        }
+        Ok(stored)
+    }
+
+    /// Puts the manifest of the folded backup in the place of the last one's, after every segment was
+    /// read again. From here on the run is one backup. Of a compaction that was cut off after this, it
+    /// only reads the manifest.
+    ///
+    /// # Errors
+    /// [`Error::Incomplete`] or [`Error::Damaged`]: a segment is not what `manifest` says.
+    /// [`Error::CannotCompact`]: the manifest of the last backup is not what it was when this was
+    /// planned. Or the store fails.
+    pub async fn replace_manifest(
+        &self,
+        compaction: &Compaction,
+        manifest: &Manifest,
+    ) -> Result<StoredManifest> {
+        let before = &compaction.last;
+        let (collection, id) = (&before.manifest.collection, &before.manifest.backup_id);
+        if compaction.run.len() == 1 {
+            return Ok(before.clone());
+        }
+        self.check_present(manifest).await?;
+        for segment in manifest.segments() {
+            self.fetch_segment(collection, id, segment).await?;
+        }
+        let bytes = seal::seal(manifest);
+        let stored = StoredManifest::new(manifest.clone(), &bytes);
+        let there = self.manifest(collection, id).await?;
+        if there.blake3 != before.blake3 && there.blake3 != stored.blake3 {
+            return Err(Error::CannotCompact {
+                first: compaction.run[0].backup_id.clone(),
+                last: id.clone(),
+                detail: "the manifest of the last has changed meanwhile".to_owned(),
+            });
+        }
+        let name = layout::manifest(collection, id)?;
+        self.objects.put(&name, bytes.into()).await?;
+        let there = self.manifest(collection, id).await?;
+        if there.blake3 != stored.blake3 {
+            let detail = "it is another one than the one just written";
+            return Err(self.objects.damaged(&name, detail));
+        }
+        Ok(stored)
+    }
+
+    /// Removes the backups that were folded, and the segments that the last one had before. Can be
+    /// repeated.
+    ///
+    /// # Errors
+    /// The store fails. What is left then is removed by the next call, or when the run is compacted again.
+    ///
+    /// # Panics
+    /// `stored` is not what [`Self::replace_manifest`] returned.
+    pub async fn remove_folded(
+        &self,
+        compaction: &Compaction,
+        stored: &StoredManifest,
+    ) -> Result<()> {
+        let compacted = stored.manifest.compacted.as_ref();
+        let folded = |id| compacted.is_some_and(|compacted| compacted.folded.contains(id));
+        assert!(compaction.goes.iter().all(folded), "what goes was folded");
+        let collection = &stored.manifest.collection;
+        for id in compaction.goes.iter().rev() {
+            self.remove_backup(collection, id).await?;
+        }
+        self.remove_unnamed(&stored.manifest).await
+    }
+}
