@@ -442,7 +442,8 @@ impl Database {
     }
 
     /// Forgets what `operation` staged and opens its tables to writers: they are as before
-    /// [`Self::begin_mend`]. Doing it again does nothing.
+    /// [`Self::begin_mend`]. Tables that it restores are left to [`Self::abort_restore`]. Doing it again
+    /// does nothing.
     ///
     /// # Errors
     /// The mend is published; the store failed.

@@ -261,6 +261,29 @@ fn readers_notice_nothing_of_settling_and_streams_can_go_meanwhile() {
 }
 
 #[test]
+fn two_who_settle_at_once_move_each_row_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = with_tables(dir.path());
+    let cut = database.version();
+    database.begin_mend(OPERATION, &names()).unwrap();
+    stage_both(&database);
+    database.publish_mend(OPERATION).unwrap();
+    let moved: u64 = std::thread::scope(|scope| {
+        let settling = [(); 2].map(|()| scope.spawn(|| settle(&database, OPERATION)));
+        settling
+            .map(|settling| settling.join().unwrap())
+            .iter()
+            .sum()
+    });
+    let after = database.snapshot();
+    assert!(everything(&after) == mended());
+    let paths = TABLES.iter().flat_map(|name| paths(&flights(), name));
+    let logged: usize = paths.map(|path| changes(&after, &path, cut).len()).sum();
+    assert_eq!(moved, logged as u64);
+    assert!(database.locks().is_empty());
+}
+
+#[test]
 fn many_rows_are_staged_and_settled_in_bounded_batches() {
     let dir = tempfile::tempdir().unwrap();
     let database = open(dir.path());

@@ -234,7 +234,7 @@ fn wanted_for(live: &Rows, target: &Rows) -> Wanted {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(16))]
     #[test]
     fn a_mend_reaches_what_is_wanted_in_one_step_and_can_be_mended_back(
         live in state(), detour in state(), target in state(), course in course(),

@@ -3,8 +3,11 @@
 //! # Consistency
 //! What is copied stays in the layer, which readers go on reading through: they see the same before and
 //! after each batch. A batch moves the rows, their change records and how far the shard came in one
-//! commit. Every entry of a layer differs from what is beneath, so nothing need be read there. That all
-//! that was staged is settled is proved by the digest of the entries. The change records bear the version of that commit, as those of a client's write do.
+//! commit. The change records bear the version of that commit, as those of a client's write do.
+//!
+//! Every entry of a layer differs from what is beneath, so nothing need be read there; the digest of
+//! the shard becomes that of the layer when the mend ends. That all that was staged is settled is proved
+//! by the digest of the entries.
 //!
 //! # Crash
 //! The next call goes on behind the last batch that was committed.
