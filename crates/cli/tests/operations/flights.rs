@@ -35,7 +35,7 @@ fn run(command: &mut Command) {
 }
 
 /// The directory with the CSV files.
-fn data() -> PathBuf {
+pub fn data() -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).to_owned();
     fs::create_dir_all(&target).unwrap();
     let lock = File::create(target.join("nycflights13.lock")).unwrap();
@@ -138,7 +138,7 @@ fn export(place: &Place) -> BTreeMap<String, String> {
 }
 
 /// The flights as the program exports them, as JSON objects.
-fn flights(place: &Place) -> Vec<serde_json::Map<String, serde_json::Value>> {
+pub fn flights(place: &Place) -> Vec<serde_json::Map<String, serde_json::Value>> {
     let lines = place.ok(&["table", "export", "flights", "--format", "jsonl"]);
     lines
         .lines()
@@ -146,9 +146,9 @@ fn flights(place: &Place) -> Vec<serde_json::Map<String, serde_json::Value>> {
         .collect()
 }
 
-type Row = serde_json::Map<String, serde_json::Value>;
+pub type Row = serde_json::Map<String, serde_json::Value>;
 
-const KEY: [&str; 7] = [
+pub const KEY: [&str; 7] = [
     "year",
     "month",
     "day",
@@ -158,14 +158,14 @@ const KEY: [&str; 7] = [
     "sched_dep_time",
 ];
 
-fn only(row: &Row, columns: &[&str]) -> Row {
+pub fn only(row: &Row, columns: &[&str]) -> Row {
     row.iter()
         .filter(|(name, _)| columns.contains(&name.as_str()))
         .map(|(k, v)| (k.clone(), v.clone()))
         .collect()
 }
 
-fn lines(rows: impl Iterator<Item = Row>) -> String {
+pub fn lines(rows: impl Iterator<Item = Row>) -> String {
     rows.map(|row| serde_json::to_string(&row).unwrap() + "\n")
         .collect()
 }

@@ -9,6 +9,7 @@ mod damage;
 mod disk_full;
 mod flights;
 mod kill;
+mod mend;
 mod program;
 mod s3;
 #[path = "../../../repo/tests/it/s3_server.rs"]

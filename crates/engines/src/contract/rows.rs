@@ -187,7 +187,7 @@ pub trait RowStore: Send + Sync {
     fn mended_digest(&self, operation: &str, path: &TablePath, range: &KeyRange) -> Result<Digest>;
 
     /// *apply*: lets readers see what was staged, of all tables of the operation at one moment. From
-    /// here on it cannot be undone, only mended back.
+    /// here on it cannot be undone, only mended back. One that is over is no error.
     ///
     /// # Errors
     /// The store cannot be written.

@@ -337,7 +337,10 @@ impl RowStore for RowEngine {
     }
 
     fn publish_mend(&self, operation: &str) -> Result<()> {
-        self.database.publish_mend(operation)?;
+        // One that is over was published.
+        if self.database.describe_mend(operation).is_some() {
+            self.database.publish_mend(operation)?;
+        }
         Ok(())
     }
 }

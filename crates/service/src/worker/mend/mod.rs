@@ -110,6 +110,10 @@ fn cut(attempt: &Attempt<'_>, request: &RowMendRequest, counts: &mut Counts) -> 
 
 /// Finds every object that may be needed, then creates the tables that are missing.
 fn prepare(attempt: &Attempt<'_>, request: &RowMendRequest) -> TaskResult<()> {
+    // The state before is in the repository: its snapshot would keep what is replaced in memory, and tables
+    // that are not mended need not wait.
+    attempt.tools.engine.thaw(attempt.operation())?;
+    crate::env::crash_point();
     for manifest in wanted_chain(attempt, request)? {
         attempt.wait(attempt.tools.repository.check_present(&manifest))?;
         attempt.check_stopped()?;
