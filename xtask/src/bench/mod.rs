@@ -7,9 +7,11 @@ mod clickhouse;
 mod machine;
 mod markdown;
 mod measure;
+mod mend;
 mod processes;
 mod program;
 mod rows;
+mod scale;
 mod scratch;
 mod svg;
 mod units;
@@ -23,7 +25,8 @@ use crate::run::Outcome;
 pub fn run(words: &[&str]) -> Outcome {
     match words {
         ["rows", flags @ ..] => rows::run(flags),
+        ["mend", flags @ ..] => mend::run(flags),
         ["clickhouse", flags @ ..] => clickhouse::run(flags),
-        _ => Err(format!("{}\n{}", rows::USAGE, clickhouse::USAGE)),
+        _ => Err([rows::USAGE, mend::USAGE, clickhouse::USAGE].join("\n")),
     }
 }

@@ -1,6 +1,7 @@
 //! The plot of the results: a line a method, of seconds against what was lost.
 
 use super::results::{Method, Results};
+use crate::bench::scale::Seconds;
 use crate::bench::svg::{Colour, Drawing, MARGIN, MENDB, WIDTH};
 use crate::bench::units::{megabytes, seconds};
 
@@ -35,38 +36,6 @@ const COLOURS: [Colour; 4] = [
 /// How a line is interrupted, so that it is known without its colour too.
 const DASHES: [&str; 4] = ["", "9 4", "2 4", "9 4 2 4"];
 
-/// A scale on which each step is as many times the one before: mends differ by factors.
-struct Seconds {
-    least: f64,
-    most: f64,
-}
-
-impl Seconds {
-    /// From the power of ten below the shortest to the one above the longest.
-    fn of(times: impl Iterator<Item = f64>) -> Self {
-        let (least, most) = times.fold((f64::MAX, 0.0), |(least, most), time| {
-            (time.min(least), time.max(most))
-        });
-        let power = |time: f64| time.max(1e-3).log10();
-        let least = power(least).floor();
-        Self {
-            least,
-            most: power(most).ceil().max(least + 1.0),
-        }
-    }
-
-    fn y(&self, seconds: f64) -> f64 {
-        let height = HEIGHT - TOP - BOTTOM;
-        let share = (seconds.max(1e-3).log10() - self.least) / (self.most - self.least);
-        TOP + height * (1.0 - share)
-    }
-
-    /// The powers of ten that it has.
-    fn marks(&self) -> impl Iterator<Item = f64> {
-        (self.least as i32..=self.most as i32).map(|power| 10f64.powi(power))
-    }
-}
-
 /// Draws how long each method takes after each damage.
 pub fn svg(results: &Results) -> String {
     let time = |at: usize, method| {
@@ -77,7 +46,7 @@ pub fn svg(results: &Results) -> String {
     let all = damages
         .clone()
         .flat_map(|at| Method::ALL.map(|method| time(at, method)));
-    let scale = Seconds::of(all);
+    let scale = Seconds::of(all, TOP, HEIGHT - BOTTOM);
     let right = WIDTH - MARGIN - NAMES;
     let step = (right - LEFT - 40.0) / (damages.len().max(2) - 1) as f64;
     let x = |at: usize| LEFT + 20.0 + step * at as f64;
@@ -148,14 +117,6 @@ mod tests {
     fn names_do_not_stand_on_each_other() {
         let names = apart(vec![(105.0, "b"), (100.0, "a"), (300.0, "c")]);
         assert_eq!(names, [(100.0, "a"), (118.0, "b"), (300.0, "c")]);
-    }
-
-    #[test]
-    fn the_scale_holds_every_time_between_powers_of_ten() {
-        let scale = Seconds::of([0.03, 2.0].into_iter());
-        assert_eq!(scale.marks().collect::<Vec<_>>(), [0.01, 0.1, 1.0, 10.0]);
-        assert!(scale.y(2.0) < scale.y(0.03) && scale.y(0.03) < HEIGHT - BOTTOM);
-        assert_eq!(scale.y(10.0), TOP);
     }
 
     #[test]

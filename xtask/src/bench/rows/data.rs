@@ -134,6 +134,31 @@ pub fn write_changes(path: &Path, rows: u64, round: u64, per_mille: u64) -> Resu
     })
 }
 
+/// As [`write_changes`], of neighbouring rows in the middle: so many of a hundred thousand, at least one.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_neighbours(
+    path: &Path,
+    rows: u64,
+    round: u64,
+    of_100_000: u64,
+) -> Result<u64, String> {
+    let changed = (rows * of_100_000 / 100_000).max(1);
+    let first = (rows - changed) / 2 + 1;
+    written(path, |out| {
+        for id in first..first + changed {
+            let mut numbers = Numbers::of(id, round);
+            let (status, amount) = (numbers.pick(&STATUSES), numbers.below(1_000_000));
+            writeln!(
+                out,
+                r#"{{"id":{id},"status":"{status}","amount":{amount}}}"#
+            )?;
+        }
+        Ok(changed)
+    })
+}
+
 fn written(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> io::Result<u64>,

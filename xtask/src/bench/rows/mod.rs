@@ -4,12 +4,12 @@
 //! Nothing is asserted on time. What is asserted is that every restored table has the digests, or with
 //! PostgreSQL the number of rows, of the table that was backed up.
 
-mod data;
+pub(super) mod data;
 mod page;
 mod plot;
-mod postgres;
+pub(super) mod postgres;
 mod results;
-mod store;
+pub(super) mod store;
 
 use super::machine::Machine;
 use super::program::Program;
@@ -18,7 +18,7 @@ use super::units::{count, seconds};
 use crate::run::Outcome;
 use postgres::{Postgres, Tuning};
 use results::{Increment, Mendb, ROUND_PER_MILLE, ROUNDS, Results, Server, TableSize};
-use store::Store;
+use store::{SEQUENTIAL, SHARDS, Store};
 
 const ROWS: u64 = 5_000_000;
 const QUICK_ROWS: u64 = 500_000;
@@ -110,7 +110,7 @@ pub fn run(flags: &[&str]) -> Outcome {
 fn measure_mendb(program: &Program, scratch: &Scratch, rows: u64) -> Result<Mendb, String> {
     println!("\n==> mendb: {} rows", count(rows));
     let store = Store::new(program, scratch.path("mendb"))?;
-    let import = store.import(&scratch.path("rows.csv"))?;
+    let import = store.import(&scratch.path("rows.csv"), SHARDS)?;
     println!("import {}", seconds(import.time));
     let database_bytes = store.database_bytes()?;
     let digests_of_full = store.digests()?;
@@ -132,9 +132,9 @@ fn measure_mendb(program: &Program, scratch: &Scratch, rows: u64) -> Result<Mend
         increments.push(measure_increment(&store, scratch, rows, round, per_mille)?);
     }
 
-    let restore_full = store.restore("full", &digests_of_full)?;
+    let restore_full = store.restore("full", SEQUENTIAL, &digests_of_full)?;
     println!("restore of the full backup {}", seconds(restore_full.time));
-    let restore_chain = store.restore(&label(ROUNDS), &digests_of_chain)?;
+    let restore_chain = store.restore(&label(ROUNDS), SEQUENTIAL, &digests_of_chain)?;
     println!(
         "restore of the full backup and {ROUNDS} increments {}",
         seconds(restore_chain.time)
@@ -186,10 +186,10 @@ fn measure_smaller(program: &Program, scratch: &Scratch, rows: u64) -> Result<Ta
     let csv = scratch.path("fewer-rows.csv");
     data::write_rows(&csv, rows)?;
     let store = Store::new(program, scratch.path("mendb"))?;
-    let import = store.import(&csv)?;
+    let import = store.import(&csv, SHARDS)?;
     let digests = store.digests()?;
     let (full, _) = store.back_up("full", false)?;
-    let restore = store.restore("full", &digests)?;
+    let restore = store.restore("full", SEQUENTIAL, &digests)?;
     println!(
         "backup {}, restore {}",
         seconds(full.time),

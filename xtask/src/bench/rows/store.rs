@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::Value;
+
 use crate::bench::measure::{self, Cost};
 use crate::bench::program::Program;
 use crate::bench::scratch::size_bytes;
@@ -12,6 +14,9 @@ use crate::bench::scratch::size_bytes;
 pub const TABLE: &str = "orders";
 const INDEX: &str = "by_customer=customer+amount";
 const COLLECTION: &str = "bench";
+/// How a chain is restored: backup after backup, or all at once.
+pub const SEQUENTIAL: &str = "sequential";
+pub const MERGED: &str = "merged";
 /// Shards of the table and of the index.
 pub const SHARDS: u32 = 4;
 
@@ -36,12 +41,12 @@ impl<'a> Store<'a> {
     ///
     /// # Errors
     /// The program failed.
-    pub fn import(&self, csv: &Path) -> Result<Cost, String> {
+    pub fn import(&self, csv: &Path, shards: u32) -> Result<Cost, String> {
         let mut import = self.command(&["table", "import", TABLE]);
         import
             .arg(csv)
             .args(["--create", "--key", "id", "--index", INDEX])
-            .args(["--shards", &SHARDS.to_string()]);
+            .args(["--shards", &shards.to_string()]);
         let cost = measure::run(&mut import)?;
         let mut create = self.command(&["collection", "create", COLLECTION, "--table", TABLE]);
         measure::output(&mut create)?;
@@ -75,9 +80,10 @@ impl<'a> Store<'a> {
     ///
     /// # Errors
     /// The program failed, or the digests are not those of that time.
-    pub fn restore(&self, label: &str, digests: &str) -> Result<Cost, String> {
+    pub fn restore(&self, label: &str, strategy: &str, digests: &str) -> Result<Cost, String> {
         measure::output(&mut self.command(&["table", "drop", TABLE]))?;
-        let cost = measure::run(&mut self.command(&["restore", COLLECTION, "--to", label]))?;
+        let restore = ["restore", COLLECTION, "--to", label, "--strategy", strategy];
+        let cost = measure::run(&mut self.command(&restore))?;
         let found = self.digests()?;
         if found == digests {
             return Ok(cost);
@@ -85,6 +91,38 @@ impl<'a> Store<'a> {
         Err(format!(
             "the table restored to {label} differs: it has\n{found}\nand had\n{digests}"
         ))
+    }
+
+    /// Mends the live table to a backup and proves that it is what it was. Gives the report too.
+    ///
+    /// # Errors
+    /// The program failed, or the digests are not those of that time.
+    pub fn mend(&self, label: &str, digests: &str) -> Result<(Cost, Value), String> {
+        let mend = ["restore", COLLECTION, "--in-place", "--to", label];
+        let mut command = self.command(&mend);
+        let (cost, said) = measure::run_alone(command.args(["--output", "json"]))?;
+        let found = self.digests()?;
+        if found != digests {
+            return Err(format!(
+                "the table mended to {label} differs: it has\n{found}\nand had\n{digests}"
+            ));
+        }
+        let report = serde_json::from_str(&said)
+            .map_err(|error| format!("the report of the mend is no JSON: {error}"))?;
+        Ok((cost, report))
+    }
+
+    /// A copy of everything in another directory.
+    ///
+    /// # Errors
+    /// It cannot be copied.
+    pub fn copy(&self, directory: PathBuf) -> Result<Self, String> {
+        let mut copy = Command::new("cp");
+        measure::output(copy.arg("-r").arg(&self.directory).arg(&directory))?;
+        Ok(Self {
+            program: self.program,
+            directory,
+        })
     }
 
     /// The digests of the table and its index, checked against what they hold.
@@ -103,7 +141,11 @@ impl<'a> Store<'a> {
         size_bytes(&self.directory.join("database"))
     }
 
-    fn repository_bytes(&self) -> Result<u64, String> {
+    /// Bytes of the repository.
+    ///
+    /// # Errors
+    /// They cannot be counted.
+    pub fn repository_bytes(&self) -> Result<u64, String> {
         let repository = self.directory.join("repository");
         if repository.exists() {
             size_bytes(&repository)
