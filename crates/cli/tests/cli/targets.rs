@@ -151,3 +151,25 @@ fn help_tells_how_to_begin_on_a_server() {
         assert!(help.contains(said), "{line}: {help}");
     }
 }
+
+#[test]
+fn a_strategy_is_for_restoring_rows_into_absent_tables() {
+    let (server, rows) = (with_server(), Mendb::new());
+    for (mendb, line, said) in [
+        (&server, "restore c --strategy merged", "is for row stores"),
+        (
+            &rows,
+            "restore c --in-place --strategy merged",
+            "not for mending",
+        ),
+        (
+            &rows,
+            "restore --plan p --strategy sequential",
+            "not for mending",
+        ),
+    ] {
+        let stderr = mendb.fails(2, line);
+        assert!(stderr.contains(said), "{line}: {stderr}");
+        assert!(stderr.contains("\nhint: "), "{line}: {stderr}");
+    }
+}

@@ -114,6 +114,16 @@ fn an_increment_stopped_at_any_step_is_finished_by_the_next_process() {
 
 #[test]
 fn a_restore_stopped_at_any_step_is_finished_by_the_next_process() {
+    restore_at_every_point(&["restore", "shop"], 30);
+}
+
+#[test]
+fn a_merged_restore_stopped_at_any_step_is_finished_by_the_next_process() {
+    restore_at_every_point(&["restore", "shop", "--strategy", "merged"], 25);
+}
+
+/// Stops the restore of a chain, which has more than so many persisted steps.
+fn restore_at_every_point(arguments: &[&str], more_than: u64) {
     let place = Place::new();
     place.fill_shop();
     place.ok(&["backup", "shop"]);
@@ -121,12 +131,12 @@ fn a_restore_stopped_at_any_step_is_finished_by_the_next_process() {
     place.ok(&["backup", "shop", "--incremental"]);
     let before = place.shop();
     place.drop_shop();
-    let points = at_every_point(&place, &["restore", "shop"], |place, point| {
-        finish(place, &["restore", "shop"]);
+    let points = at_every_point(&place, arguments, |place, point| {
+        finish(place, arguments);
         place.ok(&["verify", "shop", "--live"]);
         assert_eq!(place.shop(), before, "stopped at step {point}");
     });
-    assert!(points > 30, "only {points} persisted steps");
+    assert!(points > more_than, "only {points} persisted steps");
 }
 
 #[test]

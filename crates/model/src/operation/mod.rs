@@ -41,8 +41,8 @@ pub use plan::{PlanError, PlannedStep, StepKind, plan};
 pub use progress::Progress;
 pub use request::{
     BackupRequest, ChainLink, ExpectedShard, MendRequest, MendSource, PartBackupRequest, Request,
-    RestoreRequest, RowMendRequest, RowMendRoad, RowTableMend, StoppedTable, TableMapping,
-    TableMend,
+    RestoreRequest, RestoreStrategy, RowMendRequest, RowMendRoad, RowTableMend, StoppedTable,
+    TableMapping, TableMend,
 };
 pub use task::{
     MendedRows, MendedShard, NewTask, PartAt, Report, ReportStatus, Task, TaskOutput, TaskSpec,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::request::Request;
+use super::request::{Request, RestoreStrategy};
 
 /// What a step does. Each is a barrier: the next begins when every shard has reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -22,7 +22,7 @@ pub enum StepKind {
     /// Restore and mend: check that every object is there and fits, then create the tables that are
     /// missing, locked.
     Prepare,
-    /// Restore: load the rows of the full backup.
+    /// Restore: load the rows of the full backup, or of the whole chain where that is read as one.
     Load,
     /// Restore: apply the changes of one increment.
     Apply,
@@ -186,16 +186,22 @@ pub fn plan(request: &Request, bytes: &[u64]) -> Result<Vec<PlannedStep>, PlanEr
                 return Err(PlanError::NotAChain(first.join(", ")));
             }
             let mut steps = vec![PlannedStep::new(StepKind::Prepare)];
-            for idx in 0..restore.chain.len() {
-                steps.push(PlannedStep {
-                    kind: if idx == 0 {
-                        StepKind::Load
-                    } else {
-                        StepKind::Apply
-                    },
-                    incremental_idx: u32::try_from(idx).ok(),
-                    bytes_total: bytes.get(idx).copied().unwrap_or(0),
-                });
+            match restore.strategy {
+                RestoreStrategy::Merged => steps.push(PlannedStep {
+                    bytes_total: bytes.iter().sum(),
+                    ..PlannedStep::new(StepKind::Load)
+                }),
+                RestoreStrategy::Sequential => {
+                    steps.extend((0..restore.chain.len()).map(|idx| PlannedStep {
+                        kind: if idx == 0 {
+                            StepKind::Load
+                        } else {
+                            StepKind::Apply
+                        },
+                        incremental_idx: u32::try_from(idx).ok(),
+                        bytes_total: bytes.get(idx).copied().unwrap_or(0),
+                    }));
+                }
             }
             let verify_bytes = bytes.first().copied().unwrap_or(0);
             steps.push(PlannedStep {

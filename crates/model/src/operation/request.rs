@@ -60,6 +60,20 @@ pub struct RestoreRequest {
     pub chain: Vec<ChainLink>,
     /// Which tables, and under which names.
     pub tables: Vec<TableMapping>,
+    /// How the backups of the chain become rows.
+    #[serde(default)]
+    pub strategy: RestoreStrategy,
+}
+
+/// How a restore makes rows of a chain of backups. The result is the same.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RestoreStrategy {
+    /// The full backup is loaded, then one increment after another is applied.
+    #[default]
+    Sequential,
+    /// The chain is folded while it is read, and each row of the end is written once.
+    Merged,
 }
 
 /// A backup named so that no other can take its place.

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use mendb_model::describe_error;
+use mendb_model::key::KeyRange;
 use mendb_model::manifest::{Manifest, ShardBackup};
 use mendb_model::name::BackupId;
 use mendb_model::name::TablePath;
 use mendb_model::operation::{
-    BackupRequest, Event, NewTask, Operation, Request, RestoreRequest, StepKind, TaskSpec,
+    BackupRequest, Event, NewTask, Operation, Request, RestoreRequest, RestoreStrategy, StepKind,
+    TaskSpec,
 };
 
 use crate::error::{Error, Result};
@@ -36,6 +38,11 @@ fn tasks(operation: &Operation, tools: &Tools) -> Result<Vec<NewTask>> {
             copy_tasks(operation, &request.before, tools)
         }
         (StepKind::Stage, Request::MendRows(request)) => mend::tasks(operation, request, tools),
+        (StepKind::Load, Request::Restore(request))
+            if request.strategy == RestoreStrategy::Merged =>
+        {
+            merge_tasks(request, tools)
+        }
         (StepKind::Load | StepKind::Apply, Request::Restore(request)) => {
             let idx = operation
                 .steps
@@ -196,6 +203,24 @@ fn shard_tasks(
     Ok(tasks)
 }
 
+/// A task for each shard of the last backup that the chain has anything for.
+fn merge_tasks(request: &RestoreRequest, tools: &Tools) -> Result<Vec<NewTask>> {
+    let links = request.chain.iter();
+    let chain = links.map(|link| manifest(request, &link.backup_id, tools));
+    let chain = chain.collect::<Result<Vec<_>>>()?;
+    let last = request.chain.last().map(|link| &link.backup_id);
+    shard_tasks(request, last, tools, |place, shard| {
+        let bytes = chain
+            .iter()
+            .map(|manifest| bytes_within(manifest, &place.source, &shard.range));
+        let bytes_total = bytes.sum();
+        (bytes_total > 0).then(|| NewTask {
+            bytes_total,
+            spec: place.restore(),
+        })
+    })
+}
+
 fn manifest(
     request: &RestoreRequest,
     backup_id: &BackupId,
@@ -254,4 +279,17 @@ fn rows_of_tables(request: &RestoreRequest, backup_id: &BackupId, tools: &Tools)
 /// Bytes of the segments of one shard.
 pub(crate) fn segment_bytes(shard: &ShardBackup) -> u64 {
     shard.segments.iter().map(|segment| segment.bytes).sum()
+}
+
+/// Bytes of the segments of a table that may have keys of a range.
+pub(crate) fn bytes_within(manifest: &Manifest, path: &TablePath, range: &KeyRange) -> u64 {
+    let data = manifest.sharded_table(path);
+    let shards = data.into_iter().flat_map(|data| &data.shards);
+    let segments = shards.flat_map(|shard| &shard.segments);
+    let within = segments.filter(|segment| {
+        let ends_after = segment.last_key >= range.start;
+        let begins_before = |end: &Vec<u8>| segment.first_key < *end;
+        ends_after && range.end.as_ref().is_none_or(begins_before)
+    });
+    within.map(|segment| segment.bytes).sum()
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use mendb_model::manifest::{Manifest, ShardBackup};
 use mendb_model::name::{OperationId, check, matches};
-use mendb_model::operation::{ChainLink, Request, RestoreRequest, TableMapping};
+use mendb_model::operation::{ChainLink, Request, RestoreRequest, RestoreStrategy, TableMapping};
 use mendb_repo::StoredManifest;
 
 use super::in_the_way;
@@ -23,6 +23,8 @@ pub struct RestoreOrder {
     pub tables: Option<String>,
     /// New names by old ones.
     pub rename: BTreeMap<String, String>,
+    /// How the backups of the chain become rows.
+    pub strategy: RestoreStrategy,
 }
 
 impl Service {
@@ -53,6 +55,7 @@ impl Service {
             collection: order.collection.clone(),
             chain: chain.iter().map(link).collect(),
             tables,
+            strategy: order.strategy,
         };
         let header = self.runtime().block_on(self.tools.repository.header())?;
         let repository_id = header

@@ -6,6 +6,8 @@
 //! *Crash*: a worker that panics is reported as an error that may pass; its process may also go.
 
 mod backup;
+mod fetched;
+mod load;
 pub(crate) mod manifests;
 pub(crate) mod mend;
 pub(crate) mod parts;
@@ -316,7 +318,7 @@ impl Attempt<'_> {
                     target,
                     shard: *shard,
                 };
-                restore::carry(self, &place, &mut counts)?;
+                restore::bring(self, &place, &mut counts)?;
             }
             (
                 TaskSpec::Verify {

@@ -3,16 +3,13 @@
 use mendb_engines::{Source, StagedTable};
 use mendb_model::manifest::ShardBackup;
 use mendb_model::name::{BackupId, TablePath};
-use mendb_model::operation::{Request, RestoreRequest, StepKind};
+use mendb_model::operation::{Request, RestoreRequest, RestoreStrategy, StepKind};
 use mendb_model::schema::TableSchema;
 use mendb_model::{RowBlock, RowBlockBuilder};
 use mendb_repo::Content;
 
+use super::load::{BATCH_BYTES, Load};
 use super::{Attempt, Counts, TaskError, TaskResult, no_such_step};
-
-/// Rows are handed over in batches of about this size: large enough that making each durable costs
-/// little beside writing it, small enough that a few workers stay far below the memory of a small machine.
-const BATCH_BYTES: usize = 32 << 20;
 
 /// A shard of a backup, and the table it goes to.
 pub(super) struct Place<'a> {
@@ -92,12 +89,45 @@ pub(super) fn look_up(
     Ok((shard.clone(), schema))
 }
 
-/// Brings the segments of one shard to whoever owns their keys now.
-pub(super) fn carry(
+/// Brings one shard of a backup to whoever owns its keys now: its segments, or all that the chain up to
+/// it holds of its keys.
+pub(super) fn bring(
     attempt: &Attempt<'_>,
     place: &Place<'_>,
     counts: &mut Counts,
 ) -> TaskResult<()> {
+    match request(attempt)?.strategy {
+        RestoreStrategy::Sequential => carry(attempt, place, counts),
+        RestoreStrategy::Merged => merge(attempt, place, counts),
+    }
+}
+
+/// Brings the rows that the chain holds at its end.
+fn merge(attempt: &Attempt<'_>, place: &Place<'_>, counts: &mut Counts) -> TaskResult<()> {
+    let request = request(attempt)?;
+    let (shard, _) = look_up(attempt, place)?;
+    let manifests = request.chain.iter();
+    let manifests = manifests.map(|link| attempt.manifest(&request.collection, link));
+    let load = Load {
+        chain: &manifests.collect::<TaskResult<Vec<_>>>()?,
+        source: place.source,
+        target: place.target,
+        range: &shard.range,
+    };
+    let after = counts.last_key.clone();
+    load.run(attempt, after.as_deref(), &mut |more, last_key| {
+        counts.rows += more.upserted;
+        counts.bytes += more.fetched_bytes;
+        if let Some(last_key) = last_key {
+            counts.last_key = Some(last_key.to_vec());
+            attempt.in_progress(counts)?;
+        }
+        Ok(())
+    })
+}
+
+/// Brings the segments of one shard.
+fn carry(attempt: &Attempt<'_>, place: &Place<'_>, counts: &mut Counts) -> TaskResult<()> {
     let (shard, schema) = look_up(attempt, place)?;
     let tools = attempt.tools;
     let content = match attempt.request.step_kind {

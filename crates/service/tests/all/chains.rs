@@ -6,6 +6,7 @@ use crate::world::*;
 use mendb_model::BackupId;
 use mendb_model::key::KeyRange;
 use mendb_model::name::BackupKind::{Full, Incremental};
+use mendb_model::operation::RestoreStrategy;
 
 /// What the repository holds of every table and index at a backup, read as one.
 fn merged(world: &World, label: &str) -> Contents {
@@ -67,9 +68,12 @@ fn folded_chains_restore_as_before_and_take_further_increments() {
     for at in [3, 4, 5] {
         let label = format!("b{at}");
         assert_eq!(merged(&world, &label), states[at], "{label} read as one");
-        world.drop_tables();
-        world.done(&world.restore(&label));
-        assert_eq!(contents(&world.database), states[at], "{label} restored");
+        for strategy in [RestoreStrategy::Sequential, RestoreStrategy::Merged] {
+            world.drop_tables();
+            world.done(&world.restore_by(&label, strategy));
+            let restored = contents(&world.database);
+            assert_eq!(restored, states[at], "{label} restored {strategy:?}");
+        }
     }
     for gone in ["b0", "b1", "b2"] {
         world

@@ -1,7 +1,8 @@
-//! restore(backup(database)) = database, for random schemas, edits, splits and chains.
+//! restore(backup(database)) = database by either strategy, for random schemas, edits, splits and chains.
 
 use mendb_model::name::BackupKind::{Full, Incremental};
 use mendb_model::name::TablePath;
+use mendb_model::operation::RestoreStrategy;
 use mendb_model::{ColumnType, IndexSchema, TableSchema, Value};
 use mendb_rowstore::WriteBatch;
 use proptest::prelude::*;
@@ -180,9 +181,11 @@ proptest! {
             states.push(contents(&world.database));
         }
         for (at, state) in states.iter().enumerate() {
-            world.drop_tables();
-            world.done(&world.restore(&format!("b{at}")));
-            prop_assert_eq!(&contents(&world.database), state);
+            for strategy in [RestoreStrategy::Sequential, RestoreStrategy::Merged] {
+                world.drop_tables();
+                world.done(&world.restore_by(&format!("b{at}"), strategy));
+                prop_assert_eq!(&contents(&world.database), state, "b{} {:?}", at, strategy);
+            }
         }
     }
 }

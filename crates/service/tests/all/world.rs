@@ -7,7 +7,7 @@ use std::sync::Arc;
 use mendb_engines::Engine;
 use mendb_engines::row::RowEngine;
 use mendb_model::name::{BackupKind, OperationId, TablePath};
-use mendb_model::operation::{Limits, Operation, State};
+use mendb_model::operation::{Limits, Operation, RestoreStrategy, State};
 use mendb_model::{Column, ColumnType, IndexSchema, TableSchema, Value};
 use mendb_repo::{Repository, RepositoryOptions, RetryPolicy};
 use mendb_rowstore::{Database, Options, Table, WriteBatch};
@@ -104,7 +104,15 @@ impl World {
     }
 
     pub fn restore(&self, to: &str) -> Operation {
-        let id = self.service.request_restore(&restore_order(to)).unwrap();
+        self.restore_by(to, RestoreStrategy::Sequential)
+    }
+
+    pub fn restore_by(&self, to: &str, strategy: RestoreStrategy) -> Operation {
+        let order = RestoreOrder {
+            strategy,
+            ..restore_order(to)
+        };
+        let id = self.service.request_restore(&order).unwrap();
         self.drive(&id)
     }
 

@@ -9,7 +9,7 @@ use std::path::Path;
 use clap::Args;
 use mendb_model::BackupId;
 use mendb_model::name::check;
-use mendb_model::operation::State;
+use mendb_model::operation::{RestoreStrategy, State};
 use mendb_service::{Drift, MendFrom, MendOrder, RestoreOrder, RowMendOrder, Service};
 
 use crate::backup_name;
@@ -40,6 +40,7 @@ Row stores:
   mendb restore --plan FILE                              do what --plan FILE has saved before
   mendb undo mend-20261121081110-3fa9c1                  take a mend back
   mendb restore world                                    to the newest backup of the collection
+  mendb restore world --strategy merged                  the same, each row written once
   mendb restore world --to 20261121081110Z_incremental --rename cities=cities_then";
 
 /// Bring tables back from a backup.
@@ -70,6 +71,15 @@ pub struct RestoreCommand {
     /// Restore a table under another name; on a ClickHouse server database.table=database.table
     #[arg(long, value_name = "OLD=NEW", value_delimiter = ',', value_parser = parse_rename)]
     rename: Vec<(String, String)>,
+    /// How a chain becomes rows: the full backup and then each increment, or all read as one so that
+    /// each row is written once, which is faster the longer the chain is [default: sequential]
+    #[arg(
+        long,
+        value_name = "sequential|merged",
+        value_parser = parse_strategy,
+        help_heading = "Row stores"
+    )]
+    strategy: Option<RestoreStrategy>,
     #[command(flatten)]
     mend: MendArgs,
 }
@@ -82,6 +92,10 @@ impl RestoreCommand {
                 self.rows(context)
             }
             Target::ClickHouse(_) => {
+                if self.strategy.is_some() {
+                    return Err(Failure::misuse("--strategy is for row stores")
+                        .hint("backups of a ClickHouse server are no chains: leave it out"));
+                }
                 self.mend.refuse_for_parts()?;
                 self.mend(context)
             }
@@ -90,6 +104,14 @@ impl RestoreCommand {
 
     /// Mends tables of a row store where they are, or restores them beside what is there.
     fn rows(self, context: &Context) -> Result<Verdict, Failure> {
+        if self.strategy.is_some()
+            && (self.what.is_none() || self.mend.is_in_place(&context.settings))
+        {
+            return Err(Failure::misuse(
+                "--strategy is for restoring tables that do not exist, not for mending",
+            )
+            .hint("leave --strategy out, or --in-place"));
+        }
         let Some(what) = self.what.clone() else {
             return carry_out(context, self.mend.plan.as_deref());
         };
@@ -143,6 +165,7 @@ impl RestoreCommand {
             to,
             tables: self.tables,
             rename: each_once("--rename", self.rename)?,
+            strategy: self.strategy.unwrap_or_default(),
         })?;
         context.say(&format!("operation {id}"));
         context.drive(&service, &id, State::Done)
@@ -260,6 +283,14 @@ fn each_once(
     Ok(map)
 }
 
+fn parse_strategy(text: &str) -> Result<RestoreStrategy, String> {
+    match text {
+        "sequential" => Ok(RestoreStrategy::Sequential),
+        "merged" => Ok(RestoreStrategy::Merged),
+        _ => Err("it is not sequential or merged".to_owned()),
+    }
+}
+
 fn parse_rename(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((old, new)) if !old.is_empty() && !new.is_empty() => {
@@ -360,6 +391,21 @@ mod tests {
             let failure = order(line, &Settings::default()).unwrap_err();
             assert_eq!(failure.exit_code(), 2, "{line}");
         }
+    }
+
+    #[test]
+    fn a_strategy_is_one_of_two_words() {
+        let strategy = |line| parse(line).unwrap().strategy;
+        assert_eq!(strategy("c"), None);
+        assert_eq!(
+            strategy("c --strategy merged"),
+            Some(RestoreStrategy::Merged)
+        );
+        assert_eq!(
+            strategy("--strategy=sequential c"),
+            Some(RestoreStrategy::Sequential)
+        );
+        assert!(parse("--strategy fast c").is_err());
     }
 
     #[test]

@@ -32,6 +32,8 @@ use mendb_model::operation::{
     MendedRows, RowMendRequest, RowMendRoad, StepKind, TaskOutput, TaskSpec,
 };
 
+use super::fetched::Fetched;
+use super::load::Load;
 use super::{Attempt, Counts, TaskError, TaskResult, backup, no_such_step};
 
 pub use preview::ShardPreview;
@@ -245,53 +247,19 @@ fn load(
 ) -> TaskResult<()> {
     let chain = wanted_chain(attempt, request)?;
     let after = progress.last_key();
-    let repository = &attempt.tools.repository;
-    let mut rows = repository.read_chain(&chain, path, range, after.as_deref())?;
-    let source = Source {
-        step: attempt.request.step,
-        index: attempt.request.shard_idx,
+    let load = Load {
+        chain: &chain,
+        source: path,
+        target: path,
+        range,
     };
-    let mut fetched = Fetched::default();
-    while let Some(block) = attempt.wait(rows.next())? {
-        let engine = attempt.tools.engine.rows()?;
-        engine.load(attempt.operation(), path, source, &block.view())?;
-        crate::env::crash_point();
-        let mut more = fetched.since(rows.counts());
-        more.upserted = block.len() as u64;
-        if let Some(last) = block.len().checked_sub(1) {
-            progress.staged(more, block.key(last))?;
+    load.run(attempt, after.as_deref(), &mut |more, last_key| {
+        match last_key {
+            Some(last_key) => progress.staged(more, last_key)?,
+            None => progress.looked_at(more),
         }
-    }
-    progress.looked_at(fetched.since(rows.counts()));
-    Ok(())
-}
-
-/// What was fetched of a chain so far.
-#[derive(Default)]
-struct Fetched {
-    bytes: u64,
-    requests: u64,
-}
-
-impl Fetched {
-    /// What came since this was asked last.
-    fn since<'c>(
-        &mut self,
-        counts: impl Iterator<Item = &'c mendb_repo::ReadCounts>,
-    ) -> MendedRows {
-        let (mut bytes, mut requests) = (0, 0);
-        for level in counts {
-            bytes += level.bytes;
-            requests += level.requests;
-        }
-        let more = MendedRows {
-            fetched_bytes: bytes - self.bytes,
-            requests: requests - self.requests,
-            ..MendedRows::default()
-        };
-        (self.bytes, self.requests) = (bytes, requests);
-        more
-    }
+        Ok(())
+    })
 }
 
 /// Shows readers what was staged, lets go of what the next increment does not need, and unlocks.

@@ -6,7 +6,7 @@ use mendb_model::operation::{
     ChainLink, NewTask, Operation, RowMendRequest, RowMendRoad, TaskSpec,
 };
 
-use crate::coordinator::segment_bytes;
+use crate::coordinator::{bytes_within, segment_bytes};
 use crate::error::{Error, Result};
 use crate::worker::Tools;
 use crate::worker::manifests::changed;
@@ -48,15 +48,11 @@ pub(crate) fn tasks(
                 }
                 changed_in.extend(operation.draft.clone());
                 for shard in tools.engine.rows()?.shards(&path)? {
-                    let within = |manifest: &Manifest| -> u64 {
-                        let data = manifest.sharded_table(&path);
-                        let shards = data.into_iter().flat_map(|data| &data.shards);
-                        let shards =
-                            shards.filter(|other| !other.range.intersect(&shard.range).is_empty());
-                        shards.map(segment_bytes).sum()
-                    };
+                    let within = changed_in
+                        .iter()
+                        .map(|manifest| bytes_within(manifest, &path, &shard.range));
                     tasks.push(NewTask {
-                        bytes_total: changed_in.iter().map(|manifest| within(manifest)).sum(),
+                        bytes_total: within.sum(),
                         spec: TaskSpec::MendRows {
                             path: path.clone(),
                             range: shard.range,
