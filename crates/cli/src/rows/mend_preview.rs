@@ -77,12 +77,15 @@ fn fields() -> [Field<ShardPreview>; 8] {
 /// What is done to rows, in a line.
 pub fn sentence(rows: &MendedRows) -> String {
     format!(
-        "{} read, {} upserted, {} erased, {} kept; {} in {} requests to the repository",
+        "{} read, {} upserted, {} erased, {} kept; {} in {} to the repository",
         human::rows(rows.read),
         human::count(rows.upserted),
         human::count(rows.erased),
         human::count(rows.kept),
         human::bytes(rows.fetched_bytes),
-        human::count(rows.requests)
+        match rows.requests {
+            1 => "1 request".to_owned(),
+            many => format!("{} requests", human::count(many)),
+        }
     )
 }
