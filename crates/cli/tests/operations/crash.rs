@@ -7,7 +7,7 @@ const MOST_POINTS: u64 = 400;
 
 /// Runs a command in copies of a place, stopping it at its first persisted step, its second, and so
 /// on until it is no longer stopped. `check` sees each copy after the stop.
-fn at_every_point(place: &Place, arguments: &[&str], check: impl Fn(&Place, u64)) -> u64 {
+pub fn at_every_point(place: &Place, arguments: &[&str], check: impl Fn(&Place, u64)) -> u64 {
     for point in 1..MOST_POINTS {
         let copy = place.copy();
         let mut command = copy.command(arguments);
