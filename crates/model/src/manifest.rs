@@ -334,7 +334,7 @@ impl ShardedData {
 mod tests {
     use super::*;
 
-    fn manifest(id: &str, more: serde_json::Value) -> Manifest {
+    fn manifest(id: &str, more: &serde_json::Value) -> Manifest {
         let mut json = serde_json::json!({
             "format_version": FORMAT_VERSION,
             "tool_version": "0.1.0",
@@ -354,13 +354,13 @@ mod tests {
         let parent =
             serde_json::json!({"backup_id": "20260821141425Z_full", "manifest_blake3": "aa"});
         let compacted = serde_json::json!({"stands_for": ["bb", "cc"], "folded": []});
-        let plain = manifest(id, serde_json::json!({"parent": parent}));
+        let plain = manifest(id, &serde_json::json!({"parent": parent}));
         let shorter = manifest(
             id,
-            serde_json::json!({"parent": parent, "compacted": compacted}),
+            &serde_json::json!({"parent": parent, "compacted": compacted}),
         );
-        let whole = manifest(id, serde_json::json!({"compacted": compacted}));
-        let torn = manifest(id, serde_json::json!({}));
+        let whole = manifest(id, &serde_json::json!({"compacted": compacted}));
+        let torn = manifest(id, &serde_json::json!({}));
         let kinds = [&plain, &shorter, &whole, &torn].map(Manifest::kind);
         use BackupKind::{Full, Incremental};
         assert_eq!(kinds, [Incremental, Incremental, Full, Incremental]);

@@ -1,6 +1,7 @@
 //! Folding the shards of a run of backups, several at a time.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::thread::ScopedJoinHandle;
 
 use mendb_model::manifest::Manifest;
 use mendb_repo::{Compaction, Repository};
@@ -54,7 +55,7 @@ pub fn fold(
     let done = std::thread::scope(|scope| {
         let threads = 0..at_once.clamp(1, shards.len().max(1));
         let threads: Vec<_> = threads.map(|_| scope.spawn(work)).collect();
-        let ends = threads.into_iter().map(|thread| thread.join());
+        let ends = threads.into_iter().map(ScopedJoinHandle::join);
         let ends = ends.map(|end| end.unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         ends.collect::<Result<Vec<_>, _>>()
     });
