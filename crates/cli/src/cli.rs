@@ -131,6 +131,9 @@ enum Command {
     Undo(commands::undo::UndoCommand),
     Verify(commands::verify::VerifyCommand),
     Delete(commands::delete::DeleteCommand),
+    /// Shorten chains of backups
+    #[command(subcommand)]
+    Chain(commands::chain::ChainCommand),
     /// Look after long operations
     #[command(subcommand)]
     Operation(commands::operation::OperationCommand),
@@ -152,6 +155,7 @@ impl Command {
             Self::Undo(command) => command.run(context),
             Self::Verify(command) => command.run(context),
             Self::Delete(command) => command.run(context),
+            Self::Chain(command) => command.run(context),
             Self::Operation(command) => command.run(context),
             Self::Config(command) => command.run(context),
         }

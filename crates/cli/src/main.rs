@@ -13,6 +13,7 @@ mod demo_data;
 mod failure;
 mod formats;
 mod human;
+mod in_use;
 mod operation_progress;
 mod operation_record;
 mod output;

@@ -361,9 +361,9 @@ impl From<mendb_repo::Error> for Failure {
     fn from(error: mendb_repo::Error) -> Self {
         let kind = match &error {
             mendb_repo::Error::Url { .. } => FailureKind::FixCommand,
-            mendb_repo::Error::NoSuchBackup { .. } | mendb_repo::Error::AmbiguousLabel { .. } => {
-                FailureKind::FixInput
-            }
+            mendb_repo::Error::NoSuchBackup { .. }
+            | mendb_repo::Error::AmbiguousLabel { .. }
+            | mendb_repo::Error::CannotCompact { .. } => FailureKind::FixInput,
             error if error.is_retriable() => FailureKind::Retry,
             _ => FailureKind::FixEnvironment,
         };

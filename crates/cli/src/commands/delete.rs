@@ -2,7 +2,6 @@
 
 use clap::Args;
 use mendb_model::BackupId;
-use mendb_model::operation::State;
 use mendb_repo::{Repository, StoredManifest};
 use serde::Serialize;
 use tokio::runtime::Handle;
@@ -10,6 +9,7 @@ use tokio::runtime::Handle;
 use crate::backup_name;
 use crate::context::Context;
 use crate::failure::{Failure, Verdict};
+use crate::in_use::refuse_if_in_use;
 
 /// Remove a backup. One that increments stand on is only removed together with them.
 ///
@@ -113,34 +113,4 @@ fn with_descendants(root: BackupId, all: &[StoredManifest]) -> Vec<BackupId> {
         }
     }
     ids
-}
-
-/// Refuses to take a backup away from an operation of this target that needs it or writes it.
-fn refuse_if_in_use(
-    context: &Context,
-    collection: &str,
-    doomed: &[BackupId],
-) -> Result<(), Failure> {
-    let Some(journal) = context.open_journal()? else {
-        return Ok(());
-    };
-    for operation in journal.operations()? {
-        if matches!(operation.state, State::Done | State::Cancelled) {
-            continue;
-        }
-        let request = &operation.request;
-        let needed = request.backups();
-        let in_use = doomed.iter().find(|id| needed.contains(id));
-        if let Some(backup) = in_use.filter(|_| request.collection() == collection) {
-            let id = &operation.operation_id;
-            return Err(
-                Failure::input(format!("backup {backup} is needed by operation {id}")).hint(
-                    format!(
-                        "mendb operation watch {id} finishes it, mendb operation cancel {id} gives it up"
-                    ),
-                ),
-            );
-        }
-    }
-    Ok(())
 }

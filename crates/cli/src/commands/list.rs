@@ -64,6 +64,7 @@ impl ListCommand {
                 let mut record = BackupRecord {
                     collection: collection.clone(),
                     backup_id: id.to_string(),
+                    // Of one that cannot be read, what its id says.
                     kind: id.kind().name(),
                     label: None,
                     parent: None,
@@ -77,6 +78,7 @@ impl ListCommand {
                 match stored {
                     Ok(stored) => {
                         let manifest = stored.manifest;
+                        record.kind = manifest.kind().name();
                         record.rows = manifest.rows();
                         record.new_bytes = manifest.bytes();
                         match manifest.part_store {

@@ -1,6 +1,7 @@
 //! The commands, one file each. A file holds the command's arguments, which are its help, and `run`.
 
 pub mod backup;
+pub mod chain;
 pub mod collection;
 pub mod config;
 pub mod config_import;

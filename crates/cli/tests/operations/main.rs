@@ -4,6 +4,7 @@
     reason = "a failed test is how these helpers report"
 )]
 
+mod compact;
 mod crash;
 mod damage;
 mod disk_full;

@@ -223,3 +223,57 @@ impl PlannedStep {
         Self::new(StepKind::Rollback)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operation::RestoreRequest;
+
+    #[test]
+    fn a_merged_restore_loads_the_whole_chain_in_one_step() {
+        let link = |id| serde_json::json!({ "backup_id": id, "manifest_blake3": "" });
+        // As it was before there was a choice.
+        let sequential = serde_json::json!({
+            "collection": "shop",
+            "chain": [link("20261121081110Z_full"), link("20261121091110Z_incremental")],
+            "tables": [{ "source": "orders", "target": "orders" }],
+        });
+        let request: RestoreRequest = serde_json::from_value(sequential).unwrap();
+        let steps = |strategy| {
+            let request = RestoreRequest {
+                strategy,
+                ..request.clone()
+            };
+            let steps = plan(&Request::Restore(request), &[900, 100]).unwrap();
+            let steps = steps
+                .into_iter()
+                .map(|step| (step.label(), step.bytes_total));
+            steps.collect::<Vec<_>>()
+        };
+        let expected = |steps: &[(&str, u64)]| {
+            let steps = steps
+                .iter()
+                .map(|(label, bytes)| ((*label).to_owned(), *bytes));
+            steps.collect::<Vec<_>>()
+        };
+        assert_eq!(
+            steps(request.strategy),
+            expected(&[
+                ("prepare", 0),
+                ("load", 900),
+                ("apply 1", 100),
+                ("verify", 900),
+                ("finish", 0)
+            ])
+        );
+        assert_eq!(
+            steps(RestoreStrategy::Merged),
+            expected(&[
+                ("prepare", 0),
+                ("load", 1000),
+                ("verify", 900),
+                ("finish", 0)
+            ])
+        );
+    }
+}

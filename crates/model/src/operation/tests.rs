@@ -34,35 +34,6 @@ fn restore() -> Operation {
     Operation::new(id, request, steps, repository, Limits::default(), 0)
 }
 
-#[test]
-fn a_merged_restore_loads_the_whole_chain_in_one_step() {
-    let Request::Restore(mut request) = restore().request else {
-        unreachable!()
-    };
-    // Requests of before there was a choice are sequential.
-    let mut old = serde_json::to_value(&request).unwrap();
-    old.as_object_mut().unwrap().remove("strategy");
-    assert_eq!(
-        serde_json::from_value::<RestoreRequest>(old).unwrap(),
-        request
-    );
-    request.strategy = RestoreStrategy::Merged;
-    let steps = plan(&Request::Restore(request), &[900, 100]).unwrap();
-    let steps: Vec<_> = steps
-        .iter()
-        .map(|step| (step.kind, step.incremental_idx, step.bytes_total))
-        .collect();
-    assert_eq!(
-        steps,
-        [
-            (StepKind::Prepare, None, 0),
-            (StepKind::Load, None, 1000),
-            (StepKind::Verify, None, 900),
-            (StepKind::Finish, None, 0),
-        ]
-    );
-}
-
 fn tasks(count: usize) -> Vec<NewTask> {
     vec![
         NewTask {

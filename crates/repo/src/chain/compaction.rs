@@ -66,6 +66,11 @@ impl Compaction {
         &self.last
     }
 
+    /// What the backups of the run have now, in bytes, without their manifests: what folding them reads.
+    pub fn bytes(&self) -> u64 {
+        self.run.iter().map(|manifest| manifest.bytes()).sum()
+    }
+
     /// The shards whose rows or changes have to be folded. None of a compaction that was cut off when
     /// all was folded, so that only removing is left.
     pub fn shards(&self) -> Vec<(TablePath, u32)> {
@@ -136,12 +141,13 @@ impl Repository {
         let mut draft = compaction.draft();
         for (path, shard) in compaction.shards() {
             let segments = self
-                .fold_shard(&compaction, &path, shard, writer, 0)
+                .fold_shard(&compaction, &path, shard, writer, &mut |_| {})
                 .await?;
             draft.put_shard(&path, shard, segments);
         }
         let stored = self.replace_manifest(&compaction, &draft).await?;
-        self.remove_folded(&compaction, &stored).await?;
+        self.remove_folded(&compaction, &stored, &mut |_| {})
+            .await?;
         Ok((stored, compaction.goes))
     }
 
@@ -219,7 +225,7 @@ impl Repository {
     }
 
     /// Writes the folded rows or changes of one shard of the last backup, beside what it has. Shards may
-    /// be folded at the same time, and again: another attempt writes other objects.
+    /// be folded at the same time. `read` is told of bytes as they are read.
     ///
     /// Encodes and decodes where it is polled.
     ///
@@ -235,7 +241,7 @@ impl Repository {
         path: &TablePath,
         shard: u32,
         writer: &str,
-        attempt: u32,
+        read: &mut (dyn FnMut(u64) + Send),
     ) -> Result<Vec<Segment>> {
         let last = &compaction.last.manifest;
         let known = last
@@ -255,13 +261,17 @@ impl Repository {
             path: path.clone(),
             shard,
             writer: writer.to_owned(),
-            attempt,
+            attempt: 0,
             first_segment: 0,
         };
         let mut segments = self.segment_writer(target, reader.schema(), reader.content())?;
         let mut stored = Vec::new();
+        let mut told = 0;
         while let Some(block) = reader.next().await? {
             stored.extend(segments.push(&block).await?);
+            let bytes: u64 = reader.counts().map(|level| level.bytes).sum();
+            read(bytes - told);
+            told = bytes;
         }
         stored.extend(segments.finish().await?);
         let digest: Digest = stored.iter().map(|segment| segment.digest).sum();
@@ -319,7 +329,7 @@ impl Repository {
     }
 
     /// Removes the backups that were folded, and the segments that the last one had before. Can be
-    /// repeated.
+    /// repeated. `removed` is told of each backup that has gone.
     ///
     /// # Errors
     /// The store fails. What is left then is removed by the next call, or when the run is compacted again.
@@ -330,6 +340,7 @@ impl Repository {
         &self,
         compaction: &Compaction,
         stored: &StoredManifest,
+        removed: &mut (dyn FnMut(&BackupId) + Send),
     ) -> Result<()> {
         let compacted = stored.manifest.compacted.as_ref();
         let folded = |id| compacted.is_some_and(|compacted| compacted.folded.contains(id));
@@ -337,6 +348,7 @@ impl Repository {
         let collection = &stored.manifest.collection;
         for id in compaction.goes.iter().rev() {
             self.remove_backup(collection, id).await?;
+            removed(id);
         }
         self.remove_unnamed(&stored.manifest).await
     }

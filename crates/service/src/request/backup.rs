@@ -161,7 +161,7 @@ impl Service {
                 &format!("the chain of backup {newest} is empty"),
             ));
         };
-        let stream = stream_of(&request.collection, &full.manifest.backup_id);
+        let stream = stream_of_chain(request, &full.manifest);
         self.check_members(request, &parent.manifest, &stream)?;
         request.parent = Some(ChainLink {
             backup_id: parent.manifest.backup_id.clone(),
@@ -247,6 +247,18 @@ fn take_full(request: &BackupRequest, reason: &str) -> Error {
 /// The change stream of the chain that begins with this full backup.
 pub(super) fn stream_of(collection: &str, full: &BackupId) -> String {
     format!("{collection}/{full}")
+}
+
+/// The change stream of a chain. The full backup that the chain began with, and its stream is named
+/// after, may be one of those that were folded into the first that is there now.
+fn stream_of_chain(request: &BackupRequest, first: &Manifest) -> String {
+    let folded = first.compacted.iter();
+    let folded = folded.flat_map(|compacted| &compacted.folded);
+    let names = folded.map(|id| stream_of(&request.collection, id));
+    names
+        .into_iter()
+        .find(|name| request.old_streams.contains(name))
+        .unwrap_or_else(|| stream_of(&request.collection, &first.backup_id))
 }
 
 pub(super) fn check_label(

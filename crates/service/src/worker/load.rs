@@ -31,14 +31,17 @@ pub(super) struct Load<'a> {
     pub range: &'a KeyRange,
 }
 
+/// Is told of each batch that is durable, and of its last key; and at the end, without a key, of what
+/// else was read.
+type Loaded<'a> = &'a mut dyn FnMut(MendedRows, Option<&[u8]>) -> TaskResult<()>;
+
 impl Load<'_> {
-    /// Loads all rows behind `after`. `loaded` is told of each batch that is durable, and of its last
-    /// key; and at the end, without a key, of what else was read.
+    /// Loads all rows behind `after`.
     pub(super) fn run(
         &self,
         attempt: &Attempt<'_>,
         after: Option<&[u8]>,
-        loaded: &mut dyn FnMut(MendedRows, Option<&[u8]>) -> TaskResult<()>,
+        loaded: Loaded<'_>,
     ) -> TaskResult<()> {
         let repository = &attempt.tools.repository;
         let mut reader = repository.read_chain(self.chain, self.source, self.range, after)?;

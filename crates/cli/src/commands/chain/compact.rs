@@ -1,0 +1,289 @@
+//! `mendb chain compact`: fold a run of backups into its last one.
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+use mendb_model::BackupId;
+use mendb_model::name::BackupKind;
+use mendb_repo::{Compaction, Repository, StoredManifest};
+use mendb_service::env::{crash_point, nonce, now_ms};
+use serde::Serialize;
+use tokio::runtime::Handle;
+
+use super::fold::{fold, give_up};
+use crate::context::Context;
+use crate::failure::{Failure, Verdict};
+use crate::human;
+use crate::in_use::refuse_if_in_use;
+use crate::output::{Field, table};
+
+/// What is folded, by example.
+const EXAMPLES: &str = "\
+A chain of four:   full <- monday <- tuesday <- wednesday
+
+  mendb chain compact shop                       full <- wednesday
+  mendb chain compact shop --to tuesday          full <- tuesday <- wednesday
+  mendb chain compact shop --from tuesday        full <- monday <- wednesday
+  mendb chain compact shop --full                wednesday, a full backup
+  mendb chain compact shop --full --to tuesday   tuesday, a full backup <- wednesday";
+
+/// Fold a run of backups of a chain into its last one.
+///
+/// Without flags all increments after the full backup are folded into the newest. The last backup of the
+/// run stays, with its id and its label, and with it all that are not of the run: they can be restored
+/// and mended to as before, and the next increment goes on. THE OTHERS OF THE RUN ARE NO RESTORE POINTS
+/// ANY MORE, nor can a restore in place be undone whose state before is one of them; --dry-run says which
+/// they are.
+///
+/// Only the repository is read and written, and it needs room for what is folded beside what is there.
+/// The old backups go only when the new one is in place and was read again. A compaction that was
+/// killed leaves the old chain or the new one, and the same command goes on.
+///
+/// Nobody may be restoring from the run: operations of this target are looked for, those of others
+/// cannot be.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct CompactCommand {
+    /// The collection
+    collection: String,
+    /// The first backup of the run, by id or label; the increment after the full backup without
+    #[arg(long, value_name = "BACKUP", conflicts_with = "full")]
+    from: Option<String>,
+    /// The last backup of the run, which stays, by id or label; the newest without
+    #[arg(long, value_name = "BACKUP")]
+    to: Option<String>,
+    /// Begin with the full backup: the last becomes a full one
+    #[arg(long)]
+    full: bool,
+    /// Say what would go and what would stay, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// A backup as users name it.
+#[derive(Debug, Clone, Serialize)]
+struct RestorePoint {
+    backup_id: BackupId,
+    label: Option<String>,
+}
+
+/// What was done, or would be.
+#[derive(Debug, Serialize)]
+struct CompactionRecord {
+    collection: String,
+    dry_run: bool,
+    /// Whether rows or changes are folded; else only what an earlier compaction has left is removed.
+    folds: bool,
+    /// The first of the run.
+    first: BackupId,
+    /// The last of the run, which the others were folded into.
+    backup_id: BackupId,
+    /// What it is afterwards.
+    kind: &'static str,
+    /// Restore points that are no more, and leftovers of such, oldest first.
+    gone: Vec<RestorePoint>,
+    /// All restore points of the collection that stay, oldest first.
+    stays: Vec<RestorePoint>,
+    /// Of the run.
+    bytes_before: u64,
+    /// Of what is left of the run; unknown before it was done.
+    bytes_after: Option<u64>,
+}
+
+impl CompactCommand {
+    pub fn run(self, context: &Context) -> Result<Verdict, Failure> {
+        let runtime = context.runtime()?;
+        let repository = context.open_repository(&runtime)?;
+        let runtime = runtime.handle();
+        let chain = self.chain(&repository, runtime)?;
+        let Some((last, first)) = self.run_of(&repository, runtime, &chain)? else {
+            context.say(&format!("there is nothing to fold in {}", self.collection));
+            return Ok(Verdict::Done);
+        };
+        let plan = repository.plan_compaction(&self.collection, &first, &last);
+        let compaction = runtime.block_on(plan)?;
+        let listed = runtime.block_on(repository.list(&self.collection))?;
+        let listed = listed
+            .into_iter()
+            .map(|(id, read)| (id, read.ok().and_then(|stored| stored.manifest.label)));
+        let listed: BTreeMap<_, _> = listed.collect();
+        let mut record = CompactionRecord::new(&compaction, first, &listed);
+        if self.dry_run {
+            record.dry_run = true;
+            context.output.record(&record, CompactionRecord::describe)?;
+            return Ok(Verdict::Done);
+        }
+        let stored = self.carry_out(context, &repository, runtime, &compaction)?;
+        record.bytes_after = Some(stored.manifest.bytes());
+        context.output.report(&record, CompactionRecord::describe)?;
+        Ok(Verdict::Done)
+    }
+
+    /// The chain of the backup that stays.
+    fn chain(
+        &self,
+        repository: &Repository,
+        runtime: &Handle,
+    ) -> Result<Vec<StoredManifest>, Failure> {
+        let collection = &self.collection;
+        let last = match &self.to {
+            Some(to) => Some(runtime.block_on(repository.find_id(collection, to))?),
+            None => runtime.block_on(repository.newest_id(collection))?,
+        };
+        let Some(last) = last else {
+            let url = repository.url();
+            return Err(
+                Failure::input(format!("collection {collection} has no backup in {url}"))
+                    .hint("mendb list shows what there is; --repository names another repository"),
+            );
+        };
+        let chain = runtime.block_on(repository.chain(collection, &last))?;
+        if chain
+            .iter()
+            .any(|stored| stored.manifest.part_store.is_some())
+        {
+            return Err(Failure::input(format!(
+                "backups of {collection} are of a ClickHouse server: each is complete by itself"
+            ))
+            .hint("mendb delete removes those that are not needed any more"));
+        }
+        Ok(chain)
+    }
+
+    /// The last backup of the run and its first, if there is anything to fold or to tidy up.
+    fn run_of(
+        &self,
+        repository: &Repository,
+        runtime: &Handle,
+        chain: &[StoredManifest],
+    ) -> Result<Option<(BackupId, BackupId)>, Failure> {
+        let Some(last) = chain.last().map(|stored| &stored.manifest) else {
+            return Ok(None);
+        };
+        let folded = || last.compacted.iter().flat_map(|before| &before.folded);
+        let first = match &self.from {
+            // One that a compaction that was cut off has removed already is known by its id.
+            Some(from) => match folded().find(|id| id.as_str() == from) {
+                Some(id) => Some(id.clone()),
+                None => Some(runtime.block_on(repository.find_id(&self.collection, from))?),
+            },
+            None => {
+                let older = &chain[..chain.len() - 1];
+                let first = older.get(usize::from(!self.full));
+                let first = first.map(|stored| &stored.manifest.backup_id);
+                first.or_else(|| folded().next()).cloned()
+            }
+        };
+        Ok(first.map(|first| (last.backup_id.clone(), first)))
+    }
+
+    fn carry_out(
+        &self,
+        context: &Context,
+        repository: &Repository,
+        runtime: &Handle,
+        compaction: &Compaction,
+    ) -> Result<StoredManifest, Failure> {
+        let stays = &compaction.stays().manifest;
+        let mut touched = compaction.goes().to_vec();
+        touched.push(stays.backup_id.clone());
+        refuse_if_in_use(context, &self.collection, &touched)?;
+        crash_point();
+        let writer = format!("compact-{:x}-{}", now_ms(), nonce());
+        let manifest = fold(context, repository, runtime, compaction, &writer)?;
+        // Folding can take hours.
+        let free = refuse_if_in_use(context, &self.collection, &touched);
+        let replaced = free.and_then(|()| {
+            let replace = repository.replace_manifest(compaction, &manifest);
+            Ok(runtime.block_on(replace)?)
+        });
+        let stored = match replaced {
+            Ok(stored) => stored,
+            Err(failure) => {
+                give_up(repository, runtime, stays, &writer);
+                return Err(failure);
+            }
+        };
+        crash_point();
+        let mut removed = |_: &BackupId| crash_point();
+        runtime.block_on(repository.remove_folded(compaction, &stored, &mut removed))?;
+        crash_point();
+        Ok(stored)
+    }
+}
+
+impl CompactionRecord {
+    /// What compacting comes to; `there` are all backups of the collection with their labels.
+    fn new(
+        compaction: &Compaction,
+        first: BackupId,
+        there: &BTreeMap<BackupId, Option<String>>,
+    ) -> Self {
+        let draft = compaction.draft();
+        let point = |backup_id: &BackupId| RestorePoint {
+            backup_id: backup_id.clone(),
+            label: there.get(backup_id).cloned().flatten(),
+        };
+        let goes = compaction.goes();
+        let stay = there.keys().filter(|id| !goes.contains(id));
+        Self {
+            dry_run: false,
+            folds: !compaction.shards().is_empty(),
+            first,
+            kind: draft.kind().name(),
+            gone: goes.iter().map(point).collect(),
+            stays: stay.map(point).collect(),
+            bytes_before: compaction.bytes(),
+            bytes_after: None,
+            collection: draft.collection,
+            backup_id: draft.backup_id,
+        }
+    }
+
+    fn describe(&self) -> String {
+        let mut points: Vec<_> = (self.gone.iter().map(|point| (point, "gone")))
+            .chain(self.stays.iter().map(|point| (point, "stays")))
+            .collect();
+        points.sort_by(|(a, _), (b, _)| a.backup_id.cmp(&b.backup_id));
+        let fields = [
+            Field::left("backup", |(point, _): &(&RestorePoint, &str)| {
+                point.backup_id.to_string()
+            }),
+            Field::left("label", |(point, _)| {
+                point.label.clone().unwrap_or_default()
+            }),
+            Field::left("restore point", |(_, fate)| (*fate).to_owned()),
+        ];
+        format!("{}\n{}", self.headline(), table(&points, &fields))
+    }
+
+    fn headline(&self) -> String {
+        let Self {
+            collection,
+            first,
+            backup_id,
+            ..
+        } = self;
+        if !self.folds {
+            let be = if self.dry_run { "would be" } else { "is" };
+            return format!(
+                "{collection}: what was folded into {backup_id} before and not removed yet {be} removed"
+            );
+        }
+        let kind = if self.kind == BackupKind::Full.name() {
+            "a full backup"
+        } else {
+            "an increment"
+        };
+        let before = human::bytes(self.bytes_before);
+        match self.bytes_after {
+            Some(after) => format!(
+                "{collection}: folded {first} to {backup_id} into the last, {kind}: {before} before, {} after",
+                human::bytes(after)
+            ),
+            None => format!(
+                "{collection}: {first} to {backup_id}, {before}, would be folded into the last, {kind}"
+            ),
+        }
+    }
+}
