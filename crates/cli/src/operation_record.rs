@@ -83,7 +83,7 @@ impl OperationRecord {
     /// How it ended, in a line.
     pub fn sentence(&self) -> String {
         let what = match (self.kind, &self.backup_id) {
-            (kind @ ("restore" | "mend"), Some(id)) => {
+            (kind @ ("restore" | "mend" | "undo"), Some(id)) => {
                 format!("{kind} of {} to {id}", self.collection)
             }
             (_, Some(id)) => format!("backup {id} of {}", self.collection),

@@ -251,7 +251,7 @@ impl Context {
                 let report = MendReport::new(&operation, &journal.mend_plans(id)?);
                 self.output.report(&report, MendReport::describe)?;
             }
-            Request::MendRows(request) => {
+            Request::MendRows(request) if operation.state == State::Done => {
                 let report = RowMendReport::new(&operation, request);
                 self.output.report(&report, RowMendReport::describe)?;
             }

@@ -227,8 +227,7 @@ impl Service {
             .open_operations()?
             .into_iter()
             .find(|operation| {
-                let is_backup = operation.request.is_backup();
-                is_backup && operation.request.collection() == name
+                operation.request.takes_backup() && operation.request.collection() == name
             });
         if let Some(operation) = open {
             return Err(Error::refused(
@@ -288,11 +287,11 @@ pub fn forget_through(journal: &Journal, id: &OperationId) -> Result<()> {
 
 fn check_forgettable(operation: &Operation) -> Result<()> {
     let id = &operation.operation_id;
-    let is_backup = operation.request.is_backup();
+    let takes_backup = operation.request.takes_backup();
     match operation.state {
         State::Done | State::Cancelled => Ok(()),
         // Rolling back begins with the target: only leftovers in the repository can be left.
-        State::Failed if is_backup && operation.step_kind() == StepKind::Rollback => Ok(()),
+        State::Failed if takes_backup && operation.step_kind() == StepKind::Rollback => Ok(()),
         State::Failed => Err(Error::refused(
             format!("operation {id} failed and may have left tables locked or half done"),
             format!("roll it back first: mendb operation cancel {id}"),

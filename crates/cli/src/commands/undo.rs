@@ -10,7 +10,7 @@ use crate::failure::{Failure, Verdict};
 /// Bring tables back to what they were before a restore in place.
 ///
 /// On a row store it goes back to the backup that the restore took first, as long as that is in the
-/// repository. On a ClickHouse server it works while what the restore kept is on the server's disks: see
+/// repository; what was written since goes too, and is kept in the backup that the undo takes. On a ClickHouse server it works while what the restore kept is on the server's disks: see
 /// --keep-undo of mendb restore, and mendb operation forget, which removes it. Tables that the restore
 /// created stay. An undo can be undone.
 #[derive(Debug, Args)]

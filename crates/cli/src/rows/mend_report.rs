@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mendb_model::name::BackupId;
-use mendb_model::operation::{MendedRows, MendedShard, Operation, RowMendRequest, State};
+use mendb_model::operation::{MendedRows, MendedShard, Operation, RowMendRequest};
 use serde::Serialize;
 
 use super::mend_preview::sentence;
@@ -85,14 +85,12 @@ impl RowMendReport {
             text += &format!("plan: {}\n", sentence(planned));
         }
         text += &self.operation.sentence();
-        if self.operation.state == State::Done.name() {
-            text += &format!(
-                "writers were refused for at most {}; mendb undo {} takes it back, to {}\n",
-                human::duration(Duration::from_millis(self.writers_waited_ms)),
-                self.operation.operation_id,
-                self.before
-            );
-        }
+        text += &format!(
+            "writers were refused for at most {}; mendb undo {} takes it back, and what is written since, to {}\n",
+            human::duration(Duration::from_millis(self.writers_waited_ms)),
+            self.operation.operation_id,
+            self.before
+        );
         text
     }
 }

@@ -317,6 +317,11 @@ impl Request {
         matches!(self, Self::Backup(_) | Self::PartBackup(_))
     }
 
+    /// Whether a backup is among what it makes, as that of the state before is of a mend of rows.
+    pub fn takes_backup(&self) -> bool {
+        self.is_backup() || self.row_backup().is_some()
+    }
+
     /// The kind, as a word for users.
     pub fn kind(&self) -> &'static str {
         match self {

@@ -66,14 +66,16 @@ enum Failed {
 }
 
 impl Failed {
-    /// `None` for an operation that is no failed backup, or that has gone too far to be rolled back.
+    /// `None` for an operation that is no failed backup, or that has gone too far to be rolled back. A mend
+    /// whose rollback failed is abandoned too: the target comes first there.
     fn of(operation: &Operation) -> Option<Self> {
-        if !operation.request.is_backup() || operation.state != State::Failed {
+        if operation.state != State::Failed {
             return None;
         }
+        let is_backup = operation.request.is_backup();
         match operation.step_kind() {
-            StepKind::Rollback => Some(Self::Abandoned),
-            step => step.can_cancel().then_some(Self::Cancellable),
+            StepKind::Rollback if operation.request.takes_backup() => Some(Self::Abandoned),
+            step => (is_backup && step.can_cancel()).then_some(Self::Cancellable),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use mendb_engines::LiveStream;
 use mendb_model::key::KeyRange;
 use mendb_model::manifest::{Manifest, TableBackup};
 use mendb_model::name::{BackupId, BackupKind, OperationId, TablePath, matches};
@@ -239,7 +240,11 @@ impl Service {
                         added_columns.join(", "),
                         manifest.backup_id
                     ),
-                    "--accept-schema mends it, with NULL there in the rows that are brought back",
+                    format!(
+                        "mendb restore {} --in-place --to {} --accept-schema mends it, with NULL there in \
+                         the rows that are brought back",
+                        order.collection, manifest.backup_id
+                    ),
                 ));
             }
             tables.push(RowTableMend {
@@ -370,7 +375,11 @@ impl Service {
             }
             let mut range = planned.range.clone();
             if let Some(live) = &live {
-                range = self.changed_since(&path, range, plan.version)?;
+                // A stream that was released since does not know all of them.
+                let knows = |stream: &LiveStream| stream.since_version <= plan.version;
+                if live.streams.iter().any(knows) {
+                    range = self.changed_since(&path, range, plan.version)?;
+                }
                 let types = live.schema.key_types();
                 drifted.push(Drift::new(&planned.table, &range, &types));
             } else {
@@ -437,7 +446,7 @@ fn link(stored: &StoredManifest) -> ChainLink {
 }
 
 /// The columns that a live table has beyond those of a backup. Indexes that it got since are no
-/// difference: they follow the rows.
+/// difference, unless they are unique: they follow the rows.
 fn added_columns(backup: &TableBackup, live: &TableSchema) -> Result<Vec<String>> {
     let then = &backup.schema;
     let differs = |what: String| {
@@ -476,6 +485,20 @@ fn added_columns(backup: &TableBackup, live: &TableSchema) -> Result<Vec<String>
             return differs(format!("its index {} differs or is gone", index.name));
         }
     }
-    let added = live.columns[then.columns.len()..].iter();
-    Ok(added.map(|column| column.name.clone()).collect())
+    // A mend checks neither: the backup's rows keep to what the backup's table asked for.
+    let unique = live.indexes.iter().find(|index| index.unique);
+    if let Some(index) = unique.filter(|index| then.index(&index.name).is_none()) {
+        return differs(format!(
+            "its unique index {} is not in the backup, whose rows may not keep to it",
+            index.name
+        ));
+    }
+    let added = &live.columns[then.columns.len()..];
+    if let Some(column) = added.iter().find(|column| column.not_null) {
+        return differs(format!(
+            "its column {} is NOT NULL, and the rows of the backup have none",
+            column.name
+        ));
+    }
+    Ok(added.iter().map(|column| column.name.clone()).collect())
 }

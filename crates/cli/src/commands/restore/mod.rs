@@ -8,8 +8,8 @@ use std::path::Path;
 
 use clap::Args;
 use mendb_model::BackupId;
-use mendb_model::name::check;
-use mendb_model::operation::{RestoreStrategy, State};
+use mendb_model::name::{BackupKind, OperationId, check};
+use mendb_model::operation::{Request, RestoreStrategy, RowMendRoad, State};
 use mendb_service::{Drift, MendFrom, MendOrder, RestoreOrder, RowMendOrder, Service};
 
 use crate::backup_name;
@@ -143,6 +143,7 @@ impl RestoreCommand {
         if !plans {
             let id = service.request_row_mend(&order)?;
             context.say(&format!("operation {id}"));
+            say_what_takes_long(context, &service, &id)?;
             return context.drive(&service, &id, State::Done);
         }
         let preview = service.plan_row_mend(&order)?;
@@ -200,6 +201,25 @@ impl RestoreCommand {
         self.mend
             .order(from, self.tables, self.rename, &context.settings)
     }
+}
+
+/// Says when a mend cannot go by changes: it may then read much, with writers shut out.
+fn say_what_takes_long(
+    context: &Context,
+    service: &Service,
+    id: &OperationId,
+) -> Result<(), Failure> {
+    let operation = service.journal().operation(id)?;
+    if let Request::MendRows(request) = &operation.request
+        && let RowMendRoad::Digests { reason } = &request.road
+    {
+        let backup = match request.before.backup_id.kind() {
+            BackupKind::Full => "; the state before is kept as a full backup",
+            BackupKind::Incremental => "",
+        };
+        context.say(&format!("compares digests of key ranges: {reason}{backup}"));
+    }
+    Ok(())
 }
 
 /// Does what a plan says, where the tables are still what they were.

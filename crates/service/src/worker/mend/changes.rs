@@ -12,9 +12,6 @@ use super::wanted::WantedRows;
 use super::{Fetched, Progress, Put, wanted_chain};
 use crate::worker::{Attempt, TaskResult};
 
-/// Keys that are looked up and staged together: what they are wanted to hold is in memory.
-pub(super) const KEYS_AT_ONCE: usize = 16 * 1024;
-
 /// Stages what the keys of a range are wanted to hold that some backups changed.
 pub(super) fn stage(
     attempt: &Attempt<'_>,
@@ -30,8 +27,12 @@ pub(super) fn stage(
     let mut fetched = Fetched::default();
     let mut wanted = WantedRows::new(attempt, &wanted_chain(attempt, request)?, path)?;
     while let Some(block) = attempt.wait(changed.next())? {
-        for keys in keys_of(&block).chunks(KEYS_AT_ONCE) {
+        let all = keys_of(&block);
+        let mut left = all.as_slice();
+        while !left.is_empty() {
             attempt.check_stopped()?;
+            let (keys, others) = left.split_at(wanted.keys_at_once().min(left.len()));
+            left = others;
             let mut done = wanted.put(keys, put)?;
             done += fetched.since(changed.counts());
             if let Some(last) = keys.last() {

@@ -121,7 +121,7 @@ struct Differences<'a, 'b, 'c, 'd> {
 impl Differences<'_, '_, '_, '_> {
     /// Compares the next live rows.
     fn compare(&mut self, live: &RowBlock<&[u8]>) -> TaskResult<()> {
-        self.attempt.check_stopped()?;
+        self.attempt.in_progress(self.progress.counts)?;
         for (key, row) in live.iter() {
             self.done.read += 1;
             while self.fill()? {

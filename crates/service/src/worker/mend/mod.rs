@@ -67,7 +67,7 @@ pub(super) fn run(
             },
             StepKind::Stage,
         ) => stage(attempt, request, path, range, *create, counts),
-        (TaskSpec::Whole, StepKind::Verify) => verify::verify(attempt, request),
+        (TaskSpec::Whole, StepKind::Verify) => verify::verify(attempt, request, counts),
         (TaskSpec::Whole, StepKind::Finish) => finish(attempt),
         (TaskSpec::Whole, StepKind::Rollback) => rollback(attempt, request),
         _ => Err(no_such_step(&attempt.request.request)),
@@ -89,14 +89,28 @@ fn wanted_manifest(attempt: &Attempt<'_>, request: &RowMendRequest) -> TaskResul
     attempt.manifest(&request.before.collection, link)
 }
 
-/// Closes the tables to writers; then as a backup.
+/// Closes the tables to writers; then as a backup. Opens them again where that cannot be: nothing is
+/// staged yet.
 fn cut(attempt: &Attempt<'_>, request: &RowMendRequest, counts: &mut Counts) -> TaskResult<()> {
+    let outcome = close_and_cut(attempt, request, counts);
+    if outcome.is_err() {
+        attempt.tools.engine.undo(attempt.operation())?;
+    }
+    outcome
+}
+
+fn close_and_cut(
+    attempt: &Attempt<'_>,
+    request: &RowMendRequest,
+    counts: &mut Counts,
+) -> TaskResult<()> {
     let engine = attempt.tools.engine.rows()?;
     let tables = request.tables.iter().filter(|table| !table.create);
     let tables: Vec<String> = tables.map(|table| table.table.clone()).collect();
     engine.begin_mend(attempt.operation(), &tables)?;
     crate::env::crash_point();
     for expected in &request.expected {
+        attempt.in_progress(counts)?;
         let path = TablePath::table(&expected.table);
         let (found, _) = digests::live_digest(attempt, &path, &expected.range)?;
         if found != expected.digest {

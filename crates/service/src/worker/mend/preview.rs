@@ -6,7 +6,7 @@ use std::sync::Arc;
 use mendb_engines::StagedCounts;
 use mendb_model::change::ChangeRef;
 use mendb_model::key::{self, KeyRange};
-use mendb_model::manifest::Manifest;
+use mendb_model::manifest::{Manifest, TableBackup};
 use mendb_model::name::TablePath;
 use mendb_model::operation::{MendedRows, Request, RowMendRequest, RowMendRoad, RowTableMend};
 use mendb_model::value::ColumnType;
@@ -14,7 +14,6 @@ use mendb_model::{ChangeKind, Digest, RowBlock};
 use mendb_repo::ChainReader;
 use serde::{Deserialize, Serialize};
 
-use super::changes::KEYS_AT_ONCE;
 use super::wanted::WantedRows;
 use super::{Fetched, Progress, digests, no_such_table, wanted_chain, wanted_manifest};
 use crate::error::Result;
@@ -24,7 +23,7 @@ use crate::worker::{Attempt, Counts, TaskError, TaskResult, Tools};
 /// What a mend would do to a key range of a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShardPreview {
-    /// The table.
+    /// The table, or an index of one that would be created.
     pub table: String,
     /// The keys: of a live shard, or of one of the backup.
     pub range: KeyRange,
@@ -88,15 +87,7 @@ fn of_table(
         rows,
     };
     if table.create {
-        let shards = backup.rows.shards.iter();
-        let created = shards.map(|shard| {
-            let rows = MendedRows {
-                upserted: shard.digest.rows,
-                ..MendedRows::default()
-            };
-            preview(shard.range.clone(), None, rows)
-        });
-        return Ok(created.collect());
+        return created(attempt, request, backup);
     }
     let mut previews = Vec::new();
     match &request.road {
@@ -126,6 +117,39 @@ fn of_table(
                 let done = progress.done;
                 previews.push(preview(shard.range.clone(), Some(digest), done));
             }
+        }
+    }
+    Ok(previews)
+}
+
+/// All rows that the backup has of a table and its indexes.
+fn created(
+    attempt: &Attempt<'_>,
+    request: &RowMendRequest,
+    backup: &TableBackup,
+) -> TaskResult<Vec<ShardPreview>> {
+    let chain = wanted_chain(attempt, request)?;
+    let mut previews = Vec::new();
+    for (path, data) in backup.sharded_tables() {
+        let schema = backup.schema_of(path.index.as_deref());
+        let types = schema.map(|schema| schema.key_types()).unwrap_or_default();
+        for shard in &data.shards {
+            let repository = &attempt.tools.repository;
+            let read = repository
+                .read_chain(&chain, &path, &shard.range, None)?
+                .estimate();
+            previews.push(ShardPreview {
+                table: path.to_string(),
+                keys: keys_text(&shard.range, &types),
+                range: shard.range.clone(),
+                digest: None,
+                rows: MendedRows {
+                    upserted: shard.digest.rows,
+                    fetched_bytes: read.bytes,
+                    requests: read.requests,
+                    ..MendedRows::default()
+                },
+            });
         }
     }
     Ok(previews)
@@ -256,7 +280,7 @@ impl KeyUnion<'_, '_> {
 
     fn take(&mut self, key: Vec<u8>) -> TaskResult<()> {
         self.keys.push(key);
-        if self.keys.len() >= KEYS_AT_ONCE {
+        if self.keys.len() >= self.wanted.keys_at_once() {
             self.flush()?;
         }
         Ok(())

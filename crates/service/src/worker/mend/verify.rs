@@ -7,12 +7,16 @@ use mendb_model::name::TablePath;
 use mendb_model::operation::RowMendRequest;
 
 use super::{no_such_table, wanted_manifest};
-use crate::worker::{Attempt, TaskError, TaskResult};
+use crate::worker::{Attempt, Counts, TaskError, TaskResult};
 
 /// Compares what readers would see with the wanted backup. Of mended tables the digests are those that
 /// are kept with each write, so that what was not touched is not read; of created ones every row is read.
 /// Indexes that the backup does not have follow their table, and have nothing to be compared with.
-pub(super) fn verify(attempt: &Attempt<'_>, request: &RowMendRequest) -> TaskResult<()> {
+pub(super) fn verify(
+    attempt: &Attempt<'_>,
+    request: &RowMendRequest,
+    counts: &Counts,
+) -> TaskResult<()> {
     let engine = attempt.tools.engine.rows()?;
     let wanted = wanted_manifest(attempt, request)?;
     for table in &request.tables {
@@ -30,7 +34,7 @@ pub(super) fn verify(attempt: &Attempt<'_>, request: &RowMendRequest) -> TaskRes
             }
             if table.create {
                 for shard in &data.shards {
-                    attempt.check_stopped()?;
+                    attempt.in_progress(counts)?;
                     let found = engine.digest(&path, &shard.range)?;
                     compare(&path, &shard.range.start, shard.digest, found)?;
                 }

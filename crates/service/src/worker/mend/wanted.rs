@@ -11,11 +11,21 @@ use mendb_repo::ChainLookup;
 use super::{Fetched, Put};
 use crate::worker::{Attempt, TaskResult};
 
+/// What keys looked up together hold is in memory: about this many bytes, going by those before.
+const BYTES_AT_ONCE: usize = 8 << 20;
+/// The most keys that are looked up together …
+const MOST_KEYS: usize = 16 * 1024;
+/// … and how many are as long as the size of rows is not known.
+const FIRST_KEYS: usize = 64;
+/// The next keys are at most so many times as many: they may have larger rows.
+const GROWTH: usize = 8;
+
 /// Looks up keys of one table, ascending over all calls.
 pub(super) struct WantedRows<'a, 'b> {
     attempt: &'a Attempt<'b>,
     lookup: ChainLookup,
     fetched: Fetched,
+    keys_at_once: usize,
 }
 
 impl<'a, 'b> WantedRows<'a, 'b> {
@@ -28,7 +38,13 @@ impl<'a, 'b> WantedRows<'a, 'b> {
             attempt,
             lookup: attempt.tools.repository.look_up_chain(chain, path)?,
             fetched: Fetched::default(),
+            keys_at_once: FIRST_KEYS,
         })
+    }
+
+    /// How many keys to hand over next, so that what they hold stays bounded.
+    pub(super) fn keys_at_once(&self) -> usize {
+        self.keys_at_once
     }
 
     /// Hands over what some keys are wanted to hold, and counts.
@@ -39,6 +55,10 @@ impl<'a, 'b> WantedRows<'a, 'b> {
             let change = row.map_or_else(|| Change::erase(0), |row| Change::reset(row, 0));
             changes.push_with(key, |out| change.encode_into(out));
         }
+        let row_bytes = (changes.size_bytes() / keys.len().max(1)).max(1);
+        self.keys_at_once = (BYTES_AT_ONCE / row_bytes)
+            .min(self.keys_at_once * GROWTH)
+            .clamp(1, MOST_KEYS);
         let staged = put(&changes.finish().view())?;
         Ok(MendedRows {
             read: keys.len() as u64,
