@@ -269,7 +269,9 @@ fn what_a_crashed_backup_left_frozen_goes_with_the_next(flavor: Flavor) {
             break;
         }
         // A table that has not changed since the last backup is not frozen.
-        world.server.query(&format!("INSERT INTO d.t VALUES ({point})"));
+        world
+            .server
+            .query(&format!("INSERT INTO d.t VALUES ({point})"));
         let mut backup = world.command(&["backup", "d"]);
         let ended = backup
             .env("MENDB_CRASH_AT", point.to_string())
