@@ -43,10 +43,10 @@ impl<'w, S> KeyUnion<'w, S> {
     ///
     /// # Errors
     /// As [`Self::push`].
-    pub(crate) fn finish(mut self) -> TaskResult<Pulled<'w, S>> {
+    pub(crate) fn finish(mut self) -> TaskResult<S> {
         self.pull(None)?;
         self.hand_over()?;
-        Ok(self.pulled)
+        Ok(self.pulled.into_source())
     }
 
     fn pull(&mut self, before: Option<&[u8]>) -> TaskResult<()> {
@@ -101,7 +101,7 @@ mod tests {
             for key in &pushed {
                 union.push(&[*key]).unwrap();
             }
-            drop(union.finish().unwrap());
+            union.finish().unwrap();
             let both: Vec<u8> = pulled.union(&pushed).copied().collect();
             prop_assert_eq!(taken.into_inner(), both);
         }

@@ -31,6 +31,10 @@ impl<'w, S> Pulled<'w, S> {
         &self.source
     }
 
+    pub(crate) fn into_source(self) -> S {
+        self.source
+    }
+
     /// Takes the next row if its key is before this one; any next row without.
     ///
     /// # Errors

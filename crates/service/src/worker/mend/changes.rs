@@ -10,10 +10,8 @@ use mendb_model::operation::RowMendRequest;
 
 use super::wanted::WantedRows;
 use super::{Fetched, Progress, Put, wanted_chain};
+use crate::diff::KEYS_AT_ONCE;
 use crate::worker::{Attempt, TaskResult};
-
-/// Keys that are looked up and staged together: what they are wanted to hold is in memory.
-pub(super) const KEYS_AT_ONCE: usize = 16 * 1024;
 
 /// Stages what the keys of a range are wanted to hold that some backups changed.
 pub(super) fn stage(
@@ -44,6 +42,6 @@ pub(super) fn stage(
 }
 
 /// The keys of a block.
-pub(super) fn keys_of<B: AsRef<[u8]>>(block: &RowBlock<B>) -> Vec<&[u8]> {
+fn keys_of<B: AsRef<[u8]>>(block: &RowBlock<B>) -> Vec<&[u8]> {
     (0..block.len()).map(|row| block.key(row)).collect()
 }
