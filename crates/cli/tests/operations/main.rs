@@ -6,6 +6,7 @@
 
 mod crash;
 mod damage;
+mod diff;
 mod disk_full;
 mod flights;
 mod kill;
