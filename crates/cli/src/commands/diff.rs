@@ -4,7 +4,7 @@ use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
 
 use clap::Args;
-use mendb_service::{DiffOrder, RestorePoint, RowDiff, Service};
+use mendb_service::{DiffOrder, DiffReport, RestorePoint, RowDiff, Service};
 
 use crate::backup_name;
 use crate::context::Context;
@@ -78,10 +78,9 @@ impl DiffCommand {
             },
             tables: self.tables,
         };
-        let format = context.output.format;
         let mut rows = RowPrinter {
             out: BufWriter::new(io::stdout()),
-            format,
+            format: context.output.format,
             most: match self.limit {
                 _ if !self.rows => 0,
                 limit => limit.unwrap_or(u64::MAX),
@@ -92,28 +91,8 @@ impl DiffCommand {
         };
         // Rows that are printed show how far it is.
         let progress = Progress::start("comparing", None, context.output.quiet || self.rows);
-        let (mut failed, mut read) = (None, 0);
-        let report = service.diff(
-            &order,
-            &mut |row| match rows.print(row) {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(failure) => {
-                    failed = Some(failure);
-                    ControlFlow::Break(())
-                }
-            },
-            &mut |more| {
-                read += more;
-                progress.update(0, &human::rows(read));
-            },
-        )?;
+        let report = compare(&service, &order, &mut rows, &progress)?;
         progress.finish();
-        let shown = rows.out.flush();
-        if let Some(failure) = failed {
-            return Err(failure);
-        }
-        shown.map_err(|error| cannot_write(&error))?;
-        let report = report.expect("only a failure ends a diff");
         for table in &report.tables {
             if let Some(reason) = diff_report::why_rows_were_read(table) {
                 context.say(&reason);
@@ -123,22 +102,48 @@ impl DiffCommand {
             let more = human::rows(rows.found - rows.shown);
             context.say(&format!("{more} more differ than --limit lets through"));
         }
-        let is_equal = report.is_equal();
-        if self.rows && format == OutputFormat::Json {
+        if self.rows && rows.format == OutputFormat::Json {
             context.say(diff_report::describe(&report).trim_end());
         } else {
-            let rows_above = rows.shown > 0;
+            let gap = if rows.shown > 0 { "\n" } else { "" };
             context.output.record(&report, |report| {
-                let gap = if rows_above { "\n" } else { "" };
                 format!("{gap}{}", diff_report::describe(report))
             })?;
         }
-        Ok(if is_equal {
+        Ok(if report.is_equal() {
             Verdict::Done
         } else {
             Verdict::Drift
         })
     }
+}
+
+/// Finds what differs, and prints rows meanwhile.
+fn compare(
+    service: &Service,
+    order: &DiffOrder,
+    rows: &mut RowPrinter<impl Write>,
+    progress: &Progress,
+) -> Result<DiffReport, Failure> {
+    let (mut failed, mut read) = (Ok(()), 0);
+    let report = service.diff(
+        order,
+        &mut |row| {
+            failed = rows.print(row);
+            match failed {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(_) => ControlFlow::Break(()),
+            }
+        },
+        &mut |more| {
+            read += more;
+            progress.update(0, &human::rows(read));
+        },
+    );
+    failed?;
+    // What was found before an error is told too.
+    rows.out.flush().map_err(|error| cannot_write(&error))?;
+    Ok(report?.expect("only a failure to print ends it"))
 }
 
 /// Prints rows as they are found.

@@ -26,8 +26,9 @@ pub(super) enum Between {
 /// Changes on the target.
 #[derive(Clone)]
 pub(super) struct LiveChanges {
-    /// The change stream that keeps them.
-    stream: String,
+    /// The change stream that keeps them has one of these names: it is called after the full backup that
+    /// the chain began with, which may have been folded into a later one.
+    streams: Vec<String>,
     /// They begin after this commit.
     pub(super) since_version: u64,
 }
@@ -69,10 +70,16 @@ impl Service {
                 "the backup is not of the chain that the change streams go on with",
             ));
         };
+        let full = &newest.chain[0];
+        let folded = full
+            .compacted
+            .iter()
+            .flat_map(|compacted| &compacted.folded);
+        let names = folded.chain([&full.backup_id]);
         Ok(Between::Changes {
             increments: increments.to_vec(),
             live: Some(LiveChanges {
-                stream: stream_of(collection, &newest.chain[0].backup_id),
+                streams: names.map(|id| stream_of(collection, id)).collect(),
                 since_version: newest.manifest().snapshot_version,
             }),
         })
@@ -127,10 +134,9 @@ impl LiveChanges {
         let Some(live) = rows.inspect(table)? else {
             return Ok(false);
         };
-        let continues = live
-            .streams
-            .iter()
-            .any(|stream| stream.name == self.stream && stream.continues(self.since_version));
+        let continues = live.streams.iter().any(|stream| {
+            self.streams.contains(&stream.name) && stream.continues(self.since_version)
+        });
         Ok(continues && live.locked != Some(LockKind::Mend))
     }
 }

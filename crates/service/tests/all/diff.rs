@@ -3,13 +3,17 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
+use mendb_engines::row::RowEngine;
+use mendb_engines::{Engine, RowStore, Source, StagedTable};
 use mendb_model::name::BackupKind::{Full, Incremental};
-use mendb_model::{ColumnType, TableSchema, Value};
+use mendb_model::{Change, ColumnType, RowBlockBuilder, TableSchema, Value};
 use mendb_rowstore::WriteBatch;
-use mendb_service::{DiffOrder, DiffReport, DiffRoad, RestorePoint, RowsDiffer, TableDiff};
+use mendb_service::{
+    DiffOrder, DiffReport, DiffRoad, RestorePoint, RowDiff, RowsDiffer, TableDiff,
+};
 use proptest::prelude::*;
 
-use crate::property::{Edit, edit, make, schema};
+use crate::property::{Edit, make, schema};
 use crate::world::*;
 
 fn point(backup: &str) -> RestorePoint {
@@ -180,6 +184,12 @@ fn a_table_that_was_created_anew_is_read_and_the_others_are_not() {
     );
 }
 
+fn refusal(world: &World, order: &DiffOrder) -> String {
+    let sink = &mut |_: &RowDiff<'_>| ControlFlow::Continue(());
+    let refused = world.service.diff(order, sink, &mut |_| {});
+    refused.unwrap_err().to_string()
+}
+
 fn of<'r>(report: &'r DiffReport, table: &str) -> &'r TableDiff {
     let mut tables = report.tables.iter();
     tables.find(|diff| diff.table == table).unwrap()
@@ -252,24 +262,132 @@ fn a_diff_ends_when_nobody_takes_its_rows_and_is_refused_for_what_is_not_there()
         &mut |_| {},
     );
     assert!(ended.unwrap().is_none() && taken == 1);
-    let refused = |order: &DiffOrder| {
-        let sink = &mut |_: &mendb_service::RowDiff<'_>| ControlFlow::Continue(());
-        let refused = world.service.diff(order, sink, &mut |_| {});
-        refused.unwrap_err().to_string()
-    };
-    assert!(refused(&order("nothing", None)).contains("nothing"));
+    assert!(refusal(&world, &order("nothing", None)).contains("nothing"));
     let other = DiffOrder {
         tables: Some("custom,x*".into()),
         ..order("full", None)
     };
-    assert!(refused(&other).contains("custom,x*"));
+    assert!(refusal(&world, &other).contains("custom,x*"));
+}
+
+#[test]
+fn what_is_written_meanwhile_is_not_seen() {
+    let world = World::new();
+    fill(&world, 400);
+    world.done(&world.backup(Full, "monday"));
+    world.done(&world.backup(Full, "tuesday"));
+    let full = contents(&world.database);
+    for label in ["monday", "tuesday"] {
+        write_orders(&world, 10..20, "now");
+        let now = contents(&world.database);
+        let mut rows = Rows::new();
+        let report = world.service.diff(
+            &order(label, None),
+            &mut |row| {
+                write_orders(&world, 15..300, "meanwhile");
+                edit(&world, 2);
+                let found = (
+                    row.before.map(<[u8]>::to_vec),
+                    row.after.map(<[u8]>::to_vec),
+                );
+                rows.insert((row.table.to_owned(), row.key.to_vec()), found);
+                ControlFlow::Continue(())
+            },
+            &mut |_| {},
+        );
+        assert!(!report.unwrap().unwrap().is_equal());
+        assert_eq!(rows, difference(&full, &now), "{label}");
+    }
+}
+
+#[test]
+fn tables_that_are_mended_are_compared_as_readers_see_them() {
+    let world = World::new();
+    fill(&world, 200);
+    world.done(&world.backup(Full, "full"));
+    let full = contents(&world.database);
+    write_orders(&world, 0..20, "now");
+    let now = contents(&world.database);
+    let engine = RowEngine::new(world.database.clone());
+    engine.begin_mend("by-hand", &["orders".into()]).unwrap();
+    let mut changes = RowBlockBuilder::new();
+    for id in 10..30 {
+        changes.push_with(&order_key(id), |out| Change::erase(0).encode_into(out));
+    }
+    let source = Source { step: 0, index: 0 };
+    let staged = engine.stage_mend("by-hand", "orders", source, &changes.finish().view());
+    assert_eq!(staged.unwrap().erased, 20);
+    expect(&world, &order("full", None), &full, &now);
+    // Changes are logged while the mend ends, after readers see it.
+    engine.publish_mend("by-hand").unwrap();
+    let mended = contents(&world.database);
+    assert_eq!(difference(&now, &mended).len(), 20);
+    let roads = expect(&world, &order("full", None), &full, &mended);
+    assert!(!is_by_changes(&roads[0]), "{roads:?}");
+    engine.commit("by-hand").unwrap();
+    let roads = expect(&world, &order("full", None), &full, &mended);
+    assert!(is_by_changes(&roads[0]), "{roads:?}");
+}
+
+#[test]
+fn a_table_that_is_being_restored_is_not_compared() {
+    let world = World::new();
+    fill(&world, 50);
+    world.done(&world.backup(Full, "full"));
+    let chain = world.service.chain("shop", Some("full")).unwrap();
+    let backup = chain[0].manifest.table("orders").unwrap().clone();
+    world.database.drop_table("orders").unwrap();
+    let name = "orders".to_owned();
+    let engine = RowEngine::new(world.database.clone());
+    engine
+        .stage("by-hand", vec![StagedTable { name, backup }])
+        .unwrap();
+    let refused = refusal(&world, &order("full", None));
+    assert!(refused.contains("orders is being restored"), "{refused}");
+    let others = DiffOrder {
+        tables: Some("customers".into()),
+        ..order("full", None)
+    };
+    assert!(diff(&world, &others).0.is_equal());
+}
+
+#[test]
+fn a_folded_chain_is_compared_by_changes_too() {
+    let world = World::new();
+    fill(&world, 200);
+    let mut states = Vec::new();
+    for round in 0..4 {
+        edit(&world, round);
+        let kind = if round == 0 { Full } else { Incremental };
+        world.done(&world.backup(kind, &format!("b{round}")));
+        states.push(contents(&world.database));
+    }
+    edit(&world, 4);
+    let now = contents(&world.database);
+    let id = |label: &str| {
+        let chain = world.service.chain("shop", Some(label)).unwrap();
+        chain[chain.len() - 1].manifest.backup_id.clone()
+    };
+    let (first, last) = (id("b0"), id("b2"));
+    let repository = world.service.repository();
+    runtime()
+        .block_on(repository.compact("shop", &first, &last, "fold"))
+        .unwrap();
+    for (before, after, state, other) in [
+        ("b2", Some("b3"), &states[2], &states[3]),
+        ("b2", None, &states[2], &now),
+        ("b3", None, &states[3], &now),
+    ] {
+        let roads = expect(&world, &order(before, after), state, other);
+        assert!(roads.iter().all(is_by_changes), "{roads:?}");
+    }
 }
 
 type Scenario = (TableSchema, Vec<(bool, Vec<Edit>)>, Vec<Edit>);
 
 fn scenario() -> impl Strategy<Value = Scenario> {
     schema().prop_flat_map(|schema| {
-        let edits = || proptest::collection::vec(edit(&schema), 0..20);
+        let edits = || proptest::collection::vec(crate::property::edit(&schema), 0..20);
         let rounds = proptest::collection::vec((proptest::bool::weighted(0.3), edits()), 1..5);
         (Just(schema.clone()), rounds, edits())
     })
