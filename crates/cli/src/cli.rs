@@ -23,6 +23,7 @@ First steps:
   mendb backup world                                     a full backup
   mendb backup world --incremental                       what has changed since
   mendb list world                                       the backups there are
+  mendb diff world                                       what has changed since the newest
   mendb table drop cities && mendb restore world         lose a table and bring it back
   mendb verify world --live                              prove that all is there
 

@@ -2,9 +2,8 @@
 
 use std::ops::ControlFlow;
 
-use mendb_model::Digest;
-use mendb_model::key::to_hex;
 use mendb_model::name::TablePath;
+use mendb_model::{Digest, RowBlock};
 
 use super::candidates::Between;
 use super::key_union::KeyUnion;
@@ -13,6 +12,7 @@ use super::pulled::Pulled;
 use super::report::{DiffRoad, RowDiff, RowsDiffer};
 use super::state::{After, Lookup, Point, TableState, until_error};
 use super::{RowSink, TellRead};
+use crate::worker::mend::keys_text;
 use crate::worker::{TaskError, TaskResult, Tools};
 
 /// A table whose rows are compared.
@@ -67,11 +67,12 @@ impl Comparison<'_> {
                 }
             }
             if found.digest != piece.after {
+                let types = self.before.1.schema.key_types();
                 return Err(TaskError::Proof(format!(
-                    "in table {}, in the keys from {}, the differences that were found do not make the \
-                     one state the other: mendb verify tells whether the backups and the target are whole",
+                    "the differences that were found in table {} (keys: {}) do not make the one state the \
+                     other: mendb verify tells whether the backups and the target are whole",
                     self.path.table,
-                    to_hex(&piece.range.start)
+                    keys_text(&piece.range, &types)
                 )));
             }
         }
@@ -130,7 +131,7 @@ impl Comparison<'_> {
         });
         if let (Some(live), After::Live { rows, .. }) = (live, self.after.0) {
             let mut outcome = Ok(());
-            let mut add = |block: &mendb_model::RowBlock<&[u8]>| {
+            let mut add = |block: &RowBlock<&[u8]>| {
                 let mut changed = block.iter();
                 changed.try_for_each(|(key, _)| keys.push(key))
             };

@@ -228,6 +228,29 @@ fn tables_that_only_one_has_and_schemas_that_differ_are_named() {
     let of_orders = all.into_iter().filter(|((table, _), _)| table == "orders");
     assert_eq!(rows, of_orders.collect());
 
+    // The collection may have got tables since.
+    let tables = |names: &[&str]| {
+        names
+            .iter()
+            .map(|name| (*name).to_owned())
+            .collect::<Vec<_>>()
+    };
+    world
+        .database
+        .create_table("other", orders_schema(), Vec::new())
+        .unwrap();
+    world.service.drop_collection("shop").unwrap();
+    world
+        .service
+        .create_collection("shop", &tables(&["orders", "other"]))
+        .unwrap();
+    let (report, ..) = diff(&world, &order("full", None));
+    let other = of(&report, "other");
+    assert_eq!(
+        (other.rows_before, other.rows_after, other.rows),
+        (None, Some(0), None)
+    );
+
     // Rows of another key or of other types have nothing to be compared with.
     let other = TableSchema {
         columns: vec![
