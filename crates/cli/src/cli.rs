@@ -23,6 +23,7 @@ First steps:
   mendb backup world                                     a full backup
   mendb backup world --incremental                       what has changed since
   mendb list world                                       the backups there are
+  mendb diff world                                       what has changed since the newest
   mendb table drop cities && mendb restore world         lose a table and bring it back
   mendb verify world --live                              prove that all is there
 
@@ -127,6 +128,7 @@ enum Command {
     Backup(commands::backup::BackupCommand),
     List(commands::list::ListCommand),
     Show(commands::show::ShowCommand),
+    Diff(commands::diff::DiffCommand),
     Restore(commands::restore::RestoreCommand),
     Undo(commands::undo::UndoCommand),
     Verify(commands::verify::VerifyCommand),
@@ -151,6 +153,7 @@ impl Command {
             Self::Backup(command) => command.run(context),
             Self::List(command) => command.run(context),
             Self::Show(command) => command.run(context),
+            Self::Diff(command) => command.run(context),
             Self::Restore(command) => command.run(context),
             Self::Undo(command) => command.run(context),
             Self::Verify(command) => command.run(context),

@@ -10,13 +10,11 @@ mod contract;
 mod error;
 pub mod row;
 
+pub use contract::live_rows::{BlockSink, LiveRows, LiveShard, LiveStream, LiveTable};
 pub use contract::parts::{
     Catalogue, Disk, FoundFile, FreezeTable, FrozenPart, FrozenTable, Origin, PartContent,
     PartStore, ServerInfo, StagedPart, WrittenPart,
 };
-pub use contract::rows::{
-    BlockSink, FreezeRequest, Frozen, LiveShard, LiveStream, LiveTable, RowStore, Source,
-    StagedCounts, StagedTable,
-};
+pub use contract::rows::{FreezeRequest, Frozen, RowStore, Source, StagedCounts, StagedTable};
 pub use contract::{Data, Engine, Lock, LockKind};
 pub use error::{EngineError, Remedy, Result};

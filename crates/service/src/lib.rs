@@ -10,6 +10,7 @@
 //! *Clock and randomness*: only in [`mod@env`].
 
 pub mod coordinator;
+mod diff;
 pub mod env;
 mod error;
 pub mod journal;
@@ -19,6 +20,10 @@ mod service;
 pub mod wire;
 pub mod worker;
 
+pub use diff::{
+    DiffOrder, DiffReport, DiffRoad, RestorePoint, RowDiff, RowSink, RowsDiffer, TableDiff,
+    TellRead,
+};
 pub use error::{Error, Result};
 pub use request::backup::BackupOrder;
 pub use request::mend::{MendFrom, MendOrder, MendPreview};

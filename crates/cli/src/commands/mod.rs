@@ -7,6 +7,7 @@ pub mod config;
 pub mod config_import;
 pub mod delete;
 pub mod demo;
+pub mod diff;
 pub mod list;
 pub mod operation;
 pub mod restore;

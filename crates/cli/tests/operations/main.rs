@@ -7,6 +7,7 @@
 mod compact;
 mod crash;
 mod damage;
+mod diff;
 mod disk_full;
 mod flights;
 mod kill;

@@ -1,23 +1,22 @@
 //! What a store of rows must be able to do.
 
-use std::ops::ControlFlow;
-
+use mendb_model::RowBlock;
 use mendb_model::digest::Digest;
 use mendb_model::key::KeyRange;
 use mendb_model::manifest::TableBackup;
 use mendb_model::name::TablePath;
-use mendb_model::{RowBlock, TableSchema};
 
+use super::live_rows::{BlockSink, LiveRows, LiveShard};
 use crate::error::Result;
 
 /// A database of rows in key order, cut into shards. The promises of [`super::Engine`] hold here too:
 /// rows and the cursor that says how far they go are made durable together.
-pub trait RowStore: Send + Sync {
-    /// *inspect*: a live table, or `None`.
-    ///
-    /// # Errors
-    /// The catalogue cannot be read.
-    fn inspect(&self, table: &str) -> Result<Option<LiveTable>>;
+///
+/// Each call of [`LiveRows`] on it sees the last commit.
+pub trait RowStore: LiveRows {
+    /// *inspect*: all of it as it is now. Nothing is locked: what it held is kept on disk until this is
+    /// dropped, and in this process only.
+    fn snapshot(&self) -> Box<dyn LiveRows + '_>;
 
     /// *freeze*: locks the tables against schema change, attaches or rotates their stream and takes
     /// a snapshot, all at one version. The snapshot is kept under the name of the operation until
@@ -110,48 +109,6 @@ pub trait RowStore: Send + Sync {
     /// The table is missing, or the store cannot be read.
     fn digest(&self, path: &TablePath, range: &KeyRange) -> Result<Digest>;
 
-    /// *inspect*: the last commit.
-    fn version(&self) -> u64;
-
-    /// *assess*: the shards of a table or index as they are now, in key order, covering all keys, with
-    /// the digests that are kept with each write.
-    ///
-    /// # Errors
-    /// The table or index is missing.
-    fn shards(&self, path: &TablePath) -> Result<Vec<LiveShard>>;
-
-    /// *assess*: the rows of a range as they are now, in key order, those after `after`.
-    ///
-    /// # Errors
-    /// The table or index is missing, or the store cannot be read.
-    fn scan(
-        &self,
-        path: &TablePath,
-        range: &KeyRange,
-        after: Option<&[u8]>,
-        sink: BlockSink<'_>,
-    ) -> Result<()>;
-
-    /// *assess*: the rows of ascending keys as they are now; `None` for a key that has none. Holds the
-    /// rows of all keys given.
-    ///
-    /// # Errors
-    /// The table or index is missing, or the store cannot be read.
-    fn rows_of(&self, path: &TablePath, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>>;
-
-    /// *assess*: the changes of a range after a version until now, one a key, in key order. They are
-    /// complete only where a stream has needed all of them.
-    ///
-    /// # Errors
-    /// The table or index is missing, or the store cannot be read.
-    fn changes_since(
-        &self,
-        path: &TablePath,
-        range: &KeyRange,
-        since_version: u64,
-        sink: BlockSink<'_>,
-    ) -> Result<()>;
-
     /// *stage*: closes tables to writers and holds their schema and their shards still, until
     /// [`super::Engine::commit`] or [`super::Engine::undo`]. Readers go on and see nothing of what is
     /// staged before [`Self::publish_mend`].
@@ -194,17 +151,6 @@ pub trait RowStore: Send + Sync {
     fn publish_mend(&self, operation: &str) -> Result<()>;
 }
 
-/// A shard as it is on the target.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LiveShard {
-    /// Its keys.
-    pub range: KeyRange,
-    /// The digest of its rows.
-    pub digest: Digest,
-    /// The bytes of its rows, roughly.
-    pub bytes: u64,
-}
-
 /// What became of rows that a mend staged, those of the call that were not staged before.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StagedCounts {
@@ -214,38 +160,6 @@ pub struct StagedCounts {
     pub erased: u64,
     /// Keys that are as they are wanted.
     pub kept: u64,
-}
-
-/// Takes blocks as they are read; it stops the reading by breaking.
-pub type BlockSink<'a> = &'a mut dyn FnMut(&RowBlock<&[u8]>) -> ControlFlow<()>;
-
-/// A table as it lives on the target.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LiveTable {
-    /// Its schema.
-    pub schema: TableSchema,
-    /// Its change streams.
-    pub streams: Vec<LiveStream>,
-}
-
-/// A change stream on the target.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LiveStream {
-    /// Its name.
-    pub name: String,
-    /// It holds every change after this version.
-    pub since_version: u64,
-    /// The version of the last cut that attached or rotated it. A target that was set back to an
-    /// earlier state, or is a copy of another, does not know of later cuts.
-    pub cut_version: u64,
-}
-
-impl LiveStream {
-    /// Whether it holds every change since the cut that a backup made at this version: it reaches back
-    /// that far, and it saw that cut.
-    pub fn continues(&self, version: u64) -> bool {
-        self.since_version <= version && version <= self.cut_version
-    }
 }
 
 /// A request to freeze.

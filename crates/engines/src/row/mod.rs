@@ -4,6 +4,7 @@
 //! method returns. *Retry*: every method is idempotent, see [`Engine`].
 
 mod change_sender;
+mod live;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
@@ -18,14 +19,13 @@ use mendb_rowstore::{
     Database, IndexVersions, NewTable, PathState, Snapshot, Staged, StreamCut, Versions,
 };
 
-use crate::contract::rows::{
-    BlockSink, FreezeRequest, Frozen, LiveShard, LiveStream, LiveTable, RowStore, Source,
-    StagedCounts, StagedTable,
-};
+use crate::contract::live_rows::{BlockSink, LiveRows, LiveShard, LiveStream, LiveTable};
+use crate::contract::rows::{FreezeRequest, Frozen, RowStore, Source, StagedCounts, StagedTable};
 use crate::contract::{Data, Engine, Lock, LockKind};
 use crate::error::{EngineError, Remedy, Result};
 
 use change_sender::{ChangeSender, Delivered};
+use live::LiveSnapshot;
 
 /// The row store, with the snapshots of the backups that run in this process.
 pub struct RowEngine {
@@ -48,7 +48,11 @@ impl RowEngine {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn snapshot(&self, operation: &str) -> Result<Snapshot> {
+    fn live(&self) -> LiveSnapshot {
+        LiveSnapshot(self.database.snapshot())
+    }
+
+    fn frozen(&self, operation: &str) -> Result<Snapshot> {
         self.snapshots()
             .get(operation)
             .cloned()
@@ -109,23 +113,47 @@ impl Engine for RowEngine {
     }
 }
 
-impl RowStore for RowEngine {
+impl LiveRows for RowEngine {
     fn inspect(&self, table: &str) -> Result<Option<LiveTable>> {
-        if !self.database.tables().iter().any(|name| name == table) {
-            return Ok(None);
-        }
-        let description = self.database.describe(table)?;
-        let streams = description.streams.into_iter();
-        Ok(Some(LiveTable {
-            schema: description.schema,
-            streams: streams
-                .map(|stream| LiveStream {
-                    name: stream.name,
-                    since_version: stream.needed_after,
-                    cut_version: stream.attached_at,
-                })
-                .collect(),
-        }))
+        self.live().inspect(table)
+    }
+
+    fn version(&self) -> u64 {
+        self.database.version()
+    }
+
+    fn shards(&self, path: &TablePath) -> Result<Vec<LiveShard>> {
+        self.live().shards(path)
+    }
+
+    fn scan(
+        &self,
+        path: &TablePath,
+        range: &KeyRange,
+        after: Option<&[u8]>,
+        sink: BlockSink<'_>,
+    ) -> Result<()> {
+        self.live().scan(path, range, after, sink)
+    }
+
+    fn rows_of(&self, path: &TablePath, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>> {
+        self.live().rows_of(path, keys)
+    }
+
+    fn changes_since(
+        &self,
+        path: &TablePath,
+        range: &KeyRange,
+        since_version: u64,
+        sink: BlockSink<'_>,
+    ) -> Result<()> {
+        self.live().changes_since(path, range, since_version, sink)
+    }
+}
+
+impl RowStore for RowEngine {
+    fn snapshot(&self) -> Box<dyn LiveRows + '_> {
+        Box::new(self.live())
     }
 
     fn freeze(&self, request: &FreezeRequest<'_>) -> Result<Frozen> {
@@ -162,7 +190,7 @@ impl RowStore for RowEngine {
     }
 
     fn estimate_bytes(&self, operation: &str, path: &TablePath, range: &KeyRange) -> Result<u64> {
-        let shards = self.snapshot(operation)?.shards(path)?;
+        let shards = self.frozen(operation)?.shards(path)?;
         let inside =
             |shard: &&mendb_rowstore::ShardSnapshot| !shard.range.intersect(range).is_empty();
         Ok(shards.iter().filter(inside).map(|shard| shard.bytes).sum())
@@ -176,7 +204,7 @@ impl RowStore for RowEngine {
         after: Option<&[u8]>,
         sink: BlockSink<'_>,
     ) -> Result<()> {
-        for block in self.snapshot(operation)?.blocks(path, range, after)? {
+        for block in self.frozen(operation)?.blocks(path, range, after)? {
             if sink(&block?.view()).is_break() {
                 break;
             }
@@ -194,7 +222,7 @@ impl RowStore for RowEngine {
         sink: BlockSink<'_>,
     ) -> Result<()> {
         for block in self
-            .snapshot(operation)?
+            .frozen(operation)?
             .changes(path, range, since_version, after)?
         {
             if sink(&block?.view()).is_break() {
@@ -250,51 +278,6 @@ impl RowStore for RowEngine {
         Ok(self.database.snapshot().read_digest(path, range)?)
     }
 
-    fn version(&self) -> u64 {
-        self.database.version()
-    }
-
-    fn shards(&self, path: &TablePath) -> Result<Vec<LiveShard>> {
-        live_shards(&self.database.snapshot(), path)
-    }
-
-    fn scan(
-        &self,
-        path: &TablePath,
-        range: &KeyRange,
-        after: Option<&[u8]>,
-        sink: BlockSink<'_>,
-    ) -> Result<()> {
-        for block in self.database.snapshot().blocks(path, range, after)? {
-            if sink(&block?.view()).is_break() {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn rows_of(&self, path: &TablePath, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>> {
-        let snapshot = self.database.snapshot();
-        let rows = snapshot.rows_of(path, keys)?;
-        Ok(rows.collect::<mendb_rowstore::Result<_>>()?)
-    }
-
-    fn changes_since(
-        &self,
-        path: &TablePath,
-        range: &KeyRange,
-        since_version: u64,
-        sink: BlockSink<'_>,
-    ) -> Result<()> {
-        let snapshot = self.database.snapshot();
-        for block in snapshot.changes(path, range, since_version, None)? {
-            if sink(&block?.view()).is_break() {
-                break;
-            }
-        }
-        Ok(())
-    }
-
     fn begin_mend(&self, operation: &str, tables: &[String]) -> Result<()> {
         self.database.begin_mend(operation, tables)?;
         Ok(())
@@ -328,7 +311,7 @@ impl RowStore for RowEngine {
     }
 
     fn mended_shards(&self, operation: &str, path: &TablePath) -> Result<Vec<LiveShard>> {
-        live_shards(&self.database.mend_snapshot(operation)?, path)
+        LiveSnapshot(self.database.mend_snapshot(operation)?).shards(path)
     }
 
     fn mended_digest(&self, operation: &str, path: &TablePath, range: &KeyRange) -> Result<Digest> {
@@ -343,16 +326,6 @@ impl RowStore for RowEngine {
         }
         Ok(())
     }
-}
-
-fn live_shards(snapshot: &Snapshot, path: &TablePath) -> Result<Vec<LiveShard>> {
-    let shards = snapshot.shards(path)?.into_iter();
-    let shards = shards.map(|shard| LiveShard {
-        range: shard.range,
-        digest: shard.digest,
-        bytes: shard.bytes,
-    });
-    Ok(shards.collect())
 }
 
 /// Why an increment of this table cannot be taken.

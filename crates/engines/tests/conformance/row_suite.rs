@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use mendb_engines::{FreezeRequest, Frozen, Remedy, RowStore, Source, StagedTable};
+use mendb_engines::{FreezeRequest, Frozen, LiveRows, Remedy, RowStore, Source, StagedTable};
 use mendb_model::name::TablePath;
 use mendb_model::{Digest, KeyRange, RowBlock, RowBlockBuilder};
 
@@ -20,10 +20,14 @@ type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
 type Promise = fn(&dyn RowSubject);
 
 /// Every promise, by name.
-pub const ALL: [(&str, Promise); 6] = [
+pub const ALL: [(&str, Promise); 7] = [
     (
         "a snapshot has the digests that were told, also of indexes",
         a_snapshot_stays,
+    ),
+    (
+        "who looks at one commit goes on seeing that, and locks nothing",
+        a_look_stays,
     ),
     (
         "the changes between two snapshots lead from one to the other",
@@ -156,6 +160,37 @@ fn a_snapshot_stays(subject: &dyn RowSubject) {
     }
     subject.engine().thaw("b1").unwrap();
     subject.engine().thaw("b1").unwrap();
+}
+
+fn a_look_stays(subject: &dyn RowSubject) {
+    subject.edit(0);
+    let cut = freeze(subject, "op", None).version;
+    subject.edit(1);
+    let store = subject.store();
+    let (look, locks) = (store.snapshot(), subject.engine().locks());
+    let seen = |look: &dyn LiveRows, path: &TablePath| {
+        let (mut rows, mut changes) = (Rows::new(), Rows::new());
+        let all = KeyRange::all();
+        look.scan(path, &all, None, &mut collect(&mut rows))
+            .unwrap();
+        look.changes_since(path, &all, cut, &mut collect(&mut changes))
+            .unwrap();
+        let keys: Vec<&[u8]> = rows.keys().map(Vec::as_slice).collect();
+        let of_keys = look.rows_of(path, &keys).unwrap();
+        assert!(of_keys.iter().flatten().eq(rows.values()));
+        let digests = look.shards(path).unwrap().into_iter();
+        let digest: Digest = digests.map(|shard| shard.digest).sum();
+        (look.version(), rows, changes, digest)
+    };
+    for path in paths() {
+        let before = seen(&*look, &path);
+        assert!(!before.2.is_empty());
+        subject.edit(2);
+        assert_eq!(seen(&*look, &path), before);
+        assert_ne!(seen(&*store.snapshot(), &path), before);
+    }
+    assert_eq!(subject.engine().locks(), locks);
+    subject.engine().thaw("op").unwrap();
 }
 
 fn changes_lead_on(subject: &dyn RowSubject) {

@@ -245,7 +245,7 @@ fn take_full(request: &BackupRequest, reason: &str) -> Error {
 }
 
 /// The change stream of the chain that begins with this full backup.
-pub(super) fn stream_of(collection: &str, full: &BackupId) -> String {
+pub(crate) fn stream_of(collection: &str, full: &BackupId) -> String {
     format!("{collection}/{full}")
 }
 

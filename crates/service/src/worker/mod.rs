@@ -152,7 +152,7 @@ fn no_such_step(request: &Request) -> TaskError {
     TaskError::Proof(format!("a {} has no such step", request.kind()))
 }
 
-type TaskResult<T> = Result<T, TaskError>;
+pub(crate) type TaskResult<T> = Result<T, TaskError>;
 
 /// How far an attempt is: what its next report says.
 #[derive(Debug, Clone, Default)]

@@ -7,6 +7,7 @@
 
 mod chains;
 mod concurrency;
+mod diff;
 mod faults;
 #[path = "../../../repo/tests/it/faulty_store.rs"]
 mod faulty_store;

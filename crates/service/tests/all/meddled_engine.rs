@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use mendb_engines::{
-    BlockSink, Data, Engine, FreezeRequest, Frozen, LiveShard, LiveTable, Lock, Result, RowStore,
-    Source, StagedCounts, StagedTable,
+    BlockSink, Data, Engine, FreezeRequest, Frozen, LiveRows, LiveShard, LiveTable, Lock, Result,
+    RowStore, Source, StagedCounts, StagedTable,
 };
 use mendb_model::name::TablePath;
 use mendb_model::{Digest, KeyRange, RowBlock, RowBlockBuilder};
@@ -69,9 +69,42 @@ impl<M: Meddler> Engine for Meddled<M> {
     }
 }
 
-impl<M: Meddler> RowStore for Meddled<M> {
+impl<M: Meddler> LiveRows for Meddled<M> {
     fn inspect(&self, table: &str) -> Result<Option<LiveTable>> {
         self.rows().inspect(table)
+    }
+    fn version(&self) -> u64 {
+        self.rows().version()
+    }
+    fn shards(&self, path: &TablePath) -> Result<Vec<LiveShard>> {
+        self.rows().shards(path)
+    }
+    fn scan(
+        &self,
+        path: &TablePath,
+        range: &KeyRange,
+        after: Option<&[u8]>,
+        sink: BlockSink<'_>,
+    ) -> Result<()> {
+        self.rows().scan(path, range, after, sink)
+    }
+    fn rows_of(&self, path: &TablePath, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>> {
+        self.rows().rows_of(path, keys)
+    }
+    fn changes_since(
+        &self,
+        path: &TablePath,
+        range: &KeyRange,
+        since_version: u64,
+        sink: BlockSink<'_>,
+    ) -> Result<()> {
+        self.rows().changes_since(path, range, since_version, sink)
+    }
+}
+
+impl<M: Meddler> RowStore for Meddled<M> {
+    fn snapshot(&self) -> Box<dyn LiveRows + '_> {
+        self.rows().snapshot()
     }
     fn freeze(&self, request: &FreezeRequest<'_>) -> Result<Frozen> {
         self.around(|| self.rows().freeze(request))
@@ -135,33 +168,6 @@ impl<M: Meddler> RowStore for Meddled<M> {
     }
     fn digest(&self, path: &TablePath, range: &KeyRange) -> Result<Digest> {
         self.around(|| self.rows().digest(path, range))
-    }
-    fn version(&self) -> u64 {
-        self.rows().version()
-    }
-    fn shards(&self, path: &TablePath) -> Result<Vec<LiveShard>> {
-        self.rows().shards(path)
-    }
-    fn scan(
-        &self,
-        path: &TablePath,
-        range: &KeyRange,
-        after: Option<&[u8]>,
-        sink: BlockSink<'_>,
-    ) -> Result<()> {
-        self.rows().scan(path, range, after, sink)
-    }
-    fn rows_of(&self, path: &TablePath, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>> {
-        self.rows().rows_of(path, keys)
-    }
-    fn changes_since(
-        &self,
-        path: &TablePath,
-        range: &KeyRange,
-        since_version: u64,
-        sink: BlockSink<'_>,
-    ) -> Result<()> {
-        self.rows().changes_since(path, range, since_version, sink)
     }
     fn begin_mend(&self, operation: &str, tables: &[String]) -> Result<()> {
         self.around(|| self.rows().begin_mend(operation, tables))

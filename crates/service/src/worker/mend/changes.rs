@@ -31,8 +31,8 @@ pub(super) fn stage(
         let mut left = all.as_slice();
         while !left.is_empty() {
             attempt.check_stopped()?;
-            let (keys, others) = left.split_at(wanted.keys_at_once().min(left.len()));
-            left = others;
+            let (keys, later) = wanted.split(left);
+            left = later;
             let mut done = wanted.put(keys, put)?;
             done += fetched.since(changed.counts());
             if let Some(last) = keys.last() {
@@ -45,6 +45,6 @@ pub(super) fn stage(
 }
 
 /// The keys of a block.
-pub(super) fn keys_of<B: AsRef<[u8]>>(block: &RowBlock<B>) -> Vec<&[u8]> {
+fn keys_of<B: AsRef<[u8]>>(block: &RowBlock<B>) -> Vec<&[u8]> {
     (0..block.len()).map(|row| block.key(row)).collect()
 }

@@ -9,6 +9,7 @@ use mendb_model::{Change, Digest, RowBlock, RowBlockBuilder};
 use mendb_repo::ChainReader;
 
 use super::{Fetched, Progress, Put, no_such_table, wanted_chain, wanted_manifest};
+use crate::diff::Pulled;
 use crate::worker::{Attempt, TaskError, TaskResult};
 
 /// Differences are staged in blocks of about this many bytes.
@@ -38,10 +39,10 @@ pub(super) fn stage(
     }
     let chain = wanted_chain(attempt, request)?;
     let repository = &attempt.tools.repository;
+    let wanted = repository.read_chain(&chain, path, range, after.as_deref())?;
     let mut differences = Differences {
         attempt,
-        wanted: repository.read_chain(&chain, path, range, after.as_deref())?,
-        block: None,
+        wanted: Pulled::new(wanted, |wanted| attempt.wait(wanted.next())),
         changes: RowBlockBuilder::new(),
         last_key: Vec::new(),
         done: MendedRows::default(),
@@ -105,9 +106,7 @@ pub(super) fn live_digest(
 /// Walks live and wanted rows of a range side by side.
 struct Differences<'a, 'b, 'c, 'd> {
     attempt: &'a Attempt<'b>,
-    wanted: ChainReader,
-    /// Wanted rows, and the first that was not passed yet.
-    block: Option<(RowBlock, usize)>,
+    wanted: Pulled<'a, ChainReader>,
     changes: RowBlockBuilder,
     /// Of the changes.
     last_key: Vec<u8>,
@@ -124,56 +123,27 @@ impl Differences<'_, '_, '_, '_> {
         self.attempt.in_progress(self.progress.counts)?;
         for (key, row) in live.iter() {
             self.done.read += 1;
-            while self.fill()? {
-                let Some((block, at)) = &mut self.block else {
-                    break;
-                };
-                let (wanted_key, wanted_row) = (block.key(*at), block.value(*at));
-                if wanted_key > key {
-                    break;
-                }
-                *at += 1;
-                let is_live = wanted_key == key;
-                if is_live && wanted_row == row {
+            self.bring(Some(key))?;
+            let change = match self.wanted.next_at(key)? {
+                Some(wanted) if wanted == row => {
                     self.done.kept += 1;
-                } else {
-                    let change = Change::reset(wanted_row.to_vec(), 0);
-                    let wanted_key = wanted_key.to_vec();
-                    self.add(&wanted_key, &change)?;
+                    continue;
                 }
-                if is_live {
-                    break;
-                }
-            }
-            if !self.just_passed(key) {
-                self.add(key, &Change::erase(0))?;
-            }
+                Some(wanted) => Change::reset(wanted.to_vec(), 0),
+                None => Change::erase(0),
+            };
+            self.add(key, &change)?;
         }
         Ok(())
     }
 
-    /// Whether the wanted row that was passed last has this key.
-    fn just_passed(&self, key: &[u8]) -> bool {
-        let Some((block, at)) = &self.block else {
-            return false;
-        };
-        *at > 0 && block.key(*at - 1) == key
-    }
-
-    /// Sees that there is a next wanted row; `false` after the last.
-    fn fill(&mut self) -> TaskResult<bool> {
-        if let Some((block, at)) = &self.block
-            && *at < block.len()
-        {
-            return Ok(true);
+    /// Adds the wanted rows before a live one, or all that are left.
+    fn bring(&mut self, before: Option<&[u8]>) -> TaskResult<()> {
+        while let Some((key, row)) = self.wanted.next_before(before)? {
+            let (key, change) = (key.to_vec(), Change::reset(row.to_vec(), 0));
+            self.add(&key, &change)?;
         }
-        match self.attempt.wait(self.wanted.next())? {
-            Some(block) => {
-                self.block = Some((block, 0));
-                Ok(true)
-            }
-            None => Ok(false),
-        }
+        Ok(())
     }
 
     fn add(&mut self, key: &[u8], change: &Change) -> TaskResult<()> {
@@ -195,24 +165,17 @@ impl Differences<'_, '_, '_, '_> {
             upserted: staged.upserted,
             erased: staged.erased,
             kept: staged.kept,
-            ..self.fetched.since(self.wanted.counts())
+            ..self.fetched.since(self.wanted.source().counts())
         };
         self.progress.staged(done, &self.last_key)
     }
 
     /// Adds the wanted rows behind the last live one, and stages what is left.
     fn finish(mut self) -> TaskResult<()> {
-        while self.fill()? {
-            let Some((block, at)) = &mut self.block else {
-                break;
-            };
-            let (key, row) = (block.key(*at).to_vec(), block.value(*at).to_vec());
-            *at += 1;
-            self.add(&key, &Change::reset(row, 0))?;
-        }
+        self.bring(None)?;
         self.stage()?;
         let mut rest = self.done;
-        rest += self.fetched.since(self.wanted.counts());
+        rest += self.fetched.since(self.wanted.source().counts());
         self.progress.looked_at(rest);
         Ok(())
     }

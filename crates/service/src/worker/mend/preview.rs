@@ -11,11 +11,11 @@ use mendb_model::name::TablePath;
 use mendb_model::operation::{MendedRows, Request, RowMendRequest, RowMendRoad, RowTableMend};
 use mendb_model::value::ColumnType;
 use mendb_model::{ChangeKind, Digest, RowBlock};
-use mendb_repo::ChainReader;
 use serde::{Deserialize, Serialize};
 
 use super::wanted::WantedRows;
 use super::{Fetched, Progress, digests, no_such_table, wanted_chain, wanted_manifest};
+use crate::diff::{KeyUnion, Pulled};
 use crate::error::Result;
 use crate::wire::TaskRequest;
 use crate::worker::{Attempt, Counts, TaskError, TaskResult, Tools};
@@ -196,20 +196,26 @@ fn by_changes(
                 .read_chain(later, path, range, None)?,
         ),
     };
-    let mut union = KeyUnion {
-        attempt,
-        changed,
-        fetched: Fetched::default(),
-        block: None,
-        keys: Vec::new(),
-        wanted: WantedRows::new(attempt, &wanted_chain(attempt, request)?, path)?,
-        path,
-        done: MendedRows::default(),
-    };
+    let changed = Pulled::new(changed, |changed| match changed {
+        Some(changed) => attempt.wait(changed.next()),
+        None => Ok(None),
+    });
+    let mut wanted = WantedRows::new(attempt, &wanted_chain(attempt, request)?, path)?;
+    let mut done = MendedRows::default();
+    let mut keys = KeyUnion::new(changed, |keys| {
+        let mut put = |changes: &RowBlock<&[u8]>| count(attempt, path, changes);
+        let mut left = keys;
+        while !left.is_empty() {
+            let (now, later) = wanted.split(left);
+            done += wanted.put(now, &mut put)?;
+            left = later;
+        }
+        Ok(())
+    });
     let mut outcome = Ok(());
     let engine = attempt.tools.engine.rows()?;
     engine.changes_since(path, range, since, &mut |block| {
-        let added = block.iter().try_for_each(|(key, _)| union.add(key));
+        let added = block.iter().try_for_each(|(key, _)| keys.push(key));
         match added {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
@@ -219,91 +225,8 @@ fn by_changes(
         }
     })?;
     outcome?;
-    union.finish()
-}
-
-/// Keys of later backups and of the live change stream, in one order and each once.
-struct KeyUnion<'a, 'b> {
-    attempt: &'a Attempt<'b>,
-    changed: Option<ChainReader>,
-    fetched: Fetched,
-    /// Changes of later backups, and the first whose key was not taken yet.
-    block: Option<(RowBlock, usize)>,
-    keys: Vec<Vec<u8>>,
-    wanted: WantedRows<'a, 'b>,
-    path: &'a TablePath,
-    done: MendedRows,
-}
-
-impl KeyUnion<'_, '_> {
-    /// Takes the next key of the stream, after those of later backups that come before it.
-    fn add(&mut self, key: &[u8]) -> TaskResult<()> {
-        while let Some(changed) = self.next_changed()?
-            && changed.as_slice() <= key
-        {
-            self.pass();
-            if changed != key {
-                self.take(changed)?;
-            }
-        }
-        self.take(key.to_vec())
+    if let Some(changed) = keys.finish()? {
+        done += Fetched::default().since(changed.counts());
     }
-
-    /// The next key of later backups.
-    fn next_changed(&mut self) -> TaskResult<Option<Vec<u8>>> {
-        let used_up = self
-            .block
-            .as_ref()
-            .is_none_or(|(block, at)| *at == block.len());
-        if used_up {
-            let Some(changed) = &mut self.changed else {
-                return Ok(None);
-            };
-            self.block = self.attempt.wait(changed.next())?.map(|block| (block, 0));
-            self.done += self.fetched.since(changed.counts());
-            if self.block.is_none() {
-                self.changed = None;
-            }
-        }
-        let key = self
-            .block
-            .as_ref()
-            .map(|(block, at)| block.key(*at).to_vec());
-        Ok(key)
-    }
-
-    fn pass(&mut self) {
-        if let Some((_, at)) = &mut self.block {
-            *at += 1;
-        }
-    }
-
-    fn take(&mut self, key: Vec<u8>) -> TaskResult<()> {
-        self.keys.push(key);
-        if self.keys.len() >= self.wanted.keys_at_once() {
-            self.flush()?;
-        }
-        Ok(())
-    }
-
-    fn flush(&mut self) -> TaskResult<()> {
-        let keys = std::mem::take(&mut self.keys);
-        let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
-        if keys.is_empty() {
-            return Ok(());
-        }
-        let (attempt, path) = (self.attempt, self.path);
-        let mut put = |changes: &RowBlock<&[u8]>| count(attempt, path, changes);
-        self.done += self.wanted.put(&keys, &mut put)?;
-        Ok(())
-    }
-
-    fn finish(mut self) -> TaskResult<MendedRows> {
-        while let Some(changed) = self.next_changed()? {
-            self.pass();
-            self.take(changed)?;
-        }
-        self.flush()?;
-        Ok(self.done)
-    }
+    Ok(done)
 }

@@ -42,9 +42,9 @@ impl<'a, 'b> WantedRows<'a, 'b> {
         })
     }
 
-    /// How many keys to hand over next, so that what they hold stays bounded.
-    pub(super) fn keys_at_once(&self) -> usize {
-        self.keys_at_once
+    /// The keys to hand over next, so that what they hold stays bounded, and the others.
+    pub(super) fn split<'k>(&self, keys: &'k [&'k [u8]]) -> (&'k [&'k [u8]], &'k [&'k [u8]]) {
+        keys.split_at(self.keys_at_once.min(keys.len()))
     }
 
     /// Hands over what some keys are wanted to hold, and counts.

@@ -1,0 +1,87 @@
+//! The row store as of one commit, for those who only look.
+
+use mendb_model::key::KeyRange;
+use mendb_model::name::TablePath;
+use mendb_rowstore::{PathState, Snapshot};
+
+use crate::contract::LockKind;
+use crate::contract::live_rows::{BlockSink, LiveRows, LiveShard, LiveStream, LiveTable};
+use crate::error::Result;
+
+/// A commit.
+pub(super) struct LiveSnapshot(pub(super) Snapshot);
+
+impl LiveRows for LiveSnapshot {
+    fn inspect(&self, table: &str) -> Result<Option<LiveTable>> {
+        if !self.0.tables().iter().any(|name| name == table) {
+            return Ok(None);
+        }
+        let description = self.0.describe(table)?;
+        let streams = description.streams.into_iter();
+        Ok(Some(LiveTable {
+            schema: description.schema,
+            streams: streams
+                .map(|stream| LiveStream {
+                    name: stream.name,
+                    since_version: stream.needed_after,
+                    cut_version: stream.attached_at,
+                })
+                .collect(),
+            locked: match description.state {
+                PathState::Ready => None,
+                PathState::Backup { .. } => Some(LockKind::Backup),
+                PathState::Restoring { .. } => Some(LockKind::Restore),
+                PathState::Mending { .. } => Some(LockKind::Mend),
+            },
+        }))
+    }
+
+    fn version(&self) -> u64 {
+        self.0.version()
+    }
+
+    fn shards(&self, path: &TablePath) -> Result<Vec<LiveShard>> {
+        let shards = self.0.shards(path)?.into_iter();
+        let shards = shards.map(|shard| LiveShard {
+            range: shard.range,
+            digest: shard.digest,
+            bytes: shard.bytes,
+        });
+        Ok(shards.collect())
+    }
+
+    fn scan(
+        &self,
+        path: &TablePath,
+        range: &KeyRange,
+        after: Option<&[u8]>,
+        sink: BlockSink<'_>,
+    ) -> Result<()> {
+        for block in self.0.blocks(path, range, after)? {
+            if sink(&block?.view()).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn rows_of(&self, path: &TablePath, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>> {
+        let rows = self.0.rows_of(path, keys)?;
+        Ok(rows.collect::<mendb_rowstore::Result<_>>()?)
+    }
+
+    fn changes_since(
+        &self,
+        path: &TablePath,
+        range: &KeyRange,
+        since_version: u64,
+        sink: BlockSink<'_>,
+    ) -> Result<()> {
+        for block in self.0.changes(path, range, since_version, None)? {
+            if sink(&block?.view()).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,142 @@
+//! Which keys may differ, where changes tell.
+
+use std::sync::Arc;
+
+use mendb_engines::{LiveRows, LockKind};
+use mendb_model::describe_error;
+use mendb_model::manifest::Manifest;
+
+use super::report::DiffRoad;
+use super::state::{After, Point};
+use crate::error::{Error, Result};
+use crate::request::backup::stream_of;
+use crate::service::Service;
+
+/// What changed between two states.
+pub(super) enum Between {
+    /// What these increments changed and, after the last of them, the target.
+    Changes {
+        increments: Vec<Arc<Manifest>>,
+        live: Option<LiveChanges>,
+    },
+    /// It is not known.
+    Unknown { reason: String },
+}
+
+/// Changes on the target.
+#[derive(Clone)]
+pub(super) struct LiveChanges {
+    /// The change stream that keeps them has one of these names: it is called after the full backup that
+    /// the chain began with, which may have been folded into a later one.
+    streams: Vec<String>,
+    /// They begin after this commit.
+    pub(super) since_version: u64,
+}
+
+impl Service {
+    /// What changed between a restore point and another state. What is live was looked at before: a
+    /// backup that was taken since goes on from a later commit, of which that knows nothing.
+    pub(super) fn between(&self, before: &Point, after: &After<'_>) -> Result<Between> {
+        match after {
+            After::Point(after) => {
+                let increments = after.after(before).or_else(|| before.after(after));
+                Ok(match increments {
+                    Some(increments) => Between::Changes {
+                        increments: increments.to_vec(),
+                        live: None,
+                    },
+                    None => unknown("they are backups of different chains"),
+                })
+            }
+            After::Live { .. } => self.until_now(before),
+        }
+    }
+
+    fn until_now(&self, before: &Point) -> Result<Between> {
+        let collection = &before.manifest().collection;
+        let newest = match self.chain(collection, None) {
+            Ok(chain) => Point::new(chain),
+            Err(error @ Error::Repository(_)) if !error.is_retriable() => {
+                let reason = describe_error(&error);
+                return Ok(Between::Unknown { reason });
+            }
+            Err(error) => return Err(error),
+        };
+        let Some((newest, increments)) = newest
+            .as_ref()
+            .and_then(|newest| Some((newest, newest.after(before)?)))
+        else {
+            return Ok(unknown(
+                "the backup is not of the chain that the change streams go on with",
+            ));
+        };
+        let full = &newest.chain[0];
+        let folded = full
+            .compacted
+            .iter()
+            .flat_map(|compacted| &compacted.folded);
+        let names = folded.chain([&full.backup_id]);
+        Ok(Between::Changes {
+            increments: increments.to_vec(),
+            live: Some(LiveChanges {
+                streams: names.map(|id| stream_of(collection, id)).collect(),
+                since_version: newest.manifest().snapshot_version,
+            }),
+        })
+    }
+}
+
+fn unknown(reason: &str) -> Between {
+    Between::Unknown {
+        reason: reason.to_owned(),
+    }
+}
+
+impl Between {
+    /// How the rows of a table that differ are found.
+    ///
+    /// # Errors
+    /// The target cannot be read.
+    pub(super) fn road(&self, table: &str, after: &After<'_>) -> Result<DiffRoad> {
+        let by_rows = |reason: &str| {
+            Ok(DiffRoad::Rows {
+                reason: reason.to_owned(),
+            })
+        };
+        let (increments, live) = match self {
+            Self::Unknown { reason } => return by_rows(reason),
+            Self::Changes { increments, live } => (increments, live),
+        };
+        if increments
+            .iter()
+            .any(|increment| increment.table(table).is_none())
+        {
+            return by_rows("a backup between does not have the table");
+        }
+        if let (Some(changes), After::Live { rows, .. }) = (live, after)
+            && !changes.are_known(table, &**rows)?
+        {
+            return by_rows("the change stream of the table does not continue the newest backup");
+        }
+        Ok(DiffRoad::Changes {
+            increments: increments
+                .iter()
+                .map(|increment| increment.backup_id.clone())
+                .collect(),
+            live: live.is_some(),
+        })
+    }
+}
+
+impl LiveChanges {
+    /// Whether the target has all of them of a table.
+    fn are_known(&self, table: &str, rows: &dyn LiveRows) -> Result<bool> {
+        let Some(live) = rows.inspect(table)? else {
+            return Ok(false);
+        };
+        let continues = live.streams.iter().any(|stream| {
+            self.streams.contains(&stream.name) && stream.continues(self.since_version)
+        });
+        Ok(continues && live.locked != Some(LockKind::Mend))
+    }
+}
