@@ -254,9 +254,8 @@ pub(crate) fn stream_of(collection: &str, full: &BackupId) -> String {
 fn stream_of_chain(request: &BackupRequest, first: &Manifest) -> String {
     let folded = first.compacted.iter();
     let folded = folded.flat_map(|compacted| &compacted.folded);
-    let names = folded.map(|id| stream_of(&request.collection, id));
+    let mut names = folded.map(|id| stream_of(&request.collection, id));
     names
-        .into_iter()
         .find(|name| request.old_streams.contains(name))
         .unwrap_or_else(|| stream_of(&request.collection, &first.backup_id))
 }

@@ -1,10 +1,12 @@
 //! An object store that fails: what passes is healed, what does not fails by name and can be resumed.
 
 use mendb_model::name::BackupKind::{Full, Incremental};
-use mendb_model::operation::{Operation, State};
+use mendb_model::operation::{Operation, RestoreStrategy, State};
+use mendb_model::{ColumnType, TableSchema, Value};
 use mendb_repo::{Repository, RepositoryOptions};
-use mendb_rowstore::PathState;
+use mendb_rowstore::{PathState, WriteBatch};
 use mendb_service::journal::command::Command;
+use mendb_service::{BackupOrder, RestoreOrder};
 
 use crate::faulty_store::{Fault, FaultyStore, Request};
 use crate::world::*;
@@ -206,4 +208,57 @@ fn a_seal_that_hangs_is_not_taken_for_lost() {
         done.attempt_floor + 1,
         "one attempt was enough"
     );
+}
+
+#[test]
+fn a_merged_restore_that_failed_goes_on_behind_the_last_batch() {
+    let (world, store) = faulty();
+    let schema = TableSchema {
+        columns: vec![
+            column("id", ColumnType::Int64),
+            column("content", ColumnType::Utf8),
+        ],
+        key: vec!["id".into()],
+        indexes: Vec::new(),
+    };
+    world
+        .database
+        .create_table("pages", schema, Vec::new())
+        .unwrap();
+    world
+        .service
+        .create_collection("book", &["pages".into()])
+        .unwrap();
+    let row = |id: i64| vec![Value::Int(id), text(&"word ".repeat(300_000))];
+    let back_up = |kind, ids: std::ops::Range<i64>| {
+        let pages = world.table("pages");
+        for id in ids {
+            let mut batch = WriteBatch::new();
+            batch.replace(&pages, row(id)).unwrap();
+            world.database.write(batch).unwrap();
+        }
+        let id = world.service.request_backup(&BackupOrder {
+            collection: "book".into(),
+            kind,
+            label: None,
+        });
+        world.done(&world.drive(&id.unwrap()));
+    };
+    // More than one batch of the load, where the last of it is in the increment alone.
+    back_up(Full, 0..30);
+    back_up(Incremental, 30..40);
+    let before = contents(&world.database);
+    world.drop_tables();
+    store.fail(Request::Get, "_incremental/pages/", Fault::Denied, 1);
+    let restore = world.service.request_restore(&RestoreOrder {
+        collection: "book".into(),
+        strategy: RestoreStrategy::Merged,
+        ..RestoreOrder::default()
+    });
+    let failed = world.drive(&restore.unwrap());
+    assert_eq!(failed.state, State::Failed);
+    let done = failed.tasks[0].rows;
+    assert!((1..40).contains(&done), "{done} rows were in");
+    resume(&world, &failed);
+    assert_eq!(contents(&world.database)["pages"], before["pages"]);
 }
