@@ -138,6 +138,33 @@ fn a_plan_is_saved_carried_out_and_refused_where_the_table_has_drifted() {
 }
 
 #[test]
+fn a_range_of_keys_is_mended_alone() {
+    let (place, good, damaged) = damaged_shop();
+    let range = ["--range", "orders:30..60"];
+    let report = place.json(&[&MEND[..], &range].concat());
+    assert_eq!(report["tables"].as_array().unwrap().len(), 1);
+    let now = place.shop();
+    let ids = |rows: &str, inside: bool| {
+        let rows = rows
+            .lines()
+            .map(|line| serde_json::from_str::<Row>(line).unwrap());
+        let id = |row: &Row| (30..60).contains(&row["id"].as_i64().unwrap());
+        rows.filter(|row| id(row) == inside).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(&now[0], true), ids(&good[0], true));
+    assert_eq!(ids(&now[0], false), ids(&damaged[0], false));
+    assert_eq!(now[2], damaged[2]);
+    for (range, said) in [
+        ("orders", "is not TABLE:FROM..TO"),
+        ("orders:60..30", "FROM comes first"),
+        ("orders:x..", "is not a key"),
+    ] {
+        let refused = place.fails(2, &[&MEND[..], &["--range", range]].concat());
+        assert!(refused.contains(said), "{refused}");
+    }
+}
+
+#[test]
 fn writers_wait_for_a_paused_mend_and_are_told_its_name() {
     let (place, good, damaged) = damaged_shop();
     // Stopped in the middle: its process is gone, the tables are still its own.

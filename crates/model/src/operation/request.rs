@@ -242,9 +242,23 @@ pub struct RowTableMend {
     pub table: String,
     /// Whether it has to be created: it did not exist when the mend was asked for.
     pub create: bool,
+    /// The keys that are mended, if not all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub range: Option<KeyRange>,
     /// Columns that it got since the backup: the rows that are brought back have NULL there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub added_columns: Vec<String>,
+}
+
+impl RowTableMend {
+    /// What of a key range is mended; `None` for nothing.
+    pub fn part_of(&self, range: &KeyRange) -> Option<KeyRange> {
+        let part = match &self.range {
+            Some(chosen) => chosen.intersect(range),
+            None => range.clone(),
+        };
+        (!part.is_empty()).then_some(part)
+    }
 }
 
 /// A key range of a table, and the digest that its rows must have.

@@ -1,5 +1,6 @@
 //! The order for a mend of live tables of a row store.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use mendb_engines::LiveStream;
@@ -31,6 +32,9 @@ pub struct RowMendOrder {
     pub to: Option<String>,
     /// Comma-separated patterns of table names; all tables of the backup without.
     pub tables: Option<String>,
+    /// Only these keys of some tables; without `tables` no other tables are mended then.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ranges: BTreeMap<String, KeyRange>,
     /// Mend tables that got columns since: these become NULL in the rows that are brought back.
     pub accept_schema: bool,
 }
@@ -144,6 +148,7 @@ impl Service {
             collection: mended.before.collection.clone(),
             to: Some(mended.before.backup_id.to_string()),
             tables: Some(names.join(",")),
+            ranges: BTreeMap::new(),
             accept_schema: false,
         };
         self.create_row_mend(&order, Some(id.clone()), None)
@@ -214,17 +219,31 @@ impl Service {
         })
     }
 
+    /// The schema of a live table of rows; `None` where there is none.
+    ///
+    /// # Errors
+    /// The target cannot be read.
+    pub fn live_schema(&self, table: &str) -> Result<Option<TableSchema>> {
+        let live = self.tools.engine.rows()?.inspect(table)?;
+        Ok(live.map(|live| live.schema))
+    }
+
     /// The chosen tables of the backup, if what lives of them can be mended.
     fn mended_tables(
         &self,
         order: &RowMendOrder,
         manifest: &Manifest,
     ) -> Result<Vec<RowTableMend>> {
-        let patterns = order.tables.as_deref().unwrap_or("*");
+        let of_ranges = || order.ranges.keys().cloned().collect::<Vec<_>>().join(",");
+        let patterns = match &order.tables {
+            Some(patterns) => patterns.clone(),
+            None if order.ranges.is_empty() => "*".to_owned(),
+            None => of_ranges(),
+        };
         let chosen = manifest
             .tables
             .iter()
-            .filter(|table| matches(patterns, &table.table));
+            .filter(|table| matches(&patterns, &table.table));
         let mut tables = Vec::new();
         for backup in chosen {
             let live = self.tools.engine.rows()?.inspect(&backup.table)?;
@@ -247,11 +266,32 @@ impl Service {
                     ),
                 ));
             }
+            let range = order.ranges.get(&backup.table).cloned();
+            if range.is_some() && live.is_none() {
+                return Err(Error::refused(
+                    format!(
+                        "table {} does not exist, so it cannot be mended in part",
+                        backup.table
+                    ),
+                    "leave --range out: it is created and loaded whole",
+                ));
+            }
             tables.push(RowTableMend {
                 table: backup.table.clone(),
                 create: live.is_none(),
+                range,
                 added_columns,
             });
+        }
+        let is_other = |name: &&String| tables.iter().all(|table| table.table != **name);
+        if let Some(other) = order.ranges.keys().find(is_other) {
+            return Err(Error::refused(
+                format!(
+                    "--range names table {other}, which is not among those to be mended of backup {}",
+                    manifest.backup_id
+                ),
+                "mendb show BACKUP names its tables",
+            ));
         }
         if tables.is_empty() {
             let all: Vec<&str> = (manifest.tables.iter())

@@ -274,6 +274,50 @@ fn columns_that_came_since_are_told_and_become_null_where_that_is_accepted() {
 }
 
 #[test]
+fn only_the_keys_of_a_range_are_mended() {
+    for by_digests in [false, true] {
+        let world = World::new();
+        fill(&world, 400);
+        world.done(&world.backup(Full, "full"));
+        if by_digests {
+            // Another chain: changes since the first are not known any more.
+            world.done(&world.backup(Full, "another"));
+        }
+        let good = contents(&world.database)["orders"].clone();
+        write_orders(&world, 90..110, "damage");
+        write_orders(&world, 500..510, "damage");
+        let damaged = contents(&world.database)["orders"].clone();
+        // Across the border of two shards.
+        let range = KeyRange {
+            start: order_key(95),
+            end: Some(order_key(105)),
+        };
+        let order = RowMendOrder {
+            ranges: BTreeMap::from([("orders".to_owned(), range.clone())]),
+            ..to("full")
+        };
+        let plan = world.service.plan_row_mend(&order).unwrap();
+        let mended = mend(&world, &order);
+        let is_by_digests = matches!(road(&mended), RowMendRoad::Digests { .. });
+        assert_eq!(is_by_digests, by_digests);
+        assert_eq!(written(&mended), 10);
+        assert_eq!(
+            contents_of_rows(&plan.total),
+            contents_of_rows(&total(&mended))
+        );
+        let now = contents(&world.database)["orders"].clone();
+        let within = |rows: &[(Vec<u8>, Vec<u8>)], inside: bool| {
+            let rows = rows.iter().filter(|(key, _)| range.contains(key) == inside);
+            rows.cloned().collect::<Vec<_>>()
+        };
+        assert_eq!(within(&now, true), within(&good, true));
+        assert_eq!(within(&now, false), within(&damaged, false));
+        undo(&world, &mended);
+        assert_eq!(contents(&world.database)["orders"], damaged);
+    }
+}
+
+#[test]
 fn a_plan_is_carried_out_or_says_which_keys_drifted() {
     let world = World::new();
     fill(&world, 400);

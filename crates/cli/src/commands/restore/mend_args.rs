@@ -81,6 +81,10 @@ pub struct MendArgs {
     /// code 3 where the tables are not any more what they were (row stores)
     #[arg(long, value_name = "FILE", help_heading = "Mending")]
     pub plan: Option<PathBuf>,
+    /// Mend only some keys of a table: those from FROM on and before TO, each one value per key column or
+    /// fewer, or nothing; tables that are not named with --range or --tables are left alone (row stores)
+    #[arg(long, value_name = "TABLE:FROM..TO", help_heading = "Mending")]
+    pub range: Vec<String>,
     /// Mend tables that got columns since the backup: these become NULL in the rows that are brought
     /// back (row stores)
     #[arg(long, help_heading = "Mending")]
@@ -127,10 +131,11 @@ impl MendArgs {
     /// # Errors
     /// One was given.
     pub fn refuse_for_parts(&self) -> Result<(), Failure> {
-        let given = match (&self.plan, self.accept_schema) {
-            (Some(_), _) => "--plan",
-            (None, true) => "--accept-schema",
-            (None, false) => return Ok(()),
+        let given = match (&self.plan, self.accept_schema, self.range.is_empty()) {
+            (Some(_), _, _) => "--plan",
+            (None, true, _) => "--accept-schema",
+            (None, false, false) => "--range",
+            (None, false, true) => return Ok(()),
         };
         Err(Failure::misuse(format!("{given} is for row stores"))
             .hint("--dry-run shows what would be done; --schema brings schemas back"))

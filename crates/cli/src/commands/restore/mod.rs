@@ -8,11 +8,13 @@ use std::path::Path;
 
 use clap::Args;
 use mendb_model::BackupId;
+use mendb_model::key::KeyRange;
 use mendb_model::name::{BackupKind, OperationId, check};
 use mendb_model::operation::{Request, RestoreStrategy, RowMendRoad, State};
 use mendb_service::{Drift, MendFrom, MendOrder, RestoreOrder, RowMendOrder, Service};
 
 use crate::backup_name;
+use crate::commands::table::parse_key;
 use crate::context::Context;
 use crate::failure::{Failure, Verdict};
 use crate::parts::mend_preview;
@@ -117,9 +119,9 @@ impl RestoreCommand {
         };
         let plans = self.mend.plan.is_some() || self.mend.dry_run;
         if !self.mend.is_in_place(&context.settings) {
-            if plans || self.mend.accept_schema {
+            if plans || self.mend.accept_schema || !self.mend.range.is_empty() {
                 return Err(Failure::misuse(
-                    "--dry-run, --plan and --accept-schema are for mending where tables are",
+                    "--dry-run, --plan, --range and --accept-schema are for mending where tables are",
                 )
                 .hint("add --in-place"));
             }
@@ -138,6 +140,7 @@ impl RestoreCommand {
             collection,
             to,
             tables: self.tables,
+            ranges: ranges(&service, &self.mend.range)?,
             accept_schema: self.mend.accept_schema,
         };
         if !plans {
@@ -201,6 +204,44 @@ impl RestoreCommand {
         self.mend
             .order(from, self.tables, self.rename, &context.settings)
     }
+}
+
+/// The keys that `--range` names, by tables.
+///
+/// # Errors
+/// One is not `TABLE:FROM..TO`, names no live table or one twice, or a key is not one of it.
+fn ranges(service: &Service, written: &[String]) -> Result<BTreeMap<String, KeyRange>, Failure> {
+    let mut ranges = BTreeMap::new();
+    for text in written {
+        let parts = text.split_once(':');
+        let parts = parts.and_then(|(table, keys)| Some((table, keys.split_once("..")?)));
+        let Some((table, (from, to))) = parts else {
+            return Err(Failure::misuse(format!("{text:?} is not TABLE:FROM..TO"))
+                .hint("for example --range orders:1000..2000, or orders:1000.. from there on"));
+        };
+        let schema = service.live_schema(table)?.ok_or_else(|| {
+            Failure::input(format!("--range: there is no table {table}"))
+                .hint("mendb table list shows those there are")
+        })?;
+        let key = |text: &str| parse_key(text, &schema);
+        let range = KeyRange {
+            start: if from.is_empty() {
+                Vec::new()
+            } else {
+                key(from)?
+            },
+            end: if to.is_empty() { None } else { Some(key(to)?) },
+        };
+        if range.is_empty() {
+            return Err(Failure::misuse(format!(
+                "--range {text} holds no key: FROM comes first"
+            )));
+        }
+        if ranges.insert(table.to_owned(), range).is_some() {
+            return Err(Failure::misuse(format!("--range names {table} twice")));
+        }
+    }
+    Ok(ranges)
 }
 
 /// Says when a mend cannot go by changes: it may then read much, with writers shut out.

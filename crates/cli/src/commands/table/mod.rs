@@ -14,6 +14,7 @@ mod sample;
 mod shards;
 
 use clap::Subcommand;
+pub use definition::parse_key;
 use mendb_model::name::TablePath;
 
 use crate::context::Context;

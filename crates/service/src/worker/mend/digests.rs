@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use mendb_model::key::{KeyRange, to_hex};
+use mendb_model::key::KeyRange;
 use mendb_model::name::TablePath;
 use mendb_model::operation::{MendedRows, RowMendRequest};
 use mendb_model::{Change, Digest, RowBlock, RowBlockBuilder};
@@ -10,13 +10,13 @@ use mendb_repo::ChainReader;
 
 use super::{Fetched, Progress, Put, no_such_table, wanted_chain, wanted_manifest};
 use crate::diff::Pulled;
-use crate::worker::{Attempt, TaskError, TaskResult};
+use crate::worker::{Attempt, TaskResult};
 
 /// Differences are staged in blocks of about this many bytes.
 const BLOCK_BYTES: usize = 4 << 20;
 
-/// Stages what differs between the live rows of a range, which is that of a shard of the wanted backup,
-/// and those of the backup; nothing is read of the backup where the digests agree.
+/// Stages what differs between the live rows of a range and those of the wanted backup. Where the range is
+/// that of a shard of the backup, nothing is read of the backup if the digests agree.
 pub(super) fn stage(
     attempt: &Attempt<'_>,
     request: &RowMendRequest,
@@ -26,8 +26,9 @@ pub(super) fn stage(
 ) -> TaskResult<()> {
     let engine = attempt.tools.engine.rows()?;
     let after = progress.last_key();
-    if after.is_none() {
-        let expected = expected(attempt, request, path, range)?;
+    if after.is_none()
+        && let Some(expected) = expected(attempt, request, path, range)?
+    {
         let (live, read) = live_digest(attempt, path, range)?;
         progress.looked_at(MendedRows {
             read,
@@ -67,25 +68,19 @@ pub(super) fn stage(
     differences.finish()
 }
 
-/// The digest of a range in the wanted backup.
+/// The digest of a range in the wanted backup; `None` where it is only part of a shard.
 fn expected(
     attempt: &Attempt<'_>,
     request: &RowMendRequest,
     path: &TablePath,
     range: &KeyRange,
-) -> TaskResult<Digest> {
+) -> TaskResult<Option<Digest>> {
     let manifest = wanted_manifest(attempt, request)?;
     let data = manifest
         .sharded_table(path)
         .ok_or_else(|| no_such_table(&manifest, &path.table))?;
     let shard = data.shards.iter().find(|shard| shard.range == *range);
-    shard.map(|shard| shard.digest).ok_or_else(|| {
-        TaskError::Proof(format!(
-            "backup {} has no shard of {path} that begins at key {}",
-            manifest.backup_id,
-            to_hex(&range.start)
-        ))
-    })
+    Ok(shard.map(|shard| shard.digest))
 }
 
 /// The digest of live rows, and how many were read for it: none where a shard has just this range.

@@ -97,25 +97,26 @@ fn of_table(
                 .map(|link| attempt.manifest(&request.before.collection, link))
                 .collect::<TaskResult<_>>()?;
             for shard in attempt.tools.engine.rows()?.shards(&path)? {
-                let rows = by_changes(attempt, request, &path, &shard.range, &later)?;
-                previews.push(preview(shard.range, Some(shard.digest), rows));
+                let Some(range) = table.part_of(&shard.range) else {
+                    continue;
+                };
+                let (digest, _) = digests::live_digest(attempt, &path, &range)?;
+                let rows = by_changes(attempt, request, &path, &range, &later)?;
+                previews.push(preview(range, Some(digest), rows));
             }
         }
         RowMendRoad::Digests { .. } => {
             for shard in &backup.rows.shards {
+                let Some(range) = table.part_of(&shard.range) else {
+                    continue;
+                };
                 let mut counts = Counts::default();
                 let mut progress = Progress::resume(attempt, &mut counts);
-                let (digest, _) = digests::live_digest(attempt, &path, &shard.range)?;
+                let (digest, _) = digests::live_digest(attempt, &path, &range)?;
                 let mut put = |changes: &RowBlock<&[u8]>| count(attempt, &path, changes);
-                digests::stage(
-                    attempt,
-                    request,
-                    (&path, &shard.range),
-                    &mut put,
-                    &mut progress,
-                )?;
+                digests::stage(attempt, request, (&path, &range), &mut put, &mut progress)?;
                 let done = progress.done;
-                previews.push(preview(shard.range.clone(), Some(digest), done));
+                previews.push(preview(range, Some(digest), done));
             }
         }
     }

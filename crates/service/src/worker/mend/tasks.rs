@@ -1,6 +1,7 @@
 //! The tasks of the stage of a mend: one for each key range that is looked at by itself.
 
-use mendb_model::manifest::{Manifest, ShardBackup, ShardedData};
+use mendb_model::key::KeyRange;
+use mendb_model::manifest::Manifest;
 use mendb_model::name::TablePath;
 use mendb_model::operation::{
     ChainLink, NewTask, Operation, RowMendRequest, RowMendRoad, TaskSpec,
@@ -34,13 +35,22 @@ pub(crate) fn tasks(
         })?;
         if table.create {
             for (path, data) in backup.sharded_tables() {
-                tasks.extend(of_shards(&path, data, true));
+                for shard in &data.shards {
+                    let (range, bytes) = (shard.range.clone(), segment_bytes(shard));
+                    tasks.push(task(&path, range, bytes, true));
+                }
             }
             continue;
         }
         let path = TablePath::table(&table.table);
         match &request.road {
-            RowMendRoad::Digests { .. } => tasks.extend(of_shards(&path, &backup.rows, false)),
+            RowMendRoad::Digests { .. } => {
+                for shard in &backup.rows.shards {
+                    let range = table.part_of(&shard.range);
+                    tasks
+                        .extend(range.map(|range| task(&path, range, segment_bytes(shard), false)));
+                }
+            }
             RowMendRoad::Changes { later } => {
                 let mut changed_in = Vec::new();
                 for link in later {
@@ -48,17 +58,14 @@ pub(crate) fn tasks(
                 }
                 changed_in.extend(operation.draft.clone());
                 for shard in tools.engine.rows()?.shards(&path)? {
+                    let Some(range) = table.part_of(&shard.range) else {
+                        continue;
+                    };
                     let within = changed_in
                         .iter()
-                        .map(|manifest| bytes_within(manifest, &path, &shard.range));
-                    tasks.push(NewTask {
-                        bytes_total: within.sum(),
-                        spec: TaskSpec::MendRows {
-                            path: path.clone(),
-                            range: shard.range,
-                            create: false,
-                        },
-                    });
+                        .map(|manifest| bytes_within(manifest, &path, &range));
+                    let bytes = within.sum();
+                    tasks.push(task(&path, range, bytes, false));
                 }
             }
         }
@@ -66,16 +73,15 @@ pub(crate) fn tasks(
     Ok(tasks)
 }
 
-fn of_shards(path: &TablePath, data: &ShardedData, create: bool) -> Vec<NewTask> {
-    let task = |shard: &ShardBackup| NewTask {
-        bytes_total: segment_bytes(shard),
+fn task(path: &TablePath, range: KeyRange, bytes_total: u64, create: bool) -> NewTask {
+    NewTask {
+        bytes_total,
         spec: TaskSpec::MendRows {
             path: path.clone(),
-            range: shard.range.clone(),
+            range,
             create,
         },
-    };
-    data.shards.iter().map(task).collect()
+    }
 }
 
 fn manifest(tools: &Tools, collection: &str, link: &ChainLink) -> Result<std::sync::Arc<Manifest>> {

@@ -1,12 +1,12 @@
 //! The proof of a mend, before readers see it.
 
 use mendb_model::Digest;
-use mendb_model::key::to_hex;
+use mendb_model::key::{KeyRange, to_hex};
 use mendb_model::manifest::ShardedData;
 use mendb_model::name::TablePath;
 use mendb_model::operation::RowMendRequest;
 
-use super::{no_such_table, wanted_manifest};
+use super::{no_such_table, wanted_chain, wanted_manifest};
 use crate::worker::{Attempt, Counts, TaskError, TaskResult};
 
 /// Compares what readers would see with the wanted backup. Of mended tables the digests are those that
@@ -24,6 +24,15 @@ pub(super) fn verify(
             .table(&table.table)
             .ok_or_else(|| no_such_table(&wanted, &table.table))?;
         let live = engine.inspect(&table.table)?;
+        if let Some(range) = &table.range {
+            part(
+                attempt,
+                request,
+                &TablePath::table(&table.table),
+                range,
+                counts,
+            )?;
+        }
         for (path, data) in backup.sharded_tables() {
             let has_index = |name: &str| {
                 let live = live.as_ref();
@@ -38,12 +47,35 @@ pub(super) fn verify(
                     let found = engine.digest(&path, &shard.range)?;
                     compare(&path, &shard.range.start, shard.digest, found)?;
                 }
-            } else {
+            } else if table.range.is_none() {
                 mended(attempt, &path, data)?;
             }
         }
     }
     Ok(())
+}
+
+/// Compares the rows of a range by reading those of both sides. Its index rows followed them.
+fn part(
+    attempt: &Attempt<'_>,
+    request: &RowMendRequest,
+    path: &TablePath,
+    range: &KeyRange,
+    counts: &Counts,
+) -> TaskResult<()> {
+    let chain = wanted_chain(attempt, request)?;
+    let repository = &attempt.tools.repository;
+    let mut rows = repository.read_chain(&chain, path, range, None)?;
+    let mut expected = Digest::default();
+    while let Some(block) = attempt.wait(rows.next())? {
+        attempt.in_progress(counts)?;
+        for (key, row) in block.iter() {
+            expected.add(key, row);
+        }
+    }
+    let engine = attempt.tools.engine.rows()?;
+    let found = engine.mended_digest(attempt.operation(), path, range)?;
+    compare(path, &range.start, expected, found)
 }
 
 /// Compares shard by shard as far as shards are those of the backup, and all of them together.
