@@ -33,7 +33,6 @@ fn commands_for_rows_tell_what_to_use_on_a_server() {
 fn commands_for_servers_tell_what_to_use_on_rows() {
     let mendb = Mendb::new();
     for (line, said) in [
-        ("undo mend-1", "mendb undo works with ClickHouse servers"),
         (
             "backup c --tables a.*",
             "--tables is for ClickHouse targets",
@@ -43,12 +42,8 @@ fn commands_for_servers_tell_what_to_use_on_rows() {
             "--partitions is for ClickHouse targets",
         ),
         (
-            "restore c --in-place",
-            "mending its tables in place is not in this version",
-        ),
-        (
             "restore --restore-in-place -d -s c",
-            "--in-place, --data, --schema are for ClickHouse",
+            "--data, --schema are for ClickHouse",
         ),
         (
             "restore --database-mapping a=b c",

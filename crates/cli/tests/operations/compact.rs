@@ -102,7 +102,8 @@ fn what_stays_of_a_folded_chain_restores_and_mends_and_takes_increments_and_dele
         let full = flags.contains(&"--full");
         let kind = if full { "full" } else { "incremental" };
         assert_eq!(folded.next().unwrap()["kind"], kind, "{flags:?}");
-        place.ok(&["show", last.unwrap_or(&"b4")]);
+        let shown = place.ok(&["show", last.unwrap_or(&"b4")]);
+        assert!(shown.contains("\nfolded from "), "{shown}");
         place.ok(&["verify", "shop", "--live"]);
 
         // The live tables know nothing of it.
@@ -227,8 +228,12 @@ fn what_cannot_be_folded_is_refused_and_nothing_to_fold_is_no_error() {
     place.fails(1, &compact(&["--to", "b9"]));
     place.fails(2, &compact(&["--from", "b1", "--full"]));
     place.fails(1, &["chain", "compact", "stall"]);
-    let output = place.run(&compact(&["--to", "b1"]));
-    assert!(output.status.success() && output.stdout.is_empty());
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("nothing to fold"), "{said}");
+    let said = place.ok(&compact(&["--to", "b1"]));
+    assert!(
+        said.starts_with("there is nothing to fold in shop\n"),
+        "{said}"
+    );
+    let nothing = place.json(&compact(&["--to", "b1"]));
+    assert_eq!(labels(&nothing["gone"]).len(), 0);
+    assert_eq!(labels(&nothing["stays"]), ["b0", "b1", "b2", "b3", "b4"]);
 }

@@ -25,6 +25,11 @@ fn a_chain_on_s3_comes_back() {
     place.drop_shop();
     place.ok(&["restore", "full"]);
     assert_eq!(place.shop(), full);
+    place.drop_shop();
+    place.ok(&["chain", "compact", "shop", "--full"]);
+    place.fails(1, &["restore", "shop", "--to", "full"]);
+    place.ok(&["restore", "shop", "--strategy", "merged"]);
+    assert_eq!(place.shop(), increment);
     drop(server);
     let said = place.fails(1, &["backup", "shop"]);
     assert!(said.contains(&format!("s3://{BUCKET}/team/a")), "{said}");

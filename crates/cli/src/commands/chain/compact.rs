@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 use mendb_model::BackupId;
+use mendb_model::manifest::Manifest;
 use mendb_model::name::BackupKind;
 use mendb_repo::{Compaction, Repository, StoredManifest};
 use mendb_service::env::{crash_point, nonce, now_ms};
@@ -72,10 +73,9 @@ struct RestorePoint {
 struct CompactionRecord {
     collection: String,
     dry_run: bool,
-    /// Whether rows or changes are folded; else only what an earlier compaction has left is removed.
-    folds: bool,
-    /// The first of the run.
-    first: BackupId,
+    /// The first of the run; none where there is nothing to fold, and only what an earlier compaction
+    /// has left is removed.
+    first: Option<BackupId>,
     /// The last of the run, which the others were folded into.
     backup_id: BackupId,
     /// What it is afterwards.
@@ -96,20 +96,24 @@ impl CompactCommand {
         let repository = context.open_repository(&runtime)?;
         let runtime = runtime.handle();
         let chain = self.chain(&repository, runtime)?;
-        let Some((last, first)) = self.run_of(&repository, runtime, &chain)? else {
-            context.say(&format!("there is nothing to fold in {}", self.collection));
+        let listed = runtime.block_on(repository.list(&self.collection))?;
+        let label = |read: mendb_repo::Result<StoredManifest>| read.ok()?.manifest.label;
+        let there = listed.into_iter().map(|(id, read)| (id, label(read)));
+        let there: BTreeMap<_, _> = there.collect();
+        let last = &chain[chain.len() - 1].manifest;
+        let Some(first) = self.first(&repository, runtime, &chain)? else {
+            let mut record = CompactionRecord::of(last, &[], &there);
+            record.dry_run = self.dry_run;
+            context.output.report(&record, CompactionRecord::describe)?;
             return Ok(Verdict::Done);
         };
-        let plan = repository.plan_compaction(&self.collection, &first, &last);
+        let plan = repository.plan_compaction(&self.collection, &first, &last.backup_id);
         let compaction = runtime.block_on(plan)?;
-        let listed = runtime.block_on(repository.list(&self.collection))?;
-        let listed = listed
-            .into_iter()
-            .map(|(id, read)| (id, read.ok().and_then(|stored| stored.manifest.label)));
-        let listed: BTreeMap<_, _> = listed.collect();
-        let mut record = CompactionRecord::new(&compaction, first, &listed);
+        let mut record = CompactionRecord::of(&compaction.draft(), compaction.goes(), &there);
+        record.first = (!compaction.shards().is_empty()).then_some(first);
+        record.bytes_before = compaction.bytes();
+        record.dry_run = self.dry_run;
         if self.dry_run {
-            record.dry_run = true;
             context.output.record(&record, CompactionRecord::describe)?;
             return Ok(Verdict::Done);
         }
@@ -150,31 +154,28 @@ impl CompactCommand {
         Ok(chain)
     }
 
-    /// The last backup of the run and its first, if there is anything to fold or to tidy up.
-    fn run_of(
+    /// The first backup of the run that ends with a chain, if there is anything to fold or to tidy up.
+    fn first(
         &self,
         repository: &Repository,
         runtime: &Handle,
         chain: &[StoredManifest],
-    ) -> Result<Option<(BackupId, BackupId)>, Failure> {
-        let Some(last) = chain.last().map(|stored| &stored.manifest) else {
-            return Ok(None);
+    ) -> Result<Option<BackupId>, Failure> {
+        let (older, last) = chain.split_at(chain.len() - 1);
+        let compacted = last
+            .iter()
+            .filter_map(|last| last.manifest.compacted.as_ref());
+        let mut folded = compacted.flat_map(|before| &before.folded);
+        let Some(from) = &self.from else {
+            let first = older.get(usize::from(!self.full));
+            let first = first.map(|stored| &stored.manifest.backup_id);
+            return Ok(first.or_else(|| folded.next()).cloned());
         };
-        let folded = || last.compacted.iter().flat_map(|before| &before.folded);
-        let first = match &self.from {
-            // One that a compaction that was cut off has removed already is known by its id.
-            Some(from) => match folded().find(|id| id.as_str() == from) {
-                Some(id) => Some(id.clone()),
-                None => Some(runtime.block_on(repository.find_id(&self.collection, from))?),
-            },
-            None => {
-                let older = &chain[..chain.len() - 1];
-                let first = older.get(usize::from(!self.full));
-                let first = first.map(|stored| &stored.manifest.backup_id);
-                first.or_else(|| folded().next()).cloned()
-            }
-        };
-        Ok(first.map(|first| (last.backup_id.clone(), first)))
+        // One that a compaction that was cut off has removed already is known by its id.
+        Ok(Some(match folded.find(|id| id.as_str() == from) {
+            Some(id) => id.clone(),
+            None => runtime.block_on(repository.find_id(&self.collection, from))?,
+        }))
     }
 
     fn carry_out(
@@ -213,30 +214,24 @@ impl CompactCommand {
 }
 
 impl CompactionRecord {
-    /// What compacting comes to; `there` are all backups of the collection with their labels.
-    fn new(
-        compaction: &Compaction,
-        first: BackupId,
-        there: &BTreeMap<BackupId, Option<String>>,
-    ) -> Self {
-        let draft = compaction.draft();
+    /// What there is when a backup stays and others go; `there` are all backups of the collection with
+    /// their labels.
+    fn of(stays: &Manifest, goes: &[BackupId], there: &BTreeMap<BackupId, Option<String>>) -> Self {
         let point = |backup_id: &BackupId| RestorePoint {
             backup_id: backup_id.clone(),
             label: there.get(backup_id).cloned().flatten(),
         };
-        let goes = compaction.goes();
         let stay = there.keys().filter(|id| !goes.contains(id));
         Self {
+            collection: stays.collection.clone(),
             dry_run: false,
-            folds: !compaction.shards().is_empty(),
-            first,
-            kind: draft.kind().name(),
+            first: None,
+            backup_id: stays.backup_id.clone(),
+            kind: stays.kind().name(),
             gone: goes.iter().map(point).collect(),
             stays: stay.map(point).collect(),
-            bytes_before: compaction.bytes(),
+            bytes_before: stays.bytes(),
             bytes_after: None,
-            collection: draft.collection,
-            backup_id: draft.backup_id,
         }
     }
 
@@ -260,16 +255,18 @@ impl CompactionRecord {
     fn headline(&self) -> String {
         let Self {
             collection,
-            first,
             backup_id,
             ..
         } = self;
-        if !self.folds {
+        let Some(first) = &self.first else {
+            if self.gone.is_empty() {
+                return format!("there is nothing to fold in {collection}");
+            }
             let be = if self.dry_run { "would be" } else { "is" };
             return format!(
                 "{collection}: what was folded into {backup_id} before and not removed yet {be} removed"
             );
-        }
+        };
         let kind = if self.kind == BackupKind::Full.name() {
             "a full backup"
         } else {

@@ -1,8 +1,8 @@
 //! A backup of a row store.
 
-use mendb_model::Digest;
 use mendb_model::manifest::{Manifest, ShardedData};
 use mendb_model::name::TablePath;
+use mendb_model::{BackupId, Digest};
 use mendb_repo::StoredManifest;
 use serde::Serialize;
 
@@ -79,6 +79,10 @@ fn describe(details: &BackupDetails) -> String {
     );
     if let Some(parent) = &manifest.parent {
         text += &format!("parent      {}\n", parent.backup_id);
+    }
+    if let Some(compacted) = &manifest.compacted {
+        let folded: Vec<_> = compacted.folded.iter().map(BackupId::as_str).collect();
+        text += &format!("folded from {}\n", folded.join(", "));
     }
     text += "\n";
     text + &table(
