@@ -105,8 +105,10 @@ fn only_rows_that_differ_are_staged_and_staging_again_stages_nothing() {
         upserted: 6,
         erased: 3,
         kept: 14,
+        bytes: first.bytes,
     };
     assert_eq!(first, expected);
+    assert!(first.bytes > 6 * 8, "{first:?}");
     let again = stage(&database, OPERATION, TABLES[0], 0, &some);
     assert_eq!(again, StagedRows::default());
     // From another source they are compared, and are as they are wanted.
@@ -124,6 +126,7 @@ fn only_rows_that_differ_are_staged_and_staging_again_stages_nothing() {
         upserted: 2,
         erased: 1,
         kept: 0,
+        bytes: back.bytes,
     };
     assert_eq!(back, expected);
     database.publish_mend(OPERATION).unwrap();

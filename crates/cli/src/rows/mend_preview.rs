@@ -1,5 +1,7 @@
 //! What a mend of live tables would do, range by range.
 
+use std::time::Duration;
+
 use mendb_model::name::BackupKind;
 use mendb_model::operation::{MendedRows, RowMendRoad};
 use mendb_service::{RowMendPreview, ShardPreview};
@@ -29,6 +31,18 @@ pub fn describe(preview: &RowMendPreview) -> String {
     }
     text += &table(&preview.shards, &fields());
     text += &format!("\ntotal: {}\n", sentence(&preview.total));
+    text += &format!(
+        "needs about {} of the target's disk{}\n",
+        human::bytes(preview.disk_bytes),
+        match preview.milliseconds {
+            Some((least, most)) => format!(
+                ", and {} to {} going by the mends so far",
+                human::duration(Duration::from_millis(least)),
+                human::duration(Duration::from_millis(most))
+            ),
+            None => "; how long it takes is not known before the first mend of a target".to_owned(),
+        }
+    );
     text += if preview.total.upserted + preview.total.erased == 0 {
         "nothing would be written\n"
     } else {

@@ -160,6 +160,8 @@ pub struct StagedCounts {
     pub erased: u64,
     /// Keys that are as they are wanted.
     pub kept: u64,
+    /// Bytes of the keys and rows that will be written or removed, those of index rows not counted.
+    pub bytes: u64,
 }
 
 /// A request to freeze.

@@ -303,6 +303,7 @@ impl RowStore for RowEngine {
                     counts.upserted += rows.upserted;
                     counts.erased += rows.erased;
                     counts.kept += rows.kept;
+                    counts.bytes += rows.bytes;
                     Ok(Delivered::Done)
                 }
             }

@@ -190,7 +190,8 @@ pub enum TaskOutput {
     Draft(Box<Manifest>),
 }
 
-/// What a mend does, or would do, to the rows of a range.
+/// What a mend does, or would do, to the rows of a range. Rows that an attempt has staged without living to
+/// report it are not counted by the next, which finds them staged.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MendedRows {
     /// Live rows that are read: one for each key that may differ, or all of a range whose digest does.
@@ -201,6 +202,9 @@ pub struct MendedRows {
     pub erased: u64,
     /// Rows that were looked at and are as they should be.
     pub kept: u64,
+    /// Bytes of the keys and rows that are written or removed, those of index rows not counted.
+    #[serde(default)]
+    pub written_bytes: u64,
     /// Bytes read from the repository.
     pub fetched_bytes: u64,
     /// Requests to the repository.
@@ -224,6 +228,7 @@ impl std::ops::AddAssign for MendedRows {
         self.upserted += other.upserted;
         self.erased += other.erased;
         self.kept += other.kept;
+        self.written_bytes += other.written_bytes;
         self.fetched_bytes += other.fetched_bytes;
         self.requests += other.requests;
     }

@@ -133,11 +133,13 @@ mod tests {
         let shard = inner.view().shards(&TablePath::table("t")).unwrap()[0].clone();
         let mut changes = RowBlockBuilder::new();
         let row = row::encode(&[ColumnType::Int64], &[Value::Int(7)]);
+        let bytes = (row_key().len() + row.len()) as u64;
         changes.push(&row_key(), &Change::reset(row, 1).encode());
         let source = Source { step: 0, index: 0 };
         let staged = stage::stage(&inner, shard.id, "mend-1", source, &changes.finish());
         let expected = StagedRows {
             upserted: 1,
+            bytes,
             ..StagedRows::default()
         };
         assert_eq!(staged.unwrap(), Staged::Done(expected));

@@ -49,6 +49,8 @@ pub struct StagedRows {
     pub erased: u64,
     /// Keys that are as they are wanted: nothing was staged for them.
     pub kept: u64,
+    /// Bytes of the keys and rows that were staged, those of index rows not counted.
+    pub bytes: u64,
 }
 
 pub(crate) fn stage<B: AsRef<[u8]>>(
@@ -84,6 +86,7 @@ pub(crate) fn stage<B: AsRef<[u8]>>(
         staged.upserted += batch.upserted();
         staged.erased += batch.erased();
         staged.kept += batch.kept;
+        staged.bytes += batch.bytes();
 
         let mut transaction = Transaction::begin(inner);
         // It may have been published since, or aborted, and even begun again with other layers.
@@ -192,6 +195,12 @@ impl<'a> Batch<'a> {
             batch.index_rows.push(index_rows);
         }
         Ok(batch)
+    }
+
+    fn bytes(&self) -> u64 {
+        let rows = self.differing.iter();
+        let bytes = rows.map(|row| row.key.len() + row.after.map_or(0, <[u8]>::len));
+        bytes.sum::<usize>() as u64
     }
 
     fn upserted(&self) -> u64 {

@@ -58,7 +58,16 @@ pub struct RowMendPreview {
     pub shards: Vec<ShardPreview>,
     /// The sums of all ranges.
     pub total: MendedRows,
+    /// Bytes of the target's disk that it would need until it ends, about: a row lies in the layer of the
+    /// mend, in the table and in the change log. Index rows come on top.
+    pub disk_bytes: u64,
+    /// The least and the most milliseconds that it would take, going by the mends of this target so far;
+    /// `None` where there was none.
+    pub milliseconds: Option<(u64, u64)>,
 }
+
+/// A row that is mended is written so many times until the mend ends.
+const COPIES: u64 = 3;
 
 /// What is found out for an order before it becomes an operation.
 struct Ordered {
@@ -80,6 +89,8 @@ impl Service {
             total += shard.rows;
         }
         Ok(RowMendPreview {
+            disk_bytes: COPIES * total.written_bytes,
+            milliseconds: self.milliseconds_of(&total)?,
             collection: request.before.collection.clone(),
             backup_id: wanted,
             version,
@@ -89,6 +100,36 @@ impl Service {
             shards,
             total,
         })
+    }
+
+    /// How long mends of so many rows take, by those that are done: between the least and the most that a
+    /// row took in any; the shortest of them is within.
+    fn milliseconds_of(&self, rows: &MendedRows) -> Result<Option<(u64, u64)>> {
+        let work = |rows: &MendedRows| (rows.read + rows.upserted + rows.erased) as f64;
+        let mut interval: Option<(f64, f64)> = None;
+        let mut shortest = f64::MAX;
+        for operation in self.journal.operations()? {
+            let is_mend = matches!(operation.request, Request::MendRows(_));
+            if !is_mend || operation.state != State::Done {
+                continue;
+            }
+            let took = operation
+                .updated_at_ms
+                .saturating_sub(operation.created_at_ms) as f64;
+            let mut done = MendedRows::default();
+            for shard in &operation.mended {
+                done += shard.rows;
+            }
+            shortest = shortest.min(took);
+            let rate = took / work(&done).max(1.0);
+            let (least, most) = interval.unwrap_or((rate, rate));
+            interval = Some((least.min(rate), most.max(rate)));
+        }
+        let work = work(rows);
+        Ok(interval.map(|(least, most)| {
+            let (least, most) = ((least * work).min(shortest), (most * work).max(shortest));
+            (least as u64, most as u64)
+        }))
     }
 
     /// Checks an order for a mend of live tables and makes it an operation, which [`Service::drive`]

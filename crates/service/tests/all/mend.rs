@@ -75,6 +75,14 @@ fn only_rows_that_differ_are_looked_at_and_written() {
     assert_eq!(contents(&world.database), before);
     assert!(matches!(road(&mended), RowMendRoad::Changes { later } if later.is_empty()));
     assert_eq!(contents_of_rows(&total(&mended)), (15, 10, 5, 0));
+    assert_eq!(preview.total.written_bytes, total(&mended).written_bytes);
+    assert_eq!(preview.milliseconds, None);
+    let measured = world.service.plan_row_mend(&to("increment")).unwrap();
+    assert!(
+        measured
+            .milliseconds
+            .is_some_and(|(least, most)| least <= most)
+    );
     let untouched = mended
         .mended
         .iter()

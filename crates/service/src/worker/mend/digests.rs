@@ -160,6 +160,7 @@ impl Differences<'_, '_, '_, '_> {
             upserted: staged.upserted,
             erased: staged.erased,
             kept: staged.kept,
+            written_bytes: staged.bytes,
             ..self.fetched.since(self.wanted.source().counts())
         };
         self.progress.staged(done, &self.last_key)

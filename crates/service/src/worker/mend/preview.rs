@@ -165,15 +165,21 @@ fn count(
     let keys: Vec<&[u8]> = changes.iter().map(|(key, _)| key).collect();
     let live = attempt.tools.engine.rows()?.rows_of(path, &keys)?;
     let mut counts = StagedCounts::default();
-    for ((_, change), live) in changes.iter().zip(live) {
+    for ((key, change), live) in changes.iter().zip(live) {
         let change = ChangeRef::decode(change).map_err(|error| {
             TaskError::Proof(format!("a change for {path} cannot be read: {error}"))
         })?;
         match (change.kind, live) {
             (ChangeKind::Erase, None) => counts.kept += 1,
-            (ChangeKind::Erase, Some(_)) => counts.erased += 1,
+            (ChangeKind::Erase, Some(_)) => {
+                counts.erased += 1;
+                counts.bytes += key.len() as u64;
+            }
             (_, Some(live)) if live == change.row => counts.kept += 1,
-            _ => counts.upserted += 1,
+            _ => {
+                counts.upserted += 1;
+                counts.bytes += (key.len() + change.row.len()) as u64;
+            }
         }
     }
     Ok(counts)

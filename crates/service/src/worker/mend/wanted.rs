@@ -65,6 +65,7 @@ impl<'a, 'b> WantedRows<'a, 'b> {
             upserted: staged.upserted,
             erased: staged.erased,
             kept: staged.kept,
+            written_bytes: staged.bytes,
             ..self.fetched.since(self.lookup.counts())
         })
     }
