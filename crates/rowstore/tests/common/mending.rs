@@ -65,6 +65,7 @@ pub fn stage(
                 total.upserted += staged.upserted;
                 total.erased += staged.erased;
                 total.kept += staged.kept;
+                total.bytes += staged.bytes;
             }
             Staged::Gone => panic!("shards stay while a table is being mended"),
         }
