@@ -189,7 +189,10 @@ impl Service {
             collection: mended.before.collection.clone(),
             to: Some(mended.before.backup_id.to_string()),
             tables: Some(names.join(",")),
-            ranges: BTreeMap::new(),
+            // Of a mend of some keys, only these go back.
+            ranges: (mended.tables.iter())
+                .filter_map(|table| Some((table.table.clone(), table.range.clone()?)))
+                .collect(),
             accept_schema: false,
         };
         self.create_row_mend(&order, Some(id.clone()), None)

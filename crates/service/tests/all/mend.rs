@@ -320,8 +320,13 @@ fn only_the_keys_of_a_range_are_mended() {
         };
         assert_eq!(within(&now, true), within(&good, true));
         assert_eq!(within(&now, false), within(&damaged, false));
+        // What somebody writes elsewhere since is not of the mend, and stays when it is undone.
+        write_orders(&world, 200..201, "since");
+        let since = contents(&world.database)["orders"].clone();
         undo(&world, &mended);
-        assert_eq!(contents(&world.database)["orders"], damaged);
+        let undone = contents(&world.database)["orders"].clone();
+        assert_eq!(within(&undone, true), within(&damaged, true));
+        assert_eq!(within(&undone, false), within(&since, false));
     }
 }
 

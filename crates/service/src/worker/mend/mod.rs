@@ -230,11 +230,8 @@ impl<'a, 'b> Progress<'a, 'b> {
 
     /// Counts rows that are staged for good, up to a key.
     fn staged(&mut self, more: MendedRows, last_key: &[u8]) -> TaskResult<()> {
-        self.done += more;
+        self.looked_at(more);
         self.counts.last_key = Some(last_key.to_vec());
-        self.counts.rows = self.done.read;
-        self.counts.bytes = self.done.fetched_bytes;
-        self.counts.output = TaskOutput::Mended(self.done);
         self.attempt.in_progress(self.counts)
     }
 

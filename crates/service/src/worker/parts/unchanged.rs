@@ -19,8 +19,8 @@ pub(super) struct Unchanged {
 
 /// Looks whether a table is just what the backup that the request names has of it, and whether the
 /// repository still has all of that. A part is the same by its name, its content and its disk, in the same
-/// incarnation of the table: numbers of blocks do not come twice there, so what its checksums do not
-/// cover is the same too.
+/// incarnation of the table. *Hazard*: texts that no checksum covers are taken to be the same then; where
+/// numbers of blocks began again, they may be of another part with the same content.
 pub(super) fn unchanged(
     attempt: &Attempt<'_>,
     request: &PartBackupRequest,
