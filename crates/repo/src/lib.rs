@@ -47,6 +47,7 @@
 pub mod arrow;
 mod chain;
 pub mod clickhouse_backup;
+mod concurrent;
 mod directory;
 mod documents;
 mod error;

@@ -324,10 +324,10 @@ impl ImportedBackup {
     /// are what the part's `checksums.txt` says and what [`ImportedPart::part`] promises. Memory: some
     /// megabytes, whatever the size of the part.
     ///
-    /// What arrives damaged is read again, whole. Nothing is synced. When it fails, or the future is
-    /// dropped, the directory holds whatever was written so far, and a thread may write to it until its
-    /// next read: remove the directory, or fetch into it again, which begins anew. A file of the directory
-    /// that the part does not have is an error.
+    /// What arrives damaged is read again, whole. Nothing is synced. When it fails, the directory holds
+    /// whatever was written so far: remove it, or fetch into it again, which begins anew. When the future
+    /// is dropped, threads may write to it until their next read. A file of the directory that the part
+    /// does not have is an error.
     ///
     /// # Errors
     /// The part is damaged, or another one of the same name; it cannot be read or written.
@@ -346,19 +346,19 @@ impl ImportedBackup {
             hash: part.part.hash,
             crc64: part.crc64,
         };
-        let transfer = Arc::default();
+        let traffic = Arc::default();
         let mut attempts = 1 + REREADS;
         let written = loop {
             attempts -= 1;
-            match part.stored.fetch(&of, into, promise, &transfer).await {
+            match part.stored.fetch(&of, into, promise, &traffic).await {
                 Err(ImportError::Archive { .. } | ImportError::DamagedPart { .. })
                     if attempts > 0 => {}
                 fetched => break fetched?,
             }
         };
         Ok(FetchedPart {
-            bytes: transfer.bytes(),
-            requests: transfer.requests(),
+            bytes: traffic.bytes(),
+            requests: traffic.requests(),
             file_bytes: written.bytes,
             rows: written.rows,
         })

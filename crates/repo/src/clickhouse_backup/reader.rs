@@ -20,17 +20,14 @@ use crate::objects::Objects;
 const LONGEST_STRETCH: u64 = 4 << 20;
 const SHORTEST_STRETCH: u64 = 64 << 10;
 
-/// What one piece of work asked of the store.
+/// What all threads of one piece of work asked of the store.
 #[derive(Debug, Default)]
-pub(super) struct Transfer {
+pub(super) struct Traffic {
     bytes: AtomicU64,
     requests: AtomicU64,
-    stopped: AtomicBool,
-    /// The first failure, which readers cannot hand through the decompressors without losing its type.
-    failure: Mutex<Option<crate::Error>>,
 }
 
-impl Transfer {
+impl Traffic {
     /// Bytes that came.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
@@ -41,6 +38,24 @@ impl Transfer {
         self.requests.load(Ordering::Relaxed)
     }
 
+    fn count(&self, bytes: u64) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+/// What one thread reads.
+#[derive(Debug)]
+pub(super) struct Transfer {
+    traffic: Arc<Traffic>,
+    /// Where its requests are made.
+    runtime: Handle,
+    stopped: AtomicBool,
+    /// The first failure, which readers cannot hand through the decompressors without losing its type.
+    failure: Mutex<Option<crate::Error>>,
+}
+
+impl Transfer {
     /// Keeps a failure, and gives an error that stands for it.
     fn fail(&self, error: crate::Error) -> io::Error {
         let message = error.to_string();
@@ -60,11 +75,6 @@ impl Transfer {
             },
         }
     }
-
-    fn count(&self, bytes: u64) {
-        self.requests.fetch_add(1, Ordering::Relaxed);
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-    }
 }
 
 /// Does work on a thread that may wait. When the caller goes away, the work ends with its next read.
@@ -72,25 +82,31 @@ impl Transfer {
 /// # Panics
 /// With what the work panicked with.
 pub(super) async fn on_thread<T: Send + 'static>(
-    transfer: &Arc<Transfer>,
-    work: impl FnOnce() -> Result<T> + Send + 'static,
+    traffic: &Arc<Traffic>,
+    work: impl FnOnce(&Arc<Transfer>) -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    struct Waiting<'t> {
-        transfer: &'t Transfer,
+    struct Waiting {
+        transfer: Arc<Transfer>,
         done: bool,
     }
-    impl Drop for Waiting<'_> {
+    impl Drop for Waiting {
         fn drop(&mut self) {
             if !self.done {
                 self.transfer.stopped.store(true, Ordering::Relaxed);
             }
         }
     }
+    let transfer = Arc::new(Transfer {
+        traffic: Arc::clone(traffic),
+        runtime: Handle::current(),
+        stopped: AtomicBool::new(false),
+        failure: Mutex::new(None),
+    });
     let mut waiting = Waiting {
-        transfer,
+        transfer: Arc::clone(&transfer),
         done: false,
     };
-    let done = tokio::task::spawn_blocking(work).await;
+    let done = tokio::task::spawn_blocking(move || work(&transfer)).await;
     waiting.done = true;
     match done {
         Ok(answer) => answer,
@@ -108,7 +124,6 @@ pub(super) struct ObjectReader {
     name: String,
     size: u64,
     transfer: Arc<Transfer>,
-    runtime: Handle,
     position: u64,
     /// What was read last, and where it begins.
     stretch: Bytes,
@@ -120,20 +135,13 @@ pub(super) struct ObjectReader {
 }
 
 impl ObjectReader {
-    /// An object of this size. `runtime` is where requests are made.
-    pub(super) fn new(
-        objects: Objects,
-        name: &str,
-        size: u64,
-        transfer: Arc<Transfer>,
-        runtime: Handle,
-    ) -> Self {
+    /// An object of this size.
+    pub(super) fn new(objects: Objects, name: &str, size: u64, transfer: &Arc<Transfer>) -> Self {
         Self {
             objects,
             name: name.to_owned(),
             size,
-            transfer,
-            runtime,
+            transfer: Arc::clone(transfer),
             position: 0,
             stretch: Bytes::new(),
             stretch_at: 0,
@@ -175,7 +183,7 @@ impl ObjectReader {
     fn load(&mut self, end: u64) -> crate::Result<()> {
         let ahead = self.ahead.take();
         let came = match ahead {
-            Some(ahead) if self.position == end => match self.runtime.block_on(ahead) {
+            Some(ahead) if self.position == end => match self.transfer.runtime.block_on(ahead) {
                 Ok(came) => came?,
                 Err(ended) => return Err(self.objects.cut_off(ended)),
             },
@@ -187,16 +195,16 @@ impl ObjectReader {
                     self.next_bytes = SHORTEST_STRETCH;
                 }
                 let request = self.request(self.position);
-                self.runtime.block_on(request)?
+                self.transfer.runtime.block_on(request)?
             }
         };
-        self.transfer.count(came.len() as u64);
+        self.transfer.traffic.count(came.len() as u64);
         self.stretch_at = self.position;
         self.stretch = came;
         self.next_bytes = (self.next_bytes * 4).min(LONGEST_STRETCH);
         let next = self.position + self.stretch.len() as u64;
         if self.next_bytes == LONGEST_STRETCH && next < self.size {
-            self.ahead = Some(self.runtime.spawn(self.request(next)));
+            self.ahead = Some(self.transfer.runtime.spawn(self.request(next)));
         }
         Ok(())
     }

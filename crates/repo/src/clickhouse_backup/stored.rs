@@ -11,18 +11,17 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use futures::{StreamExt, TryStreamExt};
 use mendb_model::part::{Checksums, Hash128};
-use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 
 use super::archive::{Compression, Member, Walk, is_file_of_part, read_whole, walk};
 use super::error::{ImportError, PartOf, Result};
-use super::reader::{ObjectReader, Transfer, on_thread};
+use super::reader::{ObjectReader, Traffic, Transfer, on_thread};
 use super::received::{
     CHECKSUMS, CHECKSUMS_MAX_BYTES, COUNT, COUNT_MAX_BYTES, Promise, ReceivedPart, Refusal,
     WriteFailure, Written, parse_rows,
 };
+use crate::concurrent::wait_for_all;
 use crate::objects::Objects;
 
 /// Files of one part that are read at once.
@@ -123,7 +122,7 @@ impl Stored {
     /// What the files of a part tell of it. Costs little for files, and up to a whole archive for
     /// archives.
     pub(super) async fn identify(&self, of: &PartOf) -> Result<Identity> {
-        let transfer = Arc::<Transfer>::default();
+        let traffic = Arc::<Traffic>::default();
         match self {
             Self::Files(files) => {
                 let mut identity = Identity::default();
@@ -133,12 +132,11 @@ impl Stored {
                 Ok(identity)
             }
             Self::Archive(archive) => {
-                let (archive, of, runtime) = (archive.clone(), of.clone(), Handle::current());
-                let work = archive.identities(of, runtime, Arc::clone(&transfer));
-                on_thread(&transfer, work).await
+                let (archive, of) = (archive.clone(), of.clone());
+                on_thread(&traffic, move |transfer| archive.identity(&of, transfer)).await
             }
             Self::Slices(slices) => {
-                let index = slices.index(&transfer).await?;
+                let index = slices.index(&traffic).await?;
                 let sliced = index.get(&of.part);
                 Ok(sliced
                     .ok_or_else(|| of.missing(slices.looked_through()))?
@@ -173,28 +171,28 @@ impl Stored {
         of: &PartOf,
         into: &Path,
         promise: Promise,
-        transfer: &Arc<Transfer>,
+        traffic: &Arc<Traffic>,
     ) -> Result<Written> {
         let writer = match self {
-            Self::Files(files) => files.fetch(of, into, transfer).await?,
+            Self::Files(files) => files.fetch(of, into, traffic).await?,
             Self::Archive(archive) => {
                 let writer = ReceivedPart::new(into);
-                archive.fetch(of, writer, u64::MAX, transfer).await?
+                archive.fetch(of, writer, u64::MAX, traffic).await?
             }
             Self::Slices(slices) => {
-                let index = slices.index(transfer).await?;
+                let index = slices.index(traffic).await?;
                 let sliced = index.get(&of.part);
                 let sliced = sliced.ok_or_else(|| of.missing(slices.looked_through()))?;
                 let mut writer = ReceivedPart::new(into);
                 for (place, members) in &sliced.archives {
                     let archive = &slices.archives[*place];
-                    writer = archive.fetch(of, writer, *members, transfer).await?;
+                    writer = archive.fetch(of, writer, *members, traffic).await?;
                 }
                 writer
             }
         };
         let owned = of.clone();
-        on_thread(transfer, move || {
+        on_thread(traffic, move |_| {
             writer
                 .finish(promise)
                 .map_err(|refusal| refused(&owned, refusal, promise))
@@ -235,7 +233,7 @@ impl Files {
         &self,
         of: &PartOf,
         into: &Path,
-        transfer: &Arc<Transfer>,
+        traffic: &Arc<Traffic>,
     ) -> Result<ReceivedPart> {
         let stray = self.files.iter().find(|(file, _)| !is_file_of_part(file));
         if let Some((file, _)) = stray {
@@ -245,83 +243,60 @@ impl Files {
             let (file, bytes, of) = (file.clone(), *bytes, of.clone());
             let mut writer = ReceivedPart::new(into);
             let object = format!("{}/{file}", self.directory);
-            let mut reader = ObjectReader::new(
-                self.objects.clone(),
-                &object,
-                bytes,
-                Arc::clone(transfer),
-                Handle::current(),
-            );
-            let inner = Arc::clone(transfer);
             let objects = self.objects.clone();
             async move {
                 let _permit = objects.transfer().await;
-                let work = move || {
+                let objects = objects.clone();
+                let work = move |transfer: &Arc<Transfer>| {
+                    let mut reader = ObjectReader::new(objects, &object, bytes, transfer);
                     let object = reader.full_name();
                     writer
                         .write(&file, bytes, &mut reader)
-                        .map_err(|failure| not_written(&of, failure, &inner, &object))?;
+                        .map_err(|failure| not_written(&of, failure, transfer, &object))?;
                     Ok(writer)
                 };
-                on_thread(transfer, work).await
+                on_thread(traffic, work).await
             }
         });
-        futures::stream::iter(writes)
-            .buffer_unordered(FILES_AT_ONCE)
-            .try_fold(ReceivedPart::new(into), |mut all, one| async move {
-                all.merge(one);
-                Ok(all)
-            })
-            .await
+        let mut all = ReceivedPart::new(into);
+        wait_for_all(writes, FILES_AT_ONCE, |one| all.merge(one)).await?;
+        Ok(all)
     }
 }
 
 impl Archive {
-    fn reader(&self, transfer: &Arc<Transfer>, runtime: Handle) -> ObjectReader {
-        ObjectReader::new(
-            self.objects.clone(),
-            &self.name,
-            self.bytes,
-            Arc::clone(transfer),
-            runtime,
-        )
+    fn reader(&self, transfer: &Arc<Transfer>) -> ObjectReader {
+        ObjectReader::new(self.objects.clone(), &self.name, self.bytes, transfer)
     }
 
     /// A reader for who only looks at some members.
-    fn skimmer(&self, transfer: &Arc<Transfer>, runtime: Handle) -> ObjectReader {
-        let reader = self.reader(transfer, runtime);
+    fn skimmer(&self, transfer: &Arc<Transfer>) -> ObjectReader {
+        let reader = self.reader(transfer);
         match self.compression {
             Compression::None => reader.skimming(),
             Compression::Gzip | Compression::Zstd => reader,
         }
     }
 
-    /// Work that finds out what the archive's part is.
-    fn identities(
-        self,
-        of: PartOf,
-        runtime: Handle,
-        transfer: Arc<Transfer>,
-    ) -> impl FnOnce() -> Result<Identity> + Send + 'static {
-        move || {
-            let reader = self.skimmer(&transfer, runtime);
-            let object = reader.full_name();
-            let mut identity = Identity::default();
-            walk(reader, self.compression, &transfer, |member, from| {
-                if member.part == of.part {
-                    learn(&mut identity, member, from, &object, &transfer)?;
-                }
-                Ok(if identity.is_complete() {
-                    Walk::Enough
-                } else {
-                    Walk::On
-                })
-            })?;
-            if identity.hash.is_none() {
-                return Err(of.damaged(format!("{object} has no {CHECKSUMS} of it")));
+    /// Finds out what the archive's part is.
+    fn identity(&self, of: &PartOf, transfer: &Arc<Transfer>) -> Result<Identity> {
+        let reader = self.skimmer(transfer);
+        let object = reader.full_name();
+        let mut identity = Identity::default();
+        walk(reader, self.compression, transfer, |member, from| {
+            if member.part == of.part {
+                learn(&mut identity, member, from, &object, transfer)?;
             }
-            Ok(identity)
+            Ok(if identity.is_complete() {
+                Walk::Enough
+            } else {
+                Walk::On
+            })
+        })?;
+        if identity.hash.is_none() {
+            return Err(of.damaged(format!("{object} has no {CHECKSUMS} of it")));
         }
+        Ok(identity)
     }
 
     /// Writes the files of a part that the archive has; it has so many at most.
@@ -330,21 +305,21 @@ impl Archive {
         of: &PartOf,
         mut writer: ReceivedPart,
         members: u64,
-        transfer: &Arc<Transfer>,
+        traffic: &Arc<Traffic>,
     ) -> Result<ReceivedPart> {
-        let reader = self.reader(transfer, Handle::current());
-        let (of, compression, inner) = (of.clone(), self.compression, Arc::clone(transfer));
+        let (archive, of) = (self.clone(), of.clone());
         let _permit = self.objects.transfer().await;
-        let work = move || {
+        let work = move |transfer: &Arc<Transfer>| {
+            let reader = archive.reader(transfer);
             let object = reader.full_name();
             let mut seen = 0;
-            walk(reader, compression, &inner, |member, from| {
+            walk(reader, archive.compression, transfer, |member, from| {
                 if member.part != of.part {
                     return Ok(Walk::On);
                 }
                 writer
                     .write(&member.file, member.bytes, from)
-                    .map_err(|failure| not_written(&of, failure, &inner, &object))?;
+                    .map_err(|failure| not_written(&of, failure, transfer, &object))?;
                 seen += 1;
                 Ok(if seen == members {
                     Walk::Enough
@@ -354,7 +329,7 @@ impl Archive {
             })?;
             Ok(writer)
         };
-        on_thread(transfer, work).await
+        on_thread(traffic, work).await
     }
 }
 
@@ -402,11 +377,11 @@ impl Slices {
     }
 
     /// Which archive has what, read once.
-    async fn index(&self, transfer: &Arc<Transfer>) -> Result<&HashMap<String, Sliced>> {
+    async fn index(&self, traffic: &Arc<Traffic>) -> Result<&HashMap<String, Sliced>> {
         let read = || async {
             let mut index = HashMap::new();
             for place in 0..self.archives.len() {
-                index = self.index_archive(place, index, transfer).await?;
+                index = self.index_archive(place, index, traffic).await?;
             }
             Ok(index)
         };
@@ -417,24 +392,23 @@ impl Slices {
         &self,
         place: usize,
         mut index: HashMap<String, Sliced>,
-        transfer: &Arc<Transfer>,
+        traffic: &Arc<Traffic>,
     ) -> Result<HashMap<String, Sliced>> {
-        let archive = &self.archives[place];
-        let reader = archive.skimmer(transfer, Handle::current());
-        let (compression, inner) = (archive.compression, Arc::clone(transfer));
-        let work = move || {
+        let archive = self.archives[place].clone();
+        let work = move |transfer: &Arc<Transfer>| {
+            let reader = archive.skimmer(transfer);
             let object = reader.full_name();
-            walk(reader, compression, &inner, |member, from| {
+            walk(reader, archive.compression, transfer, |member, from| {
                 let sliced = index.entry(member.part.clone()).or_default();
                 match sliced.archives.last_mut() {
                     Some((last, members)) if *last == place => *members += 1,
                     _ => sliced.archives.push((place, 1)),
                 }
-                learn(&mut sliced.identity, member, from, &object, &inner)?;
+                learn(&mut sliced.identity, member, from, &object, transfer)?;
                 Ok(Walk::On)
             })?;
             Ok(index)
         };
-        on_thread(transfer, work).await
+        on_thread(traffic, work).await
     }
 }

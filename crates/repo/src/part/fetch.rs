@@ -4,7 +4,6 @@ use std::fs;
 use std::io::{self, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use blake3::{Hash, Hasher};
 use bytes::Bytes;
@@ -14,6 +13,7 @@ use mendb_model::part::PartFile;
 use super::disk::{self, CopyFailure, NewFile};
 use super::ranges::{FetchPlan, Stretch, Wanted};
 use super::{Blob, PIECE_BYTES};
+use crate::concurrent::wait_for_all;
 use crate::error::{Error, Result};
 use crate::objects::{Objects, Place, REREADS};
 use crate::repository::Repository;
@@ -57,15 +57,13 @@ impl Repository {
             large,
             stretches,
         } = FetchPlan::new(files)?;
-        let fetched = Fetched::default();
+        let mut fetched = Fetched::default();
         for wanted in empty {
             NewFile::create(wanted.to.clone())
                 .map_err(|error| Error::file("write", &wanted.to, error))?
                 .keep();
         }
         let jobs = (large.into_iter().map(Job::Large)).chain(stretches.into_iter().map(Job::Small));
-        let failed = AtomicBool::new(false);
-        let jobs = jobs.take_while(|_| !failed.load(Ordering::Relaxed));
         let transfers = jobs.map(|job| {
             let objects = self.objects.clone();
             async move {
@@ -76,22 +74,9 @@ impl Repository {
                 }
             }
         });
-        let mut transfers =
-            stream::iter(transfers).buffer_unordered(self.options().transfers_at_once());
-        // Those under way when one fails are waited for: a thread that writes a file cannot be stopped, and
-        // would leave half of it behind this call.
-        let mut outcome = Ok(fetched);
-        while let Some(done) = transfers.next().await {
-            match (&mut outcome, done) {
-                (Ok(fetched), Ok(done)) => *fetched += done,
-                (Ok(_), Err(error)) => {
-                    failed.store(true, Ordering::Relaxed);
-                    outcome = Err(error);
-                }
-                (Err(_), _) => {}
-            }
-        }
-        outcome
+        let at_once = self.options().transfers_at_once();
+        wait_for_all(transfers, at_once, |done| fetched += done).await?;
+        Ok(fetched)
     }
 }
 
