@@ -219,12 +219,12 @@ impl Snapshot {
     fn describe_shards(&self, shards: &[Arc<Shard>]) -> Result<Vec<ShardSnapshot>> {
         let describe = |shard: &Arc<Shard>| {
             let stats = self.view.stats(shard.id)?;
-            let layer = stats.layer.as_ref();
-            let layer = layer.filter(|_| self.view.layer(shard).is_some());
+            let through_layer = self.view.layer(shard).is_some();
+            let layer = stats.layer.as_ref().filter(|_| through_layer);
             Ok(ShardSnapshot {
                 id: shard.id,
                 range: shard.range.clone(),
-                digest: layer.map_or(stats.digest, |layer| layer.digest),
+                digest: stats.visible_digest(through_layer),
                 bytes: stats.bytes() + layer.map_or(0, |layer| layer.bytes),
             })
         };

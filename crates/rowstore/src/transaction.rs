@@ -189,9 +189,9 @@ impl<'a> Transaction<'a> {
     ) -> Result<()> {
         let stats = self.stats(shard);
         stats.log_bytes = stats.log_bytes.saturating_sub(bytes);
-        let log = shard.files.open_log(&self.view.store)?;
-        self.batch.remove(log, record);
-        Ok(())
+        shard
+            .files
+            .remove_change(&self.view.store, &mut self.batch, record)
     }
 
     /// Sets a record in the `meta` keyspace.

@@ -16,77 +16,81 @@ use mendb_rowstore::{
 
 #[test]
 fn readers_of_two_tables_see_before_and_then_after_and_nothing_between() {
-    let dir = tempfile::tempdir().unwrap();
-    let database = with_tables(dir.path());
-    let before = everything(&database.snapshot());
-    let after = mended();
-    let done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let reader = scope.spawn(|| {
-            let (mut seen_before, mut seen_after) = (0, 0);
-            loop {
-                let last = done.load(Ordering::Acquire);
-                let seen = everything(&database.snapshot());
-                if seen == after {
-                    seen_after += 1;
-                } else {
-                    assert!(seen == before, "a reader saw something between");
-                    assert_eq!(seen_after, 0, "a reader saw the rows from before again");
-                    seen_before += 1;
+    for options in ways() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = with_tables_in(dir.path(), options);
+        let before = everything(&database.snapshot());
+        let after = mended();
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                let (mut seen_before, mut seen_after) = (0, 0);
+                loop {
+                    let last = done.load(Ordering::Acquire);
+                    let seen = everything(&database.snapshot());
+                    if seen == after {
+                        seen_after += 1;
+                    } else {
+                        assert!(seen == before, "a reader saw something between");
+                        assert_eq!(seen_after, 0, "a reader saw the rows from before again");
+                        seen_before += 1;
+                    }
+                    if last {
+                        return (seen_before, seen_after);
+                    }
                 }
-                if last {
-                    return (seen_before, seen_after);
-                }
-            }
+            });
+            database.begin_mend(OPERATION, &names()).unwrap();
+            stage_both(&database);
+            let begun = everything(&database.snapshot());
+            assert!(begun == before);
+            database.publish_mend(OPERATION).unwrap();
+            assert!(everything(&database.snapshot()) == after);
+            settle(&database, OPERATION);
+            done.store(true, Ordering::Release);
+            let (_, seen_after) = reader.join().unwrap();
+            assert!(seen_after > 0);
         });
-        database.begin_mend(OPERATION, &names()).unwrap();
-        stage_both(&database);
-        let begun = everything(&database.snapshot());
-        assert!(begun == before);
-        database.publish_mend(OPERATION).unwrap();
-        assert!(everything(&database.snapshot()) == after);
-        settle(&database, OPERATION);
-        done.store(true, Ordering::Release);
-        let (_, seen_after) = reader.join().unwrap();
-        assert!(seen_after > 0);
-    });
-    assert!(database.locks().is_empty());
+        assert!(database.locks().is_empty());
+    }
 }
 
 #[test]
 fn snapshots_from_before_go_on_reading_what_they_saw() {
-    let dir = tempfile::tempdir().unwrap();
-    let database = with_tables(dir.path());
-    let mut seen = Vec::new();
-    let mut remember = |snapshot: Snapshot| {
-        let all = everything(&snapshot);
-        seen.push((snapshot, all));
-    };
-    remember(database.snapshot());
-    database.begin_mend(OPERATION, &names()).unwrap();
-    // From before there is any layer.
-    remember(database.snapshot());
-    remember(database.mend_snapshot(OPERATION).unwrap());
-    stage_both(&database);
-    remember(database.snapshot());
-    remember(database.mend_snapshot(OPERATION).unwrap());
-    database.publish_mend(OPERATION).unwrap();
-    remember(database.snapshot());
-    settle(&database, OPERATION);
-    remember(database.snapshot());
-    // Another mend of the same shards, while what the first one had is still held.
-    database.begin_mend("mend-2", &names()).unwrap();
-    for name in TABLES {
-        stage(&database, "mend-2", name, 0, &gone(0..ROWS));
-    }
-    remember(database.mend_snapshot("mend-2").unwrap());
-    database.abort_mend("mend-2").unwrap();
-    for name in TABLES {
-        database.compact(&TablePath::table(name)).unwrap();
-        database.drop_table(name).unwrap();
-    }
-    for (at, (snapshot, all)) in seen.iter().enumerate() {
-        assert!(everything(snapshot) == *all, "snapshot {at} changed");
+    for options in ways() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = with_tables_in(dir.path(), options);
+        let mut seen = Vec::new();
+        let mut remember = |snapshot: Snapshot| {
+            let all = everything(&snapshot);
+            seen.push((snapshot, all));
+        };
+        remember(database.snapshot());
+        database.begin_mend(OPERATION, &names()).unwrap();
+        // From before there is any layer.
+        remember(database.snapshot());
+        remember(database.mend_snapshot(OPERATION).unwrap());
+        stage_both(&database);
+        remember(database.snapshot());
+        remember(database.mend_snapshot(OPERATION).unwrap());
+        database.publish_mend(OPERATION).unwrap();
+        remember(database.snapshot());
+        settle(&database, OPERATION);
+        remember(database.snapshot());
+        // Another mend of the same shards, while what the first one had is still held.
+        database.begin_mend("mend-2", &names()).unwrap();
+        for name in TABLES {
+            stage(&database, "mend-2", name, 0, &gone(0..ROWS));
+        }
+        remember(database.mend_snapshot("mend-2").unwrap());
+        database.abort_mend("mend-2").unwrap();
+        for name in TABLES {
+            database.compact(&TablePath::table(name)).unwrap();
+            database.drop_table(name).unwrap();
+        }
+        for (at, (snapshot, all)) in seen.iter().enumerate() {
+            assert!(everything(snapshot) == *all, "snapshot {at} changed");
+        }
     }
 }
 
@@ -176,36 +180,38 @@ fn what_is_to_be_published_is_proved_before() {
 
 #[test]
 fn change_streams_carry_exactly_what_a_mend_changed() {
-    let dir = tempfile::tempdir().unwrap();
-    let database = with_tables(dir.path());
-    let before = database.snapshot();
-    let old = everything(&before);
-    database.begin_mend(OPERATION, &names()).unwrap();
-    stage_both(&database);
-    // The state before can be cut by the operation itself, with the writers kept out.
-    let cut = database
-        .cut(OPERATION, &names(), "s", StreamCut::Rotate)
-        .unwrap();
-    assert!(everything(&cut) == old);
-    database.publish_mend(OPERATION).unwrap();
-    let late = database.cut(OPERATION, &names(), "s", StreamCut::Rotate);
-    assert!(matches!(late, Err(Error::BeingMended { .. })));
-    settle(&database, OPERATION);
-    let after = database
-        .cut("backup-2", &names(), "s", StreamCut::Rotate)
-        .unwrap();
-    let new = everything(&after);
-    for (path, old) in &old {
-        let changes = changes(&after, path, cut.version());
-        let new = &new[path];
-        let differing = old
-            .keys()
-            .chain(new.keys())
-            .filter(|key| old.get(*key) != new.get(*key));
-        let differing: std::collections::BTreeSet<_> = differing.collect();
-        assert!(changes.keys().eq(differing), "changed keys of {path}");
-        let reached = applied(old.clone(), &changes, &types(&flights(), path));
-        assert!(reached == *new, "changes of {path}");
+    for options in ways() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = with_tables_in(dir.path(), options);
+        let before = database.snapshot();
+        let old = everything(&before);
+        database.begin_mend(OPERATION, &names()).unwrap();
+        stage_both(&database);
+        // The state before can be cut by the operation itself, with the writers kept out.
+        let cut = database
+            .cut(OPERATION, &names(), "s", StreamCut::Rotate)
+            .unwrap();
+        assert!(everything(&cut) == old);
+        database.publish_mend(OPERATION).unwrap();
+        let late = database.cut(OPERATION, &names(), "s", StreamCut::Rotate);
+        assert!(matches!(late, Err(Error::BeingMended { .. })));
+        settle(&database, OPERATION);
+        let after = database
+            .cut("backup-2", &names(), "s", StreamCut::Rotate)
+            .unwrap();
+        let new = everything(&after);
+        for (path, old) in &old {
+            let changes = changes(&after, path, cut.version());
+            let new = &new[path];
+            let differing = old
+                .keys()
+                .chain(new.keys())
+                .filter(|key| old.get(*key) != new.get(*key));
+            let differing: std::collections::BTreeSet<_> = differing.collect();
+            assert!(changes.keys().eq(differing), "changed keys of {path}");
+            let reached = applied(old.clone(), &changes, &types(&flights(), path));
+            assert!(reached == *new, "changes of {path}");
+        }
     }
 }
 
@@ -239,57 +245,61 @@ fn a_table_that_was_dropped_comes_back_in_the_commit_that_shows_the_others() {
 
 #[test]
 fn readers_notice_nothing_of_settling_and_streams_can_go_meanwhile() {
-    let dir = tempfile::tempdir().unwrap();
-    let database = with_tables(dir.path());
-    let after = mended();
-    database.begin_mend(OPERATION, &names()).unwrap();
-    stage_both(&database);
-    database.publish_mend(OPERATION).unwrap();
-    let mut batches = 0;
-    let settled = database.settle_mend(OPERATION, &mut |_| {
-        batches += 1;
-        assert!(everything(&database.snapshot()) == after, "batch {batches}");
-        match batches {
-            2 => database.release_stream("s", database.version()).unwrap(),
-            4 => database.detach_stream("s").unwrap(),
-            _ => {}
-        }
-        ControlFlow::Continue(())
-    });
-    assert!(settled.unwrap().is_continue());
-    assert!(batches > 4);
-    assert!(everything(&database.snapshot()) == after);
-    drop(database);
-    assert!(everything(&open(dir.path()).snapshot()) == after);
+    for options in ways() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = with_tables_in(dir.path(), options);
+        let after = mended();
+        database.begin_mend(OPERATION, &names()).unwrap();
+        stage_both(&database);
+        database.publish_mend(OPERATION).unwrap();
+        let mut batches = 0;
+        let settled = database.settle_mend(OPERATION, &mut |_| {
+            batches += 1;
+            assert!(everything(&database.snapshot()) == after, "batch {batches}");
+            match batches {
+                2 => database.release_stream("s", database.version()).unwrap(),
+                4 => database.detach_stream("s").unwrap(),
+                _ => {}
+            }
+            ControlFlow::Continue(())
+        });
+        assert!(settled.unwrap().is_continue());
+        assert!(batches > 4);
+        assert!(everything(&database.snapshot()) == after);
+        drop(database);
+        assert!(everything(&open(dir.path()).snapshot()) == after);
+    }
 }
 
 #[test]
 fn two_who_settle_at_once_move_each_row_once() {
-    let dir = tempfile::tempdir().unwrap();
-    let database = with_tables(dir.path());
-    let cut = database.version();
-    database.begin_mend(OPERATION, &names()).unwrap();
-    stage_both(&database);
-    database.publish_mend(OPERATION).unwrap();
-    let moved: u64 = std::thread::scope(|scope| {
-        let settling = [(); 2].map(|()| scope.spawn(|| settle(&database, OPERATION)));
-        settling
-            .map(|settling| settling.join().unwrap())
-            .iter()
-            .sum()
-    });
-    let after = database.snapshot();
-    assert!(everything(&after) == mended());
-    let paths = TABLES.iter().flat_map(|name| paths(&flights(), name));
-    let logged: usize = paths.map(|path| changes(&after, &path, cut).len()).sum();
-    assert_eq!(moved, logged as u64);
-    assert!(database.locks().is_empty());
+    for options in ways() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = with_tables_in(dir.path(), options);
+        let cut = database.version();
+        database.begin_mend(OPERATION, &names()).unwrap();
+        stage_both(&database);
+        database.publish_mend(OPERATION).unwrap();
+        let moved: u64 = std::thread::scope(|scope| {
+            let settling = [(); 2].map(|()| scope.spawn(|| settle(&database, OPERATION)));
+            settling
+                .map(|settling| settling.join().unwrap())
+                .iter()
+                .sum()
+        });
+        let after = database.snapshot();
+        assert!(everything(&after) == mended());
+        let paths = TABLES.iter().flat_map(|name| paths(&flights(), name));
+        let logged: usize = paths.map(|path| changes(&after, &path, cut).len()).sum();
+        assert_eq!(moved, logged as u64);
+        assert!(database.locks().is_empty());
+    }
 }
 
 #[test]
 fn many_rows_are_staged_and_settled_in_bounded_batches() {
     let dir = tempfile::tempdir().unwrap();
-    let database = open(dir.path());
+    let database = Database::open(dir.path(), copying()).unwrap();
     database.create_table("flights", flights(), vec![]).unwrap();
     let tables = ["flights".to_owned()];
     let all = wanted((0..80_000).map(|id| flight(id, &"x".repeat(100), id)));
@@ -306,6 +316,42 @@ fn many_rows_are_staged_and_settled_in_bounded_batches() {
     assert!(batches.len() > 3, "{batches:?}");
     assert_eq!(batches.iter().sum::<u64>(), 3 * 80_000);
     check(&database.snapshot(), "flights");
+}
+
+#[test]
+fn what_was_copied_in_part_can_be_rewritten_and_each_change_is_logged_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = Database::open(dir.path(), copying()).unwrap();
+    database.create_table("flights", flights(), vec![]).unwrap();
+    let tables = ["flights".to_owned()];
+    let cut = database
+        .cut("backup-1", &tables, "s", StreamCut::Attach)
+        .unwrap()
+        .version();
+    database.unlock("backup-1").unwrap();
+    let all = wanted((0..80_000).map(|id| flight(id, &"x".repeat(100), id)));
+    database.begin_mend(OPERATION, &tables).unwrap();
+    stage(&database, OPERATION, "flights", 0, &all);
+    database.publish_mend(OPERATION).unwrap();
+    let mut copied = 0;
+    let broken = database.settle_mend(OPERATION, &mut |rows| {
+        copied += rows;
+        ControlFlow::Break(())
+    });
+    assert!(broken.unwrap().is_break());
+    assert!(copied > 0 && copied < 80_000);
+    drop(database);
+
+    let database = Database::open(dir.path(), rewriting()).unwrap();
+    assert_eq!(copied + settle(&database, OPERATION), 3 * 80_000);
+    let snapshot = database.snapshot();
+    check(&snapshot, "flights");
+    for path in paths(&flights(), "flights") {
+        let changes = changes(&snapshot, &path, cut);
+        let rows = encoded(&snapshot, &path);
+        assert!(changes.keys().eq(rows.keys()), "changes of {path}");
+    }
+    assert!(database.locks().is_empty());
 }
 
 #[test]

@@ -43,78 +43,80 @@ fn an_aborted_mend_leaves_everything_as_it_was() {
 
 #[test]
 fn a_mend_goes_on_after_a_crash_at_every_step() {
-    let dir = tempfile::tempdir().unwrap();
-    let database = with_tables(dir.path());
-    let (before, after) = (everything(&database.snapshot()), mended());
-    let mut crashes = Vec::new();
-    let mut crash = |step: &'static str, published: bool| {
-        let copy = tempfile::tempdir().unwrap();
-        copy_directory(dir.path(), copy.path());
-        crashes.push((step, published, copy));
-    };
-    database.begin_mend(OPERATION, &names()).unwrap();
-    crash("begun", false);
-    let mut half = two_seats();
-    let rest = half.split_off(&id_key(ROWS / 3));
-    stage(&database, OPERATION, TABLES[0], 0, &half);
-    crash("half staged", false);
-    stage(&database, OPERATION, TABLES[0], 0, &rest);
-    stage(&database, OPERATION, TABLES[1], 0, &two_seats());
-    crash("staged", false);
-    database.publish_mend(OPERATION).unwrap();
-    crash("published", true);
-    for batches in 1..4 {
-        let mut left = batches;
-        let broken = database.settle_mend(OPERATION, &mut |_| {
-            left -= 1;
-            match left {
-                0 => ControlFlow::Break(()),
-                _ => ControlFlow::Continue(()),
-            }
-        });
-        assert!(broken.unwrap().is_break());
-        assert!(everything(&database.snapshot()) == after);
-        crash("half settled", true);
-    }
-    settle(&database, OPERATION);
-    crash("settled", true);
-    drop(database);
+    for options in ways() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = with_tables_in(dir.path(), options.clone());
+        let (before, after) = (everything(&database.snapshot()), mended());
+        let mut crashes = Vec::new();
+        let mut crash = |step: &'static str, published: bool| {
+            let copy = tempfile::tempdir().unwrap();
+            copy_directory(dir.path(), copy.path());
+            crashes.push((step, published, copy));
+        };
+        database.begin_mend(OPERATION, &names()).unwrap();
+        crash("begun", false);
+        let mut half = two_seats();
+        let rest = half.split_off(&id_key(ROWS / 3));
+        stage(&database, OPERATION, TABLES[0], 0, &half);
+        crash("half staged", false);
+        stage(&database, OPERATION, TABLES[0], 0, &rest);
+        stage(&database, OPERATION, TABLES[1], 0, &two_seats());
+        crash("staged", false);
+        database.publish_mend(OPERATION).unwrap();
+        crash("published", true);
+        for batches in 1..4 {
+            let mut left = batches;
+            let broken = database.settle_mend(OPERATION, &mut |_| {
+                left -= 1;
+                match left {
+                    0 => ControlFlow::Break(()),
+                    _ => ControlFlow::Continue(()),
+                }
+            });
+            assert!(broken.unwrap().is_break());
+            assert!(everything(&database.snapshot()) == after);
+            crash("half settled", true);
+        }
+        settle(&database, OPERATION);
+        crash("settled", true);
+        drop(database);
 
-    for (step, published, copy) in crashes {
-        let to_abort = tempfile::tempdir().unwrap();
-        copy_directory(copy.path(), &to_abort.path().join("store"));
-        let database = open(copy.path());
-        let seen = everything(&database.snapshot());
-        assert!(seen == *if published { &after } else { &before }, "{step}");
-        if let Some(mend) = database.describe_mend(OPERATION) {
-            assert_eq!(mend.published_at.is_some(), published, "{step}");
-            if !published {
-                stage_both(&database);
+        for (step, published, copy) in crashes {
+            let to_abort = tempfile::tempdir().unwrap();
+            copy_directory(copy.path(), &to_abort.path().join("store"));
+            let database = Database::open(copy.path(), options.clone()).unwrap();
+            let seen = everything(&database.snapshot());
+            assert!(seen == *if published { &after } else { &before }, "{step}");
+            if let Some(mend) = database.describe_mend(OPERATION) {
+                assert_eq!(mend.published_at.is_some(), published, "{step}");
+                if !published {
+                    stage_both(&database);
+                }
+                let staged = everything(&database.mend_snapshot(OPERATION).unwrap());
+                assert!(staged == after, "{step}");
+                database.publish_mend(OPERATION).unwrap();
+                settle(&database, OPERATION);
             }
-            let staged = everything(&database.mend_snapshot(OPERATION).unwrap());
-            assert!(staged == after, "{step}");
-            database.publish_mend(OPERATION).unwrap();
-            settle(&database, OPERATION);
+            assert!(everything(&database.snapshot()) == after, "{step}");
+            assert!(database.locks().is_empty());
+            drop(database);
+            let database = Database::open(copy.path(), options.clone()).unwrap();
+            assert!(everything(&database.snapshot()) == after, "{step}, again");
+            let table = database.open_table(TABLES[0]).unwrap();
+            replace(&database, &table, vec![flight(0, "LH", 1)]);
+            if published {
+                continue;
+            }
+            let database = Database::open(&to_abort.path().join("store"), options.clone()).unwrap();
+            database.abort_mend(OPERATION).unwrap();
+            drop(database);
+            let database = Database::open(&to_abort.path().join("store"), options.clone()).unwrap();
+            assert!(
+                everything(&database.snapshot()) == before,
+                "{step}, aborted"
+            );
+            assert!(database.locks().is_empty());
         }
-        assert!(everything(&database.snapshot()) == after, "{step}");
-        assert!(database.locks().is_empty());
-        drop(database);
-        let database = open(copy.path());
-        assert!(everything(&database.snapshot()) == after, "{step}, again");
-        let table = database.open_table(TABLES[0]).unwrap();
-        replace(&database, &table, vec![flight(0, "LH", 1)]);
-        if published {
-            continue;
-        }
-        let database = open(&to_abort.path().join("store"));
-        database.abort_mend(OPERATION).unwrap();
-        drop(database);
-        let database = open(&to_abort.path().join("store"));
-        assert!(
-            everything(&database.snapshot()) == before,
-            "{step}, aborted"
-        );
-        assert!(database.locks().is_empty());
     }
 }
 

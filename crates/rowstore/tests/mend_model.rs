@@ -10,7 +10,7 @@ use common::mending::*;
 use common::*;
 use mendb_model::name::TablePath;
 use mendb_model::{ColumnType, Value};
-use mendb_rowstore::{Database, Snapshot, Source, Staged, StreamCut, WriteBatch};
+use mendb_rowstore::{Database, Options, Snapshot, Source, Staged, StreamCut, WriteBatch};
 use proptest::prelude::*;
 
 const TABLE: &str = "flights";
@@ -59,6 +59,7 @@ struct Course {
     /// After how many batches settling is broken off, and the store opened anew.
     broken: Vec<usize>,
     streams: bool,
+    rewriting: bool,
 }
 
 fn course() -> impl Strategy<Value = Course> {
@@ -70,9 +71,10 @@ fn course() -> impl Strategy<Value = Course> {
         proptest::collection::vec(proptest::bool::weighted(0.15), 8),
         proptest::collection::vec(1usize..4, 0..2),
         any::<bool>(),
+        any::<bool>(),
     )
         .prop_map(
-            |(splits, index_split, packed, cuts, reopened, broken, streams)| Course {
+            |(splits, index_split, packed, cuts, reopened, broken, streams, rewriting)| Course {
                 splits,
                 index_split,
                 packed,
@@ -80,19 +82,26 @@ fn course() -> impl Strategy<Value = Course> {
                 reopened,
                 broken,
                 streams,
+                rewriting,
             },
         )
 }
 
 struct World {
     dir: tempfile::TempDir,
+    options: Options,
     database: Option<Database>,
 }
 
 impl World {
     fn new(live: &Rows, course: &Course) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let database = open(dir.path());
+        let options = if course.rewriting {
+            rewriting()
+        } else {
+            copying()
+        };
+        let database = Database::open(dir.path(), options.clone()).unwrap();
         database.create_table(TABLE, flights(), vec![]).unwrap();
         let path = TablePath::table(TABLE);
         let table = database.open_table(TABLE).unwrap();
@@ -122,6 +131,7 @@ impl World {
         }
         Self {
             dir,
+            options,
             database: Some(database),
         }
     }
@@ -132,7 +142,8 @@ impl World {
 
     fn reopen(&mut self) {
         self.database = None;
-        self.database = Some(open(self.dir.path()));
+        let database = Database::open(self.dir.path(), self.options.clone());
+        self.database = Some(database.unwrap());
     }
 
     /// Stages all that is wanted, in the cuts of the course.

@@ -15,7 +15,7 @@ use fjall::{Iter, Keyspace, OwnedWriteBatch, Readable, Slice};
 use mendb_model::key::KeyRange;
 
 use crate::datashard::rows::bounds;
-use crate::datashard::stats::ShardStats;
+use crate::datashard::stats::{LayerStats, ShardStats};
 use crate::datashard::{LazyKeyspace, Shard, ShardId, over_value};
 use crate::error::Result;
 use crate::index::RowEdit;
@@ -61,6 +61,21 @@ impl Layer {
         };
         let value = view.snapshot.get(keyspace, key);
         value.map_err(|error| view.store.fault(error))
+    }
+
+    /// Its entries of a range that are not settled yet, in key order.
+    pub(crate) fn unsettled(
+        &self,
+        view: &View,
+        range: &KeyRange,
+        stats: &LayerStats,
+    ) -> Option<Iter> {
+        let mut range = range.clone();
+        if let Some(settled_to) = &stats.settled_to {
+            let behind = [settled_to.as_slice(), &[0]].concat();
+            range.start = range.start.max(behind);
+        }
+        self.entries(view, &range)
     }
 
     /// Its entries of a range, in key order.

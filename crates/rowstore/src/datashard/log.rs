@@ -8,11 +8,12 @@ use std::collections::VecDeque;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use fjall::{Iter, Readable, Slice};
+use fjall::{Guard, Iter, Readable, Slice};
 use mendb_model::key::KeyRange;
 use mendb_model::{Change, ColumnType, Malformed};
 
 use crate::datashard::pack::{Block, Packer};
+use crate::datashard::point::decode_over;
 use crate::datashard::{Shard, ShardId};
 use crate::error::{Error, Result};
 use crate::transaction::Transaction;
@@ -106,6 +107,100 @@ impl Records {
         }
         self.entries = None;
         Ok(None)
+    }
+}
+
+/// What the change log of a shard is to hold for some range: its records above a version, and what a
+/// published layer over the shard changes, as changes of the version at which that became visible. In the
+/// order of their keys.
+pub(crate) struct VisibleRecords {
+    records: Records,
+    above: u64,
+    record: Option<Entry>,
+    staged: Option<Iter>,
+    staged_at: u64,
+    change: Option<Entry>,
+    done: bool,
+}
+
+/// The key of a record, and its change.
+type Entry = (Slice, Slice);
+
+impl VisibleRecords {
+    pub(crate) fn new(
+        view: &Arc<View>,
+        shard: &Arc<Shard>,
+        range: KeyRange,
+        above: u64,
+    ) -> Result<Self> {
+        let stats = view.stats(shard.id)?;
+        let layer = view.layer(shard).zip(stats.layer.as_ref());
+        let staged = layer.and_then(|(layer, stats)| layer.unsettled(view, &range, stats));
+        let published_at = view.table(&shard.path.table)?.published_at();
+        let mut records = Self {
+            records: Records::new(view.clone(), shard.clone(), range),
+            above,
+            record: None,
+            staged,
+            staged_at: published_at.unwrap_or_default(),
+            change: None,
+            done: false,
+        };
+        records.pull_record()?;
+        records.pull_change()?;
+        Ok(records)
+    }
+
+    fn pull_record(&mut self) -> Result<()> {
+        self.record = None;
+        while let Some(next) = self.records.next()? {
+            if next.version > self.above {
+                self.record = Some((next.record, next.change));
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn pull_change(&mut self) -> Result<()> {
+        self.change = None;
+        let staged = self.staged.as_mut().and_then(Iterator::next);
+        if let Some(entry) = staged.map(Guard::into_inner) {
+            let (key, value) = entry.map_err(|error| self.records.view.store.fault(error))?;
+            let change = change_to(decode_over(&self.records.shard, &value)?, self.staged_at);
+            let record = record_key(&key, self.staged_at);
+            self.change = Some((record.into(), change.encode().into()));
+        }
+        Ok(())
+    }
+
+    fn pull(&mut self) -> Result<Option<Entry>> {
+        let record_is_next = match (&self.record, &self.change) {
+            (Some((record, _)), Some((change, _))) => record < change,
+            (record, _) => record.is_some(),
+        };
+        if record_is_next {
+            let next = self.record.take();
+            self.pull_record()?;
+            Ok(next)
+        } else {
+            let next = self.change.take();
+            self.pull_change()?;
+            Ok(next)
+        }
+    }
+}
+
+impl Iterator for VisibleRecords {
+    type Item = Result<Entry>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.done {
+            return None;
+        }
+        let pulled = self.pull();
+        self.done = !matches!(pulled, Ok(Some(_)));
+        pulled.transpose()
     }
 }
 

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::database::Inner;
+use crate::database::{Inner, Options};
 use crate::datashard::Shard;
 use crate::datashard::pack::BLOCK_BYTES;
 use crate::datashard::rewrite::{Divide, rewrite};
 use crate::error::{Error, Result};
+use crate::schemeshard::Access;
 
 /// A shard does not split itself below this size: it is cut between blocks, so it needs some.
 const MIN_SPLIT_BYTES: u64 = 4 * BLOCK_BYTES as u64;
@@ -33,16 +34,24 @@ fn relieve_shard(inner: &Inner, shard: &Arc<Shard>) -> Result<()> {
     }
     let stats = inner.view().stats(shard.id)?;
     let options = &inner.options;
-    let divide = if stats.bytes() > options.split_bytes.max(MIN_SPLIT_BYTES) {
-        Divide::Halves
-    } else if stats.delta_bytes > options.compact_bytes.max(stats.base_bytes / 4) {
-        Divide::Into(vec![shard.range.clone()])
-    } else {
+    let divide = divide(options, shard, stats.bytes());
+    if matches!(divide, Divide::Into(_))
+        && stats.delta_bytes <= options.compact_bytes.max(stats.base_bytes / 4)
+    {
         return Ok(());
-    };
+    }
     // Whoever has the shard now is rewriting it, or will come by here.
     if let Ok(_work) = shard.work.try_lock() {
-        rewrite(inner, std::slice::from_ref(shard), divide)?;
+        rewrite(inner, std::slice::from_ref(shard), divide, Access::Reshape)?;
     }
     Ok(())
+}
+
+/// Into what a shard is rewritten that has, or will have, so many bytes.
+pub(crate) fn divide(options: &Options, shard: &Shard, bytes: u64) -> Divide {
+    if bytes > options.split_bytes.max(MIN_SPLIT_BYTES) {
+        Divide::Halves { bytes }
+    } else {
+        Divide::Into(vec![shard.range.clone()])
+    }
 }

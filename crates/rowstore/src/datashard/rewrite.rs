@@ -6,6 +6,11 @@
 //! the last of them go into the same batch that swaps the shards in the catalogue.
 //! What was copied is proved by the digests: those of the new shards add up to those of the old ones.
 //!
+//! A shard is copied as readers see it. So a rewrite also puts what a published mend has staged in its
+//! place: the layer ends with the shard beneath, and its entries become records of the change log, at the
+//! version at which they became visible. No cut lies between the two, since a table that is mended cannot
+//! be cut.
+//!
 //! # Crash
 //! Before the swap the new keyspaces belong to no shard, after it the old ones do not: the next open
 //! removes them.
@@ -21,13 +26,14 @@ use mendb_model::{Digest, Malformed};
 
 use crate::database::{Inner, NOT_POISONED};
 use crate::datashard::blocks::RangeBlocks;
-use crate::datashard::log::{self, Records};
+use crate::datashard::layer::Layer;
+use crate::datashard::log::{self, VisibleRecords};
 use crate::datashard::pack::{BLOCK_BYTES, Block, Packer};
 use crate::datashard::point::PointReader;
 use crate::datashard::stats::ShardStats;
 use crate::datashard::{Keyspaces, Shard, ShardId, cursor};
 use crate::error::{Error, Result};
-use crate::schemeshard::{Access, TableEntry, route};
+use crate::schemeshard::{Access, TableEntry, route, streams};
 use crate::store::Store;
 use crate::transaction::Transaction;
 use crate::view::View;
@@ -41,8 +47,8 @@ const MAX_ROUNDS: usize = 8;
 pub(crate) enum Divide {
     /// One shard for each of these adjacent ranges, which together are those of the sources.
     Into(Vec<KeyRange>),
-    /// Two shards of about the same size, or one when there is no block boundary between.
-    Halves,
+    /// Two shards, the first of about half these bytes, or one when there is no block boundary between.
+    Halves { bytes: u64 },
 }
 
 pub(crate) fn split(inner: &Inner, path: &TablePath, at: &[u8]) -> Result<()> {
@@ -62,7 +68,7 @@ pub(crate) fn split(inner: &Inner, path: &TablePath, at: &[u8]) -> Result<()> {
             end: shard.range.end.clone(),
         };
         let divide = Divide::Into(vec![left, right]);
-        if rewrite(inner, std::slice::from_ref(shard), divide)? {
+        if rewrite(inner, std::slice::from_ref(shard), divide, Access::Reshape)? {
             return Ok(());
         }
     }
@@ -82,7 +88,8 @@ pub(crate) fn merge(inner: &Inner, path: &TablePath, at: &[u8]) -> Result<()> {
         let sources = &shards[right - 1..=right];
         let _left = sources[0].work.lock().expect(NOT_POISONED);
         let _right = sources[1].work.lock().expect(NOT_POISONED);
-        if rewrite(inner, sources, Divide::Into(vec![whole(sources)]))? {
+        let divide = Divide::Into(vec![whole(sources)]);
+        if rewrite(inner, sources, divide, Access::Reshape)? {
             return Ok(());
         }
     }
@@ -94,7 +101,7 @@ pub(crate) fn compact(inner: &Inner, path: &TablePath) -> Result<()> {
         if inner.view().stats(shard.id)?.delta_bytes > 0 {
             // A shard that is gone by now was just rewritten.
             let divide = Divide::Into(vec![shard.range.clone()]);
-            rewrite(inner, std::slice::from_ref(shard), divide)?;
+            rewrite(inner, std::slice::from_ref(shard), divide, Access::Reshape)?;
         }
     }
     Ok(())
@@ -110,10 +117,17 @@ fn whole(shards: &[Arc<Shard>]) -> KeyRange {
 }
 
 /// Rewrites shards whose `work` the caller holds; `false` when they are no longer in the catalogue.
-/// Refused while their table is being mended, also when the mend begins in the middle: the layers of a
-/// mend lie over the shards that were there when it began.
-pub(crate) fn rewrite(inner: &Inner, sources: &[Arc<Shard>], divide: Divide) -> Result<bool> {
-    let Some((capture, view, ids)) = Capture::begin(inner, sources, &divide)? else {
+///
+/// `access` is [`Access::Reshape`], which is refused while their table is being mended, also when the mend
+/// begins in the middle: the layers of a mend lie over the shards that were there when it began. Or it is
+/// [`Access::Settle`], to end such layers.
+pub(crate) fn rewrite(
+    inner: &Inner,
+    sources: &[Arc<Shard>],
+    divide: Divide,
+    access: Access,
+) -> Result<bool> {
+    let Some((capture, view, ids)) = Capture::begin(inner, sources, &divide, access)? else {
         return Ok(false);
     };
     let mut children = Vec::new();
@@ -128,13 +142,17 @@ pub(crate) fn rewrite(inner: &Inner, sources: &[Arc<Shard>], divide: Divide) -> 
 }
 
 /// Whether the shards are still those of their table, which must be open to it.
-fn replaceable(transaction: &Transaction<'_>, sources: &[Arc<Shard>]) -> Result<bool> {
+fn replaceable(
+    transaction: &Transaction<'_>,
+    sources: &[Arc<Shard>],
+    access: Access,
+) -> Result<bool> {
     let catalogue = transaction.catalogue();
     if !sources.iter().all(|s| catalogue.shard(s.id).is_some()) {
         return Ok(false);
     }
     let entry = catalogue.table(&sources[0].path.table)?;
-    entry.check(Access::Reshape)?;
+    entry.check(access)?;
     Ok(true)
 }
 
@@ -142,6 +160,7 @@ fn replaceable(transaction: &Transaction<'_>, sources: &[Arc<Shard>]) -> Result<
 struct Capture<'a> {
     inner: &'a Inner,
     sources: &'a [Arc<Shard>],
+    access: Access,
 }
 
 /// A capture, the view that it captures from, and ids for the new shards.
@@ -153,9 +172,10 @@ impl<'a> Capture<'a> {
         inner: &'a Inner,
         sources: &'a [Arc<Shard>],
         divide: &Divide,
+        access: Access,
     ) -> Result<Option<Begun<'a>>> {
         let mut transaction = Transaction::begin(inner);
-        if !replaceable(&transaction, sources)? {
+        if !replaceable(&transaction, sources, access)? {
             return Ok(None);
         }
         for shard in sources {
@@ -164,10 +184,14 @@ impl<'a> Capture<'a> {
         }
         let ids = match divide {
             Divide::Into(ranges) => ranges.len(),
-            Divide::Halves => 2,
+            Divide::Halves { .. } => 2,
         };
         let ids = (0..ids).map(|_| transaction.reserve_shard()).collect();
-        let capture = Self { inner, sources };
+        let capture = Self {
+            inner,
+            sources,
+            access,
+        };
         Ok(Some((capture, transaction.view.clone(), ids)))
     }
 
@@ -225,11 +249,7 @@ fn build(
                 }
             }
         }
-        Divide::Halves => {
-            let mut bytes = 0;
-            for source in sources {
-                bytes += view.stats(source.id)?.bytes();
-            }
+        Divide::Halves { bytes } => {
             let mut range = whole(sources);
             let mut blocks = RangeBlocks::new(view.clone(), sources, range.clone()).peekable();
             let mut limit = Some(bytes / 2);
@@ -251,7 +271,7 @@ fn build(
         }
     }
     for child in children {
-        child.copy_log(view, sources)?;
+        child.fill_log(view, sources)?;
     }
     Ok(())
 }
@@ -311,51 +331,36 @@ impl Child {
         })
     }
 
-    /// Copies the change log, if the table has streams.
-    fn copy_log(&mut self, view: &Arc<View>, sources: &[Arc<Shard>]) -> Result<()> {
-        for (at, source) in sources.iter().enumerate() {
-            let floor = view.stats(source.id)?.log_floor;
-            self.stats.log_floor = if at == 0 {
-                floor
-            } else {
-                floor.min(self.stats.log_floor)
-            };
-        }
+    /// Copies the change log as far as streams need it, with what the layers over the sources change.
+    fn fill_log(&mut self, view: &Arc<View>, sources: &[Arc<Shard>]) -> Result<()> {
         let entry = view.table(&sources[0].path.table)?;
+        let floor = streams::floor(entry, view);
+        let mut log_floor = u64::MAX;
+        for source in sources {
+            log_floor = log_floor.min(view.stats(source.id)?.log_floor);
+        }
+        self.stats.log_floor = log_floor.max(floor);
         if entry.streams.is_empty() {
             return Ok(());
         }
-        let mut records = sources.iter().map(|source| {
-            Records::new(
-                view.clone(),
-                source.clone(),
-                self.range.intersect(&source.range),
-            )
-        });
-        let mut current = records.next();
-        let mut next = || loop {
-            let Some(records_of_source) = &mut current else {
-                return Ok::<_, Error>(None);
-            };
-            if let Some(record) = records_of_source.next()? {
-                return Ok(Some(record));
-            }
-            current = records.next();
-        };
-        let Some(mut record) = next()? else {
+        let mut records = Vec::new();
+        for source in sources {
+            let range = self.range.intersect(&source.range);
+            records.push(VisibleRecords::new(view, source, range, floor)?);
+        }
+        let mut records = records.into_iter().flatten().peekable();
+        if records.peek().is_none() {
             return Ok(());
-        };
+        }
         let log = self.files.open_log(&view.store)?;
         let bytes = &mut self.stats.log_bytes;
         view.store.ingest(log, |write| {
-            loop {
-                *bytes += (record.record.len() + record.change.len()) as u64;
-                write(record.record, Some(record.change))?;
-                match next()? {
-                    Some(after) => record = after,
-                    None => return Ok(()),
-                }
+            for record in records {
+                let (key, change) = record?;
+                *bytes += (key.len() + change.len()) as u64;
+                write(key, Some(change))?;
             }
+            Ok(())
         })
     }
 }
@@ -367,7 +372,7 @@ fn finish(capture: &Capture<'_>, view: Arc<View>, children: &mut Vec<Child>) -> 
     let mut round = 0;
     let mut transaction = loop {
         let mut transaction = Transaction::begin(inner);
-        if !replaceable(&transaction, sources)? {
+        if !replaceable(&transaction, sources, capture.access)? {
             return Ok(false);
         }
         let keys = capture.take(&mut transaction);
@@ -391,10 +396,13 @@ fn finish(capture: &Capture<'_>, view: Arc<View>, children: &mut Vec<Child>) -> 
         round += 1;
     };
 
-    let recorded: Digest = sources
-        .iter()
-        .map(|shard| transaction.committed_stats(shard.id).digest)
-        .sum();
+    let entry = transaction.catalogue().table(&sources[0].path.table)?;
+    let recorded = sources.iter().map(|shard| {
+        let through_layer = entry.visible_layer(shard.id).is_some();
+        let stats = transaction.committed_stats(shard.id);
+        stats.visible_digest(through_layer)
+    });
+    let recorded: Digest = recorded.sum();
     let copied: Digest = children.iter().map(|child| child.stats.digest).sum();
     if recorded != copied {
         return Err(Error::damaged(
@@ -405,11 +413,14 @@ fn finish(capture: &Capture<'_>, view: Arc<View>, children: &mut Vec<Child>) -> 
             },
         ));
     }
-    swap(&mut transaction, sources, std::mem::take(children))?;
+    let layers = swap(&mut transaction, sources, std::mem::take(children))?;
     let version = transaction.commit()?.version;
     inner.sync(version)?;
     for shard in sources {
         shard.files.retire(&inner.store);
+    }
+    for layer in layers {
+        layer.retire(&inner.store);
     }
     Ok(true)
 }
@@ -461,12 +472,13 @@ fn catch_up(
     Ok(())
 }
 
-/// Puts the new shards in the place of the old ones, with their cursors.
+/// Puts the new shards in the place of the old ones, with their cursors. Gives the layers that lay over
+/// the old ones.
 fn swap(
     transaction: &mut Transaction<'_>,
     sources: &[Arc<Shard>],
     children: Vec<Child>,
-) -> Result<()> {
+) -> Result<Vec<Arc<Layer>>> {
     let path = &sources[0].path;
     let mut entry = TableEntry::clone(transaction.catalogue().table(&path.table)?);
     let mut new = Vec::with_capacity(children.len());
@@ -493,11 +505,14 @@ fn swap(
         .position(|shard| shard.id == sources[0].id)
         .expect("the sources are in the catalogue");
     shards.splice(at..at + sources.len(), new);
+    // Over the new shards lies nothing.
+    let mut layers = Vec::new();
     for source in sources {
         transaction.remove_shard(source.id)?;
+        layers.extend(entry.layers.remove(&source.id));
     }
     transaction.put_table(entry);
-    Ok(())
+    Ok(layers)
 }
 
 #[cfg(test)]
@@ -536,7 +551,8 @@ mod tests {
         let sources = shards();
 
         let divide = Divide::Into(vec![KeyRange::all()]);
-        let (capture, view, ids) = Capture::begin(&inner, &sources, &divide).unwrap().unwrap();
+        let begun = Capture::begin(&inner, &sources, &divide, Access::Reshape);
+        let (capture, view, ids) = begun.unwrap().unwrap();
         let mut children = Vec::new();
         build(&view, &sources, divide, ids, &mut children).unwrap();
         mending::begin(&inner, "mend-1", &["t".to_owned()]).unwrap();

@@ -1,4 +1,8 @@
-//! From the layers of a published mend into the deltas and the change logs.
+//! From the layers of a published mend to where rows belong, and into the change logs.
+//!
+//! *Cost.* What is little beside its shard is copied into the delta. A shard of which much is staged is
+//! rewritten with it ([`rewrite`]), which costs less than to write each row once more and to pack the
+//! shard afterwards.
 //!
 //! # Consistency
 //! What is copied stays in the layer, which readers go on reading through: they see the same before and
@@ -7,23 +11,30 @@
 //!
 //! Every entry of a layer differs from what is beneath, so nothing need be read there; the digest of
 //! the shard becomes that of the layer when the mend ends. That all that was staged is settled is proved
-//! by the digest of the entries.
+//! by the digest of the entries, and in a rewrite by that of the rows.
 //!
 //! # Crash
-//! The next call goes on behind the last batch that was committed.
+//! The next call goes on behind the last batch, or the last shard, that was committed.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use fjall::Guard;
 
-use crate::database::{Inner, NOT_POISONED};
+use crate::database::{Inner, NOT_POISONED, Options};
 use crate::datashard::load::{BATCH_BYTES, ROW_OVERHEAD};
 use crate::datashard::point::decode_over;
+use crate::datashard::rewrite::rewrite;
+use crate::datashard::stats::{LayerStats, ShardStats};
 use crate::datashard::{Shard, log, relief};
 use crate::error::{Error, Result};
-use crate::schemeshard::{TableEntry, mending};
+use crate::schemeshard::{Access, TableEntry, mending};
 use crate::transaction::Transaction;
+
+/// A shard is rewritten when this part of it is staged over it ...
+const AT_ONCE_OF_SHARD: u64 = 8;
+/// ... and more than this part of [`Options::compact_bytes`]: to make new files takes its time too.
+const AT_ONCE_BELOW_COMPACTION: u64 = 16;
 
 pub(crate) fn settle(
     inner: &Inner,
@@ -43,7 +54,16 @@ pub(crate) fn settle(
     let mut grown = Vec::new();
     for entry in held {
         for shard in entry.all_shards() {
-            if inner.view().stats(shard.id)?.layer.is_none() {
+            let stats = inner.view().stats(shard.id)?;
+            let Some(layer) = &stats.layer else {
+                continue;
+            };
+            if is_much(&inner.options, &stats, layer) {
+                if let Some(rows) = settle_at_once(inner, shard)?
+                    && progress(rows).is_break()
+                {
+                    return Ok(ControlFlow::Break(()));
+                }
                 continue;
             }
             while let Some(rows) = settle_batch(inner, &entry, shard)? {
@@ -60,6 +80,36 @@ pub(crate) fn settle(
     Ok(ControlFlow::Continue(()))
 }
 
+/// Whether the layer over a shard is settled by rewriting the shard.
+fn is_much(options: &Options, stats: &ShardStats, layer: &LayerStats) -> bool {
+    let least = options.compact_bytes / AT_ONCE_BELOW_COMPACTION;
+    layer.bytes > least.max(stats.bytes() / AT_ONCE_OF_SHARD)
+}
+
+/// Rewrites a shard with all that is staged over it; how many rows that were, or `None` when another call
+/// did it.
+fn settle_at_once(inner: &Inner, shard: &Arc<Shard>) -> Result<Option<u64>> {
+    let _work = shard.work.lock().expect(NOT_POISONED);
+    let stats = inner.view().stats(shard.id)?;
+    let Some(layer) = &stats.layer else {
+        return Ok(None);
+    };
+    let rows = layer.entries.rows - layer.settled.rows;
+    let divide = relief::divide(&inner.options, shard, bytes_with(&stats, layer));
+    let sources = std::slice::from_ref(shard);
+    let settled = rewrite(inner, sources, divide, Access::Settle)?;
+    Ok(settled.then_some(rows))
+}
+
+/// Bytes of the shard with what is staged over it, about: rows of a shard are about as long as each other.
+fn bytes_with(stats: &ShardStats, layer: &LayerStats) -> u64 {
+    let (before, after) = (stats.digest.rows.max(1), layer.digest.rows);
+    let in_proportion = u128::from(stats.bytes()) * u128::from(after) / u128::from(before);
+    layer
+        .bytes
+        .max(u64::try_from(in_proportion).unwrap_or(u64::MAX))
+}
+
 /// Copies the next entries of the layer over a shard; how many, or `None` when there are none.
 fn settle_batch(inner: &Inner, entry: &TableEntry, shard: &Arc<Shard>) -> Result<Option<u64>> {
     let _work = shard.work.lock().expect(NOT_POISONED);
@@ -68,11 +118,8 @@ fn settle_batch(inner: &Inner, entry: &TableEntry, shard: &Arc<Shard>) -> Result
     let (Some(layer), Some(layer_stats)) = (entry.layers.get(&shard.id), &stats.layer) else {
         return Ok(None);
     };
-    let mut range = shard.range.clone();
-    if let Some(settled_to) = &layer_stats.settled_to {
-        range.start = [settled_to.as_slice(), &[0]].concat();
-    }
-    let mut entries = layer.entries(&view, &range).into_iter().flatten();
+    let unsettled = layer.unsettled(&view, &shard.range, layer_stats);
+    let mut entries = unsettled.into_iter().flatten();
     let mut rows = Vec::new();
     let mut bytes = 0;
     while bytes < BATCH_BYTES
@@ -113,7 +160,7 @@ mod tests {
 
     use super::*;
     use crate::schemeshard::tables;
-    use crate::{Options, Source, Staged, StagedRows, datashard::stage, open};
+    use crate::{Source, Staged, StagedRows, datashard::stage, open};
 
     /// A store with an empty table and one staged row, published.
     fn with_published_row(dir: &std::path::Path) -> (Inner, Arc<Shard>) {

@@ -85,6 +85,12 @@ impl ShardStats {
         })
     }
 
+    /// Digest of the rows that readers see, who read through the layer or not.
+    pub(crate) fn visible_digest(&self, through_layer: bool) -> Digest {
+        let layer = self.layer.as_ref().filter(|_| through_layer);
+        layer.map_or(self.digest, |layer| layer.digest)
+    }
+
     /// Bytes of rows beneath a layer, about.
     pub(crate) fn bytes(&self) -> u64 {
         self.base_bytes + self.delta_bytes

@@ -16,7 +16,7 @@ use mendb_model::Malformed;
 
 use crate::database::Inner;
 use crate::error::{Error, Result};
-use crate::schemeshard::{Access, Catalogue, Layers, PathState, TableEntry};
+use crate::schemeshard::{Access, Catalogue, Layers, PathState, TableEntry, streams};
 use crate::snapshot::Snapshot;
 use crate::transaction::Transaction;
 use crate::view::View;
@@ -168,17 +168,17 @@ pub(crate) fn abort(inner: &Inner, operation: &str) -> Result<()> {
         });
     }
     let layers = release(&mut transaction, &view, operation)?;
-    end(inner, transaction, layers)
+    end(inner, transaction, layers, &mend.tables)
 }
 
 /// Ends a mend whose layers are settled, if they are: what was staged is what was settled.
 pub(crate) fn finish(inner: &Inner, operation: &str) -> Result<()> {
     let mut transaction = Transaction::begin(inner);
     let view = transaction.view.clone();
-    if describe(&view.catalogue, operation).is_none() {
+    let Some(mend) = describe(&view.catalogue, operation) else {
         drop(transaction);
         return inner.sync(view.version);
-    }
+    };
     for entry in held(&view.catalogue, operation) {
         for shard in entry.all_shards() {
             let Some(layer) = transaction.committed_stats(shard.id).layer else {
@@ -199,7 +199,7 @@ pub(crate) fn finish(inner: &Inner, operation: &str) -> Result<()> {
         }
     }
     let layers = release(&mut transaction, &view, operation)?;
-    end(inner, transaction, layers)
+    end(inner, transaction, layers, &mend.tables)
 }
 
 fn known(catalogue: &Catalogue, operation: &str) -> Result<MendDescription> {
@@ -253,12 +253,17 @@ fn release(transaction: &mut Transaction<'_>, view: &View, operation: &str) -> R
     Ok(layers)
 }
 
-/// Commits, and removes the layers when that is on disk.
-fn end(inner: &Inner, transaction: Transaction<'_>, layers: Vec<Layers>) -> Result<()> {
+/// Commits, and when that is on disk removes the layers, and what streams let go of meanwhile.
+fn end(
+    inner: &Inner,
+    transaction: Transaction<'_>,
+    layers: Vec<Layers>,
+    tables: &[String],
+) -> Result<()> {
     let version = transaction.commit()?.version;
     inner.sync(version)?;
     for layer in layers.into_iter().flat_map(Layers::into_values) {
         layer.retire(&inner.store);
     }
-    Ok(())
+    streams::trim(inner, tables)
 }

@@ -69,6 +69,8 @@ pub(crate) enum Access {
     Write,
     /// To split, merge or pack its shards.
     Reshape,
+    /// To put what a mend has published in the place of what it replaces.
+    Settle,
     /// To drop it, to change its schema, or to hold it.
     Hold,
 }
@@ -85,7 +87,7 @@ pub(crate) struct TableEntry {
     pub(crate) rows: Vec<Arc<Shard>>,
     /// The same of each index's implementation table.
     pub(crate) indexes: BTreeMap<String, Vec<Arc<Shard>>>,
-    /// While the table is being mended, the layer over each of its shards.
+    /// While the table is being mended, the layer over each of its shards that was there when it began.
     pub(crate) layers: Layers,
 }
 
@@ -168,7 +170,14 @@ impl TableEntry {
             (PathState::Ready, _)
             | (PathState::Backup { .. }, Access::Read | Access::Write | Access::Reshape)
             | (PathState::Restoring { .. }, Access::Reshape)
-            | (PathState::Mending { .. }, Access::Read) => Ok(()),
+            | (PathState::Mending { .. }, Access::Read)
+            | (
+                PathState::Mending {
+                    published_at: Some(_),
+                    ..
+                },
+                Access::Settle,
+            ) => Ok(()),
             (PathState::Backup { operation }, _) => Err(Error::BeingBackedUp {
                 table,
                 operation: operation.clone(),

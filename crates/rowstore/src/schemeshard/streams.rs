@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::database::Inner;
 use crate::datashard::{ShardId, log};
 use crate::error::Result;
-use crate::schemeshard::TableEntry;
+use crate::schemeshard::{PathState, TableEntry};
 use crate::transaction::Transaction;
 use crate::view::View;
 
@@ -98,13 +98,17 @@ fn carriers(view: &View, stream: &str) -> Vec<String> {
         .collect()
 }
 
-/// Trims the change logs of tables to what their streams need.
-fn trim(inner: &Inner, tables: &[String]) -> Result<()> {
+/// Trims the change logs of tables to what their streams need. Those of tables that are being mended wait
+/// until that is over: much of them may be rewritten then.
+pub(crate) fn trim(inner: &Inner, tables: &[String]) -> Result<()> {
     let view = inner.view();
     for name in tables {
         let Ok(entry) = view.table(name) else {
             continue;
         };
+        if matches!(entry.state, PathState::Mending { .. }) {
+            continue;
+        }
         let floor = floor(entry, &view);
         for shard in entry.all_shards() {
             trim_shard(inner, &view, shard.id, floor)?;
@@ -122,7 +126,7 @@ fn trim_shard(inner: &Inner, view: &Arc<View>, shard: ShardId, floor: u64) -> Re
 }
 
 /// Up to which version no stream of the table needs changes.
-fn floor(entry: &TableEntry, view: &View) -> u64 {
+pub(crate) fn floor(entry: &TableEntry, view: &View) -> u64 {
     let needed = entry.streams.values().map(|stream| stream.needed_after);
     needed.min().unwrap_or(view.version)
 }

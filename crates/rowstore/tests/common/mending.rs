@@ -92,9 +92,35 @@ pub fn names() -> Vec<String> {
     TABLES.map(str::to_owned).into()
 }
 
+/// Settles by copying into the delta, however much it is.
+pub fn copying() -> Options {
+    Options {
+        compact_bytes: u64::MAX,
+        ..small()
+    }
+}
+
+/// Settles by rewriting shards, however little it is of some bytes.
+pub fn rewriting() -> Options {
+    Options {
+        compact_bytes: 0,
+        ..small()
+    }
+}
+
+/// The ways to settle.
+pub fn ways() -> [Options; 2] {
+    [copying(), rewriting()]
+}
+
 /// Two tables of flights in two shards each, partly packed, all with one seat and a change stream.
 pub fn with_tables(dir: &Path) -> Database {
-    let database = open(dir);
+    with_tables_in(dir, copying())
+}
+
+/// The same in a store that is opened so.
+pub fn with_tables_in(dir: &Path, options: Options) -> Database {
+    let database = Database::open(dir, options).unwrap();
     for name in TABLES {
         database
             .create_table(name, flights(), vec![id_key(ROWS / 2)])

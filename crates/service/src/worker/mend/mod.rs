@@ -273,14 +273,16 @@ fn load(
     })
 }
 
-/// Shows readers what was staged, lets go of what the next increment does not need, and unlocks.
+/// Shows readers what was staged, lets go of what the next increment does not need, so that it is not
+/// written again, and unlocks.
 fn finish(attempt: &Attempt<'_>) -> TaskResult<()> {
     let engine = &attempt.tools.engine;
     engine.rows()?.publish_mend(attempt.operation())?;
     crate::env::crash_point();
-    engine.commit(attempt.operation())?;
+    backup::release(attempt)?;
     crate::env::crash_point();
-    backup::release(attempt)
+    engine.commit(attempt.operation())?;
+    Ok(())
 }
 
 /// Gives up what was staged, and takes the backup of the state before back.
