@@ -42,6 +42,9 @@ pub struct Options {
     pub memtable_bytes: u64,
     /// A shard whose recent writes pass this and a quarter of its packed rows is packed anew.
     pub compact_bytes: u64,
+    /// A change log shorter than this may keep what no stream needs any more: to remove it record by
+    /// record costs as much as to write it.
+    pub trim_bytes: u64,
     /// Whether a write is on disk before it is acknowledged. Schema changes, cuts, splits and what
     /// begins, publishes or ends a restore or mend always are.
     pub durable: bool,
@@ -54,6 +57,7 @@ impl Default for Options {
             cache_bytes: 32 << 20,
             memtable_bytes: 16 << 20,
             compact_bytes: 64 << 20,
+            trim_bytes: 4 << 20,
             durable: true,
         }
     }

@@ -63,6 +63,7 @@
 //! fails, the store stops with [`Error::Stopped`] until it is opened again; reading goes on.
 
 mod batch;
+mod close;
 mod database;
 mod datashard;
 mod error;

@@ -12,6 +12,7 @@ use fjall::{
     UserValue,
 };
 
+use crate::close;
 use crate::database::Options;
 use crate::error::{Error, Result};
 use crate::fence::Fence;
@@ -45,6 +46,12 @@ pub(crate) struct Store {
     pub(crate) catalogue: Keyspace,
     /// Commit version, stats of shards, cursors.
     pub(crate) meta: Keyspace,
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        close::empty_journal(&self.db, &self.dir);
+    }
 }
 
 impl Store {

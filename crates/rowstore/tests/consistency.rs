@@ -261,6 +261,55 @@ fn what_was_acknowledged_is_there_after_a_crash() {
     }
 }
 
+/// Bytes that the journals of a closed store hold.
+fn journal_bytes(dir: &std::path::Path) -> u64 {
+    let files = std::fs::read_dir(dir).unwrap().map(Result::unwrap);
+    let journals = files.filter(|file| file.path().extension().is_some_and(|e| e == "jnl"));
+    journals.map(|file| file.metadata().unwrap().len()).sum()
+}
+
+#[test]
+fn a_store_that_was_closed_has_nothing_to_replay_and_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = TablePath::table("flights");
+    let wide = "x".repeat(200);
+    open(dir.path())
+        .create_table("flights", flights(), vec![])
+        .unwrap();
+    for round in 0..4 {
+        let database = open(dir.path());
+        let table = database.open_table("flights").unwrap();
+        let rows = (0..8_000).map(|id| flight(id, &wide, round)).collect();
+        let version = replace(&database, &table, rows);
+        match round {
+            0 => database.split(&path, &id_key(4_000)).unwrap(),
+            1 => database.compact(&path).unwrap(),
+            2 => database.merge(&path, &id_key(4_000)).unwrap(),
+            _ => {}
+        }
+        let snapshot = database.snapshot();
+        let before = encoded(&snapshot, &path);
+        drop((snapshot, table, database));
+        assert_eq!(journal_bytes(dir.path()), 0, "round {round}");
+
+        // A write after it lies over what was written before it, also after a crash.
+        let database = open(dir.path());
+        check(&database.snapshot(), "flights");
+        assert!(database.version() >= version);
+        assert!(encoded(&database.snapshot(), &path) == before);
+        let table = database.open_table("flights").unwrap();
+        replace(&database, &table, vec![flight(round, "LH", -round)]);
+        erase(&database, &table, 7_000 + round);
+        let copy = tempfile::tempdir().unwrap();
+        copy_directory(dir.path(), copy.path());
+        let after = encoded(&database.snapshot(), &path);
+        assert_eq!(after.len(), before.len() - 1);
+        let crashed = open(copy.path());
+        assert!(encoded(&crashed.snapshot(), &path) == after);
+        check(&crashed.snapshot(), "flights");
+    }
+}
+
 #[test]
 fn a_damaged_catalogue_is_an_error_that_names_the_table() {
     let dir = tempfile::tempdir().unwrap();

@@ -119,7 +119,7 @@ pub(crate) fn trim(inner: &Inner, tables: &[String]) -> Result<()> {
 
 fn trim_shard(inner: &Inner, view: &Arc<View>, shard: ShardId, floor: u64) -> Result<()> {
     let stats = view.stats(shard)?;
-    if stats.log_bytes > 0 && stats.log_floor < floor {
+    if stats.log_bytes > inner.options.trim_bytes && stats.log_floor < floor {
         log::trim(inner, shard, floor)?;
     }
     Ok(())
