@@ -69,3 +69,44 @@ fn fifty_kills_lose_nothing() {
     }
     place.ok(&["verify", "shop", "--live"]);
 }
+
+#[test]
+fn kills_of_mends_leave_the_state_before_or_after_and_nothing_between() {
+    let place = Place::new();
+    place.fill_shop();
+    place.ok(&["backup", "shop", "--label", "good"]);
+    let good = place.shop();
+    let mend = ["restore", "shop", "--in-place", "--to", "good"];
+    let mut random = 20_261_121;
+    for round in 0..20u64 {
+        place.edit_shop(round as i64 % 9 + 1);
+        let damaged = place.shop();
+        kill_after(&place, &mend, next(&mut random) % 120);
+        let now = place.shop();
+        assert!(now == good || now == damaged, "a mixture in round {round}");
+        for operation in place.unfinished() {
+            if round % 3 == 0
+                && place
+                    .run(&["operation", "cancel", &operation])
+                    .status
+                    .success()
+            {
+                assert_eq!(place.shop(), damaged, "cancelled in round {round}");
+            } else {
+                place.ok(&["operation", "watch", &operation]);
+                assert_eq!(place.shop(), good, "round {round}");
+            }
+        }
+        if round % 4 == 0 {
+            place.ok(&["backup", "shop", "--incremental"]);
+        }
+        place.ok(&mend);
+        assert_eq!(place.shop(), good, "round {round}");
+    }
+    place.ok(&["backup", "shop", "--incremental"]);
+    place.ok(&["verify", "shop", "--live"]);
+    let now = place.shop();
+    place.drop_shop();
+    place.ok(&["restore", "shop"]);
+    assert_eq!(place.shop(), now);
+}

@@ -1,5 +1,7 @@
 //! What a store of rows must be able to do.
 
+use std::ops::ControlFlow;
+
 use mendb_model::RowBlock;
 use mendb_model::digest::Digest;
 use mendb_model::key::KeyRange;
@@ -149,6 +151,18 @@ pub trait RowStore: LiveRows {
     /// # Errors
     /// The store cannot be written.
     fn publish_mend(&self, operation: &str) -> Result<()>;
+
+    /// *apply*: puts what was published where rows belong and into the change streams, then unlocks: what
+    /// [`Engine::commit`](super::Engine::commit) does of a mend, with `progress` told of the rows each
+    /// time some are in place. It can break it off, and the next call goes on. No mend is no error.
+    ///
+    /// # Errors
+    /// The mend is not published; the store cannot be written.
+    fn settle_mend(
+        &self,
+        operation: &str,
+        progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<()>;
 }
 
 /// What became of rows that a mend staged, those of the call that were not staged before.

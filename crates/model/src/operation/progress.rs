@@ -2,10 +2,12 @@
 
 use serde::Serialize;
 
-use super::{Operation, State, StepKind, TaskStatus};
+use super::{Operation, Request, State, StepKind, Task, TaskStatus};
 
 /// The weight of a step that moves no bytes, against a thousandth of all bytes.
 const FIXED_WEIGHT: u64 = 1;
+/// What shares of steps are counted in.
+const SHARE: u64 = 1 << 20;
 
 /// How far an operation is.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -66,19 +68,35 @@ impl Operation {
         let all: u64 = self.steps.iter().map(|step| step.bytes_total).sum();
         let fixed = FIXED_WEIGHT.max(all / 1000);
         let weight = |at: usize| {
-            self.steps
-                .get(at)
-                .map_or(0, |step| step.bytes_total + fixed)
+            self.steps.get(at).map_or(0, |step| {
+                let share = share_of(&self.request, step.kind);
+                share.map_or(step.bytes_total + fixed, |share| share * SHARE)
+            })
         };
         let total: u64 = (0..self.steps.len()).map(weight).sum();
         let before: u64 = (0..current).map(weight).sum();
         let here = if self.state == State::Applying {
             weight(current)
         } else {
-            task_bytes.min(self.steps.get(current).map_or(0, |step| step.bytes_total))
+            self.done_of(weight(current), current, task_bytes)
         };
         let share = u128::from(before + here) * 10_000 / u128::from(total.max(1));
         u32::try_from(share).unwrap_or(u32::MAX).min(9_999)
+    }
+
+    /// As much of the weight of a step as its tasks have done: by their bytes, or by their number where bytes
+    /// are not known.
+    fn done_of(&self, weight: u64, step: usize, task_bytes: u64) -> u64 {
+        let bytes_total = self.steps.get(step).map_or(0, |step| step.bytes_total);
+        let (done, all) = if bytes_total > 0 {
+            (task_bytes.min(bytes_total), bytes_total)
+        } else {
+            let done = |task: &&Task| task.status == TaskStatus::Done;
+            let done = self.tasks.iter().filter(done).count();
+            (done as u64, self.tasks.len().max(1) as u64)
+        };
+        let done = u128::from(weight) * u128::from(done) / u128::from(all);
+        u64::try_from(done).unwrap_or(weight)
     }
 
     /// Keeps what was shown: a new attempt or a better estimate never takes progress back.
@@ -86,5 +104,91 @@ impl Operation {
         let bytes = self.tasks.iter().map(|task| task.bytes).sum();
         let now = self.percent_now(self.current_step as usize, bytes);
         self.percent_floor = self.percent_floor.max(now);
+    }
+}
+
+/// How much of the whole a step is, about, in hundredths, where its bytes do not tell: what an increment
+/// copies is not known before, and what the steps of a mend move cannot be compared, nor be known before
+/// the earlier ones are done.
+fn share_of(request: &Request, step: StepKind) -> Option<u64> {
+    let share = match request {
+        Request::MendRows(_) => match step {
+            StepKind::Copy => 12,
+            StepKind::Stage => 58,
+            StepKind::Finish => 26,
+            _ => 1,
+        },
+        Request::Mend(_) => match step {
+            StepKind::Stage => 70,
+            StepKind::Commit => 18,
+            StepKind::Verify => 8,
+            _ => 1,
+        },
+        Request::Backup(backup) if backup.since_version.is_some() => match step {
+            StepKind::Copy => 97,
+            _ => 1,
+        },
+        Request::Backup(_) | Request::Restore(_) | Request::PartBackup(_) => return None,
+    };
+    Some(share)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::name::{BackupId, BackupKind};
+    use crate::operation::{
+        BackupRequest, Limits, NewTask, RowMendRequest, RowMendRoad, RowTableMend, TaskSpec, plan,
+    };
+
+    #[test]
+    fn a_mend_that_has_yet_to_stage_is_not_shown_as_nearly_done() {
+        let before = BackupRequest {
+            collection: "shop".into(),
+            backup_id: BackupId::new(60, BackupKind::Incremental).unwrap(),
+            label: None,
+            tables: vec!["orders".into()],
+            parent: None,
+            stream: "shop/1".into(),
+            since_version: Some(1),
+            old_streams: Vec::new(),
+        };
+        let request = Request::MendRows(RowMendRequest {
+            before,
+            chain: Vec::new(),
+            road: RowMendRoad::Changes { later: Vec::new() },
+            tables: vec![RowTableMend {
+                table: "orders".into(),
+                range: None,
+                create: false,
+                added_columns: Vec::new(),
+            }],
+            undoes: None,
+            expected: Vec::new(),
+            planned: None,
+        });
+        let steps = plan(&request, &[]).unwrap();
+        let repository = ("id".to_owned(), "memory:".to_owned());
+        let id = "mend-1".parse().unwrap();
+        let mut operation = Operation::new(id, request, steps, repository, Limits::default(), 0);
+        let task = |bytes_total| {
+            let spec = TaskSpec::Whole;
+            Task::new(NewTask { spec, bytes_total }, 0)
+        };
+        // What the copy moved is nothing beside what is to be staged.
+        operation.steps[1].bytes_total = 1_000;
+        operation.bytes_before = 1_000;
+        operation.current_step = 4;
+        operation.steps[4].bytes_total = 400;
+        operation.tasks = vec![task(200), task(200)];
+        assert_eq!(operation.progress().percent, 15.0);
+        operation.tasks[0].bytes = 100;
+        assert_eq!(operation.progress().percent, 29.5);
+        // Of the last step no bytes are known.
+        operation.current_step = 6;
+        operation.tasks = vec![task(0), task(0)];
+        assert_eq!(operation.progress().percent, 74.0);
+        operation.tasks[0].status = TaskStatus::Done;
+        assert_eq!(operation.progress().percent, 87.0);
     }
 }

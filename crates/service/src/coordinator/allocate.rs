@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mendb_model::describe_error;
 use mendb_model::key::KeyRange;
-use mendb_model::manifest::{Manifest, ShardBackup};
+use mendb_model::manifest::{Manifest, Segment, ShardBackup};
 use mendb_model::name::BackupId;
 use mendb_model::name::TablePath;
 use mendb_model::operation::{
@@ -283,13 +283,22 @@ pub(crate) fn segment_bytes(shard: &ShardBackup) -> u64 {
 
 /// Bytes of the segments of a table that may have keys of a range.
 pub(crate) fn bytes_within(manifest: &Manifest, path: &TablePath, range: &KeyRange) -> u64 {
+    let within = segments_within(manifest, path, range);
+    within.map(|segment| segment.bytes).sum()
+}
+
+/// The segments of a table that may have keys of a range.
+pub(crate) fn segments_within<'a>(
+    manifest: &'a Manifest,
+    path: &TablePath,
+    range: &'a KeyRange,
+) -> impl Iterator<Item = &'a Segment> {
     let data = manifest.sharded_table(path);
     let shards = data.into_iter().flat_map(|data| &data.shards);
     let segments = shards.flat_map(|shard| &shard.segments);
-    let within = segments.filter(|segment| {
+    segments.filter(|segment| {
         let ends_after = segment.last_key >= range.start;
         let begins_before = |end: &Vec<u8>| segment.first_key < *end;
         ends_after && range.end.as_ref().is_none_or(begins_before)
-    });
-    within.map(|segment| segment.bytes).sum()
+    })
 }

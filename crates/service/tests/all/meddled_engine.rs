@@ -187,6 +187,14 @@ impl<M: Meddler> RowStore for Meddled<M> {
     fn mended_digest(&self, operation: &str, path: &TablePath, range: &KeyRange) -> Result<Digest> {
         self.rows().mended_digest(operation, path, range)
     }
+    fn settle_mend(
+        &self,
+        operation: &str,
+        progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<()> {
+        self.around(|| self.rows().settle_mend(operation, progress))
+    }
+
     fn publish_mend(&self, operation: &str) -> Result<()> {
         self.around(|| self.rows().publish_mend(operation))
     }

@@ -10,6 +10,7 @@ use mendb_model::operation::RowMendRequest;
 
 use super::wanted::WantedRows;
 use super::{Fetched, Progress, Put, wanted_chain};
+use crate::coordinator::segments_within;
 use crate::worker::{Attempt, TaskResult};
 
 /// Stages what the keys of a range are wanted to hold that some backups changed.
@@ -23,6 +24,10 @@ pub(super) fn stage(
 ) -> TaskResult<()> {
     let after = progress.last_key();
     let repository = &attempt.tools.repository;
+    let within = after_wanted
+        .iter()
+        .flat_map(|manifest| segments_within(manifest, path, range));
+    progress.keys_total = within.map(|segment| segment.digest.rows).sum();
     let mut changed = repository.read_chain(after_wanted, path, range, after.as_deref())?;
     let mut fetched = Fetched::default();
     let mut wanted = WantedRows::new(attempt, &wanted_chain(attempt, request)?, path)?;

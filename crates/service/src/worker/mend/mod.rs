@@ -21,6 +21,7 @@ mod tasks;
 mod verify;
 mod wanted;
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use mendb_engines::{Source, StagedCounts, StagedTable};
@@ -68,7 +69,7 @@ pub(super) fn run(
             StepKind::Stage,
         ) => stage(attempt, request, path, range, *create, counts),
         (TaskSpec::Whole, StepKind::Verify) => verify::verify(attempt, request, counts),
-        (TaskSpec::Whole, StepKind::Finish) => finish(attempt),
+        (TaskSpec::Whole, StepKind::Finish) => finish(attempt, counts),
         (TaskSpec::Whole, StepKind::Rollback) => rollback(attempt, request),
         _ => Err(no_such_step(&attempt.request.request)),
     }
@@ -212,6 +213,8 @@ struct Progress<'a, 'b> {
     attempt: &'a Attempt<'b>,
     counts: &'a mut Counts,
     done: MendedRows,
+    /// The keys that are looked at, as far as they can be counted beforehand; 0 when not known.
+    keys_total: u64,
 }
 
 impl<'a, 'b> Progress<'a, 'b> {
@@ -225,6 +228,7 @@ impl<'a, 'b> Progress<'a, 'b> {
             attempt,
             counts,
             done,
+            keys_total: 0,
         }
     }
 
@@ -239,8 +243,20 @@ impl<'a, 'b> Progress<'a, 'b> {
     fn looked_at(&mut self, more: MendedRows) {
         self.done += more;
         self.counts.rows = self.done.read;
-        self.counts.bytes = self.done.fetched_bytes;
+        self.counts.bytes = self.bytes();
         self.counts.output = TaskOutput::Mended(self.done);
+    }
+
+    /// As many of the bytes of the range as the part of its keys that is done, where it is known how many
+    /// there are; else those that were fetched.
+    fn bytes(&self) -> u64 {
+        let bytes_total = self.attempt.request.bytes_total;
+        if self.keys_total == 0 {
+            return self.done.fetched_bytes;
+        }
+        let keys = self.done.read.min(self.keys_total);
+        let bytes = u128::from(bytes_total) * u128::from(keys) / u128::from(self.keys_total);
+        u64::try_from(bytes).unwrap_or(bytes_total)
     }
 
     fn last_key(&self) -> Option<Vec<u8>> {
@@ -275,14 +291,20 @@ fn load(
 
 /// Shows readers what was staged, lets go of what the next increment does not need, so that it is not
 /// written again, and unlocks.
-fn finish(attempt: &Attempt<'_>) -> TaskResult<()> {
-    let engine = &attempt.tools.engine;
-    engine.rows()?.publish_mend(attempt.operation())?;
+fn finish(attempt: &Attempt<'_>, counts: &mut Counts) -> TaskResult<()> {
+    let engine = attempt.tools.engine.rows()?;
+    engine.publish_mend(attempt.operation())?;
     crate::env::crash_point();
     backup::release(attempt)?;
     crate::env::crash_point();
-    engine.commit(attempt.operation())?;
-    Ok(())
+    engine.settle_mend(attempt.operation(), &mut |_| {
+        // That it goes on is what is told; its rows were counted when they were staged.
+        match attempt.in_progress(counts) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
+    })?;
+    attempt.check_stopped()
 }
 
 /// Gives up what was staged, and takes the backup of the state before back.
