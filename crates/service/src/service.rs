@@ -163,6 +163,35 @@ impl Service {
         self.journal.delete_operation(id)
     }
 
+    /// Ends an operation whose repository is gone for good, on the target alone, and removes its record.
+    /// What readers do not see yet is given up, what was proved and is being made visible is completed, and
+    /// its tables are open to writers again. What it wrote to the repository stays there. After a crash,
+    /// the same again.
+    ///
+    /// # Errors
+    /// There is no such operation, it is over, or the target is no row store; the target or the journal
+    /// cannot be written.
+    pub fn abandon(&self, id: &OperationId) -> Result<()> {
+        let _driving = self.driving.lock().unwrap_or_else(PoisonError::into_inner);
+        let operation = self.journal.operation(id)?;
+        if matches!(operation.state, State::Done | State::Cancelled) {
+            return Err(Error::refused(
+                format!("operation {id} is over"),
+                format!("mendb operation forget {id} removes its record"),
+            ));
+        }
+        let engine = &self.tools.engine;
+        let rows = engine.rows()?;
+        if operation.step_kind() == StepKind::Finish {
+            rows.publish_mend(id.as_str())?;
+            engine.commit(id.as_str())?;
+        } else {
+            engine.undo(id.as_str())?;
+        }
+        engine.thaw(id.as_str())?;
+        self.journal.delete_operation(id)
+    }
+
     /// Creates a collection of tables that exist and belong to no other.
     ///
     /// # Errors

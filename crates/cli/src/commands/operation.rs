@@ -50,6 +50,15 @@ pub enum OperationCommand {
         /// The operation
         operation: OperationId,
     },
+    /// End an operation whose repository is gone for good, on the target alone
+    ///
+    /// Its tables are as they were before it, or as it was about to leave them if readers may have seen that,
+    /// and open to writers. What it wrote to the repository stays there. While the repository can be
+    /// reached, cancel instead.
+    Abandon {
+        /// The operation
+        operation: OperationId,
+    },
     /// Remove the record of an operation that is over
     Forget {
         /// The operation
@@ -74,6 +83,14 @@ impl OperationCommand {
             Self::Cancel { operation } => {
                 let journal = command(context, &operation, Command::Cancel)?;
                 context.see_through(&journal, &operation, State::Cancelled)
+            }
+            Self::Abandon { operation } => {
+                context.open_service()?.abandon(&operation)?;
+                let record = serde_json::json!({ "abandoned": operation });
+                context
+                    .output
+                    .report(&record, |_| format!("operation {operation} abandoned\n"))?;
+                Ok(Verdict::Done)
             }
             Self::Forget { operation } => {
                 let journal = journal(context, &operation)?;

@@ -106,6 +106,38 @@ fn a_mend_that_stops_anywhere_is_cancelled_without_a_trace() {
 }
 
 #[test]
+fn a_mend_whose_repository_is_gone_is_abandoned_and_writers_are_let_in() {
+    let (place, good, damaged) = damaged_shop();
+    at_every_point(&place, &MEND, |place, point| {
+        let Some(operation) = place.unfinished().pop() else {
+            return;
+        };
+        if point % 3 != 0 {
+            return;
+        }
+        let repository = place.path("repository");
+        std::fs::rename(&repository, place.path("gone")).unwrap();
+        let before = place.shop();
+        place.ok(&["operation", "abandon", &operation]);
+        let now = place.shop();
+        assert!(now == good || now == damaged, "stopped at step {point}");
+        assert!(before == damaged || now == good, "stopped at step {point}");
+        assert!(place.unfinished().is_empty());
+        place.import("orders", "upsert", "{\"id\":1,\"note\":\"writers go on\"}\n");
+        for digest in place
+            .json(&["table", "digest", "orders"])
+            .as_array()
+            .unwrap()
+        {
+            assert_eq!(digest["equal"], true, "stopped at step {point}: {digest}");
+        }
+        // A new repository takes a new chain.
+        place.ok(&["backup", "shop"]);
+        place.ok(&["verify", "shop", "--live"]);
+    });
+}
+
+#[test]
 fn a_plan_is_saved_carried_out_and_refused_where_the_table_has_drifted() {
     let (place, good, damaged) = damaged_shop();
     let plan = place.path("plan.json");
