@@ -215,7 +215,8 @@ fn run(cli: Cli) -> Result<Verdict, Failure> {
             quiet: cli.global.quiet,
         },
     };
-    cli.command.run(&context)
+    let verdict = cli.command.run(&context);
+    verdict.map_err(|failure| context.tell_what_is_in_the_way(failure))
 }
 
 /// Prints a failure on stderr: lines for people, one JSON object for programs.

@@ -58,6 +58,9 @@ pub struct Failure {
     /// What to do next.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// The operation that stands in the way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operation: Option<String>,
 }
 
 impl Failure {
@@ -68,6 +71,7 @@ impl Failure {
             message: message.into(),
             causes: Vec::new(),
             hint: None,
+            operation: None,
         }
     }
 
@@ -112,6 +116,12 @@ impl Failure {
     /// The same failure with what to do next.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// The same failure with the operation that stands in the way.
+    pub fn in_the_way(mut self, operation: impl Into<String>) -> Self {
+        self.operation = Some(operation.into());
         self
     }
 

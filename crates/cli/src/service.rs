@@ -19,7 +19,7 @@ use crate::clock;
 use crate::context::Context;
 use crate::failure::{Failure, FailureKind, Verdict};
 use crate::operation_progress::OperationProgress;
-use crate::operation_record::OperationRecord;
+use crate::operation_record::{OperationRecord, progress_line};
 use crate::parts::backup_report::BackupReport;
 use crate::parts::mend_report::MendReport;
 use crate::rows::mend_report::RowMendReport;
@@ -154,6 +154,30 @@ impl Context {
             return Ok(None);
         }
         Ok(Some(Journal::open(&directory)?))
+    }
+
+    /// The same failure with how far the operations are that stand in its way: the one it names, or those
+    /// that another process may be working on.
+    pub fn tell_what_is_in_the_way(&self, mut failure: Failure) -> Failure {
+        let Ok(Some(journal)) = (match (&failure.operation, failure.kind) {
+            (Some(_), _) | (None, FailureKind::Busy) => self.open_journal(),
+            _ => return failure,
+        }) else {
+            return failure;
+        };
+        let ids = match &failure.operation {
+            Some(operation) => operation.parse().into_iter().collect(),
+            None => journal.unfinished_operations().unwrap_or_default(),
+        };
+        for operation in ids.iter().filter_map(|id| journal.operation(id).ok()) {
+            failure.causes.push(format!(
+                "operation {} is at {:.0} %: {}",
+                operation.operation_id,
+                operation.progress().percent,
+                progress_line(&operation)
+            ));
+        }
+        failure
     }
 
     /// Drives all unfinished operations to their ends with progress on stderr, and reports one.

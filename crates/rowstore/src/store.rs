@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use fjall::config::{
     BlockSizePolicy, BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry,
-    PinningPolicy,
+    PartitioningPolicy, PinningPolicy,
 };
 use fjall::{
     CompressionType, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, UserKey,
@@ -125,9 +125,12 @@ impl Store {
                     .filter_policy(FilterPolicy::all(FilterPolicyEntry::Bloom(
                         BloomConstructionPolicy::BitsPerKey(10.0),
                     )))
-                    // Pinned filters and indexes of many shards would not stay within the cache's bound.
+                    // Pinned filters and indexes of many shards would not stay within the cache's bound. In
+                    // one piece, those of a large table would push each other out of it.
                     .filter_block_pinning_policy(PinningPolicy::all(false))
-                    .index_block_pinning_policy(PinningPolicy::all(false)),
+                    .index_block_pinning_policy(PinningPolicy::all(false))
+                    .filter_block_partitioning_policy(PartitioningPolicy::all(true))
+                    .index_block_partitioning_policy(PartitioningPolicy::all(true)),
                 KeyspaceKind::Log => options
                     .data_block_compression_policy(CompressionPolicy::all(CompressionType::Lz4))
                     .filter_policy(no_filter()),

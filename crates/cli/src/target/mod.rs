@@ -213,7 +213,7 @@ impl From<Error> for Failure {
             Error::TableMissing(_) => failure.hint("mendb table list shows the tables there are"),
             Error::BeingRestored { operation, .. }
             | Error::BeingBackedUp { operation, .. }
-            | Error::BeingMended { operation, .. } => failure.hint(format!(
+            | Error::BeingMended { operation, .. } => failure.in_the_way(operation).hint(format!(
                 "mendb operation watch {operation} shows how far it is and drives it on"
             )),
             _ => failure,

@@ -1,5 +1,7 @@
 //! Live tables are mended through the program: real data, every persisted step, kills.
 
+use std::cell::Cell;
+
 use serde_json::{Value, json};
 
 use crate::crash::at_every_point;
@@ -46,12 +48,18 @@ fn chain_goes_on(place: &Place, good: &[String; 3]) {
 #[test]
 fn a_mend_stopped_at_any_step_is_finished_by_the_next_process() {
     let (place, good, damaged) = damaged_shop();
+    let refused = Cell::new(0);
     let points = at_every_point(&place, &MEND, |place, point| {
         let now = place.shop();
         assert!(
             now == good || now == damaged,
             "a mixture, stopped at step {point}"
         );
+        if point.is_multiple_of(10)
+            && let [operation] = place.unfinished().as_slice()
+        {
+            refused.set(refused.get() + u32::from(is_told_of(&place.copy(), operation)));
+        }
         match place.unfinished().as_slice() {
             [] if mends(place).is_empty() => {
                 place.ok(&MEND);
@@ -75,6 +83,20 @@ fn a_mend_stopped_at_any_step_is_finished_by_the_next_process() {
         }
     });
     assert!(points > 30, "only {points} persisted steps");
+    assert!(refused.get() > 0);
+}
+
+/// Whether a writer is refused, who then learns of the operation and how far it is.
+fn is_told_of(place: &Place, operation: &str) -> bool {
+    let row = place.write("row.jsonl", "{\"id\":1,\"note\":\"late\"}\n");
+    let output = place.run(&["table", "import", "orders", &row, "--format", "jsonl"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    let refused = !output.status.success();
+    assert!(
+        !refused || said.contains(&format!("operation {operation} is at ")),
+        "{said}"
+    );
+    refused
 }
 
 #[test]
@@ -123,7 +145,11 @@ fn a_mend_whose_repository_is_gone_is_abandoned_and_writers_are_let_in() {
         assert!(now == good || now == damaged, "stopped at step {point}");
         assert!(before == damaged || now == good, "stopped at step {point}");
         assert!(place.unfinished().is_empty());
-        place.import("orders", "upsert", "{\"id\":1,\"note\":\"writers go on\"}\n");
+        place.import(
+            "orders",
+            "upsert",
+            "{\"id\":1,\"note\":\"writers go on\"}\n",
+        );
         for digest in place
             .json(&["table", "digest", "orders"])
             .as_array()

@@ -94,7 +94,7 @@ fn settle_at_once(inner: &Inner, shard: &Arc<Shard>) -> Result<Option<u64>> {
     let Some(layer) = &stats.layer else {
         return Ok(None);
     };
-    let rows = layer.entries.rows - layer.settled.rows;
+    let rows = layer.entries.rows.saturating_sub(layer.settled.rows);
     let divide = relief::divide(&inner.options, shard, bytes_with(&stats, layer));
     let sources = std::slice::from_ref(shard);
     let settled = rewrite(inner, sources, divide, Access::Settle)?;

@@ -14,7 +14,6 @@ use mendb_model::operation::{
 
 use crate::error::{Error, Result};
 use crate::worker::Tools;
-use crate::worker::manifests::changed;
 use crate::worker::mend;
 use crate::worker::parts::{backup_tasks, mend_tasks};
 
@@ -232,18 +231,7 @@ fn manifest(
         message: format!("backup {backup_id} is not in the chain"),
         hint: None,
     })?;
-    if let Some(known) = tools.manifests.get(&request.collection, link) {
-        return Ok(known);
-    }
-    let work = tools.repository.manifest(&request.collection, backup_id);
-    let stored = tools.runtime.block_on(work)?;
-    tools
-        .manifests
-        .insert(link, stored)
-        .ok_or_else(|| Error::Refused {
-            message: changed(link),
-            hint: None,
-        })
+    tools.manifest(&request.collection, link)
 }
 
 fn shards_of_tables(request: &RestoreRequest, manifest: &Manifest) -> Vec<ShardBackup> {

@@ -445,14 +445,7 @@ impl Service {
             let live = engine.inspect(&planned.table)?;
             let found = match live {
                 None => None,
-                Some(_) => {
-                    let shards = engine.shards(&path)?;
-                    let same = shards.iter().find(|shard| shard.range == planned.range);
-                    Some(match same {
-                        Some(shard) => shard.digest,
-                        None => engine.digest(&path, &planned.range)?,
-                    })
-                }
+                Some(_) => Some(mend::live_digest(engine, &path, &planned.range)?.0),
             };
             if found == planned.digest {
                 continue;

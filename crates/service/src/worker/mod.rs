@@ -34,6 +34,7 @@ use tokio::runtime::Handle;
 use self::manifests::{Manifests, changed};
 use self::parts::KnownFilesCache;
 use crate::env;
+use crate::error::{self, Error};
 use crate::journal::Journal;
 use crate::wire::{Message, TaskRequest};
 
@@ -78,6 +79,24 @@ impl Tools {
             known_files: KnownFilesCache::default(),
         }
     }
+
+    /// The manifest of a link of a chain, if it is still the one that was planned with. Blocks.
+    pub(crate) fn manifest(
+        &self,
+        collection: &str,
+        link: &ChainLink,
+    ) -> error::Result<Arc<Manifest>> {
+        if let Some(known) = self.manifests.get(collection, link) {
+            return Ok(known);
+        }
+        let work = self.repository.manifest(collection, &link.backup_id);
+        let stored = self.runtime.block_on(work)?;
+        let kept = self.manifests.insert(link, stored);
+        kept.ok_or_else(|| Error::Refused {
+            message: changed(link),
+            hint: None,
+        })
+    }
 }
 
 /// Why an attempt ended before its task was done.
@@ -100,7 +119,7 @@ pub(crate) enum TaskError {
     Proof(String),
     /// The journal cannot be read or written.
     #[error(transparent)]
-    Journal(#[from] Box<crate::Error>),
+    Journal(#[from] Box<Error>),
     /// A file beside the database cannot be read or written.
     #[error("cannot {action} {}", path.display())]
     File {
@@ -113,14 +132,14 @@ pub(crate) enum TaskError {
     },
 }
 
-impl From<crate::Error> for TaskError {
-    fn from(error: crate::Error) -> Self {
+impl From<Error> for TaskError {
+    fn from(error: Error) -> Self {
         Self::Journal(Box::new(error))
     }
 }
 
 /// What a task found out on behalf of a user who waits for the answer.
-impl From<TaskError> for crate::Error {
+impl From<TaskError> for Error {
     fn from(error: TaskError) -> Self {
         match error {
             TaskError::Engine(error) => error.into(),

@@ -136,14 +136,7 @@ fn a_table_that_was_created_anew_is_mended_by_digests() {
     fill(&world, 200);
     world.done(&world.backup(Full, "full"));
     let good = contents(&world.database);
-    world.database.drop_table("orders").unwrap();
-    let splits = vec![order_key(50), order_key(120)];
-    world
-        .database
-        .create_table("orders", orders_schema(), splits)
-        .unwrap();
-    write_orders(&world, 0..100, "first");
-    write_orders(&world, 100..230, "other");
+    orders_anew(&world);
     let mended = mend(&world, &to("full"));
     assert_eq!(contents(&world.database), good);
     assert!(matches!(road(&mended), RowMendRoad::Digests { .. }));

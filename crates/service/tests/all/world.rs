@@ -236,6 +236,19 @@ pub fn fill(world: &World, orders: i64) {
         .unwrap();
 }
 
+/// Drops the orders and creates them anew in other shards, the first hundred as they were and the others
+/// with another note, 30 more than [`fill`] made of 200.
+pub fn orders_anew(world: &World) {
+    world.database.drop_table("orders").unwrap();
+    let splits = vec![order_key(50), order_key(120)];
+    world
+        .database
+        .create_table("orders", orders_schema(), splits)
+        .unwrap();
+    write_orders(world, 0..100, "first");
+    write_orders(world, 100..230, "other");
+}
+
 pub fn write_orders(world: &World, ids: std::ops::Range<i64>, note: &str) {
     let orders = world.table("orders");
     let mut batch = WriteBatch::new();

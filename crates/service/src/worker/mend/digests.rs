@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use mendb_engines::RowStore;
 use mendb_model::key::KeyRange;
 use mendb_model::name::TablePath;
 use mendb_model::operation::{MendedRows, RowMendRequest};
@@ -29,7 +30,7 @@ pub(super) fn stage(
     if after.is_none()
         && let Some(expected) = expected(attempt, request, path, range)?
     {
-        let (live, read) = live_digest(attempt, path, range)?;
+        let (live, read) = live_digest(attempt.tools.engine.rows()?, path, range)?;
         progress.looked_at(MendedRows {
             read,
             ..MendedRows::default()
@@ -84,12 +85,11 @@ fn expected(
 }
 
 /// The digest of live rows, and how many were read for it: none where a shard has just this range.
-pub(super) fn live_digest(
-    attempt: &Attempt<'_>,
+pub(crate) fn live_digest(
+    engine: &dyn RowStore,
     path: &TablePath,
     range: &KeyRange,
-) -> TaskResult<(Digest, u64)> {
-    let engine = attempt.tools.engine.rows()?;
+) -> mendb_engines::Result<(Digest, u64)> {
     let shards = engine.shards(path)?;
     if let Some(shard) = shards.iter().find(|shard| shard.range == *range) {
         return Ok((shard.digest, 0));

@@ -37,6 +37,7 @@ use super::fetched::Fetched;
 use super::load::Load;
 use super::{Attempt, Counts, TaskError, TaskResult, backup, no_such_step};
 
+pub(crate) use digests::live_digest;
 pub use preview::ShardPreview;
 pub(crate) use preview::{keys_text, preview};
 pub(crate) use tasks::tasks;
@@ -113,7 +114,7 @@ fn close_and_cut(
     for expected in &request.expected {
         attempt.in_progress(counts)?;
         let path = TablePath::table(&expected.table);
-        let (found, _) = digests::live_digest(attempt, &path, &expected.range)?;
+        let (found, _) = live_digest(engine, &path, &expected.range)?;
         if found != expected.digest {
             return Err(TaskError::Proof(format!(
                 "table {} has changed in the keys from {} since the mend was planned; cancel it and plan again",

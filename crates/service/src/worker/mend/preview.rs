@@ -14,7 +14,9 @@ use mendb_model::{ChangeKind, Digest, RowBlock};
 use serde::{Deserialize, Serialize};
 
 use super::wanted::WantedRows;
-use super::{Fetched, Progress, digests, no_such_table, wanted_chain, wanted_manifest};
+use super::{
+    Fetched, Progress, digests, live_digest, no_such_table, wanted_chain, wanted_manifest,
+};
 use crate::diff::{KeyUnion, Pulled};
 use crate::error::Result;
 use crate::wire::TaskRequest;
@@ -73,6 +75,7 @@ fn of_table(
     request: &RowMendRequest,
     table: &RowTableMend,
 ) -> TaskResult<Vec<ShardPreview>> {
+    let engine = attempt.tools.engine.rows()?;
     let wanted = wanted_manifest(attempt, request)?;
     let backup = wanted
         .table(&table.table)
@@ -96,11 +99,11 @@ fn of_table(
                 .iter()
                 .map(|link| attempt.manifest(&request.before.collection, link))
                 .collect::<TaskResult<_>>()?;
-            for shard in attempt.tools.engine.rows()?.shards(&path)? {
+            for shard in engine.shards(&path)? {
                 let Some(range) = table.part_of(&shard.range) else {
                     continue;
                 };
-                let (digest, _) = digests::live_digest(attempt, &path, &range)?;
+                let (digest, _) = live_digest(engine, &path, &range)?;
                 let rows = by_changes(attempt, request, &path, &range, &later)?;
                 previews.push(preview(range, Some(digest), rows));
             }
@@ -112,7 +115,7 @@ fn of_table(
                 };
                 let mut counts = Counts::default();
                 let mut progress = Progress::resume(attempt, &mut counts);
-                let (digest, _) = digests::live_digest(attempt, &path, &range)?;
+                let (digest, _) = live_digest(engine, &path, &range)?;
                 let mut put = |changes: &RowBlock<&[u8]>| count(attempt, &path, changes);
                 digests::stage(attempt, request, (&path, &range), &mut put, &mut progress)?;
                 let done = progress.done;

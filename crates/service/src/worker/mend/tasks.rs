@@ -1,16 +1,12 @@
 //! The tasks of the stage of a mend: one for each key range that is looked at by itself.
 
 use mendb_model::key::KeyRange;
-use mendb_model::manifest::Manifest;
 use mendb_model::name::TablePath;
-use mendb_model::operation::{
-    ChainLink, NewTask, Operation, RowMendRequest, RowMendRoad, TaskSpec,
-};
+use mendb_model::operation::{NewTask, Operation, RowMendRequest, RowMendRoad, TaskSpec};
 
 use crate::coordinator::{bytes_within, segment_bytes};
 use crate::error::{Error, Result};
 use crate::worker::Tools;
-use crate::worker::manifests::changed;
 
 /// A task for each live shard where changes are known, for each shard of the backup where its digest
 /// tells, and for each of table and indexes where the table is created.
@@ -23,7 +19,7 @@ pub(crate) fn tasks(
     let wanted = request
         .chain
         .last()
-        .map(|link| manifest(tools, collection, link));
+        .map(|link| tools.manifest(collection, link));
     let Some(wanted) = wanted.transpose()? else {
         return Ok(Vec::new());
     };
@@ -54,7 +50,7 @@ pub(crate) fn tasks(
             RowMendRoad::Changes { later } => {
                 let mut changed_in = Vec::new();
                 for link in later {
-                    changed_in.push(manifest(tools, collection, link)?);
+                    changed_in.push(tools.manifest(collection, link)?);
                 }
                 changed_in.extend(operation.draft.clone());
                 for shard in tools.engine.rows()?.shards(&path)? {
@@ -82,19 +78,4 @@ fn task(path: &TablePath, range: KeyRange, bytes_total: u64, create: bool) -> Ne
             create,
         },
     }
-}
-
-fn manifest(tools: &Tools, collection: &str, link: &ChainLink) -> Result<std::sync::Arc<Manifest>> {
-    if let Some(known) = tools.manifests.get(collection, link) {
-        return Ok(known);
-    }
-    let work = tools.repository.manifest(collection, &link.backup_id);
-    let stored = tools.runtime.block_on(work)?;
-    tools
-        .manifests
-        .insert(link, stored)
-        .ok_or_else(|| Error::Refused {
-            message: changed(link),
-            hint: None,
-        })
 }
