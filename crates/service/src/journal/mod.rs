@@ -120,12 +120,17 @@ impl Journal {
         Ok(value)
     }
 
+    /// Runs `work` on the journal as it is at one moment.
     fn read<T>(
         &self,
         action: &str,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T> {
-        work(&self.connection()).map_err(|source| failed(&self.path, action, source))
+        let mut connection = self.connection();
+        let read = connection
+            .transaction()
+            .and_then(|snapshot| work(&snapshot));
+        read.map_err(|source| failed(&self.path, action, source))
     }
 
     fn unreadable(&self, detail: impl Into<String>) -> Error {

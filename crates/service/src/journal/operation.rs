@@ -120,16 +120,22 @@ impl Journal {
     /// # Errors
     /// There is none of this id, or the journal cannot be read.
     pub fn operation(&self, id: &OperationId) -> Result<Operation> {
-        let row: Option<(String, Option<String>)> = self.read("read operation", |connection| {
-            connection
+        // At one moment: another process may be driving it from step to step.
+        let row = self.read("read operation", |connection| {
+            let row: Option<(String, Option<String>, u32)> = connection
                 .query_row(
-                    "SELECT record, draft FROM operation WHERE operation_id = ?1",
+                    "SELECT record, draft, current_step FROM operation WHERE operation_id = ?1",
                     [id.as_str()],
-                    |row| Ok((row.get(0)?, row.get(1)?)),
+                    |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
                 )
-                .optional()
+                .optional()?;
+            row.map(|(record, draft, step)| {
+                let tasks = shard_progress::records(connection, id, step)?;
+                Ok((record, draft, tasks))
+            })
+            .transpose()
         })?;
-        let (record, draft) = row.ok_or_else(|| Error::unknown_operation(id))?;
+        let (record, draft, tasks) = row.ok_or_else(|| Error::unknown_operation(id))?;
         let damaged =
             |error: serde_json::Error| self.unreadable(format!("operation {id}: {error}"));
         let mut operation: Operation = serde_json::from_str(&record).map_err(damaged)?;
@@ -137,7 +143,8 @@ impl Journal {
             .map(|draft| serde_json::from_str(&draft).map(Arc::new))
             .transpose()
             .map_err(damaged)?;
-        operation.tasks = self.tasks(id, operation.current_step)?;
+        let task = |record: &String| serde_json::from_str(record).map_err(damaged);
+        operation.tasks = tasks.iter().map(task).collect::<Result<_>>()?;
         Ok(operation)
     }
 
@@ -208,4 +215,72 @@ fn put_draft(tx: &Transaction<'_>, operation: &Operation) -> rusqlite::Result<()
 pub(super) fn to_json(value: &impl serde::Serialize) -> rusqlite::Result<String> {
     serde_json::to_string(value)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use mendb_model::name::{BackupId, BackupKind};
+    use mendb_model::operation::{BackupRequest, Limits, NewTask, Request, TaskSpec, plan};
+    use mendb_model::operation::{Context, Event};
+
+    use super::*;
+
+    #[test]
+    fn an_operation_that_another_process_drives_is_read_as_of_one_moment() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::open(directory.path()).unwrap();
+        let request = Request::Backup(BackupRequest {
+            collection: "shop".into(),
+            backup_id: BackupId::new(0, BackupKind::Full).unwrap(),
+            label: None,
+            tables: vec!["orders".into()],
+            parent: None,
+            stream: "shop/1".into(),
+            since_version: None,
+            old_streams: Vec::new(),
+        });
+        let steps = plan(&request, &[]).unwrap();
+        let repository = ("id".to_owned(), "memory:".to_owned());
+        let id: OperationId = "backup-1".parse().unwrap();
+        let new = Operation::new(id.clone(), request, steps, repository, Limits::default(), 0);
+        journal.insert_operation(&new).unwrap();
+        let at = |step: u32| {
+            let mut operation = new.clone();
+            operation.current_step = step;
+            let context = Context {
+                now_ms: 0,
+                jitter: 0.0,
+            };
+            let spec = TaskSpec::Whole;
+            let task = NewTask {
+                spec,
+                bytes_total: 1,
+            };
+            let tasks = vec![task; 20];
+            let allocated = Event::Allocated { step, tasks };
+            operation.step(context, allocated.clone()).unwrap();
+            (operation, allocated)
+        };
+        let ((first, event), (second, _)) = (at(1), at(2));
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let reader = Journal::open(directory.path()).unwrap();
+                while !done.load(Ordering::Acquire) {
+                    reader.operation(&id).unwrap();
+                }
+            });
+            for _ in 0..200 {
+                journal
+                    .update_operation(&second, &first, &event, None)
+                    .unwrap();
+                journal
+                    .update_operation(&first, &second, &event, None)
+                    .unwrap();
+            }
+            done.store(true, Ordering::Release);
+        });
+    }
 }

@@ -3,8 +3,8 @@
 
 use mendb_model::key::to_hex;
 use mendb_model::name::OperationId;
-use mendb_model::operation::{Operation, Task, TaskStatus};
-use rusqlite::{Transaction, params};
+use mendb_model::operation::{Operation, TaskStatus};
+use rusqlite::{Connection, Transaction, params};
 
 use super::operation::to_json;
 use super::{Journal, int};
@@ -134,24 +134,19 @@ impl Journal {
                 .collect()
         })
     }
+}
 
-    /// The tasks of the current step of an operation.
-    ///
-    /// # Errors
-    /// The journal cannot be read.
-    pub fn tasks(&self, id: &OperationId, step: u32) -> Result<Vec<Task>> {
-        let records: Vec<String> = self.read("read shard progress", |connection| {
-            connection
-                .prepare(
-                    "SELECT record FROM shard_progress WHERE operation_id = ?1 AND step = ?2 ORDER BY shard_idx",
-                )?
-                .query_map(params![id.as_str(), step], |row| row.get(0))?
-                .collect()
-        })?;
-        let read = |record: String| {
-            serde_json::from_str(&record)
-                .map_err(|error| self.unreadable(format!("shard progress of {id}: {error}")))
-        };
-        records.into_iter().map(read).collect()
-    }
+/// The tasks of a step of an operation, as they were written. Those of steps before the current one are
+/// empty.
+pub(super) fn records(
+    connection: &Connection,
+    id: &OperationId,
+    step: u32,
+) -> rusqlite::Result<Vec<String>> {
+    connection
+        .prepare(
+            "SELECT record FROM shard_progress WHERE operation_id = ?1 AND step = ?2 ORDER BY shard_idx",
+        )?
+        .query_map(params![id.as_str(), step], |row| row.get(0))?
+        .collect()
 }
