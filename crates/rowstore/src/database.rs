@@ -295,7 +295,9 @@ impl Database {
         streams::detach(&self.inner, stream)
     }
 
-    /// Says that a stream needs no more changes up to version `up_to`, and trims what no stream needs.
+    /// Says that a stream needs no more changes up to version `up_to`, and trims what no stream needs from
+    /// change logs longer than [`Options::trim_bytes`]; those of a table that is being mended when that is
+    /// over.
     ///
     /// # Errors
     /// The store failed; what was not trimmed is at the next open.
@@ -428,9 +430,10 @@ impl Database {
         mending::publish(&self.inner, operation)
     }
 
-    /// Copies what a published mend staged to where rows belong, and into the change logs of tables with
-    /// change streams, in bounded batches that no reader notices; then opens the tables to writers, in
-    /// one commit. Calls `progress` after each batch with the number of rows of tables and indexes in it.
+    /// Puts what a published mend staged where rows belong, and into the change logs of tables with change
+    /// streams, which no reader notices: in bounded batches, or where it is much of a shard by rewriting
+    /// that; then opens the tables to writers, in one commit. Calls `progress` after each batch or shard
+    /// with the number of rows of tables and indexes in it.
     ///
     /// Returns whether `progress` broke it off: all is consistent then, the tables stay closed, and the
     /// next call goes on. So it is after a crash. Doing it again when it is done does nothing.

@@ -319,6 +319,28 @@ fn many_rows_are_staged_and_settled_in_bounded_batches() {
 }
 
 #[test]
+fn what_a_stream_has_let_go_of_is_gone_when_a_mend_ends() {
+    for options in ways() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = with_tables_in(dir.path(), options);
+        let table = database.open_table(TABLES[0]).unwrap();
+        replace(&database, &table, vec![flight(5_000, "LH", 1)]);
+        database.begin_mend(OPERATION, &names()).unwrap();
+        stage_both(&database);
+        let cut = database.cut(OPERATION, &names(), "s", StreamCut::Rotate);
+        let cut = cut.unwrap().version();
+        database.publish_mend(OPERATION).unwrap();
+        database.release_stream("s", cut).unwrap();
+        settle(&database, OPERATION);
+        let snapshot = database.snapshot();
+        let path = TablePath::table(TABLES[0]);
+        let (all, needed) = (changes(&snapshot, &path, 0), changes(&snapshot, &path, cut));
+        assert!(!all.contains_key(&id_key(5_000)));
+        assert!(!needed.is_empty() && all == needed);
+    }
+}
+
+#[test]
 fn what_was_copied_in_part_can_be_rewritten_and_each_change_is_logged_once() {
     let dir = tempfile::tempdir().unwrap();
     let database = Database::open(dir.path(), copying()).unwrap();

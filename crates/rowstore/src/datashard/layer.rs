@@ -3,8 +3,8 @@
 //!
 //! It is a keyspace of its own over the delta, with values like the delta's. Whether readers read
 //! through it is a matter of the table's state, so the layers of all tables of a mend become visible
-//! in one commit. Once they are, their values are copied into the delta in order; readers see the same
-//! before and after. Then the layer goes as a whole.
+//! in one commit. Once they are, their values are copied into the delta in order, or the shard is
+//! rewritten with them; readers see the same before and after. Then the layer goes as a whole.
 //!
 //! # Crash
 //! A layer belongs to a table in the state that made it, and is named after the version at which that
