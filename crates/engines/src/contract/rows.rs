@@ -154,7 +154,8 @@ pub trait RowStore: LiveRows {
 
     /// *apply*: puts what was published where rows belong and into the change streams, then unlocks: what
     /// [`Engine::commit`](super::Engine::commit) does of a mend, with `progress` told of the rows each
-    /// time some are in place. It can break it off, and the next call goes on. No mend is no error.
+    /// time some are in place. It can break it off, which is what is returned then, and the next call goes on.
+    /// No mend is no error.
     ///
     /// # Errors
     /// The mend is not published; the store cannot be written.
@@ -162,7 +163,7 @@ pub trait RowStore: LiveRows {
         &self,
         operation: &str,
         progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
-    ) -> Result<()>;
+    ) -> Result<ControlFlow<()>>;
 }
 
 /// What became of rows that a mend staged, those of the call that were not staged before.

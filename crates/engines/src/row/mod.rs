@@ -100,7 +100,9 @@ impl Engine for RowEngine {
 
     fn commit(&self, operation: &str) -> Result<()> {
         self.database.finish_restore(operation)?;
-        self.settle_mend(operation, &mut |_| ControlFlow::Continue(()))
+        let settled = self.settle_mend(operation, &mut |_| ControlFlow::Continue(()))?;
+        debug_assert!(settled.is_continue(), "nothing stops it");
+        Ok(())
     }
 
     fn undo(&self, operation: &str) -> Result<()> {
@@ -320,10 +322,8 @@ impl RowStore for RowEngine {
         &self,
         operation: &str,
         progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
-    ) -> Result<()> {
-        // What was broken off is known to who did it.
-        let _ = self.database.settle_mend(operation, progress)?;
-        Ok(())
+    ) -> Result<ControlFlow<()>> {
+        Ok(self.database.settle_mend(operation, progress)?)
     }
 
     fn publish_mend(&self, operation: &str) -> Result<()> {

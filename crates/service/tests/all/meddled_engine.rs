@@ -191,7 +191,7 @@ impl<M: Meddler> RowStore for Meddled<M> {
         &self,
         operation: &str,
         progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
-    ) -> Result<()> {
+    ) -> Result<ControlFlow<()>> {
         self.around(|| self.rows().settle_mend(operation, progress))
     }
 

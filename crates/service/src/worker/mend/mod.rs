@@ -298,14 +298,17 @@ fn finish(attempt: &Attempt<'_>, counts: &mut Counts) -> TaskResult<()> {
     crate::env::crash_point();
     backup::release(attempt)?;
     crate::env::crash_point();
-    engine.settle_mend(attempt.operation(), &mut |_| {
+    let settled = engine.settle_mend(attempt.operation(), &mut |_| {
         // That it goes on is what is told; its rows were counted when they were staged.
         match attempt.in_progress(counts) {
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(()),
         }
     })?;
-    attempt.check_stopped()
+    match settled {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(TaskError::Stopped),
+    }
 }
 
 /// Gives up what was staged, and takes the backup of the state before back.
