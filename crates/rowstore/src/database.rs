@@ -431,12 +431,13 @@ impl Database {
     }
 
     /// Puts what a published mend staged where rows belong, and into the change logs of tables with change
-    /// streams, which no reader notices: in bounded batches, or where it is much of a shard by rewriting
-    /// that; then opens the tables to writers, in one commit. Calls `progress` after each batch or shard
-    /// with the number of rows of tables and indexes in it.
+    /// streams, which no reader notices; where it is much of a shard, by rewriting that. Then opens the
+    /// tables to writers, in one commit. Some shards are worked on at the same time. Calls `progress` after
+    /// each with the number of rows that were staged over it, of a table or of an index.
     ///
-    /// Returns whether `progress` broke it off: all is consistent then, the tables stay closed, and the
-    /// next call goes on. So it is after a crash. Doing it again when it is done does nothing.
+    /// Returns whether `progress` broke it off: shards that were being worked on are brought to their end
+    /// and told, then all is consistent, the tables stay closed, and the next call goes on. So it is after
+    /// a crash, behind the last shard. Doing it again when it is done does nothing.
     ///
     /// # Errors
     /// The mend is not published; the store failed or is damaged.

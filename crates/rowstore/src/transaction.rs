@@ -141,27 +141,6 @@ impl<'a> Transaction<'a> {
         layer.stage_row(store, batch, shard, stats, row, place)
     }
 
-    /// Copies an entry of the layer over the shard to the delta.
-    pub(crate) fn settle_row(
-        &mut self,
-        shard: &Arc<Shard>,
-        key: &Slice,
-        value: &Slice,
-    ) -> Result<()> {
-        self.stats(shard);
-        if self.writer.captures.contains_key(&shard.id) {
-            self.captured.push((shard.id, key.to_vec()));
-        }
-        let Some((_, stats)) = self.touched.get_mut(&shard.id) else {
-            unreachable!("the stats of the shard were just entered");
-        };
-        let layer = stats.layer_mut();
-        layer.settled.add(key, value);
-        layer.settled_to = Some(key.to_vec());
-        let (store, batch) = (&self.view.store, &mut self.batch);
-        shard.files.put_over(store, batch, stats, key, value)
-    }
-
     /// Records what happened to `key` for the streams of its table.
     pub(crate) fn put_change(
         &mut self,

@@ -56,7 +56,7 @@ struct Course {
     cuts: Vec<usize>,
     /// After which calls the store is opened anew, and the call before is repeated.
     reopened: Vec<bool>,
-    /// After how many batches settling is broken off, and the store opened anew.
+    /// After how many shards settling is broken off, and the store opened anew.
     broken: Vec<usize>,
     streams: bool,
     rewriting: bool,
@@ -99,7 +99,7 @@ impl World {
         let options = if course.rewriting {
             rewriting()
         } else {
-            copying()
+            ingesting()
         };
         let database = Database::open(dir.path(), options.clone()).unwrap();
         database.create_table(TABLE, flights(), vec![]).unwrap();
@@ -184,18 +184,18 @@ impl World {
     /// Settles to the end; how many rows were moved.
     fn settle(&mut self, course: &Course) -> u64 {
         let mut moved = 0;
-        for batches in &course.broken {
-            let mut left = *batches;
+        for shards in &course.broken {
+            let mut left = *shards;
             let outcome = self.database().settle_mend(OPERATION, &mut |rows| {
                 moved += rows;
-                left -= 1;
+                left = left.saturating_sub(1);
                 if left == 0 {
                     ControlFlow::Break(())
                 } else {
                     ControlFlow::Continue(())
                 }
             });
-            // Whether it was broken off depends on how many batches there are.
+            // Whether it was broken off depends on how many shards there are.
             let _ = outcome.unwrap();
             self.reopen();
         }

@@ -154,7 +154,8 @@ pub trait RowStore: LiveRows {
 
     /// *apply*: puts what was published where rows belong and into the change streams, then unlocks: what
     /// [`Engine::commit`](super::Engine::commit) does of a mend, with `progress` told of the rows each
-    /// time some are in place. It can break it off, which is what is returned then, and the next call goes on.
+    /// time some are in place. It can break it off, which is what is returned then, and the next call goes on;
+    /// it is told of what was under way by then too.
     /// No mend is no error.
     ///
     /// # Errors

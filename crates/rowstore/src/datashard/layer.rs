@@ -3,8 +3,8 @@
 //!
 //! It is a keyspace of its own over the delta, with values like the delta's. Whether readers read
 //! through it is a matter of the table's state, so the layers of all tables of a mend become visible
-//! in one commit. Once they are, their values are copied into the delta in order, or the shard is
-//! rewritten with them; readers see the same before and after. Then the layer goes as a whole.
+//! in one commit. Once they are, their values are ingested into the delta, or the shard is rewritten
+//! with them; readers see the same before and after. Then the layer goes as a whole.
 //!
 //! # Crash
 //! A layer belongs to a table in the state that made it, and is named after the version at which that
@@ -15,14 +15,15 @@ use fjall::{Iter, Keyspace, OwnedWriteBatch, Readable, Slice};
 use mendb_model::key::KeyRange;
 
 use crate::datashard::rows::bounds;
-use crate::datashard::stats::{LayerStats, ShardStats};
+use crate::datashard::stats::ShardStats;
 use crate::datashard::{LazyKeyspace, Shard, ShardId, over_value};
 use crate::error::Result;
 use crate::index::RowEdit;
 use crate::store::{KeyspaceKind, Store};
 use crate::view::View;
 
-/// Where a row to be staged goes.
+/// Where a row to be staged goes; by default into a layer that has no entry for it.
+#[derive(Default)]
 pub(crate) struct Place {
     /// The entry that the layer has for the key.
     pub(crate) entry: Option<Slice>,
@@ -63,21 +64,6 @@ impl Layer {
         value.map_err(|error| view.store.fault(error))
     }
 
-    /// Its entries of a range that are not settled yet, in key order.
-    pub(crate) fn unsettled(
-        &self,
-        view: &View,
-        range: &KeyRange,
-        stats: &LayerStats,
-    ) -> Option<Iter> {
-        let mut range = range.clone();
-        if let Some(settled_to) = &stats.settled_to {
-            let behind = [settled_to.as_slice(), &[0]].concat();
-            range.start = range.start.max(behind);
-        }
-        self.entries(view, &range)
-    }
-
     /// Its entries of a range, in key order.
     pub(crate) fn entries(&self, view: &View, range: &KeyRange) -> Option<Iter> {
         let keyspace = self.keyspace()?;
@@ -112,6 +98,9 @@ impl Layer {
         }
         let value = over_value(row.after);
         stats.entries.add(row.key, &value);
+        if !stats.reaches(row.key) {
+            stats.last_key = Some(row.key.to_vec());
+        }
         let bytes = (row.key.len() + value.len()) as u64;
         stats.bytes += bytes;
         shard.files.count(bytes);

@@ -36,6 +36,17 @@ pub(crate) fn change_to(after: Option<&[u8]>, version: u64) -> Change {
     }
 }
 
+/// The record that an entry of a layer becomes: its key, and the change.
+pub(crate) fn record_of_entry(
+    shard: &Shard,
+    key: &[u8],
+    value: &[u8],
+    version: u64,
+) -> Result<(Slice, Slice)> {
+    let change = change_to(decode_over(shard, value)?, version);
+    Ok((record_key(key, version).into(), change.encode().into()))
+}
+
 fn split_key<'a>(shard: &Shard, record: &'a [u8]) -> Result<(&'a [u8], u64)> {
     match record.split_last_chunk::<VERSION_BYTES>() {
         Some((key, version)) => Ok((key, u64::from_be_bytes(*version))),
@@ -134,8 +145,8 @@ impl VisibleRecords {
         above: u64,
     ) -> Result<Self> {
         let stats = view.stats(shard.id)?;
-        let layer = view.layer(shard).zip(stats.layer.as_ref());
-        let staged = layer.and_then(|(layer, stats)| layer.unsettled(view, &range, stats));
+        let layer = view.layer(shard).filter(|_| stats.layer.is_some());
+        let staged = layer.and_then(|layer| layer.entries(view, &range));
         let published_at = view.table(&shard.path.table)?.published_at();
         let mut records = Self {
             records: Records::new(view.clone(), shard.clone(), range),
@@ -167,9 +178,8 @@ impl VisibleRecords {
         let staged = self.staged.as_mut().and_then(Iterator::next);
         if let Some(entry) = staged.map(Guard::into_inner) {
             let (key, value) = entry.map_err(|error| self.records.view.store.fault(error))?;
-            let change = change_to(decode_over(&self.records.shard, &value)?, self.staged_at);
-            let record = record_key(&key, self.staged_at);
-            self.change = Some((record.into(), change.encode().into()));
+            let shard = &self.records.shard;
+            self.change = Some(record_of_entry(shard, &key, &value, self.staged_at)?);
         }
         Ok(())
     }

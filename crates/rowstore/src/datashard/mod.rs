@@ -160,6 +160,10 @@ impl Keyspaces {
         self.base.open(store)
     }
 
+    pub(crate) fn open_delta(&self, store: &Store) -> Result<&Keyspace> {
+        self.delta.open(store)
+    }
+
     pub(crate) fn open_log(&self, store: &Store) -> Result<&Keyspace> {
         self.log.open(store)
     }
@@ -187,23 +191,12 @@ impl Keyspaces {
         if let Some(after) = after {
             stats.digest.add(key, after);
         }
-        self.put_over(store, batch, stats, key, &over_value(after))
-    }
-
-    /// Adds to `batch` that the delta has a value for `key`; the digest is the caller's.
-    pub(crate) fn put_over(
-        &self,
-        store: &Store,
-        batch: &mut OwnedWriteBatch,
-        stats: &mut ShardStats,
-        key: &[u8],
-        value: &[u8],
-    ) -> Result<()> {
         let delta = self.delta.open(store)?;
+        let value = over_value(after);
         let bytes = (key.len() + value.len()) as u64;
         stats.delta_bytes += bytes;
         self.count(bytes);
-        if value == [TOMBSTONE] && !stats.covers(key) {
+        if after.is_none() && !stats.covers(key) {
             // The base has nothing to hide, so the delta need not remember.
             batch.remove(delta, key);
         } else {

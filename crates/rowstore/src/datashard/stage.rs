@@ -157,7 +157,11 @@ impl<'a> Batch<'a> {
         while batch.end < changes.len() && bytes < BATCH_BYTES {
             let key = changes.key(batch.end);
             let after = wanted_row(shard, changes.value(batch.end))?;
-            let staged = layer.get(view, key)?;
+            // Keys ascend, so most lie behind what is staged.
+            let staged = match &stats.layer {
+                Some(above) if above.reaches(key) => layer.get(view, key)?,
+                _ => None,
+            };
             let before = match &staged {
                 Some(value) => decode_over(shard, value)?.map(<[u8]>::to_vec),
                 None => reader.beneath(view, shard, &stats, key)?,
@@ -182,15 +186,24 @@ impl<'a> Batch<'a> {
         }
         for index in &entry.layout.indexes {
             let shards = entry.shards(Some(&index.name))?;
-            let rows = batch.differing.iter().map(Differing::edit);
+            // An index row belongs to one row of the table, and is staged when that is.
+            let (again, anew): (Vec<&Differing<'_>>, Vec<_>) = batch
+                .differing
+                .iter()
+                .partition(|row| row.place.entry.is_some());
+            let edits = |rows: Vec<&Differing<'_>>| {
+                let edits = index::edits(entry, index, rows.into_iter().map(Differing::edit))?;
+                Ok::<_, Error>(edits.into_iter().filter(|(_, e)| e.before != e.after))
+            };
             let mut index_rows = Vec::new();
-            for (key, edit) in index::edits(entry, index, rows)? {
-                if edit.before != edit.after {
-                    let shard = route(shards, &key);
-                    let staged = layer_over(entry, shard).get(view, &key)?;
-                    let place = place(view, shard, staged, &key, edit.after.as_deref())?;
-                    index_rows.push((key, edit, place));
-                }
+            for (key, edit) in edits(anew)? {
+                index_rows.push((key, edit, Place::default()));
+            }
+            for (key, edit) in edits(again)? {
+                let shard = route(shards, &key);
+                let staged = layer_over(entry, shard).get(view, &key)?;
+                let place = place(view, shard, staged, &key, edit.after.as_deref())?;
+                index_rows.push((key, edit, place));
             }
             batch.index_rows.push(index_rows);
         }

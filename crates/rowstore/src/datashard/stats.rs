@@ -27,7 +27,8 @@ pub(crate) struct ShardStats {
     pub(crate) log_bytes: u64,
     /// No record of the change log is at this version or below.
     pub(crate) log_floor: u64,
-    /// What is known of the layer over the shard; `None` when nothing is in it.
+    /// What is known of the layer over the shard; `None` when nothing is in it that
+    /// is not beneath as well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) layer: Option<LayerStats>,
 }
@@ -39,13 +40,18 @@ pub(crate) struct LayerStats {
     pub(crate) digest: Digest,
     /// Digest of the entries of the layer, tombstones too.
     pub(crate) entries: Digest,
-    /// Digest of those whose value is in the delta as well.
-    pub(crate) settled: Digest,
     /// Bytes that were written to the layer.
     pub(crate) bytes: u64,
-    /// The last key of the layer whose value is in the delta as well.
+    /// No entry lies behind this key.
     #[serde(with = "hex_option", default)]
-    pub(crate) settled_to: Option<Vec<u8>>,
+    pub(crate) last_key: Option<Vec<u8>>,
+}
+
+impl LayerStats {
+    /// Whether the layer may have an entry of `key`.
+    pub(crate) fn reaches(&self, key: &[u8]) -> bool {
+        self.last_key.as_deref().is_some_and(|last| key <= last)
+    }
 }
 
 impl ShardStats {
@@ -102,6 +108,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_layer_reaches_to_its_last_key() {
+        let mut layer = LayerStats::default();
+        assert!(!layer.reaches(b""));
+        layer.last_key = Some(b"k".to_vec());
+        assert!(layer.reaches(b"a") && layer.reaches(b"k") && !layer.reaches(b"k0"));
+    }
+
+    #[test]
     fn stats_round_trip_and_damage_is_an_error() {
         let stats = ShardStats {
             digest: Digest {
@@ -117,7 +131,7 @@ mod tests {
         };
         assert!(!String::from_utf8_lossy(&stats.encode()).contains("layer"));
         let mut layered = stats.clone();
-        layered.layer_mut().settled_to = Some(vec![7]);
+        layered.layer_mut().last_key = Some(vec![7]);
         assert_eq!(
             ShardStats::decode(ShardId(7), &layered.encode()).unwrap(),
             layered

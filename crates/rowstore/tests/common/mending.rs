@@ -92,8 +92,8 @@ pub fn names() -> Vec<String> {
     TABLES.map(str::to_owned).into()
 }
 
-/// Settles by copying into the delta, however much it is.
-pub fn copying() -> Options {
+/// Settles by ingesting into the delta, however much it is.
+pub fn ingesting() -> Options {
     Options {
         compact_bytes: u64::MAX,
         ..small()
@@ -110,12 +110,12 @@ pub fn rewriting() -> Options {
 
 /// The ways to settle.
 pub fn ways() -> [Options; 2] {
-    [copying(), rewriting()]
+    [ingesting(), rewriting()]
 }
 
 /// Two tables of flights in two shards each, partly packed, all with one seat and a change stream.
 pub fn with_tables(dir: &Path) -> Database {
-    with_tables_in(dir, copying())
+    with_tables_in(dir, ingesting())
 }
 
 /// The same in a store that is opened so.
