@@ -42,6 +42,8 @@ pub struct Options {
     pub memtable_bytes: u64,
     /// A shard whose recent writes pass this and a quarter of its packed rows is packed anew.
     pub compact_bytes: u64,
+    /// What a mend staged over a shard is ingested where it is more than this; less is cheaper to write.
+    pub ingest_bytes: u64,
     /// A change log shorter than this may keep what no stream needs any more: to remove it record by
     /// record costs as much as to write it.
     pub trim_bytes: u64,
@@ -57,6 +59,7 @@ impl Default for Options {
             cache_bytes: 32 << 20,
             memtable_bytes: 16 << 20,
             compact_bytes: 64 << 20,
+            ingest_bytes: 256 << 10,
             trim_bytes: 4 << 20,
             durable: true,
         }

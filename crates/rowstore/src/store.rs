@@ -2,7 +2,9 @@
 //! of the shards, and its errors in our words.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use fjall::compaction::Leveled;
 use fjall::config::{
     BlockSizePolicy, BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry,
     PartitioningPolicy, PinningPolicy,
@@ -21,6 +23,9 @@ use crate::fence::Fence;
 const OPEN_FILES: usize = 256;
 /// The journal is cut at this size at the latest, which also bounds how much is replayed at open.
 const JOURNAL_BYTES: u64 = 64 << 20;
+/// So many tables that were just flushed or ingested lie over each other before they are merged. Each
+/// command that writes leaves one, and most are done before a merge would be.
+const YOUNG_TABLES: u8 = 8;
 /// The unit in which the base is read is finished at this size: below [`crate::datashard::pack`]'s, so
 /// that each packed block of rows is read alone.
 const BASE_BLOCK_BYTES: u32 = 8 << 10;
@@ -112,7 +117,9 @@ impl Store {
     /// Opens a keyspace of a shard, creating it when it is not there.
     pub(crate) fn keyspace(&self, name: &str, kind: KeyspaceKind) -> Result<Keyspace> {
         let options = || {
-            let options = KeyspaceCreateOptions::default().max_memtable_size(self.memtable_bytes);
+            let options = KeyspaceCreateOptions::default()
+                .max_memtable_size(self.memtable_bytes)
+                .compaction_strategy(Arc::new(Leveled::default().with_l0_threshold(YOUNG_TABLES)));
             let no_filter = || FilterPolicy::all(FilterPolicyEntry::None);
             match kind {
                 // Blocks are found by seeking, never by exact key. Uncompressed, since unpacking a block

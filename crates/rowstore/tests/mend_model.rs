@@ -59,7 +59,7 @@ struct Course {
     /// After how many shards settling is broken off, and the store opened anew.
     broken: Vec<usize>,
     streams: bool,
-    rewriting: bool,
+    way: usize,
 }
 
 fn course() -> impl Strategy<Value = Course> {
@@ -71,10 +71,10 @@ fn course() -> impl Strategy<Value = Course> {
         proptest::collection::vec(proptest::bool::weighted(0.15), 8),
         proptest::collection::vec(1usize..4, 0..2),
         any::<bool>(),
-        any::<bool>(),
+        0..ways().len(),
     )
         .prop_map(
-            |(splits, index_split, packed, cuts, reopened, broken, streams, rewriting)| Course {
+            |(splits, index_split, packed, cuts, reopened, broken, streams, way)| Course {
                 splits,
                 index_split,
                 packed,
@@ -82,7 +82,7 @@ fn course() -> impl Strategy<Value = Course> {
                 reopened,
                 broken,
                 streams,
-                rewriting,
+                way,
             },
         )
 }
@@ -96,11 +96,7 @@ struct World {
 impl World {
     fn new(live: &Rows, course: &Course) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let options = if course.rewriting {
-            rewriting()
-        } else {
-            ingesting()
-        };
+        let options = ways()[course.way].clone();
         let database = Database::open(dir.path(), options.clone()).unwrap();
         database.create_table(TABLE, flights(), vec![]).unwrap();
         let path = TablePath::table(TABLE);

@@ -353,6 +353,25 @@ fn log_label(shard: &Shard) -> String {
     format!("the change log of {}", shard.label())
 }
 
+/// Removes the records of a shard with a version up to `floor` by ingestion; how many bytes that were. Nobody
+/// may be writing the shard, and all that was written must be on disk.
+pub(crate) fn trim_unwritten(view: &Arc<View>, shard: &Arc<Shard>, floor: u64) -> Result<u64> {
+    let Some(log) = shard.files.log() else {
+        return Ok(0);
+    };
+    let mut records = Records::new(view.clone(), shard.clone(), shard.range.clone());
+    view.store.ingest(log, |write| {
+        let mut bytes = 0;
+        while let Some(record) = records.next()? {
+            if record.version <= floor {
+                bytes += (record.record.len() + record.change.len()) as u64;
+                write(record.record, None)?;
+            }
+        }
+        Ok(bytes)
+    })
+}
+
 /// Removes the records of a shard with a version up to `floor`, in bounded batches. A crash leaves
 /// records that the next trim, or the next open, removes.
 pub(crate) fn trim(inner: &crate::database::Inner, id: ShardId, floor: u64) -> Result<()> {

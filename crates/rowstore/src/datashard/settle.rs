@@ -33,7 +33,7 @@ use crate::datashard::rewrite::rewrite;
 use crate::datashard::stats::{LayerStats, ShardStats};
 use crate::datashard::{Shard, log, relief};
 use crate::error::{Error, Result};
-use crate::schemeshard::{Access, TableEntry, mending};
+use crate::schemeshard::{Access, TableEntry, mending, streams};
 use crate::transaction::Transaction;
 use crate::view::View;
 
@@ -41,8 +41,6 @@ use crate::view::View;
 const AT_ONCE_OF_SHARD: u64 = 8;
 /// ... and more than this part of [`Options::compact_bytes`]: to make new files takes its time too.
 const AT_ONCE_BELOW_COMPACTION: u64 = 16;
-/// Up to this much is written as a client's write is: an ingestion makes files, too.
-const WRITTEN_BYTES: u64 = 256 << 10;
 
 pub(crate) fn settle(
     inner: &Inner,
@@ -130,8 +128,9 @@ fn settle_shard(inner: &Inner, entry: &TableEntry, shard: &Arc<Shard>) -> Result
         stats: &stats,
         staged,
     };
-    let ingested = if staged.bytes > WRITTEN_BYTES {
-        Some(descent.ingest()?)
+    let ingested = if staged.bytes > inner.options.ingest_bytes {
+        let trimmed_to = streams::trims_to(inner, entry, &view, &stats);
+        Some(descent.ingest(trimmed_to)?)
     } else {
         None
     };
@@ -148,6 +147,8 @@ fn settle_shard(inner: &Inner, entry: &TableEntry, shard: &Arc<Shard>) -> Result
     let settled = transaction.stats(shard);
     settled.delta_bytes += brought.delta_bytes;
     settled.log_bytes += brought.log_bytes;
+    settled.log_bytes = settled.log_bytes.saturating_sub(brought.trimmed_bytes);
+    settled.log_floor = settled.log_floor.max(brought.trimmed_to);
     settled.digest = staged.digest;
     settled.layer = None;
     transaction.commit()?;
@@ -171,9 +172,9 @@ fn bytes_with(stats: &ShardStats, layer: &LayerStats) -> u64 {
 
 /// The way of what is staged over a shard into its delta and, where streams need it, its change log.
 struct Descent<'a> {
-    view: &'a View,
+    view: &'a Arc<View>,
     entry: &'a TableEntry,
-    shard: &'a Shard,
+    shard: &'a Arc<Shard>,
     stats: &'a ShardStats,
     staged: &'a LayerStats,
 }
@@ -187,6 +188,9 @@ struct Brought {
     entries: Digest,
     delta_bytes: u64,
     log_bytes: u64,
+    /// Up to which version the log was trimmed, and of how many bytes.
+    trimmed_to: u64,
+    trimmed_bytes: u64,
 }
 
 impl Descent<'_> {
@@ -194,16 +198,21 @@ impl Descent<'_> {
         !self.entry.streams.is_empty()
     }
 
-    /// Ingests it. Not recorded yet.
-    fn ingest(&self) -> Result<Brought> {
+    /// Ingests it, and trims the log on the way. Not recorded yet.
+    fn ingest(&self, trimmed_to: Option<u64>) -> Result<Brought> {
         let store = &self.view.store;
         let files = &self.shard.files;
-        store.ingest(files.open_delta(store)?, |delta| {
+        let mut brought = store.ingest(files.open_delta(store)?, |delta| {
             if !self.is_logged() {
                 return self.bring(delta, &mut |_, _| Ok(()));
             }
             store.ingest(files.open_log(store)?, |log| self.bring(delta, log))
-        })
+        })?;
+        if let Some(floor) = trimmed_to {
+            brought.trimmed_to = floor;
+            brought.trimmed_bytes = log::trim_unwritten(self.view, self.shard, floor)?;
+        }
+        Ok(brought)
     }
 
     /// Adds it to a commit.
@@ -339,7 +348,7 @@ mod tests {
             stats: &stats,
             staged,
         };
-        let ingested = descent.ingest().unwrap();
+        let ingested = descent.ingest(None).unwrap();
         assert!(ingested.delta_bytes > 0 && ingested.log_bytes > 0);
         drop((view, shard, inner));
 

@@ -3,12 +3,11 @@
 //! A stream belongs to a table and so to all its indexes. The change logs of a table's shards keep what
 //! its neediest stream needs.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 
 use crate::database::Inner;
-use crate::datashard::{ShardId, log};
+use crate::datashard::log;
+use crate::datashard::stats::ShardStats;
 use crate::error::Result;
 use crate::schemeshard::{PathState, TableEntry};
 use crate::transaction::Transaction;
@@ -109,20 +108,24 @@ pub(crate) fn trim(inner: &Inner, tables: &[String]) -> Result<()> {
         if matches!(entry.state, PathState::Mending { .. }) {
             continue;
         }
-        let floor = floor(entry, &view);
         for shard in entry.all_shards() {
-            trim_shard(inner, &view, shard.id, floor)?;
+            if let Some(floor) = trims_to(inner, entry, &view, &view.stats(shard.id)?) {
+                log::trim(inner, shard.id, floor)?;
+            }
         }
     }
     Ok(())
 }
 
-fn trim_shard(inner: &Inner, view: &Arc<View>, shard: ShardId, floor: u64) -> Result<()> {
-    let stats = view.stats(shard)?;
-    if stats.log_bytes > inner.options.trim_bytes && stats.log_floor < floor {
-        log::trim(inner, shard, floor)?;
-    }
-    Ok(())
+/// Up to which version the log of a shard of the table is worth trimming, if it is.
+pub(crate) fn trims_to(
+    inner: &Inner,
+    entry: &TableEntry,
+    view: &View,
+    stats: &ShardStats,
+) -> Option<u64> {
+    let floor = floor(entry, view);
+    (stats.log_bytes > inner.options.trim_bytes && stats.log_floor < floor).then_some(floor)
 }
 
 /// Up to which version no stream of the table needs changes.

@@ -92,11 +92,20 @@ pub fn names() -> Vec<String> {
     TABLES.map(str::to_owned).into()
 }
 
-/// Settles by ingesting into the delta, however much it is.
-pub fn ingesting() -> Options {
+/// Settles by writing into the delta, however much it is.
+pub fn writing() -> Options {
     Options {
         compact_bytes: u64::MAX,
+        ingest_bytes: u64::MAX,
         ..small()
+    }
+}
+
+/// Settles by ingesting into the delta, however much or little it is.
+pub fn ingesting() -> Options {
+    Options {
+        ingest_bytes: 0,
+        ..writing()
     }
 }
 
@@ -109,8 +118,8 @@ pub fn rewriting() -> Options {
 }
 
 /// The ways to settle.
-pub fn ways() -> [Options; 2] {
-    [ingesting(), rewriting()]
+pub fn ways() -> [Options; 3] {
+    [writing(), ingesting(), rewriting()]
 }
 
 /// Two tables of flights in two shards each, partly packed, all with one seat and a change stream.
