@@ -33,7 +33,7 @@ use crate::datashard::rewrite::rewrite;
 use crate::datashard::stats::{LayerStats, ShardStats};
 use crate::datashard::{Shard, log, relief};
 use crate::error::{Error, Result};
-use crate::schemeshard::{Access, TableEntry, mending, streams};
+use crate::schemeshard::{Access, TableEntry, mending};
 use crate::transaction::Transaction;
 use crate::view::View;
 
@@ -105,10 +105,16 @@ fn settle_shards(
     })
 }
 
-/// Settles what is staged over a shard: how many rows that were, or `None` when there is nothing, or another
-/// call did it.
+/// Settles what is staged over a shard, and trims its log: how many rows that were, or `None` when there is
+/// nothing, or another call did it.
 fn settle_shard(inner: &Inner, entry: &TableEntry, shard: &Arc<Shard>) -> Result<Option<u64>> {
     let _work = shard.work.lock().expect(NOT_POISONED);
+    let rows = bring_down(inner, entry, shard)?;
+    log::trim_unwritten(inner, shard)?;
+    Ok(rows)
+}
+
+fn bring_down(inner: &Inner, entry: &TableEntry, shard: &Arc<Shard>) -> Result<Option<u64>> {
     let view = inner.view();
     let stats = view.stats(shard.id)?;
     let Some(staged) = &stats.layer else {
@@ -129,8 +135,7 @@ fn settle_shard(inner: &Inner, entry: &TableEntry, shard: &Arc<Shard>) -> Result
         staged,
     };
     let ingested = if staged.bytes > inner.options.ingest_bytes {
-        let trimmed_to = streams::trims_to(inner, entry, &view, &stats);
-        Some(descent.ingest(trimmed_to)?)
+        Some(descent.ingest()?)
     } else {
         None
     };
@@ -147,8 +152,6 @@ fn settle_shard(inner: &Inner, entry: &TableEntry, shard: &Arc<Shard>) -> Result
     let settled = transaction.stats(shard);
     settled.delta_bytes += brought.delta_bytes;
     settled.log_bytes += brought.log_bytes;
-    settled.log_bytes = settled.log_bytes.saturating_sub(brought.trimmed_bytes);
-    settled.log_floor = settled.log_floor.max(brought.trimmed_to);
     settled.digest = staged.digest;
     settled.layer = None;
     transaction.commit()?;
@@ -188,9 +191,6 @@ struct Brought {
     entries: Digest,
     delta_bytes: u64,
     log_bytes: u64,
-    /// Up to which version the log was trimmed, and of how many bytes.
-    trimmed_to: u64,
-    trimmed_bytes: u64,
 }
 
 impl Descent<'_> {
@@ -198,21 +198,16 @@ impl Descent<'_> {
         !self.entry.streams.is_empty()
     }
 
-    /// Ingests it, and trims the log on the way. Not recorded yet.
-    fn ingest(&self, trimmed_to: Option<u64>) -> Result<Brought> {
+    /// Ingests it. Not recorded yet.
+    fn ingest(&self) -> Result<Brought> {
         let store = &self.view.store;
         let files = &self.shard.files;
-        let mut brought = store.ingest(files.open_delta(store)?, |delta| {
+        store.ingest(files.open_delta(store)?, |delta| {
             if !self.is_logged() {
                 return self.bring(delta, &mut |_, _| Ok(()));
             }
             store.ingest(files.open_log(store)?, |log| self.bring(delta, log))
-        })?;
-        if let Some(floor) = trimmed_to {
-            brought.trimmed_to = floor;
-            brought.trimmed_bytes = log::trim_unwritten(self.view, self.shard, floor)?;
-        }
-        Ok(brought)
+        })
     }
 
     /// Adds it to a commit.
@@ -348,7 +343,7 @@ mod tests {
             stats: &stats,
             staged,
         };
-        let ingested = descent.ingest(None).unwrap();
+        let ingested = descent.ingest().unwrap();
         assert!(ingested.delta_bytes > 0 && ingested.log_bytes > 0);
         drop((view, shard, inner));
 
