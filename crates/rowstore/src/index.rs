@@ -3,8 +3,6 @@
 //! The key of an index row ends with the key of the table row it belongs to, so different table rows
 //! never meet in one index row, and the index itself need not be read.
 
-use std::collections::BTreeMap;
-
 use crate::error::{Error, Result};
 use crate::schemeshard::layout::IndexLayout;
 use crate::schemeshard::{TableEntry, route};
@@ -37,33 +35,43 @@ impl IndexEdit {
     }
 }
 
-/// The index rows of the rows before and after, by their keys.
+/// The index rows of different rows before and after, in the order of their keys.
 pub(crate) fn edits<'a>(
     table: &TableEntry,
     index: &IndexLayout,
     rows: impl Iterator<Item = RowEdit<'a>>,
-) -> Result<BTreeMap<Vec<u8>, IndexEdit>> {
-    let mut edits: BTreeMap<Vec<u8>, IndexEdit> = BTreeMap::new();
+) -> Result<Vec<(Vec<u8>, IndexEdit)>> {
     let index_row = |key: &[u8], row: &[u8]| {
-        let label = || route(&table.rows, key).label();
-        let values = table.layout.decode(key, row);
-        let values = values.map_err(|error| Error::damaged(label(), error))?;
-        index.row(&values).map_err(|bytes| Error::KeyTooLong {
+        let made = table.layout.read(key, row, |values| index.row(values));
+        let made = made.map_err(|error| Error::damaged(route(&table.rows, key).label(), error))?;
+        made.map_err(|bytes| Error::KeyTooLong {
             path: format!("{}/{}", table.name, index.name),
             bytes,
         })
     };
+    let mut edits = Vec::new();
     for row in rows.filter(|row| row.before != row.after) {
-        if let Some(before) = row.before {
-            let old = index_row(row.key, before)?;
-            edits.entry(old.key).or_default().before = Some(old.value);
+        let index_row = |value: Option<&[u8]>| value.map(|value| index_row(row.key, value));
+        let before = index_row(row.before).transpose()?;
+        let after = index_row(row.after).transpose()?;
+        let stays = matches!((&before, &after), (Some(old), Some(new)) if old.key == new.key);
+        let mut before = before.map(|old| (old.key, old.value));
+        if let Some(new) = after {
+            let edit = IndexEdit {
+                before: before.take_if(|_| stays).map(|(_, value)| value),
+                after: Some(new.value),
+                unique: new.unique,
+            };
+            edits.push((new.key, edit));
         }
-        if let Some(after) = row.after {
-            let new = index_row(row.key, after)?;
-            let edit = edits.entry(new.key).or_default();
-            edit.after = Some(new.value);
-            edit.unique = new.unique;
+        if let Some((key, value)) = before {
+            let edit = IndexEdit {
+                before: Some(value),
+                ..IndexEdit::default()
+            };
+            edits.push((key, edit));
         }
     }
+    edits.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
     Ok(edits)
 }

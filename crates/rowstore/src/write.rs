@@ -160,7 +160,7 @@ fn stage_table(
             before: row.before.as_deref(),
             after: row.after.as_deref(),
         });
-        let rows = index::edits(&table.entry, index, edits)?;
+        let rows = BTreeMap::from_iter(index::edits(&table.entry, index, edits)?);
         if index.unique {
             check_unique(&transaction.view, &table.entry, index, shards, &rows)?;
         }

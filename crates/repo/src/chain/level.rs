@@ -8,6 +8,7 @@ use mendb_model::manifest::Manifest;
 use mendb_model::name::{BackupKind, TablePath};
 use mendb_model::{BackupId, TableSchema};
 
+use super::gallop::gallop;
 use crate::arrow::Content;
 use crate::error::{Error, Result};
 use crate::layout;
@@ -196,7 +197,7 @@ impl Level {
             self.units.clear();
             return;
         }
-        let begin = match self.unit_of(&range.start) {
+        let begin = match self.units_begun(&range.start, 0).checked_sub(1) {
             Some(unit) if self.reaches(self.units[unit], &range.start) => unit,
             Some(unit) => unit + 1,
             None => 0,
@@ -227,15 +228,16 @@ impl Level {
         }
     }
 
-    /// The number of the last unit that begins at or before a key: the only one that can hold it.
-    fn unit_of(&self, key: &[u8]) -> Option<usize> {
-        let begun = (self.units).partition_point(|unit| self.first_key(*unit) <= key);
-        begun.checked_sub(1)
+    /// How many units begin at or before a key, which are at least `least`. Only the last can hold it.
+    fn units_begun(&self, key: &[u8], least: usize) -> usize {
+        let begins_before = |unit: usize| self.first_key(self.units[unit]) <= key;
+        gallop(least, self.units.len(), begins_before)
     }
 
-    /// The number of the unit that can hold a key.
-    pub(super) fn unit_with(&self, key: &[u8]) -> Option<usize> {
-        let number = self.unit_of(key)?;
+    /// The number of the unit that can hold a key. `begun` is 0 at first, and keys ascend.
+    pub(super) fn unit_with(&self, key: &[u8], begun: &mut usize) -> Option<usize> {
+        *begun = self.units_begun(key, *begun);
+        let number = begun.checked_sub(1)?;
         self.reaches(self.units[number], key).then_some(number)
     }
 

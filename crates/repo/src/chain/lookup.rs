@@ -15,7 +15,7 @@ use mendb_model::name::TablePath;
 use mendb_model::{Change, ColumnType, Fold, Malformed, TableSchema};
 
 use super::level::{Level, Levels, ReadCounts, ReadEstimate};
-use super::stream::{DecodedGroup, GroupStream, Opened};
+use super::stream::{DecodedGroup, GroupStream, Opened, Position};
 use crate::arrow::Content;
 use crate::error::Result;
 use crate::repository::Repository;
@@ -106,7 +106,8 @@ impl ChainLookup {
                 if number.is_multiple_of(batch.max(1)) {
                     seen.count(&level.level, &mut estimate);
                 }
-                seen.add(level.level.unit_with(key));
+                let unit = level.level.unit_with(key, &mut seen.begun);
+                seen.add(unit);
             }
         }
         for (level, seen) in self.levels.iter().zip(&mut seen) {
@@ -126,18 +127,22 @@ impl ChainLookup {
     /// # Panics
     /// The keys do not ascend.
     pub async fn look_up(&mut self, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>> {
+        let mut last = self.last_key.as_deref();
         for key in keys {
-            assert!(self.last_key.as_deref() < Some(key), "keys ascend");
-            self.last_key = Some(key.to_vec());
+            assert!(last < Some(key), "keys ascend");
+            last = Some(key);
         }
+        self.last_key = last.map(<[u8]>::to_vec);
         let mut folds: Vec<_> = keys.iter().map(|_| Fold::default()).collect();
         let mut rows: Vec<Option<Vec<u8>>> = keys.iter().map(|_| None).collect();
         let mut in_full = vec![false; keys.len()];
         for level in self.levels.iter_mut().rev() {
             let content = level.level.content;
             let wanted = (0..keys.len()).filter(|at| !folds[*at].is_settled());
-            let wanted = wanted.filter_map(|at| Some((level.level.unit_with(keys[at])?, at)));
-            let wanted: Vec<_> = wanted.collect();
+            let mut begun = 0;
+            let wanted = wanted
+                .filter_map(|at| Some((level.level.unit_with(keys[at], &mut begun)?, at)))
+                .collect::<Vec<_>>();
             let found = |at: usize, value: &[u8]| match content {
                 Content::Changes => folds[at].push_older(Change::decode(value)?, &self.types),
                 Content::Rows => {
@@ -207,8 +212,9 @@ fn search<'w>(
     found: &mut impl FnMut(usize, &[u8]) -> Result<(), Malformed>,
 ) -> Result<&'w [(usize, usize)]> {
     let (here, others) = wanted.split_at(wanted.partition_point(|(of, _)| *of <= unit));
+    let mut position = Position::default();
     for (_, at) in here {
-        if let Some(value) = group.get(keys[*at]) {
+        if let Some(value) = group.find(keys[*at], &mut position) {
             let segment = &level.segments[level.units[unit].segment];
             found(*at, value).map_err(|error| segment.damaged(error))?;
         }
@@ -223,6 +229,8 @@ struct Seen {
     units: Vec<usize>,
     last: Option<usize>,
     opened: Option<usize>,
+    /// As [`Level::unit_with`] has it.
+    begun: usize,
 }
 
 impl Seen {

@@ -25,6 +25,7 @@
 //! segments. What is fetched ahead travels on tasks of the runtime.
 
 mod compaction;
+mod gallop;
 mod level;
 mod lookup;
 mod reader;

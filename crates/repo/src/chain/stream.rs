@@ -6,6 +6,7 @@ use std::sync::Arc;
 use mendb_model::RowBlock;
 use tokio::task::JoinHandle;
 
+use super::gallop::gallop;
 use super::level::{Level, ReadCounts, Unit};
 use crate::error::Result;
 use crate::segment::groups::{FetchedGroups, Footer, GroupRequest};
@@ -16,13 +17,24 @@ pub(super) struct DecodedGroup {
     pub(super) blocks: Vec<RowBlock>,
 }
 
+/// How far a search through a group came.
+#[derive(Debug, Default)]
+pub(super) struct Position {
+    block: usize,
+    row: usize,
+}
+
 impl DecodedGroup {
-    /// The value of a key.
-    pub(super) fn get(&self, key: &[u8]) -> Option<&[u8]> {
-        let ends_before = |block: &RowBlock| block.last_key() < Some(key);
-        let block = self.blocks.get(self.blocks.partition_point(ends_before))?;
-        let row = block.lower_bound(key);
-        (block.key(row) == key).then(|| block.value(row))
+    /// The value of a key; keys ascend from a position on.
+    pub(super) fn find(&self, key: &[u8], position: &mut Position) -> Option<&[u8]> {
+        let ends_before = |block: usize| self.blocks[block].last_key() < Some(key);
+        let block = gallop(position.block, self.blocks.len(), ends_before);
+        if block != position.block {
+            *position = Position { block, row: 0 };
+        }
+        let block = self.blocks.get(block)?;
+        position.row = gallop(position.row, block.len(), |row| block.key(row) < key);
+        (block.key(position.row) == key).then(|| block.value(position.row))
     }
 }
 

@@ -172,8 +172,8 @@ impl<'a> Batch<'a> {
                 continue;
             }
             if let Some(after) = after {
-                let decoded = entry.layout.decode(key, after);
-                decoded.map_err(|error| damaged_change(shard, error))?;
+                let read = entry.layout.read(key, after, |_| ());
+                read.map_err(|error| damaged_change(shard, error))?;
             }
             let rows = before.as_ref().map_or(0, Vec::len) + after.map_or(0, <[u8]>::len);
             bytes += key.len() + rows + ROW_OVERHEAD;

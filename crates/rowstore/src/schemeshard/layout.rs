@@ -64,7 +64,19 @@ impl Layout {
 
     /// All columns of a row, in the order of the schema.
     pub(crate) fn decode(&self, key: &[u8], row: &[u8]) -> Result<Vec<Value>, Malformed> {
-        let mut keys = key::decode(key, &self.key_types)?;
+        self.read(key, row, |values| {
+            values.iter().map(ValueRef::to_owned).collect()
+        })
+    }
+
+    /// Gives `take` all columns of a row, in the order of the schema.
+    pub(crate) fn read<T>(
+        &self,
+        key: &[u8],
+        row: &[u8],
+        take: impl FnOnce(&[ValueRef<'_>]) -> T,
+    ) -> Result<T, Malformed> {
+        let keys = key::decode(key, &self.key_types)?;
         if keys.len() != self.key_types.len() {
             return Err(Malformed {
                 what: "key",
@@ -75,12 +87,12 @@ impl Layout {
         let mut values = Vec::with_capacity(self.places.len());
         for (place, column) in self.places.iter().zip(&self.schema.columns) {
             values.push(match place {
-                Place::Key(at) => std::mem::take(&mut keys[*at]),
-                Place::Slot(_) => cells.next(column.column_type)?.to_owned(),
+                Place::Key(at) => keys[*at].as_ref(),
+                Place::Slot(_) => cells.next(column.column_type)?,
             });
         }
         cells.finish()?;
-        Ok(values)
+        Ok(take(&values))
     }
 }
 
@@ -103,12 +115,12 @@ impl IndexLayout {
 
     /// The index row of a table row, given as all its columns. `Err` is the length of a key that is too
     /// long.
-    pub(crate) fn row(&self, values: &[Value]) -> Result<IndexRow, usize> {
+    pub(crate) fn row(&self, values: &[ValueRef<'_>]) -> Result<IndexRow, usize> {
         let mut key = Vec::with_capacity(self.key.len() * 10);
         let mut indexed_bytes = 0;
         let mut any_null = false;
         for (at, column) in self.key.iter().enumerate() {
-            let value: ValueRef<'_> = values[*column].as_ref();
+            let value = values[*column];
             key::encode_column(&mut key, self.implementation.key_types[at], value);
             if at + 1 == self.indexed {
                 indexed_bytes = key.len();
@@ -119,7 +131,7 @@ impl IndexLayout {
             return Err(key.len());
         }
         let mut value = Vec::new();
-        let cells = self.value.iter().map(|column| values[*column].as_ref());
+        let cells = self.value.iter().map(|column| values[*column]);
         row::encode_into(&mut value, &self.implementation.value_types, cells);
         Ok(IndexRow {
             key,
