@@ -44,8 +44,8 @@ pub struct Options {
     pub compact_bytes: u64,
     /// What a mend staged over a shard is ingested where it is more than this; less is cheaper to write.
     pub ingest_bytes: u64,
-    /// A change log shorter than this may keep what no stream needs any more: to remove it record by
-    /// record costs as much as to write it.
+    /// A change log shorter than this may keep what no stream needs any more: to make it anew takes its
+    /// time too.
     pub trim_bytes: u64,
     /// Whether a write is on disk before it is acknowledged. Schema changes, cuts, splits and what
     /// begins, publishes or ends a restore or mend always are.
@@ -60,7 +60,7 @@ impl Default for Options {
             memtable_bytes: 16 << 20,
             compact_bytes: 64 << 20,
             ingest_bytes: 256 << 10,
-            trim_bytes: 4 << 20,
+            trim_bytes: 1 << 20,
             durable: true,
         }
     }

@@ -41,6 +41,9 @@ pub(crate) enum KeyspaceKind {
     Log,
 }
 
+/// Takes a key with its value; without one, the key has none any more.
+pub(crate) type Put<'a> = dyn FnMut(UserKey, Option<UserValue>) -> Result<()> + 'a;
+
 /// The fjall database of a store.
 pub(crate) struct Store {
     db: fjall::Database,
@@ -168,8 +171,20 @@ impl Store {
     pub(crate) fn ingest<T>(
         &self,
         keyspace: &Keyspace,
-        produce: impl FnOnce(&mut dyn FnMut(UserKey, Option<UserValue>) -> Result<()>) -> Result<T>,
+        produce: impl FnOnce(&mut Put<'_>) -> Result<T>,
     ) -> Result<T> {
+        let (outcome, ()) = self.ingest_under(keyspace, produce, || Ok(()))?;
+        Ok(outcome)
+    }
+
+    /// The same, with what `guard` gives held while they appear. What was written to the keyspace before is
+    /// put on disk then: it must be on disk in the journal, or some of a commit could outlive the rest.
+    pub(crate) fn ingest_under<T, G>(
+        &self,
+        keyspace: &Keyspace,
+        produce: impl FnOnce(&mut Put<'_>) -> Result<T>,
+        guard: impl FnOnce() -> Result<G>,
+    ) -> Result<(T, G)> {
         let mut ingestion = keyspace
             .start_ingestion()
             .map_err(|error| self.fault(error))?;
@@ -180,7 +195,8 @@ impl Store {
             }
             .map_err(|error| self.fault(error))
         })?;
+        let guard = guard()?;
         ingestion.finish().map_err(|error| self.fault(error))?;
-        Ok(outcome)
+        Ok((outcome, guard))
     }
 }

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 
-use fjall::{OwnedWriteBatch, Slice};
+use fjall::OwnedWriteBatch;
 use mendb_model::Change;
 
 use crate::database::{Inner, NOT_POISONED};
@@ -157,20 +157,6 @@ impl<'a> Transaction<'a> {
         shard
             .files
             .stage_change(store, &mut self.batch, stats, &record, &change.encode())
-    }
-
-    /// Removes a record of the change log.
-    pub(crate) fn remove_record(
-        &mut self,
-        shard: &Arc<Shard>,
-        record: Slice,
-        bytes: u64,
-    ) -> Result<()> {
-        let stats = self.stats(shard);
-        stats.log_bytes = stats.log_bytes.saturating_sub(bytes);
-        shard
-            .files
-            .remove_change(&self.view.store, &mut self.batch, record)
     }
 
     /// Sets a record in the `meta` keyspace.

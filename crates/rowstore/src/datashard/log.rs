@@ -12,19 +12,17 @@ use fjall::{Guard, Iter, Readable, Slice};
 use mendb_model::key::KeyRange;
 use mendb_model::{Change, ColumnType, Malformed};
 
-use crate::database::{Inner, NOT_POISONED};
+use crate::database::Inner;
+use crate::datashard::Shard;
 use crate::datashard::pack::{Block, Packer};
 use crate::datashard::point::decode_over;
-use crate::datashard::{Shard, ShardId};
 use crate::error::{Error, Result};
 use crate::schemeshard::streams;
+use crate::store::Put;
 use crate::transaction::Transaction;
 use crate::view::View;
 
 const VERSION_BYTES: usize = 8;
-/// Records removed in one batch when the log is trimmed: bounds the memory and the time under the write lock.
-const TRIM_RECORDS: usize = 20_000;
-
 /// The key of a record.
 pub(crate) fn record_key(key: &[u8], version: u64) -> Vec<u8> {
     [key, &version.to_be_bytes()].concat()
@@ -69,12 +67,6 @@ pub(crate) struct Record {
     pub(crate) key: Vec<u8>,
     pub(crate) version: u64,
     pub(crate) change: Slice,
-}
-
-impl Record {
-    fn bytes(&self) -> u64 {
-        (self.record.len() + self.change.len()) as u64
-    }
 }
 
 /// Records of one shard from a key on.
@@ -361,85 +353,47 @@ fn log_label(shard: &Shard) -> String {
     format!("the change log of {}", shard.label())
 }
 
-/// Trims the log of a shard that nobody writes and whose `work` the caller holds, if that is worth it. What
-/// goes is ingested, which costs a fraction of [`trim`] and is no part of a commit: a crash in between leaves
-/// bookkeeping that counts bytes which are gone.
-pub(crate) fn trim_unwritten(inner: &Inner, shard: &Arc<Shard>) -> Result<()> {
+/// Removes the records of a shard that no stream needs, if that is worth it. The caller holds the `work` of
+/// the shard; others go on writing it, but for a moment.
+///
+/// *Cost*: what goes is ingested, a fraction of what writing it took, and then merged away, so that whoever
+/// reads the log next does not meet it. *Crash*: the bookkeeping may count bytes that are gone.
+pub(crate) fn trim(inner: &Inner, shard: &Arc<Shard>) -> Result<()> {
     let view = inner.view();
-    let (Ok(entry), Some(log)) = (view.table(&shard.path.table), shard.files.log()) else {
+    let (Some(log), true) = (shard.files.log(), view.catalogue.shard(shard.id).is_some()) else {
         return Ok(());
     };
-    if view.catalogue.shard(shard.id).is_none() {
+    let floor = streams::floor(view.table(&shard.path.table)?, &view);
+    let stats = view.stats(shard.id)?;
+    if stats.log_bytes <= inner.options.trim_bytes || stats.log_floor >= floor {
         return Ok(());
     }
-    let stats = view.stats(shard.id)?;
-    let Some(floor) = streams::trims_to(inner, entry, &view, &stats) else {
-        return Ok(());
-    };
-    // An ingestion puts what was written before on disk; the journal must not come after.
-    inner.sync(view.version)?;
-    let mut records = Records::new(view.clone(), shard.clone(), shard.range.clone());
-    let bytes = view.store.ingest(log, |write| {
+    let mut records = Records::new(view, shard.clone(), shard.range.clone());
+    // What it reads is let go of when it ends, or the engine would keep it.
+    let removed = move |write: &mut Put<'_>| {
         let mut bytes = 0;
         while let Some(record) = records.next()? {
             if record.version <= floor {
-                bytes += record.bytes();
+                bytes += (record.record.len() + record.change.len()) as u64;
                 write(record.record, None)?;
             }
         }
         Ok(bytes)
+    };
+    let (bytes, mut transaction) = inner.store.ingest_under(log, removed, || {
+        let transaction = Transaction::begin(inner);
+        inner.sync(transaction.view.version)?;
+        Ok(transaction)
     })?;
-    let mut transaction = Transaction::begin(inner);
+    if transaction.catalogue().shard(shard.id).is_none() {
+        return Ok(());
+    }
     // No reader can tell the difference, so this is no version of its own.
     transaction.version = transaction.view.version;
     let stats = transaction.stats(shard);
     stats.log_bytes = stats.log_bytes.saturating_sub(bytes);
     stats.log_floor = floor;
     transaction.commit()?;
-    Ok(())
-}
-
-/// Removes the records of a shard with a version up to `floor`, in bounded batches. A crash leaves
-/// records that the next trim, or the next open, removes.
-pub(crate) fn trim(inner: &Inner, id: ShardId, floor: u64) -> Result<()> {
-    let Some(shard) = inner.view().catalogue.shard(id).cloned() else {
-        return Ok(());
-    };
-    let _work = shard.work.lock().expect(NOT_POISONED);
-    let view = inner.view();
-    if view.catalogue.shard(id).is_none() || view.stats(id)?.log_floor >= floor {
-        return Ok(());
-    }
-    let mut records = Records::new(view, shard.clone(), shard.range.clone());
-    let mut ended = false;
-    while !ended {
-        let mut old = Vec::new();
-        while old.len() < TRIM_RECORDS {
-            match records.next()? {
-                Some(record) if record.version <= floor => {
-                    let bytes = record.bytes();
-                    old.push((record.record, bytes));
-                }
-                Some(_) => {}
-                None => {
-                    ended = true;
-                    break;
-                }
-            }
-        }
-        let mut transaction = Transaction::begin(inner);
-        if transaction.catalogue().shard(id).is_none() {
-            return Ok(());
-        }
-        // No reader can tell the difference, so this is no version of its own.
-        transaction.version = transaction.view.version;
-        for (record, bytes) in old {
-            transaction.remove_record(&shard, record, bytes)?;
-        }
-        if ended {
-            transaction.stats(&shard).log_floor = floor;
-        }
-        transaction.commit()?;
-    }
-    Ok(())
+    log.major_compact()
+        .map_err(|error| inner.store.fault(error))
 }

@@ -33,7 +33,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
 
-use fjall::{Keyspace, OwnedWriteBatch, Slice};
+use fjall::{Keyspace, OwnedWriteBatch};
 use mendb_model::key::KeyRange;
 use mendb_model::name::TablePath;
 use serde::{Deserialize, Serialize};
@@ -218,18 +218,6 @@ impl Keyspaces {
         stats.log_bytes += bytes;
         self.count(bytes);
         batch.insert(self.log.open(store)?, log_key, change);
-        Ok(())
-    }
-
-    /// Adds to `batch` that a record leaves the change log.
-    pub(crate) fn remove_change(
-        &self,
-        store: &Store,
-        batch: &mut OwnedWriteBatch,
-        log_key: Slice,
-    ) -> Result<()> {
-        self.count(log_key.len() as u64);
-        batch.remove(self.log.open(store)?, log_key);
         Ok(())
     }
 

@@ -24,7 +24,7 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
-use fjall::{OwnedWriteBatch, UserKey, UserValue};
+use fjall::{OwnedWriteBatch, UserValue};
 use mendb_model::{Digest, Malformed};
 
 use crate::database::{Inner, NOT_POISONED, Options};
@@ -34,6 +34,7 @@ use crate::datashard::stats::{LayerStats, ShardStats};
 use crate::datashard::{Shard, log, relief};
 use crate::error::{Error, Result};
 use crate::schemeshard::{Access, TableEntry, mending};
+use crate::store::Put;
 use crate::transaction::Transaction;
 use crate::view::View;
 
@@ -110,7 +111,7 @@ fn settle_shards(
 fn settle_shard(inner: &Inner, entry: &TableEntry, shard: &Arc<Shard>) -> Result<Option<u64>> {
     let _work = shard.work.lock().expect(NOT_POISONED);
     let rows = bring_down(inner, entry, shard)?;
-    log::trim_unwritten(inner, shard)?;
+    log::trim(inner, shard)?;
     Ok(rows)
 }
 
@@ -181,9 +182,6 @@ struct Descent<'a> {
     stats: &'a ShardStats,
     staged: &'a LayerStats,
 }
-
-/// Takes a key with its value; without one, the key has none any more.
-type Put<'a> = dyn FnMut(UserKey, Option<UserValue>) -> Result<()> + 'a;
 
 /// What was brought to where it belongs.
 #[derive(Default)]

@@ -5,9 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::database::Inner;
+use crate::database::{Inner, NOT_POISONED};
 use crate::datashard::log;
-use crate::datashard::stats::ShardStats;
 use crate::error::Result;
 use crate::schemeshard::{PathState, TableEntry};
 use crate::transaction::Transaction;
@@ -109,23 +108,11 @@ pub(crate) fn trim(inner: &Inner, tables: &[String]) -> Result<()> {
             continue;
         }
         for shard in entry.all_shards() {
-            if let Some(floor) = trims_to(inner, entry, &view, &view.stats(shard.id)?) {
-                log::trim(inner, shard.id, floor)?;
-            }
+            let _work = shard.work.lock().expect(NOT_POISONED);
+            log::trim(inner, shard)?;
         }
     }
     Ok(())
-}
-
-/// Up to which version the log of a shard of the table is worth trimming, if it is.
-pub(crate) fn trims_to(
-    inner: &Inner,
-    entry: &TableEntry,
-    view: &View,
-    stats: &ShardStats,
-) -> Option<u64> {
-    let floor = floor(entry, view);
-    (stats.log_bytes > inner.options.trim_bytes && stats.log_floor < floor).then_some(floor)
 }
 
 /// Up to which version no stream of the table needs changes.
