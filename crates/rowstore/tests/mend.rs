@@ -330,9 +330,13 @@ fn what_a_stream_has_let_go_of_is_gone_when_a_mend_ends() {
         let cut = cut.unwrap().version();
         database.publish_mend(OPERATION).unwrap();
         database.release_stream("s", cut).unwrap();
-        settle(&database, OPERATION);
-        let snapshot = database.snapshot();
         let path = TablePath::table(TABLES[0]);
+        let held = database.snapshot();
+        let logged = changes(&held, &path, 0);
+        settle(&database, OPERATION);
+        assert!(logged.contains_key(&id_key(5_000)));
+        assert!(changes(&held, &path, 0) == logged, "snapshots go on");
+        let snapshot = database.snapshot();
         let (all, needed) = (changes(&snapshot, &path, 0), changes(&snapshot, &path, cut));
         assert!(!all.contains_key(&id_key(5_000)));
         assert!(!needed.is_empty() && all == needed);

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use fjall::{Guard, Iter, Readable, Slice};
+use fjall::{AbstractTree, Guard, Iter, Readable, Slice};
 use mendb_model::key::KeyRange;
 use mendb_model::{Change, ColumnType, Malformed};
 
@@ -17,7 +17,7 @@ use crate::datashard::Shard;
 use crate::datashard::pack::{Block, Packer};
 use crate::datashard::point::decode_over;
 use crate::error::{Error, Result};
-use crate::schemeshard::streams;
+use crate::schemeshard::{PathState, TableEntry, streams};
 use crate::store::Put;
 use crate::transaction::Transaction;
 use crate::view::View;
@@ -396,4 +396,38 @@ pub(crate) fn trim(inner: &Inner, shard: &Arc<Shard>) -> Result<()> {
     transaction.commit()?;
     log.major_compact()
         .map_err(|error| inner.store.fault(error))
+}
+
+/// Removes all records of a shard whose rows a published mend has staged and not settled, if no stream needs
+/// what was logged before the mend. The caller holds the `work` of the shard; nobody writes it.
+///
+/// *Cost*: the tables of the log are dropped unread. *Crash*: as for [`trim`].
+pub(crate) fn clear(inner: &Inner, entry: &TableEntry, shard: &Arc<Shard>) -> Result<()> {
+    let view = inner.view();
+    let stats = view.stats(shard.id)?;
+    let (PathState::Mending { begun_at, .. }, Some(published_at)) =
+        (&entry.state, entry.published_at())
+    else {
+        return Ok(());
+    };
+    let (Some(log), Some(_)) = (shard.files.log(), &stats.layer) else {
+        return Ok(());
+    };
+    let floor = streams::floor(view.table(&shard.path.table)?, &view);
+    if stats.log_bytes <= inner.options.trim_bytes || floor < *begun_at {
+        return Ok(());
+    }
+    let fault = |error| inner.store.fault(error);
+    log.rotate_memtable_and_wait().map_err(fault)?;
+    let dropped = log.tree.drop_range::<&[u8], _>(..);
+    dropped.map_err(|error| fault(error.into()))?;
+    let mut transaction = Transaction::begin(inner);
+    // No reader can tell the difference, so this is no version of its own.
+    transaction.version = transaction.view.version;
+    let stats = transaction.stats(shard);
+    stats.log_bytes = 0;
+    // What the mend changes is logged as of its publication.
+    stats.log_floor = stats.log_floor.max(floor.min(published_at - 1));
+    transaction.commit()?;
+    Ok(())
 }

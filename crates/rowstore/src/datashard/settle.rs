@@ -106,16 +106,11 @@ fn settle_shards(
     })
 }
 
-/// Settles what is staged over a shard, and trims its log: how many rows that were, or `None` when there is
-/// nothing, or another call did it.
+/// Settles what is staged over a shard: how many rows that were, or `None` when there is nothing, or another
+/// call did it.
 fn settle_shard(inner: &Inner, entry: &TableEntry, shard: &Arc<Shard>) -> Result<Option<u64>> {
     let _work = shard.work.lock().expect(NOT_POISONED);
-    let rows = bring_down(inner, entry, shard)?;
-    log::trim(inner, shard)?;
-    Ok(rows)
-}
-
-fn bring_down(inner: &Inner, entry: &TableEntry, shard: &Arc<Shard>) -> Result<Option<u64>> {
+    log::clear(inner, entry, shard)?;
     let view = inner.view();
     let stats = view.stats(shard.id)?;
     let Some(staged) = &stats.layer else {
@@ -285,9 +280,16 @@ mod tests {
     use crate::snapshot::Snapshot;
     use crate::{Source, Staged, StagedRows, datashard::stage, open};
 
+    fn options() -> Options {
+        Options {
+            trim_bytes: 0,
+            ..Options::default()
+        }
+    }
+
     /// A store with an empty table and one staged row, published.
     fn with_published_row(dir: &std::path::Path) -> (Inner, Arc<Shard>) {
-        let inner = open::open(dir, Options::default()).unwrap();
+        let inner = open::open(dir, options()).unwrap();
         let column = |name: &str| Column {
             name: name.to_owned(),
             column_type: ColumnType::Int64,
@@ -345,7 +347,7 @@ mod tests {
         assert!(ingested.delta_bytes > 0 && ingested.log_bytes > 0);
         drop((view, shard, inner));
 
-        let inner = open::open(dir.path(), Options::default()).unwrap();
+        let inner = open::open(dir.path(), options()).unwrap();
         let path = TablePath::table("t");
         let seen = |snapshot: Snapshot| {
             let shards = snapshot.shards(&path).unwrap();
