@@ -410,11 +410,13 @@ pub(crate) fn clear(inner: &Inner, entry: &TableEntry, shard: &Arc<Shard>) -> Re
     else {
         return Ok(());
     };
-    let (Some(log), Some(_)) = (shard.files.log(), &stats.layer) else {
+    let (Some(log), Some(staged)) = (shard.files.log(), &stats.layer) else {
         return Ok(());
     };
     let floor = streams::floor(view.table(&shard.path.table)?, &view);
-    if stats.log_bytes <= inner.options.trim_bytes || floor < *begun_at {
+    // With what is staged it would be worth trimming.
+    let will_be = stats.log_bytes + staged.bytes;
+    if will_be <= inner.options.trim_bytes || floor < *begun_at {
         return Ok(());
     }
     let fault = |error| inner.store.fault(error);

@@ -54,11 +54,14 @@ pub(crate) fn release(inner: &Inner, stream: &str, up_to: u64) -> Result<()> {
     trim(inner, &carriers(&inner.view(), stream))
 }
 
-/// Finishes the trims that a crash or an error interrupted.
+/// Finishes the trims that a crash or an error interrupted, of tables that no stream will let go of any more.
+/// The others are trimmed when one does.
 pub(crate) fn trim_leftovers(inner: &Inner) -> Result<()> {
     let view = inner.view();
-    let all: Vec<String> = view.catalogue.tables().map(|t| t.name.clone()).collect();
-    trim(inner, &all)
+    let tables = view.catalogue.tables();
+    let without = tables.filter(|table| table.streams.is_empty());
+    let without: Vec<String> = without.map(|table| table.name.clone()).collect();
+    trim(inner, &without)
 }
 
 /// Changes every table that carries the stream, in one commit, if `edit` says that it changed any.
