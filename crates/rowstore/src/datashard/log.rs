@@ -414,8 +414,8 @@ pub(crate) fn clear(inner: &Inner, entry: &TableEntry, shard: &Arc<Shard>) -> Re
         return Ok(());
     };
     let floor = streams::floor(view.table(&shard.path.table)?, &view);
-    // With what is staged it would be worth trimming.
-    let will_be = stats.log_bytes + staged.bytes;
+    // With what is staged, of which each row takes a record, it would be worth trimming.
+    let will_be = stats.log_bytes + 2 * staged.bytes;
     if will_be <= inner.options.trim_bytes || floor < *begun_at {
         return Ok(());
     }
