@@ -59,6 +59,7 @@ mod objects;
 mod options;
 mod part;
 mod publish;
+mod remembered;
 mod remove;
 mod repository;
 mod seal;

@@ -25,9 +25,13 @@ impl StoredManifest {
     pub(crate) fn new(manifest: Manifest, bytes: &[u8]) -> Self {
         Self {
             manifest,
-            blake3: blake3::hash(bytes).to_hex().to_string(),
+            blake3: Self::hash(bytes),
             bytes: bytes.len() as u64,
         }
+    }
+
+    pub(crate) fn hash(bytes: &[u8]) -> String {
+        blake3::hash(bytes).to_hex().to_string()
     }
 
     /// Whether it is the backup that an increment names as the one it stands on, or holds what that did.
@@ -97,7 +101,8 @@ impl Repository {
     /// another format version.
     pub async fn manifest(&self, collection: &str, id: &BackupId) -> Result<StoredManifest> {
         let name = layout::manifest(collection, id)?;
-        self.document(&name, |bytes, manifest: Manifest| {
+        let known = |bytes: &[u8]| self.remembered.get(&name, bytes);
+        let read = self.document(&name, known, |bytes, manifest: Manifest| {
             if manifest.collection == collection && manifest.backup_id == *id {
                 Ok(StoredManifest::new(manifest, bytes))
             } else {
@@ -106,8 +111,10 @@ impl Repository {
                     manifest.backup_id, manifest.collection
                 ))
             }
-        })
-        .await
+        });
+        let stored = read.await?;
+        self.remembered.keep(&name, &stored);
+        Ok(stored)
     }
 
     /// The newest backup of a collection, whether or not its manifest can be read.

@@ -15,12 +15,14 @@ use crate::layout;
 use crate::location::Location;
 use crate::objects::{Created, Objects, Place};
 use crate::options::RepositoryOptions;
+use crate::remembered::Remembered;
 use crate::seal::{self, Unreadable};
 
 /// A place on an object store that holds backups. Clones share the connection.
 #[derive(Debug, Clone)]
 pub struct Repository {
     pub(crate) objects: Objects,
+    pub(crate) remembered: Arc<Remembered>,
 }
 
 /// `mendb.json`: tells that a directory is a repository, and which.
@@ -52,6 +54,7 @@ impl Repository {
         } = location;
         let repository = Self {
             objects: Objects::new(store, place, prefix, &url, options),
+            remembered: Arc::default(),
         };
         repository.header().await?;
         Ok(repository)
@@ -68,6 +71,7 @@ impl Repository {
         let place = Place::Remote(store.clone());
         Self {
             objects: Objects::new(store, place, prefix, url, options),
+            remembered: Arc::default(),
         }
     }
 
@@ -86,8 +90,7 @@ impl Repository {
     /// # Errors
     /// `mendb.json` cannot be read, is damaged or of another format version.
     pub async fn header(&self) -> Result<Option<Header>> {
-        let read = self.document(layout::HEADER, |_, header: Header| Ok(header));
-        match read.await {
+        match self.read_header().await {
             Ok(header) => Ok(Some(header)),
             Err(Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),
@@ -110,10 +113,7 @@ impl Repository {
         let bytes = seal::seal(&header);
         match self.objects.create(layout::HEADER, bytes.into()).await? {
             Created::Yes => Ok(header),
-            Created::AlreadyThere => {
-                self.document(layout::HEADER, |_, header: Header| Ok(header))
-                    .await
-            }
+            Created::AlreadyThere => self.read_header().await,
         }
     }
 
@@ -127,24 +127,33 @@ impl Repository {
         Ok(names)
     }
 
-    /// Reads a sealed document and turns it, with its bytes, into what the caller keeps of it;
-    /// `check` may find it damaged.
+    async fn read_header(&self) -> Result<Header> {
+        let read = self.document(layout::HEADER, |_| None, |_, header: Header| Ok(header));
+        read.await
+    }
+
+    /// Reads a sealed document and turns it, with its bytes, into what the caller keeps of it, unless
+    /// that is `known` from the bytes; `check` may find it damaged.
     pub(crate) async fn document<D, T>(
         &self,
         name: &str,
+        known: impl Fn(&[u8]) -> Option<T> + Sync,
         check: impl Fn(&[u8], D) -> Result<T, String> + Sync,
     ) -> Result<T>
     where
         D: serde::de::DeserializeOwned,
         T: Send,
     {
-        let read = self
-            .objects
-            .get(name, 0, |bytes| match seal::open::<D>(&bytes) {
+        let read = self.objects.get(name, 0, |bytes| {
+            if let Some(known) = known(&bytes) {
+                return Ok(Ok(known));
+            }
+            match seal::open::<D>(&bytes) {
                 Ok(document) => check(&bytes, document).map(Ok),
                 Err(Unreadable::Damaged(detail)) => Err(detail),
                 Err(Unreadable::UnknownFormat(version)) => Ok(Err(version)),
-            });
+            }
+        });
         read.await?.map_err(|version| Error::UnknownFormat {
             object: self.objects.full_name(name),
             version,

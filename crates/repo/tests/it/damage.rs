@@ -172,6 +172,23 @@ async fn one_damaged_manifest_does_not_hide_the_other_backups() {
 }
 
 #[tokio::test]
+async fn a_manifest_that_was_read_before_is_read_as_it_is_now() {
+    let chain = Chain::new().await;
+    let repository = chain.open().await.unwrap();
+    let good = repository.manifest(COLLECTION, &full(0)).await.unwrap();
+    let again = repository.manifest(COLLECTION, &full(0)).await.unwrap();
+    assert_eq!(again, good);
+    let file = chain.file("manifest.json");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replacen("goods", "foods", 1)).unwrap();
+    let damaged = repository.manifest(COLLECTION, &full(0)).await;
+    assert!(damaged.unwrap_err().is_damage());
+    fs::write(&file, text).unwrap();
+    let mended = repository.manifest(COLLECTION, &full(0)).await.unwrap();
+    assert_eq!(mended, good);
+}
+
+#[tokio::test]
 async fn backups_are_found_beside_one_with_a_damaged_manifest() {
     let chain = Chain::new().await;
     let repository = chain.open().await.unwrap();
