@@ -419,10 +419,10 @@ pub(crate) fn clear(inner: &Inner, entry: &TableEntry, shard: &Arc<Shard>) -> Re
     if will_be <= inner.options.trim_bytes || floor < *begun_at {
         return Ok(());
     }
-    let fault = |error| inner.store.fault(error);
-    log.rotate_memtable_and_wait().map_err(fault)?;
-    let dropped = log.tree.drop_range::<&[u8], _>(..);
-    dropped.map_err(|error| fault(error.into()))?;
+    let flushed = log.tree.flush_active_memtable(0);
+    flushed
+        .and_then(|()| log.tree.drop_range::<&[u8], _>(..))
+        .map_err(|error| inner.store.fault(error.into()))?;
     let mut transaction = Transaction::begin(inner);
     // No reader can tell the difference, so this is no version of its own.
     transaction.version = transaction.view.version;
