@@ -134,7 +134,7 @@ pub struct Database {
 
 impl Database {
     /// Opens the store in `dir`, creating it when there is none. After a crash every acknowledged write
-    /// is there, and what a half-done split, compaction or trim left behind is cleaned up.
+    /// is there, and what a half-done split or compaction left behind is cleaned up.
     ///
     /// # Errors
     /// [`crate::Error::Locked`] when it is open elsewhere, [`crate::Error::Damaged`] when its catalogue

@@ -3,7 +3,7 @@
 //!
 //! It is a keyspace of its own over the delta, with values like the delta's. Whether readers read
 //! through it is a matter of the table's state, so the layers of all tables of a mend become visible
-//! in one commit. Once they are, their values are ingested into the delta, or the shard is rewritten
+//! in one commit. Once they are, their values are brought into the delta, or the shard is rewritten
 //! with them; readers see the same before and after. Then the layer goes as a whole.
 //!
 //! # Crash

@@ -23,6 +23,7 @@ use crate::transaction::Transaction;
 use crate::view::View;
 
 const VERSION_BYTES: usize = 8;
+
 /// The key of a record.
 pub(crate) fn record_key(key: &[u8], version: u64) -> Vec<u8> {
     [key, &version.to_be_bytes()].concat()

@@ -367,6 +367,17 @@ mod tests {
     }
 
     #[test]
+    fn a_mend_does_not_end_before_its_layers_are_settled() {
+        let dir = tempfile::tempdir().unwrap();
+        let (inner, _) = with_published_row(dir.path());
+        let error = mending::finish(&inner, "mend-1").unwrap_err();
+        assert!(matches!(error, Error::Damaged { .. }), "{error}");
+        assert!(mending::describe(&inner.view().catalogue, "mend-1").is_some());
+        assert!(settle_all(&inner).unwrap().is_continue());
+        assert!(mending::describe(&inner.view().catalogue, "mend-1").is_none());
+    }
+
+    #[test]
     fn a_mend_of_which_staged_rows_are_missing_does_not_end() {
         let dir = tempfile::tempdir().unwrap();
         let (inner, shard) = with_published_row(dir.path());

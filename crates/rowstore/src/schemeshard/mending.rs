@@ -12,6 +12,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use mendb_model::Malformed;
+
 use crate::database::Inner;
 use crate::error::{Error, Result};
 use crate::schemeshard::{Access, Catalogue, Layers, PathState, TableEntry, streams};
@@ -169,7 +171,7 @@ pub(crate) fn abort(inner: &Inner, operation: &str) -> Result<()> {
     end(inner, transaction, layers, &mend.tables)
 }
 
-/// Ends a mend whose layers are settled.
+/// Ends a mend whose layers are settled, if they are.
 pub(crate) fn finish(inner: &Inner, operation: &str) -> Result<()> {
     let mut transaction = Transaction::begin(inner);
     let view = transaction.view.clone();
@@ -177,6 +179,18 @@ pub(crate) fn finish(inner: &Inner, operation: &str) -> Result<()> {
         drop(transaction);
         return inner.sync(view.version);
     };
+    for shard in held(&view.catalogue, operation).flat_map(|entry| entry.all_shards()) {
+        if let Some(layer) = transaction.committed_stats(shard.id).layer {
+            let source = Malformed {
+                what: "layer",
+                detail: format!(
+                    "of what {operation} staged, {} is not settled",
+                    layer.entries
+                ),
+            };
+            return Err(Error::damaged(shard.label(), source));
+        }
+    }
     let layers = release(&mut transaction, &view, operation)?;
     end(inner, transaction, layers, &mend.tables)
 }
