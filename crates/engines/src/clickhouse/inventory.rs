@@ -36,6 +36,8 @@ struct ToldPart {
     max_block_number: i64,
     #[serde(deserialize_with = "integer")]
     data_version: i64,
+    #[serde(deserialize_with = "integer")]
+    modified_at_s: i64,
     #[serde(default)]
     hash_of_all_files: String,
     #[serde(default)]
@@ -98,7 +100,8 @@ impl ClickHouse {
         };
         Ok(self.client.rows(&format!(
             "SELECT name, partition_id, path, rows, bytes_on_disk, max_block_number, \
-             toInt64(data_version) AS data_version{hash}{disk} \
+             toInt64(data_version) AS data_version, \
+             toInt64(toUnixTimestamp(modification_time)) AS modified_at_s{hash}{disk} \
              FROM system.parts WHERE active AND {}",
             is_table(name, "table")
         ))?)
@@ -128,7 +131,9 @@ impl ClickHouse {
             disk => disk,
         };
         let part = Part::new(&told.name, told.rows, told.bytes_on_disk, hash, disk);
-        part.map(Some).map_err(|error| unidentified(&error))
+        let mut part = part.map_err(|error| unidentified(&error))?;
+        part.modified_at_s = Some(told.modified_at_s);
+        Ok(Some(part))
     }
 
     /// Mutations that are not through all parts.
@@ -231,6 +236,7 @@ mod tests {
             bytes_on_disk: 1,
             max_block_number,
             data_version,
+            modified_at_s: 1,
             hash_of_all_files: String::new(),
             disk_name: String::new(),
         }

@@ -24,15 +24,16 @@ mod exchange;
 mod find_files;
 mod freeze;
 mod freeze_record;
+mod held;
 mod inner;
 mod inventory;
 mod links;
 mod live_parts;
 mod markers;
-mod merge_log;
 mod merges;
 mod packed;
 mod part_files;
+mod part_log;
 mod partitions;
 mod rewrite;
 mod server;
@@ -46,12 +47,12 @@ use std::sync::OnceLock;
 use client::{Client, literal};
 use disks::{Places, ToldDisk};
 use mendb_model::part::{
-    DatabaseBackup, FileChecksum, Inventory, MergeEvent, Part, TableDefinition, TableName,
+    DatabaseBackup, FileChecksum, Inventory, Part, PartLog, TableDefinition, TableName,
 };
 use server::Abilities;
 
 use crate::contract::parts::{
-    Catalogue, Disk, FreezeTable, FrozenPart, FrozenTable, Origin, PartContent, PartStore,
+    Catalogue, Disk, Exchange, FreezeTable, FrozenPart, FrozenTable, PartContent, PartStore,
     ServerInfo, StagedPart, WrittenPart,
 };
 use crate::contract::{Data, Engine, Lock};
@@ -161,12 +162,13 @@ impl PartStore for ClickHouse {
         self.take_inventory(&self.told_name(name)?)
     }
 
-    fn is_unchanged(&self, name: &TableName, partition_id: &str, parts: &[&Part]) -> Result<bool> {
-        self.has_only(&self.told_name(name)?, partition_id, parts)
+    fn partition(&self, name: &TableName, partition_id: &str) -> Result<Vec<Part>> {
+        let live = self.live_parts(&self.told_name(name)?, partition_id)?;
+        Ok(live.into_iter().map(Part::from).collect())
     }
 
-    fn merge_log(&self, name: &TableName, since_ms: u64) -> Result<Vec<MergeEvent>> {
-        self.logged_merges(&self.told_name(name)?, since_ms)
+    fn part_log(&self, name: &TableName, since_ms: u64) -> Result<PartLog> {
+        self.read_part_log(&self.told_name(name)?, since_ms)
     }
 
     fn find_files(
@@ -235,8 +237,8 @@ impl PartStore for ClickHouse {
         Self::start_merges(self, operation, name)
     }
 
-    fn start_forgotten_merges(&self) -> Result<()> {
-        self.start_marked_merges()
+    fn start_forgotten_merges(&self, go_on: &HashSet<String>) -> Result<()> {
+        self.start_marked_merges(go_on)
     }
 
     fn kill_mutations(&self, name: &TableName, mutation_ids: &[String]) -> Result<()> {
@@ -251,14 +253,8 @@ impl PartStore for ClickHouse {
         Self::drop_parts(self, name, parts)
     }
 
-    fn exchange(
-        &self,
-        operation: &str,
-        name: &TableName,
-        partition_id: &str,
-        parts: &[Origin],
-    ) -> Result<()> {
-        Self::exchange(self, operation, name, partition_id, parts)
+    fn exchange(&self, operation: &str, name: &TableName, exchange: &Exchange<'_>) -> Result<()> {
+        Self::exchange(self, operation, name, exchange)
     }
 
     fn check_table(&self, name: &TableName) -> Result<()> {

@@ -12,6 +12,11 @@ use crate::contract::parts::ServerInfo;
 /// Since this version single parts can be dropped. The server does not tell: asking for it is doing it.
 const DROPS_PARTS_SINCE: (u32, u32) = (20, 9);
 
+/// Since this version a part that is dropped or detached is replaced by an empty one and its files are
+/// removed as those of any other, which the part log tells. (22.10 began it; this is the first with
+/// long-term support after.)
+const LOGS_WHAT_WENT_SINCE: (u32, u32) = (23, 3);
+
 /// What differs between servers of different ages.
 #[derive(Debug, Clone)]
 pub(super) struct Abilities {
@@ -33,6 +38,8 @@ pub(super) struct Abilities {
     pub(super) loading_dependencies: bool,
     /// `ALTER TABLE … DROP PART` works.
     pub(super) drops_parts: bool,
+    /// `system.part_log` tells of every part whose files are removed.
+    pub(super) logs_what_went: bool,
 }
 
 impl Abilities {
@@ -63,6 +70,7 @@ impl Abilities {
             data_paths: has("tables", "data_paths"),
             loading_dependencies: has("tables", "loading_dependencies_table"),
             drops_parts: major_minor(&version) >= DROPS_PARTS_SINCE,
+            logs_what_went: major_minor(&version) >= LOGS_WHAT_WENT_SINCE,
         })
     }
 }

@@ -1,7 +1,7 @@
 //! Where a mend puts parts before they are live, and how all of that goes away again.
 //!
 //! ```text
-//! <disk>/mendb/<operation>/<database.table>/…       parts that are written, then sealed
+//! <disk>/mendb/<operation>/<database.table>/…       parts that are written, then sealed; see `held` too
 //! <database>.<table>__mendb_<end of operation>      the staging table of an exchange
 //! <table>/detached/<partition>_<number>_<number>_… numbers from FIRST_OWN_BLOCK on: parts between the
 //!                                                   staging directory and the server
@@ -94,6 +94,7 @@ impl ClickHouse {
         let told = self.told_name(name)?;
         self.drop_staging(&staging_table(operation, &told))?;
         if self.find_table(name, &told)?.is_some() {
+            self.bring_all_held_back(operation, name, &told)?;
             self.drop_detached(&told)?;
         }
         for disk in self.list_disks()? {
@@ -188,7 +189,7 @@ impl ClickHouse {
 }
 
 /// The directory of an operation on a disk.
-fn staged_on(disk: &Path, operation: &str) -> PathBuf {
+pub(super) fn staged_on(disk: &Path, operation: &str) -> PathBuf {
     disk.join(DIRECTORY).join(file_name(operation))
 }
 

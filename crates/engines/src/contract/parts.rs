@@ -8,8 +8,8 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use mendb_model::part::{
-    DatabaseBackup, FileChecksum, Hash128, Inventory, MergeEvent, Part, ServerRun, TableDefinition,
-    TableName,
+    DatabaseBackup, FileChecksum, Hash128, Inventory, OnConcurrentInsert, Part, PartLog, ServerRun,
+    TableDefinition, TableName,
 };
 
 use crate::error::Result;
@@ -68,19 +68,19 @@ pub trait PartStore: Send + Sync {
     /// The table is missing, or a part cannot be identified.
     fn inventory(&self, name: &TableName) -> Result<Inventory>;
 
-    /// *assess*: whether the live parts of a partition are still these, and nothing is kept beside them
-    /// that changes what they hold. Costs little, however many parts other partitions have.
+    /// *assess*: the live parts of a partition, in the order of their blocks. Costs little, however many
+    /// parts other partitions have.
     ///
     /// # Errors
     /// As [`Self::inventory`].
-    fn is_unchanged(&self, name: &TableName, partition_id: &str, parts: &[&Part]) -> Result<bool>;
+    fn partition(&self, name: &TableName, partition_id: &str) -> Result<Vec<Part>>;
 
-    /// *assess*: merges of the table that the server's part log tells of, those after a time in
-    /// milliseconds since 1970; empty where there is no such log.
+    /// *assess*: what the server's part log tells of the table, of events after a time in milliseconds since
+    /// 1970.
     ///
     /// # Errors
     /// As [`Self::server`].
-    fn merge_log(&self, name: &TableName, since_ms: u64) -> Result<Vec<MergeEvent>>;
+    fn part_log(&self, name: &TableName, since_ms: u64) -> Result<PartLog>;
 
     /// *assess*: where the server has files of these contents: in live, inactive and detached parts of
     /// the table, in what is frozen, and in other tables. What is named was read from `checksums.txt`:
@@ -178,11 +178,12 @@ pub trait PartStore: Send + Sync {
     fn start_merges(&self, operation: &str, name: &TableName) -> Result<()>;
 
     /// *apply*: starts the merges again that were stopped for operations and never started, because the
-    /// process that stopped them died. To be called by the one process that drives, before it begins.
+    /// process that stopped them died; not those of operations that go on. To be called by the one process
+    /// that drives, before it begins.
     ///
     /// # Errors
     /// The server refuses.
-    fn start_forgotten_merges(&self) -> Result<()>;
+    fn start_forgotten_merges(&self, go_on: &HashSet<String>) -> Result<()>;
 
     /// *apply*: ends mutations that are not finished, by id. Those that are over are no error.
     ///
@@ -205,18 +206,13 @@ pub trait PartStore: Send + Sync {
 
     /// *apply*: makes a partition consist of these parts, in this order, at once for readers: they are
     /// put together in a staging table (live ones linked, staged ones linked so that they can be used
-    /// again after a crash), verified there by their hashes, and exchanged. No parts: drops the partition.
+    /// again after a crash), verified there by their hashes, and exchanged. No parts: empties the partition.
+    /// What somebody inserted meanwhile is kept, removed, or stops it, as the exchange says.
     ///
     /// # Errors
     /// What was put together is not what was asked for, or the server refuses; the partition is as
     /// before then. Remedy replan: the partition has changed meanwhile, and nothing that came is lost.
-    fn exchange(
-        &self,
-        operation: &str,
-        name: &TableName,
-        partition_id: &str,
-        parts: &[Origin],
-    ) -> Result<()>;
+    fn exchange(&self, operation: &str, name: &TableName, exchange: &Exchange<'_>) -> Result<()>;
 
     /// *verify*: has the server check every part of the table, byte for byte.
     ///
@@ -339,6 +335,21 @@ pub struct StagedPart {
     pub disk: String,
     /// What it must turn out to be.
     pub hash: Hash128,
+}
+
+/// New content for a partition.
+#[derive(Debug, Clone, Copy)]
+pub struct Exchange<'a> {
+    /// The partition.
+    pub partition_id: &'a str,
+    /// What it is to consist of, in this order.
+    pub parts: &'a [Origin],
+    /// Names of the live parts that were seen when this was planned. Others came since.
+    pub seen: &'a HashSet<String>,
+    /// What becomes of these: they stop the exchange before anything is changed, go with the rest, or stay
+    /// behind what is put together. In the first and the last case, what comes in the instant of the exchange
+    /// is brought back.
+    pub on_concurrent_insert: OnConcurrentInsert,
 }
 
 /// Where a part of a partition that is put together comes from.

@@ -34,6 +34,9 @@ pub struct Comparison<'a> {
     pub order_sensitive: bool,
     /// Only these partitions, by id; others are not looked at, and not in the plan.
     pub only_partitions: Option<&'a BTreeSet<String>>,
+    /// Names of live parts that stay whatever the backup holds, and serve as no part of it: somebody
+    /// brought them.
+    pub spared: &'a BTreeSet<String>,
 }
 
 impl Comparison<'_> {
@@ -57,7 +60,6 @@ pub fn compare(comparison: &Comparison<'_>) -> TablePlan {
         .into_iter()
         .map(|id| states.compare_partition(id))
         .collect();
-    let live = comparison.live.iter().flat_map(|live| &live.parts);
     TablePlan {
         source: comparison.source.clone(),
         target: comparison.target.clone(),
@@ -66,8 +68,9 @@ pub fn compare(comparison: &Comparison<'_>) -> TablePlan {
         since_backup: comparison
             .current_parts
             .map(|then| since_backup(then, comparison.live, |part| comparison.looks_at(part))),
-        live: live.map(|part| (part.name.clone(), part.hash)).collect(),
+        live: comparison.live.cloned(),
         kill_mutations: kill_mutations(comparison, &partitions),
+        came: Vec::new(),
         notes: Vec::new(),
         partitions,
     }
@@ -103,11 +106,12 @@ impl<'a> States<'a> {
                 (place, &self.comparison.wanted[*at].part)
             })
             .collect();
-        let live: Vec<LivePart<'_>> = self
-            .live
-            .get(partition_id)
+        let is_spared = |at: &&usize| self.comparison.spared.contains(&parts[**at].name);
+        let places = self.live.get(partition_id).into_iter().flatten();
+        let (spared, compared): (Vec<&usize>, Vec<&usize>) = places.partition(is_spared);
+        let spared: Vec<&Part> = spared.into_iter().map(|at| &parts[*at]).collect();
+        let live: Vec<LivePart<'_>> = compared
             .into_iter()
-            .flatten()
             .map(|at| LivePart {
                 part: &parts[*at],
                 ways: self
@@ -122,7 +126,8 @@ impl<'a> States<'a> {
         matching.take_merged(self.comparison.order_sensitive);
         matching.uncross();
         let patches = self.comparison.live.map_or(&[][..], |live| &live.patches);
-        matching.plan(partition_id, self.comparison.order_sensitive, patches)
+        let order_sensitive = self.comparison.order_sensitive;
+        matching.plan(partition_id, order_sensitive, &spared, patches)
     }
 }
 
@@ -200,6 +205,7 @@ mod tests {
             explained: &[],
             order_sensitive,
             only_partitions: None,
+            spared: &BTreeSet::new(),
         })
     }
 
@@ -276,7 +282,7 @@ mod tests {
                 .collect();
             vec![Explained {
                 holds,
-                proof: Proof::ServerRun,
+                proof: Proof::BlockNumbers,
             }]
         };
         let name = TableName::new("d", "t");
@@ -290,6 +296,7 @@ mod tests {
                 explained,
                 order_sensitive,
                 only_partitions: None,
+                spared: &BTreeSet::new(),
             });
             names(&plan.partitions[0])[0].join(" ")
         };
@@ -355,6 +362,7 @@ mod tests {
             explained: &[],
             order_sensitive: false,
             only_partitions: Some(&only),
+            spared: &BTreeSet::new(),
         });
         let ids: Vec<&str> = plan
             .partitions
@@ -363,6 +371,45 @@ mod tests {
             .collect();
         assert_eq!(ids, ["b"]);
         assert_eq!(plan.since_backup.unwrap().unchanged, 1);
+    }
+
+    #[test]
+    fn what_is_spared_stays_serves_as_nothing_and_comes_last() {
+        let name = TableName::new("d", "t");
+        let then = [part("all_1_1_0", 10, 1), part("all_2_2_0", 10, 2)];
+        let planned = |live: &[Part], spared: &str, order_sensitive| {
+            let plan = compare(&Comparison {
+                source: &name,
+                target: &name,
+                wanted: &wanted(&then),
+                current_parts: None,
+                live: Some(&inventory(live)),
+                explained: &[],
+                order_sensitive,
+                only_partitions: None,
+                spared: &BTreeSet::from([spared.to_owned()]),
+            });
+            let partition = &plan.partitions[0];
+            let names = names(partition).map(|names| names.join(" "));
+            (names, partition.action)
+        };
+        // It has the content of one that is missing.
+        let live = [part("all_1_1_0", 10, 1), part("all_9_9_0", 10, 2)];
+        let (names, action) = planned(&live, "all_9_9_0", false);
+        assert_eq!(names, ["all_1_1_0 all_9_9_0", "", "all_2_2_0"]);
+        assert_eq!(action, Action::Attach);
+        let live = [&then[..], &[part("all_9_9_0", 10, 3)]].concat();
+        assert_eq!(planned(&live, "all_9_9_0", true).1, Action::Nothing);
+        // Its rows are newer than those of a part that has a higher number.
+        let live = [
+            part("all_1_1_0", 10, 1),
+            part("all_5_5_0", 10, 3),
+            part("all_6_6_0", 10, 2),
+        ];
+        let (names, action) = planned(&live, "all_5_5_0", true);
+        assert_eq!(names, ["all_1_1_0 all_6_6_0 all_5_5_0", "", ""]);
+        assert_eq!(action, Action::Swap);
+        assert_eq!(planned(&live, "all_5_5_0", false).1, Action::Nothing);
     }
 
     #[test]
@@ -377,6 +424,7 @@ mod tests {
             explained: &[],
             order_sensitive: true,
             only_partitions: None,
+            spared: &BTreeSet::new(),
         });
         assert!(plan.create);
         assert_eq!(plan.partitions[0].fetch[0].download_bytes, 10);

@@ -30,6 +30,10 @@ pub struct Part {
     pub hash: Hash128,
     /// The disk it is on; `default` on servers that know no others.
     pub disk: String,
+    /// When its directory was written, in seconds since 1970, by the server's clock: it tells a part from
+    /// another that got its name and content later. `None` where it was not asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modified_at_s: Option<i64>,
 }
 
 fn is_zero(value: &i64) -> bool {
@@ -60,6 +64,7 @@ impl Part {
             bytes,
             hash,
             disk: disk.to_owned(),
+            modified_at_s: None,
         })
     }
 
@@ -70,6 +75,11 @@ impl Part {
         } else {
             self.min_block
         }
+    }
+
+    /// The highest number that its name shows to have been given: of a block or of a mutation.
+    pub fn highest_number(&self) -> i64 {
+        self.max_block.max(self.mutation)
     }
 
     /// What orders the parts of a partition: the order in which their rows were inserted.

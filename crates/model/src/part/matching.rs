@@ -172,10 +172,16 @@ impl<'a> Matching<'a> {
         self,
         partition_id: &str,
         order_sensitive: bool,
+        spared: &[&Part],
         patches: &[String],
     ) -> PartitionPlan {
         let served = self.keeps.iter().flatten().flat_map(|(places, _)| places);
-        let in_order = served.is_sorted();
+        let last_kept = (self.live.iter().zip(&self.keeps))
+            .filter(|(_, keep)| keep.is_some())
+            .map(|(live, _)| live.part.order())
+            .max();
+        let spared_last = spared.iter().all(|part| Some(part.order()) > last_kept);
+        let in_order = served.is_sorted() && spared_last;
         let kept = self
             .live
             .iter()
@@ -209,6 +215,14 @@ impl<'a> Matching<'a> {
             .map(|(place, (wanted, _))| (*wanted, place))
             .collect();
         keep.sort_by_key(|kept| place_of[&kept.holds[0]]);
+        keep.extend(spared.iter().map(|part| Kept {
+            name: part.name.clone(),
+            hash: part.hash,
+            holds: Vec::new(),
+            rows: part.rows,
+            bytes: part.bytes,
+            proof: Proof::SameContent,
+        }));
         let missing = self
             .wanted
             .iter()

@@ -6,7 +6,7 @@
 //!
 //! - [`checksums`] reads what a part consists of, [`hash`] computes what identifies it;
 //! - [`inventory`] is the state of a table at a moment, [`lineage`] tells which live parts are nothing
-//!   but merges of parts of a [`witness`];
+//!   but merges of parts of a [`witness`], [`ledger`] which of them somebody brought meanwhile;
 //! - [`mod@compare`] says what has to be kept, removed and fetched (a [`plan`]), [`mod@decide`] how where
 //!   room is short.
 
@@ -16,14 +16,18 @@ pub mod content;
 pub mod decide;
 pub mod hash;
 pub mod inventory;
+pub mod ledger;
 pub mod lineage;
 mod matching;
 pub mod name;
+
 pub mod plan;
 mod since;
 pub mod table;
 pub mod witness;
 
+#[cfg(test)]
+mod histories;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
@@ -35,11 +39,13 @@ pub use content::{FileChecksum, FilePlace, ObjectRef, PartFile, PartRecord};
 pub use decide::{NotEnoughSpace, Space, decide};
 pub use hash::{FileHasher, Hash128};
 pub use inventory::{Inventory, Mutation, Part, ServerRun};
+pub use ledger::{Ledger, LeftPart, LeftPartition, Provenance};
 pub use lineage::{Explained, explain};
 pub use name::PartName;
+
 pub use plan::{
-    Action, Amount, Fetched, Kept, OnConcurrentInsert, PartitionPlan, Proof, Removed, RestoreOrder,
-    SinceBackup, TablePlan, Tally, Wanted,
+    Action, Amount, CamePart, Fetched, Kept, OnConcurrentInsert, PartitionPlan, Proof, Removed,
+    RestoreOrder, SinceBackup, TablePlan, Tally, Wanted,
 };
 pub use table::{DatabaseBackup, PartList, PartStoreBackup, PartTable, TableDefinition, TableName};
-pub use witness::{MergeEvent, MergeTraits, Witness};
+pub use witness::{MergeTraits, PartEvent, PartEventKind, PartLog, Witness};
