@@ -46,13 +46,14 @@ use std::sync::OnceLock;
 use client::{Client, literal};
 use disks::{Places, ToldDisk};
 use mendb_model::part::{
-    DatabaseBackup, FileChecksum, Inventory, MergeEvent, Part, TableDefinition, TableName,
+    DatabaseBackup, FileChecksum, Inventory, MergeEvent, Part, Partition, Selection,
+    TableDefinition, TableName,
 };
 use server::Abilities;
 
 use crate::contract::parts::{
-    Catalogue, Disk, FreezeTable, FrozenPart, FrozenTable, Origin, PartContent, PartStore,
-    ServerInfo, StagedPart, WrittenPart,
+    Catalogue, Disk, Freeze, FreezeTable, FrozenPart, Origin, PartContent, PartStore, ServerInfo,
+    StagedPart, WrittenPart,
 };
 use crate::contract::{Data, Engine, Lock};
 use crate::error::Result;
@@ -133,8 +134,8 @@ impl PartStore for ClickHouse {
         Ok(self.server_info()?)
     }
 
-    fn catalogue(&self, patterns: &str) -> Result<Catalogue> {
-        self.list_tables(patterns)
+    fn catalogue(&self, selection: &Selection) -> Result<Catalogue> {
+        self.list_tables(selection)
     }
 
     fn table(&self, name: &TableName) -> Result<Option<TableDefinition>> {
@@ -153,8 +154,8 @@ impl PartStore for ClickHouse {
         Ok(self.policy_disks(&literal(policy))?)
     }
 
-    fn partition_ids(&self, name: &TableName, patterns: &str) -> Result<Vec<String>> {
-        Ok(self.match_partitions(&self.told_name(name)?, patterns)?)
+    fn partitions(&self, name: &TableName) -> Result<Vec<Partition>> {
+        Ok(self.live_partitions(&self.told_name(name)?)?)
     }
 
     fn inventory(&self, name: &TableName) -> Result<Inventory> {
@@ -177,7 +178,7 @@ impl PartStore for ClickHouse {
         self.search_files(&self.told_name(name)?, wanted)
     }
 
-    fn freeze(&self, freeze: &str, tables: &[FreezeTable]) -> Result<Vec<FrozenTable>> {
+    fn freeze_each(&self, freeze: &str, tables: &[FreezeTable]) -> Result<Freeze> {
         self.freeze_tables(freeze, tables)
     }
 

@@ -19,7 +19,9 @@ pub mod inventory;
 pub mod lineage;
 mod matching;
 pub mod name;
+pub mod partition;
 pub mod plan;
+pub mod selection;
 mod since;
 pub mod table;
 pub mod witness;
@@ -37,9 +39,13 @@ pub use hash::{FileHasher, Hash128};
 pub use inventory::{Inventory, Mutation, Part, ServerRun};
 pub use lineage::{Explained, explain};
 pub use name::PartName;
+pub use partition::{Partition, PartitionPatterns};
 pub use plan::{
     Action, Amount, Fetched, Kept, OnConcurrentInsert, PartitionPlan, Proof, Removed, RestoreOrder,
     SinceBackup, TablePlan, Tally, Wanted,
 };
-pub use table::{DatabaseBackup, PartList, PartStoreBackup, PartTable, TableDefinition, TableName};
+pub use selection::{Exclusion, Selection, Selector, Unmatched};
+pub use table::{
+    DatabaseBackup, MissingTable, PartList, PartStoreBackup, PartTable, TableDefinition, TableName,
+};
 pub use witness::{MergeEvent, MergeTraits, Witness};
