@@ -14,6 +14,7 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 
+use mendb_model::part::Unmatched;
 use serde::Serialize;
 
 /// The result of a command that could do its work.
@@ -61,6 +62,9 @@ pub struct Failure {
     /// The operation that stands in the way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operation: Option<String>,
+    /// Selectors that fit nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unmatched: Vec<Unmatched>,
 }
 
 impl Failure {
@@ -72,6 +76,7 @@ impl Failure {
             causes: Vec::new(),
             hint: None,
             operation: None,
+            unmatched: Vec::new(),
         }
     }
 

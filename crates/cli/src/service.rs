@@ -286,6 +286,10 @@ impl Context {
                 let manifest = runtime.block_on(read)?.manifest;
                 let report = BackupReport::new(&operation, &manifest);
                 self.output.report(&report, BackupReport::describe)?;
+                if !manifest.is_complete() {
+                    check_end(&operation, wanted)?;
+                    return Ok(Verdict::Drift);
+                }
             }
             _ => self
                 .output
@@ -365,6 +369,7 @@ impl From<mendb_service::Error> for Failure {
         use mendb_service::Error as E;
         let kind = match &error {
             E::Refused { .. }
+            | E::NothingFits { .. }
             | E::UnknownOperation(_)
             | E::UnknownCollection(_)
             | E::Illegal(_)
@@ -373,7 +378,10 @@ impl From<mendb_service::Error> for Failure {
             error if error.is_retriable() => FailureKind::Retry,
             _ => FailureKind::FixEnvironment,
         };
-        let failure = Self::of(kind, &error);
+        let mut failure = Self::of(kind, &error);
+        if let E::NothingFits { unmatched } = &error {
+            failure.unmatched.clone_from(unmatched);
+        }
         match error.hint() {
             Some(hint) => failure.hint(hint),
             None => failure,

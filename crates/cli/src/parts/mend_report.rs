@@ -1,7 +1,7 @@
 //! What a mend was to do and what it has done, table by table.
 
-use mendb_model::operation::{MendRequest, Operation, Request, StoppedTable};
-use mendb_model::part::Tally;
+use mendb_model::operation::{MendRequest, Operation, Request, StoppedTable, TaskSpec};
+use mendb_model::part::{Tally, Unmatched};
 use mendb_service::journal::mend_plan::MendPlan;
 use serde::Serialize;
 
@@ -32,6 +32,9 @@ pub struct MendTables {
     created: Vec<String>,
     /// Tables that were asked for and are left as they are.
     stopped: Vec<StoppedTable>,
+    /// Patterns that fitted nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unmatched: Vec<Unmatched>,
 }
 
 #[derive(Serialize)]
@@ -77,8 +80,10 @@ impl MendTables {
             .map(|plan| MendedTable::new(operation, plan))
             .collect();
         let (mut created, mut stopped) = (Vec::new(), Vec::new());
+        let mut unmatched = Vec::new();
         if let Request::Mend(request) = &operation.request {
             stopped.clone_from(&request.stopped);
+            unmatched.clone_from(&request.unmatched);
             let without_parts = request
                 .tables
                 .iter()
@@ -96,6 +101,7 @@ impl MendTables {
             mended,
             created,
             stopped,
+            unmatched,
         }
     }
 
@@ -114,6 +120,9 @@ impl MendTables {
         if !self.created.is_empty() {
             text += &format!("\ncreated without parts: {}\n", self.created.join(", "));
         }
+        for unmatched in &self.unmatched {
+            text += &format!("\nnothing fitted {unmatched}\n");
+        }
         text
     }
 
@@ -129,17 +138,17 @@ impl MendTables {
 impl MendedTable {
     fn new(operation: &Operation, plan: &MendPlan) -> Self {
         let target = &plan.plan.target;
-        let table = target.to_string();
         let error = operation
             .tasks
             .iter()
-            .filter(|task| task.spec.table().as_ref() == Some(&table))
+            .filter(|task| matches!(&task.spec, TaskSpec::Mend { target: of, .. } if of == target))
             .find_map(|task| task.error.clone());
         let is_replaced = |request: &MendRequest| {
             let mut tables = request.tables.iter();
             tables.any(|table| table.replace && table.target == *target)
         };
         Self {
+            table: target.to_string(),
             source: plan.plan.source.to_string(),
             created: plan.plan.create,
             replaced: matches!(&operation.request, Request::Mend(request) if is_replaced(request)),
@@ -148,7 +157,6 @@ impl MendedTable {
             late_parts: plan.late_parts,
             incomplete: plan.incomplete,
             error,
-            table,
         }
     }
 
@@ -257,6 +265,7 @@ mod tests {
 
     fn tables(mended: Vec<MendedTable>) -> MendTables {
         MendTables {
+            unmatched: Vec::new(),
             planned: tally(3, 2048),
             done: tally(3, 2048),
             mended,

@@ -14,7 +14,7 @@ pub mod value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use mendb_model::part::RestoreOrder;
+use mendb_model::part::{Exclusion, RestoreOrder};
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -51,6 +51,8 @@ pub struct Settings {
     pub clickhouse_data_path: Option<PathBuf>,
     /// The directory of the journal of a ClickHouse target.
     pub clickhouse_state: Option<PathBuf>,
+    /// Tables of a ClickHouse server that backup and restore leave out.
+    pub exclude: Exclusion,
     /// A shard larger than this splits.
     pub split_bytes: u64,
     /// Memory for blocks that were read.

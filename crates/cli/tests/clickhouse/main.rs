@@ -28,11 +28,13 @@ macro_rules! on_each_server {
 mod backup_cost;
 mod cost;
 mod imported;
+mod incomplete;
 mod names;
 mod order;
 mod part_files;
 mod restore;
 mod schema;
+mod selectors;
 #[path = "../../../engines/tests/servers/mod.rs"]
 mod servers;
 mod shapes;

@@ -23,7 +23,7 @@ pub(super) struct ToldTable {
     pub(super) needs: Vec<TableName>,
     /// Views that take its inserts.
     pub(super) needed_by: Vec<TableName>,
-    engine: String,
+    pub(super) engine: String,
     partition_key: String,
     sorting_key: String,
     primary_key: String,

@@ -54,7 +54,8 @@ const STAGING_SETTINGS: [(&str, u8); 3] = [
 struct Source {
     directory: PathBuf,
     disk: String,
-    level: u32,
+    /// Tells the level, and the days where names have such.
+    name: PartName,
     hash: Hash128,
 }
 
@@ -117,11 +118,10 @@ impl ClickHouse {
         let detached = self.detached_directories(staging)?;
         for (block, source) in (1..).zip(sources) {
             let part = PartName {
-                partition_id: partition_id.to_owned(),
                 min_block: block,
                 max_block: block,
-                level: source.level,
                 mutation: 0,
+                ..source.name.clone()
             };
             let directory = detached.of_disk(&source.disk)?;
             let target = directory.join(part.to_string());
@@ -468,7 +468,7 @@ fn sources(
             Ok(Source {
                 directory: found.directory.clone(),
                 disk: found.disk.clone(),
-                level: found.name.level,
+                name: found.name.clone(),
                 hash: *hash,
             })
         }
@@ -488,7 +488,7 @@ fn sources(
             Ok(Source {
                 directory: part.directory.clone(),
                 disk: part.disk.clone(),
-                level: name.level,
+                name,
                 hash: part.hash,
             })
         }

@@ -14,7 +14,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use mendb_model::part::{Inventory, Part, PartName, TableName};
+use mendb_model::part::{Inventory, Part, PartName, ServerRun, TableName};
 use serde::Deserialize;
 
 use super::ClickHouse;
@@ -23,7 +23,7 @@ use super::disks::is_table;
 use super::freeze_record::{FreezeRecord, FrozenDirectory, TableRecord, freeze_name};
 use super::inventory::PATCH;
 use super::part_files;
-use crate::contract::parts::{Disk, FreezeTable, FrozenPart, FrozenTable};
+use crate::contract::parts::{Disk, Freeze, FreezeTable, FrozenPart, FrozenTable, RefusedTable};
 use crate::contract::{Lock, LockKind};
 use crate::error::{EngineError, Remedy, Result};
 
@@ -37,13 +37,33 @@ struct Target<'a> {
     before: Inventory,
 }
 
+/// The tables of a freeze of which each succeeds or is refused alone.
+#[derive(Default)]
+struct Refusals {
+    tables: Vec<RefusedTable>,
+}
+
+impl Refusals {
+    /// What was made of a table; `None` where it is refused.
+    ///
+    /// # Errors
+    /// What failed says nothing about this table: it passes, or the server does not answer.
+    fn unless<T>(&mut self, name: &TableName, made: Result<T>) -> Result<Option<T>> {
+        match made {
+            Ok(made) => Ok(Some(made)),
+            Err(error) if error.is_of_what_was_asked() => {
+                let name = name.clone();
+                self.tables.push(RefusedTable { name, error });
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
 impl ClickHouse {
     /// Freezes tables under a name, of which nothing stays if that fails.
-    pub(super) fn freeze_tables(
-        &self,
-        freeze: &str,
-        tables: &[FreezeTable],
-    ) -> Result<Vec<FrozenTable>> {
+    pub(super) fn freeze_tables(&self, freeze: &str, tables: &[FreezeTable]) -> Result<Freeze> {
         self.remove_freeze(freeze)?;
         let frozen = self.try_freeze(freeze, tables);
         if frozen.is_err()
@@ -54,33 +74,46 @@ impl ClickHouse {
         frozen
     }
 
-    fn try_freeze(&self, freeze: &str, tables: &[FreezeTable]) -> Result<Vec<FrozenTable>> {
+    fn try_freeze(&self, freeze: &str, tables: &[FreezeTable]) -> Result<Freeze> {
         let disks = self.list_disks()?;
         for _ in 0..ATTEMPTS_MAX {
+            let mut refusals = Refusals::default();
             let mut targets = Vec::with_capacity(tables.len());
             for table in tables {
-                let told_name = self.told_name(&table.name)?;
-                self.apply_patches(&told_name)?;
-                let before = self.take_inventory(&told_name)?;
-                targets.push(Target {
-                    table,
-                    told_name,
-                    before,
-                });
+                targets.extend(refusals.unless(&table.name, self.target(table))?);
             }
-            for target in &targets {
-                self.freeze_one(freeze, target)?;
+            let mut linked = Vec::with_capacity(targets.len());
+            for target in targets {
+                let frozen = self.freeze_one(freeze, &target);
+                let frozen = refusals.unless(&target.table.name, frozen)?;
+                linked.extend(frozen.map(|()| target));
             }
-            if self.are_still(&targets)? {
+            let mut targets = Vec::with_capacity(linked.len());
+            let mut are_still = true;
+            let run = self.moment()?.run;
+            for target in linked {
+                let is_still = self.is_still(&run, &target);
+                if let Some(is_still) = refusals.unless(&target.table.name, is_still)? {
+                    are_still &= is_still;
+                    targets.push(target);
+                }
+            }
+            if are_still {
                 let mut frozen = Vec::with_capacity(targets.len());
                 let mut records = Vec::with_capacity(targets.len());
                 for target in targets {
-                    let (table, record) = self.look_into(freeze, target, &disks)?;
-                    frozen.push(table);
-                    records.push(record);
+                    let name = &target.table.name;
+                    let found = self.look_into(freeze, target, &disks);
+                    if let Some((table, record)) = refusals.unless(name, found)? {
+                        frozen.push(table);
+                        records.push(record);
+                    }
                 }
                 FreezeRecord::write(&self.options.state_directory, freeze, &records)?;
-                return Ok(frozen);
+                return Ok(Freeze {
+                    tables: frozen,
+                    refused: refusals.tables,
+                });
             }
             self.remove_freeze(freeze)?;
         }
@@ -89,6 +122,17 @@ impl ClickHouse {
              being frozen"
         );
         Err(EngineError::new(Remedy::Retry, message))
+    }
+
+    fn target<'a>(&self, table: &'a FreezeTable) -> Result<Target<'a>> {
+        let told_name = self.told_name(&table.name)?;
+        self.apply_patches(&told_name)?;
+        let before = self.take_inventory(&told_name)?;
+        Ok(Target {
+            table,
+            told_name,
+            before,
+        })
     }
 
     fn apply_patches(&self, name: &TableName) -> Result<()> {
@@ -131,17 +175,9 @@ impl ClickHouse {
 
     /// Whether names of parts still mean what they did before: in another run of the server or in a table
     /// that was created anew, numbers begin again.
-    fn are_still(&self, targets: &[Target<'_>]) -> Result<bool> {
-        let run = self.moment()?.run;
-        for target in targets {
-            let before = &target.before;
-            if !run.is_same(&before.run)
-                || self.incarnation(&target.told_name)? != before.incarnation
-            {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+    fn is_still(&self, run: &ServerRun, target: &Target<'_>) -> Result<bool> {
+        let before = &target.before;
+        Ok(run.is_same(&before.run) && self.incarnation(&target.told_name)? == before.incarnation)
     }
 
     fn look_into(
@@ -184,6 +220,7 @@ impl ClickHouse {
             current_parts.parts.extend(others);
             current_parts.sort();
         }
+        self.add_partitions(&target.told_name, &mut current_parts)?;
         self.add_mutations(&target.told_name, &mut current_parts)?;
         let parts = record.frozen_parts(disks)?;
         let frozen = FrozenTable {
@@ -192,6 +229,20 @@ impl ClickHouse {
             parts,
         };
         Ok((frozen, record))
+    }
+
+    /// Adds the values of partitions that came after the inventory was taken.
+    fn add_partitions(&self, name: &TableName, inventory: &mut Inventory) -> Result<()> {
+        let Inventory {
+            parts, partitions, ..
+        } = inventory;
+        let is_known = |part: &Part| partitions.contains_key(&part.partition_id);
+        if !parts.iter().all(is_known) {
+            for partition in self.live_partitions(name)? {
+                partitions.extend(partition.value.map(|value| (partition.id, value)));
+            }
+        }
+        Ok(())
     }
 
     /// Adds mutations that began after the inventory was taken; one of them may have been frozen halfway.

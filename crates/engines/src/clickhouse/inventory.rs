@@ -4,6 +4,7 @@
 //! read from `checksums.txt`; a part that a merge takes away meanwhile has the question asked again, at
 //! most [`ATTEMPTS_MAX`] times. *Cost*: three queries, whatever the number of parts.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
@@ -27,6 +28,7 @@ const PATCH_PREFIX_BYTES: usize = PATCH.len() + 32 + 1;
 struct ToldPart {
     name: String,
     partition_id: String,
+    partition: String,
     path: String,
     #[serde(deserialize_with = "integer")]
     rows: u64,
@@ -66,6 +68,7 @@ impl ClickHouse {
         let told = self.told_parts(name)?;
         let patches = unapplied(&told);
         let mut parts = Vec::with_capacity(told.len());
+        let mut partitions = BTreeMap::new();
         for told in told {
             if told.partition_id.starts_with(PATCH) {
                 continue;
@@ -74,6 +77,7 @@ impl ClickHouse {
                 Some(part) => parts.push(part),
                 None => return Ok(None),
             }
+            partitions.insert(told.partition_id, told.partition);
         }
         let mut inventory = Inventory {
             taken_at_ms: moment.now_ms,
@@ -82,6 +86,7 @@ impl ClickHouse {
             parts,
             mutations,
             patches,
+            partitions,
         };
         inventory.sort();
         Ok(Some(inventory))
@@ -99,7 +104,7 @@ impl ClickHouse {
             ""
         };
         Ok(self.client.rows(&format!(
-            "SELECT name, partition_id, path, rows, bytes_on_disk, max_block_number, \
+            "SELECT name, partition_id, partition, path, rows, bytes_on_disk, max_block_number, \
              toInt64(data_version) AS data_version, \
              toInt64(toUnixTimestamp(modification_time)) AS modified_at_s{hash}{disk} \
              FROM system.parts WHERE active AND {}",
@@ -111,7 +116,7 @@ impl ClickHouse {
     fn part(&self, table: &TableName, told: &ToldPart) -> Result<Option<Part>> {
         let unidentified = |why: &dyn std::fmt::Display| {
             let message = format!(
-                "part {} of {table} cannot be identified: {why}; leave the table out with --tables",
+                "part {} of {table} cannot be identified: {why}; leave the table out: --exclude-tables {table}",
                 told.name
             );
             EngineError::new(Remedy::Request, message)
@@ -231,6 +236,7 @@ mod tests {
         ToldPart {
             name: name.to_owned(),
             partition_id: partition_id.to_owned(),
+            partition: String::new(),
             path: String::new(),
             rows: 1,
             bytes_on_disk: 1,

@@ -47,13 +47,14 @@ use std::sync::OnceLock;
 use client::{Client, literal};
 use disks::{Places, ToldDisk};
 use mendb_model::part::{
-    DatabaseBackup, FileChecksum, Inventory, Part, PartLog, TableDefinition, TableName,
+    DatabaseBackup, FileChecksum, Inventory, Part, PartLog, Partition, Selection, TableDefinition,
+    TableName,
 };
 use server::Abilities;
 
 use crate::contract::parts::{
-    Catalogue, Disk, Exchange, FreezeTable, FrozenPart, FrozenTable, PartContent, PartStore,
-    ServerInfo, StagedPart, WrittenPart,
+    Catalogue, Disk, Exchange, Freeze, FreezeTable, FrozenPart, PartContent, PartStore, ServerInfo,
+    StagedPart, WrittenPart,
 };
 use crate::contract::{Data, Engine, Lock};
 use crate::error::Result;
@@ -134,8 +135,8 @@ impl PartStore for ClickHouse {
         Ok(self.server_info()?)
     }
 
-    fn catalogue(&self, patterns: &str) -> Result<Catalogue> {
-        self.list_tables(patterns)
+    fn catalogue(&self, selection: &Selection) -> Result<Catalogue> {
+        self.list_tables(selection)
     }
 
     fn table(&self, name: &TableName) -> Result<Option<TableDefinition>> {
@@ -154,8 +155,8 @@ impl PartStore for ClickHouse {
         Ok(self.policy_disks(&literal(policy))?)
     }
 
-    fn partition_ids(&self, name: &TableName, patterns: &str) -> Result<Vec<String>> {
-        Ok(self.match_partitions(&self.told_name(name)?, patterns)?)
+    fn partitions(&self, name: &TableName) -> Result<Vec<Partition>> {
+        Ok(self.live_partitions(&self.told_name(name)?)?)
     }
 
     fn inventory(&self, name: &TableName) -> Result<Inventory> {
@@ -179,7 +180,7 @@ impl PartStore for ClickHouse {
         self.search_files(&self.told_name(name)?, wanted)
     }
 
-    fn freeze(&self, freeze: &str, tables: &[FreezeTable]) -> Result<Vec<FrozenTable>> {
+    fn freeze_each(&self, freeze: &str, tables: &[FreezeTable]) -> Result<Freeze> {
         self.freeze_tables(freeze, tables)
     }
 

@@ -227,19 +227,18 @@ fn told_file_name(name: &str) -> String {
 }
 
 /// The name in `detached/` of a part that was staged in a directory: always the same, and no other's.
-/// Of its name in the backup only partition and level matter: a mutation number would have later
+/// Of its name in the backup only partition, days and level matter: a mutation number would have later
 /// mutations leave the part out.
-pub(super) fn own_name(directory: &Path, partition_id: &str, level: u32) -> PartName {
+pub(super) fn own_name(directory: &Path, in_backup: PartName) -> PartName {
     let hash = blake3::hash(directory.as_os_str().as_encoded_bytes());
     let mut bytes = [0; 8];
     bytes.copy_from_slice(&hash.as_bytes()[..8]);
     let block = FIRST_OWN_BLOCK | (i64::from_le_bytes(bytes) & (FIRST_OWN_BLOCK - 1));
     PartName {
-        partition_id: partition_id.to_owned(),
         min_block: block,
         max_block: block,
-        level,
         mutation: 0,
+        ..in_backup
     }
 }
 
@@ -319,12 +318,17 @@ mod tests {
 
     #[test]
     fn our_names_in_detached_are_known_from_those_of_others() {
-        let own = own_name(Path::new("/disk/mendb/o/t/0"), "202401", 3);
-        assert_eq!(own, own_name(Path::new("/disk/mendb/o/t/0"), "202401", 3));
-        assert_ne!(own, own_name(Path::new("/disk/mendb/o/t/1"), "202401", 3));
-        assert!(own.to_string().ends_with("_3"), "{own}");
-        assert!(is_own(&own.to_string()));
-        assert!(is_own(&format!("{ATTACHING}{own}")));
+        let own = |directory: &str, in_backup: &str| {
+            own_name(Path::new(directory), in_backup.parse().unwrap())
+        };
+        for in_backup in ["202401_1_4_3_5", "20240101_20240131_1_4_3"] {
+            let name = own("/disk/mendb/o/t/0", in_backup);
+            assert_eq!(name, own("/disk/mendb/o/t/0", in_backup));
+            assert_ne!(name, own("/disk/mendb/o/t/1", in_backup));
+            assert!(name.to_string().ends_with("_3"), "{name}");
+            assert!(is_own(&name.to_string()));
+            assert!(is_own(&format!("{ATTACHING}{name}")));
+        }
         for other in [
             "202401_1_1_0",
             "attaching_202401_1_1_0",

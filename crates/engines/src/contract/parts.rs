@@ -8,11 +8,11 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use mendb_model::part::{
-    DatabaseBackup, FileChecksum, Hash128, Inventory, OnConcurrentInsert, Part, PartLog, ServerRun,
-    TableDefinition, TableName,
+    DatabaseBackup, FileChecksum, Hash128, Inventory, MissingTable, OnConcurrentInsert, Part,
+    PartLog, Partition, Selection, ServerRun, TableDefinition, TableName, Unmatched,
 };
 
-use crate::error::Result;
+use crate::error::{EngineError, Result};
 
 /// A database of tables of immutable parts. The promises of [`super::Engine`] hold here too.
 pub trait PartStore: Send + Sync {
@@ -22,13 +22,12 @@ pub trait PartStore: Send + Sync {
     /// It does not answer, or refuses the user.
     fn server(&self) -> Result<ServerInfo>;
 
-    /// *inspect*: databases, tables, views and dictionaries that comma-separated patterns of
-    /// `database.table` name, in an order in which they can be created. System databases are never
-    /// among them.
+    /// *inspect*: databases, tables, views and dictionaries that a selection names, in an order in which
+    /// they can be created. System databases are never among them.
     ///
     /// # Errors
-    /// As [`Self::server`]. A table on a disk of object storage is an error that names it.
-    fn catalogue(&self, patterns: &str) -> Result<Catalogue>;
+    /// As [`Self::server`].
+    fn catalogue(&self, selection: &Selection) -> Result<Catalogue>;
 
     /// *inspect*: one table, or `None`.
     ///
@@ -55,12 +54,12 @@ pub trait PartStore: Send + Sync {
     /// As [`Self::server`].
     fn disks_of_policy(&self, policy: &str) -> Result<Vec<String>>;
 
-    /// *inspect*: ids of the table's partitions that comma-separated patterns name, by id or by value as
-    /// the server prints it (`202401`, `2024-01-01`, `('a',1)`).
+    /// *inspect*: the partitions of the table that have live parts, with their values as the server
+    /// prints them (`202401`, `2024-01-01`, `('a',1)`).
     ///
     /// # Errors
     /// As [`Self::server`].
-    fn partition_ids(&self, name: &TableName, patterns: &str) -> Result<Vec<String>>;
+    fn partitions(&self, name: &TableName) -> Result<Vec<Partition>>;
 
     /// *assess*: the active parts of a table, from metadata.
     ///
@@ -96,11 +95,27 @@ pub trait PartStore: Send + Sync {
 
     /// *freeze*: freezes the tables as close together as the server allows, under a name that stays
     /// until [`super::Engine::thaw`] or [`Self::drop_freeze`], also over crashes of either side. What an
-    /// earlier attempt froze under the name is dropped first. Pending patch parts are applied before.
+    /// earlier attempt froze under the name is dropped first. Pending patch parts are applied before. A
+    /// table that is missing or cannot be frozen keeps no other from being frozen.
     ///
     /// # Errors
-    /// A table is missing or cannot be frozen; nothing stays frozen then.
-    fn freeze(&self, freeze: &str, tables: &[FreezeTable]) -> Result<Vec<FrozenTable>>;
+    /// The server does not answer, or a disk cannot be read; nothing stays frozen then.
+    fn freeze_each(&self, freeze: &str, tables: &[FreezeTable]) -> Result<Freeze>;
+
+    /// *freeze*: as [`Self::freeze_each`], all tables or none.
+    ///
+    /// # Errors
+    /// As there; or a table is missing or cannot be frozen. Nothing stays frozen then.
+    fn freeze(&self, freeze: &str, tables: &[FreezeTable]) -> Result<Vec<FrozenTable>> {
+        let Freeze { tables, refused } = self.freeze_each(freeze, tables)?;
+        match refused.into_iter().next() {
+            None => Ok(tables),
+            Some(refused) => {
+                self.drop_freeze(freeze)?;
+                Err(refused.error)
+            }
+        }
+    }
 
     /// *freeze*: the parts of a table in a freeze.
     ///
@@ -247,6 +262,13 @@ pub struct Catalogue {
     pub databases: Vec<DatabaseBackup>,
     /// The tables, each after those that it depends on.
     pub tables: Vec<TableDefinition>,
+    /// Tables that were named and cannot be backed up or mended, with the reason: they are on a disk
+    /// whose files are not those of parts.
+    pub refused: Vec<MissingTable>,
+    /// Tables that were named and are left out.
+    pub left_out: Vec<TableName>,
+    /// Patterns that fit nothing that the server has.
+    pub unmatched: Vec<Unmatched>,
 }
 
 /// A disk of the server.
@@ -269,6 +291,24 @@ pub struct FreezeTable {
     pub name: TableName,
     /// Only these partitions, by id; all without.
     pub partitions: Option<Vec<String>>,
+}
+
+/// What came of freezing tables.
+#[derive(Debug)]
+pub struct Freeze {
+    /// The tables that are frozen.
+    pub tables: Vec<FrozenTable>,
+    /// Those that are not.
+    pub refused: Vec<RefusedTable>,
+}
+
+/// A table that could not be frozen.
+#[derive(Debug)]
+pub struct RefusedTable {
+    /// The table.
+    pub name: TableName,
+    /// Why not.
+    pub error: EngineError,
 }
 
 /// A table that was frozen.

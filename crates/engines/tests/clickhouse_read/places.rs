@@ -8,7 +8,7 @@ use mendb_engines::{PartStore, Remedy};
 use mendb_model::part::TableName;
 
 use crate::servers::{Flavor, Server, ServerOptions};
-use crate::world::{FLAVORS, World, check_frozen, options_of, refused, whole};
+use crate::world::{FLAVORS, World, check_frozen, options_of, refused, selection, whole};
 
 #[test]
 fn tables_with_odd_names_are_read_and_frozen() {
@@ -27,7 +27,7 @@ fn tables_with_odd_names_are_read_and_frozen() {
             ));
             world.server.query(&format!("INSERT INTO {sql} VALUES (1)"));
         }
-        let catalogue = world.engine.catalogue("*").unwrap();
+        let catalogue = world.engine.catalogue(&selection("*")).unwrap();
         for name in &names {
             assert!(catalogue.tables.iter().any(|table| table.name == *name));
             let table = world.engine.table(name).unwrap().unwrap();
@@ -101,7 +101,7 @@ fn parts_on_several_disks_are_told_and_frozen_on_each() {
 }
 
 #[test]
-fn a_table_on_a_disk_of_object_storage_is_refused_by_name_and_can_be_left_out() {
+fn a_table_on_a_disk_of_object_storage_is_told_with_the_reason_and_can_be_left_out() {
     let options = ServerOptions {
         objects: true,
         ..ServerOptions::default()
@@ -110,14 +110,28 @@ fn a_table_on_a_disk_of_object_storage_is_refused_by_name_and_can_be_left_out() 
     let rest = "ENGINE = MergeTree ORDER BY k SETTINGS storage_policy = 'objects'";
     world.create("far", "(k UInt32)", rest);
     world.create("near", "(k UInt32)", "ENGINE = MergeTree ORDER BY k");
-    let error = refused(world.engine.catalogue("d.*"));
-    assert_eq!(error.remedy, Remedy::Request);
-    let message = error.to_string();
+    let catalogue = world.engine.catalogue(&selection("d.*")).unwrap();
+    assert_eq!(catalogue.tables.len(), 1);
+    let [far] = catalogue.refused.as_slice() else {
+        panic!("{:?}", catalogue.refused);
+    };
+    assert_eq!(far.name, TableName::new("d", "far"));
     assert!(
-        message.contains("d.far") && message.contains("disk objects"),
-        "{message}"
+        far.reason.contains("disk objects") && far.reason.contains("--exclude-disks objects"),
+        "{}",
+        far.reason
     );
-    assert_eq!(world.engine.catalogue("d.near").unwrap().tables.len(), 1);
+    let mut without = selection("d.*");
+    without.exclude.disks = "objects,nosuch".to_owned();
+    let catalogue = world.engine.catalogue(&without).unwrap();
+    assert_eq!((catalogue.tables.len(), catalogue.refused.len()), (1, 0));
+    assert_eq!(catalogue.left_out, [TableName::new("d", "far")]);
+    let unmatched: Vec<String> = catalogue
+        .unmatched
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(unmatched, ["--exclude-disks nosuch"]);
     let disks = world.engine.disks().unwrap();
     assert!(disks.iter().all(|disk| disk.name != "objects"));
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use mendb_engines::clickhouse::{ClickHouse, ClickHouseOptions};
 use mendb_engines::{EngineError, FreezeTable, FrozenTable, PartStore};
-use mendb_model::part::{Hash128, Inventory, TableName};
+use mendb_model::part::{Hash128, Inventory, PartitionPatterns, Selection, TableName};
 use tempfile::TempDir;
 
 use crate::servers::{Flavor, Server, ServerOptions};
@@ -87,6 +87,22 @@ pub fn check_frozen(engine: &ClickHouse, frozen: &FrozenTable) {
         assert_eq!(Some(&content.part.hash), current.get(&part.name));
         assert!(!content.files.is_empty());
     }
+}
+
+/// What patterns of tables select.
+pub fn selection(patterns: &str) -> Selection {
+    Selection {
+        tables: patterns.to_owned(),
+        ..Selection::default()
+    }
+}
+
+/// Ids of the table's partitions that patterns name.
+pub fn partition_ids(engine: &ClickHouse, name: &TableName, patterns: &str) -> Vec<String> {
+    let patterns = PartitionPatterns::new(patterns);
+    let partitions = engine.partitions(name).unwrap().into_iter();
+    let named = partitions.filter(|partition| patterns.name(partition));
+    named.map(|partition| partition.id).collect()
 }
 
 pub fn refused<T>(result: Result<T, EngineError>) -> EngineError {

@@ -34,6 +34,7 @@ fn assessing() -> Operation {
         },
         tables: vec![mend("orders"), mend("goods")],
         stopped: Vec::new(),
+        unmatched: Vec::new(),
         databases: std::collections::BTreeMap::new(),
         partitions: None,
         data: true,

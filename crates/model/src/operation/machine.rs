@@ -394,6 +394,7 @@ impl Operation {
         if let Some(step) = self.steps.get_mut(self.current_step as usize) {
             step.bytes_total = bytes;
         }
+        let mut lacks = Vec::new();
         for task in &mut self.tasks {
             match std::mem::take(&mut task.output) {
                 TaskOutput::None => {}
@@ -412,11 +413,18 @@ impl Operation {
                         Arc::make_mut(draft).put_part_list(&task.spec, list);
                     }
                 }
+                TaskOutput::Lacks(reason) => lacks.push((&task.spec, reason)),
                 TaskOutput::Segments(segments) => {
                     if let Some(draft) = &mut self.draft {
                         Arc::make_mut(draft).put_segments(&task.spec, segments);
                     }
                 }
+            }
+        }
+        // At the end: lists go to tables by their places.
+        if let Some(draft) = &mut self.draft {
+            for (spec, reason) in lacks {
+                Arc::make_mut(draft).lack(spec, reason);
             }
         }
     }

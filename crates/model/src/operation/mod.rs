@@ -42,7 +42,7 @@ pub use progress::Progress;
 pub use request::{
     BackupRequest, ChainLink, ExpectedShard, MendRequest, MendSource, PartBackupRequest, Request,
     RestoreRequest, RestoreStrategy, RowMendRequest, RowMendRoad, RowTableMend, StoppedTable,
-    TableMapping, TableMend,
+    TableMapping, TableMend, TargetTable,
 };
 pub use task::{
     MendedRows, MendedShard, NewTask, PartAt, Report, ReportStatus, Task, TaskOutput, TaskSpec,

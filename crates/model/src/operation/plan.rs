@@ -134,7 +134,7 @@ pub fn plan(request: &Request, bytes: &[u64]) -> Result<Vec<PlannedStep>, PlanEr
         .enumerate()
         .find(|(at, name)| targets[..*at].contains(name))
     {
-        return Err(PlanError::SameTarget(twice.1.clone()));
+        return Err(PlanError::SameTarget(twice.1.to_string()));
     }
     match request {
         Request::PartBackup(_) => Ok(steps_of(&[

@@ -3,12 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use crate::digest::Digest;
 use crate::key::KeyRange;
 use crate::name::{BackupId, BackupKind, OperationId};
 use crate::operation::task::MendedRows;
-use crate::part::{OnConcurrentInsert, RestoreOrder, TableName};
+use crate::part::{Exclusion, OnConcurrentInsert, RestoreOrder, TableName, Unmatched};
 
 /// The request behind an operation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,6 +109,12 @@ pub struct PartBackupRequest {
     pub patterns: String,
     /// The tables they named, in an order in which they can be created.
     pub tables: Vec<TableName>,
+    /// What was left out of them, by those who asked for it.
+    #[serde(default, skip_serializing_if = "Exclusion::is_empty")]
+    pub exclude: Exclusion,
+    /// Patterns that fitted nothing when it was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unmatched: Vec<Unmatched>,
     /// Comma-separated patterns of partitions, if not all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partitions: Option<String>,
@@ -126,6 +133,9 @@ pub struct MendRequest {
     /// Tables that were asked for and are not mended, with the reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stopped: Vec<StoppedTable>,
+    /// Patterns that fitted nothing when it was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unmatched: Vec<Unmatched>,
     /// Databases of the target by those of the backup, where they differ.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub databases: BTreeMap<String, String>,
@@ -355,27 +365,55 @@ impl Request {
     }
 
     /// The tables of the target that it touches.
-    pub fn target_tables(&self) -> Vec<String> {
+    pub fn target_tables(&self) -> Vec<TargetTable<'_>> {
+        fn of_rows(names: &[String]) -> impl Iterator<Item = TargetTable<'_>> {
+            names.iter().map(|name| TargetTable::Rows(name))
+        }
         match self {
-            Self::Backup(request) => request.tables.clone(),
+            Self::Backup(request) => of_rows(&request.tables).collect(),
             Self::Restore(request) => {
                 let tables = request.tables.iter();
-                tables.map(|table| table.target.clone()).collect()
+                let targets = tables.map(|table| TargetTable::Rows(&table.target));
+                targets.collect()
             }
-            Self::PartBackup(request) => request.tables.iter().map(ToString::to_string).collect(),
+            Self::PartBackup(request) => request.tables.iter().map(TargetTable::Parts).collect(),
             Self::Mend(request) => {
                 let tables = request.tables.iter();
-                tables.map(|table| table.target.to_string()).collect()
+                let targets = tables.map(|table| TargetTable::Parts(&table.target));
+                targets.collect()
             }
             Self::MendRows(request) => {
                 let tables = request.tables.iter();
-                let mut names: Vec<String> = tables.map(|table| table.table.clone()).collect();
-                let others = request.before.tables.iter();
-                let others = others.filter(|name| !names.contains(name)).cloned();
-                let others: Vec<String> = others.collect();
-                names.extend(others);
+                let mut names: Vec<TargetTable<'_>> = tables
+                    .map(|table| TargetTable::Rows(&table.table))
+                    .collect();
+                for other in of_rows(&request.before.tables) {
+                    if !names.contains(&other) {
+                        names.push(other);
+                    }
+                }
                 names
             }
+        }
+    }
+}
+
+/// A table of a target, told from every other: names of part stores may have dots in them, so that two
+/// of them are printed alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TargetTable<'a> {
+    /// Of a row store.
+    Rows(&'a str),
+    /// Of a part store.
+    Parts(&'a TableName),
+}
+
+/// Its name, as people write it.
+impl fmt::Display for TargetTable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rows(name) => f.write_str(name),
+            Self::Parts(name) => name.fmt(f),
         }
     }
 }

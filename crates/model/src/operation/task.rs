@@ -184,6 +184,8 @@ pub enum TaskOutput {
     Segments(Vec<Segment>),
     /// A list of parts whose files are in the repository.
     Parts(PartList),
+    /// Why the table of the task cannot be backed up: the backup goes on without it.
+    Lacks(String),
     /// Rows of a range that were compared and staged so far.
     Mended(MendedRows),
     /// The manifest as the cut sees it: every shard, no segment yet.

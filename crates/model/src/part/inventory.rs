@@ -1,5 +1,7 @@
 //! The parts of a table at one moment.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::hash::Hash128;
@@ -138,6 +140,9 @@ pub struct Inventory {
     /// Names of patch parts: updates that are not yet in the parts they concern.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub patches: Vec<String>,
+    /// Values of the partitions as the server prints them, by id. Backups of before it was kept have none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub partitions: BTreeMap<String, String>,
 }
 
 impl Inventory {

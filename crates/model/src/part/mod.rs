@@ -20,8 +20,9 @@ pub mod ledger;
 pub mod lineage;
 mod matching;
 pub mod name;
-
+pub mod partition;
 pub mod plan;
+pub mod selection;
 mod since;
 pub mod table;
 pub mod witness;
@@ -42,10 +43,13 @@ pub use inventory::{Inventory, Mutation, Part, ServerRun};
 pub use ledger::{Ledger, LeftPart, LeftPartition, Provenance};
 pub use lineage::{Explained, explain};
 pub use name::PartName;
-
+pub use partition::{Partition, PartitionPatterns};
 pub use plan::{
     Action, Amount, CamePart, Fetched, Kept, OnConcurrentInsert, PartitionPlan, Proof, Removed,
     RestoreOrder, SinceBackup, TablePlan, Tally, Wanted,
 };
-pub use table::{DatabaseBackup, PartList, PartStoreBackup, PartTable, TableDefinition, TableName};
+pub use selection::{Exclusion, Selection, Selector, Unmatched};
+pub use table::{
+    DatabaseBackup, MissingTable, PartList, PartStoreBackup, PartTable, TableDefinition, TableName,
+};
 pub use witness::{MergeTraits, PartEvent, PartEventKind, PartLog, Witness};

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::content::{ObjectRef, PartRecord};
 use super::inventory::{Mutation, ServerRun};
+use super::selection::{Exclusion, Unmatched};
 use crate::name::matches;
 
 /// A table of a database.
@@ -27,15 +28,38 @@ impl TableName {
     }
 
     /// Whether comma-separated patterns name it, as `database.table`; `?` and `*` stand for one and
-    /// for any characters.
+    /// for any characters. Where names have dots in them, backquotes tell database and table apart:
+    /// `` `a.b`.c ``.
     pub fn matches(&self, patterns: &str) -> bool {
-        matches(patterns, &self.to_string())
+        crate::name::patterns(patterns).any(|pattern| match quoted_parts(pattern) {
+            Some((database, table)) => {
+                matches(database, &self.database) && matches(table, &self.table)
+            }
+            None => matches(pattern, &self.to_string()),
+        })
     }
 
     /// The name in SQL, quoted.
     pub fn sql(&self) -> String {
         format!("{}.{}", quote(&self.database), quote(&self.table))
     }
+}
+
+/// Database and table of a name of which one part or both are in backquotes.
+fn quoted_parts(name: &str) -> Option<(&str, &str)> {
+    fn unquoted(part: &str) -> Option<&str> {
+        match part.strip_prefix('`') {
+            Some(quoted) => quoted.strip_suffix('`').filter(|name| !name.contains('`')),
+            None => (!part.contains('`')).then_some(part),
+        }
+    }
+    let after_quoted = name.starts_with('`').then(|| name.find("`."));
+    let at = match after_quoted {
+        Some(end) => end? + 1,
+        None => name.find(".`")?,
+    };
+    let (database, table) = (&name[..at], &name[at + 1..]);
+    Some((unquoted(database)?, unquoted(table)?))
 }
 
 /// `database.table`, as people write it.
@@ -193,10 +217,42 @@ pub struct PartStoreBackup {
     /// Comma-separated patterns of `database.table` that chose the tables.
     #[serde(default)]
     pub patterns: String,
+    /// What was left out of them, by those who asked for it.
+    #[serde(default, skip_serializing_if = "Exclusion::is_empty")]
+    pub exclude: Exclusion,
     /// Databases of its tables.
     pub databases: Vec<DatabaseBackup>,
     /// Its tables, views and dictionaries, in an order in which they can be created.
     pub tables: Vec<PartTable>,
+    /// Whether it has every table that was asked for: see [`Self::lack`].
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    pub complete: bool,
+    /// Tables that were asked for and that it does not have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<MissingTable>,
+    /// Tables that were dropped while it was taken: it does not have them, and lacks nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dropped: Vec<TableName>,
+    /// Patterns that fitted nothing when it was taken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unmatched: Vec<Unmatched>,
+}
+
+/// A table that a backup lacks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MissingTable {
+    /// Its name.
+    pub name: TableName,
+    /// Why it could not be backed up.
+    pub reason: String,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn is_true(value: &bool) -> bool {
+    *value
 }
 
 impl PartTable {
@@ -223,8 +279,65 @@ impl PartTable {
 }
 
 impl PartStoreBackup {
+    /// The backup of a server that holds nothing yet, and lacks nothing.
+    pub fn new(server_version: String, run: Option<ServerRun>) -> Self {
+        Self {
+            server_version,
+            run,
+            patterns: String::new(),
+            exclude: Exclusion::default(),
+            databases: Vec::new(),
+            tables: Vec::new(),
+            complete: true,
+            missing: Vec::new(),
+            dropped: Vec::new(),
+            unmatched: Vec::new(),
+        }
+    }
+
+    /// Makes it a backup that lacks a table: what it has of it goes.
+    pub fn lack(&mut self, name: TableName, reason: String) {
+        self.tables.retain(|table| *table.name() != name);
+        self.complete = false;
+        if self.missing.iter().all(|missing| missing.name != name) {
+            self.missing.push(MissingTable { name, reason });
+        }
+    }
+
     /// The table of a name.
     pub fn table(&self, name: &TableName) -> Option<&PartTable> {
         self.tables.iter().find(|table| table.name() == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backquotes_tell_names_with_dots_apart() {
+        let (one, other) = (TableName::new("a.b", "c"), TableName::new("a", "b.c"));
+        assert_eq!(one.to_string(), other.to_string());
+        for pattern in ["`a.b`.c", "`a.b`.`c`", "`a.?`.*", "x, `a.b`.c"] {
+            assert!(one.matches(pattern) && !other.matches(pattern), "{pattern}");
+        }
+        for pattern in ["a.`b.c`", "`a`.`b.c`", "a.`*`"] {
+            assert!(other.matches(pattern) && !one.matches(pattern), "{pattern}");
+        }
+        assert!(one.matches("a.b.c") && other.matches("a.b.c"));
+        assert!(!one.matches("`a.b`c") && !one.matches("`a.b"));
+    }
+
+    #[test]
+    fn a_backup_that_lacks_a_table_says_so_and_a_complete_one_is_stored_as_before() {
+        let mut store = PartStoreBackup::new("26.9".to_owned(), None);
+        let json = serde_json::to_value(&store).unwrap();
+        assert!(json.get("complete").is_none() && json.get("missing").is_none());
+        let read: PartStoreBackup = serde_json::from_value(json).unwrap();
+        assert_eq!(read, store);
+        store.lack(TableName::new("d", "t"), "it is on the moon".to_owned());
+        let json = serde_json::to_value(&store).unwrap();
+        assert_eq!(json["complete"], false);
+        assert_eq!(json["missing"][0]["reason"], "it is on the moon");
     }
 }

@@ -246,6 +246,7 @@ impl World {
             max_block: sources[sources.len() - 1].max_block,
             level: sources.iter().map(|part| part.level).max().unwrap() + 1,
             mutation: sources.iter().map(|part| part.mutation).max().unwrap(),
+            days: None,
         }
         .to_string();
         let merged = self.part(&name, rows, "merged");
@@ -275,6 +276,7 @@ impl World {
                 max_block: part.max_block,
                 level: part.level,
                 mutation: number,
+                days: None,
             };
             let name = name.to_string();
             self.parts[at] = if reached {
@@ -367,6 +369,7 @@ impl World {
             parts: self.parts.clone(),
             mutations: Vec::new(),
             patches: Vec::new(),
+            partitions: BTreeMap::new(),
         }
     }
 

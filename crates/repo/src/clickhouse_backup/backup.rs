@@ -108,11 +108,9 @@ impl ImportedContents {
             lists: Vec::new(),
         });
         PartStoreBackup {
-            server_version: self.server_version.clone(),
-            run: None,
-            patterns: String::new(),
             databases: self.databases.clone(),
             tables: tables.collect(),
+            ..PartStoreBackup::new(self.server_version.clone(), None)
         }
     }
 }

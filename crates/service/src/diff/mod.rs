@@ -26,12 +26,14 @@ mod table;
 use std::ops::ControlFlow;
 
 use mendb_model::name::{TablePath, matches};
+use mendb_model::part::Selector;
 
 pub(crate) use key_union::KeyUnion;
 pub(crate) use pulled::Pulled;
 pub use report::{DiffReport, DiffRoad, RowDiff, RowsDiffer, TableDiff};
 
 use crate::error::{Error, Result};
+use crate::request::selectors::check_fit;
 use crate::service::Service;
 use crate::worker::TaskError;
 use candidates::Between;
@@ -53,6 +55,8 @@ pub struct DiffOrder {
     pub after: Option<RestorePoint>,
     /// Comma-separated patterns of table names; all tables that either has without.
     pub tables: Option<String>,
+    /// Whether patterns may fit nothing.
+    pub if_exists: bool,
 }
 
 /// A backup as a user names it.
@@ -187,6 +191,11 @@ fn chosen_tables(order: &DiffOrder, before: &Point, after: &After<'_>) -> Result
         }
     }
     let patterns = order.tables.as_deref().unwrap_or("*");
+    let names_some = |pattern: &str| all.iter().any(|table| matches(pattern, table));
+    check_fit(
+        &Selector::Tables.unmatched(patterns, names_some),
+        order.if_exists,
+    )?;
     let chosen = all.iter().filter(|table| matches(patterns, table));
     let chosen: Vec<String> = chosen.map(|table| (*table).to_owned()).collect();
     if chosen.is_empty() {

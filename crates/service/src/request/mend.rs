@@ -1,21 +1,26 @@
 //! The order for a mend: a restore of a part store, in place or into tables that are absent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use mendb_model::name::OperationId;
+use mendb_model::name::{OperationId, matches};
 use mendb_model::operation::{
-    ChainLink, MendRequest, MendSource, Request, StoppedTable, TableMend,
+    ChainLink, MendRequest, MendSource, Request, StoppedTable, TableMend, TargetTable,
 };
 use mendb_model::part::{
-    OnConcurrentInsert, RestoreOrder, TableDefinition, TableName, TablePlan, Tally,
+    OnConcurrentInsert, PartStoreBackup, RestoreOrder, Selector, TableDefinition, TableName,
+    TablePlan, Tally, Unmatched,
 };
 use serde::Serialize;
 
 use super::in_the_way;
+use super::selectors::{LeaveOut, check_fit};
 use crate::error::{Error, Result};
 use crate::journal::mend_plan::MendPlan;
 use crate::service::Service;
 use crate::worker::parts;
+
+/// What the name of a table that belongs to a materialized view begins with, before that of the view.
+const INNER: &str = ".inner.";
 
 /// Where the parts come from, as a user says it.
 #[derive(Debug, Clone)]
@@ -45,6 +50,10 @@ pub struct MendOrder {
     pub in_place: bool,
     /// Comma-separated patterns of `database.table`; all tables of the backup without.
     pub tables: Option<String>,
+    /// Tables that are left out of them.
+    pub exclude: LeaveOut,
+    /// Whether patterns may fit nothing.
+    pub if_exists: bool,
     /// Comma-separated patterns of partitions; all without.
     pub partitions: Option<String>,
     /// Bring data.
@@ -73,6 +82,8 @@ impl MendOrder {
             from,
             in_place: false,
             tables: None,
+            exclude: LeaveOut::default(),
+            if_exists: false,
             partitions: None,
             data: true,
             schema: false,
@@ -175,8 +186,9 @@ impl Service {
     fn check_free(&self, request: &MendRequest) -> Result<()> {
         for operation in self.journal.open_operations()? {
             let touched = operation.request.target_tables();
-            let table = request.tables.iter().map(|table| table.target.to_string());
-            if let Some(table) = table.into_iter().find(|table| touched.contains(table)) {
+            let mut targets = request.tables.iter().map(|table| &table.target);
+            if let Some(table) = targets.find(|table| touched.contains(&TargetTable::Parts(table)))
+            {
                 return Err(in_the_way(&format!("table {table}"), &operation));
             }
         }
@@ -191,6 +203,7 @@ impl Service {
             source,
             tables: Vec::new(),
             stopped: Vec::new(),
+            unmatched: Vec::new(),
             databases: order.databases.clone(),
             partitions: order.partitions.clone(),
             data: order.data,
@@ -200,20 +213,30 @@ impl Service {
             check_table: order.check_table,
         };
         let engine = self.tools.engine.parts()?;
+        request.unmatched = unmatched_tables(order, &store);
+        check_fit(&request.unmatched, order.if_exists)?;
+        let exclude = order.exclude.all();
+        let mut disks = BTreeSet::new();
         let mut unknown: Vec<&String> = order.rename.keys().collect();
         for table in &store.tables {
             let definition = &table.definition;
             let source = &definition.name;
             unknown.retain(|name| **name != source.to_string());
-            if order
-                .tables
-                .as_deref()
-                .is_some_and(|patterns| !source.matches(patterns))
-            {
+            if !is_chosen(order, &store, definition) {
                 continue;
             }
             let target = target_of(order, source)?;
             let live = engine.table(&target)?;
+            if !exclude.disks.is_empty() && definition.has_parts() {
+                let on = match live {
+                    Some(_) => engine.disks_of(&target)?,
+                    None => engine.disks_of_policy(&definition.storage_policy)?,
+                };
+                disks.extend(on.iter().cloned());
+                if exclude.leaves_out_on(&on) {
+                    continue;
+                }
+            }
             let mend = TableMend {
                 source: source.clone(),
                 target: target.clone(),
@@ -245,8 +268,17 @@ impl Service {
                 "mendb show tells its tables",
             ));
         }
+        let a_disk = |pattern: &str| disks.iter().any(|disk| matches(pattern, disk));
+        let unmatched = Selector::ExcludeDisks.unmatched(&order.exclude.said.disks, a_disk);
+        check_fit(&unmatched, order.if_exists)?;
+        request.unmatched.extend(unmatched);
         if request.tables.is_empty() {
             return Err(nothing_to_mend(order, &request.stopped));
+        }
+        if request.data {
+            let unmatched = parts::unmatched_partitions(&self.tools, &request)?;
+            check_fit(&unmatched, order.if_exists)?;
+            request.unmatched.extend(unmatched);
         }
         Ok(request)
     }
@@ -278,6 +310,34 @@ impl Service {
             }
         }
     }
+}
+
+/// The patterns of an order that fit no table of the backup.
+fn unmatched_tables(order: &MendOrder, store: &PartStoreBackup) -> Vec<Unmatched> {
+    let exclude = &order.exclude.said;
+    let a_table = |pattern: &str| (store.tables.iter()).any(|table| table.name().matches(pattern));
+    let an_engine = |pattern: &str| {
+        let mut tables = store.tables.iter();
+        tables.any(|table| matches(pattern, &table.definition.engine))
+    };
+    let patterns = order.tables.as_deref().unwrap_or_default();
+    let mut unmatched = Selector::Tables.unmatched(patterns, a_table);
+    unmatched.extend(Selector::ExcludeTables.unmatched(&exclude.tables, a_table));
+    unmatched.extend(Selector::ExcludeEngines.unmatched(&exclude.engines, an_engine));
+    unmatched
+}
+
+/// Whether a table of the backup is asked for. The table of a materialized view goes with its view.
+fn is_chosen(order: &MendOrder, store: &PartStoreBackup, table: &TableDefinition) -> bool {
+    let name = &table.name;
+    let view = name
+        .table
+        .strip_prefix(INNER)
+        .and_then(|view| store.table(&TableName::new(&name.database, view)));
+    let owner = view.map_or(table, |view| &view.definition);
+    let is_named = (order.tables.as_deref())
+        .is_none_or(|patterns| name.matches(patterns) || owner.name.matches(patterns));
+    is_named && !order.exclude.all().leaves_out(&owner.name, &owner.engine)
 }
 
 /// The name on the target.
@@ -324,8 +384,10 @@ fn nothing_to_mend(order: &MendOrder, stopped: &[StoppedTable]) -> Error {
     if stopped.is_empty() {
         let patterns = order.tables.as_deref().unwrap_or("*");
         return Error::refused(
-            format!("no table of the backup matches {patterns}, or none has data"),
-            "mendb show tells its tables",
+            format!(
+                "no table of the backup matches {patterns}, or none has data, or all are left out"
+            ),
+            "mendb show tells its tables, mendb config show what settings leave out",
         );
     }
     let reasons: Vec<String> = (stopped.iter())

@@ -6,6 +6,7 @@ pub mod mend;
 pub mod part_backup;
 pub mod restore;
 pub mod row_mend;
+pub mod selectors;
 
 use mendb_model::name::OperationId;
 use mendb_model::operation::{Operation, Request, State, StepKind, plan};

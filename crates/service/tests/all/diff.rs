@@ -28,6 +28,7 @@ fn order(before: &str, after: Option<&str>) -> DiffOrder {
         before: point(before),
         after: after.map(point),
         tables: None,
+        if_exists: false,
     }
 }
 

@@ -6,6 +6,7 @@ use clap::Args;
 use mendb_model::part::{OnConcurrentInsert, RestoreOrder};
 use mendb_service::{MendFrom, MendOrder};
 
+use crate::commands::selectors::ExcludeArgs;
 use crate::failure::Failure;
 use crate::settings::Settings;
 use crate::settings::value::restore_order;
@@ -40,6 +41,8 @@ pub struct MendArgs {
     /// Only partitions that match these comma-separated patterns, by id or by value
     #[arg(long, value_name = "PATTERNS")]
     partitions: Option<String>,
+    #[command(flatten)]
+    exclude: ExcludeArgs,
     /// Restore databases under other names
     #[arg(
         long,
@@ -111,9 +114,9 @@ impl MendArgs {
             ("--keep-undo", self.keep_undo == Some(true)),
             ("--check-table", self.check_table),
         ];
-        let given: Vec<&str> = flags
-            .iter()
-            .filter_map(|(flag, given)| given.then_some(*flag))
+        let given: Vec<&str> = (flags.into_iter())
+            .chain(self.exclude.given())
+            .filter_map(|(flag, given)| given.then_some(flag))
             .collect();
         if given.is_empty() {
             return Ok(());
@@ -161,6 +164,7 @@ impl MendArgs {
             in_place: self.is_in_place(settings),
             tables,
             partitions: self.partitions,
+            exclude: self.exclude.leave_out(settings),
             data: self.data || !self.schema,
             schema: self.schema,
             rename: super::each_once("--rename", rename)?,

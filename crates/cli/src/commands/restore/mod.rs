@@ -14,6 +14,7 @@ use mendb_model::operation::{Request, RestoreStrategy, RowMendRoad, State};
 use mendb_service::{Drift, MendFrom, MendOrder, RestoreOrder, RowMendOrder, Service};
 
 use crate::backup_name;
+use crate::commands::selectors::unless_nothing_fits;
 use crate::commands::table::parse_key;
 use crate::context::Context;
 use crate::failure::{Failure, Verdict};
@@ -63,13 +64,16 @@ pub struct RestoreCommand {
     /// A collection, or a backup by its id or label; with --plan it can be left out
     #[arg(value_name = "COLLECTION|BACKUP", required_unless_present = "plan")]
     what: Option<String>,
-    /// The backup to restore to, by id or label; the newest without
+    /// The backup to restore to, by id or label; without, the newest that lacks no table
     #[arg(long, value_name = "BACKUP")]
     to: Option<String>,
     /// Only tables that match these comma-separated patterns with * and ?; on a ClickHouse server
-    /// database.table
+    /// database.table, in backquotes where a name has dots: '`a.b`.c'
     #[arg(long, short, value_name = "PATTERNS")]
     tables: Option<String>,
+    /// Let patterns fit nothing, which else is an error
+    #[arg(long)]
+    if_exists: bool,
     /// Restore a table under another name; on a ClickHouse server database.table=database.table
     #[arg(long, value_name = "OLD=NEW", value_delimiter = ',', value_parser = parse_rename)]
     rename: Vec<(String, String)>,
@@ -88,6 +92,11 @@ pub struct RestoreCommand {
 
 impl RestoreCommand {
     pub fn run(self, context: &Context) -> Result<Verdict, Failure> {
+        let if_exists = self.if_exists;
+        unless_nothing_fits(context, if_exists, self.restored(context))
+    }
+
+    fn restored(self, context: &Context) -> Result<Verdict, Failure> {
         match context.target()? {
             Target::Rows(_) => {
                 self.mend.refuse_for_rows()?;
@@ -140,6 +149,7 @@ impl RestoreCommand {
             collection,
             to,
             tables: self.tables,
+            if_exists: self.if_exists,
             ranges: ranges(&service, &self.mend.range)?,
             accept_schema: self.mend.accept_schema,
         };
@@ -168,6 +178,7 @@ impl RestoreCommand {
             collection,
             to,
             tables: self.tables,
+            if_exists: self.if_exists,
             rename: each_once("--rename", self.rename)?,
             strategy: self.strategy.unwrap_or_default(),
         })?;
@@ -201,8 +212,13 @@ impl RestoreCommand {
                 MendFrom::Collection { collection, to }
             }
         };
-        self.mend
-            .order(from, self.tables, self.rename, &context.settings)
+        let order = self
+            .mend
+            .order(from, self.tables, self.rename, &context.settings)?;
+        Ok(MendOrder {
+            if_exists: self.if_exists,
+            ..order
+        })
     }
 }
 

@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 
 use crate::context::Context;
 use crate::failure::{Failure, Verdict};
+use crate::parts::backup_report::describe_lack;
 use crate::parts::part_record::PartRecord;
 use crate::parts::table_record::{TableRecord, Totals};
 
@@ -59,6 +60,7 @@ impl Contents {
                 );
             }
         }
+        text += &describe_lack(store);
         if let Some(parts) = &self.parts {
             text.push('\n');
             text += &PartRecord::describe(parts);

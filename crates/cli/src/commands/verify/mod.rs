@@ -172,8 +172,12 @@ impl VerifyCommand {
         };
         // What live tables are compared with is in the manifest and its documents: that an object is
         // damaged does not matter here.
-        if let (true, Some(service), Some((_, Ok(newest)))) = (self.live, &service, backups.last())
-        {
+        let complete = |(_, stored): &&Readable| {
+            let stored = stored.as_ref();
+            stored.is_ok_and(|stored| stored.manifest.is_complete())
+        };
+        let newest = backups.iter().rfind(complete).or(backups.last());
+        if let (true, Some(service), Some((_, Ok(newest)))) = (self.live, &service, newest) {
             if newest.manifest.part_store.is_some() {
                 proof.live_parts = self.compare_parts(service, &newest.manifest)?;
             } else {

@@ -1,8 +1,7 @@
 //! Finds out what of a table is to be kept, removed and fetched.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
-use mendb_model::name::matches;
 use mendb_model::operation::{MendRequest, StepKind, TableMend};
 use mendb_model::part::lineage::{Explained, explain};
 use mendb_model::part::{
@@ -13,7 +12,7 @@ use mendb_model::part::{MergeTraits, Witness};
 
 use super::source::{Content, Source};
 use super::stage::local_files;
-use super::table_of;
+use super::{partitions, table_of};
 use crate::journal::mend_plan::MendPlan;
 use crate::worker::{Attempt, TaskError, TaskResult};
 
@@ -111,28 +110,14 @@ pub(super) fn look(
         }
         None => Vec::new(),
     };
-    let mut partitions = match &request.partitions {
-        Some(patterns) => {
-            // Values of partitions are known only of live ones; all have an id.
-            let of_backup = wanted.iter().map(|wanted| &wanted.part.partition_id);
-            let mut ids: BTreeSet<String> = of_backup
-                .filter(|id| matches(patterns, id))
-                .cloned()
-                .collect();
-            if definition.is_some() {
-                ids.extend(engine.partition_ids(&table.target, patterns)?);
-            }
-            Some(ids)
-        }
-        None => None,
-    };
-    // Of what it was told to leave out a backup knows nothing: that stays as it is.
-    if let Some(backed_up) = source.partitions(&table.source) {
-        let all = || backed_up.iter().cloned().collect();
-        partitions
-            .get_or_insert_with(all)
-            .retain(|id| backed_up.contains(id));
-    }
+    let partitions = partitions::looked_at(
+        attempt,
+        request,
+        table,
+        source,
+        wanted,
+        current_parts.as_ref(),
+    )?;
     let plan = compare(&Comparison {
         source: &table.source,
         target: &table.target,

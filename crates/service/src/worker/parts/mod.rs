@@ -9,6 +9,7 @@ mod assess;
 mod backup;
 mod commit;
 mod known;
+mod partitions;
 mod prepare;
 mod source;
 mod stage;
@@ -21,6 +22,7 @@ use mendb_model::operation::{MendRequest, Request, StepKind, TaskSpec};
 use super::{Attempt, Counts, TaskError, TaskResult, no_such_step};
 
 pub use known::KnownFilesCache;
+pub(crate) use partitions::unmatched as unmatched_partitions;
 pub(crate) use prepare::{forget, preview, undo_tables};
 pub(crate) use source::contents;
 pub(crate) use tasks::{backup_tasks, mend_tasks};
