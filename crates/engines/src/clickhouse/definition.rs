@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use mendb_model::part::statement::{Token, tokens};
 use mendb_model::part::{TableDefinition, TableName};
 use serde::Deserialize;
 
@@ -9,7 +10,6 @@ use super::ClickHouse;
 use super::client::Result;
 use super::dependencies::Member;
 use super::inner;
-use super::statement::{Token, tokens};
 
 /// A table as `system.tables` tells of it.
 #[derive(Debug)]

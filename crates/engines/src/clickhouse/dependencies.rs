@@ -7,8 +7,7 @@
 use std::collections::HashMap;
 
 use mendb_model::part::TableName;
-
-use super::statement::{Token, tokens};
+use mendb_model::part::statement::{Token, tokens};
 
 /// What the order of a table depends on.
 pub(super) struct Member<'a> {

@@ -37,7 +37,6 @@ mod partitions;
 mod rewrite;
 mod server;
 mod stage;
-mod statement;
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};

@@ -9,10 +9,10 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
+use mendb_model::part::statement::{Token, located};
 use mendb_model::part::{TableName, table::quote};
 
 use super::client::literal;
-use super::statement::{Token, located};
 use crate::error::{EngineError, Remedy, Result};
 
 /// The statement, creating a table, view or dictionary of another name, with databases renamed.

@@ -9,18 +9,24 @@
 //!   but merges of parts of a [`witness`];
 //! - [`mod@compare`] says what has to be kept, removed and fetched (a [`plan`]), [`mod@decide`] how where
 //!   room is short.
+//! - [`definition`] takes the statement that creates a table apart, [`mod@difference`] grades how two
+//!   differ, [`secret`] keeps the credentials in them from being shown.
 
 pub mod checksums;
 pub mod compare;
 pub mod content;
 pub mod decide;
+pub mod definition;
+pub mod difference;
 pub mod hash;
 pub mod inventory;
 pub mod lineage;
 mod matching;
 pub mod name;
 pub mod plan;
+pub mod secret;
 mod since;
+pub mod statement;
 pub mod table;
 pub mod witness;
 
@@ -33,6 +39,8 @@ pub use checksums::{ChecksumEntry, Checksums};
 pub use compare::{Comparison, compare};
 pub use content::{FileChecksum, FilePlace, ObjectRef, PartFile, PartRecord};
 pub use decide::{NotEnoughSpace, Space, decide};
+pub use definition::{Aspect, Definition};
+pub use difference::{Difference, Grade, Redefining, redefining};
 pub use hash::{FileHasher, Hash128};
 pub use inventory::{Inventory, Mutation, Part, ServerRun};
 pub use lineage::{Explained, explain};
@@ -41,5 +49,6 @@ pub use plan::{
     Action, Amount, Fetched, Kept, OnConcurrentInsert, PartitionPlan, Proof, Removed, RestoreOrder,
     SinceBackup, TablePlan, Tally, Wanted,
 };
+pub use secret::Secret;
 pub use table::{DatabaseBackup, PartList, PartStoreBackup, PartTable, TableDefinition, TableName};
 pub use witness::{MergeEvent, MergeTraits, Witness};

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::content::{ObjectRef, PartRecord};
 use super::inventory::{Mutation, ServerRun};
+use super::secret::{HIDDEN, Secret};
 use crate::name::matches;
 
 /// A table of a database.
@@ -57,8 +58,11 @@ pub struct TableDefinition {
     pub name: TableName,
     /// `MergeTree`, `ReplacingMergeTree`, `View`, `Dictionary` …
     pub engine: String,
-    /// The statement that creates it, as the server tells it.
+    /// The statement that creates it, as it may be shown: with [`super::secret::HIDDEN`] for credentials.
     pub create_query: String,
+    /// The statement with its credentials, where it has any and they are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whole_query: Option<Secret>,
     /// The partition key as an expression; empty for none.
     pub partition_key: String,
     /// The sorting key as an expression.
@@ -87,9 +91,17 @@ impl TableDefinition {
         self.engine.starts_with("Replicated")
     }
 
+    /// The statement that creates it as it was; `None` where its credentials are not known.
+    pub fn statement(&self) -> Option<&str> {
+        match &self.whole_query {
+            Some(whole) => Some(whole.reveal()),
+            None => (!self.create_query.contains(HIDDEN)).then_some(&self.create_query),
+        }
+    }
+
     /// What keeps parts of this table from being attached to another: the server checks none of it.
-    /// Empty when nothing does.
-    pub fn differences(&self, live: &Self) -> Vec<String> {
+    /// Empty when nothing does. What else may differ is told by [`Self::differences`].
+    pub fn obstacles(&self, live: &Self) -> Vec<String> {
         let engine = |table: &Self| table.engine.trim_start_matches("Replicated").to_owned();
         let mut differences = Vec::new();
         let mut differ = |what: &str, here: &str, there: &str| {
@@ -223,6 +235,13 @@ impl PartTable {
 }
 
 impl PartStoreBackup {
+    /// Leaves the credentials of its definitions out.
+    pub fn drop_secrets(&mut self) {
+        for table in &mut self.tables {
+            table.definition.whole_query = None;
+        }
+    }
+
     /// The table of a name.
     pub fn table(&self, name: &TableName) -> Option<&PartTable> {
         self.tables.iter().find(|table| table.name() == name)

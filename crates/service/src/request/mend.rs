@@ -307,7 +307,7 @@ fn obstacle(backup: &TableDefinition, live: &TableDefinition) -> Option<String> 
             "it is replicated, and mending replicas comes with clusters; restore it under another name".to_owned(),
         );
     }
-    let differences = backup.differences(live);
+    let differences = backup.obstacles(live);
     (!differences.is_empty()).then(|| format!("its schema differs: {}", differences.join("; ")))
 }
 
