@@ -12,7 +12,7 @@ pub mod row;
 
 pub use contract::live_rows::{BlockSink, LiveRows, LiveShard, LiveStream, LiveTable};
 pub use contract::parts::{
-    Catalogue, Disk, FoundFile, FreezeTable, FrozenPart, FrozenTable, Origin, PartContent,
+    Catalogue, Disk, FoundFile, FreezeTable, FrozenPart, FrozenTable, Moment, Origin, PartContent,
     PartStore, ServerInfo, StagedPart, WrittenPart,
 };
 pub use contract::rows::{FreezeRequest, Frozen, RowStore, Source, StagedCounts, StagedTable};

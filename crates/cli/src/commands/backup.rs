@@ -51,6 +51,10 @@ pub struct BackupCommand {
     /// Only partitions that match these comma-separated patterns, by id or by value
     #[arg(long, value_name = "PATTERNS", help_heading = "ClickHouse")]
     partitions: Option<String>,
+    /// Leave passwords and keys in definitions out of the backup; a restore then names what it cannot
+    /// create [setting: clickhouse.without_secrets]
+    #[arg(long, help_heading = "ClickHouse")]
+    without_secrets: bool,
 }
 
 impl BackupCommand {
@@ -62,7 +66,7 @@ impl BackupCommand {
                 take(context, &service, &|| service.request_backup(&order))
             }
             Target::ClickHouse(_) => {
-                let order = self.order_parts()?;
+                let order = self.order_parts(context.settings.without_secrets)?;
                 let service = context.open_service()?;
                 // What a crash cut off goes on first, so that nothing of it stays frozen on the server.
                 context.drive_all(&service)?;
@@ -75,6 +79,7 @@ impl BackupCommand {
         for (flag, given) in [
             ("--tables", self.tables.is_some()),
             ("--partitions", self.partitions.is_some()),
+            ("--without-secrets", self.without_secrets),
         ] {
             if given {
                 return Err(Failure::misuse(format!(
@@ -95,7 +100,7 @@ impl BackupCommand {
         })
     }
 
-    fn order_parts(self) -> Result<PartBackupOrder, Failure> {
+    fn order_parts(self, without_secrets: bool) -> Result<PartBackupOrder, Failure> {
         if self.incremental {
             return Err(Failure::misuse(
                 "--incremental is for row stores: every backup of a ClickHouse server is complete by itself, \
@@ -108,6 +113,7 @@ impl BackupCommand {
             tables: self.tables,
             partitions: self.partitions,
             label: self.label,
+            without_secrets: self.without_secrets || without_secrets,
         })
     }
 }
@@ -154,7 +160,7 @@ mod tests {
     #[test]
     fn tables_are_chosen_on_a_server_and_increments_taken_of_rows() {
         let order = parse("analytics --tables analytics.* --partitions 2026* --label nightly");
-        let order = order.order_parts().unwrap();
+        let order = order.order_parts(false).unwrap();
         assert_eq!(order.tables.as_deref(), Some("analytics.*"));
         assert_eq!(order.partitions.as_deref(), Some("2026*"));
         let order = parse("world --incremental").order_rows().unwrap();
@@ -171,7 +177,7 @@ mod tests {
             );
             assert_eq!(failure.exit_code(), 2);
         }
-        let failure = parse("c --incremental").order_parts().unwrap_err();
+        let failure = parse("c --incremental").order_parts(false).unwrap_err();
         assert!(failure.message.contains("is for row stores"), "{failure}");
     }
 }

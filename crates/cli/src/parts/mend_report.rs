@@ -1,11 +1,11 @@
 //! What a mend was to do and what it has done, table by table.
 
-use mendb_model::operation::{MendRequest, Operation, Request, StoppedTable};
+use mendb_model::operation::{DifferentTable, MendRequest, Operation, Request, StoppedTable};
 use mendb_model::part::Tally;
 use mendb_service::journal::mend_plan::MendPlan;
 use serde::Serialize;
 
-use super::mend_preview::describe_stopped;
+use super::mend_preview::{Tense, describe_different, describe_stopped};
 use crate::human;
 use crate::operation_record::OperationRecord;
 use crate::output::{Field, table};
@@ -32,6 +32,9 @@ pub struct MendTables {
     created: Vec<String>,
     /// Tables that were asked for and are left as they are.
     stopped: Vec<StoppedTable>,
+    /// Tables, views and dictionaries whose definition was another one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    different: Vec<DifferentTable>,
 }
 
 #[derive(Serialize)]
@@ -76,9 +79,10 @@ impl MendTables {
             .iter()
             .map(|plan| MendedTable::new(operation, plan))
             .collect();
-        let (mut created, mut stopped) = (Vec::new(), Vec::new());
+        let (mut created, mut stopped, mut different) = (Vec::new(), Vec::new(), Vec::new());
         if let Request::Mend(request) = &operation.request {
             stopped.clone_from(&request.stopped);
+            different.clone_from(&request.different);
             let without_parts = request
                 .tables
                 .iter()
@@ -96,6 +100,7 @@ impl MendTables {
             mended,
             created,
             stopped,
+            different,
         }
     }
 
@@ -113,6 +118,10 @@ impl MendTables {
         }
         if !self.created.is_empty() {
             text += &format!("\ncreated without parts: {}\n", self.created.join(", "));
+        }
+        if !self.different.is_empty() {
+            text.push('\n');
+            text += &describe_different(&self.different, Tense::Done);
         }
         text
     }
@@ -262,6 +271,7 @@ mod tests {
             mended,
             created: Vec::new(),
             stopped: Vec::new(),
+            different: Vec::new(),
         }
     }
 
@@ -288,6 +298,7 @@ mod tests {
         tables.stopped.push(StoppedTable {
             target: TableName::new("a", "v"),
             reason: "it is replicated".to_owned(),
+            advice: String::new(),
         });
         let text = tables.describe();
         let notes: Vec<&str> = text

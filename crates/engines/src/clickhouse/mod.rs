@@ -34,6 +34,8 @@ mod merges;
 mod packed;
 mod part_files;
 mod partitions;
+mod redefine;
+mod reload;
 mod rewrite;
 mod server;
 mod stage;
@@ -45,12 +47,13 @@ use std::sync::OnceLock;
 use client::{Client, literal};
 use disks::{Places, ToldDisk};
 use mendb_model::part::{
-    DatabaseBackup, FileChecksum, Inventory, MergeEvent, Part, TableDefinition, TableName,
+    DatabaseBackup, Difference, FileChecksum, Inventory, MergeEvent, Part, TableDefinition,
+    TableName,
 };
 use server::Abilities;
 
 use crate::contract::parts::{
-    Catalogue, Disk, FreezeTable, FrozenPart, FrozenTable, Origin, PartContent, PartStore,
+    Catalogue, Disk, FreezeTable, FrozenPart, FrozenTable, Moment, Origin, PartContent, PartStore,
     ServerInfo, StagedPart, WrittenPart,
 };
 use crate::contract::{Data, Engine, Lock};
@@ -208,6 +211,36 @@ impl PartStore for ClickHouse {
             return Ok(());
         }
         Self::create_table(self, definition, name, databases)
+    }
+
+    fn relocated(
+        &self,
+        definition: &TableDefinition,
+        name: &TableName,
+        databases: &HashMap<String, String>,
+    ) -> Result<TableDefinition> {
+        Self::relocated(self, definition, name, databases)
+    }
+
+    fn as_printed(&self, definition: &TableDefinition) -> Result<TableDefinition> {
+        Self::as_printed(self, definition)
+    }
+
+    fn can_alter(&self, difference: &Difference) -> bool {
+        Self::can_alter(self, difference)
+    }
+
+    fn can_rename(&self, definition: &TableDefinition) -> bool {
+        // Databases of before UUIDs find the table of a view by the view's name.
+        definition.engine != "MaterializedView" || self.abilities.uuids
+    }
+
+    fn redefine(&self, name: &TableName, to: &TableDefinition, moment: Moment) -> Result<()> {
+        Self::redefine(self, name, to, moment)
+    }
+
+    fn reload_dependents(&self, tables: &[TableName]) -> Result<Vec<(String, Result<()>)>> {
+        self.reload(tables)
     }
 
     fn drop_table(&self, name: &TableName) -> Result<()> {

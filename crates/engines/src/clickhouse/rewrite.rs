@@ -139,6 +139,11 @@ impl<'a> Statement<'a> {
             return Err(unknown());
         }
         let range = self.tokens[at].1.start..self.tokens[end - 1].1.end;
+        if self.is_word(0, "ATTACH") {
+            // As the server keeps it in its files.
+            self.edits
+                .push((self.tokens[0].1.clone(), "CREATE".to_owned()));
+        }
         self.edits.push((range, name.to_owned()));
         at = end;
         loop {

@@ -10,6 +10,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use super::secret::HIDDEN;
 use super::statement::{Token, located};
 
 /// What a clause is about.
@@ -146,7 +147,7 @@ pub struct Definition {
 
 /// What may begin a clause, with what has to follow and what it is about. `None` is for settings, which
 /// are clauses of their own each.
-const CLAUSES: [(&[&str], Option<Aspect>); 16] = [
+const CLAUSES: [(&[&str], Option<Aspect>); 17] = [
     (&["ENGINE"], Some(Aspect::Engine)),
     (&["PARTITION", "BY"], Some(Aspect::PartitionKey)),
     (&["PRIMARY", "KEY"], Some(Aspect::PrimaryKey)),
@@ -159,6 +160,7 @@ const CLAUSES: [(&[&str], Option<Aspect>); 16] = [
     (&["TO"], Some(Aspect::Target)),
     (&["REFRESH"], Some(Aspect::Refresh)),
     (&["DEFINER"], Some(Aspect::Security)),
+    (&["SQL", "SECURITY"], Some(Aspect::Security)),
     (&["SOURCE"], Some(Aspect::Source)),
     (&["LAYOUT"], Some(Aspect::Layout)),
     (&["LIFETIME"], Some(Aspect::Lifetime)),
@@ -208,6 +210,20 @@ impl Definition {
         &self.columns
     }
 
+    /// Whether another definition is this one with credentials where this has [`HIDDEN`].
+    pub fn is_shown_of(&self, whole: &Self) -> bool {
+        let says = |(key, shown): (&(Aspect, String), &Clause)| {
+            shown.text.contains(HIDDEN)
+                || whole
+                    .clauses
+                    .get(key)
+                    .is_some_and(|clause| clause.says_the_same(shown))
+        };
+        self.columns == whole.columns
+            && self.clauses.keys().eq(whole.clauses.keys())
+            && self.clauses.iter().all(says)
+    }
+
     /// Whether a column is computed whenever it is read, or never stored.
     pub fn is_computed(&self, column: &str) -> bool {
         let default = self.clause(Aspect::ColumnDefault, column);
@@ -248,6 +264,10 @@ impl Statement<'_> {
             match aspect {
                 None => self.settings(begin..end, &mut definition),
                 Some(Aspect::Engine) => self.engine(begin..end, &mut definition),
+                Some(Aspect::Security) => {
+                    let name = self.name(at);
+                    self.put(&mut definition, Aspect::Security, &name, begin..end);
+                }
                 Some(aspect) => self.put(&mut definition, aspect, "", begin..end),
             }
             at = end;
@@ -296,14 +316,21 @@ impl Statement<'_> {
         let after = at + words.len();
         let fits = match aspect {
             Some(Aspect::Comment) => matches!(self.token(after), Some(Token::Text(_))),
-            Some(Aspect::Target | Aspect::Refresh | Aspect::Security) => kind == Kind::View,
+            Some(Aspect::Security) => kind == Kind::View && !self.is_security(at),
+            Some(Aspect::Target | Aspect::Refresh) => kind == Kind::View,
             Some(Aspect::Source | Aspect::Layout | Aspect::Lifetime | Aspect::Range) => {
                 kind == Kind::Dictionary && self.is_sign(after, '(')
             }
             _ => true,
         };
-        let equals = usize::from(aspect == Some(Aspect::Engine) && self.is_sign(after, '='));
+        let may_equal = matches!(aspect, Some(Aspect::Engine | Aspect::Security));
+        let equals = usize::from(may_equal && self.is_sign(after, '='));
         fits.then_some((words.len() + equals, aspect))
+    }
+
+    /// Whether it is the last word of `SQL SECURITY DEFINER`.
+    fn is_security(&self, at: usize) -> bool {
+        at > 0 && self.is_word(at - 1, "SECURITY")
     }
 
     /// Where the next clause begins, or the list of columns if that may come.
@@ -573,7 +600,8 @@ mod tests {
                 "comment: 'c'",
                 "target of the view: p.t",
                 "refreshing of the view: EVERY 1 HOUR",
-                "rights of the view: = default SQL SECURITY DEFINER",
+                "rights of the view DEFINER: default",
+                "rights of the view SQL: DEFINER",
                 "query: SELECT d FROM p.t ORDER BY d SETTINGS x = 1",
             ]
         );

@@ -5,9 +5,13 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::content::{ObjectRef, PartRecord};
+use super::definition::{Aspect, Definition};
 use super::inventory::{Mutation, ServerRun};
 use super::secret::{HIDDEN, Secret};
 use crate::name::matches;
+
+/// The setting that says where granules end: parts of old servers are read wrongly with another one.
+const GRANULARITY: &str = "index_granularity";
 
 /// A table of a database.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -113,6 +117,14 @@ impl TableDefinition {
         differ("partition key", &self.partition_key, &live.partition_key);
         differ("sorting key", &self.sorting_key, &live.sorting_key);
         differ("primary key", &self.primary_key, &live.primary_key);
+        let granularity = |table: &Self| {
+            let definition = Definition::read(&table.create_query);
+            let told = definition.as_ref()?.clause(Aspect::Setting, GRANULARITY);
+            told.map(str::to_owned)
+        };
+        if let (Some(here), Some(there)) = (granularity(self), granularity(live)) {
+            differ(GRANULARITY, &here, &there);
+        }
         for (name, kind) in &self.columns {
             match live.columns.iter().find(|(column, _)| column == name) {
                 Some((_, there)) => differ(&format!("column {name}"), kind, there),

@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 
 use mendb_model::name::OperationId;
 use mendb_model::operation::{
-    ChainLink, MendRequest, MendSource, Request, StoppedTable, TableMend,
+    ChainLink, DifferentTable, MendRequest, MendSource, Request, StoppedTable,
 };
-use mendb_model::part::{
-    OnConcurrentInsert, RestoreOrder, TableDefinition, TableName, TablePlan, Tally,
-};
+use mendb_model::part::{OnConcurrentInsert, RestoreOrder, TableName, TablePlan, Tally};
 use serde::Serialize;
 
+use super::considered::Considered;
 use super::in_the_way;
 use crate::error::{Error, Result};
 use crate::journal::mend_plan::MendPlan;
@@ -93,6 +92,10 @@ pub struct MendPreview {
     pub tables: Vec<TablePlan>,
     /// Tables that would not be mended, with the reason.
     pub stopped: Vec<StoppedTable>,
+    /// Tables, views and dictionaries whose definition is another one.
+    pub different: Vec<DifferentTable>,
+    /// Views and dictionaries that would be created.
+    pub created: Vec<TableName>,
     /// Whether the state before would be kept.
     pub keep_undo: bool,
     /// The sums of all tables.
@@ -106,6 +109,9 @@ impl Service {
     /// As [`Self::request_mend`], and what assessing the tables fails with.
     pub fn plan_mend(&self, order: &MendOrder) -> Result<MendPreview> {
         let request = self.mend_request(order)?;
+        if request.tables.is_empty() && request.different.is_empty() {
+            return Err(nothing_to_mend(order, &request));
+        }
         parts::preview(&self.tools, request)
     }
 
@@ -117,6 +123,9 @@ impl Service {
     pub fn request_mend(&self, order: &MendOrder) -> Result<OperationId> {
         let _one_at_a_time = self.requests();
         let request = self.mend_request(order)?;
+        if request.tables.is_empty() {
+            return Err(nothing_to_mend(order, &request));
+        }
         self.check_free(&request)?;
         self.create_mend(request)
     }
@@ -148,6 +157,7 @@ impl Service {
                 operation_id: id.clone(),
             },
             stopped: Vec::new(),
+            different: Vec::new(),
             databases: BTreeMap::new(),
             keep_undo: Some(true),
             tables: parts::undo_tables(&self.tools, id, mended)?,
@@ -176,7 +186,9 @@ impl Service {
         for operation in self.journal.open_operations()? {
             let touched = operation.request.target_tables();
             let table = request.tables.iter().map(|table| table.target.to_string());
-            if let Some(table) = table.into_iter().find(|table| touched.contains(table)) {
+            if let Some(table) = table.into_iter().find(|table| touched.contains(table))
+                && self.holds_tables(&operation)?
+            {
                 return Err(in_the_way(&format!("table {table}"), &operation));
             }
         }
@@ -191,6 +203,7 @@ impl Service {
             source,
             tables: Vec::new(),
             stopped: Vec::new(),
+            different: Vec::new(),
             databases: order.databases.clone(),
             partitions: order.partitions.clone(),
             data: order.data,
@@ -213,30 +226,15 @@ impl Service {
                 continue;
             }
             let target = target_of(order, source)?;
-            let live = engine.table(&target)?;
-            let mend = TableMend {
-                source: source.clone(),
-                target: target.clone(),
-                create: live.is_none(),
-                replace: false,
-                has_parts: definition.has_parts(),
-            };
-            match live {
-                None => request.tables.push(mend),
+            match engine.table(&target)? {
                 Some(_) if !order.in_place => return Err(exists_already(&target)),
-                // Views and dictionaries that are there have no data to mend.
-                Some(_) if !mend.has_parts => {}
-                Some(live) => match obstacle(definition, &live) {
-                    None => request.tables.push(mend),
-                    Some(_) if order.schema => {
-                        request.tables.push(TableMend {
-                            create: true,
-                            replace: true,
-                            ..mend
-                        });
-                    }
-                    Some(reason) => request.stopped.push(StoppedTable { target, reason }),
-                },
+                live => Considered {
+                    engine,
+                    with_schema: order.schema,
+                    definition,
+                    target: &target,
+                }
+                .add(live, &mut request)?,
             }
         }
         if let Some(unknown) = unknown.first() {
@@ -244,9 +242,6 @@ impl Service {
                 format!("--rename: the backup has no table {unknown}"),
                 "mendb show tells its tables",
             ));
-        }
-        if request.tables.is_empty() {
-            return Err(nothing_to_mend(order, &request.stopped));
         }
         Ok(request)
     }
@@ -300,17 +295,6 @@ fn target_of(order: &MendOrder, source: &TableName) -> Result<TableName> {
     ))
 }
 
-/// Why parts of the backup cannot be attached to the live table: what differs, or what it is.
-fn obstacle(backup: &TableDefinition, live: &TableDefinition) -> Option<String> {
-    if live.is_replicated() {
-        return Some(
-            "it is replicated, and mending replicas comes with clusters; restore it under another name".to_owned(),
-        );
-    }
-    let differences = backup.obstacles(live);
-    (!differences.is_empty()).then(|| format!("its schema differs: {}", differences.join("; ")))
-}
-
 fn exists_already(target: &TableName) -> Error {
     Error::refused(
         format!("table {target} already exists, and a restore overwrites nothing"),
@@ -320,19 +304,35 @@ fn exists_already(target: &TableName) -> Error {
     )
 }
 
-fn nothing_to_mend(order: &MendOrder, stopped: &[StoppedTable]) -> Error {
-    if stopped.is_empty() {
+fn nothing_to_mend(order: &MendOrder, request: &MendRequest) -> Error {
+    let stopped = request.stopped.iter();
+    let mut reasons: Vec<String> = stopped
+        .map(|table| format!("table {}: {}", table.target, table.reason))
+        .collect();
+    for table in &request.different {
+        let differences = table.differences.iter();
+        reasons.extend(differences.map(|found| format!("{}: {found}", table.target)));
+    }
+    if reasons.is_empty() {
         let patterns = order.tables.as_deref().unwrap_or("*");
         return Error::refused(
             format!("no table of the backup matches {patterns}, or none has data"),
             "mendb show tells its tables",
         );
     }
-    let reasons: Vec<String> = (stopped.iter())
-        .map(|table| format!("table {}: {}", table.target, table.reason))
+    let mut advice: Vec<&str> = request
+        .stopped
+        .iter()
+        .map(|table| table.advice.as_str())
         .collect();
+    if !request.different.is_empty() {
+        advice.push("--schema brings definitions back as they were in the backup");
+    }
+    advice.retain(|advice| !advice.is_empty());
+    advice.sort_unstable();
+    advice.dedup();
     Error::refused(
         format!("none of the tables can be mended: {}", reasons.join("; ")),
-        "--schema puts tables that differ aside and creates them as they were in the backup",
+        advice.join("; "),
     )
 }

@@ -20,6 +20,8 @@ pub struct PartBackupOrder {
     pub partitions: Option<String>,
     /// A name for it, unique in the collection.
     pub label: Option<String>,
+    /// Leave credentials in definitions out: what has some is not created by a restore.
+    pub without_secrets: bool,
 }
 
 impl Service {
@@ -84,6 +86,7 @@ impl Service {
             if let Some(table) = tables
                 .iter()
                 .find(|table| touched.contains(&table.to_string()))
+                && self.holds_tables(&operation)?
             {
                 return Err(in_the_way(&format!("table {table}"), &operation));
             }
@@ -108,6 +111,7 @@ impl Service {
                 backup_id: stored.manifest.backup_id.clone(),
                 manifest_blake3: stored.blake3.clone(),
             }),
+            without_secrets: order.without_secrets,
         };
         self.create(Request::PartBackup(request), header.repository_id, &[])
     }

@@ -8,6 +8,7 @@
 mod assess;
 mod backup;
 mod commit;
+mod definitions;
 mod known;
 mod prepare;
 mod source;
@@ -20,6 +21,7 @@ use mendb_model::operation::{MendRequest, Request, StepKind, TaskSpec};
 
 use super::{Attempt, Counts, TaskError, TaskResult, no_such_step};
 
+pub(crate) use definitions::{is_untouched, view_of_inner};
 pub use known::KnownFilesCache;
 pub(crate) use prepare::{forget, preview, undo_tables};
 pub(crate) use source::contents;
