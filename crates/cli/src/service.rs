@@ -7,7 +7,7 @@ use std::time::Duration;
 use mendb_engines::Engine;
 use mendb_engines::row::RowEngine;
 use mendb_model::name::OperationId;
-use mendb_model::operation::{Limits, Operation, Request, State};
+use mendb_model::operation::{DifferentTable, Limits, Operation, Request, State};
 use mendb_repo::clickhouse_backup::ImportError;
 use mendb_repo::{Repository, RepositoryOptions, RetryPolicy};
 use mendb_rowstore::Database;
@@ -297,7 +297,19 @@ impl Context {
         }
         check_end(&operation, wanted)?;
         check_none_stopped(&operation)?;
-        Ok(Verdict::Done)
+        // Parts are as in the backup, and queries answer otherwise all the same.
+        let other_answers = match &operation.request {
+            Request::Mend(request) if wanted == State::Done => {
+                let mut different = request.different.iter();
+                different.any(DifferentTable::leaves_other_answers)
+            }
+            _ => false,
+        };
+        Ok(if other_answers {
+            Verdict::Drift
+        } else {
+            Verdict::Done
+        })
     }
 }
 
@@ -321,10 +333,17 @@ fn check_none_stopped(operation: &Operation) -> Result<(), Failure> {
     failure
         .causes
         .extend(reasons.map(|table| format!("{}: {}", table.target, table.reason)));
-    Err(failure.hint(
-        "--schema puts tables that differ aside and creates them as they were in the backup; \
-         --rename restores them under another name",
-    ))
+    let mut advice: Vec<&str> = (request.stopped.iter())
+        .map(|table| table.advice.as_str())
+        .filter(|advice| !advice.is_empty())
+        .collect();
+    advice.sort_unstable();
+    advice.dedup();
+    Err(if advice.is_empty() {
+        failure
+    } else {
+        failure.hint(advice.join("; "))
+    })
 }
 
 /// Says whether an operation that moves no more is where it should be, and if not, what to do.

@@ -12,8 +12,8 @@ pub mod row;
 
 pub use contract::live_rows::{BlockSink, LiveRows, LiveShard, LiveStream, LiveTable};
 pub use contract::parts::{
-    Catalogue, Disk, FoundFile, Freeze, FreezeTable, FrozenPart, FrozenTable, Origin, PartContent,
-    PartStore, RefusedTable, ServerInfo, StagedPart, WrittenPart,
+    Catalogue, Disk, Exchange, FoundFile, Freeze, FreezeTable, FrozenPart, FrozenTable, Moment,
+    Origin, PartContent, PartStore, RefusedTable, ServerInfo, StagedPart, WrittenPart,
 };
 pub use contract::rows::{FreezeRequest, Frozen, RowStore, Source, StagedCounts, StagedTable};
 pub use contract::{Data, Engine, Lock, LockKind};

@@ -147,6 +147,9 @@ impl Service {
     /// # Errors
     /// There is no such operation, or its state does not allow it.
     pub fn command(&self, id: &OperationId, command: Command) -> Result<()> {
+        if matches!(command, Command::Resume) {
+            self.check_resumable(&self.journal.operation(id)?)?;
+        }
         command_through(&self.journal, id, command)
     }
 

@@ -67,6 +67,10 @@ pub struct BackupCommand {
     /// Exit with 0 although the backup lacks tables that could not be backed up
     #[arg(long, help_heading = "ClickHouse")]
     allow_incomplete: bool,
+    /// Leave passwords and keys in definitions out of the backup; a restore then names what it cannot
+    /// create [setting: clickhouse.without_secrets]
+    #[arg(long, help_heading = "ClickHouse")]
+    without_secrets: bool,
 }
 
 impl BackupCommand {
@@ -98,6 +102,7 @@ impl BackupCommand {
             ("--partitions", self.partitions.is_some()),
             ("--if-exists", self.if_exists),
             ("--allow-incomplete", self.allow_incomplete),
+            ("--without-secrets", self.without_secrets),
         ];
         for (flag, given) in flags.into_iter().chain(self.exclude.given()) {
             if given {
@@ -134,6 +139,7 @@ impl BackupCommand {
             exclude: self.exclude.leave_out(settings),
             if_exists: self.if_exists,
             label: self.label,
+            without_secrets: self.without_secrets || settings.without_secrets,
         })
     }
 }

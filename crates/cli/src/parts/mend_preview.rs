@@ -1,7 +1,7 @@
 //! What a mend would do, table by table and partition by partition.
 
-use mendb_model::operation::StoppedTable;
-use mendb_model::part::{Action, PartitionPlan, SinceBackup, TablePlan, Tally};
+use mendb_model::operation::{DifferentTable, StoppedTable};
+use mendb_model::part::{Action, PartitionPlan, Redefining, SinceBackup, TablePlan, Tally};
 use mendb_service::MendPreview;
 
 use crate::human;
@@ -39,12 +39,25 @@ pub fn describe(preview: &MendPreview) -> String {
         text += &describe_table(plan);
         text.push('\n');
     }
+    if !preview.created.is_empty() {
+        let created: Vec<String> = preview.created.iter().map(ToString::to_string).collect();
+        text += &format!("created without parts: {}\n\n", created.join(", "));
+    }
+    if !preview.different.is_empty() {
+        text += &describe_different(&preview.different, Tense::Planned);
+        text.push('\n');
+    }
     if !preview.stopped.is_empty() {
         text += &describe_stopped(&preview.stopped);
         text.push('\n');
     }
     text += &format!("total: {}\n", sentence(&preview.total));
-    text += if preview.total.removed.parts + preview.total.fetched.parts == 0 {
+    let redefines = preview
+        .different
+        .iter()
+        .any(|table| table.mended_by.is_some());
+    let moves = preview.total.removed.parts + preview.total.fetched.parts > 0;
+    text += if !moves && !redefines {
         "nothing would be moved or removed\n"
     } else if preview.keep_undo {
         "the state before would be kept on the server's disks: mendb undo can take the mend back\n"
@@ -172,6 +185,38 @@ fn sentence(tally: &Tally) -> String {
     )
 }
 
+/// Whether a mend is to be or has been.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tense {
+    Planned,
+    Done,
+}
+
+/// Tables whose definition is not that of the backup, with each difference and what becomes of it.
+pub fn describe_different(different: &[DifferentTable], tense: Tense) -> String {
+    let mut text = "definitions that differ:\n".to_owned();
+    for table in different {
+        let planned = tense == Tense::Planned;
+        let becomes = match table.mended_by {
+            None if planned => "would be left as it is (--schema restores it)",
+            None => "is left as it is: --schema restores it",
+            Some(Redefining::Alter) if planned => "would be restored by ALTER",
+            Some(Redefining::Alter) => "was restored by ALTER",
+            Some(Redefining::Recreate) if planned => {
+                "would be dropped and created as in the backup"
+            }
+            Some(Redefining::Recreate) => "was created anew as in the backup",
+            Some(Redefining::Aside) if planned => "would be renamed aside and created anew",
+            Some(Redefining::Aside) => "was renamed aside and created anew",
+        };
+        text += &format!("  {} {becomes}\n", table.target);
+        for found in &table.differences {
+            text += &format!("    {found} ({})\n", found.grade.describe());
+        }
+    }
+    text
+}
+
 /// Tables that are not mended, with the reason of each.
 pub fn describe_stopped(stopped: &[StoppedTable]) -> String {
     let lines: Vec<String> = stopped
@@ -185,7 +230,9 @@ pub fn describe_stopped(stopped: &[StoppedTable]) -> String {
 mod tests {
     use std::collections::BTreeMap;
 
-    use mendb_model::part::{Amount, Fetched, Hash128, Kept, Proof, Removed, TableName};
+    use mendb_model::part::{
+        Amount, Aspect, Difference, Fetched, Grade, Hash128, Kept, Proof, Removed, TableName,
+    };
 
     use super::*;
 
@@ -258,7 +305,20 @@ mod tests {
                     partition("202403", Action::Nothing, 1),
                 ],
             }],
+            created: vec![TableName::new("analytics", "latest")],
+            different: vec![DifferentTable {
+                target: TableName::new("copy", "flights"),
+                differences: vec![Difference {
+                    aspect: Aspect::ColumnDefault,
+                    name: "price".to_owned(),
+                    grade: Grade::Answers,
+                    backup: Some("DEFAULT 10".to_owned()),
+                    live: Some("DEFAULT 99".to_owned()),
+                }],
+                mended_by: None,
+            }],
             stopped: vec![StoppedTable {
+                advice: String::new(),
                 target: TableName::new("analytics", "planes"),
                 reason: "its schema differs: column year \"UInt16\" in the backup, \"absent\" now"
                     .to_owned(),
@@ -286,6 +346,12 @@ mod tests {
              \x20 partition  action   keep  remove  rows  fetch   rows     link  download\n\
              \x20 202402     swap        1       1     7      1  1,234  1.0 KiB   3.0 KiB\n\
              \x20 others: 2  nothing     3       0     0      0      0      0 B       0 B\n\
+             \n\
+             created without parts: analytics.latest\n\
+             \n\
+             definitions that differ:\n\
+             \x20 copy.flights would be left as it is (--schema restores it)\n\
+             \x20   default of column price: DEFAULT 10 in the backup, DEFAULT 99 now (changes answers)\n\
              \n\
              not mended:\n\
              \x20 analytics.planes: its schema differs: column year \"UInt16\" in the backup, \"absent\" now\n\

@@ -1,11 +1,13 @@
 //! What a mend was to do and what it has done, table by table.
 
-use mendb_model::operation::{MendRequest, Operation, Request, StoppedTable, TaskSpec};
+use mendb_model::operation::{
+    DifferentTable, MendRequest, Operation, Request, StoppedTable, TaskSpec,
+};
 use mendb_model::part::{Tally, Unmatched};
 use mendb_service::journal::mend_plan::MendPlan;
 use serde::Serialize;
 
-use super::mend_preview::describe_stopped;
+use super::mend_preview::{Tense, describe_different, describe_stopped};
 use crate::human;
 use crate::operation_record::OperationRecord;
 use crate::output::{Field, table};
@@ -35,6 +37,9 @@ pub struct MendTables {
     /// Patterns that fitted nothing.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     unmatched: Vec<Unmatched>,
+    /// Tables, views and dictionaries whose definition was another one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    different: Vec<DifferentTable>,
 }
 
 #[derive(Serialize)]
@@ -79,11 +84,12 @@ impl MendTables {
             .iter()
             .map(|plan| MendedTable::new(operation, plan))
             .collect();
-        let (mut created, mut stopped) = (Vec::new(), Vec::new());
+        let (mut created, mut stopped, mut different) = (Vec::new(), Vec::new(), Vec::new());
         let mut unmatched = Vec::new();
         if let Request::Mend(request) = &operation.request {
             stopped.clone_from(&request.stopped);
             unmatched.clone_from(&request.unmatched);
+            different.clone_from(&request.different);
             let without_parts = request
                 .tables
                 .iter()
@@ -102,6 +108,7 @@ impl MendTables {
             created,
             stopped,
             unmatched,
+            different,
         }
     }
 
@@ -122,6 +129,10 @@ impl MendTables {
         }
         for unmatched in &self.unmatched {
             text += &format!("\nnothing fitted {unmatched}\n");
+        }
+        if !self.different.is_empty() {
+            text.push('\n');
+            text += &describe_different(&self.different, Tense::Done);
         }
         text
     }
@@ -271,6 +282,7 @@ mod tests {
             mended,
             created: Vec::new(),
             stopped: Vec::new(),
+            different: Vec::new(),
         }
     }
 
@@ -297,6 +309,7 @@ mod tests {
         tables.stopped.push(StoppedTable {
             target: TableName::new("a", "v"),
             reason: "it is replicated".to_owned(),
+            advice: String::new(),
         });
         let text = tables.describe();
         let notes: Vec<&str> = text

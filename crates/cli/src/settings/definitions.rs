@@ -19,7 +19,7 @@ pub struct Definition {
 }
 
 /// Every setting, in the order they are shown: those of one group stand together.
-pub const DEFINITIONS: [Definition; 21] = [
+pub const DEFINITIONS: [Definition; 22] = [
     Definition {
         key: "target",
         default: None,
@@ -102,6 +102,13 @@ pub const DEFINITIONS: [Definition; 21] = [
         default: Some(""),
         about: "where the server's default disk is seen from here, unless where the server sees it",
         store: |settings, text| store(&mut settings.clickhouse_data_path, Ok(path(text))),
+        show: str::to_owned,
+    },
+    Definition {
+        key: "clickhouse.without_secrets",
+        default: Some("false"),
+        about: "backup leaves passwords and keys in definitions out, as with --without-secrets",
+        store: |settings, text| store(&mut settings.without_secrets, boolean(text)),
         show: str::to_owned,
     },
     Definition {

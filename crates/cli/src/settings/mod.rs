@@ -49,6 +49,8 @@ pub struct Settings {
     pub clickhouse_password: Secret,
     /// Where the server's default disk is seen from here.
     pub clickhouse_data_path: Option<PathBuf>,
+    /// Whether backups leave credentials in definitions out.
+    pub without_secrets: bool,
     /// The directory of the journal of a ClickHouse target.
     pub clickhouse_state: Option<PathBuf>,
     /// Tables of a ClickHouse server that backup and restore leave out.

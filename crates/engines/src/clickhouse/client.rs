@@ -34,6 +34,9 @@ const LISTINGS_MAX: u32 = 20;
 const UNKNOWN_TABLE: u32 = 60;
 const UNKNOWN_DATABASE: u32 = 81;
 const MISSING_FILE: u32 = 107;
+const READONLY: u32 = 164;
+const SETTING_CONSTRAINT: u32 = 452;
+const ACCESS_DENIED: u32 = 497;
 
 /// A way to ask one server.
 pub(super) struct Client {
@@ -258,6 +261,14 @@ impl ServerError {
     /// Whether the table or its database is not there.
     pub(super) fn is_missing_table(&self) -> bool {
         matches!(self.code, Some(UNKNOWN_TABLE | UNKNOWN_DATABASE))
+    }
+
+    /// Whether the user may not change settings, or one of them.
+    pub(super) fn is_of_a_setting(&self) -> bool {
+        matches!(
+            self.code,
+            Some(READONLY | SETTING_CONSTRAINT | ACCESS_DENIED)
+        )
     }
 
     /// Whether a listing failed over a table that was dropped meanwhile: the server looked for the table, or

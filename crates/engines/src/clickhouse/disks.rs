@@ -92,6 +92,14 @@ impl Places {
         Ok(Self { told, seen })
     }
 
+    /// Where this process sees what the server has at a path, which may be relative to its data.
+    pub(super) fn below(&self, told: &str) -> PathBuf {
+        if Path::new(told).is_relative() {
+            return self.seen.join(told);
+        }
+        self.seen(told)
+    }
+
     /// Where this process sees what the server has at a path.
     pub(super) fn seen(&self, told: &str) -> PathBuf {
         match told.strip_prefix(&self.told) {

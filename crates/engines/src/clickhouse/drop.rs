@@ -22,7 +22,7 @@ const NO_SUCH_PART: u32 = 232;
 /// More than the server drops without being told twice.
 const TOO_LARGE_TO_DROP: u32 = 359;
 /// What is to be dropped as a table is a dictionary.
-const IS_A_DICTIONARY: u32 = 520;
+pub(super) const IS_A_DICTIONARY: u32 = 520;
 /// Lifts the limit on servers that know these.
 const NO_LIMIT: [(&str, &str); 2] = [
     ("max_table_size_to_drop", "0"),

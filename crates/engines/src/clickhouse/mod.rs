@@ -35,10 +35,11 @@ mod packed;
 mod part_files;
 mod part_log;
 mod partitions;
+mod redefine;
+mod reload;
 mod rewrite;
 mod server;
 mod stage;
-mod statement;
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -47,14 +48,15 @@ use std::sync::OnceLock;
 use client::{Client, literal};
 use disks::{Places, ToldDisk};
 use mendb_model::part::{
-    DatabaseBackup, FileChecksum, Inventory, Part, PartLog, Partition, Selection, TableDefinition,
+    DatabaseBackup, Difference, FileChecksum, Inventory, Part, PartLog, Partition, Selection,
+    TableDefinition,
     TableName,
 };
 use server::Abilities;
 
 use crate::contract::parts::{
-    Catalogue, Disk, Exchange, Freeze, FreezeTable, FrozenPart, PartContent, PartStore, ServerInfo,
-    StagedPart, WrittenPart,
+    Catalogue, Disk, Exchange, Freeze, FreezeTable, FrozenPart, Moment, PartContent, PartStore,
+    ServerInfo, StagedPart, WrittenPart,
 };
 use crate::contract::{Data, Engine, Lock};
 use crate::error::Result;
@@ -212,6 +214,36 @@ impl PartStore for ClickHouse {
             return Ok(());
         }
         Self::create_table(self, definition, name, databases)
+    }
+
+    fn relocated(
+        &self,
+        definition: &TableDefinition,
+        name: &TableName,
+        databases: &HashMap<String, String>,
+    ) -> Result<TableDefinition> {
+        Self::relocated(self, definition, name, databases)
+    }
+
+    fn as_printed(&self, definition: &TableDefinition) -> Result<TableDefinition> {
+        Self::as_printed(self, definition)
+    }
+
+    fn can_alter(&self, difference: &Difference) -> bool {
+        Self::can_alter(self, difference)
+    }
+
+    fn can_rename(&self, definition: &TableDefinition) -> bool {
+        // Databases of before UUIDs find the table of a view by the view's name.
+        definition.engine != "MaterializedView" || self.abilities.uuids
+    }
+
+    fn redefine(&self, name: &TableName, to: &TableDefinition, moment: Moment) -> Result<()> {
+        Self::redefine(self, name, to, moment)
+    }
+
+    fn reload_dependents(&self, tables: &[TableName]) -> Result<Vec<(String, Result<()>)>> {
+        self.reload(tables)
     }
 
     fn drop_table(&self, name: &TableName) -> Result<()> {

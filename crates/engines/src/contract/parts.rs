@@ -8,8 +8,9 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use mendb_model::part::{
-    DatabaseBackup, FileChecksum, Hash128, Inventory, MissingTable, OnConcurrentInsert, Part,
-    PartLog, Partition, Selection, ServerRun, TableDefinition, TableName, Unmatched,
+    DatabaseBackup, Difference, FileChecksum, Hash128, Inventory, MissingTable,
+    OnConcurrentInsert, Part, PartLog, Partition, Selection, ServerRun, TableDefinition,
+    TableName, Unmatched,
 };
 
 use crate::error::{EngineError, Result};
@@ -153,6 +154,45 @@ pub trait PartStore: Send + Sync {
         databases: &HashMap<String, String>,
     ) -> Result<()>;
 
+    /// *inspect*: what a definition of a backup would be here, under a name and with databases renamed as
+    /// `databases` says.
+    ///
+    /// # Errors
+    /// Its statement is not understood.
+    fn relocated(
+        &self,
+        definition: &TableDefinition,
+        name: &TableName,
+        databases: &HashMap<String, String>,
+    ) -> Result<TableDefinition>;
+
+    /// *inspect*: a definition in the words in which this server would print it; as it is where the server
+    /// cannot say.
+    ///
+    /// # Errors
+    /// As [`Self::server`].
+    fn as_printed(&self, definition: &TableDefinition) -> Result<TableDefinition>;
+
+    /// Whether the server can mend a difference of a definition by `ALTER`.
+    fn can_alter(&self, difference: &Difference) -> bool;
+
+    /// Whether the server can rename what is defined so.
+    fn can_rename(&self, definition: &TableDefinition) -> bool;
+
+    /// Brings what exists to a definition, as far as [`mendb_model::part::redefining`] says that this can
+    /// be done where it is. What rewrites parts is left until [`Moment::After`].
+    ///
+    /// # Errors
+    /// The server refuses; some of the differences may be mended then.
+    fn redefine(&self, name: &TableName, to: &TableDefinition, moment: Moment) -> Result<()>;
+
+    /// Has the server read dictionaries again that depend on one of the tables. Each with what came of it:
+    /// a dictionary may have failed before as well.
+    ///
+    /// # Errors
+    /// The server does not tell which there are.
+    fn reload_dependents(&self, tables: &[TableName]) -> Result<Vec<(String, Result<()>)>>;
+
     /// Removes a table, view or dictionary with all its data. One that is not there is no error.
     ///
     /// # Errors
@@ -253,6 +293,15 @@ pub struct ServerInfo {
     pub now_ms: u64,
     /// Whether it can remove single parts.
     pub drops_parts: bool,
+}
+
+/// When in a mend a definition is changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// Before parts come: what does not rewrite any.
+    Before,
+    /// When all is proved: everything.
+    After,
 }
 
 /// Tables and their databases.

@@ -23,6 +23,7 @@ fn assessing() -> Operation {
         create: false,
         replace: false,
         has_parts: true,
+        redefine: None,
     };
     let request = Request::Mend(MendRequest {
         source: MendSource::Backup {
@@ -35,6 +36,7 @@ fn assessing() -> Operation {
         tables: vec![mend("orders"), mend("goods")],
         stopped: Vec::new(),
         unmatched: Vec::new(),
+        different: Vec::new(),
         databases: std::collections::BTreeMap::new(),
         partitions: None,
         data: true,

@@ -40,9 +40,9 @@ pub use event::{Context, Effect, Event, IllegalEvent};
 pub use plan::{PlanError, PlannedStep, StepKind, plan};
 pub use progress::Progress;
 pub use request::{
-    BackupRequest, ChainLink, ExpectedShard, MendRequest, MendSource, PartBackupRequest, Request,
-    RestoreRequest, RestoreStrategy, RowMendRequest, RowMendRoad, RowTableMend, StoppedTable,
-    TableMapping, TableMend, TargetTable,
+    BackupRequest, ChainLink, DifferentTable, ExpectedShard, MendRequest, MendSource,
+    PartBackupRequest, Redefinition, Request, RestoreRequest, RestoreStrategy, RowMendRequest,
+    RowMendRoad, RowTableMend, StoppedTable, TableMapping, TableMend, TargetTable,
 };
 pub use task::{
     MendedRows, MendedShard, NewTask, PartAt, Report, ReportStatus, Task, TaskOutput, TaskSpec,

@@ -9,7 +9,10 @@ use crate::digest::Digest;
 use crate::key::KeyRange;
 use crate::name::{BackupId, BackupKind, OperationId};
 use crate::operation::task::MendedRows;
-use crate::part::{Exclusion, OnConcurrentInsert, RestoreOrder, TableName, Unmatched};
+use crate::part::{
+    Difference, Exclusion, Grade, OnConcurrentInsert, Redefining, RestoreOrder, TableDefinition,
+    TableName, Unmatched,
+};
 
 /// The request behind an operation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,6 +124,9 @@ pub struct PartBackupRequest {
     /// An earlier backup whose files need not be uploaded again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub known: Option<ChainLink>,
+    /// Whether credentials in definitions are left out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub without_secrets: bool,
 }
 
 /// Bring tables of a part store to what a backup holds.
@@ -136,6 +142,9 @@ pub struct MendRequest {
     /// Patterns that fitted nothing when it was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unmatched: Vec<Unmatched>,
+    /// Tables whose definition is another one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub different: Vec<DifferentTable>,
     /// Databases of the target by those of the backup, where they differ.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub databases: BTreeMap<String, String>,
@@ -194,6 +203,50 @@ pub struct TableMend {
     pub replace: bool,
     /// Whether it has parts: views and dictionaries do not.
     pub has_parts: bool,
+    /// What its definition is brought to where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redefine: Option<Redefinition>,
+}
+
+/// A definition that is changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Redefinition {
+    /// What it is to be, in names of the target.
+    pub to: TableDefinition,
+    /// What it was, to be taken back.
+    pub before: TableDefinition,
+}
+
+impl Redefinition {
+    /// The change that takes it back.
+    #[must_use]
+    pub fn reversed(&self) -> Self {
+        Self {
+            to: self.before.clone(),
+            before: self.to.clone(),
+        }
+    }
+}
+
+/// A table, view or dictionary whose definition is not that of the backup, in what does not keep its
+/// parts from being mended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DifferentTable {
+    /// On the target.
+    pub target: TableName,
+    /// In what it differs.
+    pub differences: Vec<Difference>,
+    /// How that is mended; `None` where it is left as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mended_by: Option<Redefining>,
+}
+
+impl DifferentTable {
+    /// Whether queries answer otherwise than in the backup, and go on to.
+    pub fn leaves_other_answers(&self) -> bool {
+        let mut differences = self.differences.iter();
+        self.mended_by.is_none() && differences.any(|found| found.grade == Grade::Answers)
+    }
 }
 
 /// A table that is not mended.
@@ -203,6 +256,9 @@ pub struct StoppedTable {
     pub target: TableName,
     /// Why.
     pub reason: String,
+    /// What can be done about it; empty where nothing is known to help.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub advice: String,
 }
 
 /// Bring tables of a row store to what a backup of their collection holds.

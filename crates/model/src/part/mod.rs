@@ -9,11 +9,15 @@
 //!   but merges of parts of a [`witness`], [`ledger`] which of them somebody brought meanwhile;
 //! - [`mod@compare`] says what has to be kept, removed and fetched (a [`plan`]), [`mod@decide`] how where
 //!   room is short.
+//! - [`definition`] takes the statement that creates a table apart, [`mod@difference`] grades how two
+//!   differ, [`secret`] keeps the credentials in them from being shown.
 
 pub mod checksums;
 pub mod compare;
 pub mod content;
 pub mod decide;
+pub mod definition;
+pub mod difference;
 pub mod hash;
 pub mod inventory;
 pub mod ledger;
@@ -22,8 +26,10 @@ mod matching;
 pub mod name;
 pub mod partition;
 pub mod plan;
+pub mod secret;
 pub mod selection;
 mod since;
+pub mod statement;
 pub mod table;
 pub mod witness;
 
@@ -38,6 +44,8 @@ pub use checksums::{ChecksumEntry, Checksums};
 pub use compare::{Comparison, compare};
 pub use content::{FileChecksum, FilePlace, ObjectRef, PartFile, PartRecord};
 pub use decide::{NotEnoughSpace, Space, decide};
+pub use definition::{Aspect, Definition};
+pub use difference::{Difference, Grade, Redefining, redefining};
 pub use hash::{FileHasher, Hash128};
 pub use inventory::{Inventory, Mutation, Part, ServerRun};
 pub use ledger::{Ledger, LeftPart, LeftPartition, Provenance};
@@ -48,6 +56,7 @@ pub use plan::{
     Action, Amount, CamePart, Fetched, Kept, OnConcurrentInsert, PartitionPlan, Proof, Removed,
     RestoreOrder, SinceBackup, TablePlan, Tally, Wanted,
 };
+pub use secret::Secret;
 pub use selection::{Exclusion, Selection, Selector, Unmatched};
 pub use table::{
     DatabaseBackup, MissingTable, PartList, PartStoreBackup, PartTable, TableDefinition, TableName,

@@ -5,9 +5,14 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::content::{ObjectRef, PartRecord};
+use super::definition::{Aspect, Definition};
 use super::inventory::{Mutation, ServerRun};
+use super::secret::{HIDDEN, Secret};
 use super::selection::{Exclusion, Unmatched};
 use crate::name::matches;
+
+/// The setting that says where granules end: parts of old servers are read wrongly with another one.
+const GRANULARITY: &str = "index_granularity";
 
 /// A table of a database.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -81,8 +86,11 @@ pub struct TableDefinition {
     pub name: TableName,
     /// `MergeTree`, `ReplacingMergeTree`, `View`, `Dictionary` …
     pub engine: String,
-    /// The statement that creates it, as the server tells it.
+    /// The statement that creates it, as it may be shown: with [`super::secret::HIDDEN`] for credentials.
     pub create_query: String,
+    /// The statement with its credentials, where it has any and they are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whole_query: Option<Secret>,
     /// The partition key as an expression; empty for none.
     pub partition_key: String,
     /// The sorting key as an expression.
@@ -111,9 +119,17 @@ impl TableDefinition {
         self.engine.starts_with("Replicated")
     }
 
+    /// The statement that creates it as it was; `None` where its credentials are not known.
+    pub fn statement(&self) -> Option<&str> {
+        match &self.whole_query {
+            Some(whole) => Some(whole.reveal()),
+            None => (!self.create_query.contains(HIDDEN)).then_some(&self.create_query),
+        }
+    }
+
     /// What keeps parts of this table from being attached to another: the server checks none of it.
-    /// Empty when nothing does.
-    pub fn differences(&self, live: &Self) -> Vec<String> {
+    /// Empty when nothing does. What else may differ is told by [`Self::differences`].
+    pub fn obstacles(&self, live: &Self) -> Vec<String> {
         let engine = |table: &Self| table.engine.trim_start_matches("Replicated").to_owned();
         let mut differences = Vec::new();
         let mut differ = |what: &str, here: &str, there: &str| {
@@ -125,6 +141,14 @@ impl TableDefinition {
         differ("partition key", &self.partition_key, &live.partition_key);
         differ("sorting key", &self.sorting_key, &live.sorting_key);
         differ("primary key", &self.primary_key, &live.primary_key);
+        let granularity = |table: &Self| {
+            let definition = Definition::read(&table.create_query);
+            let told = definition.as_ref()?.clause(Aspect::Setting, GRANULARITY);
+            told.map(str::to_owned)
+        };
+        if let (Some(here), Some(there)) = (granularity(self), granularity(live)) {
+            differ(GRANULARITY, &here, &there);
+        }
         for (name, kind) in &self.columns {
             match live.columns.iter().find(|(column, _)| column == name) {
                 Some((_, there)) => differ(&format!("column {name}"), kind, there),
@@ -292,6 +316,13 @@ impl PartStoreBackup {
             missing: Vec::new(),
             dropped: Vec::new(),
             unmatched: Vec::new(),
+        }
+    }
+
+    /// Leaves the credentials of its definitions out.
+    pub fn drop_secrets(&mut self) {
+        for table in &mut self.tables {
+            table.definition.whole_query = None;
         }
     }
 

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use mendb_model::part::{TableDefinition, TableName};
+use mendb_model::part::{TableDefinition, TableName, secret};
 
 use super::tokens::{Kind, Token, tokens};
 
@@ -67,10 +67,12 @@ impl Statement<'_> {
     fn definition(&self, name: &TableName) -> Result<TableDefinition, String> {
         let (object, at) = self.object()?;
         let at = self.after_name(at);
+        let (create_query, whole_query) = secret::apart(&self.without_uuids(at));
         let mut definition = TableDefinition {
             name: name.clone(),
             engine: object,
-            create_query: self.without_uuids(at),
+            create_query,
+            whole_query,
             partition_key: String::new(),
             sorting_key: String::new(),
             primary_key: String::new(),

@@ -109,6 +109,7 @@ fn told(server: &Server, read: &TableDefinition) -> TableDefinition {
     TableDefinition {
         engine: tell("engine"),
         create_query: tell("create_table_query"),
+        whole_query: None,
         partition_key: tell("partition_key"),
         sorting_key: tell("sorting_key"),
         primary_key: tell("primary_key"),

@@ -263,6 +263,7 @@ fn manifest(
         name: table(),
         engine: "MergeTree".into(),
         create_query: String::new(),
+        whole_query: None,
         partition_key: String::new(),
         sorting_key: "id".into(),
         primary_key: "id".into(),

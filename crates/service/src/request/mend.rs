@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mendb_model::name::{OperationId, matches};
 use mendb_model::operation::{
-    ChainLink, MendRequest, MendSource, Request, StoppedTable, TableMend, TargetTable,
+    ChainLink, DifferentTable, MendRequest, MendSource, Request, StoppedTable, TargetTable,
 };
 use mendb_model::part::{
-    OnConcurrentInsert, PartStoreBackup, RestoreOrder, Selector, TableDefinition, TableName,
-    TablePlan, Tally, Unmatched,
+    OnConcurrentInsert, PartStoreBackup, RestoreOrder, Selector, TableName, TablePlan, Tally,
+    Unmatched,
 };
 use serde::Serialize;
 
+use super::considered::Considered;
 use super::in_the_way;
 use super::selectors::{LeaveOut, check_fit};
 use crate::error::{Error, Result};
@@ -104,6 +105,10 @@ pub struct MendPreview {
     pub tables: Vec<TablePlan>,
     /// Tables that would not be mended, with the reason.
     pub stopped: Vec<StoppedTable>,
+    /// Tables, views and dictionaries whose definition is another one.
+    pub different: Vec<DifferentTable>,
+    /// Views and dictionaries that would be created.
+    pub created: Vec<TableName>,
     /// Whether the state before would be kept.
     pub keep_undo: bool,
     /// The sums of all tables.
@@ -117,6 +122,9 @@ impl Service {
     /// As [`Self::request_mend`], and what assessing the tables fails with.
     pub fn plan_mend(&self, order: &MendOrder) -> Result<MendPreview> {
         let request = self.mend_request(order)?;
+        if request.tables.is_empty() && request.different.is_empty() {
+            return Err(nothing_to_mend(order, &request));
+        }
         parts::preview(&self.tools, request)
     }
 
@@ -128,6 +136,9 @@ impl Service {
     pub fn request_mend(&self, order: &MendOrder) -> Result<OperationId> {
         let _one_at_a_time = self.requests();
         let request = self.mend_request(order)?;
+        if request.tables.is_empty() {
+            return Err(nothing_to_mend(order, &request));
+        }
         self.check_free(&request)?;
         self.create_mend(request)
     }
@@ -159,6 +170,7 @@ impl Service {
                 operation_id: id.clone(),
             },
             stopped: Vec::new(),
+            different: Vec::new(),
             databases: BTreeMap::new(),
             keep_undo: Some(true),
             tables: parts::undo_tables(&self.tools, id, mended)?,
@@ -188,6 +200,7 @@ impl Service {
             let touched = operation.request.target_tables();
             let mut targets = request.tables.iter().map(|table| &table.target);
             if let Some(table) = targets.find(|table| touched.contains(&TargetTable::Parts(table)))
+                && self.holds_tables(&operation)?
             {
                 return Err(in_the_way(&format!("table {table}"), &operation));
             }
@@ -204,6 +217,7 @@ impl Service {
             tables: Vec::new(),
             stopped: Vec::new(),
             unmatched: Vec::new(),
+            different: Vec::new(),
             databases: order.databases.clone(),
             partitions: order.partitions.clone(),
             data: order.data,
@@ -237,29 +251,15 @@ impl Service {
                     continue;
                 }
             }
-            let mend = TableMend {
-                source: source.clone(),
-                target: target.clone(),
-                create: live.is_none(),
-                replace: false,
-                has_parts: definition.has_parts(),
-            };
             match live {
-                None => request.tables.push(mend),
                 Some(_) if !order.in_place => return Err(exists_already(&target)),
-                // Views and dictionaries that are there have no data to mend.
-                Some(_) if !mend.has_parts => {}
-                Some(live) => match obstacle(definition, &live) {
-                    None => request.tables.push(mend),
-                    Some(_) if order.schema => {
-                        request.tables.push(TableMend {
-                            create: true,
-                            replace: true,
-                            ..mend
-                        });
-                    }
-                    Some(reason) => request.stopped.push(StoppedTable { target, reason }),
-                },
+                live => Considered {
+                    engine,
+                    with_schema: order.schema,
+                    definition,
+                    target: &target,
+                }
+                .add(live, &mut request)?,
             }
         }
         if let Some(unknown) = unknown.first() {
@@ -272,10 +272,7 @@ impl Service {
         let unmatched = Selector::ExcludeDisks.unmatched(&order.exclude.said.disks, a_disk);
         check_fit(&unmatched, order.if_exists)?;
         request.unmatched.extend(unmatched);
-        if request.tables.is_empty() {
-            return Err(nothing_to_mend(order, &request.stopped));
-        }
-        if request.data {
+        if request.data && !request.tables.is_empty() {
             let unmatched = parts::unmatched_partitions(&self.tools, &request)?;
             check_fit(&unmatched, order.if_exists)?;
             request.unmatched.extend(unmatched);
@@ -360,17 +357,6 @@ fn target_of(order: &MendOrder, source: &TableName) -> Result<TableName> {
     ))
 }
 
-/// Why parts of the backup cannot be attached to the live table: what differs, or what it is.
-fn obstacle(backup: &TableDefinition, live: &TableDefinition) -> Option<String> {
-    if live.is_replicated() {
-        return Some(
-            "it is replicated, and mending replicas comes with clusters; restore it under another name".to_owned(),
-        );
-    }
-    let differences = backup.differences(live);
-    (!differences.is_empty()).then(|| format!("its schema differs: {}", differences.join("; ")))
-}
-
 fn exists_already(target: &TableName) -> Error {
     Error::refused(
         format!("table {target} already exists, and a restore overwrites nothing"),
@@ -380,8 +366,16 @@ fn exists_already(target: &TableName) -> Error {
     )
 }
 
-fn nothing_to_mend(order: &MendOrder, stopped: &[StoppedTable]) -> Error {
-    if stopped.is_empty() {
+fn nothing_to_mend(order: &MendOrder, request: &MendRequest) -> Error {
+    let stopped = request.stopped.iter();
+    let mut reasons: Vec<String> = stopped
+        .map(|table| format!("table {}: {}", table.target, table.reason))
+        .collect();
+    for table in &request.different {
+        let differences = table.differences.iter();
+        reasons.extend(differences.map(|found| format!("{}: {found}", table.target)));
+    }
+    if reasons.is_empty() {
         let patterns = order.tables.as_deref().unwrap_or("*");
         return Error::refused(
             format!(
@@ -390,11 +384,19 @@ fn nothing_to_mend(order: &MendOrder, stopped: &[StoppedTable]) -> Error {
             "mendb show tells its tables, mendb config show what settings leave out",
         );
     }
-    let reasons: Vec<String> = (stopped.iter())
-        .map(|table| format!("table {}: {}", table.target, table.reason))
+    let mut advice: Vec<&str> = request
+        .stopped
+        .iter()
+        .map(|table| table.advice.as_str())
         .collect();
+    if !request.different.is_empty() {
+        advice.push("--schema brings definitions back as they were in the backup");
+    }
+    advice.retain(|advice| !advice.is_empty());
+    advice.sort_unstable();
+    advice.dedup();
     Error::refused(
         format!("none of the tables can be mended: {}", reasons.join("; ")),
-        "--schema puts tables that differ aside and creates them as they were in the backup",
+        advice.join("; "),
     )
 }

@@ -27,6 +27,8 @@ pub struct PartBackupOrder {
     pub if_exists: bool,
     /// A name for it, unique in the collection.
     pub label: Option<String>,
+    /// Leave credentials in definitions out: what has some is not created by a restore.
+    pub without_secrets: bool,
 }
 
 impl Service {
@@ -104,6 +106,7 @@ impl Service {
             if let Some(table) = tables
                 .iter()
                 .find(|table| touched.contains(&TargetTable::Parts(table)))
+                && self.holds_tables(&operation)?
             {
                 return Err(in_the_way(&format!("table {table}"), &operation));
             }
@@ -130,6 +133,7 @@ impl Service {
                 backup_id: stored.manifest.backup_id.clone(),
                 manifest_blake3: stored.blake3.clone(),
             }),
+            without_secrets: order.without_secrets,
         };
         self.create(Request::PartBackup(request), header.repository_id, &[])
     }

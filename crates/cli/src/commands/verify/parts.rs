@@ -6,10 +6,10 @@ use mendb_model::describe_error;
 use mendb_model::key::from_hex;
 use mendb_model::manifest::Manifest;
 use mendb_model::name::BackupId;
-use mendb_model::operation::StoppedTable;
+use mendb_model::operation::{DifferentTable, StoppedTable};
 use mendb_model::part::{
     Action, FilePlace, Inventory, ObjectRef, PartFile, PartList, PartRecord, PartStoreBackup,
-    TablePlan, Tally,
+    TableName, TablePlan, Tally,
 };
 use mendb_repo::Repository;
 use mendb_service::proof::BackupProof;
@@ -204,12 +204,47 @@ impl LiveTable {
         }
     }
 
+    fn without_parts(table: &TableName, note: Option<String>) -> Self {
+        Self {
+            equal: note.is_none(),
+            table: table.to_string(),
+            kept: 0,
+            surplus: 0,
+            missing: 0,
+            note,
+        }
+    }
+
+    /// Takes in how the definition differs.
+    fn differ(&mut self, table: &DifferentTable) {
+        self.equal &= !table.leaves_other_answers();
+        let differences = table.differences.iter();
+        let told = differences.map(|found| format!("{found} ({})", found.grade.describe()));
+        let notes: Vec<String> = self.note.take().into_iter().chain(told).collect();
+        self.note = Some(notes.join("; "));
+    }
+
     /// The tables of a mend that would bring back a backup.
     pub fn all(preview: &MendPreview) -> Vec<Self> {
         let planned = preview.tables.iter().map(Self::planned);
-        planned
-            .chain(preview.stopped.iter().map(Self::stopped))
-            .collect()
+        let stopped = preview.stopped.iter().map(Self::stopped);
+        let mut all: Vec<Self> = planned.chain(stopped).collect();
+        for table in &preview.created {
+            all.push(Self::without_parts(
+                table,
+                Some("it does not exist".to_owned()),
+            ));
+        }
+        for table in &preview.different {
+            let name = table.target.to_string();
+            let known = all.iter().position(|known| known.table == name);
+            let at = known.unwrap_or_else(|| {
+                all.push(Self::without_parts(&table.target, None));
+                all.len() - 1
+            });
+            all[at].differ(table);
+        }
+        all
     }
 
     /// Records as lines.

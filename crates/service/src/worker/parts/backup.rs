@@ -109,6 +109,10 @@ pub(super) fn cut(
         });
     }
     check_holds_something(&store)?;
+    if request.without_secrets {
+        store.drop_secrets();
+    }
+    tell_what_is_not_whole(&store);
     counts.output = TaskOutput::Draft(Box::new(Manifest {
         format_version: FORMAT_VERSION,
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -175,6 +179,18 @@ fn check_holds_something(store: &PartStoreBackup) -> TaskResult<()> {
         "no table with data could be backed up: {}",
         reasons.join("; ")
     )))
+}
+
+/// Names what a restore could not create.
+fn tell_what_is_not_whole(store: &PartStoreBackup) {
+    let tables = store.tables.iter().map(|table| &table.definition);
+    for table in tables.filter(|table| table.statement().is_none()) {
+        tracing::warn!(
+            table = %table.name,
+            "is backed up without the credentials in its definition: a restore will not create it; to keep them, let \
+             mendb read the server's metadata files or allow display_secrets_in_show_and_select"
+        );
+    }
 }
 
 /// A table of which the repository has all: its parts are listed again, so that the backup is complete

@@ -8,6 +8,7 @@
 mod assess;
 mod backup;
 mod commit;
+mod definitions;
 mod known;
 mod partitions;
 mod prepare;
@@ -21,6 +22,7 @@ use mendb_model::operation::{MendRequest, Request, StepKind, TaskSpec};
 
 use super::{Attempt, Counts, TaskError, TaskResult, no_such_step};
 
+pub(crate) use definitions::{is_untouched, view_of_inner};
 pub use known::KnownFilesCache;
 pub(crate) use partitions::unmatched as unmatched_partitions;
 pub(crate) use prepare::{forget, preview, undo_tables};

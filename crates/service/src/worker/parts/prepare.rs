@@ -4,9 +4,12 @@ use std::collections::HashMap;
 
 use mendb_engines::FreezeTable;
 use mendb_model::name::OperationId;
-use mendb_model::operation::{MendRequest, MendSource, Operation, Request, TableMend};
+use mendb_model::operation::{
+    MendRequest, MendSource, Operation, Redefinition, Request, TableMend,
+};
 use mendb_model::part::{Action, DatabaseBackup, Space, TableName, TablePlan, Tally, decide};
 
+use super::definitions::{self, INNER, redefine, redefine_all};
 use super::source::contents;
 use super::{assess, commit, undo_freeze};
 use crate::error::{Error, Result};
@@ -14,9 +17,6 @@ use crate::journal::mend_plan::MendState;
 use crate::request::mend::MendPreview;
 use crate::wire::TaskRequest;
 use crate::worker::{Attempt, TaskError, TaskResult, Tools};
-
-/// What names of tables begin with that belong to a materialized view.
-const INNER: &str = ".inner";
 
 /// Bytes that are left free on each disk.
 const RESERVE_BYTES: u64 = 64 << 20;
@@ -79,7 +79,8 @@ fn decide_all(tools: &Tools, request: &MendRequest, plans: &mut [TablePlan]) -> 
         let mut partitions = plan.partitions.iter();
         partitions.all(|partition| partition.action == Action::Nothing)
     };
-    let changes = !plans.iter().all(nothing);
+    let redefines = request.tables.iter().any(|table| table.redefine.is_some());
+    let changes = redefines || !plans.iter().all(nothing);
     if request.keep_undo != Some(false) {
         let mut beside = plans.to_vec();
         let mut room = space();
@@ -110,7 +111,7 @@ fn decide_all(tools: &Tools, request: &MendRequest, plans: &mut [TablePlan]) -> 
 /// is there already.
 fn create_missing(attempt: &Attempt<'_>, request: &MendRequest) -> TaskResult<()> {
     if request.tables.iter().all(|table| !table.create) {
-        return Ok(());
+        return redefine_all(attempt, request);
     }
     let engine = attempt.tools.engine.parts()?;
     let store = contents(attempt.tools, &request.source)?;
@@ -126,10 +127,11 @@ fn create_missing(attempt: &Attempt<'_>, request: &MendRequest) -> TaskResult<()
         }
     }
     for (idx, table) in (0u32..).zip(&request.tables) {
+        attempt.check_stopped()?;
         if !table.create {
+            redefine(attempt, table)?;
             continue;
         }
-        attempt.check_stopped()?;
         let found = store.table(&table.source);
         let definition = &found
             .ok_or_else(|| TaskError::Proof(format!("the backup has no table {}", table.source)))?
@@ -165,7 +167,7 @@ fn create_missing(attempt: &Attempt<'_>, request: &MendRequest) -> TaskResult<()
 }
 
 /// Where a table is put whose schema differs.
-fn aside(operation: &str, table: &TableName) -> TableName {
+pub(super) fn aside(operation: &str, table: &TableName) -> TableName {
     let suffix = operation.rsplit('-').next().unwrap_or(operation);
     TableName::new(&table.database, format!("{}_before_{suffix}", table.table))
 }
@@ -181,6 +183,7 @@ pub(super) fn finish(attempt: &Attempt<'_>, request: &MendRequest) -> TaskResult
             );
         }
     }
+    definitions::finish(attempt, request)?;
     Ok(attempt.tools.engine.commit(attempt.operation())?)
 }
 
@@ -227,6 +230,7 @@ pub(super) fn rollback(attempt: &Attempt<'_>, request: &MendRequest) -> TaskResu
             crate::env::crash_point();
         }
     }
+    definitions::take_back(attempt, request)?;
     engine.drop_freeze(&freeze)?;
     Ok(tools.engine.undo(attempt.operation())?)
 }
@@ -246,7 +250,14 @@ pub(crate) fn preview(tools: &Tools, request: MendRequest) -> Result<MendPreview
     }
     Ok(MendPreview {
         tables: plans,
+        created: request
+            .tables
+            .iter()
+            .filter(|table| table.create && !(table.has_parts && request.data))
+            .map(|table| table.target.clone())
+            .collect(),
         stopped: request.stopped,
+        different: request.different,
         keep_undo,
         total,
     })
@@ -272,10 +283,11 @@ pub(crate) fn undo_tables(
     let tables = mended
         .tables
         .iter()
-        .filter(|table| table.has_parts && !table.create);
+        .filter(|table| (table.has_parts && !table.create) || table.redefine.is_some());
     Ok(tables
         .map(|table| TableMend {
             source: table.target.clone(),
+            redefine: table.redefine.as_ref().map(Redefinition::reversed),
             ..table.clone()
         })
         .collect())
