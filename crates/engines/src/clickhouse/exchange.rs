@@ -66,12 +66,17 @@ impl ClickHouse {
         name: &TableName,
         partition_id: &str,
         parts: &[Origin],
+        damaged: &[String],
     ) -> Result<()> {
         let told = self.told_name(name)?;
         let staging = staging_table(operation, &told);
         let live = self.live_parts(&told, partition_id)?;
         let wanted: Vec<Hash128> = parts.iter().map(hash_of).collect();
-        let is_done = hashes(&live) == wanted && !self.has_patches(&told, partition_id)?;
+        let is_whole = |part: &&FoundPart| !damaged.contains(&part.name.to_string());
+        let whole: Vec<FoundPart> = live.iter().filter(is_whole).cloned().collect();
+        let all_whole = whole.len() == live.len();
+        let is_done =
+            all_whole && hashes(&live) == wanted && !self.has_patches(&told, partition_id)?;
         let markers = self.markers();
         if !is_done {
             markers.set(operation, name, Marker::Stage)?;
@@ -82,8 +87,9 @@ impl ClickHouse {
                 self.check_unchanged(&told, partition_id, &live)?;
                 self.drop_partition(&told, partition_id)?;
             } else {
-                if hashes(&self.live_parts(&staging, partition_id)?) != wanted {
-                    let sources = sources(name, partition_id, parts, &live)?;
+                // What was put together before may be of a part that was not known to be damaged then.
+                if !all_whole || hashes(&self.live_parts(&staging, partition_id)?) != wanted {
+                    let sources = sources(name, partition_id, parts, &whole)?;
                     self.fill(&told, &staging, partition_id, &sources)?;
                 }
                 self.replace(&told, &staging, partition_id, &live)?;
@@ -117,7 +123,7 @@ impl ClickHouse {
             let directory = detached.of_disk(&source.disk)?;
             let target = directory.join(part.to_string());
             let linked = fs::create_dir_all(directory)
-                .and_then(|()| links::link_part(&source.directory, &target));
+                .and_then(|()| links::link_part(&source.directory, &target).map(drop));
             linked.map_err(|error| {
                 if error.kind() == io::ErrorKind::NotFound {
                     return gone(told, &source.directory.display());

@@ -12,6 +12,7 @@
 //! that does not answer is not asked twice here, the error says that it may be.
 
 mod attach;
+mod bytes;
 mod catalogue;
 mod check;
 mod client;
@@ -40,6 +41,8 @@ mod stage;
 mod statement;
 
 use std::collections::{HashMap, HashSet};
+use std::io::ErrorKind;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -51,8 +54,8 @@ use mendb_model::part::{
 use server::Abilities;
 
 use crate::contract::parts::{
-    Catalogue, Disk, FreezeTable, FrozenPart, FrozenTable, Origin, PartContent, PartStore,
-    ServerInfo, StagedPart, WrittenPart,
+    Catalogue, DamagedFile, Disk, FreezeTable, FrozenPart, FrozenTable, LivePartDamage, Origin,
+    PartContent, PartStore, PartToProve, RefusedPart, ServerInfo, StagedPart, WrittenPart,
 };
 use crate::contract::{Data, Engine, Lock};
 use crate::error::Result;
@@ -193,6 +196,23 @@ impl PartStore for ClickHouse {
         part_files::read(directory, name, disk)
     }
 
+    fn prove_part(
+        &self,
+        directory: &Path,
+        on_read: &mut dyn FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<Vec<DamagedFile>> {
+        bytes::prove_directory(directory, on_read)
+    }
+
+    fn prove_live(
+        &self,
+        name: &TableName,
+        parts: &[PartToProve],
+        on_read: &mut dyn FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<Vec<LivePartDamage>> {
+        Self::prove_live(self, name, parts, on_read)
+    }
+
     fn create_database(&self, database: &DatabaseBackup) -> Result<()> {
         Self::create_database(self, database)
     }
@@ -221,6 +241,18 @@ impl PartStore for ClickHouse {
 
     fn stage_directory(&self, operation: &str, name: &TableName, disk: &str) -> Result<PathBuf> {
         Self::stage_directory(self, operation, name, disk)
+    }
+
+    fn link_file(&self, from: &Path, to: &Path) -> Result<bool> {
+        match links::link_file(from, to) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(markers::unusable(to, &error)),
+        }
+    }
+
+    fn link_part(&self, from: &Path, to: &Path) -> Result<u64> {
+        links::link_part(from, to).map_err(|error| markers::unusable(from, &error))
     }
 
     fn seal_parts(&self, name: &TableName, parts: &[WrittenPart]) -> Result<()> {
@@ -257,11 +289,12 @@ impl PartStore for ClickHouse {
         name: &TableName,
         partition_id: &str,
         parts: &[Origin],
+        damaged: &[String],
     ) -> Result<()> {
-        Self::exchange(self, operation, name, partition_id, parts)
+        Self::exchange(self, operation, name, partition_id, parts, damaged)
     }
 
-    fn check_table(&self, name: &TableName) -> Result<()> {
+    fn check_table(&self, name: &TableName) -> Result<Vec<RefusedPart>> {
         Self::check_table(self, name)
     }
 

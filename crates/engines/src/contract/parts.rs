@@ -5,6 +5,7 @@
 //! SQL, makes parts live or removes them.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use mendb_model::part::{
@@ -120,6 +121,30 @@ pub trait PartStore: Send + Sync {
     /// It cannot be read, or is no whole part.
     fn read_part(&self, directory: &Path, name: &str, disk: &str) -> Result<PartContent>;
 
+    /// *read*: of a part in a directory that is not live, the files whose bytes are not what its
+    /// `checksums.txt` says: none for one that is whole. `on_read` is told bytes as they are read, and may
+    /// end it early, with what was found until then.
+    ///
+    /// # Errors
+    /// The files cannot be read for another reason than damage.
+    fn prove_part(
+        &self,
+        directory: &Path,
+        on_read: &mut dyn FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<Vec<DamagedFile>>;
+
+    /// *assess*: as [`Self::prove_part`], of live parts: those that are damaged. Parts that are not live
+    /// (any more) are left out.
+    ///
+    /// # Errors
+    /// As [`Self::prove_part`], or the server does not answer.
+    fn prove_live(
+        &self,
+        name: &TableName,
+        parts: &[PartToProve],
+        on_read: &mut dyn FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<Vec<LivePartDamage>>;
+
     /// Creates a database unless there is one.
     ///
     /// # Errors
@@ -156,6 +181,21 @@ pub trait PartStore: Send + Sync {
     /// # Errors
     /// It cannot be created.
     fn stage_directory(&self, operation: &str, name: &TableName, disk: &str) -> Result<PathBuf>;
+
+    /// *stage*: makes a file of a part equal to one that is there: the same file where the server never
+    /// writes into it, else a copy. Its bytes are as good as those of the one that is there. `false` if
+    /// that is gone.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    fn link_file(&self, from: &Path, to: &Path) -> Result<bool>;
+
+    /// *stage*: as [`Self::link_file`], a directory of a part with all that is the part's and not its
+    /// table's; what is at `to` is replaced. Returns the bytes of its files.
+    ///
+    /// # Errors
+    /// As [`Self::link_file`], or it is gone.
+    fn link_part(&self, from: &Path, to: &Path) -> Result<u64>;
 
     /// *stage*: gives parts that were staged the owner and the mode that the server's own files have,
     /// makes them durable, and renames each from where it was written to its final name.
@@ -206,6 +246,7 @@ pub trait PartStore: Send + Sync {
     /// *apply*: makes a partition consist of these parts, in this order, at once for readers: they are
     /// put together in a staging table (live ones linked, staged ones linked so that they can be used
     /// again after a crash), verified there by their hashes, and exchanged. No parts: drops the partition.
+    /// Live parts that are `damaged`, by name, go whatever their hashes say: no other is made of them.
     ///
     /// # Errors
     /// What was put together is not what was asked for, or the server refuses; the partition is as
@@ -216,13 +257,15 @@ pub trait PartStore: Send + Sync {
         name: &TableName,
         partition_id: &str,
         parts: &[Origin],
+        damaged: &[String],
     ) -> Result<()>;
 
-    /// *verify*: has the server check every part of the table, byte for byte.
+    /// *verify*: has the server check every part of the table, byte for byte. Returns those that are
+    /// damaged, with what the server says of them.
     ///
     /// # Errors
-    /// A part is damaged, named in the message, or the server has no such check.
-    fn check_table(&self, name: &TableName) -> Result<()>;
+    /// The server has no such check.
+    fn check_table(&self, name: &TableName) -> Result<Vec<RefusedPart>>;
 
     /// Removes what an operation staged for a table: directories and staging tables.
     ///
@@ -317,6 +360,44 @@ pub struct FoundFile {
     pub bytes: u64,
     /// What `checksums.txt` says of it, if it lists it.
     pub checksum: Option<Hash128>,
+}
+
+/// A live part whose bytes are to be proved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartToProve {
+    /// Its name.
+    pub name: String,
+    /// The hash it has by the server's word, and must have by its `checksums.txt`.
+    pub hash: Hash128,
+    /// Only these of its files, by their paths in the part; all where there are none.
+    pub files: Vec<String>,
+}
+
+/// A live part that is damaged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LivePartDamage {
+    /// Its name.
+    pub name: String,
+    /// Its damaged files.
+    pub files: Vec<DamagedFile>,
+}
+
+/// A file whose bytes are not what `checksums.txt` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DamagedFile {
+    /// Its path inside the part, joined by `/`.
+    pub name: String,
+    /// What is wrong with it: `does not have the checksum that checksums.txt says`.
+    pub why: String,
+}
+
+/// A live part that the server's own check did not pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedPart {
+    /// Its name.
+    pub name: String,
+    /// What the server says of it.
+    pub why: String,
 }
 
 /// A part that was staged, to be sealed.

@@ -321,6 +321,7 @@ mod tests {
             since_backup: None,
             live: BTreeMap::new(),
             kill_mutations: Vec::new(),
+            damaged: Vec::new(),
             notes: Vec::new(),
             partitions,
         }

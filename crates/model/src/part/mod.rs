@@ -38,8 +38,8 @@ pub use inventory::{Inventory, Mutation, Part, ServerRun};
 pub use lineage::{Explained, explain};
 pub use name::PartName;
 pub use plan::{
-    Action, Amount, Fetched, Kept, OnConcurrentInsert, PartitionPlan, Proof, Removed, RestoreOrder,
-    SinceBackup, TablePlan, Tally, Wanted,
+    Action, Amount, DamagedPart, Fetched, Kept, OnConcurrentInsert, PartitionPlan, Proof, Removed,
+    RestoreOrder, SinceBackup, TablePlan, Tally, Wanted,
 };
 pub use table::{DatabaseBackup, PartList, PartStoreBackup, PartTable, TableDefinition, TableName};
 pub use witness::{MergeEvent, MergeTraits, Witness};

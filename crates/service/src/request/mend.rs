@@ -64,6 +64,8 @@ pub struct MendOrder {
     pub keep_undo: Option<bool>,
     /// Have the server check the tables at the end.
     pub check_table: bool,
+    /// Read and prove every byte of the parts that stay, and bring those anew that are damaged.
+    pub check_kept: bool,
 }
 
 impl MendOrder {
@@ -82,6 +84,7 @@ impl MendOrder {
             on_concurrent_insert: OnConcurrentInsert::Fail,
             keep_undo: None,
             check_table: false,
+            check_kept: false,
         }
     }
 }
@@ -100,13 +103,18 @@ pub struct MendPreview {
 }
 
 impl Service {
-    /// Checks an order for a mend and says what it would do. Nothing is changed.
+    /// Checks an order for a mend and says what it would do. Nothing is changed. `on_read` is told bytes as
+    /// they are read to prove the parts that stay, if that is part of the order.
     ///
     /// # Errors
     /// As [`Self::request_mend`], and what assessing the tables fails with.
-    pub fn plan_mend(&self, order: &MendOrder) -> Result<MendPreview> {
+    pub fn plan_mend(
+        &self,
+        order: &MendOrder,
+        on_read: &mut dyn FnMut(u64),
+    ) -> Result<MendPreview> {
         let request = self.mend_request(order)?;
-        parts::preview(&self.tools, request)
+        parts::preview(&self.tools, request, on_read)
     }
 
     /// Checks an order for a mend and makes it an operation, which [`Service::drive`] runs.
@@ -150,6 +158,7 @@ impl Service {
             stopped: Vec::new(),
             databases: BTreeMap::new(),
             keep_undo: Some(true),
+            check_kept: false,
             tables: parts::undo_tables(&self.tools, id, mended)?,
             ..mended.clone()
         };
@@ -198,6 +207,7 @@ impl Service {
             on_concurrent_insert: order.on_concurrent_insert,
             keep_undo: order.keep_undo,
             check_table: order.check_table,
+            check_kept: order.check_kept,
         };
         let engine = self.tools.engine.parts()?;
         let mut unknown: Vec<&String> = order.rename.keys().collect();

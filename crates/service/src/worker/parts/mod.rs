@@ -8,7 +8,9 @@
 mod assess;
 mod backup;
 mod commit;
+mod damage;
 mod known;
+mod local;
 mod prepare;
 mod source;
 mod stage;
@@ -21,6 +23,7 @@ use mendb_model::operation::{MendRequest, Request, StepKind, TaskSpec};
 use super::{Attempt, Counts, TaskError, TaskResult, no_such_step};
 
 pub use known::KnownFilesCache;
+pub use local::LocalFilesCache;
 pub(crate) use prepare::{forget, preview, undo_tables};
 pub(crate) use source::contents;
 pub(crate) use tasks::{backup_tasks, mend_tasks};
@@ -58,7 +61,7 @@ pub(super) fn run(attempt: &Attempt<'_>, counts: &mut Counts) -> TaskResult<()> 
         (Request::Mend(request), TaskSpec::Mend { table_idx, .. }, step) => {
             let idx = *table_idx;
             match step {
-                StepKind::Assess => assess::assess(attempt, request, idx),
+                StepKind::Assess => assess::assess(attempt, request, idx, counts),
                 StepKind::Stage => stage::stage(attempt, request, idx, counts),
                 StepKind::Commit => commit::commit(attempt, request, idx, counts),
                 StepKind::Verify => verify::verify(attempt, request, idx, counts),
