@@ -2,10 +2,12 @@
 
 use mendb_model::operation::{DifferentTable, StoppedTable};
 use mendb_model::part::{Action, PartitionPlan, Redefining, SinceBackup, TablePlan, Tally};
-use mendb_service::MendPreview;
+use mendb_service::{MendOrder, MendPreview, Service};
 
+use crate::failure::Failure;
 use crate::human;
 use crate::output::{Field, table};
+use crate::progress::Progress;
 
 /// One line of a table's plan: a partition, or all those of which nothing changes.
 struct Line {
@@ -30,6 +32,21 @@ impl Line {
     fn of(plan: &PartitionPlan) -> Self {
         Self::new(plan.partition_id.clone(), plan.action, &[plan])
     }
+}
+
+/// Asks what a mend would do, and shows progress while parts are read for it.
+///
+/// # Errors
+/// As [`Service::plan_mend`].
+pub fn plan(service: &Service, order: &MendOrder, quiet: bool) -> Result<MendPreview, Failure> {
+    let progress = Progress::start("reading parts", None, quiet || !order.check_kept);
+    let mut done = 0;
+    let preview = service.plan_mend(order, &mut |bytes| {
+        done += bytes;
+        progress.update(done, &human::bytes(done));
+    })?;
+    progress.finish();
+    Ok(preview)
 }
 
 /// The plan for people.
@@ -298,6 +315,7 @@ mod tests {
                 }),
                 live: BTreeMap::new(),
                 kill_mutations: vec!["mutation_7.txt".to_owned()],
+                damaged: Vec::new(),
                 notes: vec!["its TTL would remove rows again".to_owned()],
                 partitions: vec![
                     partition("202401", Action::Nothing, 2),

@@ -3,7 +3,7 @@
 use mendb_model::operation::{
     DifferentTable, MendRequest, Operation, Request, StoppedTable, TaskSpec,
 };
-use mendb_model::part::{Tally, Unmatched};
+use mendb_model::part::{DamagedPart, Tally, Unmatched};
 use mendb_service::journal::mend_plan::MendPlan;
 use serde::Serialize;
 
@@ -56,6 +56,9 @@ struct MendedTable {
     done: Tally,
     /// Parts that came after planning.
     late_parts: u64,
+    /// Live parts that were found damaged and came anew.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    damaged: Vec<DamagedPart>,
     /// Whether it was changed and is not, or not yet, as the backup.
     incomplete: bool,
     /// Why it goes no further, if so.
@@ -124,6 +127,14 @@ impl MendTables {
             text.push('\n');
             text += &table(&lines, &fields());
         }
+        for table in &self.mended {
+            for part in &table.damaged {
+                text += &format!("\n{}: {}", table.table, damage(part));
+            }
+            if !table.damaged.is_empty() {
+                text.push('\n');
+            }
+        }
         if !self.created.is_empty() {
             text += &format!("\ncreated without parts: {}\n", self.created.join(", "));
         }
@@ -146,6 +157,15 @@ impl MendTables {
     }
 }
 
+/// `part all_1_1_0 was damaged and comes anew: s.bin`
+fn damage(part: &DamagedPart) -> String {
+    let by = match part.files.as_slice() {
+        [] => "the server's check refused it".to_owned(),
+        files => files.join(", "),
+    };
+    format!("part {} was damaged and comes anew: {by}", part.name)
+}
+
 impl MendedTable {
     fn new(operation: &Operation, plan: &MendPlan) -> Self {
         let target = &plan.plan.target;
@@ -166,6 +186,7 @@ impl MendedTable {
             planned: Tally::of(&plan.plan),
             done: plan.done,
             late_parts: plan.late_parts,
+            damaged: plan.plan.damaged.clone(),
             incomplete: plan.incomplete,
             error,
         }
@@ -269,6 +290,7 @@ mod tests {
             planned,
             done,
             late_parts: 1,
+            damaged: Vec::new(),
             incomplete: false,
             error: None,
         }

@@ -26,6 +26,7 @@ macro_rules! on_each_server {
 }
 
 mod backup_cost;
+mod bytes;
 mod cost;
 mod imported;
 mod incomplete;

@@ -81,7 +81,12 @@ impl ClickHouse {
         let staging = staging_table(operation, &told);
         let live = self.live_parts(&told, exchange.partition_id)?;
         let wanted: Vec<Hash128> = exchange.parts.iter().map(hash_of).collect();
-        let is_done = hashes(&live) == wanted && !self.has_patches(&told, exchange.partition_id)?;
+        let is_whole = |part: &&FoundPart| !exchange.damaged.contains(&part.name.to_string());
+        let whole: Vec<FoundPart> = live.iter().filter(is_whole).cloned().collect();
+        let all_whole = whole.len() == live.len();
+        let is_done = all_whole
+            && hashes(&live) == wanted
+            && !self.has_patches(&told, exchange.partition_id)?;
         if !is_done {
             markers.set(operation, name, Marker::Stage)?;
             if markers.is_set(operation, name, Marker::Merges) {
@@ -92,8 +97,10 @@ impl ClickHouse {
                 self.empty(&place, exchange, &live)?;
             } else {
                 let wanted: Vec<Hash128> = parts.iter().map(hash_of).collect();
-                if hashes(&self.live_parts(&staging, exchange.partition_id)?) != wanted {
-                    let sources = sources(name, exchange.partition_id, &parts, &live)?;
+                let staged = self.live_parts(&staging, exchange.partition_id)?;
+                // What was put together before may be of a part that was not known to be damaged then.
+                if !all_whole || hashes(&staged) != wanted {
+                    let sources = sources(name, exchange.partition_id, &parts, &whole)?;
                     self.fill(&told, &staging, exchange.partition_id, &sources)?;
                 }
                 self.replace(&place, exchange, &staging, &live)?;
@@ -126,7 +133,7 @@ impl ClickHouse {
             let directory = detached.of_disk(&source.disk)?;
             let target = directory.join(part.to_string());
             let linked = fs::create_dir_all(directory)
-                .and_then(|()| links::link_part(&source.directory, &target));
+                .and_then(|()| links::link_part(&source.directory, &target).map(drop));
             linked.map_err(|error| {
                 if error.kind() == io::ErrorKind::NotFound {
                     return gone(told, &source.directory.display());

@@ -12,6 +12,7 @@
 //! that does not answer is not asked twice here, the error says that it may be.
 
 mod attach;
+mod bytes;
 mod catalogue;
 mod check;
 mod client;
@@ -42,6 +43,8 @@ mod server;
 mod stage;
 
 use std::collections::{HashMap, HashSet};
+use std::io::ErrorKind;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -55,8 +58,8 @@ use mendb_model::part::{
 use server::Abilities;
 
 use crate::contract::parts::{
-    Catalogue, Disk, Exchange, Freeze, FreezeTable, FrozenPart, Moment, PartContent, PartStore,
-    ServerInfo, StagedPart, WrittenPart,
+    Catalogue, DamagedFile, Disk, Exchange, Freeze, FreezeTable, FrozenPart, LivePartDamage, Moment,
+    PartContent, PartStore, PartToProve, RefusedPart, ServerInfo, StagedPart, WrittenPart,
 };
 use crate::contract::{Data, Engine, Lock};
 use crate::error::Result;
@@ -198,6 +201,23 @@ impl PartStore for ClickHouse {
         part_files::read(directory, name, disk)
     }
 
+    fn prove_part(
+        &self,
+        directory: &Path,
+        on_read: &mut dyn FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<Vec<DamagedFile>> {
+        bytes::prove_directory(directory, on_read)
+    }
+
+    fn prove_live(
+        &self,
+        name: &TableName,
+        parts: &[PartToProve],
+        on_read: &mut dyn FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<Vec<LivePartDamage>> {
+        Self::prove_live(self, name, parts, on_read)
+    }
+
     fn create_database(&self, database: &DatabaseBackup) -> Result<()> {
         Self::create_database(self, database)
     }
@@ -258,6 +278,18 @@ impl PartStore for ClickHouse {
         Self::stage_directory(self, operation, name, disk)
     }
 
+    fn link_file(&self, from: &Path, to: &Path) -> Result<bool> {
+        match links::link_file(from, to) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(markers::unusable(to, &error)),
+        }
+    }
+
+    fn link_part(&self, from: &Path, to: &Path) -> Result<u64> {
+        links::link_part(from, to).map_err(|error| markers::unusable(from, &error))
+    }
+
     fn seal_parts(&self, name: &TableName, parts: &[WrittenPart]) -> Result<()> {
         Self::seal_parts(self, name, parts)
     }
@@ -290,7 +322,7 @@ impl PartStore for ClickHouse {
         Self::exchange(self, operation, name, exchange)
     }
 
-    fn check_table(&self, name: &TableName) -> Result<()> {
+    fn check_table(&self, name: &TableName) -> Result<Vec<RefusedPart>> {
         Self::check_table(self, name)
     }
 

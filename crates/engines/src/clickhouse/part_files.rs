@@ -14,7 +14,8 @@ use super::packed::{self, Packed};
 use crate::contract::parts::{FoundFile, PartContent};
 use crate::error::{EngineError, Remedy, Result};
 
-const CHECKSUMS: &str = "checksums.txt";
+/// What lists the files of a part.
+pub(super) const CHECKSUMS: &str = "checksums.txt";
 const COUNT: &str = "count.txt";
 /// Lists of checksums that are larger are no lists of checksums.
 const MAX_LIST_BYTES: u64 = 64 << 20;
@@ -68,16 +69,16 @@ impl From<PartError> for EngineError {
     }
 }
 
-type PartResult<T> = std::result::Result<T, PartError>;
+pub(super) type PartResult<T> = std::result::Result<T, PartError>;
 
 /// A directory of a part or of one of its projections, whose files are in it or in one file.
-struct Directory {
+pub(super) struct Directory {
     path: PathBuf,
     packed: Option<Packed>,
 }
 
 impl Directory {
-    fn open(path: &Path) -> PartResult<Self> {
+    pub(super) fn open(path: &Path) -> PartResult<Self> {
         let file = path.join(packed::NAME);
         let packed = match Packed::open(&file) {
             Ok(packed) => Some(packed),
@@ -102,7 +103,7 @@ impl Directory {
         content.map_err(|source| PartError::Unreadable { path, source })
     }
 
-    fn checksums(&mut self) -> PartResult<Checksums> {
+    pub(super) fn checksums(&mut self) -> PartResult<Checksums> {
         let bytes = self.read(CHECKSUMS)?;
         Checksums::parse(&bytes)
             .map_err(|error| PartError::damaged(&self.path.join(CHECKSUMS), error.to_string()))
@@ -117,6 +118,25 @@ impl Directory {
                 format!("{text:?} is no number of rows"),
             )
         })
+    }
+
+    /// The file in which a file of the part lies.
+    pub(super) fn file_of(&self, name: &str) -> PathBuf {
+        let name = if self.packed.is_some() {
+            packed::NAME
+        } else {
+            name
+        };
+        self.path.join(name)
+    }
+
+    /// Where a file of the part begins in the one in which it lies with others, and that alone for one
+    /// that is a file of its own. `None` where it is not among those others.
+    pub(super) fn offset_of(&self, name: &str) -> Option<Option<u64>> {
+        match &self.packed {
+            Some(packed) => packed.offset_of(name).map(Some),
+            None => Some(None),
+        }
     }
 
     /// The size of a file that `checksums.txt` lists.

@@ -5,6 +5,7 @@
 //! SQL, makes parts live or removes them.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use mendb_model::part::{
@@ -136,6 +137,30 @@ pub trait PartStore: Send + Sync {
     /// It cannot be read, or is no whole part.
     fn read_part(&self, directory: &Path, name: &str, disk: &str) -> Result<PartContent>;
 
+    /// *read*: of a part in a directory that is not live, the files whose bytes are not what its
+    /// `checksums.txt` says: none for one that is whole. `on_read` is told bytes as they are read, and may
+    /// end it early, with what was found until then.
+    ///
+    /// # Errors
+    /// The files cannot be read for another reason than damage.
+    fn prove_part(
+        &self,
+        directory: &Path,
+        on_read: &mut dyn FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<Vec<DamagedFile>>;
+
+    /// *assess*: as [`Self::prove_part`], of live parts: those that are damaged. Parts that are not live
+    /// (any more) are left out.
+    ///
+    /// # Errors
+    /// As [`Self::prove_part`], or the server does not answer.
+    fn prove_live(
+        &self,
+        name: &TableName,
+        parts: &[PartToProve],
+        on_read: &mut dyn FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<Vec<LivePartDamage>>;
+
     /// Creates a database unless there is one.
     ///
     /// # Errors
@@ -212,6 +237,21 @@ pub trait PartStore: Send + Sync {
     /// It cannot be created.
     fn stage_directory(&self, operation: &str, name: &TableName, disk: &str) -> Result<PathBuf>;
 
+    /// *stage*: makes a file of a part equal to one that is there: the same file where the server never
+    /// writes into it, else a copy. Its bytes are as good as those of the one that is there. `false` if
+    /// that is gone.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    fn link_file(&self, from: &Path, to: &Path) -> Result<bool>;
+
+    /// *stage*: as [`Self::link_file`], a directory of a part with all that is the part's and not its
+    /// table's; what is at `to` is replaced. Returns the bytes of its files.
+    ///
+    /// # Errors
+    /// As [`Self::link_file`], or it is gone.
+    fn link_part(&self, from: &Path, to: &Path) -> Result<u64>;
+
     /// *stage*: gives parts that were staged the owner and the mode that the server's own files have,
     /// makes them durable, and renames each from where it was written to its final name.
     ///
@@ -269,11 +309,12 @@ pub trait PartStore: Send + Sync {
     /// before then. Remedy replan: the partition has changed meanwhile, and nothing that came is lost.
     fn exchange(&self, operation: &str, name: &TableName, exchange: &Exchange<'_>) -> Result<()>;
 
-    /// *verify*: has the server check every part of the table, byte for byte.
+    /// *verify*: has the server check every part of the table, byte for byte. Returns those that are
+    /// damaged, with what the server says of them.
     ///
     /// # Errors
-    /// A part is damaged, named in the message, or the server has no such check.
-    fn check_table(&self, name: &TableName) -> Result<()>;
+    /// The server has no such check.
+    fn check_table(&self, name: &TableName) -> Result<Vec<RefusedPart>>;
 
     /// Removes what an operation staged for a table: directories and staging tables.
     ///
@@ -404,6 +445,44 @@ pub struct FoundFile {
     pub checksum: Option<Hash128>,
 }
 
+/// A live part whose bytes are to be proved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartToProve {
+    /// Its name.
+    pub name: String,
+    /// The hash it has by the server's word, and must have by its `checksums.txt`.
+    pub hash: Hash128,
+    /// Only these of its files, by their paths in the part; all where there are none.
+    pub files: Vec<String>,
+}
+
+/// A live part that is damaged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LivePartDamage {
+    /// Its name.
+    pub name: String,
+    /// Its damaged files.
+    pub files: Vec<DamagedFile>,
+}
+
+/// A file whose bytes are not what `checksums.txt` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DamagedFile {
+    /// Its path inside the part, joined by `/`.
+    pub name: String,
+    /// What is wrong with it: `does not have the checksum that checksums.txt says`.
+    pub why: String,
+}
+
+/// A live part that the server's own check did not pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedPart {
+    /// Its name.
+    pub name: String,
+    /// What the server says of it.
+    pub why: String,
+}
+
 /// A part that was staged, to be sealed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WrittenPart {
@@ -435,6 +514,8 @@ pub struct Exchange<'a> {
     pub parts: &'a [Origin],
     /// Names of the live parts that were seen when this was planned. Others came since.
     pub seen: &'a HashSet<String>,
+    /// Names of live parts that are damaged: they go whatever their hashes say, and no other is made of them.
+    pub damaged: &'a [String],
     /// What becomes of these: they stop the exchange before anything is changed, go with the rest, or stay
     /// behind what is put together. In the first and the last case, what comes in the instant of the exchange
     /// is brought back.

@@ -187,7 +187,7 @@ impl Bench {
 
     pub fn exchange(&self, partition: &str, parts: &[Origin]) -> mendb_engines::Result<()> {
         self.engine
-            .exchange(OPERATION, &self.table, partition, parts)
+            .exchange(OPERATION, &self.table, partition, parts, &[])
     }
 
     /// Names of what is in `detached/`, and of tables and of their directories beside those that tests

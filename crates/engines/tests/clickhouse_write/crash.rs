@@ -98,7 +98,7 @@ fn an_exchange_is_completed_wherever_the_server_dies() {
                 ..
             } = &mut bench;
             let was_killed = kill_after(server, (number - 1) * STEP, || {
-                engine.exchange(OPERATION, table, "1", &parts)
+                engine.exchange(OPERATION, table, "1", &parts, &[])
             });
             bench.restart();
             let mut result = bench.exchange("1", &parts);

@@ -44,6 +44,7 @@ fn assessing() -> Operation {
         on_concurrent_insert: OnConcurrentInsert::Fail,
         keep_undo: None,
         check_table: false,
+        check_kept: false,
     });
     let steps = plan(&request, &[]).unwrap();
     let repository = ("id".to_owned(), "memory:".to_owned());

@@ -162,6 +162,9 @@ pub struct MendRequest {
     pub keep_undo: Option<bool>,
     /// Whether the server checks the tables, byte for byte, at the end.
     pub check_table: bool,
+    /// Whether every byte of the parts that stay is read and proved before that is decided.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub check_kept: bool,
 }
 
 /// Where the parts of a mend come from.

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::inventory::{Inventory, Part};
 use super::lineage::Explained;
 use super::matching::{LivePart, Matching};
-use super::plan::{PartitionPlan, TablePlan, Wanted};
+use super::plan::{DamagedPart, PartitionPlan, TablePlan, Wanted};
 use super::since::since_backup;
 use super::table::TableName;
 
@@ -30,6 +30,8 @@ pub struct Comparison<'a> {
     /// What live parts are known to be, in the order of the inventory; what is not told is itself only.
     /// See [`super::explain`].
     pub explained: &'a [Vec<Explained>],
+    /// Live parts that are damaged: they serve as nothing, whatever their hash says.
+    pub damaged: &'a [DamagedPart],
     /// Whether the order of parts decides what a query answers.
     pub order_sensitive: bool,
     /// Only these partitions, by id; others are not looked at, and not in the plan.
@@ -71,6 +73,7 @@ pub fn compare(comparison: &Comparison<'_>) -> TablePlan {
         live: comparison.live.cloned(),
         kill_mutations: kill_mutations(comparison, &partitions),
         came: Vec::new(),
+        damaged: comparison.damaged.to_vec(),
         notes: Vec::new(),
         partitions,
     }
@@ -81,6 +84,8 @@ struct States<'a> {
     comparison: &'a Comparison<'a>,
     wanted: BTreeMap<&'a str, Vec<usize>>,
     live: BTreeMap<&'a str, Vec<usize>>,
+    /// Names of live parts.
+    damaged: BTreeSet<&'a str>,
 }
 
 impl<'a> States<'a> {
@@ -91,6 +96,9 @@ impl<'a> States<'a> {
             comparison,
             wanted: by_partition(wanted, comparison.only_partitions),
             live: by_partition(live, comparison.only_partitions),
+            damaged: (comparison.damaged.iter())
+                .map(|part| part.name.as_str())
+                .collect(),
         }
     }
 
@@ -119,6 +127,7 @@ impl<'a> States<'a> {
                     .explained
                     .get(*at)
                     .map_or(&[][..], Vec::as_slice),
+                is_damaged: self.damaged.contains(parts[*at].name.as_str()),
             })
             .collect();
         let mut matching = Matching::new(&wanted, &live);
@@ -203,6 +212,7 @@ mod tests {
             current_parts: None,
             live: Some(live),
             explained: &[],
+            damaged: &[],
             order_sensitive,
             only_partitions: None,
             spared: &BTreeSet::new(),
@@ -246,6 +256,45 @@ mod tests {
         let plan = compared(&then, &live, false);
         assert_eq!(plan.partitions[0].fetch.len(), 1);
         assert_eq!(plan.partitions[0].action, Action::Attach);
+    }
+
+    #[test]
+    fn a_damaged_part_goes_and_the_same_comes_anew() {
+        let name = TableName::new("d", "t");
+        let then = [part("all_1_1_0", 10, 1), part("all_2_2_0", 10, 2)];
+        let merged = Explained {
+            holds: vec![Hash128([1; 16]), Hash128([2; 16])],
+            proof: Proof::BlockNumbers,
+        };
+        let equal = (inventory(&then), vec![]);
+        let other_name = (
+            inventory(&[part("all_9_9_0", 10, 1), then[1].clone()]),
+            vec![],
+        );
+        let merge = (inventory(&[part("all_1_2_1", 20, 3)]), vec![vec![merged]]);
+        for (live, explained) in [equal, other_name, merge] {
+            let damaged = &live.parts[0];
+            let plan = compare(&Comparison {
+                source: &name,
+                target: &name,
+                wanted: &wanted(&then),
+                current_parts: None,
+                live: Some(&live),
+                explained: &explained,
+                damaged: &[DamagedPart {
+                    name: damaged.name.clone(),
+                    hash: damaged.hash,
+                    files: Vec::new(),
+                }],
+                order_sensitive: false,
+                only_partitions: None,
+            });
+            let [keep, remove, fetch] = names(&plan.partitions[0]);
+            assert_eq!(remove, [&damaged.name]);
+            assert_eq!(keep.len(), live.parts.len() - 1);
+            assert_eq!(fetch.len(), 2 - keep.len());
+            assert_eq!(plan.partitions[0].action, Action::Swap);
+        }
     }
 
     #[test]
@@ -294,6 +343,7 @@ mod tests {
                 current_parts: None,
                 live: Some(live),
                 explained,
+                damaged: &[],
                 order_sensitive,
                 only_partitions: None,
                 spared: &BTreeSet::new(),
@@ -360,6 +410,7 @@ mod tests {
             current_parts: Some(&live),
             live: Some(&live),
             explained: &[],
+            damaged: &[],
             order_sensitive: false,
             only_partitions: Some(&only),
             spared: &BTreeSet::new(),
@@ -422,6 +473,7 @@ mod tests {
             current_parts: None,
             live: None,
             explained: &[],
+            damaged: &[],
             order_sensitive: true,
             only_partitions: None,
             spared: &BTreeSet::new(),

@@ -322,6 +322,7 @@ mod tests {
             live: None,
             came: Vec::new(),
             kill_mutations: Vec::new(),
+            damaged: Vec::new(),
             notes: Vec::new(),
             partitions,
         }

@@ -12,6 +12,8 @@ use super::plan::{Action, Fetched, Kept, PartitionPlan, Proof, Removed};
 pub(super) struct LivePart<'a> {
     pub(super) part: &'a Part,
     pub(super) ways: &'a [Explained],
+    /// It serves as nothing.
+    pub(super) is_damaged: bool,
 }
 
 /// Which live part of a partition serves as which wanted ones.
@@ -36,6 +38,12 @@ impl<'a> Matching<'a> {
         }
     }
 
+    /// Live parts that can serve, with their places.
+    fn sound(&self) -> impl Iterator<Item = (usize, &'a LivePart<'a>)> + use<'a> {
+        let live = self.live.iter().enumerate();
+        live.filter(|(_, live)| !live.is_damaged)
+    }
+
     /// What has the same content: first what also has the same name, then what has the lowest blocks.
     pub(super) fn take_equal(&mut self) {
         let named: HashMap<(&str, Hash128), usize> = (0..self.wanted.len())
@@ -49,14 +57,14 @@ impl<'a> Matching<'a> {
                 )
             })
             .collect();
-        for (at, LivePart { part, .. }) in self.live.iter().enumerate() {
+        for (at, LivePart { part, .. }) in self.sound() {
             let place = named.get(&(part.name.as_str(), part.hash)).copied();
             if let Some(place) = place.filter(|place| !self.taken[*place]) {
                 self.keep(at, vec![place], Proof::SameContent);
             }
         }
         let mut free = self.free();
-        for (at, LivePart { part, .. }) in self.live.iter().enumerate() {
+        for (at, LivePart { part, .. }) in self.sound() {
             let unmatched = self.keeps[at].is_none();
             let place = free.get_mut(&part.hash).filter(|_| unmatched);
             if let Some(place) = place.and_then(VecDeque::pop_front) {
@@ -69,7 +77,7 @@ impl<'a> Matching<'a> {
     /// each other in the backup just as they do inside of the merged part.
     pub(super) fn take_merged(&mut self, order_sensitive: bool) {
         let mut free = self.free();
-        for (at, LivePart { ways, .. }) in self.live.iter().enumerate() {
+        for (at, LivePart { ways, .. }) in self.sound() {
             if self.keeps[at].is_some() {
                 continue;
             }

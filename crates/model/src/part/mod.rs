@@ -53,7 +53,8 @@ pub use lineage::{Explained, explain};
 pub use name::PartName;
 pub use partition::{Partition, PartitionPatterns};
 pub use plan::{
-    Action, Amount, CamePart, Fetched, Kept, OnConcurrentInsert, PartitionPlan, Proof, Removed,
+    Action, Amount, CamePart, DamagedPart, Fetched, Kept, OnConcurrentInsert, PartitionPlan, Proof,
+    Removed,
     RestoreOrder, SinceBackup, TablePlan, Tally, Wanted,
 };
 pub use secret::Secret;

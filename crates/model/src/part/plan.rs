@@ -168,6 +168,18 @@ pub struct SinceBackup {
     pub inserted: u64,
 }
 
+/// A live part whose bytes are not what its `checksums.txt` says. Its hash is read from there, so it looks
+/// like the part of the backup and is none: it goes, and the part comes anew.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DamagedPart {
+    /// Its name on the server.
+    pub name: String,
+    /// The hash that it would have if it were whole.
+    pub hash: Hash128,
+    /// Its damaged files by their paths in the part; none where only the server says that it is damaged.
+    pub files: Vec<String>,
+}
+
 /// What happens to one table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TablePlan {
@@ -189,6 +201,9 @@ pub struct TablePlan {
     /// Of the live parts, those that somebody brought after the mend that this one takes back.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub came: Vec<CamePart>,
+    /// Live parts that are damaged, as far as their bytes were read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub damaged: Vec<DamagedPart>,
     /// What is to be known before the plan is carried out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,

@@ -59,6 +59,7 @@ impl Story {
             current_parts: Some(&self.then.inventory()),
             live: Some(live),
             explained,
+            damaged: &[],
             order_sensitive: self.now.replacing,
             only_partitions: None,
             spared: &BTreeSet::new(),

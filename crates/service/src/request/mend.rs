@@ -74,6 +74,8 @@ pub struct MendOrder {
     pub keep_undo: Option<bool>,
     /// Have the server check the tables at the end.
     pub check_table: bool,
+    /// Read and prove every byte of the parts that stay, and bring those anew that are damaged.
+    pub check_kept: bool,
 }
 
 impl MendOrder {
@@ -94,6 +96,7 @@ impl MendOrder {
             on_concurrent_insert: OnConcurrentInsert::Fail,
             keep_undo: None,
             check_table: false,
+            check_kept: false,
         }
     }
 }
@@ -116,16 +119,21 @@ pub struct MendPreview {
 }
 
 impl Service {
-    /// Checks an order for a mend and says what it would do. Nothing is changed.
+    /// Checks an order for a mend and says what it would do. Nothing is changed. `on_read` is told bytes as
+    /// they are read to prove the parts that stay, if that is part of the order.
     ///
     /// # Errors
     /// As [`Self::request_mend`], and what assessing the tables fails with.
-    pub fn plan_mend(&self, order: &MendOrder) -> Result<MendPreview> {
+    pub fn plan_mend(
+        &self,
+        order: &MendOrder,
+        on_read: &mut dyn FnMut(u64),
+    ) -> Result<MendPreview> {
         let request = self.mend_request(order)?;
         if request.tables.is_empty() && request.different.is_empty() {
             return Err(nothing_to_mend(order, &request));
         }
-        parts::preview(&self.tools, request)
+        parts::preview(&self.tools, request, on_read)
     }
 
     /// Checks an order for a mend and makes it an operation, which [`Service::drive`] runs.
@@ -173,6 +181,7 @@ impl Service {
             different: Vec::new(),
             databases: BTreeMap::new(),
             keep_undo: Some(true),
+            check_kept: false,
             tables: parts::undo_tables(&self.tools, id, mended)?,
             ..mended.clone()
         };
@@ -225,6 +234,7 @@ impl Service {
             on_concurrent_insert: order.on_concurrent_insert,
             keep_undo: order.keep_undo,
             check_table: order.check_table,
+            check_kept: order.check_kept,
         };
         let engine = self.tools.engine.parts()?;
         request.unmatched = unmatched_tables(order, &store);

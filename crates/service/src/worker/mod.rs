@@ -32,7 +32,7 @@ use mendb_repo::clickhouse_backup::ImportError;
 use tokio::runtime::Handle;
 
 use self::manifests::{Manifests, changed};
-use self::parts::KnownFilesCache;
+use self::parts::{KnownFilesCache, LocalFilesCache};
 use crate::env;
 use crate::error::{self, Error};
 use crate::journal::Journal;
@@ -60,6 +60,8 @@ pub struct Tools {
     pub journal: Arc<Journal>,
     /// What the repository has of the table that is being backed up.
     pub known_files: KnownFilesCache,
+    /// Where the server has files that mends bring.
+    pub local_files: LocalFilesCache,
 }
 
 impl Tools {
@@ -77,6 +79,7 @@ impl Tools {
             manifests: Manifests::default(),
             journal,
             known_files: KnownFilesCache::default(),
+            local_files: LocalFilesCache::default(),
         }
     }
 
@@ -199,6 +202,18 @@ impl<'a> Attempt<'a> {
             request,
             stopped: &GOES_ON,
             send: &|_| {},
+        }
+    }
+
+    /// As [`Self::alone`], with somebody who listens.
+    pub(crate) fn watched(
+        tools: &'a Tools,
+        request: &'a TaskRequest,
+        listener: &'a dyn Fn(Message),
+    ) -> Self {
+        Self {
+            send: listener,
+            ..Self::alone(tools, request)
         }
     }
 }

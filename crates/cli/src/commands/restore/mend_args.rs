@@ -74,9 +74,13 @@ pub struct MendArgs {
     /// The same as --keep-undo=false
     #[arg(long, conflicts_with = "keep_undo")]
     no_undo: bool,
-    /// Have the server check every byte of the tables at the end
+    /// Have the server check every byte of the tables at the end; what it finds damaged is brought anew
     #[arg(long)]
     check_table: bool,
+    /// Read every byte of the parts that stay and compare it with their checksums: what is damaged is
+    /// brought anew, file by file
+    #[arg(long)]
+    check_kept: bool,
     /// Say what would be done, partition by partition or shard by shard, and change nothing
     #[arg(long, help_heading = "Mending")]
     pub dry_run: bool,
@@ -113,6 +117,7 @@ impl MendArgs {
             ),
             ("--keep-undo", self.keep_undo == Some(true)),
             ("--check-table", self.check_table),
+            ("--check-kept", self.check_kept),
         ];
         let given: Vec<&str> = (flags.into_iter())
             .chain(self.exclude.given())
@@ -177,6 +182,7 @@ impl MendArgs {
                 self.keep_undo
             },
             check_table: self.check_table,
+            check_kept: self.check_kept,
             ..MendOrder::new(from)
         })
     }

@@ -192,7 +192,7 @@ impl RestoreCommand {
         let dry_run = self.mend.dry_run;
         let order = self.order(context, &service)?;
         if dry_run {
-            let preview = service.plan_mend(&order)?;
+            let preview = mend_preview::plan(&service, &order, context.output.quiet)?;
             context.output.record(&preview, mend_preview::describe)?;
             return Ok(Verdict::Done);
         }

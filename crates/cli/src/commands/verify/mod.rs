@@ -9,8 +9,8 @@ use mendb_model::manifest::Manifest;
 use mendb_model::part::PartTable;
 use mendb_model::{BackupId, describe_error};
 use mendb_repo::{Repository, StoredManifest};
-use mendb_service::Service;
 use mendb_service::proof::{BackupProof, TableComparison};
+use mendb_service::{MendOrder, Service};
 use serde::Serialize;
 use tokio::runtime::Handle;
 
@@ -20,6 +20,7 @@ use crate::context::Context;
 use crate::failure::{Failure, Verdict};
 use crate::human;
 use crate::output::{Field, table as text_table};
+use crate::parts::mend_preview;
 use crate::progress::Progress;
 use crate::target::Target;
 use parts::{LiveTable, Prover};
@@ -28,7 +29,8 @@ use parts::{LiveTable, Prover};
 ///
 /// Of a collection, every backup is read and checked; of a backup, its whole chain. With --live the
 /// tables of the target are compared with the backup as well: row by row in a row store, by metadata on
-/// a ClickHouse server (mendb restore --in-place --dry-run tells more). Of a table of a row store,
+/// a ClickHouse server (mendb restore --in-place --dry-run tells more), and with --bytes by every byte of
+/// the parts that are alike. Of a table of a row store,
 /// every row is read and compared with the digests the target keeps. Exit code 3 when something
 /// differs.
 #[derive(Debug, Args)]
@@ -39,6 +41,10 @@ pub struct VerifyCommand {
     /// Also compare the tables of the target with the (newest) backup
     #[arg(long)]
     live: bool,
+    /// Also read every byte of live parts that are as in the backup, and compare it with their checksums
+    /// (ClickHouse)
+    #[arg(long, requires = "live")]
+    bytes: bool,
     /// Names of live tables that differ from those in the backup
     #[arg(long, value_name = "OLD=NEW", value_delimiter = ',', requires = "live")]
     rename: Vec<String>,
@@ -179,7 +185,7 @@ impl VerifyCommand {
         let newest = backups.iter().rfind(complete).or(backups.last());
         if let (true, Some(service), Some((_, Ok(newest)))) = (self.live, &service, newest) {
             if newest.manifest.part_store.is_some() {
-                proof.live_parts = self.compare_parts(service, &newest.manifest)?;
+                proof.live_parts = self.compare_parts(context, service, &newest.manifest)?;
             } else {
                 proof.live = self.compare(context, service, newest)?;
             }
@@ -194,11 +200,16 @@ impl VerifyCommand {
     /// Compares the tables of a server with a backup, by planning what would bring them to it.
     fn compare_parts(
         &self,
+        context: &Context,
         service: &Service,
         newest: &Manifest,
     ) -> Result<Vec<LiveTable>, Failure> {
-        let order = parts::comparison(&newest.collection, &newest.backup_id, self.renames()?);
-        Ok(LiveTable::all(&service.plan_mend(&order)?))
+        let order = MendOrder {
+            check_kept: self.bytes,
+            ..parts::comparison(&newest.collection, &newest.backup_id, self.renames()?)
+        };
+        let preview = mend_preview::plan(service, &order, context.output.quiet)?;
+        Ok(LiveTable::all(&preview))
     }
 
     fn renames(&self) -> Result<BTreeMap<String, String>, Failure> {

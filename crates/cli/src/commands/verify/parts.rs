@@ -172,6 +172,9 @@ pub struct LiveTable {
     surplus: u64,
     /// Parts of the backup that are not there.
     missing: u64,
+    /// Of the surplus ones, those that would be as in the backup and are damaged; known only where bytes
+    /// were read.
+    damaged: u64,
     /// What keeps it from being compared part by part.
     note: Option<String>,
 }
@@ -189,7 +192,12 @@ impl LiveTable {
             kept: tally.kept.parts,
             surplus: tally.removed.parts,
             missing: tally.fetched.parts,
-            note: plan.create.then(|| "it does not exist".to_owned()),
+            damaged: plan.damaged.len() as u64,
+            note: if plan.create {
+                Some("it does not exist".to_owned())
+            } else {
+                (!plan.notes.is_empty()).then(|| plan.notes.join("; "))
+            },
         }
     }
 
@@ -200,6 +208,7 @@ impl LiveTable {
             kept: 0,
             surplus: 0,
             missing: 0,
+            damaged: 0,
             note: Some(table.reason.clone()),
         }
     }
@@ -259,6 +268,7 @@ impl LiveTable {
                 Field::right("same parts", |r| human::count(r.kept)),
                 Field::right("surplus", |r| human::count(r.surplus)),
                 Field::right("missing", |r| human::count(r.missing)),
+                Field::right("damaged", |r| human::count(r.damaged)),
                 Field::left("note", |r| r.note.clone().unwrap_or_default()),
             ],
         )

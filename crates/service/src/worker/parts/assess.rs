@@ -1,28 +1,36 @@
 //! Finds out what of a table is to be kept, removed and fetched.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use mendb_engines::LivePartDamage;
 use mendb_model::operation::{MendRequest, StepKind, TableMend};
 use mendb_model::part::lineage::{Explained, explain};
 use mendb_model::part::{
-    Comparison, Fetched, Inventory, PartFile, PartRecord, TableDefinition, TableName, TablePlan,
-    Wanted, compare,
+    Comparison, DamagedPart, Fetched, FileChecksum, Inventory, PartRecord, TableDefinition,
+    TableName, TablePlan, Wanted, compare,
 };
 use mendb_model::part::{MergeTraits, Witness};
 
+use super::damage;
+use super::local::{FILES_AT_ONCE, LocalFiles};
 use super::source::{Content, Source};
-use super::stage::local_files;
 use super::{partitions, table_of};
 use crate::journal::mend_plan::MendPlan;
-use crate::worker::{Attempt, TaskError, TaskResult};
+use crate::worker::{Attempt, Counts, TaskError, TaskResult};
 
 /// Records whose files are looked for at once.
 const RECORDS_AT_ONCE: usize = 256;
 
 /// Plans one table and persists the plan, with what it saw: merges from then on can be told from other
 /// changes. Nothing is changed on the target.
-pub(super) fn assess(attempt: &Attempt<'_>, request: &MendRequest, idx: u32) -> TaskResult<()> {
-    let assessed = assessed(attempt, request, idx)?;
+pub(super) fn assess(
+    attempt: &Attempt<'_>,
+    request: &MendRequest,
+    idx: u32,
+    counts: &mut Counts,
+) -> TaskResult<()> {
+    *counts = Counts::default();
+    let assessed = assessed(attempt, request, idx, counts)?;
     let journal = &attempt.tools.journal;
     if let Some(live) = assessed.live {
         let witness = Witness::after(live, &assessed.plan, &assessed.wanted);
@@ -39,16 +47,18 @@ pub(super) struct Assessed {
     wanted: Vec<Wanted>,
 }
 
-/// Plans one table.
+/// Plans one table. Counts the bytes that are read to prove what stays.
 pub(super) fn assessed(
     attempt: &Attempt<'_>,
     request: &MendRequest,
     idx: u32,
+    counts: &mut Counts,
 ) -> TaskResult<Assessed> {
     let table = table_of(request, idx)?;
     let source = Source::open(attempt, request)?;
     let wanted = source.wanted(&table.source)?;
-    let Look { mut plan, live, .. } = look(attempt, request, table, &source, &wanted)?;
+    let (Look { mut plan, live, .. }, damage) =
+        look_closely(attempt, request, table, &source, &wanted, counts)?;
     measure(attempt, table, &source, &wanted, &mut plan, live.as_ref())?;
     let missing = plan
         .partitions
@@ -56,7 +66,33 @@ pub(super) fn assessed(
         .flat_map(|partition| &partition.fetch);
     let missing: Vec<u32> = missing.map(|part| part.wanted).collect();
     plan.notes = source.notes(&table.source, &missing)?;
+    plan.notes.extend(damage::notes(&damage));
     Ok(Assessed { plan, live, wanted })
+}
+
+/// Compares a table, and where that was asked for reads all that would stay: what is damaged goes.
+fn look_closely(
+    attempt: &Attempt<'_>,
+    request: &MendRequest,
+    table: &TableMend,
+    source: &Source<'_>,
+    wanted: &[Wanted],
+    counts: &mut Counts,
+) -> TaskResult<(Look, Vec<LivePartDamage>)> {
+    let mut looked = look(attempt, request, table, source, wanted, &[])?;
+    let (mut proved, mut damage) = (HashSet::new(), Vec::new());
+    while request.check_kept && source.can_replace_damaged() {
+        let found = damage::of_kept(attempt, &looked.plan, &mut proved, counts)?;
+        if found.is_empty() {
+            break;
+        }
+        damage.extend(found);
+        let suspects = (looked.live.as_ref()).map(|live| damage::as_suspects(&damage, live));
+        // What was surplus may stay now in the place of what is damaged.
+        let suspects = suspects.unwrap_or_default();
+        looked = look(attempt, request, table, source, wanted, &suspects)?;
+    }
+    Ok((looked, damage))
 }
 
 /// The plan of a table as it was persisted.
@@ -75,13 +111,15 @@ pub(super) struct Look {
     pub explained: Vec<Vec<Explained>>,
 }
 
-/// Compares a table with what it should be, from metadata.
+/// Compares a table with what it should be, from metadata; of what was found damaged the bytes are read
+/// again.
 pub(super) fn look(
     attempt: &Attempt<'_>,
     request: &MendRequest,
     table: &TableMend,
     source: &Source<'_>,
     wanted: &[Wanted],
+    suspects: &[DamagedPart],
 ) -> TaskResult<Look> {
     let engine = attempt.tools.engine.parts()?;
     let definition = engine.table(&table.target)?;
@@ -118,6 +156,12 @@ pub(super) fn look(
         wanted,
         current_parts.as_ref(),
     )?;
+    let damaged = match &live {
+        Some(live) if source.can_replace_damaged() => {
+            damage::still_damaged(attempt, &table.target, live, suspects)?
+        }
+        _ => Vec::new(),
+    };
     let plan = compare(&Comparison {
         source: &table.source,
         target: &table.target,
@@ -125,6 +169,7 @@ pub(super) fn look(
         current_parts: current_parts.as_ref(),
         live: live.as_ref(),
         explained: &explained,
+        damaged: &damaged,
         order_sensitive: order_sensitive(definition.as_ref(), source, &table.source),
         only_partitions: partitions.as_ref(),
     });
@@ -167,6 +212,7 @@ fn measure(
             .map(|disk| disk.name.clone())
             .unwrap_or_default(),
     };
+    let damaged = plan.damaged.clone();
     let mut missing: HashMap<u32, &mut Fetched> = HashMap::new();
     for fetched in plan
         .partitions
@@ -176,43 +222,45 @@ fn measure(
         if !disks.contains(&fetched.disk) {
             fetched.disk.clone_from(&default_disk);
         }
+        (fetched.linked_bytes, fetched.download_bytes) = (0, 0);
         missing.insert(fetched.wanted, fetched);
     }
     let chosen: Vec<u32> = missing.keys().copied().collect();
-    let mut batch: Vec<(u32, PartRecord)> = Vec::new();
-    let mut flush = |batch: &mut Vec<(u32, PartRecord)>| -> TaskResult<()> {
-        let local = local_files(engine, table, batch.iter().map(|(_, record)| record))?;
-        let files = batch.iter().flat_map(|(_, record)| &record.files);
+    let local = LocalFiles::new(attempt, &table.target, &damaged);
+    local.reset();
+    let mut measured = Measured::default();
+    let mut is_whole = true;
+    let mut whole: Vec<(u32, bool)> = Vec::new();
+    let mut batch: Vec<PartRecord> = Vec::new();
+    let check = |batch: &mut Vec<PartRecord>| -> TaskResult<()> {
+        let files = batch.iter().flat_map(|record| &record.files);
         attempt.wait(attempt.tools.repository.check_files_present(files))?;
-        for (at, record) in batch.drain(..) {
-            let Some(fetched) = missing.get_mut(&at) else {
-                continue;
-            };
-            let is_local = |file: &&PartFile| {
-                file.identity()
-                    .is_some_and(|identity| local.contains_key(&identity))
-            };
-            let (linked, downloaded): (Vec<_>, Vec<_>) = record.files.iter().partition(is_local);
-            let bytes = |files: &[&PartFile]| files.iter().map(|file| file.bytes).sum::<u64>();
-            fetched.linked_bytes = bytes(&linked);
-            fetched.download_bytes = bytes(&downloaded);
-            fetched.download_files = downloaded.len() as u64;
-        }
+        batch.clear();
         Ok(())
     };
-    let mut whole: Vec<(u32, bool)> = Vec::new();
     source.contents(&table.source, wanted, &chosen, |at, content| {
         match content {
-            Content::Record(record) => batch.push((at, record)),
+            Content::Record(record) => {
+                measured.add(at, &record);
+                batch.push(record);
+            }
             Content::Directory(_) => whole.push((at, true)),
             Content::Imported(_) => whole.push((at, false)),
         }
         if batch.len() >= RECORDS_AT_ONCE {
-            flush(&mut batch)?;
+            check(&mut batch)?;
+        }
+        if measured.files.len() >= FILES_AT_ONCE {
+            measured.settle(&local, &mut missing)?;
+            is_whole = false;
         }
         Ok(())
     })?;
-    flush(&mut batch)?;
+    check(&mut batch)?;
+    measured.settle(&local, &mut missing)?;
+    if is_whole {
+        local.set_whole();
+    }
     for (at, linked) in whole {
         if let Some(fetched) = missing.get_mut(&at) {
             let all = fetched.bytes;
@@ -222,4 +270,40 @@ fn measure(
         }
     }
     Ok(())
+}
+
+/// Files of missing parts, until it is known where they are.
+#[derive(Default)]
+struct Measured {
+    /// For each file its part, its size and, where it can be told, its identity.
+    files: Vec<(u32, u64, Option<FileChecksum>)>,
+}
+
+impl Measured {
+    fn add(&mut self, at: u32, record: &PartRecord) {
+        let files = record.files.iter();
+        self.files
+            .extend(files.map(|file| (at, file.bytes, file.identity())));
+    }
+
+    /// Says of each part what can be linked.
+    fn settle(
+        &mut self,
+        local: &LocalFiles<'_>,
+        missing: &mut HashMap<u32, &mut Fetched>,
+    ) -> TaskResult<()> {
+        local.look_for(self.files.iter().filter_map(|(.., identity)| *identity))?;
+        for (at, bytes, identity) in self.files.drain(..) {
+            let Some(fetched) = missing.get_mut(&at) else {
+                continue;
+            };
+            if identity.is_some_and(|file| local.place_of(&file).is_some()) {
+                fetched.linked_bytes += bytes;
+            } else {
+                fetched.download_bytes += bytes;
+                fetched.download_files += 1;
+            }
+        }
+        Ok(())
+    }
 }

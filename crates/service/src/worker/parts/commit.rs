@@ -10,8 +10,8 @@ use mendb_engines::{Origin, PartStore, Remedy};
 use mendb_model::operation::{MendRequest, TableMend};
 use mendb_model::part::Witness;
 use mendb_model::part::{
-    Action, Fetched, Hash128, Kept, OnConcurrentInsert, Part, PartitionPlan, Proof, RestoreOrder,
-    Space, TablePlan, Tally, Wanted, decide,
+    Action, DamagedPart, Fetched, Hash128, Kept, OnConcurrentInsert, Part, PartitionPlan, Proof,
+    RestoreOrder, Space, TablePlan, Tally, Wanted, decide,
 };
 
 use super::assess::{Look, look, planned};
@@ -34,6 +34,7 @@ pub(super) fn commit(
     let record = planned(attempt, idx)?;
     let table = table_of(request, idx)?;
     if !table.create
+        && record.plan.damaged.is_empty()
         && record
             .plan
             .partitions
@@ -55,6 +56,7 @@ pub(super) fn commit(
             idx,
             source: &source,
             wanted: &wanted,
+            damaged: &record.plan.damaged,
         },
     };
     commit.with_merges_stopped(counts)
@@ -86,6 +88,7 @@ pub(super) fn bring_back(
             idx,
             source: &source,
             wanted: &wanted,
+            damaged: &[],
         },
     };
     let mut counts = Counts::default();
@@ -181,7 +184,7 @@ impl Commit<'_> {
                 return Ok(());
             }
             self.attempt.check_stopped()?;
-            match self.partition(engine, partition, counts) {
+            match self.partition(engine, partition, &now.plan.damaged, counts) {
                 Err(TaskError::Engine(error)) if error.remedy == Remedy::Replan => {
                     tracing::info!(%target, %error, "is planned anew");
                     return Ok(());
@@ -201,9 +204,10 @@ impl Commit<'_> {
             table,
             source,
             wanted,
+            damaged,
             ..
         } = &self.stage;
-        let mut now = look(attempt, self.request, table, source, wanted)?;
+        let mut now = look(attempt, self.request, table, source, wanted, damaged)?;
         if let Some(mended) = self.mended {
             spare_others(&mut now.plan, mended);
         }
@@ -270,13 +274,18 @@ impl Commit<'_> {
             .flat_map(|partition| &partition.remove)
             .map(|part| part.name.as_str())
             .collect();
+        // What was found damaged was looked at since planning.
+        let damaged: HashSet<&str> = (now.plan.damaged.iter())
+            .map(|part| part.name.as_str())
+            .collect();
         let mut late = Vec::new();
         for (part, explained) in live.iter().zip(&now.explained) {
             let made_of_known = explained
                 .iter()
                 .any(|way| way.holds.iter().all(|hash| known.contains(hash)));
             let was_there = plan.live.contains_key(&part.name) || renamed.contains(&identity(part));
-            if goes.contains(part.name.as_str()) && !was_there && !made_of_known {
+            let is_ours = was_there || made_of_known || damaged.contains(part.name.as_str());
+            if goes.contains(part.name.as_str()) && !is_ours {
                 late.push(format!("{} ({} rows)", part.name, part.rows));
             }
         }
@@ -288,6 +297,7 @@ impl Commit<'_> {
         &self,
         engine: &dyn PartStore,
         partition: &PartitionPlan,
+        damaged: &[DamagedPart],
         counts: &mut Counts,
     ) -> TaskResult<()> {
         let target = &self.stage.table.target;
@@ -308,18 +318,18 @@ impl Commit<'_> {
             }
             Action::Swap => {
                 self.stage.bring(&fetched, &mut staged_before)?;
-                self.exchange(engine, partition, &fetched)?;
+                self.exchange(engine, partition, damaged, &fetched)?;
             }
             Action::RemoveFirst if !partition.remove.is_empty() => {
                 if engine.server()?.drops_parts {
                     self.drop_parts(engine, partition)?;
                 } else {
-                    self.exchange(engine, partition, &[])?;
+                    self.exchange(engine, partition, damaged, &[])?;
                 }
             }
             Action::RemoveFirst => {
                 self.stage.bring(&fetched, counts)?;
-                self.exchange(engine, partition, &fetched)?;
+                self.exchange(engine, partition, damaged, &fetched)?;
             }
         }
         crate::env::crash_point();
@@ -345,6 +355,7 @@ impl Commit<'_> {
         &self,
         engine: &dyn PartStore,
         partition: &PartitionPlan,
+        damaged: &[DamagedPart],
         fetched: &[&Fetched],
     ) -> TaskResult<()> {
         let mut parts = Vec::new();
@@ -363,12 +374,14 @@ impl Commit<'_> {
         // Parts that the source does not know came last.
         parts.sort_by_key(|(order, _)| (order.is_none(), *order));
         let parts: Vec<Origin> = parts.into_iter().map(|(_, origin)| origin).collect();
+        let damaged: Vec<String> = damaged.iter().map(|part| part.name.clone()).collect();
         let target = &self.stage.table.target;
         Ok(engine.exchange(
             self.attempt.operation(),
             target,
             &partition.partition_id,
             &parts,
+            &damaged,
         )?)
     }
 

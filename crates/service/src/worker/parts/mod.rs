@@ -8,8 +8,10 @@
 mod assess;
 mod backup;
 mod commit;
+mod damage;
 mod definitions;
 mod known;
+mod local;
 mod partitions;
 mod prepare;
 mod source;
@@ -24,6 +26,7 @@ use super::{Attempt, Counts, TaskError, TaskResult, no_such_step};
 
 pub(crate) use definitions::{is_untouched, view_of_inner};
 pub use known::KnownFilesCache;
+pub use local::LocalFilesCache;
 pub(crate) use partitions::unmatched as unmatched_partitions;
 pub(crate) use prepare::{forget, preview, undo_tables};
 pub(crate) use source::contents;
@@ -62,7 +65,7 @@ pub(super) fn run(attempt: &Attempt<'_>, counts: &mut Counts) -> TaskResult<()> 
         (Request::Mend(request), TaskSpec::Mend { table_idx, .. }, step) => {
             let idx = *table_idx;
             match step {
-                StepKind::Assess => assess::assess(attempt, request, idx),
+                StepKind::Assess => assess::assess(attempt, request, idx, counts),
                 StepKind::Stage => stage::stage(attempt, request, idx, counts),
                 StepKind::Commit => commit::commit(attempt, request, idx, counts),
                 StepKind::Verify => verify::verify(attempt, request, idx, counts),

@@ -1,5 +1,6 @@
 //! What a mend does once for all its tables: before the first change, at the end, and to take it back.
 
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
 use mendb_engines::FreezeTable;
@@ -15,8 +16,8 @@ use super::{assess, commit, undo_freeze};
 use crate::error::{Error, Result};
 use crate::journal::mend_plan::MendState;
 use crate::request::mend::MendPreview;
-use crate::wire::TaskRequest;
-use crate::worker::{Attempt, TaskError, TaskResult, Tools};
+use crate::wire::{Message, TaskRequest};
+use crate::worker::{Attempt, Counts, TaskError, TaskResult, Tools};
 
 /// Bytes that are left free on each disk.
 const RESERVE_BYTES: u64 = 64 << 20;
@@ -184,6 +185,8 @@ pub(super) fn finish(attempt: &Attempt<'_>, request: &MendRequest) -> TaskResult
         }
     }
     definitions::finish(attempt, request)?;
+    let id = &attempt.request.operation_id;
+    attempt.tools.local_files.forget(id);
     Ok(attempt.tools.engine.commit(attempt.operation())?)
 }
 
@@ -236,13 +239,31 @@ pub(super) fn rollback(attempt: &Attempt<'_>, request: &MendRequest) -> TaskResu
 }
 
 /// What a mend would do: each table assessed and decided, nothing written.
-pub(crate) fn preview(tools: &Tools, request: MendRequest) -> Result<MendPreview> {
+/// `on_read` is told bytes that are read to prove what stays.
+pub(crate) fn preview(
+    tools: &Tools,
+    request: MendRequest,
+    on_read: &mut dyn FnMut(u64),
+) -> Result<MendPreview> {
     let task = TaskRequest::preview(Request::Mend(request.clone()))?;
-    let attempt = Attempt::alone(tools, &task);
+    let bytes_done = Cell::new(0);
+    let on_read = RefCell::new(on_read);
+    let listener = |message: Message| {
+        if let Message::Reply { report, .. } = message {
+            let before = bytes_done.get();
+            if let more @ 1.. = report.bytes.saturating_sub(before) {
+                bytes_done.set(report.bytes);
+                (on_read.borrow_mut())(more);
+            }
+        }
+    };
+    let attempt = Attempt::watched(tools, &task, &listener);
+    let mut counts = Counts::default();
     let mut plans = Vec::new();
     for (idx, _) in tables_with_parts(&request).filter(|_| request.data) {
-        plans.push(assess::assessed(&attempt, &request, idx)?.plan);
+        plans.push(assess::assessed(&attempt, &request, idx, &mut counts)?.plan);
     }
+    tools.local_files.forget(&task.operation_id);
     let keep_undo = decide_all(tools, &request, &mut plans)?;
     let mut total = Tally::default();
     for plan in &plans {

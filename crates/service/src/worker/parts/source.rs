@@ -78,6 +78,11 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// Whether what it brings is another copy than what is live: what was kept to undo by is linked.
+    pub(super) fn can_replace_damaged(&self) -> bool {
+        !matches!(self, Self::Undo { .. })
+    }
+
     /// What a table was; `None` where the source does not tell.
     pub(super) fn definition(&self, table: &TableName) -> Option<&TableDefinition> {
         let store = match self {

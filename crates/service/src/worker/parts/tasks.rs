@@ -118,6 +118,10 @@ pub(crate) fn mend_tasks(
                 .sum()
         };
         let bytes_total = match step {
+            // As far as is known: only what stays is read.
+            StepKind::Assess if request.check_kept && !table.create => {
+                tools.engine.parts()?.inventory(&table.target)?.bytes()
+            }
             StepKind::Stage => bytes(|partition| partition.action != Action::RemoveFirst),
             StepKind::Commit => bytes(|partition| partition.action == Action::RemoveFirst),
             _ => 0,

@@ -1,15 +1,18 @@
 //! The proof of a mend.
 
+use mendb_engines::RefusedPart;
 use mendb_model::operation::MendRequest;
 use mendb_model::part::Tally;
 
 use super::assess::{look, planned};
+use super::commit::commit;
+use super::damage;
 use super::source::Source;
 use super::table_of;
 use crate::worker::{Attempt, Counts, TaskError, TaskResult};
 
 /// Compares the table with the backup once more: nothing may be missing, and what is there beside must
-/// have come after the commit.
+/// have come after the commit. What the server's own check finds damaged is mended here.
 pub(super) fn verify(
     attempt: &Attempt<'_>,
     request: &MendRequest,
@@ -19,7 +22,13 @@ pub(super) fn verify(
     let table = table_of(request, idx)?;
     let source = Source::open(attempt, request)?;
     let wanted = source.wanted(&table.source)?;
-    let now = look(attempt, request, table, &source, &wanted)?;
+    let planned = planned(attempt, idx)?.plan;
+    let mut now = look(attempt, request, table, &source, &wanted, &planned.damaged)?;
+    if !now.plan.damaged.is_empty() {
+        // An attempt that had found it died before it was mended.
+        commit(attempt, request, idx, counts)?;
+        now = look(attempt, request, table, &source, &wanted, &planned.damaged)?;
+    }
     let tally = Tally::of(&now.plan);
     if tally.fetched.parts > 0 {
         let missing = now
@@ -36,7 +45,6 @@ pub(super) fn verify(
             names.join(", ")
         )));
     }
-    let planned = planned(attempt, idx)?.plan;
     let mut beside = now.plan.partitions.iter().flat_map(|p| &p.remove);
     if let Some(part) = beside.find(|part| planned.live.get(&part.name) == Some(&part.hash)) {
         return Err(TaskError::Proof(format!(
@@ -53,8 +61,46 @@ pub(super) fn verify(
         );
     }
     if request.check_table {
-        attempt.tools.engine.parts()?.check_table(&table.target)?;
+        checked_by_server(attempt, request, idx, counts)?;
     }
     counts.rows = tally.kept.rows;
     Ok(())
+}
+
+/// Has the server check the table, and brings anew what it refuses.
+fn checked_by_server(
+    attempt: &Attempt<'_>,
+    request: &MendRequest,
+    idx: u32,
+    counts: &mut Counts,
+) -> TaskResult<()> {
+    let target = &table_of(request, idx)?.target;
+    let engine = attempt.tools.engine.parts()?;
+    let mut refused = engine.check_table(target)?;
+    if refused.is_empty() {
+        return Ok(());
+    }
+    if Source::open(attempt, request)?.can_replace_damaged() {
+        let live = engine.inventory(target)?;
+        let damaged = damage::of_refused(attempt, target, &live, &refused, counts)?;
+        let mut plan = planned(attempt, idx)?.plan;
+        plan.damaged.retain(|known| !damaged.contains(known));
+        plan.damaged.extend(damaged);
+        let id = &attempt.request.operation_id;
+        attempt.tools.journal.put_mend_plan(id, idx, &plan)?;
+        crate::env::crash_point();
+        commit(attempt, request, idx, counts)?;
+        refused = engine.check_table(target)?;
+    }
+    if refused.is_empty() {
+        return Ok(());
+    }
+    let told: Vec<String> = (refused.iter())
+        .map(|RefusedPart { name, why }| format!("{name} ({why})"))
+        .collect();
+    Err(TaskError::Proof(format!(
+        "the server's check of {target} refuses parts that are as they should be, byte for byte: {}; look at its log, \
+         and mend again without --check-table",
+        told.join(", ")
+    )))
 }
