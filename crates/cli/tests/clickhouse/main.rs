@@ -26,8 +26,10 @@ macro_rules! on_each_server {
 }
 
 mod backup_cost;
+mod clickhouse_backup;
 mod cost;
 mod imported;
+mod journal;
 mod names;
 mod order;
 mod part_files;

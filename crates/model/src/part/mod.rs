@@ -5,6 +5,7 @@
 //! (partition, hash).
 //!
 //! - [`checksums`] reads what a part consists of, [`hash`] computes what identifies it;
+//! - [`inner`] names the tables of views;
 //! - [`inventory`] is the state of a table at a moment, [`lineage`] tells which live parts are nothing
 //!   but merges of parts of a [`witness`];
 //! - [`mod@compare`] says what has to be kept, removed and fetched (a [`plan`]), [`mod@decide`] how where
@@ -15,6 +16,7 @@ pub mod compare;
 pub mod content;
 pub mod decide;
 pub mod hash;
+pub mod inner;
 pub mod inventory;
 pub mod lineage;
 mod matching;

@@ -7,7 +7,7 @@ use mendb_model::operation::{
     ChainLink, MendRequest, MendSource, Request, StoppedTable, TableMend,
 };
 use mendb_model::part::{
-    OnConcurrentInsert, RestoreOrder, TableDefinition, TableName, TablePlan, Tally,
+    OnConcurrentInsert, RestoreOrder, TableDefinition, TableName, TablePlan, Tally, inner,
 };
 use serde::Serialize;
 
@@ -205,11 +205,8 @@ impl Service {
             let definition = &table.definition;
             let source = &definition.name;
             unknown.retain(|name| **name != source.to_string());
-            if order
-                .tables
-                .as_deref()
-                .is_some_and(|patterns| !source.matches(patterns))
-            {
+            let patterns = order.tables.as_deref();
+            if patterns.is_some_and(|patterns| !selects(patterns, source)) {
                 continue;
             }
             let target = target_of(order, source)?;
@@ -280,8 +277,19 @@ impl Service {
     }
 }
 
-/// The name on the target.
+/// Whether patterns name a table, or the view that keeps its rows in it.
+fn selects(patterns: &str, table: &TableName) -> bool {
+    let view = inner::view_of_table(table);
+    table.matches(patterns) || view.is_some_and(|view| view.matches(patterns))
+}
+
+/// The name on the target. The table of a view goes where its view goes.
 fn target_of(order: &MendOrder, source: &TableName) -> Result<TableName> {
+    let view = inner::view_of_table(source);
+    if let Some(view) = view.filter(|view| order.rename.contains_key(&view.to_string())) {
+        let view = target_of(order, &view)?;
+        return Ok(TableName::new(view.database, inner::of_view(&view.table)));
+    }
     if let Some(renamed) = order.rename.get(&source.to_string()) {
         return match renamed.split_once('.') {
             Some((database, table)) if !database.is_empty() && !table.is_empty() => {
