@@ -1,6 +1,7 @@
 //! Opening the service on target and repository, and driving operations before the user's eyes.
 
 use std::ops::Deref;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use crate::operation_record::{OperationRecord, progress_line};
 use crate::parts::backup_report::BackupReport;
 use crate::parts::mend_report::MendReport;
 use crate::rows::mend_report::RowMendReport;
-use crate::target::StateLock;
+use crate::target::OpenTarget;
 
 /// How often it is looked what another process does.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -35,7 +36,7 @@ const MOST_TRIES: u32 = 10;
 /// A service, and what keeps other processes from driving the same target. Dropped in this order.
 pub struct OpenService {
     service: Service,
-    _lock: Option<StateLock>,
+    _target: OpenTarget,
 }
 
 impl Deref for OpenService {
@@ -90,13 +91,14 @@ impl Context {
     /// Any of them cannot be opened; the target also when another process has it open.
     pub fn open_service(&self) -> Result<OpenService, Failure> {
         // First, so that who only tries learns cheaply that another process has the target open.
-        let (engine, lock) = self.open_engine()?;
+        let target = self.open_target()?;
         let runtime = self.runtime()?;
         let repository = self.open_repository(&runtime)?;
-        let service = self.service_of(runtime, repository, engine)?;
+        let engine = Arc::clone(&target.engine);
+        let service = self.service_of(runtime, repository, engine, &target.journal_directory)?;
         Ok(OpenService {
             service,
-            _lock: lock,
+            _target: target,
         })
     }
 
@@ -119,7 +121,8 @@ impl Context {
     pub fn open_service_on(&self, database: Database) -> Result<Service, Failure> {
         let runtime = self.runtime()?;
         let repository = self.open_repository(&runtime)?;
-        self.service_of(runtime, repository, Arc::new(RowEngine::new(database)))
+        let engine = Arc::new(RowEngine::new(database));
+        self.service_of(runtime, repository, engine, &self.journal_directory()?)
     }
 
     fn service_of(
@@ -127,6 +130,7 @@ impl Context {
         runtime: Arc<Runtime>,
         repository: Repository,
         engine: Arc<dyn Engine>,
+        journal_directory: &Path,
     ) -> Result<Service, Failure> {
         let settings = &self.settings;
         let limits = Limits {
@@ -139,7 +143,7 @@ impl Context {
             engine,
             repository,
             runtime,
-            &self.journal_directory()?,
+            journal_directory,
             Settings { limits },
         )?)
     }

@@ -114,8 +114,8 @@ pub const DEFINITIONS: [Definition; 22] = [
     Definition {
         key: "clickhouse.state",
         default: Some(""),
-        about: "directory of the journal of a ClickHouse target; one for each server. Empty: \
-                mendb-data/clickhouse-<host>-<port> in the current directory",
+        about: "directory of the journal of a ClickHouse target; one for each server. Empty: mendb/ in \
+                the server's data directory, or where the record in it says",
         store: |settings, text| store(&mut settings.clickhouse_state, Ok(path(text))),
         show: str::to_owned,
     },

@@ -87,18 +87,31 @@ fn a_server_that_does_not_answer_is_named() {
     let stderr = mendb.fails(1, "backup analytics");
     assert!(stderr.starts_with("error: "), "{stderr}");
     assert!(stderr.contains("127.0.0.1:1"), "{stderr}");
-    let state = mendb.path().join("mendb-data/clickhouse-127.0.0.1-1");
-    assert!(state.is_dir(), "its state has a directory of its own");
+    assert!(
+        !mendb.path().join("mendb-data").exists(),
+        "nothing is begun"
+    );
 }
 
 #[test]
 fn operations_of_a_server_are_looked_for_where_its_state_is() {
     let mendb = with_server();
-    assert_eq!(mendb.json("operation list"), serde_json::json!([]));
-    let stderr = mendb.fails(1, "operation show mend-1");
-    assert!(stderr.contains("there is no operation mend-1"), "{stderr}");
-    mendb.run("backup analytics --state here");
-    assert!(mendb.path().join("here").is_dir());
+    for line in ["operation list", "operation show mend-1"] {
+        let stderr = mendb.fails(1, line);
+        assert!(stderr.contains("127.0.0.1:1"), "{line}: {stderr}");
+        assert!(stderr.contains("--state DIRECTORY"), "{line}: {stderr}");
+    }
+    // Where it is said where the state is, no server is asked.
+    std::fs::create_dir(mendb.path().join("data")).unwrap();
+    for way in ["--state here", "--data-path data"] {
+        let listed = mendb.json(&format!("operation list {way}"));
+        assert_eq!(listed, serde_json::json!([]));
+        let stderr = mendb.fails(1, &format!("operation show mend-1 {way}"));
+        assert!(stderr.contains("there is no operation mend-1"), "{stderr}");
+    }
+    let stderr = mendb.fails(1, "operation list --data-path none");
+    assert!(stderr.contains("none is not here"), "{stderr}");
+    mendb.ok("list");
 }
 
 #[test]

@@ -27,9 +27,11 @@ macro_rules! on_each_server {
 
 mod backup_cost;
 mod bytes;
+mod clickhouse_backup;
 mod cost;
 mod imported;
 mod incomplete;
+mod journal;
 mod names;
 mod order;
 mod part_files;

@@ -100,6 +100,11 @@ impl Places {
         self.seen(told)
     }
 
+    /// The directory of the default disk, as this process sees it.
+    pub(super) fn data_directory(&self) -> &Path {
+        &self.seen
+    }
+
     /// Where this process sees what the server has at a path.
     pub(super) fn seen(&self, told: &str) -> PathBuf {
         match told.strip_prefix(&self.told) {

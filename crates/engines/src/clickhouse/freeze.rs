@@ -109,7 +109,7 @@ impl ClickHouse {
                         records.push(record);
                     }
                 }
-                FreezeRecord::write(&self.options.state_directory, freeze, &records)?;
+                FreezeRecord::write(&self.state_directory, freeze, &records)?;
                 return Ok(Freeze {
                     tables: frozen,
                     refused: refusals.tables,
@@ -283,19 +283,19 @@ impl ClickHouse {
 
     /// The parts of a table in a freeze.
     pub(super) fn frozen_parts(&self, freeze: &str, name: &TableName) -> Result<Vec<FrozenPart>> {
-        let record = FreezeRecord::read(&self.options.state_directory, freeze)?;
+        let record = FreezeRecord::read(&self.state_directory, freeze)?;
         let Some(table) = record.as_ref().and_then(|record| record.place_of(name)) else {
             let message = format!("there is no freeze {freeze} of table {name}");
             return Err(EngineError::new(Remedy::Refreeze, message));
         };
-        let table = TableRecord::read(&self.options.state_directory, freeze, table)?;
+        let table = TableRecord::read(&self.state_directory, freeze, table)?;
         table.frozen_parts(&self.list_disks()?)
     }
 
     /// Whether a freeze is there. While the server does not tell where its disks are, the record counts:
     /// a server that is being started has not lost what was frozen.
     pub(super) fn has_freeze(&self, freeze: &str) -> bool {
-        let record = FreezeRecord::read(&self.options.state_directory, freeze);
+        let record = FreezeRecord::read(&self.state_directory, freeze);
         let Ok(Some(record)) = record else {
             return false;
         };
@@ -309,7 +309,7 @@ impl ClickHouse {
     /// Tables that are frozen for a backup, as locks of its operation: whoever finds that it is over
     /// releases them, which drops the freeze. Freezes that let a mend be undone are kept on purpose.
     pub(super) fn freeze_locks(&self) -> Vec<Lock> {
-        let records = FreezeRecord::all(&self.options.state_directory).unwrap_or_else(|error| {
+        let records = FreezeRecord::all(&self.state_directory).unwrap_or_else(|error| {
             tracing::warn!(%error, "freezes are not known");
             Vec::new()
         });
@@ -327,7 +327,7 @@ impl ClickHouse {
 
     /// Removes a freeze, whole or in part, from all disks, and then its record.
     pub(super) fn remove_freeze(&self, freeze: &str) -> Result<()> {
-        let record = FreezeRecord::read(&self.options.state_directory, freeze)?;
+        let record = FreezeRecord::read(&self.state_directory, freeze)?;
         for disk in self.list_disks()? {
             let shadow = disk.path.join("shadow").join(freeze_name(freeze));
             if let Err(refused) = remove_directory(&shadow) {
@@ -336,7 +336,7 @@ impl ClickHouse {
                 remove_directory(&shadow).map_err(|_| unremovable(&shadow, &refused))?;
             }
         }
-        FreezeRecord::remove(&self.options.state_directory, freeze)
+        FreezeRecord::remove(&self.state_directory, freeze)
     }
 
     /// Has the server drop what it can of a freeze.

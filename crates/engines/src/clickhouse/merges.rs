@@ -19,7 +19,7 @@ pub(super) const SYNTAX_ERROR: u32 = 62;
 
 impl ClickHouse {
     pub(super) fn markers(&self) -> Markers {
-        Markers::new(&self.options.state_directory)
+        Markers::new(&self.state_directory)
     }
 
     /// Stops merges and mutations of a table; those that run are cancelled.

@@ -66,7 +66,7 @@ use crate::error::Result;
 
 /// How to reach a server and its files.
 #[derive(Debug, Clone)]
-pub struct ClickHouseOptions {
+pub struct ConnectionOptions {
     /// The address of its HTTP interface: `http://localhost:8123`.
     pub url: String,
     /// The user.
@@ -75,8 +75,35 @@ pub struct ClickHouseOptions {
     pub password: String,
     /// Where this process sees the directory of the server's default disk, if not where the server does.
     pub data_path: Option<PathBuf>,
-    /// A directory of mendb's own, for what has to outlive a crash of either side.
-    pub state_directory: PathBuf,
+}
+
+/// A server that answers, with what it can do and where its files are. Nothing is kept of it yet.
+pub struct Connection {
+    client: Client,
+    abilities: Abilities,
+    places: Places,
+}
+
+impl Connection {
+    /// Connects to a server and asks what it can do.
+    ///
+    /// # Errors
+    /// It does not answer, or refuses the user.
+    pub fn open(options: &ConnectionOptions) -> Result<Self> {
+        let client = Client::new(&options.url, &options.user, &options.password)?;
+        let abilities = Abilities::of(&client)?;
+        let places = Places::of(&client, abilities.disks, options.data_path.as_deref())?;
+        Ok(Self {
+            client,
+            abilities,
+            places,
+        })
+    }
+
+    /// The directory of the server's default disk, as this process sees it.
+    pub fn data_directory(&self) -> &Path {
+        self.places.data_directory()
+    }
 }
 
 /// A server that mendb works beside.
@@ -85,25 +112,25 @@ pub struct ClickHouse {
     abilities: Abilities,
     places: Places,
     disks: OnceLock<Vec<ToldDisk>>,
-    options: ClickHouseOptions,
+    /// A directory of mendb's own, for what has to outlive a crash of either side.
+    state_directory: PathBuf,
 }
 
 impl ClickHouse {
-    /// Connects to a server and asks what it can do.
-    ///
-    /// # Errors
-    /// It does not answer, or refuses the user.
-    pub fn open(options: ClickHouseOptions) -> Result<Self> {
-        let client = Client::new(&options.url, &options.user, &options.password)?;
-        let abilities = Abilities::of(&client)?;
-        let places = Places::of(&client, abilities.disks, options.data_path.as_deref())?;
-        Ok(Self {
+    /// A server, and a directory of mendb's own for it.
+    pub fn new(connection: Connection, state_directory: PathBuf) -> Self {
+        let Connection {
+            client,
+            abilities,
+            places,
+        } = connection;
+        Self {
             client,
             abilities,
             places,
             disks: OnceLock::new(),
-            options,
-        })
+            state_directory,
+        }
     }
 }
 

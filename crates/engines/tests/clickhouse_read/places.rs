@@ -3,12 +3,11 @@
 use std::collections::HashSet;
 use std::os::unix::fs::symlink;
 
-use mendb_engines::clickhouse::ClickHouse;
 use mendb_engines::{PartStore, Remedy};
 use mendb_model::part::TableName;
 
 use crate::servers::{Flavor, Server, ServerOptions};
-use crate::world::{FLAVORS, World, check_frozen, options_of, refused, selection, whole};
+use crate::world::{FLAVORS, World, check_frozen, open, options_of, refused, selection, whole};
 
 #[test]
 fn tables_with_odd_names_are_read_and_frozen() {
@@ -144,9 +143,9 @@ fn data_that_this_process_sees_elsewhere_is_read_there() {
         world.server.query("INSERT INTO d.t VALUES (1)");
         let mount = tempfile::tempdir().unwrap();
         let seen = mount.path().join("data");
-        let mut options = options_of(&world.server, world.state.path());
+        let mut options = options_of(&world.server);
         options.data_path = Some(seen.clone());
-        let engine = ClickHouse::open(options).unwrap();
+        let engine = open(&options, world.state.path()).unwrap();
         let error = refused(engine.disks());
         assert_eq!(error.remedy, Remedy::Repair);
         assert!(error.to_string().contains("data_path"), "{error}");
@@ -167,10 +166,10 @@ fn a_server_that_cannot_be_reached_or_refuses_the_user_says_what_to_do() {
         };
         let mut server = Server::start(flavor, options);
         let state = tempfile::tempdir().unwrap();
-        let mut options = options_of(&server, state.path());
+        let mut options = options_of(&server);
         options.user = "reader".to_owned();
         options.password = "wrong".to_owned();
-        let error = refused(ClickHouse::open(options.clone()));
+        let error = refused(open(&options, state.path()));
         assert_eq!(error.remedy, Remedy::Request);
         let message = error.to_string();
         assert!(
@@ -178,12 +177,15 @@ fn a_server_that_cannot_be_reached_or_refuses_the_user_says_what_to_do() {
             "{message}"
         );
         options.password = "secret".to_owned();
-        let engine = ClickHouse::open(options.clone()).unwrap();
+        let engine = open(&options, state.path()).unwrap();
         let info = engine.server().unwrap();
         assert_eq!(info.drops_parts, flavor == Flavor::Current);
         assert!(engine.server().unwrap().run.is_same(&info.run));
         server.kill();
-        for error in [refused(engine.server()), refused(ClickHouse::open(options))] {
+        for error in [
+            refused(engine.server()),
+            refused(open(&options, state.path())),
+        ] {
             assert_eq!(error.remedy, Remedy::Retry);
             let message = error.to_string();
             assert!(

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use mendb_engines::clickhouse::{ClickHouse, ClickHouseOptions};
+use mendb_engines::clickhouse::{ClickHouse, Connection, ConnectionOptions};
 use mendb_engines::{EngineError, FreezeTable, FrozenTable, PartStore};
 use mendb_model::part::{Hash128, Inventory, PartitionPatterns, Selection, TableName};
 use tempfile::TempDir;
@@ -28,7 +28,7 @@ impl World {
         let server = Server::start(flavor, options);
         server.create_database("d");
         let state = tempfile::tempdir().unwrap();
-        let engine = ClickHouse::open(options_of(&server, state.path())).unwrap();
+        let engine = open(&options_of(&server), state.path()).unwrap();
         Self {
             server,
             state,
@@ -47,7 +47,7 @@ impl World {
 
     /// As another process of mendb, after the server or mendb died.
     pub fn reopen(&mut self) {
-        self.engine = ClickHouse::open(options_of(&self.server, self.state.path())).unwrap();
+        self.engine = open(&options_of(&self.server), self.state.path()).unwrap();
     }
 
     pub fn names_and_hashes(&self, name: &TableName) -> BTreeMap<String, Hash128> {
@@ -55,13 +55,17 @@ impl World {
     }
 }
 
-pub fn options_of(server: &Server, state: &Path) -> ClickHouseOptions {
-    ClickHouseOptions {
+pub fn open(options: &ConnectionOptions, state: &Path) -> Result<ClickHouse, EngineError> {
+    let connection = Connection::open(options)?;
+    Ok(ClickHouse::new(connection, state.to_owned()))
+}
+
+pub fn options_of(server: &Server) -> ConnectionOptions {
+    ConnectionOptions {
         url: server.url(),
         user: "default".to_owned(),
         password: String::new(),
         data_path: None,
-        state_directory: state.to_owned(),
     }
 }
 

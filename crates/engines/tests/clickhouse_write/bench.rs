@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use mendb_engines::clickhouse::{ClickHouse, ClickHouseOptions};
+use mendb_engines::clickhouse::{ClickHouse, Connection, ConnectionOptions};
 use mendb_engines::{Origin, PartStore, StagedPart, WrittenPart};
 use mendb_model::part::{Hash128, Part, TableName};
 use tempfile::TempDir;
@@ -211,14 +211,13 @@ impl Bench {
 }
 
 pub fn open(server: &Server, state: &Path) -> ClickHouse {
-    ClickHouse::open(ClickHouseOptions {
+    let connection = Connection::open(&ConnectionOptions {
         url: server.url(),
         user: "default".to_owned(),
         password: String::new(),
         data_path: None,
-        state_directory: state.join("state"),
-    })
-    .unwrap()
+    });
+    ClickHouse::new(connection.unwrap(), state.join("state"))
 }
 
 pub fn hashes(saved: &[Saved]) -> Vec<Hash128> {

@@ -5,6 +5,7 @@
 //! (partition, hash).
 //!
 //! - [`checksums`] reads what a part consists of, [`hash`] computes what identifies it;
+//! - [`inner`] names the tables of views;
 //! - [`inventory`] is the state of a table at a moment, [`lineage`] tells which live parts are nothing
 //!   but merges of parts of a [`witness`], [`ledger`] which of them somebody brought meanwhile;
 //! - [`mod@compare`] says what has to be kept, removed and fetched (a [`plan`]), [`mod@decide`] how where
@@ -19,6 +20,7 @@ pub mod decide;
 pub mod definition;
 pub mod difference;
 pub mod hash;
+pub mod inner;
 pub mod inventory;
 pub mod ledger;
 pub mod lineage;

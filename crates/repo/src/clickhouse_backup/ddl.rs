@@ -21,6 +21,18 @@ pub(super) fn definition(name: &TableName, query: &str) -> Result<TableDefinitio
     statement.definition(name)
 }
 
+/// The UUID of what a statement creates, where it says one.
+pub(super) fn uuid(query: &str) -> Option<String> {
+    let statement = Statement {
+        text: query,
+        tokens: tokens(query),
+    };
+    let (_, at) = statement.object().ok()?;
+    let at = statement.after_name(at);
+    let text = statement.tokens.get(at + 1)?;
+    (statement.is_word(at, "UUID") && text.kind == Kind::Text).then(|| text.content.to_string())
+}
+
 /// Where a clause of a table begins. Words after each other, and whether they count in capitals only:
 /// single words may also be names.
 const CLAUSES: [(&[&str], bool); 8] = [
@@ -500,6 +512,20 @@ mod tests {
         assert_eq!((view.engine.as_str(), view.columns.len()), ("LiveView", 0));
         let dictionary = read("CREATE DICTIONARY d.t (`k` UInt64) PRIMARY KEY k SOURCE(NULL())");
         assert_eq!(dictionary.engine, "Dictionary");
+    }
+
+    #[test]
+    fn a_statement_tells_the_uuid_of_what_it_creates() {
+        let view = "CREATE MATERIALIZED VIEW IF NOT EXISTS d.`t` UUID 'x-1' TO INNER UUID 'y' (`a` Int8) \
+                    ENGINE = Memory AS SELECT 1";
+        assert_eq!(uuid(view).as_deref(), Some("x-1"));
+        for none in [
+            "CREATE VIEW d.t AS SELECT 'UUID'",
+            "CREATE TABLE d.UUID (a Int8)",
+            "SELECT",
+        ] {
+            assert_eq!(uuid(none), None, "{none}");
+        }
     }
 
     #[test]

@@ -61,6 +61,8 @@ pub(super) struct TableMetadata {
     pub(super) parts: BTreeMap<String, Vec<PartMetadata>>,
     /// The statement that creates it.
     pub(super) query: String,
+    /// Its UUID, in databases that give them.
+    pub(super) uuid: String,
     pub(super) total_bytes: u64,
     #[serde(deserialize_with = "or_empty")]
     pub(super) mutations: Vec<MutationMetadata>,

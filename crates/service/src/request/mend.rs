@@ -7,8 +7,8 @@ use mendb_model::operation::{
     ChainLink, DifferentTable, MendRequest, MendSource, Request, StoppedTable, TargetTable,
 };
 use mendb_model::part::{
-    OnConcurrentInsert, PartStoreBackup, RestoreOrder, Selector, TableName, TablePlan, Tally,
-    Unmatched,
+    OnConcurrentInsert, PartStoreBackup, RestoreOrder, Selector, TableDefinition, TableName,
+    TablePlan, Tally, Unmatched, inner,
 };
 use serde::Serialize;
 
@@ -337,18 +337,20 @@ fn unmatched_tables(order: &MendOrder, store: &PartStoreBackup) -> Vec<Unmatched
 /// Whether a table of the backup is asked for. The table of a materialized view goes with its view.
 fn is_chosen(order: &MendOrder, store: &PartStoreBackup, table: &TableDefinition) -> bool {
     let name = &table.name;
-    let view = name
-        .table
-        .strip_prefix(INNER)
-        .and_then(|view| store.table(&TableName::new(&name.database, view)));
+    let view = inner::view_of_table(name).and_then(|view| store.table(&view));
     let owner = view.map_or(table, |view| &view.definition);
     let is_named = (order.tables.as_deref())
         .is_none_or(|patterns| name.matches(patterns) || owner.name.matches(patterns));
     is_named && !order.exclude.all().leaves_out(&owner.name, &owner.engine)
 }
 
-/// The name on the target.
+/// The name on the target. The table of a view goes where its view goes.
 fn target_of(order: &MendOrder, source: &TableName) -> Result<TableName> {
+    let view = inner::view_of_table(source);
+    if let Some(view) = view.filter(|view| order.rename.contains_key(&view.to_string())) {
+        let view = target_of(order, &view)?;
+        return Ok(TableName::new(view.database, inner::of_view(&view.table)));
+    }
     if let Some(renamed) = order.rename.get(&source.to_string()) {
         return match renamed.split_once('.') {
             Some((database, table)) if !database.is_empty() && !table.is_empty() => {
