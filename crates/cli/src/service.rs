@@ -301,15 +301,19 @@ impl Context {
         }
         check_end(&operation, wanted)?;
         check_none_stopped(&operation)?;
-        // Parts are as in the backup, and queries answer otherwise all the same.
-        let other_answers = match &operation.request {
+        // Parts are as in the backup, and queries answer otherwise all the same; or a table could not be taken back.
+        let is_otherwise = match &operation.request {
             Request::Mend(request) if wanted == State::Done => {
                 let mut different = request.different.iter();
                 different.any(DifferentTable::leaves_other_answers)
             }
+            Request::Mend(_) if wanted == State::Cancelled => {
+                let plans = journal.mend_plans(id)?;
+                plans.iter().any(|plan| plan.changed)
+            }
             _ => false,
         };
-        Ok(if other_answers {
+        Ok(if is_otherwise {
             Verdict::Drift
         } else {
             Verdict::Done

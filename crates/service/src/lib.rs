@@ -26,7 +26,7 @@ pub use diff::{
 };
 pub use error::{Error, Result};
 pub use request::backup::BackupOrder;
-pub use request::mend::{MendFrom, MendOrder, MendPreview};
+pub use request::mend::{MendFrom, MendOrder, MendPreview, UndoneTable};
 pub use request::part_backup::PartBackupOrder;
 pub use request::restore::RestoreOrder;
 pub use request::row_mend::{Drift, RowMendOrder, RowMendPreview};

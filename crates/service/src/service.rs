@@ -147,7 +147,7 @@ impl Service {
     /// # Errors
     /// There is no such operation, or its state does not allow it.
     pub fn command(&self, id: &OperationId, command: Command) -> Result<()> {
-        if matches!(command, Command::Resume) {
+        if matches!(command, Command::Resume(_)) {
             self.check_resumable(&self.journal.operation(id)?)?;
         }
         command_through(&self.journal, id, command)

@@ -1,8 +1,10 @@
 //! What a mend would do, table by table and partition by partition.
 
-use mendb_model::operation::{DifferentTable, StoppedTable};
-use mendb_model::part::{Action, PartitionPlan, Redefining, SinceBackup, TablePlan, Tally};
-use mendb_service::{MendOrder, MendPreview, Service};
+use mendb_model::operation::{DifferentTable, StoppedTable, TableUndo};
+use mendb_model::part::{
+    Action, CamePart, PartitionPlan, Redefining, SinceBackup, TablePlan, Tally,
+};
+use mendb_service::{MendOrder, MendPreview, Service, UndoneTable};
 
 use crate::failure::Failure;
 use crate::human;
@@ -60,6 +62,15 @@ pub fn describe(preview: &MendPreview) -> String {
         let created: Vec<String> = preview.created.iter().map(ToString::to_string).collect();
         text += &format!("created without parts: {}\n\n", created.join(", "));
     }
+    for UndoneTable { target, undo } in &preview.undone {
+        let becomes = match undo {
+            TableUndo::Drop => "would go: the mend had created it".to_owned(),
+            TableUndo::PutBack { aside } => {
+                format!("would go, and {aside} would get its name back")
+            }
+        };
+        text += &format!("{target} {becomes}\n\n");
+    }
     if !preview.different.is_empty() {
         text += &describe_different(&preview.different, Tense::Planned);
         text.push('\n');
@@ -109,6 +120,9 @@ fn describe_table(plan: &TablePlan) -> String {
             plan.kill_mutations.join(", ")
         );
     }
+    if !plan.came.is_empty() {
+        text += &format!("  came since the mend: {}\n", came(&plan.came));
+    }
     for note in &plan.notes {
         text += &format!("  note: {note}\n");
     }
@@ -120,6 +134,15 @@ fn describe_table(plan: &TablePlan) -> String {
         text += &format!("  {line}\n");
     }
     text
+}
+
+/// `2 parts with 30 rows: they stop the undo unless --on-concurrent-insert says what becomes of them`
+fn came(parts: &[CamePart]) -> String {
+    format!(
+        "{} with {}: they stop the undo unless --on-concurrent-insert says what becomes of them",
+        human::parts(parts.len() as u64),
+        human::rows(parts.iter().map(|part| part.rows).sum())
+    )
 }
 
 /// What happens to each partition that changes, and to the others together.
@@ -245,8 +268,6 @@ pub fn describe_stopped(stopped: &[StoppedTable]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use mendb_model::part::{
         Amount, Aspect, Difference, Fetched, Grade, Hash128, Kept, Proof, Removed, TableName,
     };
@@ -313,7 +334,9 @@ mod tests {
                     inserted: 1,
                     ..SinceBackup::default()
                 }),
-                live: BTreeMap::new(),
+                before: None,
+                planned_by: String::new(),
+                came: Vec::new(),
                 kill_mutations: vec!["mutation_7.txt".to_owned()],
                 damaged: Vec::new(),
                 notes: vec!["its TTL would remove rows again".to_owned()],
@@ -324,6 +347,7 @@ mod tests {
                 ],
             }],
             created: vec![TableName::new("analytics", "latest")],
+            undone: Vec::new(),
             different: vec![DifferentTable {
                 target: TableName::new("copy", "flights"),
                 differences: vec![Difference {

@@ -61,6 +61,9 @@ struct MendedTable {
     damaged: Vec<DamagedPart>,
     /// Whether it was changed and is not, or not yet, as the backup.
     incomplete: bool,
+    /// What is to be known of it beside.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
     /// Why it goes no further, if so.
     error: Option<String>,
 }
@@ -135,6 +138,11 @@ impl MendTables {
                 text.push('\n');
             }
         }
+        for table in &self.mended {
+            for note in &table.notes {
+                text += &format!("\n{}: {note}\n", table.table);
+            }
+        }
         if !self.created.is_empty() {
             text += &format!("\ncreated without parts: {}\n", self.created.join(", "));
         }
@@ -188,6 +196,7 @@ impl MendedTable {
             late_parts: plan.late_parts,
             damaged: plan.plan.damaged.clone(),
             incomplete: plan.incomplete,
+            notes: plan.plan.notes.clone(),
             error,
         }
     }
@@ -292,6 +301,7 @@ mod tests {
             late_parts: 1,
             damaged: Vec::new(),
             incomplete: false,
+            notes: Vec::new(),
             error: None,
         }
     }

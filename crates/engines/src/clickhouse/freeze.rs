@@ -126,7 +126,7 @@ impl ClickHouse {
 
     fn target<'a>(&self, table: &'a FreezeTable) -> Result<Target<'a>> {
         let told_name = self.told_name(&table.name)?;
-        self.apply_patches(&told_name)?;
+        self.apply_told_patches(&told_name)?;
         let before = self.take_inventory(&told_name)?;
         Ok(Target {
             table,
@@ -135,7 +135,7 @@ impl ClickHouse {
         })
     }
 
-    fn apply_patches(&self, name: &TableName) -> Result<()> {
+    pub(super) fn apply_told_patches(&self, name: &TableName) -> Result<()> {
         #[derive(Deserialize)]
         struct Row {}
         let patches: Vec<Row> = self.client.rows(&format!(

@@ -144,6 +144,9 @@ impl Holder {
                 names => names.map_err(|error| unusable(held, &error))?,
             };
             for name in names {
+                let Ok(parsed) = name.parse::<PartName>() else {
+                    continue;
+                };
                 let directory = held.join(&name);
                 let content = match part_files::read(&directory, &name, disk) {
                     // The server was removing it while it was linked: it had not come, but gone.
@@ -154,13 +157,7 @@ impl Holder {
                     Ok(content) => content.part,
                 };
                 found.push(FoundPart {
-                    name: PartName {
-                        partition_id: content.partition_id,
-                        min_block: content.min_block,
-                        max_block: content.max_block,
-                        level: content.level,
-                        mutation: content.mutation,
-                    },
+                    name: parsed,
                     is_live: false,
                     rows: content.rows,
                     bytes: content.bytes,

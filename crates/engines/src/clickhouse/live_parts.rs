@@ -30,26 +30,8 @@ pub(super) struct FoundPart {
 impl From<FoundPart> for Part {
     fn from(found: FoundPart) -> Self {
         let name = found.name.to_string();
-        let PartName {
-            partition_id,
-            min_block,
-            max_block,
-            level,
-            mutation,
-        } = found.name;
-        Self {
-            name,
-            partition_id,
-            min_block,
-            max_block,
-            level,
-            mutation,
-            rows: found.rows,
-            bytes: found.bytes,
-            hash: found.hash,
-            disk: found.disk,
-            modified_at_s: None,
-        }
+        Self::new(&name, found.rows, found.bytes, found.hash, &found.disk)
+            .expect("the name of a part is read as it is printed")
     }
 }
 

@@ -52,14 +52,13 @@ use client::{Client, literal};
 use disks::{Places, ToldDisk};
 use mendb_model::part::{
     DatabaseBackup, Difference, FileChecksum, Inventory, Part, PartLog, Partition, Selection,
-    TableDefinition,
-    TableName,
+    TableDefinition, TableName,
 };
 use server::Abilities;
 
 use crate::contract::parts::{
-    Catalogue, DamagedFile, Disk, Exchange, Freeze, FreezeTable, FrozenPart, LivePartDamage, Moment,
-    PartContent, PartStore, PartToProve, RefusedPart, ServerInfo, StagedPart, WrittenPart,
+    Catalogue, DamagedFile, Disk, Exchange, Freeze, FreezeTable, FrozenPart, LivePartDamage,
+    Moment, PartContent, PartStore, PartToProve, RefusedPart, ServerInfo, StagedPart, WrittenPart,
 };
 use crate::contract::{Data, Engine, Lock};
 use crate::error::Result;
@@ -214,6 +213,10 @@ impl PartStore for ClickHouse {
 
     fn freeze_each(&self, freeze: &str, tables: &[FreezeTable]) -> Result<Freeze> {
         self.freeze_tables(freeze, tables)
+    }
+
+    fn apply_patches(&self, name: &TableName) -> Result<()> {
+        self.apply_told_patches(&self.told_name(name)?)
     }
 
     fn frozen(&self, freeze: &str, name: &TableName) -> Result<Vec<FrozenPart>> {

@@ -9,9 +9,8 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use mendb_model::part::{
-    DatabaseBackup, Difference, FileChecksum, Hash128, Inventory, MissingTable,
-    OnConcurrentInsert, Part, PartLog, Partition, Selection, ServerRun, TableDefinition,
-    TableName, Unmatched,
+    DatabaseBackup, Difference, FileChecksum, Hash128, Inventory, MissingTable, OnConcurrentInsert,
+    Part, PartLog, Partition, Selection, ServerRun, TableDefinition, TableName, Unmatched,
 };
 
 use crate::error::{EngineError, Result};
@@ -118,6 +117,13 @@ pub trait PartStore: Send + Sync {
             }
         }
     }
+
+    /// *freeze*: has updates that are kept in patch parts go into the parts they concern, and waits for it:
+    /// a freeze leaves them out. Nothing to be done is no error, nor is a table that is not there.
+    ///
+    /// # Errors
+    /// The server refuses.
+    fn apply_patches(&self, name: &TableName) -> Result<()>;
 
     /// *freeze*: the parts of a table in a freeze.
     ///

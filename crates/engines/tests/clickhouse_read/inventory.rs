@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use mendb_engines::{FreezeTable, PartStore, Remedy};
-use mendb_model::part::TableName;
+use mendb_model::part::{PartEvent, PartEventKind, PartLog, TableName};
 
 use crate::servers::{Flavor, ServerOptions};
 use crate::world::{
@@ -177,16 +177,21 @@ fn the_part_log_tells_of_merges_and_of_nothing_where_there_is_none() {
         world.server.query("INSERT INTO d.t VALUES (2, 1)");
         let since = world.engine.server().unwrap().now_ms;
         world.server.query("OPTIMIZE TABLE d.t FINAL");
-        let log = world.engine.merge_log(&name, since).unwrap();
-        let merge = log.iter().find(|merge| merge.is_merge).unwrap();
-        assert_eq!(merge.part, "all_1_2_1");
-        assert_eq!(merge.merged_from, ["all_1_1_0", "all_2_2_0"]);
+        let log = world.engine.part_log(&name, since).unwrap();
+        assert!(log.begins_at_ms.unwrap() <= since + 1000);
+        let is_merge = |event: &&PartEvent| event.part == "all_1_2_1";
+        let merge = log.events.iter().find(is_merge).unwrap();
+        let sources = ["all_1_1_0", "all_2_2_0"].map(str::to_owned).to_vec();
+        assert_eq!(merge.kind, PartEventKind::Merged(sources));
         assert!(merge.at_ms >= since);
         let later = merge.at_ms + 60_000;
-        assert!(world.engine.merge_log(&name, later).unwrap().is_empty());
+        assert_eq!(world.engine.part_log(&name, later).unwrap().events, []);
 
         let silent = World::new(flavor);
         let name = silent.create("t", "(k UInt32)", "ENGINE = MergeTree ORDER BY k");
-        assert!(silent.engine.merge_log(&name, 0).unwrap().is_empty());
+        assert_eq!(
+            silent.engine.part_log(&name, 0).unwrap(),
+            PartLog::default()
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! What an [`Operation`](super::Operation) is told, and what it wants done.
 
 use super::task::{NewTask, Report};
+use crate::part::OnConcurrentInsert;
 
 /// What a transition may know of the world.
 #[derive(Debug, Clone, Copy)]
@@ -50,7 +51,10 @@ pub enum Event {
     /// User: send no more requests.
     Pause,
     /// User: go on after a pause or a failure.
-    Resume,
+    Resume {
+        /// What becomes of parts that came into tables of a mend meanwhile, if that is said anew.
+        on_concurrent_insert: Option<OnConcurrentInsert>,
+    },
     /// User: give up and roll back.
     Cancel,
 }

@@ -1,6 +1,10 @@
 //! Promises of steps whose tables do not stop each other.
 
 use super::*;
+
+const RESUME: Event = Event::Resume {
+    on_concurrent_insert: None,
+};
 use crate::name::{BackupId, BackupKind};
 use crate::part::{OnConcurrentInsert, RestoreOrder, TableName};
 
@@ -24,6 +28,7 @@ fn assessing() -> Operation {
         replace: false,
         has_parts: true,
         redefine: None,
+        undo: None,
     };
     let request = Request::Mend(MendRequest {
         source: MendSource::Backup {
@@ -123,7 +128,7 @@ fn a_resume_requests_only_the_table_that_failed() {
         let event = report(&operation, shard_idx, status);
         operation.step(at(1), event).unwrap();
     }
-    let effects = operation.step(at(9), Event::Resume).unwrap();
+    let effects = operation.step(at(9), RESUME).unwrap();
     assert_eq!(effects, [Effect::Propose { shard_idx: 0 }]);
     let done = report(&operation, 0, ReportStatus::Success);
     let effects = operation.step(at(10), done).unwrap();

@@ -7,7 +7,7 @@ use super::plan::{PlannedStep, StepKind};
 use super::task::{
     MendedShard, NewTask, Report, ReportStatus, Task, TaskOutput, TaskSpec, TaskStatus,
 };
-use super::{Operation, State, Stop};
+use super::{Operation, Request, State, Stop};
 
 impl Operation {
     /// Takes one event.
@@ -19,7 +19,16 @@ impl Operation {
         let mut effects = Vec::new();
         match event {
             Event::Pause => self.pause(context, &mut effects)?,
-            Event::Resume => self.resume(context, &mut effects)?,
+            Event::Resume {
+                on_concurrent_insert,
+            } => {
+                self.resume(context, &mut effects)?;
+                if let (Some(policy), Request::Mend(request)) =
+                    (on_concurrent_insert, &mut self.request)
+                {
+                    request.on_concurrent_insert = policy;
+                }
+            }
             Event::Cancel => self.cancel(&mut effects)?,
             _ if self.state.is_terminal() => return Ok(effects),
             Event::Booted => self.boot(&mut effects),

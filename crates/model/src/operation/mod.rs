@@ -42,7 +42,7 @@ pub use progress::Progress;
 pub use request::{
     BackupRequest, ChainLink, DifferentTable, ExpectedShard, MendRequest, MendSource,
     PartBackupRequest, Redefinition, Request, RestoreRequest, RestoreStrategy, RowMendRequest,
-    RowMendRoad, RowTableMend, StoppedTable, TableMapping, TableMend, TargetTable,
+    RowMendRoad, RowTableMend, StoppedTable, TableMapping, TableMend, TableUndo, TargetTable,
 };
 pub use task::{
     MendedRows, MendedShard, NewTask, PartAt, Report, ReportStatus, Task, TaskOutput, TaskSpec,

@@ -209,6 +209,22 @@ pub struct TableMend {
     /// What its definition is brought to where it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redefine: Option<Redefinition>,
+    /// Of a table that a mend created and that goes when the mend is undone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo: Option<TableUndo>,
+}
+
+/// What becomes of a table, view or dictionary that a mend created, when the mend is undone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "how")]
+pub enum TableUndo {
+    /// It goes, unless rows that somebody brought stay in it.
+    Drop,
+    /// It goes, and what the mend had put aside gets its name back.
+    PutBack {
+        /// The name of that.
+        aside: TableName,
+    },
 }
 
 /// A definition that is changed.

@@ -3,6 +3,10 @@
 use proptest::prelude::*;
 
 use super::*;
+
+const RESUME: Event = Event::Resume {
+    on_concurrent_insert: None,
+};
 use crate::name::{BackupId, BackupKind};
 
 const SECOND_MS: u64 = 1000;
@@ -225,7 +229,7 @@ fn a_fatal_error_fails_once_nothing_runs_and_can_be_resumed_after_repair() {
         operation.error.as_deref(),
         Some("step prepare: disk on fire")
     );
-    let resumed = operation.step(at(3), Event::Resume).unwrap();
+    let resumed = operation.step(at(3), RESUME).unwrap();
     assert_eq!(
         resumed,
         [
@@ -281,7 +285,7 @@ fn pausing_moves_the_deadlines_and_sends_nothing() {
         operation.step(at(20), Event::Pause),
         Err(IllegalEvent::Stopping { .. })
     ));
-    let resumed = operation.step(at(10 + deadline_ms), Event::Resume).unwrap();
+    let resumed = operation.step(at(10 + deadline_ms), RESUME).unwrap();
     assert_eq!(resumed.len(), 2);
     assert_eq!(operation.operation_deadline_ms, deadline_ms * 2);
     assert_eq!(operation.tasks[0].failures, 0);
@@ -320,7 +324,7 @@ fn a_cancel_rolls_back_and_comes_too_late_for_a_result_that_exists() {
         [Effect::Finished]
     );
     assert_eq!(operation.state, State::Cancelled);
-    let over = operation.step(at(6), Event::Resume).unwrap_err();
+    let over = operation.step(at(6), RESUME).unwrap_err();
     assert_eq!(
         over.to_string(),
         "operation restore-1 is cancelled and cannot be resumed"
@@ -477,7 +481,7 @@ impl World {
                 self.send(Event::Booted);
             }
             Act::Pause => self.send(Event::Pause),
-            Act::Resume => self.send(Event::Resume),
+            Act::Resume => self.send(RESUME),
             Act::Cancel => self.send(Event::Cancel),
             Act::AllocationFails { retriable } => {
                 if std::mem::take(&mut self.allocate) {

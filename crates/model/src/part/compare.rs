@@ -70,7 +70,8 @@ pub fn compare(comparison: &Comparison<'_>) -> TablePlan {
         since_backup: comparison
             .current_parts
             .map(|then| since_backup(then, comparison.live, |part| comparison.looks_at(part))),
-        live: comparison.live.cloned(),
+        before: comparison.live.cloned(),
+        planned_by: String::new(),
         kill_mutations: kill_mutations(comparison, &partitions),
         came: Vec::new(),
         damaged: comparison.damaged.to_vec(),
@@ -288,6 +289,7 @@ mod tests {
                 }],
                 order_sensitive: false,
                 only_partitions: None,
+                spared: &BTreeSet::new(),
             });
             let [keep, remove, fetch] = names(&plan.partitions[0]);
             assert_eq!(remove, [&damaged.name]);
@@ -436,6 +438,7 @@ mod tests {
                 current_parts: None,
                 live: Some(&inventory(live)),
                 explained: &[],
+                damaged: &[],
                 order_sensitive,
                 only_partitions: None,
                 spared: &BTreeSet::from([spared.to_owned()]),

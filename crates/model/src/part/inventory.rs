@@ -90,8 +90,8 @@ impl Part {
     }
 }
 
-/// One run of a server process. Block numbers only grow while it lasts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// One run of a server process.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerRun {
     /// The name of the host.
     pub host: String,
@@ -122,8 +122,9 @@ pub struct Mutation {
     pub parts_to_do: u64,
 }
 
-/// The active parts of a table at one moment: a backup's is the `CurrentParts` of its time.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// The active parts of a table at one moment: a backup's is the `CurrentParts` of its time. That of a table
+/// which did not exist is empty.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inventory {
     /// When it was taken, in milliseconds since 1970, by the server's clock.
     pub taken_at_ms: u64,

@@ -15,7 +15,7 @@
 //!
 //! What is in doubt is [`Provenance::Mixed`]: a mend stops before it, it never takes it for its own.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -64,6 +64,8 @@ pub struct LeftPartition {
 pub struct Ledger<'a> {
     /// What it was when the mend was planned.
     before: &'a Inventory,
+    /// Names of parts in it that somebody had brought.
+    came: HashSet<&'a str>,
     left: BTreeMap<&'a str, &'a LeftPartition>,
     /// Contents that the mend brings, by partition, with how often.
     brought: HashMap<(&'a str, Hash128), usize>,
@@ -88,15 +90,28 @@ impl<'a> Ledger<'a> {
         let left = left.iter().map(|left| (left.partition_id.as_str(), left));
         Self {
             before,
+            came: HashSet::new(),
             left: left.collect(),
             brought,
             numbers_hold,
         }
     }
 
+    /// Tells which parts of the table, when the mend was planned, somebody had brought.
+    #[must_use]
+    pub fn with_came(mut self, names: impl IntoIterator<Item = &'a str>) -> Self {
+        self.came.extend(names);
+        self
+    }
+
     /// What a partition was left as, if the mend has changed it.
     pub fn left(&self, partition_id: &str) -> Option<&'a LeftPartition> {
         self.left.get(partition_id).copied()
+    }
+
+    /// Partitions that the mend has changed.
+    pub fn left_partitions(&self) -> impl Iterator<Item = &'a str> {
+        self.left.keys().copied()
     }
 
     /// Whether a partition that was mended still is, or is what became of it since: in the run of the server
@@ -201,7 +216,9 @@ impl<'a> Ledger<'a> {
                 parts: Vec::new(),
                 numbers_to,
             });
-            partition.parts.push((part, false));
+            partition
+                .parts
+                .push((part, self.came.contains(part.name.as_str())));
         }
         for (partition_id, left) in &self.left {
             let parts = left.parts.iter().map(|left| (&left.part, left.came));
@@ -380,6 +397,16 @@ mod tests {
             ..part("all_2_2_0", 10, 2)
         };
         assert_eq!(provenances_of(&ledger, &[again]), [Provenance::Mixed]);
+    }
+
+    #[test]
+    fn what_somebody_had_brought_before_stays_theirs() {
+        let before = inventory(&[part("all_1_1_0", 10, 1), part("all_2_2_0", 10, 2)]);
+        let ledger = Ledger::new(&before, &[], [], true).with_came(["all_2_2_0"]);
+        let came = [Provenance::Known, Provenance::Came];
+        assert_eq!(provenances_of(&ledger, &before.parts), came);
+        let merged = provenances_of(&ledger, &[part("all_1_2_1", 20, 9)]);
+        assert_eq!(merged, [Provenance::Mixed]);
     }
 
     #[test]

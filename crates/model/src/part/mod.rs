@@ -56,8 +56,7 @@ pub use name::PartName;
 pub use partition::{Partition, PartitionPatterns};
 pub use plan::{
     Action, Amount, CamePart, DamagedPart, Fetched, Kept, OnConcurrentInsert, PartitionPlan, Proof,
-    Removed,
-    RestoreOrder, SinceBackup, TablePlan, Tally, Wanted,
+    Removed, RestoreOrder, SinceBackup, TablePlan, Tally, Wanted,
 };
 pub use secret::Secret;
 pub use selection::{Exclusion, Selection, Selector, Unmatched};

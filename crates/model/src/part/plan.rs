@@ -194,11 +194,17 @@ pub struct TablePlan {
     /// What happened since the backup; `None` where the backup does not tell (two states only).
     pub since_backup: Option<SinceBackup>,
     /// What the table was when it was planned; `None` for one that does not exist.
-    pub live: Option<Inventory>,
+    #[serde(default)]
+    pub before: Option<Inventory>,
+    /// The process that planned it, by a number that no other has: while it goes on, nothing that it saw of
+    /// the table is in doubt.
+    #[serde(default)]
+    pub planned_by: String,
     /// Mutations that are not finished and would still change kept parts, by id: they are stopped before
     /// the commit.
     pub kill_mutations: Vec<String>,
-    /// Of the live parts, those that somebody brought after the mend that this one takes back.
+    /// Live parts that somebody brought: of the plan of an undo, since the mend that it takes back; of a mend
+    /// that stopped before them, since it was planned.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub came: Vec<CamePart>,
     /// Live parts that are damaged, as far as their bytes were read.

@@ -68,7 +68,8 @@ impl<'a> Coordinator<'a> {
 
     /// Runs until no operation can move without a user.
     pub(crate) fn run(mut self, observer: Observer<'_>) -> Result<()> {
-        reconcile::start_forgotten_merges(self.tools)?;
+        let repository_id = self.repository_id.as_ref();
+        reconcile::start_forgotten_merges(self.journal, self.tools, repository_id)?;
         reconcile::release_orphaned_locks(self.journal, self.tools)?;
         loop {
             self.pick_up(observer)?;

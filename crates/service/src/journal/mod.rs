@@ -9,6 +9,7 @@
 pub mod collection;
 pub mod command;
 mod identity;
+mod left_partition;
 pub mod mend_plan;
 pub mod operation;
 pub mod operation_event;
@@ -89,6 +90,7 @@ impl Journal {
                 shard_progress::LAYOUT,
                 operation_event::LAYOUT,
                 mend_plan::LAYOUT,
+                left_partition::LAYOUT,
                 witness::LAYOUT,
                 &identity::layout(),
                 &format!("PRAGMA user_version = {LAYOUT_VERSION}; COMMIT;"),

@@ -66,7 +66,7 @@ pub(super) fn describe(before: &Operation, after: &Operation, event: &Event) -> 
         Event::Tick if before.state == after.state && before.error == after.error => return None,
         Event::Tick => "time passed".to_owned(),
         Event::Pause => "paused by a user".to_owned(),
-        Event::Resume => "resumed by a user".to_owned(),
+        Event::Resume { .. } => "resumed by a user".to_owned(),
         Event::Cancel => "cancelled by a user".to_owned(),
     };
     let ended = after.state.is_terminal() && !before.state.is_terminal();

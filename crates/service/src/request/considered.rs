@@ -153,6 +153,7 @@ impl Considered<'_> {
             replace: true,
             has_parts: false,
             redefine: None,
+            undo: None,
         };
         match at {
             Some(at) => request.tables[at] = replaced,
@@ -170,6 +171,7 @@ impl Considered<'_> {
             replace: false,
             has_parts: self.definition.has_parts(),
             redefine: None,
+            undo: None,
         }
     }
 

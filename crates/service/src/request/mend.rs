@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mendb_model::name::{OperationId, matches};
 use mendb_model::operation::{
-    ChainLink, DifferentTable, MendRequest, MendSource, Request, StoppedTable, TargetTable,
+    ChainLink, DifferentTable, MendRequest, MendSource, Operation, Request, StoppedTable,
+    TableUndo, TargetTable,
 };
 use mendb_model::part::{
     OnConcurrentInsert, PartStoreBackup, RestoreOrder, Selector, TableDefinition, TableName,
@@ -19,9 +20,6 @@ use crate::error::{Error, Result};
 use crate::journal::mend_plan::MendPlan;
 use crate::service::Service;
 use crate::worker::parts;
-
-/// What the name of a table that belongs to a materialized view begins with, before that of the view.
-const INNER: &str = ".inner.";
 
 /// Where the parts come from, as a user says it.
 #[derive(Debug, Clone)]
@@ -101,6 +99,16 @@ impl MendOrder {
     }
 }
 
+/// A table, view or dictionary that goes when a mend is undone.
+#[derive(Debug, Clone, Serialize)]
+pub struct UndoneTable {
+    /// Its name.
+    pub target: TableName,
+    /// What becomes of it.
+    #[serde(flatten)]
+    pub undo: TableUndo,
+}
+
 /// What a mend would do.
 #[derive(Debug, Clone, Serialize)]
 pub struct MendPreview {
@@ -112,6 +120,9 @@ pub struct MendPreview {
     pub different: Vec<DifferentTable>,
     /// Views and dictionaries that would be created.
     pub created: Vec<TableName>,
+    /// Tables, views and dictionaries that would go because the mend that is undone had created them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub undone: Vec<UndoneTable>,
     /// Whether the state before would be kept.
     pub keep_undo: bool,
     /// The sums of all tables.
@@ -151,29 +162,71 @@ impl Service {
         self.create_mend(request)
     }
 
-    /// Makes an operation that brings the tables of a mend back to what they were before it.
+    /// Makes an operation that brings the tables of a mend back to what they were before it. On a part store,
+    /// `on_concurrent_insert` says what becomes of rows that came since the mend, and while it is undone.
     ///
     /// # Errors
-    /// There is no such mend, it is not over, or it has kept nothing to be undone by.
-    pub fn request_undo(&self, id: &OperationId) -> Result<OperationId> {
+    /// There is no such mend, it is not over, or it has kept nothing to be undone by; on a part store also rows
+    /// that came since, where they are not to be kept or removed.
+    pub fn request_undo(
+        &self,
+        id: &OperationId,
+        on_concurrent_insert: OnConcurrentInsert,
+    ) -> Result<OperationId> {
         let operation = self.journal.operation(id)?;
         if let Request::MendRows(mended) = &operation.request {
             return self.undo_row_mend(&operation, mended);
         }
         let _one_at_a_time = self.requests();
+        let request = self.undo_request(&operation, on_concurrent_insert)?;
+        self.check_free(&request)?;
+        let preview = parts::preview(&self.tools, request.clone(), &mut |_| {})?;
+        for plan in &preview.tables {
+            parts::check_came(on_concurrent_insert, plan)?;
+        }
+        self.create_mend(request)
+    }
+
+    /// What undoing a mend of a part store would do. Nothing is changed.
+    ///
+    /// # Errors
+    /// As [`Self::request_undo`], but rows that came since are in the plans.
+    pub fn plan_undo(
+        &self,
+        id: &OperationId,
+        on_concurrent_insert: OnConcurrentInsert,
+    ) -> Result<MendPreview> {
+        let operation = self.journal.operation(id)?;
+        let request = self.undo_request(&operation, on_concurrent_insert)?;
+        parts::preview(&self.tools, request, &mut |_| {})
+    }
+
+    fn undo_request(
+        &self,
+        operation: &Operation,
+        on_concurrent_insert: OnConcurrentInsert,
+    ) -> Result<MendRequest> {
+        let id = &operation.operation_id;
         let Request::Mend(mended) = &operation.request else {
             return Err(Error::refused(
                 format!(
-                    "operation {id} is a {}, and only mends are undone",
+                    "operation {id} is a {}, and only mends of part stores are undone so",
                     operation.request.kind()
                 ),
                 "mendb operation list shows the mends there are",
             ));
         };
         if !operation.state.is_terminal() {
-            return Err(in_the_way("the target", &operation));
+            return Err(in_the_way("the target", operation));
         }
-        let request = MendRequest {
+        let tables = parts::undo_tables(&self.tools, id, mended)?;
+        if tables.is_empty() {
+            return Err(Error::refused(
+                format!("operation {id} has changed nothing that could be undone"),
+                "mendb operation show tells what it has done",
+            ));
+        }
+        Ok(MendRequest {
             source: MendSource::Undo {
                 operation_id: id.clone(),
             },
@@ -182,11 +235,10 @@ impl Service {
             databases: BTreeMap::new(),
             keep_undo: Some(true),
             check_kept: false,
-            tables: parts::undo_tables(&self.tools, id, mended)?,
+            on_concurrent_insert,
+            tables,
             ..mended.clone()
-        };
-        self.check_free(&request)?;
-        self.create_mend(request)
+        })
     }
 
     /// What was planned for each table of a mend, and what was done.

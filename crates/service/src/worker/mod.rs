@@ -120,6 +120,9 @@ pub(crate) enum TaskError {
     /// What was done cannot be right.
     #[error("{0}")]
     Proof(String),
+    /// Parts, named here, may hold rows that somebody brought beside rows that are to go.
+    #[error("rows that came cannot be told from rows that are to go, in parts {0}")]
+    Unclear(String),
     /// The journal cannot be read or written.
     #[error(transparent)]
     Journal(#[from] Box<Error>),
@@ -161,8 +164,8 @@ impl From<TaskError> for Error {
                 message,
                 hint: None,
             },
-            TaskError::Stopped => Self::Refused {
-                message: "stopped".to_owned(),
+            error @ (TaskError::Stopped | TaskError::Unclear(_)) => Self::Refused {
+                message: error.to_string(),
                 hint: None,
             },
         }
@@ -410,6 +413,7 @@ impl Attempt<'_> {
                     TaskError::Import(error) => error.is_retriable(),
                     TaskError::Stopped
                     | TaskError::Proof(_)
+                    | TaskError::Unclear(_)
                     | TaskError::Journal(_)
                     | TaskError::File { .. } => false,
                 };

@@ -9,7 +9,7 @@ use mendb_service::{MendFrom, MendOrder};
 use crate::commands::selectors::ExcludeArgs;
 use crate::failure::Failure;
 use crate::settings::Settings;
-use crate::settings::value::restore_order;
+use crate::settings::value::{on_concurrent_insert, restore_order};
 
 /// What a mend can be told beside which tables of which backup; most of it is for ClickHouse servers.
 #[derive(Debug, Default, Args)]
@@ -58,8 +58,9 @@ pub struct MendArgs {
     /// general.restore_order]
     #[arg(long, value_name = "auto|remove_first|swap", value_parser = parse_order)]
     restore_order: Option<RestoreOrder>,
-    /// What to do with parts that are inserted after planning: stop the table, or remove them
-    #[arg(long, value_name = "fail|remove", value_parser = parse_on_concurrent_insert)]
+    /// What to do with parts that are inserted after planning: stop the table, remove them, or keep them
+    /// beside what the backup has
+    #[arg(long, value_name = "fail|remove|keep", value_parser = on_concurrent_insert)]
     on_concurrent_insert: Option<OnConcurrentInsert>,
     /// Keep the state before on the server's disks, for mendb undo; without the flag it is kept where
     /// there is room
@@ -190,12 +191,4 @@ impl MendArgs {
 
 fn parse_order(text: &str) -> Result<RestoreOrder, String> {
     restore_order(text).map_err(|wanted| format!("it is not {wanted}"))
-}
-
-fn parse_on_concurrent_insert(text: &str) -> Result<OnConcurrentInsert, String> {
-    match text {
-        "fail" => Ok(OnConcurrentInsert::Fail),
-        "remove" => Ok(OnConcurrentInsert::Remove),
-        _ => Err("it is not fail or remove".to_owned()),
-    }
 }

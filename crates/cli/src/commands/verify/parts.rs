@@ -220,6 +220,7 @@ impl LiveTable {
             kept: 0,
             surplus: 0,
             missing: 0,
+            damaged: 0,
             note,
         }
     }

@@ -3,18 +3,16 @@
 use std::collections::{HashMap, HashSet};
 
 use mendb_engines::LivePartDamage;
-use mendb_model::operation::{MendRequest, StepKind, TableMend};
-use mendb_model::part::lineage::{Explained, explain};
+use mendb_model::operation::{MendRequest, MendSource};
 use mendb_model::part::{
-    Comparison, DamagedPart, Fetched, FileChecksum, Inventory, PartRecord, TableDefinition,
-    TableName, TablePlan, Wanted, compare,
+    Fetched, FileChecksum, Inventory, OnConcurrentInsert, PartRecord, TablePlan, Wanted, Witness,
 };
-use mendb_model::part::{MergeTraits, Witness};
 
-use super::damage;
 use super::local::{FILES_AT_ONCE, LocalFiles};
+use super::records::{Aim, Records};
 use super::source::{Content, Source};
-use super::{partitions, table_of};
+use super::view::{Look, View};
+use super::{damage, table_of};
 use crate::journal::mend_plan::MendPlan;
 use crate::worker::{Attempt, Counts, TaskError, TaskResult};
 
@@ -22,7 +20,8 @@ use crate::worker::{Attempt, Counts, TaskError, TaskResult};
 const RECORDS_AT_ONCE: usize = 256;
 
 /// Plans one table and persists the plan, with what it saw: merges from then on can be told from other
-/// changes. Nothing is changed on the target.
+/// changes. On the target nothing is changed but that updates which are kept beside the parts go into them,
+/// where the state before is to be kept: a freeze leaves them out.
 pub(super) fn assess(
     attempt: &Attempt<'_>,
     request: &MendRequest,
@@ -30,13 +29,40 @@ pub(super) fn assess(
     counts: &mut Counts,
 ) -> TaskResult<()> {
     *counts = Counts::default();
-    let assessed = assessed(attempt, request, idx, counts)?;
-    let journal = &attempt.tools.journal;
-    if let Some(live) = assessed.live {
-        let witness = Witness::after(live, &assessed.plan, &assessed.wanted);
-        journal.put_witness(&assessed.plan.target, &witness)?;
+    let table = table_of(request, idx)?;
+    if request.keep_undo != Some(false) && !table.create {
+        let engine = attempt.tools.engine.parts()?;
+        engine.apply_patches(&table.target)?;
     }
-    Ok(journal.put_mend_plan(&attempt.request.operation_id, idx, &assessed.plan)?)
+    let assessed = assessed(attempt, request, idx, counts)?;
+    if let MendSource::Undo { .. } = request.source {
+        check_came(request.on_concurrent_insert, &assessed.plan)?;
+    }
+    assessed.persist(attempt, idx)
+}
+
+/// Refuses to undo a mend over what somebody brought since, unless it was said what becomes of that.
+pub(crate) fn check_came(policy: OnConcurrentInsert, plan: &TablePlan) -> TaskResult<()> {
+    let told = || {
+        let told: Vec<String> = plan.came.iter().map(ToString::to_string).collect();
+        told.join(", ")
+    };
+    let target = &plan.target;
+    match policy {
+        OnConcurrentInsert::Fail if !plan.came.is_empty() => Err(TaskError::Proof(format!(
+            "rows came into table {target} since the mend, in parts {}: --on-concurrent-insert keep leaves them where \
+             they are, --on-concurrent-insert remove removes them",
+            told()
+        ))),
+        OnConcurrentInsert::Keep if plan.came.iter().any(|part| part.mixed) => {
+            Err(TaskError::Proof(format!(
+                "rows that came into table {target} since the mend were merged with others, in parts {}, and cannot \
+                 be told apart from them: --on-concurrent-insert remove removes them too",
+                told()
+            )))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A plan, and what it was made of.
@@ -45,6 +71,18 @@ pub(super) struct Assessed {
     pub plan: TablePlan,
     live: Option<Inventory>,
     wanted: Vec<Wanted>,
+}
+
+impl Assessed {
+    /// Remembers the plan, and what was seen.
+    pub(super) fn persist(self, attempt: &Attempt<'_>, idx: u32) -> TaskResult<()> {
+        let journal = &attempt.tools.journal;
+        if let Some(live) = self.live {
+            let witness = Witness::after(live, &self.plan, &self.wanted);
+            journal.put_witness(&self.plan.target, &witness)?;
+        }
+        Ok(journal.put_mend_plan(&attempt.request.operation_id, idx, &self.plan)?)
+    }
 }
 
 /// Plans one table. Counts the bytes that are read to prove what stays.
@@ -56,10 +94,25 @@ pub(super) fn assessed(
 ) -> TaskResult<Assessed> {
     let table = table_of(request, idx)?;
     let source = Source::open(attempt, request)?;
-    let wanted = source.wanted(&table.source)?;
-    let (Look { mut plan, live, .. }, damage) =
-        look_closely(attempt, request, table, &source, &wanted, counts)?;
-    measure(attempt, table, &source, &wanted, &mut plan, live.as_ref())?;
+    let wanted = source.wanted(table)?;
+    let view = View {
+        attempt,
+        request,
+        table,
+        source: &source,
+        wanted: &wanted,
+    };
+    let undone = undone(&view)?;
+    let (look, damage) = look_closely(&view, undone.as_ref(), counts)?;
+    let Look {
+        mut plan,
+        live,
+        late,
+        spared,
+    } = look;
+    plan.came = late;
+    plan.came.extend(spared);
+    measure(&view, &mut plan, live.as_ref())?;
     let missing = plan
         .partitions
         .iter()
@@ -67,30 +120,49 @@ pub(super) fn assessed(
     let missing: Vec<u32> = missing.map(|part| part.wanted).collect();
     plan.notes = source.notes(&table.source, &missing)?;
     plan.notes.extend(damage::notes(&damage));
+    let patches = live.as_ref().map_or(0, |live| live.patches.len());
+    if patches > 0 && request.keep_undo != Some(false) {
+        plan.notes.push(format!(
+            "{patches} patch parts go into the parts that they update before the state before is kept: parts that \
+             they change then come anew"
+        ));
+    }
     Ok(Assessed { plan, live, wanted })
+}
+
+/// What the journal knows of the table from the mend that is undone, if one is.
+fn undone(view: &View<'_>) -> TaskResult<Option<Records>> {
+    let MendSource::Undo { operation_id } = &view.request.source else {
+        return Ok(None);
+    };
+    let tools = view.attempt.tools;
+    let record = tools
+        .journal
+        .mend_plan_of(operation_id, &view.table.target)?;
+    let Some((idx, record)) = record else {
+        return Ok(None);
+    };
+    let aim = Aim::PlanUndo(view.request.on_concurrent_insert);
+    Records::of_mended(tools, operation_id, idx, &record, view.wanted, aim).map(Some)
 }
 
 /// Compares a table, and where that was asked for reads all that would stay: what is damaged goes.
 fn look_closely(
-    attempt: &Attempt<'_>,
-    request: &MendRequest,
-    table: &TableMend,
-    source: &Source<'_>,
-    wanted: &[Wanted],
+    view: &View<'_>,
+    records: Option<&Records>,
     counts: &mut Counts,
 ) -> TaskResult<(Look, Vec<LivePartDamage>)> {
-    let mut looked = look(attempt, request, table, source, wanted, &[])?;
+    let mut looked = view.look(&[], records)?;
     let (mut proved, mut damage) = (HashSet::new(), Vec::new());
-    while request.check_kept && source.can_replace_damaged() {
-        let found = damage::of_kept(attempt, &looked.plan, &mut proved, counts)?;
+    while view.request.check_kept && view.source.can_replace_damaged() {
+        let found = damage::of_kept(view.attempt, &looked.plan, &mut proved, counts)?;
         if found.is_empty() {
             break;
         }
         damage.extend(found);
         let suspects = (looked.live.as_ref()).map(|live| damage::as_suspects(&damage, live));
         // What was surplus may stay now in the place of what is damaged.
-        let suspects = suspects.unwrap_or_default();
-        looked = look(attempt, request, table, source, wanted, &suspects)?;
+        looked = view.look(&suspects.unwrap_or_default(), records)?;
     }
     Ok((looked, damage))
 }
@@ -102,100 +174,16 @@ pub(super) fn planned(attempt: &Attempt<'_>, idx: u32) -> TaskResult<MendPlan> {
     record.ok_or_else(|| TaskError::Proof(format!("table number {idx} of {id} has no plan")))
 }
 
-/// A table compared with what it should be.
-pub(super) struct Look {
-    pub plan: TablePlan,
-    /// `None` where the table is to be created.
-    pub live: Option<Inventory>,
-    /// For each live part what it is known to hold beside itself.
-    pub explained: Vec<Vec<Explained>>,
-}
-
-/// Compares a table with what it should be, from metadata; of what was found damaged the bytes are read
-/// again.
-pub(super) fn look(
-    attempt: &Attempt<'_>,
-    request: &MendRequest,
-    table: &TableMend,
-    source: &Source<'_>,
-    wanted: &[Wanted],
-    suspects: &[DamagedPart],
-) -> TaskResult<Look> {
-    let engine = attempt.tools.engine.parts()?;
-    let definition = engine.table(&table.target)?;
-    // A table that is to be put aside and created anew is compared as if it did not exist.
-    let assessing = attempt.request.step_kind == StepKind::Assess;
-    let definition = definition.filter(|_| !(table.replace && assessing));
-    let live = match &definition {
-        Some(_) => Some(engine.inventory(&table.target)?),
-        None => None,
-    };
-    let current_parts = source.current_parts(&table.source)?;
-    let mut witnesses: Vec<Witness> = current_parts.iter().cloned().map(Witness::plain).collect();
-    witnesses.extend(attempt.tools.journal.witness(&table.target)?);
-    let traits = definition.as_ref().map(MergeTraits::of).unwrap_or_default();
-    let explained = match &live {
-        Some(live) => {
-            let since = witnesses
-                .iter()
-                .map(|witness| witness.inventory.taken_at_ms)
-                .min();
-            let log = match since {
-                Some(since) => engine.merge_log(&table.target, since)?,
-                None => Vec::new(),
-            };
-            explain(live, &witnesses, &log, traits)
-        }
-        None => Vec::new(),
-    };
-    let partitions = partitions::looked_at(
+/// Finds out which files of the missing parts the server has, and fills in what has to be downloaded and
+/// where parts go.
+fn measure(view: &View<'_>, plan: &mut TablePlan, live: Option<&Inventory>) -> TaskResult<()> {
+    let View {
         attempt,
-        request,
         table,
         source,
         wanted,
-        current_parts.as_ref(),
-    )?;
-    let damaged = match &live {
-        Some(live) if source.can_replace_damaged() => {
-            damage::still_damaged(attempt, &table.target, live, suspects)?
-        }
-        _ => Vec::new(),
-    };
-    let plan = compare(&Comparison {
-        source: &table.source,
-        target: &table.target,
-        wanted,
-        current_parts: current_parts.as_ref(),
-        live: live.as_ref(),
-        explained: &explained,
-        damaged: &damaged,
-        order_sensitive: order_sensitive(definition.as_ref(), source, &table.source),
-        only_partitions: partitions.as_ref(),
-    });
-    Ok(Look {
-        plan,
-        live,
-        explained,
-    })
-}
-
-/// Whether the order of parts matters: as the live table says, or the backup where there is none.
-fn order_sensitive(live: Option<&TableDefinition>, source: &Source<'_>, table: &TableName) -> bool {
-    let definition = live.or_else(|| source.definition(table));
-    definition.is_none_or(TableDefinition::is_order_sensitive)
-}
-
-/// Finds out which files of the missing parts the server has, and fills in what has to be downloaded and
-/// where parts go.
-fn measure(
-    attempt: &Attempt<'_>,
-    table: &TableMend,
-    source: &Source<'_>,
-    wanted: &[Wanted],
-    plan: &mut TablePlan,
-    live: Option<&Inventory>,
-) -> TaskResult<()> {
+        ..
+    } = *view;
     let engine = attempt.tools.engine.parts()?;
     let disks = match live {
         Some(_) => engine.disks_of(&table.target)?,

@@ -97,7 +97,7 @@ pub(crate) fn unmatched(tools: &Tools, request: &MendRequest) -> Result<Vec<Unma
         // Lists of parts are read only where nothing else tells the partitions.
         let wanted = match &current_parts {
             Some(_) => Vec::new(),
-            None => source.wanted(&table.source)?,
+            None => source.wanted(table)?,
         };
         partitions.extend(known(&attempt, table, &wanted, current_parts.as_ref())?);
         let of_parts = current_parts.iter().flat_map(|then| &then.parts);

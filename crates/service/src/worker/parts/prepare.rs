@@ -1,21 +1,17 @@
-//! What a mend does once for all its tables: before the first change, at the end, and to take it back.
+//! What a mend does once for all its tables: before the first change, and at the end.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
-use mendb_engines::FreezeTable;
-use mendb_model::name::OperationId;
-use mendb_model::operation::{
-    MendRequest, MendSource, Operation, Redefinition, Request, TableMend,
-};
+use mendb_model::operation::{MendRequest, Request, TableMend};
 use mendb_model::part::{Action, DatabaseBackup, Space, TableName, TablePlan, Tally, decide};
 
 use super::definitions::{self, INNER, redefine, redefine_all};
 use super::source::contents;
-use super::{assess, commit, undo_freeze};
-use crate::error::{Error, Result};
+use super::{assess, undo};
+use crate::error::Result;
 use crate::journal::mend_plan::MendState;
-use crate::request::mend::MendPreview;
+use crate::request::mend::{MendPreview, UndoneTable};
 use crate::wire::{Message, TaskRequest};
 use crate::worker::{Attempt, Counts, TaskError, TaskResult, Tools};
 
@@ -37,34 +33,28 @@ pub(super) fn prepare(attempt: &Attempt<'_>, request: &MendRequest) -> TaskResul
     }
     crate::env::crash_point();
     if keep_undo {
-        let live = request
-            .tables
-            .iter()
-            .filter(|table| table.has_parts && !table.create);
-        let freezes: Vec<FreezeTable> = live
-            .map(|table| FreezeTable {
-                name: table.target.clone(),
-                partitions: None,
-            })
-            .collect();
-        tools
-            .engine
-            .parts()?
-            .freeze(&undo_freeze(attempt.operation()), &freezes)?;
-        crate::env::crash_point();
+        for (_, table) in tables_with_parts(request).filter(|(_, table)| !table.create) {
+            undo::keep(tools, id, &table.target)?;
+            crate::env::crash_point();
+        }
     }
     attempt.check_stopped()?;
     create_missing(attempt, request)
 }
 
-fn tables_with_parts(request: &MendRequest) -> impl Iterator<Item = (u32, &TableMend)> {
+/// The tables of a mend that have parts, with their places.
+pub(super) fn tables_with_parts(request: &MendRequest) -> impl Iterator<Item = (u32, &TableMend)> {
     (0u32..)
         .zip(&request.tables)
         .filter(|(_, table)| table.has_parts)
 }
 
 /// Decides every partition. Returns whether the state before is kept.
-fn decide_all(tools: &Tools, request: &MendRequest, plans: &mut [TablePlan]) -> TaskResult<bool> {
+pub(super) fn decide_all(
+    tools: &Tools,
+    request: &MendRequest,
+    plans: &mut [TablePlan],
+) -> TaskResult<bool> {
     let engine = tools.engine.parts()?;
     let drops_parts = engine.server()?.drops_parts;
     let disks = engine.disks()?;
@@ -185,57 +175,10 @@ pub(super) fn finish(attempt: &Attempt<'_>, request: &MendRequest) -> TaskResult
         }
     }
     definitions::finish(attempt, request)?;
+    undo::remove_created(attempt, request)?;
     let id = &attempt.request.operation_id;
     attempt.tools.local_files.forget(id);
     Ok(attempt.tools.engine.commit(attempt.operation())?)
-}
-
-/// Brings the tables back to what was frozen before the first change, as far as they were changed, and
-/// removes what the mend has made.
-pub(super) fn rollback(attempt: &Attempt<'_>, request: &MendRequest) -> TaskResult<()> {
-    let tools = attempt.tools;
-    let engine = tools.engine.parts()?;
-    let id = &attempt.request.operation_id;
-    let freeze = undo_freeze(attempt.operation());
-    let can_undo = tools.engine.is_frozen(&freeze);
-    let back = MendRequest {
-        source: MendSource::Undo {
-            operation_id: id.clone(),
-        },
-        ..request.clone()
-    };
-    for (idx, table) in tables_with_parts(request) {
-        let record = tools.journal.mend_plan(id, idx)?;
-        let Some(record) = record.filter(|record| record.changed) else {
-            continue;
-        };
-        if table.create {
-            engine.drop_table(&table.target)?;
-        } else if can_undo {
-            commit::bring_back(attempt, &back, idx, &record.plan)?;
-        } else if record.incomplete {
-            tracing::warn!(
-                table = %table.target,
-                "is left incomplete: nothing was kept to undo the mend by; mend it again to complete it"
-            );
-            continue;
-        }
-        tools
-            .journal
-            .set_mend_state(id, idx, MendState::Untouched)?;
-        crate::env::crash_point();
-    }
-    for table in request.tables.iter().filter(|table| table.replace) {
-        let aside = aside(attempt.operation(), &table.target);
-        if engine.table(&aside)?.is_some() {
-            engine.drop_table(&table.target)?;
-            engine.rename_table(&aside, &table.target)?;
-            crate::env::crash_point();
-        }
-    }
-    definitions::take_back(attempt, request)?;
-    engine.drop_freeze(&freeze)?;
-    Ok(tools.engine.undo(attempt.operation())?)
 }
 
 /// What a mend would do: each table assessed and decided, nothing written.
@@ -277,47 +220,19 @@ pub(crate) fn preview(
             .filter(|table| table.create && !(table.has_parts && request.data))
             .map(|table| table.target.clone())
             .collect(),
+        undone: request
+            .tables
+            .iter()
+            .filter_map(|table| {
+                Some(UndoneTable {
+                    target: table.target.clone(),
+                    undo: table.undo.clone()?,
+                })
+            })
+            .collect(),
         stopped: request.stopped,
         different: request.different,
         keep_undo,
         total,
     })
-}
-
-/// The tables of a mend that can be brought back: those that existed before it.
-pub(crate) fn undo_tables(
-    tools: &Tools,
-    id: &OperationId,
-    mended: &MendRequest,
-) -> Result<Vec<TableMend>> {
-    let refused = |message: String| {
-        Error::refused(
-            message,
-            "a mend keeps its state before only where the disk has room, until it is forgotten",
-        )
-    };
-    if !tools.engine.is_frozen(&undo_freeze(id.as_str())) {
-        return Err(refused(format!(
-            "operation {id} has kept nothing to be undone by"
-        )));
-    }
-    let tables = mended
-        .tables
-        .iter()
-        .filter(|table| (table.has_parts && !table.create) || table.redefine.is_some());
-    Ok(tables
-        .map(|table| TableMend {
-            source: table.target.clone(),
-            redefine: table.redefine.as_ref().map(Redefinition::reversed),
-            ..table.clone()
-        })
-        .collect())
-}
-
-/// Drops what a mend has kept to be undone by.
-pub(crate) fn forget(tools: &Tools, operation: &Operation) -> Result<()> {
-    Ok(tools
-        .engine
-        .parts()?
-        .drop_freeze(&undo_freeze(operation.operation_id.as_str()))?)
 }

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mendb_engines::FrozenPart;
-use mendb_model::operation::{ChainLink, MendRequest, MendSource};
+use mendb_model::name::OperationId;
+use mendb_model::operation::{ChainLink, MendRequest, MendSource, TableMend};
 use mendb_model::part::{
     Inventory, ObjectRef, PartRecord, PartStoreBackup, PartTable, TableDefinition, TableName,
     Wanted,
@@ -29,7 +30,7 @@ pub(super) enum Source<'a> {
     /// What another mend froze before it changed anything.
     Undo {
         attempt: &'a Attempt<'a>,
-        freeze: String,
+        mended: &'a OperationId,
     },
     /// A backup of clickhouse-backup.
     Imported {
@@ -64,7 +65,7 @@ impl<'a> Source<'a> {
             }
             MendSource::Undo { operation_id } => Ok(Self::Undo {
                 attempt,
-                freeze: undo_freeze(operation_id.as_str()),
+                mended: operation_id,
             }),
             MendSource::Imported { url, name } => {
                 let backup = attempt.wait(imported(attempt.tools, url, name))?;
@@ -112,9 +113,13 @@ impl<'a> Source<'a> {
         at.map(|at| self.document(at)).transpose()
     }
 
-    /// The parts that should be live, in the order of the backup's lists.
-    pub(super) fn wanted(&self, table: &TableName) -> TaskResult<Vec<Wanted>> {
+    /// The parts that should be live, in the order of the backup's lists: none of a table that is to go.
+    pub(super) fn wanted(&self, mend: &TableMend) -> TaskResult<Vec<Wanted>> {
         let mut wanted = Vec::new();
+        let table = &mend.source;
+        if mend.undo.is_some() {
+            return Ok(wanted);
+        }
         match self {
             Self::Backup { .. } => {
                 for (list, at) in (0u32..).zip(&self.table(table)?.lists) {
@@ -260,8 +265,9 @@ impl<'a> Source<'a> {
 
     fn frozen(&self, table: &TableName) -> TaskResult<Vec<FrozenPart>> {
         match self {
-            Self::Undo { attempt, freeze } => {
-                Ok(attempt.tools.engine.parts()?.frozen(freeze, table)?)
+            Self::Undo { attempt, mended } => {
+                let freeze = undo_freeze(mended, table);
+                Ok(attempt.tools.engine.parts()?.frozen(&freeze, table)?)
             }
             Self::Backup { .. } | Self::Imported { .. } => Ok(Vec::new()),
         }

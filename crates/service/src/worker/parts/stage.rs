@@ -10,15 +10,14 @@ use std::io::{ErrorKind, Read};
 use std::path::{Component, Path, PathBuf};
 
 use mendb_engines::{PartStore, StagedPart, WrittenPart};
-use mendb_model::operation::{MendRequest, TableMend};
-use mendb_model::part::{
-    Action, DamagedPart, Fetched, FileChecksum, PartFile, PartRecord, Tally, Wanted,
-};
+use mendb_model::operation::MendRequest;
+use mendb_model::part::{Action, DamagedPart, Fetched, FileChecksum, PartFile, PartRecord, Tally};
 
 use super::damage;
 use super::local::{FILES_AT_ONCE, LocalFiles};
 use super::source::{Content, Source};
 use super::table_of;
+use super::view::View;
 use crate::worker::{Attempt, Counts, TaskError, TaskResult};
 
 /// Parts are brought in groups of at most so many: the downloads of a group run at the same time.
@@ -40,16 +39,19 @@ pub(super) fn stage(
     let table = table_of(request, idx)?;
     let record = super::assess::planned(attempt, idx)?;
     let source = Source::open(attempt, request)?;
-    let wanted = source.wanted(&table.source)?;
+    let wanted = source.wanted(table)?;
     let partitions =
         (record.plan.partitions.iter()).filter(|partition| partition.action != Action::RemoveFirst);
     let fetched: Vec<&Fetched> = partitions.flat_map(|partition| &partition.fetch).collect();
     let stage = Stage {
-        attempt,
-        table,
+        view: View {
+            attempt,
+            request,
+            table,
+            source: &source,
+            wanted: &wanted,
+        },
         idx,
-        source: &source,
-        wanted: &wanted,
         damaged: &record.plan.damaged,
     };
     // What an earlier attempt has staged is counted again when it is found.
@@ -59,11 +61,9 @@ pub(super) fn stage(
 
 /// What is needed to bring parts of one table.
 pub(super) struct Stage<'a> {
-    pub attempt: &'a Attempt<'a>,
-    pub table: &'a TableMend,
+    pub view: View<'a>,
+    /// The place of the table in the request.
     pub idx: u32,
-    pub source: &'a Source<'a>,
-    pub wanted: &'a [Wanted],
     /// Live parts that were found damaged.
     pub damaged: &'a [DamagedPart],
 }
@@ -90,7 +90,7 @@ impl Stage<'_> {
         }
         let mut chosen: Vec<u32> = missing.keys().copied().collect();
         chosen.sort_unstable();
-        let local = LocalFiles::new(self.attempt, &self.table.target, self.damaged);
+        let local = LocalFiles::new(self.view.attempt, &self.view.table.target, self.damaged);
         let mut rest = chosen.as_slice();
         while !rest.is_empty() {
             let (now, later) = rest.split_at(self.look_for_files(&local, rest)?);
@@ -109,13 +109,17 @@ impl Stage<'_> {
         let mut files: HashSet<FileChecksum> = HashSet::new();
         let mut seen = 0;
         for parts in parts.chunks(PARTS_AT_ONCE) {
-            self.source
-                .contents(&self.table.source, self.wanted, parts, |_, content| {
+            self.view.source.contents(
+                &self.view.table.source,
+                self.view.wanted,
+                parts,
+                |_, content| {
                     if let Content::Record(record) = content {
                         files.extend(identities(&record));
                     }
                     Ok(())
-                })?;
+                },
+            )?;
             seen += parts.len();
             if files.len() >= FILES_AT_ONCE {
                 break;
@@ -134,8 +138,11 @@ impl Stage<'_> {
     ) -> TaskResult<()> {
         let mut group = Vec::new();
         let mut bytes = 0;
-        self.source
-            .contents(&self.table.source, self.wanted, parts, |at, content| {
+        self.view.source.contents(
+            &self.view.table.source,
+            self.view.wanted,
+            parts,
+            |at, content| {
                 let Some(fetched) = missing.get(&at) else {
                     return Ok(());
                 };
@@ -154,15 +161,16 @@ impl Stage<'_> {
                     group.clear();
                 }
                 Ok(())
-            })?;
+            },
+        )?;
         self.bring_group(&group, local, counts)
     }
 
     /// Where a part is, or will be, once it is whole.
     fn sealed(&self, part: &Fetched) -> TaskResult<PathBuf> {
-        let engine = self.attempt.tools.engine.parts()?;
-        let operation = self.attempt.operation();
-        let directory = engine.stage_directory(operation, &self.table.target, &part.disk)?;
+        let engine = self.view.attempt.tools.engine.parts()?;
+        let operation = self.view.attempt.operation();
+        let directory = engine.stage_directory(operation, &self.view.table.target, &part.disk)?;
         Ok(directory.join(format!("{}-{}", part.wanted, part.hash)))
     }
 
@@ -190,7 +198,7 @@ impl Stage<'_> {
         if group.is_empty() {
             return Ok(());
         }
-        let attempt = self.attempt;
+        let attempt = self.view.attempt;
         attempt.check_stopped()?;
         let engine = attempt.tools.engine.parts()?;
         let records = group.iter().filter_map(|open| match &open.content {
@@ -228,9 +236,10 @@ impl Stage<'_> {
                     damage::refuse_damaged(attempt, &open.written, &open.fetched.name)?;
                 }
                 Content::Imported(part) => {
-                    let bytes = self
-                        .source
-                        .unpack(&self.table.source, part, &open.written)?;
+                    let bytes =
+                        self.view
+                            .source
+                            .unpack(&self.view.table.source, part, &open.written)?;
                     done.download_bytes += bytes;
                     done.download_files += 1;
                 }
@@ -254,7 +263,7 @@ impl Stage<'_> {
                 sealed: open.sealed.clone(),
             })
             .collect();
-        engine.seal_parts(&self.table.target, &written)?;
+        engine.seal_parts(&self.view.table.target, &written)?;
         crate::env::crash_point();
         for open in group {
             self.count(open.fetched, counts);

@@ -100,7 +100,8 @@ pub(crate) fn mend_tasks(
     let step = operation.step_kind();
     let mut tasks = Vec::new();
     for (table_idx, table) in (0u32..).zip(&request.tables) {
-        if !table.has_parts {
+        let is_for_nothing = step == StepKind::Verify && !request.check_table;
+        if !table.has_parts || is_for_nothing {
             continue;
         }
         let record = match step {
@@ -132,7 +133,7 @@ pub(crate) fn mend_tasks(
                 .iter()
                 .all(|partition| partition.action == Action::Nothing)
         });
-        // A table that is as it should be is still looked at before the end.
+        // A table that is as it should be is still looked at by the commit.
         if step == StepKind::Stage && idle {
             continue;
         }

@@ -1,86 +1,31 @@
-//! The proof of a mend.
+//! The server's own check of what was mended, where it was asked for. That a table has what the backup holds was
+//! proved partition by partition when it was committed: what merges, mutations and others have made of it since
+//! is theirs.
 
 use mendb_engines::RefusedPart;
 use mendb_model::operation::MendRequest;
-use mendb_model::part::Tally;
 
-use super::assess::{look, planned};
+use super::assess::planned;
 use super::commit::commit;
-use super::damage;
 use super::source::Source;
-use super::table_of;
+use super::{damage, table_of};
 use crate::worker::{Attempt, Counts, TaskError, TaskResult};
 
-/// Compares the table with the backup once more: nothing may be missing, and what is there beside must
-/// have come after the commit. What the server's own check finds damaged is mended here.
+/// Has the server check the table, and brings anew what it refuses.
 pub(super) fn verify(
     attempt: &Attempt<'_>,
     request: &MendRequest,
     idx: u32,
     counts: &mut Counts,
 ) -> TaskResult<()> {
-    let table = table_of(request, idx)?;
-    let source = Source::open(attempt, request)?;
-    let wanted = source.wanted(&table.source)?;
-    let planned = planned(attempt, idx)?.plan;
-    let mut now = look(attempt, request, table, &source, &wanted, &planned.damaged)?;
-    if !now.plan.damaged.is_empty() {
-        // An attempt that had found it died before it was mended.
-        commit(attempt, request, idx, counts)?;
-        now = look(attempt, request, table, &source, &wanted, &planned.damaged)?;
-    }
-    let tally = Tally::of(&now.plan);
-    if tally.fetched.parts > 0 {
-        let missing = now
-            .plan
-            .partitions
-            .iter()
-            .flat_map(|partition| &partition.fetch);
-        let names: Vec<&str> = missing.map(|part| part.name.as_str()).take(10).collect();
-        return Err(TaskError::Proof(format!(
-            "table {} lacks {} parts of the backup ({}): something removed or rewrote them after they were committed; \
-             mend it again",
-            table.target,
-            tally.fetched.parts,
-            names.join(", ")
-        )));
-    }
-    let mut beside = now.plan.partitions.iter().flat_map(|p| &p.remove);
-    if let Some(part) = beside.find(|part| planned.live.get(&part.name) == Some(&part.hash)) {
-        return Err(TaskError::Proof(format!(
-            "part {} of table {} was to go and is still live; mend it again",
-            part.name, table.target
-        )));
-    }
-    if tally.removed.parts > 0 {
-        tracing::warn!(
-            table = %table.target,
-            parts = tally.removed.parts,
-            rows = tally.removed.rows,
-            "more came after the commit"
-        );
-    }
-    if request.check_table {
-        checked_by_server(attempt, request, idx, counts)?;
-    }
-    counts.rows = tally.kept.rows;
-    Ok(())
-}
-
-/// Has the server check the table, and brings anew what it refuses.
-fn checked_by_server(
-    attempt: &Attempt<'_>,
-    request: &MendRequest,
-    idx: u32,
-    counts: &mut Counts,
-) -> TaskResult<()> {
     let target = &table_of(request, idx)?.target;
+    if !planned(attempt, idx)?.plan.damaged.is_empty() {
+        // An attempt that had found it may have died before it was mended.
+        commit(attempt, request, idx, counts)?;
+    }
     let engine = attempt.tools.engine.parts()?;
     let mut refused = engine.check_table(target)?;
-    if refused.is_empty() {
-        return Ok(());
-    }
-    if Source::open(attempt, request)?.can_replace_damaged() {
+    if !refused.is_empty() && Source::open(attempt, request)?.can_replace_damaged() {
         let live = engine.inventory(target)?;
         let damaged = damage::of_refused(attempt, target, &live, &refused, counts)?;
         let mut plan = planned(attempt, idx)?.plan;
