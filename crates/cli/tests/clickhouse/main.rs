@@ -29,6 +29,7 @@ mod backup_cost;
 mod cost;
 mod imported;
 mod incomplete;
+mod kept;
 mod names;
 mod order;
 mod part_files;
