@@ -32,6 +32,7 @@ mod cost;
 mod imported;
 mod incomplete;
 mod journal;
+mod kept;
 mod names;
 mod order;
 mod part_files;

@@ -25,7 +25,7 @@ impl ClickHouse {
         let told = self.told_name(name)?;
         let sql = format!("CHECK TABLE {}", told.sql());
         let settings = [("check_query_single_value_result", "0")];
-        let parts: Vec<Checked> = self.client.rows_with(&sql, &settings).map_err(|error| {
+        let parts: Vec<Checked> = self.client.rows_of_statement(&sql, &settings).map_err(|error| {
             if error.code() == Some(NOT_IMPLEMENTED) {
                 let message = format!(
                     "this server cannot check {name}: it has no CHECK TABLE for tables of parts; \

@@ -157,13 +157,21 @@ impl ClickHouse {
         let table = target.told_name.sql();
         let statements = match &target.table.partitions {
             None => vec![format!("ALTER TABLE {table} FREEZE WITH NAME {name}")],
-            Some(partitions) => partitions
-                .iter()
-                .map(|id| {
-                    let id = literal(id);
-                    format!("ALTER TABLE {table} FREEZE PARTITION ID {id} WITH NAME {name}")
-                })
-                .collect(),
+            Some(partitions) => {
+                // A server of 26.9 dies when it is told to freeze a month of the deprecated syntax by its id.
+                let has_days = |part: &Part| {
+                    (part.name.parse::<PartName>()).is_ok_and(|name| name.days.is_some())
+                };
+                let is_deprecated = target.before.parts.iter().any(has_days);
+                let statement = |id: &String| {
+                    let partition = match is_deprecated {
+                        true => id.clone(),
+                        false => format!("ID {}", literal(id)),
+                    };
+                    format!("ALTER TABLE {table} FREEZE PARTITION {partition} WITH NAME {name}")
+                };
+                partitions.iter().map(statement).collect()
+            }
         };
         for statement in statements {
             self.client

@@ -11,12 +11,16 @@ use std::path::{Path, PathBuf};
 use mendb_model::part::{Checksums, Hash128, Part};
 
 use super::packed::{self, Packed};
+use super::stage::told_file_name;
 use crate::contract::parts::{FoundFile, PartContent};
 use crate::error::{EngineError, Remedy, Result};
 
 /// What lists the files of a part.
 pub(super) const CHECKSUMS: &str = "checksums.txt";
 const COUNT: &str = "count.txt";
+const COLUMNS: &str = "columns.txt";
+/// A value of the type `Date`.
+const BYTES_A_DAY: u64 = 2;
 /// Lists of checksums that are larger are no lists of checksums.
 const MAX_LIST_BYTES: u64 = 64 << 20;
 
@@ -109,8 +113,13 @@ impl Directory {
             .map_err(|error| PartError::damaged(&self.path.join(CHECKSUMS), error.to_string()))
     }
 
-    fn rows(&mut self) -> PartResult<u64> {
-        let text = self.read(COUNT)?;
+    fn rows(&mut self, checksums: &Checksums) -> PartResult<u64> {
+        let text = match self.read(COUNT) {
+            Err(error) if error.is_gone() && checksums.get(COUNT).is_none() => {
+                return self.rows_of_days(checksums)?.ok_or(error);
+            }
+            text => text?,
+        };
         let text = String::from_utf8_lossy(&text);
         text.trim().parse().map_err(|_| {
             PartError::damaged(
@@ -137,6 +146,19 @@ impl Directory {
             Some(packed) => packed.offset_of(name).map(Some),
             None => Some(None),
         }
+    }
+
+    /// The rows of a part without a count, which old servers write for tables of the deprecated syntax:
+    /// these have a column of days, two bytes each.
+    fn rows_of_days(&mut self, checksums: &Checksums) -> PartResult<Option<u64>> {
+        let columns = self.read(COLUMNS)?;
+        let columns = String::from_utf8_lossy(&columns);
+        let day = |line: &str| {
+            let name = line.strip_prefix('`')?.strip_suffix("` Date")?;
+            let file = format!("{}.bin", told_file_name(name));
+            Some(checksums.get(&file)?.uncompressed?.bytes / BYTES_A_DAY)
+        };
+        Ok(columns.lines().find_map(day))
     }
 
     /// The size of a file that `checksums.txt` lists.
@@ -185,8 +207,14 @@ pub(super) fn read(directory: &Path, name: &str, disk: &str) -> Result<PartConte
     collect(&part, &checksums, "", &mut files)?;
     files.sort_by(|a, b| a.name.cmp(&b.name));
     let bytes = files.iter().map(|file| file.bytes).sum();
-    let part = Part::new(name, part.rows()?, bytes, checksums.part_hash(), disk)
-        .map_err(|error| PartError::damaged(directory, error.to_string()))?;
+    let part = Part::new(
+        name,
+        part.rows(&checksums)?,
+        bytes,
+        checksums.part_hash(),
+        disk,
+    )
+    .map_err(|error| PartError::damaged(directory, error.to_string()))?;
     Ok(PartContent { part, files })
 }
 

@@ -215,7 +215,7 @@ pub(super) fn staging_table(operation: &str, told: &TableName) -> TableName {
 }
 
 /// A name as the server makes one of a file of it.
-fn told_file_name(name: &str) -> String {
+pub(super) fn told_file_name(name: &str) -> String {
     let mut told = String::new();
     for byte in name.bytes() {
         match byte {

@@ -30,20 +30,13 @@ pub enum Event {
         step: u32,
         /// Whether to try again without anyone doing anything.
         retriable: bool,
+        /// Whether the cut that it reads does not exist any more.
+        is_cut_lost: bool,
         /// What failed, why, and what to do.
         message: String,
     },
     /// Worker: how an attempt goes.
     Reported(Report),
-    /// Worker: the snapshot that an attempt reads does not exist any more; it must be taken again.
-    SnapshotLost {
-        /// The step.
-        step: u32,
-        /// The task in it.
-        shard_idx: u32,
-        /// The attempt.
-        attempt: u32,
-    },
     /// Coordinator, after [`Effect::Advance`]: begin the next step.
     Advance,
     /// Coordinator: time passed.

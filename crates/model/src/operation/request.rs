@@ -411,6 +411,18 @@ impl Request {
         }
     }
 
+    /// The operation that it takes back, if it does.
+    pub fn undoes(&self) -> Option<&OperationId> {
+        match self {
+            Self::Mend(request) => match &request.source {
+                MendSource::Undo { operation_id } => Some(operation_id),
+                MendSource::Backup { .. } | MendSource::Imported { .. } => None,
+            },
+            Self::MendRows(request) => request.undoes.as_ref(),
+            Self::Backup(_) | Self::Restore(_) | Self::PartBackup(_) => None,
+        }
+    }
+
     /// Whether it makes a backup.
     pub fn is_backup(&self) -> bool {
         matches!(self, Self::Backup(_) | Self::PartBackup(_))

@@ -273,6 +273,12 @@ pub enum ReportStatus {
         /// What failed, why, and what to do.
         message: String,
     },
+    /// The cut that it reads does not exist any more: it must be taken again where the operation can do
+    /// that, and is a fatal error elsewhere.
+    CutLost {
+        /// What is gone, and how that was noticed.
+        message: String,
+    },
     /// It stopped because it was told to.
     Stopped,
 }

@@ -69,6 +69,86 @@ fn error(retriable: bool) -> ReportStatus {
     }
 }
 
+fn cut_lost() -> ReportStatus {
+    ReportStatus::CutLost {
+        message: "the freeze is gone".into(),
+    }
+}
+
+/// A backup that copies what it has cut, again if it did before.
+fn copying(operation: &mut Operation, now_ms: u64) {
+    let allocated = |step| Event::Allocated {
+        step,
+        tasks: tasks(1),
+    };
+    operation.step(at(now_ms), allocated(0)).unwrap();
+    operation.step(at(now_ms), Event::Tick).unwrap();
+    let cut = report(operation, 0, ReportStatus::Success);
+    operation.step(at(now_ms), cut).unwrap();
+    operation.step(at(now_ms), Event::Advance).unwrap();
+    operation.step(at(now_ms), allocated(1)).unwrap();
+    assert_eq!(operation.step_kind(), StepKind::Copy);
+}
+
+#[test]
+fn a_cut_that_is_lost_is_taken_again_with_a_backoff_and_its_cause() {
+    let mut operation = backup();
+    operation.step(at(0), Event::Booted).unwrap();
+    copying(&mut operation, 0);
+    let lost = report(&operation, 0, cut_lost());
+    assert_eq!(operation.step(at(0), lost).unwrap(), [Effect::Allocate]);
+    assert_eq!(operation.step_kind(), StepKind::Cut);
+    // Once it is at once, as after a restart.
+    copying(&mut operation, 0);
+    let lost = report(&operation, 0, cut_lost());
+    operation.step(at(0), lost).unwrap();
+    let allocated = Event::Allocated {
+        step: 0,
+        tasks: tasks(1),
+    };
+    assert_eq!(operation.step(at(0), allocated).unwrap(), []);
+    let backoff_ms = operation.limits.first_backoff_ms;
+    assert_eq!(operation.wake_at_ms(), Some(backoff_ms));
+    let told = operation.tasks[0].error.as_deref();
+    assert_eq!(told, Some("the freeze is gone"));
+    let again = operation.step(at(backoff_ms), Event::Tick).unwrap();
+    assert_eq!(again, [Effect::Propose { shard_idx: 0 }]);
+    // Where its tasks cannot even be found, the same.
+    let cut = report(&operation, 0, ReportStatus::Success);
+    operation.step(at(backoff_ms), cut).unwrap();
+    operation.step(at(backoff_ms), Event::Advance).unwrap();
+    let unfound = Event::AllocationFailed {
+        step: 1,
+        retriable: false,
+        is_cut_lost: true,
+        message: "the freeze is gone".into(),
+    };
+    operation.step(at(backoff_ms), unfound).unwrap();
+    assert_eq!(operation.step_kind(), StepKind::Cut);
+    assert_eq!(operation.lost_cut.as_ref().unwrap().times, 3);
+}
+
+#[test]
+fn a_cut_that_is_lost_where_none_can_be_taken_is_a_fatal_error_with_its_name() {
+    let mut operation = backup();
+    operation.step(at(0), Event::Booted).unwrap();
+    copying(&mut operation, 0);
+    operation.step(at(0), Event::Cancel).unwrap();
+    let stopped = report(&operation, 0, ReportStatus::Stopped);
+    operation.step(at(0), stopped).unwrap();
+    assert_eq!(operation.step_kind(), StepKind::Rollback);
+    let step = operation.current_step;
+    let tasks = tasks(1);
+    operation
+        .step(at(0), Event::Allocated { step, tasks })
+        .unwrap();
+    let lost = report(&operation, 0, cut_lost());
+    assert_eq!(operation.step(at(0), lost).unwrap(), [Effect::Finished]);
+    assert_eq!(operation.state, State::Failed);
+    let told = operation.error.as_deref();
+    assert_eq!(told, Some("step rollback: the freeze is gone"));
+}
+
 fn backup() -> Operation {
     let request = Request::Backup(BackupRequest {
         collection: "shop".into(),
@@ -466,13 +546,19 @@ impl World {
                 let Some(&(shard_idx, attempt)) = self.running.get(which) else {
                     return;
                 };
-                let step = self.operation.current_step;
-                let attempt = attempt - u32::from(stale);
-                self.send(Event::SnapshotLost {
-                    step,
+                if !stale {
+                    self.running.remove(which);
+                }
+                self.send(Event::Reported(Report {
+                    step: self.operation.current_step,
                     shard_idx,
-                    attempt,
-                });
+                    attempt: attempt - u32::from(stale),
+                    status: cut_lost(),
+                    last_key: None,
+                    rows: 0,
+                    bytes: 0,
+                    output: TaskOutput::None,
+                }));
             }
             Act::Boot => {
                 self.running.clear();
@@ -489,6 +575,7 @@ impl World {
                     self.send(Event::AllocationFailed {
                         step,
                         retriable,
+                        is_cut_lost: false,
                         message: "no list".into(),
                     });
                 }

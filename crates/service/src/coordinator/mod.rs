@@ -160,19 +160,6 @@ impl<'a> Coordinator<'a> {
                 operation_id,
                 report,
             } => (operation_id, Event::Reported(report)),
-            Message::SnapshotLost {
-                operation_id,
-                step,
-                shard_idx,
-                attempt,
-            } => (
-                operation_id,
-                Event::SnapshotLost {
-                    step,
-                    shard_idx,
-                    attempt,
-                },
-            ),
             Message::Allocation {
                 operation_id,
                 event,
@@ -279,9 +266,7 @@ impl<'a> Coordinator<'a> {
                 } => {
                     self.workers.abort(&operation_id, step, shard_idx);
                 }
-                Message::Reply { .. }
-                | Message::SnapshotLost { .. }
-                | Message::Allocation { .. } => {}
+                Message::Reply { .. } | Message::Allocation { .. } => {}
             }
         });
     }

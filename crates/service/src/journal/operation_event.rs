@@ -58,10 +58,12 @@ pub(super) fn describe(before: &Operation, after: &Operation, event: &Event) -> 
                 ReportStatus::Error { message, .. } => {
                     format!("{step}: shard {shard} failed: {message}")
                 }
+                ReportStatus::CutLost { message } => {
+                    format!("{step}: shard {shard} has lost the cut: {message}")
+                }
                 ReportStatus::Stopped => format!("{step}: shard {shard} stopped"),
             }
         }
-        Event::SnapshotLost { .. } => format!("{step}: the snapshot is lost, cutting again"),
         Event::Advance => format!("{step} done"),
         Event::Tick if before.state == after.state && before.error == after.error => return None,
         Event::Tick => "time passed".to_owned(),

@@ -80,7 +80,7 @@ impl Service {
         }
         // What was said for an earlier backup may have gone since.
         let may_be_gone = |unmatched: &Unmatched| {
-            order.tables.is_none() && unmatched.selector != Selector::Partitions
+            order.tables.is_none() && unmatched.selector == Selector::Tables
         };
         let (gone, wrong): (Vec<_>, Vec<_>) = unmatched.iter().cloned().partition(may_be_gone);
         check_fit(&wrong, order.if_exists)?;
