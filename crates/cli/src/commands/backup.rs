@@ -79,7 +79,6 @@ impl BackupCommand {
         for (flag, given) in [
             ("--tables", self.tables.is_some()),
             ("--partitions", self.partitions.is_some()),
-            ("--without-secrets", self.without_secrets),
         ] {
             if given {
                 return Err(Failure::misuse(format!(
@@ -88,6 +87,11 @@ impl BackupCommand {
                 ))
                 .hint("mendb collection create makes a collection of other tables"));
             }
+        }
+        if self.without_secrets {
+            return Err(Failure::misuse(
+                "--without-secrets is for ClickHouse targets: definitions of a row store hold no credentials",
+            ));
         }
         Ok(BackupOrder {
             collection: self.collection,

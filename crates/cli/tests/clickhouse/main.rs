@@ -27,6 +27,7 @@ macro_rules! on_each_server {
 
 mod backup_cost;
 mod cost;
+mod definitions;
 mod imported;
 mod names;
 mod order;
