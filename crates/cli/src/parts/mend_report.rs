@@ -1,11 +1,15 @@
 //! What a mend was to do and what it has done, table by table.
 
-use mendb_model::operation::{DifferentTable, MendRequest, Operation, Request, StoppedTable};
-use mendb_model::part::Tally;
+use mendb_model::operation::{
+    DifferentTable, MendRequest, Operation, Request, State, StoppedTable,
+};
+use mendb_model::part::{Tally, Unfinished};
 use mendb_service::journal::mend_plan::MendPlan;
 use serde::Serialize;
 
-use super::mend_preview::{Tense, describe_different, describe_stopped};
+use super::mend_preview::{
+    Becomes, Tense, describe_different, describe_mutation, describe_stopped,
+};
 use crate::human;
 use crate::operation_record::OperationRecord;
 use crate::output::{Field, table};
@@ -35,6 +39,8 @@ pub struct MendTables {
     /// Tables, views and dictionaries whose definition was another one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     different: Vec<DifferentTable>,
+    /// Whether mutations that the backup lacks were applied.
+    applied_mutations: bool,
 }
 
 #[derive(Serialize)]
@@ -53,6 +59,9 @@ struct MendedTable {
     late_parts: u64,
     /// Whether it was changed and is not, or not yet, as the backup.
     incomplete: bool,
+    /// Mutations that were not finished when the backup was made.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unfinished: Vec<Unfinished>,
     /// Why it goes no further, if so.
     error: Option<String>,
 }
@@ -80,9 +89,11 @@ impl MendTables {
             .map(|plan| MendedTable::new(operation, plan))
             .collect();
         let (mut created, mut stopped, mut different) = (Vec::new(), Vec::new(), Vec::new());
+        let mut applied_mutations = false;
         if let Request::Mend(request) = &operation.request {
             stopped.clone_from(&request.stopped);
             different.clone_from(&request.different);
+            applied_mutations = request.apply_mutations && operation.state == State::Done;
             let without_parts = request
                 .tables
                 .iter()
@@ -101,6 +112,7 @@ impl MendTables {
             created,
             stopped,
             different,
+            applied_mutations,
         }
     }
 
@@ -118,6 +130,17 @@ impl MendTables {
         }
         if !self.created.is_empty() {
             text += &format!("\ncreated without parts: {}\n", self.created.join(", "));
+        }
+        for table in &self.mended {
+            for mutation in &table.unfinished {
+                let becomes = if self.applied_mutations {
+                    Becomes::Applied
+                } else {
+                    Becomes::Left
+                };
+                let told = describe_mutation(mutation, becomes);
+                text += &format!("\n{}: {told}\n", table.table);
+            }
         }
         if !self.different.is_empty() {
             text.push('\n');
@@ -156,6 +179,7 @@ impl MendedTable {
             done: plan.done,
             late_parts: plan.late_parts,
             incomplete: plan.incomplete,
+            unfinished: plan.plan.unfinished.clone(),
             error,
             table,
         }
@@ -260,6 +284,7 @@ mod tests {
             done,
             late_parts: 1,
             incomplete: false,
+            unfinished: Vec::new(),
             error: None,
         }
     }
@@ -272,6 +297,7 @@ mod tests {
             created: Vec::new(),
             stopped: Vec::new(),
             different: Vec::new(),
+            applied_mutations: false,
         }
     }
 

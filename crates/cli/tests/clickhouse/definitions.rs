@@ -2,12 +2,14 @@
 
 use std::process::Output;
 
+use mendb_model::part::Definition;
 use serde_json::Value;
 
 use crate::servers::Flavor;
 use crate::world::{Mended, Preview, World, files_below};
 
 on_each_server!(
+    a_mutation_that_was_not_finished_is_told_and_applied_when_asked_for,
     a_default_that_changed_is_told_as_other_answers_and_brought_back,
     a_view_that_changed_is_told_and_brought_back,
     a_mend_that_failed_before_it_changed_anything_stands_in_nobodys_way,
@@ -54,16 +56,26 @@ fn a_default_that_changed_is_told_as_other_answers_and_brought_back(flavor: Flav
     assert_eq!(code, Some(3), "{tables}");
     assert_eq!(tables[0]["equal"], false);
     let note = tables[0]["note"].as_str().unwrap();
+    let words = |text: &str| text.replace("CAST(", "").replace(", 'UInt64')", "");
     let difference =
         "default of column price: DEFAULT 10 in the backup, DEFAULT 99 now (changes answers)";
-    assert_eq!(note, difference);
+    assert_eq!(words(note), difference);
 
-    let planned = said(&world.run(&["restore", "--in-place", "--dry-run", "d"]));
+    let planned = words(&said(&world.run(&[
+        "restore",
+        "--in-place",
+        "--dry-run",
+        "d",
+    ])));
     assert!(planned.contains(difference), "{planned}");
     // Its parts are as in the backup, and that is not all.
     let mended = world.run(&["restore", "--in-place", "d"]);
     assert_eq!(mended.status.code(), Some(3), "{}", said(&mended));
-    assert!(said(&mended).contains(difference), "{}", said(&mended));
+    assert!(
+        words(&said(&mended)).contains(difference),
+        "{}",
+        said(&mended)
+    );
     assert!(said(&mended).contains("--schema restores it"));
     assert_eq!(query("SELECT sum(price) FROM d.t"), "99000\n");
 
@@ -177,7 +189,8 @@ fn all_that_a_definition_says_comes_back_by_alter() {
     let told = &planned.different[0];
     assert!(told.differences.len() >= 18, "{told:?}");
     let mended: Mended = world.json(&MEND_ALL);
-    assert_eq!(statement(&world, "t"), before);
+    let says = |statement: &str| Definition::read(statement).unwrap();
+    assert_eq!(says(&statement(&world, "t")), says(&before));
     query("OPTIMIZE TABLE d.t FINAL");
     assert_eq!(
         query(sums),
@@ -191,7 +204,7 @@ fn all_that_a_definition_says_comes_back_by_alter() {
     assert_eq!(tables, "1\n", "nothing was put aside");
 
     world.ok(&["undo", &mended.operation_id]);
-    assert_eq!(statement(&world, "t"), changed);
+    assert_eq!(says(&statement(&world, "t")), says(&changed));
 }
 
 #[test]
@@ -395,6 +408,77 @@ fn credentials_come_back_and_are_shown_nowhere(flavor: Flavor) {
             "{told}"
         );
     }
+}
+
+fn a_mutation_that_was_not_finished_is_told_and_applied_when_asked_for(flavor: Flavor) {
+    let world = world(flavor);
+    let query = |sql: &str| world.server.query(sql);
+    query("CREATE TABLE d.t (a UInt64, v UInt64) ENGINE = MergeTree PARTITION BY a % 2 ORDER BY a");
+    query("INSERT INTO d.t SELECT number, 0 FROM system.numbers LIMIT 10");
+    world.stop_merges();
+    let no_wait = if world.is_current() {
+        "SETTINGS mutations_sync = 0"
+    } else {
+        ""
+    };
+    query(&format!(
+        "ALTER TABLE d.t UPDATE v = v + 1 WHERE a < 5 {no_wait}"
+    ));
+    world.backup(&["d"]);
+    let sync = if world.is_current() { "SYNC" } else { "" };
+    query(&format!("DROP TABLE d.t {sync}"));
+    world.start_merges();
+    let left = world.ok(&["restore", "d"]);
+    assert!(
+        left.contains("was not finished when the backup was made"),
+        "{left}"
+    );
+    assert!(left.contains("--apply-mutations applies it"), "{left}");
+    assert_eq!(query("SELECT sum(v) FROM d.t"), "0\n");
+
+    let planned = world.ok(&[
+        "restore",
+        "--in-place",
+        "--apply-mutations",
+        "--dry-run",
+        "d",
+    ]);
+    assert!(
+        planned.contains("it would be applied to partitions 0, 1"),
+        "{planned}"
+    );
+    let applied = world.ok(&["restore", "--in-place", "--apply-mutations", "d"]);
+    assert!(
+        applied.contains("it was applied to partitions 0, 1"),
+        "{applied}"
+    );
+    world.mutations_end();
+    assert_eq!(query("SELECT sum(v) FROM d.t"), "5\n");
+}
+
+#[test]
+fn a_mutation_that_had_begun_is_not_applied_twice() {
+    let world = world(Flavor::Current);
+    let query = |sql: &str| world.server.query(sql);
+    query("CREATE TABLE d.t (a UInt64, v UInt64) ENGINE = MergeTree PARTITION BY a % 2 ORDER BY a");
+    query("INSERT INTO d.t SELECT number, 0 FROM numbers(10)");
+    query("SYSTEM STOP MERGES d.t");
+    query("ALTER TABLE d.t UPDATE v = v + 1 WHERE a < 5 SETTINGS mutations_sync = 0");
+    // It came after the mutation, which does not concern it.
+    query("INSERT INTO d.t VALUES (1, 0)");
+    world.backup(&["d"]);
+    query("DROP TABLE d.t SYNC");
+    let applied = world.ok(&["restore", "--apply-mutations", "d"]);
+    assert!(
+        applied.contains("it was applied to partitions 0;"),
+        "{applied}"
+    );
+    assert!(
+        applied.contains("in partitions 1 it was through some parts"),
+        "{applied}"
+    );
+    assert_eq!(query("SELECT sum(v) FROM d.t WHERE a % 2 = 0"), "3\n");
+    assert_eq!(query("SELECT sum(v) FROM d.t WHERE a % 2 = 1"), "0\n");
 }
 
 #[test]

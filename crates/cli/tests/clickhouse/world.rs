@@ -268,6 +268,11 @@ impl World {
     /// Runs a mutation and waits until it is done.
     pub fn mutate(&self, sql: &str) {
         self.server.query(sql);
+        self.mutations_end();
+    }
+
+    /// Waits until no mutation is unfinished.
+    pub fn mutations_end(&self) {
         self.wait(|| self.counts_none("SELECT count() FROM system.mutations WHERE NOT is_done"));
     }
 

@@ -23,6 +23,7 @@ fn assessing() -> Operation {
         create: false,
         replace: false,
         has_parts: true,
+        replica_path: None,
         redefine: None,
     };
     let request = Request::Mend(MendRequest {
@@ -43,6 +44,7 @@ fn assessing() -> Operation {
         on_concurrent_insert: OnConcurrentInsert::Fail,
         keep_undo: None,
         check_table: false,
+        apply_mutations: false,
     });
     let steps = plan(&request, &[]).unwrap();
     let repository = ("id".to_owned(), "memory:".to_owned());

@@ -69,6 +69,7 @@ pub fn compare(comparison: &Comparison<'_>) -> TablePlan {
         live: live.map(|part| (part.name.clone(), part.hash)).collect(),
         kill_mutations: kill_mutations(comparison, &partitions),
         notes: Vec::new(),
+        unfinished: Vec::new(),
         partitions,
     }
 }

@@ -322,6 +322,7 @@ mod tests {
             live: BTreeMap::new(),
             kill_mutations: Vec::new(),
             notes: Vec::new(),
+            unfinished: Vec::new(),
             partitions,
         }
     }

@@ -24,10 +24,12 @@ pub mod lineage;
 mod matching;
 pub mod name;
 pub mod plan;
+mod replica;
 pub mod secret;
 mod since;
 pub mod statement;
 pub mod table;
+pub mod unfinished;
 pub mod witness;
 
 #[cfg(test)]
@@ -51,4 +53,5 @@ pub use plan::{
 };
 pub use secret::Secret;
 pub use table::{DatabaseBackup, PartList, PartStoreBackup, PartTable, TableDefinition, TableName};
+pub use unfinished::{Unfinished, unfinished};
 pub use witness::{MergeEvent, MergeTraits, Witness};

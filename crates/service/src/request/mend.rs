@@ -63,6 +63,11 @@ pub struct MendOrder {
     pub keep_undo: Option<bool>,
     /// Have the server check the tables at the end.
     pub check_table: bool,
+    /// Where in their keeper replicated tables are created, with `{database}` and `{table}`; found by rule
+    /// without.
+    pub replica_path: Option<String>,
+    /// Apply mutations that were not finished when the backup was made.
+    pub apply_mutations: bool,
 }
 
 impl MendOrder {
@@ -81,6 +86,8 @@ impl MendOrder {
             on_concurrent_insert: OnConcurrentInsert::Fail,
             keep_undo: None,
             check_table: false,
+            replica_path: None,
+            apply_mutations: false,
         }
     }
 }
@@ -98,6 +105,8 @@ pub struct MendPreview {
     pub created: Vec<TableName>,
     /// Whether the state before would be kept.
     pub keep_undo: bool,
+    /// Whether mutations that the backup lacks would be applied.
+    pub apply_mutations: bool,
     /// The sums of all tables.
     pub total: Tally,
 }
@@ -160,6 +169,7 @@ impl Service {
             different: Vec::new(),
             databases: BTreeMap::new(),
             keep_undo: Some(true),
+            apply_mutations: false,
             tables: parts::undo_tables(&self.tools, id, mended)?,
             ..mended.clone()
         };
@@ -211,6 +221,7 @@ impl Service {
             on_concurrent_insert: order.on_concurrent_insert,
             keep_undo: order.keep_undo,
             check_table: order.check_table,
+            apply_mutations: order.apply_mutations,
         };
         let engine = self.tools.engine.parts()?;
         let mut unknown: Vec<&String> = order.rename.keys().collect();
@@ -231,6 +242,7 @@ impl Service {
                 live => Considered {
                     engine,
                     with_schema: order.schema,
+                    replica_path: order.replica_path.as_deref(),
                     definition,
                     target: &target,
                 }

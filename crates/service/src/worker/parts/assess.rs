@@ -7,7 +7,7 @@ use mendb_model::operation::{MendRequest, StepKind, TableMend};
 use mendb_model::part::lineage::{Explained, explain};
 use mendb_model::part::{
     Comparison, Fetched, Inventory, PartFile, PartRecord, TableDefinition, TableName, TablePlan,
-    Wanted, compare,
+    Wanted, compare, unfinished,
 };
 use mendb_model::part::{MergeTraits, Witness};
 
@@ -57,6 +57,16 @@ pub(super) fn assessed(
         .flat_map(|partition| &partition.fetch);
     let missing: Vec<u32> = missing.map(|part| part.wanted).collect();
     plan.notes = source.notes(&table.source, &missing)?;
+    if let Some(path) = &table.replica_path {
+        let note = format!("its path in the keeper is {path}, which is not that in the backup");
+        plan.notes.push(note);
+    }
+    let ids: BTreeSet<&str> = (plan.partitions.iter())
+        .map(|partition| partition.partition_id.as_str())
+        .collect();
+    let parts = wanted.iter().map(|wanted| &wanted.part);
+    let found = unfinished(source.mutations(&table.source), parts).into_iter();
+    plan.unfinished = found.filter_map(|found| found.within(&ids)).collect();
     Ok(Assessed { plan, live, wanted })
 }
 
