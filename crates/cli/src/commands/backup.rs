@@ -113,6 +113,11 @@ impl BackupCommand {
                 .hint("mendb collection create makes a collection of other tables"));
             }
         }
+        if self.without_secrets {
+            return Err(Failure::misuse(
+                "--without-secrets is for ClickHouse targets: definitions of a row store hold no credentials",
+            ));
+        }
         Ok(BackupOrder {
             collection: self.collection,
             kind: if self.incremental {

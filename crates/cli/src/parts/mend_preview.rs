@@ -2,7 +2,7 @@
 
 use mendb_model::operation::{DifferentTable, StoppedTable, TableUndo};
 use mendb_model::part::{
-    Action, CamePart, PartitionPlan, Redefining, SinceBackup, TablePlan, Tally,
+    Action, CamePart, PartitionPlan, Redefining, SinceBackup, TablePlan, Tally, Unfinished,
 };
 use mendb_service::{MendOrder, MendPreview, Service, UndoneTable};
 
@@ -55,7 +55,7 @@ pub fn plan(service: &Service, order: &MendOrder, quiet: bool) -> Result<MendPre
 pub fn describe(preview: &MendPreview) -> String {
     let mut text = String::new();
     for plan in &preview.tables {
-        text += &describe_table(plan);
+        text += &describe_table(plan, preview.apply_mutations);
         text.push('\n');
     }
     if !preview.created.is_empty() {
@@ -95,7 +95,7 @@ pub fn describe(preview: &MendPreview) -> String {
     text
 }
 
-fn describe_table(plan: &TablePlan) -> String {
+fn describe_table(plan: &TablePlan, apply_mutations: bool) -> String {
     let mut text = plan.target.to_string();
     if plan.source != plan.target {
         text += &format!(" from {}", plan.source);
@@ -125,6 +125,10 @@ fn describe_table(plan: &TablePlan) -> String {
     }
     for note in &plan.notes {
         text += &format!("  note: {note}\n");
+    }
+    for mutation in &plan.unfinished {
+        let becomes = Becomes::planned(apply_mutations);
+        text += &format!("  {}\n", describe_mutation(mutation, becomes));
     }
     if plan.partitions.is_empty() {
         text += "  no partition\n";
@@ -223,6 +227,51 @@ fn sentence(tally: &Tally) -> String {
         human::bytes(tally.download_bytes),
         human::files(tally.download_files),
     )
+}
+
+/// What becomes of mutations that a backup lacks.
+#[derive(Debug, Clone, Copy)]
+pub enum Becomes {
+    Left,
+    WouldBeApplied,
+    Applied,
+}
+
+impl Becomes {
+    fn planned(apply: bool) -> Self {
+        if apply {
+            Self::WouldBeApplied
+        } else {
+            Self::Left
+        }
+    }
+}
+
+/// A mutation that was not finished when the backup was made.
+pub fn describe_mutation(mutation: &Unfinished, becomes: Becomes) -> String {
+    let mut text = format!(
+        "mutation {} was not finished when the backup was made: {}",
+        mutation.mutation_id, mutation.command
+    );
+    let whole = mutation.partitions.join(", ");
+    if !mutation.partitions.is_empty() {
+        text += &match becomes {
+            Becomes::Left => {
+                format!(
+                    "; rows of partitions {whole} are as before it: --apply-mutations applies it"
+                )
+            }
+            Becomes::WouldBeApplied => format!("; it would be applied to partitions {whole}"),
+            Becomes::Applied => format!("; it was applied to partitions {whole}"),
+        };
+    }
+    if !mutation.partly.is_empty() {
+        text += &format!(
+            "; in partitions {} it was through some parts and not through others: it cannot be applied there",
+            mutation.partly.join(", ")
+        );
+    }
+    text
 }
 
 /// Whether a mend is to be or has been.
@@ -340,6 +389,7 @@ mod tests {
                 kill_mutations: vec!["mutation_7.txt".to_owned()],
                 damaged: Vec::new(),
                 notes: vec!["its TTL would remove rows again".to_owned()],
+                unfinished: Vec::new(),
                 partitions: vec![
                     partition("202401", Action::Nothing, 2),
                     damaged,
@@ -366,6 +416,7 @@ mod tests {
                     .to_owned(),
             }],
             keep_undo: true,
+            apply_mutations: false,
             total: Tally {
                 kept: amount(4, 40),
                 removed: amount(1, 7),

@@ -1,13 +1,15 @@
 //! What a mend was to do and what it has done, table by table.
 
 use mendb_model::operation::{
-    DifferentTable, MendRequest, Operation, Request, StoppedTable, TaskSpec,
+    DifferentTable, MendRequest, Operation, Request, State, StoppedTable, TaskSpec,
 };
-use mendb_model::part::{DamagedPart, Tally, Unmatched};
+use mendb_model::part::{DamagedPart, Tally, Unfinished, Unmatched};
 use mendb_service::journal::mend_plan::MendPlan;
 use serde::Serialize;
 
-use super::mend_preview::{Tense, describe_different, describe_stopped};
+use super::mend_preview::{
+    Becomes, Tense, describe_different, describe_mutation, describe_stopped,
+};
 use crate::human;
 use crate::operation_record::OperationRecord;
 use crate::output::{Field, table};
@@ -40,6 +42,8 @@ pub struct MendTables {
     /// Tables, views and dictionaries whose definition was another one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     different: Vec<DifferentTable>,
+    /// Whether mutations that the backup lacks were applied.
+    applied_mutations: bool,
 }
 
 #[derive(Serialize)]
@@ -64,6 +68,9 @@ struct MendedTable {
     /// What is to be known of it beside.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     notes: Vec<String>,
+    /// Mutations that were not finished when the backup was made.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unfinished: Vec<Unfinished>,
     /// Why it goes no further, if so.
     error: Option<String>,
 }
@@ -92,10 +99,12 @@ impl MendTables {
             .collect();
         let (mut created, mut stopped, mut different) = (Vec::new(), Vec::new(), Vec::new());
         let mut unmatched = Vec::new();
+        let mut applied_mutations = false;
         if let Request::Mend(request) = &operation.request {
             stopped.clone_from(&request.stopped);
             unmatched.clone_from(&request.unmatched);
             different.clone_from(&request.different);
+            applied_mutations = request.apply_mutations && operation.state == State::Done;
             let without_parts = request
                 .tables
                 .iter()
@@ -115,6 +124,7 @@ impl MendTables {
             stopped,
             unmatched,
             different,
+            applied_mutations,
         }
     }
 
@@ -145,6 +155,17 @@ impl MendTables {
         }
         if !self.created.is_empty() {
             text += &format!("\ncreated without parts: {}\n", self.created.join(", "));
+        }
+        for table in &self.mended {
+            for mutation in &table.unfinished {
+                let becomes = if self.applied_mutations {
+                    Becomes::Applied
+                } else {
+                    Becomes::Left
+                };
+                let told = describe_mutation(mutation, becomes);
+                text += &format!("\n{}: {told}\n", table.table);
+            }
         }
         for unmatched in &self.unmatched {
             text += &format!("\nnothing fitted {unmatched}\n");
@@ -197,6 +218,7 @@ impl MendedTable {
             damaged: plan.plan.damaged.clone(),
             incomplete: plan.incomplete,
             notes: plan.plan.notes.clone(),
+            unfinished: plan.plan.unfinished.clone(),
             error,
         }
     }
@@ -302,6 +324,7 @@ mod tests {
             damaged: Vec::new(),
             incomplete: false,
             notes: Vec::new(),
+            unfinished: Vec::new(),
             error: None,
         }
     }
@@ -315,6 +338,7 @@ mod tests {
             created: Vec::new(),
             stopped: Vec::new(),
             different: Vec::new(),
+            applied_mutations: false,
         }
     }
 

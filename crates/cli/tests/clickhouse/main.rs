@@ -29,6 +29,7 @@ mod backup_cost;
 mod bytes;
 mod clickhouse_backup;
 mod cost;
+mod definitions;
 mod imported;
 mod incomplete;
 mod journal;

@@ -32,6 +32,7 @@ mod links;
 mod live_parts;
 mod markers;
 mod merges;
+mod mutate;
 mod packed;
 mod part_files;
 mod part_log;
@@ -338,6 +339,20 @@ impl PartStore for ClickHouse {
 
     fn kill_mutations(&self, name: &TableName, mutation_ids: &[String]) -> Result<()> {
         Self::kill_mutations(self, name, mutation_ids)
+    }
+
+    fn mutation_ids(&self, name: &TableName) -> Result<Vec<String>> {
+        Self::mutation_ids(self, name)
+    }
+
+    fn mutate(
+        &self,
+        name: &TableName,
+        command: &str,
+        partitions: Option<&[String]>,
+        known: &[String],
+    ) -> Result<()> {
+        Self::mutate(self, name, command, partitions, known)
     }
 
     fn attach(&self, name: &TableName, parts: &[StagedPart]) -> Result<()> {

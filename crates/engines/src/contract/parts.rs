@@ -292,6 +292,26 @@ pub trait PartStore: Send + Sync {
     /// The server refuses.
     fn kill_mutations(&self, name: &TableName, mutation_ids: &[String]) -> Result<()>;
 
+    /// *apply*: ids of the mutations of a table that the server remembers, finished or not.
+    ///
+    /// # Errors
+    /// As [`Self::server`].
+    fn mutation_ids(&self, name: &TableName) -> Result<Vec<String>>;
+
+    /// *apply*: applies an update or delete, as [`Self::inventory`] tells it, to partitions by id, or to the
+    /// whole table. Nothing if there is a mutation that says so and is not among the known ones: it was
+    /// given before a crash. Old servers answer before they are done.
+    ///
+    /// # Errors
+    /// It is no update or delete, or the server refuses.
+    fn mutate(
+        &self,
+        name: &TableName,
+        command: &str,
+        partitions: Option<&[String]>,
+        known: &[String],
+    ) -> Result<()>;
+
     /// *apply*: attaches staged parts in this order. Parts take new names; the directory is moved.
     ///
     /// # Errors

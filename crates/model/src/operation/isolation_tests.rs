@@ -27,6 +27,7 @@ fn assessing() -> Operation {
         create: false,
         replace: false,
         has_parts: true,
+        replica_path: None,
         redefine: None,
         undo: None,
     };
@@ -50,6 +51,7 @@ fn assessing() -> Operation {
         keep_undo: None,
         check_table: false,
         check_kept: false,
+        apply_mutations: false,
     });
     let steps = plan(&request, &[]).unwrap();
     let repository = ("id".to_owned(), "memory:".to_owned());

@@ -165,6 +165,9 @@ pub struct MendRequest {
     /// Whether every byte of the parts that stay is read and proved before that is decided.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub check_kept: bool,
+    /// Whether mutations that were not finished when the backup was made are applied at the end.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub apply_mutations: bool,
 }
 
 /// Where the parts of a mend come from.
@@ -206,6 +209,9 @@ pub struct TableMend {
     pub replace: bool,
     /// Whether it has parts: views and dictionaries do not.
     pub has_parts: bool,
+    /// Where in its keeper it is created, if not where the backup says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replica_path: Option<String>,
     /// What its definition is brought to where it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redefine: Option<Redefinition>,

@@ -76,6 +76,7 @@ pub fn compare(comparison: &Comparison<'_>) -> TablePlan {
         came: Vec::new(),
         damaged: comparison.damaged.to_vec(),
         notes: Vec::new(),
+        unfinished: Vec::new(),
         partitions,
     }
 }

@@ -325,6 +325,7 @@ mod tests {
             kill_mutations: Vec::new(),
             damaged: Vec::new(),
             notes: Vec::new(),
+            unfinished: Vec::new(),
             partitions,
         }
     }

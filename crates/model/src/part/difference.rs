@@ -98,6 +98,15 @@ pub fn redefining(
     }
 }
 
+/// Settings that the server changes of no table that exists, or not always.
+const FIXED_SETTINGS: [&str; 5] = [
+    "index_granularity",
+    "index_granularity_bytes",
+    "enable_mixed_granularity_parts",
+    "storage_policy",
+    "disk",
+];
+
 /// Whether there is an `ALTER` for a difference of such a table.
 fn is_altered(live: &TableDefinition, difference: &Difference) -> bool {
     if live.engine == "MaterializedView" {
@@ -109,8 +118,7 @@ fn is_altered(live: &TableDefinition, difference: &Difference) -> bool {
     }
     live.has_parts()
         && match difference.aspect {
-            // The server changes these of no table that exists.
-            Aspect::Setting => difference.name != "index_granularity",
+            Aspect::Setting => !FIXED_SETTINGS.contains(&difference.name.as_str()),
             Aspect::Column => live_or_backup_is_computed(difference),
             Aspect::ColumnOrder
             | Aspect::ColumnDefault
@@ -139,9 +147,9 @@ fn holds_no_data(live: &TableDefinition) -> bool {
     match live.engine.as_str() {
         "MaterializedView" => Definition::read(&live.create_query)
             .is_some_and(|definition| definition.clause(Aspect::Target, "").is_some()),
-        "View" | "Dictionary" | "Merge" | "Null" | "MySQL" | "PostgreSQL" | "MongoDB" | "ODBC"
-        | "JDBC" | "S3" | "URL" | "HDFS" | "AzureBlobStorage" | "GenerateRandom" | "Executable"
-        | "ExecutablePool" => true,
+        "View" | "Dictionary" | "Kafka" | "RabbitMQ" | "NATS" | "Merge" | "Null" | "MySQL"
+        | "PostgreSQL" | "MongoDB" | "ODBC" | "JDBC" | "S3" | "URL" | "HDFS"
+        | "AzureBlobStorage" | "GenerateRandom" | "Executable" | "ExecutablePool" => true,
         _ => false,
     }
 }

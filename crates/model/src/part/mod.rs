@@ -28,11 +28,13 @@ mod matching;
 pub mod name;
 pub mod partition;
 pub mod plan;
+mod replica;
 pub mod secret;
 pub mod selection;
 mod since;
 pub mod statement;
 pub mod table;
+pub mod unfinished;
 pub mod witness;
 
 #[cfg(test)]
@@ -63,4 +65,5 @@ pub use selection::{Exclusion, Selection, Selector, Unmatched};
 pub use table::{
     DatabaseBackup, MissingTable, PartList, PartStoreBackup, PartTable, TableDefinition, TableName,
 };
+pub use unfinished::{Unfinished, unfinished};
 pub use witness::{MergeTraits, PartEvent, PartEventKind, PartLog, Witness};

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::hash::Hash128;
 use super::inventory::{Inventory, Part};
 use super::table::TableName;
+use super::unfinished::Unfinished;
 
 /// In which order the work of a partition is done (`restore_order`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -213,6 +214,9 @@ pub struct TablePlan {
     /// What is to be known before the plan is carried out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+    /// Mutations that were not finished when the backup was made: the table will lack them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unfinished: Vec<Unfinished>,
     /// Every partition that the backup or the table has, in order.
     pub partitions: Vec<PartitionPlan>,
 }

@@ -17,6 +17,8 @@ pub(super) struct Considered<'a> {
     pub engine: &'a dyn PartStore,
     /// Whether definitions are brought back too.
     pub with_schema: bool,
+    /// Where in their keeper replicated tables are created.
+    pub replica_path: Option<&'a str>,
     /// What it is in the backup.
     pub definition: &'a TableDefinition,
     /// Its name on the target.
@@ -38,7 +40,7 @@ impl Considered<'_> {
         if has_parts && live.is_replicated() {
             self.stop(
                 "it is replicated, and mending replicas comes with clusters".to_owned(),
-                "--rename restores a replicated table under another name",
+                "--rename restores a replicated table under another name, at a path of its own in the keeper",
                 request,
             );
             return Ok(());
@@ -152,6 +154,7 @@ impl Considered<'_> {
             create: true,
             replace: true,
             has_parts: false,
+            replica_path: None,
             redefine: None,
             undo: None,
         };
@@ -170,6 +173,7 @@ impl Considered<'_> {
             create: false,
             replace: false,
             has_parts: self.definition.has_parts(),
+            replica_path: None,
             redefine: None,
             undo: None,
         }
@@ -183,6 +187,7 @@ impl Considered<'_> {
         request.tables.push(TableMend {
             create: true,
             replace,
+            replica_path: self.definition.replica_path(self.target, self.replica_path),
             ..self.mend()
         });
     }

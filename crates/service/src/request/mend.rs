@@ -74,6 +74,11 @@ pub struct MendOrder {
     pub check_table: bool,
     /// Read and prove every byte of the parts that stay, and bring those anew that are damaged.
     pub check_kept: bool,
+    /// Where in their keeper replicated tables are created, with `{database}` and `{table}`; found by rule
+    /// without.
+    pub replica_path: Option<String>,
+    /// Apply mutations that were not finished when the backup was made.
+    pub apply_mutations: bool,
 }
 
 impl MendOrder {
@@ -95,6 +100,8 @@ impl MendOrder {
             keep_undo: None,
             check_table: false,
             check_kept: false,
+            replica_path: None,
+            apply_mutations: false,
         }
     }
 }
@@ -125,6 +132,8 @@ pub struct MendPreview {
     pub undone: Vec<UndoneTable>,
     /// Whether the state before would be kept.
     pub keep_undo: bool,
+    /// Whether mutations that the backup lacks would be applied.
+    pub apply_mutations: bool,
     /// The sums of all tables.
     pub total: Tally,
 }
@@ -235,6 +244,7 @@ impl Service {
             databases: BTreeMap::new(),
             keep_undo: Some(true),
             check_kept: false,
+            apply_mutations: false,
             on_concurrent_insert,
             tables,
             ..mended.clone()
@@ -287,6 +297,7 @@ impl Service {
             keep_undo: order.keep_undo,
             check_table: order.check_table,
             check_kept: order.check_kept,
+            apply_mutations: order.apply_mutations,
         };
         let engine = self.tools.engine.parts()?;
         request.unmatched = unmatched_tables(order, &store);
@@ -318,6 +329,7 @@ impl Service {
                 live => Considered {
                     engine,
                     with_schema: order.schema,
+                    replica_path: order.replica_path.as_deref(),
                     definition,
                     target: &target,
                 }

@@ -34,8 +34,9 @@ pub struct MendArgs {
     /// Bring the data; missing tables are created. This is what is done unless --schema is given alone
     #[arg(long, short)]
     data: bool,
-    /// Bring the schema: create what is missing; a table whose schema differs is renamed aside and
-    /// created anew. Alone: no data
+    /// Bring the schema: create what is missing, and bring definitions that differ back as they were in the
+    /// backup: by ALTER where the server can, else the table is renamed aside and created anew. Alone: no
+    /// data
     #[arg(long, short)]
     schema: bool,
     /// Only partitions that match these comma-separated patterns, by id or by value
@@ -82,6 +83,14 @@ pub struct MendArgs {
     /// brought anew, file by file
     #[arg(long)]
     check_kept: bool,
+    /// Where in ZooKeeper or Keeper replicated tables are created, with {database}, {table} and macros of
+    /// the server; without, a table of another name gets another path by rule, which the plan tells
+    #[arg(long, value_name = "PATH")]
+    replica_path: Option<String>,
+    /// Apply mutations that were not finished when the backup was made, where they had reached no part of
+    /// a partition
+    #[arg(long)]
+    apply_mutations: bool,
     /// Say what would be done, partition by partition or shard by shard, and change nothing
     #[arg(long, help_heading = "Mending")]
     pub dry_run: bool,
@@ -119,6 +128,8 @@ impl MendArgs {
             ("--keep-undo", self.keep_undo == Some(true)),
             ("--check-table", self.check_table),
             ("--check-kept", self.check_kept),
+            ("--apply-mutations", self.apply_mutations),
+            ("--replica-path", self.replica_path.is_some()),
         ];
         let given: Vec<&str> = (flags.into_iter())
             .chain(self.exclude.given())
@@ -184,6 +195,8 @@ impl MendArgs {
             },
             check_table: self.check_table,
             check_kept: self.check_kept,
+            apply_mutations: self.apply_mutations,
+            replica_path: self.replica_path,
             ..MendOrder::new(from)
         })
     }

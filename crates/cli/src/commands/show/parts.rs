@@ -50,6 +50,12 @@ impl Contents {
             TableRecord::describe(&self.data)
         );
         for table in &store.tables {
+            if table.definition.statement().is_none() {
+                text += &format!(
+                    "\n{} was backed up without its credentials: a restore will not create it\n",
+                    table.name()
+                );
+            }
             for mutation in &table.mutations {
                 text += &format!(
                     "\nmutation {} of {} was not finished, {} parts to do: {}\n",
@@ -78,7 +84,12 @@ pub fn show(
     store: &PartStoreBackup,
     with_parts: bool,
 ) -> Result<Verdict, Failure> {
-    let manifest = &stored.manifest;
+    let mut manifest = stored.manifest.clone();
+    if let Some(store) = &mut manifest.part_store {
+        // They are for the server that they belong to.
+        store.drop_secrets();
+    }
+    let manifest = &manifest;
     let parts = if with_parts {
         Some(read_parts(repository, runtime, manifest, store)?)
     } else {

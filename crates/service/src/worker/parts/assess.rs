@@ -1,11 +1,12 @@
 //! Finds out what of a table is to be kept, removed and fetched.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use mendb_engines::LivePartDamage;
 use mendb_model::operation::{MendRequest, MendSource};
 use mendb_model::part::{
     Fetched, FileChecksum, Inventory, OnConcurrentInsert, PartRecord, TablePlan, Wanted, Witness,
+    unfinished,
 };
 
 use super::local::{FILES_AT_ONCE, LocalFiles};
@@ -127,6 +128,16 @@ pub(super) fn assessed(
              they change then come anew"
         ));
     }
+    if let Some(path) = &table.replica_path {
+        let note = format!("its path in the keeper is {path}, which is not that in the backup");
+        plan.notes.push(note);
+    }
+    let ids: BTreeSet<&str> = (plan.partitions.iter())
+        .map(|partition| partition.partition_id.as_str())
+        .collect();
+    let parts = wanted.iter().map(|wanted| &wanted.part);
+    let found = unfinished(source.mutations(&table.source), parts).into_iter();
+    plan.unfinished = found.filter_map(|found| found.within(&ids)).collect();
     Ok(Assessed { plan, live, wanted })
 }
 

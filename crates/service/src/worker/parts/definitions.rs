@@ -65,7 +65,42 @@ pub(super) fn finish(attempt: &Attempt<'_>, request: &MendRequest) -> TaskResult
             )));
         }
     }
+    if request.apply_mutations {
+        apply_mutations(attempt, request)?;
+    }
     reload(attempt, request)
+}
+
+/// Applies mutations that the backup lacks, in their order. What there was before is on disk first: done
+/// again after a crash, none is applied twice.
+fn apply_mutations(attempt: &Attempt<'_>, request: &MendRequest) -> TaskResult<()> {
+    let engine = attempt.tools.engine.parts()?;
+    let journal = &attempt.tools.journal;
+    let id = &attempt.request.operation_id;
+    for (idx, table) in (0u32..).zip(&request.tables) {
+        let Some(mut plan) = journal.mend_plan(id, idx)?.map(|record| record.plan) else {
+            continue;
+        };
+        for at in 0..plan.unfinished.len() {
+            attempt.check_stopped()?;
+            if plan.unfinished[at].partitions.is_empty() {
+                continue;
+            }
+            if plan.unfinished[at].known.is_none() {
+                plan.unfinished[at].known = Some(engine.mutation_ids(&table.target)?);
+                journal.put_mend_plan(id, idx, &plan)?;
+                crate::env::crash_point();
+            }
+            let mutation = &plan.unfinished[at];
+            let is_all = mutation.partly.is_empty() && request.partitions.is_none();
+            let in_all = plan.partitions.len() == mutation.partitions.len();
+            let partitions = (!(is_all && in_all)).then_some(&mutation.partitions[..]);
+            let known = mutation.known.as_deref().unwrap_or_default();
+            engine.mutate(&table.target, &mutation.command, partitions, known)?;
+            crate::env::crash_point();
+        }
+    }
+    Ok(())
 }
 
 /// Has dictionaries read again. One that cannot be read is told: it may have failed before as well, and the

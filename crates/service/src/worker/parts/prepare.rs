@@ -142,6 +142,9 @@ fn create_missing(attempt: &Attempt<'_>, request: &MendRequest) -> TaskResult<()
         match engine.table(&table.target)? {
             None => {
                 journal.set_mend_state(id, idx, MendState::Changing)?;
+                let moved = table.replica_path.as_deref();
+                let moved = moved.map(|path| definition.at_replica_path(path));
+                let definition = moved.as_ref().unwrap_or(definition);
                 engine.create_table(definition, &table.target, &renamed)?;
                 crate::env::crash_point();
             }
@@ -232,6 +235,7 @@ pub(crate) fn preview(
             .collect(),
         stopped: request.stopped,
         different: request.different,
+        apply_mutations: request.apply_mutations,
         keep_undo,
         total,
     })

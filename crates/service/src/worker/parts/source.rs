@@ -7,8 +7,8 @@ use mendb_engines::FrozenPart;
 use mendb_model::name::OperationId;
 use mendb_model::operation::{ChainLink, MendRequest, MendSource, TableMend};
 use mendb_model::part::{
-    Inventory, ObjectRef, PartRecord, PartStoreBackup, PartTable, TableDefinition, TableName,
-    Wanted,
+    Inventory, Mutation, ObjectRef, PartRecord, PartStoreBackup, PartTable, TableDefinition,
+    TableName, Wanted,
 };
 
 use mendb_repo::clickhouse_backup::{ImportError, ImportedBackup, ImportedBackups, ImportedPart};
@@ -100,6 +100,17 @@ impl<'a> Source<'a> {
             Self::Undo { .. } => return None,
         };
         store.table(table)?.partitions.as_deref()
+    }
+
+    /// Mutations of a table that were not finished in the source.
+    pub(super) fn mutations(&self, table: &TableName) -> &[Mutation] {
+        let store = match self {
+            Self::Backup { store, .. } | Self::Imported { store, .. } => store,
+            Self::Undo { .. } => return &[],
+        };
+        store
+            .table(table)
+            .map_or(&[][..], |table| table.mutations.as_slice())
     }
 
     /// What lived in the table when the backup was made; `None` where the backup does not tell.
