@@ -164,7 +164,7 @@ fn a_mend_of_damage_that_stops_anywhere_is_completed(flavor: Flavor) {
             let operations = world.operations();
             let open = operations
                 .iter()
-                .find(|operation| operation["kind"] == "mend" && operation["state"] == "running");
+                .find(|operation| operation["kind"] == "mend" && operation["state"] != "done");
             match open {
                 Some(open) => {
                     world.ok(&["operation", "watch", open["operation_id"].as_str().unwrap()]);

@@ -32,6 +32,7 @@ mod imported;
 mod names;
 mod order;
 mod part_files;
+mod plain;
 mod restore;
 mod schema;
 #[path = "../../../engines/tests/servers/mod.rs"]

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use mendb_model::part::{TableDefinition, TableName};
+use mendb_model::part::{TableDefinition, TableName, has_files};
 use serde::Deserialize;
 
 use super::ClickHouse;
@@ -41,7 +41,7 @@ pub(super) struct Column {
 
 impl ToldTable {
     pub(super) fn has_parts(&self) -> bool {
-        self.engine.ends_with("MergeTree")
+        self.engine.ends_with("MergeTree") || has_files(&self.engine)
     }
 
     pub(super) fn member(&self) -> Member<'_> {

@@ -15,6 +15,7 @@ use mendb_model::part::TableName;
 use super::ClickHouse;
 use super::client::{self, literal};
 use super::markers::{ignore_missing, unusable};
+use super::plain;
 use crate::error::{EngineError, Remedy, Result};
 
 /// A part of this name is not active.
@@ -44,6 +45,10 @@ impl ClickHouse {
         }
         let told = self.told_name(name)?;
         for part in parts {
+            if part.starts_with(plain::PARTITION) {
+                self.truncate(&told)?;
+                continue;
+            }
             let sql = format!("ALTER TABLE {} DROP PART {}", told.sql(), literal(part));
             self.execute_unlimited(&sql)?.map_err(|error| {
                 if error.code() == Some(NO_SUCH_PART) {

@@ -59,6 +59,16 @@ impl ClickHouse {
     /// `None` if a part went away in between.
     fn try_inventory(&self, name: &TableName) -> Result<Option<Inventory>> {
         let moment = self.moment()?;
+        if let Some(table) = self.plain_table(name)? {
+            return Ok(Some(Inventory {
+                taken_at_ms: moment.now_ms,
+                incarnation: self.incarnation(name)?,
+                run: moment.run,
+                parts: self.plain_part(&table)?.into_iter().collect(),
+                mutations: Vec::new(),
+                patches: Vec::new(),
+            }));
+        }
         let incarnation = self.incarnation(name)?;
         let mutations = self.pending_mutations(name)?;
         let told = self.told_parts(name)?;
@@ -175,6 +185,9 @@ impl ClickHouse {
         let uuid = rows.into_iter().next().ok_or_else(|| missing(name))?.uuid;
         if uuid.bytes().any(|byte| !matches!(byte, b'0' | b'-')) {
             return Ok(uuid);
+        }
+        if let Some(table) = self.plain_table(name)? {
+            return table.incarnation();
         }
         let directories = self.table_directories(name)?;
         let Some((_, directory)) = directories.first() else {

@@ -9,6 +9,7 @@ use super::ClickHouse;
 use super::client::{integer, literal};
 use super::disks::is_table;
 use super::part_files;
+use super::plain;
 use crate::error::{EngineError, Remedy, Result};
 
 /// How often the question is asked again because a part went away meanwhile.
@@ -135,6 +136,12 @@ impl ClickHouse {
         partition_id: &str,
         parts: &[&Part],
     ) -> Result<bool> {
+        if partition_id == plain::PARTITION {
+            let table = self.plain_table(told)?;
+            let live = table.map(|table| self.plain_part(&table)).transpose()?;
+            let live = live.flatten().map(|part| part.hash);
+            return Ok(live.iter().eq(parts.iter().map(|part| &part.hash)));
+        }
         let live = self.live_parts(told, partition_id)?;
         let mut expected: Vec<(&str, Hash128)> = parts
             .iter()

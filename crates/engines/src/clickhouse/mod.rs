@@ -35,6 +35,7 @@ mod merges;
 mod packed;
 mod part_files;
 mod partitions;
+mod plain;
 mod rewrite;
 mod server;
 mod stage;
@@ -291,6 +292,9 @@ impl PartStore for ClickHouse {
         parts: &[Origin],
         damaged: &[String],
     ) -> Result<()> {
+        if partition_id == plain::PARTITION {
+            return self.replace_plain(operation, name, parts);
+        }
         Self::exchange(self, operation, name, partition_id, parts, damaged)
     }
 

@@ -41,5 +41,7 @@ pub use plan::{
     Action, Amount, DamagedPart, Fetched, Kept, OnConcurrentInsert, PartitionPlan, Proof, Removed,
     RestoreOrder, SinceBackup, TablePlan, Tally, Wanted,
 };
-pub use table::{DatabaseBackup, PartList, PartStoreBackup, PartTable, TableDefinition, TableName};
+pub use table::{
+    DatabaseBackup, PartList, PartStoreBackup, PartTable, TableDefinition, TableName, has_files,
+};
 pub use witness::{MergeEvent, MergeTraits, Witness};

@@ -229,7 +229,7 @@ impl Service {
                 target: target.clone(),
                 create: live.is_none(),
                 replace: false,
-                has_parts: definition.has_parts(),
+                has_parts: table.has_data(),
             };
             match live {
                 None => request.tables.push(mend),

@@ -38,7 +38,8 @@ pub(super) fn cut(
     }
     let mut freezes = Vec::new();
     let mut taken_over = HashMap::new();
-    for table in catalogue.tables.iter().filter(|table| table.has_parts()) {
+    let with_data = |table: &&TableDefinition| table.has_parts() || table.has_files();
+    for table in catalogue.tables.iter().filter(with_data) {
         if let Some(unchanged) = unchanged(attempt, request, &table.name)? {
             let taken = take_over(attempt, request, table.clone(), unchanged)?;
             taken_over.insert(table.name.clone(), taken);
