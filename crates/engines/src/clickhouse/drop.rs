@@ -10,12 +10,11 @@
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 
-use mendb_model::part::TableName;
+use mendb_model::part::{FILES_PARTITION, PartName, TableName};
 
 use super::ClickHouse;
 use super::client::{self, literal};
 use super::markers::{ignore_missing, unusable};
-use super::plain;
 use crate::error::{EngineError, Remedy, Result};
 
 /// A part of this name is not active.
@@ -45,8 +44,9 @@ impl ClickHouse {
         }
         let told = self.told_name(name)?;
         for part in parts {
-            if part.starts_with(plain::PARTITION) {
-                self.truncate(&told)?;
+            let parsed = part.parse::<PartName>();
+            if parsed.is_ok_and(|name| name.partition_id == FILES_PARTITION) {
+                self.empty_plain(&told, part)?;
                 continue;
             }
             let sql = format!("ALTER TABLE {} DROP PART {}", told.sql(), literal(part));

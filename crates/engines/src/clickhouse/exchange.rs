@@ -66,13 +66,13 @@ impl ClickHouse {
         name: &TableName,
         partition_id: &str,
         parts: &[Origin],
-        damaged: &[String],
+        goes: &[String],
     ) -> Result<()> {
         let told = self.told_name(name)?;
         let staging = staging_table(operation, &told);
         let live = self.live_parts(&told, partition_id)?;
         let wanted: Vec<Hash128> = parts.iter().map(hash_of).collect();
-        let is_whole = |part: &&FoundPart| !damaged.contains(&part.name.to_string());
+        let is_whole = |part: &&FoundPart| !goes.contains(&part.name.to_string());
         let whole: Vec<FoundPart> = live.iter().filter(is_whole).cloned().collect();
         let all_whole = whole.len() == live.len();
         let is_done =

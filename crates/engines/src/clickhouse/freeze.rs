@@ -14,7 +14,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use mendb_model::part::{Inventory, Part, PartName, TableName};
+use mendb_model::part::{FILES_PARTITION, Inventory, Part, PartName, TableName};
 use serde::Deserialize;
 
 use super::ClickHouse;
@@ -23,7 +23,7 @@ use super::disks::is_table;
 use super::freeze_record::{FreezeRecord, FrozenDirectory, TableRecord, freeze_name};
 use super::inventory::PATCH;
 use super::part_files;
-use super::plain::{self, PlainTable};
+use super::plain::PlainTable;
 use crate::contract::parts::{Disk, FreezeTable, FrozenPart, FrozenTable};
 use crate::contract::{Lock, LockKind};
 use crate::error::{EngineError, Remedy, Result};
@@ -136,7 +136,7 @@ impl ClickHouse {
     /// Copies a table that has no parts to where those of others are linked.
     fn freeze_plain(&self, freeze: &str, target: &Target<'_>, table: &PlainTable) -> Result<()> {
         let asked = target.table.partitions.as_ref();
-        if asked.is_some_and(|asked| !asked.iter().any(|id| id == plain::PARTITION)) {
+        if asked.is_some_and(|asked| !asked.iter().any(|id| id == FILES_PARTITION)) {
             return Ok(());
         }
         let disks = self.list_disks()?;

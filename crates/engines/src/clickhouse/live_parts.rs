@@ -2,14 +2,13 @@
 
 use std::path::PathBuf;
 
-use mendb_model::part::{Hash128, Part, PartName, TableName};
+use mendb_model::part::{FILES_PARTITION, Hash128, Part, PartName, TableName};
 use serde::Deserialize;
 
 use super::ClickHouse;
 use super::client::{integer, literal};
 use super::disks::is_table;
 use super::part_files;
-use super::plain;
 use crate::error::{EngineError, Remedy, Result};
 
 /// How often the question is asked again because a part went away meanwhile.
@@ -136,7 +135,7 @@ impl ClickHouse {
         partition_id: &str,
         parts: &[&Part],
     ) -> Result<bool> {
-        if partition_id == plain::PARTITION {
+        if partition_id == FILES_PARTITION {
             let table = self.plain_table(told)?;
             let live = table.map(|table| self.plain_part(&table)).transpose()?;
             let live = live.flatten().map(|part| part.hash);

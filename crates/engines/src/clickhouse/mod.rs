@@ -50,7 +50,8 @@ use std::sync::OnceLock;
 use client::{Client, literal};
 use disks::{Places, ToldDisk};
 use mendb_model::part::{
-    DatabaseBackup, FileChecksum, Inventory, MergeEvent, Part, TableDefinition, TableName,
+    DatabaseBackup, FILES_PARTITION, FileChecksum, Inventory, MergeEvent, Part, TableDefinition,
+    TableName,
 };
 use server::Abilities;
 
@@ -290,12 +291,12 @@ impl PartStore for ClickHouse {
         name: &TableName,
         partition_id: &str,
         parts: &[Origin],
-        damaged: &[String],
+        goes: &[String],
     ) -> Result<()> {
-        if partition_id == plain::PARTITION {
-            return self.replace_plain(operation, name, parts);
+        if partition_id == FILES_PARTITION {
+            return self.replace_plain(operation, name, parts, goes);
         }
-        Self::exchange(self, operation, name, partition_id, parts, damaged)
+        Self::exchange(self, operation, name, partition_id, parts, goes)
     }
 
     fn check_table(&self, name: &TableName) -> Result<Vec<RefusedPart>> {

@@ -23,7 +23,9 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use mendb_model::part::{Checksums, FileHasher, Hash128, Part, TableName, has_files};
+use mendb_model::part::{
+    Checksums, FILES_PARTITION, FileHasher, Hash128, Part, TableName, has_files,
+};
 use serde::Deserialize;
 
 use super::ClickHouse;
@@ -36,8 +38,6 @@ use super::{links, rewrite};
 use crate::contract::parts::Origin;
 use crate::error::{EngineError, Remedy, Result};
 
-/// The partition of what is no part. No partition is called so: ids are `all`, digits with `-`, or hex.
-pub(super) const PARTITION: &str = "files";
 /// How often a table that changes while it is read is read again.
 const ATTEMPTS_MAX: u32 = 5;
 /// Of the Log family: which stretch of each file counts.
@@ -173,60 +173,77 @@ impl ClickHouse {
         }
     }
 
-    /// Makes a table have this content, or none.
+    /// Makes a table have this content, or none, if it still has what `goes` names, or nothing where that
+    /// names nothing.
     pub(super) fn replace_plain(
         &self,
         operation: &str,
         name: &TableName,
         parts: &[Origin],
+        goes: &[String],
     ) -> Result<()> {
         let told = self.told_name(name)?;
         let live = self.plain_table(&told)?.ok_or_else(|| missing(&told))?;
-        let before = self.plain_part(&live)?.map(|part| part.hash);
+        let before = self.plain_part(&live)?;
+        let hash_before = before.as_ref().map(|part| part.hash);
         let staged = match parts {
-            [] => return self.truncate(&told),
-            [Origin::Live { hash, .. }] if before == Some(*hash) => return Ok(()),
-            [Origin::Staged(part)] if before == Some(part.hash) => return Ok(()),
-            [Origin::Staged(part)] => part,
-            _ => {
-                let message = format!("{told} changed while it was put together: plan it again");
-                return Err(EngineError::new(Remedy::Replan, message));
-            }
+            [] => None,
+            [Origin::Staged(part)] => Some(part),
+            [Origin::Live { hash, .. }] if hash_before == Some(*hash) => return Ok(()),
+            _ => return Err(changed(&told)),
         };
-        check_hash(&staged.directory, staged.hash)?;
+        let wanted = staged.map(|part| part.hash);
+        if hash_before == wanted {
+            return Ok(());
+        }
+        if before.as_ref().map(|part| &part.name) != goes.first() {
+            return Err(changed(&told));
+        }
+        let from = staged.map(|part| part.directory.as_path());
+        if let (Some(directory), Some(wanted)) = (from, wanted) {
+            check_hash(directory, wanted)?;
+        }
         self.markers().set(operation, name, Marker::Stage)?;
         let staging = staging_table(operation, &told);
-        self.fill_plain(&live, &staging, &staged.directory)?;
+        self.fill_plain(&live, &staging, from)?;
         let filled = self
             .plain_table(&staging)?
             .ok_or_else(|| missing(&staging))?;
         let holds = self.plain_part(&filled)?.map(|part| part.hash);
-        if holds != Some(staged.hash) {
+        if holds != wanted {
             let message = format!(
-                "{staging} was put together to be {} and is {holds:?}: nothing was exchanged",
-                staged.hash
+                "{staging} was put together to be {wanted:?} and is {holds:?}: nothing was exchanged"
             );
             return Err(EngineError::new(Remedy::Repair, message));
         }
         let aside = self.change_places(&told, &staging)?;
         let old = self.plain_table(&aside)?.ok_or_else(|| missing(&aside))?;
-        if self.plain_part(&old)?.map(|part| part.hash) != before {
+        if self.plain_part(&old)?.map(|part| part.hash) != hash_before {
             self.change_places(&told, &aside)?;
-            let message = format!("{told} changed while it was put together: plan it again");
-            return Err(EngineError::new(Remedy::Replan, message));
+            return Err(changed(&told));
         }
         self.drop_told_table(&aside)?;
         self.drop_staging(&staging)
     }
 
-    pub(super) fn truncate(&self, told: &TableName) -> Result<()> {
+    /// Empties a table that still has what a name stands for.
+    pub(super) fn empty_plain(&self, told: &TableName, part: &str) -> Result<()> {
+        let live = self.plain_table(told)?.ok_or_else(|| missing(told))?;
+        if self.plain_part(&live)?.is_none_or(|live| live.name != part) {
+            return Err(changed(told));
+        }
         let sql = format!("TRUNCATE TABLE {}", told.sql());
         let emptied = self.execute_unlimited(&sql)?;
         emptied.map_err(|error| error.during(format_args!("empty {told}")))
     }
 
-    /// Makes a table like the live one that has the files of a staged part.
-    fn fill_plain(&self, live: &PlainTable, staging: &TableName, from: &Path) -> Result<()> {
+    /// Makes a table like the live one that has the files of a staged part, or none.
+    fn fill_plain(
+        &self,
+        live: &PlainTable,
+        staging: &TableName,
+        from: Option<&Path>,
+    ) -> Result<()> {
         #[derive(Deserialize)]
         struct Row {
             create_table_query: String,
@@ -242,6 +259,9 @@ impl ClickHouse {
             done.map_err(|error| error.during(format_args!("fill the staging table {staging}")))
         };
         run(&sql)?;
+        let Some(from) = from else {
+            return Ok(());
+        };
         let table = self.plain_table(staging)?.ok_or_else(|| missing(staging))?;
         let at_once = if self.abilities.uuids { " SYNC" } else { "" };
         run(&format!("DETACH TABLE {}{at_once}", staging.sql()))?;
@@ -386,6 +406,11 @@ impl Sight {
     }
 }
 
+fn changed(told: &TableName) -> EngineError {
+    let message = format!("{told} changed while it was put together: plan it again");
+    EngineError::new(Remedy::Replan, message)
+}
+
 /// The name of a table that was live, where it takes two renames to change places with its staging table.
 fn aside(staging: &TableName) -> TableName {
     TableName::new(&staging.database, format!("{}aside", staging.table))
@@ -404,7 +429,7 @@ fn part(table: &PlainTable, taken: &Taken) -> Result<Part> {
     let mut number = [0; 8];
     number.copy_from_slice(&taken.hash.0[..8]);
     let number = u64::from_be_bytes(number) >> 2;
-    let name = format!("{PARTITION}_{number}_{number}_0");
+    let name = format!("{FILES_PARTITION}_{number}_{number}_0");
     let part = Part::new(&name, taken.rows, taken.bytes, taken.hash, &table.disk);
     part.map_err(|error| {
         EngineError::new(Remedy::Repair, format!("what {} has: {error}", table.told))

@@ -246,7 +246,8 @@ pub trait PartStore: Send + Sync {
     /// *apply*: makes a partition consist of these parts, in this order, at once for readers: they are
     /// put together in a staging table (live ones linked, staged ones linked so that they can be used
     /// again after a crash), verified there by their hashes, and exchanged. No parts: drops the partition.
-    /// Live parts that are `damaged`, by name, go whatever their hashes say: no other is made of them.
+    /// Live parts that are named in `goes` go whatever their hashes say, and no other is made of them: those
+    /// that are damaged. Of a table of files it names what is live, which must still be that.
     ///
     /// # Errors
     /// What was put together is not what was asked for, or the server refuses; the partition is as
@@ -257,7 +258,7 @@ pub trait PartStore: Send + Sync {
         name: &TableName,
         partition_id: &str,
         parts: &[Origin],
-        damaged: &[String],
+        goes: &[String],
     ) -> Result<()>;
 
     /// *verify*: has the server check every part of the table, byte for byte. Returns those that are

@@ -42,6 +42,7 @@ pub use plan::{
     RestoreOrder, SinceBackup, TablePlan, Tally, Wanted,
 };
 pub use table::{
-    DatabaseBackup, PartList, PartStoreBackup, PartTable, TableDefinition, TableName, has_files,
+    DatabaseBackup, FILES_PARTITION, PartList, PartStoreBackup, PartTable, TableDefinition,
+    TableName, has_files,
 };
 pub use witness::{MergeEvent, MergeTraits, Witness};

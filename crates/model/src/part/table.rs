@@ -145,6 +145,10 @@ const ROWS_ELSEWHERE: [&str; 6] = [
     "TimeSeries",
 ];
 
+/// The partition that a table of files is taken for. No other is called so: ids are `all`, digits with
+/// `-`, or hex digits.
+pub const FILES_PARTITION: &str = "files";
+
 /// Whether tables of an engine have their data in files that are no parts.
 pub fn has_files(engine: &str) -> bool {
     WITH_FILES.contains(&engine)

@@ -10,8 +10,8 @@ use mendb_engines::{Origin, PartStore, Remedy};
 use mendb_model::operation::{MendRequest, TableMend};
 use mendb_model::part::Witness;
 use mendb_model::part::{
-    Action, DamagedPart, Fetched, Hash128, Kept, OnConcurrentInsert, Part, PartitionPlan, Proof,
-    RestoreOrder, Space, TablePlan, Tally, Wanted, decide,
+    Action, DamagedPart, FILES_PARTITION, Fetched, Hash128, Kept, OnConcurrentInsert, Part,
+    PartitionPlan, Proof, RestoreOrder, Space, TablePlan, Tally, Wanted, decide,
 };
 
 use super::assess::{Look, look, planned};
@@ -374,14 +374,18 @@ impl Commit<'_> {
         // Parts that the source does not know came last.
         parts.sort_by_key(|(order, _)| (order.is_none(), *order));
         let parts: Vec<Origin> = parts.into_iter().map(|(_, origin)| origin).collect();
-        let damaged: Vec<String> = damaged.iter().map(|part| part.name.clone()).collect();
+        let goes: Vec<String> = if partition.partition_id == FILES_PARTITION {
+            (partition.remove.iter().map(|part| part.name.clone())).collect()
+        } else {
+            damaged.iter().map(|part| part.name.clone()).collect()
+        };
         let target = &self.stage.table.target;
         Ok(engine.exchange(
             self.attempt.operation(),
             target,
             &partition.partition_id,
             &parts,
-            &damaged,
+            &goes,
         )?)
     }
 
