@@ -110,7 +110,9 @@ impl ClickHouse {
     }
 
     fn freeze_one(&self, freeze: &str, target: &Target<'_>) -> Result<()> {
-        if let Some(table) = self.plain_table(&target.told_name)? {
+        let mut parts = target.before.parts.iter();
+        let may_have_files = parts.all(|part| part.partition_id == FILES_PARTITION);
+        if may_have_files && let Some(table) = self.plain_table(&target.told_name)? {
             return self.freeze_plain(freeze, target, &table);
         }
         let name = literal(&freeze_name(freeze));

@@ -450,6 +450,11 @@ fn spare_others(plan: &mut TablePlan, mended: &TablePlan) {
             .into_iter()
             .partition(|part| known.contains(&part.hash));
         partition.remove = goes;
+        // A table of files is one thing: what somebody has changed is left to them.
+        if partition.partition_id == FILES_PARTITION && !stays.is_empty() {
+            partition.fetch.clear();
+            tracing::warn!(table = %plan.target, "was changed by somebody since: it stays as it is now");
+        }
         partition.keep.extend(stays.into_iter().map(|part| Kept {
             name: part.name,
             hash: part.hash,
