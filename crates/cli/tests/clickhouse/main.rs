@@ -37,6 +37,7 @@ mod kept;
 mod names;
 mod order;
 mod part_files;
+mod plain;
 mod restore;
 mod schema;
 mod selectors;

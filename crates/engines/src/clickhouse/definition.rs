@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 
 use mendb_model::part::statement::{Token, tokens};
-use mendb_model::part::{Definition, Secret, TableDefinition, TableName, secret};
+use mendb_model::part::{Definition, Secret, TableDefinition, TableName, has_files, secret};
 use serde::Deserialize;
 
 use super::ClickHouse;
@@ -47,7 +47,7 @@ pub(super) struct Column {
 
 impl ToldTable {
     pub(super) fn has_parts(&self) -> bool {
-        self.engine.ends_with("MergeTree")
+        self.engine.ends_with("MergeTree") || has_files(&self.engine)
     }
 
     pub(super) fn member(&self) -> Member<'_> {

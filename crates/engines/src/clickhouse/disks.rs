@@ -108,7 +108,8 @@ impl Places {
     /// Where this process sees what the server has at a path.
     pub(super) fn seen(&self, told: &str) -> PathBuf {
         match told.strip_prefix(&self.told) {
-            Some(below) => self.seen.join(below),
+            // Old servers tell two slashes of a table that was renamed: what begins with one is no path below.
+            Some(below) => self.seen.join(below.trim_start_matches('/')),
             None => PathBuf::from(told),
         }
     }
@@ -258,6 +259,9 @@ impl ClickHouse {
         let disks = self.told_disks()?;
         let directories = row.paths.iter().filter(|path| !path.is_empty());
         let directories = directories.map(|path| {
+            if let Some(found) = self.find_relative(path, disks) {
+                return found;
+            }
             let on = disks
                 .iter()
                 .filter(|disk| path.starts_with(&disk.path))
@@ -266,6 +270,20 @@ impl ClickHouse {
             (disk.to_owned(), self.places.seen(path))
         });
         Ok(Some(directories.collect()))
+    }
+}
+
+impl ClickHouse {
+    /// Where a directory is of which the server tells only its place on a disk, as of those of Join and Set.
+    fn find_relative(&self, path: &str, disks: &[ToldDisk]) -> Option<(String, PathBuf)> {
+        if Path::new(path).is_absolute() {
+            return None;
+        }
+        let mut places = disks.iter().map(|disk| {
+            let told = Path::new(&disk.path).join(path);
+            (disk.name.clone(), self.places.seen(&told.to_string_lossy()))
+        });
+        places.find(|(_, directory)| directory.is_dir())
     }
 }
 
@@ -326,5 +344,7 @@ mod tests {
         let seen = |told: &str| places.seen(told).to_str().unwrap().to_owned();
         assert_eq!(seen("/var/lib/clickhouse/store/a/"), "/mnt/store/a/");
         assert_eq!(seen("/other/store/a"), "/other/store/a");
+        // Of a table that was renamed.
+        assert_eq!(seen("/var/lib/clickhouse//data/d/t/"), "/mnt/data/d/t/");
     }
 }

@@ -14,7 +14,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use mendb_model::part::{Inventory, Part, PartName, ServerRun, TableName};
+use mendb_model::part::{FILES_PARTITION, Inventory, Part, PartName, ServerRun, TableName};
 use serde::Deserialize;
 
 use super::ClickHouse;
@@ -23,6 +23,7 @@ use super::disks::is_table;
 use super::freeze_record::{FreezeRecord, FrozenDirectory, TableRecord, freeze_name};
 use super::inventory::PATCH;
 use super::part_files;
+use super::plain::PlainTable;
 use crate::contract::parts::{Disk, Freeze, FreezeTable, FrozenPart, FrozenTable, RefusedTable};
 use crate::contract::{Lock, LockKind};
 use crate::error::{EngineError, Remedy, Result};
@@ -153,6 +154,11 @@ impl ClickHouse {
     }
 
     fn freeze_one(&self, freeze: &str, target: &Target<'_>) -> Result<()> {
+        let mut parts = target.before.parts.iter();
+        let may_have_files = parts.all(|part| part.partition_id == FILES_PARTITION);
+        if may_have_files && let Some(table) = self.plain_table(&target.told_name)? {
+            return self.freeze_plain(freeze, target, &table);
+        }
         let name = literal(&freeze_name(freeze));
         let table = target.told_name.sql();
         let statements = match &target.table.partitions {
@@ -179,6 +185,33 @@ impl ClickHouse {
                 .map_err(|error| error.during(format_args!("freeze {}", target.table.name)))?;
         }
         Ok(())
+    }
+
+    /// Copies a table that has no parts to where those of others are linked.
+    fn freeze_plain(&self, freeze: &str, target: &Target<'_>, table: &PlainTable) -> Result<()> {
+        let asked = target.table.partitions.as_ref();
+        if asked.is_some_and(|asked| !asked.iter().any(|id| id == FILES_PARTITION)) {
+            return Ok(());
+        }
+        let disks = self.list_disks()?;
+        let disk = disks.iter().find(|disk| disk.name == table.disk());
+        let below = disk.and_then(|disk| {
+            let below = table.directory().strip_prefix(&disk.path).ok()?;
+            Some(
+                disk.path
+                    .join("shadow")
+                    .join(freeze_name(freeze))
+                    .join(below),
+            )
+        });
+        let into = below.ok_or_else(|| {
+            let message = format!(
+                "{} is on none of the server's disks: it cannot be frozen",
+                table.directory().display()
+            );
+            EngineError::new(Remedy::Request, message)
+        })?;
+        self.copy_plain(table, &into)
     }
 
     /// Whether names of parts still mean what they did before: in another run of the server or in a table

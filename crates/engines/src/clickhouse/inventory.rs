@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use mendb_model::part::{Hash128, Inventory, Mutation, Part, TableName};
+use mendb_model::part::{Hash128, Inventory, Mutation, Part, TableName, has_files};
 use serde::Deserialize;
 
 use super::ClickHouse;
@@ -46,6 +46,14 @@ struct ToldPart {
     disk_name: String,
 }
 
+/// A table as `system.tables` tells of it.
+#[derive(Debug, Deserialize)]
+struct ToldTable {
+    engine: String,
+    #[serde(default)]
+    uuid: String,
+}
+
 impl ClickHouse {
     /// The active parts of a table, by the name that the server has for it.
     pub(super) fn take_inventory(&self, name: &TableName) -> Result<Inventory> {
@@ -63,7 +71,19 @@ impl ClickHouse {
     /// `None` if a part went away in between.
     fn try_inventory(&self, name: &TableName) -> Result<Option<Inventory>> {
         let moment = self.moment()?;
-        let incarnation = self.incarnation(name)?;
+        let table = self.told_table(name)?;
+        let incarnation = self.incarnation_of(name, &table)?;
+        if has_files(&table.engine) {
+            let table = self.plain_table(name)?.ok_or_else(|| missing(name))?;
+            return Ok(Some(Inventory {
+                taken_at_ms: moment.now_ms,
+                incarnation,
+                run: moment.run,
+                parts: self.plain_part(&table)?.into_iter().collect(),
+                mutations: Vec::new(),
+                patches: Vec::new(),
+            }));
+        }
         let mutations = self.pending_mutations(name)?;
         let told = self.told_parts(name)?;
         let patches = unapplied(&told);
@@ -168,23 +188,29 @@ impl ClickHouse {
 
     /// What tells a table from another of its name: its UUID, or the directory that was made for it.
     pub(super) fn incarnation(&self, name: &TableName) -> Result<String> {
-        #[derive(Deserialize)]
-        struct Row {
-            #[serde(default)]
-            uuid: String,
-        }
+        self.incarnation_of(name, &self.told_table(name)?)
+    }
+
+    fn told_table(&self, name: &TableName) -> Result<ToldTable> {
         let uuid = if self.abilities.uuids {
-            "toString(uuid) AS uuid"
+            ", toString(uuid) AS uuid"
         } else {
-            "name"
+            ""
         };
-        let rows: Vec<Row> = self.client.rows(&format!(
-            "SELECT {uuid} FROM system.tables WHERE {}",
+        let rows: Vec<ToldTable> = self.client.rows(&format!(
+            "SELECT engine{uuid} FROM system.tables WHERE {}",
             is_table(name, "name")
         ))?;
-        let uuid = rows.into_iter().next().ok_or_else(|| missing(name))?.uuid;
-        if uuid.bytes().any(|byte| !matches!(byte, b'0' | b'-')) {
-            return Ok(uuid);
+        rows.into_iter().next().ok_or_else(|| missing(name))
+    }
+
+    fn incarnation_of(&self, name: &TableName, table: &ToldTable) -> Result<String> {
+        if table.uuid.bytes().any(|byte| !matches!(byte, b'0' | b'-')) {
+            return Ok(table.uuid.clone());
+        }
+        if has_files(&table.engine) {
+            let table = self.plain_table(name)?.ok_or_else(|| missing(name))?;
+            return table.incarnation();
         }
         let directories = self.table_directories(name)?;
         let Some((_, directory)) = directories.first() else {

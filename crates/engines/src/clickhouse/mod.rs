@@ -37,6 +37,7 @@ mod packed;
 mod part_files;
 mod part_log;
 mod partitions;
+mod plain;
 mod redefine;
 mod reload;
 mod rewrite;
@@ -52,8 +53,8 @@ use std::sync::OnceLock;
 use client::{Client, literal};
 use disks::{Places, ToldDisk};
 use mendb_model::part::{
-    DatabaseBackup, Difference, FileChecksum, Inventory, Part, PartLog, Partition, Selection,
-    TableDefinition, TableName,
+    DatabaseBackup, Difference, FILES_PARTITION, FileChecksum, Inventory, Part, PartLog, Partition,
+    Selection, TableDefinition, TableName,
 };
 use server::Abilities;
 
@@ -196,7 +197,13 @@ impl PartStore for ClickHouse {
     }
 
     fn partition(&self, name: &TableName, partition_id: &str) -> Result<Vec<Part>> {
-        let live = self.live_parts(&self.told_name(name)?, partition_id)?;
+        let told = self.told_name(name)?;
+        if partition_id == FILES_PARTITION {
+            let table = self.plain_table(&told)?;
+            let part = table.map(|table| self.plain_part(&table)).transpose()?;
+            return Ok(part.flatten().into_iter().collect());
+        }
+        let live = self.live_parts(&told, partition_id)?;
         Ok(live.into_iter().map(Part::from).collect())
     }
 
@@ -364,6 +371,10 @@ impl PartStore for ClickHouse {
     }
 
     fn exchange(&self, operation: &str, name: &TableName, exchange: &Exchange<'_>) -> Result<()> {
+        if exchange.partition_id == FILES_PARTITION {
+            let seen: Vec<String> = exchange.seen.iter().cloned().collect();
+            return self.replace_plain(operation, name, exchange.parts, &seen);
+        }
         Self::exchange(self, operation, name, exchange)
     }
 

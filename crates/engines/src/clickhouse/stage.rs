@@ -92,7 +92,9 @@ impl ClickHouse {
     /// Removes what an operation staged for a table.
     pub(super) fn drop_stage(&self, operation: &str, name: &TableName) -> Result<()> {
         let told = self.told_name(name)?;
-        self.drop_staging(&staging_table(operation, &told))?;
+        let staging = staging_table(operation, &told);
+        self.drop_aside(&told, &staging)?;
+        self.drop_staging(&staging)?;
         if self.find_table(name, &told)?.is_some() {
             self.bring_all_held_back(operation, name, &told)?;
             self.drop_detached(&told)?;

@@ -328,7 +328,8 @@ pub trait PartStore: Send + Sync {
     /// *apply*: makes a partition consist of these parts, in this order, at once for readers: they are
     /// put together in a staging table (live ones linked, staged ones linked so that they can be used
     /// again after a crash), verified there by their hashes, and exchanged. No parts: empties the partition.
-    /// What somebody inserted meanwhile is kept, removed, or stops it, as the exchange says.
+    /// What somebody inserted meanwhile is kept, removed, or stops it, as the exchange says. A table of files is
+    /// one thing: whatever changes it meanwhile stops it.
     ///
     /// # Errors
     /// What was put together is not what was asked for, or the server refuses; the partition is as

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::hash::Hash128;
 use super::inventory::{Inventory, Part, ServerRun};
+use super::table::FILES_PARTITION;
 
 /// Where the rows of a live part come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -181,6 +182,10 @@ impl<'a> Ledger<'a> {
         }
         if is_brought {
             return Provenance::Known;
+        }
+        // A table of files is one thing, whose name says nothing.
+        if part.partition_id == FILES_PARTITION {
+            return Provenance::Mixed;
         }
         // Of a partition that had no parts, the numbers that all others had tell as much.
         let numbers_to = seen.map_or_else(|| highest(&self.before.parts), |seen| seen.numbers_to);

@@ -63,7 +63,8 @@ pub use plan::{
 pub use secret::Secret;
 pub use selection::{Exclusion, Selection, Selector, Unmatched};
 pub use table::{
-    DatabaseBackup, MissingTable, PartList, PartStoreBackup, PartTable, TableDefinition, TableName,
+    DatabaseBackup, FILES_PARTITION, MissingTable, PartList, PartStoreBackup, PartTable,
+    TableDefinition, TableName, has_files,
 };
 pub use unfinished::{Unfinished, unfinished};
 pub use witness::{MergeTraits, PartEvent, PartEventKind, PartLog, Witness};

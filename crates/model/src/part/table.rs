@@ -114,6 +114,17 @@ impl TableDefinition {
         self.engine.ends_with("MergeTree")
     }
 
+    /// Whether its data is in files that are no parts; each such table is taken for one part.
+    pub fn has_files(&self) -> bool {
+        has_files(&self.engine)
+    }
+
+    /// Whether the server keeps rows for it that no backup has, whatever else that has of it.
+    pub fn keeps_rows_elsewhere(&self) -> bool {
+        let is_only_in_memory = self.has_files() && !is_persistent(&self.create_query);
+        is_only_in_memory || ROWS_ELSEWHERE.contains(&self.engine.as_str())
+    }
+
     /// Whether it is a replica that a keeper coordinates.
     pub fn is_replicated(&self) -> bool {
         self.engine.starts_with("Replicated")
@@ -167,6 +178,34 @@ impl TableDefinition {
     pub fn is_order_sensitive(&self) -> bool {
         self.engine.trim_start_matches("Replicated") != "MergeTree"
     }
+}
+
+/// Engines of tables whose data is in files that are no parts.
+const WITH_FILES: [&str; 5] = ["Join", "Log", "Set", "StripeLog", "TinyLog"];
+
+/// Engines of tables that have rows which no backup has.
+const ROWS_ELSEWHERE: [&str; 6] = [
+    "Buffer",
+    "EmbeddedRocksDB",
+    "File",
+    "KeeperMap",
+    "Memory",
+    "TimeSeries",
+];
+
+/// The partition that a table of files is taken for. No other is called so: ids are `all`, digits with
+/// `-`, or hex digits.
+pub const FILES_PARTITION: &str = "files";
+
+/// Whether tables of an engine have their data in files that are no parts.
+pub fn has_files(engine: &str) -> bool {
+    WITH_FILES.contains(&engine)
+}
+
+/// Whether what a Join or a Set has is on disk: it is, unless its statement says otherwise.
+fn is_persistent(create_query: &str) -> bool {
+    let words: String = create_query.split_whitespace().collect();
+    !words.contains("persistent=0") && !words.contains("persistent=false")
 }
 
 /// A database in a backup.
@@ -283,6 +322,19 @@ impl PartTable {
     /// Its name.
     pub fn name(&self) -> &TableName {
         &self.definition.name
+    }
+
+    /// Whether the backup has its data, be it none: backups that others made, and those of before tables
+    /// of files were taken for parts, have only definitions of these.
+    pub fn has_data(&self) -> bool {
+        let definition = &self.definition;
+        definition.has_parts() || definition.has_files() && self.current_parts.is_some()
+    }
+
+    /// Whether it may have had rows of which the backup has none.
+    pub fn is_only_defined(&self) -> bool {
+        let definition = &self.definition;
+        definition.keeps_rows_elsewhere() || definition.has_files() && !self.has_data()
     }
 
     /// Rows of its parts.

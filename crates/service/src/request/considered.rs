@@ -23,6 +23,8 @@ pub(super) struct Considered<'a> {
     pub definition: &'a TableDefinition,
     /// Its name on the target.
     pub target: &'a TableName,
+    /// Whether the backup has rows of it.
+    pub has_data: bool,
 }
 
 impl Considered<'_> {
@@ -172,7 +174,7 @@ impl Considered<'_> {
             target: self.target.clone(),
             create: false,
             replace: false,
-            has_parts: self.definition.has_parts(),
+            has_parts: self.has_data,
             replica_path: None,
             redefine: None,
             undo: None,

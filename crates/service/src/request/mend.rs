@@ -332,6 +332,7 @@ impl Service {
                     replica_path: order.replica_path.as_deref(),
                     definition,
                     target: &target,
+                    has_data: table.has_data(),
                 }
                 .add(live, &mut request)?,
             }

@@ -54,7 +54,8 @@ pub(super) fn cut(
     let mut freezes = Vec::new();
     let mut taken_over = HashMap::new();
     let mut refused = HashMap::new();
-    for table in catalogue.tables.iter().filter(|table| table.has_parts()) {
+    let with_data = |table: &&TableDefinition| table.has_parts() || table.has_files();
+    for table in catalogue.tables.iter().filter(with_data) {
         match ready(attempt, request, table) {
             Ok(Ready::TakenOver(taken)) => {
                 taken_over.insert(table.name.clone(), taken);

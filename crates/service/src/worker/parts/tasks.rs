@@ -28,7 +28,7 @@ pub(crate) fn backup_tasks(
     let mut tasks = Vec::new();
     for (table_idx, table) in (0u32..).zip(store.into_iter().flat_map(|store| &store.tables)) {
         // What was listed when it was drafted has no freeze.
-        let is_done = !table.definition.has_parts() || !table.lists.is_empty();
+        let is_done = !table.has_data() || !table.lists.is_empty();
         if is_done || !request.tables.contains(table.name()) {
             continue;
         }
