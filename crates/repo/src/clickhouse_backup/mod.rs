@@ -87,6 +87,8 @@ pub struct ListedBackup {
     pub bytes: u64,
     /// The backup that it requires.
     pub required_backup: Option<String>,
+    /// What it has that is not read: users and rights, configuration files, named collections, functions.
+    pub beside_tables: Vec<String>,
     /// Why it cannot be read, if it cannot.
     pub broken: Option<String>,
 }
@@ -213,6 +215,7 @@ impl ListedBackup {
             created: metadata.creation_date.clone(),
             bytes: data.saturating_add(metadata.metadata_size),
             required_backup: (!required.is_empty()).then(|| required.clone()),
+            beside_tables: metadata.beside_tables(),
             broken: None,
         }
     }
@@ -223,6 +226,7 @@ impl ListedBackup {
             created: String::new(),
             bytes: 0,
             required_backup: None,
+            beside_tables: Vec::new(),
             broken: Some(mendb_model::describe_error(error)),
         }
     }
