@@ -167,6 +167,8 @@ struct ImportedRecord {
     /// That it takes where it is, those of backups that it requires not counted.
     bytes: u64,
     requires: Option<String>,
+    /// What it has beside tables, which mendb does not restore.
+    not_restored: Vec<String>,
     /// Why it cannot be read, if so.
     damage: Option<String>,
 }
@@ -182,6 +184,7 @@ fn list_imported(context: &Context, url: &str) -> Result<Verdict, Failure> {
             created: listed.created,
             bytes: listed.bytes,
             requires: listed.required_backup,
+            not_restored: listed.beside_tables,
             damage: listed.broken,
         })
         .collect();
@@ -192,6 +195,7 @@ fn list_imported(context: &Context, url: &str) -> Result<Verdict, Failure> {
             Field::left("created", |r| r.created.clone()),
             Field::right("bytes", |r| human::bytes(r.bytes)),
             Field::left("requires", |r| r.requires.clone().unwrap_or_default()),
+            Field::left("not restored", |r| r.not_restored.join(", ")),
             Field::left("damage", |r| r.damage.clone().unwrap_or_default()),
         ],
     )?;

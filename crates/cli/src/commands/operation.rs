@@ -130,7 +130,14 @@ fn journal(context: &Context, id: &OperationId) -> Result<Journal, Failure> {
 fn list(context: &Context) -> Result<Verdict, Failure> {
     let operations = match context.open_journal()? {
         Some(journal) => journal.operations()?,
-        None => Vec::new(),
+        None => {
+            let place = context.journal_directory()?;
+            context.say(&format!(
+                "no operation has begun: there is no journal in {}",
+                place.display()
+            ));
+            Vec::new()
+        }
     };
     let records: Vec<_> = operations.iter().map(OperationRecord::new).collect();
     context.output.records(

@@ -5,6 +5,9 @@
 //! journal from wherever it is started, and another journal is refused: it would know nothing of what
 //! the first has begun.
 //!
+//! The other way round, a journal that is elsewhere has `server.json` beside it, which names the data
+//! directory: it is refused to a second server as long as the first works with it.
+//!
 //! *Copies*: a data directory that is copied with the journal in it goes on with its own copy, since the
 //! record then names no directory. A journal that is elsewhere has one place; a copy of it is refused
 //! while the first is there. *Loss*: a journal that is gone is not replaced silently; the user removes the
@@ -12,6 +15,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use mendb_service::journal::Journal;
@@ -23,6 +27,8 @@ use crate::failure::{Failure, FailureKind};
 /// The directory in that of the server's data. Mends stage there too.
 const DIRECTORY: &str = "mendb";
 const FILE: &str = "journal.json";
+/// Beside a journal that is elsewhere.
+const SERVER_FILE: &str = "server.json";
 
 /// The directory of mendb in that of a server's data: the journal is there unless it was put elsewhere.
 pub fn directory_in(data: &Path) -> PathBuf {
@@ -92,16 +98,69 @@ impl JournalRecord {
         Err(lost(data, &directory))
     }
 
-    /// Makes a journal the one that works on a server. `directory` is where it is.
+    /// Makes a journal the one that works on a server.
     fn write(&self, data: &Path) -> io::Result<()> {
-        let directory = directory_in(data);
-        let new = directory.join(format!("{FILE}.new"));
-        let mut file = File::create(&new)?;
-        file.write_all(&serde_json::to_vec(self)?)?;
-        file.sync_all()?;
-        fs::rename(&new, directory.join(FILE))?;
-        File::open(&directory)?.sync_all()
+        write(&directory_in(data), FILE, self)
     }
+}
+
+/// The server that a journal works on which is not in its data directory.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct ServerRecord {
+    data_directory: PathBuf,
+}
+
+impl ServerRecord {
+    fn read(state: &Path) -> Result<Option<Self>, Failure> {
+        let path = state.join(SERVER_FILE);
+        match fs::read(&path) {
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(Failure::io(
+                format!("cannot read {}", path.display()),
+                &error,
+            )),
+            // One that was cut short says nothing; the next process writes it again.
+            Ok(text) => Ok(serde_json::from_slice(&text).ok()),
+        }
+    }
+
+    /// Refuses the journal to a server when it works on another one.
+    fn check(data: &Path, state: &Path) -> Result<(), Failure> {
+        let Some(Self { data_directory }) = Self::read(state)? else {
+            return Ok(());
+        };
+        if is_same_place(&data_directory, data) || is_same_file(&data_directory, data) {
+            return Ok(());
+        }
+        let Ok(Some(record)) = JournalRecord::read(&data_directory) else {
+            return Ok(());
+        };
+        let works_there = is_same_place(&record.directory(&data_directory), state)
+            && Journal::exists(state)
+            && id_of(state)? == record.journal_id;
+        if !works_there {
+            return Ok(());
+        }
+        Err(Failure::new(
+            FailureKind::FixCommand,
+            format!(
+                "the journal in {} is that of another server, whose data is in {}",
+                state.display(),
+                data_directory.display()
+            ),
+        )
+        .hint("leave --state out (and clickhouse.state, MENDB_CLICKHOUSE_STATE), or name a directory of its own for each server"))
+    }
+}
+
+/// Replaces a file by a document, durably.
+fn write(directory: &Path, name: &str, document: &impl Serialize) -> io::Result<()> {
+    let new = directory.join(format!("{name}.new"));
+    let mut file = File::create(&new)?;
+    file.write_all(&serde_json::to_vec(document)?)?;
+    file.sync_all()?;
+    fs::rename(&new, directory.join(name))?;
+    File::open(directory)?.sync_all()
 }
 
 /// What keeps other processes from driving operations on a server, whatever their journal is.
@@ -121,6 +180,7 @@ impl Claim {
         let own = directory_in(data);
         // Before any lock: who is refused should not wait for it.
         check(data, state)?;
+        ServerRecord::check(data, state)?;
         if is_same_place(&own, state) {
             let lock = StateLock::take(state)?;
             let note = settle(data, state)?;
@@ -152,6 +212,16 @@ fn settle(data: &Path, state: &Path) -> Result<Option<String>, Failure> {
         journal_id: Journal::open(state)?.id()?,
         directory: (!is_same_place(&own, state)).then(|| state.to_owned()),
     };
+    if record.directory.is_some() {
+        let server = ServerRecord {
+            data_directory: data.to_owned(),
+        };
+        if ServerRecord::read(state)?.as_ref() != Some(&server) {
+            write(state, SERVER_FILE, &server).map_err(|error| {
+                Failure::io(format!("cannot write to {}", state.display()), &error)
+            })?;
+        }
+    }
     if recorded.as_ref() == Some(&record) {
         return Ok(None);
     }
@@ -235,6 +305,15 @@ fn is_absent(error: &io::Error) -> bool {
 fn is_same_place(one: &Path, other: &Path) -> bool {
     let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     real(one) == real(other)
+}
+
+/// Whether two data directories have the same record, as one that is seen in two places has.
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    let identity = |data: &Path| {
+        let metadata = fs::metadata(JournalRecord::path(data)).ok()?;
+        Some((metadata.dev(), metadata.ino()))
+    };
+    identity(one).is_some_and(|identity_of_one| Some(identity_of_one) == identity(other))
 }
 
 /// A path as a shell takes it.
@@ -336,6 +415,31 @@ mod tests {
             fs::copy(entry.path(), copied.join("mendb").join(entry.file_name())).unwrap();
         }
         Claim::take(&copied, &copied.join("mendb")).unwrap();
+    }
+
+    #[test]
+    fn a_journal_of_one_server_is_refused_to_another() {
+        let (one, other) = (Place::new(), Place::new());
+        let state = one.at("state");
+        drop(one.take("state").unwrap());
+        let refused = Claim::take(&other.data, &state).err().unwrap();
+        let named = one.data.display().to_string();
+        assert!(refused.message.contains(&named), "{refused}");
+        assert!(!JournalRecord::path(&other.data).exists());
+
+        // The same server, seen in another place.
+        let seen = one.at("seen");
+        fs::create_dir_all(seen.join("mendb")).unwrap();
+        for file in [FILE, "lock"] {
+            let link = seen.join("mendb").join(file);
+            fs::hard_link(one.data.join("mendb").join(file), link).unwrap();
+        }
+        drop(Claim::take(&seen, &state).unwrap());
+        drop(one.take("state").unwrap());
+
+        // The first server is gone, or works with another journal by now.
+        fs::remove_file(JournalRecord::path(&one.data)).unwrap();
+        Claim::take(&other.data, &state).unwrap();
     }
 
     #[test]

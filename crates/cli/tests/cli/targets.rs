@@ -181,3 +181,41 @@ fn a_strategy_is_for_restoring_rows_into_absent_tables() {
         assert!(stderr.contains("\nhint: "), "{line}: {stderr}");
     }
 }
+
+#[test]
+fn the_environment_of_clickhouse_backup_becomes_settings() {
+    let mendb = Mendb::new()
+        .with("REMOTE_STORAGE", "s3")
+        .with("S3_BUCKET", "backups")
+        .with("S3_SECRET_KEY", "hunter4")
+        .with("CLICKHOUSE_HOST", "ch-0")
+        .with("CLICKHOUSE_SKIP_TABLES", "system.*,logs.*");
+    let text = mendb.ok("config import --env");
+    for said in [
+        "target: clickhouse://ch-0:8123/",
+        "url: s3://backups/mendb",
+        "exclude_tables: 'logs.*'",
+    ] {
+        assert!(text.contains(said), "{said}: {text}");
+    }
+    let json = mendb.json("config import --env");
+    assert_eq!(json["settings"]["clickhouse.exclude_tables"], "logs.*");
+    assert!(!(text + &json.to_string()).contains("hunter4"));
+
+    mendb.write("config.yml", "clickhouse: {host: ch-1, made_up: 1}\n");
+    let ran = mendb.run("config import config.yml");
+    assert!(ran.stdout.contains("ch-1:8123"), "{}", ran.stdout);
+    for variable in ["CLICKHOUSE_HOST", "S3_BUCKET", "--env"] {
+        assert!(ran.stderr.contains(variable), "{}", ran.stderr);
+    }
+    let keys = mendb.json("config import --keys");
+    let keys = keys.as_array().unwrap();
+    let fate = |key: &str| {
+        let found = keys.iter().find(|record| record["key"] == key).unwrap();
+        found["fate"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(fate("clickhouse.skip_disks"), "translated");
+    assert_eq!(fate("general.upload_by_part"), "not_needed");
+    assert_eq!(fate("gcs.bucket"), "missing");
+    mendb.fails(2, "config import");
+}

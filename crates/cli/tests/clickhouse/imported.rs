@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::clickhouse_backup::{Layout, as_of_ordinary, back_up, from};
 use crate::servers::Flavor;
@@ -14,6 +14,8 @@ on_each_server!(
     a_view_that_is_gone_comes_back_with_its_rows,
     a_view_of_an_ordinary_database_comes_back_with_its_rows,
     a_view_alone_is_asked_for_and_its_rows_come_with_it,
+    what_a_backup_has_beside_tables_is_said,
+    a_database_with_dots_is_named_in_backquotes,
 );
 
 /// Two months in two parts each.
@@ -187,4 +189,66 @@ fn a_view_alone_is_asked_for_and_its_rows_come_with_it(flavor: Flavor) {
         world.server.query("DROP TABLE v.copy");
         has_one_inner_table(&world, "v");
     }
+}
+
+fn what_a_backup_has_beside_tables_is_said(flavor: Flavor) {
+    let world = world(flavor);
+    let root = tempfile::tempdir().unwrap();
+    let more = json!({
+        "rbac_size": 10,
+        "named_collections_size": 20,
+        "functions": [{ "name": "twice", "create_query": "CREATE FUNCTION twice AS x -> 2 * x" }],
+    });
+    back_up(&world, "d", root.path(), Layout::Local, &more);
+    let beside = ["users and rights", "named collections", "functions (twice)"];
+    let from = from(root.path());
+    for look in [&["list"][..], &["show", "nightly"]] {
+        let look = [look, &["--from", &from]].concat();
+        let text = world.ok(&look);
+        let shown: Value = world.json(&look);
+        let shown = shown.get(0).unwrap_or(&shown);
+        assert_eq!(shown["not_restored"], json!(beside));
+        for what in beside {
+            assert!(text.contains(what), "{look:?}: {text}");
+        }
+    }
+    let output = world.run(&["restore", "nightly", "--from", &from, "--in-place"]);
+    assert!(output.status.success());
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    for what in beside {
+        assert!(said.contains(what), "{said}");
+    }
+}
+
+fn a_database_with_dots_is_named_in_backquotes(flavor: Flavor) {
+    let world = world(flavor);
+    world.server.create_database("a.b");
+    world.server.create_database("a");
+    let sums = |table: &str| world.server.query(&format!("SELECT sum(k) FROM {table}"));
+    let whole = sums("d.t");
+    world.backup(&["own", "--tables", "d.*"]);
+    world.ok(&["restore", "own", "--rename", "d.t=`a.b`.t"]);
+    assert_eq!(sums("`a.b`.t"), whole);
+    world.ok(&["restore", "own", "--rename", "d.t=a.b.t"]);
+    assert_eq!(sums("a.`b.t`"), whole);
+
+    world.server.query("DROP DATABASE a");
+    world.backup(&["dotted", "--tables", "a.b.*"]);
+    for old in ["`a.b`.t", "a.b.t", "`a.b`.`t`"] {
+        let pair = format!("{old}=d.u");
+        let restore = ["restore", "dotted", "--rename", &pair];
+        world.ok(&restore);
+        assert_eq!(sums("d.u"), whole, "{old}");
+        let said = world.fails(1, &restore);
+        let (_, advice) = said.trim_end().rsplit_once("--rename ").unwrap();
+        assert_eq!(advice, "d.u=d.u_restored");
+        world.server.query("DROP TABLE d.u");
+    }
+    let said = world.fails(1, &["restore", "dotted"]);
+    let (_, advice) = said.trim_end().rsplit_once("--rename ").unwrap();
+    assert_eq!(advice, "'`a.b`.t=`a.b`.t_restored'");
+    world.ok(&["restore", "dotted", "--rename", advice.trim_matches('\'')]);
+    assert_eq!(sums("`a.b`.t_restored"), whole);
+    let said = world.fails(1, &["restore", "own", "--rename", "d.t=`a.b"]);
+    assert!(said.contains("names no table"), "{said}");
 }

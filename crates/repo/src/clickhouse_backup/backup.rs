@@ -130,6 +130,11 @@ impl ImportedBackup {
         &self.name
     }
 
+    /// What it has that is not read: users and rights, configuration files, named collections, functions.
+    pub fn beside_tables(&self) -> Vec<String> {
+        self.metadata.beside_tables()
+    }
+
     /// What is in it. Reads the document of every table.
     ///
     /// # Errors

@@ -135,11 +135,7 @@ async fn parts_of_servers_of_any_age_are_proved_and_come_back() {
         let parts = frozen_parts(&server);
         assert!(parts.len() >= 3, "{flavor:?} {}", parts.len());
         let packed = |packing| [Layout::ByPart(packing), Layout::BySize(packing, 20_000)];
-        let layouts = [
-            packed(Packing::Tar),
-            packed(Packing::Gzip),
-            packed(Packing::Zstd),
-        ];
+        let layouts = Packing::ALL.map(packed);
         let layouts = [Layout::Local, Layout::Directory]
             .into_iter()
             .chain(layouts.concat());

@@ -38,7 +38,7 @@ impl Considered<'_> {
             self.create(false, request);
             return Ok(());
         };
-        let has_parts = self.definition.has_parts();
+        let has_parts = self.has_data;
         if has_parts && live.is_replicated() {
             self.stop(
                 "it is replicated, and mending replicas comes with clusters".to_owned(),

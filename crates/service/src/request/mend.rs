@@ -8,8 +8,8 @@ use mendb_model::operation::{
     TableUndo, TargetTable,
 };
 use mendb_model::part::{
-    OnConcurrentInsert, PartStoreBackup, RestoreOrder, Selector, TableDefinition, TableName,
-    TablePlan, Tally, Unmatched, inner,
+    OnConcurrentInsert, PartStoreBackup, PartTable, RestoreOrder, Selector, TableDefinition,
+    TableName, TablePlan, Tally, Unmatched, inner,
 };
 use serde::Serialize;
 
@@ -60,7 +60,7 @@ pub struct MendOrder {
     /// Bring schema: create what is missing, and put what differs aside and create it anew. Missing tables
     /// are also created when only data is asked for.
     pub schema: bool,
-    /// New names (`database.table`) by old ones.
+    /// New names by old ones, as [`TableName::parse`] reads them.
     pub rename: BTreeMap<String, String>,
     /// New databases by old ones.
     pub databases: BTreeMap<String, String>,
@@ -304,15 +304,14 @@ impl Service {
         check_fit(&request.unmatched, order.if_exists)?;
         let exclude = order.exclude.all();
         let mut disks = BTreeSet::new();
-        let mut unknown: Vec<&String> = order.rename.keys().collect();
+        let renamed = renamed(order, &store)?;
         for table in &store.tables {
             let definition = &table.definition;
             let source = &definition.name;
-            unknown.retain(|name| **name != source.to_string());
             if !is_chosen(order, &store, definition) {
                 continue;
             }
-            let target = target_of(order, source)?;
+            let target = target_of(order, &renamed, source);
             let live = engine.table(&target)?;
             if !exclude.disks.is_empty() && definition.has_parts() {
                 let on = match live {
@@ -336,12 +335,6 @@ impl Service {
                 }
                 .add(live, &mut request)?,
             }
-        }
-        if let Some(unknown) = unknown.first() {
-            return Err(Error::refused(
-                format!("--rename: the backup has no table {unknown}"),
-                "mendb show tells its tables",
-            ));
         }
         let a_disk = |pattern: &str| disks.iter().any(|disk| matches(pattern, disk));
         let unmatched = Selector::ExcludeDisks.unmatched(&order.exclude.said.disks, a_disk);
@@ -409,37 +402,74 @@ fn is_chosen(order: &MendOrder, store: &PartStoreBackup, table: &TableDefinition
     is_named && !order.exclude.all().leaves_out(&owner.name, &owner.engine)
 }
 
-/// The name on the target. The table of a view goes where its view goes.
-fn target_of(order: &MendOrder, source: &TableName) -> Result<TableName> {
-    let view = inner::view_of_table(source);
-    if let Some(view) = view.filter(|view| order.rename.contains_key(&view.to_string())) {
-        let view = target_of(order, &view)?;
-        return Ok(TableName::new(view.database, inner::of_view(&view.table)));
-    }
-    if let Some(renamed) = order.rename.get(&source.to_string()) {
-        return match renamed.split_once('.') {
-            Some((database, table)) if !database.is_empty() && !table.is_empty() => {
-                Ok(TableName::new(database, table))
+/// New names of tables of a backup.
+///
+/// # Errors
+/// A name is none, or that of no table of the backup, or of several.
+fn renamed(order: &MendOrder, store: &PartStoreBackup) -> Result<BTreeMap<TableName, TableName>> {
+    let no_name = |name: &str| {
+        Error::refused(
+            format!("--rename: {name:?} names no table"),
+            "name it as database.table; backquotes tell where a database with dots ends: '`a.b`.c'",
+        )
+    };
+    let mut renamed = BTreeMap::new();
+    for (old, new) in &order.rename {
+        let exact = TableName::parse(old).ok_or_else(|| no_name(old))?;
+        let target = TableName::parse(new).ok_or_else(|| no_name(new))?;
+        let tables = store.tables.iter().map(PartTable::name);
+        let printed: Vec<&TableName> = tables
+            .filter(|name| name.to_string() == *old || **name == exact)
+            .collect();
+        let source = match printed.as_slice() {
+            [] => {
+                return Err(Error::refused(
+                    format!("--rename: the backup has no table {old}"),
+                    "mendb show tells its tables",
+                ));
             }
-            _ => Err(Error::refused(
-                format!("--rename: {renamed:?} names no table"),
-                "name it as database.table",
-            )),
+            [only] => (*only).clone(),
+            _ if printed.contains(&&exact) => exact,
+            several => {
+                let names: Vec<String> = several.iter().map(|name| name.spelled()).collect();
+                return Err(Error::refused(
+                    format!("--rename: {old} is the name of several tables"),
+                    format!("write which of them: {}", names.join(", ")),
+                ));
+            }
         };
+        renamed.insert(source, target);
+    }
+    Ok(renamed)
+}
+
+/// The name on the target. The table of a view goes where its view goes.
+fn target_of(
+    order: &MendOrder,
+    renamed: &BTreeMap<TableName, TableName>,
+    source: &TableName,
+) -> TableName {
+    if let Some(target) = renamed.get(source) {
+        return target.clone();
+    }
+    let view = inner::view_of_table(source);
+    if let Some(view) = view.and_then(|view| renamed.get(&view)) {
+        return TableName::new(&view.database, inner::of_view(&view.table));
     }
     let database = order.databases.get(&source.database);
-    Ok(TableName::new(
-        database.unwrap_or(&source.database),
-        &source.table,
-    ))
+    TableName::new(database.unwrap_or(&source.database), &source.table)
 }
 
 fn exists_already(target: &TableName) -> Error {
+    let beside = TableName::new(&target.database, format!("{}_restored", target.table));
+    let pair = format!("{}={}", target.spelled(), beside.spelled());
+    let pair = match pair.contains('`') {
+        true => format!("'{pair}'"),
+        false => pair,
+    };
     Error::refused(
         format!("table {target} already exists, and a restore overwrites nothing"),
-        format!(
-            "mend it where it is: --in-place; or restore beside it: --rename {target}={target}_restored"
-        ),
+        format!("mend it where it is: --in-place; or restore beside it: --rename {pair}"),
     )
 }
 
@@ -476,4 +506,79 @@ fn nothing_to_mend(order: &MendOrder, request: &MendRequest) -> Error {
         format!("none of the tables can be mended: {}", reasons.join("; ")),
         advice.join("; "),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store(names: &[(&str, &str)]) -> PartStoreBackup {
+        let table = |(database, table): &(&str, &str)| PartTable {
+            definition: TableDefinition {
+                name: TableName::new(*database, *table),
+                engine: "MergeTree".to_owned(),
+                create_query: String::new(),
+                partition_key: String::new(),
+                sorting_key: String::new(),
+                primary_key: String::new(),
+                columns: Vec::new(),
+                storage_policy: String::new(),
+                has_ttl: false,
+            },
+            current_parts: None,
+            partitions: None,
+            mutations: Vec::new(),
+            lists: Vec::new(),
+        };
+        PartStoreBackup {
+            server_version: String::new(),
+            run: None,
+            patterns: String::new(),
+            databases: Vec::new(),
+            tables: names.iter().map(table).collect(),
+        }
+    }
+
+    fn target(names: &[(&str, &str)], old: &str, source: (&str, &str)) -> Result<String> {
+        let mut order = MendOrder::new(MendFrom::Imported {
+            url: String::new(),
+            name: String::new(),
+        });
+        order.rename.insert(old.to_owned(), "x.y".to_owned());
+        order.databases.insert("d".to_owned(), "e".to_owned());
+        let renamed = renamed(&order, &store(names))?;
+        let source = TableName::new(source.0, source.1);
+        Ok(target_of(&order, &renamed, &source).spelled())
+    }
+
+    #[test]
+    fn tables_that_are_printed_alike_are_told_apart_by_backquotes() {
+        let alike = [("a.b", "t"), ("a", "b.t")];
+        for (old, dotted, plain) in [
+            ("`a.b`.t", "x.y", "a.b.t"),
+            ("a.`b.t`", "`a.b`.t", "x.y"),
+            ("a.b.t", "`a.b`.t", "x.y"),
+        ] {
+            assert_eq!(target(&alike, old, alike[0]).unwrap(), dotted, "{old}");
+            assert_eq!(target(&alike, old, alike[1]).unwrap(), plain, "{old}");
+        }
+        let other = [("a.b", "c.t"), ("a.b.c", "t")];
+        let refused = target(&other, "a.b.c.t", other[0]).unwrap_err();
+        assert!(
+            refused.hint().unwrap().contains("`a.b`.c.t, `a.b.c`.t"),
+            "{refused}"
+        );
+        assert!(target(&other, "a.x", other[0]).is_err());
+    }
+
+    #[test]
+    fn the_table_of_a_view_goes_where_its_view_goes() {
+        let names = [("d", "v"), ("d", ".inner.v"), ("d", "w")];
+        let inner = ("d", ".inner.v");
+        assert_eq!(target(&names, "d.v", inner).unwrap(), "x..inner.y");
+        assert_eq!(target(&names, "d.w", inner).unwrap(), "e..inner.v");
+        assert_eq!(target(&names, "d..inner.v", inner).unwrap(), "x.y");
+        let view = TableName::new("d", ".inner.v");
+        assert!(selects("d.v", &view) && selects("d.*", &view) && !selects("d.w", &view));
+    }
 }

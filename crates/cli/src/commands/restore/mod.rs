@@ -11,6 +11,7 @@ use mendb_model::BackupId;
 use mendb_model::key::KeyRange;
 use mendb_model::name::{BackupKind, OperationId, check};
 use mendb_model::operation::{Request, RestoreStrategy, RowMendRoad, State};
+use mendb_repo::clickhouse_backup::ImportedBackups;
 use mendb_service::{Drift, MendFrom, MendOrder, RestoreOrder, RowMendOrder, Service};
 
 use crate::backup_name;
@@ -74,7 +75,8 @@ pub struct RestoreCommand {
     /// Let patterns fit nothing, which else is an error
     #[arg(long)]
     if_exists: bool,
-    /// Restore a table under another name; on a ClickHouse server database.table=database.table
+    /// Restore a table under another name; on a ClickHouse server database.table=database.table. Backquotes
+    /// tell where a database with dots ends: '`a.b`.t=`c.d`.u'
     #[arg(long, value_name = "OLD=NEW", value_delimiter = ',', value_parser = parse_rename)]
     rename: Vec<(String, String)>,
     /// How a chain becomes rows: the full backup and then each increment, or all read as one so that
@@ -203,10 +205,14 @@ impl RestoreCommand {
 
     fn order(self, context: &Context, service: &Service) -> Result<MendOrder, Failure> {
         let from = match &self.mend.from {
-            Some(url) => MendFrom::Imported {
-                url: url.clone(),
-                name: self.what.unwrap_or_default(),
-            },
+            Some(url) => {
+                let name = self.what.unwrap_or_default();
+                say_what_is_not_restored(context, service, url, &name)?;
+                MendFrom::Imported {
+                    url: url.clone(),
+                    name,
+                }
+            }
             None => {
                 let (collection, to) = find(service, self.what.unwrap_or_default(), self.to)?;
                 MendFrom::Collection { collection, to }
@@ -220,6 +226,30 @@ impl RestoreCommand {
             ..order
         })
     }
+}
+
+/// Says what a backup of clickhouse-backup has beside tables.
+///
+/// # Errors
+/// There is no such backup, or it cannot be read.
+fn say_what_is_not_restored(
+    context: &Context,
+    service: &Service,
+    url: &str,
+    name: &str,
+) -> Result<(), Failure> {
+    let backups = ImportedBackups::open(url, context.repository_options())?;
+    let beside = service
+        .runtime()
+        .block_on(backups.backup(name))?
+        .beside_tables();
+    if !beside.is_empty() {
+        context.say(&format!(
+            "note: {name} also has {}, which mendb does not restore: clickhouse-backup does",
+            beside.join(", ")
+        ));
+    }
+    Ok(())
 }
 
 /// The keys that `--range` names, by tables.
@@ -368,8 +398,14 @@ fn parse_strategy(text: &str) -> Result<RestoreStrategy, String> {
     }
 }
 
-fn parse_rename(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
+/// Reads `OLD=NEW`. What is in backquotes belongs to a name.
+pub fn parse_rename(text: &str) -> Result<(String, String), String> {
+    let mut quoted = false;
+    let equals = text.char_indices().find(|(_, c)| {
+        quoted ^= *c == '`';
+        *c == '=' && !quoted
+    });
+    match equals.map(|(at, _)| (&text[..at], &text[at + 1..])) {
         Some((old, new)) if !old.is_empty() && !new.is_empty() => {
             Ok((old.to_owned(), new.to_owned()))
         }
@@ -405,6 +441,16 @@ mod tests {
         command
             .mend
             .order(from, command.tables, command.rename, settings)
+    }
+
+    #[test]
+    fn an_equals_sign_in_backquotes_belongs_to_a_name() {
+        let pair = |old: &str, new: &str| Ok((old.to_owned(), new.to_owned()));
+        assert_eq!(parse_rename("a.b=a.c"), pair("a.b", "a.c"));
+        assert_eq!(parse_rename("`a=b`.t=c.`d`"), pair("`a=b`.t", "c.`d`"));
+        for bad in ["a.b", "=a.b", "a.b=", "`a=b`.t"] {
+            assert!(parse_rename(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

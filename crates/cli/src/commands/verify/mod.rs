@@ -2,8 +2,6 @@
 
 mod parts;
 
-use std::collections::BTreeMap;
-
 use clap::Args;
 use mendb_model::manifest::Manifest;
 use mendb_model::part::PartTable;
@@ -15,6 +13,7 @@ use serde::Serialize;
 use tokio::runtime::Handle;
 
 use crate::backup_name;
+use crate::commands::restore::parse_rename;
 use crate::commands::table;
 use crate::context::Context;
 use crate::failure::{Failure, Verdict};
@@ -46,13 +45,16 @@ pub struct VerifyCommand {
     #[arg(long, requires = "live")]
     bytes: bool,
     /// Names of live tables that differ from those in the backup
-    #[arg(long, value_name = "OLD=NEW", value_delimiter = ',', requires = "live")]
-    rename: Vec<String>,
+    #[arg(long, value_name = "OLD=NEW", value_delimiter = ',', requires = "live", value_parser = parse_rename)]
+    rename: Vec<(String, String)>,
 }
 
 /// What was proved and what was found.
 #[derive(Serialize)]
 struct Proof {
+    /// What is wrong with the repository itself.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    damage: Vec<String>,
     backups: Vec<BackupProof>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     live: Vec<ComparisonRecord>,
@@ -172,6 +174,7 @@ impl VerifyCommand {
         }
         progress.finish();
         let mut proof = Proof {
+            damage: lacks_header(repository, runtime)?.into_iter().collect(),
             backups: proofs,
             live: Vec::new(),
             live_parts: Vec::new(),
@@ -190,7 +193,8 @@ impl VerifyCommand {
                 proof.live = self.compare(context, service, newest)?;
             }
         }
-        let well = proof.backups.iter().all(|proof| proof.damage.is_empty())
+        let well = proof.damage.is_empty()
+            && proof.backups.iter().all(|proof| proof.damage.is_empty())
             && proof.live.iter().all(|record| record.equal)
             && proof.live_parts.iter().all(|table| table.equal);
         context.output.record(&proof, describe)?;
@@ -206,21 +210,10 @@ impl VerifyCommand {
     ) -> Result<Vec<LiveTable>, Failure> {
         let order = MendOrder {
             check_kept: self.bytes,
-            ..parts::comparison(&newest.collection, &newest.backup_id, self.renames()?)
+            ..parts::comparison(&newest.collection, &newest.backup_id, self.rename.clone())
         };
         let preview = mend_preview::plan(service, &order, context.output.quiet)?;
         Ok(LiveTable::all(&preview))
-    }
-
-    fn renames(&self) -> Result<BTreeMap<String, String>, Failure> {
-        let mut rename = BTreeMap::new();
-        for pair in &self.rename {
-            let (old, new) = pair
-                .split_once('=')
-                .ok_or_else(|| Failure::misuse(format!("--rename {pair:?} is not OLD=NEW")))?;
-            rename.insert(old.to_owned(), new.to_owned());
-        }
-        Ok(rename)
     }
 
     fn compare(
@@ -229,7 +222,7 @@ impl VerifyCommand {
         service: &Service,
         newest: &StoredManifest,
     ) -> Result<Vec<ComparisonRecord>, Failure> {
-        let rename = self.renames()?;
+        let rename = self.rename.iter().cloned().collect();
         let progress = Progress::start("reading tables", None, context.output.quiet);
         let mut done = 0;
         let comparisons = service.compare(&newest.manifest, &rename, &mut |rows| {
@@ -243,6 +236,19 @@ impl VerifyCommand {
         };
         Ok(comparisons.into_iter().map(record).collect())
     }
+}
+
+/// What is wrong with a repository that has backups and does not say which it is.
+fn lacks_header(repository: &Repository, runtime: &Handle) -> Result<Option<String>, Failure> {
+    let header = runtime.block_on(repository.header())?;
+    Ok(header.is_none().then(|| {
+        format!(
+            "{}/mendb.json is missing: backups can be read, but operations that are not over know the \
+             repository by the id in it, and the next backup writes one with another id; bring it back from a \
+             copy of the repository",
+            repository.url()
+        )
+    }))
 }
 
 /// Bytes of data that are read to prove a backup.
@@ -332,6 +338,9 @@ fn describe(proof: &Proof) -> String {
         for damage in &backup.damage {
             text += &format!("  {damage}\n");
         }
+    }
+    for damage in &proof.damage {
+        text += &format!("\n{damage}\n");
     }
     if !proof.live_parts.is_empty() {
         text += "\n";
