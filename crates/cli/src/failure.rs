@@ -61,7 +61,7 @@ pub struct Failure {
     pub hint: Option<String>,
     /// The operation that stands in the way.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub operation: Option<String>,
+    pub operation: Option<Box<str>>,
     /// Selectors that fit nothing.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unmatched: Vec<Unmatched>,
@@ -126,7 +126,7 @@ impl Failure {
 
     /// The same failure with the operation that stands in the way.
     pub fn in_the_way(mut self, operation: impl Into<String>) -> Self {
-        self.operation = Some(operation.into());
+        self.operation = Some(operation.into().into_boxed_str());
         self
     }
 

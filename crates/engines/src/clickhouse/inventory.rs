@@ -82,6 +82,7 @@ impl ClickHouse {
                 parts: self.plain_part(&table)?.into_iter().collect(),
                 mutations: Vec::new(),
                 patches: Vec::new(),
+                partitions: BTreeMap::new(),
             }));
         }
         let mutations = self.pending_mutations(name)?;

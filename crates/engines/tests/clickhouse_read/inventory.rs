@@ -3,13 +3,12 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use mendb_engines::{FreezeTable, PartStore, Remedy};
+use mendb_engines::{FreezeTable, PartStore};
 use mendb_model::part::{PartEvent, PartEventKind, PartLog, TableName};
 
 use crate::servers::{Flavor, ServerOptions};
 use crate::world::{
-    FLAVORS, World, by_name, check_frozen, partition_ids, parts_of_every_kind, refused, selection,
-    whole,
+    FLAVORS, World, by_name, check_frozen, partition_ids, parts_of_every_kind, selection, whole,
 };
 
 #[test]

@@ -29,7 +29,7 @@ pub struct Unfinished {
 /// The mutations of a backup with the partitions that they were to change.
 pub fn unfinished<'a>(
     mutations: &[Mutation],
-    parts: impl Iterator<Item = &'a Part> + Clone,
+    parts: &(impl Iterator<Item = &'a Part> + Clone),
 ) -> Vec<Unfinished> {
     let of = |mutation: &Mutation| {
         let number = number_of(&mutation.mutation_id);
@@ -95,7 +95,7 @@ mod tests {
             command: "UPDATE v = v + 1 WHERE 1".to_owned(),
             parts_to_do: 1,
         };
-        let found = unfinished(&[mutation("mutation_7.txt")], parts.iter());
+        let found = unfinished(&[mutation("mutation_7.txt")], &parts.iter());
         assert_eq!(found[0].partitions, ["a"]);
         assert_eq!(found[0].partly, ["b", "e"]);
         let only = BTreeSet::from(["e"]);
@@ -108,8 +108,8 @@ mod tests {
                 .is_empty()
         );
         assert_eq!(found[0].clone().within(&BTreeSet::from(["d"])), None);
-        assert!(unfinished(&[mutation("mutation_1.txt")], parts.iter()).is_empty());
-        let replicated = unfinished(&[mutation("0000000007")], parts.iter());
+        assert!(unfinished(&[mutation("mutation_1.txt")], &parts.iter()).is_empty());
+        let replicated = unfinished(&[mutation("0000000007")], &parts.iter());
         assert!(replicated[0].partitions.is_empty() && replicated[0].partly.len() == 5);
     }
 }

@@ -214,7 +214,7 @@ impl<'a> Attempt<'a> {
     pub(crate) fn watched(
         tools: &'a Tools,
         request: &'a TaskRequest,
-        listener: &'a dyn Fn(Message),
+        listener: &'a (dyn Fn(Message) + Sync),
     ) -> Self {
         Self {
             send: listener,

@@ -136,7 +136,7 @@ pub(super) fn assessed(
         .map(|partition| partition.partition_id.as_str())
         .collect();
     let parts = wanted.iter().map(|wanted| &wanted.part);
-    let found = unfinished(source.mutations(&table.source), parts).into_iter();
+    let found = unfinished(source.mutations(&table.source), &parts).into_iter();
     plan.unfinished = found.filter_map(|found| found.within(&ids)).collect();
     Ok(Assessed { plan, live, wanted })
 }

@@ -1,7 +1,7 @@
 //! What a mend does once for all its tables: before the first change, and at the end.
 
-use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 
 use mendb_model::operation::{MendRequest, Request, TableMend};
 use mendb_model::part::{Action, DatabaseBackup, Space, TableName, TablePlan, Tally, decide};
@@ -189,17 +189,17 @@ pub(super) fn finish(attempt: &Attempt<'_>, request: &MendRequest) -> TaskResult
 pub(crate) fn preview(
     tools: &Tools,
     request: MendRequest,
-    on_read: &mut dyn FnMut(u64),
+    on_read: &mut (dyn FnMut(u64) + Send),
 ) -> Result<MendPreview> {
     let task = TaskRequest::preview(Request::Mend(request.clone()))?;
-    let bytes_done = Cell::new(0);
-    let on_read = RefCell::new(on_read);
+    let read = Mutex::new((0, on_read));
     let listener = |message: Message| {
         if let Message::Reply { report, .. } = message {
-            let before = bytes_done.get();
-            if let more @ 1.. = report.bytes.saturating_sub(before) {
-                bytes_done.set(report.bytes);
-                (on_read.borrow_mut())(more);
+            let mut read = read.lock().unwrap_or_else(PoisonError::into_inner);
+            let (before, on_read) = &mut *read;
+            if let more @ 1.. = report.bytes.saturating_sub(*before) {
+                *before = report.bytes;
+                on_read(more);
             }
         }
     };
