@@ -45,7 +45,7 @@ impl TableDefinition {
 /// The path that the engine of a statement is given, and its place.
 fn path_in(sql: &str) -> Option<(String, Range<usize>)> {
     let tokens = located(sql);
-    let found = tokens.windows(5).find_map(|tokens| match tokens {
+    tokens.windows(5).find_map(|tokens| match tokens {
         [
             (Token::Word("ENGINE"), _),
             (Token::Sign('='), _),
@@ -54,8 +54,7 @@ fn path_in(sql: &str) -> Option<(String, Range<usize>)> {
             (Token::Text(path), range),
         ] if engine.starts_with("Replicated") => Some((path.clone(), range.clone())),
         _ => None,
-    });
-    found
+    })
 }
 
 /// A path for the target: the same where the server makes it another one by itself, else with the names of
