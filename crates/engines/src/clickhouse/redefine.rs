@@ -53,7 +53,7 @@ impl ClickHouse {
                 if moment == Moment::Before && super::inner::view_of(&name.table).is_none() {
                     return self.create(to, name);
                 }
-                return Err(missing(&told).into());
+                return Err(missing(&told));
             };
             let live = whole(&live).unwrap_or(live);
             let differences = wanted.differences(&live);
