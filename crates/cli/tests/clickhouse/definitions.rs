@@ -3,7 +3,7 @@
 use std::process::Output;
 
 use mendb_model::part::Definition;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::servers::Flavor;
 use crate::world::{Mended, Preview, World, files_below};
@@ -14,6 +14,7 @@ on_each_server!(
     a_view_that_changed_is_told_and_brought_back,
     a_mend_that_failed_before_it_changed_anything_stands_in_nobodys_way,
     credentials_come_back_and_are_shown_nowhere,
+    what_clickhouse_backup_kept_without_credentials_is_a_named_gap,
 );
 
 const MEND_ALL: [&str; 5] = ["restore", "--in-place", "--schema", "--data", "d"];
@@ -479,6 +480,40 @@ fn a_mutation_that_had_begun_is_not_applied_twice() {
     );
     assert_eq!(query("SELECT sum(v) FROM d.t WHERE a % 2 = 0"), "3\n");
     assert_eq!(query("SELECT sum(v) FROM d.t WHERE a % 2 = 1"), "0\n");
+}
+
+fn what_clickhouse_backup_kept_without_credentials_is_a_named_gap(flavor: Flavor) {
+    let world = world(flavor);
+    let root = tempfile::tempdir().unwrap();
+    let documents = root.path().join("nightly/metadata/d");
+    std::fs::create_dir_all(&documents).unwrap();
+    let query = "CREATE TABLE d.remote (`a` UInt64) ENGINE = MySQL('127.0.0.1:1', 'db', 't', 'user', '[HIDDEN]')";
+    let of_table = json!({
+        "files": {}, "table": "remote", "database": "d", "parts": {}, "query": query, "size": {},
+        "total_bytes": 0, "metadata_only": true,
+    });
+    let of_backup = json!({
+        "backup_name": "nightly", "disks": { "default": world.server.data_path() }, "version": "2.6.42",
+        "creation_date": "2026-08-19T08:00:00Z", "tags": "regular", "clickhouse_version": "v1", "data_size": 0,
+        "metadata_size": 1, "databases": [{ "name": "d", "engine": "Atomic", "query": "CREATE DATABASE d" }],
+        "tables": [{ "database": "d", "table": "remote" }],
+    });
+    std::fs::write(documents.join("remote.json"), of_table.to_string()).unwrap();
+    std::fs::write(
+        root.path().join("nightly/metadata.json"),
+        of_backup.to_string(),
+    )
+    .unwrap();
+    let from = format!("clickhouse-backup+file://{}", root.path().display());
+    let gap = world.fails(1, &["restore", "--from", &from, "nightly"]);
+    assert!(
+        gap.contains("d.remote: its definition is not whole"),
+        "{gap}"
+    );
+    let tables = world
+        .server
+        .query("SELECT count() FROM system.tables WHERE database = 'd'");
+    assert_eq!(tables, "0\n");
 }
 
 #[test]

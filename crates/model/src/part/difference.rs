@@ -9,7 +9,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::definition::{Aspect, Clause, Definition};
+use super::aspect::Aspect;
+use super::definition::{Clause, Definition};
 use super::table::TableDefinition;
 
 /// How much a difference matters.

@@ -13,6 +13,7 @@
 //! - [`definition`] takes the statement that creates a table apart, [`mod@difference`] grades how two
 //!   differ, [`secret`] keeps the credentials in them from being shown.
 
+pub mod aspect;
 pub mod checksums;
 pub mod compare;
 pub mod content;
@@ -44,11 +45,12 @@ mod properties;
 #[cfg(test)]
 mod world;
 
+pub use aspect::Aspect;
 pub use checksums::{ChecksumEntry, Checksums};
 pub use compare::{Comparison, compare};
 pub use content::{FileChecksum, FilePlace, ObjectRef, PartFile, PartRecord};
 pub use decide::{NotEnoughSpace, Space, decide};
-pub use definition::{Aspect, Definition};
+pub use definition::Definition;
 pub use difference::{Difference, Grade, Redefining, redefining};
 pub use hash::{FileHasher, Hash128};
 pub use inventory::{Inventory, Mutation, Part, ServerRun};

@@ -4,8 +4,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::aspect::Aspect;
 use super::content::{ObjectRef, PartRecord};
-use super::definition::{Aspect, Definition};
+use super::definition::Definition;
 use super::inventory::{Mutation, ServerRun};
 use super::secret::{HIDDEN, Secret};
 use super::selection::{Exclusion, Unmatched};

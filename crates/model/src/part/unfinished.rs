@@ -27,15 +27,12 @@ pub struct Unfinished {
 }
 
 /// The mutations of a backup with the partitions that they were to change.
-pub fn unfinished<'a>(
-    mutations: &[Mutation],
-    parts: &(impl Iterator<Item = &'a Part> + Clone),
-) -> Vec<Unfinished> {
+pub fn unfinished(mutations: &[Mutation], parts: &[&Part]) -> Vec<Unfinished> {
     let of = |mutation: &Mutation| {
         let number = number_of(&mutation.mutation_id);
         // For each partition: whether there are parts before the mutation, and others.
         let mut seen: BTreeMap<&str, [bool; 2]> = BTreeMap::new();
-        for part in parts.clone() {
+        for part in parts {
             let before = number.is_some_and(|number| part.data_version() < number);
             seen.entry(&part.partition_id).or_default()[usize::from(!before)] = true;
         }
@@ -90,12 +87,13 @@ mod tests {
             part("e_6_6_0", 10, 7),
             part("e_8_8_0", 10, 8),
         ];
+        let parts: Vec<&Part> = parts.iter().collect();
         let mutation = |id: &str| Mutation {
             mutation_id: id.to_owned(),
             command: "UPDATE v = v + 1 WHERE 1".to_owned(),
             parts_to_do: 1,
         };
-        let found = unfinished(&[mutation("mutation_7.txt")], &parts.iter());
+        let found = unfinished(&[mutation("mutation_7.txt")], &parts);
         assert_eq!(found[0].partitions, ["a"]);
         assert_eq!(found[0].partly, ["b", "e"]);
         let only = BTreeSet::from(["e"]);
@@ -108,8 +106,8 @@ mod tests {
                 .is_empty()
         );
         assert_eq!(found[0].clone().within(&BTreeSet::from(["d"])), None);
-        assert!(unfinished(&[mutation("mutation_1.txt")], &parts.iter()).is_empty());
-        let replicated = unfinished(&[mutation("0000000007")], &parts.iter());
+        assert!(unfinished(&[mutation("mutation_1.txt")], &parts).is_empty());
+        let replicated = unfinished(&[mutation("0000000007")], &parts);
         assert!(replicated[0].partitions.is_empty() && replicated[0].partly.len() == 5);
     }
 }

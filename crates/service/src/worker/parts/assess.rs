@@ -135,7 +135,7 @@ pub(super) fn assessed(
     let ids: BTreeSet<&str> = (plan.partitions.iter())
         .map(|partition| partition.partition_id.as_str())
         .collect();
-    let parts = wanted.iter().map(|wanted| &wanted.part);
+    let parts: Vec<_> = wanted.iter().map(|wanted| &wanted.part).collect();
     let found = unfinished(source.mutations(&table.source), &parts).into_iter();
     plan.unfinished = found.filter_map(|found| found.within(&ids)).collect();
     Ok(Assessed { plan, live, wanted })
