@@ -23,6 +23,7 @@ mod matching;
 pub mod name;
 pub mod plan;
 mod since;
+mod spelling;
 pub mod table;
 pub mod witness;
 
