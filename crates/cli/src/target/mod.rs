@@ -1,7 +1,10 @@
 //! The target: which database a URL names, and opening it.
 
+mod claim;
 mod journal_record;
+mod paths;
 mod server;
+mod server_record;
 mod state;
 mod state_lock;
 
@@ -15,7 +18,7 @@ use mendb_rowstore::{Database, Error, Options};
 use crate::context::Context;
 use crate::failure::{Failure, FailureKind};
 use crate::settings::secret::hide_in_url;
-use journal_record::Claim;
+use claim::Claim;
 use server::Server;
 
 /// The directory of the row store under the target's directory.

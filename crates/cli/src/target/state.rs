@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use mendb_engines::clickhouse::{ClickHouse, Connection, ConnectionOptions};
 use mendb_service::journal::Journal;
 
-use super::journal_record::{Claim, JournalRecord, directory_in, quoted};
+use super::claim::Claim;
+use super::journal_record::{JournalRecord, directory_in};
+use super::paths::{is_same_place, quoted};
 use super::server::Server;
 use crate::context::Context;
 use crate::failure::{Failure, FailureKind};
@@ -64,8 +66,7 @@ impl State {
                 });
             }
         };
-        let is_other = Journal::exists(before)
-            && std::fs::canonicalize(before).ok() != std::fs::canonicalize(&directory).ok();
+        let is_other = Journal::exists(before) && !is_same_place(before, &directory);
         let mut state = Self::plain(directory);
         if is_other {
             state.note = Some(format!(

@@ -2,7 +2,7 @@
 //!
 //! The operating system gives it up with its process, however that ends. It guards what is in the
 //! directory. Processes with different state directories also lock one in the server's data directory
-//! ([`super::journal_record`]).
+//! ([`super::claim`]).
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::Path;

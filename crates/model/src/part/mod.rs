@@ -33,6 +33,7 @@ mod replica;
 pub mod secret;
 pub mod selection;
 mod since;
+mod spelling;
 pub mod statement;
 pub mod table;
 pub mod unfinished;
