@@ -80,7 +80,8 @@ fn checked_by_server(
     if refused.is_empty() {
         return Ok(());
     }
-    if Source::open(attempt, request)?.can_replace_damaged() {
+    let can_replace = Source::open(attempt, request)?.can_replace_damaged();
+    if can_replace {
         let live = engine.inventory(target)?;
         let damaged = damage::of_refused(attempt, target, &live, &refused, counts)?;
         let mut plan = planned(attempt, idx)?.plan;
@@ -98,9 +99,13 @@ fn checked_by_server(
     let told: Vec<String> = (refused.iter())
         .map(|RefusedPart { name, why }| format!("{name} ({why})"))
         .collect();
+    let advice = if can_replace {
+        "they are as they should be, byte for byte: look at its log, and mend again without --check-table"
+    } else {
+        "cancel the undo, and mend the table from a backup with --check-kept"
+    };
     Err(TaskError::Proof(format!(
-        "the server's check of {target} refuses parts that are as they should be, byte for byte: {}; look at its log, \
-         and mend again without --check-table",
+        "the server's check of {target} refuses parts: {}; {advice}",
         told.join(", ")
     )))
 }
