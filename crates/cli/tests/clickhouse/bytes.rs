@@ -12,6 +12,7 @@ use crate::world::{LivePart, Mended, NO_MERGES, World, files_below};
 
 on_each_server!(
     a_live_part_with_damaged_bytes_is_found_and_comes_anew_file_by_file,
+    a_damaged_list_of_files_is_damage_too,
     a_damaged_merge_of_parts_of_the_backup_is_replaced_by_them,
     a_mend_of_damage_that_stops_anywhere_is_completed,
     an_undo_brings_no_damaged_bytes_back_and_names_them,
@@ -130,6 +131,17 @@ fn a_live_part_with_damaged_bytes_is_found_and_comes_anew_file_by_file(flavor: F
         "--restore-order",
         "remove_first",
     ]);
+    assert_eq!(contents(&world), before);
+    world.is_mended("rot", &MEND);
+}
+
+fn a_damaged_list_of_files_is_damage_too(flavor: Flavor) {
+    let world = backed_up(flavor);
+    let before = contents(&world);
+    rot(&live(&world)[1].directory.join("checksums.txt"));
+    assert_eq!(verified(&world, 3, &["--bytes"])["equal"], false);
+    let mended = world.mend(&MEND);
+    assert_eq!((mended.done.kept.parts, mended.done.fetched.parts), (3, 1));
     assert_eq!(contents(&world), before);
     world.is_mended("rot", &MEND);
 }

@@ -188,6 +188,14 @@ fn what_is_only_defined_is_said(flavor: Flavor) {
         .server
         .query("CREATE TABLE d.m (k UInt64) ENGINE = Memory");
     world.server.query("CREATE VIEW d.v AS SELECT k FROM d.m");
+    let mut only_defined = vec!["d.m"];
+    if world.is_current() {
+        world
+            .server
+            .query("CREATE TABLE d.j (k UInt64) ENGINE = Set SETTINGS persistent = 0");
+        world.server.query("INSERT INTO d.j VALUES (1)");
+        only_defined.push("d.j");
+    }
     world.backup(&["d", "--label", "one"]);
     let told = world.ok(&["show", "one"]);
     let line = |name: &str| {
@@ -196,10 +204,13 @@ fn what_is_only_defined_is_said(flavor: Flavor) {
             .unwrap()
             .to_owned()
     };
-    assert!(
-        line("d.m").ends_with("only the definition is kept"),
-        "{told}"
-    );
+    for name in only_defined {
+        let line = line(name);
+        assert!(line.ends_with("only the definition is kept"), "{told}");
+    }
+    if world.is_current() {
+        world.ok(&["restore", "d", "--in-place"]);
+    }
     assert!(!line("d.v").contains("definition"), "{told}");
 }
 

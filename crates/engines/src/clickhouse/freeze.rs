@@ -190,7 +190,9 @@ impl ClickHouse {
     /// Copies a table that has no parts to where those of others are linked.
     fn freeze_plain(&self, freeze: &str, target: &Target<'_>, table: &PlainTable) -> Result<()> {
         let asked = target.table.partitions.as_ref();
-        if asked.is_some_and(|asked| !asked.iter().any(|id| id == FILES_PARTITION)) {
+        let is_asked = asked.is_none_or(|asked| asked.iter().any(|id| id == FILES_PARTITION));
+        // What is only in memory has no directory.
+        if !is_asked || !table.directory().is_dir() {
             return Ok(());
         }
         let disks = self.list_disks()?;

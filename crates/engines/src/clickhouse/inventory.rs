@@ -146,7 +146,7 @@ impl ClickHouse {
             let hash = told.hash_of_all_files.parse();
             hash.map_err(|error| unidentified(&error))?
         } else {
-            match part_files::hash_of(&self.places.seen(&told.path)) {
+            match part_files::hash_of_live(&self.places.seen(&told.path)) {
                 Ok(hash) => hash,
                 Err(error) if error.is_gone() => return Ok(None),
                 Err(error) => return Err(error.into()),

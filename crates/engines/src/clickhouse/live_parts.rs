@@ -119,7 +119,7 @@ impl ClickHouse {
             let hash = told.hash_of_all_files.parse();
             hash.map_err(|error| unknown(&error))?
         } else {
-            match part_files::hash_of(&directory) {
+            match part_files::hash_of_live(&directory) {
                 Ok(hash) => hash,
                 Err(error) if error.is_gone() => return Ok(None),
                 Err(error) => return Err(error.into()),

@@ -199,6 +199,18 @@ pub(super) fn hash_of(directory: &Path) -> PartResult<Hash128> {
     checksums_of(directory).map(|checksums| checksums.part_hash())
 }
 
+/// The identity of a live part of a server that does not tell it. One whose list of files is damaged has
+/// one that no part has: it is none of those that a backup holds.
+pub(super) fn hash_of_live(directory: &Path) -> PartResult<Hash128> {
+    match hash_of(directory) {
+        Err(PartError::Damaged { path, why }) => {
+            tracing::warn!(file = %path.display(), why, "is damaged: its part is taken for another");
+            Ok(Hash128([0; 16]))
+        }
+        hash => hash,
+    }
+}
+
 /// A part in a directory with its files.
 pub(super) fn read(directory: &Path, name: &str, disk: &str) -> Result<PartContent> {
     let mut files = Vec::new();

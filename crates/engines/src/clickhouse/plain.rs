@@ -350,7 +350,12 @@ impl PlainTable {
             sight.sizes = Some(sizes);
             return Ok(sight);
         }
-        for entry in fs::read_dir(&self.directory)? {
+        let entries = match fs::read_dir(&self.directory) {
+            // What is only in memory has no directory.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(sight),
+            entries => entries?,
+        };
+        for entry in entries {
             let entry = entry?;
             let metadata = match entry.metadata() {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,

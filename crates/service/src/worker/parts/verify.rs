@@ -25,7 +25,11 @@ pub(super) fn verify(
     }
     let engine = attempt.tools.engine.parts()?;
     let mut refused = engine.check_table(target)?;
-    if !refused.is_empty() && Source::open(attempt, request)?.can_replace_damaged() {
+    if refused.is_empty() {
+        return Ok(());
+    }
+    let can_replace = Source::open(attempt, request)?.can_replace_damaged();
+    if can_replace {
         let live = engine.inventory(target)?;
         let damaged = damage::of_refused(attempt, target, &live, &refused, counts)?;
         let mut plan = planned(attempt, idx)?.plan;
@@ -43,9 +47,13 @@ pub(super) fn verify(
     let told: Vec<String> = (refused.iter())
         .map(|RefusedPart { name, why }| format!("{name} ({why})"))
         .collect();
+    let advice = if can_replace {
+        "they are as they should be, byte for byte: look at its log, and mend again without --check-table"
+    } else {
+        "cancel the undo, and mend the table from a backup with --check-kept"
+    };
     Err(TaskError::Proof(format!(
-        "the server's check of {target} refuses parts that are as they should be, byte for byte: {}; look at its log, \
-         and mend again without --check-table",
+        "the server's check of {target} refuses parts: {}; {advice}",
         told.join(", ")
     )))
 }
