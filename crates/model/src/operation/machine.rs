@@ -270,11 +270,11 @@ impl Operation {
             ReportStatus::Error {
                 retriable: false,
                 message,
-            } => self.task_is_fatal(shard_idx, message, effects),
+            } => self.task_is_fatal(shard_idx, &message, effects),
             ReportStatus::CutLost { message } => match step {
                 // It went away while it was being taken.
                 StepKind::Cut => self.task_failed(context, shard_idx, message),
-                step if !step.can_cut_again() => self.task_is_fatal(shard_idx, message, effects),
+                step if !step.can_cut_again() => self.task_is_fatal(shard_idx, &message, effects),
                 _ => {
                     task.status = TaskStatus::Pending;
                     task.error = Some(message.clone());
@@ -287,10 +287,10 @@ impl Operation {
         }
     }
 
-    fn task_is_fatal(&mut self, shard_idx: usize, message: String, effects: &mut Vec<Effect>) {
+    fn task_is_fatal(&mut self, shard_idx: usize, message: &str, effects: &mut Vec<Effect>) {
         let isolates = self.step_kind().isolates_failures();
         let task = &mut self.tasks[shard_idx];
-        task.error = Some(message.clone());
+        task.error = Some(message.to_owned());
         if isolates {
             task.status = TaskStatus::Failed;
         } else {

@@ -273,6 +273,10 @@ impl Service {
         check_fit(&unmatched, order.if_exists)?;
         request.unmatched.extend(unmatched);
         if request.tables.is_empty() {
+            if request.stopped.is_empty() && !request.unmatched.is_empty() {
+                let unmatched = request.unmatched;
+                return Err(Error::NothingFits { unmatched });
+            }
             return Err(nothing_to_mend(order, &request.stopped));
         }
         if request.data {
