@@ -239,7 +239,7 @@ fn a_table_with_an_unreadable_part_is_lacked_and_the_others_are_backed_up(flavor
     assert_eq!(preview.tables.len(), 2, "the backup before it is taken");
     let mended: Value = world.json(&["restore", "--in-place", "half"]);
     assert_eq!(mended["mended"].as_array().unwrap().len(), 1);
-    world.ok(&["delete", &whole.backup_id]);
+    world.ok(&["delete", &format!("d/{}", whole.backup_id)]);
     let said = world.fails(1, &["restore", "--in-place", "d"]);
     assert!(
         said.contains("is incomplete") && said.contains("lacks d.bad"),

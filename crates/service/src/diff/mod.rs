@@ -26,14 +26,13 @@ mod table;
 use std::ops::ControlFlow;
 
 use mendb_model::name::{TablePath, matches};
-use mendb_model::part::Selector;
 
 pub(crate) use key_union::KeyUnion;
 pub(crate) use pulled::Pulled;
 pub use report::{DiffReport, DiffRoad, RowDiff, RowsDiffer, TableDiff};
 
 use crate::error::{Error, Result};
-use crate::request::selectors::check_fit;
+use crate::request::selectors::check_tables;
 use crate::service::Service;
 use crate::worker::TaskError;
 use candidates::Between;
@@ -192,10 +191,7 @@ fn chosen_tables(order: &DiffOrder, before: &Point, after: &After<'_>) -> Result
     }
     let patterns = order.tables.as_deref().unwrap_or("*");
     let names_some = |pattern: &str| all.iter().any(|table| matches(pattern, table));
-    check_fit(
-        &Selector::Tables.unmatched(patterns, names_some),
-        order.if_exists,
-    )?;
+    check_tables(patterns, order.if_exists, names_some)?;
     let chosen = all.iter().filter(|table| matches(patterns, table));
     let chosen: Vec<String> = chosen.map(|table| (*table).to_owned()).collect();
     if chosen.is_empty() {

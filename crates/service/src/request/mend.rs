@@ -340,6 +340,11 @@ impl Service {
         let unmatched = Selector::ExcludeDisks.unmatched(&order.exclude.said.disks, a_disk);
         check_fit(&unmatched, order.if_exists)?;
         request.unmatched.extend(unmatched);
+        let nothing_is_meant = request.tables.is_empty() && request.stopped.is_empty();
+        if nothing_is_meant && request.different.is_empty() && !request.unmatched.is_empty() {
+            let unmatched = request.unmatched;
+            return Err(Error::NothingFits { unmatched });
+        }
         if request.data && !request.tables.is_empty() {
             let unmatched = parts::unmatched_partitions(&self.tools, &request)?;
             check_fit(&unmatched, order.if_exists)?;

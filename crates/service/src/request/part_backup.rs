@@ -88,6 +88,9 @@ impl Service {
         // A table that cannot be backed up is one that the backup lacks.
         let refused = catalogue.refused.iter().map(|table| &table.name);
         let tables: Vec<_> = named.chain(refused).cloned().collect();
+        if tables.is_empty() && !unmatched.is_empty() {
+            return Err(Error::NothingFits { unmatched });
+        }
         if tables.is_empty() {
             return Err(nothing_to_back_up(&patterns, &catalogue.left_out));
         }

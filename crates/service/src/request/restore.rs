@@ -7,11 +7,10 @@ use mendb_model::name::{OperationId, check, matches};
 use mendb_model::operation::{
     ChainLink, Operation, Request, RestoreRequest, RestoreStrategy, TableMapping, TargetTable,
 };
-use mendb_model::part::Selector;
 use mendb_repo::StoredManifest;
 
 use super::in_the_way;
-use super::selectors::check_fit;
+use super::selectors::check_tables;
 use crate::coordinator::segment_bytes;
 use crate::error::{Error, Result};
 use crate::service::Service;
@@ -161,10 +160,7 @@ fn map_tables(order: &RestoreOrder, manifest: &Manifest) -> Result<Vec<TableMapp
     }
     let patterns = order.tables.as_deref().unwrap_or("*");
     let names_some = |pattern: &str| names().any(|name| matches(pattern, name));
-    check_fit(
-        &Selector::Tables.unmatched(patterns, names_some),
-        order.if_exists,
-    )?;
+    check_tables(patterns, order.if_exists, names_some)?;
     let chosen = |name: &&str| matches(patterns, name);
     let mut tables = Vec::new();
     for source in names().filter(chosen) {

@@ -11,7 +11,6 @@ use mendb_model::operation::{
     BackupRequest, ChainLink, ExpectedShard, MendedRows, Operation, Request, RowMendRequest,
     RowMendRoad, RowTableMend, State,
 };
-use mendb_model::part::Selector;
 use mendb_model::schema::TableSchema;
 use mendb_model::value::ColumnType;
 use mendb_repo::StoredManifest;
@@ -19,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::backup::{next_id, stream_of};
 use super::new_id;
-use super::selectors::check_fit;
+use super::selectors::check_tables;
 use crate::error::{Error, Result};
 use crate::journal::collection::Collection;
 use crate::service::Service;
@@ -299,10 +298,7 @@ impl Service {
             tables.any(|table| matches(pattern, &table.table))
         };
         let written = order.tables.as_deref().unwrap_or_default();
-        check_fit(
-            &Selector::Tables.unmatched(written, names_some),
-            order.if_exists,
-        )?;
+        check_tables(written, order.if_exists, names_some)?;
         let mut tables = Vec::new();
         for backup in chosen {
             let live = self.tools.engine.rows()?.inspect(&backup.table)?;

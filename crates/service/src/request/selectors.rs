@@ -1,5 +1,6 @@
 //! Selectors of an order that fit nothing: an error, or only said.
 
+use mendb_model::name::patterns;
 use mendb_model::part::{Exclusion, Selector, Unmatched};
 
 use crate::error::{Error, Result};
@@ -28,7 +29,7 @@ impl LeaveOut {
                 Selector::ExcludeDisks => &self.said.disks,
                 Selector::Tables | Selector::Partitions => return true,
             };
-            mendb_model::name::patterns(said).any(|pattern| pattern == unmatched.pattern)
+            patterns(said).any(|pattern| pattern == unmatched.pattern)
         };
         unmatched.into_iter().filter(was_said).collect()
     }
@@ -51,4 +52,19 @@ pub fn check_fit(unmatched: &[Unmatched], if_exists: bool) -> Result<()> {
         tracing::warn!("nothing fits {unmatched}");
     }
     Ok(())
+}
+
+/// Refuses patterns of tables that fit nothing, as [`check_fit`]; also those that may, where not one fits:
+/// there is nothing to do then.
+///
+/// # Errors
+/// There are some.
+pub fn check_tables(
+    list: &str,
+    if_exists: bool,
+    fits_something: impl Fn(&str) -> bool,
+) -> Result<()> {
+    let unmatched = Selector::Tables.unmatched(list, fits_something);
+    let some_fit = unmatched.len() < patterns(list).count();
+    check_fit(&unmatched, if_exists && some_fit)
 }
