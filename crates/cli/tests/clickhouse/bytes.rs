@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::servers::Flavor;
+use crate::servers::{Flavor, ServerOptions};
 use crate::world::{LivePart, Mended, NO_MERGES, World, files_below};
 
 on_each_server!(
@@ -25,7 +25,11 @@ const MEND: [&str; 2] = ["rot", "--check-kept"];
 
 /// A table of two partitions with two parts each, wide ones, and its backup.
 fn backed_up(flavor: Flavor) -> World {
-    let world = World::new(flavor);
+    let options = ServerOptions {
+        part_log: true,
+        ..ServerOptions::default()
+    };
+    let world = World::with(flavor, options);
     let server = &world.server;
     server.create_database("rot");
     let wide = if world.is_current() {

@@ -20,6 +20,7 @@ impl Damaged {
         // What is not live any more goes soon, or every file would be found there.
         let options = ServerOptions {
             old_parts_lifetime_s: Some(1),
+            part_log: true,
             ..ServerOptions::default()
         };
         let world = World::with(flavor, options);

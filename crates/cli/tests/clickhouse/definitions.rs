@@ -5,7 +5,7 @@ use std::process::Output;
 use mendb_model::part::Definition;
 use serde_json::{Value, json};
 
-use crate::servers::Flavor;
+use crate::servers::{Flavor, ServerOptions};
 use crate::world::{Mended, Preview, World, files_below};
 
 on_each_server!(
@@ -20,7 +20,11 @@ on_each_server!(
 const MEND_ALL: [&str; 5] = ["restore", "--in-place", "--schema", "--data", "d"];
 
 fn world(flavor: Flavor) -> World {
-    let world = World::new(flavor);
+    let options = ServerOptions {
+        part_log: true,
+        ..ServerOptions::default()
+    };
+    let world = World::with(flavor, options);
     world.server.create_database("d");
     world
 }

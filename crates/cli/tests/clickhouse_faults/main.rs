@@ -7,6 +7,7 @@
 mod concurrency;
 mod crash;
 mod damaged;
+mod model;
 mod readers;
 #[path = "../../../engines/tests/servers/mod.rs"]
 mod servers;

@@ -136,6 +136,7 @@ impl<'a> States<'a> {
         matching.take_equal();
         matching.take_merged(self.comparison.order_sensitive);
         matching.uncross();
+        matching.leave_empty(|wanted| self.comparison.wanted[wanted as usize].is_empty);
         let patches = self.comparison.live.map_or(&[][..], |live| &live.patches);
         let order_sensitive = self.comparison.order_sensitive;
         matching.plan(partition_id, order_sensitive, &spared, patches)
@@ -201,6 +202,7 @@ mod tests {
             part: part.clone(),
             list: 0,
             position: 0,
+            is_empty: part.rows == 0,
         };
         parts.iter().map(wanted).collect()
     }

@@ -52,6 +52,8 @@ pub struct LeftPartition {
     pub partition_id: String,
     /// Whether it had all that the backup holds, proved by content: else only what had to go was gone.
     pub is_mended: bool,
+    /// What tells the table from another that had its name ([`Inventory::incarnation`]).
+    pub incarnation: String,
     /// The server process that told.
     pub run: ServerRun,
     /// Its live parts.
@@ -80,7 +82,7 @@ impl<'a> Ledger<'a> {
     /// loaded the table since.
     pub fn new(
         before: &'a Inventory,
-        left: &'a [LeftPartition],
+        left: impl IntoIterator<Item = &'a LeftPartition>,
         brings: impl IntoIterator<Item = (&'a str, Hash128)>,
         numbers_hold: bool,
     ) -> Self {
@@ -88,7 +90,9 @@ impl<'a> Ledger<'a> {
         for content in brings {
             *brought.entry(content).or_default() += 1;
         }
-        let left = left.iter().map(|left| (left.partition_id.as_str(), left));
+        let left = left
+            .into_iter()
+            .map(|left| (left.partition_id.as_str(), left));
         Self {
             before,
             came: HashSet::new(),
@@ -305,6 +309,7 @@ mod tests {
         LeftPartition {
             partition_id: "all".to_owned(),
             is_mended: true,
+            incarnation: inventory(&[]).incarnation,
             run: inventory(&[]).run,
             parts: mended
                 .chain(came.iter().map(|name| part(name, true)))

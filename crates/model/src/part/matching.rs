@@ -176,6 +176,13 @@ impl<'a> Matching<'a> {
         self.keeps[at] = Some((places, proof));
     }
 
+    /// For parts without rows nothing has to be brought: a server removes them when it likes.
+    pub(super) fn leave_empty(&mut self, is_empty: impl Fn(u32) -> bool) {
+        for ((wanted, _), taken) in self.wanted.iter().zip(&mut self.taken) {
+            *taken |= is_empty(*wanted);
+        }
+    }
+
     pub(super) fn plan(
         self,
         partition_id: &str,
@@ -200,7 +207,13 @@ impl<'a> Matching<'a> {
             .any(|(live, _)| is_patched(live.part, patches));
 
         let (mut keep, mut remove) = (Vec::new(), Vec::new());
-        for (LivePart { part, .. }, kept) in self.live.iter().zip(self.keeps) {
+        for (
+            LivePart {
+                part, is_damaged, ..
+            },
+            kept,
+        ) in self.live.iter().zip(self.keeps)
+        {
             match kept {
                 Some((mut places, proof)) => {
                     places.sort_unstable();
@@ -213,6 +226,8 @@ impl<'a> Matching<'a> {
                         proof,
                     });
                 }
+                // Without rows it is in nobody's way.
+                None if part.rows == 0 && !is_damaged => {}
                 None => remove.push(removed(part)),
             }
         }

@@ -267,6 +267,8 @@ pub struct Wanted {
     pub list: u32,
     /// Its place in that list.
     pub position: u32,
+    /// Whether it is known to have no rows: then nothing has to be brought for it.
+    pub is_empty: bool,
 }
 
 impl Tally {

@@ -379,6 +379,7 @@ impl World {
             part: part.clone(),
             list: 0,
             position: at as u32,
+            is_empty: part.rows == 0,
         };
         self.parts.iter().enumerate().map(wanted).collect()
     }

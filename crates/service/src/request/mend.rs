@@ -228,7 +228,7 @@ impl Service {
         if !operation.state.is_terminal() {
             return Err(in_the_way("the target", operation));
         }
-        let tables = parts::undo_tables(&self.tools, id, mended)?;
+        let tables = parts::undo_tables(&self.tools, operation, mended)?;
         if tables.is_empty() {
             return Err(Error::refused(
                 format!("operation {id} has changed nothing that could be undone"),
@@ -242,7 +242,9 @@ impl Service {
             stopped: Vec::new(),
             different: Vec::new(),
             databases: BTreeMap::new(),
-            keep_undo: Some(true),
+            // There may be less room than the mend had: its state is kept and its order is right where it fits.
+            keep_undo: None,
+            order: RestoreOrder::Auto,
             check_kept: false,
             apply_mutations: false,
             on_concurrent_insert,

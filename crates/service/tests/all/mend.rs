@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use mendb_model::key::KeyRange;
-use mendb_model::part::OnConcurrentInsert;
 use mendb_model::name::BackupKind::{Full, Incremental};
 use mendb_model::operation::{MendedRows, Operation, Request, RowMendRoad, State, StepKind};
+use mendb_model::part::OnConcurrentInsert;
 use mendb_model::{ColumnType, Value};
 use mendb_rowstore::{Direction, WriteBatch};
 use mendb_service::{Error, RowMendOrder};

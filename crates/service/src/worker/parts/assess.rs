@@ -50,11 +50,15 @@ pub(crate) fn check_came(policy: OnConcurrentInsert, plan: &TablePlan) -> TaskRe
     };
     let target = &plan.target;
     match policy {
-        OnConcurrentInsert::Fail if !plan.came.is_empty() => Err(TaskError::Proof(format!(
-            "rows came into table {target} since the mend, in parts {}: --on-concurrent-insert keep leaves them where \
-             they are, --on-concurrent-insert remove removes them",
-            told()
-        ))),
+        OnConcurrentInsert::Fail if !plan.came.is_empty() => {
+            let is_known = plan.came.iter().any(|part| !part.mixed);
+            let came = if is_known { "came" } else { "may have come" };
+            Err(TaskError::Proof(format!(
+                "rows {came} into table {target} since the mend, in parts {}: --on-concurrent-insert keep leaves them \
+                 where they are, --on-concurrent-insert remove removes them",
+                told()
+            )))
+        }
         OnConcurrentInsert::Keep if plan.came.iter().any(|part| part.mixed) => {
             Err(TaskError::Proof(format!(
                 "rows that came into table {target} since the mend were merged with others, in parts {}, and cannot \

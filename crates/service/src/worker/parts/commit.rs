@@ -512,6 +512,9 @@ impl Commit<'_> {
         let left = LeftPartition {
             partition_id: partition.partition_id.clone(),
             is_mended: is_mended && matches!(self.purpose, Purpose::CarryOut(_)),
+            incarnation: live
+                .map(|live| live.incarnation.clone())
+                .unwrap_or_default(),
             run: live.map(|live| live.run.clone()).unwrap_or_default(),
             numbers_to: numbers.max().unwrap_or(0),
             parts,

@@ -97,8 +97,12 @@ impl Records {
     /// What they come to, for a table that is like this now.
     pub(super) fn ledger(&self, live: &Inventory) -> Ledger<'_> {
         let brings = self.brings.iter().map(|(id, hash)| (id.as_str(), *hash));
-        let numbers_hold = self.planned_here && self.before.run.is_same(&live.run);
-        Ledger::new(&self.before, &self.left, brings, numbers_hold)
+        let numbers_hold = self.planned_here
+            && self.before.run.is_same(&live.run)
+            && self.before.incarnation == live.incarnation;
+        // What was done to another table that had this name says nothing of this one.
+        let left = (self.left.iter()).filter(|left| left.incarnation == live.incarnation);
+        Ledger::new(&self.before, left, brings, numbers_hold)
             .with_came(self.came.iter().map(String::as_str))
     }
 

@@ -136,6 +136,7 @@ impl<'a> Source<'a> {
                 for (list, at) in (0u32..).zip(&self.table(table)?.lists) {
                     let records: Vec<PartRecord> = self.document(&at.at)?;
                     wanted.extend((0u32..).zip(records).map(|(position, record)| Wanted {
+                        is_empty: record.part.rows == 0,
                         part: record.part,
                         list,
                         position,
@@ -149,6 +150,7 @@ impl<'a> Source<'a> {
                         .read_part(&part.directory, &part.name, &part.disk)?
                         .part;
                     wanted.push(Wanted {
+                        is_empty: part.rows == 0,
                         part,
                         list: 0,
                         position,
@@ -160,6 +162,7 @@ impl<'a> Source<'a> {
             } => {
                 let parts = attempt.wait(backup.parts(table))?;
                 wanted.extend((0u32..).zip(parts).map(|(position, part)| Wanted {
+                    is_empty: part.rows_known && part.part.rows == 0,
                     part: part.part,
                     list: 0,
                     position,
@@ -194,6 +197,7 @@ impl<'a> Source<'a> {
                         list,
                         position,
                         part,
+                        ..
                     } = place(at)?;
                     if open.as_ref().is_none_or(|(open, _)| open != list) {
                         let of = lists

@@ -3,7 +3,9 @@
 
 use mendb_engines::FreezeTable;
 use mendb_model::name::OperationId;
-use mendb_model::operation::{MendRequest, Operation, Redefinition, Request, TableMend, TableUndo};
+use mendb_model::operation::{
+    MendRequest, Operation, Redefinition, Request, State, TableMend, TableUndo,
+};
 use mendb_model::part::TableName;
 
 use super::prepare::aside;
@@ -44,17 +46,25 @@ pub(crate) fn forget(tools: &Tools, operation: &Operation) -> Result<()> {
 }
 
 /// The tables of a mend as an undo has them: those that existed are brought back, those that it created go.
+/// Of a mend that was cancelled these are the tables that could not be taken back then.
 ///
 /// # Errors
 /// Of a table that existed nothing is kept.
 pub(crate) fn undo_tables(
     tools: &Tools,
-    id: &OperationId,
+    operation: &Operation,
     mended: &MendRequest,
 ) -> Result<Vec<TableMend>> {
+    let id = &operation.operation_id;
     let mut tables = Vec::new();
     for table in &mended.tables {
         let target = &table.target;
+        if operation.state == State::Cancelled {
+            let record = tools.journal.mend_plan_of(id, target)?;
+            if !record.is_some_and(|(_, record)| record.changed) {
+                continue;
+            }
+        }
         if table.undo.is_some() {
             return Err(Error::refused(
                 format!(
