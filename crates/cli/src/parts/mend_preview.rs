@@ -384,7 +384,6 @@ mod tests {
                     ..SinceBackup::default()
                 }),
                 before: None,
-                planned_by: String::new(),
                 came: Vec::new(),
                 kill_mutations: vec!["mutation_7.txt".to_owned()],
                 damaged: Vec::new(),

@@ -208,7 +208,12 @@ fn all_that_a_definition_says_comes_back_by_alter() {
     let tables = query("SELECT count() FROM system.tables WHERE database = 'd'");
     assert_eq!(tables, "1\n", "nothing was put aside");
 
-    world.ok(&["undo", &mended.operation_id]);
+    world.ok(&[
+        "undo",
+        &mended.operation_id,
+        "--on-concurrent-insert",
+        "remove",
+    ]);
     assert_eq!(says(&statement(&world, "t")), says(&changed));
 }
 

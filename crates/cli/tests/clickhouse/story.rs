@@ -125,12 +125,10 @@ fn the_plan_tells_what_has_happened(world: &World) {
         "{:?}",
         compact.since_backup
     );
-    assert!(
-        compact
-            .partitions
-            .iter()
-            .all(|plan| plan.action == Action::Nothing)
-    );
+    let mut partitions = compact.partitions.iter();
+    let is_proved = partitions.all(|plan| plan.action == Action::Nothing);
+    // The log of the old server does not tell what went.
+    assert!(is_proved || !world.is_current());
     assert!(plan("planes").create);
     assert!(preview.keep_undo);
     let told = world.ok(&[&["restore", "--dry-run"], &MEND[..]].concat());

@@ -311,6 +311,13 @@ impl World {
         panic!("the server does not come to rest: {}", self.server.log());
     }
 
+    /// Waits until all live parts were there for a while: only of such ones a look tells that they stayed.
+    pub fn wait_until_parts_are_old(&self) {
+        let young =
+            "SELECT count() FROM system.parts WHERE active AND modification_time > now() - 2";
+        self.wait(|| self.counts_none(young));
+    }
+
     /// Keeps the server from merging, so that what is planned is what is found. A mend lets merges of
     /// its tables begin again.
     pub fn stop_merges(&self) {

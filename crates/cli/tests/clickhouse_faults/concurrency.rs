@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::damaged::{DATABASE, MEND, backed_up, contents, damage};
-use crate::servers::Flavor;
+use crate::damaged::{DATABASE, MEND, backed_up, backed_up_with, contents, damage};
+use crate::servers::{Flavor, ServerOptions};
 use crate::world::World;
 
 /// Rows of late inserts, told by their note.
@@ -157,7 +157,11 @@ fn merges_that_run_meanwhile_lose_nothing_on_18_16() {
 
 /// Every backup that is taken while somebody inserts restores whole inserts.
 fn backups_meanwhile(flavor: Flavor) {
-    let world = backed_up(flavor);
+    let options = ServerOptions {
+        part_log: true,
+        ..ServerOptions::default()
+    };
+    let world = backed_up_with(flavor, options);
     while_inserting(&world, "2024-05-05", || {
         for label in ["one", "two", "three"] {
             world.ok(&["backup", "shop", "--label", label]);

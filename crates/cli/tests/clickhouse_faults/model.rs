@@ -376,7 +376,7 @@ impl Sequence<'_> {
                 }
             }
             _ if said.contains("let it finish") || said.contains("is done") => {
-                self.open = Some(mend)
+                self.open = Some(mend);
             }
             code => self.check(&format!("a cancel ends with {code:?}: {said}"), false),
         }
@@ -406,6 +406,7 @@ impl Sequence<'_> {
             }
         } else {
             let is_known = said.contains("rows came into")
+                || said.contains("rows may have come into")
                 || said.contains("rows that came into")
                 || said.contains("kept nothing")
                 || said.contains("changed nothing");

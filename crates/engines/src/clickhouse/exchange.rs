@@ -423,8 +423,9 @@ fn taken<'a>(held: &'a [FoundPart], live: &[FoundPart]) -> Vec<&'a FoundPart> {
         outer.min_block <= inner.min_block && inner.max_block <= outer.max_block
     };
     let lost = held.iter().filter(|part| {
-        // Merged before it went, and held as what it became.
-        let mut others = held.iter().filter(|other| other.name != part.name);
+        // Merged before it went, and held as what it became. Without rows it is what the server covers with
+        // what it takes away.
+        let mut others = (held.iter()).filter(|other| other.name != part.name && other.rows > 0);
         let goes_on = live.iter().any(|live| is_in(part, live));
         part.rows > 0 && !goes_on && !others.any(|other| is_in(part, other))
     });
@@ -543,6 +544,13 @@ mod tests {
             lost("p_2_2_0:7 p_3_3_0:8 p_2_3_1:9", "p_5_5_0:2"),
             ["p_2_3_1"]
         );
+    }
+
+    #[test]
+    fn what_a_part_without_rows_covers_is_lost() {
+        let mut held = parts("p_3_3_0:7 p_1_4_1:9");
+        held[1].rows = 0;
+        assert_eq!(names(&taken(&held, &parts("p_5_5_0:2"))), ["p_3_3_0"]);
     }
 
     #[test]

@@ -180,7 +180,7 @@ fn nothing_is_touched_when_a_part_is_gone_or_another() {
             hash: absent,
         });
         let error = bench.exchange("1", &parts).unwrap_err();
-        assert_eq!(error.remedy, Remedy::Retry);
+        assert_eq!(error.remedy, Remedy::Replan);
         assert!(error.to_string().contains("1_1_1_0"), "{error}");
 
         let Some(Origin::Staged(mut other)) = parts

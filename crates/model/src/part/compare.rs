@@ -71,7 +71,6 @@ pub fn compare(comparison: &Comparison<'_>) -> TablePlan {
             .current_parts
             .map(|then| since_backup(then, comparison.live, |part| comparison.looks_at(part))),
         before: comparison.live.cloned(),
-        planned_by: String::new(),
         kill_mutations: kill_mutations(comparison, &partitions),
         came: Vec::new(),
         damaged: comparison.damaged.to_vec(),

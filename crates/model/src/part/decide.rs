@@ -320,7 +320,6 @@ mod tests {
             order_sensitive: false,
             since_backup: None,
             before: None,
-            planned_by: String::new(),
             came: Vec::new(),
             kill_mutations: Vec::new(),
             damaged: Vec::new(),

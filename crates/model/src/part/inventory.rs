@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::hash::Hash128;
 use super::name::PartName;
+use super::table::FILES_PARTITION;
 use crate::Malformed;
 
 /// A part, as metadata tells of it.
@@ -77,6 +78,11 @@ impl Part {
         } else {
             self.min_block
         }
+    }
+
+    /// Whether it is known to have no rows: of a table of files they may be unknown.
+    pub fn has_no_rows(&self) -> bool {
+        self.rows == 0 && self.partition_id != FILES_PARTITION
     }
 
     /// The highest number that its name shows to have been given: of a block or of a mutation.

@@ -173,7 +173,7 @@ impl<'a> Ledger<'a> {
         is_brought: bool,
         numbers_hold_to: i64,
     ) -> Provenance {
-        if part.rows == 0 {
+        if part.has_no_rows() {
             return Provenance::Known;
         }
         let parts = seen.map_or(&[][..], |seen| &seen.parts);
@@ -191,10 +191,18 @@ impl<'a> Ledger<'a> {
         if part.partition_id == FILES_PARTITION {
             return Provenance::Mixed;
         }
+        // Merges and mutations go one deeper than what they are made of, or further.
+        if part.min_block == part.max_block && part.level == 0 && part.mutation == 0 {
+            return Provenance::Came;
+        }
         // Of a partition that had no parts, the numbers that all others had tell as much.
         let numbers_to = seen.map_or_else(|| highest(&self.before.parts), |seen| seen.numbers_to);
         if part.min_block > numbers_to {
-            return Provenance::Came;
+            // A process that died may have brought parts and not have remembered it, and the server merges them.
+            return match self.may_have_brought(&part.partition_id) {
+                true => Provenance::Mixed,
+                false => Provenance::Came,
+            };
         }
         if part.max_block > numbers_to || part.max_block > numbers_hold_to {
             return Provenance::Mixed;
@@ -215,6 +223,13 @@ impl<'a> Ledger<'a> {
             (true, came) if came == touched().count() => Provenance::Came,
             _ => Provenance::Mixed,
         }
+    }
+
+    /// Whether parts that the mend brought may be in a partition beyond what it was left as.
+    fn may_have_brought(&self, partition_id: &str) -> bool {
+        let is_mended = self.left(partition_id).is_some_and(|left| left.is_mended);
+        let brings = || self.brought.keys().any(|(id, _)| *id == partition_id);
+        !is_mended && brings()
     }
 
     fn seen(&self) -> HashMap<&'a str, Seen<'a>> {
@@ -359,7 +374,8 @@ mod tests {
             [Provenance::Known, Provenance::Came]
         );
         // A number that the partition never had a part of.
-        assert_eq!(provenance("all_3_3_0", 9), Provenance::Mixed);
+        assert_eq!(provenance("all_3_3_0", 9), Provenance::Came);
+        assert_eq!(provenance("all_3_3_1", 9), Provenance::Mixed);
     }
 
     #[test]
@@ -406,7 +422,21 @@ mod tests {
             modified_at_s: Some(500),
             ..part("all_2_2_0", 10, 2)
         };
-        assert_eq!(provenances_of(&ledger, &[again]), [Provenance::Mixed]);
+        assert_eq!(provenances_of(&ledger, &[again]), [Provenance::Came]);
+    }
+
+    #[test]
+    fn beyond_what_a_partition_was_left_as_merges_may_hold_what_was_brought() {
+        let before = inventory(&[part("all_1_1_0", 10, 1)]);
+        let provenance = |left: &[LeftPartition], name| {
+            let ledger = Ledger::new(&before, left, [("all", Hash128([5; 16]))], true);
+            provenances_of(&ledger, &[part(name, 30, 9)])[0]
+        };
+        assert_eq!(provenance(&[], "all_4_6_1"), Provenance::Mixed);
+        assert_eq!(provenance(&[], "all_4_4_1"), Provenance::Mixed);
+        assert_eq!(provenance(&[], "all_4_4_0"), Provenance::Came);
+        let left = [left(&[("all_2_2_0", 5)], &[], 3)];
+        assert_eq!(provenance(&left, "all_4_6_1"), Provenance::Came);
     }
 
     #[test]

@@ -227,7 +227,7 @@ impl<'a> Matching<'a> {
                     });
                 }
                 // Without rows it is in nobody's way.
-                None if part.rows == 0 && !is_damaged => {}
+                None if part.has_no_rows() && !is_damaged => {}
                 None => remove.push(removed(part)),
             }
         }

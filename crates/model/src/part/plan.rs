@@ -197,10 +197,6 @@ pub struct TablePlan {
     /// What the table was when it was planned; `None` for one that does not exist.
     #[serde(default)]
     pub before: Option<Inventory>,
-    /// The process that planned it, by a number that no other has: while it goes on, nothing that it saw of
-    /// the table is in doubt.
-    #[serde(default)]
-    pub planned_by: String,
     /// Mutations that are not finished and would still change kept parts, by id: they are stopped before
     /// the commit.
     pub kill_mutations: Vec<String>,

@@ -44,12 +44,6 @@ pub fn random_id() -> String {
     format!("{:032x}", rand::random::<u128>())
 }
 
-/// What tells this process from every other, as long as it runs.
-pub fn process() -> &'static str {
-    static PROCESS: std::sync::LazyLock<String> = std::sync::LazyLock::new(random_id);
-    &PROCESS
-}
-
 /// Stops the process as a power cut would: no unwinding, no destructors, nothing flushed.
 ///
 /// Called where something has just become durable, or is about to. With `MENDB_CRASH_AT=n` in the

@@ -505,7 +505,7 @@ mod tests {
             "--keep-undo --no-undo c",
             "--from clickhouse-backup+file:///b --to x c",
             "--restore-order first c",
-            "--on-concurrent-insert keep c",
+            "--on-concurrent-insert wait c",
             "--database-mapping a c",
         ] {
             assert!(parse(line).is_err(), "{line}");

@@ -5,8 +5,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use mendb_engines::LivePartDamage;
 use mendb_model::operation::{MendRequest, MendSource};
 use mendb_model::part::{
-    Fetched, FileChecksum, Inventory, OnConcurrentInsert, PartRecord, TablePlan, Wanted, Witness,
-    unfinished,
+    Action, Fetched, FileChecksum, Inventory, OnConcurrentInsert, PartRecord, TablePlan, Wanted,
+    Witness, unfinished,
 };
 
 use super::local::{FILES_AT_ONCE, LocalFiles};
@@ -21,8 +21,8 @@ use crate::worker::{Attempt, Counts, TaskError, TaskResult};
 const RECORDS_AT_ONCE: usize = 256;
 
 /// Plans one table and persists the plan, with what it saw: merges from then on can be told from other
-/// changes. On the target nothing is changed but that updates which are kept beside the parts go into them,
-/// where the state before is to be kept: a freeze leaves them out.
+/// changes. On the target nothing is changed but that, where something is to be changed and the state before to
+/// be kept, updates which are kept beside the parts go into them: a freeze leaves them out.
 pub(super) fn assess(
     attempt: &Attempt<'_>,
     request: &MendRequest,
@@ -31,11 +31,14 @@ pub(super) fn assess(
 ) -> TaskResult<()> {
     *counts = Counts::default();
     let table = table_of(request, idx)?;
-    if request.keep_undo != Some(false) && !table.create {
+    let mut assessed = assessed(attempt, request, idx, counts)?;
+    let is_kept = request.keep_undo != Some(false) && !table.create;
+    if is_kept && assessed.has_patches() && (assessed.changes() || table.redefine.is_some()) {
         let engine = attempt.tools.engine.parts()?;
         engine.apply_patches(&table.target)?;
+        *counts = Counts::default();
+        assessed = self::assessed(attempt, request, idx, counts)?;
     }
-    let assessed = assessed(attempt, request, idx, counts)?;
     if let MendSource::Undo { .. } = request.source {
         check_came(request.on_concurrent_insert, &assessed.plan)?;
     }
@@ -79,6 +82,16 @@ pub(super) struct Assessed {
 }
 
 impl Assessed {
+    fn changes(&self) -> bool {
+        let mut partitions = self.plan.partitions.iter();
+        partitions.any(|partition| partition.action != Action::Nothing)
+    }
+
+    fn has_patches(&self) -> bool {
+        let mut live = self.live.iter();
+        live.any(|live| !live.patches.is_empty())
+    }
+
     /// Remembers the plan, and what was seen.
     pub(super) fn persist(self, attempt: &Attempt<'_>, idx: u32) -> TaskResult<()> {
         let journal = &attempt.tools.journal;

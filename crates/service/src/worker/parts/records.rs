@@ -1,6 +1,8 @@
 //! What the journal knows of a table under mend, for telling what somebody brought from what the mend may
 //! take away.
 
+use std::collections::HashMap;
+
 use mendb_model::name::OperationId;
 use mendb_model::part::{
     Hash128, Inventory, Ledger, LeftPartition, OnConcurrentInsert, TablePlan, Wanted,
@@ -17,7 +19,6 @@ pub(super) struct Records {
     brings: Vec<(String, Hash128)>,
     /// Names of parts that somebody had brought before it was planned.
     came: Vec<String>,
-    planned_here: bool,
     aim: Aim,
 }
 
@@ -63,12 +64,21 @@ impl Records {
         aim: Aim,
     ) -> TaskResult<Self> {
         let mut records = Self::read(tools, id, idx, &mended.plan, back, aim)?;
+        // A partition holds what the mend brought or what comes back: no content is there for both.
+        let mut back: HashMap<(String, Hash128), usize> = HashMap::new();
+        for content in &records.brings {
+            *back.entry(content.clone()).or_default() += 1;
+        }
         for partition in &mended.plan.partitions {
             let fetched = partition.fetch.iter().map(|part| part.hash);
             let kept = partition.keep.iter().map(|part| part.hash);
-            let brought = fetched.chain(kept);
-            let brought = brought.map(|hash| (partition.partition_id.clone(), hash));
-            records.brings.extend(brought);
+            for hash in fetched.chain(kept) {
+                let content = (partition.partition_id.clone(), hash);
+                match back.get_mut(&content).filter(|count| **count > 0) {
+                    Some(count) => *count -= 1,
+                    None => records.brings.push(content),
+                }
+            }
         }
         Ok(records)
     }
@@ -89,7 +99,6 @@ impl Records {
             left: tools.journal.left_partitions(id, idx)?,
             brings: brings.collect(),
             came: came.map(|came| came.name.clone()).collect(),
-            planned_here: plan.planned_by == crate::env::process(),
             aim,
         })
     }
@@ -97,9 +106,8 @@ impl Records {
     /// What they come to, for a table that is like this now.
     pub(super) fn ledger(&self, live: &Inventory) -> Ledger<'_> {
         let brings = self.brings.iter().map(|(id, hash)| (id.as_str(), *hash));
-        let numbers_hold = self.planned_here
-            && self.before.run.is_same(&live.run)
-            && self.before.incarnation == live.incarnation;
+        let numbers_hold =
+            self.before.run.is_same(&live.run) && self.before.incarnation == live.incarnation;
         // What was done to another table that had this name says nothing of this one.
         let left = (self.left.iter()).filter(|left| left.incarnation == live.incarnation);
         Ledger::new(&self.before, left, brings, numbers_hold)

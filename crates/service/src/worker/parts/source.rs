@@ -136,7 +136,7 @@ impl<'a> Source<'a> {
                 for (list, at) in (0u32..).zip(&self.table(table)?.lists) {
                     let records: Vec<PartRecord> = self.document(&at.at)?;
                     wanted.extend((0u32..).zip(records).map(|(position, record)| Wanted {
-                        is_empty: record.part.rows == 0,
+                        is_empty: record.part.has_no_rows(),
                         part: record.part,
                         list,
                         position,
@@ -150,7 +150,7 @@ impl<'a> Source<'a> {
                         .read_part(&part.directory, &part.name, &part.disk)?
                         .part;
                     wanted.push(Wanted {
-                        is_empty: part.rows == 0,
+                        is_empty: part.has_no_rows(),
                         part,
                         list: 0,
                         position,
@@ -162,7 +162,7 @@ impl<'a> Source<'a> {
             } => {
                 let parts = attempt.wait(backup.parts(table))?;
                 wanted.extend((0u32..).zip(parts).map(|(position, part)| Wanted {
-                    is_empty: part.rows_known && part.part.rows == 0,
+                    is_empty: part.rows_known && part.part.has_no_rows(),
                     part: part.part,
                     list: 0,
                     position,
@@ -181,6 +181,9 @@ impl<'a> Source<'a> {
         chosen: &[u32],
         mut each: impl FnMut(u32, Content) -> TaskResult<()>,
     ) -> TaskResult<()> {
+        if chosen.is_empty() {
+            return Ok(());
+        }
         let place = |at: u32| {
             let wanted = wanted.get(at as usize);
             wanted

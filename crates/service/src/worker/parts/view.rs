@@ -108,7 +108,6 @@ impl View<'_> {
             only_partitions: partitions.as_ref(),
             spared: &known.spared,
         });
-        plan.planned_by = crate::env::process().to_owned();
         plan.partitions.retain(|partition| {
             // What is damaged is never kept.
             let mut goes = partition.remove.iter();
