@@ -138,7 +138,8 @@ fn nothing_fits_hint(unmatched: &[Unmatched]) -> String {
     let how = if unmatched.iter().any(is_of_partitions) {
         "mendb show --parts tells partitions by their ids, which always name them"
     } else {
-        "tables of a ClickHouse server are named database.table, in backquotes where a name has dots"
+        "mendb show tells the tables of a backup; those of a ClickHouse server are named database.table, in backquotes \
+         where a name has dots"
     };
     format!("correct it: {how}; or let it fit nothing: --if-exists")
 }
