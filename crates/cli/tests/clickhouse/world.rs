@@ -313,8 +313,8 @@ impl World {
 
     /// Waits until all live parts were there for a while: only of such ones a look tells that they stayed.
     pub fn wait_until_parts_are_old(&self) {
-        let young =
-            "SELECT count() FROM system.parts WHERE active AND modification_time > now() - 2";
+        let young = "SELECT count() FROM system.parts WHERE active AND database != 'system' \
+             AND modification_time > now() - 2";
         self.wait(|| self.counts_none(young));
     }
 
