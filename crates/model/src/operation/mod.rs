@@ -30,6 +30,7 @@ pub mod plan;
 pub mod progress;
 pub mod request;
 pub mod task;
+mod waits;
 
 use std::sync::Arc;
 
@@ -272,5 +273,7 @@ impl Operation {
 
 #[cfg(test)]
 mod isolation_tests;
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;

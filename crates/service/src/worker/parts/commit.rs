@@ -10,23 +10,23 @@
 //! *Crash*: what a partition is found to be counts, not what was planned. One that is remembered as mended is
 //! not touched again, unless the server died since and undid it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use mendb_engines::{Exchange, Origin, PartStore, Remedy};
 use mendb_model::operation::{MendRequest, TableMend};
 use mendb_model::part::{
-    Action, CamePart, Fetched, Hash128, Inventory, Kept, LeftPart, LeftPartition,
-    OnConcurrentInsert, Part, PartitionPlan, RestoreOrder, Space, TablePlan, Tally, Wanted,
-    Witness, decide,
+    Action, CamePart, Fetched, Inventory, Kept, LeftPartition, OnConcurrentInsert, Part,
+    PartitionPlan, RestoreOrder, Space, TablePlan, Tally, Wanted, Witness, decide,
 };
 
-use super::assess::{assessed, planned};
-use super::prepare::decide_all;
+use super::assess::planned;
+use super::prepare::plan_again;
+use super::proof::proved;
 use super::records::Records;
 use super::source::Source;
 use super::stage::Stage;
+use super::table_of;
 use super::view::{Look, View};
-use super::{table_of, undo};
 use crate::journal::mend_plan::{MendPlan, MendState};
 use crate::worker::{Attempt, Counts, TaskError, TaskResult};
 
@@ -67,33 +67,6 @@ pub(super) fn commit(
         },
     };
     commit.run(counts)
-}
-
-/// Plans a table again with what is in it now. What it was before is frozen again, unless it was changed.
-fn plan_again(
-    attempt: &Attempt<'_>,
-    request: &MendRequest,
-    idx: u32,
-    record: &MendPlan,
-) -> TaskResult<MendPlan> {
-    let tools = attempt.tools;
-    let target = &table_of(request, idx)?.target;
-    let id = &attempt.request.operation_id;
-    let is_kept = undo::is_kept(tools, id, target);
-    if is_kept && !record.changed {
-        undo::keep(tools, id, target)?;
-        crate::env::crash_point();
-    }
-    let mut again = assessed(attempt, request, idx, &mut Counts::default())?;
-    decide_all(tools, request, std::slice::from_mut(&mut again.plan))?;
-    if is_kept && record.changed {
-        again.plan.notes.push(
-            "what came since the mend began is not in what was kept to undo it by".to_owned(),
-        );
-    }
-    again.persist(attempt, idx)?;
-    crate::env::crash_point();
-    planned(attempt, idx)
 }
 
 /// Brings a table back to what was frozen before a mend that was given up. What somebody brought stays.
@@ -603,36 +576,6 @@ fn leave_untouched(mended: &TablePlan, now: &mut Look) {
     now.late.retain(|part| goes.contains(part.name.as_str()));
 }
 
-/// Parts of a partition, if what was expected is among them and nothing that was to go. The others came.
-fn proved(
-    parts: Vec<Part>,
-    expected: impl Iterator<Item = Hash128>,
-    gone: &HashSet<&str>,
-) -> Option<Vec<LeftPart>> {
-    let mut missing: HashMap<Hash128, usize> = HashMap::new();
-    for hash in expected {
-        *missing.entry(hash).or_default() += 1;
-    }
-    let mut left = Vec::with_capacity(parts.len());
-    for part in parts {
-        let is_expected = match missing.get_mut(&part.hash) {
-            Some(count) if *count > 0 => {
-                *count -= 1;
-                true
-            }
-            _ => false,
-        };
-        if !is_expected && part.rows > 0 && gone.contains(part.name.as_str()) {
-            return None;
-        }
-        left.push(LeftPart {
-            came: !is_expected && part.rows > 0,
-            part,
-        });
-    }
-    missing.values().all(|count| *count == 0).then_some(left)
-}
-
 /// Names of the live parts of a partition.
 fn live_names<'a>(now: &'a Look, partition_id: &'a str) -> impl Iterator<Item = String> + 'a {
     let live = now.live.iter().flat_map(|live: &Inventory| &live.parts);
@@ -643,32 +586,4 @@ fn live_names<'a>(now: &'a Look, partition_id: &'a str) -> impl Iterator<Item = 
 fn told(came: &[CamePart]) -> String {
     let told: Vec<String> = came.iter().map(ToString::to_string).collect();
     told.join(", ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn part(name: &str, content: u8) -> Part {
-        Part::new(name, 1, 1, Hash128([content; 16]), "default").unwrap()
-    }
-
-    fn came(parts: &[Part], expected: &[u8], gone: &[&str]) -> Option<Vec<String>> {
-        let expected = expected.iter().map(|content| Hash128([*content; 16]));
-        let gone = gone.iter().copied().collect();
-        let left = proved(parts.to_vec(), expected, &gone)?;
-        let came = left.into_iter().filter(|left| left.came);
-        Some(came.map(|left| left.part.name).collect())
-    }
-
-    #[test]
-    fn a_partition_is_proved_by_all_that_it_should_have_and_nothing_that_was_to_go() {
-        let parts = [part("a_5_5_0", 1), part("a_6_6_0", 2), part("a_7_7_0", 9)];
-        let late = Some(vec!["a_7_7_0".to_owned()]);
-        assert_eq!(came(&parts, &[1, 2], &[]), late);
-        assert_eq!(came(&parts, &[1, 2, 3], &[]), None);
-        assert_eq!(came(&parts, &[1, 1, 2], &[]), None);
-        assert_eq!(came(&parts, &[1, 2], &["a_7_7_0"]), None);
-        assert_eq!(came(&parts, &[1, 2], &["a_6_6_0"]), late);
-    }
 }

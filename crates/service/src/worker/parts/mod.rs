@@ -15,6 +15,7 @@ mod known;
 mod local;
 mod partitions;
 mod prepare;
+mod proof;
 mod records;
 mod rollback;
 mod source;

@@ -8,9 +8,9 @@ use mendb_model::part::{Action, DatabaseBackup, Space, TableName, TablePlan, Tal
 
 use super::definitions::{self, INNER, redefine, redefine_all};
 use super::source::contents;
-use super::{assess, undo};
+use super::{assess, table_of, undo};
 use crate::error::Result;
-use crate::journal::mend_plan::MendState;
+use crate::journal::mend_plan::{MendPlan, MendState};
 use crate::request::mend::{MendPreview, UndoneTable};
 use crate::wire::{Message, TaskRequest};
 use crate::worker::{Attempt, Counts, TaskError, TaskResult, Tools};
@@ -96,6 +96,33 @@ pub(super) fn decide_all(
             .map_err(|error| TaskError::Proof(error.to_string()))?;
     }
     Ok(false)
+}
+
+/// Plans a table again with what is in it now. What it was before is frozen again, unless it was changed.
+pub(super) fn plan_again(
+    attempt: &Attempt<'_>,
+    request: &MendRequest,
+    idx: u32,
+    record: &MendPlan,
+) -> TaskResult<MendPlan> {
+    let tools = attempt.tools;
+    let target = &table_of(request, idx)?.target;
+    let id = &attempt.request.operation_id;
+    let is_kept = undo::is_kept(tools, id, target);
+    if is_kept && !record.changed {
+        undo::keep(tools, id, target)?;
+        crate::env::crash_point();
+    }
+    let mut again = assess::assessed(attempt, request, idx, &mut Counts::default())?;
+    decide_all(tools, request, std::slice::from_mut(&mut again.plan))?;
+    if is_kept && record.changed {
+        again.plan.notes.push(
+            "what came since the mend began is not in what was kept to undo it by".to_owned(),
+        );
+    }
+    again.persist(attempt, idx)?;
+    crate::env::crash_point();
+    assess::planned(attempt, idx)
 }
 
 /// Creates databases and tables that are missing. A table that an attempt before this one has created
