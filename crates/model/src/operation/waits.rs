@@ -15,7 +15,7 @@ impl Operation {
         self.state.is_terminal() || (self.is_paused() && !running())
     }
 
-    /// When [`Event::Tick`] is due if nothing else happens before: the end of a backoff, a lease or a
+    /// When [`Event::Tick`](super::Event::Tick) is due if nothing else happens before: the end of a backoff, a lease or a
     /// budget. `None` when nothing is due by time alone.
     pub fn wake_at_ms(&self) -> Option<u64> {
         if self.state.is_terminal() {

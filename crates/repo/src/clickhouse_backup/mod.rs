@@ -11,7 +11,7 @@
 //!
 //! Local backups keep the parts of other disks of the server below `<path of the disk>/backup`. Names are
 //! encoded as [`path_name`] tells. Archives are tar, alone or compressed in one of the ways that
-//! [`archive::Compression`] names. An increment has only new parts
+//! `archive::Compression` names. An increment has only new parts
 //! and refers to its parent, and so on, for the others.
 //!
 //! **Trust.** A part is known by the hash of its files, which the document of its table tells or its own

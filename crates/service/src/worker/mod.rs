@@ -1,7 +1,7 @@
 //! Shard workers: one attempt of one task at a time, joining an engine and a repository.
 //!
 //! Each attempt has a thread of its own, and one beside it that says that it lives. A later attempt tells
-//! the earlier ones in its way to stop, and waits until they have ended ([`turns`]). What a worker counts
+//! the earlier ones in its way to stop, and waits until they have ended (`turns`). What a worker counts
 //! in a report is durable.
 //! *Retry*: every attempt begins behind the last key that was reported.
 //! *Crash*: a worker that panics is reported as an error that may pass; its process may also go.
