@@ -74,7 +74,7 @@ struct Global {
     )]
     data_path: Option<String>,
     /// ClickHouse: directory of the journal of the target [env: MENDB_CLICKHOUSE_STATE] [default:
-    /// mendb-data/clickhouse-HOST-PORT in the current directory]
+    /// mendb/ in the server's data directory]
     #[arg(
         long,
         global = true,

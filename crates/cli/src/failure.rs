@@ -14,6 +14,7 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 
+use mendb_model::part::Unmatched;
 use serde::Serialize;
 
 /// The result of a command that could do its work.
@@ -60,7 +61,10 @@ pub struct Failure {
     pub hint: Option<String>,
     /// The operation that stands in the way.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub operation: Option<String>,
+    pub operation: Option<Box<str>>,
+    /// Selectors that fit nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unmatched: Vec<Unmatched>,
 }
 
 impl Failure {
@@ -72,6 +76,7 @@ impl Failure {
             causes: Vec::new(),
             hint: None,
             operation: None,
+            unmatched: Vec::new(),
         }
     }
 
@@ -121,7 +126,7 @@ impl Failure {
 
     /// The same failure with the operation that stands in the way.
     pub fn in_the_way(mut self, operation: impl Into<String>) -> Self {
-        self.operation = Some(operation.into());
+        self.operation = Some(operation.into().into_boxed_str());
         self
     }
 

@@ -1,13 +1,14 @@
 //! Opening the service on target and repository, and driving operations before the user's eyes.
 
 use std::ops::Deref;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mendb_engines::Engine;
 use mendb_engines::row::RowEngine;
 use mendb_model::name::OperationId;
-use mendb_model::operation::{Limits, Operation, Request, State};
+use mendb_model::operation::{DifferentTable, Limits, Operation, Request, State};
 use mendb_repo::clickhouse_backup::ImportError;
 use mendb_repo::{Repository, RepositoryOptions, RetryPolicy};
 use mendb_rowstore::Database;
@@ -23,7 +24,7 @@ use crate::operation_record::{OperationRecord, progress_line};
 use crate::parts::backup_report::BackupReport;
 use crate::parts::mend_report::MendReport;
 use crate::rows::mend_report::RowMendReport;
-use crate::target::StateLock;
+use crate::target::OpenTarget;
 
 /// How often it is looked what another process does.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -35,7 +36,7 @@ const MOST_TRIES: u32 = 10;
 /// A service, and what keeps other processes from driving the same target. Dropped in this order.
 pub struct OpenService {
     service: Service,
-    _lock: Option<StateLock>,
+    _target: OpenTarget,
 }
 
 impl Deref for OpenService {
@@ -90,13 +91,14 @@ impl Context {
     /// Any of them cannot be opened; the target also when another process has it open.
     pub fn open_service(&self) -> Result<OpenService, Failure> {
         // First, so that who only tries learns cheaply that another process has the target open.
-        let (engine, lock) = self.open_engine()?;
+        let target = self.open_target()?;
         let runtime = self.runtime()?;
         let repository = self.open_repository(&runtime)?;
-        let service = self.service_of(runtime, repository, engine)?;
+        let engine = Arc::clone(&target.engine);
+        let service = self.service_of(runtime, repository, engine, &target.journal_directory)?;
         Ok(OpenService {
             service,
-            _lock: lock,
+            _target: target,
         })
     }
 
@@ -119,7 +121,8 @@ impl Context {
     pub fn open_service_on(&self, database: Database) -> Result<Service, Failure> {
         let runtime = self.runtime()?;
         let repository = self.open_repository(&runtime)?;
-        self.service_of(runtime, repository, Arc::new(RowEngine::new(database)))
+        let engine = Arc::new(RowEngine::new(database));
+        self.service_of(runtime, repository, engine, &self.journal_directory()?)
     }
 
     fn service_of(
@@ -127,6 +130,7 @@ impl Context {
         runtime: Arc<Runtime>,
         repository: Repository,
         engine: Arc<dyn Engine>,
+        journal_directory: &Path,
     ) -> Result<Service, Failure> {
         let settings = &self.settings;
         let limits = Limits {
@@ -139,7 +143,7 @@ impl Context {
             engine,
             repository,
             runtime,
-            &self.journal_directory()?,
+            journal_directory,
             Settings { limits },
         )?)
     }
@@ -286,6 +290,10 @@ impl Context {
                 let manifest = runtime.block_on(read)?.manifest;
                 let report = BackupReport::new(&operation, &manifest);
                 self.output.report(&report, BackupReport::describe)?;
+                if !manifest.is_complete() {
+                    check_end(&operation, wanted)?;
+                    return Ok(Verdict::Drift);
+                }
             }
             _ => self
                 .output
@@ -293,7 +301,23 @@ impl Context {
         }
         check_end(&operation, wanted)?;
         check_none_stopped(&operation)?;
-        Ok(Verdict::Done)
+        // Parts are as in the backup, and queries answer otherwise all the same; or a table could not be taken back.
+        let is_otherwise = match &operation.request {
+            Request::Mend(request) if wanted == State::Done => {
+                let mut different = request.different.iter();
+                different.any(DifferentTable::leaves_other_answers)
+            }
+            Request::Mend(_) if wanted == State::Cancelled => {
+                let plans = journal.mend_plans(id)?;
+                plans.iter().any(|plan| plan.changed)
+            }
+            _ => false,
+        };
+        Ok(if is_otherwise {
+            Verdict::Drift
+        } else {
+            Verdict::Done
+        })
     }
 }
 
@@ -317,10 +341,17 @@ fn check_none_stopped(operation: &Operation) -> Result<(), Failure> {
     failure
         .causes
         .extend(reasons.map(|table| format!("{}: {}", table.target, table.reason)));
-    Err(failure.hint(
-        "--schema puts tables that differ aside and creates them as they were in the backup; \
-         --rename restores them under another name",
-    ))
+    let mut advice: Vec<&str> = (request.stopped.iter())
+        .map(|table| table.advice.as_str())
+        .filter(|advice| !advice.is_empty())
+        .collect();
+    advice.sort_unstable();
+    advice.dedup();
+    Err(if advice.is_empty() {
+        failure
+    } else {
+        failure.hint(advice.join("; "))
+    })
 }
 
 /// Says whether an operation that moves no more is where it should be, and if not, what to do.
@@ -365,6 +396,7 @@ impl From<mendb_service::Error> for Failure {
         use mendb_service::Error as E;
         let kind = match &error {
             E::Refused { .. }
+            | E::NothingFits { .. }
             | E::UnknownOperation(_)
             | E::UnknownCollection(_)
             | E::Illegal(_)
@@ -373,7 +405,10 @@ impl From<mendb_service::Error> for Failure {
             error if error.is_retriable() => FailureKind::Retry,
             _ => FailureKind::FixEnvironment,
         };
-        let failure = Self::of(kind, &error);
+        let mut failure = Self::of(kind, &error);
+        if let E::NothingFits { unmatched } = &error {
+            failure.unmatched.clone_from(unmatched);
+        }
         match error.hint() {
             Some(hint) => failure.hint(hint),
             None => failure,

@@ -12,8 +12,9 @@ pub mod row;
 
 pub use contract::live_rows::{BlockSink, LiveRows, LiveShard, LiveStream, LiveTable};
 pub use contract::parts::{
-    Catalogue, Disk, FoundFile, FreezeTable, FrozenPart, FrozenTable, Origin, PartContent,
-    PartStore, ServerInfo, StagedPart, WrittenPart,
+    Catalogue, DamagedFile, Disk, Exchange, FoundFile, Freeze, FreezeTable, FrozenPart,
+    FrozenTable, LivePartDamage, Moment, Origin, PartContent, PartStore, PartToProve, RefusedPart,
+    RefusedTable, ServerInfo, StagedPart, WrittenPart,
 };
 pub use contract::rows::{FreezeRequest, Frozen, RowStore, Source, StagedCounts, StagedTable};
 pub use contract::{Data, Engine, Lock, LockKind};

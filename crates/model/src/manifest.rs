@@ -193,6 +193,11 @@ impl Manifest {
         }
     }
 
+    /// Whether it has every table that was asked for.
+    pub fn is_complete(&self) -> bool {
+        self.part_store.as_ref().is_none_or(|store| store.complete)
+    }
+
     /// Whether it took the place of the manifest with this BLAKE3, and holds the same restore point.
     pub fn stands_for(&self, manifest_blake3: &str) -> bool {
         let compacted = self.compacted.iter();
@@ -232,6 +237,14 @@ impl Manifest {
             .and_then(|store| store.tables.get_mut(*table_idx as usize));
         if let Some(table) = table {
             table.lists.push(list);
+        }
+    }
+
+    /// Makes a draft one that lacks the table of a task. A task that is not about a table of parts
+    /// changes nothing.
+    pub(crate) fn lack(&mut self, task: &TaskSpec, reason: String) {
+        if let (TaskSpec::CopyParts { table, .. }, Some(store)) = (task, &mut self.part_store) {
+            store.lack(table.clone(), reason);
         }
     }
 

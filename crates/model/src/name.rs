@@ -246,9 +246,19 @@ impl fmt::Display for OperationId {
 /// Whether a name matches one of some comma-separated patterns, in which `*` stands for any
 /// characters and `?` for one.
 pub fn matches(patterns: &str, name: &str) -> bool {
-    patterns
-        .split(',')
-        .any(|pattern| matches_one(pattern.trim().as_bytes(), name.as_bytes()))
+    self::patterns(patterns).any(|pattern| matches_one(pattern.as_bytes(), name.as_bytes()))
+}
+
+/// The patterns of a comma-separated list.
+pub fn patterns(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').map(str::trim)
+}
+
+/// Those of some comma-separated patterns that fit nothing.
+pub fn unmatched(list: &str, fits_something: impl Fn(&str) -> bool) -> Vec<&str> {
+    patterns(list)
+        .filter(|pattern| !fits_something(pattern))
+        .collect()
 }
 
 /// Matches with one point of return: the last `*` seen, which takes one character more on each failure.
@@ -293,6 +303,13 @@ mod tests {
         assert!(!matches("pl?nes", "plnes"));
         assert!(!matches("a*", "ba"));
         assert!(!matches("", "a"));
+    }
+
+    #[test]
+    fn each_pattern_that_matches_nothing_is_found() {
+        let fits = |pattern: &str| matches(pattern, "flights") || matches(pattern, "airports");
+        assert_eq!(unmatched("fl*, plane?,airports,", fits), ["plane?", ""]);
+        assert!(unmatched("*", fits).is_empty());
     }
 
     #[test]

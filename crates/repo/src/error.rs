@@ -245,6 +245,11 @@ impl Error {
         }
     }
 
+    /// Whether it is about a file of a part on this machine: nothing is wrong with the repository.
+    pub fn is_of_local_file(&self) -> bool {
+        matches!(self, Self::File { .. } | Self::Changed { .. })
+    }
+
     /// Whether something in the repository is missing or not as this mendb writes it, so that it
     /// stays like that until someone mends it.
     pub fn is_damage(&self) -> bool {

@@ -3,6 +3,7 @@
 use mendb_engines::{EngineError, Remedy};
 use mendb_model::name::{BadName, OperationId};
 use mendb_model::operation::{IllegalEvent, PlanError};
+use mendb_model::part::{Selector, Unmatched};
 
 /// Why a request was refused or the service could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +15,12 @@ pub enum Error {
         message: String,
         /// What to do instead.
         hint: Option<String>,
+    },
+    /// Selectors that the user wrote fit nothing.
+    #[error("nothing fits {}", unmatched.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
+    NothingFits {
+        /// They.
+        unmatched: Vec<Unmatched>,
     },
     /// A backup of the collection failed before, and can be resumed or given up.
     #[error(
@@ -97,6 +104,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Refused { hint, .. } => hint.clone(),
+            Self::NothingFits { unmatched } => Some(nothing_fits_hint(unmatched)),
             Self::BackupFailed { operation_id, .. } => Some(format!(
                 "mendb operation resume {operation_id} continues it, mendb operation cancel {operation_id} gives it up"
             )),
@@ -123,4 +131,15 @@ impl Error {
             _ => false,
         }
     }
+}
+
+fn nothing_fits_hint(unmatched: &[Unmatched]) -> String {
+    let is_of_partitions = |unmatched: &Unmatched| unmatched.selector == Selector::Partitions;
+    let how = if unmatched.iter().any(is_of_partitions) {
+        "mendb show --parts tells partitions by their ids, which always name them"
+    } else {
+        "mendb show tells the tables of a backup; those of a ClickHouse server are named database.table, in backquotes \
+         where a name has dots"
+    };
+    format!("correct it: {how}; or let it fit nothing: --if-exists")
 }

@@ -26,9 +26,10 @@ pub use diff::{
 };
 pub use error::{Error, Result};
 pub use request::backup::BackupOrder;
-pub use request::mend::{MendFrom, MendOrder, MendPreview};
+pub use request::mend::{MendFrom, MendOrder, MendPreview, UndoneTable};
 pub use request::part_backup::PartBackupOrder;
 pub use request::restore::RestoreOrder;
 pub use request::row_mend::{Drift, RowMendOrder, RowMendPreview};
+pub use request::selectors::LeaveOut;
 pub use service::{Service, Settings, command_through, forget_through};
 pub use worker::mend::ShardPreview;

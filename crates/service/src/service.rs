@@ -57,7 +57,7 @@ impl Service {
         let tools = Tools::new(engine, repository, handle, Arc::clone(&journal));
         Ok(Self {
             journal,
-            workers: Workers::new(tools.clone()),
+            workers: Workers::new(tools.clone(), settings.limits.lease_ms),
             tools,
             settings,
             wire: Arc::new(Direct),
@@ -147,16 +147,21 @@ impl Service {
     /// # Errors
     /// There is no such operation, or its state does not allow it.
     pub fn command(&self, id: &OperationId, command: Command) -> Result<()> {
+        if matches!(command, Command::Resume(_)) {
+            self.check_resumable(&self.journal.operation(id)?)?;
+        }
         command_through(&self.journal, id, command)
     }
 
     /// Removes the record of an operation that is over, and what a mend has kept to be undone by.
     ///
     /// # Errors
-    /// There is no such operation, or it is not over: then its locks would have no owner.
+    /// There is no such operation, or it is not over: then its locks would have no owner; or an undo that
+    /// is not over needs what it has kept.
     pub fn forget(&self, id: &OperationId) -> Result<()> {
+        let _one_at_a_time = self.requests();
         let operation = self.journal.operation(id)?;
-        check_forgettable(&operation)?;
+        check_forgettable(&self.journal, &operation)?;
         if matches!(operation.request, Request::Mend(_)) {
             parts::forget(&self.tools, &operation)?;
         }
@@ -308,14 +313,20 @@ pub fn command_through(journal: &Journal, id: &OperationId, command: Command) ->
 /// Removes the record of an operation that is over.
 ///
 /// # Errors
-/// There is no such operation, or it is not over.
+/// There is no such operation, it is not over, or an undo that is not over needs what it has kept.
 pub fn forget_through(journal: &Journal, id: &OperationId) -> Result<()> {
-    check_forgettable(&journal.operation(id)?)?;
+    check_forgettable(journal, &journal.operation(id)?)?;
     journal.delete_operation(id)
 }
 
-fn check_forgettable(operation: &Operation) -> Result<()> {
+fn check_forgettable(journal: &Journal, operation: &Operation) -> Result<()> {
     let id = &operation.operation_id;
+    for other in journal.operations()? {
+        let is_over = matches!(other.state, State::Done | State::Cancelled);
+        if !is_over && other.request.undoes() == Some(id) {
+            return Err(needed(operation, &other));
+        }
+    }
     let takes_backup = operation.request.takes_backup();
     match operation.state {
         State::Done | State::Cancelled => Ok(()),
@@ -332,4 +343,21 @@ fn check_forgettable(operation: &Operation) -> Result<()> {
             ),
         )),
     }
+}
+
+/// That an operation must not be forgotten: another, which is not over, takes it back by what it has kept.
+fn needed(operation: &Operation, by: &Operation) -> Error {
+    let (id, by_id) = (&operation.operation_id, &by.operation_id);
+    let how = if by.is_paused() {
+        "paused"
+    } else {
+        by.state.name()
+    };
+    Error::refused(
+        format!("operation {by_id} ({how}) takes {id} back, and needs what it has kept"),
+        format!(
+            "mendb operation resume {by_id} or mendb operation watch {by_id} finishes that, mendb operation \
+             cancel {by_id} gives it up"
+        ),
+    )
 }

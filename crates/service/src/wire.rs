@@ -69,17 +69,6 @@ pub enum Message {
         /// The report.
         report: Report,
     },
-    /// To the coordinator: the snapshot that an attempt reads does not exist any more.
-    SnapshotLost {
-        /// The operation.
-        operation_id: OperationId,
-        /// The step.
-        step: u32,
-        /// The task in the step.
-        shard_idx: u32,
-        /// The attempt.
-        attempt: u32,
-    },
     /// To the coordinator: the tasks of a step, or why they cannot be found.
     Allocation {
         /// The operation.

@@ -6,8 +6,10 @@ use mendb_model::operation::State;
 use mendb_service::journal::command::Command;
 use mendb_service::{BackupOrder, Error, PartBackupOrder, Service};
 
+use super::selectors::{ExcludeArgs, unless_nothing_fits};
 use crate::context::Context;
 use crate::failure::{Failure, Verdict};
+use crate::settings::Settings;
 use crate::target::Target;
 
 /// What to begin with on a ClickHouse server, and on a row store.
@@ -17,6 +19,7 @@ are seen from here under another path, --data-path DIRECTORY:
   mendb backup analytics                                 all tables of the database analytics
   mendb backup all --tables '*' --label monday           all tables of the server
   mendb backup recent --tables 'analytics.*' --partitions '2026*'
+  mendb backup all --tables '*' --exclude-tables '*.tmp_*' --exclude-engines Kafka
   mendb show monday                                      what is in it
   mendb verify monday --live                             what has changed since
 
@@ -32,6 +35,10 @@ Row stores:
 ///
 /// Of a row store the backup holds all rows, or the changes since the newest backup.
 ///
+/// One table is one table: where one cannot be backed up, the others are, the backup says which it lacks
+/// and why, and the exit code is 3. Such a backup is used only where it is named: neither restore takes it
+/// by itself, nor does the next backup build on it.
+///
 /// A backup of the collection that failed before is rolled back: this one takes its place.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
@@ -45,12 +52,25 @@ pub struct BackupCommand {
     #[arg(long, value_name = "NAME")]
     label: Option<String>,
     /// Tables that match these comma-separated patterns of database.table with * and ?; without, those of
-    /// the collection's newest backup, or of the database of its name
+    /// the collection's newest backup, with what was left out there, or of the database of its name.
+    /// Backquotes tell names apart that have dots: '`a.b`.c'
     #[arg(long, short, value_name = "PATTERNS", help_heading = "ClickHouse")]
     tables: Option<String>,
     /// Only partitions that match these comma-separated patterns, by id or by value
     #[arg(long, value_name = "PATTERNS", help_heading = "ClickHouse")]
     partitions: Option<String>,
+    #[command(flatten)]
+    exclude: ExcludeArgs,
+    /// Let patterns fit nothing, which else is an error
+    #[arg(long, help_heading = "ClickHouse")]
+    if_exists: bool,
+    /// Exit with 0 although the backup lacks tables that could not be backed up
+    #[arg(long, help_heading = "ClickHouse")]
+    allow_incomplete: bool,
+    /// Leave passwords and keys in definitions out of the backup; a restore then names what it cannot
+    /// create [setting: clickhouse.without_secrets]
+    #[arg(long, help_heading = "ClickHouse")]
+    without_secrets: bool,
 }
 
 impl BackupCommand {
@@ -62,20 +82,29 @@ impl BackupCommand {
                 take(context, &service, &|| service.request_backup(&order))
             }
             Target::ClickHouse(_) => {
-                let order = self.order_parts()?;
+                let (if_exists, allow_incomplete) = (self.if_exists, self.allow_incomplete);
+                let order = self.order_parts(&context.settings)?;
                 let service = context.open_service()?;
                 // What a crash cut off goes on first, so that nothing of it stays frozen on the server.
                 context.drive_all(&service)?;
-                take(context, &service, &|| service.request_part_backup(&order))
+                let taken = take(context, &service, &|| service.request_part_backup(&order));
+                match unless_nothing_fits(context, if_exists, taken)? {
+                    Verdict::Drift if allow_incomplete => Ok(Verdict::Done),
+                    verdict => Ok(verdict),
+                }
             }
         }
     }
 
     fn order_rows(self) -> Result<BackupOrder, Failure> {
-        for (flag, given) in [
+        let flags = [
             ("--tables", self.tables.is_some()),
             ("--partitions", self.partitions.is_some()),
-        ] {
+            ("--if-exists", self.if_exists),
+            ("--allow-incomplete", self.allow_incomplete),
+            ("--without-secrets", self.without_secrets),
+        ];
+        for (flag, given) in flags.into_iter().chain(self.exclude.given()) {
             if given {
                 return Err(Failure::misuse(format!(
                     "{flag} is for ClickHouse targets: a backup of a row store holds all tables of its \
@@ -83,6 +112,11 @@ impl BackupCommand {
                 ))
                 .hint("mendb collection create makes a collection of other tables"));
             }
+        }
+        if self.without_secrets {
+            return Err(Failure::misuse(
+                "--without-secrets is for ClickHouse targets: definitions of a row store hold no credentials",
+            ));
         }
         Ok(BackupOrder {
             collection: self.collection,
@@ -95,7 +129,7 @@ impl BackupCommand {
         })
     }
 
-    fn order_parts(self) -> Result<PartBackupOrder, Failure> {
+    fn order_parts(self, settings: &Settings) -> Result<PartBackupOrder, Failure> {
         if self.incremental {
             return Err(Failure::misuse(
                 "--incremental is for row stores: every backup of a ClickHouse server is complete by itself, \
@@ -107,7 +141,10 @@ impl BackupCommand {
             collection: self.collection,
             tables: self.tables,
             partitions: self.partitions,
+            exclude: self.exclude.leave_out(settings),
+            if_exists: self.if_exists,
             label: self.label,
+            without_secrets: self.without_secrets || settings.without_secrets,
         })
     }
 }
@@ -154,7 +191,7 @@ mod tests {
     #[test]
     fn tables_are_chosen_on_a_server_and_increments_taken_of_rows() {
         let order = parse("analytics --tables analytics.* --partitions 2026* --label nightly");
-        let order = order.order_parts().unwrap();
+        let order = order.order_parts(&Settings::default()).unwrap();
         assert_eq!(order.tables.as_deref(), Some("analytics.*"));
         assert_eq!(order.partitions.as_deref(), Some("2026*"));
         let order = parse("world --incremental").order_rows().unwrap();
@@ -163,7 +200,13 @@ mod tests {
 
     #[test]
     fn what_the_other_kind_of_target_has_is_refused() {
-        for line in ["c --tables t", "c --partitions p"] {
+        for line in [
+            "c --tables t",
+            "c --partitions p",
+            "c --exclude-engines Kafka",
+            "c --if-exists",
+            "c --allow-incomplete",
+        ] {
             let failure = parse(line).order_rows().unwrap_err();
             assert!(
                 failure.message.contains("is for ClickHouse targets"),
@@ -171,7 +214,8 @@ mod tests {
             );
             assert_eq!(failure.exit_code(), 2);
         }
-        let failure = parse("c --incremental").order_parts().unwrap_err();
+        let order = parse("c --incremental").order_parts(&Settings::default());
+        let failure = order.unwrap_err();
         assert!(failure.message.contains("is for row stores"), "{failure}");
     }
 }

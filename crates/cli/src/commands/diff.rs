@@ -7,6 +7,7 @@ use clap::Args;
 use mendb_service::{DiffOrder, DiffReport, RestorePoint, RowDiff, Service};
 
 use crate::backup_name;
+use crate::commands::selectors::unless_nothing_fits;
 use crate::context::Context;
 use crate::failure::{Failure, Verdict};
 use crate::human;
@@ -52,6 +53,9 @@ pub struct DiffCommand {
     /// Only tables that match these comma-separated patterns with * and ?
     #[arg(long, short, value_name = "PATTERNS")]
     tables: Option<String>,
+    /// Let patterns fit nothing, which else is an error
+    #[arg(long)]
+    if_exists: bool,
     /// Print each row that differs: its key, and its values before and after; as JSON one object a line,
     /// and the counts on stderr
     #[arg(long)]
@@ -63,6 +67,11 @@ pub struct DiffCommand {
 
 impl DiffCommand {
     pub fn run(self, context: &Context) -> Result<Verdict, Failure> {
+        let if_exists = self.if_exists;
+        unless_nothing_fits(context, if_exists, self.compared(context))
+    }
+
+    fn compared(self, context: &Context) -> Result<Verdict, Failure> {
         let Target::Rows(_) = context.target()? else {
             return Err(Failure::misuse(
                 "mendb diff compares rows, and the target is a ClickHouse server",
@@ -77,6 +86,7 @@ impl DiffCommand {
                 name => Some(find(&service, name)?),
             },
             tables: self.tables,
+            if_exists: self.if_exists,
         };
         let mut rows = RowPrinter {
             out: BufWriter::new(io::stdout()),

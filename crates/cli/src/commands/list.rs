@@ -2,7 +2,7 @@
 
 use clap::Args;
 use mendb_model::describe_error;
-use mendb_model::part::PartTable;
+use mendb_model::part::{MissingTable, PartTable};
 use mendb_repo::clickhouse_backup::ImportedBackups;
 use serde::Serialize;
 
@@ -42,8 +42,25 @@ struct BackupRecord {
     /// That it added to the repository.
     new_bytes: u64,
     snapshot_version: Option<u64>,
+    /// Whether it has every table that was asked for.
+    complete: bool,
+    /// Tables that it lacks, with the reason.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    missing: Vec<MissingTable>,
     /// Why the manifest cannot be read, if so.
     damage: Option<String>,
+}
+
+impl BackupRecord {
+    /// What is wrong with it, or what it lacks.
+    fn note(&self) -> String {
+        match (&self.damage, self.missing.len()) {
+            (Some(damage), _) => damage.clone(),
+            (None, 0) => String::new(),
+            (None, 1) => format!("incomplete: lacks {}", self.missing[0].name),
+            (None, several) => format!("incomplete: lacks {several} tables"),
+        }
+    }
 }
 
 impl ListCommand {
@@ -73,6 +90,8 @@ impl ListCommand {
                     bytes: 0,
                     new_bytes: 0,
                     snapshot_version: None,
+                    complete: true,
+                    missing: Vec::new(),
                     damage: None,
                 };
                 match stored {
@@ -81,11 +100,13 @@ impl ListCommand {
                         record.kind = manifest.kind().name();
                         record.rows = manifest.rows();
                         record.new_bytes = manifest.bytes();
+                        record.complete = manifest.is_complete();
                         match manifest.part_store {
                             Some(store) => {
                                 let tables = store.tables.iter();
                                 record.bytes = tables.clone().map(PartTable::data_bytes).sum();
                                 record.tables = tables.map(|t| t.name().to_string()).collect();
+                                record.missing = store.missing;
                             }
                             None => {
                                 record.bytes = record.new_bytes;
@@ -119,7 +140,7 @@ impl ListCommand {
                 Field::right("bytes", |r| human::bytes(r.bytes)),
                 Field::right("new", |r| human::bytes(r.new_bytes)),
                 Field::left("parent", |r| r.parent.clone().unwrap_or_default()),
-                Field::left("damage", |r| r.damage.clone().unwrap_or_default()),
+                Field::left("note", BackupRecord::note),
             ],
         )?;
         if records.is_empty() {
@@ -146,6 +167,8 @@ struct ImportedRecord {
     /// That it takes where it is, those of backups that it requires not counted.
     bytes: u64,
     requires: Option<String>,
+    /// What it has beside tables, which mendb does not restore.
+    not_restored: Vec<String>,
     /// Why it cannot be read, if so.
     damage: Option<String>,
 }
@@ -161,6 +184,7 @@ fn list_imported(context: &Context, url: &str) -> Result<Verdict, Failure> {
             created: listed.created,
             bytes: listed.bytes,
             requires: listed.required_backup,
+            not_restored: listed.beside_tables,
             damage: listed.broken,
         })
         .collect();
@@ -171,6 +195,7 @@ fn list_imported(context: &Context, url: &str) -> Result<Verdict, Failure> {
             Field::left("created", |r| r.created.clone()),
             Field::right("bytes", |r| human::bytes(r.bytes)),
             Field::left("requires", |r| r.requires.clone().unwrap_or_default()),
+            Field::left("not restored", |r| r.not_restored.join(", ")),
             Field::left("damage", |r| r.damage.clone().unwrap_or_default()),
         ],
     )?;

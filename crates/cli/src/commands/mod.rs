@@ -11,6 +11,7 @@ pub mod diff;
 pub mod list;
 pub mod operation;
 pub mod restore;
+pub mod selectors;
 pub mod show;
 pub mod table;
 pub mod undo;

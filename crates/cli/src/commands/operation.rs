@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Subcommand;
 use mendb_model::name::OperationId;
 use mendb_model::operation::{Operation, PlannedStep, Request, State};
+use mendb_model::part::OnConcurrentInsert;
 use mendb_service::journal::Journal;
 use mendb_service::journal::command::Command;
 use mendb_service::journal::operation_event::OperationEvent;
@@ -19,6 +20,7 @@ use crate::human;
 use crate::operation_record::{OperationRecord, task_word};
 use crate::output::{Field, table};
 use crate::parts::mend_report::MendTables;
+use crate::settings::value::on_concurrent_insert;
 
 /// Long operations: backups, restores and mends, running, stopped or over.
 #[derive(Debug, Subcommand)]
@@ -41,9 +43,15 @@ pub enum OperationCommand {
         operation: OperationId,
     },
     /// Go on with an operation that was paused or has failed
+    ///
+    /// Tables of a ClickHouse mend that stopped because parts came into them are planned again: what came is in
+    /// the plan then, and goes with what else the backup does not have, unless it is to be kept.
     Resume {
         /// The operation
         operation: OperationId,
+        /// From now on, what to do with parts that were inserted after planning (ClickHouse)
+        #[arg(long, value_name = "fail|remove|keep", value_parser = on_concurrent_insert)]
+        on_concurrent_insert: Option<OnConcurrentInsert>,
     },
     /// Give an operation up and roll it back
     Cancel {
@@ -76,8 +84,12 @@ impl OperationCommand {
                 context.see_through(&journal, &operation, State::Done)
             }
             Self::Pause { operation } => pause(context, &operation),
-            Self::Resume { operation } => {
-                let journal = command(context, &operation, Command::Resume)?;
+            Self::Resume {
+                operation,
+                on_concurrent_insert,
+            } => {
+                let resume = Command::Resume(on_concurrent_insert);
+                let journal = command(context, &operation, resume)?;
                 context.see_through(&journal, &operation, State::Done)
             }
             Self::Cancel { operation } => {
@@ -118,7 +130,14 @@ fn journal(context: &Context, id: &OperationId) -> Result<Journal, Failure> {
 fn list(context: &Context) -> Result<Verdict, Failure> {
     let operations = match context.open_journal()? {
         Some(journal) => journal.operations()?,
-        None => Vec::new(),
+        None => {
+            let place = context.journal_directory()?;
+            context.say(&format!(
+                "no operation has begun: there is no journal in {}",
+                place.display()
+            ));
+            Vec::new()
+        }
     };
     let records: Vec<_> = operations.iter().map(OperationRecord::new).collect();
     context.output.records(

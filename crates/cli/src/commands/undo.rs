@@ -2,27 +2,58 @@
 
 use clap::Args;
 use mendb_model::name::OperationId;
-use mendb_model::operation::State;
+use mendb_model::operation::{Request, State};
+use mendb_model::part::OnConcurrentInsert;
 
 use crate::context::Context;
 use crate::failure::{Failure, Verdict};
+use crate::parts::mend_preview;
+use crate::settings::value::on_concurrent_insert;
 
 /// Bring tables back to what they were before a restore in place.
 ///
 /// On a row store it goes back to the backup that the restore took first, as long as that is in the
-/// repository; what was written since goes too, and is kept in the backup that the undo takes. On a ClickHouse server it works while what the restore kept is on the server's disks: see
-/// --keep-undo of mendb restore, and mendb operation forget, which removes it. Tables that the restore
-/// created stay. An undo can be undone.
+/// repository; what was written since goes too, and is kept in the backup that the undo takes. On a
+/// ClickHouse server it works while what the restore kept is on the server's disks: see --keep-undo of mendb
+/// restore, and mendb operation forget, which removes it. Tables that the restore created go, those that it put
+/// aside get their names back. Rows that came since are never removed unless that is asked for. An undo can be
+/// undone, but for tables that it has removed.
 #[derive(Debug, Args)]
 pub struct UndoCommand {
     /// The operation of the restore; mendb operation list shows it
     operation: OperationId,
+    /// What to do with rows that came since the restore, or come while it is undone: refuse, remove them, or
+    /// keep them
+    #[arg(
+        long,
+        value_name = "fail|remove|keep",
+        value_parser = on_concurrent_insert,
+        help_heading = "ClickHouse"
+    )]
+    on_concurrent_insert: Option<OnConcurrentInsert>,
+    /// Say what would be done, partition by partition, and change nothing
+    #[arg(long, help_heading = "ClickHouse")]
+    dry_run: bool,
 }
 
 impl UndoCommand {
     pub fn run(self, context: &Context) -> Result<Verdict, Failure> {
         let service = context.open_service()?;
-        let id = service.request_undo(&self.operation)?;
+        let mended = service.journal().operation(&self.operation)?.request;
+        let is_of_parts = matches!(mended, Request::Mend(_));
+        if !is_of_parts && (self.dry_run || self.on_concurrent_insert.is_some()) {
+            return Err(Failure::misuse(
+                "--dry-run and --on-concurrent-insert are for ClickHouse targets: on a row store, \
+                 mendb diff tells what the undo of a mend would change",
+            ));
+        }
+        let policy = self.on_concurrent_insert.unwrap_or_default();
+        if self.dry_run {
+            let preview = service.plan_undo(&self.operation, policy)?;
+            context.output.record(&preview, mend_preview::describe)?;
+            return Ok(Verdict::Done);
+        }
+        let id = service.request_undo(&self.operation, policy)?;
         context.say(&format!("operation {id}"));
         context.drive(&service, &id, State::Done)
     }

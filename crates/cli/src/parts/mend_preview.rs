@@ -1,11 +1,15 @@
 //! What a mend would do, table by table and partition by partition.
 
-use mendb_model::operation::StoppedTable;
-use mendb_model::part::{Action, PartitionPlan, SinceBackup, TablePlan, Tally};
-use mendb_service::MendPreview;
+use mendb_model::operation::{DifferentTable, StoppedTable, TableUndo};
+use mendb_model::part::{
+    Action, CamePart, PartitionPlan, Redefining, SinceBackup, TablePlan, Tally, Unfinished,
+};
+use mendb_service::{MendOrder, MendPreview, Service, UndoneTable};
 
+use crate::failure::Failure;
 use crate::human;
 use crate::output::{Field, table};
+use crate::progress::Progress;
 
 /// One line of a table's plan: a partition, or all those of which nothing changes.
 struct Line {
@@ -32,11 +36,43 @@ impl Line {
     }
 }
 
+/// Asks what a mend would do, and shows progress while parts are read for it.
+///
+/// # Errors
+/// As [`Service::plan_mend`].
+pub fn plan(service: &Service, order: &MendOrder, quiet: bool) -> Result<MendPreview, Failure> {
+    let progress = Progress::start("reading parts", None, quiet || !order.check_kept);
+    let mut done = 0;
+    let preview = service.plan_mend(order, &mut |bytes| {
+        done += bytes;
+        progress.update(done, &human::bytes(done));
+    })?;
+    progress.finish();
+    Ok(preview)
+}
+
 /// The plan for people.
 pub fn describe(preview: &MendPreview) -> String {
     let mut text = String::new();
     for plan in &preview.tables {
-        text += &describe_table(plan);
+        text += &describe_table(plan, preview.apply_mutations);
+        text.push('\n');
+    }
+    if !preview.created.is_empty() {
+        let created: Vec<String> = preview.created.iter().map(ToString::to_string).collect();
+        text += &format!("created without parts: {}\n\n", created.join(", "));
+    }
+    for UndoneTable { target, undo } in &preview.undone {
+        let becomes = match undo {
+            TableUndo::Drop => "would go: the mend had created it".to_owned(),
+            TableUndo::PutBack { aside } => {
+                format!("would go, and {aside} would get its name back")
+            }
+        };
+        text += &format!("{target} {becomes}\n\n");
+    }
+    if !preview.different.is_empty() {
+        text += &describe_different(&preview.different, Tense::Planned);
         text.push('\n');
     }
     if !preview.stopped.is_empty() {
@@ -44,7 +80,12 @@ pub fn describe(preview: &MendPreview) -> String {
         text.push('\n');
     }
     text += &format!("total: {}\n", sentence(&preview.total));
-    text += if preview.total.removed.parts + preview.total.fetched.parts == 0 {
+    let redefines = preview
+        .different
+        .iter()
+        .any(|table| table.mended_by.is_some());
+    let moves = preview.total.removed.parts + preview.total.fetched.parts > 0;
+    text += if !moves && !redefines {
         "nothing would be moved or removed\n"
     } else if preview.keep_undo {
         "the state before would be kept on the server's disks: mendb undo can take the mend back\n"
@@ -54,7 +95,7 @@ pub fn describe(preview: &MendPreview) -> String {
     text
 }
 
-fn describe_table(plan: &TablePlan) -> String {
+fn describe_table(plan: &TablePlan, apply_mutations: bool) -> String {
     let mut text = plan.target.to_string();
     if plan.source != plan.target {
         text += &format!(" from {}", plan.source);
@@ -79,8 +120,15 @@ fn describe_table(plan: &TablePlan) -> String {
             plan.kill_mutations.join(", ")
         );
     }
+    if !plan.came.is_empty() {
+        text += &format!("  came since the mend: {}\n", came(&plan.came));
+    }
     for note in &plan.notes {
         text += &format!("  note: {note}\n");
+    }
+    for mutation in &plan.unfinished {
+        let becomes = Becomes::planned(apply_mutations);
+        text += &format!("  {}\n", describe_mutation(mutation, becomes));
     }
     if plan.partitions.is_empty() {
         text += "  no partition\n";
@@ -90,6 +138,15 @@ fn describe_table(plan: &TablePlan) -> String {
         text += &format!("  {line}\n");
     }
     text
+}
+
+/// `2 parts with 30 rows: they stop the undo unless --on-concurrent-insert says what becomes of them`
+fn came(parts: &[CamePart]) -> String {
+    format!(
+        "{} with {}: they stop the undo unless --on-concurrent-insert says what becomes of them",
+        human::parts(parts.len() as u64),
+        human::rows(parts.iter().map(|part| part.rows).sum())
+    )
 }
 
 /// What happens to each partition that changes, and to the others together.
@@ -172,6 +229,83 @@ fn sentence(tally: &Tally) -> String {
     )
 }
 
+/// What becomes of mutations that a backup lacks.
+#[derive(Debug, Clone, Copy)]
+pub enum Becomes {
+    Left,
+    WouldBeApplied,
+    Applied,
+}
+
+impl Becomes {
+    fn planned(apply: bool) -> Self {
+        if apply {
+            Self::WouldBeApplied
+        } else {
+            Self::Left
+        }
+    }
+}
+
+/// A mutation that was not finished when the backup was made.
+pub fn describe_mutation(mutation: &Unfinished, becomes: Becomes) -> String {
+    let mut text = format!(
+        "mutation {} was not finished when the backup was made: {}",
+        mutation.mutation_id, mutation.command
+    );
+    let whole = mutation.partitions.join(", ");
+    if !mutation.partitions.is_empty() {
+        text += &match becomes {
+            Becomes::Left => {
+                format!(
+                    "; rows of partitions {whole} are as before it: --apply-mutations applies it"
+                )
+            }
+            Becomes::WouldBeApplied => format!("; it would be applied to partitions {whole}"),
+            Becomes::Applied => format!("; it was applied to partitions {whole}"),
+        };
+    }
+    if !mutation.partly.is_empty() {
+        text += &format!(
+            "; in partitions {} it was through some parts and not through others: it cannot be applied there",
+            mutation.partly.join(", ")
+        );
+    }
+    text
+}
+
+/// Whether a mend is to be or has been.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tense {
+    Planned,
+    Done,
+}
+
+/// Tables whose definition is not that of the backup, with each difference and what becomes of it.
+pub fn describe_different(different: &[DifferentTable], tense: Tense) -> String {
+    let mut text = "definitions that differ:\n".to_owned();
+    for table in different {
+        let planned = tense == Tense::Planned;
+        let becomes = match table.mended_by {
+            None if planned => "would be left as it is (--schema restores it)",
+            None => "is left as it is: --schema restores it",
+            Some(Redefining::Alter) if planned => "would be restored by ALTER",
+            Some(Redefining::Alter) => "was restored by ALTER",
+            Some(Redefining::Recreate) if planned => {
+                "would be dropped and created as in the backup"
+            }
+            Some(Redefining::Recreate) => "was created anew as in the backup",
+            Some(Redefining::Aside) if planned => "would be renamed aside and created anew",
+            Some(Redefining::Aside) => "was renamed aside and created anew",
+        };
+        text += &format!("  {} {becomes}\n", table.target);
+        for found in &table.differences {
+            text += &format!("    {found} ({})\n", found.grade.describe());
+        }
+    }
+    text
+}
+
 /// Tables that are not mended, with the reason of each.
 pub fn describe_stopped(stopped: &[StoppedTable]) -> String {
     let lines: Vec<String> = stopped
@@ -183,9 +317,9 @@ pub fn describe_stopped(stopped: &[StoppedTable]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use mendb_model::part::{Amount, Fetched, Hash128, Kept, Proof, Removed, TableName};
+    use mendb_model::part::{
+        Amount, Aspect, Difference, Fetched, Grade, Hash128, Kept, Proof, Removed, TableName,
+    };
 
     use super::*;
 
@@ -249,21 +383,39 @@ mod tests {
                     inserted: 1,
                     ..SinceBackup::default()
                 }),
-                live: BTreeMap::new(),
+                before: None,
+                came: Vec::new(),
                 kill_mutations: vec!["mutation_7.txt".to_owned()],
+                damaged: Vec::new(),
                 notes: vec!["its TTL would remove rows again".to_owned()],
+                unfinished: Vec::new(),
                 partitions: vec![
                     partition("202401", Action::Nothing, 2),
                     damaged,
                     partition("202403", Action::Nothing, 1),
                 ],
             }],
+            created: vec![TableName::new("analytics", "latest")],
+            undone: Vec::new(),
+            different: vec![DifferentTable {
+                target: TableName::new("copy", "flights"),
+                differences: vec![Difference {
+                    aspect: Aspect::ColumnDefault,
+                    name: "price".to_owned(),
+                    grade: Grade::Answers,
+                    backup: Some("DEFAULT 10".to_owned()),
+                    live: Some("DEFAULT 99".to_owned()),
+                }],
+                mended_by: None,
+            }],
             stopped: vec![StoppedTable {
+                advice: String::new(),
                 target: TableName::new("analytics", "planes"),
                 reason: "its schema differs: column year \"UInt16\" in the backup, \"absent\" now"
                     .to_owned(),
             }],
             keep_undo: true,
+            apply_mutations: false,
             total: Tally {
                 kept: amount(4, 40),
                 removed: amount(1, 7),
@@ -286,6 +438,12 @@ mod tests {
              \x20 partition  action   keep  remove  rows  fetch   rows     link  download\n\
              \x20 202402     swap        1       1     7      1  1,234  1.0 KiB   3.0 KiB\n\
              \x20 others: 2  nothing     3       0     0      0      0      0 B       0 B\n\
+             \n\
+             created without parts: analytics.latest\n\
+             \n\
+             definitions that differ:\n\
+             \x20 copy.flights would be left as it is (--schema restores it)\n\
+             \x20   default of column price: DEFAULT 10 in the backup, DEFAULT 99 now (changes answers)\n\
              \n\
              not mended:\n\
              \x20 analytics.planes: its schema differs: column year \"UInt16\" in the backup, \"absent\" now\n\

@@ -1,11 +1,15 @@
 //! What a mend was to do and what it has done, table by table.
 
-use mendb_model::operation::{MendRequest, Operation, Request, StoppedTable};
-use mendb_model::part::Tally;
+use mendb_model::operation::{
+    DifferentTable, MendRequest, Operation, Request, State, StoppedTable, TaskSpec,
+};
+use mendb_model::part::{DamagedPart, Tally, Unfinished, Unmatched};
 use mendb_service::journal::mend_plan::MendPlan;
 use serde::Serialize;
 
-use super::mend_preview::describe_stopped;
+use super::mend_preview::{
+    Becomes, Tense, describe_different, describe_mutation, describe_stopped,
+};
 use crate::human;
 use crate::operation_record::OperationRecord;
 use crate::output::{Field, table};
@@ -32,6 +36,14 @@ pub struct MendTables {
     created: Vec<String>,
     /// Tables that were asked for and are left as they are.
     stopped: Vec<StoppedTable>,
+    /// Patterns that fitted nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unmatched: Vec<Unmatched>,
+    /// Tables, views and dictionaries whose definition was another one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    different: Vec<DifferentTable>,
+    /// Whether mutations that the backup lacks were applied.
+    applied_mutations: bool,
 }
 
 #[derive(Serialize)]
@@ -48,8 +60,17 @@ struct MendedTable {
     done: Tally,
     /// Parts that came after planning.
     late_parts: u64,
+    /// Live parts that were found damaged and came anew.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    damaged: Vec<DamagedPart>,
     /// Whether it was changed and is not, or not yet, as the backup.
     incomplete: bool,
+    /// What is to be known of it beside.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
+    /// Mutations that were not finished when the backup was made.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unfinished: Vec<Unfinished>,
     /// Why it goes no further, if so.
     error: Option<String>,
 }
@@ -76,9 +97,14 @@ impl MendTables {
             .iter()
             .map(|plan| MendedTable::new(operation, plan))
             .collect();
-        let (mut created, mut stopped) = (Vec::new(), Vec::new());
+        let (mut created, mut stopped, mut different) = (Vec::new(), Vec::new(), Vec::new());
+        let mut unmatched = Vec::new();
+        let mut applied_mutations = false;
         if let Request::Mend(request) = &operation.request {
             stopped.clone_from(&request.stopped);
+            unmatched.clone_from(&request.unmatched);
+            different.clone_from(&request.different);
+            applied_mutations = request.apply_mutations && operation.state == State::Done;
             let without_parts = request
                 .tables
                 .iter()
@@ -96,6 +122,9 @@ impl MendTables {
             mended,
             created,
             stopped,
+            unmatched,
+            different,
+            applied_mutations,
         }
     }
 
@@ -111,8 +140,39 @@ impl MendTables {
             text.push('\n');
             text += &table(&lines, &fields());
         }
+        for table in &self.mended {
+            for part in &table.damaged {
+                text += &format!("\n{}: {}", table.table, damage(part));
+            }
+            if !table.damaged.is_empty() {
+                text.push('\n');
+            }
+        }
+        for table in &self.mended {
+            for note in &table.notes {
+                text += &format!("\n{}: {note}\n", table.table);
+            }
+        }
         if !self.created.is_empty() {
             text += &format!("\ncreated without parts: {}\n", self.created.join(", "));
+        }
+        for table in &self.mended {
+            for mutation in &table.unfinished {
+                let becomes = if self.applied_mutations {
+                    Becomes::Applied
+                } else {
+                    Becomes::Left
+                };
+                let told = describe_mutation(mutation, becomes);
+                text += &format!("\n{}: {told}\n", table.table);
+            }
+        }
+        for unmatched in &self.unmatched {
+            text += &format!("\nnothing fitted {unmatched}\n");
+        }
+        if !self.different.is_empty() {
+            text.push('\n');
+            text += &describe_different(&self.different, Tense::Done);
         }
         text
     }
@@ -126,29 +186,40 @@ impl MendTables {
     }
 }
 
+/// `part all_1_1_0 was damaged and comes anew: s.bin`
+fn damage(part: &DamagedPart) -> String {
+    let by = match part.files.as_slice() {
+        [] => "the server's check refused it".to_owned(),
+        files => files.join(", "),
+    };
+    format!("part {} was damaged and comes anew: {by}", part.name)
+}
+
 impl MendedTable {
     fn new(operation: &Operation, plan: &MendPlan) -> Self {
         let target = &plan.plan.target;
-        let table = target.to_string();
         let error = operation
             .tasks
             .iter()
-            .filter(|task| task.spec.table().as_ref() == Some(&table))
+            .filter(|task| matches!(&task.spec, TaskSpec::Mend { target: of, .. } if of == target))
             .find_map(|task| task.error.clone());
         let is_replaced = |request: &MendRequest| {
             let mut tables = request.tables.iter();
             tables.any(|table| table.replace && table.target == *target)
         };
         Self {
+            table: target.to_string(),
             source: plan.plan.source.to_string(),
             created: plan.plan.create,
             replaced: matches!(&operation.request, Request::Mend(request) if is_replaced(request)),
             planned: Tally::of(&plan.plan),
             done: plan.done,
             late_parts: plan.late_parts,
+            damaged: plan.plan.damaged.clone(),
             incomplete: plan.incomplete,
+            notes: plan.plan.notes.clone(),
+            unfinished: plan.plan.unfinished.clone(),
             error,
-            table,
         }
     }
 
@@ -250,18 +321,24 @@ mod tests {
             planned,
             done,
             late_parts: 1,
+            damaged: Vec::new(),
             incomplete: false,
+            notes: Vec::new(),
+            unfinished: Vec::new(),
             error: None,
         }
     }
 
     fn tables(mended: Vec<MendedTable>) -> MendTables {
         MendTables {
+            unmatched: Vec::new(),
             planned: tally(3, 2048),
             done: tally(3, 2048),
             mended,
             created: Vec::new(),
             stopped: Vec::new(),
+            different: Vec::new(),
+            applied_mutations: false,
         }
     }
 
@@ -288,6 +365,7 @@ mod tests {
         tables.stopped.push(StoppedTable {
             target: TableName::new("a", "v"),
             reason: "it is replicated".to_owned(),
+            advice: String::new(),
         });
         let text = tables.describe();
         let notes: Vec<&str> = text

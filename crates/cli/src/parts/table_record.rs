@@ -21,6 +21,8 @@ pub struct TableRecord {
     partitions: Option<Vec<String>>,
     /// Mutations that were not finished.
     mutations: u64,
+    /// Whether it may have had rows, of which the backup has none.
+    only_definition: bool,
 }
 
 /// The sums of a backup.
@@ -54,6 +56,7 @@ impl TableRecord {
             new_bytes: table.lists.iter().map(|list| list.new_bytes).sum(),
             partitions: table.partitions.clone(),
             mutations: table.mutations.len() as u64,
+            only_definition: table.is_only_defined(),
         }
     }
 
@@ -84,7 +87,11 @@ impl TableRecord {
             1 => Some("1 mutation was not finished".to_owned()),
             several => Some(format!("{several} mutations were not finished")),
         };
-        let notes: Vec<String> = partitions.into_iter().chain(mutations).collect();
+        let definition = self
+            .only_definition
+            .then(|| "only the definition is kept".to_owned());
+        let notes = partitions.into_iter().chain(mutations).chain(definition);
+        let notes: Vec<String> = notes.collect();
         notes.join("; ")
     }
 }
@@ -130,6 +137,7 @@ mod tests {
             new_bytes: 1024,
             partitions: None,
             mutations: 0,
+            only_definition: false,
         }
     }
 
@@ -138,12 +146,14 @@ mod tests {
         let mut part = record("a.t", "MergeTree");
         part.partitions = Some(vec!["202401".to_owned(), "202402".to_owned()]);
         part.mutations = 1;
-        let records = [part, record("a.v", "ReplacingMergeTree")];
+        let mut memory = record("a.v", "ReplacingMergeTree");
+        memory.only_definition = true;
+        let records = [part, memory];
         assert_eq!(
             TableRecord::describe(&records),
             "table  engine              parts   rows    bytes      new  note\n\
              a.t    MergeTree               2  1,000  2.0 KiB  1.0 KiB  only partitions 202401, 202402; 1 mutation was not finished\n\
-             a.v    ReplacingMergeTree      2  1,000  2.0 KiB  1.0 KiB\n"
+             a.v    ReplacingMergeTree      2  1,000  2.0 KiB  1.0 KiB  only the definition is kept\n"
         );
         assert_eq!(
             Totals::of(&records).describe(),

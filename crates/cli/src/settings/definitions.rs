@@ -19,7 +19,7 @@ pub struct Definition {
 }
 
 /// Every setting, in the order they are shown: those of one group stand together.
-pub const DEFINITIONS: [Definition; 18] = [
+pub const DEFINITIONS: [Definition; 22] = [
     Definition {
         key: "target",
         default: None,
@@ -105,11 +105,41 @@ pub const DEFINITIONS: [Definition; 18] = [
         show: str::to_owned,
     },
     Definition {
+        key: "clickhouse.without_secrets",
+        default: Some("false"),
+        about: "backup leaves passwords and keys in definitions out, as with --without-secrets",
+        store: |settings, text| store(&mut settings.without_secrets, boolean(text)),
+        show: str::to_owned,
+    },
+    Definition {
         key: "clickhouse.state",
         default: Some(""),
-        about: "directory of the journal of a ClickHouse target; one for each server. Empty: \
-                mendb-data/clickhouse-<host>-<port> in the current directory",
+        about: "directory of the journal of a ClickHouse target; one for each server. Empty: mendb/ in \
+                the server's data directory, or where the record in it says",
         store: |settings, text| store(&mut settings.clickhouse_state, Ok(path(text))),
+        show: str::to_owned,
+    },
+    Definition {
+        key: "clickhouse.exclude_tables",
+        default: Some(""),
+        about: "tables that backup and restore leave out: comma-separated patterns of database.table with \
+                * and ?",
+        store: |settings, text| store(&mut settings.exclude.tables, Ok(text.to_owned())),
+        show: str::to_owned,
+    },
+    Definition {
+        key: "clickhouse.exclude_engines",
+        default: Some(""),
+        about: "engines whose tables backup and restore leave out: comma-separated patterns, such as \
+                Kafka,Distributed",
+        store: |settings, text| store(&mut settings.exclude.engines, Ok(text.to_owned())),
+        show: str::to_owned,
+    },
+    Definition {
+        key: "clickhouse.exclude_disks",
+        default: Some(""),
+        about: "disks whose tables backup and restore leave out: comma-separated patterns of names",
+        store: |settings, text| store(&mut settings.exclude.disks, Ok(text.to_owned())),
         show: str::to_owned,
     },
     Definition {

@@ -14,7 +14,7 @@ pub mod value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use mendb_model::part::RestoreOrder;
+use mendb_model::part::{Exclusion, RestoreOrder};
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -49,8 +49,12 @@ pub struct Settings {
     pub clickhouse_password: Secret,
     /// Where the server's default disk is seen from here.
     pub clickhouse_data_path: Option<PathBuf>,
+    /// Whether backups leave credentials in definitions out.
+    pub without_secrets: bool,
     /// The directory of the journal of a ClickHouse target.
     pub clickhouse_state: Option<PathBuf>,
+    /// Tables of a ClickHouse server that backup and restore leave out.
+    pub exclude: Exclusion,
     /// A shard larger than this splits.
     pub split_bytes: u64,
     /// Memory for blocks that were read.

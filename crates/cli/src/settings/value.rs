@@ -1,6 +1,6 @@
 //! Values of settings: how they are read from text. An error says what would be one.
 
-use mendb_model::part::RestoreOrder;
+use mendb_model::part::{OnConcurrentInsert, RestoreOrder};
 
 /// What a value should have been.
 pub type Wanted = &'static str;
@@ -71,6 +71,19 @@ pub fn restore_order(text: &str) -> Result<RestoreOrder, Wanted> {
         "remove_first" | "remove-first" => Ok(RestoreOrder::RemoveFirst),
         "swap" => Ok(RestoreOrder::Swap),
         _ => Err("auto, remove_first or swap"),
+    }
+}
+
+/// What becomes of parts that come while a mend is carried out.
+///
+/// # Errors
+/// The text is none of the words for it, which are told.
+pub fn on_concurrent_insert(text: &str) -> Result<OnConcurrentInsert, String> {
+    match text {
+        "fail" => Ok(OnConcurrentInsert::Fail),
+        "remove" => Ok(OnConcurrentInsert::Remove),
+        "keep" => Ok(OnConcurrentInsert::Keep),
+        _ => Err("it is not fail, remove or keep".to_owned()),
     }
 }
 

@@ -1,12 +1,16 @@
 //! The target: which database a URL names, and opening it.
 
+mod claim;
+mod journal_record;
+mod paths;
 mod server;
+mod server_record;
+mod state;
 mod state_lock;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use mendb_engines::clickhouse::{ClickHouse, ClickHouseOptions};
 use mendb_engines::row::RowEngine;
 use mendb_engines::{Engine, EngineError, Remedy};
 use mendb_rowstore::{Database, Error, Options};
@@ -14,11 +18,21 @@ use mendb_rowstore::{Database, Error, Options};
 use crate::context::Context;
 use crate::failure::{Failure, FailureKind};
 use crate::settings::secret::hide_in_url;
+use claim::Claim;
 use server::Server;
-pub use state_lock::StateLock;
 
 /// The directory of the row store under the target's directory.
 const ROWS: &str = "rows";
+
+/// A target that this process alone drives.
+pub struct OpenTarget {
+    /// What its data is worked on with.
+    pub engine: Arc<dyn Engine>,
+    /// Where its journal is.
+    pub journal_directory: PathBuf,
+    /// What keeps others out, where the engine does not.
+    _claim: Option<Claim>,
+}
 
 /// A database to back up or mend.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,54 +139,43 @@ impl Context {
     }
 
     /// Opens the target, whatever it is, and keeps other processes of mendb from driving operations
-    /// on it while the lock that may come with it lives.
+    /// on it while it is open.
     ///
     /// # Errors
     /// The URL is wrong, another process has the target open, or it cannot be opened.
-    pub fn open_engine(&self) -> Result<(Arc<dyn Engine>, Option<StateLock>), Failure> {
+    pub fn open_target(&self) -> Result<OpenTarget, Failure> {
         match self.target()? {
-            Target::Rows(directory) => {
+            Target::Rows(directory) => Ok(OpenTarget {
+                engine: Arc::new(RowEngine::new(self.open_rows_in(&directory)?)),
+                journal_directory: directory,
                 // The store has a lock of its own.
-                let engine = RowEngine::new(self.open_rows_in(&directory)?);
-                Ok((Arc::new(engine), None))
-            }
+                _claim: None,
+            }),
             Target::ClickHouse(server) => {
-                let state_directory = self.state_of(&server)?;
-                let lock = StateLock::take(&state_directory)?;
-                let settings = &self.settings;
-                let password = if server.password.is_empty() {
-                    &settings.clickhouse_password
-                } else {
-                    &server.password
-                };
-                let engine = ClickHouse::open(ClickHouseOptions {
-                    url: server.address,
-                    user: server.user,
-                    password: password.reveal().to_owned(),
-                    data_path: settings.clickhouse_data_path.clone(),
-                    state_directory,
-                })?;
-                Ok((Arc::new(engine), Some(lock)))
+                let (engine, journal_directory, claim) = self.open_server(&server)?;
+                Ok(OpenTarget {
+                    engine: Arc::new(engine),
+                    journal_directory,
+                    _claim: claim,
+                })
             }
         }
     }
 
-    /// The directory of the journal.
+    /// The directory of the journal, for those who only look.
     ///
     /// # Errors
-    /// The URL of the target is wrong.
+    /// The URL of the target is wrong, or it cannot be found out where a server's journal is.
     pub fn journal_directory(&self) -> Result<PathBuf, Failure> {
         match self.target()? {
             Target::Rows(directory) => Ok(directory),
-            Target::ClickHouse(server) => self.state_of(&server),
-        }
-    }
-
-    fn state_of(&self, server: &Server) -> Result<PathBuf, Failure> {
-        match &self.settings.clickhouse_state {
-            Some(directory) => std::path::absolute(directory)
-                .map_err(|error| Failure::io("cannot find the current directory", &error)),
-            None => server.default_state(),
+            Target::ClickHouse(server) => {
+                let state = self.state_of(&server)?;
+                if let Some(note) = &state.note {
+                    self.say(note);
+                }
+                Ok(state.directory)
+            }
         }
     }
 }

@@ -92,11 +92,11 @@ impl Server {
         })
     }
 
-    /// Where the journal of this server is when no setting says so.
+    /// Where mendb kept the journal of this server before it was in the server's data directory.
     ///
     /// # Errors
     /// The current directory is gone.
-    pub fn default_state(&self) -> Result<PathBuf, Failure> {
+    pub fn state_before(&self) -> Result<PathBuf, Failure> {
         let directory = Path::new("mendb-data").join(format!("clickhouse-{}", self.name));
         std::path::absolute(directory)
             .map_err(|error| Failure::io("cannot find the current directory", &error))
@@ -130,7 +130,7 @@ mod tests {
         assert_eq!(server.address, "http://db.example:18123/");
         assert_eq!(server.user, "me");
         assert_eq!(server.password.reveal(), "s/e@c");
-        let state = server.default_state().unwrap();
+        let state = server.state_before().unwrap();
         assert!(state.ends_with("mendb-data/clickhouse-db.example-18123"));
     }
 
@@ -153,7 +153,7 @@ mod tests {
     fn an_address_in_brackets_makes_a_plain_file_name() {
         let server = Server::parse("clickhouse://[::1]:8123/").unwrap();
         assert_eq!(server.address, "http://[::1]:8123/");
-        let state = server.default_state().unwrap();
+        let state = server.state_before().unwrap();
         assert!(
             state.ends_with("mendb-data/clickhouse-___1_-8123"),
             "{state:?}"

@@ -1,7 +1,8 @@
 //! The lock on the state of a ClickHouse target: one process at a time drives operations on it.
 //!
 //! The operating system gives it up with its process, however that ends. It guards what is in the
-//! directory: processes with different state directories do not see each other.
+//! directory. Processes with different state directories also lock one in the server's data directory
+//! ([`super::claim`]).
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::Path;
@@ -29,7 +30,9 @@ impl StateLock {
                 "cannot keep the state of the target in {}",
                 directory.display()
             );
-            Failure::io(doing, error).hint("--state DIRECTORY keeps it elsewhere")
+            Failure::io(doing, error).hint(
+                "run mendb as a user who may write there; --state DIRECTORY keeps it elsewhere",
+            )
         };
         std::fs::create_dir_all(directory).map_err(|error| cannot(&error))?;
         let file = OpenOptions::new()

@@ -87,18 +87,31 @@ fn a_server_that_does_not_answer_is_named() {
     let stderr = mendb.fails(1, "backup analytics");
     assert!(stderr.starts_with("error: "), "{stderr}");
     assert!(stderr.contains("127.0.0.1:1"), "{stderr}");
-    let state = mendb.path().join("mendb-data/clickhouse-127.0.0.1-1");
-    assert!(state.is_dir(), "its state has a directory of its own");
+    assert!(
+        !mendb.path().join("mendb-data").exists(),
+        "nothing is begun"
+    );
 }
 
 #[test]
 fn operations_of_a_server_are_looked_for_where_its_state_is() {
     let mendb = with_server();
-    assert_eq!(mendb.json("operation list"), serde_json::json!([]));
-    let stderr = mendb.fails(1, "operation show mend-1");
-    assert!(stderr.contains("there is no operation mend-1"), "{stderr}");
-    mendb.run("backup analytics --state here");
-    assert!(mendb.path().join("here").is_dir());
+    for line in ["operation list", "operation show mend-1"] {
+        let stderr = mendb.fails(1, line);
+        assert!(stderr.contains("127.0.0.1:1"), "{line}: {stderr}");
+        assert!(stderr.contains("--state DIRECTORY"), "{line}: {stderr}");
+    }
+    // Where it is said where the state is, no server is asked.
+    std::fs::create_dir(mendb.path().join("data")).unwrap();
+    for way in ["--state here", "--data-path data"] {
+        let listed = mendb.json(&format!("operation list {way}"));
+        assert_eq!(listed, serde_json::json!([]));
+        let stderr = mendb.fails(1, &format!("operation show mend-1 {way}"));
+        assert!(stderr.contains("there is no operation mend-1"), "{stderr}");
+    }
+    let stderr = mendb.fails(1, "operation list --data-path none");
+    assert!(stderr.contains("none is not here"), "{stderr}");
+    mendb.ok("list");
 }
 
 #[test]
@@ -167,4 +180,42 @@ fn a_strategy_is_for_restoring_rows_into_absent_tables() {
         assert!(stderr.contains(said), "{line}: {stderr}");
         assert!(stderr.contains("\nhint: "), "{line}: {stderr}");
     }
+}
+
+#[test]
+fn the_environment_of_clickhouse_backup_becomes_settings() {
+    let mendb = Mendb::new()
+        .with("REMOTE_STORAGE", "s3")
+        .with("S3_BUCKET", "backups")
+        .with("S3_SECRET_KEY", "hunter4")
+        .with("CLICKHOUSE_HOST", "ch-0")
+        .with("CLICKHOUSE_SKIP_TABLES", "system.*,logs.*");
+    let text = mendb.ok("config import --env");
+    for said in [
+        "target: clickhouse://ch-0:8123/",
+        "url: s3://backups/mendb",
+        "exclude_tables: 'logs.*'",
+    ] {
+        assert!(text.contains(said), "{said}: {text}");
+    }
+    let json = mendb.json("config import --env");
+    assert_eq!(json["settings"]["clickhouse.exclude_tables"], "logs.*");
+    assert!(!(text + &json.to_string()).contains("hunter4"));
+
+    mendb.write("config.yml", "clickhouse: {host: ch-1, made_up: 1}\n");
+    let ran = mendb.run("config import config.yml");
+    assert!(ran.stdout.contains("ch-1:8123"), "{}", ran.stdout);
+    for variable in ["CLICKHOUSE_HOST", "S3_BUCKET", "--env"] {
+        assert!(ran.stderr.contains(variable), "{}", ran.stderr);
+    }
+    let keys = mendb.json("config import --keys");
+    let keys = keys.as_array().unwrap();
+    let fate = |key: &str| {
+        let found = keys.iter().find(|record| record["key"] == key).unwrap();
+        found["fate"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(fate("clickhouse.skip_disks"), "translated");
+    assert_eq!(fate("general.upload_by_part"), "not_needed");
+    assert_eq!(fate("gcs.bucket"), "missing");
+    mendb.fails(2, "config import");
 }

@@ -57,3 +57,28 @@ fn a_name_of_nothing_is_said_to_be_that() {
     assert_eq!(ran.code, 0);
     assert!(ran.stderr.contains("no backup of collection nothing"));
 }
+
+#[test]
+fn a_repository_that_has_lost_its_header_is_not_whole() {
+    let mendb = Mendb::new();
+    mendb.write("t.csv", "k,v\n1,a\n");
+    mendb.ok("table import t t.csv --create --key k");
+    mendb.ok("collection create c --table t");
+    mendb.ok("backup c");
+    mendb.ok("verify c");
+    fs::remove_file(mendb.path().join("mendb-data/repository/mendb.json")).unwrap();
+    for what in ["c", "c --live"] {
+        let ran = mendb.run(&format!("verify {what} --output json"));
+        assert_eq!(ran.code, 3, "{}", ran.stderr);
+        let proof: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+        let damage = proof["damage"][0].as_str().unwrap();
+        assert!(damage.contains("mendb.json is missing"), "{proof}");
+        assert_eq!(proof["backups"][0]["damage"], serde_json::json!([]));
+    }
+    let ran = mendb.run("verify c");
+    assert!(
+        ran.stdout.contains("mendb.json is missing"),
+        "{}",
+        ran.stdout
+    );
+}

@@ -26,13 +26,21 @@ macro_rules! on_each_server {
 }
 
 mod backup_cost;
+mod bytes;
+mod clickhouse_backup;
 mod cost;
+mod definitions;
 mod imported;
+mod incomplete;
+mod journal;
+mod kept;
 mod names;
 mod order;
 mod part_files;
+mod plain;
 mod restore;
 mod schema;
+mod selectors;
 #[path = "../../../engines/tests/servers/mod.rs"]
 mod servers;
 mod shapes;

@@ -7,6 +7,7 @@ on_each_server!(
     a_table_created_anew_under_the_same_part_names_is_mended_by_content,
     one_of_two_equal_parts_is_brought_back_and_a_third_is_removed,
     a_backup_of_one_table_makes_another_equal,
+    a_table_that_was_renamed_is_backed_up_and_mended,
     block_numbers_given_twice_over_a_restart_do_not_deceive,
 );
 
@@ -38,6 +39,19 @@ fn drop_table(world: &World, table: &str) {
 
 fn parts(world: &World) -> Vec<LivePart> {
     world.parts("d", "t")
+}
+
+fn a_table_that_was_renamed_is_backed_up_and_mended(flavor: Flavor) {
+    let world = world(flavor);
+    world.server.query("RENAME TABLE d.t TO d.u");
+    insert(&world, "u", 0, "first");
+    insert(&world, "u", 1000, "second");
+    let before = world.contents("d");
+    world.backup(&["d"]);
+    let lost = &world.parts("d", "u")[0];
+    world.drop_part("d", "u", lost);
+    world.mend(&["d"]);
+    assert_eq!(world.contents("d"), before);
 }
 
 fn a_table_created_anew_under_the_same_part_names_is_mended_by_content(flavor: Flavor) {

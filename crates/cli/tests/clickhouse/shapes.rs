@@ -227,30 +227,6 @@ fn parts_go_back_to_the_disks_they_were_on() {
     assert_eq!((other.contents("d"), places(&other)), before);
 }
 
-#[test]
-fn a_table_on_a_disk_of_object_storage_is_refused_by_name() {
-    let options = ServerOptions {
-        objects: true,
-        ..ServerOptions::default()
-    };
-    let world = World::with(Flavor::Current, options);
-    world.server.create_database("d");
-    world
-        .server
-        .query("CREATE TABLE d.near (k UInt32) ENGINE = MergeTree ORDER BY k");
-    world.server.query(
-        "CREATE TABLE d.far (k UInt32) ENGINE = MergeTree ORDER BY k SETTINGS storage_policy = 'objects'",
-    );
-    let said = world.fails(1, &["backup", "d"]);
-    assert!(
-        said.contains("d.far") && said.contains("disk objects"),
-        "{said}"
-    );
-    let backups: Vec<serde_json::Value> = world.json(&["list"]);
-    assert_eq!(backups.len(), 0);
-    world.backup(&["d", "--tables", "d.near"]);
-}
-
 fn what_a_crashed_backup_left_frozen_goes_with_the_next(flavor: Flavor) {
     let world = World::new(flavor);
     world.server.create_database("d");

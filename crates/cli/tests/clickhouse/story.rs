@@ -2,7 +2,7 @@
 
 use mendb_model::part::Action;
 
-use crate::servers::{Flavor, flights};
+use crate::servers::{Flavor, ServerOptions, flights};
 use crate::world::{Mended, World};
 
 /// As those write it who have used clickhouse-backup.
@@ -11,7 +11,11 @@ const MEND: [&str; 4] = ["--restore-in-place", "--data", "--tables=nyc.*", "nigh
 on_each_server!(tables_that_were_damaged_in_all_ways_come_back_and_the_damage_too);
 
 fn tables_that_were_damaged_in_all_ways_come_back_and_the_damage_too(flavor: Flavor) {
-    let world = World::new(flavor);
+    let options = ServerOptions {
+        part_log: true,
+        ..ServerOptions::default()
+    };
+    let world = World::with(flavor, options);
     flights::load_story(&world.server, "nyc");
     let whole = world.contents("nyc");
     let backup = world.backup(&["nyc", "--tables", "nyc.*", "--label", "nightly"]);
@@ -60,22 +64,24 @@ fn tables_that_were_damaged_in_all_ways_come_back_and_the_damage_too(flavor: Fla
             .query(&format!("OPTIMIZE TABLE nyc.{table} FINAL"));
     }
     world.stop_merges();
-    world.is_mended("nyc", &MEND[1..]);
+    if world.is_current() {
+        // The log of the old server does not tell what went, and proves nothing of a table merged to one part.
+        world.is_mended("nyc", &MEND[1..]);
+    }
     assert_eq!(world.contents("nyc"), expected);
 
     // What the mend removed is there again, and goes again.
     let undone: Mended = world.json(&["undo", &mended.operation_id]);
     world.stop_merges();
     assert_eq!(undone.done.download_bytes, 0, "all of it was kept");
-    let mut was = damaged.clone();
-    was.insert("planes".to_owned(), whole["planes"].clone());
     assert_eq!(
         world.contents("nyc"),
-        was,
-        "as damaged, beside the table that was created"
+        damaged,
+        "as damaged: the table that was created is gone"
     );
-    let again: Mended = world.json(&["undo", &undone.operation_id]);
-    assert_eq!(again.done.download_bytes, 0);
+    let said = world.fails(1, &["undo", &undone.operation_id]);
+    assert!(said.contains("restore it from the backup"), "{said}");
+    world.mend(&MEND[1..]);
     assert_eq!(world.contents("nyc"), expected);
 }
 
@@ -125,12 +131,9 @@ fn the_plan_tells_what_has_happened(world: &World) {
         "{:?}",
         compact.since_backup
     );
-    assert!(
-        compact
-            .partitions
-            .iter()
-            .all(|plan| plan.action == Action::Nothing)
-    );
+    let mut partitions = compact.partitions.iter();
+    let is_proved = partitions.all(|plan| plan.action == Action::Nothing);
+    assert!(is_proved || !world.is_current());
     assert!(plan("planes").create);
     assert!(preview.keep_undo);
     let told = world.ok(&[&["restore", "--dry-run"], &MEND[..]].concat());

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
-use mendb_model::operation::StoppedTable;
+use mendb_model::operation::{DifferentTable, StoppedTable};
 use mendb_model::part::{Action, TablePlan, Tally};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -36,6 +36,7 @@ pub struct World {
 pub struct Preview {
     pub tables: Vec<TablePlan>,
     pub stopped: Vec<StoppedTable>,
+    pub different: Vec<DifferentTable>,
     pub keep_undo: bool,
     pub total: Tally,
 }
@@ -267,6 +268,11 @@ impl World {
     /// Runs a mutation and waits until it is done.
     pub fn mutate(&self, sql: &str) {
         self.server.query(sql);
+        self.mutations_end();
+    }
+
+    /// Waits until no mutation is unfinished.
+    pub fn mutations_end(&self) {
         self.wait(|| self.counts_none("SELECT count() FROM system.mutations WHERE NOT is_done"));
     }
 
@@ -303,6 +309,13 @@ impl World {
             self.server.query(LOOK_AGAIN);
         }
         panic!("the server does not come to rest: {}", self.server.log());
+    }
+
+    /// Waits until all live parts were there for a while: only of such ones a look tells that they stayed.
+    pub fn wait_until_parts_are_old(&self) {
+        let young = "SELECT count() FROM system.parts WHERE active AND database != 'system' \
+             AND modification_time > now() - 2";
+        self.wait(|| self.counts_none(young));
     }
 
     /// Keeps the server from merging, so that what is planned is what is found. A mend lets merges of

@@ -4,9 +4,29 @@
     reason = "a failed test is how these helpers report"
 )]
 
+/// Makes tests of promises that hold on every server: functions of a [`servers::Flavor`].
+macro_rules! on_each_server {
+    ($($promise:ident),+ $(,)?) => {
+        mod on_current {
+            $(#[test]
+            fn $promise() {
+                super::$promise($crate::servers::Flavor::Current);
+            })+
+        }
+        mod on_18_16 {
+            $(#[test]
+            fn $promise() {
+                super::$promise($crate::servers::Flavor::V18);
+            })+
+        }
+    };
+}
+
 mod concurrency;
 mod crash;
 mod damaged;
+mod meanwhile;
+mod model;
 mod readers;
 #[path = "../../../engines/tests/servers/mod.rs"]
 mod servers;

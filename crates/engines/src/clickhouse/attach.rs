@@ -106,7 +106,7 @@ pub(super) fn own_name_of(part: &StagedPart) -> Result<PartName> {
         let message = format!("a part cannot be attached: {error}");
         EngineError::new(Remedy::Request, message)
     })?;
-    Ok(own_name(&part.directory, &name.partition_id, name.level))
+    Ok(own_name(&part.directory, name))
 }
 
 /// Moves a part to where the server takes it from; `false` if it is not staged any more.

@@ -2,7 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use mendb_model::part::{DatabaseBackup, TableDefinition, TableName};
+use mendb_model::name::matches;
+use mendb_model::part::{
+    DatabaseBackup, MissingTable, Selection, Selector, TableDefinition, TableName, Unmatched,
+};
 use serde::Deserialize;
 
 use super::ClickHouse;
@@ -25,21 +28,38 @@ const STAGE: &str = "__mendb_";
 
 impl ClickHouse {
     /// What the patterns name. A table of a materialized view goes with its view.
-    pub(super) fn list_tables(&self, patterns: &str) -> Result<Catalogue> {
+    pub(super) fn list_tables(&self, selection: &Selection) -> Result<Catalogue> {
         let condition = format!(
             "database NOT IN ({SYSTEM}) AND NOT is_temporary AND database NOT IN \
              (SELECT name FROM system.databases WHERE engine IN ({MIRRORS}))"
         );
         let tables = self.told_tables(&condition)?;
-        let names: HashSet<TableName> = tables.iter().map(|table| table.name.clone()).collect();
+        let unmatched = self.unmatched(selection, &tables)?;
+        let engines: HashMap<TableName, String> = tables
+            .iter()
+            .map(|table| (table.name.clone(), table.engine.clone()))
+            .collect();
         let mut sources = sources_of_views(&tables);
+        let (mut refused, mut left_out) = (Vec::new(), Vec::new());
         let mut selected = Vec::new();
         for mut table in tables {
             let view = inner::view_of(&table.name.table)
                 .map(|view| TableName::new(&table.name.database, view))
-                .filter(|view| names.contains(view));
-            let selects = view.as_ref().unwrap_or(&table.name).matches(patterns);
-            if !selects || is_stage(&table.name.table) {
+                .filter(|view| engines.contains_key(view));
+            let named = view.as_ref().unwrap_or(&table.name);
+            if !named.matches(&selection.tables) || is_stage(&table.name.table) {
+                continue;
+            }
+            let engine = engines.get(named).unwrap_or(&table.engine);
+            if selection.exclude.leaves_out(named, engine)
+                || self.is_on_excluded_disk(&table, selection)?
+            {
+                left_out.push(table.name);
+                continue;
+            }
+            if let Some(reason) = self.foreign_disk(&table)? {
+                let name = table.name;
+                refused.push(MissingTable { name, reason });
                 continue;
             }
             table.needs.extend(view);
@@ -48,8 +68,6 @@ impl ClickHouse {
                 .extend(sources.remove(&table.name).unwrap_or_default());
             selected.push(table);
         }
-        let with_parts = selected.iter().filter(|table| table.has_parts());
-        self.check_disks_of(with_parts.map(|table| &table.told_name))?;
         let order = {
             let members: Vec<Member<'_>> = selected.iter().map(ToldTable::member).collect();
             creation_order(&members)
@@ -67,7 +85,42 @@ impl ClickHouse {
         Ok(Catalogue {
             databases: self.databases_of(&tables)?,
             tables,
+            refused,
+            left_out,
+            unmatched,
         })
+    }
+
+    /// The patterns of a selection that fit none of the server's tables, engines of tables, or disks.
+    fn unmatched(&self, selection: &Selection, tables: &[ToldTable]) -> Result<Vec<Unmatched>> {
+        let Selection {
+            tables: patterns,
+            exclude,
+        } = selection;
+        let a_table = |pattern: &str| {
+            let mut own = tables.iter().filter(|table| !is_stage(&table.name.table));
+            own.any(|table| table.name.matches(pattern))
+        };
+        let an_engine =
+            |pattern: &str| (tables.iter()).any(|table| matches(pattern, &table.engine));
+        let mut unmatched = Selector::Tables.unmatched(patterns, a_table);
+        unmatched.extend(Selector::ExcludeTables.unmatched(&exclude.tables, a_table));
+        unmatched.extend(Selector::ExcludeEngines.unmatched(&exclude.engines, an_engine));
+        if !exclude.disks.is_empty() {
+            let disks = self.all_disk_names()?;
+            unmatched.extend(Selector::ExcludeDisks.unmatched(&exclude.disks, |pattern| {
+                (disks.iter()).any(|disk| matches(pattern, disk))
+            }));
+        }
+        Ok(unmatched)
+    }
+
+    fn is_on_excluded_disk(&self, table: &ToldTable, selection: &Selection) -> Result<bool> {
+        let exclude = &selection.exclude;
+        if exclude.disks.is_empty() || !table.has_parts() {
+            return Ok(false);
+        }
+        Ok(exclude.leaves_out_on(&self.disk_names(&table.told_name)?))
     }
 
     /// A table by the name that the server has for it.

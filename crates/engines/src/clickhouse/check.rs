@@ -4,6 +4,7 @@ use mendb_model::part::TableName;
 use serde::Deserialize;
 
 use super::ClickHouse;
+use crate::contract::parts::RefusedPart;
 use crate::error::{EngineError, Remedy, Result};
 
 /// The server has no such check for this kind of table.
@@ -18,12 +19,17 @@ struct Checked {
 }
 
 impl ClickHouse {
-    /// Has the server read every part of a table, and compare it with its checksums.
-    pub(super) fn check_table(&self, name: &TableName) -> Result<()> {
+    /// Has the server read every part of a table, and compare it with its checksums. Returns those that
+    /// it refuses.
+    pub(super) fn check_table(&self, name: &TableName) -> Result<Vec<RefusedPart>> {
         let told = self.told_name(name)?;
+        // What is no part was read whole when it was compared.
+        if self.plain_table(&told)?.is_some() {
+            return Ok(Vec::new());
+        }
         let sql = format!("CHECK TABLE {}", told.sql());
         let settings = [("check_query_single_value_result", "0")];
-        let parts: Vec<Checked> = self.client.rows_with(&sql, &settings).map_err(|error| {
+        let parts: Vec<Checked> = self.client.rows_of_statement(&sql, &settings).map_err(|error| {
             if error.code() == Some(NOT_IMPLEMENTED) {
                 let message = format!(
                     "this server cannot check {name}: it has no CHECK TABLE for tables of parts; \
@@ -33,17 +39,12 @@ impl ClickHouse {
             }
             error.during(format_args!("check {name}"))
         })?;
-        let damaged = parts.iter().filter(|part| part.is_passed == 0);
-        let damaged: Vec<String> = damaged
-            .map(|part| format!("{} ({})", part.part_path, part.message))
-            .collect();
-        if damaged.is_empty() {
-            return Ok(());
-        }
-        let message = format!(
-            "damaged parts of {name}: {}; drop them and mend again",
-            damaged.join(", ")
-        );
-        Err(EngineError::new(Remedy::Repair, message))
+        let refused = parts.into_iter().filter(|part| part.is_passed == 0);
+        Ok(refused
+            .map(|part| RefusedPart {
+                name: part.part_path,
+                why: part.message,
+            })
+            .collect())
     }
 }

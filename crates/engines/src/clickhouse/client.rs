@@ -2,7 +2,8 @@
 //!
 //! *Retry*: only listings that fail over a table which is dropped meanwhile are asked for again. An error
 //! says whether repeating may help ([`ServerError::remedy`]); a statement that got no answer may have been run. *Bounds*: a connection is waited for
-//! [`CONNECT_TIMEOUT`], an answer [`ANSWER_TIMEOUT`]; the rows of an answer are in memory all at once.
+//! [`CONNECT_TIMEOUT`], the answer to a question [`QUESTION_TIMEOUT`], the end of a statement
+//! [`STATEMENT_TIMEOUT`]; the rows of an answer are in memory all at once.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -20,8 +21,10 @@ use url::Url;
 use crate::error::{EngineError, Remedy};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A server that checks or freezes terabytes answers after hours; one that is stuck never does.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(12 * 3600);
+/// A server that freezes or exchanges terabytes answers after hours; one that is stuck never does.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(12 * 3600);
+/// A question about tables and parts is answered within seconds, also by a server that is busy.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 /// Servers close idle connections after 3 seconds or more: one that is closed while it is being used
 /// again would look like a server that died.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -34,6 +37,9 @@ const LISTINGS_MAX: u32 = 20;
 const UNKNOWN_TABLE: u32 = 60;
 const UNKNOWN_DATABASE: u32 = 81;
 const MISSING_FILE: u32 = 107;
+const READONLY: u32 = 164;
+const SETTING_CONSTRAINT: u32 = 452;
+const ACCESS_DENIED: u32 = 497;
 
 /// A way to ask one server.
 pub(super) struct Client {
@@ -78,7 +84,6 @@ impl Client {
             .no_proxy()
             .default_headers(headers)
             .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(ANSWER_TIMEOUT)
             .pool_idle_timeout(IDLE_TIMEOUT)
             .build()
             .map_err(|error| refused(describe_error(&error)))?;
@@ -98,7 +103,7 @@ impl Client {
     /// Runs a statement with those of the settings that the server knows.
     pub(super) fn execute_with(&self, sql: &str, settings: &[(&str, &str)]) -> Result<()> {
         let settings = self.known(settings)?;
-        self.send(sql, &settings).map(drop)
+        self.send(sql, &settings, STATEMENT_TIMEOUT).map(drop)
     }
 
     /// The rows that a query answers with. It must not name a format.
@@ -113,7 +118,26 @@ impl Client {
         settings: &[(&str, &str)],
     ) -> Result<Vec<T>> {
         let settings = self.known(settings)?;
-        let answer = self.ask(&format!("{sql}\nFORMAT JSONEachRow"), &settings)?;
+        self.answered(sql, &settings, QUESTION_TIMEOUT)
+    }
+
+    /// As [`Self::rows_with`], of a statement that may take as long as any: a check of all bytes.
+    pub(super) fn rows_of_statement<T: DeserializeOwned>(
+        &self,
+        sql: &str,
+        settings: &[(&str, &str)],
+    ) -> Result<Vec<T>> {
+        let settings = self.known(settings)?;
+        self.answered(sql, &settings, STATEMENT_TIMEOUT)
+    }
+
+    fn answered<T: DeserializeOwned>(
+        &self,
+        sql: &str,
+        settings: &[(&str, &str)],
+        limit: Duration,
+    ) -> Result<Vec<T>> {
+        let answer = self.ask(&format!("{sql}\nFORMAT JSONEachRow"), settings, limit)?;
         // Names are bytes to the server; what is not UTF-8 matches nothing afterwards, and only there.
         let text = String::from_utf8_lossy(&answer);
         let lines = text.lines().filter(|line| !line.is_empty());
@@ -134,14 +158,14 @@ impl Client {
 
     /// Sends a query, again where an old server looked for a table that went away while it listed all of
     /// them: another operation's staging table, most often.
-    fn ask(&self, sql: &str, settings: &[(&str, &str)]) -> Result<Vec<u8>> {
+    fn ask(&self, sql: &str, settings: &[(&str, &str)], limit: Duration) -> Result<Vec<u8>> {
         for _ in 1..LISTINGS_MAX {
-            match self.send(sql, settings) {
+            match self.send(sql, settings, limit) {
                 Err(error) if error.is_of_a_table_that_went() => {}
                 answer => return answer,
             }
         }
-        self.send(sql, settings)
+        self.send(sql, settings, limit)
     }
 
     fn known<'a>(&self, settings: &[(&'a str, &'a str)]) -> Result<Vec<(&'a str, &'a str)>> {
@@ -166,7 +190,7 @@ impl Client {
         Ok(self.known_settings.get_or_init(|| names))
     }
 
-    fn send(&self, sql: &str, settings: &[(&str, &str)]) -> Result<Vec<u8>> {
+    fn send(&self, sql: &str, settings: &[(&str, &str)], limit: Duration) -> Result<Vec<u8>> {
         let mut url = self.url.clone();
         url.query_pairs_mut()
             // Without it an error in the middle of a result comes after the status that says all is well.
@@ -175,13 +199,15 @@ impl Client {
         let answer = self
             .http
             .post(url)
+            .timeout(limit)
             .body(sql.to_owned())
             .send()
-            .map_err(|error| self.unanswered(error))?;
+            .map_err(|error| self.unanswered(error, limit))?;
         let status = answer.status();
         let header = answer.headers().get("X-ClickHouse-Exception-Code");
         let code = header.and_then(|code| code.to_str().ok()?.parse().ok());
-        let body = answer.bytes().map_err(|error| self.unanswered(error))?;
+        let body = answer.bytes();
+        let body = body.map_err(|error| self.unanswered(error, limit))?;
         if status.is_success() && code.is_none() {
             return Ok(body.into());
         }
@@ -189,12 +215,17 @@ impl Client {
         Err(self.refused(status.as_u16(), code, &said))
     }
 
-    fn unanswered(&self, error: reqwest::Error) -> ServerError {
+    fn unanswered(&self, error: reqwest::Error, limit: Duration) -> ServerError {
         let error = error.without_url();
         let cause = describe_error(&error);
         let url = &self.url;
         let message = if error.is_connect() {
             format!("no ClickHouse server answers at {url}: {cause}; start it or give its address")
+        } else if error.is_timeout() {
+            format!(
+                "ClickHouse at {url} has not answered within {} s: it is overloaded or stuck",
+                limit.as_secs()
+            )
         } else {
             format!("the connection to ClickHouse at {url} broke: {cause}")
         };
@@ -258,6 +289,14 @@ impl ServerError {
     /// Whether the table or its database is not there.
     pub(super) fn is_missing_table(&self) -> bool {
         matches!(self.code, Some(UNKNOWN_TABLE | UNKNOWN_DATABASE))
+    }
+
+    /// Whether the user may not change settings, or one of them.
+    pub(super) fn is_of_a_setting(&self) -> bool {
+        matches!(
+            self.code,
+            Some(READONLY | SETTING_CONSTRAINT | ACCESS_DENIED)
+        )
     }
 
     /// Whether a listing failed over a table that was dropped meanwhile: the server looked for the table, or

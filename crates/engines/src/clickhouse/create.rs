@@ -5,12 +5,14 @@
 
 use std::collections::HashMap;
 
-use mendb_model::part::{DatabaseBackup, TableDefinition, TableName, table::quote};
+use mendb_model::part::secret::{HIDDEN, scrub};
+use mendb_model::part::{DatabaseBackup, Secret, TableDefinition, TableName, table::quote};
 use serde::Deserialize;
 
 use super::ClickHouse;
 use super::client::{integer, literal};
 use super::merges::SYNTAX_ERROR;
+use super::redefine::not_whole;
 use super::rewrite;
 use crate::error::{EngineError, Remedy, Result};
 
@@ -64,9 +66,57 @@ impl ClickHouse {
         databases: &HashMap<String, String>,
     ) -> Result<()> {
         self.check_policy(definition, name)?;
-        let sql = rewrite::relocated(&definition.create_query, name, databases)?;
+        let whole = definition.statement().ok_or_else(|| not_whole(name))?;
+        let sql = rewrite::relocated(whole, name, databases)?;
         let created = self.client.execute_with(&sql, &AS_IT_WAS);
-        created.map_err(|error| error.during(format_args!("create {name}")))
+        created.map_err(|error| {
+            let error = error.during(format_args!("create {name}"));
+            EngineError::new(error.remedy, scrub(&error.to_string(), &sql))
+        })
+    }
+
+    /// What a definition of a backup would be here, under a name and with databases renamed.
+    pub(super) fn relocated(
+        &self,
+        definition: &TableDefinition,
+        name: &TableName,
+        databases: &HashMap<String, String>,
+    ) -> Result<TableDefinition> {
+        let stays = definition.name == *name && databases.iter().all(|(from, to)| from == to);
+        let moved = |sql: &str| rewrite::relocated(sql, name, databases);
+        let mut relocated = definition.clone();
+        relocated.name = name.clone();
+        if !stays {
+            relocated.create_query = moved(&definition.create_query)?;
+            let whole = definition.whole_query.as_ref();
+            let whole = whole.map(|whole| moved(whole.reveal())).transpose()?;
+            relocated.whole_query = whole.map(Secret::new);
+        }
+        Ok(relocated)
+    }
+
+    /// The definition in the words in which this server would print it, where it can say so. What has
+    /// credentials is not sent: servers keep logs of queries.
+    pub(super) fn as_printed(&self, definition: &TableDefinition) -> Result<TableDefinition> {
+        #[derive(Deserialize)]
+        struct Row {
+            printed: String,
+        }
+        let sql = &definition.create_query;
+        if !self.abilities.uuids || definition.whole_query.is_some() || sql.contains(HIDDEN) {
+            return Ok(definition.clone());
+        }
+        let asked = format!("SELECT formatQuerySingleLine({}) AS printed", literal(sql));
+        let printed = match self.client.row::<Row>(&asked) {
+            Ok(row) => row.printed,
+            // It has no such function, or does not understand the statement.
+            Err(error) if error.code().is_some() => return Ok(definition.clone()),
+            Err(error) => return Err(error.into()),
+        };
+        Ok(TableDefinition {
+            create_query: printed,
+            ..definition.clone()
+        })
     }
 
     fn check_policy(&self, definition: &TableDefinition, name: &TableName) -> Result<()> {

@@ -1,15 +1,19 @@
 //! What a table is, from what the server tells of it.
 
 use std::collections::HashMap;
+use std::fs;
 
-use mendb_model::part::{TableDefinition, TableName};
+use mendb_model::part::statement::{Token, tokens};
+use mendb_model::part::{Definition, Secret, TableDefinition, TableName, has_files, secret};
 use serde::Deserialize;
 
 use super::ClickHouse;
 use super::client::Result;
 use super::dependencies::Member;
-use super::inner;
-use super::statement::{Token, tokens};
+use super::{inner, rewrite};
+
+/// Has the server show credentials, where it is allowed to.
+const SHOW_SECRETS: [(&str, &str); 1] = [("format_display_secrets_in_show_and_select", "1")];
 
 /// A table as `system.tables` tells of it.
 #[derive(Debug)]
@@ -19,11 +23,13 @@ pub(super) struct ToldTable {
     /// Its name for the server.
     pub(super) told_name: TableName,
     pub(super) create_query: String,
+    /// As [`TableDefinition::whole_query`].
+    whole_query: Option<Secret>,
     /// Tables that it needs, as the server tells it.
     pub(super) needs: Vec<TableName>,
     /// Views that take its inserts.
     pub(super) needed_by: Vec<TableName>,
-    engine: String,
+    pub(super) engine: String,
     partition_key: String,
     sorting_key: String,
     primary_key: String,
@@ -41,7 +47,7 @@ pub(super) struct Column {
 
 impl ToldTable {
     pub(super) fn has_parts(&self) -> bool {
-        self.engine.ends_with("MergeTree")
+        self.engine.ends_with("MergeTree") || has_files(&self.engine)
     }
 
     pub(super) fn member(&self) -> Member<'_> {
@@ -62,6 +68,7 @@ impl ToldTable {
             name: self.name,
             engine: self.engine,
             create_query: self.create_query,
+            whole_query: self.whole_query,
             partition_key: self.partition_key,
             sorting_key: self.sorting_key,
             primary_key: self.primary_key,
@@ -86,6 +93,8 @@ impl ClickHouse {
             dependencies_database: Vec<String>,
             dependencies_table: Vec<String>,
             #[serde(default)]
+            metadata_path: String,
+            #[serde(default)]
             uuid: String,
             #[serde(default)]
             storage_policy: String,
@@ -98,6 +107,7 @@ impl ClickHouse {
         let newer = [
             (abilities.uuids, ", toString(uuid) AS uuid"),
             (abilities.policies, ", storage_policy"),
+            (abilities.metadata_paths, ", metadata_path"),
             (
                 abilities.loading_dependencies,
                 ", loading_dependencies_database, loading_dependencies_table",
@@ -108,11 +118,16 @@ impl ClickHouse {
             .filter(|(has, _)| *has)
             .map(|(_, sql)| *sql)
             .collect();
-        let rows: Vec<Row> = self.client.rows(&format!(
+        let sql = format!(
             "SELECT database, name, engine, create_table_query, partition_key, sorting_key, \
              primary_key, dependencies_database, dependencies_table{newer} \
              FROM system.tables WHERE {condition}"
-        ))?;
+        );
+        let rows: Vec<Row> = match self.client.rows_with(&sql, &SHOW_SECRETS) {
+            // The user may not change settings, or not this one.
+            Err(error) if error.is_of_a_setting() => self.client.rows(&sql)?,
+            told => told?,
+        };
         let views: HashMap<(String, String), String> = rows
             .iter()
             .filter(|row| row.engine == "MaterializedView" && !row.uuid.is_empty())
@@ -129,10 +144,17 @@ impl ClickHouse {
                 ),
                 None => (told_name.clone(), row.create_table_query),
             };
+            let (create_query, whole_query) = secret::apart(&create_query);
+            let whole_query = if create_query.contains(secret::HIDDEN) && whole_query.is_none() {
+                self.read_whole(&told_name, &create_query, &row.metadata_path)
+            } else {
+                whole_query
+            };
             ToldTable {
                 name,
                 told_name,
                 create_query,
+                whole_query,
                 needs: zipped(
                     row.loading_dependencies_database,
                     row.loading_dependencies_table,
@@ -146,6 +168,25 @@ impl ClickHouse {
             }
         };
         Ok(rows.into_iter().map(named).collect())
+    }
+}
+
+impl ClickHouse {
+    /// The statement from the file in which the server keeps it, if that is here and says the same.
+    fn read_whole(&self, told: &TableName, shown: &str, metadata_path: &str) -> Option<Secret> {
+        if metadata_path.is_empty() {
+            return None;
+        }
+        let path = self.places.below(metadata_path);
+        let read = fs::read_to_string(&path);
+        let text = read
+            .inspect_err(|error| {
+                tracing::debug!(%error, path = %path.display(), "a definition cannot be read whole");
+            })
+            .ok()?;
+        let whole = rewrite::relocated(&text, told, &HashMap::new()).ok()?;
+        let (shown, hidden) = (Definition::read(shown)?, Definition::read(&whole)?);
+        shown.is_shown_of(&hidden).then(|| Secret::new(whole))
     }
 }
 

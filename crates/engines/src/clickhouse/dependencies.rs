@@ -7,8 +7,7 @@
 use std::collections::HashMap;
 
 use mendb_model::part::TableName;
-
-use super::statement::{Token, tokens};
+use mendb_model::part::statement::{Token, tokens};
 
 /// What the order of a table depends on.
 pub(super) struct Member<'a> {
@@ -56,6 +55,31 @@ pub(super) fn creation_order(members: &[Member<'_>]) -> Vec<usize> {
         }
     }
     order
+}
+
+/// Places of the members that need one of the tables, directly or through others, and of the tables
+/// themselves.
+pub(super) fn dependents(members: &[Member<'_>], tables: &[TableName]) -> Vec<usize> {
+    let places: HashMap<&TableName, usize> = members
+        .iter()
+        .enumerate()
+        .map(|(place, member)| (member.name, place))
+        .collect();
+    let needed: Vec<Vec<usize>> = members.iter().map(|of| needs(of, &places)).collect();
+    let mut touched: Vec<bool> = members
+        .iter()
+        .map(|member| tables.contains(member.name))
+        .collect();
+    loop {
+        let is_new = |at: &usize| !touched[*at] && needed[*at].iter().any(|on| touched[*on]);
+        let new: Vec<usize> = (0..members.len()).filter(is_new).collect();
+        if new.is_empty() {
+            return (0..members.len()).filter(|at| touched[*at]).collect();
+        }
+        for at in new {
+            touched[at] = true;
+        }
+    }
 }
 
 /// What looks into other tables when it is created or at any time later comes last.
@@ -183,6 +207,33 @@ mod tests {
             ("alone", "MergeTree", ""),
         ]);
         assert_eq!(order, ["alone", "x", "y", "after"]);
+    }
+
+    #[test]
+    fn what_depends_on_a_table_is_found_through_others() {
+        let tables = [
+            ("t", "MergeTree", ""),
+            ("v", "View", "AS SELECT * FROM a.t"),
+            ("d", "Dictionary", "SOURCE(CLICKHOUSE(TABLE 'v' DB 'a'))"),
+            (
+                "other",
+                "Dictionary",
+                "SOURCE(CLICKHOUSE(TABLE 'x' DB 'a'))",
+            ),
+        ];
+        let names = tables.map(|(name, ..)| TableName::new("a", name));
+        let members: Vec<Member<'_>> = tables
+            .iter()
+            .zip(&names)
+            .map(|((_, engine, sql), name)| Member {
+                name,
+                engine,
+                create_query: sql,
+                needs: Vec::new(),
+            })
+            .collect();
+        assert_eq!(dependents(&members, &names[..1]), [0, 1, 2]);
+        assert!(dependents(&members, &[TableName::new("b", "t")]).is_empty());
     }
 
     #[test]

@@ -2,9 +2,9 @@
 //!
 //! Only disks whose files are those of the parts are taken: on one of object storage they are stubs that
 //! point to objects, on an encrypted one their sizes and hashes are not those that the parts tell of.
-//! Tables that have parts on such a disk, or may get some by their policy, are refused by name.
+//! Tables that have parts on such a disk, or may get some by their policy, are told with the reason.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ use serde::Deserialize;
 
 use super::ClickHouse;
 use super::client::{self, Client, integer, literal};
+use super::definition::ToldTable;
 use crate::contract::parts::Disk;
 use crate::error::{EngineError, Remedy, Result};
 
@@ -91,10 +92,24 @@ impl Places {
         Ok(Self { told, seen })
     }
 
+    /// Where this process sees what the server has at a path, which may be relative to its data.
+    pub(super) fn below(&self, told: &str) -> PathBuf {
+        if Path::new(told).is_relative() {
+            return self.seen.join(told);
+        }
+        self.seen(told)
+    }
+
+    /// The directory of the default disk, as this process sees it.
+    pub(super) fn data_directory(&self) -> &Path {
+        &self.seen
+    }
+
     /// Where this process sees what the server has at a path.
     pub(super) fn seen(&self, told: &str) -> PathBuf {
         match told.strip_prefix(&self.told) {
-            Some(below) => self.seen.join(below),
+            // Old servers tell two slashes of a table that was renamed: what begins with one is no path below.
+            Some(below) => self.seen.join(below.trim_start_matches('/')),
             None => PathBuf::from(told),
         }
     }
@@ -190,31 +205,28 @@ impl ClickHouse {
         Ok(rows.into_iter().flat_map(|row| row.disks).collect())
     }
 
-    /// Refuses tables on disks whose files are not those of parts.
-    pub(super) fn check_disks_of<'a>(
-        &self,
-        tables: impl IntoIterator<Item = &'a TableName>,
-    ) -> Result<()> {
+    /// Why a table cannot be backed up or mended: it is on a disk whose files are not those of parts.
+    pub(super) fn foreign_disk(&self, table: &ToldTable) -> Result<Option<String>> {
         let told = self.told_disks()?;
-        let foreign: HashMap<&str, String> = told
-            .iter()
-            .filter_map(|disk| Some((disk.name.as_str(), disk.foreign()?)))
-            .collect();
-        if foreign.is_empty() {
-            return Ok(());
+        if !table.has_parts() || told.iter().all(|disk| disk.foreign().is_none()) {
+            return Ok(None);
         }
-        for table in tables {
-            for disk in self.disk_names(table)? {
-                if let Some(kind) = foreign.get(disk.as_str()) {
-                    let message = format!(
-                        "table {table} is on the disk {disk}, which is {kind}: mendb backs up and \
-                         mends only what is in files of local disks; leave the table out with --tables"
-                    );
-                    return Err(EngineError::new(Remedy::Request, message));
-                }
-            }
-        }
-        Ok(())
+        let foreign = |name: &String| {
+            let kind = told.iter().find(|disk| disk.name == *name)?.foreign()?;
+            Some(format!(
+                "it is on the disk {name}, which is {kind}: mendb backs up and mends only what is in \
+                 files of local disks; leave it out: --exclude-tables {table} or --exclude-disks {name}",
+                table = table.name
+            ))
+        };
+        let disks = self.disk_names(&table.told_name)?;
+        Ok(disks.iter().find_map(foreign))
+    }
+
+    /// The names of all disks that policies name.
+    pub(super) fn all_disk_names(&self) -> Result<Vec<String>> {
+        let told = self.told_disks()?.iter();
+        Ok(told.map(|disk| disk.name.clone()).collect())
     }
 
     /// The directories of a table's parts with the names of their disks.
@@ -247,6 +259,9 @@ impl ClickHouse {
         let disks = self.told_disks()?;
         let directories = row.paths.iter().filter(|path| !path.is_empty());
         let directories = directories.map(|path| {
+            if let Some(found) = self.find_relative(path, disks) {
+                return found;
+            }
             let on = disks
                 .iter()
                 .filter(|disk| path.starts_with(&disk.path))
@@ -255,6 +270,20 @@ impl ClickHouse {
             (disk.to_owned(), self.places.seen(path))
         });
         Ok(Some(directories.collect()))
+    }
+}
+
+impl ClickHouse {
+    /// Where a directory is of which the server tells only its place on a disk, as of those of Join and Set.
+    fn find_relative(&self, path: &str, disks: &[ToldDisk]) -> Option<(String, PathBuf)> {
+        if Path::new(path).is_absolute() {
+            return None;
+        }
+        let mut places = disks.iter().map(|disk| {
+            let told = Path::new(&disk.path).join(path);
+            (disk.name.clone(), self.places.seen(&told.to_string_lossy()))
+        });
+        places.find(|(_, directory)| directory.is_dir())
     }
 }
 
@@ -315,5 +344,7 @@ mod tests {
         let seen = |told: &str| places.seen(told).to_str().unwrap().to_owned();
         assert_eq!(seen("/var/lib/clickhouse/store/a/"), "/mnt/store/a/");
         assert_eq!(seen("/other/store/a"), "/other/store/a");
+        // Of a table that was renamed.
+        assert_eq!(seen("/var/lib/clickhouse//data/d/t/"), "/mnt/data/d/t/");
     }
 }

@@ -10,7 +10,7 @@
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 
-use mendb_model::part::TableName;
+use mendb_model::part::{FILES_PARTITION, PartName, TableName};
 
 use super::ClickHouse;
 use super::client::{self, literal};
@@ -22,7 +22,7 @@ const NO_SUCH_PART: u32 = 232;
 /// More than the server drops without being told twice.
 const TOO_LARGE_TO_DROP: u32 = 359;
 /// What is to be dropped as a table is a dictionary.
-const IS_A_DICTIONARY: u32 = 520;
+pub(super) const IS_A_DICTIONARY: u32 = 520;
 /// Lifts the limit on servers that know these.
 const NO_LIMIT: [(&str, &str); 2] = [
     ("max_table_size_to_drop", "0"),
@@ -44,6 +44,11 @@ impl ClickHouse {
         }
         let told = self.told_name(name)?;
         for part in parts {
+            let parsed = part.parse::<PartName>();
+            if parsed.is_ok_and(|name| name.partition_id == FILES_PARTITION) {
+                self.empty_plain(&told, part)?;
+                continue;
+            }
             let sql = format!("ALTER TABLE {} DROP PART {}", told.sql(), literal(part));
             self.execute_unlimited(&sql)?.map_err(|error| {
                 if error.code() == Some(NO_SUCH_PART) {

@@ -9,10 +9,10 @@
 //! exchange ends before anything live is touched. Levels of parts may become smaller and numbers of
 //! mutations go; masks of lightweight deletes are files of the part and stay.
 //!
-//! *Inserts*: the partition is looked at just before it is replaced, and has to be as it was. What comes
-//! in the instant between is taken away by the server with the rest; it is noticed afterwards, brought
-//! back, and told (remedy: replan). A partition that becomes empty is dropped, and there
-//! that instant is not covered.
+//! *Inserts*: the partition is looked at just before it is replaced, and has to have all that was seen when
+//! it was planned. What came since stops the exchange, stays, or goes, as is asked. What comes in the
+//! instant between the look and the answer is taken away by the server with the rest, held meanwhile
+//! ([`super::held`]), and brought back, unless it was to go.
 //!
 //! *Crash*: the staging table holds the new content until the live table is seen to have it, so the
 //! exchange can be repeated after a crash at any point: one that is whole is used again, another is made
@@ -24,7 +24,7 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-use mendb_model::part::{Hash128, PartName, TableName};
+use mendb_model::part::{Hash128, OnConcurrentInsert, PartName, TableName};
 use serde::Deserialize;
 
 use super::ClickHouse;
@@ -33,11 +33,11 @@ use super::client::literal;
 use super::create::AS_IT_WAS;
 use super::disks::{is_table, missing};
 use super::links;
-use super::live_parts::{FoundPart, swallowed};
+use super::live_parts::FoundPart;
 use super::markers::{Marker, unusable};
 use super::rewrite;
 use super::stage::staging_table;
-use crate::contract::parts::Origin;
+use crate::contract::parts::{Exchange, Origin};
 use crate::error::{EngineError, Remedy, Result};
 
 /// Settings of staging tables, as far as the server knows them.
@@ -54,7 +54,8 @@ const STAGING_SETTINGS: [(&str, u8); 3] = [
 struct Source {
     directory: PathBuf,
     disk: String,
-    level: u32,
+    /// Tells the level, and the days where names have such.
+    name: PartName,
     hash: Hash128,
 }
 
@@ -64,29 +65,45 @@ impl ClickHouse {
         &self,
         operation: &str,
         name: &TableName,
-        partition_id: &str,
-        parts: &[Origin],
+        exchange: &Exchange<'_>,
     ) -> Result<()> {
         let told = self.told_name(name)?;
-        let staging = staging_table(operation, &told);
-        let live = self.live_parts(&told, partition_id)?;
-        let wanted: Vec<Hash128> = parts.iter().map(hash_of).collect();
-        let is_done = hashes(&live) == wanted && !self.has_patches(&told, partition_id)?;
+        let place = Place {
+            operation,
+            name,
+            told: &told,
+            partition_id: exchange.partition_id,
+        };
         let markers = self.markers();
+        if markers.is_set(operation, name, Marker::Stage) {
+            self.bring_held_back(&place)?;
+        }
+        let staging = staging_table(operation, &told);
+        let live = self.live_parts(&told, exchange.partition_id)?;
+        let wanted: Vec<Hash128> = exchange.parts.iter().map(hash_of).collect();
+        let is_whole = |part: &&FoundPart| !exchange.damaged.contains(&part.name.to_string());
+        let whole: Vec<FoundPart> = live.iter().filter(is_whole).cloned().collect();
+        let all_whole = whole.len() == live.len();
+        let is_done = all_whole
+            && hashes(&live) == wanted
+            && !self.has_patches(&told, exchange.partition_id)?;
         if !is_done {
             markers.set(operation, name, Marker::Stage)?;
             if markers.is_set(operation, name, Marker::Merges) {
                 self.send_stop(&told)?;
             }
+            let parts = with_arrivals(&place, exchange, &live)?;
             if parts.is_empty() {
-                self.check_unchanged(&told, partition_id, &live)?;
-                self.drop_partition(&told, partition_id)?;
+                self.empty(&place, exchange, &live)?;
             } else {
-                if hashes(&self.live_parts(&staging, partition_id)?) != wanted {
-                    let sources = sources(name, partition_id, parts, &live)?;
-                    self.fill(&told, &staging, partition_id, &sources)?;
+                let wanted: Vec<Hash128> = parts.iter().map(hash_of).collect();
+                let staged = self.live_parts(&staging, exchange.partition_id)?;
+                // What was put together before may be of a part that was not known to be damaged then.
+                if !all_whole || hashes(&staged) != wanted {
+                    let sources = sources(name, exchange.partition_id, &parts, &whole)?;
+                    self.fill(&told, &staging, exchange.partition_id, &sources)?;
                 }
-                self.replace(&told, &staging, partition_id, &live)?;
+                self.replace(&place, exchange, &staging, &live)?;
             }
         }
         if markers.is_set(operation, name, Marker::Stage) {
@@ -108,16 +125,15 @@ impl ClickHouse {
         let detached = self.detached_directories(staging)?;
         for (block, source) in (1..).zip(sources) {
             let part = PartName {
-                partition_id: partition_id.to_owned(),
                 min_block: block,
                 max_block: block,
-                level: source.level,
                 mutation: 0,
+                ..source.name.clone()
             };
             let directory = detached.of_disk(&source.disk)?;
             let target = directory.join(part.to_string());
             let linked = fs::create_dir_all(directory)
-                .and_then(|()| links::link_part(&source.directory, &target));
+                .and_then(|()| links::link_part(&source.directory, &target).map(drop));
             linked.map_err(|error| {
                 if error.kind() == io::ErrorKind::NotFound {
                     return gone(told, &source.directory.display());
@@ -183,67 +199,156 @@ impl ClickHouse {
         Ok(settings.join(", "))
     }
 
-    /// Replaces the partition, which must still be as it was, by that of the staging table.
+    /// Replaces the partition by that of the staging table.
     fn replace(
         &self,
-        told: &TableName,
+        place: &Place<'_>,
+        exchange: &Exchange<'_>,
         staging: &TableName,
-        partition_id: &str,
         live: &[FoundPart],
     ) -> Result<()> {
-        let before = self.check_unchanged(told, partition_id, live)?;
+        let Place {
+            told, partition_id, ..
+        } = place;
         let sql = format!(
             "ALTER TABLE {} REPLACE PARTITION ID {} FROM {}",
             told.sql(),
             literal(partition_id),
             staging.sql()
         );
-        if let Err(error) = self.execute_unlimited(&sql)? {
+        let replaced = self.take_all(place, exchange, live, || self.execute_unlimited(&sql))?;
+        if let Err(error) = replaced {
             // The table may have been altered since it was staged: the next attempt begins anew.
             if error.code().is_some() {
                 self.drop_staging(staging)?;
             }
             return Err(error.during(format_args!("exchange partition {partition_id} of {told}")));
         }
-        let after = self.parts_of(told, partition_id)?;
-        let lost = swallowed(&before, &after);
-        for part in &lost {
-            self.bring_back(told, part)?;
-        }
-        if lost.is_empty() {
-            return Ok(());
-        }
-        let rows: u64 = lost.iter().map(|part| part.rows).sum();
-        let message = format!(
-            "{rows} rows came into partition {partition_id} of {told} while it was exchanged, and are \
-             live: plan it again"
-        );
-        Err(EngineError::new(Remedy::Replan, message))
+        Ok(())
     }
 
-    /// All parts of the partition, if those that are live are still the same.
+    /// Removes all that was seen of a partition, and what came since where that is to go too.
+    fn empty(&self, place: &Place<'_>, exchange: &Exchange<'_>, live: &[FoundPart]) -> Result<()> {
+        if self.abilities.drops_parts {
+            let names: Vec<String> = live.iter().map(|part| part.name.to_string()).collect();
+            return self.drop_parts(place.name, &names);
+        }
+        self.take_all(place, exchange, live, || {
+            self.drop_partition(place.told, place.partition_id)
+        })
+    }
+
+    /// Runs a statement that takes all parts of a partition, which must still have what it had; and brings
+    /// back what came in that instant, unless it is to go.
+    fn take_all<T>(
+        &self,
+        place: &Place<'_>,
+        exchange: &Exchange<'_>,
+        live: &[FoundPart],
+        statement: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        if exchange.on_concurrent_insert == OnConcurrentInsert::Remove {
+            self.check_unchanged(place, exchange, live)?;
+            return statement();
+        }
+        let Place {
+            operation,
+            name,
+            told,
+            partition_id,
+        } = place;
+        let mut holder = self.holder(operation, name, told, partition_id)?;
+        let before = self.check_unchanged(place, exchange, live)?;
+        let is_staged = |part: &FoundPart| live.iter().any(|staged| staged.name == part.name);
+        for late in before
+            .iter()
+            .filter(|part| part.is_live && !is_staged(part))
+        {
+            holder.forget(&late.name);
+        }
+        let (outcome, holder) = holder.hold_while(statement)?;
+        let outcome = outcome?;
+        let held = holder.held()?;
+        if !held.is_empty() {
+            let live = self.live_parts(place.told, place.partition_id)?;
+            self.bring_back(place, &taken(&held, &live))?;
+        }
+        holder.release()?;
+        Ok(outcome)
+    }
+
+    /// All parts of the partition, if it has all that it had; where what comes stops it, if it has just that.
     fn check_unchanged(
         &self,
-        told: &TableName,
-        partition_id: &str,
+        place: &Place<'_>,
+        exchange: &Exchange<'_>,
         live: &[FoundPart],
     ) -> Result<Vec<FoundPart>> {
-        let now = self.parts_of(told, partition_id)?;
-        let names = now
-            .iter()
-            .filter(|part| part.is_live)
-            .map(|part| &part.name);
-        if names.eq(live.iter().map(|part| &part.name)) {
+        let now = self.parts_of(place.told, place.partition_id)?;
+        let is_live_now = |part: &FoundPart| {
+            let mut now = now.iter().filter(|part| part.is_live);
+            now.any(|now| now.name == part.name)
+        };
+        let has_all = live.iter().all(is_live_now);
+        let came = now.iter().filter(|part| part.is_live).count() > live.len();
+        let stops = exchange.on_concurrent_insert == OnConcurrentInsert::Fail;
+        if has_all && !(came && stops) {
             return Ok(now);
         }
-        let message = format!(
-            "partition {partition_id} of {told} changed while it was put together: plan it again"
-        );
-        Err(EngineError::new(Remedy::Replan, message))
+        Err(place.changed())
     }
 
-    /// Makes an insert live again that the exchange has taken away.
-    fn bring_back(&self, told: &TableName, part: &FoundPart) -> Result<()> {
+    /// Makes parts of a table live again that exchanges of before have taken away, if a crash came between.
+    pub(super) fn bring_all_held_back(
+        &self,
+        operation: &str,
+        name: &TableName,
+        told: &TableName,
+    ) -> Result<()> {
+        for partition_id in self.held_partitions(operation, name)? {
+            self.bring_held_back(&Place {
+                operation,
+                name,
+                told,
+                partition_id: &partition_id,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// As [`Self::bring_all_held_back`], for one partition.
+    fn bring_held_back(&self, place: &Place<'_>) -> Result<()> {
+        let Place {
+            operation,
+            name,
+            told,
+            partition_id,
+        } = place;
+        let holder = self.holder(operation, name, told, partition_id)?;
+        let held = holder.held()?;
+        if held.is_empty() {
+            return Ok(());
+        }
+        let live = self.live_parts(told, partition_id)?;
+        self.bring_back(place, &not_back(taken(&held, &live), &live))?;
+        holder.release()
+    }
+
+    /// Makes held parts live again, and lets go of each that is.
+    fn bring_back(&self, place: &Place<'_>, lost: &[&FoundPart]) -> Result<()> {
+        for part in lost {
+            tracing::info!(
+                part = %part.name, rows = part.rows, table = %place.name,
+                "came in the instant of an exchange and is brought back"
+            );
+            self.attach_again(place.told, part)?;
+            let released = links::remove(&part.directory);
+            released.map_err(|error| unusable(&part.directory, &error))?;
+        }
+        Ok(())
+    }
+
+    fn attach_again(&self, told: &TableName, part: &FoundPart) -> Result<()> {
         let detached = self.detached_directories(told)?;
         let directory = detached.of_disk(&part.disk)?;
         let mut name = PartName {
@@ -255,16 +360,88 @@ impl ClickHouse {
             name.level += 1;
         }
         let target = directory.join(name.to_string());
-        links::link_part(&part.directory, &target).map_err(|error| {
+        let linked =
+            fs::create_dir_all(directory).and_then(|()| links::link_part(&part.directory, &target));
+        linked.map_err(|error| {
             let message = format!(
                 "part {} of {told} with {} rows was inserted while its partition was exchanged, is not \
-                 live any more and cannot be brought back: {error}; insert these rows again",
-                part.name, part.rows
+                 live any more and cannot be brought back: {error}; its files are in {}",
+                part.name,
+                part.rows,
+                part.directory.display()
             );
-            EngineError::new(Remedy::Request, message)
+            EngineError::new(Remedy::Repair, message)
         })?;
         self.attach_detached(told, &name)
     }
+}
+
+/// A partition of a table, for an operation.
+struct Place<'a> {
+    operation: &'a str,
+    name: &'a TableName,
+    /// As the server calls it.
+    told: &'a TableName,
+    partition_id: &'a str,
+}
+
+impl Place<'_> {
+    fn changed(&self) -> EngineError {
+        let message = format!(
+            "partition {} of {} changed while it was put together: plan it again",
+            self.partition_id, self.name
+        );
+        EngineError::new(Remedy::Replan, message)
+    }
+}
+
+/// What is to be put together: what was asked for, and behind it what came since that was planned, where it
+/// is to stay.
+fn with_arrivals(
+    place: &Place<'_>,
+    exchange: &Exchange<'_>,
+    live: &[FoundPart],
+) -> Result<Vec<Origin>> {
+    let came = |part: &&FoundPart| part.rows > 0 && !exchange.seen.contains(&part.name.to_string());
+    let came: Vec<&FoundPart> = live.iter().filter(came).collect();
+    let mut parts = exchange.parts.to_vec();
+    match exchange.on_concurrent_insert {
+        OnConcurrentInsert::Fail if !came.is_empty() => return Err(place.changed()),
+        OnConcurrentInsert::Keep => parts.extend(came.into_iter().map(|part| Origin::Live {
+            name: part.name.to_string(),
+            hash: part.hash,
+        })),
+        OnConcurrentInsert::Fail | OnConcurrentInsert::Remove => {}
+    }
+    Ok(parts)
+}
+
+/// Of what is held, what is not live, by itself or in a merge.
+fn taken<'a>(held: &'a [FoundPart], live: &[FoundPart]) -> Vec<&'a FoundPart> {
+    let is_in = |part: &FoundPart, other: &FoundPart| {
+        let (inner, outer) = (&part.name, &other.name);
+        outer.min_block <= inner.min_block && inner.max_block <= outer.max_block
+    };
+    let lost = held.iter().filter(|part| {
+        // Merged before it went, and held as what it became. Without rows it is what the server covers with
+        // what it takes away.
+        let mut others = (held.iter()).filter(|other| other.name != part.name && other.rows > 0);
+        let goes_on = live.iter().any(|live| is_in(part, live));
+        part.rows > 0 && !goes_on && !others.any(|other| is_in(part, other))
+    });
+    lost.collect()
+}
+
+/// Leaves out what an attempt that crashed brought back as its last: its content is live under a later number.
+fn not_back<'a>(lost: Vec<&'a FoundPart>, live: &[FoundPart]) -> Vec<&'a FoundPart> {
+    let mut later: Vec<&FoundPart> = live.iter().collect();
+    let is_lost = |part: &&FoundPart| {
+        let is_again =
+            |live: &&FoundPart| live.hash == part.hash && live.name.min_block > part.name.max_block;
+        let place = later.iter().position(is_again);
+        place.map(|place| later.swap_remove(place)).is_none()
+    };
+    lost.into_iter().filter(is_lost).collect()
 }
 
 fn hash_of(origin: &Origin) -> Hash128 {
@@ -280,7 +457,7 @@ fn hashes(parts: &[FoundPart]) -> Vec<Hash128> {
 
 fn gone(name: &TableName, part: &dyn std::fmt::Display) -> EngineError {
     let message = format!("part {part} of {name} is gone: plan its partition again");
-    EngineError::new(Remedy::Retry, message)
+    EngineError::new(Remedy::Replan, message)
 }
 
 /// Where the parts are. A live one goes by its content: its name may have changed in an earlier attempt.
@@ -299,7 +476,7 @@ fn sources(
             Ok(Source {
                 directory: found.directory.clone(),
                 disk: found.disk.clone(),
-                level: found.name.level,
+                name: found.name.clone(),
                 hash: *hash,
             })
         }
@@ -319,10 +496,76 @@ fn sources(
             Ok(Source {
                 directory: part.directory.clone(),
                 disk: part.disk.clone(),
-                level: name.level,
+                name,
                 hash: part.hash,
             })
         }
     };
     parts.iter().map(source).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(names: &str) -> Vec<FoundPart> {
+        let part = |text: &str| {
+            let (name, content) = text.split_once(':').unwrap_or((text, "1"));
+            FoundPart {
+                name: name.parse().unwrap(),
+                is_live: true,
+                rows: 1,
+                bytes: 1,
+                hash: Hash128([content.parse().unwrap(); 16]),
+                disk: String::new(),
+                directory: PathBuf::new(),
+            }
+        };
+        names.split_whitespace().map(part).collect()
+    }
+
+    fn names(parts: &[&FoundPart]) -> Vec<String> {
+        parts.iter().map(|part| part.name.to_string()).collect()
+    }
+
+    fn lost(held: &str, live: &str) -> Vec<String> {
+        names(&taken(&parts(held), &parts(live)))
+    }
+
+    fn lost_after_crash(held: &str, live: &str) -> Vec<String> {
+        let (held, live) = (parts(held), parts(live));
+        names(&not_back(taken(&held, &live), &live))
+    }
+
+    #[test]
+    fn an_insert_that_a_replacement_took_away_is_noticed() {
+        assert_eq!(lost("p_3_3_0:7", "p_5_5_0:2"), ["p_3_3_0"]);
+        assert_eq!(
+            lost("p_2_2_0:7 p_3_3_0:8 p_2_3_1:9", "p_5_5_0:2"),
+            ["p_2_3_1"]
+        );
+    }
+
+    #[test]
+    fn what_a_part_without_rows_covers_is_lost() {
+        let mut held = parts("p_3_3_0:7 p_1_4_1:9");
+        held[1].rows = 0;
+        assert_eq!(names(&taken(&held, &parts("p_5_5_0:2"))), ["p_3_3_0"]);
+    }
+
+    #[test]
+    fn what_lives_on_is_not_lost() {
+        assert!(lost("p_3_3_0:7", "p_3_3_0:7 p_5_5_0:2").is_empty());
+        assert!(lost("p_3_3_0:7", "p_1_4_1:9").is_empty());
+        // The same rows were put together.
+        assert_eq!(lost("p_3_3_0:7 p_5_5_0:7", "p_5_5_0:7"), ["p_3_3_0"]);
+    }
+
+    #[test]
+    fn what_was_brought_back_before_a_crash_is_not_brought_back_again() {
+        assert!(lost_after_crash("p_3_3_0:7", "p_5_5_0:2 p_6_6_0:7").is_empty());
+        // One of two inserts with the same rows.
+        let lost = lost_after_crash("p_3_3_0:7 p_4_4_0:7", "p_6_6_0:7");
+        assert_eq!(lost, ["p_4_4_0"]);
+    }
 }

@@ -49,6 +49,8 @@ impl ClickHouse {
                 search.look_into_table(&directory);
             }
         }
+        let (files, found) = (wanted.len(), search.found.len());
+        tracing::debug!(table = %name, files, found, "looked for files");
         Ok(search.found)
     }
 

@@ -14,7 +14,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use mendb_model::part::{Inventory, Part, PartName, TableName};
+use mendb_model::part::{FILES_PARTITION, Inventory, Part, PartName, ServerRun, TableName};
 use serde::Deserialize;
 
 use super::ClickHouse;
@@ -23,7 +23,8 @@ use super::disks::is_table;
 use super::freeze_record::{FreezeRecord, FrozenDirectory, TableRecord, freeze_name};
 use super::inventory::PATCH;
 use super::part_files;
-use crate::contract::parts::{Disk, FreezeTable, FrozenPart, FrozenTable};
+use super::plain::PlainTable;
+use crate::contract::parts::{Disk, Freeze, FreezeTable, FrozenPart, FrozenTable, RefusedTable};
 use crate::contract::{Lock, LockKind};
 use crate::error::{EngineError, Remedy, Result};
 
@@ -37,13 +38,33 @@ struct Target<'a> {
     before: Inventory,
 }
 
+/// The tables of a freeze of which each succeeds or is refused alone.
+#[derive(Default)]
+struct Refusals {
+    tables: Vec<RefusedTable>,
+}
+
+impl Refusals {
+    /// What was made of a table; `None` where it is refused.
+    ///
+    /// # Errors
+    /// What failed says nothing about this table: it passes, or the server does not answer.
+    fn unless<T>(&mut self, name: &TableName, made: Result<T>) -> Result<Option<T>> {
+        match made {
+            Ok(made) => Ok(Some(made)),
+            Err(error) if error.is_of_what_was_asked() => {
+                let name = name.clone();
+                self.tables.push(RefusedTable { name, error });
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
 impl ClickHouse {
     /// Freezes tables under a name, of which nothing stays if that fails.
-    pub(super) fn freeze_tables(
-        &self,
-        freeze: &str,
-        tables: &[FreezeTable],
-    ) -> Result<Vec<FrozenTable>> {
+    pub(super) fn freeze_tables(&self, freeze: &str, tables: &[FreezeTable]) -> Result<Freeze> {
         self.remove_freeze(freeze)?;
         let frozen = self.try_freeze(freeze, tables);
         if frozen.is_err()
@@ -54,33 +75,46 @@ impl ClickHouse {
         frozen
     }
 
-    fn try_freeze(&self, freeze: &str, tables: &[FreezeTable]) -> Result<Vec<FrozenTable>> {
+    fn try_freeze(&self, freeze: &str, tables: &[FreezeTable]) -> Result<Freeze> {
         let disks = self.list_disks()?;
         for _ in 0..ATTEMPTS_MAX {
+            let mut refusals = Refusals::default();
             let mut targets = Vec::with_capacity(tables.len());
             for table in tables {
-                let told_name = self.told_name(&table.name)?;
-                self.apply_patches(&told_name)?;
-                let before = self.take_inventory(&told_name)?;
-                targets.push(Target {
-                    table,
-                    told_name,
-                    before,
-                });
+                targets.extend(refusals.unless(&table.name, self.target(table))?);
             }
-            for target in &targets {
-                self.freeze_one(freeze, target)?;
+            let mut linked = Vec::with_capacity(targets.len());
+            for target in targets {
+                let frozen = self.freeze_one(freeze, &target);
+                let frozen = refusals.unless(&target.table.name, frozen)?;
+                linked.extend(frozen.map(|()| target));
             }
-            if self.are_still(&targets)? {
+            let mut targets = Vec::with_capacity(linked.len());
+            let mut are_still = true;
+            let run = self.moment()?.run;
+            for target in linked {
+                let is_still = self.is_still(&run, &target);
+                if let Some(is_still) = refusals.unless(&target.table.name, is_still)? {
+                    are_still &= is_still;
+                    targets.push(target);
+                }
+            }
+            if are_still {
                 let mut frozen = Vec::with_capacity(targets.len());
                 let mut records = Vec::with_capacity(targets.len());
                 for target in targets {
-                    let (table, record) = self.look_into(freeze, target, &disks)?;
-                    frozen.push(table);
-                    records.push(record);
+                    let name = &target.table.name;
+                    let found = self.look_into(freeze, target, &disks);
+                    if let Some((table, record)) = refusals.unless(name, found)? {
+                        frozen.push(table);
+                        records.push(record);
+                    }
                 }
-                FreezeRecord::write(&self.options.state_directory, freeze, &records)?;
-                return Ok(frozen);
+                FreezeRecord::write(&self.state_directory, freeze, &records)?;
+                return Ok(Freeze {
+                    tables: frozen,
+                    refused: refusals.tables,
+                });
             }
             self.remove_freeze(freeze)?;
         }
@@ -91,7 +125,18 @@ impl ClickHouse {
         Err(EngineError::new(Remedy::Retry, message))
     }
 
-    fn apply_patches(&self, name: &TableName) -> Result<()> {
+    fn target<'a>(&self, table: &'a FreezeTable) -> Result<Target<'a>> {
+        let told_name = self.told_name(&table.name)?;
+        self.apply_told_patches(&told_name)?;
+        let before = self.take_inventory(&told_name)?;
+        Ok(Target {
+            table,
+            told_name,
+            before,
+        })
+    }
+
+    pub(super) fn apply_told_patches(&self, name: &TableName) -> Result<()> {
         #[derive(Deserialize)]
         struct Row {}
         let patches: Vec<Row> = self.client.rows(&format!(
@@ -109,17 +154,30 @@ impl ClickHouse {
     }
 
     fn freeze_one(&self, freeze: &str, target: &Target<'_>) -> Result<()> {
+        let mut parts = target.before.parts.iter();
+        let may_have_files = parts.all(|part| part.partition_id == FILES_PARTITION);
+        if may_have_files && let Some(table) = self.plain_table(&target.told_name)? {
+            return self.freeze_plain(freeze, target, &table);
+        }
         let name = literal(&freeze_name(freeze));
         let table = target.told_name.sql();
         let statements = match &target.table.partitions {
             None => vec![format!("ALTER TABLE {table} FREEZE WITH NAME {name}")],
-            Some(partitions) => partitions
-                .iter()
-                .map(|id| {
-                    let id = literal(id);
-                    format!("ALTER TABLE {table} FREEZE PARTITION ID {id} WITH NAME {name}")
-                })
-                .collect(),
+            Some(partitions) => {
+                // A server of 26.9 dies when it is told to freeze a month of the deprecated syntax by its id.
+                let has_days = |part: &Part| {
+                    (part.name.parse::<PartName>()).is_ok_and(|name| name.days.is_some())
+                };
+                let is_deprecated = target.before.parts.iter().any(has_days);
+                let statement = |id: &String| {
+                    let partition = match is_deprecated {
+                        true => id.clone(),
+                        false => format!("ID {}", literal(id)),
+                    };
+                    format!("ALTER TABLE {table} FREEZE PARTITION {partition} WITH NAME {name}")
+                };
+                partitions.iter().map(statement).collect()
+            }
         };
         for statement in statements {
             self.client
@@ -129,19 +187,40 @@ impl ClickHouse {
         Ok(())
     }
 
+    /// Copies a table that has no parts to where those of others are linked.
+    fn freeze_plain(&self, freeze: &str, target: &Target<'_>, table: &PlainTable) -> Result<()> {
+        let asked = target.table.partitions.as_ref();
+        let is_asked = asked.is_none_or(|asked| asked.iter().any(|id| id == FILES_PARTITION));
+        // What is only in memory has no directory.
+        if !is_asked || !table.directory().is_dir() {
+            return Ok(());
+        }
+        let disks = self.list_disks()?;
+        let disk = disks.iter().find(|disk| disk.name == table.disk());
+        let below = disk.and_then(|disk| {
+            let below = table.directory().strip_prefix(&disk.path).ok()?;
+            Some(
+                disk.path
+                    .join("shadow")
+                    .join(freeze_name(freeze))
+                    .join(below),
+            )
+        });
+        let into = below.ok_or_else(|| {
+            let message = format!(
+                "{} is on none of the server's disks: it cannot be frozen",
+                table.directory().display()
+            );
+            EngineError::new(Remedy::Request, message)
+        })?;
+        self.copy_plain(table, &into)
+    }
+
     /// Whether names of parts still mean what they did before: in another run of the server or in a table
     /// that was created anew, numbers begin again.
-    fn are_still(&self, targets: &[Target<'_>]) -> Result<bool> {
-        let run = self.moment()?.run;
-        for target in targets {
-            let before = &target.before;
-            if !run.is_same(&before.run)
-                || self.incarnation(&target.told_name)? != before.incarnation
-            {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+    fn is_still(&self, run: &ServerRun, target: &Target<'_>) -> Result<bool> {
+        let before = &target.before;
+        Ok(run.is_same(&before.run) && self.incarnation(&target.told_name)? == before.incarnation)
     }
 
     fn look_into(
@@ -184,6 +263,7 @@ impl ClickHouse {
             current_parts.parts.extend(others);
             current_parts.sort();
         }
+        self.add_partitions(&target.told_name, &mut current_parts)?;
         self.add_mutations(&target.told_name, &mut current_parts)?;
         let parts = record.frozen_parts(disks)?;
         let frozen = FrozenTable {
@@ -192,6 +272,20 @@ impl ClickHouse {
             parts,
         };
         Ok((frozen, record))
+    }
+
+    /// Adds the values of partitions that came after the inventory was taken.
+    fn add_partitions(&self, name: &TableName, inventory: &mut Inventory) -> Result<()> {
+        let Inventory {
+            parts, partitions, ..
+        } = inventory;
+        let is_known = |part: &Part| partitions.contains_key(&part.partition_id);
+        if !parts.iter().all(is_known) {
+            for partition in self.live_partitions(name)? {
+                partitions.extend(partition.value.map(|value| (partition.id, value)));
+            }
+        }
+        Ok(())
     }
 
     /// Adds mutations that began after the inventory was taken; one of them may have been frozen halfway.
@@ -232,19 +326,19 @@ impl ClickHouse {
 
     /// The parts of a table in a freeze.
     pub(super) fn frozen_parts(&self, freeze: &str, name: &TableName) -> Result<Vec<FrozenPart>> {
-        let record = FreezeRecord::read(&self.options.state_directory, freeze)?;
+        let record = FreezeRecord::read(&self.state_directory, freeze)?;
         let Some(table) = record.as_ref().and_then(|record| record.place_of(name)) else {
             let message = format!("there is no freeze {freeze} of table {name}");
             return Err(EngineError::new(Remedy::Refreeze, message));
         };
-        let table = TableRecord::read(&self.options.state_directory, freeze, table)?;
+        let table = TableRecord::read(&self.state_directory, freeze, table)?;
         table.frozen_parts(&self.list_disks()?)
     }
 
     /// Whether a freeze is there. While the server does not tell where its disks are, the record counts:
     /// a server that is being started has not lost what was frozen.
     pub(super) fn has_freeze(&self, freeze: &str) -> bool {
-        let record = FreezeRecord::read(&self.options.state_directory, freeze);
+        let record = FreezeRecord::read(&self.state_directory, freeze);
         let Ok(Some(record)) = record else {
             return false;
         };
@@ -258,7 +352,7 @@ impl ClickHouse {
     /// Tables that are frozen for a backup, as locks of its operation: whoever finds that it is over
     /// releases them, which drops the freeze. Freezes that let a mend be undone are kept on purpose.
     pub(super) fn freeze_locks(&self) -> Vec<Lock> {
-        let records = FreezeRecord::all(&self.options.state_directory).unwrap_or_else(|error| {
+        let records = FreezeRecord::all(&self.state_directory).unwrap_or_else(|error| {
             tracing::warn!(%error, "freezes are not known");
             Vec::new()
         });
@@ -276,7 +370,7 @@ impl ClickHouse {
 
     /// Removes a freeze, whole or in part, from all disks, and then its record.
     pub(super) fn remove_freeze(&self, freeze: &str) -> Result<()> {
-        let record = FreezeRecord::read(&self.options.state_directory, freeze)?;
+        let record = FreezeRecord::read(&self.state_directory, freeze)?;
         for disk in self.list_disks()? {
             let shadow = disk.path.join("shadow").join(freeze_name(freeze));
             if let Err(refused) = remove_directory(&shadow) {
@@ -285,7 +379,7 @@ impl ClickHouse {
                 remove_directory(&shadow).map_err(|_| unremovable(&shadow, &refused))?;
             }
         }
-        FreezeRecord::remove(&self.options.state_directory, freeze)
+        FreezeRecord::remove(&self.state_directory, freeze)
     }
 
     /// Has the server drop what it can of a freeze.

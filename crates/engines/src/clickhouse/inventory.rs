@@ -4,10 +4,11 @@
 //! read from `checksums.txt`; a part that a merge takes away meanwhile has the question asked again, at
 //! most [`ATTEMPTS_MAX`] times. *Cost*: three queries, whatever the number of parts.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use mendb_model::part::{Hash128, Inventory, Mutation, Part, TableName};
+use mendb_model::part::{Hash128, Inventory, Mutation, Part, TableName, has_files};
 use serde::Deserialize;
 
 use super::ClickHouse;
@@ -27,6 +28,7 @@ const PATCH_PREFIX_BYTES: usize = PATCH.len() + 32 + 1;
 struct ToldPart {
     name: String,
     partition_id: String,
+    partition: String,
     path: String,
     #[serde(deserialize_with = "integer")]
     rows: u64,
@@ -36,10 +38,20 @@ struct ToldPart {
     max_block_number: i64,
     #[serde(deserialize_with = "integer")]
     data_version: i64,
+    #[serde(deserialize_with = "integer")]
+    modified_at_s: i64,
     #[serde(default)]
     hash_of_all_files: String,
     #[serde(default)]
     disk_name: String,
+}
+
+/// A table as `system.tables` tells of it.
+#[derive(Debug, Deserialize)]
+struct ToldTable {
+    engine: String,
+    #[serde(default)]
+    uuid: String,
 }
 
 impl ClickHouse {
@@ -59,11 +71,25 @@ impl ClickHouse {
     /// `None` if a part went away in between.
     fn try_inventory(&self, name: &TableName) -> Result<Option<Inventory>> {
         let moment = self.moment()?;
-        let incarnation = self.incarnation(name)?;
+        let table = self.told_table(name)?;
+        let incarnation = self.incarnation_of(name, &table)?;
+        if has_files(&table.engine) {
+            let table = self.plain_table(name)?.ok_or_else(|| missing(name))?;
+            return Ok(Some(Inventory {
+                taken_at_ms: moment.now_ms,
+                incarnation,
+                run: moment.run,
+                parts: self.plain_part(&table)?.into_iter().collect(),
+                mutations: Vec::new(),
+                patches: Vec::new(),
+                partitions: BTreeMap::new(),
+            }));
+        }
         let mutations = self.pending_mutations(name)?;
         let told = self.told_parts(name)?;
         let patches = unapplied(&told);
         let mut parts = Vec::with_capacity(told.len());
+        let mut partitions = BTreeMap::new();
         for told in told {
             if told.partition_id.starts_with(PATCH) {
                 continue;
@@ -72,6 +98,7 @@ impl ClickHouse {
                 Some(part) => parts.push(part),
                 None => return Ok(None),
             }
+            partitions.insert(told.partition_id, told.partition);
         }
         let mut inventory = Inventory {
             taken_at_ms: moment.now_ms,
@@ -80,6 +107,7 @@ impl ClickHouse {
             parts,
             mutations,
             patches,
+            partitions,
         };
         inventory.sort();
         Ok(Some(inventory))
@@ -97,8 +125,9 @@ impl ClickHouse {
             ""
         };
         Ok(self.client.rows(&format!(
-            "SELECT name, partition_id, path, rows, bytes_on_disk, max_block_number, \
-             toInt64(data_version) AS data_version{hash}{disk} \
+            "SELECT name, partition_id, partition, path, rows, bytes_on_disk, max_block_number, \
+             toInt64(data_version) AS data_version, \
+             toInt64(toUnixTimestamp(modification_time)) AS modified_at_s{hash}{disk} \
              FROM system.parts WHERE active AND {}",
             is_table(name, "table")
         ))?)
@@ -108,7 +137,7 @@ impl ClickHouse {
     fn part(&self, table: &TableName, told: &ToldPart) -> Result<Option<Part>> {
         let unidentified = |why: &dyn std::fmt::Display| {
             let message = format!(
-                "part {} of {table} cannot be identified: {why}; leave the table out with --tables",
+                "part {} of {table} cannot be identified: {why}; leave the table out: --exclude-tables {table}",
                 told.name
             );
             EngineError::new(Remedy::Request, message)
@@ -117,7 +146,7 @@ impl ClickHouse {
             let hash = told.hash_of_all_files.parse();
             hash.map_err(|error| unidentified(&error))?
         } else {
-            match part_files::hash_of(&self.places.seen(&told.path)) {
+            match part_files::hash_of_live(&self.places.seen(&told.path)) {
                 Ok(hash) => hash,
                 Err(error) if error.is_gone() => return Ok(None),
                 Err(error) => return Err(error.into()),
@@ -128,7 +157,9 @@ impl ClickHouse {
             disk => disk,
         };
         let part = Part::new(&told.name, told.rows, told.bytes_on_disk, hash, disk);
-        part.map(Some).map_err(|error| unidentified(&error))
+        let mut part = part.map_err(|error| unidentified(&error))?;
+        part.modified_at_s = Some(told.modified_at_s);
+        Ok(Some(part))
     }
 
     /// Mutations that are not through all parts.
@@ -158,23 +189,29 @@ impl ClickHouse {
 
     /// What tells a table from another of its name: its UUID, or the directory that was made for it.
     pub(super) fn incarnation(&self, name: &TableName) -> Result<String> {
-        #[derive(Deserialize)]
-        struct Row {
-            #[serde(default)]
-            uuid: String,
-        }
+        self.incarnation_of(name, &self.told_table(name)?)
+    }
+
+    fn told_table(&self, name: &TableName) -> Result<ToldTable> {
         let uuid = if self.abilities.uuids {
-            "toString(uuid) AS uuid"
+            ", toString(uuid) AS uuid"
         } else {
-            "name"
+            ""
         };
-        let rows: Vec<Row> = self.client.rows(&format!(
-            "SELECT {uuid} FROM system.tables WHERE {}",
+        let rows: Vec<ToldTable> = self.client.rows(&format!(
+            "SELECT engine{uuid} FROM system.tables WHERE {}",
             is_table(name, "name")
         ))?;
-        let uuid = rows.into_iter().next().ok_or_else(|| missing(name))?.uuid;
-        if uuid.bytes().any(|byte| !matches!(byte, b'0' | b'-')) {
-            return Ok(uuid);
+        rows.into_iter().next().ok_or_else(|| missing(name))
+    }
+
+    fn incarnation_of(&self, name: &TableName, table: &ToldTable) -> Result<String> {
+        if table.uuid.bytes().any(|byte| !matches!(byte, b'0' | b'-')) {
+            return Ok(table.uuid.clone());
+        }
+        if has_files(&table.engine) {
+            let table = self.plain_table(name)?.ok_or_else(|| missing(name))?;
+            return table.incarnation();
         }
         let directories = self.table_directories(name)?;
         let Some((_, directory)) = directories.first() else {
@@ -226,11 +263,13 @@ mod tests {
         ToldPart {
             name: name.to_owned(),
             partition_id: partition_id.to_owned(),
+            partition: String::new(),
             path: String::new(),
             rows: 1,
             bytes_on_disk: 1,
             max_block_number,
             data_version,
+            modified_at_s: 1,
             hash_of_all_files: String::new(),
             disk_name: String::new(),
         }

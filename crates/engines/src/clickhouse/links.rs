@@ -15,35 +15,44 @@ const OF_THE_TABLE: [&str; 3] = [
     "delete-on-destroy.txt",
 ];
 
-/// Makes a copy of a part, on the same file system, with its owner and mode; what is at `to` is replaced.
-pub(super) fn link_part(from: &Path, to: &Path) -> io::Result<()> {
+/// Makes a copy of a part, with its owner and mode; what is at `to` is replaced. Returns the bytes of its
+/// files.
+pub(super) fn link_part(from: &Path, to: &Path) -> io::Result<u64> {
     remove(to)?;
     link_directory(from, to)
 }
 
-fn link_directory(from: &Path, to: &Path) -> io::Result<()> {
+fn link_directory(from: &Path, to: &Path) -> io::Result<u64> {
     let original = fs::metadata(from)?;
     fs::create_dir(to)?;
+    let mut bytes = 0;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let name = entry.file_name();
         let (source, copy) = (entry.path(), to.join(&name));
         if entry.file_type()?.is_dir() {
-            link_directory(&source, &copy)?;
-        } else if source
-            .extension()
-            .is_some_and(|extension| extension == "txt")
-        {
-            if OF_THE_TABLE.iter().all(|not| name != *not) {
-                fs::copy(&source, &copy)?;
-                give(&copy, &fs::metadata(&source)?)?;
-            }
-        } else {
-            fs::hard_link(&source, &copy)?;
+            bytes += link_directory(&source, &copy)?;
+        } else if OF_THE_TABLE.iter().all(|not| name != *not) {
+            link_file(&source, &copy)?;
+            bytes += entry.metadata()?.len();
         }
     }
     fs::set_permissions(to, original.permissions())?;
-    give(to, &original)
+    give(to, &original)?;
+    Ok(bytes)
+}
+
+/// Makes a file the same as another: a text, and one on another file system, is copied.
+pub(super) fn link_file(from: &Path, to: &Path) -> io::Result<()> {
+    let is_text = from.extension().is_some_and(|extension| extension == "txt");
+    if !is_text {
+        match fs::hard_link(from, to) {
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {}
+            linked => return linked,
+        }
+    }
+    fs::copy(from, to)?;
+    give(to, &fs::metadata(from)?)
 }
 
 /// Gives a file to an owner, if it has another.
@@ -79,7 +88,11 @@ mod tests {
         }
         fs::create_dir(&to).unwrap();
         fs::write(to.join("leftover"), "").unwrap();
-        link_part(&from, &to).unwrap();
+        let bytes: usize = ["data.bin", "columns.txt", "p.proj/data.bin"]
+            .map(str::len)
+            .iter()
+            .sum();
+        assert_eq!(link_part(&from, &to).unwrap(), bytes as u64);
         let inode = |path: &Path| fs::metadata(path).unwrap().ino();
         for (name, shared) in [
             ("data.bin", true),

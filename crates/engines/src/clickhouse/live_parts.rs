@@ -21,9 +21,18 @@ pub(super) struct FoundPart {
     /// Queries read it; else it was replaced and its files go in a while.
     pub(super) is_live: bool,
     pub(super) rows: u64,
+    pub(super) bytes: u64,
     pub(super) hash: Hash128,
     pub(super) disk: String,
     pub(super) directory: PathBuf,
+}
+
+impl From<FoundPart> for Part {
+    fn from(found: FoundPart) -> Self {
+        let name = found.name.to_string();
+        Self::new(&name, found.rows, found.bytes, found.hash, &found.disk)
+            .expect("the name of a part is read as it is printed")
+    }
 }
 
 /// A part as `system.parts` tells of it.
@@ -34,6 +43,8 @@ struct ToldPart {
     active: u8,
     #[serde(deserialize_with = "integer")]
     rows: u64,
+    #[serde(deserialize_with = "integer")]
+    bytes_on_disk: u64,
     #[serde(default)]
     disk_name: String,
     #[serde(default)]
@@ -81,7 +92,7 @@ impl ClickHouse {
             .map(|(_, sql)| *sql)
             .collect();
         let parts: Vec<ToldPart> = self.client.rows(&format!(
-            "SELECT name, path, toUInt8(active) AS active, rows{newer} FROM system.parts \
+            "SELECT name, path, toUInt8(active) AS active, rows, bytes_on_disk{newer} FROM system.parts \
              WHERE {} AND partition_id = {}",
             is_table(told, "table"),
             literal(partition_id)
@@ -108,7 +119,7 @@ impl ClickHouse {
             let hash = told.hash_of_all_files.parse();
             hash.map_err(|error| unknown(&error))?
         } else {
-            match part_files::hash_of(&directory) {
+            match part_files::hash_of_live(&directory) {
                 Ok(hash) => hash,
                 Err(error) if error.is_gone() => return Ok(None),
                 Err(error) => return Err(error.into()),
@@ -122,31 +133,11 @@ impl ClickHouse {
             name: told.name.parse().map_err(|error| unknown(&error))?,
             is_live: told.active != 0,
             rows: told.rows,
+            bytes: told.bytes_on_disk,
             hash,
             disk: disk.to_owned(),
             directory,
         }))
-    }
-
-    /// Whether queries read just these parts of a partition, without updates kept beside them.
-    pub(super) fn has_only(
-        &self,
-        told: &TableName,
-        partition_id: &str,
-        parts: &[&Part],
-    ) -> Result<bool> {
-        let live = self.live_parts(told, partition_id)?;
-        let mut expected: Vec<(&str, Hash128)> = parts
-            .iter()
-            .map(|part| (part.name.as_str(), part.hash))
-            .collect();
-        expected.sort_unstable();
-        let names: Vec<String> = live.iter().map(|part| part.name.to_string()).collect();
-        let mut found: Vec<(&str, Hash128)> = (names.iter().zip(&live))
-            .map(|(name, part)| (name.as_str(), part.hash))
-            .collect();
-        found.sort_unstable();
-        Ok(found == expected && !self.has_patches(told, partition_id)?)
     }
 
     /// Whether updates that are kept beside the parts of a partition may still change what queries read.
@@ -163,77 +154,5 @@ impl ClickHouse {
             literal(partition_id)
         ))?;
         Ok(row.patches > 0)
-    }
-}
-
-/// Of what was replaced, the inserts that nobody knew of before: parts with rows that are made of none
-/// that were there then, and are in none that is live now.
-pub(super) fn swallowed<'a>(before: &[FoundPart], after: &'a [FoundPart]) -> Vec<&'a FoundPart> {
-    let is_new = |part: &FoundPart| !before.iter().any(|known| is_in(known, part));
-    let goes_on = |part: &FoundPart| after.iter().any(|live| live.is_live && is_in(part, live));
-    let lost: Vec<&FoundPart> = after
-        .iter()
-        .filter(|part| !part.is_live && part.rows > 0 && is_new(part) && !goes_on(part))
-        .collect();
-    // What inserts were merged into stands for them.
-    let is_merged = |part: &FoundPart| {
-        let mut others = lost.iter().filter(|other| other.name != part.name);
-        others.any(|other| is_in(part, other))
-    };
-    lost.iter()
-        .copied()
-        .filter(|part| !is_merged(part))
-        .collect()
-}
-
-/// Whether the blocks of a part are among those of another.
-fn is_in(part: &FoundPart, other: &FoundPart) -> bool {
-    let (inner, outer) = (&part.name, &other.name);
-    outer.min_block <= inner.min_block && inner.max_block <= outer.max_block
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parts(names: &str) -> Vec<FoundPart> {
-        let part = |text: &str| FoundPart {
-            name: text.trim_start_matches('-').parse().unwrap(),
-            is_live: !text.starts_with('-'),
-            rows: 1,
-            hash: Hash128([0; 16]),
-            disk: String::new(),
-            directory: PathBuf::new(),
-        };
-        names.split_whitespace().map(part).collect()
-    }
-
-    fn lost(before: &str, after: &str) -> Vec<String> {
-        let (before, after) = (parts(before), parts(after));
-        let lost = swallowed(&before, &after);
-        lost.iter().map(|part| part.name.to_string()).collect()
-    }
-
-    #[test]
-    fn an_insert_that_a_replacement_took_away_is_noticed() {
-        assert_eq!(
-            lost("p_1_1_0 p_2_2_0", "-p_1_1_0 -p_2_2_0 -p_3_3_0 p_5_5_0"),
-            ["p_3_3_0"]
-        );
-        assert_eq!(lost("", "-p_3_3_0 p_5_5_0"), ["p_3_3_0"]);
-        // It got its number before others that were seen, and came after them.
-        assert_eq!(lost("p_4_4_0", "-p_4_4_0 -p_3_3_0 p_6_6_0"), ["p_3_3_0"]);
-        assert_eq!(
-            lost("p_1_1_0", "-p_1_1_0 -p_2_2_0 -p_3_3_0 -p_2_3_1 p_5_5_0"),
-            ["p_2_3_1"]
-        );
-    }
-
-    #[test]
-    fn what_was_to_be_replaced_and_what_lives_on_are_no_lost_inserts() {
-        assert!(lost("p_1_1_0 -p_3_3_0", "-p_1_1_0 -p_3_3_0 p_5_5_0").is_empty());
-        assert!(lost("p_1_1_0", "-p_1_1_0 p_3_3_0 p_5_5_0").is_empty());
-        assert!(lost("p_1_1_0 p_3_3_0", "-p_1_1_0 -p_3_3_0 -p_1_3_1 p_5_5_0").is_empty());
-        assert!(lost("p_1_2_0", "-p_1_2_0 -p_1_2_1 -p_5_5_0 -p_6_6_0 p_5_6_1").is_empty());
     }
 }

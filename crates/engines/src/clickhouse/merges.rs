@@ -4,6 +4,8 @@
 //! started again also by a later process. A server that restarts has forgotten it: [`super::exchange`]
 //! asks again. The server does not tell whether somebody else stopped them before: a mend starts them.
 
+use std::collections::HashSet;
+
 use mendb_model::part::TableName;
 
 use super::ClickHouse;
@@ -17,7 +19,7 @@ pub(super) const SYNTAX_ERROR: u32 = 62;
 
 impl ClickHouse {
     pub(super) fn markers(&self) -> Markers {
-        Markers::new(&self.options.state_directory)
+        Markers::new(&self.state_directory)
     }
 
     /// Stops merges and mutations of a table; those that run are cancelled.
@@ -46,10 +48,11 @@ impl ClickHouse {
         self.markers().unset(operation, name, Marker::Merges)
     }
 
-    /// Starts what is still marked as stopped.
-    pub(super) fn start_marked_merges(&self) -> Result<()> {
+    /// Starts what is still marked as stopped, but for operations that go on.
+    pub(super) fn start_marked_merges(&self, go_on: &HashSet<String>) -> Result<()> {
         let found = self.markers().find(None)?;
-        for stopped in found.iter().filter(|found| found.marker == Marker::Merges) {
+        let stopped = found.iter().filter(|found| found.marker == Marker::Merges);
+        for stopped in stopped.filter(|stopped| !go_on.contains(&stopped.operation)) {
             self.start_merges(&stopped.operation, &stopped.table)?;
         }
         Ok(())

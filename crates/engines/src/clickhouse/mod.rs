@@ -12,6 +12,7 @@
 //! that does not answer is not asked twice here, the error says that it may be.
 
 mod attach;
+mod bytes;
 mod catalogue;
 mod check;
 mod client;
@@ -24,42 +25,49 @@ mod exchange;
 mod find_files;
 mod freeze;
 mod freeze_record;
+mod held;
 mod inner;
 mod inventory;
 mod links;
 mod live_parts;
 mod markers;
-mod merge_log;
 mod merges;
+mod mutate;
 mod packed;
 mod part_files;
+mod part_log;
 mod partitions;
+mod plain;
+mod redefine;
+mod reload;
 mod rewrite;
 mod server;
 mod stage;
-mod statement;
 
 use std::collections::{HashMap, HashSet};
+use std::io::ErrorKind;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use client::{Client, literal};
 use disks::{Places, ToldDisk};
 use mendb_model::part::{
-    DatabaseBackup, FileChecksum, Inventory, MergeEvent, Part, TableDefinition, TableName,
+    DatabaseBackup, Difference, FILES_PARTITION, FileChecksum, Inventory, Part, PartLog, Partition,
+    Selection, TableDefinition, TableName,
 };
 use server::Abilities;
 
 use crate::contract::parts::{
-    Catalogue, Disk, FreezeTable, FrozenPart, FrozenTable, Origin, PartContent, PartStore,
-    ServerInfo, StagedPart, WrittenPart,
+    Catalogue, DamagedFile, Disk, Exchange, Freeze, FreezeTable, FrozenPart, LivePartDamage,
+    Moment, PartContent, PartStore, PartToProve, RefusedPart, ServerInfo, StagedPart, WrittenPart,
 };
 use crate::contract::{Data, Engine, Lock};
 use crate::error::Result;
 
 /// How to reach a server and its files.
 #[derive(Debug, Clone)]
-pub struct ClickHouseOptions {
+pub struct ConnectionOptions {
     /// The address of its HTTP interface: `http://localhost:8123`.
     pub url: String,
     /// The user.
@@ -68,8 +76,35 @@ pub struct ClickHouseOptions {
     pub password: String,
     /// Where this process sees the directory of the server's default disk, if not where the server does.
     pub data_path: Option<PathBuf>,
-    /// A directory of mendb's own, for what has to outlive a crash of either side.
-    pub state_directory: PathBuf,
+}
+
+/// A server that answers, with what it can do and where its files are. Nothing is kept of it yet.
+pub struct Connection {
+    client: Client,
+    abilities: Abilities,
+    places: Places,
+}
+
+impl Connection {
+    /// Connects to a server and asks what it can do.
+    ///
+    /// # Errors
+    /// It does not answer, or refuses the user.
+    pub fn open(options: &ConnectionOptions) -> Result<Self> {
+        let client = Client::new(&options.url, &options.user, &options.password)?;
+        let abilities = Abilities::of(&client)?;
+        let places = Places::of(&client, abilities.disks, options.data_path.as_deref())?;
+        Ok(Self {
+            client,
+            abilities,
+            places,
+        })
+    }
+
+    /// The directory of the server's default disk, as this process sees it.
+    pub fn data_directory(&self) -> &Path {
+        self.places.data_directory()
+    }
 }
 
 /// A server that mendb works beside.
@@ -78,25 +113,25 @@ pub struct ClickHouse {
     abilities: Abilities,
     places: Places,
     disks: OnceLock<Vec<ToldDisk>>,
-    options: ClickHouseOptions,
+    /// A directory of mendb's own, for what has to outlive a crash of either side.
+    state_directory: PathBuf,
 }
 
 impl ClickHouse {
-    /// Connects to a server and asks what it can do.
-    ///
-    /// # Errors
-    /// It does not answer, or refuses the user.
-    pub fn open(options: ClickHouseOptions) -> Result<Self> {
-        let client = Client::new(&options.url, &options.user, &options.password)?;
-        let abilities = Abilities::of(&client)?;
-        let places = Places::of(&client, abilities.disks, options.data_path.as_deref())?;
-        Ok(Self {
+    /// A server, and a directory of mendb's own for it.
+    pub fn new(connection: Connection, state_directory: PathBuf) -> Self {
+        let Connection {
+            client,
+            abilities,
+            places,
+        } = connection;
+        Self {
             client,
             abilities,
             places,
             disks: OnceLock::new(),
-            options,
-        })
+            state_directory,
+        }
     }
 }
 
@@ -133,8 +168,8 @@ impl PartStore for ClickHouse {
         Ok(self.server_info()?)
     }
 
-    fn catalogue(&self, patterns: &str) -> Result<Catalogue> {
-        self.list_tables(patterns)
+    fn catalogue(&self, selection: &Selection) -> Result<Catalogue> {
+        self.list_tables(selection)
     }
 
     fn table(&self, name: &TableName) -> Result<Option<TableDefinition>> {
@@ -153,20 +188,27 @@ impl PartStore for ClickHouse {
         Ok(self.policy_disks(&literal(policy))?)
     }
 
-    fn partition_ids(&self, name: &TableName, patterns: &str) -> Result<Vec<String>> {
-        Ok(self.match_partitions(&self.told_name(name)?, patterns)?)
+    fn partitions(&self, name: &TableName) -> Result<Vec<Partition>> {
+        Ok(self.live_partitions(&self.told_name(name)?)?)
     }
 
     fn inventory(&self, name: &TableName) -> Result<Inventory> {
         self.take_inventory(&self.told_name(name)?)
     }
 
-    fn is_unchanged(&self, name: &TableName, partition_id: &str, parts: &[&Part]) -> Result<bool> {
-        self.has_only(&self.told_name(name)?, partition_id, parts)
+    fn partition(&self, name: &TableName, partition_id: &str) -> Result<Vec<Part>> {
+        let told = self.told_name(name)?;
+        if partition_id == FILES_PARTITION {
+            let table = self.plain_table(&told)?;
+            let part = table.map(|table| self.plain_part(&table)).transpose()?;
+            return Ok(part.flatten().into_iter().collect());
+        }
+        let live = self.live_parts(&told, partition_id)?;
+        Ok(live.into_iter().map(Part::from).collect())
     }
 
-    fn merge_log(&self, name: &TableName, since_ms: u64) -> Result<Vec<MergeEvent>> {
-        self.logged_merges(&self.told_name(name)?, since_ms)
+    fn part_log(&self, name: &TableName, since_ms: u64) -> Result<PartLog> {
+        self.read_part_log(&self.told_name(name)?, since_ms)
     }
 
     fn find_files(
@@ -177,8 +219,12 @@ impl PartStore for ClickHouse {
         self.search_files(&self.told_name(name)?, wanted)
     }
 
-    fn freeze(&self, freeze: &str, tables: &[FreezeTable]) -> Result<Vec<FrozenTable>> {
+    fn freeze_each(&self, freeze: &str, tables: &[FreezeTable]) -> Result<Freeze> {
         self.freeze_tables(freeze, tables)
+    }
+
+    fn apply_patches(&self, name: &TableName) -> Result<()> {
+        self.apply_told_patches(&self.told_name(name)?)
     }
 
     fn frozen(&self, freeze: &str, name: &TableName) -> Result<Vec<FrozenPart>> {
@@ -191,6 +237,23 @@ impl PartStore for ClickHouse {
 
     fn read_part(&self, directory: &Path, name: &str, disk: &str) -> Result<PartContent> {
         part_files::read(directory, name, disk)
+    }
+
+    fn prove_part(
+        &self,
+        directory: &Path,
+        on_read: &mut dyn FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<Vec<DamagedFile>> {
+        bytes::prove_directory(directory, on_read)
+    }
+
+    fn prove_live(
+        &self,
+        name: &TableName,
+        parts: &[PartToProve],
+        on_read: &mut dyn FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<Vec<LivePartDamage>> {
+        Self::prove_live(self, name, parts, on_read)
     }
 
     fn create_database(&self, database: &DatabaseBackup) -> Result<()> {
@@ -211,6 +274,36 @@ impl PartStore for ClickHouse {
         Self::create_table(self, definition, name, databases)
     }
 
+    fn relocated(
+        &self,
+        definition: &TableDefinition,
+        name: &TableName,
+        databases: &HashMap<String, String>,
+    ) -> Result<TableDefinition> {
+        Self::relocated(self, definition, name, databases)
+    }
+
+    fn as_printed(&self, definition: &TableDefinition) -> Result<TableDefinition> {
+        Self::as_printed(self, definition)
+    }
+
+    fn can_alter(&self, difference: &Difference) -> bool {
+        Self::can_alter(self, difference)
+    }
+
+    fn can_rename(&self, definition: &TableDefinition) -> bool {
+        // Databases of before UUIDs find the table of a view by the view's name.
+        definition.engine != "MaterializedView" || self.abilities.uuids
+    }
+
+    fn redefine(&self, name: &TableName, to: &TableDefinition, moment: Moment) -> Result<()> {
+        Self::redefine(self, name, to, moment)
+    }
+
+    fn reload_dependents(&self, tables: &[TableName]) -> Result<Vec<(String, Result<()>)>> {
+        self.reload(tables)
+    }
+
     fn drop_table(&self, name: &TableName) -> Result<()> {
         Self::drop_table(self, name)
     }
@@ -221,6 +314,18 @@ impl PartStore for ClickHouse {
 
     fn stage_directory(&self, operation: &str, name: &TableName, disk: &str) -> Result<PathBuf> {
         Self::stage_directory(self, operation, name, disk)
+    }
+
+    fn link_file(&self, from: &Path, to: &Path) -> Result<bool> {
+        match links::link_file(from, to) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(markers::unusable(to, &error)),
+        }
+    }
+
+    fn link_part(&self, from: &Path, to: &Path) -> Result<u64> {
+        links::link_part(from, to).map_err(|error| markers::unusable(from, &error))
     }
 
     fn seal_parts(&self, name: &TableName, parts: &[WrittenPart]) -> Result<()> {
@@ -235,12 +340,26 @@ impl PartStore for ClickHouse {
         Self::start_merges(self, operation, name)
     }
 
-    fn start_forgotten_merges(&self) -> Result<()> {
-        self.start_marked_merges()
+    fn start_forgotten_merges(&self, go_on: &HashSet<String>) -> Result<()> {
+        self.start_marked_merges(go_on)
     }
 
     fn kill_mutations(&self, name: &TableName, mutation_ids: &[String]) -> Result<()> {
         Self::kill_mutations(self, name, mutation_ids)
+    }
+
+    fn mutation_ids(&self, name: &TableName) -> Result<Vec<String>> {
+        Self::mutation_ids(self, name)
+    }
+
+    fn mutate(
+        &self,
+        name: &TableName,
+        command: &str,
+        partitions: Option<&[String]>,
+        known: &[String],
+    ) -> Result<()> {
+        Self::mutate(self, name, command, partitions, known)
     }
 
     fn attach(&self, name: &TableName, parts: &[StagedPart]) -> Result<()> {
@@ -251,17 +370,15 @@ impl PartStore for ClickHouse {
         Self::drop_parts(self, name, parts)
     }
 
-    fn exchange(
-        &self,
-        operation: &str,
-        name: &TableName,
-        partition_id: &str,
-        parts: &[Origin],
-    ) -> Result<()> {
-        Self::exchange(self, operation, name, partition_id, parts)
+    fn exchange(&self, operation: &str, name: &TableName, exchange: &Exchange<'_>) -> Result<()> {
+        if exchange.partition_id == FILES_PARTITION {
+            let seen: Vec<String> = exchange.seen.iter().cloned().collect();
+            return self.replace_plain(operation, name, exchange.parts, &seen);
+        }
+        Self::exchange(self, operation, name, exchange)
     }
 
-    fn check_table(&self, name: &TableName) -> Result<()> {
+    fn check_table(&self, name: &TableName) -> Result<Vec<RefusedPart>> {
         Self::check_table(self, name)
     }
 

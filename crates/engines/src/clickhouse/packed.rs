@@ -42,6 +42,11 @@ impl Packed {
         Ok(Self { file, members })
     }
 
+    /// Where a file in it begins.
+    pub(super) fn offset_of(&self, name: &str) -> Option<u64> {
+        self.members.get(name).map(|member| member.offset)
+    }
+
     /// The size of a file in it.
     pub(super) fn bytes_of(&self, name: &str) -> Option<u64> {
         self.members.get(name).map(|member| member.bytes)

@@ -11,11 +11,16 @@ use std::path::{Path, PathBuf};
 use mendb_model::part::{Checksums, Hash128, Part};
 
 use super::packed::{self, Packed};
+use super::stage::told_file_name;
 use crate::contract::parts::{FoundFile, PartContent};
 use crate::error::{EngineError, Remedy, Result};
 
-const CHECKSUMS: &str = "checksums.txt";
+/// What lists the files of a part.
+pub(super) const CHECKSUMS: &str = "checksums.txt";
 const COUNT: &str = "count.txt";
+const COLUMNS: &str = "columns.txt";
+/// A value of the type `Date`.
+const BYTES_A_DAY: u64 = 2;
 /// Lists of checksums that are larger are no lists of checksums.
 const MAX_LIST_BYTES: u64 = 64 << 20;
 
@@ -68,16 +73,16 @@ impl From<PartError> for EngineError {
     }
 }
 
-type PartResult<T> = std::result::Result<T, PartError>;
+pub(super) type PartResult<T> = std::result::Result<T, PartError>;
 
 /// A directory of a part or of one of its projections, whose files are in it or in one file.
-struct Directory {
+pub(super) struct Directory {
     path: PathBuf,
     packed: Option<Packed>,
 }
 
 impl Directory {
-    fn open(path: &Path) -> PartResult<Self> {
+    pub(super) fn open(path: &Path) -> PartResult<Self> {
         let file = path.join(packed::NAME);
         let packed = match Packed::open(&file) {
             Ok(packed) => Some(packed),
@@ -102,14 +107,19 @@ impl Directory {
         content.map_err(|source| PartError::Unreadable { path, source })
     }
 
-    fn checksums(&mut self) -> PartResult<Checksums> {
+    pub(super) fn checksums(&mut self) -> PartResult<Checksums> {
         let bytes = self.read(CHECKSUMS)?;
         Checksums::parse(&bytes)
             .map_err(|error| PartError::damaged(&self.path.join(CHECKSUMS), error.to_string()))
     }
 
-    fn rows(&mut self) -> PartResult<u64> {
-        let text = self.read(COUNT)?;
+    fn rows(&mut self, checksums: &Checksums) -> PartResult<u64> {
+        let text = match self.read(COUNT) {
+            Err(error) if error.is_gone() && checksums.get(COUNT).is_none() => {
+                return self.rows_of_days(checksums)?.ok_or(error);
+            }
+            text => text?,
+        };
         let text = String::from_utf8_lossy(&text);
         text.trim().parse().map_err(|_| {
             PartError::damaged(
@@ -117,6 +127,38 @@ impl Directory {
                 format!("{text:?} is no number of rows"),
             )
         })
+    }
+
+    /// The file in which a file of the part lies.
+    pub(super) fn file_of(&self, name: &str) -> PathBuf {
+        let name = if self.packed.is_some() {
+            packed::NAME
+        } else {
+            name
+        };
+        self.path.join(name)
+    }
+
+    /// Where a file of the part begins in the one in which it lies with others, and that alone for one
+    /// that is a file of its own. `None` where it is not among those others.
+    pub(super) fn offset_of(&self, name: &str) -> Option<Option<u64>> {
+        match &self.packed {
+            Some(packed) => packed.offset_of(name).map(Some),
+            None => Some(None),
+        }
+    }
+
+    /// The rows of a part without a count, which old servers write for tables of the deprecated syntax:
+    /// these have a column of days, two bytes each.
+    fn rows_of_days(&mut self, checksums: &Checksums) -> PartResult<Option<u64>> {
+        let columns = self.read(COLUMNS)?;
+        let columns = String::from_utf8_lossy(&columns);
+        let day = |line: &str| {
+            let name = line.strip_prefix('`')?.strip_suffix("` Date")?;
+            let file = format!("{}.bin", told_file_name(name));
+            Some(checksums.get(&file)?.uncompressed?.bytes / BYTES_A_DAY)
+        };
+        Ok(columns.lines().find_map(day))
     }
 
     /// The size of a file that `checksums.txt` lists.
@@ -157,6 +199,18 @@ pub(super) fn hash_of(directory: &Path) -> PartResult<Hash128> {
     checksums_of(directory).map(|checksums| checksums.part_hash())
 }
 
+/// The identity of a live part of a server that does not tell it. One whose list of files is damaged has
+/// one that no part has: it is none of those that a backup holds.
+pub(super) fn hash_of_live(directory: &Path) -> PartResult<Hash128> {
+    match hash_of(directory) {
+        Err(PartError::Damaged { path, why }) => {
+            tracing::warn!(file = %path.display(), why, "is damaged: its part is taken for another");
+            Ok(Hash128([0; 16]))
+        }
+        hash => hash,
+    }
+}
+
 /// A part in a directory with its files.
 pub(super) fn read(directory: &Path, name: &str, disk: &str) -> Result<PartContent> {
     let mut files = Vec::new();
@@ -165,8 +219,14 @@ pub(super) fn read(directory: &Path, name: &str, disk: &str) -> Result<PartConte
     collect(&part, &checksums, "", &mut files)?;
     files.sort_by(|a, b| a.name.cmp(&b.name));
     let bytes = files.iter().map(|file| file.bytes).sum();
-    let part = Part::new(name, part.rows()?, bytes, checksums.part_hash(), disk)
-        .map_err(|error| PartError::damaged(directory, error.to_string()))?;
+    let part = Part::new(
+        name,
+        part.rows(&checksums)?,
+        bytes,
+        checksums.part_hash(),
+        disk,
+    )
+    .map_err(|error| PartError::damaged(directory, error.to_string()))?;
     Ok(PartContent { part, files })
 }
 

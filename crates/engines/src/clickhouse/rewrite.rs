@@ -9,10 +9,10 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
+use mendb_model::part::statement::{Token, located};
 use mendb_model::part::{TableName, table::quote};
 
 use super::client::literal;
-use super::statement::{Token, located};
 use crate::error::{EngineError, Remedy, Result};
 
 /// The statement, creating a table, view or dictionary of another name, with databases renamed.
@@ -139,6 +139,11 @@ impl<'a> Statement<'a> {
             return Err(unknown());
         }
         let range = self.tokens[at].1.start..self.tokens[end - 1].1.end;
+        if self.is_word(0, "ATTACH") {
+            // As the server keeps it in its files.
+            self.edits
+                .push((self.tokens[0].1.clone(), "CREATE".to_owned()));
+        }
         self.edits.push((range, name.to_owned()));
         at = end;
         loop {

@@ -12,6 +12,11 @@ use crate::contract::parts::ServerInfo;
 /// Since this version single parts can be dropped. The server does not tell: asking for it is doing it.
 const DROPS_PARTS_SINCE: (u32, u32) = (20, 9);
 
+/// Since this version a part that is dropped or detached is replaced by an empty one and its files are
+/// removed as those of any other, which the part log tells. (22.10 began it; this is the first with
+/// long-term support after.)
+const LOGS_WHAT_WENT_SINCE: (u32, u32) = (23, 3);
+
 /// What differs between servers of different ages.
 #[derive(Debug, Clone)]
 pub(super) struct Abilities {
@@ -31,8 +36,14 @@ pub(super) struct Abilities {
     pub(super) data_paths: bool,
     /// `system.tables` tells what a table needs to be loaded.
     pub(super) loading_dependencies: bool,
+    /// `system.dictionaries` tells whether a dictionary was read.
+    pub(super) dictionary_status: bool,
+    /// `system.tables` names the file that has a definition relative to the server's data, or whole.
+    pub(super) metadata_paths: bool,
     /// `ALTER TABLE … DROP PART` works.
     pub(super) drops_parts: bool,
+    /// `system.part_log` tells of every part whose files are removed.
+    pub(super) logs_what_went: bool,
 }
 
 impl Abilities {
@@ -45,7 +56,7 @@ impl Abilities {
         }
         let columns: Vec<Column> = client.rows(
             "SELECT table, name FROM system.columns WHERE database = 'system' AND table IN \
-             ('parts', 'tables', 'disks', 'storage_policies', 'mutations')",
+             ('parts', 'tables', 'disks', 'storage_policies', 'mutations', 'dictionaries')",
         )?;
         let columns: HashSet<(String, String)> = columns
             .into_iter()
@@ -62,7 +73,10 @@ impl Abilities {
             uuids: has("tables", "uuid"),
             data_paths: has("tables", "data_paths"),
             loading_dependencies: has("tables", "loading_dependencies_table"),
+            dictionary_status: has("dictionaries", "database") && has("dictionaries", "status"),
+            metadata_paths: has("tables", "metadata_path"),
             drops_parts: major_minor(&version) >= DROPS_PARTS_SINCE,
+            logs_what_went: major_minor(&version) >= LOGS_WHAT_WENT_SINCE,
         })
     }
 }

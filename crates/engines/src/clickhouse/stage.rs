@@ -1,7 +1,7 @@
 //! Where a mend puts parts before they are live, and how all of that goes away again.
 //!
 //! ```text
-//! <disk>/mendb/<operation>/<database.table>/…       parts that are written, then sealed
+//! <disk>/mendb/<operation>/<database.table>/…       parts that are written, then sealed; see `held` too
 //! <database>.<table>__mendb_<end of operation>      the staging table of an exchange
 //! <table>/detached/<partition>_<number>_<number>_… numbers from FIRST_OWN_BLOCK on: parts between the
 //!                                                   staging directory and the server
@@ -92,8 +92,11 @@ impl ClickHouse {
     /// Removes what an operation staged for a table.
     pub(super) fn drop_stage(&self, operation: &str, name: &TableName) -> Result<()> {
         let told = self.told_name(name)?;
-        self.drop_staging(&staging_table(operation, &told))?;
+        let staging = staging_table(operation, &told);
+        self.drop_aside(&told, &staging)?;
+        self.drop_staging(&staging)?;
         if self.find_table(name, &told)?.is_some() {
+            self.bring_all_held_back(operation, name, &told)?;
             self.drop_detached(&told)?;
         }
         for disk in self.list_disks()? {
@@ -188,7 +191,7 @@ impl ClickHouse {
 }
 
 /// The directory of an operation on a disk.
-fn staged_on(disk: &Path, operation: &str) -> PathBuf {
+pub(super) fn staged_on(disk: &Path, operation: &str) -> PathBuf {
     disk.join(DIRECTORY).join(file_name(operation))
 }
 
@@ -214,7 +217,7 @@ pub(super) fn staging_table(operation: &str, told: &TableName) -> TableName {
 }
 
 /// A name as the server makes one of a file of it.
-fn told_file_name(name: &str) -> String {
+pub(super) fn told_file_name(name: &str) -> String {
     let mut told = String::new();
     for byte in name.bytes() {
         match byte {
@@ -226,19 +229,18 @@ fn told_file_name(name: &str) -> String {
 }
 
 /// The name in `detached/` of a part that was staged in a directory: always the same, and no other's.
-/// Of its name in the backup only partition and level matter: a mutation number would have later
+/// Of its name in the backup only partition, days and level matter: a mutation number would have later
 /// mutations leave the part out.
-pub(super) fn own_name(directory: &Path, partition_id: &str, level: u32) -> PartName {
+pub(super) fn own_name(directory: &Path, in_backup: PartName) -> PartName {
     let hash = blake3::hash(directory.as_os_str().as_encoded_bytes());
     let mut bytes = [0; 8];
     bytes.copy_from_slice(&hash.as_bytes()[..8]);
     let block = FIRST_OWN_BLOCK | (i64::from_le_bytes(bytes) & (FIRST_OWN_BLOCK - 1));
     PartName {
-        partition_id: partition_id.to_owned(),
         min_block: block,
         max_block: block,
-        level,
         mutation: 0,
+        ..in_backup
     }
 }
 
@@ -318,12 +320,17 @@ mod tests {
 
     #[test]
     fn our_names_in_detached_are_known_from_those_of_others() {
-        let own = own_name(Path::new("/disk/mendb/o/t/0"), "202401", 3);
-        assert_eq!(own, own_name(Path::new("/disk/mendb/o/t/0"), "202401", 3));
-        assert_ne!(own, own_name(Path::new("/disk/mendb/o/t/1"), "202401", 3));
-        assert!(own.to_string().ends_with("_3"), "{own}");
-        assert!(is_own(&own.to_string()));
-        assert!(is_own(&format!("{ATTACHING}{own}")));
+        let own = |directory: &str, in_backup: &str| {
+            own_name(Path::new(directory), in_backup.parse().unwrap())
+        };
+        for in_backup in ["202401_1_4_3_5", "20240101_20240131_1_4_3"] {
+            let name = own("/disk/mendb/o/t/0", in_backup);
+            assert_eq!(name, own("/disk/mendb/o/t/0", in_backup));
+            assert_ne!(name, own("/disk/mendb/o/t/1", in_backup));
+            assert!(name.to_string().ends_with("_3"), "{name}");
+            assert!(is_own(&name.to_string()));
+            assert!(is_own(&format!("{ATTACHING}{name}")));
+        }
         for other in [
             "202401_1_1_0",
             "attaching_202401_1_1_0",

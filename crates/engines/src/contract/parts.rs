@@ -5,14 +5,15 @@
 //! SQL, makes parts live or removes them.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use mendb_model::part::{
-    DatabaseBackup, FileChecksum, Hash128, Inventory, MergeEvent, Part, ServerRun, TableDefinition,
-    TableName,
+    DatabaseBackup, Difference, FileChecksum, Hash128, Inventory, MissingTable, OnConcurrentInsert,
+    Part, PartLog, Partition, Selection, ServerRun, TableDefinition, TableName, Unmatched,
 };
 
-use crate::error::Result;
+use crate::error::{EngineError, Result};
 
 /// A database of tables of immutable parts. The promises of [`super::Engine`] hold here too.
 pub trait PartStore: Send + Sync {
@@ -22,13 +23,12 @@ pub trait PartStore: Send + Sync {
     /// It does not answer, or refuses the user.
     fn server(&self) -> Result<ServerInfo>;
 
-    /// *inspect*: databases, tables, views and dictionaries that comma-separated patterns of
-    /// `database.table` name, in an order in which they can be created. System databases are never
-    /// among them.
+    /// *inspect*: databases, tables, views and dictionaries that a selection names, in an order in which
+    /// they can be created. System databases are never among them.
     ///
     /// # Errors
-    /// As [`Self::server`]. A table on a disk of object storage is an error that names it.
-    fn catalogue(&self, patterns: &str) -> Result<Catalogue>;
+    /// As [`Self::server`].
+    fn catalogue(&self, selection: &Selection) -> Result<Catalogue>;
 
     /// *inspect*: one table, or `None`.
     ///
@@ -55,12 +55,12 @@ pub trait PartStore: Send + Sync {
     /// As [`Self::server`].
     fn disks_of_policy(&self, policy: &str) -> Result<Vec<String>>;
 
-    /// *inspect*: ids of the table's partitions that comma-separated patterns name, by id or by value as
-    /// the server prints it (`202401`, `2024-01-01`, `('a',1)`).
+    /// *inspect*: the partitions of the table that have live parts, with their values as the server
+    /// prints them (`202401`, `2024-01-01`, `('a',1)`).
     ///
     /// # Errors
     /// As [`Self::server`].
-    fn partition_ids(&self, name: &TableName, patterns: &str) -> Result<Vec<String>>;
+    fn partitions(&self, name: &TableName) -> Result<Vec<Partition>>;
 
     /// *assess*: the active parts of a table, from metadata.
     ///
@@ -68,19 +68,19 @@ pub trait PartStore: Send + Sync {
     /// The table is missing, or a part cannot be identified.
     fn inventory(&self, name: &TableName) -> Result<Inventory>;
 
-    /// *assess*: whether the live parts of a partition are still these, and nothing is kept beside them
-    /// that changes what they hold. Costs little, however many parts other partitions have.
+    /// *assess*: the live parts of a partition, in the order of their blocks. Costs little, however many
+    /// parts other partitions have.
     ///
     /// # Errors
     /// As [`Self::inventory`].
-    fn is_unchanged(&self, name: &TableName, partition_id: &str, parts: &[&Part]) -> Result<bool>;
+    fn partition(&self, name: &TableName, partition_id: &str) -> Result<Vec<Part>>;
 
-    /// *assess*: merges of the table that the server's part log tells of, those after a time in
-    /// milliseconds since 1970; empty where there is no such log.
+    /// *assess*: what the server's part log tells of the table, of events after a time in milliseconds since
+    /// 1970.
     ///
     /// # Errors
     /// As [`Self::server`].
-    fn merge_log(&self, name: &TableName, since_ms: u64) -> Result<Vec<MergeEvent>>;
+    fn part_log(&self, name: &TableName, since_ms: u64) -> Result<PartLog>;
 
     /// *assess*: where the server has files of these contents: in live, inactive and detached parts of
     /// the table, in what is frozen, and in other tables. What is named was read from `checksums.txt`:
@@ -96,11 +96,34 @@ pub trait PartStore: Send + Sync {
 
     /// *freeze*: freezes the tables as close together as the server allows, under a name that stays
     /// until [`super::Engine::thaw`] or [`Self::drop_freeze`], also over crashes of either side. What an
-    /// earlier attempt froze under the name is dropped first. Pending patch parts are applied before.
+    /// earlier attempt froze under the name is dropped first. Pending patch parts are applied before. A
+    /// table that is missing or cannot be frozen keeps no other from being frozen.
     ///
     /// # Errors
-    /// A table is missing or cannot be frozen; nothing stays frozen then.
-    fn freeze(&self, freeze: &str, tables: &[FreezeTable]) -> Result<Vec<FrozenTable>>;
+    /// The server does not answer, or a disk cannot be read; nothing stays frozen then.
+    fn freeze_each(&self, freeze: &str, tables: &[FreezeTable]) -> Result<Freeze>;
+
+    /// *freeze*: as [`Self::freeze_each`], all tables or none.
+    ///
+    /// # Errors
+    /// As there; or a table is missing or cannot be frozen. Nothing stays frozen then.
+    fn freeze(&self, freeze: &str, tables: &[FreezeTable]) -> Result<Vec<FrozenTable>> {
+        let Freeze { tables, refused } = self.freeze_each(freeze, tables)?;
+        match refused.into_iter().next() {
+            None => Ok(tables),
+            Some(refused) => {
+                self.drop_freeze(freeze)?;
+                Err(refused.error)
+            }
+        }
+    }
+
+    /// *freeze*: has updates that are kept in patch parts go into the parts they concern, and waits for it:
+    /// a freeze leaves them out. Nothing to be done is no error, nor is a table that is not there.
+    ///
+    /// # Errors
+    /// The server refuses.
+    fn apply_patches(&self, name: &TableName) -> Result<()>;
 
     /// *freeze*: the parts of a table in a freeze.
     ///
@@ -120,6 +143,30 @@ pub trait PartStore: Send + Sync {
     /// It cannot be read, or is no whole part.
     fn read_part(&self, directory: &Path, name: &str, disk: &str) -> Result<PartContent>;
 
+    /// *read*: of a part in a directory that is not live, the files whose bytes are not what its
+    /// `checksums.txt` says: none for one that is whole. `on_read` is told bytes as they are read, and may
+    /// end it early, with what was found until then.
+    ///
+    /// # Errors
+    /// The files cannot be read for another reason than damage.
+    fn prove_part(
+        &self,
+        directory: &Path,
+        on_read: &mut dyn FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<Vec<DamagedFile>>;
+
+    /// *assess*: as [`Self::prove_part`], of live parts: those that are damaged. Parts that are not live
+    /// (any more) are left out.
+    ///
+    /// # Errors
+    /// As [`Self::prove_part`], or the server does not answer.
+    fn prove_live(
+        &self,
+        name: &TableName,
+        parts: &[PartToProve],
+        on_read: &mut dyn FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<Vec<LivePartDamage>>;
+
     /// Creates a database unless there is one.
     ///
     /// # Errors
@@ -137,6 +184,45 @@ pub trait PartStore: Send + Sync {
         name: &TableName,
         databases: &HashMap<String, String>,
     ) -> Result<()>;
+
+    /// *inspect*: what a definition of a backup would be here, under a name and with databases renamed as
+    /// `databases` says.
+    ///
+    /// # Errors
+    /// Its statement is not understood.
+    fn relocated(
+        &self,
+        definition: &TableDefinition,
+        name: &TableName,
+        databases: &HashMap<String, String>,
+    ) -> Result<TableDefinition>;
+
+    /// *inspect*: a definition in the words in which this server would print it; as it is where the server
+    /// cannot say.
+    ///
+    /// # Errors
+    /// As [`Self::server`].
+    fn as_printed(&self, definition: &TableDefinition) -> Result<TableDefinition>;
+
+    /// Whether the server can mend a difference of a definition by `ALTER`.
+    fn can_alter(&self, difference: &Difference) -> bool;
+
+    /// Whether the server can rename what is defined so.
+    fn can_rename(&self, definition: &TableDefinition) -> bool;
+
+    /// Brings what exists to a definition, as far as [`mendb_model::part::redefining`] says that this can
+    /// be done where it is. What rewrites parts is left until [`Moment::After`].
+    ///
+    /// # Errors
+    /// The server refuses; some of the differences may be mended then.
+    fn redefine(&self, name: &TableName, to: &TableDefinition, moment: Moment) -> Result<()>;
+
+    /// Has the server read dictionaries again that depend on one of the tables. Each with what came of it:
+    /// a dictionary may have failed before as well.
+    ///
+    /// # Errors
+    /// The server does not tell which there are.
+    fn reload_dependents(&self, tables: &[TableName]) -> Result<Vec<(String, Result<()>)>>;
 
     /// Removes a table, view or dictionary with all its data. One that is not there is no error.
     ///
@@ -156,6 +242,21 @@ pub trait PartStore: Send + Sync {
     /// # Errors
     /// It cannot be created.
     fn stage_directory(&self, operation: &str, name: &TableName, disk: &str) -> Result<PathBuf>;
+
+    /// *stage*: makes a file of a part equal to one that is there: the same file where the server never
+    /// writes into it, else a copy. Its bytes are as good as those of the one that is there. `false` if
+    /// that is gone.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    fn link_file(&self, from: &Path, to: &Path) -> Result<bool>;
+
+    /// *stage*: as [`Self::link_file`], a directory of a part with all that is the part's and not its
+    /// table's; what is at `to` is replaced. Returns the bytes of its files.
+    ///
+    /// # Errors
+    /// As [`Self::link_file`], or it is gone.
+    fn link_part(&self, from: &Path, to: &Path) -> Result<u64>;
 
     /// *stage*: gives parts that were staged the owner and the mode that the server's own files have,
     /// makes them durable, and renames each from where it was written to its final name.
@@ -178,17 +279,38 @@ pub trait PartStore: Send + Sync {
     fn start_merges(&self, operation: &str, name: &TableName) -> Result<()>;
 
     /// *apply*: starts the merges again that were stopped for operations and never started, because the
-    /// process that stopped them died. To be called by the one process that drives, before it begins.
+    /// process that stopped them died; not those of operations that go on. To be called by the one process
+    /// that drives, before it begins.
     ///
     /// # Errors
     /// The server refuses.
-    fn start_forgotten_merges(&self) -> Result<()>;
+    fn start_forgotten_merges(&self, go_on: &HashSet<String>) -> Result<()>;
 
     /// *apply*: ends mutations that are not finished, by id. Those that are over are no error.
     ///
     /// # Errors
     /// The server refuses.
     fn kill_mutations(&self, name: &TableName, mutation_ids: &[String]) -> Result<()>;
+
+    /// *apply*: ids of the mutations of a table that the server remembers, finished or not.
+    ///
+    /// # Errors
+    /// As [`Self::server`].
+    fn mutation_ids(&self, name: &TableName) -> Result<Vec<String>>;
+
+    /// *apply*: applies an update or delete, as [`Self::inventory`] tells it, to partitions by id, or to the
+    /// whole table. Nothing if there is a mutation that says so and is not among the known ones: it was
+    /// given before a crash. Old servers answer before they are done.
+    ///
+    /// # Errors
+    /// It is no update or delete, or the server refuses.
+    fn mutate(
+        &self,
+        name: &TableName,
+        command: &str,
+        partitions: Option<&[String]>,
+        known: &[String],
+    ) -> Result<()>;
 
     /// *apply*: attaches staged parts in this order. Parts take new names; the directory is moved.
     ///
@@ -205,24 +327,21 @@ pub trait PartStore: Send + Sync {
 
     /// *apply*: makes a partition consist of these parts, in this order, at once for readers: they are
     /// put together in a staging table (live ones linked, staged ones linked so that they can be used
-    /// again after a crash), verified there by their hashes, and exchanged. No parts: drops the partition.
+    /// again after a crash), verified there by their hashes, and exchanged. No parts: empties the partition.
+    /// What somebody inserted meanwhile is kept, removed, or stops it, as the exchange says. A table of files is
+    /// one thing: whatever changes it meanwhile stops it.
     ///
     /// # Errors
     /// What was put together is not what was asked for, or the server refuses; the partition is as
     /// before then. Remedy replan: the partition has changed meanwhile, and nothing that came is lost.
-    fn exchange(
-        &self,
-        operation: &str,
-        name: &TableName,
-        partition_id: &str,
-        parts: &[Origin],
-    ) -> Result<()>;
+    fn exchange(&self, operation: &str, name: &TableName, exchange: &Exchange<'_>) -> Result<()>;
 
-    /// *verify*: has the server check every part of the table, byte for byte.
+    /// *verify*: has the server check every part of the table, byte for byte. Returns those that are
+    /// damaged, with what the server says of them.
     ///
     /// # Errors
-    /// A part is damaged, named in the message, or the server has no such check.
-    fn check_table(&self, name: &TableName) -> Result<()>;
+    /// The server has no such check.
+    fn check_table(&self, name: &TableName) -> Result<Vec<RefusedPart>>;
 
     /// Removes what an operation staged for a table: directories and staging tables.
     ///
@@ -244,6 +363,15 @@ pub struct ServerInfo {
     pub drops_parts: bool,
 }
 
+/// When in a mend a definition is changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// Before parts come: what does not rewrite any.
+    Before,
+    /// When all is proved: everything.
+    After,
+}
+
 /// Tables and their databases.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Catalogue {
@@ -251,6 +379,13 @@ pub struct Catalogue {
     pub databases: Vec<DatabaseBackup>,
     /// The tables, each after those that it depends on.
     pub tables: Vec<TableDefinition>,
+    /// Tables that were named and cannot be backed up or mended, with the reason: they are on a disk
+    /// whose files are not those of parts.
+    pub refused: Vec<MissingTable>,
+    /// Tables that were named and are left out.
+    pub left_out: Vec<TableName>,
+    /// Patterns that fit nothing that the server has.
+    pub unmatched: Vec<Unmatched>,
 }
 
 /// A disk of the server.
@@ -273,6 +408,24 @@ pub struct FreezeTable {
     pub name: TableName,
     /// Only these partitions, by id; all without.
     pub partitions: Option<Vec<String>>,
+}
+
+/// What came of freezing tables.
+#[derive(Debug)]
+pub struct Freeze {
+    /// The tables that are frozen.
+    pub tables: Vec<FrozenTable>,
+    /// Those that are not.
+    pub refused: Vec<RefusedTable>,
+}
+
+/// A table that could not be frozen.
+#[derive(Debug)]
+pub struct RefusedTable {
+    /// The table.
+    pub name: TableName,
+    /// Why not.
+    pub error: EngineError,
 }
 
 /// A table that was frozen.
@@ -319,6 +472,44 @@ pub struct FoundFile {
     pub checksum: Option<Hash128>,
 }
 
+/// A live part whose bytes are to be proved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartToProve {
+    /// Its name.
+    pub name: String,
+    /// The hash it has by the server's word, and must have by its `checksums.txt`.
+    pub hash: Hash128,
+    /// Only these of its files, by their paths in the part; all where there are none.
+    pub files: Vec<String>,
+}
+
+/// A live part that is damaged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LivePartDamage {
+    /// Its name.
+    pub name: String,
+    /// Its damaged files.
+    pub files: Vec<DamagedFile>,
+}
+
+/// A file whose bytes are not what `checksums.txt` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DamagedFile {
+    /// Its path inside the part, joined by `/`.
+    pub name: String,
+    /// What is wrong with it: `does not have the checksum that checksums.txt says`.
+    pub why: String,
+}
+
+/// A live part that the server's own check did not pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedPart {
+    /// Its name.
+    pub name: String,
+    /// What the server says of it.
+    pub why: String,
+}
+
 /// A part that was staged, to be sealed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WrittenPart {
@@ -339,6 +530,23 @@ pub struct StagedPart {
     pub disk: String,
     /// What it must turn out to be.
     pub hash: Hash128,
+}
+
+/// New content for a partition.
+#[derive(Debug, Clone, Copy)]
+pub struct Exchange<'a> {
+    /// The partition.
+    pub partition_id: &'a str,
+    /// What it is to consist of, in this order.
+    pub parts: &'a [Origin],
+    /// Names of the live parts that were seen when this was planned. Others came since.
+    pub seen: &'a HashSet<String>,
+    /// Names of live parts that are damaged: they go whatever their hashes say, and no other is made of them.
+    pub damaged: &'a [String],
+    /// What becomes of these: they stop the exchange before anything is changed, go with the rest, or stay
+    /// behind what is put together. In the first and the last case, what comes in the instant of the exchange
+    /// is brought back.
+    pub on_concurrent_insert: OnConcurrentInsert,
 }
 
 /// Where a part of a partition that is put together comes from.

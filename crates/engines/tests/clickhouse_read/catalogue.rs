@@ -4,7 +4,7 @@ use mendb_engines::PartStore;
 use mendb_model::part::TableName;
 
 use crate::servers::{Flavor, Server, ServerOptions};
-use crate::world::{FLAVORS, World, check_frozen, whole};
+use crate::world::{FLAVORS, World, check_frozen, selection, whole};
 
 /// Statements in an order that nothing but dependencies can put right.
 fn dependent_tables(flavor: Flavor) -> Vec<&'static str> {
@@ -38,7 +38,7 @@ fn the_catalogue_can_be_created_in_its_order_on_an_empty_server() {
         for statement in dependent_tables(flavor) {
             world.server.query(statement);
         }
-        let catalogue = world.engine.catalogue("*").unwrap();
+        let catalogue = world.engine.catalogue(&selection("*")).unwrap();
         let of_d = catalogue
             .tables
             .iter()
@@ -97,7 +97,7 @@ fn a_definition_tells_keys_and_stored_columns() {
             flavor == Flavor::Current
         );
         assert!(table("missing").is_none());
-        let catalogue = world.engine.catalogue("d.z_*").unwrap();
+        let catalogue = world.engine.catalogue(&selection("d.z_*")).unwrap();
         assert_eq!(catalogue.tables, [source]);
     }
 }
@@ -112,7 +112,7 @@ fn the_table_of_a_materialized_view_is_found_again_after_the_view_was_created_an
         for _ in 0..2 {
             world.server.query(view);
             world.server.query("INSERT INTO d.source VALUES (1)");
-            let catalogue = world.engine.catalogue("d.view").unwrap();
+            let catalogue = world.engine.catalogue(&selection("d.view")).unwrap();
             let names: Vec<&str> = catalogue
                 .tables
                 .iter()

@@ -3,11 +3,13 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use mendb_engines::{FreezeTable, PartStore, Remedy};
-use mendb_model::part::TableName;
+use mendb_engines::{FreezeTable, PartStore};
+use mendb_model::part::{PartEvent, PartEventKind, PartLog, TableName};
 
 use crate::servers::{Flavor, ServerOptions};
-use crate::world::{FLAVORS, World, by_name, check_frozen, parts_of_every_kind, refused, whole};
+use crate::world::{
+    FLAVORS, World, by_name, check_frozen, partition_ids, parts_of_every_kind, selection, whole,
+};
 
 #[test]
 fn the_inventory_is_what_the_server_says_and_what_the_files_say() {
@@ -16,7 +18,7 @@ fn the_inventory_is_what_the_server_says_and_what_the_files_say() {
         for statement in parts_of_every_kind(flavor) {
             world.server.query(statement);
         }
-        let catalogue = world.engine.catalogue("d.*").unwrap();
+        let catalogue = world.engine.catalogue(&selection("d.*")).unwrap();
         let expected = if flavor == Flavor::Current { 6 } else { 3 };
         assert_eq!(catalogue.tables.len(), expected);
         let all: Vec<FreezeTable> = catalogue
@@ -117,7 +119,7 @@ fn a_database_of_the_old_layout_is_read_on_a_current_server() {
     let frozen = world.engine.freeze("b-1", &[whole(&name)]).unwrap();
     assert_eq!(frozen[0].parts.len(), 1);
     check_frozen(&world.engine, &frozen[0]);
-    let catalogue = world.engine.catalogue("old one.*").unwrap();
+    let catalogue = world.engine.catalogue(&selection("old one.*")).unwrap();
     assert_eq!(catalogue.databases[0].engine, "Ordinary");
 }
 
@@ -132,13 +134,13 @@ fn parts_whose_names_tell_no_partition_are_refused_by_name() {
     world
         .server
         .query("INSERT INTO d.old VALUES ('2024-01-01', 1)");
-    let error = refused(world.engine.inventory(&name));
-    assert_eq!(error.remedy, Remedy::Request);
-    let message = error.to_string();
-    assert!(
-        message.contains("d.old") && message.contains("20240101_20240101_1_1_0"),
-        "{message}"
-    );
+    let inventory = world.engine.inventory(&name).unwrap();
+    let [part] = inventory.parts.as_slice() else {
+        panic!("{inventory:?}");
+    };
+    assert_eq!(part.name, "20240101_20240101_1_1_0");
+    assert_eq!(part.partition_id, "202401");
+    assert_eq!(inventory.partitions["202401"], "202401");
 }
 
 #[test]
@@ -150,7 +152,7 @@ fn partitions_are_named_by_id_or_value() {
         }
         let ids = |table: &str, patterns: &str| {
             let name = TableName::new("d", table);
-            world.engine.partition_ids(&name, patterns).unwrap()
+            partition_ids(&world.engine, &name, patterns)
         };
         assert_eq!(ids("months", "202401,202403"), ["202401", "202403"]);
         assert_eq!(ids("months", "2024*").len(), 3);
@@ -174,16 +176,21 @@ fn the_part_log_tells_of_merges_and_of_nothing_where_there_is_none() {
         world.server.query("INSERT INTO d.t VALUES (2, 1)");
         let since = world.engine.server().unwrap().now_ms;
         world.server.query("OPTIMIZE TABLE d.t FINAL");
-        let log = world.engine.merge_log(&name, since).unwrap();
-        let merge = log.iter().find(|merge| merge.is_merge).unwrap();
-        assert_eq!(merge.part, "all_1_2_1");
-        assert_eq!(merge.merged_from, ["all_1_1_0", "all_2_2_0"]);
+        let log = world.engine.part_log(&name, since).unwrap();
+        assert!(log.begins_at_ms.unwrap() <= since + 1000);
+        let is_merge = |event: &&PartEvent| event.part == "all_1_2_1";
+        let merge = log.events.iter().find(is_merge).unwrap();
+        let sources = ["all_1_1_0", "all_2_2_0"].map(str::to_owned).to_vec();
+        assert_eq!(merge.kind, PartEventKind::Merged(sources));
         assert!(merge.at_ms >= since);
         let later = merge.at_ms + 60_000;
-        assert!(world.engine.merge_log(&name, later).unwrap().is_empty());
+        assert_eq!(world.engine.part_log(&name, later).unwrap().events, []);
 
         let silent = World::new(flavor);
         let name = silent.create("t", "(k UInt32)", "ENGINE = MergeTree ORDER BY k");
-        assert!(silent.engine.merge_log(&name, 0).unwrap().is_empty());
+        assert_eq!(
+            silent.engine.part_log(&name, 0).unwrap(),
+            PartLog::default()
+        );
     }
 }

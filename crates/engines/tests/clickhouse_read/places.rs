@@ -3,12 +3,11 @@
 use std::collections::HashSet;
 use std::os::unix::fs::symlink;
 
-use mendb_engines::clickhouse::ClickHouse;
 use mendb_engines::{PartStore, Remedy};
 use mendb_model::part::TableName;
 
 use crate::servers::{Flavor, Server, ServerOptions};
-use crate::world::{FLAVORS, World, check_frozen, options_of, refused, whole};
+use crate::world::{FLAVORS, World, check_frozen, open, options_of, refused, selection, whole};
 
 #[test]
 fn tables_with_odd_names_are_read_and_frozen() {
@@ -27,7 +26,7 @@ fn tables_with_odd_names_are_read_and_frozen() {
             ));
             world.server.query(&format!("INSERT INTO {sql} VALUES (1)"));
         }
-        let catalogue = world.engine.catalogue("*").unwrap();
+        let catalogue = world.engine.catalogue(&selection("*")).unwrap();
         for name in &names {
             assert!(catalogue.tables.iter().any(|table| table.name == *name));
             let table = world.engine.table(name).unwrap().unwrap();
@@ -101,7 +100,7 @@ fn parts_on_several_disks_are_told_and_frozen_on_each() {
 }
 
 #[test]
-fn a_table_on_a_disk_of_object_storage_is_refused_by_name_and_can_be_left_out() {
+fn a_table_on_a_disk_of_object_storage_is_told_with_the_reason_and_can_be_left_out() {
     let options = ServerOptions {
         objects: true,
         ..ServerOptions::default()
@@ -110,14 +109,28 @@ fn a_table_on_a_disk_of_object_storage_is_refused_by_name_and_can_be_left_out() 
     let rest = "ENGINE = MergeTree ORDER BY k SETTINGS storage_policy = 'objects'";
     world.create("far", "(k UInt32)", rest);
     world.create("near", "(k UInt32)", "ENGINE = MergeTree ORDER BY k");
-    let error = refused(world.engine.catalogue("d.*"));
-    assert_eq!(error.remedy, Remedy::Request);
-    let message = error.to_string();
+    let catalogue = world.engine.catalogue(&selection("d.*")).unwrap();
+    assert_eq!(catalogue.tables.len(), 1);
+    let [far] = catalogue.refused.as_slice() else {
+        panic!("{:?}", catalogue.refused);
+    };
+    assert_eq!(far.name, TableName::new("d", "far"));
     assert!(
-        message.contains("d.far") && message.contains("disk objects"),
-        "{message}"
+        far.reason.contains("disk objects") && far.reason.contains("--exclude-disks objects"),
+        "{}",
+        far.reason
     );
-    assert_eq!(world.engine.catalogue("d.near").unwrap().tables.len(), 1);
+    let mut without = selection("d.*");
+    without.exclude.disks = "objects,nosuch".to_owned();
+    let catalogue = world.engine.catalogue(&without).unwrap();
+    assert_eq!((catalogue.tables.len(), catalogue.refused.len()), (1, 0));
+    assert_eq!(catalogue.left_out, [TableName::new("d", "far")]);
+    let unmatched: Vec<String> = catalogue
+        .unmatched
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(unmatched, ["--exclude-disks nosuch"]);
     let disks = world.engine.disks().unwrap();
     assert!(disks.iter().all(|disk| disk.name != "objects"));
 }
@@ -130,9 +143,9 @@ fn data_that_this_process_sees_elsewhere_is_read_there() {
         world.server.query("INSERT INTO d.t VALUES (1)");
         let mount = tempfile::tempdir().unwrap();
         let seen = mount.path().join("data");
-        let mut options = options_of(&world.server, world.state.path());
+        let mut options = options_of(&world.server);
         options.data_path = Some(seen.clone());
-        let engine = ClickHouse::open(options).unwrap();
+        let engine = open(&options, world.state.path()).unwrap();
         let error = refused(engine.disks());
         assert_eq!(error.remedy, Remedy::Repair);
         assert!(error.to_string().contains("data_path"), "{error}");
@@ -153,10 +166,10 @@ fn a_server_that_cannot_be_reached_or_refuses_the_user_says_what_to_do() {
         };
         let mut server = Server::start(flavor, options);
         let state = tempfile::tempdir().unwrap();
-        let mut options = options_of(&server, state.path());
+        let mut options = options_of(&server);
         options.user = "reader".to_owned();
         options.password = "wrong".to_owned();
-        let error = refused(ClickHouse::open(options.clone()));
+        let error = refused(open(&options, state.path()));
         assert_eq!(error.remedy, Remedy::Request);
         let message = error.to_string();
         assert!(
@@ -164,12 +177,15 @@ fn a_server_that_cannot_be_reached_or_refuses_the_user_says_what_to_do() {
             "{message}"
         );
         options.password = "secret".to_owned();
-        let engine = ClickHouse::open(options.clone()).unwrap();
+        let engine = open(&options, state.path()).unwrap();
         let info = engine.server().unwrap();
         assert_eq!(info.drops_parts, flavor == Flavor::Current);
         assert!(engine.server().unwrap().run.is_same(&info.run));
         server.kill();
-        for error in [refused(engine.server()), refused(ClickHouse::open(options))] {
+        for error in [
+            refused(engine.server()),
+            refused(open(&options, state.path())),
+        ] {
             assert_eq!(error.remedy, Remedy::Retry);
             let message = error.to_string();
             assert!(

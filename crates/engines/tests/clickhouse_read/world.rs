@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use mendb_engines::clickhouse::{ClickHouse, ClickHouseOptions};
+use mendb_engines::clickhouse::{ClickHouse, Connection, ConnectionOptions};
 use mendb_engines::{EngineError, FreezeTable, FrozenTable, PartStore};
-use mendb_model::part::{Hash128, Inventory, TableName};
+use mendb_model::part::{Hash128, Inventory, PartitionPatterns, Selection, TableName};
 use tempfile::TempDir;
 
 use crate::servers::{Flavor, Server, ServerOptions};
@@ -28,7 +28,7 @@ impl World {
         let server = Server::start(flavor, options);
         server.create_database("d");
         let state = tempfile::tempdir().unwrap();
-        let engine = ClickHouse::open(options_of(&server, state.path())).unwrap();
+        let engine = open(&options_of(&server), state.path()).unwrap();
         Self {
             server,
             state,
@@ -47,7 +47,7 @@ impl World {
 
     /// As another process of mendb, after the server or mendb died.
     pub fn reopen(&mut self) {
-        self.engine = ClickHouse::open(options_of(&self.server, self.state.path())).unwrap();
+        self.engine = open(&options_of(&self.server), self.state.path()).unwrap();
     }
 
     pub fn names_and_hashes(&self, name: &TableName) -> BTreeMap<String, Hash128> {
@@ -55,13 +55,17 @@ impl World {
     }
 }
 
-pub fn options_of(server: &Server, state: &Path) -> ClickHouseOptions {
-    ClickHouseOptions {
+pub fn open(options: &ConnectionOptions, state: &Path) -> Result<ClickHouse, EngineError> {
+    let connection = Connection::open(options)?;
+    Ok(ClickHouse::new(connection, state.to_owned()))
+}
+
+pub fn options_of(server: &Server) -> ConnectionOptions {
+    ConnectionOptions {
         url: server.url(),
         user: "default".to_owned(),
         password: String::new(),
         data_path: None,
-        state_directory: state.to_owned(),
     }
 }
 
@@ -87,6 +91,22 @@ pub fn check_frozen(engine: &ClickHouse, frozen: &FrozenTable) {
         assert_eq!(Some(&content.part.hash), current.get(&part.name));
         assert!(!content.files.is_empty());
     }
+}
+
+/// What patterns of tables select.
+pub fn selection(patterns: &str) -> Selection {
+    Selection {
+        tables: patterns.to_owned(),
+        ..Selection::default()
+    }
+}
+
+/// Ids of the table's partitions that patterns name.
+pub fn partition_ids(engine: &ClickHouse, name: &TableName, patterns: &str) -> Vec<String> {
+    let patterns = PartitionPatterns::new(patterns);
+    let partitions = engine.partitions(name).unwrap().into_iter();
+    let named = partitions.filter(|partition| patterns.name(partition));
+    named.map(|partition| partition.id).collect()
 }
 
 pub fn refused<T>(result: Result<T, EngineError>) -> EngineError {

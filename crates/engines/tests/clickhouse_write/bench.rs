@@ -1,11 +1,12 @@
 //! A server with mendb's engine beside it, and parts that were saved from its tables.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use mendb_engines::clickhouse::{ClickHouse, ClickHouseOptions};
-use mendb_engines::{Origin, PartStore, StagedPart, WrittenPart};
-use mendb_model::part::{Hash128, Part, TableName};
+use mendb_engines::clickhouse::{ClickHouse, Connection, ConnectionOptions};
+use mendb_engines::{Exchange, Origin, PartStore, StagedPart, WrittenPart};
+use mendb_model::part::{Hash128, OnConcurrentInsert, Part, TableName};
 use tempfile::TempDir;
 
 use crate::servers::{Flavor, Server, ServerOptions};
@@ -185,9 +186,37 @@ impl Bench {
         saved.iter().enumerate().map(origin).collect()
     }
 
+    /// Exchanges a partition of which all that is live has been seen.
     pub fn exchange(&self, partition: &str, parts: &[Origin]) -> mendb_engines::Result<()> {
-        self.engine
-            .exchange(OPERATION, &self.table, partition, parts)
+        let seen = self.live(partition).into_iter().map(|part| part.name);
+        self.exchange_seen(partition, parts, &seen.collect())
+    }
+
+    /// Exchanges a partition of which these parts have been seen. What came since stops it.
+    pub fn exchange_seen(
+        &self,
+        partition: &str,
+        parts: &[Origin],
+        seen: &HashSet<String>,
+    ) -> mendb_engines::Result<()> {
+        self.exchange_as(partition, parts, seen, OnConcurrentInsert::Fail)
+    }
+
+    pub fn exchange_as(
+        &self,
+        partition_id: &str,
+        parts: &[Origin],
+        seen: &HashSet<String>,
+        on_concurrent_insert: OnConcurrentInsert,
+    ) -> mendb_engines::Result<()> {
+        let exchange = Exchange {
+            partition_id,
+            parts,
+            seen,
+            damaged: &[],
+            on_concurrent_insert,
+        };
+        self.engine.exchange(OPERATION, &self.table, &exchange)
     }
 
     /// Names of what is in `detached/`, and of tables and of their directories beside those that tests
@@ -211,14 +240,13 @@ impl Bench {
 }
 
 pub fn open(server: &Server, state: &Path) -> ClickHouse {
-    ClickHouse::open(ClickHouseOptions {
+    let connection = Connection::open(&ConnectionOptions {
         url: server.url(),
         user: "default".to_owned(),
         password: String::new(),
         data_path: None,
-        state_directory: state.join("state"),
-    })
-    .unwrap()
+    });
+    ClickHouse::new(connection.unwrap(), state.join("state"))
 }
 
 pub fn hashes(saved: &[Saved]) -> Vec<Hash128> {

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use mendb_engines::{Engine, Origin, PartStore, Result, StagedPart};
-use mendb_model::part::TableName;
+use mendb_engines::{Engine, Exchange, Origin, PartStore, Result, StagedPart};
+use mendb_model::part::{OnConcurrentInsert, TableName};
 
 use crate::bench::{Bench, FLAVORS, OPERATION, Saved, hashes};
 use crate::servers::Server;
@@ -91,6 +91,14 @@ fn an_exchange_is_completed_wherever_the_server_dies() {
             let saved = damaged(&mut bench, number);
             bench.engine.stop_merges(OPERATION, &bench.table).unwrap();
             let parts = bench.origins(&saved);
+            let seen = bench.live("1").into_iter().map(|part| part.name);
+            let exchange = Exchange {
+                partition_id: "1",
+                parts: &parts,
+                seen: &seen.collect(),
+                damaged: &[],
+                on_concurrent_insert: OnConcurrentInsert::Fail,
+            };
             let Bench {
                 server,
                 engine,
@@ -98,7 +106,7 @@ fn an_exchange_is_completed_wherever_the_server_dies() {
                 ..
             } = &mut bench;
             let was_killed = kill_after(server, (number - 1) * STEP, || {
-                engine.exchange(OPERATION, table, "1", &parts)
+                engine.exchange(OPERATION, table, &exchange)
             });
             bench.restart();
             let mut result = bench.exchange("1", &parts);

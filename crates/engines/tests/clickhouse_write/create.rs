@@ -3,10 +3,17 @@
 use std::collections::HashMap;
 
 use mendb_engines::{PartStore, Remedy};
-use mendb_model::part::{DatabaseBackup, TableName};
+use mendb_model::part::{DatabaseBackup, Selection, TableName};
 
 use crate::bench::{Bench, FLAVORS};
 use crate::servers::{Flavor, ServerOptions};
+
+fn all_of_d() -> Selection {
+    Selection {
+        tables: "d.*".to_owned(),
+        ..Selection::default()
+    }
+}
 
 fn renamed() -> HashMap<String, String> {
     HashMap::from([("d".to_owned(), "d 2".to_owned())])
@@ -14,7 +21,7 @@ fn renamed() -> HashMap<String, String> {
 
 /// Creates everything of database `d` in `d 2`.
 fn create_again(bench: &Bench) {
-    let catalogue = bench.engine.catalogue("d.*").unwrap();
+    let catalogue = bench.engine.catalogue(&all_of_d()).unwrap();
     for mut database in catalogue.databases {
         database.name = renamed()[&database.name].clone();
         for _ in 0..2 {

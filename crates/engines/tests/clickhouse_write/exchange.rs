@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use mendb_engines::{Engine, Origin, PartStore, Remedy};
-use mendb_model::part::{Hash128, TableName};
+use mendb_model::part::{Hash128, OnConcurrentInsert, TableName};
 
 use crate::bench::{Bench, FLAVORS, OPERATION, Saved, files, hashes};
 use crate::servers::Flavor;
@@ -180,7 +180,7 @@ fn nothing_is_touched_when_a_part_is_gone_or_another() {
             hash: absent,
         });
         let error = bench.exchange("1", &parts).unwrap_err();
-        assert_eq!(error.remedy, Remedy::Retry);
+        assert_eq!(error.remedy, Remedy::Replan);
         assert!(error.to_string().contains("1_1_1_0"), "{error}");
 
         let Some(Origin::Staged(mut other)) = parts
@@ -290,7 +290,11 @@ fn inserts_and_exchanges_at_once_lose_no_row() {
                     })
                     .collect();
                 parts.reverse();
-                match bench.exchange("1", &parts) {
+                let seen = parts.iter().filter_map(|part| match part {
+                    Origin::Live { name, .. } => Some(name.clone()),
+                    Origin::Staged(_) => None,
+                });
+                match bench.exchange_seen("1", &parts, &seen.collect()) {
                     Ok(()) => exchanged += 1,
                     Err(error) => assert_eq!(error.remedy, Remedy::Replan, "{error}"),
                 }
@@ -304,6 +308,53 @@ fn inserts_and_exchanges_at_once_lose_no_row() {
         );
         bench.engine.commit(OPERATION).unwrap();
         assert_eq!(bench.leftovers(), [""; 0]);
+    }
+}
+
+/// What is inserted since a partition was looked at stays or goes as is asked, also in the instant in which
+/// it is exchanged; and however fast others write, the exchange comes to its end.
+#[test]
+fn what_comes_meanwhile_stays_or_goes_as_is_asked() {
+    for flavor in FLAVORS {
+        for policy in [OnConcurrentInsert::Keep, OnConcurrentInsert::Remove] {
+            let bench = Bench::new(flavor);
+            bench.create("MergeTree");
+            bench.insert(1, "old", 3);
+            bench.insert(1, "kept", 5);
+            let seen = bench.live("1");
+            let parts = [Origin::Live {
+                name: seen[1].name.clone(),
+                hash: seen[1].hash,
+            }];
+            let seen = seen.into_iter().map(|part| part.name).collect();
+            bench.insert(1, "before", 7);
+            let (begun, done) = (AtomicBool::new(false), AtomicBool::new(false));
+            let inserted = thread::scope(|scope| {
+                let writer = scope.spawn(|| {
+                    let mut inserted = 0;
+                    while !done.load(Ordering::SeqCst) {
+                        bench.insert(1, &format!("meanwhile {inserted}"), 1);
+                        inserted += 1;
+                        begun.store(true, Ordering::SeqCst);
+                    }
+                    inserted
+                });
+                while !begun.load(Ordering::SeqCst) {
+                    thread::yield_now();
+                }
+                let exchanged = bench.exchange_as("1", &parts, &seen, policy);
+                done.store(true, Ordering::SeqCst);
+                exchanged.unwrap();
+                writer.join().unwrap()
+            });
+            let rows = bench.rows();
+            match policy {
+                OnConcurrentInsert::Keep => assert_eq!(rows, 5 + 7 + inserted),
+                _ => assert!((5..5 + inserted).contains(&rows), "{rows} of {inserted}"),
+            }
+            bench.engine.commit(OPERATION).unwrap();
+            assert_eq!(bench.leftovers(), [""; 0]);
+        }
     }
 }
 

@@ -71,7 +71,7 @@ fn all_that_a_table_can_be_declared_with_is_kept() {
             bench.insert(1, value, 100);
         }
         exchange_reversed(&bench, "1");
-        bench.engine.check_table(&bench.table).unwrap();
+        assert_eq!(bench.engine.check_table(&bench.table).unwrap(), []);
         let counted =
             format!("SELECT sum(c) FROM (SELECT k, count() AS c FROM {table} GROUP BY k)");
         assert_eq!(bench.server.query(&counted), "300\n", "{kind}");

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use mendb_engines::clickhouse::{ClickHouse, ClickHouseOptions};
+use mendb_engines::clickhouse::{ClickHouse, Connection, ConnectionOptions};
 use mendb_engines::{Engine, FreezeTable, PartStore, Result, StagedPart, WrittenPart};
 use mendb_model::part::{Hash128, TableName};
 
@@ -30,15 +30,14 @@ impl Parts {
             "CREATE TABLE shop.t (k UInt64, v String) ENGINE = MergeTree ORDER BY k SETTINGS index_granularity = 8192",
         );
         let state = tempfile::tempdir().unwrap();
-        let engine = ClickHouse::open(ClickHouseOptions {
+        let connection = Connection::open(&ConnectionOptions {
             url: server.url(),
             user: "default".to_owned(),
             password: String::new(),
             data_path: None,
-            state_directory: state.path().to_owned(),
         });
         let parts = Self {
-            engine: engine.unwrap(),
+            engine: ClickHouse::new(connection.unwrap(), state.path().to_owned()),
             server,
             _state: state,
         };

@@ -1,6 +1,7 @@
 //! What an [`Operation`](super::Operation) is told, and what it wants done.
 
 use super::task::{NewTask, Report};
+use crate::part::OnConcurrentInsert;
 
 /// What a transition may know of the world.
 #[derive(Debug, Clone, Copy)]
@@ -29,20 +30,13 @@ pub enum Event {
         step: u32,
         /// Whether to try again without anyone doing anything.
         retriable: bool,
+        /// Whether the cut that it reads does not exist any more.
+        is_cut_lost: bool,
         /// What failed, why, and what to do.
         message: String,
     },
     /// Worker: how an attempt goes.
     Reported(Report),
-    /// Worker: the snapshot that an attempt reads does not exist any more; it must be taken again.
-    SnapshotLost {
-        /// The step.
-        step: u32,
-        /// The task in it.
-        shard_idx: u32,
-        /// The attempt.
-        attempt: u32,
-    },
     /// Coordinator, after [`Effect::Advance`]: begin the next step.
     Advance,
     /// Coordinator: time passed.
@@ -50,7 +44,10 @@ pub enum Event {
     /// User: send no more requests.
     Pause,
     /// User: go on after a pause or a failure.
-    Resume,
+    Resume {
+        /// What becomes of parts that came into tables of a mend meanwhile, if that is said anew.
+        on_concurrent_insert: Option<OnConcurrentInsert>,
+    },
     /// User: give up and roll back.
     Cancel,
 }

@@ -1,6 +1,10 @@
 //! Promises of steps whose tables do not stop each other.
 
 use super::*;
+
+const RESUME: Event = Event::Resume {
+    on_concurrent_insert: None,
+};
 use crate::name::{BackupId, BackupKind};
 use crate::part::{OnConcurrentInsert, RestoreOrder, TableName};
 
@@ -23,6 +27,9 @@ fn assessing() -> Operation {
         create: false,
         replace: false,
         has_parts: true,
+        replica_path: None,
+        redefine: None,
+        undo: None,
     };
     let request = Request::Mend(MendRequest {
         source: MendSource::Backup {
@@ -34,6 +41,8 @@ fn assessing() -> Operation {
         },
         tables: vec![mend("orders"), mend("goods")],
         stopped: Vec::new(),
+        unmatched: Vec::new(),
+        different: Vec::new(),
         databases: std::collections::BTreeMap::new(),
         partitions: None,
         data: true,
@@ -41,6 +50,8 @@ fn assessing() -> Operation {
         on_concurrent_insert: OnConcurrentInsert::Fail,
         keep_undo: None,
         check_table: false,
+        check_kept: false,
+        apply_mutations: false,
     });
     let steps = plan(&request, &[]).unwrap();
     let repository = ("id".to_owned(), "memory:".to_owned());
@@ -119,7 +130,7 @@ fn a_resume_requests_only_the_table_that_failed() {
         let event = report(&operation, shard_idx, status);
         operation.step(at(1), event).unwrap();
     }
-    let effects = operation.step(at(9), Event::Resume).unwrap();
+    let effects = operation.step(at(9), RESUME).unwrap();
     assert_eq!(effects, [Effect::Propose { shard_idx: 0 }]);
     let done = report(&operation, 0, ReportStatus::Success);
     let effects = operation.step(at(10), done).unwrap();

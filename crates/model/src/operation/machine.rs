@@ -7,7 +7,7 @@ use super::plan::{PlannedStep, StepKind};
 use super::task::{
     MendedShard, NewTask, Report, ReportStatus, Task, TaskOutput, TaskSpec, TaskStatus,
 };
-use super::{Operation, State, Stop};
+use super::{LostCut, Operation, Request, State, Stop};
 
 impl Operation {
     /// Takes one event.
@@ -19,7 +19,16 @@ impl Operation {
         let mut effects = Vec::new();
         match event {
             Event::Pause => self.pause(context, &mut effects)?,
-            Event::Resume => self.resume(context, &mut effects)?,
+            Event::Resume {
+                on_concurrent_insert,
+            } => {
+                self.resume(context, &mut effects)?;
+                if let (Some(policy), Request::Mend(request)) =
+                    (on_concurrent_insert, &mut self.request)
+                {
+                    request.on_concurrent_insert = policy;
+                }
+            }
             Event::Cancel => self.cancel(&mut effects)?,
             _ if self.state.is_terminal() => return Ok(effects),
             Event::Booted => self.boot(&mut effects),
@@ -29,20 +38,18 @@ impl Operation {
             Event::AllocationFailed {
                 step,
                 retriable,
+                is_cut_lost,
                 message,
             } => {
-                self.allocation_failed(context, step, retriable, &message, &mut effects);
-            }
-            Event::Reported(report) => self.reported(context, report, &mut effects),
-            Event::SnapshotLost {
-                step,
-                shard_idx,
-                attempt,
-            } => {
-                if self.is_current(step, shard_idx, attempt) {
-                    self.snapshot_lost(context, &mut effects);
+                if step == self.current_step && !self.allocated {
+                    if is_cut_lost && self.step_kind().can_cut_again() {
+                        self.cut_again(context, message, &mut effects);
+                    } else {
+                        self.allocation_failed(context, retriable, &message, &mut effects);
+                    }
                 }
             }
+            Event::Reported(report) => self.reported(context, report, &mut effects),
         }
         self.settle(context, &mut effects);
         self.updated_at_ms = self.updated_at_ms.max(context.now_ms);
@@ -93,6 +100,7 @@ impl Operation {
         }
         self.stop = None;
         self.error = None;
+        self.lost_cut = None;
         self.state = State::Allocating;
         for task in &mut self.tasks {
             task.failures = 0;
@@ -218,19 +226,21 @@ impl Operation {
             .into_iter()
             .map(|task| Task::new(task, self.attempt_floor))
             .collect();
+        if let Some(lost) = self.lost_cut.as_ref().filter(|_| step == 0) {
+            for task in &mut self.tasks {
+                task.not_before_ms = lost.not_before_ms;
+                task.error = Some(lost.message.clone());
+            }
+        }
     }
 
     fn allocation_failed(
         &mut self,
         context: Context,
-        step: u32,
         retriable: bool,
         message: &str,
         effects: &mut Vec<Effect>,
     ) {
-        if step != self.current_step || self.allocated {
-            return;
-        }
         if !retriable {
             return self.fail(format!("step {}: {message}", self.step_label()), effects);
         }
@@ -244,7 +254,8 @@ impl Operation {
         if !self.is_current(report.step, report.shard_idx, report.attempt) {
             return;
         }
-        let isolates = self.step_kind().isolates_failures();
+        let step = self.step_kind();
+        let isolates = step.isolates_failures();
         let task = &mut self.tasks[shard_idx];
         task.last_heard_ms = context.now_ms;
         let moved =
@@ -268,18 +279,32 @@ impl Operation {
             ReportStatus::Error {
                 retriable: false,
                 message,
-            } => {
-                task.error = Some(message.clone());
-                if isolates {
-                    task.status = TaskStatus::Failed;
-                } else {
+            } => self.task_is_fatal(shard_idx, &message, effects),
+            ReportStatus::CutLost { message } => match step {
+                // It went away while it was being taken.
+                StepKind::Cut => self.task_failed(context, shard_idx, message),
+                step if !step.can_cut_again() => self.task_is_fatal(shard_idx, &message, effects),
+                _ => {
                     task.status = TaskStatus::Pending;
-                    self.fail(format!("step {}: {message}", self.step_label()), effects);
+                    task.error = Some(message.clone());
+                    self.cut_again(context, message, effects);
                 }
-            }
+            },
         }
         if isolates {
             self.fail_when_others_are_done(effects);
+        }
+    }
+
+    fn task_is_fatal(&mut self, shard_idx: usize, message: &str, effects: &mut Vec<Effect>) {
+        let isolates = self.step_kind().isolates_failures();
+        let task = &mut self.tasks[shard_idx];
+        task.error = Some(message.to_owned());
+        if isolates {
+            task.status = TaskStatus::Failed;
+        } else {
+            task.status = TaskStatus::Pending;
+            self.fail(format!("step {}: {message}", self.step_label()), effects);
         }
     }
 
@@ -356,11 +381,22 @@ impl Operation {
                 .is_some_and(|task| task.attempt == attempt && task.status == TaskStatus::Running)
     }
 
-    /// Goes back to the cut: segments of another snapshot are of no use.
-    fn snapshot_lost(&mut self, context: Context, effects: &mut Vec<Effect>) {
-        if self.step_kind() != StepKind::Copy || self.stop.is_some() {
+    /// Goes back to the cut: what was copied of another is of no use. The first time at once, as after a
+    /// restart, which loses the snapshots of a row store.
+    fn cut_again(&mut self, context: Context, message: String, effects: &mut Vec<Effect>) {
+        if self.stop.is_some() {
             return;
         }
+        let times = self.lost_cut.as_ref().map_or(1, |lost| lost.times + 1);
+        let backoff_ms = match times {
+            1 => 0,
+            again => self.backoff_ms(again - 1, context.jitter),
+        };
+        self.lost_cut = Some(LostCut {
+            times,
+            not_before_ms: context.now_ms.saturating_add(backoff_ms),
+            message,
+        });
         self.abort_running(effects);
         self.draft = None;
         self.rows_before = 0;
@@ -373,6 +409,9 @@ impl Operation {
             return;
         }
         self.absorb();
+        if self.step_kind().can_cut_again() {
+            self.lost_cut = None;
+        }
         if self.current_step as usize + 1 < self.steps.len() {
             return self.enter(self.current_step + 1, context, effects);
         }
@@ -394,6 +433,7 @@ impl Operation {
         if let Some(step) = self.steps.get_mut(self.current_step as usize) {
             step.bytes_total = bytes;
         }
+        let mut lacks = Vec::new();
         for task in &mut self.tasks {
             match std::mem::take(&mut task.output) {
                 TaskOutput::None => {}
@@ -412,11 +452,18 @@ impl Operation {
                         Arc::make_mut(draft).put_part_list(&task.spec, list);
                     }
                 }
+                TaskOutput::Lacks(reason) => lacks.push((&task.spec, reason)),
                 TaskOutput::Segments(segments) => {
                     if let Some(draft) = &mut self.draft {
                         Arc::make_mut(draft).put_segments(&task.spec, segments);
                     }
                 }
+            }
+        }
+        // At the end: lists go to tables by their places.
+        if let Some(draft) = &mut self.draft {
+            for (spec, reason) in lacks {
+                Arc::make_mut(draft).lack(spec, reason);
             }
         }
     }
@@ -518,47 +565,5 @@ impl Operation {
                 shard_idx: shard_idx as u32,
             });
         }
-    }
-
-    /// Whether only a user can move the operation: it is over, or it is paused and nothing runs.
-    pub fn awaits_user(&self) -> bool {
-        let running = || {
-            self.tasks
-                .iter()
-                .any(|task| task.status == TaskStatus::Running)
-        };
-        self.state.is_terminal() || (self.is_paused() && !running())
-    }
-
-    /// When [`Event::Tick`] is due if nothing else happens before: the end of a backoff, a lease or a
-    /// budget. `None` when nothing is due by time alone.
-    pub fn wake_at_ms(&self) -> Option<u64> {
-        if self.state.is_terminal() {
-            return None;
-        }
-        let running = |task: &&Task| task.status == TaskStatus::Running;
-        let leases = self.tasks.iter().filter(running);
-        let leases = leases.map(|task| task.last_heard_ms.saturating_add(self.limits.lease_ms));
-        if self.stop.is_some() {
-            return leases.min();
-        }
-        let running = self.tasks.iter().filter(running).count();
-        // While the window has room, whoever is pending waits for its backoff.
-        let room = running < self.limits.max_in_flight.max(1) as usize;
-        let waiting = |task: &&Task| room && task.status == TaskStatus::Pending;
-        let backoffs = self
-            .tasks
-            .iter()
-            .filter(waiting)
-            .map(|task| task.not_before_ms);
-        let allocation = (self.allocation_failures > 0).then_some(self.allocate_at_ms);
-        let deadline = self.step_deadline_ms.min(self.operation_deadline_ms);
-        let deadline =
-            (self.step_kind() != StepKind::Rollback).then_some(deadline.saturating_add(1));
-        leases
-            .chain(backoffs)
-            .chain(allocation)
-            .chain(deadline)
-            .min()
     }
 }

@@ -16,6 +16,8 @@
 //!   The first terminal report of an attempt wins.
 //! * *Retry*: only the shard that failed is requested again, from its last key, after a backoff.
 //! * *Budgets*: deadlines are absolute times, persisted; a restart does not extend them.
+//! * *Lost cuts*: a step that reads a cut goes back to take it again, after a backoff when that happens
+//!   repeatedly; elsewhere a cut that is gone is a fatal error.
 //! * *Failures*: a fatal error of one task fails the operation at once; in steps whose tables do not
 //!   depend on each other ([`StepKind::isolates_failures`]), once the others are done.
 //! * *Stopping* (pause, cancel, failure): no request goes out any more, running attempts are told
@@ -28,6 +30,7 @@ pub mod plan;
 pub mod progress;
 pub mod request;
 pub mod task;
+mod waits;
 
 use std::sync::Arc;
 
@@ -40,9 +43,9 @@ pub use event::{Context, Effect, Event, IllegalEvent};
 pub use plan::{PlanError, PlannedStep, StepKind, plan};
 pub use progress::Progress;
 pub use request::{
-    BackupRequest, ChainLink, ExpectedShard, MendRequest, MendSource, PartBackupRequest, Request,
-    RestoreRequest, RestoreStrategy, RowMendRequest, RowMendRoad, RowTableMend, StoppedTable,
-    TableMapping, TableMend,
+    BackupRequest, ChainLink, DifferentTable, ExpectedShard, MendRequest, MendSource,
+    PartBackupRequest, Redefinition, Request, RestoreRequest, RestoreStrategy, RowMendRequest,
+    RowMendRoad, RowTableMend, StoppedTable, TableMapping, TableMend, TableUndo, TargetTable,
 };
 pub use task::{
     MendedRows, MendedShard, NewTask, PartAt, Report, ReportStatus, Task, TaskOutput, TaskSpec,
@@ -104,6 +107,17 @@ pub enum Stop {
     Fail(String),
 }
 
+/// A cut that does not exist any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostCut {
+    /// How often in a row.
+    pub times: u32,
+    /// It is not taken again before this time.
+    pub not_before_ms: u64,
+    /// What was gone the last time, and how that was noticed.
+    pub message: String,
+}
+
 /// The bounds of an operation, fixed when it is created.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
@@ -162,6 +176,9 @@ pub struct Operation {
     pub allocation_failures: u32,
     /// An allocation that failed is repeated at this time.
     pub allocate_at_ms: u64,
+    /// How the cut was lost, if it was: it is taken again, the later the more often that happened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost_cut: Option<LostCut>,
     /// The manifest in the making, of a backup that was cut and is not over. Not part of the
     /// serialised form: it changes less often than the rest, and is larger.
     #[serde(skip)]
@@ -216,6 +233,7 @@ impl Operation {
             attempt_floor: 0,
             allocation_failures: 0,
             allocate_at_ms: 0,
+            lost_cut: None,
             draft: None,
             repository_id,
             repository_url,
@@ -255,5 +273,7 @@ impl Operation {
 
 #[cfg(test)]
 mod isolation_tests;
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;

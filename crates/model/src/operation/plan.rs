@@ -65,6 +65,11 @@ impl StepKind {
         !matches!(self, Self::Release | Self::Finish | Self::Rollback)
     }
 
+    /// Whether it reads a cut that the operation can take again, by going back to its beginning.
+    pub fn can_cut_again(self) -> bool {
+        matches!(self, Self::Copy)
+    }
+
     /// Whether a table that fails stops only itself: the others go on, and the operation fails when
     /// none is left to do.
     pub fn isolates_failures(self) -> bool {
@@ -134,7 +139,7 @@ pub fn plan(request: &Request, bytes: &[u64]) -> Result<Vec<PlannedStep>, PlanEr
         .enumerate()
         .find(|(at, name)| targets[..*at].contains(name))
     {
-        return Err(PlanError::SameTarget(twice.1.clone()));
+        return Err(PlanError::SameTarget(twice.1.to_string()));
     }
     match request {
         Request::PartBackup(_) => Ok(steps_of(&[

@@ -3,12 +3,16 @@
 use serde::{Deserialize, Serialize};
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use crate::digest::Digest;
 use crate::key::KeyRange;
 use crate::name::{BackupId, BackupKind, OperationId};
 use crate::operation::task::MendedRows;
-use crate::part::{OnConcurrentInsert, RestoreOrder, TableName};
+use crate::part::{
+    Difference, Exclusion, Grade, OnConcurrentInsert, Redefining, RestoreOrder, TableDefinition,
+    TableName, Unmatched,
+};
 
 /// The request behind an operation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,12 +112,21 @@ pub struct PartBackupRequest {
     pub patterns: String,
     /// The tables they named, in an order in which they can be created.
     pub tables: Vec<TableName>,
+    /// What was left out of them, by those who asked for it.
+    #[serde(default, skip_serializing_if = "Exclusion::is_empty")]
+    pub exclude: Exclusion,
+    /// Patterns that fitted nothing when it was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unmatched: Vec<Unmatched>,
     /// Comma-separated patterns of partitions, if not all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partitions: Option<String>,
     /// An earlier backup whose files need not be uploaded again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub known: Option<ChainLink>,
+    /// Whether credentials in definitions are left out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub without_secrets: bool,
 }
 
 /// Bring tables of a part store to what a backup holds.
@@ -126,6 +139,12 @@ pub struct MendRequest {
     /// Tables that were asked for and are not mended, with the reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stopped: Vec<StoppedTable>,
+    /// Patterns that fitted nothing when it was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unmatched: Vec<Unmatched>,
+    /// Tables whose definition is another one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub different: Vec<DifferentTable>,
     /// Databases of the target by those of the backup, where they differ.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub databases: BTreeMap<String, String>,
@@ -143,6 +162,12 @@ pub struct MendRequest {
     pub keep_undo: Option<bool>,
     /// Whether the server checks the tables, byte for byte, at the end.
     pub check_table: bool,
+    /// Whether every byte of the parts that stay is read and proved before that is decided.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub check_kept: bool,
+    /// Whether mutations that were not finished when the backup was made are applied at the end.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub apply_mutations: bool,
 }
 
 /// Where the parts of a mend come from.
@@ -184,6 +209,69 @@ pub struct TableMend {
     pub replace: bool,
     /// Whether it has parts: views and dictionaries do not.
     pub has_parts: bool,
+    /// Where in its keeper it is created, if not where the backup says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replica_path: Option<String>,
+    /// What its definition is brought to where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redefine: Option<Redefinition>,
+    /// Of a table that a mend created and that goes when the mend is undone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo: Option<TableUndo>,
+}
+
+/// What becomes of a table, view or dictionary that a mend created, when the mend is undone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "how")]
+pub enum TableUndo {
+    /// It goes, unless rows that somebody brought stay in it.
+    Drop,
+    /// It goes, and what the mend had put aside gets its name back.
+    PutBack {
+        /// The name of that.
+        aside: TableName,
+    },
+}
+
+/// A definition that is changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Redefinition {
+    /// What it is to be, in names of the target.
+    pub to: TableDefinition,
+    /// What it was, to be taken back.
+    pub before: TableDefinition,
+}
+
+impl Redefinition {
+    /// The change that takes it back.
+    #[must_use]
+    pub fn reversed(&self) -> Self {
+        Self {
+            to: self.before.clone(),
+            before: self.to.clone(),
+        }
+    }
+}
+
+/// A table, view or dictionary whose definition is not that of the backup, in what does not keep its
+/// parts from being mended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DifferentTable {
+    /// On the target.
+    pub target: TableName,
+    /// In what it differs.
+    pub differences: Vec<Difference>,
+    /// How that is mended; `None` where it is left as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mended_by: Option<Redefining>,
+}
+
+impl DifferentTable {
+    /// Whether queries answer otherwise than in the backup, and go on to.
+    pub fn leaves_other_answers(&self) -> bool {
+        let mut differences = self.differences.iter();
+        self.mended_by.is_none() && differences.any(|found| found.grade == Grade::Answers)
+    }
 }
 
 /// A table that is not mended.
@@ -193,6 +281,9 @@ pub struct StoppedTable {
     pub target: TableName,
     /// Why.
     pub reason: String,
+    /// What can be done about it; empty where nothing is known to help.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub advice: String,
 }
 
 /// Bring tables of a row store to what a backup of their collection holds.
@@ -326,6 +417,18 @@ impl Request {
         }
     }
 
+    /// The operation that it takes back, if it does.
+    pub fn undoes(&self) -> Option<&OperationId> {
+        match self {
+            Self::Mend(request) => match &request.source {
+                MendSource::Undo { operation_id } => Some(operation_id),
+                MendSource::Backup { .. } | MendSource::Imported { .. } => None,
+            },
+            Self::MendRows(request) => request.undoes.as_ref(),
+            Self::Backup(_) | Self::Restore(_) | Self::PartBackup(_) => None,
+        }
+    }
+
     /// Whether it makes a backup.
     pub fn is_backup(&self) -> bool {
         matches!(self, Self::Backup(_) | Self::PartBackup(_))
@@ -355,27 +458,55 @@ impl Request {
     }
 
     /// The tables of the target that it touches.
-    pub fn target_tables(&self) -> Vec<String> {
+    pub fn target_tables(&self) -> Vec<TargetTable<'_>> {
+        fn of_rows(names: &[String]) -> impl Iterator<Item = TargetTable<'_>> {
+            names.iter().map(|name| TargetTable::Rows(name))
+        }
         match self {
-            Self::Backup(request) => request.tables.clone(),
+            Self::Backup(request) => of_rows(&request.tables).collect(),
             Self::Restore(request) => {
                 let tables = request.tables.iter();
-                tables.map(|table| table.target.clone()).collect()
+                let targets = tables.map(|table| TargetTable::Rows(&table.target));
+                targets.collect()
             }
-            Self::PartBackup(request) => request.tables.iter().map(ToString::to_string).collect(),
+            Self::PartBackup(request) => request.tables.iter().map(TargetTable::Parts).collect(),
             Self::Mend(request) => {
                 let tables = request.tables.iter();
-                tables.map(|table| table.target.to_string()).collect()
+                let targets = tables.map(|table| TargetTable::Parts(&table.target));
+                targets.collect()
             }
             Self::MendRows(request) => {
                 let tables = request.tables.iter();
-                let mut names: Vec<String> = tables.map(|table| table.table.clone()).collect();
-                let others = request.before.tables.iter();
-                let others = others.filter(|name| !names.contains(name)).cloned();
-                let others: Vec<String> = others.collect();
-                names.extend(others);
+                let mut names: Vec<TargetTable<'_>> = tables
+                    .map(|table| TargetTable::Rows(&table.table))
+                    .collect();
+                for other in of_rows(&request.before.tables) {
+                    if !names.contains(&other) {
+                        names.push(other);
+                    }
+                }
                 names
             }
+        }
+    }
+}
+
+/// A table of a target, told from every other: names of part stores may have dots in them, so that two
+/// of them are printed alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TargetTable<'a> {
+    /// Of a row store.
+    Rows(&'a str),
+    /// Of a part store.
+    Parts(&'a TableName),
+}
+
+/// Its name, as people write it.
+impl fmt::Display for TargetTable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rows(name) => f.write_str(name),
+            Self::Parts(name) => name.fmt(f),
         }
     }
 }

@@ -184,6 +184,8 @@ pub enum TaskOutput {
     Segments(Vec<Segment>),
     /// A list of parts whose files are in the repository.
     Parts(PartList),
+    /// Why the table of the task cannot be backed up: the backup goes on without it.
+    Lacks(String),
     /// Rows of a range that were compared and staged so far.
     Mended(MendedRows),
     /// The manifest as the cut sees it: every shard, no segment yet.
@@ -269,6 +271,12 @@ pub enum ReportStatus {
         /// Whether another attempt may succeed without anyone doing anything.
         retriable: bool,
         /// What failed, why, and what to do.
+        message: String,
+    },
+    /// The cut that it reads does not exist any more: it must be taken again where the operation can do
+    /// that, and is a fatal error elsewhere.
+    CutLost {
+        /// What is gone, and how that was noticed.
         message: String,
     },
     /// It stopped because it was told to.

@@ -1,20 +1,22 @@
-//! Promises of the machine: scripts of single transitions, and properties over random events.
-
-use proptest::prelude::*;
+//! Promises of the machine: scripts of single transitions.
 
 use super::*;
+
+pub(super) const RESUME: Event = Event::Resume {
+    on_concurrent_insert: None,
+};
 use crate::name::{BackupId, BackupKind};
 
-const SECOND_MS: u64 = 1000;
+pub(super) const SECOND_MS: u64 = 1000;
 
-fn at(now_ms: u64) -> Context {
+pub(super) fn at(now_ms: u64) -> Context {
     Context {
         now_ms,
         jitter: 0.0,
     }
 }
 
-fn restore() -> Operation {
+pub(super) fn restore() -> Operation {
     let link = |seconds, kind| ChainLink {
         backup_id: BackupId::new(seconds, kind).unwrap(),
         manifest_blake3: String::new(),
@@ -34,7 +36,7 @@ fn restore() -> Operation {
     Operation::new(id, request, steps, repository, Limits::default(), 0)
 }
 
-fn tasks(count: usize) -> Vec<NewTask> {
+pub(super) fn tasks(count: usize) -> Vec<NewTask> {
     vec![
         NewTask {
             spec: TaskSpec::Whole,
@@ -44,7 +46,7 @@ fn tasks(count: usize) -> Vec<NewTask> {
     ]
 }
 
-fn report(operation: &Operation, shard_idx: u32, status: ReportStatus) -> Event {
+pub(super) fn report(operation: &Operation, shard_idx: u32, status: ReportStatus) -> Event {
     let task = &operation.tasks[shard_idx as usize];
     Event::Reported(Report {
         step: operation.current_step,
@@ -58,14 +60,94 @@ fn report(operation: &Operation, shard_idx: u32, status: ReportStatus) -> Event 
     })
 }
 
-fn error(retriable: bool) -> ReportStatus {
+pub(super) fn error(retriable: bool) -> ReportStatus {
     ReportStatus::Error {
         retriable,
         message: "disk on fire".into(),
     }
 }
 
-fn backup() -> Operation {
+pub(super) fn cut_lost() -> ReportStatus {
+    ReportStatus::CutLost {
+        message: "the freeze is gone".into(),
+    }
+}
+
+/// A backup that copies what it has cut, again if it did before.
+fn copying(operation: &mut Operation, now_ms: u64) {
+    let allocated = |step| Event::Allocated {
+        step,
+        tasks: tasks(1),
+    };
+    operation.step(at(now_ms), allocated(0)).unwrap();
+    operation.step(at(now_ms), Event::Tick).unwrap();
+    let cut = report(operation, 0, ReportStatus::Success);
+    operation.step(at(now_ms), cut).unwrap();
+    operation.step(at(now_ms), Event::Advance).unwrap();
+    operation.step(at(now_ms), allocated(1)).unwrap();
+    assert_eq!(operation.step_kind(), StepKind::Copy);
+}
+
+#[test]
+fn a_cut_that_is_lost_is_taken_again_with_a_backoff_and_its_cause() {
+    let mut operation = backup();
+    operation.step(at(0), Event::Booted).unwrap();
+    copying(&mut operation, 0);
+    let lost = report(&operation, 0, cut_lost());
+    assert_eq!(operation.step(at(0), lost).unwrap(), [Effect::Allocate]);
+    assert_eq!(operation.step_kind(), StepKind::Cut);
+    // Once it is at once, as after a restart.
+    copying(&mut operation, 0);
+    let lost = report(&operation, 0, cut_lost());
+    operation.step(at(0), lost).unwrap();
+    let allocated = Event::Allocated {
+        step: 0,
+        tasks: tasks(1),
+    };
+    assert_eq!(operation.step(at(0), allocated).unwrap(), []);
+    let backoff_ms = operation.limits.first_backoff_ms;
+    assert_eq!(operation.wake_at_ms(), Some(backoff_ms));
+    let told = operation.tasks[0].error.as_deref();
+    assert_eq!(told, Some("the freeze is gone"));
+    let again = operation.step(at(backoff_ms), Event::Tick).unwrap();
+    assert_eq!(again, [Effect::Propose { shard_idx: 0 }]);
+    // Where its tasks cannot even be found, the same.
+    let cut = report(&operation, 0, ReportStatus::Success);
+    operation.step(at(backoff_ms), cut).unwrap();
+    operation.step(at(backoff_ms), Event::Advance).unwrap();
+    let unfound = Event::AllocationFailed {
+        step: 1,
+        retriable: false,
+        is_cut_lost: true,
+        message: "the freeze is gone".into(),
+    };
+    operation.step(at(backoff_ms), unfound).unwrap();
+    assert_eq!(operation.step_kind(), StepKind::Cut);
+    assert_eq!(operation.lost_cut.as_ref().unwrap().times, 3);
+}
+
+#[test]
+fn a_cut_that_is_lost_where_none_can_be_taken_is_a_fatal_error_with_its_name() {
+    let mut operation = backup();
+    operation.step(at(0), Event::Booted).unwrap();
+    copying(&mut operation, 0);
+    operation.step(at(0), Event::Cancel).unwrap();
+    let stopped = report(&operation, 0, ReportStatus::Stopped);
+    operation.step(at(0), stopped).unwrap();
+    assert_eq!(operation.step_kind(), StepKind::Rollback);
+    let step = operation.current_step;
+    let tasks = tasks(1);
+    operation
+        .step(at(0), Event::Allocated { step, tasks })
+        .unwrap();
+    let lost = report(&operation, 0, cut_lost());
+    assert_eq!(operation.step(at(0), lost).unwrap(), [Effect::Finished]);
+    assert_eq!(operation.state, State::Failed);
+    let told = operation.error.as_deref();
+    assert_eq!(told, Some("step rollback: the freeze is gone"));
+}
+
+pub(super) fn backup() -> Operation {
     let request = Request::Backup(BackupRequest {
         collection: "shop".into(),
         backup_id: BackupId::new(0, BackupKind::Full).unwrap(),
@@ -225,7 +307,7 @@ fn a_fatal_error_fails_once_nothing_runs_and_can_be_resumed_after_repair() {
         operation.error.as_deref(),
         Some("step prepare: disk on fire")
     );
-    let resumed = operation.step(at(3), Event::Resume).unwrap();
+    let resumed = operation.step(at(3), RESUME).unwrap();
     assert_eq!(
         resumed,
         [
@@ -281,7 +363,7 @@ fn pausing_moves_the_deadlines_and_sends_nothing() {
         operation.step(at(20), Event::Pause),
         Err(IllegalEvent::Stopping { .. })
     ));
-    let resumed = operation.step(at(10 + deadline_ms), Event::Resume).unwrap();
+    let resumed = operation.step(at(10 + deadline_ms), RESUME).unwrap();
     assert_eq!(resumed.len(), 2);
     assert_eq!(operation.operation_deadline_ms, deadline_ms * 2);
     assert_eq!(operation.tasks[0].failures, 0);
@@ -320,256 +402,9 @@ fn a_cancel_rolls_back_and_comes_too_late_for_a_result_that_exists() {
         [Effect::Finished]
     );
     assert_eq!(operation.state, State::Cancelled);
-    let over = operation.step(at(6), Event::Resume).unwrap_err();
+    let over = operation.step(at(6), RESUME).unwrap_err();
     assert_eq!(
         over.to_string(),
         "operation restore-1 is cancelled and cannot be resumed"
     );
-}
-
-/// A thing that users, workers or time do next.
-#[derive(Debug, Clone)]
-enum Act {
-    Answer { which: usize, status: ReportStatus },
-    Silence { ms: u64 },
-    Boot,
-    Pause,
-    Resume,
-    Cancel,
-    ClockBack { ms: u64 },
-    LoseSnapshot { which: usize, stale: bool },
-    AllocationFails { retriable: bool },
-    Stale,
-}
-
-fn act() -> impl Strategy<Value = Act> {
-    let status = prop_oneof![
-        4 => Just(ReportStatus::Success),
-        2 => Just(ReportStatus::InProgress),
-        2 => Just(error(true)),
-        1 => Just(error(false)),
-    ];
-    prop_oneof![
-        10 => (0usize..8, status).prop_map(|(which, status)| Act::Answer { which, status }),
-        3 => (0u64..700_000).prop_map(|ms| Act::Silence { ms }),
-        1 => Just(Act::Boot),
-        1 => Just(Act::Pause),
-        2 => Just(Act::Resume),
-        1 => Just(Act::Cancel),
-        1 => any::<bool>().prop_map(|retriable| Act::AllocationFails { retriable }),
-        1 => Just(Act::Stale),
-        1 => (0u64..7_200_000).prop_map(|ms| Act::ClockBack { ms }),
-        1 => (0usize..8, any::<bool>()).prop_map(|(which, stale)| Act::LoseSnapshot { which, stale }),
-    ]
-}
-
-/// What the world owes the machine: it carries out effects as the coordinator does.
-struct World {
-    operation: Operation,
-    now_ms: u64,
-    allocate: bool,
-    advance: bool,
-    running: Vec<(u32, u32)>,
-    stopping: Vec<u32>,
-    percent: f64,
-}
-
-impl World {
-    fn send(&mut self, event: Event) {
-        let Ok(effects) = self.operation.step(at(self.now_ms), event) else {
-            return;
-        };
-        for effect in effects {
-            match effect {
-                Effect::Allocate => self.allocate = true,
-                Effect::Advance => self.advance = true,
-                Effect::Propose { shard_idx } => {
-                    let attempt = self.operation.tasks[shard_idx as usize].attempt;
-                    assert!(
-                        !self.running.contains(&(shard_idx, attempt)),
-                        "one attempt is requested once"
-                    );
-                    self.running.push((shard_idx, attempt));
-                }
-                Effect::Abort { shard_idx, .. } => self.stopping.push(shard_idx),
-                Effect::Finished => assert!(self.operation.state.is_terminal()),
-            }
-        }
-        let operation = &self.operation;
-        let in_flight = operation
-            .tasks
-            .iter()
-            .filter(|t| t.status == TaskStatus::Running)
-            .count();
-        assert!(
-            in_flight <= operation.limits.max_in_flight as usize,
-            "the window holds"
-        );
-        let progress = operation.progress();
-        assert!(progress.percent >= self.percent, "progress never falls");
-        assert_eq!(
-            progress.percent == 100.0,
-            operation.state == State::Done,
-            "all is done at 100 % only"
-        );
-        self.percent = progress.percent;
-        if operation.state == State::Applying {
-            assert!(
-                operation.tasks.iter().all(|t| t.status == TaskStatus::Done),
-                "the barrier holds"
-            );
-        }
-        let json = serde_json::to_string(operation).unwrap();
-        let mut read: Operation = serde_json::from_str(&json).unwrap();
-        read.tasks.clone_from(&operation.tasks);
-        read.draft.clone_from(&operation.draft);
-        assert_eq!(read, *operation, "persisted as it is");
-    }
-
-    fn answer(&mut self, which: usize, status: ReportStatus) {
-        if self.running.is_empty() {
-            return;
-        }
-        let (shard_idx, attempt) = self.running[which % self.running.len()];
-        if status != ReportStatus::InProgress {
-            self.running
-                .retain(|running| *running != (shard_idx, attempt));
-        }
-        let Some(task) = self.operation.tasks.get(shard_idx as usize) else {
-            return;
-        };
-        self.send(Event::Reported(Report {
-            step: self.operation.current_step,
-            shard_idx,
-            attempt,
-            status,
-            last_key: None,
-            rows: task.rows + 1,
-            bytes: task.bytes + 7,
-            output: TaskOutput::None,
-        }));
-    }
-
-    fn act(&mut self, act: Act) {
-        match act {
-            Act::Answer { which, status } => self.answer(which, status),
-            Act::Silence { ms } => {
-                self.now_ms += ms;
-                self.send(Event::Tick);
-            }
-            Act::ClockBack { ms } => self.now_ms = self.now_ms.saturating_sub(ms),
-            Act::LoseSnapshot { which, stale } => {
-                let Some(&(shard_idx, attempt)) = self.running.get(which) else {
-                    return;
-                };
-                let step = self.operation.current_step;
-                let attempt = attempt - u32::from(stale);
-                self.send(Event::SnapshotLost {
-                    step,
-                    shard_idx,
-                    attempt,
-                });
-            }
-            Act::Boot => {
-                self.running.clear();
-                self.stopping.clear();
-                (self.allocate, self.advance) = (false, false);
-                self.send(Event::Booted);
-            }
-            Act::Pause => self.send(Event::Pause),
-            Act::Resume => self.send(Event::Resume),
-            Act::Cancel => self.send(Event::Cancel),
-            Act::AllocationFails { retriable } => {
-                if std::mem::take(&mut self.allocate) {
-                    let step = self.operation.current_step;
-                    self.send(Event::AllocationFailed {
-                        step,
-                        retriable,
-                        message: "no list".into(),
-                    });
-                }
-            }
-            Act::Stale => self.send(Event::Reported(Report {
-                step: self.operation.current_step + 1,
-                shard_idx: 0,
-                attempt: 1,
-                status: ReportStatus::Success,
-                last_key: None,
-                rows: u64::MAX,
-                bytes: u64::MAX,
-                output: TaskOutput::None,
-            })),
-        }
-    }
-
-    /// One turn of a world without faults. Returns whether there was anything to do.
-    fn serve(&mut self) -> bool {
-        if std::mem::take(&mut self.allocate) {
-            let step = self.operation.current_step;
-            let count = step as usize % 3;
-            self.send(Event::Allocated {
-                step,
-                tasks: tasks(count),
-            });
-        } else if std::mem::take(&mut self.advance) {
-            self.send(Event::Advance);
-        } else if let Some(shard_idx) = self.stopping.pop() {
-            let which = self
-                .running
-                .iter()
-                .position(|(running, _)| *running == shard_idx);
-            if let Some(which) = which {
-                self.answer(which, ReportStatus::Stopped);
-            }
-        } else if !self.running.is_empty() {
-            self.answer(0, ReportStatus::Success);
-        } else if let Some(wake_at_ms) = self.operation.wake_at_ms() {
-            self.now_ms = self.now_ms.max(wake_at_ms);
-            self.send(Event::Tick);
-        } else {
-            assert!(self.operation.awaits_user(), "{:?}", self.operation);
-            return false;
-        }
-        true
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
-
-    #[test]
-    fn every_run_of_events_ends_or_waits_for_a_user(
-        script in proptest::collection::vec((act(), any::<bool>()), 0..80),
-        is_backup: bool,
-        budget_s in prop_oneof![Just(86_400u64), 1u64..900],
-    ) {
-        let mut operation = if is_backup { backup() } else { restore() };
-        operation.limits.step_budget_ms = budget_s * SECOND_MS;
-        operation.limits.operation_budget_ms = budget_s * 2 * SECOND_MS;
-        operation.step_deadline_ms = operation.limits.step_budget_ms;
-        operation.operation_deadline_ms = operation.limits.operation_budget_ms;
-        let mut world = World {
-            operation,
-            now_ms: 0,
-            allocate: false,
-            advance: false,
-            running: Vec::new(),
-            stopping: Vec::new(),
-            percent: 0.0,
-        };
-        world.send(Event::Booted);
-        for (act, serve) in script {
-            world.act(act);
-            if serve {
-                world.serve();
-            }
-        }
-        let mut turns = 0;
-        while world.serve() {
-            turns += 1;
-            prop_assert!(turns < 500, "no livelock: {:?}", world.operation);
-        }
-        let operation = &world.operation;
-        prop_assert!(operation.state.is_terminal() || operation.is_paused(), "{operation:?}");
-    }
 }

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::inventory::{Inventory, Part};
 use super::lineage::Explained;
 use super::matching::{LivePart, Matching};
-use super::plan::{PartitionPlan, TablePlan, Wanted};
+use super::plan::{DamagedPart, PartitionPlan, TablePlan, Wanted};
 use super::since::since_backup;
 use super::table::TableName;
 
@@ -30,10 +30,15 @@ pub struct Comparison<'a> {
     /// What live parts are known to be, in the order of the inventory; what is not told is itself only.
     /// See [`super::explain`].
     pub explained: &'a [Vec<Explained>],
+    /// Live parts that are damaged: they serve as nothing, whatever their hash says.
+    pub damaged: &'a [DamagedPart],
     /// Whether the order of parts decides what a query answers.
     pub order_sensitive: bool,
     /// Only these partitions, by id; others are not looked at, and not in the plan.
     pub only_partitions: Option<&'a BTreeSet<String>>,
+    /// Names of live parts that stay whatever the backup holds, and serve as no part of it: somebody
+    /// brought them.
+    pub spared: &'a BTreeSet<String>,
 }
 
 impl Comparison<'_> {
@@ -57,7 +62,6 @@ pub fn compare(comparison: &Comparison<'_>) -> TablePlan {
         .into_iter()
         .map(|id| states.compare_partition(id))
         .collect();
-    let live = comparison.live.iter().flat_map(|live| &live.parts);
     TablePlan {
         source: comparison.source.clone(),
         target: comparison.target.clone(),
@@ -66,9 +70,12 @@ pub fn compare(comparison: &Comparison<'_>) -> TablePlan {
         since_backup: comparison
             .current_parts
             .map(|then| since_backup(then, comparison.live, |part| comparison.looks_at(part))),
-        live: live.map(|part| (part.name.clone(), part.hash)).collect(),
+        before: comparison.live.cloned(),
         kill_mutations: kill_mutations(comparison, &partitions),
+        came: Vec::new(),
+        damaged: comparison.damaged.to_vec(),
         notes: Vec::new(),
+        unfinished: Vec::new(),
         partitions,
     }
 }
@@ -78,6 +85,8 @@ struct States<'a> {
     comparison: &'a Comparison<'a>,
     wanted: BTreeMap<&'a str, Vec<usize>>,
     live: BTreeMap<&'a str, Vec<usize>>,
+    /// Names of live parts.
+    damaged: BTreeSet<&'a str>,
 }
 
 impl<'a> States<'a> {
@@ -88,6 +97,9 @@ impl<'a> States<'a> {
             comparison,
             wanted: by_partition(wanted, comparison.only_partitions),
             live: by_partition(live, comparison.only_partitions),
+            damaged: (comparison.damaged.iter())
+                .map(|part| part.name.as_str())
+                .collect(),
         }
     }
 
@@ -103,11 +115,12 @@ impl<'a> States<'a> {
                 (place, &self.comparison.wanted[*at].part)
             })
             .collect();
-        let live: Vec<LivePart<'_>> = self
-            .live
-            .get(partition_id)
+        let is_spared = |at: &&usize| self.comparison.spared.contains(&parts[**at].name);
+        let places = self.live.get(partition_id).into_iter().flatten();
+        let (spared, compared): (Vec<&usize>, Vec<&usize>) = places.partition(is_spared);
+        let spared: Vec<&Part> = spared.into_iter().map(|at| &parts[*at]).collect();
+        let live: Vec<LivePart<'_>> = compared
             .into_iter()
-            .flatten()
             .map(|at| LivePart {
                 part: &parts[*at],
                 ways: self
@@ -115,14 +128,17 @@ impl<'a> States<'a> {
                     .explained
                     .get(*at)
                     .map_or(&[][..], Vec::as_slice),
+                is_damaged: self.damaged.contains(parts[*at].name.as_str()),
             })
             .collect();
         let mut matching = Matching::new(&wanted, &live);
         matching.take_equal();
         matching.take_merged(self.comparison.order_sensitive);
         matching.uncross();
+        matching.leave_empty(|wanted| self.comparison.wanted[wanted as usize].is_empty);
         let patches = self.comparison.live.map_or(&[][..], |live| &live.patches);
-        matching.plan(partition_id, self.comparison.order_sensitive, patches)
+        let order_sensitive = self.comparison.order_sensitive;
+        matching.plan(partition_id, order_sensitive, &spared, patches)
     }
 }
 
@@ -185,6 +201,7 @@ mod tests {
             part: part.clone(),
             list: 0,
             position: 0,
+            is_empty: part.rows == 0,
         };
         parts.iter().map(wanted).collect()
     }
@@ -198,8 +215,10 @@ mod tests {
             current_parts: None,
             live: Some(live),
             explained: &[],
+            damaged: &[],
             order_sensitive,
             only_partitions: None,
+            spared: &BTreeSet::new(),
         })
     }
 
@@ -243,6 +262,46 @@ mod tests {
     }
 
     #[test]
+    fn a_damaged_part_goes_and_the_same_comes_anew() {
+        let name = TableName::new("d", "t");
+        let then = [part("all_1_1_0", 10, 1), part("all_2_2_0", 10, 2)];
+        let merged = Explained {
+            holds: vec![Hash128([1; 16]), Hash128([2; 16])],
+            proof: Proof::BlockNumbers,
+        };
+        let equal = (inventory(&then), vec![]);
+        let other_name = (
+            inventory(&[part("all_9_9_0", 10, 1), then[1].clone()]),
+            vec![],
+        );
+        let merge = (inventory(&[part("all_1_2_1", 20, 3)]), vec![vec![merged]]);
+        for (live, explained) in [equal, other_name, merge] {
+            let damaged = &live.parts[0];
+            let plan = compare(&Comparison {
+                source: &name,
+                target: &name,
+                wanted: &wanted(&then),
+                current_parts: None,
+                live: Some(&live),
+                explained: &explained,
+                damaged: &[DamagedPart {
+                    name: damaged.name.clone(),
+                    hash: damaged.hash,
+                    files: Vec::new(),
+                }],
+                order_sensitive: false,
+                only_partitions: None,
+                spared: &BTreeSet::new(),
+            });
+            let [keep, remove, fetch] = names(&plan.partitions[0]);
+            assert_eq!(remove, [&damaged.name]);
+            assert_eq!(keep.len(), live.parts.len() - 1);
+            assert_eq!(fetch.len(), 2 - keep.len());
+            assert_eq!(plan.partitions[0].action, Action::Swap);
+        }
+    }
+
+    #[test]
     fn content_in_another_partition_is_another_part() {
         let live = inventory(&[part("a_1_1_0", 10, 1)]);
         let plan = compared(&[part("b_1_1_0", 10, 1)], &live, false);
@@ -276,7 +335,7 @@ mod tests {
                 .collect();
             vec![Explained {
                 holds,
-                proof: Proof::ServerRun,
+                proof: Proof::BlockNumbers,
             }]
         };
         let name = TableName::new("d", "t");
@@ -288,8 +347,10 @@ mod tests {
                 current_parts: None,
                 live: Some(live),
                 explained,
+                damaged: &[],
                 order_sensitive,
                 only_partitions: None,
+                spared: &BTreeSet::new(),
             });
             names(&plan.partitions[0])[0].join(" ")
         };
@@ -353,8 +414,10 @@ mod tests {
             current_parts: Some(&live),
             live: Some(&live),
             explained: &[],
+            damaged: &[],
             order_sensitive: false,
             only_partitions: Some(&only),
+            spared: &BTreeSet::new(),
         });
         let ids: Vec<&str> = plan
             .partitions
@@ -363,6 +426,46 @@ mod tests {
             .collect();
         assert_eq!(ids, ["b"]);
         assert_eq!(plan.since_backup.unwrap().unchanged, 1);
+    }
+
+    #[test]
+    fn what_is_spared_stays_serves_as_nothing_and_comes_last() {
+        let name = TableName::new("d", "t");
+        let then = [part("all_1_1_0", 10, 1), part("all_2_2_0", 10, 2)];
+        let planned = |live: &[Part], spared: &str, order_sensitive| {
+            let plan = compare(&Comparison {
+                source: &name,
+                target: &name,
+                wanted: &wanted(&then),
+                current_parts: None,
+                live: Some(&inventory(live)),
+                explained: &[],
+                damaged: &[],
+                order_sensitive,
+                only_partitions: None,
+                spared: &BTreeSet::from([spared.to_owned()]),
+            });
+            let partition = &plan.partitions[0];
+            let names = names(partition).map(|names| names.join(" "));
+            (names, partition.action)
+        };
+        // It has the content of one that is missing.
+        let live = [part("all_1_1_0", 10, 1), part("all_9_9_0", 10, 2)];
+        let (names, action) = planned(&live, "all_9_9_0", false);
+        assert_eq!(names, ["all_1_1_0 all_9_9_0", "", "all_2_2_0"]);
+        assert_eq!(action, Action::Attach);
+        let live = [&then[..], &[part("all_9_9_0", 10, 3)]].concat();
+        assert_eq!(planned(&live, "all_9_9_0", true).1, Action::Nothing);
+        // Its rows are newer than those of a part that has a higher number.
+        let live = [
+            part("all_1_1_0", 10, 1),
+            part("all_5_5_0", 10, 3),
+            part("all_6_6_0", 10, 2),
+        ];
+        let (names, action) = planned(&live, "all_5_5_0", true);
+        assert_eq!(names, ["all_1_1_0 all_6_6_0 all_5_5_0", "", ""]);
+        assert_eq!(action, Action::Swap);
+        assert_eq!(planned(&live, "all_5_5_0", false).1, Action::Nothing);
     }
 
     #[test]
@@ -375,8 +478,10 @@ mod tests {
             current_parts: None,
             live: None,
             explained: &[],
+            damaged: &[],
             order_sensitive: true,
             only_partitions: None,
+            spared: &BTreeSet::new(),
         });
         assert!(plan.create);
         assert_eq!(plan.partitions[0].fetch[0].download_bytes, 10);

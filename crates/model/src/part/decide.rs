@@ -319,9 +319,12 @@ mod tests {
             create: false,
             order_sensitive: false,
             since_backup: None,
-            live: BTreeMap::new(),
+            before: None,
+            came: Vec::new(),
             kill_mutations: Vec::new(),
+            damaged: Vec::new(),
             notes: Vec::new(),
+            unfinished: Vec::new(),
             partitions,
         }
     }

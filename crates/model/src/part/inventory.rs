@@ -1,9 +1,12 @@
 //! The parts of a table at one moment.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::hash::Hash128;
 use super::name::PartName;
+use super::table::FILES_PARTITION;
 use crate::Malformed;
 
 /// A part, as metadata tells of it.
@@ -30,6 +33,10 @@ pub struct Part {
     pub hash: Hash128,
     /// The disk it is on; `default` on servers that know no others.
     pub disk: String,
+    /// When its directory was written, in seconds since 1970, by the server's clock: it tells a part from
+    /// another that got its name and content later. `None` where it was not asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modified_at_s: Option<i64>,
 }
 
 fn is_zero(value: &i64) -> bool {
@@ -60,6 +67,7 @@ impl Part {
             bytes,
             hash,
             disk: disk.to_owned(),
+            modified_at_s: None,
         })
     }
 
@@ -72,14 +80,24 @@ impl Part {
         }
     }
 
+    /// Whether it is known to have no rows: of a table of files they may be unknown.
+    pub fn has_no_rows(&self) -> bool {
+        self.rows == 0 && self.partition_id != FILES_PARTITION
+    }
+
+    /// The highest number that its name shows to have been given: of a block or of a mutation.
+    pub fn highest_number(&self) -> i64 {
+        self.max_block.max(self.mutation)
+    }
+
     /// What orders the parts of a partition: the order in which their rows were inserted.
     pub fn order(&self) -> (i64, i64, u32, i64) {
         (self.min_block, self.max_block, self.level, self.mutation)
     }
 }
 
-/// One run of a server process. Block numbers only grow while it lasts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// One run of a server process.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerRun {
     /// The name of the host.
     pub host: String,
@@ -110,8 +128,9 @@ pub struct Mutation {
     pub parts_to_do: u64,
 }
 
-/// The active parts of a table at one moment: a backup's is the `CurrentParts` of its time.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// The active parts of a table at one moment: a backup's is the `CurrentParts` of its time. That of a table
+/// which did not exist is empty.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inventory {
     /// When it was taken, in milliseconds since 1970, by the server's clock.
     pub taken_at_ms: u64,
@@ -128,6 +147,9 @@ pub struct Inventory {
     /// Names of patch parts: updates that are not yet in the parts they concern.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub patches: Vec<String>,
+    /// Values of the partitions as the server prints them, by id. Backups of before it was kept have none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub partitions: BTreeMap<String, String>,
 }
 
 impl Inventory {

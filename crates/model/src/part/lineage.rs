@@ -18,23 +18,26 @@
 //!   merged part has the highest number of those it was made of. One that was under way at the moment of
 //!   the witness has a lower number: parts that it could still reach disprove.
 //!
-//! What is left to show is that the parts that were merged are those of the witness:
+//! What is left to show is that the parts that were merged are those of the witness. Names do not show
+//! it by themselves: a table that is loaded (at the start of the server, by `ATTACH TABLE`) counts on from
+//! the highest number that a surviving part has, and gives numbers of parts that went before to others.
+//! No server tells when it loaded a table. But while a part survives, no number up to its own is given
+//! again: so numbers hold up to the highest of the *survivors*, the parts of the witness that are still
+//! there, by name, content and time of writing, which was before the witness.
 //!
-//! - [`Proof::PartLog`]: the log tells of every merge on the way what it was made from, down to names of
-//!   the witness, and tells of nothing else that took one of these names since. Attaching a part is not
-//!   logged, but takes a new number; and numbers are not given twice within one run, nor across runs
-//!   while a part with a higher number survives (with its hash, so that it is not another one of its
-//!   name).
-//! - [`Proof::ServerRun`]: it is one run of the server, in which numbers only grow; the merged part
-//!   covers exactly a row of whole witness parts. A server takes a number and makes the part live in one
-//!   step, under a lock: so at the moment of the witness every number up to its last was in a part of the
-//!   witness or gone for good, and nothing can have come in between the parts that it covers. Coordinated
-//!   replicas take numbers ahead and are never proved so.
+//! - [`Proof::PartLog`]: the log goes back to the witness. It tells of every merge on the way what it was
+//!   made from, down to names of the witness, and tells of nothing else that took one of these names, nor
+//!   of files of theirs that were removed before they were merged. Attaching a part is not logged, but
+//!   takes a number; to take the number of another, that one's files must have been removed before the
+//!   table was loaded. Where the log does not tell of all that went, or the server was started
+//!   again, which may cost the log its last lines, numbers must hold besides.
+//! - [`Proof::BlockNumbers`]: the merged part covers exactly a row of whole witness parts, and numbers hold
+//!   that far. A server takes a number and makes the part live in one step, under a lock: so at the moment
+//!   of the witness every number up to its last was in a part of the witness or gone for good, and nothing
+//!   can have come in between the parts that it covers. Coordinated replicas take numbers ahead and are
+//!   never proved so.
 //!
-//! Known limits, for those who run a server: a table that is detached and attached again within one run
-//! starts its numbers anew, unseen. If its last parts were dropped before, others with as many rows
-//! inserted after, and these merged, then this is taken for a merge of the former, unless the part log
-//! is on. And a TTL that is set without being materialized and unset again, both since the witness,
+//! Known limit: a TTL that is set without being materialized and unset again, both since the witness,
 //! leaves no trace.
 
 use std::collections::{HashMap, HashSet};
@@ -43,7 +46,7 @@ use super::hash::Hash128;
 use super::inventory::{Inventory, Part};
 use super::name::PartName;
 use super::plan::Proof;
-use super::witness::{MergeEvent, MergeTraits, Witness};
+use super::witness::{MergeTraits, PartEvent, PartEventKind, PartLog, Witness};
 
 /// What a live part is known to hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,7 +62,7 @@ pub struct Explained {
 pub fn explain(
     live: &Inventory,
     witnesses: &[Witness],
-    log: &[MergeEvent],
+    log: &PartLog,
     traits: MergeTraits,
 ) -> Vec<Vec<Explained>> {
     let mut explained = vec![Vec::new(); live.parts.len()];
@@ -163,12 +166,15 @@ impl<'a> Known<'a> {
 struct Sight<'a> {
     known: &'a Known<'a>,
     /// What came since the witness, by name.
-    events: HashMap<&'a str, Vec<&'a MergeEvent>>,
-    /// One run of the server saw both, nothing known speaks against it, and the server's numbers were
-    /// given in the order in which parts came.
-    one_run: bool,
+    events: HashMap<&'a str, Vec<&'a PartEvent>>,
+    /// The log goes back to the witness, and contradicts nothing that is known.
+    has_log: bool,
+    /// Merges that the log tells of need no numbers that hold.
+    log_suffices: bool,
     /// Numbers up to this one were not given twice since the witness.
     numbers_hold_to: i64,
+    /// Replicas agree on numbers ahead of the parts.
+    is_replicated: bool,
     /// Mutations were under way at the moment of the witness.
     mutating: bool,
 }
@@ -178,7 +184,7 @@ impl<'a> Sight<'a> {
     fn new(
         live: &Inventory,
         known: &'a Known<'a>,
-        log: &'a [MergeEvent],
+        log: &'a PartLog,
         traits: MergeTraits,
     ) -> Option<Self> {
         let then = &known.witness.inventory;
@@ -187,42 +193,44 @@ impl<'a> Sight<'a> {
         if !same_table || !in_order || traits.has_ttl || traits.rolls_up {
             return None;
         }
-        // Parts do not change, and within a run no two have one name.
-        let then_known_as = |part: &Part| known.names.get(part.name.as_str()).copied();
-        let unchanged =
-            |part: &&Part| then_known_as(part).is_some_and(|at| known.part(at).hash == part.hash);
-        let name_lies = |part: &Part| then_known_as(part).is_some() && !unchanged(&part);
+        let then_known_as = |part: &Part| {
+            let at = known.names.get(part.name.as_str()).copied();
+            at.map(|at| known.part(at))
+        };
+        let name_lies =
+            |part: &Part| then_known_as(part).is_some_and(|then| then.hash != part.hash);
         if live.parts.iter().any(name_lies) {
             return None;
         }
         let taken_at_ms = then.taken_at_ms;
-        // Numbers of other partitions are of the same count.
-        let survivor = live
-            .parts
-            .iter()
-            .filter(unchanged)
-            .map(|part| part.max_block)
-            .max();
-        let mut events: HashMap<&str, Vec<&MergeEvent>> = HashMap::new();
-        let mut name_given_twice = false;
-        for event in log.iter().filter(|event| may_be_after(event, taken_at_ms)) {
-            events.entry(&event.part).or_default().push(event);
-            name_given_twice |=
-                event.at_ms > taken_at_ms && known.names.contains_key(event.part.as_str());
-        }
-        let same_run = then.run.is_same(&live.run);
-        let numbers_hold_to = if name_given_twice {
-            i64::MIN
-        } else if same_run {
-            i64::MAX
-        } else {
-            survivor.unwrap_or(i64::MIN)
+        let survives = |part: &&Part| {
+            let same = |then: &Part| then.modified_at_s == part.modified_at_s;
+            let written_before = |at_s: i64| at_s < (taken_at_ms / 1000).cast_signed();
+            then_known_as(part).is_some_and(same) && part.modified_at_s.is_some_and(written_before)
         };
+        // Numbers of other partitions are of the same count.
+        let survivors = live.parts.iter().filter(survives);
+        let numbers_hold_to = survivors.map(Part::highest_number).max();
+        let mut events: HashMap<&str, Vec<&PartEvent>> = HashMap::new();
+        let mut name_given_twice = false;
+        let since = |event: &&PartEvent| may_be_after(event, taken_at_ms);
+        for event in log.events.iter().filter(since) {
+            events.entry(&event.part).or_default().push(event);
+            name_given_twice |= event.kind != PartEventKind::Went
+                && event.at_ms > taken_at_ms
+                && known.names.contains_key(event.part.as_str());
+        }
+        let goes_back = log.begins_at_ms.is_some_and(|begin| begin <= taken_at_ms);
         Some(Self {
             known,
             events,
-            one_run: same_run && !name_given_twice && !traits.is_replicated,
-            numbers_hold_to,
+            has_log: goes_back && !name_given_twice,
+            log_suffices: log.tells_what_went && then.run.is_same(&live.run),
+            numbers_hold_to: match numbers_hold_to {
+                Some(number) if !name_given_twice => number,
+                _ => i64::MIN,
+            },
+            is_replicated: traits.is_replicated,
             mutating: !then.mutations.is_empty(),
         })
     }
@@ -232,7 +240,7 @@ impl<'a> Sight<'a> {
             return;
         }
         let logged = self.merged_by_log(part).map(|from| (from, Proof::PartLog));
-        let proved = logged.or_else(|| Some((self.merged_by_range(part)?, Proof::ServerRun)));
+        let proved = logged.or_else(|| Some((self.merged_by_range(part)?, Proof::BlockNumbers)));
         if let Some((from, proof)) = proved {
             let held = from.iter().flat_map(|at| self.known.holds(*at)).collect();
             let own = from.iter().map(|at| self.known.part(*at).hash).collect();
@@ -241,22 +249,29 @@ impl<'a> Sight<'a> {
         }
     }
 
+    fn numbers_hold(&self, part: &Part) -> bool {
+        part.highest_number() <= self.numbers_hold_to
+    }
+
     /// Places of the witness parts that the log says the part was merged from.
     fn merged_by_log(&self, part: &Part) -> Option<Vec<usize>> {
-        if part.max_block > self.numbers_hold_to {
+        if !self.has_log || !(self.log_suffices || self.numbers_hold(part)) {
             return None;
         }
         let mut from = Vec::new();
         let mut unexplained = vec![(part.name.as_str(), u64::MAX)];
         while let Some((name, not_after_ms)) = unexplained.pop() {
-            match (
-                self.events.get(name).map(Vec::as_slice),
-                self.known.names.get(name),
-            ) {
-                (None, Some(at)) => from.push(*at),
-                (Some([event]), None) if event.is_merge && event.at_ms <= not_after_ms => {
-                    check_merge(event)?;
-                    let sources = event.merged_from.iter();
+            let events = self.events.get(name).map_or(&[][..], Vec::as_slice);
+            let (went, came): (Vec<&PartEvent>, Vec<&PartEvent>) =
+                (events.iter().copied()).partition(|event| event.kind == PartEventKind::Went);
+            // Of what was removed before it was merged, another has the name.
+            if went.iter().any(|event| event.at_ms <= not_after_ms) {
+                return None;
+            }
+            match (came.as_slice(), self.known.names.get(name)) {
+                ([], Some(at)) => from.push(*at),
+                ([event], None) if event.at_ms <= not_after_ms => {
+                    let sources = check_merge(event)?.iter();
                     unexplained.extend(sources.map(|name| (name.as_str(), event.at_ms)));
                 }
                 _ => return None,
@@ -268,7 +283,7 @@ impl<'a> Sight<'a> {
 
     /// Places of the witness parts that the part covers, if they fill it from end to end.
     fn merged_by_range(&self, part: &Part) -> Option<Vec<usize>> {
-        if !self.one_run {
+        if self.is_replicated || !self.numbers_hold(part) {
             return None;
         }
         let places = self.known.partitions.get(part.partition_id.as_str())?;
@@ -314,238 +329,28 @@ impl<'a> Sight<'a> {
 
 /// Whether an event may have come after a moment. Logs that tell whole seconds leave it open for those
 /// of the same second.
-fn may_be_after(event: &MergeEvent, taken_at_ms: u64) -> bool {
+fn may_be_after(event: &PartEvent, taken_at_ms: u64) -> bool {
     let same_second = event.at_ms.is_multiple_of(1000) && event.at_ms / 1000 == taken_at_ms / 1000;
     event.at_ms > taken_at_ms || same_second
 }
 
-/// A merge goes one level deeper than what it merges (so following them comes to an end), and takes no
-/// update in.
-fn check_merge(event: &MergeEvent) -> Option<()> {
+/// The parts that a merge was made of. It goes one level deeper than these (so following them comes to an
+/// end), and takes no update in.
+fn check_merge(event: &PartEvent) -> Option<&[String]> {
+    let PartEventKind::Merged(merged_from) = &event.kind else {
+        return None;
+    };
     let merged: PartName = event.part.parse().ok()?;
     let mut last_mutation = None;
-    for name in &event.merged_from {
+    for name in merged_from {
         let source: PartName = name.parse().ok()?;
         if source.partition_id != merged.partition_id || source.level >= merged.level {
             return None;
         }
         last_mutation = last_mutation.max(Some(source.mutation));
     }
-    (last_mutation == Some(merged.mutation)).then_some(())
+    (last_mutation == Some(merged.mutation)).then_some(merged_from)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::inventory::{Mutation, ServerRun};
-    use super::super::world::{inventory, part};
-    use super::*;
-
-    /// Two parts of a backup.
-    fn then() -> Inventory {
-        inventory(&[part("all_1_1_0", 10, 1), part("all_2_2_0", 5, 2)])
-    }
-
-    /// Their merge.
-    fn merged() -> Inventory {
-        inventory(&[part("all_1_2_1", 15, 3)])
-    }
-
-    fn held(live: &Inventory, then: &Inventory, log: &[MergeEvent]) -> Option<(Vec<u8>, Proof)> {
-        held_under(live, then, log, MergeTraits::default())
-    }
-
-    /// What the first live part is known to hold.
-    fn held_under(
-        live: &Inventory,
-        then: &Inventory,
-        log: &[MergeEvent],
-        traits: MergeTraits,
-    ) -> Option<(Vec<u8>, Proof)> {
-        let ways = explain(live, &[Witness::plain(then.clone())], log, traits).remove(0);
-        let way = ways.into_iter().next()?;
-        Some((way.holds.iter().map(|hash| hash.0[0]).collect(), way.proof))
-    }
-
-    fn event(at_ms: u64, name: &str, merged_from: &str) -> MergeEvent {
-        let merged_from: Vec<String> = merged_from.split_whitespace().map(str::to_owned).collect();
-        MergeEvent {
-            at_ms,
-            part: name.to_owned(),
-            is_merge: !merged_from.is_empty(),
-            merged_from,
-        }
-    }
-
-    fn another_run(live: Inventory) -> Inventory {
-        Inventory {
-            run: ServerRun {
-                started_at_s: live.run.started_at_s + 60,
-                ..live.run
-            },
-            ..live
-        }
-    }
-
-    const IN_RUN: Option<Proof> = Some(Proof::ServerRun);
-
-    fn proof(live: &Inventory, then: &Inventory) -> Option<Proof> {
-        held(live, then, &[]).map(|(_, proof)| proof)
-    }
-
-    #[test]
-    fn a_merge_within_one_run_of_the_server_holds_what_it_covers() {
-        let known = held(&merged(), &then(), &[]);
-        assert_eq!(known, Some((vec![1, 2], Proof::ServerRun)));
-    }
-
-    #[test]
-    fn without_the_same_run_or_the_same_table_ranges_prove_nothing() {
-        assert_eq!(proof(&another_run(merged()), &then()), None);
-        let incarnation = "another table".to_owned();
-        let recreated = Inventory {
-            incarnation,
-            ..merged()
-        };
-        assert_eq!(proof(&recreated, &then()), None);
-    }
-
-    #[test]
-    fn merges_that_change_rows_are_never_proved() {
-        let log = [event(2_000_000, "all_1_2_1", "all_1_1_0 all_2_2_0")];
-        for traits in [
-            MergeTraits {
-                has_ttl: true,
-                ..Default::default()
-            },
-            MergeTraits {
-                rolls_up: true,
-                ..Default::default()
-            },
-        ] {
-            assert_eq!(held_under(&merged(), &then(), &log, traits), None);
-        }
-        let replicated = MergeTraits {
-            is_replicated: true,
-            ..Default::default()
-        };
-        assert_eq!(held_under(&merged(), &then(), &[], replicated), None);
-    }
-
-    #[test]
-    fn lost_rows_uncovered_ends_and_parts_cut_through_disprove() {
-        let live = |name: &str, rows| inventory(&[part(name, rows, 3)]);
-        assert_eq!(proof(&live("all_1_2_1", 14), &then()), None);
-        assert_eq!(proof(&live("all_1_3_1", 15), &then()), None);
-        assert_eq!(proof(&live("all_1_2_0", 15), &then()), None);
-        let wide = inventory(&[part("all_1_1_0", 10, 1), part("all_2_3_1", 5, 2)]);
-        assert_eq!(proof(&live("all_1_2_2", 15), &wide), None);
-        assert_eq!(proof(&live("other_1_2_1", 15), &then()), None);
-    }
-
-    #[test]
-    fn a_mutation_since_the_witness_disproves_and_one_before_it_does_not() {
-        let live = |name: &str| inventory(&[part(name, 15, 3)]);
-        assert_eq!(proof(&live("all_1_2_1_7"), &then()), None);
-        let mutated = inventory(&[part("all_1_1_0_3", 10, 1), part("all_4_4_0", 5, 2)]);
-        assert_eq!(proof(&live("all_1_4_1_3"), &mutated), IN_RUN);
-    }
-
-    #[test]
-    fn a_mutation_under_way_disproves_for_parts_it_could_still_reach() {
-        let mut half_done = inventory(&[part("all_1_1_0_3", 10, 1), part("all_2_2_0", 5, 2)]);
-        let live = inventory(&[part("all_1_2_1_3", 15, 3)]);
-        half_done.mutations.push(Mutation {
-            mutation_id: "mutation_3.txt".to_owned(),
-            command: "UPDATE x = 1 WHERE 1".to_owned(),
-            parts_to_do: 1,
-        });
-        assert_eq!(proof(&live, &half_done), None);
-    }
-
-    #[test]
-    fn a_name_that_has_other_content_now_makes_the_witness_worthless() {
-        let mut live = merged();
-        let then = inventory(&[&then().parts[..], &[part("all_3_3_0", 1, 4)]].concat());
-        assert_eq!(proof(&live, &then), IN_RUN);
-        live.parts.push(part("all_3_3_0", 1, 5));
-        assert_eq!(proof(&live, &then), None);
-    }
-
-    #[test]
-    fn the_log_proves_merges_of_merges_and_sees_what_ranges_cannot() {
-        let log = [
-            event(2_000_001, "all_1_2_1", "all_1_1_0 all_2_2_0"),
-            event(2_000_002, "all_1_3_2", "all_1_2_1 all_3_3_0"),
-        ];
-        let then = inventory(
-            &[
-                &then().parts[..],
-                &[part("all_3_3_0", 1, 4), part("all_4_4_0", 1, 5)],
-            ]
-            .concat(),
-        );
-        let live = inventory(&[part("all_1_3_2", 16, 6)]);
-        assert_eq!(
-            held(&live, &then, &log),
-            Some((vec![1, 2, 4], Proof::PartLog))
-        );
-        // The second part was dropped before the merge: the range has it, the merge does not.
-        let live = inventory(&[part("all_1_3_1", 11, 6)]);
-        let log = [event(2_000_002, "all_1_3_1", "all_1_1_0 all_3_3_0")];
-        assert_eq!(held(&live, &then, &log), Some((vec![1, 4], Proof::PartLog)));
-        assert_eq!(held(&live, &then, &[]), None);
-    }
-
-    #[test]
-    fn across_runs_the_log_proves_only_while_a_later_part_survives() {
-        let log = [event(2_000_001, "all_1_2_1", "all_1_1_0 all_2_2_0")];
-        let later = part("other_3_3_0", 1, 4);
-        let then = inventory(&[&then().parts[..], std::slice::from_ref(&later)].concat());
-        let mut live = another_run(merged());
-        assert_eq!(held(&live, &then, &log), None);
-        live.parts.push(later);
-        assert_eq!(held(&live, &then, &log), Some((vec![1, 2], Proof::PartLog)));
-    }
-
-    #[test]
-    fn a_name_that_the_log_gives_again_disproves() {
-        let log = [
-            event(2_000_000, "all_2_2_0", ""),
-            event(2_000_001, "all_1_2_1", "all_1_1_0 all_2_2_0"),
-        ];
-        assert_eq!(held(&merged(), &then(), &log), None);
-    }
-
-    #[test]
-    fn an_update_that_a_merge_takes_in_disproves() {
-        let log = [event(2_000_001, "all_1_2_1_4", "all_1_1_0 all_2_2_0")];
-        let live = inventory(&[part("all_1_2_1_4", 15, 3)]);
-        assert_eq!(held(&live, &then(), &log), None);
-    }
-
-    #[test]
-    fn an_insert_logged_in_whole_seconds_may_be_the_same_moment() {
-        let mut then = then();
-        then.taken_at_ms = 2_000_500;
-        let mut live = another_run(merged());
-        live.taken_at_ms = 2_009_000;
-        live.parts.push(part("all_3_3_0", 1, 4));
-        then.parts.push(part("all_3_3_0", 1, 4));
-        let merge = event(2_001_000, "all_1_2_1", "all_1_1_0 all_2_2_0");
-        assert!(held(&live, &then, std::slice::from_ref(&merge)).is_some());
-        let insert = event(2_000_000, "all_2_2_0", "");
-        assert_eq!(held(&live, &then, &[insert, merge]), None);
-    }
-
-    #[test]
-    fn content_once_known_as_a_merge_is_known_in_any_run_and_under_any_name() {
-        let witness = Witness {
-            inventory: merged(),
-            holds: vec![vec![Hash128([1; 16]), Hash128([2; 16])]],
-        };
-        let live = another_run(inventory(&[part("all_9_9_0", 15, 3)]));
-        let ways = explain(&live, &[witness], &[], MergeTraits::default()).remove(0);
-        assert_eq!(ways.len(), 1);
-        assert_eq!(ways[0].holds, [Hash128([1; 16]), Hash128([2; 16])]);
-    }
-}
+mod tests;

@@ -12,6 +12,8 @@ use super::plan::{Action, Fetched, Kept, PartitionPlan, Proof, Removed};
 pub(super) struct LivePart<'a> {
     pub(super) part: &'a Part,
     pub(super) ways: &'a [Explained],
+    /// It serves as nothing.
+    pub(super) is_damaged: bool,
 }
 
 /// Which live part of a partition serves as which wanted ones.
@@ -36,6 +38,12 @@ impl<'a> Matching<'a> {
         }
     }
 
+    /// Live parts that can serve, with their places.
+    fn sound(&self) -> impl Iterator<Item = (usize, &'a LivePart<'a>)> + use<'a> {
+        let live = self.live.iter().enumerate();
+        live.filter(|(_, live)| !live.is_damaged)
+    }
+
     /// What has the same content: first what also has the same name, then what has the lowest blocks.
     pub(super) fn take_equal(&mut self) {
         let named: HashMap<(&str, Hash128), usize> = (0..self.wanted.len())
@@ -49,14 +57,14 @@ impl<'a> Matching<'a> {
                 )
             })
             .collect();
-        for (at, LivePart { part, .. }) in self.live.iter().enumerate() {
+        for (at, LivePart { part, .. }) in self.sound() {
             let place = named.get(&(part.name.as_str(), part.hash)).copied();
             if let Some(place) = place.filter(|place| !self.taken[*place]) {
                 self.keep(at, vec![place], Proof::SameContent);
             }
         }
         let mut free = self.free();
-        for (at, LivePart { part, .. }) in self.live.iter().enumerate() {
+        for (at, LivePart { part, .. }) in self.sound() {
             let unmatched = self.keeps[at].is_none();
             let place = free.get_mut(&part.hash).filter(|_| unmatched);
             if let Some(place) = place.and_then(VecDeque::pop_front) {
@@ -69,7 +77,7 @@ impl<'a> Matching<'a> {
     /// each other in the backup just as they do inside of the merged part.
     pub(super) fn take_merged(&mut self, order_sensitive: bool) {
         let mut free = self.free();
-        for (at, LivePart { ways, .. }) in self.live.iter().enumerate() {
+        for (at, LivePart { ways, .. }) in self.sound() {
             if self.keeps[at].is_some() {
                 continue;
             }
@@ -168,14 +176,27 @@ impl<'a> Matching<'a> {
         self.keeps[at] = Some((places, proof));
     }
 
+    /// For parts without rows nothing has to be brought: a server removes them when it likes.
+    pub(super) fn leave_empty(&mut self, is_empty: impl Fn(u32) -> bool) {
+        for ((wanted, _), taken) in self.wanted.iter().zip(&mut self.taken) {
+            *taken |= is_empty(*wanted);
+        }
+    }
+
     pub(super) fn plan(
         self,
         partition_id: &str,
         order_sensitive: bool,
+        spared: &[&Part],
         patches: &[String],
     ) -> PartitionPlan {
         let served = self.keeps.iter().flatten().flat_map(|(places, _)| places);
-        let in_order = served.is_sorted();
+        let last_kept = (self.live.iter().zip(&self.keeps))
+            .filter(|(_, keep)| keep.is_some())
+            .map(|(live, _)| live.part.order())
+            .max();
+        let spared_last = spared.iter().all(|part| Some(part.order()) > last_kept);
+        let in_order = served.is_sorted() && spared_last;
         let kept = self
             .live
             .iter()
@@ -186,7 +207,13 @@ impl<'a> Matching<'a> {
             .any(|(live, _)| is_patched(live.part, patches));
 
         let (mut keep, mut remove) = (Vec::new(), Vec::new());
-        for (LivePart { part, .. }, kept) in self.live.iter().zip(self.keeps) {
+        for (
+            LivePart {
+                part, is_damaged, ..
+            },
+            kept,
+        ) in self.live.iter().zip(self.keeps)
+        {
             match kept {
                 Some((mut places, proof)) => {
                     places.sort_unstable();
@@ -199,6 +226,8 @@ impl<'a> Matching<'a> {
                         proof,
                     });
                 }
+                // Without rows it is in nobody's way.
+                None if part.has_no_rows() && !is_damaged => {}
                 None => remove.push(removed(part)),
             }
         }
@@ -209,6 +238,14 @@ impl<'a> Matching<'a> {
             .map(|(place, (wanted, _))| (*wanted, place))
             .collect();
         keep.sort_by_key(|kept| place_of[&kept.holds[0]]);
+        keep.extend(spared.iter().map(|part| Kept {
+            name: part.name.clone(),
+            hash: part.hash,
+            holds: Vec::new(),
+            rows: part.rows,
+            bytes: part.bytes,
+            proof: Proof::SameContent,
+        }));
         let missing = self
             .wanted
             .iter()

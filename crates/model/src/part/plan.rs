@@ -1,13 +1,14 @@
 //! The plan of a mend: what of a table is kept, removed and fetched, partition by partition.
 
-use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::AddAssign;
 
 use serde::{Deserialize, Serialize};
 
 use super::hash::Hash128;
-use super::inventory::Part;
+use super::inventory::{Inventory, Part};
 use super::table::TableName;
+use super::unfinished::Unfinished;
 
 /// In which order the work of a partition is done (`restore_order`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -31,6 +32,8 @@ pub enum OnConcurrentInsert {
     Fail,
     /// Remove them as everything else that the backup does not have.
     Remove,
+    /// Leave them where they are, beside what the backup has.
+    Keep,
 }
 
 /// What happens to a partition.
@@ -57,8 +60,8 @@ pub enum Proof {
     SameContent,
     /// The server's part log names what it was merged from.
     PartLog,
-    /// The server process that had the parts merged them and did nothing else to them since.
-    ServerRun,
+    /// The numbers of its blocks were given once, and it fills those of the parts from end to end.
+    BlockNumbers,
 }
 
 /// A live part that stays.
@@ -68,7 +71,8 @@ pub struct Kept {
     pub name: String,
     /// Its hash there.
     pub hash: Hash128,
-    /// Places in the list of wanted parts of those that it holds, in their order.
+    /// Places in the list of wanted parts of those that it holds, in their order. None for one that somebody
+    /// brought and that stays all the same.
     pub holds: Vec<u32>,
     /// Its rows.
     pub rows: u64,
@@ -116,6 +120,25 @@ pub struct Fetched {
     pub disk: String,
 }
 
+/// A live part with rows that somebody brought while or after a table was mended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CamePart {
+    /// Its name on the server.
+    pub name: String,
+    /// Its rows.
+    pub rows: u64,
+    /// Whether others are, or may be, in it beside rows that came: they cannot be told apart.
+    pub mixed: bool,
+}
+
+impl fmt::Display for CamePart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, rows, mixed } = self;
+        let beside = if *mixed { ", others among them" } else { "" };
+        write!(f, "{name} ({rows} rows{beside})")
+    }
+}
+
 /// What happens to one partition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartitionPlan {
@@ -146,6 +169,18 @@ pub struct SinceBackup {
     pub inserted: u64,
 }
 
+/// A live part whose bytes are not what its `checksums.txt` says. Its hash is read from there, so it looks
+/// like the part of the backup and is none: it goes, and the part comes anew.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DamagedPart {
+    /// Its name on the server.
+    pub name: String,
+    /// The hash that it would have if it were whole.
+    pub hash: Hash128,
+    /// Its damaged files by their paths in the part; none where only the server says that it is damaged.
+    pub files: Vec<String>,
+}
+
 /// What happens to one table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TablePlan {
@@ -159,14 +194,25 @@ pub struct TablePlan {
     pub order_sensitive: bool,
     /// What happened since the backup; `None` where the backup does not tell (two states only).
     pub since_backup: Option<SinceBackup>,
-    /// The parts the plan began with, by name and hash: what else is live later came since.
-    pub live: BTreeMap<String, Hash128>,
+    /// What the table was when it was planned; `None` for one that does not exist.
+    #[serde(default)]
+    pub before: Option<Inventory>,
     /// Mutations that are not finished and would still change kept parts, by id: they are stopped before
     /// the commit.
     pub kill_mutations: Vec<String>,
+    /// Live parts that somebody brought: of the plan of an undo, since the mend that it takes back; of a mend
+    /// that stopped before them, since it was planned.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub came: Vec<CamePart>,
+    /// Live parts that are damaged, as far as their bytes were read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub damaged: Vec<DamagedPart>,
     /// What is to be known before the plan is carried out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+    /// Mutations that were not finished when the backup was made: the table will lack them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unfinished: Vec<Unfinished>,
     /// Every partition that the backup or the table has, in order.
     pub partitions: Vec<PartitionPlan>,
 }
@@ -217,6 +263,8 @@ pub struct Wanted {
     pub list: u32,
     /// Its place in that list.
     pub position: u32,
+    /// Whether it is known to have no rows: then nothing has to be brought for it.
+    pub is_empty: bool,
 }
 
 impl Tally {

@@ -1,5 +1,7 @@
 //! Promises of planning that hold whatever happened to a table.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 
 use super::world::{Happening, World, happenings, last_of_each_key, sorted};
@@ -20,10 +22,12 @@ fn stories() -> impl Strategy<Value = Story> {
         happenings(0..14),
         any::<bool>(),
         any::<bool>(),
+        any::<bool>(),
     )
-        .prop_map(|(before, since, replacing, logs)| {
+        .prop_map(|(before, since, replacing, logs, is_old)| {
             let then = World::after(&before, replacing);
             let mut now = then.clone();
+            now.is_old = is_old;
             since.iter().for_each(|happening| now.apply(happening));
             Story { then, now, logs }
         })
@@ -31,8 +35,12 @@ fn stories() -> impl Strategy<Value = Story> {
 
 impl Story {
     fn explained(&self, live: &Inventory, witnesses: &[Witness]) -> Vec<Vec<Explained>> {
-        let log = if self.logs { &self.now.log[..] } else { &[] };
-        explain(live, witnesses, log, MergeTraits::default())
+        let log = if self.logs {
+            self.now.part_log()
+        } else {
+            PartLog::default()
+        };
+        explain(live, witnesses, &log, MergeTraits::default())
     }
 
     /// The plan that brings back what was then.
@@ -51,8 +59,10 @@ impl Story {
             current_parts: Some(&self.then.inventory()),
             live: Some(live),
             explained,
+            damaged: &[],
             order_sensitive: self.now.replacing,
             only_partitions: None,
+            spared: &BTreeSet::new(),
         })
     }
 
@@ -140,6 +150,7 @@ proptest! {
 
         // Merges that collapse rows cannot be told from loss.
         if !story.now.replacing && !has_twins(&story.then) {
+            (story.logs, story.now.is_old) = (true, false);
             for (at, parts) in merges {
                 story.now.apply(&Happening::Merge { at, parts });
             }
@@ -161,7 +172,7 @@ proptest! {
         for (at, parts) in merges {
             now.apply(&Happening::Merge { at, parts });
         }
-        let story = Story { then, now, logs: false };
+        let story = Story { then, now, logs: true };
         let known = Tally::of(&story.plan(&[story.witness()]));
         prop_assert_eq!((known.fetched, known.removed), Default::default());
 

@@ -4,9 +4,16 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::aspect::Aspect;
 use super::content::{ObjectRef, PartRecord};
+use super::definition::Definition;
 use super::inventory::{Mutation, ServerRun};
+use super::secret::{HIDDEN, Secret};
+use super::selection::{Exclusion, Unmatched};
 use crate::name::matches;
+
+/// The setting that says where granules end: parts of old servers are read wrongly with another one.
+const GRANULARITY: &str = "index_granularity";
 
 /// A table of a database.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -27,15 +34,38 @@ impl TableName {
     }
 
     /// Whether comma-separated patterns name it, as `database.table`; `?` and `*` stand for one and
-    /// for any characters.
+    /// for any characters. Where names have dots in them, backquotes tell database and table apart:
+    /// `` `a.b`.c ``.
     pub fn matches(&self, patterns: &str) -> bool {
-        matches(patterns, &self.to_string())
+        crate::name::patterns(patterns).any(|pattern| match quoted_parts(pattern) {
+            Some((database, table)) => {
+                matches(database, &self.database) && matches(table, &self.table)
+            }
+            None => matches(pattern, &self.to_string()),
+        })
     }
 
     /// The name in SQL, quoted.
     pub fn sql(&self) -> String {
         format!("{}.{}", quote(&self.database), quote(&self.table))
     }
+}
+
+/// Database and table of a name of which one part or both are in backquotes.
+fn quoted_parts(name: &str) -> Option<(&str, &str)> {
+    fn unquoted(part: &str) -> Option<&str> {
+        match part.strip_prefix('`') {
+            Some(quoted) => quoted.strip_suffix('`').filter(|name| !name.contains('`')),
+            None => (!part.contains('`')).then_some(part),
+        }
+    }
+    let after_quoted = name.starts_with('`').then(|| name.find("`."));
+    let at = match after_quoted {
+        Some(end) => end? + 1,
+        None => name.find(".`")?,
+    };
+    let (database, table) = (&name[..at], &name[at + 1..]);
+    Some((unquoted(database)?, unquoted(table)?))
 }
 
 /// `database.table`, as people write it.
@@ -57,8 +87,11 @@ pub struct TableDefinition {
     pub name: TableName,
     /// `MergeTree`, `ReplacingMergeTree`, `View`, `Dictionary` …
     pub engine: String,
-    /// The statement that creates it, as the server tells it.
+    /// The statement that creates it, as it may be shown: with [`super::secret::HIDDEN`] for credentials.
     pub create_query: String,
+    /// The statement with its credentials, where it has any and they are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whole_query: Option<Secret>,
     /// The partition key as an expression; empty for none.
     pub partition_key: String,
     /// The sorting key as an expression.
@@ -82,14 +115,33 @@ impl TableDefinition {
         self.engine.ends_with("MergeTree")
     }
 
+    /// Whether its data is in files that are no parts; each such table is taken for one part.
+    pub fn has_files(&self) -> bool {
+        has_files(&self.engine)
+    }
+
+    /// Whether the server keeps rows for it that no backup has, whatever else that has of it.
+    pub fn keeps_rows_elsewhere(&self) -> bool {
+        let is_only_in_memory = self.has_files() && !is_persistent(&self.create_query);
+        is_only_in_memory || ROWS_ELSEWHERE.contains(&self.engine.as_str())
+    }
+
     /// Whether it is a replica that a keeper coordinates.
     pub fn is_replicated(&self) -> bool {
         self.engine.starts_with("Replicated")
     }
 
+    /// The statement that creates it as it was; `None` where its credentials are not known.
+    pub fn statement(&self) -> Option<&str> {
+        match &self.whole_query {
+            Some(whole) => Some(whole.reveal()),
+            None => (!self.create_query.contains(HIDDEN)).then_some(&self.create_query),
+        }
+    }
+
     /// What keeps parts of this table from being attached to another: the server checks none of it.
-    /// Empty when nothing does.
-    pub fn differences(&self, live: &Self) -> Vec<String> {
+    /// Empty when nothing does. What else may differ is told by [`Self::differences`].
+    pub fn obstacles(&self, live: &Self) -> Vec<String> {
         let engine = |table: &Self| table.engine.trim_start_matches("Replicated").to_owned();
         let mut differences = Vec::new();
         let mut differ = |what: &str, here: &str, there: &str| {
@@ -101,6 +153,14 @@ impl TableDefinition {
         differ("partition key", &self.partition_key, &live.partition_key);
         differ("sorting key", &self.sorting_key, &live.sorting_key);
         differ("primary key", &self.primary_key, &live.primary_key);
+        let granularity = |table: &Self| {
+            let definition = Definition::read(&table.create_query);
+            let told = definition.as_ref()?.clause(Aspect::Setting, GRANULARITY);
+            told.map(str::to_owned)
+        };
+        if let (Some(here), Some(there)) = (granularity(self), granularity(live)) {
+            differ(GRANULARITY, &here, &there);
+        }
         for (name, kind) in &self.columns {
             match live.columns.iter().find(|(column, _)| column == name) {
                 Some((_, there)) => differ(&format!("column {name}"), kind, there),
@@ -119,6 +179,34 @@ impl TableDefinition {
     pub fn is_order_sensitive(&self) -> bool {
         self.engine.trim_start_matches("Replicated") != "MergeTree"
     }
+}
+
+/// Engines of tables whose data is in files that are no parts.
+const WITH_FILES: [&str; 5] = ["Join", "Log", "Set", "StripeLog", "TinyLog"];
+
+/// Engines of tables that have rows which no backup has.
+const ROWS_ELSEWHERE: [&str; 6] = [
+    "Buffer",
+    "EmbeddedRocksDB",
+    "File",
+    "KeeperMap",
+    "Memory",
+    "TimeSeries",
+];
+
+/// The partition that a table of files is taken for. No other is called so: ids are `all`, digits with
+/// `-`, or hex digits.
+pub const FILES_PARTITION: &str = "files";
+
+/// Whether tables of an engine have their data in files that are no parts.
+pub fn has_files(engine: &str) -> bool {
+    WITH_FILES.contains(&engine)
+}
+
+/// Whether what a Join or a Set has is on disk: it is, unless its statement says otherwise.
+fn is_persistent(create_query: &str) -> bool {
+    let words: String = create_query.split_whitespace().collect();
+    !words.contains("persistent=0") && !words.contains("persistent=false")
 }
 
 /// A database in a backup.
@@ -193,16 +281,61 @@ pub struct PartStoreBackup {
     /// Comma-separated patterns of `database.table` that chose the tables.
     #[serde(default)]
     pub patterns: String,
+    /// What was left out of them, by those who asked for it.
+    #[serde(default, skip_serializing_if = "Exclusion::is_empty")]
+    pub exclude: Exclusion,
     /// Databases of its tables.
     pub databases: Vec<DatabaseBackup>,
     /// Its tables, views and dictionaries, in an order in which they can be created.
     pub tables: Vec<PartTable>,
+    /// Whether it has every table that was asked for: see [`Self::lack`].
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    pub complete: bool,
+    /// Tables that were asked for and that it does not have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<MissingTable>,
+    /// Tables that were dropped while it was taken: it does not have them, and lacks nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dropped: Vec<TableName>,
+    /// Patterns that fitted nothing when it was taken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unmatched: Vec<Unmatched>,
+}
+
+/// A table that a backup lacks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MissingTable {
+    /// Its name.
+    pub name: TableName,
+    /// Why it could not be backed up.
+    pub reason: String,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn is_true(value: &bool) -> bool {
+    *value
 }
 
 impl PartTable {
     /// Its name.
     pub fn name(&self) -> &TableName {
         &self.definition.name
+    }
+
+    /// Whether the backup has its data, be it none: backups that others made, and those of before tables
+    /// of files were taken for parts, have only definitions of these.
+    pub fn has_data(&self) -> bool {
+        let definition = &self.definition;
+        definition.has_parts() || definition.has_files() && self.current_parts.is_some()
+    }
+
+    /// Whether it may have had rows of which the backup has none.
+    pub fn is_only_defined(&self) -> bool {
+        let definition = &self.definition;
+        definition.keeps_rows_elsewhere() || definition.has_files() && !self.has_data()
     }
 
     /// Rows of its parts.
@@ -223,8 +356,72 @@ impl PartTable {
 }
 
 impl PartStoreBackup {
+    /// The backup of a server that holds nothing yet, and lacks nothing.
+    pub fn new(server_version: String, run: Option<ServerRun>) -> Self {
+        Self {
+            server_version,
+            run,
+            patterns: String::new(),
+            exclude: Exclusion::default(),
+            databases: Vec::new(),
+            tables: Vec::new(),
+            complete: true,
+            missing: Vec::new(),
+            dropped: Vec::new(),
+            unmatched: Vec::new(),
+        }
+    }
+
+    /// Leaves the credentials of its definitions out.
+    pub fn drop_secrets(&mut self) {
+        for table in &mut self.tables {
+            table.definition.whole_query = None;
+        }
+    }
+
+    /// Makes it a backup that lacks a table: what it has of it goes.
+    pub fn lack(&mut self, name: TableName, reason: String) {
+        self.tables.retain(|table| *table.name() != name);
+        self.complete = false;
+        if self.missing.iter().all(|missing| missing.name != name) {
+            self.missing.push(MissingTable { name, reason });
+        }
+    }
+
     /// The table of a name.
     pub fn table(&self, name: &TableName) -> Option<&PartTable> {
         self.tables.iter().find(|table| table.name() == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backquotes_tell_names_with_dots_apart() {
+        let (one, other) = (TableName::new("a.b", "c"), TableName::new("a", "b.c"));
+        assert_eq!(one.to_string(), other.to_string());
+        for pattern in ["`a.b`.c", "`a.b`.`c`", "`a.?`.*", "x, `a.b`.c"] {
+            assert!(one.matches(pattern) && !other.matches(pattern), "{pattern}");
+        }
+        for pattern in ["a.`b.c`", "`a`.`b.c`", "a.`*`"] {
+            assert!(other.matches(pattern) && !one.matches(pattern), "{pattern}");
+        }
+        assert!(one.matches("a.b.c") && other.matches("a.b.c"));
+        assert!(!one.matches("`a.b`c") && !one.matches("`a.b"));
+    }
+
+    #[test]
+    fn a_backup_that_lacks_a_table_says_so_and_a_complete_one_is_stored_as_before() {
+        let mut store = PartStoreBackup::new("26.9".to_owned(), None);
+        let json = serde_json::to_value(&store).unwrap();
+        assert!(json.get("complete").is_none() && json.get("missing").is_none());
+        let read: PartStoreBackup = serde_json::from_value(json).unwrap();
+        assert_eq!(read, store);
+        store.lack(TableName::new("d", "t"), "it is on the moon".to_owned());
+        let json = serde_json::to_value(&store).unwrap();
+        assert_eq!(json["complete"], false);
+        assert_eq!(json["missing"][0]["reason"], "it is on the moon");
     }
 }

@@ -35,7 +35,8 @@ impl Witness {
         for partition in &plan.partitions {
             for kept in &partition.keep {
                 let held: Option<Vec<Hash128>> = kept.holds.iter().map(hash_of).collect();
-                if let Some(held) = held.filter(|held| *held != [kept.hash]) {
+                let is_merge = |held: &Vec<Hash128>| !held.is_empty() && *held != [kept.hash];
+                if let Some(held) = held.filter(is_merge) {
                     merged.insert((&partition.partition_id, kept.hash), held);
                 }
             }
@@ -51,18 +52,39 @@ impl Witness {
     }
 }
 
-/// A merge, mutation or insert that the server's part log tells of. Failed ones are left out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MergeEvent {
+/// What happened to a part, as the server's part log tells of it. Failures are left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartEvent {
     /// When it was done, in milliseconds since 1970 by the server's clock; whole seconds where the log
     /// is no finer.
     pub at_ms: u64,
-    /// The part that came.
+    /// The part.
     pub part: String,
-    /// The parts it was made from; empty for a part that came otherwise.
-    pub merged_from: Vec<String>,
-    /// Whether it was a merge; else the part came by an insert, a download or a mutation.
-    pub is_merge: bool,
+    /// What happened to it.
+    pub kind: PartEventKind,
+}
+
+/// What can happen to a part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PartEventKind {
+    /// It came by a merge of these parts.
+    Merged(Vec<String>),
+    /// It came otherwise: by an insert, a download or a mutation.
+    Came,
+    /// Its files were removed.
+    Went,
+}
+
+/// The server's part log, as far as it tells of a table.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PartLog {
+    /// The time of the oldest event that the log has of any table, in milliseconds since 1970: of what was
+    /// before, it tells nothing. `None` where there is no log.
+    pub begins_at_ms: Option<u64>,
+    /// Whether it tells of every part that goes, also of those that are detached.
+    pub tells_what_went: bool,
+    /// What happened, in order.
+    pub events: Vec<PartEvent>,
 }
 
 /// What of a table decides whether merges leave rows alone.

@@ -6,6 +6,10 @@
 
 use std::io::{self, Read};
 
+use brotli_decompressor::{BrotliDecoderParameter, Decompressor};
+use bzip2::read::MultiBzDecoder;
+use flate2::read::MultiGzDecoder;
+use lzma_rust2::XzReader;
 use tar::EntryType;
 
 use super::error::{ImportError, Result};
@@ -15,6 +19,11 @@ use super::reader::{ObjectReader, Transfer};
 /// Largest window of a zstd archive that is read, as a power of two: 32 MiB. What clickhouse-backup
 /// writes has 8 MiB at most.
 const WINDOW_LOG_MAX: u32 = 25;
+/// Most memory for an xz archive, in KiB: what the strongest preset of xz needs, and a little. What
+/// clickhouse-backup writes needs 8 MiB.
+const XZ_KIB_MAX: u32 = 68 << 10;
+/// Bytes of a brotli archive that are read at once.
+const BROTLI_BUFFER_BYTES: usize = 64 << 10;
 
 /// How an archive is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +31,11 @@ pub(super) enum Compression {
     None,
     Gzip,
     Zstd,
+    Lz4,
+    Snappy,
+    Xz,
+    Bzip2,
+    Brotli,
 }
 
 impl Compression {
@@ -31,6 +45,11 @@ impl Compression {
             "tar" => Some(Self::None),
             "tar.gz" | "tgz" => Some(Self::Gzip),
             "tar.zstd" | "tar.zst" => Some(Self::Zstd),
+            "tar.lz4" => Some(Self::Lz4),
+            "tar.sz" => Some(Self::Snappy),
+            "tar.xz" => Some(Self::Xz),
+            "tar.bz2" => Some(Self::Bzip2),
+            "tar.br" => Some(Self::Brotli),
             _ => None,
         }
     }
@@ -87,23 +106,32 @@ pub(super) fn walk(
 ) -> Result<()> {
     let object = reader.full_name();
     let failed = |error| transfer.explain(&object, &error);
-    match compression {
+    let unpacked: Box<dyn Read> = match compression {
         Compression::None => {
             let mut archive = tar::Archive::new(reader);
             let entries = archive.entries_with_seek().map_err(failed)?;
             members(entries, &object, transfer, each)?;
+            return Ok(());
         }
-        Compression::Gzip => {
-            let unpacked = flate2::read::MultiGzDecoder::new(reader);
-            unpacked_members(unpacked, &object, transfer, each)?;
-        }
+        Compression::Gzip => Box::new(MultiGzDecoder::new(reader)),
         Compression::Zstd => {
             let mut unpacked = zstd::stream::read::Decoder::new(reader).map_err(failed)?;
             unpacked.window_log_max(WINDOW_LOG_MAX).map_err(failed)?;
-            unpacked_members(unpacked, &object, transfer, each)?;
+            Box::new(unpacked)
         }
-    }
-    Ok(())
+        Compression::Lz4 => Box::new(lz4_flex::frame::FrameDecoder::new(reader)),
+        Compression::Snappy => Box::new(snap::read::FrameDecoder::new(reader)),
+        Compression::Xz => Box::new(XzReader::new_mem_limit(reader, true, XZ_KIB_MAX)),
+        Compression::Bzip2 => Box::new(MultiBzDecoder::new(reader)),
+        Compression::Brotli => {
+            let mut unpacked = Decompressor::new(reader, BROTLI_BUFFER_BYTES);
+            // Windows of more than 16 MiB.
+            let large = BrotliDecoderParameter::BROTLI_DECODER_PARAM_LARGE_WINDOW;
+            unpacked.set_parameter(large, 0);
+            Box::new(unpacked)
+        }
+    };
+    unpacked_members(unpacked, &object, transfer, each)
 }
 
 /// Goes through an archive that is unpacked, to its very end if nobody has enough before: there the

@@ -1,12 +1,12 @@
 //! One backup of clickhouse-backup: what is in it, and its parts.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::{StreamExt, TryStreamExt};
 use mendb_model::part::{
-    DatabaseBackup, Mutation, Part, PartStoreBackup, PartTable, TableDefinition, TableName,
+    DatabaseBackup, Mutation, Part, PartStoreBackup, PartTable, TableDefinition, TableName, inner,
 };
 
 use super::chain::{Located, Search, listed_twice};
@@ -108,11 +108,9 @@ impl ImportedContents {
             lists: Vec::new(),
         });
         PartStoreBackup {
-            server_version: self.server_version.clone(),
-            run: None,
-            patterns: String::new(),
             databases: self.databases.clone(),
             tables: tables.collect(),
+            ..PartStoreBackup::new(self.server_version.clone(), None)
         }
     }
 }
@@ -132,22 +130,32 @@ impl ImportedBackup {
         &self.name
     }
 
+    /// What it has that is not read: users and rights, configuration files, named collections, functions.
+    pub fn beside_tables(&self) -> Vec<String> {
+        self.metadata.beside_tables()
+    }
+
     /// What is in it. Reads the document of every table.
     ///
     /// # Errors
     /// A document is missing or damaged, or the statement of a table with parts cannot be read.
     pub async fn contents(&self) -> Result<ImportedContents> {
-        let tables = self.metadata.tables.iter().map(|title| {
-            let name = TableName::new(&title.database, &title.table);
+        let read = self.metadata.tables.iter().map(|title| {
+            let stored = TableName::new(&title.database, &title.table);
             async move {
-                let metadata = self.place.table(&self.name, &name).await?;
-                self.describe(&name, &metadata)
+                let metadata = self.place.table(&self.name, &stored).await?;
+                Ok::<_, ImportError>((stored, metadata))
             }
         });
-        let tables: Vec<ImportedTable> = futures::stream::iter(tables)
+        let read: Vec<(TableName, TableMetadata)> = futures::stream::iter(read)
             .buffered(REQUESTS_AT_ONCE)
             .try_collect()
             .await?;
+        let views = ViewsByUuid::of(&read);
+        let tables: Vec<ImportedTable> = read
+            .iter()
+            .map(|(stored, metadata)| self.describe(stored, metadata, &views))
+            .collect::<Result<_>>()?;
         let definitions = tables.iter().map(|table| table.definition.clone());
         let order = in_creation_order(definitions.collect());
         let mut by_name: HashMap<TableName, ImportedTable> = tables
@@ -171,11 +179,17 @@ impl ImportedBackup {
         })
     }
 
-    fn describe(&self, name: &TableName, metadata: &TableMetadata) -> Result<ImportedTable> {
+    fn describe(
+        &self,
+        stored: &TableName,
+        metadata: &TableMetadata,
+        views: &ViewsByUuid,
+    ) -> Result<ImportedTable> {
+        let (name, query) = views.named(stored, &metadata.query);
         let definition =
-            ddl::definition(name, &metadata.query).map_err(|detail| ImportError::Statement {
+            ddl::definition(&name, &query).map_err(|detail| ImportError::Statement {
                 backup: self.name.clone(),
-                table: name.clone(),
+                table: stored.clone(),
                 detail,
             })?;
         let parts = || metadata.parts.values().flatten();
@@ -225,6 +239,8 @@ impl ImportedBackup {
     }
 
     async fn find_parts(&self, table: &TableName) -> Result<Vec<ImportedPart>> {
+        let stored = self.stored_name(table).await?;
+        let table = &stored;
         let (links, located) = self.locate(table).await?;
         let mut shelves = Vec::with_capacity(links.len());
         for (place, (backup, metadata)) in links.iter().enumerate() {
@@ -263,16 +279,31 @@ impl ImportedBackup {
         Ok(parts)
     }
 
+    /// What the backup calls a table: that of a view may be stored by the UUID of the view.
+    async fn stored_name(&self, table: &TableName) -> Result<TableName> {
+        let view = inner::view_of_table(table).filter(|view| self.lists(view));
+        let Some(view) = view.filter(|_| !self.lists(table)) else {
+            return Ok(table.clone());
+        };
+        let metadata = self.place.table(&self.name, &view).await?;
+        let by_uuid = uuid_of(&metadata)
+            .map(|uuid| TableName::new(&table.database, inner::by_uuid(&uuid)))
+            .filter(|stored| self.lists(stored));
+        Ok(by_uuid.unwrap_or_else(|| table.clone()))
+    }
+
+    /// Whether the backup lists a table by this name.
+    fn lists(&self, stored: &TableName) -> bool {
+        let mut titles = self.metadata.tables.iter();
+        titles.any(|title| title.database == stored.database && title.table == stored.table)
+    }
+
     /// Finds out which backup of the chain has which part. The chain is read as far as it is needed.
     async fn locate(
         &self,
         table: &TableName,
     ) -> Result<(Vec<(String, Arc<BackupMetadata>)>, Vec<Located>)> {
-        let titles = &self.metadata.tables;
-        let is_listed = titles
-            .iter()
-            .any(|title| title.database == table.database && title.table == table.table);
-        if !is_listed {
+        if !self.lists(table) {
             return Err(ImportError::NoSuchTable {
                 backup: self.name.clone(),
                 table: table.clone(),
@@ -363,6 +394,44 @@ impl ImportedBackup {
             rows: written.rows,
         })
     }
+}
+
+/// Names of materialized views that keep their rows in a table beside them, by database and UUID.
+struct ViewsByUuid(HashMap<(String, String), String>);
+
+impl ViewsByUuid {
+    /// Those among the tables of a backup.
+    fn of(tables: &[(TableName, TableMetadata)]) -> Self {
+        let names: HashSet<&TableName> = tables.iter().map(|(stored, _)| stored).collect();
+        let views = tables.iter().filter_map(|(stored, metadata)| {
+            let own = TableName::new(&stored.database, inner::of_view(&stored.table));
+            let uuid = uuid_of(metadata)?;
+            // A view that came from an `Ordinary` database has kept the old name of its table.
+            (!names.contains(&own)).then(|| ((stored.database.clone(), uuid), stored.table.clone()))
+        });
+        Self(views.collect())
+    }
+
+    /// The name of a table here, and its statement with that name: see [`inner`].
+    fn named(&self, stored: &TableName, query: &str) -> (TableName, String) {
+        let view = inner::uuid_of_view(&stored.table).and_then(|uuid| {
+            let key = (stored.database.clone(), uuid.to_owned());
+            Some((uuid, self.0.get(&key)?))
+        });
+        match view {
+            Some((uuid, view)) => (
+                TableName::new(&stored.database, inner::of_view(view)),
+                inner::renamed(query, uuid, view),
+            ),
+            None => (stored.clone(), query.to_owned()),
+        }
+    }
+}
+
+/// The UUID of a table, from what a backup tells of it.
+fn uuid_of(metadata: &TableMetadata) -> Option<String> {
+    let told = Some(&metadata.uuid).filter(|uuid| !uuid.is_empty());
+    told.cloned().or_else(|| ddl::uuid(&metadata.query))
 }
 
 /// Refuses parts on disks whose files in a backup are not those of the part.

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use mendb_model::part::{TableDefinition, TableName};
+use mendb_model::part::{TableDefinition, TableName, secret};
 
 use super::tokens::{Kind, Token, tokens};
 
@@ -19,6 +19,18 @@ pub(super) fn definition(name: &TableName, query: &str) -> Result<TableDefinitio
         tokens: tokens(query),
     };
     statement.definition(name)
+}
+
+/// The UUID of what a statement creates, where it says one.
+pub(super) fn uuid(query: &str) -> Option<String> {
+    let statement = Statement {
+        text: query,
+        tokens: tokens(query),
+    };
+    let (_, at) = statement.object().ok()?;
+    let at = statement.after_name(at);
+    let text = statement.tokens.get(at + 1)?;
+    (statement.is_word(at, "UUID") && text.kind == Kind::Text).then(|| text.content.to_string())
 }
 
 /// Where a clause of a table begins. Words after each other, and whether they count in capitals only:
@@ -67,10 +79,12 @@ impl Statement<'_> {
     fn definition(&self, name: &TableName) -> Result<TableDefinition, String> {
         let (object, at) = self.object()?;
         let at = self.after_name(at);
+        let (create_query, whole_query) = secret::apart(&self.without_uuids(at));
         let mut definition = TableDefinition {
             name: name.clone(),
             engine: object,
-            create_query: self.without_uuids(at),
+            create_query,
+            whole_query,
             partition_key: String::new(),
             sorting_key: String::new(),
             primary_key: String::new(),
@@ -498,6 +512,20 @@ mod tests {
         assert_eq!((view.engine.as_str(), view.columns.len()), ("LiveView", 0));
         let dictionary = read("CREATE DICTIONARY d.t (`k` UInt64) PRIMARY KEY k SOURCE(NULL())");
         assert_eq!(dictionary.engine, "Dictionary");
+    }
+
+    #[test]
+    fn a_statement_tells_the_uuid_of_what_it_creates() {
+        let view = "CREATE MATERIALIZED VIEW IF NOT EXISTS d.`t` UUID 'x-1' TO INNER UUID 'y' (`a` Int8) \
+                    ENGINE = Memory AS SELECT 1";
+        assert_eq!(uuid(view).as_deref(), Some("x-1"));
+        for none in [
+            "CREATE VIEW d.t AS SELECT 'UUID'",
+            "CREATE TABLE d.UUID (a Int8)",
+            "SELECT",
+        ] {
+            assert_eq!(uuid(none), None, "{none}");
+        }
     }
 
     #[test]

@@ -120,7 +120,7 @@ pub enum ImportError {
     },
     /// Archives of a compression that is not read.
     #[error(
-        "{object} is compressed with {compression}, which is not read: tar, tar.gz and tar.zst are; have clickhouse-backup download the backup and read it where it is then"
+        "{object} is compressed with {compression}, which is not known here; have clickhouse-backup download the backup and read it where it is then"
     )]
     Compression {
         /// The archive.

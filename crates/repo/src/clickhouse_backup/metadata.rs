@@ -27,6 +27,13 @@ pub(super) struct BackupMetadata {
     pub(super) data_size: u64,
     pub(super) metadata_size: u64,
     pub(super) compressed_size: u64,
+    /// Bytes of users and rights.
+    pub(super) rbac_size: u64,
+    /// Bytes of configuration files.
+    pub(super) config_size: u64,
+    pub(super) named_collections_size: u64,
+    #[serde(deserialize_with = "or_empty")]
+    pub(super) functions: Vec<FunctionTitle>,
     #[serde(deserialize_with = "or_empty")]
     pub(super) databases: Vec<DatabaseMetadata>,
     #[serde(deserialize_with = "or_empty")]
@@ -52,6 +59,13 @@ pub(super) struct TableTitle {
     pub(super) table: String,
 }
 
+/// A function that users made.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct FunctionTitle {
+    pub(super) name: String,
+}
+
 /// The document of a table.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
@@ -61,6 +75,8 @@ pub(super) struct TableMetadata {
     pub(super) parts: BTreeMap<String, Vec<PartMetadata>>,
     /// The statement that creates it.
     pub(super) query: String,
+    /// Its UUID, in databases that give them.
+    pub(super) uuid: String,
     pub(super) total_bytes: u64,
     #[serde(deserialize_with = "or_empty")]
     pub(super) mutations: Vec<MutationMetadata>,
@@ -121,6 +137,22 @@ impl BackupMetadata {
         self.tags.split(',').any(|tag| tag.trim() == "embedded")
     }
 
+    /// What it has beside databases and tables, in words.
+    pub(super) fn beside_tables(&self) -> Vec<String> {
+        let sized = [
+            (self.rbac_size, "users and rights"),
+            (self.config_size, "configuration files"),
+            (self.named_collections_size, "named collections"),
+        ];
+        let has = sized.iter().filter(|(bytes, _)| *bytes > 0);
+        let mut beside: Vec<String> = has.map(|(_, what)| (*what).to_owned()).collect();
+        let names: Vec<&str> = self.functions.iter().map(|f| f.name.as_str()).collect();
+        if !names.is_empty() {
+            beside.push(format!("functions ({})", names.join(", ")));
+        }
+        beside
+    }
+
     /// Whether parts are directories of files, at the place itself or on the disks of the server.
     pub(super) fn has_directories(&self) -> bool {
         matches!(self.data_format.as_str(), "" | "directory")
@@ -148,5 +180,19 @@ mod tests {
         let backup: BackupMetadata =
             serde_json::from_str(r#"{"tags":"regular, embedded","tables":null}"#).unwrap();
         assert!(backup.is_embedded() && backup.is_local() && backup.tables.is_empty());
+        assert_eq!(backup.beside_tables(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_is_beside_tables_is_told() {
+        let backup: BackupMetadata = serde_json::from_str(
+            r#"{"rbac_size":1,"config_size":0,"named_collections_size":7,
+                "functions":[{"name":"f","create_query":"x"},{"name":"g"}]}"#,
+        )
+        .unwrap();
+        assert_eq!(
+            backup.beside_tables(),
+            ["users and rights", "named collections", "functions (f, g)"]
+        );
     }
 }

@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Local backups keep the parts of other disks of the server below `<path of the disk>/backup`. Names are
-//! encoded as [`path_name`] tells. Archives are tar, tar.gz or tar.zstd. An increment has only new parts
+//! encoded as [`path_name`] tells. Archives are tar, alone or compressed in one of the ways that
+//! `archive::Compression` names. An increment has only new parts
 //! and refers to its parent, and so on, for the others.
 //!
 //! **Trust.** A part is known by the hash of its files, which the document of its table tells or its own
@@ -86,6 +87,8 @@ pub struct ListedBackup {
     pub bytes: u64,
     /// The backup that it requires.
     pub required_backup: Option<String>,
+    /// What it has that is not read: users and rights, configuration files, named collections, functions.
+    pub beside_tables: Vec<String>,
     /// Why it cannot be read, if it cannot.
     pub broken: Option<String>,
 }
@@ -212,6 +215,7 @@ impl ListedBackup {
             created: metadata.creation_date.clone(),
             bytes: data.saturating_add(metadata.metadata_size),
             required_backup: (!required.is_empty()).then(|| required.clone()),
+            beside_tables: metadata.beside_tables(),
             broken: None,
         }
     }
@@ -222,6 +226,7 @@ impl ListedBackup {
             created: String::new(),
             bytes: 0,
             required_backup: None,
+            beside_tables: Vec::new(),
             broken: Some(mendb_model::describe_error(error)),
         }
     }

@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use mendb_model::part::{TableDefinition, TableName};
+use mendb_model::part::{TableDefinition, TableName, inner};
 
 use super::tokens::{Kind, Token, tokens};
 
@@ -108,6 +108,8 @@ fn named(table: &TableDefinition) -> HashSet<TableName> {
                 .map(|table| TableName::new(database, table)),
         );
     }
+    // A view makes the table of its rows itself.
+    names.extend(inner::view_of_table(&table.name));
     names.remove(&table.name);
     names
 }
@@ -147,6 +149,17 @@ mod tests {
             order,
             ["target", "dict", "src", "z_view", "a_view", "mv", "all"]
         );
+    }
+
+    #[test]
+    fn the_table_of_a_view_comes_after_the_view() {
+        let table = "CREATE TABLE d.`.inner.v` (x Int8) ENGINE = MergeTree ORDER BY x";
+        let view = "CREATE MATERIALIZED VIEW d.v (x Int8) ENGINE = MergeTree ORDER BY x AS SELECT x FROM d.t";
+        let tables = [(".inner.v", table), ("v", view)]
+            .map(|(name, query)| definition(&TableName::new("d", name), query).unwrap());
+        let ordered = in_creation_order(tables.to_vec()).into_iter();
+        let ordered: Vec<String> = ordered.map(|table| table.name.table).collect();
+        assert_eq!(ordered, ["v", ".inner.v"]);
     }
 
     #[test]

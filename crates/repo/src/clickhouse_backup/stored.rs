@@ -274,7 +274,7 @@ impl Archive {
         let reader = self.reader(transfer);
         match self.compression {
             Compression::None => reader.skimming(),
-            Compression::Gzip | Compression::Zstd => reader,
+            _ => reader,
         }
     }
 

@@ -15,10 +15,8 @@ use crate::clickhouse_backup_fixture::{
     DATABASE, Files, Held, Layout, Made, MadePart, Packing, TABLE, append, part, read, tar, write,
 };
 
-const PACKINGS: [Packing; 3] = [Packing::Tar, Packing::Gzip, Packing::Zstd];
-
 fn layouts() -> Vec<Layout> {
-    let archives = PACKINGS.into_iter().flat_map(|packing| {
+    let archives = Packing::ALL.into_iter().flat_map(|packing| {
         let by_size = [1, 50_000, usize::MAX];
         let by_size = by_size.map(|bytes| Layout::BySize(packing, bytes));
         [Layout::ByPart(packing)].into_iter().chain(by_size)
@@ -322,7 +320,7 @@ async fn no_file_of_a_part_can_be_missing_cut_or_changed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_archive_that_ends_too_early_is_never_a_part() {
     let [_, made, _] = sample();
-    for packing in PACKINGS {
+    for packing in Packing::ALL {
         for layout in [Layout::ByPart(packing), Layout::BySize(packing, usize::MAX)] {
             let mut objects = Made::new("b", layout, vec![Held::new(&made)]).objects();
             let is_archive = |path: &&String| path.ends_with(packing.extension());
@@ -340,6 +338,35 @@ async fn an_archive_that_ends_too_early_is_never_a_part() {
                     "{error}"
                 );
             }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_with_changed_bytes_is_refused_by_the_name_of_its_part_or_file() {
+    let [_, made, _] = sample();
+    for packing in Packing::ALL {
+        let mut objects = Made::new("b", Layout::ByPart(packing), vec![Held::new(&made)]).objects();
+        let is_archive = |path: &&String| path.ends_with(packing.extension());
+        let archive = objects.keys().find(is_archive).unwrap().clone();
+        let whole = objects[&archive].clone();
+        let end = whole.iter().rposition(|byte| *byte != 0).unwrap();
+        for at in [0, 5, end / 4, end / 3, end / 2] {
+            let mut changed = whole.clone();
+            changed[at] ^= 0xff;
+            objects.insert(archive.clone(), changed);
+            let root = tempfile::tempdir().unwrap();
+            write(root.path(), &objects);
+            let fetched = fetch(root.path(), "b", &made.name).await;
+            if let Ok((_, files)) = fetched {
+                assert_eq!(files, made.files, "a byte that carries nothing");
+                continue;
+            }
+            let error = refused(fetched);
+            assert!(
+                error.contains(&made.name) || error.contains("default_"),
+                "{packing:?} {at}: {error}"
+            );
         }
     }
 }
@@ -431,7 +458,7 @@ async fn what_is_linked_elsewhere_is_not_written_over_and_strangers_are_refused(
 #[tokio::test]
 async fn compressions_that_are_not_read_are_named() {
     let [_, made, _] = sample();
-    for extension in ["tar.lz4", "tar.bz2", "tar.br", "tar.xz", "tar.sz"] {
+    for extension in ["tar.7z", "tar.lzma", "tar.Z"] {
         let objects = Made::new("b", Layout::ByPart(Packing::Tar), vec![Held::new(&made)]);
         let objects = objects.objects().into_iter().map(|(path, content)| {
             let renamed = path
@@ -447,7 +474,7 @@ async fn compressions_that_are_not_read_are_named() {
             error.contains(&format!("compressed with {compression}")),
             "{error}"
         );
-        assert!(error.contains("tar.zst"), "{error}");
+        assert!(error.contains("clickhouse-backup download"), "{error}");
     }
 }
 
@@ -518,7 +545,7 @@ async fn a_part_that_is_listed_twice_or_has_no_name_of_a_part_is_refused() {
 #[tokio::test]
 async fn slices_are_read_for_the_parts_that_are_in_them() {
     let [large, small, other] = sample();
-    for packing in PACKINGS {
+    for packing in Packing::ALL {
         let root = tempfile::tempdir().unwrap();
         let held = [&large, &small, &other].map(Held::new);
         // Of `large` the big file fills one archive, what comes before and after it others.

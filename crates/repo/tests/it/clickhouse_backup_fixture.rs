@@ -122,14 +122,35 @@ pub enum Packing {
     Tar,
     Gzip,
     Zstd,
+    Lz4,
+    Snappy,
+    Xz,
+    Bzip2,
+    Brotli,
 }
 
 impl Packing {
+    pub const ALL: [Self; 8] = [
+        Self::Tar,
+        Self::Gzip,
+        Self::Zstd,
+        Self::Lz4,
+        Self::Snappy,
+        Self::Xz,
+        Self::Bzip2,
+        Self::Brotli,
+    ];
+
     pub fn extension(self) -> &'static str {
         match self {
             Self::Tar => "tar",
             Self::Gzip => "tar.gz",
             Self::Zstd => "tar.zstd",
+            Self::Lz4 => "tar.lz4",
+            Self::Snappy => "tar.sz",
+            Self::Xz => "tar.xz",
+            Self::Bzip2 => "tar.bz2",
+            Self::Brotli => "tar.br",
         }
     }
 
@@ -138,6 +159,11 @@ impl Packing {
             Self::Tar => "tar",
             Self::Gzip => "gzip",
             Self::Zstd => "zstd",
+            Self::Lz4 => "lz4",
+            Self::Snappy => "sz",
+            Self::Xz => "xz",
+            Self::Bzip2 => "bzip2",
+            Self::Brotli => "brotli",
         }
     }
 
@@ -151,6 +177,33 @@ impl Packing {
                 encoder.finish().unwrap()
             }
             Self::Zstd => zstd::stream::encode_all(&tar[..], 1).unwrap(),
+            Self::Lz4 => {
+                let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
+                encoder.write_all(&tar).unwrap();
+                encoder.finish().unwrap()
+            }
+            Self::Snappy => {
+                let mut encoder = snap::write::FrameEncoder::new(Vec::new());
+                encoder.write_all(&tar).unwrap();
+                encoder.into_inner().unwrap()
+            }
+            Self::Xz => {
+                let options = lzma_rust2::XzOptions::with_preset(1);
+                let mut encoder = lzma_rust2::XzWriter::new(Vec::new(), options).unwrap();
+                encoder.write_all(&tar).unwrap();
+                encoder.finish().unwrap()
+            }
+            Self::Bzip2 => {
+                let level = bzip2::Compression::fast();
+                let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), level);
+                encoder.write_all(&tar).unwrap();
+                encoder.finish().unwrap()
+            }
+            Self::Brotli => {
+                let mut encoder = brotli::CompressorWriter::new(Vec::new(), 4096, 1, 22);
+                encoder.write_all(&tar).unwrap();
+                encoder.into_inner()
+            }
         }
     }
 }

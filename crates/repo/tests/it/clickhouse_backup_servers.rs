@@ -109,6 +109,7 @@ fn told(server: &Server, read: &TableDefinition) -> TableDefinition {
     TableDefinition {
         engine: tell("engine"),
         create_query: tell("create_table_query"),
+        whole_query: None,
         partition_key: tell("partition_key"),
         sorting_key: tell("sorting_key"),
         primary_key: tell("primary_key"),
@@ -134,11 +135,7 @@ async fn parts_of_servers_of_any_age_are_proved_and_come_back() {
         let parts = frozen_parts(&server);
         assert!(parts.len() >= 3, "{flavor:?} {}", parts.len());
         let packed = |packing| [Layout::ByPart(packing), Layout::BySize(packing, 20_000)];
-        let layouts = [
-            packed(Packing::Tar),
-            packed(Packing::Gzip),
-            packed(Packing::Zstd),
-        ];
+        let layouts = Packing::ALL.map(packed);
         let layouts = [Layout::Local, Layout::Directory]
             .into_iter()
             .chain(layouts.concat());

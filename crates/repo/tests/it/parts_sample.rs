@@ -213,6 +213,7 @@ pub fn inventory(parts: Vec<Part>) -> Inventory {
         parts,
         mutations: Vec::new(),
         patches: Vec::new(),
+        partitions: std::collections::BTreeMap::new(),
     }
 }
 
@@ -262,6 +263,7 @@ fn manifest(
         name: table(),
         engine: "MergeTree".into(),
         create_query: String::new(),
+        whole_query: None,
         partition_key: String::new(),
         sorting_key: "id".into(),
         primary_key: "id".into(),
@@ -274,10 +276,6 @@ fn manifest(
         tables: Vec::new(),
         compacted: None,
         part_store: Some(PartStoreBackup {
-            server_version: "26.9".into(),
-            run: Some(run()),
-            patterns: String::new(),
-            databases: Vec::new(),
             tables: vec![PartTable {
                 definition,
                 current_parts,
@@ -285,6 +283,7 @@ fn manifest(
                 mutations: Vec::new(),
                 lists,
             }],
+            ..PartStoreBackup::new("26.9".into(), Some(run()))
         }),
         ..sample::manifest(id, None, Vec::new())
     }

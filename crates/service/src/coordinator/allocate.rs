@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use mendb_engines::Remedy;
 use mendb_model::describe_error;
 use mendb_model::key::KeyRange;
 use mendb_model::manifest::{Manifest, Segment, ShardBackup};
@@ -25,6 +26,7 @@ pub(super) fn allocate(operation: &Operation, tools: &Tools) -> Event {
         Err(error) => Event::AllocationFailed {
             step,
             retriable: error.is_retriable(),
+            is_cut_lost: matches!(&error, Error::Engine(error) if error.remedy == Remedy::Refreeze),
             message: describe_error(&error),
         },
     }

@@ -68,7 +68,8 @@ impl<'a> Coordinator<'a> {
 
     /// Runs until no operation can move without a user.
     pub(crate) fn run(mut self, observer: Observer<'_>) -> Result<()> {
-        reconcile::start_forgotten_merges(self.tools)?;
+        let repository_id = self.repository_id.as_ref();
+        reconcile::start_forgotten_merges(self.journal, self.tools, repository_id)?;
         reconcile::release_orphaned_locks(self.journal, self.tools)?;
         loop {
             self.pick_up(observer)?;
@@ -159,19 +160,6 @@ impl<'a> Coordinator<'a> {
                 operation_id,
                 report,
             } => (operation_id, Event::Reported(report)),
-            Message::SnapshotLost {
-                operation_id,
-                step,
-                shard_idx,
-                attempt,
-            } => (
-                operation_id,
-                Event::SnapshotLost {
-                    step,
-                    shard_idx,
-                    attempt,
-                },
-            ),
             Message::Allocation {
                 operation_id,
                 event,
@@ -278,9 +266,7 @@ impl<'a> Coordinator<'a> {
                 } => {
                     self.workers.abort(&operation_id, step, shard_idx);
                 }
-                Message::Reply { .. }
-                | Message::SnapshotLost { .. }
-                | Message::Allocation { .. } => {}
+                Message::Reply { .. } | Message::Allocation { .. } => {}
             }
         });
     }

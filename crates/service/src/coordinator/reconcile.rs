@@ -1,19 +1,38 @@
 //! Sets right what a crash left between the journal and the target.
 
+use std::collections::HashSet;
+
 use mendb_engines::{Data, LockKind};
 use mendb_model::operation::State;
 
 use crate::error::{Error, Result};
 use crate::journal::Journal;
+use crate::journal::command::Command;
 use crate::worker::Tools;
 
 /// Starts merges again that a process which died had stopped: its operation may be paused or failed, and
-/// nobody may ever go on with it.
-pub(super) fn start_forgotten_merges(tools: &Tools) -> Result<()> {
-    match tools.engine.data() {
-        Data::Parts(parts) => Ok(parts.start_forgotten_merges()?),
-        Data::Rows(_) => Ok(()),
+/// nobody may ever go on with it. Those of an operation that is driven now stay stopped: it begins by looking
+/// at what they would change.
+pub(super) fn start_forgotten_merges(
+    journal: &Journal,
+    tools: &Tools,
+    repository_id: Option<&String>,
+) -> Result<()> {
+    let Data::Parts(parts) = tools.engine.data() else {
+        return Ok(());
+    };
+    let mut go_on = HashSet::new();
+    for id in journal.unfinished_operations()? {
+        let operation = journal.operation(&id)?;
+        let commands = journal.commands()?;
+        let mut of_it = commands.iter().filter(|(_, of, _)| *of == id);
+        let is_paused = of_it.any(|(.., command)| *command == Command::Pause);
+        let is_ours = Some(&operation.repository_id) == repository_id;
+        if is_ours && !is_paused && !operation.awaits_user() {
+            go_on.insert(id.to_string());
+        }
     }
+    Ok(parts.start_forgotten_merges(&go_on)?)
 }
 
 /// Releases the locks of operations that are over: a crash between the end of an operation's last step

@@ -32,6 +32,7 @@ pub(crate) use pulled::Pulled;
 pub use report::{DiffReport, DiffRoad, RowDiff, RowsDiffer, TableDiff};
 
 use crate::error::{Error, Result};
+use crate::request::selectors::check_tables;
 use crate::service::Service;
 use crate::worker::TaskError;
 use candidates::Between;
@@ -53,6 +54,8 @@ pub struct DiffOrder {
     pub after: Option<RestorePoint>,
     /// Comma-separated patterns of table names; all tables that either has without.
     pub tables: Option<String>,
+    /// Whether patterns may fit nothing.
+    pub if_exists: bool,
 }
 
 /// A backup as a user names it.
@@ -187,6 +190,8 @@ fn chosen_tables(order: &DiffOrder, before: &Point, after: &After<'_>) -> Result
         }
     }
     let patterns = order.tables.as_deref().unwrap_or("*");
+    let names_some = |pattern: &str| all.iter().any(|table| matches(pattern, table));
+    check_tables(patterns, order.if_exists, names_some)?;
     let chosen = all.iter().filter(|table| matches(patterns, table));
     let chosen: Vec<String> = chosen.map(|table| (*table).to_owned()).collect();
     if chosen.is_empty() {

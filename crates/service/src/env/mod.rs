@@ -35,6 +35,15 @@ pub fn nonce() -> String {
     )
 }
 
+/// 32 random hex digits, which nothing else will ever have.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the source of randomness that all others are told to use"
+)]
+pub fn random_id() -> String {
+    format!("{:032x}", rand::random::<u128>())
+}
+
 /// Stops the process as a power cut would: no unwinding, no destructors, nothing flushed.
 ///
 /// Called where something has just become durable, or is about to. With `MENDB_CRASH_AT=n` in the

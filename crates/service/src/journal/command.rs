@@ -2,6 +2,7 @@
 
 use mendb_model::name::OperationId;
 use mendb_model::operation::Event;
+use mendb_model::part::OnConcurrentInsert;
 use rusqlite::{Transaction, params};
 
 use super::Journal;
@@ -11,7 +12,7 @@ pub(super) const LAYOUT: &str = "
 CREATE TABLE IF NOT EXISTS command (
     command_id   INTEGER PRIMARY KEY AUTOINCREMENT,
     operation_id TEXT NOT NULL,
-    command      TEXT NOT NULL        -- pause, resume or cancel
+    command      TEXT NOT NULL        -- pause, resume, with what becomes of late parts, or cancel
 ) STRICT;";
 
 /// What a user can ask of an operation.
@@ -19,20 +20,30 @@ CREATE TABLE IF NOT EXISTS command (
 pub enum Command {
     /// Send no more requests.
     Pause,
-    /// Go on after a pause or failure.
-    Resume,
+    /// Go on after a pause or failure; of a mend, with this done to parts that came meanwhile.
+    Resume(Option<OnConcurrentInsert>),
     /// Give up and roll back.
     Cancel,
 }
 
 impl Command {
-    const ALL: [Self; 3] = [Self::Pause, Self::Resume, Self::Cancel];
+    const ALL: [Self; 6] = [
+        Self::Pause,
+        Self::Resume(None),
+        Self::Resume(Some(OnConcurrentInsert::Fail)),
+        Self::Resume(Some(OnConcurrentInsert::Remove)),
+        Self::Resume(Some(OnConcurrentInsert::Keep)),
+        Self::Cancel,
+    ];
 
     /// The name in the journal and in messages.
     pub fn name(self) -> &'static str {
         match self {
             Self::Pause => "pause",
-            Self::Resume => "resume",
+            Self::Resume(None) => "resume",
+            Self::Resume(Some(OnConcurrentInsert::Fail)) => "resume, fail",
+            Self::Resume(Some(OnConcurrentInsert::Remove)) => "resume, remove",
+            Self::Resume(Some(OnConcurrentInsert::Keep)) => "resume, keep",
             Self::Cancel => "cancel",
         }
     }
@@ -40,7 +51,9 @@ impl Command {
     pub(crate) fn event(self) -> Event {
         match self {
             Self::Pause => Event::Pause,
-            Self::Resume => Event::Resume,
+            Self::Resume(on_concurrent_insert) => Event::Resume {
+                on_concurrent_insert,
+            },
             Self::Cancel => Event::Cancel,
         }
     }

@@ -2,7 +2,7 @@
 //! the first change to the table, and stays until the operation is forgotten.
 
 use mendb_model::name::OperationId;
-use mendb_model::part::{TablePlan, Tally};
+use mendb_model::part::{TableName, TablePlan, Tally};
 use rusqlite::{OptionalExtension, params};
 use serde::Serialize;
 
@@ -140,6 +140,31 @@ impl Journal {
                 .optional()
         })?;
         found.map(|row| self.decode(id, row)).transpose()
+    }
+
+    /// The plan of a table by its name on the target, and its place in the operation.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn mend_plan_of(
+        &self,
+        id: &OperationId,
+        target: &TableName,
+    ) -> Result<Option<(u32, MendPlan)>> {
+        let places: Vec<u32> = self.read("look for a mend plan", |connection| {
+            connection
+                .prepare("SELECT table_idx FROM mend_plan WHERE operation_id = ?1 AND target = ?2")?
+                .query_map(params![id.as_str(), target.to_string()], |row| row.get(0))?
+                .collect()
+        })?;
+        // Names that are printed alike may be those of two tables.
+        for table_idx in places {
+            let record = self.mend_plan(id, table_idx)?;
+            if let Some(record) = record.filter(|record| record.plan.target == *target) {
+                return Ok(Some((table_idx, record)));
+            }
+        }
+        Ok(None)
     }
 
     /// The plans of an operation, in the order of its tables.

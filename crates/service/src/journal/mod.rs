@@ -8,6 +8,8 @@
 
 pub mod collection;
 pub mod command;
+mod identity;
+mod left_partition;
 pub mod mend_plan;
 pub mod operation;
 pub mod operation_event;
@@ -24,7 +26,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use crate::error::{Error, Result};
 
 /// The layout this version reads and writes.
-const LAYOUT_VERSION: i64 = 2;
+const LAYOUT_VERSION: i64 = 3;
 
 /// How long to wait for another process that is writing.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -55,7 +57,7 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Whether a directory holds a journal.
+    /// Whether a directory holds a journal. One that cannot be looked into seems to hold none.
     pub fn exists(directory: &Path) -> bool {
         directory.join("journal.sqlite").exists()
     }
@@ -88,7 +90,9 @@ impl Journal {
                 shard_progress::LAYOUT,
                 operation_event::LAYOUT,
                 mend_plan::LAYOUT,
+                left_partition::LAYOUT,
                 witness::LAYOUT,
+                &identity::layout(),
                 &format!("PRAGMA user_version = {LAYOUT_VERSION}; COMMIT;"),
             ];
             connection

@@ -155,6 +155,7 @@ impl Journal {
     pub fn delete_operation(&self, id: &OperationId) -> Result<()> {
         self.write("delete operation", |tx| {
             for table in [
+                "left_partition",
                 "mend_plan",
                 "operation_event",
                 "shard_progress",

@@ -58,15 +58,17 @@ pub(super) fn describe(before: &Operation, after: &Operation, event: &Event) -> 
                 ReportStatus::Error { message, .. } => {
                     format!("{step}: shard {shard} failed: {message}")
                 }
+                ReportStatus::CutLost { message } => {
+                    format!("{step}: shard {shard} has lost the cut: {message}")
+                }
                 ReportStatus::Stopped => format!("{step}: shard {shard} stopped"),
             }
         }
-        Event::SnapshotLost { .. } => format!("{step}: the snapshot is lost, cutting again"),
         Event::Advance => format!("{step} done"),
         Event::Tick if before.state == after.state && before.error == after.error => return None,
         Event::Tick => "time passed".to_owned(),
         Event::Pause => "paused by a user".to_owned(),
-        Event::Resume => "resumed by a user".to_owned(),
+        Event::Resume { .. } => "resumed by a user".to_owned(),
         Event::Cancel => "cancelled by a user".to_owned(),
     };
     let ended = after.state.is_terminal() && !before.state.is_terminal();

@@ -4,7 +4,7 @@ use mendb_engines::LiveStream;
 use mendb_model::describe_error;
 use mendb_model::manifest::Manifest;
 use mendb_model::name::{BackupId, BackupKind, OperationId, check};
-use mendb_model::operation::{BackupRequest, ChainLink, Request};
+use mendb_model::operation::{BackupRequest, ChainLink, Request, TargetTable};
 use mendb_repo::StoredManifest;
 
 use super::{Failed, in_the_way};
@@ -92,7 +92,7 @@ impl Service {
             if let Some(table) = collection
                 .tables
                 .iter()
-                .find(|table| touched.contains(table))
+                .find(|table| touched.contains(&TargetTable::Rows(table)))
             {
                 return Err(in_the_way(&format!("table {table}"), &operation));
             }

@@ -1,17 +1,21 @@
 //! The order for a mend: a restore of a part store, in place or into tables that are absent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use mendb_model::name::OperationId;
+use mendb_model::name::{OperationId, matches};
 use mendb_model::operation::{
-    ChainLink, MendRequest, MendSource, Request, StoppedTable, TableMend,
+    ChainLink, DifferentTable, MendRequest, MendSource, Operation, Request, StoppedTable,
+    TableUndo, TargetTable,
 };
 use mendb_model::part::{
-    OnConcurrentInsert, RestoreOrder, TableDefinition, TableName, TablePlan, Tally,
+    OnConcurrentInsert, PartStoreBackup, PartTable, RestoreOrder, Selector, TableDefinition,
+    TableName, TablePlan, Tally, Unmatched, inner,
 };
 use serde::Serialize;
 
+use super::considered::Considered;
 use super::in_the_way;
+use super::selectors::{LeaveOut, check_fit};
 use crate::error::{Error, Result};
 use crate::journal::mend_plan::MendPlan;
 use crate::service::Service;
@@ -45,6 +49,10 @@ pub struct MendOrder {
     pub in_place: bool,
     /// Comma-separated patterns of `database.table`; all tables of the backup without.
     pub tables: Option<String>,
+    /// Tables that are left out of them.
+    pub exclude: LeaveOut,
+    /// Whether patterns may fit nothing.
+    pub if_exists: bool,
     /// Comma-separated patterns of partitions; all without.
     pub partitions: Option<String>,
     /// Bring data.
@@ -52,7 +60,7 @@ pub struct MendOrder {
     /// Bring schema: create what is missing, and put what differs aside and create it anew. Missing tables
     /// are also created when only data is asked for.
     pub schema: bool,
-    /// New names (`database.table`) by old ones.
+    /// New names by old ones, as [`TableName::parse`] reads them.
     pub rename: BTreeMap<String, String>,
     /// New databases by old ones.
     pub databases: BTreeMap<String, String>,
@@ -64,6 +72,13 @@ pub struct MendOrder {
     pub keep_undo: Option<bool>,
     /// Have the server check the tables at the end.
     pub check_table: bool,
+    /// Read and prove every byte of the parts that stay, and bring those anew that are damaged.
+    pub check_kept: bool,
+    /// Where in their keeper replicated tables are created, with `{database}` and `{table}`; found by rule
+    /// without.
+    pub replica_path: Option<String>,
+    /// Apply mutations that were not finished when the backup was made.
+    pub apply_mutations: bool,
 }
 
 impl MendOrder {
@@ -73,6 +88,8 @@ impl MendOrder {
             from,
             in_place: false,
             tables: None,
+            exclude: LeaveOut::default(),
+            if_exists: false,
             partitions: None,
             data: true,
             schema: false,
@@ -82,8 +99,21 @@ impl MendOrder {
             on_concurrent_insert: OnConcurrentInsert::Fail,
             keep_undo: None,
             check_table: false,
+            check_kept: false,
+            replica_path: None,
+            apply_mutations: false,
         }
     }
+}
+
+/// A table, view or dictionary that goes when a mend is undone.
+#[derive(Debug, Clone, Serialize)]
+pub struct UndoneTable {
+    /// Its name.
+    pub target: TableName,
+    /// What becomes of it.
+    #[serde(flatten)]
+    pub undo: TableUndo,
 }
 
 /// What a mend would do.
@@ -93,20 +123,37 @@ pub struct MendPreview {
     pub tables: Vec<TablePlan>,
     /// Tables that would not be mended, with the reason.
     pub stopped: Vec<StoppedTable>,
+    /// Tables, views and dictionaries whose definition is another one.
+    pub different: Vec<DifferentTable>,
+    /// Views and dictionaries that would be created.
+    pub created: Vec<TableName>,
+    /// Tables, views and dictionaries that would go because the mend that is undone had created them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub undone: Vec<UndoneTable>,
     /// Whether the state before would be kept.
     pub keep_undo: bool,
+    /// Whether mutations that the backup lacks would be applied.
+    pub apply_mutations: bool,
     /// The sums of all tables.
     pub total: Tally,
 }
 
 impl Service {
-    /// Checks an order for a mend and says what it would do. Nothing is changed.
+    /// Checks an order for a mend and says what it would do. Nothing is changed. `on_read` is told bytes as
+    /// they are read to prove the parts that stay, if that is part of the order.
     ///
     /// # Errors
     /// As [`Self::request_mend`], and what assessing the tables fails with.
-    pub fn plan_mend(&self, order: &MendOrder) -> Result<MendPreview> {
+    pub fn plan_mend(
+        &self,
+        order: &MendOrder,
+        on_read: &mut (dyn FnMut(u64) + Send),
+    ) -> Result<MendPreview> {
         let request = self.mend_request(order)?;
-        parts::preview(&self.tools, request)
+        if request.tables.is_empty() && request.different.is_empty() {
+            return Err(nothing_to_mend(order, &request));
+        }
+        parts::preview(&self.tools, request, on_read)
     }
 
     /// Checks an order for a mend and makes it an operation, which [`Service::drive`] runs.
@@ -117,44 +164,93 @@ impl Service {
     pub fn request_mend(&self, order: &MendOrder) -> Result<OperationId> {
         let _one_at_a_time = self.requests();
         let request = self.mend_request(order)?;
+        if request.tables.is_empty() {
+            return Err(nothing_to_mend(order, &request));
+        }
         self.check_free(&request)?;
         self.create_mend(request)
     }
 
-    /// Makes an operation that brings the tables of a mend back to what they were before it.
+    /// Makes an operation that brings the tables of a mend back to what they were before it. On a part store,
+    /// `on_concurrent_insert` says what becomes of rows that came since the mend, and while it is undone.
     ///
     /// # Errors
-    /// There is no such mend, it is not over, or it has kept nothing to be undone by.
-    pub fn request_undo(&self, id: &OperationId) -> Result<OperationId> {
+    /// There is no such mend, it is not over, or it has kept nothing to be undone by; on a part store also rows
+    /// that came since, where they are not to be kept or removed.
+    pub fn request_undo(
+        &self,
+        id: &OperationId,
+        on_concurrent_insert: OnConcurrentInsert,
+    ) -> Result<OperationId> {
         let operation = self.journal.operation(id)?;
         if let Request::MendRows(mended) = &operation.request {
             return self.undo_row_mend(&operation, mended);
         }
         let _one_at_a_time = self.requests();
+        let request = self.undo_request(&operation, on_concurrent_insert)?;
+        self.check_free(&request)?;
+        let preview = parts::preview(&self.tools, request.clone(), &mut |_| {})?;
+        for plan in &preview.tables {
+            parts::check_came(on_concurrent_insert, plan)?;
+        }
+        self.create_mend(request)
+    }
+
+    /// What undoing a mend of a part store would do. Nothing is changed.
+    ///
+    /// # Errors
+    /// As [`Self::request_undo`], but rows that came since are in the plans.
+    pub fn plan_undo(
+        &self,
+        id: &OperationId,
+        on_concurrent_insert: OnConcurrentInsert,
+    ) -> Result<MendPreview> {
+        let operation = self.journal.operation(id)?;
+        let request = self.undo_request(&operation, on_concurrent_insert)?;
+        parts::preview(&self.tools, request, &mut |_| {})
+    }
+
+    fn undo_request(
+        &self,
+        operation: &Operation,
+        on_concurrent_insert: OnConcurrentInsert,
+    ) -> Result<MendRequest> {
+        let id = &operation.operation_id;
         let Request::Mend(mended) = &operation.request else {
             return Err(Error::refused(
                 format!(
-                    "operation {id} is a {}, and only mends are undone",
+                    "operation {id} is a {}, and only mends of part stores are undone so",
                     operation.request.kind()
                 ),
                 "mendb operation list shows the mends there are",
             ));
         };
         if !operation.state.is_terminal() {
-            return Err(in_the_way("the target", &operation));
+            return Err(in_the_way("the target", operation));
         }
-        let request = MendRequest {
+        let tables = parts::undo_tables(&self.tools, operation, mended)?;
+        if tables.is_empty() {
+            return Err(Error::refused(
+                format!("operation {id} has changed nothing that could be undone"),
+                "mendb operation show tells what it has done",
+            ));
+        }
+        Ok(MendRequest {
             source: MendSource::Undo {
                 operation_id: id.clone(),
             },
             stopped: Vec::new(),
+            different: Vec::new(),
             databases: BTreeMap::new(),
-            keep_undo: Some(true),
-            tables: parts::undo_tables(&self.tools, id, mended)?,
+            // There may be less room than the mend had: its state is kept and its order is right where it fits.
+            keep_undo: None,
+            order: RestoreOrder::Auto,
+            check_kept: false,
+            apply_mutations: false,
+            on_concurrent_insert,
+            tables,
             ..mended.clone()
-        };
-        self.check_free(&request)?;
-        self.create_mend(request)
+        })
     }
 
     /// What was planned for each table of a mend, and what was done.
@@ -175,8 +271,10 @@ impl Service {
     fn check_free(&self, request: &MendRequest) -> Result<()> {
         for operation in self.journal.open_operations()? {
             let touched = operation.request.target_tables();
-            let table = request.tables.iter().map(|table| table.target.to_string());
-            if let Some(table) = table.into_iter().find(|table| touched.contains(table)) {
+            let mut targets = request.tables.iter().map(|table| &table.target);
+            if let Some(table) = targets.find(|table| touched.contains(&TargetTable::Parts(table)))
+                && self.holds_tables(&operation)?
+            {
                 return Err(in_the_way(&format!("table {table}"), &operation));
             }
         }
@@ -191,6 +289,8 @@ impl Service {
             source,
             tables: Vec::new(),
             stopped: Vec::new(),
+            unmatched: Vec::new(),
+            different: Vec::new(),
             databases: order.databases.clone(),
             partitions: order.partitions.clone(),
             data: order.data,
@@ -198,55 +298,59 @@ impl Service {
             on_concurrent_insert: order.on_concurrent_insert,
             keep_undo: order.keep_undo,
             check_table: order.check_table,
+            check_kept: order.check_kept,
+            apply_mutations: order.apply_mutations,
         };
         let engine = self.tools.engine.parts()?;
-        let mut unknown: Vec<&String> = order.rename.keys().collect();
+        request.unmatched = unmatched_tables(order, &store);
+        check_fit(&request.unmatched, order.if_exists)?;
+        let exclude = order.exclude.all();
+        let mut disks = BTreeSet::new();
+        let renamed = renamed(order, &store)?;
         for table in &store.tables {
             let definition = &table.definition;
             let source = &definition.name;
-            unknown.retain(|name| **name != source.to_string());
-            if order
-                .tables
-                .as_deref()
-                .is_some_and(|patterns| !source.matches(patterns))
-            {
+            if !is_chosen(order, &store, definition) {
                 continue;
             }
-            let target = target_of(order, source)?;
+            let target = target_of(order, &renamed, source);
             let live = engine.table(&target)?;
-            let mend = TableMend {
-                source: source.clone(),
-                target: target.clone(),
-                create: live.is_none(),
-                replace: false,
-                has_parts: definition.has_parts(),
-            };
+            if !exclude.disks.is_empty() && definition.has_parts() {
+                let on = match live {
+                    Some(_) => engine.disks_of(&target)?,
+                    None => engine.disks_of_policy(&definition.storage_policy)?,
+                };
+                disks.extend(on.iter().cloned());
+                if exclude.leaves_out_on(&on) {
+                    continue;
+                }
+            }
             match live {
-                None => request.tables.push(mend),
                 Some(_) if !order.in_place => return Err(exists_already(&target)),
-                // Views and dictionaries that are there have no data to mend.
-                Some(_) if !mend.has_parts => {}
-                Some(live) => match obstacle(definition, &live) {
-                    None => request.tables.push(mend),
-                    Some(_) if order.schema => {
-                        request.tables.push(TableMend {
-                            create: true,
-                            replace: true,
-                            ..mend
-                        });
-                    }
-                    Some(reason) => request.stopped.push(StoppedTable { target, reason }),
-                },
+                live => Considered {
+                    engine,
+                    with_schema: order.schema,
+                    replica_path: order.replica_path.as_deref(),
+                    definition,
+                    target: &target,
+                    has_data: table.has_data(),
+                }
+                .add(live, &mut request)?,
             }
         }
-        if let Some(unknown) = unknown.first() {
-            return Err(Error::refused(
-                format!("--rename: the backup has no table {unknown}"),
-                "mendb show tells its tables",
-            ));
+        let a_disk = |pattern: &str| disks.iter().any(|disk| matches(pattern, disk));
+        let unmatched = Selector::ExcludeDisks.unmatched(&order.exclude.said.disks, a_disk);
+        check_fit(&unmatched, order.if_exists)?;
+        request.unmatched.extend(unmatched);
+        let nothing_is_meant = request.tables.is_empty() && request.stopped.is_empty();
+        if nothing_is_meant && request.different.is_empty() && !request.unmatched.is_empty() {
+            let unmatched = request.unmatched;
+            return Err(Error::NothingFits { unmatched });
         }
-        if request.tables.is_empty() {
-            return Err(nothing_to_mend(order, &request.stopped));
+        if request.data && !request.tables.is_empty() {
+            let unmatched = parts::unmatched_partitions(&self.tools, &request)?;
+            check_fit(&unmatched, order.if_exists)?;
+            request.unmatched.extend(unmatched);
         }
         Ok(request)
     }
@@ -280,59 +384,214 @@ impl Service {
     }
 }
 
-/// The name on the target.
-fn target_of(order: &MendOrder, source: &TableName) -> Result<TableName> {
-    if let Some(renamed) = order.rename.get(&source.to_string()) {
-        return match renamed.split_once('.') {
-            Some((database, table)) if !database.is_empty() && !table.is_empty() => {
-                Ok(TableName::new(database, table))
-            }
-            _ => Err(Error::refused(
-                format!("--rename: {renamed:?} names no table"),
-                "name it as database.table",
-            )),
-        };
-    }
-    let database = order.databases.get(&source.database);
-    Ok(TableName::new(
-        database.unwrap_or(&source.database),
-        &source.table,
-    ))
+/// The patterns of an order that fit no table of the backup.
+fn unmatched_tables(order: &MendOrder, store: &PartStoreBackup) -> Vec<Unmatched> {
+    let exclude = &order.exclude.said;
+    let a_table = |pattern: &str| (store.tables.iter()).any(|table| table.name().matches(pattern));
+    let an_engine = |pattern: &str| {
+        let mut tables = store.tables.iter();
+        tables.any(|table| matches(pattern, &table.definition.engine))
+    };
+    let patterns = order.tables.as_deref().unwrap_or_default();
+    let mut unmatched = Selector::Tables.unmatched(patterns, a_table);
+    unmatched.extend(Selector::ExcludeTables.unmatched(&exclude.tables, a_table));
+    unmatched.extend(Selector::ExcludeEngines.unmatched(&exclude.engines, an_engine));
+    unmatched
 }
 
-/// Why parts of the backup cannot be attached to the live table: what differs, or what it is.
-fn obstacle(backup: &TableDefinition, live: &TableDefinition) -> Option<String> {
-    if live.is_replicated() {
-        return Some(
-            "it is replicated, and mending replicas comes with clusters; restore it under another name".to_owned(),
-        );
+/// Whether a table of the backup is asked for. The table of a materialized view goes with its view.
+fn is_chosen(order: &MendOrder, store: &PartStoreBackup, table: &TableDefinition) -> bool {
+    let name = &table.name;
+    let view = inner::view_of_table(name).and_then(|view| store.table(&view));
+    let owner = view.map_or(table, |view| &view.definition);
+    let is_named = (order.tables.as_deref())
+        .is_none_or(|patterns| name.matches(patterns) || owner.name.matches(patterns));
+    is_named && !order.exclude.all().leaves_out(&owner.name, &owner.engine)
+}
+
+/// New names of tables of a backup.
+///
+/// # Errors
+/// A name is none, or that of no table of the backup, or of several.
+fn renamed(order: &MendOrder, store: &PartStoreBackup) -> Result<BTreeMap<TableName, TableName>> {
+    let no_name = |name: &str| {
+        Error::refused(
+            format!("--rename: {name:?} names no table"),
+            "name it as database.table; backquotes tell where a database with dots ends: '`a.b`.c'",
+        )
+    };
+    let mut renamed = BTreeMap::new();
+    for (old, new) in &order.rename {
+        let exact = TableName::parse(old).ok_or_else(|| no_name(old))?;
+        let target = TableName::parse(new).ok_or_else(|| no_name(new))?;
+        let tables = store.tables.iter().map(PartTable::name);
+        let printed: Vec<&TableName> = tables
+            .filter(|name| name.to_string() == *old || **name == exact)
+            .collect();
+        let source = match printed.as_slice() {
+            [] => {
+                return Err(Error::refused(
+                    format!("--rename: the backup has no table {old}"),
+                    "mendb show tells its tables",
+                ));
+            }
+            [only] => (*only).clone(),
+            _ if printed.contains(&&exact) => exact,
+            several => {
+                let names: Vec<String> = several.iter().map(|name| name.spelled()).collect();
+                return Err(Error::refused(
+                    format!("--rename: {old} is the name of several tables"),
+                    format!("write which of them: {}", names.join(", ")),
+                ));
+            }
+        };
+        renamed.insert(source, target);
     }
-    let differences = backup.differences(live);
-    (!differences.is_empty()).then(|| format!("its schema differs: {}", differences.join("; ")))
+    Ok(renamed)
+}
+
+/// The name on the target. The table of a view goes where its view goes.
+fn target_of(
+    order: &MendOrder,
+    renamed: &BTreeMap<TableName, TableName>,
+    source: &TableName,
+) -> TableName {
+    if let Some(target) = renamed.get(source) {
+        return target.clone();
+    }
+    let view = inner::view_of_table(source);
+    if let Some(view) = view.and_then(|view| renamed.get(&view)) {
+        return TableName::new(&view.database, inner::of_view(&view.table));
+    }
+    let database = order.databases.get(&source.database);
+    TableName::new(database.unwrap_or(&source.database), &source.table)
 }
 
 fn exists_already(target: &TableName) -> Error {
+    let beside = TableName::new(&target.database, format!("{}_restored", target.table));
+    let pair = format!("{}={}", target.spelled(), beside.spelled());
+    let pair = match pair.contains('`') {
+        true => format!("'{pair}'"),
+        false => pair,
+    };
     Error::refused(
         format!("table {target} already exists, and a restore overwrites nothing"),
-        format!(
-            "mend it where it is: --in-place; or restore beside it: --rename {target}={target}_restored"
-        ),
+        format!("mend it where it is: --in-place; or restore beside it: --rename {pair}"),
     )
 }
 
-fn nothing_to_mend(order: &MendOrder, stopped: &[StoppedTable]) -> Error {
-    if stopped.is_empty() {
-        let patterns = order.tables.as_deref().unwrap_or("*");
-        return Error::refused(
-            format!("no table of the backup matches {patterns}, or none has data"),
-            "mendb show tells its tables",
-        );
-    }
-    let reasons: Vec<String> = (stopped.iter())
+fn nothing_to_mend(order: &MendOrder, request: &MendRequest) -> Error {
+    let stopped = request.stopped.iter();
+    let mut reasons: Vec<String> = stopped
         .map(|table| format!("table {}: {}", table.target, table.reason))
         .collect();
+    for table in &request.different {
+        let differences = table.differences.iter();
+        reasons.extend(differences.map(|found| format!("{}: {found}", table.target)));
+    }
+    if reasons.is_empty() {
+        let patterns = order.tables.as_deref().unwrap_or("*");
+        return Error::refused(
+            format!(
+                "no table of the backup matches {patterns}, or none has data, or all are left out"
+            ),
+            "mendb show tells its tables, mendb config show what settings leave out",
+        );
+    }
+    let mut advice: Vec<&str> = request
+        .stopped
+        .iter()
+        .map(|table| table.advice.as_str())
+        .collect();
+    if !request.different.is_empty() {
+        advice.push("--schema brings definitions back as they were in the backup");
+    }
+    advice.retain(|advice| !advice.is_empty());
+    advice.sort_unstable();
+    advice.dedup();
     Error::refused(
         format!("none of the tables can be mended: {}", reasons.join("; ")),
-        "--schema puts tables that differ aside and creates them as they were in the backup",
+        advice.join("; "),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store(names: &[(&str, &str)]) -> PartStoreBackup {
+        let table = |(database, table): &(&str, &str)| PartTable {
+            definition: TableDefinition {
+                name: TableName::new(*database, *table),
+                engine: "MergeTree".to_owned(),
+                create_query: String::new(),
+                whole_query: None,
+                partition_key: String::new(),
+                sorting_key: String::new(),
+                primary_key: String::new(),
+                columns: Vec::new(),
+                storage_policy: String::new(),
+                has_ttl: false,
+            },
+            current_parts: None,
+            partitions: None,
+            mutations: Vec::new(),
+            lists: Vec::new(),
+        };
+        PartStoreBackup {
+            tables: names.iter().map(table).collect(),
+            ..PartStoreBackup::new(String::new(), None)
+        }
+    }
+
+    fn target(names: &[(&str, &str)], old: &str, source: (&str, &str)) -> Result<String> {
+        let mut order = MendOrder::new(MendFrom::Imported {
+            url: String::new(),
+            name: String::new(),
+        });
+        order.rename.insert(old.to_owned(), "x.y".to_owned());
+        order.databases.insert("d".to_owned(), "e".to_owned());
+        let renamed = renamed(&order, &store(names))?;
+        let source = TableName::new(source.0, source.1);
+        Ok(target_of(&order, &renamed, &source).spelled())
+    }
+
+    #[test]
+    fn tables_that_are_printed_alike_are_told_apart_by_backquotes() {
+        let alike = [("a.b", "t"), ("a", "b.t")];
+        for (old, dotted, plain) in [
+            ("`a.b`.t", "x.y", "a.b.t"),
+            ("a.`b.t`", "`a.b`.t", "x.y"),
+            ("a.b.t", "`a.b`.t", "x.y"),
+        ] {
+            assert_eq!(target(&alike, old, alike[0]).unwrap(), dotted, "{old}");
+            assert_eq!(target(&alike, old, alike[1]).unwrap(), plain, "{old}");
+        }
+        let other = [("a.b", "c.t"), ("a.b.c", "t")];
+        let refused = target(&other, "a.b.c.t", other[0]).unwrap_err();
+        assert!(
+            refused.hint().unwrap().contains("`a.b`.c.t, `a.b.c`.t"),
+            "{refused}"
+        );
+        assert!(target(&other, "a.x", other[0]).is_err());
+    }
+
+    #[test]
+    fn the_table_of_a_view_goes_where_its_view_goes() {
+        let names = [("d", "v"), ("d", ".inner.v"), ("d", "w")];
+        let inner = ("d", ".inner.v");
+        assert_eq!(target(&names, "d.v", inner).unwrap(), "x..inner.y");
+        assert_eq!(target(&names, "d.w", inner).unwrap(), "e..inner.v");
+        assert_eq!(target(&names, "d..inner.v", inner).unwrap(), "x.y");
+        let store = store(&names);
+        let chosen = |patterns: &str| {
+            let mut order = MendOrder::new(MendFrom::Imported {
+                url: String::new(),
+                name: String::new(),
+            });
+            order.tables = Some(patterns.to_owned());
+            is_chosen(&order, &store, &store.tables[1].definition)
+        };
+        assert!(chosen("d.v") && chosen("d.*") && !chosen("d.w"));
+    }
 }

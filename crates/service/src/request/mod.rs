@@ -2,10 +2,12 @@
 //! an operation that needs to ask nobody any more.
 
 pub mod backup;
+mod considered;
 pub mod mend;
 pub mod part_backup;
 pub mod restore;
 pub mod row_mend;
+pub mod selectors;
 
 use mendb_model::name::OperationId;
 use mendb_model::operation::{Operation, Request, State, StepKind, plan};
@@ -13,8 +15,38 @@ use mendb_model::operation::{Operation, Request, State, StepKind, plan};
 use crate::env;
 use crate::error::{Error, Result};
 use crate::service::Service;
+use crate::worker::parts;
 
 impl Service {
+    /// Whether others have to wait for an open operation: not for a mend that failed before it changed
+    /// anything.
+    fn holds_tables(&self, operation: &Operation) -> Result<bool> {
+        match &operation.request {
+            Request::Mend(request) if operation.state == State::Failed => {
+                Ok(!parts::is_untouched(&self.tools, operation, request)?)
+            }
+            _ => Ok(true),
+        }
+    }
+
+    /// Refuses to go on with a mend that stood in nobody's way while another works on its tables.
+    pub(crate) fn check_resumable(&self, operation: &Operation) -> Result<()> {
+        if !matches!(operation.request, Request::Mend(_)) || operation.state != State::Failed {
+            return Ok(());
+        }
+        let touched = operation.request.target_tables();
+        for other in self.journal.open_operations()? {
+            if other.operation_id == operation.operation_id || !self.holds_tables(&other)? {
+                continue;
+            }
+            let tables = other.request.target_tables();
+            if let Some(table) = tables.iter().find(|table| touched.contains(table)) {
+                return Err(in_the_way(&format!("table {table}"), &other));
+            }
+        }
+        Ok(())
+    }
+
     /// Persists a new operation for a request.
     fn create(
         &self,

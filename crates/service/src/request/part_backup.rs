@@ -1,9 +1,11 @@
 //! The order for a backup of a part store.
 
 use mendb_model::name::{BackupKind, OperationId, check};
-use mendb_model::operation::{ChainLink, PartBackupRequest, Request};
+use mendb_model::operation::{ChainLink, PartBackupRequest, Request, TargetTable};
+use mendb_model::part::{PartitionPatterns, Selection, Selector, TableName, Unmatched};
 
 use super::backup::{check_label, next_id};
+use super::selectors::{LeaveOut, check_fit};
 use super::{Failed, in_the_way};
 use crate::error::{Error, Result};
 use crate::service::Service;
@@ -18,8 +20,15 @@ pub struct PartBackupOrder {
     pub tables: Option<String>,
     /// Comma-separated patterns of partitions, by id or value; all without.
     pub partitions: Option<String>,
+    /// Tables that are left out of them. Without patterns of tables, so are those that were left out of
+    /// the collection's newest backup.
+    pub exclude: LeaveOut,
+    /// Whether patterns may fit nothing.
+    pub if_exists: bool,
     /// A name for it, unique in the collection.
     pub label: Option<String>,
+    /// Leave credentials in definitions out: what has some is not created by a restore.
+    pub without_secrets: bool,
 }
 
 impl Service {
@@ -27,9 +36,9 @@ impl Service {
     /// [`Service::drive`] runs.
     ///
     /// # Errors
-    /// [`Error::BackupFailed`]: an earlier backup of the collection failed; resume or cancel it. Else no
-    /// table matches, a table is at work or on a disk that cannot be backed up, the label is taken, or
-    /// server or repository cannot be reached.
+    /// [`Error::BackupFailed`]: an earlier backup of the collection failed; resume or cancel it.
+    /// [`Error::NothingFits`]: a pattern fits nothing. Else no table matches, a table is at work, the label
+    /// is taken, or server or repository cannot be reached.
     pub fn request_part_backup(&self, order: &PartBackupOrder) -> Result<OperationId> {
         let _one_at_a_time = self.requests();
         check(&order.collection)?;
@@ -41,34 +50,50 @@ impl Service {
             check_label(label, &backups)?;
         }
         let readable = || {
-            backups
-                .iter()
-                .rev()
-                .filter_map(|(_, stored)| stored.as_ref().ok())
+            let stored = backups.iter().rev();
+            let stored = stored.filter_map(|(_, stored)| stored.as_ref().ok());
+            stored.filter_map(|stored| Some((stored, stored.manifest.part_store.as_ref()?)))
         };
-        let known = readable().find(|stored| stored.manifest.part_store.is_some());
-        let patterns = match (&order.tables, known) {
-            (Some(patterns), _) => patterns.clone(),
-            (None, Some(stored)) => {
-                let store = stored.manifest.part_store.as_ref();
-                store
-                    .map(|store| store.patterns.clone())
-                    .unwrap_or_default()
+        let known = readable().find(|(_, store)| store.complete);
+        let (patterns, exclude) = match (&order.tables, readable().next()) {
+            (Some(patterns), _) => (patterns.clone(), order.exclude.said.clone()),
+            (None, Some((_, before))) => {
+                let exclude = order.exclude.said.and(&before.exclude);
+                (before.patterns.clone(), exclude)
             }
-            (None, None) => format!("{collection}.*"),
+            (None, None) => (format!("{collection}.*"), order.exclude.said.clone()),
         };
-        let catalogue = self.tools.engine.parts()?.catalogue(&patterns)?;
-        if catalogue.tables.is_empty() {
-            return Err(Error::refused(
-                format!("no table of the server matches {patterns}"),
-                "name tables as database.table: --tables 'analytics.*'",
-            ));
+        let engine = self.tools.engine.parts()?;
+        let catalogue = engine.catalogue(&Selection {
+            tables: patterns.clone(),
+            exclude: exclude.and(&order.exclude.always),
+        })?;
+        let mut unmatched = order.exclude.said_of(catalogue.unmatched);
+        let named = catalogue.tables.iter().map(|table| &table.name);
+        if let Some(patterns) = &order.partitions {
+            let patterns = PartitionPatterns::new(patterns);
+            let mut partitions = Vec::new();
+            for table in catalogue.tables.iter().filter(|table| table.has_parts()) {
+                partitions.extend(engine.partitions(&table.name)?);
+            }
+            unmatched.extend(patterns.unmatched(&partitions));
         }
-        let tables: Vec<_> = catalogue
-            .tables
-            .into_iter()
-            .map(|table| table.name)
-            .collect();
+        // What was said for an earlier backup may have gone since.
+        let may_be_gone = |unmatched: &Unmatched| {
+            order.tables.is_none() && unmatched.selector == Selector::Tables
+        };
+        let (gone, wrong): (Vec<_>, Vec<_>) = unmatched.iter().cloned().partition(may_be_gone);
+        check_fit(&wrong, order.if_exists)?;
+        check_fit(&gone, true)?;
+        // A table that cannot be backed up is one that the backup lacks.
+        let refused = catalogue.refused.iter().map(|table| &table.name);
+        let tables: Vec<_> = named.chain(refused).cloned().collect();
+        if tables.is_empty() && !unmatched.is_empty() {
+            return Err(Error::NothingFits { unmatched });
+        }
+        if tables.is_empty() {
+            return Err(nothing_to_back_up(&patterns, &catalogue.left_out));
+        }
         let mut failed = None;
         for operation in self.journal.open_operations()? {
             let same = operation.request.collection() == collection;
@@ -83,7 +108,8 @@ impl Service {
             let touched = operation.request.target_tables();
             if let Some(table) = tables
                 .iter()
-                .find(|table| touched.contains(&table.to_string()))
+                .find(|table| touched.contains(&TargetTable::Parts(table)))
+                && self.holds_tables(&operation)?
             {
                 return Err(in_the_way(&format!("table {table}"), &operation));
             }
@@ -102,13 +128,34 @@ impl Service {
             backup_id: next_id(BackupKind::Full, backups.last().map(|(id, _)| id))?,
             label: order.label.clone(),
             patterns,
+            exclude,
+            unmatched,
             tables,
             partitions: order.partitions.clone(),
-            known: known.map(|stored| ChainLink {
+            known: known.map(|(stored, _)| ChainLink {
                 backup_id: stored.manifest.backup_id.clone(),
                 manifest_blake3: stored.blake3.clone(),
             }),
+            without_secrets: order.without_secrets,
         };
         self.create(Request::PartBackup(request), header.repository_id, &[])
     }
+}
+
+fn nothing_to_back_up(patterns: &str, left_out: &[TableName]) -> Error {
+    if left_out.is_empty() {
+        return Error::refused(
+            format!("no table of the server matches {patterns}"),
+            "name tables as database.table: --tables 'analytics.*'",
+        );
+    }
+    let left_out: Vec<String> = left_out.iter().map(ToString::to_string).collect();
+    Error::refused(
+        format!(
+            "every table that matches {patterns} is left out: {}",
+            left_out.join(", ")
+        ),
+        "--tables with other patterns; mendb config show tells what settings leave out, and what was left \
+         out of the newest backup counts where --tables is not given",
+    )
 }

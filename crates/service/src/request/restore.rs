@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 
 use mendb_model::manifest::{Manifest, ShardBackup};
 use mendb_model::name::{OperationId, check, matches};
-use mendb_model::operation::{ChainLink, Request, RestoreRequest, RestoreStrategy, TableMapping};
+use mendb_model::operation::{
+    ChainLink, Operation, Request, RestoreRequest, RestoreStrategy, TableMapping, TargetTable,
+};
 use mendb_repo::StoredManifest;
 
 use super::in_the_way;
+use super::selectors::check_tables;
 use crate::coordinator::segment_bytes;
 use crate::error::{Error, Result};
 use crate::service::Service;
@@ -21,6 +24,8 @@ pub struct RestoreOrder {
     pub to: Option<String>,
     /// Comma-separated patterns of table names; all tables without.
     pub tables: Option<String>,
+    /// Whether patterns may fit nothing.
+    pub if_exists: bool,
     /// New names by old ones.
     pub rename: BTreeMap<String, String>,
     /// How the backups of the chain become rows.
@@ -64,34 +69,40 @@ impl Service {
         self.create(Request::Restore(request), repository_id, &bytes)
     }
 
-    /// The chain up to a backup, or to the newest.
+    /// The chain up to a backup, or to the newest that lacks no table.
     ///
     /// # Errors
-    /// No such backup, or its chain is broken.
+    /// No such backup, or its chain is broken; or none was named and every backup lacks tables.
     pub fn chain(&self, collection: &str, to: Option<&str>) -> Result<Vec<StoredManifest>> {
         check(collection)?;
         let repository = &self.tools.repository;
-        Ok(self.runtime().block_on(async {
+        let chain = self.runtime().block_on(async {
             let id = match to {
                 Some(to) => Some(repository.find_id(collection, to).await?),
-                None => repository.newest_id(collection).await?,
+                None => repository.newest_complete_id(collection).await?,
             };
             let Some(id) = id else {
-                return Ok(Vec::new());
+                return mendb_repo::Result::Ok(Vec::new());
             };
             repository.chain(collection, &id).await
-        })?)
+        })?;
+        match chain.last() {
+            Some(last) if to.is_none() && !last.manifest.is_complete() => {
+                Err(lacks_tables(collection, &last.manifest))
+            }
+            _ => Ok(chain),
+        }
     }
 
     fn check_absent(&self, tables: &[TableMapping], collection: &str) -> Result<()> {
         let open = self.journal.open_operations()?;
         for mapping in tables {
             let name = &mapping.target;
-            let works_on = |names: Vec<String>| names.contains(name);
-            if let Some(operation) = open
-                .iter()
-                .find(|operation| works_on(operation.request.target_tables()))
-            {
+            let works_on = |operation: &&Operation| {
+                let touched = operation.request.target_tables();
+                touched.contains(&TargetTable::Rows(name))
+            };
+            if let Some(operation) = open.iter().find(works_on) {
                 return Err(in_the_way(&format!("table {name}"), operation));
             }
             if self.tools.engine.rows()?.inspect(name)?.is_some() {
@@ -107,6 +118,20 @@ impl Service {
         }
         Ok(())
     }
+}
+
+/// That an incomplete backup has to be named to be used.
+fn lacks_tables(collection: &str, newest: &Manifest) -> Error {
+    let id = &newest.backup_id;
+    let missing = newest.part_store.iter().flat_map(|store| &store.missing);
+    let missing: Vec<String> = missing.map(|table| table.name.to_string()).collect();
+    Error::refused(
+        format!(
+            "every backup of collection {collection} is incomplete: the newest, {id}, lacks {}",
+            missing.join(", ")
+        ),
+        format!("name it to use what it has: {id}"),
+    )
 }
 
 fn nothing_to_restore(collection: &str, url: &str) -> Error {
@@ -133,12 +158,10 @@ fn map_tables(order: &RestoreOrder, manifest: &Manifest) -> Result<Vec<TableMapp
             format!("its tables are {}", all()),
         ));
     }
-    let chosen = |name: &&str| {
-        order
-            .tables
-            .as_deref()
-            .is_none_or(|patterns| matches(patterns, name))
-    };
+    let patterns = order.tables.as_deref().unwrap_or("*");
+    let names_some = |pattern: &str| names().any(|name| matches(pattern, name));
+    check_tables(patterns, order.if_exists, names_some)?;
+    let chosen = |name: &&str| matches(patterns, name);
     let mut tables = Vec::new();
     for source in names().filter(chosen) {
         let target = order.rename.get(source).map_or(source, String::as_str);
@@ -151,9 +174,8 @@ fn map_tables(order: &RestoreOrder, manifest: &Manifest) -> Result<Vec<TableMapp
     if tables.is_empty() {
         return Err(Error::refused(
             format!(
-                "no table of backup {} matches {}",
-                manifest.backup_id,
-                order.tables.as_deref().unwrap_or("*")
+                "no table of backup {} matches {patterns}",
+                manifest.backup_id
             ),
             format!("its tables are {}", all()),
         ));

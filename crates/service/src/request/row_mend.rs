@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::backup::{next_id, stream_of};
 use super::new_id;
+use super::selectors::check_tables;
 use crate::error::{Error, Result};
 use crate::journal::collection::Collection;
 use crate::service::Service;
@@ -32,6 +33,9 @@ pub struct RowMendOrder {
     pub to: Option<String>,
     /// Comma-separated patterns of table names; all tables of the backup without.
     pub tables: Option<String>,
+    /// Whether patterns may fit nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub if_exists: bool,
     /// Only these keys of some tables; without `tables` no other tables are mended then.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub ranges: BTreeMap<String, KeyRange>,
@@ -189,6 +193,7 @@ impl Service {
             collection: mended.before.collection.clone(),
             to: Some(mended.before.backup_id.to_string()),
             tables: Some(names.join(",")),
+            if_exists: false,
             // Of a mend of some keys, only these go back.
             ranges: (mended.tables.iter())
                 .filter_map(|table| Some((table.table.clone(), table.range.clone()?)))
@@ -288,6 +293,12 @@ impl Service {
             .tables
             .iter()
             .filter(|table| matches(&patterns, &table.table));
+        let names_some = |pattern: &str| {
+            let mut tables = manifest.tables.iter();
+            tables.any(|table| matches(pattern, &table.table))
+        };
+        let written = order.tables.as_deref().unwrap_or_default();
+        check_tables(written, order.if_exists, names_some)?;
         let mut tables = Vec::new();
         for backup in chosen {
             let live = self.tools.engine.rows()?.inspect(&backup.table)?;

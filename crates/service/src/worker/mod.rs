@@ -1,23 +1,25 @@
 //! Shard workers: one attempt of one task at a time, joining an engine and a repository.
 //!
-//! Each attempt has a thread of its own. Two attempts of one shard never work at the same time: a
-//! later one tells the earlier to stop and waits for it. What a worker counts in a report is durable.
+//! Each attempt has a thread of its own, and one beside it that says that it lives. A later attempt tells
+//! the earlier ones in its way to stop, and waits until they have ended (`turns`). What a worker counts
+//! in a report is durable.
 //! *Retry*: every attempt begins behind the last key that was reported.
 //! *Crash*: a worker that panics is reported as an error that may pass; its process may also go.
 
 mod backup;
 mod fetched;
+mod heartbeat;
 mod load;
 pub(crate) mod manifests;
 pub(crate) mod mend;
 pub(crate) mod parts;
 mod restore;
+mod turns;
 mod verify;
 
-use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mendb_engines::{Engine, EngineError, Remedy};
@@ -32,7 +34,8 @@ use mendb_repo::clickhouse_backup::ImportError;
 use tokio::runtime::Handle;
 
 use self::manifests::{Manifests, changed};
-use self::parts::KnownFilesCache;
+use self::parts::{KnownFilesCache, LocalFilesCache};
+use self::turns::Turns;
 use crate::env;
 use crate::error::{self, Error};
 use crate::journal::Journal;
@@ -41,9 +44,8 @@ use crate::wire::{Message, TaskRequest};
 /// How often a worker that waits for the repository looks whether it was told to stop.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// A worker that waits says every so many looks that it is still there: every 20 seconds, far more
-/// often than the lease of an attempt ends.
-const LOOKS_PER_SIGN_OF_LIFE: u32 = 100;
+/// How often an attempt says within its lease that it is still there, whatever it does.
+const SIGNS_OF_LIFE_A_LEASE: u32 = 30;
 
 /// What a worker needs to reach the two sides it joins.
 #[derive(Clone)]
@@ -60,6 +62,8 @@ pub struct Tools {
     pub journal: Arc<Journal>,
     /// What the repository has of the table that is being backed up.
     pub known_files: KnownFilesCache,
+    /// Where the server has files that mends bring.
+    pub local_files: LocalFilesCache,
 }
 
 impl Tools {
@@ -77,6 +81,7 @@ impl Tools {
             manifests: Manifests::default(),
             journal,
             known_files: KnownFilesCache::default(),
+            local_files: LocalFilesCache::default(),
         }
     }
 
@@ -117,6 +122,9 @@ pub(crate) enum TaskError {
     /// What was done cannot be right.
     #[error("{0}")]
     Proof(String),
+    /// Parts, named here, may hold rows that somebody brought beside rows that are to go.
+    #[error("rows that came cannot be told from rows that are to go, in parts {0}")]
+    Unclear(String),
     /// The journal cannot be read or written.
     #[error(transparent)]
     Journal(#[from] Box<Error>),
@@ -158,8 +166,8 @@ impl From<TaskError> for Error {
                 message,
                 hint: None,
             },
-            TaskError::Stopped => Self::Refused {
-                message: "stopped".to_owned(),
+            error @ (TaskError::Stopped | TaskError::Unclear(_)) => Self::Refused {
+                message: error.to_string(),
                 hint: None,
             },
         }
@@ -187,7 +195,7 @@ pub(crate) struct Attempt<'a> {
     pub tools: &'a Tools,
     pub request: &'a TaskRequest,
     stopped: &'a AtomicBool,
-    send: &'a dyn Fn(Message),
+    send: &'a (dyn Fn(Message) + Sync),
 }
 
 impl<'a> Attempt<'a> {
@@ -199,6 +207,18 @@ impl<'a> Attempt<'a> {
             request,
             stopped: &GOES_ON,
             send: &|_| {},
+        }
+    }
+
+    /// As [`Self::alone`], with somebody who listens.
+    pub(crate) fn watched(
+        tools: &'a Tools,
+        request: &'a TaskRequest,
+        listener: &'a (dyn Fn(Message) + Sync),
+    ) -> Self {
+        Self {
+            send: listener,
+            ..Self::alone(tools, request)
         }
     }
 }
@@ -259,7 +279,7 @@ impl Attempt<'_> {
         self.wait_while(work, || Ok(()))
     }
 
-    /// Waits and, so that the attempt is not taken for lost, says now and then that it is there.
+    /// Waits, and looks now and then whether to go on.
     fn wait_while<T, E: Into<TaskError>>(
         &self,
         work: impl Future<Output = Result<T, E>>,
@@ -267,16 +287,11 @@ impl Attempt<'_> {
     ) -> TaskResult<T> {
         self.tools.runtime.block_on(async {
             let mut work = std::pin::pin!(work);
-            let mut looks = 0u32;
             loop {
                 if let Ok(done) = tokio::time::timeout(LOOK_EVERY, &mut work).await {
                     return done.map_err(Into::into);
                 }
                 go_on()?;
-                looks += 1;
-                if looks.is_multiple_of(LOOKS_PER_SIGN_OF_LIFE) {
-                    self.reply(ReportStatus::InProgress, self.start());
-                }
             }
         })
     }
@@ -372,21 +387,15 @@ impl Attempt<'_> {
         Ok(counts)
     }
 
-    /// Runs to the end and says how it ended.
-    fn report(&self) {
+    /// Runs to the end, and how it ended.
+    fn outcome(&self) -> (ReportStatus, Counts) {
         let outcome = catch_unwind(AssertUnwindSafe(|| self.run()));
-        let (status, counts) = match outcome {
+        match outcome {
             Ok(Ok(counts)) => (ReportStatus::Success, counts),
             Ok(Err(TaskError::Stopped)) => (ReportStatus::Stopped, self.start()),
             Ok(Err(TaskError::Engine(error))) if error.remedy == Remedy::Refreeze => {
-                let request = self.request;
-                (self.send)(Message::SnapshotLost {
-                    operation_id: request.operation_id.clone(),
-                    step: request.step,
-                    shard_idx: request.shard_idx,
-                    attempt: request.attempt,
-                });
-                (ReportStatus::Stopped, self.start())
+                let message = describe_error(&error);
+                (ReportStatus::CutLost { message }, self.start())
             }
             Ok(Err(error)) => {
                 let retriable = match &error {
@@ -395,6 +404,7 @@ impl Attempt<'_> {
                     TaskError::Import(error) => error.is_retriable(),
                     TaskError::Stopped
                     | TaskError::Proof(_)
+                    | TaskError::Unclear(_)
                     | TaskError::Journal(_)
                     | TaskError::File { .. } => false,
                 };
@@ -416,26 +426,34 @@ impl Attempt<'_> {
                     self.start(),
                 )
             }
-        };
-        self.reply(status, counts);
+        }
     }
 
     fn reply(&self, status: ReportStatus, counts: Counts) {
-        let report = Report {
-            step: self.request.step,
-            shard_idx: self.request.shard_idx,
-            attempt: self.request.attempt,
-            status,
-            last_key: counts.last_key,
-            rows: counts.rows,
-            bytes: counts.bytes,
-            output: counts.output,
-        };
-        (self.send)(Message::Reply {
-            operation_id: self.request.operation_id.clone(),
-            report,
-        });
+        send_report(self.request, self.send, status, counts);
     }
+}
+
+fn send_report(
+    request: &TaskRequest,
+    send: &dyn Fn(Message),
+    status: ReportStatus,
+    counts: Counts,
+) {
+    let report = Report {
+        step: request.step,
+        shard_idx: request.shard_idx,
+        attempt: request.attempt,
+        status,
+        last_key: counts.last_key,
+        rows: counts.rows,
+        bytes: counts.bytes,
+        output: counts.output,
+    };
+    send(Message::Reply {
+        operation_id: request.operation_id.clone(),
+        report,
+    });
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
@@ -444,120 +462,59 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
         .unwrap_or_else(|| "no message".to_owned())
 }
 
-/// A shard of an operation: at most one attempt works on it.
-type Place = (OperationId, u32, u32);
-
-/// An attempt that was requested, and may still be at work.
-struct Running {
-    attempt: u32,
-    stopped: Arc<AtomicBool>,
-    /// Held while the attempt works.
-    turn: Arc<Mutex<()>>,
-}
-
 /// The workers of this process.
 pub struct Workers {
     tools: Tools,
-    state: Arc<Mutex<State>>,
-}
-
-#[derive(Default)]
-struct State {
-    running: HashMap<Place, Running>,
-    /// The highest attempt floor that a request of an operation had: requests with a lower one come
-    /// from an earlier step. Of an operation that is over, the highest number there is.
-    floors: HashMap<OperationId, u32>,
-}
-
-impl State {
-    /// Makes room for a request; `None` when it is stale or came before.
-    fn begin(
-        &mut self,
-        request: &TaskRequest,
-        stopped: &Arc<AtomicBool>,
-    ) -> Option<Arc<Mutex<()>>> {
-        let floor = self.floors.entry(request.operation_id.clone()).or_default();
-        if request.attempt_floor < *floor {
-            return None;
-        }
-        *floor = request.attempt_floor;
-        let attempt = request.attempt;
-        let running = self
-            .running
-            .entry(place(request))
-            .or_insert_with(|| Running {
-                attempt: 0,
-                stopped: Arc::default(),
-                turn: Arc::default(),
-            });
-        if running.attempt >= attempt {
-            return None;
-        }
-        running.stopped.store(true, Ordering::SeqCst);
-        running.attempt = attempt;
-        running.stopped = Arc::clone(stopped);
-        Some(Arc::clone(&running.turn))
-    }
-}
-
-fn place(request: &TaskRequest) -> Place {
-    (
-        request.operation_id.clone(),
-        request.step,
-        request.shard_idx,
-    )
+    turns: Arc<Turns>,
+    sign_of_life_every: Duration,
 }
 
 impl Workers {
-    /// Workers that join these two sides.
-    pub fn new(tools: Tools) -> Self {
+    /// Workers that join these two sides, and are taken for lost when they say nothing for the time of a
+    /// lease.
+    pub fn new(tools: Tools, lease_ms: u64) -> Self {
+        let lease = Duration::from_millis(lease_ms);
         Self {
             tools,
-            state: Arc::default(),
+            turns: Arc::default(),
+            sign_of_life_every: lease / SIGNS_OF_LIFE_A_LEASE,
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Begins an attempt, and sends what it reports. A request that came before, or that is older than
-    /// another of its shard or of a later step, is ignored.
-    pub fn request(&self, request: TaskRequest, send: impl Fn(Message) + Send + 'static) {
-        let stopped = Arc::new(AtomicBool::new(false));
-        let Some(turn) = self.state().begin(&request, &stopped) else {
+    /// Begins an attempt, and sends what it reports: that it is there, for as long as it waits for its turn
+    /// or works. A request that came before, or that is older than another of its task or of a later step,
+    /// is ignored.
+    pub fn request(&self, request: TaskRequest, send: impl Fn(Message) + Send + Sync + 'static) {
+        let Some(turn) = self.turns.request(&request) else {
             return;
         };
         let tools = self.tools.clone();
+        let every = self.sign_of_life_every;
         std::thread::spawn(move || {
-            let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
             let attempt = Attempt {
                 tools: &tools,
                 request: &request,
-                stopped: &stopped,
+                stopped: &turn.stopped,
                 send: &send,
             };
-            attempt.report();
+            let beat = || attempt.reply(ReportStatus::InProgress, attempt.start());
+            let (status, counts) = heartbeat::alive(every, beat, || {
+                turn.wait();
+                attempt.outcome()
+            });
+            // Who hears of the end may begin the next.
+            drop(turn);
+            send_report(&request, &send, status, counts);
         });
     }
 
     /// Tells the attempt of a shard to stop.
     pub fn abort(&self, operation_id: &OperationId, step: u32, shard_idx: u32) {
-        if let Some(running) = self
-            .state()
-            .running
-            .get(&(operation_id.clone(), step, shard_idx))
-        {
-            running.stopped.store(true, Ordering::SeqCst);
-        }
+        self.turns.abort(operation_id, step, shard_idx);
     }
 
     /// Lets nothing of an operation begin any more: it is done or cancelled.
     pub fn end(&self, operation_id: &OperationId) {
-        let mut state = self.state();
-        state
-            .running
-            .retain(|(operation, _, _), _| operation != operation_id);
-        state.floors.insert(operation_id.clone(), u32::MAX);
+        self.turns.end(operation_id);
     }
 }

@@ -28,6 +28,7 @@ fn order(before: &str, after: Option<&str>) -> DiffOrder {
         before: point(before),
         after: after.map(point),
         tables: None,
+        if_exists: false,
     }
 }
 
@@ -283,7 +284,7 @@ fn a_diff_ends_when_nobody_takes_its_rows_and_is_refused_for_what_is_not_there()
         tables: Some("custom,x*".into()),
         ..order("full", None)
     };
-    assert!(refusal(&world, &other).contains("custom,x*"));
+    assert!(refusal(&world, &other).contains("--tables custom, --tables x*"));
 }
 
 #[test]

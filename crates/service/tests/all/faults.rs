@@ -32,7 +32,7 @@ fn faulty() -> (World, FaultyStore) {
 fn resume(world: &World, failed: &Operation) {
     world
         .service
-        .command(&failed.operation_id, Command::Resume)
+        .command(&failed.operation_id, Command::Resume(None))
         .unwrap();
     world.done(&world.drive(&failed.operation_id));
 }

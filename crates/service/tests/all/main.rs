@@ -5,6 +5,7 @@
     reason = "a failed test is how these helpers report"
 )]
 
+mod attempts;
 mod chains;
 mod concurrency;
 mod diff;

@@ -8,6 +8,7 @@ use std::thread;
 use mendb_model::key::KeyRange;
 use mendb_model::name::BackupKind::{Full, Incremental};
 use mendb_model::operation::{MendedRows, Operation, Request, RowMendRoad, State, StepKind};
+use mendb_model::part::OnConcurrentInsert;
 use mendb_model::{ColumnType, Value};
 use mendb_rowstore::{Direction, WriteBatch};
 use mendb_service::{Error, RowMendOrder};
@@ -32,7 +33,10 @@ fn mend(world: &World, order: &RowMendOrder) -> Operation {
 }
 
 fn undo(world: &World, operation: &Operation) -> Operation {
-    let id = world.service.request_undo(&operation.operation_id).unwrap();
+    let id = world
+        .service
+        .request_undo(&operation.operation_id, OnConcurrentInsert::Fail)
+        .unwrap();
     let operation = world.drive(&id);
     world.done(&operation);
     operation

@@ -129,7 +129,7 @@ fn a_paused_restore_goes_on_and_a_cancelled_one_leaves_no_table() {
     let id = world.service.request_restore(&restore_order("b")).unwrap();
     world.service.command(&id, Command::Pause).unwrap();
     assert!(world.drive(&id).is_paused());
-    world.service.command(&id, Command::Resume).unwrap();
+    world.service.command(&id, Command::Resume(None)).unwrap();
     world.done(&world.drive(&id));
     assert_eq!(contents(&world.database), before);
     world.drop_tables();
@@ -183,7 +183,7 @@ fn a_damaged_segment_fails_the_restore_by_name_and_is_resumed_after_repair() {
     std::fs::write(&path, &whole).unwrap();
     world
         .service
-        .command(&failed.operation_id, Command::Resume)
+        .command(&failed.operation_id, Command::Resume(None))
         .unwrap();
     world.done(&world.drive(&failed.operation_id));
     assert_eq!(contents(&world.database), before);

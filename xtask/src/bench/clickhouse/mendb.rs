@@ -5,6 +5,7 @@ use std::process::Command;
 
 use super::report;
 use super::results::Measured;
+use super::start_state;
 use crate::bench::measure;
 use crate::bench::program::Program;
 use crate::bench::scratch::{Scratch, remove};
@@ -38,6 +39,8 @@ impl<'a> Mendb<'a> {
     pub fn first(&self) -> Result<Measured, String> {
         remove(&self.repository())?;
         remove(&self.scratch.path(STATE))?;
+        // There the server's data directory names the earlier journal.
+        remove(&start_state::data(self.scratch).join("mendb"))?;
         self.back_up(FIRST)
     }
 

@@ -82,7 +82,8 @@ impl<'a> StartState<'a> {
     }
 }
 
-fn data(scratch: &Scratch) -> PathBuf {
+/// Where the server has its data.
+pub fn data(scratch: &Scratch) -> PathBuf {
     scratch.path("server")
 }
 

@@ -1,12 +1,17 @@
-//! The configuration of clickhouse-backup, as far as it is set.
+//! The configuration of clickhouse-backup, as far as it is set: in a file, in the environment, or both.
 
 use std::collections::BTreeMap;
 
 use serde_norway::Value as Yaml;
 
+use super::keys;
+
 /// The settings of a configuration that are not empty, by dotted key. What is translated is taken out.
+#[derive(Default)]
 pub(super) struct Config {
     pub(super) values: BTreeMap<String, Yaml>,
+    /// Where each comes from, if not from the file: a variable of the environment.
+    variables: BTreeMap<String, String>,
 }
 
 impl Config {
@@ -34,19 +39,35 @@ impl Config {
                 }
             }
         }
-        Some(Self { values })
+        Some(Self {
+            values,
+            ..Self::default()
+        })
+    }
+
+    /// Takes what the environment sets, which wins over a file.
+    pub(super) fn overlay(&mut self, environment: &BTreeMap<String, String>) {
+        let known: BTreeMap<String, String> =
+            keys::all().map(|key| (keys::variable(&key), key)).collect();
+        for (variable, value) in environment {
+            let key = known.get(variable).cloned();
+            let key = key.or_else(|| keys::unknown(variable));
+            if let Some(key) = key.filter(|_| !value.is_empty()) {
+                self.values.insert(key.clone(), Yaml::String(value.clone()));
+                self.variables.insert(key, variable.clone());
+            }
+        }
+    }
+
+    /// The variable that set a key.
+    pub(super) fn variable(&self, key: &str) -> Option<&str> {
+        self.variables.get(key).map(String::as_str)
     }
 
     pub(super) fn text(&mut self, key: &str) -> Option<String> {
-        match self.values.remove(key)? {
-            Yaml::String(text) => Some(text),
-            Yaml::Number(number) => Some(number.to_string()),
-            Yaml::Bool(value) => Some(value.to_string()),
-            other => {
-                self.values.insert(key.to_owned(), other);
-                None
-            }
-        }
+        let text = scalar(self.values.get(key)?)?;
+        self.values.remove(key);
+        Some(text)
     }
 
     pub(super) fn is_true(&mut self, key: &str) -> bool {
@@ -58,15 +79,37 @@ impl Config {
         self.text(key)?.parse().ok().filter(|number| *number > 0)
     }
 
-    /// The pairs of a group within a group, as `old=new,…`.
+    /// The pairs of a group within a group, as `old=new,…`. The environment has them as `old:new,…`.
     pub(super) fn pairs(&mut self, key: &str) -> Option<String> {
-        let Some(Yaml::Mapping(map)) = self.values.remove(key) else {
-            return None;
+        let pairs: Option<Vec<String>> = match self.values.get(key)? {
+            Yaml::Mapping(map) => {
+                let pairs = map.iter();
+                let pair =
+                    |(old, new): (&Yaml, &Yaml)| Some(format!("{}={}", scalar(old)?, scalar(new)?));
+                pairs.map(pair).collect()
+            }
+            Yaml::String(text) => {
+                let pairs = text.split(',').map(|pair| pair.trim().split_once(':'));
+                let pairs = pairs.map(|pair| pair.map(|(old, new)| format!("{old}={new}")));
+                pairs.collect()
+            }
+            _ => None,
         };
-        let pairs = map
-            .iter()
-            .filter_map(|(old, new)| Some(format!("{}={}", old.as_str()?, new.as_str()?)));
-        Some(pairs.collect::<Vec<_>>().join(","))
+        let pairs = pairs?;
+        self.values.remove(key);
+        Some(pairs.join(","))
+    }
+
+    /// The values of a list, or of one text with commas in it.
+    pub(super) fn list(&mut self, key: &str) -> Option<Vec<String>> {
+        let list: Option<Vec<String>> = match self.values.get(key)? {
+            Yaml::Sequence(list) => list.iter().map(scalar).collect(),
+            other => scalar(other).map(|text| text.split(',').map(str::to_owned).collect()),
+        };
+        let list = list?;
+        self.values.remove(key);
+        let list = list.iter().map(|value| value.trim().to_owned());
+        Some(list.filter(|value| !value.is_empty()).collect())
     }
 }
 
@@ -76,4 +119,24 @@ pub(super) fn is_true(value: &str) -> bool {
         value.to_ascii_lowercase().as_str(),
         "1" | "t" | "true" | "yes" | "on"
     )
+}
+
+/// Whether a value says that something is not done: no need to tell what would have become of it.
+pub(super) fn is_off(value: &Yaml) -> bool {
+    scalar(value).is_some_and(|text| {
+        matches!(
+            text.to_ascii_lowercase().as_str(),
+            "0" | "f" | "false" | "no" | "off"
+        )
+    })
+}
+
+/// A value that is neither list nor group.
+fn scalar(value: &Yaml) -> Option<String> {
+    match value {
+        Yaml::String(text) => Some(text.clone()),
+        Yaml::Number(number) => Some(number.to_string()),
+        Yaml::Bool(value) => Some(value.to_string()),
+        _ => None,
+    }
 }

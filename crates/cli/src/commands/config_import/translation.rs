@@ -3,17 +3,15 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use mendb_model::name::matches;
 use serde::Serialize;
-use serde_norway::Value as Yaml;
 use url::Url;
 
-use super::config::{Config, is_true};
-use super::left_out::{REASONS, UNKNOWN};
-use super::{IN_PLACE_VARIABLE, Source};
+use super::Source;
+use super::config::{Config, is_off, is_true};
+use super::fate::{self, Fate, UNKNOWN};
 
-/// Where servers keep their data unless they are told otherwise, and clickhouse-backup its backups in it.
-const LOCAL_BACKUPS: &str = "/var/lib/clickhouse/backup";
+/// Where servers keep their data unless they are told otherwise; clickhouse-backup has its backups in it.
+const DATA: &str = "/var/lib/clickhouse";
 
 /// A translated configuration.
 #[derive(Debug, Default, Serialize)]
@@ -25,7 +23,15 @@ pub(super) struct Translation {
     /// What belongs elsewhere: into the environment, or onto command lines.
     elsewhere: Vec<String>,
     /// Settings without a counterpart, by the reason.
-    pub(super) left_out: BTreeMap<&'static str, Vec<String>>,
+    pub(super) left_out: BTreeMap<&'static str, LeftOut>,
+}
+
+/// Settings that have no counterpart for the same reason.
+#[derive(Debug, Serialize)]
+pub(super) struct LeftOut {
+    /// Whether there is nothing to set, or what they are for is absent; `None` where they are not known.
+    fate: Option<Fate>,
+    pub(super) keys: Vec<String>,
 }
 
 impl Translation {
@@ -65,11 +71,12 @@ impl Translation {
                  used {old_port}, which is of another protocol"
             ),
         );
+        let where_password_is = secret(config, source, "clickhouse.password");
         if let Some(password) = config.text("clickhouse.password") {
             if source.with_secrets {
                 self.set("clickhouse.password", password);
             } else {
-                self.remark("target", secret(source, "clickhouse.password"));
+                self.remark("target", where_password_is);
                 self.remark(
                     "target",
                     "set it as clickhouse.password, or as MENDB_CLICKHOUSE_PASSWORD in the environment",
@@ -82,10 +89,15 @@ impl Translation {
     pub(super) fn repository(&mut self, config: &mut Config, source: &Source<'_>) {
         let storage = config.text("general.remote_storage");
         let storage = storage.unwrap_or_else(|| "none".to_owned());
+        let data = config.text("clickhouse.data_path");
         self.elsewhere.push(format!(
-            "Local backups are read with --from clickhouse-backup+file://{LOCAL_BACKUPS} (in the directory \
-             of the server's default disk), on the server itself: mendb list, mendb show, mendb restore"
+            "Local backups are read with --from clickhouse-backup+file://{}/backup (in the directory \
+             of the server's default disk), on the server itself: mendb list, mendb show, mendb restore",
+            data.as_deref().unwrap_or(DATA).trim_end_matches('/')
         ));
+        if let Some(data) = data {
+            self.set("clickhouse.data_path", data);
+        }
         let bucket = config.text("s3.bucket");
         match (storage.as_str(), bucket) {
             ("s3", Some(bucket)) => self.s3(&bucket, config, source),
@@ -162,18 +174,20 @@ impl Translation {
         if let Some(region) = config.text("s3.region") {
             variables.push(format!("AWS_REGION={region}"));
         }
-        if config.values.remove("s3.force_path_style") == Some(Yaml::Bool(false)) {
+        let path_style = config.text("s3.force_path_style");
+        if path_style.is_some_and(|value| !is_true(&value)) {
             variables.push("AWS_VIRTUAL_HOSTED_STYLE_REQUEST=true".to_owned());
         }
         for (key, variable) in [
             ("s3.access_key", "AWS_ACCESS_KEY_ID"),
             ("s3.secret_key", "AWS_SECRET_ACCESS_KEY"),
         ] {
+            let where_it_is = secret(config, source, key);
             match config.text(key) {
                 Some(value) if source.with_secrets => variables.push(format!("{variable}={value}")),
                 Some(_) => {
-                    let remark = format!("{}: set it as {variable}", secret(source, key));
-                    self.elsewhere.push(remark);
+                    self.elsewhere
+                        .push(format!("{where_it_is}: set it as {variable}"));
                 }
                 None => {}
             }
@@ -185,15 +199,9 @@ impl Translation {
         }
     }
 
-    pub(super) fn general(&mut self, config: &mut Config, source: &Source<'_>) {
-        let in_file = config.text("general.restore_in_place");
-        let in_place = source.in_place.as_ref().or(in_file.as_ref());
-        if in_place.is_some_and(|value| is_true(value)) {
+    pub(super) fn general(&mut self, config: &mut Config) {
+        if config.is_true("general.restore_in_place") {
             self.set("general.restore_in_place", "true");
-            if source.in_place.is_some() {
-                let remark = format!("from the variable {IN_PLACE_VARIABLE} of the environment");
-                self.remark("general.restore_in_place", remark);
-            }
         }
         let concurrency = ["general.upload_concurrency", "general.download_concurrency"];
         if let Some(most) = concurrency
@@ -239,38 +247,82 @@ impl Translation {
                  mendb restore --rename (restore_table_mapping was {pairs})"
             ));
         }
-        if let Some(Yaml::Sequence(skipped)) = config.values.remove("clickhouse.skip_tables") {
-            let skipped: Vec<&str> = skipped.iter().filter_map(Yaml::as_str).collect();
-            let is_system = |pattern: &&&str| {
-                let database = pattern.split('.').next().unwrap_or_default();
-                !matches!(
-                    database,
-                    "system"
-                        | "INFORMATION_SCHEMA"
-                        | "information_schema"
-                        | "_temporary_and_external_tables"
-                )
-            };
-            let others: Vec<&str> = skipped.iter().filter(is_system).copied().collect();
-            if !others.is_empty() {
-                self.elsewhere.push(format!(
-                    "Tables are chosen by each backup with --tables; clickhouse.skip_tables left these out: {}",
-                    others.join(", ")
-                ));
-            }
+    }
+
+    /// What backups and restores leave out.
+    pub(super) fn exclusions(&mut self, config: &mut Config) {
+        let tables = config.list("clickhouse.skip_tables").unwrap_or_default();
+        let of_server = |pattern: &String| {
+            let database = pattern.split('.').next().unwrap_or_default();
+            matches!(
+                database,
+                "system"
+                    | "INFORMATION_SCHEMA"
+                    | "information_schema"
+                    | "_temporary_and_external_tables"
+            )
+        };
+        let (own, tables): (Vec<String>, Vec<String>) = tables.into_iter().partition(of_server);
+        self.exclude("clickhouse.exclude_tables", &tables);
+        if !own.is_empty() {
+            self.elsewhere.push(format!(
+                "Tables of the server's own are never backed up (clickhouse.skip_tables: {})",
+                own.join(", ")
+            ));
+        }
+        for (old, new) in [
+            (
+                "clickhouse.skip_table_engines",
+                "clickhouse.exclude_engines",
+            ),
+            ("clickhouse.skip_disks", "clickhouse.exclude_disks"),
+        ] {
+            let patterns = config.list(old).unwrap_or_default();
+            self.exclude(new, &patterns);
+        }
+        if self.settings.contains_key("clickhouse.exclude_disks") {
+            self.remark(
+                "clickhouse.exclude_disks",
+                "leaves whole tables out that may have parts there; clickhouse-backup left out the parts",
+            );
+        }
+    }
+
+    fn exclude(&mut self, key: &'static str, patterns: &[String]) {
+        if patterns.is_empty() {
+            return;
+        }
+        self.set(key, patterns.join(","));
+        if patterns.iter().any(|pattern| pattern.contains('[')) {
+            self.remark(key, "* and ? stand for characters here, and [ for itself");
         }
     }
 
     /// Names what is set and was not translated.
     pub(super) fn leave_out(&mut self, config: &Config) {
         for (key, value) in &config.values {
-            let is_off = matches!(value, Yaml::Bool(false)) || value.as_i64() == Some(0);
-            if is_off {
+            if is_off(value) {
                 continue;
             }
-            let known = REASONS.iter().find(|(keys, _)| matches(keys, key));
-            let reason = known.map_or(UNKNOWN, |(_, reason)| reason);
-            self.left_out.entry(reason).or_default().push(key.clone());
+            let (fate, reason) = match fate::of(key) {
+                // Its kind is translated, and this was not as it should be, or is for another place.
+                Some((Fate::Translated, _)) if key.starts_with("s3.") => (
+                    Some(Fate::NotNeeded),
+                    "it is not where the backups are (general.remote_storage)",
+                ),
+                Some((Fate::Translated, _)) => (None, "its value is not one that it can have"),
+                Some((fate, why)) => (Some(fate), why),
+                None => (None, UNKNOWN),
+            };
+            let told = match config.variable(key) {
+                Some(variable) => format!("{key} ({variable})"),
+                None => key.clone(),
+            };
+            let left_out = self.left_out.entry(reason).or_insert(LeftOut {
+                fate,
+                keys: Vec::new(),
+            });
+            left_out.keys.push(told);
         }
     }
 
@@ -313,7 +365,7 @@ impl Translation {
         if !self.left_out.is_empty() {
             line("\n# Left out:");
         }
-        for (reason, keys) in &self.left_out {
+        for (reason, LeftOut { keys, .. }) in &self.left_out {
             line(&format!("# {}: {reason}", keys.join(", ")));
         }
         out
@@ -321,9 +373,13 @@ impl Translation {
 }
 
 /// Where a secret is that is not printed.
-fn secret(source: &Source<'_>, key: &str) -> String {
-    let file = source.file;
-    format!("{key} is in {file} and not printed here (--with-secrets prints it)")
+fn secret(config: &Config, source: &Source<'_>, key: &str) -> String {
+    let place = match (config.variable(key), source.file) {
+        (Some(variable), _) => format!("{variable} of the environment"),
+        (None, Some(file)) => file.to_owned(),
+        (None, None) => "nowhere".to_owned(),
+    };
+    format!("{key} is in {place} and not printed here (--with-secrets prints it)")
 }
 
 /// A value as YAML: in quotes where it would be read as something else.

@@ -6,9 +6,10 @@ use clap::Args;
 use mendb_model::part::{OnConcurrentInsert, RestoreOrder};
 use mendb_service::{MendFrom, MendOrder};
 
+use crate::commands::selectors::ExcludeArgs;
 use crate::failure::Failure;
 use crate::settings::Settings;
-use crate::settings::value::restore_order;
+use crate::settings::value::{on_concurrent_insert, restore_order};
 
 /// What a mend can be told beside which tables of which backup; most of it is for ClickHouse servers.
 #[derive(Debug, Default, Args)]
@@ -33,13 +34,16 @@ pub struct MendArgs {
     /// Bring the data; missing tables are created. This is what is done unless --schema is given alone
     #[arg(long, short)]
     data: bool,
-    /// Bring the schema: create what is missing; a table whose schema differs is renamed aside and
-    /// created anew. Alone: no data
+    /// Bring the schema: create what is missing, and bring definitions that differ back as they were in the
+    /// backup: by ALTER where the server can, else the table is renamed aside and created anew. Alone: no
+    /// data
     #[arg(long, short)]
     schema: bool,
     /// Only partitions that match these comma-separated patterns, by id or by value
     #[arg(long, value_name = "PATTERNS")]
     partitions: Option<String>,
+    #[command(flatten)]
+    exclude: ExcludeArgs,
     /// Restore databases under other names
     #[arg(
         long,
@@ -55,8 +59,9 @@ pub struct MendArgs {
     /// general.restore_order]
     #[arg(long, value_name = "auto|remove_first|swap", value_parser = parse_order)]
     restore_order: Option<RestoreOrder>,
-    /// What to do with parts that are inserted after planning: stop the table, or remove them
-    #[arg(long, value_name = "fail|remove", value_parser = parse_on_concurrent_insert)]
+    /// What to do with parts that are inserted after planning: stop the table, remove them, or keep them
+    /// beside what the backup has
+    #[arg(long, value_name = "fail|remove|keep", value_parser = on_concurrent_insert)]
     on_concurrent_insert: Option<OnConcurrentInsert>,
     /// Keep the state before on the server's disks, for mendb undo; without the flag it is kept where
     /// there is room
@@ -71,9 +76,21 @@ pub struct MendArgs {
     /// The same as --keep-undo=false
     #[arg(long, conflicts_with = "keep_undo")]
     no_undo: bool,
-    /// Have the server check every byte of the tables at the end
+    /// Have the server check every byte of the tables at the end; what it finds damaged is brought anew
     #[arg(long)]
     check_table: bool,
+    /// Read every byte of the parts that stay and compare it with their checksums: what is damaged is
+    /// brought anew, file by file
+    #[arg(long)]
+    check_kept: bool,
+    /// Where in ZooKeeper or Keeper replicated tables are created, with {database}, {table} and macros of
+    /// the server; without, a table of another name gets another path by rule, which the plan tells
+    #[arg(long, value_name = "PATH")]
+    replica_path: Option<String>,
+    /// Apply mutations that were not finished when the backup was made, where they had reached no part of
+    /// a partition
+    #[arg(long)]
+    apply_mutations: bool,
     /// Say what would be done, partition by partition or shard by shard, and change nothing
     #[arg(long, help_heading = "Mending")]
     pub dry_run: bool,
@@ -110,10 +127,13 @@ impl MendArgs {
             ),
             ("--keep-undo", self.keep_undo == Some(true)),
             ("--check-table", self.check_table),
+            ("--check-kept", self.check_kept),
+            ("--apply-mutations", self.apply_mutations),
+            ("--replica-path", self.replica_path.is_some()),
         ];
-        let given: Vec<&str> = flags
-            .iter()
-            .filter_map(|(flag, given)| given.then_some(*flag))
+        let given: Vec<&str> = (flags.into_iter())
+            .chain(self.exclude.given())
+            .filter_map(|(flag, given)| given.then_some(flag))
             .collect();
         if given.is_empty() {
             return Ok(());
@@ -161,6 +181,7 @@ impl MendArgs {
             in_place: self.is_in_place(settings),
             tables,
             partitions: self.partitions,
+            exclude: self.exclude.leave_out(settings),
             data: self.data || !self.schema,
             schema: self.schema,
             rename: super::each_once("--rename", rename)?,
@@ -173,6 +194,9 @@ impl MendArgs {
                 self.keep_undo
             },
             check_table: self.check_table,
+            check_kept: self.check_kept,
+            apply_mutations: self.apply_mutations,
+            replica_path: self.replica_path,
             ..MendOrder::new(from)
         })
     }
@@ -180,12 +204,4 @@ impl MendArgs {
 
 fn parse_order(text: &str) -> Result<RestoreOrder, String> {
     restore_order(text).map_err(|wanted| format!("it is not {wanted}"))
-}
-
-fn parse_on_concurrent_insert(text: &str) -> Result<OnConcurrentInsert, String> {
-    match text {
-        "fail" => Ok(OnConcurrentInsert::Fail),
-        "remove" => Ok(OnConcurrentInsert::Remove),
-        _ => Err("it is not fail or remove".to_owned()),
-    }
 }

@@ -11,9 +11,11 @@ use mendb_model::BackupId;
 use mendb_model::key::KeyRange;
 use mendb_model::name::{BackupKind, OperationId, check};
 use mendb_model::operation::{Request, RestoreStrategy, RowMendRoad, State};
+use mendb_repo::clickhouse_backup::ImportedBackups;
 use mendb_service::{Drift, MendFrom, MendOrder, RestoreOrder, RowMendOrder, Service};
 
 use crate::backup_name;
+use crate::commands::selectors::unless_nothing_fits;
 use crate::commands::table::parse_key;
 use crate::context::Context;
 use crate::failure::{Failure, Verdict};
@@ -63,14 +65,18 @@ pub struct RestoreCommand {
     /// A collection, or a backup by its id or label; with --plan it can be left out
     #[arg(value_name = "COLLECTION|BACKUP", required_unless_present = "plan")]
     what: Option<String>,
-    /// The backup to restore to, by id or label; the newest without
+    /// The backup to restore to, by id or label; without, the newest that lacks no table
     #[arg(long, value_name = "BACKUP")]
     to: Option<String>,
     /// Only tables that match these comma-separated patterns with * and ?; on a ClickHouse server
-    /// database.table
+    /// database.table, in backquotes where a name has dots: '`a.b`.c'
     #[arg(long, short, value_name = "PATTERNS")]
     tables: Option<String>,
-    /// Restore a table under another name; on a ClickHouse server database.table=database.table
+    /// Let patterns fit nothing, which else is an error
+    #[arg(long)]
+    if_exists: bool,
+    /// Restore a table under another name; on a ClickHouse server database.table=database.table. Backquotes
+    /// tell where a database with dots ends: '`a.b`.t=`c.d`.u'
     #[arg(long, value_name = "OLD=NEW", value_delimiter = ',', value_parser = parse_rename)]
     rename: Vec<(String, String)>,
     /// How a chain becomes rows: the full backup and then each increment, or all read as one so that
@@ -88,6 +94,11 @@ pub struct RestoreCommand {
 
 impl RestoreCommand {
     pub fn run(self, context: &Context) -> Result<Verdict, Failure> {
+        let if_exists = self.if_exists;
+        unless_nothing_fits(context, if_exists, self.restored(context))
+    }
+
+    fn restored(self, context: &Context) -> Result<Verdict, Failure> {
         match context.target()? {
             Target::Rows(_) => {
                 self.mend.refuse_for_rows()?;
@@ -140,6 +151,7 @@ impl RestoreCommand {
             collection,
             to,
             tables: self.tables,
+            if_exists: self.if_exists,
             ranges: ranges(&service, &self.mend.range)?,
             accept_schema: self.mend.accept_schema,
         };
@@ -168,6 +180,7 @@ impl RestoreCommand {
             collection,
             to,
             tables: self.tables,
+            if_exists: self.if_exists,
             rename: each_once("--rename", self.rename)?,
             strategy: self.strategy.unwrap_or_default(),
         })?;
@@ -181,7 +194,7 @@ impl RestoreCommand {
         let dry_run = self.mend.dry_run;
         let order = self.order(context, &service)?;
         if dry_run {
-            let preview = service.plan_mend(&order)?;
+            let preview = mend_preview::plan(&service, &order, context.output.quiet)?;
             context.output.record(&preview, mend_preview::describe)?;
             return Ok(Verdict::Done);
         }
@@ -192,18 +205,51 @@ impl RestoreCommand {
 
     fn order(self, context: &Context, service: &Service) -> Result<MendOrder, Failure> {
         let from = match &self.mend.from {
-            Some(url) => MendFrom::Imported {
-                url: url.clone(),
-                name: self.what.unwrap_or_default(),
-            },
+            Some(url) => {
+                let name = self.what.unwrap_or_default();
+                say_what_is_not_restored(context, service, url, &name)?;
+                MendFrom::Imported {
+                    url: url.clone(),
+                    name,
+                }
+            }
             None => {
                 let (collection, to) = find(service, self.what.unwrap_or_default(), self.to)?;
                 MendFrom::Collection { collection, to }
             }
         };
-        self.mend
-            .order(from, self.tables, self.rename, &context.settings)
+        let order = self
+            .mend
+            .order(from, self.tables, self.rename, &context.settings)?;
+        Ok(MendOrder {
+            if_exists: self.if_exists,
+            ..order
+        })
     }
+}
+
+/// Says what a backup of clickhouse-backup has beside tables.
+///
+/// # Errors
+/// There is no such backup, or it cannot be read.
+fn say_what_is_not_restored(
+    context: &Context,
+    service: &Service,
+    url: &str,
+    name: &str,
+) -> Result<(), Failure> {
+    let backups = ImportedBackups::open(url, context.repository_options())?;
+    let beside = service
+        .runtime()
+        .block_on(backups.backup(name))?
+        .beside_tables();
+    if !beside.is_empty() {
+        context.say(&format!(
+            "note: {name} also has {}, which mendb does not restore: clickhouse-backup does",
+            beside.join(", ")
+        ));
+    }
+    Ok(())
 }
 
 /// The keys that `--range` names, by tables.
@@ -352,8 +398,14 @@ fn parse_strategy(text: &str) -> Result<RestoreStrategy, String> {
     }
 }
 
-fn parse_rename(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
+/// Reads `OLD=NEW`. What is in backquotes belongs to a name.
+pub fn parse_rename(text: &str) -> Result<(String, String), String> {
+    let mut quoted = false;
+    let equals = text.char_indices().find(|(_, c)| {
+        quoted ^= *c == '`';
+        *c == '=' && !quoted
+    });
+    match equals.map(|(at, _)| (&text[..at], &text[at + 1..])) {
         Some((old, new)) if !old.is_empty() && !new.is_empty() => {
             Ok((old.to_owned(), new.to_owned()))
         }
@@ -389,6 +441,16 @@ mod tests {
         command
             .mend
             .order(from, command.tables, command.rename, settings)
+    }
+
+    #[test]
+    fn an_equals_sign_in_backquotes_belongs_to_a_name() {
+        let pair = |old: &str, new: &str| Ok((old.to_owned(), new.to_owned()));
+        assert_eq!(parse_rename("a.b=a.c"), pair("a.b", "a.c"));
+        assert_eq!(parse_rename("`a=b`.t=c.`d`"), pair("`a=b`.t", "c.`d`"));
+        for bad in ["a.b", "=a.b", "a.b=", "`a=b`.t"] {
+            assert!(parse_rename(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]
@@ -443,7 +505,7 @@ mod tests {
             "--keep-undo --no-undo c",
             "--from clickhouse-backup+file:///b --to x c",
             "--restore-order first c",
-            "--on-concurrent-insert keep c",
+            "--on-concurrent-insert wait c",
             "--database-mapping a c",
         ] {
             assert!(parse(line).is_err(), "{line}");

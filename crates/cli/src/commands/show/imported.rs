@@ -17,6 +17,8 @@ struct BackupDetails {
     server_version: String,
     /// The backup that has parts which this one only names.
     requires: Option<String>,
+    /// What it has beside tables, which mendb does not restore.
+    not_restored: Vec<String>,
     tables: Vec<TableDetails>,
     /// Only where they were asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -89,6 +91,7 @@ pub fn show(
         url: backups.url().to_owned(),
         server_version: contents.server_version.trim_start_matches('v').to_owned(),
         requires: contents.required_backup,
+        not_restored: backup.beside_tables(),
         tables: contents.tables.into_iter().map(TableDetails::new).collect(),
         parts,
     };
@@ -103,6 +106,10 @@ fn describe(details: &BackupDetails) -> String {
     );
     if let Some(required) = &details.requires {
         text += &format!("requires  {required}\n");
+    }
+    if !details.not_restored.is_empty() {
+        let beside = details.not_restored.join(", ");
+        text += &format!("has also  {beside}: mendb does not restore that\n");
     }
     text.push('\n');
     text += &table(

@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 
 use crate::context::Context;
 use crate::failure::{Failure, Verdict};
+use crate::parts::backup_report::describe_lack;
 use crate::parts::part_record::PartRecord;
 use crate::parts::table_record::{TableRecord, Totals};
 
@@ -49,6 +50,12 @@ impl Contents {
             TableRecord::describe(&self.data)
         );
         for table in &store.tables {
+            if table.definition.statement().is_none() {
+                text += &format!(
+                    "\n{} was backed up without its credentials: a restore will not create it\n",
+                    table.name()
+                );
+            }
             for mutation in &table.mutations {
                 text += &format!(
                     "\nmutation {} of {} was not finished, {} parts to do: {}\n",
@@ -59,6 +66,7 @@ impl Contents {
                 );
             }
         }
+        text += &describe_lack(store);
         if let Some(parts) = &self.parts {
             text.push('\n');
             text += &PartRecord::describe(parts);
@@ -76,7 +84,12 @@ pub fn show(
     store: &PartStoreBackup,
     with_parts: bool,
 ) -> Result<Verdict, Failure> {
-    let manifest = &stored.manifest;
+    let mut manifest = stored.manifest.clone();
+    if let Some(store) = &mut manifest.part_store {
+        // They are for the server that they belong to.
+        store.drop_secrets();
+    }
+    let manifest = &manifest;
     let parts = if with_parts {
         Some(read_parts(repository, runtime, manifest, store)?)
     } else {

@@ -2,24 +2,24 @@
 
 mod parts;
 
-use std::collections::BTreeMap;
-
 use clap::Args;
 use mendb_model::manifest::Manifest;
 use mendb_model::part::PartTable;
 use mendb_model::{BackupId, describe_error};
 use mendb_repo::{Repository, StoredManifest};
-use mendb_service::Service;
 use mendb_service::proof::{BackupProof, TableComparison};
+use mendb_service::{MendOrder, Service};
 use serde::Serialize;
 use tokio::runtime::Handle;
 
 use crate::backup_name;
+use crate::commands::restore::parse_rename;
 use crate::commands::table;
 use crate::context::Context;
 use crate::failure::{Failure, Verdict};
 use crate::human;
 use crate::output::{Field, table as text_table};
+use crate::parts::mend_preview;
 use crate::progress::Progress;
 use crate::target::Target;
 use parts::{LiveTable, Prover};
@@ -28,7 +28,8 @@ use parts::{LiveTable, Prover};
 ///
 /// Of a collection, every backup is read and checked; of a backup, its whole chain. With --live the
 /// tables of the target are compared with the backup as well: row by row in a row store, by metadata on
-/// a ClickHouse server (mendb restore --in-place --dry-run tells more). Of a table of a row store,
+/// a ClickHouse server (mendb restore --in-place --dry-run tells more), and with --bytes by every byte of
+/// the parts that are alike. Of a table of a row store,
 /// every row is read and compared with the digests the target keeps. Exit code 3 when something
 /// differs.
 #[derive(Debug, Args)]
@@ -39,14 +40,21 @@ pub struct VerifyCommand {
     /// Also compare the tables of the target with the (newest) backup
     #[arg(long)]
     live: bool,
+    /// Also read every byte of live parts that are as in the backup, and compare it with their checksums
+    /// (ClickHouse)
+    #[arg(long, requires = "live")]
+    bytes: bool,
     /// Names of live tables that differ from those in the backup
-    #[arg(long, value_name = "OLD=NEW", value_delimiter = ',', requires = "live")]
-    rename: Vec<String>,
+    #[arg(long, value_name = "OLD=NEW", value_delimiter = ',', requires = "live", value_parser = parse_rename)]
+    rename: Vec<(String, String)>,
 }
 
 /// What was proved and what was found.
 #[derive(Serialize)]
 struct Proof {
+    /// What is wrong with the repository itself.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    damage: Vec<String>,
     backups: Vec<BackupProof>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     live: Vec<ComparisonRecord>,
@@ -166,21 +174,27 @@ impl VerifyCommand {
         }
         progress.finish();
         let mut proof = Proof {
+            damage: lacks_header(repository, runtime)?.into_iter().collect(),
             backups: proofs,
             live: Vec::new(),
             live_parts: Vec::new(),
         };
         // What live tables are compared with is in the manifest and its documents: that an object is
         // damaged does not matter here.
-        if let (true, Some(service), Some((_, Ok(newest)))) = (self.live, &service, backups.last())
-        {
+        let complete = |(_, stored): &&Readable| {
+            let stored = stored.as_ref();
+            stored.is_ok_and(|stored| stored.manifest.is_complete())
+        };
+        let newest = backups.iter().rfind(complete).or(backups.last());
+        if let (true, Some(service), Some((_, Ok(newest)))) = (self.live, &service, newest) {
             if newest.manifest.part_store.is_some() {
-                proof.live_parts = self.compare_parts(service, &newest.manifest)?;
+                proof.live_parts = self.compare_parts(context, service, &newest.manifest)?;
             } else {
                 proof.live = self.compare(context, service, newest)?;
             }
         }
-        let well = proof.backups.iter().all(|proof| proof.damage.is_empty())
+        let well = proof.damage.is_empty()
+            && proof.backups.iter().all(|proof| proof.damage.is_empty())
             && proof.live.iter().all(|record| record.equal)
             && proof.live_parts.iter().all(|table| table.equal);
         context.output.record(&proof, describe)?;
@@ -190,22 +204,16 @@ impl VerifyCommand {
     /// Compares the tables of a server with a backup, by planning what would bring them to it.
     fn compare_parts(
         &self,
+        context: &Context,
         service: &Service,
         newest: &Manifest,
     ) -> Result<Vec<LiveTable>, Failure> {
-        let order = parts::comparison(&newest.collection, &newest.backup_id, self.renames()?);
-        Ok(LiveTable::all(&service.plan_mend(&order)?))
-    }
-
-    fn renames(&self) -> Result<BTreeMap<String, String>, Failure> {
-        let mut rename = BTreeMap::new();
-        for pair in &self.rename {
-            let (old, new) = pair
-                .split_once('=')
-                .ok_or_else(|| Failure::misuse(format!("--rename {pair:?} is not OLD=NEW")))?;
-            rename.insert(old.to_owned(), new.to_owned());
-        }
-        Ok(rename)
+        let order = MendOrder {
+            check_kept: self.bytes,
+            ..parts::comparison(&newest.collection, &newest.backup_id, self.rename.clone())
+        };
+        let preview = mend_preview::plan(service, &order, context.output.quiet)?;
+        Ok(LiveTable::all(&preview))
     }
 
     fn compare(
@@ -214,7 +222,7 @@ impl VerifyCommand {
         service: &Service,
         newest: &StoredManifest,
     ) -> Result<Vec<ComparisonRecord>, Failure> {
-        let rename = self.renames()?;
+        let rename = self.rename.iter().cloned().collect();
         let progress = Progress::start("reading tables", None, context.output.quiet);
         let mut done = 0;
         let comparisons = service.compare(&newest.manifest, &rename, &mut |rows| {
@@ -228,6 +236,19 @@ impl VerifyCommand {
         };
         Ok(comparisons.into_iter().map(record).collect())
     }
+}
+
+/// What is wrong with a repository that has backups and does not say which it is.
+fn lacks_header(repository: &Repository, runtime: &Handle) -> Result<Option<String>, Failure> {
+    let header = runtime.block_on(repository.header())?;
+    Ok(header.is_none().then(|| {
+        format!(
+            "{}/mendb.json is missing: backups can be read, but operations that are not over know the \
+             repository by the id in it, and the next backup writes one with another id; bring it back from a \
+             copy of the repository",
+            repository.url()
+        )
+    }))
 }
 
 /// Bytes of data that are read to prove a backup.
@@ -317,6 +338,9 @@ fn describe(proof: &Proof) -> String {
         for damage in &backup.damage {
             text += &format!("  {damage}\n");
         }
+    }
+    for damage in &proof.damage {
+        text += &format!("\n{damage}\n");
     }
     if !proof.live_parts.is_empty() {
         text += "\n";

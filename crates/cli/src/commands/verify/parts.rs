@@ -6,10 +6,10 @@ use mendb_model::describe_error;
 use mendb_model::key::from_hex;
 use mendb_model::manifest::Manifest;
 use mendb_model::name::BackupId;
-use mendb_model::operation::StoppedTable;
+use mendb_model::operation::{DifferentTable, StoppedTable};
 use mendb_model::part::{
     Action, FilePlace, Inventory, ObjectRef, PartFile, PartList, PartRecord, PartStoreBackup,
-    TablePlan, Tally,
+    TableName, TablePlan, Tally,
 };
 use mendb_repo::Repository;
 use mendb_service::proof::BackupProof;
@@ -172,6 +172,9 @@ pub struct LiveTable {
     surplus: u64,
     /// Parts of the backup that are not there.
     missing: u64,
+    /// Of the surplus ones, those that would be as in the backup and are damaged; known only where bytes
+    /// were read.
+    damaged: u64,
     /// What keeps it from being compared part by part.
     note: Option<String>,
 }
@@ -189,7 +192,12 @@ impl LiveTable {
             kept: tally.kept.parts,
             surplus: tally.removed.parts,
             missing: tally.fetched.parts,
-            note: plan.create.then(|| "it does not exist".to_owned()),
+            damaged: plan.damaged.len() as u64,
+            note: if plan.create {
+                Some("it does not exist".to_owned())
+            } else {
+                (!plan.notes.is_empty()).then(|| plan.notes.join("; "))
+            },
         }
     }
 
@@ -200,16 +208,53 @@ impl LiveTable {
             kept: 0,
             surplus: 0,
             missing: 0,
+            damaged: 0,
             note: Some(table.reason.clone()),
         }
+    }
+
+    fn without_parts(table: &TableName, note: Option<String>) -> Self {
+        Self {
+            equal: note.is_none(),
+            table: table.to_string(),
+            kept: 0,
+            surplus: 0,
+            missing: 0,
+            damaged: 0,
+            note,
+        }
+    }
+
+    /// Takes in how the definition differs.
+    fn differ(&mut self, table: &DifferentTable) {
+        self.equal &= !table.leaves_other_answers();
+        let differences = table.differences.iter();
+        let told = differences.map(|found| format!("{found} ({})", found.grade.describe()));
+        let notes: Vec<String> = self.note.take().into_iter().chain(told).collect();
+        self.note = Some(notes.join("; "));
     }
 
     /// The tables of a mend that would bring back a backup.
     pub fn all(preview: &MendPreview) -> Vec<Self> {
         let planned = preview.tables.iter().map(Self::planned);
-        planned
-            .chain(preview.stopped.iter().map(Self::stopped))
-            .collect()
+        let stopped = preview.stopped.iter().map(Self::stopped);
+        let mut all: Vec<Self> = planned.chain(stopped).collect();
+        for table in &preview.created {
+            all.push(Self::without_parts(
+                table,
+                Some("it does not exist".to_owned()),
+            ));
+        }
+        for table in &preview.different {
+            let name = table.target.to_string();
+            let known = all.iter().position(|known| known.table == name);
+            let at = known.unwrap_or_else(|| {
+                all.push(Self::without_parts(&table.target, None));
+                all.len() - 1
+            });
+            all[at].differ(table);
+        }
+        all
     }
 
     /// Records as lines.
@@ -224,6 +269,7 @@ impl LiveTable {
                 Field::right("same parts", |r| human::count(r.kept)),
                 Field::right("surplus", |r| human::count(r.surplus)),
                 Field::right("missing", |r| human::count(r.missing)),
+                Field::right("damaged", |r| human::count(r.damaged)),
                 Field::left("note", |r| r.note.clone().unwrap_or_default()),
             ],
         )

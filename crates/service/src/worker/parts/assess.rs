@@ -1,35 +1,76 @@
 //! Finds out what of a table is to be kept, removed and fetched.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
-use mendb_model::name::matches;
-use mendb_model::operation::{MendRequest, StepKind, TableMend};
-use mendb_model::part::lineage::{Explained, explain};
+use mendb_engines::LivePartDamage;
+use mendb_model::operation::{MendRequest, MendSource};
 use mendb_model::part::{
-    Comparison, Fetched, Inventory, PartFile, PartRecord, TableDefinition, TableName, TablePlan,
-    Wanted, compare,
+    Action, Fetched, FileChecksum, Inventory, OnConcurrentInsert, PartRecord, TablePlan, Wanted,
+    Witness, unfinished,
 };
-use mendb_model::part::{MergeTraits, Witness};
 
+use super::local::{FILES_AT_ONCE, LocalFiles};
+use super::records::{Aim, Records};
 use super::source::{Content, Source};
-use super::stage::local_files;
-use super::table_of;
+use super::view::{Look, View};
+use super::{damage, table_of};
 use crate::journal::mend_plan::MendPlan;
-use crate::worker::{Attempt, TaskError, TaskResult};
+use crate::worker::{Attempt, Counts, TaskError, TaskResult};
 
 /// Records whose files are looked for at once.
 const RECORDS_AT_ONCE: usize = 256;
 
 /// Plans one table and persists the plan, with what it saw: merges from then on can be told from other
-/// changes. Nothing is changed on the target.
-pub(super) fn assess(attempt: &Attempt<'_>, request: &MendRequest, idx: u32) -> TaskResult<()> {
-    let assessed = assessed(attempt, request, idx)?;
-    let journal = &attempt.tools.journal;
-    if let Some(live) = assessed.live {
-        let witness = Witness::after(live, &assessed.plan, &assessed.wanted);
-        journal.put_witness(&assessed.plan.target, &witness)?;
+/// changes. On the target nothing is changed but that, where something is to be changed and the state before to
+/// be kept, updates which are kept beside the parts go into them: a freeze leaves them out.
+pub(super) fn assess(
+    attempt: &Attempt<'_>,
+    request: &MendRequest,
+    idx: u32,
+    counts: &mut Counts,
+) -> TaskResult<()> {
+    *counts = Counts::default();
+    let table = table_of(request, idx)?;
+    let mut assessed = assessed(attempt, request, idx, counts)?;
+    let is_kept = request.keep_undo != Some(false) && !table.create;
+    if is_kept && assessed.has_patches() && (assessed.changes() || table.redefine.is_some()) {
+        let engine = attempt.tools.engine.parts()?;
+        engine.apply_patches(&table.target)?;
+        *counts = Counts::default();
+        assessed = self::assessed(attempt, request, idx, counts)?;
     }
-    Ok(journal.put_mend_plan(&attempt.request.operation_id, idx, &assessed.plan)?)
+    if let MendSource::Undo { .. } = request.source {
+        check_came(request.on_concurrent_insert, &assessed.plan)?;
+    }
+    assessed.persist(attempt, idx)
+}
+
+/// Refuses to undo a mend over what somebody brought since, unless it was said what becomes of that.
+pub(crate) fn check_came(policy: OnConcurrentInsert, plan: &TablePlan) -> TaskResult<()> {
+    let told = || {
+        let told: Vec<String> = plan.came.iter().map(ToString::to_string).collect();
+        told.join(", ")
+    };
+    let target = &plan.target;
+    match policy {
+        OnConcurrentInsert::Fail if !plan.came.is_empty() => {
+            let is_known = plan.came.iter().any(|part| !part.mixed);
+            let came = if is_known { "came" } else { "may have come" };
+            Err(TaskError::Proof(format!(
+                "rows {came} into table {target} since the mend, in parts {}: --on-concurrent-insert keep leaves them \
+                 where they are, --on-concurrent-insert remove removes them",
+                told()
+            )))
+        }
+        OnConcurrentInsert::Keep if plan.came.iter().any(|part| part.mixed) => {
+            Err(TaskError::Proof(format!(
+                "rows that came into table {target} since the mend were merged with others, in parts {}, and cannot \
+                 be told apart from them: --on-concurrent-insert remove removes them too",
+                told()
+            )))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A plan, and what it was made of.
@@ -40,24 +81,118 @@ pub(super) struct Assessed {
     wanted: Vec<Wanted>,
 }
 
-/// Plans one table.
+impl Assessed {
+    fn changes(&self) -> bool {
+        let mut partitions = self.plan.partitions.iter();
+        partitions.any(|partition| partition.action != Action::Nothing)
+    }
+
+    fn has_patches(&self) -> bool {
+        let mut live = self.live.iter();
+        live.any(|live| !live.patches.is_empty())
+    }
+
+    /// Remembers the plan, and what was seen.
+    pub(super) fn persist(self, attempt: &Attempt<'_>, idx: u32) -> TaskResult<()> {
+        let journal = &attempt.tools.journal;
+        if let Some(live) = self.live {
+            let witness = Witness::after(live, &self.plan, &self.wanted);
+            journal.put_witness(&self.plan.target, &witness)?;
+        }
+        Ok(journal.put_mend_plan(&attempt.request.operation_id, idx, &self.plan)?)
+    }
+}
+
+/// Plans one table. Counts the bytes that are read to prove what stays.
 pub(super) fn assessed(
     attempt: &Attempt<'_>,
     request: &MendRequest,
     idx: u32,
+    counts: &mut Counts,
 ) -> TaskResult<Assessed> {
     let table = table_of(request, idx)?;
     let source = Source::open(attempt, request)?;
-    let wanted = source.wanted(&table.source)?;
-    let Look { mut plan, live, .. } = look(attempt, request, table, &source, &wanted)?;
-    measure(attempt, table, &source, &wanted, &mut plan, live.as_ref())?;
+    let wanted = source.wanted(table)?;
+    let view = View {
+        attempt,
+        request,
+        table,
+        source: &source,
+        wanted: &wanted,
+    };
+    let undone = undone(&view)?;
+    let (look, damage) = look_closely(&view, undone.as_ref(), counts)?;
+    let Look {
+        mut plan,
+        live,
+        late,
+        spared,
+    } = look;
+    plan.came = late;
+    plan.came.extend(spared);
+    measure(&view, &mut plan, live.as_ref())?;
     let missing = plan
         .partitions
         .iter()
         .flat_map(|partition| &partition.fetch);
     let missing: Vec<u32> = missing.map(|part| part.wanted).collect();
     plan.notes = source.notes(&table.source, &missing)?;
+    plan.notes.extend(damage::notes(&damage));
+    let patches = live.as_ref().map_or(0, |live| live.patches.len());
+    if patches > 0 && request.keep_undo != Some(false) {
+        plan.notes.push(format!(
+            "{patches} patch parts go into the parts that they update before the state before is kept: parts that \
+             they change then come anew"
+        ));
+    }
+    if let Some(path) = &table.replica_path {
+        let note = format!("its path in the keeper is {path}, which is not that in the backup");
+        plan.notes.push(note);
+    }
+    let ids: BTreeSet<&str> = (plan.partitions.iter())
+        .map(|partition| partition.partition_id.as_str())
+        .collect();
+    let parts: Vec<_> = wanted.iter().map(|wanted| &wanted.part).collect();
+    let found = unfinished(source.mutations(&table.source), &parts).into_iter();
+    plan.unfinished = found.filter_map(|found| found.within(&ids)).collect();
     Ok(Assessed { plan, live, wanted })
+}
+
+/// What the journal knows of the table from the mend that is undone, if one is.
+fn undone(view: &View<'_>) -> TaskResult<Option<Records>> {
+    let MendSource::Undo { operation_id } = &view.request.source else {
+        return Ok(None);
+    };
+    let tools = view.attempt.tools;
+    let record = tools
+        .journal
+        .mend_plan_of(operation_id, &view.table.target)?;
+    let Some((idx, record)) = record else {
+        return Ok(None);
+    };
+    let aim = Aim::PlanUndo(view.request.on_concurrent_insert);
+    Records::of_mended(tools, operation_id, idx, &record, view.wanted, aim).map(Some)
+}
+
+/// Compares a table, and where that was asked for reads all that would stay: what is damaged goes.
+fn look_closely(
+    view: &View<'_>,
+    records: Option<&Records>,
+    counts: &mut Counts,
+) -> TaskResult<(Look, Vec<LivePartDamage>)> {
+    let mut looked = view.look(&[], records)?;
+    let (mut proved, mut damage) = (HashSet::new(), Vec::new());
+    while view.request.check_kept && view.source.can_replace_damaged() {
+        let found = damage::of_kept(view.attempt, &looked.plan, &mut proved, counts)?;
+        if found.is_empty() {
+            break;
+        }
+        damage.extend(found);
+        let suspects = (looked.live.as_ref()).map(|live| damage::as_suspects(&damage, live));
+        // What was surplus may stay now in the place of what is damaged.
+        looked = view.look(&suspects.unwrap_or_default(), records)?;
+    }
+    Ok((looked, damage))
 }
 
 /// The plan of a table as it was persisted.
@@ -67,105 +202,16 @@ pub(super) fn planned(attempt: &Attempt<'_>, idx: u32) -> TaskResult<MendPlan> {
     record.ok_or_else(|| TaskError::Proof(format!("table number {idx} of {id} has no plan")))
 }
 
-/// A table compared with what it should be.
-pub(super) struct Look {
-    pub plan: TablePlan,
-    /// `None` where the table is to be created.
-    pub live: Option<Inventory>,
-    /// For each live part what it is known to hold beside itself.
-    pub explained: Vec<Vec<Explained>>,
-}
-
-/// Compares a table with what it should be, from metadata.
-pub(super) fn look(
-    attempt: &Attempt<'_>,
-    request: &MendRequest,
-    table: &TableMend,
-    source: &Source<'_>,
-    wanted: &[Wanted],
-) -> TaskResult<Look> {
-    let engine = attempt.tools.engine.parts()?;
-    let definition = engine.table(&table.target)?;
-    // A table that is to be put aside and created anew is compared as if it did not exist.
-    let assessing = attempt.request.step_kind == StepKind::Assess;
-    let definition = definition.filter(|_| !(table.replace && assessing));
-    let live = match &definition {
-        Some(_) => Some(engine.inventory(&table.target)?),
-        None => None,
-    };
-    let current_parts = source.current_parts(&table.source)?;
-    let mut witnesses: Vec<Witness> = current_parts.iter().cloned().map(Witness::plain).collect();
-    witnesses.extend(attempt.tools.journal.witness(&table.target)?);
-    let traits = definition.as_ref().map(MergeTraits::of).unwrap_or_default();
-    let explained = match &live {
-        Some(live) => {
-            let since = witnesses
-                .iter()
-                .map(|witness| witness.inventory.taken_at_ms)
-                .min();
-            let log = match since {
-                Some(since) => engine.merge_log(&table.target, since)?,
-                None => Vec::new(),
-            };
-            explain(live, &witnesses, &log, traits)
-        }
-        None => Vec::new(),
-    };
-    let mut partitions = match &request.partitions {
-        Some(patterns) => {
-            // Values of partitions are known only of live ones; all have an id.
-            let of_backup = wanted.iter().map(|wanted| &wanted.part.partition_id);
-            let mut ids: BTreeSet<String> = of_backup
-                .filter(|id| matches(patterns, id))
-                .cloned()
-                .collect();
-            if definition.is_some() {
-                ids.extend(engine.partition_ids(&table.target, patterns)?);
-            }
-            Some(ids)
-        }
-        None => None,
-    };
-    // Of what it was told to leave out a backup knows nothing: that stays as it is.
-    if let Some(backed_up) = source.partitions(&table.source) {
-        let all = || backed_up.iter().cloned().collect();
-        partitions
-            .get_or_insert_with(all)
-            .retain(|id| backed_up.contains(id));
-    }
-    let plan = compare(&Comparison {
-        source: &table.source,
-        target: &table.target,
-        wanted,
-        current_parts: current_parts.as_ref(),
-        live: live.as_ref(),
-        explained: &explained,
-        order_sensitive: order_sensitive(definition.as_ref(), source, &table.source),
-        only_partitions: partitions.as_ref(),
-    });
-    Ok(Look {
-        plan,
-        live,
-        explained,
-    })
-}
-
-/// Whether the order of parts matters: as the live table says, or the backup where there is none.
-fn order_sensitive(live: Option<&TableDefinition>, source: &Source<'_>, table: &TableName) -> bool {
-    let definition = live.or_else(|| source.definition(table));
-    definition.is_none_or(TableDefinition::is_order_sensitive)
-}
-
 /// Finds out which files of the missing parts the server has, and fills in what has to be downloaded and
 /// where parts go.
-fn measure(
-    attempt: &Attempt<'_>,
-    table: &TableMend,
-    source: &Source<'_>,
-    wanted: &[Wanted],
-    plan: &mut TablePlan,
-    live: Option<&Inventory>,
-) -> TaskResult<()> {
+fn measure(view: &View<'_>, plan: &mut TablePlan, live: Option<&Inventory>) -> TaskResult<()> {
+    let View {
+        attempt,
+        table,
+        source,
+        wanted,
+        ..
+    } = *view;
     let engine = attempt.tools.engine.parts()?;
     let disks = match live {
         Some(_) => engine.disks_of(&table.target)?,
@@ -182,6 +228,7 @@ fn measure(
             .map(|disk| disk.name.clone())
             .unwrap_or_default(),
     };
+    let damaged = plan.damaged.clone();
     let mut missing: HashMap<u32, &mut Fetched> = HashMap::new();
     for fetched in plan
         .partitions
@@ -191,43 +238,45 @@ fn measure(
         if !disks.contains(&fetched.disk) {
             fetched.disk.clone_from(&default_disk);
         }
+        (fetched.linked_bytes, fetched.download_bytes) = (0, 0);
         missing.insert(fetched.wanted, fetched);
     }
     let chosen: Vec<u32> = missing.keys().copied().collect();
-    let mut batch: Vec<(u32, PartRecord)> = Vec::new();
-    let mut flush = |batch: &mut Vec<(u32, PartRecord)>| -> TaskResult<()> {
-        let local = local_files(engine, table, batch.iter().map(|(_, record)| record))?;
-        let files = batch.iter().flat_map(|(_, record)| &record.files);
+    let local = LocalFiles::new(attempt, &table.target, &damaged);
+    local.reset();
+    let mut measured = Measured::default();
+    let mut is_whole = true;
+    let mut whole: Vec<(u32, bool)> = Vec::new();
+    let mut batch: Vec<PartRecord> = Vec::new();
+    let check = |batch: &mut Vec<PartRecord>| -> TaskResult<()> {
+        let files = batch.iter().flat_map(|record| &record.files);
         attempt.wait(attempt.tools.repository.check_files_present(files))?;
-        for (at, record) in batch.drain(..) {
-            let Some(fetched) = missing.get_mut(&at) else {
-                continue;
-            };
-            let is_local = |file: &&PartFile| {
-                file.identity()
-                    .is_some_and(|identity| local.contains_key(&identity))
-            };
-            let (linked, downloaded): (Vec<_>, Vec<_>) = record.files.iter().partition(is_local);
-            let bytes = |files: &[&PartFile]| files.iter().map(|file| file.bytes).sum::<u64>();
-            fetched.linked_bytes = bytes(&linked);
-            fetched.download_bytes = bytes(&downloaded);
-            fetched.download_files = downloaded.len() as u64;
-        }
+        batch.clear();
         Ok(())
     };
-    let mut whole: Vec<(u32, bool)> = Vec::new();
     source.contents(&table.source, wanted, &chosen, |at, content| {
         match content {
-            Content::Record(record) => batch.push((at, record)),
+            Content::Record(record) => {
+                measured.add(at, &record);
+                batch.push(record);
+            }
             Content::Directory(_) => whole.push((at, true)),
             Content::Imported(_) => whole.push((at, false)),
         }
         if batch.len() >= RECORDS_AT_ONCE {
-            flush(&mut batch)?;
+            check(&mut batch)?;
+        }
+        if measured.files.len() >= FILES_AT_ONCE {
+            measured.settle(&local, &mut missing)?;
+            is_whole = false;
         }
         Ok(())
     })?;
-    flush(&mut batch)?;
+    check(&mut batch)?;
+    measured.settle(&local, &mut missing)?;
+    if is_whole {
+        local.set_whole();
+    }
     for (at, linked) in whole {
         if let Some(fetched) = missing.get_mut(&at) {
             let all = fetched.bytes;
@@ -237,4 +286,40 @@ fn measure(
         }
     }
     Ok(())
+}
+
+/// Files of missing parts, until it is known where they are.
+#[derive(Default)]
+struct Measured {
+    /// For each file its part, its size and, where it can be told, its identity.
+    files: Vec<(u32, u64, Option<FileChecksum>)>,
+}
+
+impl Measured {
+    fn add(&mut self, at: u32, record: &PartRecord) {
+        let files = record.files.iter();
+        self.files
+            .extend(files.map(|file| (at, file.bytes, file.identity())));
+    }
+
+    /// Says of each part what can be linked.
+    fn settle(
+        &mut self,
+        local: &LocalFiles<'_>,
+        missing: &mut HashMap<u32, &mut Fetched>,
+    ) -> TaskResult<()> {
+        local.look_for(self.files.iter().filter_map(|(.., identity)| *identity))?;
+        for (at, bytes, identity) in self.files.drain(..) {
+            let Some(fetched) = missing.get_mut(&at) else {
+                continue;
+            };
+            if identity.is_some_and(|file| local.place_of(&file).is_some()) {
+                fetched.linked_bytes += bytes;
+            } else {
+                fetched.download_bytes += bytes;
+                fetched.download_files += 1;
+            }
+        }
+        Ok(())
+    }
 }

@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use mendb_engines::FreezeTable;
+use mendb_engines::{FreezeTable, RefusedTable};
+use mendb_model::describe_error;
 use mendb_model::manifest::{FORMAT_VERSION, Manifest};
 use mendb_model::operation::{PartAt, PartBackupRequest, TaskOutput};
 use mendb_model::part::{
-    ObjectRef, PartList, PartRecord, PartStoreBackup, PartTable, TableDefinition, TableName,
+    Exclusion, MissingTable, ObjectRef, PartList, PartRecord, PartStoreBackup, PartTable,
+    PartitionPatterns, Selection, TableDefinition, TableName,
 };
 use mendb_repo::{DocumentKind, DocumentName, FileOnDisk, KnownFiles};
 use serde::Serialize;
@@ -24,47 +26,69 @@ pub(super) fn cut(
 ) -> TaskResult<()> {
     let engine = attempt.tools.engine.parts()?;
     let server = engine.server()?;
-    let mut catalogue = engine.catalogue(&request.patterns)?;
+    let mut catalogue = engine.catalogue(&Selection {
+        tables: request.patterns.clone(),
+        exclude: Exclusion::default(),
+    })?;
     // What was created since the request is in the next backup.
-    catalogue
-        .tables
-        .retain(|table| request.tables.contains(&table.name));
-    if let Some(gone) = (request.tables.iter())
-        .find(|name| catalogue.tables.iter().all(|table| table.name != **name))
-    {
-        return Err(TaskError::Proof(format!(
-            "table {gone} was dropped since the backup was asked for; ask again"
-        )));
+    let is_asked_for = |name: &TableName| request.tables.contains(name);
+    catalogue.tables.retain(|table| is_asked_for(&table.name));
+    catalogue.refused.retain(|table| is_asked_for(&table.name));
+    let mut store = PartStoreBackup {
+        patterns: request.patterns.clone(),
+        exclude: request.exclude.clone(),
+        unmatched: request.unmatched.clone(),
+        databases: catalogue.databases,
+        ..PartStoreBackup::new(server.version, Some(server.run))
+    };
+    for MissingTable { name, reason } in catalogue.refused {
+        store.lack(name, reason);
     }
+    let is_there = |name: &TableName| {
+        let mut found = catalogue.tables.iter().map(|table| &table.name);
+        let mut missing = store.missing.iter().map(|table| &table.name);
+        found.any(|found| found == name) || missing.any(|missing| missing == name)
+    };
+    let dropped = request.tables.iter().filter(|name| !is_there(name));
+    store.dropped = dropped.cloned().collect();
     let mut freezes = Vec::new();
     let mut taken_over = HashMap::new();
-    for table in catalogue.tables.iter().filter(|table| table.has_parts()) {
-        if let Some(unchanged) = unchanged(attempt, request, &table.name)? {
-            let taken = take_over(attempt, request, table.clone(), unchanged)?;
-            taken_over.insert(table.name.clone(), taken);
-            continue;
+    let mut refused = HashMap::new();
+    let with_data = |table: &&TableDefinition| table.has_parts() || table.has_files();
+    for table in catalogue.tables.iter().filter(with_data) {
+        match ready(attempt, request, table) {
+            Ok(Ready::TakenOver(taken)) => {
+                taken_over.insert(table.name.clone(), taken);
+            }
+            Ok(Ready::ToFreeze(freeze)) => freezes.push(freeze),
+            Err(TaskError::Engine(error)) if error.is_of_what_was_asked() => {
+                refused.insert(table.name.clone(), error);
+            }
+            Err(error) => return Err(error),
         }
-        let partitions = (request.partitions.as_deref())
-            .map(|patterns| engine.partition_ids(&table.name, patterns))
-            .transpose()?;
-        freezes.push(FreezeTable {
-            name: table.name.clone(),
-            partitions,
-        });
     }
-    let mut frozen = engine.freeze(attempt.operation(), &freezes)?;
+    let mut frozen = engine.freeze_each(attempt.operation(), &freezes)?;
     crate::env::crash_point();
-    let mut tables = Vec::new();
+    for RefusedTable { name, error } in frozen.refused {
+        refused.insert(name, error);
+    }
     for definition in catalogue.tables {
         if let Some(taken) = taken_over.remove(&definition.name) {
-            tables.push(taken);
+            store.tables.push(*taken);
             continue;
         }
-        let at = frozen
-            .iter()
-            .position(|table| table.name == definition.name);
-        let Some(found) = at.map(|at| frozen.swap_remove(at)) else {
-            tables.push(PartTable {
+        if let Some(error) = refused.remove(&definition.name) {
+            // One that was dropped meanwhile cannot be frozen, and nobody lacks it.
+            match engine.table(&definition.name)? {
+                None => store.dropped.push(definition.name),
+                Some(_) => store.lack(definition.name, error.to_string()),
+            }
+            continue;
+        }
+        let mut frozen_tables = frozen.tables.iter();
+        let at = frozen_tables.position(|table| table.name == definition.name);
+        let Some(found) = at.map(|at| frozen.tables.swap_remove(at)) else {
+            store.tables.push(PartTable {
                 definition,
                 current_parts: None,
                 partitions: None,
@@ -75,7 +99,7 @@ pub(super) fn cut(
         };
         attempt.check_stopped()?;
         let name = document(attempt, &definition.name, DocumentKind::CurrentParts);
-        tables.push(PartTable {
+        store.tables.push(PartTable {
             current_parts: Some(put(attempt, request, &name, &found.current_parts)?),
             partitions: (freezes.iter())
                 .find(|freeze| freeze.name == definition.name)
@@ -85,6 +109,11 @@ pub(super) fn cut(
             definition,
         });
     }
+    check_holds_something(&store)?;
+    if request.without_secrets {
+        store.drop_secrets();
+    }
+    tell_what_is_not_whole(&store);
     counts.output = TaskOutput::Draft(Box::new(Manifest {
         format_version: FORMAT_VERSION,
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -96,15 +125,73 @@ pub(super) fn cut(
         snapshot_version: server.now_ms,
         tables: Vec::new(),
         compacted: None,
-        part_store: Some(PartStoreBackup {
-            server_version: server.version,
-            run: Some(server.run),
-            patterns: request.patterns.clone(),
-            databases: catalogue.databases,
-            tables,
-        }),
+        part_store: Some(store),
     }));
     Ok(())
+}
+
+/// What is to be done with a table that has parts.
+enum Ready {
+    /// Nothing: the repository has all of it.
+    TakenOver(Box<PartTable>),
+    /// To freeze it.
+    ToFreeze(FreezeTable),
+}
+
+fn ready(
+    attempt: &Attempt<'_>,
+    request: &PartBackupRequest,
+    table: &TableDefinition,
+) -> TaskResult<Ready> {
+    if let Some(unchanged) = unchanged(attempt, request, &table.name)? {
+        let taken = take_over(attempt, request, table.clone(), unchanged)?;
+        return Ok(Ready::TakenOver(Box::new(taken)));
+    }
+    let partitions = match &request.partitions {
+        Some(patterns) => {
+            let patterns = PartitionPatterns::new(patterns);
+            let mut partitions = attempt.tools.engine.parts()?.partitions(&table.name)?;
+            partitions.retain(|partition| patterns.name(partition));
+            Some(
+                partitions
+                    .into_iter()
+                    .map(|partition| partition.id)
+                    .collect(),
+            )
+        }
+        None => None,
+    };
+    Ok(Ready::ToFreeze(FreezeTable {
+        name: table.name.clone(),
+        partitions,
+    }))
+}
+
+/// Refuses a backup that would hold no data because of all that was asked for nothing could be had.
+fn check_holds_something(store: &PartStoreBackup) -> TaskResult<()> {
+    let mut tables = store.tables.iter();
+    if store.missing.is_empty() || tables.any(|table| table.definition.has_parts()) {
+        return Ok(());
+    }
+    let reasons: Vec<String> = (store.missing.iter())
+        .map(|table| format!("{}: {}", table.name, table.reason))
+        .collect();
+    Err(TaskError::Proof(format!(
+        "no table with data could be backed up: {}",
+        reasons.join("; ")
+    )))
+}
+
+/// Names what a restore could not create.
+fn tell_what_is_not_whole(store: &PartStoreBackup) {
+    let tables = store.tables.iter().map(|table| &table.definition);
+    for table in tables.filter(|table| table.statement().is_none()) {
+        tracing::warn!(
+            table = %table.name,
+            "is backed up without the credentials in its definition: a restore will not create it; to keep them, let \
+             mendb read the server's metadata files or allow display_secrets_in_show_and_select"
+        );
+    }
 }
 
 /// A table of which the repository has all: its parts are listed again, so that the backup is complete
@@ -154,8 +241,28 @@ fn document(attempt: &Attempt<'_>, table: &TableName, kind: DocumentKind) -> Doc
 }
 
 /// Writes frozen parts of one table: their files, as far as the repository lacks them, and the list
-/// that names them.
+/// that names them. A table of which a part cannot be read is one that the backup lacks.
 pub(super) fn copy(
+    attempt: &Attempt<'_>,
+    request: &PartBackupRequest,
+    table: &TableName,
+    chunk: u32,
+    parts: &[PartAt],
+    counts: &mut Counts,
+) -> TaskResult<()> {
+    let reason = match copied(attempt, request, table, chunk, parts, counts) {
+        Err(TaskError::Engine(error)) if error.is_of_what_was_asked() => error.to_string(),
+        Err(TaskError::Repository(error)) if error.is_of_local_file() => describe_error(&error),
+        copied => return copied,
+    };
+    *counts = Counts {
+        output: TaskOutput::Lacks(reason),
+        ..Counts::default()
+    };
+    Ok(())
+}
+
+fn copied(
     attempt: &Attempt<'_>,
     request: &PartBackupRequest,
     table: &TableName,
@@ -227,6 +334,9 @@ fn known_files(
 /// Puts the manifest: from here on the backup exists.
 pub(super) fn seal(attempt: &Attempt<'_>) -> TaskResult<()> {
     let manifest = draft(attempt)?;
+    if let Some(store) = &manifest.part_store {
+        check_holds_something(store)?;
+    }
     let repository = &attempt.tools.repository;
     attempt.wait_to_the_end(repository.put_manifest(manifest))?;
     crate::env::crash_point();

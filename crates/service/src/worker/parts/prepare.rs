@@ -1,22 +1,19 @@
-//! What a mend does once for all its tables: before the first change, at the end, and to take it back.
+//! What a mend does once for all its tables: before the first change, and at the end.
 
 use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 
-use mendb_engines::FreezeTable;
-use mendb_model::name::OperationId;
-use mendb_model::operation::{MendRequest, MendSource, Operation, Request, TableMend};
+use mendb_model::operation::{MendRequest, Request, TableMend};
 use mendb_model::part::{Action, DatabaseBackup, Space, TableName, TablePlan, Tally, decide};
 
+use super::definitions::{self, INNER, redefine, redefine_all};
 use super::source::contents;
-use super::{assess, commit, undo_freeze};
-use crate::error::{Error, Result};
-use crate::journal::mend_plan::MendState;
-use crate::request::mend::MendPreview;
-use crate::wire::TaskRequest;
-use crate::worker::{Attempt, TaskError, TaskResult, Tools};
-
-/// What names of tables begin with that belong to a materialized view.
-const INNER: &str = ".inner";
+use super::{assess, table_of, undo};
+use crate::error::Result;
+use crate::journal::mend_plan::{MendPlan, MendState};
+use crate::request::mend::{MendPreview, UndoneTable};
+use crate::wire::{Message, TaskRequest};
+use crate::worker::{Attempt, Counts, TaskError, TaskResult, Tools};
 
 /// Bytes that are left free on each disk.
 const RESERVE_BYTES: u64 = 64 << 20;
@@ -36,34 +33,28 @@ pub(super) fn prepare(attempt: &Attempt<'_>, request: &MendRequest) -> TaskResul
     }
     crate::env::crash_point();
     if keep_undo {
-        let live = request
-            .tables
-            .iter()
-            .filter(|table| table.has_parts && !table.create);
-        let freezes: Vec<FreezeTable> = live
-            .map(|table| FreezeTable {
-                name: table.target.clone(),
-                partitions: None,
-            })
-            .collect();
-        tools
-            .engine
-            .parts()?
-            .freeze(&undo_freeze(attempt.operation()), &freezes)?;
-        crate::env::crash_point();
+        for (_, table) in tables_with_parts(request).filter(|(_, table)| !table.create) {
+            undo::keep(tools, id, &table.target)?;
+            crate::env::crash_point();
+        }
     }
     attempt.check_stopped()?;
     create_missing(attempt, request)
 }
 
-fn tables_with_parts(request: &MendRequest) -> impl Iterator<Item = (u32, &TableMend)> {
+/// The tables of a mend that have parts, with their places.
+pub(super) fn tables_with_parts(request: &MendRequest) -> impl Iterator<Item = (u32, &TableMend)> {
     (0u32..)
         .zip(&request.tables)
         .filter(|(_, table)| table.has_parts)
 }
 
 /// Decides every partition. Returns whether the state before is kept.
-fn decide_all(tools: &Tools, request: &MendRequest, plans: &mut [TablePlan]) -> TaskResult<bool> {
+pub(super) fn decide_all(
+    tools: &Tools,
+    request: &MendRequest,
+    plans: &mut [TablePlan],
+) -> TaskResult<bool> {
     let engine = tools.engine.parts()?;
     let drops_parts = engine.server()?.drops_parts;
     let disks = engine.disks()?;
@@ -79,7 +70,8 @@ fn decide_all(tools: &Tools, request: &MendRequest, plans: &mut [TablePlan]) -> 
         let mut partitions = plan.partitions.iter();
         partitions.all(|partition| partition.action == Action::Nothing)
     };
-    let changes = !plans.iter().all(nothing);
+    let redefines = request.tables.iter().any(|table| table.redefine.is_some());
+    let changes = redefines || !plans.iter().all(nothing);
     if request.keep_undo != Some(false) {
         let mut beside = plans.to_vec();
         let mut room = space();
@@ -106,11 +98,38 @@ fn decide_all(tools: &Tools, request: &MendRequest, plans: &mut [TablePlan]) -> 
     Ok(false)
 }
 
+/// Plans a table again with what is in it now. What it was before is frozen again, unless it was changed.
+pub(super) fn plan_again(
+    attempt: &Attempt<'_>,
+    request: &MendRequest,
+    idx: u32,
+    record: &MendPlan,
+) -> TaskResult<MendPlan> {
+    let tools = attempt.tools;
+    let target = &table_of(request, idx)?.target;
+    let id = &attempt.request.operation_id;
+    let is_kept = undo::is_kept(tools, id, target);
+    if is_kept && !record.changed {
+        undo::keep(tools, id, target)?;
+        crate::env::crash_point();
+    }
+    let mut again = assess::assessed(attempt, request, idx, &mut Counts::default())?;
+    decide_all(tools, request, std::slice::from_mut(&mut again.plan))?;
+    if is_kept && record.changed {
+        again.plan.notes.push(
+            "what came since the mend began is not in what was kept to undo it by".to_owned(),
+        );
+    }
+    again.persist(attempt, idx)?;
+    crate::env::crash_point();
+    assess::planned(attempt, idx)
+}
+
 /// Creates databases and tables that are missing. A table that an attempt before this one has created
 /// is there already.
 fn create_missing(attempt: &Attempt<'_>, request: &MendRequest) -> TaskResult<()> {
     if request.tables.iter().all(|table| !table.create) {
-        return Ok(());
+        return redefine_all(attempt, request);
     }
     let engine = attempt.tools.engine.parts()?;
     let store = contents(attempt.tools, &request.source)?;
@@ -126,10 +145,11 @@ fn create_missing(attempt: &Attempt<'_>, request: &MendRequest) -> TaskResult<()
         }
     }
     for (idx, table) in (0u32..).zip(&request.tables) {
+        attempt.check_stopped()?;
         if !table.create {
+            redefine(attempt, table)?;
             continue;
         }
-        attempt.check_stopped()?;
         let found = store.table(&table.source);
         let definition = &found
             .ok_or_else(|| TaskError::Proof(format!("the backup has no table {}", table.source)))?
@@ -149,6 +169,9 @@ fn create_missing(attempt: &Attempt<'_>, request: &MendRequest) -> TaskResult<()
         match engine.table(&table.target)? {
             None => {
                 journal.set_mend_state(id, idx, MendState::Changing)?;
+                let moved = table.replica_path.as_deref();
+                let moved = moved.map(|path| definition.at_replica_path(path));
+                let definition = moved.as_ref().unwrap_or(definition);
                 engine.create_table(definition, &table.target, &renamed)?;
                 crate::env::crash_point();
             }
@@ -165,7 +188,7 @@ fn create_missing(attempt: &Attempt<'_>, request: &MendRequest) -> TaskResult<()
 }
 
 /// Where a table is put whose schema differs.
-fn aside(operation: &str, table: &TableName) -> TableName {
+pub(super) fn aside(operation: &str, table: &TableName) -> TableName {
     let suffix = operation.rsplit('-').next().unwrap_or(operation);
     TableName::new(&table.database, format!("{}_before_{suffix}", table.table))
 }
@@ -181,64 +204,39 @@ pub(super) fn finish(attempt: &Attempt<'_>, request: &MendRequest) -> TaskResult
             );
         }
     }
+    definitions::finish(attempt, request)?;
+    undo::remove_created(attempt, request)?;
+    let id = &attempt.request.operation_id;
+    attempt.tools.local_files.forget(id);
     Ok(attempt.tools.engine.commit(attempt.operation())?)
 }
 
-/// Brings the tables back to what was frozen before the first change, as far as they were changed, and
-/// removes what the mend has made.
-pub(super) fn rollback(attempt: &Attempt<'_>, request: &MendRequest) -> TaskResult<()> {
-    let tools = attempt.tools;
-    let engine = tools.engine.parts()?;
-    let id = &attempt.request.operation_id;
-    let freeze = undo_freeze(attempt.operation());
-    let can_undo = tools.engine.is_frozen(&freeze);
-    let back = MendRequest {
-        source: MendSource::Undo {
-            operation_id: id.clone(),
-        },
-        ..request.clone()
-    };
-    for (idx, table) in tables_with_parts(request) {
-        let record = tools.journal.mend_plan(id, idx)?;
-        let Some(record) = record.filter(|record| record.changed) else {
-            continue;
-        };
-        if table.create {
-            engine.drop_table(&table.target)?;
-        } else if can_undo {
-            commit::bring_back(attempt, &back, idx, &record.plan)?;
-        } else if record.incomplete {
-            tracing::warn!(
-                table = %table.target,
-                "is left incomplete: nothing was kept to undo the mend by; mend it again to complete it"
-            );
-            continue;
-        }
-        tools
-            .journal
-            .set_mend_state(id, idx, MendState::Untouched)?;
-        crate::env::crash_point();
-    }
-    for table in request.tables.iter().filter(|table| table.replace) {
-        let aside = aside(attempt.operation(), &table.target);
-        if engine.table(&aside)?.is_some() {
-            engine.drop_table(&table.target)?;
-            engine.rename_table(&aside, &table.target)?;
-            crate::env::crash_point();
-        }
-    }
-    engine.drop_freeze(&freeze)?;
-    Ok(tools.engine.undo(attempt.operation())?)
-}
-
 /// What a mend would do: each table assessed and decided, nothing written.
-pub(crate) fn preview(tools: &Tools, request: MendRequest) -> Result<MendPreview> {
+/// `on_read` is told bytes that are read to prove what stays.
+pub(crate) fn preview(
+    tools: &Tools,
+    request: MendRequest,
+    on_read: &mut (dyn FnMut(u64) + Send),
+) -> Result<MendPreview> {
     let task = TaskRequest::preview(Request::Mend(request.clone()))?;
-    let attempt = Attempt::alone(tools, &task);
+    let read = Mutex::new((0, on_read));
+    let listener = |message: Message| {
+        if let Message::Reply { report, .. } = message {
+            let mut read = read.lock().unwrap_or_else(PoisonError::into_inner);
+            let (before, on_read) = &mut *read;
+            if let more @ 1.. = report.bytes.saturating_sub(*before) {
+                *before = report.bytes;
+                on_read(more);
+            }
+        }
+    };
+    let attempt = Attempt::watched(tools, &task, &listener);
+    let mut counts = Counts::default();
     let mut plans = Vec::new();
     for (idx, _) in tables_with_parts(&request).filter(|_| request.data) {
-        plans.push(assess::assessed(&attempt, &request, idx)?.plan);
+        plans.push(assess::assessed(&attempt, &request, idx, &mut counts)?.plan);
     }
+    tools.local_files.forget(&task.operation_id);
     let keep_undo = decide_all(tools, &request, &mut plans)?;
     let mut total = Tally::default();
     for plan in &plans {
@@ -246,45 +244,26 @@ pub(crate) fn preview(tools: &Tools, request: MendRequest) -> Result<MendPreview
     }
     Ok(MendPreview {
         tables: plans,
+        created: request
+            .tables
+            .iter()
+            .filter(|table| table.create && !(table.has_parts && request.data))
+            .map(|table| table.target.clone())
+            .collect(),
+        undone: request
+            .tables
+            .iter()
+            .filter_map(|table| {
+                Some(UndoneTable {
+                    target: table.target.clone(),
+                    undo: table.undo.clone()?,
+                })
+            })
+            .collect(),
         stopped: request.stopped,
+        different: request.different,
+        apply_mutations: request.apply_mutations,
         keep_undo,
         total,
     })
-}
-
-/// The tables of a mend that can be brought back: those that existed before it.
-pub(crate) fn undo_tables(
-    tools: &Tools,
-    id: &OperationId,
-    mended: &MendRequest,
-) -> Result<Vec<TableMend>> {
-    let refused = |message: String| {
-        Error::refused(
-            message,
-            "a mend keeps its state before only where the disk has room, until it is forgotten",
-        )
-    };
-    if !tools.engine.is_frozen(&undo_freeze(id.as_str())) {
-        return Err(refused(format!(
-            "operation {id} has kept nothing to be undone by"
-        )));
-    }
-    let tables = mended
-        .tables
-        .iter()
-        .filter(|table| table.has_parts && !table.create);
-    Ok(tables
-        .map(|table| TableMend {
-            source: table.target.clone(),
-            ..table.clone()
-        })
-        .collect())
-}
-
-/// Drops what a mend has kept to be undone by.
-pub(crate) fn forget(tools: &Tools, operation: &Operation) -> Result<()> {
-    Ok(tools
-        .engine
-        .parts()?
-        .drop_freeze(&undo_freeze(operation.operation_id.as_str()))?)
 }

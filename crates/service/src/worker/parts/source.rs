@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mendb_engines::FrozenPart;
-use mendb_model::operation::{ChainLink, MendRequest, MendSource};
+use mendb_model::name::OperationId;
+use mendb_model::operation::{ChainLink, MendRequest, MendSource, TableMend};
 use mendb_model::part::{
-    Inventory, ObjectRef, PartRecord, PartStoreBackup, PartTable, TableDefinition, TableName,
-    Wanted,
+    Inventory, Mutation, ObjectRef, PartRecord, PartStoreBackup, PartTable, TableDefinition,
+    TableName, Wanted,
 };
 
 use mendb_repo::clickhouse_backup::{ImportError, ImportedBackup, ImportedBackups, ImportedPart};
@@ -29,7 +30,7 @@ pub(super) enum Source<'a> {
     /// What another mend froze before it changed anything.
     Undo {
         attempt: &'a Attempt<'a>,
-        freeze: String,
+        mended: &'a OperationId,
     },
     /// A backup of clickhouse-backup.
     Imported {
@@ -64,7 +65,7 @@ impl<'a> Source<'a> {
             }
             MendSource::Undo { operation_id } => Ok(Self::Undo {
                 attempt,
-                freeze: undo_freeze(operation_id.as_str()),
+                mended: operation_id,
             }),
             MendSource::Imported { url, name } => {
                 let backup = attempt.wait(imported(attempt.tools, url, name))?;
@@ -76,6 +77,11 @@ impl<'a> Source<'a> {
                 })
             }
         }
+    }
+
+    /// Whether what it brings is another copy than what is live: what was kept to undo by is linked.
+    pub(super) fn can_replace_damaged(&self) -> bool {
+        !matches!(self, Self::Undo { .. })
     }
 
     /// What a table was; `None` where the source does not tell.
@@ -96,6 +102,17 @@ impl<'a> Source<'a> {
         store.table(table)?.partitions.as_deref()
     }
 
+    /// Mutations of a table that were not finished in the source.
+    pub(super) fn mutations(&self, table: &TableName) -> &[Mutation] {
+        let store = match self {
+            Self::Backup { store, .. } | Self::Imported { store, .. } => store,
+            Self::Undo { .. } => return &[],
+        };
+        store
+            .table(table)
+            .map_or(&[][..], |table| table.mutations.as_slice())
+    }
+
     /// What lived in the table when the backup was made; `None` where the backup does not tell.
     pub(super) fn current_parts(&self, table: &TableName) -> TaskResult<Option<Inventory>> {
         let Self::Backup { store, .. } = self else {
@@ -107,14 +124,19 @@ impl<'a> Source<'a> {
         at.map(|at| self.document(at)).transpose()
     }
 
-    /// The parts that should be live, in the order of the backup's lists.
-    pub(super) fn wanted(&self, table: &TableName) -> TaskResult<Vec<Wanted>> {
+    /// The parts that should be live, in the order of the backup's lists: none of a table that is to go.
+    pub(super) fn wanted(&self, mend: &TableMend) -> TaskResult<Vec<Wanted>> {
         let mut wanted = Vec::new();
+        let table = &mend.source;
+        if mend.undo.is_some() {
+            return Ok(wanted);
+        }
         match self {
             Self::Backup { .. } => {
                 for (list, at) in (0u32..).zip(&self.table(table)?.lists) {
                     let records: Vec<PartRecord> = self.document(&at.at)?;
                     wanted.extend((0u32..).zip(records).map(|(position, record)| Wanted {
+                        is_empty: record.part.has_no_rows(),
                         part: record.part,
                         list,
                         position,
@@ -128,6 +150,7 @@ impl<'a> Source<'a> {
                         .read_part(&part.directory, &part.name, &part.disk)?
                         .part;
                     wanted.push(Wanted {
+                        is_empty: part.has_no_rows(),
                         part,
                         list: 0,
                         position,
@@ -139,6 +162,7 @@ impl<'a> Source<'a> {
             } => {
                 let parts = attempt.wait(backup.parts(table))?;
                 wanted.extend((0u32..).zip(parts).map(|(position, part)| Wanted {
+                    is_empty: part.rows_known && part.part.has_no_rows(),
                     part: part.part,
                     list: 0,
                     position,
@@ -157,6 +181,9 @@ impl<'a> Source<'a> {
         chosen: &[u32],
         mut each: impl FnMut(u32, Content) -> TaskResult<()>,
     ) -> TaskResult<()> {
+        if chosen.is_empty() {
+            return Ok(());
+        }
         let place = |at: u32| {
             let wanted = wanted.get(at as usize);
             wanted
@@ -173,6 +200,7 @@ impl<'a> Source<'a> {
                         list,
                         position,
                         part,
+                        ..
                     } = place(at)?;
                     if open.as_ref().is_none_or(|(open, _)| open != list) {
                         let of = lists
@@ -255,8 +283,9 @@ impl<'a> Source<'a> {
 
     fn frozen(&self, table: &TableName) -> TaskResult<Vec<FrozenPart>> {
         match self {
-            Self::Undo { attempt, freeze } => {
-                Ok(attempt.tools.engine.parts()?.frozen(freeze, table)?)
+            Self::Undo { attempt, mended } => {
+                let freeze = undo_freeze(mended, table);
+                Ok(attempt.tools.engine.parts()?.frozen(&freeze, table)?)
             }
             Self::Backup { .. } | Self::Imported { .. } => Ok(Vec::new()),
         }

@@ -10,11 +10,14 @@ use std::io::{ErrorKind, Read};
 use std::path::{Component, Path, PathBuf};
 
 use mendb_engines::{PartStore, StagedPart, WrittenPart};
-use mendb_model::operation::{MendRequest, TableMend};
-use mendb_model::part::{Action, Fetched, FileChecksum, PartFile, PartRecord, Tally, Wanted};
+use mendb_model::operation::MendRequest;
+use mendb_model::part::{Action, DamagedPart, Fetched, FileChecksum, PartFile, PartRecord, Tally};
 
+use super::damage;
+use super::local::{FILES_AT_ONCE, LocalFiles};
 use super::source::{Content, Source};
 use super::table_of;
+use super::view::View;
 use crate::worker::{Attempt, Counts, TaskError, TaskResult};
 
 /// Parts are brought in groups of at most so many: the downloads of a group run at the same time.
@@ -22,6 +25,9 @@ const PARTS_A_GROUP: usize = 32;
 
 /// A group ends when it has so many bytes.
 const BYTES_A_GROUP: u64 = 256 << 20;
+
+/// Parts whose records are read at once to learn which files they have.
+const PARTS_AT_ONCE: usize = 256;
 
 /// Brings what a table lacks, for all partitions that do not have to be cleared first.
 pub(super) fn stage(
@@ -33,16 +39,20 @@ pub(super) fn stage(
     let table = table_of(request, idx)?;
     let record = super::assess::planned(attempt, idx)?;
     let source = Source::open(attempt, request)?;
-    let wanted = source.wanted(&table.source)?;
+    let wanted = source.wanted(table)?;
     let partitions =
         (record.plan.partitions.iter()).filter(|partition| partition.action != Action::RemoveFirst);
     let fetched: Vec<&Fetched> = partitions.flat_map(|partition| &partition.fetch).collect();
     let stage = Stage {
-        attempt,
-        table,
+        view: View {
+            attempt,
+            request,
+            table,
+            source: &source,
+            wanted: &wanted,
+        },
         idx,
-        source: &source,
-        wanted: &wanted,
+        damaged: &record.plan.damaged,
     };
     // What an earlier attempt has staged is counted again when it is found.
     *counts = Counts::default();
@@ -51,11 +61,11 @@ pub(super) fn stage(
 
 /// What is needed to bring parts of one table.
 pub(super) struct Stage<'a> {
-    pub attempt: &'a Attempt<'a>,
-    pub table: &'a TableMend,
+    pub view: View<'a>,
+    /// The place of the table in the request.
     pub idx: u32,
-    pub source: &'a Source<'a>,
-    pub wanted: &'a [Wanted],
+    /// Live parts that were found damaged.
+    pub damaged: &'a [DamagedPart],
 }
 
 /// A part that is being put together.
@@ -78,11 +88,61 @@ impl Stage<'_> {
                 missing.insert(part.wanted, part);
             }
         }
-        let chosen: Vec<u32> = missing.keys().copied().collect();
+        let mut chosen: Vec<u32> = missing.keys().copied().collect();
+        chosen.sort_unstable();
+        let local = LocalFiles::new(self.view.attempt, &self.view.table.target, self.damaged);
+        let mut rest = chosen.as_slice();
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(self.look_for_files(&local, rest)?);
+            self.bring_located(now, &missing, &local, counts)?;
+            rest = later;
+        }
+        Ok(())
+    }
+
+    /// Looks for the files of parts, unless that was done when they were planned: of as many as are looked
+    /// for at once. Returns how many parts these are.
+    fn look_for_files(&self, local: &LocalFiles<'_>, parts: &[u32]) -> TaskResult<usize> {
+        if local.is_whole() {
+            return Ok(parts.len());
+        }
+        let mut files: HashSet<FileChecksum> = HashSet::new();
+        let mut seen = 0;
+        for parts in parts.chunks(PARTS_AT_ONCE) {
+            self.view.source.contents(
+                &self.view.table.source,
+                self.view.wanted,
+                parts,
+                |_, content| {
+                    if let Content::Record(record) = content {
+                        files.extend(identities(&record));
+                    }
+                    Ok(())
+                },
+            )?;
+            seen += parts.len();
+            if files.len() >= FILES_AT_ONCE {
+                break;
+            }
+        }
+        local.look_for(files.into_iter())?;
+        Ok(seen)
+    }
+
+    fn bring_located(
+        &self,
+        parts: &[u32],
+        missing: &HashMap<u32, &Fetched>,
+        local: &LocalFiles<'_>,
+        counts: &mut Counts,
+    ) -> TaskResult<()> {
         let mut group = Vec::new();
         let mut bytes = 0;
-        self.source
-            .contents(&self.table.source, self.wanted, &chosen, |at, content| {
+        self.view.source.contents(
+            &self.view.table.source,
+            self.view.wanted,
+            parts,
+            |at, content| {
                 let Some(fetched) = missing.get(&at) else {
                     return Ok(());
                 };
@@ -97,19 +157,20 @@ impl Stage<'_> {
                 });
                 if group.len() >= PARTS_A_GROUP || bytes >= BYTES_A_GROUP {
                     bytes = 0;
-                    self.bring_group(&group, counts)?;
+                    self.bring_group(&group, local, counts)?;
                     group.clear();
                 }
                 Ok(())
-            })?;
-        self.bring_group(&group, counts)
+            },
+        )?;
+        self.bring_group(&group, local, counts)
     }
 
     /// Where a part is, or will be, once it is whole.
     fn sealed(&self, part: &Fetched) -> TaskResult<PathBuf> {
-        let engine = self.attempt.tools.engine.parts()?;
-        let operation = self.attempt.operation();
-        let directory = engine.stage_directory(operation, &self.table.target, &part.disk)?;
+        let engine = self.view.attempt.tools.engine.parts()?;
+        let operation = self.view.attempt.operation();
+        let directory = engine.stage_directory(operation, &self.view.table.target, &part.disk)?;
         Ok(directory.join(format!("{}-{}", part.wanted, part.hash)))
     }
 
@@ -128,18 +189,24 @@ impl Stage<'_> {
         counts.bytes += part.bytes;
     }
 
-    fn bring_group(&self, group: &[Open<'_>], counts: &mut Counts) -> TaskResult<()> {
+    fn bring_group(
+        &self,
+        group: &[Open<'_>],
+        local: &LocalFiles<'_>,
+        counts: &mut Counts,
+    ) -> TaskResult<()> {
         if group.is_empty() {
             return Ok(());
         }
-        let attempt = self.attempt;
+        let attempt = self.view.attempt;
         attempt.check_stopped()?;
         let engine = attempt.tools.engine.parts()?;
         let records = group.iter().filter_map(|open| match &open.content {
             Content::Record(record) => Some(record),
             Content::Directory(_) | Content::Imported(_) => None,
         });
-        let local = local_files(engine, self.table, records)?;
+        // All is known, unless what was found for this table had to make room for others.
+        local.look_for(records.flat_map(identities))?;
         let mut done = Tally::default();
         let mut downloads: Vec<(&PartFile, PathBuf)> = Vec::new();
         for open in group {
@@ -155,12 +222,7 @@ impl Stage<'_> {
                     for file in &record.files {
                         attempt.check_stopped()?;
                         let path = inside(&open.written, &file.name)?;
-                        let found = file.identity().and_then(|identity| local.get(&identity));
-                        let linked = match found {
-                            Some(from) => link_checked(from, &path, file)?,
-                            None => false,
-                        };
-                        if linked {
+                        if link_checked(engine, local, file, &path)? {
                             done.linked_bytes += file.bytes;
                         } else {
                             done.download_bytes += file.bytes;
@@ -170,12 +232,14 @@ impl Stage<'_> {
                     }
                 }
                 Content::Directory(from) => {
-                    done.linked_bytes += link_tree(from, &open.written)?;
+                    done.linked_bytes += engine.link_part(from, &open.written)?;
+                    damage::refuse_damaged(attempt, &open.written, &open.fetched.name)?;
                 }
                 Content::Imported(part) => {
-                    let bytes = self
-                        .source
-                        .unpack(&self.table.source, part, &open.written)?;
+                    let bytes =
+                        self.view
+                            .source
+                            .unpack(&self.view.table.source, part, &open.written)?;
                     done.download_bytes += bytes;
                     done.download_files += 1;
                 }
@@ -199,7 +263,7 @@ impl Stage<'_> {
                 sealed: open.sealed.clone(),
             })
             .collect();
-        engine.seal_parts(&self.table.target, &written)?;
+        engine.seal_parts(&self.view.table.target, &written)?;
         crate::env::crash_point();
         for open in group {
             self.count(open.fetched, counts);
@@ -211,18 +275,9 @@ impl Stage<'_> {
     }
 }
 
-/// Where the server has files of these parts already.
-pub(super) fn local_files<'a>(
-    engine: &dyn PartStore,
-    table: &TableMend,
-    records: impl Iterator<Item = &'a PartRecord>,
-) -> TaskResult<HashMap<FileChecksum, PathBuf>> {
-    let files = records.flat_map(|record| &record.files);
-    let wanted: HashSet<FileChecksum> = files.filter_map(PartFile::identity).collect();
-    if wanted.is_empty() {
-        return Ok(HashMap::new());
-    }
-    Ok(engine.find_files(&table.target, &wanted)?)
+/// What can be found of a part on a server.
+fn identities(record: &PartRecord) -> impl Iterator<Item = FileChecksum> {
+    record.files.iter().filter_map(PartFile::identity)
 }
 
 /// The path of a file of a part, which must not lead out of the part.
@@ -241,49 +296,36 @@ fn inside(directory: &Path, name: &str) -> TaskResult<PathBuf> {
     Ok(path)
 }
 
-/// Links a file of the server, if it really is what the backup holds. A file that is not, or is gone,
-/// is left to be downloaded.
-fn link_checked(from: &Path, to: &Path, file: &PartFile) -> TaskResult<bool> {
-    match link(from, to) {
-        Ok(()) => {}
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(file_error("link", from, error)),
+/// Links a file of the server, if it has one that really is what the backup holds. What is not there, or
+/// is damaged, is left to be downloaded.
+fn link_checked(
+    engine: &dyn PartStore,
+    local: &LocalFiles<'_>,
+    file: &PartFile,
+    to: &Path,
+) -> TaskResult<bool> {
+    let Some(identity) = file.identity() else {
+        return Ok(false);
+    };
+    let Some(mut from) = local.place_of(&identity) else {
+        return Ok(false);
+    };
+    if !engine.link_file(&from, to)? {
+        let Some(other) = local.is_gone(identity)? else {
+            return Ok(false);
+        };
+        from = other;
+        if !engine.link_file(&from, to)? {
+            return Ok(false);
+        }
     }
     if hash_file(to)?.to_hex().as_str() == file.blake3 {
         return Ok(true);
     }
     tracing::warn!(file = %from.display(), "is damaged: its bytes are not what its checksum says");
+    local.is_nowhere(identity);
     fs::remove_file(to).map_err(|error| file_error("remove", to, error))?;
     Ok(false)
-}
-
-/// Links a file, or copies it where it is on another file system.
-fn link(from: &Path, to: &Path) -> std::io::Result<()> {
-    match fs::hard_link(from, to) {
-        Err(error) if error.kind() == ErrorKind::CrossesDevices => fs::copy(from, to).map(drop),
-        linked => linked,
-    }
-}
-
-/// Links a directory with all files. Returns their bytes.
-fn link_tree(from: &Path, to: &Path) -> TaskResult<u64> {
-    let mut bytes = 0;
-    let entries = fs::read_dir(from).map_err(|error| file_error("read", from, error))?;
-    for entry in entries {
-        let entry = entry.map_err(|error| file_error("read", from, error))?;
-        let (source, target) = (entry.path(), to.join(entry.file_name()));
-        let metadata = entry
-            .metadata()
-            .map_err(|error| file_error("read", &source, error))?;
-        if metadata.is_dir() {
-            make_directory(&target)?;
-            bytes += link_tree(&source, &target)?;
-        } else {
-            link(&source, &target).map_err(|error| file_error("link", &source, error))?;
-            bytes += metadata.len();
-        }
-    }
-    Ok(bytes)
 }
 
 fn hash_file(path: &Path) -> TaskResult<blake3::Hash> {

@@ -28,7 +28,7 @@ pub(crate) fn backup_tasks(
     let mut tasks = Vec::new();
     for (table_idx, table) in (0u32..).zip(store.into_iter().flat_map(|store| &store.tables)) {
         // What was listed when it was drafted has no freeze.
-        let is_done = !table.definition.has_parts() || !table.lists.is_empty();
+        let is_done = !table.has_data() || !table.lists.is_empty();
         if is_done || !request.tables.contains(table.name()) {
             continue;
         }
@@ -100,7 +100,8 @@ pub(crate) fn mend_tasks(
     let step = operation.step_kind();
     let mut tasks = Vec::new();
     for (table_idx, table) in (0u32..).zip(&request.tables) {
-        if !table.has_parts {
+        let is_for_nothing = step == StepKind::Verify && !request.check_table;
+        if !table.has_parts || is_for_nothing {
             continue;
         }
         let record = match step {
@@ -118,6 +119,10 @@ pub(crate) fn mend_tasks(
                 .sum()
         };
         let bytes_total = match step {
+            // As far as is known: only what stays is read.
+            StepKind::Assess if request.check_kept && !table.create => {
+                tools.engine.parts()?.inventory(&table.target)?.bytes()
+            }
             StepKind::Stage => bytes(|partition| partition.action != Action::RemoveFirst),
             StepKind::Commit => bytes(|partition| partition.action == Action::RemoveFirst),
             _ => 0,
@@ -128,7 +133,7 @@ pub(crate) fn mend_tasks(
                 .iter()
                 .all(|partition| partition.action == Action::Nothing)
         });
-        // A table that is as it should be is still looked at before the end.
+        // A table that is as it should be is still looked at by the commit.
         if step == StepKind::Stage && idle {
             continue;
         }

@@ -1,10 +1,10 @@
-//! The words of an SQL statement, as far as they are needed to find names in it.
+//! The words of an SQL statement, as far as they are needed to find names and clauses in it.
 
 use std::ops::Range;
 
 /// A piece of a statement. Comments and blanks are none.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Token<'a> {
+pub enum Token<'a> {
     /// A keyword, a name without quotes or a number.
     Word(&'a str),
     /// A name in quotes, without them.
@@ -17,7 +17,7 @@ pub(super) enum Token<'a> {
 
 impl Token<'_> {
     /// What it would be as a name.
-    pub(super) fn as_name(&self) -> Option<&str> {
+    pub fn as_name(&self) -> Option<&str> {
         match self {
             Self::Word(word) => Some(word),
             Self::Quoted(name) => Some(name),
@@ -26,7 +26,7 @@ impl Token<'_> {
     }
 
     /// What it would be as a name or as the text of one.
-    pub(super) fn as_text(&self) -> Option<&str> {
+    pub fn as_text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
             _ => self.as_name(),
@@ -35,13 +35,13 @@ impl Token<'_> {
 }
 
 /// The tokens of a statement. One that is cut short ends where it ends.
-pub(super) fn tokens(sql: &str) -> Vec<Token<'_>> {
+pub fn tokens(sql: &str) -> Vec<Token<'_>> {
     let located = located(sql).into_iter();
     located.map(|(token, _)| token).collect()
 }
 
 /// The tokens of a statement, with the bytes of it that each takes.
-pub(super) fn located(sql: &str) -> Vec<(Token<'_>, Range<usize>)> {
+pub fn located(sql: &str) -> Vec<(Token<'_>, Range<usize>)> {
     let mut tokens = Vec::new();
     let mut at = 0;
     while let Some(first) = sql[at..].chars().next() {

@@ -1,0 +1,260 @@
+//! Promises of the machine over random events.
+
+use proptest::prelude::*;
+
+use super::tests::{RESUME, SECOND_MS, at, backup, cut_lost, error, restore, tasks};
+use super::*;
+
+/// A thing that users, workers or time do next.
+#[derive(Debug, Clone)]
+enum Act {
+    Answer { which: usize, status: ReportStatus },
+    Silence { ms: u64 },
+    Boot,
+    Pause,
+    Resume,
+    Cancel,
+    ClockBack { ms: u64 },
+    LoseSnapshot { which: usize, stale: bool },
+    AllocationFails { retriable: bool },
+    Stale,
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let status = prop_oneof![
+        4 => Just(ReportStatus::Success),
+        2 => Just(ReportStatus::InProgress),
+        2 => Just(error(true)),
+        1 => Just(error(false)),
+    ];
+    prop_oneof![
+        10 => (0usize..8, status).prop_map(|(which, status)| Act::Answer { which, status }),
+        3 => (0u64..700_000).prop_map(|ms| Act::Silence { ms }),
+        1 => Just(Act::Boot),
+        1 => Just(Act::Pause),
+        2 => Just(Act::Resume),
+        1 => Just(Act::Cancel),
+        1 => any::<bool>().prop_map(|retriable| Act::AllocationFails { retriable }),
+        1 => Just(Act::Stale),
+        1 => (0u64..7_200_000).prop_map(|ms| Act::ClockBack { ms }),
+        1 => (0usize..8, any::<bool>()).prop_map(|(which, stale)| Act::LoseSnapshot { which, stale }),
+    ]
+}
+
+/// What the world owes the machine: it carries out effects as the coordinator does.
+struct World {
+    operation: Operation,
+    now_ms: u64,
+    allocate: bool,
+    advance: bool,
+    running: Vec<(u32, u32)>,
+    stopping: Vec<u32>,
+    percent: f64,
+}
+
+impl World {
+    fn send(&mut self, event: Event) {
+        let Ok(effects) = self.operation.step(at(self.now_ms), event) else {
+            return;
+        };
+        for effect in effects {
+            match effect {
+                Effect::Allocate => self.allocate = true,
+                Effect::Advance => self.advance = true,
+                Effect::Propose { shard_idx } => {
+                    let attempt = self.operation.tasks[shard_idx as usize].attempt;
+                    assert!(
+                        !self.running.contains(&(shard_idx, attempt)),
+                        "one attempt is requested once"
+                    );
+                    self.running.push((shard_idx, attempt));
+                }
+                Effect::Abort { shard_idx, .. } => self.stopping.push(shard_idx),
+                Effect::Finished => assert!(self.operation.state.is_terminal()),
+            }
+        }
+        let operation = &self.operation;
+        let in_flight = operation
+            .tasks
+            .iter()
+            .filter(|t| t.status == TaskStatus::Running)
+            .count();
+        assert!(
+            in_flight <= operation.limits.max_in_flight as usize,
+            "the window holds"
+        );
+        let progress = operation.progress();
+        assert!(progress.percent >= self.percent, "progress never falls");
+        assert_eq!(
+            progress.percent == 100.0,
+            operation.state == State::Done,
+            "all is done at 100 % only"
+        );
+        self.percent = progress.percent;
+        if operation.state == State::Applying {
+            assert!(
+                operation.tasks.iter().all(|t| t.status == TaskStatus::Done),
+                "the barrier holds"
+            );
+        }
+        let json = serde_json::to_string(operation).unwrap();
+        let mut read: Operation = serde_json::from_str(&json).unwrap();
+        read.tasks.clone_from(&operation.tasks);
+        read.draft.clone_from(&operation.draft);
+        assert_eq!(read, *operation, "persisted as it is");
+    }
+
+    fn answer(&mut self, which: usize, status: ReportStatus) {
+        if self.running.is_empty() {
+            return;
+        }
+        let (shard_idx, attempt) = self.running[which % self.running.len()];
+        if status != ReportStatus::InProgress {
+            self.running
+                .retain(|running| *running != (shard_idx, attempt));
+        }
+        let Some(task) = self.operation.tasks.get(shard_idx as usize) else {
+            return;
+        };
+        self.send(Event::Reported(Report {
+            step: self.operation.current_step,
+            shard_idx,
+            attempt,
+            status,
+            last_key: None,
+            rows: task.rows + 1,
+            bytes: task.bytes + 7,
+            output: TaskOutput::None,
+        }));
+    }
+
+    fn act(&mut self, act: Act) {
+        match act {
+            Act::Answer { which, status } => self.answer(which, status),
+            Act::Silence { ms } => {
+                self.now_ms += ms;
+                self.send(Event::Tick);
+            }
+            Act::ClockBack { ms } => self.now_ms = self.now_ms.saturating_sub(ms),
+            Act::LoseSnapshot { which, stale } => {
+                let Some(&(shard_idx, attempt)) = self.running.get(which) else {
+                    return;
+                };
+                if !stale {
+                    self.running.remove(which);
+                }
+                self.send(Event::Reported(Report {
+                    step: self.operation.current_step,
+                    shard_idx,
+                    attempt: attempt - u32::from(stale),
+                    status: cut_lost(),
+                    last_key: None,
+                    rows: 0,
+                    bytes: 0,
+                    output: TaskOutput::None,
+                }));
+            }
+            Act::Boot => {
+                self.running.clear();
+                self.stopping.clear();
+                (self.allocate, self.advance) = (false, false);
+                self.send(Event::Booted);
+            }
+            Act::Pause => self.send(Event::Pause),
+            Act::Resume => self.send(RESUME),
+            Act::Cancel => self.send(Event::Cancel),
+            Act::AllocationFails { retriable } => {
+                if std::mem::take(&mut self.allocate) {
+                    let step = self.operation.current_step;
+                    self.send(Event::AllocationFailed {
+                        step,
+                        retriable,
+                        is_cut_lost: false,
+                        message: "no list".into(),
+                    });
+                }
+            }
+            Act::Stale => self.send(Event::Reported(Report {
+                step: self.operation.current_step + 1,
+                shard_idx: 0,
+                attempt: 1,
+                status: ReportStatus::Success,
+                last_key: None,
+                rows: u64::MAX,
+                bytes: u64::MAX,
+                output: TaskOutput::None,
+            })),
+        }
+    }
+
+    /// One turn of a world without faults. Returns whether there was anything to do.
+    fn serve(&mut self) -> bool {
+        if std::mem::take(&mut self.allocate) {
+            let step = self.operation.current_step;
+            let count = step as usize % 3;
+            self.send(Event::Allocated {
+                step,
+                tasks: tasks(count),
+            });
+        } else if std::mem::take(&mut self.advance) {
+            self.send(Event::Advance);
+        } else if let Some(shard_idx) = self.stopping.pop() {
+            let which = self
+                .running
+                .iter()
+                .position(|(running, _)| *running == shard_idx);
+            if let Some(which) = which {
+                self.answer(which, ReportStatus::Stopped);
+            }
+        } else if !self.running.is_empty() {
+            self.answer(0, ReportStatus::Success);
+        } else if let Some(wake_at_ms) = self.operation.wake_at_ms() {
+            self.now_ms = self.now_ms.max(wake_at_ms);
+            self.send(Event::Tick);
+        } else {
+            assert!(self.operation.awaits_user(), "{:?}", self.operation);
+            return false;
+        }
+        true
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn every_run_of_events_ends_or_waits_for_a_user(
+        script in proptest::collection::vec((act(), any::<bool>()), 0..80),
+        is_backup: bool,
+        budget_s in prop_oneof![Just(86_400u64), 1u64..900],
+    ) {
+        let mut operation = if is_backup { backup() } else { restore() };
+        operation.limits.step_budget_ms = budget_s * SECOND_MS;
+        operation.limits.operation_budget_ms = budget_s * 2 * SECOND_MS;
+        operation.step_deadline_ms = operation.limits.step_budget_ms;
+        operation.operation_deadline_ms = operation.limits.operation_budget_ms;
+        let mut world = World {
+            operation,
+            now_ms: 0,
+            allocate: false,
+            advance: false,
+            running: Vec::new(),
+            stopping: Vec::new(),
+            percent: 0.0,
+        };
+        world.send(Event::Booted);
+        for (act, serve) in script {
+            world.act(act);
+            if serve {
+                world.serve();
+            }
+        }
+        let mut turns = 0;
+        while world.serve() {
+            turns += 1;
+            prop_assert!(turns < 500, "no livelock: {:?}", world.operation);
+        }
+        let operation = &world.operation;
+        prop_assert!(operation.state.is_terminal() || operation.is_paused(), "{operation:?}");
+    }
+}

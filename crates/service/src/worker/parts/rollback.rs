@@ -1,0 +1,108 @@
+//! Takes back a mend that was given up.
+//!
+//! A table that existed is brought back to what was frozen before the first change, proved by content, with
+//! what somebody inserted meanwhile beside it. Where rows that came were merged with rows of the mend, the two
+//! cannot be told apart: then the table is left as it is, what was frozen stays, and both are told.
+
+use mendb_model::operation::{MendRequest, MendSource, TableMend, TableUndo};
+
+use super::prepare::{aside, tables_with_parts};
+use super::{commit, definitions, undo};
+use crate::journal::mend_plan::{MendPlan, MendState};
+use crate::worker::{Attempt, TaskError, TaskResult};
+
+/// Brings the tables of a mend back, as far as they were changed, and removes what the mend has made.
+pub(super) fn rollback(attempt: &Attempt<'_>, request: &MendRequest) -> TaskResult<()> {
+    let tools = attempt.tools;
+    let engine = tools.engine.parts()?;
+    let id = &attempt.request.operation_id;
+    let mut left = Vec::new();
+    for (idx, table) in tables_with_parts(request) {
+        let record = tools.journal.mend_plan(id, idx)?;
+        let Some(record) = record.filter(|record| record.changed) else {
+            continue;
+        };
+        if let Some(why) = take_back(attempt, request, table, idx, &record)? {
+            tracing::warn!(table = %table.target, "{why}");
+            let mut plan = record.plan;
+            plan.notes.push(why);
+            tools.journal.put_mend_plan(id, idx, &plan)?;
+            left.push(&table.target);
+        } else {
+            let journal = &tools.journal;
+            journal.set_mend_state(id, idx, MendState::Untouched)?;
+        }
+        crate::env::crash_point();
+    }
+    for table in request.tables.iter().filter(|table| table.replace) {
+        let aside = aside(attempt.operation(), &table.target);
+        if engine.table(&aside)?.is_some() && !left.contains(&&table.target) {
+            engine.drop_table(&table.target)?;
+            engine.rename_table(&aside, &table.target)?;
+            crate::env::crash_point();
+        }
+    }
+    definitions::take_back(attempt, request)?;
+    for (_, table) in tables_with_parts(request) {
+        if !left.contains(&&table.target) {
+            undo::let_go(tools, id, &table.target)?;
+        }
+    }
+    Ok(tools.engine.undo(attempt.operation())?)
+}
+
+/// Takes back what was done to a table. Returns why it is left as it is, if it is.
+fn take_back(
+    attempt: &Attempt<'_>,
+    request: &MendRequest,
+    table: &TableMend,
+    idx: u32,
+    record: &MendPlan,
+) -> TaskResult<Option<String>> {
+    let id = &attempt.request.operation_id;
+    let target = &table.target;
+    if !table.create && !undo::is_kept(attempt.tools, id, target) {
+        let standing = if record.incomplete {
+            "is left incomplete: nothing was kept to take the mend back by; mend it again to complete it"
+        } else {
+            "stays as it was mended: nothing was kept to take that back by"
+        };
+        return Ok(Some(format!("table {target} {standing}")));
+    }
+    let engine = attempt.tools.engine.parts()?;
+    if table.create && engine.table(target)?.is_none() {
+        return Ok(None);
+    }
+    let back = MendRequest {
+        source: MendSource::Undo {
+            operation_id: id.clone(),
+        },
+        ..request.clone()
+    };
+    let was = TableMend {
+        source: target.clone(),
+        create: false,
+        undo: table.create.then_some(TableUndo::Drop),
+        ..table.clone()
+    };
+    match commit::bring_back(attempt, &back, &was, idx, record) {
+        Ok(()) => {}
+        Err(TaskError::Unclear(parts)) => {
+            let standing = if record.incomplete {
+                "mended in part"
+            } else {
+                "mended"
+            };
+            return Ok(Some(format!(
+                "table {target} is left {standing}: rows that came since are, or may be, in parts {parts} together \
+                 with rows of the mend, and cannot be told apart; what it was before stays kept, and mendb undo {id} \
+                 --on-concurrent-insert remove brings it back without these parts"
+            )));
+        }
+        Err(error) => return Err(error),
+    }
+    if table.create {
+        return undo::drop_empty(attempt.tools, target);
+    }
+    Ok(None)
+}
