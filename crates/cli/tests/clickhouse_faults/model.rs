@@ -44,6 +44,8 @@ impl Dice {
 struct Mend {
     id: String,
     policy: &'static str,
+    /// Whether the table was planned when mendb was killed: what comes before that is in the plan.
+    is_planned: bool,
     /// The table when it was asked for.
     before: Rows,
     /// What it is to bring back.
@@ -126,6 +128,8 @@ impl Sequence<'_> {
     }
 
     fn insert(&mut self) {
+        // No two inserts have the same content: one that has that of a part to be brought is taken for it.
+        let nth = self.history.len();
         let partition = self.dice.of(&PARTITIONS);
         let again = self.dice.below(3) == 0 && self.next_key > 0;
         let key = if again {
@@ -135,7 +139,7 @@ impl Sequence<'_> {
             self.next_key
         };
         self.sql(&format!(
-            "INSERT INTO {DATABASE}.{} VALUES ({partition}, {key}, 1)",
+            "INSERT INTO {DATABASE}.{} VALUES ({partition}, {key}, 1, {nth})",
             self.table
         ));
         self.note(format!("insert {key} into {partition}"));
@@ -249,6 +253,7 @@ impl Sequence<'_> {
         let mend = Mend {
             id: operation["operation_id"].as_str().unwrap().to_owned(),
             policy,
+            is_planned: !operation["step"].as_str().unwrap().contains("assess"),
             before,
             wanted,
             late: Rows::new(),
@@ -317,6 +322,7 @@ impl Sequence<'_> {
     fn is_done(&mut self, mend: Mend) {
         let rows = self.rows();
         let must_stay = |key: &(u64, u64), late: u64| match mend.policy {
+            _ if !mend.is_planned => 0,
             "remove" => 0,
             "keep" => late,
             _ => late - mend.told.get(key).copied().unwrap_or(0).min(late),
@@ -452,7 +458,7 @@ fn run(flavor: Flavor) {
         let engine = dice.of(&["MergeTree", "SummingMergeTree(v)"]);
         let table = format!("t{number}");
         world.server.query(&format!(
-            "CREATE TABLE {DATABASE}.{table} (p UInt64, k UInt64, v UInt64) ENGINE = {engine} \
+            "CREATE TABLE {DATABASE}.{table} (p UInt64, k UInt64, v UInt64, nth UInt64) ENGINE = {engine} \
              PARTITION BY p ORDER BY k SETTINGS index_granularity = 8192"
         ));
         let mut sequence = Sequence {
