@@ -124,6 +124,7 @@ on_each_server!(
     a_resume_after_late_inserts_plans_again_and_ends,
     late_inserts_stay_where_that_is_asked_for_and_the_mend_ends,
     an_undo_refuses_to_remove_what_was_inserted_since,
+    what_was_inserted_since_with_the_content_of_a_part_is_no_part_of_the_backup,
     an_undo_removes_what_the_mend_created_and_keeps_what_came_into_it,
     equal_numbers_of_another_load_prove_nothing,
 );
@@ -304,6 +305,20 @@ fn an_undo_refuses_to_remove_what_was_inserted_since(flavor: Flavor) {
     world.fails(1, &["undo", &id, "--on-concurrent-insert", "keep"]);
     world.ok(&["undo", &id, "--on-concurrent-insert", "remove"]);
     assert_eq!(sums(&world, "a"), before);
+}
+
+fn what_was_inserted_since_with_the_content_of_a_part_is_no_part_of_the_backup(flavor: Flavor) {
+    let world = world(flavor);
+    create(&world, "a", "MergeTree");
+    insert(&world, "a", 0);
+    world.backup(&["m"]);
+    insert(&world, "a", 100);
+    let id = world.mend(&["m"]).operation_id;
+    insert(&world, "a", 0);
+    let told = world.fails(1, &["undo", &id]);
+    assert!(told.contains("rows came into table m.a"), "{told}");
+    world.ok(&["undo", &id, "--on-concurrent-insert", "keep"]);
+    assert_eq!(world.server.query("SELECT count() FROM m.a"), "30\n");
 }
 
 fn an_undo_removes_what_the_mend_created_and_keeps_what_came_into_it(flavor: Flavor) {
