@@ -1,6 +1,7 @@
 //! Runners of the workspace: `cargo xtask test` is what CI runs. One file a subcommand.
 
 mod bench;
+mod fuzz;
 mod run;
 mod test;
 mod tidy;
@@ -14,7 +15,8 @@ usage: cargo xtask <command>
   tidy    the rules of the house that no other tool checks
   bench   rows: backup and restore of a row table beside PostgreSQL's, into docs/bench-rows.md
           clickhouse: backup and mend of a ClickHouse table beside ClickHouse's own and beside
-          attaching everything anew, into docs/bench-clickhouse.md";
+          attaching everything anew, into docs/bench-clickhouse.md
+  fuzz    what reads files of others, with bytes of a fuzzer";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -23,6 +25,7 @@ fn main() -> ExitCode {
         ["test"] => test::run(),
         ["tidy"] => tidy::run(),
         ["bench", what @ ..] => bench::run(what),
+        ["fuzz", what @ ..] => fuzz::run(what),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             return ExitCode::SUCCESS;

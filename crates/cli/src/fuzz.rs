@@ -11,15 +11,15 @@ use crate::rows::plan_file;
 use crate::settings;
 
 /// A reader of files, by its name.
-pub struct Target {
+struct Target {
     /// What the fuzzer and the directory of its corpus call it.
-    pub name: &'static str,
+    name: &'static str,
     /// Reads a file.
     read: fn(&Path),
 }
 
 /// All of them.
-pub const TARGETS: [Target; 5] = [
+const TARGETS: [Target; 5] = [
     Target {
         name: "csv",
         read: |path| table(path, Format::Csv),
@@ -42,17 +42,18 @@ pub const TARGETS: [Target; 5] = [
     },
 ];
 
-impl Target {
-    /// Reads a file of these bytes, as a command would.
-    ///
-    /// # Panics
-    /// There is no room for temporary files, or the reader is at fault.
-    pub fn run(&self, bytes: &[u8]) {
-        let mut file = tempfile::NamedTempFile::new().expect("there is room for temporary files");
-        file.write_all(bytes)
-            .expect("there is room for temporary files");
-        (self.read)(file.path());
-    }
+/// Reads a file of these bytes as a command would, with the reader of that name.
+///
+/// # Panics
+/// There is none, there is no room for temporary files, or the reader is at fault.
+pub fn run(name: &str, bytes: &[u8]) {
+    let mut targets = TARGETS.iter();
+    let target = targets.find(|target| target.name == name);
+    let target = target.expect("there is such a target");
+    let mut file = tempfile::NamedTempFile::new().expect("there is room for temporary files");
+    file.write_all(bytes)
+        .expect("there is room for temporary files");
+    (target.read)(file.path());
 }
 
 /// Imports a table that the file describes, but for the writing.
@@ -77,4 +78,23 @@ fn table(path: &Path, format: Format) {
         return;
     };
     while let Ok(Some(_)) = records.next() {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fuzzers_found_is_read_without_a_panic() {
+        let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz");
+        let mut replayed = 0;
+        for target in TARGETS {
+            let files = std::fs::read_dir(fuzz.join("corpus").join(target.name)).unwrap();
+            for file in files {
+                (target.read)(&file.unwrap().path());
+                replayed += 1;
+            }
+        }
+        assert!(replayed >= TARGETS.len(), "{replayed} files were replayed");
+    }
 }

@@ -157,8 +157,6 @@ impl Sequence<'_> {
     }
 
     fn reload(&mut self) {
-        // An old server that loads a table brings back what was dropped and lies there still.
-        self.world.settle();
         let table = format!("{DATABASE}.{}", self.table);
         let sync = if self.world.is_current() { " SYNC" } else { "" };
         self.sql(&format!("DETACH TABLE {table}{sync}"));
@@ -188,6 +186,8 @@ impl Sequence<'_> {
         let table = format!("ALTER TABLE {DATABASE}.{}", self.table);
         if self.dice.below(2) == 0 {
             self.sql(&format!("{table} DROP PARTITION ID '{partition}'"));
+            // An old server that loads a table brings back what was dropped and lies there still.
+            self.world.settle();
             self.note(format!("drop {partition}"));
         } else {
             self.sql(&format!("{table} DETACH PARTITION ID '{partition}'"));

@@ -68,6 +68,10 @@ impl ServerPolicies {
 impl ClickHouse {
     /// All row policies; `None` where the server has no list of them or the user may not see it.
     pub(super) fn all_row_policies(&self) -> Result<Option<ServerPolicies>> {
+        if !self.abilities.uuids {
+            // They stand in its configuration.
+            return Ok(None);
+        }
         match self.client.rows("SELECT * FROM system.row_policies") {
             Ok(policies) => Ok(Some(ServerPolicies(policies))),
             Err(error) if error.is_missing_table() || error.is_denied() => Ok(None),

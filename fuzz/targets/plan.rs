@@ -1,0 +1,5 @@
+//! Files for the reader `plan`: see `mendb_cli::fuzz`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| mendb_cli::fuzz::run("plan", bytes));
