@@ -17,7 +17,8 @@ use arrow_array::types::{
 };
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Schema, TimeUnit};
-use mendb_model::{Column, ColumnType, Value, text};
+use mendb_model::text::TextRules;
+use mendb_model::{Column, ColumnType, TableSchema};
 use mendb_repo::arrow::TYPE_KEY;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
@@ -27,23 +28,43 @@ use parquet::arrow::arrow_reader::{
 use parquet::basic::LogicalType;
 use parquet::errors::ParquetError;
 
-use super::{Place, ReadError, Reading, Record, RecordSource};
+use super::cell::Cell;
+use super::fields::Fields;
+use super::sink::SCHEMA_KEY;
+use super::{FileOptions, Place, ReadError, Reading, Record, RecordSource};
 
 /// Rows decoded at a time.
 const BATCH_ROWS: usize = 4096;
-const SECONDS_PER_DAY: i64 = 86_400;
+
+/// The schema of the table that was exported to the file; `None` of a file of others.
+///
+/// # Errors
+/// The file is no Parquet file.
+pub fn exported(file: &File) -> Result<Option<TableSchema>, ReadError> {
+    let metadata = load(file, true)?;
+    let pairs = metadata.metadata().file_metadata().key_value_metadata();
+    let mut pairs = pairs.into_iter().flatten();
+    let written = pairs.find(|pair| pair.key == SCHEMA_KEY);
+    // What others have written under our key is no reason not to read the file.
+    Ok(written.and_then(|pair| serde_json::from_str(pair.value.as_ref()?).ok()))
+}
 
 /// The columns of a Parquet file.
 ///
 /// # Errors
-/// It is none, or has a column of a type that no table can hold.
-pub fn describe(file: &File) -> Result<Vec<Column>, ReadError> {
+/// It is none, or has a column of a type that no table can hold and that is not passed over.
+pub fn describe(file: &File, fields: &Fields) -> Result<Vec<Column>, ReadError> {
     let plain = load(file, true)?;
     // An embedded Arrow schema that does not fit the file is no reason not to read the file.
     let dressed = load(file, false).ok();
     let leaves = plain.metadata().file_metadata().schema_descr_ptr();
     let mut columns = Vec::with_capacity(plain.schema().fields().len());
+    let all = plain.schema().fields().iter();
+    fields.check(all.map(|field| field.name().as_str()))?;
     for (at, field) in plain.schema().fields().iter().enumerate() {
+        let Some(name) = fields.column(field.name()) else {
+            continue;
+        };
         let own = dressed
             .as_ref()
             .and_then(|dressed| dressed.schema().field_with_name(field.name()).ok())
@@ -56,7 +77,7 @@ pub fn describe(file: &File) -> Result<Vec<Column>, ReadError> {
             .or_else(|| column_type(field.data_type(), logical))
             .ok_or_else(|| unsupported(field.name(), field.data_type()))?;
         columns.push(Column {
-            name: field.name().clone(),
+            name: name.to_owned(),
             column_type,
             not_null: false,
         });
@@ -120,6 +141,7 @@ pub struct ParquetSource {
     rows_done: u64,
     rows_total: u64,
     size_bytes: u64,
+    rules: TextRules,
 }
 
 /// A column of the file that is read.
@@ -134,13 +156,19 @@ impl ParquetSource {
     /// # Errors
     /// The file is no Parquet file, or has a column that the table has not or of a type that no table
     /// can hold.
-    pub fn new(file: File, reading: &Reading<'_>) -> Result<Self, ReadError> {
+    pub fn new(
+        file: File,
+        reading: &Reading<'_>,
+        options: &FileOptions,
+    ) -> Result<Self, ReadError> {
         let size_bytes = file.metadata()?.len();
         let metadata = load(&file, true)?;
+        let fields = metadata.schema().fields().iter();
+        options.fields.check(fields.map(|field| field.name().as_str()))?;
         let mut columns = Vec::new();
         let mut roots = Vec::new();
         for (at, field) in metadata.schema().fields().iter().enumerate() {
-            let Some(position) = reading.column(field.name())? else {
+            let Some(position) = reading.column(&options.fields, field.name())? else {
                 continue;
             };
             if column_type(field.data_type(), None).is_none() {
@@ -167,6 +195,7 @@ impl ParquetSource {
             rows_done: 0,
             rows_total: u64::try_from(rows_total).unwrap_or(0),
             size_bytes,
+            rules: options.rules.clone(),
         })
     }
 }
@@ -185,13 +214,12 @@ impl RecordSource for ParquetSource {
         self.rows_done += 1;
         let mut values = Vec::with_capacity(self.columns.len());
         for (bound, array) in self.columns.iter().zip(self.batch.columns()) {
-            let Column {
-                name, column_type, ..
-            } = &bound.column;
+            let column = &bound.column;
             let found = cell(array, row);
-            let value = coerce(&found, *column_type).ok_or_else(|| {
+            let value = found.value(column.column_type, &self.rules);
+            let value = value.map_err(|misfit| {
                 let place = Place::Row(self.rows_done);
-                ReadError::value(place, name, &found.to_text(), *column_type)
+                ReadError::value(place, column, &found.to_text(), misfit)
             })?;
             values.push((bound.position, value));
         }
@@ -210,29 +238,6 @@ impl RecordSource for ParquetSource {
     }
 }
 
-/// A cell of a Parquet column.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Cell<'a> {
-    Null,
-    Bool(bool),
-    Int(i128),
-    Float(f32),
-    Double(f64),
-    Text(&'a str),
-    Bytes(&'a [u8]),
-    /// Days since 1970-01-01.
-    Days(i64),
-    /// A point in time: a count of units since 1970-01-01T00:00:00Z.
-    Time {
-        count: i64,
-        per_second: i64,
-    },
-    Decimal {
-        scaled: i128,
-        scale: u8,
-    },
-}
-
 /// The cell of a column whose type has a [`column_type`].
 fn cell(array: &ArrayRef, row: usize) -> Cell<'_> {
     if array.is_null(row) {
@@ -243,7 +248,11 @@ fn cell(array: &ArrayRef, row: usize) -> Cell<'_> {
             array.as_primitive::<$of>().value(row)
         };
     }
-    let time = |count, per_second| Cell::Time { count, per_second };
+    let time = |count, per_second, zone: &Option<_>| Cell::Time {
+        count,
+        per_second,
+        local: zone.is_none(),
+    };
     match array.data_type() {
         DataType::Boolean => Cell::Bool(array.as_boolean().value(row)),
         DataType::Int8 => Cell::Int(primitive!(Int8Type).into()),
@@ -260,133 +269,23 @@ fn cell(array: &ArrayRef, row: usize) -> Cell<'_> {
         DataType::Binary => Cell::Bytes(array.as_binary::<i32>().value(row)),
         DataType::FixedSizeBinary(_) => Cell::Bytes(array.as_fixed_size_binary().value(row)),
         DataType::Date32 => Cell::Days(primitive!(Date32Type).into()),
-        DataType::Timestamp(TimeUnit::Second, _) => time(primitive!(TimestampSecondType), 1),
-        DataType::Timestamp(TimeUnit::Millisecond, _) => {
-            time(primitive!(TimestampMillisecondType), 1_000)
+        DataType::Timestamp(TimeUnit::Second, zone) => {
+            time(primitive!(TimestampSecondType), 1, zone)
         }
-        DataType::Timestamp(TimeUnit::Microsecond, _) => {
-            time(primitive!(TimestampMicrosecondType), 1_000_000)
+        DataType::Timestamp(TimeUnit::Millisecond, zone) => {
+            time(primitive!(TimestampMillisecondType), 1_000, zone)
         }
-        DataType::Timestamp(TimeUnit::Nanosecond, _) => {
-            time(primitive!(TimestampNanosecondType), 1_000_000_000)
+        DataType::Timestamp(TimeUnit::Microsecond, zone) => {
+            time(primitive!(TimestampMicrosecondType), 1_000_000, zone)
+        }
+        DataType::Timestamp(TimeUnit::Nanosecond, zone) => {
+            time(primitive!(TimestampNanosecondType), 1_000_000_000, zone)
         }
         DataType::Decimal128(_, scale) => Cell::Decimal {
             scaled: primitive!(Decimal128Type),
             scale: scale.unsigned_abs(),
         },
         other => unreachable!("a column of type {other} was let through"),
-    }
-}
-
-impl Cell<'_> {
-    /// The cell in a message.
-    fn to_text(self) -> String {
-        let show = |value: Value, column_type| text::format(value.as_ref(), column_type);
-        let shown = match self {
-            Self::Null => None,
-            Self::Bool(v) => Some(v.to_string()),
-            Self::Int(v) => Some(v.to_string()),
-            Self::Float(v) => show(Value::Float(v), ColumnType::Float),
-            Self::Double(v) => show(Value::Double(v), ColumnType::Double),
-            Self::Text(v) => Some(v.to_owned()),
-            Self::Bytes(v) => show(Value::Bytes(v.to_vec()), ColumnType::String),
-            Self::Days(v) => show(Value::Int(v), ColumnType::Date),
-            Self::Time { count, per_second } => {
-                let micros = i128::from(count) * 1_000_000 / i128::from(per_second);
-                let micros = i64::try_from(micros).unwrap_or(i64::MAX);
-                show(Value::Int(micros), ColumnType::Timestamp)
-            }
-            Self::Decimal { scaled, scale } => {
-                let column_type = ColumnType::Decimal {
-                    precision: 38,
-                    scale,
-                };
-                show(Value::Decimal(scaled), column_type)
-            }
-        };
-        shown.unwrap_or_else(|| "NULL".to_owned())
-    }
-}
-
-/// The cell as a value of a type; `None` where something would be lost.
-fn coerce(cell: &Cell<'_>, column_type: ColumnType) -> Option<Value> {
-    use ColumnType as T;
-    let value = match (*cell, column_type) {
-        (Cell::Null, _) => Value::Null,
-        (Cell::Bool(v), T::Bool) => Value::Bool(v),
-        (Cell::Int(v), _) => of_int(v, column_type)?,
-        (Cell::Float(v), T::Float) => Value::Float(v),
-        (Cell::Float(v), T::Double) => Value::Double(v.into()),
-        (Cell::Double(v), T::Double) => Value::Double(v),
-        (Cell::Double(v), T::Float) if f64::from(v as f32) == v || v.is_nan() => {
-            Value::Float(v as f32)
-        }
-        (Cell::Float(v), _) => of_int(whole(v.into())?, column_type)?,
-        (Cell::Double(v), _) => of_int(whole(v)?, column_type)?,
-        (Cell::Text(v), _) => text::parse(v, column_type).ok()?,
-        (Cell::Bytes(v), T::String) => Value::Bytes(v.to_vec()),
-        (Cell::Bytes(v), T::Uuid) => Value::Uuid(v.try_into().ok()?),
-        (Cell::Bytes(v), T::Utf8 | T::Json) => Value::Text(std::str::from_utf8(v).ok()?.to_owned()),
-        (Cell::Days(v), T::Date) => Value::Int(v),
-        (Cell::Days(v), T::Datetime | T::Timestamp) => {
-            of_time(v.checked_mul(SECONDS_PER_DAY)?, 1, column_type)?
-        }
-        (Cell::Time { count, per_second }, _) => of_time(count, per_second, column_type)?,
-        (Cell::Decimal { scaled, scale }, _) => of_decimal(scaled, scale, column_type)?,
-        _ => return None,
-    };
-    column_type.accepts(value.as_ref()).then_some(value)
-}
-
-fn of_int(v: i128, column_type: ColumnType) -> Option<Value> {
-    use ColumnType as T;
-    Some(match column_type {
-        T::Int8 | T::Int16 | T::Int32 | T::Int64 | T::Date | T::Datetime | T::Timestamp => {
-            Value::Int(v.try_into().ok()?)
-        }
-        T::Uint8 | T::Uint16 | T::Uint32 | T::Uint64 => Value::Uint(v.try_into().ok()?),
-        T::Double if (v as f64) as i128 == v => Value::Double(v as f64),
-        T::Float if (v as f32) as i128 == v => Value::Float(v as f32),
-        T::Decimal { scale, .. } => Value::Decimal(v.checked_mul(10i128.pow(u32::from(scale)))?),
-        _ => return None,
-    })
-}
-
-/// The whole number that a float is exactly.
-fn whole(v: f64) -> Option<i128> {
-    (v.fract() == 0.0 && v.abs() < 1e38).then_some(v as i128)
-}
-
-fn of_time(count: i64, per_second: i64, column_type: ColumnType) -> Option<Value> {
-    let (wanted, of) = match column_type {
-        ColumnType::Date => (1, SECONDS_PER_DAY),
-        ColumnType::Datetime => (1, 1),
-        ColumnType::Timestamp => (1_000_000, 1),
-        _ => return None,
-    };
-    let scaled = i128::from(count) * wanted;
-    let unit = i128::from(per_second) * i128::from(of);
-    (scaled % unit == 0).then_some(Value::Int((scaled / unit).try_into().ok()?))
-}
-
-fn of_decimal(scaled: i128, scale: u8, column_type: ColumnType) -> Option<Value> {
-    let wanted = match column_type {
-        ColumnType::Decimal { scale, .. } => scale,
-        ColumnType::Double | ColumnType::Float => {
-            let shown = Cell::Decimal { scaled, scale }.to_text();
-            return text::parse(&shown, column_type).ok();
-        }
-        _ => 0,
-    };
-    let rescaled = if wanted >= scale {
-        scaled.checked_mul(10i128.pow(u32::from(wanted - scale)))?
-    } else {
-        let unit = 10i128.pow(u32::from(scale - wanted));
-        (scaled % unit == 0).then_some(scaled / unit)?
-    };
-    match column_type {
-        ColumnType::Decimal { .. } => Some(Value::Decimal(rescaled)),
-        _ => of_int(rescaled, column_type),
     }
 }
 
@@ -399,7 +298,7 @@ mod tests {
         StringViewArray, TimestampNanosecondArray, types::Int32Type as Key,
     };
     use arrow_schema::Field;
-    use mendb_model::TableSchema;
+    use mendb_model::Value;
     use parquet::arrow::ArrowWriter;
 
     use super::*;
@@ -428,9 +327,8 @@ mod tests {
         let reading = Reading {
             schema: &schema,
             only: None,
-            null: "",
         };
-        let mut source = ParquetSource::new(file, &reading).map_err(|error| error.to_string())?;
+        let mut source = ParquetSource::new(file, &reading, &FileOptions::default()).map_err(|error| error.to_string())?;
         let mut records = Vec::new();
         while let Some(record) = source.next().map_err(|error| error.to_string())? {
             records.push(record);
@@ -460,7 +358,7 @@ mod tests {
                 ),
             ),
         ]);
-        let columns = describe(&foreign).unwrap();
+        let columns = describe(&foreign, &Fields::default()).unwrap();
         let types: Vec<String> = columns
             .iter()
             .map(|column| column.column_type.to_string())
@@ -495,76 +393,6 @@ mod tests {
     }
 
     #[test]
-    fn values_change_their_type_only_when_nothing_is_lost() {
-        use ColumnType as T;
-        let money = T::Decimal {
-            precision: 5,
-            scale: 2,
-        };
-        let time = Cell::Time {
-            count: 86_400_500,
-            per_second: 1000,
-        };
-        for (cell, column_type, expected) in [
-            (Cell::Double(5.0), T::Int64, Some(Value::Int(5))),
-            (Cell::Double(5.5), T::Int64, None),
-            (Cell::Double(f64::NAN), T::Int64, None),
-            (Cell::Int(300), T::Uint8, None),
-            (
-                Cell::Int(1 << 53),
-                T::Double,
-                Some(Value::Double(2f64.powi(53))),
-            ),
-            (Cell::Int((1 << 53) + 1), T::Double, None),
-            (Cell::Int(12), money, Some(Value::Decimal(1200))),
-            (Cell::Int(1000), money, None),
-            (
-                Cell::Decimal {
-                    scaled: 12_500,
-                    scale: 4,
-                },
-                money,
-                Some(Value::Decimal(125)),
-            ),
-            (
-                Cell::Decimal {
-                    scaled: 12_501,
-                    scale: 4,
-                },
-                money,
-                None,
-            ),
-            (
-                Cell::Decimal {
-                    scaled: 300,
-                    scale: 2,
-                },
-                T::Int8,
-                Some(Value::Int(3)),
-            ),
-            (
-                Cell::Decimal {
-                    scaled: 125,
-                    scale: 2,
-                },
-                T::Double,
-                Some(Value::Double(1.25)),
-            ),
-            (time, T::Timestamp, Some(Value::Int(86_400_500_000))),
-            (time, T::Datetime, None),
-            (Cell::Days(1), T::Datetime, Some(Value::Int(86_400))),
-            (Cell::Text("2013-01-31"), T::Date, Some(Value::Int(15_736))),
-            (Cell::Bool(true), T::Int64, None),
-        ] {
-            assert_eq!(
-                coerce(&cell, column_type),
-                expected,
-                "{cell:?} as {column_type}"
-            );
-        }
-    }
-
-    #[test]
     fn a_value_that_does_not_fit_is_named_with_its_row() {
         let doubles = file(vec![("a", Arc::new(Float64Array::from(vec![1.0, 2.5])))]);
         let column = Column {
@@ -574,7 +402,7 @@ mod tests {
         };
         assert_eq!(
             read(doubles, vec![column]).unwrap_err(),
-            "row 2, column a: \"2.5\" is not a value of type Int64"
+            "row 2, column a: \"2.5\" is not a value of type Int64: it has more digits than the type holds"
         );
     }
 }
