@@ -5,6 +5,9 @@ use mendb_model::text::{self, Misfit, TextRules};
 use mendb_model::{ColumnType, Value};
 
 const SECONDS_PER_DAY: i64 = 86_400;
+/// Parquet has no finer times.
+pub const NANOS_PER_SECOND: i64 = 1_000_000_000;
+const NANOS_PER_MICROSECOND: i64 = 1_000;
 
 /// A value of a file.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -27,12 +30,10 @@ pub enum Cell<'a> {
     Bytes(&'a [u8]),
     /// Days since 1970-01-01.
     Days(i64),
-    /// A count of units since 1970-01-01T00:00:00.
+    /// A point in time.
     Time {
-        /// How many.
-        count: i64,
-        /// Units of a second: a power of ten up to a billion.
-        per_second: i64,
+        /// Nanoseconds since 1970-01-01T00:00:00.
+        nanos: i128,
         /// Whether it is a time of some zone and not of UTC.
         local: bool,
     },
@@ -72,18 +73,14 @@ impl Cell<'_> {
             }
             (Self::Days(v), T::Date) => Value::Int(v),
             (Self::Days(v), T::Datetime | T::Timestamp) if rules.zone.is_none() => {
-                let seconds = v.checked_mul(SECONDS_PER_DAY).ok_or(Misfit::Range)?;
-                Cell::Time {
-                    count: seconds,
-                    per_second: 1,
-                    local: false,
-                }
-                .value(column_type, rules)?
+                let nanos = i128::from(v) * i128::from(SECONDS_PER_DAY * NANOS_PER_SECOND);
+                let local = false;
+                Cell::Time { nanos, local }.value(column_type, rules)?
             }
-            (Self::Time { count, per_second, local }, T::Date | T::Datetime | T::Timestamp)
+            (Self::Time { nanos, local }, T::Date | T::Datetime | T::Timestamp)
                 if !local || rules.zone.is_none() =>
             {
-                match exact_time(count, per_second, column_type) {
+                match exact_time(nanos, column_type) {
                     Some(number) => Value::Int(number.try_into().map_err(|_| Misfit::Range)?),
                     None => self.read(column_type, rules)?,
                 }
@@ -118,11 +115,7 @@ impl Cell<'_> {
             Self::Text(v) | Self::Json(v) => Some(v.to_owned()),
             Self::Bytes(v) => show(Value::Bytes(v.to_vec()), ColumnType::String),
             Self::Days(v) => show(Value::Int(v), ColumnType::Date),
-            Self::Time {
-                count,
-                per_second,
-                local,
-            } => Some(time_text(count, per_second, local)),
+            Self::Time { nanos, local } => Some(time_text(nanos, local)),
             Self::Decimal { scaled, scale } => {
                 let column_type = ColumnType::Decimal {
                     precision: 38,
@@ -147,38 +140,42 @@ fn nearest(v: f64, round: bool) -> Result<f32, Misfit> {
     }
 }
 
-/// The number that a time type holds for a count of units, where it holds it exactly.
-fn exact_time(count: i64, per_second: i64, column_type: ColumnType) -> Option<i128> {
-    let (wanted, of) = match column_type {
-        ColumnType::Date => (1, SECONDS_PER_DAY),
-        ColumnType::Timestamp => (1_000_000, 1),
-        _ => (1, 1),
-    };
-    let scaled = i128::from(count) * wanted;
-    let unit = i128::from(per_second) * i128::from(of);
-    (scaled % unit == 0).then_some(scaled / unit)
+/// The number that a time type holds for a time, where it holds it exactly.
+fn exact_time(nanos: i128, column_type: ColumnType) -> Option<i128> {
+    let unit = i128::from(match column_type {
+        ColumnType::Date => SECONDS_PER_DAY * NANOS_PER_SECOND,
+        ColumnType::Timestamp => NANOS_PER_MICROSECOND,
+        _ => NANOS_PER_SECOND,
+    });
+    (nanos % unit == 0).then_some(nanos / unit)
 }
 
-/// `2013-01-31T05:00:00.123456789Z`, with as many digits as it has and without `Z` where it is local.
-fn time_text(count: i64, per_second: i64, local: bool) -> String {
-    let seconds = Value::Int(count.div_euclid(per_second));
-    let fraction = count.rem_euclid(per_second);
-    let shown = text::format(seconds.as_ref(), ColumnType::Datetime).unwrap_or_default();
-    let Some(civil) = shown.strip_suffix('Z') else {
-        // Beyond the calendar.
-        return shown;
+/// A time with all its digits, whatever the calendar ends with, and without `Z` where it is local.
+fn time_text(nanos: i128, local: bool) -> String {
+    let per_second = i128::from(NANOS_PER_SECOND);
+    let seconds = i64::try_from(nanos.div_euclid(per_second)).ok();
+    let second = seconds.and_then(|seconds| {
+        text::format(Value::Int(seconds).as_ref(), ColumnType::Datetime)?
+            .strip_suffix('Z')
+            .map(str::to_owned)
+    });
+    let Some(second) = second else {
+        return format!("{nanos} ns since 1970-01-01");
     };
     let utc = if local { "" } else { "Z" };
-    if fraction == 0 {
-        return format!("{civil}{utc}");
+    match nanos.rem_euclid(per_second) {
+        0 => format!("{second}{utc}"),
+        fraction => {
+            let digits = format!("{fraction:09}");
+            format!("{second}.{}{utc}", digits.trim_end_matches('0'))
+        }
     }
-    let digits = per_second.ilog10() as usize;
-    let fraction = format!("{fraction:0>digits$}");
-    format!("{civil}.{}{utc}", fraction.trim_end_matches('0'))
 }
 
 #[cfg(test)]
 mod tests {
+    use jiff::tz::TimeZone;
+
     use super::*;
 
     const ROUND: TextRules = TextRules {
@@ -186,12 +183,9 @@ mod tests {
         ..TextRules::EXACT
     };
 
-    fn time(count: i64, per_second: i64) -> Cell<'static> {
-        Cell::Time {
-            count,
-            per_second,
-            local: false,
-        }
+    fn time(nanos: i128) -> Cell<'static> {
+        let local = false;
+        Cell::Time { nanos, local }
     }
 
     #[test]
@@ -202,7 +196,7 @@ mod tests {
             scale: 2,
         };
         let decimal = |scaled, scale| Cell::Decimal { scaled, scale };
-        let half = time(86_400_500, 1000);
+        let half = time(86_400_500_000_000);
         let far = Cell::Double(1e300);
         for (cell, column_type, expected) in [
             (Cell::Double(5.0), T::Int64, Ok(Value::Int(5))),
@@ -223,8 +217,8 @@ mod tests {
             (half, T::Timestamp, Ok(Value::Int(86_400_500_000))),
             (half, T::Datetime, Err(Misfit::Digits)),
             (half, T::Date, Err(Misfit::TimeOfDay)),
-            (time(1, 1_000_000_000), T::Timestamp, Err(Misfit::Digits)),
-            (time(i64::MAX, 1), T::Timestamp, Err(Misfit::Range)),
+            (time(1), T::Timestamp, Err(Misfit::Digits)),
+            (time(i128::from(i64::MAX) * 1_000_000_000), T::Timestamp, Err(Misfit::Range)),
             (Cell::Days(1), T::Datetime, Ok(Value::Int(86_400))),
             (Cell::Text("2013-01-31"), T::Date, Ok(Value::Int(15_736))),
             (Cell::Text("{}"), T::Json, Ok(Value::Text("{}".into()))),
@@ -243,13 +237,39 @@ mod tests {
     }
 
     #[test]
-    fn a_time_is_shown_with_all_of_its_digits() {
-        let nanos = time(-1, 1_000_000_000);
-        assert_eq!(nanos.to_text(), "1969-12-31T23:59:59.999999999Z");
-        assert_eq!(time(1500, 1000).to_text(), "1970-01-01T00:00:01.5Z");
+    fn a_time_is_shown_with_all_its_digits() {
+        for (nanos, shown) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (1, "1970-01-01T00:00:00.000000001Z"),
+            (-1, "1969-12-31T23:59:59.999999999Z"),
+            (1_500_000_000, "1970-01-01T00:00:01.5Z"),
+            (
+                i128::MAX,
+                "170141183460469231731687303715884105727 ns since 1970-01-01",
+            ),
+        ] {
+            assert_eq!(time(nanos).to_text(), shown);
+        }
         assert_eq!(
-            nanos.value(ColumnType::Timestamp, &ROUND),
+            time(-1).value(ColumnType::Timestamp, &ROUND),
             Ok(Value::Int(0))
         );
+    }
+
+    #[test]
+    fn a_time_without_zone_is_one_of_the_zone_asked_for() {
+        let rules = TextRules {
+            zone: Some(TimeZone::fixed(jiff::tz::offset(2))),
+            ..TextRules::EXACT
+        };
+        let read = |cell: Cell<'_>| cell.value(ColumnType::Datetime, &rules);
+        let local = Cell::Time {
+            nanos: 0,
+            local: true,
+        };
+        assert_eq!(read(local), Ok(Value::Int(-7200)));
+        assert_eq!(read(time(0)), Ok(Value::Int(0)));
+        assert_eq!(read(Cell::Days(0)), Ok(Value::Int(-7200)));
+        assert_eq!(local.value(ColumnType::Datetime, &TextRules::EXACT), Ok(Value::Int(0)));
     }
 }

@@ -7,8 +7,6 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use mendb_model::TableSchema;
-
 use super::csv::{CsvSource, Dialect};
 use super::encoding::TextReader;
 use super::infer::{self, Learned};
@@ -92,27 +90,30 @@ impl Input {
         self.dialect.get().copied()
     }
 
-    /// The schema that came with the rows: within a Parquet file, beside another.
+    /// The schema that came with the rows, within a Parquet file or beside another, and what it came
+    /// from.
     ///
     /// # Errors
     /// There is one that cannot be read.
-    pub fn schema(&self) -> Result<Option<TableFile>, Failure> {
+    pub fn schema(&self) -> Result<Option<(TableFile, Option<String>)>, Failure> {
         if self.format == Format::Parquet {
             let schema = self.file().map_err(ReadError::Io);
             let schema = schema.and_then(|file| parquet::exported(&file));
             let schema = schema.map_err(|error| error.of_file(&self.name))?;
-            return Ok(schema.map(of_schema));
+            let null = String::new();
+            return Ok(schema.map(|schema| (TableFile { schema, null }, Some(self.name.clone()))));
         }
-        match &self.origin {
-            Origin::File(path) => TableFile::beside(path),
-            Origin::Spooled(_) | Origin::Once(_) => Ok(None),
-        }
+        let Origin::File(path) = &self.origin else {
+            return Ok(None);
+        };
+        let beside = TableFile::beside(path)?;
+        let name = TableFile::path_beside(path).display().to_string();
+        Ok(beside.map(|file| (file, Some(name))))
     }
 
-    /// The same file with another marker of NULL.
-    pub fn with_null(mut self, null: String) -> Self {
-        self.options.null = null;
-        self
+    /// Takes another text for NULL.
+    pub fn set_null(&mut self, null: &str) {
+        null.clone_into(&mut self.options.null);
     }
 
     /// The columns of the file, from all of its rows.
@@ -181,13 +182,6 @@ impl Input {
             Origin::Spooled(file) => file.reopen(),
             Origin::Once(_) => Err(io::Error::other("it cannot be read twice")),
         }
-    }
-}
-
-fn of_schema(schema: TableSchema) -> TableFile {
-    TableFile {
-        schema,
-        null: String::new(),
     }
 }
 

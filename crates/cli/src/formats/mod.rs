@@ -134,6 +134,19 @@ pub struct Record {
     pub values: Vec<(usize, Value)>,
 }
 
+impl Record {
+    /// About how much memory it takes.
+    pub fn size_bytes(&self) -> usize {
+        let size = |(_, value): &(usize, Value)| match value {
+            Value::Text(text) => text.len(),
+            Value::Bytes(bytes) => bytes.len(),
+            _ => 0,
+        };
+        let values = self.values.iter();
+        values.map(|value| size(value) + size_of_val(value)).sum()
+    }
+}
+
 /// A file read record by record.
 pub trait RecordSource: Send {
     /// The next record.

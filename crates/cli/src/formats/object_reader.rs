@@ -78,7 +78,7 @@ impl<R: BufRead> ObjectReader<R> {
             }
         }
         match (self.within, next) {
-            (Within::File | Within::AfterArray, None) => return Ok(false),
+            (Within::Unknown | Within::File | Within::AfterArray, None) => return Ok(false),
             (Within::NewArray | Within::Array, Some(b']')) => {
                 self.take();
                 self.within = Within::AfterArray;

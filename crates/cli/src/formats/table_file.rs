@@ -27,6 +27,16 @@ impl TableFile {
         name.into()
     }
 
+    /// What stands in the file.
+    ///
+    /// # Errors
+    /// It cannot be put into JSON.
+    pub fn to_json(&self) -> std::io::Result<String> {
+        let mut json = serde_json::to_string_pretty(self)?;
+        json.push('\n');
+        Ok(json)
+    }
+
     /// Reads a schema that a user wrote, or that lies beside rows: YAML or JSON.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ use crate::context::Context;
 use crate::failure::{Failure, FailureKind, Verdict};
 use crate::formats::Format;
 use crate::formats::sink::{Sink, WriteError};
+use crate::formats::table_file::TableFile;
 use crate::human;
 use crate::progress::Progress;
 
@@ -25,7 +26,8 @@ const BUFFER_BYTES: usize = 256 << 10;
 
 /// Write a table to a CSV, JSON lines or Parquet file, in key order.
 ///
-/// The same rows give the same bytes. Importing the file again gives the same rows.
+/// The same rows give the same bytes. Importing the file again gives the same table: its schema lies
+/// in FILE.schema.json beside it, or within a Parquet file.
 #[derive(Debug, Args)]
 pub struct ExportArgs {
     /// The table
@@ -48,9 +50,18 @@ pub struct ExportArgs {
 struct Report<'a> {
     table: TablePath,
     file: &'a Path,
+    /// The file of the schema; within the file itself for Parquet.
+    schema: PathBuf,
     rows: u64,
     bytes: u64,
     seconds: f64,
+}
+
+/// What was written.
+struct Written<W> {
+    rows: u64,
+    out: W,
+    schema: TableSchema,
 }
 
 /// Runs the command. All rows are of one snapshot.
@@ -74,7 +85,11 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<Verdict, Failure> {
     let wrong = |error: io::Error| Failure::io(format!("cannot write {name}"), &error);
     let temporary = temporary_beside(path).map_err(wrong)?;
     let file = temporary.as_file().try_clone().map_err(wrong)?;
-    let (rows, file) = args
+    let Written {
+        rows,
+        out: file,
+        schema,
+    } = args
         .write(
             context,
             format,
@@ -88,10 +103,22 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<Verdict, Failure> {
     let file = file
         .into_inner()
         .map_err(|error| wrong(error.into_error()))?;
-    publish(temporary, &file, path).map_err(wrong)?;
+    let mut beside = path.clone();
+    if format != Format::Parquet {
+        let null = args.null.clone();
+        beside = TableFile::path_beside(path);
+        let table_file = TableFile { schema, null };
+        let json = table_file.to_json().map_err(wrong)?;
+        let mut temporary = temporary_beside(&beside).map_err(wrong)?;
+        temporary.write_all(json.as_bytes()).map_err(wrong)?;
+        // Before the rows: whoever finds these finds what they are.
+        publish(temporary, &beside).map_err(wrong)?;
+    }
+    publish(temporary, path).map_err(wrong)?;
     let report = Report {
         table: args.path(),
         file: path,
+        schema: beside,
         rows,
         bytes: file.metadata().map_err(wrong)?.len(),
         seconds: watch.elapsed().as_secs_f64(),
@@ -116,13 +143,13 @@ impl ExportArgs {
         }
     }
 
-    /// Writes the rows; gives their number and what they were written to.
+    /// Writes the rows.
     fn write<W: Write + Send>(
         &self,
         context: &Context,
         format: Format,
         out: W,
-    ) -> Result<(u64, W), Failure> {
+    ) -> Result<Written<W>, Failure> {
         let database = context.open_rows()?;
         let table = database.open_table(&self.table)?;
         let schema = schema_of(&self.path(), table.schema())?;
@@ -147,7 +174,8 @@ impl ExportArgs {
             }
         };
         progress.finish();
-        written
+        let (rows, out) = written?;
+        Ok(Written { rows, out, schema })
     }
 }
 
@@ -201,8 +229,8 @@ fn directory_of(path: &Path) -> &Path {
 }
 
 /// Makes a complete file appear under its name, on disk.
-fn publish(temporary: tempfile::NamedTempFile, file: &File, path: &Path) -> io::Result<()> {
-    file.sync_all()?;
+fn publish(temporary: tempfile::NamedTempFile, path: &Path) -> io::Result<()> {
+    temporary.as_file().sync_all()?;
     temporary.persist(path).map_err(|error| error.error)?;
     File::open(directory_of(path))?.sync_all()
 }

@@ -15,7 +15,7 @@ mod reader;
 mod source;
 mod writer;
 
-pub use dialect::Dialect;
+pub use dialect::{Dialect, parse_delimiter};
 pub use reader::CsvReader;
 pub use source::CsvSource;
-pub use writer::{is_text, write_field};
+pub use writer::write_field;

@@ -1,7 +1,5 @@
 //! The records of a CSV file as values of a table.
 
-use std::io::BufRead;
-
 use mendb_model::{Column, ColumnType, Value};
 
 use super::dialect::Dialect;

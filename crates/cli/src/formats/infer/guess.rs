@@ -242,7 +242,7 @@ impl Numbers {
             _ => {}
         }
         match (self.beyond_double, self.beyond_decimal) {
-            (None, _) => (ColumnType::Double, "a negative zero".to_owned()),
+            (None, _) => (ColumnType::Double, "whole numbers that only a Double keeps".to_owned()),
             (Some(beyond), _) if fits_decimal => {
                 (decimal, format!("{beyond} has more digits than a Double keeps"))
             }

@@ -131,7 +131,8 @@ mod tests {
     use std::io::Cursor;
 
     use mendb_model::ColumnType as T;
-    use mendb_model::text::TextRules;
+    use mendb_model::text::{self, Number, Offset, TextRules, TimeText};
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -280,5 +281,69 @@ mod tests {
         let columns = json_columns("{\"b\":1}\n{\"a\":1,\"b\":2}\n");
         let names: Vec<_> = columns.into_iter().map(|learned| learned.column.name).collect();
         assert_eq!(names, ["b", "a"]);
+    }
+
+    /// A value of the kinds that files have.
+    fn written() -> impl Strategy<Value = String> {
+        prop_oneof![
+            8 => "-?[0-9]{1,3}",
+            4 => "-?[0-9]{1,22}",
+            8 => "-?[0-9]{1,3}[.][0-9]{1,3}",
+            4 => "-?[0-9]{1,22}[.][0-9]{1,22}",
+            2 => "[+-]?[0-9]{0,3}[.]?[0-9]{0,3}([eE][+-]?[0-9]{1,3})?",
+            2 => "20[0-9]{2}-0[1-9]-[0-3][0-9]",
+            4 => "20[0-9]{2}-0[1-9]-[0-2][0-9][T ][01][0-9]:[0-5][0-9]:[0-6][0-9]([.][0-9]{1,8})?(Z|[+-]0[0-9]:00)?",
+            1 => "NaN|inf|-inf|true|FALSE|x|",
+        ]
+    }
+
+    /// Values that are alike, and now and then not.
+    fn column() -> impl Strategy<Value = Vec<String>> {
+        prop_oneof![
+            proptest::collection::vec(written(), 1..4),
+            proptest::collection::vec("-?[0-9]{1,6}([.][0-9]{1,14})?", 1..6),
+            proptest::collection::vec("[0-9]{15,21}", 1..6),
+            proptest::collection::vec("20[0-9]{2}-0[1-9]-[0-2][0-9]T05:00:00([.][0-9]{1,6})?Z?", 1..4),
+        ]
+    }
+
+    fn is_same(written: &str, shown: &str, column_type: T) -> bool {
+        match column_type {
+            T::Utf8 => written == shown,
+            T::Bool => written.eq_ignore_ascii_case(shown),
+            T::Date => written == shown,
+            T::Datetime | T::Timestamp => {
+                let (written, shown) = (TimeText::read(written), TimeText::read(shown));
+                written.zip(shown).is_some_and(|(written, shown)| {
+                    let kept = matches!(written.offset, Offset::Absent | Offset::Utc);
+                    let fraction = |time: &TimeText<'_>| time.fraction.trim_end_matches('0').len();
+                    kept && written.date == shown.date
+                        && written.time == shown.time
+                        && fraction(&written) == fraction(&shown)
+                })
+            }
+            _ => match (Number::read(written, '.'), Number::read(shown, '.')) {
+                (Some(written), Some(shown)) => written.is_same(&shown),
+                (written_number, shown_number) => {
+                    written_number.is_none() && shown_number.is_none() && written == shown
+                }
+            },
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn an_inferred_column_takes_every_value_and_shows_it_again(values in column()) {
+            let column_type = csv_type(&values.iter().map(String::as_str).collect::<Vec<_>>());
+            for written in values.iter().filter(|written| !written.is_empty()) {
+                let value = text::parse(written, column_type);
+                prop_assert!(value.is_ok(), "{written} as {column_type} of {values:?}");
+                let shown = text::format(value.unwrap().as_ref(), column_type).unwrap();
+                let same = is_same(written, &shown, column_type);
+                prop_assert!(same, "{written} as {column_type} is {shown} in {values:?}");
+            }
+        }
     }
 }
