@@ -95,7 +95,11 @@ pub enum SchemaError {
 /// command line is left out.
 fn is_column_name(name: &str) -> bool {
     let reserved = |c: char| {
-        c.is_control() || matches!(c, ',' | ';' | ':' | '=' | '+' | '|' | '\\' | '"' | '`' | '\u{feff}')
+        c.is_control()
+            || matches!(
+                c,
+                ',' | ';' | ':' | '=' | '+' | '|' | '\\' | '"' | '`' | '\u{feff}'
+            )
     };
     !name.is_empty()
         && !name.starts_with("_mendb")

@@ -205,9 +205,17 @@ mod tests {
             (Cell::Double(0.1), T::Float, Ok(Value::Float(0.1))),
             (far, T::Float, Err(Misfit::Range)),
             (Cell::Double(1e-300), T::Float, Err(Misfit::TooSmall)),
-            (Cell::Double(f64::INFINITY), T::Float, Ok(Value::Float(f32::INFINITY))),
+            (
+                Cell::Double(f64::INFINITY),
+                T::Float,
+                Ok(Value::Float(f32::INFINITY)),
+            ),
             (Cell::Int(300), T::Uint8, Err(Misfit::Range)),
-            (Cell::Int(1 << 53), T::Double, Ok(Value::Double(2f64.powi(53)))),
+            (
+                Cell::Int(1 << 53),
+                T::Double,
+                Ok(Value::Double(2f64.powi(53))),
+            ),
             (Cell::Int(12), money, Ok(Value::Decimal(1200))),
             (Cell::Int(1000), money, Err(Misfit::Range)),
             (decimal(12_500, 4), money, Ok(Value::Decimal(125))),
@@ -218,7 +226,11 @@ mod tests {
             (half, T::Datetime, Err(Misfit::Digits)),
             (half, T::Date, Err(Misfit::TimeOfDay)),
             (time(1), T::Timestamp, Err(Misfit::Digits)),
-            (time(i128::from(i64::MAX) * 1_000_000_000), T::Timestamp, Err(Misfit::Range)),
+            (
+                time(i128::from(i64::MAX) * 1_000_000_000),
+                T::Timestamp,
+                Err(Misfit::Range),
+            ),
             (Cell::Days(1), T::Datetime, Ok(Value::Int(86_400))),
             (Cell::Text("2013-01-31"), T::Date, Ok(Value::Int(15_736))),
             (Cell::Text("{}"), T::Json, Ok(Value::Text("{}".into()))),
@@ -270,6 +282,9 @@ mod tests {
         assert_eq!(read(local), Ok(Value::Int(-7200)));
         assert_eq!(read(time(0)), Ok(Value::Int(0)));
         assert_eq!(read(Cell::Days(0)), Ok(Value::Int(-7200)));
-        assert_eq!(local.value(ColumnType::Datetime, &TextRules::EXACT), Ok(Value::Int(0)));
+        assert_eq!(
+            local.value(ColumnType::Datetime, &TextRules::EXACT),
+            Ok(Value::Int(0))
+        );
     }
 }

@@ -173,7 +173,12 @@ impl<R: Read> Read for Decoder<R> {
 }
 
 /// Decodes whole characters; gives how many bytes they were.
-fn decode_utf16(bytes: &[u8], big_endian: bool, is_end: bool, text: &mut String) -> io::Result<usize> {
+fn decode_utf16(
+    bytes: &[u8],
+    big_endian: bool,
+    is_end: bool,
+    text: &mut String,
+) -> io::Result<usize> {
     let bad = |what| io::Error::new(io::ErrorKind::InvalidData, format!("not UTF-16: {what}"));
     let unit = |pair: &[u8]| {
         let pair = [pair[0], pair[1]];
@@ -184,7 +189,11 @@ fn decode_utf16(bytes: &[u8], big_endian: bool, is_end: bool, text: &mut String)
         }
     };
     let mut units: Vec<u16> = bytes.chunks_exact(2).map(unit).collect();
-    if !is_end && units.last().is_some_and(|last| (0xd800..0xdc00).contains(last)) {
+    if !is_end
+        && units
+            .last()
+            .is_some_and(|last| (0xd800..0xdc00).contains(last))
+    {
         units.pop();
     }
     if is_end && bytes.len() % 2 == 1 {
@@ -234,13 +243,22 @@ mod tests {
         assert_eq!(read(b"", None).unwrap(), "");
         assert_eq!(read(b"\xff\xfei\0d\0", None).unwrap(), "id");
         assert_eq!(read(b"\xfe\xff\0i\0d", None).unwrap(), "id");
-        assert_eq!(read(b"\xfe\xff\0i\0d", Some(Encoding::Utf16)).unwrap(), "id");
+        assert_eq!(
+            read(b"\xfe\xff\0i\0d", Some(Encoding::Utf16)).unwrap(),
+            "id"
+        );
     }
 
     #[test]
     fn western_bytes_are_characters_when_asked_for() {
-        assert_eq!(read(b"\x80\xe9", Some(Encoding::Windows1252)).unwrap(), "€é");
-        assert_eq!(read(b"\x80\xe9", Some(Encoding::Latin1)).unwrap(), "\u{80}é");
+        assert_eq!(
+            read(b"\x80\xe9", Some(Encoding::Windows1252)).unwrap(),
+            "€é"
+        );
+        assert_eq!(
+            read(b"\x80\xe9", Some(Encoding::Latin1)).unwrap(),
+            "\u{80}é"
+        );
     }
 
     #[test]

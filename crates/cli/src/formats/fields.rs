@@ -32,7 +32,10 @@ impl Fields {
     ///
     /// # Errors
     /// A field to rename, or a column to read or to pass over, is not there.
-    pub fn check<'a>(&self, fields: impl Iterator<Item = &'a str> + Clone) -> Result<(), ReadError> {
+    pub fn check<'a>(
+        &self,
+        fields: impl Iterator<Item = &'a str> + Clone,
+    ) -> Result<(), ReadError> {
         let missing = |field: &str| ReadError::MissingField {
             field: field.to_owned(),
             known: fields.clone().map(str::to_owned).collect(),
@@ -48,7 +51,10 @@ impl Fields {
                 renamed: self.renamed.clone(),
                 ..Self::default()
             };
-            if !fields.clone().any(|field| all.column(field) == Some(column)) {
+            if !fields
+                .clone()
+                .any(|field| all.column(field) == Some(column))
+            {
                 return Err(missing(column));
             }
         }

@@ -290,7 +290,9 @@ impl ReadError {
                 "its columns are {}; --columns and --skip-columns say which to read, --rename-column what they are called",
                 known.join(", ")
             )),
-            Self::MissingField { known, .. } => Some(format!("its columns are {}", known.join(", "))),
+            Self::MissingField { known, .. } => {
+                Some(format!("its columns are {}", known.join(", ")))
+            }
             Self::UnsupportedType { column, .. } => {
                 Some(format!("--skip-columns {column} leaves it out"))
             }

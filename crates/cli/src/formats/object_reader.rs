@@ -112,7 +112,8 @@ impl<R: BufRead> ObjectReader<R> {
         &self,
         mut each: impl FnMut(&str, Token<'_>) -> Result<(), MemberError>,
     ) -> Result<(), ReadError> {
-        let text = std::str::from_utf8(&self.raw).map_err(|_| ReadError::not_utf8(self.place(), ""))?;
+        let text =
+            std::str::from_utf8(&self.raw).map_err(|_| ReadError::not_utf8(self.place(), ""))?;
         json::members(text, |name, token| each(&name, token)).map_err(|error| match error {
             MemberError::NotAnObject(mut error) => {
                 if error.line == 0 {
@@ -145,7 +146,12 @@ impl<R: BufRead> ObjectReader<R> {
     /// Takes the byte that was last looked at.
     fn take(&mut self) {
         // It is in the buffer.
-        if let Some(byte) = self.reader.fill_buf().ok().and_then(|bytes| bytes.first().copied()) {
+        if let Some(byte) = self
+            .reader
+            .fill_buf()
+            .ok()
+            .and_then(|bytes| bytes.first().copied())
+        {
             self.reader.consume(1);
             self.count(byte);
         }
@@ -290,7 +296,10 @@ mod tests {
         assert_eq!(read(pretty), expected([2, 6]));
         let array = "[\n{\"a\":1, \"b\":{\"c\":[]}},\n{\"a\":\"}\"}\n]\n";
         assert_eq!(read(array), expected([2, 3]));
-        assert_eq!(read("[{\"a\":1,\"b\":{\"c\":[]}},{\"a\":\"}\"}]"), expected([1, 1]));
+        assert_eq!(
+            read("[{\"a\":1,\"b\":{\"c\":[]}},{\"a\":\"}\"}]"),
+            expected([1, 1])
+        );
         assert_eq!(read("[]"), Ok(vec![]));
         assert_eq!(read(" \n"), Ok(vec![]));
     }
@@ -298,16 +307,40 @@ mod tests {
     #[test]
     fn what_is_wrong_is_placed() {
         for (text, expected) in [
-            ("\n7", "line 2: not a JSON object: `{` is missing at column 1"),
-            ("{\"a\":1} x\n", "line 1: not a JSON object: `{` is missing at column 9"),
-            ("[{\"a\":1} {\"a\":2}]", "line 1: `,` or `]` is missing at column 10"),
-            ("[{\"a\":1},\n", "line 2: not a JSON object: `{` is missing at column 1"),
+            (
+                "\n7",
+                "line 2: not a JSON object: `{` is missing at column 1",
+            ),
+            (
+                "{\"a\":1} x\n",
+                "line 1: not a JSON object: `{` is missing at column 9",
+            ),
+            (
+                "[{\"a\":1} {\"a\":2}]",
+                "line 1: `,` or `]` is missing at column 10",
+            ),
+            (
+                "[{\"a\":1},\n",
+                "line 2: not a JSON object: `{` is missing at column 1",
+            ),
             ("[{\"a\":1}", "line 1: the array does not end at column 9"),
             ("[{\"a\":1}] {", "line 1: text after the array at column 11"),
-            ("{\"a\":1\n{\"a\":2}\n", "line 2: not a JSON object: `,` or `}` is missing at column 1"),
-            ("{\"a\":\"x}\n{\"a\":2}\n", "line 1: not a JSON object: a string that does not end at column 6"),
-            ("{\n  \"a\": tru\n}", "line 2: not a JSON object: no value at column 8"),
-            ("{\"a\":{", "line 1: not a JSON object: a value that does not end at column 7"),
+            (
+                "{\"a\":1\n{\"a\":2}\n",
+                "line 2: not a JSON object: `,` or `}` is missing at column 1",
+            ),
+            (
+                "{\"a\":\"x}\n{\"a\":2}\n",
+                "line 1: not a JSON object: a string that does not end at column 6",
+            ),
+            (
+                "{\n  \"a\": tru\n}",
+                "line 2: not a JSON object: no value at column 8",
+            ),
+            (
+                "{\"a\":{",
+                "line 1: not a JSON object: a value that does not end at column 7",
+            ),
         ] {
             assert_eq!(read(text).unwrap_err(), expected, "{text:?}");
         }

@@ -93,7 +93,9 @@ fn json() -> impl Strategy<Value = String> {
         prop_oneof![
             proptest::collection::vec(inner, 0..4).prop_map(|all| format!("[{}]", all.join(" , "))),
             members.prop_map(|members| {
-                let members = members.iter().map(|(name, value)| format!("{name}: {value}"));
+                let members = members
+                    .iter()
+                    .map(|(name, value)| format!("{name}: {value}"));
                 format!("{{{}}}", members.collect::<Vec<_>>().join(","))
             }),
         ]

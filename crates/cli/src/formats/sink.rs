@@ -240,7 +240,10 @@ impl<W: Write + Send> ParquetSink<W> {
         let batch = self.encoder.finish()?;
         if let Writer::Waiting(out) = &mut self.writer {
             let out = out.take().expect("a writer that waits has not begun");
-            self.writer = Writer::Begun(Box::new(begin(out, &batch, &self.schema_json)?), batch.schema());
+            self.writer = Writer::Begun(
+                Box::new(begin(out, &batch, &self.schema_json)?),
+                batch.schema(),
+            );
         }
         let Writer::Begun(writer, schema) = &mut self.writer else {
             unreachable!("the writer has just begun")

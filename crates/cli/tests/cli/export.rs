@@ -84,7 +84,8 @@ fn what_is_exported_and_imported_has_the_same_digest() {
         let copy = format!("with_{}", file.replace('.', "_"));
         mendb.ok(&format!("table import {copy} {file} --create"));
         assert_eq!(digest(&copy), original, "{file}");
-        let described = |table: &str| mendb.json(&format!("table describe {table}"))["schema"].clone();
+        let described =
+            |table: &str| mendb.json(&format!("table describe {table}"))["schema"].clone();
         assert_eq!(described(&copy), described("t"), "{file}");
     }
 }

@@ -36,21 +36,41 @@ fn lines_may_end_with_cr() {
 fn what_stands_between_fields_is_guessed_and_said() {
     let mendb = Mendb::new();
     for (name, text, said) in [
-        ("semicolon", "id;price\n1;3,5\n", "\nfields are separated by `;`\n"),
-        ("tab", "id\tprice\n1\t3,5\n", "\nfields are separated by tabs\n"),
-        ("pipe", "id|price\n1|3,5\n", "\nfields are separated by `|`\n"),
+        (
+            "semicolon",
+            "id;price\n1;3,5\n",
+            "\nfields are separated by `;`\n",
+        ),
+        (
+            "tab",
+            "id\tprice\n1\t3,5\n",
+            "\nfields are separated by tabs\n",
+        ),
+        (
+            "pipe",
+            "id|price\n1|3,5\n",
+            "\nfields are separated by `|`\n",
+        ),
     ] {
         mendb.write("t.csv", text);
-        let report = mendb.ok(&format!("table import {name} t.csv --create --key id --decimal-comma"));
+        let report = mendb.ok(&format!(
+            "table import {name} t.csv --create --key id --decimal-comma"
+        ));
         assert!(report.contains(said), "{report}");
-        assert_eq!(mendb.ok(&format!("table export {name}")), "id,price\n1,3.5\n");
+        assert_eq!(
+            mendb.ok(&format!("table export {name}")),
+            "id,price\n1,3.5\n"
+        );
     }
     mendb.write("t.csv", "id^price\n1^3\n");
     let report = mendb.json("table import other t.csv --create --key id --delimiter ^");
     assert_eq!(report["dialect"]["delimiter"], "^");
     mendb.write("t.csv", "id;price\n1;3.5\n");
     let stderr = mendb.fails(1, "table import semicolon t.csv --decimal-comma");
-    assert!(stderr.contains("Double") || stderr.contains("is not a value of type"), "{stderr}");
+    assert!(
+        stderr.contains("Double") || stderr.contains("is not a value of type"),
+        "{stderr}"
+    );
     assert_eq!(
         mendb.fails(2, "table import semicolon t.jsonl --delimiter ;"),
         "error: --delimiter is for CSV\n"
@@ -62,17 +82,26 @@ fn a_header_may_be_what_people_call_things() {
     let mendb = Mendb::new();
     mendb.write("t.csv", "id , Price (USD),a/b,\"x,y\"\n1,2.5,c,d\n");
     let stderr = mendb.fails(1, "table import t t.csv --create --key id");
-    assert!(stderr.starts_with("error: \"x,y\" cannot name a column"), "{stderr}");
+    assert!(
+        stderr.starts_with("error: \"x,y\" cannot name a column"),
+        "{stderr}"
+    );
     assert!(stderr.contains("--rename-column OLD=NEW"), "{stderr}");
     mendb.ok("table import t t.csv --create --key id --rename-column x,y=z --rename-column a/b=ab");
-    assert_eq!(mendb.ok("table export t"), "id,Price (USD),ab,z\n1,2.5,c,d\n");
+    assert_eq!(
+        mendb.ok("table export t"),
+        "id,Price (USD),ab,z\n1,2.5,c,d\n"
+    );
     mendb.ok("table export t -o out.csv");
     mendb.ok("table import again out.csv --create");
     assert_eq!(mendb.ok("table export again"), mendb.read("out.csv"));
     mendb.ok("table import few t.csv --create --key id --columns id,a/b");
     assert_eq!(mendb.ok("table export few"), "id,a/b\n1,c\n");
     let stderr = mendb.fails(1, "table import few t.csv --skip-columns nope");
-    assert!(stderr.starts_with("error: t.csv: the file has no column \"nope\"\n"), "{stderr}");
+    assert!(
+        stderr.starts_with("error: t.csv: the file has no column \"nope\"\n"),
+        "{stderr}"
+    );
     mendb.write("index.csv", ",v\n0,a\n");
     mendb.ok("table import pandas index.csv --create --key column1");
     assert_eq!(mendb.ok("table export pandas"), "column1,v\n0,a\n");
@@ -83,7 +112,10 @@ fn other_encodings_are_read_when_asked_for() {
     let mendb = Mendb::new();
     fs::write(mendb.path().join("w.csv"), b"id,name\n1,Z\xfcrich \x80\n").unwrap();
     let stderr = mendb.fails(1, "table import t w.csv --create --key id");
-    assert!(stderr.starts_with("error: w.csv line 2: field 2 is not UTF-8\n"), "{stderr}");
+    assert!(
+        stderr.starts_with("error: w.csv line 2: field 2 is not UTF-8\n"),
+        "{stderr}"
+    );
     assert!(stderr.contains("--encoding windows-1252"), "{stderr}");
     mendb.ok("table import t w.csv --create --key id --encoding windows-1252");
     let wide: Vec<u8> = "\u{feff}id,name\n1,Zürich €\n"
@@ -93,14 +125,18 @@ fn other_encodings_are_read_when_asked_for() {
     fs::write(mendb.path().join("wide.csv"), wide).unwrap();
     mendb.ok("table import u wide.csv --create --key id");
     for table in ["t", "u"] {
-        assert_eq!(mendb.ok(&format!("table export {table}")), "id,name\n1,Zürich €\n");
+        assert_eq!(
+            mendb.ok(&format!("table export {table}")),
+            "id,name\n1,Zürich €\n"
+        );
     }
 }
 
 #[test]
 fn objects_may_stand_in_an_array_or_over_several_lines() {
     let mendb = Mendb::new();
-    let pretty = "[\n  {\n    \"id\": 1,\n    \"doc\": {\n      \"a\": [1]\n    }\n  },\n  {\"id\": 2}\n]\n";
+    let pretty =
+        "[\n  {\n    \"id\": 1,\n    \"doc\": {\n      \"a\": [1]\n    }\n  },\n  {\"id\": 2}\n]\n";
     mendb.write("t.json", pretty);
     mendb.ok("table import t t.json --create --key id");
     assert_eq!(
@@ -119,10 +155,19 @@ fn objects_may_stand_in_an_array_or_over_several_lines() {
 #[test]
 fn what_can_be_read_only_once_is_read_whole() {
     let mendb = Mendb::new();
-    mendb.write("rows.jsonl", "{\"id\":1,\"v\":\"a\"}\n{\"id\":2,\"v\":\"b\"}\n");
+    mendb.write(
+        "rows.jsonl",
+        "{\"id\":1,\"v\":\"a\"}\n{\"id\":2,\"v\":\"b\"}\n",
+    );
     mendb.write("rows.csv", "id,v\n1,a\n2,b\n");
     let fifo = mendb.path().join("fifo");
-    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    assert!(
+        Command::new("mkfifo")
+            .arg(&fifo)
+            .status()
+            .unwrap()
+            .success()
+    );
     let through = |file: &str, line: &str| {
         let rows = fs::read(mendb.path().join(file)).unwrap();
         let child = mendb.command(line).spawn().unwrap();
@@ -133,19 +178,32 @@ fn what_can_be_read_only_once_is_read_whole() {
         let output = child.wait_with_output().unwrap();
         assert!(output.status.success(), "{output:?}");
     };
-    through("rows.jsonl", "table import a fifo --format jsonl --create --key id");
-    through("rows.csv", "table import b fifo --format csv --create --key id --shards 2");
+    through(
+        "rows.jsonl",
+        "table import a fifo --format jsonl --create --key id",
+    );
+    through(
+        "rows.csv",
+        "table import b fifo --format csv --create --key id --shards 2",
+    );
     mendb.ok("table create c --column id:Int64 --column v:Utf8 --key id");
     through("rows.csv", "table import c fifo --format csv");
     mendb.ok("table export c -o rows.parquet");
-    through("rows.parquet", "table import d fifo --format parquet --create");
+    through(
+        "rows.parquet",
+        "table import d fifo --format parquet --create",
+    );
     let ran = mendb.run_with(
         "table import e /dev/stdin --format csv --create --key id",
         "id,v\n1,a\n2,b\n",
     );
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     for table in ["a", "b", "c", "d", "e"] {
-        assert_eq!(mendb.ok(&format!("table export {table}")), "id,v\n1,a\n2,b\n", "{table}");
+        assert_eq!(
+            mendb.ok(&format!("table export {table}")),
+            "id,v\n1,a\n2,b\n",
+            "{table}"
+        );
     }
     let stderr = mendb.fails(1, "table import a . --format csv");
     assert!(stderr.starts_with("error: cannot read .\n"), "{stderr}");

@@ -14,20 +14,37 @@ fn with_table() -> Mendb {
 fn what_a_type_does_not_hold_is_refused_with_its_line_in_every_format() {
     let mendb = with_table();
     for (column, value, why) in [
-        ("d", "2020-01-01 23:30:00", "it has a time of day or an offset"),
-        ("d", "2020-01-01T00:00:00-05:00", "it has a time of day or an offset"),
-        ("s", "2020-01-01T00:00:00.999999Z", "it has more digits than the type holds"),
-        ("u", "2020-01-01T00:00:00.123456789Z", "it has more digits than the type holds"),
+        (
+            "d",
+            "2020-01-01 23:30:00",
+            "it has a time of day or an offset",
+        ),
+        (
+            "d",
+            "2020-01-01T00:00:00-05:00",
+            "it has a time of day or an offset",
+        ),
+        (
+            "s",
+            "2020-01-01T00:00:00.999999Z",
+            "it has more digits than the type holds",
+        ),
+        (
+            "u",
+            "2020-01-01T00:00:00.123456789Z",
+            "it has more digits than the type holds",
+        ),
         ("b", "-1e400", "it is out of range"),
         ("f", "1e39", "it is out of range"),
         ("f", "1e-50", "it is too close to zero"),
         ("id", "1.5", "it has more digits than the type holds"),
     ] {
-        let id = if column == "id" { "" } else { ",id" };
-        let one = if column == "id" { "" } else { ",1" };
-        mendb.write("t.csv", &format!("{column}{id}\n\n\"{value}\"{one}\n"));
-        let id = if column == "id" { "" } else { ",\"id\":1" };
-        mendb.write("t.jsonl", &format!("\n\n{{\"{column}\":\"{value}\"{id}}}\n"));
+        let other = if column == "id" { "d" } else { "id" };
+        mendb.write("t.csv", &format!("{column},{other}\n\n\"{value}\",\n"));
+        mendb.write(
+            "t.jsonl",
+            &format!("\n\n{{\"{column}\":\"{value}\",\"{other}\":null}}\n"),
+        );
         for file in ["t.csv", "t.jsonl"] {
             let stderr = mendb.fails(1, &format!("table import t {file}"));
             let type_of = |column| match column {
@@ -43,12 +60,18 @@ fn what_a_type_does_not_hold_is_refused_with_its_line_in_every_format() {
                 type_of(column)
             );
             assert!(stderr.starts_with(&expected), "{stderr}");
-            assert!(stderr.contains("--round") != why.contains("range"), "{stderr}");
+            assert!(
+                stderr.contains("--round") != why.contains("range"),
+                "{stderr}"
+            );
         }
     }
     mendb.write("erase.csv", "id,d\n1.5,\n");
     let stderr = mendb.fails(1, "table import t erase.csv --mode erase");
-    assert!(stderr.starts_with("error: erase.csv line 2, column id: \"1.5\""), "{stderr}");
+    assert!(
+        stderr.starts_with("error: erase.csv line 2, column id: \"1.5\""),
+        "{stderr}"
+    );
     assert_eq!(mendb.ok("table export t"), "id,d,s,u,b,f,j\n");
 }
 
@@ -60,7 +83,10 @@ fn rounding_and_zones_are_taken_when_asked_for() {
         "id,d,s,u,f\n1,2020-01-01 23:30:00,2020-01-01T00:00:00.999999Z,2019-12-31T23:59:59.9999999Z,1e-50\n",
     );
     mendb.ok("table import t t.csv --round");
-    mendb.write("z.csv", "id,s,u\n2,2020-07-01 12:00:00,2020-07-01T12:00:00Z\n");
+    mendb.write(
+        "z.csv",
+        "id,s,u\n2,2020-07-01 12:00:00,2020-07-01T12:00:00Z\n",
+    );
     mendb.ok("table import t z.csv --timezone +02:00");
     assert_eq!(
         mendb.ok("table export t"),
@@ -68,7 +94,10 @@ fn rounding_and_zones_are_taken_when_asked_for() {
          2,,2020-07-01T10:00:00Z,2020-07-01T12:00:00Z,,,\n"
     );
     let stderr = mendb.fails(2, "table import t z.csv --timezone Mars/Olympus");
-    assert!(stderr.contains("write an offset such as +02:00"), "{stderr}");
+    assert!(
+        stderr.contains("write an offset such as +02:00"),
+        "{stderr}"
+    );
 }
 
 #[test]
@@ -94,14 +123,21 @@ fn inference_keeps_every_value_and_says_why() {
          serial  Uint64          \"18446744073709551615\" (line 2) is beyond an Int64\n"
     );
     assert_eq!(
-        mendb.ok("table export t").replace("0.12345678901234567890", "0.1234567890123456789"),
+        mendb
+            .ok("table export t")
+            .replace("0.12345678901234567890", "0.1234567890123456789"),
         mendb.read("a.csv")
     );
     mendb.ok("table drop t");
     let imported = mendb.json("table import t a.csv --create --key id");
     assert_eq!(imported["columns"][3]["name"], "code");
     assert_eq!(imported["columns"][3]["type"], "Utf8");
-    assert!(imported["columns"][3]["because"].as_str().unwrap().contains("code"));
+    assert!(
+        imported["columns"][3]["because"]
+            .as_str()
+            .unwrap()
+            .contains("code")
+    );
 }
 
 #[test]
@@ -119,7 +155,11 @@ fn json_keeps_what_stands_in_the_file() {
     for format in ["csv", "jsonl", "parquet"] {
         mendb.ok(&format!("table export t -o out.{format}"));
         mendb.ok(&format!("table import {format} out.{format} --create"));
-        assert_eq!(mendb.ok(&format!("table export {format} --format jsonl")), rows, "{format}");
+        assert_eq!(
+            mendb.ok(&format!("table export {format} --format jsonl")),
+            rows,
+            "{format}"
+        );
     }
     mendb.write("bad.csv", "id,a\n7,plain\n");
     let stderr = mendb.fails(1, "table import t bad.csv");

@@ -70,7 +70,9 @@ impl std::fmt::Display for Misfit {
             Self::Digits => ": it has more digits than the type holds",
             Self::TooSmall => ": it is too close to zero",
             Self::TimeOfDay => ": it has a time of day or an offset",
-            Self::Ambiguous => ": the clocks of the time zone show it twice or never; write its offset",
+            Self::Ambiguous => {
+                ": the clocks of the time zone show it twice or never; write its offset"
+            }
             Self::Json => ": it is no JSON",
         })
     }
@@ -179,7 +181,11 @@ pub fn parse(text: &str, column_type: ColumnType) -> Result<Value, NotAValue> {
 ///
 /// # Errors
 /// As [`parse`].
-pub fn parse_by(text: &str, column_type: ColumnType, rules: &TextRules) -> Result<Value, NotAValue> {
+pub fn parse_by(
+    text: &str,
+    column_type: ColumnType,
+    rules: &TextRules,
+) -> Result<Value, NotAValue> {
     let value = read(text, column_type, rules);
     let misfit = match value {
         Ok(value) if column_type.accepts(value.as_ref()) => return Ok(value),
@@ -211,12 +217,15 @@ fn read(text: &str, column_type: ColumnType, rules: &TextRules) -> Result<Value,
             "false" | "f" | "0" | "no" => false,
             _ => return Err(Misfit::Form),
         }),
-        T::Int8 | T::Int16 | T::Int32 | T::Int64 => {
-            Value::Int(scaled(0)?.try_into().map_err(range)?)
-        }
-        T::Uint8 | T::Uint16 | T::Uint32 | T::Uint64 => {
-            Value::Uint(scaled(0)?.try_into().map_err(range)?)
-        }
+        // Most are plain digits.
+        T::Int8 | T::Int16 | T::Int32 | T::Int64 => Value::Int(match trimmed.parse() {
+            Ok(plain) => plain,
+            Err(_) => scaled(0)?.try_into().map_err(range)?,
+        }),
+        T::Uint8 | T::Uint16 | T::Uint32 | T::Uint64 => Value::Uint(match trimmed.parse() {
+            Ok(plain) => plain,
+            Err(_) => scaled(0)?.try_into().map_err(range)?,
+        }),
         T::Float => Value::Float(number::float(trimmed, point, round)?),
         T::Double => Value::Double(number::float(trimmed, point, round)?),
         T::Utf8 => Value::Text(text.to_owned()),
@@ -322,8 +331,16 @@ mod tests {
             ("2020-01-01 23:30:00", T::Date, Misfit::TimeOfDay),
             ("2020-01-01T00:00:00-05:00", T::Date, Misfit::TimeOfDay),
             ("2020-01-01T00:00:00.999999Z", T::Datetime, Misfit::Digits),
-            ("2020-01-01T00:00:00.123456789Z", T::Timestamp, Misfit::Digits),
-            ("2020-06-01T12:00:00[Europe/Paris]", T::Timestamp, Misfit::Form),
+            (
+                "2020-01-01T00:00:00.123456789Z",
+                T::Timestamp,
+                Misfit::Digits,
+            ),
+            (
+                "2020-06-01T12:00:00[Europe/Paris]",
+                T::Timestamp,
+                Misfit::Form,
+            ),
             ("1e400", T::Double, Misfit::Range),
             ("1e39", T::Float, Misfit::Range),
             ("1e-50", T::Float, Misfit::TooSmall),
@@ -341,7 +358,10 @@ mod tests {
             let rounded = parse_by(text, column_type, &rounded);
             assert_eq!(rounded.is_ok(), misfit.can_be_rounded(), "{text} rounded");
         }
-        assert_eq!(parse("2020-01-01 00:00:00", T::Date), Ok(Value::Int(18_262)));
+        assert_eq!(
+            parse("2020-01-01 00:00:00", T::Date),
+            Ok(Value::Int(18_262))
+        );
         assert_eq!(parse("5.0", T::Int64), Ok(Value::Int(5)));
     }
 
@@ -349,7 +369,10 @@ mod tests {
     fn json_is_kept_on_one_line() {
         let read = |text| parse(text, ColumnType::Json);
         let text = |text: &str| Ok(Value::Text(text.to_owned()));
-        assert_eq!(read(" {\"b\": 1.50,\r\n\"a\":[ ]}\n"), text("{\"b\": 1.50,  \"a\":[ ]}"));
+        assert_eq!(
+            read(" {\"b\": 1.50,\r\n\"a\":[ ]}\n"),
+            text("{\"b\": 1.50,  \"a\":[ ]}")
+        );
         assert_eq!(read("\"5\""), text("\"5\""));
         assert_eq!(read("1e400"), text("1e400"));
         assert_eq!(read("null"), Ok(Value::Null));

@@ -192,7 +192,9 @@ mod tests {
     use super::*;
 
     fn scaled(text: &str, scale: u8, round: bool) -> Result<i128, Misfit> {
-        Number::read(text, '.').ok_or(Misfit::Form)?.scaled(scale, round)
+        Number::read(text, '.')
+            .ok_or(Misfit::Form)?
+            .scaled(scale, round)
     }
 
     #[test]
@@ -207,7 +209,10 @@ mod tests {
         assert_eq!(scaled("0.009", 0, true), Ok(0));
         assert_eq!(scaled("5e-1", 0, true), Ok(1));
         assert_eq!(scaled("5e-99999999999999999999", 0, true), Ok(0));
-        assert_eq!(scaled("1e99999999999999999999", 0, true), Err(Misfit::Range));
+        assert_eq!(
+            scaled("1e99999999999999999999", 0, true),
+            Err(Misfit::Range)
+        );
         assert_eq!(scaled("0e99999999999999999999", 0, false), Ok(0));
         for text in ["", ".", "-", "1e", "1,5", "0x10", "1_000", "--1", "1e5.5"] {
             assert_eq!(scaled(text, 0, false), Err(Misfit::Form), "{text}");

@@ -78,7 +78,10 @@ impl<'a> TimeText<'a> {
     pub(super) fn days(&self, round: bool) -> Result<i64, Misfit> {
         let is_midnight = self.time.is_none_or(|time| time == civil::Time::midnight())
             && self.fraction.bytes().all(|digit| digit == b'0');
-        let in_utc = matches!(self.offset, Offset::Absent | Offset::Utc | Offset::Seconds(0));
+        let in_utc = matches!(
+            self.offset,
+            Offset::Absent | Offset::Utc | Offset::Seconds(0)
+        );
         if !round && !(is_midnight && in_utc) {
             return Err(Misfit::TimeOfDay);
         }
@@ -103,7 +106,9 @@ impl<'a> TimeText<'a> {
     pub(super) fn micros(&self, zone: Option<&TimeZone>, round: bool) -> Result<i64, Misfit> {
         let kept = &self.fraction[..self.fraction.len().min(MICROS_DIGITS)];
         let up = self.rounds_up(kept.len(), round)?;
-        let micros: i64 = format!("0{kept:0<MICROS_DIGITS$}").parse().map_err(|_| Misfit::Form)?;
+        let micros: i64 = format!("0{kept:0<MICROS_DIGITS$}")
+            .parse()
+            .map_err(|_| Misfit::Form)?;
         self.whole_seconds(zone)?
             .checked_mul(MICROS_PER_SECOND)
             .and_then(|whole| whole.checked_add(micros + i64::from(up)))
@@ -240,6 +245,9 @@ mod tests {
         let long = read("1969-12-31T23:59:59.9999999Z");
         assert_eq!(long.micros(None, false), Err(Misfit::Digits));
         assert_eq!(long.micros(None, true), Ok(0));
-        assert_eq!(read("2020-01-01T00:00:00.1000000000000Z").micros(None, false), Ok(1_577_836_800_100_000));
+        assert_eq!(
+            read("2020-01-01T00:00:00.1000000000000Z").micros(None, false),
+            Ok(1_577_836_800_100_000)
+        );
     }
 }

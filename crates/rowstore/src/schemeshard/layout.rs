@@ -117,7 +117,12 @@ impl IndexLayout {
     pub(crate) fn table_key(&self, table: &Layout, key: &[u8]) -> Result<Vec<u8>, Malformed> {
         let values = key::decode(key, &self.implementation.key_types)?;
         let value = |name: &String| {
-            let at = self.implementation.schema.key.iter().position(|n| n == name);
+            let at = self
+                .implementation
+                .schema
+                .key
+                .iter()
+                .position(|n| n == name);
             at.and_then(|at| values.get(at))
                 .map_or(ValueRef::Null, Value::as_ref)
         };

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use mendb_model::schema::SchemaError;
 use mendb_model::{Column, IndexSchema, TableSchema, key, text};
 
 use crate::failure::Failure;
@@ -68,9 +69,15 @@ impl DefinitionArgs {
             key: self.key.clone(),
             indexes: self.index.iter().cloned().chain(unique).collect(),
         };
-        schema
-            .validate()
-            .map_err(|error| Failure::from(error).hint(hint))?;
+        schema.validate().map_err(|error| {
+            let hint = match &error {
+                SchemaError::ColumnName(_) => {
+                    "call it otherwise; an import does with --rename-column OLD=NEW".to_owned()
+                }
+                _ => hint,
+            };
+            Failure::from(error).hint(hint)
+        })?;
         Ok(schema)
     }
 

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use mendb_model::name::TablePath;
-use mendb_model::schema::SchemaError;
 use mendb_model::{TableSchema, Value, ValueRef, key};
 use mendb_rowstore::Database;
 use serde::Serialize;
@@ -88,11 +87,17 @@ pub fn run(args: &ImportArgs, context: &Context) -> Result<Verdict, Failure> {
         None => args.write(&database, &input, context),
         Some(new) => args.create(&database, &input, new).and_then(|()| {
             let written = args.write(&database, &input, context);
-            if written.is_err() {
+            written.map_err(|failure| {
                 // So that the corrected command can be run again.
-                database.drop_table(&args.table)?;
-            }
-            written
+                let dropped = database.drop_table(&args.table).map_err(Failure::from);
+                match (dropped, &new.from) {
+                    (Err(dropped), _) => dropped.context(failure.message),
+                    (Ok(()), Some(from)) => {
+                        failure.caused_by(format!("the schema came from {from}"))
+                    }
+                    (Ok(()), None) => failure,
+                }
+            })
         }),
     };
     let report = Report {
@@ -216,15 +221,7 @@ impl ImportArgs {
                 }
             }
         };
-        new.schema.validate().map_err(|error| {
-            let is_name = matches!(error, SchemaError::ColumnName(_));
-            let failure = Failure::from(error);
-            if is_name {
-                failure.hint("--rename-column OLD=NEW gives it another name")
-            } else {
-                failure
-            }
-        })?;
+        new.schema.validate()?;
         Ok(new)
     }
 
@@ -242,7 +239,9 @@ impl ImportArgs {
         let mut indexes = schema.indexes.iter().zip(index_splits);
         let split = indexes.try_for_each(|(index, points)| {
             let path = TablePath::index(&self.table, &index.name);
-            points.iter().try_for_each(|point| database.split(&path, point))
+            points
+                .iter()
+                .try_for_each(|point| database.split(&path, point))
         });
         if split.is_err() {
             database.drop_table(&self.table)?;

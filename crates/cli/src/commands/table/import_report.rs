@@ -104,9 +104,7 @@ impl Report<'_> {
             schema_from: created.and_then(|created| created.from.as_deref()),
             columns: created.map_or(&[], |created| &created.learned),
         };
-        context
-            .output
-            .report(&record, |record| self.text(record))
+        context.output.report(&record, |record| self.text(record))
     }
 
     fn text(&self, record: &Record<'_>) -> String {
@@ -116,7 +114,10 @@ impl Report<'_> {
         let what = match self.mode {
             Mode::Erase => {
                 let there = human::rows(record.rows_removed);
-                format!("erased the keys of {rows} from {}, {there} were there", self.table)
+                format!(
+                    "erased the keys of {rows} from {}, {there} were there",
+                    self.table
+                )
             }
             Mode::Upsert | Mode::Replace => {
                 let counted = match record.rows_repeated {

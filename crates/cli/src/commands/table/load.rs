@@ -99,12 +99,15 @@ impl Stopped {
             (1, false) => "the 1 row before it was written".to_owned(),
             (1, true) => "1 other row was written".to_owned(),
             (rows, false) => format!("the {} before it were written", human::rows(rows)),
-            (rows, true) => format!("{} others were written", human::rows(rows)),
+            (rows, true) => format!("{} other rows were written", human::count(rows)),
         };
         let waiting = match self.waiting {
             0 => String::new(),
             1 => ", but for 1 row whose unique value another row holds".to_owned(),
-            rows => format!(", but for {} whose unique values other rows hold", human::rows(rows)),
+            rows => format!(
+                ", but for {} whose unique values other rows hold",
+                human::rows(rows)
+            ),
         };
         let hint = match &self.failure.hint {
             Some(hint) => format!("{hint}; {written}{waiting}"),
@@ -126,7 +129,10 @@ impl Stopped {
 }
 
 impl Run<'_> {
-    fn write_all(&mut self, batches: Receiver<Result<Batch, ReadError>>) -> Result<Loaded, Stopped> {
+    fn write_all(
+        &mut self,
+        batches: Receiver<Result<Batch, ReadError>>,
+    ) -> Result<Loaded, Stopped> {
         let mut bytes = 0;
         for batch in batches {
             let written = match batch {

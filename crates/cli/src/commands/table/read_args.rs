@@ -40,7 +40,12 @@ pub struct ReadArgs {
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     columns: Vec<String>,
     /// Pass over these columns of the file
-    #[arg(long, value_name = "A,B", value_delimiter = ',', conflicts_with = "columns")]
+    #[arg(
+        long,
+        value_name = "A,B",
+        value_delimiter = ',',
+        conflicts_with = "columns"
+    )]
     skip_columns: Vec<String>,
 }
 
@@ -56,9 +61,15 @@ impl ReadArgs {
     /// A flag is for another format.
     pub fn options(&self, format: Format) -> Result<FileOptions, Failure> {
         let only_csv = [
-            (self.null.is_some(), "--null is for CSV: the other formats have NULLs"),
+            (
+                self.null.is_some(),
+                "--null is for CSV: the other formats have NULLs",
+            ),
             (self.delimiter.is_some(), "--delimiter is for CSV"),
-            (self.decimal_comma, "--decimal-comma is for CSV: numbers of the other formats have a point"),
+            (
+                self.decimal_comma,
+                "--decimal-comma is for CSV: numbers of the other formats have a point",
+            ),
         ];
         for (given, message) in only_csv {
             if given && format != Format::Csv {
@@ -66,7 +77,9 @@ impl ReadArgs {
             }
         }
         if self.encoding.is_some() && format == Format::Parquet {
-            return Err(Failure::misuse("--encoding is for CSV and JSON: Parquet is always in UTF-8"));
+            return Err(Failure::misuse(
+                "--encoding is for CSV and JSON: Parquet is always in UTF-8",
+            ));
         }
         Ok(FileOptions {
             null: self.null.clone().unwrap_or_default(),

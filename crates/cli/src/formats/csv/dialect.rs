@@ -127,7 +127,11 @@ mod tests {
             ("\"a\rb\"\nx\n", b'\n'),
             ("id\r", b'\n'),
         ] {
-            assert_eq!(Dialect::guess(head.as_bytes(), None).line_end, line_end, "{head:?}");
+            assert_eq!(
+                Dialect::guess(head.as_bytes(), None).line_end,
+                line_end,
+                "{head:?}"
+            );
         }
     }
 }

@@ -151,9 +151,8 @@ impl<R: BufRead> CsvReader<R> {
             .checked_sub(1)
             .map_or(0, |before| self.fields[before].end);
         let FieldEnd { end, quoted } = self.fields[at];
-        let text = std::str::from_utf8(&self.data[start..end]).map_err(|_| {
-            ReadError::not_utf8(self.place(), format!("field {} is ", at + 1))
-        })?;
+        let text = std::str::from_utf8(&self.data[start..end])
+            .map_err(|_| ReadError::not_utf8(self.place(), format!("field {} is ", at + 1)))?;
         Ok(Field { text, quoted })
     }
 

@@ -28,4 +28,3 @@ pub fn write_field(out: &mut Vec<u8>, value: &Value, column_type: ColumnType, nu
         out.extend_from_slice(text.as_bytes());
     }
 }
-

@@ -76,11 +76,11 @@ impl Guess {
         }
         let point = if rules.decimal_comma { ',' } else { '.' };
         let seen = if matches!(text, "NaN" | "inf" | "-inf") {
-            self.numbers.observe_special(&shown(text, place));
+            self.numbers.observe_special(text, place);
             Ok(Kind::Number)
         } else if let Some(number) = Number::read(text, point) {
             is_plain(text, &number, point).map(|()| {
-                self.numbers.observe(text, &number, &shown(text, place));
+                self.numbers.observe(text, &number, place);
                 Kind::Number
             })
         } else if text.eq_ignore_ascii_case("true") || text.eq_ignore_ascii_case("false") {
@@ -105,7 +105,7 @@ impl Guess {
                 if let Some(number) = Number::read(text, '.') {
                     // It is a number by its form, and no code.
                     self.numbers.floating |= number.exponent.is_some();
-                    self.numbers.observe(text, &number, &shown(text, place));
+                    self.numbers.observe(text, &number, place);
                 }
                 self.narrow(Ok(Kind::Number), text, place);
             }
@@ -147,8 +147,8 @@ impl Guess {
         if fraction.len() > MICROS_DIGITS {
             return Err("has more digits than a Timestamp holds");
         }
-        if !fraction.is_empty() && self.fine.is_none() {
-            self.fine = Some(shown(text, place));
+        if !fraction.is_empty() {
+            first(&mut self.fine, text, place);
         }
         Ok(Kind::Time)
     }
@@ -164,8 +164,16 @@ impl Guess {
         if nested {
             return (ColumnType::Json, "objects or arrays".to_owned());
         }
-        if [texts, numbers, bools].iter().filter(|there| **there).count() > 1 {
-            return (ColumnType::Json, "JSON values of different kinds".to_owned());
+        if [texts, numbers, bools]
+            .iter()
+            .filter(|there| **there)
+            .count()
+            > 1
+        {
+            return (
+                ColumnType::Json,
+                "JSON values of different kinds".to_owned(),
+            );
         }
         if let Some(why) = self.text {
             return (ColumnType::Utf8, why);
@@ -177,43 +185,46 @@ impl Guess {
             Some(Kind::Date) => (ColumnType::Date, "dates".to_owned()),
             Some(Kind::Time) => match self.fine {
                 None => (ColumnType::Datetime, "times in whole seconds".to_owned()),
-                Some(fine) => (ColumnType::Timestamp, format!("{fine} has a fraction of a second")),
+                Some(fine) => (
+                    ColumnType::Timestamp,
+                    format!("{fine} has a fraction of a second"),
+                ),
             },
         }
     }
 }
 
 impl Numbers {
-    fn observe_special(&mut self, shown: &str) {
+    fn observe_special(&mut self, text: &str, place: Place) {
         self.floating = true;
-        first(&mut self.fraction, shown);
-        first(&mut self.beyond_decimal, shown);
+        first(&mut self.fraction, text, place);
+        first(&mut self.beyond_decimal, text, place);
     }
 
-    fn observe(&mut self, text: &str, number: &Number<'_>, shown: &str) {
+    fn observe(&mut self, text: &str, number: &Number<'_>, place: Place) {
         let is_negative_zero = number.negative && number.is_zero();
         let is_whole = number.fraction.is_empty() && number.exponent.is_none();
         if is_whole {
             if text.parse::<i64>().is_err() || is_negative_zero {
-                first(&mut self.beyond_int, shown);
+                first(&mut self.beyond_int, text, place);
             }
             if text.parse::<u64>().is_err() {
-                first(&mut self.beyond_uint, shown);
+                first(&mut self.beyond_uint, text, place);
             }
         } else {
-            first(&mut self.fraction, shown);
+            first(&mut self.fraction, text, place);
         }
         if number.exponent.is_some() && number.fraction.is_empty() {
-            first(&mut self.exponent, shown);
+            first(&mut self.exponent, text, place);
         }
         self.floating |= !number.fraction.is_empty();
         if is_negative_zero || number.exponent.is_some() {
-            first(&mut self.beyond_decimal, shown);
+            first(&mut self.beyond_decimal, text, place);
         }
         self.whole_digits = self.whole_digits.max(number.whole.len());
         self.fraction_digits = self.fraction_digits.max(number.fraction.len());
         if self.beyond_double.is_none() && !double_keeps(text, number) {
-            self.beyond_double = Some(shown.to_owned());
+            first(&mut self.beyond_double, text, place);
         }
     }
 
@@ -242,12 +253,17 @@ impl Numbers {
             _ => {}
         }
         match (self.beyond_double, self.beyond_decimal) {
-            (None, _) => (ColumnType::Double, "whole numbers that only a Double keeps".to_owned()),
-            (Some(beyond), _) if fits_decimal => {
-                (decimal, format!("{beyond} has more digits than a Double keeps"))
-            }
+            (None, _) => (
+                ColumnType::Double,
+                "whole numbers that only a Double keeps".to_owned(),
+            ),
+            (Some(beyond), _) if fits_decimal => (
+                decimal,
+                format!("{beyond} has more digits than a Double keeps"),
+            ),
             (Some(beyond), None) => {
-                let why = format!("{beyond} and others together have more digits than any number type");
+                let why =
+                    format!("{beyond} and others together have more digits than any number type");
                 (ColumnType::Utf8, why)
             }
             (Some(beyond), Some(other)) => {
@@ -273,6 +289,10 @@ fn is_plain(text: &str, number: &Number<'_>, point: char) -> Result<(), &'static
 
 /// Whether the nearest Double is written with the same digits.
 fn double_keeps(text: &str, number: &Number<'_>) -> bool {
+    let digits = number.whole.len() + number.fraction.len();
+    if digits <= f64::DIGITS as usize && number.exponent.is_none() {
+        return true;
+    }
     let Ok(double) = text.replace(',', ".").parse::<f64>() else {
         return false;
     };
@@ -283,9 +303,9 @@ fn double_keeps(text: &str, number: &Number<'_>) -> bool {
     Number::read(&back, '.').is_some_and(|back| back.is_same(number))
 }
 
-fn first(place: &mut Option<String>, shown: &str) {
-    if place.is_none() {
-        *place = Some(shown.to_owned());
+fn first(slot: &mut Option<String>, text: &str, place: Place) {
+    if slot.is_none() {
+        *slot = Some(shown(text, place));
     }
 }
 

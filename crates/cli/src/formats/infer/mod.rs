@@ -62,7 +62,9 @@ impl Guesses {
 
     /// The columns of the fields that are not passed over.
     fn columns(self, options: &FileOptions) -> Result<Vec<Learned>, ReadError> {
-        options.fields.check(self.names.iter().map(String::as_str))?;
+        options
+            .fields
+            .check(self.names.iter().map(String::as_str))?;
         let named = self.names.iter().zip(self.guesses);
         Ok(named
             .filter_map(|(field, guess)| {
@@ -182,7 +184,10 @@ mod tests {
                 &["2013-01-31T05:00:00Z", "2013-01-31 05:00:00"],
                 T::Datetime,
             ),
-            (&["2013-01-31T05:00:00Z", "2013-01-31T05:00:00.25"], T::Timestamp),
+            (
+                &["2013-01-31T05:00:00Z", "2013-01-31T05:00:00.25"],
+                T::Timestamp,
+            ),
             (&["2013-01-31T05:00:00.1234567Z"], T::Utf8),
             (&["2013-01-31T05:00:00.1234560Z"], T::Timestamp),
             (&["2013-01-31T05:00:00+02:00"], T::Utf8),
@@ -209,7 +214,10 @@ mod tests {
             (&["12345678901234567890", "-1"], MONEY(0)),
             (&["123456789012345678901234567890"], MONEY(0)),
             (&["9007199254740993", "0.5"], MONEY(1)),
-            (&["0.1234567890123456789", "3.14159265358979323846"], MONEY(20)),
+            (
+                &["0.1234567890123456789", "3.14159265358979323846"],
+                MONEY(20),
+            ),
             (&["999999999999999999.99", "0.10"], MONEY(2)),
             (&["0.12345678901234567891", "1234567890123456789"], T::Utf8),
             (&["0.1234567890123456789", "NaN"], T::Utf8),
@@ -226,9 +234,15 @@ mod tests {
             (&["1"][..], "whole numbers"),
             (&["1", "007"], "\"007\" (line 3) has a leading zero"),
             (&["1", "2.5"], "\"2.5\" (line 3) is no whole number"),
-            (&["1E5"], "\"1E5\" (line 2) may be a code: no value has a fraction"),
+            (
+                &["1E5"],
+                "\"1E5\" (line 2) may be a code: no value has a fraction",
+            ),
             (&["1", "x"], "\"x\" (line 3) is text"),
-            (&["1", "true"], "\"true\" (line 3) is of another kind than the values before it"),
+            (
+                &["1", "true"],
+                "\"true\" (line 3) is of another kind than the values before it",
+            ),
             (
                 &["0.12345678901234567"],
                 "\"0.12345678901234567\" (line 2) has more digits than a Double keeps",
@@ -279,7 +293,10 @@ mod tests {
     #[test]
     fn json_columns_come_in_the_order_they_are_first_seen() {
         let columns = json_columns("{\"b\":1}\n{\"a\":1,\"b\":2}\n");
-        let names: Vec<_> = columns.into_iter().map(|learned| learned.column.name).collect();
+        let names: Vec<_> = columns
+            .into_iter()
+            .map(|learned| learned.column.name)
+            .collect();
         assert_eq!(names, ["b", "a"]);
     }
 
@@ -303,7 +320,10 @@ mod tests {
             proptest::collection::vec(written(), 1..4),
             proptest::collection::vec("-?[0-9]{1,6}([.][0-9]{1,14})?", 1..6),
             proptest::collection::vec("[0-9]{15,21}", 1..6),
-            proptest::collection::vec("20[0-9]{2}-0[1-9]-[0-2][0-9]T05:00:00([.][0-9]{1,6})?Z?", 1..4),
+            proptest::collection::vec(
+                "20[0-9]{2}-0[1-9]-[0-2][0-9]T05:00:00([.][0-9]{1,6})?Z?",
+                1..4
+            ),
         ]
     }
 

@@ -171,7 +171,9 @@ impl ParquetSource {
         let size_bytes = file.metadata()?.len();
         let mut metadata = load(&file, true)?;
         let fields = metadata.schema().fields().iter();
-        options.fields.check(fields.map(|field| field.name().as_str()))?;
+        options
+            .fields
+            .check(fields.map(|field| field.name().as_str()))?;
         let mut columns = Vec::new();
         let mut roots = Vec::new();
         let mut int96 = Vec::new();

@@ -51,7 +51,8 @@ fn read(file: File, columns: Vec<Column>) -> Result<Vec<Record>, String> {
         only: None,
     };
     let options = FileOptions::default();
-    let mut source = ParquetSource::new(file, &reading, &options).map_err(|error| error.to_string())?;
+    let mut source =
+        ParquetSource::new(file, &reading, &options).map_err(|error| error.to_string())?;
     let mut records = Vec::new();
     while let Some(record) = source.next().map_err(|error| error.to_string())? {
         records.push(record);
@@ -142,7 +143,8 @@ fn read_all(file: File) -> Result<Vec<Record>, String> {
         only: None,
     };
     let options = FileOptions::default();
-    let mut source = ParquetSource::new(file, &reading, &options).map_err(|error| error.to_string())?;
+    let mut source =
+        ParquetSource::new(file, &reading, &options).map_err(|error| error.to_string())?;
     let mut records = Vec::new();
     while let Some(record) = source.next().map_err(|error| error.to_string())? {
         records.push(record);
