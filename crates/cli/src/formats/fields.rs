@@ -16,10 +16,7 @@ pub struct Fields {
 impl Fields {
     /// The column that a field is for; `None` when it is passed over.
     pub fn column<'a>(&'a self, field: &'a str) -> Option<&'a str> {
-        let mut renamed = self.renamed.iter();
-        let column = renamed
-            .find(|(from, _)| from == field)
-            .map_or(field, |(_, to)| to.as_str());
+        let column = self.called(field);
         let is_wanted = match &self.wanted {
             Some(wanted) => wanted.iter().any(|name| name == column),
             None => true,
@@ -28,37 +25,33 @@ impl Fields {
         (is_wanted && !is_skipped).then_some(column)
     }
 
+    /// The name of a field's column.
+    fn called<'a>(&'a self, field: &'a str) -> &'a str {
+        let mut renamed = self.renamed.iter();
+        renamed
+            .find(|(from, _)| from == field)
+            .map_or(field, |(_, to)| to)
+    }
+
     /// Whether everything that is named is among the fields of a file.
     ///
     /// # Errors
     /// A field to rename, or a column to read or to pass over, is not there.
-    pub fn check<'a>(
-        &self,
-        fields: impl Iterator<Item = &'a str> + Clone,
-    ) -> Result<(), ReadError> {
-        let missing = |field: &str| ReadError::MissingField {
-            field: field.to_owned(),
-            known: fields.clone().map(str::to_owned).collect(),
-        };
-        for (from, _) in &self.renamed {
-            if !fields.clone().any(|field| field == from) {
-                return Err(missing(from));
-            }
+    pub fn check<'a>(&self, fields: impl Iterator<Item = &'a str>) -> Result<(), ReadError> {
+        let fields: Vec<&str> = fields.collect();
+        let called: Vec<&str> = fields.iter().map(|field| self.called(field)).collect();
+        let renamed = self.renamed.iter().map(|(from, _)| (from, &fields));
+        let named = self.wanted.iter().flatten().chain(&self.skipped);
+        let missing = renamed
+            .chain(named.map(|column| (column, &called)))
+            .find(|(name, among)| !among.contains(&name.as_str()));
+        match missing {
+            None => Ok(()),
+            Some((name, among)) => Err(ReadError::MissingField {
+                field: name.clone(),
+                known: among.iter().map(|name| (*name).to_owned()).collect(),
+            }),
         }
-        let columns = self.wanted.iter().flatten().chain(&self.skipped);
-        for column in columns {
-            let all = Self {
-                renamed: self.renamed.clone(),
-                ..Self::default()
-            };
-            if !fields
-                .clone()
-                .any(|field| all.column(field) == Some(column))
-            {
-                return Err(missing(column));
-            }
-        }
-        Ok(())
     }
 }
 

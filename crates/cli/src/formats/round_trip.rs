@@ -2,12 +2,13 @@
 
 use std::io::Write;
 
-use mendb_model::{Column, ColumnType, TableSchema, Value};
+use mendb_model::{Column, ColumnType, IndexSchema, TableSchema, Value};
 use proptest::prelude::*;
 
 use super::fields::Fields;
 use super::input::Input;
 use super::sink::Sink;
+use super::table_file::TableFile;
 use super::{FileOptions, Format, Reading};
 
 const TYPES: [ColumnType; 19] = [
@@ -191,6 +192,29 @@ proptest! {
         (&file).write_all(&bytes).unwrap();
         prop_assert_eq!(super::parquet::exported(&file).unwrap(), Some(schema.clone()));
         prop_assert_eq!(super::parquet::describe(&file, &Fields::default()).unwrap(), schema.columns);
+    }
+
+    #[test]
+    fn a_schema_beside_rows_reads_back_as_it_was(
+        (schema, _) in table(),
+        null in any::<String>(),
+        not_null: bool,
+        unique: bool,
+    ) {
+        let mut schema = schema;
+        for column in &mut schema.columns {
+            column.not_null = not_null;
+        }
+        schema.indexes = vec![IndexSchema {
+            name: "by".to_owned(),
+            columns: schema.key.clone(),
+            cover: vec!["c 0".to_owned()],
+            unique,
+        }];
+        let written = TableFile { schema, null };
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().write_all(written.to_json().unwrap().as_bytes()).unwrap();
+        prop_assert_eq!(TableFile::read(file.path()).unwrap(), written);
     }
 
     #[test]

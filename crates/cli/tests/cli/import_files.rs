@@ -205,6 +205,13 @@ fn what_can_be_read_only_once_is_read_whole() {
             "{table}"
         );
     }
+    let child = mendb
+        .command("table export a --format csv -o fifo")
+        .spawn()
+        .unwrap();
+    assert_eq!(fs::read_to_string(&fifo).unwrap(), "id,v\n1,a\n2,b\n");
+    assert!(child.wait_with_output().unwrap().status.success());
+    assert!(!fifo.metadata().unwrap().is_file());
     let stderr = mendb.fails(1, "table import a . --format csv");
     assert!(stderr.starts_with("error: cannot read .\n"), "{stderr}");
 }

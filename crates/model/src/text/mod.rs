@@ -415,6 +415,13 @@ mod tests {
                         "{} {}", shown, text
                     );
                 }
+                T::Double => {
+                    // The standard library reads the nearest value.
+                    let nearest: f64 = text.parse().unwrap();
+                    prop_assert_eq!(value, Value::Double(nearest));
+                    let is_zero = Number::read(&text, '.').unwrap().is_zero();
+                    prop_assert!(nearest.is_finite() && (nearest != 0.0 || is_zero));
+                }
                 _ => {}
             }
         }

@@ -82,7 +82,7 @@ impl<'a> TimeText<'a> {
             self.offset,
             Offset::Absent | Offset::Utc | Offset::Seconds(0)
         );
-        if !round && !(is_midnight && in_utc) {
+        if !(round || (is_midnight && in_utc)) {
             return Err(Misfit::TimeOfDay);
         }
         let days = EPOCH.until(self.date).map_err(|_| Misfit::Range)?;

@@ -38,7 +38,8 @@ pub struct ExportArgs {
     /// The format; without it the file's name says it, and without a file it is csv
     #[arg(long, value_enum)]
     format: Option<Format>,
-    /// Write to this file, which appears when it is complete; without it to stdout
+    /// Write to this file, which appears when it is complete; without it to stdout. A pipe or a device
+    /// is written to as stdout is
     #[arg(long, short = 'o', value_name = "FILE")]
     file: Option<PathBuf>,
     /// The text that stands for NULL in CSV; without it an empty field, and "" is empty text
@@ -83,6 +84,13 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<Verdict, Failure> {
     };
     let name = path.display();
     let wrong = |error: io::Error| Failure::io(format!("cannot write {name}"), &error);
+    if is_pipe_or_device(path) {
+        // A file in its place would be no pipe any more.
+        let pipe = File::options().write(true).open(path).map_err(wrong)?;
+        let out = BufWriter::with_capacity(BUFFER_BYTES, pipe);
+        args.write(context, format, out)?;
+        return Ok(Verdict::Done);
+    }
     let temporary = temporary_beside(path).map_err(wrong)?;
     let file = temporary.as_file().try_clone().map_err(wrong)?;
     let Written {
@@ -209,6 +217,11 @@ impl From<WriteError> for Failure {
             }
         }
     }
+}
+
+fn is_pipe_or_device(path: &Path) -> bool {
+    path.metadata()
+        .is_ok_and(|found| !found.is_file() && !found.is_dir())
 }
 
 /// A file in the directory of `path`, so that renaming it there cannot fail for lack of space.

@@ -52,7 +52,7 @@ pub struct Loaded {
 
 /// Why not all was written, and what was.
 pub struct Stopped {
-    failure: Failure,
+    failure: Box<Failure>,
     rows: u64,
     waiting: u64,
     /// Whether all of the file was read.
@@ -162,7 +162,7 @@ impl Run<'_> {
     fn stopped(&self, failure: Failure, at_end: bool) -> Stopped {
         let waiting = self.waiting.records().len() as u64;
         Stopped {
-            failure,
+            failure: Box::new(failure),
             rows: self.rows,
             // At the end one of them is the row at fault.
             waiting: waiting - u64::from(at_end && waiting > 0),

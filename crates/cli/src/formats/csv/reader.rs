@@ -1,11 +1,12 @@
 //! Records of raw fields.
 
-use std::io::{self, BufRead};
+use std::io::{BufRead, Read as _};
 
 use super::dialect::Dialect;
 use crate::formats::{Place, ReadError};
 
-/// The most bytes of one record: a quote that is never closed ends here and not with the memory.
+/// The most bytes of one record: a quote that is never closed, or a file of one endless line, ends
+/// here and not with the memory.
 const MAX_RECORD_BYTES: usize = 64 << 20;
 
 /// Reads records of raw fields.
@@ -157,10 +158,15 @@ impl<R: BufRead> CsvReader<R> {
     }
 
     /// Appends a line to the raw record, and ends it as lines end whether or not it is ended.
-    fn read_line(&mut self) -> io::Result<bool> {
+    fn read_line(&mut self) -> Result<bool, ReadError> {
         let before = self.raw.len();
         let line_end = self.dialect.line_end;
-        let read = self.reader.read_until(line_end, &mut self.raw)?;
+        let mut line = self.reader.by_ref().take(MAX_RECORD_BYTES as u64 + 1);
+        let read = line.read_until(line_end, &mut self.raw)?;
+        if read > MAX_RECORD_BYTES {
+            let detail = format!("a line of more than {} MiB", MAX_RECORD_BYTES >> 20);
+            return Err(ReadError::malformed(self.place(), detail));
+        }
         self.next_line += 1;
         if read > 0 && self.raw.last() != Some(&line_end) {
             self.raw.push(line_end);
