@@ -203,18 +203,18 @@ fn keys_that_come_again_are_counted() {
     mendb.write("more.csv", "k,a\n2,y\n3,x\n");
     let said = mendb.ok("table import t more.csv");
     assert!(
-        said.starts_with("imported 2 rows into t, 1 of them new in "),
+        said.starts_with("imported 2 rows into t, 1 of them new, in "),
         "{said}"
     );
     let said = mendb.ok("table import t t.csv --mode erase");
     assert!(
-        said.starts_with("erased the keys of 4 rows from t, 2 rows were there in "),
+        said.starts_with("erased the keys of 4 rows from t, 2 of them were there, in "),
         "{said}"
     );
     mendb.ok("table drop t");
     let said = mendb.ok("table import t t.csv --create --key k");
     assert!(
-        said.starts_with("imported 4 rows into t, of which 2 had the key of an earlier one in "),
+        said.starts_with("imported 4 rows into t, of which 2 had the key of an earlier one, in "),
         "{said}"
     );
 }

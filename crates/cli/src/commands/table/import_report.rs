@@ -113,9 +113,9 @@ impl Report<'_> {
         let rate = human::count(record.rows_per_second);
         let what = match self.mode {
             Mode::Erase => {
-                let there = human::rows(record.rows_removed);
+                let there = human::count(record.rows_removed);
                 format!(
-                    "erased the keys of {rows} from {}, {there} were there",
+                    "erased the keys of {rows} from {}, {there} of them were there,",
                     self.table
                 )
             }
@@ -123,10 +123,10 @@ impl Report<'_> {
                 let counted = match record.rows_repeated {
                     Some(0) => String::new(),
                     Some(repeated) => format!(
-                        ", of which {} had the key of an earlier one",
+                        ", of which {} had the key of an earlier one,",
                         human::count(repeated)
                     ),
-                    None => format!(", {} of them new", human::count(record.rows_added)),
+                    None => format!(", {} of them new,", human::count(record.rows_added)),
                 };
                 format!("imported {rows} into {}{counted}", self.table)
             }
