@@ -6,7 +6,7 @@ use std::path::Path;
 
 use mendb_model::TableSchema;
 
-use crate::formats::{Format, Reading, input::Input};
+use crate::formats::{FileOptions, Format, Reading, input::Input};
 use crate::rows::plan_file;
 use crate::settings;
 
@@ -58,21 +58,20 @@ pub fn run(name: &str, bytes: &[u8]) {
 
 /// Imports a table that the file describes, but for the writing.
 fn table(path: &Path, format: Format) {
-    let Ok(input) = Input::open(path, format, true) else {
+    let Ok(input) = Input::open(path, format, FileOptions::default(), true) else {
         return;
     };
-    let Ok(columns) = input.columns("") else {
+    let Ok(learned) = input.columns() else {
         return;
     };
     let schema = TableSchema {
-        columns,
+        columns: learned.into_iter().map(|learned| learned.column).collect(),
         key: Vec::new(),
         indexes: Vec::new(),
     };
     let reading = Reading {
         schema: &schema,
         only: None,
-        null: "",
     };
     let Ok(mut records) = input.records(reading) else {
         return;

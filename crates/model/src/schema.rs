@@ -55,11 +55,17 @@ pub struct TableSchema {
 /// Why a schema is none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SchemaError {
-    /// A name is empty or holds characters that have a meaning elsewhere.
+    /// The name of an index is empty or holds characters that have a meaning elsewhere.
     #[error(
-        "{0:?} cannot name a column or index: use letters, digits, `_`, `-` and `.`, and do not start with `_mendb`"
+        "{0:?} cannot name an index: use letters, digits, `_`, `-` and `.`, and do not start with `_mendb`"
     )]
     Name(String),
+    /// The name of a column is empty or holds characters that have a meaning elsewhere.
+    #[error(
+        "{0:?} cannot name a column: leave out `,` `;` `:` `=` `+` `|` `\\`, quotes, line ends and space around it, \
+         and do not start with `_mendb`"
+    )]
+    ColumnName(String),
     /// Two columns or two indexes share a name.
     #[error("{0:?} is named twice")]
     Duplicate(String),
@@ -85,7 +91,23 @@ pub enum SchemaError {
     TooManyColumns(usize),
 }
 
-/// Whether `name` can name a column or an index.
+/// Whether `name` can name a column: what has a meaning in a file, in a list of names or on the
+/// command line is left out.
+fn is_column_name(name: &str) -> bool {
+    let reserved = |c: char| {
+        c.is_control()
+            || matches!(
+                c,
+                ',' | ';' | ':' | '=' | '+' | '|' | '\\' | '"' | '`' | '\u{feff}'
+            )
+    };
+    !name.is_empty()
+        && !name.starts_with("_mendb")
+        && !name.contains(reserved)
+        && name.trim() == name
+}
+
+/// Whether `name` can name an index, which becomes part of paths.
 fn is_name(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with("_mendb")
@@ -106,11 +128,10 @@ impl TableSchema {
         }
         let columns = self.columns.iter().map(|column| &column.name);
         let indexes = self.indexes.iter().map(|index| &index.name);
-        if let Some(bad) = columns
-            .clone()
-            .chain(indexes.clone())
-            .find(|name| !is_name(name))
-        {
+        if let Some(bad) = columns.clone().find(|name| !is_column_name(name)) {
+            return Err(SchemaError::ColumnName(bad.clone()));
+        }
+        if let Some(bad) = indexes.clone().find(|name| !is_name(name)) {
             return Err(SchemaError::Name(bad.clone()));
         }
         unique(columns)?;
@@ -312,5 +333,29 @@ mod tests {
         let mut bad = table();
         bad.columns[2].name = "id".into();
         assert_eq!(bad.validate(), Err(SchemaError::Duplicate("id".into())));
+    }
+
+    #[test]
+    fn a_column_may_be_called_as_headers_are() {
+        for (name, good) in [
+            ("Price (USD)", true),
+            ("a/b", true),
+            ("100 %", true),
+            ("Größe", true),
+            ("", false),
+            (" a", false),
+            ("a,b", false),
+            ("a=b", false),
+            ("a\nb", false),
+            ("_mendb_op", false),
+        ] {
+            let mut named = table();
+            named.columns[0].name = name.into();
+            named.indexes.clear();
+            assert_eq!(named.validate().is_ok(), good, "{name:?}");
+        }
+        let mut named = table();
+        named.indexes[0].name = "a/b".into();
+        assert_eq!(named.validate(), Err(SchemaError::Name("a/b".into())));
     }
 }

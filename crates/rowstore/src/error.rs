@@ -260,6 +260,8 @@ pub enum Error {
         index: String,
         /// The indexed columns of the row, as a user would write them.
         key: String,
+        /// The keys of both rows; the first is one that the batch writes.
+        rows: Box<[Vec<u8>; 2]>,
     },
 
     /// Keys to load or apply are not ascending.

@@ -211,10 +211,20 @@ fn check_unique(
     shards: &[Arc<Shard>],
     rows: &BTreeMap<Vec<u8>, IndexEdit>,
 ) -> Result<()> {
-    let taken = |prefix: &[u8]| Error::Unique {
-        table: table.name.clone(),
-        index: index.name.clone(),
-        key: key::display(prefix, &index.implementation.key_types[..index.indexed]),
+    let taken = |indexed: usize, added: &[u8], other: &[u8]| {
+        let row = |key: &[u8]| {
+            let row = index.table_key(&table.layout, key);
+            row.map_err(|error| Error::damaged(route(shards, key).label(), error))
+        };
+        Err(Error::Unique {
+            table: table.name.clone(),
+            index: index.name.clone(),
+            key: key::display(
+                &added[..indexed],
+                &index.implementation.key_types[..index.indexed],
+            ),
+            rows: Box::new([row(added)?, row(other)?]),
+        })
     };
     let mut added_before: Option<&[u8]> = None;
     for (key, row) in rows {
@@ -223,10 +233,12 @@ fn check_unique(
         };
         let prefix = &key[..indexed];
         // Rows of the batch that share a prefix are neighbours.
-        if added_before == Some(prefix) {
-            return Err(taken(prefix));
+        if let Some(before) = added_before
+            && before.starts_with(prefix)
+        {
+            return taken(indexed, key, before);
         }
-        added_before = Some(prefix);
+        added_before = Some(key);
         if row.before.is_some() {
             continue;
         }
@@ -242,7 +254,7 @@ fn check_unique(
             while there.advance()? {
                 let stays = rows.get(there.key()).is_none_or(|row| row.after.is_some());
                 if stays && there.key() != key.as_slice() {
-                    return Err(taken(prefix));
+                    return taken(indexed, key, there.key());
                 }
             }
         }

@@ -1,68 +1,72 @@
 //! The file a table is imported from. It may be read more than once: to learn its columns, to sample
-//! its keys, to import it; stdin is then kept in a temporary file.
+//! its keys, to import it. What can be read only once, such as stdin or a pipe, is then kept in a
+//! temporary file.
 
+use std::cell::{Cell, OnceCell};
 use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use mendb_model::Column;
-
-use super::{
-    Format, ReadError, Reading, RecordSource,
-    csv::CsvSource,
-    infer,
-    jsonl::JsonlSource,
-    parquet::{self, ParquetSource},
-};
-use crate::failure::Failure;
-
-/// How much is read at a time.
-const BUFFER_BYTES: usize = 256 << 10;
+use super::csv::{CsvSource, Dialect};
+use super::encoding::TextReader;
+use super::infer::{self, Learned};
+use super::jsonl::JsonlSource;
+use super::parquet::{self, ParquetSource};
+use super::table_file::TableFile;
+use super::{FileOptions, Format, ReadError, Reading, RecordSource};
+use crate::failure::{Failure, FailureKind};
 
 /// Where the rows come from.
 pub struct Input {
     name: String,
     origin: Origin,
     format: Format,
+    options: FileOptions,
+    dialect: OnceCell<Dialect>,
 }
 
 enum Origin {
     File(PathBuf),
     /// Removed when the input is dropped.
     Spooled(tempfile::NamedTempFile),
-    Stdin,
+    /// Taken by its only reader.
+    Once(Cell<Option<Box<dyn Read + Send>>>),
 }
 
 impl Input {
-    /// The file at `path`, or stdin when that is `-`, which is kept in a temporary file if it must be
-    /// read `more_than_once` or cannot be read in one direction.
+    /// The file at `path`, or stdin when that is `-`. What is no regular file is kept in a temporary
+    /// one if it must be read `more_than_once` or cannot be read in one direction.
     ///
     /// # Errors
-    /// There is no such file, or there is no room for stdin.
-    pub fn open(path: &Path, format: Format, more_than_once: bool) -> Result<Self, Failure> {
+    /// There is no such file, or there is no room for what is not one.
+    pub fn open(
+        path: &Path,
+        format: Format,
+        options: FileOptions,
+        more_than_once: bool,
+    ) -> Result<Self, Failure> {
         let is_stdin = path.as_os_str() == "-";
         let name = if is_stdin {
             "stdin".to_owned()
         } else {
             path.display().to_string()
         };
-        let origin = if !is_stdin {
-            // Found missing here and not after the table was created.
-            File::open(path).map_err(|error| Failure::io(format!("cannot read {name}"), &error))?;
-            Origin::File(path.to_owned())
-        } else if more_than_once || format == Format::Parquet {
-            Origin::Spooled(
-                spool().map_err(|error| {
-                    Failure::io("cannot keep stdin in a temporary file", &error)
-                })?,
-            )
-        } else {
-            Origin::Stdin
+        let wrong = |error: io::Error| Failure::io(format!("cannot read {name}"), &error);
+        let origin = match regular_or_once(path, is_stdin).map_err(wrong)? {
+            None => Origin::File(path.to_owned()),
+            Some(mut once) if more_than_once || format == Format::Parquet => {
+                let mut file = tempfile::NamedTempFile::new().map_err(no_room(&name))?;
+                io::copy(&mut once, file.as_file_mut()).map_err(no_room(&name))?;
+                Origin::Spooled(file)
+            }
+            Some(once) => Origin::Once(Cell::new(Some(once))),
         };
         Ok(Self {
             name,
             origin,
             format,
+            options,
+            dialect: OnceCell::new(),
         })
     }
 
@@ -71,25 +75,67 @@ impl Input {
         &self.name
     }
 
-    /// Bytes of the file; `None` when they come from stdin.
+    /// Bytes of the file; `None` when they are read only once.
     pub fn size_bytes(&self) -> Option<u64> {
         let path = match &self.origin {
             Origin::File(path) => path,
             Origin::Spooled(file) => file.path(),
-            Origin::Stdin => return None,
+            Origin::Once(_) => return None,
         };
         Some(std::fs::metadata(path).ok()?.len())
+    }
+
+    /// How the CSV file that was read is written.
+    pub fn dialect(&self) -> Option<Dialect> {
+        self.dialect.get().copied()
+    }
+
+    /// The schema that came with the rows, within a Parquet file or beside another, and what it came
+    /// from.
+    ///
+    /// # Errors
+    /// There is one that cannot be read.
+    pub fn schema(&self) -> Result<Option<(TableFile, Option<String>)>, Failure> {
+        if self.format == Format::Parquet {
+            let schema = self.file().map_err(ReadError::Io);
+            let schema = schema.and_then(|file| parquet::exported(&file));
+            let schema = schema.map_err(|error| error.of_file(&self.name))?;
+            let null = String::new();
+            return Ok(schema.map(|schema| (TableFile { schema, null }, Some(self.name.clone()))));
+        }
+        let Origin::File(path) = &self.origin else {
+            return Ok(None);
+        };
+        let beside = TableFile::beside(path)?;
+        let name = TableFile::path_beside(path).display().to_string();
+        Ok(beside.map(|file| (file, Some(name))))
+    }
+
+    /// Takes another text for NULL.
+    pub fn set_null(&mut self, null: &str) {
+        null.clone_into(&mut self.options.null);
     }
 
     /// The columns of the file, from all of its rows.
     ///
     /// # Errors
     /// The file is malformed or has a column of a type that no table can hold.
-    pub fn columns(&self, null: &str) -> Result<Vec<Column>, ReadError> {
+    pub fn columns(&self) -> Result<Vec<Learned>, ReadError> {
         match self.format {
-            Format::Csv => infer::csv(self.lines()?, null),
-            Format::Jsonl => infer::jsonl(self.lines()?),
-            Format::Parquet => parquet::describe(&self.file()?),
+            Format::Csv => {
+                let text = self.text()?;
+                let dialect = self.dialect_of(&text);
+                infer::csv(text, dialect, &self.options)
+            }
+            Format::Jsonl => infer::jsonl(self.text()?, &self.options),
+            Format::Parquet => {
+                let columns = parquet::describe(&self.file()?, &self.options.fields)?;
+                let learned = columns.into_iter().map(|column| Learned {
+                    column,
+                    because: "the type in the file".to_owned(),
+                });
+                Ok(learned.collect())
+            }
         }
     }
 
@@ -98,35 +144,69 @@ impl Input {
     /// # Errors
     /// The file's header is malformed or names a column that is not one.
     pub fn records<'a>(
-        &self,
+        &'a self,
         reading: Reading<'a>,
     ) -> Result<Box<dyn RecordSource + 'a>, ReadError> {
+        let options = &self.options;
         Ok(match self.format {
-            Format::Csv => Box::new(CsvSource::new(self.lines()?, &reading)?),
-            Format::Jsonl => Box::new(JsonlSource::new(self.lines()?, reading)),
-            Format::Parquet => Box::new(ParquetSource::new(self.file()?, &reading)?),
+            Format::Csv => {
+                let text = self.text()?;
+                let dialect = self.dialect_of(&text);
+                Box::new(CsvSource::new(text, dialect, &reading, options)?)
+            }
+            Format::Jsonl => Box::new(JsonlSource::new(self.text()?, reading, options)),
+            Format::Parquet => Box::new(ParquetSource::new(self.file()?, &reading, options)?),
         })
     }
 
-    fn lines(&self) -> io::Result<Box<dyn BufRead + Send>> {
-        Ok(match &self.origin {
-            // A lock of stdin cannot go to another thread; a buffer of its own can.
-            Origin::Stdin => Box::new(BufReader::with_capacity(BUFFER_BYTES, io::stdin())),
-            _ => Box::new(BufReader::with_capacity(BUFFER_BYTES, self.file()?)),
-        })
+    fn dialect_of(&self, text: &TextReader) -> Dialect {
+        *self
+            .dialect
+            .get_or_init(|| Dialect::guess(text.head(), self.options.delimiter))
+    }
+
+    fn text(&self) -> io::Result<TextReader> {
+        let encoding = self.options.encoding;
+        match &self.origin {
+            Origin::Once(once) => match once.take() {
+                Some(once) => TextReader::new(once, encoding),
+                None => Err(io::Error::other("it cannot be read twice")),
+            },
+            _ => TextReader::new(self.file()?, encoding),
+        }
     }
 
     fn file(&self) -> io::Result<File> {
         match &self.origin {
             Origin::File(path) => File::open(path),
             Origin::Spooled(file) => file.reopen(),
-            Origin::Stdin => Err(io::Error::other("stdin cannot be read twice")),
+            Origin::Once(_) => Err(io::Error::other("it cannot be read twice")),
         }
     }
 }
 
-fn spool() -> io::Result<tempfile::NamedTempFile> {
-    let mut file = tempfile::NamedTempFile::new()?;
-    io::copy(&mut io::stdin().lock(), file.as_file_mut())?;
-    Ok(file)
+/// What can be read only once, opened, as it may not be opened again; `None` of a regular file that
+/// can be read.
+fn regular_or_once(path: &Path, is_stdin: bool) -> io::Result<Option<Box<dyn Read + Send>>> {
+    if is_stdin {
+        // A lock of stdin cannot go to another thread.
+        return Ok(Some(Box::new(io::stdin())));
+    }
+    let file = File::open(path)?;
+    let kind = file.metadata()?.file_type();
+    if kind.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    Ok((!kind.is_file()).then(|| Box::new(file) as Box<dyn Read + Send>))
+}
+
+fn no_room(name: &str) -> impl Fn(io::Error) -> Failure {
+    let doing = format!("cannot keep {name} in a temporary file");
+    move |error| {
+        let failure = Failure::io(&doing, &error);
+        match failure.kind {
+            FailureKind::FixEnvironment => failure.hint("TMPDIR says where temporary files lie"),
+            _ => failure,
+        }
+    }
 }

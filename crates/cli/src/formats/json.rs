@@ -14,16 +14,33 @@ pub enum Token<'a> {
     Bool(bool),
     /// A number, as it is written.
     Number(&'a str),
-    /// A string, decoded.
-    Text(Cow<'a, str>),
+    /// A string.
+    Text {
+        /// What it says.
+        text: Cow<'a, str>,
+        /// As it is written, with its quotes.
+        written: &'a str,
+    },
     /// An object or array, as it is written.
     Nested(&'a str),
+}
+
+impl Token<'_> {
+    /// The token as it is written.
+    pub fn written(&self) -> &str {
+        match self {
+            Self::Null => "null",
+            Self::Bool(true) => "true",
+            Self::Bool(false) => "false",
+            Self::Number(written) | Self::Nested(written) | Self::Text { written, .. } => written,
+        }
+    }
 }
 
 /// Calls `each` with the members of the object in `text`, in their order.
 ///
 /// # Errors
-/// `text` is not one JSON object (said with the column, in characters from 1), or the error of `each`.
+/// `text` is not one JSON object, or the error of `each`.
 pub fn members<'a, E: From<NotAnObject>>(
     text: &'a str,
     mut each: impl FnMut(Cow<'a, str>, Token<'a>) -> Result<(), E>,
@@ -35,7 +52,7 @@ pub fn members<'a, E: From<NotAnObject>>(
         return Ok(scanner.end()?);
     }
     loop {
-        let name = scanner.string()?;
+        let (name, _) = scanner.string()?;
         scanner.expect(b':')?;
         let value = scanner.value()?;
         each(name, value)?;
@@ -55,7 +72,10 @@ pub fn members<'a, E: From<NotAnObject>>(
 #[error("not a JSON object: {detail} at column {column}")]
 pub struct NotAnObject {
     detail: &'static str,
-    column: usize,
+    /// The line within the text, from 0.
+    pub line: u64,
+    /// The column within the line, in characters from 1.
+    pub column: usize,
 }
 
 struct Scanner<'a> {
@@ -65,10 +85,15 @@ struct Scanner<'a> {
 
 impl<'a> Scanner<'a> {
     fn wrong(&self, detail: &'static str) -> NotAnObject {
-        let before = self.text.as_bytes()[..self.at.min(self.text.len())].iter();
-        // Counts characters: every byte but those that continue one.
-        let column = before.filter(|byte| **byte & 0xc0 != 0x80).count() + 1;
-        NotAnObject { detail, column }
+        let before = &self.text.as_bytes()[..self.at.min(self.text.len())];
+        let line_begin = before.iter().rposition(|byte| *byte == b'\n');
+        let in_line = &before[line_begin.map_or(0, |at| at + 1)..];
+        NotAnObject {
+            detail,
+            line: before.iter().filter(|byte| **byte == b'\n').count() as u64,
+            // Counts characters: every byte but those that continue one.
+            column: in_line.iter().filter(|byte| **byte & 0xc0 != 0x80).count() + 1,
+        }
     }
 
     /// The next byte that is not white space.
@@ -100,7 +125,10 @@ impl<'a> Scanner<'a> {
 
     fn value(&mut self) -> Result<Token<'a>, NotAnObject> {
         match self.peek() {
-            Some(b'"') => Ok(Token::Text(self.string()?)),
+            Some(b'"') => {
+                let (text, written) = self.string()?;
+                Ok(Token::Text { text, written })
+            }
             Some(b'{' | b'[') => self.nested(),
             Some(b'-' | b'0'..=b'9') => self.number(),
             _ => self.word(),
@@ -135,7 +163,8 @@ impl<'a> Scanner<'a> {
         Ok(Token::Number(number))
     }
 
-    fn string(&mut self) -> Result<Cow<'a, str>, NotAnObject> {
+    /// A string, decoded and as it is written.
+    fn string(&mut self) -> Result<(Cow<'a, str>, &'a str), NotAnObject> {
         if self.peek() != Some(b'"') {
             return Err(self.wrong("`\"` is missing"));
         }
@@ -145,10 +174,10 @@ impl<'a> Scanner<'a> {
         let raw = &self.text[start..end];
         let inner = &raw[1..raw.len() - 1];
         if inner.bytes().all(|byte| byte >= b' ' && byte != b'\\') {
-            return Ok(Cow::Borrowed(inner));
+            return Ok((Cow::Borrowed(inner), raw));
         }
         match serde_json::from_str(raw) {
-            Ok(text) => Ok(Cow::Owned(text)),
+            Ok(text) => Ok((Cow::Owned(text), raw)),
             Err(_) => {
                 self.at = start;
                 Err(self.wrong("a string that cannot be decoded"))
@@ -243,7 +272,13 @@ mod tests {
         .unwrap();
         let expected = [
             ("a", Token::Number("10000000000000000000001.50")),
-            ("bA", Token::Text("x\ny".into())),
+            (
+                "bA",
+                Token::Text {
+                    text: "x\ny".into(),
+                    written: r#""x\ny""#,
+                },
+            ),
             ("c", Token::Nested(r#"{"k" : [1, "}"]}"#)),
             ("d", Token::Null),
         ];

@@ -6,29 +6,41 @@
 //! | JSON lines | `null`; in an upsert an absent field leaves the column alone | yes |
 //! | Parquet | null | yes |
 //!
-//! Exact means: a table exported and imported again has the same digest. The one exception is a NaN
-//! with a payload, which CSV and JSON write as `NaN`.
+//! Exact means: a table exported and imported again has the same digest. The exceptions are a NaN with a
+//! payload, which CSV and JSON write as `NaN`, and text in Json columns that is no JSON, which only
+//! versions of before have written.
+//!
+//! All formats bring their values to columns by [`cell`], which refuses what a type does not hold. What
+//! a table is lies in the Parquet file, and beside files of the other formats (`table_file`).
 //!
 //! Everything here streams: a source holds one record or one batch of a row group, a sink one batch.
 
+pub mod cell;
 pub mod csv;
+pub mod encoding;
+pub mod fields;
 pub mod infer;
 pub mod input;
 pub mod json;
 pub mod jsonl;
+pub mod object_reader;
 pub mod parquet;
 #[cfg(test)]
 mod round_trip;
 pub mod sink;
+pub mod table_file;
 
 use std::fmt;
 use std::io;
 use std::path::Path;
 
 use clap::ValueEnum;
-use mendb_model::{ColumnType, TableSchema, Value};
+use mendb_model::text::{Misfit, TextRules};
+use mendb_model::{Column, ColumnType, TableSchema, Value};
 
 use crate::failure::{Failure, FailureKind};
+use encoding::Encoding;
+use fields::Fields;
 
 /// A format of rows in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -68,7 +80,23 @@ impl Format {
     }
 }
 
-/// How records become values of a table.
+/// How a file is read.
+#[derive(Debug, Clone, Default)]
+pub struct FileOptions {
+    /// The text that is NULL in CSV.
+    pub null: String,
+    /// What stands between the fields of CSV; without it, it is guessed.
+    pub delimiter: Option<u8>,
+    /// How the characters of CSV and JSON are written; without it a byte order mark says it, and
+    /// without that it is UTF-8.
+    pub encoding: Option<Encoding>,
+    /// What becomes of text that says more than a type holds, or less.
+    pub rules: TextRules,
+    /// Which fields are read, and what their columns are called.
+    pub fields: Fields,
+}
+
+/// The columns that records are read for.
 #[derive(Debug, Clone, Copy)]
 pub struct Reading<'a> {
     /// The table's columns; a record's values refer to them by position.
@@ -76,22 +104,21 @@ pub struct Reading<'a> {
     /// The only columns to read; any other field of the file is passed over. `None` reads all and
     /// refuses fields that are no column.
     pub only: Option<&'a [String]>,
-    /// What stands for NULL in CSV.
-    pub null: &'a str,
 }
 
 impl Reading<'_> {
     /// The position of the column a field is for; `None` when it is passed over.
-    fn column(&self, field: &str) -> Result<Option<usize>, ReadError> {
+    fn column(&self, fields: &Fields, field: &str) -> Result<Option<usize>, ReadError> {
+        let Some(name) = fields.column(field) else {
+            return Ok(None);
+        };
         let columns = &self.schema.columns;
-        let position = columns.iter().position(|column| column.name == field);
+        let position = columns.iter().position(|column| column.name == name);
         match (self.only, position) {
-            (Some(only), position) => {
-                Ok(position.filter(|_| only.iter().any(|name| name == field)))
-            }
+            (Some(only), position) => Ok(position.filter(|_| only.iter().any(|o| o == name))),
             (None, Some(position)) => Ok(Some(position)),
             (None, None) => Err(ReadError::UnknownColumn {
-                column: field.to_owned(),
+                column: name.to_owned(),
                 known: columns.iter().map(|column| column.name.clone()).collect(),
             }),
         }
@@ -105,6 +132,19 @@ pub struct Record {
     pub place: Place,
     /// Column positions and values; columns that the record does not mention are not there.
     pub values: Vec<(usize, Value)>,
+}
+
+impl Record {
+    /// About how much memory it takes.
+    pub fn size_bytes(&self) -> usize {
+        let size = |(_, value): &(usize, Value)| match value {
+            Value::Text(text) => text.len(),
+            Value::Bytes(bytes) => bytes.len(),
+            _ => 0,
+        };
+        let values = self.values.iter();
+        values.map(|value| size(value) + size_of_val(value)).sum()
+    }
 }
 
 /// A file read record by record.
@@ -123,7 +163,7 @@ pub trait RecordSource: Send {
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// A value is not one of its column's type.
-    #[error("{place}, column {column}: {value:?} is not a value of type {column_type}")]
+    #[error("{place}, column {column}: {value:?} is not a value of type {column_type}{misfit}")]
     Value {
         /// Where: `line 17`, `row 17`.
         place: Place,
@@ -133,6 +173,16 @@ pub enum ReadError {
         value: String,
         /// The type of the column.
         column_type: ColumnType,
+        /// Why it is none.
+        misfit: Misfit,
+    },
+    /// Bytes that are no text.
+    #[error("{place}: {what}not UTF-8")]
+    NotUtf8 {
+        /// Where.
+        place: Place,
+        /// What they are, followed by `is`; or nothing.
+        what: String,
     },
     /// A record is not one of its format.
     #[error("{place}: {detail}")]
@@ -148,6 +198,14 @@ pub enum ReadError {
         /// The field.
         column: String,
         /// The columns of the table.
+        known: Vec<String>,
+    },
+    /// An option names a field that the file has not.
+    #[error("the file has no column {field:?}")]
+    MissingField {
+        /// The field.
+        field: String,
+        /// The fields of the file.
         known: Vec<String>,
     },
     /// A column of a type that no table can hold.
@@ -186,7 +244,7 @@ impl fmt::Display for Place {
 
 impl ReadError {
     /// A value that is none of its column's type; long text is cut.
-    fn value(place: Place, column: &str, value: &str, column_type: ColumnType) -> Self {
+    fn value(place: Place, column: &Column, value: &str, misfit: Misfit) -> Self {
         const SHOWN_CHARS: usize = 80;
         let value = match value.char_indices().nth(SHOWN_CHARS) {
             Some((at, _)) => format!("{}…", &value[..at]),
@@ -194,9 +252,10 @@ impl ReadError {
         };
         Self::Value {
             place,
-            column: column.to_owned(),
+            column: column.name.clone(),
             value,
-            column_type,
+            column_type: column.column_type,
+            misfit,
         }
     }
 
@@ -204,6 +263,13 @@ impl ReadError {
         Self::Malformed {
             place,
             detail: detail.into(),
+        }
+    }
+
+    fn not_utf8(place: Place, what: impl Into<String>) -> Self {
+        Self::NotUtf8 {
+            place,
+            what: what.into(),
         }
     }
 
@@ -215,13 +281,29 @@ impl ReadError {
         };
         let mut failure = Failure::of(kind, self);
         let separator = match self {
-            Self::Value { .. } | Self::Malformed { .. } => " ",
+            Self::Value { .. } | Self::Malformed { .. } | Self::NotUtf8 { .. } => " ",
             _ => ": ",
         };
         failure.message = format!("{name}{separator}{}", failure.message);
-        if let Self::UnknownColumn { known, .. } = self {
-            failure.hint = Some(format!("its columns are {}", known.join(", ")));
-        }
+        failure.hint = match self {
+            Self::UnknownColumn { known, .. } => Some(format!(
+                "its columns are {}; --columns and --skip-columns say which to read, --rename-column what they are called",
+                known.join(", ")
+            )),
+            Self::MissingField { known, .. } => {
+                Some(format!("its columns are {}", known.join(", ")))
+            }
+            Self::UnsupportedType { column, .. } => {
+                Some(format!("--skip-columns {column} leaves it out"))
+            }
+            Self::NotUtf8 { .. } => {
+                Some("--encoding windows-1252, latin1 or utf-16 reads other encodings".to_owned())
+            }
+            Self::Value { misfit, .. } if misfit.can_be_rounded() => {
+                Some("--round takes the nearest value".to_owned())
+            }
+            _ => None,
+        };
         failure
     }
 }

@@ -2,12 +2,14 @@
 
 use std::io::Write;
 
-use mendb_model::{Column, ColumnType, TableSchema, Value};
+use mendb_model::{Column, ColumnType, IndexSchema, TableSchema, Value};
 use proptest::prelude::*;
 
+use super::fields::Fields;
 use super::input::Input;
 use super::sink::Sink;
-use super::{Format, Reading};
+use super::table_file::TableFile;
+use super::{FileOptions, Format, Reading};
 
 const TYPES: [ColumnType; 19] = [
     ColumnType::Bool,
@@ -61,7 +63,8 @@ fn value(column_type: ColumnType) -> BoxedStrategy<Value> {
         T::Uint64 => any::<u64>().prop_map(Value::Uint).boxed(),
         T::Float => any::<u32>().prop_map(single).boxed(),
         T::Double => any::<u64>().prop_map(double).boxed(),
-        T::Utf8 | T::Json => prop_oneof![
+        T::Json => json().prop_map(Value::Text).boxed(),
+        T::Utf8 => prop_oneof![
             any::<String>(),
             "[a-c,\"\\\\ \r\n{}\\[\\]:0-9]{0,6}",
             Just("NA".to_owned()),
@@ -76,6 +79,28 @@ fn value(column_type: ColumnType) -> BoxedStrategy<Value> {
         T::Uuid => any::<[u8; 16]>().prop_map(Value::Uuid).boxed(),
     };
     prop_oneof![1 => Just(Value::Null), 4 => some].boxed()
+}
+
+/// JSON on one line, but for `null`, which is NULL.
+fn json() -> impl Strategy<Value = String> {
+    let text = any::<String>().prop_map(|text| serde_json::Value::from(text).to_string());
+    let leaf = prop_oneof![
+        text.clone(),
+        "-?(0|[1-9][0-9]{0,30})([.][0-9]{1,20})?([eE][+-]?[0-9]{1,4})?",
+        Just("true".to_owned()),
+    ];
+    leaf.prop_recursive(3, 12, 4, move |inner| {
+        let members = proptest::collection::vec((text.clone(), inner.clone()), 0..4);
+        prop_oneof![
+            proptest::collection::vec(inner, 0..4).prop_map(|all| format!("[{}]", all.join(" , "))),
+            members.prop_map(|members| {
+                let members = members
+                    .iter()
+                    .map(|(name, value)| format!("{name}: {value}"));
+                format!("{{{}}}", members.collect::<Vec<_>>().join(","))
+            }),
+        ]
+    })
 }
 
 fn table() -> impl Strategy<Value = (TableSchema, Vec<Vec<Value>>)> {
@@ -115,12 +140,12 @@ fn written(format: Format, schema: &TableSchema, rows: &[Vec<Value>], null: &str
 fn read(format: Format, schema: &TableSchema, bytes: &[u8], null: &str) -> Vec<Vec<Value>> {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(bytes).unwrap();
-    let input = Input::open(file.path(), format, false).unwrap();
-    let reading = Reading {
-        schema,
-        only: None,
-        null,
+    let options = FileOptions {
+        null: null.into(),
+        ..FileOptions::default()
     };
+    let input = Input::open(file.path(), format, options, false).unwrap();
+    let reading = Reading { schema, only: None };
     let mut source = input.records(reading).unwrap();
     let mut rows = Vec::new();
     while let Some(record) = source.next().unwrap() {
@@ -135,7 +160,7 @@ proptest! {
     #[test]
     fn csv_reads_back_as_it_was(
         (schema, rows) in table(),
-        null in proptest::sample::select(&["", "NA", "\\N"][..]),
+        null in proptest::sample::select(&["", "NA", "\\N", "0", "true", "NaN"][..]),
     ) {
         let bytes = written(Format::Csv, &schema, &rows, null);
         prop_assert_eq!(read(Format::Csv, &schema, &bytes, null), rows);
@@ -165,7 +190,31 @@ proptest! {
         // The file tells the types of its columns, so a table can be made from it.
         let file = tempfile::tempfile().unwrap();
         (&file).write_all(&bytes).unwrap();
-        prop_assert_eq!(super::parquet::describe(&file).unwrap(), schema.columns);
+        prop_assert_eq!(super::parquet::exported(&file).unwrap(), Some(schema.clone()));
+        prop_assert_eq!(super::parquet::describe(&file, &Fields::default()).unwrap(), schema.columns);
+    }
+
+    #[test]
+    fn a_schema_beside_rows_reads_back_as_it_was(
+        (schema, _) in table(),
+        null in any::<String>(),
+        not_null: bool,
+        unique: bool,
+    ) {
+        let mut schema = schema;
+        for column in &mut schema.columns {
+            column.not_null = not_null;
+        }
+        schema.indexes = vec![IndexSchema {
+            name: "by".to_owned(),
+            columns: schema.key.clone(),
+            cover: vec!["c 0".to_owned()],
+            unique,
+        }];
+        let written = TableFile { schema, null };
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().write_all(written.to_json().unwrap().as_bytes()).unwrap();
+        prop_assert_eq!(TableFile::read(file.path()).unwrap(), written);
     }
 
     #[test]

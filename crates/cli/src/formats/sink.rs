@@ -10,6 +10,7 @@ use mendb_repo::arrow::{BatchEncoder, Content, ConvertError};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
+use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 
 use super::{Format, csv, jsonl};
@@ -20,6 +21,9 @@ const BATCH_ROWS: usize = 8 * 1024;
 const BATCH_BYTES: usize = 4 << 20;
 /// A Parquet row group ends when it takes this much memory.
 const ROW_GROUP_BYTES: usize = 32 << 20;
+
+/// The key of a Parquet file's metadata that holds the schema of its table, as JSON.
+pub const SCHEMA_KEY: &str = "mendb.schema";
 
 /// Why rows could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -186,6 +190,8 @@ pub struct ParquetSink<W: Write + Send> {
     writer: Writer<W>,
     key_types: Vec<ColumnType>,
     value_types: Vec<ColumnType>,
+    /// The schema as JSON.
+    schema_json: String,
     /// Positions of the key columns, in key order.
     key: Vec<usize>,
     /// Positions of the other columns, in slot order.
@@ -212,6 +218,7 @@ impl<W: Write + Send> ParquetSink<W> {
             writer: Writer::Waiting(Some(out)),
             key_types: schema.key_types(),
             value_types: schema.value_types(),
+            schema_json: serde_json::to_string(schema).map_err(io::Error::from)?,
             key,
             slots,
         })
@@ -233,7 +240,10 @@ impl<W: Write + Send> ParquetSink<W> {
         let batch = self.encoder.finish()?;
         if let Writer::Waiting(out) = &mut self.writer {
             let out = out.take().expect("a writer that waits has not begun");
-            self.writer = Writer::Begun(Box::new(begin(out, &batch)?), batch.schema());
+            self.writer = Writer::Begun(
+                Box::new(begin(out, &batch, &self.schema_json)?),
+                batch.schema(),
+            );
         }
         let Writer::Begun(writer, schema) = &mut self.writer else {
             unreachable!("the writer has just begun")
@@ -259,10 +269,16 @@ impl<W: Write + Send> ParquetSink<W> {
     }
 }
 
-fn begin<W: Write + Send>(out: W, batch: &RecordBatch) -> Result<ArrowWriter<W>, WriteError> {
+fn begin<W: Write + Send>(
+    out: W,
+    batch: &RecordBatch,
+    schema_json: &str,
+) -> Result<ArrowWriter<W>, WriteError> {
+    let schema = KeyValue::new(SCHEMA_KEY.to_owned(), schema_json.to_owned());
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
         .set_created_by(concat!("mendb ", env!("CARGO_PKG_VERSION")).to_owned())
+        .set_key_value_metadata(Some(vec![schema]))
         .build();
     Ok(ArrowWriter::try_new(out, batch.schema(), Some(properties))?)
 }

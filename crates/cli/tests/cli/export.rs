@@ -24,8 +24,8 @@ indexes:
 ";
 
 const ROWS: &str = r#"{"k":"","flag":true,"small":-128,"big":18446744073709551615,"ratio":0.1,"bytes":"\\x00ff","doc":{"b":[1.50, null], "a":1},"day":"2013-01-31","at":"2013-01-31T05:00:00Z","exact":"2013-01-31T05:00:00.000001Z","money":"-1234567890123456789012345678901234.5678","id":"67e55044-10b1-426f-9247-bb680e5fe0c8"}
-{"k":"NaN","flag":false,"small":127,"big":0,"ratio":"NaN","bytes":"\\x","doc":"not json","day":"0001-01-01","at":"9999-12-31T23:59:59Z","exact":"1969-12-31T23:59:59.999999Z","money":"0.0000","id":"00000000-0000-0000-0000-000000000000"}
-{"k":"a,\"b\"\nc","flag":null,"small":null,"big":null,"ratio":-1.5e300,"bytes":null,"doc":"\"text\"","day":null,"at":null,"exact":null,"money":null,"id":null}
+{"k":"NaN","flag":false,"small":127,"big":0,"ratio":"NaN","bytes":"\\x","doc":[],"day":"0001-01-01","at":"9999-12-31T23:59:59Z","exact":"1969-12-31T23:59:59.999999Z","money":"0.0000","id":"00000000-0000-0000-0000-000000000000"}
+{"k":"a,\"b\"\nc","flag":null,"small":null,"big":null,"ratio":-1.5e300,"bytes":null,"doc":"text","day":null,"at":null,"exact":null,"money":null,"id":null}
 "#;
 
 fn filled() -> Mendb {
@@ -43,7 +43,7 @@ fn rows_come_out_in_key_order_and_a_stable_form() {
     assert_eq!(mendb.ok("table export t --format jsonl"), sorted);
     assert_eq!(
         mendb.ok("table export t --index by_day"),
-        "day,big,k,doc\n,,\"a,\"\"b\"\"\nc\",\"\"\"text\"\"\"\n0001-01-01,0,NaN,not json\n\
+        "day,big,k,doc\n,,\"a,\"\"b\"\"\nc\",\"\"\"text\"\"\"\n0001-01-01,0,NaN,[]\n\
          2013-01-31,18446744073709551615,\"\",\"{\"\"b\"\":[1.50, null], \"\"a\"\":1}\"\n"
     );
 }
@@ -78,6 +78,16 @@ fn what_is_exported_and_imported_has_the_same_digest() {
     }
     mendb.ok("table import learned t.parquet --create --key k --index by_day=day,big+doc");
     assert_eq!(digest("learned"), original);
+    // What the table is came with its rows.
+    mendb.ok("table export t -o marked.csv --null none");
+    for file in ["t.csv", "t.jsonl", "t.parquet", "marked.csv"] {
+        let copy = format!("with_{}", file.replace('.', "_"));
+        mendb.ok(&format!("table import {copy} {file} --create"));
+        assert_eq!(digest(&copy), original, "{file}");
+        let described =
+            |table: &str| mendb.json(&format!("table describe {table}"))["schema"].clone();
+        assert_eq!(described(&copy), described("t"), "{file}");
+    }
 }
 
 #[test]

@@ -140,14 +140,83 @@ fn an_import_without_keys_is_refused() {
 }
 
 #[test]
-fn an_import_that_could_write_nothing_leaves_no_new_table() {
+fn an_import_that_fails_leaves_no_new_table() {
     let mendb = Mendb::new();
-    mendb.write("t.csv", "k,day\n1\n");
-    mendb.fails(1, "table import t t.csv --create --key k");
-    assert_eq!(mendb.json("table list"), serde_json::json!([]));
-    mendb.write("t.csv", "k,day\n1,\n2\n");
-    mendb.fails(1, "table import t t.csv --create --key k");
-    assert_eq!(mendb.ok("table export t"), "k,day\n1,\n");
+    mendb.write(
+        "s.yml",
+        "columns: [{name: k, type: Int64}, {name: day, type: Date}]\nkey: [k]\nindexes: [{name: by_day, columns: [day], unique: true}]\n",
+    );
+    let long = format!("k,day\n\"{}\",2013-01-01\n", "1".repeat(40));
+    for (file, flags) in [
+        ("k,day\n1\n", "--key k"),
+        ("k,day\n1,\n2\n", "--key k"),
+        ("k,dya\n1,\n", "--schema s.yml"),
+        ("k,day\n1,2013-01-01\n2,tomorrow\n", "--schema s.yml"),
+        ("k,day\n1,2013-01-01\n2,2013-01-01\n", "--schema s.yml"),
+        ("k,day\n1,2013-01-01\n,\n", "--schema s.yml --split-at x"),
+        (
+            "k,day\n1,2013-01-01\n2,tomorrow\n",
+            "--schema s.yml --shards 2",
+        ),
+        (long.as_str(), "--schema s.yml --output json"),
+    ] {
+        mendb.write("t.csv", file);
+        let ran = mendb.run(&format!("table import t t.csv --create {flags}"));
+        assert_ne!(ran.code, 0, "{file}");
+        assert_eq!(mendb.json("table list"), serde_json::json!([]), "{file}");
+    }
+    assert_eq!(
+        mendb
+            .run("table import t t.csv --create --schema s.yml")
+            .stderr
+            .lines()
+            .last(),
+        Some("hint: table t was not created; correct it and import again")
+    );
+    mendb.write("t.csv", "k,day\n1,2013-01-01\n");
+    mendb.ok("table import t t.csv --create --schema s.yml");
+}
+
+#[test]
+fn a_schema_beside_that_does_not_fit_is_named() {
+    let mendb = Mendb::new();
+    mendb.write("t.csv", "k,a\n1,x\n");
+    mendb.ok("table import t t.csv --create --key k");
+    mendb.ok("table export t -o t.csv");
+    mendb.write("t.csv", "k,b\n1,x\n");
+    let stderr = mendb.fails(1, "table import u t.csv --create");
+    assert!(
+        stderr.starts_with("error: t.csv: the table has no column \"b\"\n  caused by: the schema came from t.csv.schema.json\n"),
+        "{stderr}"
+    );
+    assert_eq!(mendb.json("table list").as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn keys_that_come_again_are_counted() {
+    let mendb = Mendb::new();
+    mendb.write("t.csv", "k,a\n1,x\n2,y\n1,z\n1,z\n");
+    let imported = mendb.json("table import t t.csv --create --key k");
+    assert_eq!(imported["rows"], 4);
+    assert_eq!(imported["rows_added"], 2);
+    assert_eq!(imported["rows_repeated"], 2);
+    mendb.write("more.csv", "k,a\n2,y\n3,x\n");
+    let said = mendb.ok("table import t more.csv");
+    assert!(
+        said.starts_with("imported 2 rows into t, 1 of them new, in "),
+        "{said}"
+    );
+    let said = mendb.ok("table import t t.csv --mode erase");
+    assert!(
+        said.starts_with("erased the keys of 4 rows from t, 2 of them were there, in "),
+        "{said}"
+    );
+    mendb.ok("table drop t");
+    let said = mendb.ok("table import t t.csv --create --key k");
+    assert!(
+        said.starts_with("imported 4 rows into t, of which 2 had the key of an earlier one, in "),
+        "{said}"
+    );
 }
 
 #[test]
@@ -167,7 +236,8 @@ fn a_bad_value_is_named_and_what_was_before_it_is_written() {
     mendb.write("t.csv", "k,day,hour\n1,,5\n");
     assert_eq!(
         mendb.fails(1, "table import t t.csv"),
-        "error: t.csv: the table has no column \"hour\"\nhint: its columns are k, day\n"
+        "error: t.csv: the table has no column \"hour\"\nhint: its columns are k, day; \
+         --columns and --skip-columns say which to read, --rename-column what they are called\n"
     );
     mendb.write("t.csv", "k,day\n1\n");
     assert!(
@@ -191,7 +261,14 @@ fn a_row_that_the_table_refuses_is_named_by_its_line() {
         ),
         "{stderr}"
     );
-    assert_eq!(mendb.ok("table export t"), "k,mail,a\n1,x,1\n2,y,2\n");
+    assert!(
+        stderr.contains("hint: 3 other rows were written; "),
+        "{stderr}"
+    );
+    assert_eq!(
+        mendb.ok("table export t"),
+        "k,mail,a\n1,x,1\n2,y,2\n4,z,4\n"
+    );
     mendb.write("t.csv", "k,mail,a\n5,v,5\n6,w,\n");
     let stderr = mendb.fails(1, "table import t t.csv");
     assert!(
@@ -200,6 +277,73 @@ fn a_row_that_the_table_refuses_is_named_by_its_line() {
     );
     assert!(
         stderr.contains("the 1 row before it was written"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn unique_values_are_exchanged_however_far_apart_the_rows_are() {
+    let mendb = Mendb::new();
+    let lines = |rows: &mut dyn Iterator<Item = (usize, usize)>| -> String {
+        rows.map(|(id, u)| format!("{{\"id\":{id},\"u\":{u}}}\n"))
+            .collect()
+    };
+    const ROWS: usize = 9000;
+    let ids = || 0..ROWS;
+    mendb.write("a.jsonl", &lines(&mut ids().map(|id| (id, id))));
+    mendb.write(
+        "turned.jsonl",
+        &lines(&mut ids().map(|id| (id, ROWS - 1 - id))),
+    );
+    mendb.write("shifted.jsonl", &lines(&mut ids().map(|id| (id, id + 1))));
+    mendb.ok("table import t a.jsonl --create --key id --unique-index by_u=u");
+    for file in ["turned.jsonl", "shifted.jsonl", "a.jsonl"] {
+        mendb.ok(&format!("table import t {file}"));
+        assert_eq!(mendb.ok("table export t --format jsonl"), mendb.read(file));
+    }
+    // Rows that came for one key stay in their order, though the first of them has to wait.
+    mendb.write(
+        "often.jsonl",
+        "{\"id\":0,\"u\":1}\n{\"id\":0,\"u\":-1}\n{\"id\":1,\"u\":0}\n",
+    );
+    mendb.ok("table import t often.jsonl");
+    let rows = mendb.ok("table export t --format jsonl");
+    assert!(rows.starts_with("{\"id\":0,\"u\":-1}\n{\"id\":1,\"u\":0}\n"));
+}
+
+#[test]
+fn the_row_at_fault_is_named_whatever_stands_beside_it() {
+    let mendb = Mendb::new();
+    mendb.ok("table create t --column id:Int64 --column u:Int64 --column n:Int64:not_null --key id --unique-index by_u=u");
+    mendb.write(
+        "t.jsonl",
+        "{\"id\":1,\"u\":1,\"n\":1}\n{\"id\":2,\"u\":2,\"n\":1}\n{\"id\":7,\"u\":7,\"n\":1}\n",
+    );
+    mendb.ok("table import t t.jsonl");
+    // An exchange, and a row without n.
+    mendb.write(
+        "rows.jsonl",
+        "{\"id\":1,\"u\":2}\n{\"id\":2,\"u\":1}\n{\"id\":9,\"u\":9}\n",
+    );
+    let stderr = mendb.fails(1, "table import t rows.jsonl");
+    assert!(
+        stderr.starts_with("error: rows.jsonl line 3: table t: column n is NOT NULL"),
+        "{stderr}"
+    );
+    assert!(
+        stderr.contains("the 2 rows before it were written;"),
+        "{stderr}"
+    );
+    // An exchange, and a row that wants what a row holds that is not in the file.
+    mendb.write(
+        "rows.jsonl",
+        "{\"id\":1,\"u\":1}\n{\"id\":3,\"u\":7,\"n\":3}\n{\"id\":2,\"u\":2}\n",
+    );
+    let stderr = mendb.fails(1, "table import t rows.jsonl");
+    assert!(
+        stderr.starts_with(
+            "error: rows.jsonl line 2: unique index by_u of table t already has a row for 7\n"
+        ),
         "{stderr}"
     );
 }

@@ -9,6 +9,8 @@ mod demo;
 mod export;
 mod frame;
 mod import;
+mod import_files;
+mod import_values;
 mod mendb;
 mod shards;
 mod targets;

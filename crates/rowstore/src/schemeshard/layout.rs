@@ -113,6 +113,23 @@ impl IndexLayout {
         }
     }
 
+    /// The key of the table's row that an index row is of, from that one's key.
+    pub(crate) fn table_key(&self, table: &Layout, key: &[u8]) -> Result<Vec<u8>, Malformed> {
+        let values = key::decode(key, &self.implementation.key_types)?;
+        let value = |name: &String| {
+            let at = self
+                .implementation
+                .schema
+                .key
+                .iter()
+                .position(|n| n == name);
+            at.and_then(|at| values.get(at))
+                .map_or(ValueRef::Null, Value::as_ref)
+        };
+        let key = table.schema.key.iter().map(value);
+        Ok(key::encode(&table.key_types, key))
+    }
+
     /// The index row of a table row, given as all its columns. `Err` is the length of a key that is too
     /// long.
     pub(crate) fn row(&self, values: &[ValueRef<'_>]) -> Result<IndexRow, usize> {

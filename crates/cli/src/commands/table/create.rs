@@ -29,7 +29,7 @@ pub struct CreateArgs {
 /// Runs the command.
 pub fn run(args: &CreateArgs, context: &Context) -> Result<Verdict, Failure> {
     let schema = match args.definition.schema_file()? {
-        Some(schema) => schema,
+        Some(file) => file.schema,
         None => args.definition.schema_with(args.column.clone())?,
     };
     let splits = args.definition.splits(&schema)?;

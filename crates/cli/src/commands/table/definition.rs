@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use mendb_model::schema::SchemaError;
 use mendb_model::{Column, IndexSchema, TableSchema, key, text};
 
-use crate::failure::{Failure, FailureKind};
+use crate::failure::Failure;
+use crate::formats::table_file::TableFile;
 
 /// What a new table is.
 #[derive(Debug, Args, Default)]
@@ -38,20 +40,14 @@ impl DefinitionArgs {
             || !self.split_at.is_empty()
     }
 
+    /// Whether the key or an index is said, so that a schema that came with the rows is not enough.
+    pub fn says_key(&self) -> bool {
+        !self.key.is_empty() || !self.index.is_empty() || !self.unique_index.is_empty()
+    }
+
     /// The schema file, if one was named.
-    pub fn schema_file(&self) -> Result<Option<TableSchema>, Failure> {
-        let Some(path) = &self.schema else {
-            return Ok(None);
-        };
-        let name = path.display();
-        let yaml = std::fs::read_to_string(path)
-            .map_err(|error| Failure::io(format!("cannot read the schema {name}"), &error))?;
-        // YAML reads JSON too.
-        let schema: TableSchema = serde_norway::from_str(&yaml).map_err(|error| {
-            Failure::of(FailureKind::FixInput, &error)
-                .context(format!("the schema {name} cannot be read"))
-        })?;
-        Ok(Some(schema))
+    pub fn schema_file(&self) -> Result<Option<TableFile>, Failure> {
+        self.schema.as_deref().map(TableFile::read).transpose()
     }
 
     /// The schema of a table with these columns and the key and indexes of the flags.
@@ -73,9 +69,15 @@ impl DefinitionArgs {
             key: self.key.clone(),
             indexes: self.index.iter().cloned().chain(unique).collect(),
         };
-        schema
-            .validate()
-            .map_err(|error| Failure::from(error).hint(hint))?;
+        schema.validate().map_err(|error| {
+            let hint = match &error {
+                SchemaError::ColumnName(_) => {
+                    "call it otherwise; an import does with --rename-column OLD=NEW".to_owned()
+                }
+                _ => hint,
+            };
+            Failure::from(error).hint(hint)
+        })?;
         Ok(schema)
     }
 

@@ -16,6 +16,7 @@ use crate::context::Context;
 use crate::failure::{Failure, FailureKind, Verdict};
 use crate::formats::Format;
 use crate::formats::sink::{Sink, WriteError};
+use crate::formats::table_file::TableFile;
 use crate::human;
 use crate::progress::Progress;
 
@@ -25,7 +26,8 @@ const BUFFER_BYTES: usize = 256 << 10;
 
 /// Write a table to a CSV, JSON lines or Parquet file, in key order.
 ///
-/// The same rows give the same bytes. Importing the file again gives the same rows.
+/// The same rows give the same bytes. Importing the file again gives the same table: its schema lies
+/// in FILE.schema.json beside it, or within a Parquet file.
 #[derive(Debug, Args)]
 pub struct ExportArgs {
     /// The table
@@ -36,7 +38,8 @@ pub struct ExportArgs {
     /// The format; without it the file's name says it, and without a file it is csv
     #[arg(long, value_enum)]
     format: Option<Format>,
-    /// Write to this file, which appears when it is complete; without it to stdout
+    /// Write to this file, which appears when it is complete; without it to stdout. A pipe or a device
+    /// is written to as stdout is
     #[arg(long, short = 'o', value_name = "FILE")]
     file: Option<PathBuf>,
     /// The text that stands for NULL in CSV; without it an empty field, and "" is empty text
@@ -48,9 +51,18 @@ pub struct ExportArgs {
 struct Report<'a> {
     table: TablePath,
     file: &'a Path,
+    /// The file of the schema; within the file itself for Parquet.
+    schema: PathBuf,
     rows: u64,
     bytes: u64,
     seconds: f64,
+}
+
+/// What was written.
+struct Written<W> {
+    rows: u64,
+    out: W,
+    schema: TableSchema,
 }
 
 /// Runs the command. All rows are of one snapshot.
@@ -72,9 +84,20 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<Verdict, Failure> {
     };
     let name = path.display();
     let wrong = |error: io::Error| Failure::io(format!("cannot write {name}"), &error);
+    if is_pipe_or_device(path) {
+        // A file in its place would be no pipe any more.
+        let pipe = File::options().write(true).open(path).map_err(wrong)?;
+        let out = BufWriter::with_capacity(BUFFER_BYTES, pipe);
+        args.write(context, format, out)?;
+        return Ok(Verdict::Done);
+    }
     let temporary = temporary_beside(path).map_err(wrong)?;
     let file = temporary.as_file().try_clone().map_err(wrong)?;
-    let (rows, file) = args
+    let Written {
+        rows,
+        out: file,
+        schema,
+    } = args
         .write(
             context,
             format,
@@ -88,10 +111,22 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<Verdict, Failure> {
     let file = file
         .into_inner()
         .map_err(|error| wrong(error.into_error()))?;
-    publish(temporary, &file, path).map_err(wrong)?;
+    let mut beside = path.clone();
+    if format != Format::Parquet {
+        let null = args.null.clone();
+        beside = TableFile::path_beside(path);
+        let table_file = TableFile { schema, null };
+        let json = table_file.to_json().map_err(wrong)?;
+        let mut temporary = temporary_beside(&beside).map_err(wrong)?;
+        temporary.write_all(json.as_bytes()).map_err(wrong)?;
+        // Before the rows: whoever finds these finds what they are.
+        publish(temporary, &beside).map_err(wrong)?;
+    }
+    publish(temporary, path).map_err(wrong)?;
     let report = Report {
         table: args.path(),
         file: path,
+        schema: beside,
         rows,
         bytes: file.metadata().map_err(wrong)?.len(),
         seconds: watch.elapsed().as_secs_f64(),
@@ -116,13 +151,13 @@ impl ExportArgs {
         }
     }
 
-    /// Writes the rows; gives their number and what they were written to.
+    /// Writes the rows.
     fn write<W: Write + Send>(
         &self,
         context: &Context,
         format: Format,
         out: W,
-    ) -> Result<(u64, W), Failure> {
+    ) -> Result<Written<W>, Failure> {
         let database = context.open_rows()?;
         let table = database.open_table(&self.table)?;
         let schema = schema_of(&self.path(), table.schema())?;
@@ -147,7 +182,8 @@ impl ExportArgs {
             }
         };
         progress.finish();
-        written
+        let (rows, out) = written?;
+        Ok(Written { rows, out, schema })
     }
 }
 
@@ -183,6 +219,11 @@ impl From<WriteError> for Failure {
     }
 }
 
+fn is_pipe_or_device(path: &Path) -> bool {
+    path.metadata()
+        .is_ok_and(|found| !found.is_file() && !found.is_dir())
+}
+
 /// A file in the directory of `path`, so that renaming it there cannot fail for lack of space.
 fn temporary_beside(path: &Path) -> io::Result<tempfile::NamedTempFile> {
     let mut builder = tempfile::Builder::new();
@@ -201,8 +242,8 @@ fn directory_of(path: &Path) -> &Path {
 }
 
 /// Makes a complete file appear under its name, on disk.
-fn publish(temporary: tempfile::NamedTempFile, file: &File, path: &Path) -> io::Result<()> {
-    file.sync_all()?;
+fn publish(temporary: tempfile::NamedTempFile, path: &Path) -> io::Result<()> {
+    temporary.as_file().sync_all()?;
     temporary.persist(path).map_err(|error| error.error)?;
     File::open(directory_of(path))?.sync_all()
 }

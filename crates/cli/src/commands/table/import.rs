@@ -9,15 +9,16 @@ use mendb_rowstore::Database;
 use serde::Serialize;
 
 use super::definition::DefinitionArgs;
+use super::import_report::{NewTable, Report, Written};
 use super::load::{Load, Loaded};
 use super::paths_of;
+use super::read_args::ReadArgs;
 use super::sample::KeySample;
 use crate::clock::Stopwatch;
 use crate::context::Context;
 use crate::failure::{Failure, FailureKind, Verdict};
 use crate::formats::input::Input;
 use crate::formats::{Format, Reading};
-use crate::human;
 use crate::progress::Progress;
 
 /// An import of at least this many rows ends with packing its table: what came in small batches then
@@ -27,8 +28,9 @@ const COMPACT_FROM_ROWS: u64 = 50_000;
 /// Write the rows of a CSV, JSON lines or Parquet file into a table.
 ///
 /// CSV has a header; an empty field without quotes is NULL, "" is empty text (see --null). In JSON
-/// lines an absent member is left alone by an upsert, null sets NULL. Rows are written in atomic
-/// batches, so a command that failed can simply be run again.
+/// an absent member is left alone by an upsert, null sets NULL; objects may stand in an array, too.
+/// A value that its column cannot hold is refused with its line. Rows are written in atomic batches, so
+/// a command that failed can simply be run again.
 #[derive(Debug, Args)]
 pub struct ImportArgs {
     /// The table
@@ -41,11 +43,11 @@ pub struct ImportArgs {
     /// What a row of the file does to the row of its key
     #[arg(long, value_enum, default_value = "upsert")]
     mode: Mode,
-    /// The text that is NULL in CSV; an empty field is then empty text
-    #[arg(long, value_name = "TEXT")]
-    null: Option<String>,
-    /// Create the table first. Its columns are those of the file, in types that fit all rows; --schema
-    /// says them instead
+    #[command(flatten)]
+    reading: ReadArgs,
+    /// Create the table first; a failure leaves none. It is as it was exported, where its schema came
+    /// with the file; else its columns are those of the file, in types that keep all rows. --key and
+    /// --schema say otherwise
     #[arg(long)]
     create: bool,
     /// Cut the new table and its indexes into this many shards of about the same size
@@ -67,90 +69,46 @@ pub enum Mode {
     Erase,
 }
 
-#[derive(Serialize)]
-struct Report<'a> {
-    table: &'a str,
-    mode: Mode,
-    created: bool,
-    rows: u64,
-    bytes: u64,
-    seconds: f64,
-    rows_per_second: u64,
-}
-
 /// Runs the command.
 pub fn run(args: &ImportArgs, context: &Context) -> Result<Verdict, Failure> {
     let watch = Stopwatch::start();
     args.check()?;
-    let format = args.format()?;
+    let format = Format::choose(args.format, &args.file)?;
+    let options = args.reading.options(format)?;
     let learns = args.create && (args.definition.schema.is_none() || args.shards.is_some());
-    let input = Input::open(&args.file, format, learns)?;
+    let mut input = Input::open(&args.file, format, options, learns)?;
     let database = context.open_rows()?;
+    let mut created = None;
     if args.create {
-        args.create(&database, &input)?;
+        let new = args.new_table(&database, &mut input)?;
+        created = Some(new);
     }
-    let table = database.open_table(&args.table).map_err(|error| {
-        let failure = Failure::from(error);
-        if failure.hint.is_some() && !args.create {
-            failure.hint("--create --key A,B makes the table from the file")
-        } else {
-            failure
-        }
-    })?;
-    let schema = table.schema();
-    let reading = Reading {
-        schema,
-        only: (args.mode == Mode::Erase).then_some(schema.key.as_slice()),
-        null: args.null(),
+    let written = match &created {
+        None => args.write(&database, &input, context),
+        Some(new) => args.create(&database, &input, new).and_then(|()| {
+            let written = args.write(&database, &input, context);
+            written.map_err(|failure| {
+                // So that the corrected command can be run again.
+                let dropped = database.drop_table(&args.table).map_err(Failure::from);
+                match (dropped, &new.from) {
+                    (Err(dropped), _) => dropped.context(failure.message),
+                    (Ok(()), Some(from)) => {
+                        failure.caused_by(format!("the schema came from {from}"))
+                    }
+                    (Ok(()), None) => failure,
+                }
+            })
+        }),
     };
-    let label = format!("importing {}", args.table);
-    let progress = Progress::start(label, input.size_bytes(), context.output.quiet);
-    let load = Load {
-        database: &database,
-        table: &table,
-        mode: args.mode,
-        source_name: input.name(),
-        progress: &progress,
-    };
-    let source = input
-        .records(reading)
-        .map_err(|error| error.of_file(input.name()))?;
-    let loaded = load.run(source);
-    progress.finish();
-    let Loaded { rows, bytes } = match loaded {
-        Ok(loaded) => loaded,
-        Err(failure) => {
-            // So that the corrected command, with --create, can be run again.
-            if args.create && database.describe(&args.table)?.rows.digest().rows == 0 {
-                database.drop_table(&args.table)?;
-            }
-            return Err(failure);
-        }
-    };
-    if rows >= COMPACT_FROM_ROWS {
-        for path in paths_of(&args.table, schema) {
-            database.compact(&path)?;
-        }
-    }
-    let elapsed = watch.elapsed();
     let report = Report {
         table: &args.table,
         mode: args.mode,
-        created: args.create,
-        rows,
-        bytes,
-        seconds: elapsed.as_secs_f64(),
-        rows_per_second: human::rate(rows, elapsed),
+        created: created.as_ref(),
+        dialect: input.dialect(),
+        written: written?,
+        elapsed: watch.elapsed(),
     };
-    context.output.report(&report, |report| {
-        let rows = human::rows(report.rows);
-        let done = match args.mode {
-            Mode::Upsert | Mode::Replace => format!("imported {rows} into {}", report.table),
-            Mode::Erase => format!("erased the keys of {rows} from {}", report.table),
-        };
-        let rate = human::count(report.rows_per_second);
-        format!("{done} in {} ({rate} rows/s)\n", human::duration(elapsed))
-    })?;
+    report.print(context)?;
     Ok(Verdict::Done)
 }
 
@@ -168,51 +126,127 @@ impl ImportArgs {
         Ok(())
     }
 
-    fn format(&self) -> Result<Format, Failure> {
-        let format = Format::choose(self.format, &self.file)?;
-        if self.null.is_some() && format != Format::Csv {
-            return Err(Failure::misuse(
-                "--null is for CSV: the other formats have NULLs",
-            ));
+    /// Writes the rows of the file into the table, which is there.
+    fn write(
+        &self,
+        database: &Database,
+        input: &Input,
+        context: &Context,
+    ) -> Result<Written, Failure> {
+        let table = database.open_table(&self.table).map_err(|error| {
+            let failure = Failure::from(error);
+            if failure.hint.is_some() && !self.create {
+                failure.hint("--create --key A,B makes the table from the file")
+            } else {
+                failure
+            }
+        })?;
+        let schema = table.schema();
+        let reading = Reading {
+            schema,
+            only: (self.mode == Mode::Erase).then_some(schema.key.as_slice()),
+        };
+        let label = format!("importing {}", self.table);
+        let progress = Progress::start(label, input.size_bytes(), context.output.quiet);
+        let load = Load {
+            database,
+            table: &table,
+            mode: self.mode,
+            source_name: input.name(),
+            progress: &progress,
+        };
+        let count = || Ok::<_, Failure>(database.describe(&self.table)?.rows.digest().rows);
+        let before = count()?;
+        let source = input
+            .records(reading)
+            .map_err(|error| error.of_file(input.name()))?;
+        let loaded = load.run(source);
+        progress.finish();
+        let Loaded { rows, bytes } = loaded.map_err(|stopped| {
+            if self.create {
+                stopped.of_new_table(&self.table)
+            } else {
+                stopped.of_table_that_was_there()
+            }
+        })?;
+        if rows >= COMPACT_FROM_ROWS {
+            for path in paths_of(&self.table, schema) {
+                database.compact(&path)?;
+            }
         }
-        Ok(format)
+        Ok(Written {
+            rows,
+            bytes,
+            rows_before: before,
+            rows_after: count()?,
+        })
     }
 
-    fn null(&self) -> &str {
-        self.null.as_deref().unwrap_or("")
-    }
-
-    /// Creates the table, from the flags and what the file holds.
-    fn create(&self, database: &Database, input: &Input) -> Result<(), Failure> {
+    /// What the new table is, from the flags and from what the file is or comes with.
+    fn new_table(&self, database: &Database, input: &mut Input) -> Result<NewTable, Failure> {
         if database.tables().contains(&self.table) {
             let message = format!("table {} already exists", self.table);
             return Err(Failure::new(FailureKind::FixInput, message)
                 .hint("without --create the rows go into the table that is there"));
         }
-        let schema = match self.definition.schema_file()? {
-            Some(schema) => schema,
+        let known = match self.definition.schema_file()? {
+            Some(file) => Some((file, None)),
+            None if self.reading.keeps_columns() => input.schema()?,
+            None => None,
+        };
+        if let Some((file, _)) = &known
+            && self.reading.null.is_none()
+        {
+            input.set_null(&file.null);
+        }
+        let new = match known {
+            Some((file, from)) if !self.definition.says_key() => NewTable {
+                schema: file.schema,
+                from,
+                learned: Vec::new(),
+            },
+            Some((file, from)) => NewTable {
+                schema: self.definition.schema_with(file.schema.columns)?,
+                from,
+                learned: Vec::new(),
+            },
             None => {
-                let columns = input.columns(self.null());
-                let columns = columns.map_err(|error| error.of_file(input.name()))?;
-                self.definition.schema_with(columns)?
+                let learned = input.columns();
+                let learned = learned.map_err(|error| error.of_file(input.name()))?;
+                let columns = learned.iter().map(|learned| learned.column.clone());
+                NewTable {
+                    schema: self.definition.schema_with(columns.collect())?,
+                    from: None,
+                    learned,
+                }
             }
         };
-        schema.validate()?;
+        new.schema.validate()?;
+        Ok(new)
+    }
+
+    /// Creates the table; it is not there when this fails.
+    fn create(&self, database: &Database, input: &Input, new: &NewTable) -> Result<(), Failure> {
+        let schema = &new.schema;
         let Some(shards) = self.shards else {
-            let splits = self.definition.splits(&schema)?;
-            return Ok(database.create_table(&self.table, schema, splits)?);
+            let splits = self.definition.splits(schema)?;
+            return Ok(database.create_table(&self.table, schema.clone(), splits)?);
         };
-        let mut splits = self.sample(&schema, input, usize::from(shards))?;
+        let mut splits = self.sample(schema, input, usize::from(shards))?;
         let index_splits = splits.split_off(1);
         let table_splits = splits.pop().unwrap_or_default();
         database.create_table(&self.table, schema.clone(), table_splits)?;
-        for (index, points) in schema.indexes.iter().zip(index_splits) {
+        let mut indexes = schema.indexes.iter().zip(index_splits);
+        let split = indexes.try_for_each(|(index, points)| {
             let path = TablePath::index(&self.table, &index.name);
-            for point in points {
-                database.split(&path, &point)?;
-            }
+            points
+                .iter()
+                .try_for_each(|point| database.split(&path, point))
+        });
+        if split.is_err() {
+            database.drop_table(&self.table)?;
         }
-        Ok(())
+        Ok(split?)
     }
 
     /// The split points of the table and then of its indexes, from the keys in the file.
@@ -237,7 +271,6 @@ impl ImportArgs {
         let reading = Reading {
             schema,
             only: Some(&keyed),
-            null: self.null(),
         };
         let mut samples: Vec<KeySample> = tables.iter().map(|_| KeySample::default()).collect();
         let mut source = input.records(reading).map_err(broken)?;

@@ -8,10 +8,13 @@ pub mod digest;
 mod drop;
 mod export;
 mod import;
+mod import_report;
 mod list;
 mod load;
+mod read_args;
 mod sample;
 mod shards;
+mod waiting;
 
 use clap::Subcommand;
 pub use definition::parse_key;

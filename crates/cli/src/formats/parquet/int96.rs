@@ -10,7 +10,7 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use parquet::basic::Type;
 
-use super::cell::{Cell, NANOS_PER_SECOND};
+use crate::formats::cell::{Cell, NANOS_PER_SECOND};
 
 /// Whether a column at the root of a file holds such times.
 pub(super) fn is(metadata: &ArrowReaderMetadata, root: usize) -> bool {
@@ -45,6 +45,8 @@ pub(super) fn cell<'a>(seconds: &ArrayRef, nanos: &ArrayRef, row: usize) -> Cell
     let nanos = nanos.as_primitive::<TimestampNanosecondType>().value(row);
     Cell::Time {
         nanos: exact(seconds, nanos),
+        // Those who write such times mean points in time.
+        local: false,
     }
 }
 

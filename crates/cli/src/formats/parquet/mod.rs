@@ -1,13 +1,13 @@
 //! Parquet files: mendb's own and anybody's.
 //!
 //! A foreign file is read by its Parquet types alone: whether its writer kept text as dictionaries,
-//! large strings or views does not show. Values go to the column's type where nothing is lost on the
-//! way: integers of any width, decimals of another scale, times of any unit, text that parses.
+//! large strings or views does not show.
 //! Lists, structs and maps cannot be imported, nor times of a day.
 //!
 //! A foreign file is bytes of others: where the library panics at them, that is an error.
 //!
-//! Our own exports name the column types in the metadata of the Arrow fields.
+//! Our own exports name the column types in the metadata of the Arrow fields, and have the schema of
+//! their table in the metadata of the file.
 
 mod cell;
 mod int96;
@@ -16,7 +16,8 @@ use std::fs::File;
 
 use arrow_array::RecordBatch;
 use arrow_schema::{DataType, Schema, TimeUnit};
-use mendb_model::{Column, ColumnType};
+use mendb_model::text::TextRules;
+use mendb_model::{Column, ColumnType, TableSchema};
 use mendb_repo::arrow::TYPE_KEY;
 use mendb_repo::foreign::guard;
 use parquet::arrow::ProjectionMask;
@@ -27,23 +28,43 @@ use parquet::arrow::arrow_reader::{
 use parquet::basic::LogicalType;
 use parquet::errors::ParquetError;
 
-use self::cell::{cell, coerce};
-use super::{Place, ReadError, Reading, Record, RecordSource};
+use self::cell::cell;
+use super::fields::Fields;
+use super::sink::SCHEMA_KEY;
+use super::{FileOptions, Place, ReadError, Reading, Record, RecordSource};
 
 /// Rows decoded at a time.
 const BATCH_ROWS: usize = 4096;
 
+/// The schema of the table that was exported to the file; `None` of a file of others.
+///
+/// # Errors
+/// The file is no Parquet file.
+pub fn exported(file: &File) -> Result<Option<TableSchema>, ReadError> {
+    let metadata = load(file, true)?;
+    let pairs = metadata.metadata().file_metadata().key_value_metadata();
+    let mut pairs = pairs.into_iter().flatten();
+    let written = pairs.find(|pair| pair.key == SCHEMA_KEY);
+    // What others have written under our key is no reason not to read the file.
+    Ok(written.and_then(|pair| serde_json::from_str(pair.value.as_ref()?).ok()))
+}
+
 /// The columns of a Parquet file.
 ///
 /// # Errors
-/// It is none, or has a column of a type that no table can hold.
-pub fn describe(file: &File) -> Result<Vec<Column>, ReadError> {
+/// It is none, or has a column of a type that no table can hold and that is not passed over.
+pub fn describe(file: &File, fields: &Fields) -> Result<Vec<Column>, ReadError> {
     let plain = load(file, true)?;
     // An embedded Arrow schema that does not fit the file is no reason not to read the file.
     let dressed = load(file, false).ok();
     let leaves = plain.metadata().file_metadata().schema_descr_ptr();
     let mut columns = Vec::with_capacity(plain.schema().fields().len());
+    let all = plain.schema().fields().iter();
+    fields.check(all.map(|field| field.name().as_str()))?;
     for (at, field) in plain.schema().fields().iter().enumerate() {
+        let Some(name) = fields.column(field.name()) else {
+            continue;
+        };
         let own = dressed
             .as_ref()
             .and_then(|dressed| dressed.schema().field_with_name(field.name()).ok())
@@ -56,7 +77,7 @@ pub fn describe(file: &File) -> Result<Vec<Column>, ReadError> {
             .or_else(|| column_type(field.data_type(), logical))
             .ok_or_else(|| unsupported(field.name(), field.data_type()))?;
         columns.push(Column {
-            name: field.name().clone(),
+            name: name.to_owned(),
             column_type,
             not_null: false,
         });
@@ -125,6 +146,7 @@ pub struct ParquetSource {
     rows_done: u64,
     rows_total: u64,
     size_bytes: u64,
+    rules: TextRules,
 }
 
 /// A column of the file that is read.
@@ -141,14 +163,22 @@ impl ParquetSource {
     /// # Errors
     /// The file is no Parquet file, or has a column that the table has not or of a type that no table
     /// can hold.
-    pub fn new(file: File, reading: &Reading<'_>) -> Result<Self, ReadError> {
+    pub fn new(
+        file: File,
+        reading: &Reading<'_>,
+        options: &FileOptions,
+    ) -> Result<Self, ReadError> {
         let size_bytes = file.metadata()?.len();
         let mut metadata = load(&file, true)?;
+        let fields = metadata.schema().fields().iter();
+        options
+            .fields
+            .check(fields.map(|field| field.name().as_str()))?;
         let mut columns = Vec::new();
         let mut roots = Vec::new();
         let mut int96 = Vec::new();
         for (at, field) in metadata.schema().fields().iter().enumerate() {
-            let Some(position) = reading.column(field.name())? else {
+            let Some(position) = reading.column(&options.fields, field.name())? else {
                 continue;
             };
             if column_type(field.data_type(), None).is_none() {
@@ -183,6 +213,7 @@ impl ParquetSource {
             rows_done: 0,
             rows_total: u64::try_from(rows_total).unwrap_or(0),
             size_bytes,
+            rules: options.rules.clone(),
         })
     }
 
@@ -233,16 +264,15 @@ impl RecordSource for ParquetSource {
         self.rows_done += 1;
         let mut values = Vec::with_capacity(self.columns.len());
         for (bound, array) in self.columns.iter().zip(self.batch.columns()) {
-            let Column {
-                name, column_type, ..
-            } = &bound.column;
+            let column = &bound.column;
             let found = match bound.int96 {
                 Some(at) => int96::cell(array, self.nanos_batch.column(at), row),
                 None => cell(array, row),
             };
-            let value = coerce(&found, *column_type).ok_or_else(|| {
+            let value = found.value(column.column_type, &self.rules);
+            let value = value.map_err(|misfit| {
                 let place = Place::Row(self.rows_done);
-                ReadError::value(place, name, &found.to_text(), *column_type)
+                ReadError::value(place, column, &found.to_text(), misfit)
             })?;
             values.push((bound.position, value));
         }

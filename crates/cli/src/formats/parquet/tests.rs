@@ -49,9 +49,10 @@ fn read(file: File, columns: Vec<Column>) -> Result<Vec<Record>, String> {
     let reading = Reading {
         schema: &schema,
         only: None,
-        null: "",
     };
-    let mut source = ParquetSource::new(file, &reading).map_err(|error| error.to_string())?;
+    let options = FileOptions::default();
+    let mut source =
+        ParquetSource::new(file, &reading, &options).map_err(|error| error.to_string())?;
     let mut records = Vec::new();
     while let Some(record) = source.next().map_err(|error| error.to_string())? {
         records.push(record);
@@ -81,7 +82,7 @@ fn foreign_files_are_read_whatever_their_arrow_dressing() {
             ),
         ),
     ]);
-    let columns = describe(&foreign).unwrap();
+    let columns = describe(&foreign, &Fields::default()).unwrap();
     let types: Vec<String> = columns
         .iter()
         .map(|column| column.column_type.to_string())
@@ -125,13 +126,13 @@ fn a_value_that_does_not_fit_is_named_with_its_row() {
     };
     assert_eq!(
         read(doubles, vec![column]).unwrap_err(),
-        "row 2, column a: \"2.5\" is not a value of type Int64"
+        "row 2, column a: \"2.5\" is not a value of type Int64: it has more digits than the type holds"
     );
 }
 
 /// What a file has, as the types that it says itself.
 fn read_all(file: File) -> Result<Vec<Record>, String> {
-    let columns = describe(&file).map_err(|error| error.to_string())?;
+    let columns = describe(&file, &Fields::default()).map_err(|error| error.to_string())?;
     let schema = TableSchema {
         columns,
         key: Vec::new(),
@@ -140,9 +141,10 @@ fn read_all(file: File) -> Result<Vec<Record>, String> {
     let reading = Reading {
         schema: &schema,
         only: None,
-        null: "",
     };
-    let mut source = ParquetSource::new(file, &reading).map_err(|error| error.to_string())?;
+    let options = FileOptions::default();
+    let mut source =
+        ParquetSource::new(file, &reading, &options).map_err(|error| error.to_string())?;
     let mut records = Vec::new();
     while let Some(record) = source.next().map_err(|error| error.to_string())? {
         records.push(record);
@@ -265,6 +267,6 @@ fn times_of_96_bits_are_exact_outside_of_what_64_bits_of_nanoseconds_hold() {
     );
     assert_eq!(
         read_all(with(&[day(2_932_896, 1)])).unwrap_err(),
-        "row 1, column t: \"9999-12-31T00:00:00.000000001Z\" is not a value of type Timestamp"
+        "row 1, column t: \"9999-12-31T00:00:00.000000001Z\" is not a value of type Timestamp: it has more digits than the type holds"
     );
 }

@@ -1,28 +1,22 @@
-//! CSV: a header line, then one record a line; fields may be quoted and then hold commas, quotes
-//! (doubled) and line ends. Read with LF or CRLF ends and with or without a byte order mark; written
-//! with LF.
-//!
-//! Quotes carry meaning: an empty field is NULL, `""` is empty text. Where `--null NA` names another
-//! marker, `NA` is NULL, `"NA"` is text and an empty field is empty text. In a column that is not
-//! text the marker and an empty field are NULL with or without quotes.
+//! Records of raw fields.
 
-use std::io::{self, BufRead};
+use std::io::{BufRead, Read as _};
 
-use mendb_model::{ColumnType, Value, text};
+use super::dialect::Dialect;
+use crate::formats::{Place, ReadError};
 
-use super::{Place, ReadError, Reading, Record, RecordSource};
-
-/// The most bytes of one record: a quote that is never closed ends here and not with the memory.
+/// The most bytes of one record: a quote that is never closed, or a file of one endless line, ends
+/// here and not with the memory.
 const MAX_RECORD_BYTES: usize = 64 << 20;
 
 /// Reads records of raw fields.
 pub struct CsvReader<R> {
     reader: R,
+    dialect: Dialect,
     /// The line that is read next, from 1.
     next_line: u64,
     /// The line the current record began in.
     line: u64,
-    bytes_done: u64,
     raw: Vec<u8>,
     data: Vec<u8>,
     fields: Vec<FieldEnd>,
@@ -43,25 +37,14 @@ pub struct Field<'a> {
     pub quoted: bool,
 }
 
-impl Field<'_> {
-    /// Whether the field is NULL in a column that is text or is not.
-    pub fn is_null(&self, null: &str, is_text: bool) -> bool {
-        if is_text {
-            !self.quoted && self.text == null
-        } else {
-            self.text == null || self.text.is_empty()
-        }
-    }
-}
-
 impl<R: BufRead> CsvReader<R> {
     /// Begins to read.
-    pub fn new(reader: R) -> Self {
+    pub fn new(reader: R, dialect: Dialect) -> Self {
         Self {
             reader,
+            dialect,
             next_line: 1,
             line: 1,
-            bytes_done: 0,
             raw: Vec::new(),
             data: Vec::new(),
             fields: Vec::new(),
@@ -79,17 +62,15 @@ impl<R: BufRead> CsvReader<R> {
         }
         let mut names: Vec<String> = Vec::with_capacity(self.len());
         for at in 0..self.len() {
-            let name = self.field(at)?.text;
-            let name = if at == 0 {
-                name.trim_start_matches('\u{feff}')
-            } else {
-                name
+            let name = match self.field(at)?.text.trim() {
+                "" => format!("column{}", at + 1),
+                name => name.to_owned(),
             };
-            if names.iter().any(|other| other == name) {
+            if names.contains(&name) {
                 let detail = format!("the header names {name:?} twice");
                 return Err(ReadError::malformed(place, detail));
             }
-            names.push(name.to_owned());
+            names.push(name);
         }
         Ok(names)
     }
@@ -98,7 +79,7 @@ impl<R: BufRead> CsvReader<R> {
     ///
     /// # Errors
     /// A quoted field is not closed, or has text after its closing quote.
-    pub fn advance(&mut self) -> Result<bool, ReadError> {
+    fn advance(&mut self) -> Result<bool, ReadError> {
         self.raw.clear();
         self.data.clear();
         self.fields.clear();
@@ -113,19 +94,47 @@ impl<R: BufRead> CsvReader<R> {
                 _ => self.unquoted(at),
             };
             match self.raw.get(at) {
-                Some(b',') => at += 1,
+                Some(byte) if *byte == self.dialect.delimiter => at += 1,
                 _ => return Ok(true),
             }
         }
     }
 
+    /// Goes to the next record, over empty lines unless one is a record of one field; `false` at the
+    /// end of the file.
+    ///
+    /// # Errors
+    /// As [`Self::advance`], and the record has not as many fields as the header.
+    pub fn next_record(&mut self, fields: usize) -> Result<bool, ReadError> {
+        loop {
+            if !self.advance()? {
+                return Ok(false);
+            }
+            if fields == 1 || !self.is_blank() {
+                break;
+            }
+        }
+        let found = self.len();
+        if found != fields {
+            let unit = if found == 1 { "field" } else { "fields" };
+            let detail = format!("{found} {unit}, the header has {fields}");
+            return Err(ReadError::malformed(self.place(), detail));
+        }
+        Ok(true)
+    }
+
+    /// What is read from.
+    pub fn input(&self) -> &R {
+        &self.reader
+    }
+
     /// How many fields the current record has.
-    pub fn len(&self) -> usize {
+    fn len(&self) -> usize {
         self.fields.len()
     }
 
     /// Whether the current record is an empty line.
-    pub fn is_blank(&self) -> bool {
+    fn is_blank(&self) -> bool {
         self.fields.len() == 1 && self.data.is_empty() && !self.fields[0].quoted
     }
 
@@ -143,30 +152,38 @@ impl<R: BufRead> CsvReader<R> {
             .checked_sub(1)
             .map_or(0, |before| self.fields[before].end);
         let FieldEnd { end, quoted } = self.fields[at];
-        let text = std::str::from_utf8(&self.data[start..end]).map_err(|_| {
-            ReadError::malformed(self.place(), format!("field {} is not UTF-8", at + 1))
-        })?;
+        let text = std::str::from_utf8(&self.data[start..end])
+            .map_err(|_| ReadError::not_utf8(self.place(), format!("field {} is ", at + 1)))?;
         Ok(Field { text, quoted })
     }
 
-    /// Appends a line to the raw record, and makes its end a line feed whether or not it has one.
-    fn read_line(&mut self) -> io::Result<bool> {
+    /// Appends a line to the raw record, and ends it as lines end whether or not it is ended.
+    fn read_line(&mut self) -> Result<bool, ReadError> {
         let before = self.raw.len();
-        let read = self.reader.read_until(b'\n', &mut self.raw)?;
-        self.bytes_done += read as u64;
+        let line_end = self.dialect.line_end;
+        let mut line = self.reader.by_ref().take(MAX_RECORD_BYTES as u64 + 1);
+        let read = line.read_until(line_end, &mut self.raw)?;
+        if read > MAX_RECORD_BYTES {
+            let detail = format!("a line of more than {} MiB", MAX_RECORD_BYTES >> 20);
+            return Err(ReadError::malformed(self.place(), detail));
+        }
         self.next_line += 1;
-        if read > 0 && self.raw.last() != Some(&b'\n') {
-            self.raw.push(b'\n');
+        if read > 0 && self.raw.last() != Some(&line_end) {
+            self.raw.push(line_end);
         }
         Ok(self.raw.len() > before)
     }
 
-    /// Takes the field at `at` up to a comma or the line's end, and returns where that is.
+    /// Takes the field at `at` up to a delimiter or the line's end, and returns where that is.
     fn unquoted(&mut self, at: usize) -> usize {
+        let Dialect {
+            delimiter,
+            line_end,
+        } = self.dialect;
         let rest = &self.raw[at..];
         let length = rest
             .iter()
-            .position(|byte| matches!(byte, b',' | b'\n'))
+            .position(|byte| *byte == delimiter || *byte == line_end)
             .unwrap_or(rest.len());
         let mut field = &rest[..length];
         if rest.get(length) == Some(&b'\n') {
@@ -181,7 +198,7 @@ impl<R: BufRead> CsvReader<R> {
     }
 
     /// Takes the field whose opening quote is before `at`, reading on over line ends, and returns
-    /// where the comma or line end behind it is.
+    /// where the delimiter or line end behind it is.
     fn quoted(&mut self, mut at: usize) -> Result<usize, ReadError> {
         loop {
             match self.raw[at..].iter().position(|byte| *byte == b'"') {
@@ -210,10 +227,20 @@ impl<R: BufRead> CsvReader<R> {
             end: self.data.len(),
             quoted: true,
         });
+        let Dialect {
+            delimiter,
+            line_end,
+        } = self.dialect;
         let after = &self.raw[at..];
-        let after = after.strip_prefix(b"\r").unwrap_or(after);
+        let after = match after {
+            [b'\r', rest @ ..] if line_end == b'\n' => rest,
+            _ => after,
+        };
         match after.first() {
-            Some(b',' | b'\n') | None => Ok(self.raw.len() - after.len()),
+            None => Ok(self.raw.len()),
+            Some(byte) if *byte == delimiter || *byte == line_end => {
+                Ok(self.raw.len() - after.len())
+            }
             Some(_) => Err(ReadError::malformed(
                 self.place(),
                 format!(
@@ -225,127 +252,18 @@ impl<R: BufRead> CsvReader<R> {
     }
 }
 
-/// The records of a CSV file as values of a table.
-pub struct CsvSource<R> {
-    reader: CsvReader<R>,
-    /// For each field of the file its column; `None` when it is passed over.
-    columns: Vec<Option<Bound>>,
-    null: String,
-}
-
-struct Bound {
-    position: usize,
-    name: String,
-    column_type: ColumnType,
-}
-
-impl<R: BufRead> CsvSource<R> {
-    /// Reads the header and finds each field's column.
-    ///
-    /// # Errors
-    /// As [`CsvReader::header`], and a field that is no column of the table.
-    pub fn new(reader: R, reading: &Reading<'_>) -> Result<Self, ReadError> {
-        let mut reader = CsvReader::new(reader);
-        let bind = |field: String| -> Result<Option<Bound>, ReadError> {
-            let position = reading.column(&field)?;
-            Ok(position.map(|position| Bound {
-                position,
-                column_type: reading.schema.columns[position].column_type,
-                name: field,
-            }))
-        };
-        let columns = reader.header()?.into_iter().map(bind);
-        Ok(Self {
-            columns: columns.collect::<Result<_, _>>()?,
-            reader,
-            null: reading.null.to_owned(),
-        })
-    }
-}
-
-impl<R: BufRead + Send> RecordSource for CsvSource<R> {
-    fn next(&mut self) -> Result<Option<Record>, ReadError> {
-        let reader = &mut self.reader;
-        loop {
-            if !reader.advance()? {
-                return Ok(None);
-            }
-            // In a file of one field an empty line is a record.
-            if self.columns.len() == 1 || !reader.is_blank() {
-                break;
-            }
-        }
-        if reader.len() != self.columns.len() {
-            let (found, wanted) = (reader.len(), self.columns.len());
-            let unit = if found == 1 { "field" } else { "fields" };
-            let detail = format!("{found} {unit}, the header has {wanted}");
-            return Err(ReadError::malformed(reader.place(), detail));
-        }
-        let mut values = Vec::with_capacity(self.columns.len());
-        for (at, bound) in self.columns.iter().enumerate() {
-            let Some(bound) = bound else { continue };
-            let field = reader.field(at)?;
-            let column_type = bound.column_type;
-            let value = if field.is_null(&self.null, is_text(column_type)) {
-                Value::Null
-            } else {
-                text::parse(field.text, column_type).map_err(|_| {
-                    ReadError::value(reader.place(), &bound.name, field.text, column_type)
-                })?
-            };
-            values.push((bound.position, value));
-        }
-        Ok(Some(Record {
-            place: reader.place(),
-            values,
-        }))
-    }
-
-    fn bytes_done(&self) -> u64 {
-        self.reader.bytes_done
-    }
-}
-
-/// Whether empty text is a value of the type.
-pub fn is_text(column_type: ColumnType) -> bool {
-    matches!(
-        column_type,
-        ColumnType::Utf8 | ColumnType::Json | ColumnType::String
-    )
-}
-
-/// Appends a field; NULL is the marker, and text that could be taken for something else is quoted.
-pub fn write_field(out: &mut Vec<u8>, value: &Value, column_type: ColumnType, null: &str) {
-    let Some(text) = text::format(value.as_ref(), column_type) else {
-        return out.extend_from_slice(null.as_bytes());
-    };
-    let special = |byte: u8| matches!(byte, b',' | b'"' | b'\n' | b'\r');
-    // A byte order mark at the start of a file would be taken off.
-    if text == null || text.is_empty() || text.bytes().any(special) || text.starts_with('\u{feff}')
-    {
-        out.push(b'"');
-        for byte in text.bytes() {
-            if byte == b'"' {
-                out.push(b'"');
-            }
-            out.push(byte);
-        }
-        out.push(b'"');
-    } else {
-        out.extend_from_slice(text.as_bytes());
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::formats::csv::write_field;
+    use mendb_model::{ColumnType, Value};
 
     type Fields = Vec<(String, bool)>;
 
     fn read(text: &str) -> Result<Vec<(u64, Fields)>, String> {
-        let mut reader = CsvReader::new(text.as_bytes());
+        let mut reader = CsvReader::new(text.as_bytes(), Dialect::PLAIN);
         let mut records = Vec::new();
         while reader.advance().map_err(|error| error.to_string())? {
             let fields = (0..reader.len()).map(|at| {
@@ -398,15 +316,16 @@ mod tests {
     }
 
     #[test]
-    fn the_null_marker_is_text_when_quoted() {
-        let field = |text, quoted| Field { text, quoted };
-        assert!(field("", false).is_null("", true));
-        assert!(!field("", true).is_null("", true));
-        assert!(field("", true).is_null("", false));
-        assert!(field("NA", false).is_null("NA", true));
-        assert!(!field("NA", true).is_null("NA", true));
-        assert!(!field("", false).is_null("NA", true));
-        assert!(field("", false).is_null("NA", false));
+    fn lines_may_end_with_cr_alone() {
+        let dialect = Dialect::guess(b"a,b\r1,2\r", None);
+        let mut reader = CsvReader::new(&b"a, b\r1,\"x\ry\"\r3,4"[..], dialect);
+        assert_eq!(reader.header().unwrap(), ["a", "b"]);
+        let mut fields = Vec::new();
+        while reader.advance().unwrap() {
+            fields.push(reader.field(1).unwrap().text.to_owned());
+        }
+        assert_eq!(fields, ["x\ry", "4"]);
+        assert_eq!(reader.place(), Place::Line(5));
     }
 
     proptest! {
@@ -424,11 +343,11 @@ mod tests {
                 write_field(&mut line, &value, ColumnType::Utf8, null);
             }
             line.push(b'\n');
-            let mut reader = CsvReader::new(line.as_slice());
+            let mut reader = CsvReader::new(line.as_slice(), Dialect::PLAIN);
             prop_assert!(reader.advance().unwrap());
             let read: Vec<Option<String>> = (0..reader.len())
                 .map(|at| reader.field(at).unwrap())
-                .map(|field| (!field.is_null(null, true)).then(|| field.text.to_owned()))
+                .map(|field| (field.quoted || field.text != null).then(|| field.text.to_owned()))
                 .collect();
             prop_assert_eq!(read, fields);
             prop_assert!(!reader.advance().unwrap());
@@ -436,7 +355,7 @@ mod tests {
 
         #[test]
         fn any_bytes_are_records_or_an_error(bytes: Vec<u8>) {
-            let mut reader = CsvReader::new(bytes.as_slice());
+            let mut reader = CsvReader::new(bytes.as_slice(), Dialect::guess(&bytes, None));
             while let Ok(true) = reader.advance() {
                 for at in 0..reader.len() {
                     let _ = reader.field(at);

@@ -1,0 +1,140 @@
+//! The flags that say how a file is read.
+
+use clap::Args;
+use jiff::tz::{Offset, TimeZone};
+use mendb_model::text::TextRules;
+
+use crate::failure::Failure;
+use crate::formats::csv::parse_delimiter;
+use crate::formats::encoding::Encoding;
+use crate::formats::fields::{Fields, parse_rename};
+use crate::formats::{FileOptions, Format};
+
+/// How a file is read.
+#[derive(Debug, Args, Default)]
+pub struct ReadArgs {
+    /// The text that is NULL in CSV; an empty field is then empty text
+    #[arg(long, value_name = "TEXT")]
+    pub null: Option<String>,
+    /// What stands between the fields of CSV: one character, or tab. Without it, it is what the header
+    /// has most of: , ; | or tab
+    #[arg(long, value_name = "CHAR", value_parser = parse_delimiter)]
+    delimiter: Option<u8>,
+    /// The encoding of CSV and JSON; without it a byte order mark says it, and else it is utf-8
+    #[arg(long, value_enum)]
+    encoding: Option<Encoding>,
+    /// Numbers in CSV have a comma before their fraction: 3,14
+    #[arg(long)]
+    decimal_comma: bool,
+    /// Take the nearest value where a column cannot hold all digits, and the day of a time for a Date.
+    /// Without it such rows are refused
+    #[arg(long)]
+    round: bool,
+    /// The zone of times that are written without an offset, as Europe/Paris or +02:00; else UTC
+    #[arg(long, value_name = "ZONE", value_parser = parse_zone, allow_hyphen_values = true)]
+    timezone: Option<TimeZone>,
+    /// Read a column of the file under another name; may be given many times
+    #[arg(long, value_name = "OLD=NEW", value_parser = parse_rename)]
+    rename_column: Vec<(String, String)>,
+    /// Read only these columns, by the names they have in the table
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    columns: Vec<String>,
+    /// Pass over these columns of the file
+    #[arg(
+        long,
+        value_name = "A,B",
+        value_delimiter = ',',
+        conflicts_with = "columns"
+    )]
+    skip_columns: Vec<String>,
+}
+
+impl ReadArgs {
+    /// Whether the file's columns are read as they are.
+    pub fn keeps_columns(&self) -> bool {
+        self.rename_column.is_empty() && self.columns.is_empty() && self.skip_columns.is_empty()
+    }
+
+    /// What is asked of a file of this format.
+    ///
+    /// # Errors
+    /// A flag is for another format.
+    pub fn options(&self, format: Format) -> Result<FileOptions, Failure> {
+        let only_csv = [
+            (
+                self.null.is_some(),
+                "--null is for CSV: the other formats have NULLs",
+            ),
+            (self.delimiter.is_some(), "--delimiter is for CSV"),
+            (
+                self.decimal_comma,
+                "--decimal-comma is for CSV: numbers of the other formats have a point",
+            ),
+        ];
+        for (given, message) in only_csv {
+            if given && format != Format::Csv {
+                return Err(Failure::misuse(message));
+            }
+        }
+        if self.encoding.is_some() && format == Format::Parquet {
+            return Err(Failure::misuse(
+                "--encoding is for CSV and JSON: Parquet is always in UTF-8",
+            ));
+        }
+        Ok(FileOptions {
+            null: self.null.clone().unwrap_or_default(),
+            delimiter: self.delimiter,
+            encoding: self.encoding,
+            rules: TextRules {
+                round: self.round,
+                zone: self.timezone.clone(),
+                decimal_comma: self.decimal_comma,
+            },
+            fields: Fields {
+                renamed: self.rename_column.clone(),
+                wanted: (!self.columns.is_empty()).then(|| self.columns.clone()),
+                skipped: self.skip_columns.clone(),
+            },
+        })
+    }
+}
+
+/// Reads a zone by its name in the database of the system, or by its offset.
+fn parse_zone(text: &str) -> Result<TimeZone, String> {
+    if let Some(seconds) = offset_seconds(text) {
+        let offset = Offset::from_seconds(seconds).map_err(|error| error.to_string())?;
+        return Ok(TimeZone::fixed(offset));
+    }
+    if text.eq_ignore_ascii_case("utc") || text == "Z" {
+        return Ok(TimeZone::UTC);
+    }
+    TimeZone::get(text).map_err(|_| {
+        format!("this system knows no time zone {text:?}; write an offset such as +02:00")
+    })
+}
+
+/// `+02:00` in seconds to the east.
+fn offset_seconds(text: &str) -> Option<i32> {
+    let (sign, rest) = match text.strip_prefix('-') {
+        Some(rest) => (-1, rest),
+        None => (1, text.strip_prefix('+')?),
+    };
+    let (hours, minutes) = rest.split_once(':').unwrap_or((rest, "0"));
+    let hours: i32 = hours.parse().ok().filter(|hours| (0..24).contains(hours))?;
+    let minutes: i32 = minutes.parse().ok().filter(|m| (0..60).contains(m))?;
+    Some(sign * (hours * 60 + minutes) * 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_zone_is_a_name_or_an_offset() {
+        assert_eq!(parse_zone("UTC"), Ok(TimeZone::UTC));
+        assert_eq!(offset_seconds("+02:00"), Some(7200));
+        assert_eq!(offset_seconds("-01:30"), Some(-5400));
+        assert!(parse_zone("+25:00").is_err());
+        assert!(parse_zone("Europe/Nowhere").is_err());
+    }
+}

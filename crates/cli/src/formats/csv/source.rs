@@ -1,0 +1,134 @@
+//! The records of a CSV file as values of a table.
+
+use mendb_model::{Column, ColumnType, Value};
+
+use super::dialect::Dialect;
+use super::reader::{CsvReader, Field};
+use super::writer::is_text;
+use crate::formats::cell::Cell;
+use crate::formats::encoding::TextReader;
+use crate::formats::{FileOptions, ReadError, Reading, Record, RecordSource};
+
+/// The records of a CSV file as values of a table.
+pub struct CsvSource<'a> {
+    reader: CsvReader<TextReader>,
+    /// For each field of the file its column; `None` when it is passed over.
+    columns: Vec<Option<Bound>>,
+    options: &'a FileOptions,
+}
+
+struct Bound {
+    position: usize,
+    column: Column,
+}
+
+impl<'a> CsvSource<'a> {
+    /// Reads the header and finds each field's column.
+    ///
+    /// # Errors
+    /// As [`CsvReader::header`], and a field that is no column of the table.
+    pub fn new(
+        reader: TextReader,
+        dialect: Dialect,
+        reading: &Reading<'_>,
+        options: &'a FileOptions,
+    ) -> Result<Self, ReadError> {
+        let mut reader = CsvReader::new(reader, dialect);
+        let header = reader.header()?;
+        options.fields.check(header.iter().map(String::as_str))?;
+        let mut columns: Vec<Option<Bound>> = Vec::with_capacity(header.len());
+        for field in header {
+            let bound = reading.column(&options.fields, &field)?;
+            let bound = bound.map(|position| Bound {
+                position,
+                column: reading.schema.columns[position].clone(),
+            });
+            let twice = bound.as_ref().is_some_and(|new| {
+                let mut before = columns.iter().flatten();
+                before.any(|old| old.position == new.position)
+            });
+            if twice {
+                let detail = format!("{field:?} is a second field for the same column");
+                return Err(ReadError::malformed(reader.place(), detail));
+            }
+            columns.push(bound);
+        }
+        Ok(Self {
+            reader,
+            columns,
+            options,
+        })
+    }
+}
+
+impl RecordSource for CsvSource<'_> {
+    fn next(&mut self) -> Result<Option<Record>, ReadError> {
+        let reader = &mut self.reader;
+        if !reader.next_record(self.columns.len())? {
+            return Ok(None);
+        }
+        let mut values = Vec::with_capacity(self.columns.len());
+        for (at, bound) in self.columns.iter().enumerate() {
+            let Some(Bound { position, column }) = bound else {
+                continue;
+            };
+            let field = reader.field(at)?;
+            let value = value(field, column.column_type, self.options)
+                .map_err(|misfit| ReadError::value(reader.place(), column, field.text, misfit))?;
+            values.push((*position, value));
+        }
+        Ok(Some(Record {
+            place: reader.place(),
+            values,
+        }))
+    }
+
+    fn bytes_done(&self) -> u64 {
+        self.reader.input().bytes_read()
+    }
+}
+
+/// The value of a field: of NULL, text and the marker of NULL, what the head of [`super`] says.
+fn value(
+    field: Field<'_>,
+    column_type: ColumnType,
+    options: &FileOptions,
+) -> Result<Value, mendb_model::text::Misfit> {
+    let is_marker = field.text == options.null;
+    let is_empty = field.text.is_empty() && !is_text(column_type);
+    if is_empty || (is_marker && !field.quoted) {
+        return Ok(Value::Null);
+    }
+    match Cell::Text(field.text).value(column_type, &options.rules) {
+        Err(_) if is_marker => Ok(Value::Null),
+        value => value,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_null_marker_is_a_value_when_quoted_where_it_can_be_one() {
+        let read = |text, quoted, column_type, null: &str| {
+            let options = FileOptions {
+                null: null.into(),
+                ..FileOptions::default()
+            };
+            value(Field { text, quoted }, column_type, &options).unwrap()
+        };
+        use ColumnType::{Int64, Utf8};
+        let text = |text: &str| Value::Text(text.into());
+        assert_eq!(read("", false, Utf8, ""), Value::Null);
+        assert_eq!(read("", true, Utf8, ""), text(""));
+        assert_eq!(read("", true, Int64, ""), Value::Null);
+        assert_eq!(read("NA", false, Utf8, "NA"), Value::Null);
+        assert_eq!(read("NA", true, Utf8, "NA"), text("NA"));
+        assert_eq!(read("NA", true, Int64, "NA"), Value::Null);
+        assert_eq!(read("", false, Utf8, "NA"), text(""));
+        assert_eq!(read("", false, Int64, "NA"), Value::Null);
+        assert_eq!(read("0", false, Int64, "0"), Value::Null);
+        assert_eq!(read("0", true, Int64, "0"), Value::Int(0));
+    }
+}
