@@ -15,6 +15,7 @@ use std::fmt;
 use std::io;
 
 use mendb_model::part::Unmatched;
+use mendb_service::Conflicts;
 use serde::Serialize;
 
 /// The result of a command that could do its work.
@@ -65,6 +66,9 @@ pub struct Failure {
     /// Selectors that fit nothing.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unmatched: Vec<Unmatched>,
+    /// Rows that stand in the way of a mend.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conflicts: Option<Box<Conflicts>>,
 }
 
 impl Failure {
@@ -77,6 +81,7 @@ impl Failure {
             hint: None,
             operation: None,
             unmatched: Vec::new(),
+            conflicts: None,
         }
     }
 

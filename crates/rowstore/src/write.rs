@@ -5,19 +5,20 @@
 //! behind, so rows may exchange their values within a batch.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use mendb_model::key::{self, KeyRange};
+use mendb_model::key_text;
 use mendb_model::{Change, ChangeKind, Malformed, Value};
 
 use crate::batch::{MAX_ROW_BYTES, Operation, WriteBatch};
 use crate::database::Inner;
 use crate::datashard::point::PointReader;
 use crate::datashard::relief;
-use crate::datashard::rows::{Direction, RowCursor};
 use crate::datashard::stats::ShardStats;
 use crate::datashard::{Shard, ShardId, log};
 use crate::error::{Error, Result};
+use crate::holders::each_that_begins;
 use crate::index::{self, IndexEdit, RowEdit};
 use crate::schemeshard::layout::IndexLayout;
 use crate::schemeshard::{Access, TableEntry, route};
@@ -214,7 +215,7 @@ fn check_unique(
     let taken = |prefix: &[u8]| Error::Unique {
         table: table.name.clone(),
         index: index.name.clone(),
-        key: key::display(prefix, &index.implementation.key_types[..index.indexed]),
+        key: key_text::display(prefix, &index.implementation.key_types[..index.indexed]),
     };
     let mut added_before: Option<&[u8]> = None;
     for (key, row) in rows {
@@ -230,22 +231,13 @@ fn check_unique(
         if row.before.is_some() {
             continue;
         }
-        let range = KeyRange::prefix(prefix);
-        let first =
-            shards.partition_point(|s| s.range.end.as_ref().is_some_and(|e| *e <= range.start));
-        for shard in &shards[first..] {
-            if shard.range.intersect(&range).is_empty() {
-                break;
+        each_that_begins(view, shards, prefix, |there| {
+            let stays = rows.get(there).is_none_or(|row| row.after.is_some());
+            if stays && there != key.as_slice() {
+                return Err(taken(prefix));
             }
-            let mut there =
-                RowCursor::new(view.clone(), shard.clone(), &range, Direction::Ascending)?;
-            while there.advance()? {
-                let stays = rows.get(there.key()).is_none_or(|row| row.after.is_some());
-                if stays && there.key() != key.as_slice() {
-                    return Err(taken(prefix));
-                }
-            }
-        }
+            Ok(ControlFlow::Continue(()))
+        })?;
     }
     Ok(())
 }

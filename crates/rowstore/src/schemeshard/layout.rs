@@ -113,6 +113,18 @@ impl IndexLayout {
         }
     }
 
+    /// The key of the table row that an index row belongs to.
+    pub(crate) fn table_key(&self, table: &Layout, key: &[u8]) -> Result<Vec<u8>, Malformed> {
+        let values = key::decode(key, &self.implementation.key_types)?;
+        let mut columns = vec![ValueRef::Null; table.key_types.len()];
+        for (value, column) in values.iter().zip(&self.key) {
+            if let Place::Key(at) = table.places[*column] {
+                columns[at] = value.as_ref();
+            }
+        }
+        Ok(key::encode(&table.key_types, columns))
+    }
+
     /// The index row of a table row, given as all its columns. `Err` is the length of a key that is too
     /// long.
     pub(crate) fn row(&self, values: &[ValueRef<'_>]) -> Result<IndexRow, usize> {

@@ -14,7 +14,7 @@ mod sample;
 mod shards;
 
 use clap::Subcommand;
-pub use definition::parse_key;
+pub use definition::parse_key_range;
 use mendb_model::name::TablePath;
 
 use crate::context::Context;
