@@ -51,6 +51,7 @@ mod concurrent;
 mod directory;
 mod documents;
 mod error;
+pub mod foreign;
 mod garbage;
 mod layout;
 mod location;
