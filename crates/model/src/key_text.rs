@@ -258,7 +258,12 @@ mod tests {
                 (ColumnType::Double, Value::Double(value))
             }),
         ];
-        let other = any_column().prop_map(|(column_type, value, _)| (column_type, value));
+        // Decimals of more digits than the type has are none of its values.
+        let other = any_column()
+            .prop_map(|(column_type, value, _)| (column_type, value))
+            .prop_filter("a value", |(column_type, value)| {
+                column_type.accepts(value.as_ref())
+            });
         let column = prop_oneof![3 => other, 3 => text, 1 => nan];
         proptest::collection::vec(column, 1..4).prop_map(|columns| columns.into_iter().unzip())
     }
@@ -274,7 +279,7 @@ mod tests {
             let values = &values[..columns.min(values.len())];
             let bound = encode(&types, values.iter().map(Value::as_ref));
             let written = display(&bound, &types);
-            prop_assert_eq!(parse(&written, &types).as_ref(), Ok(&bound), "{}", written);
+            prop_assert_eq!(parse(&written, &types), Ok(bound.clone()), "{}", written);
 
             for range in [
                 KeyRange { start: bound.clone(), end: None },

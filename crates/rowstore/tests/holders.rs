@@ -34,7 +34,7 @@ fn block(codes: &Codes) -> RowBlock {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(16))]
     #[test]
     fn every_wanted_row_meets_who_holds_its_value(
         live in codes(), wanted in codes(), late in codes(), split in 0u8..40, packed: bool, most in 1usize..40,

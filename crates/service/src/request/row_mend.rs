@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use mendb_model::key::KeyRange;
 use mendb_model::key_text::describe_range;
 use mendb_model::manifest::{Manifest, TableBackup};
-use mendb_model::name::{BackupId, BackupKind, OperationId, TablePath, matches};
+use mendb_model::name::{BackupId, BackupKind, OperationId, matches};
 use mendb_model::operation::{
-    BackupRequest, ChainLink, ExpectedShard, MendedRows, Operation, Request, RowMendRequest,
-    RowMendRoad, RowTableMend, State,
+    BackupRequest, ChainLink, ExpectedShard, MendedRows, Request, RowMendRequest, RowMendRoad,
+    RowTableMend, State,
 };
 use mendb_model::schema::TableSchema;
-use mendb_model::value::ColumnType;
 use mendb_repo::StoredManifest;
 use serde::{Deserialize, Serialize};
 

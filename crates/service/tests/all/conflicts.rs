@@ -185,7 +185,7 @@ fn state() -> impl Strategy<Value = Rows> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, max_shrink_iters: 60, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 20, max_shrink_iters: 60, ..ProptestConfig::default() })]
 
     #[test]
     fn a_mend_of_some_keys_never_leaves_two_rows_with_a_unique_value(
