@@ -64,8 +64,8 @@ pub struct Failure {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operation: Option<Box<str>>,
     /// Selectors that fit nothing.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub unmatched: Vec<Unmatched>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub unmatched: Box<[Unmatched]>,
     /// Rows that stand in the way of a mend.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conflicts: Option<Box<Conflicts>>,
@@ -80,7 +80,7 @@ impl Failure {
             causes: Vec::new(),
             hint: None,
             operation: None,
-            unmatched: Vec::new(),
+            unmatched: Box::default(),
             conflicts: None,
         }
     }

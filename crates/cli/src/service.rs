@@ -444,7 +444,7 @@ impl From<mendb_service::Error> for Failure {
         };
         let mut failure = Self::of(kind, &error);
         match &error {
-            E::NothingFits { unmatched } => failure.unmatched.clone_from(unmatched),
+            E::NothingFits { unmatched } => failure.unmatched = unmatched.as_slice().into(),
             E::Conflicts(conflicts) => {
                 failure.causes = causes(conflicts);
                 failure.conflicts = Some(conflicts.clone());

@@ -10,7 +10,9 @@ use mendb_model::key::KeyRange;
 use mendb_model::key_text;
 
 use crate::datashard::Shard;
+use crate::datashard::point::PointReader;
 use crate::datashard::rows::{Direction, RowCursor};
+use crate::datashard::stats::ShardStats;
 use crate::error::{Error, Result};
 use crate::index;
 use crate::schemeshard::layout::IndexLayout;
@@ -49,7 +51,12 @@ pub(crate) fn find<B: AsRef<[u8]>>(
             wanted.extend(row.unique.map(|indexed| (row.key, indexed, key)));
         }
         wanted.sort_unstable();
+        let mut own = OwnRows::new(view, shards);
         for (index_key, indexed, wanted) in &wanted {
+            // Of rows that are there now most have the value themselves, and that is found fast.
+            if own.has(index_key)? {
+                continue;
+            }
             let prefix = &index_key[..*indexed];
             let mut stopped = false;
             each_that_begins(view, shards, prefix, |there| {
@@ -73,6 +80,35 @@ pub(crate) fn find<B: AsRef<[u8]>>(
         }
     }
     Ok(())
+}
+
+/// Looks up index rows of keys that ascend.
+struct OwnRows<'a> {
+    view: &'a View,
+    shards: &'a [Arc<Shard>],
+    reading: Option<(&'a Arc<Shard>, ShardStats, PointReader)>,
+}
+
+impl<'a> OwnRows<'a> {
+    fn new(view: &'a View, shards: &'a [Arc<Shard>]) -> Self {
+        Self {
+            view,
+            shards,
+            reading: None,
+        }
+    }
+
+    fn has(&mut self, key: &[u8]) -> Result<bool> {
+        let (shard, stats, reader) = match &mut self.reading {
+            Some(reading) if reading.0.range.contains(key) => reading,
+            _ => {
+                let shard = route(self.shards, key);
+                let stats = self.view.stats(shard.id)?;
+                (self.reading).insert((shard, stats, PointReader::default()))
+            }
+        };
+        Ok(reader.get(self.view, shard, stats, key)?.is_some())
+    }
 }
 
 /// The key of the row of the table that an index row is of.

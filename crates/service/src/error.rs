@@ -153,8 +153,8 @@ fn conflicts_sentence(conflicts: &Conflicts) -> String {
     }
     let erased = conflicts.of(HolderFate::Erased).count() as u64;
     format!(
-        "{} outside of the range would be erased: the backup lacks them, and they hold in unique indexes what would come \
-         back",
+        "{} outside of the range, which the backup lacks, would be erased: unique indexes have no room beside them for \
+         what comes back",
         rows(erased)
     )
 }

@@ -157,18 +157,20 @@ pub fn parse_key_range(written: &str, schema: &TableSchema) -> Result<KeyRange, 
 }
 
 fn not_a_key(what: &str, error: &BadKey, schema: &TableSchema) -> Failure {
-    let column = match error {
-        BadKey::Value { at, .. } => schema.key.get(*at),
-        BadKey::Form(_) => None,
+    let why = match error {
+        BadKey::Value { at, .. } => {
+            let name = schema.key.get(*at).map_or("", String::as_str);
+            format!("column {name}: {error}")
+        }
+        BadKey::Form(_) => error.to_string(),
     };
-    let why = match column {
-        Some(name) => format!("column {name}: {error}"),
-        None => error.to_string(),
-    };
-    Failure::misuse(format!("{what}: {why}")).hint(format!(
-        "a key is {}; text with commas, dots or spaces stands in quotes, as in \"a,b\", and NULL is NULL",
-        key_form(schema)
-    ))
+    let form = key_form(schema);
+    Failure::misuse(format!("{what}: {why}")).hint(match error {
+        BadKey::Value { .. } => format!("a key is {form}"),
+        BadKey::Form(_) => format!(
+            "a key is {form}; text with commas, dots or spaces stands in quotes, as in \"a,b\", and NULL is NULL"
+        ),
+    })
 }
 
 /// `o_orderkey Int64,l_linenumber Int32`
