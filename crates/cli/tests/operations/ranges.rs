@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::crash::at_every_point;
 use crate::program::Place;
 
 /// Two people whose mail is unique; since the backup `one` the mail of the first went to the second.
@@ -169,6 +170,34 @@ fn a_newer_row_is_erased_only_where_that_is_said() {
     place.fails(1, &["undo", &id, "--include-conflicting"]);
     place.ok(&["undo", &id, "--include-conflicting", "--erase-newer"]);
     assert_eq!(people(&place), before);
+}
+
+#[test]
+fn a_mend_with_rows_taken_along_that_stops_anywhere_is_finished_or_was_never_begun() {
+    let place = moved_mail();
+    // 2 is taken along by 1, and 7, which the backup lacks, by 2.
+    place.import("t", "upsert", "{\"id\":7,\"mail\":\"bob@example.org\"}\n");
+    let before = people(&place);
+    let erase = ["--include-conflicting", "--erase-newer"];
+    let after = [
+        json!({"id": 1, "mail": "ann@example.org"}),
+        json!({"id": 2, "mail": "bob@example.org"}),
+    ];
+    let points = at_every_point(&place, &[&MEND[..], &erase].concat(), |place, point| {
+        let now = people(place);
+        assert!(
+            now == before || now == after,
+            "stopped at step {point}: {now:?}"
+        );
+        match place.unfinished().as_slice() {
+            [] => return,
+            [operation] => place.ok(&["operation", "watch", operation]),
+            more => panic!("one operation at most: {more:?}"),
+        };
+        assert_eq!(people(place), after, "stopped at step {point}");
+        assert_eq!(mails(place), ["ann@example.org", "bob@example.org"]);
+    });
+    assert!(points > 25, "only {points} persisted steps");
 }
 
 /// Texts that have a meaning in the notation of keys, with numbers; each key twice in two columns.

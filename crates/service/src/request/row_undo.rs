@@ -39,7 +39,10 @@ impl Service {
         let operation = self.journal.operation(id)?;
         let Request::MendRows(mended) = &operation.request else {
             return Err(Error::refused(
-                format!("operation {id} is a {}", operation.request.kind()),
+                format!(
+                    "operation {id} is a {}, and only mends can be undone",
+                    operation.request.kind()
+                ),
                 "mendb operation list shows the mends there are",
             ));
         };
@@ -52,25 +55,24 @@ impl Service {
                 format!("mendb operation cancel {id} gives it up"),
             ));
         }
-        let live = mended.tables.iter().filter(|table| !table.create);
-        let names: Vec<&str> = live.map(|table| table.table.as_str()).collect();
+        let live = || mended.tables.iter().filter(|table| !table.create);
+        let names: Vec<&str> = live().map(|table| table.table.as_str()).collect();
         if names.is_empty() {
             return Err(Error::refused(
                 format!("operation {id} only created tables: there is no state before"),
                 "mendb table drop removes them",
             ));
         }
-        let parts = || mended.tables.iter().filter(|table| !table.create);
         Ok(RowMendOrder {
             collection: mended.before.collection.clone(),
             to: Some(mended.before.backup_id.to_string()),
             tables: Some(names.join(",")),
             if_exists: false,
             // Of a mend of some keys, only these go back.
-            ranges: parts()
+            ranges: live()
                 .filter_map(|table| Some((table.table.clone(), table.range.clone()?)))
                 .collect(),
-            also: parts()
+            also: live()
                 .map(|table| (table.table.clone(), table.also.clone()))
                 .collect(),
             accept_schema: false,
