@@ -44,8 +44,8 @@ pub enum OperationCommand {
     },
     /// Go on with an operation that was paused or has failed
     ///
-    /// Tables of a ClickHouse mend that stopped because parts came into them are planned again: what came is in
-    /// the plan then, and goes with what else the backup does not have, unless it is to be kept.
+    /// Of tables of a ClickHouse mend that stopped because parts came into them, what came goes with what else
+    /// the backup does not have, unless it is to be kept. What came after that was told stops them again.
     Resume {
         /// The operation
         operation: OperationId,

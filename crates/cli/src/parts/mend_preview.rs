@@ -385,6 +385,7 @@ mod tests {
                 }),
                 before: None,
                 came: Vec::new(),
+                again: None,
                 kill_mutations: vec!["mutation_7.txt".to_owned()],
                 damaged: Vec::new(),
                 notes: vec!["its TTL would remove rows again".to_owned()],

@@ -555,3 +555,45 @@ fn dictionaries_are_read_again_when_what_they_stand_on_is_mended() {
     world.ok(&["undo", &mended.operation_id]);
     assert_eq!(answers(), "0\n\n", "and of one that was taken back");
 }
+
+/// Rights with a filter of the rows of `d.t` for everybody who logs in without a password.
+fn rights(filter: &str) -> String {
+    format!(
+        "<clickhouse><profiles><default/></profiles><users><default><password/>\
+         <access_management>1</access_management><networks><ip>::/0</ip></networks>\
+         <profile>default</profile><quota>default</quota>\
+         <databases><d><t><filter>{filter}</filter></t></d></databases>\
+         </default></users><quotas><default/></quotas></clickhouse>"
+    )
+}
+
+#[test]
+fn a_row_policy_that_changed_is_told_as_other_answers() {
+    let directory = tempfile::tempdir().unwrap();
+    let users = directory.path().join("users.xml");
+    std::fs::write(&users, rights("a = 1")).unwrap();
+    let options = ServerOptions {
+        more_config: format!("<users_config>{}</users_config>", users.display()),
+        ..ServerOptions::default()
+    };
+    let mut world = World::with(Flavor::Current, options);
+    world.server.create_database("d");
+    let query = |sql: &str| world.server.query(sql);
+    query("CREATE TABLE d.t (a UInt64) ENGINE = MergeTree ORDER BY a");
+    query("INSERT INTO d.t SELECT number FROM system.numbers LIMIT 10");
+    assert_eq!(query("SELECT count() FROM d.t").trim(), "1");
+    world.backup(&["d"]);
+    assert!(world.preview(&["d"]).different.is_empty());
+
+    std::fs::write(&users, rights("a &lt; 5")).unwrap();
+    world.server.restart();
+    assert_eq!(world.server.query("SELECT count() FROM d.t").trim(), "5");
+    let output = world.run(&MEND_ALL);
+    assert_eq!(output.status.code(), Some(3));
+    let said = said(&output);
+    for told in ["row policy", "USING a = 1", "USING a < 5"] {
+        assert!(said.contains(told), "{told:?} in {said}");
+    }
+    let (code, tables) = verified(&world);
+    assert_eq!((code, &tables[0]["equal"]), (Some(3), &json!(false)));
+}

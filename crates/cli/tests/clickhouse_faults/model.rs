@@ -157,6 +157,8 @@ impl Sequence<'_> {
     }
 
     fn reload(&mut self) {
+        // An old server that loads a table brings back what was dropped and lies there still.
+        self.world.settle();
         let table = format!("{DATABASE}.{}", self.table);
         let sync = if self.world.is_current() { " SYNC" } else { "" };
         self.sql(&format!("DETACH TABLE {table}{sync}"));

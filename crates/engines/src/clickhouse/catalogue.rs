@@ -74,12 +74,17 @@ impl ClickHouse {
         };
         let mut columns = self.columns_of(&selected)?;
         let mut selected: Vec<Option<ToldTable>> = selected.into_iter().map(Some).collect();
+        let policies = self.all_row_policies()?;
         let tables: Vec<TableDefinition> = order
             .into_iter()
             .filter_map(|place| selected[place].take())
             .map(|table| {
                 let columns = columns.remove(&table.told_name).unwrap_or_default();
-                table.into_definition(columns)
+                let row_policies = policies.as_ref().map(|all| all.of(&table.told_name));
+                TableDefinition {
+                    row_policies,
+                    ..table.into_definition(columns)
+                }
             })
             .collect();
         Ok(Catalogue {

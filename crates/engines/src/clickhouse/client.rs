@@ -288,6 +288,11 @@ impl ServerError {
         self.code
     }
 
+    /// Whether the user may not do or see it.
+    pub(super) fn is_denied(&self) -> bool {
+        self.code == Some(ACCESS_DENIED)
+    }
+
     /// Whether the table or its database is not there.
     pub(super) fn is_missing_table(&self) -> bool {
         matches!(self.code, Some(UNKNOWN_TABLE | UNKNOWN_DATABASE))

@@ -74,6 +74,7 @@ impl ToldTable {
             primary_key: self.primary_key,
             columns: stored.map(|column| (column.name, column.r#type)).collect(),
             storage_policy: self.storage_policy,
+            row_policies: None,
         }
     }
 }

@@ -41,6 +41,7 @@ mod plain;
 mod redefine;
 mod reload;
 mod rewrite;
+mod row_policies;
 mod server;
 mod stage;
 
@@ -54,7 +55,7 @@ use client::{Client, literal};
 use disks::{Places, ToldDisk};
 use mendb_model::part::{
     DatabaseBackup, Difference, FILES_PARTITION, FileChecksum, Inventory, Part, PartLog, Partition,
-    Selection, TableDefinition, TableName,
+    RowPolicies, Selection, TableDefinition, TableName,
 };
 use server::Abilities;
 
@@ -174,6 +175,11 @@ impl PartStore for ClickHouse {
 
     fn table(&self, name: &TableName) -> Result<Option<TableDefinition>> {
         self.find_table(name, &self.told_name(name)?)
+    }
+
+    fn row_policies(&self, name: &TableName) -> Result<Option<RowPolicies>> {
+        let told = self.told_name(name)?;
+        Ok(self.all_row_policies()?.map(|all| all.of(&told)))
     }
 
     fn disks(&self) -> Result<Vec<Disk>> {

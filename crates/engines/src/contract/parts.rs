@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use mendb_model::part::{
     DatabaseBackup, Difference, FileChecksum, Hash128, Inventory, MissingTable, OnConcurrentInsert,
-    Part, PartLog, Partition, Selection, ServerRun, TableDefinition, TableName, Unmatched,
+    Part, PartLog, Partition, RowPolicies, Selection, ServerRun, TableDefinition, TableName,
+    Unmatched,
 };
 
 use crate::error::{EngineError, Result};
@@ -35,6 +36,13 @@ pub trait PartStore: Send + Sync {
     /// # Errors
     /// As [`Self::server`].
     fn table(&self, name: &TableName) -> Result<Option<TableDefinition>>;
+
+    /// *inspect*: the row policies of a table, and of all tables of its database; `None` where the server does
+    /// not tell: it is too old, or the user may not see them.
+    ///
+    /// # Errors
+    /// As [`Self::server`].
+    fn row_policies(&self, name: &TableName) -> Result<Option<RowPolicies>>;
 
     /// *inspect*: the disks with their free space. The first is the default one.
     ///

@@ -66,6 +66,8 @@ pub enum Aspect {
     Range,
     /// A password or key, of which nothing is told.
     Credentials,
+    /// A row policy: which rows some users see.
+    RowPolicy,
 }
 
 /// In words, before the name of a column, index or setting.
@@ -101,6 +103,7 @@ impl fmt::Display for Aspect {
             Self::Lifetime => "lifetime",
             Self::Range => "range",
             Self::Credentials => "credentials",
+            Self::RowPolicy => "row policy",
         })
     }
 }

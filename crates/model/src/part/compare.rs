@@ -73,6 +73,7 @@ pub fn compare(comparison: &Comparison<'_>) -> TablePlan {
         before: comparison.live.cloned(),
         kill_mutations: kill_mutations(comparison, &partitions),
         came: Vec::new(),
+        again: None,
         damaged: comparison.damaged.to_vec(),
         notes: Vec::new(),
         unfinished: Vec::new(),

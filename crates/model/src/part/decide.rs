@@ -321,6 +321,7 @@ mod tests {
             since_backup: None,
             before: None,
             came: Vec::new(),
+            again: None,
             kill_mutations: Vec::new(),
             damaged: Vec::new(),
             notes: Vec::new(),

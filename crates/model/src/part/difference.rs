@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::aspect::Aspect;
 use super::definition::{Clause, Definition};
-use super::table::TableDefinition;
+use super::table::{RowPolicies, TableDefinition};
 
 /// How much a difference matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -180,6 +180,27 @@ impl TableDefinition {
             });
         }
         differences
+    }
+
+    /// In which row policies a live table, which has these, differs from this definition. They are rights:
+    /// nothing here brings them back. Empty where those of the backup are not known.
+    pub fn policy_differences(&self, live: &RowPolicies) -> Vec<Difference> {
+        let Some(backup) = &self.row_policies else {
+            return Vec::new();
+        };
+        let names: BTreeSet<&String> = backup.keys().chain(live.keys()).collect();
+        let differing = names
+            .into_iter()
+            .filter(|name| backup.get(*name) != live.get(*name));
+        differing
+            .map(|name| Difference {
+                aspect: Aspect::RowPolicy,
+                name: name.clone(),
+                grade: Grade::Answers,
+                backup: backup.get(name).cloned(),
+                live: live.get(name).cloned(),
+            })
+            .collect()
     }
 
     /// Whether both are known whole and say something else where what is shown of them is the same.
@@ -355,6 +376,7 @@ mod tests {
             columns: Vec::new(),
             storage_policy: String::new(),
             has_ttl: false,
+            row_policies: None,
         }
     }
 

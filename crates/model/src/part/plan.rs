@@ -204,6 +204,10 @@ pub struct TablePlan {
     /// that stopped before them, since it was planned.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub came: Vec<CamePart>,
+    /// What is to be done instead once the user goes on, where it stopped over what came: planned when that
+    /// was told, so that what comes later stops it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub again: Option<Box<TablePlan>>,
     /// Live parts that are damaged, as far as their bytes were read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub damaged: Vec<DamagedPart>,

@@ -104,6 +104,7 @@ mod tests {
             columns: Vec::new(),
             storage_policy: String::new(),
             has_ttl: false,
+            row_policies: None,
         };
         let path = definition.replica_path(&TableName::new(target.0, target.1), template)?;
         let moved = definition.at_replica_path(&path).create_query;

@@ -1,5 +1,6 @@
 //! Databases and tables of a part store in a backup.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -80,6 +81,9 @@ pub fn quote(name: &str) -> String {
     format!("`{}`", name.replace('\\', "\\\\").replace('`', "\\`"))
 }
 
+/// Row policies of a table: by their names, what follows `CREATE ROW POLICY name ON table`.
+pub type RowPolicies = BTreeMap<String, String>;
+
 /// What a table is. Two tables take each other's parts only if keys and columns agree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableDefinition {
@@ -107,6 +111,9 @@ pub struct TableDefinition {
     /// Whether rows, columns or parts go by a TTL.
     #[serde(default)]
     pub has_ttl: bool,
+    /// Its row policies by name, as they would be created; `None` where the server does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub row_policies: Option<RowPolicies>,
 }
 
 impl TableDefinition {

@@ -91,6 +91,7 @@ impl Statement<'_> {
             columns: Vec::new(),
             storage_policy: String::new(),
             has_ttl: false,
+            row_policies: None,
         };
         let list = (at..self.tokens.len())
             .take_while(|at| !self.is_word(*at, "ENGINE") && !self.is_word(*at, "AS"))

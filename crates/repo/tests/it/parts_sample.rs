@@ -270,6 +270,7 @@ fn manifest(
         columns: Vec::new(),
         storage_policy: String::new(),
         has_ttl: false,
+        row_policies: None,
     };
     Manifest {
         operation_id: OPERATION.into(),

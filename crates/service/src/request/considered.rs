@@ -52,6 +52,11 @@ impl Considered<'_> {
         } else {
             Vec::new()
         };
+        if self.definition.row_policies.is_some()
+            && let Some(policies) = self.engine.row_policies(self.target)?
+        {
+            self.differ(self.definition.policy_differences(&policies), None, request);
+        }
         let (wanted, differences) = self.compare(&live, request)?;
         if !self.with_schema {
             if !obstacles.is_empty() {

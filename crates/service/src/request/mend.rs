@@ -533,6 +533,7 @@ mod tests {
                 columns: Vec::new(),
                 storage_policy: String::new(),
                 has_ttl: false,
+                row_policies: None,
             },
             current_parts: None,
             partitions: None,

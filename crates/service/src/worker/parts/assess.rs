@@ -94,12 +94,19 @@ impl Assessed {
 
     /// Remembers the plan, and what was seen.
     pub(super) fn persist(self, attempt: &Attempt<'_>, idx: u32) -> TaskResult<()> {
+        let plan = self.remember(attempt)?;
         let journal = &attempt.tools.journal;
+        Ok(journal.put_mend_plan(&attempt.request.operation_id, idx, &plan)?)
+    }
+
+    /// Records what the look at the table has told of its parts. Returns the plan.
+    pub(super) fn remember(self, attempt: &Attempt<'_>) -> TaskResult<TablePlan> {
         if let Some(live) = self.live {
             let witness = Witness::after(live, &self.plan, &self.wanted);
+            let journal = &attempt.tools.journal;
             journal.put_witness(&self.plan.target, &witness)?;
         }
-        Ok(journal.put_mend_plan(&attempt.request.operation_id, idx, &self.plan)?)
+        Ok(self.plan)
     }
 }
 

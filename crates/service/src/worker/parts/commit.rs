@@ -20,7 +20,7 @@ use mendb_model::part::{
 };
 
 use super::assess::planned;
-use super::prepare::plan_again;
+use super::prepare::{plan_again, take_up};
 use super::proof::proved;
 use super::records::Records;
 use super::source::Source;
@@ -37,7 +37,7 @@ const MOST_ROUNDS: usize = 5;
 const MERGES_STOPPED_MS_MAX: u64 = 15 * 60 * 1000;
 
 /// Commits a table as it was planned. Where an attempt before has stopped over what somebody brought, and
-/// told of it, the table is planned again.
+/// told of it, what it planned then is carried out.
 pub(super) fn commit(
     attempt: &Attempt<'_>,
     request: &MendRequest,
@@ -45,9 +45,10 @@ pub(super) fn commit(
     counts: &mut Counts,
 ) -> TaskResult<()> {
     let mut record = planned(attempt, idx)?;
-    let was_refused = !record.plan.came.is_empty();
-    if was_refused && request.on_concurrent_insert == OnConcurrentInsert::Fail {
-        record = plan_again(attempt, request, idx, &record)?;
+    if request.on_concurrent_insert == OnConcurrentInsert::Fail
+        && let Some(again) = record.plan.again.take()
+    {
+        record = take_up(attempt, idx, *again, record.changed)?;
     }
     let table = table_of(request, idx)?;
     let source = Source::open(attempt, request)?;
@@ -310,10 +311,15 @@ impl Commit<'_> {
             )));
         }
         let mut plan = plan.clone();
+        plan.again = Some(Box::new(plan_again(attempt, request, self.stage.idx)?));
+        // All that the new plan knows of is told, and what came while it was made.
+        let now = self.look()?;
+        let changes = self.late_changes(&plan, &now)?;
         plan.came = [&now.late[..], &changes[..]].concat();
         let error = TaskError::Proof(format!(
             "parts came after the mend was planned: {}; nothing more was removed. Stop what writes to the table, then \
-             mendb operation resume {id} plans it again, and removes them with what else the backup does not have; \
+             mendb operation resume {id} removes them with what else the backup does not have, and what came after them \
+             stops it again; \
              with --on-concurrent-insert keep they stay",
             told(&plan.came)
         ));

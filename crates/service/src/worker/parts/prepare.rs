@@ -8,7 +8,7 @@ use mendb_model::part::{Action, DatabaseBackup, Space, TableName, TablePlan, Tal
 
 use super::definitions::{self, INNER, redefine, redefine_all};
 use super::source::contents;
-use super::{assess, table_of, undo};
+use super::{assess, undo};
 use crate::error::Result;
 use crate::journal::mend_plan::{MendPlan, MendState};
 use crate::request::mend::{MendPreview, UndoneTable};
@@ -98,29 +98,39 @@ pub(super) fn decide_all(
     Ok(false)
 }
 
-/// Plans a table again with what is in it now. What it was before is frozen again, unless it was changed.
+/// Plans a table again with what is in it now, for when the user goes on.
 pub(super) fn plan_again(
     attempt: &Attempt<'_>,
     request: &MendRequest,
     idx: u32,
-    record: &MendPlan,
-) -> TaskResult<MendPlan> {
+) -> TaskResult<TablePlan> {
     let tools = attempt.tools;
-    let target = &table_of(request, idx)?.target;
-    let id = &attempt.request.operation_id;
-    let is_kept = undo::is_kept(tools, id, target);
-    if is_kept && !record.changed {
-        undo::keep(tools, id, target)?;
-        crate::env::crash_point();
-    }
     let mut again = assess::assessed(attempt, request, idx, &mut Counts::default())?;
     decide_all(tools, request, std::slice::from_mut(&mut again.plan))?;
-    if is_kept && record.changed {
-        again.plan.notes.push(
-            "what came since the mend began is not in what was kept to undo it by".to_owned(),
-        );
+    again.remember(attempt)
+}
+
+/// Puts the plan that was made again in the place of the first. What the table was before is frozen again,
+/// unless it was changed.
+pub(super) fn take_up(
+    attempt: &Attempt<'_>,
+    idx: u32,
+    mut plan: TablePlan,
+    is_changed: bool,
+) -> TaskResult<MendPlan> {
+    let tools = attempt.tools;
+    let id = &attempt.request.operation_id;
+    if undo::is_kept(tools, id, &plan.target) {
+        if is_changed {
+            plan.notes.push(
+                "what came since the mend began is not in what was kept to undo it by".to_owned(),
+            );
+        } else {
+            undo::keep(tools, id, &plan.target)?;
+            crate::env::crash_point();
+        }
     }
-    again.persist(attempt, idx)?;
+    tools.journal.put_mend_plan(id, idx, &plan)?;
     crate::env::crash_point();
     assess::planned(attempt, idx)
 }
