@@ -15,6 +15,7 @@ use std::fmt;
 use std::io;
 
 use mendb_model::part::Unmatched;
+use mendb_service::Conflicts;
 use serde::Serialize;
 
 /// The result of a command that could do its work.
@@ -63,8 +64,11 @@ pub struct Failure {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operation: Option<Box<str>>,
     /// Selectors that fit nothing.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub unmatched: Vec<Unmatched>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub unmatched: Box<[Unmatched]>,
+    /// Rows that stand in the way of a mend.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conflicts: Option<Box<Conflicts>>,
 }
 
 impl Failure {
@@ -76,7 +80,8 @@ impl Failure {
             causes: Vec::new(),
             hint: None,
             operation: None,
-            unmatched: Vec::new(),
+            unmatched: Box::default(),
+            conflicts: None,
         }
     }
 

@@ -13,7 +13,8 @@ use mendb_repo::clickhouse_backup::ImportError;
 use mendb_repo::{Repository, RepositoryOptions, RetryPolicy};
 use mendb_rowstore::Database;
 use mendb_service::journal::Journal;
-use mendb_service::{Service, Settings};
+use mendb_service::journal::command::Command;
+use mendb_service::{Conflicts, HolderFate, Service, Settings, command_through};
 use tokio::runtime::Runtime;
 
 use crate::clock;
@@ -241,29 +242,64 @@ impl Context {
         self.report_end(journal, id, wanted)
     }
 
-    /// Waits until the process that drives has taken the commands for an operation, or drives when
-    /// there is none.
+    /// Asks something of an operation: does it, or has the process do it that has the target open. Where that
+    /// cannot be, what was asked is withdrawn, so that it does not happen later.
     ///
     /// # Errors
-    /// The other process does not take them, or driving failed.
-    pub fn deliver_commands(&self, journal: &Journal, id: &OperationId) -> Result<(), Failure> {
-        for _ in 0..MOST_TRIES {
-            if let Some(service) = self.try_open_service()? {
-                service.check_repository(id)?;
-                return self.drive_all(&service);
+    /// The operation's state does not allow it, its repository is not ours, driving failed, or the other
+    /// process does not do it.
+    pub fn deliver(
+        &self,
+        journal: &Journal,
+        id: &OperationId,
+        command: Command,
+    ) -> Result<(), Failure> {
+        if let Some(service) = self.try_open_service()? {
+            service.check_repository(id)?;
+            let command_id = service.command(id, command)?;
+            let driven = self.drive_all(&service);
+            if driven.is_err() {
+                journal.delete_command(command_id)?;
             }
+            return driven;
+        }
+        let command_id = command_through(journal, id, command)?;
+        let taken = self.wait_until_taken(journal, id, command_id);
+        let Err(failure) = taken else {
+            return Ok(());
+        };
+        let waited = journal.delete_command(command_id)?;
+        // It may have been taken at the last moment.
+        if !waited && failure.kind == FailureKind::Busy {
+            return Ok(());
+        }
+        Err(failure)
+    }
+
+    /// Waits until the process that drives has taken a command, or drives when it has ended.
+    fn wait_until_taken(
+        &self,
+        journal: &Journal,
+        id: &OperationId,
+        command_id: i64,
+    ) -> Result<(), Failure> {
+        for _ in 0..MOST_TRIES {
             for _ in 0..LOOKS_A_TRY {
-                if !journal.has_commands(id)? {
+                if !journal.has_command(command_id)? {
                     return Ok(());
                 }
                 clock::sleep(LOOK_EVERY);
+            }
+            if let Some(service) = self.try_open_service()? {
+                service.check_repository(id)?;
+                return self.drive_all(&service);
             }
         }
         Err(Failure::new(
             FailureKind::Busy,
             format!("another process has the target open and does not take the command for {id}"),
         )
-        .hint("the command is kept: the next mendb that drives operations on this target takes it"))
+        .hint("nothing was asked of the operation: try again when that process has ended"))
     }
 
     /// Reports where an operation is that moves no more.
@@ -397,6 +433,7 @@ impl From<mendb_service::Error> for Failure {
         let kind = match &error {
             E::Refused { .. }
             | E::NothingFits { .. }
+            | E::Conflicts(_)
             | E::UnknownOperation(_)
             | E::UnknownCollection(_)
             | E::Illegal(_)
@@ -406,14 +443,36 @@ impl From<mendb_service::Error> for Failure {
             _ => FailureKind::FixEnvironment,
         };
         let mut failure = Self::of(kind, &error);
-        if let E::NothingFits { unmatched } = &error {
-            failure.unmatched.clone_from(unmatched);
+        match &error {
+            E::NothingFits { unmatched } => failure.unmatched = unmatched.as_slice().into(),
+            E::Conflicts(conflicts) => {
+                failure.causes = causes(conflicts);
+                failure.conflicts = Some(conflicts.clone());
+            }
+            _ => {}
         }
         match error.hint() {
             Some(hint) => failure.hint(hint),
             None => failure,
         }
     }
+}
+
+/// The first rows that stand in the way of a mend.
+fn causes(conflicts: &Conflicts) -> Vec<String> {
+    const NAMED: usize = 10;
+    let mut of_fate: Vec<_> = conflicts.of(HolderFate::Stays).collect();
+    let mut count = conflicts.count;
+    if of_fate.is_empty() {
+        of_fate = conflicts.of(HolderFate::Erased).collect();
+        count = of_fate.len() as u64;
+    }
+    let named = of_fate.iter().take(NAMED);
+    let mut causes: Vec<String> = named.map(ToString::to_string).collect();
+    if count > causes.len() as u64 {
+        causes.push(format!("and {} more", count - causes.len() as u64));
+    }
+    causes
 }
 
 impl From<mendb_repo::Error> for Failure {

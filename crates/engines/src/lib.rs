@@ -10,7 +10,9 @@ mod contract;
 mod error;
 pub mod row;
 
-pub use contract::live_rows::{BlockSink, LiveRows, LiveShard, LiveStream, LiveTable};
+pub use contract::live_rows::{
+    BlockSink, Conflict, ConflictSink, LiveRows, LiveShard, LiveStream, LiveTable,
+};
 pub use contract::parts::{
     Catalogue, DamagedFile, Disk, Exchange, FoundFile, Freeze, FreezeTable, FrozenPart,
     FrozenTable, LivePartDamage, Moment, Origin, PartContent, PartStore, PartToProve, RefusedPart,

@@ -18,8 +18,8 @@ use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Malformed;
 use crate::value::{ColumnType, Value, ValueRef};
-use crate::{Malformed, text};
 
 /// The most bytes a key may have; the store below refuses keys from 64 KiB on.
 pub const MAX_KEY_BYTES: usize = 32 * 1024;
@@ -272,26 +272,6 @@ pub fn decode(mut bytes: &[u8], types: &[ColumnType]) -> Result<Vec<Value>, Malf
     }
 }
 
-/// A key as a user would write it: `1234,abc`. Bytes that are no key are shown as hex.
-pub fn display(bytes: &[u8], types: &[ColumnType]) -> String {
-    match decode(bytes, types) {
-        Ok(values) => {
-            let columns: Vec<String> = values
-                .iter()
-                .zip(types)
-                .map(
-                    |(value, column_type)| match text::format(value.as_ref(), *column_type) {
-                        Some(text) => text,
-                        None => "NULL".to_owned(),
-                    },
-                )
-                .collect();
-            columns.join(",")
-        }
-        Err(_) => to_hex(bytes),
-    }
-}
-
 /// The keys from `start` on and below `end`; no `end` means all.
 ///
 /// Serialised with both ends as hex digits; no `end` is `null`.
@@ -326,6 +306,15 @@ impl KeyRange {
         Self {
             start: prefix.to_vec(),
             end: None,
+        }
+    }
+
+    /// The range of one key.
+    pub fn only(key: &[u8]) -> Self {
+        Self {
+            start: key.to_vec(),
+            // The least key behind it.
+            end: Some([key, &[0]].concat()),
         }
     }
 
@@ -460,13 +449,13 @@ pub mod hex_option {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
     /// Every type that can be a key, with values of it, in the order the field expects.
-    fn column() -> impl Strategy<Value = (ColumnType, Value, Value)> {
+    pub(crate) fn column() -> impl Strategy<Value = (ColumnType, Value, Value)> {
         use ColumnType as T;
         let int = |t, range: std::ops::RangeInclusive<i64>| {
             (range.clone(), range)
@@ -558,7 +547,6 @@ mod tests {
         fn damaged_keys_are_errors_not_panics(bytes: Vec<u8>, columns in proptest::collection::vec(column(), 1..4)) {
             let types: Vec<_> = columns.iter().map(|(t, _, _)| *t).collect();
             let _ = decode(&bytes, &types);
-            display(&bytes, &types);
         }
 
         #[test]

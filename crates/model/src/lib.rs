@@ -10,6 +10,7 @@ pub mod change;
 pub mod digest;
 pub mod fold;
 pub mod key;
+pub mod key_text;
 pub mod manifest;
 pub mod name;
 pub mod operation;

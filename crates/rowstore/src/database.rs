@@ -393,7 +393,8 @@ impl Database {
     /// Stages what rows of a shard are to become: encoded [`mendb_model::Change`]s of whole rows (reset)
     /// and erases, ascending by key for each (shard, source). Only rows that differ from what is there,
     /// and from what is staged already, are staged; the rows of the indexes follow. Readers see nothing
-    /// of it. Unique indexes are not checked: a mend brings back a state that was consistent as a whole.
+    /// of it. Unique indexes are not checked, because rows are staged one after the other: whoever mends
+    /// some rows of a table looks first for those that stand in their way ([`Snapshot::holders`]).
     ///
     /// Changes up to the source's cursor are skipped, so that repeating a call after a crash or timeout
     /// changes nothing. Rows and cursor commit together. Different shards stage in parallel.

@@ -4,7 +4,7 @@
 //! never meet in one index row, and the index itself need not be read.
 
 use crate::error::{Error, Result};
-use crate::schemeshard::layout::IndexLayout;
+use crate::schemeshard::layout::{IndexLayout, IndexRow};
 use crate::schemeshard::{TableEntry, route};
 
 /// What becomes of a row, of a table or of an index.
@@ -35,20 +35,28 @@ impl IndexEdit {
     }
 }
 
+/// The index row of a row.
+pub(crate) fn row_of(
+    table: &TableEntry,
+    index: &IndexLayout,
+    key: &[u8],
+    row: &[u8],
+) -> Result<IndexRow> {
+    let made = table.layout.read(key, row, |values| index.row(values));
+    let made = made.map_err(|error| Error::damaged(route(&table.rows, key).label(), error))?;
+    made.map_err(|bytes| Error::KeyTooLong {
+        path: format!("{}/{}", table.name, index.name),
+        bytes,
+    })
+}
+
 /// The index rows of different rows before and after, in the order of their keys.
 pub(crate) fn edits<'a>(
     table: &TableEntry,
     index: &IndexLayout,
     rows: impl Iterator<Item = RowEdit<'a>>,
 ) -> Result<Vec<(Vec<u8>, IndexEdit)>> {
-    let index_row = |key: &[u8], row: &[u8]| {
-        let made = table.layout.read(key, row, |values| index.row(values));
-        let made = made.map_err(|error| Error::damaged(route(&table.rows, key).label(), error))?;
-        made.map_err(|bytes| Error::KeyTooLong {
-            path: format!("{}/{}", table.name, index.name),
-            bytes,
-        })
-    };
+    let index_row = |key: &[u8], row: &[u8]| row_of(table, index, key, row);
     let mut edits = Vec::new();
     for row in rows.filter(|row| row.before != row.after) {
         let index_row = |value: Option<&[u8]>| value.map(|value| index_row(row.key, value));

@@ -16,6 +16,7 @@ use crate::datashard::rows::{Direction, RowCursor};
 use crate::datashard::stats::ShardStats;
 use crate::datashard::{Shard, ShardId};
 use crate::error::{Error, Result};
+use crate::holders::{self, HolderSink};
 use crate::schemeshard::layout::Layout;
 use crate::schemeshard::streams::{self, StreamDescription};
 use crate::schemeshard::versions::Versions;
@@ -294,6 +295,21 @@ impl Snapshot {
             };
             reader.get(&view, shard, stats, key)
         }))
+    }
+
+    /// Hands over the rows of this snapshot that keep some rows from being there too: rows of other keys
+    /// that have the same in the columns of a unique index. The rows are encoded, with their keys. It is
+    /// for those who stage rows, which nobody checks: [`crate::Database::stage_mend`].
+    ///
+    /// # Errors
+    /// The table is missing, a row is none of it, or the store failed or is damaged.
+    pub fn holders(
+        &self,
+        table: &str,
+        rows: &RowBlock<impl AsRef<[u8]>>,
+        found: HolderSink<'_>,
+    ) -> Result<()> {
+        holders::find(&self.view, self.view.table(table)?, rows, found)
     }
 
     /// What happened to the keys of `range` behind `after_key` in the commits after `after_version` up

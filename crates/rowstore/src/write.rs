@@ -5,19 +5,20 @@
 //! behind, so rows may exchange their values within a batch.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use mendb_model::key::{self, KeyRange};
+use mendb_model::key_text;
 use mendb_model::{Change, ChangeKind, Malformed, Value};
 
 use crate::batch::{MAX_ROW_BYTES, Operation, WriteBatch};
 use crate::database::Inner;
 use crate::datashard::point::PointReader;
 use crate::datashard::relief;
-use crate::datashard::rows::{Direction, RowCursor};
 use crate::datashard::stats::ShardStats;
 use crate::datashard::{Shard, ShardId, log};
 use crate::error::{Error, Result};
+use crate::holders::each_that_begins;
 use crate::index::{self, IndexEdit, RowEdit};
 use crate::schemeshard::layout::IndexLayout;
 use crate::schemeshard::{Access, TableEntry, route};
@@ -211,15 +212,15 @@ fn check_unique(
     shards: &[Arc<Shard>],
     rows: &BTreeMap<Vec<u8>, IndexEdit>,
 ) -> Result<()> {
-    let taken = |indexed: usize, added: &[u8], other: &[u8]| {
+    let taken = |indexed: usize, added: &[u8], other: &[u8]| -> Result<Error> {
         let row = |key: &[u8]| {
             let row = index.table_key(&table.layout, key);
             row.map_err(|error| Error::damaged(route(shards, key).label(), error))
         };
-        Err(Error::Unique {
+        Ok(Error::Unique {
             table: table.name.clone(),
             index: index.name.clone(),
-            key: key::display(
+            key: key_text::display(
                 &added[..indexed],
                 &index.implementation.key_types[..index.indexed],
             ),
@@ -236,28 +237,19 @@ fn check_unique(
         if let Some(before) = added_before
             && before.starts_with(prefix)
         {
-            return taken(indexed, key, before);
+            return Err(taken(indexed, key, before)?);
         }
         added_before = Some(key);
         if row.before.is_some() {
             continue;
         }
-        let range = KeyRange::prefix(prefix);
-        let first =
-            shards.partition_point(|s| s.range.end.as_ref().is_some_and(|e| *e <= range.start));
-        for shard in &shards[first..] {
-            if shard.range.intersect(&range).is_empty() {
-                break;
+        each_that_begins(view, shards, prefix, |there| {
+            let stays = rows.get(there).is_none_or(|row| row.after.is_some());
+            if stays && there != key.as_slice() {
+                return Err(taken(indexed, key, there)?);
             }
-            let mut there =
-                RowCursor::new(view.clone(), shard.clone(), &range, Direction::Ascending)?;
-            while there.advance()? {
-                let stays = rows.get(there.key()).is_none_or(|row| row.after.is_some());
-                if stays && there.key() != key.as_slice() {
-                    return taken(indexed, key, there.key());
-                }
-            }
-        }
+            Ok(ControlFlow::Continue(()))
+        })?;
     }
     Ok(())
 }

@@ -5,6 +5,8 @@ use mendb_model::name::{BadName, OperationId};
 use mendb_model::operation::{IllegalEvent, PlanError};
 use mendb_model::part::{Selector, Unmatched};
 
+use crate::worker::mend::{Conflicts, HolderFate};
+
 /// Why a request was refused or the service could not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -22,6 +24,9 @@ pub enum Error {
         /// They.
         unmatched: Vec<Unmatched>,
     },
+    /// Live rows hold what a mend would bring back, where a rule of the schema allows one row only.
+    #[error("{}", conflicts_sentence(.0))]
+    Conflicts(Box<Conflicts>),
     /// A backup of the collection failed before, and can be resumed or given up.
     #[error(
         "backup operation {operation_id} of collection {collection} has failed and was neither resumed nor cancelled"
@@ -104,6 +109,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Refused { hint, .. } => hint.clone(),
+            Self::Conflicts(conflicts) => Some(conflicts_hint(conflicts).to_owned()),
             Self::NothingFits { unmatched } => Some(nothing_fits_hint(unmatched)),
             Self::BackupFailed { operation_id, .. } => Some(format!(
                 "mendb operation resume {operation_id} continues it, mendb operation cancel {operation_id} gives it up"
@@ -130,6 +136,34 @@ impl Error {
             Self::Import(error) => error.is_retriable(),
             _ => false,
         }
+    }
+}
+
+/// How many rows are in the way.
+fn conflicts_sentence(conflicts: &Conflicts) -> String {
+    let rows = |count: u64| match count {
+        1 => "1 row".to_owned(),
+        many => format!("{many} rows"),
+    };
+    if conflicts.of(HolderFate::Stays).next().is_some() {
+        return format!(
+            "what would come back is held in unique indexes by {} outside of the range",
+            rows(conflicts.count)
+        );
+    }
+    let erased = conflicts.of(HolderFate::Erased).count() as u64;
+    format!(
+        "{} outside of the range, which the backup lacks, would be erased: unique indexes have no room beside them for \
+         what comes back",
+        rows(erased)
+    )
+}
+
+fn conflicts_hint(conflicts: &Conflicts) -> &'static str {
+    if conflicts.of(HolderFate::Stays).next().is_some() {
+        "--include-conflicting mends these rows too, and --dry-run shows what that does; or change the range"
+    } else {
+        "--erase-newer erases them; the state before is kept, so that mendb undo can bring them back"
     }
 }
 

@@ -125,28 +125,44 @@ impl Service {
     /// It does, or there is no such operation.
     pub fn check_repository(&self, id: &OperationId) -> Result<()> {
         let operation = self.journal.operation(id)?;
-        if self.repository_id()?.as_ref() == Some(&operation.repository_id) {
+        let found = self.repository_id()?;
+        if found.as_ref() == Some(&operation.repository_id) {
             return Ok(());
         }
-        Err(Error::refused(
-            format!(
-                "operation {id} works with the repository {}, not with {}",
-                operation.repository_url,
-                self.tools.repository.url()
+        let (its, ours) = (&operation.repository_url, self.tools.repository.url());
+        let message = match (found.is_some(), its == ours) {
+            (false, true) => {
+                format!("the repository {ours}, with which operation {id} works, is not there")
+            }
+            (false, false) => format!(
+                "operation {id} works with the repository {its}, and at {ours} there is none"
             ),
+            (true, true) => {
+                format!("the repository at {ours} is not the one that operation {id} works with")
+            }
+            (true, false) => {
+                format!("operation {id} works with the repository {its}, not with {ours}")
+            }
+        };
+        let bring = if its == ours {
+            "bring it back there, as by mounting its disk, or name with --repository where it is now"
+        } else {
+            "name its repository with --repository"
+        };
+        Err(Error::refused(
+            message,
             format!(
-                "name that repository: --repository {}",
-                operation.repository_url
+                "{bring}; if that is gone for good: mendb operation abandon {id}; nothing was asked of the operation"
             ),
         ))
     }
 
     /// Asks something of an operation. It happens when it is driven next, here or by the process
-    /// that is driving it now.
+    /// that is driving it now. Returns the id of the record that says so, by which it can be withdrawn.
     ///
     /// # Errors
     /// There is no such operation, or its state does not allow it.
-    pub fn command(&self, id: &OperationId, command: Command) -> Result<()> {
+    pub fn command(&self, id: &OperationId, command: Command) -> Result<i64> {
         if matches!(command, Command::Resume(_)) {
             self.check_resumable(&self.journal.operation(id)?)?;
         }
@@ -296,11 +312,12 @@ impl Service {
     }
 }
 
-/// Leaves a command in the journal, after trying it on the operation as it is recorded.
+/// Leaves a command in the journal, after trying it on the operation as it is recorded. Returns the id of its
+/// record.
 ///
 /// # Errors
 /// There is no such operation, or its state does not allow it.
-pub fn command_through(journal: &Journal, id: &OperationId, command: Command) -> Result<()> {
+pub fn command_through(journal: &Journal, id: &OperationId, command: Command) -> Result<i64> {
     let mut trial: Operation = journal.operation(id)?;
     let context = mendb_model::operation::Context {
         now_ms: env::now_ms(),

@@ -7,11 +7,11 @@ use clap::Subcommand;
 use mendb_model::name::OperationId;
 use mendb_model::operation::{Operation, PlannedStep, Request, State};
 use mendb_model::part::OnConcurrentInsert;
+use mendb_service::forget_through;
 use mendb_service::journal::Journal;
 use mendb_service::journal::command::Command;
 use mendb_service::journal::operation_event::OperationEvent;
 use mendb_service::journal::shard_progress::ShardProgress;
-use mendb_service::{command_through, forget_through};
 use serde::Serialize;
 
 use crate::context::Context;
@@ -355,11 +355,10 @@ fn describe(details: &OperationDetails) -> String {
     text + &lines.collect::<String>()
 }
 
-/// Asks something of an operation, and sees that it is taken.
+/// Asks something of an operation, and sees that it is taken. Where that is refused, nothing is asked.
 fn command(context: &Context, id: &OperationId, command: Command) -> Result<Journal, Failure> {
     let journal = journal(context, id)?;
-    command_through(&journal, id, command)?;
-    context.deliver_commands(&journal, id)?;
+    context.deliver(&journal, id, command)?;
     Ok(journal)
 }
 

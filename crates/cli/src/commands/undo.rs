@@ -4,10 +4,13 @@ use clap::Args;
 use mendb_model::name::OperationId;
 use mendb_model::operation::{Request, State};
 use mendb_model::part::OnConcurrentInsert;
+use mendb_service::Service;
 
+use crate::commands::restore::mend_args::ConflictingArgs;
 use crate::context::Context;
 use crate::failure::{Failure, Verdict};
 use crate::parts::mend_preview;
+use crate::rows::mend_preview as row_preview;
 use crate::settings::value::on_concurrent_insert;
 
 /// Bring tables back to what they were before a restore in place.
@@ -31,9 +34,11 @@ pub struct UndoCommand {
         help_heading = "ClickHouse"
     )]
     on_concurrent_insert: Option<OnConcurrentInsert>,
-    /// Say what would be done, partition by partition, and change nothing
-    #[arg(long, help_heading = "ClickHouse")]
+    /// Say what would be done, partition by partition or shard by shard, and change nothing
+    #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    conflicting: ConflictingArgs,
 }
 
 impl UndoCommand {
@@ -41,11 +46,13 @@ impl UndoCommand {
         let service = context.open_service()?;
         let mended = service.journal().operation(&self.operation)?.request;
         let is_of_parts = matches!(mended, Request::Mend(_));
-        if !is_of_parts && (self.dry_run || self.on_concurrent_insert.is_some()) {
-            return Err(Failure::misuse(
-                "--dry-run and --on-concurrent-insert are for ClickHouse targets: on a row store, \
-                 mendb diff tells what the undo of a mend would change",
-            ));
+        if !is_of_parts {
+            return self.rows(context, &service);
+        }
+        if self.conflicting.is_given() {
+            return Err(
+                Failure::misuse("--include-conflicting is for row stores").hint("leave it out")
+            );
         }
         let policy = self.on_concurrent_insert.unwrap_or_default();
         if self.dry_run {
@@ -56,5 +63,27 @@ impl UndoCommand {
         let id = service.request_undo(&self.operation, policy)?;
         context.say(&format!("operation {id}"));
         context.drive(&service, &id, State::Done)
+    }
+
+    /// Takes a mend of a row store back, or says what that would do.
+    fn rows(&self, context: &Context, service: &Service) -> Result<Verdict, Failure> {
+        if self.on_concurrent_insert.is_some() {
+            return Err(
+                Failure::misuse("--on-concurrent-insert is for ClickHouse targets")
+                    .hint("a row store has no writers while a mend is undone: leave it out"),
+            );
+        }
+        let policy = self.conflicting.policy();
+        if self.dry_run {
+            let preview = service.plan_row_undo(&self.operation, policy)?;
+            context.output.record(&preview, row_preview::describe)?;
+            return match preview.conflicts.refusal(policy.erase_newer) {
+                Some(refusal) => Err(refusal.into()),
+                None => Ok(Verdict::Done),
+            };
+        }
+        let id = service.request_row_undo(&self.operation, policy)?;
+        context.say(&format!("operation {id}"));
+        context.drive(service, &id, State::Done)
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mendb_model::name::BackupKind;
 use mendb_model::operation::{MendedRows, RowMendRoad};
-use mendb_service::{RowMendPreview, ShardPreview};
+use mendb_service::{Conflicts, HolderFate, RowMendPreview, ShardPreview};
 
 use crate::human;
 use crate::output::{Field, table};
@@ -29,6 +29,10 @@ pub fn describe(preview: &RowMendPreview) -> String {
             text += &format!("{} does not exist: it is created\n", mended.table);
         }
     }
+    for (table, keys) in &preview.ranges {
+        text += &format!("{table}: only the keys {keys}\n");
+    }
+    text += &in_the_way(&preview.conflicts);
     text += &table(&preview.shards, &fields());
     text += &format!("\ntotal: {}\n", sentence(&preview.total));
     text += &format!(
@@ -55,6 +59,37 @@ pub fn describe(preview: &RowMendPreview) -> String {
             }
         }
     };
+    text
+}
+
+/// The rows that stand in the way, by what becomes of them.
+fn in_the_way(conflicts: &Conflicts) -> String {
+    let mut text = String::new();
+    let fates = [
+        (
+            HolderFate::Stays,
+            "in the way, so that the mend is refused without --include-conflicting",
+        ),
+        (HolderFate::BroughtBack, "in the way, so brought back too"),
+        (
+            HolderFate::Erased,
+            "in the way and not in the backup, so erased, which --erase-newer has to allow",
+        ),
+    ];
+    for (fate, title) in fates {
+        let rows: Vec<_> = conflicts.of(fate).collect();
+        if rows.is_empty() {
+            continue;
+        }
+        text += &format!("{title}:\n");
+        for row in &rows {
+            text += &format!("  {row}\n");
+        }
+        let left = conflicts.count.saturating_sub(rows.len() as u64);
+        if fate == HolderFate::Stays && left > 0 {
+            text += &format!("  and {} more\n", human::count(left));
+        }
+    }
     text
 }
 

@@ -34,6 +34,8 @@ pub struct RowMendReport {
 pub struct TableReport {
     pub table: String,
     pub created: bool,
+    /// Rows beside a range that were mended too, because they held what came back with it.
+    pub taken_along: u64,
     /// Its ranges.
     pub ranges: u64,
     /// Those of which nothing was read or written.
@@ -61,6 +63,7 @@ impl RowMendReport {
             TableReport {
                 table: mended.table.clone(),
                 created: mended.create,
+                taken_along: mended.also.len() as u64,
                 ranges: of_table().count() as u64,
                 untouched: untouched.count() as u64,
                 rows,

@@ -13,6 +13,7 @@ mod flights;
 mod kill;
 mod mend;
 mod program;
+mod ranges;
 mod s3;
 #[path = "../../../repo/tests/it/s3_server.rs"]
 mod s3_server;

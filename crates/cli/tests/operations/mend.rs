@@ -214,8 +214,9 @@ fn a_range_of_keys_is_mended_alone() {
     assert_eq!(now[2], damaged[2]);
     for (range, said) in [
         ("orders", "is not TABLE:FROM..TO"),
+        ("orders:30", "a range is FROM..TO"),
         ("orders:60..30", "FROM comes first"),
-        ("orders:x..", "is not a key"),
+        ("orders:x..", "is not a value of type Int64"),
     ] {
         let refused = place.fails(2, &[&MEND[..], &["--range", range]].concat());
         assert!(refused.contains(said), "{refused}");

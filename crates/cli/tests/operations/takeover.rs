@@ -118,7 +118,7 @@ fn a_command_that_the_driver_ends_without_taking_is_taken_by_who_gave_it() {
     let mut canceller = spawn(&place, &["operation", "cancel", operation.as_str()]);
     let journal = Journal::open(&place.path("target")).unwrap();
     for _ in 0..LOOKS {
-        if journal.has_commands(&operation).unwrap() {
+        if !journal.commands().unwrap().is_empty() {
             break;
         }
         pause();
@@ -130,14 +130,52 @@ fn a_command_that_the_driver_ends_without_taking_is_taken_by_who_gave_it() {
 }
 
 #[test]
-fn a_pause_that_nobody_takes_fails_and_is_kept() {
+fn a_command_that_nobody_takes_fails_and_does_not_happen_later() {
     let (place, before) = lost_shop();
     let operation = abandoned_restore(&place);
     let id = operation.as_str();
     let occupied = occupy(&place);
-    let said = place.fails(1, &["operation", "pause", id]);
+    let said = place.fails(1, &["operation", "cancel", id]);
     assert!(said.contains("does not take the command"), "{said}");
     drop(occupied);
+    place.ok(&["operation", "watch", id]);
+    assert_eq!(place.shop(), before);
+}
+
+#[test]
+fn a_command_is_refused_without_the_repository_and_does_not_happen_later() {
+    let (place, before) = lost_shop();
+    let operation = abandoned_restore(&place);
+    let id = operation.as_str();
+    let (home, away) = (place.path("repository"), place.path("unmounted"));
+    let url = format!("file://{}", home.display());
+    let journal = Journal::open(&place.path("target")).unwrap();
+    let refused = |command: &str, why: &str| {
+        let said = place.fails(1, &["operation", command, id]);
+        assert!(said.contains(why), "{said}");
+        assert_eq!(said.matches(&url).count(), 1, "{said}");
+        assert!(journal.commands().unwrap().is_empty(), "{command}");
+    };
+    let commands = ["pause", "cancel", "watch"];
+    std::fs::rename(&home, &away).unwrap();
+    for command in commands {
+        refused(command, "is not there");
+    }
+    // Somebody else's, in the place of ours.
+    let other = Place::new();
+    other.fill_shop();
+    other.ok(&["backup", "shop"]);
+    std::fs::rename(other.path("repository"), &home).unwrap();
+    for command in commands {
+        refused(command, "is not the one that operation");
+    }
+    std::fs::remove_dir_all(&home).unwrap();
+    std::fs::rename(&away, &home).unwrap();
+
+    place.ok(&["operation", "pause", id]);
+    std::fs::rename(&home, &away).unwrap();
+    refused("resume", "is not there");
+    std::fs::rename(&away, &home).unwrap();
     let said = place.fails(1, &["operation", "watch", id]);
     assert!(said.contains("is paused"), "{said}");
     place.ok(&["operation", "resume", id]);

@@ -48,6 +48,19 @@ pub trait LiveRows: Send + Sync {
     /// The table or index is missing, or the store cannot be read.
     fn rows_of(&self, path: &TablePath, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>>;
 
+    /// *assess*: which live rows keep some wanted ones from being there too, by the rules that the schema
+    /// of the table has now, as that of a unique index. The wanted rows are encoded, with their keys. Each
+    /// meets live rows of other keys, whether these are wanted too or not.
+    ///
+    /// # Errors
+    /// The table is missing, a row is none of it, or the store cannot be read.
+    fn conflicts(
+        &self,
+        table: &str,
+        wanted: &RowBlock<&[u8]>,
+        found: ConflictSink<'_>,
+    ) -> Result<()>;
+
     /// *assess*: the changes of a range after a version until now, one a key, in key order. They are
     /// complete only where a stream has needed all of them.
     ///
@@ -76,6 +89,22 @@ pub struct LiveShard {
 /// Takes blocks as they are read; it stops the reading by breaking.
 pub type BlockSink<'a> = &'a mut dyn FnMut(&RowBlock<&[u8]>) -> ControlFlow<()>;
 
+/// Two rows of which a rule of the schema allows one only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Conflict<'a> {
+    /// The rule: the name of a unique index.
+    pub rule: &'a str,
+    /// What both rows have there, as people write it.
+    pub value: &'a str,
+    /// The key of the row that is wanted.
+    pub wanted: &'a [u8],
+    /// The key of the row that lives.
+    pub holder: &'a [u8],
+}
+
+/// Takes conflicts as they are found; it stops the search by breaking.
+pub type ConflictSink<'a> = &'a mut dyn FnMut(Conflict<'_>) -> ControlFlow<()>;
+
 /// A table as it lives on the target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveTable {
@@ -98,6 +127,13 @@ pub struct LiveStream {
     /// The version of the last cut that attached or rotated it. A target that was set back to an
     /// earlier state, or is a copy of another, does not know of later cuts.
     pub cut_version: u64,
+}
+
+impl LiveTable {
+    /// Whether its rows stand in each other's way by rules: [`LiveRows::conflicts`].
+    pub fn has_rules(&self) -> bool {
+        self.schema.indexes.iter().any(|index| index.unique)
+    }
 }
 
 impl LiveStream {

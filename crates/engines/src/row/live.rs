@@ -1,11 +1,14 @@
 //! The row store as of one commit, for those who only look.
 
+use mendb_model::RowBlock;
 use mendb_model::key::KeyRange;
 use mendb_model::name::TablePath;
 use mendb_rowstore::{PathState, Snapshot};
 
 use crate::contract::LockKind;
-use crate::contract::live_rows::{BlockSink, LiveRows, LiveShard, LiveStream, LiveTable};
+use crate::contract::live_rows::{
+    BlockSink, Conflict, ConflictSink, LiveRows, LiveShard, LiveStream, LiveTable,
+};
 use crate::error::Result;
 
 /// A commit.
@@ -68,6 +71,23 @@ impl LiveRows for LiveSnapshot {
     fn rows_of(&self, path: &TablePath, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>> {
         let rows = self.0.rows_of(path, keys)?;
         Ok(rows.collect::<mendb_rowstore::Result<_>>()?)
+    }
+
+    fn conflicts(
+        &self,
+        table: &str,
+        wanted: &RowBlock<&[u8]>,
+        found: ConflictSink<'_>,
+    ) -> Result<()> {
+        self.0.holders(table, wanted, &mut |holder| {
+            found(Conflict {
+                rule: holder.index,
+                value: holder.value,
+                wanted: holder.wanted,
+                holder: holder.key,
+            })
+        })?;
+        Ok(())
     }
 
     fn changes_since(

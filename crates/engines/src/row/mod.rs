@@ -19,7 +19,9 @@ use mendb_rowstore::{
     Database, IndexVersions, NewTable, PathState, Snapshot, Staged, StreamCut, Versions,
 };
 
-use crate::contract::live_rows::{BlockSink, LiveRows, LiveShard, LiveStream, LiveTable};
+use crate::contract::live_rows::{
+    BlockSink, ConflictSink, LiveRows, LiveShard, LiveStream, LiveTable,
+};
 use crate::contract::rows::{FreezeRequest, Frozen, RowStore, Source, StagedCounts, StagedTable};
 use crate::contract::{Data, Engine, Lock, LockKind};
 use crate::error::{EngineError, Remedy, Result};
@@ -136,6 +138,15 @@ impl LiveRows for RowEngine {
 
     fn rows_of(&self, path: &TablePath, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>> {
         self.live().rows_of(path, keys)
+    }
+
+    fn conflicts(
+        &self,
+        table: &str,
+        wanted: &RowBlock<&[u8]>,
+        found: ConflictSink<'_>,
+    ) -> Result<()> {
+        self.live().conflicts(table, wanted, found)
     }
 
     fn changes_since(

@@ -161,6 +161,7 @@ mod tests {
                 table: "orders".into(),
                 range: None,
                 create: false,
+                also: Vec::new(),
                 added_columns: Vec::new(),
             }],
             undoes: None,

@@ -336,12 +336,23 @@ pub struct RowTableMend {
     /// The keys that are mended, if not all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub range: Option<KeyRange>,
+    /// Single keys outside of the range that are mended with it, ascending: their rows hold what rows of the
+    /// range get back, and may be there once only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<KeyRange>,
     /// Columns that it got since the backup: the rows that are brought back have NULL there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub added_columns: Vec<String>,
 }
 
 impl RowTableMend {
+    /// Whether a key is mended.
+    pub fn mends(&self, key: &[u8]) -> bool {
+        let in_range = self.range.as_ref().is_none_or(|range| range.contains(key));
+        let alone = |one: &KeyRange| one.start.as_slice().cmp(key);
+        in_range || self.also.binary_search_by(alone).is_ok()
+    }
+
     /// What of a key range is mended; `None` for nothing.
     pub fn part_of(&self, range: &KeyRange) -> Option<KeyRange> {
         let part = match &self.range {

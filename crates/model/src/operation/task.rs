@@ -67,6 +67,9 @@ pub enum TaskSpec {
         range: KeyRange,
         /// Whether the table is created: then all rows of the backup are brought.
         create: bool,
+        /// Of its keys only these, if there are any here: single ones, ascending.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        only: Vec<KeyRange>,
     },
     /// What the step does to one table of a part store.
     Mend {

@@ -113,21 +113,16 @@ impl IndexLayout {
         }
     }
 
-    /// The key of the table's row that an index row is of, from that one's key.
+    /// The key of the table row that an index row belongs to.
     pub(crate) fn table_key(&self, table: &Layout, key: &[u8]) -> Result<Vec<u8>, Malformed> {
         let values = key::decode(key, &self.implementation.key_types)?;
-        let value = |name: &String| {
-            let at = self
-                .implementation
-                .schema
-                .key
-                .iter()
-                .position(|n| n == name);
-            at.and_then(|at| values.get(at))
-                .map_or(ValueRef::Null, Value::as_ref)
-        };
-        let key = table.schema.key.iter().map(value);
-        Ok(key::encode(&table.key_types, key))
+        let mut columns = vec![ValueRef::Null; table.key_types.len()];
+        for (value, column) in values.iter().zip(&self.key) {
+            if let Place::Key(at) = table.places[*column] {
+                columns[at] = value.as_ref();
+            }
+        }
+        Ok(key::encode(&table.key_types, columns))
     }
 
     /// The index row of a table row, given as all its columns. `Err` is the length of a key that is too

@@ -200,9 +200,13 @@ impl<'a> Coordinator<'a> {
             if command_id.is_some() || !effects.is_empty() || !same_but_for_time(before, &mut after)
             {
                 env::crash_point();
-                self.journal
+                let happened = self
+                    .journal
                     .update_operation(before, &after, &event, command_id)?;
                 env::crash_point();
+                if !happened {
+                    continue;
+                }
             }
             observer(&after);
             self.operations.insert(id.clone(), after);

@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use mendb_model::key_text::describe_range;
 use mendb_model::name::TablePath;
 use mendb_model::{Digest, RowBlock};
 
@@ -12,7 +13,6 @@ use super::pulled::Pulled;
 use super::report::{DiffRoad, RowDiff, RowsDiffer};
 use super::state::{After, Lookup, Point, TableState, until_error};
 use super::{RowSink, TellRead};
-use crate::worker::mend::keys_text;
 use crate::worker::{TaskError, TaskResult, Tools};
 
 /// A table whose rows are compared.
@@ -72,7 +72,7 @@ impl Comparison<'_> {
                     "the differences that were found in table {} (keys: {}) do not make the one state the \
                      other: mendb verify tells whether the backups and the target are whole",
                     self.path.table,
-                    keys_text(&piece.range, &types)
+                    describe_range(&piece.range, &types)
                 )));
             }
         }

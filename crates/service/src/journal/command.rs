@@ -60,29 +60,29 @@ impl Command {
 }
 
 impl Journal {
-    /// Leaves a command for the process that drives.
+    /// Leaves a command for the process that drives, and returns the id of its record.
     ///
     /// # Errors
     /// The journal cannot be written.
-    pub fn insert_command(&self, operation: &OperationId, command: Command) -> Result<()> {
+    pub fn insert_command(&self, operation: &OperationId, command: Command) -> Result<i64> {
         self.write("insert command", |tx| {
             tx.execute(
                 "INSERT INTO command (operation_id, command) VALUES (?1, ?2)",
                 params![operation.as_str(), command.name()],
             )?;
-            Ok(())
+            Ok(tx.last_insert_rowid())
         })
     }
 
-    /// Whether a command for an operation waits to be taken.
+    /// Whether a command waits to be taken.
     ///
     /// # Errors
     /// The journal cannot be read.
-    pub fn has_commands(&self, operation: &OperationId) -> Result<bool> {
-        self.read("look for commands", |connection| {
+    pub fn has_command(&self, command_id: i64) -> Result<bool> {
+        self.read("look for a command", |connection| {
             connection.query_row(
-                "SELECT EXISTS (SELECT 1 FROM command WHERE operation_id = ?1)",
-                [operation.as_str()],
+                "SELECT EXISTS (SELECT 1 FROM command WHERE command_id = ?1)",
+                [command_id],
                 |row| row.get(0),
             )
         })
@@ -111,16 +111,17 @@ impl Journal {
         rows.into_iter().map(read).collect()
     }
 
-    /// Removes a command that has nothing to happen to.
+    /// Removes a command that is not to happen any more, or has nothing to happen to. Returns whether it
+    /// still waited: one that was taken happens.
     ///
     /// # Errors
     /// The journal cannot be written.
-    pub fn delete_command(&self, command_id: i64) -> Result<()> {
+    pub fn delete_command(&self, command_id: i64) -> Result<bool> {
         self.write("delete command", |tx| delete(tx, command_id))
     }
 }
 
-pub(super) fn delete(tx: &Transaction<'_>, command_id: i64) -> rusqlite::Result<()> {
-    tx.execute("DELETE FROM command WHERE command_id = ?1", [command_id])?;
-    Ok(())
+pub(super) fn delete(tx: &Transaction<'_>, command_id: i64) -> rusqlite::Result<bool> {
+    let deleted = tx.execute("DELETE FROM command WHERE command_id = ?1", [command_id])?;
+    Ok(deleted > 0)
 }

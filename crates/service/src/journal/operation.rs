@@ -45,7 +45,8 @@ impl Journal {
     }
 
     /// Saves what an event made of an operation. When the event is a user's command, its record goes
-    /// in the same transaction: a crash neither loses a command nor lets it happen twice.
+    /// in the same transaction: a crash neither loses a command nor lets it happen twice. Returns whether the
+    /// event happened: not that of a command which was withdrawn meanwhile.
     ///
     /// # Errors
     /// The journal cannot be written.
@@ -55,21 +56,23 @@ impl Journal {
         after: &Operation,
         event: &Event,
         command_id: Option<i64>,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         self.write("update operation", |tx| {
+            if let Some(command_id) = command_id
+                && !command::delete(tx, command_id)?
+            {
+                return Ok(false);
+            }
             put(tx, after)?;
             if before.draft != after.draft {
                 put_draft(tx, after)?;
             }
             operation_step::put(tx, Some(before), after)?;
             shard_progress::put(tx, before, after)?;
-            if let Some(command_id) = command_id {
-                command::delete(tx, command_id)?;
+            if let Some(text) = operation_event::describe(before, after, event) {
+                operation_event::put(tx, after, &text)?;
             }
-            match operation_event::describe(before, after, event) {
-                Some(text) => operation_event::put(tx, after, &text),
-                None => Ok(()),
-            }
+            Ok(true)
         })
     }
 
@@ -155,6 +158,7 @@ impl Journal {
     pub fn delete_operation(&self, id: &OperationId) -> Result<()> {
         self.write("delete operation", |tx| {
             for table in [
+                "command",
                 "left_partition",
                 "mend_plan",
                 "operation_event",

@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use super::considered::Considered;
 use super::in_the_way;
+use super::row_mend::Conflicting;
 use super::selectors::{LeaveOut, check_fit};
 use crate::error::{Error, Result};
 use crate::journal::mend_plan::MendPlan;
@@ -183,8 +184,8 @@ impl Service {
         on_concurrent_insert: OnConcurrentInsert,
     ) -> Result<OperationId> {
         let operation = self.journal.operation(id)?;
-        if let Request::MendRows(mended) = &operation.request {
-            return self.undo_row_mend(&operation, mended);
+        if let Request::MendRows(_) = &operation.request {
+            return self.request_row_undo(id, Conflicting::default());
         }
         let _one_at_a_time = self.requests();
         let request = self.undo_request(&operation, on_concurrent_insert)?;

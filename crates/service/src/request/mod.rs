@@ -6,7 +6,9 @@ mod considered;
 pub mod mend;
 pub mod part_backup;
 pub mod restore;
+pub mod row_drift;
 pub mod row_mend;
+mod row_undo;
 pub mod selectors;
 
 use mendb_model::name::OperationId;

@@ -1,18 +1,16 @@
 //! The order for a mend of live tables of a row store.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 
-use mendb_engines::LiveStream;
 use mendb_model::key::KeyRange;
+use mendb_model::key_text::describe_range;
 use mendb_model::manifest::{Manifest, TableBackup};
-use mendb_model::name::{BackupId, BackupKind, OperationId, TablePath, matches};
+use mendb_model::name::{BackupId, BackupKind, OperationId, matches};
 use mendb_model::operation::{
-    BackupRequest, ChainLink, ExpectedShard, MendedRows, Operation, Request, RowMendRequest,
-    RowMendRoad, RowTableMend, State,
+    BackupRequest, ChainLink, ExpectedShard, MendedRows, Request, RowMendRequest, RowMendRoad,
+    RowTableMend, State,
 };
 use mendb_model::schema::TableSchema;
-use mendb_model::value::ColumnType;
 use mendb_repo::StoredManifest;
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +20,7 @@ use super::selectors::check_tables;
 use crate::error::{Error, Result};
 use crate::journal::collection::Collection;
 use crate::service::Service;
-use crate::worker::mend::{self, ShardPreview};
+use crate::worker::mend::{self, Conflicts, ShardPreview};
 
 /// A mend of live tables as a user orders it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,8 +37,24 @@ pub struct RowMendOrder {
     /// Only these keys of some tables; without `tables` no other tables are mended then.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub ranges: BTreeMap<String, KeyRange>,
+    /// Single keys that are mended beside the range of their table, ascending.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub also: BTreeMap<String, Vec<KeyRange>>,
     /// Mend tables that got columns since: these become NULL in the rows that are brought back.
     pub accept_schema: bool,
+    /// What is done with live rows that stand in the way of rows of a range.
+    #[serde(default)]
+    pub conflicting: Conflicting,
+}
+
+/// What is done with live rows outside of a range that hold, where a unique index allows one row only, what
+/// comes back with rows of the range. They refuse the mend, if nothing is said.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conflicting {
+    /// They are mended too.
+    pub include: bool,
+    /// Also those are that the backup does not have: they are erased.
+    pub erase_newer: bool,
 }
 
 /// What a mend of live tables would do.
@@ -58,6 +72,12 @@ pub struct RowMendPreview {
     pub road: RowMendRoad,
     /// The tables.
     pub tables: Vec<RowTableMend>,
+    /// The keys that are mended of tables of which not all are, as people write them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ranges: BTreeMap<String, String>,
+    /// Live rows that stand in the way, with what becomes of them.
+    #[serde(default)]
+    pub conflicts: Conflicts,
     /// What would be done to each range.
     pub shards: Vec<ShardPreview>,
     /// The sums of all ranges.
@@ -74,20 +94,29 @@ pub struct RowMendPreview {
 const COPIES: u64 = 3;
 
 /// What is found out for an order before it becomes an operation.
-struct Ordered {
-    request: RowMendRequest,
+pub(super) struct Ordered {
+    pub(super) request: RowMendRequest,
     wanted: BackupId,
+    /// As people write them.
+    ranges: BTreeMap<String, String>,
 }
 
 impl Service {
-    /// Checks an order for a mend of live tables and says what it would do, exactly. Nothing is changed.
+    /// Checks an order for a mend of live tables and says what it would do, exactly; where it would be refused
+    /// for rows that stand in the way, what it would do if they did not. Nothing is changed.
     ///
     /// # Errors
     /// As [`Self::request_row_mend`], and what looking at the tables fails with.
     pub fn plan_row_mend(&self, order: &RowMendOrder) -> Result<RowMendPreview> {
         let version = self.tools.engine.rows()?.version();
-        let Ordered { request, wanted } = self.ordered(order, "before-mend", None)?;
-        let shards = mend::preview(&self.tools, &request)?;
+        let Ordered {
+            mut request,
+            wanted,
+            ranges,
+        } = self.ordered(order, "before-mend", None)?;
+        let takes_along = order.conflicting.include;
+        let mend::Preview { shards, conflicts } =
+            mend::preview(&self.tools, &mut request, takes_along)?;
         let mut total = MendedRows::default();
         for shard in &shards {
             total += shard.rows;
@@ -101,6 +130,8 @@ impl Service {
             before: request.before.backup_id.kind(),
             road: request.road,
             tables: request.tables,
+            ranges,
+            conflicts,
             shards,
             total,
         })
@@ -140,7 +171,8 @@ impl Service {
     /// runs. From when it begins until it ends writers of the tables are refused.
     ///
     /// # Errors
-    /// There is no such backup or table, a table or the collection is at work, or a schema has changed.
+    /// There is no such backup or table, a table or the collection is at work, a schema has changed, or rows
+    /// stand in the way.
     pub fn request_row_mend(&self, order: &RowMendOrder) -> Result<OperationId> {
         self.create_row_mend(order, None, None)
     }
@@ -156,54 +188,10 @@ impl Service {
         order: &RowMendOrder,
         plan: &RowMendPreview,
     ) -> Result<OperationId> {
-        // The newest backup may be another by now.
-        let order = RowMendOrder {
-            to: Some(plan.backup_id.to_string()),
-            ..order.clone()
-        };
-        self.create_row_mend(&order, None, Some(plan))
+        self.create_row_mend(&planned(order, plan), None, Some(plan))
     }
 
-    /// Makes an operation that brings the tables of a mend back to what they were before it. Tables that
-    /// it created stay.
-    pub(super) fn undo_row_mend(
-        &self,
-        operation: &Operation,
-        mended: &RowMendRequest,
-    ) -> Result<OperationId> {
-        let id = &operation.operation_id;
-        if operation.state != State::Done {
-            return Err(Error::refused(
-                format!(
-                    "operation {id} is {}: there is nothing to be undone",
-                    operation.state.name()
-                ),
-                format!("mendb operation cancel {id} gives it up"),
-            ));
-        }
-        let live = mended.tables.iter().filter(|table| !table.create);
-        let names: Vec<&str> = live.map(|table| table.table.as_str()).collect();
-        if names.is_empty() {
-            return Err(Error::refused(
-                format!("operation {id} only created tables: there is no state before"),
-                "mendb table drop removes them",
-            ));
-        }
-        let order = RowMendOrder {
-            collection: mended.before.collection.clone(),
-            to: Some(mended.before.backup_id.to_string()),
-            tables: Some(names.join(",")),
-            if_exists: false,
-            // Of a mend of some keys, only these go back.
-            ranges: (mended.tables.iter())
-                .filter_map(|table| Some((table.table.clone(), table.range.clone()?)))
-                .collect(),
-            accept_schema: false,
-        };
-        self.create_row_mend(&order, Some(id.clone()), None)
-    }
-
-    fn create_row_mend(
+    pub(super) fn create_row_mend(
         &self,
         order: &RowMendOrder,
         undoes: Option<OperationId>,
@@ -212,9 +200,17 @@ impl Service {
         let _one_at_a_time = self.requests();
         let id = new_id(if undoes.is_some() { "undo" } else { "mend" })?;
         let Ordered { mut request, .. } = self.ordered(order, &format!("before-{id}"), undoes)?;
+        let mut takes_along = order.conflicting.include;
         if let Some(plan) = plan {
             request.planned = Some(plan.total);
             request.expected = plan.shards.iter().filter_map(expected).collect();
+            take_along(&mut request, plan);
+            // Those that were planned, and no others.
+            takes_along = false;
+        }
+        let conflicts = mend::find_conflicts(&self.tools, &mut request, takes_along)?;
+        if let Some(refusal) = conflicts.refusal(order.conflicting.erase_newer) {
+            return Err(refusal);
         }
         let header = self
             .runtime()
@@ -222,7 +218,7 @@ impl Service {
         self.create_as(id, Request::MendRows(request), header.repository_id, &[])
     }
 
-    fn ordered(
+    pub(super) fn ordered(
         &self,
         order: &RowMendOrder,
         label: &str,
@@ -247,6 +243,12 @@ impl Service {
             ));
         };
         let tables = self.mended_tables(order, &wanted.manifest)?;
+        let ranges = tables.iter().filter_map(|table| {
+            let schema = &wanted.manifest.table(&table.table)?.schema;
+            let keys = describe_range(table.range.as_ref()?, &schema.key_types());
+            Some((table.table.clone(), keys))
+        });
+        let ranges = ranges.collect();
         if tables.iter().all(|table| table.create) {
             return Err(Error::refused(
                 "none of the tables exists, so there is nothing to mend",
@@ -255,6 +257,7 @@ impl Service {
         }
         let (before, road) = self.before(&collection, &chain, &tables, label)?;
         Ok(Ordered {
+            ranges,
             wanted: wanted.manifest.backup_id.clone(),
             request: RowMendRequest {
                 before,
@@ -335,6 +338,7 @@ impl Service {
                 table: backup.table.clone(),
                 create: live.is_none(),
                 range,
+                also: order.also.get(&backup.table).cloned().unwrap_or_default(),
                 added_columns,
             });
         }
@@ -442,80 +446,6 @@ impl Service {
         };
         Ok((increment, road))
     }
-
-    /// Where the target is not any more what it was when a mend was planned: each such range of a table,
-    /// with the keys in it that changed since, as far as a change stream tells.
-    ///
-    /// # Errors
-    /// The target cannot be read.
-    pub fn drift_of(&self, plan: &RowMendPreview) -> Result<Vec<Drift>> {
-        let engine = self.tools.engine.rows()?;
-        let mut drifted = Vec::new();
-        for planned in &plan.shards {
-            let path = TablePath::table(&planned.table);
-            let live = engine.inspect(&planned.table)?;
-            let found = match live {
-                None => None,
-                Some(_) => Some(mend::live_digest(engine, &path, &planned.range)?.0),
-            };
-            if found == planned.digest {
-                continue;
-            }
-            let mut range = planned.range.clone();
-            if let Some(live) = &live {
-                // A stream that was released since does not know all of them.
-                let knows = |stream: &LiveStream| stream.since_version <= plan.version;
-                if live.streams.iter().any(knows) {
-                    range = self.changed_since(&path, range, plan.version)?;
-                }
-                let types = live.schema.key_types();
-                drifted.push(Drift::new(&planned.table, &range, &types));
-            } else {
-                drifted.push(Drift::new(&planned.table, &range, &[]));
-            }
-        }
-        Ok(drifted)
-    }
-
-    /// From the first to the last key of a range that changed since a commit, or the range where no
-    /// stream tells of such.
-    fn changed_since(&self, path: &TablePath, range: KeyRange, version: u64) -> Result<KeyRange> {
-        let mut changed: Option<KeyRange> = None;
-        let engine = self.tools.engine.rows()?;
-        engine.changes_since(path, &range, version, &mut |block| {
-            if let Some(last) = block.len().checked_sub(1) {
-                let changed = changed.get_or_insert_with(|| KeyRange {
-                    start: block.key(0).to_vec(),
-                    end: None,
-                });
-                // The least key behind the last.
-                changed.end = Some([block.key(last), &[0]].concat());
-            }
-            ControlFlow::Continue(())
-        })?;
-        Ok(changed.unwrap_or(range))
-    }
-}
-
-/// Keys of a table that are not what they were when a mend was planned.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Drift {
-    /// The table.
-    pub table: String,
-    /// The keys.
-    pub range: KeyRange,
-    /// The same, as people write keys.
-    pub keys: String,
-}
-
-impl Drift {
-    fn new(table: &str, range: &KeyRange, types: &[ColumnType]) -> Self {
-        Self {
-            table: table.to_owned(),
-            range: range.clone(),
-            keys: mend::keys_text(range, types),
-        }
-    }
 }
 
 fn expected(shard: &ShardPreview) -> Option<ExpectedShard> {
@@ -524,6 +454,24 @@ fn expected(shard: &ShardPreview) -> Option<ExpectedShard> {
         range: shard.range.clone(),
         digest: shard.digest?,
     })
+}
+
+/// The order of a plan: the newest backup may be another by now.
+pub(super) fn planned(order: &RowMendOrder, plan: &RowMendPreview) -> RowMendOrder {
+    RowMendOrder {
+        to: Some(plan.backup_id.to_string()),
+        ..order.clone()
+    }
+}
+
+/// Puts the rows that were to be taken along when the mend was planned into its request.
+pub(super) fn take_along(request: &mut RowMendRequest, plan: &RowMendPreview) {
+    for table in &mut request.tables {
+        let mut planned = plan.tables.iter();
+        if let Some(planned) = planned.find(|planned| planned.table == table.table) {
+            table.also.clone_from(&planned.also);
+        }
+    }
 }
 
 fn link(stored: &StoredManifest) -> ChainLink {

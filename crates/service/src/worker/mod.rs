@@ -225,6 +225,16 @@ impl<'a> Attempt<'a> {
 }
 
 impl Attempt<'_> {
+    /// The same attempt, with nobody who listens: it looks at what another of its tasks would find.
+    pub(crate) fn unheard(&self) -> Attempt<'_> {
+        Attempt {
+            tools: self.tools,
+            request: self.request,
+            stopped: self.stopped,
+            send: &|_| {},
+        }
+    }
+
     /// Reports progress that is durable, and ends the attempt if it was told to stop.
     pub(crate) fn in_progress(&self, counts: &Counts) -> TaskResult<()> {
         env::crash_point();

@@ -8,6 +8,7 @@
 mod attempts;
 mod chains;
 mod concurrency;
+mod conflicts;
 mod diff;
 mod faults;
 #[path = "../../../repo/tests/it/faulty_store.rs"]

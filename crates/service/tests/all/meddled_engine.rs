@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use mendb_engines::{
-    BlockSink, Data, Engine, FreezeRequest, Frozen, LiveRows, LiveShard, LiveTable, Lock, Result,
-    RowStore, Source, StagedCounts, StagedTable,
+    BlockSink, ConflictSink, Data, Engine, FreezeRequest, Frozen, LiveRows, LiveShard, LiveTable,
+    Lock, Result, RowStore, Source, StagedCounts, StagedTable,
 };
 use mendb_model::name::TablePath;
 use mendb_model::{Digest, KeyRange, RowBlock, RowBlockBuilder};
@@ -90,6 +90,14 @@ impl<M: Meddler> LiveRows for Meddled<M> {
     }
     fn rows_of(&self, path: &TablePath, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>> {
         self.rows().rows_of(path, keys)
+    }
+    fn conflicts(
+        &self,
+        table: &str,
+        wanted: &RowBlock<&[u8]>,
+        found: ConflictSink<'_>,
+    ) -> Result<()> {
+        self.rows().conflicts(table, wanted, found)
     }
     fn changes_since(
         &self,

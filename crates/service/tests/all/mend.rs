@@ -335,9 +335,9 @@ fn a_plan_is_carried_out_or_says_which_keys_drifted() {
     let good = contents(&world.database);
     write_orders(&world, 5..9, "damage");
     let plan = world.service.plan_row_mend(&to("full")).unwrap();
-    assert_eq!(world.service.drift_of(&plan).unwrap(), []);
+    assert_eq!(world.service.drift_of(&to("full"), &plan).unwrap(), []);
     write_orders(&world, 150..151, "somebody");
-    let drift = world.service.drift_of(&plan).unwrap();
+    let drift = world.service.drift_of(&to("full"), &plan).unwrap();
     assert_eq!(drift.len(), 1);
     assert_eq!((&*drift[0].table, &*drift[0].keys), ("orders", "150"));
     // One who comes in between is noticed too, and nothing was done.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use mendb_model::part::{OnConcurrentInsert, RestoreOrder};
-use mendb_service::{MendFrom, MendOrder};
+use mendb_service::{Conflicting, MendFrom, MendOrder};
 
 use crate::commands::selectors::ExcludeArgs;
 use crate::failure::Failure;
@@ -99,13 +99,44 @@ pub struct MendArgs {
     #[arg(long, value_name = "FILE", help_heading = "Mending")]
     pub plan: Option<PathBuf>,
     /// Mend only some keys of a table: those from FROM on and before TO, each one value per key column or
-    /// fewer, or nothing; tables that are not named with --range or --tables are left alone (row stores)
+    /// fewer, or nothing: 'orders:1000..2000', 'paths:"a..b",NULL..'. Text with commas, dots or spaces stands in
+    /// quotes. Tables that are not named with --range or --tables are left alone (row stores)
     #[arg(long, value_name = "TABLE:FROM..TO", help_heading = "Mending")]
     pub range: Vec<String>,
+    #[command(flatten)]
+    pub conflicting: ConflictingArgs,
     /// Mend tables that got columns since the backup: these become NULL in the rows that are brought
     /// back (row stores)
     #[arg(long, help_heading = "Mending")]
     pub accept_schema: bool,
+}
+
+/// What becomes of rows that stand in the way of a mend of some keys.
+#[derive(Debug, Clone, Copy, Default, Args)]
+#[command(next_help_heading = "Mending")]
+pub struct ConflictingArgs {
+    /// Mend also rows outside of a range that hold, in a unique index, what comes back with the range; without
+    /// it they refuse the mend (row stores)
+    #[arg(long)]
+    include_conflicting: bool,
+    /// Also those that the backup does not have, which erases them (row stores)
+    #[arg(long, requires = "include_conflicting")]
+    erase_newer: bool,
+}
+
+impl ConflictingArgs {
+    /// Whether a flag was given.
+    pub fn is_given(self) -> bool {
+        self.include_conflicting
+    }
+
+    /// The same as a part of an order.
+    pub fn policy(self) -> Conflicting {
+        Conflicting {
+            include: self.include_conflicting,
+            erase_newer: self.erase_newer,
+        }
+    }
 }
 
 impl MendArgs {
@@ -151,11 +182,14 @@ impl MendArgs {
     /// # Errors
     /// One was given.
     pub fn refuse_for_parts(&self) -> Result<(), Failure> {
-        let given = match (&self.plan, self.accept_schema, self.range.is_empty()) {
-            (Some(_), _, _) => "--plan",
-            (None, true, _) => "--accept-schema",
-            (None, false, false) => "--range",
-            (None, false, true) => return Ok(()),
+        let flags = [
+            ("--plan", self.plan.is_some()),
+            ("--accept-schema", self.accept_schema),
+            ("--range", !self.range.is_empty()),
+            ("--include-conflicting", self.conflicting.is_given()),
+        ];
+        let Some((given, _)) = flags.into_iter().find(|(_, given)| *given) else {
+            return Ok(());
         };
         Err(Failure::misuse(format!("{given} is for row stores"))
             .hint("--dry-run shows what would be done; --schema brings schemas back"))

@@ -1,7 +1,7 @@
 //! `mendb restore`: bring tables back from a backup: row stores from a chain of backups, part stores by
 //! mending or creating tables.
 
-mod mend_args;
+pub mod mend_args;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,6 +9,7 @@ use std::path::Path;
 use clap::Args;
 use mendb_model::BackupId;
 use mendb_model::key::KeyRange;
+use mendb_model::key_text::describe_range;
 use mendb_model::name::{BackupKind, OperationId, check};
 use mendb_model::operation::{Request, RestoreStrategy, RowMendRoad, State};
 use mendb_repo::clickhouse_backup::ImportedBackups;
@@ -16,9 +17,10 @@ use mendb_service::{Drift, MendFrom, MendOrder, RestoreOrder, RowMendOrder, Serv
 
 use crate::backup_name;
 use crate::commands::selectors::unless_nothing_fits;
-use crate::commands::table::parse_key;
+use crate::commands::table::parse_key_range;
 use crate::context::Context;
 use crate::failure::{Failure, Verdict};
+use crate::human;
 use crate::parts::mend_preview;
 use crate::rows::mend_preview as row_preview;
 use crate::rows::plan_file::{self, Planned};
@@ -130,9 +132,11 @@ impl RestoreCommand {
         };
         let plans = self.mend.plan.is_some() || self.mend.dry_run;
         if !self.mend.is_in_place(&context.settings) {
-            if plans || self.mend.accept_schema || !self.mend.range.is_empty() {
+            let of_mends = self.mend.accept_schema || self.mend.conflicting.is_given();
+            if plans || of_mends || !self.mend.range.is_empty() {
                 return Err(Failure::misuse(
-                    "--dry-run, --plan, --range and --accept-schema are for mending where tables are",
+                    "--dry-run, --plan, --range, --include-conflicting and --accept-schema are for mending where \
+                     tables are",
                 )
                 .hint("add --in-place"));
             }
@@ -152,16 +156,22 @@ impl RestoreCommand {
             to,
             tables: self.tables,
             if_exists: self.if_exists,
-            ranges: ranges(&service, &self.mend.range)?,
+            ranges: ranges(context, &service, &self.mend.range)?,
+            also: BTreeMap::new(),
             accept_schema: self.mend.accept_schema,
+            conflicting: self.mend.conflicting.policy(),
         };
         if !plans {
             let id = service.request_row_mend(&order)?;
             context.say(&format!("operation {id}"));
-            say_what_takes_long(context, &service, &id)?;
+            say_what_is_special(context, &service, &id)?;
             return context.drive(&service, &id, State::Done);
         }
         let preview = service.plan_row_mend(&order)?;
+        if let Some(refusal) = preview.conflicts.refusal(order.conflicting.erase_newer) {
+            context.output.record(&preview, row_preview::describe)?;
+            return Err(refusal.into());
+        }
         if let Some(path) = &self.mend.plan {
             let preview = preview.clone();
             plan_file::write(path, &Planned { order, preview })?;
@@ -256,12 +266,14 @@ fn say_what_is_not_restored(
 ///
 /// # Errors
 /// One is not `TABLE:FROM..TO`, names no live table or one twice, or a key is not one of it.
-fn ranges(service: &Service, written: &[String]) -> Result<BTreeMap<String, KeyRange>, Failure> {
+fn ranges(
+    context: &Context,
+    service: &Service,
+    written: &[String],
+) -> Result<BTreeMap<String, KeyRange>, Failure> {
     let mut ranges = BTreeMap::new();
     for text in written {
-        let parts = text.split_once(':');
-        let parts = parts.and_then(|(table, keys)| Some((table, keys.split_once("..")?)));
-        let Some((table, (from, to))) = parts else {
+        let Some((table, keys)) = text.split_once(':') else {
             return Err(Failure::misuse(format!("{text:?} is not TABLE:FROM..TO"))
                 .hint("for example --range orders:1000..2000, or orders:1000.. from there on"));
         };
@@ -269,20 +281,9 @@ fn ranges(service: &Service, written: &[String]) -> Result<BTreeMap<String, KeyR
             Failure::input(format!("--range: there is no table {table}"))
                 .hint("mendb table list shows those there are")
         })?;
-        let key = |text: &str| parse_key(text, &schema);
-        let range = KeyRange {
-            start: if from.is_empty() {
-                Vec::new()
-            } else {
-                key(from)?
-            },
-            end: if to.is_empty() { None } else { Some(key(to)?) },
-        };
-        if range.is_empty() {
-            return Err(Failure::misuse(format!(
-                "--range {text} holds no key: FROM comes first"
-            )));
-        }
+        let range = parse_key_range(keys, &schema)?;
+        let understood = describe_range(&range, &schema.key_types());
+        context.say(&format!("of {table} only the keys {understood}"));
         if ranges.insert(table.to_owned(), range).is_some() {
             return Err(Failure::misuse(format!("--range names {table} twice")));
         }
@@ -290,16 +291,25 @@ fn ranges(service: &Service, written: &[String]) -> Result<BTreeMap<String, KeyR
     Ok(ranges)
 }
 
-/// Says when a mend cannot go by changes: it may then read much, with writers shut out.
-fn say_what_takes_long(
+/// Says when a mend cannot go by changes, as it may then read much with writers shut out; and how many rows it
+/// takes along.
+fn say_what_is_special(
     context: &Context,
     service: &Service,
     id: &OperationId,
 ) -> Result<(), Failure> {
     let operation = service.journal().operation(id)?;
-    if let Request::MendRows(request) = &operation.request
-        && let RowMendRoad::Digests { reason } = &request.road
-    {
+    let Request::MendRows(request) = &operation.request else {
+        return Ok(());
+    };
+    for table in request.tables.iter().filter(|table| !table.also.is_empty()) {
+        context.say(&format!(
+            "of {} also {} outside of the range",
+            table.table,
+            human::rows(table.also.len() as u64)
+        ));
+    }
+    if let RowMendRoad::Digests { reason } = &request.road {
         let backup = match request.before.backup_id.kind() {
             BackupKind::Full => "; the state before is kept as a full backup",
             BackupKind::Incremental => "",
@@ -316,7 +326,7 @@ fn carry_out(context: &Context, plan: Option<&Path>) -> Result<Verdict, Failure>
     };
     let Planned { order, preview } = plan_file::read(plan)?;
     let service = context.open_service()?;
-    let drifted = service.drift_of(&preview)?;
+    let drifted = service.drift_of(&order, &preview)?;
     if !drifted.is_empty() {
         context.output.record(&drifted, |drifted: &Vec<Drift>| {
             let line = |drift: &Drift| format!("{}: {}\n", drift.table, drift.keys);

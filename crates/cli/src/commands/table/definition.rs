@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use mendb_model::key_text::{self, BadKey};
 use mendb_model::schema::SchemaError;
-use mendb_model::{Column, IndexSchema, TableSchema, key, text};
+use mendb_model::{Column, IndexSchema, KeyRange, TableSchema};
 
 use crate::failure::Failure;
 use crate::formats::table_file::TableFile;
@@ -25,7 +26,8 @@ pub struct DefinitionArgs {
     /// A global index whose columns no two rows may share: NAME=COLUMN,...[+COVERED,...]
     #[arg(long, value_name = "NAME=X,Y+Z", value_parser = parse_index)]
     pub unique_index: Vec<IndexSchema>,
-    /// Begin a new shard at this key, one value per key column or fewer; may be given many times
+    /// Begin a new shard at this key, one value per key column or fewer: 1234,"a,b",NULL; may be given many
+    /// times
     #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
     pub split_at: Vec<String>,
 }
@@ -132,26 +134,45 @@ pub fn parse_column(text: &str) -> Result<Column, String> {
     })
 }
 
-/// The bytes of a key that is written as `1234,abc`: one value per key column, or fewer for the first
-/// key that begins with them. The last value may hold commas.
+/// The bytes of a key as [`key_text`] reads it.
 ///
 /// # Errors
-/// A value is not one of its column's type.
+/// It is not one of the schema.
 pub fn parse_key(written: &str, schema: &TableSchema) -> Result<Vec<u8>, Failure> {
-    let types = schema.key_types();
-    let parts = written.splitn(types.len(), ',');
-    let mut values = Vec::with_capacity(types.len());
-    for ((part, column_type), name) in parts.zip(&types).zip(&schema.key) {
-        let value = text::parse(part, *column_type).map_err(|error| {
-            Failure::misuse(format!("{written:?} is not a key: column {name}: {error}"))
-                .hint(format!("a key is {}", key_form(schema)))
-        })?;
-        values.push(value);
+    key_text::parse(written, &schema.key_types())
+        .map_err(|error| not_a_key(&format!("{written:?} is not a key"), &error, schema))
+}
+
+/// A range of keys as [`key_text`] reads it.
+///
+/// # Errors
+/// It is not one of the schema, or no key can be in it.
+pub fn parse_key_range(written: &str, schema: &TableSchema) -> Result<KeyRange, Failure> {
+    let range = key_text::parse_range(written, &schema.key_types())
+        .map_err(|error| not_a_key(&format!("{written:?} is not FROM..TO"), &error, schema))?;
+    if range.is_empty() {
+        return Err(Failure::misuse(format!(
+            "{written:?} holds no key: FROM comes first"
+        )));
     }
-    Ok(key::encode(
-        &types,
-        values.iter().map(mendb_model::Value::as_ref),
-    ))
+    Ok(range)
+}
+
+fn not_a_key(what: &str, error: &BadKey, schema: &TableSchema) -> Failure {
+    let why = match error {
+        BadKey::Value { at, .. } => {
+            let name = schema.key.get(*at).map_or("", String::as_str);
+            format!("column {name}: {error}")
+        }
+        BadKey::Form(_) => error.to_string(),
+    };
+    let form = key_form(schema);
+    Failure::misuse(format!("{what}: {why}")).hint(match error {
+        BadKey::Value { .. } => format!("a key is {form}"),
+        BadKey::Form(_) => format!(
+            "a key is {form}; text with commas, dots or spaces stands in quotes, as in \"a,b\", and NULL is NULL"
+        ),
+    })
 }
 
 /// `o_orderkey Int64,l_linenumber Int32`
@@ -205,16 +226,18 @@ mod tests {
         let schema = args.schema_with(columns.to_vec()).unwrap();
         let shown = |written| {
             let key = parse_key(written, &schema).unwrap();
-            key::display(&key, &schema.key_types())
+            key_text::display(&key, &schema.key_types())
         };
         assert_eq!(shown("1234,abc"), "1234,abc");
-        assert_eq!(shown("1234,a,b"), "1234,a,b");
+        assert_eq!(shown("1234,\"a,b\""), "1234,\"a,b\"");
+        assert!(parse_key("1234,a,b", &schema).is_err());
         assert_eq!(shown("1234"), "1234");
         let failure = parse_key("x,abc", &schema).unwrap_err();
         assert_eq!(
             failure.message,
             "\"x,abc\" is not a key: column a: \"x\" is not a value of type Int64"
         );
-        assert_eq!(failure.hint.as_deref(), Some("a key is a Int64,b Utf8"));
+        let hint = failure.hint.unwrap();
+        assert!(hint.starts_with("a key is a Int64,b Utf8"), "{hint}");
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use clap::Args;
 use mendb_model::digest::Digest;
-use mendb_model::key::{self, to_hex};
+use mendb_model::key_text;
 use mendb_model::name::TablePath;
 use mendb_model::{ColumnType, KeyRange, TableSchema};
 use mendb_rowstore::{PathState, ShardSnapshot, StreamDescription, TableDescription, Versions};
@@ -108,15 +108,7 @@ impl Stream {
 
 impl Shard {
     fn of(path: &TablePath, types: &[ColumnType], shard: &ShardSnapshot) -> Self {
-        let show = |bytes: &[u8]| {
-            let text = key::display(bytes, types);
-            // A boundary may be no key of its table; then it is shown as it is.
-            if text == to_hex(bytes) {
-                format!("0x{text}")
-            } else {
-                text
-            }
-        };
+        let show = |bytes: &[u8]| key_text::display(bytes, types);
         let start = &shard.range.start;
         Self {
             path: path.clone(),

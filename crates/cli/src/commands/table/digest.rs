@@ -4,7 +4,7 @@ use clap::Args;
 use mendb_model::digest::Digest;
 use mendb_model::name::TablePath;
 use mendb_model::schema::{IndexSchema, Place};
-use mendb_model::{ColumnType, Malformed, TableSchema, Value, key, row};
+use mendb_model::{ColumnType, Malformed, TableSchema, Value, key, key_text, row};
 use mendb_rowstore::{Database, Snapshot};
 use serde::Serialize;
 
@@ -17,7 +17,8 @@ use crate::output::Field;
 /// A digest is the number of rows and the sum of their hashes: it depends neither on their order nor
 /// on shards, so two tables with the same digest hold the same rows. The store keeps digests up to
 /// date with each write; here they are computed from the rows. Of each index it is proved as well that
-/// it holds just the rows that follow from its table. Exit code 3: something differs.
+/// it holds just the rows that follow from its table, and of a unique one that no two of them share a value.
+/// Exit code 3: something differs.
 #[derive(Debug, Args)]
 pub struct DigestArgs {
     /// The table
@@ -38,11 +39,14 @@ pub struct Checked {
     /// Whether an index holds just the rows that follow from its table; `None` for a table.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub index_agrees: Option<bool>,
+    /// The first value of a unique index that more than one row has, as people write it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shared_value: Option<String>,
 }
 
 impl Checked {
     fn is_well(&self) -> bool {
-        self.equal && self.index_agrees != Some(false)
+        self.equal && self.index_agrees != Some(false) && self.shared_value.is_none()
     }
 
     /// The result in words.
@@ -50,7 +54,9 @@ impl Checked {
         let kept = (!self.equal).then(|| format!("differs from the kept {}", self.kept));
         let disagrees = self.index_agrees == Some(false);
         let disagrees = disagrees.then(|| "does not agree with its table".to_owned());
-        let findings: Vec<_> = kept.into_iter().chain(disagrees).collect();
+        let shared = self.shared_value.as_ref();
+        let shared = shared.map(|value| format!("is unique, and more than one row has {value}"));
+        let findings: Vec<_> = kept.into_iter().chain(disagrees).chain(shared).collect();
         match (findings.is_empty(), self.index_agrees) {
             (true, None) => "equal".to_owned(),
             (true, Some(_)) => "equal, agrees with its table".to_owned(),
@@ -113,9 +119,14 @@ pub fn read(snapshot: &Snapshot, table: &str) -> Result<Vec<Checked>, Failure> {
     let mut checked = vec![rows];
     for index in indexes {
         let path = TablePath::index(table, index.name);
-        let rows = check(snapshot, path, |_, _| Ok(()))?;
+        let mut unique = index.unique.map(Unique::new);
+        let rows = check(snapshot, path, |key, _| match &mut unique {
+            Some(unique) => unique.see(key),
+            None => Ok(()),
+        })?;
         checked.push(Checked {
             index_agrees: Some(rows.digest == index.digest),
+            shared_value: unique.and_then(|unique| unique.shared),
             ..rows
         });
     }
@@ -149,7 +160,43 @@ fn check(
         kept,
         equal,
         index_agrees: None,
+        shared_value: None,
     })
+}
+
+/// Looks whether rows of a unique index, which come in key order, have a value that the one before has.
+struct Unique {
+    /// Of the indexed columns.
+    types: Vec<ColumnType>,
+    before: Vec<u8>,
+    shared: Option<String>,
+}
+
+impl Unique {
+    fn new(types: Vec<ColumnType>) -> Self {
+        Self {
+            types,
+            before: Vec::new(),
+            shared: None,
+        }
+    }
+
+    fn see(&mut self, key: &[u8]) -> Result<(), Malformed> {
+        let (mut rest, mut scratch) = (key, Vec::new());
+        for column_type in &self.types {
+            let value = key::decode_column(&mut rest, *column_type, &mut scratch)?;
+            // NULL is no value that could be shared.
+            if value.is_null() {
+                return Ok(());
+            }
+        }
+        let value = &key[..key.len() - rest.len()];
+        if value == self.before && self.shared.is_none() {
+            self.shared = Some(key_text::display(value, &self.types));
+        }
+        value.clone_into(&mut self.before);
+        Ok(())
+    }
 }
 
 /// Turns encoded rows into the values of all columns, in the order of the schema.
@@ -193,6 +240,8 @@ impl RowDecoder {
 /// a digest does not depend on it.
 struct Derived<'a> {
     name: &'a str,
+    /// The types of the columns that are unique together.
+    unique: Option<Vec<ColumnType>>,
     key_types: Vec<ColumnType>,
     value_types: Vec<ColumnType>,
     /// Where the columns of the index row are in the table's schema.
@@ -208,6 +257,7 @@ impl<'a> Derived<'a> {
         let place = |name: &str| table.columns.iter().position(|column| column.name == name);
         Self {
             name: &index.name,
+            unique: (index.unique).then(|| rows.key_types()[..index.columns.len()].to_vec()),
             key_types: rows.key_types(),
             value_types: rows.value_types(),
             key: rows.key.iter().filter_map(|name| place(name)).collect(),
@@ -236,6 +286,28 @@ mod tests {
     use mendb_model::Column;
 
     use super::*;
+
+    #[test]
+    fn a_value_of_a_unique_index_is_seen_twice_unless_it_is_null() {
+        let types = [ColumnType::Utf8, ColumnType::Int64];
+        let shared = |rows: &[(Option<&str>, i64)]| {
+            let mut unique = Unique::new(types[..1].to_vec());
+            for (mail, id) in rows {
+                let mail = mail.map_or(Value::Null, |mail| Value::Text(mail.into()));
+                let key = key::encode(&types, [mail.as_ref(), Value::Int(*id).as_ref()]);
+                unique.see(&key).unwrap();
+            }
+            unique.shared
+        };
+        assert_eq!(
+            shared(&[(None, 1), (None, 2), (Some("a"), 3), (Some("ab"), 4)]),
+            None
+        );
+        assert_eq!(
+            shared(&[(Some("a"), 1), (Some("a,b"), 2), (Some("a,b"), 3)]).as_deref(),
+            Some("\"a,b\"")
+        );
+    }
 
     #[test]
     fn index_rows_follow_from_table_rows_also_with_null_and_covered_key_columns() {

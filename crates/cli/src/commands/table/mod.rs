@@ -17,7 +17,7 @@ mod shards;
 mod waiting;
 
 use clap::Subcommand;
-pub use definition::parse_key;
+pub use definition::parse_key_range;
 use mendb_model::name::TablePath;
 
 use crate::context::Context;

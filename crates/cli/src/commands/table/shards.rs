@@ -1,6 +1,7 @@
 //! `mendb table split`, `merge` and `compact`
 
 use clap::Args;
+use mendb_model::key_text;
 use mendb_model::name::TablePath;
 use serde::Serialize;
 
@@ -15,7 +16,7 @@ pub struct BoundaryArgs {
     /// The table, or TABLE/INDEX for an index
     #[arg(value_parser = table_path)]
     table: TablePath,
-    /// The first key of the right shard, one value per key column: 1234,abc
+    /// The first key of the right shard, one value per key column or fewer: 1234,"a,b",NULL
     #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
     at: String,
 }
@@ -30,7 +31,7 @@ pub struct CompactArgs {
 #[derive(Serialize)]
 struct Report<'a> {
     table: &'a TablePath,
-    at: &'a str,
+    at: String,
     shards: usize,
 }
 
@@ -53,10 +54,11 @@ fn change(
     let database = context.open_rows()?;
     let table = database.describe(&args.table.table)?;
     let schema = schema_of(&args.table, &table.schema)?;
-    change(&database, &args.table, &parse_key(&args.at, &schema)?)?;
+    let at = parse_key(&args.at, &schema)?;
+    change(&database, &args.table, &at)?;
     let report = Report {
         table: &args.table,
-        at: &args.at,
+        at: key_text::display(&at, &schema.key_types()),
         shards: database.shards(&args.table)?.len(),
     };
     context.output.report(&report, |report| {

@@ -32,18 +32,10 @@ pub(super) fn stage(
     let mut fetched = Fetched::default();
     let mut wanted = WantedRows::new(attempt, &wanted_chain(attempt, request)?, path)?;
     while let Some(block) = attempt.wait(changed.next())? {
-        let all = keys_of(&block);
-        let mut left = all.as_slice();
-        while !left.is_empty() {
-            attempt.check_stopped()?;
-            let (keys, later) = wanted.split(left);
-            left = later;
-            let mut done = wanted.put(keys, put)?;
+        wanted.put_all(&keys_of(&block), put, &mut |mut done, last| {
             done += fetched.since(changed.counts());
-            if let Some(last) = keys.last() {
-                progress.staged(done, last)?;
-            }
-        }
+            progress.staged(done, last)
+        })?;
     }
     progress.looked_at(fetched.since(changed.counts()));
     Ok(())

@@ -15,6 +15,7 @@
 //! passed over; before the finish, all of it can be given up.
 
 mod changes;
+pub(crate) mod conflicts;
 mod digests;
 mod preview;
 mod tasks;
@@ -37,9 +38,12 @@ use super::fetched::Fetched;
 use super::load::Load;
 use super::{Attempt, Counts, TaskError, TaskResult, backup, no_such_step};
 
+use wanted::WantedRows;
+
+pub use conflicts::{Conflicts, HolderFate, RowConflict};
 pub(crate) use digests::live_digest;
 pub use preview::ShardPreview;
-pub(crate) use preview::{keys_text, preview};
+pub(crate) use preview::{Preview, find_conflicts, preview};
 pub(crate) use tasks::tasks;
 
 /// Runs one task of a mend.
@@ -66,9 +70,13 @@ pub(super) fn run(
                 path,
                 range,
                 create,
+                only,
             },
             StepKind::Stage,
-        ) => stage(attempt, request, path, range, *create, counts),
+        ) if only.is_empty() => stage(attempt, request, path, range, *create, counts),
+        (TaskSpec::MendRows { path, only, .. }, StepKind::Stage) => {
+            stage_single(attempt, request, path, only, counts)
+        }
         (TaskSpec::Whole, StepKind::Verify) => verify::verify(attempt, request, counts),
         (TaskSpec::Whole, StepKind::Finish) => finish(attempt, counts),
         (TaskSpec::Whole, StepKind::Rollback) => rollback(attempt, request),
@@ -123,6 +131,7 @@ fn close_and_cut(
             )));
         }
     }
+    conflicts::check(attempt, request)?;
     backup::cut(attempt, counts)
 }
 
@@ -157,6 +166,23 @@ fn prepare(attempt: &Attempt<'_>, request: &RowMendRequest) -> TaskResult<()> {
     Ok(())
 }
 
+/// Stages what keys are wanted to hold, in the order of the task.
+fn into_layer<'a>(
+    attempt: &'a Attempt<'_>,
+    path: &'a TablePath,
+) -> TaskResult<impl FnMut(&RowBlock<&[u8]>) -> TaskResult<StagedCounts> + 'a> {
+    let source = Source {
+        step: attempt.request.step,
+        index: attempt.request.shard_idx,
+    };
+    let engine = attempt.tools.engine.rows()?;
+    Ok(move |changes: &RowBlock<&[u8]>| {
+        let staged = engine.stage_mend(attempt.operation(), &path.table, source, changes)?;
+        crate::env::crash_point();
+        Ok(staged)
+    })
+}
+
 /// Stages what differs in a range of a table, or all of it where the table is created.
 fn stage(
     attempt: &Attempt<'_>,
@@ -170,16 +196,7 @@ fn stage(
     if create {
         return load(attempt, request, path, range, &mut progress);
     }
-    let source = Source {
-        step: attempt.request.step,
-        index: attempt.request.shard_idx,
-    };
-    let engine = attempt.tools.engine.rows()?;
-    let mut put = |changes: &RowBlock<&[u8]>| {
-        let staged = engine.stage_mend(attempt.operation(), &path.table, source, changes)?;
-        crate::env::crash_point();
-        Ok(staged)
-    };
+    let mut put = into_layer(attempt, path)?;
     match &request.road {
         RowMendRoad::Changes { later } => {
             let mut after_wanted: Vec<Arc<Manifest>> = later
@@ -204,6 +221,25 @@ fn stage(
             digests::stage(attempt, request, (path, range), &mut put, &mut progress)
         }
     }
+}
+
+/// Stages what single keys of a table are wanted to hold, that are mended with a range.
+fn stage_single(
+    attempt: &Attempt<'_>,
+    request: &RowMendRequest,
+    path: &TablePath,
+    only: &[KeyRange],
+    counts: &mut Counts,
+) -> TaskResult<()> {
+    let mut progress = Progress::resume(attempt, counts);
+    let after = progress.last_key();
+    let keys = only.iter().map(|one| one.start.as_slice());
+    let keys: Vec<&[u8]> = keys.filter(|key| Some(*key) > after.as_deref()).collect();
+    let mut wanted = WantedRows::new(attempt, &wanted_chain(attempt, request)?, path)?;
+    let mut put = into_layer(attempt, path)?;
+    wanted.put_all(&keys, &mut put, &mut |done, last| {
+        progress.staged(done, last)
+    })
 }
 
 /// Takes changes to what keys are wanted to hold.

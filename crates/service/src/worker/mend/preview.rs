@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use mendb_engines::StagedCounts;
 use mendb_model::change::ChangeRef;
-use mendb_model::key::{self, KeyRange};
+use mendb_model::key::KeyRange;
+use mendb_model::key_text::describe_range;
 use mendb_model::manifest::{Manifest, TableBackup};
 use mendb_model::name::TablePath;
 use mendb_model::operation::{MendedRows, Request, RowMendRequest, RowMendRoad, RowTableMend};
-use mendb_model::value::ColumnType;
-use mendb_model::{ChangeKind, Digest, RowBlock};
+use mendb_model::{ChangeKind, Digest, RowBlock, RowBlockBuilder};
 use serde::{Deserialize, Serialize};
 
+use super::conflicts::{Conflicts, Search, is_needed};
 use super::wanted::WantedRows;
 use super::{
     Fetched, Progress, digests, live_digest, no_such_table, wanted_chain, wanted_manifest,
@@ -38,61 +39,98 @@ pub struct ShardPreview {
     pub rows: MendedRows,
 }
 
-/// Looks at each range of each table as the mend would, and counts instead of staging.
+/// What was found out about a mend.
+pub(crate) struct Preview {
+    pub(crate) shards: Vec<ShardPreview>,
+    pub(crate) conflicts: Conflicts,
+}
+
+/// What was found out about a table.
+pub(super) struct Looked {
+    shards: Vec<ShardPreview>,
+    /// The single keys that are mended with its range.
+    also: Vec<KeyRange>,
+    pub(super) conflicts: Conflicts,
+}
+
+/// Looks at each range of each table as the mend would, and counts instead of staging. Rows that stand in the
+/// way are taken along, if `takes_along`: they are in the request then.
 ///
 /// # Errors
-/// The target or the repository cannot be read.
-pub(crate) fn preview(tools: &Tools, request: &RowMendRequest) -> Result<Vec<ShardPreview>> {
+/// The target or the repository cannot be read, or too many rows would be taken along.
+pub(crate) fn preview(
+    tools: &Tools,
+    request: &mut RowMendRequest,
+    takes_along: bool,
+) -> Result<Preview> {
+    look_at(tools, request, takes_along, |_| Ok(true))
+}
+
+/// As [`preview`], of the tables alone in which rows can stand in the way.
+///
+/// # Errors
+/// As [`preview`].
+pub(crate) fn find_conflicts(
+    tools: &Tools,
+    request: &mut RowMendRequest,
+    takes_along: bool,
+) -> Result<Conflicts> {
+    let engine = tools.engine.rows()?;
+    let chosen = |table: &RowTableMend| is_needed(engine, table);
+    Ok(look_at(tools, request, takes_along, chosen)?.conflicts)
+}
+
+fn look_at(
+    tools: &Tools,
+    request: &mut RowMendRequest,
+    takes_along: bool,
+    chosen: impl Fn(&RowTableMend) -> TaskResult<bool>,
+) -> Result<Preview> {
     let task = TaskRequest::preview(Request::MendRows(request.clone()))?;
     let attempt = Attempt::alone(tools, &task);
-    let mut previews = Vec::new();
-    for table in &request.tables {
-        previews.extend(of_table(&attempt, request, table)?);
+    let mut preview = Preview {
+        shards: Vec::new(),
+        conflicts: Conflicts::default(),
+    };
+    for at in 0..request.tables.len() {
+        if !chosen(&request.tables[at])? {
+            continue;
+        }
+        let looked = look(&attempt, request, &request.tables[at], takes_along)?;
+        preview.shards.extend(looked.shards);
+        preview.conflicts.extend(looked.conflicts);
+        request.tables[at].also = looked.also;
     }
-    Ok(previews)
+    Ok(preview)
 }
 
-/// A key range as people write keys.
-pub(crate) fn keys_text(range: &KeyRange, types: &[ColumnType]) -> String {
-    let text = |bytes: &[u8]| key::display(bytes, types);
-    match (range.start.as_slice(), range.end.as_deref()) {
-        ([], None) => "all".to_owned(),
-        ([], Some(end)) => format!("before {}", text(end)),
-        (start, None) => format!("from {}", text(start)),
-        // One key has only itself before the next.
-        (start, Some(end)) if end.strip_prefix(start) == Some(&[0]) => text(start),
-        (start, Some(end)) => match end.strip_suffix(&[0]) {
-            Some(last) if key::decode(last, types).is_ok() => {
-                format!("{} to {}", text(start), text(last))
-            }
-            _ => format!("from {} before {}", text(start), text(end)),
-        },
-    }
-}
-
-fn of_table(
+/// Looks at a table.
+pub(super) fn look(
     attempt: &Attempt<'_>,
     request: &RowMendRequest,
     table: &RowTableMend,
-) -> TaskResult<Vec<ShardPreview>> {
+    takes_along: bool,
+) -> TaskResult<Looked> {
     let engine = attempt.tools.engine.rows()?;
     let wanted = wanted_manifest(attempt, request)?;
     let backup = wanted
         .table(&table.table)
         .ok_or_else(|| no_such_table(&wanted, &table.table))?;
-    let path = TablePath::table(&table.table);
-    let types = backup.schema.key_types();
-    let preview = |range: KeyRange, digest, rows| ShardPreview {
-        table: table.table.clone(),
-        keys: keys_text(&range, &types),
-        range,
-        digest,
-        rows,
-    };
     if table.create {
-        return created(attempt, request, backup);
+        return Ok(Looked {
+            shards: created(attempt, request, backup)?,
+            also: Vec::new(),
+            conflicts: Conflicts::default(),
+        });
     }
-    let mut previews = Vec::new();
+    let path = TablePath::table(&table.table);
+    let mut search = Search::new(engine, table, backup, takes_along)?;
+    let looking = Looking {
+        attempt,
+        request,
+        path: &path,
+    };
+    let mut found = Vec::new();
     match &request.road {
         RowMendRoad::Changes { later } => {
             let later: Vec<Arc<Manifest>> = later
@@ -103,9 +141,8 @@ fn of_table(
                 let Some(range) = table.part_of(&shard.range) else {
                     continue;
                 };
-                let (digest, _) = live_digest(engine, &path, &range)?;
-                let rows = by_changes(attempt, request, &path, &range, &later)?;
-                previews.push(preview(range, Some(digest), rows));
+                let rows = looking.by_changes(&range, &later, &mut search)?;
+                found.push((range, rows));
             }
         }
         RowMendRoad::Digests { .. } => {
@@ -115,15 +152,31 @@ fn of_table(
                 };
                 let mut counts = Counts::default();
                 let mut progress = Progress::resume(attempt, &mut counts);
-                let (digest, _) = live_digest(engine, &path, &range)?;
-                let mut put = |changes: &RowBlock<&[u8]>| count(attempt, &path, changes);
+                let mut put = |changes: &RowBlock<&[u8]>| looking.count(changes, &mut search);
                 digests::stage(attempt, request, (&path, &range), &mut put, &mut progress)?;
-                let done = progress.done;
-                previews.push(preview(range, Some(digest), done));
+                let rows = progress.done;
+                found.push((range, rows));
             }
         }
     }
-    Ok(previews)
+    looking.at_single_keys(&mut search, &mut found)?;
+    let types = backup.schema.key_types();
+    let shards = found.into_iter().map(|(range, rows)| {
+        Ok(ShardPreview {
+            table: table.table.clone(),
+            keys: describe_range(&range, &types),
+            digest: Some(live_digest(engine, &path, &range)?.0),
+            range,
+            rows,
+        })
+    });
+    let shards = shards.collect::<TaskResult<_>>()?;
+    let (also, conflicts) = search.finish();
+    Ok(Looked {
+        shards,
+        also,
+        conflicts,
+    })
 }
 
 /// All rows that the backup has of a table and its indexes.
@@ -144,7 +197,7 @@ fn created(
                 .estimate();
             previews.push(ShardPreview {
                 table: path.to_string(),
-                keys: keys_text(&shard.range, &types),
+                keys: describe_range(&shard.range, &types),
                 range: shard.range.clone(),
                 digest: None,
                 rows: MendedRows {
@@ -159,84 +212,126 @@ fn created(
     Ok(previews)
 }
 
-/// What staging some changes would do.
-fn count(
-    attempt: &Attempt<'_>,
-    path: &TablePath,
-    changes: &RowBlock<&[u8]>,
-) -> TaskResult<StagedCounts> {
-    let keys: Vec<&[u8]> = changes.iter().map(|(key, _)| key).collect();
-    let live = attempt.tools.engine.rows()?.rows_of(path, &keys)?;
-    let mut counts = StagedCounts::default();
-    for ((key, change), live) in changes.iter().zip(live) {
-        let change = ChangeRef::decode(change).map_err(|error| {
-            TaskError::Proof(format!("a change for {path} cannot be read: {error}"))
-        })?;
-        match (change.kind, live) {
-            (ChangeKind::Erase, None) => counts.kept += 1,
-            (ChangeKind::Erase, Some(_)) => {
-                counts.erased += 1;
-                counts.bytes += key.len() as u64;
-            }
-            (_, Some(live)) if live == change.row => counts.kept += 1,
-            _ => {
-                counts.upserted += 1;
-                counts.bytes += (key.len() + change.row.len()) as u64;
-            }
-        }
-    }
-    Ok(counts)
+/// A table that is looked at.
+struct Looking<'a, 'b> {
+    attempt: &'a Attempt<'b>,
+    request: &'a RowMendRequest,
+    path: &'a TablePath,
 }
 
-/// Counts for the keys that changed in later backups or since the last of them.
-fn by_changes(
-    attempt: &Attempt<'_>,
-    request: &RowMendRequest,
-    path: &TablePath,
-    range: &KeyRange,
-    later: &[Arc<Manifest>],
-) -> TaskResult<MendedRows> {
-    let since = request.before.since_version.unwrap_or_default();
-    let changed = match later {
-        [] => None,
-        later => Some(
-            attempt
-                .tools
-                .repository
-                .read_chain(later, path, range, None)?,
-        ),
-    };
-    let changed = Pulled::new(changed, |changed| match changed {
-        Some(changed) => attempt.wait(changed.next()),
-        None => Ok(None),
-    });
-    let mut wanted = WantedRows::new(attempt, &wanted_chain(attempt, request)?, path)?;
-    let mut done = MendedRows::default();
-    let mut keys = KeyUnion::new(changed, |keys| {
-        let mut put = |changes: &RowBlock<&[u8]>| count(attempt, path, changes);
-        let mut left = keys;
-        while !left.is_empty() {
-            let (now, later) = wanted.split(left);
-            done += wanted.put(now, &mut put)?;
-            left = later;
-        }
-        Ok(())
-    });
-    let mut outcome = Ok(());
-    let engine = attempt.tools.engine.rows()?;
-    engine.changes_since(path, range, since, &mut |block| {
-        let added = block.iter().try_for_each(|(key, _)| keys.push(key));
-        match added {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => {
-                outcome = Err(error);
-                ControlFlow::Break(())
+impl Looking<'_, '_> {
+    /// What staging some changes would do, and who stands in the way of it.
+    fn count(
+        &self,
+        changes: &RowBlock<&[u8]>,
+        search: &mut Search<'_>,
+    ) -> TaskResult<StagedCounts> {
+        let path = self.path;
+        let keys: Vec<&[u8]> = changes.iter().map(|(key, _)| key).collect();
+        let live = self.attempt.tools.engine.rows()?.rows_of(path, &keys)?;
+        let mut counts = StagedCounts::default();
+        let mut written = RowBlockBuilder::new();
+        for ((key, change), live) in changes.iter().zip(live) {
+            let change = ChangeRef::decode(change).map_err(|error| {
+                TaskError::Proof(format!("a change for {path} cannot be read: {error}"))
+            })?;
+            match (change.kind, live) {
+                (ChangeKind::Erase, None) => counts.kept += 1,
+                (ChangeKind::Erase, Some(_)) => {
+                    counts.erased += 1;
+                    counts.bytes += key.len() as u64;
+                }
+                (_, Some(live)) if live == change.row => counts.kept += 1,
+                _ => {
+                    counts.upserted += 1;
+                    counts.bytes += (key.len() + change.row.len()) as u64;
+                    written.push(key, change.row);
+                }
             }
         }
-    })?;
-    outcome?;
-    if let Some(changed) = keys.finish()? {
-        done += Fetched::default().since(changed.counts());
+        search.look(&written.finish().view())?;
+        Ok(counts)
     }
-    Ok(done)
+
+    /// Counts for the keys that changed in later backups or since the last of them.
+    fn by_changes(
+        &self,
+        range: &KeyRange,
+        later: &[Arc<Manifest>],
+        search: &mut Search<'_>,
+    ) -> TaskResult<MendedRows> {
+        let Self {
+            attempt,
+            request,
+            path,
+        } = *self;
+        let since = request.before.since_version.unwrap_or_default();
+        let changed = match later {
+            [] => None,
+            later => Some(
+                attempt
+                    .tools
+                    .repository
+                    .read_chain(later, path, range, None)?,
+            ),
+        };
+        let changed = Pulled::new(changed, |changed| match changed {
+            Some(changed) => attempt.wait(changed.next()),
+            None => Ok(None),
+        });
+        let mut wanted = WantedRows::new(attempt, &wanted_chain(attempt, request)?, path)?;
+        let mut done = MendedRows::default();
+        let mut keys = KeyUnion::new(changed, |keys| {
+            let mut put = |changes: &RowBlock<&[u8]>| self.count(changes, search);
+            wanted.put_all(keys, &mut put, &mut |more, _| {
+                done += more;
+                Ok(())
+            })
+        });
+        let mut outcome = Ok(());
+        let engine = attempt.tools.engine.rows()?;
+        engine.changes_since(path, range, since, &mut |block| {
+            let added = block.iter().try_for_each(|(key, _)| keys.push(key));
+            match added {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(error) => {
+                    outcome = Err(error);
+                    ControlFlow::Break(())
+                }
+            }
+        })?;
+        outcome?;
+        if let Some(changed) = keys.finish()? {
+            done += Fetched::default().since(changed.counts());
+        }
+        Ok(done)
+    }
+
+    /// Counts for the single keys that are mended too, those with them that are found to be in the way of
+    /// these.
+    fn at_single_keys(
+        &self,
+        search: &mut Search<'_>,
+        found: &mut Vec<(KeyRange, MendedRows)>,
+    ) -> TaskResult<()> {
+        let first = found.len();
+        loop {
+            let keys = search.next_keys();
+            if keys.is_empty() {
+                break;
+            }
+            // Each round is of keys that ascend.
+            let chain = wanted_chain(self.attempt, self.request)?;
+            let mut wanted = WantedRows::new(self.attempt, &chain, self.path)?;
+            for key in &keys {
+                self.attempt.check_stopped()?;
+                let mut put = |changes: &RowBlock<&[u8]>| self.count(changes, search);
+                let rows = wanted.put(&[key], &mut put)?;
+                search.settle(key, rows.erased > 0, rows.kept == 0)?;
+                found.push((KeyRange::only(key), rows));
+            }
+        }
+        found[first..].sort_by(|(one, _), (other, _)| one.start.cmp(&other.start));
+        Ok(())
+    }
 }

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::worker::Tools;
 
 /// A task for each live shard where changes are known, for each shard of the backup where its digest
-/// tells, and for each of table and indexes where the table is created.
+/// tells, for each of table and indexes where the table is created, and one for single keys.
 pub(crate) fn tasks(
     operation: &Operation,
     request: &RowMendRequest,
@@ -39,6 +39,7 @@ pub(crate) fn tasks(
             continue;
         }
         let path = TablePath::table(&table.table);
+        tasks.extend(task_of_single_keys(&path, &table.also));
         match &request.road {
             RowMendRoad::Digests { .. } => {
                 for shard in &backup.rows.shards {
@@ -76,6 +77,25 @@ fn task(path: &TablePath, range: KeyRange, bytes_total: u64, create: bool) -> Ne
             path: path.clone(),
             range,
             create,
+            only: Vec::new(),
         },
     }
+}
+
+/// The task of single keys, if there are any; they are looked up one after the other.
+fn task_of_single_keys(path: &TablePath, keys: &[KeyRange]) -> Option<NewTask> {
+    let (first, last) = (keys.first()?, keys.last()?);
+    let range = KeyRange {
+        start: first.start.clone(),
+        end: last.end.clone(),
+    };
+    Some(NewTask {
+        bytes_total: 0,
+        spec: TaskSpec::MendRows {
+            path: path.clone(),
+            range,
+            create: false,
+            only: keys.to_vec(),
+        },
+    })
 }

@@ -4,7 +4,7 @@ use mendb_model::Digest;
 use mendb_model::key::{KeyRange, to_hex};
 use mendb_model::manifest::ShardedData;
 use mendb_model::name::TablePath;
-use mendb_model::operation::RowMendRequest;
+use mendb_model::operation::{RowMendRequest, RowTableMend};
 
 use super::{no_such_table, wanted_chain, wanted_manifest};
 use crate::worker::{Attempt, Counts, TaskError, TaskResult};
@@ -32,6 +32,7 @@ pub(super) fn verify(
                 range,
                 counts,
             )?;
+            single(attempt, request, table)?;
         }
         for (path, data) in backup.sharded_tables() {
             let has_index = |name: &str| {
@@ -76,6 +77,30 @@ fn part(
     let engine = attempt.tools.engine.rows()?;
     let found = engine.mended_digest(attempt.operation(), path, range)?;
     compare(path, &range.start, expected, found)
+}
+
+/// Compares the rows of the single keys that are mended with a range.
+fn single(attempt: &Attempt<'_>, request: &RowMendRequest, table: &RowTableMend) -> TaskResult<()> {
+    let Some(first) = table.also.first() else {
+        return Ok(());
+    };
+    let path = TablePath::table(&table.table);
+    let chain = wanted_chain(attempt, request)?;
+    let mut lookup = attempt.tools.repository.look_up_chain(&chain, &path)?;
+    let engine = attempt.tools.engine.rows()?;
+    let (mut expected, mut found) = (Digest::default(), Digest::default());
+    for one in &table.also {
+        attempt.check_stopped()?;
+        for row in attempt
+            .wait(lookup.look_up(&[&one.start]))?
+            .iter()
+            .flatten()
+        {
+            expected.add(&one.start, row);
+        }
+        found.merge(engine.mended_digest(attempt.operation(), &path, one)?);
+    }
+    compare(&path, &first.start, expected, found)
 }
 
 /// Compares shard by shard as far as shards are those of the backup, and all of them together.

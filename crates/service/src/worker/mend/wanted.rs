@@ -42,9 +42,25 @@ impl<'a, 'b> WantedRows<'a, 'b> {
         })
     }
 
-    /// The keys to hand over next, so that what they hold stays bounded, and the others.
-    pub(super) fn split<'k>(&self, keys: &'k [&'k [u8]]) -> (&'k [&'k [u8]], &'k [&'k [u8]]) {
-        keys.split_at(self.keys_at_once.min(keys.len()))
+    /// Hands over what keys are wanted to hold, and tells after each part of them what was counted and the
+    /// last of its keys.
+    pub(super) fn put_all(
+        &mut self,
+        keys: &[&[u8]],
+        put: Put<'_>,
+        done: &mut dyn FnMut(MendedRows, &[u8]) -> TaskResult<()>,
+    ) -> TaskResult<()> {
+        let mut left = keys;
+        while !left.is_empty() {
+            self.attempt.check_stopped()?;
+            let (now, later) = left.split_at(self.keys_at_once.min(left.len()));
+            left = later;
+            let counted = self.put(now, put)?;
+            if let Some(last) = now.last() {
+                done(counted, last)?;
+            }
+        }
+        Ok(())
     }
 
     /// Hands over what some keys are wanted to hold, and counts.
