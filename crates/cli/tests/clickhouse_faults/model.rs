@@ -185,9 +185,13 @@ impl Sequence<'_> {
         let partition = self.dice.of(&PARTITIONS);
         let table = format!("ALTER TABLE {DATABASE}.{}", self.table);
         if self.dice.below(2) == 0 {
-            self.sql(&format!("{table} DROP PARTITION ID '{partition}'"));
             // An old server that loads a table brings back what was dropped and lies there still.
-            self.world.settle();
+            let drop = if self.world.is_current() {
+                "DROP"
+            } else {
+                "DETACH"
+            };
+            self.sql(&format!("{table} {drop} PARTITION ID '{partition}'"));
             self.note(format!("drop {partition}"));
         } else {
             self.sql(&format!("{table} DETACH PARTITION ID '{partition}'"));
