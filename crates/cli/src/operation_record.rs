@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mendb_model::TargetMark;
 use mendb_model::name::BackupId;
 use mendb_model::operation::{MendSource, Operation, Request, State};
 use serde::Serialize;
@@ -24,6 +25,9 @@ pub struct OperationRecord {
     pub source: Option<String>,
     /// The backup that is taken, or restored to.
     pub backup_id: Option<BackupId>,
+    /// The target that the backup is of which is restored, if that is known to be another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub of_target: Option<TargetMark>,
     pub state: &'static str,
     pub paused: bool,
     pub current_step: u32,
@@ -58,6 +62,7 @@ impl OperationRecord {
             collection: operation.request.collection().to_owned(),
             source: source(&operation.request),
             backup_id: operation.request.backups().last().copied().cloned(),
+            of_target: operation.request.of_target().cloned(),
             state: operation.state.name(),
             paused: operation.is_paused(),
             current_step: operation.current_step,

@@ -144,7 +144,11 @@ impl Context {
             repository,
             runtime,
             journal_directory,
-            Settings { limits },
+            Settings {
+                limits,
+                target_url: self.target()?.shown_url(),
+                host: host(),
+            },
         )?)
     }
 
@@ -319,6 +323,13 @@ impl Context {
             Verdict::Done
         })
     }
+}
+
+/// The name of this host, where the system tells it.
+fn host() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    let name = name.trim();
+    (!name.is_empty()).then(|| name.to_owned())
 }
 
 /// Says which tables a mend that is done has left as they were.

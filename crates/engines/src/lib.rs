@@ -10,7 +10,8 @@ mod contract;
 mod error;
 pub mod row;
 
-pub use contract::live_rows::{BlockSink, LiveRows, LiveShard, LiveStream, LiveTable};
+pub use contract::changes::{Born, ChangesLost, HeldBack, LiveStream};
+pub use contract::live_rows::{BlockSink, LiveRows, LiveShard, LiveTable};
 pub use contract::parts::{
     Catalogue, DamagedFile, Disk, Exchange, FoundFile, Freeze, FreezeTable, FrozenPart,
     FrozenTable, LivePartDamage, Moment, Origin, PartContent, PartStore, PartToProve, RefusedPart,

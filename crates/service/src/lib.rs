@@ -9,6 +9,7 @@
 //! *Crash*: at any instant. The next `drive` derives the same messages again from the journal.
 //! *Clock and randomness*: only in [`mod@env`].
 
+mod chains;
 pub mod coordinator;
 mod diff;
 pub mod env;
@@ -20,16 +21,20 @@ mod service;
 pub mod wire;
 pub mod worker;
 
+pub use chains::{ChainHold, Held};
 pub use diff::{
     DiffOrder, DiffReport, DiffRoad, RestorePoint, RowDiff, RowSink, RowsDiffer, TableDiff,
     TellRead,
 };
 pub use error::{Error, Result};
 pub use request::backup::BackupOrder;
-pub use request::mend::{MendFrom, MendOrder, MendPreview, UndoneTable};
+pub use request::chosen::{Chosen, Purpose};
+pub use request::mend::{MendOrder, MendPreview, UndoneTable};
+pub use request::mend_source::MendFrom;
 pub use request::part_backup::PartBackupOrder;
 pub use request::restore::RestoreOrder;
 pub use request::row_mend::{Drift, RowMendOrder, RowMendPreview};
 pub use request::selectors::LeaveOut;
+pub use request::whose::Whose;
 pub use service::{Service, Settings, command_through, forget_through};
 pub use worker::mend::ShardPreview;

@@ -4,12 +4,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mendb_engines::Engine;
+use mendb_model::TargetMark;
 use mendb_model::name::{OperationId, check};
 use mendb_model::operation::{Limits, Operation, Request, State, StepKind};
 use mendb_repo::Repository;
 use tokio::runtime::{Handle, Runtime};
 
-use crate::coordinator::{Coordinator, Observer};
+use crate::coordinator::{Coordinator, Observer, works_with};
 use crate::env;
 use crate::error::{Error, Result};
 use crate::journal::Journal;
@@ -23,6 +24,10 @@ use crate::worker::{Tools, Workers, parts};
 pub struct Settings {
     /// The bounds of new operations.
     pub limits: Limits,
+    /// Where the target is, without credentials: what its backups call it.
+    pub target_url: String,
+    /// The host of this process, where that is known.
+    pub host: Option<String>,
 }
 
 /// Backs up and restores one target. Made by the one process that has the target open.
@@ -44,7 +49,7 @@ impl Service {
     /// A service for a target and a repository, with its journal in a directory of the target.
     ///
     /// # Errors
-    /// The journal cannot be opened.
+    /// The journal cannot be opened, or the target does not keep an id.
     pub fn new(
         engine: Arc<dyn Engine>,
         repository: Repository,
@@ -54,7 +59,12 @@ impl Service {
     ) -> Result<Self> {
         let journal = Arc::new(Journal::open(journal_directory)?);
         let handle = runtime.handle().clone();
-        let tools = Tools::new(engine, repository, handle, Arc::clone(&journal));
+        let target = TargetMark {
+            target_id: engine.identify(&env::random_id())?,
+            url: settings.target_url.clone(),
+            host: settings.host.clone(),
+        };
+        let tools = Tools::new(engine, repository, handle, Arc::clone(&journal), target);
         Ok(Self {
             journal,
             workers: Workers::new(tools.clone(), settings.limits.lease_ms),
@@ -114,7 +124,8 @@ impl Service {
         .run(observer)
     }
 
-    fn repository_id(&self) -> Result<Option<String>> {
+    /// The id of the repository; `None` where the place is none.
+    pub(crate) fn repository_id(&self) -> Result<Option<String>> {
         let header = self.runtime().block_on(self.tools.repository.header())?;
         Ok(header.map(|header| header.repository_id))
     }
@@ -125,7 +136,7 @@ impl Service {
     /// It does, or there is no such operation.
     pub fn check_repository(&self, id: &OperationId) -> Result<()> {
         let operation = self.journal.operation(id)?;
-        if self.repository_id()?.as_ref() == Some(&operation.repository_id) {
+        if works_with(&operation, self.repository_id()?.as_ref()) {
             return Ok(());
         }
         Err(Error::refused(

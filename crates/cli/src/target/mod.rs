@@ -55,6 +55,14 @@ impl Target {
             directory(url).map(Self::Rows)
         }
     }
+
+    /// Its URL as others may read it: without credentials.
+    pub fn shown_url(&self) -> String {
+        match self {
+            Self::Rows(directory) => format!("mendb://{}", directory.display()),
+            Self::ClickHouse(server) => format!("clickhouse://{}/", server.place()),
+        }
+    }
 }
 
 /// The directory that the URL of a row store names.
@@ -133,6 +141,7 @@ impl Context {
         let options = Options {
             split_bytes: self.settings.split_bytes,
             cache_bytes: self.settings.cache_bytes,
+            log_bytes: self.settings.change_log_bytes.unwrap_or(u64::MAX),
             ..Options::default()
         };
         Ok(Database::open(&directory, options)?)

@@ -26,6 +26,7 @@ mod find_files;
 mod freeze;
 mod freeze_record;
 mod held;
+mod identity;
 mod inner;
 mod inventory;
 mod links;
@@ -138,6 +139,10 @@ impl ClickHouse {
 impl Engine for ClickHouse {
     fn data(&self) -> Data<'_> {
         Data::Parts(self)
+    }
+
+    fn identify(&self, new_id: &str) -> Result<String> {
+        identity::identify(&self.state_directory, new_id)
     }
 
     fn locks(&self) -> Vec<Lock> {

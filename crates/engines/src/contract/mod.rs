@@ -1,5 +1,6 @@
 //! What a database must be able to do.
 
+pub mod changes;
 pub mod live_rows;
 pub mod parts;
 pub mod rows;
@@ -16,6 +17,13 @@ use rows::RowStore;
 pub trait Engine: Send + Sync {
     /// What its data is made of, with what can be done to that.
     fn data(&self) -> Data<'_>;
+
+    /// *inspect*: the id of the database: the one that it was first given here, whatever is given later. It
+    /// lasts as long as the database does, and a copy of the database has it too.
+    ///
+    /// # Errors
+    /// It cannot be read or kept.
+    fn identify(&self, new_id: &str) -> Result<String>;
 
     /// *inspect*: the tables that operations have locked.
     fn locks(&self) -> Vec<Lock>;

@@ -8,6 +8,7 @@ use mendb_model::key::KeyRange;
 use mendb_model::manifest::TableBackup;
 use mendb_model::name::TablePath;
 
+use super::changes::HeldBack;
 use super::live_rows::{BlockSink, LiveRows, LiveShard};
 use crate::error::Result;
 
@@ -74,6 +75,12 @@ pub trait RowStore: LiveRows {
     /// # Errors
     /// The store cannot be written.
     fn detach_stream(&self, stream: &str) -> Result<()>;
+
+    /// *inspect*: what each stream of a table keeps the store from letting go of, by reading it.
+    ///
+    /// # Errors
+    /// The table is missing, or the store cannot be read.
+    fn held_back(&self, table: &str) -> Result<Vec<HeldBack>>;
 
     /// *stage*: creates the tables, all or none, hidden from readers and locked for the operation.
     ///

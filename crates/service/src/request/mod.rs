@@ -2,12 +2,19 @@
 //! an operation that needs to ask nobody any more.
 
 pub mod backup;
+pub mod chosen;
+mod before;
 mod considered;
+mod follow;
+mod into;
 pub mod mend;
+pub mod mend_source;
 pub mod part_backup;
 pub mod restore;
 pub mod row_mend;
 pub mod selectors;
+pub(crate) mod stream;
+pub mod whose;
 
 use mendb_model::name::OperationId;
 use mendb_model::operation::{Operation, Request, State, StepKind, plan};

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use mendb_engines::{
-    BlockSink, Data, Engine, FreezeRequest, Frozen, LiveRows, LiveShard, LiveTable, Lock, Result,
+    BlockSink, Data, Engine, FreezeRequest, Frozen, HeldBack, LiveRows, LiveShard, LiveTable, Lock, Result,
     RowStore, Source, StagedCounts, StagedTable,
 };
 use mendb_model::name::TablePath;
@@ -51,6 +51,9 @@ impl<M: Meddler> Meddled<M> {
 impl<M: Meddler> Engine for Meddled<M> {
     fn data(&self) -> Data<'_> {
         Data::Rows(self)
+    }
+    fn identify(&self, new_id: &str) -> Result<String> {
+        self.engine.identify(new_id)
     }
     fn locks(&self) -> Vec<Lock> {
         self.engine.locks()
@@ -144,6 +147,9 @@ impl<M: Meddler> RowStore for Meddled<M> {
     }
     fn detach_stream(&self, stream: &str) -> Result<()> {
         self.around(|| self.rows().detach_stream(stream))
+    }
+    fn held_back(&self, table: &str) -> Result<Vec<HeldBack>> {
+        self.rows().held_back(table)
     }
     fn stage(&self, operation: &str, tables: Vec<StagedTable>) -> Result<()> {
         self.around(|| self.rows().stage(operation, tables))

@@ -243,6 +243,10 @@ pub(crate) fn preview(
         total += Tally::of(plan);
     }
     Ok(MendPreview {
+        of_target: match &request.source {
+            MendSource::Backup { of_target, .. } => of_target.clone(),
+            MendSource::Undo { .. } | MendSource::Imported { .. } => None,
+        },
         tables: plans,
         created: request
             .tables
