@@ -52,6 +52,7 @@ mod dependants;
 mod directory;
 mod documents;
 mod error;
+pub mod foreign;
 mod garbage;
 mod ids;
 mod layout;

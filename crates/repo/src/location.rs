@@ -118,6 +118,8 @@ impl Location {
             let key = name.to_ascii_lowercase().parse::<AmazonS3ConfigKey>();
             builder = builder.with_config(key.map_err(|error| bad(&error.to_string()))?, value);
         }
+        // That one was installed before is no error.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let store = Arc::new(builder.build().map_err(|error| bad(&error.to_string()))?);
         Ok(Self {
             place: Place::Remote(store.clone()),

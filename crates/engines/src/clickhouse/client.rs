@@ -79,6 +79,8 @@ impl Client {
             value.set_sensitive(true);
             headers.insert(name, value);
         }
+        // That one was installed before is no error.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         // The server's files are read beside it: no proxy is between.
         let http = blocking::Client::builder()
             .no_proxy()

@@ -55,7 +55,7 @@ impl ClickHouse {
                     let message = format!(
                         "part {part} of {name} is not there any more: it was merged or dropped meanwhile"
                     );
-                    return EngineError::new(Remedy::Request, message);
+                    return EngineError::new(Remedy::Replan, message);
                 }
                 error.during(format_args!("drop part {part} of {name}"))
             })?;

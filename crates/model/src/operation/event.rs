@@ -89,7 +89,9 @@ pub enum IllegalEvent {
         wanted: &'static str,
     },
     /// It is not stopped.
-    #[error("operation {operation_id} is neither paused nor failed: there is nothing to resume")]
+    #[error(
+        "operation {operation_id} is neither paused nor failed: there is nothing to resume. If no process works on it, go on with it: mendb operation watch {operation_id}"
+    )]
     NotStopped {
         /// The operation.
         operation_id: String,

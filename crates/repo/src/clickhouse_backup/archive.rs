@@ -15,6 +15,7 @@ use tar::EntryType;
 use super::error::{ImportError, Result};
 use super::path_name;
 use super::reader::{ObjectReader, Transfer};
+use crate::foreign::Guarded;
 
 /// Largest window of a zstd archive that is read, as a power of two: 32 MiB. What clickhouse-backup
 /// writes has 8 MiB at most.
@@ -131,7 +132,7 @@ pub(super) fn walk(
             Box::new(unpacked)
         }
     };
-    unpacked_members(unpacked, &object, transfer, each)
+    unpacked_members(Guarded(unpacked), &object, transfer, each)
 }
 
 /// Goes through an archive that is unpacked, to its very end if nobody has enough before: there the

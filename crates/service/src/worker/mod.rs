@@ -31,6 +31,7 @@ use mendb_model::operation::{
 };
 use mendb_repo::Repository;
 use mendb_repo::clickhouse_backup::ImportError;
+use mendb_repo::foreign::panic_text;
 use tokio::runtime::Handle;
 
 use self::manifests::{Manifests, changed};
@@ -458,12 +459,6 @@ fn send_report(
         operation_id: request.operation_id.clone(),
         report,
     });
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no message".to_owned())
 }
 
 /// The workers of this process.
