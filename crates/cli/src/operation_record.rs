@@ -5,6 +5,7 @@ use std::time::Duration;
 use mendb_model::TargetMark;
 use mendb_model::name::BackupId;
 use mendb_model::operation::{MendSource, Operation, Request, State};
+use mendb_service::Orphan;
 use serde::Serialize;
 
 use crate::human;
@@ -47,6 +48,9 @@ pub struct OperationRecord {
     pub created_at: String,
     pub updated_at: String,
     pub error: Option<String>,
+    /// Of one that the journal does not know, the tables that the target holds for it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub held_tables: Vec<String>,
 }
 
 impl OperationRecord {
@@ -82,6 +86,36 @@ impl OperationRecord {
                 .error
                 .clone()
                 .or_else(|| operation.tasks.iter().find_map(|task| task.error.clone())),
+            held_tables: Vec::new(),
+        }
+    }
+
+    /// One that the journal does not know.
+    pub fn orphan(orphan: Orphan) -> Self {
+        Self {
+            operation_id: orphan.operation_id,
+            kind: orphan.kind,
+            collection: String::new(),
+            source: None,
+            backup_id: None,
+            of_target: None,
+            state: if orphan.is_only_kept { "kept" } else { "orphaned" },
+            paused: false,
+            current_step: 0,
+            steps_total: 0,
+            step: String::new(),
+            percent: 0.0,
+            rows_done: 0,
+            bytes_done: 0,
+            bytes_total: 0,
+            shards_done: 0,
+            shards_total: 0,
+            bytes_per_second: 0,
+            eta_seconds: None,
+            created_at: String::new(),
+            updated_at: String::new(),
+            error: Some(format!("not in the journal; holds {}", orphan.tables.join(", "))),
+            held_tables: orphan.tables,
         }
     }
 

@@ -18,5 +18,5 @@ pub use contract::parts::{
     RefusedTable, ServerInfo, StagedPart, WrittenPart,
 };
 pub use contract::rows::{FreezeRequest, Frozen, RowStore, Source, StagedCounts, StagedTable};
-pub use contract::{Data, Engine, Lock, LockKind};
+pub use contract::{Data, Engine, Hold, HoldKind, Lock, LockKind};
 pub use error::{EngineError, Remedy, Result};

@@ -232,8 +232,8 @@ fn others_text(others: usize) -> String {
     }
 }
 
-/// As many as fit on a screen; the newest are the likely ones.
-const MOST_SHOWN: usize = 20;
+/// The newest are the likely ones.
+const MOST_SHOWN: usize = 5;
 
 fn there_text(there: &[String]) -> String {
     if there.is_empty() {

@@ -25,47 +25,47 @@ impl Repository {
     /// # Errors
     /// The store fails, or the id would be beyond the year 9999.
     pub async fn claim_id(&self, collection: &str, kind: BackupKind, now: i64) -> Result<BackupId> {
-        let marks = self.marks(collection).await?;
+        let marks = self.id_marks(collection).await?;
         let known = self.ids(collection).await?;
         let known = known.iter().map(BackupId::unix_seconds);
         let newest = known.chain(marks.iter().copied()).max();
         let mut second = newest.map_or(now, |newest| now.max(newest.saturating_add(1)));
         let id = loop {
             let id = BackupId::new(second, kind).ok_or(Error::NoIdLeft)?;
-            match self.mark(collection, second).await? {
+            match self.mark_id(collection, second).await? {
                 Created::Yes => break id,
                 // Another target was first.
                 Created::AlreadyThere => second = second.saturating_add(1),
             }
         };
-        self.remove_marks(collection, marks).await?;
+        self.remove_id_marks(collection, marks).await?;
         Ok(id)
     }
 
     /// Remembers the id of a backup that is about to go. Backups from before ids were claimed have no mark.
     pub(crate) async fn remember_id(&self, collection: &str, id: &BackupId) -> Result<()> {
         let second = id.unix_seconds();
-        let marks = self.marks(collection).await?;
+        let marks = self.id_marks(collection).await?;
         if marks.iter().any(|mark| *mark >= second) {
             return Ok(());
         }
-        self.mark(collection, second).await?;
-        self.remove_marks(collection, marks).await
+        self.mark_id(collection, second).await?;
+        self.remove_id_marks(collection, marks).await
     }
 
     /// The seconds that have a mark.
-    async fn marks(&self, collection: &str) -> Result<Vec<i64>> {
+    async fn id_marks(&self, collection: &str) -> Result<Vec<i64>> {
         let listed = self.objects.list(&layout::ids(collection)?).await?;
         let seconds = listed.iter().filter_map(|mark| mark.name.parse().ok());
         Ok(seconds.collect())
     }
 
-    async fn mark(&self, collection: &str, second: i64) -> Result<Created> {
+    async fn mark_id(&self, collection: &str, second: i64) -> Result<Created> {
         let name = format!("{}/{second}", layout::ids(collection)?);
         self.objects.create(&name, MARK.into()).await
     }
 
-    async fn remove_marks(&self, collection: &str, seconds: Vec<i64>) -> Result<()> {
+    async fn remove_id_marks(&self, collection: &str, seconds: Vec<i64>) -> Result<()> {
         let directory = layout::ids(collection)?;
         let names = seconds.iter().map(|second| format!("{directory}/{second}"));
         self.objects.delete_all(names.collect()).await

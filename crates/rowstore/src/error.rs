@@ -113,7 +113,7 @@ pub enum Error {
     TableReplaced(String),
     /// The table is being restored.
     #[error(
-        "table {table} is being restored by operation {operation}; wait for it or cancel it: mendb operation cancel {operation}"
+        "table {table} is being restored by operation {operation}; wait for its end"
     )]
     BeingRestored {
         /// The table.
@@ -123,7 +123,7 @@ pub enum Error {
     },
     /// The table is being backed up.
     #[error(
-        "table {table} is being backed up by operation {operation}; wait for it or cancel it: mendb operation cancel {operation}"
+        "table {table} is being backed up by operation {operation}; wait for its end"
     )]
     BeingBackedUp {
         /// The table.
@@ -133,8 +133,7 @@ pub enum Error {
     },
     /// The table is being mended: it is read as ever, and written when the mend is over.
     #[error(
-        "table {table} is being mended by operation {operation} and cannot be changed until it is done; \
-         wait for it or cancel it: mendb operation cancel {operation}"
+        "table {table} is being mended by operation {operation} and cannot be changed until it is done"
     )]
     BeingMended {
         /// The table.

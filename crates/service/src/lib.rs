@@ -15,9 +15,11 @@ mod diff;
 pub mod env;
 mod error;
 pub mod journal;
+mod orphans;
 pub mod proof;
 mod request;
 mod service;
+mod ways_on;
 pub mod wire;
 pub mod worker;
 
@@ -27,6 +29,7 @@ pub use diff::{
     TellRead,
 };
 pub use error::{Error, Result};
+pub use orphans::{Orphan, orphans_among};
 pub use request::backup::BackupOrder;
 pub use request::chosen::{Chosen, Purpose};
 pub use request::mend::{MendOrder, MendPreview, UndoneTable};
@@ -37,4 +40,5 @@ pub use request::row_mend::{Drift, RowMendOrder, RowMendPreview};
 pub use request::selectors::LeaveOut;
 pub use request::whose::Whose;
 pub use service::{Service, Settings, command_through, forget_through};
+pub use ways_on::ways_on;
 pub use worker::mend::ShardPreview;

@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::journal::Journal;
 use crate::journal::collection::Collection;
 use crate::journal::command::Command;
+use crate::ways_on::ways_on;
 use crate::wire::{Direct, Wire};
 use crate::worker::{Tools, Workers, parts};
 
@@ -184,12 +185,17 @@ impl Service {
     /// its tables are open to writers again. What it wrote to the repository stays there. After a crash,
     /// the same again.
     ///
+    /// So it does with one that the journal does not know and that the target holds something for.
+    ///
     /// # Errors
     /// There is no such operation, it is over, or the target is no row store; the target or the journal
     /// cannot be written.
     pub fn abandon(&self, id: &OperationId) -> Result<()> {
         let _driving = self.driving.lock().unwrap_or_else(PoisonError::into_inner);
-        let operation = self.journal.operation(id)?;
+        let operation = match self.journal.operation(id) {
+            Err(Error::UnknownOperation(_)) => return self.abandon_orphan(id),
+            operation => operation?,
+        };
         if matches!(operation.state, State::Done | State::Cancelled) {
             return Err(Error::refused(
                 format!("operation {id} is over"),
@@ -280,7 +286,7 @@ impl Service {
                     "collection {name} is at work in operation {}",
                     operation.operation_id
                 ),
-                format!("mendb operation cancel {}", operation.operation_id),
+                ways_on(&operation),
             ));
         }
         let prefix = format!("{name}/");
@@ -345,13 +351,11 @@ fn check_forgettable(journal: &Journal, operation: &Operation) -> Result<()> {
         State::Failed if takes_backup && operation.step_kind() == StepKind::Rollback => Ok(()),
         State::Failed => Err(Error::refused(
             format!("operation {id} failed and may have left tables locked or half done"),
-            format!("roll it back first: mendb operation cancel {id}"),
+            ways_on(operation),
         )),
         _ => Err(Error::refused(
             format!("operation {id} is not over"),
-            format!(
-                "mendb operation watch {id} follows it to its end, mendb operation cancel {id} rolls it back"
-            ),
+            ways_on(operation),
         )),
     }
 }

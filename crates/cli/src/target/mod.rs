@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mendb_engines::row::RowEngine;
-use mendb_engines::{Engine, EngineError, Remedy};
+use mendb_engines::{Engine, EngineError, Hold, Remedy};
 use mendb_rowstore::{Database, Error, Options};
 
 use crate::context::Context;
@@ -168,6 +168,23 @@ impl Context {
                     _claim: claim,
                 })
             }
+        }
+    }
+
+    /// What the row store of the target keeps for operations; nothing where there is no store, or another
+    /// process has it.
+    ///
+    /// # Errors
+    /// The target is none of rows, or the store is damaged.
+    pub fn row_holds(&self) -> Result<Vec<Hold>, Failure> {
+        let directory = self.rows_directory("operation", "name a target of rows")?;
+        if !directory.join(ROWS).exists() {
+            return Ok(Vec::new());
+        }
+        match self.open_rows_in(&directory) {
+            Ok(database) => Ok(RowEngine::new(database).holds()),
+            Err(failure) if failure.kind == FailureKind::Busy => Ok(Vec::new()),
+            Err(failure) => Err(failure),
         }
     }
 

@@ -8,8 +8,12 @@
 mod demo;
 mod export;
 mod frame;
+mod ids;
 mod import;
+mod lost_journal;
 mod mendb;
+mod repositories;
 mod shards;
 mod targets;
+mod two_targets;
 mod verify;

@@ -26,6 +26,7 @@ mod find_files;
 mod freeze;
 mod freeze_record;
 mod held;
+mod holds;
 mod identity;
 mod inner;
 mod inventory;
@@ -63,7 +64,8 @@ use crate::contract::parts::{
     Catalogue, DamagedFile, Disk, Exchange, Freeze, FreezeTable, FrozenPart, LivePartDamage,
     Moment, PartContent, PartStore, PartToProve, RefusedPart, ServerInfo, StagedPart, WrittenPart,
 };
-use crate::contract::{Data, Engine, Lock};
+use crate::contract::{Data, Engine, Hold, Lock};
+pub use holds::in_state as holds_in_state;
 use crate::error::Result;
 
 /// How to reach a server and its files.
@@ -149,6 +151,17 @@ impl Engine for ClickHouse {
         let mut locks = self.freeze_locks();
         locks.extend(self.stage_locks());
         locks
+    }
+
+    fn holds(&self) -> Vec<Hold> {
+        holds::in_state(&self.state_directory)
+    }
+
+    fn drop_kept(&self, operation: &str) -> Result<()> {
+        for freeze in holds::kept_freezes(&self.state_directory, operation)? {
+            self.remove_freeze(&freeze)?;
+        }
+        Ok(())
     }
 
     fn is_frozen(&self, operation: &str) -> bool {

@@ -152,6 +152,9 @@ pub trait RowStore: LiveRows {
     /// As [`Self::mended_shards`], or the store cannot be read.
     fn mended_digest(&self, operation: &str, path: &TablePath, range: &KeyRange) -> Result<Digest>;
 
+    /// *apply*: whether readers see what a mend has staged, and it is not over.
+    fn is_published(&self, operation: &str) -> bool;
+
     /// *apply*: lets readers see what was staged, of all tables of the operation at one moment. From
     /// here on it cannot be undone, only mended back. One that is over is no error.
     ///

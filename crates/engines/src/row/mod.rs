@@ -22,7 +22,7 @@ use mendb_rowstore::{
 use crate::contract::changes::{ChangesLost, HeldBack};
 use crate::contract::live_rows::{BlockSink, LiveRows, LiveShard, LiveTable};
 use crate::contract::rows::{FreezeRequest, Frozen, RowStore, Source, StagedCounts, StagedTable};
-use crate::contract::{Data, Engine, Lock, LockKind};
+use crate::contract::{Data, Engine, Hold, Lock, LockKind};
 use crate::error::{EngineError, Remedy, Result};
 
 use change_sender::{ChangeSender, Delivered};
@@ -92,6 +92,15 @@ impl Engine for RowEngine {
                 }),
             })
             .collect()
+    }
+
+    fn holds(&self) -> Vec<Hold> {
+        self.locks().into_iter().map(Hold::from).collect()
+    }
+
+    fn drop_kept(&self, _operation: &str) -> Result<()> {
+        // The state before a mend is a backup.
+        Ok(())
     }
 
     fn is_frozen(&self, operation: &str) -> bool {
@@ -339,6 +348,11 @@ impl RowStore for RowEngine {
         progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>> {
         Ok(self.database.settle_mend(operation, progress)?)
+    }
+
+    fn is_published(&self, operation: &str) -> bool {
+        let mend = self.database.describe_mend(operation);
+        mend.is_some_and(|mend| mend.published_at.is_some())
     }
 
     fn publish_mend(&self, operation: &str) -> Result<()> {

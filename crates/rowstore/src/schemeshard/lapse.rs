@@ -44,7 +44,10 @@ pub(crate) fn held_back(view: &Arc<View>, table: &str) -> Result<Vec<HeldBack>> 
         };
         held.push((nothing, record.needed_after));
     }
-    for shard in entry.all_shards().filter(|_| !held.is_empty()) {
+    if held.is_empty() {
+        return Ok(Vec::new());
+    }
+    for shard in entry.all_shards() {
         let is_of_rows = shard.path.index.is_none();
         let mut records = Records::new(view.clone(), shard.clone(), KeyRange::all());
         while let Some(record) = records.next()? {

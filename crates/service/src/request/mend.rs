@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mendb_model::TargetMark;
 use mendb_model::name::{OperationId, matches};
 use mendb_model::operation::{
-    ChainLink, DifferentTable, MendRequest, MendSource, Operation, Request, StoppedTable,
+    DifferentTable, MendRequest, MendSource, Operation, Request, StoppedTable,
     TableUndo, TargetTable,
 };
 use mendb_model::part::{

@@ -22,6 +22,7 @@ use mendb_model::operation::{Operation, Request, State, StepKind, plan};
 use crate::env;
 use crate::error::{Error, Result};
 use crate::service::Service;
+use crate::ways_on::ways_on;
 use crate::worker::parts;
 
 impl Service {
@@ -122,17 +123,6 @@ impl Failed {
 /// Says which operation stands in the way and how to get it out of it.
 fn in_the_way(what: &str, operation: &Operation) -> Error {
     let id = &operation.operation_id;
-    let hint = match operation.state {
-        State::Failed => format!(
-            "mendb operation resume {id} continues it, mendb operation cancel {id} rolls it back"
-        ),
-        _ if operation.is_paused() => {
-            format!("it is paused; mendb operation resume {id} continues it")
-        }
-        _ => format!(
-            "mendb operation watch {id} follows it to its end, mendb operation cancel {id} rolls it back"
-        ),
-    };
     let doing = match &operation.request {
         Request::Backup(_) | Request::PartBackup(_) => "backed up",
         Request::Restore(_) => "restored",
@@ -143,6 +133,6 @@ fn in_the_way(what: &str, operation: &Operation) -> Error {
             "{what} is being {doing} by operation {id} ({})",
             operation.state.name()
         ),
-        hint,
+        ways_on(operation),
     )
 }

@@ -14,7 +14,6 @@ use mendb_model::operation::{
 };
 use mendb_model::schema::TableSchema;
 use mendb_model::value::ColumnType;
-use mendb_repo::StoredManifest;
 use serde::{Deserialize, Serialize};
 
 use super::before::link;
@@ -23,6 +22,7 @@ use super::new_id;
 use super::selectors::check_tables;
 use crate::error::{Error, Result};
 use crate::service::Service;
+use crate::ways_on::ways_on;
 use crate::worker::mend::{self, ShardPreview};
 
 /// A mend of live tables as a user orders it.
@@ -194,7 +194,7 @@ impl Service {
                     "operation {id} is {}: there is nothing to be undone",
                     operation.state.name()
                 ),
-                format!("mendb operation cancel {id} gives it up"),
+                ways_on(operation),
             ));
         }
         let live = mended.tables.iter().filter(|table| !table.create);

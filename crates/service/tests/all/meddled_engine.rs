@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use mendb_engines::{
-    BlockSink, Data, Engine, FreezeRequest, Frozen, HeldBack, LiveRows, LiveShard, LiveTable, Lock, Result,
+    BlockSink, Data, Engine, FreezeRequest, Frozen, HeldBack, Hold, LiveRows, LiveShard, LiveTable, Lock, Result,
     RowStore, Source, StagedCounts, StagedTable,
 };
 use mendb_model::name::TablePath;
@@ -57,6 +57,12 @@ impl<M: Meddler> Engine for Meddled<M> {
     }
     fn locks(&self) -> Vec<Lock> {
         self.engine.locks()
+    }
+    fn holds(&self) -> Vec<Hold> {
+        self.engine.holds()
+    }
+    fn drop_kept(&self, operation: &str) -> Result<()> {
+        self.engine.drop_kept(operation)
     }
     fn is_frozen(&self, operation: &str) -> bool {
         self.engine.is_frozen(operation)
@@ -201,6 +207,9 @@ impl<M: Meddler> RowStore for Meddled<M> {
         self.around(|| self.rows().settle_mend(operation, progress))
     }
 
+    fn is_published(&self, operation: &str) -> bool {
+        self.rows().is_published(operation)
+    }
     fn publish_mend(&self, operation: &str) -> Result<()> {
         self.around(|| self.rows().publish_mend(operation))
     }

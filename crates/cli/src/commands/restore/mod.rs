@@ -370,7 +370,6 @@ fn find(
 /// # Errors
 /// It is one. What else is wrong with it is for the request to tell.
 fn refuse_parts(service: &Service, collection: &str, to: Option<&str>) -> Result<(), Failure> {
-    let (repository, runtime) = (service.repository(), service.runtime());
     let chosen = service.chosen(collection, to, Purpose::Create);
     let Some(stored) = chosen.ok().and_then(|mut chosen| chosen.chain.pop()) else {
         return Ok(());

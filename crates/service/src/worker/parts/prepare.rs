@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use mendb_model::operation::{MendRequest, Request, TableMend};
+use mendb_model::operation::{MendRequest, MendSource, Request, TableMend};
 use mendb_model::part::{Action, DatabaseBackup, Space, TableName, TablePlan, Tally, decide};
 
 use super::definitions::{self, INNER, redefine, redefine_all};
