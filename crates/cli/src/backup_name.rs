@@ -90,14 +90,16 @@ pub fn meant(collection: &str, wanted: &str, there: &[String]) -> String {
         let title = title.to_lowercase();
         let (id, label) = title.split_once(' ').unwrap_or((&title, ""));
         let label = label.trim_start_matches('(').trim_end_matches(')');
-        let is_like = |name: &str| {
-            !name.is_empty() && (name.contains(&wanted) || wanted.contains(name))
-        };
+        let is_like =
+            |name: &str| !name.is_empty() && (name.contains(&wanted) || wanted.contains(name));
         is_like(id) || is_like(label)
     };
     let like: Vec<&str> = there.iter().filter(is_like).map(String::as_str).collect();
     let list = match there {
-        [] => "mendb list shows the backups of all collections; --repository names another repository".to_owned(),
+        [] => {
+            "mendb list shows the backups of all collections; --repository names another repository"
+                .to_owned()
+        }
         _ => format!("mendb list {collection} shows its backups; name one by its id or its label"),
     };
     match like.as_slice() {
@@ -130,7 +132,10 @@ mod tests {
             "20261122085356Z_incremental".to_owned(),
         ];
         let hint = meant("shop", "Monday", &there);
-        assert!(hint.starts_with("did you mean 20261121085356Z_full (monday)? "), "{hint}");
+        assert!(
+            hint.starts_with("did you mean 20261121085356Z_full (monday)? "),
+            "{hint}"
+        );
         let hint = meant("shop", "20261122", &there);
         assert!(hint.contains("20261122085356Z_incremental"), "{hint}");
         let hint = meant("shop", "sunday", &there);

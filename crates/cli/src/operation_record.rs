@@ -99,7 +99,11 @@ impl OperationRecord {
             source: None,
             backup_id: None,
             of_target: None,
-            state: if orphan.is_only_kept { "kept" } else { "orphaned" },
+            state: if orphan.is_only_kept {
+                "kept"
+            } else {
+                "orphaned"
+            },
             paused: false,
             current_step: 0,
             steps_total: 0,
@@ -114,7 +118,10 @@ impl OperationRecord {
             eta_seconds: None,
             created_at: String::new(),
             updated_at: String::new(),
-            error: Some(format!("not in the journal; holds {}", orphan.tables.join(", "))),
+            error: Some(format!(
+                "not in the journal; holds {}",
+                orphan.tables.join(", ")
+            )),
             held_tables: orphan.tables,
         }
     }

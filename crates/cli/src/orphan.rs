@@ -35,7 +35,9 @@ impl Context {
     /// That there is no operation of an id; of one that the target holds something for, with the way out.
     pub fn unknown_operation(&self, journal: Option<&Journal>, id: &OperationId) -> Failure {
         let orphans = self.orphans(journal).unwrap_or_default();
-        let orphan = orphans.iter().find(|orphan| orphan.operation_id == id.as_str());
+        let orphan = orphans
+            .iter()
+            .find(|orphan| orphan.operation_id == id.as_str());
         match orphan {
             Some(orphan) => lost(id.as_str(), &orphan.tables.join(", ")),
             None => mendb_service::Error::UnknownOperation(id.to_string()).into(),

@@ -16,8 +16,8 @@ pub mod operation;
 pub mod part;
 pub mod row;
 pub mod schema;
-pub mod text;
 pub mod target;
+pub mod text;
 pub mod value;
 mod varint;
 

@@ -137,7 +137,9 @@ pub enum Error {
         by: Vec<BackupId>,
     },
     /// All ids of backups are given.
-    #[error("no id is left for a backup: the clock, or an id that was given before, is in the year 9999")]
+    #[error(
+        "no id is left for a backup: the clock, or an id that was given before, is in the year 9999"
+    )]
     NoIdLeft,
     /// A run of backups cannot be folded into one.
     #[error("backups {first} to {last} cannot be folded into one: {detail}")]

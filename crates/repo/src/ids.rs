@@ -16,7 +16,8 @@ use crate::objects::Created;
 use crate::repository::Repository;
 
 /// What a mark holds, for those who find it.
-const MARK: &str = "an id of a backup was given for this second, or a later one; it is not given again\n";
+const MARK: &str =
+    "an id of a backup was given for this second, or a later one; it is not given again\n";
 
 impl Repository {
     /// Claims an id for a backup of a collection: that of the second `now`, or of the first after it and

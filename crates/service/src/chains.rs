@@ -71,7 +71,7 @@ impl Service {
             hold.held = Some(Held::default());
         }
         for (stream, held) in self.held_by_stream(collection)? {
-            let Ok(name) = stream.parse::<StreamName>() else {
+            let Some(name) = self.name_of(&stream)? else {
                 continue;
             };
             let is_it = |hold: &&mut ChainHold| {
@@ -122,11 +122,12 @@ impl Service {
             ));
         };
         for (stream, _) in self.held_by_stream(collection)? {
-            let Ok(name) = stream.parse::<StreamName>() else {
+            let Some(name) = self.name_of(&stream)? else {
                 continue;
             };
-            if name.repository_id == hold.repository_id && Some(&name.full) == hold.full_backup.as_ref()
-            {
+            let is_it = name.repository_id == hold.repository_id
+                && Some(&name.full) == hold.full_backup.as_ref();
+            if is_it {
                 self.tools.engine.rows()?.detach_stream(&stream)?;
             }
         }
@@ -134,6 +135,22 @@ impl Service {
             self.journal.forget_repository(collection, id)?;
         }
         Ok(hold.clone())
+    }
+
+    /// What the name of a stream says, with the repository that the journal knows where it does not say.
+    fn name_of(&self, stream: &str) -> Result<Option<StreamName>> {
+        let Ok(mut name) = stream.parse::<StreamName>() else {
+            return Ok(None);
+        };
+        if name.repository_id.is_none() {
+            let operations = self.journal.operations()?;
+            let began = operations.iter().find(|operation| {
+                let request = operation.request.row_backup();
+                request.is_some_and(|request| request.stream == stream)
+            });
+            name.repository_id = began.map(|operation| operation.repository_id.clone());
+        }
+        Ok(Some(name))
     }
 
     /// What each stream of a collection holds back, over its tables.

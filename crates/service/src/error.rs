@@ -140,7 +140,10 @@ impl Error {
 /// Whether a file is not, or not any more, what SQLite wrote.
 fn is_no_database(error: &rusqlite::Error) -> bool {
     use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
-    matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
+    matches!(
+        error.sqlite_error_code(),
+        Some(DatabaseCorrupt | NotADatabase)
+    )
 }
 
 fn nothing_fits_hint(unmatched: &[Unmatched]) -> String {

@@ -81,7 +81,9 @@ impl Service {
     pub(crate) fn abandon_orphan(&self, id: &OperationId) -> Result<()> {
         let engine = &self.tools.engine;
         let orphans = orphans_among(Some(&self.journal), engine.holds())?;
-        let orphan = orphans.iter().find(|orphan| orphan.operation_id == id.as_str());
+        let orphan = orphans
+            .iter()
+            .find(|orphan| orphan.operation_id == id.as_str());
         let Some(orphan) = orphan else {
             return Err(Error::unknown_operation(id));
         };

@@ -1,8 +1,8 @@
 //! `mendb list`: the backups of a repository.
 
 use clap::Args;
-use mendb_model::{TargetMark, describe_error};
 use mendb_model::part::{MissingTable, PartTable};
+use mendb_model::{TargetMark, describe_error};
 use mendb_repo::clickhouse_backup::ImportedBackups;
 use serde::Serialize;
 
@@ -158,7 +158,10 @@ impl ListCommand {
                 Field::right("new", |r| human::bytes(r.new_bytes)),
                 Field::left("parent", |r| r.parent.clone().unwrap_or_default()),
                 Field::left("target", |r| {
-                    r.target.as_ref().map(ToString::to_string).unwrap_or_default()
+                    r.target
+                        .as_ref()
+                        .map(ToString::to_string)
+                        .unwrap_or_default()
                 }),
                 Field::left("note", BackupRecord::note),
             ],

@@ -21,7 +21,10 @@ fn world() -> Mendb {
 /// Ends a command as a power cut would at its n-th persisted step; whether it came that far.
 fn crash(mendb: &Mendb, line: &str, at: u32) -> bool {
     let mut command = mendb.command(line);
-    let child = command.env("MENDB_CRASH_AT", at.to_string()).spawn().unwrap();
+    let child = command
+        .env("MENDB_CRASH_AT", at.to_string())
+        .spawn()
+        .unwrap();
     !child.wait_with_output().unwrap().status.success()
 }
 
@@ -47,7 +50,10 @@ fn orphans(mendb: &Mendb) -> Vec<serde_json::Value> {
 /// was something to take.
 fn each_step(line: &str, kind: &str, prepare: &[&str], check: impl Fn(&Mendb)) -> u32 {
     let mut taken = 0;
-    for (at, how) in (1..200).step_by(3).zip(["removed", "emptied"].into_iter().cycle()) {
+    for (at, how) in (1..200)
+        .step_by(3)
+        .zip(["removed", "emptied"].into_iter().cycle())
+    {
         let mendb = world();
         for line in prepare {
             mendb.ok(line);
@@ -62,7 +68,10 @@ fn each_step(line: &str, kind: &str, prepare: &[&str], check: impl Fn(&Mendb)) -
             assert_eq!(orphan["held_tables"], serde_json::json!(["t"]));
             for command in ["watch", "cancel", "resume", "show"] {
                 let said = mendb.fails(1, &format!("operation {command} {id}"));
-                assert!(said.contains(&format!("mendb operation abandon {id}")), "{said}");
+                assert!(
+                    said.contains(&format!("mendb operation abandon {id}")),
+                    "{said}"
+                );
             }
             mendb.ok(&format!("operation abandon {id}"));
             taken += 1;
@@ -87,12 +96,17 @@ fn a_mend_that_no_journal_knows_is_shown_and_abandoned_wherever_it_was() {
 
 #[test]
 fn a_restore_that_no_journal_knows_is_shown_and_abandoned_wherever_it_was() {
-    let taken = each_step("restore c --to one", "restore", &["table drop t"], |mendb| {
-        if !mendb.ok("table list").contains("2,000") {
-            mendb.ok("restore c --to one");
-        }
-        mendb.ok("verify t");
-    });
+    let taken = each_step(
+        "restore c --to one",
+        "restore",
+        &["table drop t"],
+        |mendb| {
+            if !mendb.ok("table list").contains("2,000") {
+                mendb.ok("restore c --to one");
+            }
+            mendb.ok("verify t");
+        },
+    );
     assert!(taken > 1, "{taken}");
 }
 
@@ -119,9 +133,15 @@ fn who_is_refused_by_an_operation_that_no_journal_knows_is_told_the_way_out() {
         };
         let id = orphan["operation_id"].as_str().unwrap();
         let said = mendb.fails(1, "table drop t");
-        assert!(said.contains(&format!("mendb operation abandon {id}")), "{said}");
+        assert!(
+            said.contains(&format!("mendb operation abandon {id}")),
+            "{said}"
+        );
         let listed = mendb.ok("operation list");
-        assert!(listed.contains("orphaned") && listed.contains(id), "{listed}");
+        assert!(
+            listed.contains("orphaned") && listed.contains(id),
+            "{listed}"
+        );
         mendb.fails(1, "operation abandon mend-1");
         return;
     }
@@ -133,7 +153,11 @@ fn a_journal_that_is_none_any_more_is_said_with_the_way_out() {
     let mendb = world();
     lose_journal(&mendb, "removed");
     let journal = mendb.path().join("mendb-data/target/journal.sqlite");
-    std::fs::write(&journal, "not a database, but long enough to be looked at".repeat(100)).unwrap();
+    std::fs::write(
+        &journal,
+        "not a database, but long enough to be looked at".repeat(100),
+    )
+    .unwrap();
     let said = mendb.fails(1, "operation list");
     assert!(said.contains("move it away"), "{said}");
     std::fs::remove_file(&journal).unwrap();

@@ -9,7 +9,10 @@ impl Pair {
     fn new() -> Self {
         let pair = Self(Mendb::new());
         for target in ["a", "b"] {
-            pair.ok(target, "table create t --column id:int64 --column v:utf8 --key id");
+            pair.ok(
+                target,
+                "table create t --column id:int64 --column v:utf8 --key id",
+            );
             pair.put(target, &format!("from{target}"));
             pair.ok(target, "collection create c --table t");
         }
@@ -72,7 +75,10 @@ fn a_list_and_a_backup_say_whose_they_are() {
     assert_ne!(of(0)["target_id"], of(1)["target_id"]);
     for (at, directory) in [(0, "/a"), (1, "/b")] {
         let url = of(at)["url"].as_str().unwrap().to_owned();
-        assert!(url.starts_with("mendb:///") && url.ends_with(directory), "{url}");
+        assert!(
+            url.starts_with("mendb:///") && url.ends_with(directory),
+            "{url}"
+        );
     }
     let text = pair.ok("a", "list c");
     let id = of(1)["target_id"].as_str().unwrap()[..8].to_owned();
@@ -102,7 +108,10 @@ fn the_backup_of_another_target_takes_the_place_of_rows_only_where_its_id_is_nam
     let plan = pair.json("a", &format!("restore c --in-place --dry-run --to {id}"));
     assert!(plan["of_target"]["url"].as_str().unwrap().ends_with("/b"));
     let plan = pair.ok("a", &format!("restore c --in-place --dry-run --to {id}"));
-    assert!(plan.contains("the backup is of another target, mendb:///"), "{plan}");
+    assert!(
+        plan.contains("the backup is of another target, mendb:///"),
+        "{plan}"
+    );
     let done = pair.json("a", &format!("restore c --in-place --to {id}"));
     assert!(done["of_target"]["url"].as_str().unwrap().ends_with("/b"));
     assert!(pair.row("a").contains("fromb"));
@@ -125,7 +134,10 @@ fn increments_of_two_targets_go_on_each_with_its_own_chain() {
     let listed = pair.json("a", "list c");
     let parent = |at: usize| listed[at]["parent"].as_str().unwrap().to_owned();
     let ids = pair.ids();
-    assert_eq!([parent(2), parent(3), parent(4)], [&ids[0], &ids[1], &ids[2]].map(Clone::clone));
+    assert_eq!(
+        [parent(2), parent(3), parent(4)],
+        [&ids[0], &ids[1], &ids[2]].map(Clone::clone)
+    );
     pair.ok("a", "table drop t");
     pair.ok("a", "restore c");
     assert!(pair.row("a").contains("a3"));
@@ -143,14 +155,21 @@ fn an_empty_target_takes_the_newest_of_the_one_target_that_wrote_and_says_whose(
     pair.ok("a", "backup c --incremental");
     let ran = pair.0.run(&Pair::line("empty", "restore c"));
     assert_eq!(ran.code, 0, "{}", ran.stderr);
-    assert!(ran.stderr.contains("of another target, mendb:///"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("of another target, mendb:///"),
+        "{}",
+        ran.stderr
+    );
     assert!(pair.row("empty").contains("newest"));
     // Where two have written, there is no telling.
     pair.ok("b", "backup c");
     let said = pair.fails("emptier", "restore c");
     assert!(said.contains("/a on") || said.contains("/a ("), "{said}");
     assert!(said.contains("/b on") || said.contains("/b ("), "{said}");
-    assert!(said.contains("name the one that is meant by its id"), "{said}");
+    assert!(
+        said.contains("name the one that is meant by its id"),
+        "{said}"
+    );
     pair.ok("emptier", &format!("restore c --to {}", pair.ids()[0]));
     assert!(pair.row("emptier").contains("older"));
 }
@@ -163,7 +182,9 @@ fn what_compares_with_the_newest_backup_compares_with_its_own() {
     pair.ok("a", "diff c");
     pair.ok("a", "verify c --live");
     let theirs = pair.ids().remove(1);
-    let ran = pair.0.run(&Pair::line("a", &format!("verify {theirs} --live")));
+    let ran = pair
+        .0
+        .run(&Pair::line("a", &format!("verify {theirs} --live")));
     assert_eq!(ran.code, 3);
     assert!(ran.stderr.contains("of another target"), "{}", ran.stderr);
     let ran = pair.0.run(&Pair::line("a", &format!("diff {theirs}")));
@@ -184,7 +205,10 @@ fn a_plan_is_carried_out_on_the_target_that_it_was_made_for() {
     pair.put("a", "fromb");
     pair.ok("a", "restore c --in-place --plan plan.json");
     let said = pair.fails("b", "restore --plan plan.json");
-    assert!(said.contains("planned for another target, mendb:///"), "{said}");
+    assert!(
+        said.contains("planned for another target, mendb:///"),
+        "{said}"
+    );
     assert!(pair.row("b").contains("fromb"));
     pair.ok("a", "restore --plan plan.json");
     assert!(pair.row("a").contains("froma"));

@@ -47,7 +47,9 @@ pub fn in_state(state_directory: &Path) -> Vec<Hold> {
 pub(super) fn kept_freezes(state_directory: &Path, operation: &str) -> Result<Vec<String>> {
     let records = FreezeRecord::all(state_directory)?.into_iter();
     let names = records.map(|record| record.freeze);
-    Ok(names.filter(|freeze| mend_of(freeze) == Some(operation)).collect())
+    Ok(names
+        .filter(|freeze| mend_of(freeze) == Some(operation))
+        .collect())
 }
 
 /// The mend that has kept a freeze to be undone by.

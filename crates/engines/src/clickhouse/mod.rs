@@ -65,8 +65,8 @@ use crate::contract::parts::{
     Moment, PartContent, PartStore, PartToProve, RefusedPart, ServerInfo, StagedPart, WrittenPart,
 };
 use crate::contract::{Data, Engine, Hold, Lock};
-pub use holds::in_state as holds_in_state;
 use crate::error::Result;
+pub use holds::in_state as holds_in_state;
 
 /// How to reach a server and its files.
 #[derive(Debug, Clone)]

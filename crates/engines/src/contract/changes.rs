@@ -20,9 +20,7 @@ impl LiveStream {
     /// Whether it holds every change since the cut that a backup made at this version: it reaches back
     /// that far, and it saw that cut.
     pub fn continues(&self, version: u64) -> bool {
-        self.outgrew_bytes.is_none()
-            && self.since_version <= version
-            && version <= self.cut_version
+        self.outgrew_bytes.is_none() && self.since_version <= version && version <= self.cut_version
     }
 }
 

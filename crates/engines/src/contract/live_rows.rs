@@ -164,8 +164,14 @@ mod tests {
             (table(born(11, Some("restore-1")), &[]), Some(restored)),
             (table(born(1, None), &[]), Some(ChangesLost::StreamEnded)),
             (table(None, &[]), Some(ChangesLost::Untold)),
-            (table(born(1, None), &[(5, 5, None)]), Some(ChangesLost::SetBack)),
-            (table(born(1, None), &[(15, 15, None)]), Some(ChangesLost::LetGoUpTo)),
+            (
+                table(born(1, None), &[(5, 5, None)]),
+                Some(ChangesLost::SetBack),
+            ),
+            (
+                table(born(1, None), &[(15, 15, None)]),
+                Some(ChangesLost::LetGoUpTo),
+            ),
             (
                 table(born(1, None), &[(u64::MAX, 10, Some(7))]),
                 Some(ChangesLost::Outgrown { bytes: 7 }),

@@ -172,7 +172,8 @@ impl RowStore for RowEngine {
         if let Some(since) = request.since_version {
             for table in request.tables {
                 let live = self.inspect(table)?;
-                let lost = |live: LiveTable| live.changes_lost(request.stream, since, self.version());
+                let lost =
+                    |live: LiveTable| live.changes_lost(request.stream, since, self.version());
                 // One that is missing is told by the cut.
                 if let Some(lost) = live.and_then(lost) {
                     return Err(changes_lost(table, &lost));

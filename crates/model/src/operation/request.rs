@@ -9,11 +9,11 @@ use crate::digest::Digest;
 use crate::key::KeyRange;
 use crate::name::{BackupId, BackupKind, OperationId};
 use crate::operation::task::MendedRows;
-use crate::target::TargetMark;
 use crate::part::{
     Difference, Exclusion, Grade, OnConcurrentInsert, Redefining, RestoreOrder, TableDefinition,
     TableName, Unmatched,
 };
+use crate::target::TargetMark;
 
 /// The request behind an operation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -104,3 +104,69 @@ impl Journal {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use mendb_model::name::{BackupId, BackupKind};
+    use mendb_model::operation::{BackupRequest, Limits, plan};
+
+    use super::*;
+
+    fn backup(at: i64, repository: &str) -> Operation {
+        let request = Request::Backup(BackupRequest {
+            collection: "shop".into(),
+            backup_id: BackupId::new(at, BackupKind::Full).unwrap(),
+            label: None,
+            tables: vec!["orders".into()],
+            parent: None,
+            stream: "shop/1".into(),
+            since_version: None,
+            old_streams: Vec::new(),
+        });
+        let steps = plan(&request, &[]).unwrap();
+        let repository = (repository.to_owned(), format!("file:///{repository}"));
+        let id = format!("backup-{at}").parse().unwrap();
+        let now_ms = at.unsigned_abs() * 1000;
+        Operation::new(id, request, steps, repository, Limits::default(), now_ms)
+    }
+
+    #[test]
+    fn the_repositories_of_a_journal_of_before_are_known_by_its_operations() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::open(directory.path()).unwrap();
+        for (at, repository) in [(1, "one"), (2, "two"), (3, "one")] {
+            journal.insert_operation(&backup(at, repository)).unwrap();
+        }
+        let known = journal.used_repositories().unwrap();
+        let told: Vec<_> = (known.iter())
+            .map(|used| {
+                (
+                    used.repository_id.as_str(),
+                    used.url.as_str(),
+                    used.used_at_ms,
+                )
+            })
+            .collect();
+        assert_eq!(
+            told,
+            [("two", "file:///two", 2000), ("one", "file:///one", 3000)]
+        );
+        assert_eq!(known[1].backup_id, "19700101000003Z_full");
+        journal
+            .write("go back to the layout of before", |tx| {
+                tx.execute_batch("DROP TABLE used_repository; PRAGMA user_version = 3;")
+            })
+            .unwrap();
+        drop(journal);
+        let journal = Journal::open(directory.path()).unwrap();
+        assert_eq!(journal.used_repositories().unwrap(), known);
+        journal.forget_repository("shop", "one").unwrap();
+        drop(journal);
+        let journal = Journal::open(directory.path()).unwrap();
+        assert_eq!(
+            journal.used_repositories().unwrap().len(),
+            1,
+            "what is forgotten stays so"
+        );
+    }
+}

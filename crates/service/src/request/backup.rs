@@ -38,9 +38,7 @@ impl Service {
         let name = &collection.collection;
         let failed = self.check_idle(&collection)?;
         let header_id = self.repository_id()?;
-        let listed = self
-            .runtime()
-            .block_on(self.tools.repository.list(name))?;
+        let listed = self.runtime().block_on(self.tools.repository.list(name))?;
         if let Some(label) = &order.label {
             check_label(label, &listed)?;
         }
@@ -232,10 +230,7 @@ fn missing_table(table: &str, collection: &Collection) -> Error {
     )
 }
 
-pub(super) fn check_label(
-    label: &str,
-    backups: &[Listed],
-) -> Result<()> {
+pub(super) fn check_label(label: &str, backups: &[Listed]) -> Result<()> {
     check(label)?;
     let choose = |reason: String| Err(Error::refused(reason, "choose another label"));
     if label.parse::<BackupId>().is_ok() {

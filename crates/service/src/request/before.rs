@@ -21,9 +21,7 @@ impl Service {
         label: &str,
     ) -> Result<(BackupRequest, RowMendRoad)> {
         let name = &collection.collection;
-        let listed = self
-            .runtime()
-            .block_on(self.tools.repository.list(name))?;
+        let listed = self.runtime().block_on(self.tools.repository.list(name))?;
         let header_id = self.repository_id()?;
         let mut live = collection.clone();
         let mut gone = Vec::new();

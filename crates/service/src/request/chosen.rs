@@ -173,7 +173,9 @@ pub(super) fn not_ours(chosen: &Chosen, table: &dyn Display) -> Error {
              is of {}",
             chosen.whose.describe()
         ),
-        format!("to bring the tables of this target to it all the same, name it by its id: --to {id}"),
+        format!(
+            "to bring the tables of this target to it all the same, name it by its id: --to {id}"
+        ),
     )
 }
 

@@ -34,7 +34,9 @@ impl Service {
         );
         if !listed.is_empty() {
             return Err(Error::refused(
-                format!("{url} has backups of {collection} and no mendb.json, by which repositories are known"),
+                format!(
+                    "{url} has backups of {collection} and no mendb.json, by which repositories are known"
+                ),
                 format!("bring mendb.json back from a copy of the repository; {make}"),
             ));
         }
@@ -44,8 +46,12 @@ impl Service {
         }
         let used = Vec::from_iter(used).join(", ");
         Err(Error::refused(
-            format!("{url} is no repository, and this target was backed up into another one: {used}"),
-            format!("see that it is mounted, or name the one that is meant with --repository; {make}"),
+            format!(
+                "{url} is no repository, and this target was backed up into another one: {used}"
+            ),
+            format!(
+                "see that it is mounted, or name the one that is meant with --repository; {make}"
+            ),
         ))
     }
 

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use mendb_model::TargetMark;
 use mendb_model::name::{OperationId, matches};
 use mendb_model::operation::{
-    DifferentTable, MendRequest, MendSource, Operation, Request, StoppedTable,
-    TableUndo, TargetTable,
+    DifferentTable, MendRequest, MendSource, Operation, Request, StoppedTable, TableUndo,
+    TargetTable,
 };
 use mendb_model::part::{
     OnConcurrentInsert, PartStoreBackup, PartTable, RestoreOrder, Selector, TableDefinition,

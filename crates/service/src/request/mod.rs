@@ -2,8 +2,8 @@
 //! an operation that needs to ask nobody any more.
 
 pub mod backup;
-pub mod chosen;
 mod before;
+pub mod chosen;
 mod considered;
 mod follow;
 mod into;

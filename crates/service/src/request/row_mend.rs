@@ -9,8 +9,7 @@ use mendb_model::key::KeyRange;
 use mendb_model::manifest::{Manifest, TableBackup};
 use mendb_model::name::{BackupId, BackupKind, OperationId, TablePath, matches};
 use mendb_model::operation::{
-    ExpectedShard, MendedRows, Operation, Request, RowMendRequest,
-    RowMendRoad, RowTableMend, State,
+    ExpectedShard, MendedRows, Operation, Request, RowMendRequest, RowMendRoad, RowTableMend, State,
 };
 use mendb_model::schema::TableSchema;
 use mendb_model::value::ColumnType;

@@ -37,7 +37,9 @@ impl Whose {
         match self {
             Self::Ours => "this target".to_owned(),
             Self::Theirs(mark) => format!("another target, {mark}"),
-            Self::Unknown => "a target that it does not name (mendb did not note it then)".to_owned(),
+            Self::Unknown => {
+                "a target that it does not name (mendb did not note it then)".to_owned()
+            }
         }
     }
 }

@@ -23,12 +23,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mendb_engines::{Engine, EngineError, Remedy};
-use mendb_model::{TargetMark, describe_error};
 use mendb_model::manifest::Manifest;
 use mendb_model::name::OperationId;
 use mendb_model::operation::{
     ChainLink, Report, ReportStatus, Request, StepKind, TaskOutput, TaskSpec,
 };
+use mendb_model::{TargetMark, describe_error};
 use mendb_repo::Repository;
 use mendb_repo::clickhouse_backup::ImportError;
 use mendb_repo::foreign::panic_text;

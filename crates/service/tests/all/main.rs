@@ -17,5 +17,6 @@ mod mend;
 mod mixups;
 mod property;
 mod story;
+mod whose;
 mod wire;
 mod world;

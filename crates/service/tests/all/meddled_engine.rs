@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use mendb_engines::{
-    BlockSink, Data, Engine, FreezeRequest, Frozen, HeldBack, Hold, LiveRows, LiveShard, LiveTable, Lock, Result,
-    RowStore, Source, StagedCounts, StagedTable,
+    BlockSink, Data, Engine, FreezeRequest, Frozen, HeldBack, Hold, LiveRows, LiveShard, LiveTable,
+    Lock, Result, RowStore, Source, StagedCounts, StagedTable,
 };
 use mendb_model::name::TablePath;
 use mendb_model::{Digest, KeyRange, RowBlock, RowBlockBuilder};

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use clap::Args;
-use mendb_model::{BackupId, TargetMark};
 use mendb_model::manifest::Manifest;
 use mendb_model::name::BackupKind;
+use mendb_model::{BackupId, TargetMark};
 use mendb_repo::{Compaction, Repository, StoredManifest};
 use mendb_service::env::{crash_point, nonce, now_ms};
 use serde::Serialize;

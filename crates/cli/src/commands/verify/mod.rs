@@ -77,12 +77,24 @@ impl VerifyCommand {
         let collections = runtime.block_on(repository.collections())?;
         if collections.contains(&self.what) {
             let backups = runtime.block_on(repository.list(&self.what))?;
-            return self.prove(context, &repository, runtime.handle(), backups, Named::Collection);
+            return self.prove(
+                context,
+                &repository,
+                runtime.handle(),
+                backups,
+                Named::Collection,
+            );
         }
         match backup_name::search(&repository, runtime.handle(), &self.what)? {
             Some((collection, id)) => {
                 let backups = chain(&repository, runtime.handle(), &collection, id);
-                self.prove(context, &repository, runtime.handle(), backups, Named::Backup)
+                self.prove(
+                    context,
+                    &repository,
+                    runtime.handle(),
+                    backups,
+                    Named::Backup,
+                )
             }
             None => {
                 let Target::Rows(_) = context.target()? else {
@@ -314,8 +326,8 @@ fn lacks_header(repository: &Repository, runtime: &Handle) -> Result<Option<Stri
     Ok(header.is_none().then(|| {
         format!(
             "{}/mendb.json is missing: backups can be read, but operations that are not over know the \
-             repository by the id in it, and the next backup writes one with another id; bring it back from a \
-             copy of the repository",
+             repository by the id in it; bring it back from a copy of the repository, or make another with mendb \
+             repository init",
             repository.url()
         )
     }))
