@@ -39,19 +39,25 @@ impl Repository {
                 Created::AlreadyThere => second = second.saturating_add(1),
             }
         };
-        self.remove_id_marks(collection, marks).await?;
+        self.remove_id_marks(collection, marks).await;
         Ok(id)
     }
 
-    /// Remembers the id of a backup that is about to go. Backups from before ids were claimed have no mark.
+    /// Remembers the id of a backup that is about to go, unless a newer one is there: backups from before ids
+    /// were claimed have no mark.
     pub(crate) async fn remember_id(&self, collection: &str, id: &BackupId) -> Result<()> {
         let second = id.unix_seconds();
+        let known = self.ids(collection).await?;
+        if known.iter().any(|known| known.unix_seconds() > second) {
+            return Ok(());
+        }
         let marks = self.id_marks(collection).await?;
         if marks.iter().any(|mark| *mark >= second) {
             return Ok(());
         }
         self.mark_id(collection, second).await?;
-        self.remove_id_marks(collection, marks).await
+        self.remove_id_marks(collection, marks).await;
+        Ok(())
     }
 
     /// The seconds that have a mark.
@@ -66,9 +72,15 @@ impl Repository {
         self.objects.create(&name, MARK.into()).await
     }
 
-    async fn remove_id_marks(&self, collection: &str, seconds: Vec<i64>) -> Result<()> {
-        let directory = layout::ids(collection)?;
-        let names = seconds.iter().map(|second| format!("{directory}/{second}"));
-        self.objects.delete_all(names.collect()).await
+    /// Removes marks that a newer one has made needless. They harm nobody where they cannot be removed.
+    async fn remove_id_marks(&self, collection: &str, seconds: Vec<i64>) {
+        let remove = async {
+            let directory = layout::ids(collection)?;
+            let names = seconds.iter().map(|second| format!("{directory}/{second}"));
+            self.objects.delete_all(names.collect()).await
+        };
+        if let Err(error) = remove.await {
+            tracing::debug!(%error, collection, "old marks of ids stay");
+        }
     }
 }

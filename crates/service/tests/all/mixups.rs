@@ -56,7 +56,7 @@ fn a_target_that_was_set_back_takes_no_increment() {
         .order(Incremental, "wrong")
         .unwrap_err()
         .to_string();
-    assert!(refusal.contains("set back, or a copy"), "{refusal}");
+    assert!(refusal.contains("set back to an earlier state"), "{refusal}");
     set_back.done(&set_back.backup(Full, "right"));
 }
 
