@@ -5,7 +5,7 @@ use mendb_model::manifest::Manifest;
 use mendb_model::name::{BackupId, BackupKind};
 use mendb_service::{Purpose, Whose};
 
-use crate::world::World;
+use crate::world::{World, edit, fill};
 
 /// A full backup beside the one labelled `full`, some seconds later, that says another thing of itself.
 fn another(world: &World, seconds: i64, change: impl FnOnce(&mut Manifest)) -> BackupId {
@@ -38,6 +38,7 @@ fn chosen(world: &World, purpose: Purpose) -> (String, Whose) {
 #[test]
 fn a_backup_of_before_is_ours_where_the_journal_knows_it_and_else_is_not_picked_to_overwrite() {
     let world = World::new();
+    fill(&world, 100);
     let operation = world.backup(BackupKind::Full, "full");
     world.done(&operation);
     let known = another(&world, 1, |manifest| {
@@ -76,7 +77,9 @@ fn a_backup_of_before_is_ours_where_the_journal_knows_it_and_else_is_not_picked_
 #[test]
 fn increments_go_on_beside_backups_of_others() {
     let world = World::new();
-    world.backup(BackupKind::Full, "full");
+    fill(&world, 100);
+    world.done(&world.backup(BackupKind::Full, "full"));
+    edit(&world, 1);
     another(&world, 1, |manifest| {
         manifest.target.as_mut().unwrap().target_id = "another".to_owned();
     });
