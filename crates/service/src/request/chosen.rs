@@ -148,7 +148,7 @@ impl Service {
     }
 
     fn none_of_ours(&self, collection: &str, others: &[Other<'_>]) -> Error {
-        let newest: Vec<String> = others.iter().map(|other| other.describe()).collect();
+        let newest: Vec<String> = others.iter().map(Other::describe).collect();
         Error::refused(
             format!(
                 "collection {collection} has no backup of this target in {}, but of {}",

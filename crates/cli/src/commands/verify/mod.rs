@@ -5,7 +5,7 @@ mod parts;
 use clap::Args;
 use mendb_model::manifest::Manifest;
 use mendb_model::part::PartTable;
-use mendb_model::{BackupId, describe_error};
+use mendb_model::{BackupId, TargetMark, describe_error};
 use mendb_repo::{Repository, StoredManifest};
 use mendb_service::proof::{BackupProof, TableComparison};
 use mendb_service::{MendOrder, Service, Whose};
@@ -230,37 +230,43 @@ impl VerifyCommand {
     }
 
     /// The newest backup that is this target's, of those that lack no table where there are such; it may be
-    /// one that cannot be read.
+    /// one that cannot be read. Where none is, the newest of the one target that wrote: comparing changes
+    /// nothing, and whose it is is said.
     ///
     /// # Errors
-    /// All are other targets'.
+    /// None is this target's, and several others wrote.
     fn newest_of_ours<'a>(
         &self,
         service: &Service,
         backups: &'a [Readable],
     ) -> Result<Option<&'a Readable>, Failure> {
         let mut newest = None;
-        let mut theirs = None;
+        let mut theirs: Vec<(&Readable, TargetMark)> = Vec::new();
         for backup in backups.iter().rev() {
-            let (id, Ok(stored)) = backup else {
+            let (_, Ok(stored)) = backup else {
                 newest = newest.or(Some(backup));
                 continue;
             };
+            let is_complete = stored.manifest.is_complete();
             match service.whose(stored) {
-                Ok(Whose::Theirs(target)) => theirs = theirs.or(Some((id, target))),
-                Ok(_) if stored.manifest.is_complete() => return Ok(Some(backup)),
+                Ok(Whose::Theirs(target)) if is_complete => theirs.push((backup, target)),
+                Ok(Whose::Theirs(_)) => {}
+                Ok(_) if is_complete => return Ok(Some(backup)),
                 // What is wrong with its chain is told where it is proved.
                 Ok(_) | Err(_) => newest = newest.or(Some(backup)),
             }
         }
-        match (newest, theirs) {
-            (None, Some((id, target))) => Err(Failure::input(format!(
-                "collection {} has no backup of this target to compare its tables with: the newest, {id}, is of \
-                 another, {target}",
+        let Some((first, target)) = theirs.first().filter(|_| newest.is_none()) else {
+            return Ok(newest);
+        };
+        match theirs.iter().find(|(_, other)| !other.is_same(target)) {
+            None => Ok(Some(*first)),
+            Some((_, other)) => Err(Failure::input(format!(
+                "collection {} has no backup of this target to compare its tables with, but of {target} and of \
+                 {other}",
                 self.what
             ))
-            .hint(format!("to compare them with that all the same, name it: mendb verify {id} --live"))),
-            _ => Ok(newest),
+            .hint("name the backup that is meant: mendb verify BACKUP --live")),
         }
     }
 
