@@ -117,3 +117,20 @@ fn what_is_left_of_a_lost_backup_goes_with_what_stands_on_it_where_that_is_asked
     mendb.ok(&format!("delete c/{} --cascade", ids[0]));
     assert!(!collection.exists());
 }
+
+#[test]
+fn a_backup_that_is_not_there_is_answered_with_what_may_have_been_meant() {
+    let mendb = world();
+    mendb.ok("backup c --label monday");
+    for line in ["restore c --to Monday", "restore c --in-place --to mon"] {
+        let said = mendb.fails(1, line);
+        assert!(said.contains("has no backup"), "{line}: {said}");
+        let meant = format!("did you mean {} (monday)?", ids(&mendb)[0]);
+        assert!(said.contains(&meant), "{line}: {said}");
+    }
+    let said = mendb.fails(1, "restore c --to sunday");
+    assert!(
+        said.contains("hint: mendb list c shows its backups"),
+        "{said}"
+    );
+}
