@@ -82,6 +82,32 @@ pub fn unknown(repository: &Repository, name: &str) -> Failure {
         .hint("mendb list shows the backups there are")
 }
 
+/// What someone may have meant who named a backup that is not among those of a collection, each with its
+/// label.
+pub fn meant(collection: &str, wanted: &str, there: &[String]) -> String {
+    let wanted = wanted.to_lowercase();
+    let is_like = |title: &&String| {
+        let title = title.to_lowercase();
+        let (id, label) = title.split_once(' ').unwrap_or((&title, ""));
+        let label = label.trim_start_matches('(').trim_end_matches(')');
+        let is_like =
+            |name: &str| !name.is_empty() && (name.contains(&wanted) || wanted.contains(name));
+        is_like(id) || is_like(label)
+    };
+    let like: Vec<&str> = there.iter().filter(is_like).map(String::as_str).collect();
+    let list = match there {
+        [] => {
+            "mendb list shows the backups of all collections; --repository names another repository"
+                .to_owned()
+        }
+        _ => format!("mendb list {collection} shows its backups; name one by its id or its label"),
+    };
+    match like.as_slice() {
+        [] => list,
+        like => format!("did you mean {}? {list}", like.join(" or ")),
+    }
+}
+
 fn one_of(
     mut found: Vec<(String, BackupId)>,
     name: &str,
@@ -92,5 +118,28 @@ fn one_of(
             "{name} names backups of several collections"
         ))
         .hint(format!("say which: {collection}/{id}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_mistyped_name_may_have_meant_is_told() {
+        let there = [
+            "20261121085356Z_full (monday)".to_owned(),
+            "20261122085356Z_incremental".to_owned(),
+        ];
+        let hint = meant("shop", "Monday", &there);
+        assert!(
+            hint.starts_with("did you mean 20261121085356Z_full (monday)? "),
+            "{hint}"
+        );
+        let hint = meant("shop", "20261122", &there);
+        assert!(hint.contains("20261122085356Z_incremental"), "{hint}");
+        let hint = meant("shop", "sunday", &there);
+        assert!(hint.starts_with("mendb list shop shows"), "{hint}");
+        assert!(meant("shop", "sunday", &[]).contains("--repository"));
     }
 }

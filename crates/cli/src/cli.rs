@@ -136,6 +136,9 @@ enum Command {
     /// Shorten chains of backups
     #[command(subcommand)]
     Chain(commands::chain::ChainCommand),
+    /// Make places that hold backups
+    #[command(subcommand)]
+    Repository(commands::repository::RepositoryCommand),
     /// Look after long operations
     #[command(subcommand)]
     Operation(commands::operation::OperationCommand),
@@ -159,6 +162,7 @@ impl Command {
             Self::Verify(command) => command.run(context),
             Self::Delete(command) => command.run(context),
             Self::Chain(command) => command.run(context),
+            Self::Repository(command) => command.run(context),
             Self::Operation(command) => command.run(context),
             Self::Config(command) => command.run(context),
         }

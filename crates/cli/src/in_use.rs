@@ -2,6 +2,7 @@
 
 use mendb_model::BackupId;
 use mendb_model::operation::State;
+use mendb_service::ways_on;
 
 use crate::context::Context;
 use crate::failure::Failure;
@@ -29,11 +30,8 @@ pub fn refuse_if_in_use(
         if let Some(backup) = in_use.filter(|_| request.collection() == collection) {
             let id = &operation.operation_id;
             return Err(
-                Failure::input(format!("backup {backup} is needed by operation {id}")).hint(
-                    format!(
-                        "mendb operation watch {id} finishes it, mendb operation cancel {id} gives it up"
-                    ),
-                ),
+                Failure::input(format!("backup {backup} is needed by operation {id}"))
+                    .hint(ways_on(&operation)),
             );
         }
     }

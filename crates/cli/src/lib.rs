@@ -19,6 +19,7 @@ mod human;
 mod in_use;
 mod operation_progress;
 mod operation_record;
+mod orphan;
 mod output;
 mod parts;
 mod progress;

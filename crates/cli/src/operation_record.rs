@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use mendb_model::TargetMark;
 use mendb_model::name::BackupId;
 use mendb_model::operation::{MendSource, Operation, Request, State};
+use mendb_service::Orphan;
 use serde::Serialize;
 
 use crate::human;
@@ -24,6 +26,9 @@ pub struct OperationRecord {
     pub source: Option<String>,
     /// The backup that is taken, or restored to.
     pub backup_id: Option<BackupId>,
+    /// The target that the backup is of which is restored, if that is known to be another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub of_target: Option<TargetMark>,
     pub state: &'static str,
     pub paused: bool,
     pub current_step: u32,
@@ -43,6 +48,9 @@ pub struct OperationRecord {
     pub created_at: String,
     pub updated_at: String,
     pub error: Option<String>,
+    /// Of one that the journal does not know, the tables that the target holds for it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub held_tables: Vec<String>,
 }
 
 impl OperationRecord {
@@ -58,6 +66,7 @@ impl OperationRecord {
             collection: operation.request.collection().to_owned(),
             source: source(&operation.request),
             backup_id: operation.request.backups().last().copied().cloned(),
+            of_target: operation.request.of_target().cloned(),
             state: operation.state.name(),
             paused: operation.is_paused(),
             current_step: operation.current_step,
@@ -77,6 +86,43 @@ impl OperationRecord {
                 .error
                 .clone()
                 .or_else(|| operation.tasks.iter().find_map(|task| task.error.clone())),
+            held_tables: Vec::new(),
+        }
+    }
+
+    /// One that the journal does not know.
+    pub fn orphan(orphan: Orphan) -> Self {
+        Self {
+            operation_id: orphan.operation_id,
+            kind: orphan.kind,
+            collection: String::new(),
+            source: None,
+            backup_id: None,
+            of_target: None,
+            state: if orphan.is_only_kept {
+                "kept"
+            } else {
+                "orphaned"
+            },
+            paused: false,
+            current_step: 0,
+            steps_total: 0,
+            step: String::new(),
+            percent: 0.0,
+            rows_done: 0,
+            bytes_done: 0,
+            bytes_total: 0,
+            shards_done: 0,
+            shards_total: 0,
+            bytes_per_second: 0,
+            eta_seconds: None,
+            created_at: String::new(),
+            updated_at: String::new(),
+            error: Some(format!(
+                "not in the journal; holds {}",
+                orphan.tables.join(", ")
+            )),
+            held_tables: orphan.tables,
         }
     }
 

@@ -14,14 +14,16 @@ use mendb_repo::{Repository, RepositoryOptions, RetryPolicy};
 use mendb_rowstore::Database;
 use mendb_service::journal::Journal;
 use mendb_service::journal::command::Command;
-use mendb_service::{Conflicts, HolderFate, Service, Settings, command_through};
+use mendb_service::{Conflicts, HolderFate, Service, Settings, command_through, ways_on};
 use tokio::runtime::Runtime;
 
+use crate::backup_name;
 use crate::clock;
 use crate::context::Context;
 use crate::failure::{Failure, FailureKind, Verdict};
 use crate::operation_progress::OperationProgress;
 use crate::operation_record::{OperationRecord, progress_line};
+use crate::orphan::way_out;
 use crate::parts::backup_report::BackupReport;
 use crate::parts::mend_report::MendReport;
 use crate::rows::mend_report::RowMendReport;
@@ -145,7 +147,11 @@ impl Context {
             repository,
             runtime,
             journal_directory,
-            Settings { limits },
+            Settings {
+                limits,
+                target_url: self.target()?.shown_url(),
+                host: host(),
+            },
         )?)
     }
 
@@ -164,10 +170,17 @@ impl Context {
     /// The same failure with how far the operations are that stand in its way: the one it names, or those
     /// that another process may be working on.
     pub fn tell_what_is_in_the_way(&self, mut failure: Failure) -> Failure {
-        let Ok(Some(journal)) = (match (&failure.operation, failure.kind) {
+        let opened = match (&failure.operation, failure.kind) {
             (Some(_), _) | (None, FailureKind::Busy) => self.open_journal(),
             _ => return failure,
-        }) else {
+        };
+        if let (Some(id), Ok(journal)) = (&failure.operation, &opened)
+            && !is_known(journal.as_ref(), id)
+        {
+            let hint = way_out(id);
+            return failure.hint(hint);
+        }
+        let Ok(Some(journal)) = opened else {
             return failure;
         };
         let ids = match &failure.operation {
@@ -175,6 +188,9 @@ impl Context {
             None => journal.unfinished_operations().unwrap_or_default(),
         };
         for operation in ids.iter().filter_map(|id| journal.operation(id).ok()) {
+            if failure.operation.is_some() {
+                failure.hint = Some(ways_on(&operation));
+            }
             failure.causes.push(format!(
                 "operation {} is at {:.0} %: {}",
                 operation.operation_id,
@@ -357,6 +373,25 @@ impl Context {
     }
 }
 
+/// Whether a journal has an operation, as far as that can be told.
+fn is_known(journal: Option<&Journal>, id: &str) -> bool {
+    let Some(journal) = journal else {
+        return false;
+    };
+    let Ok(id) = id.parse() else {
+        return false;
+    };
+    let read = journal.operation(&id);
+    !matches!(read, Err(mendb_service::Error::UnknownOperation(_)))
+}
+
+/// The name of this host, where the system tells it.
+fn host() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    let name = name.trim();
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
 /// Says which tables a mend that is done has left as they were.
 ///
 /// # Errors
@@ -416,8 +451,11 @@ pub fn check_end(operation: &Operation, wanted: State) -> Result<(), Failure> {
     );
     failure.causes.extend(operation.error.clone());
     Err(match operation.state {
-        State::Failed => failure.hint(format!(
+        State::Failed if operation.step_kind().can_cancel() => failure.hint(format!(
             "repair what is named above, then: mendb operation resume {id}; or roll it back: mendb operation cancel {id}"
+        )),
+        State::Failed => failure.hint(format!(
+            "repair what is named above, then: mendb operation resume {id}"
         )),
         State::Done | State::Cancelled => failure,
         _ => failure.hint(format!(
@@ -430,6 +468,9 @@ pub fn check_end(operation: &Operation, wanted: State) -> Result<(), Failure> {
 impl From<mendb_service::Error> for Failure {
     fn from(error: mendb_service::Error) -> Self {
         use mendb_service::Error as E;
+        if let E::Repository(error) = error {
+            return error.into();
+        }
         let kind = match &error {
             E::Refused { .. }
             | E::NothingFits { .. }
@@ -485,7 +526,16 @@ impl From<mendb_repo::Error> for Failure {
             error if error.is_retriable() => FailureKind::Retry,
             _ => FailureKind::FixEnvironment,
         };
-        Self::of(kind, &error)
+        let failure = Self::of(kind, &error);
+        match error {
+            mendb_repo::Error::NoSuchBackup {
+                collection,
+                wanted,
+                there,
+                ..
+            } => failure.hint(backup_name::meant(&collection, &wanted, &there)),
+            _ => failure,
+        }
     }
 }
 

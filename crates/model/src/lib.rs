@@ -17,6 +17,7 @@ pub mod operation;
 pub mod part;
 pub mod row;
 pub mod schema;
+pub mod target;
 pub mod text;
 pub mod value;
 mod varint;
@@ -28,6 +29,7 @@ pub use fold::Fold;
 pub use key::KeyRange;
 pub use name::{BackupId, OperationId};
 pub use schema::{Column, IndexSchema, TableSchema};
+pub use target::TargetMark;
 pub use value::{ColumnType, Value, ValueRef};
 
 /// Bytes that do not decode: they came from a disk or a network and are damaged or foreign.

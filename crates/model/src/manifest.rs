@@ -11,6 +11,7 @@ use crate::name::{BackupId, BackupKind, TablePath};
 use crate::operation::TaskSpec;
 use crate::part::{ObjectRef, PartList, PartStoreBackup, PartTable};
 use crate::schema::TableSchema;
+use crate::target::TargetMark;
 
 /// The format this version writes, and the newest it reads.
 pub const FORMAT_VERSION: u32 = 1;
@@ -31,6 +32,9 @@ pub struct Manifest {
     pub label: Option<String>,
     /// The operation that wrote it: a repeated attempt of that operation finds its own manifest.
     pub operation_id: String,
+    /// The target that it was taken of; `None` in backups from before mendb noted that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<TargetMark>,
     /// What the increment stands on; a full backup stands on nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Parent>,

@@ -120,6 +120,27 @@ pub enum Error {
         /// The manifest.
         object: String,
     },
+    /// What is left of a backup is what others stand on.
+    #[error(
+        "{} {} on backup {backup} of collection {collection} in {repository}, so what it is made of stays",
+        join(by),
+        if by.len() == 1 { "stands" } else { "stand" }
+    )]
+    StoodOn {
+        /// The repository.
+        repository: String,
+        /// The collection.
+        collection: String,
+        /// The backup.
+        backup: BackupId,
+        /// The backups that stand on it, oldest first.
+        by: Vec<BackupId>,
+    },
+    /// All ids of backups are given.
+    #[error(
+        "no id is left for a backup: the clock, or an id that was given before, is in the year 9999"
+    )]
+    NoIdLeft,
     /// A run of backups cannot be folded into one.
     #[error("backups {first} to {last} cannot be folded into one: {detail}")]
     CannotCompact {
@@ -213,8 +234,8 @@ fn others_text(others: usize) -> String {
     }
 }
 
-/// As many as fit on a screen; the newest are the likely ones.
-const MOST_SHOWN: usize = 20;
+/// The newest are the likely ones.
+const MOST_SHOWN: usize = 5;
 
 fn there_text(there: &[String]) -> String {
     if there.is_empty() {

@@ -16,6 +16,9 @@ pub(crate) const BUNDLES: &str = "files/bundles";
 /// Where files are written before they take the name of their content.
 pub(crate) const INCOMING: &str = "files/incoming";
 
+/// Where ids of backups that were given are remembered.
+const IDS: &str = "ids";
+
 /// File systems allow 255 bytes; what else the name of a segment needs is added elsewhere.
 const MAX_PART_BYTES: usize = 200;
 
@@ -23,6 +26,12 @@ const MAX_PART_BYTES: usize = 200;
 pub(crate) fn collection(collection: &str) -> Result<String, BadName> {
     check(collection)?;
     Ok(format!("{COLLECTIONS}/{collection}"))
+}
+
+/// The directory of the marks of ids that were given in a collection: each an object named by its second.
+pub(crate) fn ids(collection: &str) -> Result<String, BadName> {
+    check(collection)?;
+    Ok(format!("{IDS}/{collection}"))
 }
 
 /// The directory of a backup.

@@ -130,25 +130,6 @@ impl Repository {
         Ok(None)
     }
 
-    /// The newest backup of a collection that lacks none of its tables, or whose manifest cannot be read;
-    /// the newest where each lacks some.
-    ///
-    /// # Errors
-    /// As [`Self::newest_id`], or the store does not give a manifest.
-    pub async fn newest_complete_id(&self, collection: &str) -> Result<Option<BackupId>> {
-        let mut newest = None;
-        for id in self.ids(collection).await?.into_iter().rev() {
-            match self.manifest(collection, &id).await {
-                Ok(stored) if stored.manifest.is_complete() => return Ok(Some(id)),
-                Ok(_) => newest = newest.or(Some(id)),
-                Err(Error::NotFound { .. }) => {}
-                Err(error) if error.is_damage() => return Ok(Some(id)),
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(newest)
-    }
-
     /// The id of the backup with this id or label. Nothing is read of one that is named by its id; a
     /// label is looked for in the manifests that can be read.
     ///

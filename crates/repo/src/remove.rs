@@ -60,6 +60,7 @@ impl Repository {
 
     /// Removes a manifest for good.
     async fn remove_manifest(&self, collection: &str, id: &BackupId) -> Result<()> {
+        self.remember_id(collection, id).await?;
         self.objects
             .delete(&layout::manifest(collection, id)?)
             .await?;
@@ -124,13 +125,16 @@ impl Repository {
     /// parts stay for [`Self::collect_garbage`].
     ///
     /// # Errors
-    /// [`Error::Complete`] when there is a manifest, even a damaged one; or the store fails.
+    /// [`Error::Complete`] when there is a manifest, even a damaged one; [`Error::StoodOn`] when another backup
+    /// stands on it, so that its manifest was lost; or the store fails.
     pub async fn discard(&self, collection: &str, id: &BackupId) -> Result<()> {
         if self.has_manifest(collection, id).await? {
             return Err(Error::Complete {
                 object: self.objects.full_name(&layout::manifest(collection, id)?),
             });
         }
+        self.check_nothing_stands_on(collection, id).await?;
+        self.remember_id(collection, id).await?;
         let directory = layout::backup(collection, id)?;
         self.remove_below(&directory, |_| true).await?;
         self.tidy(collection, &directory, |_| true).await

@@ -151,6 +151,7 @@ async fn write(
         backup_id,
         label: None,
         operation_id: "backup-3fa9c1".to_owned(),
+        target: None,
         parent: None,
         snapshot_version: backup,
         tables: vec![TableBackup {

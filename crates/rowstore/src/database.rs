@@ -2,11 +2,12 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, RwLock};
 
 use mendb_model::key::KeyRange;
 use mendb_model::name::TablePath;
-use mendb_model::{Column, RowBlock, TableSchema};
+use mendb_model::{Column, Malformed, RowBlock, TableSchema};
 
 use crate::batch::WriteBatch;
 use crate::datashard::ShardId;
@@ -14,9 +15,10 @@ use crate::datashard::cursor::Source;
 use crate::datashard::load::{self, Applied};
 use crate::datashard::stage::{self, Staged};
 use crate::datashard::{rewrite, settle};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::open;
 use crate::schemeshard::cut::{self, StreamCut};
+use crate::schemeshard::lapse::{self, HeldBack};
 use crate::schemeshard::mending::{self, MendDescription};
 use crate::schemeshard::restoring::{self, NewTable};
 use crate::schemeshard::streams::{self, StreamDescription};
@@ -24,7 +26,7 @@ use crate::schemeshard::{PathState, tables};
 use crate::snapshot::{Snapshot, TableDescription};
 use crate::store::Store;
 use crate::table::Table;
-use crate::transaction::Writer;
+use crate::transaction::{ID_KEY, Transaction, Writer};
 use crate::view::View;
 use crate::write;
 
@@ -47,6 +49,9 @@ pub struct Options {
     /// A change log shorter than this may keep what no stream needs any more: to make it anew takes its
     /// time too.
     pub trim_bytes: u64,
+    /// A change log of a table larger than this lets its neediest stream lapse: a stream that nobody reads
+    /// any more does not grow for ever.
+    pub log_bytes: u64,
     /// Whether a write is on disk before it is acknowledged. Schema changes, cuts, splits and what
     /// begins, publishes or ends a restore or mend always are.
     pub durable: bool,
@@ -61,6 +66,7 @@ impl Default for Options {
             compact_bytes: 64 << 20,
             ingest_bytes: 256 << 10,
             trim_bytes: 1 << 20,
+            log_bytes: 16 << 30,
             durable: true,
         }
     }
@@ -77,6 +83,8 @@ pub(crate) struct Inner {
     /// The last version known to be on disk; held while syncing, so that those who wait together are
     /// synced together.
     synced: Mutex<u64>,
+    /// Bytes that were written to change logs since it was looked how large they are.
+    pub(crate) logged_bytes: AtomicU64,
 }
 
 impl Inner {
@@ -86,6 +94,7 @@ impl Inner {
             options,
             writer: Mutex::new(writer),
             synced: Mutex::new(0),
+            logged_bytes: AtomicU64::new(0),
             published: RwLock::new(Arc::new(view)),
         }
     }
@@ -142,7 +151,35 @@ impl Database {
     pub fn open(dir: &Path, options: Options) -> Result<Self> {
         let inner = Arc::new(open::open(dir, options)?);
         streams::trim_leftovers(&inner)?;
+        lapse::enforce(&inner)?;
         Ok(Self { inner })
+    }
+
+    /// The id of the store: the one that it was first given here, whatever is given later. It stays on disk,
+    /// and a copy of the directory has it too.
+    ///
+    /// # Errors
+    /// The store failed, or what it has for an id is none.
+    pub fn identify(&self, new_id: &str) -> Result<String> {
+        let mut transaction = Transaction::begin(&self.inner);
+        if let Some(id) = transaction.view.get_meta(ID_KEY)? {
+            return match std::str::from_utf8(&id) {
+                Ok(id) => Ok(id.to_owned()),
+                Err(error) => Err(Error::damaged(
+                    "the id of the row store",
+                    Malformed {
+                        what: "text",
+                        detail: error.to_string(),
+                    },
+                )),
+            };
+        }
+        // No reader can tell the difference, so this is no version of its own.
+        transaction.version = transaction.view.version;
+        transaction.put_meta(ID_KEY.to_vec(), new_id.as_bytes());
+        transaction.commit()?;
+        self.inner.store.sync()?;
+        Ok(new_id.to_owned())
     }
 
     /// The version of the last commit. Versions count up by one a commit.
@@ -314,6 +351,14 @@ impl Database {
     /// The table is missing.
     pub fn streams(&self, table: &str) -> Result<Vec<StreamDescription>> {
         Ok(streams::describe(self.inner.view().table(table)?))
+    }
+
+    /// What each change stream of a table keeps from being let go of; its change logs are read for it.
+    ///
+    /// # Errors
+    /// The table is missing, or the store failed.
+    pub fn held_back(&self, table: &str) -> Result<Vec<HeldBack>> {
+        lapse::held_back(&self.inner.view(), table)
     }
 
     /// Creates tables for `operation` to load, in one commit: with the versions that were captured, and

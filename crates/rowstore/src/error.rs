@@ -112,9 +112,7 @@ pub enum Error {
     #[error("table {0} is another one than was opened; open it again")]
     TableReplaced(String),
     /// The table is being restored.
-    #[error(
-        "table {table} is being restored by operation {operation}; wait for it or cancel it: mendb operation cancel {operation}"
-    )]
+    #[error("table {table} is being restored by operation {operation}; wait for its end")]
     BeingRestored {
         /// The table.
         table: String,
@@ -122,9 +120,7 @@ pub enum Error {
         operation: String,
     },
     /// The table is being backed up.
-    #[error(
-        "table {table} is being backed up by operation {operation}; wait for it or cancel it: mendb operation cancel {operation}"
-    )]
+    #[error("table {table} is being backed up by operation {operation}; wait for its end")]
     BeingBackedUp {
         /// The table.
         table: String,
@@ -133,8 +129,7 @@ pub enum Error {
     },
     /// The table is being mended: it is read as ever, and written when the mend is over.
     #[error(
-        "table {table} is being mended by operation {operation} and cannot be changed until it is done; \
-         wait for it or cancel it: mendb operation cancel {operation}"
+        "table {table} is being mended by operation {operation} and cannot be changed until it is done"
     )]
     BeingMended {
         /// The table.

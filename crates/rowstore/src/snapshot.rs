@@ -20,7 +20,7 @@ use crate::holders::{self, HolderSink};
 use crate::schemeshard::layout::Layout;
 use crate::schemeshard::streams::{self, StreamDescription};
 use crate::schemeshard::versions::Versions;
-use crate::schemeshard::{PathState, route};
+use crate::schemeshard::{Born, PathState, route};
 use crate::table::Table;
 use crate::view::View;
 
@@ -82,6 +82,8 @@ pub struct TableDescription {
     pub indexes: BTreeMap<String, ShardedDescription>,
     /// Its change streams.
     pub streams: Vec<StreamDescription>,
+    /// How it came to be; `None` for tables of stores from before that was kept.
+    pub born: Option<Born>,
 }
 
 impl Snapshot {
@@ -123,6 +125,7 @@ impl Snapshot {
                 .map(|(name, shards)| Ok((name.clone(), sharded(shards)?)))
                 .collect::<Result<_>>()?,
             streams: streams::describe(entry),
+            born: entry.born.clone(),
         })
     }
 

@@ -31,6 +31,8 @@ use crate::view::View;
 
 /// Key of the commit version in the `meta` keyspace: 8 bytes big-endian.
 pub(crate) const VERSION_KEY: &[u8] = b"version";
+/// Key of the id of the store in the `meta` keyspace: text.
+pub(crate) const ID_KEY: &[u8] = b"id";
 /// Key of the next shard id in the `meta` keyspace: 8 bytes big-endian.
 pub(crate) const NEXT_SHARD_KEY: &[u8] = b"next-shard";
 
@@ -58,6 +60,8 @@ pub(crate) struct Transaction<'a> {
     catalogue: Option<Catalogue>,
     touched: BTreeMap<ShardId, (Arc<Shard>, ShardStats)>,
     captured: Vec<(ShardId, Vec<u8>)>,
+    /// The bytes of the changes that were put.
+    pub(crate) logged_bytes: u64,
     next_shard: u64,
 }
 
@@ -74,6 +78,7 @@ impl<'a> Transaction<'a> {
             catalogue: None,
             touched: BTreeMap::new(),
             captured: Vec::new(),
+            logged_bytes: 0,
             next_shard: writer.next_shard,
             writer,
         }
@@ -153,10 +158,12 @@ impl<'a> Transaction<'a> {
             unreachable!("the stats of the shard were just entered");
         };
         let record = log::record_key(key, self.version);
+        let change = change.encode();
+        self.logged_bytes += (record.len() + change.len()) as u64;
         let store = &self.view.store;
         shard
             .files
-            .stage_change(store, &mut self.batch, stats, &record, &change.encode())
+            .stage_change(store, &mut self.batch, stats, &record, &change)
     }
 
     /// Sets a record in the `meta` keyspace.

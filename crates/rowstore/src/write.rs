@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::holders::each_that_begins;
 use crate::index::{self, IndexEdit, RowEdit};
 use crate::schemeshard::layout::IndexLayout;
-use crate::schemeshard::{Access, TableEntry, route};
+use crate::schemeshard::{Access, TableEntry, lapse, route};
 use crate::transaction::Transaction;
 use crate::view::View;
 
@@ -54,9 +54,11 @@ pub(crate) fn write(inner: &Inner, batch: WriteBatch) -> Result<u64> {
         inner.acknowledge(version)?;
         return Ok(version);
     }
+    let logged_bytes = transaction.logged_bytes;
     let version = transaction.commit()?.version;
     inner.acknowledge(version)?;
     relief::relieve(inner, &grown);
+    lapse::after_logging(inner, logged_bytes);
     Ok(version)
 }
 
@@ -138,7 +140,7 @@ fn fold_operation(
         }
     }
     row.after = after;
-    if !table.entry.streams.is_empty() {
+    if table.entry.keeps_changes() {
         row.change = Some(match row.change.take() {
             Some(change) => change.then(next, &layout.value_types).map_err(damaged)?,
             None => next,
@@ -165,7 +167,7 @@ fn stage_table(
         if index.unique {
             check_unique(&transaction.view, &table.entry, index, shards, &rows)?;
         }
-        let logged = !table.entry.streams.is_empty();
+        let logged = table.entry.keeps_changes();
         let version = transaction.version;
         let touched = |row: IndexEdit| Touched {
             change: logged.then(|| log::change_to(row.after.as_deref(), version)),

@@ -253,8 +253,7 @@ fn a_table_under_restore_is_closed_to_clients_and_opens_with_the_captured_versio
         "table flights already exists"
     );
     let table = database.open_table("flights").unwrap();
-    let held = "table flights is being restored by operation restore-1; wait for it or cancel it: \
-                mendb operation cancel restore-1";
+    let held = "table flights is being restored by operation restore-1; wait for its end";
     let refused = |result: Result<(), Error>| assert_eq!(result.unwrap_err().to_string(), held);
     let mut batch = WriteBatch::new();
     batch.replace(&table, flight(1, "LH", 1)).unwrap();

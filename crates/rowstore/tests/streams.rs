@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use common::*;
 use mendb_model::name::TablePath;
 use mendb_model::{ChangeKind, Value};
-use mendb_rowstore::{Database, Error, PathState, StreamCut, WriteBatch};
+use mendb_rowstore::{Database, Error, Options, PathState, StreamCut, WriteBatch};
 
 fn tables() -> Vec<String> {
     vec!["flights".to_owned()]
@@ -61,8 +61,7 @@ fn a_locked_table_is_written_and_split_but_neither_altered_nor_dropped() {
     database
         .split(&TablePath::table("flights"), &id_key(5))
         .unwrap();
-    let held = "table flights is being backed up by operation backup-1; wait for it or cancel it: \
-                mendb operation cancel backup-1";
+    let held = "table flights is being backed up by operation backup-1; wait for its end";
     let refused = |result: Result<(), Error>| assert_eq!(result.unwrap_err().to_string(), held);
     refused(database.drop_table("flights"));
     refused(database.add_column("flights", column("x", mendb_model::ColumnType::Bool, false)));
@@ -272,4 +271,131 @@ fn snapshot_and_changes_have_neither_gap_nor_overlap_under_writers() {
         }
     });
     check(&database.snapshot(), "flights");
+}
+
+/// A store whose change logs may hold some KiB.
+fn open_narrow(dir: &tempfile::TempDir) -> Database {
+    let options = Options {
+        log_bytes: 8 << 10,
+        ..small()
+    };
+    Database::open(dir.path(), options).unwrap()
+}
+
+fn write_rows(database: &Database, rounds: std::ops::Range<i64>) {
+    for round in rounds {
+        let table = database.open_table("flights").unwrap();
+        let rows = (0..20).map(|id| flight(id, &format!("carrier {round}"), round));
+        replace(database, &table, rows.collect());
+    }
+}
+
+#[test]
+fn the_stream_that_was_left_alone_lapses_when_the_log_is_too_large_and_the_others_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = open_narrow(&dir);
+    database
+        .create_table("flights", flights(), vec![id_key(0)])
+        .unwrap();
+    let cut = |stream: &str, how| {
+        let cut = database.cut("backup-1", &tables(), stream, how)?;
+        database.unlock("backup-1")?;
+        Ok::<_, Error>(cut)
+    };
+    cut("left", StreamCut::Attach).unwrap();
+    let mut rows = encoded(
+        &cut("used", StreamCut::Attach).unwrap(),
+        &TablePath::table("flights"),
+    );
+    let mut since = database.version();
+    for round in 0..20 {
+        write_rows(&database, round..round + 1);
+        let now = cut("used", StreamCut::Rotate).unwrap();
+        let path = TablePath::table("flights");
+        let changes = changes(&now, &path, since);
+        rows = applied(rows, &changes, &types(&flights(), &path));
+        assert_eq!(rows, encoded(&now, &path));
+        since = now.version();
+        database.release_stream("used", since).unwrap();
+    }
+    let stream = |name: &str| {
+        let streams = database.streams("flights").unwrap();
+        streams.into_iter().find(|s| s.name == name).unwrap()
+    };
+    assert!(stream("left").outgrew_bytes.unwrap() > 8 << 10);
+    assert_eq!(stream("used").outgrew_bytes, None);
+    let error = cut("left", StreamCut::Rotate).unwrap_err();
+    assert!(matches!(error, Error::StreamMissing { .. }), "{error}");
+    // Begun anew, it is as good as any.
+    cut("left", StreamCut::Attach).unwrap();
+    assert_eq!(stream("left").outgrew_bytes, None);
+    cut("left", StreamCut::Rotate).unwrap();
+}
+
+#[test]
+fn a_log_that_was_left_too_large_is_let_go_of_when_the_store_is_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = with_flights(&dir);
+    database
+        .cut("backup-1", &tables(), "s", StreamCut::Attach)
+        .unwrap();
+    database.unlock("backup-1").unwrap();
+    write_rows(&database, 0..20);
+    let held = database.held_back("flights").unwrap().remove(0);
+    assert_eq!((held.stream.as_str(), held.changes), ("s", 400));
+    assert!(held.bytes > 8 << 10, "{held:?}");
+    drop(database);
+    let database = open_narrow(&dir);
+    let streams = database.streams("flights").unwrap();
+    assert!(streams[0].outgrew_bytes.is_some());
+    assert_eq!(database.held_back("flights").unwrap()[0].changes, 0);
+    // What happens now is kept for nobody.
+    write_rows(&database, 20..21);
+    assert_eq!(database.held_back("flights").unwrap()[0].changes, 0);
+    check(&database.snapshot(), "flights");
+}
+
+#[test]
+fn each_stream_holds_back_what_came_after_its_own_last_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = with_flights(&dir);
+    for (round, stream) in [(0, "one"), (1, "two")] {
+        database
+            .cut("backup-1", &tables(), stream, StreamCut::Attach)
+            .unwrap();
+        database.unlock("backup-1").unwrap();
+        write_rows(&database, round..round + 1);
+    }
+    let held = database.held_back("flights").unwrap();
+    let told: Vec<_> = held
+        .iter()
+        .map(|held| (held.stream.as_str(), held.changes))
+        .collect();
+    assert_eq!(told, [("one", 40), ("two", 20)]);
+    assert!(held[0].bytes > held[1].bytes);
+    database.detach_stream("one").unwrap();
+    assert_eq!(database.held_back("flights").unwrap().len(), 1);
+}
+
+#[test]
+fn a_table_tells_how_it_came_to_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = with_flights(&dir);
+    let born = database.describe("flights").unwrap().born.unwrap();
+    assert_eq!((born.version, born.restored_by), (database.version(), None));
+    drop(database);
+    let database = open(dir.path());
+    assert!(database.describe("flights").unwrap().born.is_some());
+}
+
+#[test]
+fn a_store_keeps_the_first_id_that_it_was_given() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = with_flights(&dir);
+    let version = database.version();
+    assert_eq!(database.identify("a").unwrap(), "a");
+    assert_eq!(database.identify("b").unwrap(), "a");
+    assert_eq!(database.version(), version, "no reader sees it");
+    drop(database);
+    assert_eq!(open(dir.path()).identify("c").unwrap(), "a");
 }

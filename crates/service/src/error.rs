@@ -121,6 +121,10 @@ impl Error {
                 "mendb collection list shows those there are; mendb collection create makes one"
                     .to_owned(),
             ),
+            Self::Journal { path, source, .. } if is_no_database(source) => Some(format!(
+                "bring it back from a copy; if there is none, move it away ({path}): mendb operation list then shows \
+                 what unfinished operations hold, and mendb operation abandon lets go of that"
+            )),
             Self::Journal { .. } => Some(
                 "nothing was lost: free disk space or repair the file; then mendb operation list shows what is unfinished, and mendb operation watch finishes it".to_owned(),
             ),
@@ -165,6 +169,15 @@ fn conflicts_hint(conflicts: &Conflicts) -> &'static str {
     } else {
         "--erase-newer erases them; the state before is kept, so that mendb undo can bring them back"
     }
+}
+
+/// Whether a file is not, or not any more, what SQLite wrote.
+fn is_no_database(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    matches!(
+        error.sqlite_error_code(),
+        Some(DatabaseCorrupt | NotADatabase)
+    )
 }
 
 fn nothing_fits_hint(unmatched: &[Unmatched]) -> String {

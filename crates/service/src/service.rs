@@ -4,17 +4,19 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mendb_engines::Engine;
+use mendb_model::TargetMark;
 use mendb_model::name::{OperationId, check};
 use mendb_model::operation::{Limits, Operation, Request, State, StepKind};
 use mendb_repo::Repository;
 use tokio::runtime::{Handle, Runtime};
 
-use crate::coordinator::{Coordinator, Observer};
+use crate::coordinator::{Coordinator, Observer, works_with};
 use crate::env;
 use crate::error::{Error, Result};
 use crate::journal::Journal;
 use crate::journal::collection::Collection;
 use crate::journal::command::Command;
+use crate::ways_on::ways_on;
 use crate::wire::{Direct, Wire};
 use crate::worker::{Tools, Workers, parts};
 
@@ -23,6 +25,10 @@ use crate::worker::{Tools, Workers, parts};
 pub struct Settings {
     /// The bounds of new operations.
     pub limits: Limits,
+    /// Where the target is, without credentials: what its backups call it.
+    pub target_url: String,
+    /// The host of this process, where that is known.
+    pub host: Option<String>,
 }
 
 /// Backs up and restores one target. Made by the one process that has the target open.
@@ -44,7 +50,7 @@ impl Service {
     /// A service for a target and a repository, with its journal in a directory of the target.
     ///
     /// # Errors
-    /// The journal cannot be opened.
+    /// The journal cannot be opened, or the target does not keep an id.
     pub fn new(
         engine: Arc<dyn Engine>,
         repository: Repository,
@@ -54,7 +60,12 @@ impl Service {
     ) -> Result<Self> {
         let journal = Arc::new(Journal::open(journal_directory)?);
         let handle = runtime.handle().clone();
-        let tools = Tools::new(engine, repository, handle, Arc::clone(&journal));
+        let target = TargetMark {
+            target_id: engine.identify(&env::random_id())?,
+            url: settings.target_url.clone(),
+            host: settings.host.clone(),
+        };
+        let tools = Tools::new(engine, repository, handle, Arc::clone(&journal), target);
         Ok(Self {
             journal,
             workers: Workers::new(tools.clone(), settings.limits.lease_ms),
@@ -114,7 +125,8 @@ impl Service {
         .run(observer)
     }
 
-    fn repository_id(&self) -> Result<Option<String>> {
+    /// The id of the repository; `None` where the place is none.
+    pub(crate) fn repository_id(&self) -> Result<Option<String>> {
         let header = self.runtime().block_on(self.tools.repository.header())?;
         Ok(header.map(|header| header.repository_id))
     }
@@ -126,7 +138,7 @@ impl Service {
     pub fn check_repository(&self, id: &OperationId) -> Result<()> {
         let operation = self.journal.operation(id)?;
         let found = self.repository_id()?;
-        if found.as_ref() == Some(&operation.repository_id) {
+        if works_with(&operation, found.as_ref()) {
             return Ok(());
         }
         let (its, ours) = (&operation.repository_url, self.tools.repository.url());
@@ -189,12 +201,17 @@ impl Service {
     /// its tables are open to writers again. What it wrote to the repository stays there. After a crash,
     /// the same again.
     ///
+    /// So it does with one that the journal does not know and that the target holds something for.
+    ///
     /// # Errors
     /// There is no such operation, it is over, or the target is no row store; the target or the journal
     /// cannot be written.
     pub fn abandon(&self, id: &OperationId) -> Result<()> {
         let _driving = self.driving.lock().unwrap_or_else(PoisonError::into_inner);
-        let operation = self.journal.operation(id)?;
+        let operation = match self.journal.operation(id) {
+            Err(Error::UnknownOperation(_)) => return self.abandon_orphan(id),
+            operation => operation?,
+        };
         if matches!(operation.state, State::Done | State::Cancelled) {
             return Err(Error::refused(
                 format!("operation {id} is over"),
@@ -285,7 +302,7 @@ impl Service {
                     "collection {name} is at work in operation {}",
                     operation.operation_id
                 ),
-                format!("mendb operation cancel {}", operation.operation_id),
+                ways_on(&operation),
             ));
         }
         let prefix = format!("{name}/");
@@ -351,13 +368,11 @@ fn check_forgettable(journal: &Journal, operation: &Operation) -> Result<()> {
         State::Failed if takes_backup && operation.step_kind() == StepKind::Rollback => Ok(()),
         State::Failed => Err(Error::refused(
             format!("operation {id} failed and may have left tables locked or half done"),
-            format!("roll it back first: mendb operation cancel {id}"),
+            ways_on(operation),
         )),
         _ => Err(Error::refused(
             format!("operation {id} is not over"),
-            format!(
-                "mendb operation watch {id} follows it to its end, mendb operation cancel {id} rolls it back"
-            ),
+            ways_on(operation),
         )),
     }
 }

@@ -40,6 +40,10 @@ Row stores:
 /// by itself, nor does the next backup build on it.
 ///
 /// A backup of the collection that failed before is rolled back: this one takes its place.
+///
+/// Each repository holds a chain of its own, and each increment goes on with the newest backup that this
+/// target has in the repository it goes to. A repository is made where there is none for the first backup of
+/// a target that knows of none, which is said; else by mendb repository init, or with --new-repository.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct BackupCommand {
@@ -51,8 +55,13 @@ pub struct BackupCommand {
     /// A name for the backup, unique in the collection
     #[arg(long, value_name = "NAME")]
     label: Option<String>,
+    /// Make a new repository where --repository names none, although this target was backed up into another
+    /// one before
+    #[arg(long)]
+    new_repository: bool,
     /// Tables that match these comma-separated patterns of database.table with * and ?; without, those of
-    /// the collection's newest backup, with what was left out there, or of the database of its name.
+    /// this server's newest backup of the collection, with what was left out there, or of the database of
+    /// its name.
     /// Backquotes tell names apart that have dots: '`a.b`.c'
     #[arg(long, short, value_name = "PATTERNS", help_heading = "ClickHouse")]
     tables: Option<String>,
@@ -126,6 +135,7 @@ impl BackupCommand {
                 BackupKind::Full
             },
             label: self.label,
+            new_repository: self.new_repository,
         })
     }
 
@@ -144,9 +154,28 @@ impl BackupCommand {
             exclude: self.exclude.leave_out(settings),
             if_exists: self.if_exists,
             label: self.label,
+            new_repository: self.new_repository,
             without_secrets: self.without_secrets || settings.without_secrets,
         })
     }
+}
+
+/// Says which repository was made, if one was.
+fn say_new_repository(
+    context: &Context,
+    service: &Service,
+    was_there: bool,
+) -> Result<(), Failure> {
+    let repository = service.repository();
+    let header = service.runtime().block_on(repository.header())?;
+    if let (false, Some(header)) = (was_there, header) {
+        context.say(&format!(
+            "made a new repository at {} (id {})",
+            repository.url(),
+            header.repository_id
+        ));
+    }
+    Ok(())
 }
 
 /// Requests a backup and drives it to its end. One of the collection that failed before is rolled back.
@@ -155,6 +184,7 @@ fn take(
     service: &Service,
     request: &dyn Fn() -> mendb_service::Result<OperationId>,
 ) -> Result<Verdict, Failure> {
+    let header = service.runtime().block_on(service.repository().header())?;
     let id = match request() {
         Err(Error::BackupFailed { operation_id, .. }) => {
             // All else was found good: this backup takes the place of the one that failed.
@@ -167,6 +197,7 @@ fn take(
         }
         requested => requested?,
     };
+    say_new_repository(context, service, header.is_some())?;
     context.say(&format!("operation {id}"));
     context.drive(service, &id, State::Done)
 }

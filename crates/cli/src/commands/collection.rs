@@ -1,13 +1,14 @@
 //! `mendb collection`: named sets of tables that are backed up together.
 
 use clap::Subcommand;
+use mendb_service::ChainHold;
 use mendb_service::journal::collection::Collection;
 use serde::Serialize;
 
 use crate::context::Context;
 use crate::failure::{Failure, Verdict};
 use crate::human;
-use crate::output::Field;
+use crate::output::{Field, table};
 
 /// Sets of tables that are backed up together from one consistent snapshot.
 #[derive(Debug, Subcommand)]
@@ -22,10 +23,23 @@ pub enum CollectionCommand {
     },
     /// List the collections of the target
     List,
-    /// Show a collection
+    /// Show a collection, and what each repository it was backed up into holds back
+    ///
+    /// The target keeps the changes since the last backup in each repository, for the next increment there.
+    /// They are counted by reading them.
     Show {
         /// The collection
         name: String,
+    },
+    /// Let go of the changes that are kept for a repository which will not be used any more
+    ///
+    /// The next backup into it has to be a full one. The repository itself is not touched.
+    ForgetRepository {
+        /// The collection
+        name: String,
+        /// The repository: its id, where it was, or the full backup that its chain begins with, as mendb
+        /// collection show tells them
+        repository: String,
     },
     /// Forget a collection; its tables and its backups stay
     Drop {
@@ -49,6 +63,78 @@ impl CollectionRecord {
             created_at: human::time(collection.created_at_ms),
         }
     }
+}
+
+/// A collection with what is kept for its repositories.
+#[derive(Serialize)]
+struct CollectionDetails {
+    #[serde(flatten)]
+    collection: CollectionRecord,
+    repositories: Vec<ChainHold>,
+}
+
+fn show(context: &Context, collection: Collection) -> Result<(), Failure> {
+    let repositories = match context.try_open_service()? {
+        Some(service) => service.chain_holds(&collection.collection)?,
+        None => {
+            context.say(
+                "note: another process works on this target, so what repositories hold back cannot be counted",
+            );
+            let used = match context.open_journal()? {
+                Some(journal) => journal.used_repositories()?,
+                None => Vec::new(),
+            };
+            ChainHold::known(used, &collection.collection)
+        }
+    };
+    let details = CollectionDetails {
+        collection: CollectionRecord::new(collection),
+        repositories,
+    };
+    context.output.record(&details, describe)?;
+    Ok(())
+}
+
+fn describe(details: &CollectionDetails) -> String {
+    let record = &details.collection;
+    let mut text = format!(
+        "collection {}\ncreated    {}\ntables     {}\n",
+        record.collection,
+        record.created_at,
+        record.tables.join(", ")
+    );
+    if !details.repositories.is_empty() {
+        text.push('\n');
+        text += &table(&details.repositories, &fields());
+    }
+    text
+}
+
+fn shown(text: &Option<String>) -> String {
+    text.clone().unwrap_or_else(|| "unknown".to_owned())
+}
+
+fn fields() -> [Field<ChainHold>; 6] {
+    [
+        Field::left("repository", |r: &ChainHold| shown(&r.repository_id)),
+        Field::left("at", |r| shown(&r.url)),
+        Field::left("last backup", |r| shown(&r.backup_id)),
+        Field::left("goes on from", |r| {
+            let full = r.full_backup.clone();
+            full.unwrap_or_else(|| "a full backup".to_owned())
+        }),
+        Field::right("changes kept", |r| match r.held {
+            None => "?".to_owned(),
+            Some(held) => human::count(held.changes),
+        }),
+        Field::right("bytes", |r| match r.held {
+            None => "?".to_owned(),
+            Some(held) => match held.outgrew_bytes {
+                Some(bytes) => format!("let go at {}", human::bytes(bytes)),
+                None => human::bytes(held.bytes),
+            },
+        }),
+    ]
 }
 
 impl CollectionCommand {
@@ -93,16 +179,19 @@ impl CollectionCommand {
                     None => None,
                 };
                 let collection = collection.ok_or(mendb_service::Error::UnknownCollection(name))?;
-                context
-                    .output
-                    .record(&CollectionRecord::new(collection), |record| {
-                        format!(
-                            "collection {}\ncreated    {}\ntables     {}\n",
-                            record.collection,
-                            record.created_at,
-                            record.tables.join(", ")
-                        )
-                    })?;
+                show(context, collection)?;
+            }
+            Self::ForgetRepository { name, repository } => {
+                let service = context.open_service()?;
+                let forgotten = service.forget_repository(&name, &repository)?;
+                context.output.report(&forgotten, |forgotten| {
+                    let bytes = forgotten.held.map_or(0, |held| held.bytes);
+                    format!(
+                        "forgot {repository}: {} of changes are not kept for it any more; the next backup of \
+                         {name} there has to be a full one\n",
+                        human::bytes(bytes)
+                    )
+                })?;
             }
             Self::Drop { name } => {
                 context.open_service()?.drop_collection(&name)?;

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use mendb_model::BackupId;
-use mendb_repo::{Repository, StoredManifest};
+use mendb_repo::Repository;
 use serde::Serialize;
 use tokio::runtime::Handle;
 
@@ -15,7 +15,8 @@ use crate::in_use::refuse_if_in_use;
 ///
 /// A backup with a damaged manifest is removed by its id, and so is what is left of one that was never
 /// finished. Nobody may be writing that: operations of this target are looked for, those of others
-/// cannot be.
+/// cannot be. Of one that has lost its manifest nothing is removed while increments stand on it: it is
+/// whole again when the manifest is brought back from a copy.
 ///
 /// Files of ClickHouse parts go when no backup needs them any more. Young ones wait for the next removal
 /// after their first day: another target may be taking a backup that needs them.
@@ -60,24 +61,7 @@ impl DeleteCommand {
         collection: &str,
         id: BackupId,
     ) -> Result<Vec<BackupId>, Failure> {
-        let listed = runtime.block_on(repository.list(collection))?;
-        let readable: Vec<_> = listed
-            .into_iter()
-            .filter_map(|(_, stored)| stored.ok())
-            .collect();
-        let mut doomed = with_descendants(id, &readable);
-        if let [id, others @ ..] = doomed.as_slice()
-            && !others.is_empty()
-            && !self.cascade
-        {
-            let ids: Vec<_> = others.iter().map(BackupId::as_str).collect();
-            return Err(Failure::input(format!(
-                "backup {id} cannot be deleted: {} {} on it",
-                ids.join(", "),
-                if others.len() == 1 { "stands" } else { "stand" },
-            ))
-            .hint("--cascade deletes them together"));
-        }
+        let mut doomed = self.doomed(repository, runtime, collection, id)?;
         refuse_if_in_use(context, collection, &doomed)?;
         doomed.reverse();
         for id in &doomed {
@@ -86,7 +70,7 @@ impl DeleteCommand {
         Ok(doomed)
     }
 
-    /// Removes what is left of a backup that was never finished.
+    /// Removes what is left of a backup without a manifest: one that was never finished, or that has lost it.
     fn discard(
         &self,
         context: &Context,
@@ -96,21 +80,52 @@ impl DeleteCommand {
         let found = backup_name::search_unfinished(repository, runtime, &self.backup)?;
         let (collection, id) =
             found.ok_or_else(|| backup_name::unknown(repository, &self.backup))?;
-        let leftovers = [id];
-        refuse_if_in_use(context, &collection, &leftovers)?;
-        runtime.block_on(repository.discard(&collection, &leftovers[0]))?;
-        Ok(leftovers.into())
-    }
-}
-
-/// A backup and those that stand on it, directly or not, oldest first. `all` is in order of time.
-fn with_descendants(root: BackupId, all: &[StoredManifest]) -> Vec<BackupId> {
-    let mut ids = vec![root];
-    for StoredManifest { manifest, .. } in all {
-        let parent = manifest.parent.as_ref();
-        if parent.is_some_and(|parent| ids.contains(&parent.backup_id)) {
-            ids.push(manifest.backup_id.clone());
+        let mut doomed = self.doomed(repository, runtime, &collection, id.clone())?;
+        refuse_if_in_use(context, &collection, &doomed)?;
+        doomed.reverse();
+        for other in doomed.iter().filter(|doomed| **doomed != id) {
+            runtime.block_on(repository.delete_backup(&collection, other))?;
         }
+        runtime.block_on(repository.discard(&collection, &id))?;
+        Ok(doomed)
     }
-    ids
+
+    /// A backup and those that stand on it, directly or not, oldest first.
+    ///
+    /// # Errors
+    /// There are some and they are not to go with it; or it cannot be told which there are.
+    fn doomed(
+        &self,
+        repository: &Repository,
+        runtime: &Handle,
+        collection: &str,
+        id: BackupId,
+    ) -> Result<Vec<BackupId>, Failure> {
+        let dependants = runtime.block_on(repository.dependants(collection, &id))?;
+        if let Some(possible) = dependants
+            .possible
+            .iter()
+            .find(|possible| !dependants.certain.contains(possible))
+        {
+            return Err(Failure::input(format!(
+                "backup {id} cannot be deleted: the manifest of {possible} is damaged or missing, so it cannot be \
+                 told whether that stands on it"
+            ))
+            .hint(format!(
+                "bring collections/{collection}/{possible}/manifest.json back from a copy of the repository; or, if \
+                 {possible} is not needed either: mendb delete {collection}/{possible} --cascade"
+            )));
+        }
+        let others = dependants.certain;
+        if !others.is_empty() && !self.cascade {
+            let ids: Vec<_> = others.iter().map(BackupId::as_str).collect();
+            return Err(Failure::input(format!(
+                "backup {id} cannot be deleted: {} {} on it",
+                ids.join(", "),
+                if others.len() == 1 { "stands" } else { "stand" },
+            ))
+            .hint("--cascade deletes them together"));
+        }
+        Ok(std::iter::once(id).chain(others).collect())
+    }
 }

@@ -1,8 +1,8 @@
 //! `mendb list`: the backups of a repository.
 
 use clap::Args;
-use mendb_model::describe_error;
 use mendb_model::part::{MissingTable, PartTable};
+use mendb_model::{TargetMark, describe_error};
 use mendb_repo::clickhouse_backup::ImportedBackups;
 use serde::Serialize;
 
@@ -42,6 +42,8 @@ struct BackupRecord {
     /// That it added to the repository.
     new_bytes: u64,
     snapshot_version: Option<u64>,
+    /// The target that it was taken of; null where it does not say.
+    target: Option<TargetMark>,
     /// Whether it has every table that was asked for.
     complete: bool,
     /// Tables that it lacks, with the reason.
@@ -75,7 +77,8 @@ impl ListCommand {
             Some(collection) => vec![collection],
             None => runtime.block_on(repository.collections())?,
         };
-        let mut records = Vec::new();
+        let mut records: Vec<BackupRecord> = Vec::new();
+        let mut has_lost_one = false;
         for collection in collections {
             for (id, stored) in runtime.block_on(repository.list(&collection))? {
                 let mut record = BackupRecord {
@@ -90,6 +93,7 @@ impl ListCommand {
                     bytes: 0,
                     new_bytes: 0,
                     snapshot_version: None,
+                    target: None,
                     complete: true,
                     missing: Vec::new(),
                     damage: None,
@@ -101,6 +105,7 @@ impl ListCommand {
                         record.rows = manifest.rows();
                         record.new_bytes = manifest.bytes();
                         record.complete = manifest.is_complete();
+                        record.target.clone_from(&manifest.target);
                         match manifest.part_store {
                             Some(store) => {
                                 let tables = store.tables.iter();
@@ -123,6 +128,18 @@ impl ListCommand {
                 records.push(record);
             }
             for id in runtime.block_on(repository.unfinished(&collection))? {
+                let stands_on_it = |record: &&BackupRecord| {
+                    record.collection == collection && record.parent.as_deref() == Some(id.as_str())
+                };
+                if let Some(child) = records.iter().find(stands_on_it) {
+                    let child = &child.backup_id;
+                    context.say(&format!(
+                        "note: {collection}/{id} has lost its manifest, and {child} stands on it: bring \
+                         collections/{collection}/{id}/manifest.json back from a copy of the repository"
+                    ));
+                    has_lost_one = true;
+                    continue;
+                }
                 context.say(&format!(
                     "note: {collection}/{id} is unfinished: an operation is writing it, or it was left behind; \
                      mendb delete {collection}/{id} removes what was left behind"
@@ -140,6 +157,12 @@ impl ListCommand {
                 Field::right("bytes", |r| human::bytes(r.bytes)),
                 Field::right("new", |r| human::bytes(r.new_bytes)),
                 Field::left("parent", |r| r.parent.clone().unwrap_or_default()),
+                Field::left("target", |r| {
+                    r.target
+                        .as_ref()
+                        .map(ToString::to_string)
+                        .unwrap_or_default()
+                }),
                 Field::left("note", BackupRecord::note),
             ],
         )?;
@@ -151,7 +174,7 @@ impl ListCommand {
             ));
         }
         let damaged = records.iter().any(|record| record.damage.is_some());
-        Ok(if damaged {
+        Ok(if damaged || has_lost_one {
             Verdict::Drift
         } else {
             Verdict::Done

@@ -7,6 +7,7 @@ use clap::Subcommand;
 use mendb_model::name::OperationId;
 use mendb_model::operation::{Operation, PlannedStep, Request, State};
 use mendb_model::part::OnConcurrentInsert;
+use mendb_service::Error;
 use mendb_service::forget_through;
 use mendb_service::journal::Journal;
 use mendb_service::journal::command::Command;
@@ -18,6 +19,7 @@ use crate::context::Context;
 use crate::failure::{Failure, FailureKind, Verdict};
 use crate::human;
 use crate::operation_record::{OperationRecord, task_word};
+use crate::orphan::way_out;
 use crate::output::{Field, table};
 use crate::parts::mend_report::MendTables;
 use crate::settings::value::on_concurrent_insert;
@@ -58,11 +60,16 @@ pub enum OperationCommand {
         /// The operation
         operation: OperationId,
     },
-    /// End an operation whose repository is gone for good, on the target alone
+    /// End an operation whose repository is gone for good, or that a lost journal does not know, on the target alone
     ///
     /// Its tables are as they were before it, or as it was about to leave them if readers may have seen that,
     /// and open to writers. What it wrote to the repository stays there. While the repository can be
     /// reached, cancel instead.
+    ///
+    /// Of an operation that is in no journal any more mendb operation list shows what the target holds for it.
+    /// Of a row store, what readers do not see yet goes, and what they see is completed. On a ClickHouse server
+    /// tables stay as they are, merges go on, and what was staged goes; mend them again to bring them to a
+    /// backup. The state before a mend stays on the disks until the same command is given once more.
     Abandon {
         /// The operation
         operation: OperationId,
@@ -123,23 +130,41 @@ impl OperationCommand {
 
 /// The journal that knows an operation.
 fn journal(context: &Context, id: &OperationId) -> Result<Journal, Failure> {
-    let journal = context.open_journal()?;
-    Ok(journal.ok_or_else(|| mendb_service::Error::UnknownOperation(id.to_string()))?)
+    let Some(journal) = context.open_journal()? else {
+        return Err(context.unknown_operation(None, id));
+    };
+    match journal.operation(id) {
+        Err(Error::UnknownOperation(_)) => Err(context.unknown_operation(Some(&journal), id)),
+        // What else is wrong with it is for the command to tell.
+        _ => Ok(journal),
+    }
 }
 
 fn list(context: &Context) -> Result<Verdict, Failure> {
-    let operations = match context.open_journal()? {
+    let journal = context.open_journal()?;
+    let operations = match &journal {
         Some(journal) => journal.operations()?,
-        None => {
-            let place = context.journal_directory()?;
-            context.say(&format!(
-                "no operation has begun: there is no journal in {}",
-                place.display()
-            ));
-            Vec::new()
-        }
+        None => Vec::new(),
     };
-    let records: Vec<_> = operations.iter().map(OperationRecord::new).collect();
+    let orphans = context.orphans(journal.as_ref())?;
+    if journal.is_none() && orphans.is_empty() {
+        let place = context.journal_directory()?;
+        context.say(&format!(
+            "no operation has begun: there is no journal in {}",
+            place.display()
+        ));
+    }
+    for orphan in &orphans {
+        let id = &orphan.operation_id;
+        context.say(&format!(
+            "note: operation {id} is not in the journal, which was lost: {}",
+            way_out(id)
+        ));
+    }
+    let known = operations.iter().map(OperationRecord::new);
+    let records: Vec<_> = known
+        .chain(orphans.into_iter().map(OperationRecord::orphan))
+        .collect();
     context.output.records(
         &records,
         &[

@@ -54,6 +54,9 @@ pub fn plan(service: &Service, order: &MendOrder, quiet: bool) -> Result<MendPre
 /// The plan for people.
 pub fn describe(preview: &MendPreview) -> String {
     let mut text = String::new();
+    if let Some(target) = &preview.of_target {
+        text += &format!("the backup is of another target, {target}\n\n");
+    }
     for plan in &preview.tables {
         text += &describe_table(plan, preview.apply_mutations);
         text.push('\n');
@@ -372,6 +375,7 @@ mod tests {
             bytes: 0,
         };
         MendPreview {
+            of_target: None,
             tables: vec![TablePlan {
                 source: TableName::new("analytics", "flights"),
                 target: TableName::new("copy", "flights"),

@@ -10,6 +10,15 @@ pub fn describe(report: &DiffReport) -> String {
     let after = report.after.as_ref();
     let after = after.map_or_else(|| "live".to_owned(), ToString::to_string);
     let mut text = format!("{} -> {after}\n", report.before);
+    let of = [
+        (Some(&report.before), &report.before_of),
+        (report.after.as_ref(), &report.after_of),
+    ];
+    for (backup, target) in of {
+        if let (Some(backup), Some(target)) = (backup, target) {
+            text += &format!("{backup} is of another target, {target}\n");
+        }
+    }
     text += &table(&report.tables, &fields());
     for diff in &report.tables {
         for difference in &diff.schema {

@@ -17,6 +17,9 @@ pub fn describe(preview: &RowMendPreview) -> String {
         preview.backup_id,
         road(&preview.road)
     );
+    if let Some(target) = &preview.of_target {
+        text += &format!("the backup is of another target, {target}\n\n");
+    }
     for mended in &preview.tables {
         if !mended.added_columns.is_empty() {
             text += &format!(

@@ -19,7 +19,7 @@ pub struct Definition {
 }
 
 /// Every setting, in the order they are shown: those of one group stand together.
-pub const DEFINITIONS: [Definition; 22] = [
+pub const DEFINITIONS: [Definition; 23] = [
     Definition {
         key: "target",
         default: None,
@@ -154,6 +154,14 @@ pub const DEFINITIONS: [Definition; 22] = [
         default: Some("32MiB"),
         about: "memory for blocks that were read",
         store: |settings, text| store(&mut settings.cache_bytes, size(text)),
+        show: str::to_owned,
+    },
+    Definition {
+        key: "rowstore.change_log_bytes",
+        default: Some("16GiB"),
+        about: "when the changes of a table that are kept for increments are more than this, those for the \
+                repository that was left alone longest are let go; 0 for no limit",
+        store: |settings, text| store(&mut settings.change_log_bytes, limit(text)),
         show: str::to_owned,
     },
     Definition {

@@ -59,6 +59,8 @@ pub struct Settings {
     pub split_bytes: u64,
     /// Memory for blocks that were read.
     pub cache_bytes: u64,
+    /// A change log larger than this is let go; `None` for no limit.
+    pub change_log_bytes: Option<u64>,
     /// A backup's segment ends after about this much.
     pub segment_bytes: u64,
     /// Compression of segments, 1 to 22.

@@ -103,8 +103,8 @@ pub(super) fn lost(data: &Path, directory: &Path) -> Failure {
     )
     .hint(format!(
         "bring that directory back; if it was moved, name where it is now with --state. If it is lost, so is \
-         what it knew of unfinished operations and of freezes to undo them by; a new journal is begun after: \
-         rm {}",
+         what it knew of unfinished operations and of freezes to undo them by; mendb operation list then shows what \
+         they hold, and mendb operation abandon takes it. A new journal is begun after: rm {}",
         quoted(&record)
     ))
 }

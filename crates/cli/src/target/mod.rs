@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mendb_engines::row::RowEngine;
-use mendb_engines::{Engine, EngineError, Remedy};
+use mendb_engines::{Engine, EngineError, Hold, Remedy};
 use mendb_rowstore::{Database, Error, Options};
 
 use crate::context::Context;
@@ -53,6 +53,14 @@ impl Target {
             Server::parse(url).map(Self::ClickHouse)
         } else {
             directory(url).map(Self::Rows)
+        }
+    }
+
+    /// Its URL as others may read it: without credentials.
+    pub fn shown_url(&self) -> String {
+        match self {
+            Self::Rows(directory) => format!("mendb://{}", directory.display()),
+            Self::ClickHouse(server) => format!("clickhouse://{}/", server.place()),
         }
     }
 }
@@ -133,6 +141,7 @@ impl Context {
         let options = Options {
             split_bytes: self.settings.split_bytes,
             cache_bytes: self.settings.cache_bytes,
+            log_bytes: self.settings.change_log_bytes.unwrap_or(u64::MAX),
             ..Options::default()
         };
         Ok(Database::open(&directory, options)?)
@@ -159,6 +168,23 @@ impl Context {
                     _claim: claim,
                 })
             }
+        }
+    }
+
+    /// What the row store of the target keeps for operations; nothing where there is no store, or another
+    /// process has it.
+    ///
+    /// # Errors
+    /// The target is none of rows, or the store is damaged.
+    pub fn row_holds(&self) -> Result<Vec<Hold>, Failure> {
+        let directory = self.rows_directory("operation", "name a target of rows")?;
+        if !directory.join(ROWS).exists() {
+            return Ok(Vec::new());
+        }
+        match self.open_rows_in(&directory) {
+            Ok(database) => Ok(RowEngine::new(database).holds()),
+            Err(failure) if failure.kind == FailureKind::Busy => Ok(Vec::new()),
+            Err(failure) => Err(failure),
         }
     }
 

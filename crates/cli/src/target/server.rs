@@ -92,6 +92,12 @@ impl Server {
         })
     }
 
+    /// Its host and port.
+    pub fn place(&self) -> &str {
+        let (_, place) = self.address.split_once("://").unwrap_or_default();
+        place.trim_end_matches('/')
+    }
+
     /// Where mendb kept the journal of this server before it was in the server's data directory.
     ///
     /// # Errors

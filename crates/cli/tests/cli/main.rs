@@ -8,10 +8,14 @@
 mod demo;
 mod export;
 mod frame;
+mod ids;
 mod import;
 mod import_files;
 mod import_values;
+mod lost_journal;
 mod mendb;
+mod repositories;
 mod shards;
 mod targets;
+mod two_targets;
 mod verify;

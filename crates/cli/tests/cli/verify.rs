@@ -82,3 +82,24 @@ fn a_repository_that_has_lost_its_header_is_not_whole() {
         ran.stdout
     );
 }
+
+#[test]
+fn a_collection_that_was_never_backed_up_is_said_to_have_no_backup() {
+    let mendb = Mendb::new();
+    mendb.write("t.csv", "k,v\n1,a\n");
+    mendb.ok("table import t t.csv --create --key k");
+    mendb.ok("collection create c --table t");
+    for line in ["verify c", "verify c --live"] {
+        let said = mendb.fails(1, line);
+        assert!(
+            said.contains("collection c has no backup in file://"),
+            "{said}"
+        );
+        assert!(said.contains("hint: mendb backup c takes one"), "{said}");
+    }
+    let said = mendb.fails(1, "verify nothing");
+    assert!(
+        said.contains("nothing is no collection or backup"),
+        "{said}"
+    );
+}

@@ -13,6 +13,9 @@ on_each_server!(
     a_second_journal_is_refused_with_the_way_to_the_first,
     a_journal_of_before_goes_on_and_is_found_from_elsewhere,
     a_lost_journal_is_said_with_a_way_out,
+    what_a_lost_journal_has_left_is_shown_and_let_go_of,
+    a_backup_of_another_server_is_named_by_its_id_or_leaves_tables_alone,
+    a_repository_is_made_by_the_first_backup_and_not_where_another_was_used,
     a_data_directory_that_cannot_be_written_needs_a_state_elsewhere,
 );
 
@@ -37,13 +40,22 @@ impl Places {
     }
 
     fn command(&self, place: &str, arguments: &[&str]) -> Command {
+        let repository = self.world.in_repository("");
+        self.command_into(
+            &format!("file://{}", repository.display()),
+            place,
+            arguments,
+        )
+    }
+
+    fn command_into(&self, repository: &str, place: &str, arguments: &[&str]) -> Command {
         let directory = self.root.path().join(place);
         std::fs::create_dir_all(&directory).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_mendb"));
         command
             .current_dir(directory)
-            .args(["--target", &self.world.server.target(), "--repository"])
-            .arg(format!("file://{}", self.world.in_repository("").display()))
+            .args(["--target", &self.world.server.target()])
+            .args(["--repository", repository])
             .args(arguments)
             .stdin(Stdio::null());
         command
@@ -231,4 +243,117 @@ fn a_data_directory_that_cannot_be_written_needs_a_state_elsewhere(flavor: Flavo
     let said = text(&output.stderr);
     assert!(output.status.success(), "{said}");
     assert!(said.contains("cannot be written"), "{said}");
+}
+
+fn what_a_lost_journal_has_left_is_shown_and_let_go_of(flavor: Flavor) {
+    let places = Places::new(flavor);
+    places.ok("a", &["backup", "d"]);
+    let kept = places.data().join("mendb");
+    let mut left = 0;
+    for at in ["8", "16", "18", "20", "22", "26", "200"] {
+        let wrong = "INSERT INTO d.t SELECT number + 1000 FROM system.numbers LIMIT 5";
+        places.world.server.query(wrong);
+        let mut crashed = places.command("a", &["restore", "--in-place", "d"]);
+        crashed.env("MENDB_CRASH_AT", at).output().unwrap();
+        for file in ["journal.sqlite", "journal.sqlite-wal", "journal.sqlite-shm"] {
+            let _ = std::fs::remove_file(kept.join(file));
+        }
+        std::fs::remove_file(kept.join("journal.json")).unwrap();
+        // One that has staged, and then one that only keeps the state before.
+        for _ in 0..2 {
+            for orphan in places.operations("b", &[]) {
+                let id = orphan["operation_id"].as_str().unwrap();
+                assert_eq!(orphan["kind"], "mend", "{orphan}");
+                assert_eq!(orphan["held_tables"], serde_json::json!(["d.t"]));
+                let said = places.fails("b", &["operation", "resume", id]);
+                assert!(said.contains(&format!("operation abandon {id}")), "{said}");
+                places.ok("b", &["operation", "abandon", id]);
+                left += 1;
+            }
+        }
+        assert!(places.operations("b", &[]).is_empty(), "step {at}");
+        let shadow = std::fs::read_dir(places.data().join("shadow"));
+        let shadow = shadow.map_or(0, |entries| {
+            let ours = |entry: &std::fs::DirEntry| {
+                entry.file_name().to_string_lossy().starts_with("mendb_")
+            };
+            entries.map(Result::unwrap).filter(ours).count()
+        });
+        assert_eq!(shadow, 0, "step {at}");
+        places.ok("a", &["restore", "--in-place", "d"]);
+        assert_eq!(places.rows(), "100\n");
+        for operation in places.operations("a", &[]) {
+            let id = operation["operation_id"].as_str().unwrap();
+            places.ok("a", &["operation", "forget", id]);
+        }
+    }
+    assert!(left > 2, "{left}");
+}
+
+fn a_backup_of_another_server_is_named_by_its_id_or_leaves_tables_alone(flavor: Flavor) {
+    let places = Places::new(flavor);
+    places.ok("a", &["backup", "d", "--tables", "d.*"]);
+    let list = || -> Vec<Value> {
+        serde_json::from_str(&places.ok("a", &["list", "d", "--output", "json"])).unwrap()
+    };
+    let id = list()[0]["backup_id"].as_str().unwrap().to_owned();
+    let target = list()[0]["target"].clone();
+    let url = target["url"].as_str().unwrap();
+    assert!(
+        url.starts_with("clickhouse://") && !url.contains('@'),
+        "{url}"
+    );
+    // The same server, as one that mendb has not seen; nor does its journal know the operation.
+    std::fs::remove_file(places.data().join("mendb/target.json")).unwrap();
+    let operation = places.operations("a", &[]).remove(0);
+    let operation = operation["operation_id"].as_str().unwrap().to_owned();
+    places.ok("a", &["operation", "forget", &operation]);
+    for more in [&[][..], &["--dry-run"]] {
+        let said = places.fails("a", &[&["restore", "--in-place", "d"], more].concat());
+        assert!(
+            said.contains("another target") && said.contains(&id),
+            "{said}"
+        );
+    }
+    let plan = ["restore", "--in-place", "--dry-run", "d", "--to", &id];
+    let plan = places.ok("a", &[&plan[..], &["--output", "json"]].concat());
+    let plan: Value = serde_json::from_str(&plan).unwrap();
+    assert_eq!(plan["of_target"], target);
+    places
+        .world
+        .server
+        .query("ALTER TABLE d.t DROP PARTITION tuple()");
+    places.ok("a", &["restore", "--in-place", "d", "--to", &id]);
+    assert_eq!(places.rows(), "100\n");
+    // Where nothing of it is there, the newest of the one server that wrote comes.
+    places.world.server.query("DROP TABLE d.t");
+    places.ok("a", &["restore", "d"]);
+    assert_eq!(places.rows(), "100\n");
+    places.ok("a", &["backup", "d"]);
+    assert_ne!(list()[1]["target"]["target_id"], target["target_id"]);
+    places.ok("a", &["restore", "--in-place", "d"]);
+}
+
+fn a_repository_is_made_by_the_first_backup_and_not_where_another_was_used(flavor: Flavor) {
+    let places = Places::new(flavor);
+    let refused = places.fails("a", &["backup", "d", "--tables", "nothing.*"]);
+    assert!(refused.contains("nothing.*"), "{refused}");
+    assert!(!places.world.in_repository("mendb.json").exists());
+    let made = places.run("a", &["backup", "d"]);
+    assert!(text(&made.stderr).contains("made a new repository at "));
+    let elsewhere = |more: &[&str]| {
+        let arguments = [&["backup", "d"], more].concat();
+        let output = places.command_into("elsewhere", "a", &arguments).output();
+        output.unwrap()
+    };
+    let refused = elsewhere(&[]);
+    let said = text(&refused.stderr);
+    assert!(!refused.status.success());
+    assert!(
+        said.contains("is no repository") && said.contains("--new-repository"),
+        "{said}"
+    );
+    assert!(!places.root.path().join("a/elsewhere").exists());
+    let made = elsewhere(&["--new-repository"]);
+    assert!(made.status.success(), "{}", text(&made.stderr));
 }

@@ -173,7 +173,7 @@ fn a_collection_without_a_backup_is_not_proved() {
     let id = ids(&place).remove(0);
     fs::remove_file(directory(&place, &id).join("manifest.json")).unwrap();
     let refusal = place.fails(1, &["verify", "shop", "--live"]);
-    assert!(refusal.contains("no backup to verify"), "{refusal}");
+    assert!(refusal.contains("has no backup in"), "{refusal}");
 }
 
 #[test]

@@ -158,7 +158,9 @@ fn a_mend_whose_repository_is_gone_is_abandoned_and_writers_are_let_in() {
             assert_eq!(digest["equal"], true, "stopped at step {point}: {digest}");
         }
         // A new repository takes a new chain.
-        place.ok(&["backup", "shop"]);
+        let refused = place.fails(1, &["backup", "shop"]);
+        assert!(refused.contains("is no repository"), "{refused}");
+        place.ok(&["backup", "shop", "--new-repository"]);
         place.ok(&["verify", "shop", "--live"]);
     });
 }

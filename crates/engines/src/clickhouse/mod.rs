@@ -26,6 +26,8 @@ mod find_files;
 mod freeze;
 mod freeze_record;
 mod held;
+mod holds;
+mod identity;
 mod inner;
 mod inventory;
 mod links;
@@ -63,8 +65,9 @@ use crate::contract::parts::{
     Catalogue, DamagedFile, Disk, Exchange, Freeze, FreezeTable, FrozenPart, LivePartDamage,
     Moment, PartContent, PartStore, PartToProve, RefusedPart, ServerInfo, StagedPart, WrittenPart,
 };
-use crate::contract::{Data, Engine, Lock};
+use crate::contract::{Data, Engine, Hold, Lock};
 use crate::error::Result;
+pub use holds::in_state as holds_in_state;
 
 /// How to reach a server and its files.
 #[derive(Debug, Clone)]
@@ -141,10 +144,25 @@ impl Engine for ClickHouse {
         Data::Parts(self)
     }
 
+    fn identify(&self, new_id: &str) -> Result<String> {
+        identity::identify(&self.state_directory, new_id)
+    }
+
     fn locks(&self) -> Vec<Lock> {
         let mut locks = self.freeze_locks();
         locks.extend(self.stage_locks());
         locks
+    }
+
+    fn holds(&self) -> Vec<Hold> {
+        holds::in_state(&self.state_directory)
+    }
+
+    fn drop_kept(&self, operation: &str) -> Result<()> {
+        for freeze in holds::kept_freezes(&self.state_directory, operation)? {
+            self.remove_freeze(&freeze)?;
+        }
+        Ok(())
     }
 
     fn is_frozen(&self, operation: &str) -> bool {

@@ -8,6 +8,7 @@ use mendb_model::name::TablePath;
 use mendb_model::{RowBlock, TableSchema};
 
 use super::LockKind;
+use super::changes::{Born, ChangesLost, LiveStream};
 use crate::error::Result;
 
 /// The tables of a row store, either as they are at each call or all as of one commit:
@@ -112,21 +113,38 @@ pub struct LiveTable {
     pub schema: TableSchema,
     /// Its change streams.
     pub streams: Vec<LiveStream>,
+    /// How it came to be; `None` where the store did not keep that yet.
+    pub born: Option<Born>,
     /// What is done to it. Of a table that is being mended changes are not complete between the moment
     /// readers see the mend and its end; one that is being restored is hidden from readers.
     pub locked: Option<LockKind>,
 }
 
-/// A change stream on the target.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LiveStream {
-    /// Its name.
-    pub name: String,
-    /// It holds every change after this version.
-    pub since_version: u64,
-    /// The version of the last cut that attached or rotated it. A target that was set back to an
-    /// earlier state, or is a copy of another, does not know of later cuts.
-    pub cut_version: u64,
+impl LiveTable {
+    /// Why the changes since a backup are not known; `None` where they are. The backup was cut at `version`
+    /// with the stream of its chain, and the target is at version `now`.
+    pub fn changes_lost(&self, stream: &str, version: u64, now: u64) -> Option<ChangesLost> {
+        let Some(found) = self.streams.iter().find(|found| found.name == stream) else {
+            let born = self.born.as_ref();
+            return Some(match born {
+                _ if now < version => ChangesLost::SetBack,
+                Some(born) if born.version > version => match &born.restored_by {
+                    Some(operation) => ChangesLost::Restored {
+                        operation: operation.clone(),
+                    },
+                    None => ChangesLost::Created,
+                },
+                Some(_) => ChangesLost::StreamEnded,
+                None => ChangesLost::Untold,
+            });
+        };
+        match found.outgrew_bytes {
+            Some(bytes) => Some(ChangesLost::Outgrown { bytes }),
+            None if found.continues(version) => None,
+            None if found.cut_version < version => Some(ChangesLost::SetBack),
+            None => Some(ChangesLost::LetGoUpTo),
+        }
+    }
 }
 
 impl LiveTable {
@@ -136,10 +154,76 @@ impl LiveTable {
     }
 }
 
-impl LiveStream {
-    /// Whether it holds every change since the cut that a backup made at this version: it reaches back
-    /// that far, and it saw that cut.
-    pub fn continues(&self, version: u64) -> bool {
-        self.since_version <= version && version <= self.cut_version
+#[cfg(test)]
+mod tests {
+    use mendb_model::{Column, ColumnType, TableSchema};
+
+    use super::*;
+
+    fn table(born: Option<Born>, streams: &[(u64, u64, Option<u64>)]) -> LiveTable {
+        let stream = |(since, cut, outgrew): &(u64, u64, Option<u64>)| LiveStream {
+            name: "s".to_owned(),
+            since_version: *since,
+            cut_version: *cut,
+            outgrew_bytes: *outgrew,
+        };
+        LiveTable {
+            schema: TableSchema {
+                columns: vec![Column {
+                    name: "id".to_owned(),
+                    column_type: ColumnType::Int64,
+                    not_null: true,
+                }],
+                key: vec!["id".to_owned()],
+                indexes: Vec::new(),
+            },
+            streams: streams.iter().map(stream).collect(),
+            born,
+            locked: None,
+        }
+    }
+
+    #[test]
+    fn each_cause_of_lost_changes_is_told_from_the_others() {
+        let born = |version, restored_by: Option<&str>| {
+            Some(Born {
+                version,
+                restored_by: restored_by.map(str::to_owned),
+            })
+        };
+        let restored = ChangesLost::Restored {
+            operation: "restore-1".to_owned(),
+        };
+        let cases = [
+            (table(born(1, None), &[(10, 10, None)]), None),
+            (table(born(11, None), &[]), Some(ChangesLost::Created)),
+            (table(born(11, Some("restore-1")), &[]), Some(restored)),
+            (table(born(1, None), &[]), Some(ChangesLost::StreamEnded)),
+            (table(None, &[]), Some(ChangesLost::Untold)),
+            (
+                table(born(1, None), &[(5, 5, None)]),
+                Some(ChangesLost::SetBack),
+            ),
+            (
+                table(born(1, None), &[(15, 15, None)]),
+                Some(ChangesLost::LetGoUpTo),
+            ),
+            (
+                table(born(1, None), &[(u64::MAX, 10, Some(7))]),
+                Some(ChangesLost::Outgrown { bytes: 7 }),
+            ),
+        ];
+        let mut told = Vec::new();
+        for (table, expected) in cases {
+            let found = table.changes_lost("s", 10, 20);
+            assert_eq!(found, expected);
+            told.extend(found.map(|lost| lost.to_string()));
+        }
+        let set_back = table(born(1, None), &[]).changes_lost("s", 10, 9);
+        assert_eq!(set_back, Some(ChangesLost::SetBack));
+        let count = told.len();
+        told.sort();
+        told.dedup();
+        assert_eq!(told.len(), count, "{told:?}");
     }
 }

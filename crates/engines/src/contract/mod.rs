@@ -1,5 +1,6 @@
 //! What a database must be able to do.
 
+pub mod changes;
 pub mod live_rows;
 pub mod parts;
 pub mod rows;
@@ -17,8 +18,24 @@ pub trait Engine: Send + Sync {
     /// What its data is made of, with what can be done to that.
     fn data(&self) -> Data<'_>;
 
+    /// *inspect*: the id of the database: the one that it was first given here, whatever is given later. It
+    /// lasts as long as the database does, and a copy of the database has it too.
+    ///
+    /// # Errors
+    /// It cannot be read or kept.
+    fn identify(&self, new_id: &str) -> Result<String>;
+
     /// *inspect*: the tables that operations have locked.
     fn locks(&self) -> Vec<Lock>;
+
+    /// *inspect*: all that it keeps for operations, whether anybody waits for it or not.
+    fn holds(&self) -> Vec<Hold>;
+
+    /// Removes what an operation has kept to be taken back by. Nothing kept is no error.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    fn drop_kept(&self, operation: &str) -> Result<()>;
 
     /// *freeze*: whether the snapshot of the operation exists and can be read.
     fn is_frozen(&self, operation: &str) -> bool;
@@ -90,6 +107,44 @@ pub struct Lock {
     pub operation: String,
     /// For what.
     pub kind: LockKind,
+}
+
+/// What a database keeps of a table for an operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    /// The table.
+    pub table: String,
+    /// The operation.
+    pub operation: String,
+    /// For what.
+    pub kind: HoldKind,
+}
+
+/// What is kept for an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HoldKind {
+    /// What a backup reads.
+    Backup,
+    /// A table that is not whole yet.
+    Restore,
+    /// What a mend brings, or keeps others from.
+    Mend,
+    /// The state before a mend. Nobody waits for it.
+    Kept,
+}
+
+impl From<Lock> for Hold {
+    fn from(lock: Lock) -> Self {
+        Self {
+            table: lock.table,
+            operation: lock.operation,
+            kind: match lock.kind {
+                LockKind::Backup => HoldKind::Backup,
+                LockKind::Restore => HoldKind::Restore,
+                LockKind::Mend => HoldKind::Mend,
+            },
+        }
+    }
 }
 
 /// What a table is locked for.

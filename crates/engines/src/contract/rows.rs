@@ -8,6 +8,7 @@ use mendb_model::key::KeyRange;
 use mendb_model::manifest::TableBackup;
 use mendb_model::name::TablePath;
 
+use super::changes::HeldBack;
 use super::live_rows::{BlockSink, LiveRows, LiveShard};
 use crate::error::Result;
 
@@ -74,6 +75,12 @@ pub trait RowStore: LiveRows {
     /// # Errors
     /// The store cannot be written.
     fn detach_stream(&self, stream: &str) -> Result<()>;
+
+    /// *inspect*: what each stream of a table keeps the store from letting go of, by reading it.
+    ///
+    /// # Errors
+    /// The table is missing, or the store cannot be read.
+    fn held_back(&self, table: &str) -> Result<Vec<HeldBack>>;
 
     /// *stage*: creates the tables, all or none, hidden from readers and locked for the operation.
     ///
@@ -144,6 +151,9 @@ pub trait RowStore: LiveRows {
     /// # Errors
     /// As [`Self::mended_shards`], or the store cannot be read.
     fn mended_digest(&self, operation: &str, path: &TablePath, range: &KeyRange) -> Result<Digest>;
+
+    /// *apply*: whether readers see what a mend has staged, and it is not over.
+    fn is_published(&self, operation: &str) -> bool;
 
     /// *apply*: lets readers see what was staged, of all tables of the operation at one moment. From
     /// here on it cannot be undone, only mended back. One that is over is no error.

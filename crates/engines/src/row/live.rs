@@ -6,8 +6,9 @@ use mendb_model::name::TablePath;
 use mendb_rowstore::{PathState, Snapshot};
 
 use crate::contract::LockKind;
+use crate::contract::changes::{Born, LiveStream};
 use crate::contract::live_rows::{
-    BlockSink, Conflict, ConflictSink, LiveRows, LiveShard, LiveStream, LiveTable,
+    BlockSink, Conflict, ConflictSink, LiveRows, LiveShard, LiveTable,
 };
 use crate::error::Result;
 
@@ -28,8 +29,13 @@ impl LiveRows for LiveSnapshot {
                     name: stream.name,
                     since_version: stream.needed_after,
                     cut_version: stream.attached_at,
+                    outgrew_bytes: stream.outgrew_bytes,
                 })
                 .collect(),
+            born: description.born.map(|born| Born {
+                version: born.version,
+                restored_by: born.restored_by,
+            }),
             locked: match description.state {
                 PathState::Ready => None,
                 PathState::Backup { .. } => Some(LockKind::Backup),

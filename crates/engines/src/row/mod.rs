@@ -19,11 +19,10 @@ use mendb_rowstore::{
     Database, IndexVersions, NewTable, PathState, Snapshot, Staged, StreamCut, Versions,
 };
 
-use crate::contract::live_rows::{
-    BlockSink, ConflictSink, LiveRows, LiveShard, LiveStream, LiveTable,
-};
+use crate::contract::changes::{ChangesLost, HeldBack};
+use crate::contract::live_rows::{BlockSink, ConflictSink, LiveRows, LiveShard, LiveTable};
 use crate::contract::rows::{FreezeRequest, Frozen, RowStore, Source, StagedCounts, StagedTable};
-use crate::contract::{Data, Engine, Lock, LockKind};
+use crate::contract::{Data, Engine, Hold, Lock, LockKind};
 use crate::error::{EngineError, Remedy, Result};
 
 use change_sender::{ChangeSender, Delivered};
@@ -67,6 +66,10 @@ impl Engine for RowEngine {
         Data::Rows(self)
     }
 
+    fn identify(&self, new_id: &str) -> Result<String> {
+        Ok(self.database.identify(new_id)?)
+    }
+
     fn locks(&self) -> Vec<Lock> {
         let locks = self.database.locks().into_iter();
         locks
@@ -89,6 +92,15 @@ impl Engine for RowEngine {
                 }),
             })
             .collect()
+    }
+
+    fn holds(&self) -> Vec<Hold> {
+        self.locks().into_iter().map(Hold::from).collect()
+    }
+
+    fn drop_kept(&self, _operation: &str) -> Result<()> {
+        // The state before a mend is a backup.
+        Ok(())
     }
 
     fn is_frozen(&self, operation: &str) -> bool {
@@ -168,11 +180,12 @@ impl RowStore for RowEngine {
     fn freeze(&self, request: &FreezeRequest<'_>) -> Result<Frozen> {
         if let Some(since) = request.since_version {
             for table in request.tables {
-                let streams = self.inspect(table)?.map_or(Vec::new(), |live| live.streams);
-                let continues =
-                    |stream: &&LiveStream| stream.name == request.stream && stream.continues(since);
-                if !streams.iter().any(|stream| continues(&stream)) {
-                    return Err(no_usable_stream(table));
+                let live = self.inspect(table)?;
+                let lost =
+                    |live: LiveTable| live.changes_lost(request.stream, since, self.version());
+                // One that is missing is told by the cut.
+                if let Some(lost) = live.and_then(lost) {
+                    return Err(changes_lost(table, &lost));
                 }
             }
         }
@@ -247,6 +260,16 @@ impl RowStore for RowEngine {
 
     fn detach_stream(&self, stream: &str) -> Result<()> {
         Ok(self.database.detach_stream(stream)?)
+    }
+
+    fn held_back(&self, table: &str) -> Result<Vec<HeldBack>> {
+        let held = self.database.held_back(table)?.into_iter();
+        let held = held.map(|held| HeldBack {
+            stream: held.stream,
+            changes: held.changes,
+            bytes: held.bytes,
+        });
+        Ok(held.collect())
     }
 
     fn stage(&self, operation: &str, tables: Vec<StagedTable>) -> Result<()> {
@@ -337,6 +360,11 @@ impl RowStore for RowEngine {
         Ok(self.database.settle_mend(operation, progress)?)
     }
 
+    fn is_published(&self, operation: &str) -> bool {
+        let mend = self.database.describe_mend(operation);
+        mend.is_some_and(|mend| mend.published_at.is_some())
+    }
+
     fn publish_mend(&self, operation: &str) -> Result<()> {
         // One that is over was published.
         if self.database.describe_mend(operation).is_some() {
@@ -347,12 +375,11 @@ impl RowStore for RowEngine {
 }
 
 /// Why an increment of this table cannot be taken.
-fn no_usable_stream(table: &str) -> EngineError {
+fn changes_lost(table: &str, lost: &ChangesLost) -> EngineError {
     EngineError::new(
         Remedy::Request,
         format!(
-            "the change stream of table {table} does not continue the last backup (the table was created, dropped or \
-             restored since, or the target is not the one that was backed up then); take a full backup"
+            "the changes of table {table} since the last backup are not known: {lost}; take a full backup"
         ),
     )
 }

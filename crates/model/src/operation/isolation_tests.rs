@@ -38,6 +38,7 @@ fn assessing() -> Operation {
                 backup_id: BackupId::new(0, BackupKind::Full).unwrap(),
                 manifest_blake3: String::new(),
             },
+            of_target: None,
         },
         tables: vec![mend("orders"), mend("goods")],
         stopped: Vec::new(),

@@ -167,6 +167,7 @@ mod tests {
             undoes: None,
             expected: Vec::new(),
             planned: None,
+            of_target: None,
         });
         let steps = plan(&request, &[]).unwrap();
         let repository = ("id".to_owned(), "memory:".to_owned());

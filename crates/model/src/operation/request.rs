@@ -13,6 +13,7 @@ use crate::part::{
     Difference, Exclusion, Grade, OnConcurrentInsert, Redefining, RestoreOrder, TableDefinition,
     TableName, Unmatched,
 };
+use crate::target::TargetMark;
 
 /// The request behind an operation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +68,9 @@ pub struct RestoreRequest {
     /// How the backups of the chain become rows.
     #[serde(default)]
     pub strategy: RestoreStrategy,
+    /// The target that the backup was taken of, if that is known to be another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of_target: Option<TargetMark>,
 }
 
 /// How a restore makes rows of a chain of backups. The result is the same.
@@ -180,6 +184,9 @@ pub enum MendSource {
         collection: String,
         /// The backup.
         link: ChainLink,
+        /// The target that it was taken of, if that is known to be another one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        of_target: Option<TargetMark>,
     },
     /// What another mend has kept on the target to be undone by.
     Undo {
@@ -307,6 +314,9 @@ pub struct RowMendRequest {
     /// What it was then found to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub planned: Option<MendedRows>,
+    /// The target that the backup was taken of, if that is known to be another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of_target: Option<TargetMark>,
 }
 
 /// How a mend of rows finds those that differ.
@@ -395,6 +405,19 @@ impl Request {
                 MendSource::Undo { .. } | MendSource::Imported { .. } => "",
             },
             Self::MendRows(request) => &request.before.collection,
+        }
+    }
+
+    /// The target that the backup it restores was taken of, if that is known to be another one.
+    pub fn of_target(&self) -> Option<&TargetMark> {
+        match self {
+            Self::Restore(request) => request.of_target.as_ref(),
+            Self::MendRows(request) => request.of_target.as_ref(),
+            Self::Mend(request) => match &request.source {
+                MendSource::Backup { of_target, .. } => of_target.as_ref(),
+                MendSource::Undo { .. } | MendSource::Imported { .. } => None,
+            },
+            Self::Backup(_) | Self::PartBackup(_) => None,
         }
     }
 

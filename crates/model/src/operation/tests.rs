@@ -29,6 +29,7 @@ pub(super) fn restore() -> Operation {
             target: "orders".into(),
         }],
         strategy: RestoreStrategy::Sequential,
+        of_target: None,
     });
     let steps = plan(&request, &[900, 100]).unwrap();
     let repository = ("id".to_owned(), "memory:".to_owned());

@@ -13,6 +13,7 @@ mod compaction;
 mod damage;
 mod faults;
 mod faulty_store;
+mod ids;
 mod in_process;
 mod part_directory;
 mod part_faults;

@@ -13,7 +13,7 @@ use crate::sample::{
     COLLECTION, OPERATION, WRITER, backup, backups, block, full, increment, manifest, read, schema,
     segments, segments_of, target, writer,
 };
-use crate::{compaction, part_promises};
+use crate::{compaction, ids, part_promises};
 
 /// A promise, proved on an empty repository.
 pub type Promise = (
@@ -51,7 +51,10 @@ pub const ALL: &[Promise] = promises![
 
 /// The promises of all that a repository does.
 pub fn every_promise() -> impl Iterator<Item = &'static Promise> {
-    ALL.iter().chain(part_promises::ALL).chain(compaction::ALL)
+    ALL.iter()
+        .chain(part_promises::ALL)
+        .chain(compaction::ALL)
+        .chain(ids::ALL)
 }
 
 async fn an_empty_place_is_an_empty_repository(repository: Repository) {

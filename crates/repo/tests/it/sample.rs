@@ -127,6 +127,7 @@ pub fn manifest(
         backup_id: id.clone(),
         label: None,
         operation_id: OPERATION.into(),
+        target: None,
         parent: parent.map(|stored| Parent {
             backup_id: stored.manifest.backup_id.clone(),
             manifest_blake3: stored.blake3.clone(),

@@ -340,7 +340,7 @@ impl Child {
             log_floor = log_floor.min(view.stats(source.id)?.log_floor);
         }
         self.stats.log_floor = log_floor.max(floor);
-        if entry.streams.is_empty() {
+        if !entry.keeps_changes() {
             return Ok(());
         }
         let mut records = Vec::new();

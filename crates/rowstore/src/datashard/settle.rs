@@ -188,7 +188,7 @@ struct Brought {
 
 impl Descent<'_> {
     fn is_logged(&self) -> bool {
-        !self.entry.streams.is_empty()
+        self.entry.keeps_changes()
     }
 
     /// Ingests it. Not recorded yet.

@@ -30,15 +30,12 @@ pub(crate) fn cut(
     for name in tables.iter().collect::<BTreeSet<_>>() {
         let mut entry = held(&transaction, operation, name)?;
         match (entry.streams.get_mut(stream), how) {
-            (Some(record), _) => record.attached_at = version,
-            (None, StreamCut::Attach) => {
-                let record = StreamRecord {
-                    attached_at: version,
-                    needed_after: version,
-                };
+            (Some(record), _) if record.lasts() => record.attached_at = version,
+            (_, StreamCut::Attach) => {
+                let record = StreamRecord::attached(version);
                 entry.streams.insert(stream.to_owned(), record);
             }
-            (None, StreamCut::Rotate) => {
+            (_, StreamCut::Rotate) => {
                 return Err(Error::StreamMissing {
                     table: name.clone(),
                     stream: stream.to_owned(),

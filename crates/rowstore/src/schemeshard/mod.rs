@@ -6,6 +6,7 @@
 //! belong together.
 
 pub(crate) mod cut;
+pub(crate) mod lapse;
 pub(crate) mod layout;
 pub(crate) mod mending;
 pub(crate) mod record;
@@ -60,6 +61,16 @@ pub enum PathState {
     },
 }
 
+/// How a table came to be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Born {
+    /// The version of the commit that created it.
+    pub version: u64,
+    /// The operation that restored it, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored_by: Option<String>,
+}
+
 /// What is wanted of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
@@ -83,6 +94,8 @@ pub(crate) struct TableEntry {
     pub(crate) versions: Versions,
     pub(crate) state: PathState,
     pub(crate) streams: BTreeMap<String, StreamRecord>,
+    /// How it came to be; `None` for tables of stores from before that was kept.
+    pub(crate) born: Option<Born>,
     /// The shards of its rows in key order, covering all keys.
     pub(crate) rows: Vec<Arc<Shard>>,
     /// The same of each index's implementation table.
@@ -95,6 +108,11 @@ pub(crate) struct TableEntry {
 pub(crate) type Layers = BTreeMap<ShardId, Arc<Layer>>;
 
 impl TableEntry {
+    /// Whether a change stream needs what happens to its rows.
+    pub(crate) fn keeps_changes(&self) -> bool {
+        self.streams.values().any(StreamRecord::lasts)
+    }
+
     /// Every shard of the table and its indexes.
     pub(crate) fn all_shards(&self) -> impl Iterator<Item = &Arc<Shard>> {
         self.rows.iter().chain(self.indexes.values().flatten())

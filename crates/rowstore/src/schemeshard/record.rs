@@ -12,7 +12,7 @@ use crate::datashard::{Shard, ShardId};
 use crate::error::{Error, Result};
 use crate::schemeshard::layout::Layout;
 use crate::schemeshard::versions::Versions;
-use crate::schemeshard::{Layers, PathState, TableEntry};
+use crate::schemeshard::{Born, Layers, PathState, TableEntry};
 
 #[derive(Serialize, Deserialize)]
 struct TableRecord {
@@ -20,6 +20,8 @@ struct TableRecord {
     versions: Versions,
     state: PathState,
     streams: BTreeMap<String, StreamRecord>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    born: Option<Born>,
     rows: Vec<ShardRecord>,
     indexes: BTreeMap<String, Vec<ShardRecord>>,
 }
@@ -29,8 +31,28 @@ struct TableRecord {
 pub(crate) struct StreamRecord {
     /// The version of the last cut that attached or rotated it.
     pub(crate) attached_at: u64,
-    /// Changes above this version are needed.
+    /// Changes above this version are needed. Of one that has lapsed the highest there is, so that a program
+    /// that knows nothing of that takes no increment by it.
     pub(crate) needed_after: u64,
+    /// The bytes of the change log when it was let go because of them; it has lapsed then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) outgrew_bytes: Option<u64>,
+}
+
+impl StreamRecord {
+    /// One that needs what comes after a version.
+    pub(crate) fn attached(version: u64) -> Self {
+        Self {
+            attached_at: version,
+            needed_after: version,
+            outgrew_bytes: None,
+        }
+    }
+
+    /// Whether it has not lapsed.
+    pub(crate) fn lasts(&self) -> bool {
+        self.outgrew_bytes.is_none()
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -53,6 +75,7 @@ impl TableEntry {
             versions: self.versions.clone(),
             state: self.state.clone(),
             streams: self.streams.clone(),
+            born: self.born.clone(),
             rows: records(&self.rows),
             indexes: self
                 .indexes
@@ -102,6 +125,7 @@ impl TableEntry {
             versions: record.versions,
             state: PathState::Ready,
             streams: record.streams,
+            born: record.born,
             rows: shards(&TablePath::table(table), record.rows)?,
             indexes: record
                 .indexes

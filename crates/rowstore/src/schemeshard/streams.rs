@@ -21,6 +21,8 @@ pub struct StreamDescription {
     pub attached_at: u64,
     /// Changes above this version are kept for it.
     pub needed_after: u64,
+    /// Of one that has lapsed, the bytes of the change log that were too many: nothing is kept for it.
+    pub outgrew_bytes: Option<u64>,
 }
 
 pub(crate) fn describe(entry: &TableEntry) -> Vec<StreamDescription> {
@@ -28,6 +30,7 @@ pub(crate) fn describe(entry: &TableEntry) -> Vec<StreamDescription> {
         name: name.clone(),
         attached_at: record.attached_at,
         needed_after: record.needed_after,
+        outgrew_bytes: record.outgrew_bytes,
     };
     entry.streams.iter().map(description).collect()
 }
@@ -40,6 +43,18 @@ pub(crate) fn detach(inner: &Inner, stream: &str) -> Result<()> {
         true
     })?;
     trim(inner, &names)
+}
+
+/// Lets go of all that a stream needs, and has it say so: the change log of a table had grown to `bytes`.
+pub(crate) fn lapse(inner: &Inner, stream: &str, bytes: u64) -> Result<()> {
+    change(inner, stream, |entry| {
+        if let Some(record) = entry.streams.get_mut(stream) {
+            record.needed_after = u64::MAX;
+            record.outgrew_bytes = Some(bytes);
+        }
+        true
+    })?;
+    trim(inner, &carriers(&inner.view(), stream))
 }
 
 pub(crate) fn release(inner: &Inner, stream: &str, up_to: u64) -> Result<()> {
@@ -59,7 +74,7 @@ pub(crate) fn release(inner: &Inner, stream: &str, up_to: u64) -> Result<()> {
 pub(crate) fn trim_leftovers(inner: &Inner) -> Result<()> {
     let view = inner.view();
     let tables = view.catalogue.tables();
-    let without = tables.filter(|table| table.streams.is_empty());
+    let without = tables.filter(|table| !table.keeps_changes());
     let without: Vec<String> = without.map(|table| table.name.clone()).collect();
     trim(inner, &without)
 }
@@ -120,6 +135,7 @@ pub(crate) fn trim(inner: &Inner, tables: &[String]) -> Result<()> {
 
 /// Up to which version no stream of the table needs changes.
 pub(crate) fn floor(entry: &TableEntry, view: &View) -> u64 {
-    let needed = entry.streams.values().map(|stream| stream.needed_after);
+    let lasting = entry.streams.values().filter(|stream| stream.lasts());
+    let needed = lasting.map(|stream| stream.needed_after);
     needed.min().unwrap_or(view.version)
 }

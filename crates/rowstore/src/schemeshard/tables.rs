@@ -12,7 +12,7 @@ use crate::datashard::Shard;
 use crate::error::{Error, Result};
 use crate::schemeshard::layout::Layout;
 use crate::schemeshard::versions::Versions;
-use crate::schemeshard::{Access, Layers, PathState, TableEntry};
+use crate::schemeshard::{Access, Born, Layers, PathState, TableEntry};
 use crate::transaction::Transaction;
 
 pub(crate) fn create(
@@ -78,12 +78,20 @@ pub(crate) fn build(
             index,
         });
     }
+    let born = Born {
+        version: transaction.version,
+        restored_by: match &state {
+            PathState::Restoring { operation } => Some(operation.clone()),
+            _ => None,
+        },
+    };
     Ok(TableEntry {
         name: name.to_owned(),
         layout: Arc::new(Layout::new(schema)),
         versions,
         state,
         streams: BTreeMap::new(),
+        born: Some(born),
         rows,
         indexes,
         layers: Layers::new(),

@@ -112,7 +112,7 @@ impl<'a> Coordinator<'a> {
             return Ok(false);
         }
         let operation = self.journal.operation(id)?;
-        if Some(&operation.repository_id) != self.repository_id.as_ref() {
+        if !works_with(&operation, self.repository_id.as_ref()) {
             tracing::info!(%id, repository = operation.repository_url, "left alone: it works with another repository");
             self.foreign.insert(id.clone());
             return Ok(false);
@@ -274,6 +274,12 @@ impl<'a> Coordinator<'a> {
             }
         });
     }
+}
+
+/// Whether an operation is driven with a repository. One that needs none is driven with any.
+pub(crate) fn works_with(operation: &Operation, repository_id: Option<&String>) -> bool {
+    let id = &operation.repository_id;
+    id.is_empty() || Some(id) == repository_id
 }
 
 /// Whether an event only made time pass.

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use mendb_engines::{Data, LockKind};
 use mendb_model::operation::State;
 
+use super::works_with;
 use crate::error::{Error, Result};
 use crate::journal::Journal;
 use crate::journal::command::Command;
@@ -27,7 +28,7 @@ pub(super) fn start_forgotten_merges(
         let commands = journal.commands()?;
         let mut of_it = commands.iter().filter(|(_, of, _)| *of == id);
         let is_paused = of_it.any(|(.., command)| *command == Command::Pause);
-        let is_ours = Some(&operation.repository_id) == repository_id;
+        let is_ours = works_with(&operation, repository_id);
         if is_ours && !is_paused && !operation.awaits_user() {
             go_on.insert(id.to_string());
         }

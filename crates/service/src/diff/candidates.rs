@@ -9,7 +9,8 @@ use mendb_model::manifest::Manifest;
 use super::report::DiffRoad;
 use super::state::{After, Point};
 use crate::error::{Error, Result};
-use crate::request::backup::stream_of;
+use crate::request::chosen::Purpose;
+use crate::request::stream::streams_of_chain;
 use crate::service::Service;
 
 /// What changed between two states.
@@ -54,8 +55,12 @@ impl Service {
 
     fn until_now(&self, before: &Point) -> Result<Between> {
         let collection = &before.manifest().collection;
-        let newest = match self.chain(collection, None) {
-            Ok(chain) => Point::new(chain),
+        let newest = match self.chosen(collection, None, Purpose::Compare) {
+            Ok(newest) => Point::new(newest.chain),
+            Err(error @ Error::Refused { .. }) => {
+                let reason = error.to_string();
+                return Ok(Between::Unknown { reason });
+            }
             Err(error @ Error::Repository(_)) if !error.is_retriable() => {
                 let reason = describe_error(&error);
                 return Ok(Between::Unknown { reason });
@@ -70,16 +75,11 @@ impl Service {
                 "the backup is not of the chain that the change streams go on with",
             ));
         };
-        let full = &newest.chain[0];
-        let folded = full
-            .compacted
-            .iter()
-            .flat_map(|compacted| &compacted.folded);
-        let names = folded.chain([&full.backup_id]);
+        let repository_id = self.repository_id()?;
         Ok(Between::Changes {
             increments: increments.to_vec(),
             live: Some(LiveChanges {
-                streams: names.map(|id| stream_of(collection, id)).collect(),
+                streams: streams_of_chain(&newest.chain[0], &repository_id.unwrap_or_default()),
                 since_version: newest.manifest().snapshot_version,
             }),
         })
@@ -114,9 +114,9 @@ impl Between {
             return by_rows("a backup between does not have the table");
         }
         if let (Some(changes), After::Live { rows, .. }) = (live, after)
-            && !changes.are_known(table, &**rows)?
+            && let Some(reason) = changes.are_lost(table, &**rows)?
         {
-            return by_rows("the change stream of the table does not continue the newest backup");
+            return by_rows(&reason);
         }
         Ok(DiffRoad::Changes {
             increments: increments
@@ -129,14 +129,18 @@ impl Between {
 }
 
 impl LiveChanges {
-    /// Whether the target has all of them of a table.
-    fn are_known(&self, table: &str, rows: &dyn LiveRows) -> Result<bool> {
+    /// Why the target does not have all of them of a table; `None` where it has.
+    fn are_lost(&self, table: &str, rows: &dyn LiveRows) -> Result<Option<String>> {
         let Some(live) = rows.inspect(table)? else {
-            return Ok(false);
+            return Ok(Some("the table does not exist".to_owned()));
         };
-        let continues = live.streams.iter().any(|stream| {
-            self.streams.contains(&stream.name) && stream.continues(self.since_version)
-        });
-        Ok(continues && live.locked != Some(LockKind::Mend))
+        if live.locked == Some(LockKind::Mend) {
+            return Ok(Some("the table is being mended".to_owned()));
+        }
+        let carries = |name: &&String| live.streams.iter().any(|stream| stream.name == **name);
+        let stream = self.streams.iter().find(carries).or(self.streams.first());
+        let lost =
+            stream.and_then(|stream| live.changes_lost(stream, self.since_version, rows.version()));
+        Ok(lost.map(|lost| format!("the changes since the newest backup are not known: {lost}")))
     }
 }

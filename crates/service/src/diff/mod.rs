@@ -25,6 +25,7 @@ mod table;
 
 use std::ops::ControlFlow;
 
+use mendb_model::TargetMark;
 use mendb_model::name::{TablePath, matches};
 
 pub(crate) use key_union::KeyUnion;
@@ -32,6 +33,7 @@ pub(crate) use pulled::Pulled;
 pub use report::{DiffReport, DiffRoad, RowDiff, RowsDiffer, TableDiff};
 
 use crate::error::{Error, Result};
+use crate::request::chosen::Purpose;
 use crate::request::selectors::check_tables;
 use crate::service::Service;
 use crate::worker::TaskError;
@@ -81,9 +83,14 @@ impl Service {
         read: TellRead<'_>,
     ) -> Result<Option<DiffReport>> {
         let engine = self.tools.engine.rows()?;
-        let before = self.point(&order.before)?;
+        let (before, before_of) = self.point(&order.before)?;
+        let mut after_of = None;
         let after = match &order.after {
-            Some(point) => After::Point(self.point(point)?),
+            Some(point) => {
+                let (point, of) = self.point(point)?;
+                after_of = of;
+                After::Point(point)
+            }
             None => After::Live {
                 rows: engine.snapshot(),
                 tables: match self.collection(&order.before.collection) {
@@ -100,6 +107,8 @@ impl Service {
                 After::Point(point) => Some(point.backup_id().clone()),
                 After::Live { .. } => None,
             },
+            before_of,
+            after_of,
             tables: Vec::new(),
         };
         for table in chosen_tables(order, &before, &after)? {
@@ -112,9 +121,11 @@ impl Service {
         Ok(Some(report))
     }
 
-    fn point(&self, point: &RestorePoint) -> Result<Point> {
-        let chain = self.chain(&point.collection, point.backup.as_deref())?;
-        let end = Point::new(chain).ok_or_else(|| {
+    /// A restore point, and whose it is if it is another target's.
+    fn point(&self, point: &RestorePoint) -> Result<(Point, Option<TargetMark>)> {
+        let backup = point.backup.as_deref();
+        let chosen = self.chosen(&point.collection, backup, Purpose::Compare)?;
+        let end = Point::new(chosen.chain).ok_or_else(|| {
             Error::refused(
                 format!(
                     "collection {} has no backup in {}",
@@ -134,7 +145,7 @@ impl Service {
                 "mendb restore --in-place --dry-run tells how the server differs from it",
             ));
         }
-        Ok(end)
+        Ok((end, chosen.whose.other()))
     }
 
     /// What differs in a table; `None` of one that neither has.

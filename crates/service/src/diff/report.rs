@@ -4,7 +4,7 @@ use mendb_model::key;
 use mendb_model::name::BackupId;
 use mendb_model::row::RowReader;
 use mendb_model::schema::{Place, TableSchema};
-use mendb_model::{Malformed, Value};
+use mendb_model::{Malformed, TargetMark, Value};
 use serde::Serialize;
 
 /// What differs between two states of a collection.
@@ -14,6 +14,12 @@ pub struct DiffReport {
     pub before: BackupId,
     /// The second; `None` for what is live.
     pub after: Option<BackupId>,
+    /// The target that the first is of, if that is known to be another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before_of: Option<TargetMark>,
+    /// The same of the second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after_of: Option<TargetMark>,
     /// Of each table that one of them has.
     pub tables: Vec<TableDiff>,
 }

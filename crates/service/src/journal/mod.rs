@@ -15,6 +15,7 @@ pub mod operation;
 pub mod operation_event;
 mod operation_step;
 pub mod shard_progress;
+pub mod used_repository;
 mod witness;
 
 use std::path::{Path, PathBuf};
@@ -26,7 +27,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use crate::error::{Error, Result};
 
 /// The layout this version reads and writes.
-const LAYOUT_VERSION: i64 = 3;
+const LAYOUT_VERSION: i64 = 4;
 
 /// How long to wait for another process that is writing.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -92,6 +93,8 @@ impl Journal {
                 mend_plan::LAYOUT,
                 left_partition::LAYOUT,
                 witness::LAYOUT,
+                used_repository::LAYOUT,
+                used_repository::FROM_OPERATIONS,
                 &identity::layout(),
                 &format!("PRAGMA user_version = {LAYOUT_VERSION}; COMMIT;"),
             ];

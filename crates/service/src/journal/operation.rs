@@ -9,7 +9,9 @@ use mendb_model::name::OperationId;
 use mendb_model::operation::{Event, Operation};
 use rusqlite::{OptionalExtension, Transaction, params};
 
-use super::{Journal, command, int, operation_event, operation_step, shard_progress};
+use super::{
+    Journal, command, int, operation_event, operation_step, shard_progress, used_repository,
+};
 use crate::error::{Error, Result};
 
 pub(super) const LAYOUT: &str = "
@@ -40,6 +42,7 @@ impl Journal {
             put(tx, operation)?;
             put_draft(tx, operation)?;
             operation_step::put(tx, None, operation)?;
+            used_repository::put(tx, operation)?;
             operation_event::put(tx, operation, "created")
         })
     }

@@ -1,12 +1,11 @@
 //! The order for a backup.
 
-use mendb_engines::LiveStream;
-use mendb_model::describe_error;
-use mendb_model::manifest::Manifest;
 use mendb_model::name::{BackupId, BackupKind, OperationId, check};
-use mendb_model::operation::{BackupRequest, ChainLink, Request, TargetTable};
-use mendb_repo::StoredManifest;
+use mendb_model::operation::{BackupRequest, Operation, Request, TargetTable};
 
+use super::chosen::Listed;
+use super::follow::Followed;
+use super::stream::{StreamName, stream_of};
 use super::{Failed, in_the_way};
 use crate::env;
 use crate::error::{Error, Result};
@@ -22,6 +21,8 @@ pub struct BackupOrder {
     pub kind: BackupKind,
     /// A name for it, unique in the collection.
     pub label: Option<String>,
+    /// Make a repository where there is none, although the target was backed up into another.
+    pub new_repository: bool,
 }
 
 impl Service {
@@ -34,42 +35,134 @@ impl Service {
     pub fn request_backup(&self, order: &BackupOrder) -> Result<OperationId> {
         let _one_at_a_time = self.requests();
         let collection = self.collection(&order.collection)?;
+        let name = &collection.collection;
         let failed = self.check_idle(&collection)?;
-        let repository = &self.tools.repository;
-        let header = self.runtime().block_on(repository.create_if_absent())?;
-        let backups = self
-            .runtime()
-            .block_on(repository.list(&collection.collection))?;
+        let header_id = self.repository_id()?;
+        let listed = self.runtime().block_on(self.tools.repository.list(name))?;
         if let Some(label) = &order.label {
-            check_label(label, &backups)?;
+            check_label(label, &listed)?;
         }
-        let newest = backups.last().map(|(id, _)| id);
-        let backup_id = next_id(order.kind, newest)?;
-        let mut request = BackupRequest {
-            collection: collection.collection.clone(),
-            stream: stream_of(&collection.collection, &backup_id),
-            backup_id,
-            label: order.label.clone(),
-            tables: collection.tables.clone(),
-            parent: None,
-            since_version: None,
-            old_streams: self.streams_of(&collection)?,
+        let followed = match order.kind {
+            BackupKind::Full => None,
+            BackupKind::Incremental => {
+                Some(self.follow(&collection, header_id.as_deref(), &listed)?)
+            }
         };
-        if order.kind == BackupKind::Incremental {
-            self.follow(&mut request, newest)?;
+        if header_id.is_none() {
+            self.check_may_be_made(name, &listed, order.new_repository)?;
         }
-        match failed {
-            Some(failed) => Err(Error::BackupFailed {
+        let label = order.label.clone();
+        let id = header_id.as_deref();
+        let mut request = self.planned_backup(&collection, label, followed, id, &listed)?;
+        if let Some(operation_id) = failed {
+            return Err(Error::BackupFailed {
                 collection: collection.collection,
-                operation_id: failed,
-            }),
-            None => self.create(Request::Backup(request), header.repository_id, &[]),
+                operation_id,
+            });
         }
+        // Refused until here, it leaves nothing.
+        let repository_id = self.make_if_absent(header_id)?;
+        self.claim(&mut request, &repository_id)?;
+        self.create(Request::Backup(request), repository_id, &[])
+    }
+
+    /// The backup of a collection that goes on with what it follows, or begins a chain. Its id is not
+    /// claimed yet.
+    pub(super) fn planned_backup(
+        &self,
+        collection: &Collection,
+        label: Option<String>,
+        followed: Option<Followed>,
+        repository_id: Option<&str>,
+        listed: &[Listed],
+    ) -> Result<BackupRequest> {
+        let kind = match &followed {
+            Some(_) => BackupKind::Incremental,
+            None => BackupKind::Full,
+        };
+        let newest = listed.last().map_or(0, |(id, _)| id.unix_seconds() + 1);
+        let backup_id = BackupId::new(now_s().max(newest), kind)
+            .ok_or_else(|| Error::refused("the clock is beyond the year 9999", "set the clock"))?;
+        let repository_id = repository_id.unwrap_or_default();
+        let name = &collection.collection;
+        let (stream, parent, since_version) = match followed {
+            Some(Followed {
+                stream,
+                parent,
+                since_version,
+                ..
+            }) => (stream, Some(parent), Some(since_version)),
+            None => (stream_of(name, &backup_id, repository_id), None, None),
+        };
+        let mut old_streams = Vec::new();
+        for old in self.streams_of(collection)? {
+            if old != stream && self.is_of_repository(&old, repository_id, listed)? {
+                old_streams.push(old);
+            }
+        }
+        Ok(BackupRequest {
+            collection: name.clone(),
+            backup_id,
+            label,
+            tables: collection.tables.clone(),
+            parent,
+            stream,
+            since_version,
+            old_streams,
+        })
+    }
+
+    /// Gives a planned backup an id that no backup ever had.
+    pub(super) fn claim(&self, request: &mut BackupRequest, repository_id: &str) -> Result<()> {
+        let kind = request.backup_id.kind();
+        request.backup_id = self.claim_id(&request.collection, kind)?;
+        if request.parent.is_none() {
+            request.stream = stream_of(&request.collection, &request.backup_id, repository_id);
+        }
+        Ok(())
+    }
+
+    /// Whether a stream is of a chain in a repository. Of one whose name does not say, the chain is in the
+    /// repository that has its full backup, or that the journal knows to have been asked for it.
+    fn is_of_repository(
+        &self,
+        stream: &str,
+        repository_id: &str,
+        listed: &[Listed],
+    ) -> Result<bool> {
+        let Ok(name) = stream.parse::<StreamName>() else {
+            return Ok(false);
+        };
+        if let Some(of) = &name.repository_id {
+            return Ok(of == repository_id);
+        }
+        let holds = |(id, stored): &Listed| {
+            let compacted = stored.as_ref().ok();
+            let compacted = compacted.and_then(|stored| stored.manifest.compacted.as_ref());
+            let mut folded = compacted.iter().flat_map(|compacted| &compacted.folded);
+            id.as_str() == name.full || folded.any(|id| id.as_str() == name.full)
+        };
+        if listed.iter().any(holds) {
+            return Ok(true);
+        }
+        let began = |operation: &Operation| {
+            let request = operation.request.row_backup();
+            operation.repository_id == repository_id
+                && request.is_some_and(|request| request.stream == stream)
+        };
+        Ok(self.journal.operations()?.iter().any(began))
+    }
+
+    /// An id for a backup that was never given before.
+    pub(super) fn claim_id(&self, collection: &str, kind: BackupKind) -> Result<BackupId> {
+        let repository = &self.tools.repository;
+        let claim = repository.claim_id(collection, kind, now_s());
+        Ok(self.runtime().block_on(claim)?)
     }
 
     /// Refuses when an operation works on the collection or its tables. Returns a failed backup of the
     /// collection, which a new one can replace.
-    pub(super) fn check_idle(&self, collection: &Collection) -> Result<Option<OperationId>> {
+    pub(crate) fn check_idle(&self, collection: &Collection) -> Result<Option<OperationId>> {
         let mut failed = None;
         for operation in self.journal.open_operations()? {
             let same = operation.request.collection() == collection.collection;
@@ -100,7 +193,7 @@ impl Service {
         Ok(failed)
     }
 
-    /// The streams that older chains of this collection keep on its tables.
+    /// The streams that chains of this collection keep on its tables.
     pub(super) fn streams_of(&self, collection: &Collection) -> Result<Vec<String>> {
         let prefix = format!("{}/", collection.collection);
         let mut streams = Vec::new();
@@ -122,105 +215,6 @@ impl Service {
         streams.dedup();
         Ok(streams)
     }
-
-    /// Makes the request the increment after the newest backup, if it can be that.
-    pub(super) fn follow(
-        &self,
-        request: &mut BackupRequest,
-        newest: Option<&BackupId>,
-    ) -> Result<()> {
-        let newest = newest.ok_or_else(|| {
-            let reason = format!(
-                "collection {} has no backup to stand on",
-                request.collection
-            );
-            take_full(request, &reason)
-        })?;
-        let repository = &self.tools.repository;
-        let damaged = |error: mendb_repo::Error| -> Error {
-            if error.is_retriable() {
-                return error.into();
-            }
-            let cause = describe_error(&error);
-            take_full(
-                request,
-                &format!("the chain of backup {newest} cannot be continued: {cause}"),
-            )
-        };
-        let whole_chain = async {
-            let chain = repository.chain(&request.collection, newest).await?;
-            for stored in &chain {
-                repository.check_present(&stored.manifest).await?;
-            }
-            Ok(chain)
-        };
-        let chain = self.runtime().block_on(whole_chain).map_err(damaged)?;
-        let (Some(full), Some(parent)) = (chain.first(), chain.last()) else {
-            return Err(take_full(
-                request,
-                &format!("the chain of backup {newest} is empty"),
-            ));
-        };
-        let stream = stream_of_chain(request, &full.manifest);
-        self.check_members(request, &parent.manifest, &stream)?;
-        request.parent = Some(ChainLink {
-            backup_id: parent.manifest.backup_id.clone(),
-            manifest_blake3: parent.blake3.clone(),
-        });
-        request.since_version = Some(parent.manifest.snapshot_version);
-        request.old_streams.retain(|old| *old != stream);
-        request.stream = stream;
-        Ok(())
-    }
-
-    /// Refuses when the tables are not those of the parent any more, or their changes are not known.
-    fn check_members(
-        &self,
-        request: &BackupRequest,
-        parent: &Manifest,
-        stream_name: &str,
-    ) -> Result<()> {
-        let backed_up = || parent.tables.iter().map(|table| table.table.as_str());
-        let other = request
-            .tables
-            .iter()
-            .find(|table| !backed_up().any(|backed_up| backed_up == *table));
-        if other.is_some() || parent.tables.len() != request.tables.len() {
-            let members = backed_up().collect::<Vec<_>>().join(", ");
-            return Err(take_full(
-                request,
-                &format!(
-                    "backup {} holds the tables {members}, not those of the collection now",
-                    parent.backup_id
-                ),
-            ));
-        }
-        for table in &parent.tables {
-            let name = &table.table;
-            let Some(live) = self.tools.engine.rows()?.inspect(name)? else {
-                return Err(take_full(request, &format!("table {name} does not exist")));
-            };
-            if live.schema != table.schema {
-                let reason = format!(
-                    "the schema of table {name} has changed since backup {}",
-                    parent.backup_id
-                );
-                return Err(take_full(request, &reason));
-            }
-            let continues = |stream: &LiveStream| {
-                stream.name == stream_name && stream.continues(parent.snapshot_version)
-            };
-            if !live.streams.iter().any(continues) {
-                let reason = format!(
-                    "the changes of table {name} since backup {} are not known (the table was created, dropped or \
-                     restored since, or this target is not as it was backed up then: set back, or a copy)",
-                    parent.backup_id
-                );
-                return Err(take_full(request, &reason));
-            }
-        }
-        Ok(())
-    }
 }
 
 fn missing_table(table: &str, collection: &Collection) -> Error {
@@ -236,34 +230,7 @@ fn missing_table(table: &str, collection: &Collection) -> Error {
     )
 }
 
-/// Why an increment is refused, and what works instead.
-fn take_full(request: &BackupRequest, reason: &str) -> Error {
-    Error::refused(
-        format!("cannot take an incremental backup: {reason}"),
-        format!("take a full backup: mendb backup {}", request.collection),
-    )
-}
-
-/// The change stream of the chain that begins with this full backup.
-pub(crate) fn stream_of(collection: &str, full: &BackupId) -> String {
-    format!("{collection}/{full}")
-}
-
-/// The change stream of a chain. The full backup that the chain began with, and its stream is named
-/// after, may be one of those that were folded into the first that is there now.
-fn stream_of_chain(request: &BackupRequest, first: &Manifest) -> String {
-    let folded = first.compacted.iter();
-    let folded = folded.flat_map(|compacted| &compacted.folded);
-    let mut names = folded.map(|id| stream_of(&request.collection, id));
-    names
-        .find(|name| request.old_streams.contains(name))
-        .unwrap_or_else(|| stream_of(&request.collection, &first.backup_id))
-}
-
-pub(super) fn check_label(
-    label: &str,
-    backups: &[(BackupId, mendb_repo::Result<StoredManifest>)],
-) -> Result<()> {
+pub(super) fn check_label(label: &str, backups: &[Listed]) -> Result<()> {
     check(label)?;
     let choose = |reason: String| Err(Error::refused(reason, "choose another label"));
     if label.parse::<BackupId>().is_ok() {
@@ -280,10 +247,6 @@ pub(super) fn check_label(
     }
 }
 
-/// An id after all that exist: ids count seconds, and two backups may be asked for within one.
-pub(super) fn next_id(kind: BackupKind, newest: Option<&BackupId>) -> Result<BackupId> {
-    let now = i64::try_from(env::now_ms() / 1000).unwrap_or(i64::MAX);
-    let after = newest.map_or(0, |newest| newest.unix_seconds() + 1);
-    BackupId::new(now.max(after), kind)
-        .ok_or_else(|| Error::refused("the clock is beyond the year 9999", "set the clock"))
+fn now_s() -> i64 {
+    i64::try_from(env::now_ms() / 1000).unwrap_or(i64::MAX)
 }

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use mendb_model::TargetMark;
 use mendb_model::name::{OperationId, matches};
 use mendb_model::operation::{
-    ChainLink, DifferentTable, MendRequest, MendSource, Operation, Request, StoppedTable,
-    TableUndo, TargetTable,
+    DifferentTable, MendRequest, MendSource, Operation, Request, StoppedTable, TableUndo,
+    TargetTable,
 };
 use mendb_model::part::{
     OnConcurrentInsert, PartStoreBackup, PartTable, RestoreOrder, Selector, TableDefinition,
@@ -13,33 +14,16 @@ use mendb_model::part::{
 };
 use serde::Serialize;
 
+use super::chosen::not_ours;
 use super::considered::Considered;
 use super::in_the_way;
+use super::mend_source::MendFrom;
 use super::row_mend::Conflicting;
 use super::selectors::{LeaveOut, check_fit};
 use crate::error::{Error, Result};
 use crate::journal::mend_plan::MendPlan;
 use crate::service::Service;
 use crate::worker::parts;
-
-/// Where the parts come from, as a user says it.
-#[derive(Debug, Clone)]
-pub enum MendFrom {
-    /// A backup of the repository.
-    Collection {
-        /// The collection.
-        collection: String,
-        /// The backup by id or label; the newest without.
-        to: Option<String>,
-    },
-    /// A backup that clickhouse-backup made.
-    Imported {
-        /// Where such backups are: `clickhouse-backup+file:///dir`.
-        url: String,
-        /// Its name.
-        name: String,
-    },
-}
 
 /// A mend as a user orders it.
 #[derive(Debug, Clone)]
@@ -120,6 +104,9 @@ pub struct UndoneTable {
 /// What a mend would do.
 #[derive(Debug, Clone, Serialize)]
 pub struct MendPreview {
+    /// The target that the backup was taken of, if that is known to be another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub of_target: Option<TargetMark>,
     /// Each table's plan, with actions decided.
     pub tables: Vec<TablePlan>,
     /// Tables that would not be mended, with the reason.
@@ -263,10 +250,13 @@ impl Service {
     }
 
     fn create_mend(&self, request: MendRequest) -> Result<OperationId> {
-        let header = self
-            .runtime()
-            .block_on(self.tools.repository.create_if_absent())?;
-        self.create(Request::Mend(request), header.repository_id, &[])
+        let repository_id = match &request.source {
+            MendSource::Backup { .. } => self.known_id()?,
+            MendSource::Undo { .. } | MendSource::Imported { .. } => {
+                self.repository_id()?.unwrap_or_default()
+            }
+        };
+        self.create(Request::Mend(request), repository_id, &[])
     }
 
     fn check_free(&self, request: &MendRequest) -> Result<()> {
@@ -284,7 +274,7 @@ impl Service {
 
     /// The request that an order comes to.
     fn mend_request(&self, order: &MendOrder) -> Result<MendRequest> {
-        let source = self.mend_source(&order.from)?;
+        let (source, theirs) = self.mend_source(&order.from, order.in_place)?;
         let store = parts::contents(&self.tools, &source)?;
         let mut request = MendRequest {
             source,
@@ -326,6 +316,9 @@ impl Service {
                     continue;
                 }
             }
+            if let (Some(_), Some(theirs), true) = (&live, &theirs, order.in_place) {
+                return Err(not_ours(theirs, &target));
+            }
             match live {
                 Some(_) if !order.in_place => return Err(exists_already(&target)),
                 live => Considered {
@@ -354,34 +347,6 @@ impl Service {
             request.unmatched.extend(unmatched);
         }
         Ok(request)
-    }
-
-    fn mend_source(&self, from: &MendFrom) -> Result<MendSource> {
-        match from {
-            MendFrom::Imported { url, name } => Ok(MendSource::Imported {
-                url: url.clone(),
-                name: name.clone(),
-            }),
-            MendFrom::Collection { collection, to } => {
-                let chain = self.chain(collection, to.as_deref())?;
-                let Some(stored) = chain.last() else {
-                    return Err(Error::refused(
-                        format!(
-                            "collection {collection} has no backup in {}",
-                            self.tools.repository.url()
-                        ),
-                        "mendb list shows what there is; --repository names another repository",
-                    ));
-                };
-                Ok(MendSource::Backup {
-                    collection: collection.clone(),
-                    link: ChainLink {
-                        backup_id: stored.manifest.backup_id.clone(),
-                        manifest_blake3: stored.blake3.clone(),
-                    },
-                })
-            }
-        }
     }
 }
 

@@ -2,14 +2,21 @@
 //! an operation that needs to ask nobody any more.
 
 pub mod backup;
+mod before;
+pub mod chosen;
 mod considered;
+mod follow;
+mod into;
 pub mod mend;
+pub mod mend_source;
 pub mod part_backup;
 pub mod restore;
 pub mod row_drift;
 pub mod row_mend;
 mod row_undo;
 pub mod selectors;
+pub(crate) mod stream;
+pub mod whose;
 
 use mendb_model::name::OperationId;
 use mendb_model::operation::{Operation, Request, State, StepKind, plan};
@@ -17,6 +24,7 @@ use mendb_model::operation::{Operation, Request, State, StepKind, plan};
 use crate::env;
 use crate::error::{Error, Result};
 use crate::service::Service;
+use crate::ways_on::ways_on;
 use crate::worker::parts;
 
 impl Service {
@@ -117,17 +125,6 @@ impl Failed {
 /// Says which operation stands in the way and how to get it out of it.
 fn in_the_way(what: &str, operation: &Operation) -> Error {
     let id = &operation.operation_id;
-    let hint = match operation.state {
-        State::Failed => format!(
-            "mendb operation resume {id} continues it, mendb operation cancel {id} rolls it back"
-        ),
-        _ if operation.is_paused() => {
-            format!("it is paused; mendb operation resume {id} continues it")
-        }
-        _ => format!(
-            "mendb operation watch {id} follows it to its end, mendb operation cancel {id} rolls it back"
-        ),
-    };
     let doing = match &operation.request {
         Request::Backup(_) | Request::PartBackup(_) => "backed up",
         Request::Restore(_) => "restored",
@@ -138,6 +135,6 @@ fn in_the_way(what: &str, operation: &Operation) -> Error {
             "{what} is being {doing} by operation {id} ({})",
             operation.state.name()
         ),
-        hint,
+        ways_on(operation),
     )
 }

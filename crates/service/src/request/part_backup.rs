@@ -4,8 +4,9 @@ use mendb_model::name::{BackupKind, OperationId, check};
 use mendb_model::operation::{ChainLink, PartBackupRequest, Request, TargetTable};
 use mendb_model::part::{PartitionPatterns, Selection, Selector, TableName, Unmatched};
 
-use super::backup::{check_label, next_id};
+use super::backup::check_label;
 use super::selectors::{LeaveOut, check_fit};
+use super::whose::Whose;
 use super::{Failed, in_the_way};
 use crate::error::{Error, Result};
 use crate::service::Service;
@@ -15,8 +16,8 @@ use crate::service::Service;
 pub struct PartBackupOrder {
     /// The collection.
     pub collection: String,
-    /// Comma-separated patterns of `database.table`. Without: those of the collection's newest backup,
-    /// else all tables of the database that has the collection's name.
+    /// Comma-separated patterns of `database.table`. Without: those of this target's newest backup of the
+    /// collection, else all tables of the database that has the collection's name.
     pub tables: Option<String>,
     /// Comma-separated patterns of partitions, by id or value; all without.
     pub partitions: Option<String>,
@@ -27,6 +28,8 @@ pub struct PartBackupOrder {
     pub if_exists: bool,
     /// A name for it, unique in the collection.
     pub label: Option<String>,
+    /// Make a repository where there is none, although the target was backed up into another.
+    pub new_repository: bool,
     /// Leave credentials in definitions out: what has some is not created by a restore.
     pub without_secrets: bool,
 }
@@ -44,18 +47,26 @@ impl Service {
         check(&order.collection)?;
         let collection = &order.collection;
         let repository = &self.tools.repository;
-        let header = self.runtime().block_on(repository.create_if_absent())?;
+        let header_id = self.repository_id()?;
         let backups = self.runtime().block_on(repository.list(collection))?;
         if let Some(label) = &order.label {
             check_label(label, &backups)?;
         }
-        let readable = || {
-            let stored = backups.iter().rev();
-            let stored = stored.filter_map(|(_, stored)| stored.as_ref().ok());
-            stored.filter_map(|stored| Some((stored, stored.manifest.part_store.as_ref()?)))
-        };
-        let known = readable().find(|(_, store)| store.complete);
-        let (patterns, exclude) = match (&order.tables, readable().next()) {
+        let mut ours = Vec::new();
+        let mut others = Vec::new();
+        for (_, stored) in backups.iter().rev() {
+            let Ok(stored) = stored else { continue };
+            let Some(store) = &stored.manifest.part_store else {
+                continue;
+            };
+            match self.whose_listed(&backups, stored)? {
+                Whose::Theirs(_) => others.push((stored, store)),
+                Whose::Ours | Whose::Unknown => ours.push((stored, store)),
+            }
+        }
+        // Files are known by their content, whoever brought them.
+        let known = ours.iter().chain(&others).find(|(_, store)| store.complete);
+        let (patterns, exclude) = match (&order.tables, ours.first()) {
             (Some(patterns), _) => (patterns.clone(), order.exclude.said.clone()),
             (None, Some((_, before))) => {
                 let exclude = order.exclude.said.and(&before.exclude);
@@ -123,9 +134,14 @@ impl Service {
                 operation_id,
             });
         }
+        if header_id.is_none() {
+            self.check_may_be_made(collection, &backups, order.new_repository)?;
+        }
+        // Refused until here, it leaves nothing.
+        let repository_id = self.make_if_absent(header_id)?;
         let request = PartBackupRequest {
             collection: collection.clone(),
-            backup_id: next_id(BackupKind::Full, backups.last().map(|(id, _)| id))?,
+            backup_id: self.claim_id(collection, BackupKind::Full)?,
             label: order.label.clone(),
             patterns,
             exclude,
@@ -138,7 +154,7 @@ impl Service {
             }),
             without_secrets: order.without_secrets,
         };
-        self.create(Request::PartBackup(request), header.repository_id, &[])
+        self.create(Request::PartBackup(request), repository_id, &[])
     }
 }
 

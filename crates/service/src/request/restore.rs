@@ -9,6 +9,7 @@ use mendb_model::operation::{
 };
 use mendb_repo::StoredManifest;
 
+use super::chosen::{Chosen, Purpose};
 use super::in_the_way;
 use super::selectors::check_tables;
 use crate::coordinator::segment_bytes;
@@ -39,7 +40,8 @@ impl Service {
     /// No such backup or table, a damaged chain, a table that exists already or is at work.
     pub fn request_restore(&self, order: &RestoreOrder) -> Result<OperationId> {
         let _one_at_a_time = self.requests();
-        let chain = self.chain(&order.collection, order.to.as_deref())?;
+        let to = order.to.as_deref();
+        let Chosen { chain, whose, .. } = self.chosen(&order.collection, to, Purpose::Create)?;
         let Some(last) = chain.last() else {
             return Err(nothing_to_restore(
                 &order.collection,
@@ -61,37 +63,18 @@ impl Service {
             chain: chain.iter().map(link).collect(),
             tables,
             strategy: order.strategy,
+            of_target: whose.other(),
         };
-        let header = self.runtime().block_on(self.tools.repository.header())?;
-        let repository_id = header
-            .map(|header| header.repository_id)
-            .unwrap_or_default();
+        let repository_id = self.known_id()?;
         self.create(Request::Restore(request), repository_id, &bytes)
     }
 
-    /// The chain up to a backup, or to the newest that lacks no table.
+    /// The chain up to a backup, or to the one that is meant where none is named: see [`Self::chosen`].
     ///
     /// # Errors
-    /// No such backup, or its chain is broken; or none was named and every backup lacks tables.
+    /// As [`Self::chosen`] of a backup that tables are made of.
     pub fn chain(&self, collection: &str, to: Option<&str>) -> Result<Vec<StoredManifest>> {
-        check(collection)?;
-        let repository = &self.tools.repository;
-        let chain = self.runtime().block_on(async {
-            let id = match to {
-                Some(to) => Some(repository.find_id(collection, to).await?),
-                None => repository.newest_complete_id(collection).await?,
-            };
-            let Some(id) = id else {
-                return mendb_repo::Result::Ok(Vec::new());
-            };
-            repository.chain(collection, &id).await
-        })?;
-        match chain.last() {
-            Some(last) if to.is_none() && !last.manifest.is_complete() => {
-                Err(lacks_tables(collection, &last.manifest))
-            }
-            _ => Ok(chain),
-        }
+        Ok(self.chosen(collection, to, Purpose::Create)?.chain)
     }
 
     fn check_absent(&self, tables: &[TableMapping], collection: &str) -> Result<()> {
@@ -118,20 +101,6 @@ impl Service {
         }
         Ok(())
     }
-}
-
-/// That an incomplete backup has to be named to be used.
-fn lacks_tables(collection: &str, newest: &Manifest) -> Error {
-    let id = &newest.backup_id;
-    let missing = newest.part_store.iter().flat_map(|store| &store.missing);
-    let missing: Vec<String> = missing.map(|table| table.name.to_string()).collect();
-    Error::refused(
-        format!(
-            "every backup of collection {collection} is incomplete: the newest, {id}, lacks {}",
-            missing.join(", ")
-        ),
-        format!("name it to use what it has: {id}"),
-    )
 }
 
 fn nothing_to_restore(collection: &str, url: &str) -> Error {

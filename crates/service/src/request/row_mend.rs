@@ -2,23 +2,22 @@
 
 use std::collections::BTreeMap;
 
+use mendb_model::TargetMark;
 use mendb_model::key::KeyRange;
 use mendb_model::key_text::describe_range;
 use mendb_model::manifest::{Manifest, TableBackup};
 use mendb_model::name::{BackupId, BackupKind, OperationId, matches};
 use mendb_model::operation::{
-    BackupRequest, ChainLink, ExpectedShard, MendedRows, Request, RowMendRequest, RowMendRoad,
-    RowTableMend, State,
+    ExpectedShard, MendedRows, Request, RowMendRequest, RowMendRoad, RowTableMend, State,
 };
 use mendb_model::schema::TableSchema;
-use mendb_repo::StoredManifest;
 use serde::{Deserialize, Serialize};
 
-use super::backup::{next_id, stream_of};
+use super::before::link;
+use super::chosen::{Purpose, not_ours};
 use super::new_id;
 use super::selectors::check_tables;
 use crate::error::{Error, Result};
-use crate::journal::collection::Collection;
 use crate::service::Service;
 use crate::worker::mend::{self, Conflicts, ShardPreview};
 
@@ -64,6 +63,12 @@ pub struct RowMendPreview {
     pub collection: String,
     /// The wanted backup.
     pub backup_id: BackupId,
+    /// The target that it was taken of, if that is known to be another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of_target: Option<TargetMark>,
+    /// The target that the mend was planned for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub planned_for: Option<TargetMark>,
     /// The commit of the target that it was made at.
     pub version: u64,
     /// The backup of the state before that would be taken, by which the mend could be undone.
@@ -126,6 +131,8 @@ impl Service {
             milliseconds: self.milliseconds_of(&total)?,
             collection: request.before.collection.clone(),
             backup_id: wanted,
+            of_target: request.of_target.clone(),
+            planned_for: Some(self.tools.target.clone()),
             version,
             before: request.before.backup_id.kind(),
             road: request.road,
@@ -188,6 +195,13 @@ impl Service {
         order: &RowMendOrder,
         plan: &RowMendPreview,
     ) -> Result<OperationId> {
+        let other = plan.planned_for.as_ref();
+        if let Some(other) = other.filter(|other| !other.is_same(&self.tools.target)) {
+            return Err(Error::refused(
+                format!("the mend was planned for another target, {other}"),
+                "plan it for this one: mendb restore COLLECTION --in-place --plan FILE",
+            ));
+        }
         self.create_row_mend(&planned(order, plan), None, Some(plan))
     }
 
@@ -212,10 +226,9 @@ impl Service {
         if let Some(refusal) = conflicts.refusal(order.conflicting.erase_newer) {
             return Err(refusal);
         }
-        let header = self
-            .runtime()
-            .block_on(self.tools.repository.create_if_absent())?;
-        self.create_as(id, Request::MendRows(request), header.repository_id, &[])
+        let repository_id = self.known_id()?;
+        self.claim(&mut request.before, &repository_id)?;
+        self.create_as(id, Request::MendRows(request), repository_id, &[])
     }
 
     pub(super) fn ordered(
@@ -231,7 +244,9 @@ impl Service {
                 operation_id,
             });
         }
-        let chain = self.chain(&order.collection, order.to.as_deref())?;
+        let to = order.to.as_deref();
+        let chosen = self.chosen(&order.collection, to, Purpose::Overwrite)?;
+        let chain = &chosen.chain;
         let Some(wanted) = chain.last() else {
             return Err(Error::refused(
                 format!(
@@ -255,7 +270,11 @@ impl Service {
                 format!("restore them: mendb restore {}", order.collection),
             ));
         }
-        let (before, road) = self.before(&collection, &chain, &tables, label)?;
+        let live = tables.iter().find(|table| !table.create);
+        if let Some(table) = live.filter(|_| chosen.only_into_absent) {
+            return Err(not_ours(&chosen, &table.table));
+        }
+        let (before, road) = self.before(&collection, chain, &tables, label)?;
         Ok(Ordered {
             ranges,
             wanted: wanted.manifest.backup_id.clone(),
@@ -267,6 +286,7 @@ impl Service {
                 undoes,
                 expected: Vec::new(),
                 planned: None,
+                of_target: chosen.whose.clone().other(),
             },
         })
     }
@@ -366,86 +386,6 @@ impl Service {
         }
         Ok(tables)
     }
-
-    /// The backup of the state before, and how the rows that differ are found: by changes where the
-    /// chain of the wanted backup goes on to that.
-    fn before(
-        &self,
-        collection: &Collection,
-        chain: &[StoredManifest],
-        tables: &[RowTableMend],
-        label: &str,
-    ) -> Result<(BackupRequest, RowMendRoad)> {
-        let repository = &self.tools.repository;
-        let backups = self
-            .runtime()
-            .block_on(repository.list(&collection.collection))?;
-        let newest = backups.last().map(|(id, _)| id);
-        let mut live = collection.clone();
-        let mut gone = Vec::new();
-        for table in &collection.tables {
-            if self.tools.engine.rows()?.inspect(table)?.is_none() {
-                live.tables.retain(|name| name != table);
-                gone.push(table.as_str());
-            }
-        }
-        if let Some(other) = tables
-            .iter()
-            .find(|table| !table.create && !live.tables.contains(&table.table))
-        {
-            return Err(Error::refused(
-                format!(
-                    "table {} is not in collection {}, so its state before cannot be kept",
-                    other.table, collection.collection
-                ),
-                "leave it out with --tables",
-            ));
-        }
-        let request = |kind| -> Result<BackupRequest> {
-            let backup_id = next_id(kind, newest)?;
-            Ok(BackupRequest {
-                collection: collection.collection.clone(),
-                stream: stream_of(&collection.collection, &backup_id),
-                backup_id,
-                label: Some(label.to_owned()),
-                tables: live.tables.clone(),
-                parent: None,
-                since_version: None,
-                old_streams: self.streams_of(&live)?,
-            })
-        };
-        let mut increment = request(BackupKind::Incremental)?;
-        let followed = match gone.first() {
-            None => self.follow(&mut increment, newest),
-            Some(table) => Err(Error::Refused {
-                message: format!("table {table} does not exist"),
-                hint: None,
-            }),
-        };
-        match followed {
-            Ok(()) => {}
-            Err(error @ Error::Refused { .. }) => {
-                let reason = error.to_string();
-                return Ok((request(BackupKind::Full)?, RowMendRoad::Digests { reason }));
-            }
-            Err(error) => return Err(error),
-        }
-        let wanted = chain.last().map(|stored| &stored.blake3);
-        let whole = self.chain(&collection.collection, None)?;
-        let at = whole
-            .iter()
-            .position(|stored| Some(&stored.blake3) == wanted);
-        let road = match at {
-            Some(at) => RowMendRoad::Changes {
-                later: whole[at + 1..].iter().map(link).collect(),
-            },
-            None => RowMendRoad::Digests {
-                reason: "the backup is not of the chain that the change streams go on with"
-                    .to_owned(),
-            },
-        };
-        Ok((increment, road))
-    }
 }
 
 fn expected(shard: &ShardPreview) -> Option<ExpectedShard> {
@@ -471,13 +411,6 @@ pub(super) fn take_along(request: &mut RowMendRequest, plan: &RowMendPreview) {
         if let Some(planned) = planned.find(|planned| planned.table == table.table) {
             table.also.clone_from(&planned.also);
         }
-    }
-}
-
-fn link(stored: &StoredManifest) -> ChainLink {
-    ChainLink {
-        backup_id: stored.manifest.backup_id.clone(),
-        manifest_blake3: stored.blake3.clone(),
     }
 }
 

@@ -6,6 +6,7 @@ use mendb_model::operation::{Request, State};
 use super::row_mend::{Conflicting, RowMendOrder, RowMendPreview};
 use crate::error::{Error, Result};
 use crate::service::Service;
+use crate::ways_on::ways_on;
 
 impl Service {
     /// Makes an operation that brings the tables of a mend of rows back to what they were before it. Tables
@@ -52,9 +53,10 @@ impl Service {
                     "operation {id} is {}: there is nothing to be undone",
                     operation.state.name()
                 ),
-                format!("mendb operation cancel {id} gives it up"),
+                ways_on(&operation),
             ));
         }
+        self.check_is_before_of(&operation, mended)?;
         let live = || mended.tables.iter().filter(|table| !table.create);
         let names: Vec<&str> = live().map(|table| table.table.as_str()).collect();
         if names.is_empty() {

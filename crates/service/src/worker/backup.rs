@@ -11,6 +11,7 @@ use mendb_model::{Digest, RowBlock, TableSchema};
 use mendb_repo::{Content, SegmentTarget};
 
 use super::{Attempt, Counts, TaskError, TaskResult, no_such_step};
+use crate::request::whose::{Whose, whose};
 
 /// The part of the operation's id that tells it from others of the same second: objects that the
 /// operation writes carry it.
@@ -58,6 +59,7 @@ pub(super) fn cut(attempt: &Attempt<'_>, counts: &mut Counts) -> TaskResult<()> 
         backup_id: request.backup_id.clone(),
         label: request.label.clone(),
         operation_id: attempt.operation().to_owned(),
+        target: Some(attempt.tools.target.clone()),
         parent,
         snapshot_version: frozen.version,
         tables: frozen.tables,
@@ -213,13 +215,20 @@ pub(super) fn seal(attempt: &Attempt<'_>) -> TaskResult<()> {
     let repository = &attempt.tools.repository;
     if let Some(parent) = &request.parent {
         let backups = attempt.wait(repository.list(&request.collection))?;
-        let others = backups
+        let later = backups
             .iter()
-            .map(|(id, _)| id)
-            .filter(|id| **id != request.backup_id);
-        if others.max() != Some(&parent.backup_id) {
+            .filter(|(id, _)| *id > parent.backup_id && *id != request.backup_id);
+        let mut is_newest = backups.iter().any(|(id, _)| *id == parent.backup_id);
+        for (_, stored) in later {
+            is_newest &= match stored {
+                // Those of other targets are of other chains.
+                Ok(stored) => whose(attempt.tools, &stored.manifest)? != Whose::Ours,
+                Err(_) => false,
+            };
+        }
+        if !is_newest {
             return Err(TaskError::Proof(format!(
-                "backup {} is no longer the newest of collection {}, so this increment cannot follow it; take another",
+                "backup {} is no longer the newest of this target in collection {}, so this increment cannot follow it; take another",
                 parent.backup_id, request.collection
             )));
         }

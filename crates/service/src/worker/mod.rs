@@ -23,12 +23,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mendb_engines::{Engine, EngineError, Remedy};
-use mendb_model::describe_error;
 use mendb_model::manifest::Manifest;
 use mendb_model::name::OperationId;
 use mendb_model::operation::{
     ChainLink, Report, ReportStatus, Request, StepKind, TaskOutput, TaskSpec,
 };
+use mendb_model::{TargetMark, describe_error};
 use mendb_repo::Repository;
 use mendb_repo::clickhouse_backup::ImportError;
 use mendb_repo::foreign::panic_text;
@@ -61,6 +61,8 @@ pub struct Tools {
     pub manifests: Manifests,
     /// Where plans of mends are kept, and what was done of them.
     pub journal: Arc<Journal>,
+    /// What the backups of the database say that they are of.
+    pub target: TargetMark,
     /// What the repository has of the table that is being backed up.
     pub known_files: KnownFilesCache,
     /// Where the server has files that mends bring.
@@ -74,6 +76,7 @@ impl Tools {
         repository: Repository,
         runtime: Handle,
         journal: Arc<Journal>,
+        target: TargetMark,
     ) -> Self {
         Self {
             engine,
@@ -81,6 +84,7 @@ impl Tools {
             runtime,
             manifests: Manifests::default(),
             journal,
+            target,
             known_files: KnownFilesCache::default(),
             local_files: LocalFilesCache::default(),
         }

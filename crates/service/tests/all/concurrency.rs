@@ -165,6 +165,7 @@ fn two_collections_back_up_and_restore_at_the_same_time() {
         .create_collection("bank", &["here".into()])
         .unwrap();
     let order = |collection: &str| BackupOrder {
+        new_repository: false,
         collection: collection.into(),
         kind: Full,
         label: None,

@@ -239,6 +239,7 @@ fn a_merged_restore_that_failed_goes_on_behind_the_last_batch() {
             world.database.write(batch).unwrap();
         }
         let id = world.service.request_backup(&BackupOrder {
+            new_repository: false,
             collection: "book".into(),
             kind,
             label: None,

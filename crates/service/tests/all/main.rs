@@ -18,5 +18,6 @@ mod mend;
 mod mixups;
 mod property;
 mod story;
+mod whose;
 mod wire;
 mod world;

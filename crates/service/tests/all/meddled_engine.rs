@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use mendb_engines::{
-    BlockSink, ConflictSink, Data, Engine, FreezeRequest, Frozen, LiveRows, LiveShard, LiveTable,
-    Lock, Result, RowStore, Source, StagedCounts, StagedTable,
+    BlockSink, ConflictSink, Data, Engine, FreezeRequest, Frozen, HeldBack, Hold, LiveRows,
+    LiveShard, LiveTable, Lock, Result, RowStore, Source, StagedCounts, StagedTable,
 };
 use mendb_model::name::TablePath;
 use mendb_model::{Digest, KeyRange, RowBlock, RowBlockBuilder};
@@ -52,8 +52,17 @@ impl<M: Meddler> Engine for Meddled<M> {
     fn data(&self) -> Data<'_> {
         Data::Rows(self)
     }
+    fn identify(&self, new_id: &str) -> Result<String> {
+        self.engine.identify(new_id)
+    }
     fn locks(&self) -> Vec<Lock> {
         self.engine.locks()
+    }
+    fn holds(&self) -> Vec<Hold> {
+        self.engine.holds()
+    }
+    fn drop_kept(&self, operation: &str) -> Result<()> {
+        self.engine.drop_kept(operation)
     }
     fn is_frozen(&self, operation: &str) -> bool {
         self.engine.is_frozen(operation)
@@ -153,6 +162,9 @@ impl<M: Meddler> RowStore for Meddled<M> {
     fn detach_stream(&self, stream: &str) -> Result<()> {
         self.around(|| self.rows().detach_stream(stream))
     }
+    fn held_back(&self, table: &str) -> Result<Vec<HeldBack>> {
+        self.rows().held_back(table)
+    }
     fn stage(&self, operation: &str, tables: Vec<StagedTable>) -> Result<()> {
         self.around(|| self.rows().stage(operation, tables))
     }
@@ -203,6 +215,9 @@ impl<M: Meddler> RowStore for Meddled<M> {
         self.around(|| self.rows().settle_mend(operation, progress))
     }
 
+    fn is_published(&self, operation: &str) -> bool {
+        self.rows().is_published(operation)
+    }
     fn publish_mend(&self, operation: &str) -> Result<()> {
         self.around(|| self.rows().publish_mend(operation))
     }

@@ -80,7 +80,11 @@ impl World {
     ) -> Self {
         let database = open_database(directory.path());
         let engine = wrap(Arc::new(RowEngine::new(database.clone())));
-        let settings = Settings { limits };
+        let settings = Settings {
+            limits,
+            target_url: format!("mendb://{}", directory.path().display()),
+            host: None,
+        };
         let service =
             Service::new(engine, repository, runtime, directory.path(), settings).unwrap();
         Self {
@@ -97,6 +101,7 @@ impl World {
 
     pub fn order(&self, kind: BackupKind, label: &str) -> mendb_service::Result<OperationId> {
         self.service.request_backup(&BackupOrder {
+            new_repository: false,
             collection: "shop".into(),
             kind,
             label: Some(label.into()),

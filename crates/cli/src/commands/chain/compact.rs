@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use clap::Args;
-use mendb_model::BackupId;
 use mendb_model::manifest::Manifest;
 use mendb_model::name::BackupKind;
+use mendb_model::{BackupId, TargetMark};
 use mendb_repo::{Compaction, Repository, StoredManifest};
 use mendb_service::env::{crash_point, nonce, now_ms};
 use serde::Serialize;
@@ -132,7 +132,7 @@ impl CompactCommand {
         let collection = &self.collection;
         let last = match &self.to {
             Some(to) => Some(runtime.block_on(repository.find_id(collection, to))?),
-            None => runtime.block_on(repository.newest_id(collection))?,
+            None => self.newest(repository, runtime)?,
         };
         let Some(last) = last else {
             let url = repository.url();
@@ -152,6 +152,31 @@ impl CompactCommand {
             .hint("mendb delete removes those that are not needed any more"));
         }
         Ok(chain)
+    }
+
+    /// The newest backup of the collection, where all are of one target.
+    fn newest(
+        &self,
+        repository: &Repository,
+        runtime: &Handle,
+    ) -> Result<Option<BackupId>, Failure> {
+        let listed = runtime.block_on(repository.list(&self.collection))?;
+        let mut targets: Vec<&TargetMark> = Vec::new();
+        for (_, stored) in &listed {
+            let Ok(stored) = stored else { continue };
+            let target = stored.manifest.target.as_ref();
+            targets.extend(target.filter(|target| targets.iter().all(|t| !t.is_same(target))));
+        }
+        if targets.len() > 1 {
+            let targets: Vec<String> = targets.iter().map(ToString::to_string).collect();
+            return Err(Failure::input(format!(
+                "several targets have backups of {}: {}",
+                self.collection,
+                targets.join("; ")
+            ))
+            .hint("name the last backup of the run with --to"));
+        }
+        Ok(runtime.block_on(repository.newest_id(&self.collection))?)
     }
 
     /// The first backup of the run that ends with a chain, if there is anything to fold or to tidy up.

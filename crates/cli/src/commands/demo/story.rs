@@ -114,6 +114,7 @@ impl Story<'_> {
         ));
         let watch = Stopwatch::start();
         let id = service.request_backup(&BackupOrder {
+            new_repository: false,
             collection: COLLECTION.to_owned(),
             kind,
             label: Some(label.to_owned()),

@@ -13,7 +13,7 @@ use mendb_model::key_text::describe_range;
 use mendb_model::name::{BackupKind, OperationId, check};
 use mendb_model::operation::{Request, RestoreStrategy, RowMendRoad, State};
 use mendb_repo::clickhouse_backup::ImportedBackups;
-use mendb_service::{Drift, MendFrom, MendOrder, RestoreOrder, RowMendOrder, Service};
+use mendb_service::{Drift, MendFrom, MendOrder, Purpose, RestoreOrder, RowMendOrder, Service};
 
 use crate::backup_name;
 use crate::commands::selectors::unless_nothing_fits;
@@ -163,7 +163,7 @@ impl RestoreCommand {
         };
         if !plans {
             let id = service.request_row_mend(&order)?;
-            context.say(&format!("operation {id}"));
+            say_operation(context, &service, &id)?;
             say_what_is_special(context, &service, &id)?;
             return context.drive(&service, &id, State::Done);
         }
@@ -194,7 +194,7 @@ impl RestoreCommand {
             rename: each_once("--rename", self.rename)?,
             strategy: self.strategy.unwrap_or_default(),
         })?;
-        context.say(&format!("operation {id}"));
+        say_operation(context, &service, &id)?;
         context.drive(&service, &id, State::Done)
     }
 
@@ -209,7 +209,7 @@ impl RestoreCommand {
             return Ok(Verdict::Done);
         }
         let id = service.request_mend(&order)?;
-        context.say(&format!("operation {id}"));
+        say_operation(context, &service, &id)?;
         context.drive(&service, &id, State::Done)
     }
 
@@ -291,6 +291,15 @@ fn ranges(
     Ok(ranges)
 }
 
+/// Says which operation it is, and whose backup it restores if that is another target's.
+fn say_operation(context: &Context, service: &Service, id: &OperationId) -> Result<(), Failure> {
+    context.say(&format!("operation {id}"));
+    if let Some(target) = service.journal().operation(id)?.request.of_target() {
+        context.say(&format!("note: the backup is of another target, {target}"));
+    }
+    Ok(())
+}
+
 /// Says when a mend cannot go by changes, as it may then read much with writers shut out; and how many rows it
 /// takes along.
 fn say_what_is_special(
@@ -336,7 +345,7 @@ fn carry_out(context: &Context, plan: Option<&Path>) -> Result<Verdict, Failure>
         return Ok(Verdict::Drift);
     }
     let id = service.request_planned_row_mend(&order, &preview)?;
-    context.say(&format!("operation {id}"));
+    say_operation(context, &service, &id)?;
     context.drive(&service, &id, State::Done)
 }
 
@@ -355,7 +364,12 @@ fn find(
         return Ok((what, to));
     }
     match backup_name::search(repository, runtime, &what)? {
-        Some((collection, id)) => Ok((collection, Some(id.to_string()))),
+        // As it was named: an id means more than a label does.
+        Some((collection, _)) => {
+            let prefix = format!("{collection}/");
+            let name = what.strip_prefix(&prefix).unwrap_or(&what);
+            Ok((collection, Some(name.to_owned())))
+        }
         None if check(&what).is_ok() && what.parse::<BackupId>().is_err() => Ok((what, None)),
         None => Err(backup_name::unknown(repository, &what)),
     }
@@ -366,20 +380,17 @@ fn find(
 /// # Errors
 /// It is one. What else is wrong with it is for the request to tell.
 fn refuse_parts(service: &Service, collection: &str, to: Option<&str>) -> Result<(), Failure> {
-    let (repository, runtime) = (service.repository(), service.runtime());
-    let found = match to {
-        Some(name) => runtime.block_on(repository.find_id(collection, name)).ok(),
-        None => runtime.block_on(repository.newest_id(collection))?,
-    };
-    let Some(id) = found else {
+    let chosen = service.chosen(collection, to, Purpose::Create);
+    let Some(stored) = chosen.ok().and_then(|mut chosen| chosen.chain.pop()) else {
         return Ok(());
     };
-    match runtime.block_on(repository.manifest(collection, &id)) {
-        Ok(stored) if stored.manifest.part_store.is_some() => Err(Failure::input(format!(
+    let id = &stored.manifest.backup_id;
+    match stored.manifest.part_store {
+        Some(_) => Err(Failure::input(format!(
             "backup {id} of {collection} is one of a ClickHouse server, and the target is a row store"
         ))
         .hint("name the server: --target clickhouse://user@host:8123/")),
-        _ => Ok(()),
+        None => Ok(()),
     }
 }
 

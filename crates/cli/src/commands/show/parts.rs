@@ -103,11 +103,16 @@ pub fn show(
     context.output.record(&details, |details| {
         let label = manifest.label.as_deref();
         format!(
-            "backup      {}{}\ncollection  {}\nmanifest    {}\ntables      {}\n{}",
+            "backup      {}{}\ncollection  {}\nmanifest    {}\n{}tables      {}\n{}",
             manifest.backup_id,
             label.map(|label| format!(" ({label})")).unwrap_or_default(),
             manifest.collection,
             details.manifest_blake3,
+            manifest
+                .target
+                .as_ref()
+                .map(|target| format!("target      {target}\n"))
+                .unwrap_or_default(),
             store.patterns,
             details.contents.describe(store),
         )

@@ -77,6 +77,9 @@ fn describe(details: &BackupDetails) -> String {
         manifest.snapshot_version,
         details.manifest_blake3,
     );
+    if let Some(target) = &manifest.target {
+        text += &format!("target      {target}\n");
+    }
     if let Some(parent) = &manifest.parent {
         text += &format!("parent      {}\n", parent.backup_id);
     }

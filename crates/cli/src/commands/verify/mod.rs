@@ -5,10 +5,10 @@ mod parts;
 use clap::Args;
 use mendb_model::manifest::Manifest;
 use mendb_model::part::PartTable;
-use mendb_model::{BackupId, describe_error};
+use mendb_model::{BackupId, TargetMark, describe_error};
 use mendb_repo::{Repository, StoredManifest};
 use mendb_service::proof::{BackupProof, TableComparison};
-use mendb_service::{MendOrder, Service};
+use mendb_service::{MendOrder, Service, Whose};
 use serde::Serialize;
 use tokio::runtime::Handle;
 
@@ -77,12 +77,24 @@ impl VerifyCommand {
         let collections = runtime.block_on(repository.collections())?;
         if collections.contains(&self.what) {
             let backups = runtime.block_on(repository.list(&self.what))?;
-            return self.prove(context, &repository, runtime.handle(), backups);
+            return self.prove(
+                context,
+                &repository,
+                runtime.handle(),
+                backups,
+                Named::Collection,
+            );
         }
         match backup_name::search(&repository, runtime.handle(), &self.what)? {
             Some((collection, id)) => {
                 let backups = chain(&repository, runtime.handle(), &collection, id);
-                self.prove(context, &repository, runtime.handle(), backups)
+                self.prove(
+                    context,
+                    &repository,
+                    runtime.handle(),
+                    backups,
+                    Named::Backup,
+                )
             }
             None => {
                 let Target::Rows(_) = context.target()? else {
@@ -90,11 +102,23 @@ impl VerifyCommand {
                 };
                 let database = context.open_rows()?;
                 if !database.tables().contains(&self.what) {
-                    return Err(self.unknown(&repository));
+                    return Err(self.not_a_table(context, &repository)?);
                 }
                 table::digest::verify_table(context, &database, &self.what)
             }
         }
+    }
+
+    /// What there is to say of a name that is of no backup and no table.
+    fn not_a_table(&self, context: &Context, repository: &Repository) -> Result<Failure, Failure> {
+        let collection = match context.open_journal()? {
+            Some(journal) => journal.collection(&self.what)?,
+            None => None,
+        };
+        Ok(match collection {
+            Some(collection) => no_backup(&collection.collection, repository),
+            None => self.unknown(repository),
+        })
     }
 
     fn unknown(&self, repository: &Repository) -> Failure {
@@ -112,13 +136,10 @@ impl VerifyCommand {
         repository: &Repository,
         runtime: &Handle,
         backups: Vec<Listed>,
+        named: Named,
     ) -> Result<Verdict, Failure> {
         if backups.is_empty() {
-            return Err(Failure::input(format!(
-                "collection {} has no backup to verify",
-                self.what
-            ))
-            .hint("mendb backup takes one"));
+            return Err(no_backup(&self.what, repository));
         }
         let backups: Vec<_> = backups
             .into_iter()
@@ -185,8 +206,15 @@ impl VerifyCommand {
             let stored = stored.as_ref();
             stored.is_ok_and(|stored| stored.manifest.is_complete())
         };
-        let newest = backups.iter().rfind(complete).or(backups.last());
+        let newest = match (&service, self.live, named) {
+            (Some(service), true, Named::Collection) => self.newest_of_ours(service, &backups)?,
+            _ => backups.iter().rfind(complete).or(backups.last()),
+        };
         if let (true, Some(service), Some((_, Ok(newest)))) = (self.live, &service, newest) {
+            if let Whose::Theirs(target) = service.whose(newest)? {
+                let id = &newest.manifest.backup_id;
+                context.say(&format!("note: backup {id} is of another target, {target}"));
+            }
             if newest.manifest.part_store.is_some() {
                 proof.live_parts = self.compare_parts(context, service, &newest.manifest)?;
             } else {
@@ -199,6 +227,47 @@ impl VerifyCommand {
             && proof.live_parts.iter().all(|table| table.equal);
         context.output.record(&proof, describe)?;
         Ok(if well { Verdict::Done } else { Verdict::Drift })
+    }
+
+    /// The newest backup that is this target's, of those that lack no table where there are such; it may be
+    /// one that cannot be read. Where none is, the newest of the one target that wrote: comparing changes
+    /// nothing, and whose it is is said.
+    ///
+    /// # Errors
+    /// None is this target's, and several others wrote.
+    fn newest_of_ours<'a>(
+        &self,
+        service: &Service,
+        backups: &'a [Readable],
+    ) -> Result<Option<&'a Readable>, Failure> {
+        let mut newest = None;
+        let mut theirs: Vec<(&Readable, TargetMark)> = Vec::new();
+        for backup in backups.iter().rev() {
+            let (_, Ok(stored)) = backup else {
+                newest = newest.or(Some(backup));
+                continue;
+            };
+            let is_complete = stored.manifest.is_complete();
+            match service.whose(stored) {
+                Ok(Whose::Theirs(target)) if is_complete => theirs.push((backup, target)),
+                Ok(Whose::Theirs(_)) => {}
+                Ok(_) if is_complete => return Ok(Some(backup)),
+                // What is wrong with its chain is told where it is proved.
+                Ok(_) | Err(_) => newest = newest.or(Some(backup)),
+            }
+        }
+        let Some((first, target)) = theirs.first().filter(|_| newest.is_none()) else {
+            return Ok(newest);
+        };
+        match theirs.iter().find(|(_, other)| !other.is_same(target)) {
+            None => Ok(Some(*first)),
+            Some((_, other)) => Err(Failure::input(format!(
+                "collection {} has no backup of this target to compare its tables with, but of {target} and of \
+                 {other}",
+                self.what
+            ))
+            .hint("name the backup that is meant: mendb verify BACKUP --live")),
+        }
     }
 
     /// Compares the tables of a server with a backup, by planning what would bring them to it.
@@ -238,14 +307,33 @@ impl VerifyCommand {
     }
 }
 
+/// What the user has named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Named {
+    /// All backups of a collection: live tables are compared with the newest that is theirs.
+    Collection,
+    /// One backup.
+    Backup,
+}
+
+fn no_backup(collection: &str, repository: &Repository) -> Failure {
+    Failure::input(format!(
+        "collection {collection} has no backup in {}, so there is nothing to verify",
+        repository.url()
+    ))
+    .hint(format!(
+        "mendb backup {collection} takes one; --repository names another repository"
+    ))
+}
+
 /// What is wrong with a repository that has backups and does not say which it is.
 fn lacks_header(repository: &Repository, runtime: &Handle) -> Result<Option<String>, Failure> {
     let header = runtime.block_on(repository.header())?;
     Ok(header.is_none().then(|| {
         format!(
             "{}/mendb.json is missing: backups can be read, but operations that are not over know the \
-             repository by the id in it, and the next backup writes one with another id; bring it back from a \
-             copy of the repository",
+             repository by the id in it; bring it back from a copy of the repository, or make another with mendb \
+             repository init",
             repository.url()
         )
     }))

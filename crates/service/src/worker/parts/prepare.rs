@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use mendb_model::operation::{MendRequest, Request, TableMend};
+use mendb_model::operation::{MendRequest, MendSource, Request, TableMend};
 use mendb_model::part::{Action, DatabaseBackup, Space, TableName, TablePlan, Tally, decide};
 
 use super::definitions::{self, INNER, redefine, redefine_all};
@@ -253,6 +253,10 @@ pub(crate) fn preview(
         total += Tally::of(plan);
     }
     Ok(MendPreview {
+        of_target: match &request.source {
+            MendSource::Backup { of_target, .. } => of_target.clone(),
+            MendSource::Undo { .. } | MendSource::Imported { .. } => None,
+        },
         tables: plans,
         created: request
             .tables

@@ -53,7 +53,9 @@ pub(super) enum Content {
 impl<'a> Source<'a> {
     pub(super) fn open(attempt: &'a Attempt<'a>, request: &'a MendRequest) -> TaskResult<Self> {
         match &request.source {
-            MendSource::Backup { collection, link } => {
+            MendSource::Backup {
+                collection, link, ..
+            } => {
                 let manifest = attempt.manifest(collection, link)?;
                 let store = manifest.part_store.clone().ok_or_else(|| no_parts(link))?;
                 Ok(Self::Backup {
@@ -338,7 +340,9 @@ async fn imported(
 /// It cannot be read, or is a backup of rows.
 pub(crate) fn contents(tools: &Tools, source: &MendSource) -> Result<PartStoreBackup> {
     match source {
-        MendSource::Backup { collection, link } => {
+        MendSource::Backup {
+            collection, link, ..
+        } => {
             let refused = |message| Error::Refused {
                 message,
                 hint: None,

@@ -1,0 +1,58 @@
+//! `mendb repository`: places that hold backups.
+
+use clap::Subcommand;
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::failure::{Failure, Verdict};
+
+/// Places that hold backups.
+#[derive(Debug, Subcommand)]
+pub enum RepositoryCommand {
+    /// Make the place that --repository names a repository
+    ///
+    /// The first backup of a target makes its repository itself, and says so. This is for all others: a
+    /// target that was backed up elsewhere before makes none by itself, as the place may be one whose disk is
+    /// not mounted. One that is there stays as it is.
+    Init,
+}
+
+#[derive(Serialize)]
+struct InitRecord {
+    repository_id: String,
+    url: String,
+    /// Whether it was made now; it was there before otherwise.
+    made: bool,
+}
+
+impl RepositoryCommand {
+    pub fn run(self, context: &Context) -> Result<Verdict, Failure> {
+        match self {
+            Self::Init => init(context),
+        }
+    }
+}
+
+fn init(context: &Context) -> Result<Verdict, Failure> {
+    let runtime = context.runtime()?;
+    let repository = context.open_repository(&runtime)?;
+    let before = runtime.block_on(repository.header())?;
+    let header = runtime.block_on(repository.create_if_absent())?;
+    let record = InitRecord {
+        repository_id: header.repository_id,
+        url: repository.url().to_owned(),
+        made: before.is_none(),
+    };
+    context.output.report(&record, |record| {
+        let InitRecord {
+            repository_id,
+            url,
+            made,
+        } = record;
+        match made {
+            true => format!("made a new repository at {url} (id {repository_id})\n"),
+            false => format!("{url} is a repository already (id {repository_id})\n"),
+        }
+    })?;
+    Ok(Verdict::Done)
+}

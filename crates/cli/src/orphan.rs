@@ -1,0 +1,66 @@
+//! Operations that the journal of the target does not know, and that the target still holds something for.
+
+use mendb_engines::clickhouse::holds_in_state;
+use mendb_model::name::OperationId;
+use mendb_service::journal::Journal;
+use mendb_service::{Orphan, orphans_among};
+
+use crate::context::Context;
+use crate::failure::{Failure, FailureKind};
+use crate::target::Target;
+
+impl Context {
+    /// The operations that the target holds something for and the journal does not know. Of a row store they
+    /// are not looked for while an operation is unfinished: whoever drives that has the store.
+    ///
+    /// # Errors
+    /// Target or journal cannot be read.
+    pub fn orphans(&self, journal: Option<&Journal>) -> Result<Vec<Orphan>, Failure> {
+        let holds = match self.target()? {
+            Target::ClickHouse(_) => holds_in_state(&self.journal_directory()?),
+            Target::Rows(_) => {
+                let unfinished = match journal {
+                    Some(journal) => journal.unfinished_operations()?,
+                    None => Vec::new(),
+                };
+                match unfinished.is_empty() {
+                    true => self.row_holds()?,
+                    false => Vec::new(),
+                }
+            }
+        };
+        Ok(orphans_among(journal, holds)?)
+    }
+
+    /// That there is no operation of an id; of one that the target holds something for, with the way out.
+    pub fn unknown_operation(&self, journal: Option<&Journal>, id: &OperationId) -> Failure {
+        let orphans = self.orphans(journal).unwrap_or_default();
+        let orphan = orphans
+            .iter()
+            .find(|orphan| orphan.operation_id == id.as_str());
+        match orphan {
+            Some(orphan) => lost(id.as_str(), &orphan.tables.join(", ")),
+            None => mendb_service::Error::UnknownOperation(id.to_string()).into(),
+        }
+    }
+}
+
+/// That an operation is not in the journal although the target holds tables for it, and the way out.
+fn lost(id: &str, tables: &str) -> Failure {
+    Failure::new(
+        FailureKind::FixInput,
+        format!(
+            "operation {id} is not in the journal of this target, which holds {tables} for it: the journal was \
+             lost, so nobody can go on with it"
+        ),
+    )
+    .hint(way_out(id))
+}
+
+/// What ends an operation that the journal does not know.
+pub fn way_out(id: &str) -> String {
+    format!(
+        "bring journal.sqlite back from a copy of the target; if there is none, mendb operation abandon {id} \
+         lets go of what is held"
+    )
+}
