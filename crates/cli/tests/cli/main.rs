@@ -7,6 +7,7 @@
 
 mod demo;
 mod export;
+mod foreign_files;
 mod frame;
 mod ids;
 mod import;

@@ -7,6 +7,8 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::python::{environment, run};
+
 /// ClickHouse 26.9 in process. Its dependencies (pandas, pyarrow) are for data frames only and four
 /// times as many packages: it is installed without them.
 const CURRENT: &str = "chdb-core==26.9.0";
@@ -33,21 +35,11 @@ with tarfile.open(archive) as package:
 
 /// The interpreter that can import the current engine.
 pub fn current() -> PathBuf {
-    let target = target_directory();
-    let venv = target.join("clickhouse-venv");
-    let python = venv.join("bin/python");
-    let installed = venv.join("installed");
-    let lock = File::create(target.join("clickhouse-venv.lock")).unwrap();
-    lock.lock().unwrap();
-    if fs::read_to_string(&installed).is_ok_and(|text| text == CURRENT) {
-        return python;
-    }
-    run(Command::new("python3")
-        .args(["-m", "venv", "--clear"])
-        .arg(&venv));
-    run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "--no-deps", CURRENT]));
-    fs::write(&installed, CURRENT).unwrap();
-    python
+    environment(
+        &target_directory(),
+        "clickhouse-venv",
+        &["--no-deps", CURRENT],
+    )
 }
 
 /// The program of 18.16.
@@ -96,15 +88,4 @@ fn target_directory() -> PathBuf {
     }
     let program = std::env::current_exe().unwrap();
     program.ancestors().nth(2).unwrap().to_owned()
-}
-
-fn run(command: &mut Command) {
-    let output = command.output().unwrap_or_else(|error| {
-        panic!("tests on ClickHouse need python3 with venv and pip: {command:?}: {error}")
-    });
-    assert!(
-        output.status.success(),
-        "tests on ClickHouse need python3 with venv and pip: {command:?}\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
 }

@@ -26,6 +26,7 @@ mod config;
 pub mod flights;
 mod http;
 pub mod install;
+mod python;
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
