@@ -65,7 +65,7 @@ struct Sequence<'a> {
     /// The last mend that was done, while nothing but inserts and merges has happened since.
     done: Option<Mend>,
     next_key: u64,
-    /// Whether somebody has dropped a partition.
+    /// Whether somebody has dropped or detached a partition.
     has_dropped: bool,
     history: Vec<String>,
 }
@@ -188,11 +188,11 @@ impl Sequence<'_> {
 
     fn drop_or_detach(&mut self) {
         self.done = None;
+        self.has_dropped = true;
         let partition = self.dice.of(&PARTITIONS);
         let table = format!("ALTER TABLE {DATABASE}.{}", self.table);
         if self.dice.below(2) == 0 {
             self.sql(&format!("{table} DROP PARTITION ID '{partition}'"));
-            self.has_dropped = true;
             self.note(format!("drop {partition}"));
         } else {
             self.sql(&format!("{table} DETACH PARTITION ID '{partition}'"));
