@@ -59,7 +59,6 @@ for codec in ["uncompressed", "snappy", "gzip", "brotli", "lz4", "lz4_raw", "zst
 frame.to_csv("pandas.csv", index=False)
 frame.to_csv("pandas-excel.csv", index=False, sep=";", encoding="utf-8-sig", lineterminator="\r\n")
 frame.to_csv("pandas-utf16.csv", index=False, encoding="utf-16")
-frame.to_csv("pandas-quoted.csv", index=False, quoting=2, na_rep="NA")
 frame.to_csv("pandas-tabs.csv", index=False, sep="\t")
 polar.write_csv("polars.csv")
 polar.write_csv("polars-excel.csv", include_bom=True, separator=";", line_terminator="\r\n")

@@ -51,14 +51,14 @@ fn insert(world: &World, table: &str, month: u32, from: u32) {
 fn tables_come_to_an_empty_server_and_under_other_names(flavor: Flavor) {
     let world = world(flavor);
     let before = world.contents("d");
-    world.backup(&["d", "--label", "nightly"]);
+    let backup = world.backup(&["d", "--label", "nightly"]);
 
     let other = world.beside(ServerOptions::default());
     let restored: Mended = other.json(&["restore", "nightly"]);
     assert_eq!(restored.done.fetched.parts, 6);
     assert_eq!(restored.done.kept.parts, 0);
     assert_eq!(other.contents("d"), before);
-    other.is_mended("d", &["nightly"]);
+    other.is_mended("d", &["d", "--to", &backup.backup_id]);
     let said = other.fails(1, &["restore", "nightly"]);
     assert!(
         said.contains("already exists") && said.contains("--in-place"),
@@ -89,7 +89,15 @@ fn tables_come_to_an_empty_server_and_under_other_names(flavor: Flavor) {
     assert_eq!(other.contents("d")["t_then"], before["t"]);
     let said = other.fails(
         1,
-        &["restore", "--in-place", "nightly", "--rename", "d.none=d.x"],
+        &[
+            "restore",
+            "--in-place",
+            "d",
+            "--to",
+            &backup.backup_id,
+            "--rename",
+            "d.none=d.x",
+        ],
     );
     assert!(said.contains("d.none"), "{said}");
     let said = other.fails(1, &["restore", "nightly", "--tables", "x.*"]);
