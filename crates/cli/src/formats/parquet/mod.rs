@@ -92,7 +92,8 @@ fn load(file: &File, plain: bool) -> Result<ArrowReaderMetadata, ReadError> {
 
 /// What the library reads from a file.
 fn shielded<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, ReadError> {
-    let read = guard(read).unwrap_or_else(|panicked| Err(ParquetError::External(panicked.into())));
+    let read =
+        guard(read).unwrap_or_else(|panicked| Err(ParquetError::General(panicked.to_string())));
     read.map_err(|error| ReadError::Parquet(Box::new(error)))
 }
 
