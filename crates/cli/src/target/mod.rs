@@ -10,17 +10,22 @@ mod state_lock;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use mendb_engines::row::RowEngine;
 use mendb_engines::{Engine, EngineError, Hold, Remedy};
 use mendb_rowstore::{Database, Error, Options};
 
+use crate::clock;
 use crate::context::Context;
 use crate::failure::{Failure, FailureKind};
 use crate::settings::secret::hide_in_url;
 use claim::Claim;
 use server::Server;
 
+/// How often, and how long each time, a store that another process has is waited for.
+const LOOKS_WAITED_FOR: u32 = 25;
+const A_LOOK: Duration = Duration::from_millis(20);
 /// The directory of the row store under the target's directory.
 const ROWS: &str = "rows";
 
@@ -130,7 +135,18 @@ impl Context {
         self.open_rows_in(&directory)
     }
 
+    /// Who only looks, as `operation list`, has the store for a moment: that is waited for.
     fn open_rows_in(&self, directory: &Path) -> Result<Database, Failure> {
+        for _ in 0..LOOKS_WAITED_FOR {
+            match self.try_rows_in(directory) {
+                Err(failure) if failure.kind == FailureKind::Busy => clock::sleep(A_LOOK),
+                opened => return opened,
+            }
+        }
+        self.try_rows_in(directory)
+    }
+
+    fn try_rows_in(&self, directory: &Path) -> Result<Database, Failure> {
         let directory = directory.join(ROWS);
         std::fs::create_dir_all(&directory).map_err(|error| {
             Failure::io(
@@ -181,7 +197,7 @@ impl Context {
         if !directory.join(ROWS).exists() {
             return Ok(Vec::new());
         }
-        match self.open_rows_in(&directory) {
+        match self.try_rows_in(&directory) {
             Ok(database) => Ok(RowEngine::new(database).holds()),
             Err(failure) if failure.kind == FailureKind::Busy => Ok(Vec::new()),
             Err(failure) => Err(failure),

@@ -163,3 +163,29 @@ fn a_journal_that_is_none_any_more_is_said_with_the_way_out() {
     std::fs::remove_file(&journal).unwrap();
     mendb.ok("operation list");
 }
+
+#[test]
+fn who_lists_operations_again_and_again_stands_in_nobodys_way() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let mendb = world();
+    let is_over = AtomicBool::new(false);
+    let lists = std::thread::scope(|scope| {
+        let lister = scope.spawn(|| {
+            let mut lists = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                mendb.ok("operation list --output json");
+                lists += 1;
+            }
+            lists
+        });
+        let imports: Vec<_> = (0..20)
+            .map(|_| mendb.run("table import t a.jsonl --quiet"))
+            .collect();
+        is_over.store(true, Ordering::Relaxed);
+        for import in imports {
+            assert_eq!(import.code, 0, "{}", import.stderr);
+        }
+        lister.join().unwrap()
+    });
+    assert!(lists > 2, "it listed {lists} times");
+}

@@ -12,6 +12,7 @@ use crate::program::Place;
 
 /// So often it is looked whether something has happened that must happen …
 const LOOKS: u32 = 1200;
+const MOST_RESTORES: u32 = 50;
 /// … in between this time.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -48,19 +49,27 @@ fn spawn(place: &Place, arguments: &[&str]) -> Child {
     command.spawn().unwrap()
 }
 
-/// A restore that is stopped while it has the target open, with its operation.
+/// A restore that is stopped while it has the target open, with its operation. One that ends before it can be
+/// stopped is begun again.
 fn stopped_restore(place: &Place) -> (Child, String) {
-    let driver = spawn(place, &["restore", "shop"]);
-    for _ in 0..LOOKS {
-        if !place.unfinished().is_empty() {
-            break;
+    let journal = Journal::open(&place.path("target")).unwrap();
+    let unfinished = || journal.unfinished_operations().unwrap();
+    for _ in 0..MOST_RESTORES {
+        let mut driver = spawn(place, &["restore", "shop"]);
+        while unfinished().is_empty() && driver.try_wait().unwrap().is_none() {
+            std::thread::yield_now();
         }
-        pause();
+        if driver.try_wait().unwrap().is_none() {
+            signal(&driver, "-STOP");
+            if let Some(operation) = unfinished().first() {
+                return (driver, operation.to_string());
+            }
+            driver.kill().unwrap();
+            driver.wait().unwrap();
+        }
+        place.drop_shop();
     }
-    signal(&driver, "-STOP");
-    let mut open = place.unfinished();
-    assert_eq!(open.len(), 1, "it was stopped in the middle");
-    (driver, open.remove(0))
+    panic!("each of {MOST_RESTORES} restores was over before it was stopped");
 }
 
 /// A target with a restore of its tables to begin, and what they held.

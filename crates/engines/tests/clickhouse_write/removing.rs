@@ -36,7 +36,8 @@ fn single_parts_are_removed_and_their_disk_space_with_them() {
         .engine
         .drop_parts(&bench.table, &[names[0].clone(), gone[0].clone()])
         .unwrap_err();
-    assert_eq!(error.remedy, Remedy::Request);
+    // It may have been merged meanwhile: a look tells.
+    assert_eq!(error.remedy, Remedy::Replan);
     assert!(error.to_string().contains(&gone[0]), "{error}");
     assert_eq!(bench.rows(), 4);
 }
