@@ -122,6 +122,7 @@ on_each_server!(
     a_cancel_brings_back_what_was_although_the_server_has_merged,
     a_mend_ends_although_the_server_merges_what_it_brought,
     a_resume_after_late_inserts_plans_again_and_ends,
+    a_resume_removes_only_what_was_told,
     late_inserts_stay_where_that_is_asked_for_and_the_mend_ends,
     an_undo_refuses_to_remove_what_was_inserted_since,
     what_was_inserted_since_with_the_content_of_a_part_is_no_part_of_the_backup,
@@ -246,6 +247,19 @@ fn a_resume_after_late_inserts_plans_again_and_ends(flavor: Flavor) {
         world.server.query("SELECT count() FROM m.a WHERE k >= 500"),
         "10\n"
     );
+    world.ok(&["operation", "resume", &id]);
+    assert_eq!(sums(&world, "a"), backed_up);
+}
+
+fn a_resume_removes_only_what_was_told(flavor: Flavor) {
+    let world = world(flavor);
+    let (id, backed_up) = late(&world, "fail");
+    world.fails(1, &["operation", "watch", &id]);
+    insert(&world, "a", 700);
+    let said = world.fails(1, &["operation", "resume", &id]);
+    assert!(said.contains("came after the mend was planned"), "{said}");
+    let came = "SELECT count() FROM m.a WHERE k >= 500";
+    assert_eq!(world.server.query(came), "20\n", "nothing untold goes");
     world.ok(&["operation", "resume", &id]);
     assert_eq!(sums(&world, "a"), backed_up);
 }

@@ -52,10 +52,15 @@ impl Considered<'_> {
         } else {
             Vec::new()
         };
-        if self.definition.row_policies.is_some()
-            && let Some(policies) = self.engine.row_policies(self.target)?
-        {
-            self.differ(self.definition.policy_differences(&policies), None, request);
+        if self.definition.row_policies.is_some() {
+            match self.engine.row_policies(self.target)? {
+                Some(policies) => {
+                    self.differ(self.definition.policy_differences(&policies), None, request);
+                }
+                None => {
+                    tracing::warn!(table = %self.target, "its row policies cannot be compared: the server does not tell them");
+                }
+            }
         }
         let (wanted, differences) = self.compare(&live, request)?;
         if !self.with_schema {

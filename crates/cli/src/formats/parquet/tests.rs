@@ -57,8 +57,15 @@ fn read(file: File, columns: Vec<Column>) -> Result<Vec<Record>, String> {
     while let Some(record) = source.next().map_err(|error| error.to_string())? {
         records.push(record);
     }
-    assert_eq!(source.bytes_done(), source.size_bytes);
+    let is_told = source.rows_total == records.len() as u64;
+    assert!(!is_told || source.bytes_done() == source.size_bytes);
     Ok(records)
+}
+
+/// What a file has, as the types that it says itself.
+fn read_all(file: File) -> Result<Vec<Record>, String> {
+    let columns = describe(&file, &Fields::default()).map_err(|error| error.to_string())?;
+    read(file, columns)
 }
 
 #[test]
@@ -128,28 +135,6 @@ fn a_value_that_does_not_fit_is_named_with_its_row() {
         read(doubles, vec![column]).unwrap_err(),
         "row 2, column a: \"2.5\" is not a value of type Int64: it has more digits than the type holds"
     );
-}
-
-/// What a file has, as the types that it says itself.
-fn read_all(file: File) -> Result<Vec<Record>, String> {
-    let columns = describe(&file, &Fields::default()).map_err(|error| error.to_string())?;
-    let schema = TableSchema {
-        columns,
-        key: Vec::new(),
-        indexes: Vec::new(),
-    };
-    let reading = Reading {
-        schema: &schema,
-        only: None,
-    };
-    let options = FileOptions::default();
-    let mut source =
-        ParquetSource::new(file, &reading, &options).map_err(|error| error.to_string())?;
-    let mut records = Vec::new();
-    while let Some(record) = source.next().map_err(|error| error.to_string())? {
-        records.push(record);
-    }
-    Ok(records)
 }
 
 fn compressions() -> [Compression; 7] {
