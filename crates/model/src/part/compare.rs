@@ -133,10 +133,14 @@ impl<'a> States<'a> {
             })
             .collect();
         let mut matching = Matching::new(&wanted, &live);
+        let is_empty = |wanted: u32| self.comparison.wanted[wanted as usize].is_empty;
+        if self.comparison.order_sensitive {
+            matching.take_in_order(is_empty);
+        }
         matching.take_equal();
         matching.take_merged(self.comparison.order_sensitive);
         matching.uncross();
-        matching.leave_empty(|wanted| self.comparison.wanted[wanted as usize].is_empty);
+        matching.leave_empty(is_empty);
         let patches = self.comparison.live.map_or(&[][..], |live| &live.patches);
         let order_sensitive = self.comparison.order_sensitive;
         matching.plan(partition_id, order_sensitive, &spared, patches)
@@ -308,6 +312,36 @@ mod tests {
         let plan = compared(&[part("b_1_1_0", 10, 1)], &live, false);
         let actions: Vec<Action> = plan.partitions.iter().map(|plan| plan.action).collect();
         assert_eq!(actions, [Action::Drop, Action::Attach]);
+    }
+
+    #[test]
+    fn twins_that_stand_in_their_order_need_nothing_where_it_matters() {
+        let name = TableName::new("d", "t");
+        let then = [
+            part("all_1_1_0", 10, 1),
+            part("all_2_2_0", 10, 2),
+            part("all_3_3_0", 10, 1),
+        ];
+        let live = inventory(&[part("all_7_7_0", 20, 3), part("all_8_8_0", 10, 1)]);
+        let merged = Explained {
+            holds: vec![Hash128([1; 16]), Hash128([2; 16])],
+            proof: Proof::BlockNumbers,
+        };
+        let plan = compare(&Comparison {
+            source: &name,
+            target: &name,
+            wanted: &wanted(&then),
+            current_parts: None,
+            live: Some(&live),
+            explained: &[vec![merged], vec![]],
+            damaged: &[],
+            order_sensitive: true,
+            only_partitions: None,
+            spared: &BTreeSet::new(),
+        });
+        assert_eq!(plan.partitions[0].action, Action::Nothing);
+        let holds = plan.partitions[0].keep.iter().map(|kept| &kept.holds[..]);
+        assert!(holds.eq([&[0, 1][..], &[2]]));
     }
 
     #[test]

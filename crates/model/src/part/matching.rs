@@ -16,6 +16,9 @@ pub(super) struct LivePart<'a> {
     pub(super) is_damaged: bool,
 }
 
+/// How many live parts, and how many wanted ones, a way through both has passed.
+type Passed = (usize, usize);
+
 /// Which live part of a partition serves as which wanted ones.
 pub(super) struct Matching<'a> {
     /// In the order of the backup, each with its place in the list of all wanted parts.
@@ -42,6 +45,67 @@ impl<'a> Matching<'a> {
     fn sound(&self) -> impl Iterator<Item = (usize, &'a LivePart<'a>)> + use<'a> {
         let live = self.live.iter().enumerate();
         live.filter(|(_, live)| !live.is_damaged)
+    }
+
+    /// All of them, if the live parts are the wanted ones in their order, each live part one of them or some that
+    /// follow each other. Parts of one content can serve as each other, so that only the whole row of them tells
+    /// which is which.
+    pub(super) fn take_in_order(&mut self, is_empty: impl Fn(u32) -> bool) {
+        let end = (self.live.len(), self.wanted.len());
+        let mut before: HashMap<Passed, (Passed, Option<Proof>)> = HashMap::new();
+        let mut open = vec![(0, 0)];
+        while let Some(passed) = open.pop().filter(|passed| *passed != end) {
+            for (next, proof) in self.steps(passed, &is_empty) {
+                before.entry(next).or_insert_with(|| {
+                    open.push(next);
+                    (passed, proof)
+                });
+            }
+        }
+        let mut reached = end;
+        while let Some((passed, proof)) = before.remove(&reached) {
+            if let Some(proof) = proof {
+                self.keep(passed.0, (passed.1..reached.1).collect(), proof);
+            }
+            reached = passed;
+        }
+    }
+
+    /// Where the next live part or the next wanted one leads. With a proof, the one serves as what is passed of
+    /// the other; what has no rows is passed alone.
+    fn steps(
+        &self,
+        (at, place): Passed,
+        is_empty: impl Fn(u32) -> bool,
+    ) -> Vec<(Passed, Option<Proof>)> {
+        let mut steps = Vec::new();
+        let rest = &self.wanted[place..];
+        if rest.first().is_some_and(|(wanted, _)| is_empty(*wanted)) {
+            steps.push(((at, place + 1), None));
+        }
+        let Some(live) = self.live.get(at).filter(|live| !live.is_damaged) else {
+            return steps;
+        };
+        if live.part.has_no_rows() {
+            steps.push(((at + 1, place), None));
+        }
+        for way in live.ways.iter().filter(|way| !way.holds.is_empty()) {
+            let held = way.holds.len();
+            let follows = rest.get(..held).is_some_and(|run| {
+                let hashes = run.iter().map(|(_, part)| part.hash);
+                hashes.eq(way.holds.iter().copied())
+            });
+            if follows {
+                steps.push(((at + 1, place + held), Some(way.proof)));
+            }
+        }
+        if rest
+            .first()
+            .is_some_and(|(_, part)| part.hash == live.part.hash)
+        {
+            steps.push(((at + 1, place + 1), Some(Proof::SameContent)));
+        }
+        steps
     }
 
     /// What has the same content: first what also has the same name, then what has the lowest blocks.
