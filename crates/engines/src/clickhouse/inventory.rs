@@ -15,6 +15,7 @@ use super::ClickHouse;
 use super::client::integer;
 use super::disks::{is_table, missing};
 use super::part_files;
+use super::server::{MOMENT, Moment, ToldMoment};
 use crate::error::{EngineError, Remedy, Result};
 
 const ATTEMPTS_MAX: u32 = 5;
@@ -52,6 +53,8 @@ struct ToldTable {
     engine: String,
     #[serde(default)]
     uuid: String,
+    #[serde(flatten)]
+    moment: ToldMoment,
 }
 
 impl ClickHouse {
@@ -70,9 +73,9 @@ impl ClickHouse {
 
     /// `None` if a part went away in between.
     fn try_inventory(&self, name: &TableName) -> Result<Option<Inventory>> {
-        let moment = self.moment()?;
         let table = self.told_table(name)?;
         let incarnation = self.incarnation_of(name, &table)?;
+        let moment = Moment::from(table.moment);
         if has_files(&table.engine) {
             let table = self.plain_table(name)?.ok_or_else(|| missing(name))?;
             return Ok(Some(Inventory {
@@ -199,7 +202,7 @@ impl ClickHouse {
             ""
         };
         let rows: Vec<ToldTable> = self.client.rows(&format!(
-            "SELECT engine{uuid} FROM system.tables WHERE {}",
+            "SELECT engine{uuid}, {MOMENT} FROM system.tables WHERE {}",
             is_table(name, "name")
         ))?;
         rows.into_iter().next().ok_or_else(|| missing(name))

@@ -187,6 +187,10 @@ impl PartStore for ClickHouse {
         Ok(self.server_info()?)
     }
 
+    fn can_drop_parts(&self) -> bool {
+        self.abilities.drops_parts
+    }
+
     fn catalogue(&self, selection: &Selection) -> Result<Catalogue> {
         self.list_tables(selection)
     }

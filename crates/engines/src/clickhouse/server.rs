@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::ClickHouse;
 use super::client::{Client, Result, integer};
 use crate::contract::parts::ServerInfo;
+use crate::error::{EngineError, Remedy};
 
 /// Since this version single parts can be dropped. The server does not tell: asking for it is doing it.
 const DROPS_PARTS_SINCE: (u32, u32) = (20, 9);
@@ -20,6 +21,8 @@ const LOGS_WHAT_WENT_SINCE: (u32, u32) = (23, 3);
 /// What differs between servers of different ages.
 #[derive(Debug, Clone)]
 pub(super) struct Abilities {
+    /// Its version, as it prints it.
+    pub(super) version: String,
     /// `system.parts` tells the hash of a part.
     pub(super) part_hashes: bool,
     /// `system.parts` names the disk of a part: there are several.
@@ -48,22 +51,33 @@ pub(super) struct Abilities {
 
 impl Abilities {
     /// Asks the server.
-    pub(super) fn of(client: &Client) -> Result<Self> {
+    ///
+    /// # Errors
+    /// It does not answer, or shows the user nothing.
+    pub(super) fn of(client: &Client) -> crate::Result<Self> {
         #[derive(Deserialize)]
         struct Column {
             table: String,
             name: String,
+            version: String,
         }
         let columns: Vec<Column> = client.rows(
-            "SELECT table, name FROM system.columns WHERE database = 'system' AND table IN \
+            "SELECT table, name, version() AS version FROM system.columns WHERE database = 'system' AND table IN \
              ('parts', 'tables', 'disks', 'storage_policies', 'mutations', 'dictionaries')",
         )?;
+        let version = match columns.first() {
+            Some(column) => column.version.clone(),
+            None => {
+                let message = "the server shows this user no columns of its tables of parts: let the user read \
+                     those of the database system (GRANT SELECT ON system.*)";
+                return Err(EngineError::new(Remedy::Request, message));
+            }
+        };
         let columns: HashSet<(String, String)> = columns
             .into_iter()
             .map(|column| (column.table, column.name))
             .collect();
         let has = |table: &str, name: &str| columns.contains(&(table.to_owned(), name.to_owned()));
-        let version = version(client)?;
         Ok(Self {
             part_hashes: has("parts", "hash_of_all_files"),
             part_disks: has("parts", "disk_name"),
@@ -77,23 +91,41 @@ impl Abilities {
             metadata_paths: has("tables", "metadata_path"),
             drops_parts: major_minor(&version) >= DROPS_PARTS_SINCE,
             logs_what_went: major_minor(&version) >= LOGS_WHAT_WENT_SINCE,
+            version,
         })
     }
-}
-
-fn version(client: &Client) -> Result<String> {
-    #[derive(Deserialize)]
-    struct Row {
-        version: String,
-    }
-    let row: Row = client.row("SELECT version() AS version")?;
-    Ok(row.version)
 }
 
 /// `(20, 9)` of `20.9.1.4585`.
 fn major_minor(version: &str) -> (u32, u32) {
     let mut numbers = version.split('.').map(|number| number.parse().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+/// What a question selects that asks for the moment too, see [`ToldMoment`].
+pub(super) const MOMENT: &str =
+    "hostName() AS host, toInt64(toUnixTimestamp(now())) AS now_s, toInt64(uptime()) AS up_s";
+
+/// The answer to [`MOMENT`].
+#[derive(Debug, Deserialize)]
+pub(super) struct ToldMoment {
+    host: String,
+    #[serde(deserialize_with = "integer")]
+    now_s: i64,
+    #[serde(deserialize_with = "integer")]
+    up_s: i64,
+}
+
+impl From<ToldMoment> for Moment {
+    fn from(told: ToldMoment) -> Self {
+        Self {
+            now_ms: u64::try_from(told.now_s).unwrap_or(0) * 1000,
+            run: ServerRun {
+                host: told.host,
+                started_at_s: told.now_s - told.up_s,
+            },
+        }
+    }
 }
 
 /// The clock of the server and the run of its process.
@@ -106,33 +138,16 @@ pub(super) struct Moment {
 
 impl ClickHouse {
     pub(super) fn moment(&self) -> Result<Moment> {
-        #[derive(Deserialize)]
-        struct Row {
-            host: String,
-            #[serde(deserialize_with = "integer")]
-            now_s: i64,
-            #[serde(deserialize_with = "integer")]
-            up_s: i64,
-        }
-        let row: Row = self.client.row(
-            "SELECT hostName() AS host, toInt64(toUnixTimestamp(now())) AS now_s, toInt64(uptime()) AS up_s",
-        )?;
-        Ok(Moment {
-            now_ms: u64::try_from(row.now_s).unwrap_or(0) * 1000,
-            run: ServerRun {
-                host: row.host,
-                started_at_s: row.now_s - row.up_s,
-            },
-        })
+        let told: ToldMoment = self.client.row(&format!("SELECT {MOMENT}"))?;
+        Ok(told.into())
     }
 
     pub(super) fn server_info(&self) -> Result<ServerInfo> {
         let moment = self.moment()?;
         Ok(ServerInfo {
-            version: version(&self.client)?,
+            version: self.abilities.version.clone(),
             run: moment.run,
             now_ms: moment.now_ms,
-            drops_parts: self.abilities.drops_parts,
         })
     }
 }

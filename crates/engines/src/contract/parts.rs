@@ -24,6 +24,9 @@ pub trait PartStore: Send + Sync {
     /// It does not answer, or refuses the user.
     fn server(&self) -> Result<ServerInfo>;
 
+    /// Whether it can remove single parts. The server is not asked.
+    fn can_drop_parts(&self) -> bool;
+
     /// *inspect*: databases, tables, views and dictionaries that a selection names, in an order in which
     /// they can be created. System databases are never among them.
     ///
@@ -327,7 +330,7 @@ pub trait PartStore: Send + Sync {
     fn attach(&self, name: &TableName, parts: &[StagedPart]) -> Result<()>;
 
     /// *apply*: removes live parts by name. On servers that cannot remove single parts this is an
-    /// error: see [`ServerInfo::drops_parts`].
+    /// error: see [`PartStore::can_drop_parts`].
     ///
     /// # Errors
     /// A part is not live any more, or the server refuses; those before it are gone.
@@ -367,8 +370,6 @@ pub struct ServerInfo {
     pub run: ServerRun,
     /// Its clock, in milliseconds since 1970.
     pub now_ms: u64,
-    /// Whether it can remove single parts.
-    pub drops_parts: bool,
 }
 
 /// When in a mend a definition is changed.

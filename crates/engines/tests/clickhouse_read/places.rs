@@ -179,7 +179,7 @@ fn a_server_that_cannot_be_reached_or_refuses_the_user_says_what_to_do() {
         options.password = "secret".to_owned();
         let engine = open(&options, state.path()).unwrap();
         let info = engine.server().unwrap();
-        assert_eq!(info.drops_parts, flavor == Flavor::Current);
+        assert_eq!(engine.can_drop_parts(), flavor == Flavor::Current);
         assert!(engine.server().unwrap().run.is_same(&info.run));
         server.kill();
         for error in [

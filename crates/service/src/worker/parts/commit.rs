@@ -245,7 +245,7 @@ impl Commit<'_> {
             RestoreOrder::Auto => RestoreOrder::Swap,
             chosen => chosen,
         };
-        let drops_parts = engine.server()?.drops_parts;
+        let drops_parts = engine.can_drop_parts();
         decide(&mut now.plan, order, drops_parts, &mut room)
             .map_err(|error| TaskError::Proof(error.to_string()))?;
         match self.purpose {
@@ -372,7 +372,7 @@ impl Commit<'_> {
             }
             Action::RemoveFirst if !partition.remove.is_empty() => {
                 brought = &[];
-                if engine.server()?.drops_parts {
+                if engine.can_drop_parts() {
                     self.drop_parts(engine, partition)?;
                 } else {
                     self.exchange(engine, now, partition, &[])?;

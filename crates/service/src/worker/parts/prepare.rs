@@ -56,7 +56,7 @@ pub(super) fn decide_all(
     plans: &mut [TablePlan],
 ) -> TaskResult<bool> {
     let engine = tools.engine.parts()?;
-    let drops_parts = engine.server()?.drops_parts;
+    let drops_parts = engine.can_drop_parts();
     let disks = engine.disks()?;
     let space = || Space {
         free: disks
