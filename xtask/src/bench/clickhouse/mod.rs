@@ -39,9 +39,10 @@ const DAMAGES_PERCENT: [u64; 4] = [0, 1, 10, 100];
 
 /// How it is called.
 pub const USAGE: &str = "\
-usage: cargo xtask bench clickhouse [--gb N | --quick]
+usage: cargo xtask bench clickhouse [--gb N [--alone] | --quick]
 
   --gb N     gigabytes of parts, 1 to 16, of which the disk needs eight times as much; without it 1
+  --alone    mendb without what it is compared with, for large tables; docs/ stays as it is
   --quick    0.05 gigabytes, everything once, and docs/ stays as it is
 ";
 
@@ -52,6 +53,8 @@ struct Options {
     repeats: u32,
     /// Whether the page and the plot in `docs/` are written.
     writes_page: bool,
+    /// Whether mendb alone is measured.
+    alone: bool,
 }
 
 impl Options {
@@ -62,17 +65,19 @@ impl Options {
                     bytes: QUICK_BYTES,
                     repeats: 1,
                     writes_page: false,
+                    alone: false,
                 });
             }
             [] => Some(GIGABYTES),
-            ["--gb", number] => number.parse().ok(),
+            ["--gb", number] | ["--gb", number, "--alone"] => number.parse().ok(),
             _ => None,
         };
         match gigabytes {
             Some(gigabytes @ 1..=GIGABYTES_MAX) => Ok(Self {
                 bytes: gigabytes * 1_000_000_000,
                 repeats: REPEATS,
-                writes_page: true,
+                writes_page: flags.len() < 3,
+                alone: flags.len() == 3,
             }),
             _ => Err(USAGE.to_owned()),
         }
@@ -112,6 +117,9 @@ pub fn run(flags: &[&str]) -> Outcome {
         dataset: &dataset,
         repeats: options.repeats,
     };
+    if options.alone {
+        return bench.run_alone(&mut state);
+    }
     let backups = bench.back_up(&mut state)?;
     let restores = bench.restore_all(&mut state)?;
     let mutated = bench.back_up_mutated(&mut state)?;
@@ -200,17 +208,9 @@ impl Bench<'_> {
         let mut runs: [Vec<Measured>; Method::ALL.len()] = Default::default();
         for _ in 0..self.repeats {
             for (method, runs) in Method::ALL.into_iter().zip(&mut runs) {
-                state.return_to()?;
-                lost_bytes = self.dataset.damage(state.server(), percent)?;
-                runs.push(self.restore_by(method, state)?);
-                let found = dataset::contents(state.server())?;
-                if found != self.dataset.contents {
-                    return Err(format!(
-                        "{}, with {percent} % lost: the table holds {found}, it held {}",
-                        method.name(),
-                        self.dataset.contents
-                    ));
-                }
+                let (lost, measured) = self.restore_once(method, state, percent)?;
+                lost_bytes = lost;
+                runs.push(measured);
             }
         }
         let by_method = runs.map(Measured::medium);
@@ -222,6 +222,67 @@ impl Bench<'_> {
             lost_bytes,
             by_method,
         })
+    }
+
+    /// The bytes that were lost, and what it took to bring them back.
+    fn restore_once(
+        &self,
+        method: Method,
+        state: &mut StartState<'_>,
+        percent: u64,
+    ) -> Result<(u64, Measured), String> {
+        state.return_to()?;
+        let lost_bytes = self.dataset.damage(state.server(), percent)?;
+        let measured = self.restore_by(method, state)?;
+        let found = dataset::contents(state.server())?;
+        if found == self.dataset.contents {
+            return Ok((lost_bytes, measured));
+        }
+        Err(format!(
+            "{}, with {percent} % lost: the table holds {found}, it held {}",
+            method.name(),
+            self.dataset.contents
+        ))
+    }
+
+    /// Backs up and mends by mendb alone, and prints what that took.
+    fn run_alone(&self, state: &mut StartState<'_>) -> Outcome {
+        let table = dataset::directory(state.server())?;
+        let (mut first, mut again) = (Vec::new(), Vec::new());
+        for repeat in 1..=self.repeats {
+            warm(&table)?;
+            let mendb = self.mendb(state);
+            first.push(mendb.first()?);
+            again.push(mendb.back_up(&format!("again-{repeat}"))?);
+        }
+        let [first, again] = [first, again].map(|runs| Measured::medium(runs).cost);
+        println!("first backup {}", seconds(first.time));
+        println!(
+            "backup without change {}, {} of the first",
+            seconds(again.time),
+            results::percent(again.time.as_secs_f64() / first.time.as_secs_f64())
+        );
+        state.keep_journal()?;
+        let mut mends = Vec::new();
+        for percent in DAMAGES_PERCENT {
+            let runs = (0..self.repeats).map(|_| {
+                let (_, measured) = self.restore_once(Method::Mendb, state, percent)?;
+                Ok(measured)
+            });
+            let runs = runs.collect::<Result<Vec<_>, String>>()?;
+            mends.push((percent, Measured::medium(runs).cost.time));
+        }
+        let whole = mends
+            .last()
+            .map_or(f64::NAN, |(_, time)| time.as_secs_f64());
+        for (percent, time) in mends {
+            println!(
+                "mend of {percent} % {}, {} of the whole",
+                seconds(time),
+                results::percent(time.as_secs_f64() / whole)
+            );
+        }
+        Ok(())
     }
 
     fn restore_by(&self, method: Method, state: &StartState<'_>) -> Result<Measured, String> {
@@ -287,6 +348,7 @@ mod tests {
         assert_eq!(bytes(&[]), Ok(1_000_000_000));
         assert_eq!(bytes(&["--gb", "4"]), Ok(4_000_000_000));
         assert_eq!(bytes(&["--quick"]), Ok(QUICK_BYTES));
+        assert_eq!(bytes(&["--gb", "8", "--alone"]), Ok(8_000_000_000));
         for wrong in [["--gb"].as_slice(), &["--gb", "0"], &["--gb", "17"], &["4"]] {
             assert!(bytes(wrong).unwrap_err().starts_with("usage:"), "{wrong:?}");
         }
