@@ -12,11 +12,12 @@
 //! | `"a..b".."c"` | a range of texts, one of which holds two dots |
 //! | `NaN(0x7fc00001)` | the Float or Double of these bits, which is not a number |
 //!
+//! Values are read by the caller's [`TextRules`]; what is printed needs only [`TextRules::EXACT`].
 //! Outside quotes a comma ends a value and two dots end a key, so each text has one meaning or none.
 //! [`display`] quotes what needs it, and [`parse`] reads that back as the same key.
 
 use crate::key::{KeyRange, decode, encode, to_hex};
-use crate::text::{self, NotAValue};
+use crate::text::{self, NotAValue, TextRules};
 use crate::value::{ColumnType, Value};
 
 const NULL: &str = "NULL";
@@ -111,8 +112,8 @@ pub fn describe_range(range: &KeyRange, types: &[ColumnType]) -> String {
 /// # Errors
 /// It is not written as a key is, has more values than the key has columns, or one that is not of its
 /// type.
-pub fn parse(written: &str, types: &[ColumnType]) -> Result<Vec<u8>, BadKey> {
-    let (key, rest) = take_key(written, types)?;
+pub fn parse(written: &str, types: &[ColumnType], rules: &TextRules) -> Result<Vec<u8>, BadKey> {
+    let (key, rest) = take_key(written, types, rules)?;
     if rest.is_empty() {
         return Ok(key);
     }
@@ -125,11 +126,15 @@ pub fn parse(written: &str, types: &[ColumnType]) -> Result<Vec<u8>, BadKey> {
 ///
 /// # Errors
 /// It is not `FROM..TO`, or one of them is no key.
-pub fn parse_range(written: &str, types: &[ColumnType]) -> Result<KeyRange, BadKey> {
+pub fn parse_range(
+    written: &str,
+    types: &[ColumnType],
+    rules: &TextRules,
+) -> Result<KeyRange, BadKey> {
     let (start, rest) = if written.starts_with(DOTS) {
         (Vec::new(), written)
     } else {
-        take_key(written, types)?
+        take_key(written, types, rules)?
     };
     let Some(end) = rest.strip_prefix(DOTS) else {
         return Err(BadKey::Form("a range is FROM..TO, FROM.. or ..TO"));
@@ -143,13 +148,17 @@ pub fn parse_range(written: &str, types: &[ColumnType]) -> Result<KeyRange, BadK
         start,
         end: match end {
             "" => None,
-            end => Some(parse(end, types)?),
+            end => Some(parse(end, types, rules)?),
         },
     })
 }
 
 /// Takes a key off the front; the rest is empty or begins with two dots.
-fn take_key<'t>(written: &'t str, types: &[ColumnType]) -> Result<(Vec<u8>, &'t str), BadKey> {
+fn take_key<'t>(
+    written: &'t str,
+    types: &[ColumnType],
+    rules: &TextRules,
+) -> Result<(Vec<u8>, &'t str), BadKey> {
     let mut values = Vec::with_capacity(types.len());
     let mut rest = written;
     loop {
@@ -159,7 +168,7 @@ fn take_key<'t>(written: &'t str, types: &[ColumnType]) -> Result<(Vec<u8>, &'t 
                 "it has more values than the key has columns: put text that holds commas in quotes",
             ));
         };
-        let (value, behind) = take_value(rest, *column_type, at)?;
+        let (value, behind) = take_value(rest, *column_type, at, rules)?;
         values.push(value);
         match behind.strip_prefix(',') {
             Some(next) => rest = next,
@@ -172,9 +181,15 @@ fn take_key<'t>(written: &'t str, types: &[ColumnType]) -> Result<(Vec<u8>, &'t 
 }
 
 /// Takes a value off the front; the rest is empty or begins with a comma or two dots.
-fn take_value(written: &str, column_type: ColumnType, at: usize) -> Result<(Value, &str), BadKey> {
-    let parse =
-        |text: &str| text::parse(text, column_type).map_err(|source| BadKey::Value { at, source });
+fn take_value<'t>(
+    written: &'t str,
+    column_type: ColumnType,
+    at: usize,
+    rules: &TextRules,
+) -> Result<(Value, &'t str), BadKey> {
+    let parse = |text: &str| {
+        text::parse_by(text, column_type, rules).map_err(|source| BadKey::Value { at, source })
+    };
     if let Some(quoted) = written.strip_prefix('"') {
         let (text, rest) = take_quoted(quoted)?;
         return Ok((parse(&text)?, rest));
@@ -237,12 +252,21 @@ fn not_a_number(text: &str, column_type: ColumnType) -> Option<Value> {
 
 #[cfg(test)]
 mod tests {
+    use jiff::tz::TimeZone;
     use proptest::prelude::*;
 
     use super::*;
     use crate::key::tests::column as any_column;
 
     const TEXTS: [ColumnType; 2] = [ColumnType::Utf8, ColumnType::Utf8];
+
+    fn parse(written: &str, types: &[ColumnType]) -> Result<Vec<u8>, BadKey> {
+        super::parse(written, types, &TextRules::EXACT)
+    }
+
+    fn parse_range(written: &str, types: &[ColumnType]) -> Result<KeyRange, BadKey> {
+        super::parse_range(written, types, &TextRules::EXACT)
+    }
 
     /// Keys of every type, and texts made of what has a meaning in the notation.
     fn key() -> impl Strategy<Value = (Vec<ColumnType>, Vec<Value>)> {
@@ -345,6 +369,26 @@ mod tests {
             "a,b"
         );
         assert_eq!(words(".."), "all");
+    }
+
+    #[test]
+    fn bounds_are_rounded_and_in_a_time_zone_by_the_rules_of_their_reader() {
+        let types = [ColumnType::Datetime];
+        let written = "2020-07-01 12:00:00.4..2020-07-01 13:00:00.6";
+        let error = parse_range(written, &types).unwrap_err();
+        assert!(matches!(error, BadKey::Value { at: 0, .. }), "{error}");
+        let rules = TextRules {
+            round: true,
+            zone: Some(TimeZone::fixed(jiff::tz::offset(2))),
+            ..TextRules::EXACT
+        };
+        let range = super::parse_range(written, &types, &rules).unwrap();
+        assert_eq!(
+            display_range(&range, &types),
+            "2020-07-01T10:00:00Z..2020-07-01T11:00:01Z"
+        );
+        let at = super::parse("2020-07-01 12:00:00.4", &types, &rules);
+        assert_eq!(at, Ok(range.start));
     }
 
     #[test]

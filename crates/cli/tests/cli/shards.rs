@@ -66,6 +66,33 @@ fn shards_are_cut_where_a_user_says() {
 }
 
 #[test]
+fn keys_of_shards_are_rounded_and_in_a_time_zone_when_asked_for() {
+    let mendb = Mendb::new();
+    let stderr = mendb.fails(2, "table create t --column at:Datetime --key at --round");
+    assert!(stderr.contains("--round is for --split-at"), "{stderr}");
+    mendb.ok("table create t --column at:Datetime --key at --split-at 2020-07-01T12:00:00 --timezone +02:00");
+    mendb.write("u.csv", "at\n2020-07-01T12:00:00\n");
+    mendb.ok("table import u u.csv --create --key at --split-at 2020-07-01T12:00:00.4 --round --timezone +02:00");
+    let cut = Some("2020-07-01T10:00:00Z".to_owned());
+    assert_eq!(shards(&mendb, "t"), [(None, 0), (cut.clone(), 0)]);
+    assert_eq!(shards(&mendb, "u"), [(None, 0), (cut, 1)]);
+
+    let stderr = mendb.fails(2, "table split t --at 2020-07-01T13:00:00.6");
+    assert!(
+        stderr.contains("--round takes the nearest value"),
+        "{stderr}"
+    );
+    assert_eq!(
+        mendb.ok("table split t --at 2020-07-01T13:00:00.6 --round --timezone +02:00"),
+        "split t at 2020-07-01T11:00:01Z, now 3 shards\n"
+    );
+    assert_eq!(
+        mendb.ok("table merge t --at 2020-07-01T12:00:00 --timezone +02:00"),
+        "merged t at 2020-07-01T10:00:00Z, now 2 shards\n"
+    );
+}
+
+#[test]
 fn shards_of_about_the_same_size_are_cut_by_the_keys_of_the_file() {
     let mendb = hundred_rows();
     mendb.ok("table import t t.csv --create --key k --index by_v=v --shards 4");

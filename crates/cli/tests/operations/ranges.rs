@@ -278,6 +278,30 @@ fn a_range_names_every_key_in_every_column() {
 }
 
 #[test]
+fn a_range_is_rounded_and_in_a_time_zone_when_asked_for() {
+    let place = Place::new();
+    let create = ["table", "create", "t", "--key", "at"];
+    place.ok(&[&create[..], &["--column", "at:Datetime"]].concat());
+    place.import("t", "upsert", "{\"at\":\"2020-07-01T10:00:00Z\"}\n");
+    place.ok(&["collection", "create", "c", "--table", "t"]);
+    place.ok(&["backup", "c"]);
+    let mend = ["restore", "c", "--in-place", "--dry-run"];
+    let range = [
+        "--range",
+        "t:2020-07-01 12:00:00.4..2020-07-01 13:00:00.6",
+        "--timezone",
+        "+02:00",
+    ];
+    let said = place.fails(2, &[&mend[..], &range].concat());
+    assert!(said.contains("--round takes the nearest value"), "{said}");
+    let plan = place.ok(&[&mend[..], &range, &["--round"]].concat());
+    let keys = "t: only the keys from 2020-07-01T10:00:00Z before 2020-07-01T11:00:01Z\n";
+    assert!(plan.contains(keys), "{plan}");
+    let said = place.fails(2, &[&mend[..], &["--round"]].concat());
+    assert!(said.contains("--round is for --range"), "{said}");
+}
+
+#[test]
 fn a_range_that_could_mean_two_things_is_refused() {
     let place = texts();
     for (range, why) in [

@@ -7,6 +7,7 @@ use mendb_model::part::{OnConcurrentInsert, RestoreOrder};
 use mendb_service::{Conflicting, MendFrom, MendOrder};
 
 use crate::commands::selectors::ExcludeArgs;
+use crate::commands::table::TextArgs;
 use crate::failure::Failure;
 use crate::settings::Settings;
 use crate::settings::value::{on_concurrent_insert, restore_order};
@@ -103,6 +104,8 @@ pub struct MendArgs {
     /// quotes. Tables that are not named with --range or --tables are left alone (row stores)
     #[arg(long, value_name = "TABLE:FROM..TO", help_heading = "Mending")]
     pub range: Vec<String>,
+    #[command(flatten, next_help_heading = "Mending")]
+    pub text: TextArgs,
     #[command(flatten)]
     pub conflicting: ConflictingArgs,
     /// Mend tables that got columns since the backup: these become NULL in the rows that are brought
@@ -162,6 +165,11 @@ impl MendArgs {
             ("--apply-mutations", self.apply_mutations),
             ("--replica-path", self.replica_path.is_some()),
         ];
+        if let Some(flag) = self.text.given()
+            && self.range.is_empty()
+        {
+            return Err(Failure::misuse(format!("{flag} is for --range")));
+        }
         let given: Vec<&str> = (flags.into_iter())
             .chain(self.exclude.given())
             .filter_map(|(flag, given)| given.then_some(flag))
@@ -186,6 +194,10 @@ impl MendArgs {
             ("--plan", self.plan.is_some()),
             ("--accept-schema", self.accept_schema),
             ("--range", !self.range.is_empty()),
+            (
+                self.text.given().unwrap_or_default(),
+                self.text.given().is_some(),
+            ),
             ("--include-conflicting", self.conflicting.is_given()),
         ];
         let Some((given, _)) = flags.into_iter().find(|(_, given)| *given) else {

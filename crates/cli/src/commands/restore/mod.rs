@@ -17,7 +17,7 @@ use mendb_service::{Drift, MendFrom, MendOrder, Purpose, RestoreOrder, RowMendOr
 
 use crate::backup_name;
 use crate::commands::selectors::unless_nothing_fits;
-use crate::commands::table::parse_key_range;
+use crate::commands::table::{TextArgs, parse_key_range};
 use crate::context::Context;
 use crate::failure::{Failure, Verdict};
 use crate::human;
@@ -156,7 +156,7 @@ impl RestoreCommand {
             to,
             tables: self.tables,
             if_exists: self.if_exists,
-            ranges: ranges(context, &service, &self.mend.range)?,
+            ranges: ranges(context, &service, &self.mend.range, &self.mend.text)?,
             also: BTreeMap::new(),
             accept_schema: self.mend.accept_schema,
             conflicting: self.mend.conflicting.policy(),
@@ -270,18 +270,19 @@ fn ranges(
     context: &Context,
     service: &Service,
     written: &[String],
+    text: &TextArgs,
 ) -> Result<BTreeMap<String, KeyRange>, Failure> {
     let mut ranges = BTreeMap::new();
-    for text in written {
-        let Some((table, keys)) = text.split_once(':') else {
-            return Err(Failure::misuse(format!("{text:?} is not TABLE:FROM..TO"))
+    for range in written {
+        let Some((table, keys)) = range.split_once(':') else {
+            return Err(Failure::misuse(format!("{range:?} is not TABLE:FROM..TO"))
                 .hint("for example --range orders:1000..2000, or orders:1000.. from there on"));
         };
         let schema = service.live_schema(table)?.ok_or_else(|| {
             Failure::input(format!("--range: there is no table {table}"))
                 .hint("mendb table list shows those there are")
         })?;
-        let range = parse_key_range(keys, &schema)?;
+        let range = parse_key_range(keys, &schema, &text.rules())?;
         let understood = describe_range(&range, &schema.key_types());
         context.say(&format!("of {table} only the keys {understood}"));
         if ranges.insert(table.to_owned(), range).is_some() {
@@ -568,5 +569,6 @@ mod tests {
         assert!(refused("--in-place --dry-run c").is_ok());
         assert!(refused("--in-place --plan f c").is_err());
         assert!(refused("--in-place --accept-schema c").is_err());
+        assert!(refused("--in-place --timezone UTC c").is_err());
     }
 }

@@ -4,6 +4,7 @@ use clap::Args;
 use mendb_model::Column;
 
 use super::definition::{DefinitionArgs, parse_column};
+use super::text_args::TextArgs;
 use crate::context::Context;
 use crate::failure::{Failure, Verdict};
 
@@ -24,6 +25,8 @@ pub struct CreateArgs {
     column: Vec<Column>,
     #[command(flatten)]
     definition: DefinitionArgs,
+    #[command(flatten)]
+    text: TextArgs,
 }
 
 /// Runs the command.
@@ -32,7 +35,12 @@ pub fn run(args: &CreateArgs, context: &Context) -> Result<Verdict, Failure> {
         Some(file) => file.schema,
         None => args.definition.schema_with(args.column.clone())?,
     };
-    let splits = args.definition.splits(&schema)?;
+    if let Some(flag) = args.text.given()
+        && args.definition.split_at.is_empty()
+    {
+        return Err(Failure::misuse(format!("{flag} is for --split-at")));
+    }
+    let splits = args.definition.splits(&schema, &args.text.rules())?;
     let shards = splits.len() + 1;
     let report = serde_json::json!({ "table": args.table, "schema": schema, "shards": shards });
     context

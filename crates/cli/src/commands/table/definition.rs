@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use mendb_model::key_text::{self, BadKey};
 use mendb_model::schema::SchemaError;
+use mendb_model::text::TextRules;
 use mendb_model::{Column, IndexSchema, KeyRange, TableSchema};
 
 use crate::failure::Failure;
@@ -87,10 +88,10 @@ impl DefinitionArgs {
     ///
     /// # Errors
     /// One is not a key of the schema.
-    pub fn splits(&self, schema: &TableSchema) -> Result<Vec<Vec<u8>>, Failure> {
+    pub fn splits(&self, schema: &TableSchema, rules: &TextRules) -> Result<Vec<Vec<u8>>, Failure> {
         self.split_at
             .iter()
-            .map(|text| parse_key(text, schema))
+            .map(|text| parse_key(text, schema, rules))
             .collect()
     }
 }
@@ -138,8 +139,12 @@ pub fn parse_column(text: &str) -> Result<Column, String> {
 ///
 /// # Errors
 /// It is not one of the schema.
-pub fn parse_key(written: &str, schema: &TableSchema) -> Result<Vec<u8>, Failure> {
-    key_text::parse(written, &schema.key_types())
+pub fn parse_key(
+    written: &str,
+    schema: &TableSchema,
+    rules: &TextRules,
+) -> Result<Vec<u8>, Failure> {
+    key_text::parse(written, &schema.key_types(), rules)
         .map_err(|error| not_a_key(&format!("{written:?} is not a key"), &error, schema))
 }
 
@@ -147,8 +152,12 @@ pub fn parse_key(written: &str, schema: &TableSchema) -> Result<Vec<u8>, Failure
 ///
 /// # Errors
 /// It is not one of the schema, or no key can be in it.
-pub fn parse_key_range(written: &str, schema: &TableSchema) -> Result<KeyRange, Failure> {
-    let range = key_text::parse_range(written, &schema.key_types())
+pub fn parse_key_range(
+    written: &str,
+    schema: &TableSchema,
+    rules: &TextRules,
+) -> Result<KeyRange, Failure> {
+    let range = key_text::parse_range(written, &schema.key_types(), rules)
         .map_err(|error| not_a_key(&format!("{written:?} is not FROM..TO"), &error, schema))?;
     if range.is_empty() {
         return Err(Failure::misuse(format!(
@@ -168,6 +177,9 @@ fn not_a_key(what: &str, error: &BadKey, schema: &TableSchema) -> Failure {
     };
     let form = key_form(schema);
     Failure::misuse(format!("{what}: {why}")).hint(match error {
+        BadKey::Value { source, .. } if source.misfit.can_be_rounded() => {
+            format!("a key is {form}; --round takes the nearest value")
+        }
         BadKey::Value { .. } => format!("a key is {form}"),
         BadKey::Form(_) => format!(
             "a key is {form}; text with commas, dots or spaces stands in quotes, as in \"a,b\", and NULL is NULL"
@@ -225,14 +237,14 @@ mod tests {
         let columns = ["a:Int64", "b:Utf8"].map(|text| parse_column(text).unwrap());
         let schema = args.schema_with(columns.to_vec()).unwrap();
         let shown = |written| {
-            let key = parse_key(written, &schema).unwrap();
+            let key = parse_key(written, &schema, &TextRules::EXACT).unwrap();
             key_text::display(&key, &schema.key_types())
         };
         assert_eq!(shown("1234,abc"), "1234,abc");
         assert_eq!(shown("1234,\"a,b\""), "1234,\"a,b\"");
-        assert!(parse_key("1234,a,b", &schema).is_err());
+        assert!(parse_key("1234,a,b", &schema, &TextRules::EXACT).is_err());
         assert_eq!(shown("1234"), "1234");
-        let failure = parse_key("x,abc", &schema).unwrap_err();
+        let failure = parse_key("x,abc", &schema, &TextRules::EXACT).unwrap_err();
         assert_eq!(
             failure.message,
             "\"x,abc\" is not a key: column a: \"x\" is not a value of type Int64"

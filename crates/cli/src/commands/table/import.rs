@@ -229,7 +229,7 @@ impl ImportArgs {
     fn create(&self, database: &Database, input: &Input, new: &NewTable) -> Result<(), Failure> {
         let schema = &new.schema;
         let Some(shards) = self.shards else {
-            let splits = self.definition.splits(schema)?;
+            let splits = self.definition.splits(schema, &self.reading.text.rules())?;
             return Ok(database.create_table(&self.table, schema.clone(), splits)?);
         };
         let mut splits = self.sample(schema, input, usize::from(shards))?;

@@ -14,11 +14,13 @@ mod load;
 mod read_args;
 mod sample;
 mod shards;
+mod text_args;
 mod waiting;
 
 use clap::Subcommand;
 pub use definition::parse_key_range;
 use mendb_model::name::TablePath;
+pub use text_args::TextArgs;
 
 use crate::context::Context;
 use crate::failure::{Failure, FailureKind, Verdict};

@@ -6,6 +6,7 @@ use mendb_model::name::TablePath;
 use serde::Serialize;
 
 use super::definition::parse_key;
+use super::text_args::TextArgs;
 use super::{paths_of, schema_of, table_path};
 use crate::context::Context;
 use crate::failure::{Failure, Verdict};
@@ -19,6 +20,8 @@ pub struct BoundaryArgs {
     /// The first key of the right shard, one value per key column or fewer: 1234,"a,b",NULL
     #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
     at: String,
+    #[command(flatten)]
+    text: TextArgs,
 }
 
 /// Pack the rows of a table and its indexes closely.
@@ -54,7 +57,7 @@ fn change(
     let database = context.open_rows()?;
     let table = database.describe(&args.table.table)?;
     let schema = schema_of(&args.table, &table.schema)?;
-    let at = parse_key(&args.at, &schema)?;
+    let at = parse_key(&args.at, &schema, &args.text.rules())?;
     change(&database, &args.table, &at)?;
     let report = Report {
         table: &args.table,
