@@ -39,10 +39,22 @@ const MEMORY_BYTES: u64 = 8 << 30;
 fn in_memory(tests: Step) -> Step {
     let free = Step::new(&format!("df --output=avail --block-size=1 {MEMORY}")).output();
     let free = free.and_then(|free| free.lines().last()?.trim().parse::<u64>().ok());
-    if free.is_some_and(|free| free >= MEMORY_BYTES) {
+    let unused = std::fs::read_to_string("/proc/meminfo").ok();
+    let unused = unused.and_then(|unused| available_bytes(&unused));
+    // What a file system in memory calls free may be in use by processes.
+    if free >= Some(MEMORY_BYTES) && unused >= Some(2 * MEMORY_BYTES) {
         return tests.with("TMPDIR", MEMORY);
     }
     tests
+}
+
+/// What processes could still take, of the text of `/proc/meminfo`.
+fn available_bytes(meminfo: &str) -> Option<u64> {
+    let line = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes << 10)
 }
 
 /// What tests take from the system, and cannot install for themselves.
@@ -115,6 +127,13 @@ impl Provision {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memory_is_read_as_linux_tells_it() {
+        let told = "MemTotal:       24 kB\nMemFree: 1 kB\nMemAvailable:   16 kB\n";
+        assert_eq!(available_bytes(told), Some(16 << 10));
+        assert_eq!(available_bytes("MemTotal: 24 kB\n"), None);
+    }
 
     #[test]
     fn what_is_missing_is_named_with_the_command_that_installs_it() {
