@@ -3,11 +3,11 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, RwLock, Weak};
 
 use mendb_model::key::KeyRange;
 use mendb_model::name::TablePath;
-use mendb_model::{Column, Malformed, RowBlock, TableSchema};
+use mendb_model::{Column, RowBlock, TableSchema};
 
 use crate::batch::WriteBatch;
 use crate::datashard::ShardId;
@@ -15,7 +15,8 @@ use crate::datashard::cursor::Source;
 use crate::datashard::load::{self, Applied};
 use crate::datashard::stage::{self, Staged};
 use crate::datashard::{rewrite, settle};
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::kernel::Store;
 use crate::open;
 use crate::schemeshard::cut::{self, StreamCut};
 use crate::schemeshard::lapse::{self, HeldBack};
@@ -24,10 +25,9 @@ use crate::schemeshard::restoring::{self, NewTable};
 use crate::schemeshard::streams::{self, StreamDescription};
 use crate::schemeshard::{PathState, tables};
 use crate::snapshot::{Snapshot, TableDescription};
-use crate::store::Store;
 use crate::table::Table;
-use crate::transaction::{ID_KEY, Transaction, Writer};
-use crate::view::View;
+use crate::transaction::{Transaction, Writer};
+use crate::view::{Commit, View};
 use crate::write;
 
 /// Why a lock of the store cannot be poisoned, for `expect`.
@@ -38,14 +38,11 @@ pub(crate) const NOT_POISONED: &str = "no thread panics while it holds a lock of
 pub struct Options {
     /// A shard that grows larger splits itself.
     pub split_bytes: u64,
-    /// Memory for blocks that were read.
+    /// Memory for pages that were read or written; readers of other commits than the last take a quarter of
+    /// it each.
     pub cache_bytes: u64,
-    /// Memory for the recent writes of one shard; all shards together get four times as much.
-    pub memtable_bytes: u64,
     /// A shard whose recent writes pass this and a quarter of its packed rows is packed anew.
     pub compact_bytes: u64,
-    /// What a mend staged over a shard is ingested where it is more than this; less is cheaper to write.
-    pub ingest_bytes: u64,
     /// A change log shorter than this may keep what no stream needs any more: to make it anew takes its
     /// time too.
     pub trim_bytes: u64,
@@ -62,9 +59,7 @@ impl Default for Options {
         Self {
             split_bytes: 512 << 20,
             cache_bytes: 32 << 20,
-            memtable_bytes: 16 << 20,
             compact_bytes: 64 << 20,
-            ingest_bytes: 256 << 10,
             trim_bytes: 1 << 20,
             log_bytes: 16 << 30,
             durable: true,
@@ -78,57 +73,96 @@ pub(crate) struct Inner {
     pub(crate) options: Options,
     /// The write lock. Taken after any [`crate::datashard::Shard::work`], before everything else.
     pub(crate) writer: Mutex<Writer>,
-    /// The last commit.
-    published: RwLock<Arc<View>>,
-    /// The last version known to be on disk; held while syncing, so that those who wait together are
+    published: RwLock<Published>,
+    /// The view of the last commit, as long as somebody reads it.
+    latest: Mutex<Weak<View>>,
+    /// The last commit known to be on disk; held while syncing, so that those who wait together are
     /// synced together.
     synced: Mutex<u64>,
     /// Bytes that were written to change logs since it was looked how large they are.
     pub(crate) logged_bytes: AtomicU64,
 }
 
+/// The commits that a reader may find in the engine.
+struct Published {
+    last: Commit,
+    /// The one that is being made: readers may find it before it is the last.
+    next: Option<Commit>,
+}
+
 impl Inner {
-    pub(crate) fn new(options: Options, writer: Writer, view: View) -> Self {
+    pub(crate) fn new(store: Arc<Store>, options: Options, writer: Writer, last: Commit) -> Self {
         Self {
-            store: view.store.clone(),
+            store,
             options,
             writer: Mutex::new(writer),
+            published: RwLock::new(Published { last, next: None }),
+            latest: Mutex::new(Weak::new()),
             synced: Mutex::new(0),
             logged_bytes: AtomicU64::new(0),
-            published: RwLock::new(Arc::new(view)),
         }
     }
 
     /// The last commit. Never waits for a writer.
-    pub(crate) fn view(&self) -> Arc<View> {
-        self.published.read().expect(NOT_POISONED).clone()
+    pub(crate) fn commit(&self) -> Commit {
+        self.published.read().expect(NOT_POISONED).last.clone()
+    }
+
+    /// The last commit, to be read. Never waits for a writer.
+    pub(crate) fn view(&self) -> Result<Arc<View>> {
+        let mut latest = self.latest.lock().expect(NOT_POISONED);
+        if let Some(view) = latest.upgrade()
+            && view.commit.number == self.commit().number
+        {
+            return Ok(view);
+        }
+        loop {
+            let (reader, root) = self.store.read()?;
+            let published = self.published.read().expect(NOT_POISONED);
+            let mut commits = std::iter::once(&published.last).chain(&published.next);
+            // There is none if two were made between the two lines.
+            if let Some(commit) = commits.find(|commit| commit.number == root.commit) {
+                let view = Arc::new(View {
+                    store: self.store.clone(),
+                    reader,
+                    commit: commit.clone(),
+                });
+                *latest = Arc::downgrade(&view);
+                return Ok(view);
+            }
+        }
+    }
+
+    /// Tells readers what the next commit will be; called under the write lock.
+    pub(crate) fn announce(&self, commit: Commit) {
+        self.published.write().expect(NOT_POISONED).next = Some(commit);
     }
 
     /// Makes a commit the last one; called under the write lock.
-    pub(crate) fn publish(&self, view: Arc<View>) {
-        // The one before is dropped outside the lock: it may be the last to hold dropped keyspaces.
-        let before = std::mem::replace(&mut *self.published.write().expect(NOT_POISONED), view);
-        drop(before);
+    pub(crate) fn publish(&self, commit: Commit) {
+        let mut published = self.published.write().expect(NOT_POISONED);
+        let before = std::mem::replace(&mut published.last, commit);
+        let announced = published.next.take();
+        // They may be the last to hold dropped shards.
+        drop(published);
+        drop((before, announced));
     }
 
-    /// Returns when the commit of `version` is on disk.
-    pub(crate) fn sync(&self, version: u64) -> Result<()> {
+    /// Returns when all commits so far are on disk.
+    pub(crate) fn sync(&self) -> Result<()> {
+        let wanted = self.commit().number;
         let mut synced = self.synced.lock().expect(NOT_POISONED);
-        if *synced < version {
-            let latest = self.view().version;
-            self.store.sync()?;
-            *synced = latest;
+        if *synced < wanted {
+            let last = self.commit().number;
+            self.store.sync(last)?;
+            *synced = last;
         }
         Ok(())
     }
 
-    /// Returns when the commit of `version` may be acknowledged.
-    pub(crate) fn acknowledge(&self, version: u64) -> Result<()> {
-        if self.options.durable {
-            self.sync(version)
-        } else {
-            Ok(())
-        }
+    /// Returns when the commits so far may be acknowledged.
+    pub(crate) fn acknowledge(&self) -> Result<()> {
+        if self.options.durable { self.sync() } else { Ok(()) }
     }
 }
 
@@ -151,7 +185,10 @@ impl Database {
     pub fn open(dir: &Path, options: Options) -> Result<Self> {
         let inner = Arc::new(open::open(dir, options)?);
         streams::trim_leftovers(&inner)?;
-        lapse::enforce(&inner)?;
+        // The records of all logs together take no more than the database.
+        if inner.store.database_bytes()? > inner.options.log_bytes {
+            lapse::enforce(&inner)?;
+        }
         Ok(Self { inner })
     }
 
@@ -159,37 +196,33 @@ impl Database {
     /// and a copy of the directory has it too.
     ///
     /// # Errors
-    /// The store failed, or what it has for an id is none.
+    /// The store failed.
     pub fn identify(&self, new_id: &str) -> Result<String> {
         let mut transaction = Transaction::begin(&self.inner);
-        if let Some(id) = transaction.view.get_meta(ID_KEY)? {
-            return match std::str::from_utf8(&id) {
-                Ok(id) => Ok(id.to_owned()),
-                Err(error) => Err(Error::damaged(
-                    "the id of the row store",
-                    Malformed {
-                        what: "text",
-                        detail: error.to_string(),
-                    },
-                )),
-            };
+        if let Some(id) = &transaction.root().id {
+            return Ok(id.clone());
         }
         // No reader can tell the difference, so this is no version of its own.
-        transaction.version = transaction.view.version;
-        transaction.put_meta(ID_KEY.to_vec(), new_id.as_bytes());
+        transaction.version = transaction.view.version();
+        transaction.root().id = Some(new_id.to_owned());
         transaction.commit()?;
-        self.inner.store.sync()?;
+        self.inner.sync()?;
         Ok(new_id.to_owned())
     }
 
     /// The version of the last commit. Versions count up by one a commit.
     pub fn version(&self) -> u64 {
-        self.inner.view().version
+        self.inner.commit().version
     }
 
     /// Everything as of the last commit, to be read at leisure. Never waits for a writer.
-    pub fn snapshot(&self) -> Snapshot {
-        Snapshot::new(self.inner.view())
+    ///
+    /// As long as it is held, what is written meanwhile stays in the engine's log, on disk.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        Ok(Snapshot::new(self.inner.view()?))
     }
 
     /// Creates a table whose shards are cut at the encoded keys `split_at`.
@@ -224,8 +257,8 @@ impl Database {
 
     /// The names of all tables, those being restored too.
     pub fn tables(&self) -> Vec<String> {
-        let view = self.inner.view();
-        view.catalogue.tables().map(|t| t.name.clone()).collect()
+        let catalogue = self.inner.commit().catalogue;
+        catalogue.tables().map(|t| t.name.clone()).collect()
     }
 
     /// A table as of the last commit.
@@ -233,7 +266,7 @@ impl Database {
     /// # Errors
     /// The table is missing.
     pub fn describe(&self, table: &str) -> Result<TableDescription> {
-        self.snapshot().describe(table)
+        self.snapshot()?.describe(table)
     }
 
     /// A client's view of a table, to read and write it with. It goes stale when the schema versions
@@ -242,7 +275,7 @@ impl Database {
     /// # Errors
     /// The table is missing.
     pub fn open_table(&self, name: &str) -> Result<Table> {
-        Ok(Table::of(self.inner.view().table(name)?))
+        Ok(Table::of(self.inner.commit().catalogue.table(name)?))
     }
 
     /// Writes a batch: all of it or, on an error, nothing. Returns the version of the commit, or that
@@ -288,12 +321,12 @@ impl Database {
     /// # Errors
     /// The table or index is missing.
     pub fn shards(&self, path: &TablePath) -> Result<Vec<ShardRoute>> {
-        let view = self.inner.view();
+        let catalogue = self.inner.commit().catalogue;
         let route = |shard: &Arc<crate::datashard::Shard>| ShardRoute {
             id: shard.id,
             range: shard.range.clone(),
         };
-        Ok(view.shards(path)?.iter().map(route).collect())
+        Ok(catalogue.shards(path)?.iter().map(route).collect())
     }
 
     /// In one commit: locks `tables` for `operation`, attaches or rotates the change stream on each of
@@ -350,7 +383,7 @@ impl Database {
     /// # Errors
     /// The table is missing.
     pub fn streams(&self, table: &str) -> Result<Vec<StreamDescription>> {
-        Ok(streams::describe(self.inner.view().table(table)?))
+        Ok(streams::describe(self.inner.commit().catalogue.table(table)?))
     }
 
     /// What each change stream of a table keeps from being let go of; its change logs are read for it.
@@ -358,7 +391,7 @@ impl Database {
     /// # Errors
     /// The table is missing, or the store failed.
     pub fn held_back(&self, table: &str) -> Result<Vec<HeldBack>> {
-        lapse::held_back(&self.inner.view(), table)
+        lapse::held_back(&self.inner.view()?, table)
     }
 
     /// Creates tables for `operation` to load, in one commit: with the versions that were captured, and
@@ -510,14 +543,13 @@ impl Database {
 
     /// How far the mend of an operation is; `None` when it mends no table: it never began, or is over.
     pub fn describe_mend(&self, operation: &str) -> Option<MendDescription> {
-        mending::describe(&self.inner.view().catalogue, operation)
+        mending::describe(&self.inner.commit().catalogue, operation)
     }
 
     /// The tables that an operation holds.
     pub fn locks(&self) -> Vec<(String, PathState)> {
-        let view = self.inner.view();
-        let held = view
-            .catalogue
+        let catalogue = self.inner.commit().catalogue;
+        let held = catalogue
             .tables()
             .filter(|table| table.state != PathState::Ready);
         held.map(|table| (table.name.clone(), table.state.clone()))

@@ -1,6 +1,6 @@
 //! What can go wrong, by what the caller can do about it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use mendb_model::schema::SchemaError;
 use mendb_model::{ColumnType, Malformed};
@@ -311,38 +311,6 @@ impl Error {
                 | Self::BeingBackedUp { .. }
                 | Self::BeingMended { .. }
         )
-    }
-
-    /// An error of the storage engine under us, in the words of its user.
-    pub(crate) fn storage(dir: &Path, error: fjall::Error) -> Self {
-        let dir = dir.to_owned();
-        let io = |error: std::io::Error, dir: PathBuf| {
-            let hint = match error.kind() {
-                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-                    "free disk space, then restart the process"
-                }
-                std::io::ErrorKind::PermissionDenied => "check the owner and mode of its files",
-                std::io::ErrorKind::NotFound => "a file of it is gone: restore it from a backup",
-                _ => "check the disk and the system log, then restart the process",
-            };
-            Self::Storage {
-                dir,
-                hint,
-                source: Box::new(error),
-            }
-        };
-        match error {
-            fjall::Error::Locked => Self::Locked { dir },
-            fjall::Error::Poisoned => Self::Stopped { dir },
-            fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => {
-                io(error, dir)
-            }
-            other => Self::Storage {
-                dir,
-                hint: "its files contradict each other: check the disk, and restore from a backup if it happens again",
-                source: Box::new(other),
-            },
-        }
     }
 
     /// Bytes of the store that do not decode.

@@ -11,10 +11,11 @@ use mendb_model::key_text;
 
 use crate::datashard::Shard;
 use crate::datashard::point::PointReader;
-use crate::datashard::rows::{Direction, RowCursor};
+use crate::datashard::rows::RowCursor;
 use crate::datashard::stats::ShardStats;
 use crate::error::{Error, Result};
 use crate::index;
+use crate::kernel::Direction;
 use crate::schemeshard::layout::IndexLayout;
 use crate::schemeshard::{TableEntry, route};
 use crate::view::View;

@@ -29,7 +29,7 @@
 //! batch.replace(&cities, vec![Value::Text("Bern".into()), Value::Uint(146_348)])?;
 //! database.write(batch)?;
 //!
-//! let snapshot = database.snapshot();
+//! let snapshot = database.snapshot()?;
 //! for row in snapshot.scan(&cities, KeyRange::all(), Direction::Ascending)? {
 //!     println!("{:?}", row?);
 //! }
@@ -40,7 +40,7 @@
 //! # The rooms
 //! `schemeshard` is the catalogue: tables, indexes, their states, versions and streams. `datashard` is a
 //! shard: its rows, change log and cursors. `transaction` is the only way to change either, `view` the
-//! only way to read them. Beneath them all, `store` wraps the storage engine.
+//! only way to read them. Beneath them all, `kernel` is the storage engine.
 //!
 //! # Consistency
 //! A write is one batch of the engine, whatever it touches. A snapshot is one commit: rows, indexes,
@@ -59,21 +59,20 @@
 //! [`Database::open`]. Restores and mends stay as far as they came, for their operation to go on with.
 //!
 //! # Errors
-//! Bytes from disk that do not decode are [`Error::Damaged`], never a panic. When a write to disk
-//! fails, the store stops with [`Error::Stopped`] until it is opened again; reading goes on.
+//! Bytes from disk that do not decode, or are not those that were written, are [`Error::Damaged`], never a
+//! panic. A write that fails has changed nothing; only when the disk fails to keep what it took, the store
+//! stops with [`Error::Stopped`] until it is opened again, and reading goes on.
 
 mod batch;
-mod close;
 mod database;
 mod datashard;
 mod error;
-mod fence;
 mod holders;
 mod index;
+mod kernel;
 mod open;
 mod schemeshard;
 mod snapshot;
-mod store;
 mod table;
 mod transaction;
 mod view;
@@ -85,10 +84,10 @@ pub use datashard::ShardId;
 pub use datashard::cursor::Source;
 pub use datashard::load::Applied;
 pub use datashard::pack::BlockBytes;
-pub use datashard::rows::Direction;
 pub use datashard::stage::{Staged, StagedRows};
 pub use error::{Error, Result};
 pub use holders::{Holder, HolderSink};
+pub use kernel::Direction;
 pub use schemeshard::cut::StreamCut;
 pub use schemeshard::lapse::HeldBack;
 pub use schemeshard::mending::MendDescription;

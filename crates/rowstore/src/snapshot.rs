@@ -12,11 +12,12 @@ use crate::datashard::blocks::RangeBlocks;
 use crate::datashard::log::FoldedChanges;
 use crate::datashard::pack::BlockBytes;
 use crate::datashard::point::PointReader;
-use crate::datashard::rows::{Direction, RowCursor};
+use crate::datashard::rows::RowCursor;
 use crate::datashard::stats::ShardStats;
 use crate::datashard::{Shard, ShardId};
 use crate::error::{Error, Result};
 use crate::holders::{self, HolderSink};
+use crate::kernel::Direction;
 use crate::schemeshard::layout::Layout;
 use crate::schemeshard::streams::{self, StreamDescription};
 use crate::schemeshard::versions::Versions;
@@ -93,12 +94,12 @@ impl Snapshot {
 
     /// The version of the commit.
     pub fn version(&self) -> u64 {
-        self.view.version
+        self.view.version()
     }
 
     /// The names of all tables, those being restored too.
     pub fn tables(&self) -> Vec<String> {
-        let tables = self.view.catalogue.tables();
+        let tables = self.view.catalogue().tables();
         tables.map(|table| table.name.clone()).collect()
     }
 

@@ -1,50 +1,73 @@
-//! One commit of the store, to be read: the engine's snapshot, its version and its catalogue.
+//! One commit of the store, to be read: the engine's reader, its version and its catalogue.
 //!
 //! # Consistency
-//! A view is made under the write lock, right after a commit. The engine may move its own visible
-//! position while a batch is half applied (creating a keyspace does), so rows are read through views
-//! only; readers share the one that was published last and never wait for a writer.
+//! A view is one commit: [`Inner::view`](crate::database::Inner::view) gives the last one, and never waits for
+//! a writer. The view of a [`Transaction`](crate::transaction::Transaction) reads whatever commit is the
+//! last, which is the one before it for as long as it keeps the other writers out.
 
 use std::sync::Arc;
 
-use fjall::Readable;
+use mendb_model::Malformed;
 use mendb_model::name::TablePath;
 
 use crate::datashard::cursor::{self, Cursors, Source};
 use crate::datashard::layer::Layer;
 use crate::datashard::stats::ShardStats;
 use crate::datashard::{Shard, ShardId};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::kernel::{Cursor, Direction, Reader, Section, Store, Tree};
 use crate::schemeshard::{Catalogue, TableEntry};
-use crate::store::Store;
 
 pub(crate) struct View {
     pub(crate) store: Arc<Store>,
-    pub(crate) snapshot: fjall::Snapshot,
+    pub(crate) reader: Arc<Reader>,
+    pub(crate) commit: Commit,
+}
+
+/// What a commit made of the catalogue. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Commit {
+    /// Counts commits.
+    pub(crate) number: u64,
+    /// Counts those that readers can tell.
     pub(crate) version: u64,
     pub(crate) catalogue: Arc<Catalogue>,
 }
 
 impl View {
+    pub(crate) fn version(&self) -> u64 {
+        self.commit.version
+    }
+
+    pub(crate) fn catalogue(&self) -> &Arc<Catalogue> {
+        &self.commit.catalogue
+    }
+
     pub(crate) fn table(&self, name: &str) -> Result<&Arc<TableEntry>> {
-        self.catalogue.table(name)
+        self.catalogue().table(name)
     }
 
     pub(crate) fn shards(&self, path: &TablePath) -> Result<&[Arc<Shard>]> {
-        self.catalogue.shards(path)
+        self.catalogue().shards(path)
     }
 
     /// The layer over a shard, if readers of this view read through it.
-    pub(crate) fn layer(&self, shard: &Shard) -> Option<&Arc<Layer>> {
-        let entry = self.catalogue.table(&shard.path.table).ok()?;
+    pub(crate) fn layer(&self, shard: &Shard) -> Option<&Layer> {
+        let entry = self.catalogue().table(&shard.path.table).ok()?;
         entry.visible_layer(shard.id)
     }
 
     pub(crate) fn stats(&self, shard: ShardId) -> Result<ShardStats> {
-        let key = ShardStats::key(shard);
-        match self.get_meta(&key)? {
+        let meta = Section::whole(Tree::Meta);
+        match self.reader.get(&meta, &ShardStats::key(shard))? {
             Some(bytes) => ShardStats::decode(shard, &bytes),
-            None => Ok(ShardStats::default()),
+            None => Err(Error::damaged(
+                format!("the bookkeeping of shard {shard}"),
+                Malformed {
+                    what: "shard stats",
+                    detail: "they are gone".to_owned(),
+                },
+            )),
         }
     }
 
@@ -54,25 +77,14 @@ impl View {
         operation: &str,
         source: Source,
     ) -> Result<Option<Vec<u8>>> {
-        let value = self.get_meta(&cursor::key(shard, operation, source))?;
-        Ok(value.map(|value| value.to_vec()))
+        let meta = Section::whole(Tree::Meta);
+        self.reader.get(&meta, &cursor::key(shard, operation, source))
     }
 
     /// All cursors of a shard, by their whole keys.
     pub(crate) fn cursors(&self, shard: ShardId) -> Result<Cursors> {
-        let prefix = cursor::prefix(shard);
-        self.snapshot
-            .prefix(&self.store.meta, prefix)
-            .map(|entry| {
-                let (key, value) = entry.into_inner().map_err(|e| self.store.fault(e))?;
-                Ok((key.to_vec(), value.to_vec()))
-            })
-            .collect()
-    }
-
-    pub(crate) fn get_meta(&self, key: &[u8]) -> Result<Option<fjall::Slice>> {
-        self.snapshot
-            .get(&self.store.meta, key)
-            .map_err(|error| self.store.fault(error))
+        let meta = Section::whole(Tree::Meta);
+        let range = cursor::range(shard);
+        Cursor::new(&self.reader, &meta, &range, Direction::Ascending).collect()
     }
 }

@@ -4,6 +4,7 @@
 //! follow from the rows before and after. Unique indexes are checked against what the batch leaves
 //! behind, so rows may exchange their values within a batch.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -49,14 +50,15 @@ pub(crate) fn write(inner: &Inner, batch: WriteBatch) -> Result<u64> {
         stage_table(&mut transaction, table, &mut grown)?;
     }
     if grown.is_empty() {
-        let version = transaction.view.version;
+        let version = transaction.view.version();
         drop(transaction);
-        inner.acknowledge(version)?;
+        inner.acknowledge()?;
         return Ok(version);
     }
     let logged_bytes = transaction.logged_bytes;
-    let version = transaction.commit()?.version;
-    inner.acknowledge(version)?;
+    let version = transaction.version;
+    transaction.commit()?;
+    inner.acknowledge()?;
     relief::relieve(inner, &grown);
     lapse::after_logging(inner, logged_bytes);
     Ok(version)
@@ -104,10 +106,13 @@ fn fold_operation(
     let shard = route(&table.entry.rows, &key);
     let damaged = |error: Malformed| Error::damaged(shard.label(), error);
     if !table.rows.contains_key(&key) {
-        let (stats, reader) = table.readers.entry(shard.id).or_insert_with(|| {
-            let stats = transaction.committed_stats(shard.id);
-            (stats, PointReader::default())
-        });
+        let (stats, reader) = match table.readers.entry(shard.id) {
+            Entry::Occupied(readers) => readers.into_mut(),
+            Entry::Vacant(none) => {
+                let stats = transaction.committed_stats(shard.id)?;
+                none.insert((stats, PointReader::default()))
+            }
+        };
         let before = reader.get(&transaction.view, shard, stats, &key)?;
         let touched = Touched {
             after: before.clone(),

@@ -88,7 +88,7 @@ fn money_moved_between_tables_is_never_seen_twice_or_not_at_all() {
         });
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
-                let snapshot = database.snapshot();
+                let snapshot = database.snapshot().unwrap();
                 assert_eq!(
                     total(&snapshot, [&tables[0], &tables[1]]),
                     2 * 100 * ACCOUNTS
@@ -101,7 +101,7 @@ fn money_moved_between_tables_is_never_seen_twice_or_not_at_all() {
         }
         done.store(true, Ordering::Relaxed);
     });
-    let snapshot = database.snapshot();
+    let snapshot = database.snapshot().unwrap();
     assert_eq!(
         total(&snapshot, [&tables[0], &tables[1]]),
         2 * 100 * ACCOUNTS
@@ -129,9 +129,9 @@ fn a_batch_that_fails_in_one_table_changes_none() {
     batch.replace(&flights, coded(2)).unwrap();
     assert!(matches!(database.write(batch), Err(Error::Unique { .. })));
     assert_eq!(database.version(), version);
-    assert!(rows(&database.snapshot(), &accounts).is_empty());
+    assert!(rows(&database.snapshot().unwrap(), &accounts).is_empty());
     for name in ["flights", "accounts"] {
-        check(&database.snapshot(), name);
+        check(&database.snapshot().unwrap(), name);
     }
 }
 
@@ -156,7 +156,7 @@ fn a_snapshot_and_its_scans_outlive_writes_splits_and_drops() {
             .map(|id| flight(id, "BA", id))
             .collect(),
     );
-    let snapshot = database.snapshot();
+    let snapshot = database.snapshot().unwrap();
     let before = rows(&snapshot, &table);
     let mut scan = snapshot
         .scan(&table, KeyRange::all(), Direction::Ascending)
@@ -184,31 +184,32 @@ fn a_snapshot_and_its_scans_outlive_writes_splits_and_drops() {
 fn dropped_and_replaced_shards_give_their_space_back() {
     let dir = tempfile::tempdir().unwrap();
     let database = open(dir.path());
-    let keyspaces = || {
-        std::fs::read_dir(dir.path().join("keyspaces"))
-            .unwrap()
-            .count()
+    // Base files, and records of shards.
+    let used = || {
+        let files = std::fs::read_dir(dir.path().join("base")).unwrap().count();
+        let raw = rusqlite::Connection::open(dir.path().join("store.db")).unwrap();
+        let count = "SELECT (SELECT count(*) FROM blocks) + (SELECT count(*) FROM delta)
+            + (SELECT count(*) FROM log) + (SELECT count(*) FROM meta)";
+        let records: i64 = raw.query_row(count, [], |row| row.get(0)).unwrap();
+        (files, records)
     };
-    // The first deletion puts up the fence, which stays.
-    database.create_table("first", accounts(), vec![]).unwrap();
-    let first = database.open_table("first").unwrap();
-    replace(&database, &first, vec![vec![int(1), int(1)]]);
-    database.drop_table("first").unwrap();
-    let idle = keyspaces();
+    let empty = used();
     database.create_table("flights", flights(), vec![]).unwrap();
-    assert_eq!(keyspaces(), idle, "an idle table has no files");
+    assert_eq!(used().0, 0, "an idle table has no files");
     let table = database.open_table("flights").unwrap();
+    let paths = paths(&flights(), "flights");
+    let pack = || paths.iter().for_each(|path| database.compact(path).unwrap());
     replace(&database, &table, vec![flight(1, "LH", 1)]);
-    let written = keyspaces();
-    let snapshot = database.snapshot();
-    for path in paths(&flights(), "flights") {
-        database.compact(&path).unwrap();
-    }
-    assert!(keyspaces() > written, "the snapshot keeps the old shards");
+    pack();
+    let packed = used();
+    replace(&database, &table, vec![flight(1, "LH", 2)]);
+    let snapshot = database.snapshot().unwrap();
+    pack();
+    assert!(used().0 > packed.0, "the snapshot keeps the old shards");
     drop(snapshot);
-    assert_eq!(keyspaces(), written);
+    assert_eq!(used(), packed);
     database.drop_table("flights").unwrap();
-    assert_eq!(keyspaces(), idle);
+    assert_eq!(used(), empty);
 }
 
 #[test]
@@ -232,20 +233,20 @@ fn what_was_acknowledged_is_there_after_a_crash() {
         );
     };
     write(0..300);
-    crash(database.snapshot());
+    crash(database.snapshot().unwrap());
     database.split(&path, &id_key(100)).unwrap();
-    crash(database.snapshot());
+    crash(database.snapshot().unwrap());
     database
         .cut("backup-1", &["flights".to_owned()], "s", StreamCut::Attach)
         .unwrap();
     write(200..400);
-    crash(database.snapshot());
+    crash(database.snapshot().unwrap());
     database.compact(&path).unwrap();
     database.detach_stream("s").unwrap();
-    crash(database.snapshot());
+    crash(database.snapshot().unwrap());
     for (copy, expected) in crashes {
         let reopened = open(copy.path());
-        let found = reopened.snapshot();
+        let found = reopened.snapshot().unwrap();
         assert_eq!(found.version(), expected.version());
         assert_eq!(
             found.describe("flights").unwrap(),
@@ -257,15 +258,8 @@ fn what_was_acknowledged_is_there_after_a_crash() {
         let table = reopened.open_table("flights").unwrap();
         assert!(replace(&reopened, &table, vec![flight(-1, "BA", 1)]) > expected.version());
         reopened.split(&path, &id_key(50)).unwrap();
-        check(&reopened.snapshot(), "flights");
+        check(&reopened.snapshot().unwrap(), "flights");
     }
-}
-
-/// Bytes that the journals of a closed store hold.
-fn journal_bytes(dir: &std::path::Path) -> u64 {
-    let files = std::fs::read_dir(dir).unwrap().map(Result::unwrap);
-    let journals = files.filter(|file| file.path().extension().is_some_and(|e| e == "jnl"));
-    journals.map(|file| file.metadata().unwrap().len()).sum()
 }
 
 #[test]
@@ -287,43 +281,62 @@ fn a_store_that_was_closed_has_nothing_to_replay_and_goes_on() {
             2 => database.merge(&path, &id_key(4_000)).unwrap(),
             _ => {}
         }
-        let snapshot = database.snapshot();
+        let snapshot = database.snapshot().unwrap();
         let before = encoded(&snapshot, &path);
         drop((snapshot, table, database));
-        assert_eq!(journal_bytes(dir.path()), 0, "round {round}");
+        assert!(!dir.path().join("store.db-wal").exists(), "round {round}");
 
         // A write after it lies over what was written before it, also after a crash.
         let database = open(dir.path());
-        check(&database.snapshot(), "flights");
+        check(&database.snapshot().unwrap(), "flights");
         assert!(database.version() >= version);
-        assert!(encoded(&database.snapshot(), &path) == before);
+        assert!(encoded(&database.snapshot().unwrap(), &path) == before);
         let table = database.open_table("flights").unwrap();
         replace(&database, &table, vec![flight(round, "LH", -round)]);
         erase(&database, &table, 7_000 + round);
         let copy = tempfile::tempdir().unwrap();
         copy_directory(dir.path(), copy.path());
-        let after = encoded(&database.snapshot(), &path);
+        let after = encoded(&database.snapshot().unwrap(), &path);
         assert_eq!(after.len(), before.len() - 1);
         let crashed = open(copy.path());
-        assert!(encoded(&crashed.snapshot(), &path) == after);
-        check(&crashed.snapshot(), "flights");
+        assert!(encoded(&crashed.snapshot().unwrap(), &path) == after);
+        check(&crashed.snapshot().unwrap(), "flights");
     }
 }
 
-#[test]
-fn a_damaged_catalogue_is_an_error_that_names_the_table() {
+/// What is said when a store is opened after `damage` was done to its database.
+fn refused(damage: &str) -> String {
     let dir = tempfile::tempdir().unwrap();
     let database = open(dir.path());
     database.create_table("flights", flights(), vec![]).unwrap();
     drop(database);
-    {
-        let raw = fjall::Database::builder(dir.path()).open().unwrap();
-        let catalogue = raw.keyspace("catalogue", Default::default).unwrap();
-        catalogue.insert("flights", "{}").unwrap();
-    }
+    let raw = rusqlite::Connection::open(dir.path().join("store.db")).unwrap();
+    raw.execute_batch(damage).unwrap();
+    drop(raw);
     let error = Database::open(dir.path(), small()).err().unwrap();
+    error.to_string().replace(&dir.path().display().to_string(), "DIR")
+}
+
+#[test]
+fn a_damaged_catalogue_is_an_error_that_names_it() {
     assert_eq!(
-        error.to_string(),
-        "the catalogue entry of table flights is damaged; restore it from a backup"
+        refused("UPDATE catalogue SET v = x'7b7d'"),
+        "a record in the tree catalogue of the row store is damaged; restore it from a backup"
+    );
+    assert_eq!(
+        refused("UPDATE catalogue SET v = 1"),
+        "DIR/store.db of the row store is damaged; restore it from a backup"
+    );
+    assert_eq!(
+        refused("DELETE FROM catalogue"),
+        "the catalogue of the row store in DIR is damaged; restore it from a backup"
+    );
+    assert_eq!(
+        refused("DELETE FROM meta"),
+        "DIR/store.db of the row store is damaged; restore it from a backup"
+    );
+    assert_eq!(
+        refused("DROP TABLE catalogue"),
+        "DIR/store.db of the row store is damaged; restore it from a backup"
     );
 }

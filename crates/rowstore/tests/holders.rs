@@ -70,7 +70,7 @@ proptest! {
             let holders = held.iter().filter(|(other, its)| *other != id && *its == code);
             expected.extend(holders.map(|(other, _)| (*id, *other, format!("code-{}", code.unwrap()))));
         }
-        let snapshot = database.snapshot();
+        let snapshot = database.snapshot().unwrap();
         let mut found = BTreeSet::new();
         let id = |key: &[u8]| match mendb_model::key::decode(key, &[ColumnType::Int64]).unwrap()[..] {
             [Value::Int(id)] => id,

@@ -19,7 +19,7 @@ fn readers_of_two_tables_see_before_and_then_after_and_nothing_between() {
     for options in ways() {
         let dir = tempfile::tempdir().unwrap();
         let database = with_tables_in(dir.path(), options);
-        let before = everything(&database.snapshot());
+        let before = everything(&database.snapshot().unwrap());
         let after = mended();
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
@@ -27,7 +27,7 @@ fn readers_of_two_tables_see_before_and_then_after_and_nothing_between() {
                 let (mut seen_before, mut seen_after) = (0, 0);
                 loop {
                     let last = done.load(Ordering::Acquire);
-                    let seen = everything(&database.snapshot());
+                    let seen = everything(&database.snapshot().unwrap());
                     if seen == after {
                         seen_after += 1;
                     } else {
@@ -42,10 +42,10 @@ fn readers_of_two_tables_see_before_and_then_after_and_nothing_between() {
             });
             database.begin_mend(OPERATION, &names()).unwrap();
             stage_both(&database);
-            let begun = everything(&database.snapshot());
+            let begun = everything(&database.snapshot().unwrap());
             assert!(begun == before);
             database.publish_mend(OPERATION).unwrap();
-            assert!(everything(&database.snapshot()) == after);
+            assert!(everything(&database.snapshot().unwrap()) == after);
             settle(&database, OPERATION);
             done.store(true, Ordering::Release);
             let (_, seen_after) = reader.join().unwrap();
@@ -65,18 +65,18 @@ fn snapshots_from_before_go_on_reading_what_they_saw() {
             let all = everything(&snapshot);
             seen.push((snapshot, all));
         };
-        remember(database.snapshot());
+        remember(database.snapshot().unwrap());
         database.begin_mend(OPERATION, &names()).unwrap();
         // From before there is any layer.
-        remember(database.snapshot());
+        remember(database.snapshot().unwrap());
         remember(database.mend_snapshot(OPERATION).unwrap());
         stage_both(&database);
-        remember(database.snapshot());
+        remember(database.snapshot().unwrap());
         remember(database.mend_snapshot(OPERATION).unwrap());
         database.publish_mend(OPERATION).unwrap();
-        remember(database.snapshot());
+        remember(database.snapshot().unwrap());
         settle(&database, OPERATION);
-        remember(database.snapshot());
+        remember(database.snapshot().unwrap());
         // Another mend of the same shards, while what the first one had is still held.
         database.begin_mend("mend-2", &names()).unwrap();
         for name in TABLES {
@@ -137,8 +137,8 @@ fn only_rows_that_differ_are_staged_and_staging_again_stages_nothing() {
     database.publish_mend(OPERATION).unwrap();
     // Rows that went back to what is live are not moved: 6 of the table, 9 and 3 of the indexes are.
     assert_eq!(settle(&database, OPERATION), 18);
-    check(&database.snapshot(), TABLES[0]);
-    let logged = changes(&database.snapshot(), &TablePath::table(TABLES[0]), cut);
+    check(&database.snapshot().unwrap(), TABLES[0]);
+    let logged = changes(&database.snapshot().unwrap(), &TablePath::table(TABLES[0]), cut);
     assert_eq!(logged.len(), 6, "three upserts and one insert, two erases");
 
     database.begin_mend("mend-2", &names()).unwrap();
@@ -160,7 +160,7 @@ fn what_is_to_be_published_is_proved_before() {
         start: id_key(100),
         end: Some(id_key(400)),
     };
-    let live = database.snapshot();
+    let live = database.snapshot().unwrap();
     let live_digest = live.read_digest(&path, &range).unwrap();
     database.begin_mend(OPERATION, &names()).unwrap();
     stage_both(&database);
@@ -169,7 +169,7 @@ fn what_is_to_be_published_is_proved_before() {
     let read = staged.read_digest(&path, &KeyRange::all()).unwrap();
     assert_eq!(digest, read);
     assert_ne!(staged.read_digest(&path, &range).unwrap(), live_digest);
-    let now = database.snapshot();
+    let now = database.snapshot().unwrap();
     assert_eq!(now.read_digest(&path, &range).unwrap(), live_digest);
     database.publish_mend(OPERATION).unwrap();
     let published = database.describe(TABLES[0]).unwrap();
@@ -183,7 +183,7 @@ fn change_streams_carry_exactly_what_a_mend_changed() {
     for options in ways() {
         let dir = tempfile::tempdir().unwrap();
         let database = with_tables_in(dir.path(), options);
-        let before = database.snapshot();
+        let before = database.snapshot().unwrap();
         let old = everything(&before);
         database.begin_mend(OPERATION, &names()).unwrap();
         stage_both(&database);
@@ -229,13 +229,13 @@ fn a_table_that_was_dropped_comes_back_in_the_commit_that_shows_the_others() {
     };
     database.create_restoring(OPERATION, vec![dropped]).unwrap();
     let table = database.open_table("delays").unwrap();
-    let hidden = database.snapshot();
+    let hidden = database.snapshot().unwrap();
     let refused = hidden.get(&table, &[int(1)]);
     assert!(matches!(refused, Err(Error::BeingRestored { .. })));
     let ahead = database.mend_snapshot(OPERATION).unwrap();
     assert_eq!(ahead.get(&table, &[int(1)]).unwrap(), None);
     let version = database.publish_mend(OPERATION).unwrap();
-    let published = database.snapshot();
+    let published = database.snapshot().unwrap();
     assert_eq!(published.version(), version);
     assert_eq!(published.get(&table, &[int(1)]).unwrap(), None);
     assert!(everything(&published) == mended());
@@ -255,7 +255,7 @@ fn readers_notice_nothing_of_settling_and_streams_can_go_meanwhile() {
         let mut batches = 0;
         let settled = database.settle_mend(OPERATION, &mut |_| {
             batches += 1;
-            assert!(everything(&database.snapshot()) == after, "batch {batches}");
+            assert!(everything(&database.snapshot().unwrap()) == after, "batch {batches}");
             match batches {
                 2 => database.release_stream("s", database.version()).unwrap(),
                 4 => database.detach_stream("s").unwrap(),
@@ -265,9 +265,9 @@ fn readers_notice_nothing_of_settling_and_streams_can_go_meanwhile() {
         });
         assert!(settled.unwrap().is_continue());
         assert!(batches > 4);
-        assert!(everything(&database.snapshot()) == after);
+        assert!(everything(&database.snapshot().unwrap()) == after);
         drop(database);
-        assert!(everything(&open(dir.path()).snapshot()) == after);
+        assert!(everything(&open(dir.path()).snapshot().unwrap()) == after);
     }
 }
 
@@ -287,7 +287,7 @@ fn two_who_settle_at_once_move_each_row_once() {
                 .iter()
                 .sum()
         });
-        let after = database.snapshot();
+        let after = database.snapshot().unwrap();
         assert!(everything(&after) == mended());
         let paths = TABLES.iter().flat_map(|name| paths(&flights(), name));
         let logged: usize = paths.map(|path| changes(&after, &path, cut).len()).sum();
@@ -299,7 +299,7 @@ fn two_who_settle_at_once_move_each_row_once() {
 #[test]
 fn many_rows_are_staged_in_bounded_batches_and_settled_by_shards() {
     let dir = tempfile::tempdir().unwrap();
-    let database = Database::open(dir.path(), ingesting()).unwrap();
+    let database = Database::open(dir.path(), writing()).unwrap();
     database.create_table("flights", flights(), vec![]).unwrap();
     let tables = ["flights".to_owned()];
     let all = wanted((0..80_000).map(|id| flight(id, &"x".repeat(100), id)));
@@ -314,7 +314,7 @@ fn many_rows_are_staged_in_bounded_batches_and_settled_by_shards() {
     });
     assert!(settled.unwrap().is_continue());
     assert_eq!(shards, [80_000; 3], "the table and two indexes");
-    check(&database.snapshot(), "flights");
+    check(&database.snapshot().unwrap(), "flights");
 }
 
 #[test]
@@ -331,12 +331,12 @@ fn what_a_stream_has_let_go_of_is_gone_when_a_mend_ends() {
         database.publish_mend(OPERATION).unwrap();
         database.release_stream("s", cut).unwrap();
         let path = TablePath::table(TABLES[0]);
-        let held = database.snapshot();
+        let held = database.snapshot().unwrap();
         let logged = changes(&held, &path, 0);
         settle(&database, OPERATION);
         assert!(logged.contains_key(&id_key(5_000)));
         assert!(changes(&held, &path, 0) == logged, "snapshots go on");
-        let snapshot = database.snapshot();
+        let snapshot = database.snapshot().unwrap();
         let (all, needed) = (changes(&snapshot, &path, 0), changes(&snapshot, &path, cut));
         assert!(!all.contains_key(&id_key(5_000)));
         assert!(!needed.is_empty() && all == needed);
@@ -346,7 +346,7 @@ fn what_a_stream_has_let_go_of_is_gone_when_a_mend_ends() {
 #[test]
 fn the_shards_that_are_left_can_be_rewritten_and_each_change_is_logged_once() {
     let dir = tempfile::tempdir().unwrap();
-    let database = Database::open(dir.path(), ingesting()).unwrap();
+    let database = Database::open(dir.path(), writing()).unwrap();
     database.create_table("flights", flights(), vec![]).unwrap();
     let tables = ["flights".to_owned()];
     let cut = database
@@ -358,18 +358,18 @@ fn the_shards_that_are_left_can_be_rewritten_and_each_change_is_logged_once() {
     database.begin_mend(OPERATION, &tables).unwrap();
     stage(&database, OPERATION, "flights", 0, &all);
     database.publish_mend(OPERATION).unwrap();
-    let mut ingested = 0;
+    let mut settled = 0;
     let broken = database.settle_mend(OPERATION, &mut |rows| {
-        ingested += rows;
+        settled += rows;
         ControlFlow::Break(())
     });
     assert!(broken.unwrap().is_break());
-    assert_eq!(ingested % 80_000, 0, "whole shards");
+    assert_eq!(settled % 80_000, 0, "whole shards");
     drop(database);
 
     let database = Database::open(dir.path(), rewriting()).unwrap();
-    assert_eq!(ingested + settle(&database, OPERATION), 3 * 80_000);
-    let snapshot = database.snapshot();
+    assert_eq!(settled + settle(&database, OPERATION), 3 * 80_000);
+    let snapshot = database.snapshot().unwrap();
     check(&snapshot, "flights");
     for path in paths(&flights(), "flights") {
         let changes = changes(&snapshot, &path, cut);
@@ -399,8 +399,8 @@ fn a_shard_that_a_mend_makes_too_large_is_relieved_when_it_ends() {
     assert_eq!(database.shards(&path).unwrap().len(), 1);
     settle(&database, OPERATION);
     assert!(database.shards(&path).unwrap().len() > 1);
-    check(&database.snapshot(), "flights");
-    assert!(encoded(&database.snapshot(), &path) == rows_of_wanted(&all));
+    check(&database.snapshot().unwrap(), "flights");
+    assert!(encoded(&database.snapshot().unwrap(), &path) == rows_of_wanted(&all));
 }
 
 #[test]
@@ -438,7 +438,7 @@ fn rows_are_looked_up_by_many_keys_through_layer_delta_and_base() {
     database.begin_mend(OPERATION, &names()).unwrap();
     stage_both(&database);
     for snapshot in [
-        database.snapshot(),
+        database.snapshot().unwrap(),
         database.mend_snapshot(OPERATION).unwrap(),
     ] {
         for path in paths(&flights(), TABLES[0]) {

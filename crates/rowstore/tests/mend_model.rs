@@ -248,28 +248,28 @@ proptest! {
     ) {
         let mut world = World::new(&live, &course);
         let tables = [TABLE.to_owned()];
-        let before = everything(&world.database().snapshot());
+        let before = everything(&world.database().snapshot().unwrap());
         let since = world.database().version();
 
         world.database().begin_mend(OPERATION, &tables).unwrap();
         world.stage(0, &wanted_for(&live, &detour), &course);
         world.database().abort_mend(OPERATION).unwrap();
-        reads(&world.database().snapshot(), &live);
+        reads(&world.database().snapshot().unwrap(), &live);
 
         for (from, to) in [(&live, &target), (&target, &live)] {
             world.database().begin_mend(OPERATION, &tables).unwrap();
-            let live = everything(&world.database().snapshot());
+            let live = everything(&world.database().snapshot().unwrap());
             // What one source staged, another takes back or changes again.
             world.stage(0, &wanted_for(from, &detour), &course);
             let mut wanted = wanted_for(from, to);
             wanted.extend(wanted_for(&detour, to));
             world.stage(1, &wanted, &course);
-            reads(&world.database().snapshot(), from);
+            reads(&world.database().snapshot().unwrap(), from);
             reads(&world.database().mend_snapshot(OPERATION).unwrap(), to);
             world.database().publish_mend(OPERATION).unwrap();
-            reads(&world.database().snapshot(), to);
+            reads(&world.database().snapshot().unwrap(), to);
             let moved = world.settle(&course);
-            let settled = world.database().snapshot();
+            let settled = world.database().snapshot().unwrap();
             reads(&settled, to);
             prop_assert_eq!(moved, differing(&live, &everything(&settled)));
             if course.streams {

@@ -104,7 +104,7 @@ impl World {
                 self.database = Some(open(self.dir.path()));
             }
             Step::Remember => {
-                let snapshot = self.database().snapshot();
+                let snapshot = self.database().snapshot().unwrap();
                 self.remembered.push((snapshot, self.model.clone()));
             }
             Step::Cut => {
@@ -156,7 +156,7 @@ impl World {
     }
 
     fn check(&self) {
-        agrees(&self.database().snapshot(), &self.model);
+        agrees(&self.database().snapshot().unwrap(), &self.model);
         for (snapshot, model) in &self.remembered {
             agrees(snapshot, model);
         }
@@ -164,7 +164,7 @@ impl World {
         let Some(since) = self.stream_since else {
             return;
         };
-        let now = self.database().snapshot();
+        let now = self.database().snapshot().unwrap();
         let later = self
             .remembered
             .iter()
@@ -227,7 +227,7 @@ fn shards_that_grow_split_and_pack_themselves() {
     database.create_table("flights", flights(), vec![]).unwrap();
     let table = database.open_table("flights").unwrap();
     let mut id = 1i64;
-    let before = database.snapshot();
+    let before = database.snapshot().unwrap();
     for _ in 0..60 {
         let mut batch = Vec::new();
         for _ in 0..200 {
@@ -241,7 +241,7 @@ fn shards_that_grow_split_and_pack_themselves() {
         }
         replace(&database, &table, batch);
     }
-    let snapshot = database.snapshot();
+    let snapshot = database.snapshot().unwrap();
     check(&snapshot, "flights");
     assert_eq!(
         snapshot.describe("flights").unwrap().rows.digest().rows,
@@ -259,5 +259,5 @@ fn shards_that_grow_split_and_pack_themselves() {
         Versions::clone(table.versions())
     );
     drop((before, snapshot, database));
-    check(&open(dir.path()).snapshot(), "flights");
+    check(&open(dir.path()).snapshot().unwrap(), "flights");
 }

@@ -85,7 +85,7 @@ fn load(database: &Database, at: u32, block: &RowBlock) -> Applied {
 
 /// What a path holds, by id.
 fn seats(database: &Database) -> BTreeMap<Vec<u8>, Vec<u8>> {
-    let snapshot = database.snapshot();
+    let snapshot = database.snapshot().unwrap();
     let rows = encoded(&snapshot, &path());
     let mut digest = Digest::default();
     for (key, value) in &rows {
@@ -258,7 +258,7 @@ fn a_table_under_restore_is_closed_to_clients_and_opens_with_the_captured_versio
     let mut batch = WriteBatch::new();
     batch.replace(&table, flight(1, "LH", 1)).unwrap();
     refused(database.write(batch).map(drop));
-    refused(database.snapshot().get(&table, &[int(1)]).map(drop));
+    refused(database.snapshot().unwrap().get(&table, &[int(1)]).map(drop));
     refused(database.drop_table("flights"));
     refused(database.add_column("flights", column("x", ColumnType::Bool, false)));
     refused(
@@ -279,7 +279,7 @@ fn a_table_under_restore_is_closed_to_clients_and_opens_with_the_captured_versio
     database.finish_restore(OPERATION).unwrap();
     assert_eq!(database.describe("flights").unwrap().versions, versions());
     replace(&database, &table, vec![flight(1, "BA", 1)]);
-    check(&database.snapshot(), "flights");
+    check(&database.snapshot().unwrap(), "flights");
     let late = database.load(shard(&database, 0), OPERATION, source(0), &block(0..1, 1));
     assert!(matches!(late, Err(Error::NotRestoring { .. })));
 }
@@ -313,7 +313,7 @@ fn an_aborted_restore_leaves_nothing() {
     let database = restoring(&dir);
     load(&database, 0, &block(0..10, 1));
     let old = shard(&database, 0);
-    let snapshot = database.snapshot();
+    let snapshot = database.snapshot().unwrap();
     database.abort_restore(OPERATION).unwrap();
     database.abort_restore(OPERATION).unwrap();
     assert!(database.tables().is_empty());

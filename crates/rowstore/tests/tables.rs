@@ -30,7 +30,7 @@ fn upsert_sets_the_given_columns_and_replace_all_of_them() {
         .upsert(&table, vec![(0, int(2)), (1, text("BA"))])
         .unwrap();
     database.write(batch).unwrap();
-    let snapshot = database.snapshot();
+    let snapshot = database.snapshot().unwrap();
     assert_eq!(
         rows(&snapshot, &table),
         [
@@ -60,7 +60,7 @@ fn several_changes_of_one_key_in_a_batch_happen_in_order() {
     batch.replace(&table, flight(2, "LH", 1)).unwrap();
     batch.erase(&table, vec![int(2)]).unwrap();
     database.write(batch).unwrap();
-    let snapshot = database.snapshot();
+    let snapshot = database.snapshot().unwrap();
     let expected = vec![int(1), text("BA"), Value::Null, Value::Null];
     assert_eq!(rows(&snapshot, &table), [expected]);
     check(&snapshot, "flights");
@@ -104,7 +104,7 @@ fn scans_read_ranges_in_both_directions_across_shards() {
     for id in (-50..150).step_by(5) {
         erase(&database, &table, id);
     }
-    let snapshot = database.snapshot();
+    let snapshot = database.snapshot().unwrap();
     check(&snapshot, "flights");
     let alive = |id: &i64| (id + 50) % 5 != 0;
     for (from, to) in [
@@ -149,7 +149,7 @@ fn an_index_is_read_by_the_values_it_begins_with() {
             flight(3, "LH", 30),
         ],
     );
-    let snapshot = database.snapshot();
+    let snapshot = database.snapshot().unwrap();
     let range = table.index_prefix("by_carrier", &[text("LH")]).unwrap();
     let found: Vec<_> = snapshot
         .scan_index(&table, "by_carrier", range, Direction::Descending)
@@ -207,7 +207,7 @@ fn a_unique_index_refuses_a_second_row_and_ignores_null() {
     write(vec![coded(1, "B"), coded(2, "A")], &[]).unwrap();
     write(vec![coded(5, "B")], &[1]).unwrap();
     write(vec![coded(5, "B")], &[]).unwrap();
-    let snapshot = database.snapshot();
+    let snapshot = database.snapshot().unwrap();
     assert_eq!(snapshot.describe("flights").unwrap().rows.digest().rows, 4);
     check(&snapshot, "flights");
 }
@@ -303,8 +303,8 @@ fn long_keys_and_rows_are_refused_and_the_longest_are_kept() {
     for path in paths(table.schema(), "wide") {
         database.compact(&path).unwrap();
     }
-    check(&database.snapshot(), "wide");
-    assert_eq!(rows(&database.snapshot(), &table).len(), 2);
+    check(&database.snapshot().unwrap(), "wide");
+    assert_eq!(rows(&database.snapshot().unwrap(), &table).len(), 2);
 }
 
 #[test]
@@ -335,15 +335,15 @@ fn keys_of_several_columns_and_null_keys_order_as_values_do() {
     let mut shuffled = ordered.clone();
     shuffled.rotate_left(3);
     replace(&database, &table, shuffled);
-    assert_eq!(rows(&database.snapshot(), &table), ordered);
+    assert_eq!(rows(&database.snapshot().unwrap(), &table), ordered);
     let range = table.prefix(&[text("a")]).unwrap();
     let found = database
-        .snapshot()
+        .snapshot().unwrap()
         .scan(&table, range, Direction::Ascending)
         .unwrap()
         .count();
     assert_eq!(found, 3);
-    check(&database.snapshot(), "t");
+    check(&database.snapshot().unwrap(), "t");
 }
 
 #[test]
@@ -352,7 +352,7 @@ fn an_added_column_is_null_in_old_rows_and_makes_old_views_stale() {
     let database = with_flights(&dir);
     let old = database.open_table("flights").unwrap();
     replace(&database, &old, vec![flight(1, "LH", 100)]);
-    let before = database.snapshot();
+    let before = database.snapshot().unwrap();
     database
         .add_column("flights", column("gate", ColumnType::Utf8, false))
         .unwrap();
@@ -362,7 +362,7 @@ fn an_added_column_is_null_in_old_rows_and_makes_old_views_stale() {
         .upsert(&new, vec![(0, int(2)), (4, text("A1"))])
         .unwrap();
     database.write(batch).unwrap();
-    let after = database.snapshot();
+    let after = database.snapshot().unwrap();
     assert_eq!(
         rows(&after, &new)[0],
         [flight(1, "LH", 100), vec![Value::Null]].concat()
@@ -401,7 +401,7 @@ fn a_table_of_the_same_name_is_not_the_one_that_was_opened() {
     schema.columns.swap(1, 3);
     database.create_table("flights", schema, vec![]).unwrap();
     assert!(matches!(
-        database.snapshot().get(&old, &[int(1)]),
+        database.snapshot().unwrap().get(&old, &[int(1)]),
         Err(Error::TableReplaced(_))
     ));
 }
@@ -446,7 +446,7 @@ fn empty_tables_split_merge_pack_and_scan() {
         "{error}"
     );
     database.compact(&path).unwrap();
-    check(&database.snapshot(), "flights");
+    check(&database.snapshot().unwrap(), "flights");
 }
 
 #[test]

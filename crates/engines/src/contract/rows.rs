@@ -19,7 +19,10 @@ use crate::error::Result;
 pub trait RowStore: LiveRows {
     /// *inspect*: all of it as it is now. Nothing is locked: what it held is kept on disk until this is
     /// dropped, and in this process only.
-    fn snapshot(&self) -> Box<dyn LiveRows + '_>;
+    ///
+    /// # Errors
+    /// The store failed.
+    fn snapshot(&self) -> Result<Box<dyn LiveRows + '_>>;
 
     /// *freeze*: locks the tables against schema change, attaches or rotates their stream and takes
     /// a snapshot, all at one version. The snapshot is kept under the name of the operation until

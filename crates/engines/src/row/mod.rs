@@ -49,8 +49,8 @@ impl RowEngine {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn live(&self) -> LiveSnapshot {
-        LiveSnapshot(self.database.snapshot())
+    fn live(&self) -> Result<LiveSnapshot> {
+        Ok(LiveSnapshot(self.database.snapshot()?))
     }
 
     fn frozen(&self, operation: &str) -> Result<Snapshot> {
@@ -127,7 +127,7 @@ impl Engine for RowEngine {
 
 impl LiveRows for RowEngine {
     fn inspect(&self, table: &str) -> Result<Option<LiveTable>> {
-        self.live().inspect(table)
+        self.live()?.inspect(table)
     }
 
     fn version(&self) -> u64 {
@@ -135,7 +135,7 @@ impl LiveRows for RowEngine {
     }
 
     fn shards(&self, path: &TablePath) -> Result<Vec<LiveShard>> {
-        self.live().shards(path)
+        self.live()?.shards(path)
     }
 
     fn scan(
@@ -145,11 +145,11 @@ impl LiveRows for RowEngine {
         after: Option<&[u8]>,
         sink: BlockSink<'_>,
     ) -> Result<()> {
-        self.live().scan(path, range, after, sink)
+        self.live()?.scan(path, range, after, sink)
     }
 
     fn rows_of(&self, path: &TablePath, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>> {
-        self.live().rows_of(path, keys)
+        self.live()?.rows_of(path, keys)
     }
 
     fn conflicts(
@@ -158,7 +158,7 @@ impl LiveRows for RowEngine {
         wanted: &RowBlock<&[u8]>,
         found: ConflictSink<'_>,
     ) -> Result<()> {
-        self.live().conflicts(table, wanted, found)
+        self.live()?.conflicts(table, wanted, found)
     }
 
     fn changes_since(
@@ -168,13 +168,13 @@ impl LiveRows for RowEngine {
         since_version: u64,
         sink: BlockSink<'_>,
     ) -> Result<()> {
-        self.live().changes_since(path, range, since_version, sink)
+        self.live()?.changes_since(path, range, since_version, sink)
     }
 }
 
 impl RowStore for RowEngine {
-    fn snapshot(&self) -> Box<dyn LiveRows + '_> {
-        Box::new(self.live())
+    fn snapshot(&self) -> Result<Box<dyn LiveRows + '_>> {
+        Ok(Box::new(self.live()?))
     }
 
     fn freeze(&self, request: &FreezeRequest<'_>) -> Result<Frozen> {
@@ -307,7 +307,7 @@ impl RowStore for RowEngine {
     }
 
     fn digest(&self, path: &TablePath, range: &KeyRange) -> Result<Digest> {
-        Ok(self.database.snapshot().read_digest(path, range)?)
+        Ok(self.database.snapshot()?.read_digest(path, range)?)
     }
 
     fn begin_mend(&self, operation: &str, tables: &[String]) -> Result<()> {

@@ -100,7 +100,7 @@ impl Subject for Rows {
     }
 
     fn contents(&self, table: &str) -> Option<String> {
-        let snapshot = self.database.snapshot();
+        let snapshot = self.database.snapshot().unwrap();
         let open = snapshot.open_table(table).ok()?;
         // Readers are refused a table that is being restored.
         let scan = snapshot.scan(&open, KeyRange::all(), Direction::Ascending);

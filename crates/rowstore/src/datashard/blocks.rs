@@ -6,15 +6,15 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use fjall::{Iter, Slice};
 use mendb_model::key::KeyRange;
 
 use crate::datashard::Shard;
 use crate::datashard::overlay::Overlay;
 use crate::datashard::pack::{Block, Packer};
-use crate::datashard::point::{decode_block, decode_over};
-use crate::datashard::rows::{Direction, base_blocks, within};
+use crate::datashard::point::decode_over;
+use crate::datashard::rows::{BaseBlocks, within};
 use crate::error::Result;
+use crate::kernel::{Direction, Entry};
 use crate::view::View;
 
 /// Blocks of one shard within a range.
@@ -22,9 +22,9 @@ struct ShardBlocks {
     view: Arc<View>,
     shard: Arc<Shard>,
     range: KeyRange,
-    base: Option<Iter>,
+    base: Option<BaseBlocks>,
     over: Overlay,
-    over_next: Option<(Slice, Slice)>,
+    over_next: Option<Entry>,
     packer: Packer,
     ready: VecDeque<Block>,
 }
@@ -32,13 +32,8 @@ struct ShardBlocks {
 impl ShardBlocks {
     fn new(view: Arc<View>, shard: Arc<Shard>, range: &KeyRange) -> Result<Self> {
         let range = range.intersect(&shard.range);
-        let base = if range.is_empty() {
-            None
-        } else {
-            base_blocks(&view, &shard, &range)?
-        };
         let mut blocks = Self {
-            base,
+            base: Some(BaseBlocks::new(&view, &shard, &range, Direction::Ascending)?),
             over: Overlay::new(&view, &shard, &range, Direction::Ascending)?,
             view,
             shard,
@@ -65,15 +60,14 @@ impl ShardBlocks {
 
     /// Takes the next base block, or when there is none the next row over them.
     fn step(&mut self) -> Result<()> {
-        let entry = self.base.as_mut().and_then(Iterator::next);
-        let Some(entry) = entry else {
+        let block = match &mut self.base {
+            Some(base) => base.next(&self.view)?,
+            None => None,
+        };
+        let Some(block) = block else {
             self.base = None;
             return self.take_over();
         };
-        let (key, value) = entry
-            .into_inner()
-            .map_err(|error| self.view.store.fault(error))?;
-        let block = decode_block(&self.shard, &key, value)?;
         let rows = within(&block, &self.range);
         while self.over_before(block.key(0)) {
             self.take_over()?;
@@ -81,7 +75,7 @@ impl ShardBlocks {
         let untouched = self
             .over_next
             .as_ref()
-            .is_none_or(|(over_key, _)| **over_key > *key);
+            .is_none_or(|(over_key, _)| block.last_key() < Some(over_key.as_slice()));
         if untouched && rows == (0..block.len()) {
             self.ready.extend(self.packer.finish());
             self.ready.push_back(block);
@@ -92,7 +86,7 @@ impl ShardBlocks {
             while self.over_before(key) {
                 self.take_over()?;
             }
-            if self.over_next.as_ref().is_some_and(|(k, _)| **k == *key) {
+            if self.over_next.as_ref().is_some_and(|(k, _)| k == key) {
                 self.take_over()?;
             } else {
                 self.push(key, block.value(row));
@@ -102,7 +96,7 @@ impl ShardBlocks {
     }
 
     fn over_before(&self, key: &[u8]) -> bool {
-        self.over_next.as_ref().is_some_and(|(k, _)| **k < *key)
+        self.over_next.as_ref().is_some_and(|(k, _)| k.as_slice() < key)
     }
 
     fn take_over(&mut self) -> Result<()> {
@@ -123,7 +117,7 @@ impl ShardBlocks {
     }
 
     fn pull_over(&mut self) -> Result<()> {
-        self.over_next = self.over.next(&self.view)?;
+        self.over_next = self.over.next()?;
         Ok(())
     }
 }

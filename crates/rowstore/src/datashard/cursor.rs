@@ -1,6 +1,6 @@
 //! How far each source of rows was loaded into a shard; written in the same batch as the rows.
 //!
-//! Key in the `meta` keyspace, integers big-endian:
+//! Key in the `meta` tree, integers big-endian:
 //!
 //! ```text
 //! 'c' | shard (8) | step (4) | index (4) | operation
@@ -9,6 +9,8 @@
 //! The value is the last key that was loaded or applied.
 
 use std::collections::BTreeMap;
+
+use mendb_model::key::KeyRange;
 
 use crate::datashard::ShardId;
 
@@ -34,10 +36,15 @@ pub(crate) fn key(shard: ShardId, operation: &str, source: Source) -> Vec<u8> {
 }
 
 /// What the keys of all cursors of a shard begin with.
-pub(crate) fn prefix(shard: ShardId) -> Vec<u8> {
+fn prefix(shard: ShardId) -> Vec<u8> {
     let mut key = vec![TAG];
     key.extend_from_slice(&shard.0.to_be_bytes());
     key
+}
+
+/// The keys of all cursors of a shard.
+pub(crate) fn range(shard: ShardId) -> KeyRange {
+    KeyRange::prefix(&prefix(shard))
 }
 
 /// The same cursor of another shard.

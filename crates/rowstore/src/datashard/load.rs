@@ -5,14 +5,13 @@
 //! repeated or overlapping call continues where the last one ended.
 //!
 //! # Crash
-//! Rows that lie behind the end of the base go there in bulk, outside the write lock; one small batch
-//! then moves the end of the base, the digest and the cursor. A crash between the two leaves blocks
-//! behind the end, which nobody reads and the next load removes.
+//! Rows that lie behind the end of the base go to its file in bulk, outside the write lock; one small
+//! commit then says where the blocks lie and moves the digest and the cursor. A crash between the two
+//! leaves bytes behind the last block, and the next load writes over them.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use fjall::{Readable, UserKey};
 use mendb_model::key::{KeyRange, to_hex};
 use mendb_model::{Change, Digest, RowBlock};
 
@@ -21,10 +20,9 @@ use crate::datashard::cursor::{self, Source};
 use crate::datashard::overlay::Overlay;
 use crate::datashard::pack::{BLOCK_BYTES, Packer};
 use crate::datashard::point::PointReader;
-use crate::datashard::rows::Direction;
-use crate::datashard::stats::ShardStats;
 use crate::datashard::{Shard, ShardId, relief};
 use crate::error::{Error, Result};
+use crate::kernel::{Direction, Section, Tree};
 use crate::schemeshard::PathState;
 use crate::transaction::Transaction;
 use crate::view::View;
@@ -83,7 +81,7 @@ pub(crate) fn apply<B: AsRef<[u8]>>(
         source,
         changes,
         |loading, first| {
-            let view = loading.inner.view();
+            let view = loading.inner.view()?;
             let entry = view.table(&loading.shard.path.table)?;
             let layout = entry.layout_of(loading.shard.path.index.as_deref())?;
             let label = loading.shard.label();
@@ -105,19 +103,19 @@ fn with_shard<B: AsRef<[u8]>>(
     rows: &RowBlock<B>,
     work: impl FnOnce(&Loading<'_>, usize) -> Result<Applied>,
 ) -> Result<Applied> {
-    let Some(shard) = inner.view().catalogue.shard(id).cloned() else {
+    let Some(shard) = inner.commit().catalogue.shard(id).cloned() else {
         return Ok(Applied::Gone);
     };
     let guard = shard.work.lock().expect(NOT_POISONED);
-    let view = inner.view();
-    if view.catalogue.shard(id).is_none() {
+    let view = inner.view()?;
+    if view.catalogue().shard(id).is_none() {
         return Ok(Applied::Gone);
     }
     check_restoring(&view, &shard, operation)?;
     check_rows(&shard, rows)?;
     let first = first_behind(&view, id, operation, source, rows)?;
     if first == rows.len() {
-        inner.acknowledge(view.version)?;
+        inner.acknowledge()?;
         return Ok(Applied::Done { rows: 0 });
     }
     let loading = Loading {
@@ -129,7 +127,7 @@ fn with_shard<B: AsRef<[u8]>>(
     let applied = work(&loading, first)?;
     drop(guard);
     if let Applied::Done { .. } = applied {
-        inner.acknowledge(inner.view().version)?;
+        inner.acknowledge()?;
         relief::relieve(inner, std::slice::from_ref(&shard));
     }
     Ok(applied)
@@ -162,7 +160,7 @@ fn check_restoring(view: &View, shard: &Shard, operation: &str) -> Result<()> {
     }
 }
 
-/// Ascending keys, all in the shard: what ingestion and the cursor rely on.
+/// Ascending keys, all in the shard: what the base and the cursor rely on.
 pub(crate) fn check_rows<B: AsRef<[u8]>>(shard: &Shard, rows: &RowBlock<B>) -> Result<()> {
     let mut keys = rows.iter().map(|(key, _)| key);
     if !keys.by_ref().is_sorted_by(|a, b| a < b) {
@@ -186,7 +184,7 @@ pub(crate) fn check_rows<B: AsRef<[u8]>>(shard: &Shard, rows: &RowBlock<B>) -> R
 impl Loading<'_> {
     /// Whether the rows from `first` on all lie behind the base and no delta row lies among them.
     fn fits_base<B: AsRef<[u8]>>(&self, rows: &RowBlock<B>, first: usize) -> Result<bool> {
-        let view = self.inner.view();
+        let view = self.inner.view()?;
         if view.stats(self.shard.id)?.covers(rows.key(first)) {
             return Ok(false);
         }
@@ -196,40 +194,40 @@ impl Loading<'_> {
         };
         range.end = rows.last_key().map(|last| [last, &[0]].concat());
         let mut among = Overlay::new(&view, &self.shard, &range, Direction::Ascending)?;
-        Ok(among.next(&view)?.is_none())
+        Ok(among.next()?.is_none())
     }
 
     /// Appends the rows from `first` on to the base.
     fn load_base<B: AsRef<[u8]>>(&self, rows: &RowBlock<B>, first: usize) -> Result<Applied> {
-        let store = &self.inner.store;
-        let view = self.inner.view();
-        let base = self.shard.files.open_base(store)?;
-        let stats = view.stats(self.shard.id)?;
-        remove_strays(self.inner, &self.shard, &stats)?;
-
+        let shard = self.shard.id;
+        let files = self.inner.store.files();
+        let mut writer = files.append(shard, self.inner.view()?.stats(shard)?.base_bytes)?;
         let mut digest = Digest::default();
         let mut bytes = 0;
-        store.ingest(base, |write| {
-            let mut packer = Packer::default();
-            for row in first..rows.len() {
-                let (key, value) = (rows.key(row), rows.value(row));
-                digest.add(key, value);
-                packer.push(key, value);
-                if (packer.is_full() || row + 1 == rows.len())
-                    && let Some(block) = packer.finish()
-                {
-                    bytes += block.as_bytes().len() as u64;
-                    write(UserKey::from(key), Some(block.into_bytes().into_slice()))?;
-                }
+        let mut places = Vec::new();
+        let mut packer = Packer::default();
+        for row in first..rows.len() {
+            let (key, value) = (rows.key(row), rows.value(row));
+            digest.add(key, value);
+            packer.push(key, value);
+            if (packer.is_full() || row + 1 == rows.len())
+                && let Some(block) = packer.finish()
+            {
+                bytes += block.as_bytes().len() as u64;
+                places.push((key, writer.push(block.as_bytes())?));
             }
-            Ok(())
-        })?;
+        }
+        writer.finish()?;
 
         let mut transaction = Transaction::begin(self.inner);
-        if transaction.catalogue().shard(self.shard.id).is_none() {
+        if transaction.catalogue().shard(shard).is_none() {
             return Ok(Applied::Gone);
         }
-        let stats = transaction.stats(&self.shard);
+        let blocks = Section::of_shard(Tree::Blocks, shard);
+        for (key, place) in places {
+            transaction.batch.insert(&blocks, key, place.encode());
+        }
+        let stats = transaction.stats(&self.shard)?;
         stats.digest.merge(digest);
         stats.base_end = rows.last_key().map(<[u8]>::to_vec);
         stats.base_bytes += bytes;
@@ -250,7 +248,7 @@ impl Loading<'_> {
         while row < values.len() {
             // Nobody else writes the shard while we hold it, so its rows can be read before the write
             // lock is taken.
-            let view = self.inner.view();
+            let view = self.inner.view()?;
             let stats = view.stats(self.shard.id)?;
             let mut changed = Vec::new();
             let mut bytes = 0;
@@ -281,41 +279,13 @@ impl Loading<'_> {
 
     fn put_cursor(&self, transaction: &mut Transaction<'_>, key: &[u8]) {
         let cursor = cursor::key(self.shard.id, self.operation, self.source);
-        transaction.put_meta(cursor, key);
+        transaction.put_meta(&cursor, key);
     }
 }
 
 /// What a row costs in a batch besides its bytes, about.
 pub(crate) const ROW_OVERHEAD: usize = 64;
 const _: () = assert!(BATCH_BYTES > BLOCK_BYTES);
-
-/// Removes the base blocks behind the end of the base: a crash came between ingestion and commit.
-fn remove_strays(inner: &Inner, shard: &Arc<Shard>, stats: &ShardStats) -> Result<()> {
-    use std::ops::Bound;
-    let store = &inner.store;
-    let base = shard.files.open_base(store)?;
-    let after: Bound<&[u8]> = match &stats.base_end {
-        Some(end) => Bound::Excluded(end),
-        None => Bound::Unbounded,
-    };
-    // The last commit may be older than the ingestion, so its snapshot would not show the strays. The
-    // shard is ours, and ingestions are atomic, so reading what is there now is safe here.
-    let now = store.snapshot();
-    let mut strays = now
-        .range::<&[u8], _>(base, (after, Bound::Unbounded))
-        .peekable();
-    if strays.peek().is_none() {
-        return Ok(());
-    }
-    tracing::info!(shard = %shard.id, "remove rows of a load that was cut off");
-    store.ingest(base, |write| {
-        for stray in strays {
-            let key = stray.key().map_err(|error| store.fault(error))?;
-            write(key, None)?;
-        }
-        Ok(())
-    })
-}
 
 #[cfg(test)]
 mod tests {
@@ -367,11 +337,12 @@ mod tests {
     }
 
     fn shard(inner: &Inner) -> Arc<Shard> {
-        inner.view().shards(&TablePath::table("t")).unwrap()[0].clone()
+        let catalogue = inner.commit().catalogue;
+        catalogue.shards(&TablePath::table("t")).unwrap()[0].clone()
     }
 
     fn rows(inner: &Inner) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let view = inner.view();
+        let view = inner.view().unwrap();
         let blocks = RangeBlocks::new(view, &[shard(inner)], KeyRange::all());
         blocks.flat_map(|block| owned(&block.unwrap())).collect()
     }
@@ -384,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crash_between_ingestion_and_commit_is_not_seen_and_loading_goes_on() {
+    fn a_crash_between_blocks_and_commit_is_not_seen_and_loading_goes_on() {
         let dir = tempfile::tempdir().unwrap();
         let inner = open_with_table(dir.path());
         load(
@@ -396,21 +367,14 @@ mod tests {
         )
         .unwrap();
         // What a load does up to its commit.
-        let base = shard(&inner).files.open_base(&inner.store).unwrap().clone();
-        let cut_off = block(100..5_000, 2);
-        inner
-            .store
-            .ingest(&base, |write| {
-                for (key, _) in cut_off.iter() {
-                    let mut packer = Packer::default();
-                    packer.push(key, b"from the load that was cut off");
-                    let block = packer.finish().unwrap();
-                    write(UserKey::from(key), Some(block.into_bytes().into_slice()))?;
-                }
-                Ok(())
-            })
-            .unwrap();
-        drop((base, inner));
+        let id = shard(&inner).id;
+        let end = inner.view().unwrap().stats(id).unwrap().base_bytes;
+        let mut cut_off = inner.store.files().append(id, end).unwrap();
+        for _ in 0..5_000 {
+            cut_off.push(b"from the load that was cut off").unwrap();
+        }
+        cut_off.finish().unwrap();
+        drop(inner);
 
         let inner = open_with_table(dir.path());
         assert_eq!(rows(&inner), owned(&block(0..100, 1)));
@@ -448,7 +412,7 @@ mod tests {
         )
         .unwrap();
         let mut transaction = Transaction::begin(&inner);
-        transaction.stats(&shard(&inner)).digest.rows += 1;
+        transaction.stats(&shard(&inner)).unwrap().digest.rows += 1;
         transaction.commit().unwrap();
         let before = shard(&inner).id;
         let middle = key::encode(&[ColumnType::Int64], [Value::Int(50).as_ref()]);
@@ -459,23 +423,24 @@ mod tests {
     }
 
     #[test]
-    fn damaged_rows_are_errors_that_name_the_shard() {
+    fn damaged_rows_are_errors_that_name_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let inner = open_with_table(dir.path());
         let shard = shard(&inner);
         load(&inner, shard.id, "restore-1", SOURCE, &block(0..10, 1)).unwrap();
-        let base = shard.files.open_base(&inner.store).unwrap();
-        let last = block(9..10, 1).last_key().unwrap().to_vec();
-        let mut batch = inner.store.batch();
-        batch.insert(base, last, b"no block".as_slice());
-        batch.commit().unwrap();
-        Transaction::begin(&inner).commit().unwrap();
-        let read = RangeBlocks::new(inner.view(), &[shard], KeyRange::all())
-            .next()
-            .unwrap();
+        let file = dir.path().join(format!("base/{}", shard.id));
+        let mut bytes = std::fs::read(&file).unwrap();
+        bytes[20] ^= 1;
+        std::fs::write(&file, bytes).unwrap();
+        let view = inner.view().unwrap();
+        let read = RangeBlocks::new(view, &[shard], KeyRange::all()).next();
+        let error = read.unwrap().unwrap_err().to_string();
         assert_eq!(
-            read.unwrap_err().to_string(),
-            "shard 1 of t is damaged; restore it from a backup"
+            error,
+            format!(
+                "{} of the row store is damaged; restore it from a backup",
+                file.display()
+            )
         );
     }
 }

@@ -5,10 +5,8 @@
 //! different keys in key order. Value: an encoded [`Change`] that carries all it needs.
 
 use std::collections::VecDeque;
-use std::ops::Bound;
 use std::sync::Arc;
 
-use fjall::{AbstractTree, Guard, Iter, Readable, Slice};
 use mendb_model::key::KeyRange;
 use mendb_model::{Change, ColumnType, Malformed};
 
@@ -17,8 +15,8 @@ use crate::datashard::Shard;
 use crate::datashard::pack::{Block, Packer};
 use crate::datashard::point::decode_over;
 use crate::error::{Error, Result};
-use crate::schemeshard::{PathState, TableEntry, streams};
-use crate::store::Put;
+use crate::kernel::{Cursor, Direction, Entry, Section, Tree};
+use crate::schemeshard::streams;
 use crate::transaction::Transaction;
 use crate::view::View;
 
@@ -43,9 +41,9 @@ pub(crate) fn record_of_entry(
     key: &[u8],
     value: &[u8],
     version: u64,
-) -> Result<(Slice, Slice)> {
+) -> Result<Entry> {
     let change = change_to(decode_over(shard, value)?, version);
-    Ok((record_key(key, version).into(), change.encode().into()))
+    Ok((record_key(key, version), change.encode()))
 }
 
 fn split_key<'a>(shard: &Shard, record: &'a [u8]) -> Result<(&'a [u8], u64)> {
@@ -64,32 +62,31 @@ fn split_key<'a>(shard: &Shard, record: &'a [u8]) -> Result<(&'a [u8], u64)> {
 /// One record of the log.
 pub(crate) struct Record {
     /// The key of the record.
-    pub(crate) record: Slice,
+    pub(crate) record: Vec<u8>,
     pub(crate) key: Vec<u8>,
     pub(crate) version: u64,
-    pub(crate) change: Slice,
+    pub(crate) change: Vec<u8>,
 }
 
 /// Records of one shard from a key on.
 pub(crate) struct Records {
-    view: Arc<View>,
     shard: Arc<Shard>,
     range: KeyRange,
-    entries: Option<Iter>,
+    entries: Option<Cursor>,
 }
 
 impl Records {
     /// The records of the keys of `range`, of any version.
-    pub(crate) fn new(view: Arc<View>, shard: Arc<Shard>, range: KeyRange) -> Self {
+    pub(crate) fn new(view: &View, shard: Arc<Shard>, range: KeyRange) -> Self {
         // A range may end inside what is a key and its version here, so its end is checked per key.
-        let bounds: (Bound<&[u8]>, _) = (Bound::Included(&range.start), Bound::Unbounded);
-        let entries = shard
-            .files
-            .log()
-            .map(|log| view.snapshot.range::<&[u8], _>(log, bounds));
+        let from = KeyRange {
+            start: range.start.clone(),
+            end: None,
+        };
+        let log = Section::of_shard(Tree::Log, shard.id);
+        let entries = Cursor::new(&view.reader, &log, &from, Direction::Ascending);
         Self {
-            entries,
-            view,
+            entries: Some(entries),
             shard,
             range,
         }
@@ -100,9 +97,7 @@ impl Records {
             return Ok(None);
         };
         for entry in entries {
-            let (record, change) = entry
-                .into_inner()
-                .map_err(|error| self.view.store.fault(error))?;
+            let (record, change) = entry?;
             let (key, version) = split_key(&self.shard, &record)?;
             match self.range.locate(key) {
                 std::cmp::Ordering::Less => {}
@@ -129,14 +124,11 @@ pub(crate) struct VisibleRecords {
     records: Records,
     above: u64,
     record: Option<Entry>,
-    staged: Option<Iter>,
+    staged: Option<Cursor>,
     staged_at: u64,
     change: Option<Entry>,
     done: bool,
 }
-
-/// The key of a record, and its change.
-type Entry = (Slice, Slice);
 
 impl VisibleRecords {
     pub(crate) fn new(
@@ -147,10 +139,10 @@ impl VisibleRecords {
     ) -> Result<Self> {
         let stats = view.stats(shard.id)?;
         let layer = view.layer(shard).filter(|_| stats.layer.is_some());
-        let staged = layer.and_then(|layer| layer.entries(view, &range));
+        let staged = layer.map(|layer| layer.entries(view, &range, Direction::Ascending));
         let published_at = view.table(&shard.path.table)?.published_at();
         let mut records = Self {
-            records: Records::new(view.clone(), shard.clone(), range),
+            records: Records::new(view, shard.clone(), range),
             above,
             record: None,
             staged,
@@ -177,8 +169,8 @@ impl VisibleRecords {
     fn pull_change(&mut self) -> Result<()> {
         self.change = None;
         let staged = self.staged.as_mut().and_then(Iterator::next);
-        if let Some(entry) = staged.map(Guard::into_inner) {
-            let (key, value) = entry.map_err(|error| self.records.view.store.fault(error))?;
+        if let Some(entry) = staged {
+            let (key, value) = entry?;
             let shard = &self.records.shard;
             self.change = Some(record_of_entry(shard, &key, &value, self.staged_at)?);
         }
@@ -221,15 +213,18 @@ pub(crate) fn records_of_key(
     shard: &Shard,
     key: &[u8],
     after: u64,
-) -> Result<Vec<(Slice, Slice)>> {
-    let (Some(log), Some(first)) = (shard.files.log(), after.checked_add(1)) else {
+) -> Result<Vec<Entry>> {
+    let Some(first) = after.checked_add(1) else {
         return Ok(Vec::new());
     };
-    let bounds = record_key(key, first)..=record_key(key, u64::MAX);
-    view.snapshot
-        .range(log, bounds)
-        .map(|entry| entry.into_inner().map_err(|error| view.store.fault(error)))
-        .collect()
+    let mut end = record_key(key, u64::MAX);
+    end.push(0);
+    let range = KeyRange {
+        start: record_key(key, first),
+        end: Some(end),
+    };
+    let log = Section::of_shard(Tree::Log, shard.id);
+    Cursor::new(&view.reader, &log, &range, Direction::Ascending).collect()
 }
 
 /// One folded change per key, packed in blocks, over adjacent shards; ends after the first error.
@@ -331,7 +326,7 @@ impl FoldedChanges {
             {
                 range.start.clone_from(after);
             }
-            let records = Records::new(self.view.clone(), shard.clone(), range);
+            let records = Records::new(&self.view, shard.clone(), range);
             self.records = Some((shard, records));
         }
     }
@@ -354,83 +349,57 @@ fn log_label(shard: &Shard) -> String {
     format!("the change log of {}", shard.label())
 }
 
+/// So many bytes of records are removed at a time.
+const TRIM_BYTES: u64 = 4 << 20;
+
 /// Removes the records of a shard that no stream needs, if that is worth it. The caller holds the `work` of
 /// the shard; others go on writing it, but for a moment.
 ///
-/// *Cost*: what goes is ingested, a fraction of what writing it took, and then merged away, so that whoever
-/// reads the log next does not meet it. *Crash*: the bookkeeping may count bytes that are gone.
+/// *Crash*: what is removed is counted out in the same commit; the next trim goes on.
 pub(crate) fn trim(inner: &Inner, shard: &Arc<Shard>) -> Result<()> {
-    let view = inner.view();
-    let (Some(log), true) = (shard.files.log(), view.catalogue.shard(shard.id).is_some()) else {
+    let view = inner.view()?;
+    if view.catalogue().shard(shard.id).is_none() {
         return Ok(());
-    };
-    let floor = streams::floor(view.table(&shard.path.table)?, &view);
+    }
+    let floor = streams::floor(view.table(&shard.path.table)?, view.version());
     let stats = view.stats(shard.id)?;
     if stats.log_bytes <= inner.options.trim_bytes || stats.log_floor >= floor {
         return Ok(());
     }
-    let mut records = Records::new(view, shard.clone(), shard.range.clone());
-    // What it reads is let go of when it ends, or the engine would keep it.
-    let removed = move |write: &mut Put<'_>| {
+    let log = Section::of_shard(Tree::Log, shard.id);
+    let mut records = Records::new(&view, shard.clone(), shard.range.clone());
+    let mut is_done = false;
+    while !is_done {
+        let mut removed = Vec::new();
         let mut bytes = 0;
-        while let Some(record) = records.next()? {
-            if record.version <= floor {
-                bytes += (record.record.len() + record.change.len()) as u64;
-                write(record.record, None)?;
+        while bytes < TRIM_BYTES && !is_done {
+            match records.next()? {
+                Some(record) if record.version <= floor => {
+                    bytes += (record.record.len() + record.change.len()) as u64;
+                    removed.push((record.record, record.change));
+                }
+                Some(_) => {}
+                None => is_done = true,
             }
         }
-        Ok(bytes)
-    };
-    let (bytes, mut transaction) = inner.store.ingest_under(log, removed, || {
-        let transaction = Transaction::begin(inner);
-        inner.sync(transaction.view.version)?;
-        Ok(transaction)
-    })?;
-    if transaction.catalogue().shard(shard.id).is_none() {
-        return Ok(());
+        let mut transaction = Transaction::begin(inner);
+        if transaction.catalogue().shard(shard.id).is_none() {
+            return Ok(());
+        }
+        // No reader can tell the difference, so this is no version of its own.
+        transaction.version = transaction.view.version();
+        let stats = transaction.stats(shard)?;
+        stats.log_bytes = stats.log_bytes.saturating_sub(bytes);
+        for (record, change) in &removed {
+            stats.log.remove(record, change);
+        }
+        if is_done {
+            stats.log_floor = floor;
+        }
+        for (record, _) in removed {
+            transaction.batch.remove(&log, &record);
+        }
+        transaction.commit()?;
     }
-    // No reader can tell the difference, so this is no version of its own.
-    transaction.version = transaction.view.version;
-    let stats = transaction.stats(shard);
-    stats.log_bytes = stats.log_bytes.saturating_sub(bytes);
-    stats.log_floor = floor;
-    transaction.commit()?;
-    log.major_compact()
-        .map_err(|error| inner.store.fault(error))
-}
-
-/// Removes all records of a shard whose rows a published mend has staged and not settled, if no stream needs
-/// what was logged before the mend. The caller holds the `work` of the shard; nobody writes it.
-///
-/// *Cost*: the tables of the log are dropped unread. *Crash*: as for [`trim`].
-pub(crate) fn clear(inner: &Inner, entry: &TableEntry, shard: &Arc<Shard>) -> Result<()> {
-    let view = inner.view();
-    let stats = view.stats(shard.id)?;
-    let (PathState::Mending { begun_at, .. }, Some(published_at)) =
-        (&entry.state, entry.published_at())
-    else {
-        return Ok(());
-    };
-    let (Some(log), Some(staged)) = (shard.files.log(), &stats.layer) else {
-        return Ok(());
-    };
-    let floor = streams::floor(view.table(&shard.path.table)?, &view);
-    // With what is staged, of which each row takes a record, it would be worth trimming.
-    let will_be = stats.log_bytes + 2 * staged.bytes;
-    if will_be <= inner.options.trim_bytes || floor < *begun_at {
-        return Ok(());
-    }
-    let flushed = log.tree.flush_active_memtable(0);
-    flushed
-        .and_then(|()| log.tree.drop_range::<&[u8], _>(..))
-        .map_err(|error| inner.store.fault(error.into()))?;
-    let mut transaction = Transaction::begin(inner);
-    // No reader can tell the difference, so this is no version of its own.
-    transaction.version = transaction.view.version;
-    let stats = transaction.stats(shard);
-    stats.log_bytes = 0;
-    // What the mend changes is logged as of its publication.
-    stats.log_floor = stats.log_floor.max(floor.min(published_at - 1));
-    transaction.commit()?;
     Ok(())
 }

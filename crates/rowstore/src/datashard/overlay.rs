@@ -3,38 +3,32 @@
 
 use std::cmp::Ordering;
 
-use fjall::{Iter, Readable, Slice};
 use mendb_model::key::KeyRange;
 
 use crate::datashard::Shard;
-use crate::datashard::rows::{Direction, bounds};
 use crate::error::Result;
+use crate::kernel::{Cursor, Direction, Entry, Section, Tree};
 use crate::view::View;
 
 /// One sorted run of entries, with the next one at hand.
 struct Run {
-    entries: Option<Iter>,
-    next: Option<(Slice, Slice)>,
+    entries: Option<Cursor>,
+    next: Option<Entry>,
 }
 
 impl Run {
-    fn new(view: &View, entries: Option<Iter>, direction: Direction) -> Result<Self> {
+    fn new(entries: Option<Cursor>) -> Result<Self> {
         let mut run = Self {
             entries,
             next: None,
         };
-        run.take(view, direction)?;
+        run.take()?;
         Ok(run)
     }
 
-    fn take(&mut self, view: &View, direction: Direction) -> Result<Option<(Slice, Slice)>> {
-        let entry = self.entries.as_mut().and_then(|entries| match direction {
-            Direction::Ascending => entries.next(),
-            Direction::Descending => entries.next_back(),
-        });
-        let entry = entry.map(fjall::Guard::into_inner).transpose();
-        let entry = entry.map_err(|error| view.store.fault(error))?;
-        Ok(std::mem::replace(&mut self.next, entry))
+    fn take(&mut self) -> Result<Option<Entry>> {
+        let entry = self.entries.as_mut().and_then(Iterator::next);
+        Ok(std::mem::replace(&mut self.next, entry.transpose()?))
     }
 }
 
@@ -52,20 +46,21 @@ impl Overlay {
         range: &KeyRange,
         direction: Direction,
     ) -> Result<Self> {
-        let delta = shard.files.delta().filter(|_| !range.is_empty());
-        let delta = delta.map(|delta| view.snapshot.range::<&[u8], _>(delta, bounds(range)));
-        let layer = view.layer(shard).and_then(|l| l.entries(view, range));
+        let delta = Section::of_shard(Tree::Delta, shard.id);
+        let delta = Cursor::new(&view.reader, &delta, range, direction);
+        let layer = view.layer(shard);
+        let layer = layer.map(|layer| layer.entries(view, range, direction));
         Ok(Self {
-            delta: Run::new(view, delta, direction)?,
-            layer: Run::new(view, layer, direction)?,
+            delta: Run::new(Some(delta))?,
+            layer: Run::new(layer)?,
             direction,
         })
     }
 
     /// The next key that has an entry, with its uppermost value.
-    pub(crate) fn next(&mut self, view: &View) -> Result<Option<(Slice, Slice)>> {
+    pub(crate) fn next(&mut self) -> Result<Option<Entry>> {
         let order = match (&self.delta.next, &self.layer.next) {
-            (_, None) => return self.delta.take(view, self.direction),
+            (_, None) => return self.delta.take(),
             (None, Some(_)) => Ordering::Greater,
             (Some((delta, _)), Some((layer, _))) => match self.direction {
                 Direction::Ascending => delta.cmp(layer),
@@ -73,11 +68,11 @@ impl Overlay {
             },
         };
         if order.is_lt() {
-            return self.delta.take(view, self.direction);
+            return self.delta.take();
         }
         if order.is_eq() {
-            self.delta.take(view, self.direction)?;
+            self.delta.take()?;
         }
-        self.layer.take(view, self.direction)
+        self.layer.take()
     }
 }

@@ -1,15 +1,14 @@
 //! Rows into blocks of the size the base likes.
 
-use fjall::Slice;
 use mendb_model::{Malformed, RowBlock, RowBlockBuilder};
 
 /// A block is finished at this size: large enough that a scan costs little per row, small enough that
 /// reading one row does not cost much.
 pub(crate) const BLOCK_BYTES: usize = 16 << 10;
 
-/// Bytes of a [`RowBlock`] that a [`crate::Snapshot`] yields, shared with the store's cache where possible.
+/// Bytes of a [`RowBlock`] that a [`crate::Snapshot`] yields.
 #[derive(Debug, Clone)]
-pub struct BlockBytes(Slice);
+pub struct BlockBytes(Vec<u8>);
 
 impl AsRef<[u8]> for BlockBytes {
     fn as_ref(&self) -> &[u8] {
@@ -17,17 +16,11 @@ impl AsRef<[u8]> for BlockBytes {
     }
 }
 
-impl BlockBytes {
-    pub(crate) fn into_slice(self) -> Slice {
-        self.0
-    }
-}
-
 /// A block of the base, or one made from its rows.
 pub(crate) type Block = RowBlock<BlockBytes>;
 
 /// Checks a block that came from the engine.
-pub(crate) fn decode(bytes: Slice) -> Result<Block, Malformed> {
+pub(crate) fn decode(bytes: Vec<u8>) -> Result<Block, Malformed> {
     RowBlock::from_bytes(BlockBytes(bytes))
 }
 
@@ -57,6 +50,6 @@ impl Packer {
             return None;
         }
         let bytes = self.builder.finish().into_bytes();
-        Some(decode(Slice::from(bytes)).expect("a block that was just built is one"))
+        Some(decode(bytes).expect("a block that was just built is one"))
     }
 }

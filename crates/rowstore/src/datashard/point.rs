@@ -1,14 +1,13 @@
 //! Single rows by key.
 
-use std::ops::Bound;
-
-use fjall::{Readable, Slice};
 use mendb_model::Malformed;
+use mendb_model::key::KeyRange;
 
 use crate::datashard::pack::{self, Block};
 use crate::datashard::stats::ShardStats;
-use crate::datashard::{ROW, Shard, TOMBSTONE};
+use crate::datashard::{ROW, Shard, ShardId, TOMBSTONE};
 use crate::error::{Error, Result};
+use crate::kernel::{BlockPlace, Cursor, Direction, Section, Tree};
 use crate::view::View;
 
 /// Reads rows of one shard, remembering the last base block: keys that come in order cost one block
@@ -58,9 +57,9 @@ impl PointReader {
         stats: &ShardStats,
         key: &[u8],
     ) -> Result<Option<Vec<u8>>> {
-        if let Some(delta) = shard.files.delta() {
-            let value = view.snapshot.get(delta, key);
-            if let Some(value) = value.map_err(|error| view.store.fault(error))? {
+        if stats.delta_bytes > 0 {
+            let delta = Section::of_shard(Tree::Delta, shard.id);
+            if let Some(value) = view.reader.get(&delta, key)? {
                 return decode_over(shard, &value).map(|row| row.map(<[u8]>::to_vec));
             }
         }
@@ -95,31 +94,32 @@ pub(crate) fn decode_over<'a>(shard: &Shard, value: &'a [u8]) -> Result<Option<&
     }
 }
 
-/// A base block from its entry in the base.
-pub(crate) fn decode_block(shard: &Shard, key: &[u8], value: Slice) -> Result<Block> {
-    let block = pack::decode(value).map_err(|e| Error::damaged(shard.label(), e))?;
-    if block.last_key() == Some(key) {
+/// A block of the base of a shard, from the record of its place under its last key.
+pub(crate) fn read_block(view: &View, shard: ShardId, last: &[u8], place: &[u8]) -> Result<Block> {
+    let damaged = |error| Error::damaged(format!("the base of shard {shard}"), error);
+    let place = BlockPlace::decode(place).map_err(damaged)?;
+    let block = view.store.files().read(shard, place)?;
+    let block = pack::decode(block).map_err(damaged)?;
+    if block.last_key() == Some(last) {
         return Ok(block);
     }
-    Err(Error::damaged(
-        shard.label(),
-        Malformed {
-            what: "row block",
-            detail: "it does not end at its key".to_owned(),
-        },
-    ))
+    Err(damaged(Malformed {
+        what: "row block",
+        detail: "it does not end at its key".to_owned(),
+    }))
 }
 
 fn load_block(view: &View, shard: &Shard, key: &[u8]) -> Result<Option<Block>> {
-    let Some(base) = shard.files.base() else {
-        return Ok(None);
+    let range = KeyRange {
+        start: key.to_vec(),
+        end: None,
     };
-    let bounds = (Bound::Included(key), Bound::Unbounded);
-    let Some(entry) = view.snapshot.range::<&[u8], _>(base, bounds).next() else {
-        return Ok(None);
-    };
-    let (last, value) = entry
-        .into_inner()
-        .map_err(|error| view.store.fault(error))?;
-    decode_block(shard, &last, value).map(Some)
+    let blocks = Section::of_shard(Tree::Blocks, shard.id);
+    match Cursor::new(&view.reader, &blocks, &range, Direction::Ascending).next() {
+        Some(entry) => {
+            let (last, place) = entry?;
+            read_block(view, shard.id, &last, &place).map(Some)
+        }
+        None => Ok(None),
+    }
 }

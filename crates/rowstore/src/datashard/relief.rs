@@ -32,7 +32,12 @@ fn relieve_shard(inner: &Inner, shard: &Arc<Shard>) -> Result<()> {
     if shard.relief_failed.load(Ordering::Relaxed) {
         return Ok(());
     }
-    let stats = inner.view().stats(shard.id)?;
+    let view = inner.view()?;
+    if view.catalogue().shard(shard.id).is_none() {
+        return Ok(());
+    }
+    let stats = view.stats(shard.id)?;
+    drop(view);
     let options = &inner.options;
     let divide = divide(options, shard, stats.bytes());
     if matches!(divide, Divide::Into(_))

@@ -12,29 +12,27 @@
 //! be cut.
 //!
 //! # Crash
-//! Before the swap the new keyspaces belong to no shard, after it the old ones do not: the next open
-//! removes them.
+//! Before the swap the new shards are garbage in case of a crash, after it the old ones are.
 
 use std::collections::BTreeSet;
 use std::iter::Peekable;
 use std::sync::Arc;
 
-use fjall::{OwnedWriteBatch, UserKey};
 use mendb_model::key::{KeyRange, to_hex};
 use mendb_model::name::TablePath;
 use mendb_model::{Digest, Malformed};
 
 use crate::database::{Inner, NOT_POISONED};
 use crate::datashard::blocks::RangeBlocks;
-use crate::datashard::layer::Layer;
+use crate::datashard::load::{BATCH_BYTES, ROW_OVERHEAD};
 use crate::datashard::log::{self, VisibleRecords};
 use crate::datashard::pack::{BLOCK_BYTES, Block, Packer};
 use crate::datashard::point::PointReader;
 use crate::datashard::stats::ShardStats;
-use crate::datashard::{Keyspaces, Shard, ShardId, cursor};
+use crate::datashard::{self, Shard, ShardId, cursor};
 use crate::error::{Error, Result};
+use crate::kernel::{Batch, Section, Store, Tree};
 use crate::schemeshard::{Access, TableEntry, route, streams};
-use crate::store::Store;
 use crate::transaction::Transaction;
 use crate::view::View;
 
@@ -53,8 +51,8 @@ pub(crate) enum Divide {
 
 pub(crate) fn split(inner: &Inner, path: &TablePath, at: &[u8]) -> Result<()> {
     loop {
-        let view = inner.view();
-        let shard = route(view.shards(path)?, at);
+        let commit = inner.commit();
+        let shard = route(commit.catalogue.shards(path)?, at);
         if shard.range.start == at {
             return Ok(());
         }
@@ -76,8 +74,8 @@ pub(crate) fn split(inner: &Inner, path: &TablePath, at: &[u8]) -> Result<()> {
 
 pub(crate) fn merge(inner: &Inner, path: &TablePath, at: &[u8]) -> Result<()> {
     loop {
-        let view = inner.view();
-        let shards = view.shards(path)?;
+        let commit = inner.commit();
+        let shards = commit.catalogue.shards(path)?;
         let right = shards.iter().position(|shard| shard.range.start == at);
         let Some(right) = right.filter(|right| *right > 0) else {
             return Err(Error::NoBoundary {
@@ -96,10 +94,12 @@ pub(crate) fn merge(inner: &Inner, path: &TablePath, at: &[u8]) -> Result<()> {
 }
 
 pub(crate) fn compact(inner: &Inner, path: &TablePath) -> Result<()> {
-    for shard in inner.view().shards(path)? {
+    for shard in inner.commit().catalogue.shards(path)? {
         let _work = shard.work.lock().expect(NOT_POISONED);
-        if inner.view().stats(shard.id)?.delta_bytes > 0 {
-            // A shard that is gone by now was just rewritten.
+        let view = inner.view()?;
+        // A shard that is gone by now was just rewritten.
+        let is_there = view.catalogue().shard(shard.id).is_some();
+        if is_there && view.stats(shard.id)?.delta_bytes > 0 {
             let divide = Divide::Into(vec![shard.range.clone()]);
             rewrite(inner, std::slice::from_ref(shard), divide, Access::Reshape)?;
         }
@@ -130,12 +130,12 @@ pub(crate) fn rewrite(
     let Some((capture, view, ids)) = Capture::begin(inner, sources, &divide, access)? else {
         return Ok(false);
     };
-    let mut children = Vec::new();
-    let swapped = build(&view, sources, divide, ids, &mut children)
-        .and_then(|()| finish(&capture, view, &mut children));
+    let swapped = build(&view, sources, divide, &ids)
+        .and_then(|children| finish(&capture, view, children));
     if !matches!(swapped, Ok(true)) {
-        for child in &children {
-            child.files.retire(&inner.store);
+        inner.store.erase_shards(ids.iter().copied());
+        for id in ids {
+            inner.store.files().remove(id);
         }
     }
     swapped
@@ -186,13 +186,19 @@ impl<'a> Capture<'a> {
             Divide::Into(ranges) => ranges.len(),
             Divide::Halves { .. } => 2,
         };
-        let ids = (0..ids).map(|_| transaction.reserve_shard()).collect();
+        let ids: Vec<ShardId> = (0..ids).map(|_| transaction.allocate_shard()).collect();
+        for id in &ids {
+            transaction.batch.doom_shard(*id);
+        }
+        // No reader can tell the difference, so this is no version of its own.
+        transaction.version = transaction.view.version();
         let capture = Self {
             inner,
             sources,
             access,
         };
-        Ok(Some((capture, transaction.view.clone(), ids)))
+        let view = transaction.commit_then(Inner::view)?;
+        Ok(Some((capture, view, ids)))
     }
 
     /// The keys captured since the last call.
@@ -221,32 +227,24 @@ impl Drop for Capture<'_> {
 struct Child {
     id: ShardId,
     range: KeyRange,
-    files: Keyspaces,
     stats: ShardStats,
 }
 
-/// Copies the sources as of the view. Children are added before their keyspaces are created.
+/// Copies the sources as of the view.
 fn build(
     view: &Arc<View>,
     sources: &[Arc<Shard>],
     divide: Divide,
-    ids: Vec<ShardId>,
-    children: &mut Vec<Child>,
-) -> Result<()> {
-    let child = |id, range| Child {
-        id,
-        range,
-        files: Keyspaces::new(id),
-        stats: ShardStats::default(),
-    };
+    ids: &[ShardId],
+) -> Result<Vec<Child>> {
+    let mut children = Vec::with_capacity(ids.len());
     match divide {
         Divide::Into(ranges) => {
-            for (id, range) in ids.into_iter().zip(ranges) {
+            for (id, range) in ids.iter().zip(ranges) {
                 let blocks = RangeBlocks::new(view.clone(), sources, range.clone());
-                children.push(child(id, range));
-                if let Some(child) = children.last_mut() {
-                    child.fill(&view.store, &mut blocks.peekable(), None)?;
-                }
+                let mut child = Child::new(*id, range);
+                child.fill(&view.store, &mut blocks.peekable(), None)?;
+                children.push(child);
             }
         }
         Divide::Halves { bytes } => {
@@ -254,30 +252,38 @@ fn build(
             let mut blocks = RangeBlocks::new(view.clone(), sources, range.clone()).peekable();
             let mut limit = Some(bytes / 2);
             for id in ids {
-                children.push(child(id, range.clone()));
-                let Some(child) = children.last_mut() else {
-                    unreachable!("a child was just added");
-                };
+                let mut child = Child::new(*id, range.clone());
                 child.fill(&view.store, &mut blocks, limit.take())?;
-                let Some(Ok(next)) = blocks.peek() else {
+                if let Some(Ok(next)) = blocks.peek() {
+                    range.start = next.key(0).to_vec();
+                    child.range.end = Some(range.start.clone());
+                }
+                children.push(child);
+                if blocks.peek().is_none() {
                     break;
-                };
-                range.start = next.key(0).to_vec();
-                child.range.end = Some(range.start.clone());
+                }
             }
             if let Some(Err(error)) = blocks.next() {
                 return Err(error);
             }
         }
     }
-    for child in children {
+    for child in &mut children {
         child.fill_log(view, sources)?;
     }
-    Ok(())
+    Ok(children)
 }
 
 impl Child {
-    /// Ingests blocks until there is none or the base has `limit` bytes.
+    fn new(id: ShardId, range: KeyRange) -> Self {
+        Self {
+            id,
+            range,
+            stats: ShardStats::default(),
+        }
+    }
+
+    /// Copies blocks until there is none or the base has `limit` bytes.
     fn fill(
         &mut self,
         store: &Store,
@@ -287,54 +293,56 @@ impl Child {
         if blocks.peek().is_none() {
             return Ok(());
         }
-        let base = self.files.open_base(store)?;
+        let section = Section::of_shard(Tree::Blocks, self.id);
         let ShardStats {
             digest,
             base_end,
             base_bytes,
             ..
         } = &mut self.stats;
-        store.ingest(base, |write| {
-            let mut put = |block: Block| {
-                let last = block.last_key().unwrap_or_default().to_vec();
-                *base_bytes += block.as_bytes().len() as u64;
-                write(UserKey::from(&*last), Some(block.into_bytes().into_slice()))?;
-                *base_end = Some(last);
-                Ok::<_, Error>(*base_bytes)
+        let mut writer = store.files().append(self.id, 0)?;
+        let mut places = BulkBatch::new(store);
+        let mut put = |block: &Block| {
+            let last = block.last_key().unwrap_or_default();
+            *base_bytes += block.as_bytes().len() as u64;
+            let place = writer.push(block.as_bytes())?;
+            places.insert(&section, last, place.encode())?;
+            *base_end = Some(last.to_vec());
+            Ok::<_, Error>(*base_bytes)
+        };
+        let mut packer = Packer::default();
+        let mut bytes = 0;
+        while limit.is_none_or(|limit| bytes < limit) {
+            let Some(block) = blocks.next().transpose()? else {
+                break;
             };
-            let mut packer = Packer::default();
-            let mut bytes = 0;
-            while limit.is_none_or(|limit| bytes < limit) {
-                let Some(block) = blocks.next().transpose()? else {
-                    break;
-                };
-                for (key, value) in block.iter() {
-                    digest.add(key, value);
-                }
-                if packer.is_empty() && block.as_bytes().len() >= BLOCK_BYTES / 2 {
-                    bytes = put(block)?;
-                    continue;
-                }
-                for (key, value) in block.iter() {
-                    packer.push(key, value);
-                    if packer.is_full()
-                        && let Some(full) = packer.finish()
-                    {
-                        bytes = put(full)?;
-                    }
+            for (key, value) in block.iter() {
+                digest.add(key, value);
+            }
+            if packer.is_empty() && block.as_bytes().len() >= BLOCK_BYTES / 2 {
+                bytes = put(&block)?;
+                continue;
+            }
+            for (key, value) in block.iter() {
+                packer.push(key, value);
+                if packer.is_full()
+                    && let Some(full) = packer.finish()
+                {
+                    bytes = put(&full)?;
                 }
             }
-            if let Some(rest) = packer.finish() {
-                put(rest)?;
-            }
-            Ok(())
-        })
+        }
+        if let Some(rest) = packer.finish() {
+            put(&rest)?;
+        }
+        writer.finish()?;
+        places.finish()
     }
 
     /// Copies the change log as far as streams need it, with what the layers over the sources change.
     fn fill_log(&mut self, view: &Arc<View>, sources: &[Arc<Shard>]) -> Result<()> {
         let entry = view.table(&sources[0].path.table)?;
-        let floor = streams::floor(entry, view);
+        let floor = streams::floor(entry, view.version());
         let mut log_floor = u64::MAX;
         for source in sources {
             log_floor = log_floor.min(view.stats(source.id)?.log_floor);
@@ -348,25 +356,51 @@ impl Child {
             let range = self.range.intersect(&source.range);
             records.push(VisibleRecords::new(view, source, range, floor)?);
         }
-        let mut records = records.into_iter().flatten().peekable();
-        if records.peek().is_none() {
+        let section = Section::of_shard(Tree::Log, self.id);
+        let mut copied = BulkBatch::new(&view.store);
+        for record in records.into_iter().flatten() {
+            let (key, change) = record?;
+            self.stats.log_bytes += (key.len() + change.len()) as u64;
+            self.stats.log.add(&key, &change);
+            copied.insert(&section, &key, change)?;
+        }
+        copied.finish()
+    }
+}
+
+/// Records of shards that are not in the catalogue yet, committed some at a time.
+struct BulkBatch<'a> {
+    store: &'a Store,
+    batch: Batch,
+    bytes: usize,
+}
+
+impl<'a> BulkBatch<'a> {
+    fn new(store: &'a Store) -> Self {
+        Self {
+            store,
+            batch: Batch::default(),
+            bytes: 0,
+        }
+    }
+
+    fn insert(&mut self, section: &Section, key: &[u8], value: Vec<u8>) -> Result<()> {
+        self.bytes += key.len() + value.len() + ROW_OVERHEAD;
+        self.batch.insert(section, key, value);
+        if self.bytes < BATCH_BYTES {
             return Ok(());
         }
-        let log = self.files.open_log(&view.store)?;
-        let bytes = &mut self.stats.log_bytes;
-        view.store.ingest(log, |write| {
-            for record in records {
-                let (key, change) = record?;
-                *bytes += (key.len() + change.len()) as u64;
-                write(key, Some(change))?;
-            }
-            Ok(())
-        })
+        self.bytes = 0;
+        self.store.commit(std::mem::take(&mut self.batch))
+    }
+
+    fn finish(self) -> Result<()> {
+        self.store.commit(self.batch)
     }
 }
 
 /// Brings over what was written since the view, then swaps the shards.
-fn finish(capture: &Capture<'_>, view: Arc<View>, children: &mut Vec<Child>) -> Result<bool> {
+fn finish(capture: &Capture<'_>, view: Arc<View>, mut children: Vec<Child>) -> Result<bool> {
     let (inner, sources) = (capture.inner, capture.sources);
     let mut seen = view;
     let mut round = 0;
@@ -376,33 +410,29 @@ fn finish(capture: &Capture<'_>, view: Arc<View>, children: &mut Vec<Child>) -> 
             return Ok(false);
         }
         let keys = capture.take(&mut transaction);
-        let now = transaction.view.clone();
         if keys.len() <= FINAL_KEYS || round == MAX_ROUNDS {
-            catch_up(
-                &mut transaction.batch,
-                children,
-                sources,
-                &keys,
-                &seen,
-                &now,
-            )?;
+            let now = transaction.view.clone();
+            let batch = &mut transaction.batch;
+            catch_up(batch, &mut children, sources, &keys, &seen, &now)?;
             break transaction;
         }
+        // Nobody commits between the two.
+        let now = inner.view()?;
         drop(transaction);
-        let mut batch = inner.store.batch();
-        catch_up(&mut batch, children, sources, &keys, &seen, &now)?;
-        batch.commit().map_err(|error| inner.store.fault(error))?;
+        let mut batch = Batch::default();
+        catch_up(&mut batch, &mut children, sources, &keys, &seen, &now)?;
+        inner.store.commit(batch)?;
         seen = now;
         round += 1;
     };
 
     let entry = transaction.catalogue().table(&sources[0].path.table)?;
-    let recorded = sources.iter().map(|shard| {
+    let mut recorded = Digest::default();
+    for shard in sources {
         let through_layer = entry.visible_layer(shard.id).is_some();
-        let stats = transaction.committed_stats(shard.id);
-        stats.visible_digest(through_layer)
-    });
-    let recorded: Digest = recorded.sum();
+        let stats = transaction.committed_stats(shard.id)?;
+        recorded.merge(stats.visible_digest(through_layer));
+    }
     let copied: Digest = children.iter().map(|child| child.stats.digest).sum();
     if recorded != copied {
         return Err(Error::damaged(
@@ -413,21 +443,16 @@ fn finish(capture: &Capture<'_>, view: Arc<View>, children: &mut Vec<Child>) -> 
             },
         ));
     }
-    let layers = swap(&mut transaction, sources, std::mem::take(children))?;
-    let version = transaction.commit()?.version;
-    inner.sync(version)?;
-    for shard in sources {
-        shard.files.retire(&inner.store);
-    }
-    for layer in layers {
-        layer.retire(&inner.store);
-    }
+    swap(&mut transaction, sources, children)?;
+    transaction.commit()?;
+    inner.sync()?;
+    datashard::retire(&inner.store, sources.iter());
     Ok(true)
 }
 
 /// Stages the rows and change records of `keys` that were written between two views.
 fn catch_up(
-    batch: &mut OwnedWriteBatch,
+    batch: &mut Batch,
     children: &mut [Child],
     sources: &[Arc<Shard>],
     keys: &BTreeSet<Vec<u8>>,
@@ -460,25 +485,24 @@ fn catch_up(
         let before = reader.get(seen, source.shard, stats, key)?;
         let (stats, reader) = &mut source.now;
         let after = reader.get(now, source.shard, stats, key)?;
-        let (files, stats) = (&child.files, &mut child.stats);
+        let stats = &mut child.stats;
         if before != after {
             let (before, after) = (before.as_deref(), after.as_deref());
-            files.stage_row(&now.store, batch, stats, key, before, after)?;
+            datashard::stage_row(batch, child.id, stats, key, before, after);
         }
-        for (record, change) in log::records_of_key(now, source.shard, key, seen.version)? {
-            files.stage_change(&now.store, batch, stats, &record, &change)?;
+        for (record, change) in log::records_of_key(now, source.shard, key, seen.version())? {
+            datashard::stage_change(batch, child.id, stats, &record, change);
         }
     }
     Ok(())
 }
 
-/// Puts the new shards in the place of the old ones, with their cursors. Gives the layers that lay over
-/// the old ones.
+/// Puts the new shards in the place of the old ones, with their cursors.
 fn swap(
     transaction: &mut Transaction<'_>,
     sources: &[Arc<Shard>],
     children: Vec<Child>,
-) -> Result<Vec<Arc<Layer>>> {
+) -> Result<()> {
     let path = &sources[0].path;
     let mut entry = TableEntry::clone(transaction.catalogue().table(&path.table)?);
     let mut new = Vec::with_capacity(children.len());
@@ -490,12 +514,11 @@ fn swap(
             parts.push(moved.collect());
         }
         for (key, at) in cursor::merge(parts) {
-            transaction.put_meta(key, &at);
+            transaction.put_meta(&key, &at);
         }
-        let shard = Shard::with_files(child.id, path.clone(), child.range, child.files);
-        let shard = Arc::new(shard);
-        transaction.put_stats(shard.clone(), child.stats);
-        new.push(shard);
+        transaction.put_stats(child.id, child.stats);
+        transaction.batch.spare_shard(child.id);
+        new.push(Arc::new(Shard::new(child.id, path.clone(), child.range)));
     }
     let shards = entry
         .shards_mut(path.index.as_deref())
@@ -506,13 +529,11 @@ fn swap(
         .expect("the sources are in the catalogue");
     shards.splice(at..at + sources.len(), new);
     // Over the new shards lies nothing.
-    let mut layers = Vec::new();
     for source in sources {
         transaction.remove_shard(source.id)?;
-        layers.extend(entry.layers.remove(&source.id));
+        entry.layers.remove(&source.id);
     }
-    transaction.put_table(entry);
-    Ok(layers)
+    transaction.put_table(entry)
 }
 
 #[cfg(test)]
@@ -538,25 +559,21 @@ mod tests {
         };
         tables::create(&inner, "t", schema, vec![]).unwrap();
         let mut batch = WriteBatch::new();
-        let table = Table::of(inner.view().table("t").unwrap());
+        let table = Table::of(inner.commit().catalogue.table("t").unwrap());
         batch.replace(&table, vec![Value::Int(1)]).unwrap();
         write::write(&inner, batch).unwrap();
         let shards = || {
-            inner
-                .view()
-                .shards(&TablePath::table("t"))
-                .unwrap()
-                .to_vec()
+            let catalogue = inner.commit().catalogue;
+            catalogue.shards(&TablePath::table("t")).unwrap().to_vec()
         };
         let sources = shards();
 
         let divide = Divide::Into(vec![KeyRange::all()]);
         let begun = Capture::begin(&inner, &sources, &divide, Access::Reshape);
         let (capture, view, ids) = begun.unwrap().unwrap();
-        let mut children = Vec::new();
-        build(&view, &sources, divide, ids, &mut children).unwrap();
+        let children = build(&view, &sources, divide, &ids).unwrap();
         mending::begin(&inner, "mend-1", &["t".to_owned()]).unwrap();
-        let refused = finish(&capture, view, &mut children);
+        let refused = finish(&capture, view, children);
         assert!(matches!(refused, Err(Error::BeingMended { .. })));
         assert_eq!(shards()[0].id, sources[0].id);
         drop(capture);

@@ -1,63 +1,79 @@
 //! The rows of one shard, one after the other, in either direction.
 
-use std::ops::Bound;
 use std::sync::Arc;
 
-use fjall::{Iter, Readable, Slice};
 use mendb_model::key::KeyRange;
 
-use crate::datashard::Shard;
 use crate::datashard::overlay::Overlay;
 use crate::datashard::pack::Block;
-use crate::datashard::point::{decode_block, decode_over};
+use crate::datashard::point::{decode_over, read_block};
+use crate::datashard::{Shard, ShardId};
 use crate::error::Result;
+use crate::kernel::{Cursor, Direction, Entry, Section, Tree};
 use crate::view::View;
 
-/// In which order to scan.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
-    /// From the least key to the greatest.
-    Ascending,
-    /// From the greatest key to the least.
-    Descending,
-}
-
-/// The bounds of a range, as the engine takes them.
-pub(crate) fn bounds(range: &KeyRange) -> (Bound<&[u8]>, Bound<&[u8]>) {
-    let end = match &range.end {
-        Some(end) => Bound::Excluded(end.as_slice()),
-        None => Bound::Unbounded,
-    };
-    (Bound::Included(&range.start), end)
-}
-
 /// Base blocks that may hold rows of a range, in the order asked for.
-///
-/// Blocks are keyed by their last key, so the range that is asked of the engine begins at the start of
-/// the rows and ends with the first block at or after their end.
-pub(crate) fn base_blocks(view: &View, shard: &Shard, range: &KeyRange) -> Result<Option<Iter>> {
-    let stats = view.stats(shard.id)?;
-    let (Some(base), Some(base_end)) = (shard.files.base(), stats.base_end) else {
-        return Ok(None);
-    };
-    let start: Bound<&[u8]> = Bound::Included(&range.start);
-    let mut last = base_end;
-    if let Some(end) = range.end.as_deref().filter(|end| *end < last.as_slice()) {
-        let from = (Bound::Included(end), Bound::Unbounded);
-        if let Some(entry) = view.snapshot.range::<&[u8], _>(base, from).next() {
-            last = entry.key().map_err(|e| view.store.fault(e))?.to_vec();
+pub(crate) struct BaseBlocks {
+    shard: ShardId,
+    places: Option<Cursor>,
+}
+
+impl BaseBlocks {
+    /// Blocks are keyed by their last key, so what is asked of the engine begins at the start of the rows
+    /// and ends with the first block at or after their end.
+    pub(crate) fn new(
+        view: &View,
+        shard: &Shard,
+        range: &KeyRange,
+        direction: Direction,
+    ) -> Result<Self> {
+        let mut blocks = Self {
+            shard: shard.id,
+            places: None,
+        };
+        let base_end = view.stats(shard.id)?.base_end;
+        let Some(mut last) = base_end.filter(|_| !range.is_empty()) else {
+            return Ok(blocks);
+        };
+        let section = Section::of_shard(Tree::Blocks, shard.id);
+        let places = |range: &KeyRange, direction| {
+            Cursor::new(&view.reader, &section, range, direction)
+        };
+        if let Some(end) = range.end.as_ref().filter(|end| **end < last) {
+            let from = KeyRange {
+                start: end.clone(),
+                end: None,
+            };
+            if let Some(first) = places(&from, Direction::Ascending).next() {
+                last = first?.0;
+            }
+        }
+        if last >= range.start {
+            last.push(0);
+            let range = KeyRange {
+                start: range.start.clone(),
+                end: Some(last),
+            };
+            blocks.places = Some(places(&range, direction));
+        }
+        Ok(blocks)
+    }
+
+    /// The next block.
+    pub(crate) fn next(&mut self, view: &View) -> Result<Option<Block>> {
+        match self.places.as_mut().and_then(Iterator::next).transpose()? {
+            Some((last, place)) => read_block(view, self.shard, &last, &place).map(Some),
+            None => {
+                self.places = None;
+                Ok(None)
+            }
         }
     }
-    if last < range.start {
-        return Ok(None);
-    }
-    let until: Bound<&[u8]> = Bound::Included(&last);
-    Ok(Some(view.snapshot.range::<&[u8], _>(base, (start, until))))
 }
 
 /// The base rows of a range.
 struct BaseRows {
-    blocks: Option<Iter>,
+    blocks: BaseBlocks,
     block: Option<Block>,
     /// The rows of `block` still to come.
     left: std::ops::Range<usize>,
@@ -67,7 +83,7 @@ struct BaseRows {
 enum Current {
     None,
     Base(usize),
-    Over(Slice, Slice),
+    Over(Entry),
 }
 
 /// Walks the rows of a shard within a range, what lies over the base over it.
@@ -78,7 +94,7 @@ pub(crate) struct RowCursor {
     direction: Direction,
     base: BaseRows,
     over: Overlay,
-    over_next: Option<(Slice, Slice)>,
+    over_next: Option<Entry>,
     current: Current,
 }
 
@@ -90,12 +106,7 @@ impl RowCursor {
         direction: Direction,
     ) -> Result<Self> {
         let range = range.intersect(&shard.range);
-        let empty = range.is_empty();
-        let blocks = if empty {
-            None
-        } else {
-            base_blocks(&view, &shard, &range)?
-        };
+        let blocks = BaseBlocks::new(&view, &shard, &range, direction)?;
         let mut cursor = Self {
             over: Overlay::new(&view, &shard, &range, direction)?,
             view,
@@ -148,7 +159,7 @@ impl RowCursor {
             if let Some((key, value)) = self.over_next.take() {
                 self.pull_over()?;
                 if decode_over(&self.shard, &value)?.is_some() {
-                    self.current = Current::Over(key, value);
+                    self.current = Current::Over((key, value));
                     return Ok(true);
                 }
             }
@@ -162,7 +173,7 @@ impl RowCursor {
     pub(crate) fn key(&self) -> &[u8] {
         match &self.current {
             Current::Base(at) => self.base_key(*at),
-            Current::Over(key, _) => key,
+            Current::Over((key, _)) => key,
             Current::None => panic!("a row was asked for before the first or after the last"),
         }
     }
@@ -174,7 +185,7 @@ impl RowCursor {
     pub(crate) fn value(&self) -> &[u8] {
         match (&self.current, &self.base.block) {
             (Current::Base(at), Some(block)) => block.value(*at),
-            (Current::Over(_, value), _) => &value[1..],
+            (Current::Over((_, value)), _) => &value[1..],
             _ => panic!("a row was asked for before the first or after the last"),
         }
     }
@@ -185,7 +196,7 @@ impl RowCursor {
     }
 
     fn pull_over(&mut self) -> Result<()> {
-        self.over_next = self.over.next(&self.view)?;
+        self.over_next = self.over.next()?;
         Ok(())
     }
 
@@ -193,21 +204,9 @@ impl RowCursor {
     /// only when it is left.
     fn fill_base(&mut self) -> Result<()> {
         while self.base.left.is_empty() {
-            let Some(blocks) = &mut self.base.blocks else {
+            let Some(block) = self.base.blocks.next(&self.view)? else {
                 return Ok(());
             };
-            let entry = match self.direction {
-                Direction::Ascending => blocks.next(),
-                Direction::Descending => blocks.next_back(),
-            };
-            let Some(entry) = entry else {
-                self.base.blocks = None;
-                return Ok(());
-            };
-            let (key, value) = entry
-                .into_inner()
-                .map_err(|error| self.view.store.fault(error))?;
-            let block = decode_block(&self.shard, &key, value)?;
             self.base.left = within(&block, &self.range);
             self.base.block = Some(block);
         }

@@ -14,7 +14,6 @@
 
 use std::sync::Arc;
 
-use fjall::Slice;
 use mendb_model::change::ChangeRef;
 use mendb_model::{ChangeKind, Malformed, RowBlock};
 
@@ -60,12 +59,12 @@ pub(crate) fn stage<B: AsRef<[u8]>>(
     source: Source,
     changes: &RowBlock<B>,
 ) -> Result<Staged> {
-    let Some(shard) = inner.view().catalogue.shard(id).cloned() else {
+    let Some(shard) = inner.commit().catalogue.shard(id).cloned() else {
         return Ok(Staged::Gone);
     };
     let _work = shard.work.lock().expect(NOT_POISONED);
-    let view = inner.view();
-    if view.catalogue.shard(id).is_none() {
+    let view = inner.view()?;
+    if view.catalogue().shard(id).is_none() {
         return Ok(Staged::Gone);
     }
     if shard.path.index.is_some() {
@@ -74,14 +73,15 @@ pub(crate) fn stage<B: AsRef<[u8]>>(
             path: shard.path.to_string(),
         });
     }
-    let entry = mending::open_to(&view.catalogue, &shard.path.table, operation)?.clone();
+    let entry = mending::open_to(view.catalogue(), &shard.path.table, operation)?.clone();
     check_rows(&shard, changes)?;
     let mut row = first_behind(&view, id, operation, source, changes)?;
     drop(view);
     let mut reader = PointReader::default();
     let mut staged = StagedRows::default();
     while row < changes.len() {
-        let batch = Batch::compare(&inner.view(), &entry, &shard, &mut reader, changes, row)?;
+        let view = inner.view()?;
+        let batch = Batch::compare(&view, &entry, &shard, &mut reader, changes, row)?;
         row = batch.end;
         staged.upserted += batch.upserted();
         staged.erased += batch.erased();
@@ -99,10 +99,10 @@ pub(crate) fn stage<B: AsRef<[u8]>>(
         }
         batch.put(&mut transaction, &entry, &shard)?;
         let cursor = cursor::key(id, operation, source);
-        transaction.put_meta(cursor, changes.key(row - 1));
+        transaction.put_meta(&cursor, changes.key(row - 1));
         transaction.commit()?;
     }
-    inner.acknowledge(inner.view().version)?;
+    inner.acknowledge()?;
     Ok(Staged::Done(staged))
 }
 
@@ -257,7 +257,7 @@ fn layer_over<'a>(entry: &'a TableEntry, shard: &Shard) -> &'a Layer {
 fn place(
     view: &View,
     shard: &Shard,
-    staged: Option<Slice>,
+    staged: Option<Vec<u8>>,
     key: &[u8],
     after: Option<&[u8]>,
 ) -> Result<Place> {

@@ -1,4 +1,4 @@
-//! What is known of a shard without reading it; written in the same batch as its rows.
+//! What is known of a shard without reading it; written in the same commit as its rows.
 
 use mendb_model::Digest;
 use mendb_model::key::hex_option;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::datashard::ShardId;
 use crate::error::{Error, Result};
 
-/// First byte of the key in the `meta` keyspace; eight bytes of shard id follow, big-endian.
+/// First byte of the key in the `meta` tree; eight bytes of shard id follow, big-endian.
 const TAG: u8 = b's';
 
 /// The bookkeeping of a shard. Persisted as JSON.
@@ -25,6 +25,8 @@ pub(crate) struct ShardStats {
     pub(crate) delta_bytes: u64,
     /// Bytes that were written to the change log and not yet trimmed.
     pub(crate) log_bytes: u64,
+    /// Digest of the records of the change log.
+    pub(crate) log: Digest,
     /// No record of the change log is at this version or below.
     pub(crate) log_floor: u64,
     /// What is known of the layer over the shard; `None` when nothing is in it that
@@ -55,7 +57,7 @@ impl LayerStats {
 }
 
 impl ShardStats {
-    /// The key in the `meta` keyspace.
+    /// The key in the `meta` tree.
     pub(crate) fn key(shard: ShardId) -> Vec<u8> {
         let mut key = vec![TAG];
         key.extend_from_slice(&shard.0.to_be_bytes());
@@ -125,6 +127,7 @@ mod tests {
             base_end: Some(vec![0, 255]),
             base_bytes: 1,
             delta_bytes: 2,
+            log: Digest::default(),
             log_bytes: 3,
             log_floor: u64::MAX,
             layer: None,

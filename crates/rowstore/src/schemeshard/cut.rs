@@ -43,10 +43,10 @@ pub(crate) fn cut(
             }
         }
         entry.versions = entry.versions.raised();
-        transaction.put_table(entry);
+        transaction.put_table(entry)?;
     }
-    let view = transaction.commit()?;
-    inner.sync(version)?;
+    let view = transaction.commit_then(Inner::view)?;
+    inner.sync()?;
     Ok(Snapshot::new(view))
 }
 
@@ -74,19 +74,19 @@ pub(crate) fn unlock(inner: &Inner, operation: &str) -> Result<()> {
     };
     let view = transaction.view.clone();
     let mut held = view
-        .catalogue
+        .catalogue()
         .tables()
         .filter(|t| t.state == ours)
         .peekable();
     if held.peek().is_none() {
         drop(transaction);
-        return inner.sync(view.version);
+        return inner.sync();
     }
     for entry in held {
         let mut entry = TableEntry::clone(entry);
         entry.enter(PathState::Ready);
-        transaction.put_table(entry);
+        transaction.put_table(entry)?;
     }
-    let version = transaction.commit()?.version;
-    inner.sync(version)
+    transaction.commit()?;
+    inner.sync()
 }

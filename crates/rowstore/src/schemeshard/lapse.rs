@@ -4,7 +4,8 @@
 //! [`crate::Options::log_bytes`], that stream lapses: its changes are let go of, and whoever comes back for
 //! them is told so. The others go on.
 //!
-//! *Cost*: logs are looked at each time a sixteenth of the limit was written, and when the store is opened.
+//! *Cost*: logs are looked at each time a sixteenth of the limit was written, and when a store is opened
+//! that is large enough.
 //! *Crash*: a stream has lapsed or not; what was not trimmed then is when a stream lets go next.
 
 use std::sync::Arc;
@@ -12,10 +13,10 @@ use std::sync::atomic::Ordering;
 
 use mendb_model::key::KeyRange;
 
-use crate::database::{Inner, NOT_POISONED};
+use crate::database::Inner;
 use crate::datashard::log::Records;
 use crate::error::Result;
-use crate::schemeshard::{PathState, TableEntry, streams};
+use crate::schemeshard::{PathState, streams};
 use crate::view::View;
 
 /// A log may outgrow the limit by such a share of it before that is noticed.
@@ -49,7 +50,7 @@ pub(crate) fn held_back(view: &Arc<View>, table: &str) -> Result<Vec<HeldBack>> 
     }
     for shard in entry.all_shards() {
         let is_of_rows = shard.path.index.is_none();
-        let mut records = Records::new(view.clone(), shard.clone(), KeyRange::all());
+        let mut records = Records::new(view, shard.clone(), KeyRange::all());
         while let Some(record) = records.next()? {
             let bytes = (record.record.len() + record.change.len()) as u64;
             for (held, needed_after) in &mut held {
@@ -78,13 +79,13 @@ pub(crate) fn after_logging(inner: &Inner, bytes: u64) {
 
 /// Has streams lapse until no change log is larger than it may be.
 pub(crate) fn enforce(inner: &Inner) -> Result<()> {
-    let view = inner.view();
-    let tables = view.catalogue.tables();
+    let catalogue = inner.commit().catalogue;
+    let tables = catalogue.tables();
     let with_streams = tables.filter(|entry| entry.keeps_changes());
     let names: Vec<String> = with_streams.map(|entry| entry.name.clone()).collect();
-    drop(view);
+    drop(catalogue);
     for name in names {
-        while let Some((stream, bytes)) = outgrown(inner, &name) {
+        while let Some((stream, bytes)) = outgrown(inner, &name)? {
             tracing::warn!(
                 table = name,
                 stream,
@@ -99,22 +100,21 @@ pub(crate) fn enforce(inner: &Inner) -> Result<()> {
 }
 
 /// The neediest stream of a table whose change log is too large, and how large that is.
-fn outgrown(inner: &Inner, table: &str) -> Option<(String, u64)> {
-    let view = inner.view();
-    let entry = view.table(table).ok()?;
+fn outgrown(inner: &Inner, table: &str) -> Result<Option<(String, u64)>> {
+    let view = inner.view()?;
+    let Ok(entry) = view.table(table) else {
+        return Ok(None);
+    };
     // Nothing of it is trimmed before the mend is over.
     if matches!(entry.state, PathState::Mending { .. }) {
-        return None;
+        return Ok(None);
     }
-    let bytes = log_bytes(inner, entry);
+    let mut bytes = 0;
+    for shard in entry.all_shards() {
+        bytes += view.stats(shard.id)?.log_bytes;
+    }
     let lasting = entry.streams.iter().filter(|(_, record)| record.lasts());
-    let (stream, _) = lasting.min_by_key(|(_, record)| record.needed_after)?;
-    (bytes > inner.options.log_bytes).then(|| (stream.clone(), bytes))
-}
-
-fn log_bytes(inner: &Inner, entry: &TableEntry) -> u64 {
-    let writer = inner.writer.lock().expect(NOT_POISONED);
-    let of_shards = entry.all_shards();
-    let stats = of_shards.filter_map(|shard| writer.stats.get(&shard.id));
-    stats.map(|stats| stats.log_bytes).sum()
+    let neediest = lasting.min_by_key(|(_, record)| record.needed_after);
+    let outgrown = neediest.filter(|_| bytes > inner.options.log_bytes);
+    Ok(outgrown.map(|(stream, _)| (stream.clone(), bytes)))
 }

@@ -15,11 +15,12 @@ use std::sync::Arc;
 use mendb_model::Malformed;
 
 use crate::database::Inner;
+use crate::datashard::layer::Layer;
 use crate::error::{Error, Result};
 use crate::schemeshard::{Access, Catalogue, Layers, PathState, TableEntry, streams};
 use crate::snapshot::Snapshot;
 use crate::transaction::Transaction;
-use crate::view::View;
+use crate::view::{Commit, View};
 
 /// How far a mend is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,9 +94,8 @@ pub(crate) fn begin(inner: &Inner, operation: &str, tables: &[String]) -> Result
                 tables: mend.tables,
             });
         }
-        let version = transaction.view.version;
         drop(transaction);
-        inner.sync(version)?;
+        inner.sync()?;
         return Ok(mend.begun_at);
     }
     let begun_at = transaction.version;
@@ -107,60 +107,62 @@ pub(crate) fn begin(inner: &Inner, operation: &str, tables: &[String]) -> Result
             begun_at,
             published_at: None,
         });
-        transaction.put_table(entry);
+        transaction.put_table(entry)?;
     }
     transaction.commit()?;
-    inner.sync(begun_at)?;
+    inner.sync()?;
     Ok(begun_at)
 }
 
 pub(crate) fn publish(inner: &Inner, operation: &str) -> Result<u64> {
     let mut transaction = Transaction::begin(inner);
     let view = transaction.view.clone();
-    let mend = known(&view.catalogue, operation)?;
+    let mend = known(view.catalogue(), operation)?;
     if let Some(published_at) = mend.published_at {
         drop(transaction);
-        inner.sync(view.version)?;
+        inner.sync()?;
         return Ok(published_at);
     }
     let version = transaction.version;
-    for entry in published(&view.catalogue, operation, version) {
+    for entry in published(view.catalogue(), operation, version) {
         if entry.state == PathState::Ready {
             for shard in entry.all_shards() {
                 transaction.remove_cursors(shard.id)?;
             }
         }
-        transaction.put_table(entry);
+        transaction.put_table(entry)?;
     }
     transaction.commit()?;
-    inner.sync(version)?;
+    inner.sync()?;
     Ok(version)
 }
 
 /// The last commit, read as if the mend were published.
 pub(crate) fn snapshot(inner: &Inner, operation: &str) -> Result<Snapshot> {
-    let view = inner.view();
-    if known(&view.catalogue, operation)?.published_at.is_some() {
+    let view = inner.view()?;
+    if known(view.catalogue(), operation)?.published_at.is_some() {
         return Ok(Snapshot::new(view));
     }
-    let mut catalogue = Catalogue::clone(&view.catalogue);
-    for entry in published(&view.catalogue, operation, view.version) {
+    let mut catalogue = Catalogue::clone(view.catalogue());
+    for entry in published(view.catalogue(), operation, view.version()) {
         catalogue.insert(entry);
     }
     Ok(Snapshot::new(Arc::new(View {
         store: view.store.clone(),
-        snapshot: view.snapshot.clone(),
-        version: view.version,
-        catalogue: Arc::new(catalogue),
+        reader: view.reader.clone(),
+        commit: Commit {
+            catalogue: Arc::new(catalogue),
+            ..view.commit.clone()
+        },
     })))
 }
 
 pub(crate) fn abort(inner: &Inner, operation: &str) -> Result<()> {
     let mut transaction = Transaction::begin(inner);
     let view = transaction.view.clone();
-    let Some(mend) = describe(&view.catalogue, operation) else {
+    let Some(mend) = describe(view.catalogue(), operation) else {
         drop(transaction);
-        return inner.sync(view.version);
+        return inner.sync();
     };
     if mend.published_at.is_some() {
         return Err(Error::MendPublished {
@@ -175,12 +177,12 @@ pub(crate) fn abort(inner: &Inner, operation: &str) -> Result<()> {
 pub(crate) fn finish(inner: &Inner, operation: &str) -> Result<()> {
     let mut transaction = Transaction::begin(inner);
     let view = transaction.view.clone();
-    let Some(mend) = describe(&view.catalogue, operation) else {
+    let Some(mend) = describe(view.catalogue(), operation) else {
         drop(transaction);
-        return inner.sync(view.version);
+        return inner.sync();
     };
-    for shard in held(&view.catalogue, operation).flat_map(|entry| entry.all_shards()) {
-        if let Some(layer) = transaction.committed_stats(shard.id).layer {
+    for shard in held(view.catalogue(), operation).flat_map(|entry| entry.all_shards()) {
+        if let Some(layer) = transaction.committed_stats(shard.id)?.layer {
             let source = Malformed {
                 what: "layer",
                 detail: format!(
@@ -231,17 +233,20 @@ fn published(catalogue: &Catalogue, operation: &str, at: u64) -> Vec<TableEntry>
 /// Adds to a commit that the tables are nobody's again; the layers they had.
 fn release(transaction: &mut Transaction<'_>, view: &View, operation: &str) -> Result<Vec<Layers>> {
     let mut layers = Vec::new();
-    for entry in held(&view.catalogue, operation) {
+    for entry in held(view.catalogue(), operation) {
         for shard in entry.all_shards() {
             transaction.remove_cursors(shard.id)?;
-            if transaction.committed_stats(shard.id).layer.is_some() {
-                transaction.stats(shard).layer = None;
+            if transaction.committed_stats(shard.id)?.layer.is_some() {
+                transaction.stats(shard)?.layer = None;
             }
+        }
+        for layer in entry.layers.values() {
+            transaction.batch.doom_layer(layer.section());
         }
         layers.push(entry.layers.clone());
         let mut entry = TableEntry::clone(entry);
         entry.enter(PathState::Ready);
-        transaction.put_table(entry);
+        transaction.put_table(entry)?;
     }
     Ok(layers)
 }
@@ -253,10 +258,9 @@ fn end(
     layers: Vec<Layers>,
     tables: &[String],
 ) -> Result<()> {
-    let version = transaction.commit()?.version;
-    inner.sync(version)?;
-    for layer in layers.into_iter().flat_map(Layers::into_values) {
-        layer.retire(&inner.store);
-    }
+    transaction.commit()?;
+    inner.sync()?;
+    let layers = layers.iter().flat_map(Layers::values);
+    inner.store.erase_layers(layers.map(Layer::section));
     streams::trim(inner, tables)
 }

@@ -105,7 +105,7 @@ pub(crate) struct TableEntry {
 }
 
 /// Layers by the shards that they lie over.
-pub(crate) type Layers = BTreeMap<ShardId, Arc<Layer>>;
+pub(crate) type Layers = BTreeMap<ShardId, Layer>;
 
 impl TableEntry {
     /// Whether a change stream needs what happens to its rows.
@@ -114,7 +114,7 @@ impl TableEntry {
     }
 
     /// Every shard of the table and its indexes.
-    pub(crate) fn all_shards(&self) -> impl Iterator<Item = &Arc<Shard>> {
+    pub(crate) fn all_shards(&self) -> impl Iterator<Item = &Arc<Shard>> + Clone {
         self.rows.iter().chain(self.indexes.values().flatten())
     }
 
@@ -153,11 +153,11 @@ impl TableEntry {
         }
     }
 
-    /// Enters a state, with the layers that belong to it; none of them is open.
+    /// Enters a state, with the layers that belong to it.
     pub(crate) fn enter(&mut self, state: PathState) {
         self.layers = match state {
             PathState::Mending { begun_at, .. } => {
-                let layer = |shard: &Arc<Shard>| Arc::new(Layer::new(shard.id, begun_at));
+                let layer = |shard: &Arc<Shard>| Layer::new(shard.id, begun_at);
                 let layers = self.all_shards().map(|shard| (shard.id, layer(shard)));
                 layers.collect()
             }
@@ -177,7 +177,7 @@ impl TableEntry {
     }
 
     /// The layer over a shard of the table, if readers read through it.
-    pub(crate) fn visible_layer(&self, shard: ShardId) -> Option<&Arc<Layer>> {
+    pub(crate) fn visible_layer(&self, shard: ShardId) -> Option<&Layer> {
         self.published_at().and_then(|_| self.layers.get(&shard))
     }
 
@@ -246,10 +246,6 @@ impl Catalogue {
 
     pub(crate) fn shard(&self, id: ShardId) -> Option<&Arc<Shard>> {
         self.shards.get(&id)
-    }
-
-    pub(crate) fn all_shards(&self) -> impl Iterator<Item = &Arc<Shard>> {
-        self.shards.values()
     }
 
     pub(crate) fn insert(&mut self, entry: TableEntry) {

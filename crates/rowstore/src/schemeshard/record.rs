@@ -1,4 +1,4 @@
-//! A table as it lies in the `catalogue` keyspace: JSON under the table's name.
+//! A table as it lies in the `catalogue` tree: JSON under the table's name.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -86,7 +86,7 @@ impl TableEntry {
         serde_json::to_vec(&record).expect("a table record has only text as map keys")
     }
 
-    /// Reads a table; its shards and layers have no open keyspaces yet.
+    /// Reads a table.
     pub(crate) fn decode(name: &[u8], bytes: &[u8]) -> Result<Self> {
         let damaged = |detail: String| {
             let what = format!("the catalogue entry of table {}", name.escape_ascii());

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use mendb_model::TableSchema;
 
 use crate::database::Inner;
+use crate::datashard;
 use crate::error::{Error, Result};
-use crate::schemeshard::tables::{build, retire};
+use crate::schemeshard::tables::build;
 use crate::schemeshard::versions::Versions;
 use crate::schemeshard::{PathState, TableEntry};
 use crate::transaction::Transaction;
@@ -55,17 +56,15 @@ pub(crate) fn create(inner: &Inner, operation: &str, tables: Vec<NewTable>) -> R
             table.splits,
             ours.clone(),
         )?;
-        transaction.put_table(entry);
+        transaction.put_table(entry)?;
         created = true;
     }
-    let version = if created {
-        transaction.commit()?.version
+    if created {
+        transaction.commit()?;
     } else {
-        let version = transaction.view.version;
         drop(transaction);
-        version
-    };
-    inner.sync(version)
+    }
+    inner.sync()
 }
 
 pub(crate) fn finish(inner: &Inner, operation: &str) -> Result<()> {
@@ -74,17 +73,17 @@ pub(crate) fn finish(inner: &Inner, operation: &str) -> Result<()> {
     let held = held(&view, operation);
     if held.is_empty() {
         drop(transaction);
-        return inner.sync(view.version);
+        return inner.sync();
     }
     for mut entry in held {
         for shard in entry.all_shards() {
             transaction.remove_cursors(shard.id)?;
         }
         entry.enter(PathState::Ready);
-        transaction.put_table(entry);
+        transaction.put_table(entry)?;
     }
-    let version = transaction.commit()?.version;
-    inner.sync(version)
+    transaction.commit()?;
+    inner.sync()
 }
 
 pub(crate) fn abort(inner: &Inner, operation: &str) -> Result<()> {
@@ -93,15 +92,15 @@ pub(crate) fn abort(inner: &Inner, operation: &str) -> Result<()> {
     let held = held(&view, operation);
     if held.is_empty() {
         drop(transaction);
-        return inner.sync(view.version);
+        return inner.sync();
     }
     for entry in &held {
         transaction.remove_table(entry)?;
     }
-    let version = transaction.commit()?.version;
-    inner.sync(version)?;
+    transaction.commit()?;
+    inner.sync()?;
     for entry in &held {
-        retire(inner, entry);
+        datashard::retire(&inner.store, entry.all_shards());
     }
     Ok(())
 }
@@ -110,7 +109,7 @@ fn held(view: &View, operation: &str) -> Vec<TableEntry> {
     let ours = PathState::Restoring {
         operation: operation.to_owned(),
     };
-    let tables = view.catalogue.tables();
+    let tables = view.catalogue().tables();
     tables
         .filter(|table| table.state == ours)
         .map(|table| TableEntry::clone(table))

@@ -8,9 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::database::{Inner, NOT_POISONED};
 use crate::datashard::log;
 use crate::error::Result;
-use crate::schemeshard::{PathState, TableEntry};
+use crate::schemeshard::{Catalogue, PathState, TableEntry};
 use crate::transaction::Transaction;
-use crate::view::View;
 
 /// A change stream of a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +35,7 @@ pub(crate) fn describe(entry: &TableEntry) -> Vec<StreamDescription> {
 }
 
 pub(crate) fn detach(inner: &Inner, stream: &str) -> Result<()> {
-    let names = carriers(&inner.view(), stream);
+    let names = carriers(&inner.commit().catalogue, stream);
     change(inner, stream, |entry| {
         entry.streams.remove(stream);
         entry.versions = entry.versions.raised();
@@ -54,7 +53,7 @@ pub(crate) fn lapse(inner: &Inner, stream: &str, bytes: u64) -> Result<()> {
         }
         true
     })?;
-    trim(inner, &carriers(&inner.view(), stream))
+    trim(inner, &carriers(&inner.commit().catalogue, stream))
 }
 
 pub(crate) fn release(inner: &Inner, stream: &str, up_to: u64) -> Result<()> {
@@ -66,14 +65,14 @@ pub(crate) fn release(inner: &Inner, stream: &str, up_to: u64) -> Result<()> {
             moves
         })
     })?;
-    trim(inner, &carriers(&inner.view(), stream))
+    trim(inner, &carriers(&inner.commit().catalogue, stream))
 }
 
 /// Finishes the trims that a crash or an error interrupted, of tables that no stream will let go of any more.
 /// The others are trimmed when one does.
 pub(crate) fn trim_leftovers(inner: &Inner) -> Result<()> {
-    let view = inner.view();
-    let tables = view.catalogue.tables();
+    let catalogue = inner.commit().catalogue;
+    let tables = catalogue.tables();
     let without = tables.filter(|table| !table.keeps_changes());
     let without: Vec<String> = without.map(|table| table.name.clone()).collect();
     trim(inner, &without)
@@ -88,27 +87,26 @@ fn change(
     let mut transaction = Transaction::begin(inner);
     let view = transaction.view.clone();
     let mut changed = false;
-    for entry in view.catalogue.tables() {
+    for entry in view.catalogue().tables() {
         if entry.streams.contains_key(stream) {
             let mut entry = TableEntry::clone(entry);
             if edit(&mut entry) {
-                transaction.put_table(entry);
+                transaction.put_table(entry)?;
                 changed = true;
             }
         }
     }
-    let version = if changed {
-        transaction.commit()?.version
+    if changed {
+        transaction.commit()?;
     } else {
         drop(transaction);
-        view.version
-    };
-    inner.sync(version)
+    }
+    inner.sync()
 }
 
-fn carriers(view: &View, stream: &str) -> Vec<String> {
-    let tables = view.catalogue.tables();
-    tables
+fn carriers(catalogue: &Catalogue, stream: &str) -> Vec<String> {
+    catalogue
+        .tables()
         .filter(|table| table.streams.contains_key(stream))
         .map(|table| table.name.clone())
         .collect()
@@ -117,9 +115,9 @@ fn carriers(view: &View, stream: &str) -> Vec<String> {
 /// Trims the change logs of tables to what their streams need. Those of tables that are being mended wait
 /// until that is over: much of them may be rewritten then.
 pub(crate) fn trim(inner: &Inner, tables: &[String]) -> Result<()> {
-    let view = inner.view();
+    let catalogue = inner.commit().catalogue;
     for name in tables {
-        let Ok(entry) = view.table(name) else {
+        let Ok(entry) = catalogue.table(name) else {
             continue;
         };
         if matches!(entry.state, PathState::Mending { .. }) {
@@ -133,9 +131,9 @@ pub(crate) fn trim(inner: &Inner, tables: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Up to which version no stream of the table needs changes.
-pub(crate) fn floor(entry: &TableEntry, view: &View) -> u64 {
+/// Up to which version no stream of the table needs changes, as of a version.
+pub(crate) fn floor(entry: &TableEntry, version: u64) -> u64 {
     let lasting = entry.streams.values().filter(|stream| stream.lasts());
     let needed = lasting.map(|stream| stream.needed_after);
-    needed.min().unwrap_or(view.version)
+    needed.min().unwrap_or(version)
 }

@@ -8,7 +8,8 @@ use mendb_model::name::{self, TablePath};
 use mendb_model::{Column, TableSchema};
 
 use crate::database::Inner;
-use crate::datashard::Shard;
+use crate::datashard::stats::ShardStats;
+use crate::datashard::{self, Shard};
 use crate::error::{Error, Result};
 use crate::schemeshard::layout::Layout;
 use crate::schemeshard::versions::Versions;
@@ -35,9 +36,9 @@ pub(crate) fn create(
         splits,
         PathState::Ready,
     )?;
-    transaction.put_table(entry);
-    let version = transaction.commit()?.version;
-    inner.sync(version)
+    transaction.put_table(entry)?;
+    transaction.commit()?;
+    inner.sync()
 }
 
 /// A new table with empty shards, cut at the encoded keys of `splits`: those of the table under `None`,
@@ -59,6 +60,7 @@ pub(crate) fn build(
         let points = splits.remove(&path.index).unwrap_or_default();
         let shard = |range| {
             let id = transaction.allocate_shard();
+            transaction.put_stats(id, ShardStats::default());
             Arc::new(Shard::new(id, path.clone(), range))
         };
         KeyRange::split_at(points).into_iter().map(shard).collect()
@@ -103,17 +105,10 @@ pub(crate) fn drop(inner: &Inner, name: &str) -> Result<()> {
     let entry = transaction.catalogue().table(name)?.clone();
     entry.check(Access::Hold)?;
     transaction.remove_table(&entry)?;
-    let version = transaction.commit()?.version;
-    inner.sync(version)?;
-    retire(inner, &entry);
+    transaction.commit()?;
+    inner.sync()?;
+    datashard::retire(&inner.store, entry.all_shards());
     Ok(())
-}
-
-/// Removes the keyspaces of a table whose removal from the catalogue is on disk.
-pub(crate) fn retire(inner: &Inner, entry: &TableEntry) {
-    for shard in entry.all_shards() {
-        shard.files.retire(&inner.store);
-    }
 }
 
 pub(crate) fn add_column(inner: &Inner, table: &str, column: Column) -> Result<()> {
@@ -134,7 +129,7 @@ pub(crate) fn add_column(inner: &Inner, table: &str, column: Column) -> Result<(
     })?;
     entry.layout = Arc::new(Layout::new(schema));
     entry.versions = entry.versions.raised();
-    transaction.put_table(entry);
-    let version = transaction.commit()?.version;
-    inner.sync(version)
+    transaction.put_table(entry)?;
+    transaction.commit()?;
+    inner.sync()
 }

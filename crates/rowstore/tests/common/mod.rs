@@ -20,7 +20,6 @@ pub fn small() -> Options {
     Options {
         durable: false,
         trim_bytes: 0,
-        memtable_bytes: 1 << 20,
         cache_bytes: 4 << 20,
         ..Options::default()
     }

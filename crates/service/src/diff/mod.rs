@@ -92,7 +92,7 @@ impl Service {
                 After::Point(point)
             }
             None => After::Live {
-                rows: engine.snapshot(),
+                rows: engine.snapshot()?,
                 tables: match self.collection(&order.before.collection) {
                     Ok(collection) => collection.tables,
                     Err(Error::UnknownCollection(_)) => Vec::new(),

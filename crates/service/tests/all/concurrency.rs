@@ -26,7 +26,7 @@ fn accounts_schema() -> TableSchema {
 
 /// All money of some tables, in one snapshot.
 fn money(database: &Database, tables: &[&str]) -> i64 {
-    let snapshot = database.snapshot();
+    let snapshot = database.snapshot().unwrap();
     let mut total = 0;
     for name in tables {
         let table = snapshot.open_table(name).unwrap();
@@ -59,7 +59,7 @@ fn move_money(database: &Database, seed: i64, stop: &AtomicBool, moved: &AtomicI
         if (giver, from) == (taker, to) {
             continue;
         }
-        let snapshot = database.snapshot();
+        let snapshot = database.snapshot().unwrap();
         let balance = |at: usize, id: i64| match snapshot.get(&tables[at], &[Value::Int(id)]) {
             Ok(Some(row)) => match row[1] {
                 Value::Int(balance) => Some(balance),
@@ -254,7 +254,7 @@ fn what_would_disturb_an_operation_is_refused_by_its_name() {
         let table = database.open_table("orders");
         let read = match &table {
             Ok(table) => database
-                .snapshot()
+                .snapshot().unwrap()
                 .get(table, &[Value::Int(1)])
                 .err()
                 .map(|e| e.to_string()),

@@ -75,7 +75,7 @@ fn write(world: &World, now: &Rows, rows: &Rows) {
 }
 
 fn read(world: &World) -> Rows {
-    let snapshot = world.database.snapshot();
+    let snapshot = world.database.snapshot().unwrap();
     let table = snapshot.open_table(TABLE).unwrap();
     let rows = snapshot.scan(&table, KeyRange::all(), Direction::Ascending);
     let rows = rows.unwrap().map(|row| {
@@ -285,7 +285,7 @@ trait Prove {
 
 impl Prove for mendb_rowstore::Database {
     fn prove_people(&self) {
-        let snapshot = self.snapshot();
+        let snapshot = self.snapshot().unwrap();
         let paths =
             ["by_mail", "by_home"].map(|index| mendb_model::name::TablePath::index(TABLE, index));
         let mut rows = Vec::new();

@@ -120,7 +120,7 @@ impl<M: Meddler> LiveRows for Meddled<M> {
 }
 
 impl<M: Meddler> RowStore for Meddled<M> {
-    fn snapshot(&self) -> Box<dyn LiveRows + '_> {
+    fn snapshot(&self) -> Result<Box<dyn LiveRows + '_>> {
         self.rows().snapshot()
     }
     fn freeze(&self, request: &FreezeRequest<'_>) -> Result<Frozen> {

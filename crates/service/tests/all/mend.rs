@@ -201,7 +201,7 @@ fn readers_see_two_tables_as_before_or_as_after_and_writers_are_told() {
     thread::scope(|scope| {
         scope.spawn(|| {
             while !done.load(Ordering::SeqCst) {
-                let snapshot = world.database.snapshot();
+                let snapshot = world.database.snapshot().unwrap();
                 let (Ok(orders), Ok(customers)) = (
                     snapshot.open_table("orders"),
                     snapshot.open_table("customers"),

@@ -323,7 +323,7 @@ pub fn text(text: &str) -> Value {
 pub type Contents = BTreeMap<String, Vec<(Vec<u8>, Vec<u8>)>>;
 
 pub fn contents(database: &Database) -> Contents {
-    let snapshot = database.snapshot();
+    let snapshot = database.snapshot().unwrap();
     let mut contents = Contents::new();
     for table in snapshot.tables() {
         let description = snapshot.describe(&table).unwrap();

@@ -158,7 +158,7 @@ impl Story<'_> {
     /// Drops the tables. Returns what was in them.
     fn lose(&mut self, database: &Database) -> Result<Digests, Failure> {
         self.chapter("Disaster: all tables are dropped");
-        let before = digests(&database.snapshot(), &TABLES)?;
+        let before = digests(&database.snapshot()?, &TABLES)?;
         for table in TABLES {
             database.drop_table(table)?;
         }
@@ -240,7 +240,7 @@ impl Story<'_> {
         let database = self.place.context.open_rows()?;
         let service = self.place.context.open_service_on(database.clone())?;
         let watch = Stopwatch::start();
-        let snapshot = database.snapshot();
+        let snapshot = database.snapshot()?;
         let there = snapshot.tables();
         let there = TABLES
             .into_iter()

@@ -80,7 +80,7 @@ pub fn verify_table(
     database: &Database,
     table: &str,
 ) -> Result<Verdict, Failure> {
-    let checked = read(&database.snapshot(), table)?;
+    let checked = read(&database.snapshot()?, table)?;
     context.output.records(
         &checked,
         &[

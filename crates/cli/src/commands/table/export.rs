@@ -161,7 +161,7 @@ impl ExportArgs {
         let database = context.open_rows()?;
         let table = database.open_table(&self.table)?;
         let schema = schema_of(&self.path(), table.schema())?;
-        let snapshot = database.snapshot();
+        let snapshot = database.snapshot()?;
         let total = snapshot
             .shards(&self.path())?
             .iter()

@@ -1,0 +1,220 @@
+//! The packed blocks of each shard, one file a shard, one block after the other.
+//!
+//! The files are written from their end on only. Where each block lies, how long it is and its checksum
+//! is a record of [`Tree::Blocks`](super::Tree::Blocks), keyed by the last key of the block: what no
+//! record names does not exist.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, BufWriter, Seek, SeekFrom, Write as _};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use mendb_model::Malformed;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::database::NOT_POISONED;
+use crate::datashard::ShardId;
+use crate::error::Result;
+use crate::kernel::fault::Faults;
+
+const DIRECTORY: &str = "base";
+/// Open files that are kept at hand; far below the usual limit of 1,024 a process.
+const OPEN_FILES: usize = 128;
+/// Blocks are written to the file in pieces of this size.
+const PIECE_BYTES: usize = 1 << 20;
+
+/// Where a block lies in the base file of its shard. As a record: offset (8), bytes (4) and the XXH3-64 of
+/// the block (8), big-endian.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BlockPlace {
+    offset: u64,
+    bytes: u32,
+    check: u64,
+}
+
+impl BlockPlace {
+    pub(crate) fn encode(self) -> Vec<u8> {
+        let mut record = Vec::with_capacity(20);
+        record.extend_from_slice(&self.offset.to_be_bytes());
+        record.extend_from_slice(&self.bytes.to_be_bytes());
+        record.extend_from_slice(&self.check.to_be_bytes());
+        record
+    }
+
+    pub(crate) fn decode(record: &[u8]) -> std::result::Result<Self, Malformed> {
+        let parse = || {
+            let (offset, rest) = record.split_first_chunk()?;
+            let (bytes, rest) = rest.split_first_chunk()?;
+            let check = rest.try_into().ok()?;
+            Some(Self {
+                offset: u64::from_be_bytes(*offset),
+                bytes: u32::from_be_bytes(*bytes),
+                check: u64::from_be_bytes(check),
+            })
+        };
+        parse().ok_or_else(|| Malformed {
+            what: "place of a row block",
+            detail: format!("it has {} bytes", record.len()),
+        })
+    }
+}
+
+/// The base files of a store.
+pub(crate) struct BaseFiles {
+    faults: Faults,
+    directory: PathBuf,
+    open: Mutex<OpenFiles>,
+}
+
+/// The files that were read last.
+#[derive(Default)]
+struct OpenFiles {
+    files: HashMap<ShardId, (Arc<File>, u64)>,
+    uses: u64,
+}
+
+impl BaseFiles {
+    pub(super) fn open(faults: &Faults) -> Result<Self> {
+        let directory = faults.dir().join(DIRECTORY);
+        std::fs::create_dir_all(&directory).map_err(|error| faults.file(&directory, error))?;
+        Ok(Self {
+            faults: faults.clone(),
+            directory,
+            open: Mutex::default(),
+        })
+    }
+
+    fn path(&self, shard: ShardId) -> PathBuf {
+        self.directory.join(shard.to_string())
+    }
+
+    /// Reads a block.
+    ///
+    /// # Errors
+    /// The file is gone or too short, or the block is not the one that was written.
+    pub(crate) fn read(&self, shard: ShardId, place: BlockPlace) -> Result<Vec<u8>> {
+        let path = self.path(shard);
+        let fault = |error| self.faults.file(&path, error);
+        let file = self.file(shard, &path).map_err(fault)?;
+        let mut block = vec![0; place.bytes as usize];
+        file.read_exact_at(&mut block, place.offset).map_err(fault)?;
+        if xxh3_64(&block) == place.check {
+            return Ok(block);
+        }
+        let detail = format!("the block at byte {} does not have its checksum", place.offset);
+        Err(self.faults.damaged(&format!("{DIRECTORY}/{shard}"), detail))
+    }
+
+    fn file(&self, shard: ShardId, path: &Path) -> io::Result<Arc<File>> {
+        let mut open = self.open.lock().expect(NOT_POISONED);
+        open.uses += 1;
+        let now = open.uses;
+        if let Some((file, used)) = open.files.get_mut(&shard) {
+            *used = now;
+            return Ok(file.clone());
+        }
+        let file = Arc::new(File::open(path)?);
+        if open.files.len() >= OPEN_FILES {
+            let oldest = open.files.iter().min_by_key(|(_, (_, used))| *used);
+            if let Some(oldest) = oldest.map(|(shard, _)| *shard) {
+                open.files.remove(&oldest);
+            }
+        }
+        open.files.insert(shard, (file.clone(), now));
+        Ok(file)
+    }
+
+    /// Writes blocks behind the first `end` bytes of the file of a shard, over what a load that was cut off
+    /// left there.
+    ///
+    /// # Errors
+    /// The file is gone or shorter than that, or cannot be written.
+    pub(crate) fn append(&self, shard: ShardId, end: u64) -> Result<BaseWriter<'_>> {
+        let path = self.path(shard);
+        let open = || {
+            let mut options = File::options();
+            let mut file = options.write(true).create(end == 0).truncate(false).open(&path)?;
+            if file.metadata()?.len() < end {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            file.set_len(end)?;
+            file.seek(SeekFrom::Start(end))?;
+            Ok(file)
+        };
+        let file = open().map_err(|error| self.faults.file(&path, error))?;
+        Ok(BaseWriter {
+            files: self,
+            file: BufWriter::with_capacity(PIECE_BYTES, file),
+            path,
+            is_new: end == 0,
+            end,
+        })
+    }
+
+    /// Removes the file of a shard, if there is one. Failing leaves it to the next open.
+    pub(crate) fn remove(&self, shard: ShardId) {
+        self.open.lock().expect(NOT_POISONED).files.remove(&shard);
+        match std::fs::remove_file(self.path(shard)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(%shard, %error, "leave a base file for the next open");
+            }
+            _ => {}
+        }
+    }
+
+    /// The shards that have a file.
+    pub(crate) fn shards(&self) -> Result<Vec<ShardId>> {
+        let list = || -> io::Result<Vec<ShardId>> {
+            let mut shards = Vec::new();
+            for entry in std::fs::read_dir(&self.directory)? {
+                let name = entry?.file_name();
+                shards.extend(name.to_str().and_then(|name| name.parse().ok()).map(ShardId));
+            }
+            Ok(shards)
+        };
+        list().map_err(|error| self.faults.file(&self.directory, error))
+    }
+}
+
+/// Appends blocks to a base file.
+pub(crate) struct BaseWriter<'a> {
+    files: &'a BaseFiles,
+    file: BufWriter<File>,
+    path: PathBuf,
+    is_new: bool,
+    end: u64,
+}
+
+impl BaseWriter<'_> {
+    /// Writes a block, and tells where.
+    pub(crate) fn push(&mut self, block: &[u8]) -> Result<BlockPlace> {
+        let bytes = u32::try_from(block.len()).map_err(|_| {
+            let detail = format!("a block of {} bytes does not fit", block.len());
+            self.files.faults.damaged(DIRECTORY, detail)
+        })?;
+        let place = BlockPlace {
+            offset: self.end,
+            bytes,
+            check: xxh3_64(block),
+        };
+        let written = self.file.write_all(block);
+        written.map_err(|error| self.files.faults.file(&self.path, error))?;
+        self.end += u64::from(bytes);
+        Ok(place)
+    }
+
+    /// Returns when all blocks are on disk: records may name them then.
+    pub(crate) fn finish(mut self) -> Result<()> {
+        let mut finish = || {
+            self.file.flush()?;
+            self.file.get_ref().sync_data()?;
+            if self.is_new {
+                File::open(&self.files.directory)?.sync_all()?;
+            }
+            Ok(())
+        };
+        finish().map_err(|error| self.files.faults.file(&self.path, error))
+    }
+}

@@ -1,0 +1,44 @@
+//! The storage engine, and the only room that knows which one it is.
+//!
+//! Ordered records lie in one SQLite database in WAL mode, packed blocks of rows in one file a shard
+//! beside it. Whoever is above sees [`Section`]s of ordered records, a [`Batch`] that commits as a
+//! whole, a [`Reader`] that is one commit, and the [base files](base_files). What was measured before this engine was
+//! chosen: `docs/storage-engine.md`.
+//!
+//! # Files
+//! | file | what it holds |
+//! |---|---|
+//! | `store.db`, `-wal`, `-shm` | the records, by SQLite |
+//! | `base/<shard>` | packed blocks, one after the other; where each lies is in [`Tree::Blocks`] |
+//! | `mark` | the last commit that was acknowledged ([`mark`]) |
+//! | `lock` | nothing; whoever has the store open has it locked |
+//!
+//! # Damage
+//! SQLite does not check its pages. So each record carries a checksum over tree, key and value, each
+//! block one in its record, and the mark tells when commits at the end are gone. Records that are gone
+//! from the middle are found by the digests that the layer above keeps.
+//!
+//! # Crash
+//! A batch is in the WAL as a whole when [`Store::commit`] returns, and on disk after [`Store::sync`].
+//! Blocks are on disk before the records that name them are committed; bytes behind the last named block
+//! are of a load that was cut off, and the next one writes over them.
+
+mod base_files;
+mod batch;
+mod cursor;
+mod fault;
+mod mark;
+mod reader;
+mod root;
+mod record;
+mod section;
+mod store;
+
+pub(crate) use base_files::BlockPlace;
+pub(crate) use batch::Batch;
+pub use cursor::Direction;
+pub(crate) use cursor::{Cursor, Entry};
+pub(crate) use reader::Reader;
+pub(crate) use root::Root;
+pub(crate) use section::{Section, Tree};
+pub(crate) use store::Store;

@@ -1,0 +1,428 @@
+//! The files of a store, opened by one process.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Arc, Mutex};
+
+use mendb_model::key::KeyRange;
+use rusqlite::hooks::Wal;
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
+
+use crate::database::{NOT_POISONED, Options};
+use crate::datashard::ShardId;
+use crate::error::{Error, Result};
+use crate::kernel::base_files::BaseFiles;
+use crate::kernel::batch::{Batch, GARBAGE, garbage_key};
+use crate::kernel::cursor::{Cursor, Direction};
+use crate::kernel::fault::Faults;
+use crate::kernel::mark::Mark;
+use crate::kernel::reader::{Reader, for_tree};
+use crate::kernel::record;
+use crate::kernel::root::{FORMAT, Root};
+use crate::kernel::section::{Section, Tree, end_of_prefix};
+
+pub(super) const DATABASE: &str = "store.db";
+const WAL: &str = "store.db-wal";
+const LOCK: &str = "lock";
+/// A file that a store of format 1 has.
+const FILE_OF_FORMAT_1: &str = "keyspaces";
+/// The WAL is written into the database when it has so many pages: 16 MB.
+const CHECKPOINT_PAGES: i32 = 4096;
+/// Extended result codes of SQLite: a file, or a directory, could not be synced.
+const IOERR_FSYNC: i32 = 10 | (4 << 8);
+const IOERR_DIR_FSYNC: i32 = 10 | (5 << 8);
+/// Connections that are kept for the next reader.
+const IDLE_CONNECTIONS: usize = 2;
+/// Garbage is erased so many records at a time, and others write between.
+const ERASED_RECORDS: usize = 20_000;
+
+/// The files of a store.
+pub(crate) struct Store {
+    faults: Faults,
+    /// The only connection that writes.
+    writer: Arc<Reader>,
+    pool: Arc<Pool>,
+    wal: File,
+    mark: Mark,
+    files: BaseFiles,
+    /// Pages in the WAL after the last commit.
+    wal_pages: Arc<AtomicI32>,
+    /// The disk failed to keep what it took: nothing more is accepted.
+    stopped: AtomicBool,
+    _lock: File,
+}
+
+/// Connections that nobody reads with.
+pub(super) struct Pool {
+    faults: Faults,
+    cache_bytes: u64,
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl Pool {
+    fn take(&self) -> Result<Connection> {
+        let idle = self.idle.lock().expect(NOT_POISONED).pop();
+        if let Some(connection) = idle {
+            return Ok(connection);
+        }
+        let connection = connect(&self.faults, self.cache_bytes)?;
+        let read_only = connection.pragma_update(None, "query_only", true);
+        read_only.map_err(|error| self.faults.engine(error))?;
+        Ok(connection)
+    }
+
+    pub(super) fn put(&self, connection: Connection) {
+        let mut idle = self.idle.lock().expect(NOT_POISONED);
+        if idle.len() < IDLE_CONNECTIONS {
+            idle.push(connection);
+        }
+    }
+}
+
+impl Store {
+    /// Opens the store in a directory, creating it when there is none.
+    pub(crate) fn open(dir: &Path, options: &Options) -> Result<Self> {
+        let faults = Faults::new(dir);
+        std::fs::create_dir_all(dir).map_err(|error| faults.file(dir, error))?;
+        let lock = lock(&faults)?;
+        if dir.join(FILE_OF_FORMAT_1).exists() {
+            return Err(Error::Format {
+                dir: dir.to_owned(),
+                found: 1,
+                expected: FORMAT,
+            });
+        }
+        let acknowledged = Mark::read(&faults)?;
+        if acknowledged.is_some() && !dir.join(DATABASE).exists() {
+            return Err(faults.damaged(DATABASE, "it is gone".to_owned()));
+        }
+        let files = BaseFiles::open(&faults)?;
+        let mut connection = connect(&faults, options.cache_bytes)?;
+        let root = match read_root(&faults, &connection)? {
+            Some(root) => root,
+            None if acknowledged.is_some() => {
+                let detail = "its root record is gone".to_owned();
+                return Err(faults.damaged(DATABASE, detail));
+            }
+            None => create(&faults, &connection)?,
+        };
+        if root.format != FORMAT {
+            return Err(Error::Format {
+                dir: dir.to_owned(),
+                found: root.format,
+                expected: FORMAT,
+            });
+        }
+        if let Some(acknowledged) = acknowledged.filter(|last| *last > root.commit) {
+            let detail = format!(
+                "it ends with commit {}, but {acknowledged} was acknowledged: what came later is gone",
+                root.commit
+            );
+            return Err(faults.damaged(WAL, detail));
+        }
+        let wal = File::open(dir.join(WAL)).map_err(|error| faults.file(&dir.join(WAL), error))?;
+        // What a process that died had written is acknowledged by being read.
+        let synced = wal.sync_data().and_then(|()| File::open(dir)?.sync_all());
+        synced.map_err(|error| faults.file(&dir.join(WAL), error))?;
+        let mark = Mark::open(&faults, root.commit)?;
+        let wal_pages = Arc::new(AtomicI32::new(0));
+        let counter = wal_pages.clone();
+        let hook = move |_: &mut Wal, pages| {
+            counter.store(pages, Ordering::Relaxed);
+            Ok(())
+        };
+        let hooked = connection.wal_hook(Some(hook));
+        hooked.map_err(|error| faults.engine(error))?;
+        let pool = Pool {
+            faults: faults.clone(),
+            cache_bytes: options.cache_bytes / 4,
+            idle: Mutex::default(),
+        };
+        Ok(Self {
+            writer: Arc::new(Reader::writer(connection, faults.clone())),
+            pool: Arc::new(pool),
+            wal,
+            mark,
+            files,
+            wal_pages,
+            stopped: AtomicBool::new(false),
+            faults,
+            _lock: lock,
+        })
+    }
+
+    /// The packed blocks of the shards.
+    pub(crate) fn files(&self) -> &BaseFiles {
+        &self.files
+    }
+
+    /// Bytes of the database and its WAL.
+    pub(crate) fn database_bytes(&self) -> Result<u64> {
+        let path = self.faults.dir().join(DATABASE);
+        let database = std::fs::metadata(&path).and_then(|database| {
+            let wal = self.wal.metadata()?;
+            Ok(database.len() + wal.len())
+        });
+        database.map_err(|error| self.faults.file(&path, error))
+    }
+
+    /// Reads the last commit until it is dropped, with its root record.
+    pub(crate) fn read(&self) -> Result<(Arc<Reader>, Root)> {
+        let connection = self.pool.take()?;
+        let begun = connection.execute_batch("BEGIN");
+        begun.map_err(|error| self.faults.engine(error))?;
+        let root = read_root(&self.faults, &connection)?;
+        let reader = Reader::pinned(connection, self.faults.clone(), self.pool.clone());
+        match root {
+            Some(root) => Ok((Arc::new(reader), root)),
+            None => Err(self.faults.damaged(DATABASE, "its root record is gone".to_owned())),
+        }
+    }
+
+    /// Reads whatever commit is the last one. For those who keep writers out.
+    pub(crate) fn read_last(&self) -> &Arc<Reader> {
+        &self.writer
+    }
+
+    /// Adds to a batch what the root record becomes.
+    pub(crate) fn put_root(batch: &mut Batch, root: &Root) {
+        batch.insert(&Section::whole(Tree::Meta), Root::KEY, root.encode());
+    }
+
+    /// Commits a batch: it is there as a whole, or, on an error, not at all.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] once the disk has failed to keep a commit.
+    pub(crate) fn commit(&self, mut batch: Batch) -> Result<()> {
+        if self.stopped.load(Ordering::Acquire) {
+            return self.faults.stopped();
+        }
+        // In the order of the trees. It is stable: the last change of a key stays the last.
+        batch
+            .changes
+            .sort_by(|one, other| (one.tree, &one.key).cmp(&(other.tree, &other.key)));
+        let mut connection = self.writer.lock();
+        let mut commit = || {
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            for change in &batch.changes {
+                let key = &change.key;
+                match &change.record {
+                    Some(record) => {
+                        let insert = for_tree!(
+                            change.tree,
+                            "INSERT INTO ",
+                            " VALUES (?1, ?2) ON CONFLICT (k) DO UPDATE SET v = excluded.v"
+                        );
+                        transaction.prepare_cached(insert)?.execute([key, record])?;
+                    }
+                    None => {
+                        let delete = for_tree!(change.tree, "DELETE FROM ", " WHERE k = ?1");
+                        transaction.prepare_cached(delete)?.execute([key])?;
+                    }
+                }
+            }
+            transaction.commit()
+        };
+        commit().map_err(|error| self.faults.engine(error))?;
+        self.checkpoint(&connection);
+        Ok(())
+    }
+
+    /// Writes a WAL that has grown long into the database, as far as no reader needs it. What is committed is
+    /// safe without it, so a failure is only told; but a disk that may have dropped pages is given no more.
+    fn checkpoint(&self, connection: &Connection) {
+        if self.wal_pages.load(Ordering::Relaxed) < CHECKPOINT_PAGES {
+            return;
+        }
+        let written = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+        if let Err(error) = written {
+            tracing::warn!(%error, "leave the WAL longer than it should be");
+            if let rusqlite::Error::SqliteFailure(failure, _) = error
+                && matches!(failure.extended_code, IOERR_FSYNC | IOERR_DIR_FSYNC)
+            {
+                self.stopped.store(true, Ordering::Release);
+            }
+        }
+    }
+
+    /// Returns when everything up to the commit of this number is on disk. From then on, a store without it
+    /// is known to be damaged.
+    ///
+    /// # Errors
+    /// The disk failed; nothing more is accepted then.
+    pub(crate) fn sync(&self, commit: u64) -> Result<()> {
+        if self.stopped.load(Ordering::Acquire) {
+            return self.faults.stopped();
+        }
+        let synced = self.wal.sync_data().and_then(|()| self.mark.put(commit));
+        synced.map_err(|error| {
+            self.stopped.store(true, Ordering::Release);
+            self.faults.file(&self.faults.dir().join(WAL), error)
+        })
+    }
+
+    /// Erases what the shards have that a commit has [doomed](Batch::doom_shard). Failing leaves it to the next
+    /// open.
+    pub(crate) fn erase_shards(&self, shards: impl Iterator<Item = ShardId>) {
+        self.try_erase(shards.map(|shard| shard.0.to_be_bytes().to_vec()).collect());
+    }
+
+    /// The same of layers.
+    pub(crate) fn erase_layers<'a>(&self, layers: impl Iterator<Item = &'a Section>) {
+        self.try_erase(layers.map(|layer| layer.prefix.clone()).collect());
+    }
+
+    fn try_erase(&self, garbage: Vec<Vec<u8>>) {
+        if let Err(error) = self.erase(garbage) {
+            tracing::warn!(%error, "leave garbage for the next open");
+        }
+    }
+
+    /// Erases what a crash left to be erased.
+    pub(crate) fn erase_leftovers(&self) -> Result<()> {
+        let section = Section::whole(Tree::Meta);
+        let range = KeyRange::prefix(&[GARBAGE]);
+        let mut garbage = Vec::new();
+        let (reader, _) = self.read()?;
+        for entry in Cursor::new(&reader, &section, &range, Direction::Ascending) {
+            let (mut key, _) = entry?;
+            garbage.push(key.split_off(1));
+        }
+        drop(reader);
+        self.erase(garbage)
+    }
+
+    fn erase(&self, garbage: Vec<Vec<u8>>) -> Result<()> {
+        let mut left = garbage.as_slice();
+        while !left.is_empty() {
+            let erased = self.erase_some(left).map_err(|error| self.faults.engine(error))?;
+            left = &left[erased..];
+        }
+        Ok(())
+    }
+
+    /// Erases so much that others need not wait long: how many of the prefixes are done.
+    fn erase_some(&self, garbage: &[Vec<u8>]) -> rusqlite::Result<usize> {
+        let mut connection = self.writer.lock();
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut budget = ERASED_RECORDS;
+        let mut done = 0;
+        'prefixes: for prefix in garbage {
+            for tree in trees_of(prefix) {
+                let end = end_of_prefix(prefix);
+                let find = for_tree!(
+                    *tree,
+                    "SELECT k FROM ",
+                    " WHERE k >= ?1 AND k < ?2 ORDER BY k LIMIT 1 OFFSET ?3"
+                );
+                let mut find = transaction.prepare_cached(find)?;
+                let behind: Option<Vec<u8>> = find
+                    .query_row(params![prefix, end, budget as i64], |row| row.get(0))
+                    .optional()?;
+                let delete = for_tree!(*tree, "DELETE FROM ", " WHERE k >= ?1 AND k < ?2");
+                let mut delete = transaction.prepare_cached(delete)?;
+                let erased = delete.execute([prefix, behind.as_ref().unwrap_or(&end)])?;
+                if behind.is_some() {
+                    break 'prefixes;
+                }
+                budget = budget.saturating_sub(erased);
+            }
+            let meta = "DELETE FROM meta WHERE k = ?1";
+            transaction.prepare_cached(meta)?.execute([garbage_key(prefix)])?;
+            done += 1;
+            budget = budget.saturating_sub(1);
+            if budget == 0 {
+                break;
+            }
+        }
+        transaction.commit()?;
+        Ok(done)
+    }
+}
+
+/// The trees in which the prefix of garbage is one of a shard, or of a layer.
+fn trees_of(prefix: &[u8]) -> &'static [Tree] {
+    if prefix.len() == size_of::<ShardId>() {
+        &Tree::OF_SHARDS
+    } else {
+        &[Tree::Layer]
+    }
+}
+
+fn lock(faults: &Faults) -> Result<File> {
+    let path = faults.dir().join(LOCK);
+    let fault = |error| faults.file(&path, error);
+    let mut options = File::options();
+    let lock = options.create(true).truncate(false).write(true).open(&path);
+    let lock = lock.map_err(fault)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(std::fs::TryLockError::WouldBlock) => Err(Error::Locked {
+            dir: faults.dir().to_owned(),
+        }),
+        Err(std::fs::TryLockError::Error(error)) => Err(fault(error)),
+    }
+}
+
+/// Opens the database as this crate uses it.
+fn connect(faults: &Faults, cache_bytes: u64) -> Result<Connection> {
+    let connect = || {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(faults.dir().join(DATABASE), flags)?;
+        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        // The WAL is synced by `Store::sync`, the rest by checkpoints.
+        connection.pragma_update(None, "synchronous", "NORMAL")?;
+        connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+        connection.pragma_update(None, "cell_size_check", true)?;
+        let kib = i64::try_from(cache_bytes >> 10).unwrap_or(i64::MAX);
+        connection.pragma_update(None, "cache_size", -kib.max(1))?;
+        connection.set_prepared_statement_cache_capacity(64);
+        Ok(connection)
+    };
+    connect().map_err(|error| faults.engine(error))
+}
+
+/// The root record; `None` of a database that nothing was ever committed to.
+fn read_root(faults: &Faults, connection: &Connection) -> Result<Option<Root>> {
+    let read = || {
+        let tables = "SELECT count(*) FROM sqlite_schema WHERE name = 'meta'";
+        let tables: i64 = connection.prepare_cached(tables)?.query_row([], |row| row.get(0))?;
+        if tables == 0 {
+            return Ok(None);
+        }
+        let mut select = connection.prepare_cached("SELECT v FROM meta WHERE k = ?1")?;
+        let root = select.query_row([Root::KEY], |row| row.get::<_, Vec<u8>>(0));
+        root.optional()
+    };
+    let record = read().map_err(|error| faults.engine(error))?;
+    let Some(record) = record else {
+        return Ok(None);
+    };
+    let root = record::open(Tree::Meta, Root::KEY, &record)?;
+    Root::decode(root).map(Some)
+}
+
+fn create(faults: &Faults, connection: &Connection) -> Result<Root> {
+    let root = Root::first();
+    let create = || {
+        let mut statements = "BEGIN IMMEDIATE;".to_owned();
+        for tree in Tree::ALL {
+            let name = tree.name();
+            statements.push_str("CREATE TABLE ");
+            statements.push_str(name);
+            statements.push_str(" (k BLOB PRIMARY KEY NOT NULL, v BLOB NOT NULL) WITHOUT ROWID;");
+        }
+        connection.execute_batch(&statements)?;
+        let record = record::seal(Tree::Meta, Root::KEY, root.encode());
+        let insert = "INSERT INTO meta VALUES (?1, ?2)";
+        connection.execute(insert, params![Root::KEY, record])?;
+        connection.execute_batch("COMMIT")
+    };
+    create().map_err(|error| faults.engine(error))?;
+    Ok(root)
+}
