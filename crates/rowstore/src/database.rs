@@ -162,7 +162,11 @@ impl Inner {
 
     /// Returns when the commits so far may be acknowledged.
     pub(crate) fn acknowledge(&self) -> Result<()> {
-        if self.options.durable { self.sync() } else { Ok(()) }
+        if self.options.durable {
+            self.sync()
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -383,7 +387,9 @@ impl Database {
     /// # Errors
     /// The table is missing.
     pub fn streams(&self, table: &str) -> Result<Vec<StreamDescription>> {
-        Ok(streams::describe(self.inner.commit().catalogue.table(table)?))
+        Ok(streams::describe(
+            self.inner.commit().catalogue.table(table)?,
+        ))
     }
 
     /// What each change stream of a table keeps from being let go of; its change logs are read for it.

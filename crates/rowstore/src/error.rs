@@ -52,7 +52,7 @@ pub enum Error {
         source: Malformed,
     },
     /// The directory was written by another version of this crate.
-    #[error("{} has the row store format {found}; this program reads {expected}: use the version that wrote it", dir.display())]
+    #[error("{} has the row store format {found}; this program reads {expected}: back it up with the version that wrote it, and restore it with this one into another target", dir.display())]
     Format {
         /// The directory of the store.
         dir: PathBuf,

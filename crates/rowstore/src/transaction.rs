@@ -187,7 +187,8 @@ impl<'a> Transaction<'a> {
         self.count_out(name)?;
         let record = entry.encode();
         self.root.catalogue.add(name, &record);
-        self.batch.insert(&Section::whole(Tree::Catalogue), name, record);
+        self.batch
+            .insert(&Section::whole(Tree::Catalogue), name, record);
         self.edit_catalogue().insert(entry);
         Ok(())
     }
@@ -243,7 +244,8 @@ impl<'a> Transaction<'a> {
     pub(crate) fn commit_then<T>(mut self, then: impl FnOnce(&Inner) -> Result<T>) -> Result<T> {
         let meta = Section::whole(Tree::Meta);
         for (id, stats) in &self.touched {
-            self.batch.insert(&meta, &ShardStats::key(*id), stats.encode());
+            self.batch
+                .insert(&meta, &ShardStats::key(*id), stats.encode());
         }
         self.root.version = self.version;
         self.root.commit += 1;

@@ -78,7 +78,8 @@ impl View {
         source: Source,
     ) -> Result<Option<Vec<u8>>> {
         let meta = Section::whole(Tree::Meta);
-        self.reader.get(&meta, &cursor::key(shard, operation, source))
+        self.reader
+            .get(&meta, &cursor::key(shard, operation, source))
     }
 
     /// All cursors of a shard, by their whole keys.

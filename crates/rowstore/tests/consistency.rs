@@ -198,7 +198,11 @@ fn dropped_and_replaced_shards_give_their_space_back() {
     assert_eq!(used().0, 0, "an idle table has no files");
     let table = database.open_table("flights").unwrap();
     let paths = paths(&flights(), "flights");
-    let pack = || paths.iter().for_each(|path| database.compact(path).unwrap());
+    let pack = || {
+        paths
+            .iter()
+            .for_each(|path| database.compact(path).unwrap())
+    };
     replace(&database, &table, vec![flight(1, "LH", 1)]);
     pack();
     let packed = used();
@@ -314,7 +318,9 @@ fn refused(damage: &str) -> String {
     raw.execute_batch(damage).unwrap();
     drop(raw);
     let error = Database::open(dir.path(), small()).err().unwrap();
-    error.to_string().replace(&dir.path().display().to_string(), "DIR")
+    error
+        .to_string()
+        .replace(&dir.path().display().to_string(), "DIR")
 }
 
 #[test]

@@ -138,7 +138,11 @@ fn only_rows_that_differ_are_staged_and_staging_again_stages_nothing() {
     // Rows that went back to what is live are not moved: 6 of the table, 9 and 3 of the indexes are.
     assert_eq!(settle(&database, OPERATION), 18);
     check(&database.snapshot().unwrap(), TABLES[0]);
-    let logged = changes(&database.snapshot().unwrap(), &TablePath::table(TABLES[0]), cut);
+    let logged = changes(
+        &database.snapshot().unwrap(),
+        &TablePath::table(TABLES[0]),
+        cut,
+    );
     assert_eq!(logged.len(), 6, "three upserts and one insert, two erases");
 
     database.begin_mend("mend-2", &names()).unwrap();
@@ -255,7 +259,10 @@ fn readers_notice_nothing_of_settling_and_streams_can_go_meanwhile() {
         let mut batches = 0;
         let settled = database.settle_mend(OPERATION, &mut |_| {
             batches += 1;
-            assert!(everything(&database.snapshot().unwrap()) == after, "batch {batches}");
+            assert!(
+                everything(&database.snapshot().unwrap()) == after,
+                "batch {batches}"
+            );
             match batches {
                 2 => database.release_stream("s", database.version()).unwrap(),
                 4 => database.detach_stream("s").unwrap(),

@@ -95,7 +95,10 @@ fn a_mend_goes_on_after_a_crash_at_every_step() {
             assert!(database.locks().is_empty());
             drop(database);
             let database = Database::open(copy.path(), options.clone()).unwrap();
-            assert!(everything(&database.snapshot().unwrap()) == after, "{step}, again");
+            assert!(
+                everything(&database.snapshot().unwrap()) == after,
+                "{step}, again"
+            );
             let table = database.open_table(TABLES[0]).unwrap();
             replace(&database, &table, vec![flight(0, "LH", 1)]);
             if published {

@@ -55,7 +55,10 @@ fn what_would_change_a_table_is_refused_with_the_operation_while_it_is_mended() 
         published_at,
     };
     assert_eq!(database.describe_mend(OPERATION), Some(described(None)));
-    assert_eq!(rows(&database.snapshot().unwrap(), &table).len() as i64, ROWS + 20);
+    assert_eq!(
+        rows(&database.snapshot().unwrap(), &table).len() as i64,
+        ROWS + 20
+    );
 
     let published_at = database.publish_mend(OPERATION).unwrap();
     assert_eq!(database.publish_mend(OPERATION).unwrap(), published_at);

@@ -258,7 +258,13 @@ fn a_table_under_restore_is_closed_to_clients_and_opens_with_the_captured_versio
     let mut batch = WriteBatch::new();
     batch.replace(&table, flight(1, "LH", 1)).unwrap();
     refused(database.write(batch).map(drop));
-    refused(database.snapshot().unwrap().get(&table, &[int(1)]).map(drop));
+    refused(
+        database
+            .snapshot()
+            .unwrap()
+            .get(&table, &[int(1)])
+            .map(drop),
+    );
     refused(database.drop_table("flights"));
     refused(database.add_column("flights", column("x", ColumnType::Bool, false)));
     refused(

@@ -64,7 +64,8 @@ fn load(database: &Database, value: i64) {
 fn digest(database: &Database) -> Digest {
     let mut digest = Digest::default();
     for block in database
-        .snapshot().unwrap()
+        .snapshot()
+        .unwrap()
         .blocks(&TablePath::table("t"), &KeyRange::all(), None)
         .unwrap()
     {

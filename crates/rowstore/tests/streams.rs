@@ -141,7 +141,14 @@ fn nothing_is_logged_without_a_stream() {
     let database = with_flights(&dir);
     let table = database.open_table("flights").unwrap();
     replace(&database, &table, vec![flight(1, "LH", 1)]);
-    assert!(changes(&database.snapshot().unwrap(), &TablePath::table("flights"), 0).is_empty());
+    assert!(
+        changes(
+            &database.snapshot().unwrap(),
+            &TablePath::table("flights"),
+            0
+        )
+        .is_empty()
+    );
     let error = database
         .cut("backup-1", &tables(), "s", StreamCut::Rotate)
         .unwrap_err();

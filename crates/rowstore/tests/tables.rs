@@ -338,7 +338,8 @@ fn keys_of_several_columns_and_null_keys_order_as_values_do() {
     assert_eq!(rows(&database.snapshot().unwrap(), &table), ordered);
     let range = table.prefix(&[text("a")]).unwrap();
     let found = database
-        .snapshot().unwrap()
+        .snapshot()
+        .unwrap()
         .scan(&table, range, Direction::Ascending)
         .unwrap()
         .count();

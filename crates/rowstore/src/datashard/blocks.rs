@@ -33,7 +33,12 @@ impl ShardBlocks {
     fn new(view: Arc<View>, shard: Arc<Shard>, range: &KeyRange) -> Result<Self> {
         let range = range.intersect(&shard.range);
         let mut blocks = Self {
-            base: Some(BaseBlocks::new(&view, &shard, &range, Direction::Ascending)?),
+            base: Some(BaseBlocks::new(
+                &view,
+                &shard,
+                &range,
+                Direction::Ascending,
+            )?),
             over: Overlay::new(&view, &shard, &range, Direction::Ascending)?,
             view,
             shard,
@@ -96,7 +101,9 @@ impl ShardBlocks {
     }
 
     fn over_before(&self, key: &[u8]) -> bool {
-        self.over_next.as_ref().is_some_and(|(k, _)| k.as_slice() < key)
+        self.over_next
+            .as_ref()
+            .is_some_and(|(k, _)| k.as_slice() < key)
     }
 
     fn take_over(&mut self) -> Result<()> {

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use mendb_model::key::KeyRange;
-use mendb_model::{Change, ColumnType, Malformed};
+use mendb_model::{Change, ColumnType, Digest, Malformed};
 
 use crate::database::Inner;
 use crate::datashard::Shard;
@@ -50,7 +50,7 @@ fn split_key<'a>(shard: &Shard, record: &'a [u8]) -> Result<(&'a [u8], u64)> {
     match record.split_last_chunk::<VERSION_BYTES>() {
         Some((key, version)) => Ok((key, u64::from_be_bytes(*version))),
         None => Err(Error::damaged(
-            format!("the change log of {}", shard.label()),
+            log_label(shard),
             Malformed {
                 what: "record key",
                 detail: "shorter than a version".to_owned(),
@@ -68,16 +68,20 @@ pub(crate) struct Record {
     pub(crate) change: Vec<u8>,
 }
 
-/// Records of one shard from a key on.
+/// Records of one shard, in the order of their keys. That none is gone is proved at the end of those of
+/// all its keys.
 pub(crate) struct Records {
     shard: Arc<Shard>,
     range: KeyRange,
     entries: Option<Cursor>,
+    read: Digest,
+    /// The digest that is kept of the log, if all of it is read.
+    kept: Option<Digest>,
 }
 
 impl Records {
     /// The records of the keys of `range`, of any version.
-    pub(crate) fn new(view: &View, shard: Arc<Shard>, range: KeyRange) -> Self {
+    pub(crate) fn new(view: &View, shard: Arc<Shard>, range: KeyRange) -> Result<Self> {
         // A range may end inside what is a key and its version here, so its end is checked per key.
         let from = KeyRange {
             start: range.start.clone(),
@@ -85,11 +89,15 @@ impl Records {
         };
         let log = Section::of_shard(Tree::Log, shard.id);
         let entries = Cursor::new(&view.reader, &log, &from, Direction::Ascending);
-        Self {
+        let is_whole = range.intersect(&shard.range) == shard.range;
+        let kept = is_whole.then(|| view.stats(shard.id)).transpose()?;
+        Ok(Self {
             entries: Some(entries),
             shard,
             range,
-        }
+            read: Digest::default(),
+            kept: kept.map(|stats| stats.log),
+        })
     }
 
     pub(crate) fn next(&mut self) -> Result<Option<Record>> {
@@ -103,6 +111,7 @@ impl Records {
                 std::cmp::Ordering::Less => {}
                 std::cmp::Ordering::Greater => break,
                 std::cmp::Ordering::Equal => {
+                    self.read.add(&record, &change);
                     return Ok(Some(Record {
                         key: key.to_vec(),
                         version,
@@ -113,7 +122,16 @@ impl Records {
             }
         }
         self.entries = None;
-        Ok(None)
+        match self.kept {
+            Some(kept) if kept != self.read => Err(Error::damaged(
+                log_label(&self.shard),
+                Malformed {
+                    what: "change log",
+                    detail: format!("its digest is {}, recorded is {kept}", self.read),
+                },
+            )),
+            _ => Ok(None),
+        }
     }
 }
 
@@ -142,7 +160,7 @@ impl VisibleRecords {
         let staged = layer.map(|layer| layer.entries(view, &range, Direction::Ascending));
         let published_at = view.table(&shard.path.table)?.published_at();
         let mut records = Self {
-            records: Records::new(view, shard.clone(), range),
+            records: Records::new(view, shard.clone(), range)?,
             above,
             record: None,
             staged,
@@ -326,7 +344,7 @@ impl FoldedChanges {
             {
                 range.start.clone_from(after);
             }
-            let records = Records::new(&self.view, shard.clone(), range);
+            let records = Records::new(&self.view, shard.clone(), range)?;
             self.records = Some((shard, records));
         }
     }
@@ -367,7 +385,7 @@ pub(crate) fn trim(inner: &Inner, shard: &Arc<Shard>) -> Result<()> {
         return Ok(());
     }
     let log = Section::of_shard(Tree::Log, shard.id);
-    let mut records = Records::new(&view, shard.clone(), shard.range.clone());
+    let mut records = Records::new(&view, shard.clone(), shard.range.clone())?;
     let mut is_done = false;
     while !is_done {
         let mut removed = Vec::new();

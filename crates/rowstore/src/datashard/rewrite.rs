@@ -130,8 +130,8 @@ pub(crate) fn rewrite(
     let Some((capture, view, ids)) = Capture::begin(inner, sources, &divide, access)? else {
         return Ok(false);
     };
-    let swapped = build(&view, sources, divide, &ids)
-        .and_then(|children| finish(&capture, view, children));
+    let swapped =
+        build(&view, sources, divide, &ids).and_then(|children| finish(&capture, view, children));
     if !matches!(swapped, Ok(true)) {
         inner.store.erase_shards(ids.iter().copied());
         for id in ids {

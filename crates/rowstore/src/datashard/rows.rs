@@ -36,9 +36,8 @@ impl BaseBlocks {
             return Ok(blocks);
         };
         let section = Section::of_shard(Tree::Blocks, shard.id);
-        let places = |range: &KeyRange, direction| {
-            Cursor::new(&view.reader, &section, range, direction)
-        };
+        let places =
+            |range: &KeyRange, direction| Cursor::new(&view.reader, &section, range, direction);
         if let Some(end) = range.end.as_ref().filter(|end| **end < last) {
             let from = KeyRange {
                 start: end.clone(),

@@ -252,7 +252,12 @@ mod tests {
         tables::create(&inner, "t", schema, vec![]).unwrap();
         mending::begin(&inner, "mend-1", &["t".to_owned()]).unwrap();
         cut::cut(&inner, "mend-1", &["t".to_owned()], "s", StreamCut::Attach).unwrap();
-        let shard = inner.commit().catalogue.shards(&TablePath::table("t")).unwrap()[0].clone();
+        let shard = inner
+            .commit()
+            .catalogue
+            .shards(&TablePath::table("t"))
+            .unwrap()[0]
+            .clone();
         let mut changes = RowBlockBuilder::new();
         let row = row::encode(&[ColumnType::Int64], &[Value::Int(7)]);
         let bytes = (row_key().len() + row.len()) as u64;

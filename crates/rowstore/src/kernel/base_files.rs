@@ -99,11 +99,15 @@ impl BaseFiles {
         let fault = |error| self.faults.file(&path, error);
         let file = self.file(shard, &path).map_err(fault)?;
         let mut block = vec![0; place.bytes as usize];
-        file.read_exact_at(&mut block, place.offset).map_err(fault)?;
+        file.read_exact_at(&mut block, place.offset)
+            .map_err(fault)?;
         if xxh3_64(&block) == place.check {
             return Ok(block);
         }
-        let detail = format!("the block at byte {} does not have its checksum", place.offset);
+        let detail = format!(
+            "the block at byte {} does not have its checksum",
+            place.offset
+        );
         Err(self.faults.damaged(&format!("{DIRECTORY}/{shard}"), detail))
     }
 
@@ -135,7 +139,11 @@ impl BaseFiles {
         let path = self.path(shard);
         let open = || {
             let mut options = File::options();
-            let mut file = options.write(true).create(end == 0).truncate(false).open(&path)?;
+            let mut file = options
+                .write(true)
+                .create(end == 0)
+                .truncate(false)
+                .open(&path)?;
             if file.metadata()?.len() < end {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
@@ -170,7 +178,11 @@ impl BaseFiles {
             let mut shards = Vec::new();
             for entry in std::fs::read_dir(&self.directory)? {
                 let name = entry?.file_name();
-                shards.extend(name.to_str().and_then(|name| name.parse().ok()).map(ShardId));
+                shards.extend(
+                    name.to_str()
+                        .and_then(|name| name.parse().ok())
+                        .map(ShardId),
+                );
             }
             Ok(shards)
         };

@@ -128,3 +128,65 @@ impl Iterator for Cursor {
         self.read.pop_front().map(Ok)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::Options;
+    use crate::datashard::ShardId;
+    use crate::kernel::{Batch, Store};
+
+    fn key() -> impl Strategy<Value = Vec<u8>> {
+        // Few letters, so that keys begin with each other, and the greatest byte.
+        proptest::collection::vec(prop_oneof![Just(0), Just(1), Just(255)], 0..6)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn a_cursor_walks_what_is_in_its_range_and_section_in_both_directions(
+            changes in proptest::collection::vec((key(), prop::option::of(0..400_usize)), 0..300),
+            start in key(),
+            end in prop::option::of(key()),
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            let store = Store::open(dir.path(), &Options::default()).unwrap();
+            let section = |id| Section::of_shard(Tree::Delta, ShardId(id));
+            let mut batch = Batch::default();
+            let mut model = BTreeMap::new();
+            for neighbour in [6, 8] {
+                batch.insert(&section(neighbour), &start, *b"of another");
+            }
+            for (key, bytes) in changes {
+                match bytes {
+                    Some(bytes) => {
+                        let value = vec![7; bytes];
+                        batch.insert(&section(7), &key, value.clone());
+                        model.insert(key, value);
+                    }
+                    None => {
+                        batch.remove(&section(7), &key);
+                        model.remove(&key);
+                    }
+                }
+            }
+            store.commit(batch).unwrap();
+            let (reader, _) = store.read().unwrap();
+            let range = KeyRange { start, end };
+            let mut expected: Vec<Entry> =
+                model.into_iter().filter(|(key, _)| range.contains(key)).collect();
+            for direction in [Direction::Ascending, Direction::Descending] {
+                let cursor = Cursor::new(&reader, &section(7), &range, direction);
+                prop_assert_eq!(&cursor.collect::<Result<Vec<_>>>().unwrap(), &expected);
+                expected.reverse();
+            }
+            for (key, value) in &expected {
+                prop_assert_eq!(reader.get(&section(7), key).unwrap().as_ref(), Some(value));
+            }
+        }
+    }
+}

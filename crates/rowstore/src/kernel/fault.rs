@@ -51,7 +51,12 @@ impl Faults {
 
     /// An error of the file system with one of its files.
     pub(super) fn file(&self, path: &Path, error: io::Error) -> Error {
-        let name = || path.strip_prefix(&self.dir).unwrap_or(path).display().to_string();
+        let name = || {
+            path.strip_prefix(&self.dir)
+                .unwrap_or(path)
+                .display()
+                .to_string()
+        };
         let hint = match error.kind() {
             io::ErrorKind::NotFound => return self.damaged(&name(), "it is gone".to_owned()),
             io::ErrorKind::UnexpectedEof => {

@@ -15,10 +15,9 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use mendb_model::Malformed;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::kernel::fault::Faults;
 
 pub(super) const FILE: &str = "mark";
@@ -39,13 +38,7 @@ impl Mark {
         };
         match decode(&bytes) {
             Some(number) => Ok(Some(number)),
-            None => Err(Error::damaged(
-                format!("{}, the mark of the last commit,", path.display()),
-                Malformed {
-                    what: "mark",
-                    detail: "it does not have its checksum".to_owned(),
-                },
-            )),
+            None => Err(faults.damaged(FILE, "it does not have its checksum".to_owned())),
         }
     }
 
@@ -54,7 +47,11 @@ impl Mark {
         let path = faults.dir().join(FILE);
         let open = |path: &Path| -> io::Result<Self> {
             let is_new = !path.exists();
-            let file = File::options().write(true).create(true).truncate(false).open(path)?;
+            let file = File::options()
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(path)?;
             let mark = Self { file };
             mark.put(number)?;
             if is_new {

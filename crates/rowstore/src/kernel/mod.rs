@@ -29,8 +29,8 @@ mod cursor;
 mod fault;
 mod mark;
 mod reader;
-mod root;
 mod record;
+mod root;
 mod section;
 mod store;
 

@@ -78,7 +78,9 @@ impl Reader {
             });
             row.optional()
         };
-        get().map_err(|error| self.faults.engine(error))?.transpose()
+        get()
+            .map_err(|error| self.faults.engine(error))?
+            .transpose()
     }
 }
 

@@ -30,7 +30,10 @@ pub(super) fn open<'a>(tree: Tree, key: &[u8], record: &'a [u8]) -> Result<&'a [
             format!("a record in the tree {} of the row store", tree.name()),
             Malformed {
                 what: "record",
-                detail: format!("{} does not have its checksum", mendb_model::key::to_hex(key)),
+                detail: format!(
+                    "{} does not have its checksum",
+                    mendb_model::key::to_hex(key)
+                ),
             },
         )),
     }

@@ -47,7 +47,10 @@ impl Root {
     pub(super) fn decode(bytes: &[u8]) -> Result<Self> {
         serde_json::from_slice(bytes).map_err(|error| {
             let (what, detail) = ("root record", error.to_string());
-            Error::damaged("the root record of the row store", Malformed { what, detail })
+            Error::damaged(
+                "the root record of the row store",
+                Malformed { what, detail },
+            )
         })
     }
 }

@@ -85,7 +85,9 @@ impl Section {
 
 /// The least key behind all those that begin with `prefix`, given that none begins with the byte 255.
 pub(super) fn end_of_prefix(prefix: &[u8]) -> Vec<u8> {
-    KeyRange::prefix(prefix).end.unwrap_or_else(|| vec![u8::MAX])
+    KeyRange::prefix(prefix)
+        .end
+        .unwrap_or_else(|| vec![u8::MAX])
 }
 
 #[cfg(test)]
@@ -99,6 +101,9 @@ mod tests {
         assert_eq!(end(255), [0, 0, 0, 0, 0, 0, 1]);
         assert!(end(255).as_slice() <= 256_u64.to_be_bytes().as_slice());
         assert_eq!(Section::whole(Tree::Meta).end(), [255]);
-        assert_eq!(Section::layer(ShardId(1), u64::MAX).end(), [0, 0, 0, 0, 0, 0, 0, 2]);
+        assert_eq!(
+            Section::layer(ShardId(1), u64::MAX).end(),
+            [0, 0, 0, 0, 0, 0, 0, 2]
+        );
     }
 }

@@ -35,7 +35,7 @@ const IOERR_DIR_FSYNC: i32 = 10 | (5 << 8);
 /// Connections that are kept for the next reader.
 const IDLE_CONNECTIONS: usize = 2;
 /// Garbage is erased so many records at a time, and others write between.
-const ERASED_RECORDS: usize = 20_000;
+const ERASED_RECORDS: u32 = 20_000;
 
 /// The files of a store.
 pub(crate) struct Store {
@@ -176,7 +176,9 @@ impl Store {
         let reader = Reader::pinned(connection, self.faults.clone(), self.pool.clone());
         match root {
             Some(root) => Ok((Arc::new(reader), root)),
-            None => Err(self.faults.damaged(DATABASE, "its root record is gone".to_owned())),
+            None => Err(self
+                .faults
+                .damaged(DATABASE, "its root record is gone".to_owned())),
         }
     }
 
@@ -297,7 +299,9 @@ impl Store {
     fn erase(&self, garbage: Vec<Vec<u8>>) -> Result<()> {
         let mut left = garbage.as_slice();
         while !left.is_empty() {
-            let erased = self.erase_some(left).map_err(|error| self.faults.engine(error))?;
+            let erased = self
+                .erase_some(left)
+                .map_err(|error| self.faults.engine(error))?;
             left = &left[erased..];
         }
         Ok(())
@@ -319,7 +323,7 @@ impl Store {
                 );
                 let mut find = transaction.prepare_cached(find)?;
                 let behind: Option<Vec<u8>> = find
-                    .query_row(params![prefix, end, budget as i64], |row| row.get(0))
+                    .query_row(params![prefix, end, budget], |row| row.get(0))
                     .optional()?;
                 let delete = for_tree!(*tree, "DELETE FROM ", " WHERE k >= ?1 AND k < ?2");
                 let mut delete = transaction.prepare_cached(delete)?;
@@ -327,10 +331,12 @@ impl Store {
                 if behind.is_some() {
                     break 'prefixes;
                 }
-                budget = budget.saturating_sub(erased);
+                budget = budget.saturating_sub(u32::try_from(erased).unwrap_or(u32::MAX));
             }
             let meta = "DELETE FROM meta WHERE k = ?1";
-            transaction.prepare_cached(meta)?.execute([garbage_key(prefix)])?;
+            transaction
+                .prepare_cached(meta)?
+                .execute([garbage_key(prefix)])?;
             done += 1;
             budget = budget.saturating_sub(1);
             if budget == 0 {
@@ -391,7 +397,9 @@ fn connect(faults: &Faults, cache_bytes: u64) -> Result<Connection> {
 fn read_root(faults: &Faults, connection: &Connection) -> Result<Option<Root>> {
     let read = || {
         let tables = "SELECT count(*) FROM sqlite_schema WHERE name = 'meta'";
-        let tables: i64 = connection.prepare_cached(tables)?.query_row([], |row| row.get(0))?;
+        let tables: i64 = connection
+            .prepare_cached(tables)?
+            .query_row([], |row| row.get(0))?;
         if tables == 0 {
             return Ok(None);
         }
@@ -425,4 +433,114 @@ fn create(faults: &Faults, connection: &Connection) -> Result<Root> {
     };
     create().map_err(|error| faults.engine(error))?;
     Ok(root)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(dir: &Path) -> Result<Store> {
+        Store::open(dir, &Options::default())
+    }
+
+    fn records(store: &Store, tree: Tree) -> usize {
+        let (reader, _) = store.read().unwrap();
+        let section = Section::whole(tree);
+        Cursor::new(&reader, &section, &KeyRange::all(), Direction::Ascending).count()
+    }
+
+    #[test]
+    fn garbage_is_erased_in_steps_and_by_the_next_open_and_nothing_else_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path()).unwrap();
+        let shards = [ShardId(1), ShardId(2), ShardId(3)];
+        let mut batch = Batch::default();
+        for shard in shards {
+            for key in 0..ERASED_RECORDS {
+                let delta = Section::of_shard(Tree::Delta, shard);
+                batch.insert(&delta, &key.to_be_bytes(), []);
+            }
+            batch.insert(&Section::of_shard(Tree::Log, shard), b"log", []);
+            for begun_at in [4, 5] {
+                batch.insert(&Section::layer(shard, begun_at), b"layer", []);
+            }
+        }
+        batch.doom_shard(ShardId(1));
+        batch.doom_shard(ShardId(2));
+        let layer = Section::layer(ShardId(3), 4);
+        batch.doom_layer(&layer);
+        store.commit(batch).unwrap();
+        store.erase_shards([ShardId(1)].into_iter());
+        let left = |store: &Store| {
+            let trees = [Tree::Delta, Tree::Log, Tree::Layer, Tree::Meta];
+            trees.map(|tree| records(store, tree))
+        };
+        let rows = ERASED_RECORDS as usize;
+        assert_eq!(left(&store), [2 * rows, 2, 4, 3]);
+        drop(store);
+        let store = open(dir.path()).unwrap();
+        store.erase_leftovers().unwrap();
+        assert_eq!(left(&store), [rows, 1, 1, 1]);
+    }
+
+    #[test]
+    fn a_reader_sees_its_commit_however_much_is_committed_since() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path()).unwrap();
+        let delta = Section::of_shard(Tree::Delta, ShardId(1));
+        let put = |value: u32| {
+            let mut batch = Batch::default();
+            for key in 0_u32..2_000 {
+                batch.insert(&delta, &key.to_be_bytes(), value.to_be_bytes());
+            }
+            store.commit(batch).unwrap();
+        };
+        put(1);
+        let (reader, _) = store.read().unwrap();
+        let mut cursor = Cursor::new(&reader, &delta, &KeyRange::all(), Direction::Ascending);
+        assert!(cursor.next().is_some());
+        for value in 2..60 {
+            put(value);
+        }
+        assert_eq!(
+            cursor
+                .filter(|entry| entry.as_ref().unwrap().1 == [0, 0, 0, 1])
+                .count(),
+            1_999
+        );
+    }
+
+    #[test]
+    fn a_commit_that_was_acknowledged_and_is_gone_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let before = tempfile::tempdir().unwrap();
+        let store = open(dir.path()).unwrap();
+        let mut root = store.read().unwrap().1;
+        drop(store);
+        std::fs::copy(dir.path().join(DATABASE), before.path().join(DATABASE)).unwrap();
+        let store = open(dir.path()).unwrap();
+        root.commit += 1;
+        let mut batch = Batch::default();
+        Store::put_root(&mut batch, &root);
+        store.commit(batch).unwrap();
+        store.sync(root.commit).unwrap();
+        drop(store);
+        std::fs::copy(before.path().join(DATABASE), dir.path().join(DATABASE)).unwrap();
+        assert!(matches!(open(dir.path()), Err(Error::Damaged { .. })));
+        std::fs::remove_file(dir.path().join(DATABASE)).unwrap();
+        assert!(matches!(open(dir.path()), Err(Error::Damaged { .. })));
+    }
+
+    #[test]
+    fn a_store_that_is_open_is_locked_and_one_of_the_format_before_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path()).unwrap();
+        assert!(matches!(open(dir.path()), Err(Error::Locked { .. })));
+        drop(store);
+        std::fs::create_dir(dir.path().join(FILE_OF_FORMAT_1)).unwrap();
+        assert!(matches!(
+            open(dir.path()),
+            Err(Error::Format { found: 1, .. })
+        ));
+    }
 }

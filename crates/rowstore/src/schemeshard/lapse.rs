@@ -50,7 +50,7 @@ pub(crate) fn held_back(view: &Arc<View>, table: &str) -> Result<Vec<HeldBack>> 
     }
     for shard in entry.all_shards() {
         let is_of_rows = shard.path.index.is_none();
-        let mut records = Records::new(view, shard.clone(), KeyRange::all());
+        let mut records = Records::new(view, shard.clone(), KeyRange::all())?;
         while let Some(record) = records.next()? {
             let bytes = (record.record.len() + record.change.len()) as u64;
             for (held, needed_after) in &mut held {

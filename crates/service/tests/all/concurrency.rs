@@ -254,7 +254,8 @@ fn what_would_disturb_an_operation_is_refused_by_its_name() {
         let table = database.open_table("orders");
         let read = match &table {
             Ok(table) => database
-                .snapshot().unwrap()
+                .snapshot()
+                .unwrap()
                 .get(table, &[Value::Int(1)])
                 .err()
                 .map(|e| e.to_string()),

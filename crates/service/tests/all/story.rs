@@ -47,7 +47,8 @@ fn clients_of_a_lost_table_go_on_with_the_restored_one() {
     world.done(&world.restore("b"));
     let row = world
         .database
-        .snapshot().unwrap()
+        .snapshot()
+        .unwrap()
         .get(&table, &[mendb_model::Value::Int(7)]);
     assert!(row.unwrap().is_some());
 }
