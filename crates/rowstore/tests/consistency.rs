@@ -199,9 +199,9 @@ fn dropped_and_replaced_shards_give_their_space_back() {
     let table = database.open_table("flights").unwrap();
     let paths = paths(&flights(), "flights");
     let pack = || {
-        paths
-            .iter()
-            .for_each(|path| database.compact(path).unwrap())
+        for path in &paths {
+            database.compact(path).unwrap();
+        }
     };
     replace(&database, &table, vec![flight(1, "LH", 1)]);
     pack();

@@ -74,6 +74,7 @@ fn make(dir: &Path) -> Database {
         .cut("backup", &tables, "s", StreamCut::Attach)
         .unwrap();
     database.unlock("backup").unwrap();
+    let table = database.open_table("flights").unwrap();
     for version in 0..40 {
         let rows = (0..30).map(|row| flight(version * 37 + row, "SN", version));
         replace(&database, &table, rows.collect());

@@ -185,7 +185,8 @@ mod tests {
                 expected.reverse();
             }
             for (key, value) in &expected {
-                prop_assert_eq!(reader.get(&section(7), key).unwrap().as_ref(), Some(value));
+                let found = reader.get(&section(7), key).unwrap();
+                prop_assert_eq!(found.as_ref(), Some(value));
             }
         }
     }

@@ -268,15 +268,17 @@ impl Store {
     /// Erases what the shards have that a commit has [doomed](Batch::doom_shard). Failing leaves it to the next
     /// open.
     pub(crate) fn erase_shards(&self, shards: impl Iterator<Item = ShardId>) {
-        self.try_erase(shards.map(|shard| shard.0.to_be_bytes().to_vec()).collect());
+        let prefix = |shard: ShardId| shard.0.to_be_bytes().to_vec();
+        self.try_erase(&shards.map(prefix).collect::<Vec<_>>());
     }
 
     /// The same of layers.
     pub(crate) fn erase_layers<'a>(&self, layers: impl Iterator<Item = &'a Section>) {
-        self.try_erase(layers.map(|layer| layer.prefix.clone()).collect());
+        let prefixes: Vec<_> = layers.map(|layer| layer.prefix.clone()).collect();
+        self.try_erase(&prefixes);
     }
 
-    fn try_erase(&self, garbage: Vec<Vec<u8>>) {
+    fn try_erase(&self, garbage: &[Vec<u8>]) {
         if let Err(error) = self.erase(garbage) {
             tracing::warn!(%error, "leave garbage for the next open");
         }
@@ -293,11 +295,11 @@ impl Store {
             garbage.push(key.split_off(1));
         }
         drop(reader);
-        self.erase(garbage)
+        self.erase(&garbage)
     }
 
-    fn erase(&self, garbage: Vec<Vec<u8>>) -> Result<()> {
-        let mut left = garbage.as_slice();
+    fn erase(&self, garbage: &[Vec<u8>]) -> Result<()> {
+        let mut left = garbage;
         while !left.is_empty() {
             let erased = self
                 .erase_some(left)

@@ -170,7 +170,7 @@ pub(crate) fn abort(inner: &Inner, operation: &str) -> Result<()> {
         });
     }
     let layers = release(&mut transaction, &view, operation)?;
-    end(inner, transaction, layers, &mend.tables)
+    end(inner, transaction, &layers, &mend.tables)
 }
 
 /// Ends a mend whose layers are settled, if they are.
@@ -194,7 +194,7 @@ pub(crate) fn finish(inner: &Inner, operation: &str) -> Result<()> {
         }
     }
     let layers = release(&mut transaction, &view, operation)?;
-    end(inner, transaction, layers, &mend.tables)
+    end(inner, transaction, &layers, &mend.tables)
 }
 
 fn known(catalogue: &Catalogue, operation: &str) -> Result<MendDescription> {
@@ -255,7 +255,7 @@ fn release(transaction: &mut Transaction<'_>, view: &View, operation: &str) -> R
 fn end(
     inner: &Inner,
     transaction: Transaction<'_>,
-    layers: Vec<Layers>,
+    layers: &[Layers],
     tables: &[String],
 ) -> Result<()> {
     transaction.commit()?;
