@@ -123,9 +123,10 @@ impl Inner {
             // There is none if two were made between the two lines.
             if let Some(commit) = commits.find(|commit| commit.number == root.commit) {
                 let view = Arc::new(View {
-                    store: self.store.clone(),
+                    files: self.store.files().clone(),
                     reader,
                     commit: commit.clone(),
+                    store: Some(self.store.clone()),
                 });
                 *latest = Arc::downgrade(&view);
                 return Ok(view);

@@ -9,34 +9,18 @@ use mendb_model::{Digest, Malformed};
 
 use crate::database::{Inner, Options};
 use crate::error::{Error, Result};
-use crate::kernel::{Cursor, Direction, Section, Store, Tree};
+use crate::kernel::{self, Cursor, Direction, Reader, Root, Section, Store, Tree};
 use crate::schemeshard::{Catalogue, TableEntry};
 use crate::transaction::Writer;
-use crate::view::Commit;
+use crate::view::{Commit, View};
 
 /// Opens the store. What a crash left of shards that never were in the catalogue, or are not any more, is
 /// removed.
 pub(crate) fn open(dir: &Path, options: Options) -> Result<Inner> {
     let store = Arc::new(Store::open(dir, &options)?);
     let (reader, root) = store.read()?;
-    let mut catalogue = Catalogue::default();
-    let mut found = Digest::default();
-    let section = Section::whole(Tree::Catalogue);
-    for record in Cursor::new(&reader, &section, &KeyRange::all(), Direction::Ascending) {
-        let (name, value) = record?;
-        found.add(&name, &value);
-        catalogue.insert(TableEntry::decode(&name, &value)?);
-    }
+    let catalogue = read_catalogue(dir, &reader, &root)?;
     drop(reader);
-    if found != root.catalogue {
-        return Err(Error::damaged(
-            format!("the catalogue of the row store in {}", dir.display()),
-            Malformed {
-                what: "catalogue",
-                detail: format!("its digest is {found}, recorded is {}", root.catalogue),
-            },
-        ));
-    }
     store.erase_leftovers()?;
     for shard in store.files().shards()? {
         if catalogue.shard(shard).is_none() {
@@ -44,15 +28,47 @@ pub(crate) fn open(dir: &Path, options: Options) -> Result<Inner> {
             store.files().remove(shard);
         }
     }
-    let last = Commit {
-        number: root.commit,
-        version: root.version,
-        catalogue: Arc::new(catalogue),
-    };
+    let last = Commit::of(&root, catalogue);
     let writer = Writer {
         root,
         stats: HashMap::new(),
         captures: HashMap::new(),
     };
     Ok(Inner::new(store, options, writer, last))
+}
+
+/// The last commit of a store that another process may have open; `None` where there is no store.
+pub(crate) fn look(dir: &Path) -> Result<Option<View>> {
+    let Some(look) = kernel::look(dir)? else {
+        return Ok(None);
+    };
+    let catalogue = read_catalogue(dir, &look.reader, &look.root)?;
+    let commit = Commit::of(&look.root, catalogue);
+    Ok(Some(View {
+        files: look.files,
+        reader: look.reader,
+        commit,
+        store: None,
+    }))
+}
+
+fn read_catalogue(dir: &Path, reader: &Arc<Reader>, root: &Root) -> Result<Catalogue> {
+    let mut catalogue = Catalogue::default();
+    let mut found = Digest::default();
+    let section = Section::whole(Tree::Catalogue);
+    for record in Cursor::new(reader, &section, &KeyRange::all(), Direction::Ascending) {
+        let (name, value) = record?;
+        found.add(&name, &value);
+        catalogue.insert(TableEntry::decode(&name, &value)?);
+    }
+    if found == root.catalogue {
+        return Ok(catalogue);
+    }
+    Err(Error::damaged(
+        format!("the catalogue of the row store in {}", dir.display()),
+        Malformed {
+            what: "catalogue",
+            detail: format!("its digest is {found}, recorded is {}", root.catalogue),
+        },
+    ))
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use mendb_model::key::KeyRange;
@@ -18,6 +19,7 @@ use crate::datashard::{Shard, ShardId};
 use crate::error::{Error, Result};
 use crate::holders::{self, HolderSink};
 use crate::kernel::Direction;
+use crate::open;
 use crate::schemeshard::layout::Layout;
 use crate::schemeshard::streams::{self, StreamDescription};
 use crate::schemeshard::versions::Versions;
@@ -90,6 +92,19 @@ pub struct TableDescription {
 impl Snapshot {
     pub(crate) fn new(view: Arc<View>) -> Self {
         Self { view }
+    }
+
+    /// The last commit of the store in `dir`, which another process may have open, and write to: neither
+    /// waits for the other. `None` where there is no store.
+    ///
+    /// As long as it is held, what is written meanwhile stays in the engine's log, and no file of a shard is
+    /// removed. A process that dies holds nothing.
+    ///
+    /// # Errors
+    /// The store is damaged, or [`Error::Format`] when another version wrote it.
+    pub fn open(dir: &Path) -> Result<Option<Self>> {
+        let view = open::look(dir)?;
+        Ok(view.map(|view| Self::new(Arc::new(view))))
     }
 
     /// The version of the commit.

@@ -59,9 +59,10 @@ impl<'a> Transaction<'a> {
     pub(crate) fn begin(inner: &'a Inner) -> Self {
         let writer = inner.writer.lock().expect(NOT_POISONED);
         let view = View {
-            store: inner.store.clone(),
+            files: inner.store.files().clone(),
             reader: inner.store.read_last().clone(),
             commit: inner.commit(),
+            store: Some(inner.store.clone()),
         };
         Self {
             version: view.version() + 1,

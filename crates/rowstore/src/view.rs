@@ -15,13 +15,15 @@ use crate::datashard::layer::Layer;
 use crate::datashard::stats::ShardStats;
 use crate::datashard::{Shard, ShardId};
 use crate::error::{Error, Result};
-use crate::kernel::{Cursor, Direction, Reader, Section, Store, Tree};
+use crate::kernel::{BaseFiles, Cursor, Direction, Reader, Root, Section, Store, Tree};
 use crate::schemeshard::{Catalogue, TableEntry};
 
 pub(crate) struct View {
-    pub(crate) store: Arc<Store>,
+    pub(crate) files: Arc<BaseFiles>,
     pub(crate) reader: Arc<Reader>,
     pub(crate) commit: Commit,
+    /// Stays open as long as it is read; `None` if this process has not opened it.
+    pub(crate) store: Option<Arc<Store>>,
 }
 
 /// What a commit made of the catalogue. Cheap to clone.
@@ -32,6 +34,16 @@ pub(crate) struct Commit {
     /// Counts those that readers can tell.
     pub(crate) version: u64,
     pub(crate) catalogue: Arc<Catalogue>,
+}
+
+impl Commit {
+    pub(crate) fn of(root: &Root, catalogue: Catalogue) -> Self {
+        Self {
+            number: root.commit,
+            version: root.version,
+            catalogue: Arc::new(catalogue),
+        }
+    }
 }
 
 impl View {

@@ -217,6 +217,51 @@ fn dropped_and_replaced_shards_give_their_space_back() {
 }
 
 #[test]
+fn who_looks_at_a_store_that_is_open_sees_one_commit_and_stands_in_nobodys_way() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(Snapshot::open(dir.path()).unwrap().is_none());
+    let files = || std::fs::read_dir(dir.path().join("base")).unwrap().count();
+    let database = open(dir.path());
+    database.create_table("flights", flights(), vec![]).unwrap();
+    let path = TablePath::table("flights");
+    let table = database.open_table("flights").unwrap();
+    let rows = |seats| (0..3_000).map(|id| flight(id, "LH", seats)).collect();
+    replace(&database, &table, rows(1));
+    database.compact(&path).unwrap();
+    replace(&database, &table, vec![flight(7, "LH", 2)]);
+
+    let look = Snapshot::open(dir.path()).unwrap().unwrap();
+    assert_eq!(look.version(), database.version());
+    let before = encoded(&look, &path);
+    let mut scan = look
+        .scan(&table, KeyRange::all(), Direction::Ascending)
+        .unwrap();
+    assert!(scan.next().is_some());
+    replace(&database, &table, rows(3));
+    database.compact(&path).unwrap();
+    assert_eq!(files(), 2, "the old file is read");
+    database.drop_table("flights").unwrap();
+    check(&look, "flights");
+    assert_eq!(encoded(&look, &path), before);
+    assert_eq!(scan.map(Result::unwrap).count(), 2_999);
+    assert!(
+        Snapshot::open(dir.path())
+            .unwrap()
+            .unwrap()
+            .tables()
+            .is_empty()
+    );
+
+    drop(look);
+    database.create_table("flights", flights(), vec![]).unwrap();
+    let table = database.open_table("flights").unwrap();
+    replace(&database, &table, rows(4));
+    database.compact(&path).unwrap();
+    database.drop_table("flights").unwrap();
+    assert_eq!(files(), 0, "nobody reads any of them");
+}
+
+#[test]
 fn what_was_acknowledged_is_there_after_a_crash() {
     let dir = tempfile::tempdir().unwrap();
     let database = open(dir.path());

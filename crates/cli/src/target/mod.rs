@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use mendb_engines::row::RowEngine;
 use mendb_engines::{Engine, EngineError, Hold, Remedy};
-use mendb_rowstore::{Database, Error, Options};
+use mendb_rowstore::{Database, Error, Options, Snapshot};
 
 use crate::clock;
 use crate::context::Context;
@@ -127,12 +127,28 @@ impl Context {
     /// The URL is wrong or names a ClickHouse server, the directory is open in another process, or the
     /// store is damaged.
     pub fn open_rows(&self) -> Result<Database, Failure> {
-        let directory = self.rows_directory(
+        self.open_rows_in(&self.tables_directory()?)
+    }
+
+    fn tables_directory(&self) -> Result<PathBuf, Failure> {
+        self.rows_directory(
             "table",
             "look at tables and change them with clickhouse-client; mendb backup and mendb restore \
              work with them",
-        )?;
-        self.open_rows_in(&directory)
+        )
+    }
+
+    /// Everything in the row store of the target as of its last commit, beside whoever has it open. It is
+    /// created when it is not there.
+    ///
+    /// # Errors
+    /// The URL is wrong or names a ClickHouse server, or the store is damaged.
+    pub fn look_at_rows(&self) -> Result<Snapshot, Failure> {
+        let directory = self.tables_directory()?;
+        match Snapshot::open(&directory.join(ROWS))? {
+            Some(snapshot) => Ok(snapshot),
+            None => Ok(self.open_rows_in(&directory)?.snapshot()?),
+        }
     }
 
     /// Who only looks, as `operation list`, has the store for a moment: that is waited for.

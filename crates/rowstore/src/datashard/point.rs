@@ -98,7 +98,7 @@ pub(crate) fn decode_over<'a>(shard: &Shard, value: &'a [u8]) -> Result<Option<&
 pub(crate) fn read_block(view: &View, shard: ShardId, last: &[u8], place: &[u8]) -> Result<Block> {
     let damaged = |error| Error::damaged(format!("the base of shard {shard}"), error);
     let place = BlockPlace::decode(place).map_err(damaged)?;
-    let block = view.store.files().read(shard, place)?;
+    let block = view.files.read(shard, place)?;
     let block = pack::decode(block).map_err(damaged)?;
     if block.last_key() == Some(last) {
         return Ok(block);

@@ -130,8 +130,8 @@ pub(crate) fn rewrite(
     let Some((capture, view, ids)) = Capture::begin(inner, sources, &divide, access)? else {
         return Ok(false);
     };
-    let swapped =
-        build(&view, sources, divide, &ids).and_then(|children| finish(&capture, view, children));
+    let swapped = build(&inner.store, &view, sources, divide, &ids)
+        .and_then(|children| finish(&capture, view, children));
     if !matches!(swapped, Ok(true)) {
         inner.store.erase_shards(ids.iter().copied());
         for id in ids {
@@ -232,6 +232,7 @@ struct Child {
 
 /// Copies the sources as of the view.
 fn build(
+    store: &Store,
     view: &Arc<View>,
     sources: &[Arc<Shard>],
     divide: Divide,
@@ -243,7 +244,7 @@ fn build(
             for (id, range) in ids.iter().zip(ranges) {
                 let blocks = RangeBlocks::new(view.clone(), sources, range.clone());
                 let mut child = Child::new(*id, range);
-                child.fill(&view.store, &mut blocks.peekable(), None)?;
+                child.fill(store, &mut blocks.peekable(), None)?;
                 children.push(child);
             }
         }
@@ -253,7 +254,7 @@ fn build(
             let mut limit = Some(bytes / 2);
             for id in ids {
                 let mut child = Child::new(*id, range.clone());
-                child.fill(&view.store, &mut blocks, limit.take())?;
+                child.fill(store, &mut blocks, limit.take())?;
                 if let Some(Ok(next)) = blocks.peek() {
                     range.start = next.key(0).to_vec();
                     child.range.end = Some(range.start.clone());
@@ -269,7 +270,7 @@ fn build(
         }
     }
     for child in &mut children {
-        child.fill_log(view, sources)?;
+        child.fill_log(store, view, sources)?;
     }
     Ok(children)
 }
@@ -340,7 +341,7 @@ impl Child {
     }
 
     /// Copies the change log as far as streams need it, with what the layers over the sources change.
-    fn fill_log(&mut self, view: &Arc<View>, sources: &[Arc<Shard>]) -> Result<()> {
+    fn fill_log(&mut self, store: &Store, view: &Arc<View>, sources: &[Arc<Shard>]) -> Result<()> {
         let entry = view.table(&sources[0].path.table)?;
         let floor = streams::floor(entry, view.version());
         let mut log_floor = u64::MAX;
@@ -357,7 +358,7 @@ impl Child {
             records.push(VisibleRecords::new(view, source, range, floor)?);
         }
         let section = Section::of_shard(Tree::Log, self.id);
-        let mut copied = BulkBatch::new(&view.store);
+        let mut copied = BulkBatch::new(store);
         for record in records.into_iter().flatten() {
             let (key, change) = record?;
             self.stats.log_bytes += (key.len() + change.len()) as u64;
@@ -571,7 +572,7 @@ mod tests {
         let divide = Divide::Into(vec![KeyRange::all()]);
         let begun = Capture::begin(&inner, &sources, &divide, Access::Reshape);
         let (capture, view, ids) = begun.unwrap().unwrap();
-        let children = build(&view, &sources, divide, &ids).unwrap();
+        let children = build(&inner.store, &view, &sources, divide, &ids).unwrap();
         mending::begin(&inner, "mend-1", &["t".to_owned()]).unwrap();
         let refused = finish(&capture, view, children);
         assert!(matches!(refused, Err(Error::BeingMended { .. })));

@@ -20,6 +20,7 @@ use crate::error::Result;
 use crate::kernel::fault::Faults;
 
 const DIRECTORY: &str = "base";
+const READERS: &str = "readers";
 /// Open files that are kept at hand; far below the usual limit of 1,024 a process.
 const OPEN_FILES: usize = 128;
 /// Blocks are written to the file in pieces of this size.
@@ -66,6 +67,10 @@ pub(crate) struct BaseFiles {
     faults: Faults,
     directory: PathBuf,
     open: Mutex<OpenFiles>,
+    /// Locked, together, by processes that only read.
+    readers: File,
+    /// Files that could not be removed, because one of them may read them.
+    kept: Mutex<Vec<ShardId>>,
 }
 
 /// The files that were read last.
@@ -76,14 +81,28 @@ struct OpenFiles {
 }
 
 impl BaseFiles {
+    /// Those of the process that has the store open.
     pub(super) fn open(faults: &Faults) -> Result<Self> {
         let directory = faults.dir().join(DIRECTORY);
         std::fs::create_dir_all(&directory).map_err(|error| faults.file(&directory, error))?;
+        let path = faults.dir().join(READERS);
+        let mut options = File::options();
+        let readers = options.create(true).truncate(false).write(true).open(&path);
         Ok(Self {
+            readers: readers.map_err(|error| faults.file(&path, error))?,
             faults: faults.clone(),
             directory,
             open: Mutex::default(),
+            kept: Mutex::default(),
         })
+    }
+
+    /// Those of a process that only reads: none is removed until it drops them, or ends.
+    pub(super) fn hold(faults: &Faults) -> Result<Self> {
+        let files = Self::open(faults)?;
+        let held = files.readers.lock_shared();
+        held.map_err(|error| faults.file(&faults.dir().join(READERS), error))?;
+        Ok(files)
     }
 
     fn path(&self, shard: ShardId) -> PathBuf {
@@ -161,14 +180,25 @@ impl BaseFiles {
         })
     }
 
-    /// Removes the file of a shard, if there is one. Failing leaves it to the next open.
+    /// Removes the file of a shard, if there is one. As long as another process reads, it is left to a later
+    /// call; failing leaves it to the next open.
     pub(crate) fn remove(&self, shard: ShardId) {
         self.open.lock().expect(NOT_POISONED).files.remove(&shard);
-        match std::fs::remove_file(self.path(shard)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(%shard, %error, "leave a base file for the next open");
+        let mut kept = self.kept.lock().expect(NOT_POISONED);
+        kept.push(shard);
+        if self.readers.try_lock().is_err() {
+            return;
+        }
+        for shard in kept.drain(..) {
+            match std::fs::remove_file(self.path(shard)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    tracing::warn!(%shard, %error, "leave a base file for the next open");
+                }
+                _ => {}
             }
-            _ => {}
+        }
+        if let Err(error) = self.readers.unlock() {
+            tracing::warn!(%error, "keep readers out until the end of the process");
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! Ordered records lie in one SQLite database in WAL mode, packed blocks of rows in one file a shard
 //! beside it. Whoever is above sees [`Section`]s of ordered records, a [`Batch`] that commits as a
-//! whole, a [`Reader`] that is one commit, and the [base files](base_files). What was measured before this engine was
+//! whole, a [`Reader`] that is one commit, and [`BaseFiles`]. One process at a time has the [`Store`]; others can
+//! [`look`] at a commit of it. What was measured before this engine was
 //! chosen: `docs/storage-engine.md`.
 //!
 //! # Files
@@ -12,6 +13,7 @@
 //! | `base/<shard>` | packed blocks, one after the other; where each lies is in [`Tree::Blocks`] |
 //! | `mark` | the last commit that was acknowledged ([`mark`]) |
 //! | `lock` | nothing; whoever has the store open has it locked |
+//! | `readers` | nothing; processes that only read have it locked, together |
 //!
 //! # Damage
 //! SQLite does not check its pages. So each record carries a checksum over tree, key and value, each
@@ -27,6 +29,8 @@ mod base_files;
 mod batch;
 mod cursor;
 mod fault;
+mod garbage;
+mod look;
 mod mark;
 mod reader;
 mod record;
@@ -34,10 +38,11 @@ mod root;
 mod section;
 mod store;
 
-pub(crate) use base_files::BlockPlace;
+pub(crate) use base_files::{BaseFiles, BlockPlace};
 pub(crate) use batch::Batch;
 pub use cursor::Direction;
 pub(crate) use cursor::{Cursor, Entry};
+pub(crate) use look::look;
 pub(crate) use reader::Reader;
 pub(crate) use root::Root;
 pub(crate) use section::{Section, Tree};

@@ -5,22 +5,19 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex};
 
-use mendb_model::key::KeyRange;
 use rusqlite::hooks::Wal;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
 
 use crate::database::{NOT_POISONED, Options};
-use crate::datashard::ShardId;
 use crate::error::{Error, Result};
 use crate::kernel::base_files::BaseFiles;
-use crate::kernel::batch::{Batch, GARBAGE, garbage_key};
-use crate::kernel::cursor::{Cursor, Direction};
+use crate::kernel::batch::Batch;
 use crate::kernel::fault::Faults;
 use crate::kernel::mark::Mark;
 use crate::kernel::reader::{Reader, for_tree};
 use crate::kernel::record;
 use crate::kernel::root::{FORMAT, Root};
-use crate::kernel::section::{Section, Tree, end_of_prefix};
+use crate::kernel::section::{Section, Tree};
 
 pub(super) const DATABASE: &str = "store.db";
 const WAL: &str = "store.db-wal";
@@ -32,20 +29,20 @@ const CHECKPOINT_PAGES: i32 = 4096;
 /// Extended result codes of SQLite: a file, or a directory, could not be synced.
 const IOERR_FSYNC: i32 = 10 | (4 << 8);
 const IOERR_DIR_FSYNC: i32 = 10 | (5 << 8);
+/// Readers have this part of the memory for pages each.
+const READERS_PART: u64 = 4;
 /// Connections that are kept for the next reader.
 const IDLE_CONNECTIONS: usize = 2;
-/// Garbage is erased so many records at a time, and others write between.
-const ERASED_RECORDS: u32 = 20_000;
 
 /// The files of a store.
 pub(crate) struct Store {
-    faults: Faults,
+    pub(super) faults: Faults,
     /// The only connection that writes.
-    writer: Arc<Reader>,
+    pub(super) writer: Arc<Reader>,
     pool: Arc<Pool>,
     wal: File,
     mark: Mark,
-    files: BaseFiles,
+    files: Arc<BaseFiles>,
     /// Pages in the WAL after the last commit.
     wal_pages: Arc<AtomicI32>,
     /// The disk failed to keep what it took: nothing more is accepted.
@@ -61,7 +58,15 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    fn take(&self) -> Result<Connection> {
+    pub(super) fn new(faults: &Faults, cache_bytes: u64) -> Self {
+        Self {
+            faults: faults.clone(),
+            cache_bytes: cache_bytes / READERS_PART,
+            idle: Mutex::default(),
+        }
+    }
+
+    pub(super) fn take(&self) -> Result<Connection> {
         let idle = self.idle.lock().expect(NOT_POISONED).pop();
         if let Some(connection) = idle {
             return Ok(connection);
@@ -86,18 +91,8 @@ impl Store {
         let faults = Faults::new(dir);
         std::fs::create_dir_all(dir).map_err(|error| faults.file(dir, error))?;
         let lock = lock(&faults)?;
-        if dir.join(FILE_OF_FORMAT_1).exists() {
-            return Err(Error::Format {
-                dir: dir.to_owned(),
-                found: 1,
-                expected: FORMAT,
-            });
-        }
-        let acknowledged = Mark::read(&faults)?;
-        if acknowledged.is_some() && !dir.join(DATABASE).exists() {
-            return Err(faults.damaged(DATABASE, "it is gone".to_owned()));
-        }
-        let files = BaseFiles::open(&faults)?;
+        let acknowledged = acknowledged(&faults)?;
+        let files = Arc::new(BaseFiles::open(&faults)?);
         let mut connection = connect(&faults, options.cache_bytes)?;
         let root = match read_root(&faults, &connection)? {
             Some(root) => root,
@@ -107,20 +102,7 @@ impl Store {
             }
             None => create(&faults, &connection)?,
         };
-        if root.format != FORMAT {
-            return Err(Error::Format {
-                dir: dir.to_owned(),
-                found: root.format,
-                expected: FORMAT,
-            });
-        }
-        if let Some(acknowledged) = acknowledged.filter(|last| *last > root.commit) {
-            let detail = format!(
-                "it ends with commit {}, but {acknowledged} was acknowledged: what came later is gone",
-                root.commit
-            );
-            return Err(faults.damaged(WAL, detail));
-        }
+        check(&faults, &root, acknowledged)?;
         let wal = File::open(dir.join(WAL)).map_err(|error| faults.file(&dir.join(WAL), error))?;
         // What a process that died had written is acknowledged by being read.
         let synced = wal.sync_data().and_then(|()| File::open(dir)?.sync_all());
@@ -134,11 +116,7 @@ impl Store {
         };
         let hooked = connection.wal_hook(Some(hook));
         hooked.map_err(|error| faults.engine(error))?;
-        let pool = Pool {
-            faults: faults.clone(),
-            cache_bytes: options.cache_bytes / 4,
-            idle: Mutex::default(),
-        };
+        let pool = Pool::new(&faults, options.cache_bytes);
         Ok(Self {
             writer: Arc::new(Reader::writer(connection, faults.clone())),
             pool: Arc::new(pool),
@@ -153,7 +131,7 @@ impl Store {
     }
 
     /// The packed blocks of the shards.
-    pub(crate) fn files(&self) -> &BaseFiles {
+    pub(crate) fn files(&self) -> &Arc<BaseFiles> {
         &self.files
     }
 
@@ -234,7 +212,7 @@ impl Store {
 
     /// Writes a WAL that has grown long into the database, as far as no reader needs it. What is committed is
     /// safe without it, so a failure is only told; but a disk that may have dropped pages is given no more.
-    fn checkpoint(&self, connection: &Connection) {
+    pub(super) fn checkpoint(&self, connection: &Connection) {
         if self.wal_pages.load(Ordering::Relaxed) < CHECKPOINT_PAGES {
             return;
         }
@@ -264,98 +242,42 @@ impl Store {
             self.faults.file(&self.faults.dir().join(WAL), error)
         })
     }
+}
 
-    /// Erases what the shards have that a commit has [doomed](Batch::doom_shard). Failing leaves it to the next
-    /// open.
-    pub(crate) fn erase_shards(&self, shards: impl Iterator<Item = ShardId>) {
-        let prefix = |shard: ShardId| shard.0.to_be_bytes().to_vec();
-        self.try_erase(&shards.map(prefix).collect::<Vec<_>>());
+/// The last commit that was acknowledged of a store that has the format of this crate; `None` before the first.
+pub(super) fn acknowledged(faults: &Faults) -> Result<Option<u64>> {
+    if faults.dir().join(FILE_OF_FORMAT_1).exists() {
+        return Err(other_format(faults, 1));
     }
-
-    /// The same of layers.
-    pub(crate) fn erase_layers<'a>(&self, layers: impl Iterator<Item = &'a Section>) {
-        let prefixes: Vec<_> = layers.map(|layer| layer.prefix.clone()).collect();
-        self.try_erase(&prefixes);
+    let acknowledged = Mark::read(faults)?;
+    if acknowledged.is_some() && !faults.dir().join(DATABASE).exists() {
+        return Err(faults.damaged(DATABASE, "it is gone".to_owned()));
     }
+    Ok(acknowledged)
+}
 
-    fn try_erase(&self, garbage: &[Vec<u8>]) {
-        if let Err(error) = self.erase(garbage) {
-            tracing::warn!(%error, "leave garbage for the next open");
-        }
-    }
-
-    /// Erases what a crash left to be erased.
-    pub(crate) fn erase_leftovers(&self) -> Result<()> {
-        let section = Section::whole(Tree::Meta);
-        let range = KeyRange::prefix(&[GARBAGE]);
-        let mut garbage = Vec::new();
-        let (reader, _) = self.read()?;
-        for entry in Cursor::new(&reader, &section, &range, Direction::Ascending) {
-            let (mut key, _) = entry?;
-            garbage.push(key.split_off(1));
-        }
-        drop(reader);
-        self.erase(&garbage)
-    }
-
-    fn erase(&self, garbage: &[Vec<u8>]) -> Result<()> {
-        let mut left = garbage;
-        while !left.is_empty() {
-            let erased = self
-                .erase_some(left)
-                .map_err(|error| self.faults.engine(error))?;
-            left = &left[erased..];
-        }
-        Ok(())
-    }
-
-    /// Erases so much that others need not wait long: how many of the prefixes are done.
-    fn erase_some(&self, garbage: &[Vec<u8>]) -> rusqlite::Result<usize> {
-        let mut connection = self.writer.lock();
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut budget = ERASED_RECORDS;
-        let mut done = 0;
-        'prefixes: for prefix in garbage {
-            for tree in trees_of(prefix) {
-                let end = end_of_prefix(prefix);
-                let find = for_tree!(
-                    *tree,
-                    "SELECT k FROM ",
-                    " WHERE k >= ?1 AND k < ?2 ORDER BY k LIMIT 1 OFFSET ?3"
-                );
-                let mut find = transaction.prepare_cached(find)?;
-                let behind: Option<Vec<u8>> = find
-                    .query_row(params![prefix, end, budget], |row| row.get(0))
-                    .optional()?;
-                let delete = for_tree!(*tree, "DELETE FROM ", " WHERE k >= ?1 AND k < ?2");
-                let mut delete = transaction.prepare_cached(delete)?;
-                let erased = delete.execute([prefix, behind.as_ref().unwrap_or(&end)])?;
-                if behind.is_some() {
-                    break 'prefixes;
-                }
-                budget = budget.saturating_sub(u32::try_from(erased).unwrap_or(u32::MAX));
-            }
-            let meta = "DELETE FROM meta WHERE k = ?1";
-            transaction
-                .prepare_cached(meta)?
-                .execute([garbage_key(prefix)])?;
-            done += 1;
-            budget = budget.saturating_sub(1);
-            if budget == 0 {
-                break;
-            }
-        }
-        transaction.commit()?;
-        Ok(done)
+fn other_format(faults: &Faults, found: u64) -> Error {
+    Error::Format {
+        dir: faults.dir().to_owned(),
+        found,
+        expected: FORMAT,
     }
 }
 
-/// The trees in which the prefix of garbage is one of a shard, or of a layer.
-fn trees_of(prefix: &[u8]) -> &'static [Tree] {
-    if prefix.len() == size_of::<ShardId>() {
-        &Tree::OF_SHARDS
-    } else {
-        &[Tree::Layer]
+/// Checks that a root record is of this format, and of no commit before the acknowledged one.
+pub(super) fn check(faults: &Faults, root: &Root, acknowledged: Option<u64>) -> Result<()> {
+    if root.format != FORMAT {
+        return Err(other_format(faults, root.format));
+    }
+    match acknowledged {
+        Some(acknowledged) if acknowledged > root.commit => {
+            let detail = format!(
+                "it ends with commit {}, but {acknowledged} was acknowledged: what came later is gone",
+                root.commit
+            );
+            Err(faults.damaged(WAL, detail))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -375,7 +297,7 @@ fn lock(faults: &Faults) -> Result<File> {
 }
 
 /// Opens the database as this crate uses it.
-fn connect(faults: &Faults, cache_bytes: u64) -> Result<Connection> {
+pub(super) fn connect(faults: &Faults, cache_bytes: u64) -> Result<Connection> {
     let connect = || {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
@@ -396,7 +318,7 @@ fn connect(faults: &Faults, cache_bytes: u64) -> Result<Connection> {
 }
 
 /// The root record; `None` of a database that nothing was ever committed to.
-fn read_root(faults: &Faults, connection: &Connection) -> Result<Option<Root>> {
+pub(super) fn read_root(faults: &Faults, connection: &Connection) -> Result<Option<Root>> {
     let read = || {
         let tables = "SELECT count(*) FROM sqlite_schema WHERE name = 'meta'";
         let tables: i64 = connection
@@ -439,50 +361,14 @@ fn create(faults: &Faults, connection: &Connection) -> Result<Root> {
 
 #[cfg(test)]
 mod tests {
+    use mendb_model::key::KeyRange;
+
     use super::*;
+    use crate::datashard::ShardId;
+    use crate::kernel::cursor::{Cursor, Direction};
 
     fn open(dir: &Path) -> Result<Store> {
         Store::open(dir, &Options::default())
-    }
-
-    fn records(store: &Store, tree: Tree) -> usize {
-        let (reader, _) = store.read().unwrap();
-        let section = Section::whole(tree);
-        Cursor::new(&reader, &section, &KeyRange::all(), Direction::Ascending).count()
-    }
-
-    #[test]
-    fn garbage_is_erased_in_steps_and_by_the_next_open_and_nothing_else_is() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = open(dir.path()).unwrap();
-        let shards = [ShardId(1), ShardId(2), ShardId(3)];
-        let mut batch = Batch::default();
-        for shard in shards {
-            for key in 0..ERASED_RECORDS {
-                let delta = Section::of_shard(Tree::Delta, shard);
-                batch.insert(&delta, &key.to_be_bytes(), []);
-            }
-            batch.insert(&Section::of_shard(Tree::Log, shard), b"log", []);
-            for begun_at in [4, 5] {
-                batch.insert(&Section::layer(shard, begun_at), b"layer", []);
-            }
-        }
-        batch.doom_shard(ShardId(1));
-        batch.doom_shard(ShardId(2));
-        let layer = Section::layer(ShardId(3), 4);
-        batch.doom_layer(&layer);
-        store.commit(batch).unwrap();
-        store.erase_shards([ShardId(1)].into_iter());
-        let left = |store: &Store| {
-            let trees = [Tree::Delta, Tree::Log, Tree::Layer, Tree::Meta];
-            trees.map(|tree| records(store, tree))
-        };
-        let rows = ERASED_RECORDS as usize;
-        assert_eq!(left(&store), [2 * rows, 2, 4, 3]);
-        drop(store);
-        let store = open(dir.path()).unwrap();
-        store.erase_leftovers().unwrap();
-        assert_eq!(left(&store), [rows, 1, 1, 1]);
     }
 
     #[test]

@@ -148,12 +148,13 @@ pub(crate) fn snapshot(inner: &Inner, operation: &str) -> Result<Snapshot> {
         catalogue.insert(entry);
     }
     Ok(Snapshot::new(Arc::new(View {
-        store: view.store.clone(),
+        files: view.files.clone(),
         reader: view.reader.clone(),
         commit: Commit {
             catalogue: Arc::new(catalogue),
             ..view.commit.clone()
         },
+        store: view.store.clone(),
     })))
 }
 

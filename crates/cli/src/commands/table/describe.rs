@@ -56,7 +56,7 @@ struct Shard {
 
 /// Runs the command.
 pub fn run(args: &DescribeArgs, context: &Context) -> Result<Verdict, Failure> {
-    let described = Described::of(context.open_rows()?.describe(&args.table)?)?;
+    let described = Described::of(context.look_at_rows()?.describe(&args.table)?)?;
     context.output.record(&described, text)?;
     Ok(Verdict::Done)
 }

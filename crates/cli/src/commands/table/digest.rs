@@ -5,7 +5,7 @@ use mendb_model::digest::Digest;
 use mendb_model::name::TablePath;
 use mendb_model::schema::{IndexSchema, Place};
 use mendb_model::{ColumnType, Malformed, TableSchema, Value, key, key_text, row};
-use mendb_rowstore::{Database, Snapshot};
+use mendb_rowstore::Snapshot;
 use serde::Serialize;
 
 use crate::context::Context;
@@ -67,7 +67,7 @@ impl Checked {
 
 /// Runs the command.
 pub fn run(args: &DigestArgs, context: &Context) -> Result<Verdict, Failure> {
-    verify_table(context, &context.open_rows()?, &args.table)
+    verify_table(context, &context.look_at_rows()?, &args.table)
 }
 
 /// Computes the digests of a table and its indexes from one snapshot, and prints whether they are
@@ -77,10 +77,10 @@ pub fn run(args: &DigestArgs, context: &Context) -> Result<Verdict, Failure> {
 /// The table does not exist, or the store cannot be read.
 pub fn verify_table(
     context: &Context,
-    database: &Database,
+    snapshot: &Snapshot,
     table: &str,
 ) -> Result<Verdict, Failure> {
-    let checked = read(&database.snapshot()?, table)?;
+    let checked = read(snapshot, table)?;
     context.output.records(
         &checked,
         &[

@@ -158,10 +158,9 @@ impl ExportArgs {
         format: Format,
         out: W,
     ) -> Result<Written<W>, Failure> {
-        let database = context.open_rows()?;
-        let table = database.open_table(&self.table)?;
+        let snapshot = context.look_at_rows()?;
+        let table = snapshot.open_table(&self.table)?;
         let schema = schema_of(&self.path(), table.schema())?;
-        let snapshot = database.snapshot()?;
         let total = snapshot
             .shards(&self.path())?
             .iter()

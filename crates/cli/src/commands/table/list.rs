@@ -21,10 +21,10 @@ struct Listed {
 
 /// Runs the command.
 pub fn run(context: &Context) -> Result<Verdict, Failure> {
-    let database = context.open_rows()?;
+    let snapshot = context.look_at_rows()?;
     let mut tables = Vec::new();
-    for name in database.tables() {
-        let description = database.describe(&name)?;
+    for name in snapshot.tables() {
+        let description = snapshot.describe(&name)?;
         let shards = &description.rows.shards;
         tables.push(Listed {
             table: name,

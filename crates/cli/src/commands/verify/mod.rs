@@ -100,11 +100,11 @@ impl VerifyCommand {
                 let Target::Rows(_) = context.target()? else {
                     return Err(self.unknown(&repository));
                 };
-                let database = context.open_rows()?;
-                if !database.tables().contains(&self.what) {
+                let snapshot = context.look_at_rows()?;
+                if !snapshot.tables().contains(&self.what) {
                     return Err(self.not_a_table(context, &repository)?);
                 }
-                table::digest::verify_table(context, &database, &self.what)
+                table::digest::verify_table(context, &snapshot, &self.what)
             }
         }
     }
