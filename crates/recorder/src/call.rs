@@ -138,7 +138,8 @@ impl CallReader {
             return Ok(None);
         }
         if let Some(resumed) = text.strip_prefix("<... ") {
-            let (_, rest) = (resumed.split_once(" resumed>")).ok_or_else(|| bad("no resumed call"))?;
+            let (_, rest) =
+                (resumed.split_once(" resumed>")).ok_or_else(|| bad("no resumed call"))?;
             let open = self.open.remove(&thread);
             let (began, first) = open.ok_or_else(|| bad("what it resumes did not begin"))?;
             let whole = first + rest;
@@ -179,7 +180,12 @@ fn parse(thread: u32, text: &str, (began, ended): (usize, usize)) -> Option<Call
     let number = match &returned {
         Some(returned) => Some(i64::from(returned.number)),
         // Addresses and large numbers.
-        None => result.split(' ').next()?.parse().ok().or(result.starts_with("0x").then_some(1)),
+        None => result
+            .split(' ')
+            .next()?
+            .parse()
+            .ok()
+            .or(result.starts_with("0x").then_some(1)),
     };
     Some(Call {
         thread,
@@ -239,13 +245,19 @@ mod tests {
     #[test]
     fn what_a_call_returns_is_told_from_its_failure() {
         let open = only(r#"7 openat(AT_FDCWD<\x2f>, "\x61", O_RDONLY) = 3<\x2f\x61>"#);
-        assert_eq!((open.result, open.result_path.as_deref()), (Some(3), Some(&b"/a"[..])));
+        assert_eq!(
+            (open.result, open.result_path.as_deref()),
+            (Some(3), Some(&b"/a"[..]))
+        );
         assert_eq!(descriptor(open.argument(0)).unwrap().number, -100);
         let failed = only(r#"7 unlink("\x61") = -1 ENOENT (No such file or directory)"#);
         assert_eq!(failed.result, None);
         assert_eq!(only("7 close(3)       = 0").result, Some(0));
         assert_eq!(only("7 mmap(NULL, 9) = 0x7f00").result, Some(1));
-        assert_eq!(only("7 lseek(3, 0, SEEK_END) = 9876543210").result, Some(9_876_543_210));
+        assert_eq!(
+            only("7 lseek(3, 0, SEEK_END) = 9876543210").result,
+            Some(9_876_543_210)
+        );
     }
 
     #[test]
@@ -259,9 +271,17 @@ mod tests {
     #[test]
     fn a_call_that_was_interrupted_is_one_call_with_a_beginning_and_an_end() {
         let mut reader = CallReader::default();
-        assert_eq!(reader.read("1 fsync(3<\\x2f\\x61> <unfinished ...>").unwrap(), None);
+        assert_eq!(
+            reader
+                .read("1 fsync(3<\\x2f\\x61> <unfinished ...>")
+                .unwrap(),
+            None
+        );
         assert!(reader.read("2 close(4) = 0").unwrap().is_some());
-        let call = reader.read("1 <... fsync resumed>)      = 0").unwrap().unwrap();
+        let call = reader
+            .read("1 <... fsync resumed>)      = 0")
+            .unwrap()
+            .unwrap();
         assert_eq!((call.began, call.ended, call.result), (1, 3, Some(0)));
         assert_eq!(call.arguments.len(), 1);
     }

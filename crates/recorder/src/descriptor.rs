@@ -39,7 +39,10 @@ impl Descriptors {
                 continue;
             }
             if let Some(child) = call.result.and_then(|child| u32::try_from(child).ok()) {
-                let shares = call.arguments.iter().any(|part| part.contains("CLONE_FILES"));
+                let shares = call
+                    .arguments
+                    .iter()
+                    .any(|part| part.contains("CLONE_FILES"));
                 parents.insert(child, (call.thread, shares));
             }
         }

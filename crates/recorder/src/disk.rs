@@ -123,7 +123,11 @@ impl<'t> Disk<'t> {
 
     fn content(&self, file: usize, survival: &Survival) -> Cow<'_, [u8]> {
         static EMPTY: [u8; 0] = [];
-        let durable: &[u8] = self.durable.files.get(file).map_or(&EMPTY, |bytes| &bytes[..]);
+        let durable: &[u8] = self
+            .durable
+            .files
+            .get(file)
+            .map_or(&EMPTY, |bytes| &bytes[..]);
         let changes = self.pending.iter().zip(&survival.kept);
         let mut changes = changes
             .filter_map(|(pending, kept)| match &pending.change {

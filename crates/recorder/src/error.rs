@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// strace is missing or may not trace.
-    #[error("{program:?} cannot be started; install strace, on Debian with `apt-get install strace`")]
+    #[error(
+        "{program:?} cannot be started; install strace, on Debian with `apt-get install strace`"
+    )]
     Strace {
         /// What was to be started.
         program: String,

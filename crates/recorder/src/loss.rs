@@ -19,7 +19,10 @@ pub(crate) enum Kept {
     No,
     Whole,
     /// Only some of its sectors.
-    Torn { unit: usize, tear: Tear },
+    Torn {
+        unit: usize,
+        tear: Tear,
+    },
 }
 
 impl Kept {
@@ -161,7 +164,8 @@ impl Loss {
         };
         let keep = |kept: &dyn Fn(usize) -> bool| {
             let all = (0..disk.pending.len()).map(kept);
-            all.map(|kept| if kept { Kept::Whole } else { Kept::No }).collect()
+            all.map(|kept| if kept { Kept::Whole } else { Kept::No })
+                .collect()
         };
         let mut lengths = Lengths::AsKept;
         let kept = match self {
@@ -217,7 +221,12 @@ fn random(disk: &Disk<'_>, seed: u64) -> Vec<Kept> {
         }
         let unit = [SECTOR, PAGE][dice.below(2)];
         if sectors(&pending.change, unit) > 1 && dice.percent(tears) {
-            let tear = [Tear::Front, Tear::Back, Tear::NotLast, Tear::Any(dice.next())];
+            let tear = [
+                Tear::Front,
+                Tear::Back,
+                Tear::NotLast,
+                Tear::Any(dice.next()),
+            ];
             let tear = tear[dice.below(4)];
             return Kept::Torn { unit, tear };
         }
@@ -257,7 +266,11 @@ pub(crate) fn systematic(disk: &Disk<'_>, dice: &mut Dice) -> Vec<Loss> {
         };
         if !files.contains(&file) {
             files.push(file);
-            losses.extend([Loss::DataOf(file), Loss::DataOfOthers(file), Loss::LengthOf(file)]);
+            losses.extend([
+                Loss::DataOf(file),
+                Loss::DataOfOthers(file),
+                Loss::LengthOf(file),
+            ]);
         }
         for unit in [SECTOR, PAGE] {
             if sectors(&disk.pending[at].change, unit) < 2 {

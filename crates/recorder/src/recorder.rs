@@ -98,7 +98,8 @@ impl Recorder {
     /// [`Recording::status`].
     pub fn record(&self, command: &Command) -> Result<Recording> {
         let before = Tree::read(&self.root)?;
-        let scratch = tempfile::tempdir().map_err(failed("make a directory in", Path::new("TMPDIR")))?;
+        let scratch =
+            tempfile::tempdir().map_err(failed("make a directory in", Path::new("TMPDIR")))?;
         let log = scratch.path().join("strace");
         let mut strace = self.strace(command, &log);
         let mut child = strace.spawn().map_err(|source| Error::Strace {
@@ -115,7 +116,9 @@ impl Recorder {
         let stderr = std::thread::spawn(move || text(stderr));
         let stdout = text(stdout);
         let stderr = stderr.join().unwrap_or_default();
-        let status = child.wait().map_err(failed("wait for", Path::new("strace")))?;
+        let status = child
+            .wait()
+            .map_err(failed("wait for", Path::new("strace")))?;
         let calls = read_calls(&log)?;
         let directory = match command.get_current_dir() {
             Some(directory) => fs::canonicalize(directory).map_err(failed("find", directory))?,

@@ -66,6 +66,16 @@ impl How {
         self
     }
 
+    /// So many states, unless the environment variable `MENDB_CRASH_STATES` says how many; the seed is that of
+    /// `MENDB_CRASH_SEED`, if it is set. What is no number counts as not set.
+    #[must_use]
+    pub fn usual_count(self, count: usize) -> Self {
+        let number = |name| std::env::var(name).ok()?.parse::<u64>().ok();
+        let count = number("MENDB_CRASH_STATES").map_or(count, |states| states as usize);
+        let seed = number("MENDB_CRASH_SEED").unwrap_or(self.seed);
+        self.count(count).seed(seed)
+    }
+
     /// What picks the states, where there are more.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
@@ -94,7 +104,10 @@ impl State<'_> {
 
     /// The lines on stdout.
     pub fn told(&self) -> impl Iterator<Item = &str> {
-        let lines = self.marks.iter().filter(|mark| mark.stream == Stream::Stdout);
+        let lines = self
+            .marks
+            .iter()
+            .filter(|mark| mark.stream == Stream::Stdout);
         lines.map(|mark| mark.text.as_str())
     }
 
@@ -173,7 +186,8 @@ impl Recording {
         how: &How,
         mut check: impl FnMut(&State<'_>) -> std::result::Result<(), String>,
     ) -> Result<Report> {
-        let scratch = tempfile::tempdir().map_err(failed("make a directory in", Path::new("TMPDIR")))?;
+        let scratch =
+            tempfile::tempdir().map_err(failed("make a directory in", Path::new("TMPDIR")))?;
         let (mut picks, is_exhaustive) = self.trace.picks(how);
         let mut run = Run {
             trace: &self.trace,
@@ -341,7 +355,11 @@ impl Run<'_> {
     ) -> Result<()> {
         let part = match taken {
             Taken::Loss(_) => None,
-            Taken::Halfway(bytes) => self.trace.events.get(point).and_then(|event| event.part(bytes)),
+            Taken::Halfway(bytes) => self
+                .trace
+                .events
+                .get(point)
+                .and_then(|event| event.part(bytes)),
         };
         let loss = match taken {
             Taken::Loss(loss) => loss,
@@ -368,8 +386,14 @@ impl Run<'_> {
         self.report.states += 1;
         let state = State { directory, marks };
         if let Err(message) = check(&state) {
-            let next = self.trace.events.get(point).map_or("nothing", |event| &event.shown);
-            let after = point.checked_sub(1).and_then(|last| self.trace.events.get(last));
+            let next = self
+                .trace
+                .events
+                .get(point)
+                .map_or("nothing", |event| &event.shown);
+            let after = point
+                .checked_sub(1)
+                .and_then(|last| self.trace.events.get(last));
             let after = after.map_or("the beginning", |event| &event.shown);
             self.report.failures.push(Failure {
                 crash: format!(

@@ -87,7 +87,8 @@ impl Translator<'_> {
         let call = &self.calls[index];
         self.descriptors.know(call.thread);
         if call.is_unfinished {
-            self.is_cut_short |= !matches!(call.name.as_str(), "mmap" | "lseek" | "fcntl" | "execve");
+            self.is_cut_short |=
+                !matches!(call.name.as_str(), "mmap" | "lseek" | "fcntl" | "execve");
             return Ok(());
         }
         let Some(result) = call.result else {
@@ -164,7 +165,12 @@ impl Translator<'_> {
 
     /// The path of an argument, below the root; `None` for paths elsewhere. With the descriptor of a directory
     /// before it, or not.
-    fn path(&self, call: &Call, argument: usize, directory: Option<usize>) -> Result<Option<PathBuf>> {
+    fn path(
+        &self,
+        call: &Call,
+        argument: usize,
+        directory: Option<usize>,
+    ) -> Result<Option<PathBuf>> {
         use std::os::unix::ffi::OsStrExt;
         let text = string(call.argument(argument));
         let text = text.ok_or_else(|| call.unsupported("a path that was not printed whole"))?;
@@ -194,9 +200,7 @@ impl Translator<'_> {
         };
         let there = self.tree.find(&path);
         match self.descriptors.get(call.thread, shown.number) {
-            Some(known)
-                if known.path == path || there.is_none() || there == Some(known.node) =>
-            {
+            Some(known) if known.path == path || there.is_none() || there == Some(known.node) => {
                 Ok(Some(known))
             }
             _ => Err(call.unsupported(format!(
@@ -214,7 +218,10 @@ impl Translator<'_> {
             for later in index + 1..self.calls.len() {
                 let other = &self.calls[later];
                 if other.began < call.ended
-                    && matches!(other.name.as_str(), "mkdir" | "mkdirat" | "rename" | "renameat")
+                    && matches!(
+                        other.name.as_str(),
+                        "mkdir" | "mkdirat" | "rename" | "renameat"
+                    )
                 {
                     self.call(later, at)?;
                 }
@@ -246,7 +253,11 @@ impl Translator<'_> {
             "creat" => "O_WRONLY|O_CREAT|O_TRUNC",
             _ => call.argument(path_argument + 1),
         };
-        let has = |flag| flags.split(['|', '=', ',', ' ', '}']).any(|part| part == flag);
+        let has = |flag| {
+            flags
+                .split(['|', '=', ',', ' ', '}'])
+                .any(|part| part == flag)
+        };
         let writes = has("O_WRONLY") || has("O_RDWR");
         if has("O_TMPFILE") || (writes && (has("O_SYNC") || has("O_DSYNC"))) {
             return Err(call.unsupported("O_TMPFILE, O_SYNC or O_DSYNC"));
@@ -306,8 +317,7 @@ impl Translator<'_> {
         let Node::File(file) = description.node else {
             return Err(call.unsupported("a write to a directory"));
         };
-        let mut bytes =
-            bytes.ok_or_else(|| call.unsupported("data that was not printed whole"))?;
+        let mut bytes = bytes.ok_or_else(|| call.unsupported("data that was not printed whole"))?;
         bytes.truncate(written);
         let explicit = call.name.starts_with('p').then(|| call.argument(3));
         let explicit = explicit.and_then(|offset| offset.parse::<usize>().ok());
@@ -479,7 +489,9 @@ impl Translator<'_> {
         } else if call.argument(1) == "F_SETFL"
             && let Some(description) = description
         {
-            description.appends.set(call.argument(2).contains("O_APPEND"));
+            description
+                .appends
+                .set(call.argument(2).contains("O_APPEND"));
         }
     }
 
@@ -489,9 +501,8 @@ impl Translator<'_> {
             return Ok(());
         }
         match self.description(call, 4)? {
-            Some(mapped) if !self.recorder.may_be_mapped(&mapped.path) => {
-                Err(call.unsupported("a file is mapped shared and writable: strace shows no writes to it"))
-            }
+            Some(mapped) if !self.recorder.may_be_mapped(&mapped.path) => Err(call
+                .unsupported("a file is mapped shared and writable: strace shows no writes to it")),
             _ => Ok(()),
         }
     }

@@ -69,7 +69,8 @@ impl Tree {
                 if let Some(file) = seen.get(&metadata.ino()) {
                     Node::File(*file)
                 } else {
-                    self.files.push(fs::read(&path).map_err(failed("read", &path))?);
+                    self.files
+                        .push(fs::read(&path).map_err(failed("read", &path))?);
                     seen.insert(metadata.ino(), self.files.len() - 1);
                     Node::File(self.files.len() - 1)
                 }

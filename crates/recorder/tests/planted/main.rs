@@ -44,7 +44,10 @@ fn holds(program: &str, check: fn(&State<'_>) -> Result<(), String>) {
 #[track_caller]
 fn is_found(program: &str, fault: &str, check: fn(&State<'_>) -> Result<(), String>) -> Report {
     let report = power_loss(program, fault, check);
-    assert!(!report.failures.is_empty(), "{fault} in {program}: {report}");
+    assert!(
+        !report.failures.is_empty(),
+        "{fault} in {program}: {report}"
+    );
     report
 }
 
@@ -53,7 +56,11 @@ fn content(state: &State<'_>, name: &str) -> Option<Vec<u8>> {
 }
 
 fn ensure(holds: bool, message: &str) -> Result<(), String> {
-    if holds { Ok(()) } else { Err(message.to_owned()) }
+    if holds {
+        Ok(())
+    } else {
+        Err(message.to_owned())
+    }
 }
 
 fn acknowledged_records_are_there(state: &State<'_>) -> Result<(), String> {
@@ -71,12 +78,19 @@ fn a_missing_sync_before_the_acknowledgement_is_found() {
     holds("records", acknowledged_records_are_there);
     let report = is_found("records", "no-sync", acknowledged_records_are_there);
     let told = report.to_string();
-    assert!(told.contains("record 0 is lost") && told.contains("lost write("), "{told}");
+    assert!(
+        told.contains("record 0 is lost") && told.contains("lost write("),
+        "{told}"
+    );
 }
 
 #[test]
 fn a_missing_sync_of_the_directory_is_found_where_posix_is_all_that_is_promised() {
-    is_found("records", "no-directory-sync", acknowledged_records_are_there);
+    is_found(
+        "records",
+        "no-directory-sync",
+        acknowledged_records_are_there,
+    );
     // ext4 brings the name of a new file with its first sync.
     let how = How::power_loss().promise(Promise::Journaled);
     let report = record("records", "no-directory-sync").check(&how, acknowledged_records_are_there);
@@ -85,13 +99,18 @@ fn a_missing_sync_of_the_directory_is_found_where_posix_is_all_that_is_promised(
 
 /// How many parts of the log are whole: the first that is not ends it.
 fn whole_parts(log: &[u8]) -> usize {
-    let parts = log.chunks(6000).take_while(|part| part.last() == Some(&0xee));
+    let parts = log
+        .chunks(6000)
+        .take_while(|part| part.last() == Some(&0xee));
     parts.count()
 }
 
 fn acknowledged_parts_are_there(state: &State<'_>) -> Result<(), String> {
     let log = content(state, "log").unwrap_or_default();
-    ensure(whole_parts(&log) >= state.told().count(), "an acknowledged part is lost")
+    ensure(
+        whole_parts(&log) >= state.told().count(),
+        "an acknowledged part is lost",
+    )
 }
 
 #[test]
@@ -107,7 +126,9 @@ fn a_torn_write_that_is_taken_for_whole_is_found() {
         let log = content(state, "log").unwrap_or_default();
         let parts = log.chunks_exact(6000).filter(|part| part[0] != 0);
         ensure(
-            parts.into_iter().all(|part| part[1..].iter().all(|byte| *byte == part[0])),
+            parts
+                .into_iter()
+                .all(|part| part[1..].iter().all(|byte| *byte == part[0])),
             "half a part is taken for whole",
         )
     };
@@ -138,12 +159,18 @@ fn settings_are_old_or_new(state: &State<'_>) -> Result<(), String> {
 fn a_rename_before_the_sync_is_found() {
     holds("settings", settings_are_old_or_new);
     let report = is_found("settings", "rename-first", settings_are_old_or_new);
-    assert!(report.to_string().contains("neither old nor new"), "{report}");
+    assert!(
+        report.to_string().contains("neither old nor new"),
+        "{report}"
+    );
 }
 
 fn manifest_names_what_is_there(state: &State<'_>) -> Result<(), String> {
     let Some(manifest) = content(state, "manifest") else {
-        return ensure(!state.succeeded() && state.told().count() == 0, "the backup is lost");
+        return ensure(
+            !state.succeeded() && state.told().count() == 0,
+            "the backup is lost",
+        );
     };
     // A manifest that is cut off is none, and told so by its seal.
     if manifest != b"3 segments" {
@@ -152,7 +179,10 @@ fn manifest_names_what_is_there(state: &State<'_>) -> Result<(), String> {
     for number in 0..3u8 {
         let segment = content(state, &format!("segment-{number}"));
         let wanted = vec![b'a' + number; 1500];
-        ensure(segment == Some(wanted), &format!("segment {number} is missing"))?;
+        ensure(
+            segment == Some(wanted),
+            &format!("segment {number} is missing"),
+        )?;
     }
     Ok(())
 }
@@ -186,7 +216,10 @@ fn what_a_crash_left_can_be_recorded_again() {
     let report = first.check(&How::power_loss().count(3).seed(9), |state: &State<'_>| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mendb-planted"));
         command.args(["settings", "none"]).arg(state.directory());
-        let recording = Recorder::new(state.directory()).unwrap().record(&command).unwrap();
+        let recording = Recorder::new(state.directory())
+            .unwrap()
+            .record(&command)
+            .unwrap();
         let how = How::power_loss().count(40);
         let report = recording.check(&how, settings_are_old_or_new).unwrap();
         again += report.states;

@@ -43,7 +43,11 @@ fn write(path: &Path, content: &[u8], is_synced: bool) {
 fn records(directory: &Path, fault: &str) {
     for number in 0..3 {
         let path = directory.join(format!("record-{number}"));
-        write(&path, format!("record {number}").as_bytes(), fault != "no-sync");
+        write(
+            &path,
+            format!("record {number}").as_bytes(),
+            fault != "no-sync",
+        );
         if fault != "no-directory-sync" {
             sync_directory(directory);
         }

@@ -78,7 +78,10 @@ m = mmap.mmap(f, 10); m[0] = 65; m.flush()
 #[test]
 fn a_file_that_is_mapped_shared_and_writable_is_refused_unless_it_is_allowed() {
     let error = python(None, MAP).unwrap_err();
-    assert!(error.to_string().contains("mapped shared and writable"), "{error}");
+    assert!(
+        error.to_string().contains("mapped shared and writable"),
+        "{error}"
+    );
     python(Some("there"), MAP).unwrap();
     assert!(python(Some("elsewhere"), MAP).is_err());
     // What is only read may be mapped.
@@ -93,9 +96,15 @@ fn what_strace_does_not_show_is_refused() {
     let copy = "import os; a = os.open('there', 0); b = os.open('b', os.O_WRONLY | os.O_CREAT); os.copy_file_range(a, b, 10)";
     assert!(matches!(python(None, copy), Err(Error::Unsupported { .. })));
     let synced = "import os; os.open('there', os.O_WRONLY | os.O_DSYNC)";
-    assert!(matches!(python(None, synced), Err(Error::Unsupported { .. })));
+    assert!(matches!(
+        python(None, synced),
+        Err(Error::Unsupported { .. })
+    ));
     let link = "import os; os.symlink('there', 'link')";
-    assert!(matches!(python(None, link), Err(Error::Unsupported { .. } | Error::Incomplete { .. })));
+    assert!(matches!(
+        python(None, link),
+        Err(Error::Unsupported { .. } | Error::Incomplete { .. })
+    ));
     // It reads through the descriptor that it writes through: the positions are not known.
     let both = "import os; f = os.open('there', os.O_RDWR); os.read(f, 5); os.write(f, b'x')";
     let error = python(None, both).unwrap_err();
@@ -114,5 +123,9 @@ fn a_process_that_is_killed_is_recorded_to_its_end() {
 fn a_program_that_is_not_there_is_an_end_with_an_error() {
     let recording = run(None, "/nonexistent/program", &[]).unwrap();
     assert!(!recording.status.success());
-    assert!(recording.stderr.contains("/nonexistent/program"), "{}", recording.stderr);
+    assert!(
+        recording.stderr.contains("/nonexistent/program"),
+        "{}",
+        recording.stderr
+    );
 }
