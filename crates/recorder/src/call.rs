@@ -53,9 +53,12 @@ impl Call {
 
 fn shown(argument: &str) -> String {
     const MOST: usize = 120;
-    if let Some(Descriptor { number, path }) = descriptor(argument) {
-        let path = String::from_utf8_lossy(path.as_deref().unwrap_or_default()).into_owned();
-        return format!("{number}<{path}>");
+    if let Some(Descriptor {
+        number,
+        path: Some(path),
+    }) = descriptor(argument)
+    {
+        return format!("{number}<{}>", String::from_utf8_lossy(&path));
     }
     match string(argument) {
         Some(bytes) if bytes.len() <= MOST => format!("{:?}", String::from_utf8_lossy(&bytes)),

@@ -1,4 +1,4 @@
-//! Which descriptor of which thread stands for which file, and where in it.
+//! Which descriptor of which thread stands for which file, and where in it; and the working directories.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -18,7 +18,13 @@ pub(crate) struct Description {
     pub(crate) appends: Cell<bool>,
 }
 
-type Table = HashMap<i32, Rc<Description>>;
+/// What the threads of a process share.
+#[derive(Debug, Clone, Default)]
+struct Table {
+    descriptors: HashMap<i32, Rc<Description>>,
+    /// The working directory, as an absolute path.
+    directory: Vec<u8>,
+}
 
 /// The descriptors of all threads.
 #[derive(Debug, Default)]
@@ -28,11 +34,13 @@ pub(crate) struct Descriptors {
     of_thread: HashMap<u32, usize>,
     /// Who made each thread, and whether both have one table.
     parents: HashMap<u32, (u32, bool)>,
+    first_directory: Vec<u8>,
 }
 
 impl Descriptors {
     /// Learns from all calls who made whom: a child can be seen before the call that made it ends.
-    pub(crate) fn new(calls: &[Call]) -> Self {
+    /// The first process begins in a working directory.
+    pub(crate) fn new(calls: &[Call], directory: &[u8]) -> Self {
         let mut parents = HashMap::new();
         for call in calls {
             if !matches!(call.name.as_str(), "clone" | "clone3" | "fork" | "vfork") {
@@ -48,6 +56,7 @@ impl Descriptors {
         }
         Self {
             parents,
+            first_directory: directory.to_vec(),
             ..Self::default()
         }
     }
@@ -63,7 +72,13 @@ impl Descriptors {
                 let parent = self.know(parent);
                 self.add(self.tables[parent].clone())
             }
-            None => self.add(Table::new()),
+            None => {
+                let directory = self.first_directory.clone();
+                self.add(Table {
+                    directory,
+                    ..Table::default()
+                })
+            }
         };
         self.of_thread.insert(thread, table);
         table
@@ -76,14 +91,21 @@ impl Descriptors {
 
     pub(crate) fn get(&mut self, thread: u32, number: i32) -> Option<Rc<Description>> {
         let table = self.know(thread);
-        self.tables[table].get(&number).cloned()
+        self.tables[table].descriptors.get(&number).cloned()
     }
 
     pub(crate) fn put(&mut self, thread: u32, number: i32, description: Option<Rc<Description>>) {
         let table = self.know(thread);
+        let descriptors = &mut self.tables[table].descriptors;
         match description {
-            Some(description) => self.tables[table].insert(number, description),
-            None => self.tables[table].remove(&number),
+            Some(description) => descriptors.insert(number, description),
+            None => descriptors.remove(&number),
         };
+    }
+
+    /// The working directory of a thread.
+    pub(crate) fn directory(&mut self, thread: u32) -> &mut Vec<u8> {
+        let table = self.know(thread);
+        &mut self.tables[table].directory
     }
 }

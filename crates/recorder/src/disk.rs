@@ -213,3 +213,149 @@ impl Image<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::loss::{Loss, Tear};
+    use crate::tree::ROOT;
+
+    /// A directory with an empty file `f` and two empty directories, `a` and `b`.
+    fn before() -> Tree {
+        let mut tree = Tree::default();
+        for (name, node) in [
+            ("f", Node::File(0)),
+            ("a", Node::Directory(1)),
+            ("b", Node::Directory(2)),
+        ] {
+            tree.rename(&name_change(ROOT, name, Some(node)));
+        }
+        tree
+    }
+
+    fn name_change(directory: usize, name: &str, target: Option<Node>) -> NameChange {
+        NameChange {
+            directory,
+            name: name.into(),
+            target,
+        }
+    }
+
+    fn write(offset: usize, byte: u8, length: usize) -> Change {
+        let bytes = vec![byte; length];
+        Change::Data(0, DataChange::Write { offset, bytes })
+    }
+
+    fn events(changes: Vec<Change>) -> Vec<Event> {
+        let events = changes.into_iter().enumerate().map(|(at, change)| Event {
+            at,
+            began: at,
+            shown: String::new(),
+            change,
+        });
+        events.collect()
+    }
+
+    fn disk<'t>(before: &Tree, events: &'t [Event], promise: Promise) -> Disk<'t> {
+        let mut disk = Disk::new(before, promise);
+        events.iter().for_each(|event| disk.happen(event));
+        disk
+    }
+
+    fn left(disk: &Disk<'_>, loss: Loss) -> BTreeMap<String, Vec<u8>> {
+        let image = disk.image(&loss.survival(disk));
+        let files = image.0.iter().filter_map(|(path, content)| {
+            let content = content.as_ref()?;
+            Some((path.display().to_string(), content.to_vec()))
+        });
+        files.collect()
+    }
+
+    #[test]
+    fn a_later_write_can_be_on_disk_without_an_earlier_one() {
+        let events = events(vec![write(0, 1, 512), write(512, 2, 512)]);
+        let (before, promise) = (before(), Promise::Posix);
+        let disk = disk(&before, &events, promise);
+        let expected = [vec![0; 512], vec![2; 512]].concat();
+        assert_eq!(left(&disk, Loss::Only(1))["f"], expected);
+        assert_eq!(left(&disk, Loss::Everything)["f"], b"");
+    }
+
+    #[test]
+    fn a_later_write_to_a_sector_brings_the_earlier_one_with_it() {
+        let events = events(vec![write(0, 1, 100), write(100, 2, 100)]);
+        let (before, promise) = (before(), Promise::Posix);
+        let disk = disk(&before, &events, promise);
+        let both = [vec![1; 100], vec![2; 100]].concat();
+        assert_eq!(left(&disk, Loss::Only(1))["f"], both);
+    }
+
+    #[test]
+    fn data_and_length_are_lost_one_without_the_other() {
+        let events = events(vec![write(0, 1, 700)]);
+        let (before, promise) = (before(), Promise::Posix);
+        let disk = disk(&before, &events, promise);
+        assert_eq!(left(&disk, Loss::DataOf(0))["f"], vec![0; 700]);
+        assert_eq!(left(&disk, Loss::LengthOf(0))["f"], b"");
+    }
+
+    #[test]
+    fn a_write_is_torn_between_its_sectors() {
+        let events = events(vec![write(256, 1, 1024)]);
+        let (before, promise) = (before(), Promise::Posix);
+        let disk = disk(&before, &events, promise);
+        let tear = |tear| {
+            let torn = Kept::Torn { unit: 512, tear };
+            left(&disk, Loss::Torn(0, torn, true))["f"].clone()
+        };
+        let front = [vec![0; 256], vec![1; 256], vec![0; 768]].concat();
+        assert_eq!(tear(Tear::Front), front);
+        let not_last = [vec![0; 256], vec![1; 768], vec![0; 256]].concat();
+        assert_eq!(tear(Tear::NotLast), not_last);
+    }
+
+    #[test]
+    fn what_was_synced_stays_and_what_came_during_the_sync_may_go() {
+        let mut events = events(vec![
+            write(0, 1, 512),
+            write(512, 2, 512),
+            Change::Sync(Synced::File(0)),
+        ]);
+        // The sync began before the second write had ended.
+        events[2].began = 1;
+        let (before, promise) = (before(), Promise::Posix);
+        let disk = disk(&before, &events, promise);
+        assert_eq!(left(&disk, Loss::Everything)["f"], vec![1; 512]);
+    }
+
+    #[test]
+    fn a_rename_between_directories_is_synced_by_halves() {
+        let renamed = Change::Names(vec![
+            name_change(ROOT, "f", None),
+            name_change(1, "g", Some(Node::File(0))),
+        ]);
+        let synced = Change::Sync(Synced::Directory(1));
+        let events = events(vec![renamed, synced]);
+        let before = before();
+        let strict = disk(&before, &events, Promise::Posix);
+        let names: Vec<_> = left(&strict, Loss::Everything).into_keys().collect();
+        assert_eq!(names, ["a/g", "f"]);
+        let journaled = disk(&before, &events, Promise::Journaled);
+        let names: Vec<_> = left(&journaled, Loss::Everything).into_keys().collect();
+        assert_eq!(names, ["a/g"]);
+    }
+
+    #[test]
+    fn names_are_lost_in_any_order_unless_a_journal_keeps_it() {
+        let made = |name, file| Change::Names(vec![name_change(1, name, Some(Node::File(file)))]);
+        let events = events(vec![made("one", 1), made("two", 2)]);
+        let before = before();
+        let strict = disk(&before, &events, Promise::Posix);
+        assert!(left(&strict, Loss::Only(1)).contains_key("a/two"));
+        let journaled = disk(&before, &events, Promise::Journaled);
+        assert_eq!(left(&journaled, Loss::Only(1)).len(), 1);
+        assert_eq!(left(&journaled, Loss::After(1)).len(), 2);
+    }
+}

@@ -332,7 +332,7 @@ impl Run<'_> {
                 if self.report.failures.len() >= MOST_FAILURES {
                     return Ok(());
                 }
-                self.check_one(&mut disk, point, *taken, &marks, check)?;
+                self.check_one(&disk, point, *taken, &marks, check)?;
             }
             let Some(event) = self.trace.events.get(point) else {
                 break;
@@ -347,7 +347,7 @@ impl Run<'_> {
 
     fn check_one(
         &mut self,
-        disk: &mut Disk<'_>,
+        disk: &Disk<'_>,
         point: usize,
         taken: Taken,
         marks: &[Mark],

@@ -4,6 +4,7 @@
 //! does not seek between, would be misplaced. The comparison at the end of a recording finds that.
 
 use std::cell::Cell;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 
@@ -40,9 +41,7 @@ pub(crate) fn translate(
     let mut translator = Translator {
         recorder,
         pipes,
-        working_directory,
-        has_moved: false,
-        descriptors: Descriptors::new(calls),
+        descriptors: Descriptors::new(calls, working_directory.as_os_str().as_bytes()),
         tree: before.clone(),
         calls,
         is_done: vec![false; calls.len()],
@@ -50,8 +49,8 @@ pub(crate) fn translate(
         lines: [Vec::new(), Vec::new()],
         is_cut_short: false,
     };
-    for at in 0..calls.len() {
-        translator.call(at, calls[at].ended)?;
+    for (index, call) in calls.iter().enumerate() {
+        translator.call(index, call.ended)?;
     }
     let mut events = translator.events;
     events.sort_by_key(|event| event.at);
@@ -65,9 +64,6 @@ pub(crate) fn translate(
 struct Translator<'a> {
     recorder: &'a Recorder,
     pipes: &'a Pipes,
-    working_directory: &'a Path,
-    /// Whether a process has left that directory.
-    has_moved: bool,
     descriptors: Descriptors,
     tree: Tree,
     calls: &'a [Call],
@@ -87,8 +83,7 @@ impl Translator<'_> {
         let call = &self.calls[index];
         self.descriptors.know(call.thread);
         if call.is_unfinished {
-            self.is_cut_short |=
-                !matches!(call.name.as_str(), "mmap" | "lseek" | "fcntl" | "execve");
+            self.is_cut_short |= changes_files(&call.name);
             return Ok(());
         }
         let Some(result) = call.result else {
@@ -122,10 +117,7 @@ impl Translator<'_> {
                 }
                 Ok(())
             }
-            "chdir" | "fchdir" => {
-                self.has_moved = true;
-                Ok(())
-            }
+            "chdir" | "fchdir" => self.move_to(call),
             "mmap" => self.map(call),
             "clone" | "clone3" | "fork" | "vfork" => {
                 let child = u32::try_from(result).ok();
@@ -148,7 +140,6 @@ impl Translator<'_> {
 
     /// A path below the root, of an absolute one. `None` for others.
     fn below(&self, path: &[u8]) -> Option<PathBuf> {
-        use std::os::unix::ffi::OsStrExt;
         let path = Path::new(std::ffi::OsStr::from_bytes(path));
         let mut plain = PathBuf::new();
         for part in path.components() {
@@ -163,31 +154,43 @@ impl Translator<'_> {
         Some(plain.strip_prefix(self.recorder.root()).ok()?.to_owned())
     }
 
-    /// The path of an argument, below the root; `None` for paths elsewhere. With the descriptor of a directory
-    /// before it, or not.
-    fn path(
-        &self,
-        call: &Call,
-        argument: usize,
-        directory: Option<usize>,
-    ) -> Result<Option<PathBuf>> {
-        use std::os::unix::ffi::OsStrExt;
+    /// The absolute path of an argument, with the descriptor of a directory before it, or not.
+    fn whole(&mut self, call: &Call, argument: usize, directory: Option<usize>) -> Result<Vec<u8>> {
         let text = string(call.argument(argument));
         let text = text.ok_or_else(|| call.unsupported("a path that was not printed whole"))?;
         if text.starts_with(b"/") {
-            return Ok(self.below(&text));
+            return Ok(text);
         }
         let from = directory.and_then(|directory| descriptor(call.argument(directory)));
         let mut whole = match from.and_then(|from| from.path) {
             Some(from) => from,
-            None if self.has_moved => {
-                return Err(call.unsupported("a relative path after the working directory changed"));
-            }
-            None => self.working_directory.as_os_str().as_bytes().to_vec(),
+            None => self.descriptors.directory(call.thread).clone(),
         };
         whole.push(b'/');
         whole.extend(text);
+        Ok(whole)
+    }
+
+    /// The path of an argument, below the root; `None` for paths elsewhere.
+    fn path(
+        &mut self,
+        call: &Call,
+        argument: usize,
+        directory: Option<usize>,
+    ) -> Result<Option<PathBuf>> {
+        let whole = self.whole(call, argument, directory)?;
         Ok(self.below(&whole))
+    }
+
+    fn move_to(&mut self, call: &Call) -> Result<()> {
+        let to = if call.name == "chdir" {
+            self.whole(call, 0, None)?
+        } else {
+            let shown = descriptor(call.argument(0)).and_then(|shown| shown.path);
+            shown.ok_or_else(|| call.unsupported("a directory without a path"))?
+        };
+        *self.descriptors.directory(call.thread) = to;
+        Ok(())
     }
 
     /// What the descriptor in an argument stands for, if that is below the root.
@@ -211,21 +214,30 @@ impl Translator<'_> {
         }
     }
 
-    /// The directory that a path is in and the name there. What another thread has made, in a call that had not
-    /// ended for strace, is done first.
+    /// Does what other threads were about to do to names: what a call has found can be made in one that had
+    /// not ended for strace.
+    fn catch_up(&mut self, call: &Call, at: usize, index: usize) -> Result<()> {
+        for later in index + 1..self.calls.len() {
+            let other = &self.calls[later];
+            if other.began < call.ended && makes_names(&other.name) {
+                self.call(later, at)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What a path points at, if anything.
+    fn find(&mut self, call: &Call, at: usize, index: usize, path: &Path) -> Result<Option<Node>> {
+        if self.tree.find(path).is_none() {
+            self.catch_up(call, at, index)?;
+        }
+        Ok(self.tree.find(path))
+    }
+
+    /// The directory that a path is in and the name there.
     fn place(&mut self, call: &Call, at: usize, index: usize, path: &Path) -> Result<NameChange> {
         if self.tree.place(path).is_none() {
-            for later in index + 1..self.calls.len() {
-                let other = &self.calls[later];
-                if other.began < call.ended
-                    && matches!(
-                        other.name.as_str(),
-                        "mkdir" | "mkdirat" | "rename" | "renameat"
-                    )
-                {
-                    self.call(later, at)?;
-                }
-            }
+            self.catch_up(call, at, index)?;
         }
         let (directory, name) = self.tree.place(path).ok_or_else(|| {
             call.unsupported(format!("nobody saw how {} came to be", path.display()))
@@ -262,15 +274,19 @@ impl Translator<'_> {
         if has("O_TMPFILE") || (writes && (has("O_SYNC") || has("O_DSYNC"))) {
             return Err(call.unsupported("O_TMPFILE, O_SYNC or O_DSYNC"));
         }
-        let node = match self.tree.find(&path) {
+        let creates = has("O_CREAT");
+        let there = if creates {
+            self.tree.find(&path)
+        } else {
+            self.find(call, at, index, &path)?
+        };
+        let node = match there {
             Some(node) => node,
-            None => {
+            None if creates => {
                 let mut name = self.place(call, at, index, &path)?;
+                // That may have caught up with who made it.
                 match self.tree.find(&path) {
                     Some(node) => node,
-                    None if !has("O_CREAT") => {
-                        return Err(call.unsupported("nobody saw how it came to be"));
-                    }
                     None => {
                         let node = Node::File(self.tree.files.len());
                         name.target = Some(node);
@@ -279,6 +295,7 @@ impl Translator<'_> {
                     }
                 }
             }
+            None => return Err(call.unsupported("nobody saw how it came to be")),
         };
         if let Node::File(file) = node
             && has("O_TRUNC")
@@ -305,7 +322,6 @@ impl Translator<'_> {
         let pipe = descriptor(call.argument(0)).and_then(|shown| shown.path);
         let pipe = pipe.unwrap_or_default();
         for (at, stream) in [Stream::Stdout, Stream::Stderr].into_iter().enumerate() {
-            use std::os::unix::ffi::OsStrExt;
             let pipes = [&self.pipes.stdout, &self.pipes.stderr];
             if pipes[at].as_os_str().as_bytes() == pipe {
                 return self.tell(call, stream, &bytes.unwrap_or_default()[..]);
@@ -399,7 +415,7 @@ impl Translator<'_> {
     }
 
     /// The two paths of a rename or a link.
-    fn two_paths(&self, call: &Call) -> Result<[Option<PathBuf>; 2]> {
+    fn two_paths(&mut self, call: &Call) -> Result<[Option<PathBuf>; 2]> {
         if call.name.contains("at") {
             Ok([self.path(call, 1, Some(0))?, self.path(call, 3, Some(2))?])
         } else {
@@ -416,9 +432,10 @@ impl Translator<'_> {
             [Some(from), Some(to)] => (from, to),
             _ => return Err(call.unsupported("a rename into or out of the recorded directory")),
         };
+        let target = self.find(call, at, index, &from)?;
         let gone = self.place(call, at, index, &from)?;
         let mut comes = self.place(call, at, index, &to)?;
-        comes.target = self.tree.find(&from);
+        comes.target = target;
         if comes.target.is_none() {
             return Err(call.unsupported("nobody saw how it came to be"));
         }
@@ -432,7 +449,10 @@ impl Translator<'_> {
         let [from, Some(to)] = self.two_paths(call)? else {
             return Ok(());
         };
-        let node = from.and_then(|from| self.tree.find(&from));
+        let node = match from {
+            Some(from) => self.find(call, at, index, &from)?,
+            None => None,
+        };
         let Some(node) = node else {
             return Err(call.unsupported("a link to what is not below the recorded directory"));
         };
@@ -531,6 +551,21 @@ impl Translator<'_> {
         }
         Ok(())
     }
+}
+
+fn makes_names(name: &str) -> bool {
+    ["open", "creat", "mkdir", "rename", "link"]
+        .iter()
+        .any(|call| name.starts_with(call))
+}
+
+fn changes_files(name: &str) -> bool {
+    makes_names(name)
+        || name.contains("write")
+        || name.contains("truncate")
+        || name == "fallocate"
+        || name.starts_with("unlink")
+        || name == "rmdir"
 }
 
 fn number(call: &Call, argument: usize) -> Result<usize> {

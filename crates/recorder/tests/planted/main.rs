@@ -138,7 +138,7 @@ fn a_torn_write_that_is_taken_for_whole_is_found() {
     let how = How::kill().count(100);
     let naive_of_kills = |state: &State<'_>| {
         let log = content(state, "log").unwrap_or_default();
-        ensure(log.len() % 6000 == 0, "half a part is there")
+        ensure(log.len().is_multiple_of(6000), "half a part is there")
     };
     let report = record("log", "none").check(&how, naive_of_kills).unwrap();
     assert!(!report.failures.is_empty(), "{report}");
