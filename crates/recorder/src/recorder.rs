@@ -60,6 +60,17 @@ pub struct Recording {
     pub trace: Trace,
 }
 
+impl Recording {
+    /// The same as if nothing had been synced. A check that finds nothing wrong with this finds nothing.
+    #[must_use]
+    pub fn without_syncs(&self) -> Self {
+        let mut recording = self.clone();
+        let events = &mut recording.trace.events;
+        events.retain(|event| !matches!(event.change, Change::Sync(_)));
+        recording
+    }
+}
+
 impl Recorder {
     /// A recorder of what happens below a directory that is there. What is in it is taken as durable.
     ///

@@ -8,9 +8,9 @@ use mendb_recorder::{How, Recorder, State};
 use crate::program::Place;
 
 /// The states of power losses that are checked of each command, unless a longer run is asked for.
-const STATES: usize = 24;
+const STATES: usize = 40;
 /// After so many states, one more backup goes into what the crash has left.
-const NEXT_EVERY: usize = 12;
+const NEXT_EVERY: usize = 16;
 
 /// A place whose repository is in a directory of its own, and a shop in it.
 fn shop() -> Place {
@@ -58,6 +58,13 @@ fn check(place: &Place, arguments: &[&str], promised: impl Fn(&[String], bool) -
         report.assert();
         assert!(report.states > 5, "{report}");
     }
+    let unsynced = recording.without_syncs();
+    let report = unsynced.check(&How::power_loss().count(STATES), &mut check);
+    let report = report.unwrap();
+    assert!(
+        !report.failures.is_empty(),
+        "the check finds nothing: {report}"
+    );
 }
 
 /// The labels of the backups in a state, each of which is whole.
@@ -71,7 +78,7 @@ fn whole_backups(place: &Place, state: &State<'_>) -> Result<Vec<String>, String
     let list: serde_json::Value = serde_json::from_slice(&list.stdout).unwrap();
     let labels = list.as_array().unwrap().iter();
     let labels: Vec<String> = labels
-        .map(|backup| backup["label"].as_str().unwrap().to_owned())
+        .map(|backup| backup["label"].as_str().unwrap_or("unreadable").to_owned())
         .collect();
     if !labels.is_empty() {
         let verified = run(&["verify", "shop"]);

@@ -201,4 +201,11 @@ fn a_journal_keeps_every_acknowledged_write_through_power_losses_and_kills() {
         report.assert();
         assert!(report.states > STATES / 3, "{report}");
     }
+    let unsynced = recording.without_syncs();
+    let how = How::power_loss().count(STATES);
+    let report = unsynced.check(&how, |state| check(state, &contents));
+    assert!(
+        !report.unwrap().failures.is_empty(),
+        "the check finds nothing"
+    );
 }
