@@ -14,6 +14,7 @@ pub fn run() -> Outcome {
     Step::new("cargo clippy --workspace --all-targets -- -D warnings").run()?;
     PYTHON.provide()?;
     CLICKHOUSE.provide()?;
+    STRACE.provide()?;
     // One run tells of every test that fails.
     let tests = if Step::new("cargo nextest --version").succeeds() {
         "cargo nextest run --workspace --no-fail-fast"
@@ -80,6 +81,13 @@ const CLICKHOUSE: Provision = Provision {
     reason: "some tests need the server of ClickHouse 18.16, /usr/sbin/clickhouse-server",
     check: "test -x /usr/sbin/clickhouse-server",
     packages: "clickhouse-server clickhouse-common",
+};
+
+/// What the recorder of writes records with.
+const STRACE: Provision = Provision {
+    reason: "some tests record what a process writes, with strace",
+    check: "strace --version",
+    packages: "strace",
 };
 
 impl Provision {

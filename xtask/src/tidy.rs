@@ -13,9 +13,10 @@ use crate::run::{Outcome, root};
 const MAX_LINES: usize = 600;
 
 /// Each room and the rooms it may import.
-const ROOMS: [(&str, &[&str]); 8] = [
+const ROOMS: [(&str, &[&str]); 9] = [
     ("mendb-model", &[]),
-    ("mendb-rowstore", &["mendb-model"]),
+    ("mendb-recorder", &[]),
+    ("mendb-rowstore", &["mendb-model", "mendb-recorder"]),
     ("mendb-repo", &["mendb-model"]),
     ("mendb-engines", &["mendb-model", "mendb-rowstore"]),
     (
@@ -25,6 +26,7 @@ const ROOMS: [(&str, &[&str]); 8] = [
             "mendb-rowstore",
             "mendb-repo",
             "mendb-engines",
+            "mendb-recorder",
         ],
     ),
     (
@@ -35,6 +37,7 @@ const ROOMS: [(&str, &[&str]); 8] = [
             "mendb-repo",
             "mendb-engines",
             "mendb-service",
+            "mendb-recorder",
         ],
     ),
     (

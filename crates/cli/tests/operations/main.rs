@@ -12,6 +12,7 @@ mod disk_full;
 mod flights;
 mod kill;
 mod mend;
+mod power_loss;
 mod program;
 mod ranges;
 mod s3;

@@ -48,6 +48,11 @@ impl Place {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let local = || format!("file://{}", self.path("repository").display());
         let repository = self.repository.clone().unwrap_or_else(local);
+        self.command_in(&repository, arguments)
+    }
+
+    /// A command that works with another repository.
+    pub fn command_in(&self, repository: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mendb"));
         command
             .envs(self.environment.iter().cloned())
@@ -56,7 +61,7 @@ impl Place {
                 "--target",
                 &format!("mendb://{}", self.path("target").display()),
             ])
-            .args(["--repository", &repository])
+            .args(["--repository", repository])
             .args(arguments)
             .stdin(Stdio::null());
         command

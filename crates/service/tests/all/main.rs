@@ -13,6 +13,7 @@ mod diff;
 mod faults;
 #[path = "../../../repo/tests/it/faulty_store.rs"]
 mod faulty_store;
+mod journal_crash;
 mod meddled_engine;
 mod mend;
 mod mixups;
