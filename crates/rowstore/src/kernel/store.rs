@@ -107,6 +107,9 @@ impl Store {
         // What a process that died had written is acknowledged by being read.
         let synced = wal.sync_data().and_then(|()| File::open(dir)?.sync_all());
         synced.map_err(|error| faults.file(&dir.join(WAL), error))?;
+        if acknowledged.is_none() {
+            sync_path(&faults)?;
+        }
         let mark = Mark::open(&faults, root.commit)?;
         let wal_pages = Arc::new(AtomicI32::new(0));
         let counter = wal_pages.clone();
@@ -279,6 +282,22 @@ pub(super) fn check(faults: &Faults, root: &Root, acknowledged: Option<u64>) -> 
         }
         _ => Ok(()),
     }
+}
+
+/// Puts the directory of a new store on disk, with all those that it is in: any of them may be new, too.
+fn sync_path(faults: &Faults) -> Result<()> {
+    let dir = faults.dir();
+    let path = dir
+        .canonicalize()
+        .map_err(|error| faults.file(dir, error))?;
+    for directory in path.ancestors() {
+        match File::open(directory).and_then(|directory| directory.sync_all()) {
+            // Whoever may not read it has not made it.
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {}
+            synced => synced.map_err(|error| faults.file(directory, error))?,
+        }
+    }
+    Ok(())
 }
 
 fn lock(faults: &Faults) -> Result<File> {

@@ -1,0 +1,312 @@
+//! A row store after power losses and kills: what was acknowledged is there, and of what was under way all or
+//! nothing.
+//!
+//! `MENDB_CRASH_STATES=5000 cargo test -p mendb-rowstore --test power_loss` checks so many states of each kind.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::ops::{ControlFlow, Range};
+use std::path::Path;
+use std::process::Command;
+
+use common::{erase, flight, flights, id_key, int, paths, replace, text};
+use mendb_model::key::KeyRange;
+use mendb_model::name::TablePath;
+use mendb_model::{Change, Digest, RowBlock, RowBlockBuilder, row};
+use mendb_recorder::{How, Recorder, Recording, State};
+use mendb_rowstore::{
+    Applied, Database, Error, NewTable, Options, PathState, Snapshot, Source, Staged, StreamCut,
+};
+
+/// The directory in which the recorded process writes; only that one has it.
+const PLACE: &str = "MENDB_TEST_RECORDED_ROWS";
+/// Writes: each of them is one acknowledgement, and shows in one commit.
+const STEPS: usize = 20;
+/// The states that are checked of each kind, of those that a longer run has.
+const STATES: usize = 100;
+const SOURCE: Source = Source { step: 0, index: 0 };
+const MEND: &str = "mend-1";
+const RESTORE: &str = "restore-1";
+
+fn open(place: &Path) -> Result<Database, Error> {
+    // Small enough that a shard packs and splits itself.
+    let options = Options {
+        split_bytes: 96 << 10,
+        compact_bytes: 24 << 10,
+        trim_bytes: 0,
+        ..Options::default()
+    };
+    Database::open(&place.join("rows"), options)
+}
+
+fn rows(ids: Range<i64>, seats: i64) -> Vec<Vec<mendb_model::Value>> {
+    ids.map(|id| flight(id, &"carrier".repeat(20), seats))
+        .collect()
+}
+
+/// Encoded rows of a table of flights, or changes that make them so.
+fn block(ids: Range<i64>, encode: impl Fn(Vec<u8>) -> Vec<u8>) -> RowBlock {
+    let mut block = RowBlockBuilder::new();
+    for id in ids {
+        let types = flights().value_types();
+        let values = [text("SN"), int(id), text(&format!("code {id}"))];
+        block.push(&id_key(id), &encode(row::encode(&types, &values)));
+    }
+    block.finish()
+}
+
+fn load(database: &Database, ids: Range<i64>) {
+    let shard = database.shards(&TablePath::table("restored")).unwrap()[0].id;
+    let loaded = database.load(shard, RESTORE, SOURCE, &block(ids, |row| row));
+    assert!(matches!(loaded.unwrap(), Applied::Done { .. }));
+}
+
+/// One of the writes.
+fn write(place: &Path, database: Database, number: usize) -> Database {
+    let tables = ["flights".to_owned()];
+    let path = TablePath::table("flights");
+    let put = |rows| {
+        let table = database.open_table("flights").unwrap();
+        replace(&database, &table, rows);
+    };
+    match number {
+        0 => database
+            .create_table("flights", flights(), vec![id_key(200)])
+            .unwrap(),
+        1 => put(rows(0..300, 1)),
+        2 => paths(&flights(), "flights").iter().for_each(|path| {
+            database.compact(path).unwrap();
+        }),
+        3 => drop(
+            database
+                .cut("backup-1", &tables, "s", StreamCut::Attach)
+                .unwrap(),
+        ),
+        4 => database.unlock("backup-1").unwrap(),
+        5 => put(rows(250..330, 2)),
+        6 => {
+            let table = database.open_table("flights").unwrap();
+            erase(&database, &table, 7);
+        }
+        7 => drop(database.begin_mend(MEND, &tables).unwrap()),
+        8 => {
+            let shard = database.shards(&path).unwrap()[0].id;
+            let changes = block(10..60, |row| Change::reset(row, 1).encode());
+            let staged = database.stage_mend(shard, MEND, SOURCE, &changes).unwrap();
+            assert!(matches!(staged, Staged::Done(_)));
+        }
+        9 => drop(database.publish_mend(MEND).unwrap()),
+        10 => {
+            let settled = database.settle_mend(MEND, &mut |_| ControlFlow::Continue(()));
+            assert!(settled.unwrap().is_continue());
+        }
+        11 => database.split(&path, &id_key(100)).unwrap(),
+        12 => database.release_stream("s", u64::MAX - 1).unwrap(),
+        13 => {
+            let table = NewTable {
+                name: "restored".to_owned(),
+                schema: flights(),
+                versions: database.describe("flights").unwrap().versions,
+                splits: BTreeMap::new(),
+            };
+            database.create_restoring(RESTORE, vec![table]).unwrap();
+        }
+        14 => load(&database, 0..400),
+        15 => load(&database, 0..900),
+        16 => database.finish_restore(RESTORE).unwrap(),
+        17 => database.merge(&path, &id_key(100)).unwrap(),
+        18 => database.drop_table("flights").unwrap(),
+        _ => {
+            drop(database);
+            return open(place).unwrap();
+        }
+    }
+    database
+}
+
+/// What there is to read: each table or index with its rows and changes, and how far a mend is.
+type Content = BTreeMap<String, (Digest, Digest)>;
+
+fn read(snapshot: &Snapshot, suffix: &str, content: &mut Content) -> Result<(), String> {
+    let said = |error: Error| mendb_model::describe_error(&error);
+    for table in snapshot.tables() {
+        let described = snapshot.describe(&table).map_err(said)?;
+        // What a mend has changed is logged as it is settled, and what no stream needs may be gone.
+        let is_settling = matches!(
+            described.state,
+            PathState::Mending {
+                published_at: Some(_),
+                ..
+            }
+        );
+        let needed = described.streams.iter().map(|stream| stream.needed_after);
+        let needed_after = needed.min().filter(|_| !is_settling).unwrap_or(u64::MAX);
+        for path in paths(&described.schema, &table) {
+            let shards = snapshot.shards(&path).map_err(said)?;
+            let kept: Digest = shards.iter().map(|shard| shard.digest).sum();
+            let rows = snapshot
+                .read_digest(&path, &KeyRange::all())
+                .map_err(said)?;
+            if kept != rows {
+                return Err(format!("{path} has {rows}, kept is {kept}"));
+            }
+            let mut changes = Digest::default();
+            for block in snapshot
+                .changes(&path, &KeyRange::all(), needed_after, None)
+                .map_err(said)?
+            {
+                for (key, change) in block.map_err(said)?.iter() {
+                    changes.add(key, change);
+                }
+            }
+            content.insert(format!("{path}{suffix}"), (rows, changes));
+        }
+    }
+    Ok(())
+}
+
+fn content(database: &Database) -> Result<Content, String> {
+    let said = |error: Error| mendb_model::describe_error(&error);
+    let mut content = Content::new();
+    read(&database.snapshot().map_err(said)?, "", &mut content)?;
+    if database.describe_mend(MEND).is_some() {
+        read(
+            &database.mend_snapshot(MEND).map_err(said)?,
+            " mended",
+            &mut content,
+        )?;
+    }
+    for (table, state) in database.locks() {
+        content.insert(format!("{table} {state:?}"), Default::default());
+    }
+    Ok(content)
+}
+
+/// Runs only in the recorded process.
+#[test]
+fn the_recorded_process_writes_a_row_store() {
+    let Some(place) = std::env::var_os(PLACE) else {
+        return;
+    };
+    let place = Path::new(&place);
+    let mut database = open(place).unwrap();
+    println!("\ncreated");
+    for number in 0..STEPS {
+        database = write(place, database, number);
+        println!("\nwritten {number}");
+    }
+}
+
+fn record() -> Recording {
+    let place = tempfile::tempdir().unwrap();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args([
+            "--exact",
+            "the_recorded_process_writes_a_row_store",
+            "--nocapture",
+        ])
+        .env(PLACE, place.path());
+    // The index of the WAL is made anew by whoever opens the store first.
+    let recorder = Recorder::new(place.path()).unwrap().allow_mapped("-shm");
+    let recording = recorder.record(&command).unwrap();
+    assert!(recording.status.success(), "{}", recording.stderr);
+    recording
+}
+
+/// What is read after each number of writes.
+fn contents() -> Vec<Content> {
+    let place = tempfile::tempdir().unwrap();
+    let mut database = open(place.path()).unwrap();
+    let mut contents = vec![content(&database).unwrap()];
+    for number in 0..STEPS {
+        database = write(place.path(), database, number);
+        contents.push(content(&database).unwrap());
+    }
+    contents
+}
+
+fn check(state: &State<'_>, contents: &[Content]) -> Result<(), String> {
+    let written = state
+        .told()
+        .filter(|line| line.starts_with("written "))
+        .count();
+    let opened = open(state.directory());
+    let database = opened.map_err(|error| mendb_model::describe_error(&error))?;
+    let content = content(&database)?;
+    // What is under way may have happened.
+    let allowed = &contents[written..contents.len().min(written + 2)];
+    if !allowed.contains(&content) {
+        let found = contents.iter().position(|other| *other == content);
+        return Err(format!(
+            "{written} writes were acknowledged, {found:?} are there: {content:?}"
+        ));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_row_store_keeps_every_acknowledged_write_through_power_losses_and_kills() {
+    let contents = contents();
+    let recording = record();
+    for how in [
+        How::power_loss().usual_count(STATES),
+        How::kill().usual_count(STATES),
+    ] {
+        let report = recording
+            .check(&how, |state| check(state, &contents))
+            .unwrap();
+        println!("{how:?}: {report}");
+        report.assert();
+        assert!(report.states > STATES / 3, "{report}");
+    }
+    let unsynced = recording.without_syncs();
+    let how = How::power_loss().count(STATES);
+    let report = unsynced
+        .check(&how, |state| check(state, &contents))
+        .unwrap();
+    assert!(
+        !report.failures.is_empty(),
+        "the check finds nothing: {report}"
+    );
+}
+
+#[test]
+fn erased_rows_stay_erased_however_often_the_process_dies() {
+    let mut place = tempfile::tempdir().unwrap();
+    for round in 0..6 {
+        let database = open(place.path()).unwrap();
+        if round == 0 {
+            database.create_table("flights", flights(), vec![]).unwrap();
+        }
+        let table = database.open_table("flights").unwrap();
+        replace(&database, &table, rows(0..2_900, round));
+        let tables = ["flights".to_owned()];
+        database.begin_mend(MEND, &tables).unwrap();
+        for shard in database.shards(&TablePath::table("flights")).unwrap() {
+            let mut erased = RowBlockBuilder::new();
+            for key in (0..2_900)
+                .map(id_key)
+                .filter(|key| shard.range.contains(key))
+            {
+                erased.push(&key, &Change::erase(1).encode());
+            }
+            let staged = database.stage_mend(shard.id, MEND, SOURCE, &erased.finish());
+            assert!(matches!(staged.unwrap(), Staged::Done(_)));
+        }
+        database.publish_mend(MEND).unwrap();
+        let settled = database.settle_mend(MEND, &mut |_| ControlFlow::Continue(()));
+        assert!(settled.unwrap().is_continue());
+        // As a kill leaves it.
+        let killed = tempfile::tempdir().unwrap();
+        common::copy_directory(place.path(), killed.path());
+        drop((table, database));
+        place = killed;
+        let database = open(place.path()).unwrap();
+        common::check(&database.snapshot().unwrap(), "flights");
+        let digest = database.describe("flights").unwrap().rows.digest();
+        assert_eq!(digest, Digest::default(), "round {round}");
+    }
+}
