@@ -255,3 +255,12 @@ fn times_of_96_bits_are_exact_outside_of_what_64_bits_of_nanoseconds_hold() {
         "row 1, column t: \"9999-12-31T00:00:00.000000001Z\" is not a value of type Timestamp: it has more digits than the type holds"
     );
 }
+
+#[test]
+fn a_dictionary_that_claims_more_values_than_it_has_bytes_for_is_refused() {
+    let path = "../../fuzz/corpus/parquet/dictionary-of-too-many-values";
+    let file = File::open(path).unwrap();
+    let columns = describe(&file, &Fields::default()).unwrap();
+    let refused = read(file, columns).unwrap_err();
+    assert!(refused.contains("claims to hold"), "{refused}");
+}
