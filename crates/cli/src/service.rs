@@ -502,7 +502,9 @@ impl From<mendb_service::Error> for Failure {
 /// The first rows that stand in the way of a mend.
 fn causes(conflicts: &Conflicts) -> Vec<String> {
     const NAMED: usize = 10;
-    let mut of_fate: Vec<_> = conflicts.of(HolderFate::Stays).collect();
+    let refusing = |fate| conflicts.of(fate).collect::<Vec<_>>();
+    let mut of_fate = refusing(HolderFate::InBackup);
+    of_fate.extend(refusing(HolderFate::Stays));
     let mut count = conflicts.count;
     if of_fate.is_empty() {
         of_fate = conflicts.of(HolderFate::Erased).collect();

@@ -27,10 +27,10 @@ const COMPACT_FROM_ROWS: u64 = 50_000;
 
 /// Write the rows of a CSV, JSON lines or Parquet file into a table.
 ///
-/// CSV has a header (see --no-header); an empty field without quotes is NULL, "" is empty text (see --null). In JSON
-/// an absent member is left alone by an upsert, null sets NULL; objects may stand in an array, too.
-/// A value that its column cannot hold is refused with its line. Rows are written in atomic batches, so
-/// a command that failed can simply be run again.
+/// CSV has a header (see --no-header); an empty field without quotes is NULL, "" is empty text (see
+/// --null). In JSON an absent member is left alone by an upsert, null sets NULL; objects may stand in an
+/// array, too. A value that its column cannot hold is refused with its line. Rows are written in atomic
+/// batches, so a command that failed can simply be run again.
 #[derive(Debug, Args)]
 pub struct ImportArgs {
     /// The table

@@ -1,6 +1,6 @@
-//! CSV: a header line unless there is none, then one record a line; fields may be quoted and then hold delimiters, quotes
-//! (doubled) and line ends. Read with LF, CRLF or CR ends, and with `,`, `;`, `|` or tabs between
-//! fields; written with LF and `,`.
+//! CSV: a header line unless there is none, then one record a line; fields may be quoted and then hold
+//! delimiters, quotes (doubled) and line ends. Read with LF, CRLF or CR ends, and with `,`, `;`, `|` or
+//! tabs between fields; written with LF and `,`.
 //!
 //! Quotes carry meaning: an empty field is NULL, `""` is empty text. Where `--null NA` names another
 //! marker, `NA` is NULL, `"NA"` is text and an empty field is empty text. In a column that is not
