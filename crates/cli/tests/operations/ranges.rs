@@ -400,7 +400,7 @@ fn a_unique_index_of_now_refuses_a_mend_only_where_rows_of_the_backup_break_it()
         let plan = String::from_utf8(output.stdout).unwrap();
         assert!(plan.contains(&named), "{plan}");
         let (plan, failure) = refused(&place, &[mend, &["--dry-run"]].concat());
-        for found in [&plan, &failure] {
+        for found in [&plan, &failure["error"]] {
             assert_eq!(
                 found["conflicts"]["rows"][0]["fate"], "in_backup",
                 "{found}"
