@@ -169,9 +169,24 @@ impl Context {
     /// # Errors
     /// The URL is wrong, another process has the target open, or it cannot be opened.
     pub fn open_target(&self) -> Result<OpenTarget, Failure> {
+        self.open_target_by(Self::open_rows_in)
+    }
+
+    /// As [`Self::open_target`], for who looks again: does not wait for who only looks.
+    ///
+    /// # Errors
+    /// As [`Self::open_target`].
+    pub fn open_target_at_once(&self) -> Result<OpenTarget, Failure> {
+        self.open_target_by(Self::try_rows_in)
+    }
+
+    fn open_target_by(
+        &self,
+        open_rows: impl Fn(&Self, &Path) -> Result<Database, Failure>,
+    ) -> Result<OpenTarget, Failure> {
         match self.target()? {
             Target::Rows(directory) => Ok(OpenTarget {
-                engine: Arc::new(RowEngine::new(self.open_rows_in(&directory)?)),
+                engine: Arc::new(RowEngine::new(open_rows(self, &directory)?)),
                 journal_directory: directory,
                 // The store has a lock of its own.
                 _claim: None,
