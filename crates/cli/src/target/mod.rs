@@ -24,6 +24,7 @@ use claim::Claim;
 use server::Server;
 
 /// How often, and how long each time, a store that another process has is waited for.
+/// The engine itself looks for 0.2 seconds each time.
 const LOOKS_WAITED_FOR: u32 = 25;
 const A_LOOK: Duration = Duration::from_millis(20);
 /// The directory of the row store under the target's directory.
