@@ -6,7 +6,9 @@ use std::path::Path;
 
 use mendb_model::TableSchema;
 
-use crate::formats::{FileOptions, Format, Reading, input::Input};
+use crate::formats::csv::Header;
+use crate::formats::input::Input;
+use crate::formats::{FileOptions, Format, Reading};
 use crate::rows::plan_file;
 use crate::settings;
 
@@ -58,7 +60,18 @@ pub fn run(name: &str, bytes: &[u8]) {
 
 /// Imports a table that the file describes, but for the writing.
 fn table(path: &Path, format: Format) {
-    let Ok(input) = Input::open(path, format, FileOptions::default(), true) else {
+    table_as(path, format, FileOptions::default());
+    if format == Format::Csv {
+        let options = FileOptions {
+            header: Header::Absent,
+            ..FileOptions::default()
+        };
+        table_as(path, format, options);
+    }
+}
+
+fn table_as(path: &Path, format: Format, options: FileOptions) {
+    let Ok(mut input) = Input::open(path, format, options, true) else {
         return;
     };
     let Ok(learned) = input.columns() else {

@@ -1,6 +1,5 @@
 //! Operations that the journal of the target does not know, and that the target still holds something for.
 
-use mendb_engines::clickhouse::holds_in_state;
 use mendb_model::name::OperationId;
 use mendb_service::journal::Journal;
 use mendb_service::{Orphan, orphans_among};
@@ -17,7 +16,7 @@ impl Context {
     /// Target or journal cannot be read.
     pub fn orphans(&self, journal: Option<&Journal>) -> Result<Vec<Orphan>, Failure> {
         let holds = match self.target()? {
-            Target::ClickHouse(_) => holds_in_state(&self.journal_directory()?),
+            Target::ClickHouse(server) => self.server_holds(&server)?,
             Target::Rows(_) => {
                 let unfinished = match journal {
                     Some(journal) => journal.unfinished_operations()?,

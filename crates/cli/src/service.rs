@@ -93,8 +93,10 @@ impl Context {
     /// # Errors
     /// Any of them cannot be opened; the target also when another process has it open.
     pub fn open_service(&self) -> Result<OpenService, Failure> {
-        // First, so that who only tries learns cheaply that another process has the target open.
-        let target = self.open_target()?;
+        self.open_service_of(self.open_target()?)
+    }
+
+    fn open_service_of(&self, target: OpenTarget) -> Result<OpenService, Failure> {
         let runtime = self.runtime()?;
         let repository = self.open_repository(&runtime)?;
         let engine = Arc::clone(&target.engine);
@@ -110,11 +112,14 @@ impl Context {
     /// # Errors
     /// One of them cannot be opened for another reason.
     pub fn try_open_service(&self) -> Result<Option<OpenService>, Failure> {
-        match self.open_service() {
-            Ok(service) => Ok(Some(service)),
-            Err(failure) if failure.kind == FailureKind::Busy => Ok(None),
-            Err(failure) => Err(failure),
-        }
+        unless_busy(self.open_service())
+    }
+
+    /// As [`Self::try_open_service`], for who tries again: learns at once that another process has the target
+    /// open.
+    fn try_open_service_at_once(&self) -> Result<Option<OpenService>, Failure> {
+        let target = self.open_target_at_once();
+        unless_busy(target.and_then(|target| self.open_service_of(target)))
     }
 
     /// Opens repository and journal for a row store that is open.
@@ -246,7 +251,7 @@ impl Context {
                 break;
             }
             if look.is_multiple_of(LOOKS_A_TRY)
-                && let Some(service) = self.try_open_service()?
+                && let Some(service) = self.try_open_service_at_once()?
             {
                 progress.finish();
                 return self.drive(&service, id, wanted);
@@ -270,7 +275,7 @@ impl Context {
         id: &OperationId,
         command: Command,
     ) -> Result<(), Failure> {
-        if let Some(service) = self.try_open_service()? {
+        if let Some(service) = self.try_open_service_at_once()? {
             service.check_repository(id)?;
             let command_id = service.command(id, command)?;
             let driven = self.drive_all(&service);
@@ -306,7 +311,7 @@ impl Context {
                 }
                 clock::sleep(LOOK_EVERY);
             }
-            if let Some(service) = self.try_open_service()? {
+            if let Some(service) = self.try_open_service_at_once()? {
                 service.check_repository(id)?;
                 return self.drive_all(&service);
             }
@@ -370,6 +375,15 @@ impl Context {
         } else {
             Verdict::Done
         })
+    }
+}
+
+/// What was opened; `None` where another process has the target open.
+fn unless_busy(opened: Result<OpenService, Failure>) -> Result<Option<OpenService>, Failure> {
+    match opened {
+        Ok(service) => Ok(Some(service)),
+        Err(failure) if failure.kind == FailureKind::Busy => Ok(None),
+        Err(failure) => Err(failure),
     }
 }
 
@@ -502,7 +516,9 @@ impl From<mendb_service::Error> for Failure {
 /// The first rows that stand in the way of a mend.
 fn causes(conflicts: &Conflicts) -> Vec<String> {
     const NAMED: usize = 10;
-    let mut of_fate: Vec<_> = conflicts.of(HolderFate::Stays).collect();
+    let refusing = |fate| conflicts.of(fate).collect::<Vec<_>>();
+    let mut of_fate = refusing(HolderFate::InBackup);
+    of_fate.extend(refusing(HolderFate::Stays));
     let mut count = conflicts.count;
     if of_fate.is_empty() {
         of_fate = conflicts.of(HolderFate::Erased).collect();

@@ -149,6 +149,9 @@ fn conflicts_sentence(conflicts: &Conflicts) -> String {
         1 => "1 row".to_owned(),
         many => format!("{many} rows"),
     };
+    if conflicts.of(HolderFate::InBackup).next().is_some() {
+        return "the backup has rows that share what unique indexes allow once, which their tables got since".to_owned();
+    }
     if conflicts.of(HolderFate::Stays).next().is_some() {
         return format!(
             "what would come back is held in unique indexes by {} outside of the range",
@@ -164,7 +167,10 @@ fn conflicts_sentence(conflicts: &Conflicts) -> String {
 }
 
 fn conflicts_hint(conflicts: &Conflicts) -> &'static str {
-    if conflicts.of(HolderFate::Stays).next().is_some() {
+    if conflicts.of(HolderFate::InBackup).next().is_some() {
+        "choose a backup that has one of the rows only (--to), keys that are without the other (--range), or restore \
+         the table beside (--rename)"
+    } else if conflicts.of(HolderFate::Stays).next().is_some() {
         "--include-conflicting mends these rows too, and --dry-run shows what that does; or change the range"
     } else {
         "--erase-newer erases them; the state before is kept, so that mendb undo can bring them back"

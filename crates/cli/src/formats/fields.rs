@@ -2,6 +2,9 @@
 
 use super::ReadError;
 
+/// The most fields of a file that are told.
+const MOST_SHOWN: usize = 100;
+
 /// The fields of a file as columns.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Fields {
@@ -38,20 +41,74 @@ impl Fields {
     /// # Errors
     /// A field to rename, or a column to read or to pass over, is not there.
     pub fn check<'a>(&self, fields: impl Iterator<Item = &'a str>) -> Result<(), ReadError> {
-        let fields: Vec<&str> = fields.collect();
-        let called: Vec<&str> = fields.iter().map(|field| self.called(field)).collect();
-        let renamed = self.renamed.iter().map(|(from, _)| (from, &fields));
-        let named = self.wanted.iter().flatten().chain(&self.skipped);
-        let missing = renamed
-            .chain(named.map(|column| (column, &called)))
-            .find(|(name, among)| !among.contains(&name.as_str()));
-        match missing {
-            None => Ok(()),
-            Some((name, among)) => Err(ReadError::MissingField {
-                field: name.clone(),
-                known: among.iter().map(|name| (*name).to_owned()).collect(),
-            }),
+        let mut unseen = Unseen::new(self);
+        fields.for_each(|field| unseen.see(field));
+        unseen.check()
+    }
+}
+
+/// What is named of the fields of a file and was not seen yet, for files that tell their fields row by row.
+///
+/// *Memory*: what is named, and the first names that were seen.
+pub struct Unseen<'a> {
+    fields: &'a Fields,
+    /// Fields to rename.
+    renamed: Vec<&'a str>,
+    /// Columns to read or to pass over.
+    columns: Vec<&'a str>,
+    /// Fields that were seen.
+    seen: Vec<String>,
+}
+
+impl<'a> Unseen<'a> {
+    /// Before the first field.
+    pub fn new(fields: &'a Fields) -> Self {
+        let renamed = fields.renamed.iter().map(|(from, _)| from.as_str());
+        let columns = fields.wanted.iter().flatten().chain(&fields.skipped);
+        Self {
+            fields,
+            renamed: renamed.collect(),
+            columns: columns.map(String::as_str).collect(),
+            seen: Vec::new(),
         }
+    }
+
+    /// Whether all that is named was seen.
+    pub fn is_empty(&self) -> bool {
+        self.renamed.is_empty() && self.columns.is_empty()
+    }
+
+    /// Takes a field into account.
+    pub fn see(&mut self, field: &str) {
+        if self.is_empty() {
+            return;
+        }
+        let called = self.fields.called(field);
+        self.renamed.retain(|from| *from != field);
+        self.columns.retain(|column| *column != called);
+        if self.seen.len() < MOST_SHOWN && !self.seen.iter().any(|seen| seen == field) {
+            self.seen.push(field.to_owned());
+        }
+    }
+
+    /// Whether all that is named was seen.
+    ///
+    /// # Errors
+    /// It was not. Of a file of many fields the first are told.
+    pub fn check(&self) -> Result<(), ReadError> {
+        let seen = self.seen.iter();
+        let (name, known) = match (self.renamed.first(), self.columns.first()) {
+            (None, None) => return Ok(()),
+            (Some(from), _) => (from, seen.cloned().collect()),
+            (None, Some(column)) => {
+                let called = seen.map(|field| self.fields.called(field).to_owned());
+                (column, called.collect())
+            }
+        };
+        Err(ReadError::MissingField {
+            field: (*name).to_owned(),
+            known,
+        })
     }
 }
 

@@ -7,10 +7,12 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::csv::{CsvSource, Dialect};
+use mendb_model::Column;
+
+use super::csv::{CsvSource, Dialect, Header};
 use super::encoding::TextReader;
 use super::infer::{self, Learned};
-use super::jsonl::JsonlSource;
+use super::jsonl::{self, JsonlSource};
 use super::parquet::{self, ParquetSource};
 use super::table_file::TableFile;
 use super::{FileOptions, Format, ReadError, Reading, RecordSource};
@@ -23,6 +25,8 @@ pub struct Input {
     format: Format,
     options: FileOptions,
     dialect: OnceCell<Dialect>,
+    /// The names of the fields, where the file has no header.
+    unnamed: OnceCell<Vec<String>>,
 }
 
 enum Origin {
@@ -67,6 +71,7 @@ impl Input {
             format,
             options,
             dialect: OnceCell::new(),
+            unnamed: OnceCell::new(),
         })
     }
 
@@ -90,6 +95,11 @@ impl Input {
         self.dialect.get().copied()
     }
 
+    /// What the fields of the CSV file that was read were called, where it has no header.
+    pub fn unnamed(&self) -> Option<&[String]> {
+        self.unnamed.get().map(Vec::as_slice)
+    }
+
     /// The schema that came with the rows, within a Parquet file or beside another, and what it came
     /// from.
     ///
@@ -100,8 +110,8 @@ impl Input {
             let schema = self.file().map_err(ReadError::Io);
             let schema = schema.and_then(|file| parquet::exported(&file));
             let schema = schema.map_err(|error| error.of_file(&self.name))?;
-            let null = String::new();
-            return Ok(schema.map(|schema| (TableFile { schema, null }, Some(self.name.clone()))));
+            let name = || Some(self.name.clone());
+            return Ok(schema.map(|schema| (TableFile::of(schema), name())));
         }
         let Origin::File(path) = &self.origin else {
             return Ok(None);
@@ -116,15 +126,24 @@ impl Input {
         null.clone_into(&mut self.options.null);
     }
 
-    /// The columns of the file, from all of its rows.
+    /// Takes the first record of CSV for a row.
+    pub fn set_no_header(&mut self) {
+        self.options.header = Header::Absent;
+    }
+
+    /// The columns of the file, from all of its rows. They name its fields from then on where nothing
+    /// else does.
     ///
     /// # Errors
     /// The file is malformed or has a column of a type that no table can hold.
-    pub fn columns(&self) -> Result<Vec<Learned>, ReadError> {
+    pub fn columns(&mut self) -> Result<Vec<Learned>, ReadError> {
+        if self.options.header == Header::Absent {
+            self.options.header = Header::Numbered;
+        }
         match self.format {
             Format::Csv => {
                 let text = self.text()?;
-                let dialect = self.dialect_of(&text);
+                let dialect = self.dialect_of(&text, &[]);
                 infer::csv(text, dialect, &self.options)
             }
             Format::Jsonl => infer::jsonl(self.text()?, &self.options),
@@ -142,7 +161,8 @@ impl Input {
     /// The records of the file, from its beginning.
     ///
     /// # Errors
-    /// The file's header is malformed or names a column that is not one.
+    /// The file's header is malformed or names a column that is not one, or nothing in the file is called
+    /// what the options name. Of JSON that can be read only once, that is known at its end.
     pub fn records<'a>(
         &'a self,
         reading: Reading<'a>,
@@ -151,18 +171,31 @@ impl Input {
         Ok(match self.format {
             Format::Csv => {
                 let text = self.text()?;
-                let dialect = self.dialect_of(&text);
-                Box::new(CsvSource::new(text, dialect, &reading, options)?)
+                let dialect = self.dialect_of(&text, &reading.schema.columns);
+                let source = CsvSource::new(text, dialect, &reading, options)?;
+                if options.header != Header::Present {
+                    self.unnamed.get_or_init(|| source.names().to_vec());
+                }
+                Box::new(source)
             }
-            Format::Jsonl => Box::new(JsonlSource::new(self.text()?, reading, options)),
+            Format::Jsonl => {
+                if !matches!(self.origin, Origin::Once(_)) {
+                    jsonl::check(self.text()?, &options.fields)?;
+                }
+                Box::new(JsonlSource::new(self.text()?, reading, options))
+            }
             Format::Parquet => Box::new(ParquetSource::new(self.file()?, &reading, options)?),
         })
     }
 
-    fn dialect_of(&self, text: &TextReader) -> Dialect {
-        *self
-            .dialect
-            .get_or_init(|| Dialect::guess(text.head(), self.options.delimiter))
+    fn dialect_of(&self, text: &TextReader, columns: &[Column]) -> Dialect {
+        let fields = match &self.options.header {
+            Header::Present | Header::Numbered => None,
+            Header::Absent => Some(columns.len()),
+            Header::Said(names) => Some(names.len()),
+        };
+        let guess = || Dialect::guess(text.head(), &self.options, fields);
+        *self.dialect.get_or_init(guess)
     }
 
     fn text(&self) -> io::Result<TextReader> {

@@ -12,6 +12,7 @@ use serde::de::IgnoredAny;
 
 use super::cell::Cell;
 use super::encoding::TextReader;
+use super::fields::{Fields, Unseen};
 use super::json::Token;
 use super::object_reader::{MemberError, ObjectReader};
 use super::{FileOptions, ReadError, Reading, Record, RecordSource};
@@ -21,6 +22,26 @@ pub struct JsonlSource<'a> {
     objects: ObjectReader<TextReader>,
     reading: Reading<'a>,
     options: &'a FileOptions,
+    unseen: Unseen<'a>,
+    is_empty: bool,
+}
+
+/// Looks for what is named of the fields of a file, as far into it as that is needed.
+///
+/// # Errors
+/// No object has it, though there are objects, or the file is malformed.
+pub fn check(reader: TextReader, fields: &Fields) -> Result<(), ReadError> {
+    let mut objects = ObjectReader::new(reader);
+    let mut unseen = Unseen::new(fields);
+    let mut is_empty = true;
+    while !unseen.is_empty() && objects.advance()? {
+        is_empty = false;
+        objects.members(|name, _| {
+            unseen.see(name);
+            Ok(())
+        })?;
+    }
+    if is_empty { Ok(()) } else { unseen.check() }
 }
 
 impl<'a> JsonlSource<'a> {
@@ -29,7 +50,9 @@ impl<'a> JsonlSource<'a> {
         Self {
             objects: ObjectReader::new(reader),
             reading,
+            unseen: Unseen::new(&options.fields),
             options,
+            is_empty: true,
         }
     }
 }
@@ -37,14 +60,23 @@ impl<'a> JsonlSource<'a> {
 impl RecordSource for JsonlSource<'_> {
     fn next(&mut self) -> Result<Option<Record>, ReadError> {
         if !self.objects.advance()? {
+            // A file of nothing lacks nothing.
+            if !self.is_empty {
+                self.unseen.check()?;
+            }
             return Ok(None);
         }
+        self.is_empty = false;
         let place = self.objects.place();
         let Self {
-            reading, options, ..
+            reading,
+            options,
+            unseen,
+            ..
         } = self;
         let mut values: Vec<(usize, Value)> = Vec::with_capacity(reading.schema.columns.len());
         self.objects.members(|name, token| {
+            unseen.see(name);
             let bound = reading.column(&options.fields, name);
             let Some(position) = bound.map_err(MemberError::Read)? else {
                 return Ok(());

@@ -39,13 +39,14 @@ use mendb_model::text::{Misfit, TextRules};
 use mendb_model::{Column, ColumnType, TableSchema, Value};
 
 use crate::failure::{Failure, FailureKind};
+use csv::{FieldCount, Header};
 use encoding::Encoding;
 use fields::Fields;
 
 /// A format of rows in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// Comma-separated values with a header line.
+    /// Comma-separated values.
     Csv,
     /// One JSON object a line.
     Jsonl,
@@ -87,6 +88,8 @@ pub struct FileOptions {
     pub null: String,
     /// What stands between the fields of CSV; without it, it is guessed.
     pub delimiter: Option<u8>,
+    /// What the fields of CSV are called.
+    pub header: Header,
     /// How the characters of CSV and JSON are written; without it a byte order mark says it, and
     /// without that it is UTF-8.
     pub encoding: Option<Encoding>,
@@ -192,6 +195,16 @@ pub enum ReadError {
         /// What is wrong.
         detail: String,
     },
+    /// A record of CSV has more fields than it must have, or less.
+    #[error("{place}: {found} {}, {expected}", if *found == 1 { "field" } else { "fields" })]
+    FieldCount {
+        /// Where.
+        place: Place,
+        /// How many it has.
+        found: usize,
+        /// How many it must have, and what says so.
+        expected: FieldCount,
+    },
     /// The file has a field that the table has not.
     #[error("the table has no column {column:?}")]
     UnknownColumn {
@@ -281,7 +294,10 @@ impl ReadError {
         };
         let mut failure = Failure::of(kind, self);
         let separator = match self {
-            Self::Value { .. } | Self::Malformed { .. } | Self::NotUtf8 { .. } => " ",
+            Self::Value { .. }
+            | Self::Malformed { .. }
+            | Self::NotUtf8 { .. }
+            | Self::FieldCount { .. } => " ",
             _ => ": ",
         };
         failure.message = format!("{name}{separator}{}", failure.message);
@@ -293,6 +309,10 @@ impl ReadError {
             Self::MissingField { known, .. } => {
                 Some(format!("its columns are {}", known.join(", ")))
             }
+            Self::FieldCount {
+                expected: FieldCount::Table(_),
+                ..
+            } => Some("--fields A,B,… says which columns the fields are".to_owned()),
             Self::UnsupportedType { column, .. } => {
                 Some(format!("--skip-columns {column} leaves it out"))
             }

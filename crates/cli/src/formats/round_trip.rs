@@ -5,6 +5,7 @@ use std::io::Write;
 use mendb_model::{Column, ColumnType, IndexSchema, TableSchema, Value};
 use proptest::prelude::*;
 
+use super::csv::Header;
 use super::fields::Fields;
 use super::input::Input;
 use super::sink::Sink;
@@ -129,21 +130,36 @@ fn table() -> impl Strategy<Value = (TableSchema, Vec<Vec<Value>>)> {
     })
 }
 
-fn written(format: Format, schema: &TableSchema, rows: &[Vec<Value>], null: &str) -> Vec<u8> {
-    let mut sink = Sink::new(format, Vec::new(), schema, null).unwrap();
+fn written(format: Format, schema: &TableSchema, rows: &[Vec<Value>]) -> Vec<u8> {
+    written_as(format, schema, rows, &FileOptions::default())
+}
+
+fn written_as(
+    format: Format,
+    schema: &TableSchema,
+    rows: &[Vec<Value>],
+    options: &FileOptions,
+) -> Vec<u8> {
+    let header = options.header == Header::Present;
+    let mut sink = Sink::new(format, Vec::new(), schema, &options.null, header).unwrap();
     for row in rows {
         sink.push(row).unwrap();
     }
     sink.finish().unwrap()
 }
 
-fn read(format: Format, schema: &TableSchema, bytes: &[u8], null: &str) -> Vec<Vec<Value>> {
+fn read(format: Format, schema: &TableSchema, bytes: &[u8]) -> Vec<Vec<Value>> {
+    read_as(format, schema, bytes, FileOptions::default())
+}
+
+fn read_as(
+    format: Format,
+    schema: &TableSchema,
+    bytes: &[u8],
+    options: FileOptions,
+) -> Vec<Vec<Value>> {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(bytes).unwrap();
-    let options = FileOptions {
-        null: null.into(),
-        ..FileOptions::default()
-    };
     let input = Input::open(file.path(), format, options, false).unwrap();
     let reading = Reading { schema, only: None };
     let mut source = input.records(reading).unwrap();
@@ -161,14 +177,16 @@ proptest! {
     fn csv_reads_back_as_it_was(
         (schema, rows) in table(),
         null in proptest::sample::select(&["", "NA", "\\N", "0", "true", "NaN"][..]),
+        header in proptest::sample::select(&[Header::Present, Header::Absent][..]),
     ) {
-        let bytes = written(Format::Csv, &schema, &rows, null);
-        prop_assert_eq!(read(Format::Csv, &schema, &bytes, null), rows);
+        let options = FileOptions { null: null.into(), header, ..FileOptions::default() };
+        let bytes = written_as(Format::Csv, &schema, &rows, &options);
+        prop_assert_eq!(read_as(Format::Csv, &schema, &bytes, options), rows);
     }
 
     #[test]
     fn json_lines_read_back_as_they_were((schema, rows) in table()) {
-        let bytes = written(Format::Jsonl, &schema, &rows, "");
+        let bytes = written(Format::Jsonl, &schema, &rows);
         let lines = bytes.split_inclusive(|byte| *byte == b'\n');
         prop_assert_eq!(lines.clone().count(), rows.len());
         for line in lines {
@@ -179,14 +197,14 @@ proptest! {
             let is_far = error.as_ref().is_some_and(|error| error.contains("out of range"));
             prop_assert!(error.is_none() || is_far, "{:?}", error);
         }
-        prop_assert_eq!(read(Format::Jsonl, &schema, &bytes, ""), rows);
+        prop_assert_eq!(read(Format::Jsonl, &schema, &bytes), rows);
     }
 
     #[test]
     fn parquet_reads_back_as_it_was((schema, rows) in table()) {
         prop_assume!(!schema.key.is_empty());
-        let bytes = written(Format::Parquet, &schema, &rows, "");
-        prop_assert_eq!(read(Format::Parquet, &schema, &bytes, ""), rows.clone());
+        let bytes = written(Format::Parquet, &schema, &rows);
+        prop_assert_eq!(read(Format::Parquet, &schema, &bytes), rows.clone());
         // The file tells the types of its columns, so a table can be made from it.
         let file = tempfile::tempfile().unwrap();
         (&file).write_all(&bytes).unwrap();
@@ -198,6 +216,7 @@ proptest! {
     fn a_schema_beside_rows_reads_back_as_it_was(
         (schema, _) in table(),
         null in any::<String>(),
+        no_header: bool,
         not_null: bool,
         unique: bool,
     ) {
@@ -211,7 +230,7 @@ proptest! {
             cover: vec!["c 0".to_owned()],
             unique,
         }];
-        let written = TableFile { schema, null };
+        let written = TableFile { schema, null, no_header };
         let file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().write_all(written.to_json().unwrap().as_bytes()).unwrap();
         prop_assert_eq!(TableFile::read(file.path()).unwrap(), written);
@@ -221,8 +240,8 @@ proptest! {
     fn the_same_rows_are_the_same_bytes((schema, rows) in table()) {
         prop_assume!(!schema.key.is_empty());
         for format in [Format::Csv, Format::Jsonl, Format::Parquet] {
-            let once = written(format, &schema, &rows, "");
-            prop_assert_eq!(once, written(format, &schema, &rows, ""));
+            let once = written(format, &schema, &rows);
+            prop_assert_eq!(once, written(format, &schema, &rows));
         }
     }
 }

@@ -65,7 +65,8 @@ pub enum Sink<W: Write + Send> {
 }
 
 impl<W: Write + Send> Sink<W> {
-    /// Begins a file of rows of `schema`; in CSV `null` stands for NULL.
+    /// Begins a file of rows of `schema`; in CSV `null` stands for NULL, and there is a header if
+    /// `header`.
     ///
     /// # Errors
     /// The beginning cannot be written, or a column has a name the format cannot hold.
@@ -74,9 +75,10 @@ impl<W: Write + Send> Sink<W> {
         out: W,
         schema: &TableSchema,
         null: &str,
+        header: bool,
     ) -> Result<Self, WriteError> {
         Ok(match format {
-            Format::Csv => Self::Csv(TextSink::csv(out, schema, null)?),
+            Format::Csv => Self::Csv(TextSink::csv(out, schema, null, header)?),
             Format::Jsonl => Self::Jsonl(TextSink::jsonl(out, schema)),
             Format::Parquet => Self::Parquet(Box::new(ParquetSink::new(out, schema)?)),
         })
@@ -120,12 +122,14 @@ pub struct TextSink<W> {
 }
 
 impl<W: Write> TextSink<W> {
-    fn csv(mut out: W, schema: &TableSchema, null: &str) -> io::Result<Self> {
-        let names = schema.columns.iter().map(|column| column.name.as_str());
-        // Names of columns hold nothing that would need quotes.
-        let header = names.collect::<Vec<_>>().join(",");
-        out.write_all(header.as_bytes())?;
-        out.write_all(b"\n")?;
+    fn csv(mut out: W, schema: &TableSchema, null: &str, header: bool) -> io::Result<Self> {
+        if header {
+            let names = schema.columns.iter().map(|column| column.name.as_str());
+            // Names of columns hold nothing that would need quotes.
+            let header = names.collect::<Vec<_>>().join(",");
+            out.write_all(header.as_bytes())?;
+            out.write_all(b"\n")?;
+        }
         let before = |at| if at == 0 { Vec::new() } else { b",".to_vec() };
         Ok(Self::new(out, schema, before, null))
     }

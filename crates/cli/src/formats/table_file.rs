@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::{Failure, FailureKind};
 
-/// The schema of the rows of a file, and how the file says NULL.
+/// The schema of the rows of a file, and how the file says NULL and what its fields are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableFile {
     /// The schema.
@@ -17,9 +17,21 @@ pub struct TableFile {
     /// The text that is NULL, where it is not an empty field.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub null: String,
+    /// Whether the rows are CSV without a header.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_header: bool,
 }
 
 impl TableFile {
+    /// Of rows that say NULL in the usual way, and what their columns are.
+    pub fn of(schema: TableSchema) -> Self {
+        Self {
+            schema,
+            null: String::new(),
+            no_header: false,
+        }
+    }
+
     /// Where it lies beside a file of rows.
     pub fn path_beside(rows: &Path) -> PathBuf {
         let mut name = OsString::from(rows);

@@ -70,6 +70,10 @@ fn in_the_way(conflicts: &Conflicts) -> String {
     let mut text = String::new();
     let fates = [
         (
+            HolderFate::InBackup,
+            "both in the backup, so that the mend is refused: their table got the unique index since",
+        ),
+        (
             HolderFate::Stays,
             "in the way, so that the mend is refused without --include-conflicting",
         ),
@@ -88,10 +92,10 @@ fn in_the_way(conflicts: &Conflicts) -> String {
         for row in &rows {
             text += &format!("  {row}\n");
         }
-        let left = conflicts.count.saturating_sub(rows.len() as u64);
-        if fate == HolderFate::Stays && left > 0 {
-            text += &format!("  and {} more\n", human::count(left));
-        }
+    }
+    let left = conflicts.count.saturating_sub(conflicts.rows.len() as u64);
+    if left > 0 {
+        text += &format!("and {} more\n", human::count(left));
     }
     text
 }

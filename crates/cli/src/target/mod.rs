@@ -24,6 +24,7 @@ use claim::Claim;
 use server::Server;
 
 /// How often, and how long each time, a store that another process has is waited for.
+/// The engine itself looks for 0.2 seconds each time.
 const LOOKS_WAITED_FOR: u32 = 25;
 const A_LOOK: Duration = Duration::from_millis(20);
 /// The directory of the row store under the target's directory.
@@ -185,9 +186,24 @@ impl Context {
     /// # Errors
     /// The URL is wrong, another process has the target open, or it cannot be opened.
     pub fn open_target(&self) -> Result<OpenTarget, Failure> {
+        self.open_target_by(Self::open_rows_in)
+    }
+
+    /// As [`Self::open_target`], for who looks again: does not wait for who only looks.
+    ///
+    /// # Errors
+    /// As [`Self::open_target`].
+    pub fn open_target_at_once(&self) -> Result<OpenTarget, Failure> {
+        self.open_target_by(Self::try_rows_in)
+    }
+
+    fn open_target_by(
+        &self,
+        open_rows: impl Fn(&Self, &Path) -> Result<Database, Failure>,
+    ) -> Result<OpenTarget, Failure> {
         match self.target()? {
             Target::Rows(directory) => Ok(OpenTarget {
-                engine: Arc::new(RowEngine::new(self.open_rows_in(&directory)?)),
+                engine: Arc::new(RowEngine::new(open_rows(self, &directory)?)),
                 journal_directory: directory,
                 // The store has a lock of its own.
                 _claim: None,

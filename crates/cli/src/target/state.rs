@@ -6,7 +6,8 @@
 
 use std::path::{Path, PathBuf};
 
-use mendb_engines::clickhouse::{ClickHouse, Connection, ConnectionOptions};
+use mendb_engines::clickhouse::{ClickHouse, Connection, ConnectionOptions, holds_in_state};
+use mendb_engines::{Engine as _, Hold};
 use mendb_service::journal::Journal;
 
 use super::claim::Claim;
@@ -145,6 +146,27 @@ impl Context {
             }
         };
         State::find(&data, &server.state_before()?)
+    }
+
+    /// What is kept on a server for operations, for those who only look: by the records beside its journal and,
+    /// where the server answers, by what is on its disks.
+    ///
+    /// # Errors
+    /// It cannot be found out where the journal is, or the record of it cannot be read.
+    pub fn server_holds(&self, server: &Server) -> Result<Vec<Hold>, Failure> {
+        let directory = self.state_of(server)?.directory;
+        let Ok(connection) = Connection::open(&self.connection_options(server)) else {
+            return Ok(holds_in_state(&directory));
+        };
+        let data = absolute(connection.data_directory())?;
+        let record = JournalRecord::read(&data)?;
+        // What is on the disks is not told by a journal that is not the server's.
+        let is_own =
+            record.is_none_or(|record| is_same_place(&record.directory(&data), &directory));
+        if !is_own {
+            return Ok(holds_in_state(&directory));
+        }
+        Ok(ClickHouse::new(connection, directory).holds())
     }
 
     /// Connects to a server, and takes it for the journal that is its own.

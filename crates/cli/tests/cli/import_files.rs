@@ -215,3 +215,45 @@ fn what_can_be_read_only_once_is_read_whole() {
     let stderr = mendb.fails(1, "table import a . --format csv");
     assert!(stderr.starts_with("error: cannot read .\n"), "{stderr}");
 }
+
+#[test]
+fn a_name_that_no_object_of_a_file_has_is_said() {
+    let mendb = Mendb::new();
+    mendb.ok("table create t --column id:Int64 --column name:Utf8 --key id");
+    // The names stand in different objects, the last of them in none of the first thousands.
+    let mut rows: String = (0..5000).map(|id| format!("{{\"id\":{id}}}\n")).collect();
+    rows.push_str("{\"id\":5000,\"Name\":\"x\",\"more\":1}\n");
+    mendb.write("t.jsonl", &rows);
+    for (flags, name, known) in [
+        ("--rename-column NAME=name", "NAME", "id, Name, more"),
+        (
+            "--rename-column Name=name --columns id,nome",
+            "nome",
+            "id, name, more",
+        ),
+        ("--skip-columns mroe", "mroe", "id, Name, more"),
+    ] {
+        let told = format!("the file has no column {name:?}\nhint: its columns are {known}");
+        assert_eq!(
+            mendb.fails(1, &format!("table import t t.jsonl {flags}")),
+            format!("error: t.jsonl: {told}\n")
+        );
+        assert_eq!(
+            mendb.ok("table export t"),
+            "id,name\n",
+            "nothing was written"
+        );
+        let line = format!("table import t - --format jsonl {flags} --mode upsert");
+        let ran = mendb.run_with(&line, &rows);
+        assert_eq!(ran.code, 1, "{}", ran.stderr);
+        let is_said = ran.stderr.contains(&told) || ran.stderr.contains("has no column \"Name\"");
+        assert!(is_said, "{}", ran.stderr);
+        mendb.ok("table drop t");
+        mendb.ok("table create t --column id:Int64 --column name:Utf8 --key id");
+    }
+    mendb.ok("table import t t.jsonl --rename-column Name=name --skip-columns more");
+    assert_eq!(mendb.ok("table export t").lines().last(), Some("5000,x"));
+    // A file of nothing lacks nothing.
+    mendb.write("empty.jsonl", "");
+    mendb.ok("table import t empty.jsonl --rename-column Name=name");
+}

@@ -9,6 +9,7 @@ mod demo;
 mod export;
 mod foreign_files;
 mod frame;
+mod headerless;
 mod ids;
 mod import;
 mod import_files;

@@ -14,6 +14,7 @@ on_each_server!(
     a_journal_of_before_goes_on_and_is_found_from_elsewhere,
     a_lost_journal_is_said_with_a_way_out,
     what_a_lost_journal_has_left_is_shown_and_let_go_of,
+    what_is_left_on_disks_is_shown_and_let_go_of_without_any_record,
     a_backup_of_another_server_is_named_by_its_id_or_leaves_tables_alone,
     a_repository_is_made_by_the_first_backup_and_not_where_another_was_used,
     a_data_directory_that_cannot_be_written_needs_a_state_elsewhere,
@@ -288,6 +289,70 @@ fn what_a_lost_journal_has_left_is_shown_and_let_go_of(flavor: Flavor) {
         }
     }
     assert!(left > 2, "{left}");
+}
+
+fn what_is_left_on_disks_is_shown_and_let_go_of_without_any_record(flavor: Flavor) {
+    let places = Places::new(flavor);
+    places.ok("a", &["backup", "d", "--state", "own"]);
+    let list = places.ok("a", &["list", "d", "--output", "json"]);
+    let list: Value = serde_json::from_str(&list).unwrap();
+    // The target loses its own id with its state.
+    let id = list[0]["backup_id"].as_str().unwrap();
+    let restore = ["restore", "--in-place", "d", "--to", id, "--state", "own"];
+    let state = places.root.path().join("a/own");
+    let record = places.data().join("mendb/journal.json");
+    let begins_with = |directory: &str, name: &str| -> Vec<String> {
+        let entries = std::fs::read_dir(places.data().join(directory));
+        let names = entries.into_iter().flatten().map(|entry| {
+            let name = entry.unwrap().file_name();
+            name.to_string_lossy().into_owned()
+        });
+        names.filter(|found| found.starts_with(name)).collect()
+    };
+    let foreign = places.data().join("shadow/mendb_nightly");
+    let (mut left, mut staged) = (0, false);
+    for at in ["16", "20", "26", "200"] {
+        let wrong = "INSERT INTO d.t SELECT number + 1000 FROM system.numbers LIMIT 5";
+        places.world.server.query(wrong);
+        let mut crashed = places.command("a", &restore);
+        crashed.env("MENDB_CRASH_AT", at).output().unwrap();
+        std::fs::remove_dir_all(&state).unwrap();
+        std::fs::remove_file(&record).unwrap();
+        std::fs::create_dir_all(&foreign).unwrap();
+        // One that has staged, and then one that only keeps the state before.
+        for _ in 0..2 {
+            for orphan in places.operations("b", &[]) {
+                let id = orphan["operation_id"].as_str().unwrap();
+                assert_eq!(orphan["kind"], "mend", "{orphan}");
+                let held = orphan["held_tables"].as_array().unwrap();
+                assert!(!held.is_empty(), "{orphan}");
+                staged |= held.contains(&serde_json::json!("d.t"));
+                places.ok("b", &["operation", "abandon", id, "--state", "own"]);
+                left += 1;
+            }
+        }
+        assert!(places.operations("b", &[]).is_empty(), "step {at}");
+        assert_eq!(
+            begins_with("shadow", "mendb_"),
+            ["mendb_nightly"],
+            "step {at}"
+        );
+        assert!(begins_with("mendb", "mend-").is_empty(), "step {at}");
+        let staging = places.world.server.query(
+            "SELECT count() FROM system.tables WHERE database = 'd' AND name LIKE '%mendb%'",
+        );
+        assert_eq!(staging, "0\n", "step {at}");
+        // Only what is recorded somewhere else is somebody else's.
+        std::fs::remove_dir_all(places.root.path().join("b")).unwrap();
+        let _ = std::fs::remove_file(&record);
+        places.ok("a", &restore);
+        assert_eq!(places.rows(), "100\n");
+        for operation in places.operations("a", &["--state", "own"]) {
+            let id = operation["operation_id"].as_str().unwrap();
+            places.ok("a", &["operation", "forget", id, "--state", "own"]);
+        }
+    }
+    assert!(left > 2 && staged, "{left}");
 }
 
 fn a_backup_of_another_server_is_named_by_its_id_or_leaves_tables_alone(flavor: Flavor) {

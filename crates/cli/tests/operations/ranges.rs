@@ -353,3 +353,59 @@ fn shards_are_cut_at_every_key_and_named_as_they_are_written() {
         "{said}"
     );
 }
+
+/// A table whose backup `one` knows no unique index, and that was made anew with one.
+fn index_of_now(then: &str, now: &str) -> Place {
+    let place = Place::new();
+    let create = ["table", "create", "t", "--key", "id"];
+    let columns = ["--column", "id:Int64", "--column", "mail:Utf8"];
+    place.ok(&[&create[..], &columns].concat());
+    place.import("t", "upsert", then);
+    place.ok(&["collection", "create", "c", "--table", "t"]);
+    place.ok(&["backup", "c", "--label", "one"]);
+    place.ok(&["table", "drop", "t"]);
+    let index = ["--unique-index", "by_mail=mail"];
+    place.ok(&[&create[..], &columns, &index].concat());
+    place.import("t", "upsert", now);
+    place
+}
+
+#[test]
+fn a_unique_index_of_now_refuses_a_mend_only_where_rows_of_the_backup_break_it() {
+    let ann = "{\"id\":1,\"mail\":\"ann@example.org\"}\n";
+    let bob = "{\"id\":2,\"mail\":\"bob@example.org\"}\n";
+    let second = ann.replace('1', "2");
+    let third = ann.replace('1', "3");
+    let mend = &MEND[..5];
+
+    let place = index_of_now(&format!("{ann}{bob}"), &second);
+    place.ok(mend);
+    assert_eq!(mails(&place), ["ann@example.org", "bob@example.org"]);
+
+    // Two rows come back, or one beside one that stays.
+    for (now, row, holder) in [(bob, "3", "1"), (ann, "3", "1"), (third.as_str(), "1", "3")] {
+        let place = index_of_now(&format!("{ann}{third}"), now);
+        let before = people(&place);
+        let named = format!(
+            "t: {row} comes back with by_mail = ann@example.org, which row {holder} has in the backup too"
+        );
+        let said = place.fails(1, mend);
+        assert!(
+            said.contains("the backup has rows that share what unique indexes allow once"),
+            "{said}"
+        );
+        assert!(said.contains(&named), "{said}");
+        let output = place.run(&[mend, &["--dry-run"]].concat());
+        assert_eq!(output.status.code(), Some(1));
+        let plan = String::from_utf8(output.stdout).unwrap();
+        assert!(plan.contains(&named), "{plan}");
+        let (plan, failure) = refused(&place, &[mend, &["--dry-run"]].concat());
+        for found in [&plan, &failure["error"]] {
+            assert_eq!(
+                found["conflicts"]["rows"][0]["fate"], "in_backup",
+                "{found}"
+            );
+        }
+        assert_eq!(people(&place), before);
+    }
+}

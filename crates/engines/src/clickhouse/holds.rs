@@ -1,4 +1,5 @@
-//! What is kept on a server for operations, by the records in mendb's own directory. The server is not asked.
+//! What is kept on a server for operations, by the records in mendb's own directory. The server is not asked;
+//! what there is no record of is found by [`super::left`].
 
 use std::path::Path;
 

@@ -30,6 +30,7 @@ mod holds;
 mod identity;
 mod inner;
 mod inventory;
+mod left;
 mod links;
 mod live_parts;
 mod markers;
@@ -155,11 +156,26 @@ impl Engine for ClickHouse {
     }
 
     fn holds(&self) -> Vec<Hold> {
-        holds::in_state(&self.state_directory)
+        let mut holds = holds::in_state(&self.state_directory);
+        let disks = self.list_disks().unwrap_or_else(|error| {
+            tracing::warn!(%error, "what is left on disks cannot be told");
+            Vec::new()
+        });
+        let is_recorded = |left: &Hold, holds: &[Hold]| {
+            let mut recorded = holds.iter();
+            recorded.any(|hold| hold.operation == left.operation && hold.kind == left.kind)
+        };
+        let left = left::on(&disks).into_iter();
+        let left: Vec<Hold> = left.filter(|left| !is_recorded(left, &holds)).collect();
+        holds.extend(left);
+        holds
     }
 
     fn drop_kept(&self, operation: &str) -> Result<()> {
         for freeze in holds::kept_freezes(&self.state_directory, operation)? {
+            self.remove_freeze(&freeze)?;
+        }
+        for freeze in left::kept(&self.list_disks()?, operation) {
             self.remove_freeze(&freeze)?;
         }
         Ok(())

@@ -22,8 +22,9 @@ use mendb_model::part::{PartName, TableName};
 
 use super::ClickHouse;
 use super::disks::missing;
+use super::left;
 use super::links;
-use super::markers::{Marker, file_name, sync, table_directory, unusable};
+use super::markers::{Found, Marker, file_name, sync, table_directory, unusable};
 use crate::contract::parts::WrittenPart;
 use crate::contract::{Lock, LockKind};
 use crate::error::{EngineError, Remedy, Result};
@@ -162,7 +163,10 @@ impl ClickHouse {
     /// and ends with the first.
     pub(super) fn finish(&self, operation: &str) -> Result<()> {
         let markers = self.markers();
-        let found = markers.find(Some(operation))?;
+        let mut found = markers.find(Some(operation))?;
+        if found.is_empty() {
+            found = self.found_on_disks(operation);
+        }
         let mut ended = Ok(());
         for found in &found {
             let undone = match found.marker {
@@ -179,9 +183,26 @@ impl ClickHouse {
             let directory = staged_on(&disk.path, operation);
             links::remove(&directory).map_err(|error| unusable(&directory, &error))?;
             // Fails while other operations use it.
-            let _ = fs::remove_dir(disk.path.join(DIRECTORY));
+            let _ = fs::remove_dir(staging_root(&disk.path));
         }
         markers.forget(operation)
+    }
+
+    /// What an operation has done whose markers are lost, going by what it has staged.
+    fn found_on_disks(&self, operation: &str) -> Vec<Found> {
+        let Ok(disks) = self.list_disks() else {
+            return Vec::new();
+        };
+        let staged = left::staged(&disks, operation).into_iter();
+        let of_table = staged.flat_map(|table| {
+            let found = move |marker| Found {
+                operation: operation.to_owned(),
+                table: table.clone(),
+                marker,
+            };
+            [Marker::Merges, Marker::Stage].map(found)
+        });
+        of_table.collect()
     }
 
     /// Ends a mend that was given up. What it made live stays: its safety freeze tells what was before.
@@ -192,7 +213,12 @@ impl ClickHouse {
 
 /// The directory of an operation on a disk.
 pub(super) fn staged_on(disk: &Path, operation: &str) -> PathBuf {
-    disk.join(DIRECTORY).join(file_name(operation))
+    staging_root(disk).join(file_name(operation))
+}
+
+/// The directory of all operations on a disk.
+pub(super) fn staging_root(disk: &Path) -> PathBuf {
+    disk.join(DIRECTORY)
 }
 
 /// The staging table of an operation, by the name that the server has for the live one.

@@ -30,6 +30,7 @@ use mendb_model::name::{TablePath, matches};
 
 pub(crate) use key_union::KeyUnion;
 pub(crate) use pulled::Pulled;
+pub(crate) use report::values;
 pub use report::{DiffReport, DiffRoad, RowDiff, RowsDiffer, TableDiff};
 
 use crate::error::{Error, Result};

@@ -125,7 +125,15 @@ impl RowDiff<'_> {
     }
 }
 
-fn values(schema: &TableSchema, key: &[u8], row: &[u8]) -> Result<Vec<Value>, Malformed> {
+/// The values of all columns of a row, in the order of its schema.
+///
+/// # Errors
+/// It is no row of the schema.
+pub(crate) fn values(
+    schema: &TableSchema,
+    key: &[u8],
+    row: &[u8],
+) -> Result<Vec<Value>, Malformed> {
     let keys = key::decode(key, &schema.key_types())?;
     let mut cells = RowReader::new(row)?;
     let mut values = Vec::with_capacity(schema.columns.len());

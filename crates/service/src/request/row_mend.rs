@@ -415,7 +415,7 @@ pub(super) fn take_along(request: &mut RowMendRequest, plan: &RowMendPreview) {
 }
 
 /// The columns that a live table has beyond those of a backup. Indexes that it got since are no
-/// difference, unless they are unique: they follow the rows.
+/// difference: they follow the rows, and unique ones are asked of them before anything is changed.
 fn added_columns(backup: &TableBackup, live: &TableSchema) -> Result<Vec<String>> {
     let then = &backup.schema;
     let differs = |what: String| {
@@ -453,14 +453,6 @@ fn added_columns(backup: &TableBackup, live: &TableSchema) -> Result<Vec<String>
         if live.index(&index.name) != Some(index) {
             return differs(format!("its index {} differs or is gone", index.name));
         }
-    }
-    // A mend checks neither: the backup's rows keep to what the backup's table asked for.
-    let unique = live.indexes.iter().find(|index| index.unique);
-    if let Some(index) = unique.filter(|index| then.index(&index.name).is_none()) {
-        return differs(format!(
-            "its unique index {} is not in the backup, whose rows may not keep to it",
-            index.name
-        ));
     }
     let added = &live.columns[then.columns.len()..];
     if let Some(column) = added.iter().find(|column| column.not_null) {

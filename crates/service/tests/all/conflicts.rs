@@ -250,10 +250,6 @@ proptest! {
         }
         write(&world, &after, &later);
         let undone = mended(&later, &live, is_mended);
-        let is_unique = |rows: &Rows| {
-            let rows: Vec<&Row> = rows.values().collect();
-            (0..rows.len()).all(|at| !rows[..at].iter().any(|other| collide(other, rows[at])))
-        };
         let undo = service.request_row_undo(&id, Conflicting::default());
         match undo {
             Ok(undo) => {
@@ -271,6 +267,91 @@ proptest! {
                 prop_assert!(is_unique(&now));
                 for (id, row) in &live {
                     prop_assert!(!is_mended(*id) || now.get(id) == Some(row));
+                }
+            }
+        }
+        world.database.prove_people();
+    }
+}
+
+/// Rows that nothing kept apart.
+fn any_state() -> impl Strategy<Value = Rows> {
+    let row = (proptest::option::weighted(0.8, 0u8..12), 0u8..4, 0u8..5);
+    proptest::collection::btree_map(0i64..14, row, 0..9)
+}
+
+fn is_unique(rows: &Rows) -> bool {
+    let rows: Vec<&Row> = rows.values().collect();
+    (0..rows.len()).all(|at| !rows[..at].iter().any(|other| collide(other, rows[at])))
+}
+
+/// A table that was backed up without an index and has unique ones now.
+fn world_with_new_indexes(backup: &Rows, live: &Rows) -> World {
+    let world = World::new();
+    let plain = TableSchema {
+        indexes: Vec::new(),
+        ..people()
+    };
+    world
+        .database
+        .create_table(TABLE, plain, vec![order_key(7)])
+        .unwrap();
+    let tables = [TABLE.to_owned()];
+    world.service.create_collection("shop", &tables).unwrap();
+    write(&world, &Rows::new(), backup);
+    world.done(&world.backup(Full, "one"));
+    world.database.drop_table(TABLE).unwrap();
+    world
+        .database
+        .create_table(TABLE, people(), vec![order_key(5)])
+        .unwrap();
+    write(&world, &Rows::new(), live);
+    world
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 60, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_unique_index_that_came_since_the_backup_refuses_only_rows_that_break_it(
+        backup in any_state(), live in state(), edits in any_state(), whole: bool, from in 0i64..14, keys in 1i64..8,
+    ) {
+        // Most rows are as they were, so that some stay beside those that come back.
+        let mut then = live.clone();
+        then.extend(edits);
+        let backup = if keys % 2 == 0 { then } else { backup };
+        let world = world_with_new_indexes(&backup, &live);
+        let (service, before) = (&world.service, contents(&world.database));
+        let range = if whole { 0..i64::MAX } else { from..from + keys };
+        let order = |conflicting| RowMendOrder {
+            ranges: if whole { BTreeMap::new() } else { order("one", &range, conflicting).ranges },
+            ..order("one", &range, conflicting)
+        };
+        let expected = mended(&live, &backup, |id| range.contains(&id));
+        let plan = service.plan_row_mend(&order(Conflicting::default())).unwrap();
+        prop_assert_eq!(plan.conflicts.refusal(true).is_none(), is_unique(&expected), "{:?}", plan.conflicts);
+        let begun = operations(&world);
+        match service.request_row_mend(&order(Conflicting::default())) {
+            Ok(id) => {
+                done(&world, &id);
+                prop_assert_eq!(&read(&world), &expected);
+                world.database.prove_people();
+                let undo = service.request_row_undo(&id, Conflicting::default()).unwrap();
+                done(&world, &undo);
+                prop_assert_eq!(&read(&world), &live);
+            }
+            Err(error) => {
+                prop_assert!(matches!(error, Error::Conflicts(_)), "{}", error);
+                prop_assert!(!is_unique(&expected));
+                prop_assert_eq!(&contents(&world.database), &before);
+                prop_assert_eq!(operations(&world), begun);
+                // Live rows may be taken along, rows of the backup cannot be parted.
+                match service.request_row_mend(&order(ERASE)) {
+                    Ok(id) => {
+                        done(&world, &id);
+                        prop_assert!(is_unique(&read(&world)));
+                    }
+                    Err(_) => prop_assert_eq!(&contents(&world.database), &before),
                 }
             }
         }

@@ -45,6 +45,9 @@ pub struct ExportArgs {
     /// The text that stands for NULL in CSV; without it an empty field, and "" is empty text
     #[arg(long, value_name = "TEXT", default_value = "")]
     null: String,
+    /// Write CSV without a header line
+    #[arg(long)]
+    no_header: bool,
 }
 
 #[derive(Serialize)]
@@ -75,6 +78,11 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<Verdict, Failure> {
     if args.null.contains(['"', ',', '\n', '\r']) {
         return Err(Failure::misuse(
             "--null may not hold quotes, commas or line ends",
+        ));
+    }
+    if args.no_header && format != Format::Csv {
+        return Err(Failure::misuse(
+            "--no-header is for CSV: the other formats name their fields",
         ));
     }
     let Some(path) = &args.file else {
@@ -113,9 +121,12 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<Verdict, Failure> {
         .map_err(|error| wrong(error.into_error()))?;
     let mut beside = path.clone();
     if format != Format::Parquet {
-        let null = args.null.clone();
         beside = TableFile::path_beside(path);
-        let table_file = TableFile { schema, null };
+        let table_file = TableFile {
+            schema,
+            null: args.null.clone(),
+            no_header: args.no_header,
+        };
         let json = table_file.to_json().map_err(wrong)?;
         let mut temporary = temporary_beside(&beside).map_err(wrong)?;
         temporary.write_all(json.as_bytes()).map_err(wrong)?;
@@ -166,18 +177,19 @@ impl ExportArgs {
             .iter()
             .map(|shard| shard.digest.rows)
             .sum();
+        let sink = Sink::new(format, out, &schema, &self.null, !self.no_header)?;
         let label = format!("exporting {}", self.path());
         let quiet = context.output.quiet || self.file.is_none();
         let progress = Progress::start_rows(label, total, quiet);
         let written = match &self.index {
             None => {
                 let rows = snapshot.scan(&table, KeyRange::all(), Direction::Ascending)?;
-                write_rows(rows, format, out, &schema, &self.null, &progress)
+                write_rows(rows, sink, &progress)
             }
             Some(index) => {
                 let all = KeyRange::all();
                 let rows = snapshot.scan_index(&table, index, all, Direction::Ascending)?;
-                write_rows(rows, format, out, &schema, &self.null, &progress)
+                write_rows(rows, sink, &progress)
             }
         };
         progress.finish();
@@ -188,13 +200,9 @@ impl ExportArgs {
 
 fn write_rows<W: Write + Send>(
     rows: impl Iterator<Item = mendb_rowstore::Result<Vec<Value>>>,
-    format: Format,
-    out: W,
-    schema: &TableSchema,
-    null: &str,
+    mut sink: Sink<W>,
     progress: &Progress,
 ) -> Result<(u64, W), Failure> {
-    let mut sink = Sink::new(format, out, schema, null)?;
     let mut written = 0;
     for row in rows {
         sink.push(&row?)?;

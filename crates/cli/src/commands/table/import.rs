@@ -27,10 +27,10 @@ const COMPACT_FROM_ROWS: u64 = 50_000;
 
 /// Write the rows of a CSV, JSON lines or Parquet file into a table.
 ///
-/// CSV has a header; an empty field without quotes is NULL, "" is empty text (see --null). In JSON
-/// an absent member is left alone by an upsert, null sets NULL; objects may stand in an array, too.
-/// A value that its column cannot hold is refused with its line. Rows are written in atomic batches, so
-/// a command that failed can simply be run again.
+/// CSV has a header (see --no-header); an empty field without quotes is NULL, "" is empty text (see
+/// --null). In JSON an absent member is left alone by an upsert, null sets NULL; objects may stand in an
+/// array, too. A value that its column cannot hold is refused with its line. Rows are written in atomic
+/// batches, so a command that failed can simply be run again.
 #[derive(Debug, Args)]
 pub struct ImportArgs {
     /// The table
@@ -105,6 +105,7 @@ pub fn run(args: &ImportArgs, context: &Context) -> Result<Verdict, Failure> {
         mode: args.mode,
         created: created.as_ref(),
         dialect: input.dialect(),
+        unnamed: input.unnamed(),
         written: written?,
         elapsed: watch.elapsed(),
     };
@@ -194,10 +195,13 @@ impl ImportArgs {
             None if self.reading.keeps_columns() => input.schema()?,
             None => None,
         };
-        if let Some((file, _)) = &known
-            && self.reading.null.is_none()
-        {
-            input.set_null(&file.null);
+        if let Some((file, _)) = &known {
+            if self.reading.null.is_none() {
+                input.set_null(&file.null);
+            }
+            if file.no_header && !self.reading.no_header {
+                input.set_no_header();
+            }
         }
         let new = match known {
             Some((file, from)) if !self.definition.says_key() => NewTable {

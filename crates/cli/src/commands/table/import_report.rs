@@ -45,6 +45,8 @@ pub struct Report<'a> {
     pub created: Option<&'a NewTable>,
     /// How a CSV file was written.
     pub dialect: Option<Dialect>,
+    /// What the fields of a CSV file without a header were taken for.
+    pub unnamed: Option<&'a [String]>,
     /// What was written.
     pub written: Written,
     /// How long it took.
@@ -71,6 +73,9 @@ struct Record<'a> {
     rows_per_second: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     dialect: Option<Dialect>,
+    /// What the fields were taken for, where the file has no header.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fields: Option<&'a [String]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     schema_from: Option<&'a str>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
@@ -101,6 +106,7 @@ impl Report<'_> {
             seconds: self.elapsed.as_secs_f64(),
             rows_per_second: human::rate(rows, self.elapsed),
             dialect: self.dialect,
+            fields: self.unnamed,
             schema_from: created.and_then(|created| created.from.as_deref()),
             columns: created.map_or(&[], |created| &created.learned),
         };
@@ -134,6 +140,9 @@ impl Report<'_> {
         let mut text = format!("{what} in {took} ({rate} rows/s)\n");
         if let Some(said) = self.dialect.and_then(Dialect::said) {
             text.push_str(&format!("{said}\n"));
+        }
+        if let Some(fields) = record.fields {
+            text.push_str(&format!("its fields are {}\n", fields.join(", ")));
         }
         if let Some(from) = record.schema_from {
             text.push_str(&format!("its schema came from {from}\n"));

@@ -2,7 +2,10 @@
 
 use std::io::{BufRead, Read as _};
 
+use mendb_model::Column;
+
 use super::dialect::Dialect;
+use super::header::{FieldCount, Header};
 use crate::formats::{Place, ReadError};
 
 /// The most bytes of one record: a quote that is never closed, or a file of one endless line, ends
@@ -20,6 +23,8 @@ pub struct CsvReader<R> {
     raw: Vec<u8>,
     data: Vec<u8>,
     fields: Vec<FieldEnd>,
+    /// Whether the current record is the one that is next.
+    is_ahead: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -48,14 +53,43 @@ impl<R: BufRead> CsvReader<R> {
             raw: Vec::new(),
             data: Vec::new(),
             fields: Vec::new(),
+            is_ahead: false,
         }
     }
 
-    /// Reads the header: the names of the fields.
+    /// The names of the fields of a table of these columns, and what says how many there are.
     ///
     /// # Errors
-    /// There is none, or it names a field twice.
-    pub fn header(&mut self) -> Result<Vec<String>, ReadError> {
+    /// The header is missing or names a field twice; the file has no record to count the fields of.
+    pub fn names(
+        &mut self,
+        header: &Header,
+        columns: &[Column],
+    ) -> Result<(Vec<String>, FieldCount), ReadError> {
+        Ok(match header {
+            Header::Present => {
+                let names = self.header()?;
+                let count = FieldCount::Header(names.len());
+                (names, count)
+            }
+            Header::Absent => {
+                let names = columns.iter().map(|column| column.name.clone());
+                (names.collect(), FieldCount::Table(columns.len()))
+            }
+            Header::Numbered => {
+                self.is_ahead = self.advance()?;
+                if !self.is_ahead {
+                    let detail = "there is no line to count fields in";
+                    return Err(ReadError::malformed(self.place(), detail));
+                }
+                let names = (0..self.len()).map(Header::number);
+                (names.collect(), FieldCount::First(self.len()))
+            }
+            Header::Said(names) => (names.clone(), FieldCount::Said(names.len())),
+        })
+    }
+
+    fn header(&mut self) -> Result<Vec<String>, ReadError> {
         let place = Place::Line(1);
         if !self.advance()? {
             return Err(ReadError::malformed(place, "the header line is missing"));
@@ -63,7 +97,7 @@ impl<R: BufRead> CsvReader<R> {
         let mut names: Vec<String> = Vec::with_capacity(self.len());
         for at in 0..self.len() {
             let name = match self.field(at)?.text.trim() {
-                "" => format!("column{}", at + 1),
+                "" => Header::number(at),
                 name => name.to_owned(),
             };
             if names.contains(&name) {
@@ -104,21 +138,23 @@ impl<R: BufRead> CsvReader<R> {
     /// end of the file.
     ///
     /// # Errors
-    /// As [`Self::advance`], and the record has not as many fields as the header.
-    pub fn next_record(&mut self, fields: usize) -> Result<bool, ReadError> {
+    /// As [`Self::advance`], and the record has another number of fields.
+    pub fn next_record(&mut self, expected: FieldCount) -> Result<bool, ReadError> {
         loop {
-            if !self.advance()? {
+            if !std::mem::take(&mut self.is_ahead) && !self.advance()? {
                 return Ok(false);
             }
-            if fields == 1 || !self.is_blank() {
+            if expected.get() == 1 || !self.is_blank() {
                 break;
             }
         }
         let found = self.len();
-        if found != fields {
-            let unit = if found == 1 { "field" } else { "fields" };
-            let detail = format!("{found} {unit}, the header has {fields}");
-            return Err(ReadError::malformed(self.place(), detail));
+        if found != expected.get() {
+            return Err(ReadError::FieldCount {
+                place: self.place(),
+                found,
+                expected,
+            });
         }
         Ok(true)
     }
@@ -257,6 +293,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::formats::FileOptions;
     use crate::formats::csv::write_field;
     use mendb_model::{ColumnType, Value};
 
@@ -317,7 +354,7 @@ mod tests {
 
     #[test]
     fn lines_may_end_with_cr_alone() {
-        let dialect = Dialect::guess(b"a,b\r1,2\r", None);
+        let dialect = Dialect::guess(b"a,b\r1,2\r", &FileOptions::default(), None);
         let mut reader = CsvReader::new(&b"a, b\r1,\"x\ry\"\r3,4"[..], dialect);
         assert_eq!(reader.header().unwrap(), ["a", "b"]);
         let mut fields = Vec::new();
@@ -355,7 +392,7 @@ mod tests {
 
         #[test]
         fn any_bytes_are_records_or_an_error(bytes: Vec<u8>) {
-            let mut reader = CsvReader::new(bytes.as_slice(), Dialect::guess(&bytes, None));
+            let mut reader = CsvReader::new(bytes.as_slice(), Dialect::guess(&bytes, &FileOptions::default(), None));
             while let Ok(true) = reader.advance() {
                 for at in 0..reader.len() {
                     let _ = reader.field(at);

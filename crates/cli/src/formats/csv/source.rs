@@ -3,6 +3,7 @@
 use mendb_model::{Column, ColumnType, Value};
 
 use super::dialect::Dialect;
+use super::header::FieldCount;
 use super::reader::{CsvReader, Field};
 use super::writer::is_text;
 use crate::formats::cell::Cell;
@@ -14,6 +15,8 @@ pub struct CsvSource<'a> {
     reader: CsvReader<TextReader>,
     /// For each field of the file its column; `None` when it is passed over.
     columns: Vec<Option<Bound>>,
+    names: Vec<String>,
+    field_count: FieldCount,
     options: &'a FileOptions,
 }
 
@@ -23,10 +26,10 @@ struct Bound {
 }
 
 impl<'a> CsvSource<'a> {
-    /// Reads the header and finds each field's column.
+    /// Reads the header, if there is one, and finds each field's column.
     ///
     /// # Errors
-    /// As [`CsvReader::header`], and a field that is no column of the table.
+    /// As [`CsvReader::names`], and a field that is no column of the table.
     pub fn new(
         reader: TextReader,
         dialect: Dialect,
@@ -34,11 +37,11 @@ impl<'a> CsvSource<'a> {
         options: &'a FileOptions,
     ) -> Result<Self, ReadError> {
         let mut reader = CsvReader::new(reader, dialect);
-        let header = reader.header()?;
-        options.fields.check(header.iter().map(String::as_str))?;
-        let mut columns: Vec<Option<Bound>> = Vec::with_capacity(header.len());
-        for field in header {
-            let bound = reading.column(&options.fields, &field)?;
+        let (names, field_count) = reader.names(&options.header, &reading.schema.columns)?;
+        options.fields.check(names.iter().map(String::as_str))?;
+        let mut columns: Vec<Option<Bound>> = Vec::with_capacity(names.len());
+        for field in &names {
+            let bound = reading.column(&options.fields, field)?;
             let bound = bound.map(|position| Bound {
                 position,
                 column: reading.schema.columns[position].clone(),
@@ -56,15 +59,22 @@ impl<'a> CsvSource<'a> {
         Ok(Self {
             reader,
             columns,
+            names,
+            field_count,
             options,
         })
+    }
+
+    /// The names of the fields.
+    pub fn names(&self) -> &[String] {
+        &self.names
     }
 }
 
 impl RecordSource for CsvSource<'_> {
     fn next(&mut self) -> Result<Option<Record>, ReadError> {
         let reader = &mut self.reader;
-        if !reader.next_record(self.columns.len())? {
+        if !reader.next_record(self.field_count)? {
             return Ok(None);
         }
         let mut values = Vec::with_capacity(self.columns.len());

@@ -22,7 +22,7 @@ use std::collections::HashMap;
 use mendb_model::Column;
 use serde::Serialize;
 
-use super::csv::{CsvReader, Dialect};
+use super::csv::{CsvReader, Dialect, Header};
 use super::encoding::TextReader;
 use super::object_reader::ObjectReader;
 use super::{FileOptions, ReadError};
@@ -91,11 +91,16 @@ pub fn csv(
     options: &FileOptions,
 ) -> Result<Vec<Learned>, ReadError> {
     let mut reader = CsvReader::new(reader, dialect);
+    let header = match &options.header {
+        Header::Absent => &Header::Numbered,
+        header => header,
+    };
+    let (names, field_count) = reader.names(header, &[])?;
     let mut guesses = Guesses::default();
-    for name in reader.header()? {
+    for name in names {
         guesses.at(&name);
     }
-    while reader.next_record(guesses.names.len())? {
+    while reader.next_record(field_count)? {
         let place = reader.place();
         for (at, guess) in guesses.guesses.iter_mut().enumerate() {
             if guess.is_text() {
@@ -145,7 +150,7 @@ mod tests {
 
     fn csv_columns(text: &str, options: &FileOptions) -> Vec<Learned> {
         let reader = TextReader::new(Cursor::new(text.to_owned()), None).unwrap();
-        let dialect = Dialect::guess(reader.head(), options.delimiter);
+        let dialect = Dialect::guess(reader.head(), options, None);
         csv(reader, dialect, options).unwrap()
     }
 

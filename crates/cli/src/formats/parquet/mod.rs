@@ -10,6 +10,7 @@
 //! their table in the metadata of the file.
 
 mod cell;
+mod dictionaries;
 mod int96;
 
 use std::fs::File;
@@ -194,6 +195,8 @@ impl ParquetSource {
             roots.push(at);
             int96.extend(is_int96.then_some(at));
         }
+        let clone = file.try_clone()?;
+        shielded(|| dictionaries::check(clone, metadata.metadata(), &roots))?;
         let mut nanos = None;
         if !int96.is_empty() {
             let options =

@@ -16,6 +16,7 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 
 use super::*;
+use crate::failure::causes;
 
 fn file(columns: Vec<(&str, ArrayRef)>) -> File {
     compressed(columns, Compression::UNCOMPRESSED)
@@ -40,7 +41,7 @@ fn compressed(columns: Vec<(&str, ArrayRef)>, compression: Compression) -> File 
     file
 }
 
-fn read(file: File, columns: Vec<Column>) -> Result<Vec<Record>, String> {
+fn read(file: File, columns: Vec<Column>) -> Result<Vec<Record>, ReadError> {
     let schema = TableSchema {
         columns,
         key: Vec::new(),
@@ -51,10 +52,9 @@ fn read(file: File, columns: Vec<Column>) -> Result<Vec<Record>, String> {
         only: None,
     };
     let options = FileOptions::default();
-    let mut source =
-        ParquetSource::new(file, &reading, &options).map_err(|error| error.to_string())?;
+    let mut source = ParquetSource::new(file, &reading, &options)?;
     let mut records = Vec::new();
-    while let Some(record) = source.next().map_err(|error| error.to_string())? {
+    while let Some(record) = source.next()? {
         records.push(record);
     }
     let is_told = source.rows_total == records.len() as u64;
@@ -64,8 +64,8 @@ fn read(file: File, columns: Vec<Column>) -> Result<Vec<Record>, String> {
 
 /// What a file has, as the types that it says itself.
 fn read_all(file: File) -> Result<Vec<Record>, String> {
-    let columns = describe(&file, &Fields::default()).map_err(|error| error.to_string())?;
-    read(file, columns)
+    let read = describe(&file, &Fields::default()).and_then(|columns| read(file, columns));
+    read.map_err(|error| error.to_string())
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn a_value_that_does_not_fit_is_named_with_its_row() {
         not_null: false,
     };
     assert_eq!(
-        read(doubles, vec![column]).unwrap_err(),
+        read(doubles, vec![column]).unwrap_err().to_string(),
         "row 2, column a: \"2.5\" is not a value of type Int64: it has more digits than the type holds"
     );
 }
@@ -254,4 +254,14 @@ fn times_of_96_bits_are_exact_outside_of_what_64_bits_of_nanoseconds_hold() {
         read_all(with(&[day(2_932_896, 1)])).unwrap_err(),
         "row 1, column t: \"9999-12-31T00:00:00.000000001Z\" is not a value of type Timestamp: it has more digits than the type holds"
     );
+}
+
+#[test]
+fn a_dictionary_that_claims_more_values_than_it_has_bytes_for_is_refused() {
+    let path = "../../fuzz/corpus/parquet/dictionary-of-too-many-values";
+    let file = File::open(path).unwrap();
+    let columns = describe(&file, &Fields::default()).unwrap();
+    let refused = read(file, columns).unwrap_err();
+    let causes = causes(&refused);
+    assert!(causes[0].contains("claims to hold"), "{causes:?}");
 }

@@ -5,6 +5,9 @@
 //! unique index allows one row only. So each row that would be written is asked for such holders before
 //! anything is staged: when the mend is ordered, and again when its tables are closed to writers.
 //!
+//! A unique index that the table got since the backup is asked of all rows that would be written, those of
+//! whole tables too ([`super::new_rules`]).
+//!
 //! Holders can be taken along: they are brought to what the backup has of them, too, which may be nothing.
 //! Others may hold what comes back with them, so these are asked for in turn, until no more are found.
 //!
@@ -14,7 +17,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use mendb_engines::RowStore;
+use mendb_engines::{LiveTable, RowStore};
 use mendb_model::RowBlock;
 use mendb_model::key::KeyRange;
 use mendb_model::key_text;
@@ -23,7 +26,9 @@ use mendb_model::operation::{RowMendRequest, RowTableMend};
 use mendb_model::value::ColumnType;
 use serde::{Deserialize, Serialize};
 
+use super::new_rules::{self, NewRules};
 use super::preview::look;
+use super::{no_such_table, wanted_manifest};
 use crate::error::Error;
 use crate::worker::{Attempt, TaskError, TaskResult};
 
@@ -64,6 +69,9 @@ pub enum HolderFate {
     BroughtBack,
     /// It is taken along, and erased: the backup does not have it.
     Erased,
+    /// It is mended as well, to what the backup has of it: the backup has both rows, from before there was
+    /// the index, and the mend is refused.
+    InBackup,
 }
 
 /// The rows that stand in the way of a mend.
@@ -83,10 +91,20 @@ impl Conflicts {
 
     /// Why the mend cannot be done as it was asked for, if that is so.
     pub fn refusal(&self, erase_newer: bool) -> Option<Error> {
-        let stays = self.of(HolderFate::Stays).next().is_some();
+        let fates = [HolderFate::Stays, HolderFate::InBackup];
+        let stays = fates.iter().any(|fate| self.of(*fate).next().is_some());
         let erases = self.of(HolderFate::Erased).next().is_some();
         let refused = stays || (erases && !erase_newer);
         refused.then(|| Error::Conflicts(Box::new(self.clone())))
+    }
+
+    /// Adds one of two rows of the backup, of which so many are named.
+    fn add_in_backup(&mut self, conflict: RowConflict, named: &mut usize) {
+        self.count += 1;
+        if *named < MOST_NAMED {
+            *named += 1;
+            self.rows.push(conflict);
+        }
     }
 
     pub(super) fn extend(&mut self, more: Self) {
@@ -106,9 +124,13 @@ impl std::fmt::Display for RowConflict {
             holder,
             ..
         } = self;
+        let has = match self.fate {
+            HolderFate::InBackup => "has in the backup too",
+            _ => "holds",
+        };
         write!(
             f,
-            "{table}: {row} comes back with {index} = {value}, which row {holder} holds"
+            "{table}: {row} comes back with {index} = {value}, which row {holder} {has}"
         )
     }
 }
@@ -128,19 +150,27 @@ pub(super) struct Search<'a> {
     /// Those of them that were not looked at yet.
     next: Vec<Vec<u8>>,
     conflicts: Conflicts,
+    new_rules: NewRules<'a>,
+    /// How many of the conflicts are named that are of two rows of the backup.
+    in_backup_named: usize,
 }
 
 impl<'a> Search<'a> {
     pub(super) fn new(
         engine: &'a dyn RowStore,
         table: &'a RowTableMend,
-        backup: &TableBackup,
+        backup: &'a TableBackup,
         takes_along: bool,
     ) -> TaskResult<Self> {
+        let live = engine.inspect(&table.table)?.ok_or_else(|| {
+            TaskError::Proof(format!("table {} does not exist any more", table.table))
+        })?;
         Ok(Self {
             engine,
             key_types: backup.schema.key_types(),
-            is_needed: is_needed(engine, table)?,
+            is_needed: has_needed(&live, table, backup),
+            new_rules: NewRules::new(backup, &live),
+            in_backup_named: 0,
             takes_along,
             taken: BTreeMap::new(),
             taken_bytes: 0,
@@ -155,11 +185,28 @@ impl<'a> Search<'a> {
         if !self.is_needed || wanted.is_empty() {
             return Ok(());
         }
+        for (key, row) in wanted.iter() {
+            let (conflicts, named) = (&mut self.conflicts, &mut self.in_backup_named);
+            let (table, types) = (self.table, &self.key_types);
+            self.new_rules.bring(key, row, |index, value, other| {
+                let conflict = RowConflict {
+                    table: table.table.clone(),
+                    index: index.to_owned(),
+                    value: value.to_owned(),
+                    row: key_text::display(key, types),
+                    holder: key_text::display(other, types),
+                    holder_key: KeyRange::only(other),
+                    fate: HolderFate::InBackup,
+                };
+                conflicts.add_in_backup(conflict, named);
+            })?;
+        }
         let engine = self.engine;
         let mut too_many = false;
         engine.conflicts(&self.table.table, wanted, &mut |conflict| {
             let holder = conflict.holder;
             if self.table.mends(holder) || self.taken.contains_key(holder) {
+                self.new_rules.doubt(&conflict);
                 return ControlFlow::Continue(());
             }
             too_many = self.takes_along && self.is_full(holder);
@@ -197,6 +244,11 @@ impl<'a> Search<'a> {
         Ok(())
     }
 
+    /// Takes a live row into account that would be erased.
+    pub(super) fn erase(&mut self, key: &[u8]) -> TaskResult<()> {
+        self.new_rules.erase(key)
+    }
+
     fn is_full(&self, holder: &[u8]) -> bool {
         self.taken.len() >= MOST_TAKEN || self.taken_bytes + holder.len() > MOST_TAKEN_BYTES
     }
@@ -230,7 +282,11 @@ impl<'a> Search<'a> {
     }
 
     /// The single keys that are mended with the range, and what was found.
-    pub(super) fn finish(self) -> (Vec<KeyRange>, Conflicts) {
+    pub(super) fn finish(mut self) -> (Vec<KeyRange>, Conflicts) {
+        for conflict in self.new_rules.finish() {
+            self.conflicts
+                .add_in_backup(conflict, &mut self.in_backup_named);
+        }
         let before = self.table.also.iter().cloned();
         let taken = self.taken.keys().map(|key| KeyRange::only(key));
         let mut also: Vec<KeyRange> = before.chain(taken).collect();
@@ -239,13 +295,29 @@ impl<'a> Search<'a> {
     }
 }
 
-/// Whether rows of a table that stay could be in the way of those that come back.
-pub(super) fn is_needed(engine: &dyn RowStore, table: &RowTableMend) -> TaskResult<bool> {
-    if table.create || table.range.is_none() {
+/// Whether rows could be in the way of those that come back: live ones that stay, or others of the backup.
+///
+/// # Errors
+/// The table cannot be looked at, or the backup lacks it.
+pub(super) fn is_needed(
+    attempt: &Attempt<'_>,
+    request: &RowMendRequest,
+    table: &RowTableMend,
+) -> TaskResult<bool> {
+    if table.create {
         return Ok(false);
     }
-    let live = engine.inspect(&table.table)?;
-    Ok(live.is_some_and(|live| live.has_rules()))
+    let wanted = wanted_manifest(attempt, request)?;
+    let backup = wanted
+        .table(&table.table)
+        .ok_or_else(|| no_such_table(&wanted, &table.table))?;
+    let live = attempt.tools.engine.rows()?.inspect(&table.table)?;
+    Ok(live.is_some_and(|live| has_needed(&live, table, backup)))
+}
+
+fn has_needed(live: &LiveTable, table: &RowTableMend, backup: &TableBackup) -> bool {
+    let has_new = new_rules::of(&backup.schema, &live.schema).next().is_some();
+    has_new || (table.range.is_some() && live.has_rules())
 }
 
 /// Looks once more, when the tables are closed to writers: somebody may have written since the mend was
@@ -254,10 +326,9 @@ pub(super) fn is_needed(engine: &dyn RowStore, table: &RowTableMend) -> TaskResu
 /// # Errors
 /// There is a conflict; nothing is staged yet.
 pub(super) fn check(attempt: &Attempt<'_>, request: &RowMendRequest) -> TaskResult<()> {
-    let engine = attempt.tools.engine.rows()?;
     let unheard = attempt.unheard();
     for table in &request.tables {
-        if !is_needed(engine, table)? {
+        if !is_needed(attempt, request, table)? {
             continue;
         }
         let found = look(&unheard, request, table, false)?.conflicts;

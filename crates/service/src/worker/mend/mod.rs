@@ -17,6 +17,7 @@
 mod changes;
 pub(crate) mod conflicts;
 mod digests;
+mod new_rules;
 mod preview;
 mod tasks;
 mod verify;

@@ -63,7 +63,7 @@ pub(crate) fn preview(
     request: &mut RowMendRequest,
     takes_along: bool,
 ) -> Result<Preview> {
-    look_at(tools, request, takes_along, |_| Ok(true))
+    look_at(tools, request, takes_along, |_, _, _| Ok(true))
 }
 
 /// As [`preview`], of the tables alone in which rows can stand in the way.
@@ -75,16 +75,14 @@ pub(crate) fn find_conflicts(
     request: &mut RowMendRequest,
     takes_along: bool,
 ) -> Result<Conflicts> {
-    let engine = tools.engine.rows()?;
-    let chosen = |table: &RowTableMend| is_needed(engine, table);
-    Ok(look_at(tools, request, takes_along, chosen)?.conflicts)
+    Ok(look_at(tools, request, takes_along, is_needed)?.conflicts)
 }
 
 fn look_at(
     tools: &Tools,
     request: &mut RowMendRequest,
     takes_along: bool,
-    chosen: impl Fn(&RowTableMend) -> TaskResult<bool>,
+    chosen: impl Fn(&Attempt<'_>, &RowMendRequest, &RowTableMend) -> TaskResult<bool>,
 ) -> Result<Preview> {
     let task = TaskRequest::preview(Request::MendRows(request.clone()))?;
     let attempt = Attempt::alone(tools, &task);
@@ -93,7 +91,7 @@ fn look_at(
         conflicts: Conflicts::default(),
     };
     for at in 0..request.tables.len() {
-        if !chosen(&request.tables[at])? {
+        if !chosen(&attempt, request, &request.tables[at])? {
             continue;
         }
         let looked = look(&attempt, request, &request.tables[at], takes_along)?;
@@ -238,6 +236,7 @@ impl Looking<'_, '_> {
             match (change.kind, live) {
                 (ChangeKind::Erase, None) => counts.kept += 1,
                 (ChangeKind::Erase, Some(_)) => {
+                    search.erase(key)?;
                     counts.erased += 1;
                     counts.bytes += key.len() as u64;
                 }
