@@ -59,7 +59,8 @@ impl How {
         self
     }
 
-    /// About how many different states are checked. A trace with fewer has all of them checked.
+    /// How many different states are checked, about. Where there are not more in which changes are lost whole,
+    /// all of these are among them.
     #[must_use]
     pub fn count(mut self, count: usize) -> Self {
         self.count = count;
@@ -134,7 +135,7 @@ pub struct Report {
     pub points: usize,
     /// The states that were checked, all different.
     pub states: usize,
-    /// Whether these were all there are, as far as changes are lost whole.
+    /// Whether all there are were among them, as far as changes are lost whole.
     pub is_exhaustive: bool,
     /// Broken promises: no more than a few are looked for.
     pub failures: Vec<Failure>,
@@ -150,10 +151,14 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let all = if self.is_exhaustive { "all " } else { "" };
+        let all = if self.is_exhaustive {
+            " (all in which changes are lost whole among them)"
+        } else {
+            ""
+        };
         write!(
             f,
-            "{all}{} states at {} points, {} broken promises",
+            "{} states at {} points{all}, {} broken promises",
             self.states,
             self.points,
             self.failures.len()
@@ -204,7 +209,7 @@ impl Recording {
         for round in 1..=MOST_ROUNDS {
             run.check(&mut picks, &mut check)?;
             let left = how.count.saturating_sub(run.report.states);
-            if is_exhaustive || left == 0 || !run.report.failures.is_empty() {
+            if how.crash == Crash::Kill || left == 0 || !run.report.failures.is_empty() {
                 break;
             }
             picks = self.trace.random_picks(how, left, round);
