@@ -10,7 +10,7 @@ use mendb_model::{Digest, Malformed};
 use crate::database::{Inner, Options};
 use crate::error::{Error, Result};
 use crate::kernel::{self, Cursor, Direction, Reader, Root, Section, Store, Tree};
-use crate::schemeshard::{Catalogue, TableEntry};
+use crate::schemeshard::{Catalogue, TableEntry, record};
 use crate::transaction::Writer;
 use crate::view::{Commit, View};
 
@@ -56,10 +56,18 @@ fn read_catalogue(dir: &Path, reader: &Arc<Reader>, root: &Root) -> Result<Catal
     let mut catalogue = Catalogue::default();
     let mut found = Digest::default();
     let section = Section::whole(Tree::Catalogue);
-    for record in Cursor::new(reader, &section, &KeyRange::all(), Direction::Ascending) {
-        let (name, value) = record?;
-        found.add(&name, &value);
-        catalogue.insert(TableEntry::decode(&name, &value)?);
+    let mut records = Cursor::new(reader, &section, &KeyRange::all(), Direction::Ascending);
+    let mut next = records.next().transpose()?;
+    while let Some(table) = next {
+        found.add(&table.0, &table.1);
+        let mut shards = Vec::new();
+        next = records.next().transpose()?;
+        while let Some(shard) = next.take_if(|(key, _)| !record::is_of_table(key)) {
+            found.add(&shard.0, &shard.1);
+            shards.push(shard);
+            next = records.next().transpose()?;
+        }
+        catalogue.insert(TableEntry::decode(&table, &shards)?);
     }
     if found == root.catalogue {
         return Ok(catalogue);

@@ -23,7 +23,7 @@ use crate::open;
 use crate::schemeshard::layout::Layout;
 use crate::schemeshard::streams::{self, StreamDescription};
 use crate::schemeshard::versions::Versions;
-use crate::schemeshard::{Born, PathState, route};
+use crate::schemeshard::{self, Born, PathState, route};
 use crate::table::Table;
 use crate::view::View;
 
@@ -210,11 +210,8 @@ impl Snapshot {
         direction: Direction,
         layout: Arc<Layout>,
     ) -> Rows {
-        let mut shards: VecDeque<_> = shards
-            .iter()
-            .filter(|shard| !shard.range.intersect(&range).is_empty())
-            .cloned()
-            .collect();
+        let shards = schemeshard::within(shards, &range).iter().cloned();
+        let mut shards: VecDeque<_> = shards.collect();
         if direction == Direction::Descending {
             shards.make_contiguous().reverse();
         }

@@ -12,7 +12,7 @@
 //! # Errors
 //! A transaction that is dropped, or fails to commit, has changed nothing.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, MutexGuard};
 
 use mendb_model::Change;
@@ -24,6 +24,7 @@ use crate::datashard::{self, Shard, ShardId, log};
 use crate::error::Result;
 use crate::index::RowEdit;
 use crate::kernel::{Batch, Root, Section, Store, Tree};
+use crate::schemeshard::record::{self, Record};
 use crate::schemeshard::{Catalogue, TableEntry};
 use crate::view::{Commit, View};
 
@@ -183,33 +184,47 @@ impl<'a> Transaction<'a> {
     }
 
     /// Makes a table what `entry` says.
-    pub(crate) fn put_table(&mut self, entry: TableEntry) -> Result<()> {
-        let name = entry.name.as_bytes();
-        self.count_out(name)?;
-        let record = entry.encode();
-        self.root.catalogue.add(name, &record);
-        self.batch
-            .insert(&Section::whole(Tree::Catalogue), name, record);
+    pub(crate) fn put_table(&mut self, entry: TableEntry) {
+        let before = self.catalogue().table(&entry.name).ok().cloned();
+        let ids = |entry: &TableEntry| entry.all_shards().map(|shard| shard.id).collect();
+        let mut gone: HashSet<ShardId> = HashSet::new();
+        let mut there = HashSet::new();
+        if let Some(before) = &before {
+            there = ids(before);
+            gone.clone_from(&there);
+            self.put_record(&before.record(), false);
+        }
+        for shard in entry.all_shards() {
+            gone.remove(&shard.id);
+            if !there.contains(&shard.id) {
+                self.put_record(&record::of_shard(shard), true);
+            }
+        }
+        let old = before.iter().flat_map(|before| before.all_shards());
+        for shard in old.filter(|shard| gone.contains(&shard.id)) {
+            self.put_record(&record::of_shard(shard), false);
+        }
+        self.put_record(&entry.record(), true);
         self.edit_catalogue().insert(entry);
-        Ok(())
     }
 
-    /// Counts the record that a table has out of the digest of the catalogue.
-    fn count_out(&mut self, name: &[u8]) -> Result<()> {
-        let before = match std::str::from_utf8(name).map(|name| self.catalogue().table(name)) {
-            Ok(Ok(entry)) => entry.encode(),
-            _ => return Ok(()),
-        };
-        self.root.catalogue.remove(name, &before);
-        Ok(())
+    /// Puts a record into the catalogue, or takes out one that is there.
+    fn put_record(&mut self, (key, value): &Record, is_there: bool) {
+        let catalogue = Section::whole(Tree::Catalogue);
+        if is_there {
+            self.root.catalogue.add(key, value);
+            self.batch.insert(&catalogue, key, value.clone());
+        } else {
+            self.root.catalogue.remove(key, value);
+            self.batch.remove(&catalogue, key);
+        }
     }
 
     /// Removes a table; what its shards have is garbage.
     pub(crate) fn remove_table(&mut self, entry: &TableEntry) -> Result<()> {
-        self.count_out(entry.name.as_bytes())?;
-        let catalogue = Section::whole(Tree::Catalogue);
-        self.batch.remove(&catalogue, entry.name.as_bytes());
+        self.put_record(&entry.record(), false);
         for shard in entry.all_shards() {
+            self.put_record(&record::of_shard(shard), false);
             self.remove_shard(shard.id)?;
         }
         self.edit_catalogue().remove(&entry.name);

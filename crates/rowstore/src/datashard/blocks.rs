@@ -15,6 +15,7 @@ use crate::datashard::point::decode_over;
 use crate::datashard::rows::{BaseBlocks, within};
 use crate::error::Result;
 use crate::kernel::{Direction, Entry};
+use crate::schemeshard;
 use crate::view::View;
 
 /// Blocks of one shard within a range.
@@ -140,11 +141,8 @@ pub(crate) struct RangeBlocks {
 impl RangeBlocks {
     /// `shards` are in key order; those outside the range are skipped.
     pub(crate) fn new(view: Arc<View>, shards: &[Arc<Shard>], range: KeyRange) -> Self {
-        let shards = shards
-            .iter()
-            .filter(|shard| !shard.range.intersect(&range).is_empty())
-            .cloned()
-            .collect();
+        let shards = schemeshard::within(shards, &range);
+        let shards = shards.iter().cloned().collect();
         Self {
             view,
             shards,

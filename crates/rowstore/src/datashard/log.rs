@@ -16,7 +16,7 @@ use crate::datashard::pack::{Block, Packer};
 use crate::datashard::point::decode_over;
 use crate::error::{Error, Result};
 use crate::kernel::{Cursor, Direction, Entry, Section, Tree};
-use crate::schemeshard::streams;
+use crate::schemeshard::{self, streams};
 use crate::transaction::Transaction;
 use crate::view::View;
 
@@ -269,11 +269,8 @@ impl FoldedChanges {
         after_key: Option<&[u8]>,
         types: Vec<ColumnType>,
     ) -> Self {
-        let shards = shards
-            .iter()
-            .filter(|shard| !shard.range.intersect(&range).is_empty())
-            .cloned()
-            .collect();
+        let shards = schemeshard::within(shards, &range);
+        let shards = shards.iter().cloned().collect();
         Self {
             view,
             shards,

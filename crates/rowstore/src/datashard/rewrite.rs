@@ -534,7 +534,8 @@ fn swap(
         transaction.remove_shard(source.id)?;
         entry.layers.remove(&source.id);
     }
-    transaction.put_table(entry)
+    transaction.put_table(entry);
+    Ok(())
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ pub(crate) fn cut(
             }
         }
         entry.versions = entry.versions.raised();
-        transaction.put_table(entry)?;
+        transaction.put_table(entry);
     }
     let view = transaction.commit_then(Inner::view)?;
     inner.sync()?;
@@ -85,7 +85,7 @@ pub(crate) fn unlock(inner: &Inner, operation: &str) -> Result<()> {
     for entry in held {
         let mut entry = TableEntry::clone(entry);
         entry.enter(PathState::Ready);
-        transaction.put_table(entry)?;
+        transaction.put_table(entry);
     }
     transaction.commit()?;
     inner.sync()

@@ -107,7 +107,7 @@ pub(crate) fn begin(inner: &Inner, operation: &str, tables: &[String]) -> Result
             begun_at,
             published_at: None,
         });
-        transaction.put_table(entry)?;
+        transaction.put_table(entry);
     }
     transaction.commit()?;
     inner.sync()?;
@@ -130,7 +130,7 @@ pub(crate) fn publish(inner: &Inner, operation: &str) -> Result<u64> {
                 transaction.remove_cursors(shard.id)?;
             }
         }
-        transaction.put_table(entry)?;
+        transaction.put_table(entry);
     }
     transaction.commit()?;
     inner.sync()?;
@@ -247,7 +247,7 @@ fn release(transaction: &mut Transaction<'_>, view: &View, operation: &str) -> R
         layers.push(entry.layers.clone());
         let mut entry = TableEntry::clone(entry);
         entry.enter(PathState::Ready);
-        transaction.put_table(entry)?;
+        transaction.put_table(entry);
     }
     Ok(layers)
 }

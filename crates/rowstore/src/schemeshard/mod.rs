@@ -18,6 +18,7 @@ pub(crate) mod versions;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use mendb_model::key::KeyRange;
 use mendb_model::name::TablePath;
 use serde::{Deserialize, Serialize};
 
@@ -216,6 +217,24 @@ impl TableEntry {
 pub(crate) fn route<'a>(shards: &'a [Arc<Shard>], key: &[u8]) -> &'a Arc<Shard> {
     let after = shards.partition_point(|shard| shard.range.start.as_slice() <= key);
     &shards[after.saturating_sub(1)]
+}
+
+/// Those that have keys of a range, of shards in key order that touch each other.
+pub(crate) fn within<'a>(shards: &'a [Arc<Shard>], range: &KeyRange) -> &'a [Arc<Shard>] {
+    let ends_before = |shard: &Arc<Shard>| {
+        let end = shard.range.end.as_ref();
+        end.is_some_and(|end| *end <= range.start)
+    };
+    let first = shards.partition_point(ends_before);
+    let begins_before = |shard: &Arc<Shard>| {
+        let end = range.end.as_ref();
+        end.is_none_or(|end| shard.range.start < *end)
+    };
+    let behind = shards.partition_point(begins_before);
+    if range.is_empty() {
+        return &[];
+    }
+    shards.get(first..behind).unwrap_or_default()
 }
 
 /// All tables of one version.

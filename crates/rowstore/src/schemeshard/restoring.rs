@@ -56,7 +56,7 @@ pub(crate) fn create(inner: &Inner, operation: &str, tables: Vec<NewTable>) -> R
             table.splits,
             ours.clone(),
         )?;
-        transaction.put_table(entry)?;
+        transaction.put_table(entry);
         created = true;
     }
     if created {
@@ -80,7 +80,7 @@ pub(crate) fn finish(inner: &Inner, operation: &str) -> Result<()> {
             transaction.remove_cursors(shard.id)?;
         }
         entry.enter(PathState::Ready);
-        transaction.put_table(entry)?;
+        transaction.put_table(entry);
     }
     transaction.commit()?;
     inner.sync()

@@ -91,7 +91,7 @@ fn change(
         if entry.streams.contains_key(stream) {
             let mut entry = TableEntry::clone(entry);
             if edit(&mut entry) {
-                transaction.put_table(entry)?;
+                transaction.put_table(entry);
                 changed = true;
             }
         }

@@ -36,7 +36,7 @@ pub(crate) fn create(
         splits,
         PathState::Ready,
     )?;
-    transaction.put_table(entry)?;
+    transaction.put_table(entry);
     transaction.commit()?;
     inner.sync()
 }
@@ -129,7 +129,7 @@ pub(crate) fn add_column(inner: &Inner, table: &str, column: Column) -> Result<(
     })?;
     entry.layout = Arc::new(Layout::new(schema));
     entry.versions = entry.versions.raised();
-    transaction.put_table(entry)?;
+    transaction.put_table(entry);
     transaction.commit()?;
     inner.sync()
 }
