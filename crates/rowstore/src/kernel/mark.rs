@@ -11,9 +11,8 @@
 //! true as well. It then misses a damage of the WAL from the same moment only.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -21,6 +20,8 @@ use crate::error::Result;
 use crate::kernel::fault::Faults;
 
 pub(super) const FILE: &str = "mark";
+/// The first mark of a store until it is whole.
+const NEW_FILE: &str = "mark.new";
 const BYTES: usize = 16;
 
 pub(super) struct Mark {
@@ -42,25 +43,24 @@ impl Mark {
         }
     }
 
-    /// Opens it to be moved on, creating it on disk when it is not there.
+    /// Opens it to be moved on. Where there is none, it appears on disk as a whole.
     pub(super) fn open(faults: &Faults, number: u64) -> Result<Self> {
         let path = faults.dir().join(FILE);
-        let open = |path: &Path| -> io::Result<Self> {
-            let is_new = !path.exists();
-            let file = File::options()
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .open(path)?;
-            let mark = Self { file };
-            mark.put(number)?;
-            if is_new {
-                mark.file.sync_all()?;
+        let open = || -> io::Result<Self> {
+            if !path.exists() {
+                let new = faults.dir().join(NEW_FILE);
+                let mut file = File::create(&new)?;
+                file.write_all(&encode(number))?;
+                file.sync_all()?;
+                std::fs::rename(&new, &path)?;
                 File::open(faults.dir())?.sync_all()?;
             }
+            let file = File::options().write(true).open(&path)?;
+            let mark = Self { file };
+            mark.put(number)?;
             Ok(mark)
         };
-        open(&path).map_err(|error| faults.file(&path, error))
+        open().map_err(|error| faults.file(&path, error))
     }
 
     pub(super) fn put(&self, number: u64) -> io::Result<()> {
