@@ -345,7 +345,7 @@ fn what_is_left_on_disks_is_shown_and_let_go_of_without_any_record(flavor: Flavo
             "SELECT count() FROM system.tables WHERE database = 'd' AND name LIKE '%mendb%'",
         );
         assert_eq!(staging, "0\n", "step {at}");
-        // Only what is recorded somewhere else is somebody else's.
+        // The mend that follows begins with a state of its own.
         std::fs::remove_dir_all(places.root.path().join("b")).unwrap();
         let _ = std::fs::remove_file(&record);
         places.ok("a", &restore);
