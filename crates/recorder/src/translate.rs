@@ -4,6 +4,7 @@
 //! does not seek between, would be misplaced. The comparison at the end of a recording finds that.
 
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
@@ -45,6 +46,7 @@ pub(crate) fn translate(
         tree: before.clone(),
         calls,
         is_done: vec![false; calls.len()],
+        mapped: HashSet::new(),
         events: Vec::new(),
         lines: [Vec::new(), Vec::new()],
         is_cut_short: false,
@@ -68,6 +70,8 @@ struct Translator<'a> {
     tree: Tree,
     calls: &'a [Call],
     is_done: Vec<bool>,
+    /// Files that may be mapped: what is written to them otherwise says nothing of what they hold.
+    mapped: HashSet<usize>,
     events: Vec<Event>,
     /// What was told on stdout and stderr since the last end of a line.
     lines: [Vec<u8>; 2],
@@ -129,6 +133,9 @@ impl Translator<'_> {
     }
 
     fn push(&mut self, call: &Call, at: usize, change: Change) {
+        if matches!(&change, Change::Data(file, _) if self.mapped.contains(file)) {
+            return;
+        }
         change.apply(&mut self.tree);
         self.events.push(Event {
             at,
@@ -297,6 +304,11 @@ impl Translator<'_> {
             }
             None => return Err(call.unsupported("nobody saw how it came to be")),
         };
+        if let Node::File(file) = node
+            && self.recorder.may_be_mapped(&path)
+        {
+            self.mapped.insert(file);
+        }
         if let Node::File(file) = node
             && has("O_TRUNC")
             && !self.tree.files[file].is_empty()
