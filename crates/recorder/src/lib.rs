@@ -44,6 +44,7 @@ mod error;
 mod loss;
 mod recorder;
 mod states;
+mod told;
 mod trace;
 mod translate;
 mod tree;
