@@ -47,7 +47,7 @@ fn id(at: usize) -> OperationId {
 }
 
 /// Takes an event through the machine and into the journal.
-fn step(journal: &Journal, at: usize, event: Event, command: Option<i64>) {
+fn step(journal: &Journal, at: usize, event: &Event, command: Option<i64>) {
     let context = Context {
         now_ms: 7,
         jitter: 0.0,
@@ -55,7 +55,7 @@ fn step(journal: &Journal, at: usize, event: Event, command: Option<i64>) {
     let before = journal.operation(&id(at)).unwrap();
     let mut after = before.clone();
     after.step(context, event.clone()).unwrap();
-    let happened = journal.update_operation(&before, &after, &event, command);
+    let happened = journal.update_operation(&before, &after, event, command);
     assert!(happened.unwrap());
 }
 
@@ -78,7 +78,7 @@ fn write(place: &Path, journal: Journal, number: usize) -> Journal {
                 bytes_total: 1,
             };
             let tasks = vec![task; 30];
-            step(&journal, round, Event::Allocated { step: 0, tasks }, None);
+            step(&journal, round, &Event::Allocated { step: 0, tasks }, None);
         }
         3 => {
             let command = journal.insert_command(&id(round), UserCommand::Pause);
@@ -86,7 +86,7 @@ fn write(place: &Path, journal: Journal, number: usize) -> Journal {
         }
         _ => {
             let commands = journal.commands().unwrap();
-            step(&journal, round, Event::Pause, Some(commands[0].0));
+            step(&journal, round, &Event::Pause, Some(commands[0].0));
             drop(journal);
             return open(place);
         }
