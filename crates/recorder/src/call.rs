@@ -61,8 +61,11 @@ fn shown(argument: &str) -> String {
         return format!("{number}<{}>", String::from_utf8_lossy(&path));
     }
     match string(argument) {
-        Some(bytes) if bytes.len() <= MOST => format!("{:?}", String::from_utf8_lossy(&bytes)),
-        Some(bytes) => format!("{} bytes", bytes.len()),
+        Some(bytes) => match String::from_utf8(bytes) {
+            Ok(text) if text.len() <= MOST && !text.contains('\0') => format!("{text:?}"),
+            Ok(text) => format!("{} bytes", text.len()),
+            Err(error) => format!("{} bytes", error.as_bytes().len()),
+        },
         None => argument.chars().take(MOST).collect(),
     }
 }

@@ -16,7 +16,7 @@
 //!
 //! strace does not show writes through shared maps. So a file that is mapped shared and writable fails the
 //! recording, unless [`Recorder::allow_mapped`] allows it: SQLite's `-shm`, an index that is made anew
-//! when its database is opened after a crash. Copies within the kernel, io_uring, symbolic links, `O_SYNC` and holes fail it
+//! when its database is opened after a crash. Nothing that is written to such a file is in a state. Copies within the kernel, io_uring, symbolic links, `O_SYNC` and holes fail it
 //! too. And at the end what was recorded must lead to what is on disk, byte for byte
 //! ([`Error::Incomplete`]): what was written unseen is an error, never a gap.
 //!
@@ -44,6 +44,7 @@ mod error;
 mod loss;
 mod recorder;
 mod states;
+mod told;
 mod trace;
 mod translate;
 mod tree;

@@ -10,6 +10,8 @@ const SECTOR: usize = 512;
 const PAGE: usize = 4096;
 /// Of more changes than these, so many are picked for each kind of loss.
 const MOST_PICKED: usize = 48;
+/// Of more that were lost, the rest is counted.
+const MOST_TOLD: usize = 12;
 /// Up to so many changes, every subset may be enumerated.
 pub(crate) const MOST_ENUMERATED: usize = 16;
 
@@ -151,7 +153,12 @@ impl Survival {
         if lost.is_empty() {
             return format!("nothing was lost{lengths}");
         }
-        format!("{}{lengths}", lost.join("\n    "))
+        let others = match lost.len().saturating_sub(MOST_TOLD) {
+            0 => String::new(),
+            others => format!("\n    and {others} others"),
+        };
+        let told = &lost[..lost.len().min(MOST_TOLD)];
+        format!("{}{others}{lengths}", told.join("\n    "))
     }
 }
 

@@ -8,8 +8,9 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use crate::call::{Call, CallReader};
 use crate::error::{Error, Result, failed};
+use crate::told::Told;
 use crate::trace::{Change, Event, Mark, Stream, Trace};
-use crate::translate::{Pipes, translate};
+use crate::translate::translate;
 use crate::tree::Tree;
 
 /// Every call that changes files, names or descriptors, and those that tell who has which. A question mark: not
@@ -119,10 +120,7 @@ impl Recorder {
         })?;
         let stdout = child.stdout.take();
         let stderr = child.stderr.take();
-        let pipes = Pipes {
-            stdout: pipe(stdout.as_ref())?,
-            stderr: pipe(stderr.as_ref())?,
-        };
+        let told = Told::new(pipe(stdout.as_ref())?, pipe(stderr.as_ref())?);
         // Both at once: a process that waits for one of them to be read must not be waited for by the other.
         let stderr = std::thread::spawn(move || text(stderr));
         let stdout = text(stdout);
@@ -135,7 +133,7 @@ impl Recorder {
             Some(directory) => fs::canonicalize(directory).map_err(failed("find", directory))?,
             None => std::env::current_dir().map_err(failed("find", Path::new(".")))?,
         };
-        let mut translated = translate(self, &pipes, &directory, before, &calls)?;
+        let mut translated = translate(self, told, &directory, before, &calls)?;
         if !translated.is_cut_short {
             self.compare(&translated.after)?;
         }

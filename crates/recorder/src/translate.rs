@@ -4,6 +4,7 @@
 //! does not seek between, would be misplaced. The comparison at the end of a recording finds that.
 
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
@@ -12,14 +13,9 @@ use crate::call::{Call, buffers, descriptor, string};
 use crate::descriptor::{Description, Descriptors};
 use crate::error::Result;
 use crate::recorder::Recorder;
-use crate::trace::{Change, DataChange, Event, Mark, Stream, Synced, Trace};
+use crate::told::Told;
+use crate::trace::{Change, DataChange, Event, Synced, Trace};
 use crate::tree::{NameChange, Node, Tree};
-
-/// What tells the two pipes of the recorded process from all others: `pipe:[number]`.
-pub(crate) struct Pipes {
-    pub(crate) stdout: PathBuf,
-    pub(crate) stderr: PathBuf,
-}
 
 /// What the calls came to.
 pub(crate) struct Translated {
@@ -33,20 +29,20 @@ pub(crate) struct Translated {
 /// Translates all calls of a recording.
 pub(crate) fn translate(
     recorder: &Recorder,
-    pipes: &Pipes,
+    told: Told,
     working_directory: &Path,
     before: Tree,
     calls: &[Call],
 ) -> Result<Translated> {
     let mut translator = Translator {
         recorder,
-        pipes,
+        told,
         descriptors: Descriptors::new(calls, working_directory.as_os_str().as_bytes()),
         tree: before.clone(),
         calls,
         is_done: vec![false; calls.len()],
+        mapped: HashSet::new(),
         events: Vec::new(),
-        lines: [Vec::new(), Vec::new()],
         is_cut_short: false,
     };
     for (index, call) in calls.iter().enumerate() {
@@ -63,14 +59,14 @@ pub(crate) fn translate(
 
 struct Translator<'a> {
     recorder: &'a Recorder,
-    pipes: &'a Pipes,
+    told: Told,
     descriptors: Descriptors,
     tree: Tree,
     calls: &'a [Call],
     is_done: Vec<bool>,
+    /// Files that may be mapped: what is written to them otherwise says nothing of what they hold.
+    mapped: HashSet<usize>,
     events: Vec<Event>,
-    /// What was told on stdout and stderr since the last end of a line.
-    lines: [Vec<u8>; 2],
     is_cut_short: bool,
 }
 
@@ -129,6 +125,9 @@ impl Translator<'_> {
     }
 
     fn push(&mut self, call: &Call, at: usize, change: Change) {
+        if matches!(&change, Change::Data(file, _) if self.mapped.contains(file)) {
+            return;
+        }
         change.apply(&mut self.tree);
         self.events.push(Event {
             at,
@@ -298,6 +297,11 @@ impl Translator<'_> {
             None => return Err(call.unsupported("nobody saw how it came to be")),
         };
         if let Node::File(file) = node
+            && self.recorder.may_be_mapped(&path)
+        {
+            self.mapped.insert(file);
+        }
+        if let Node::File(file) = node
             && has("O_TRUNC")
             && !self.tree.files[file].is_empty()
         {
@@ -315,26 +319,29 @@ impl Translator<'_> {
     }
 
     fn write(&mut self, call: &Call, at: usize, written: usize) -> Result<()> {
+        let stream = self.told.stream(call);
+        let description = match stream {
+            Some(_) => None,
+            None => self.description(call, 0)?,
+        };
+        if stream.is_none() && description.is_none() {
+            return Ok(());
+        }
         let bytes = match call.name.as_str() {
             "write" | "pwrite64" => string(call.argument(1)),
             _ => buffers(call.argument(1)),
         };
-        let pipe = descriptor(call.argument(0)).and_then(|shown| shown.path);
-        let pipe = pipe.unwrap_or_default();
-        for (at, stream) in [Stream::Stdout, Stream::Stderr].into_iter().enumerate() {
-            let pipes = [&self.pipes.stdout, &self.pipes.stderr];
-            if pipes[at].as_os_str().as_bytes() == pipe {
-                return self.tell(call, stream, &bytes.unwrap_or_default()[..]);
-            }
+        let mut bytes = bytes.ok_or_else(|| call.unsupported("data that was not printed whole"))?;
+        bytes.truncate(written);
+        if let Some(stream) = stream {
+            self.events.extend(self.told.tell(call, stream, &bytes));
         }
-        let Some(description) = self.description(call, 0)? else {
+        let Some(description) = description else {
             return Ok(());
         };
         let Node::File(file) = description.node else {
             return Err(call.unsupported("a write to a directory"));
         };
-        let mut bytes = bytes.ok_or_else(|| call.unsupported("data that was not printed whole"))?;
-        bytes.truncate(written);
         let explicit = call.name.starts_with('p').then(|| call.argument(3));
         let explicit = explicit.and_then(|offset| offset.parse::<usize>().ok());
         let offset = if description.appends.get() {
@@ -348,23 +355,6 @@ impl Translator<'_> {
         if !bytes.is_empty() {
             let change = DataChange::Write { offset, bytes };
             self.push(call, at, Change::Data(file, change));
-        }
-        Ok(())
-    }
-
-    /// Takes what was told. A line counts from when the write of its end began: others may read it from then on.
-    fn tell(&mut self, call: &Call, stream: Stream, bytes: &[u8]) -> Result<()> {
-        let begun = &mut self.lines[usize::from(stream == Stream::Stderr)];
-        begun.extend(bytes);
-        while let Some(end) = begun.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = begun.drain(..=end).collect();
-            let text = String::from_utf8_lossy(&line[..end]).into_owned();
-            self.events.push(Event {
-                at: call.began,
-                began: call.began,
-                shown: format!("{stream:?} says {text:?}"),
-                change: Change::Mark(Mark { stream, text }),
-            });
         }
         Ok(())
     }

@@ -133,3 +133,18 @@ fn power_losses_and_kills_of_a_removal_leave_the_backup_whole_or_absent() {
         labels == ["second"] || (labels == ["first", "second"] && !done)
     });
 }
+
+#[test]
+fn power_losses_and_kills_of_a_compaction_leave_what_stays_whole() {
+    let place = shop();
+    place.ok(&["backup", "shop", "--label", "full"]);
+    for (round, label) in [(1, "one"), (2, "two"), (3, "three")] {
+        place.edit_shop(round);
+        place.ok(&["backup", "shop", "--incremental", "--label", label]);
+    }
+    check(&place, &["chain", "compact", "shop"], |labels, done| {
+        let stays = labels.first().is_some_and(|first| first == "full")
+            && labels.last().is_some_and(|last| last == "three");
+        stays && (!done || labels.len() == 2)
+    });
+}

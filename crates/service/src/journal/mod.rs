@@ -3,7 +3,7 @@
 //! A SQLite file beside the target, which anyone may look into. One file here per record.
 //!
 //! *Consistency*: an operation and all its rows change in one transaction.
-//! *Crash*: a transaction is on disk when it returns (WAL, synchronous = FULL).
+//! *Crash*: a transaction is on disk when it returns (WAL, synchronous = FULL), and so is the way to the file.
 //! *Sharing*: other processes may read at any time, and leave [`command`]s for the one that drives.
 
 pub mod collection;
@@ -18,6 +18,8 @@ pub mod shard_progress;
 pub mod used_repository;
 mod witness;
 
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -49,6 +51,12 @@ impl Journal {
             source,
         })?;
         let path = directory.join("journal.sqlite");
+        if !Self::exists(directory) {
+            make_last(directory).map_err(|source| Error::Io {
+                action: format!("sync what leads to {}", directory.display()),
+                source,
+            })?;
+        }
         let connection = Connection::open(&path).map_err(|source| failed(&path, "open", source))?;
         let journal = Self {
             path,
@@ -146,6 +154,28 @@ impl Journal {
             detail: detail.into(),
         }
     }
+}
+
+/// Makes the entries of a directory and of those above it last, whoever made them: a power loss would take what is
+/// in it with them. SQLite syncs only the directory itself. Those that are not ours to open are not ours to sync,
+/// and some file systems have directories that cannot be synced.
+fn make_last(directory: &Path) -> io::Result<()> {
+    for above in std::path::absolute(directory)?.ancestors().skip(1) {
+        match File::open(above).and_then(|above| above.sync_all()) {
+            Err(error)
+                if !matches!(
+                    error.kind(),
+                    io::ErrorKind::PermissionDenied
+                        | io::ErrorKind::InvalidInput
+                        | io::ErrorKind::Unsupported
+                ) =>
+            {
+                return Err(error);
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn failed(path: &Path, action: &str, source: rusqlite::Error) -> Error {

@@ -31,7 +31,7 @@ fn backup(at: usize) -> Operation {
         collection: "shop".into(),
         backup_id: BackupId::new(at as i64, BackupKind::Full).unwrap(),
         label: None,
-        tables: vec!["orders".into(); 100],
+        tables: (0..100).map(|table| format!("table-{table}")).collect(),
         parent: None,
         stream: "shop/1".into(),
         since_version: None,
