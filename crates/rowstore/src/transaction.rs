@@ -23,7 +23,7 @@ use crate::datashard::stats::ShardStats;
 use crate::datashard::{self, Shard, ShardId, log};
 use crate::error::Result;
 use crate::index::RowEdit;
-use crate::kernel::{Batch, Root, Section, Store, Tree};
+use crate::kernel::{Batch, Root, Section, Store, Tree, Turn};
 use crate::schemeshard::record::{self, Record};
 use crate::schemeshard::{Catalogue, TableEntry};
 use crate::view::{Commit, View};
@@ -41,6 +41,8 @@ pub(crate) struct Writer {
 /// One commit in the making.
 pub(crate) struct Transaction<'a> {
     inner: &'a Inner,
+    /// Given up before the write lock.
+    turn: Turn<'a>,
     writer: MutexGuard<'a, Writer>,
     /// The commit before, to be read as long as the transaction lasts.
     pub(crate) view: Arc<View>,
@@ -70,6 +72,7 @@ impl<'a> Transaction<'a> {
             batch: Batch::default(),
             view: Arc::new(view),
             inner,
+            turn: inner.store.begin(),
             catalogue: None,
             touched: BTreeMap::new(),
             captured: Vec::new(),
@@ -277,7 +280,7 @@ impl<'a> Transaction<'a> {
             catalogue: catalogue.clone(),
         };
         self.inner.announce(commit.clone());
-        self.inner.store.commit(self.batch)?;
+        self.turn.commit(self.batch)?;
         self.inner.publish(commit);
 
         let writer = &mut *self.writer;

@@ -7,6 +7,7 @@
 use mendb_model::key::KeyRange;
 use rusqlite::{OptionalExtension as _, TransactionBehavior, params};
 
+use crate::database::NOT_POISONED;
 use crate::datashard::ShardId;
 use crate::error::Result;
 use crate::kernel::batch::{GARBAGE, garbage_key};
@@ -73,6 +74,7 @@ impl Store {
 
     /// Gives some pages back to the file system if many are free: whether there may be more.
     fn shrink_some(&self) -> rusqlite::Result<bool> {
+        let _turn = self.turn.lock().expect(NOT_POISONED);
         let connection = self.writer.lock();
         let pages = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
         let (all, free) = (pages("page_count")?, pages("freelist_count")?);
@@ -91,6 +93,7 @@ impl Store {
 
     /// Erases so much that others need not wait long: how many of the prefixes are done.
     fn erase_some(&self, garbage: &[Vec<u8>]) -> rusqlite::Result<usize> {
+        let _turn = self.turn.lock().expect(NOT_POISONED);
         let mut connection = self.writer.lock();
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut budget = ERASED_RECORDS;

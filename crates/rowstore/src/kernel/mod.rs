@@ -37,6 +37,7 @@ mod record;
 mod root;
 mod section;
 mod store;
+mod turn;
 
 pub(crate) use base_files::{BaseFiles, BlockPlace};
 pub(crate) use batch::Batch;
@@ -47,3 +48,4 @@ pub(crate) use reader::Reader;
 pub(crate) use root::Root;
 pub(crate) use section::{Section, Tree};
 pub(crate) use store::Store;
+pub(crate) use turn::Turn;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rusqlite::hooks::Wal;
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
 use crate::database::{NOT_POISONED, Options};
 use crate::error::{Error, Result};
@@ -14,7 +14,7 @@ use crate::kernel::base_files::BaseFiles;
 use crate::kernel::batch::Batch;
 use crate::kernel::fault::Faults;
 use crate::kernel::mark::Mark;
-use crate::kernel::reader::{Reader, for_tree};
+use crate::kernel::reader::Reader;
 use crate::kernel::record;
 use crate::kernel::root::{FORMAT, Root};
 use crate::kernel::section::{Section, Tree};
@@ -39,6 +39,8 @@ pub(crate) struct Store {
     pub(super) faults: Faults,
     /// The only connection that writes.
     pub(super) writer: Arc<Reader>,
+    /// Held by whoever changes records.
+    pub(super) turn: Mutex<()>,
     pool: Arc<Pool>,
     wal: File,
     mark: Mark,
@@ -122,6 +124,7 @@ impl Store {
         let pool = Pool::new(&faults, options.cache_bytes);
         Ok(Self {
             writer: Arc::new(Reader::writer(connection, faults.clone())),
+            turn: Mutex::new(()),
             pool: Arc::new(pool),
             wal,
             mark,
@@ -173,43 +176,12 @@ impl Store {
         batch.insert(&Section::whole(Tree::Meta), Root::KEY, root.encode());
     }
 
-    /// Commits a batch: it is there as a whole, or, on an error, not at all.
-    ///
     /// # Errors
     /// [`Error::Stopped`] once the disk has failed to keep a commit.
-    pub(crate) fn commit(&self, mut batch: Batch) -> Result<()> {
+    pub(super) fn check_running(&self) -> Result<()> {
         if self.stopped.load(Ordering::Acquire) {
             return self.faults.stopped();
         }
-        // In the order of the trees. It is stable: the last change of a key stays the last.
-        batch
-            .changes
-            .sort_by(|one, other| (one.tree, &one.key).cmp(&(other.tree, &other.key)));
-        let mut connection = self.writer.lock();
-        let mut commit = || {
-            let transaction =
-                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            for change in &batch.changes {
-                let key = &change.key;
-                match &change.record {
-                    Some(record) => {
-                        let insert = for_tree!(
-                            change.tree,
-                            "INSERT INTO ",
-                            " VALUES (?1, ?2) ON CONFLICT (k) DO UPDATE SET v = excluded.v"
-                        );
-                        transaction.prepare_cached(insert)?.execute([key, record])?;
-                    }
-                    None => {
-                        let delete = for_tree!(change.tree, "DELETE FROM ", " WHERE k = ?1");
-                        transaction.prepare_cached(delete)?.execute([key])?;
-                    }
-                }
-            }
-            transaction.commit()
-        };
-        commit().map_err(|error| self.faults.engine(error))?;
-        self.checkpoint(&connection);
         Ok(())
     }
 
@@ -236,9 +208,7 @@ impl Store {
     /// # Errors
     /// The disk failed; nothing more is accepted then.
     pub(crate) fn sync(&self, commit: u64) -> Result<()> {
-        if self.stopped.load(Ordering::Acquire) {
-            return self.faults.stopped();
-        }
+        self.check_running()?;
         let synced = self.wal.sync_data().and_then(|()| self.mark.put(commit));
         synced.map_err(|error| {
             self.stopped.store(true, Ordering::Release);

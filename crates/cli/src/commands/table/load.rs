@@ -22,9 +22,9 @@ use crate::human;
 use crate::progress::Progress;
 
 /// A batch ends after this many rows …
-const BATCH_ROWS: usize = 4000;
+const BATCH_ROWS: usize = 32_000;
 /// … or after about this many bytes.
-const BATCH_BYTES: usize = 4 << 20;
+const BATCH_BYTES: usize = 8 << 20;
 /// Batches that wait for the writer.
 const BATCHES_WAITING: usize = 2;
 
