@@ -292,8 +292,6 @@ pub(super) fn connect(faults: &Faults, cache_bytes: u64) -> Result<Connection> {
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(faults.dir().join(DATABASE), flags)?;
-        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
         // The WAL is synced by `Store::sync`, the rest by checkpoints.
         connection.pragma_update(None, "synchronous", "NORMAL")?;
         connection.pragma_update(None, "wal_autocheckpoint", 0)?;
@@ -331,6 +329,9 @@ pub(super) fn read_root(faults: &Faults, connection: &Connection) -> Result<Opti
 fn create(faults: &Faults, connection: &Connection) -> Result<Root> {
     let root = Root::first();
     let create = || {
+        // Both stay with the database; to set them on one that is there would take its write lock.
+        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
         let mut statements = "BEGIN IMMEDIATE;".to_owned();
         for tree in Tree::ALL {
             let name = tree.name();
