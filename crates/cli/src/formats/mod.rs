@@ -39,6 +39,7 @@ use mendb_model::text::{Misfit, TextRules};
 use mendb_model::{Column, ColumnType, TableSchema, Value};
 
 use crate::failure::{Failure, FailureKind};
+use crate::human;
 use csv::{FieldCount, Header};
 use encoding::Encoding;
 use fields::Fields;
@@ -304,10 +305,10 @@ impl ReadError {
         failure.hint = match self {
             Self::UnknownColumn { known, .. } => Some(format!(
                 "its columns are {}; --columns and --skip-columns say which to read, --rename-column what they are called",
-                known.join(", ")
+                human::names(known)
             )),
             Self::MissingField { known, .. } => {
-                Some(format!("its columns are {}", known.join(", ")))
+                Some(format!("its columns are {}", human::names(known)))
             }
             Self::FieldCount {
                 expected: FieldCount::Table(_),

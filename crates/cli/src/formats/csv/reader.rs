@@ -1,5 +1,6 @@
 //! Records of raw fields.
 
+use std::collections::HashSet;
 use std::io::{BufRead, Read as _};
 
 use mendb_model::Column;
@@ -95,12 +96,13 @@ impl<R: BufRead> CsvReader<R> {
             return Err(ReadError::malformed(place, "the header line is missing"));
         }
         let mut names: Vec<String> = Vec::with_capacity(self.len());
+        let mut seen = HashSet::new();
         for at in 0..self.len() {
             let name = match self.field(at)?.text.trim() {
                 "" => Header::number(at),
                 name => name.to_owned(),
             };
-            if names.contains(&name) {
+            if !seen.insert(name.clone()) {
                 let detail = format!("the header names {name:?} twice");
                 return Err(ReadError::malformed(place, detail));
             }
