@@ -15,7 +15,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[non_exhaustive]
 pub enum Error {
     /// Another process, or another [`crate::Database`] or [`crate::Snapshot`] of this one, has the directory open.
-    #[error("{} is open in another process; one process at a time can use a row store", dir.display())]
+    #[error("{} is open in another process; one process at a time can change a row store", dir.display())]
     Locked {
         /// The directory of the store.
         dir: PathBuf,

@@ -30,7 +30,7 @@ use crate::view::{Commit, View};
 
 /// What the write lock guards.
 pub(crate) struct Writer {
-    /// The root record, as of the last commit, with the shard ids that were reserved since.
+    /// The root record, as of the last commit.
     pub(crate) root: Root,
     /// The stats of shards that were written to, as of the last commit.
     pub(crate) stats: HashMap<ShardId, ShardStats>,

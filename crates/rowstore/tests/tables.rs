@@ -461,7 +461,7 @@ fn a_second_opening_is_refused_with_the_directory() {
     assert_eq!(
         error.to_string(),
         format!(
-            "{} is open in another process; one process at a time can use a row store",
+            "{} is open in another process; one process at a time can change a row store",
             dir.path().display()
         )
     );

@@ -11,6 +11,7 @@
 //! go when the last snapshot drops them.
 
 pub(crate) mod blocks;
+pub(crate) mod bulk;
 pub(crate) mod cursor;
 pub(crate) mod layer;
 pub(crate) mod load;

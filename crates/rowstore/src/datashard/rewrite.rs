@@ -24,7 +24,7 @@ use mendb_model::{Digest, Malformed};
 
 use crate::database::{Inner, NOT_POISONED};
 use crate::datashard::blocks::RangeBlocks;
-use crate::datashard::load::{BATCH_BYTES, ROW_OVERHEAD};
+use crate::datashard::bulk::BulkBatch;
 use crate::datashard::log::{self, VisibleRecords};
 use crate::datashard::pack::{BLOCK_BYTES, Block, Packer};
 use crate::datashard::point::PointReader;
@@ -132,7 +132,11 @@ pub(crate) fn rewrite(
     };
     let swapped = build(&inner.store, &view, sources, divide, &ids)
         .and_then(|children| finish(&capture, view, children));
-    if !matches!(swapped, Ok(true)) {
+    if matches!(swapped, Ok(true)) {
+        // From here on the new shards are those of the table, whatever fails.
+        inner.sync()?;
+        datashard::retire(&inner.store, sources.iter());
+    } else {
         inner.store.erase_shards(ids.iter().copied());
         for id in ids {
             inner.store.files().remove(id);
@@ -369,37 +373,6 @@ impl Child {
     }
 }
 
-/// Records of shards that are not in the catalogue yet, committed some at a time.
-struct BulkBatch<'a> {
-    store: &'a Store,
-    batch: Batch,
-    bytes: usize,
-}
-
-impl<'a> BulkBatch<'a> {
-    fn new(store: &'a Store) -> Self {
-        Self {
-            store,
-            batch: Batch::default(),
-            bytes: 0,
-        }
-    }
-
-    fn insert(&mut self, section: &Section, key: &[u8], value: Vec<u8>) -> Result<()> {
-        self.bytes += key.len() + value.len() + ROW_OVERHEAD;
-        self.batch.insert(section, key, value);
-        if self.bytes < BATCH_BYTES {
-            return Ok(());
-        }
-        self.bytes = 0;
-        self.store.commit(std::mem::take(&mut self.batch))
-    }
-
-    fn finish(self) -> Result<()> {
-        self.store.commit(self.batch)
-    }
-}
-
 /// Brings over what was written since the view, then swaps the shards.
 fn finish(capture: &Capture<'_>, view: Arc<View>, mut children: Vec<Child>) -> Result<bool> {
     let (inner, sources) = (capture.inner, capture.sources);
@@ -446,8 +419,6 @@ fn finish(capture: &Capture<'_>, view: Arc<View>, mut children: Vec<Child>) -> R
     }
     swap(&mut transaction, sources, children)?;
     transaction.commit()?;
-    inner.sync()?;
-    datashard::retire(&inner.store, sources.iter());
     Ok(true)
 }
 
@@ -544,12 +515,11 @@ mod tests {
 
     use super::*;
     use crate::schemeshard::{mending, tables};
+    use crate::snapshot::Snapshot;
     use crate::{Options, WriteBatch, open, table::Table, write};
 
-    #[test]
-    fn a_rewrite_in_which_a_mend_begins_is_given_up_and_leaves_the_shards() {
-        let dir = tempfile::tempdir().unwrap();
-        let inner = open::open(dir.path(), Options::default()).unwrap();
+    /// Creates the table `t` with one row.
+    fn with_row(inner: &Inner) {
         let schema = TableSchema {
             columns: vec![Column {
                 name: "id".to_owned(),
@@ -559,11 +529,34 @@ mod tests {
             key: vec!["id".to_owned()],
             indexes: vec![],
         };
-        tables::create(&inner, "t", schema, vec![]).unwrap();
+        tables::create(inner, "t", schema, vec![]).unwrap();
         let mut batch = WriteBatch::new();
         let table = Table::of(inner.commit().catalogue.table("t").unwrap());
         batch.replace(&table, vec![Value::Int(1)]).unwrap();
-        write::write(&inner, batch).unwrap();
+        write::write(inner, batch).unwrap();
+    }
+
+    #[test]
+    fn shards_that_were_swapped_in_stay_when_the_disk_then_fails() {
+        let dir = tempfile::tempdir().unwrap();
+        let inner = open::open(dir.path(), Options::default()).unwrap();
+        with_row(&inner);
+        inner.store.fail_syncs();
+        compact(&inner, &TablePath::table("t")).unwrap_err();
+        drop(inner);
+        let inner = open::open(dir.path(), Options::default()).unwrap();
+        let snapshot = Snapshot::new(inner.view().unwrap());
+        let path = TablePath::table("t");
+        let read = snapshot.read_digest(&path, &KeyRange::all()).unwrap();
+        assert_eq!(read.rows, 1);
+        assert_eq!(read, snapshot.shards(&path).unwrap()[0].digest);
+    }
+
+    #[test]
+    fn a_rewrite_in_which_a_mend_begins_is_given_up_and_leaves_the_shards() {
+        let dir = tempfile::tempdir().unwrap();
+        let inner = open::open(dir.path(), Options::default()).unwrap();
+        with_row(&inner);
         let shards = || {
             let catalogue = inner.commit().catalogue;
             catalogue.shards(&TablePath::table("t")).unwrap().to_vec()

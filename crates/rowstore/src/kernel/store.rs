@@ -49,6 +49,8 @@ pub(crate) struct Store {
     wal_pages: Arc<AtomicI32>,
     /// The disk failed to keep what it took: nothing more is accepted.
     stopped: AtomicBool,
+    #[cfg(test)]
+    sync_fails: AtomicBool,
     _lock: File,
 }
 
@@ -131,6 +133,8 @@ impl Store {
             files,
             wal_pages,
             stopped: AtomicBool::new(false),
+            #[cfg(test)]
+            sync_fails: AtomicBool::new(false),
             faults,
             _lock: lock,
         })
@@ -176,6 +180,8 @@ impl Store {
         batch.insert(&Section::whole(Tree::Meta), Root::KEY, root.encode());
     }
 
+    /// Checks that writes are still taken.
+    ///
     /// # Errors
     /// [`Error::Stopped`] once the disk has failed to keep a commit.
     pub(super) fn check_running(&self) -> Result<()> {
@@ -209,11 +215,22 @@ impl Store {
     /// The disk failed; nothing more is accepted then.
     pub(crate) fn sync(&self, commit: u64) -> Result<()> {
         self.check_running()?;
+        #[cfg(test)]
+        if self.sync_fails.load(Ordering::Acquire) {
+            self.stopped.store(true, Ordering::Release);
+            return self.faults.stopped();
+        }
         let synced = self.wal.sync_data().and_then(|()| self.mark.put(commit));
         synced.map_err(|error| {
             self.stopped.store(true, Ordering::Release);
             self.faults.file(&self.faults.dir().join(WAL), error)
         })
+    }
+
+    /// From now on the disk fails to keep what it takes.
+    #[cfg(test)]
+    pub(crate) fn fail_syncs(&self) {
+        self.sync_fails.store(true, Ordering::Release);
     }
 }
 
@@ -386,6 +403,19 @@ mod tests {
                 .count(),
             1_999
         );
+    }
+
+    #[test]
+    fn who_reads_does_not_wait_for_who_writes() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path()).unwrap();
+        let writing = Connection::open(dir.path().join(DATABASE)).unwrap();
+        writing.execute_batch("BEGIN IMMEDIATE").unwrap();
+        // The first of each opens a connection of its own.
+        let read = store.read().unwrap();
+        let again = store.read().unwrap();
+        let look = crate::kernel::look(dir.path()).unwrap().unwrap();
+        assert!(read.1 == again.1 && read.1 == look.root);
     }
 
     #[test]
