@@ -39,6 +39,12 @@ impl Digest {
         self.rows = self.rows.wrapping_add(other.rows);
         self.sum = self.sum.wrapping_add(other.sum);
     }
+
+    /// Takes out the rows of another digest, which were counted in before.
+    pub fn subtract(&mut self, other: Self) {
+        self.rows = self.rows.wrapping_sub(other.rows);
+        self.sum = self.sum.wrapping_sub(other.sum);
+    }
 }
 
 fn row_hash(key: &[u8], value: &[u8]) -> u128 {

@@ -12,7 +12,6 @@ use mendb_model::key_text;
 use crate::datashard::Shard;
 use crate::datashard::point::PointReader;
 use crate::datashard::rows::RowCursor;
-use crate::datashard::stats::ShardStats;
 use crate::error::{Error, Result};
 use crate::index;
 use crate::kernel::Direction;
@@ -85,13 +84,13 @@ pub(crate) fn find<B: AsRef<[u8]>>(
 
 /// Looks up index rows of keys that ascend.
 struct OwnRows<'a> {
-    view: &'a View,
+    view: &'a Arc<View>,
     shards: &'a [Arc<Shard>],
-    reading: Option<(&'a Arc<Shard>, ShardStats, PointReader)>,
+    reading: Option<(&'a Arc<Shard>, PointReader)>,
 }
 
 impl<'a> OwnRows<'a> {
-    fn new(view: &'a View, shards: &'a [Arc<Shard>]) -> Self {
+    fn new(view: &'a Arc<View>, shards: &'a [Arc<Shard>]) -> Self {
         Self {
             view,
             shards,
@@ -100,15 +99,16 @@ impl<'a> OwnRows<'a> {
     }
 
     fn has(&mut self, key: &[u8]) -> Result<bool> {
-        let (shard, stats, reader) = match &mut self.reading {
+        let (_, reader) = match &mut self.reading {
             Some(reading) if reading.0.range.contains(key) => reading,
             _ => {
                 let shard = route(self.shards, key);
                 let stats = self.view.stats(shard.id)?;
-                (self.reading).insert((shard, stats, PointReader::default()))
+                let reader = PointReader::new(self.view.clone(), shard.clone(), &stats);
+                (self.reading).insert((shard, reader))
             }
         };
-        Ok(reader.get(self.view, shard, stats, key)?.is_some())
+        Ok(reader.get(key)?.is_some())
     }
 }
 

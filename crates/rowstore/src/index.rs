@@ -24,13 +24,45 @@ pub(crate) struct IndexEdit {
     pub(crate) unique: Option<usize>,
 }
 
+const BEFORE: u8 = 1;
+const AFTER: u8 = 2;
+const UNIQUE: u8 = 4;
+
 impl IndexEdit {
-    /// The same as of the row of `key`.
-    pub(crate) fn of_row<'a>(&'a self, key: &'a [u8]) -> RowEdit<'a> {
-        RowEdit {
-            key,
-            before: self.before.as_deref(),
-            after: self.after.as_deref(),
+    /// As bytes, to be sorted: what is there (1), the length of the unique part (4), that of the row before
+    /// (4), the row before, the row after.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let length = |of: usize| u32::try_from(of).expect("a key or row is below 4 GiB");
+        let (before, after) = (self.before.as_deref(), self.after.as_deref());
+        let flag = |is_there: bool, flag: u8| if is_there { flag } else { 0 };
+        let flags = flag(before.is_some(), BEFORE)
+            | flag(after.is_some(), AFTER)
+            | flag(self.unique.is_some(), UNIQUE);
+        let (before, after) = (before.unwrap_or_default(), after.unwrap_or_default());
+        let mut bytes = Vec::with_capacity(9 + before.len() + after.len());
+        bytes.push(flags);
+        bytes.extend_from_slice(&length(self.unique.unwrap_or_default()).to_le_bytes());
+        bytes.extend_from_slice(&length(before.len()).to_le_bytes());
+        bytes.extend_from_slice(before);
+        bytes.extend_from_slice(after);
+        bytes
+    }
+
+    /// What [`Self::encode`] made.
+    ///
+    /// # Panics
+    /// It made something else: what is sorted is proved by its checksum.
+    pub(crate) fn decode(bytes: &[u8]) -> Self {
+        let number = |at: usize| {
+            let bytes = bytes[at..at + 4].try_into().expect("four bytes are four");
+            u32::from_le_bytes(bytes) as usize
+        };
+        let is_there = |flag: u8| bytes[0] & flag != 0;
+        let (before, after) = bytes[9..].split_at(number(5));
+        Self {
+            before: is_there(BEFORE).then(|| before.to_vec()),
+            after: is_there(AFTER).then(|| after.to_vec()),
+            unique: is_there(UNIQUE).then(|| number(1)),
         }
     }
 }

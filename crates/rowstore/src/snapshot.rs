@@ -14,7 +14,6 @@ use crate::datashard::log::FoldedChanges;
 use crate::datashard::pack::BlockBytes;
 use crate::datashard::point::PointReader;
 use crate::datashard::rows::RowCursor;
-use crate::datashard::stats::ShardStats;
 use crate::datashard::{Shard, ShardId};
 use crate::error::{Error, Result};
 use crate::holders::{self, HolderSink};
@@ -163,7 +162,7 @@ impl Snapshot {
         let key = table.key(key)?;
         let shard = route(&entry.rows, &key);
         let stats = self.view.stats(shard.id)?;
-        let row = PointReader::default().get(&self.view, shard, &stats, &key)?;
+        let row = PointReader::new(self.view.clone(), shard.clone(), &stats).get(&key)?;
         row.map(|row| entry.layout.decode(&key, &row))
             .transpose()
             .map_err(|error| Error::damaged(shard.label(), error))
@@ -236,13 +235,11 @@ impl Snapshot {
     fn describe_shards(&self, shards: &[Arc<Shard>]) -> Result<Vec<ShardSnapshot>> {
         let describe = |shard: &Arc<Shard>| {
             let stats = self.view.stats(shard.id)?;
-            let through_layer = self.view.layer(shard).is_some();
-            let layer = stats.layer.as_ref().filter(|_| through_layer);
             Ok(ShardSnapshot {
                 id: shard.id,
                 range: shard.range.clone(),
-                digest: stats.visible_digest(through_layer),
-                bytes: stats.bytes() + layer.map_or(0, |layer| layer.bytes),
+                digest: stats.digest_seen(self.view.sees_staged(shard)),
+                bytes: stats.bytes(),
             })
         };
         shards.iter().map(describe).collect()
@@ -298,18 +295,19 @@ impl Snapshot {
     ) -> Result<impl Iterator<Item = Result<Option<Vec<u8>>>> + use<K, I>> {
         let shards = self.view.shards(path)?.to_vec();
         let view = self.view.clone();
-        let mut reading: Option<(Arc<Shard>, ShardStats, PointReader)> = None;
+        let mut reading: Option<(Arc<Shard>, PointReader)> = None;
         Ok(keys.into_iter().map(move |key| {
             let key = key.as_ref();
-            let (shard, stats, reader) = match &mut reading {
+            let (_, reader) = match &mut reading {
                 Some(reading) if reading.0.range.contains(key) => reading,
                 _ => {
                     let shard = route(&shards, key).clone();
                     let stats = view.stats(shard.id)?;
-                    reading.insert((shard, stats, PointReader::default()))
+                    let reader = PointReader::new(view.clone(), shard.clone(), &stats);
+                    reading.insert((shard, reader))
                 }
             };
-            reader.get(&view, shard, stats, key)
+            reader.get(key)
         }))
     }
 
@@ -330,8 +328,7 @@ impl Snapshot {
 
     /// What happened to the keys of `range` behind `after_key` in the commits after `after_version` up
     /// to this snapshot: one folded, encoded [`mendb_model::Change`] per key, in key order. Complete only if a
-    /// change stream has needed all changes after `after_version`, and, of a table that is being mended, only
-    /// until its mend is published: what differs is logged as it is settled. Ends after the first error.
+    /// change stream has needed all changes after `after_version`. Ends after the first error.
     ///
     /// # Errors
     /// The table or index is missing.

@@ -15,14 +15,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, MutexGuard};
 
-use mendb_model::Change;
+use mendb_model::{Change, Digest};
 
 use crate::database::{Inner, NOT_POISONED};
-use crate::datashard::layer::{Layer, Place};
+use crate::datashard::run::{RemovedRuns, RunKind, WrittenRun};
 use crate::datashard::stats::ShardStats;
 use crate::datashard::{self, Shard, ShardId, log};
 use crate::error::Result;
-use crate::index::RowEdit;
 use crate::kernel::{Batch, Root, Section, Store, Tree, Turn};
 use crate::schemeshard::record::{self, Record};
 use crate::schemeshard::{Catalogue, TableEntry};
@@ -130,17 +129,57 @@ impl<'a> Transaction<'a> {
         Ok(())
     }
 
-    /// Stages in the layer over the shard what becomes of a row.
-    pub(crate) fn put_layer_row(
+    /// Blocks become a run of a shard; `before` is the digest of the rows that they replace, `after` that of
+    /// the rows that they are. The caller holds the `work` of the shard.
+    pub(crate) fn put_run(
         &mut self,
         shard: &Arc<Shard>,
-        layer: &Layer,
-        row: RowEdit<'_>,
-        place: &Place,
+        run: WrittenRun,
+        kind: RunKind,
+        before: Digest,
+        after: Digest,
     ) -> Result<()> {
         let mut batch = std::mem::take(&mut self.batch);
-        layer.stage_row(&mut batch, self.stats(shard)?, row, place);
+        let stats = self.stats(shard)?;
+        let digest = match kind {
+            RunKind::Staged => &mut stats.staged_mut().digest,
+            RunKind::Rows { .. } | RunKind::Records { .. } => &mut stats.digest,
+        };
+        digest.subtract(before);
+        digest.merge(after);
+        run.put(&mut batch, shard.id, stats, kind);
         self.batch = batch;
+        Ok(())
+    }
+
+    /// Removes what a mend has staged in a shard; it is erased once that is on disk.
+    pub(crate) fn remove_staged(&mut self, shard: &Arc<Shard>) -> Result<Option<RemovedRuns>> {
+        if self.committed_stats(shard.id)?.staged.is_none() {
+            return Ok(None);
+        }
+        let stats = self.stats(shard)?;
+        let removed = RemovedRuns::staged(shard, stats);
+        for run in removed.iter().flat_map(RemovedRuns::runs) {
+            self.batch.doom_run(run);
+        }
+        Ok(removed)
+    }
+
+    /// Makes what a mend has staged in a shard visible.
+    pub(crate) fn publish_staged(&mut self, shard: &Arc<Shard>, is_logged: bool) -> Result<()> {
+        if self.committed_stats(shard.id)?.staged.is_none() {
+            return Ok(());
+        }
+        let version = self.version;
+        let stats = self.stats(shard)?;
+        if let Some(staged) = stats.staged.take() {
+            stats.digest = staged.digest;
+        }
+        for run in stats.runs.iter_mut().filter(|run| run.is_staged) {
+            run.is_staged = false;
+            run.is_logged = is_logged;
+            run.version = version;
+        }
         Ok(())
     }
 

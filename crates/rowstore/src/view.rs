@@ -11,15 +11,14 @@ use mendb_model::Malformed;
 use mendb_model::name::TablePath;
 
 use crate::datashard::cursor::{self, Cursors, Source};
-use crate::datashard::layer::Layer;
 use crate::datashard::stats::ShardStats;
 use crate::datashard::{Shard, ShardId};
 use crate::error::{Error, Result};
-use crate::kernel::{BaseFiles, Cursor, Direction, Reader, Root, Section, Store, Tree};
+use crate::kernel::{Cursor, Direction, Reader, Root, Section, ShardFiles, Store, Tree};
 use crate::schemeshard::{Catalogue, TableEntry};
 
 pub(crate) struct View {
-    pub(crate) files: Arc<BaseFiles>,
+    pub(crate) files: Arc<ShardFiles>,
     pub(crate) reader: Arc<Reader>,
     pub(crate) commit: Commit,
     /// Stays open as long as it is read; `None` if this process has not opened it.
@@ -63,10 +62,10 @@ impl View {
         self.catalogue().shards(path)
     }
 
-    /// The layer over a shard, if readers of this view read through it.
-    pub(crate) fn layer(&self, shard: &Shard) -> Option<&Layer> {
-        let entry = self.catalogue().table(&shard.path.table).ok()?;
-        entry.visible_layer(shard.id)
+    /// Whether readers of this view see what a mend has staged in a shard: it is published, or read as if.
+    pub(crate) fn sees_staged(&self, shard: &Shard) -> bool {
+        let entry = self.catalogue().table(&shard.path.table);
+        entry.is_ok_and(|entry| entry.published_at().is_some())
     }
 
     pub(crate) fn stats(&self, shard: ShardId) -> Result<ShardStats> {

@@ -16,7 +16,6 @@ use crate::batch::{MAX_ROW_BYTES, Operation, WriteBatch};
 use crate::database::Inner;
 use crate::datashard::point::PointReader;
 use crate::datashard::relief;
-use crate::datashard::stats::ShardStats;
 use crate::datashard::{Shard, ShardId, log};
 use crate::error::{Error, Result};
 use crate::holders::each_that_begins;
@@ -38,8 +37,8 @@ struct Touched {
 struct TouchedTable {
     entry: Arc<TableEntry>,
     rows: BTreeMap<Vec<u8>, Touched>,
-    /// The readers of the shards, each with the stats it reads by.
-    readers: HashMap<ShardId, (ShardStats, PointReader)>,
+    /// The readers of the shards.
+    readers: HashMap<ShardId, PointReader>,
 }
 
 pub(crate) fn write(inner: &Inner, batch: WriteBatch) -> Result<u64> {
@@ -106,14 +105,15 @@ fn fold_operation(
     let shard = route(&table.entry.rows, &key);
     let damaged = |error: Malformed| Error::damaged(shard.label(), error);
     if !table.rows.contains_key(&key) {
-        let (stats, reader) = match table.readers.entry(shard.id) {
+        let reader = match table.readers.entry(shard.id) {
             Entry::Occupied(readers) => readers.into_mut(),
             Entry::Vacant(none) => {
                 let stats = transaction.committed_stats(shard.id)?;
-                none.insert((stats, PointReader::default()))
+                let view = transaction.view.clone();
+                none.insert(PointReader::new(view, shard.clone(), &stats))
             }
         };
-        let before = reader.get(&transaction.view, shard, stats, &key)?;
+        let before = reader.get(&key)?;
         let touched = Touched {
             after: before.clone(),
             before,

@@ -186,7 +186,9 @@ fn dropped_and_replaced_shards_give_their_space_back() {
     let database = open(dir.path());
     // Base files, and records of shards.
     let used = || {
-        let files = std::fs::read_dir(dir.path().join("base")).unwrap().count();
+        let files = std::fs::read_dir(dir.path().join("shards"))
+            .unwrap()
+            .count();
         let raw = rusqlite::Connection::open(dir.path().join("store.db")).unwrap();
         let count = "SELECT (SELECT count(*) FROM blocks) + (SELECT count(*) FROM delta)
             + (SELECT count(*) FROM log) + (SELECT count(*) FROM meta)";
@@ -220,7 +222,11 @@ fn dropped_and_replaced_shards_give_their_space_back() {
 fn who_looks_at_a_store_that_is_open_sees_one_commit_and_stands_in_nobodys_way() {
     let dir = tempfile::tempdir().unwrap();
     assert!(Snapshot::open(dir.path()).unwrap().is_none());
-    let files = || std::fs::read_dir(dir.path().join("base")).unwrap().count();
+    let files = || {
+        std::fs::read_dir(dir.path().join("shards"))
+            .unwrap()
+            .count()
+    };
     let database = open(dir.path());
     database.create_table("flights", flights(), vec![]).unwrap();
     let path = TablePath::table("flights");

@@ -201,7 +201,7 @@ fn what_is_said_of_a_damage_names_the_file() {
     let of =
         |file: &str| format!("DIR/{file} of the row store is damaged; restore it from a backup");
     assert_eq!(said("store.db", &Damage::Gone), of("store.db"));
-    let base = files(&dir.path().join("base")).remove(0);
+    let base = files(&dir.path().join("shards")).remove(0);
     let base = base.strip_prefix(dir.path()).unwrap().display().to_string();
     for kind in [Damage::Gone, Damage::Cut, Damage::Page] {
         assert_eq!(said(&base, &kind), of(&base), "{kind:?}");

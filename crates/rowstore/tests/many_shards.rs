@@ -65,7 +65,9 @@ fn a_shard_costs_a_few_records_and_no_file_until_it_is_packed() {
     let packed = step("pack", || {
         let path = mendb_model::name::TablePath::table("flights");
         database.compact(&path).unwrap();
-        std::fs::read_dir(dir.path().join("base")).unwrap().count() as i64
+        std::fs::read_dir(dir.path().join("shards"))
+            .unwrap()
+            .count() as i64
     });
     assert_eq!(packed, shards);
     check(&database.snapshot().unwrap(), "flights");
@@ -73,7 +75,9 @@ fn a_shard_costs_a_few_records_and_no_file_until_it_is_packed() {
     let database = step("open packed", || open(dir.path()));
     step("drop", || database.drop_table("flights").unwrap());
     assert_eq!(
-        std::fs::read_dir(dir.path().join("base")).unwrap().count(),
+        std::fs::read_dir(dir.path().join("shards"))
+            .unwrap()
+            .count(),
         0
     );
     drop(database);

@@ -9,10 +9,9 @@ use std::sync::Arc;
 use mendb_model::key::KeyRange;
 
 use crate::datashard::Shard;
-use crate::datashard::overlay::Overlay;
+use crate::datashard::overlay::{Overlay, decode_over};
 use crate::datashard::pack::{Block, Packer};
-use crate::datashard::point::decode_over;
-use crate::datashard::rows::{BaseBlocks, within};
+use crate::datashard::stored::{StoredBlocks, within};
 use crate::error::Result;
 use crate::kernel::{Direction, Entry};
 use crate::schemeshard;
@@ -23,7 +22,7 @@ struct ShardBlocks {
     view: Arc<View>,
     shard: Arc<Shard>,
     range: KeyRange,
-    base: Option<BaseBlocks>,
+    base: Option<StoredBlocks>,
     over: Overlay,
     over_next: Option<Entry>,
     packer: Packer,
@@ -33,14 +32,12 @@ struct ShardBlocks {
 impl ShardBlocks {
     fn new(view: Arc<View>, shard: Arc<Shard>, range: &KeyRange) -> Result<Self> {
         let range = range.intersect(&shard.range);
+        let stats = view.stats(shard.id)?;
+        let ascending = Direction::Ascending;
+        let base = StoredBlocks::new(&view, stats.base(shard.id), &range, ascending)?;
         let mut blocks = Self {
-            base: Some(BaseBlocks::new(
-                &view,
-                &shard,
-                &range,
-                Direction::Ascending,
-            )?),
-            over: Overlay::new(&view, &shard, &range, Direction::Ascending)?,
+            base: Some(base),
+            over: Overlay::new(&view, &shard, &stats, &range, ascending)?,
             view,
             shard,
             range,

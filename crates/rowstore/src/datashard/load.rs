@@ -22,7 +22,7 @@ use crate::datashard::pack::{BLOCK_BYTES, Packer};
 use crate::datashard::point::PointReader;
 use crate::datashard::{Shard, ShardId, relief};
 use crate::error::{Error, Result};
-use crate::kernel::{Direction, Section, Tree};
+use crate::kernel::{BlockRecord, Direction, Section, Tree};
 use crate::schemeshard::PathState;
 use crate::transaction::Transaction;
 use crate::view::View;
@@ -185,7 +185,8 @@ impl Loading<'_> {
     /// Whether the rows from `first` on all lie behind the base and no delta row lies among them.
     fn fits_base<B: AsRef<[u8]>>(&self, rows: &RowBlock<B>, first: usize) -> Result<bool> {
         let view = self.inner.view()?;
-        if view.stats(self.shard.id)?.covers(rows.key(first)) {
+        let stats = view.stats(self.shard.id)?;
+        if stats.covers(rows.key(first)) {
             return Ok(false);
         }
         let mut range = KeyRange {
@@ -193,7 +194,8 @@ impl Loading<'_> {
             end: None,
         };
         range.end = rows.last_key().map(|last| [last, &[0]].concat());
-        let mut among = Overlay::new(&view, &self.shard, &range, Direction::Ascending)?;
+        let ascending = Direction::Ascending;
+        let mut among = Overlay::new(&view, &self.shard, &stats, &range, ascending)?;
         Ok(among.next()?.is_none())
     }
 
@@ -201,7 +203,7 @@ impl Loading<'_> {
     fn load_base<B: AsRef<[u8]>>(&self, rows: &RowBlock<B>, first: usize) -> Result<Applied> {
         let shard = self.shard.id;
         let files = self.inner.store.files();
-        let mut writer = files.append(shard, self.inner.view()?.stats(shard)?.base_bytes)?;
+        let mut writer = files.append(shard, self.inner.view()?.stats(shard)?.file_bytes)?;
         let mut digest = Digest::default();
         let mut bytes = 0;
         let mut places = Vec::new();
@@ -225,12 +227,14 @@ impl Loading<'_> {
         }
         let blocks = Section::of_shard(Tree::Blocks, shard);
         for (key, place) in places {
-            transaction.batch.insert(&blocks, key, place.encode());
+            let record = BlockRecord::InFile(place);
+            transaction.batch.insert(&blocks, key, record.encode());
         }
         let stats = transaction.stats(&self.shard)?;
         stats.digest.merge(digest);
         stats.base_end = rows.last_key().map(<[u8]>::to_vec);
         stats.base_bytes += bytes;
+        stats.file_bytes += bytes;
         self.put_cursor(&mut transaction, rows.last_key().unwrap_or_default());
         transaction.commit()?;
         Ok(Applied::Done { rows: digest.rows })
@@ -243,18 +247,18 @@ impl Loading<'_> {
         first: usize,
         make: impl Fn(&[u8], Option<&[u8]>) -> Result<Option<Vec<u8>>>,
     ) -> Result<Applied> {
-        let mut reader = PointReader::default();
         let mut row = first;
         while row < values.len() {
             // Nobody else writes the shard while we hold it, so its rows can be read before the write
             // lock is taken.
             let view = self.inner.view()?;
             let stats = view.stats(self.shard.id)?;
+            let mut reader = PointReader::new(view, self.shard.clone(), &stats);
             let mut changed = Vec::new();
             let mut bytes = 0;
             while row < values.len() && bytes < BATCH_BYTES {
                 let key = values.key(row);
-                let before = reader.get(&view, &self.shard, &stats, key)?;
+                let before = reader.get(key)?;
                 let after = make(values.value(row), before.as_deref())?;
                 bytes += key.len() + ROW_OVERHEAD + after.as_ref().map_or(0, Vec::len);
                 if before != after {
@@ -368,7 +372,7 @@ mod tests {
         .unwrap();
         // What a load does up to its commit.
         let id = shard(&inner).id;
-        let end = inner.view().unwrap().stats(id).unwrap().base_bytes;
+        let end = inner.view().unwrap().stats(id).unwrap().file_bytes;
         let mut cut_off = inner.store.files().append(id, end).unwrap();
         for _ in 0..5_000 {
             cut_off.push(b"from the load that was cut off").unwrap();
@@ -428,7 +432,7 @@ mod tests {
         let inner = open_with_table(dir.path());
         let shard = shard(&inner);
         load(&inner, shard.id, "restore-1", SOURCE, &block(0..10, 1)).unwrap();
-        let file = dir.path().join(format!("base/{}", shard.id));
+        let file = dir.path().join(format!("shards/{}", shard.id));
         let mut bytes = std::fs::read(&file).unwrap();
         bytes[20] ^= 1;
         std::fs::write(&file, bytes).unwrap();

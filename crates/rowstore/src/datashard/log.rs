@@ -3,7 +3,11 @@
 //! Key: the key of the row, then the version as 8 bytes big-endian. Row keys of one table are
 //! prefix-free, so that the records of a key lie together in the order of their versions, and those of
 //! different keys in key order. Value: an encoded [`Change`] that carries all it needs.
+//!
+//! What clients write is logged record by record. What is written in bulk is logged by its run ([`super::run`]),
+//! and what a rewrite copies is a run of records.
 
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -12,8 +16,9 @@ use mendb_model::{Change, ColumnType, Digest, Malformed};
 
 use crate::database::Inner;
 use crate::datashard::Shard;
+use crate::datashard::overlay::decode_over;
 use crate::datashard::pack::{Block, Packer};
-use crate::datashard::point::decode_over;
+use crate::datashard::stored::StoredRows;
 use crate::error::{Error, Result};
 use crate::kernel::{Cursor, Direction, Entry, Section, Tree};
 use crate::schemeshard::{self, streams};
@@ -33,17 +38,6 @@ pub(crate) fn change_to(after: Option<&[u8]>, version: u64) -> Change {
         Some(row) => Change::reset(row.to_vec(), version),
         None => Change::erase(version),
     }
-}
-
-/// The record that an entry of a layer becomes: its key, and the change.
-pub(crate) fn record_of_entry(
-    shard: &Shard,
-    key: &[u8],
-    value: &[u8],
-    version: u64,
-) -> Result<Entry> {
-    let change = change_to(decode_over(shard, value)?, version);
-    Ok((record_key(key, version), change.encode()))
 }
 
 fn split_key<'a>(shard: &Shard, record: &'a [u8]) -> Result<(&'a [u8], u64)> {
@@ -68,160 +62,172 @@ pub(crate) struct Record {
     pub(crate) change: Vec<u8>,
 }
 
-/// Records of one shard, in the order of their keys. That none is gone is proved at the end of those of
-/// all its keys.
-pub(crate) struct Records {
-    shard: Arc<Shard>,
-    range: KeyRange,
-    entries: Option<Cursor>,
+/// Where some of the records are, in the order of their keys.
+enum Part {
+    /// Records for themselves.
+    Single(Cursor),
+    /// A run of rows, which all changed at a version.
+    Rows { rows: StoredRows, version: u64 },
+    /// A run of records.
+    Records(StoredRows),
+}
+
+impl Part {
+    /// The next record; what lies there is counted in `read`.
+    fn next(&mut self, shard: &Shard, read: &mut Digest) -> Result<Option<Entry>> {
+        match self {
+            Self::Single(entries) => {
+                let next = entries.next().transpose()?;
+                if let Some((record, change)) = &next {
+                    read.add(record, change);
+                }
+                Ok(next)
+            }
+            Self::Records(records) => {
+                let next = records.peek();
+                let next = next.map(|(record, change)| {
+                    read.add(record, change);
+                    (record.to_vec(), change.to_vec())
+                });
+                records.take()?;
+                Ok(next)
+            }
+            Self::Rows { rows, version } => {
+                let Some((key, value)) = rows.peek() else {
+                    return Ok(None);
+                };
+                read.add(key, value);
+                let change = change_to(decode_over(shard, value)?, *version);
+                let next = (record_key(key, *version), change.encode());
+                rows.take()?;
+                Ok(Some(next))
+            }
+        }
+    }
+}
+
+/// A part with its next record, and what proves at its end that none is gone.
+struct ProvedPart {
+    part: Part,
+    next: Option<Entry>,
     read: Digest,
-    /// The digest that is kept of the log, if all of it is read.
+    /// The digest that is kept of the part, if all of it is read.
     kept: Option<Digest>,
 }
 
-impl Records {
-    /// The records of the keys of `range`, of any version.
-    pub(crate) fn new(view: &View, shard: Arc<Shard>, range: KeyRange) -> Result<Self> {
-        // A range may end inside what is a key and its version here, so its end is checked per key.
-        let from = KeyRange {
-            start: range.start.clone(),
-            end: None,
-        };
-        let log = Section::of_shard(Tree::Log, shard.id);
-        let entries = Cursor::new(&view.reader, &log, &from, Direction::Ascending);
-        let is_whole = range.intersect(&shard.range) == shard.range;
-        let kept = is_whole.then(|| view.stats(shard.id)).transpose()?;
-        Ok(Self {
-            entries: Some(entries),
-            shard,
-            range,
-            read: Digest::default(),
-            kept: kept.map(|stats| stats.log),
-        })
+impl ProvedPart {
+    fn record(&self) -> Option<&[u8]> {
+        self.next.as_ref().map(|(record, _)| record.as_slice())
     }
 
-    pub(crate) fn next(&mut self) -> Result<Option<Record>> {
-        let Some(entries) = &mut self.entries else {
-            return Ok(None);
-        };
-        for entry in entries {
-            let (record, change) = entry?;
-            let (key, version) = split_key(&self.shard, &record)?;
-            match self.range.locate(key) {
-                std::cmp::Ordering::Less => {}
-                std::cmp::Ordering::Greater => break,
-                std::cmp::Ordering::Equal => {
-                    self.read.add(&record, &change);
-                    return Ok(Some(Record {
-                        key: key.to_vec(),
-                        version,
-                        change,
-                        record,
-                    }));
+    /// Takes the next record of a key in the range, and finds the one behind it.
+    fn take(&mut self, shard: &Shard, range: &KeyRange) -> Result<Option<Entry>> {
+        let taken = self.next.take();
+        while let Some((record, change)) = self.part.next(shard, &mut self.read)? {
+            let (key, _) = split_key(shard, &record)?;
+            match range.locate(key) {
+                Ordering::Less => {}
+                // A range may end inside what is a key and its version, so its end is checked per key.
+                Ordering::Greater => return Ok(taken),
+                Ordering::Equal => {
+                    self.next = Some((record, change));
+                    return Ok(taken);
                 }
             }
         }
-        self.entries = None;
-        match self.kept {
+        match self.kept.take() {
             Some(kept) if kept != self.read => Err(Error::damaged(
-                log_label(&self.shard),
+                log_label(shard),
                 Malformed {
                     what: "change log",
                     detail: format!("its digest is {}, recorded is {kept}", self.read),
                 },
             )),
-            _ => Ok(None),
+            _ => Ok(taken),
         }
     }
 }
 
-/// What the change log of a shard is to hold for some range: its records above a version, and what a
-/// published layer over the shard changes, as changes of the version at which that became visible. In the
-/// order of their keys.
-pub(crate) struct VisibleRecords {
-    records: Records,
+/// Records of one shard, in the order of their keys. That none is gone is proved at the end of those of
+/// all its keys.
+pub(crate) struct Records {
+    shard: Arc<Shard>,
+    range: KeyRange,
     above: u64,
-    record: Option<Entry>,
-    staged: Option<Cursor>,
-    staged_at: u64,
-    change: Option<Entry>,
-    done: bool,
+    parts: Vec<ProvedPart>,
 }
 
-impl VisibleRecords {
+impl Records {
+    /// The records of the keys of `range` with versions greater than `above`.
     pub(crate) fn new(
         view: &Arc<View>,
-        shard: &Arc<Shard>,
+        shard: Arc<Shard>,
         range: KeyRange,
         above: u64,
     ) -> Result<Self> {
         let stats = view.stats(shard.id)?;
-        let layer = view.layer(shard).filter(|_| stats.layer.is_some());
-        let staged = layer.map(|layer| layer.entries(view, &range, Direction::Ascending));
-        let published_at = view.table(&shard.path.table)?.published_at();
-        let mut records = Self {
-            records: Records::new(view, shard.clone(), range)?,
-            above,
-            record: None,
-            staged,
-            staged_at: published_at.unwrap_or_default(),
-            change: None,
-            done: false,
+        let is_whole = range.intersect(&shard.range) == shard.range;
+        let from = KeyRange {
+            start: range.start.clone(),
+            end: None,
         };
-        records.pull_record()?;
-        records.pull_change()?;
+        let log = Section::of_shard(Tree::Log, shard.id);
+        let ascending = Direction::Ascending;
+        let single = Cursor::new(&view.reader, &log, &from, ascending);
+        let mut parts = vec![(Part::Single(single), stats.log)];
+        for run in &stats.runs {
+            if !run.is_logged || run.version <= above {
+                continue;
+            }
+            let stored = Some(run.stored(shard.id));
+            let rows = StoredRows::new(view, stored, &from, ascending)?;
+            let version = run.version;
+            let part = match run.is_of_records {
+                true => Part::Records(rows),
+                false => Part::Rows { rows, version },
+            };
+            parts.push((part, run.entries));
+        }
+        let mut records = Self {
+            shard,
+            range,
+            above,
+            parts: Vec::with_capacity(parts.len()),
+        };
+        for (part, kept) in parts {
+            let mut part = ProvedPart {
+                part,
+                next: None,
+                read: Digest::default(),
+                kept: is_whole.then_some(kept),
+            };
+            part.take(&records.shard, &records.range)?;
+            records.parts.push(part);
+        }
         Ok(records)
     }
 
-    fn pull_record(&mut self) -> Result<()> {
-        self.record = None;
-        while let Some(next) = self.records.next()? {
-            if next.version > self.above {
-                self.record = Some((next.record, next.change));
-                break;
+    pub(crate) fn next(&mut self) -> Result<Option<Record>> {
+        loop {
+            let parts = self.parts.iter_mut();
+            let ahead = parts.filter(|part| part.next.is_some());
+            let first = ahead.min_by(|one, other| one.record().cmp(&other.record()));
+            let Some(first) = first else {
+                return Ok(None);
+            };
+            let Some((record, change)) = first.take(&self.shard, &self.range)? else {
+                return Ok(None);
+            };
+            let (key, version) = split_key(&self.shard, &record)?;
+            if version > self.above {
+                return Ok(Some(Record {
+                    key: key.to_vec(),
+                    version,
+                    change,
+                    record,
+                }));
             }
         }
-        Ok(())
-    }
-
-    fn pull_change(&mut self) -> Result<()> {
-        self.change = None;
-        let staged = self.staged.as_mut().and_then(Iterator::next);
-        if let Some(entry) = staged {
-            let (key, value) = entry?;
-            let shard = &self.records.shard;
-            self.change = Some(record_of_entry(shard, &key, &value, self.staged_at)?);
-        }
-        Ok(())
-    }
-
-    fn pull(&mut self) -> Result<Option<Entry>> {
-        let record_is_next = match (&self.record, &self.change) {
-            (Some((record, _)), Some((change, _))) => record < change,
-            (record, _) => record.is_some(),
-        };
-        if record_is_next {
-            let next = self.record.take();
-            self.pull_record()?;
-            Ok(next)
-        } else {
-            let next = self.change.take();
-            self.pull_change()?;
-            Ok(next)
-        }
-    }
-}
-
-impl Iterator for VisibleRecords {
-    type Item = Result<Entry>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.done {
-            return None;
-        }
-        let pulled = self.pull();
-        self.done = !matches!(pulled, Ok(Some(_)));
-        pulled.transpose()
     }
 }
 
@@ -321,12 +327,8 @@ impl FoldedChanges {
         loop {
             if let Some((shard, records)) = &mut self.records {
                 while let Some(record) = records.next()? {
-                    let wanted = record.version > self.after_version
-                        && self
-                            .after_key
-                            .as_ref()
-                            .is_none_or(|after| record.key > *after);
-                    if wanted {
+                    let after_key = self.after_key.as_ref();
+                    if after_key.is_none_or(|after| record.key > *after) {
                         return Ok(Some((shard.clone(), record)));
                     }
                 }
@@ -341,7 +343,7 @@ impl FoldedChanges {
             {
                 range.start.clone_from(after);
             }
-            let records = Records::new(&self.view, shard.clone(), range)?;
+            let records = Records::new(&self.view, shard.clone(), range, self.after_version)?;
             self.records = Some((shard, records));
         }
     }
@@ -378,22 +380,55 @@ pub(crate) fn trim(inner: &Inner, shard: &Arc<Shard>) -> Result<()> {
     }
     let floor = streams::floor(view.table(&shard.path.table)?, view.version());
     let stats = view.stats(shard.id)?;
-    if stats.log_bytes <= inner.options.trim_bytes || stats.log_floor >= floor {
+    if stats.all_log_bytes() <= inner.options.trim_bytes || stats.log_floor >= floor {
         return Ok(());
     }
+    if stats.log_bytes > 0 {
+        trim_single(inner, shard, &view, floor)?;
+    }
+    let mut transaction = Transaction::begin(inner);
+    if transaction.catalogue().shard(shard.id).is_none() {
+        return Ok(());
+    }
+    // No reader can tell the difference, so this is no version of its own.
+    transaction.version = transaction.view.version();
+    let stats = transaction.stats(shard)?;
+    stats.log_floor = floor;
+    let mut removed = Vec::new();
+    for run in &mut stats.runs {
+        if run.version <= floor && run.is_logged {
+            run.is_logged = false;
+            if run.is_of_records {
+                removed.push(Section::run(shard.id, run.number));
+            }
+        }
+    }
+    stats.runs.retain(|run| run.is_logged || !run.is_of_records);
+    for run in &removed {
+        transaction.batch.doom_run(run);
+    }
+    transaction.commit()?;
+    inner.store.erase_runs(removed.iter());
+    Ok(())
+}
+
+/// Removes the single records of a shard up to a version.
+fn trim_single(inner: &Inner, shard: &Arc<Shard>, view: &Arc<View>, floor: u64) -> Result<()> {
     let log = Section::of_shard(Tree::Log, shard.id);
-    let mut records = Records::new(&view, shard.clone(), shard.range.clone())?;
+    let all = KeyRange::all();
+    let mut records = Cursor::new(&view.reader, &log, &all, Direction::Ascending);
     let mut is_done = false;
     while !is_done {
         let mut removed = Vec::new();
         let mut bytes = 0;
         while bytes < TRIM_BYTES && !is_done {
-            match records.next()? {
-                Some(record) if record.version <= floor => {
-                    bytes += (record.record.len() + record.change.len()) as u64;
-                    removed.push((record.record, record.change));
+            match records.next().transpose()? {
+                Some((record, change)) => {
+                    if split_key(shard, &record)?.1 <= floor {
+                        bytes += (record.len() + change.len()) as u64;
+                        removed.push((record, change));
+                    }
                 }
-                Some(_) => {}
                 None => is_done = true,
             }
         }
@@ -407,9 +442,6 @@ pub(crate) fn trim(inner: &Inner, shard: &Arc<Shard>) -> Result<()> {
         stats.log_bytes = stats.log_bytes.saturating_sub(bytes);
         for (record, change) in &removed {
             stats.log.remove(record, change);
-        }
-        if is_done {
-            stats.log_floor = floor;
         }
         for (record, _) in removed {
             transaction.batch.remove(&log, &record);

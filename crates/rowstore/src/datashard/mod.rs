@@ -1,19 +1,19 @@
 //! One shard: a key range of a table, its rows, its change log, its cursors.
 //!
-//! Rows lie in two places. The **base** holds packed [`RowBlock`](mendb_model::RowBlock)s keyed by
-//! their last key; it is written in bulk only. The **delta** holds single rows and tombstones over it. A
-//! read merges the two; compaction rewrites them into a new base. While a table is being mended a
-//! [`layer`] lies over both; readers see it once it is published.
+//! Rows lie in three places. The **base** holds packed [`RowBlock`](mendb_model::RowBlock)s keyed by
+//! their last key; it is written in bulk only. **Runs** ([`run`]) hold rows and tombstones over it, packed in the
+//! same way: what was written in bulk since, by an import or a mend. The **delta** holds single ones, that
+//! clients wrote. A read merges the three; compaction rewrites them into a new base.
 //!
 //! # Life
 //! A shard never changes its range. Splits, merges and compaction put new shards with new ids in the
-//! place of old ones in one commit; what the old ones have is garbage from then on, and their base files
+//! place of old ones in one commit; what the old ones have is garbage from then on, and their files
 //! go when the last snapshot drops them.
 
 pub(crate) mod blocks;
 pub(crate) mod bulk;
 pub(crate) mod cursor;
-pub(crate) mod layer;
+pub(crate) mod derive;
 pub(crate) mod load;
 pub(crate) mod log;
 pub(crate) mod overlay;
@@ -22,9 +22,11 @@ pub(crate) mod point;
 pub(crate) mod relief;
 pub(crate) mod rewrite;
 pub(crate) mod rows;
+pub(crate) mod run;
 pub(crate) mod settle;
 pub(crate) mod stage;
 pub(crate) mod stats;
+pub(crate) mod stored;
 
 use std::fmt;
 use std::sync::atomic::AtomicBool;
@@ -35,11 +37,12 @@ use mendb_model::name::TablePath;
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::{Batch, Section, Store, Tree};
+use overlay::delta_value;
 use stats::ShardStats;
 
-/// Value of the delta, or of a layer, that hides the row beneath.
+/// An entry of the delta or of a run that hides the row beneath.
 pub(crate) const TOMBSTONE: u8 = 0;
-/// First byte of such a value that is a row.
+/// First byte of such an entry that is a row.
 pub(crate) const ROW: u8 = 1;
 
 /// Names a shard. Never used again once the shard is gone.
@@ -51,19 +54,6 @@ impl fmt::Display for ShardId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
-}
-
-/// A row, or that there is none, as a value that lies over what is beneath.
-fn over_value(row: Option<&[u8]>) -> Vec<u8> {
-    let mut value = Vec::with_capacity(1 + row.map_or(0, <[u8]>::len));
-    match row {
-        Some(row) => {
-            value.push(ROW);
-            value.extend_from_slice(row);
-        }
-        None => value.push(TOMBSTONE),
-    }
-    value
 }
 
 /// Adds to `batch` that the row of `key` becomes `after`, and keeps the stats in step.
@@ -82,10 +72,10 @@ pub(crate) fn stage_row(
         stats.digest.add(key, after);
     }
     let delta = Section::of_shard(Tree::Delta, shard);
-    let value = over_value(after);
+    let value = delta_value(stats.next_run, after);
     stats.delta_bytes += (key.len() + value.len()) as u64;
     if after.is_none() && !stats.covers(key) {
-        // The base has nothing to hide, so the delta need not remember.
+        // There is nothing to hide, so the delta need not remember.
         batch.remove(&delta, key);
     } else {
         batch.insert(&delta, key, value);
@@ -115,7 +105,7 @@ pub(crate) struct Shard {
     pub(crate) work: Mutex<()>,
     /// Splitting or packing it failed: not tried again on its own.
     pub(crate) relief_failed: AtomicBool,
-    /// The store that it is no longer part of, to remove its base file when nobody reads it any more.
+    /// The store that it is no longer part of, to remove its file when nobody reads it any more.
     retired: OnceLock<Arc<Store>>,
 }
 

@@ -1,78 +1,188 @@
-//! What lies over the base: single rows and tombstones of the delta and, where readers read through
-//! it, of the layer over that.
+//! What lies over the base: rows and tombstones of the runs and of the delta.
+//!
+//! Runs lie over each other by their numbers. An entry of the delta bears the number that the next run had
+//! when it was written: it lies over the runs below that, and beneath the others.
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 
+use mendb_model::Malformed;
 use mendb_model::key::KeyRange;
 
-use crate::datashard::Shard;
-use crate::error::Result;
+use crate::datashard::stats::ShardStats;
+use crate::datashard::stored::StoredRows;
+use crate::datashard::{ROW, Shard, TOMBSTONE};
+use crate::error::{Error, Result};
 use crate::kernel::{Cursor, Direction, Entry, Section, Tree};
 use crate::view::View;
 
-/// One sorted run of entries, with the next one at hand.
-struct Run {
-    entries: Option<Cursor>,
-    next: Option<Entry>,
+const NUMBER_BYTES: usize = 8;
+
+/// A value of the delta: the number of the next run (8 bytes big-endian), then as in a run.
+pub(crate) fn delta_value(next_run: u64, row: Option<&[u8]>) -> Vec<u8> {
+    let mut value = Vec::with_capacity(NUMBER_BYTES + 1 + row.map_or(0, <[u8]>::len));
+    value.extend_from_slice(&next_run.to_be_bytes());
+    match row {
+        Some(row) => {
+            value.push(ROW);
+            value.extend_from_slice(row);
+        }
+        None => value.push(TOMBSTONE),
+    }
+    value
 }
 
-impl Run {
-    fn new(entries: Option<Cursor>) -> Result<Self> {
-        let mut run = Self {
-            entries,
-            next: None,
-        };
-        run.take()?;
-        Ok(run)
+/// The number in a value of the delta, and the rest of it.
+pub(crate) fn split_delta_value<'a>(shard: &Shard, value: &'a [u8]) -> Result<(u64, &'a [u8])> {
+    match value.split_first_chunk::<NUMBER_BYTES>() {
+        Some((number, over)) => Ok((u64::from_be_bytes(*number), over)),
+        None => Err(no_entry(shard)),
     }
+}
 
-    fn take(&mut self) -> Result<Option<Entry>> {
-        let entry = self.entries.as_mut().and_then(Iterator::next);
-        Ok(std::mem::replace(&mut self.next, entry.transpose()?))
+/// The row in an entry; `None` for a tombstone.
+pub(crate) fn decode_over<'a>(shard: &Shard, value: &'a [u8]) -> Result<Option<&'a [u8]>> {
+    match value.split_first() {
+        Some((&ROW, row)) => Ok(Some(row)),
+        Some((&TOMBSTONE, [])) => Ok(None),
+        _ => Err(no_entry(shard)),
+    }
+}
+
+fn no_entry(shard: &Shard) -> Error {
+    let source = Malformed {
+        what: "entry over the base",
+        detail: "neither a row nor a tombstone".to_owned(),
+    };
+    Error::damaged(shard.label(), source)
+}
+
+/// The entries of the delta of a range, with the next one at hand.
+struct DeltaRows {
+    shard: Arc<Shard>,
+    entries: Cursor,
+    next: Option<(u64, Entry)>,
+}
+
+impl DeltaRows {
+    fn take(&mut self) -> Result<()> {
+        self.next = match self.entries.next().transpose()? {
+            Some((key, mut value)) => {
+                let (number, _) = split_delta_value(&self.shard, &value)?;
+                value.drain(..NUMBER_BYTES);
+                Some((number, (key, value)))
+            }
+            None => None,
+        };
+        Ok(())
     }
 }
 
 /// The entries over the base within a range, one a key.
 pub(crate) struct Overlay {
-    delta: Run,
-    layer: Run,
+    delta: Option<DeltaRows>,
+    /// With their numbers.
+    runs: Vec<(u64, StoredRows)>,
     direction: Direction,
 }
 
 impl Overlay {
+    /// Those that readers of the view see.
     pub(crate) fn new(
-        view: &View,
-        shard: &Shard,
+        view: &Arc<View>,
+        shard: &Arc<Shard>,
+        stats: &ShardStats,
         range: &KeyRange,
         direction: Direction,
     ) -> Result<Self> {
-        let delta = Section::of_shard(Tree::Delta, shard.id);
-        let delta = Cursor::new(&view.reader, &delta, range, direction);
-        let layer = view.layer(shard);
-        let layer = layer.map(|layer| layer.entries(view, range, direction));
+        let runs = stats.runs_seen(view.sees_staged(shard));
+        let runs = runs.map(|run| {
+            let stored = Some(run.stored(shard.id));
+            Ok((run.number, StoredRows::new(view, stored, range, direction)?))
+        });
+        let runs = runs.collect::<Result<_>>()?;
+        let delta = (stats.delta_bytes > 0).then(|| {
+            let section = Section::of_shard(Tree::Delta, shard.id);
+            let mut delta = DeltaRows {
+                shard: shard.clone(),
+                entries: Cursor::new(&view.reader, &section, range, direction),
+                next: None,
+            };
+            delta.take().map(|()| delta)
+        });
         Ok(Self {
-            delta: Run::new(Some(delta))?,
-            layer: Run::new(layer)?,
+            delta: delta.transpose()?,
+            runs,
+            direction,
+        })
+    }
+
+    /// Only what is staged.
+    pub(crate) fn staged(
+        view: &Arc<View>,
+        shard: &Arc<Shard>,
+        stats: &ShardStats,
+        range: &KeyRange,
+    ) -> Result<Self> {
+        let direction = Direction::Ascending;
+        let runs = stats.runs.iter().filter(|run| run.is_staged);
+        let runs = runs.map(|run| {
+            let stored = Some(run.stored(shard.id));
+            Ok((run.number, StoredRows::new(view, stored, range, direction)?))
+        });
+        Ok(Self {
+            delta: None,
+            runs: runs.collect::<Result<_>>()?,
             direction,
         })
     }
 
     /// The next key that has an entry, with its uppermost value.
     pub(crate) fn next(&mut self) -> Result<Option<Entry>> {
-        let order = match (&self.delta.next, &self.layer.next) {
-            (_, None) => return self.delta.take(),
-            (None, Some(_)) => Ordering::Greater,
-            (Some((delta, _)), Some((layer, _))) => match self.direction {
-                Direction::Ascending => delta.cmp(layer),
-                Direction::Descending => layer.cmp(delta),
+        let delta = self.delta.as_ref().and_then(|delta| delta.next.as_ref());
+        // The uppermost entry of the first key so far: of which run, or the delta.
+        let mut first: Option<(&[u8], u64, Option<usize>)> =
+            delta.map(|(number, (key, _))| (key.as_slice(), *number, None));
+        for (at, (number, rows)) in self.runs.iter().enumerate() {
+            let Some((key, _)) = rows.peek() else {
+                continue;
+            };
+            let order = first.map_or(Ordering::Less, |(first, _, _)| match self.direction {
+                Direction::Ascending => key.cmp(first),
+                Direction::Descending => first.cmp(key),
+            });
+            // An entry of the delta has the number of the first run that lies over it.
+            let is_over = first.is_none_or(|(_, over, _)| *number >= over);
+            if order.is_lt() || (order.is_eq() && is_over) {
+                first = Some((key, *number, Some(at)));
+            }
+        }
+        let Some((key, _, uppermost)) = first else {
+            return Ok(None);
+        };
+        let (key, value) = match uppermost {
+            Some(at) => {
+                let (_, value) = self.runs[at].1.peek().unwrap_or_default();
+                (key.to_vec(), value.to_vec())
+            }
+            None => match delta {
+                Some((_, entry)) => entry.clone(),
+                None => return Ok(None),
             },
         };
-        if order.is_lt() {
-            return self.delta.take();
+        if let Some(delta) = &mut self.delta
+            && delta
+                .next
+                .as_ref()
+                .is_some_and(|(_, (next, _))| *next == key)
+        {
+            delta.take()?;
         }
-        if order.is_eq() {
-            self.delta.take()?;
+        for (_, rows) in &mut self.runs {
+            if rows.peek().is_some_and(|(next, _)| next == key) {
+                rows.take()?;
+            }
         }
-        self.layer.take()
+        Ok(Some((key, value)))
     }
 }

@@ -1,125 +1,142 @@
 //! Single rows by key.
 
-use mendb_model::Malformed;
+use std::sync::Arc;
+
 use mendb_model::key::KeyRange;
 
-use crate::datashard::pack::{self, Block};
+use crate::datashard::Shard;
+use crate::datashard::overlay::{decode_over, split_delta_value};
 use crate::datashard::stats::ShardStats;
-use crate::datashard::{ROW, Shard, ShardId, TOMBSTONE};
-use crate::error::{Error, Result};
-use crate::kernel::{BlockPlace, Cursor, Direction, Section, Tree};
+use crate::datashard::stored::StoredLookup;
+use crate::error::Result;
+use crate::kernel::{Cursor, Direction, Entry, Section, Tree};
 use crate::view::View;
 
-/// Reads rows of one shard, remembering the last base block: keys that come in order cost one block
-/// load a block.
-#[derive(Default)]
+/// Reads rows of one shard as readers of a view see them: keys that ascend cost least.
 pub(crate) struct PointReader {
-    found: Option<Found>,
-}
-
-/// The base block that was found for a key: whatever lies between the two would be in it.
-struct Found {
-    sought: Vec<u8>,
-    block: Block,
-}
-
-impl Found {
-    /// Whether a row of `key` could only be in the block.
-    fn spans(&self, key: &[u8]) -> bool {
-        let first = self.block.iter().next().map_or(key, |(first, _)| first);
-        let from = first.min(&self.sought);
-        from <= key && self.block.last_key().is_some_and(|last| key <= last)
-    }
+    view: Arc<View>,
+    shard: Arc<Shard>,
+    base: Option<StoredLookup>,
+    /// By number, with their first keys.
+    runs: Vec<(u64, Vec<u8>, StoredLookup)>,
+    delta: Option<DeltaLookup>,
 }
 
 impl PointReader {
-    /// The row of `key` as readers of the view see it; `stats` are those of the view.
-    pub(crate) fn get(
-        &mut self,
-        view: &View,
-        shard: &Shard,
-        stats: &ShardStats,
-        key: &[u8],
-    ) -> Result<Option<Vec<u8>>> {
-        if let Some(layer) = view.layer(shard)
-            && let Some(value) = layer.get(view, key)?
-        {
-            return decode_over(shard, &value).map(|row| row.map(<[u8]>::to_vec));
-        }
-        self.beneath(view, shard, stats, key)
+    /// `stats` are those of the view.
+    pub(crate) fn new(view: Arc<View>, shard: Arc<Shard>, stats: &ShardStats) -> Self {
+        let sees_staged = view.sees_staged(&shard);
+        Self::seeing(view, shard, stats, sees_staged)
     }
 
-    /// The row of `key` beneath any layer.
-    pub(crate) fn beneath(
-        &mut self,
-        view: &View,
-        shard: &Shard,
+    /// One that sees what is staged too, or does not.
+    pub(crate) fn seeing(
+        view: Arc<View>,
+        shard: Arc<Shard>,
         stats: &ShardStats,
-        key: &[u8],
-    ) -> Result<Option<Vec<u8>>> {
-        if stats.delta_bytes > 0 {
-            let delta = Section::of_shard(Tree::Delta, shard.id);
-            if let Some(value) = view.reader.get(&delta, key)? {
-                return decode_over(shard, &value).map(|row| row.map(<[u8]>::to_vec));
+        sees_staged: bool,
+    ) -> Self {
+        let runs = stats.runs_seen(sees_staged);
+        let runs = runs.map(|run| {
+            let lookup = StoredLookup::new(run.stored(shard.id));
+            (run.number, run.first_key.clone(), lookup)
+        });
+        Self {
+            base: stats.base(shard.id).map(StoredLookup::new),
+            runs: runs.collect(),
+            delta: (stats.delta_bytes > 0).then(DeltaLookup::default),
+            view,
+            shard,
+        }
+    }
+
+    /// The row of `key`.
+    pub(crate) fn get(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let (view, shard) = (&self.view, &self.shard);
+        let delta = match &mut self.delta {
+            Some(delta) => delta.get(view, shard, key)?,
+            None => None,
+        };
+        let delta = delta
+            .map(|value| split_delta_value(shard, value))
+            .transpose()?;
+        let above = delta.map_or(0, |(next_run, _)| next_run);
+        for (number, first_key, run) in self.runs.iter_mut().rev() {
+            if *number < above {
+                break;
+            }
+            if key < first_key.as_slice() {
+                continue;
+            }
+            if let Some(value) = run.get(view, key)? {
+                return Ok(decode_over(shard, value)?.map(<[u8]>::to_vec));
             }
         }
-        if !stats.covers(key) {
-            return Ok(None);
+        if let Some((_, value)) = delta {
+            return Ok(decode_over(shard, value)?.map(<[u8]>::to_vec));
         }
-        if !self.found.as_ref().is_some_and(|found| found.spans(key)) {
-            self.found = load_block(view, shard, key)?.map(|block| Found {
+        match &mut self.base {
+            Some(base) => Ok(base.get(view, key)?.map(<[u8]>::to_vec)),
+            None => Ok(None),
+        }
+    }
+}
+
+/// So many entries are passed over before the delta is asked anew.
+const PASSED_OVER: usize = 32;
+
+/// Looks up entries of the delta: it reads on from the last one where keys ascend.
+#[derive(Default)]
+struct DeltaLookup {
+    ahead: Option<Ahead>,
+}
+
+struct Ahead {
+    /// There is no entry from here to the next one.
+    sought: Vec<u8>,
+    entries: Cursor,
+    next: Option<Entry>,
+}
+
+impl DeltaLookup {
+    fn get(&mut self, view: &View, shard: &Shard, key: &[u8]) -> Result<Option<&[u8]>> {
+        let is_ahead = match &mut self.ahead {
+            Some(ahead) if ahead.sought.as_slice() <= key => ahead.reaches(key)?,
+            _ => false,
+        };
+        if !is_ahead {
+            let range = KeyRange {
+                start: key.to_vec(),
+                end: None,
+            };
+            let delta = Section::of_shard(Tree::Delta, shard.id);
+            let mut entries = Cursor::new(&view.reader, &delta, &range, Direction::Ascending);
+            self.ahead = Some(Ahead {
                 sought: key.to_vec(),
-                block,
+                next: entries.next().transpose()?,
+                entries,
             });
         }
-        Ok(self.found.as_ref().and_then(|Found { block, .. }| {
-            let at = block.lower_bound(key);
-            (at < block.len() && block.key(at) == key).then(|| block.value(at).to_vec())
-        }))
+        let next = self.ahead.as_ref().and_then(|ahead| ahead.next.as_ref());
+        Ok(next.and_then(|(next, value)| (next == key).then_some(value.as_slice())))
     }
 }
 
-/// The row in a value that lies over the base; `None` for a tombstone.
-pub(crate) fn decode_over<'a>(shard: &Shard, value: &'a [u8]) -> Result<Option<&'a [u8]>> {
-    match value.split_first() {
-        Some((&ROW, row)) => Ok(Some(row)),
-        Some((&TOMBSTONE, [])) => Ok(None),
-        _ => Err(Error::damaged(
-            shard.label(),
-            Malformed {
-                what: "delta row",
-                detail: "neither a row nor a tombstone".to_owned(),
-            },
-        )),
-    }
-}
-
-/// A block of the base of a shard, from the record of its place under its last key.
-pub(crate) fn read_block(view: &View, shard: ShardId, last: &[u8], place: &[u8]) -> Result<Block> {
-    let damaged = |error| Error::damaged(format!("the base of shard {shard}"), error);
-    let place = BlockPlace::decode(place).map_err(damaged)?;
-    let block = view.files.read(shard, place)?;
-    let block = pack::decode(block).map_err(damaged)?;
-    if block.last_key() == Some(last) {
-        return Ok(block);
-    }
-    Err(damaged(Malformed {
-        what: "row block",
-        detail: "it does not end at its key".to_owned(),
-    }))
-}
-
-fn load_block(view: &View, shard: &Shard, key: &[u8]) -> Result<Option<Block>> {
-    let range = KeyRange {
-        start: key.to_vec(),
-        end: None,
-    };
-    let blocks = Section::of_shard(Tree::Blocks, shard.id);
-    match Cursor::new(&view.reader, &blocks, &range, Direction::Ascending).next() {
-        Some(entry) => {
-            let (last, place) = entry?;
-            read_block(view, shard.id, &last, &place).map(Some)
+impl Ahead {
+    /// Goes on to the first entry that is not before `key`, if it is near.
+    fn reaches(&mut self, key: &[u8]) -> Result<bool> {
+        for _ in 0..PASSED_OVER {
+            match &self.next {
+                Some((next, _)) if next.as_slice() < key => {
+                    self.next = self.entries.next().transpose()?;
+                }
+                _ => {
+                    self.sought.clear();
+                    self.sought.extend_from_slice(key);
+                    return Ok(true);
+                }
+            }
         }
-        None => Ok(None),
+        Ok(false)
     }
 }

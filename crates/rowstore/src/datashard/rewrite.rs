@@ -6,10 +6,7 @@
 //! the last of them go into the same batch that swaps the shards in the catalogue.
 //! What was copied is proved by the digests: those of the new shards add up to those of the old ones.
 //!
-//! A shard is copied as readers see it. So a rewrite also puts what a published mend has staged in its
-//! place: the layer ends with the shard beneath, and its entries become records of the change log, at the
-//! version at which they became visible. No cut lies between the two, since a table that is mended cannot
-//! be cut.
+//! Rows of all runs become rows of the base. What streams need of the change log becomes a run of records.
 //!
 //! # Crash
 //! Before the swap the new shards are garbage in case of a crash, after it the old ones are.
@@ -25,13 +22,14 @@ use mendb_model::{Digest, Malformed};
 use crate::database::{Inner, NOT_POISONED};
 use crate::datashard::blocks::RangeBlocks;
 use crate::datashard::bulk::BulkBatch;
-use crate::datashard::log::{self, VisibleRecords};
+use crate::datashard::log::{self, Records};
 use crate::datashard::pack::{BLOCK_BYTES, Block, Packer};
 use crate::datashard::point::PointReader;
+use crate::datashard::run::{RunKind, RunWriter};
 use crate::datashard::stats::ShardStats;
 use crate::datashard::{self, Shard, ShardId, cursor};
 use crate::error::{Error, Result};
-use crate::kernel::{Batch, Section, Store, Tree};
+use crate::kernel::{Batch, BlockRecord, Section, Store, Tree};
 use crate::schemeshard::{Access, TableEntry, route, streams};
 use crate::transaction::Transaction;
 use crate::view::View;
@@ -99,7 +97,7 @@ pub(crate) fn compact(inner: &Inner, path: &TablePath) -> Result<()> {
         let view = inner.view()?;
         // A shard that is gone by now was just rewritten.
         let is_there = view.catalogue().shard(shard.id).is_some();
-        if is_there && view.stats(shard.id)?.delta_bytes > 0 {
+        if is_there && !view.stats(shard.id)?.is_packed() {
             let divide = Divide::Into(vec![shard.range.clone()]);
             rewrite(inner, std::slice::from_ref(shard), divide, Access::Reshape)?;
         }
@@ -119,8 +117,8 @@ fn whole(shards: &[Arc<Shard>]) -> KeyRange {
 /// Rewrites shards whose `work` the caller holds; `false` when they are no longer in the catalogue.
 ///
 /// `access` is [`Access::Reshape`], which is refused while their table is being mended, also when the mend
-/// begins in the middle: the layers of a mend lie over the shards that were there when it began. Or it is
-/// [`Access::Settle`], to end such layers.
+/// begins in the middle, since it stages in the shards that were there when it began. Or it is
+/// [`Access::Settle`], once it is published.
 pub(crate) fn rewrite(
     inner: &Inner,
     sources: &[Arc<Shard>],
@@ -311,7 +309,7 @@ impl Child {
             let last = block.last_key().unwrap_or_default();
             *base_bytes += block.as_bytes().len() as u64;
             let place = writer.push(block.as_bytes())?;
-            places.insert(&section, last, place.encode())?;
+            places.insert(&section, last, BlockRecord::InFile(place).encode())?;
             *base_end = Some(last.to_vec());
             Ok::<_, Error>(*base_bytes)
         };
@@ -341,10 +339,11 @@ impl Child {
             put(&rest)?;
         }
         writer.finish()?;
+        self.stats.file_bytes = self.stats.base_bytes;
         places.finish()
     }
 
-    /// Copies the change log as far as streams need it, with what the layers over the sources change.
+    /// Copies the change log as far as streams need it.
     fn fill_log(&mut self, store: &Store, view: &Arc<View>, sources: &[Arc<Shard>]) -> Result<()> {
         let entry = view.table(&sources[0].path.table)?;
         let floor = streams::floor(entry, view.version());
@@ -356,20 +355,23 @@ impl Child {
         if !entry.keeps_changes() {
             return Ok(());
         }
-        let mut records = Vec::new();
+        let mut run = RunWriter::new(store.files(), self.id, self.stats.file_bytes);
+        let mut version = 0;
         for source in sources {
             let range = self.range.intersect(&source.range);
-            records.push(VisibleRecords::new(view, source, range, floor)?);
+            let mut records = Records::new(view, source.clone(), range, floor)?;
+            while let Some(record) = records.next()? {
+                version = version.max(record.version);
+                run.push(&record.record, &record.change)?;
+            }
         }
-        let section = Section::of_shard(Tree::Log, self.id);
-        let mut copied = BulkBatch::new(store);
-        for record in records.into_iter().flatten() {
-            let (key, change) = record?;
-            self.stats.log_bytes += (key.len() + change.len()) as u64;
-            self.stats.log.add(&key, &change);
-            copied.insert(&section, &key, change)?;
+        if let Some(run) = run.finish()? {
+            let mut batch = Batch::default();
+            let kind = RunKind::Records { version };
+            run.put(&mut batch, self.id, &mut self.stats, kind);
+            store.commit(batch)?;
         }
-        copied.finish()
+        Ok(())
     }
 }
 
@@ -400,12 +402,9 @@ fn finish(capture: &Capture<'_>, view: Arc<View>, mut children: Vec<Child>) -> R
         round += 1;
     };
 
-    let entry = transaction.catalogue().table(&sources[0].path.table)?;
     let mut recorded = Digest::default();
     for shard in sources {
-        let through_layer = entry.visible_layer(shard.id).is_some();
-        let stats = transaction.committed_stats(shard.id)?;
-        recorded.merge(stats.visible_digest(through_layer));
+        recorded.merge(transaction.committed_stats(shard.id)?.digest);
     }
     let copied: Digest = children.iter().map(|child| child.stats.digest).sum();
     if recorded != copied {
@@ -433,15 +432,15 @@ fn catch_up(
 ) -> Result<()> {
     struct SourceReaders<'a> {
         shard: &'a Arc<Shard>,
-        seen: (ShardStats, PointReader),
-        now: (ShardStats, PointReader),
+        seen: PointReader,
+        now: PointReader,
     }
     let mut readers = Vec::with_capacity(sources.len());
     for shard in sources {
         readers.push(SourceReaders {
             shard,
-            seen: (seen.stats(shard.id)?, PointReader::default()),
-            now: (now.stats(shard.id)?, PointReader::default()),
+            seen: PointReader::new(seen.clone(), shard.clone(), &seen.stats(shard.id)?),
+            now: PointReader::new(now.clone(), shard.clone(), &now.stats(shard.id)?),
         });
     }
     for key in keys {
@@ -453,10 +452,8 @@ fn catch_up(
             .iter_mut()
             .find(|child| child.range.contains(key))
             .expect("the new shards cover what the old ones did");
-        let (stats, reader) = &mut source.seen;
-        let before = reader.get(seen, source.shard, stats, key)?;
-        let (stats, reader) = &mut source.now;
-        let after = reader.get(now, source.shard, stats, key)?;
+        let before = source.seen.get(key)?;
+        let after = source.now.get(key)?;
         let stats = &mut child.stats;
         if before != after {
             let (before, after) = (before.as_deref(), after.as_deref());
@@ -500,10 +497,8 @@ fn swap(
         .position(|shard| shard.id == sources[0].id)
         .expect("the sources are in the catalogue");
     shards.splice(at..at + sources.len(), new);
-    // Over the new shards lies nothing.
     for source in sources {
         transaction.remove_shard(source.id)?;
-        entry.layers.remove(&source.id);
     }
     transaction.put_table(entry);
     Ok(())

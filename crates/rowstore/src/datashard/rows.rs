@@ -4,75 +4,17 @@ use std::sync::Arc;
 
 use mendb_model::key::KeyRange;
 
-use crate::datashard::overlay::Overlay;
+use crate::datashard::Shard;
+use crate::datashard::overlay::{Overlay, decode_over};
 use crate::datashard::pack::Block;
-use crate::datashard::point::{decode_over, read_block};
-use crate::datashard::{Shard, ShardId};
+use crate::datashard::stored::{StoredBlocks, within};
 use crate::error::Result;
-use crate::kernel::{Cursor, Direction, Entry, Section, Tree};
+use crate::kernel::{Direction, Entry};
 use crate::view::View;
-
-/// Base blocks that may hold rows of a range, in the order asked for.
-pub(crate) struct BaseBlocks {
-    shard: ShardId,
-    places: Option<Cursor>,
-}
-
-impl BaseBlocks {
-    /// Blocks are keyed by their last key, so what is asked of the engine begins at the start of the rows
-    /// and ends with the first block at or after their end.
-    pub(crate) fn new(
-        view: &View,
-        shard: &Shard,
-        range: &KeyRange,
-        direction: Direction,
-    ) -> Result<Self> {
-        let mut blocks = Self {
-            shard: shard.id,
-            places: None,
-        };
-        let base_end = view.stats(shard.id)?.base_end;
-        let Some(mut last) = base_end.filter(|_| !range.is_empty()) else {
-            return Ok(blocks);
-        };
-        let section = Section::of_shard(Tree::Blocks, shard.id);
-        let places =
-            |range: &KeyRange, direction| Cursor::new(&view.reader, &section, range, direction);
-        if let Some(end) = range.end.as_ref().filter(|end| **end < last) {
-            let from = KeyRange {
-                start: end.clone(),
-                end: None,
-            };
-            if let Some(first) = places(&from, Direction::Ascending).next() {
-                last = first?.0;
-            }
-        }
-        if last >= range.start {
-            last.push(0);
-            let range = KeyRange {
-                start: range.start.clone(),
-                end: Some(last),
-            };
-            blocks.places = Some(places(&range, direction));
-        }
-        Ok(blocks)
-    }
-
-    /// The next block.
-    pub(crate) fn next(&mut self, view: &View) -> Result<Option<Block>> {
-        match self.places.as_mut().and_then(Iterator::next).transpose()? {
-            Some((last, place)) => read_block(view, self.shard, &last, &place).map(Some),
-            None => {
-                self.places = None;
-                Ok(None)
-            }
-        }
-    }
-}
 
 /// The base rows of a range.
 struct BaseRows {
-    blocks: BaseBlocks,
+    blocks: StoredBlocks,
     block: Option<Block>,
     /// The rows of `block` still to come.
     left: std::ops::Range<usize>,
@@ -105,9 +47,10 @@ impl RowCursor {
         direction: Direction,
     ) -> Result<Self> {
         let range = range.intersect(&shard.range);
-        let blocks = BaseBlocks::new(&view, &shard, &range, direction)?;
+        let stats = view.stats(shard.id)?;
+        let blocks = StoredBlocks::new(&view, stats.base(shard.id), &range, direction)?;
         let mut cursor = Self {
-            over: Overlay::new(&view, &shard, &range, direction)?,
+            over: Overlay::new(&view, &shard, &stats, &range, direction)?,
             view,
             shard,
             range,
@@ -211,14 +154,4 @@ impl RowCursor {
         }
         Ok(())
     }
-}
-
-/// Which rows of a block are in a range.
-pub(crate) fn within(block: &Block, range: &KeyRange) -> std::ops::Range<usize> {
-    let start = block.lower_bound(&range.start);
-    let end = match &range.end {
-        Some(end) => block.lower_bound(end),
-        None => block.len(),
-    };
-    start..end.max(start)
 }

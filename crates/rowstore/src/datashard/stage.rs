@@ -1,9 +1,10 @@
-//! Wanted rows into the layers of a table that is being mended.
+//! Wanted rows into the staged runs of a table that is being mended.
 //!
 //! # Consistency
-//! What a batch stages for the table, for its indexes, and how far it came are one commit. Readers see
-//! none of it. The rows of a shard are compared outside the write lock: while a table is being mended
-//! nobody writes it, and whoever stages holds the shard, and with it the index rows of its rows.
+//! What a batch stages and how far it came are one commit. Readers see none of it. The rows of a shard are
+//! compared outside the write lock: while a table is being mended nobody writes it, and whoever stages holds
+//! the shard. The rows of the indexes follow when somebody asks for the table as it will be
+//! ([`super::derive`]).
 //!
 //! # Idempotence
 //! As in [`super::load`], each (shard, operation, source) has a cursor that commits with the rows. Only
@@ -15,17 +16,19 @@
 use std::sync::Arc;
 
 use mendb_model::change::ChangeRef;
-use mendb_model::{ChangeKind, Malformed, RowBlock};
+use mendb_model::key::MAX_KEY_BYTES;
+use mendb_model::{ChangeKind, Digest, Malformed, RowBlock};
 
 use crate::database::{Inner, NOT_POISONED};
 use crate::datashard::cursor::{self, Source};
-use crate::datashard::layer::{Layer, Place};
+use crate::datashard::derive;
 use crate::datashard::load::{BATCH_BYTES, ROW_OVERHEAD, check_rows, first_behind};
-use crate::datashard::point::{PointReader, decode_over};
+use crate::datashard::point::PointReader;
+use crate::datashard::run::{RunKind, RunWriter, WrittenRun};
 use crate::datashard::{Shard, ShardId};
 use crate::error::{Error, Result};
-use crate::index::{self, IndexEdit, RowEdit};
-use crate::schemeshard::{TableEntry, mending, route};
+use crate::index;
+use crate::schemeshard::{TableEntry, mending};
 use crate::transaction::Transaction;
 use crate::view::View;
 
@@ -77,19 +80,18 @@ pub(crate) fn stage<B: AsRef<[u8]>>(
     check_rows(&shard, changes)?;
     let mut row = first_behind(&view, id, operation, source, changes)?;
     drop(view);
-    let mut reader = PointReader::default();
     let mut staged = StagedRows::default();
     while row < changes.len() {
         let view = inner.view()?;
-        let batch = Batch::compare(&view, &entry, &shard, &mut reader, changes, row)?;
+        let batch = Batch::compare(&view, &entry, &shard, changes, row)?;
         row = batch.end;
-        staged.upserted += batch.upserted();
-        staged.erased += batch.erased();
-        staged.kept += batch.kept;
-        staged.bytes += batch.bytes();
+        staged.upserted += batch.rows.upserted;
+        staged.erased += batch.rows.erased;
+        staged.kept += batch.rows.kept;
+        staged.bytes += batch.rows.bytes;
 
         let mut transaction = Transaction::begin(inner);
-        // It may have been published since, or aborted, and even begun again with other layers.
+        // It may have been published since, or aborted, and even begun again.
         let now = mending::open_to(transaction.catalogue(), &shard.path.table, operation)?;
         if now.state != entry.state {
             return Err(Error::NotMending {
@@ -97,7 +99,11 @@ pub(crate) fn stage<B: AsRef<[u8]>>(
                 operation: operation.to_owned(),
             });
         }
-        batch.put(&mut transaction, &entry, &shard)?;
+        if let Some(run) = batch.run {
+            let (before, after) = (batch.before, batch.after);
+            transaction.put_run(&shard, run, RunKind::Staged, before, after)?;
+            derive::expect(&mut transaction, &entry);
+        }
         let cursor = cursor::key(id, operation, source);
         transaction.put_meta(&cursor, changes.key(row - 1));
         transaction.commit()?;
@@ -106,171 +112,74 @@ pub(crate) fn stage<B: AsRef<[u8]>>(
     Ok(Staged::Done(staged))
 }
 
-/// A row that is to change.
-struct Differing<'a> {
-    key: &'a [u8],
-    before: Option<Vec<u8>>,
-    after: Option<&'a [u8]>,
-    place: Place,
-}
-
-impl Differing<'_> {
-    fn edit(&self) -> RowEdit<'_> {
-        RowEdit {
-            key: self.key,
-            before: self.before.as_deref(),
-            after: self.after,
-        }
-    }
-}
-
 /// Some of the changes of a call, compared with the rows that are there.
-struct Batch<'a> {
-    differing: Vec<Differing<'a>>,
-    /// The index rows that follow, for each index in the order of the schema.
-    index_rows: Vec<Vec<(Vec<u8>, IndexEdit, Place)>>,
-    /// How many keys are as they are wanted.
-    kept: u64,
+struct Batch {
+    /// Those that differ.
+    run: Option<WrittenRun>,
+    /// Digest of the rows that they replace, as staged so far.
+    before: Digest,
+    /// Digest of the rows that they are.
+    after: Digest,
+    rows: StagedRows,
     /// The first change that is not in the batch.
     end: usize,
 }
 
-impl<'a> Batch<'a> {
+impl Batch {
     /// Takes the changes from `first` on until they and the rows they meet fill a batch.
     fn compare<B: AsRef<[u8]>>(
-        view: &View,
+        view: &Arc<View>,
         entry: &TableEntry,
         shard: &Arc<Shard>,
-        reader: &mut PointReader,
-        changes: &'a RowBlock<B>,
+        changes: &RowBlock<B>,
         first: usize,
     ) -> Result<Self> {
-        let layer = layer_over(entry, shard);
         let stats = view.stats(shard.id)?;
+        let mut there = PointReader::seeing(view.clone(), shard.clone(), &stats, true);
+        let mut run = RunWriter::new(&view.files, shard.id, stats.file_bytes);
         let mut batch = Self {
-            differing: Vec::new(),
-            index_rows: Vec::new(),
-            kept: 0,
+            run: None,
+            before: Digest::default(),
+            after: Digest::default(),
+            rows: StagedRows::default(),
             end: first,
         };
         let mut bytes = 0;
         while batch.end < changes.len() && bytes < BATCH_BYTES {
             let key = changes.key(batch.end);
             let after = wanted_row(shard, changes.value(batch.end))?;
-            // Keys ascend, so most lie behind what is staged.
-            let staged = match &stats.layer {
-                Some(above) if above.reaches(key) => layer.get(view, key)?,
-                _ => None,
-            };
-            let before = match &staged {
-                Some(value) => decode_over(shard, value)?.map(<[u8]>::to_vec),
-                None => reader.beneath(view, shard, &stats, key)?,
-            };
+            let before = there.get(key)?;
             batch.end += 1;
             if before.as_deref() == after {
-                batch.kept += 1;
+                batch.rows.kept += 1;
                 continue;
             }
-            if let Some(after) = after {
-                let read = entry.layout.read(key, after, |_| ());
-                read.map_err(|error| damaged_change(shard, error))?;
+            if let Some(before) = &before {
+                batch.before.add(key, before);
             }
-            let rows = before.as_ref().map_or(0, Vec::len) + after.map_or(0, <[u8]>::len);
-            bytes += key.len() + rows + ROW_OVERHEAD;
-            batch.differing.push(Differing {
-                place: place(view, shard, staged, key, after)?,
-                key,
-                before,
-                after,
-            });
+            match after {
+                Some(after) => {
+                    let read = entry.layout.read(key, after, |_| ());
+                    read.map_err(|error| damaged_change(shard, error))?;
+                    // The key of an index row is at most twice as long as what it is made of, about.
+                    if key.len() + after.len() > MAX_KEY_BYTES / 4 {
+                        for index in &entry.layout.indexes {
+                            index::row_of(entry, index, key, after)?;
+                        }
+                    }
+                    batch.after.add(key, after);
+                    batch.rows.upserted += 1;
+                }
+                None => batch.rows.erased += 1,
+            }
+            run.push_row(key, after)?;
+            let after = after.map_or(0, <[u8]>::len);
+            batch.rows.bytes += (key.len() + after) as u64;
+            bytes += key.len() + after + before.map_or(0, |row| row.len()) + ROW_OVERHEAD;
         }
-        for index in &entry.layout.indexes {
-            let shards = entry.shards(Some(&index.name))?;
-            // An index row belongs to one row of the table, and is staged when that is.
-            let (again, anew): (Vec<&Differing<'_>>, Vec<_>) = batch
-                .differing
-                .iter()
-                .partition(|row| row.place.entry.is_some());
-            let edits = |rows: Vec<&Differing<'_>>| {
-                let edits = index::edits(entry, index, rows.into_iter().map(Differing::edit))?;
-                Ok::<_, Error>(edits.into_iter().filter(|(_, e)| e.before != e.after))
-            };
-            let mut index_rows = Vec::new();
-            for (key, edit) in edits(anew)? {
-                index_rows.push((key, edit, Place::default()));
-            }
-            for (key, edit) in edits(again)? {
-                let shard = route(shards, &key);
-                let staged = layer_over(entry, shard).get(view, &key)?;
-                let place = place(view, shard, staged, &key, edit.after.as_deref())?;
-                index_rows.push((key, edit, place));
-            }
-            batch.index_rows.push(index_rows);
-        }
+        batch.run = run.finish()?;
         Ok(batch)
     }
-
-    fn bytes(&self) -> u64 {
-        let rows = self.differing.iter();
-        let bytes = rows.map(|row| row.key.len() + row.after.map_or(0, <[u8]>::len));
-        bytes.sum::<usize>() as u64
-    }
-
-    fn upserted(&self) -> u64 {
-        let upserted = self.differing.iter().filter(|row| row.after.is_some());
-        upserted.count() as u64
-    }
-
-    fn erased(&self) -> u64 {
-        self.differing.len() as u64 - self.upserted()
-    }
-
-    /// Adds the rows, and the index rows that follow from them, to a commit.
-    fn put(
-        &self,
-        transaction: &mut Transaction<'_>,
-        entry: &TableEntry,
-        shard: &Arc<Shard>,
-    ) -> Result<()> {
-        for row in &self.differing {
-            let layer = layer_over(entry, shard);
-            transaction.put_layer_row(shard, layer, row.edit(), &row.place)?;
-        }
-        for (index, rows) in entry.layout.indexes.iter().zip(&self.index_rows) {
-            let shards = entry.shards(Some(&index.name))?;
-            for (key, edit, place) in rows {
-                let shard = route(shards, key);
-                let layer = layer_over(entry, shard);
-                transaction.put_layer_row(shard, layer, edit.of_row(key), place)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-fn layer_over<'a>(entry: &'a TableEntry, shard: &Shard) -> &'a Layer {
-    let layer = entry.layers.get(&shard.id);
-    layer.expect("a table that is being mended has a layer over each of its shards")
-}
-
-/// Where the row `after` of `key` goes in the layer over the shard, which has the entry `staged`.
-fn place(
-    view: &View,
-    shard: &Shard,
-    staged: Option<Vec<u8>>,
-    key: &[u8],
-    after: Option<&[u8]>,
-) -> Result<Place> {
-    // Without an entry the row beneath is the one before, which differs.
-    let as_beneath = staged.is_some() && {
-        let stats = view.stats(shard.id)?;
-        let beneath = PointReader::default().beneath(view, shard, &stats, key)?;
-        beneath.as_deref() == after
-    };
-    Ok(Place {
-        entry: staged,
-        as_beneath,
-    })
 }
 
 /// The row that a change wants.

@@ -44,9 +44,9 @@ impl Batch {
         self.doom(&shard.0.to_be_bytes());
     }
 
-    /// The same of a layer.
-    pub(crate) fn doom_layer(&mut self, layer: &Section) {
-        self.doom(&layer.prefix);
+    /// The same of a run.
+    pub(crate) fn doom_run(&mut self, run: &Section) {
+        self.doom(&run.prefix);
     }
 
     /// A shard that was garbage in case of a crash is none.

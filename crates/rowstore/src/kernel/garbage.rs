@@ -1,6 +1,6 @@
 //! What commits have made garbage, and how it goes.
 //!
-//! A commit that takes a shard or a layer out of the catalogue puts a record in the `meta` tree under
+//! A commit that takes a shard out of the catalogue, or a run out of a shard, puts a record in the `meta` tree under
 //! [`GARBAGE`] and its prefix; so does a rewrite for the shards that it begins to fill. What is under the
 //! prefix is erased afterwards, some records at a time, and the record with the last of them.
 
@@ -31,9 +31,9 @@ impl Store {
         self.try_erase(&shards.map(prefix).collect::<Vec<_>>());
     }
 
-    /// The same of layers.
-    pub(crate) fn erase_layers<'a>(&self, layers: impl Iterator<Item = &'a Section>) {
-        let prefixes: Vec<_> = layers.map(|layer| layer.prefix.clone()).collect();
+    /// The same of runs.
+    pub(crate) fn erase_runs<'a>(&self, runs: impl Iterator<Item = &'a Section>) {
+        let prefixes: Vec<_> = runs.map(|run| run.prefix.clone()).collect();
         self.try_erase(&prefixes);
     }
 
@@ -133,12 +133,12 @@ impl Store {
     }
 }
 
-/// The trees in which the prefix of garbage is one of a shard, or of a layer.
+/// The trees in which the prefix of garbage is one of a shard, or of a run.
 fn trees_of(prefix: &[u8]) -> &'static [Tree] {
     if prefix.len() == size_of::<ShardId>() {
         &Tree::OF_SHARDS
     } else {
-        &[Tree::Layer]
+        &[Tree::Runs]
     }
 }
 
@@ -170,18 +170,17 @@ mod tests {
                 batch.insert(&delta, &key.to_be_bytes(), []);
             }
             batch.insert(&Section::of_shard(Tree::Log, shard), b"log", []);
-            for begun_at in [4, 5] {
-                batch.insert(&Section::layer(shard, begun_at), b"layer", []);
+            for number in [4, 5] {
+                batch.insert(&Section::run(shard, number), b"block", []);
             }
         }
         batch.doom_shard(ShardId(1));
         batch.doom_shard(ShardId(2));
-        let layer = Section::layer(ShardId(3), 4);
-        batch.doom_layer(&layer);
+        batch.doom_run(&Section::run(ShardId(3), 4));
         store.commit(batch).unwrap();
         store.erase_shards([ShardId(1)].into_iter());
         let left = |store: &Store| {
-            let trees = [Tree::Delta, Tree::Log, Tree::Layer, Tree::Meta];
+            let trees = [Tree::Delta, Tree::Log, Tree::Runs, Tree::Meta];
             trees.map(|tree| records(store, tree))
         };
         let rows = ERASED_RECORDS as usize;

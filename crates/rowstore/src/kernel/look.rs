@@ -5,16 +5,16 @@ use std::sync::Arc;
 
 use crate::database::Options;
 use crate::error::Result;
-use crate::kernel::base_files::BaseFiles;
 use crate::kernel::fault::Faults;
 use crate::kernel::reader::Reader;
 use crate::kernel::root::Root;
+use crate::kernel::shard_files::ShardFiles;
 use crate::kernel::store::{DATABASE, Pool, acknowledged, check, read_root};
 
 /// A commit of a store that this process has not opened. What it reads stays until both are dropped.
 pub(crate) struct Look {
     pub(crate) reader: Arc<Reader>,
-    pub(crate) files: Arc<BaseFiles>,
+    pub(crate) files: Arc<ShardFiles>,
     pub(crate) root: Root,
 }
 
@@ -27,7 +27,7 @@ pub(crate) fn look(dir: &Path) -> Result<Option<Look>> {
         return Ok(None);
     }
     // From here on nobody removes a file, and the commit that is read is a later one.
-    let files = BaseFiles::hold(&faults)?;
+    let files = ShardFiles::hold(&faults)?;
     let pool = Arc::new(Pool::new(&faults, Options::default().cache_bytes));
     let connection = pool.take()?;
     let begun = connection.execute_batch("BEGIN");

@@ -2,7 +2,7 @@
 //!
 //! Ordered records lie in one SQLite database in WAL mode, packed blocks of rows in one file a shard
 //! beside it. Whoever is above sees [`Section`]s of ordered records, a [`Batch`] that commits as a
-//! whole, a [`Reader`] that is one commit, and [`BaseFiles`]. One process at a time has the [`Store`]; others can
+//! whole, a [`Reader`] that is one commit, and [`ShardFiles`]. One process at a time has the [`Store`]; others can
 //! [`look`] at a commit of it. What was measured before this engine was
 //! chosen: `docs/storage-engine.md`.
 //!
@@ -10,7 +10,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `store.db`, `-wal`, `-shm` | the records, by SQLite |
-//! | `base/<shard>` | packed blocks, one after the other; where each lies is in [`Tree::Blocks`] |
+//! | `shards/<shard>` | packed blocks, one after the other; where each lies is in [`Tree::Blocks`] and [`Tree::Runs`] |
 //! | `mark` | the last commit that was acknowledged ([`mark`]) |
 //! | `lock` | nothing; whoever has the store open has it locked |
 //! | `readers` | nothing; processes that only read have it locked, together |
@@ -25,7 +25,6 @@
 //! Blocks are on disk before the records that name them are committed; bytes behind the last named block
 //! are of a load that was cut off, and the next one writes over them.
 
-mod base_files;
 mod batch;
 mod cursor;
 mod fault;
@@ -36,10 +35,11 @@ mod reader;
 mod record;
 mod root;
 mod section;
+mod shard_files;
+mod sorter;
 mod store;
 mod turn;
 
-pub(crate) use base_files::{BaseFiles, BlockPlace};
 pub(crate) use batch::Batch;
 pub use cursor::Direction;
 pub(crate) use cursor::{Cursor, Entry};
@@ -47,5 +47,7 @@ pub(crate) use look::look;
 pub(crate) use reader::Reader;
 pub(crate) use root::Root;
 pub(crate) use section::{Section, Tree};
+pub(crate) use shard_files::{BlockRecord, ShardFiles, ShardWriter};
+pub(crate) use sorter::{Merged, Sorter};
 pub(crate) use store::Store;
 pub(crate) use turn::Turn;

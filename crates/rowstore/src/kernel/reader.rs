@@ -30,7 +30,7 @@ macro_rules! for_tree {
             Tree::Meta => concat!($before, "meta", $after),
             Tree::Blocks => concat!($before, "blocks", $after),
             Tree::Delta => concat!($before, "delta", $after),
-            Tree::Layer => concat!($before, "layer", $after),
+            Tree::Runs => concat!($before, "runs", $after),
             Tree::Log => concat!($before, "log", $after),
         }
     };

@@ -11,12 +11,12 @@ pub(crate) enum Tree {
     Catalogue,
     /// The root record, bookkeeping of shards, cursors, garbage.
     Meta,
-    /// Where the packed blocks of each shard lie in its base file.
+    /// Where the packed blocks of each shard lie in its file.
     Blocks,
     /// Single rows over the base of each shard.
     Delta,
-    /// What a mend lays over each shard.
-    Layer,
+    /// The blocks of the runs of each shard, or where they lie.
+    Runs,
     /// The change log of each shard.
     Log,
 }
@@ -27,11 +27,11 @@ impl Tree {
         Self::Meta,
         Self::Blocks,
         Self::Delta,
-        Self::Layer,
+        Self::Runs,
         Self::Log,
     ];
     /// Those whose keys begin with the id of a shard.
-    pub(super) const OF_SHARDS: [Self; 4] = [Self::Blocks, Self::Delta, Self::Layer, Self::Log];
+    pub(super) const OF_SHARDS: [Self; 4] = [Self::Blocks, Self::Delta, Self::Runs, Self::Log];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -39,7 +39,7 @@ impl Tree {
             Self::Meta => "meta",
             Self::Blocks => "blocks",
             Self::Delta => "delta",
-            Self::Layer => "layer",
+            Self::Runs => "runs",
             Self::Log => "log",
         }
     }
@@ -65,10 +65,10 @@ impl Section {
         Self { tree, prefix }
     }
 
-    /// The layer over a shard of the mend that began at a version.
-    pub(crate) fn layer(shard: ShardId, begun_at: u64) -> Self {
-        let prefix = [shard.0.to_be_bytes(), begun_at.to_be_bytes()].concat();
-        let tree = Tree::Layer;
+    /// A run of a shard.
+    pub(crate) fn run(shard: ShardId, number: u64) -> Self {
+        let prefix = [shard.0.to_be_bytes(), number.to_be_bytes()].concat();
+        let tree = Tree::Runs;
         Self { tree, prefix }
     }
 
@@ -102,7 +102,7 @@ mod tests {
         assert!(end(255).as_slice() <= 256_u64.to_be_bytes().as_slice());
         assert_eq!(Section::whole(Tree::Meta).end(), [255]);
         assert_eq!(
-            Section::layer(ShardId(1), u64::MAX).end(),
+            Section::run(ShardId(1), u64::MAX).end(),
             [0, 0, 0, 0, 0, 0, 0, 2]
         );
     }

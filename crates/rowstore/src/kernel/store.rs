@@ -10,7 +10,6 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
 use crate::database::{NOT_POISONED, Options};
 use crate::error::{Error, Result};
-use crate::kernel::base_files::BaseFiles;
 use crate::kernel::batch::Batch;
 use crate::kernel::fault::Faults;
 use crate::kernel::mark::Mark;
@@ -18,6 +17,8 @@ use crate::kernel::reader::Reader;
 use crate::kernel::record;
 use crate::kernel::root::{FORMAT, Root};
 use crate::kernel::section::{Section, Tree};
+use crate::kernel::shard_files::ShardFiles;
+use crate::kernel::sorter::{self, Sorter};
 
 pub(super) const DATABASE: &str = "store.db";
 const WAL: &str = "store.db-wal";
@@ -44,7 +45,7 @@ pub(crate) struct Store {
     pool: Arc<Pool>,
     wal: File,
     mark: Mark,
-    files: Arc<BaseFiles>,
+    files: Arc<ShardFiles>,
     /// Pages in the WAL after the last commit.
     wal_pages: Arc<AtomicI32>,
     /// The disk failed to keep what it took: nothing more is accepted.
@@ -96,7 +97,7 @@ impl Store {
         std::fs::create_dir_all(dir).map_err(|error| faults.file(dir, error))?;
         let lock = lock(&faults)?;
         let acknowledged = acknowledged(&faults)?;
-        let files = Arc::new(BaseFiles::open(&faults)?);
+        let files = Arc::new(ShardFiles::open(&faults)?);
         let mut connection = connect(&faults, options.cache_bytes)?;
         let root = match read_root(&faults, &connection)? {
             Some(root) => root,
@@ -140,8 +141,13 @@ impl Store {
         })
     }
 
+    /// Sorts what does not fit into memory.
+    pub(crate) fn sorter(&self) -> Sorter {
+        Sorter::new(self.faults.clone(), sorter::PIECE_BYTES)
+    }
+
     /// The packed blocks of the shards.
-    pub(crate) fn files(&self) -> &Arc<BaseFiles> {
+    pub(crate) fn files(&self) -> &Arc<ShardFiles> {
         &self.files
     }
 

@@ -62,7 +62,7 @@ fn held(transaction: &Transaction<'_>, operation: &str, name: &str) -> Result<Ta
     );
     if entry.state != ours && !mended_by_us {
         entry.check(Access::Hold)?;
-        entry.enter(ours);
+        entry.state = ours;
     }
     Ok(entry)
 }
@@ -84,7 +84,7 @@ pub(crate) fn unlock(inner: &Inner, operation: &str) -> Result<()> {
     }
     for entry in held {
         let mut entry = TableEntry::clone(entry);
-        entry.enter(PathState::Ready);
+        entry.state = PathState::Ready;
         transaction.put_table(entry);
     }
     transaction.commit()?;

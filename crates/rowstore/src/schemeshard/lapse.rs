@@ -50,7 +50,7 @@ pub(crate) fn held_back(view: &Arc<View>, table: &str) -> Result<Vec<HeldBack>> 
     }
     for shard in entry.all_shards() {
         let is_of_rows = shard.path.index.is_none();
-        let mut records = Records::new(view, shard.clone(), KeyRange::all())?;
+        let mut records = Records::new(view, shard.clone(), KeyRange::all(), 0)?;
         while let Some(record) = records.next()? {
             let bytes = (record.record.len() + record.change.len()) as u64;
             for (held, needed_after) in &mut held {
@@ -111,7 +111,7 @@ fn outgrown(inner: &Inner, table: &str) -> Result<Option<(String, u64)>> {
     }
     let mut bytes = 0;
     for shard in entry.all_shards() {
-        bytes += view.stats(shard.id)?.log_bytes;
+        bytes += view.stats(shard.id)?.all_log_bytes();
     }
     let lasting = entry.streams.iter().filter(|(_, record)| record.lasts());
     let neediest = lasting.min_by_key(|(_, record)| record.needed_after);

@@ -2,8 +2,8 @@
 //!
 //! # Consistency
 //! From the commit that begins a mend to the one that ends it nobody else changes the tables: neither
-//! their rows nor their schema nor their shards. What is staged lies in layers that readers see as
-//! soon as the state of the tables says so, which is one commit for all of them.
+//! their rows nor their schema nor their shards. What is staged lies in runs that readers do not see. One
+//! commit makes them visible, of all tables, and so part of the change logs.
 //!
 //! # Crash
 //! Which tables a mend holds and whether it is published is in the catalogue: whoever opens the store
@@ -12,12 +12,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use mendb_model::Malformed;
-
 use crate::database::Inner;
-use crate::datashard::layer::Layer;
+use crate::datashard::derive;
+use crate::datashard::run::RemovedRuns;
 use crate::error::{Error, Result};
-use crate::schemeshard::{Access, Catalogue, Layers, PathState, TableEntry, streams};
+use crate::schemeshard::{Access, Catalogue, PathState, TableEntry, streams};
 use crate::snapshot::Snapshot;
 use crate::transaction::Transaction;
 use crate::view::{Commit, View};
@@ -102,11 +101,11 @@ pub(crate) fn begin(inner: &Inner, operation: &str, tables: &[String]) -> Result
     for name in wanted {
         let mut entry = TableEntry::clone(transaction.catalogue().table(name)?);
         entry.check(Access::Hold)?;
-        entry.enter(PathState::Mending {
+        entry.state = PathState::Mending {
             operation: operation.to_owned(),
             begun_at,
             published_at: None,
-        });
+        };
         transaction.put_table(entry);
     }
     transaction.commit()?;
@@ -115,7 +114,14 @@ pub(crate) fn begin(inner: &Inner, operation: &str, tables: &[String]) -> Result
 }
 
 pub(crate) fn publish(inner: &Inner, operation: &str) -> Result<u64> {
-    let mut transaction = Transaction::begin(inner);
+    let mut transaction = loop {
+        derive::derive(inner, operation)?;
+        let transaction = Transaction::begin(inner);
+        // More may have been staged since.
+        if !lacks_index_rows(&transaction.view, operation)? {
+            break transaction;
+        }
+    };
     let view = transaction.view.clone();
     let mend = known(view.catalogue(), operation)?;
     if let Some(published_at) = mend.published_at {
@@ -130,6 +136,9 @@ pub(crate) fn publish(inner: &Inner, operation: &str) -> Result<u64> {
                 transaction.remove_cursors(shard.id)?;
             }
         }
+        for shard in entry.all_shards() {
+            transaction.publish_staged(shard, entry.keeps_changes())?;
+        }
         transaction.put_table(entry);
     }
     transaction.commit()?;
@@ -137,8 +146,18 @@ pub(crate) fn publish(inner: &Inner, operation: &str) -> Result<u64> {
     Ok(version)
 }
 
+fn lacks_index_rows(view: &View, operation: &str) -> Result<bool> {
+    for entry in held(view.catalogue(), operation) {
+        if derive::is_expected(view, entry)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// The last commit, read as if the mend were published.
 pub(crate) fn snapshot(inner: &Inner, operation: &str) -> Result<Snapshot> {
+    derive::derive(inner, operation)?;
     let view = inner.view()?;
     if known(view.catalogue(), operation)?.published_at.is_some() {
         return Ok(Snapshot::new(view));
@@ -170,32 +189,24 @@ pub(crate) fn abort(inner: &Inner, operation: &str) -> Result<()> {
             operation: operation.to_owned(),
         });
     }
-    let layers = release(&mut transaction, &view, operation)?;
-    end(inner, transaction, &layers, &mend.tables)
+    let mut removed = Vec::new();
+    for entry in held(view.catalogue(), operation) {
+        for shard in entry.all_shards() {
+            removed.extend(transaction.remove_staged(shard)?);
+        }
+        derive::forget(&mut transaction, entry);
+    }
+    end(inner, transaction, &removed, operation)
 }
 
-/// Ends a mend whose layers are settled, if they are.
+/// Ends a mend that is published.
 pub(crate) fn finish(inner: &Inner, operation: &str) -> Result<()> {
-    let mut transaction = Transaction::begin(inner);
-    let view = transaction.view.clone();
-    let Some(mend) = describe(view.catalogue(), operation) else {
+    let transaction = Transaction::begin(inner);
+    if describe(transaction.catalogue(), operation).is_none() {
         drop(transaction);
         return inner.sync();
-    };
-    for shard in held(view.catalogue(), operation).flat_map(|entry| entry.all_shards()) {
-        if let Some(layer) = transaction.committed_stats(shard.id)?.layer {
-            let source = Malformed {
-                what: "layer",
-                detail: format!(
-                    "of what {operation} staged, {} is not settled",
-                    layer.entries
-                ),
-            };
-            return Err(Error::damaged(shard.label(), source));
-        }
     }
-    let layers = release(&mut transaction, &view, operation)?;
-    end(inner, transaction, &layers, &mend.tables)
+    end(inner, transaction, &[], operation)
 }
 
 fn known(catalogue: &Catalogue, operation: &str) -> Result<MendDescription> {
@@ -223,7 +234,7 @@ fn published(catalogue: &Catalogue, operation: &str, at: u64) -> Vec<TableEntry>
         }
         PathState::Restoring { operation: ours } if ours == operation => {
             let mut after = TableEntry::clone(entry);
-            after.enter(PathState::Ready);
+            after.state = PathState::Ready;
             Some(after)
         }
         _ => None,
@@ -231,37 +242,27 @@ fn published(catalogue: &Catalogue, operation: &str, at: u64) -> Vec<TableEntry>
     catalogue.tables().filter_map(after).collect()
 }
 
-/// Adds to a commit that the tables are nobody's again; the layers they had.
-fn release(transaction: &mut Transaction<'_>, view: &View, operation: &str) -> Result<Vec<Layers>> {
-    let mut layers = Vec::new();
+/// Commits that the tables are nobody's again. When that is on disk, erases runs that were removed, and trims
+/// what streams let go of meanwhile.
+fn end(
+    inner: &Inner,
+    mut transaction: Transaction<'_>,
+    removed: &[RemovedRuns],
+    operation: &str,
+) -> Result<()> {
+    let view = transaction.view.clone();
+    let mut tables = Vec::new();
     for entry in held(view.catalogue(), operation) {
         for shard in entry.all_shards() {
             transaction.remove_cursors(shard.id)?;
-            if transaction.committed_stats(shard.id)?.layer.is_some() {
-                transaction.stats(shard)?.layer = None;
-            }
         }
-        for layer in entry.layers.values() {
-            transaction.batch.doom_layer(layer.section());
-        }
-        layers.push(entry.layers.clone());
+        tables.push(entry.name.clone());
         let mut entry = TableEntry::clone(entry);
-        entry.enter(PathState::Ready);
+        entry.state = PathState::Ready;
         transaction.put_table(entry);
     }
-    Ok(layers)
-}
-
-/// Commits, and when that is on disk removes the layers, and what streams let go of meanwhile.
-fn end(
-    inner: &Inner,
-    transaction: Transaction<'_>,
-    layers: &[Layers],
-    tables: &[String],
-) -> Result<()> {
     transaction.commit()?;
     inner.sync()?;
-    let layers = layers.iter().flat_map(Layers::values);
-    inner.store.erase_layers(layers.map(Layer::section));
-    streams::trim(inner, tables)
+    RemovedRuns::erase(inner, removed)?;
+    streams::trim(inner, &tables)
 }

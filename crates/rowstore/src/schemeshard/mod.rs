@@ -22,7 +22,6 @@ use mendb_model::key::KeyRange;
 use mendb_model::name::TablePath;
 use serde::{Deserialize, Serialize};
 
-use crate::datashard::layer::Layer;
 use crate::datashard::{Shard, ShardId};
 use crate::error::{Error, Result};
 use layout::Layout;
@@ -81,7 +80,7 @@ pub(crate) enum Access {
     Write,
     /// To split, merge or pack its shards.
     Reshape,
-    /// To put what a mend has published in the place of what it replaces.
+    /// To pack the shards of a table whose mend is published.
     Settle,
     /// To drop it, to change its schema, or to hold it.
     Hold,
@@ -101,12 +100,7 @@ pub(crate) struct TableEntry {
     pub(crate) rows: Vec<Arc<Shard>>,
     /// The same of each index's implementation table.
     pub(crate) indexes: BTreeMap<String, Vec<Arc<Shard>>>,
-    /// While the table is being mended, the layer over each of its shards that was there when it began.
-    pub(crate) layers: Layers,
 }
-
-/// Layers by the shards that they lie over.
-pub(crate) type Layers = BTreeMap<ShardId, Layer>;
 
 impl TableEntry {
     /// Whether a change stream needs what happens to its rows.
@@ -154,32 +148,12 @@ impl TableEntry {
         }
     }
 
-    /// Enters a state, with the layers that belong to it.
-    pub(crate) fn enter(&mut self, state: PathState) {
-        self.layers = match state {
-            PathState::Mending { begun_at, .. } => {
-                let layer = |shard: &Arc<Shard>| Layer::new(shard.id, begun_at);
-                let layers = self.all_shards().map(|shard| (shard.id, layer(shard)));
-                layers.collect()
-            }
-            PathState::Ready | PathState::Backup { .. } | PathState::Restoring { .. } => {
-                Layers::new()
-            }
-        };
-        self.state = state;
-    }
-
     /// The version at which the mend of the table was published, if it was.
     pub(crate) fn published_at(&self) -> Option<u64> {
         match self.state {
             PathState::Mending { published_at, .. } => published_at,
             _ => None,
         }
-    }
-
-    /// The layer over a shard of the table, if readers read through it.
-    pub(crate) fn visible_layer(&self, shard: ShardId) -> Option<&Layer> {
-        self.published_at().and_then(|_| self.layers.get(&shard))
     }
 
     /// Refuses what the operation that holds the table does not allow.

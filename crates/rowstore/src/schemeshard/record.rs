@@ -14,7 +14,7 @@ use crate::datashard::{Shard, ShardId};
 use crate::error::{Error, Result};
 use crate::schemeshard::layout::Layout;
 use crate::schemeshard::versions::Versions;
-use crate::schemeshard::{Born, Layers, PathState, TableEntry};
+use crate::schemeshard::{Born, PathState, TableEntry};
 
 #[derive(Serialize, Deserialize)]
 struct TableRecord {
@@ -151,19 +151,16 @@ impl TableEntry {
                 "its indexes are not those of its schema".to_owned(),
             ));
         }
-        let mut entry = Self {
+        Ok(Self {
             name: table.to_owned(),
             versions: record.versions,
-            state: PathState::Ready,
+            state: record.state,
             streams: record.streams,
             born: record.born,
             rows,
             indexes,
             layout: Arc::new(Layout::new(record.schema)),
-            layers: Layers::new(),
-        };
-        entry.enter(record.state);
-        Ok(entry)
+        })
     }
 }
 

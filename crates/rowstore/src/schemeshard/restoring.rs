@@ -79,7 +79,7 @@ pub(crate) fn finish(inner: &Inner, operation: &str) -> Result<()> {
         for shard in entry.all_shards() {
             transaction.remove_cursors(shard.id)?;
         }
-        entry.enter(PathState::Ready);
+        entry.state = PathState::Ready;
         transaction.put_table(entry);
     }
     transaction.commit()?;

@@ -13,7 +13,7 @@ use crate::datashard::{self, Shard};
 use crate::error::{Error, Result};
 use crate::schemeshard::layout::Layout;
 use crate::schemeshard::versions::Versions;
-use crate::schemeshard::{Access, Born, Layers, PathState, TableEntry};
+use crate::schemeshard::{Access, Born, PathState, TableEntry};
 use crate::transaction::Transaction;
 
 pub(crate) fn create(
@@ -96,7 +96,6 @@ pub(crate) fn build(
         born: Some(born),
         rows,
         indexes,
-        layers: Layers::new(),
     })
 }
 

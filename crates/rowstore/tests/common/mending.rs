@@ -92,30 +92,30 @@ pub fn names() -> Vec<String> {
     TABLES.map(str::to_owned).into()
 }
 
-/// Settles by writing into the delta, however much it is.
-pub fn writing() -> Options {
+/// Leaves runs where they are, however much it is.
+pub fn unpacked() -> Options {
     Options {
         compact_bytes: u64::MAX,
         ..small()
     }
 }
 
-/// Settles by rewriting shards, however little it is of some bytes.
-pub fn rewriting() -> Options {
+/// Packs shards that were mended, however little it is of some bytes.
+pub fn packed() -> Options {
     Options {
         compact_bytes: 0,
         ..small()
     }
 }
 
-/// The ways to settle.
+/// The ways to end a mend.
 pub fn ways() -> [Options; 2] {
-    [writing(), rewriting()]
+    [unpacked(), packed()]
 }
 
 /// Two tables of flights in two shards each, partly packed, all with one seat and a change stream.
 pub fn with_tables(dir: &Path) -> Database {
-    with_tables_in(dir, writing())
+    with_tables_in(dir, unpacked())
 }
 
 /// The same in a store that is opened so.

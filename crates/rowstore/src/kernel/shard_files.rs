@@ -1,8 +1,8 @@
-//! The packed blocks of each shard, one file a shard, one block after the other.
+//! The packed blocks of each shard, of its base and of its runs, one file a shard, one block after the other.
 //!
 //! The files are written from their end on only. Where each block lies, how long it is and its checksum
-//! is a record of [`Tree::Blocks`](super::Tree::Blocks), keyed by the last key of the block: what no
-//! record names does not exist.
+//! is a record of [`Tree::Blocks`](super::Tree::Blocks) or [`Tree::Runs`](super::Tree::Runs), keyed by the last
+//! key of the block: what no record names does not exist.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -19,15 +19,24 @@ use crate::datashard::ShardId;
 use crate::error::Result;
 use crate::kernel::fault::Faults;
 
-const DIRECTORY: &str = "base";
+const DIRECTORY: &str = "shards";
 const READERS: &str = "readers";
 /// Open files that are kept at hand; far below the usual limit of 1,024 a process.
 const OPEN_FILES: usize = 128;
 /// Blocks are written to the file in pieces of this size.
 const PIECE_BYTES: usize = 1 << 20;
 
-/// Where a block lies in the base file of its shard. As a record: offset (8), bytes (4) and the XXH3-64 of
-/// the block (8), big-endian.
+/// Where a block is: what its record says, under the last key of the block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum BlockRecord {
+    /// In the file of its shard. As bytes: 0, offset (8), length (4) and the XXH3-64 of the block (8),
+    /// big-endian.
+    InFile(BlockPlace),
+    /// In the record itself, as small runs have it. As bytes: 1, the block.
+    Here(Vec<u8>),
+}
+
+/// The place of a block in the file of its shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BlockPlace {
     offset: u64,
@@ -35,25 +44,40 @@ pub(crate) struct BlockPlace {
     check: u64,
 }
 
-impl BlockPlace {
-    pub(crate) fn encode(self) -> Vec<u8> {
-        let mut record = Vec::with_capacity(20);
-        record.extend_from_slice(&self.offset.to_be_bytes());
-        record.extend_from_slice(&self.bytes.to_be_bytes());
-        record.extend_from_slice(&self.check.to_be_bytes());
-        record
+const IN_FILE: u8 = 0;
+const HERE: u8 = 1;
+
+impl BlockRecord {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::InFile(place) => {
+                let mut record = Vec::with_capacity(21);
+                record.push(IN_FILE);
+                record.extend_from_slice(&place.offset.to_be_bytes());
+                record.extend_from_slice(&place.bytes.to_be_bytes());
+                record.extend_from_slice(&place.check.to_be_bytes());
+                record
+            }
+            Self::Here(block) => [&[HERE], block.as_slice()].concat(),
+        }
     }
 
     pub(crate) fn decode(record: &[u8]) -> std::result::Result<Self, Malformed> {
         let parse = || {
-            let (offset, rest) = record.split_first_chunk()?;
+            let (tag, rest) = record.split_first()?;
+            match *tag {
+                HERE => return Some(Self::Here(rest.to_vec())),
+                IN_FILE => {}
+                _ => return None,
+            }
+            let (offset, rest) = rest.split_first_chunk()?;
             let (bytes, rest) = rest.split_first_chunk()?;
             let check = rest.try_into().ok()?;
-            Some(Self {
+            Some(Self::InFile(BlockPlace {
                 offset: u64::from_be_bytes(*offset),
                 bytes: u32::from_be_bytes(*bytes),
                 check: u64::from_be_bytes(check),
-            })
+            }))
         };
         parse().ok_or_else(|| Malformed {
             what: "place of a row block",
@@ -62,8 +86,8 @@ impl BlockPlace {
     }
 }
 
-/// The base files of a store.
-pub(crate) struct BaseFiles {
+/// The files of the shards of a store.
+pub(crate) struct ShardFiles {
     faults: Faults,
     directory: PathBuf,
     open: Mutex<OpenFiles>,
@@ -80,7 +104,7 @@ struct OpenFiles {
     uses: u64,
 }
 
-impl BaseFiles {
+impl ShardFiles {
     /// Those of the process that has the store open.
     pub(super) fn open(faults: &Faults) -> Result<Self> {
         let directory = faults.dir().join(DIRECTORY);
@@ -154,7 +178,7 @@ impl BaseFiles {
     ///
     /// # Errors
     /// The file is gone or shorter than that, or cannot be written.
-    pub(crate) fn append(&self, shard: ShardId, end: u64) -> Result<BaseWriter<'_>> {
+    pub(crate) fn append(&self, shard: ShardId, end: u64) -> Result<ShardWriter<'_>> {
         let path = self.path(shard);
         let open = || {
             let mut options = File::options();
@@ -171,7 +195,7 @@ impl BaseFiles {
             Ok(file)
         };
         let file = open().map_err(|error| self.faults.file(&path, error))?;
-        Ok(BaseWriter {
+        Ok(ShardWriter {
             files: self,
             file: BufWriter::with_capacity(PIECE_BYTES, file),
             path,
@@ -192,7 +216,7 @@ impl BaseFiles {
         for shard in kept.drain(..) {
             match std::fs::remove_file(self.path(shard)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    tracing::warn!(%shard, %error, "leave a base file for the next open");
+                    tracing::warn!(%shard, %error, "leave the file of a shard for the next open");
                 }
                 _ => {}
             }
@@ -220,16 +244,16 @@ impl BaseFiles {
     }
 }
 
-/// Appends blocks to a base file.
-pub(crate) struct BaseWriter<'a> {
-    files: &'a BaseFiles,
+/// Appends blocks to the file of a shard.
+pub(crate) struct ShardWriter<'a> {
+    files: &'a ShardFiles,
     file: BufWriter<File>,
     path: PathBuf,
     is_new: bool,
     end: u64,
 }
 
-impl BaseWriter<'_> {
+impl ShardWriter<'_> {
     /// Writes a block, and tells where.
     pub(crate) fn push(&mut self, block: &[u8]) -> Result<BlockPlace> {
         let bytes = u32::try_from(block.len()).map_err(|_| {
