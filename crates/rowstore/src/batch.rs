@@ -48,19 +48,8 @@ impl WriteBatch {
     /// A column is given twice or not there, a key column is missing, a value is of another type or
     /// NULL where the column refuses it, the key or row is too long.
     pub fn upsert(&mut self, table: &Table, row: Vec<(usize, Value)>) -> Result<()> {
-        let mut values: Vec<Option<Value>> = vec![None; table.schema().columns.len()];
-        for (column, value) in row {
-            match values.get_mut(column) {
-                Some(slot @ None) => *slot = Some(value),
-                Some(Some(_)) => {
-                    return Err(table.shape(format!("column {column} is given twice")));
-                }
-                None => return Err(table.shape(format!("there is no column {column}"))),
-            }
-        }
-        let (key, cells) = split(table, values)?;
-        let (set, row) = change::partial_row(&table.layout().value_types, &cells);
-        self.push(table, key, Change::upsert(set, row, 0))
+        let (key, change) = upsert(table, row)?;
+        self.push(table, key, change)
     }
 
     /// Makes the row exactly this: one value per column, in the order of the columns.
@@ -68,17 +57,8 @@ impl WriteBatch {
     /// # Errors
     /// There are more or fewer values than columns; otherwise as [`Self::upsert`].
     pub fn replace(&mut self, table: &Table, values: Vec<Value>) -> Result<()> {
-        let columns = table.schema().columns.len();
-        if values.len() != columns {
-            return Err(table.shape(format!(
-                "a row has {columns} columns, {} were given",
-                values.len()
-            )));
-        }
-        let (key, cells) = split(table, values.into_iter().map(Some).collect())?;
-        let cells: Vec<Value> = cells.into_iter().map(Option::unwrap_or_default).collect();
-        let row = row::encode(&table.layout().value_types, &cells);
-        self.push(table, key, Change::reset(row, 0))
+        let (key, change) = replace(table, values)?;
+        self.push(table, key, change)
     }
 
     /// Removes the row of a key, if it is there.
@@ -95,12 +75,7 @@ impl WriteBatch {
     }
 
     fn push(&mut self, table: &Table, key: Vec<u8>, change: Change) -> Result<()> {
-        if change.row.len() > MAX_ROW_BYTES {
-            return Err(Error::RowTooLong {
-                table: table.name().to_owned(),
-                bytes: change.row.len(),
-            });
-        }
+        check_length(table, &change)?;
         self.operations.push(Operation {
             table: table.clone(),
             key,
@@ -108,6 +83,49 @@ impl WriteBatch {
         });
         Ok(())
     }
+}
+
+/// The key and the change of [`WriteBatch::upsert`].
+pub(crate) fn upsert(table: &Table, row: Vec<(usize, Value)>) -> Result<(Vec<u8>, Change)> {
+    let mut values: Vec<Option<Value>> = vec![None; table.schema().columns.len()];
+    for (column, value) in row {
+        match values.get_mut(column) {
+            Some(slot @ None) => *slot = Some(value),
+            Some(Some(_)) => {
+                return Err(table.shape(format!("column {column} is given twice")));
+            }
+            None => return Err(table.shape(format!("there is no column {column}"))),
+        }
+    }
+    let (key, cells) = split(table, values)?;
+    let (set, row) = change::partial_row(&table.layout().value_types, &cells);
+    Ok((key, Change::upsert(set, row, 0)))
+}
+
+/// The key and the change of [`WriteBatch::replace`].
+pub(crate) fn replace(table: &Table, values: Vec<Value>) -> Result<(Vec<u8>, Change)> {
+    let columns = table.schema().columns.len();
+    if values.len() != columns {
+        return Err(table.shape(format!(
+            "a row has {columns} columns, {} were given",
+            values.len()
+        )));
+    }
+    let (key, cells) = split(table, values.into_iter().map(Some).collect())?;
+    let cells: Vec<Value> = cells.into_iter().map(Option::unwrap_or_default).collect();
+    let row = row::encode(&table.layout().value_types, &cells);
+    Ok((key, Change::reset(row, 0)))
+}
+
+/// Refuses a change whose row is too long.
+pub(crate) fn check_length(table: &Table, change: &Change) -> Result<()> {
+    if change.row.len() > MAX_ROW_BYTES {
+        return Err(Error::RowTooLong {
+            table: table.name().to_owned(),
+            bytes: change.row.len(),
+        });
+    }
+    Ok(())
 }
 
 /// The encoded key and the values by slot of values by column, all checked.

@@ -10,6 +10,7 @@ use mendb_model::name::TablePath;
 use mendb_model::{Column, RowBlock, TableSchema};
 
 use crate::batch::WriteBatch;
+use crate::bulk::BulkWrite;
 use crate::datashard::ShardId;
 use crate::datashard::cursor::Source;
 use crate::datashard::load::{self, Applied};
@@ -294,6 +295,12 @@ impl Database {
     /// misses a NOT NULL column; a unique index would have two rows for one key; a row or key is too long.
     pub fn write(&self, batch: WriteBatch) -> Result<u64> {
         write::write(&self.inner, batch)
+    }
+
+    /// Begins a write of many changes of a table: it costs less a row than [`Self::write`], and is all of it or
+    /// nothing too.
+    pub fn bulk(&self, table: &Table) -> BulkWrite {
+        BulkWrite::new(self.inner.clone(), table)
     }
 
     /// Cuts the shard that holds the key `at` in two, at it. A boundary that is there already stays.

@@ -16,11 +16,10 @@ pub(crate) struct RowEdit<'a> {
 }
 
 /// What becomes of a row of the index.
-#[derive(Default)]
 pub(crate) struct IndexEdit {
     pub(crate) before: Option<Vec<u8>>,
     pub(crate) after: Option<Vec<u8>>,
-    /// As in [`crate::schemeshard::layout::IndexRow`], of the row after.
+    /// As in [`crate::schemeshard::layout::IndexRow`].
     pub(crate) unique: Option<usize>,
 }
 
@@ -95,19 +94,20 @@ pub(crate) fn edits<'a>(
         let before = index_row(row.before).transpose()?;
         let after = index_row(row.after).transpose()?;
         let stays = matches!((&before, &after), (Some(old), Some(new)) if old.key == new.key);
-        let mut before = before.map(|old| (old.key, old.value));
+        let mut before = before.map(|old| (old.key, old.value, old.unique));
         if let Some(new) = after {
             let edit = IndexEdit {
-                before: before.take_if(|_| stays).map(|(_, value)| value),
+                before: before.take_if(|_| stays).map(|(_, value, _)| value),
                 after: Some(new.value),
                 unique: new.unique,
             };
             edits.push((new.key, edit));
         }
-        if let Some((key, value)) = before {
+        if let Some((key, value, unique)) = before {
             let edit = IndexEdit {
                 before: Some(value),
-                ..IndexEdit::default()
+                after: None,
+                unique,
             };
             edits.push((key, edit));
         }

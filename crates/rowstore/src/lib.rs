@@ -64,6 +64,7 @@
 //! stops with [`Error::Stopped`] until it is opened again, and reading goes on.
 
 mod batch;
+mod bulk;
 mod database;
 mod datashard;
 mod error;
@@ -79,6 +80,7 @@ mod view;
 mod write;
 
 pub use batch::{MAX_ROW_BYTES, WriteBatch};
+pub use bulk::{BulkWrite, Refused, Written};
 pub use database::{Database, Options, ShardRoute};
 pub use datashard::ShardId;
 pub use datashard::cursor::Source;

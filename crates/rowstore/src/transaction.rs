@@ -18,7 +18,9 @@ use std::sync::{Arc, MutexGuard};
 use mendb_model::{Change, Digest};
 
 use crate::database::{Inner, NOT_POISONED};
-use crate::datashard::run::{RemovedRuns, RunKind, WrittenRun};
+use crate::datashard::block_writer::{Role, WrittenBlocks};
+use crate::datashard::run::RemovedRuns;
+use crate::datashard::shard_edits::{Edit, Edits, ShardEdits};
 use crate::datashard::stats::ShardStats;
 use crate::datashard::{self, Shard, ShardId, log};
 use crate::error::Result;
@@ -129,27 +131,55 @@ impl<'a> Transaction<'a> {
         Ok(())
     }
 
-    /// Blocks become a run of a shard; `before` is the digest of the rows that they replace, `after` that of
-    /// the rows that they are. The caller holds the `work` of the shard.
-    pub(crate) fn put_run(
+    /// Blocks of rows become part of a shard; `before` is the digest of the rows that they replace, `after` that
+    /// of the rows that they are. The caller holds the `work` of the shard.
+    pub(crate) fn put_blocks(
         &mut self,
         shard: &Arc<Shard>,
-        run: WrittenRun,
-        kind: RunKind,
+        blocks: WrittenBlocks,
+        role: Role,
         before: Digest,
         after: Digest,
     ) -> Result<()> {
         let mut batch = std::mem::take(&mut self.batch);
         let stats = self.stats(shard)?;
-        let digest = match kind {
-            RunKind::Staged => &mut stats.staged_mut().digest,
-            RunKind::Rows { .. } | RunKind::Records { .. } => &mut stats.digest,
+        let digest = match role {
+            Role::Staged => &mut stats.staged_mut().digest,
+            Role::Base | Role::Run { .. } | Role::Records { .. } => &mut stats.digest,
         };
         digest.subtract(before);
         digest.merge(after);
-        run.put(&mut batch, shard.id, stats, kind);
+        blocks.put(&mut batch, shard.id, stats, role);
         self.batch = batch;
         Ok(())
+    }
+
+    /// Makes edits part of their shard, and of its change log if that is their purpose. The caller holds the
+    /// `work` of the shard.
+    pub(crate) fn put_edits(&mut self, edits: ShardEdits) -> Result<()> {
+        let ShardEdits { shard, edits } = edits;
+        match edits {
+            Edits::Blocks {
+                blocks,
+                before,
+                after,
+                is_base,
+                purpose,
+            } => {
+                let role = purpose.role(is_base, self.version);
+                self.put_blocks(&shard, blocks, role, before, after)
+            }
+            Edits::Few { edits, is_logged } => {
+                for Edit { key, before, after } in edits {
+                    self.put_row(&shard, &key, before.as_deref(), after.as_deref())?;
+                    if is_logged {
+                        let change = log::change_to(after.as_deref(), self.version);
+                        self.put_change(&shard, &key, &change)?;
+                    }
+                }
+                Ok(())
+            }
+        }
     }
 
     /// Removes what a mend has staged in a shard; it is erased once that is on disk.

@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use mendb_model::key_text;
-use mendb_model::{Change, ChangeKind, Malformed, Value};
+use mendb_model::{Change, ChangeKind, Malformed};
 
 use crate::batch::{MAX_ROW_BYTES, Operation, WriteBatch};
 use crate::database::Inner;
@@ -128,27 +128,43 @@ fn fold_operation(
         .apply(row.after.as_deref(), &layout.value_types)
         .map_err(damaged)?;
     if let Some(after) = &after {
-        if next.kind == ChangeKind::Upsert && row.after.is_none() {
-            let values = layout.decode(&key, after).map_err(damaged)?;
-            if let Some(column) = layout.schema.missing(values.iter().map(Value::as_ref)) {
-                return Err(Error::NotNull {
-                    table: table.entry.name.clone(),
-                    column: column.name.clone(),
-                });
-            }
-        }
-        if after.len() > MAX_ROW_BYTES {
-            return Err(Error::RowTooLong {
-                table: table.entry.name.clone(),
-                bytes: after.len(),
-            });
-        }
+        let is_new = next.kind == ChangeKind::Upsert && row.after.is_none();
+        check_row(&table.entry, shard, &key, after, is_new)?;
     }
     row.after = after;
     if table.entry.keeps_changes() {
         row.change = Some(match row.change.take() {
             Some(change) => change.then(next, &layout.value_types).map_err(damaged)?,
             None => next,
+        });
+    }
+    Ok(())
+}
+
+/// Refuses a row that is too long, or that an upsert made anew without a column it needs.
+pub(crate) fn check_row(
+    table: &TableEntry,
+    shard: &Shard,
+    key: &[u8],
+    row: &[u8],
+    is_new: bool,
+) -> Result<()> {
+    if is_new {
+        let missing = table.layout.read(key, row, |values| {
+            let column = table.layout.schema.missing(values.iter().copied());
+            column.map(|column| column.name.clone())
+        });
+        if let Some(column) = missing.map_err(|error| Error::damaged(shard.label(), error))? {
+            return Err(Error::NotNull {
+                table: table.name.clone(),
+                column,
+            });
+        }
+    }
+    if row.len() > MAX_ROW_BYTES {
+        return Err(Error::RowTooLong {
+            table: table.name.clone(),
+            bytes: row.len(),
         });
     }
     Ok(())
@@ -236,7 +252,7 @@ fn check_unique(
     };
     let mut added_before: Option<&[u8]> = None;
     for (key, row) in rows {
-        let Some(indexed) = row.unique else {
+        let Some(indexed) = row.unique.filter(|_| row.after.is_some()) else {
             continue;
         };
         let prefix = &key[..indexed];

@@ -184,14 +184,15 @@ fn a_snapshot_and_its_scans_outlive_writes_splits_and_drops() {
 fn dropped_and_replaced_shards_give_their_space_back() {
     let dir = tempfile::tempdir().unwrap();
     let database = open(dir.path());
-    // Base files, and records of shards.
+    // Files and records of shards.
     let used = || {
         let files = std::fs::read_dir(dir.path().join("shards"))
             .unwrap()
             .count();
         let raw = rusqlite::Connection::open(dir.path().join("store.db")).unwrap();
         let count = "SELECT (SELECT count(*) FROM blocks) + (SELECT count(*) FROM delta)
-            + (SELECT count(*) FROM log) + (SELECT count(*) FROM meta)";
+            + (SELECT count(*) FROM log) + (SELECT count(*) FROM meta)
+            + (SELECT count(*) FROM runs)";
         let records: i64 = raw.query_row(count, [], |row| row.get(0)).unwrap();
         (files, records)
     };
@@ -205,10 +206,12 @@ fn dropped_and_replaced_shards_give_their_space_back() {
             database.compact(path).unwrap();
         }
     };
-    replace(&database, &table, vec![flight(1, "LH", 1)]);
+    let rows = |seats| (0..3_000).map(|id| flight(id, "LH", seats)).collect();
+    replace(&database, &table, rows(1));
     pack();
     let packed = used();
-    replace(&database, &table, vec![flight(1, "LH", 2)]);
+    assert!(packed.0 > 0);
+    replace(&database, &table, rows(2));
     let snapshot = database.snapshot().unwrap();
     pack();
     assert!(used().0 > packed.0, "the snapshot keeps the old shards");

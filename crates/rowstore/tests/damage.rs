@@ -9,7 +9,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use common::{copy_directory, flight, flights, open, paths, replace, small};
+use common::{Put, copy_directory, flight, flights, open, paths, put, replace, small};
 use mendb_model::Digest;
 use mendb_model::key::KeyRange;
 use mendb_model::name::TablePath;
@@ -53,7 +53,7 @@ fn read(dir: &Path) -> Result<Content, String> {
     read().map_err(|error| error.to_string())?
 }
 
-/// A store with packed rows, rows over them, an index, a change log, and a layer of a mend.
+/// A store with packed rows, rows over them one by one and in runs, an index and a change log.
 fn make(dir: &Path) -> Database {
     let database = open(dir);
     let split_at = vec![common::id_key(700)];
@@ -64,7 +64,7 @@ fn make(dir: &Path) -> Database {
     replace(
         &database,
         &table,
-        (0..1_500).map(|id| flight(id, "LH", id)).collect(),
+        (0..4_000).map(|id| flight(id, "LH", id)).collect(),
     );
     for path in paths(&flights(), "flights") {
         database.compact(&path).unwrap();
@@ -78,6 +78,11 @@ fn make(dir: &Path) -> Database {
     for version in 0..40 {
         let rows = (0..30).map(|row| flight(version * 37 + row, "SN", version));
         replace(&database, &table, rows.collect());
+    }
+    // A run in records, and one in the file of its shard.
+    for rows in [10, 3_000] {
+        let puts = (0..rows).map(|row| Put::Replace(flight(row, "BA", 7)));
+        put(&database, &table, puts.collect(), true).unwrap();
     }
     database
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use common::*;
 use mendb_model::Value;
 use mendb_model::name::TablePath;
-use mendb_rowstore::{Database, Options, Snapshot, StreamCut, Versions, WriteBatch};
+use mendb_rowstore::{Database, Options, Snapshot, StreamCut, Versions};
 use proptest::prelude::*;
 
 /// The table of the test, as columns without the key.
@@ -16,8 +16,8 @@ type Model = BTreeMap<i64, Vec<Value>>;
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// Each inner list is one batch of (id, columns given; none erases).
-    Write(Vec<(i64, Option<Cells>)>),
+    /// Each inner list is one batch of (id, columns given; none erases); whether it is written in bulk.
+    Write(Vec<(i64, Option<Cells>)>, bool),
     Split(Option<usize>, i64),
     Merge(Option<usize>, usize),
     Compact(Option<usize>),
@@ -34,7 +34,8 @@ fn step() -> impl Strategy<Value = Step> {
     let write = (-20i64..20, proptest::option::weighted(0.8, cells));
     let path = proptest::option::of(0usize..2);
     prop_oneof![
-        6 => proptest::collection::vec(write, 1..12).prop_map(Step::Write),
+        6 => (proptest::collection::vec(write, 1..12), proptest::bool::weighted(0.3))
+            .prop_map(|(changes, in_bulk)| Step::Write(changes, in_bulk)),
         1 => (path.clone(), -20i64..20).prop_map(|(path, at)| Step::Split(path, at)),
         1 => (path.clone(), 0usize..4).prop_map(|(path, at)| Step::Merge(path, at)),
         1 => path.prop_map(Step::Compact),
@@ -79,7 +80,7 @@ impl World {
 
     fn run(&mut self, step: Step) {
         match step {
-            Step::Write(changes) => self.write(changes),
+            Step::Write(changes, in_bulk) => self.write(changes, in_bulk),
             Step::Split(index, at) => {
                 let key = match index {
                     None => id_key(at),
@@ -120,12 +121,12 @@ impl World {
         }
     }
 
-    fn write(&mut self, changes: Vec<(i64, Option<Cells>)>) {
+    fn write(&mut self, changes: Vec<(i64, Option<Cells>)>, in_bulk: bool) {
         let table = self.database().open_table("flights").unwrap();
-        let mut batch = WriteBatch::new();
+        let mut puts = Vec::new();
         for (id, cells) in changes {
             let Some((all, carrier, seats)) = cells else {
-                batch.erase(&table, vec![int(id)]).unwrap();
+                puts.push(Put::Erase(vec![int(id)]));
                 self.model.remove(&id);
                 continue;
             };
@@ -136,9 +137,7 @@ impl World {
             let given = [carrier, seats, code];
             if all {
                 let row: Vec<Value> = given.into_iter().map(Option::unwrap_or_default).collect();
-                batch
-                    .replace(&table, [vec![int(id)], row.clone()].concat())
-                    .unwrap();
+                puts.push(Put::Replace([vec![int(id)], row.clone()].concat()));
                 self.model.insert(id, row);
             } else {
                 let row = self.model.entry(id).or_insert_with(|| vec![Value::Null; 3]);
@@ -149,10 +148,10 @@ impl World {
                         row[at] = value;
                     }
                 }
-                batch.upsert(&table, columns).unwrap();
+                puts.push(Put::Upsert(columns));
             }
         }
-        self.database().write(batch).unwrap();
+        put(self.database(), &table, puts, in_bulk).unwrap();
     }
 
     fn check(&self) {

@@ -9,16 +9,16 @@
 
 use std::sync::Arc;
 
-use mendb_model::Digest;
 use mendb_model::key::KeyRange;
 
 use crate::database::{Inner, NOT_POISONED};
-use crate::datashard::Shard;
+use crate::datashard::index_edits;
 use crate::datashard::overlay::{Overlay, decode_over};
 use crate::datashard::point::PointReader;
-use crate::datashard::run::{RemovedRuns, RunKind, RunWriter, WrittenRun};
+use crate::datashard::run::RemovedRuns;
+use crate::datashard::shard_edits::Purpose;
 use crate::error::Result;
-use crate::index::{self, IndexEdit, RowEdit};
+use crate::index::{self, RowEdit};
 use crate::kernel::{Merged, Section, Sorter, Tree};
 use crate::schemeshard::{TableEntry, mending};
 use crate::transaction::Transaction;
@@ -78,11 +78,16 @@ fn derive_table(inner: &Inner, operation: &str, entry: &Arc<TableEntry>) -> Resu
     give_up(inner, entry)?;
     let view = inner.view()?;
     let edits = sort_edits(inner, &view, entry)?;
-    let mut runs = Vec::new();
-    for (index, mut edits) in entry.layout.indexes.iter().zip(edits) {
-        for shard in entry.shards(Some(&index.name))? {
-            runs.extend(write_run(&view, shard, &mut edits)?);
-        }
+    let mut written = Vec::new();
+    for (index, edits) in entry.layout.indexes.iter().zip(edits) {
+        let shards = entry.shards(Some(&index.name))?;
+        written.extend(index_edits::write(
+            &view,
+            shards,
+            edits,
+            Purpose::Stage,
+            None,
+        )?);
     }
     let mut transaction = Transaction::begin(inner);
     if !is_current(&transaction.view) {
@@ -90,14 +95,8 @@ fn derive_table(inner: &Inner, operation: &str, entry: &Arc<TableEntry>) -> Resu
     }
     // No reader can tell the difference, so this is no version of its own.
     transaction.version = transaction.view.version();
-    for DerivedRun {
-        shard,
-        run,
-        before,
-        after,
-    } in runs
-    {
-        transaction.put_run(shard, run, RunKind::Staged, before, after)?;
+    for edits in written {
+        transaction.put_edits(edits)?;
     }
     forget(&mut transaction, entry);
     transaction.commit()?;
@@ -148,44 +147,4 @@ fn sort_edits(inner: &Inner, view: &Arc<View>, entry: &TableEntry) -> Result<Vec
         }
     }
     sorters.into_iter().map(Sorter::finish).collect()
-}
-
-/// A run of an index shard, with the digests of the rows that go and that come.
-struct DerivedRun<'a> {
-    shard: &'a Arc<Shard>,
-    run: WrittenRun,
-    before: Digest,
-    after: Digest,
-}
-
-/// Writes the edits of one shard of an index, which come before those of the next.
-fn write_run<'a>(
-    view: &View,
-    shard: &'a Arc<Shard>,
-    edits: &mut Merged,
-) -> Result<Option<DerivedRun<'a>>> {
-    let end = view.stats(shard.id)?.file_bytes;
-    let mut run = RunWriter::new(&view.files, shard.id, end);
-    let (mut before, mut after) = (Digest::default(), Digest::default());
-    while let Some((key, edit)) = edits.peek() {
-        if !shard.range.contains(key) {
-            break;
-        }
-        let edit = IndexEdit::decode(edit);
-        if let Some(row) = &edit.before {
-            before.add(key, row);
-        }
-        if let Some(row) = &edit.after {
-            after.add(key, row);
-        }
-        run.push_row(key, edit.after.as_deref())?;
-        edits.take()?;
-    }
-    let run = run.finish()?;
-    Ok(run.map(|run| DerivedRun {
-        shard,
-        run,
-        before,
-        after,
-    }))
 }

@@ -16,13 +16,14 @@ use mendb_model::key::{KeyRange, to_hex};
 use mendb_model::{Change, Digest, RowBlock};
 
 use crate::database::{Inner, NOT_POISONED};
+use crate::datashard::block_writer::{BlockWriter, Role};
 use crate::datashard::cursor::{self, Source};
 use crate::datashard::overlay::Overlay;
-use crate::datashard::pack::{BLOCK_BYTES, Packer};
 use crate::datashard::point::PointReader;
+use crate::datashard::shard_edits::{Purpose, ShardEditsWriter};
 use crate::datashard::{Shard, ShardId, relief};
 use crate::error::{Error, Result};
-use crate::kernel::{BlockRecord, Direction, Section, Tree};
+use crate::kernel::Direction;
 use crate::schemeshard::PathState;
 use crate::transaction::Transaction;
 use crate::view::View;
@@ -62,7 +63,7 @@ pub(crate) fn load<B: AsRef<[u8]>>(
         if loading.fits_base(rows, first)? {
             loading.load_base(rows, first)
         } else {
-            loading.write_delta(rows, first, |row, _| Ok(Some(row.to_vec())))
+            loading.write_over(rows, first, |row, _| Ok(Some(row.to_vec())))
         }
     })
 }
@@ -85,7 +86,7 @@ pub(crate) fn apply<B: AsRef<[u8]>>(
             let entry = view.table(&loading.shard.path.table)?;
             let layout = entry.layout_of(loading.shard.path.index.as_deref())?;
             let label = loading.shard.label();
-            loading.write_delta(changes, first, |change, before| {
+            loading.write_over(changes, first, |change, before| {
                 let damaged = |error| Error::damaged(format!("a change for {label}"), error);
                 let change = Change::decode(change).map_err(damaged)?;
                 change.apply(before, &layout.value_types).map_err(damaged)
@@ -202,46 +203,27 @@ impl Loading<'_> {
     /// Appends the rows from `first` on to the base.
     fn load_base<B: AsRef<[u8]>>(&self, rows: &RowBlock<B>, first: usize) -> Result<Applied> {
         let shard = self.shard.id;
-        let files = self.inner.store.files();
-        let mut writer = files.append(shard, self.inner.view()?.stats(shard)?.file_bytes)?;
-        let mut digest = Digest::default();
-        let mut bytes = 0;
-        let mut places = Vec::new();
-        let mut packer = Packer::default();
+        let end = self.inner.view()?.stats(shard)?.file_bytes;
+        let mut writer = BlockWriter::new(self.inner.store.files(), shard, end);
         for row in first..rows.len() {
-            let (key, value) = (rows.key(row), rows.value(row));
-            digest.add(key, value);
-            packer.push(key, value);
-            if (packer.is_full() || row + 1 == rows.len())
-                && let Some(block) = packer.finish()
-            {
-                bytes += block.as_bytes().len() as u64;
-                places.push((key, writer.push(block.as_bytes())?));
-            }
+            writer.push(rows.key(row), rows.value(row))?;
         }
-        writer.finish()?;
-
+        let Some(blocks) = writer.finish()? else {
+            return Ok(Applied::Done { rows: 0 });
+        };
         let mut transaction = Transaction::begin(self.inner);
         if transaction.catalogue().shard(shard).is_none() {
             return Ok(Applied::Gone);
         }
-        let blocks = Section::of_shard(Tree::Blocks, shard);
-        for (key, place) in places {
-            let record = BlockRecord::InFile(place);
-            transaction.batch.insert(&blocks, key, record.encode());
-        }
-        let stats = transaction.stats(&self.shard)?;
-        stats.digest.merge(digest);
-        stats.base_end = rows.last_key().map(<[u8]>::to_vec);
-        stats.base_bytes += bytes;
-        stats.file_bytes += bytes;
+        let (before, after) = (Digest::default(), blocks.digest());
+        transaction.put_blocks(&self.shard, blocks, Role::Base, before, after)?;
         self.put_cursor(&mut transaction, rows.last_key().unwrap_or_default());
         transaction.commit()?;
-        Ok(Applied::Done { rows: digest.rows })
+        Ok(Applied::Done { rows: after.rows })
     }
 
-    /// Writes the rows that `make` makes of the given values and the rows before over the base.
-    fn write_delta<B: AsRef<[u8]>>(
+    /// Writes the rows that `make` makes of the given values and the rows before.
+    fn write_over<B: AsRef<[u8]>>(
         &self,
         values: &RowBlock<B>,
         first: usize,
@@ -254,7 +236,9 @@ impl Loading<'_> {
             let view = self.inner.view()?;
             let stats = view.stats(self.shard.id)?;
             let mut reader = PointReader::new(view, self.shard.clone(), &stats);
-            let mut changed = Vec::new();
+            let purpose = Purpose::Write { is_logged: false };
+            let view = self.inner.view()?;
+            let mut writer = ShardEditsWriter::new(&view, &self.shard, purpose)?;
             let mut bytes = 0;
             while row < values.len() && bytes < BATCH_BYTES {
                 let key = values.key(row);
@@ -262,17 +246,17 @@ impl Loading<'_> {
                 let after = make(values.value(row), before.as_deref())?;
                 bytes += key.len() + ROW_OVERHEAD + after.as_ref().map_or(0, Vec::len);
                 if before != after {
-                    changed.push((row, before, after));
+                    writer.push(key, before.as_deref(), after.as_deref())?;
                 }
                 row += 1;
             }
+            let edits = writer.finish()?;
             let mut transaction = Transaction::begin(self.inner);
             if transaction.catalogue().shard(self.shard.id).is_none() {
                 return Ok(Applied::Gone);
             }
-            for (at, before, after) in &changed {
-                let key = values.key(*at);
-                transaction.put_row(&self.shard, key, before.as_deref(), after.as_deref())?;
+            if let Some(edits) = edits {
+                transaction.put_edits(edits)?;
             }
             self.put_cursor(&mut transaction, values.key(row - 1));
             transaction.commit()?;
@@ -289,7 +273,6 @@ impl Loading<'_> {
 
 /// What a row costs in a batch besides its bytes, about.
 pub(crate) const ROW_OVERHEAD: usize = 64;
-const _: () = assert!(BATCH_BYTES > BLOCK_BYTES);
 
 #[cfg(test)]
 mod tests {
@@ -431,7 +414,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let inner = open_with_table(dir.path());
         let shard = shard(&inner);
-        load(&inner, shard.id, "restore-1", SOURCE, &block(0..10, 1)).unwrap();
+        let many = block(0..3_000, 1);
+        load(&inner, shard.id, "restore-1", SOURCE, &many).unwrap();
         let file = dir.path().join(format!("shards/{}", shard.id));
         let mut bytes = std::fs::read(&file).unwrap();
         bytes[20] ^= 1;

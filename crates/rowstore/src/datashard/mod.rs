@@ -10,10 +10,11 @@
 //! place of old ones in one commit; what the old ones have is garbage from then on, and their files
 //! go when the last snapshot drops them.
 
+pub(crate) mod block_writer;
 pub(crate) mod blocks;
-pub(crate) mod bulk;
 pub(crate) mod cursor;
 pub(crate) mod derive;
+pub(crate) mod index_edits;
 pub(crate) mod load;
 pub(crate) mod log;
 pub(crate) mod overlay;
@@ -24,6 +25,7 @@ pub(crate) mod rewrite;
 pub(crate) mod rows;
 pub(crate) mod run;
 pub(crate) mod settle;
+pub(crate) mod shard_edits;
 pub(crate) mod stage;
 pub(crate) mod stats;
 pub(crate) mod stored;

@@ -13,8 +13,10 @@ use crate::schemeshard::Access;
 
 /// A shard does not split itself below this size: it is cut between blocks, so it needs some.
 const MIN_SPLIT_BYTES: u64 = 4 * BLOCK_BYTES as u64;
-/// Who looks for a row looks into each run.
-const MOST_RUNS: usize = 12;
+/// Who looks for a row looks into each run: so many are packed if they are not little of their shard ...
+const MANY_RUNS: usize = 12;
+/// ... and so many in any case.
+const MOST_RUNS: usize = 64;
 
 /// Splits or packs those of the shards that have grown too large. The write that made them grow is
 /// committed, so a failure here is only reported; it is not tried again before the next open.
@@ -61,8 +63,10 @@ pub(crate) fn relieve_shard(
 /// Whether so much lies over the base of a shard that it is worth packing.
 fn has_much_over_base(options: &Options, stats: &ShardStats) -> bool {
     let runs = stats.runs_seen(false).count();
+    let (run_bytes, base_bytes) = (stats.run_bytes(), stats.base_bytes);
     stats.delta_bytes > options.compact_bytes.max(stats.base_bytes / 4)
-        || stats.run_bytes() > options.compact_bytes.max(stats.base_bytes)
+        || run_bytes > options.compact_bytes.max(base_bytes)
+        || runs > MANY_RUNS && run_bytes > base_bytes / 16
         || runs > MOST_RUNS
 }
 

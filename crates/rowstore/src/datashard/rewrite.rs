@@ -20,16 +20,14 @@ use mendb_model::name::TablePath;
 use mendb_model::{Digest, Malformed};
 
 use crate::database::{Inner, NOT_POISONED};
+use crate::datashard::block_writer::{BlockWriter, Role};
 use crate::datashard::blocks::RangeBlocks;
-use crate::datashard::bulk::BulkBatch;
 use crate::datashard::log::{self, Records};
-use crate::datashard::pack::{BLOCK_BYTES, Block, Packer};
 use crate::datashard::point::PointReader;
-use crate::datashard::run::{RunKind, RunWriter};
 use crate::datashard::stats::ShardStats;
 use crate::datashard::{self, Shard, ShardId, cursor};
 use crate::error::{Error, Result};
-use crate::kernel::{Batch, BlockRecord, Section, Store, Tree};
+use crate::kernel::{Batch, Store};
 use crate::schemeshard::{Access, TableEntry, route, streams};
 use crate::transaction::Transaction;
 use crate::view::View;
@@ -296,51 +294,27 @@ impl Child {
         if blocks.peek().is_none() {
             return Ok(());
         }
-        let section = Section::of_shard(Tree::Blocks, self.id);
-        let ShardStats {
-            digest,
-            base_end,
-            base_bytes,
-            ..
-        } = &mut self.stats;
-        let mut writer = store.files().append(self.id, 0)?;
-        let mut places = BulkBatch::new(store);
-        let mut put = |block: &Block| {
-            let last = block.last_key().unwrap_or_default();
-            *base_bytes += block.as_bytes().len() as u64;
-            let place = writer.push(block.as_bytes())?;
-            places.insert(&section, last, BlockRecord::InFile(place).encode())?;
-            *base_end = Some(last.to_vec());
-            Ok::<_, Error>(*base_bytes)
-        };
-        let mut packer = Packer::default();
-        let mut bytes = 0;
-        while limit.is_none_or(|limit| bytes < limit) {
+        let mut writer = BlockWriter::new(store.files(), self.id, 0);
+        while limit.is_none_or(|limit| writer.bytes() < limit) {
             let Some(block) = blocks.next().transpose()? else {
                 break;
             };
-            for (key, value) in block.iter() {
-                digest.add(key, value);
-            }
-            if packer.is_empty() && block.as_bytes().len() >= BLOCK_BYTES / 2 {
-                bytes = put(&block)?;
-                continue;
-            }
-            for (key, value) in block.iter() {
-                packer.push(key, value);
-                if packer.is_full()
-                    && let Some(full) = packer.finish()
-                {
-                    bytes = put(&full)?;
-                }
-            }
+            writer.push_block(&block)?;
         }
-        if let Some(rest) = packer.finish() {
-            put(&rest)?;
+        self.put(store, writer, Role::Base)
+    }
+
+    /// Commits what was written: nobody reads it yet.
+    fn put(&mut self, store: &Store, writer: BlockWriter<'_>, role: Role) -> Result<()> {
+        let Some(blocks) = writer.finish()? else {
+            return Ok(());
+        };
+        if role == Role::Base {
+            self.stats.digest = blocks.digest();
         }
-        writer.finish()?;
-        self.stats.file_bytes = self.stats.base_bytes;
-        places.finish()
+        let mut batch = Batch::default();
+        blocks.put(&mut batch, self.id, &mut self.stats, role);
+        store.commit(batch)
     }
 
     /// Copies the change log as far as streams need it.
@@ -355,7 +329,7 @@ impl Child {
         if !entry.keeps_changes() {
             return Ok(());
         }
-        let mut run = RunWriter::new(store.files(), self.id, self.stats.file_bytes);
+        let mut run = BlockWriter::new(store.files(), self.id, self.stats.file_bytes);
         let mut version = 0;
         for source in sources {
             let range = self.range.intersect(&source.range);
@@ -365,13 +339,7 @@ impl Child {
                 run.push(&record.record, &record.change)?;
             }
         }
-        if let Some(run) = run.finish()? {
-            let mut batch = Batch::default();
-            let kind = RunKind::Records { version };
-            run.put(&mut batch, self.id, &mut self.stats, kind);
-            store.commit(batch)?;
-        }
-        Ok(())
+        self.put(store, run, Role::Records { version })
     }
 }
 

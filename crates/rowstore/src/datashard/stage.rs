@@ -20,11 +20,11 @@ use mendb_model::key::MAX_KEY_BYTES;
 use mendb_model::{ChangeKind, Digest, Malformed, RowBlock};
 
 use crate::database::{Inner, NOT_POISONED};
+use crate::datashard::block_writer::{BlockWriter, Role, WrittenBlocks};
 use crate::datashard::cursor::{self, Source};
 use crate::datashard::derive;
 use crate::datashard::load::{BATCH_BYTES, ROW_OVERHEAD, check_rows, first_behind};
 use crate::datashard::point::PointReader;
-use crate::datashard::run::{RunKind, RunWriter, WrittenRun};
 use crate::datashard::{Shard, ShardId};
 use crate::error::{Error, Result};
 use crate::index;
@@ -101,7 +101,7 @@ pub(crate) fn stage<B: AsRef<[u8]>>(
         }
         if let Some(run) = batch.run {
             let (before, after) = (batch.before, batch.after);
-            transaction.put_run(&shard, run, RunKind::Staged, before, after)?;
+            transaction.put_blocks(&shard, run, Role::Staged, before, after)?;
             derive::expect(&mut transaction, &entry);
         }
         let cursor = cursor::key(id, operation, source);
@@ -115,7 +115,7 @@ pub(crate) fn stage<B: AsRef<[u8]>>(
 /// Some of the changes of a call, compared with the rows that are there.
 struct Batch {
     /// Those that differ.
-    run: Option<WrittenRun>,
+    run: Option<WrittenBlocks>,
     /// Digest of the rows that they replace, as staged so far.
     before: Digest,
     /// Digest of the rows that they are.
@@ -136,7 +136,7 @@ impl Batch {
     ) -> Result<Self> {
         let stats = view.stats(shard.id)?;
         let mut there = PointReader::seeing(view.clone(), shard.clone(), &stats, true);
-        let mut run = RunWriter::new(&view.files, shard.id, stats.file_bytes);
+        let mut run = BlockWriter::new(&view.files, shard.id, stats.file_bytes);
         let mut batch = Self {
             run: None,
             before: Digest::default(),
@@ -172,7 +172,7 @@ impl Batch {
                 }
                 None => batch.rows.erased += 1,
             }
-            run.push_row(key, after)?;
+            run.push_entry(key, after)?;
             let after = after.map_or(0, <[u8]>::len);
             batch.rows.bytes += (key.len() + after) as u64;
             bytes += key.len() + after + before.map_or(0, |row| row.len()) + ROW_OVERHEAD;

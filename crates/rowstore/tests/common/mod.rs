@@ -77,6 +77,46 @@ pub fn flight(id: i64, carrier: &str, seats: i64) -> Vec<Value> {
     vec![int(id), text(carrier), int(seats), Value::Null]
 }
 
+/// What becomes of a row.
+#[derive(Debug, Clone)]
+pub enum Put {
+    Upsert(Vec<(usize, Value)>),
+    Replace(Vec<Value>),
+    Erase(Vec<Value>),
+}
+
+/// Writes as a batch, or in bulk: both are all or nothing.
+pub fn put(
+    database: &Database,
+    table: &Table,
+    puts: Vec<Put>,
+    in_bulk: bool,
+) -> Result<u64, mendb_rowstore::Error> {
+    if in_bulk {
+        let mut bulk = database.bulk(table);
+        for put in puts {
+            match put {
+                Put::Upsert(row) => bulk.upsert(row)?,
+                Put::Replace(values) => bulk.replace(values)?,
+                Put::Erase(key) => bulk.erase(&key)?,
+            }
+        }
+        let written = bulk.commit(&mut |_| ());
+        return written
+            .map(|written| written.version)
+            .map_err(|refused| refused.error);
+    }
+    let mut batch = WriteBatch::new();
+    for put in puts {
+        match put {
+            Put::Upsert(row) => batch.upsert(table, row)?,
+            Put::Replace(values) => batch.replace(table, values)?,
+            Put::Erase(key) => batch.erase(table, key)?,
+        }
+    }
+    database.write(batch)
+}
+
 pub fn replace(database: &Database, table: &Table, rows: Vec<Vec<Value>>) -> u64 {
     let mut batch = WriteBatch::new();
     for row in rows {
