@@ -289,15 +289,10 @@ impl Merging<'_> {
                 before: before.as_deref(),
                 after: after.as_deref(),
             };
-            for (index, sorter) in entry.layout.indexes.iter().zip(sorters.iter_mut()) {
-                let edits = index::edits(entry, index, std::iter::once(edit))
-                    .map_err(|error| at_fault(error, last))?;
-                for (key, edit) in edits {
-                    if edit.before != edit.after {
-                        sorter.push(&key, &edit.encode())?;
-                    }
-                }
-            }
+            let edited = index::edits(entry, edit, &mut |index, key, edit| {
+                sorters[index].push(&key, &edit.encode())
+            });
+            edited.map_err(|error| at_fault(error, last))?;
             writer.push(&key, edit.before, edit.after)?;
         }
         Ok(writer.finish()?)

@@ -514,7 +514,8 @@ impl Database {
         mending::snapshot(&self.inner, operation)
     }
 
-    /// Shows what is staged to readers: in one commit, for all tables of the mend and their indexes.
+    /// Shows what is staged to readers, and to change streams: in one commit, for all tables of the mend and
+    /// their indexes.
     /// Tables that the operation restores, because they were dropped since, open in the same commit.
     /// Snapshots from before go on seeing the rows from before.
     ///
@@ -526,14 +527,13 @@ impl Database {
         mending::publish(&self.inner, operation)
     }
 
-    /// Puts what a published mend staged where rows belong, and into the change logs of tables with change
-    /// streams, which no reader notices; where it is much of a shard, by rewriting that. Then opens the
-    /// tables to writers, in one commit. Some shards are worked on at the same time. Calls `progress` after
-    /// each with the number of rows that were staged over it, of a table or of an index.
+    /// Ends a published mend: packs shards of which much was mended, which no reader notices, then opens the
+    /// tables to writers, in one commit. Some shards are packed at the same time. Calls `progress` after each
+    /// with the number of its rows.
     ///
-    /// Returns whether `progress` broke it off: shards that were being worked on are brought to their end
-    /// and told, then all is consistent, the tables stay closed, and the next call goes on. So it is after
-    /// a crash, behind the last shard. Doing it again when it is done does nothing.
+    /// Returns whether `progress` broke it off: shards that were being packed are brought to their end
+    /// and told, the tables stay closed, and the next call goes on. So it is after a crash. Doing it again when
+    /// it is done does nothing.
     ///
     /// # Errors
     /// The mend is not published; the store failed or is damaged.

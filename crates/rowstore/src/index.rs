@@ -3,6 +3,8 @@
 //! The key of an index row ends with the key of the table row it belongs to, so different table rows
 //! never meet in one index row, and the index itself need not be read.
 
+use mendb_model::ValueRef;
+
 use crate::error::{Error, Result};
 use crate::schemeshard::layout::{IndexLayout, IndexRow};
 use crate::schemeshard::{TableEntry, route};
@@ -75,43 +77,88 @@ pub(crate) fn row_of(
 ) -> Result<IndexRow> {
     let made = table.layout.read(key, row, |values| index.row(values));
     let made = made.map_err(|error| Error::damaged(route(&table.rows, key).label(), error))?;
-    made.map_err(|bytes| Error::KeyTooLong {
-        path: format!("{}/{}", table.name, index.name),
-        bytes,
-    })
+    made.map_err(|bytes| too_long(table, index, bytes))
 }
 
-/// The index rows of different rows before and after, in the order of their keys.
-pub(crate) fn edits<'a>(
+/// Hands over what becomes of the rows of each index, by its place in the schema, when a row changes.
+pub(crate) fn edits(
     table: &TableEntry,
-    index: &IndexLayout,
-    rows: impl Iterator<Item = RowEdit<'a>>,
-) -> Result<Vec<(Vec<u8>, IndexEdit)>> {
-    let index_row = |key: &[u8], row: &[u8]| row_of(table, index, key, row);
-    let mut edits = Vec::new();
-    for row in rows.filter(|row| row.before != row.after) {
-        let index_row = |value: Option<&[u8]>| value.map(|value| index_row(row.key, value));
-        let before = index_row(row.before).transpose()?;
-        let after = index_row(row.after).transpose()?;
-        let stays = matches!((&before, &after), (Some(old), Some(new)) if old.key == new.key);
-        let mut before = before.map(|old| (old.key, old.value, old.unique));
-        if let Some(new) = after {
-            let edit = IndexEdit {
-                before: before.take_if(|_| stays).map(|(_, value, _)| value),
-                after: Some(new.value),
-                unique: new.unique,
-            };
-            edits.push((new.key, edit));
+    row: RowEdit<'_>,
+    take: &mut dyn FnMut(usize, Vec<u8>, IndexEdit) -> Result<()>,
+) -> Result<()> {
+    let layout = &table.layout;
+    if layout.indexes.is_empty() {
+        return Ok(());
+    }
+    let damaged = |error| Error::damaged(route(&table.rows, row.key).label(), error);
+    let mut of_values = |before: Values<'_>, after: Values<'_>| {
+        for (at, index) in layout.indexes.iter().enumerate() {
+            edits_of_index(table, index, before, after, &mut |key, edit| {
+                take(at, key, edit)
+            })?;
         }
-        if let Some((key, value, unique)) = before {
-            let edit = IndexEdit {
-                before: Some(value),
-                after: None,
-                unique,
-            };
-            edits.push((key, edit));
+        Ok(())
+    };
+    match (row.before, row.after) {
+        (None, None) => Ok(()),
+        (Some(before), None) => layout
+            .read(row.key, before, |before| of_values(Some(before), None))
+            .map_err(damaged)?,
+        (None, Some(after)) => layout
+            .read(row.key, after, |after| of_values(None, Some(after)))
+            .map_err(damaged)?,
+        (Some(before), Some(after)) => {
+            let read = layout.read(row.key, before, |before| {
+                layout.read(row.key, after, |after| of_values(Some(before), Some(after)))
+            });
+            read.map_err(damaged)?.map_err(damaged)?
         }
     }
-    edits.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-    Ok(edits)
+}
+
+/// All columns of a row, if there is one.
+type Values<'a> = Option<&'a [ValueRef<'a>]>;
+
+fn edits_of_index(
+    table: &TableEntry,
+    index: &IndexLayout,
+    before: Values<'_>,
+    after: Values<'_>,
+    take: &mut dyn FnMut(Vec<u8>, IndexEdit) -> Result<()>,
+) -> Result<()> {
+    if let (Some(before), Some(after)) = (before, after)
+        && index.is_same_row(before, after)
+    {
+        return Ok(());
+    }
+    let row = |values: &[ValueRef<'_>]| {
+        let row = index.row(values);
+        row.map_err(|bytes| too_long(table, index, bytes))
+    };
+    let mut before = before.map(row).transpose()?;
+    if let Some(new) = after.map(row).transpose()? {
+        let there = before.take_if(|old| old.key == new.key);
+        let edit = IndexEdit {
+            before: there.map(|old| old.value),
+            after: Some(new.value),
+            unique: new.unique,
+        };
+        take(new.key, edit)?;
+    }
+    if let Some(old) = before {
+        let edit = IndexEdit {
+            before: Some(old.value),
+            after: None,
+            unique: old.unique,
+        };
+        take(old.key, edit)?;
+    }
+    Ok(())
+}
+
+fn too_long(table: &TableEntry, index: &IndexLayout, bytes: usize) -> Error {
+    Error::KeyTooLong {
+        path: format!("{}/{}", table.name, index.name),
+        bytes,
+    }
 }

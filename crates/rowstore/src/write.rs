@@ -177,14 +177,22 @@ fn stage_table(
     grown: &mut Vec<Arc<Shard>>,
 ) -> Result<()> {
     stage_rows(transaction, &table.entry.rows, &table.rows, grown)?;
-    for index in &table.entry.layout.indexes {
-        let shards = table.entry.shards(Some(&index.name))?;
-        let edits = table.rows.iter().map(|(key, row)| RowEdit {
+    let indexes = &table.entry.layout.indexes;
+    let mut edits: Vec<BTreeMap<Vec<u8>, IndexEdit>> =
+        indexes.iter().map(|_| BTreeMap::new()).collect();
+    for (key, row) in &table.rows {
+        let edit = RowEdit {
             key,
             before: row.before.as_deref(),
             after: row.after.as_deref(),
-        });
-        let rows = BTreeMap::from_iter(index::edits(&table.entry, index, edits)?);
+        };
+        index::edits(&table.entry, edit, &mut |index, key, edit| {
+            edits[index].insert(key, edit);
+            Ok(())
+        })?;
+    }
+    for (index, rows) in indexes.iter().zip(edits) {
+        let shards = table.entry.shards(Some(&index.name))?;
         if index.unique {
             check_unique(&transaction.view, &table.entry, index, shards, &rows)?;
         }

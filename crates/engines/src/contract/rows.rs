@@ -165,7 +165,7 @@ pub trait RowStore: LiveRows {
     /// The store cannot be written.
     fn publish_mend(&self, operation: &str) -> Result<()>;
 
-    /// *apply*: puts what was published where rows belong and into the change streams, then unlocks: what
+    /// *apply*: does what is left of a mend that is published, then unlocks: what
     /// [`Engine::commit`](super::Engine::commit) does of a mend, with `progress` told of the rows each
     /// time some are in place. It can break it off, which is what is returned then, and the next call goes on;
     /// it is told of what was under way by then too.

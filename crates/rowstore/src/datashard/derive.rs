@@ -137,13 +137,9 @@ fn sort_edits(inner: &Inner, view: &Arc<View>, entry: &TableEntry) -> Result<Vec
                 before: before.as_deref(),
                 after: decode_over(shard, &value)?,
             };
-            for (index, sorter) in indexes.iter().zip(&mut sorters) {
-                for (key, edit) in index::edits(entry, index, std::iter::once(edit))? {
-                    if edit.before != edit.after {
-                        sorter.push(&key, &edit.encode())?;
-                    }
-                }
-            }
+            index::edits(entry, edit, &mut |index, key, edit| {
+                sorters[index].push(&key, &edit.encode())
+            })?;
         }
     }
     sorters.into_iter().map(Sorter::finish).collect()

@@ -113,6 +113,12 @@ impl IndexLayout {
         }
     }
 
+    /// Whether two rows of the table, of one key and given as all their columns, have the same row in the index.
+    pub(crate) fn is_same_row(&self, one: &[ValueRef<'_>], other: &[ValueRef<'_>]) -> bool {
+        let mut columns = self.key.iter().chain(&self.value);
+        columns.all(|column| one[*column] == other[*column])
+    }
+
     /// The key of the table row that an index row belongs to.
     pub(crate) fn table_key(&self, table: &Layout, key: &[u8]) -> Result<Vec<u8>, Malformed> {
         let values = key::decode(key, &self.implementation.key_types)?;

@@ -8,9 +8,11 @@ use crate::failure::Failure;
 
 /// Rows that are written together: a batch is one commit, on disk before the next begins.
 const BATCH_ROWS: usize = 4000;
+/// How often progress is told.
+const TOLD_ROWS: u64 = 4000;
 
-/// Creates a table with its shards and those of its indexes, fills it and packs it. `progress` is
-/// told how many rows are written.
+/// Creates a table with its shards and those of its indexes, and fills it. `progress` is told how many rows it
+/// has.
 ///
 /// # Errors
 /// The store cannot be written.
@@ -26,7 +28,6 @@ pub fn fill(
         index_splits,
         rows,
     } = table;
-    let indexes: Vec<String> = schema.indexes.iter().map(|i| i.name.clone()).collect();
     database.create_table(name, schema, splits)?;
     for (index, keys) in index_splits {
         let path = TablePath::index(name, index);
@@ -34,14 +35,15 @@ pub fn fill(
             database.split(&path, &key)?;
         }
     }
-    let table = database.open_table(name)?;
-    write(database, rows, progress, |batch, row| {
-        batch.replace(&table, row)
-    })?;
-    database.compact(&TablePath::table(name))?;
-    for index in &indexes {
-        database.compact(&TablePath::index(name, index))?;
+    let mut bulk = database.bulk(&database.open_table(name)?);
+    for row in rows {
+        bulk.replace(row)?;
+        if bulk.changes().is_multiple_of(TOLD_ROWS) {
+            progress(bulk.changes());
+        }
     }
+    let written = bulk.commit(&mut |_| {}).map_err(|refused| refused.error)?;
+    progress(written.changes);
     Ok(())
 }
 
@@ -80,25 +82,20 @@ pub fn change(database: &Database, scale: f64, round: u32) -> Result<Changed, Fa
     };
     let mut changed = Changed::default();
     let changes = demo_data::changes(scale, round);
-    write(
-        database,
-        changes,
-        &mut |_| {},
-        |batch, change| match change {
-            DemoChange::Upsert(name, values) => {
-                changed.updated += 1;
-                batch.upsert(table(name), values)
-            }
-            DemoChange::Replace(name, row) => {
-                changed.inserted += 1;
-                batch.replace(table(name), row)
-            }
-            DemoChange::Erase(name, key) => {
-                changed.erased += 1;
-                batch.erase(table(name), key)
-            }
-        },
-    )?;
+    write(database, changes, |batch, change| match change {
+        DemoChange::Upsert(name, values) => {
+            changed.updated += 1;
+            batch.upsert(table(name), values)
+        }
+        DemoChange::Replace(name, row) => {
+            changed.inserted += 1;
+            batch.replace(table(name), row)
+        }
+        DemoChange::Erase(name, key) => {
+            changed.erased += 1;
+            batch.erase(table(name), key)
+        }
+    })?;
     Ok(changed)
 }
 
@@ -106,23 +103,17 @@ pub fn change(database: &Database, scale: f64, round: u32) -> Result<Changed, Fa
 fn write<T>(
     database: &Database,
     items: impl Iterator<Item = T>,
-    progress: &mut dyn FnMut(u64),
     mut add: impl FnMut(&mut WriteBatch, T) -> mendb_rowstore::Result<()>,
 ) -> Result<(), Failure> {
-    let mut written = 0;
     let mut batch = WriteBatch::new();
     for item in items {
         add(&mut batch, item)?;
         if batch.len() == BATCH_ROWS {
-            written += batch.len() as u64;
             database.write(std::mem::take(&mut batch))?;
-            progress(written);
         }
     }
     if !batch.is_empty() {
-        written += batch.len() as u64;
         database.write(batch)?;
-        progress(written);
     }
     Ok(())
 }

@@ -11,7 +11,6 @@ use serde::Serialize;
 use super::definition::DefinitionArgs;
 use super::import_report::{NewTable, Report, Written};
 use super::load::{Load, Loaded};
-use super::paths_of;
 use super::read_args::ReadArgs;
 use super::sample::KeySample;
 use crate::clock::Stopwatch;
@@ -21,16 +20,12 @@ use crate::formats::input::Input;
 use crate::formats::{Format, Reading};
 use crate::progress::Progress;
 
-/// An import of at least this many rows ends with packing its table: what came in small batches then
-/// lies as closely as what a restore loads.
-const COMPACT_FROM_ROWS: u64 = 50_000;
-
 /// Write the rows of a CSV, JSON lines or Parquet file into a table.
 ///
 /// CSV has a header (see --no-header); an empty field without quotes is NULL, "" is empty text (see
 /// --null). In JSON an absent member is left alone by an upsert, null sets NULL; objects may stand in an
-/// array, too. A value that its column cannot hold is refused with its line. Rows are written in atomic
-/// batches, so a command that failed can simply be run again.
+/// array, too. A value that its column cannot hold is refused with its line. The table gets all rows of the
+/// file at once, or none.
 #[derive(Debug, Args)]
 pub struct ImportArgs {
     /// The table
@@ -154,27 +149,24 @@ impl ImportArgs {
             table: &table,
             mode: self.mode,
             source_name: input.name(),
+            records: &|| input.records(reading),
             progress: &progress,
         };
         let count = || Ok::<_, Failure>(database.describe(&self.table)?.rows.digest().rows);
         let before = count()?;
-        let source = input
-            .records(reading)
-            .map_err(|error| error.of_file(input.name()))?;
-        let loaded = load.run(source);
+        let loaded = load.run();
         progress.finish();
-        let Loaded { rows, bytes } = loaded.map_err(|stopped| {
-            if self.create {
-                stopped.of_new_table(&self.table)
-            } else {
-                stopped.of_table_that_was_there()
-            }
+        let Loaded { rows, bytes } = loaded.map_err(|failure| {
+            let left = match self.create {
+                true => format!("table {} was not created", self.table),
+                false => "nothing was written".to_owned(),
+            };
+            let hint = match &failure.hint {
+                Some(hint) => format!("{hint}; {left}"),
+                None => format!("{left}; correct it and import again"),
+            };
+            failure.hint(hint)
         })?;
-        if rows >= COMPACT_FROM_ROWS {
-            for path in paths_of(&self.table, schema) {
-                database.compact(&path)?;
-            }
-        }
         Ok(Written {
             rows,
             bytes,

@@ -15,7 +15,6 @@ mod read_args;
 mod sample;
 mod shards;
 mod text_args;
-mod waiting;
 
 use clap::Subcommand;
 pub use definition::parse_key_range;
