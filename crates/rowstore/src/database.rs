@@ -2,175 +2,31 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, RwLock, Weak};
+use std::sync::Arc;
 
 use mendb_model::key::KeyRange;
 use mendb_model::name::TablePath;
 use mendb_model::{Column, RowBlock, TableSchema};
 
 use crate::batch::WriteBatch;
-use crate::bulk::BulkWrite;
-use crate::datashard::ShardId;
-use crate::datashard::cursor::Source;
-use crate::datashard::load::{self, Applied};
-use crate::datashard::stage::{self, Staged};
-use crate::datashard::{rewrite, settle};
+use crate::catalogue::mends::MendDescription;
+use crate::catalogue::streams::StreamDescription;
+use crate::catalogue::{self, PathState, mends};
+use crate::commit::{Inner, Transaction, open};
 use crate::error::Result;
-use crate::kernel::Store;
-use crate::open;
-use crate::schemeshard::cut::{self, StreamCut};
-use crate::schemeshard::lapse::{self, HeldBack};
-use crate::schemeshard::mending::{self, MendDescription};
-use crate::schemeshard::restoring::{self, NewTable};
-use crate::schemeshard::streams::{self, StreamDescription};
-use crate::schemeshard::{PathState, tables};
+use crate::jobs::bulk::BulkWrite;
+use crate::jobs::cut::{self, StreamCut};
+use crate::jobs::lapse::{self, HeldBack};
+use crate::jobs::load::{self, Applied};
+use crate::jobs::mending;
+use crate::jobs::restoring::{self, NewTable};
+use crate::jobs::stage::{self, Staged};
+use crate::jobs::streams;
+use crate::jobs::{rewrite, settle, tables, write};
+use crate::kernel::{Options, ShardId};
+use crate::shard::cursor::Source;
 use crate::snapshot::{Snapshot, TableDescription};
 use crate::table::Table;
-use crate::transaction::{Transaction, Writer};
-use crate::view::{Commit, View};
-use crate::write;
-
-/// Why a lock of the store cannot be poisoned, for `expect`.
-pub(crate) const NOT_POISONED: &str = "no thread panics while it holds a lock of the store";
-
-/// How a store is opened. What is on disk does not depend on it.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// A shard that grows larger splits itself.
-    pub split_bytes: u64,
-    /// Memory for pages that were read or written; readers of other commits than the last take a quarter of
-    /// it each.
-    pub cache_bytes: u64,
-    /// A shard whose recent writes pass this and a quarter of its packed rows is packed anew.
-    pub compact_bytes: u64,
-    /// A change log shorter than this may keep what no stream needs any more: to make it anew takes its
-    /// time too.
-    pub trim_bytes: u64,
-    /// A change log of a table larger than this lets its neediest stream lapse: a stream that nobody reads
-    /// any more does not grow for ever.
-    pub log_bytes: u64,
-    /// Whether a write is on disk before it is acknowledged. Schema changes, cuts, splits and what
-    /// begins, publishes or ends a restore or mend always are.
-    pub durable: bool,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            split_bytes: 512 << 20,
-            cache_bytes: 32 << 20,
-            compact_bytes: 64 << 20,
-            trim_bytes: 1 << 20,
-            log_bytes: 16 << 30,
-            durable: true,
-        }
-    }
-}
-
-/// What all handles of a store share.
-pub(crate) struct Inner {
-    pub(crate) store: Arc<Store>,
-    pub(crate) options: Options,
-    /// The write lock. Taken after any [`crate::datashard::Shard::work`], before everything else.
-    pub(crate) writer: Mutex<Writer>,
-    published: RwLock<Published>,
-    /// The view of the last commit, as long as somebody reads it.
-    latest: Mutex<Weak<View>>,
-    /// The last commit known to be on disk; held while syncing, so that those who wait together are
-    /// synced together.
-    synced: Mutex<u64>,
-    /// Bytes that were written to change logs since it was looked how large they are.
-    pub(crate) logged_bytes: AtomicU64,
-}
-
-/// The commits that a reader may find in the engine.
-struct Published {
-    last: Commit,
-    /// The one that is being made: readers may find it before it is the last.
-    next: Option<Commit>,
-}
-
-impl Inner {
-    pub(crate) fn new(store: Arc<Store>, options: Options, writer: Writer, last: Commit) -> Self {
-        Self {
-            store,
-            options,
-            writer: Mutex::new(writer),
-            published: RwLock::new(Published { last, next: None }),
-            latest: Mutex::new(Weak::new()),
-            synced: Mutex::new(0),
-            logged_bytes: AtomicU64::new(0),
-        }
-    }
-
-    /// The last commit. Never waits for a writer.
-    pub(crate) fn commit(&self) -> Commit {
-        self.published.read().expect(NOT_POISONED).last.clone()
-    }
-
-    /// The last commit, to be read. Never waits for a writer.
-    pub(crate) fn view(&self) -> Result<Arc<View>> {
-        let mut latest = self.latest.lock().expect(NOT_POISONED);
-        if let Some(view) = latest.upgrade()
-            && view.commit.number == self.commit().number
-        {
-            return Ok(view);
-        }
-        loop {
-            let (reader, root) = self.store.read()?;
-            let published = self.published.read().expect(NOT_POISONED);
-            let mut commits = std::iter::once(&published.last).chain(&published.next);
-            // There is none if two were made between the two lines.
-            if let Some(commit) = commits.find(|commit| commit.number == root.commit) {
-                let view = Arc::new(View {
-                    files: self.store.files().clone(),
-                    reader,
-                    commit: commit.clone(),
-                    store: Some(self.store.clone()),
-                });
-                *latest = Arc::downgrade(&view);
-                return Ok(view);
-            }
-        }
-    }
-
-    /// Tells readers what the next commit will be; called under the write lock.
-    pub(crate) fn announce(&self, commit: Commit) {
-        self.published.write().expect(NOT_POISONED).next = Some(commit);
-    }
-
-    /// Makes a commit the last one; called under the write lock.
-    pub(crate) fn publish(&self, commit: Commit) {
-        let mut published = self.published.write().expect(NOT_POISONED);
-        let before = std::mem::replace(&mut published.last, commit);
-        let announced = published.next.take();
-        // They may be the last to hold dropped shards.
-        drop(published);
-        drop((before, announced));
-    }
-
-    /// Returns when all commits so far are on disk.
-    pub(crate) fn sync(&self) -> Result<()> {
-        let wanted = self.commit().number;
-        let mut synced = self.synced.lock().expect(NOT_POISONED);
-        if *synced < wanted {
-            let last = self.commit().number;
-            self.store.sync(last)?;
-            *synced = last;
-        }
-        Ok(())
-    }
-
-    /// Returns when the commits so far may be acknowledged.
-    pub(crate) fn acknowledge(&self) -> Result<()> {
-        if self.options.durable {
-            self.sync()
-        } else {
-            Ok(())
-        }
-    }
-}
 
 /// An embedded, sharded row store in a directory.
 ///
@@ -334,7 +190,7 @@ impl Database {
     /// The table or index is missing.
     pub fn shards(&self, path: &TablePath) -> Result<Vec<ShardRoute>> {
         let catalogue = self.inner.commit().catalogue;
-        let route = |shard: &Arc<crate::datashard::Shard>| ShardRoute {
+        let route = |shard: &Arc<catalogue::Shard>| ShardRoute {
             id: shard.id,
             range: shard.range.clone(),
         };
@@ -360,7 +216,8 @@ impl Database {
         stream: &str,
         how: StreamCut,
     ) -> Result<Snapshot> {
-        cut::cut(&self.inner, operation, tables, stream, how)
+        let view = cut::cut(&self.inner, operation, tables, stream, how)?;
+        Ok(Snapshot::new(view))
     }
 
     /// Unlocks every table that `operation` locked for a backup. Doing it again does nothing.
@@ -395,7 +252,7 @@ impl Database {
     /// # Errors
     /// The table is missing.
     pub fn streams(&self, table: &str) -> Result<Vec<StreamDescription>> {
-        Ok(streams::describe(
+        Ok(catalogue::streams::describe(
             self.inner.commit().catalogue.table(table)?,
         ))
     }
@@ -511,7 +368,7 @@ impl Database {
     /// # Errors
     /// The operation mends no table.
     pub fn mend_snapshot(&self, operation: &str) -> Result<Snapshot> {
-        mending::snapshot(&self.inner, operation)
+        Ok(Snapshot::new(mending::view(&self.inner, operation)?))
     }
 
     /// Shows what is staged to readers, and to change streams: in one commit, for all tables of the mend and
@@ -557,7 +414,7 @@ impl Database {
 
     /// How far the mend of an operation is; `None` when it mends no table: it never began, or is over.
     pub fn describe_mend(&self, operation: &str) -> Option<MendDescription> {
-        mending::describe(&self.inner.commit().catalogue, operation)
+        mends::describe(&self.inner.commit().catalogue, operation)
     }
 
     /// The tables that an operation holds.

@@ -38,9 +38,10 @@
 //! ```
 //!
 //! # The rooms
-//! `schemeshard` is the catalogue: tables, indexes, their states, versions and streams. `datashard` is a
-//! shard: its rows, change log and cursors. `transaction` is the only way to change either, `view` the
-//! only way to read them. Beneath them all, `kernel` is the storage engine.
+//! Each imports only those before it: `kernel`, the storage engine; `catalogue`, the tables, indexes, shards,
+//! states, versions and streams of a commit; `shard`, which reads one and writes its blocks; `commit`, the
+//! only way to change anything; `jobs`, what is done to tables and shards. [`Database`] and [`Snapshot`] are
+//! what users see of them.
 //!
 //! # Consistency
 //! A write is one batch of the engine, whatever it touches. A snapshot is one commit: rows, indexes,
@@ -50,8 +51,7 @@
 //! Many rows of several tables become what an operation wants in one step for readers, however many they
 //! are. [`Database::begin_mend`] keeps writers out, [`Database::stage_mend`] lays what differs beside the
 //! rows, [`Database::mend_snapshot`] reads it before anybody else does, [`Database::publish_mend`] is the
-//! one commit that shows it, and [`Database::settle_mend`] moves it to where rows belong, into the change
-//! streams too, and lets the writers in again.
+//! one commit that shows it, to change streams too, and [`Database::settle_mend`] lets the writers in again.
 //!
 //! # Crash
 //! A write that was acknowledged is there after a crash (with [`Options::durable`]); one that was not is
@@ -64,38 +64,32 @@
 //! stops with [`Error::Stopped`] until it is opened again, and reading goes on.
 
 mod batch;
-mod bulk;
+mod catalogue;
+mod commit;
 mod database;
-mod datashard;
 mod error;
-mod holders;
-mod index;
+mod jobs;
 mod kernel;
-mod open;
-mod schemeshard;
+mod shard;
 mod snapshot;
 mod table;
-mod transaction;
-mod view;
-mod write;
 
 pub use batch::{MAX_ROW_BYTES, WriteBatch};
-pub use bulk::{BulkWrite, Refused, Written};
-pub use database::{Database, Options, ShardRoute};
-pub use datashard::ShardId;
-pub use datashard::cursor::Source;
-pub use datashard::load::Applied;
-pub use datashard::pack::BlockBytes;
-pub use datashard::stage::{Staged, StagedRows};
+pub use catalogue::mends::MendDescription;
+pub use catalogue::streams::StreamDescription;
+pub use catalogue::versions::{IndexVersions, Versions};
+pub use catalogue::{Born, PathState};
+pub use database::{Database, ShardRoute};
 pub use error::{Error, Result};
-pub use holders::{Holder, HolderSink};
-pub use kernel::Direction;
-pub use schemeshard::cut::StreamCut;
-pub use schemeshard::lapse::HeldBack;
-pub use schemeshard::mending::MendDescription;
-pub use schemeshard::restoring::NewTable;
-pub use schemeshard::streams::StreamDescription;
-pub use schemeshard::versions::{IndexVersions, Versions};
-pub use schemeshard::{Born, PathState};
+pub use jobs::bulk::{BulkWrite, Refused, Written};
+pub use jobs::cut::StreamCut;
+pub use jobs::lapse::HeldBack;
+pub use jobs::load::Applied;
+pub use jobs::restoring::NewTable;
+pub use jobs::stage::{Staged, StagedRows};
+pub use kernel::{Direction, Options, ShardId};
+pub use shard::cursor::Source;
+pub use shard::holders::{Holder, HolderSink};
+pub use shard::pack::BlockBytes;
 pub use snapshot::{ShardSnapshot, ShardedDescription, Snapshot, TableDescription};
 pub use table::Table;

@@ -9,22 +9,20 @@ use mendb_model::key::KeyRange;
 use mendb_model::name::TablePath;
 use mendb_model::{Digest, RowBlock, TableSchema, Value};
 
-use crate::datashard::blocks::RangeBlocks;
-use crate::datashard::log::FoldedChanges;
-use crate::datashard::pack::BlockBytes;
-use crate::datashard::point::PointReader;
-use crate::datashard::rows::RowCursor;
-use crate::datashard::{Shard, ShardId};
+use crate::catalogue::layout::Layout;
+use crate::catalogue::streams::{self, StreamDescription};
+use crate::catalogue::versions::Versions;
+use crate::catalogue::{self, Born, PathState, Shard, route};
 use crate::error::{Error, Result};
-use crate::holders::{self, HolderSink};
-use crate::kernel::Direction;
-use crate::open;
-use crate::schemeshard::layout::Layout;
-use crate::schemeshard::streams::{self, StreamDescription};
-use crate::schemeshard::versions::Versions;
-use crate::schemeshard::{self, Born, PathState, route};
+use crate::kernel::{Direction, ShardId};
+use crate::shard::blocks::RangeBlocks;
+use crate::shard::holders::{self, HolderSink};
+use crate::shard::log::FoldedChanges;
+use crate::shard::pack::BlockBytes;
+use crate::shard::point::PointReader;
+use crate::shard::rows::RowCursor;
+use crate::shard::view::View;
 use crate::table::Table;
-use crate::view::View;
 
 /// The whole store as of one commit. Cheap to clone.
 ///
@@ -102,7 +100,7 @@ impl Snapshot {
     /// # Errors
     /// The store is damaged, or [`Error::Format`] when another version wrote it.
     pub fn open(dir: &Path) -> Result<Option<Self>> {
-        let view = open::look(dir)?;
+        let view = View::look(dir)?;
         Ok(view.map(|view| Self::new(Arc::new(view))))
     }
 
@@ -209,7 +207,7 @@ impl Snapshot {
         direction: Direction,
         layout: Arc<Layout>,
     ) -> Rows {
-        let shards = schemeshard::within(shards, &range).iter().cloned();
+        let shards = catalogue::within(shards, &range).iter().cloned();
         let mut shards: VecDeque<_> = shards.collect();
         if direction == Direction::Descending {
             shards.make_contiguous().reverse();

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use mendb_model::key::{self, KeyRange, MAX_KEY_BYTES};
 use mendb_model::{ColumnType, TableSchema, Value};
 
+use crate::catalogue::layout::Layout;
+use crate::catalogue::versions::Versions;
+use crate::catalogue::{Access, TableEntry};
 use crate::error::{Error, Result};
-use crate::schemeshard::layout::Layout;
-use crate::schemeshard::versions::Versions;
-use crate::schemeshard::{Access, TableEntry};
 
 /// A table as a client opened it: its schema and the versions this belongs to.
 ///

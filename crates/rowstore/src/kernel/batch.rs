@@ -1,8 +1,7 @@
 //! Changes of records that commit together.
 
-use crate::datashard::ShardId;
-use crate::kernel::record;
 use crate::kernel::section::{Section, Tree};
+use crate::kernel::{ShardId, record};
 
 /// What becomes of a record.
 pub(super) struct Change {

@@ -136,9 +136,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::Options;
-    use crate::datashard::ShardId;
-    use crate::kernel::{Batch, Store};
+    use crate::kernel::{Batch, Options, ShardId, Store};
 
     fn key() -> impl Strategy<Value = Vec<u8>> {
         // Few letters, so that keys begin with each other, and the greatest byte.

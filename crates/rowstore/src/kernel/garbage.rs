@@ -7,14 +7,13 @@
 use mendb_model::key::KeyRange;
 use rusqlite::{OptionalExtension as _, TransactionBehavior, params};
 
-use crate::database::NOT_POISONED;
-use crate::datashard::ShardId;
 use crate::error::Result;
 use crate::kernel::batch::{GARBAGE, garbage_key};
 use crate::kernel::cursor::{Cursor, Direction};
 use crate::kernel::reader::for_tree;
 use crate::kernel::section::{Section, Tree, end_of_prefix};
 use crate::kernel::store::Store;
+use crate::kernel::{NOT_POISONED, ShardId};
 
 /// Garbage is erased so many records at a time, and others write between.
 const ERASED_RECORDS: u32 = 20_000;
@@ -145,8 +144,7 @@ fn trees_of(prefix: &[u8]) -> &'static [Tree] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Options;
-    use crate::kernel::Batch;
+    use crate::kernel::{Batch, Options};
 
     fn open(dir: &std::path::Path) -> Result<Store> {
         Store::open(dir, &Options::default())

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::database::Options;
 use crate::error::Result;
+use crate::kernel::Options;
 use crate::kernel::fault::Faults;
 use crate::kernel::reader::Reader;
 use crate::kernel::root::Root;

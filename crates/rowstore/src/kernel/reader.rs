@@ -4,12 +4,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use rusqlite::{Connection, OptionalExtension as _};
 
-use crate::database::NOT_POISONED;
 use crate::error::Result;
 use crate::kernel::fault::Faults;
-use crate::kernel::record;
 use crate::kernel::section::{Section, Tree};
 use crate::kernel::store::Pool;
+use crate::kernel::{NOT_POISONED, record};
 
 /// A connection that reads one commit, until it is dropped; or the writer's, which reads the last one.
 ///

@@ -2,7 +2,7 @@
 
 use mendb_model::key::KeyRange;
 
-use crate::datashard::ShardId;
+use crate::kernel::ShardId;
 
 /// A tree of ordered records: a table of the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

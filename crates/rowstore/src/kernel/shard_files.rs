@@ -14,10 +14,9 @@ use std::sync::{Arc, Mutex};
 use mendb_model::Malformed;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::database::NOT_POISONED;
-use crate::datashard::ShardId;
 use crate::error::Result;
 use crate::kernel::fault::Faults;
+use crate::kernel::{NOT_POISONED, ShardId};
 
 const DIRECTORY: &str = "shards";
 const READERS: &str = "readers";

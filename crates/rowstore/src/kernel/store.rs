@@ -8,17 +8,16 @@ use std::sync::{Arc, Mutex};
 use rusqlite::hooks::Wal;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
-use crate::database::{NOT_POISONED, Options};
 use crate::error::{Error, Result};
 use crate::kernel::batch::Batch;
 use crate::kernel::fault::Faults;
 use crate::kernel::mark::Mark;
 use crate::kernel::reader::Reader;
-use crate::kernel::record;
 use crate::kernel::root::{FORMAT, Root};
 use crate::kernel::section::{Section, Tree};
 use crate::kernel::shard_files::ShardFiles;
 use crate::kernel::sorter::{self, Sorter};
+use crate::kernel::{NOT_POISONED, Options, record};
 
 pub(super) const DATABASE: &str = "store.db";
 const WAL: &str = "store.db-wal";
@@ -377,7 +376,7 @@ mod tests {
     use mendb_model::key::KeyRange;
 
     use super::*;
-    use crate::datashard::ShardId;
+    use crate::kernel::ShardId;
     use crate::kernel::cursor::{Cursor, Direction};
 
     fn open(dir: &Path) -> Result<Store> {

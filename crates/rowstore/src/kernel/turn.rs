@@ -2,8 +2,8 @@
 
 use std::sync::MutexGuard;
 
-use crate::database::NOT_POISONED;
 use crate::error::Result;
+use crate::kernel::NOT_POISONED;
 use crate::kernel::batch::{Batch, Change};
 use crate::kernel::reader::{Reader, for_tree};
 use crate::kernel::section::Tree;

@@ -1,0 +1,354 @@
+//! Many changes of one table as one commit: sorted, and written where rows belong.
+//!
+//! Changes are sorted by key, in files where they are many. The commit merges them with the rows that are
+//! there, and writes one run to each shard of the table and of its indexes, or the base of an empty one. So it
+//! costs what a restore of as many rows costs, and no row is written twice.
+//!
+//! *Memory*: a piece of [`crate::kernel::Sorter`] for the table and for each index. *Crash*: all of it or
+//! nothing.
+
+use std::sync::{Arc, MutexGuard};
+
+use mendb_model::{Change, ChangeKind, ColumnType, Value, key_text};
+
+use crate::batch;
+use crate::catalogue::index_rows::{self, RowEdit};
+use crate::catalogue::layout::IndexLayout;
+use crate::catalogue::{Access, Shard, TableEntry, route};
+use crate::commit::{Inner, Transaction};
+use crate::error::{Error, Result};
+use crate::jobs::{lapse, relief, write};
+use crate::kernel::{Merged, NOT_POISONED, Sorter};
+use crate::shard::index_edits;
+use crate::shard::point::PointReader;
+use crate::shard::shard_edits::{Purpose, ShardEdits, ShardEditsWriter};
+use crate::shard::view::View;
+use crate::table::Table;
+
+/// Changes of one table that [`BulkWrite::commit`] commits together, however many they are.
+///
+/// Values are checked as they are added; a call that fails adds nothing. Later changes of a key come after
+/// earlier ones. What does not fit into memory is in files without a name beside the store.
+pub struct BulkWrite {
+    inner: Arc<Inner>,
+    table: Table,
+    changes: u64,
+    sorter: Sorter,
+}
+
+/// What a bulk write did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// The version of the commit, or that of the last commit when nothing changed.
+    pub version: u64,
+    /// How many changes there were.
+    pub changes: u64,
+    /// How many keys they are of.
+    pub keys: u64,
+}
+
+/// Why a bulk write was refused: nothing of it was written.
+#[derive(Debug)]
+pub struct Refused {
+    /// Why.
+    pub error: Error,
+    /// Which change is at fault, if one is: how many were added before it.
+    pub change: Option<u64>,
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self {
+            error,
+            change: None,
+        }
+    }
+}
+
+impl BulkWrite {
+    pub(crate) fn new(inner: Arc<Inner>, table: &Table) -> Self {
+        Self {
+            sorter: inner.store.sorter(),
+            inner,
+            table: table.clone(),
+            changes: 0,
+        }
+    }
+
+    /// As [`crate::WriteBatch::upsert`].
+    ///
+    /// # Errors
+    /// As there; or the disk is full.
+    pub fn upsert(&mut self, row: Vec<(usize, Value)>) -> Result<()> {
+        let (key, change) = batch::upsert(&self.table, row)?;
+        self.push(&key, &change)
+    }
+
+    /// As [`crate::WriteBatch::replace`].
+    ///
+    /// # Errors
+    /// As there; or the disk is full.
+    pub fn replace(&mut self, values: Vec<Value>) -> Result<()> {
+        let (key, change) = batch::replace(&self.table, values)?;
+        self.push(&key, &change)
+    }
+
+    /// As [`crate::WriteBatch::erase`].
+    ///
+    /// # Errors
+    /// As there; or the disk is full.
+    pub fn erase(&mut self, key: &[Value]) -> Result<()> {
+        let key = self.table.key(key)?;
+        self.push(&key, &Change::erase(0))
+    }
+
+    /// How many changes were added.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    fn push(&mut self, key: &[u8], change: &Change) -> Result<()> {
+        batch::check_length(&self.table, change)?;
+        let mut value = Vec::with_capacity(8 + 12 + change.row.len());
+        value.extend_from_slice(&self.changes.to_be_bytes());
+        change.encode_into(&mut value);
+        self.sorter.push(key, &value)?;
+        self.changes += 1;
+        Ok(())
+    }
+
+    /// Commits all of it, or on an error nothing. Other writers wait meanwhile, readers do not. Calls `progress`
+    /// with the number of changes that are merged, now and then.
+    ///
+    /// # Errors
+    /// As [`crate::Database::write`].
+    pub fn commit(self, progress: &mut dyn FnMut(u64)) -> std::result::Result<Written, Refused> {
+        let Self {
+            inner,
+            table,
+            changes,
+            sorter,
+        } = self;
+        let mut sorted = sorter.finish()?;
+        loop {
+            let entry = inner.commit().catalogue.table(table.name())?.clone();
+            let work = hold(&entry);
+            let transaction = Transaction::begin(&inner);
+            let now = transaction.catalogue().table(table.name())?;
+            if !Arc::ptr_eq(now, &entry) {
+                continue;
+            }
+            entry.check(Access::Write)?;
+            table.check_current(&entry)?;
+            let mut merging = Merging {
+                view: transaction.view.clone(),
+                entry: &entry,
+                keys: 0,
+                merged: 0,
+            };
+            let written = merging.run(&inner, &mut sorted, progress)?;
+            let keys = merging.keys;
+            let (version, logged_bytes) = commit(transaction, written)?;
+            drop(work);
+            inner.acknowledge()?;
+            lapse::after_logging(&inner, logged_bytes);
+            let shards: Vec<_> = entry.all_shards().cloned().collect();
+            relief::relieve(&inner, &shards);
+            return Ok(Written {
+                version,
+                changes,
+                keys,
+            });
+        }
+    }
+}
+
+/// Nobody replaces the shards of the table meanwhile, or writes their files.
+fn hold(entry: &TableEntry) -> Vec<MutexGuard<'_, ()>> {
+    let shards = entry.all_shards();
+    shards
+        .map(|shard| shard.work.lock().expect(NOT_POISONED))
+        .collect()
+}
+
+/// Commits the edits: the version, or that of the last commit if there are none; and about how much they add to
+/// change logs.
+fn commit(mut transaction: Transaction<'_>, written: Vec<ShardEdits>) -> Result<(u64, u64)> {
+    if written.is_empty() {
+        return Ok((transaction.view.version(), 0));
+    }
+    let version = transaction.version;
+    let in_blocks: u64 = written.iter().map(ShardEdits::logged_bytes).sum();
+    for edits in written {
+        transaction.put_edits(edits)?;
+    }
+    let logged_bytes = in_blocks + transaction.logged_bytes;
+    transaction.commit()?;
+    Ok((version, logged_bytes))
+}
+
+/// Merges sorted changes with the rows that are there.
+struct Merging<'a> {
+    view: Arc<View>,
+    entry: &'a TableEntry,
+    keys: u64,
+    merged: u64,
+}
+
+/// How often progress is told.
+const TOLD_CHANGES: u64 = 10_000;
+
+impl Merging<'_> {
+    fn run(
+        &mut self,
+        inner: &Inner,
+        changes: &mut Merged,
+        progress: &mut dyn FnMut(u64),
+    ) -> std::result::Result<Vec<ShardEdits>, Refused> {
+        let entry = self.entry;
+        let indexes = &entry.layout.indexes;
+        let mut sorters: Vec<Sorter> = indexes.iter().map(|_| inner.store.sorter()).collect();
+        let mut written = Vec::new();
+        for shard in &entry.rows {
+            written.extend(self.merge_shard(shard, changes, &mut sorters, progress)?);
+        }
+        let purpose = self.purpose();
+        for (index, sorter) in indexes.iter().zip(sorters) {
+            let shards = entry.shards(Some(&index.name))?;
+            let conflict = |key: &[u8], other: &[u8], unique: usize| {
+                conflict(entry, index, shards, [key, other], unique)
+            };
+            let conflict = index
+                .unique
+                .then_some(&conflict as index_edits::Conflict<'_>);
+            let edits = sorter.finish()?;
+            written.extend(index_edits::write(
+                &self.view, shards, edits, purpose, conflict,
+            )?);
+        }
+        Ok(written)
+    }
+
+    fn purpose(&self) -> Purpose {
+        Purpose::Write {
+            is_logged: self.entry.keeps_changes(),
+        }
+    }
+
+    /// Writes what becomes of the rows of a shard, and has the index rows sorted.
+    fn merge_shard(
+        &mut self,
+        shard: &Arc<Shard>,
+        changes: &mut Merged,
+        sorters: &mut [Sorter],
+        progress: &mut dyn FnMut(u64),
+    ) -> std::result::Result<Option<ShardEdits>, Refused> {
+        let is_of_shard = |changes: &Merged| {
+            let next = changes.peek();
+            next.is_some_and(|(key, _)| shard.range.contains(key))
+        };
+        if !is_of_shard(changes) {
+            return Ok(None);
+        }
+        let entry = self.entry;
+        let view = self.view.clone();
+        let stats = view.stats(shard.id)?;
+        let mut there = PointReader::new(view.clone(), shard.clone(), &stats);
+        let mut writer = ShardEditsWriter::new(&view, shard, self.purpose())?;
+        let types = &entry.layout.value_types;
+        while is_of_shard(changes) {
+            let Some((key, _)) = changes.peek() else {
+                break;
+            };
+            let key = key.to_vec();
+            let before = there.get(&key)?;
+            let mut after = before.clone();
+            let mut last = 0;
+            while let Some((next, value)) = changes.peek()
+                && next == key
+            {
+                let (number, change) = decode(shard, value)?;
+                last = number;
+                after = self
+                    .apply(shard, &key, &change, after.as_deref(), types)
+                    .map_err(|error| at_fault(error, number))?;
+                changes.take()?;
+                self.merged += 1;
+                if self.merged.is_multiple_of(TOLD_CHANGES) {
+                    progress(self.merged);
+                }
+            }
+            self.keys += 1;
+            if before == after {
+                continue;
+            }
+            let edit = RowEdit {
+                key: &key,
+                before: before.as_deref(),
+                after: after.as_deref(),
+            };
+            let edited = index_rows::edits(entry, edit, &mut |index, key, edit| {
+                sorters[index].push(&key, &edit.encode())
+            });
+            edited.map_err(|error| at_fault(error, last))?;
+            writer.push(&key, edit.before, edit.after)?;
+        }
+        Ok(writer.finish()?)
+    }
+
+    /// The row after a change.
+    fn apply(
+        &self,
+        shard: &Shard,
+        key: &[u8],
+        change: &Change,
+        before: Option<&[u8]>,
+        types: &[ColumnType],
+    ) -> Result<Option<Vec<u8>>> {
+        let damaged = |error| Error::damaged(shard.label(), error);
+        let after = change.apply(before, types).map_err(damaged)?;
+        if let Some(after) = &after {
+            let is_new = change.kind == ChangeKind::Upsert && before.is_none();
+            write::check_row(self.entry, shard, key, after, is_new)?;
+        }
+        Ok(after)
+    }
+}
+
+fn at_fault(error: Error, change: u64) -> Refused {
+    Refused {
+        error,
+        change: Some(change),
+    }
+}
+
+/// The number of a change and the change.
+fn decode(shard: &Shard, value: &[u8]) -> Result<(u64, Change)> {
+    let (number, change) = value
+        .split_first_chunk()
+        .expect("what is sorted is proved by its checksum");
+    let change = Change::decode(change);
+    let change = change.map_err(|error| Error::damaged(shard.label(), error))?;
+    Ok((u64::from_be_bytes(*number), change))
+}
+
+/// The error for two rows, by their keys in a unique index.
+fn conflict(
+    table: &TableEntry,
+    index: &IndexLayout,
+    shards: &[Arc<Shard>],
+    keys: [&[u8]; 2],
+    unique: usize,
+) -> Result<Error> {
+    let row = |key: &[u8]| {
+        let row = index.table_key(&table.layout, key);
+        row.map_err(|error| Error::damaged(route(shards, key).label(), error))
+    };
+    let types = &index.implementation.key_types[..index.indexed];
+    Ok(Error::Unique {
+        table: table.name.clone(),
+        index: index.name.clone(),
+        key: key_text::display(&keys[0][..unique], types),
+        rows: Box::new([row(keys[0])?, row(keys[1])?]),
+    })
+}

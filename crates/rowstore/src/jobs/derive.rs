@@ -1,0 +1,146 @@
+//! The index rows that follow from what a mend has staged of a table.
+//!
+//! Rows are staged one shard at a time, and their index rows lie anywhere. So they are made at once, when
+//! somebody asks for the table as it will be: what is staged is compared with what is beneath, the index rows
+//! are sorted, and each shard of an index gets one run.
+//!
+//! *Crash*: a record in the `meta` tree, `'i'` and the name of the table, says that they are to be made. It
+//! comes with the rows and goes with the commit that has the index rows.
+
+use std::sync::Arc;
+
+use mendb_model::key::KeyRange;
+
+use crate::catalogue::index_rows::{self, RowEdit};
+use crate::catalogue::{TableEntry, mends};
+use crate::commit::{Inner, Transaction};
+use crate::error::Result;
+use crate::jobs::erase::erase_runs;
+use crate::kernel::{Merged, NOT_POISONED, Section, Sorter, Tree};
+use crate::shard::entry::decode_over;
+use crate::shard::index_edits;
+use crate::shard::overlay::Overlay;
+use crate::shard::point::PointReader;
+use crate::shard::shard_edits::Purpose;
+use crate::shard::view::View;
+
+const TAG: u8 = b'i';
+
+fn mark(table: &str) -> Vec<u8> {
+    [&[TAG], table.as_bytes()].concat()
+}
+
+/// Adds to a commit that stages rows of a table that its index rows are to be made.
+pub(crate) fn expect(transaction: &mut Transaction<'_>, entry: &TableEntry) {
+    if !entry.indexes.is_empty() {
+        transaction.put_meta(&mark(&entry.name), &[]);
+    }
+}
+
+/// Adds to a commit that no index rows are to be made.
+pub(crate) fn forget(transaction: &mut Transaction<'_>, entry: &TableEntry) {
+    let meta = Section::whole(Tree::Meta);
+    transaction.batch.remove(&meta, &mark(&entry.name));
+}
+
+/// Whether index rows are to be made.
+pub(crate) fn is_expected(view: &View, entry: &TableEntry) -> Result<bool> {
+    let meta = Section::whole(Tree::Meta);
+    let mark = view.reader.get(&meta, &mark(&entry.name))?;
+    Ok(mark.is_some())
+}
+
+/// Makes the index rows of all tables of a mend that lack them.
+pub(crate) fn derive(inner: &Inner, operation: &str) -> Result<()> {
+    let view = inner.view()?;
+    for entry in mends::held(view.catalogue(), operation) {
+        if is_expected(&view, entry)? {
+            derive_table(inner, operation, entry)?;
+        }
+    }
+    Ok(())
+}
+
+fn derive_table(inner: &Inner, operation: &str, entry: &Arc<TableEntry>) -> Result<()> {
+    // Nobody stages meanwhile, and nobody else does this.
+    let work = entry
+        .all_shards()
+        .map(|shard| shard.work.lock().expect(NOT_POISONED));
+    let _work: Vec<_> = work.collect();
+    let view = inner.view()?;
+    let is_current = |view: &View| {
+        let now = mends::open_to(view.catalogue(), &entry.name, operation);
+        now.is_ok_and(|now| now.state == entry.state)
+    };
+    if !is_current(&view) || !is_expected(&view, entry)? {
+        return Ok(());
+    }
+    give_up(inner, entry)?;
+    let view = inner.view()?;
+    let edits = sort_edits(inner, &view, entry)?;
+    let mut written = Vec::new();
+    for (index, edits) in entry.layout.indexes.iter().zip(edits) {
+        let shards = entry.shards(Some(&index.name))?;
+        written.extend(index_edits::write(
+            &view,
+            shards,
+            edits,
+            Purpose::Stage,
+            None,
+        )?);
+    }
+    let mut transaction = Transaction::begin(inner);
+    if !is_current(&transaction.view) {
+        return Ok(());
+    }
+    // No reader can tell the difference, so this is no version of its own.
+    transaction.version = transaction.view.version();
+    for edits in written {
+        transaction.put_edits(edits)?;
+    }
+    forget(&mut transaction, entry);
+    transaction.commit()?;
+    inner.acknowledge()
+}
+
+/// Removes the index rows of a table that were made before more of its rows were staged.
+fn give_up(inner: &Inner, entry: &TableEntry) -> Result<()> {
+    let mut transaction = Transaction::begin(inner);
+    transaction.version = transaction.view.version();
+    let mut removed = Vec::new();
+    for shard in entry.indexes.values().flatten() {
+        removed.extend(transaction.remove_staged(shard)?);
+    }
+    if removed.is_empty() {
+        return Ok(());
+    }
+    transaction.commit()?;
+    inner.sync()?;
+    erase_runs(inner, &removed)
+}
+
+/// What becomes of the rows of each index, in the order of the schema.
+fn sort_edits(inner: &Inner, view: &Arc<View>, entry: &TableEntry) -> Result<Vec<Merged>> {
+    let indexes = &entry.layout.indexes;
+    let mut sorters: Vec<Sorter> = indexes.iter().map(|_| inner.store.sorter()).collect();
+    for shard in &entry.rows {
+        let stats = view.stats(shard.id)?;
+        if stats.staged.is_none() {
+            continue;
+        }
+        let mut staged = Overlay::staged(view, shard, &stats, &KeyRange::all())?;
+        let mut beneath = PointReader::seeing(view.clone(), shard.clone(), &stats, false);
+        while let Some((key, value)) = staged.next()? {
+            let before = beneath.get(&key)?;
+            let edit = RowEdit {
+                key: &key,
+                before: before.as_deref(),
+                after: decode_over(shard, &value)?,
+            };
+            index_rows::edits(entry, edit, &mut |index, key, edit| {
+                sorters[index].push(&key, &edit.encode())
+            })?;
+        }
+    }
+    sorters.into_iter().map(Sorter::finish).collect()
+}

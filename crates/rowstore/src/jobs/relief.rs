@@ -1,0 +1,80 @@
+//! Shards that have grown too large split or pack themselves.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::catalogue::{Access, Shard};
+use crate::commit::Inner;
+use crate::error::{Error, Result};
+use crate::jobs::rewrite::{Divide, rewrite};
+use crate::kernel::Options;
+use crate::shard::pack::BLOCK_BYTES;
+use crate::shard::stats::ShardStats;
+
+/// A shard does not split itself below this size: it is cut between blocks, so it needs some.
+const MIN_SPLIT_BYTES: u64 = 4 * BLOCK_BYTES as u64;
+/// Who looks for a row looks into each run: so many are packed if they are not little of their shard ...
+const MANY_RUNS: usize = 12;
+/// ... and so many in any case.
+const MOST_RUNS: usize = 64;
+
+/// Splits or packs those of the shards that have grown too large. The write that made them grow is
+/// committed, so a failure here is only reported; it is not tried again before the next open.
+pub(crate) fn relieve(inner: &Inner, grown: &[Arc<Shard>]) {
+    for shard in grown {
+        if shard.relief_failed.load(Ordering::Relaxed) {
+            continue;
+        }
+        match relieve_shard(inner, shard, Access::Reshape) {
+            // A mend needs its shards as they are. What it leaves too large is relieved when it ends.
+            Ok(_) | Err(Error::BeingMended { .. }) => {}
+            Err(error) => {
+                shard.relief_failed.store(true, Ordering::Relaxed);
+                tracing::warn!(shard = shard.label(), %error, "leave a shard larger than it should be");
+            }
+        }
+    }
+}
+
+/// Splits or packs a shard that has grown too large: how many rows it has then, or `None` if it was not.
+pub(crate) fn relieve_shard(
+    inner: &Inner,
+    shard: &Arc<Shard>,
+    access: Access,
+) -> Result<Option<u64>> {
+    let view = inner.view()?;
+    if view.catalogue().shard(shard.id).is_none() {
+        return Ok(None);
+    }
+    let stats = view.stats(shard.id)?;
+    drop(view);
+    let divide = divide(&inner.options, shard, stats.bytes());
+    if matches!(divide, Divide::Into(_)) && !has_much_over_base(&inner.options, &stats) {
+        return Ok(None);
+    }
+    // Whoever has the shard now is rewriting it, or will come by here.
+    if let Ok(_work) = shard.work.try_lock() {
+        let rewritten = rewrite(inner, std::slice::from_ref(shard), divide, access)?;
+        return Ok(rewritten.then_some(stats.digest.rows));
+    }
+    Ok(None)
+}
+
+/// Whether so much lies over the base of a shard that it is worth packing.
+fn has_much_over_base(options: &Options, stats: &ShardStats) -> bool {
+    let runs = stats.runs_seen(false).count();
+    let (run_bytes, base_bytes) = (stats.run_bytes(), stats.base_bytes);
+    stats.delta_bytes > options.compact_bytes.max(stats.base_bytes / 4)
+        || run_bytes > options.compact_bytes.max(base_bytes)
+        || runs > MANY_RUNS && run_bytes > base_bytes / 16
+        || runs > MOST_RUNS
+}
+
+/// Into what a shard is rewritten that has so many bytes.
+fn divide(options: &Options, shard: &Shard, bytes: u64) -> Divide {
+    if bytes > options.split_bytes.max(MIN_SPLIT_BYTES) {
+        Divide::Halves { bytes }
+    } else {
+        Divide::Into(vec![shard.range.clone()])
+    }
+}
