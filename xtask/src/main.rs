@@ -1,5 +1,6 @@
 //! Runners of the workspace: `cargo xtask test` is what CI runs. One file a subcommand.
 
+mod arrows;
 mod bench;
 mod fuzz;
 mod run;

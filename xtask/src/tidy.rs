@@ -1,13 +1,14 @@
 //! `cargo xtask tidy`: the rules of the house that no other tool checks.
 //!
 //! - A source file has at most [`MAX_LINES`] lines: a longer one is two nouns.
-//! - A crate imports only the rooms below it ([`ROOMS`]), in tests too.
+//! - A crate imports only the rooms below it ([`ROOMS`]), in tests too; its modules as [`arrows`] says.
 //! - No words that promise work for later.
 //! - The commands that the README shows are commands of the program.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::arrows;
 use crate::run::{Outcome, root};
 
 const MAX_LINES: usize = 600;
@@ -87,6 +88,7 @@ pub fn run() -> Outcome {
         })
         .map_err(|error| format!("cannot read {directory}: {error}"))?;
     }
+    broken.extend(arrows::check(&root));
     if let Ok(readme) = fs::read_to_string(root.join("README.md")) {
         let cli = fs::read_to_string(root.join("crates/cli/src/cli.rs")).unwrap_or_default();
         broken.extend(shown_commands(&readme, &cli));

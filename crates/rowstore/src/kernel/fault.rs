@@ -8,6 +8,9 @@ use rusqlite::ErrorCode;
 
 use crate::error::{Error, Result};
 
+/// The file of the database in the directory of its store.
+pub(super) const DATABASE: &str = "store.db";
+
 /// Words errors with the directory of their store.
 #[derive(Debug, Clone)]
 pub(crate) struct Faults {
@@ -30,7 +33,7 @@ impl Faults {
             // Without a code, a column is not of its type; of code 1, a tree is not there.
             None
             | Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown) => {
-                return self.damaged(super::store::DATABASE, error.to_string());
+                return self.damaged(DATABASE, error.to_string());
             }
             Some(ErrorCode::DiskFull) => FREE_SPACE,
             Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => CHECK_OWNER,

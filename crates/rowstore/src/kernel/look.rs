@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::kernel::Options;
-use crate::kernel::fault::Faults;
+use crate::kernel::fault::{DATABASE, Faults};
+use crate::kernel::pool::Pool;
 use crate::kernel::reader::Reader;
 use crate::kernel::root::Root;
 use crate::kernel::shard_files::ShardFiles;
-use crate::kernel::store::{DATABASE, Pool, acknowledged, check, read_root};
+use crate::kernel::store::{acknowledged, check, read_root};
 
 /// A commit of a store that this process has not opened. What it reads stays until both are dropped.
 pub(crate) struct Look {

@@ -32,6 +32,7 @@ mod garbage;
 mod look;
 mod mark;
 mod options;
+mod pool;
 mod reader;
 mod record;
 mod root;

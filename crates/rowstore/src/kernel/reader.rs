@@ -6,8 +6,8 @@ use rusqlite::{Connection, OptionalExtension as _};
 
 use crate::error::Result;
 use crate::kernel::fault::Faults;
+use crate::kernel::pool::Pool;
 use crate::kernel::section::{Section, Tree};
-use crate::kernel::store::Pool;
 use crate::kernel::{NOT_POISONED, record};
 
 /// A connection that reads one commit, until it is dropped; or the writer's, which reads the last one.

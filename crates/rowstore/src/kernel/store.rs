@@ -6,20 +6,20 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rusqlite::hooks::Wal;
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::error::{Error, Result};
 use crate::kernel::batch::Batch;
-use crate::kernel::fault::Faults;
+use crate::kernel::fault::{DATABASE, Faults};
 use crate::kernel::mark::Mark;
+use crate::kernel::pool::{Pool, connect};
 use crate::kernel::reader::Reader;
 use crate::kernel::root::{FORMAT, Root};
 use crate::kernel::section::{Section, Tree};
 use crate::kernel::shard_files::ShardFiles;
 use crate::kernel::sorter::{self, Sorter};
-use crate::kernel::{NOT_POISONED, Options, record};
+use crate::kernel::{Options, record};
 
-pub(super) const DATABASE: &str = "store.db";
 const WAL: &str = "store.db-wal";
 const LOCK: &str = "lock";
 /// A file that a store of format 1 has.
@@ -29,10 +29,6 @@ const CHECKPOINT_PAGES: i32 = 4096;
 /// Extended result codes of SQLite: a file, or a directory, could not be synced.
 const IOERR_FSYNC: i32 = 10 | (4 << 8);
 const IOERR_DIR_FSYNC: i32 = 10 | (5 << 8);
-/// Readers have this part of the memory for pages each.
-const READERS_PART: u64 = 4;
-/// Connections that are kept for the next reader.
-const IDLE_CONNECTIONS: usize = 2;
 
 /// The files of a store.
 pub(crate) struct Store {
@@ -52,41 +48,6 @@ pub(crate) struct Store {
     #[cfg(test)]
     sync_fails: AtomicBool,
     _lock: File,
-}
-
-/// Connections that nobody reads with.
-pub(super) struct Pool {
-    faults: Faults,
-    cache_bytes: u64,
-    idle: Mutex<Vec<Connection>>,
-}
-
-impl Pool {
-    pub(super) fn new(faults: &Faults, cache_bytes: u64) -> Self {
-        Self {
-            faults: faults.clone(),
-            cache_bytes: cache_bytes / READERS_PART,
-            idle: Mutex::default(),
-        }
-    }
-
-    pub(super) fn take(&self) -> Result<Connection> {
-        let idle = self.idle.lock().expect(NOT_POISONED).pop();
-        if let Some(connection) = idle {
-            return Ok(connection);
-        }
-        let connection = connect(&self.faults, self.cache_bytes)?;
-        let read_only = connection.pragma_update(None, "query_only", true);
-        read_only.map_err(|error| self.faults.engine(error))?;
-        Ok(connection)
-    }
-
-    pub(super) fn put(&self, connection: Connection) {
-        let mut idle = self.idle.lock().expect(NOT_POISONED);
-        if idle.len() < IDLE_CONNECTIONS {
-            idle.push(connection);
-        }
-    }
 }
 
 impl Store {
@@ -305,25 +266,6 @@ fn lock(faults: &Faults) -> Result<File> {
         }),
         Err(std::fs::TryLockError::Error(error)) => Err(fault(error)),
     }
-}
-
-/// Opens the database as this crate uses it.
-pub(super) fn connect(faults: &Faults, cache_bytes: u64) -> Result<Connection> {
-    let connect = || {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-            | OpenFlags::SQLITE_OPEN_CREATE
-            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(faults.dir().join(DATABASE), flags)?;
-        // The WAL is synced by `Store::sync`, the rest by checkpoints.
-        connection.pragma_update(None, "synchronous", "NORMAL")?;
-        connection.pragma_update(None, "wal_autocheckpoint", 0)?;
-        connection.pragma_update(None, "cell_size_check", true)?;
-        let kib = i64::try_from(cache_bytes >> 10).unwrap_or(i64::MAX);
-        connection.pragma_update(None, "cache_size", -kib.max(1))?;
-        connection.set_prepared_statement_cache_capacity(64);
-        Ok(connection)
-    };
-    connect().map_err(|error| faults.engine(error))
 }
 
 /// The root record; `None` of a database that nothing was ever committed to.

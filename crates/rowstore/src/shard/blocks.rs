@@ -14,7 +14,7 @@ use crate::kernel::{Direction, Entry};
 use crate::shard::entry::decode_over;
 use crate::shard::overlay::Overlay;
 use crate::shard::pack::{Block, Packer};
-use crate::shard::stored::{StoredBlocks, within};
+use crate::shard::stored_rows::{StoredBlocks, within};
 use crate::shard::view::View;
 
 /// Blocks of one shard within a range.

@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::kernel::{Cursor, Direction, Entry, Section, Tree};
 use crate::shard::entry::decode_over;
 use crate::shard::pack::{Block, Packer};
-use crate::shard::stored::StoredRows;
+use crate::shard::stored_rows::StoredRows;
 use crate::shard::view::View;
 
 const VERSION_BYTES: usize = 8;

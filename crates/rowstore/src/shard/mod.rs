@@ -27,4 +27,5 @@ pub(crate) mod shard_edits;
 pub(crate) mod single;
 pub(crate) mod stats;
 pub(crate) mod stored;
+pub(crate) mod stored_rows;
 pub(crate) mod view;

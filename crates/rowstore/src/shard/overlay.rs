@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::kernel::{Cursor, Direction, Entry, Section, Tree};
 use crate::shard::entry::{NUMBER_BYTES, split_delta_value};
 use crate::shard::stats::ShardStats;
-use crate::shard::stored::StoredRows;
+use crate::shard::stored_rows::StoredRows;
 use crate::shard::view::View;
 
 /// The entries of the delta of a range, with the next one at hand.

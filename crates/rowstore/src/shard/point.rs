@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::kernel::{Cursor, Direction, Entry, Section, Tree};
 use crate::shard::entry::{decode_over, split_delta_value};
 use crate::shard::stats::ShardStats;
-use crate::shard::stored::StoredLookup;
+use crate::shard::stored_rows::StoredLookup;
 use crate::shard::view::View;
 
 /// Reads rows of one shard as readers of a view see them: keys that ascend cost least.
