@@ -154,7 +154,10 @@ impl ImportArgs {
         };
         let count = || Ok::<_, Failure>(database.describe(&self.table)?.rows.digest().rows);
         let before = count()?;
-        let loaded = load.run();
+        let source = input
+            .records(reading)
+            .map_err(|error| error.of_file(input.name()))?;
+        let loaded = load.run(source);
         progress.finish();
         let Loaded { rows, bytes } = loaded.map_err(|failure| {
             let left = match self.create {

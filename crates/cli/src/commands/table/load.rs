@@ -34,7 +34,7 @@ pub struct Load<'a> {
     pub mode: Mode,
     /// The file in messages.
     pub source_name: &'a str,
-    /// The records of the file, from its beginning.
+    /// The records of the file, from its beginning, to find one again.
     pub records: &'a Open<'a>,
     /// How far it is.
     pub progress: &'a Progress,
@@ -58,13 +58,11 @@ struct Batch {
 }
 
 impl Load<'_> {
-    /// Writes everything the file has.
+    /// Writes everything the source has, which is the file from its beginning.
     ///
     /// # Errors
     /// A record cannot be read or written: nothing was.
-    pub fn run(&self) -> Result<Loaded, Failure> {
-        let of_file = |error: ReadError| error.of_file(self.source_name);
-        let source = (self.records)().map_err(of_file)?;
+    pub fn run(&self, source: Box<dyn RecordSource + '_>) -> Result<Loaded, Failure> {
         let (sender, receiver) = sync_channel(BATCHES_WAITING);
         let mut bulk = self.database.bulk(self.table);
         let bytes = thread::scope(|scope| {
