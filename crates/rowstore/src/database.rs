@@ -19,7 +19,7 @@ use crate::error::Result;
 use crate::kernel::Store;
 use crate::open;
 use crate::schemeshard::cut::{self, StreamCut};
-use crate::schemeshard::lapse::{self, HeldBack};
+use crate::schemeshard::lapse;
 use crate::schemeshard::mending::{self, MendDescription};
 use crate::schemeshard::restoring::{self, NewTable};
 use crate::schemeshard::streams::{self, StreamDescription};
@@ -393,14 +393,6 @@ impl Database {
         ))
     }
 
-    /// What each change stream of a table keeps from being let go of; its change logs are read for it.
-    ///
-    /// # Errors
-    /// The table is missing, or the store failed.
-    pub fn held_back(&self, table: &str) -> Result<Vec<HeldBack>> {
-        lapse::held_back(&self.inner.view()?, table)
-    }
-
     /// Creates tables for `operation` to load, in one commit: with the versions that were captured, and
     /// closed to clients until [`Self::finish_restore`]. Doing it again does nothing.
     ///
@@ -555,12 +547,7 @@ impl Database {
 
     /// The tables that an operation holds.
     pub fn locks(&self) -> Vec<(String, PathState)> {
-        let catalogue = self.inner.commit().catalogue;
-        let held = catalogue
-            .tables()
-            .filter(|table| table.state != PathState::Ready);
-        held.map(|table| (table.name.clone(), table.state.clone()))
-            .collect()
+        self.inner.commit().locks()
     }
 }
 

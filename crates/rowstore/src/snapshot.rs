@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::holders::{self, HolderSink};
 use crate::kernel::Direction;
 use crate::open;
+use crate::schemeshard::lapse::{self, HeldBack};
 use crate::schemeshard::layout::Layout;
 use crate::schemeshard::streams::{self, StreamDescription};
 use crate::schemeshard::versions::Versions;
@@ -110,6 +111,24 @@ impl Snapshot {
     /// The version of the commit.
     pub fn version(&self) -> u64 {
         self.view.version()
+    }
+
+    /// The id of the store; `None` of one that was given none ([`crate::Database::identify`]).
+    pub fn id(&self) -> Option<&str> {
+        self.view.commit.id.as_deref()
+    }
+
+    /// The tables that an operation holds.
+    pub fn locks(&self) -> Vec<(String, PathState)> {
+        self.view.commit.locks()
+    }
+
+    /// What each change stream of a table keeps from being let go of; its change logs are read for it.
+    ///
+    /// # Errors
+    /// The table is missing, or the store failed.
+    pub fn held_back(&self, table: &str) -> Result<Vec<HeldBack>> {
+        lapse::held_back(&self.view, table)
     }
 
     /// The names of all tables, those being restored too.

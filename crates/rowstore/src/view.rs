@@ -16,7 +16,7 @@ use crate::datashard::stats::ShardStats;
 use crate::datashard::{Shard, ShardId};
 use crate::error::{Error, Result};
 use crate::kernel::{BaseFiles, Cursor, Direction, Reader, Root, Section, Store, Tree};
-use crate::schemeshard::{Catalogue, TableEntry};
+use crate::schemeshard::{Catalogue, PathState, TableEntry};
 
 pub(crate) struct View {
     pub(crate) files: Arc<BaseFiles>,
@@ -34,6 +34,8 @@ pub(crate) struct Commit {
     /// Counts those that readers can tell.
     pub(crate) version: u64,
     pub(crate) catalogue: Arc<Catalogue>,
+    /// The id of the store, once it was given one.
+    pub(crate) id: Option<Arc<str>>,
 }
 
 impl Commit {
@@ -42,7 +44,16 @@ impl Commit {
             number: root.commit,
             version: root.version,
             catalogue: Arc::new(catalogue),
+            id: root.id.as_deref().map(Arc::from),
         }
+    }
+
+    /// The tables that an operation holds.
+    pub(crate) fn locks(&self) -> Vec<(String, PathState)> {
+        let held = self.catalogue.tables();
+        let held = held.filter(|table| table.state != PathState::Ready);
+        held.map(|table| (table.name.clone(), table.state.clone()))
+            .collect()
     }
 }
 

@@ -15,6 +15,7 @@ mod mend;
 mod power_loss;
 mod program;
 mod ranges;
+mod readers;
 mod s3;
 #[path = "../../../repo/tests/it/s3_server.rs"]
 mod s3_server;
