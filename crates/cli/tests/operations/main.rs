@@ -4,6 +4,7 @@
     reason = "a failed test is how these helpers report"
 )]
 
+mod any_write;
 mod compact;
 mod crash;
 mod damage;
