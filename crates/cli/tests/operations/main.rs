@@ -22,3 +22,4 @@ mod s3;
 mod s3_server;
 mod story;
 mod takeover;
+mod target_power_loss;
