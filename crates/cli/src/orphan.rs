@@ -9,24 +9,15 @@ use crate::failure::{Failure, FailureKind};
 use crate::target::Target;
 
 impl Context {
-    /// The operations that the target holds something for and the journal does not know. Of a row store they
-    /// are not looked for while an operation is unfinished: whoever drives that has the store.
+    /// The operations that the target holds something for and the journal does not know. The target is looked
+    /// at first: what it holds by then, the journal knew before.
     ///
     /// # Errors
     /// Target or journal cannot be read.
     pub fn orphans(&self, journal: Option<&Journal>) -> Result<Vec<Orphan>, Failure> {
         let holds = match self.target()? {
             Target::ClickHouse(server) => self.server_holds(&server)?,
-            Target::Rows(_) => {
-                let unfinished = match journal {
-                    Some(journal) => journal.unfinished_operations()?,
-                    None => Vec::new(),
-                };
-                match unfinished.is_empty() {
-                    true => self.row_holds()?,
-                    false => Vec::new(),
-                }
-            }
+            Target::Rows(_) => self.row_holds()?,
         };
         Ok(orphans_among(journal, holds)?)
     }

@@ -107,16 +107,20 @@ impl Context {
         })
     }
 
-    /// Opens target, repository and journal; `None` while another process has the target open.
+    /// Opens repository and journal, and looks at the target, which of rows another process may have open: for
+    /// what changes none of them.
+    ///
+    /// # Errors
+    /// Any of them cannot be opened.
+    pub fn look(&self) -> Result<OpenService, Failure> {
+        self.open_service_of(self.look_at_target()?)
+    }
+
+    /// Opens target, repository and journal, for who tries again; `None` while another process has the target
+    /// open, which is not waited for.
     ///
     /// # Errors
     /// One of them cannot be opened for another reason.
-    pub fn try_open_service(&self) -> Result<Option<OpenService>, Failure> {
-        unless_busy(self.open_service())
-    }
-
-    /// As [`Self::try_open_service`], for who tries again: learns at once that another process has the target
-    /// open.
     fn try_open_service_at_once(&self) -> Result<Option<OpenService>, Failure> {
         let target = self.open_target_at_once();
         unless_busy(target.and_then(|target| self.open_service_of(target)))

@@ -16,7 +16,7 @@ use crate::commit::{Inner, Transaction, open};
 use crate::error::Result;
 use crate::jobs::bulk::BulkWrite;
 use crate::jobs::cut::{self, StreamCut};
-use crate::jobs::lapse::{self, HeldBack};
+use crate::jobs::lapse;
 use crate::jobs::load::{self, Applied};
 use crate::jobs::mending;
 use crate::jobs::restoring::{self, NewTable};
@@ -257,14 +257,6 @@ impl Database {
         ))
     }
 
-    /// What each change stream of a table keeps from being let go of; its change logs are read for it.
-    ///
-    /// # Errors
-    /// The table is missing, or the store failed.
-    pub fn held_back(&self, table: &str) -> Result<Vec<HeldBack>> {
-        lapse::held_back(&self.inner.view()?, table)
-    }
-
     /// Creates tables for `operation` to load, in one commit: with the versions that were captured, and
     /// closed to clients until [`Self::finish_restore`]. Doing it again does nothing.
     ///
@@ -419,12 +411,7 @@ impl Database {
 
     /// The tables that an operation holds.
     pub fn locks(&self) -> Vec<(String, PathState)> {
-        let catalogue = self.inner.commit().catalogue;
-        let held = catalogue
-            .tables()
-            .filter(|table| table.state != PathState::Ready);
-        held.map(|table| (table.name.clone(), table.state.clone()))
-            .collect()
+        self.inner.commit().locks()
     }
 }
 

@@ -14,6 +14,7 @@ use crate::catalogue::streams::{self, StreamDescription};
 use crate::catalogue::versions::Versions;
 use crate::catalogue::{self, Born, PathState, Shard, route};
 use crate::error::{Error, Result};
+use crate::jobs::lapse::{self, HeldBack};
 use crate::kernel::{Direction, ShardId};
 use crate::shard::blocks::RangeBlocks;
 use crate::shard::holders::{self, HolderSink};
@@ -107,6 +108,24 @@ impl Snapshot {
     /// The version of the commit.
     pub fn version(&self) -> u64 {
         self.view.version()
+    }
+
+    /// The id of the store; `None` of one that was given none ([`crate::Database::identify`]).
+    pub fn id(&self) -> Option<&str> {
+        self.view.commit.id.as_deref()
+    }
+
+    /// The tables that an operation holds.
+    pub fn locks(&self) -> Vec<(String, PathState)> {
+        self.view.commit.locks()
+    }
+
+    /// What each change stream of a table keeps from being let go of; its change logs are read for it.
+    ///
+    /// # Errors
+    /// The table is missing, or the store failed.
+    pub fn held_back(&self, table: &str) -> Result<Vec<HeldBack>> {
+        lapse::held_back(&self.view, table)
     }
 
     /// The names of all tables, those being restored too.

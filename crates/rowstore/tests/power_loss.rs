@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{erase, flight, flights, id_key, int, paths, replace, text};
 use mendb_model::key::KeyRange;
@@ -20,8 +21,9 @@ use mendb_rowstore::{
     Applied, Database, Error, NewTable, Options, PathState, Snapshot, Source, Staged, StreamCut,
 };
 
-/// The directory in which the recorded process writes; only that one has it.
+/// The directory in which a recorded process writes; only that one has it.
 const PLACE: &str = "MENDB_TEST_RECORDED_ROWS";
+const PLACE_BESIDE: &str = "MENDB_TEST_RECORDED_SPLITS";
 /// Writes: each of them is one acknowledgement, and shows in one commit.
 const STEPS: usize = 20;
 /// The states that are checked of each kind, of those that a longer run has.
@@ -29,6 +31,19 @@ const STATES: usize = 100;
 const SOURCE: Source = Source { step: 0, index: 0 };
 const MEND: &str = "mend-1";
 const RESTORE: &str = "restore-1";
+/// Splits at these keys, and merges there, of a table that is written meanwhile.
+const CUTS: [(bool, i64); 8] = [
+    (true, 100),
+    (true, 170),
+    (false, 100),
+    (true, 40),
+    (false, 170),
+    (true, 130),
+    (false, 40),
+    (false, 130),
+];
+/// More writes than there are beside those.
+const MOST_ROUNDS: usize = 200;
 
 fn open(place: &Path) -> Result<Database, Error> {
     // Small enough that a shard packs and splits itself.
@@ -199,16 +214,13 @@ fn the_recorded_process_writes_a_row_store() {
     }
 }
 
-fn record() -> Recording {
+/// Records a test of this binary in a directory that it learns by the variable.
+fn record(test: &str, variable: &str) -> Recording {
     let place = tempfile::tempdir().unwrap();
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
-        .args([
-            "--exact",
-            "the_recorded_process_writes_a_row_store",
-            "--nocapture",
-        ])
-        .env(PLACE, place.path());
+        .args(["--exact", test, "--nocapture"])
+        .env(variable, place.path());
     // The index of the WAL is made anew by whoever opens the store first.
     let recorder = Recorder::new(place.path()).unwrap().allow_mapped("-shm");
     let recording = recorder.record(&command).unwrap();
@@ -250,27 +262,137 @@ fn check(state: &State<'_>, contents: &[Content]) -> Result<(), String> {
 #[test]
 fn a_row_store_keeps_every_acknowledged_write_through_power_losses_and_kills() {
     let contents = contents();
-    let recording = record();
+    let recording = record("the_recorded_process_writes_a_row_store", PLACE);
+    check_all(&recording, |state| check(state, &contents));
+}
+
+/// Checks the states that power losses and kills leave, and that the check finds it when nothing is synced.
+fn check_all(recording: &Recording, check: impl Fn(&State<'_>) -> Result<(), String>) {
     for how in [
         How::power_loss().usual_count(STATES),
         How::kill().usual_count(STATES),
     ] {
-        let report = recording
-            .check(&how, |state| check(state, &contents))
-            .unwrap();
+        let report = recording.check(&how, &check).unwrap();
         println!("{how:?}: {report}");
         report.assert();
         assert!(report.states > STATES / 3, "{report}");
     }
     let unsynced = recording.without_syncs();
     let how = How::power_loss().count(STATES);
-    let report = unsynced
-        .check(&how, |state| check(state, &contents))
-        .unwrap();
+    let report = unsynced.check(&how, &check).unwrap();
     assert!(
         !report.failures.is_empty(),
         "the check finds nothing: {report}"
     );
+}
+
+/// One of the writes beside splits: some rows in one commit.
+fn write_round(database: &Database, round: usize) {
+    let table = database.open_table("flights").unwrap();
+    let first = (round * 37 % 150) as i64;
+    replace(database, &table, rows(first..first + 60, round as i64));
+}
+
+fn create_beside(database: &Database) {
+    database.create_table("flights", flights(), vec![]).unwrap();
+    let table = database.open_table("flights").unwrap();
+    replace(database, &table, rows(0..200, 0));
+}
+
+/// Runs only in the recorded process.
+#[test]
+fn the_recorded_process_splits_and_merges_beside_a_writer() {
+    let Some(place) = std::env::var_os(PLACE_BESIDE) else {
+        return;
+    };
+    let database = open(Path::new(&place)).unwrap();
+    create_beside(&database);
+    println!("\nfilled");
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 1..MOST_ROUNDS {
+                write_round(&database, round);
+                println!("\nwritten {round}");
+                if is_over.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+        });
+        let path = TablePath::table("flights");
+        for (splits, id) in CUTS {
+            match splits {
+                true => database.split(&path, &id_key(id)).unwrap(),
+                false => database.merge(&path, &id_key(id)).unwrap(),
+            }
+            println!("\ncut {id}");
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+}
+
+/// The digest of the rows of each table and index, and where the shards of the table meet.
+fn beside(database: &Database) -> Result<(Vec<Digest>, Vec<Vec<u8>>), String> {
+    let rows = content(database)?.into_values().map(|(rows, _)| rows);
+    let shards = database.shards(&TablePath::table("flights"));
+    let shards = shards.map_err(|error| mendb_model::describe_error(&error))?;
+    let meet = shards.into_iter().filter_map(|shard| shard.range.end);
+    Ok((rows.collect(), meet.collect()))
+}
+
+#[test]
+fn splits_and_merges_beside_a_writer_keep_every_acknowledged_write_through_power_losses_and_kills()
+{
+    let recording = record(
+        "the_recorded_process_splits_and_merges_beside_a_writer",
+        PLACE_BESIDE,
+    );
+    let writes = recording.stdout.matches("written ").count();
+    println!("{writes} writes beside {} splits and merges", CUTS.len());
+    assert!(writes > 1, "{}", recording.stdout);
+    let place = tempfile::tempdir().unwrap();
+    let database = common::open(place.path());
+    create_beside(&database);
+    let mut rows = vec![beside(&database).unwrap().0];
+    for round in 1..MOST_ROUNDS {
+        write_round(&database, round);
+        rows.push(beside(&database).unwrap().0);
+    }
+    let mut meet = vec![Vec::new()];
+    for (splits, id) in CUTS {
+        let mut next: Vec<Vec<u8>> = meet.last().cloned().unwrap_or_default();
+        match splits {
+            true => next.push(id_key(id)),
+            false => next.retain(|key| *key != id_key(id)),
+        }
+        next.sort();
+        meet.push(next);
+    }
+    check_all(&recording, |state| {
+        let told = |what: &str| state.told().filter(|line| line.starts_with(what)).count();
+        let opened = open(state.directory());
+        let database = opened.map_err(|error| mendb_model::describe_error(&error))?;
+        if told("filled") == 0 {
+            content(&database)?;
+            return Ok(());
+        }
+        let (found_rows, found_meet) = beside(&database)?;
+        let (written, cut) = (told("written "), told("cut "));
+        // One of each may be under way.
+        let has_rows = rows[written..]
+            .iter()
+            .take(2)
+            .any(|rows| *rows == found_rows);
+        let has_meet = meet[cut..].iter().take(2).any(|meet| *meet == found_meet);
+        match has_rows && has_meet {
+            true => Ok(()),
+            false => Err(format!(
+                "{written} writes and {cut} cuts were acknowledged; there are the rows of {:?}, and shards that meet \
+                 at {found_meet:?}",
+                rows.iter().position(|rows| *rows == found_rows)
+            )),
+        }
+    });
 }
 
 #[test]

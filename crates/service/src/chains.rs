@@ -24,8 +24,8 @@ pub struct ChainHold {
     /// The full backup that the chain begins with; `None` where no change stream goes on with one: the next
     /// backup there has to be a full one.
     pub full_backup: Option<String>,
-    /// What is kept for its next increment; `None` where nobody looked.
-    pub held: Option<Held>,
+    /// What is kept for its next increment.
+    pub held: Held,
 }
 
 /// What a chain keeps the target from letting go of.
@@ -47,15 +47,8 @@ impl ChainHold {
             backup_id: Some(used.backup_id),
             used_at_ms: Some(used.used_at_ms),
             full_backup: None,
-            held: None,
+            held: Held::default(),
         }
-    }
-
-    /// The repositories that a collection was backed up into, by the journal alone.
-    pub fn known(used: Vec<UsedRepository>, collection: &str) -> Vec<Self> {
-        let used = used.into_iter();
-        let of_collection = used.filter(|used| used.collection == collection);
-        of_collection.map(Self::of).collect()
     }
 }
 
@@ -66,10 +59,9 @@ impl Service {
     /// # Errors
     /// There is no such collection, or target or journal cannot be read.
     pub fn chain_holds(&self, collection: &str) -> Result<Vec<ChainHold>> {
-        let mut holds = ChainHold::known(self.journal.used_repositories()?, collection);
-        for hold in &mut holds {
-            hold.held = Some(Held::default());
-        }
+        let used = self.journal.used_repositories()?.into_iter();
+        let of_collection = used.filter(|used| used.collection == collection);
+        let mut holds: Vec<ChainHold> = of_collection.map(ChainHold::of).collect();
         for (stream, held) in self.held_by_stream(collection)? {
             let Some(name) = self.name_of(&stream)? else {
                 continue;
@@ -80,7 +72,7 @@ impl Service {
             match holds.iter_mut().find(is_it) {
                 Some(hold) => {
                     hold.full_backup = Some(name.full);
-                    hold.held = Some(held);
+                    hold.held = held;
                 }
                 None => holds.push(ChainHold {
                     repository_id: name.repository_id,
@@ -88,7 +80,7 @@ impl Service {
                     backup_id: None,
                     used_at_ms: None,
                     full_backup: Some(name.full),
-                    held: Some(held),
+                    held,
                 }),
             }
         }
@@ -155,10 +147,10 @@ impl Service {
 
     /// What each stream of a collection holds back, over its tables.
     fn held_by_stream(&self, collection: &str) -> Result<BTreeMap<String, Held>> {
-        let engine = self.tools.engine.rows()?;
+        let live = self.tools.engine.live_rows()?;
         let mut held: BTreeMap<String, Held> = BTreeMap::new();
         for table in &self.collection(collection)?.tables {
-            let Some(live) = engine.inspect(table)? else {
+            let Some(found) = live.inspect(table)? else {
                 continue;
             };
             let is_ours = |stream: &str| {
@@ -166,11 +158,11 @@ impl Service {
                     .parse::<StreamName>()
                     .is_ok_and(|name| name.collection == collection)
             };
-            for stream in live.streams.iter().filter(|stream| is_ours(&stream.name)) {
+            for stream in found.streams.iter().filter(|stream| is_ours(&stream.name)) {
                 let of_stream = held.entry(stream.name.clone()).or_default();
                 of_stream.outgrew_bytes = of_stream.outgrew_bytes.max(stream.outgrew_bytes);
             }
-            for of_table in engine.held_back(table)? {
+            for of_table in live.held_back(table)? {
                 if let Some(of_stream) = held.get_mut(&of_table.stream) {
                     of_stream.changes += of_table.changes;
                     of_stream.bytes += of_table.bytes;

@@ -101,6 +101,14 @@ impl Error {
         }
     }
 
+    /// That a table is not whole yet; `otherwise` says what can be done but waiting.
+    pub(crate) fn being_restored(table: &str, otherwise: &str) -> Self {
+        Self::refused(
+            format!("table {table} is being restored, so there is nothing to compare with yet"),
+            format!("mendb operation list shows by what{otherwise}"),
+        )
+    }
+
     pub(crate) fn unknown_operation(id: &OperationId) -> Self {
         Self::UnknownOperation(id.to_string())
     }

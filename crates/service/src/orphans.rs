@@ -90,7 +90,7 @@ impl Service {
         match engine.data() {
             Data::Rows(rows) if rows.is_published(id.as_str()) => engine.commit(id.as_str())?,
             Data::Parts(_) if orphan.is_only_kept => engine.drop_kept(id.as_str())?,
-            Data::Rows(_) | Data::Parts(_) => engine.undo(id.as_str())?,
+            Data::Rows(_) | Data::Parts(_) | Data::Look(_) => engine.undo(id.as_str())?,
         }
         Ok(engine.thaw(id.as_str())?)
     }

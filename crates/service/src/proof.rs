@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use mendb_engines::LockKind;
 use mendb_model::change::ChangeRef;
 use mendb_model::key::to_hex;
 use mendb_model::manifest::{Manifest, Segment, ShardBackup};
@@ -11,7 +12,7 @@ use mendb_model::{Digest, describe_error};
 use mendb_repo::{Content, StoredManifest};
 use serde::Serialize;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::service::Service;
 
 /// What was read to prove that a backup is whole, and what is wrong with it.
@@ -147,17 +148,19 @@ impl Service {
         Ok(None)
     }
 
-    /// Compares live tables with a backup by reading every row of both table and indexes. `rename`
-    /// gives the live names of tables that are called otherwise. `progress` is told the rows read.
+    /// Compares live tables, all as of one commit, with a backup by reading every row of both table and
+    /// indexes. `rename` gives the live names of tables that are called otherwise. `progress` is told the rows
+    /// read.
     ///
     /// # Errors
-    /// The target cannot be read.
+    /// The target cannot be read, or is restoring a table.
     pub fn compare(
         &self,
         manifest: &Manifest,
         rename: &BTreeMap<String, String>,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Vec<TableComparison>> {
+        let live_rows = self.tools.engine.live_rows()?.snapshot()?;
         let mut comparisons = Vec::new();
         for (source, data) in manifest.sharded_tables() {
             let table = rename.get(&source.table).unwrap_or(&source.table).clone();
@@ -165,8 +168,11 @@ impl Service {
                 table,
                 index: source.index,
             };
-            let found = match self.tools.engine.rows()?.inspect(&path.table)? {
+            let found = match live_rows.inspect(&path.table)? {
                 None => None,
+                Some(live) if live.locked == Some(LockKind::Restore) => {
+                    return Err(Error::being_restored(&path.table, ""));
+                }
                 Some(live)
                     if path
                         .index
@@ -178,7 +184,7 @@ impl Service {
                 Some(_) => {
                     let mut found = Digest::default();
                     for shard in &data.shards {
-                        found.merge(self.tools.engine.rows()?.digest(&path, &shard.range)?);
+                        found.merge(live_rows.digest(&path, &shard.range)?);
                         progress(shard.digest.rows);
                     }
                     Some(found)

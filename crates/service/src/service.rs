@@ -31,7 +31,8 @@ pub struct Settings {
     pub host: Option<String>,
 }
 
-/// Backs up and restores one target. Made by the one process that has the target open.
+/// Backs up and restores one target. Made by the one process that has the target open; or by any that only
+/// looks at it ([`mendb_engines::Data::Look`]): then what changes the target is refused.
 pub struct Service {
     pub(crate) journal: Arc<Journal>,
     pub(crate) tools: Tools,

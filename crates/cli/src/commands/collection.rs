@@ -74,19 +74,7 @@ struct CollectionDetails {
 }
 
 fn show(context: &Context, collection: Collection) -> Result<(), Failure> {
-    let repositories = match context.try_open_service()? {
-        Some(service) => service.chain_holds(&collection.collection)?,
-        None => {
-            context.say(
-                "note: another process works on this target, so what repositories hold back cannot be counted",
-            );
-            let used = match context.open_journal()? {
-                Some(journal) => journal.used_repositories()?,
-                None => Vec::new(),
-            };
-            ChainHold::known(used, &collection.collection)
-        }
-    };
+    let repositories = context.look()?.chain_holds(&collection.collection)?;
     let details = CollectionDetails {
         collection: CollectionRecord::new(collection),
         repositories,
@@ -123,16 +111,10 @@ fn fields() -> [Field<ChainHold>; 6] {
             let full = r.full_backup.clone();
             full.unwrap_or_else(|| "a full backup".to_owned())
         }),
-        Field::right("changes kept", |r| match r.held {
-            None => "?".to_owned(),
-            Some(held) => human::count(held.changes),
-        }),
-        Field::right("bytes", |r| match r.held {
-            None => "?".to_owned(),
-            Some(held) => match held.outgrew_bytes {
-                Some(bytes) => format!("let go at {}", human::bytes(bytes)),
-                None => human::bytes(held.bytes),
-            },
+        Field::right("changes kept", |r| human::count(r.held.changes)),
+        Field::right("bytes", |r| match r.held.outgrew_bytes {
+            Some(bytes) => format!("let go at {}", human::bytes(bytes)),
+            None => human::bytes(r.held.bytes),
         }),
     ]
 }
@@ -185,7 +167,7 @@ impl CollectionCommand {
                 let service = context.open_service()?;
                 let forgotten = service.forget_repository(&name, &repository)?;
                 context.output.report(&forgotten, |forgotten| {
-                    let bytes = forgotten.held.map_or(0, |held| held.bytes);
+                    let bytes = forgotten.held.bytes;
                     format!(
                         "forgot {repository}: {} of changes are not kept for it any more; the next backup of \
                          {name} there has to be a full one\n",

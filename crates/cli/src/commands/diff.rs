@@ -78,7 +78,7 @@ impl DiffCommand {
             )
             .hint("mendb restore --in-place --dry-run tells how its tables differ from a backup"));
         };
-        let service = context.open_service()?;
+        let service = context.look()?;
         let order = DiffOrder {
             before: find(&service, &self.before)?,
             after: match self.after.as_str() {

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mendb_engines::row::RowEngine;
+use mendb_engines::row::{RowEngine, RowLook};
 use mendb_engines::{Engine, EngineError, Hold, Remedy};
 use mendb_rowstore::{Database, Error, Options, Snapshot};
 
@@ -30,7 +30,7 @@ const A_LOOK: Duration = Duration::from_millis(20);
 /// The directory of the row store under the target's directory.
 const ROWS: &str = "rows";
 
-/// A target that this process alone drives.
+/// A target that this process alone drives, or looks at.
 pub struct OpenTarget {
     /// What its data is worked on with.
     pub engine: Arc<dyn Engine>,
@@ -152,7 +152,7 @@ impl Context {
         }
     }
 
-    /// Who only looks, as `operation list`, has the store for a moment: that is waited for.
+    /// Who follows an operation has the store for a moment each second: that is waited for.
     fn open_rows_in(&self, directory: &Path) -> Result<Database, Failure> {
         for _ in 0..LOOKS_WAITED_FOR {
             match self.try_rows_in(directory) {
@@ -189,7 +189,7 @@ impl Context {
         self.open_target_by(Self::open_rows_in)
     }
 
-    /// As [`Self::open_target`], for who looks again: does not wait for who only looks.
+    /// As [`Self::open_target`], for who tries again: does not wait.
     ///
     /// # Errors
     /// As [`Self::open_target`].
@@ -219,21 +219,32 @@ impl Context {
         }
     }
 
-    /// What the row store of the target keeps for operations; nothing where there is no store, or another
-    /// process has it.
+    /// The target for those who only look: a row store as of its last commit, beside whoever has it open. It
+    /// is created when it is not there. A server is opened as by [`Self::open_target`].
+    ///
+    /// # Errors
+    /// The URL is wrong, or the store is damaged; of a server as [`Self::open_target`].
+    pub fn look_at_target(&self) -> Result<OpenTarget, Failure> {
+        if let Target::Rows(directory) = self.target()?
+            && let Some(snapshot) = Snapshot::open(&directory.join(ROWS))?
+        {
+            return Ok(OpenTarget {
+                engine: Arc::new(RowLook::new(snapshot)),
+                journal_directory: directory,
+                _claim: None,
+            });
+        }
+        self.open_target()
+    }
+
+    /// What the row store of the target keeps for operations; nothing where there is no store.
     ///
     /// # Errors
     /// The target is none of rows, or the store is damaged.
     pub fn row_holds(&self) -> Result<Vec<Hold>, Failure> {
         let directory = self.rows_directory("operation", "name a target of rows")?;
-        if !directory.join(ROWS).exists() {
-            return Ok(Vec::new());
-        }
-        match self.try_rows_in(&directory) {
-            Ok(database) => Ok(RowEngine::new(database).holds()),
-            Err(failure) if failure.kind == FailureKind::Busy => Ok(Vec::new()),
-            Err(failure) => Err(failure),
-        }
+        let snapshot = Snapshot::open(&directory.join(ROWS))?;
+        Ok(snapshot.map_or_else(Vec::new, |snapshot| RowLook::new(snapshot).holds()))
     }
 
     /// The directory of the journal, for those who only look.

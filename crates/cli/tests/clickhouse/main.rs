@@ -39,6 +39,7 @@ mod order;
 mod part_files;
 mod plain;
 mod restore;
+mod rights;
 mod schema;
 mod selectors;
 #[path = "../../../engines/tests/servers/mod.rs"]

@@ -9,7 +9,7 @@ use crate::program::Place;
 const INSIDE: &str = "MENDB_TEST_SMALL_DISK";
 
 /// Runs one test of this binary again as root of a user namespace, where it may mount.
-fn inside_namespace(test: &str) -> bool {
+pub fn inside_namespace(test: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
     }
@@ -22,23 +22,32 @@ fn inside_namespace(test: &str) -> bool {
         .expect("unshare of util-linux, which makes the small disk");
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
+    println!("{said}");
     false
 }
 
-fn mount_small_disk(path: &Path, mebibytes: u32) {
+/// Mounts a disk in memory, of the size that its options tell.
+pub fn mount(path: &Path, options: &str) {
     std::fs::create_dir_all(path).unwrap();
-    let size = format!("size={mebibytes}m");
-    let status = Command::new("mount")
-        .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
-        .arg(path)
-        .status();
+    let mount = ["-t", "tmpfs", "-o", options, "tmpfs"];
+    let status = Command::new("mount").args(mount).arg(path).status();
     assert!(status.unwrap().success(), "mount of a small disk");
 }
 
-fn resize(path: &Path, mebibytes: u32) {
-    let size = format!("remount,size={mebibytes}m");
-    let status = Command::new("mount").args(["-o", &size]).arg(path).status();
-    assert!(status.unwrap().success(), "resize of the small disk");
+/// Gives a disk other options.
+pub fn remount(path: &Path, options: &str) {
+    let options = format!("remount,{options}");
+    let remount = Command::new("mount")
+        .args(["-o", &options])
+        .arg(path)
+        .status();
+    assert!(remount.unwrap().success(), "resize of the small disk");
+}
+
+/// Takes a disk away with what is on it.
+pub fn unmount(path: &Path) {
+    let status = Command::new("umount").arg(path).status();
+    assert!(status.unwrap().success(), "unmount of the small disk");
 }
 
 /// Rows that compress badly.
@@ -72,7 +81,7 @@ fn a_full_repository_fails_clearly_and_the_backup_is_resumed_when_there_is_space
     }
     let place = Place::new();
     let disk = place.path("repository");
-    mount_small_disk(&disk, 1);
+    mount(&disk, "size=1m");
     import_noise(&place, 20_000);
     let said = place.fails(1, &["backup", "noises"]);
     assert!(
@@ -84,7 +93,7 @@ fn a_full_repository_fails_clearly_and_the_backup_is_resumed_when_there_is_space
         0,
         "no half backup is listed"
     );
-    resize(&disk, 64);
+    remount(&disk, "size=64m");
     let operation = place.unfinished().remove(0);
     place.ok(&["operation", "resume", &operation]);
     place.ok(&["verify", "noises", "--live"]);
@@ -104,7 +113,7 @@ fn a_full_target_fails_clearly_and_the_restore_is_resumed_when_there_is_space() 
     // The same repository, from a target on a disk that cannot hold the table.
     std::fs::rename(place.path("repository"), small.path("repository")).unwrap();
     let disk = small.path("target");
-    mount_small_disk(&disk, 5);
+    mount(&disk, "size=5m");
     let said = small.fails(1, &["restore", "noises"]);
     // Whichever needs the space first says so: the rows, or the journal beside them.
     assert!(
@@ -115,7 +124,7 @@ fn a_full_target_fails_clearly_and_the_restore_is_resumed_when_there_is_space() 
         said.contains("mendb operation"),
         "it says how to go on: {said}"
     );
-    resize(&disk, 256);
+    remount(&disk, "size=256m");
     let operations = small.json(&["operation", "list"]);
     let id = operations[0]["operation_id"].as_str().unwrap();
     let go_on = if operations[0]["state"] == "failed" {

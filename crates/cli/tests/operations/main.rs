@@ -4,6 +4,7 @@
     reason = "a failed test is how these helpers report"
 )]
 
+mod any_write;
 mod compact;
 mod crash;
 mod damage;
@@ -15,8 +16,10 @@ mod mend;
 mod power_loss;
 mod program;
 mod ranges;
+mod readers;
 mod s3;
 #[path = "../../../repo/tests/it/s3_server.rs"]
 mod s3_server;
 mod story;
 mod takeover;
+mod target_power_loss;

@@ -53,14 +53,16 @@ impl Place {
 
     /// A command that works with another repository.
     pub fn command_in(&self, repository: &str, arguments: &[&str]) -> Command {
+        self.command_at(&self.path("target"), repository, arguments)
+    }
+
+    /// A command that works with another target and another repository.
+    pub fn command_at(&self, target: &Path, repository: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mendb"));
         command
             .envs(self.environment.iter().cloned())
             .current_dir(self.directory.path())
-            .args([
-                "--target",
-                &format!("mendb://{}", self.path("target").display()),
-            ])
+            .args(["--target", &format!("mendb://{}", target.display())])
             .args(["--repository", repository])
             .args(arguments)
             .stdin(Stdio::null());
@@ -230,7 +232,7 @@ impl Place {
     }
 }
 
-fn copy_directory(from: &Path, to: &Path) {
+pub fn copy_directory(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

@@ -12,7 +12,7 @@ use crate::program::Place;
 
 /// So often it is looked whether something has happened that must happen …
 const LOOKS: u32 = 1200;
-const MOST_RESTORES: u32 = 50;
+const MOST_TRIES: u32 = 50;
 /// … in between this time.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -25,7 +25,7 @@ fn pause() {
 }
 
 /// The end of a process that must come to one.
-fn end(child: &mut Child) -> ExitStatus {
+pub fn end(child: &mut Child) -> ExitStatus {
     for _ in 0..LOOKS {
         if let Some(status) = child.try_wait().unwrap() {
             return status;
@@ -36,26 +36,31 @@ fn end(child: &mut Child) -> ExitStatus {
     panic!("it waits for a process that is no more");
 }
 
-fn signal(child: &Child, name: &str) {
+pub fn signal(child: &Child, name: &str) {
     let kill = Command::new("kill")
         .args([name, &child.id().to_string()])
         .status();
     assert!(kill.unwrap().success());
 }
 
-fn spawn(place: &Place, arguments: &[&str]) -> Child {
+pub fn spawn(place: &Place, arguments: &[&str]) -> Child {
     let mut command = place.command(arguments);
     command.stdout(Stdio::null()).stderr(Stdio::piped());
     command.spawn().unwrap()
 }
 
-/// A restore that is stopped while it has the target open, with its operation. One that ends before it can be
-/// stopped is begun again.
+/// A restore that is stopped while it has the target open, with its operation.
 fn stopped_restore(place: &Place) -> (Child, String) {
+    stopped(place, &["restore", "shop"], || place.drop_shop())
+}
+
+/// A command that is stopped while it has the target open, with its operation. One that ends before it can be
+/// stopped is begun again, when that was made possible.
+pub fn stopped(place: &Place, arguments: &[&str], again: impl Fn()) -> (Child, String) {
     let journal = Journal::open(&place.path("target")).unwrap();
     let unfinished = || journal.unfinished_operations().unwrap();
-    for _ in 0..MOST_RESTORES {
-        let mut driver = spawn(place, &["restore", "shop"]);
+    for _ in 0..MOST_TRIES {
+        let mut driver = spawn(place, arguments);
         while unfinished().is_empty() && driver.try_wait().unwrap().is_none() {
             std::thread::yield_now();
         }
@@ -67,13 +72,13 @@ fn stopped_restore(place: &Place) -> (Child, String) {
             driver.kill().unwrap();
             driver.wait().unwrap();
         }
-        place.drop_shop();
+        again();
     }
-    panic!("each of {MOST_RESTORES} restores was over before it was stopped");
+    panic!("each of {MOST_TRIES} was over before it was stopped");
 }
 
 /// A target with a restore of its tables to begin, and what they held.
-fn lost_shop() -> (Place, [String; 3]) {
+pub fn lost_shop() -> (Place, [String; 3]) {
     let place = Place::new();
     place.fill_shop();
     place.ok(&["backup", "shop"]);
@@ -104,7 +109,7 @@ fn who_follows_an_operation_finishes_it_when_its_driver_is_killed() {
 }
 
 /// A restore that nobody drives, because its process was stopped in the middle.
-fn abandoned_restore(place: &Place) -> OperationId {
+pub fn abandoned_restore(place: &Place) -> OperationId {
     let stopped = place
         .command(&["restore", "shop"])
         .env("MENDB_CRASH_AT", "14")

@@ -8,12 +8,18 @@ use mendb_model::name::TablePath;
 use mendb_model::{RowBlock, TableSchema};
 
 use super::LockKind;
-use super::changes::{Born, ChangesLost, LiveStream};
+use super::changes::{Born, ChangesLost, HeldBack, LiveStream};
 use crate::error::Result;
 
-/// The tables of a row store, either as they are at each call or all as of one commit:
-/// [`super::rows::RowStore::snapshot`].
+/// The tables of a row store, either as they are at each call or all as of one commit: [`Self::snapshot`].
 pub trait LiveRows: Send + Sync {
+    /// *inspect*: all of it as of one commit. Nothing is locked: what it held is kept on disk until this is
+    /// dropped, and in this process only.
+    ///
+    /// # Errors
+    /// The store failed.
+    fn snapshot(&self) -> Result<Box<dyn LiveRows + '_>>;
+
     /// *inspect*: a live table, or `None`.
     ///
     /// # Errors
@@ -74,6 +80,18 @@ pub trait LiveRows: Send + Sync {
         since_version: u64,
         sink: BlockSink<'_>,
     ) -> Result<()>;
+
+    /// *verify*: the digest of the rows in a range as they are now, by reading each of them.
+    ///
+    /// # Errors
+    /// The table is missing, or the store cannot be read.
+    fn digest(&self, path: &TablePath, range: &KeyRange) -> Result<Digest>;
+
+    /// *inspect*: what each stream of a table keeps the store from letting go of, by reading it.
+    ///
+    /// # Errors
+    /// The table is missing, or the store cannot be read.
+    fn held_back(&self, table: &str) -> Result<Vec<HeldBack>>;
 }
 
 /// A shard as it is on the target.

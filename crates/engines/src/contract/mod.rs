@@ -6,6 +6,7 @@ pub mod parts;
 pub mod rows;
 
 use crate::error::{EngineError, Remedy, Result};
+use live_rows::LiveRows;
 use parts::PartStore;
 use rows::RowStore;
 
@@ -66,20 +67,32 @@ pub enum Data<'a> {
     Rows(&'a dyn RowStore),
     /// Immutable parts.
     Parts(&'a dyn PartStore),
+    /// Rows in key order that can only be read, beside whoever works on them.
+    Look(&'a dyn LiveRows),
 }
 
 impl dyn Engine + '_ {
     /// Its rows.
     ///
     /// # Errors
-    /// It holds parts.
+    /// It holds parts, or can only be read.
     pub fn rows(&self) -> Result<&dyn RowStore> {
         match self.data() {
             Data::Rows(rows) => Ok(rows),
-            Data::Parts(_) => Err(EngineError::new(
-                Remedy::Request,
-                "this works with row stores, and the target is one of parts: name a target mendb:///dir",
-            )),
+            Data::Parts(_) => Err(holds_parts()),
+            Data::Look(_) => Err(only_read()),
+        }
+    }
+
+    /// Its rows, to be read.
+    ///
+    /// # Errors
+    /// It holds parts.
+    pub fn live_rows(&self) -> Result<&dyn LiveRows> {
+        match self.data() {
+            Data::Rows(rows) => Ok(rows),
+            Data::Look(rows) => Ok(rows),
+            Data::Parts(_) => Err(holds_parts()),
         }
     }
 
@@ -90,12 +103,27 @@ impl dyn Engine + '_ {
     pub fn parts(&self) -> Result<&dyn PartStore> {
         match self.data() {
             Data::Parts(parts) => Ok(parts),
-            Data::Rows(_) => Err(EngineError::new(
+            Data::Rows(_) | Data::Look(_) => Err(EngineError::new(
                 Remedy::Request,
                 "this works with part stores, and the target is one of rows: name a target clickhouse://host:8123",
             )),
         }
     }
+}
+
+fn holds_parts() -> EngineError {
+    EngineError::new(
+        Remedy::Request,
+        "this works with row stores, and the target is one of parts: name a target mendb:///dir",
+    )
+}
+
+/// That a target cannot be changed through an engine that only looks at it.
+pub(crate) fn only_read() -> EngineError {
+    EngineError::new(
+        Remedy::Request,
+        "this changes the target, which was opened to be read only",
+    )
 }
 
 /// A table that an operation has locked.

@@ -8,7 +8,6 @@ use mendb_model::key::KeyRange;
 use mendb_model::manifest::TableBackup;
 use mendb_model::name::TablePath;
 
-use super::changes::HeldBack;
 use super::live_rows::{BlockSink, LiveRows, LiveShard};
 use crate::error::Result;
 
@@ -17,13 +16,6 @@ use crate::error::Result;
 ///
 /// Each call of [`LiveRows`] on it sees the last commit.
 pub trait RowStore: LiveRows {
-    /// *inspect*: all of it as it is now. Nothing is locked: what it held is kept on disk until this is
-    /// dropped, and in this process only.
-    ///
-    /// # Errors
-    /// The store failed.
-    fn snapshot(&self) -> Result<Box<dyn LiveRows + '_>>;
-
     /// *freeze*: locks the tables against schema change, attaches or rotates their stream and takes
     /// a snapshot, all at one version. The snapshot is kept under the name of the operation until
     /// [`super::Engine::thaw`] or the end of the process; the stream outlives both.
@@ -79,12 +71,6 @@ pub trait RowStore: LiveRows {
     /// The store cannot be written.
     fn detach_stream(&self, stream: &str) -> Result<()>;
 
-    /// *inspect*: what each stream of a table keeps the store from letting go of, by reading it.
-    ///
-    /// # Errors
-    /// The table is missing, or the store cannot be read.
-    fn held_back(&self, table: &str) -> Result<Vec<HeldBack>>;
-
     /// *stage*: creates the tables, all or none, hidden from readers and locked for the operation.
     ///
     /// # Errors
@@ -114,12 +100,6 @@ pub trait RowStore: LiveRows {
         source: Source,
         changes: &RowBlock<&[u8]>,
     ) -> Result<()>;
-
-    /// *verify*: the digest of the rows in a range as they are now, by reading each of them.
-    ///
-    /// # Errors
-    /// The table is missing, or the store cannot be read.
-    fn digest(&self, path: &TablePath, range: &KeyRange) -> Result<Digest>;
 
     /// *stage*: closes tables to writers and holds their schema and their shards still, until
     /// [`super::Engine::commit`] or [`super::Engine::undo`]. Readers go on and see nothing of what is

@@ -1,12 +1,12 @@
 //! The row store as of one commit, for those who only look.
 
-use mendb_model::RowBlock;
 use mendb_model::key::KeyRange;
 use mendb_model::name::TablePath;
+use mendb_model::{Digest, RowBlock};
 use mendb_rowstore::{PathState, Snapshot};
 
 use crate::contract::LockKind;
-use crate::contract::changes::{Born, LiveStream};
+use crate::contract::changes::{Born, HeldBack, LiveStream};
 use crate::contract::live_rows::{
     BlockSink, Conflict, ConflictSink, LiveRows, LiveShard, LiveTable,
 };
@@ -43,6 +43,10 @@ impl LiveRows for LiveSnapshot {
                 PathState::Mending { .. } => Some(LockKind::Mend),
             },
         }))
+    }
+
+    fn snapshot(&self) -> Result<Box<dyn LiveRows + '_>> {
+        Ok(Box::new(Self(self.0.clone())))
     }
 
     fn version(&self) -> u64 {
@@ -109,5 +113,19 @@ impl LiveRows for LiveSnapshot {
             }
         }
         Ok(())
+    }
+
+    fn digest(&self, path: &TablePath, range: &KeyRange) -> Result<Digest> {
+        Ok(self.0.read_digest(path, range)?)
+    }
+
+    fn held_back(&self, table: &str) -> Result<Vec<HeldBack>> {
+        let held = self.0.held_back(table)?.into_iter();
+        let held = held.map(|held| HeldBack {
+            stream: held.stream,
+            changes: held.changes,
+            bytes: held.bytes,
+        });
+        Ok(held.collect())
     }
 }

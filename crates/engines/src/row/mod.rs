@@ -5,6 +5,7 @@
 
 mod change_sender;
 mod live;
+mod look;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
@@ -24,6 +25,8 @@ use crate::contract::live_rows::{BlockSink, ConflictSink, LiveRows, LiveShard, L
 use crate::contract::rows::{FreezeRequest, Frozen, RowStore, Source, StagedCounts, StagedTable};
 use crate::contract::{Data, Engine, Hold, Lock, LockKind};
 use crate::error::{EngineError, Remedy, Result};
+
+pub use look::RowLook;
 
 use change_sender::{ChangeSender, Delivered};
 use live::LiveSnapshot;
@@ -71,27 +74,7 @@ impl Engine for RowEngine {
     }
 
     fn locks(&self) -> Vec<Lock> {
-        let locks = self.database.locks().into_iter();
-        locks
-            .filter_map(|(table, state)| match state {
-                PathState::Ready => None,
-                PathState::Backup { operation } => Some(Lock {
-                    table,
-                    operation,
-                    kind: LockKind::Backup,
-                }),
-                PathState::Restoring { operation } => Some(Lock {
-                    table,
-                    operation,
-                    kind: LockKind::Restore,
-                }),
-                PathState::Mending { operation, .. } => Some(Lock {
-                    table,
-                    operation,
-                    kind: LockKind::Mend,
-                }),
-            })
-            .collect()
+        locks(self.database.locks())
     }
 
     fn holds(&self) -> Vec<Hold> {
@@ -126,6 +109,10 @@ impl Engine for RowEngine {
 }
 
 impl LiveRows for RowEngine {
+    fn snapshot(&self) -> Result<Box<dyn LiveRows + '_>> {
+        Ok(Box::new(self.live()?))
+    }
+
     fn inspect(&self, table: &str) -> Result<Option<LiveTable>> {
         self.live()?.inspect(table)
     }
@@ -170,13 +157,17 @@ impl LiveRows for RowEngine {
     ) -> Result<()> {
         self.live()?.changes_since(path, range, since_version, sink)
     }
+
+    fn digest(&self, path: &TablePath, range: &KeyRange) -> Result<Digest> {
+        self.live()?.digest(path, range)
+    }
+
+    fn held_back(&self, table: &str) -> Result<Vec<HeldBack>> {
+        self.live()?.held_back(table)
+    }
 }
 
 impl RowStore for RowEngine {
-    fn snapshot(&self) -> Result<Box<dyn LiveRows + '_>> {
-        Ok(Box::new(self.live()?))
-    }
-
     fn freeze(&self, request: &FreezeRequest<'_>) -> Result<Frozen> {
         if let Some(since) = request.since_version {
             for table in request.tables {
@@ -262,16 +253,6 @@ impl RowStore for RowEngine {
         Ok(self.database.detach_stream(stream)?)
     }
 
-    fn held_back(&self, table: &str) -> Result<Vec<HeldBack>> {
-        let held = self.database.held_back(table)?.into_iter();
-        let held = held.map(|held| HeldBack {
-            stream: held.stream,
-            changes: held.changes,
-            bytes: held.bytes,
-        });
-        Ok(held.collect())
-    }
-
     fn stage(&self, operation: &str, tables: Vec<StagedTable>) -> Result<()> {
         let tables = tables.into_iter().map(new_table).collect();
         Ok(self.database.create_restoring(operation, tables)?)
@@ -304,10 +285,6 @@ impl RowStore for RowEngine {
                 .apply(shard, operation, source, changes)?
                 .into())
         })
-    }
-
-    fn digest(&self, path: &TablePath, range: &KeyRange) -> Result<Digest> {
-        Ok(self.database.snapshot()?.read_digest(path, range)?)
     }
 
     fn begin_mend(&self, operation: &str, tables: &[String]) -> Result<()> {
@@ -372,6 +349,24 @@ impl RowStore for RowEngine {
         }
         Ok(())
     }
+}
+
+/// The locks that the states of tables are.
+fn locks(states: Vec<(String, PathState)>) -> Vec<Lock> {
+    let lock = |(table, state)| {
+        let (operation, kind) = match state {
+            PathState::Ready => return None,
+            PathState::Backup { operation } => (operation, LockKind::Backup),
+            PathState::Restoring { operation } => (operation, LockKind::Restore),
+            PathState::Mending { operation, .. } => (operation, LockKind::Mend),
+        };
+        Some(Lock {
+            table,
+            operation,
+            kind,
+        })
+    };
+    states.into_iter().filter_map(lock).collect()
 }
 
 /// Why an increment of this table cannot be taken.

@@ -1,20 +1,22 @@
 //! The embedded row store keeps every promise.
 
-use mendb_engines::row::RowEngine;
-use mendb_engines::{Engine, FreezeRequest, Result, RowStore, Source, StagedTable};
+use mendb_engines::row::{RowEngine, RowLook};
+use mendb_engines::{
+    Engine, FreezeRequest, LiveRows, Remedy, Result, RowStore, Source, StagedTable,
+};
 use std::ops::ControlFlow;
 
 use mendb_model::name::TablePath;
 use mendb_model::{
     Column, ColumnType, Digest, IndexSchema, KeyRange, RowBlock, TableSchema, Value, key,
 };
-use mendb_rowstore::{Database, Direction, Options, WriteBatch};
+use mendb_rowstore::{Database, Direction, Options, Snapshot, WriteBatch};
 
 use crate::row_suite::{self, RowSubject};
 use crate::suite::{self, Subject};
 
 struct Rows {
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
     database: Database,
     engine: RowEngine,
 }
@@ -47,7 +49,7 @@ impl Rows {
         database.create_table("t", schema, vec![split]).unwrap();
         let store = Self {
             engine: RowEngine::new(database.clone()),
-            _directory: directory,
+            directory,
             database,
         };
         store.edit(0);
@@ -173,4 +175,56 @@ fn the_row_store_keeps_every_promise() {
         println!("{name}");
         promise(&Rows::new());
     }
+}
+
+/// An engine that looks at the last commit of a store, as another process would.
+fn look(store: &Rows) -> RowLook {
+    RowLook::new(Snapshot::open(store.directory.path()).unwrap().unwrap())
+}
+
+#[test]
+fn who_looks_at_a_store_reads_what_its_engine_does_and_changes_nothing() {
+    let store = Rows::new();
+    let nameless = look(&store);
+    assert_eq!(nameless.identify("guest").unwrap(), "guest");
+    assert_eq!(store.engine.identify("home").unwrap(), "home");
+    let request = FreezeRequest {
+        operation: "b1",
+        tables: &["t".to_owned()],
+        stream: "c/1",
+        since_version: None,
+    };
+    store.engine.freeze(&request).unwrap();
+    store.edit(1);
+
+    let look = look(&store);
+    let engine: &dyn Engine = &look;
+    assert_eq!(engine.identify("guest").unwrap(), "home");
+    assert_eq!(engine.locks(), store.engine.locks());
+    assert_eq!(engine.holds(), store.engine.holds());
+    let (seen, rows) = (
+        engine.live_rows().unwrap(),
+        store.engine.snapshot().unwrap(),
+    );
+    assert_eq!(seen.version(), rows.version());
+    assert_eq!(seen.inspect("t").unwrap(), rows.inspect("t").unwrap());
+    assert_eq!(seen.held_back("t").unwrap(), rows.held_back("t").unwrap());
+    let path = TablePath::index("t", "i");
+    let digest = rows.digest(&path, &KeyRange::all()).unwrap();
+    store.edit(2);
+    assert_eq!(seen.digest(&path, &KeyRange::all()).unwrap(), digest);
+    let again = seen.snapshot().unwrap();
+    assert_eq!(again.shards(&path).unwrap(), rows.shards(&path).unwrap());
+
+    let locks = store.engine.locks();
+    let refused = [
+        engine.rows().err().unwrap(),
+        engine.thaw("b1").unwrap_err(),
+        engine.undo("b1").unwrap_err(),
+        engine.commit("b1").unwrap_err(),
+        engine.drop_kept("b1").unwrap_err(),
+    ];
+    assert!(refused.iter().all(|error| error.remedy == Remedy::Request));
+    assert!(!engine.is_frozen("b1"));
+    assert_eq!(store.engine.locks(), locks);
 }

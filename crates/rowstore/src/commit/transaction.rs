@@ -347,6 +347,7 @@ impl<'a> Transaction<'a> {
             number: self.root.commit,
             version: self.version,
             catalogue: catalogue.clone(),
+            id: self.root.id.as_deref().map(Arc::from),
         };
         self.inner.announce(commit.clone());
         self.turn.commit(self.batch)?;

@@ -38,7 +38,8 @@ impl Faults {
             Some(ErrorCode::DiskFull) => FREE_SPACE,
             Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => CHECK_OWNER,
             Some(ErrorCode::CannotOpen) => {
-                "check that its files are there, and their owner and mode, and how many files the process may open"
+                "check that its files are there, and their owner and mode, that the disk has space for more files, and how many \
+                 the process may open"
             }
             Some(ErrorCode::SystemIoFailure) => {
                 "check that the disk has space left, and the system log"

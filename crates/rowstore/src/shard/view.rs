@@ -11,7 +11,7 @@ use std::sync::Arc;
 use mendb_model::Malformed;
 use mendb_model::name::TablePath;
 
-use crate::catalogue::{self, Catalogue, Shard, TableEntry};
+use crate::catalogue::{self, Catalogue, PathState, Shard, TableEntry};
 use crate::error::{Error, Result};
 use crate::kernel::{
     self, Cursor, Direction, Reader, Root, Section, ShardFiles, ShardId, Store, Tree,
@@ -35,6 +35,8 @@ pub(crate) struct Commit {
     /// Counts those that readers can tell.
     pub(crate) version: u64,
     pub(crate) catalogue: Arc<Catalogue>,
+    /// The id of the store, once it was given one.
+    pub(crate) id: Option<Arc<str>>,
 }
 
 impl Commit {
@@ -43,7 +45,16 @@ impl Commit {
             number: root.commit,
             version: root.version,
             catalogue: Arc::new(catalogue),
+            id: root.id.as_deref().map(Arc::from),
         }
+    }
+
+    /// The tables that an operation holds.
+    pub(crate) fn locks(&self) -> Vec<(String, PathState)> {
+        let held = self.catalogue.tables();
+        let held = held.filter(|table| table.state != PathState::Ready);
+        held.map(|table| (table.name.clone(), table.state.clone()))
+            .collect()
     }
 }
 

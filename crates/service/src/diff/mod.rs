@@ -83,7 +83,7 @@ impl Service {
         sink: RowSink<'_>,
         read: TellRead<'_>,
     ) -> Result<Option<DiffReport>> {
-        let engine = self.tools.engine.rows()?;
+        let live = self.tools.engine.live_rows()?;
         let (before, before_of) = self.point(&order.before)?;
         let mut after_of = None;
         let after = match &order.after {
@@ -93,7 +93,7 @@ impl Service {
                 After::Point(point)
             }
             None => After::Live {
-                rows: engine.snapshot()?,
+                rows: live.snapshot()?,
                 tables: match self.collection(&order.before.collection) {
                     Ok(collection) => collection.tables,
                     Err(Error::UnknownCollection(_)) => Vec::new(),

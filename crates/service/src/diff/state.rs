@@ -122,9 +122,9 @@ impl After<'_> {
             return Ok(None);
         };
         if live.locked == Some(LockKind::Restore) {
-            return Err(Error::refused(
-                format!("table {table} is being restored, so there is nothing to compare with yet"),
-                "mendb operation list shows by what; or leave it out with --tables",
+            return Err(Error::being_restored(
+                table,
+                "; or leave it out with --tables",
             ));
         }
         let shards = rows.shards(&TablePath::table(table))?.into_iter();

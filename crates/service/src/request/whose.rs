@@ -87,9 +87,10 @@ pub(crate) fn whose_chain<'a>(
 
 /// Whether a table of the target carries the change stream that began with this backup.
 fn has_stream_of(tools: &Tools, manifest: &Manifest) -> Result<bool> {
-    let Data::Rows(rows) = tools.engine.data() else {
+    if let Data::Parts(_) = tools.engine.data() {
         return Ok(false);
-    };
+    }
+    let rows = tools.engine.live_rows()?;
     let stream = stream_of_before(&manifest.collection, &manifest.backup_id);
     for table in &manifest.tables {
         let live = rows.inspect(&table.table)?;

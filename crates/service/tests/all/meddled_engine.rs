@@ -79,6 +79,9 @@ impl<M: Meddler> Engine for Meddled<M> {
 }
 
 impl<M: Meddler> LiveRows for Meddled<M> {
+    fn snapshot(&self) -> Result<Box<dyn LiveRows + '_>> {
+        self.rows().snapshot()
+    }
     fn inspect(&self, table: &str) -> Result<Option<LiveTable>> {
         self.rows().inspect(table)
     }
@@ -117,12 +120,15 @@ impl<M: Meddler> LiveRows for Meddled<M> {
     ) -> Result<()> {
         self.rows().changes_since(path, range, since_version, sink)
     }
+    fn digest(&self, path: &TablePath, range: &KeyRange) -> Result<Digest> {
+        self.around(|| self.rows().digest(path, range))
+    }
+    fn held_back(&self, table: &str) -> Result<Vec<HeldBack>> {
+        self.rows().held_back(table)
+    }
 }
 
 impl<M: Meddler> RowStore for Meddled<M> {
-    fn snapshot(&self) -> Result<Box<dyn LiveRows + '_>> {
-        self.rows().snapshot()
-    }
     fn freeze(&self, request: &FreezeRequest<'_>) -> Result<Frozen> {
         self.around(|| self.rows().freeze(request))
     }
@@ -162,9 +168,6 @@ impl<M: Meddler> RowStore for Meddled<M> {
     fn detach_stream(&self, stream: &str) -> Result<()> {
         self.around(|| self.rows().detach_stream(stream))
     }
-    fn held_back(&self, table: &str) -> Result<Vec<HeldBack>> {
-        self.rows().held_back(table)
-    }
     fn stage(&self, operation: &str, tables: Vec<StagedTable>) -> Result<()> {
         self.around(|| self.rows().stage(operation, tables))
     }
@@ -185,9 +188,6 @@ impl<M: Meddler> RowStore for Meddled<M> {
         changes: &RowBlock<&[u8]>,
     ) -> Result<()> {
         self.around(|| self.rows().apply(operation, path, source, changes))
-    }
-    fn digest(&self, path: &TablePath, range: &KeyRange) -> Result<Digest> {
-        self.around(|| self.rows().digest(path, range))
     }
     fn begin_mend(&self, operation: &str, tables: &[String]) -> Result<()> {
         self.around(|| self.rows().begin_mend(operation, tables))

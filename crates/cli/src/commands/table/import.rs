@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use mendb_model::name::TablePath;
-use mendb_model::{TableSchema, Value, ValueRef, key};
+use mendb_model::{TableSchema, Value, ValueRef, describe_error, key};
 use mendb_rowstore::Database;
 use serde::Serialize;
 
@@ -80,20 +80,11 @@ pub fn run(args: &ImportArgs, context: &Context) -> Result<Verdict, Failure> {
     }
     let written = match &created {
         None => args.write(&database, &input, context),
-        Some(new) => args.create(&database, &input, new).and_then(|()| {
-            let written = args.write(&database, &input, context);
-            written.map_err(|failure| {
-                // So that the corrected command can be run again.
-                let dropped = database.drop_table(&args.table).map_err(Failure::from);
-                match (dropped, &new.from) {
-                    (Err(dropped), _) => dropped.context(failure.message),
-                    (Ok(()), Some(from)) => {
-                        failure.caused_by(format!("the schema came from {from}"))
-                    }
-                    (Ok(()), None) => failure,
-                }
-            })
-        }),
+        Some(new) => {
+            let created = args.create(&database, &input, new);
+            let written = created.and_then(|()| args.write(&database, &input, context));
+            written.map_err(|failure| args.take_back(&database, new, failure))
+        }
     };
     let report = Report {
         table: &args.table,
@@ -224,7 +215,28 @@ impl ImportArgs {
         Ok(new)
     }
 
-    /// Creates the table; it is not there when this fails.
+    /// Drops the new table if it is there, so that the corrected command can be run again. Returns the failure
+    /// with what there is to say of the table.
+    fn take_back(&self, database: &Database, new: &NewTable, failure: Failure) -> Failure {
+        let table = &self.table;
+        if !database.tables().contains(table) {
+            return failure;
+        }
+        match (database.drop_table(table), &new.from) {
+            (Err(error), _) => failure
+                .caused_by(format!(
+                    "the new table {table} could not be dropped: {}",
+                    describe_error(&error)
+                ))
+                .hint(format!(
+                    "repair what is named above, then: mendb table drop {table}, and run the command again"
+                )),
+            (Ok(()), Some(from)) => failure.caused_by(format!("the schema came from {from}")),
+            (Ok(()), None) => failure,
+        }
+    }
+
+    /// Creates the table.
     fn create(&self, database: &Database, input: &Input, new: &NewTable) -> Result<(), Failure> {
         let schema = &new.schema;
         let Some(shards) = self.shards else {
@@ -236,16 +248,12 @@ impl ImportArgs {
         let table_splits = splits.pop().unwrap_or_default();
         database.create_table(&self.table, schema.clone(), table_splits)?;
         let mut indexes = schema.indexes.iter().zip(index_splits);
-        let split = indexes.try_for_each(|(index, points)| {
+        indexes.try_for_each(|(index, points)| {
             let path = TablePath::index(&self.table, &index.name);
             points
                 .iter()
-                .try_for_each(|point| database.split(&path, point))
-        });
-        if split.is_err() {
-            database.drop_table(&self.table)?;
-        }
-        Ok(split?)
+                .try_for_each(|point| Ok(database.split(&path, point)?))
+        })
     }
 
     /// The split points of the table and then of its indexes, from the keys in the file.

@@ -150,7 +150,7 @@ impl VerifyCommand {
             stored.is_ok_and(|stored| stored.manifest.part_store.is_none())
         };
         let service = if self.live || backups.iter().any(has_rows) {
-            Some(context.open_service()?)
+            Some(context.look()?)
         } else {
             None
         };
