@@ -25,7 +25,7 @@ use mendb_rowstore::{
 const PLACE: &str = "MENDB_TEST_RECORDED_ROWS";
 const PLACE_BESIDE: &str = "MENDB_TEST_RECORDED_SPLITS";
 /// Writes: each of them is one acknowledgement, and shows in one commit.
-const STEPS: usize = 20;
+const STEPS: usize = 26;
 /// The states that are checked of each kind, of those that a longer run has.
 const STATES: usize = 100;
 const SOURCE: Source = Source { step: 0, index: 0 };
@@ -70,6 +70,29 @@ fn block(ids: Range<i64>, encode: impl Fn(Vec<u8>) -> Vec<u8>) -> RowBlock {
         block.push(&id_key(id), &encode(row::encode(&types, &values)));
     }
     block.finish()
+}
+
+fn bulk(database: &Database, ids: Range<i64>, seats: i64) {
+    let table = database.open_table("flights").unwrap();
+    let mut bulk = database.bulk(&table);
+    for row in rows(ids, seats) {
+        bulk.replace(row).unwrap();
+    }
+    bulk.commit(&mut |_| ()).unwrap();
+}
+
+/// Stages changes in whatever shards have their keys.
+fn stage_all(database: &Database, operation: &str, changes: &RowBlock) {
+    let path = TablePath::table("flights");
+    for shard in database.shards(&path).unwrap() {
+        let mut of_shard = RowBlockBuilder::new();
+        for (key, change) in changes.iter().filter(|(key, _)| shard.range.contains(key)) {
+            of_shard.push(key, change);
+        }
+        let of_shard = of_shard.finish();
+        let staged = database.stage_mend(shard.id, operation, SOURCE, &of_shard);
+        assert!(matches!(staged.unwrap(), Staged::Done(_)));
+    }
 }
 
 fn load(database: &Database, ids: Range<i64>) {
@@ -132,7 +155,17 @@ fn write(place: &Path, database: Database, number: usize) -> Database {
         15 => load(&database, 0..900),
         16 => database.finish_restore(RESTORE).unwrap(),
         17 => database.merge(&path, &id_key(100)).unwrap(),
-        18 => database.drop_table("flights").unwrap(),
+        18 => bulk(&database, 0..2_500, 3),
+        19 => bulk(&database, 40..50, 4),
+        20 => drop(database.begin_mend("mend-2", &tables).unwrap()),
+        21 => {
+            let changes = block(500..2_200, |row| Change::reset(row, 1).encode());
+            stage_all(&database, "mend-2", &changes);
+        }
+        22 => database.abort_mend("mend-2").unwrap(),
+        // Over what was given up.
+        23 => bulk(&database, 400..2_600, 5),
+        24 => database.drop_table("flights").unwrap(),
         _ => {
             drop(database);
             return open(place).unwrap();
