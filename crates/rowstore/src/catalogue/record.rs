@@ -38,8 +38,36 @@ pub(crate) fn of_shard(shard: &Shard) -> Record {
     let table = shard.path.table.as_bytes();
     let id = shard.id.0.to_be_bytes();
     let key = [table, &[0], index.as_bytes(), &[0], &id].concat();
-    let value = serde_json::to_vec(&shard.range).expect("a range has no map");
-    (key, value)
+    (key, encode_range(&shard.range))
+}
+
+/// A range as bytes: the length of its start (4, big-endian), the start, and its end behind a 1, or a 0 where it
+/// has none. There are as many as shards, and each opening reads them all.
+fn encode_range(range: &KeyRange) -> Vec<u8> {
+    let length = u32::try_from(range.start.len()).expect("a key is below 4 GiB");
+    let mut bytes = length.to_be_bytes().to_vec();
+    bytes.extend_from_slice(&range.start);
+    match &range.end {
+        Some(end) => {
+            bytes.push(1);
+            bytes.extend_from_slice(end);
+        }
+        None => bytes.push(0),
+    }
+    bytes
+}
+
+fn decode_range(bytes: &[u8]) -> Option<KeyRange> {
+    let (length, rest) = bytes.split_first_chunk()?;
+    let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+    let (start, rest) = rest.split_at_checked(length)?;
+    let end = match rest.split_first()? {
+        (1, end) => Some(end.to_vec()),
+        (0, []) => None,
+        _ => return None,
+    };
+    let start = start.to_vec();
+    Some(KeyRange { start, end })
 }
 
 /// The shard of a record; `None` of another table, or of none.
@@ -50,7 +78,7 @@ fn shard_of(table: &str, (key, value): &Record) -> Option<Arc<Shard>> {
         "" => TablePath::table(table),
         index => TablePath::index(table, index),
     };
-    let range: KeyRange = serde_json::from_slice(value).ok()?;
+    let range = decode_range(value)?;
     let id = ShardId(u64::from_be_bytes(*id));
     Some(Arc::new(Shard::new(id, path, range)))
 }
@@ -147,4 +175,27 @@ fn covers_all(shards: &[Arc<Shard>]) -> bool {
         end.clone_from(&shard.range.end);
     }
     end.is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_range_is_read_as_it_was_written_and_nothing_else_is_one(
+            start in proptest::collection::vec(any::<u8>(), 0..20),
+            end in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..20)),
+            cut in 0..24_usize,
+        ) {
+            let range = KeyRange { start, end };
+            let bytes = encode_range(&range);
+            prop_assert_eq!(decode_range(&bytes), Some(range.clone()));
+            if cut < 5 + range.start.len() {
+                prop_assert_eq!(decode_range(&bytes[..cut]), None);
+            }
+        }
+    }
 }

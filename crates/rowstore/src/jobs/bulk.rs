@@ -17,6 +17,7 @@ use crate::catalogue::layout::IndexLayout;
 use crate::catalogue::{Access, Shard, TableEntry, route};
 use crate::commit::{Inner, Transaction};
 use crate::error::{Error, Result};
+use crate::jobs::sorted_edits::{TakeEdit, sort_edits};
 use crate::jobs::{lapse, relief, write};
 use crate::kernel::{Merged, NOT_POISONED, Sorter};
 use crate::shard::index_edits;
@@ -207,13 +208,15 @@ impl Merging<'_> {
     ) -> std::result::Result<Vec<ShardEdits>, Refused> {
         let entry = self.entry;
         let indexes = &entry.layout.indexes;
-        let mut sorters: Vec<Sorter> = indexes.iter().map(|_| inner.store.sorter()).collect();
-        let mut written = Vec::new();
-        for shard in &entry.rows {
-            written.extend(self.merge_shard(shard, changes, &mut sorters, progress)?);
-        }
+        let (mut written, sorted) = sort_edits(inner, entry, |take| {
+            let mut written = Vec::new();
+            for shard in &entry.rows {
+                written.extend(self.merge_shard(shard, changes, take, progress)?);
+            }
+            Ok::<_, Refused>(written)
+        })?;
         let purpose = self.purpose();
-        for (index, sorter) in indexes.iter().zip(sorters) {
+        for (index, edits) in indexes.iter().zip(sorted) {
             let shards = entry.shards(Some(&index.name))?;
             let conflict = |key: &[u8], other: &[u8], unique: usize| {
                 conflict(entry, index, shards, [key, other], unique)
@@ -221,7 +224,6 @@ impl Merging<'_> {
             let conflict = index
                 .unique
                 .then_some(&conflict as index_edits::Conflict<'_>);
-            let edits = sorter.finish()?;
             written.extend(index_edits::write(
                 &self.view, shards, edits, purpose, conflict,
             )?);
@@ -240,7 +242,7 @@ impl Merging<'_> {
         &mut self,
         shard: &Arc<Shard>,
         changes: &mut Merged,
-        sorters: &mut [Sorter],
+        take: TakeEdit<'_>,
         progress: &mut dyn FnMut(u64),
     ) -> std::result::Result<Option<ShardEdits>, Refused> {
         let is_of_shard = |changes: &Merged| {
@@ -287,9 +289,7 @@ impl Merging<'_> {
                 before: before.as_deref(),
                 after: after.as_deref(),
             };
-            let edited = index_rows::edits(entry, edit, &mut |index, key, edit| {
-                sorters[index].push(&key, &edit.encode())
-            });
+            let edited = index_rows::edits(entry, edit, take);
             edited.map_err(|error| at_fault(error, last))?;
             writer.push(&key, edit.before, edit.after)?;
         }

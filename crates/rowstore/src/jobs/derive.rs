@@ -16,7 +16,8 @@ use crate::catalogue::{TableEntry, mends};
 use crate::commit::{Inner, Transaction};
 use crate::error::Result;
 use crate::jobs::erase::erase_runs;
-use crate::kernel::{Merged, NOT_POISONED, Section, Sorter, Tree};
+use crate::jobs::sorted_edits::{TakeEdit, sort_edits};
+use crate::kernel::{NOT_POISONED, Section, Tree};
 use crate::shard::entry::decode_over;
 use crate::shard::index_edits;
 use crate::shard::overlay::Overlay;
@@ -77,7 +78,7 @@ fn derive_table(inner: &Inner, operation: &str, entry: &Arc<TableEntry>) -> Resu
     }
     give_up(inner, entry)?;
     let view = inner.view()?;
-    let edits = sort_edits(inner, &view, entry)?;
+    let ((), edits) = sort_edits(inner, entry, |take| edits(&view, entry, take))?;
     let mut written = Vec::new();
     for (index, edits) in entry.layout.indexes.iter().zip(edits) {
         let shards = entry.shards(Some(&index.name))?;
@@ -119,10 +120,8 @@ fn give_up(inner: &Inner, entry: &TableEntry) -> Result<()> {
     erase_runs(inner, &removed)
 }
 
-/// What becomes of the rows of each index, in the order of the schema.
-fn sort_edits(inner: &Inner, view: &Arc<View>, entry: &TableEntry) -> Result<Vec<Merged>> {
-    let indexes = &entry.layout.indexes;
-    let mut sorters: Vec<Sorter> = indexes.iter().map(|_| inner.store.sorter()).collect();
+/// Hands over what becomes of the rows of the indexes.
+fn edits(view: &Arc<View>, entry: &TableEntry, take: TakeEdit<'_>) -> Result<()> {
     for shard in &entry.rows {
         let stats = view.stats(shard.id)?;
         if stats.staged.is_none() {
@@ -137,10 +136,8 @@ fn sort_edits(inner: &Inner, view: &Arc<View>, entry: &TableEntry) -> Result<Vec
                 before: before.as_deref(),
                 after: decode_over(shard, &value)?,
             };
-            index_rows::edits(entry, edit, &mut |index, key, edit| {
-                sorters[index].push(&key, &edit.encode())
-            })?;
+            index_rows::edits(entry, edit, take)?;
         }
     }
-    sorters.into_iter().map(Sorter::finish).collect()
+    Ok(())
 }

@@ -16,6 +16,7 @@ pub(crate) mod relief;
 pub(crate) mod restoring;
 pub(crate) mod rewrite;
 pub(crate) mod settle;
+mod sorted_edits;
 pub(crate) mod stage;
 pub(crate) mod streams;
 pub(crate) mod tables;

@@ -54,8 +54,8 @@ struct Memory {
 
 #[derive(Clone, Copy)]
 struct Pair {
-    prefix: [u8; PREFIX_BYTES],
-    start: usize,
+    prefix: u128,
+    start: u32,
     key_bytes: u32,
     value_bytes: u32,
 }
@@ -66,9 +66,10 @@ impl Memory {
         let mut prefix = [0; PREFIX_BYTES];
         let known = key.len().min(PREFIX_BYTES);
         prefix[..known].copy_from_slice(&key[..known]);
+        let start = u32::try_from(self.bytes.len()).expect("a piece is below 4 GiB");
         self.pairs.push(Pair {
-            prefix,
-            start: self.bytes.len(),
+            prefix: u128::from_be_bytes(prefix),
+            start,
             key_bytes: length(key),
             value_bytes: length(value),
         });
@@ -78,7 +79,7 @@ impl Memory {
 
     fn sort(&mut self) {
         let bytes = &self.bytes;
-        let key = |pair: &Pair| &bytes[pair.start..pair.start + pair.key_bytes as usize];
+        let key = |pair: &Pair| &bytes[pair.start as usize..][..pair.key_bytes as usize];
         self.pairs.sort_by(|one, other| {
             let prefixes = one.prefix.cmp(&other.prefix);
             prefixes.then_with(|| key(one).cmp(key(other)))
@@ -87,9 +88,10 @@ impl Memory {
 
     fn get(&self, at: usize) -> Option<(&[u8], &[u8])> {
         let pair = self.pairs.get(at)?;
-        let value_start = pair.start + pair.key_bytes as usize;
+        let start = pair.start as usize;
+        let value_start = start + pair.key_bytes as usize;
         let value_end = value_start + pair.value_bytes as usize;
-        let key = &self.bytes[pair.start..value_start];
+        let key = &self.bytes[start..value_start];
         Some((key, &self.bytes[value_start..value_end]))
     }
 
