@@ -88,18 +88,50 @@ pub(crate) fn merge(inner: &Inner, path: &TablePath, at: &[u8]) -> Result<()> {
     }
 }
 
+/// Small shards are packed so many ...
+const PACKED_SHARDS: usize = 256;
+/// ... and so many bytes at a time, since each commit copies the list of the shards.
+const PACKED_BYTES: u64 = 8 << 20;
+
 pub(crate) fn compact(inner: &Inner, path: &TablePath) -> Result<()> {
-    for shard in inner.commit().catalogue.shards(path)? {
-        let _work = shard.work.lock().expect(NOT_POISONED);
+    let catalogue = inner.commit().catalogue;
+    let mut left = catalogue.shards(path)?;
+    while !left.is_empty() {
         let view = inner.view()?;
-        // A shard that is gone by now was just rewritten.
-        let is_there = view.catalogue().shard(shard.id).is_some();
-        if is_there && !view.stats(shard.id)?.is_packed() {
-            let divide = Divide::Into(vec![shard.range.clone()]);
-            rewrite(inner, std::slice::from_ref(shard), divide, Access::Reshape)?;
+        let together = packed_together(&view, left)?;
+        drop(view);
+        let (sources, rest) = left.split_at(together);
+        if together > 0 {
+            let work = sources.iter();
+            let work = work.map(|shard| shard.work.lock().expect(NOT_POISONED));
+            let _work: Vec<_> = work.collect();
+            let ranges = sources.iter().map(|shard| shard.range.clone()).collect();
+            if !rewrite(inner, sources, Divide::Into(ranges), Access::Reshape)? {
+                // One of them was rewritten meanwhile: that one is left out now.
+                continue;
+            }
         }
+        left = if together > 0 { rest } else { &left[1..] };
     }
     Ok(())
+}
+
+/// How many of the first shards are packed in one commit; none if the first is packed, or gone.
+fn packed_together(view: &View, shards: &[Arc<Shard>]) -> Result<usize> {
+    let mut together = 0;
+    let mut bytes = 0;
+    for shard in shards.iter().take(PACKED_SHARDS) {
+        if view.catalogue().shard(shard.id).is_none() {
+            break;
+        }
+        let stats = view.stats(shard.id)?;
+        bytes += stats.bytes();
+        if stats.is_packed() || (together > 0 && bytes > PACKED_BYTES) {
+            break;
+        }
+        together += 1;
+    }
+    Ok(together)
 }
 
 /// The range of adjacent shards together.
@@ -320,6 +352,7 @@ impl Child {
     fn fill_log(&mut self, store: &Store, view: &Arc<View>, sources: &[Arc<Shard>]) -> Result<()> {
         let entry = view.table(&sources[0].path.table)?;
         let floor = streams::floor(entry, view.version());
+        let sources = catalogue::within(sources, &self.range);
         let mut log_floor = u64::MAX;
         for source in sources {
             log_floor = log_floor.min(view.stats(source.id)?.log_floor);
