@@ -197,6 +197,19 @@ impl Database {
         Ok(catalogue.shards(path)?.iter().map(route).collect())
     }
 
+    /// The shard of a table or of an index that owns a key.
+    ///
+    /// # Errors
+    /// The table or index is missing.
+    pub fn shard_of(&self, path: &TablePath, key: &[u8]) -> Result<ShardRoute> {
+        let catalogue = self.inner.commit().catalogue;
+        let shard = catalogue::route(catalogue.shards(path)?, key);
+        Ok(ShardRoute {
+            id: shard.id,
+            range: shard.range.clone(),
+        })
+    }
+
     /// In one commit: locks `tables` for `operation`, attaches or rotates the change stream on each of
     /// them and their indexes, raises all their versions, and takes the snapshot of exactly that
     /// version. A change is in the snapshot or in the stream after it, never in both or neither.

@@ -249,6 +249,16 @@ impl Snapshot {
         self.describe_shards(self.view.shards(path)?)
     }
 
+    /// The bytes of the rows of the shards that have keys of a range, about.
+    ///
+    /// # Errors
+    /// The table or index is missing.
+    pub fn bytes_of(&self, path: &TablePath, range: &KeyRange) -> Result<u64> {
+        let shards = catalogue::within(self.view.shards(path)?, range);
+        let bytes = |shard: &Arc<Shard>| Ok(self.view.stats(shard.id)?.bytes());
+        shards.iter().map(bytes).sum()
+    }
+
     fn describe_shards(&self, shards: &[Arc<Shard>]) -> Result<Vec<ShardSnapshot>> {
         let describe = |shard: &Arc<Shard>| {
             let stats = self.view.stats(shard.id)?;

@@ -63,39 +63,29 @@ impl<'a> ChangeSender<'a> {
         mut hand_over: impl FnMut(ShardId, Source, &RowBlock<&[u8]>) -> Result<Delivered>,
     ) -> Result<()> {
         let mut sent = 0;
-        for _ in 0..MAX_RESOLVES {
-            if sent == block.len() {
-                return Ok(());
+        let mut moved = 0;
+        while sent < block.len() {
+            let shard = self.database.shard_of(self.path, block.key(sent))?;
+            let end = shard.range.end.as_deref();
+            let end = end.map_or(block.len(), |end| block.lower_bound(end));
+            let delivered = if (sent, end) == (0, block.len()) {
+                hand_over(shard.id, self.source, block)?
+            } else {
+                hand_over(shard.id, self.source, &slice(block, sent, end).view())?
+            };
+            match delivered {
+                Delivered::Done => sent = end,
+                Delivered::Gone => moved += 1,
             }
-            for shard in self.database.shards(self.path)? {
-                if sent == block.len() || !shard.range.contains(block.key(sent)) {
-                    continue;
-                }
-                let end = shard
-                    .range
-                    .end
-                    .as_deref()
-                    .map_or(block.len(), |end| block.lower_bound(end));
-                let delivered = if (sent, end) == (0, block.len()) {
-                    hand_over(shard.id, self.source, block)?
-                } else {
-                    hand_over(shard.id, self.source, &slice(block, sent, end).view())?
-                };
-                match delivered {
-                    Delivered::Done => sent = end,
-                    Delivered::Gone => break,
-                }
+            if moved == MAX_RESOLVES {
+                let message = format!(
+                    "the shards of {} moved {MAX_RESOLVES} times under one batch",
+                    self.path
+                );
+                return Err(EngineError::new(Remedy::Retry, message));
             }
         }
-        let message = format!(
-            "the shards of {} moved {MAX_RESOLVES} times under one batch",
-            self.path
-        );
-        if sent == block.len() {
-            Ok(())
-        } else {
-            Err(EngineError::new(Remedy::Retry, message))
-        }
+        Ok(())
     }
 }
 

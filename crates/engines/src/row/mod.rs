@@ -203,10 +203,7 @@ impl RowStore for RowEngine {
     }
 
     fn estimate_bytes(&self, operation: &str, path: &TablePath, range: &KeyRange) -> Result<u64> {
-        let shards = self.frozen(operation)?.shards(path)?;
-        let inside =
-            |shard: &&mendb_rowstore::ShardSnapshot| !shard.range.intersect(range).is_empty();
-        Ok(shards.iter().filter(inside).map(|shard| shard.bytes).sum())
+        Ok(self.frozen(operation)?.bytes_of(path, range)?)
     }
 
     fn read_rows(

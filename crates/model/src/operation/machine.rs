@@ -102,7 +102,7 @@ impl Operation {
         self.error = None;
         self.lost_cut = None;
         self.state = State::Allocating;
-        for task in &mut self.tasks {
+        for task in self.tasks.iter_mut().map(Arc::make_mut) {
             task.failures = 0;
             task.not_before_ms = 0;
             if task.status == TaskStatus::Failed {
@@ -153,7 +153,7 @@ impl Operation {
 
     /// No attempt survives its process: what ran is to be requested again, which is nobody's failure.
     fn boot(&mut self, effects: &mut Vec<Effect>) {
-        for task in &mut self.tasks {
+        for task in self.tasks.iter_mut().map(Arc::make_mut) {
             if task.status == TaskStatus::Running {
                 task.status = TaskStatus::Pending;
             }
@@ -224,10 +224,10 @@ impl Operation {
         }
         self.tasks = tasks
             .into_iter()
-            .map(|task| Task::new(task, self.attempt_floor))
+            .map(|task| Arc::new(Task::new(task, self.attempt_floor)))
             .collect();
         if let Some(lost) = self.lost_cut.as_ref().filter(|_| step == 0) {
-            for task in &mut self.tasks {
+            for task in self.tasks.iter_mut().map(Arc::make_mut) {
                 task.not_before_ms = lost.not_before_ms;
                 task.error = Some(lost.message.clone());
             }
@@ -256,7 +256,7 @@ impl Operation {
         }
         let step = self.step_kind();
         let isolates = step.isolates_failures();
-        let task = &mut self.tasks[shard_idx];
+        let task = Arc::make_mut(&mut self.tasks[shard_idx]);
         task.last_heard_ms = context.now_ms;
         let moved =
             report.last_key > task.last_key || report.rows > task.rows || report.bytes > task.bytes;
@@ -298,7 +298,7 @@ impl Operation {
 
     fn task_is_fatal(&mut self, shard_idx: usize, message: &str, effects: &mut Vec<Effect>) {
         let isolates = self.step_kind().isolates_failures();
-        let task = &mut self.tasks[shard_idx];
+        let task = Arc::make_mut(&mut self.tasks[shard_idx]);
         task.error = Some(message.to_owned());
         if isolates {
             task.status = TaskStatus::Failed;
@@ -310,8 +310,8 @@ impl Operation {
 
     /// Fails with what each failed task said, once no other has anything left to do.
     fn fail_when_others_are_done(&mut self, effects: &mut Vec<Effect>) {
-        let failed = |task: &&Task| task.status == TaskStatus::Failed;
-        let over = |task: &Task| matches!(task.status, TaskStatus::Done | TaskStatus::Failed);
+        let failed = |task: &&Arc<Task>| task.status == TaskStatus::Failed;
+        let over = |task: &Arc<Task>| matches!(task.status, TaskStatus::Done | TaskStatus::Failed);
         if !self.tasks.iter().all(over) {
             return;
         }
@@ -335,7 +335,7 @@ impl Operation {
         let not_before_ms = context
             .now_ms
             .saturating_add(self.backoff_ms(failures, context.jitter));
-        let task = &mut self.tasks[shard_idx];
+        let task = Arc::make_mut(&mut self.tasks[shard_idx]);
         task.status = TaskStatus::Pending;
         task.failures = failures;
         task.not_before_ms = not_before_ms;
@@ -434,7 +434,7 @@ impl Operation {
             step.bytes_total = bytes;
         }
         let mut lacks = Vec::new();
-        for task in &mut self.tasks {
+        for task in self.tasks.iter_mut().map(Arc::make_mut) {
             match std::mem::take(&mut task.output) {
                 TaskOutput::None => {}
                 TaskOutput::Mended(rows) => {
@@ -558,6 +558,7 @@ impl Operation {
             .filter(|(_, task)| ready(task))
             .take(free);
         for (shard_idx, task) in next {
+            let task = Arc::make_mut(task);
             task.status = TaskStatus::Running;
             task.attempt += 1;
             task.last_heard_ms = context.now_ms;

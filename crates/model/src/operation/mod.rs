@@ -166,9 +166,10 @@ pub struct Operation {
     pub stop: Option<Stop>,
     /// Whether the tasks of the current step are known.
     pub allocated: bool,
-    /// The tasks of the current step. Not part of the serialised form: each is a record of its own.
+    /// The tasks of the current step. Not part of the serialised form: each is a record of its own. Those that
+    /// an event does not touch are shared by the operations before and after it.
     #[serde(skip)]
-    pub tasks: Vec<Task>,
+    pub tasks: Vec<Arc<Task>>,
     /// Attempts of tasks count on from here, so that no two of one shard share a number, even when
     /// a step is begun again.
     pub attempt_floor: u32,

@@ -1,5 +1,7 @@
 //! How far an operation is: one number for the whole, counts for those who want to know more.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use super::{Operation, Request, State, StepKind, Task, TaskStatus};
@@ -91,7 +93,7 @@ impl Operation {
         let (done, all) = if bytes_total > 0 {
             (task_bytes.min(bytes_total), bytes_total)
         } else {
-            let done = |task: &&Task| task.status == TaskStatus::Done;
+            let done = |task: &&Arc<Task>| task.status == TaskStatus::Done;
             let done = self.tasks.iter().filter(done).count();
             (done as u64, self.tasks.len().max(1) as u64)
         };
@@ -175,7 +177,7 @@ mod tests {
         let mut operation = Operation::new(id, request, steps, repository, Limits::default(), 0);
         let task = |bytes_total| {
             let spec = TaskSpec::Whole;
-            Task::new(NewTask { spec, bytes_total }, 0)
+            Arc::new(Task::new(NewTask { spec, bytes_total }, 0))
         };
         // What the copy moved is nothing beside what is to be staged.
         operation.steps[1].bytes_total = 1_000;
@@ -184,13 +186,13 @@ mod tests {
         operation.steps[4].bytes_total = 400;
         operation.tasks = vec![task(200), task(200)];
         assert_eq!(operation.progress().percent, 15.0);
-        operation.tasks[0].bytes = 100;
+        Arc::make_mut(&mut operation.tasks[0]).bytes = 100;
         assert_eq!(operation.progress().percent, 29.5);
         // Of the last step no bytes are known.
         operation.current_step = 6;
         operation.tasks = vec![task(0), task(0)];
         assert_eq!(operation.progress().percent, 74.0);
-        operation.tasks[0].status = TaskStatus::Done;
+        Arc::make_mut(&mut operation.tasks[0]).status = TaskStatus::Done;
         assert_eq!(operation.progress().percent, 87.0);
     }
 }

@@ -1,5 +1,7 @@
 //! What an [`Operation`] waits for.
 
+use std::sync::Arc;
+
 use super::Operation;
 use super::plan::StepKind;
 use super::task::{Task, TaskStatus};
@@ -21,7 +23,7 @@ impl Operation {
         if self.state.is_terminal() {
             return None;
         }
-        let running = |task: &&Task| task.status == TaskStatus::Running;
+        let running = |task: &&Arc<Task>| task.status == TaskStatus::Running;
         let leases = self.tasks.iter().filter(running);
         let leases = leases.map(|task| task.last_heard_ms.saturating_add(self.limits.lease_ms));
         if self.stop.is_some() {
@@ -30,7 +32,7 @@ impl Operation {
         let running = self.tasks.iter().filter(running).count();
         // While the window has room, whoever is pending waits for its backoff.
         let room = running < self.limits.max_in_flight.max(1) as usize;
-        let waiting = |task: &&Task| room && task.status == TaskStatus::Pending;
+        let waiting = |task: &&Arc<Task>| room && task.status == TaskStatus::Pending;
         let backoffs = self
             .tasks
             .iter()

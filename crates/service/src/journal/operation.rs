@@ -149,7 +149,7 @@ impl Journal {
             .map(|draft| serde_json::from_str(&draft).map(Arc::new))
             .transpose()
             .map_err(damaged)?;
-        let task = |record: &String| serde_json::from_str(record).map_err(damaged);
+        let task = |record: &String| serde_json::from_str(record).map(Arc::new).map_err(damaged);
         operation.tasks = tasks.iter().map(task).collect::<Result<_>>()?;
         Ok(operation)
     }

@@ -72,7 +72,7 @@ pub(super) fn put(
                 int(task.bytes),
                 int(task.bytes_total),
                 task.error,
-                to_json(task)?,
+                to_json(&**task)?,
             ],
         )?;
     }
