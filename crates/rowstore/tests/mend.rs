@@ -516,3 +516,21 @@ fn what_several_sources_say_of_a_key_is_logged_once_and_the_last_counts() {
         assert_eq!(snapshot.held_back("flights").unwrap()[0].changes, 2);
     }
 }
+
+#[test]
+fn a_snapshot_of_a_mend_reads_the_same_when_it_was_given_up_and_another_stages() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = Database::open(dir.path(), unpacked()).unwrap();
+    database.create_table("flights", flights(), vec![]).unwrap();
+    let tables = ["flights".to_owned()];
+    let path = TablePath::table("flights");
+    let all = |seats| (0..9_000).map(move |id| flight(id, "LH", seats));
+    database.begin_mend(OPERATION, &tables).unwrap();
+    stage(&database, OPERATION, "flights", 0, &wanted(all(1)));
+    let looked = database.mend_snapshot(OPERATION).unwrap();
+    let before = encoded(&looked, &path);
+    database.abort_mend(OPERATION).unwrap();
+    database.begin_mend(OPERATION, &tables).unwrap();
+    stage(&database, OPERATION, "flights", 0, &wanted(all(2)));
+    assert!(encoded(&looked, &path) == before);
+}

@@ -1,5 +1,7 @@
 //! What is left of runs that a commit took out of their shards.
 
+use std::sync::Arc;
+
 use crate::commit::{Inner, Transaction};
 use crate::error::Result;
 use crate::shard::removed_runs::RemovedRuns;
@@ -9,7 +11,11 @@ pub(crate) fn erase_runs(inner: &Inner, removed: &[RemovedRuns]) -> Result<()> {
     inner
         .store
         .erase_runs(removed.iter().flat_map(RemovedRuns::runs));
-    // Who has a shard writes behind them; then their bytes stay until the shard is packed.
+    // Who has a shard writes behind them, and who reads them still does; then their bytes stay until the shard is
+    // packed.
+    if Arc::strong_count(&inner.staged_views) > 1 {
+        return Ok(());
+    }
     let free = removed.iter().filter_map(|removed| {
         let work = removed.shard.work.try_lock().ok()?;
         Some((removed, work))
