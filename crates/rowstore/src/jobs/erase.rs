@@ -1,7 +1,8 @@
-//! What is left of runs that a commit took out of their shards.
+//! What is left of runs that a commit took out of their shards, and of those that none put into them.
 
 use std::sync::Arc;
 
+use crate::catalogue::Shard;
 use crate::commit::{Inner, Transaction};
 use crate::error::Result;
 use crate::shard::removed_runs::RemovedRuns;
@@ -42,6 +43,21 @@ pub(crate) fn erase_runs(inner: &Inner, removed: &[RemovedRuns]) -> Result<()> {
     transaction.commit()?;
     // What comes next cuts the files off there. After a power loss, no shard may have more than its file.
     inner.sync()
+}
+
+/// Gives back what lies in the files of shards and is in no commit, because one was refused or has failed. The
+/// caller holds their `work`. Failing leaves it to whoever writes the files next.
+pub(crate) fn cut_off<'a>(inner: &Inner, shards: impl Iterator<Item = &'a Arc<Shard>>) {
+    let cut = inner.view().and_then(|view| {
+        for shard in shards {
+            let end = view.stats(shard.id)?.file_bytes;
+            inner.store.files().cut_off(shard.id, end)?;
+        }
+        Ok(())
+    });
+    if let Err(error) = cut {
+        tracing::warn!(%error, "leave the files of shards longer than they should be");
+    }
 }
 
 #[cfg(test)]
