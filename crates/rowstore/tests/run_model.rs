@@ -572,7 +572,7 @@ fn options() -> impl Strategy<Value = Options> {
 
 fn cases() -> u32 {
     let cases = std::env::var("MENDB_RUN_CASES").ok();
-    cases.and_then(|cases| cases.parse().ok()).unwrap_or(12)
+    cases.and_then(|cases| cases.parse().ok()).unwrap_or(48)
 }
 
 proptest! {
