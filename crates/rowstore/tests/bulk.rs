@@ -189,3 +189,37 @@ fn a_bulk_write_that_is_refused_tells_which_change_and_leaves_nothing() {
         0
     );
 }
+
+#[test]
+fn a_bulk_write_that_is_refused_gives_its_space_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = open(dir.path());
+    database
+        .create_table("flights", flights(), vec![id_key(1_000_000_000)])
+        .unwrap();
+    let bytes = || -> u64 {
+        let files = std::fs::read_dir(dir.path().join("shards")).unwrap();
+        files
+            .map(|file| file.unwrap().metadata().unwrap().len())
+            .sum()
+    };
+    let write = |puts: Vec<Put>| {
+        let table = database.open_table("flights").unwrap();
+        put(&database, &table, puts, true)
+    };
+    let refused = |round| {
+        let mut puts = many(12_000, round);
+        puts.push(Put::Replace(vec![int(1), text("LH"), int(1), text("code")]));
+        puts.push(Put::Replace(vec![int(2), text("LH"), int(1), text("code")]));
+        let refused = write(puts).unwrap_err();
+        assert!(matches!(refused, Error::Unique { .. }), "{refused:?}");
+    };
+    refused(0);
+    assert_eq!(bytes(), 0);
+    write(many(12_000, 0)).unwrap();
+    let written = bytes();
+    assert!(written > 1 << 20);
+    refused(1);
+    assert_eq!(bytes(), written);
+    check(&database.snapshot().unwrap(), "flights");
+}

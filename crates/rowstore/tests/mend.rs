@@ -476,3 +476,61 @@ fn rows_are_looked_up_by_many_keys_through_layer_delta_and_base() {
         }
     }
 }
+
+#[test]
+fn what_several_sources_say_of_a_key_is_logged_once_and_the_last_counts() {
+    for (options, is_packed) in [(unpacked(), false), (packed(), true)] {
+        let dir = tempfile::tempdir().unwrap();
+        let database = Database::open(dir.path(), options).unwrap();
+        let path = TablePath::table("flights");
+        database.create_table("flights", flights(), vec![]).unwrap();
+        let table = database.open_table("flights").unwrap();
+        replace(
+            &database,
+            &table,
+            (0..3).map(|id| flight(id, "LH", 1)).collect(),
+        );
+        let tables = ["flights".to_owned()];
+        let cut = database
+            .cut("backup-1", &tables, "s", StreamCut::Attach)
+            .unwrap();
+        database.unlock("backup-1").unwrap();
+        let before = encoded(&cut, &path);
+
+        database.begin_mend(OPERATION, &tables).unwrap();
+        for source in 0..3 {
+            // Each fills a block by itself.
+            let code = |id| text(&format!("{id} {}", "code".repeat(5_000)));
+            let rows = [1, 2].map(|id| vec![int(id), text("LH"), int(source.into()), code(id)]);
+            stage(&database, OPERATION, "flights", source, &wanted(rows));
+        }
+        database.publish_mend(OPERATION).unwrap();
+        settle(&database, OPERATION);
+        if is_packed {
+            database.compact(&path).unwrap();
+        }
+        let snapshot = database.snapshot().unwrap();
+        let changed = changes(&snapshot, &path, cut.version());
+        let reached = applied(before, &changed, &types(&flights(), &path));
+        assert!(reached == encoded(&snapshot, &path));
+        assert_eq!(snapshot.held_back("flights").unwrap()[0].changes, 2);
+    }
+}
+
+#[test]
+fn a_snapshot_of_a_mend_reads_the_same_when_it_was_given_up_and_another_stages() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = Database::open(dir.path(), unpacked()).unwrap();
+    database.create_table("flights", flights(), vec![]).unwrap();
+    let tables = ["flights".to_owned()];
+    let path = TablePath::table("flights");
+    let all = |seats| (0..9_000).map(move |id| flight(id, "LH", seats));
+    database.begin_mend(OPERATION, &tables).unwrap();
+    stage(&database, OPERATION, "flights", 0, &wanted(all(1)));
+    let looked = database.mend_snapshot(OPERATION).unwrap();
+    let before = encoded(&looked, &path);
+    database.abort_mend(OPERATION).unwrap();
+    database.begin_mend(OPERATION, &tables).unwrap();
+    stage(&database, OPERATION, "flights", 0, &wanted(all(2)));
+    assert!(encoded(&looked, &path) == before);
+}

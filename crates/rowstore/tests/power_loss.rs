@@ -159,12 +159,12 @@ fn write(place: &Path, database: Database, number: usize) -> Database {
         19 => bulk(&database, 40..50, 4),
         20 => drop(database.begin_mend("mend-2", &tables).unwrap()),
         21 => {
-            let changes = block(500..2_200, |row| Change::reset(row, 1).encode());
+            let changes = block(2_000..16_000, |row| Change::reset(row, 1).encode());
             stage_all(&database, "mend-2", &changes);
         }
         22 => database.abort_mend("mend-2").unwrap(),
-        // Over what was given up.
-        23 => bulk(&database, 400..2_600, 5),
+        // Over what was given up, and not as much.
+        23 => bulk(&database, 2_400..4_600, 5),
         24 => database.drop_table("flights").unwrap(),
         _ => {
             drop(database);
@@ -289,7 +289,29 @@ fn check(state: &State<'_>, contents: &[Content]) -> Result<(), String> {
             "{written} writes were acknowledged, {found:?} are there: {content:?}"
         ));
     }
-    Ok(())
+    go_on(&database)
+}
+
+/// Whatever is there takes bulk writes into each of its files, and reads right after them.
+fn go_on(database: &Database) -> Result<(), String> {
+    let said = |error: Error| mendb_model::describe_error(&error);
+    let Ok(described) = database.describe("flights") else {
+        return Ok(());
+    };
+    if let PathState::Mending { operation, .. } = &described.state {
+        if database.abort_mend(operation).is_err() {
+            let settled = database.settle_mend(operation, &mut |_| ControlFlow::Continue(()));
+            let _ = settled.map_err(said)?;
+        }
+    }
+    let table = database.open_table("flights").map_err(said)?;
+    let mut bulk = database.bulk(&table);
+    for row in rows(0..4_600, 9) {
+        bulk.replace(row).map_err(said)?;
+    }
+    let written = bulk.commit(&mut |_| ());
+    written.map_err(|refused| said(refused.error))?;
+    read(&database.snapshot().map_err(said)?, "", &mut Content::new())
 }
 
 #[test]

@@ -23,6 +23,8 @@ pub(crate) struct Inner {
     /// The last commit known to be on disk; held while syncing, so that those who wait together are
     /// synced together.
     synced: Mutex<u64>,
+    /// Held by views that read what a mend has staged: as long as there are such, nothing is written over it.
+    pub(crate) staged_views: Arc<()>,
     /// Bytes that were written to change logs since it was looked how large they are.
     pub(crate) logged_bytes: AtomicU64,
 }
@@ -43,6 +45,7 @@ impl Inner {
             published: RwLock::new(Published { last, next: None }),
             latest: Mutex::new(Weak::new()),
             synced: Mutex::new(0),
+            staged_views: Arc::new(()),
             logged_bytes: AtomicU64::new(0),
         }
     }
@@ -71,6 +74,7 @@ impl Inner {
                     reader,
                     commit: commit.clone(),
                     store: Some(self.store.clone()),
+                    _staged: None,
                 });
                 *latest = Arc::downgrade(&view);
                 return Ok(view);

@@ -67,6 +67,7 @@ impl<'a> Transaction<'a> {
             reader: inner.store.read_last().clone(),
             commit: inner.commit(),
             store: Some(inner.store.clone()),
+            _staged: None,
         };
         Self {
             version: view.version() + 1,

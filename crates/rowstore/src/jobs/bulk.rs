@@ -18,7 +18,7 @@ use crate::catalogue::{Access, Shard, TableEntry, route};
 use crate::commit::{Inner, Transaction};
 use crate::error::{Error, Result};
 use crate::jobs::sorted_edits::{TakeEdit, sort_edits};
-use crate::jobs::{lapse, relief, write};
+use crate::jobs::{erase, lapse, relief, write};
 use crate::kernel::{Merged, NOT_POISONED, Sorter};
 use crate::shard::index_edits;
 use crate::shard::point::PointReader;
@@ -147,9 +147,11 @@ impl BulkWrite {
                 keys: 0,
                 merged: 0,
             };
-            let written = merging.run(&inner, &mut sorted, progress)?;
+            let written = merging.run(&inner, &mut sorted, progress);
             let keys = merging.keys;
-            let (version, logged_bytes) = commit(transaction, written)?;
+            let committed = written.and_then(|written| Ok(commit(transaction, written)?));
+            let (version, logged_bytes) =
+                committed.inspect_err(|_| erase::cut_off(&inner, entry.all_shards()))?;
             drop(work);
             inner.acknowledge()?;
             lapse::after_logging(&inner, logged_bytes);

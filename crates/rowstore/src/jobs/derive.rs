@@ -15,7 +15,7 @@ use crate::catalogue::index_rows::{self, RowEdit};
 use crate::catalogue::{TableEntry, mends};
 use crate::commit::{Inner, Transaction};
 use crate::error::Result;
-use crate::jobs::erase::erase_runs;
+use crate::jobs::erase::{self, erase_runs};
 use crate::jobs::sorted_edits::{TakeEdit, sort_edits};
 use crate::kernel::{NOT_POISONED, Section, Tree};
 use crate::shard::entry::decode_over;
@@ -77,6 +77,13 @@ fn derive_table(inner: &Inner, operation: &str, entry: &Arc<TableEntry>) -> Resu
         return Ok(());
     }
     give_up(inner, entry)?;
+    let made = make(inner, entry, is_current);
+    made.inspect_err(|_| erase::cut_off(inner, entry.indexes.values().flatten()))
+}
+
+/// Makes the index rows of a table, if what it is made for is still current then. The caller holds the `work` of
+/// all shards.
+fn make(inner: &Inner, entry: &TableEntry, is_current: impl Fn(&View) -> bool) -> Result<()> {
     let view = inner.view()?;
     let ((), edits) = sort_edits(inner, entry, |take| edits(&view, entry, take))?;
     let mut written = Vec::new();

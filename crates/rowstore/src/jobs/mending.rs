@@ -95,8 +95,15 @@ fn lacks_index_rows(view: &View, operation: &str) -> Result<bool> {
 
 /// The last commit, read as if the mend were published.
 pub(crate) fn view(inner: &Inner, operation: &str) -> Result<Arc<View>> {
-    derive::derive(inner, operation)?;
-    let view = inner.view()?;
+    let staged = inner.staged_views.clone();
+    let view = loop {
+        derive::derive(inner, operation)?;
+        let view = inner.view()?;
+        // More may have been staged since.
+        if !lacks_index_rows(&view, operation)? {
+            break view;
+        }
+    };
     if known(view.catalogue(), operation)?.published_at.is_some() {
         return Ok(view);
     }
@@ -112,6 +119,7 @@ pub(crate) fn view(inner: &Inner, operation: &str) -> Result<Arc<View>> {
             ..view.commit.clone()
         },
         store: view.store.clone(),
+        _staged: Some(staged),
     }))
 }
 

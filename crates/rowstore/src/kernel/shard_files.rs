@@ -203,6 +203,27 @@ impl ShardFiles {
         })
     }
 
+    /// Gives back what lies behind the first `end` bytes of the file of a shard.
+    ///
+    /// # Errors
+    /// The file cannot be cut.
+    pub(crate) fn cut_off(&self, shard: ShardId, end: u64) -> Result<()> {
+        let path = self.path(shard);
+        let cut = || {
+            let file = File::options().write(true).open(&path)?;
+            match file.metadata()?.len() > end {
+                true => file.set_len(end),
+                false => Ok(()),
+            }
+        };
+        match cut() {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(self.faults.file(&path, error))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Removes the file of a shard, if there is one. As long as another process reads, it is left to a later
     /// call; failing leaves it to the next open.
     pub(crate) fn remove(&self, shard: ShardId) {

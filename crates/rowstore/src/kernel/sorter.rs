@@ -148,7 +148,9 @@ impl Sorter {
         let path = self.path();
         let fault = |error| self.faults.file(&path, error);
         let mut options = File::options();
-        let file = options.create_new(true).read(true).write(true).open(&path);
+        // A process that died may have left one of that name.
+        let options = options.create(true).truncate(true);
+        let file = options.read(true).write(true).open(&path);
         let file = Arc::new(file.map_err(fault)?);
         // Nobody needs its name, and without one it goes with the process.
         std::fs::remove_file(&path).map_err(fault)?;
@@ -180,12 +182,11 @@ impl Sorter {
         Ok(())
     }
 
-    /// A name that no other file has.
+    /// A name that no other file of this process has. No other process writes the store meanwhile.
     fn path(&self) -> PathBuf {
         static NAMES: AtomicU64 = AtomicU64::new(0);
         let name = NAMES.fetch_add(1, Atomic::Relaxed);
-        let process = std::process::id();
-        self.faults.dir().join(format!("sort-{process}-{name}"))
+        self.faults.dir().join(format!("sort-{name}"))
     }
 
     /// All pairs in the order of their keys.

@@ -59,10 +59,14 @@ pub(crate) type Conflict<'a> = &'a dyn Fn(&[u8], &[u8], usize) -> Result<crate::
 
 type Edit = (Vec<u8>, IndexEdit);
 
-/// The next edits that share what is unique, or the next one for which nothing is.
+/// The next edits that share what is unique, or the next one for which nothing is. It ends with the second row
+/// that comes, however many there are: two are too many.
 fn next_group(edits: &mut Merged) -> Result<Option<Vec<Edit>>> {
     let mut group: Vec<Edit> = Vec::new();
-    while let Some((key, edit)) = edits.peek() {
+    let mut coming = 0;
+    while coming < 2
+        && let Some((key, edit)) = edits.peek()
+    {
         let first = group.first();
         let prefix = first.map(|(key, edit)| edit.unique.map(|length| &key[..length]));
         match prefix {
@@ -70,7 +74,9 @@ fn next_group(edits: &mut Merged) -> Result<Option<Vec<Edit>>> {
             Some(Some(prefix)) if key.starts_with(prefix) => {}
             Some(_) => break,
         }
-        group.push((key.to_vec(), IndexEdit::decode(edit)));
+        let edit = IndexEdit::decode(edit);
+        coming += u8::from(edit.after.is_some());
+        group.push((key.to_vec(), edit));
         edits.take()?;
     }
     Ok((!group.is_empty()).then_some(group))

@@ -206,15 +206,22 @@ impl Records {
 
     pub(crate) fn next(&mut self) -> Result<Option<Record>> {
         loop {
-            let parts = self.parts.iter_mut();
-            let ahead = parts.filter(|part| part.next.is_some());
-            let first = ahead.min_by(|one, other| one.record().cmp(&other.record()));
-            let Some(first) = first else {
+            let parts = self.parts.iter().enumerate();
+            let ahead = parts.filter_map(|(at, part)| Some((part.record()?, at)));
+            let first =
+                ahead.min_by(|(one, at), (other, behind)| one.cmp(other).then(behind.cmp(at)));
+            let Some((_, last)) = first else {
                 return Ok(None);
             };
-            let Some((record, change)) = first.take(&self.shard, &self.range)? else {
+            let Some((record, change)) = self.parts[last].take(&self.shard, &self.range)? else {
                 return Ok(None);
             };
+            // Several runs of a mend are of one version: what the last of them says of a key counts.
+            for part in &mut self.parts[..last] {
+                if part.record() == Some(&record) {
+                    part.take(&self.shard, &self.range)?;
+                }
+            }
             let (key, version) = split_key(&self.shard, &record)?;
             if version > self.above {
                 return Ok(Some(Record {

@@ -25,6 +25,8 @@ pub(crate) struct View {
     pub(crate) commit: Commit,
     /// Stays open as long as it is read; `None` if this process has not opened it.
     pub(crate) store: Option<Arc<Store>>,
+    /// Held by a view that reads what a mend has staged, so that it stays ([`crate::commit::Inner`]).
+    pub(crate) _staged: Option<Arc<()>>,
 }
 
 /// What a commit made of the catalogue. Cheap to clone.
@@ -71,6 +73,7 @@ impl View {
             reader: look.reader,
             commit,
             store: None,
+            _staged: None,
         }))
     }
 
