@@ -91,5 +91,5 @@ pub use kernel::{Direction, Options, ShardId};
 pub use shard::cursor::Source;
 pub use shard::holders::{Holder, HolderSink};
 pub use shard::pack::BlockBytes;
-pub use snapshot::{ShardSnapshot, ShardedDescription, Snapshot, TableDescription};
+pub use snapshot::{ShardSnapshot, ShardedDescription, Snapshot, TableDescription, TableHead};
 pub use table::Table;

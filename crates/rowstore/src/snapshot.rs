@@ -66,6 +66,21 @@ impl ShardedDescription {
     }
 }
 
+/// A table at a snapshot without its data: what costs the same however many shards it has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableHead {
+    /// Its schema.
+    pub schema: TableSchema,
+    /// Its schema versions.
+    pub versions: Versions,
+    /// Who holds it.
+    pub state: PathState,
+    /// Its change streams.
+    pub streams: Vec<StreamDescription>,
+    /// How it came to be; `None` for tables of stores from before that was kept.
+    pub born: Option<Born>,
+}
+
 /// A table at a snapshot: schema, versions and data that belong together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableDescription {
@@ -140,6 +155,7 @@ impl Snapshot {
     /// The table is missing.
     pub fn describe(&self, table: &str) -> Result<TableDescription> {
         let entry = self.view.table(table)?;
+        let head = self.head(table)?;
         let sharded = |shards: &[Arc<Shard>]| -> Result<ShardedDescription> {
             Ok(ShardedDescription {
                 shards: self.describe_shards(shards)?,
@@ -147,15 +163,30 @@ impl Snapshot {
         };
         Ok(TableDescription {
             name: entry.name.clone(),
-            schema: entry.layout.schema.clone(),
-            versions: entry.versions.clone(),
-            state: entry.state.clone(),
+            schema: head.schema,
+            versions: head.versions,
+            state: head.state,
             rows: sharded(&entry.rows)?,
             indexes: entry
                 .indexes
                 .iter()
                 .map(|(name, shards)| Ok((name.clone(), sharded(shards)?)))
                 .collect::<Result<_>>()?,
+            streams: head.streams,
+            born: head.born,
+        })
+    }
+
+    /// A table without its shards.
+    ///
+    /// # Errors
+    /// The table is missing.
+    pub fn head(&self, table: &str) -> Result<TableHead> {
+        let entry = self.view.table(table)?;
+        Ok(TableHead {
+            schema: entry.layout.schema.clone(),
+            versions: entry.versions.clone(),
+            state: entry.state.clone(),
             streams: streams::describe(entry),
             born: entry.born.clone(),
         })

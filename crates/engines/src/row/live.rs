@@ -17,10 +17,11 @@ pub(super) struct LiveSnapshot(pub(super) Snapshot);
 
 impl LiveRows for LiveSnapshot {
     fn inspect(&self, table: &str) -> Result<Option<LiveTable>> {
-        if !self.0.tables().iter().any(|name| name == table) {
-            return Ok(None);
-        }
-        let description = self.0.describe(table)?;
+        let description = match self.0.head(table) {
+            Ok(head) => head,
+            Err(mendb_rowstore::Error::TableMissing(_)) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
         let streams = description.streams.into_iter();
         Ok(Some(LiveTable {
             schema: description.schema,
