@@ -27,6 +27,7 @@ macro_rules! on_each_server {
 
 mod backup_cost;
 mod bytes;
+mod cancelled;
 mod clickhouse_backup;
 mod cost;
 mod definitions;

@@ -41,6 +41,18 @@ pub(super) const AS_IT_WAS: [(&str, &str); 14] = [
 ];
 
 impl ClickHouse {
+    /// Whether there is a database of this name.
+    pub(super) fn has_database(&self, name: &str) -> Result<bool> {
+        #[derive(Deserialize)]
+        struct Told {
+            #[serde(deserialize_with = "integer")]
+            databases: u64,
+        }
+        let name = literal(name);
+        let sql = format!("SELECT count() AS databases FROM system.databases WHERE name = {name}");
+        Ok(self.client.row::<Told>(&sql)?.databases > 0)
+    }
+
     /// Creates a database unless it is there.
     pub(super) fn create_database(&self, database: &DatabaseBackup) -> Result<()> {
         let sql = rewrite::database(&database.create_query, &database.name)?;

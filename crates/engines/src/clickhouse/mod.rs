@@ -300,6 +300,10 @@ impl PartStore for ClickHouse {
         Self::prove_live(self, name, parts, on_read)
     }
 
+    fn has_database(&self, name: &str) -> Result<bool> {
+        Self::has_database(self, name)
+    }
+
     fn create_database(&self, database: &DatabaseBackup) -> Result<()> {
         Self::create_database(self, database)
     }

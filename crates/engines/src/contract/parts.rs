@@ -178,6 +178,12 @@ pub trait PartStore: Send + Sync {
         on_read: &mut dyn FnMut(u64) -> ControlFlow<()>,
     ) -> Result<Vec<LivePartDamage>>;
 
+    /// *inspect*: whether there is a database of this name.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    fn has_database(&self, name: &str) -> Result<bool>;
+
     /// Creates a database unless there is one.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ pub mod collection;
 pub mod command;
 mod identity;
 mod left_partition;
+pub(crate) mod made;
 pub mod mend_plan;
 pub mod operation;
 pub mod operation_event;
@@ -29,7 +30,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use crate::error::{Error, Result};
 
 /// The layout this version reads and writes.
-const LAYOUT_VERSION: i64 = 4;
+const LAYOUT_VERSION: i64 = 5;
 
 /// How long to wait for another process that is writing.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -100,6 +101,7 @@ impl Journal {
                 operation_event::LAYOUT,
                 mend_plan::LAYOUT,
                 left_partition::LAYOUT,
+                made::LAYOUT,
                 witness::LAYOUT,
                 used_repository::LAYOUT,
                 used_repository::FROM_OPERATIONS,

@@ -163,6 +163,7 @@ impl Journal {
             for table in [
                 "command",
                 "left_partition",
+                "made",
                 "mend_plan",
                 "operation_event",
                 "shard_progress",

@@ -10,6 +10,7 @@ use super::definitions::{self, INNER, redefine, redefine_all};
 use super::source::contents;
 use super::{assess, undo};
 use crate::error::Result;
+use crate::journal::made::Made;
 use crate::journal::mend_plan::{MendPlan, MendState};
 use crate::request::mend::{MendPreview, UndoneTable};
 use crate::wire::{Message, TaskRequest};
@@ -144,10 +145,15 @@ fn create_missing(attempt: &Attempt<'_>, request: &MendRequest) -> TaskResult<()
     let engine = attempt.tools.engine.parts()?;
     let store = contents(attempt.tools, &request.source)?;
     let renamed: HashMap<String, String> = request.databases.clone().into_iter().collect();
+    let (id, journal) = (&attempt.request.operation_id, &attempt.tools.journal);
     let missing = || request.tables.iter().filter(|table| table.create);
     for database in &store.databases {
         let name = renamed.get(&database.name).unwrap_or(&database.name);
         if missing().any(|table| table.target.database == *name) {
+            if !engine.has_database(name)? {
+                journal.put_made(id, &Made::Database(name.clone()))?;
+                crate::env::crash_point();
+            }
             engine.create_database(&DatabaseBackup {
                 name: name.clone(),
                 ..database.clone()
@@ -169,15 +175,16 @@ fn create_missing(attempt: &Attempt<'_>, request: &MendRequest) -> TaskResult<()
             engine.rename_table(&table.target, &aside)?;
             crate::env::crash_point();
         }
-        let id = &attempt.request.operation_id;
-        let journal = &attempt.tools.journal;
-        let changed = journal
+        let made = Made::Table(table.target.clone());
+        let is_changed = journal
             .mend_plan(id, idx)?
-            .is_none_or(|record| record.changed);
+            .is_some_and(|record| record.changed);
         // The table of a materialized view comes with its view.
-        let ours = changed || table.target.table.starts_with(INNER);
+        let comes_along = table.target.table.starts_with(INNER);
+        let ours = comes_along || is_changed || journal.made(id)?.contains(&made);
         match engine.table(&table.target)? {
             None => {
+                journal.put_made(id, &made)?;
                 journal.set_mend_state(id, idx, MendState::Changing)?;
                 let moved = table.replica_path.as_deref();
                 let moved = moved.map(|path| definition.at_replica_path(path));
@@ -218,7 +225,11 @@ pub(super) fn finish(attempt: &Attempt<'_>, request: &MendRequest) -> TaskResult
     undo::remove_created(attempt, request)?;
     let id = &attempt.request.operation_id;
     attempt.tools.local_files.forget(id);
-    Ok(attempt.tools.engine.commit(attempt.operation())?)
+    attempt.tools.engine.commit(attempt.operation())?;
+    if let MendSource::Undo { operation_id } = &request.source {
+        undo::tell_databases(attempt.tools, operation_id)?;
+    }
+    Ok(())
 }
 
 /// What a mend would do: each table assessed and decided, nothing written.

@@ -4,18 +4,29 @@
 //! what somebody inserted meanwhile beside it. Where rows that came were merged with rows of the mend, the two
 //! cannot be told apart: then the table is left as it is, what was frozen stays, and both are told.
 
+use mendb_model::name::OperationId;
 use mendb_model::operation::{MendRequest, MendSource, TableMend, TableUndo};
+use mendb_model::part::{TableName, inner};
 
 use super::prepare::{aside, tables_with_parts};
 use super::{commit, definitions, undo};
+use crate::journal::made::Made;
 use crate::journal::mend_plan::{MendPlan, MendState};
-use crate::worker::{Attempt, TaskError, TaskResult};
+use crate::worker::{Attempt, TaskError, TaskResult, Tools};
 
 /// Brings the tables of a mend back, as far as they were changed, and removes what the mend has made.
 pub(super) fn rollback(attempt: &Attempt<'_>, request: &MendRequest) -> TaskResult<()> {
     let tools = attempt.tools;
     let engine = tools.engine.parts()?;
     let id = &attempt.request.operation_id;
+    let made = made_tables(tools, request, id)?;
+    // What reads from tables goes before they do.
+    for table in made.iter().filter(|table| !table.has_parts) {
+        if engine.table(&table_of_view(&table.target))?.is_none() {
+            engine.drop_table(&table.target)?;
+            crate::env::crash_point();
+        }
+    }
     let mut left = Vec::new();
     for (idx, table) in tables_with_parts(request) {
         let record = tools.journal.mend_plan(id, idx)?;
@@ -42,13 +53,58 @@ pub(super) fn rollback(attempt: &Attempt<'_>, request: &MendRequest) -> TaskResu
             crate::env::crash_point();
         }
     }
+    let is_left = |table: &&&TableMend| left.contains(&&table.target);
+    for table in made.iter().filter(|table| !is_left(table)) {
+        if let Some(why) = drop_made(tools, &table.target, table.has_parts)? {
+            tracing::warn!(table = %table.target, "{why}");
+        }
+        crate::env::crash_point();
+    }
     definitions::take_back(attempt, request)?;
     for (_, table) in tables_with_parts(request) {
         if !left.contains(&&table.target) {
             undo::let_go(tools, id, &table.target)?;
         }
     }
-    Ok(tools.engine.undo(attempt.operation())?)
+    tools.engine.undo(attempt.operation())?;
+    undo::tell_databases(tools, id)
+}
+
+/// What a mend has created that takes the place of nothing, the last one first.
+fn made_tables<'r>(
+    tools: &Tools,
+    request: &'r MendRequest,
+    id: &OperationId,
+) -> TaskResult<Vec<&'r TableMend>> {
+    let made = tools.journal.made(id)?;
+    let is_made =
+        |table: &&TableMend| !table.replace && made.contains(&Made::Table(table.target.clone()));
+    Ok(request.tables.iter().rev().filter(is_made).collect())
+}
+
+/// The table that a materialized view has if it was told to write to no other.
+fn table_of_view(view: &TableName) -> TableName {
+    TableName::new(&view.database, inner::of_view(&view.table))
+}
+
+/// Removes what a mend has created if it is still there and has no rows. Returns why it stays, if it does.
+fn drop_made(tools: &Tools, made: &TableName, has_parts: bool) -> TaskResult<Option<String>> {
+    let engine = tools.engine.parts()?;
+    if engine.table(made)?.is_none() {
+        return Ok(None);
+    }
+    if has_parts {
+        return undo::drop_empty(tools, made);
+    }
+    // It would take its rows along.
+    let of_view = table_of_view(made);
+    if engine.table(&of_view)?.is_some()
+        && let stays @ Some(_) = undo::drop_empty(tools, &of_view)?
+    {
+        return Ok(stays);
+    }
+    engine.drop_table(made)?;
+    Ok(None)
 }
 
 /// Takes back what was done to a table. Returns why it is left as it is, if it is.

@@ -11,6 +11,7 @@ use mendb_model::part::TableName;
 use super::prepare::aside;
 use super::undo_freeze;
 use crate::error::{Error, Result};
+use crate::journal::made::Made;
 use crate::worker::{Attempt, TaskResult, Tools};
 
 /// Keeps what a table is now, in the place of what was kept of it before.
@@ -158,4 +159,21 @@ pub(super) fn drop_empty(tools: &Tools, table: &TableName) -> TaskResult<Option<
     }
     engine.drop_table(table)?;
     Ok(None)
+}
+
+/// Tells of databases that a mend has created and that are left when it was taken back: to drop one would drop
+/// what somebody puts into it at that moment.
+pub(super) fn tell_databases(tools: &Tools, id: &OperationId) -> TaskResult<()> {
+    let engine = tools.engine.parts()?;
+    for made in tools.journal.made(id)? {
+        if let Made::Database(database) = made
+            && engine.has_database(&database)?
+        {
+            tracing::warn!(
+                database,
+                "which operation {id} had created, stays: DROP DATABASE removes it, with all that is in it by then"
+            );
+        }
+    }
+    Ok(())
 }
