@@ -298,11 +298,11 @@ fn go_on(database: &Database) -> Result<(), String> {
     let Ok(described) = database.describe("flights") else {
         return Ok(());
     };
-    if let PathState::Mending { operation, .. } = &described.state {
-        if database.abort_mend(operation).is_err() {
-            let settled = database.settle_mend(operation, &mut |_| ControlFlow::Continue(()));
-            let _ = settled.map_err(said)?;
-        }
+    if let PathState::Mending { operation, .. } = &described.state
+        && database.abort_mend(operation).is_err()
+    {
+        let settled = database.settle_mend(operation, &mut |_| ControlFlow::Continue(()));
+        let _ = settled.map_err(said)?;
     }
     let table = database.open_table("flights").map_err(said)?;
     let mut bulk = database.bulk(&table);
