@@ -26,6 +26,7 @@ use crate::directory;
 use crate::documents::unpack;
 use crate::error::{Error, Result};
 use crate::layout;
+use crate::lease::Lease;
 use crate::part::Blob;
 use crate::repository::Repository;
 
@@ -49,6 +50,14 @@ impl Repository {
     /// A manifest or a part list cannot be read: nothing is removed that has not been by then. Or the
     /// store fails.
     pub async fn collect_garbage(&self) -> Result<Collected> {
+        let lease = self.lease("removes files that no backup needs").await?;
+        let collected = self.collect_under(&lease).await;
+        lease.release().await;
+        collected
+    }
+
+    /// Does it under a lease.
+    pub(crate) async fn collect_under(&self, lease: &Lease) -> Result<Collected> {
         let shelves = self.shelves().await?;
         let mut collected = Collected::default();
         let mut next = shelves.first().copied();
@@ -56,6 +65,7 @@ impl Repository {
             let marked = self.mark(Marked::from(first, MOST_MARKED)).await?;
             let of_round = shelves.iter().filter(|shelf| marked.covers(**shelf));
             for shelf in of_round {
+                lease.renew().await?;
                 self.clear_shelf(*shelf, &marked, &mut collected).await?;
             }
             next = shelves.iter().copied().find(|shelf| *shelf > marked.last);

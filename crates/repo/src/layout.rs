@@ -16,6 +16,15 @@ pub(crate) const BUNDLES: &str = "files/bundles";
 /// Where files are written before they take the name of their content.
 pub(crate) const INCOMING: &str = "files/incoming";
 
+/// Who may remove things.
+pub(crate) const LEASE: &str = "lease.json";
+
+/// In a local directory: what processes lock while they replace a document.
+pub(crate) const LOCK: &str = "mendb.lock";
+
+/// In the directory of a backup that is about to be sealed: what it stands on.
+pub(crate) const CLAIM: &str = "parent.json";
+
 /// Where ids of backups that were given are remembered.
 const IDS: &str = "ids";
 
@@ -43,6 +52,11 @@ pub(crate) fn backup(collection: &str, id: &BackupId) -> Result<String, BadName>
 /// The manifest of a backup.
 pub(crate) fn manifest(collection: &str, id: &BackupId) -> Result<String, BadName> {
     Ok(format!("{}/{MANIFEST}", backup(collection, id)?))
+}
+
+/// The claim of a backup on the one that it stands on.
+pub(crate) fn claim(collection: &str, id: &BackupId) -> Result<String, BadName> {
+    Ok(format!("{}/{CLAIM}", backup(collection, id)?))
 }
 
 /// A segment, relative to the directory of its backup.
@@ -124,7 +138,7 @@ fn part(name: &str) -> String {
             let _ = write!(out, "={byte:02x}");
         }
     }
-    if out == MANIFEST || out.ends_with(SEGMENT_END) {
+    if out == MANIFEST || out == CLAIM || out.ends_with(SEGMENT_END) {
         out.push('=');
     }
     if out.len() > MAX_PART_BYTES {

@@ -14,7 +14,7 @@ use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartId,
-    MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload,
+    MultipartUpload, ObjectMeta, ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload,
     PutResult, Result,
 };
 
@@ -54,9 +54,25 @@ struct Rule {
     times: u32,
 }
 
+/// What a store makes of the conditions of writes.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Conditions {
+    #[default]
+    Kept,
+    /// It creates what is there.
+    CreateIgnored,
+    /// It replaces what has changed.
+    UpdateIgnored,
+    /// It refuses to replace under a condition.
+    UpdateUnknown,
+    /// It says that everything has changed.
+    UpdateNever,
+}
+
 /// A store in memory in front of which faults wait for their requests.
 #[derive(Debug, Default, Clone)]
 pub struct FaultyStore {
+    pub conditions: Conditions,
     /// The store without the faults.
     pub below: Arc<InMemory>,
     rules: Arc<Mutex<Vec<Rule>>>,
@@ -165,6 +181,28 @@ impl FaultyStore {
         }
     }
 
+    /// A write as this store understands it.
+    fn understood(&self, location: &Path, mut options: PutOptions) -> Result<PutOptions> {
+        match (self.conditions, &options.mode) {
+            (Conditions::CreateIgnored, PutMode::Create)
+            | (Conditions::UpdateIgnored, PutMode::Update(_)) => options.mode = PutMode::Overwrite,
+            (Conditions::UpdateUnknown, PutMode::Update(_)) => {
+                return Err(Error::NotImplemented {
+                    operation: "writes with If-Match".into(),
+                    implementer: "faulty".into(),
+                });
+            }
+            (Conditions::UpdateNever, PutMode::Update(_)) => {
+                return Err(Error::Precondition {
+                    path: location.to_string(),
+                    source: "412".into(),
+                });
+            }
+            _ => {}
+        }
+        Ok(options)
+    }
+
     /// Looks at the fault that waits for a body, and leaves others to [`Self::meet`].
     fn body_fault(&self, location: &Path) -> Option<Fault> {
         let rules = self.rules.lock().unwrap();
@@ -207,6 +245,10 @@ impl ObjectStore for FaultyStore {
         'p: 'f,
         Self: 'f,
     {
+        let options = match self.understood(location, options) {
+            Ok(options) => options,
+            Err(error) => return async { Err(error) }.boxed(),
+        };
         let work = self.below.put_opts(location, payload, options);
         self.meet(Request::Put, Some(location), work).boxed()
     }

@@ -27,3 +27,4 @@ mod s3_server;
 mod sample;
 #[path = "../../../engines/tests/servers/mod.rs"]
 mod servers;
+mod sharing;

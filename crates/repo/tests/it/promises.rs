@@ -178,12 +178,15 @@ async fn an_increment_on_a_missing_or_changed_parent_is_refused(repository: Repo
     let child = backup(&repository, &increment(2), Some(&parent))
         .await
         .unwrap();
-    repository
-        .delete_backup(COLLECTION, &full(0))
-        .await
-        .unwrap();
-    let message = repository
-        .chain(COLLECTION, &child.manifest.backup_id)
+    let delete = async |id| repository.delete_backup(COLLECTION, &id).await;
+    let error = delete(full(0)).await.unwrap_err();
+    assert!(
+        matches!(&error, Error::StoodOn { by, .. } if *by == [child.manifest.backup_id]),
+        "{error:?}"
+    );
+    delete(increment(2)).await.unwrap();
+    delete(full(0)).await.unwrap();
+    let message = backup(&repository, &increment(2), Some(&parent))
         .await
         .unwrap_err()
         .to_string();
