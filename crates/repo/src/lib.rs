@@ -45,6 +45,7 @@
 //! Start at [`Repository`]; [`arrow`] turns rows into Arrow batches and back.
 
 pub mod arrow;
+mod candidates;
 mod chain;
 pub mod clickhouse_backup;
 mod concurrent;

@@ -1,5 +1,6 @@
 //! The moment a backup begins to exist.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use mendb_model::manifest::Manifest;
@@ -23,6 +24,9 @@ impl Repository {
     /// Of two operations that write the same backup the first wins. An attempt of the operation that
     /// wrote it before gets that manifest back, which may name other segments than the one given:
     /// what the repository holds counts, and [`Self::sweep`] removes the rest.
+    ///
+    /// Content that its lists rely on and that may be removed as garbage is copied first, and new lists take
+    /// the place of those: the manifest that is written and returned names these.
     ///
     /// After a crash, calling it again gives the same answer.
     ///
@@ -51,6 +55,12 @@ impl Repository {
     /// Writes the manifest of a backup whose parent stays.
     async fn put_claimed(&self, manifest: &Manifest, name: &str) -> Result<StoredManifest> {
         self.parent(manifest).await?;
+        let mut manifest = Cow::Borrowed(manifest);
+        // Its lists are in place. What is not named as garbage from here on is never removed while they are.
+        while let Some(renewed) = self.renewed(&manifest).await? {
+            manifest = Cow::Owned(renewed);
+        }
+        let manifest = manifest.as_ref();
         self.check_present(manifest).await?;
         let bytes = seal::seal(manifest);
         let stored = StoredManifest::new(manifest.clone(), &bytes);

@@ -10,6 +10,7 @@ use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 
+use crate::candidates;
 use crate::error::{Error, Result};
 use crate::layout;
 use crate::location::Location;
@@ -29,6 +30,7 @@ pub struct Repository {
     pub(crate) objects: Objects,
     pub(crate) remembered: Arc<Remembered>,
     pub(crate) keeps_conditions: Arc<AtomicBool>,
+    pub(crate) candidates: Arc<candidates::Read>,
 }
 
 /// `mendb.json`: tells that a directory is a repository, and which.
@@ -62,6 +64,7 @@ impl Repository {
             objects: Objects::new(store, place, prefix, &url, options),
             remembered: Arc::default(),
             keeps_conditions: Arc::default(),
+            candidates: Arc::default(),
         };
         repository.header().await?;
         Ok(repository)
@@ -80,6 +83,7 @@ impl Repository {
             objects: Objects::new(store, place, prefix, url, options),
             remembered: Arc::default(),
             keeps_conditions: Arc::default(),
+            candidates: Arc::default(),
         }
     }
 

@@ -450,7 +450,7 @@ fn a_chain_deleted_between_any_two_requests_of_a_compaction_does_not_come_back_w
             let store = Store::new(world.options());
             world.put(&store.repository).await;
             let all: Vec<_> = (0..5).rev().map(World::id).collect();
-            let theirs = impatient(&store.faulty.below, world.options());
+            let theirs = impatient(&store.faulty, world.options());
             let doomed = all.clone();
             let let_in = stop_before(&store.faulty, nth, async move || {
                 theirs.delete_backups(COLLECTION, &doomed).await.unwrap();
@@ -467,7 +467,7 @@ fn a_chain_deleted_between_any_two_requests_of_a_compaction_does_not_come_back_w
                 compacted.unwrap();
                 check_kept(&world, &store.repository, &(0..=4)).await;
             }
-            let theirs = impatient(&store.faulty.below, world.options());
+            let theirs = impatient(&store.faulty, world.options());
             theirs.delete_backups(COLLECTION, &all).await.unwrap();
             check_only(&store, &[]).await;
             let_in.was()

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use mendb_model::BackupId;
 use mendb_repo::{Error, REPOSITORY_FORMAT, Repository, RepositoryOptions, Result};
-use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
 
@@ -20,12 +19,13 @@ pub fn watched(faulty: &FaultyStore, options: RepositoryOptions) -> Repository {
 
 /// The same repository, as another process has it that takes those for dead who say nothing for some
 /// milliseconds.
-pub fn impatient(below: &Arc<InMemory>, options: RepositoryOptions) -> Repository {
+pub fn impatient(faulty: &FaultyStore, options: RepositoryOptions) -> Repository {
     let options = RepositoryOptions {
         lease_ms: 5,
         ..options
     };
-    Repository::with_store(Arc::clone(below), Path::from("p"), "other:", options)
+    let store = Arc::new(faulty.unwatched());
+    Repository::with_store(store, Path::from("p"), "other:", options)
 }
 
 /// Whether another process was let in.
@@ -43,26 +43,41 @@ impl LetIn {
 pub fn stop_before(
     faulty: &FaultyStore,
     nth: usize,
-    other: impl AsyncFnOnce() + Send + 'static,
+    other: impl AsyncFn() + Send + Sync + 'static,
+) -> LetIn {
+    stop_before_both(faulty, [nth, usize::MAX], async move |_| other().await)
+}
+
+/// Stops who uses the store before two of its requests from now on, until another process has done the
+/// first part of its work, and the second. Both are done before the same request where they are the same.
+pub fn stop_before_both(
+    faulty: &FaultyStore,
+    requests: [usize; 2],
+    other: impl AsyncFn(usize) + Send + Sync + 'static,
 ) -> LetIn {
     let let_in = LetIn::default();
     let said = let_in.clone();
-    let requests = AtomicUsize::new(0);
-    let other = std::sync::Mutex::new(Some(other));
+    let seen = AtomicUsize::new(0);
     let watch: Arc<Watch> = Arc::new(move |_, _: &str, moment| {
-        if moment == Moment::After || requests.fetch_add(1, Ordering::Relaxed) != nth {
+        if moment == Moment::After {
             return;
         }
-        let other = other.lock().unwrap().take().unwrap();
-        // A thread of its own: this one is in a runtime already.
-        let work = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_time()
-                .build();
-            runtime.unwrap().block_on(other());
-        });
-        work.join().unwrap();
-        said.0.store(true, Ordering::Relaxed);
+        let nth = seen.fetch_add(1, Ordering::Relaxed);
+        let other = &other;
+        let parts = (0..2).filter(|part| requests[*part] == nth);
+        for part in parts {
+            // A thread of its own: this one is in a runtime already.
+            std::thread::scope(|threads| {
+                let work = threads.spawn(move || {
+                    let runtime = tokio::runtime::Builder::new_current_thread()
+                        .enable_time()
+                        .build();
+                    runtime.unwrap().block_on(other(part));
+                });
+                work.join().unwrap();
+            });
+            said.0.store(true, Ordering::Relaxed);
+        }
     });
     *faulty.witness.0.lock().unwrap() = Some(watch);
     let_in
@@ -97,7 +112,7 @@ async fn clear(faulty: &FaultyStore, of: &[BackupId]) {
     use futures::TryStreamExt;
     use object_store::ObjectStore;
     stop_nobody(faulty);
-    let repository = impatient(&faulty.below, sample::options());
+    let repository = impatient(faulty, sample::options());
     repository.delete_backups(COLLECTION, of).await.unwrap();
     let left: Vec<_> = faulty.below.list(None).try_collect().await.unwrap();
     let mut left: Vec<_> = (left.iter())
@@ -116,12 +131,12 @@ async fn an_increment_sealed_between_any_two_requests_of_a_deletion_keeps_its_pa
         let faulty = FaultyStore::default();
         let ours = watched(&faulty, sample::options());
         backup(&ours, &full(0), None).await.unwrap();
-        let theirs = impatient(&faulty.below, sample::options());
+        let theirs = impatient(&faulty, sample::options());
         let let_in = stop_before(&faulty, nth, async move || {
             drop(increment_on_full(&theirs).await);
         });
         let deleted = ours.delete_backup(COLLECTION, &full(0)).await;
-        let theirs = impatient(&faulty.below, sample::options());
+        let theirs = impatient(&faulty, sample::options());
         let there = whole(&theirs).await;
         match (deleted, there.as_slice()) {
             (Ok(()), []) => refused += 1,
@@ -146,12 +161,12 @@ async fn a_parent_deleted_between_any_two_requests_of_sealing_its_increment_keep
         let faulty = FaultyStore::default();
         let ours = watched(&faulty, sample::options());
         backup(&ours, &full(0), None).await.unwrap();
-        let theirs = impatient(&faulty.below, sample::options());
+        let theirs = impatient(&faulty, sample::options());
         let let_in = stop_before(&faulty, nth, async move || {
             drop(theirs.delete_backup(COLLECTION, &full(0)).await);
         });
         let sealed = increment_on_full(&ours).await;
-        let theirs = impatient(&faulty.below, sample::options());
+        let theirs = impatient(&faulty, sample::options());
         let there = whole(&theirs).await;
         match (sealed, there.as_slice()) {
             (Ok(()), there) => {
@@ -176,14 +191,14 @@ async fn leftovers_discarded_between_any_two_requests_of_sealing_leave_a_whole_b
         let faulty = FaultyStore::default();
         let ours = watched(&faulty, sample::options());
         ours.create_if_absent().await.unwrap();
-        let theirs = impatient(&faulty.below, sample::options());
+        let theirs = impatient(&faulty, sample::options());
         let segments = sample::segments(&ours, &full(0), 0).await.unwrap();
         let manifest = sample::manifest(&full(0), None, segments);
         let let_in = stop_before(&faulty, nth, async move || {
             drop(theirs.discard(COLLECTION, &full(0)).await);
         });
         let sealed = ours.put_manifest(&manifest).await;
-        let theirs = impatient(&faulty.below, sample::options());
+        let theirs = impatient(&faulty, sample::options());
         let there = whole(&theirs).await;
         match sealed {
             Ok(_) => {
@@ -210,14 +225,14 @@ async fn a_backup_sealed_between_any_two_requests_of_discarding_it_is_whole_or_r
         let faulty = FaultyStore::default();
         let ours = watched(&faulty, sample::options());
         ours.create_if_absent().await.unwrap();
-        let theirs = impatient(&faulty.below, sample::options());
+        let theirs = impatient(&faulty, sample::options());
         let segments = sample::segments(&ours, &full(0), 0).await.unwrap();
         let manifest = sample::manifest(&full(0), None, segments);
         let let_in = stop_before(&faulty, nth, async move || {
             drop(theirs.put_manifest(&manifest).await);
         });
         let discarded = ours.discard(COLLECTION, &full(0)).await;
-        let theirs = impatient(&faulty.below, sample::options());
+        let theirs = impatient(&faulty, sample::options());
         let there = whole(&theirs).await;
         match discarded {
             Ok(()) => {
@@ -301,7 +316,7 @@ async fn a_process_that_was_taken_for_dead_removes_nothing_any_more() {
     let repository = watched(&faulty, sample::options());
     backup(&repository, &full(0), None).await.unwrap();
     let lease = repository.lease("folds backups").await.unwrap();
-    let theirs = impatient(&faulty.below, sample::options());
+    let theirs = impatient(&faulty, sample::options());
     theirs
         .lease("deletes backups")
         .await
