@@ -134,6 +134,16 @@ impl Repository {
         Ok(records.into_values().collect())
     }
 
+    /// The newest epoch that has named anything.
+    pub(crate) async fn newest_epoch(&self) -> Result<u64> {
+        let records = self.garbage_records().await?;
+        let epochs = records.iter().filter_map(|record| {
+            let (epoch, _) = record.name.split_once('-')?;
+            epoch.parse().ok()
+        });
+        Ok(epochs.max().unwrap_or(0))
+    }
+
     /// The objects that are named there, with the epoch that names them.
     pub(crate) async fn named_by(&self, record: &Record) -> Result<(u64, Vec<Blob>)> {
         let name = format!("{}/{}{NAMES_END}", layout::GARBAGE, record.name);

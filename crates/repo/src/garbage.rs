@@ -33,13 +33,15 @@ use crate::repository::Repository;
 /// Hashes that are marked at a time.
 const MOST_MARKED: usize = 1 << 20;
 
-/// What was removed.
+/// What was removed, and what will be.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Collected {
     /// Objects.
     pub objects: u64,
     /// Bytes of them.
     pub bytes: u64,
+    /// Objects that no backup needed and that wait for the time of grace to pass.
+    pub waiting: u64,
 }
 
 impl Repository {
@@ -78,6 +80,9 @@ impl Repository {
             .await?;
         let before_s = lease.now_s().await?.saturating_sub(grace_s);
         self.sweep_named(lease, before_s, &mut collected).await?;
+        for record in self.unswept().await? {
+            collected.waiting += self.named_by(&record).await?.1.len() as u64;
+        }
         let before = u64::try_from(before_s).unwrap_or(0);
         let before = SystemTime::UNIX_EPOCH + Duration::from_secs(before);
         self.in_directory("tidy", layout::FILES, move |files| {

@@ -41,8 +41,10 @@ use crate::seal;
 /// The format that this version writes and reads.
 const FORMAT_VERSION: u32 = 1;
 
-/// So often the lease of another process is looked at while it lasts.
-const LOOKS: u32 = 40;
+/// So often the lease of another process is looked at at least while it lasts.
+const LEAST_LOOKS: u64 = 40;
+/// The longest time between two looks.
+const MOST_BETWEEN_LOOKS_MS: u64 = 250;
 /// So often a holder renews its lease while it lasts.
 const RENEWALS: u32 = 3;
 
@@ -106,16 +108,18 @@ impl Repository {
     }
 
     async fn take_lease(&self, holder: &Holder) -> Result<(Document, Seen)> {
-        let limit = Duration::from_millis(self.options().lease_ms);
-        let step = (limit / LOOKS).max(Duration::from_millis(1));
-        let mut watched: Option<(Document, u32)> = None;
+        let lease_ms = self.options().lease_ms;
+        let step_ms = (lease_ms / LEAST_LOOKS).clamp(1, MOST_BETWEEN_LOOKS_MS);
+        let most_looks = lease_ms.div_ceil(step_ms);
+        let mut watched: Option<(Document, u64)> = None;
         let mut looks = 0;
         let mut refused: Option<Document> = None;
         loop {
             let Some(seen) = self.objects.see(layout::LEASE).await? else {
                 let first = Document {
                     format_version: FORMAT_VERSION,
-                    epoch: 0,
+                    // Where one was lost, what is named as garbage says how far epochs had come.
+                    epoch: self.newest_epoch().await?,
                     renewal: 0,
                     holder: None,
                     leaving: Vec::new(),
@@ -131,9 +135,9 @@ impl Repository {
                     Some((before, looks)) if *before == there => looks + 1,
                     _ => 0,
                 };
-                if unchanged <= LOOKS {
+                if unchanged <= most_looks {
                     // It renews its lease: it lives, and may work for hours.
-                    if looks > 2 * LOOKS {
+                    if looks > 2 * most_looks {
                         return Err(Error::Leased {
                             repository: self.url().to_owned(),
                             holder: other.to_string(),
@@ -142,7 +146,8 @@ impl Repository {
                     }
                     looks += 1;
                     watched = Some((there, unchanged));
-                    pause(step * 2).await;
+                    // It is shortened by up to a half.
+                    pause(Duration::from_millis(2 * step_ms)).await;
                     continue;
                 }
                 tracing::warn!(holder = %other, work = other.work, "took the lease of a process that was not heard of");

@@ -8,6 +8,8 @@
 //! collections/<collection>/<backup>/<database>/<table>/….json.zst   documents: what was live, and part lists
 //! files/<aa>/<blake3>                                           large files of parts
 //! files/bundles/<aa>/<blake3>                                   small files of parts, many in one object
+//! lease.json                                                    who removes things
+//! garbage/…, damaged/…                                          files of parts that no backup may rely on
 //! ```
 //!
 //! **Consistency.** Objects are written whole and never changed, but for a manifest that
@@ -19,6 +21,11 @@
 //! nothing but what is theirs ([`Repository::withdraw`]). Files of parts are named by what is in them
 //! and shared by all backups: `part` says how they come and go.
 //!
+//! **Sharing.** Several processes work on one repository. Backups and restores need nobody's leave. Who
+//! deletes, folds or collects garbage holds the [`Lease`], which is fenced: `lease` says how. No backup is sealed
+//! on what is being removed: `leaving` and `candidates` say why. Documents are replaced only as they were
+//! read (`replace`); a store that ignores that condition is told, and nothing is removed there.
+//!
 //! **Trust.** Nothing that is read is believed before it was checked: segments, documents and files of
 //! parts by size and BLAKE3, row groups that are read without the rest of their segment by a BLAKE3 of
 //! their own, manifests and `mendb.json` by the seal they end with, and a parent by the hash its child carries.
@@ -26,7 +33,8 @@
 //! **Crashes.** Segments and documents without a manifest are leftovers: [`Repository::withdraw`] removes
 //! those of an operation that is rolled back, [`Repository::discard`] those that no operation knows any
 //! more, and [`Repository::sweep`] those of lost attempts beside a finished backup. Files of parts that
-//! no backup refers to go with [`Repository::collect_garbage`], which follows each deletion.
+//! no backup refers to go with [`Repository::collect_garbage`], which follows each deletion, after a time of
+//! grace.
 //! In a local directory every object and its directory entry are on disk before a write returns.
 //!
 //! **Retries.** Each request has a time limit, and is repeated with growing pauses while its failure

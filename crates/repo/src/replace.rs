@@ -8,13 +8,18 @@
 //! *Retries*: an answer that got lost leaves the document written; it is found by its bytes. So two who
 //! replace a document never write the same bytes, or mean the same by them.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use object_store::{Error as StoreError, ObjectStoreExt, PutMode, PutOptions, UpdateVersion};
 
 use crate::directory::{self, Exchanged};
 use crate::error::{Error, Result};
 use crate::layout;
-use crate::objects::{Failure, Objects, Place};
+use crate::objects::{Failure, Objects, Place, pause};
+
+/// Between two looks at a lock that another process has.
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// A document as it was read or written.
 #[derive(Debug, Clone)]
@@ -162,13 +167,21 @@ impl Objects {
         };
         let (lock, path) = (root.join(layout::LOCK), root.join(name));
         self.retry(action, name, bytes, || async {
-            let (lock, path, work) = (lock.clone(), path.clone(), work.clone());
-            let done = tokio::task::spawn_blocking(move || {
-                let _lock = directory::lock(&lock)?;
-                work(&path)
-            });
-            let done = done.await.map_err(std::io::Error::from);
-            done.and_then(|done| done).map_err(|source| {
+            let done = loop {
+                let (lock, path, work) = (lock.clone(), path.clone(), work.clone());
+                let done = tokio::task::spawn_blocking(move || {
+                    let _lock = directory::lock(&lock)?;
+                    work(&path)
+                });
+                match done.await.map_err(std::io::Error::from).flatten() {
+                    // Another holds it, most often for the time of a write.
+                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                        pause(LOCK_PAUSE).await;
+                    }
+                    done => break done,
+                }
+            };
+            done.map_err(|source| {
                 let is_absent = source.kind() == std::io::ErrorKind::NotFound;
                 let source = source.into();
                 Failure::Store(match is_absent {

@@ -18,8 +18,9 @@ use crate::in_use::refuse_if_in_use;
 /// at its end. No backup goes while another target is just taking an increment on it. Of one that has lost its manifest nothing is removed while increments stand on it: it is
 /// whole again when the manifest is brought back from a copy.
 ///
-/// Files of ClickHouse parts go when no backup needs them any more. Young ones wait for the next removal
-/// after their first day: another target may be taking a backup that needs them.
+/// Files of ClickHouse parts go when no backup needs them any more: they are noted at once, and go with the
+/// first deletion, or mendb repository tidy, a day later, as another target may be taking a backup that needs
+/// them.
 #[derive(Debug, Args)]
 pub struct DeleteCommand {
     /// The backup: its id, its label, or collection/id

@@ -10,11 +10,74 @@ use object_store::ObjectStore;
 
 use crate::faulty_store::{Clock, FaultyStore};
 use crate::parts_sample::{self, SamplePart, backup, draft, expect_back, objects_of};
+use crate::promises::{Promise, promises};
 use crate::sample::{COLLECTION, full};
 use crate::sharing::{impatient, stop_before, stop_before_both, stop_nobody, watched};
 
+pub const ALL: &[Promise] =
+    promises![several_who_back_up_delete_and_tidy_up_at_once_leave_every_backup_whole];
+
 const HOUR_S: i64 = 3600;
 const DAY_S: i64 = 24 * HOUR_S;
+
+/// Each on a thread's worth of its own: what they do falls together as it happens.
+async fn several_who_back_up_delete_and_tidy_up_at_once_leave_every_backup_whole(
+    repository: Repository,
+) {
+    let parts: Vec<_> = (0..3)
+        .map(|n| SamplePart::wide(&format!("all_{n}_{n}_0"), 100 * n))
+        .collect();
+    let parts = &parts;
+    let takes = async |first: i64| {
+        for n in 0..4 {
+            let id = full(first + 2 * n);
+            let of: Vec<_> = (0..2)
+                .map(|m| &parts[((n + first + m) % 3) as usize])
+                .collect();
+            let newest = repository.list(COLLECTION).await.unwrap().pop();
+            let known = match newest {
+                Some((_, Ok(stored))) => records_there(&repository, &stored.manifest).await,
+                _ => Vec::new(),
+            };
+            match backup(&repository, &id, &of, &known).await {
+                // What it relied on went before it was listed.
+                Ok(_) | Err(Error::Incomplete { .. }) => {}
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+    };
+    let deletes = async {
+        for n in 0..6 {
+            let there = repository.list(COLLECTION).await.unwrap();
+            if let Some((id, _)) = there.get(n % 2) {
+                repository.delete_backup(COLLECTION, id).await.unwrap();
+            }
+            repository.collect_garbage().await.unwrap();
+        }
+    };
+    futures::join!(takes(0), takes(1), deletes);
+    for (id, stored) in repository.list(COLLECTION).await.unwrap() {
+        let manifest = &stored.unwrap().manifest;
+        repository.check_present(manifest).await.unwrap();
+        let records = records_of(&repository, manifest).await;
+        let verified = repository.verify_files(&records).await.unwrap();
+        assert!(verified.damaged.is_empty(), "{id}: {verified:?}");
+    }
+}
+
+/// What a backup lists, as far as it is still there.
+async fn records_there(repository: &Repository, manifest: &Manifest) -> Vec<PartRecord> {
+    let mut all = Vec::new();
+    let tables = &manifest.part_store.as_ref().unwrap().tables;
+    for list in tables.iter().flat_map(|table| &table.lists) {
+        let (collection, id) = (&manifest.collection, &manifest.backup_id);
+        if let Ok(records) = repository.document_at(collection, id, &list.at).await {
+            let records: Vec<PartRecord> = records;
+            all.extend(records);
+        }
+    }
+    all
+}
 
 /// What has to be removed, and what a backup needs meanwhile.
 struct World {

@@ -13,7 +13,7 @@ use crate::sample::{
     COLLECTION, OPERATION, WRITER, backup, backups, block, full, increment, manifest, read, schema,
     segments, segments_of, target, writer,
 };
-use crate::{compaction, ids, part_promises};
+use crate::{compaction, garbage, ids, part_promises};
 
 /// A promise, proved on an empty repository.
 pub type Promise = (
@@ -53,6 +53,7 @@ pub const ALL: &[Promise] = promises![
 pub fn every_promise() -> impl Iterator<Item = &'static Promise> {
     ALL.iter()
         .chain(part_promises::ALL)
+        .chain(garbage::ALL)
         .chain(compaction::ALL)
         .chain(ids::ALL)
 }
