@@ -25,6 +25,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use mendb_model::BackupId;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
@@ -172,11 +173,14 @@ impl Repository {
                 holder: None,
                 ..ours.clone()
             };
-            let another = seal::seal(&another).into();
-            return match self.check_conditions(&seen, &taken, another).await {
-                Ok(()) => Ok((ours, taken)),
-                Err(error) => Err(error),
-            };
+            let another: Bytes = seal::seal(&another).into();
+            let kept = self.check_conditions(&seen, &taken, another.clone());
+            if let Err(error) = kept.await {
+                // It is given back; where that fails, too, it runs out.
+                drop(self.objects.replace(layout::LEASE, &taken, another).await);
+                return Err(error);
+            }
+            return Ok((ours, taken));
         }
     }
 

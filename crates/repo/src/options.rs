@@ -25,8 +25,8 @@ pub struct RepositoryOptions {
     /// Files and bundles of parts that are written or read at once, likewise; at least 1. Each takes up
     /// to 24 MiB of memory.
     pub transfers: usize,
-    /// How old content that no backup refers to must be before it is removed: a backup that is being
-    /// written has written what it will refer to.
+    /// How old content that no backup refers to must be before it is named as garbage, and for how long it
+    /// stays named before it is removed. Backups that run longer may have to store again what they had found.
     pub garbage_grace_ms: u64,
     /// How long a process that removes things may say nothing before others take it for dead.
     pub lease_ms: u64,

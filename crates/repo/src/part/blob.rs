@@ -160,3 +160,26 @@ fn damaged_list(file: &PartFile, detail: String) -> Error {
         detail,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn an_object_is_known_by_its_name(content: [u8; 4], generation: u64) {
+            for kind in BlobKind::ALL {
+                let blob = Blob::new(kind, blake3::hash(&content)).of_generation(generation);
+                prop_assert_eq!(Blob::from_file_name(kind, &blob.file_name()), Some(blob));
+            }
+        }
+
+        #[test]
+        fn what_is_no_name_of_an_object_is_none(name in "[0-9a-fA-F]{0,66}(\\.[0-9+]{0,22})?") {
+            let blob = Blob::from_file_name(BlobKind::File, &name);
+            prop_assert!(blob.is_none_or(|blob| blob.file_name() == name));
+        }
+    }
+}

@@ -100,6 +100,11 @@ enum Time {
 impl World {
     /// A backup that is to go, and half a minute or a day after it.
     async fn new(time: Time) -> Self {
+        Self::of_file(time, parts_sample::LARGE + 17).await
+    }
+
+    /// With a large file of so many bytes.
+    async fn of_file(time: Time, bytes: usize) -> Self {
         let clock = (time == Time::OfTheStore).then(Clock::begin);
         let options = RepositoryOptions {
             garbage_grace_ms: match time {
@@ -114,10 +119,7 @@ impl World {
             "all_1_1_0",
             &[
                 ("checksums.txt", parts_sample::filled(1, 700)),
-                (
-                    "price.bin",
-                    parts_sample::filled(2, parts_sample::LARGE + 17),
-                ),
+                ("price.bin", parts_sample::filled(2, bytes)),
             ],
         ));
         let world = Self {
@@ -393,7 +395,8 @@ async fn content_that_is_named_is_stored_under_another_name_and_that_one_is_shar
 
 #[tokio::test]
 async fn a_backup_that_relied_on_what_is_named_when_it_is_sealed_gets_copies_of_it() {
-    let world = World::new(Time::OfTheStore).await;
+    // It is copied in pieces.
+    let world = World::of_file(Time::OfTheStore, (9 << 20) + 1).await;
     let ours = world.ours();
     ours.delete_backup(COLLECTION, &full(0)).await.unwrap();
     let parts: [&SamplePart; 1] = [&world.part];
