@@ -52,6 +52,10 @@ impl Repository {
     /// A manifest or a part list cannot be read: nothing is removed that has not been by then. As
     /// [`Self::lease`]; or the store fails.
     pub async fn collect_garbage(&self) -> Result<Collected> {
+        // Where no repository is none is made.
+        if self.header().await?.is_none() && self.shelves().await?.is_empty() {
+            return Ok(Collected::default());
+        }
         let lease = self.lease("removes files that no backup needs").await?;
         let collected = self.collect_under(&lease).await;
         lease.release().await;

@@ -214,4 +214,7 @@ fn a_repository_is_tidied_up_beside_its_backups() {
     assert_eq!(tidied, expected);
     assert!(mendb.ok("repository tidy").starts_with("removed 0 objects"));
     mendb.ok("verify c --live");
+    let nowhere = mendb.json("repository tidy --repository nowhere");
+    assert_eq!(nowhere, expected);
+    assert!(!mendb.path().join("nowhere").exists());
 }
