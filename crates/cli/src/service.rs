@@ -542,7 +542,8 @@ impl From<mendb_repo::Error> for Failure {
             mendb_repo::Error::Url { .. } => FailureKind::FixCommand,
             mendb_repo::Error::NoSuchBackup { .. }
             | mendb_repo::Error::AmbiguousLabel { .. }
-            | mendb_repo::Error::CannotCompact { .. } => FailureKind::FixInput,
+            | mendb_repo::Error::CannotCompact { .. }
+            | mendb_repo::Error::Claimed { .. } => FailureKind::FixInput,
             error if error.is_retriable() => FailureKind::Retry,
             _ => FailureKind::FixEnvironment,
         };
@@ -554,6 +555,14 @@ impl From<mendb_repo::Error> for Failure {
                 there,
                 ..
             } => failure.hint(backup_name::meant(&collection, &wanted, &there)),
+            mendb_repo::Error::Claimed { collection, by, .. } => failure.hint(format!(
+                "finish that backup (mendb operation list shows it), or remove what there is of it: mendb delete \
+                 {collection}/{by}"
+            )),
+            mendb_repo::Error::Leased { .. } => failure.hint("try again when it is done"),
+            mendb_repo::Error::Leaving { .. } => {
+                failure.hint("take a full backup, or the same again when that backup is gone")
+            }
             _ => failure,
         }
     }

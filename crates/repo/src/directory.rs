@@ -1,14 +1,78 @@
-//! What a repository in a local directory needs beyond an object store: removals that last, and no
-//! litter.
+//! What a repository in a local directory needs beyond an object store: removals that last, documents
+//! that are replaced only as they were seen, and no litter.
 //!
 //! Writes are made durable by the store itself, which syncs files and directories. Removals are not:
 //! after a crash a removed manifest could come back while its segments do not, unless its directory
 //! was synced in between.
 
-use std::fs::{self, File};
-use std::io;
-use std::path::Path;
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
+
+use crate::repository::random_number;
+
+/// Whether a document was replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exchanged {
+    Yes,
+    /// Another one was there, or none.
+    No,
+}
+
+/// Takes the lock of a repository, which the system takes back when the file is closed or the process
+/// ends.
+///
+/// # Errors
+/// `WouldBlock` when another process has it; or the file system has no locks.
+pub(crate) fn lock(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    let file = options
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(io::Error::new(
+            io::ErrorKind::WouldBlock,
+            format!("another process has locked {}", path.display()),
+        )),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// Puts a file in the place of one, durably, if that is still what was seen. The caller has the lock.
+pub(crate) fn exchange(path: &Path, seen: &[u8], bytes: &[u8]) -> io::Result<Exchanged> {
+    match fs::read(path) {
+        Ok(there) if there == seen => {}
+        Ok(_) => return Ok(Exchanged::No),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Exchanged::No),
+        Err(error) => return Err(error),
+    }
+    let mut new = path.as_os_str().to_owned();
+    // Listings leave out what ends like this.
+    new.push(format!("#{}", random_number()));
+    let new = PathBuf::from(new);
+    let written = File::create_new(&new).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&new, path)
+    });
+    if let Err(error) = written {
+        // What failed matters; a file that stays is found by its name.
+        drop(fs::remove_file(&new));
+        return Err(error);
+    }
+    path.parent().map_or(Ok(()), sync)?;
+    Ok(Exchanged::Yes)
+}
+
+/// Removes a file, durably. One that is gone is removed. The caller has the lock.
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    ignore_missing(fs::remove_file(path))?;
+    path.parent().map_or(Ok(()), sync)
+}
 
 /// Makes removals from a directory durable. A directory that is gone is as durable as it can be.
 pub(crate) fn sync(directory: &Path) -> io::Result<()> {

@@ -77,7 +77,17 @@ impl Repository {
         name: &DocumentName,
         value: &T,
     ) -> Result<ObjectRef> {
-        let object = name.object();
+        self.put_object(collection, id, name.object(), value).await
+    }
+
+    /// Stores a document under the name of its object.
+    pub(crate) async fn put_object<T: Serialize + Sync>(
+        &self,
+        collection: &str,
+        id: &BackupId,
+        object: String,
+        value: &T,
+    ) -> Result<ObjectRef> {
         let full = format!("{}/{object}", layout::backup(collection, id)?);
         let bytes = pack(value);
         let stored = ObjectRef {

@@ -4,7 +4,6 @@ use std::error::Error as StdError;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use mendb_model::manifest::FORMAT_VERSION;
 use mendb_model::name::{BackupId, BadName};
 
 use crate::arrow::ConvertError;
@@ -44,13 +43,71 @@ pub enum Error {
     },
     /// The object was written by a mendb that this one does not understand.
     #[error(
-        "{object} has format version {version}, this mendb reads version {FORMAT_VERSION}: use the mendb that wrote it or a newer one"
+        "{object} has format version {version}, this mendb reads versions up to {newest}: use the mendb that wrote it or a newer one"
     )]
     UnknownFormat {
         /// The object.
         object: String,
         /// Its format version.
         version: u64,
+        /// The newest that is known of such objects.
+        newest: u32,
+    },
+    /// The store makes no conditional writes, or ignores their conditions.
+    #[error(
+        "{repository} cannot be shared: {detail}. Backups can be made there and restored, but not deleted, compacted or tidied up, as another process may be at work"
+    )]
+    NoConditions {
+        /// The repository.
+        repository: String,
+        /// What it does not do, as a clause.
+        detail: String,
+    },
+    /// Another process removes or folds backups of the repository.
+    #[error("{holder} is at work in {repository}: it {work}")]
+    Leased {
+        /// The repository.
+        repository: String,
+        /// Which process.
+        holder: String,
+        /// What it does, as a verb phrase.
+        work: String,
+    },
+    /// Another process has taken this one for dead and gone on.
+    #[error(
+        "this process was not heard of in {repository} for too long, and another took its place: nothing more was removed"
+    )]
+    LeaseLost {
+        /// The repository.
+        repository: String,
+    },
+    /// A backup cannot stand on one that is just being removed.
+    #[error("{child} cannot stand on backup {parent}, which another process is deleting")]
+    Leaving {
+        /// The manifest that was to be written.
+        child: String,
+        /// The backup that goes.
+        parent: BackupId,
+    },
+    /// A backup cannot be removed while another is about to be sealed that stands on it.
+    #[error(
+        "backup {backup} of collection {collection} in {repository} cannot go: backup {by}, which stands on it, is just being made, or was left unfinished"
+    )]
+    Claimed {
+        /// The repository.
+        repository: String,
+        /// The collection.
+        collection: String,
+        /// The backup.
+        backup: BackupId,
+        /// The one that is being made.
+        by: BackupId,
+    },
+    /// The backup was deleted, or what there was of it, while it was being made.
+    #[error("{object} cannot be written: the backup was deleted while it was being made")]
+    Deleted {
+        /// The manifest.
+        object: String,
     },
     /// The store refused or failed, as often as it was asked.
     #[error("cannot {action} {object}")]
@@ -260,7 +317,7 @@ impl Error {
     pub fn is_retriable(&self) -> bool {
         match self {
             Self::Store { retriable, .. } => *retriable,
-            Self::TimedOut { .. } => true,
+            Self::TimedOut { .. } | Self::Leased { .. } | Self::LeaseLost { .. } => true,
             Self::FilesStay { source, .. } => source.is_retriable(),
             _ => false,
         }
@@ -323,6 +380,12 @@ impl Error {
     ) -> Self {
         if matches!(error, object_store::Error::NotFound { .. }) {
             return Self::NotFound { object };
+        }
+        if let object_store::Error::NotImplemented { operation, .. } = error {
+            return Self::NoConditions {
+                repository: object,
+                detail: format!("its store does not do {operation}"),
+            };
         }
         let io = io_kind(&error);
         let full = matches!(

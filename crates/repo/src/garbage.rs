@@ -1,20 +1,19 @@
 //! Removing files of parts that no backup needs.
 //!
-//! Mark and sweep: every part list of every backup of the repository is read, then what none of them
-//! names is removed. Nothing is removed unless all of them could be read.
+//! Mark and sweep, in two phases. First every part list of every backup of the repository is read, and what
+//! none of them names is named in the repository (`candidates`). When that was there for the time of grace,
+//! [`crate::RepositoryOptions::garbage_grace_ms`], all lists are read *again*, and what still none of them
+//! names is removed. Nothing is named or removed unless all of them could be read. Times are those that the
+//! store gives its objects; no promise depends on them.
 //!
-//! **Backups that are being written.** Lists that lie in place count before there is a manifest. Content
-//! that no list names yet is younger than [`crate::RepositoryOptions::garbage_grace_ms`] and stays. What
-//! remains are old files of a backup that was just deleted, which a running one has decided to refer to
-//! but not yet listed: [`Repository::put_manifest`] looks for every file before it writes the manifest,
-//! so that such a backup fails, and takes them up anew when it is asked for again. Only a file that goes
-//! between that look and the manifest is missed: whoever deletes backups should not do so while one that
-//! builds on them is about to be sealed.
+//! **Backups that are being written.** Lists that lie in place count before there is a manifest. A backup
+//! whose lists came after the second reading began looks at what is named after that, and relies on none
+//! of it. Content younger than the time of grace is not named: most of it belongs to a backup that runs.
 //!
 //! **Memory.** At most a million hashes are marked at a time; a repository with more objects is gone
 //! through in several rounds, each for some of the first bytes of hashes.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -22,52 +21,171 @@ use mendb_model::BackupId;
 use mendb_model::manifest::Manifest;
 use mendb_model::part::PartRecord;
 
+use crate::candidates::{MOST_NAMES, REMEMBERED_S, Record};
 use crate::directory;
 use crate::documents::unpack;
 use crate::error::{Error, Result};
 use crate::layout;
-use crate::part::Blob;
+use crate::lease::Lease;
+use crate::part::{Blob, BlobKind};
 use crate::repository::Repository;
 
 /// Hashes that are marked at a time.
 const MOST_MARKED: usize = 1 << 20;
 
-/// What was removed.
+/// What was removed, and what will be.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Collected {
     /// Objects.
     pub objects: u64,
     /// Bytes of them.
     pub bytes: u64,
+    /// Objects that no backup needed and that wait for the time of grace to pass.
+    pub waiting: u64,
 }
 
 impl Repository {
-    /// Removes the files of parts that no backup refers to and that have been there for the time of
-    /// grace. When it is cut off, calling it again goes on.
+    /// Names the files of parts that no backup refers to and that have been there for the time of grace, and
+    /// removes those that were named for as long. When it is cut off, calling it again goes on.
     ///
     /// # Errors
-    /// A manifest or a part list cannot be read: nothing is removed that has not been by then. Or the
-    /// store fails.
+    /// A manifest or a part list cannot be read: nothing is removed that has not been by then. As
+    /// [`Self::lease`]; or the store fails.
     pub async fn collect_garbage(&self) -> Result<Collected> {
-        let shelves = self.shelves().await?;
+        // Where no repository is none is made.
+        if self.header().await?.is_none() && self.shelves().await?.is_empty() {
+            return Ok(Collected::default());
+        }
+        let lease = self.lease("removes files that no backup needs").await?;
+        let collected = self.collect_under(&lease).await;
+        lease.release().await;
+        collected
+    }
+
+    /// Does it under a lease.
+    pub(crate) async fn collect_under(&self, lease: &Lease) -> Result<Collected> {
         let mut collected = Collected::default();
+        let shelves = self.shelves().await?;
+        let records = self.garbage_records().await?;
+        if shelves.is_empty() && records.is_empty() {
+            return Ok(collected);
+        }
+        let now_s = lease.now_s().await?;
+        for record in records {
+            let is_over = |swept_s: i64| swept_s.saturating_add(REMEMBERED_S) <= now_s;
+            if record.swept_s.is_some_and(is_over) {
+                lease.renew().await?;
+                self.forget_named(&record).await?;
+            }
+        }
+        let grace_s = i64::try_from(self.options().garbage_grace_ms.div_ceil(1000));
+        let grace_s = grace_s.unwrap_or(i64::MAX);
+        self.name_unneeded(lease, &shelves, now_s.saturating_sub(grace_s))
+            .await?;
+        let before_s = lease.now_s().await?.saturating_sub(grace_s);
+        self.sweep_named(lease, before_s, &mut collected).await?;
+        for record in self.unswept().await? {
+            collected.waiting += self.named_by(&record).await?.1.len() as u64;
+        }
+        let before = u64::try_from(before_s).unwrap_or(0);
+        let before = SystemTime::UNIX_EPOCH + Duration::from_secs(before);
+        self.in_directory("tidy", layout::FILES, move |files| {
+            directory::remove_unfinished(files, before)
+        })
+        .await?;
+        Ok(collected)
+    }
+
+    /// Names what no backup needs of what was written up to a time and is not named yet.
+    async fn name_unneeded(&self, lease: &Lease, shelves: &[u8], before_s: i64) -> Result<()> {
+        let mut waiting = HashSet::new();
+        for record in self.unswept().await? {
+            waiting.extend(self.named_by(&record).await?.1);
+        }
+        let mut unneeded = Vec::new();
+        let mut n = 0;
         let mut next = shelves.first().copied();
         while let Some(first) = next {
             let marked = self.mark(Marked::from(first, MOST_MARKED)).await?;
-            let of_round = shelves.iter().filter(|shelf| marked.covers(**shelf));
-            for shelf in of_round {
-                self.clear_shelf(*shelf, &marked, &mut collected).await?;
+            for shelf in shelves.iter().filter(|shelf| marked.covers(**shelf)) {
+                let there = self.blobs_of(*shelf).await?.into_iter();
+                let old = there.filter(|there| there.written_s <= before_s);
+                unneeded.extend(
+                    old.map(|there| there.blob)
+                        .filter(|blob| !marked.blobs.contains(blob) && !waiting.contains(blob)),
+                );
+                while unneeded.len() >= MOST_NAMES {
+                    let rest = unneeded.split_off(MOST_NAMES);
+                    lease.renew().await?;
+                    self.name_garbage(lease.epoch(), n, &unneeded).await?;
+                    (unneeded, n) = (rest, n + 1);
+                }
             }
             next = shelves.iter().copied().find(|shelf| *shelf > marked.last);
         }
-        if !shelves.is_empty() {
-            let before = self.grace_begins();
-            self.in_directory("tidy", layout::FILES, move |files| {
-                directory::remove_unfinished(files, before)
-            })
-            .await?;
+        if !unneeded.is_empty() {
+            lease.renew().await?;
+            self.name_garbage(lease.epoch(), n, &unneeded).await?;
         }
-        Ok(collected)
+        Ok(())
+    }
+
+    /// Removes what was named up to a time and still no backup needs.
+    async fn sweep_named(
+        &self,
+        lease: &Lease,
+        before_s: i64,
+        collected: &mut Collected,
+    ) -> Result<()> {
+        let mut due = self.unswept().await?;
+        due.retain(|record| {
+            record
+                .written_s
+                .is_some_and(|written_s| written_s <= before_s)
+        });
+        let mut shelves: BTreeMap<u8, HashSet<Blob>> = BTreeMap::new();
+        for record in &due {
+            for blob in self.named_by(record).await?.1 {
+                shelves.entry(blob.shelf()).or_default().insert(blob);
+            }
+        }
+        let damaged = self.objects.damaged_blobs().await?;
+        let mut next = shelves.keys().next().copied();
+        while let Some(first) = next {
+            // It begins after all of these were named: what a backup that was sealed before relies on is marked.
+            let marked = self.mark(Marked::from(first, MOST_MARKED)).await?;
+            for (shelf, named) in shelves.range(first..=marked.last) {
+                let there = self.blobs_of(*shelf).await?.into_iter();
+                let doomed: Vec<_> = there
+                    .filter(|there| named.contains(&there.blob))
+                    .filter(|there| !marked.blobs.contains(&there.blob))
+                    .collect();
+                if doomed.is_empty() {
+                    continue;
+                }
+                lease.renew().await?;
+                let names = doomed.iter().map(|there| there.blob.name());
+                self.objects.delete_all(names.collect()).await?;
+                for there in doomed.iter().filter(|it| damaged.contains(&it.blob)) {
+                    self.objects.forget_damage(&there.blob).await?;
+                }
+                collected.objects += doomed.len() as u64;
+                collected.bytes += doomed.iter().map(|there| there.bytes).sum::<u64>();
+            }
+            next = (shelves.keys().copied()).find(|shelf| *shelf > marked.last);
+        }
+        for record in &due {
+            lease.renew().await?;
+            self.note_swept(record).await?;
+        }
+        Ok(())
+    }
+
+    /// What is named and was not swept.
+    async fn unswept(&self) -> Result<Vec<Record>> {
+        let mut records = self.garbage_records().await?;
+        records.retain(|record| record.written_s.is_some() && record.swept_s.is_none());
+        Ok(records)
     }
 
     /// The first bytes of the hashes of all there is, ascending.
@@ -134,48 +252,32 @@ impl Repository {
         Ok(())
     }
 
-    /// Removes what is not marked of the objects whose hashes begin with a byte.
-    async fn clear_shelf(
-        &self,
-        shelf: u8,
-        marked: &Marked,
-        collected: &mut Collected,
-    ) -> Result<()> {
-        let before = self.grace_begins();
-        let before_s = before.duration_since(SystemTime::UNIX_EPOCH);
-        let before_s = before_s.map_or(0, |since| since.as_secs());
-        for (root, blob) in [
-            (layout::FILES, Blob::File as fn(_) -> _),
-            (layout::BUNDLES, Blob::Bundle),
-        ] {
-            let directory = format!("{root}/{shelf:02x}");
-            let mut unwanted = Vec::new();
+    /// The objects that hold content whose hash begins with a byte.
+    async fn blobs_of(&self, shelf: u8) -> Result<Vec<There>> {
+        let mut there = Vec::new();
+        for kind in BlobKind::ALL {
+            let directory = layout::shelf(kind.root(), shelf);
             for listed in self.objects.list(&directory).await? {
-                let Ok(hash) = blake3::Hash::from_hex(&listed.name) else {
-                    continue;
-                };
-                let old = u64::try_from(listed.written_s).is_ok_and(|at| at <= before_s);
-                if old && !marked.blobs.contains(&blob(hash)) {
-                    collected.objects += 1;
-                    collected.bytes += listed.bytes;
-                    unwanted.push(format!("{directory}/{}", listed.name));
+                if let Some(blob) = Blob::from_file_name(kind, &listed.name) {
+                    there.push(There {
+                        blob,
+                        bytes: listed.bytes,
+                        written_s: listed.written_s,
+                    });
                 }
             }
-            self.objects.delete_all(unwanted).await?;
         }
-        Ok(())
+        Ok(there)
     }
+}
 
-    /// What was written after this is left alone.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "it is compared to what stores say of their objects, by the clock of the world"
-    )]
-    fn grace_begins(&self) -> SystemTime {
-        let grace = Duration::from_millis(self.options().garbage_grace_ms);
-        let begins = SystemTime::now().checked_sub(grace);
-        begins.unwrap_or(SystemTime::UNIX_EPOCH)
-    }
+/// An object that holds content.
+#[derive(Debug)]
+struct There {
+    blob: Blob,
+    bytes: u64,
+    /// In seconds since 1970, by the clock of the store.
+    written_s: i64,
 }
 
 /// What is needed of the objects whose hashes begin with a byte from `first` to `last`.
@@ -238,7 +340,7 @@ mod tests {
             let blobs = firsts.iter().enumerate().map(|(n, first)| {
                 let mut bytes = *blake3::hash(&n.to_le_bytes()).as_bytes();
                 bytes[0] = *first;
-                Blob::File(bytes.into())
+                Blob::new(BlobKind::File, bytes.into())
             });
             let blobs: HashSet<Blob> = blobs.collect();
             let mut seen = HashSet::new();

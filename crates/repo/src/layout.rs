@@ -1,6 +1,5 @@
 //! Where objects are, relative to the repository.
 
-use blake3::Hash;
 use mendb_model::BackupId;
 use mendb_model::name::{BadName, TablePath, check};
 use mendb_model::part::TableName;
@@ -15,6 +14,21 @@ pub(crate) const FILES: &str = "files";
 pub(crate) const BUNDLES: &str = "files/bundles";
 /// Where files are written before they take the name of their content.
 pub(crate) const INCOMING: &str = "files/incoming";
+
+/// Who may remove things.
+pub(crate) const LEASE: &str = "lease.json";
+
+/// In a local directory: what processes lock while they replace a document.
+pub(crate) const LOCK: &str = "mendb.lock";
+
+/// In the directory of a backup that is about to be sealed: what it stands on.
+pub(crate) const CLAIM: &str = "parent.json";
+
+/// What may be removed soon, or was lately.
+pub(crate) const GARBAGE: &str = "garbage";
+
+/// What was found damaged.
+pub(crate) const DAMAGED: &str = "damaged";
 
 /// Where ids of backups that were given are remembered.
 const IDS: &str = "ids";
@@ -43,6 +57,11 @@ pub(crate) fn backup(collection: &str, id: &BackupId) -> Result<String, BadName>
 /// The manifest of a backup.
 pub(crate) fn manifest(collection: &str, id: &BackupId) -> Result<String, BadName> {
     Ok(format!("{}/{MANIFEST}", backup(collection, id)?))
+}
+
+/// The claim of a backup on the one that it stands on.
+pub(crate) fn claim(collection: &str, id: &BackupId) -> Result<String, BadName> {
+    Ok(format!("{}/{CLAIM}", backup(collection, id)?))
 }
 
 /// A segment, relative to the directory of its backup.
@@ -81,20 +100,15 @@ pub(crate) fn is_part_list(object: &str) -> bool {
     object.ends_with(PART_LIST_END)
 }
 
-/// The object with the content of a large file.
-pub(crate) fn file(blake3: &Hash) -> String {
-    format!("{FILES}/{}", fanned_out(blake3))
+/// The list of parts that takes the place of another of the same writer.
+pub(crate) fn renewed_list(list: &str, generation: u64) -> String {
+    let name = list.strip_suffix(PART_LIST_END).unwrap_or(list);
+    format!("{name}r{generation}{PART_LIST_END}")
 }
 
-/// The object with the contents of many small files.
-pub(crate) fn bundle(blake3: &Hash) -> String {
-    format!("{BUNDLES}/{}", fanned_out(blake3))
-}
-
-/// Object of one byte of hash each lie in a directory of their own: none grows too large to be listed.
-fn fanned_out(blake3: &Hash) -> String {
-    let digits = blake3.to_hex();
-    format!("{}/{digits}", &digits[..2])
+/// The directory of the objects whose hashes begin with a byte: none grows too large to be listed.
+pub(crate) fn shelf(root: &str, first: u8) -> String {
+    format!("{root}/{first:02x}")
 }
 
 /// Whether the last part of an object's name says that this writer made it. A shard and an attempt
@@ -124,7 +138,7 @@ fn part(name: &str) -> String {
             let _ = write!(out, "={byte:02x}");
         }
     }
-    if out == MANIFEST || out.ends_with(SEGMENT_END) {
+    if out == MANIFEST || out == CLAIM || out.ends_with(SEGMENT_END) {
         out.push('=');
     }
     if out.len() > MAX_PART_BYTES {

@@ -8,6 +8,8 @@
 //! collections/<collection>/<backup>/<database>/<table>/….json.zst   documents: what was live, and part lists
 //! files/<aa>/<blake3>                                           large files of parts
 //! files/bundles/<aa>/<blake3>                                   small files of parts, many in one object
+//! lease.json                                                    who removes things
+//! garbage/…, damaged/…                                          files of parts that no backup may rely on
 //! ```
 //!
 //! **Consistency.** Objects are written whole and never changed, but for a manifest that
@@ -19,6 +21,11 @@
 //! nothing but what is theirs ([`Repository::withdraw`]). Files of parts are named by what is in them
 //! and shared by all backups: `part` says how they come and go.
 //!
+//! **Sharing.** Several processes work on one repository. Backups and restores need nobody's leave. Who
+//! deletes, folds or collects garbage holds the [`Lease`], which is fenced: `lease` says how. No backup is sealed
+//! on what is being removed: `leaving` and `candidates` say why. Documents are replaced only as they were
+//! read (`replace`); a store that ignores that condition is told, and nothing is removed there.
+//!
 //! **Trust.** Nothing that is read is believed before it was checked: segments, documents and files of
 //! parts by size and BLAKE3, row groups that are read without the rest of their segment by a BLAKE3 of
 //! their own, manifests and `mendb.json` by the seal they end with, and a parent by the hash its child carries.
@@ -26,7 +33,8 @@
 //! **Crashes.** Segments and documents without a manifest are leftovers: [`Repository::withdraw`] removes
 //! those of an operation that is rolled back, [`Repository::discard`] those that no operation knows any
 //! more, and [`Repository::sweep`] those of lost attempts beside a finished backup. Files of parts that
-//! no backup refers to go with [`Repository::collect_garbage`], which follows each deletion.
+//! no backup refers to go with [`Repository::collect_garbage`], which follows each deletion, after a time of
+//! grace.
 //! In a local directory every object and its directory entry are on disk before a write returns.
 //!
 //! **Retries.** Each request has a time limit, and is repeated with growing pauses while its failure
@@ -45,17 +53,22 @@
 //! Start at [`Repository`]; [`arrow`] turns rows into Arrow batches and back.
 
 pub mod arrow;
+mod candidates;
 mod chain;
 pub mod clickhouse_backup;
 mod concurrent;
+mod conditions;
 mod dependants;
 mod directory;
 mod documents;
 mod error;
 pub mod foreign;
 mod garbage;
+mod holder;
 mod ids;
 mod layout;
+mod lease;
+mod leaving;
 mod location;
 mod manifests;
 mod objects;
@@ -64,6 +77,7 @@ mod part;
 mod publish;
 mod remembered;
 mod remove;
+mod replace;
 mod repository;
 mod seal;
 mod segment;
@@ -75,9 +89,10 @@ pub use dependants::Dependants;
 pub use documents::{DocumentKind, DocumentName};
 pub use error::{Error, Result};
 pub use garbage::Collected;
+pub use lease::Lease;
 pub use manifests::StoredManifest;
 pub use options::{RepositoryOptions, RetryPolicy};
 pub use part::{Fetched, FileOnDisk, KnownFiles, PartWriter, Uploaded, Verified};
-pub use repository::{Header, Repository};
+pub use repository::{Header, REPOSITORY_FORMAT, Repository};
 pub use segment::reader::SegmentReader;
 pub use segment::writer::{SegmentTarget, SegmentWriter};

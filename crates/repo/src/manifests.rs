@@ -2,11 +2,12 @@
 
 use futures::StreamExt;
 use mendb_model::BackupId;
-use mendb_model::manifest::{Manifest, Parent};
+use mendb_model::manifest::{FORMAT_VERSION, Manifest, Parent};
 use mendb_model::name::BackupKind;
 
 use crate::error::{Error, Result};
 use crate::layout;
+use crate::leaving::DELETED;
 use crate::objects::REQUESTS_AT_ONCE;
 use crate::repository::Repository;
 
@@ -77,7 +78,7 @@ impl Repository {
         Ok(ids)
     }
 
-    async fn read_manifests(
+    pub(crate) async fn read_manifests(
         &self,
         collection: &str,
     ) -> Result<Vec<(BackupId, Result<StoredManifest>)>> {
@@ -101,18 +102,29 @@ impl Repository {
     /// another format version.
     pub async fn manifest(&self, collection: &str, id: &BackupId) -> Result<StoredManifest> {
         let name = layout::manifest(collection, id)?;
-        let known = |bytes: &[u8]| self.remembered.get(&name, bytes);
-        let read = self.document(&name, known, |bytes, manifest: Manifest| {
-            if manifest.collection == collection && manifest.backup_id == *id {
-                Ok(StoredManifest::new(manifest, bytes))
-            } else {
-                Err(format!(
-                    "it is the manifest of backup {} of collection {}",
-                    manifest.backup_id, manifest.collection
-                ))
-            }
-        });
-        let stored = read.await?;
+        let known = |bytes: &[u8]| match bytes == DELETED {
+            true => Some(None),
+            false => self.remembered.get(&name, bytes).map(Some),
+        };
+        let read = self.document(
+            (&name, FORMAT_VERSION),
+            known,
+            |bytes, manifest: Manifest| {
+                if manifest.collection == collection && manifest.backup_id == *id {
+                    Ok(Some(StoredManifest::new(manifest, bytes)))
+                } else {
+                    Err(format!(
+                        "it is the manifest of backup {} of collection {}",
+                        manifest.backup_id, manifest.collection
+                    ))
+                }
+            },
+        );
+        let Some(stored) = read.await? else {
+            return Err(Error::NotFound {
+                object: self.objects.full_name(&name),
+            });
+        };
         self.remembered.keep(&name, &stored);
         Ok(stored)
     }
@@ -178,9 +190,13 @@ impl Repository {
 
     /// Whether a backup exists, readable or not.
     pub(crate) async fn has_manifest(&self, collection: &str, id: &BackupId) -> Result<bool> {
-        self.objects
-            .exists(&layout::manifest(collection, id)?)
-            .await
+        let name = layout::manifest(collection, id)?;
+        let size = self.objects.size(&name).await?;
+        if size != Some(DELETED.len() as u64) {
+            return Ok(size.is_some());
+        }
+        let there = self.objects.see(&name).await?;
+        Ok(there.is_some_and(|there| there.bytes != DELETED))
     }
 
     /// The chain that a backup ends: a full backup, then each increment up to it. Each parent is the

@@ -252,11 +252,6 @@ impl Objects {
         .await
     }
 
-    /// Whether there is an object.
-    pub(crate) async fn exists(&self, name: &str) -> Result<bool> {
-        Ok(self.size(name).await?.is_some())
-    }
-
     /// The size of an object; `None` when it is not there.
     pub(crate) async fn size(&self, name: &str) -> Result<Option<u64>> {
         let path = self.path(name)?;
@@ -424,7 +419,7 @@ pub(crate) fn check(
     clippy::disallowed_methods,
     reason = "when a store answers cannot be repeated anyway, and nothing else depends on these pauses"
 )]
-async fn pause(longest: Duration) {
+pub(crate) async fn pause(longest: Duration) {
     let pause = longest.mul_f64(rand::rng().random_range(0.5..=1.0));
     tokio::time::sleep(pause).await;
 }

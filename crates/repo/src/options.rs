@@ -25,9 +25,11 @@ pub struct RepositoryOptions {
     /// Files and bundles of parts that are written or read at once, likewise; at least 1. Each takes up
     /// to 24 MiB of memory.
     pub transfers: usize,
-    /// How old content that no backup refers to must be before it is removed: a backup that is being
-    /// written has written what it will refer to.
+    /// How old content that no backup refers to must be before it is named as garbage, and for how long it
+    /// stays named before it is removed. Backups that run longer may have to store again what they had found.
     pub garbage_grace_ms: u64,
+    /// How long a process that removes things may say nothing before others take it for dead.
+    pub lease_ms: u64,
     /// Settings of the S3 client by the names of its environment variables, in any case
     /// (`aws_endpoint`, `aws_allow_http`, `aws_region`, …). They win over the environment, which is
     /// read too.
@@ -68,6 +70,7 @@ impl Default for RepositoryOptions {
             download_bytes_per_s: None,
             transfers: 4,
             garbage_grace_ms: 24 * 60 * 60 * 1000,
+            lease_ms: 30_000,
             s3: BTreeMap::new(),
         }
     }

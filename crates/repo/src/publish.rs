@@ -1,5 +1,6 @@
 //! The moment a backup begins to exist.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use mendb_model::manifest::Manifest;
@@ -24,12 +25,16 @@ impl Repository {
     /// wrote it before gets that manifest back, which may name other segments than the one given:
     /// what the repository holds counts, and [`Self::sweep`] removes the rest.
     ///
+    /// Content that its lists rely on and that may be removed as garbage is copied first, and new lists take
+    /// the place of those: the manifest that is written and returned names these.
+    ///
     /// After a crash, calling it again gives the same answer.
     ///
     /// # Errors
     /// [`Error::Taken`] when another operation was first, [`Error::Incomplete`] when an object is
-    /// missing, [`Error::BrokenChain`] when the parent is not what the manifest says; or the store
-    /// fails.
+    /// missing, [`Error::BrokenChain`] when the parent is not what the manifest says, [`Error::Leaving`]
+    /// when it is being removed, [`Error::Deleted`] when what there was of the backup was removed; or the
+    /// store fails.
     pub async fn put_manifest(&self, manifest: &Manifest) -> Result<StoredManifest> {
         let name = layout::manifest(&manifest.collection, &manifest.backup_id)?;
         if self
@@ -38,20 +43,62 @@ impl Repository {
         {
             return self.own_manifest(manifest, &name).await;
         }
+        let put = match self.claim_parent(manifest).await {
+            Ok(()) => self.put_claimed(manifest, &name).await,
+            Err(error) => Err(error),
+        };
+        // What failed for a moment is asked again, and claims again.
+        self.drop_claim(manifest).await;
+        put
+    }
+
+    /// Writes the manifest of a backup whose parent stays.
+    async fn put_claimed(&self, manifest: &Manifest, name: &str) -> Result<StoredManifest> {
         self.parent(manifest).await?;
+        let mut manifest = Cow::Borrowed(manifest);
+        // Its lists are in place. What is not named as garbage from here on is never removed while they are.
+        while let Some(renewed) = self.renewed(&manifest).await? {
+            manifest = Cow::Owned(renewed);
+        }
+        let manifest = manifest.as_ref();
         self.check_present(manifest).await?;
         let bytes = seal::seal(manifest);
         let stored = StoredManifest::new(manifest.clone(), &bytes);
-        match self.objects.create(&name, bytes.into()).await? {
-            Created::Yes => Ok(stored),
-            Created::AlreadyThere => self.own_manifest(manifest, &name).await,
+        match self.objects.create(name, bytes.into()).await? {
+            Created::Yes => {
+                self.check_still_present(manifest, name).await?;
+                Ok(stored)
+            }
+            Created::AlreadyThere => self.own_manifest(manifest, name).await,
+        }
+    }
+
+    /// Takes a manifest back whose objects were removed, as leftovers, before it was written.
+    async fn check_still_present(&self, manifest: &Manifest, name: &str) -> Result<()> {
+        match self.check_own_present(manifest).await {
+            Err(Error::Incomplete { .. }) => {
+                self.objects.delete_document(name).await?;
+                Err(Error::Deleted {
+                    object: self.objects.full_name(name),
+                })
+            }
+            // It exists, and whether it lacks something is found out when it is read.
+            Err(error) => {
+                tracing::debug!(%error, "cannot look for the objects of a backup once more");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
         }
     }
 
     async fn own_manifest(&self, manifest: &Manifest, name: &str) -> Result<StoredManifest> {
         let there = self
             .manifest(&manifest.collection, &manifest.backup_id)
-            .await?;
+            .await;
+        let there = there.map_err(|error| match error {
+            Error::NotFound { object } => Error::Deleted { object },
+            other => other,
+        })?;
         if there.manifest.operation_id == manifest.operation_id {
             Ok(there)
         } else {
@@ -69,6 +116,12 @@ impl Repository {
     /// [`Error::Incomplete`] names the first that is not and counts the others; [`Error::Damaged`] when
     /// a document is not what the manifest says; or the store fails.
     pub async fn check_present(&self, manifest: &Manifest) -> Result<()> {
+        self.check_own_present(manifest).await?;
+        self.check_parts_present(manifest).await
+    }
+
+    /// Checks that the objects in the directory of a backup are there.
+    async fn check_own_present(&self, manifest: &Manifest) -> Result<()> {
         let directory = layout::backup(&manifest.collection, &manifest.backup_id)?;
         let there = self.objects.list(&directory).await?.into_iter();
         let there: HashMap<_, _> = there.map(|listed| (listed.name, listed.bytes)).collect();
@@ -79,7 +132,7 @@ impl Repository {
             Some((object, problem))
         });
         match wrong.next() {
-            None => self.check_parts_present(manifest).await,
+            None => Ok(()),
             Some((object, problem)) => Err(Error::Incomplete {
                 object: self.objects.full_name(&format!("{directory}/{object}")),
                 problem,

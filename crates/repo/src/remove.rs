@@ -1,7 +1,8 @@
 //! Removing backups and what was left of them.
 //!
 //! A backup ends with its manifest, which goes first and for good before anything else does: there is
-//! never a manifest whose objects were removed. All of this can be repeated after a crash.
+//! never a manifest whose objects were removed. All of this can be repeated after a crash. Who removes
+//! backups holds the [lease](crate::Lease) of the repository; who takes back what is its own needs none.
 
 use std::collections::HashSet;
 use std::io;
@@ -13,39 +14,67 @@ use mendb_model::manifest::Manifest;
 use crate::directory;
 use crate::error::{Error, Result};
 use crate::layout;
+use crate::lease::Lease;
 use crate::objects::Place;
 use crate::repository::Repository;
 
 impl Repository {
-    /// Removes a backup, without reading its manifest, which may be damaged. It no longer exists from
-    /// the first moment on; when this is cut off, calling it again, or [`Self::discard`], removes the
-    /// rest. A backup that is not there is removed.
-    ///
-    /// Increments that stand on it become unusable: it is for the caller to look for them before. Files
-    /// of parts go last, with all others that no backup needs ([`Self::collect_garbage`]).
+    /// Removes a backup: see [`Self::delete_backups`].
     ///
     /// # Errors
-    /// The store fails. [`Error::FilesStay`] when the backup is gone but another cannot be read, so that
-    /// it cannot be told which files are needed.
+    /// As [`Self::delete_backups`].
     pub async fn delete_backup(&self, collection: &str, id: &BackupId) -> Result<()> {
-        self.remove_backup(collection, id).await?;
-        match self.collect_garbage().await {
-            Ok(collected) => {
-                tracing::debug!(?collected, "removed files that no backup needs");
-                Ok(())
-            }
-            Err(error) => Err(Error::FilesStay {
+        self.delete_backups(collection, std::slice::from_ref(id))
+            .await
+    }
+
+    /// Removes backups, those first that stand on others, without reading their manifests, which may be
+    /// damaged. Each no longer exists from its first moment on; when this is cut off, calling it again, or
+    /// [`Self::discard`], removes the rest. A backup that is not there is removed.
+    ///
+    /// Increments whose manifests are damaged may become unusable: it is for the caller to look for them
+    /// before. Files of parts go last, with all others that no backup needs ([`Self::collect_garbage`]).
+    ///
+    /// # Errors
+    /// [`Error::StoodOn`] and [`Error::Claimed`] when another backup stands on one of them, or is about to:
+    /// nothing is removed. As [`Self::lease`]; [`Error::FilesStay`] when the backups are gone but another
+    /// cannot be read, so that it cannot be told which files are needed; or the store fails.
+    pub async fn delete_backups(&self, collection: &str, ids: &[BackupId]) -> Result<()> {
+        let lease = self.lease("deletes backups").await?;
+        let deleted = self.delete_under(&lease, collection, ids).await;
+        lease.release().await;
+        deleted
+    }
+
+    async fn delete_under(&self, lease: &Lease, collection: &str, ids: &[BackupId]) -> Result<()> {
+        self.remove_backups(lease, collection, ids, &mut |_| {})
+            .await?;
+        match (self.collect_under(lease).await, ids.last()) {
+            (Err(error), Some(id)) => Err(Error::FilesStay {
                 backup: id.clone(),
                 source: Box::new(error),
             }),
+            (Ok(collected), _) => {
+                tracing::debug!(?collected, "removed files that no backup needs");
+                Ok(())
+            }
+            (Err(error), None) => Err(error),
         }
     }
 
     /// Removes a backup, but no files of parts.
     pub(crate) async fn remove_backup(&self, collection: &str, id: &BackupId) -> Result<()> {
+        self.remember_id(collection, id).await?;
+        self.end_manifest(collection, id, true).await?;
+        self.remove_ended(collection, id).await
+    }
+
+    /// Removes what there is of a backup that has no manifest any more, and nobody can give it one.
+    async fn remove_ended(&self, collection: &str, id: &BackupId) -> Result<()> {
         let directory = layout::backup(collection, id)?;
-        self.remove_manifest(collection, id).await?;
         self.remove_below(&directory, |_| true).await?;
+        let manifest = layout::manifest(collection, id)?;
+        self.objects.delete_document(&manifest).await?;
         self.tidy(collection, &directory, |_| true).await
     }
 
@@ -61,11 +90,8 @@ impl Repository {
     /// Removes a manifest for good.
     async fn remove_manifest(&self, collection: &str, id: &BackupId) -> Result<()> {
         self.remember_id(collection, id).await?;
-        self.objects
-            .delete(&layout::manifest(collection, id)?)
-            .await?;
-        self.in_directory("sync", &layout::backup(collection, id)?, directory::sync)
-            .await
+        let manifest = layout::manifest(collection, id)?;
+        self.objects.delete_document(&manifest).await
     }
 
     /// Removes what one writer left of a finished backup that the manifest does not name: attempts
@@ -82,7 +108,9 @@ impl Repository {
         let named: HashSet<_> = segments.chain(documents).collect();
         let directory = layout::backup(collection, id)?;
         self.remove_below(&directory, |object| {
-            layout::is_written_by(object, writer) && !named.contains(object)
+            // Of what has a manifest no claim is needed any more.
+            object == layout::CLAIM
+                || layout::is_written_by(object, writer) && !named.contains(object)
         })
         .await
     }
@@ -111,8 +139,10 @@ impl Repository {
             Err(error) if error.is_damage() => {}
             Err(error) => return Err(error),
         }
-        self.remove_below(&directory, |object| layout::is_written_by(object, writer))
-            .await?;
+        self.remove_below(&directory, |object| {
+            object == layout::CLAIM || layout::is_written_by(object, writer)
+        })
+        .await?;
         let writer = writer.to_owned();
         // Whose half-written manifest it is cannot be told. A write that loses one is repeated.
         self.tidy(collection, &directory, move |object| {
@@ -121,13 +151,20 @@ impl Repository {
         .await
     }
 
-    /// Removes the leftovers of a backup that never got a manifest. Nobody may be writing it. Files of
-    /// parts stay for [`Self::collect_garbage`].
+    /// Removes the leftovers of a backup that never got a manifest. Who is writing it all the same is
+    /// refused when it ends. Files of parts stay for [`Self::collect_garbage`].
     ///
     /// # Errors
     /// [`Error::Complete`] when there is a manifest, even a damaged one; [`Error::StoodOn`] when another backup
-    /// stands on it, so that its manifest was lost; or the store fails.
+    /// stands on it, so that its manifest was lost; as [`Self::lease`]; or the store fails.
     pub async fn discard(&self, collection: &str, id: &BackupId) -> Result<()> {
+        let lease = self.lease("removes what is left of a backup").await?;
+        let discarded = self.discard_under(&lease, collection, id).await;
+        lease.release().await;
+        discarded
+    }
+
+    async fn discard_under(&self, lease: &Lease, collection: &str, id: &BackupId) -> Result<()> {
         if self.has_manifest(collection, id).await? {
             return Err(Error::Complete {
                 object: self.objects.full_name(&layout::manifest(collection, id)?),
@@ -135,9 +172,9 @@ impl Repository {
         }
         self.check_nothing_stands_on(collection, id).await?;
         self.remember_id(collection, id).await?;
-        let directory = layout::backup(collection, id)?;
-        self.remove_below(&directory, |_| true).await?;
-        self.tidy(collection, &directory, |_| true).await
+        lease.renew().await?;
+        self.end_manifest(collection, id, false).await?;
+        self.remove_ended(collection, id).await
     }
 
     /// Removes the objects below a directory that `unwanted` accepts by their name relative to it.

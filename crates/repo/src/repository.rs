@@ -1,15 +1,16 @@
 //! Opening a repository, and what it is.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use mendb_model::key::to_hex;
-use mendb_model::manifest::FORMAT_VERSION;
 use mendb_model::name;
 use object_store::ObjectStore;
 use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 
+use crate::candidates;
 use crate::error::{Error, Result};
 use crate::layout;
 use crate::location::Location;
@@ -18,17 +19,24 @@ use crate::options::RepositoryOptions;
 use crate::remembered::Remembered;
 use crate::seal::{self, Unreadable};
 
+/// The format that this version gives repositories. Version 1 knew no leases and no garbage that waits:
+/// one of that version is raised when it gets its first lease, so that a mendb which heeds neither refuses
+/// it from then on.
+pub const REPOSITORY_FORMAT: u32 = 2;
+
 /// A place on an object store that holds backups. Clones share the connection.
 #[derive(Debug, Clone)]
 pub struct Repository {
     pub(crate) objects: Objects,
     pub(crate) remembered: Arc<Remembered>,
+    pub(crate) keeps_conditions: Arc<AtomicBool>,
+    pub(crate) candidates: Arc<candidates::Read>,
 }
 
 /// `mendb.json`: tells that a directory is a repository, and which.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
-    /// See [`FORMAT_VERSION`].
+    /// See [`REPOSITORY_FORMAT`].
     pub format_version: u32,
     /// Drawn at random when the repository was created, as 32 hex digits.
     pub repository_id: String,
@@ -55,6 +63,8 @@ impl Repository {
         let repository = Self {
             objects: Objects::new(store, place, prefix, &url, options),
             remembered: Arc::default(),
+            keeps_conditions: Arc::default(),
+            candidates: Arc::default(),
         };
         repository.header().await?;
         Ok(repository)
@@ -72,6 +82,8 @@ impl Repository {
         Self {
             objects: Objects::new(store, place, prefix, url, options),
             remembered: Arc::default(),
+            keeps_conditions: Arc::default(),
+            candidates: Arc::default(),
         }
     }
 
@@ -107,7 +119,7 @@ impl Repository {
             return Ok(header);
         }
         let header = Header {
-            format_version: FORMAT_VERSION,
+            format_version: REPOSITORY_FORMAT,
             repository_id: random_id(),
         };
         let bytes = seal::seal(&header);
@@ -128,15 +140,51 @@ impl Repository {
     }
 
     async fn read_header(&self) -> Result<Header> {
-        let read = self.document(layout::HEADER, |_| None, |_, header: Header| Ok(header));
+        let read = self.document(
+            (layout::HEADER, REPOSITORY_FORMAT),
+            |_| None,
+            |_, header: Header| Ok(header),
+        );
         read.await
     }
 
-    /// Reads a sealed document and turns it, with its bytes, into what the caller keeps of it, unless
-    /// that is `known` from the bytes; `check` may find it damaged.
+    /// Gives a repository of an older format this version's, so that an older mendb refuses it.
+    pub(crate) async fn raise_format(&self) -> Result<()> {
+        while let Some(seen) = self.objects.see(layout::HEADER).await? {
+            let read = seal::open::<Header>(&seen.bytes, REPOSITORY_FORMAT);
+            let mut header = read.map_err(|unreadable| {
+                self.unreadable(layout::HEADER, unreadable, REPOSITORY_FORMAT)
+            })?;
+            if header.format_version == REPOSITORY_FORMAT {
+                break;
+            }
+            header.format_version = REPOSITORY_FORMAT;
+            let raised = seal::seal(&header).into();
+            let replaced = self.objects.replace(layout::HEADER, &seen, raised);
+            if replaced.await?.is_some() {
+                tracing::info!(url = self.url(), "the repository has format 2 now");
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn unreadable(&self, name: &str, why: Unreadable, newest: u32) -> Error {
+        match why {
+            Unreadable::Damaged(detail) => self.objects.damaged(name, detail),
+            Unreadable::UnknownFormat(version) => Error::UnknownFormat {
+                object: self.objects.full_name(name),
+                version,
+                newest,
+            },
+        }
+    }
+
+    /// Reads a sealed document, given with the newest format that is known, and turns it, with its bytes,
+    /// into what the caller keeps of it, unless that is `known` from the bytes; `check` may find it damaged.
     pub(crate) async fn document<D, T>(
         &self,
-        name: &str,
+        (name, newest): (&str, u32),
         known: impl Fn(&[u8]) -> Option<T> + Sync,
         check: impl Fn(&[u8], D) -> Result<T, String> + Sync,
     ) -> Result<T>
@@ -148,16 +196,14 @@ impl Repository {
             if let Some(known) = known(&bytes) {
                 return Ok(Ok(known));
             }
-            match seal::open::<D>(&bytes) {
+            match seal::open::<D>(&bytes, newest) {
                 Ok(document) => check(&bytes, document).map(Ok),
                 Err(Unreadable::Damaged(detail)) => Err(detail),
                 Err(Unreadable::UnknownFormat(version)) => Ok(Err(version)),
             }
         });
-        read.await?.map_err(|version| Error::UnknownFormat {
-            object: self.objects.full_name(name),
-            version,
-        })
+        read.await?
+            .map_err(|version| self.unreadable(name, Unreadable::UnknownFormat(version), newest))
     }
 }
 
@@ -167,4 +213,13 @@ impl Repository {
 )]
 pub(crate) fn random_id() -> String {
     to_hex(&rand::random::<[u8; 16]>())
+}
+
+/// A number that no other file which is being written has.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the name of a file that is being written must differ from all others, also when a run is repeated"
+)]
+pub(crate) fn random_number() -> u64 {
+    rand::random()
 }

@@ -4,7 +4,6 @@
 //! that line. Segments are guarded by the manifest and a manifest by the next one in its chain; the
 //! seal guards the last one, and `mendb.json`.
 
-use mendb_model::manifest::FORMAT_VERSION;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -33,8 +32,8 @@ pub(crate) fn seal(document: &impl Serialize) -> Vec<u8> {
     format!("{body}{SEAL}{hash}{SEAL_END}").into_bytes()
 }
 
-/// Reads a document that carries a `format_version` and a seal.
-pub(crate) fn open<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Unreadable> {
+/// Reads a document that carries a seal and a `format_version`, up to the newest that is known.
+pub(crate) fn open<T: DeserializeOwned>(bytes: &[u8], newest: u32) -> Result<T, Unreadable> {
     #[derive(Deserialize)]
     struct Version {
         format_version: u64,
@@ -43,7 +42,7 @@ pub(crate) fn open<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Unreadable> {
     let version = serde_json::from_slice::<Version>(bytes).ok();
     let foreign = version
         .map(|document| document.format_version)
-        .filter(|version| *version != u64::from(FORMAT_VERSION));
+        .filter(|version| !(1..=u64::from(newest)).contains(version));
     match (seal_of(bytes), foreign) {
         (Some(false), _) => return Err(damaged("its text does not match its seal")),
         // Another version may seal otherwise.
@@ -71,6 +70,8 @@ mod tests {
 
     use super::*;
 
+    const NEWEST: u32 = 2;
+
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     struct Document {
         format_version: u32,
@@ -79,7 +80,7 @@ mod tests {
 
     fn document(note: String) -> Document {
         Document {
-            format_version: FORMAT_VERSION,
+            format_version: NEWEST,
             note,
         }
     }
@@ -88,7 +89,7 @@ mod tests {
         #[test]
         fn a_sealed_document_reads_back(note: String) {
             let document = document(note);
-            prop_assert_eq!(open::<Document>(&seal(&document)), Ok(document));
+            prop_assert_eq!(open::<Document>(&seal(&document), NEWEST), Ok(document));
         }
 
         #[test]
@@ -96,26 +97,26 @@ mod tests {
             let mut bytes = seal(&document(note));
             let at = at.index(bytes.len());
             bytes[at] ^= flip;
-            prop_assert!(open::<Document>(&bytes).is_err());
+            prop_assert!(open::<Document>(&bytes, NEWEST).is_err());
         }
 
         #[test]
         fn a_document_cut_short_is_noticed(note: String, at: prop::sample::Index) {
             let bytes = seal(&document(note));
             let cut = &bytes[..at.index(bytes.len())];
-            prop_assert!(matches!(open::<Document>(cut), Err(Unreadable::Damaged(_))));
+            prop_assert!(matches!(open::<Document>(cut, NEWEST), Err(Unreadable::Damaged(_))));
         }
     }
 
     #[test]
     fn another_version_is_told_from_damage_with_and_without_a_seal() {
         let newer = Document {
-            format_version: FORMAT_VERSION + 1,
+            format_version: NEWEST + 1,
             note: String::new(),
         };
-        let expected = Err(Unreadable::UnknownFormat(u64::from(FORMAT_VERSION) + 1));
-        assert_eq!(open::<Document>(&seal(&newer)), expected);
+        let expected = Err(Unreadable::UnknownFormat(u64::from(NEWEST) + 1));
+        assert_eq!(open::<Document>(&seal(&newer), NEWEST), expected);
         let bare = serde_json::to_vec(&newer).unwrap();
-        assert_eq!(open::<Document>(&bare), expected);
+        assert_eq!(open::<Document>(&bare, NEWEST), expected);
     }
 }

@@ -14,12 +14,13 @@ use crate::in_use::refuse_if_in_use;
 /// Remove a backup. One that increments stand on is only removed together with them.
 ///
 /// A backup with a damaged manifest is removed by its id, and so is what is left of one that was never
-/// finished. Nobody may be writing that: operations of this target are looked for, those of others
-/// cannot be. Of one that has lost its manifest nothing is removed while increments stand on it: it is
+/// finished: operations of this target that still write it are looked for, and another that does is refused
+/// at its end. No backup goes while another target is just taking an increment on it. Of one that has lost its manifest nothing is removed while increments stand on it: it is
 /// whole again when the manifest is brought back from a copy.
 ///
-/// Files of ClickHouse parts go when no backup needs them any more. Young ones wait for the next removal
-/// after their first day: another target may be taking a backup that needs them.
+/// Files of ClickHouse parts go when no backup needs them any more: they are noted at once, and go with the
+/// first deletion, or mendb repository tidy, a day later, as another target may be taking a backup that needs
+/// them.
 #[derive(Debug, Args)]
 pub struct DeleteCommand {
     /// The backup: its id, its label, or collection/id
@@ -64,9 +65,7 @@ impl DeleteCommand {
         let mut doomed = self.doomed(repository, runtime, collection, id)?;
         refuse_if_in_use(context, collection, &doomed)?;
         doomed.reverse();
-        for id in &doomed {
-            runtime.block_on(repository.delete_backup(collection, id))?;
-        }
+        runtime.block_on(repository.delete_backups(collection, &doomed))?;
         Ok(doomed)
     }
 
@@ -83,8 +82,10 @@ impl DeleteCommand {
         let mut doomed = self.doomed(repository, runtime, &collection, id.clone())?;
         refuse_if_in_use(context, &collection, &doomed)?;
         doomed.reverse();
-        for other in doomed.iter().filter(|doomed| **doomed != id) {
-            runtime.block_on(repository.delete_backup(&collection, other))?;
+        let others = doomed.iter().filter(|doomed| **doomed != id);
+        let others: Vec<_> = others.cloned().collect();
+        if !others.is_empty() {
+            runtime.block_on(repository.delete_backups(&collection, &others))?;
         }
         runtime.block_on(repository.discard(&collection, &id))?;
         Ok(doomed)

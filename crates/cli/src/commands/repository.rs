@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::failure::{Failure, Verdict};
+use crate::human;
 
 /// Places that hold backups.
 #[derive(Debug, Subcommand)]
@@ -15,6 +16,21 @@ pub enum RepositoryCommand {
     /// target that was backed up elsewhere before makes none by itself, as the place may be one whose disk is
     /// not mounted. One that is there stays as it is.
     Init,
+    /// Remove files of ClickHouse parts that no backup needs
+    ///
+    /// Every deletion of a backup does it, too. What no backup needs is noted first, and goes with the first
+    /// deletion, or the first run of this, a day later, if still no backup needs it: another target may be
+    /// taking one. One process at a time removes things from a repository; backups are taken beside it.
+    Tidy,
+}
+
+#[derive(Serialize)]
+struct TidyRecord {
+    /// Removed now.
+    objects: u64,
+    bytes: u64,
+    /// What no backup needs and waits for its day.
+    waiting_objects: u64,
 }
 
 #[derive(Serialize)]
@@ -29,8 +45,32 @@ impl RepositoryCommand {
     pub fn run(self, context: &Context) -> Result<Verdict, Failure> {
         match self {
             Self::Init => init(context),
+            Self::Tidy => tidy(context),
         }
     }
+}
+
+fn tidy(context: &Context) -> Result<Verdict, Failure> {
+    let runtime = context.runtime()?;
+    let repository = context.open_repository(&runtime)?;
+    let collected = runtime.block_on(repository.collect_garbage())?;
+    let record = TidyRecord {
+        objects: collected.objects,
+        bytes: collected.bytes,
+        waiting_objects: collected.waiting,
+    };
+    context.output.report(&record, |record| {
+        let bytes = human::bytes(record.bytes);
+        let mut said = format!("removed {} objects, {bytes}\n", record.objects);
+        if record.waiting_objects > 0 {
+            said += &format!(
+                "{} that no backup needs go when they have waited for a day\n",
+                record.waiting_objects
+            );
+        }
+        said
+    })?;
+    Ok(Verdict::Done)
 }
 
 fn init(context: &Context) -> Result<Verdict, Failure> {

@@ -5,6 +5,7 @@
 //! ```
 
 use std::fs;
+use std::io::{self, Write};
 use std::path::Path;
 
 use mendb_service::{RowMendOrder, RowMendPreview};
@@ -37,10 +38,10 @@ fn hash_of(plan: &Value) -> String {
         .to_string()
 }
 
-/// Writes a plan to a file that is not there yet.
+/// Writes a plan to a file that is not there yet. It appears whole or not at all.
 ///
 /// # Errors
-/// The file is there, or cannot be written.
+/// The file is there, or cannot be written: then nothing is left of it.
 pub fn write(path: &Path, planned: &Planned) -> Result<(), Failure> {
     let plan = serde_json::to_value(planned).expect("a plan has only text keys");
     let document = Document {
@@ -49,15 +50,30 @@ pub fn write(path: &Path, planned: &Planned) -> Result<(), Failure> {
         plan,
     };
     let bytes = serde_json::to_vec_pretty(&document).expect("a document has only text keys");
-    let write = || {
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(path)?;
-        std::io::Write::write_all(&mut file, &bytes)
-    };
-    write()
+    write_whole(path, &bytes)
         .map_err(|error| Failure::io(format!("cannot write the plan {}", path.display()), &error))
+}
+
+/// Writes a new file under a name of its own beside the one that it gets when it is on disk. What is
+/// written is removed when that fails: half a file would be in the way of the next attempt.
+fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if fs::symlink_metadata(path).is_ok() {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    let directory = path.parent().filter(|parent| *parent != Path::new(""));
+    let mut new = tempfile::Builder::new();
+    let new = new.prefix(".mendb-plan-");
+    #[cfg(unix)]
+    let new = {
+        use std::os::unix::fs::PermissionsExt;
+        // As of any new file: what the user's mask leaves of it.
+        new.permissions(fs::Permissions::from_mode(0o666))
+    };
+    let mut new = new.tempfile_in(directory.unwrap_or(Path::new(".")))?;
+    new.write_all(bytes)?;
+    new.as_file().sync_all()?;
+    new.persist_noclobber(path)?;
+    Ok(())
 }
 
 /// Reads a plan.

@@ -204,3 +204,17 @@ fn a_chain_that_was_left_alone_is_let_go_when_it_keeps_too_much() {
         mendb.ok(&format!("verify c --live --repository {repository}"));
     }
 }
+
+#[test]
+fn a_repository_is_tidied_up_beside_its_backups() {
+    let mendb = world();
+    mendb.ok("backup c");
+    let tidied = mendb.json("repository tidy");
+    let expected = serde_json::json!({"objects": 0, "bytes": 0, "waiting_objects": 0});
+    assert_eq!(tidied, expected);
+    assert!(mendb.ok("repository tidy").starts_with("removed 0 objects"));
+    mendb.ok("verify c --live");
+    let nowhere = mendb.json("repository tidy --repository nowhere");
+    assert_eq!(nowhere, expected);
+    assert!(!mendb.path().join("nowhere").exists());
+}

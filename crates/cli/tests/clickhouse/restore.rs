@@ -258,6 +258,8 @@ fn deleting_a_backup_frees_what_no_other_needs(flavor: Flavor) {
         file.set_modified(long_ago()).unwrap();
     }
     world.ok(&["delete", "first"]);
+    assert_eq!(objects(&world), of_both, "others may be about to need them");
+    tidy_a_day_later(&world);
     let left = objects(&world);
     assert!(
         left.len() < of_both.len(),
@@ -277,7 +279,19 @@ fn deleting_a_backup_frees_what_no_other_needs(flavor: Flavor) {
     world.mend(&["second", "--no-undo"]);
     assert_eq!(world.contents("d"), before);
     world.ok(&["delete", "second"]);
+    tidy_a_day_later(&world);
     assert_eq!(objects(&world), BTreeSet::new());
+}
+
+/// Removes what no backup needs, as on the day after that was noted.
+fn tidy_a_day_later(world: &World) {
+    for note in files_below(&world.in_repository("garbage")) {
+        let file = File::options().write(true).open(note).unwrap();
+        file.set_modified(long_ago()).unwrap();
+    }
+    let tidied: Value = world.json(&["repository", "tidy"]);
+    assert!(tidied["objects"].as_u64() > Some(0), "{tidied}");
+    assert_eq!(tidied["waiting_objects"], 0);
 }
 
 fn objects(world: &World) -> BTreeSet<PathBuf> {

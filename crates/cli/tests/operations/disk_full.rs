@@ -135,3 +135,36 @@ fn a_full_target_fails_clearly_and_the_restore_is_resumed_when_there_is_space() 
     small.ok(&["operation", go_on, id]);
     small.ok(&["verify", "noises", "--live"]);
 }
+
+#[test]
+fn a_plan_that_finds_no_room_leaves_no_half_file_in_the_way_of_the_next_attempt() {
+    if !inside_namespace(
+        "disk_full::a_plan_that_finds_no_room_leaves_no_half_file_in_the_way_of_the_next_attempt",
+    ) {
+        return;
+    }
+    let place = Place::new();
+    import_noise(&place, 100);
+    place.ok(&["backup", "noises"]);
+    let disk = place.path("plans");
+    mount(&disk, "size=1m");
+    let filler = disk.join("filler");
+    // So much that not a whole page is left.
+    std::fs::write(&filler, vec![0; 1 << 20]).unwrap();
+    let plan = disk.join("plan.json");
+    let plan = plan.to_str().unwrap();
+    let order = ["restore", "noises", "--in-place", "--plan", plan];
+    let said = place.fails(1, &order);
+    assert!(said.contains("cannot write the plan"), "{said}");
+    let left = std::fs::read_dir(&disk).unwrap();
+    let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["filler"]);
+    std::fs::remove_file(&filler).unwrap();
+    place.ok(&order);
+    place.ok(&["restore", "--plan", plan]);
+    let said = place.fails(1, &order);
+    assert!(
+        said.contains("cannot write the plan"),
+        "a plan is never replaced: {said}"
+    );
+}

@@ -47,14 +47,30 @@ impl PartFile {
 #[serde(rename_all = "snake_case", tag = "in")]
 pub enum FilePlace {
     /// An object of its own, named by the file's BLAKE3.
-    File,
+    File {
+        /// Which of the objects of this name.
+        #[serde(default, skip_serializing_if = "is_first")]
+        generation: u64,
+    },
     /// A stretch of an object that bundles small files.
     Bundle {
         /// BLAKE3 of the bundle, which names it.
         bundle: String,
         /// Where the file begins in it.
         offset: u64,
+        /// Which of the objects of this name.
+        #[serde(default, skip_serializing_if = "is_first")]
+        generation: u64,
     },
+}
+
+/// Most names have one object. Another is written where the first may be removed by then.
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "it is called by what serde derives"
+)]
+fn is_first(generation: &u64) -> bool {
+    *generation == 0
 }
 
 /// A part in a backup, with its files.

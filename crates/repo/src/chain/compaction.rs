@@ -23,9 +23,11 @@
 //! each with its manifest first, so that those that are left stand on what is still there. Compacting
 //! again after a crash goes on: before the write it begins anew, after it it removes what was left.
 //!
-//! **Others.** Nobody else may restore from the chain, compact or delete in the collection meanwhile: it
-//! is for the caller to see to that. What was planned on the old manifests finds that they have changed,
-//! or objects missing. An increment that was taken on the last backup before can still be stored after.
+//! **Others.** Who folds holds the [lease](Lease) of the repository, so that nobody else folds or deletes
+//! meanwhile, and the new manifest is written only over the old one as it was read: a backup that was deleted
+//! all the same stays so. Who restores from the chain finds that manifests have changed, or objects missing.
+//! An increment that was taken on the last backup before can still be stored after; one that stands on
+//! another of the run keeps what it stands on.
 //!
 //! **Older versions** of mendb refuse what stands on a folded backup, and one that became full, as a
 //! broken chain: they restore nothing wrong.
@@ -40,7 +42,9 @@ use mendb_model::name::{BackupKind, TablePath};
 
 use crate::error::{Error, Result};
 use crate::layout;
+use crate::lease::Lease;
 use crate::manifests::StoredManifest;
+use crate::replace::Seen;
 use crate::repository::Repository;
 use crate::seal;
 use crate::segment::writer::SegmentTarget;
@@ -128,10 +132,25 @@ impl Repository {
     /// Encodes and decodes where it is polled. After a crash or an error the same call goes on.
     ///
     /// # Errors
-    /// As [`Self::plan_compaction`], [`Self::fold_shard`], [`Self::replace_manifest`] and
+    /// As [`Self::lease`], [`Self::plan_compaction`], [`Self::fold_shard`], [`Self::replace_manifest`] and
     /// [`Self::remove_folded`].
     pub async fn compact(
         &self,
+        collection: &str,
+        first: &BackupId,
+        last: &BackupId,
+        writer: &str,
+    ) -> Result<(StoredManifest, Vec<BackupId>)> {
+        let lease = self.lease("folds backups").await?;
+        let compacted = self.compact_under(&lease, collection, first, last, writer);
+        let compacted = compacted.await;
+        lease.release().await;
+        compacted
+    }
+
+    async fn compact_under(
+        &self,
+        lease: &Lease,
         collection: &str,
         first: &BackupId,
         last: &BackupId,
@@ -146,7 +165,7 @@ impl Repository {
             draft.put_shard(&path, shard, segments);
         }
         let stored = self.replace_manifest(&compaction, &draft).await?;
-        self.remove_folded(&compaction, &stored, &mut |_| {})
+        self.remove_folded(lease, &compaction, &stored, &mut |_| {})
             .await?;
         Ok((stored, compaction.goes))
     }
@@ -293,7 +312,7 @@ impl Repository {
     /// # Errors
     /// [`Error::Incomplete`] or [`Error::Damaged`]: a segment is not what `manifest` says.
     /// [`Error::CannotCompact`]: the manifest of the last backup is not what it was when this was
-    /// planned. Or the store fails.
+    /// planned, or is gone. [`Error::NoConditions`]: the store cannot replace it safely. Or it fails.
     pub async fn replace_manifest(
         &self,
         compaction: &Compaction,
@@ -310,16 +329,23 @@ impl Repository {
         }
         let bytes = seal::seal(manifest);
         let stored = StoredManifest::new(manifest.clone(), &bytes);
-        let there = self.manifest(collection, id).await?;
-        if there.blake3 != before.blake3 && there.blake3 != stored.blake3 {
+        let name = layout::manifest(collection, id)?;
+        let there = self.objects.see(&name).await?;
+        let is_known = |seen: &Seen| {
+            let blake3 = StoredManifest::hash(&seen.bytes);
+            blake3 == before.blake3 || blake3 == stored.blake3
+        };
+        let replaced = match there.filter(is_known) {
+            Some(seen) => self.objects.replace(&name, &seen, bytes.into()).await?,
+            None => None,
+        };
+        if replaced.is_none() {
             return Err(Error::CannotCompact {
                 first: compaction.run[0].backup_id.clone(),
                 last: id.clone(),
-                detail: "the manifest of the last has changed meanwhile".to_owned(),
+                detail: "the last was folded by another, or deleted, meanwhile".to_owned(),
             });
         }
-        let name = layout::manifest(collection, id)?;
-        self.objects.put(&name, bytes.into()).await?;
         let there = self.manifest(collection, id).await?;
         if there.blake3 != stored.blake3 {
             let detail = "it is another one than the one just written";
@@ -332,12 +358,15 @@ impl Repository {
     /// repeated. `removed` is told of each backup that has gone.
     ///
     /// # Errors
-    /// The store fails. What is left then is removed by the next call, or when the run is compacted again.
+    /// [`Error::StoodOn`] or [`Error::Claimed`]: another backup has come to stand on one that would go.
+    /// [`Error::LeaseLost`]; or the store fails. What is left then is removed by the next call, or when the
+    /// run is compacted again.
     ///
     /// # Panics
     /// `stored` is not what [`Self::replace_manifest`] returned.
     pub async fn remove_folded(
         &self,
+        lease: &Lease,
         compaction: &Compaction,
         stored: &StoredManifest,
         removed: &mut (dyn FnMut(&BackupId) + Send),
@@ -346,10 +375,10 @@ impl Repository {
         let folded = |id| compacted.is_some_and(|compacted| compacted.folded.contains(id));
         assert!(compaction.goes.iter().all(folded), "what goes was folded");
         let collection = &stored.manifest.collection;
-        for id in compaction.goes.iter().rev() {
-            self.remove_backup(collection, id).await?;
-            removed(id);
-        }
+        let goes: Vec<_> = compaction.goes.iter().rev().cloned().collect();
+        self.remove_backups(lease, collection, &goes, removed)
+            .await?;
+        lease.renew().await?;
         self.remove_unnamed(&stored.manifest).await
     }
 }

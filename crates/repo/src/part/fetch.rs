@@ -10,9 +10,9 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use mendb_model::part::PartFile;
 
+use super::PIECE_BYTES;
 use super::disk::{self, CopyFailure, NewFile};
 use super::ranges::{FetchPlan, Stretch, Wanted};
-use super::{Blob, PIECE_BYTES};
 use crate::concurrent::wait_for_all;
 use crate::error::{Error, Result};
 use crate::objects::{Objects, Place, REREADS};
@@ -68,10 +68,16 @@ impl Repository {
             let objects = self.objects.clone();
             async move {
                 let _permit = objects.transfer().await;
-                match job {
+                let blob = match &job {
+                    Job::Large(file) => file.blob,
+                    Job::Small(stretch) => stretch.bundle,
+                };
+                let fetched = match job {
                     Job::Large(file) => objects.fetch_file(file).await,
                     Job::Small(stretch) => objects.fetch_stretch(stretch).await,
-                }
+                };
+                objects.note_if_damaged(&blob, &fetched).await;
+                fetched
             }
         });
         let at_once = self.options().transfers_at_once();
@@ -88,7 +94,7 @@ enum Job {
 impl Objects {
     async fn fetch_file(&self, file: Wanted) -> Result<Fetched> {
         let content = LargeContent {
-            name: Blob::File(file.blake3).name(),
+            name: file.blob.name(),
             bytes: file.bytes,
             blake3: file.blake3,
         };
@@ -105,7 +111,7 @@ impl Objects {
             range,
             files,
         } = stretch;
-        let name = Blob::Bundle(bundle).name();
+        let name = bundle.name();
         let read = self.get_stretch(&name, range.clone(), |bytes| {
             let wrong = files.iter().find(|file| {
                 let content = file.of(&bytes, range.start);
@@ -222,7 +228,7 @@ impl LargeContent {
         starts.map(move |start| start..bytes.min(start + PIECE_BYTES))
     }
 
-    fn check(&self, bytes: u64, blake3: Hash) -> Result<(), String> {
+    pub(super) fn check(&self, bytes: u64, blake3: Hash) -> Result<(), String> {
         if bytes != self.bytes {
             return Err(format!("{bytes} bytes instead of {}", self.bytes));
         }

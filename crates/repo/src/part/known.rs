@@ -27,8 +27,9 @@ pub struct KnownFiles {
 type At = (usize, usize);
 
 impl Repository {
-    /// What of the files of parts, from part lists of an earlier backup, the repository still has. A
-    /// backup that builds on it takes up anew what was lost, instead of failing over it when it ends.
+    /// What of the files of parts, from part lists of an earlier backup, the repository still has and will
+    /// have. A backup that builds on it takes up anew what was lost, or may be removed, instead of failing
+    /// over it when it ends.
     ///
     /// # Errors
     /// The store fails.
@@ -47,7 +48,12 @@ impl Repository {
                 objects = lost.len(),
                 "files of an earlier backup are missing or wrong: they are written again"
             );
-            let lost: HashSet<Blob> = lost.into_iter().map(|(blob, _)| blob).collect();
+        }
+        let candidates = self.candidates().await?;
+        let mut lost: HashSet<Blob> = lost.into_iter().map(|(blob, _)| blob).collect();
+        let needed = needed.iter().map(|(blob, _)| blob);
+        lost.extend(needed.filter(|blob| !candidates.trust(blob)));
+        if !lost.is_empty() {
             for record in &mut records {
                 let is_there = |file: &PartFile| Blob::of(file).is_ok_and(|b| !lost.contains(&b));
                 record.files.retain(is_there);

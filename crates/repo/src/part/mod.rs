@@ -3,21 +3,25 @@
 //! ```text
 //! files/<aa>/<blake3>              a file of 256 KiB or more
 //! files/bundles/<aa>/<blake3>      smaller files, one after the other, up to about 4 MiB
+//! …/<aa>/<blake3>.<generation>     the same content, where the first object may be removed
 //! files/incoming/…                 in a local directory: files that are being written
 //! ```
 //!
 //! **Consistency.** The name of an object is the BLAKE3 of its content, so that writing it twice writes
 //! the same: an object of the right size is taken for what it is named, and no backup owns it. A backup
-//! names its files in part lists ([`crate::DocumentName`]), which its manifest names. Before the
-//! manifest is written every file is looked for once more ([`crate::Repository::put_manifest`]): a running
-//! backup may rely on files of one that is deleted meanwhile. What an earlier backup has lost by the time
-//! another builds on it is written again ([`crate::Repository::known_files`]).
+//! names its files in part lists ([`crate::DocumentName`]), which its manifest names. What may be removed, as
+//! no backup needed it when that was looked at, is named in the repository first (`candidates`), and no
+//! backup is sealed that relies on such an object: it stores the content again, under another generation of
+//! the name, or copies it there when it is sealed ([`crate::Repository::put_manifest`]). What an earlier
+//! backup has lost by the time another builds on it is written again ([`crate::Repository::known_files`]).
 //!
 //! **What is read.** A file whose size and checksum an earlier backup knows is not read. Others are read
 //! once if they are small or the repository is a local directory, and twice (hashed, then sent if the
 //! repository lacks them) if not; both times must give the same bytes. That an object still holds what
 //! it is named after is proved when it is read ([`crate::Repository::fetch_part_files`],
-//! [`crate::Repository::verify_files`]).
+//! [`crate::Repository::verify_files`]), and what is found damaged then no later backup relies on (`damage`).
+//! One that is found in the place of content that was read is read too, and written again where it is
+//! another; only of one that would have to come in pieces from elsewhere the size is believed.
 //!
 //! **Crashes.** Before [`PartWriter::finish`] returns, all it names lasts. What a crash leaves is content
 //! that no backup refers to, which [`crate::Repository::collect_garbage`] removes after its time of grace.
@@ -26,17 +30,19 @@
 //! all that use the repository; besides, a writer holds one unfinished bundle and the names of its files.
 
 mod blob;
+mod damage;
 mod disk;
 mod fetch;
 mod known;
 mod needed;
 mod presence;
 mod ranges;
+mod renew;
 mod store;
 mod verify;
 mod writer;
 
-pub(crate) use blob::Blob;
+pub(crate) use blob::{Blob, BlobKind};
 pub use fetch::Fetched;
 pub use known::KnownFiles;
 pub(crate) use needed::NeededFiles;

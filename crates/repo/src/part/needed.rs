@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use mendb_model::part::PartFile;
 
-use super::Blob;
+use super::{Blob, BlobKind};
 use crate::error::Result;
 
 /// Objects that hold files, with the sizes they must have. Takes about 60 bytes for each.
@@ -36,12 +36,12 @@ impl NeededFiles {
 
 /// What is wrong with an object that is there with this size, or not there; `None` for nothing.
 pub(super) fn problem_of(blob: Blob, needed_bytes: u64, there: Option<u64>) -> Option<String> {
-    match (blob, there) {
+    match (blob.kind(), there) {
         (_, None) => Some("does not exist".to_owned()),
-        (Blob::File(_), Some(bytes)) if bytes != needed_bytes => {
+        (BlobKind::File, Some(bytes)) if bytes != needed_bytes => {
             Some(format!("has {bytes} bytes instead of {needed_bytes}"))
         }
-        (Blob::Bundle(_), Some(bytes)) if bytes < needed_bytes => Some(format!(
+        (BlobKind::Bundle, Some(bytes)) if bytes < needed_bytes => Some(format!(
             "has {bytes} bytes instead of at least {needed_bytes}"
         )),
         _ => None,

@@ -60,7 +60,7 @@ impl Repository {
                 .push((blob, bytes));
         }
         let checks = directories.into_iter().map(|(directory, mut blobs)| {
-            blobs.sort_by_key(|(blob, _)| *blob.blake3().as_bytes());
+            blobs.sort();
             let objects = self.objects.clone();
             async move { objects.wrong_in(&directory, &blobs).await }
         });
@@ -92,7 +92,7 @@ impl Objects {
         let there: HashMap<String, u64> =
             listed.map(|listed| (listed.name, listed.bytes)).collect();
         for (blob, bytes) in blobs {
-            let there = there.get(blob.blake3().to_hex().as_str()).copied();
+            let there = there.get(&blob.file_name()).copied();
             wrong.extend(problem_of(*blob, *bytes, there).map(|problem| (*blob, problem)));
         }
         Ok(wrong)

@@ -21,6 +21,8 @@ pub(super) struct Wanted {
     pub(super) name: String,
     pub(super) blake3: Hash,
     pub(super) bytes: u64,
+    /// The object that it is in.
+    pub(super) blob: Blob,
     /// Where it begins in its object.
     pub(super) offset: u64,
     pub(super) to: PathBuf,
@@ -29,7 +31,7 @@ pub(super) struct Wanted {
 /// A stretch of a bundle that holds wanted files, in their order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stretch {
-    pub(super) bundle: Hash,
+    pub(super) bundle: Blob,
     pub(super) range: Range<u64>,
     pub(super) files: Vec<Wanted>,
 }
@@ -50,12 +52,13 @@ impl FetchPlan {
     /// A file is named as nothing can be.
     pub(super) fn new(files: &[(&PartFile, PathBuf)]) -> Result<Self> {
         let mut plan = Self::default();
-        let mut bundles: HashMap<Hash, Vec<Wanted>> = HashMap::new();
+        let mut bundles: HashMap<Blob, Vec<Wanted>> = HashMap::new();
         for (file, to) in files {
             let mut wanted = Wanted {
                 name: file.name.clone(),
                 blake3: blake3_of(file)?,
                 bytes: file.bytes,
+                blob: Blob::of(file)?,
                 offset: 0,
                 to: to.clone(),
             };
@@ -64,13 +67,12 @@ impl FetchPlan {
                 continue;
             }
             match &file.place {
-                FilePlace::File => plan.large.push(wanted),
+                FilePlace::File { .. } => plan.large.push(wanted),
                 FilePlace::Bundle { offset, .. } => {
                     // Its end is known to be a number from here on.
                     Blob::least_bytes(file)?;
                     wanted.offset = *offset;
-                    let bundle = *Blob::of(file)?.blake3();
-                    bundles.entry(bundle).or_default().push(wanted);
+                    bundles.entry(wanted.blob).or_default().push(wanted);
                 }
             }
         }
@@ -83,7 +85,7 @@ impl FetchPlan {
 }
 
 /// Cuts files of a bundle, in the order of their offsets, into stretches.
-fn stretches(bundle: Hash, files: Vec<Wanted>) -> Vec<Stretch> {
+fn stretches(bundle: Blob, files: Vec<Wanted>) -> Vec<Stretch> {
     let mut stretches: Vec<Stretch> = Vec::new();
     for file in files {
         let range = file.offset..file.offset + file.bytes;
@@ -119,6 +121,7 @@ mod tests {
             place: FilePlace::Bundle {
                 bundle: blake3::hash(b"bundle").to_hex().to_string(),
                 offset,
+                generation: 0,
             },
         }
     }

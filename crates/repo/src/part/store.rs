@@ -18,7 +18,8 @@ use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path as ObjectPath;
 
 use super::disk::{self, CopyFailure, NewFile, Source};
-use super::{Blob, PIECE_BYTES};
+use super::{Blob, BlobKind, PIECE_BYTES};
+use crate::candidates::Candidates;
 use crate::directory;
 use crate::error::{Error, Result};
 use crate::layout;
@@ -33,7 +34,7 @@ const MOST_PIECES: u64 = 10_000;
 /// Content that is in the repository now.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stored {
-    pub(super) blake3: Hash,
+    pub(super) blob: Blob,
     /// Whether it was not there before.
     pub(super) is_new: bool,
 }
@@ -41,30 +42,74 @@ pub(super) struct Stored {
 impl Objects {
     /// Stores a large file, unless the repository has it. In a local directory it lasts only after
     /// [`Self::make_last`].
-    pub(super) async fn store_file(&self, source: Source) -> Result<Stored> {
-        match &self.place {
+    pub(super) async fn store_file(
+        &self,
+        source: Source,
+        candidates: &Arc<Candidates>,
+    ) -> Result<Stored> {
+        let stored = match &self.place {
             Place::Directory(root) => {
                 let (objects, root) = (self.clone(), root.clone());
-                self.blocking(move || objects.copy_in(&root, &source)).await
+                let candidates = Arc::clone(candidates);
+                let place = move |blake3| Ok(candidates.place(BlobKind::File, blake3));
+                let copied = self.blocking(move || objects.copy_in(&root, &source, place));
+                copied.await?
             }
             Place::Remote(_) if source.bytes <= PIECE_BYTES => {
                 let bytes = self.blocking(move || source.read()).await?;
-                self.store_bytes(Blob::File(blake3::hash(&bytes)), bytes)
-                    .await
+                let blob = candidates.place(BlobKind::File, blake3::hash(&bytes));
+                return self.store_bytes(blob, bytes, candidates).await;
             }
-            Place::Remote(store) => self.send(store, Arc::new(source)).await,
+            Place::Remote(store) => {
+                let source = Arc::new(source);
+                let reader = Arc::clone(&source);
+                let blake3 = self.blocking(move || reader.hash()).await?;
+                let blob = candidates.place(BlobKind::File, blake3);
+                let is_there = self.size(&blob.name()).await? == Some(source.bytes);
+                if is_there && !candidates.is_damaged(&blob) {
+                    let is_new = false;
+                    return Ok(Stored { blob, is_new });
+                }
+                let bytes = source.bytes;
+                let pieces = pieces(self.clone(), source, blake3);
+                self.send(store, blob, bytes, pieces).await?
+            }
+        };
+        if candidates.is_damaged(&stored.blob) {
+            self.forget_damage(&stored.blob).await?;
         }
+        Ok(stored)
     }
 
-    /// Stores content that is in memory, unless the repository has it.
-    pub(super) async fn store_bytes(&self, blob: Blob, bytes: Bytes) -> Result<Stored> {
+    /// Stores content that is in memory, unless the repository has it. What is there is read: it is found
+    /// seldom, as by a task that is done again.
+    pub(super) async fn store_bytes(
+        &self,
+        blob: Blob,
+        bytes: Bytes,
+        candidates: &Candidates,
+    ) -> Result<Stored> {
         let name = blob.name();
-        let is_new = self.size(&name).await? != Some(bytes.len() as u64);
+        let size = bytes.len() as u64;
+        let mut is_new = self.size(&name).await? != Some(size);
+        if !is_new {
+            let is_same = self.get(&name, size, |there| match there == bytes {
+                true => Ok(()),
+                false => Err("it has other bytes".to_owned()),
+            });
+            is_new = match is_same.await {
+                Ok(()) => false,
+                Err(error) if error.is_damage() => true,
+                Err(error) => return Err(error),
+            };
+        }
         if is_new {
             self.put(&name, bytes).await?;
         }
-        let blake3 = *blob.blake3();
-        Ok(Stored { blake3, is_new })
+        if candidates.is_damaged(&blob) {
+            self.forget_damage(&blob).await?;
+        }
+        Ok(Stored { blob, is_new })
     }
 
     /// Makes the entries of objects in their directories last, also of those that someone else is
@@ -91,8 +136,13 @@ impl Objects {
         .await
     }
 
-    /// Copies a file into a local directory.
-    fn copy_in(&self, root: &Path, source: &Source) -> Result<Stored> {
+    /// Copies a file into a local directory, where `place` says by its BLAKE3.
+    pub(super) fn copy_in(
+        &self,
+        root: &Path,
+        source: &Source,
+        place: impl FnOnce(Hash) -> Result<Blob>,
+    ) -> Result<Stored> {
         // A number behind `#` marks what is unfinished: listings leave it out.
         let incoming = format!("{}/{}#1", layout::INCOMING, random_id());
         let write_error =
@@ -105,30 +155,28 @@ impl Objects {
             CopyFailure::Write(error) => write_error(error),
         })?;
         source.check_size(copied.bytes)?;
-        let name = Blob::File(copied.blake3).name();
+        let blob = place(copied.blake3)?;
+        let name = blob.name();
         let object = root.join(&name);
-        let is_new = !fs::metadata(&object).is_ok_and(|there| there.len() == source.bytes);
+        let is_new = !is_there(&object, source.bytes, copied.blake3);
         if is_new {
             let failed =
                 |error| Error::from_io("write", self.full_name(&name), source.bytes, error);
             make_parent(&object).map_err(failed)?;
             new.keep_as(&object).map_err(failed)?;
         }
-        Ok(Stored {
-            blake3: copied.blake3,
-            is_new,
-        })
+        Ok(Stored { blob, is_new })
     }
 
-    /// Sends a file in pieces, unless the repository has it.
-    async fn send(&self, store: &Arc<dyn MultipartStore>, source: Arc<Source>) -> Result<Stored> {
-        let reader = Arc::clone(&source);
-        let blake3 = self.blocking(move || reader.hash()).await?;
-        let name = Blob::File(blake3).name();
-        if self.size(&name).await? == Some(source.bytes) {
-            let is_new = false;
-            return Ok(Stored { blake3, is_new });
-        }
+    /// Sends an object in pieces, which fail at their end unless they are what it should hold.
+    pub(super) async fn send(
+        &self,
+        store: &Arc<dyn MultipartStore>,
+        blob: Blob,
+        bytes: u64,
+        pieces: impl Stream<Item = Result<(usize, Bytes)>> + Send,
+    ) -> Result<Stored> {
+        let name = blob.name();
         let path = self.path(&name)?;
         let begin = self.retry("write", &name, 0, || async {
             Ok(store.create_multipart(&path).await?)
@@ -140,15 +188,12 @@ impl Objects {
             path: &path,
             id: begin.await?,
         };
-        let sent = upload.send(source, blake3).await;
+        let sent = upload.send(bytes, pieces).await;
         if sent.is_err() {
             // The error that stopped it is what matters; pieces that stay are not shown anywhere.
             drop(store.abort_multipart(&path, &upload.id).await);
         }
-        sent.map(|()| Stored {
-            blake3,
-            is_new: true,
-        })
+        sent.map(|()| Stored { blob, is_new: true })
     }
 }
 
@@ -162,9 +207,12 @@ struct Upload<'a> {
 }
 
 impl Upload<'_> {
-    async fn send(&self, source: Arc<Source>, expected: Hash) -> Result<()> {
-        let bytes = source.bytes;
-        let pieces = pieces(self.objects.clone(), source, expected)
+    async fn send(
+        &self,
+        bytes: u64,
+        pieces: impl Stream<Item = Result<(usize, Bytes)>> + Send,
+    ) -> Result<()> {
+        let pieces = pieces
             .map_ok(|(n, piece)| self.send_piece(n, piece))
             .try_buffered(PIECES_AT_ONCE);
         let parts: Vec<PartId> = pieces.try_collect().await?;
@@ -221,7 +269,7 @@ fn pieces(
 }
 
 /// Pieces are of one size but for the last.
-fn piece_bytes(bytes: u64) -> u64 {
+pub(super) fn piece_bytes(bytes: u64) -> u64 {
     let least = bytes.div_ceil(MOST_PIECES).next_multiple_of(1 << 20);
     least.max(PIECE_BYTES)
 }
@@ -258,6 +306,16 @@ fn read_piece(
     let n = reader.next;
     reader.next += 1;
     Ok(Some(((n, piece.into()), Some(reader))))
+}
+
+/// Whether a file is there with this content. One that cannot be read is none.
+fn is_there(path: &Path, bytes: u64, blake3: Hash) -> bool {
+    let has_size = fs::metadata(path).is_ok_and(|there| there.len() == bytes);
+    let source = Source {
+        path: path.to_owned(),
+        bytes,
+    };
+    has_size && source.hash().is_ok_and(|there| there == blake3)
 }
 
 /// Creates a file of a name that nobody else uses, and its directory.

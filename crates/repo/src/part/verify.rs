@@ -26,7 +26,8 @@ pub struct Verified {
 
 impl Repository {
     /// Reads every object that these parts need, once, and compares sizes and BLAKE3. Goes on where one
-    /// is missing or damaged.
+    /// is missing or damaged. What is damaged is noted in the repository where that can be written, so that
+    /// no later backup relies on it.
     ///
     /// # Errors
     /// A file is named as nothing can be, or the store fails.
@@ -35,20 +36,21 @@ impl Repository {
         records: impl IntoIterator<Item = &'a PartRecord>,
     ) -> Result<Verified> {
         let mut large = HashMap::new();
-        let mut bundles: HashMap<Hash, HashSet<Slice>> = HashMap::new();
+        let mut bundles: HashMap<Blob, HashSet<Slice>> = HashMap::new();
         for file in records.into_iter().flat_map(|record| &record.files) {
             let blake3 = blake3_of(file)?;
             Blob::least_bytes(file)?;
-            match (Blob::of(file)?, &file.place) {
-                (Blob::Bundle(bundle), FilePlace::Bundle { offset, .. }) => {
+            let blob = Blob::of(file)?;
+            match &file.place {
+                FilePlace::Bundle { offset, .. } => {
                     let slice = Slice {
                         offset: *offset,
                         bytes: file.bytes,
                         blake3,
                     };
-                    bundles.entry(bundle).or_default().insert(slice);
+                    bundles.entry(blob).or_default().insert(slice);
                 }
-                (blob, _) => {
+                FilePlace::File { .. } => {
                     large.insert(blob, file.bytes);
                 }
             }
@@ -59,11 +61,18 @@ impl Repository {
         let bundles = bundles
             .into_iter()
             .map(|(bundle, slices)| Job::Bundle(bundle, slices));
+        let noted = &self.objects.damaged_blobs().await?;
         let jobs = large.chain(bundles).map(|job| {
             let objects = self.objects.clone();
             async move {
                 let _permit = objects.transfer().await;
-                match objects.prove(job).await {
+                let (Job::Large(blob, _) | Job::Bundle(blob, _)) = job;
+                let proved = objects.prove(job).await;
+                objects.note_if_damaged(&blob, &proved).await;
+                if proved.is_ok() && noted.contains(&blob) {
+                    objects.forget_damage(&blob).await?;
+                }
+                match proved {
                     Err(error) if !error.is_damage() => Err(error),
                     proved => Ok(proved),
                 }
@@ -92,7 +101,7 @@ struct Slice {
 
 enum Job {
     Large(Blob, u64),
-    Bundle(Hash, HashSet<Slice>),
+    Bundle(Blob, HashSet<Slice>),
 }
 
 impl Objects {
@@ -103,17 +112,17 @@ impl Objects {
                 let content = LargeContent {
                     name: blob.name(),
                     bytes,
-                    blake3: *blob.blake3(),
+                    blake3: blob.blake3(),
                 };
                 self.prove_size(&content.name, bytes..=bytes).await?;
                 self.read_large(&content, None).await?;
                 Ok(bytes)
             }
             Job::Bundle(bundle, slices) => {
-                let name = Blob::Bundle(bundle).name();
+                let name = bundle.name();
                 let size = self.prove_size(&name, 0..=MOST_BUNDLE_BYTES).await?;
                 self.get(&name, size, |bytes| {
-                    if blake3::hash(&bytes) != bundle {
+                    if blake3::hash(&bytes) != bundle.blake3() {
                         return Err("its BLAKE3 is not its name".to_owned());
                     }
                     let wrong = slices.iter().find(|slice| !slice.is_in(&bytes));

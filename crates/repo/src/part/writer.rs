@@ -10,7 +10,8 @@ use mendb_model::part::{FileChecksum, FilePlace, Hash128, Part, PartFile, PartRe
 use tokio::task::{JoinError, JoinSet};
 
 use super::disk::Source;
-use super::{BUNDLE_BYTES, BUNDLED_BELOW, Blob, KnownFiles};
+use super::{BUNDLE_BYTES, BUNDLED_BELOW, Blob, BlobKind, KnownFiles};
+use crate::candidates::Candidates;
 use crate::error::Result;
 use crate::objects::Objects;
 use crate::repository::Repository;
@@ -51,8 +52,11 @@ pub struct Uploaded {
 /// ends its transfers; what is stored by then belongs to no backup.
 #[derive(Debug)]
 pub struct PartWriter {
+    repository: Repository,
     objects: Objects,
     known: Arc<KnownFiles>,
+    /// What may not be relied on, as of the first part.
+    candidates: Option<Arc<Candidates>>,
     parts: Vec<DraftPart>,
     contents: Vec<Content>,
     /// Contents that this writer has met, by what tells them apart.
@@ -118,8 +122,10 @@ impl Repository {
     /// A writer for parts of one table, of which the repository is known to have some files.
     pub fn part_writer(&self, known: Arc<KnownFiles>) -> PartWriter {
         PartWriter {
+            repository: self.clone(),
             objects: self.objects.clone(),
             known,
+            candidates: None,
             parts: Vec::new(),
             contents: Vec::new(),
             listed: HashMap::new(),
@@ -148,6 +154,9 @@ impl PartWriter {
         mut files: Vec<FileOnDisk>,
     ) -> Result<()> {
         files.sort_by(|a, b| a.name.cmp(&b.name));
+        if self.candidates.is_none() {
+            self.candidates = Some(self.repository.candidates().await?);
+        }
         let mut draft = Vec::with_capacity(files.len());
         for file in files {
             let content = self.content_of(part.hash, directory, &file).await?;
@@ -222,12 +231,13 @@ impl PartWriter {
         let content = self.push(Content::Pending);
         let permit = self.objects.transfer().await;
         let objects = self.objects.clone();
+        let candidates = self.candidates.clone().unwrap_or_default();
         self.transfers.spawn(async move {
             let bytes = source.bytes;
-            let stored = objects.store_file(source).await?;
+            let stored = objects.store_file(source, &candidates).await?;
             drop(permit);
             Ok(Transferred {
-                blob: Blob::File(stored.blake3),
+                blob: stored.blob,
                 is_new: stored.is_new,
                 bytes,
                 what: TransferredFiles::Large(content),
@@ -241,10 +251,11 @@ impl PartWriter {
         let Bundle { bytes, files } = std::mem::take(&mut self.bundle);
         let permit = self.objects.transfer().await;
         let objects = self.objects.clone();
+        let candidates = self.candidates.clone().unwrap_or_default();
         self.transfers.spawn(async move {
             let bytes = Bytes::from(bytes);
-            let blob = Blob::Bundle(blake3::hash(&bytes));
-            let stored = objects.store_bytes(blob, bytes.clone()).await?;
+            let blob = candidates.place(BlobKind::Bundle, blake3::hash(&bytes));
+            let stored = (objects.store_bytes(blob, bytes.clone(), &candidates)).await?;
             drop(permit);
             Ok(Transferred {
                 blob,
@@ -286,7 +297,9 @@ impl PartWriter {
             TransferredFiles::Large(content) => {
                 self.contents[content] = Content::Stored {
                     blake3: done.blob.blake3().to_hex().to_string(),
-                    place: FilePlace::File,
+                    place: FilePlace::File {
+                        generation: done.blob.generation(),
+                    },
                 };
                 1
             }
@@ -298,6 +311,7 @@ impl PartWriter {
                         place: FilePlace::Bundle {
                             bundle: bundle.to_string(),
                             offset: file.offset,
+                            generation: done.blob.generation(),
                         },
                     };
                 }

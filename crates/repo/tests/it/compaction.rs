@@ -19,6 +19,7 @@ use crate::faulty_store::{Fault, Moment, Request};
 use crate::promises::{Promise, promises};
 use crate::rows::{Rows, unblock};
 use crate::sample::{COLLECTION, backups, full, increment};
+use crate::sharing::{impatient, stop_before};
 
 const COMPACTOR: &str = "c0ffee";
 
@@ -116,7 +117,7 @@ async fn check_only(store: &Store, expected: &[BackupId]) {
         .map(|stored| stored.manifest.backup_id.clone())
         .collect();
     assert_eq!(ids, expected);
-    let mut named = BTreeSet::from(["p/mendb.json".to_owned()]);
+    let mut named = BTreeSet::from(["p/mendb.json", "p/lease.json"].map(str::to_owned));
     for stored in &there {
         let directory = format!("p/collections/{COLLECTION}/{}", stored.manifest.backup_id);
         named.insert(format!("{directory}/manifest.json"));
@@ -126,7 +127,8 @@ async fn check_only(store: &Store, expected: &[BackupId]) {
     let objects: Vec<_> = store.faulty.below.list(None).collect().await;
     let objects = objects
         .into_iter()
-        .map(|object| object.unwrap().location.to_string());
+        .map(|object| object.unwrap().location.to_string())
+        .filter(|object| !object.starts_with("p/ids/"));
     assert_eq!(objects.collect::<BTreeSet<_>>(), named);
 }
 
@@ -435,4 +437,45 @@ fn rows_that_are_not_those_of_the_digest_are_not_folded() {
         assert!(matches!(compacted.unwrap_err(), Error::Damaged { .. }));
         assert_eq!(backups(repository).await.len(), 2);
     });
+}
+
+#[test]
+fn a_chain_deleted_between_any_two_requests_of_a_compaction_does_not_come_back_without_its_segments()
+ {
+    let world = five();
+    let (first, last) = (full(0), increment(4));
+    let mut let_in_before = 0;
+    for nth in 0.. {
+        let was_let_in = run(async {
+            let store = Store::new(world.options());
+            world.put(&store.repository).await;
+            let all: Vec<_> = (0..5).rev().map(World::id).collect();
+            let theirs = impatient(&store.faulty, world.options());
+            let doomed = all.clone();
+            let let_in = stop_before(&store.faulty, nth, async move || {
+                theirs.delete_backups(COLLECTION, &doomed).await.unwrap();
+            });
+            let compacted = store
+                .repository
+                .compact(COLLECTION, &first, &last, COMPACTOR)
+                .await;
+            let store = store.healed();
+            if let_in.was() {
+                assert!(backups(&store.repository).await.is_empty(), "request {nth}");
+                let _ = compacted;
+            } else {
+                compacted.unwrap();
+                check_kept(&world, &store.repository, &(0..=4)).await;
+            }
+            let theirs = impatient(&store.faulty, world.options());
+            theirs.delete_backups(COLLECTION, &all).await.unwrap();
+            check_only(&store, &[]).await;
+            let_in.was()
+        });
+        if !was_let_in {
+            break;
+        }
+        let_in_before += 1;
+    }
+    assert!(let_in_before > 50, "{let_in_before}");
 }

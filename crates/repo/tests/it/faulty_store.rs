@@ -1,9 +1,12 @@
 //! A store that fails as told.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -14,7 +17,7 @@ use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartId,
-    MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload,
+    MultipartUpload, ObjectMeta, ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload,
     PutResult, Result,
 };
 
@@ -54,9 +57,61 @@ struct Rule {
     times: u32,
 }
 
+/// What a store makes of the conditions of writes.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Conditions {
+    #[default]
+    Kept,
+    /// It creates what is there.
+    CreateIgnored,
+    /// It replaces what has changed.
+    UpdateIgnored,
+    /// It refuses to replace under a condition.
+    UpdateUnknown,
+    /// It says that everything has changed.
+    UpdateNever,
+}
+
+/// A clock that tests advance, and when objects were written by it.
+#[derive(Debug, Default, Clone)]
+pub struct Clock {
+    now_s: Arc<AtomicI64>,
+    written_s: Arc<Mutex<HashMap<Path, i64>>>,
+}
+
+impl Clock {
+    /// It begins when the first of these tests could have been run.
+    pub fn begin() -> Self {
+        let clock = Self::default();
+        clock.advance(1_790_000_000);
+        clock
+    }
+
+    pub fn advance(&self, seconds: i64) {
+        self.now_s.fetch_add(seconds, Ordering::Relaxed);
+    }
+
+    fn note(&self, location: &Path) {
+        let now_s = self.now_s.load(Ordering::Relaxed);
+        let mut written_s = self.written_s.lock().unwrap();
+        written_s.insert(location.clone(), now_s);
+    }
+
+    fn tell(&self, mut meta: ObjectMeta) -> ObjectMeta {
+        let written_s = self.written_s.lock().unwrap();
+        let written_s = written_s.get(&meta.location).copied().unwrap_or(0);
+        let of_1970 = meta.last_modified
+            - Duration::from_secs(u64::try_from(meta.last_modified.timestamp()).unwrap());
+        meta.last_modified = of_1970 + Duration::from_secs(u64::try_from(written_s).unwrap());
+        meta
+    }
+}
+
 /// A store in memory in front of which faults wait for their requests.
 #[derive(Debug, Default, Clone)]
 pub struct FaultyStore {
+    pub conditions: Conditions,
+    pub clock: Option<Clock>,
     /// The store without the faults.
     pub below: Arc<InMemory>,
     rules: Arc<Mutex<Vec<Rule>>>,
@@ -98,6 +153,30 @@ impl Witness {
 }
 
 impl FaultyStore {
+    /// The same objects and the same clock, without witness and faults.
+    pub fn unwatched(&self) -> Self {
+        Self {
+            below: Arc::clone(&self.below),
+            conditions: self.conditions,
+            clock: self.clock.clone(),
+            ..Self::default()
+        }
+    }
+
+    /// What the store says of an object.
+    fn told(&self, meta: ObjectMeta) -> ObjectMeta {
+        match &self.clock {
+            Some(clock) => clock.tell(meta),
+            None => meta,
+        }
+    }
+
+    fn note_written(&self, location: &Path) {
+        if let Some(clock) = &self.clock {
+            clock.note(location);
+        }
+    }
+
     /// The next `times` requests of this kind to objects whose name holds `object` meet a fault.
     pub fn fail(&self, request: Request, object: &str, fault: Fault, times: u32) {
         self.rules.lock().unwrap().push(Rule {
@@ -165,6 +244,28 @@ impl FaultyStore {
         }
     }
 
+    /// A write as this store understands it.
+    fn understood(&self, location: &Path, mut options: PutOptions) -> Result<PutOptions> {
+        match (self.conditions, &options.mode) {
+            (Conditions::CreateIgnored, PutMode::Create)
+            | (Conditions::UpdateIgnored, PutMode::Update(_)) => options.mode = PutMode::Overwrite,
+            (Conditions::UpdateUnknown, PutMode::Update(_)) => {
+                return Err(Error::NotImplemented {
+                    operation: "writes with If-Match".into(),
+                    implementer: "faulty".into(),
+                });
+            }
+            (Conditions::UpdateNever, PutMode::Update(_)) => {
+                return Err(Error::Precondition {
+                    path: location.to_string(),
+                    source: "412".into(),
+                });
+            }
+            _ => {}
+        }
+        Ok(options)
+    }
+
     /// Looks at the fault that waits for a body, and leaves others to [`Self::meet`].
     fn body_fault(&self, location: &Path) -> Option<Fault> {
         let rules = self.rules.lock().unwrap();
@@ -207,7 +308,15 @@ impl ObjectStore for FaultyStore {
         'p: 'f,
         Self: 'f,
     {
-        let work = self.below.put_opts(location, payload, options);
+        let options = match self.understood(location, options) {
+            Ok(options) => options,
+            Err(error) => return async { Err(error) }.boxed(),
+        };
+        let work = async move {
+            let put = self.below.put_opts(location, payload, options).await?;
+            self.note_written(location);
+            Ok(put)
+        };
         self.meet(Request::Put, Some(location), work).boxed()
     }
 
@@ -238,6 +347,7 @@ impl ObjectStore for FaultyStore {
             let of_body = self.body_fault(location);
             let work = self.below.get_opts(location, options);
             let mut answer = self.meet(Request::Get, Some(location), work).await?;
+            answer.meta = self.told(answer.meta);
             if let Some(fault) = of_body {
                 let (meta, range, attributes) = (
                     answer.meta.clone(),
@@ -299,7 +409,11 @@ impl ObjectStore for FaultyStore {
             let found = store.below.list(prefix.as_ref()).collect::<Vec<_>>();
             let work = async { Ok(found.await) };
             match store.meet(Request::List, prefix.as_ref(), work).await {
-                Ok(found) => futures::stream::iter(found).boxed(),
+                Ok(found) => {
+                    let found = found.into_iter();
+                    let told: Vec<_> = found.map(|meta| Ok(store.told(meta?))).collect();
+                    futures::stream::iter(told).boxed()
+                }
                 Err(error) => futures::stream::iter([Err(error)]).boxed(),
             }
         };
@@ -377,7 +491,11 @@ impl MultipartStore for FaultyStore {
         'i: 'f,
         Self: 'f,
     {
-        let work = self.below.complete_multipart(path, id, parts);
+        let work = async move {
+            let put = self.below.complete_multipart(path, id, parts).await?;
+            self.note_written(path);
+            Ok(put)
+        };
         self.meet(Request::Put, Some(path), work).boxed()
     }
 

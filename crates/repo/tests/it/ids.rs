@@ -57,7 +57,7 @@ async fn what_another_backup_stands_on_is_not_discarded(repository: Repository) 
         .unwrap();
     // As where the manifest alone is lost.
     repository
-        .delete_backup(COLLECTION, &full(0))
+        .withdraw(COLLECTION, &full(0), OPERATION, WRITER)
         .await
         .unwrap();
     segments(&repository, &full(0), 0).await.unwrap();
@@ -88,7 +88,11 @@ async fn what_stands_on_a_backup_is_found_or_said_to_be_unknown(repository: Repo
     assert_eq!(dependants(&root).await.unwrap().certain, ids);
     assert_eq!(dependants(&ids[1]).await.unwrap().certain, ids[2..]);
     assert_eq!(dependants(&newest).await.unwrap().certain, []);
-    repository.delete_backup(COLLECTION, &ids[1]).await.unwrap();
+    // As where its manifest was lost.
+    repository
+        .withdraw(COLLECTION, &ids[1], OPERATION, WRITER)
+        .await
+        .unwrap();
     let found = dependants(&root).await.unwrap();
     assert_eq!(found.certain, ids[..1]);
     assert_eq!(found.possible, ids[1..2]);

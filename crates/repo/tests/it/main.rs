@@ -13,8 +13,10 @@ mod compaction;
 mod damage;
 mod faults;
 mod faulty_store;
+mod garbage;
 mod ids;
 mod in_process;
+mod part_damage;
 mod part_directory;
 mod part_faults;
 mod part_promises;
@@ -27,3 +29,4 @@ mod s3_server;
 mod sample;
 #[path = "../../../engines/tests/servers/mod.rs"]
 mod servers;
+mod sharing;

@@ -151,7 +151,7 @@ async fn many_objects_of_one_directory_are_found_by_listing_it() {
                 bytes: 7,
                 blake3,
                 checksum: None,
-                place: FilePlace::File,
+                place: FilePlace::File { generation: 0 },
             }
         })
         .collect();

@@ -116,7 +116,8 @@ async fn what_an_earlier_backup_has_lost_is_taken_up_anew(repository: Repository
         .await
         .unwrap();
     let (again, uploaded) = writer.finish().await.unwrap();
-    assert_eq!(again, records);
+    // The names of what was removed are not used again at once.
+    assert!(objects_of(&again).is_disjoint(&objects_of(&records)));
     assert_eq!(uploaded.bytes, records[0].bytes());
     expect_back(&repository, &again[0], &part).await;
 }
@@ -207,7 +208,9 @@ async fn a_document_reads_back(repository: Repository) {
 /// The one file that an object of its own holds.
 fn large(records: &[PartRecord]) -> &PartFile {
     let mut files = records.iter().flat_map(|record| &record.files);
-    files.find(|file| file.place == FilePlace::File).unwrap()
+    files
+        .find(|file| matches!(file.place, FilePlace::File { .. }))
+        .unwrap()
 }
 
 async fn a_manifest_is_refused_while_a_file_is_missing(repository: Repository) {
@@ -217,7 +220,7 @@ async fn a_manifest_is_refused_while_a_file_is_missing(repository: Repository) {
     let files = &mut records[0].files;
     let at = files
         .iter()
-        .position(|file| file.place == FilePlace::File)
+        .position(|file| matches!(file.place, FilePlace::File { .. }))
         .unwrap();
     files[at].blake3.clone_from(&missing);
     let (manifest, _) = draft(&repository, &full(1), &[&part], &records)

@@ -305,9 +305,18 @@ pub async fn backup(
 pub fn objects_of(records: &[PartRecord]) -> HashSet<String> {
     use mendb_model::part::FilePlace;
     let files = records.iter().flat_map(|record| &record.files);
-    let object = |file: &PartFile| match &file.place {
-        FilePlace::File => format!("files/{}/{}", &file.blake3[..2], file.blake3),
-        FilePlace::Bundle { bundle, .. } => format!("files/bundles/{}/{bundle}", &bundle[..2]),
+    let object = |file: &PartFile| {
+        let (root, blake3, generation) = match &file.place {
+            FilePlace::File { generation } => ("files", &file.blake3, generation),
+            FilePlace::Bundle {
+                bundle, generation, ..
+            } => ("files/bundles", bundle, generation),
+        };
+        let first = format!("{root}/{}/{blake3}", &blake3[..2]);
+        match generation {
+            0 => first,
+            _ => format!("{first}.{generation}"),
+        }
     };
     files.map(object).collect()
 }

@@ -13,7 +13,7 @@ use crate::sample::{
     COLLECTION, OPERATION, WRITER, backup, backups, block, full, increment, manifest, read, schema,
     segments, segments_of, target, writer,
 };
-use crate::{compaction, ids, part_promises};
+use crate::{compaction, garbage, ids, part_promises};
 
 /// A promise, proved on an empty repository.
 pub type Promise = (
@@ -53,6 +53,7 @@ pub const ALL: &[Promise] = promises![
 pub fn every_promise() -> impl Iterator<Item = &'static Promise> {
     ALL.iter()
         .chain(part_promises::ALL)
+        .chain(garbage::ALL)
         .chain(compaction::ALL)
         .chain(ids::ALL)
 }
@@ -178,12 +179,15 @@ async fn an_increment_on_a_missing_or_changed_parent_is_refused(repository: Repo
     let child = backup(&repository, &increment(2), Some(&parent))
         .await
         .unwrap();
-    repository
-        .delete_backup(COLLECTION, &full(0))
-        .await
-        .unwrap();
-    let message = repository
-        .chain(COLLECTION, &child.manifest.backup_id)
+    let delete = async |id| repository.delete_backup(COLLECTION, &id).await;
+    let error = delete(full(0)).await.unwrap_err();
+    assert!(
+        matches!(&error, Error::StoodOn { by, .. } if *by == [child.manifest.backup_id]),
+        "{error:?}"
+    );
+    delete(increment(2)).await.unwrap();
+    delete(full(0)).await.unwrap();
+    let message = backup(&repository, &increment(2), Some(&parent))
         .await
         .unwrap_err()
         .to_string();

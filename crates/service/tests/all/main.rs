@@ -12,6 +12,7 @@ mod conflicts;
 mod diff;
 mod faults;
 #[path = "../../../repo/tests/it/faulty_store.rs"]
+#[expect(dead_code, reason = "the tests of the repository use the rest of it")]
 mod faulty_store;
 mod journal_crash;
 mod meddled_engine;

@@ -6,7 +6,7 @@ use clap::Args;
 use mendb_model::manifest::Manifest;
 use mendb_model::name::BackupKind;
 use mendb_model::{BackupId, TargetMark};
-use mendb_repo::{Compaction, Repository, StoredManifest};
+use mendb_repo::{Compaction, Lease, Repository, StoredManifest};
 use mendb_service::env::{crash_point, nonce, now_ms};
 use serde::Serialize;
 use tokio::runtime::Handle;
@@ -41,7 +41,8 @@ A chain of four:   full <- monday <- tuesday <- wednesday
 /// killed leaves the old chain or the new one, and the same command goes on.
 ///
 /// Nobody may be restoring from the run: operations of this target are looked for, those of others
-/// cannot be.
+/// cannot be. Of processes that delete or compact in a repository, one works at a time; backups are taken
+/// beside it.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct CompactCommand {
@@ -214,28 +215,44 @@ impl CompactCommand {
         let mut touched = compaction.goes().to_vec();
         touched.push(stays.backup_id.clone());
         refuse_if_in_use(context, &self.collection, &touched)?;
-        crash_point();
-        let writer = format!("compact-{:x}-{}", now_ms(), nonce());
-        let manifest = fold(context, repository, runtime, compaction, &writer)?;
-        // Folding can take hours.
-        let free = refuse_if_in_use(context, &self.collection, &touched);
-        let replaced = free.and_then(|()| {
-            let replace = repository.replace_manifest(compaction, &manifest);
-            Ok(runtime.block_on(replace)?)
-        });
-        let stored = match replaced {
-            Ok(stored) => stored,
-            Err(failure) => {
-                give_up(repository, runtime, stays, &writer);
-                return Err(failure);
-            }
-        };
-        crash_point();
-        let mut removed = |_: &BackupId| crash_point();
-        runtime.block_on(repository.remove_folded(compaction, &stored, &mut removed))?;
-        crash_point();
-        Ok(stored)
+        let lease = runtime.block_on(repository.lease("folds backups"))?;
+        let free = || refuse_if_in_use(context, &self.collection, &touched);
+        let stored = under_lease(context, repository, runtime, compaction, &lease, free);
+        runtime.block_on(lease.release());
+        stored
     }
+}
+
+/// Folds the run and removes what was folded. `free` says whether no operation of this target needs it.
+fn under_lease(
+    context: &Context,
+    repository: &Repository,
+    runtime: &Handle,
+    compaction: &Compaction,
+    lease: &Lease,
+    free: impl Fn() -> Result<(), Failure>,
+) -> Result<StoredManifest, Failure> {
+    let stays = &compaction.stays().manifest;
+    crash_point();
+    let writer = format!("compact-{:x}-{}", now_ms(), nonce());
+    let manifest = fold(context, repository, runtime, compaction, &writer)?;
+    // Folding can take hours.
+    let replaced = free().and_then(|()| {
+        let replace = repository.replace_manifest(compaction, &manifest);
+        Ok(runtime.block_on(replace)?)
+    });
+    let stored = match replaced {
+        Ok(stored) => stored,
+        Err(failure) => {
+            give_up(repository, runtime, stays, &writer);
+            return Err(failure);
+        }
+    };
+    crash_point();
+    let mut removed = |_: &BackupId| crash_point();
+    runtime.block_on(repository.remove_folded(lease, compaction, &stored, &mut removed))?;
+    crash_point();
+    Ok(stored)
 }
 
 impl CompactionRecord {

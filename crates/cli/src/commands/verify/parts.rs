@@ -130,13 +130,19 @@ fn files_of<'a>(records: &'a [&PartRecord]) -> impl Iterator<Item = &'a PartFile
     records.iter().flat_map(|record| &record.files)
 }
 
-/// BLAKE3 of the object that has a file; `None` where the list names nothing that can be one.
+/// BLAKE3 of the object that has a file, and which of that it is; `None` where the list names nothing that can be one.
 fn object(file: &PartFile) -> Option<Vec<u8>> {
-    let digits = match &file.place {
-        FilePlace::File => &file.blake3,
-        FilePlace::Bundle { bundle, .. } => bundle,
+    let (digits, generation) = match &file.place {
+        FilePlace::File { generation } => (&file.blake3, *generation),
+        FilePlace::Bundle {
+            bundle, generation, ..
+        } => (bundle, *generation),
     };
-    from_hex(digits).ok()
+    let mut object = from_hex(digits).ok()?;
+    if generation > 0 {
+        object.extend(generation.to_be_bytes());
+    }
+    Some(object)
 }
 
 /// How a list is not what the manifest says of it.

@@ -1,0 +1,273 @@
+//! Backups that leave while others may come to stand on them.
+//!
+//! | who removes a parent | who seals an increment on it |
+//! |---|---|
+//! | names it in `leaving` of the lease | puts `parent.json`, its claim, into the directory of the increment |
+//! | looks for manifests and claims that stand on it, and gives up where there are any | looks whether the parent is there and not leaving, and gives up where it is |
+//! | makes sure of its lease | |
+//! | puts [`DELETED`] in the place of the manifest | creates the manifest of the increment |
+//!
+//! Each writes before it looks, so that at least one sees the other: no increment is sealed on a backup that
+//! goes. `leaving` is only cleared by its writer, or, after that one died, by a process that ended what it
+//! had begun, or has seen an increment that was sealed before the other could have gone on.
+//!
+//! **In the place of a manifest** stands [`DELETED`] while the objects of a backup are removed: a backup that
+//! is sealed in this moment, by a process that was stopped, finds it there. One that is sealed after all is
+//! gone looks for its objects once more ([`Repository::put_manifest`]).
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use mendb_model::BackupId;
+use mendb_model::manifest::Manifest;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::layout;
+use crate::lease::{Lease, Leaving};
+use crate::objects::Created;
+use crate::repository::Repository;
+use crate::seal::{self, Unreadable};
+
+/// The format of claims that this version writes and reads.
+const FORMAT_VERSION: u32 = 1;
+
+/// What stands in the place of the manifest of a backup that is being removed.
+pub(crate) const DELETED: &[u8] = b"{ \"deleted\": true }\n";
+
+/// What a backup that is being sealed stands on.
+#[derive(Debug, Serialize, Deserialize)]
+struct Claim {
+    format_version: u32,
+    parent: BackupId,
+}
+
+/// What keeps a backup from being removed.
+enum InTheWay {
+    /// Increments that stand on it.
+    Sealed(Vec<BackupId>),
+    /// One that is about to.
+    Claimed(BackupId),
+}
+
+impl Repository {
+    /// Claims the parent of a backup that is about to be sealed.
+    ///
+    /// # Errors
+    /// [`Error::Leaving`] when the parent is being removed; or the store fails.
+    pub(crate) async fn claim_parent(&self, manifest: &Manifest) -> Result<()> {
+        let Some(parent) = &manifest.parent else {
+            return Ok(());
+        };
+        let (collection, id) = (&manifest.collection, &manifest.backup_id);
+        let claim = Claim {
+            format_version: FORMAT_VERSION,
+            parent: parent.backup_id.clone(),
+        };
+        let name = layout::claim(collection, id)?;
+        self.objects.put(&name, seal::seal(&claim).into()).await?;
+        let leaving = self.leaving().await?;
+        let leaves = |leaving: &Leaving| {
+            leaving.collection == *collection && leaving.backup_id == parent.backup_id
+        };
+        match leaving.iter().any(leaves) {
+            false => Ok(()),
+            true => Err(Error::Leaving {
+                child: self.objects.full_name(&layout::manifest(collection, id)?),
+                parent: parent.backup_id.clone(),
+            }),
+        }
+    }
+
+    /// Takes back the claim of a backup that was sealed, or will not be. One that stays keeps the parent
+    /// until what is left of the backup is removed.
+    pub(crate) async fn drop_claim(&self, manifest: &Manifest) {
+        if manifest.parent.is_none() {
+            return;
+        }
+        let drop_claim = async {
+            let name = layout::claim(&manifest.collection, &manifest.backup_id)?;
+            self.objects.delete(&name).await
+        };
+        if let Err(error) = drop_claim.await {
+            tracing::debug!(%error, backup = %manifest.backup_id, "the claim of a backup stays");
+        }
+    }
+
+    /// Removes backups of a collection, each but no files of parts, in the order given: first those that
+    /// stand on others. `removed` is told of each that has gone.
+    ///
+    /// # Errors
+    /// [`Error::StoodOn`] or [`Error::Claimed`] when another backup stands on one, or is about to: nothing
+    /// is removed. [`Error::LeaseLost`]; or the store fails.
+    pub(crate) async fn remove_backups(
+        &self,
+        lease: &Lease,
+        collection: &str,
+        ids: &[BackupId],
+        removed: &mut (dyn FnMut(&BackupId) + Send),
+    ) -> Result<()> {
+        let before = lease.leaving().await;
+        let ours = ids.iter().map(|id| Leaving {
+            collection: collection.to_owned(),
+            backup_id: id.clone(),
+        });
+        lease
+            .set_leaving(before.iter().cloned().chain(ours).collect())
+            .await?;
+        for id in ids {
+            let Some(in_the_way) = self.in_the_way(collection, id, ids).await? else {
+                continue;
+            };
+            lease.set_leaving(before).await?;
+            let (repository, collection) = (self.url().to_owned(), collection.to_owned());
+            let backup = id.clone();
+            return Err(match in_the_way {
+                InTheWay::Sealed(by) => Error::StoodOn {
+                    repository,
+                    collection,
+                    backup,
+                    by,
+                },
+                InTheWay::Claimed(by) => Error::Claimed {
+                    repository,
+                    collection,
+                    backup,
+                    by,
+                },
+            });
+        }
+        for id in ids {
+            lease.renew().await?;
+            self.remove_backup(collection, id).await?;
+            removed(id);
+        }
+        lease.set_leaving(before).await
+    }
+
+    /// Ends what a process that died has begun to remove.
+    pub(crate) async fn finish_leaving(&self, lease: &Lease) -> Result<()> {
+        let left = lease.leaving().await;
+        if left.is_empty() {
+            return Ok(());
+        }
+        let mut collections: BTreeMap<&str, Vec<BackupId>> = BTreeMap::new();
+        for leaving in &left {
+            let ids = collections.entry(&leaving.collection).or_default();
+            ids.push(leaving.backup_id.clone());
+        }
+        let mut stay = Vec::new();
+        for (collection, mut ids) in collections {
+            // What stands on others is newer.
+            ids.sort();
+            ids.reverse();
+            let mut claimed = false;
+            let mut stood_on = false;
+            for id in &ids {
+                match self.in_the_way(collection, id, &ids).await? {
+                    None => {}
+                    Some(InTheWay::Claimed(_)) => claimed = true,
+                    Some(InTheWay::Sealed(_)) => stood_on = true,
+                }
+            }
+            if claimed {
+                stay.extend(ids.into_iter().map(|backup_id| Leaving {
+                    collection: collection.to_owned(),
+                    backup_id,
+                }));
+            } else if !stood_on {
+                for id in &ids {
+                    tracing::warn!(backup = %id, collection, "ends a removal that was cut off");
+                    lease.renew().await?;
+                    self.remove_backup(collection, id).await?;
+                }
+            }
+        }
+        lease.set_leaving(stay).await
+    }
+
+    /// What stands on a backup, or is about to, beside those that go with it.
+    async fn in_the_way(
+        &self,
+        collection: &str,
+        root: &BackupId,
+        going: &[BackupId],
+    ) -> Result<Option<InTheWay>> {
+        let mut sealed = Vec::new();
+        let mut claimed = None;
+        for (id, read) in self.read_manifests(collection).await? {
+            if id <= *root || going.contains(&id) {
+                continue;
+            }
+            match read {
+                Ok(stored) => {
+                    let parent = stored.manifest.parent.as_ref();
+                    if parent.is_some_and(|parent| parent.backup_id == *root) {
+                        sealed.push(id);
+                    }
+                }
+                Err(Error::NotFound { .. }) => {
+                    if self.claimed_by(collection, &id).await?.as_ref() == Some(root) {
+                        claimed = Some(id);
+                    }
+                }
+                // It cannot be told what that stands on: whoever removes backups has been asked.
+                Err(error) if error.is_damage() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if !sealed.is_empty() {
+            return Ok(Some(InTheWay::Sealed(sealed)));
+        }
+        Ok(claimed.map(InTheWay::Claimed))
+    }
+
+    /// The backup that an unfinished one claims to stand on. A claim that cannot be read is of nobody who
+    /// got further: it is written before anything is looked at.
+    async fn claimed_by(&self, collection: &str, id: &BackupId) -> Result<Option<BackupId>> {
+        let name = layout::claim(collection, id)?;
+        let Some(seen) = self.objects.see(&name).await? else {
+            return Ok(None);
+        };
+        match seal::open::<Claim>(&seen.bytes, FORMAT_VERSION) {
+            Ok(claim) => Ok(Some(claim.parent)),
+            Err(Unreadable::Damaged(_)) => Ok(None),
+            Err(why) => Err(self.unreadable(&name, why, FORMAT_VERSION)),
+        }
+    }
+
+    /// Puts [`DELETED`] in the place of a manifest, or where one would be, so that nobody can seal the backup
+    /// any more. A manifest that is there goes only where it `may_go`.
+    ///
+    /// # Errors
+    /// [`Error::Complete`] when there is one that stays; or the store fails.
+    pub(crate) async fn end_manifest(
+        &self,
+        collection: &str,
+        id: &BackupId,
+        may_go: bool,
+    ) -> Result<()> {
+        let name = layout::manifest(collection, id)?;
+        let deleted = Bytes::from_static(DELETED);
+        loop {
+            match self.objects.see(&name).await? {
+                None => match self.objects.create(&name, deleted.clone()).await? {
+                    Created::Yes => return Ok(()),
+                    Created::AlreadyThere => {}
+                },
+                Some(seen) if seen.bytes == DELETED => return Ok(()),
+                Some(_) if !may_go => {
+                    return Err(Error::Complete {
+                        object: self.objects.full_name(&name),
+                    });
+                }
+                Some(seen) => {
+                    let replaced = self.objects.replace(&name, &seen, deleted.clone());
+                    if replaced.await?.is_some() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+}
