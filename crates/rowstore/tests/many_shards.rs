@@ -9,7 +9,8 @@ mod common;
 use std::path::Path;
 use std::time::Instant;
 
-use common::{check, flight, flights, id_key, replace};
+use common::{check, flight, flights, id_key, int, replace, text};
+use mendb_model::Value;
 use mendb_rowstore::{Database, Options};
 
 fn shards() -> i64 {
@@ -83,4 +84,37 @@ fn a_small_shard_costs_a_few_records_and_no_file() {
     drop(database);
     let bytes = dir.path().join("store.db").metadata().unwrap().len();
     println!("left: {bytes} bytes");
+}
+
+#[test]
+fn a_bulk_write_to_many_shards_keeps_some_of_it_in_files_until_it_commits() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = open(dir.path());
+    let split_at = (1..400).map(|shard| id_key(shard * 10)).collect();
+    database
+        .create_table("flights", flights(), split_at)
+        .unwrap();
+    let table = database.open_table("flights").unwrap();
+    replace(&database, &table, vec![flight(5, "LH", 1)]);
+    let files = || {
+        std::fs::read_dir(dir.path().join("shards"))
+            .unwrap()
+            .count()
+    };
+    let write = |bytes| {
+        let mut bulk = database.bulk(&table);
+        for id in 0..4_000 {
+            let code = format!("{id} {}", "x".repeat(bytes));
+            bulk.replace(vec![int(id), Value::Null, int(1), text(&code)])
+                .unwrap();
+        }
+        bulk.commit(&mut |_| ()).unwrap();
+        check(&database.snapshot().unwrap(), "flights");
+    };
+    write(10);
+    // Those of the indexes, which are a shard each.
+    assert!(files() <= 2, "{} files", files());
+    // Few for each shard, and much for all of them.
+    write(10_000);
+    assert!(files() > 20, "{} files", files());
 }

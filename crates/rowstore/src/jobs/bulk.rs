@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::jobs::sorted_edits::{TakeEdit, sort_edits};
 use crate::jobs::{erase, lapse, relief, write};
 use crate::kernel::{Merged, NOT_POISONED, Sorter};
+use crate::shard::budget::Budget;
 use crate::shard::index_edits;
 use crate::shard::point::PointReader;
 use crate::shard::shard_edits::{Purpose, ShardEdits, ShardEditsWriter};
@@ -119,7 +120,7 @@ impl BulkWrite {
     }
 
     /// Commits all of it, or on an error nothing. Other writers wait meanwhile, readers do not. Calls `progress`
-    /// with the number of changes that are merged, now and then.
+    /// with the number of changes that are merged, now and then; it must not write to the store itself.
     ///
     /// # Errors
     /// As [`crate::Database::write`].
@@ -144,6 +145,7 @@ impl BulkWrite {
             let mut merging = Merging {
                 view: transaction.view.clone(),
                 entry: &entry,
+                budget: Budget::default(),
                 keys: 0,
                 merged: 0,
             };
@@ -194,6 +196,7 @@ fn commit(mut transaction: Transaction<'_>, written: Vec<ShardEdits>) -> Result<
 struct Merging<'a> {
     view: Arc<View>,
     entry: &'a TableEntry,
+    budget: Budget,
     keys: u64,
     merged: u64,
 }
@@ -227,7 +230,12 @@ impl Merging<'_> {
                 .unique
                 .then_some(&conflict as index_edits::Conflict<'_>);
             written.extend(index_edits::write(
-                &self.view, shards, edits, purpose, conflict,
+                &self.view,
+                &self.budget,
+                shards,
+                edits,
+                purpose,
+                conflict,
             )?);
         }
         Ok(written)
@@ -258,7 +266,7 @@ impl Merging<'_> {
         let view = self.view.clone();
         let stats = view.stats(shard.id)?;
         let mut there = PointReader::new(view.clone(), shard.clone(), &stats);
-        let mut writer = ShardEditsWriter::new(&view, shard, self.purpose())?;
+        let mut writer = ShardEditsWriter::new(&view, &self.budget, shard, self.purpose())?;
         let types = &entry.layout.value_types;
         while is_of_shard(changes) {
             let Some((key, _)) = changes.peek() else {

@@ -18,6 +18,7 @@ use crate::error::Result;
 use crate::jobs::erase::{self, erase_runs};
 use crate::jobs::sorted_edits::{TakeEdit, sort_edits};
 use crate::kernel::{NOT_POISONED, Section, Tree};
+use crate::shard::budget::Budget;
 use crate::shard::entry::decode_over;
 use crate::shard::index_edits;
 use crate::shard::overlay::Overlay;
@@ -86,11 +87,13 @@ fn derive_table(inner: &Inner, operation: &str, entry: &Arc<TableEntry>) -> Resu
 fn make(inner: &Inner, entry: &TableEntry, is_current: impl Fn(&View) -> bool) -> Result<()> {
     let view = inner.view()?;
     let ((), edits) = sort_edits(inner, entry, |take| edits(&view, entry, take))?;
+    let budget = Budget::default();
     let mut written = Vec::new();
     for (index, edits) in entry.layout.indexes.iter().zip(edits) {
         let shards = entry.shards(Some(&index.name))?;
         written.extend(index_edits::write(
             &view,
+            &budget,
             shards,
             edits,
             Purpose::Stage,

@@ -21,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::jobs::relief;
 use crate::kernel::{Direction, NOT_POISONED, ShardId};
 use crate::shard::block_writer::{BlockWriter, Role};
+use crate::shard::budget::Budget;
 use crate::shard::cursor::{self, Source};
 use crate::shard::overlay::Overlay;
 use crate::shard::point::PointReader;
@@ -203,7 +204,8 @@ impl Loading<'_> {
     fn load_base<B: AsRef<[u8]>>(&self, rows: &RowBlock<B>, first: usize) -> Result<Applied> {
         let shard = self.shard.id;
         let end = self.inner.view()?.stats(shard)?.file_bytes;
-        let mut writer = BlockWriter::new(self.inner.store.files(), shard, end);
+        let budget = Budget::default();
+        let mut writer = BlockWriter::new(self.inner.store.files(), &budget, shard, end);
         for row in first..rows.len() {
             writer.push(rows.key(row), rows.value(row))?;
         }
@@ -237,7 +239,8 @@ impl Loading<'_> {
             let mut reader = PointReader::new(view, self.shard.clone(), &stats);
             let purpose = Purpose::Write { is_logged: false };
             let view = self.inner.view()?;
-            let mut writer = ShardEditsWriter::new(&view, &self.shard, purpose)?;
+            let budget = Budget::default();
+            let mut writer = ShardEditsWriter::new(&view, &budget, &self.shard, purpose)?;
             let mut bytes = 0;
             while row < values.len() && bytes < BATCH_BYTES {
                 let key = values.key(row);

@@ -25,6 +25,7 @@ use crate::error::{Error, Result};
 use crate::kernel::{Batch, NOT_POISONED, ShardId, Store};
 use crate::shard::block_writer::{BlockWriter, Role};
 use crate::shard::blocks::RangeBlocks;
+use crate::shard::budget::Budget;
 use crate::shard::log::{self, Records};
 use crate::shard::point::PointReader;
 use crate::shard::stats::ShardStats;
@@ -325,7 +326,8 @@ impl Child {
         if blocks.peek().is_none() {
             return Ok(());
         }
-        let mut writer = BlockWriter::new(store.files(), self.id, 0);
+        let budget = Budget::default();
+        let mut writer = BlockWriter::new(store.files(), &budget, self.id, 0);
         while limit.is_none_or(|limit| writer.bytes() < limit) {
             let Some(block) = blocks.next().transpose()? else {
                 break;
@@ -361,7 +363,9 @@ impl Child {
         if !entry.keeps_changes() {
             return Ok(());
         }
-        let mut run = BlockWriter::new(store.files(), self.id, self.stats.file_bytes);
+        let budget = Budget::default();
+        let end = self.stats.file_bytes;
+        let mut run = BlockWriter::new(store.files(), &budget, self.id, end);
         let mut version = 0;
         for source in sources {
             let range = self.range.intersect(&source.range);

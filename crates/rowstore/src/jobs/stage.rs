@@ -26,6 +26,7 @@ use crate::jobs::derive;
 use crate::jobs::load::{BATCH_BYTES, ROW_OVERHEAD, check_rows, first_behind};
 use crate::kernel::{NOT_POISONED, ShardId};
 use crate::shard::block_writer::{BlockWriter, Role, WrittenBlocks};
+use crate::shard::budget::Budget;
 use crate::shard::cursor::{self, Source};
 use crate::shard::point::PointReader;
 use crate::shard::view::View;
@@ -134,7 +135,8 @@ impl Batch {
     ) -> Result<Self> {
         let stats = view.stats(shard.id)?;
         let mut there = PointReader::seeing(view.clone(), shard.clone(), &stats, true);
-        let mut run = BlockWriter::new(&view.files, shard.id, stats.file_bytes);
+        let budget = Budget::default();
+        let mut run = BlockWriter::new(&view.files, &budget, shard.id, stats.file_bytes);
         let mut batch = Self {
             run: None,
             before: Digest::default(),

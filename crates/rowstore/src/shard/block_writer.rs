@@ -3,12 +3,13 @@
 //! *Format*: blocks lie in the file of the shard, or in their records while they are few.
 //!
 //! *Crash*: blocks are on disk before the commit that names them, and belong to nothing until then.
-//! *Memory*: one block, and the place of each.
+//! *Memory*: one block, the place of each, and what a [`Budget`] allows to lie in records.
 
 use mendb_model::Digest;
 
 use crate::error::Result;
 use crate::kernel::{Batch, BlockRecord, Section, ShardFiles, ShardId, ShardWriter, Tree};
+use crate::shard::budget::Budget;
 use crate::shard::entry::{ROW, TOMBSTONE};
 use crate::shard::pack::{BLOCK_BYTES, Block, Packer};
 use crate::shard::run::RunStats;
@@ -20,6 +21,9 @@ const BYTES_IN_RECORDS: usize = 64 << 10;
 /// Takes the rows, in the order of their keys.
 pub(crate) struct BlockWriter<'a> {
     files: &'a ShardFiles,
+    budget: &'a Budget,
+    /// How much may stay in records.
+    in_records: usize,
     shard: ShardId,
     /// Where the file of the shard ends.
     end: u64,
@@ -34,9 +38,11 @@ pub(crate) struct BlockWriter<'a> {
 
 impl<'a> BlockWriter<'a> {
     /// `end` is that of the file, as [`ShardStats::file_bytes`] has it. Nobody else writes the file meanwhile.
-    pub(crate) fn new(files: &'a ShardFiles, shard: ShardId, end: u64) -> Self {
+    pub(crate) fn new(files: &'a ShardFiles, budget: &'a Budget, shard: ShardId, end: u64) -> Self {
         Self {
             files,
+            in_records: budget.grant(BYTES_IN_RECORDS),
+            budget,
             shard,
             end,
             writer: None,
@@ -107,7 +113,7 @@ impl<'a> BlockWriter<'a> {
         if self.first_key.is_none() && !block.is_empty() {
             self.first_key = Some(block.key(0).to_vec());
         }
-        if self.writer.is_none() && self.bytes > BYTES_IN_RECORDS as u64 {
+        if self.writer.is_none() && self.bytes > self.in_records as u64 {
             let mut writer = self.files.append(self.shard, self.end)?;
             for (_, record) in &mut self.records {
                 if let BlockRecord::Here(block) = record {
@@ -134,7 +140,11 @@ impl<'a> BlockWriter<'a> {
                 writer.finish()?;
                 self.bytes
             }
-            None => 0,
+            None => {
+                self.budget
+                    .keep(usize::try_from(self.bytes).unwrap_or(usize::MAX));
+                0
+            }
         };
         let (Some(first_key), Some((last_key, _))) = (self.first_key, self.records.last()) else {
             return Ok(None);

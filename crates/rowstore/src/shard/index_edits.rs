@@ -10,6 +10,7 @@ use crate::catalogue::Shard;
 use crate::catalogue::index_rows::IndexEdit;
 use crate::error::Result;
 use crate::kernel::{Direction, Merged};
+use crate::shard::budget::Budget;
 use crate::shard::rows::RowCursor;
 use crate::shard::shard_edits::{Purpose, ShardEdits, ShardEditsWriter};
 use crate::shard::view::View;
@@ -18,6 +19,7 @@ use crate::shard::view::View;
 /// rows that would have the same in a unique index; without it, nothing is checked.
 pub(crate) fn write(
     view: &Arc<View>,
+    budget: &Budget,
     shards: &[Arc<Shard>],
     mut edits: Merged,
     purpose: Purpose,
@@ -40,7 +42,7 @@ pub(crate) fn write(
                     written.extend(done.finish()?);
                 }
                 let shard = left.next().expect("the shards of an index cover all keys");
-                writer = Some(ShardEditsWriter::new(view, shard, purpose)?);
+                writer = Some(ShardEditsWriter::new(view, budget, shard, purpose)?);
             }
             if let Some(writer) = &mut writer {
                 writer.push(&key, edit.before.as_deref(), edit.after.as_deref())?;

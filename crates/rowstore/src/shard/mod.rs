@@ -12,6 +12,7 @@
 
 pub(crate) mod block_writer;
 pub(crate) mod blocks;
+pub(crate) mod budget;
 pub(crate) mod cursor;
 pub(crate) mod entry;
 pub(crate) mod holders;

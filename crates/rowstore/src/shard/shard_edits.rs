@@ -7,6 +7,7 @@ use mendb_model::Digest;
 use crate::catalogue::Shard;
 use crate::error::Result;
 use crate::shard::block_writer::{BlockWriter, Role, WrittenBlocks};
+use crate::shard::budget::Budget;
 use crate::shard::view::View;
 
 /// So many bytes are not worth a run of their own: who looks for a row looks into each run.
@@ -79,13 +80,16 @@ impl Purpose {
     }
 }
 
-/// Takes the edits of a shard. *Memory*: [`BYTES_OF_FEW`], then the places of blocks.
+/// Takes the edits of a shard. *Memory*: [`BYTES_OF_FEW`] as far as a [`Budget`] allows it, then the places of
+/// blocks.
 pub(crate) struct ShardEditsWriter<'a> {
     shard: Arc<Shard>,
     writer: BlockWriter<'a>,
     /// Those that are few so far; `None` once they are many.
     few: Option<Vec<Edit>>,
     few_bytes: usize,
+    most_bytes: usize,
+    budget: &'a Budget,
     before: Digest,
     after: Digest,
     is_base: bool,
@@ -94,17 +98,24 @@ pub(crate) struct ShardEditsWriter<'a> {
 
 impl<'a> ShardEditsWriter<'a> {
     /// The caller holds the `work` of the shard.
-    pub(crate) fn new(view: &'a View, shard: &Arc<Shard>, purpose: Purpose) -> Result<Self> {
+    pub(crate) fn new(
+        view: &'a View,
+        budget: &'a Budget,
+        shard: &Arc<Shard>,
+        purpose: Purpose,
+    ) -> Result<Self> {
         let stats = view.stats(shard.id)?;
         let is_empty = stats.is_packed() && stats.base_end.is_none();
         // No change log has the rows of a base.
         let is_base = is_empty && purpose == Purpose::Write { is_logged: false };
         let in_blocks = is_base || purpose == Purpose::Stage;
         Ok(Self {
-            writer: BlockWriter::new(&view.files, shard.id, stats.file_bytes),
+            writer: BlockWriter::new(&view.files, budget, shard.id, stats.file_bytes),
             shard: shard.clone(),
             few: (!in_blocks).then(Vec::new),
             few_bytes: 0,
+            most_bytes: budget.grant(BYTES_OF_FEW),
+            budget,
             before: Digest::default(),
             after: Digest::default(),
             is_base,
@@ -133,7 +144,7 @@ impl<'a> ShardEditsWriter<'a> {
             before: before.map(<[u8]>::to_vec),
             after: after.map(<[u8]>::to_vec),
         });
-        if self.few_bytes > BYTES_OF_FEW {
+        if self.few_bytes > self.most_bytes {
             for edit in self.few.take().unwrap_or_default() {
                 self.write(&edit.key, edit.before.as_deref(), edit.after.as_deref())?;
             }
@@ -158,10 +169,13 @@ impl<'a> ShardEditsWriter<'a> {
     /// Returns when blocks are on disk; `None` if there are no edits.
     pub(crate) fn finish(self) -> Result<Option<ShardEdits>> {
         let edits = match self.few {
-            Some(few) => (!few.is_empty()).then_some(Edits::Few {
-                edits: few,
-                is_logged: self.purpose == Purpose::Write { is_logged: true },
-            }),
+            Some(few) => {
+                self.budget.keep(self.few_bytes);
+                (!few.is_empty()).then_some(Edits::Few {
+                    edits: few,
+                    is_logged: self.purpose == Purpose::Write { is_logged: true },
+                })
+            }
             None => self.writer.finish()?.map(|blocks| Edits::Blocks {
                 blocks,
                 before: self.before,
