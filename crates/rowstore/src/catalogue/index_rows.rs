@@ -3,10 +3,12 @@
 //! The key of an index row ends with the key of the table row it belongs to, so different table rows
 //! never meet in one index row, and the index itself need not be read.
 
-use mendb_model::ValueRef;
+use std::sync::Arc;
+
+use mendb_model::{ValueRef, key_text};
 
 use crate::catalogue::layout::{IndexLayout, IndexRow};
-use crate::catalogue::{TableEntry, route};
+use crate::catalogue::{Shard, TableEntry, route};
 use crate::error::{Error, Result};
 
 /// What becomes of a row, of a table or of an index.
@@ -161,4 +163,26 @@ fn too_long(table: &TableEntry, index: &IndexLayout, bytes: usize) -> Error {
         path: format!("{}/{}", table.name, index.name),
         bytes,
     }
+}
+
+/// The error for two rows that would have the same in a unique index, by their keys in it; `unique` is how many
+/// bytes of them that is.
+pub(crate) fn taken(
+    table: &TableEntry,
+    index: &IndexLayout,
+    shards: &[Arc<Shard>],
+    keys: [&[u8]; 2],
+    unique: usize,
+) -> Result<Error> {
+    let row = |key: &[u8]| {
+        let row = index.table_key(&table.layout, key);
+        row.map_err(|error| Error::damaged(route(shards, key).label(), error))
+    };
+    let types = &index.implementation.key_types[..index.indexed];
+    Ok(Error::Unique {
+        table: table.name.clone(),
+        index: index.name.clone(),
+        key: key_text::display(&keys[0][..unique], types),
+        rows: Box::new([row(keys[0])?, row(keys[1])?]),
+    })
 }

@@ -9,12 +9,11 @@
 
 use std::sync::{Arc, MutexGuard};
 
-use mendb_model::{Change, ChangeKind, ColumnType, Value, key_text};
+use mendb_model::{Change, ChangeKind, ColumnType, Value};
 
 use crate::batch;
 use crate::catalogue::index_rows::{self, RowEdit};
-use crate::catalogue::layout::IndexLayout;
-use crate::catalogue::{Access, Shard, TableEntry, route};
+use crate::catalogue::{Access, Shard, TableEntry};
 use crate::commit::{Inner, Transaction};
 use crate::error::{Error, Result};
 use crate::jobs::sorted_edits::{TakeEdit, sort_edits};
@@ -224,7 +223,7 @@ impl Merging<'_> {
         for (index, edits) in indexes.iter().zip(sorted) {
             let shards = entry.shards(Some(&index.name))?;
             let conflict = |key: &[u8], other: &[u8], unique: usize| {
-                conflict(entry, index, shards, [key, other], unique)
+                index_rows::taken(entry, index, shards, [key, other], unique)
             };
             let conflict = index
                 .unique
@@ -340,25 +339,4 @@ fn decode(shard: &Shard, value: &[u8]) -> Result<(u64, Change)> {
     let change = Change::decode(change);
     let change = change.map_err(|error| Error::damaged(shard.label(), error))?;
     Ok((u64::from_be_bytes(*number), change))
-}
-
-/// The error for two rows, by their keys in a unique index.
-fn conflict(
-    table: &TableEntry,
-    index: &IndexLayout,
-    shards: &[Arc<Shard>],
-    keys: [&[u8]; 2],
-    unique: usize,
-) -> Result<Error> {
-    let row = |key: &[u8]| {
-        let row = index.table_key(&table.layout, key);
-        row.map_err(|error| Error::damaged(route(shards, key).label(), error))
-    };
-    let types = &index.implementation.key_types[..index.indexed];
-    Ok(Error::Unique {
-        table: table.name.clone(),
-        index: index.name.clone(),
-        key: key_text::display(&keys[0][..unique], types),
-        rows: Box::new([row(keys[0])?, row(keys[1])?]),
-    })
 }

@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use mendb_model::key_text;
 use mendb_model::{Change, ChangeKind, Malformed};
 
 use crate::batch::{MAX_ROW_BYTES, Operation, WriteBatch};
@@ -243,20 +242,8 @@ fn check_unique(
     shards: &[Arc<Shard>],
     rows: &BTreeMap<Vec<u8>, IndexEdit>,
 ) -> Result<()> {
-    let taken = |indexed: usize, added: &[u8], other: &[u8]| -> Result<Error> {
-        let row = |key: &[u8]| {
-            let row = index.table_key(&table.layout, key);
-            row.map_err(|error| Error::damaged(route(shards, key).label(), error))
-        };
-        Ok(Error::Unique {
-            table: table.name.clone(),
-            index: index.name.clone(),
-            key: key_text::display(
-                &added[..indexed],
-                &index.implementation.key_types[..index.indexed],
-            ),
-            rows: Box::new([row(added)?, row(other)?]),
-        })
+    let taken = |indexed: usize, added: &[u8], other: &[u8]| {
+        index_rows::taken(table, index, shards, [added, other], indexed)
     };
     let mut added_before: Option<&[u8]> = None;
     for (key, row) in rows {

@@ -10,7 +10,7 @@ use mendb_model::Digest;
 use crate::error::Result;
 use crate::kernel::{Batch, BlockRecord, Section, ShardFiles, ShardId, ShardWriter, Tree};
 use crate::shard::budget::Budget;
-use crate::shard::entry::{ROW, TOMBSTONE};
+use crate::shard::entry;
 use crate::shard::pack::{BLOCK_BYTES, Block, Packer};
 use crate::shard::run::RunStats;
 use crate::shard::stats::ShardStats;
@@ -64,13 +64,7 @@ impl<'a> BlockWriter<'a> {
     pub(crate) fn push_entry(&mut self, key: &[u8], row: Option<&[u8]>) -> Result<()> {
         let mut entry = std::mem::take(&mut self.entry);
         entry.clear();
-        match row {
-            Some(row) => {
-                entry.push(ROW);
-                entry.extend_from_slice(row);
-            }
-            None => entry.push(TOMBSTONE),
-        }
+        entry::append(&mut entry, row);
         let pushed = self.push(key, &entry);
         self.entry = entry;
         pushed

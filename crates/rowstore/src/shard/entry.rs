@@ -6,23 +6,28 @@ use crate::catalogue::Shard;
 use crate::error::{Error, Result};
 
 /// An entry of the delta or of a run that hides the row beneath.
-pub(crate) const TOMBSTONE: u8 = 0;
+const TOMBSTONE: u8 = 0;
 /// First byte of such an entry that is a row.
-pub(crate) const ROW: u8 = 1;
+const ROW: u8 = 1;
 
 pub(crate) const NUMBER_BYTES: usize = 8;
+
+/// Appends an entry of a run: a row, or that there is none.
+pub(crate) fn append(out: &mut Vec<u8>, row: Option<&[u8]>) {
+    match row {
+        Some(row) => {
+            out.push(ROW);
+            out.extend_from_slice(row);
+        }
+        None => out.push(TOMBSTONE),
+    }
+}
 
 /// A value of the delta: the number of the next run (8 bytes big-endian), then as in a run.
 pub(crate) fn delta_value(next_run: u64, row: Option<&[u8]>) -> Vec<u8> {
     let mut value = Vec::with_capacity(NUMBER_BYTES + 1 + row.map_or(0, <[u8]>::len));
     value.extend_from_slice(&next_run.to_be_bytes());
-    match row {
-        Some(row) => {
-            value.push(ROW);
-            value.extend_from_slice(row);
-        }
-        None => value.push(TOMBSTONE),
-    }
+    append(&mut value, row);
     value
 }
 

@@ -10,7 +10,7 @@ use mendb_model::key::KeyRange;
 use mendb_model::key_text;
 
 use crate::catalogue::layout::IndexLayout;
-use crate::catalogue::{Shard, TableEntry, index_rows, route};
+use crate::catalogue::{self, Shard, TableEntry, index_rows, route};
 use crate::error::{Error, Result};
 use crate::kernel::Direction;
 use crate::shard::point::PointReader;
@@ -129,15 +129,7 @@ pub(crate) fn each_that_begins(
     mut take: impl FnMut(&[u8]) -> Result<ControlFlow<()>>,
 ) -> Result<()> {
     let range = KeyRange::prefix(prefix);
-    let ends_before = |shard: &Arc<Shard>| {
-        let end = shard.range.end.as_ref();
-        end.is_some_and(|end| *end <= range.start)
-    };
-    let first = shards.partition_point(ends_before);
-    for shard in &shards[first..] {
-        if shard.range.intersect(&range).is_empty() {
-            break;
-        }
+    for shard in catalogue::within(shards, &range) {
         let mut there = RowCursor::new(view.clone(), shard.clone(), &range, Direction::Ascending)?;
         while there.advance()? {
             if take(there.key())?.is_break() {
