@@ -4,6 +4,9 @@
 //! ([`layout::ids`]): whoever wants an id creates the mark of a second after all that is known, and has it
 //! if nobody else did. So no id recurs, also when its backup was deleted, when the clock was set back, and
 //! when several targets back up in the same second. Only the newest mark is needed; the others are removed.
+//! So whoever has created a mark looks whether a newer one is there by then: if so, the second may have been
+//! given and its mark removed meanwhile, and is given up. The newest mark is never removed, so that one of
+//! several who claim at once gets on.
 //!
 //! *Crash*: an id that was claimed and not used is spent.
 
@@ -34,7 +37,13 @@ impl Repository {
         let id = loop {
             let id = BackupId::new(second, kind).ok_or(Error::NoIdLeft)?;
             match self.mark_id(collection, second).await? {
-                Created::Yes => break id,
+                Created::Yes => {
+                    let marks = self.id_marks(collection).await?;
+                    match marks.into_iter().max().filter(|newest| *newest > second) {
+                        None => break id,
+                        Some(newest) => second = newest.saturating_add(1),
+                    }
+                }
                 // Another target was first.
                 Created::AlreadyThere => second = second.saturating_add(1),
             }

@@ -1,9 +1,10 @@
 //! Several processes on one repository: what one removes, no other is left without.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use mendb_model::BackupId;
+use mendb_model::name::BackupKind;
 use mendb_repo::{Error, REPOSITORY_FORMAT, Repository, RepositoryOptions, Result};
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
@@ -152,6 +153,34 @@ async fn an_increment_sealed_between_any_two_requests_of_a_deletion_keeps_its_pa
         }
     }
     assert!(kept > 2 && refused > 2, "{kept} kept, {refused} refused");
+}
+
+#[tokio::test]
+async fn ids_claimed_between_any_two_requests_of_claiming_one_are_others() {
+    let now = full(0).unix_seconds();
+    for nth in 0.. {
+        let faulty = FaultyStore::default();
+        let ours = watched(&faulty, sample::options());
+        let theirs = impatient(&faulty, sample::options());
+        let claimed = Arc::new(Mutex::new(Vec::new()));
+        let by_others = claimed.clone();
+        let let_in = stop_before(&faulty, nth, async move || {
+            for _ in 0..3 {
+                let id = theirs.claim_id(COLLECTION, BackupKind::Full, now).await;
+                by_others.lock().unwrap().push(id.unwrap());
+            }
+        });
+        let id = ours.claim_id(COLLECTION, BackupKind::Full, now).await;
+        let claimed = claimed.lock().unwrap();
+        let id = id.unwrap();
+        assert!(
+            !claimed.contains(&id),
+            "before request {nth}: {id} and {claimed:?}"
+        );
+        if !let_in.was() {
+            break;
+        }
+    }
 }
 
 #[tokio::test]
