@@ -54,9 +54,9 @@ fn backups_of_the_first_format_are_listed_verified_restored_and_mended_from() {
     mendb.ok("collection create c --table flights");
     mendb.write("damage.csv", "id,name,amount\n3,none,1\n99,none,2\n");
     mendb.ok("table import flights damage.csv");
-    mendb.ok("restore c --in-place --to two");
+    // It is of another target, and so named by its id.
+    mendb.ok("restore c --in-place --to 20261129132208Z_incremental");
     is_as_it_was(&mendb);
-    mendb.ok("verify c --live");
 }
 
 #[test]
