@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::program::Place;
 use crate::takeover::{abandoned_restore, end, lost_shop, signal, spawn, stopped};
 
-/// Several batches of an import.
+/// So many that an import takes its time.
 const ROWS: u64 = 100_000;
 const MOST_IMPORTS: u32 = 50;
 
@@ -21,8 +21,8 @@ fn shop() -> Place {
     place
 }
 
-/// An import that is stopped after some of its batches.
-fn stopped_import(place: &Place) -> Child {
+/// An import that is stopped when it has the store open, and nothing of it is there yet; and what was there before.
+fn stopped_import(place: &Place) -> (Child, Looks) {
     let lines: String = (0..ROWS)
         .map(|n| format!("{{\"name\":\"n{n}\",\"balance\":1}}\n"))
         .collect();
@@ -31,16 +31,34 @@ fn stopped_import(place: &Place) -> Child {
     let version = || Snapshot::open(&rows).unwrap().unwrap().version();
     for _ in 0..MOST_IMPORTS {
         let before = version();
+        let looks = looks(place);
         let mut import = spawn(place, &["table", "import", "customers", &file]);
-        while version() == before && import.try_wait().unwrap().is_none() {
+        while !has_open(&import, "target/rows/lock") {
+            assert!(import.try_wait().unwrap().is_none(), "it was not seen");
             std::thread::yield_now();
         }
         signal(&import, "-STOP");
-        if import.try_wait().unwrap().is_none() {
-            return import;
+        if version() == before {
+            return (import, looks);
         }
+        go_on(import);
     }
     panic!("each of {MOST_IMPORTS} imports was over before it was stopped");
+}
+
+/// What the list of tables and a comparison with the backup say.
+type Looks = (Value, Value);
+
+fn looks(place: &Place) -> Looks {
+    let tables = place.json(&["table", "list"]);
+    (tables, json(place, &[3], &["diff", "monday"]))
+}
+
+/// Whether a process has a file open whose path ends so.
+fn has_open(process: &Child, end: &str) -> bool {
+    let open = std::fs::read_dir(format!("/proc/{}/fd", process.id()));
+    let mut files = open.into_iter().flatten().flatten();
+    files.any(|file| std::fs::read_link(file.path()).is_ok_and(|path| path.ends_with(end)))
 }
 
 fn go_on(mut stopped: Child) {
@@ -67,27 +85,15 @@ fn of_table<'a>(diff: &'a Value, table: &str) -> &'a Value {
 #[test]
 fn what_differs_is_told_beside_an_import() {
     let place = shop();
-    let import = stopped_import(&place);
+    let (import, before) = stopped_import(&place);
 
-    let tables = place.json(&["table", "list"]);
-    assert_eq!(tables[0]["table"], "customers");
-    let rows = tables[0]["rows"].as_u64().unwrap();
-    assert!(rows > 20, "some of it is there: {tables}");
-    let diff = json(&place, &[3], &["diff", "monday"]);
-    let found = of_table(&diff, "customers");
-    assert_eq!(found["added"].as_u64(), Some(rows - 20), "{found}");
-    let printed = place.run(&["diff", "monday", "--rows", "--tables", "customers"]);
-    assert_eq!(printed.status.code(), Some(3));
-    let printed = String::from_utf8(printed.stdout).unwrap();
-    let added = printed.lines().filter(|line| line.starts_with("+ "));
-    assert_eq!(added.count() as u64, rows - 20);
-
+    assert_eq!(looks(&place), before);
     place.ok(&["verify", "shop"]);
     let proof = json(&place, &[3], &["verify", "shop", "--live"]);
     assert_eq!(proof["live"][0]["equal"], false, "{proof}");
     let collection = place.json(&["collection", "show", "shop"]);
     let held = &collection["repositories"][0]["held"];
-    assert!(held["changes"].as_u64().unwrap() >= rows - 20, "{held}");
+    assert!(held["changes"].as_u64().unwrap() > 0, "{held}");
     let operations = place.json(&["operation", "list"]);
     assert_eq!(operations.as_array().unwrap().len(), 1);
     let backup = operations[0]["operation_id"].as_str().unwrap();
