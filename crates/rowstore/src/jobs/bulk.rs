@@ -48,11 +48,14 @@ pub struct Written {
     pub keys: u64,
 }
 
-/// Why a bulk write was refused: nothing of it was written.
+/// Why a bulk write was refused.
 #[derive(Debug)]
 pub struct Refused {
     /// Why.
     pub error: Error,
+    /// Whether it was committed all the same, and the disk then failed: whether it stays shows when the store is
+    /// opened again. Otherwise nothing of it was written.
+    pub is_committed: bool,
     /// Which change is at fault, if one is: how many were added before it.
     pub change: Option<u64>,
 }
@@ -61,6 +64,7 @@ impl From<Error> for Refused {
     fn from(error: Error) -> Self {
         Self {
             error,
+            is_committed: false,
             change: None,
         }
     }
@@ -118,7 +122,7 @@ impl BulkWrite {
         Ok(())
     }
 
-    /// Commits all of it, or on an error nothing. Other writers wait meanwhile, readers do not. Calls `progress`
+    /// Commits all of it, or on an error nothing, unless [`Refused::is_committed`]. Other writers wait meanwhile, readers do not. Calls `progress`
     /// with the number of changes that are merged, now and then; it must not write to the store itself.
     ///
     /// # Errors
@@ -154,7 +158,11 @@ impl BulkWrite {
             let (version, logged_bytes) =
                 committed.inspect_err(|_| erase::cut_off(&inner, entry.all_shards()))?;
             drop(work);
-            inner.acknowledge()?;
+            inner.acknowledge().map_err(|error| Refused {
+                error,
+                is_committed: true,
+                change: None,
+            })?;
             lapse::after_logging(&inner, logged_bytes);
             let shards: Vec<_> = entry.all_shards().cloned().collect();
             relief::relieve(&inner, &shards);
@@ -327,6 +335,7 @@ impl Merging<'_> {
 fn at_fault(error: Error, change: u64) -> Refused {
     Refused {
         error,
+        is_committed: false,
         change: Some(change),
     }
 }
@@ -339,4 +348,41 @@ fn decode(shard: &Shard, value: &[u8]) -> Result<(u64, Change)> {
     let change = Change::decode(change);
     let change = change.map_err(|error| Error::damaged(shard.label(), error))?;
     Ok((u64::from_be_bytes(*number), change))
+}
+
+#[cfg(test)]
+mod tests {
+    use mendb_model::{Column, TableSchema};
+
+    use super::*;
+    use crate::commit::open;
+    use crate::jobs::tables;
+    use crate::kernel::Options;
+
+    #[test]
+    fn a_commit_after_which_the_disk_fails_is_not_called_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let inner = Arc::new(open::open(dir.path(), Options::default()).unwrap());
+        let schema = TableSchema {
+            columns: vec![Column {
+                name: "id".to_owned(),
+                column_type: ColumnType::Int64,
+                not_null: true,
+            }],
+            key: vec!["id".to_owned()],
+            indexes: vec![],
+        };
+        tables::create(&inner, "t", schema, vec![]).unwrap();
+        let table = Table::of(inner.commit().catalogue.table("t").unwrap());
+        let mut bulk = BulkWrite::new(inner.clone(), &table);
+        bulk.replace(vec![Value::Int(1)]).unwrap();
+        inner.store.fail_syncs();
+        let refused = bulk.commit(&mut |_| ()).unwrap_err();
+        assert!(refused.is_committed, "{refused:?}");
+        // The store takes no more: nothing of the next one is there.
+        let mut bulk = BulkWrite::new(inner.clone(), &table);
+        bulk.replace(vec![Value::Int(2)]).unwrap();
+        let refused = bulk.commit(&mut |_| ()).unwrap_err();
+        assert!(!refused.is_committed, "{refused:?}");
+    }
 }

@@ -1,7 +1,8 @@
 //! The end of a published mend: shards of which much was mended are packed, then the tables open to writers.
 //!
 //! What was staged is visible and part of the change logs since it was published, so this changes nothing that
-//! readers see. Shards are packed side by side.
+//! readers see. Shards are packed side by side. One that cannot be packed, on a full disk for one, keeps no table
+//! closed: it stays as it is, and a later write tries again. One that is found damaged does.
 //!
 //! *Crash*: the next call goes on with the shards that are not packed.
 
@@ -52,7 +53,7 @@ fn pack(
         let next = || left.lock().expect(NOT_POISONED).next();
         while let Some(shard) = next() {
             // The other side listens for as long as anyone sends.
-            let _ = packed.send(relief::relieve_shard(inner, shard, Access::Settle));
+            let _ = packed.send(pack_shard(inner, shard));
         }
     };
     thread::scope(|scope| {
@@ -76,6 +77,17 @@ fn pack(
     })
 }
 
+/// Packs a shard if it has grown too large: how many rows it has then.
+fn pack_shard(inner: &Inner, shard: &Arc<Shard>) -> Result<Option<u64>> {
+    match relief::relieve_shard(inner, shard, Access::Settle) {
+        Err(error) if !matches!(error, Error::Damaged { .. }) => {
+            tracing::warn!(shard = shard.label(), %error, "leave a mended shard unpacked");
+            Ok(None)
+        }
+        packed => packed,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use mendb_model::key::KeyRange;
@@ -91,8 +103,12 @@ mod tests {
     use crate::kernel::{Batch, BlockRecord, Options, Section};
     use crate::snapshot::Snapshot;
 
-    /// A store with an empty table and one staged row, published.
     fn with_published_row(dir: &std::path::Path) -> (Inner, Arc<Shard>) {
+        with_published_rows(dir, 1)
+    }
+
+    /// A store with an empty table and some staged rows, published.
+    fn with_published_rows(dir: &std::path::Path, rows: i64) -> (Inner, Arc<Shard>) {
         let inner = open::open(dir, Options::default()).unwrap();
         let column = |name: &str| Column {
             name: name.to_owned(),
@@ -114,13 +130,15 @@ mod tests {
             .clone();
         let mut changes = RowBlockBuilder::new();
         let row = row::encode(&[ColumnType::Int64], &[Value::Int(7)]);
-        let bytes = (row_key().len() + row.len()) as u64;
-        changes.push(&row_key(), &Change::reset(row, 1).encode());
+        let bytes = (row_key(1).len() + row.len()) as u64;
+        for id in 1..=rows {
+            changes.push(&row_key(id), &Change::reset(row.clone(), 1).encode());
+        }
         let source = Source { step: 0, index: 0 };
         let staged = stage::stage(&inner, shard.id, "mend-1", source, &changes.finish());
         let expected = StagedRows {
-            upserted: 1,
-            bytes,
+            upserted: rows as u64,
+            bytes: bytes * rows as u64,
             ..StagedRows::default()
         };
         assert_eq!(staged.unwrap(), Staged::Done(expected));
@@ -130,8 +148,8 @@ mod tests {
         (inner, shard)
     }
 
-    fn row_key() -> Vec<u8> {
-        key::encode(&[ColumnType::Int64], [Value::Int(1).as_ref()])
+    fn row_key(id: i64) -> Vec<u8> {
+        key::encode(&[ColumnType::Int64], [Value::Int(id).as_ref()])
     }
 
     fn settle_all(inner: &Inner) -> Result<ControlFlow<()>> {
@@ -149,14 +167,35 @@ mod tests {
     }
 
     #[test]
+    fn a_mend_ends_though_its_shards_cannot_be_packed_unless_they_are_damaged() {
+        for is_damaged in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let (mut inner, shard) = with_published_rows(dir.path(), 10_000);
+            inner.options.compact_bytes = 0;
+            if is_damaged {
+                let mut transaction = Transaction::begin(&inner);
+                transaction.stats(&shard).unwrap().digest.rows += 1;
+                transaction.commit().unwrap();
+            } else {
+                // In the place of the file of the next shard.
+                std::fs::create_dir(dir.path().join("shards/2")).unwrap();
+            }
+            let settled = settle_all(&inner);
+            let left = mends::describe(&inner.commit().catalogue, "mend-1");
+            assert_eq!(settled.is_err(), is_damaged, "{settled:?}");
+            assert_eq!(left.is_some(), is_damaged);
+        }
+    }
+
+    #[test]
     fn a_damaged_run_is_an_error_that_names_the_shard() {
         let dir = tempfile::tempdir().unwrap();
         let (inner, shard) = with_published_row(dir.path());
         let mut block = RowBlockBuilder::new();
-        block.push(&row_key(), b"no row");
+        block.push(&row_key(1), b"no row");
         let record = BlockRecord::Here(block.finish().into_bytes());
         let mut batch = Batch::default();
-        batch.insert(&Section::run(shard.id, 0), &row_key(), record.encode());
+        batch.insert(&Section::run(shard.id, 0), &row_key(1), record.encode());
         inner.store.commit(batch).unwrap();
         Transaction::begin(&inner).commit().unwrap();
         let snapshot = Snapshot::new(inner.view().unwrap());

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::definition::DefinitionArgs;
 use super::import_report::{NewTable, Report, Written};
-use super::load::{Load, Loaded};
+use super::load::{Load, Loaded, Stopped};
 use super::read_args::ReadArgs;
 use super::sample::KeySample;
 use crate::clock::Stopwatch;
@@ -150,10 +150,18 @@ impl ImportArgs {
             .map_err(|error| error.of_file(input.name()))?;
         let loaded = load.run(source);
         progress.finish();
-        let Loaded { rows, bytes } = loaded.map_err(|failure| {
-            let left = match self.create {
-                true => format!("table {} was not created", self.table),
-                false => "nothing was written".to_owned(),
+        let Loaded { rows, bytes } = loaded.map_err(|stopped| {
+            let Stopped {
+                failure,
+                is_committed,
+            } = stopped;
+            let left = match (self.create, is_committed) {
+                (true, _) => format!("table {} was not created", self.table),
+                (false, false) => "nothing was written".to_owned(),
+                (false, true) => {
+                    "the rows may be there all the same; to import them again changes nothing"
+                        .to_owned()
+                }
             };
             let hint = match &failure.hint {
                 Some(hint) => format!("{hint}; {left}"),

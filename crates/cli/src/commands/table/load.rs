@@ -51,6 +51,23 @@ pub struct Loaded {
     pub bytes: u64,
 }
 
+/// Why an import failed.
+pub struct Stopped {
+    /// Why.
+    pub failure: Box<Failure>,
+    /// Whether the rows may be there all the same.
+    pub is_committed: bool,
+}
+
+impl From<Failure> for Stopped {
+    fn from(failure: Failure) -> Self {
+        Self {
+            failure: Box::new(failure),
+            is_committed: false,
+        }
+    }
+}
+
 struct Batch {
     records: Vec<Record>,
     /// How much of the file has been read with it.
@@ -61,8 +78,8 @@ impl Load<'_> {
     /// Writes everything the source has, which is the file from its beginning.
     ///
     /// # Errors
-    /// A record cannot be read or written: nothing was.
-    pub fn run(&self, source: Box<dyn RecordSource + '_>) -> Result<Loaded, Failure> {
+    /// A record cannot be read or written: nothing was, unless the disk failed at the very end.
+    pub fn run(&self, source: Box<dyn RecordSource + '_>) -> Result<Loaded, Stopped> {
         let (sender, receiver) = sync_channel(BATCHES_WAITING);
         let mut bulk = self.database.bulk(self.table);
         let bytes = thread::scope(|scope| {
@@ -77,7 +94,10 @@ impl Load<'_> {
         });
         match written {
             Ok(_) => Ok(Loaded { rows, bytes }),
-            Err(refused) => Err(self.refused(refused)),
+            Err(refused) => Err(Stopped {
+                is_committed: refused.is_committed,
+                failure: Box::new(self.refused(refused)),
+            }),
         }
     }
 

@@ -168,7 +168,7 @@ fn prepare(attempt: &Attempt<'_>, request: &RowMendRequest) -> TaskResult<()> {
 }
 
 /// Stages what keys are wanted to hold, in the order of the task.
-fn into_layer<'a>(
+fn staging<'a>(
     attempt: &'a Attempt<'_>,
     path: &'a TablePath,
 ) -> TaskResult<impl FnMut(&RowBlock<&[u8]>) -> TaskResult<StagedCounts> + 'a> {
@@ -197,7 +197,7 @@ fn stage(
     if create {
         return load(attempt, request, path, range, &mut progress);
     }
-    let mut put = into_layer(attempt, path)?;
+    let mut put = staging(attempt, path)?;
     match &request.road {
         RowMendRoad::Changes { later } => {
             let mut after_wanted: Vec<Arc<Manifest>> = later
@@ -237,7 +237,7 @@ fn stage_single(
     let keys = only.iter().map(|one| one.start.as_slice());
     let keys: Vec<&[u8]> = keys.filter(|key| Some(*key) > after.as_deref()).collect();
     let mut wanted = WantedRows::new(attempt, &wanted_chain(attempt, request)?, path)?;
-    let mut put = into_layer(attempt, path)?;
+    let mut put = staging(attempt, path)?;
     wanted.put_all(&keys, &mut put, &mut |done, last| {
         progress.staged(done, last)
     })
