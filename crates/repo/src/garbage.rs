@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
 use mendb_model::BackupId;
 use mendb_model::manifest::Manifest;
 use mendb_model::part::PartRecord;
@@ -27,6 +28,7 @@ use crate::documents::unpack;
 use crate::error::{Error, Result};
 use crate::layout;
 use crate::lease::Lease;
+use crate::objects::REQUESTS_AT_ONCE;
 use crate::part::{Blob, BlobKind};
 use crate::repository::Repository;
 
@@ -65,6 +67,9 @@ impl Repository {
     /// Does it under a lease.
     pub(crate) async fn collect_under(&self, lease: &Lease) -> Result<Collected> {
         let mut collected = Collected::default();
+        let grace_s = i64::try_from(self.options().garbage_grace_ms.div_ceil(1000));
+        let grace_s = grace_s.unwrap_or(i64::MAX);
+        self.forget_ended(lease, grace_s).await?;
         let shelves = self.shelves().await?;
         let records = self.garbage_records().await?;
         if shelves.is_empty() && records.is_empty() {
@@ -78,8 +83,6 @@ impl Repository {
                 self.forget_named(&record).await?;
             }
         }
-        let grace_s = i64::try_from(self.options().garbage_grace_ms.div_ceil(1000));
-        let grace_s = grace_s.unwrap_or(i64::MAX);
         self.name_unneeded(lease, &shelves, now_s.saturating_sub(grace_s))
             .await?;
         let before_s = lease.now_s().await?.saturating_sub(grace_s);
@@ -94,6 +97,30 @@ impl Repository {
         })
         .await?;
         Ok(collected)
+    }
+
+    /// Removes the marks of backups that were removed before they were sealed, when the time of grace is over,
+    /// with what a process that was stopped has written beside them since.
+    async fn forget_ended(&self, lease: &Lease, grace_s: i64) -> Result<()> {
+        for collection in self.collections().await? {
+            let ids = self.ids(&collection).await?.into_iter();
+            let marks = ids.map(|id| {
+                let collection = &collection;
+                async move {
+                    let mark: Result<_> = self.mark_of_ended(collection, &id).await;
+                    mark.map(|mark| Some((id, mark?)))
+                }
+            });
+            let marks: Vec<_> = marks.collect();
+            let marks = stream::iter(marks).buffered(REQUESTS_AT_ONCE);
+            let marks: Vec<_> = marks.try_collect().await?;
+            for (id, written_s) in marks.into_iter().flatten() {
+                if written_s.saturating_add(grace_s) <= lease.now_s().await? {
+                    self.remove_ended(&collection, &id).await?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Names what no backup needs of what was written up to a time and is not named yet.

@@ -12,8 +12,9 @@
 //! had begun, or has seen an increment that was sealed before the other could have gone on.
 //!
 //! **In the place of a manifest** stands [`DELETED`] while the objects of a backup are removed: a backup that
-//! is sealed in this moment, by a process that was stopped, finds it there. One that is sealed after all is
-//! gone looks for its objects once more ([`Repository::put_manifest`]).
+//! is sealed in this moment, by a process that was stopped, finds it there. Of a backup that was never sealed
+//! it stays for the time of grace, and goes with the garbage: who was stopped so long looks for its objects once
+//! more ([`Repository::put_manifest`]).
 
 use std::collections::BTreeMap;
 
@@ -234,6 +235,22 @@ impl Repository {
             Err(Unreadable::Damaged(_)) => Ok(None),
             Err(why) => Err(self.unreadable(&name, why, FORMAT_VERSION)),
         }
+    }
+
+    /// When [`DELETED`] was put in the place of the manifest of a backup, by the clock of the store; `None` where
+    /// something else is there, or nothing.
+    pub(crate) async fn mark_of_ended(
+        &self,
+        collection: &str,
+        id: &BackupId,
+    ) -> Result<Option<i64>> {
+        let name = layout::manifest(collection, id)?;
+        if self.objects.size(&name).await? != Some(DELETED.len() as u64) {
+            return Ok(None);
+        }
+        let seen = self.objects.see(&name).await?;
+        let mark = seen.filter(|seen| seen.bytes == DELETED);
+        Ok(mark.map(|mark| mark.written_s))
     }
 
     /// Puts [`DELETED`] in the place of a manifest, or where one would be, so that nobody can seal the backup

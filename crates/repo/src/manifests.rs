@@ -62,11 +62,16 @@ impl Repository {
     /// # Errors
     /// The collection cannot be listed.
     pub async fn unfinished(&self, collection: &str) -> Result<Vec<BackupId>> {
-        let listed = self.read_manifests(collection).await?;
-        let unfinished = listed
-            .into_iter()
-            .filter(|(_, manifest)| matches!(manifest, Err(Error::NotFound { .. })));
-        Ok(unfinished.map(|(id, _)| id).collect())
+        let mut listed = self.read_manifests(collection).await?;
+        listed.retain(|(_, manifest)| matches!(manifest, Err(Error::NotFound { .. })));
+        let mut unfinished = Vec::new();
+        for (id, _) in listed {
+            let there = self.objects.list(&layout::backup(collection, &id)?).await?;
+            if there.iter().any(|listed| listed.name != layout::MANIFEST) {
+                unfinished.push(id);
+            }
+        }
+        Ok(unfinished)
     }
 
     /// The directories of a collection that are named like backups, ascending.

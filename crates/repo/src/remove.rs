@@ -69,8 +69,9 @@ impl Repository {
         self.remove_ended(collection, id).await
     }
 
-    /// Removes what there is of a backup that has no manifest any more, and nobody can give it one.
-    async fn remove_ended(&self, collection: &str, id: &BackupId) -> Result<()> {
+    /// Removes what there is of a backup that has no manifest any more, and lets go of what keeps others from
+    /// giving it one.
+    pub(crate) async fn remove_ended(&self, collection: &str, id: &BackupId) -> Result<()> {
         let directory = layout::backup(collection, id)?;
         self.remove_below(&directory, |_| true).await?;
         let manifest = layout::manifest(collection, id)?;
@@ -162,7 +163,8 @@ impl Repository {
     }
 
     /// Removes the leftovers of a backup that never got a manifest. Who is writing it all the same is
-    /// refused when it ends. Files of parts stay for [`Self::collect_garbage`].
+    /// refused when it ends, for as long as content waits before it is removed as garbage: a mark stays for
+    /// that, and goes with [`Self::collect_garbage`], as files of parts do.
     ///
     /// # Errors
     /// [`Error::Complete`] when there is a manifest, even a damaged one; [`Error::StoodOn`] when another backup
@@ -184,7 +186,9 @@ impl Repository {
         self.remember_id(collection, id).await?;
         lease.renew().await?;
         self.end_manifest(collection, id, false).await?;
-        self.remove_ended(collection, id).await
+        let directory = layout::backup(collection, id)?;
+        self.remove_below(&directory, |_| true).await?;
+        self.tidy(collection, &directory, |_| true).await
     }
 
     /// Removes the objects below a directory that `unwanted` accepts by their name relative to it.

@@ -1,6 +1,6 @@
 //! A store that fails as told.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::ops::Range;
 use std::pin::Pin;
@@ -20,6 +20,7 @@ use object_store::{
     MultipartUpload, ObjectMeta, ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload,
     PutResult, Result,
 };
+use tokio::sync::oneshot;
 
 /// What a request is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,6 +117,39 @@ pub struct FaultyStore {
     pub below: Arc<InMemory>,
     rules: Arc<Mutex<Vec<Rule>>>,
     pub witness: Witness,
+    /// Where each request waits until it is let through, if it does.
+    pub gate: Option<Gate>,
+}
+
+/// Holds the requests of a process, each until somebody lets it through.
+#[derive(Debug, Default, Clone)]
+pub struct Gate(Arc<Mutex<VecDeque<oneshot::Sender<()>>>>);
+
+impl Gate {
+    async fn pass(&self) {
+        let (opener, opened) = oneshot::channel();
+        self.0.lock().unwrap().push_back(opener);
+        // When the gate goes, so does who waits.
+        drop(opened.await);
+    }
+
+    /// Lets the request through that has waited longest; false when none waits.
+    pub fn let_through(&self) -> bool {
+        let mut waiting = self.0.lock().unwrap();
+        // Who has given up waits no more.
+        while let Some(opener) = waiting.pop_front() {
+            if opener.send(()).is_ok() {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Whether a request waits.
+    pub fn is_waited_at(&self) -> bool {
+        let waiting = self.0.lock().unwrap();
+        waiting.iter().any(|opener| !opener.is_closed())
+    }
 }
 
 /// Who is told of each request, if anyone is.
@@ -219,6 +253,9 @@ impl FaultyStore {
             source,
         };
         let name = location.map_or("", Path::as_ref);
+        if let Some(gate) = &self.gate {
+            gate.pass().await;
+        }
         self.witness.tell(request, name, Moment::Before).await;
         let work = async {
             let met = work.await;

@@ -66,7 +66,7 @@ async fn several_who_back_up_delete_and_tidy_up_at_once_leave_every_backup_whole
 }
 
 /// What a backup lists, as far as it is still there.
-async fn records_there(repository: &Repository, manifest: &Manifest) -> Vec<PartRecord> {
+pub async fn records_there(repository: &Repository, manifest: &Manifest) -> Vec<PartRecord> {
     let mut all = Vec::new();
     let tables = &manifest.part_store.as_ref().unwrap().tables;
     for list in tables.iter().flat_map(|table| &table.lists) {

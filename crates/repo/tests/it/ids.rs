@@ -39,7 +39,8 @@ async fn the_id_of_a_backup_that_went_is_not_given_again(repository: Repository)
     // Of another collection nothing is known.
     let other = repository.claim_id("other", BackupKind::Incremental, now);
     assert_eq!(other.await.unwrap(), increment(5));
-    assert!(repository.collections().await.unwrap().is_empty());
+    assert!(repository.list(COLLECTION).await.unwrap().is_empty());
+    assert!(repository.unfinished(COLLECTION).await.unwrap().is_empty());
 }
 
 async fn many_who_claim_an_id_in_one_second_get_different_ones(repository: Repository) {

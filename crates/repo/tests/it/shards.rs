@@ -234,7 +234,9 @@ fn lists_of_lost_attempts_are_swept_and_those_of_a_backup_go_with_it() {
         let below = &store.faulty.below;
         let (from, to) = (Path::from(list.as_str()), Path::from(moved));
         below.copy(&from, &to).await.unwrap();
-        store.repository.discard("aside", &full(0)).await.unwrap();
+        let (id, operation) = (full(0), sample::OPERATION);
+        let withdrawn = (store.repository).withdraw("aside", &id, operation, WRITER);
+        withdrawn.await.unwrap();
 
         let swept = store.repository.sweep(&stored.manifest, WRITER).await;
         assert!(swept.unwrap() > 0);
@@ -242,7 +244,6 @@ fn lists_of_lost_attempts_are_swept_and_those_of_a_backup_go_with_it() {
         let kept = stored_segments(&store.repository, &stored.manifest).await;
         assert!(!kept.unwrap().is_empty());
 
-        let (id, operation) = (full(0), sample::OPERATION);
         let withdrawn = store
             .repository
             .withdraw(COLLECTION, &id, operation, WRITER);

@@ -3,13 +3,14 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use futures::TryStreamExt;
 use mendb_model::BackupId;
 use mendb_model::name::BackupKind;
 use mendb_repo::{Error, REPOSITORY_FORMAT, Repository, RepositoryOptions, Result};
 use object_store::path::Path;
-use object_store::{ObjectStoreExt, PutPayload};
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 
-use crate::faulty_store::{Conditions, FaultyStore, Moment, Watch};
+use crate::faulty_store::{Clock, Conditions, FaultyStore, Moment, Watch};
 use crate::sample::{self, COLLECTION, OPERATION, WRITER, backup, backups, full, increment, read};
 
 /// A repository in a store that can be watched.
@@ -102,6 +103,38 @@ async fn whole(repository: &Repository) -> Vec<BackupId> {
     ids
 }
 
+#[tokio::test]
+async fn a_backup_that_was_discarded_while_it_was_made_is_not_sealed_before_the_time_of_grace_is_over()
+ {
+    let mut faulty = FaultyStore::default();
+    let clock = Clock::begin();
+    faulty.clock = Some(clock.clone());
+    let ours = watched(&faulty, sample::options());
+    ours.create_if_absent().await.unwrap();
+    let written = sample::segments(&ours, &full(0), 0).await.unwrap();
+    let theirs = impatient(&faulty, sample::options());
+    theirs.discard(COLLECTION, &full(0)).await.unwrap();
+    assert!(theirs.unfinished(COLLECTION).await.unwrap().is_empty());
+    let manifest = sample::manifest(&full(0), None, written);
+    // A process that was stopped after it had seen all objects, and goes on hours later.
+    for hours in [0, 1, 22] {
+        clock.advance(hours * 3600);
+        theirs.collect_garbage().await.unwrap();
+        let name = format!("p/collections/{COLLECTION}/{}/manifest.json", full(0));
+        let (name, text) = (Path::from(name), PutPayload::from("{}"));
+        let sealed = faulty.put_opts(&name, text, PutMode::Create.into()).await;
+        assert!(sealed.is_err(), "after {hours} hours more");
+        let refused = ours.put_manifest(&manifest, WRITER).await.unwrap_err();
+        assert!(matches!(refused, Error::Incomplete { .. }), "{refused:?}");
+    }
+    clock.advance(2 * 3600);
+    theirs.collect_garbage().await.unwrap();
+    let left: Vec<_> = faulty.below.list(None).try_collect().await.unwrap();
+    let left = left.iter().map(|object| object.location.as_ref());
+    let left: Vec<_> = left.filter(|name| name.contains("/collections/")).collect();
+    assert_eq!(left, [""; 0]);
+}
+
 async fn increment_on_full(repository: &Repository) -> Result<()> {
     let parent = repository.manifest(COLLECTION, &full(0)).await?;
     backup(repository, &increment(1), Some(&parent)).await?;
@@ -110,8 +143,6 @@ async fn increment_on_full(repository: &Repository) -> Result<()> {
 
 /// Removes all there is, and sees that nothing stays but what the repository is.
 async fn clear(faulty: &FaultyStore, of: &[BackupId]) {
-    use futures::TryStreamExt;
-    use object_store::ObjectStore;
     stop_nobody(faulty);
     let repository = impatient(faulty, sample::options());
     repository.delete_backups(COLLECTION, of).await.unwrap();
