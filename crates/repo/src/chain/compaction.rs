@@ -37,7 +37,7 @@ use std::sync::Arc;
 
 use mendb_model::BackupId;
 use mendb_model::Digest;
-use mendb_model::manifest::{Compacted, Manifest, Segment};
+use mendb_model::manifest::{Compacted, Manifest, Segment, ShardedData};
 use mendb_model::name::{BackupKind, TablePath};
 
 use crate::error::{Error, Result};
@@ -54,6 +54,8 @@ use crate::segment::writer::SegmentTarget;
 pub struct Compaction {
     /// Oldest first; of one that was cut off after its manifest was written, only the last.
     run: Vec<Arc<Manifest>>,
+    /// What the run stands on, unless it begins with a full backup.
+    before: Option<Arc<Manifest>>,
     /// The last as it is stored.
     last: StoredManifest,
     goes: Vec<BackupId>,
@@ -210,11 +212,9 @@ impl Repository {
             Some(_) => return Err(cannot("one backup is no run".to_owned())),
             None => return Err(cannot(format!("{last} does not stand on {first}"))),
         };
-        let run = chain
-            .split_off(begin)
-            .into_iter()
-            .map(|stored| Arc::new(stored.manifest));
-        let run: Vec<_> = run.collect();
+        let run = chain.split_off(begin).into_iter();
+        let run: Vec<_> = run.map(|stored| Arc::new(stored.manifest)).collect();
+        let before = chain.pop().map(|stored| Arc::new(stored.manifest));
         // With what a compaction that was cut off has left.
         let mut goes: BTreeSet<BackupId> = (run.iter())
             .filter_map(|manifest| manifest.compacted.as_ref())
@@ -238,6 +238,7 @@ impl Repository {
         }
         Ok(Compaction {
             run,
+            before,
             last: stored,
             goes: goes.into_iter().collect(),
         })
@@ -306,11 +307,13 @@ impl Repository {
     }
 
     /// Puts the manifest of the folded backup in the place of the last one's, after every segment was
-    /// read again. From here on the run is one backup. Of a compaction that was cut off after this, it
-    /// only reads the manifest.
+    /// read again and what they hold was proved: the rows of the last backup, or changes that lead to them from
+    /// what the run stands on. From here on the run is one backup. Of a compaction that was cut off after this,
+    /// it only reads the manifest.
     ///
     /// # Errors
     /// [`Error::Incomplete`] or [`Error::Damaged`]: a segment is not what `manifest` says.
+    /// [`Error::Unproved`]: what is folded does not lead to the rows of the last backup.
     /// [`Error::CannotCompact`]: the manifest of the last backup is not what it was when this was
     /// planned, or is gone. [`Error::NoConditions`]: the store cannot replace it safely. Or it fails.
     pub async fn replace_manifest(
@@ -324,9 +327,7 @@ impl Repository {
             return Ok(before.clone());
         }
         self.check_present(manifest).await?;
-        for segment in manifest.segments() {
-            self.fetch_segment(collection, id, segment).await?;
-        }
+        self.prove_fold(compaction, manifest).await?;
         let bytes = seal::seal(manifest);
         let stored = StoredManifest::new(manifest.clone(), &bytes);
         let name = layout::manifest(collection, id)?;
@@ -352,6 +353,39 @@ impl Repository {
             return Err(self.objects.damaged(&name, detail));
         }
         Ok(stored)
+    }
+
+    /// Proves what was folded from its segments as they are stored. Increments of an older mendb do not tell what
+    /// they replace: of them only the segments are proved.
+    async fn prove_fold(&self, compaction: &Compaction, folded: &Manifest) -> Result<()> {
+        let wrong = match &compaction.before {
+            Some(before) => {
+                let proof = self.prove_increment(before, folded).await?;
+                let first = proof.wrong.first();
+                first.map(|wrong| format!("from backup {} on, {wrong}", before.backup_id))
+            }
+            None => {
+                self.prove_all(folded).await?;
+                let mut tables = folded.sharded_tables();
+                let lacks = |(path, data): (TablePath, &ShardedData)| {
+                    let segments = data.shards.iter().flat_map(|shard| &shard.segments);
+                    let found: Digest = segments.map(|segment| segment.digest).sum();
+                    let expected = data.digest();
+                    (found != expected).then(|| {
+                        format!("{path} has the digest {found} and had {expected} in its snapshot")
+                    })
+                };
+                tables.find_map(lacks)
+            }
+        };
+        let (first, last) = (&compaction.run[0].backup_id, &folded.backup_id);
+        wrong.map_or(Ok(()), |detail| {
+            Err(Error::Unproved {
+                first: first.clone(),
+                last: last.clone(),
+                detail,
+            })
+        })
     }
 
     /// Removes the backups that were folded, and the segments that the last one had before. Can be

@@ -208,6 +208,35 @@ fn schema_of(attempt: &Attempt<'_>, path: &TablePath) -> TaskResult<TableSchema>
     schema.ok_or_else(|| TaskError::Proof(format!("table {path} is gone, although it was locked")))
 }
 
+/// Proves that an increment has every change since its parent, once and as it was made, from the objects as
+/// they are stored. One that is sealed already was proved then.
+fn prove(attempt: &Attempt<'_>, request: &BackupRequest) -> TaskResult<()> {
+    let Some(link) = &request.parent else {
+        return Ok(());
+    };
+    let (increment, repository) = (draft(attempt)?, &attempt.tools.repository);
+    let (collection, id) = (&increment.collection, &increment.backup_id);
+    if attempt.wait(repository.has_manifest(collection, id))? {
+        return Ok(());
+    }
+    let parent = attempt.manifest(collection, link)?;
+    let proof = attempt.wait(repository.prove_increment(&parent, increment))?;
+    let wrong = match (proof.wrong.first(), proof.is_unknown) {
+        (Some(wrong), _) => wrong.to_string(),
+        (None, true) => "some of its changes do not say what they replaced".to_owned(),
+        (None, false) => return Ok(()),
+    };
+    let others = match proof.wrong.len() {
+        0 | 1 => String::new(),
+        found => format!(" (and {} more ranges of keys are wrong)", found - 1),
+    };
+    Err(TaskError::Proof(format!(
+        "the increment was not sealed, as it does not lead from backup {} to the rows there were: {wrong}{others}. \
+         Cancel this operation, check the target with mendb verify, and take a full backup: mendb backup {}",
+        link.backup_id, request.collection
+    )))
+}
+
 /// Puts the manifest: from here on the backup exists.
 pub(super) fn seal(attempt: &Attempt<'_>) -> TaskResult<()> {
     let request = request(attempt)?;
@@ -233,6 +262,7 @@ pub(super) fn seal(attempt: &Attempt<'_>) -> TaskResult<()> {
             )));
         }
     }
+    prove(attempt, request)?;
     attempt.wait_to_the_end(repository.put_manifest(manifest))?;
     crate::env::crash_point();
     // The backup exists, whether or not what lost attempts have left can be removed.
