@@ -181,3 +181,146 @@ impl End {
         range.end.clone().map_or(Self::Unbounded, Self::Before)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::Change;
+
+    type Rows = BTreeMap<u8, u8>;
+
+    /// The shards that begin at these keys, as a manifest has them.
+    fn shards(rows: &Rows, splits: &[u8]) -> Vec<ShardBackup> {
+        let ranges = KeyRange::split_at(splits.iter().map(|key| vec![*key]).collect());
+        let shard = |range: KeyRange| {
+            let mut digest = Digest::default();
+            for (key, row) in rows.iter().filter(|(key, _)| range.contains(&[**key])) {
+                digest.add(&[*key], &[*row]);
+            }
+            ShardBackup {
+                range,
+                digest,
+                segments: Vec::new(),
+            }
+        };
+        ranges.into_iter().map(shard).collect()
+    }
+
+    fn changes(before: &Rows, after: &Rows, touched: &[u8]) -> Vec<(u8, Change)> {
+        let mut keys: Vec<u8> = touched.to_vec();
+        let differs = |key: &u8| before.get(key) != after.get(key);
+        keys.extend((0..=u8::MAX).filter(differs));
+        keys.sort_unstable();
+        keys.dedup();
+        let change = |key: u8| {
+            let change = match after.get(&key) {
+                Some(row) => Change::reset(vec![*row], 1),
+                None => Change::erase(1),
+            };
+            let row = before.get(&key).map(|row| [*row]);
+            let replaced = Replaced::of(&[key], row.as_ref().map(<[u8; 1]>::as_slice));
+            (key, Change { replaced, ..change })
+        };
+        keys.into_iter().map(change).collect()
+    }
+
+    fn balances(shards: &[ShardBackup], changes: &[(u8, Change)]) -> Vec<Option<Balance>> {
+        let sum = |shard: &ShardBackup| {
+            let mut balance = Balance::default();
+            let within = changes
+                .iter()
+                .filter(|(key, _)| shard.range.contains(&[*key]));
+            let mut known = true;
+            for (key, change) in within {
+                known &= balance.count(&[*key], &change.view());
+            }
+            known.then_some(balance)
+        };
+        shards.iter().map(sum).collect()
+    }
+
+    fn rows() -> impl Strategy<Value = Rows> {
+        proptest::collection::btree_map(any::<u8>(), 0..4_u8, 0..40)
+    }
+
+    fn keys(most: usize) -> impl Strategy<Value = Vec<u8>> {
+        let keys = proptest::collection::btree_set(1..=u8::MAX, 0..most);
+        keys.prop_map(|keys| keys.into_iter().collect())
+    }
+
+    proptest! {
+        #[test]
+        fn changes_balance_wherever_shards_were_split_and_one_that_is_wrong_tips_it(
+            (before, after) in (rows(), rows()),
+            touched in keys(8),
+            (old_splits, new_splits) in (keys(6), keys(6)),
+            at in any::<prop::sample::Index>(),
+            fault in 0..4_u8,
+        ) {
+            let (parent, increment) = (shards(&before, &old_splits), shards(&after, &new_splits));
+            let mut changes = changes(&before, &after, &touched);
+            let compared = |changes: &[(u8, Change)]| {
+                compare(&parent, &increment, &balances(&increment, changes))
+            };
+            prop_assert_eq!(compared(&changes), TableBalance::default());
+            prop_assume!(!changes.is_empty());
+            let at = at.index(changes.len());
+            let (key, change) = changes[at].clone();
+            match fault {
+                0 => drop(changes.remove(at)),
+                1 => changes.push(changes[at].clone()),
+                2 => changes[at].1.row = match change.kind {
+                    ChangeKind::Reset => vec![7],
+                    _ => return Ok(()),
+                },
+                _ => changes[at].1.replaced = Replaced::Row(5),
+            }
+            if fault < 2 {
+                let row = after.get(&key).map(std::slice::from_ref);
+                prop_assume!(change.replaced != Replaced::of(&[key], row));
+            }
+            let found = compared(&changes);
+            prop_assert!(!found.is_unknown);
+            prop_assert_eq!(found.wrong.len(), 1);
+            prop_assert!(found.wrong[0].range.contains(&[key]));
+        }
+
+        #[test]
+        fn changes_that_do_not_tell_are_unknown_and_hide_nothing_beside_them(
+            (before, after) in (rows(), rows()),
+            at in any::<prop::sample::Index>(),
+        ) {
+            let splits = [64, 128, 192];
+            let (parent, increment) = (shards(&before, &splits), shards(&after, &splits));
+            let mut changes = changes(&before, &after, &[]);
+            prop_assume!(!changes.is_empty());
+            let at = at.index(changes.len());
+            changes[at].1.replaced = Replaced::Unknown;
+            let balances = balances(&increment, &changes);
+            prop_assert_eq!(balances.iter().filter(|balance| balance.is_none()).count(), 1);
+            let found = compare(&parent, &increment, &balances);
+            prop_assert_eq!(found, TableBalance { wrong: Vec::new(), is_unknown: true });
+            let mut other = increment.clone();
+            for shard in &mut other {
+                shard.digest.rows += 1;
+            }
+            let found = compare(&parent, &other, &balances);
+            prop_assert_eq!(found.wrong.len(), 3);
+        }
+    }
+
+    #[test]
+    fn shards_that_do_not_cover_all_keys_are_compared_all_the_same() {
+        let rows = Rows::from([(1, 1), (200, 2)]);
+        let parent = shards(&rows, &[100]);
+        let zero = vec![Some(Balance::default()); 2];
+        assert_eq!(compare(&parent, &parent[..1], &zero[..1]).wrong.len(), 1);
+        assert_eq!(compare(&parent[..1], &parent, &zero).wrong.len(), 1);
+        assert_eq!(compare(&[], &parent, &zero).wrong.len(), 1);
+        assert_eq!(compare(&[], &[], &[]), TableBalance::default());
+    }
+}

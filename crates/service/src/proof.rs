@@ -204,7 +204,8 @@ impl BackupProof {
 
     /// Takes in what the changes of an increment lead to.
     fn balance(&mut self, found: &IncrementProof) {
-        self.damage.extend(found.wrong.iter().map(ToString::to_string));
+        self.damage
+            .extend(found.wrong.iter().map(ToString::to_string));
         if found.is_unknown && found.wrong.is_empty() {
             let reason = "its changes do not say what they replaced, as an older mendb made it";
             self.unproved = Some(reason.to_owned());

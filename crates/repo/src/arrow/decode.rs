@@ -226,12 +226,12 @@ impl ChangeCells<'_> {
             }
             self.last_set = set;
         }
-        let replaced = self.replaced.map_or(Replaced::Unknown, |marks| {
-            match marks.is_null(at) {
+        let replaced = self
+            .replaced
+            .map_or(Replaced::Unknown, |marks| match marks.is_null(at) {
                 true => Replaced::Nothing,
                 false => Replaced::Row(marks.value(at)),
-            }
-        });
+            });
         let change = ChangeRef {
             version: self.version.value(at),
             kind,

@@ -160,8 +160,8 @@ impl BatchEncoder {
         let seconds = self.datetimes == Datetimes::Timestamps
             && targets.any(|target| target.builder.needs_seconds());
         let changes = self.changes.as_ref();
-        let untold = self.replaced == ReplacedRows::Told
-            && changes.is_some_and(|changes| changes.is_untold);
+        let untold =
+            self.replaced == ReplacedRows::Told && changes.is_some_and(|changes| changes.is_untold);
         if seconds {
             self.datetimes = Datetimes::Seconds;
         }
@@ -169,8 +169,7 @@ impl BatchEncoder {
             self.replaced = ReplacedRows::Untold;
         }
         if seconds || untold {
-            self.batches =
-                arrow_schema(&self.schema, self.content, self.datetimes, self.replaced);
+            self.batches = arrow_schema(&self.schema, self.content, self.datetimes, self.replaced);
         }
         let schema = &self.batches;
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(schema.fields().len());

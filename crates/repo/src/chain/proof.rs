@@ -57,15 +57,26 @@ impl fmt::Display for WrongRange {
             (true, Some(end)) => write!(f, ", keys below {},", to_hex(end))?,
             (false, None) => write!(f, ", keys from {},", to_hex(&range.start))?,
             (false, Some(end)) => {
-                write!(f, ", keys from {} to {},", to_hex(&range.start), to_hex(end))?;
+                write!(
+                    f,
+                    ", keys from {} to {},",
+                    to_hex(&range.start),
+                    to_hex(end)
+                )?;
             }
         }
         if rows == expected_rows {
-            write!(f, " do not lead to the {rows} rows of its snapshot but to others")
+            write!(
+                f,
+                " do not lead to the {rows} rows of its snapshot but to others"
+            )
         } else {
             // It wraps: more may have gone than there were.
             let rows = rows.cast_signed();
-            write!(f, " lead to {rows} rows, and its snapshot had {expected_rows}")
+            write!(
+                f,
+                " lead to {rows} rows, and its snapshot had {expected_rows}"
+            )
         }
     }
 }
@@ -79,7 +90,11 @@ impl ShardBalances {
     pub fn new(increment: &Manifest) -> Self {
         let tables = increment.sharded_tables();
         let zero = |data: &[ShardBackup]| vec![Some(Balance::default()); data.len()];
-        Self(tables.map(|(path, data)| (path, zero(&data.shards))).collect())
+        Self(
+            tables
+                .map(|(path, data)| (path, zero(&data.shards)))
+                .collect(),
+        )
     }
 
     /// Counts in what the changes of a segment of a shard add up to.

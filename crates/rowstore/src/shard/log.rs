@@ -12,8 +12,8 @@ use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use mendb_model::key::KeyRange;
 use mendb_model::change::ChangeRef;
+use mendb_model::key::KeyRange;
 use mendb_model::{Change, ChangeKind, ColumnType, Digest, Malformed};
 
 use crate::catalogue::{self, Shard};

@@ -7,7 +7,7 @@ use mendb_model::key::KeyRange;
 use mendb_model::manifest::{FORMAT_VERSION, Manifest, Parent, Segment};
 use mendb_model::name::TablePath;
 use mendb_model::operation::{BackupRequest, TaskOutput};
-use mendb_model::{Digest, RowBlock, TableSchema};
+use mendb_model::{Digest, RowBlock, TableSchema, describe_error};
 use mendb_repo::{Content, SegmentTarget};
 
 use super::{Attempt, Counts, TaskError, TaskResult, no_such_step};
@@ -220,20 +220,23 @@ fn prove(attempt: &Attempt<'_>, request: &BackupRequest) -> TaskResult<()> {
         return Ok(());
     }
     let parent = attempt.manifest(collection, link)?;
-    let proof = attempt.wait(repository.prove_increment(&parent, increment))?;
-    let wrong = match (proof.wrong.first(), proof.is_unknown) {
-        (Some(wrong), _) => wrong.to_string(),
-        (None, true) => "some of its changes do not say what they replaced".to_owned(),
-        (None, false) => return Ok(()),
-    };
-    let others = match proof.wrong.len() {
-        0 | 1 => String::new(),
-        found => format!(" (and {} more ranges of keys are wrong)", found - 1),
+    let wrong = match attempt.wait(repository.prove_increment(&parent, increment)) {
+        Ok(proof) => match (proof.wrong.first(), proof.is_unknown) {
+            (Some(wrong), _) if proof.wrong.len() > 1 => {
+                let others = proof.wrong.len() - 1;
+                format!("{wrong}; so it is in {others} more ranges of keys")
+            }
+            (Some(wrong), _) => wrong.to_string(),
+            (None, true) => "some of its changes do not say what they replaced".to_owned(),
+            (None, false) => return Ok(()),
+        },
+        Err(TaskError::Repository(error)) if error.is_damage() => describe_error(&error),
+        Err(error) => return Err(error),
     };
     Err(TaskError::Proof(format!(
-        "the increment was not sealed, as it does not lead from backup {} to the rows there were: {wrong}{others}. \
-         Cancel this operation, check the target with mendb verify, and take a full backup: mendb backup {}",
-        link.backup_id, request.collection
+        "the increment was not sealed, as what it holds does not lead from backup {} to the rows there were: {wrong}. \
+         Cancel this operation; then take a full backup, and check the target with mendb verify",
+        link.backup_id
     )))
 }
 

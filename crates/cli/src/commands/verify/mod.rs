@@ -4,8 +4,8 @@ mod parts;
 
 use clap::Args;
 use mendb_model::manifest::Manifest;
-use mendb_model::part::PartTable;
 use mendb_model::name::BackupKind;
+use mendb_model::part::PartTable;
 use mendb_model::{BackupId, TargetMark, describe_error};
 use mendb_repo::{Repository, StoredManifest};
 use mendb_service::proof::{BackupProof, TableComparison};
