@@ -187,11 +187,6 @@ impl FaultyStore {
         });
     }
 
-    /// No more faults happen.
-    pub fn heal(&self) {
-        self.rules.lock().unwrap().clear();
-    }
-
     /// How often faults that were told have not happened yet.
     pub fn waiting(&self) -> u32 {
         self.rules

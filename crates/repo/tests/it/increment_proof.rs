@@ -7,6 +7,7 @@ use mendb_repo::{Content, Error, IncrementProof, Repository, SegmentTarget, Stor
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
 
 use crate::chain_world::{Store, World, path, run, world};
 use crate::rows::Row;
@@ -197,8 +198,10 @@ async fn fold_wrongly(
     let mut draft = planned.draft();
     let writer = if wrong.is_some() { "badf01d" } else { "c0ffee" };
     for (path, shard) in planned.shards() {
-        let folded = repository.fold_shard(&planned, &path, shard, writer, &mut |_| {});
-        let mut segments = folded.await.unwrap();
+        let mut segments = repository
+            .fold_shard(&planned, &path, shard, writer, &mut |_| {})
+            .await
+            .unwrap();
         if let Some(wrong) = &wrong {
             let data = planned.stays().manifest.sharded_table(&path).unwrap();
             let range = &data.shards[shard as usize].range;

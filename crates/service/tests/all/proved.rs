@@ -6,8 +6,9 @@ use mendb_model::change::Change;
 use mendb_model::name::BackupKind::{Full, Incremental};
 use mendb_model::name::TablePath;
 use mendb_model::operation::{Operation, State};
-use mendb_model::{ChangeKind, Replaced, RowBlock, RowBlockBuilder};
+use mendb_model::{ChangeKind, Replaced, RowBlock, RowBlockBuilder, Value};
 use mendb_repo::{Repository, RepositoryOptions};
+use mendb_rowstore::WriteBatch;
 use mendb_service::RowMendOrder;
 use mendb_service::journal::command::Command;
 
@@ -186,11 +187,18 @@ fn a_segment_that_the_store_alters_before_the_seal_fails_the_increment() {
     fill(&world, 200);
     world.done(&world.backup(Full, "full"));
     edit(&world, 1);
-    for (fault, times) in [(Fault::FlippedBit, 100), (Fault::CutBody, 100)] {
-        store.fail(Request::Get, "_incremental/orders/0000-", fault, times);
+    let customers = world.table("customers");
+    let mut batch = WriteBatch::new();
+    batch
+        .replace(&customers, vec![text("c07"), Value::Int(7)])
+        .unwrap();
+    world.database.write(batch).unwrap();
+    for fault in [Fault::FlippedBit, Fault::CutBody] {
+        // As often as what arrives damaged is read.
+        store.fail(Request::Get, "_incremental/customers/0000-", fault, 3);
         let failed = world.backup(Incremental, "wrong");
         refused(&world, &failed, &format!("{fault:?}"));
-        store.heal();
+        assert_eq!(store.waiting(), 0, "{fault:?}");
     }
     world.done(&world.backup(Incremental, "right"));
 }
