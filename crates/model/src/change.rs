@@ -3,14 +3,21 @@
 //! As bytes:
 //!
 //! ```text
-//! version (8 bytes LE) | kind (1) | upsert only: bitmap length (varint), bitmap of set slots | row
+//! version (8 bytes LE) | kind (1) | mark of the replaced row (8 bytes LE), if the kind has 32 added
+//!     | upsert only: bitmap length (varint), bitmap of set slots | row
 //! ```
 //!
-//! An erase has no row. The row of an upsert holds the set columns and NULL for the others.
+//! An erase has no row. The row of an upsert holds the set columns and NULL for the others. A kind with 16 added
+//! says that the change replaced no row; with neither, what it replaced is not known ([`Replaced`]).
 
 use crate::row::{self, RowReader};
 use crate::value::{ColumnType, Value, ValueRef};
-use crate::{Malformed, varint};
+use crate::{Malformed, Replaced, varint};
+
+/// Added to a kind: there was no row before.
+const REPLACED_NOTHING: u8 = 16;
+/// Added to a kind: the mark of the row before follows.
+const REPLACED_ROW: u8 = 32;
 
 /// What a change does to the row of its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,6 +119,8 @@ pub struct Change {
     pub row: Vec<u8>,
     /// The commit that made it, counted by the row store.
     pub version: u64,
+    /// What it took the place of; of several changes folded into one, what the first of them did.
+    pub replaced: Replaced,
 }
 
 impl Change {
@@ -122,6 +131,7 @@ impl Change {
             set,
             row,
             version,
+            replaced: Replaced::Unknown,
         }
     }
 
@@ -132,6 +142,7 @@ impl Change {
             set: ColumnSet::default(),
             row,
             version,
+            replaced: Replaced::Unknown,
         }
     }
 
@@ -142,25 +153,29 @@ impl Change {
             set: ColumnSet::default(),
             row: Vec::new(),
             version,
+            replaced: Replaced::Unknown,
         }
     }
 
     /// Appends the change as bytes.
     pub fn encode_into(&self, out: &mut Vec<u8>) {
-        encode_parts(
-            out,
-            self.version,
-            self.kind,
-            self.set.as_bitmap(),
-            &self.row,
-        );
+        self.view().encode_into(out);
+    }
+
+    /// The change, to be read in place.
+    pub fn view(&self) -> ChangeRef<'_> {
+        ChangeRef {
+            version: self.version,
+            kind: self.kind,
+            replaced: self.replaced,
+            bitmap: self.set.as_bitmap(),
+            row: &self.row,
+        }
     }
 
     /// The change as bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(12 + self.row.len());
-        self.encode_into(&mut out);
-        out
+        self.view().encode()
     }
 
     /// Reads a change.
@@ -174,10 +189,11 @@ impl Change {
             set: ColumnSet::from_bitmap(parts.bitmap),
             row: parts.row.to_vec(),
             version: parts.version,
+            replaced: parts.replaced,
         })
     }
 
-    /// This change and then `next`, as one change with the version of `next`.
+    /// This change and then `next`, as one change with the version of `next` that replaced what this one did.
     ///
     /// Anything then an erase is an erase, anything then a reset that reset. Two upserts set the
     /// columns of both, the later value winning; an upsert on a reset changes the reset's row, and
@@ -186,22 +202,22 @@ impl Change {
     /// # Errors
     /// A row is malformed.
     pub fn then(self, next: Self, types: &[ColumnType]) -> Result<Self, Malformed> {
-        if next.kind != ChangeKind::Upsert {
-            return Ok(next);
-        }
-        match self.kind {
-            ChangeKind::Erase => Ok(Self::reset(next.row, next.version)),
-            ChangeKind::Reset => {
+        let replaced = self.replaced;
+        let joined = match (next.kind, self.kind) {
+            (ChangeKind::Reset | ChangeKind::Erase, _) => next,
+            (ChangeKind::Upsert, ChangeKind::Erase) => Self::reset(next.row, next.version),
+            (ChangeKind::Upsert, ChangeKind::Reset) => {
                 let row = overlay(&self.row, &next.row, &next.set, types)?;
-                Ok(Self::reset(row, next.version))
+                Self::reset(row, next.version)
             }
-            ChangeKind::Upsert => {
+            (ChangeKind::Upsert, ChangeKind::Upsert) => {
                 let row = overlay(&self.row, &next.row, &next.set, types)?;
                 let mut set = self.set;
                 set.union(&next.set);
-                Ok(Self::upsert(set, row, next.version))
+                Self::upsert(set, row, next.version)
             }
-        }
+        };
+        Ok(Self { replaced, ..joined })
     }
 
     /// The row after the change was made to `row`; `None` is an absent row.
@@ -228,6 +244,8 @@ pub struct ChangeRef<'a> {
     pub version: u64,
     /// What it does.
     pub kind: ChangeKind,
+    /// What it took the place of.
+    pub replaced: Replaced,
     /// The bitmap of the slots an upsert sets.
     pub bitmap: &'a [u8],
     /// The row; empty bytes for an erase.
@@ -242,12 +260,23 @@ impl<'a> ChangeRef<'a> {
     pub fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let cut_off = || Malformed::new("change", "cut off");
         let (version, rest) = bytes.split_first_chunk::<8>().ok_or_else(cut_off)?;
-        let (&kind, mut rest) = rest.split_first().ok_or_else(cut_off)?;
-        let kind = match kind {
+        let (&flagged, mut rest) = rest.split_first().ok_or_else(cut_off)?;
+        let flags = flagged & (REPLACED_NOTHING | REPLACED_ROW);
+        let kind = match flagged - flags {
             1 => ChangeKind::Upsert,
             2 => ChangeKind::Reset,
             3 => ChangeKind::Erase,
-            other => return Err(Malformed::new("change", format!("kind {other}"))),
+            _ => return Err(Malformed::new("change", format!("kind {flagged}"))),
+        };
+        let replaced = match flags {
+            0 => Replaced::Unknown,
+            REPLACED_NOTHING => Replaced::Nothing,
+            REPLACED_ROW => {
+                let (mark, behind) = rest.split_first_chunk().ok_or_else(cut_off)?;
+                rest = behind;
+                Replaced::Row(u64::from_le_bytes(*mark))
+            }
+            _ => return Err(Malformed::new("change", format!("kind {flagged}"))),
         };
         let mut bitmap: &[u8] = &[];
         if kind == ChangeKind::Upsert {
@@ -262,21 +291,45 @@ impl<'a> ChangeRef<'a> {
         Ok(Self {
             version: u64::from_le_bytes(*version),
             kind,
+            replaced,
             bitmap,
             row: rest,
         })
     }
-}
 
-/// Appends a change given by its parts.
-pub fn encode_parts(out: &mut Vec<u8>, version: u64, kind: ChangeKind, bitmap: &[u8], row: &[u8]) {
-    out.extend_from_slice(&version.to_le_bytes());
-    out.push(kind as u8);
-    if kind == ChangeKind::Upsert {
-        varint::put(out, bitmap.len() as u64);
-        out.extend_from_slice(bitmap);
+    /// Appends the change as bytes.
+    pub fn encode_into(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.version.to_le_bytes());
+        match self.replaced {
+            Replaced::Unknown => out.push(self.kind as u8),
+            Replaced::Nothing => out.push(self.kind as u8 + REPLACED_NOTHING),
+            Replaced::Row(mark) => {
+                out.push(self.kind as u8 + REPLACED_ROW);
+                out.extend_from_slice(&mark.to_le_bytes());
+            }
+        }
+        if self.kind == ChangeKind::Upsert {
+            varint::put(out, self.bitmap.len() as u64);
+            out.extend_from_slice(self.bitmap);
+        }
+        out.extend_from_slice(self.row);
     }
-    out.extend_from_slice(row);
+
+    /// The change as bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(20 + self.row.len());
+        self.encode_into(&mut out);
+        out
+    }
+
+    /// The same change, which does not say what it replaced.
+    #[must_use]
+    pub fn without_replaced(self) -> Self {
+        Self {
+            replaced: Replaced::Unknown,
+            ..self
+        }
+    }
 }
 
 /// `base` with the slots of `set` taken from `over`.
@@ -346,13 +399,19 @@ mod tests {
     }
 
     fn change() -> impl Strategy<Value = Change> {
-        (0..3, values(), any::<u64>()).prop_map(|(kind, values, version)| {
+        let replaced = prop_oneof![
+            Just(Replaced::Unknown),
+            Just(Replaced::Nothing),
+            any::<u64>().prop_map(Replaced::Row),
+        ];
+        (0..3, values(), any::<u64>(), replaced).prop_map(|(kind, values, version, replaced)| {
             let (set, row) = partial_row(&TYPES, &values);
-            match kind {
+            let change = match kind {
                 0 => Change::upsert(set, row, version),
                 1 => Change::reset(row, version),
                 _ => Change::erase(version),
-            }
+            };
+            Change { replaced, ..change }
         })
     }
 
@@ -365,6 +424,7 @@ mod tests {
             let start = start.map(|values| partial_row(&TYPES, &values).1);
             let mut row = start.clone();
             let mut folded: Option<Change> = None;
+            let replaced = changes[0].replaced;
             for change in changes {
                 row = change.apply(row.as_deref(), &TYPES).unwrap();
                 folded = Some(match folded {
@@ -372,7 +432,9 @@ mod tests {
                     None => change,
                 });
             }
-            prop_assert_eq!(folded.unwrap().apply(start.as_deref(), &TYPES).unwrap(), row);
+            let folded = folded.unwrap();
+            prop_assert_eq!(folded.replaced, replaced);
+            prop_assert_eq!(folded.apply(start.as_deref(), &TYPES).unwrap(), row);
         }
 
         #[test]

@@ -9,25 +9,29 @@ use crate::{ColumnType, Malformed};
 /// The changes of one key so far, as one change.
 ///
 /// Giving it a key's changes from the newest to the oldest is the same as joining them with
-/// [`Change::then`] in the order in which they happened.
+/// [`Change::then`] in the order in which they happened: the row is what the newest ones make it, and what it
+/// replaced is what the oldest one did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fold(Option<Change>);
 
 impl Fold {
-    /// Takes in the change before those it has. One that is settled stays as it is.
+    /// Takes in the change before those it has. What one that is settled makes of a row stays as it is.
     ///
     /// # Errors
     /// A row is malformed.
     pub fn push_older(&mut self, older: Change, types: &[ColumnType]) -> Result<(), Malformed> {
         self.0 = Some(match self.0.take() {
             None => older,
-            Some(newer) if newer.kind != ChangeKind::Upsert => newer,
+            Some(newer) if newer.kind != ChangeKind::Upsert => Change {
+                replaced: older.replaced,
+                ..newer
+            },
             Some(newer) => older.then(newer, types)?,
         });
         Ok(())
     }
 
-    /// Whether nothing before the changes it has matters any more.
+    /// Whether nothing before the changes it has matters any more to what becomes of the row.
     pub fn is_settled(&self) -> bool {
         (self.0.as_ref()).is_some_and(|change| change.kind != ChangeKind::Upsert)
     }
@@ -58,6 +62,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::Replaced;
     use crate::change::partial_row;
     use crate::value::Value;
 
@@ -73,13 +78,15 @@ mod tests {
     }
 
     fn change() -> impl Strategy<Value = Change> {
-        (0..4, values(), any::<u64>()).prop_map(|(kind, values, version)| {
+        (0..4, values(), any::<u64>(), any::<u64>()).prop_map(|(kind, values, version, mark)| {
             let (set, row) = partial_row(&TYPES, &values);
-            match kind {
+            let change = match kind {
                 0 => Change::erase(version),
                 1 => Change::reset(row, version),
                 _ => Change::upsert(set, row, version),
-            }
+            };
+            let replaced = Replaced::Row(mark);
+            Change { replaced, ..change }
         })
     }
 
@@ -102,9 +109,11 @@ mod tests {
             let mut fold = Fold::default();
             for change in changes.into_iter().rev() {
                 let before = fold.clone();
+                let replaced = change.replaced;
                 fold.push_older(change, &TYPES).unwrap();
                 if before.is_settled() {
-                    prop_assert_eq!(&fold, &before);
+                    let same = before.change().map(|change| Change { replaced, ..change });
+                    prop_assert_eq!(fold.clone().change(), same);
                 }
             }
             if fold.is_settled() {

@@ -5,6 +5,7 @@
 //! Start at [`schema`] for what a table is, at [`change`] for what can happen to a row, at
 //! [`manifest`] for what a backup is, and at [`operation`] for how long work reaches its end.
 
+pub mod balance;
 pub mod block;
 pub mod change;
 pub mod digest;
@@ -22,6 +23,7 @@ pub mod text;
 pub mod value;
 mod varint;
 
+pub use balance::{Balance, Replaced};
 pub use block::{RowBlock, RowBlockBuilder};
 pub use change::{Change, ChangeKind, ColumnSet};
 pub use digest::Digest;

@@ -208,6 +208,18 @@ pub enum Error {
         /// Why, as a clause.
         detail: String,
     },
+    /// What a run of backups was folded into does not lead to the rows of the last.
+    #[error(
+        "folding backups {first} to {last} went wrong: {detail}. Nothing was changed; mendb verify tells whether one of them is damaged"
+    )]
+    Unproved {
+        /// The first of the run.
+        first: BackupId,
+        /// Its last.
+        last: BackupId,
+        /// Where rows or changes do not add up, as a clause.
+        detail: String,
+    },
     /// The last backup of a chain does not have the table that is asked for.
     #[error("backup {backup} has no table {table}")]
     NoSuchTable {

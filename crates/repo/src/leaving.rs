@@ -210,6 +210,8 @@ impl Repository {
                 Err(Error::NotFound { .. }) => {
                     if self.claimed_by(collection, &id).await?.as_ref() == Some(root) {
                         claimed = Some(id);
+                    } else if self.was_sealed_on(collection, &id, root).await? {
+                        sealed.push(id);
                     }
                 }
                 // It cannot be told what that stands on: whoever removes backups has been asked.
@@ -221,6 +223,24 @@ impl Repository {
             return Ok(Some(InTheWay::Sealed(sealed)));
         }
         Ok(claimed.map(InTheWay::Claimed))
+    }
+
+    /// Whether a backup that had no manifest has one by now that stands on another: between the two looks its
+    /// claim was taken back, because it was sealed.
+    async fn was_sealed_on(
+        &self,
+        collection: &str,
+        id: &BackupId,
+        root: &BackupId,
+    ) -> Result<bool> {
+        match self.manifest(collection, id).await {
+            Ok(stored) => {
+                let parent = stored.manifest.parent;
+                Ok(parent.is_some_and(|parent| parent.backup_id == *root))
+            }
+            Err(error) if error.is_damage() => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// The backup that an unfinished one claims to stand on. A claim that cannot be read is of nobody who

@@ -86,7 +86,10 @@ mod shards;
 mod throttle;
 
 pub use arrow::Content;
-pub use chain::{ChainLookup, ChainReader, Compaction, ReadCounts, ReadEstimate};
+pub use chain::{
+    ChainLookup, ChainReader, Compaction, IncrementProof, ReadCounts, ReadEstimate, ShardBalances,
+    WrongRange,
+};
 pub use dependants::Dependants;
 pub use documents::{DocumentKind, DocumentName};
 pub use error::{Error, Result};

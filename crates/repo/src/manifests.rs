@@ -199,7 +199,7 @@ impl Repository {
     }
 
     /// Whether a backup exists, readable or not.
-    pub(crate) async fn has_manifest(&self, collection: &str, id: &BackupId) -> Result<bool> {
+    pub async fn has_manifest(&self, collection: &str, id: &BackupId) -> Result<bool> {
         let name = layout::manifest(collection, id)?;
         let size = self.objects.size(&name).await?;
         if size != Some(DELETED.len() as u64) {

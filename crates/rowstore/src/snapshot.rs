@@ -385,8 +385,9 @@ impl Snapshot {
     }
 
     /// What happened to the keys of `range` behind `after_key` in the commits after `after_version` up
-    /// to this snapshot: one folded, encoded [`mendb_model::Change`] per key, in key order. Complete only if a
-    /// change stream has needed all changes after `after_version`. Ends after the first error.
+    /// to this snapshot: one folded, encoded [`mendb_model::Change`] per key, in key order. Each is a reset or an
+    /// erase, and says what row there was before. Complete only if a change stream has needed all changes after
+    /// `after_version`. Ends after the first error.
     ///
     /// # Errors
     /// The table or index is missing.

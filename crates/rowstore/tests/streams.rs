@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use common::*;
 use mendb_model::name::TablePath;
-use mendb_model::{ChangeKind, Value};
+use mendb_model::{ChangeKind, Replaced, Value};
 use mendb_rowstore::{Database, Error, HeldBack, Options, PathState, StreamCut, WriteBatch};
 
 fn tables() -> Vec<String> {
@@ -79,7 +79,7 @@ fn a_locked_table_is_written_and_split_but_neither_altered_nor_dropped() {
 }
 
 #[test]
-fn changes_of_a_key_fold_and_carry_which_columns_were_set() {
+fn changes_of_a_key_fold_into_the_row_that_they_left_and_say_which_they_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let database = with_flights(&dir);
     let table = database.open_table("flights").unwrap();
@@ -108,14 +108,18 @@ fn changes_of_a_key_fold_and_carry_which_columns_were_set() {
     assert_eq!(
         kinds,
         [
-            (id_key(1), ChangeKind::Upsert),
+            (id_key(1), ChangeKind::Reset),
             (id_key(2), ChangeKind::Erase),
             (id_key(3), ChangeKind::Reset)
         ]
     );
-    let set = &found[&id_key(1)].set;
-    assert!(set.contains(0) && set.contains(1) && !set.contains(2));
     let path = TablePath::table("flights");
+    let (before, after) = (encoded(&cut, &path), encoded(&now, &path));
+    for (key, change) in &found {
+        let [before, after] = [&before, &after].map(|rows| rows.get(key).map(Vec::as_slice));
+        assert_eq!(change.replaced, Replaced::of(key, before));
+        assert_eq!(change.apply(None, &[]).unwrap().as_deref(), after);
+    }
     let after: Vec<_> = now
         .changes(
             &path,

@@ -1,15 +1,14 @@
 //! Proofs outside of operations: that a backup can be read, and that tables are what a backup holds.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use mendb_engines::LockKind;
-use mendb_model::change::ChangeRef;
 use mendb_model::key::to_hex;
 use mendb_model::manifest::{Manifest, Segment, ShardBackup, ShardedData};
 use mendb_model::name::{BackupId, BackupKind, TablePath};
-use mendb_model::schema::TableSchema;
 use mendb_model::{Digest, describe_error};
-use mendb_repo::{Content, StoredManifest};
+use mendb_repo::{Content, IncrementProof, ShardBalances, StoredManifest};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
@@ -28,6 +27,10 @@ pub struct BackupProof {
     pub rows: u64,
     /// What is wrong, each time with the name of the object or shard; nothing when it is whole.
     pub damage: Vec<String>,
+    /// Why it was not proved that an increment leads to the rows of its snapshot; `None` when it was, or when
+    /// something is wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unproved: Option<String>,
 }
 
 /// A sharded table on the target beside what a backup says of it.
@@ -50,7 +53,8 @@ impl TableComparison {
 
 impl Service {
     /// Reads every object of a backup: size, BLAKE3, decoding, key order and range, and the digest; of
-    /// a full backup also whether the objects of each shard are all of its rows. What is wrong with one
+    /// a full backup also whether the objects of each shard are all of its rows, of an increment whether its
+    /// changes lead from those of the parent, where that is given, to its own. What is wrong with one
     /// object does not keep the others from being read. `progress` is told the bytes of each.
     ///
     /// # Errors
@@ -58,16 +62,16 @@ impl Service {
     pub fn prove_backup(
         &self,
         stored: &StoredManifest,
+        parent: Option<&StoredManifest>,
         progress: &mut dyn FnMut(u64),
     ) -> Result<BackupProof> {
         let manifest = &stored.manifest;
-        let mut proof = BackupProof {
-            backup_id: manifest.backup_id.clone(),
-            objects: 0,
-            bytes: 0,
-            rows: 0,
-            damage: Vec::new(),
+        let mut proof = BackupProof::new(manifest.backup_id.clone());
+        let content = match manifest.kind() {
+            BackupKind::Full => Content::Rows,
+            BackupKind::Incremental => Content::Changes,
         };
+        let mut balances = ShardBalances::new(manifest);
         for table in &manifest.tables {
             for (path, data) in table.sharded_tables() {
                 let Some(schema) = table.schema_of(path.index.as_deref()) else {
@@ -85,9 +89,21 @@ impl Service {
                     Err(error) => return Err(error.into()),
                 };
                 proof.count_lists(data);
-                for shard in &shards {
+                for (number, shard) in shards.iter().enumerate() {
                     for segment in &shard.segments {
-                        let found = self.prove_segment(manifest, shard, segment, &schema)?;
+                        let repository = &self.tools.repository;
+                        let range = &shard.range;
+                        let (collection, id) = (&manifest.collection, &manifest.backup_id);
+                        let read = repository
+                            .prove_segment(collection, id, segment, range, &schema, content);
+                        let found = match self.runtime().block_on(read) {
+                            Ok(changes) => {
+                                balances.add(&path, number, changes);
+                                None
+                            }
+                            Err(error) if error.is_damage() => Some(describe_error(&error)),
+                            Err(error) => return Err(error.into()),
+                        };
                         progress(segment.bytes);
                         proof.count(segment, found);
                     }
@@ -95,67 +111,44 @@ impl Service {
                 }
             }
         }
+        if manifest.kind() == BackupKind::Incremental && proof.damage.is_empty() {
+            match parent {
+                Some(parent) => {
+                    let repository = &self.tools.repository;
+                    let found = balances.compare(repository, &parent.manifest, manifest);
+                    proof.balance(&self.runtime().block_on(found)?);
+                }
+                None => proof.unproved = Some("the backup it stands on was not read".to_owned()),
+            }
+        }
         Ok(proof)
     }
 
-    /// Reads an object; what is wrong with it comes back.
-    fn prove_segment(
+    /// Proves a backup whose changes do not tell what they replaced, by folding its chain, which reads all of it:
+    /// `chain` is that from the full backup on.
+    ///
+    /// # Errors
+    /// The repository does not answer. Damage is no error.
+    pub fn prove_by_folding(
         &self,
-        manifest: &Manifest,
-        shard: &ShardBackup,
-        segment: &Segment,
-        schema: &TableSchema,
-    ) -> Result<Option<String>> {
-        let content = match manifest.kind() {
-            BackupKind::Full => Content::Rows,
-            BackupKind::Incremental => Content::Changes,
-        };
-        let read = self.runtime().block_on(self.tools.repository.read_segment(
-            &manifest.collection,
-            &manifest.backup_id,
-            segment,
-            schema,
-            content,
-        ));
-        let reader = match read {
-            Ok(reader) => reader,
-            Err(error) if error.is_damage() => return Ok(Some(describe_error(&error))),
-            Err(error) => return Err(error.into()),
-        };
-        let wrong = |detail: &str| Ok(Some(format!("{} {detail}", segment.object)));
-        let mut digest = Digest::default();
-        let mut first_key: Option<Vec<u8>> = None;
-        let mut last_key: Option<Vec<u8>> = None;
-        for block in reader {
-            let block = match block {
-                Ok(block) => block,
-                Err(error) => return Ok(Some(describe_error(&error))),
-            };
-            for (key, value) in block.iter() {
-                if last_key.as_deref() >= Some(key) || !shard.range.contains(key) {
-                    return wrong("holds keys out of order or outside its shard");
-                }
-                if content == Content::Changes
-                    && let Err(error) = ChangeRef::decode(value)
-                {
-                    return wrong(&format!("holds a bad change: {}", describe_error(&error)));
-                }
-                digest.add(key, value);
-                first_key.get_or_insert_with(|| key.to_vec());
-                let last = last_key.get_or_insert_default();
-                last.clear();
-                last.extend_from_slice(key);
+        proof: &mut BackupProof,
+        chain: &[&StoredManifest],
+    ) -> Result<()> {
+        let chain = chain.iter().map(|stored| Arc::new(stored.manifest.clone()));
+        let chain: Vec<_> = chain.collect();
+        let fold = self.tools.repository.prove_by_folding(&chain);
+        match self.runtime().block_on(fold) {
+            Ok(wrong) => {
+                proof.unproved = None;
+                proof.damage.extend(wrong.iter().map(ToString::to_string));
+                Ok(())
             }
+            Err(error) if error.is_damage() => {
+                proof.damage.push(describe_error(&error));
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
         }
-        if digest != segment.digest {
-            let expected = segment.digest;
-            return wrong(&format!("has the digest {digest} instead of {expected}"));
-        }
-        let named = [&segment.first_key, &segment.last_key].map(|key| Some(key.as_slice()));
-        if [first_key.as_deref(), last_key.as_deref()] != named {
-            return wrong("begins or ends with other keys than its manifest says");
-        }
-        Ok(None)
     }
 
     /// Compares live tables, all as of one commit, with a backup by reading every row of both table and
@@ -217,6 +210,28 @@ impl BackupProof {
     fn count_lists(&mut self, data: &ShardedData) {
         self.objects += data.lists().len() as u64;
         self.bytes += data.lists().iter().map(|list| list.at.bytes).sum::<u64>();
+    }
+
+    /// Of a backup of which nothing was read yet.
+    pub fn new(backup_id: BackupId) -> Self {
+        Self {
+            backup_id,
+            objects: 0,
+            bytes: 0,
+            rows: 0,
+            damage: Vec::new(),
+            unproved: None,
+        }
+    }
+
+    /// Takes in what the changes of an increment lead to.
+    fn balance(&mut self, found: &IncrementProof) {
+        self.damage
+            .extend(found.wrong.iter().map(ToString::to_string));
+        if found.is_unknown && found.wrong.is_empty() {
+            let reason = "its changes do not say what they replaced, as an older mendb made it";
+            self.unproved = Some(reason.to_owned());
+        }
     }
 
     /// Counts an object in, or what is wrong with it.

@@ -45,7 +45,9 @@ pub trait RowStore: LiveRows {
     ) -> Result<()>;
 
     /// *read*: the changes of a range after `since_version` up to the operation's snapshot, one a
-    /// key, in key order, those of keys after `after`.
+    /// key, in key order, those of keys after `after`. Each is a reset or an erase and says what row was there at
+    /// `since_version`, as it was noted when the change was made: an increment is proved by that
+    /// ([`mendb_model::balance`]).
     ///
     /// # Errors
     /// The snapshot is gone, or the store cannot be read.

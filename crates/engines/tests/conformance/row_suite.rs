@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use mendb_engines::{FreezeRequest, Frozen, LiveRows, Remedy, RowStore, Source, StagedTable};
+use mendb_model::change::ChangeRef;
 use mendb_model::name::TablePath;
-use mendb_model::{Digest, KeyRange, RowBlock, RowBlockBuilder};
+use mendb_model::{Balance, Digest, KeyRange, Replaced, RowBlock, RowBlockBuilder};
 
 use crate::suite::Subject;
 
@@ -216,7 +217,18 @@ fn changes_lead_on(subject: &dyn RowSubject) {
         engine
             .apply("r1", &target, apply, &block(&changed).view())
             .unwrap();
+        let mut balance = Balance::from(digest(before));
+        for (key, change) in &changed {
+            let change = ChangeRef::decode(change).unwrap();
+            assert!(
+                balance.count(key, &change),
+                "{path}: it says what it replaced"
+            );
+            let before = before.get(key).map(Vec::as_slice);
+            assert_eq!(change.replaced, Replaced::of(key, before), "{path}");
+        }
         let found = engine.digest(&target, &KeyRange::all()).unwrap();
+        assert_eq!(balance, found.into(), "{path}: changes add up");
         assert_eq!(found, captured(&second, path.index.is_some()), "{path}");
         assert_eq!(found, digest(&rows(subject, "b2", path, None)), "{path}");
     }

@@ -6,13 +6,13 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::UInt64Type;
 use arrow_array::{Array, PrimitiveArray, RecordBatch, StringArray};
 use arrow_schema::{DataType, Schema};
-use mendb_model::change::{ChangeKind, ColumnSet, encode_parts};
+use mendb_model::change::{ChangeKind, ChangeRef, ColumnSet};
 use mendb_model::schema::{Column, Place};
-use mendb_model::{ColumnType, Malformed, RowBlock, RowBlockBuilder, TableSchema};
+use mendb_model::{ColumnType, Malformed, Replaced, RowBlock, RowBlockBuilder, TableSchema};
 
 use super::cells::{Cells, is_readable};
 use super::grid::Grid;
-use super::{Content, ConvertError, OP_COLUMN, SET_COLUMN, VERSION_COLUMN};
+use super::{Content, ConvertError, OP_COLUMN, REPLACED_COLUMN, SET_COLUMN, VERSION_COLUMN};
 
 /// Turns the batches of one file or stream back into rows or changes of a table. Columns are found by
 /// name; those the table does not have are left out.
@@ -37,6 +37,7 @@ struct ChangeSources {
     op: usize,
     set: usize,
     version: usize,
+    replaced: Option<usize>,
     slot_of: HashMap<String, usize>,
 }
 
@@ -65,6 +66,10 @@ impl BatchDecoder {
                 op: find(batches, OP_COLUMN, &DataType::Utf8)?,
                 set: find(batches, SET_COLUMN, &DataType::Utf8)?,
                 version: find(batches, VERSION_COLUMN, &DataType::UInt64)?,
+                replaced: match batches.column_with_name(REPLACED_COLUMN) {
+                    Some(_) => Some(find(batches, REPLACED_COLUMN, &DataType::UInt64)?),
+                    None => None,
+                },
                 slot_of: slots
                     .iter()
                     .enumerate()
@@ -151,6 +156,7 @@ impl ChangeSources {
             op: batch.column(self.op).as_string(),
             set: batch.column(self.set).as_string(),
             version: batch.column(self.version).as_primitive(),
+            replaced: self.replaced.map(|at| batch.column(at).as_primitive()),
             slot_of: &self.slot_of,
             last_names: "",
             last_set: ColumnSet::default(),
@@ -163,6 +169,7 @@ struct ChangeCells<'a> {
     op: &'a StringArray,
     set: &'a StringArray,
     version: &'a PrimitiveArray<UInt64Type>,
+    replaced: Option<&'a PrimitiveArray<UInt64Type>>,
     slot_of: &'a HashMap<String, usize>,
     /// The names of the change before and their set: neighbours often set the same columns.
     last_names: &'a str,
@@ -219,8 +226,20 @@ impl ChangeCells<'_> {
             }
             self.last_set = set;
         }
-        let version = self.version.value(at);
-        encode_parts(out, version, kind, self.last_set.as_bitmap(), row);
+        let replaced = self
+            .replaced
+            .map_or(Replaced::Unknown, |marks| match marks.is_null(at) {
+                true => Replaced::Nothing,
+                false => Replaced::Row(marks.value(at)),
+            });
+        let change = ChangeRef {
+            version: self.version.value(at),
+            kind,
+            replaced,
+            bitmap: self.last_set.as_bitmap(),
+            row,
+        };
+        change.encode_into(out);
         Ok(())
     }
 }

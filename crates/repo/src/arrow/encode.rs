@@ -9,10 +9,10 @@ use mendb_model::change::{ChangeKind, ChangeRef, ColumnSet};
 use mendb_model::key::decode_column;
 use mendb_model::row::RowReader;
 use mendb_model::schema::Place;
-use mendb_model::{ColumnType, Malformed, TableSchema};
+use mendb_model::{ColumnType, Malformed, Replaced, TableSchema};
 
 use super::columns::ColumnBuilder;
-use super::{CHANGE_COLUMNS, Content, ConvertError, Datetimes, arrow_schema};
+use super::{CHANGE_COLUMNS, Content, ConvertError, Datetimes, ReplacedRows, arrow_schema};
 
 /// A longer row cannot be one cell of a batch, whose offsets have 31 bits.
 const MAX_ROW_BYTES: usize = 1 << 30;
@@ -20,9 +20,11 @@ const MAX_ROW_BYTES: usize = 1 << 30;
 /// Collects rows or changes into record batches.
 #[derive(Debug)]
 pub struct BatchEncoder {
-    timestamps: SchemaRef,
-    seconds: SchemaRef,
+    schema: TableSchema,
+    content: Content,
+    batches: SchemaRef,
     datetimes: Datetimes,
+    replaced: ReplacedRows,
     key: Vec<Target>,
     slots: Vec<Target>,
     changes: Option<ChangeColumns>,
@@ -76,9 +78,16 @@ impl BatchEncoder {
             }
         }
         Ok(Self {
-            timestamps: arrow_schema(schema, content, Datetimes::Timestamps),
-            seconds: arrow_schema(schema, content, Datetimes::Seconds),
-            datetimes: Datetimes::Timestamps,
+            batches: arrow_schema(
+                schema,
+                content,
+                Datetimes::default(),
+                ReplacedRows::default(),
+            ),
+            schema: schema.clone(),
+            content,
+            datetimes: Datetimes::default(),
+            replaced: ReplacedRows::default(),
             key: key.into_iter().flatten().collect(),
             slots,
             changes: (content == Content::Changes).then(ChangeColumns::default),
@@ -141,22 +150,35 @@ impl BatchEncoder {
         Ok(())
     }
 
-    /// The rows since the last batch. Once a Datetime needed seconds, all later batches have them.
+    /// The rows since the last batch. Once a Datetime needed seconds, all later batches have them, and once a
+    /// change did not say what it replaced, none of them does.
     ///
     /// # Errors
     /// A NOT NULL column of a row is NULL.
     pub fn finish(&mut self) -> Result<RecordBatch, ConvertError> {
         let mut targets = self.key.iter().chain(&self.slots);
-        if targets.any(|target| target.builder.needs_seconds()) {
+        let seconds = self.datetimes == Datetimes::Timestamps
+            && targets.any(|target| target.builder.needs_seconds());
+        let changes = self.changes.as_ref();
+        let untold =
+            self.replaced == ReplacedRows::Told && changes.is_some_and(|changes| changes.is_untold);
+        if seconds {
             self.datetimes = Datetimes::Seconds;
         }
-        let schema = match self.datetimes {
-            Datetimes::Timestamps => &self.timestamps,
-            Datetimes::Seconds => &self.seconds,
-        };
+        if untold {
+            self.replaced = ReplacedRows::Untold;
+        }
+        if seconds || untold {
+            self.batches = arrow_schema(&self.schema, self.content, self.datetimes, self.replaced);
+        }
+        let schema = &self.batches;
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(schema.fields().len());
         if let Some(changes) = &mut self.changes {
-            columns.extend(changes.finish());
+            let (first, replaced) = changes.finish();
+            columns.extend(first);
+            if self.replaced == ReplacedRows::Told {
+                columns.push(replaced);
+            }
         }
         let mut targets: Vec<_> = self.key.iter_mut().chain(&mut self.slots).collect();
         targets.sort_unstable_by_key(|target| target.place);
@@ -186,6 +208,9 @@ struct ChangeColumns {
     op: StringBuilder,
     set: StringBuilder,
     version: UInt64Builder,
+    replaced: UInt64Builder,
+    /// Whether a change did not say what it replaced.
+    is_untold: bool,
     /// The set of the change before and its names: neighbours often set the same columns.
     last_set: ColumnSet,
     last_names: String,
@@ -195,6 +220,14 @@ impl ChangeColumns {
     fn push(&mut self, change: &ChangeRef<'_>, slots: &[Target]) -> Result<(), Malformed> {
         self.op.append_value(change.kind.name());
         self.version.append_value(change.version);
+        match change.replaced {
+            Replaced::Row(mark) => self.replaced.append_value(mark),
+            Replaced::Nothing => self.replaced.append_null(),
+            Replaced::Unknown => {
+                self.replaced.append_null();
+                self.is_untold = true;
+            }
+        }
         if change.kind == ChangeKind::Upsert {
             if self.last_set.as_bitmap() != change.bitmap {
                 self.last_set = ColumnSet::from_bitmap(change.bitmap);
@@ -207,12 +240,14 @@ impl ChangeColumns {
         Ok(())
     }
 
-    fn finish(&mut self) -> [ArrayRef; CHANGE_COLUMNS] {
-        [
+    /// The columns that all batches have, and that of what was replaced.
+    fn finish(&mut self) -> ([ArrayRef; CHANGE_COLUMNS - 1], ArrayRef) {
+        let columns: [ArrayRef; CHANGE_COLUMNS - 1] = [
             Arc::new(self.op.finish()),
             Arc::new(self.set.finish()),
             Arc::new(self.version.finish()),
-        ]
+        ];
+        (columns, Arc::new(self.replaced.finish()))
     }
 }
 

@@ -17,10 +17,12 @@
 //! year 292,278,994 is where such a column falls back to plain integers. The metadata of each field
 //! tells its column type under [`TYPE_KEY`].
 //!
-//! Changes have three more columns in front: [`OP_COLUMN`] (`upsert`, `reset` or `erase`),
-//! [`SET_COLUMN`] (for an upsert, the names of the columns it sets, joined by commas; else NULL) and
-//! [`VERSION_COLUMN`] (the commit that made it). Their values outside the key are nullable, and NULL
-//! where they are not set.
+//! Changes have four more columns in front: [`OP_COLUMN`] (`upsert`, `reset` or `erase`),
+//! [`SET_COLUMN`] (for an upsert, the names of the columns it sets, joined by commas; else NULL),
+//! [`VERSION_COLUMN`] (the commit that made it) and [`REPLACED_COLUMN`] (the low 64 bits of the hash of the
+//! row before it, NULL where there was none). Batches with a change that does not say what it replaced have
+//! no such column, as those of before mendb noted it. Values outside the key are nullable, and NULL where
+//! they are not set.
 
 mod cells;
 mod columns;
@@ -43,10 +45,12 @@ pub const OP_COLUMN: &str = "_mendb_op";
 pub const SET_COLUMN: &str = "_mendb_set";
 /// The commit that made the change.
 pub const VERSION_COLUMN: &str = "_mendb_version";
+/// The mark of the row before the change.
+pub const REPLACED_COLUMN: &str = "_mendb_replaced";
 /// The key of the field metadata that holds the column type.
 pub const TYPE_KEY: &str = "mendb.type";
 
-const CHANGE_COLUMNS: usize = 3;
+const CHANGE_COLUMNS: usize = 4;
 const UTC: &str = "UTC";
 
 /// What the values of a row block are.
@@ -66,6 +70,16 @@ pub enum Datetimes {
     Timestamps,
     /// As integers, in seconds.
     Seconds,
+}
+
+/// Whether a batch of changes has the column that tells what they replaced.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ReplacedRows {
+    /// It has.
+    #[default]
+    Told,
+    /// A change in it does not say.
+    Untold,
 }
 
 /// Rows that cannot be turned into a batch, or a batch that does not hold the rows of a table.
@@ -122,12 +136,20 @@ pub fn data_type(column_type: ColumnType, datetimes: Datetimes) -> DataType {
 }
 
 /// The Arrow schema of the rows or changes of a table.
-pub fn arrow_schema(schema: &TableSchema, content: Content, datetimes: Datetimes) -> SchemaRef {
+pub fn arrow_schema(
+    schema: &TableSchema,
+    content: Content,
+    datetimes: Datetimes,
+    replaced: ReplacedRows,
+) -> SchemaRef {
     let mut fields = Vec::with_capacity(CHANGE_COLUMNS + schema.columns.len());
     if content == Content::Changes {
         fields.push(Field::new(OP_COLUMN, DataType::Utf8, false));
         fields.push(Field::new(SET_COLUMN, DataType::Utf8, true));
         fields.push(Field::new(VERSION_COLUMN, DataType::UInt64, false));
+        if replaced == ReplacedRows::Told {
+            fields.push(Field::new(REPLACED_COLUMN, DataType::UInt64, true));
+        }
     }
     for column in &schema.columns {
         let always_there = content == Content::Rows || schema.key.contains(&column.name);

@@ -54,6 +54,8 @@ use crate::segment::writer::SegmentTarget;
 pub struct Compaction {
     /// Oldest first; of one that was cut off after its manifest was written, only the last.
     run: Vec<Arc<Manifest>>,
+    /// What the run stands on, unless it begins with a full backup.
+    before: Option<Arc<Manifest>>,
     /// The last as it is stored.
     last: StoredManifest,
     /// The same with all its shards told in it.
@@ -207,11 +209,9 @@ impl Repository {
             Some(_) => return Err(cannot("one backup is no run".to_owned())),
             None => return Err(cannot(format!("{last} does not stand on {first}"))),
         };
-        let run = chain
-            .split_off(begin)
-            .into_iter()
-            .map(|stored| Arc::new(stored.manifest));
-        let run: Vec<_> = run.collect();
+        let run = chain.split_off(begin).into_iter();
+        let run: Vec<_> = run.map(|stored| Arc::new(stored.manifest)).collect();
+        let before = chain.pop().map(|stored| Arc::new(stored.manifest));
         // With what a compaction that was cut off has left.
         let mut goes: BTreeSet<BackupId> = (run.iter())
             .filter_map(|manifest| manifest.compacted.as_ref())
@@ -236,6 +236,7 @@ impl Repository {
         Ok(Compaction {
             run,
             whole: self.whole_manifest(&stored.manifest).await?,
+            before,
             last: stored,
             goes: goes.into_iter().collect(),
         })
@@ -303,11 +304,13 @@ impl Repository {
     }
 
     /// Puts the manifest of the folded backup, given as its draft with all segments, in the place of the last
-    /// one's, after every segment was read again. `writer` is that of the segments. From here on the run is one backup. Of a compaction that was cut off after this, it
-    /// only reads the manifest.
+    /// one's, after every segment was read again and what they hold was proved: the rows of the last backup, or
+    /// changes that lead to them from what the run stands on. `writer` is that of the segments. From here on the
+    /// run is one backup. Of a compaction that was cut off after this, it only reads the manifest.
     ///
     /// # Errors
     /// [`Error::Incomplete`] or [`Error::Damaged`]: a segment is not what `manifest` says.
+    /// [`Error::Unproved`]: what is folded does not lead to the rows of the last backup.
     /// [`Error::CannotCompact`]: the manifest of the last backup is not what it was when this was
     /// planned, or is gone. [`Error::NoConditions`]: the store cannot replace it safely. Or it fails.
     pub async fn replace_manifest(
@@ -323,13 +326,7 @@ impl Repository {
         }
         let manifest = self.listed(draft, writer).await?;
         self.check_present(&manifest).await?;
-        for (path, _) in draft.sharded_tables() {
-            for shard in self.shards(draft, &path).await? {
-                for segment in &shard.segments {
-                    self.fetch_segment(collection, id, segment).await?;
-                }
-            }
-        }
+        self.prove_fold(compaction, draft).await?;
         let bytes = seal::seal(&manifest);
         let stored = StoredManifest::new(manifest, &bytes);
         let name = layout::manifest(collection, id)?;
@@ -355,6 +352,42 @@ impl Repository {
             return Err(self.objects.damaged(&name, detail));
         }
         Ok(stored)
+    }
+
+    /// Proves what was folded from its segments as they are stored. Increments of an older mendb do not tell what
+    /// they replace: of them only the segments are proved.
+    async fn prove_fold(&self, compaction: &Compaction, folded: &Manifest) -> Result<()> {
+        let wrong = match &compaction.before {
+            Some(before) => {
+                let proof = self.prove_increment(before, folded).await?;
+                let first = proof.wrong.first();
+                first.map(|wrong| format!("from backup {} on, {wrong}", before.backup_id))
+            }
+            None => {
+                self.prove_all(folded).await?;
+                let mut lacks = None;
+                for (path, data) in folded.sharded_tables() {
+                    let shards = self.shards(folded, &path).await?;
+                    let segments = shards.iter().flat_map(|shard| &shard.segments);
+                    let found: Digest = segments.map(|segment| segment.digest).sum();
+                    let expected = data.digest();
+                    if found != expected {
+                        lacks.get_or_insert(format!(
+                            "{path} has the digest {found} and had {expected} in its snapshot"
+                        ));
+                    }
+                }
+                lacks
+            }
+        };
+        let (first, last) = (&compaction.run[0].backup_id, &folded.backup_id);
+        wrong.map_or(Ok(()), |detail| {
+            Err(Error::Unproved {
+                first: first.clone(),
+                last: last.clone(),
+                detail,
+            })
+        })
     }
 
     /// Removes the backups that were folded, and the segments that the last one had before. Can be

@@ -10,6 +10,7 @@
 //! | the rows of some keys | [`ChainLookup`] |
 //! | a choice between the two | the `estimate` of each |
 //! | a shorter chain | [`Repository::compact`](crate::Repository::compact) |
+//! | the proof of an increment | [`Repository::prove_increment`](crate::Repository::prove_increment) |
 //!
 //! **Same result.** Both give what loading the full backup and applying increment after increment
 //! gives. Each level is decoded by the schema of its own backup; columns are only ever added at the end
@@ -28,10 +29,12 @@ mod compaction;
 mod gallop;
 mod level;
 mod lookup;
+mod proof;
 mod reader;
 mod stream;
 
 pub use compaction::Compaction;
 pub use level::{ReadCounts, ReadEstimate};
 pub use lookup::ChainLookup;
+pub use proof::{IncrementProof, ShardBalances, WrongRange};
 pub use reader::ChainReader;

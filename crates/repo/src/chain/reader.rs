@@ -191,7 +191,8 @@ impl ChainReader {
             };
             if cursor.level.content == Content::Rows {
                 base = Some(value);
-            } else if !fold.is_settled() {
+            } else if !fold.is_settled() || self.content == Content::Changes {
+                // Of a folded change, the oldest says what it replaced.
                 let change = Change::decode(value);
                 let folded = change.and_then(|change| fold.push_older(change, &self.types));
                 folded.map_err(|error| cursor.damaged(error))?;

@@ -16,9 +16,10 @@ use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
-use crate::arrow::{BatchEncoder, Content, ConvertError};
+use crate::arrow::{BatchEncoder, Content, ConvertError, REPLACED_COLUMN};
 use crate::error::{Error, Result};
 use crate::options::RepositoryOptions;
+use crate::segment::proof::ContentDigest;
 
 /// A segment ends after this many rows, so that short rows do not make one that takes long to repeat.
 pub(crate) const MAX_ROWS: u64 = 256 * 1024;
@@ -39,6 +40,8 @@ pub(crate) struct SegmentEncoder {
     key: HashSet<String>,
     /// The row group under construction.
     batch: BatchEncoder,
+    /// Of the batch under construction.
+    digest: ContentDigest,
     /// What the batch under construction holds.
     batch_span: Span,
     writer: Option<(ArrowWriter<Vec<u8>>, SchemaRef)>,
@@ -124,6 +127,7 @@ impl SegmentEncoder {
             table,
             key: schema.key.iter().cloned().collect(),
             batch,
+            digest: ContentDigest::new(content),
             batch_span: Span::default(),
             writer: None,
             groups: Vec::new(),
@@ -151,13 +155,15 @@ impl SegmentEncoder {
         self.batch
             .push(key, value)
             .map_err(|source| rows_error(&self.table, source))?;
+        let counted = self.digest.add(key, value);
+        counted.map_err(|error| rows_error(&self.table, error.into()))?;
         let span = &mut self.batch_span;
         if span.digest.rows == 0 {
             span.first_key = key.to_vec();
         }
         span.last_key.clear();
         span.last_key.extend_from_slice(key);
-        span.digest.add(key, value);
+        span.digest = self.digest.digest;
         span.bytes += (key.len() + value.len()) as u64;
         if self.is_full() {
             self.flush()?;
@@ -218,6 +224,7 @@ impl SegmentEncoder {
         writer.flush().expect("memory takes what is written");
         let first_key = self.batch_span.first_key.clone();
         self.groups.push((first_key, self.batch_span.digest.rows));
+        self.digest.take();
         self.span.append(std::mem::take(&mut self.batch_span));
         Ok(())
     }
@@ -264,7 +271,8 @@ impl SegmentEncoder {
                 properties = properties
                     .set_column_statistics_enabled(path.clone(), EnabledStatistics::Chunk);
             }
-            if is_integer(field.data_type()) {
+            // Marks are as good as random: their differences are no shorter.
+            if is_integer(field.data_type()) && field.name() != REPLACED_COLUMN {
                 properties =
                     properties.set_column_encoding(path.clone(), Encoding::DELTA_BINARY_PACKED);
             }

@@ -2,6 +2,7 @@
 
 pub(crate) mod encoder;
 pub(crate) mod groups;
+pub(crate) mod proof;
 pub(crate) mod reader;
 mod sparse;
 pub(crate) mod writer;

@@ -129,6 +129,11 @@ impl SegmentReader {
         })
     }
 
+    /// The name of the object, with the URL of its repository.
+    pub(super) fn object(&self) -> &str {
+        &self.object
+    }
+
     fn read(&mut self) -> Result<Option<RowBlock>, String> {
         loop {
             if let Some(block) = self.blocks.pop_front() {

@@ -223,6 +223,7 @@ fn small() -> World {
             },
         ],
         grown_at: 9,
+        is_told: false,
         segment_bytes: 1 << 20,
         group_rows: 10,
         listed: false,

@@ -8,7 +8,8 @@ use mendb_model::key::KeyRange;
 use mendb_model::manifest::{Manifest, Parent, ShardBackup, ShardedData};
 use mendb_model::name::TablePath;
 use mendb_model::{
-    BackupId, Change, Column, ColumnType, Digest, RowBlockBuilder, TableSchema, Value, key,
+    BackupId, Change, Column, ColumnType, Digest, Replaced, RowBlockBuilder, TableSchema, Value,
+    key,
 };
 use mendb_repo::{Content, Repository, RepositoryOptions, SegmentTarget, StoredManifest};
 use object_store::path::Path;
@@ -54,6 +55,9 @@ pub struct World {
     pub backups: Vec<Backup>,
     /// From this backup on, tables have one column more.
     pub grown_at: usize,
+    /// Whether changes are resets and erases that say what they replaced, as a target writes them; those of an
+    /// older mendb are not.
+    pub is_told: bool,
     pub segment_bytes: u64,
     pub group_rows: usize,
     /// Whether manifests name lists of their shards.
@@ -93,14 +97,16 @@ pub fn world() -> impl Strategy<Value = World> {
         backup(60),
         vec(backup(30), 0..5),
         0usize..8,
+        any::<bool>(),
         1u64..600,
         1usize..12,
         any::<bool>(),
     )
         .prop_map(
-            |(first, increments, grown_at, segment_bytes, group_rows, listed)| World {
+            |(first, increments, grown_at, is_told, segment_bytes, group_rows, listed)| World {
                 backups: std::iter::once(first).chain(increments).collect(),
                 grown_at,
+                is_told,
                 segment_bytes,
                 group_rows,
                 listed,
@@ -150,9 +156,21 @@ impl World {
                 Change::upsert(set, row, version)
             }
         };
-        edits
-            .map(|(id, edit)| (key_of(*id), change(edit)))
-            .collect()
+        let changes = edits.map(|(id, edit)| (key_of(*id), change(edit)));
+        if !self.is_told || backup == 0 {
+            return changes.collect();
+        }
+        let before = self.rows(backup);
+        let told = |(key, change): (Vec<u8>, Change)| {
+            let row = before.get(&key).map(Vec::as_slice);
+            let told = match change.apply(row, &types).unwrap() {
+                Some(after) => Change::reset(after, version),
+                None => Change::erase(version),
+            };
+            let replaced = Replaced::of(&key, row);
+            (key, Change { replaced, ..told })
+        };
+        changes.map(told).collect()
     }
 
     /// The rows after the first `backups`, each applied after the one before.
@@ -235,11 +253,26 @@ impl World {
     }
 
     pub async fn write_backup(&self, repository: &Repository, backup: usize) -> Manifest {
+        let values = match backup {
+            0 => self.rows(1),
+            _ => self.folded(backup, backup + 1),
+        };
+        self.write_values(repository, backup, values.into_iter().collect())
+            .await
+    }
+
+    /// Writes a backup that holds these rows or changes, whatever its manifest says of the snapshot.
+    pub async fn write_values(
+        &self,
+        repository: &Repository,
+        backup: usize,
+        values: Vec<(Vec<u8>, Vec<u8>)>,
+    ) -> Manifest {
         let id = Self::id(backup);
         let schema = self.schema(backup);
-        let (content, values) = match backup {
-            0 => (Content::Rows, self.rows(1)),
-            _ => (Content::Changes, self.folded(backup, backup + 1)),
+        let content = match backup {
+            0 => Content::Rows,
+            _ => Content::Changes,
         };
         let held = self.rows(backup + 1);
         let splits = self.backups[backup].splits.iter().map(|id| key_of(*id));

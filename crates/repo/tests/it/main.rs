@@ -16,6 +16,7 @@ mod faulty_store;
 mod garbage;
 mod ids;
 mod in_process;
+mod increment_proof;
 mod interleavings;
 mod part_damage;
 mod part_directory;

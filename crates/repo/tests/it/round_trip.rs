@@ -2,7 +2,9 @@
 
 use mendb_model::manifest::Segment;
 use mendb_model::name::TablePath;
-use mendb_model::{Change, Column, ColumnSet, ColumnType, Digest, TableSchema, Value, key, row};
+use mendb_model::{
+    Change, Column, ColumnSet, ColumnType, Digest, Replaced, TableSchema, Value, key, row,
+};
 use mendb_repo::arrow::{BatchEncoder, ConvertError, Datetimes, data_type};
 use mendb_repo::{Content, Error, Repository, RepositoryOptions, SegmentTarget};
 use proptest::prelude::*;
@@ -127,6 +129,61 @@ proptest! {
             read.extend(of_segment);
         }
         prop_assert_eq!(read, rows.into_iter().collect::<Vec<_>>());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn what_changes_replaced_is_written_where_each_of_them_says_it(
+        (schema, rows) in schema().prop_flat_map(|schema| {
+            (Just(schema.clone()), rows(&schema, Content::Changes))
+        }),
+        marks in proptest::collection::vec(proptest::option::of(any::<u64>()), 40),
+        untold in proptest::option::of(0usize..40),
+        segment_bytes in 1u64..4000,
+    ) {
+        let says = |(at, (key, change)): (usize, (Vec<u8>, Vec<u8>))| {
+            let change = Change::decode(&change).unwrap();
+            let replaced = match marks[at % marks.len()] {
+                _ if untold == Some(at) => Replaced::Unknown,
+                Some(mark) => Replaced::Row(mark),
+                None => Replaced::Nothing,
+            };
+            (key, Change { replaced, ..change })
+        };
+        let rows: Vec<_> = rows.into_iter().enumerate().map(says).collect();
+        let is_told = rows.iter().all(|(_, change)| change.replaced != Replaced::Unknown);
+        let encoded = rows.iter().map(|(key, change)| (key.clone(), change.encode()));
+        let written = encode(&schema, Content::Changes, &encoded.collect(), segment_bytes).unwrap();
+        let mut read = Vec::new();
+        for segment in &written.segments {
+            let of_segment = written.decode(&schema, Content::Changes, segment).unwrap();
+            let of_segment = of_segment.into_iter();
+            let of_segment: Vec<_> = of_segment
+                .map(|(key, change)| (key, Change::decode(&change).unwrap()))
+                .collect();
+            let mut digest = Digest::default();
+            for (key, change) in &of_segment {
+                digest.add(key, &change.view().without_replaced().encode());
+            }
+            prop_assert_eq!(segment.digest, digest, "as an older mendb reckons it");
+            let is_known = |(_, change): &(Vec<u8>, Change)| change.replaced != Replaced::Unknown;
+            let known = of_segment.iter().filter(|change| is_known(change)).count();
+            prop_assert!(known == 0 || known == of_segment.len());
+            read.extend(of_segment);
+        }
+        prop_assert_eq!(read.len(), rows.len());
+        for ((key, written), (read_key, read)) in rows.iter().zip(&read) {
+            prop_assert_eq!(key, read_key);
+            let untold = Change {
+                replaced: Replaced::Unknown,
+                ..written.clone()
+            };
+            let is_right = read == written || (!is_told && *read == untold);
+            prop_assert!(is_right);
+        }
     }
 }
 

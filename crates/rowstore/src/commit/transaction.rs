@@ -15,7 +15,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, MutexGuard};
 
-use mendb_model::{Change, Digest};
+use mendb_model::change::ChangeRef;
+use mendb_model::{Change, Digest, Replaced};
 
 use crate::catalogue::record::{self, Record};
 use crate::catalogue::{Catalogue, Shard, TableEntry};
@@ -175,7 +176,7 @@ impl<'a> Transaction<'a> {
                     self.put_row(&shard, &key, before.as_deref(), after.as_deref())?;
                     if is_logged {
                         let change = log::change_to(after.as_deref(), self.version);
-                        self.put_change(&shard, &key, &change)?;
+                        self.put_change(&shard, &key, &change, before.as_deref())?;
                     }
                 }
                 Ok(())
@@ -214,15 +215,20 @@ impl<'a> Transaction<'a> {
         Ok(())
     }
 
-    /// Records what happened to `key` for the streams of its table.
+    /// Records what happened to `key` for the streams of its table, and what its row was.
     pub(crate) fn put_change(
         &mut self,
         shard: &Arc<Shard>,
         key: &[u8],
         change: &Change,
+        before: Option<&[u8]>,
     ) -> Result<()> {
         let record = log::record_key(key, self.version);
-        let change = change.encode();
+        let logged = ChangeRef {
+            replaced: Replaced::of(key, before),
+            ..change.view()
+        };
+        let change = logged.encode();
         self.logged_bytes += (record.len() + change.len()) as u64;
         let mut batch = std::mem::take(&mut self.batch);
         let stats = self.stats(shard)?;

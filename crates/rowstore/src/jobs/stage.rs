@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use mendb_model::change::ChangeRef;
 use mendb_model::key::MAX_KEY_BYTES;
-use mendb_model::{ChangeKind, Digest, Malformed, RowBlock};
+use mendb_model::{ChangeKind, Digest, Malformed, Replaced, RowBlock};
 
 use crate::catalogue::{Shard, TableEntry, index_rows, mends};
 use crate::commit::{Inner, Transaction};
@@ -172,7 +172,7 @@ impl Batch {
                 }
                 None => batch.rows.erased += 1,
             }
-            run.push_entry(key, after)?;
+            run.push_entry(key, Replaced::of(key, before.as_deref()), after)?;
             let after = after.map_or(0, <[u8]>::len);
             batch.rows.bytes += (key.len() + after) as u64;
             bytes += key.len() + after + before.map_or(0, |row| row.len()) + ROW_OVERHEAD;

@@ -227,7 +227,7 @@ fn stage_rows(
         }
         transaction.put_row(shard, key, row.before.as_deref(), row.after.as_deref())?;
         if let Some(change) = &row.change {
-            transaction.put_change(shard, key, change)?;
+            transaction.put_change(shard, key, change, row.before.as_deref())?;
         }
     }
     Ok(())

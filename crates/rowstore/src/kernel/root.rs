@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 
 /// The format of stores that this crate writes and reads. Format 1 was the one of the engine before, 2 had no
-/// runs.
-pub(crate) const FORMAT: u64 = 3;
+/// runs, and the changes of 3 did not say what they replaced.
+pub(crate) const FORMAT: u64 = 4;
 
 /// What belongs to the store as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

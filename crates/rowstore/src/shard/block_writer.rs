@@ -5,7 +5,7 @@
 //! *Crash*: blocks are on disk before the commit that names them, and belong to nothing until then.
 //! *Memory*: one block, the place of each, and what a [`Budget`] allows to lie in records.
 
-use mendb_model::Digest;
+use mendb_model::{Digest, Replaced};
 
 use crate::error::Result;
 use crate::kernel::{Batch, BlockRecord, Section, ShardFiles, ShardId, ShardWriter, Tree};
@@ -60,11 +60,16 @@ impl<'a> BlockWriter<'a> {
         self.bytes
     }
 
-    /// Adds the entry of a run: a row, or that there is none.
-    pub(crate) fn push_entry(&mut self, key: &[u8], row: Option<&[u8]>) -> Result<()> {
+    /// Adds the entry of a run: a row, or that there is none, and what it takes the place of.
+    pub(crate) fn push_entry(
+        &mut self,
+        key: &[u8],
+        replaced: Replaced,
+        row: Option<&[u8]>,
+    ) -> Result<()> {
         let mut entry = std::mem::take(&mut self.entry);
         entry.clear();
-        entry::append(&mut entry, row);
+        entry::append(&mut entry, replaced, row);
         let pushed = self.push(key, &entry);
         self.entry = entry;
         pushed

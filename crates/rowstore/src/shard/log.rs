@@ -2,7 +2,8 @@
 //!
 //! Key: the key of the row, then the version as 8 bytes big-endian. Row keys of one table are
 //! prefix-free, so that the records of a key lie together in the order of their versions, and those of
-//! different keys in key order. Value: an encoded [`Change`] that carries all it needs.
+//! different keys in key order. Value: an encoded [`Change`] that says what it replaced: the row that whoever wrote
+//! it had looked up, not what statistics say.
 //!
 //! What clients write is logged record by record. What is written in bulk is logged by its run ([`super::run`]),
 //! and what a rewrite copies is a run of records.
@@ -11,14 +12,16 @@ use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use mendb_model::change::ChangeRef;
 use mendb_model::key::KeyRange;
-use mendb_model::{Change, ColumnType, Digest, Malformed};
+use mendb_model::{Change, ChangeKind, ColumnType, Digest, Malformed};
 
 use crate::catalogue::{self, Shard};
 use crate::error::{Error, Result};
-use crate::kernel::{Cursor, Direction, Entry, Section, Tree};
-use crate::shard::entry::decode_over;
+use crate::kernel::{Cursor, Direction, Entry, Section, ShardId, Tree};
+use crate::shard::entry::decode_logged;
 use crate::shard::pack::{Block, Packer};
+use crate::shard::point::PointReader;
 use crate::shard::stored_rows::StoredRows;
 use crate::shard::view::View;
 
@@ -94,7 +97,14 @@ impl Part {
                     return Ok(None);
                 };
                 read.add(key, value);
-                let change = change_to(decode_over(shard, value)?, *version);
+                let (replaced, row) = decode_logged(shard, value)?;
+                let change = ChangeRef {
+                    version: *version,
+                    kind: row.map_or(ChangeKind::Erase, |_| ChangeKind::Reset),
+                    replaced,
+                    bitmap: &[],
+                    row: row.unwrap_or_default(),
+                };
                 let next = (record_key(key, *version), change.encode());
                 rows.take()?;
                 Ok(Some(next))
@@ -213,14 +223,24 @@ impl Records {
             let Some((_, last)) = first else {
                 return Ok(None);
             };
-            let Some((record, change)) = self.parts[last].take(&self.shard, &self.range)? else {
+            let Some((record, mut change)) = self.parts[last].take(&self.shard, &self.range)?
+            else {
                 return Ok(None);
             };
-            // Several runs of a mend are of one version: what the last of them says of a key counts.
+            // Several runs of a mend are of one version. What the last of them says of a key counts; what was
+            // there before all of them the first one says.
+            let mut first = None;
             for part in &mut self.parts[..last] {
                 if part.record() == Some(&record) {
-                    part.take(&self.shard, &self.range)?;
+                    let taken = part.take(&self.shard, &self.range)?;
+                    first = first.or(taken);
                 }
+            }
+            if let Some((_, first)) = first {
+                let damaged = |error| Error::damaged(log_label(&self.shard), error);
+                let replaced = ChangeRef::decode(&first).map_err(damaged)?.replaced;
+                let last = ChangeRef::decode(&change).map_err(damaged)?;
+                change = ChangeRef { replaced, ..last }.encode();
             }
             let (key, version) = split_key(&self.shard, &record)?;
             if version > self.above {
@@ -255,7 +275,8 @@ pub(crate) fn records_of_key(
     Cursor::new(&view.reader, &log, &range, Direction::Ascending).collect()
 }
 
-/// One folded change per key, packed in blocks, over adjacent shards; ends after the first error.
+/// One folded change per key, packed in blocks, over adjacent shards; ends after the first error. Each is a reset
+/// or an erase: of upserts the row as it is comes instead, so that a change says all that it leaves.
 pub(crate) struct FoldedChanges {
     view: Arc<View>,
     shards: VecDeque<Arc<Shard>>,
@@ -264,8 +285,10 @@ pub(crate) struct FoldedChanges {
     after_key: Option<Vec<u8>>,
     types: Vec<ColumnType>,
     records: Option<(Arc<Shard>, Records)>,
-    /// The key being folded.
-    open: Option<(Vec<u8>, Change)>,
+    /// The key being folded, and its shard.
+    open: Option<(Arc<Shard>, Vec<u8>, Change)>,
+    /// Looks up the rows of a shard.
+    rows: Option<(ShardId, PointReader)>,
     packer: Packer,
     done: bool,
 }
@@ -290,6 +313,7 @@ impl FoldedChanges {
             types,
             records: None,
             open: None,
+            rows: None,
             packer: Packer::default(),
             done: false,
         }
@@ -299,32 +323,57 @@ impl FoldedChanges {
         while !self.packer.is_full() {
             let Some((shard, record)) = self.next_record()? else {
                 self.done = true;
-                self.close();
+                self.close()?;
                 break;
             };
             let next = Change::decode(&record.change)
                 .map_err(|error| Error::damaged(log_label(&shard), error))?;
             match self.open.take() {
-                Some((key, change)) if key == record.key => {
+                Some((shard, key, change)) if key == record.key => {
                     let folded = change
                         .then(next, &self.types)
                         .map_err(|error| Error::damaged(log_label(&shard), error))?;
-                    self.open = Some((key, folded));
+                    self.open = Some((shard, key, folded));
                 }
                 before => {
                     self.open = before;
-                    self.close();
-                    self.open = Some((record.key, next));
+                    self.close()?;
+                    self.open = Some((shard, record.key, next));
                 }
             }
         }
         Ok(self.packer.finish())
     }
 
-    fn close(&mut self) {
-        if let Some((key, change)) = self.open.take() {
-            self.packer.push(&key, &change.encode());
+    fn close(&mut self) -> Result<()> {
+        let Some((shard, key, mut change)) = self.open.take() else {
+            return Ok(());
+        };
+        if change.kind == ChangeKind::Upsert {
+            change = Change {
+                replaced: change.replaced,
+                ..Change::reset(self.row(&shard, &key)?, change.version)
+            };
         }
+        self.packer.push(&key, &change.encode());
+        Ok(())
+    }
+
+    /// The row of a key that was changed and not erased.
+    fn row(&mut self, shard: &Arc<Shard>, key: &[u8]) -> Result<Vec<u8>> {
+        let reader = match &mut self.rows {
+            Some((id, reader)) if *id == shard.id => reader,
+            rows => {
+                let stats = self.view.stats(shard.id)?;
+                let reader = PointReader::new(self.view.clone(), shard.clone(), &stats);
+                &mut rows.insert((shard.id, reader)).1
+            }
+        };
+        reader.get(key)?.ok_or_else(|| {
+            let (what, detail) = ("change", "it sets columns of a row that is not there");
+            let detail = detail.to_owned();
+            Error::damaged(log_label(shard), Malformed { what, detail })
+        })
     }
 
     fn next_record(&mut self) -> Result<Option<(Arc<Shard>, Record)>> {

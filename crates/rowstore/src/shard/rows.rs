@@ -25,7 +25,12 @@ struct BaseRows {
 enum Current {
     None,
     Base(usize),
-    Over(Entry),
+    /// An entry of the overlay, whose row begins there.
+    Over {
+        key: Vec<u8>,
+        entry: Vec<u8>,
+        row_at: usize,
+    },
 }
 
 /// Walks the rows of a shard within a range, what lies over the base over it.
@@ -101,8 +106,13 @@ impl RowCursor {
             }
             if let Some((key, value)) = self.over_next.take() {
                 self.pull_over()?;
-                if decode_over(&self.shard, &value)?.is_some() {
-                    self.current = Current::Over((key, value));
+                if let Some(row) = decode_over(&self.shard, &value)? {
+                    let row_at = value.len() - row.len();
+                    self.current = Current::Over {
+                        key,
+                        entry: value,
+                        row_at,
+                    };
                     return Ok(true);
                 }
             }
@@ -116,7 +126,7 @@ impl RowCursor {
     pub(crate) fn key(&self) -> &[u8] {
         match &self.current {
             Current::Base(at) => self.base_key(*at),
-            Current::Over((key, _)) => key,
+            Current::Over { key, .. } => key,
             Current::None => panic!("a row was asked for before the first or after the last"),
         }
     }
@@ -128,7 +138,7 @@ impl RowCursor {
     pub(crate) fn value(&self) -> &[u8] {
         match (&self.current, &self.base.block) {
             (Current::Base(at), Some(block)) => block.value(*at),
-            (Current::Over((_, value)), _) => &value[1..],
+            (Current::Over { entry, row_at, .. }, _) => &entry[*row_at..],
             _ => panic!("a row was asked for before the first or after the last"),
         }
     }

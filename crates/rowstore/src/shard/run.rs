@@ -2,8 +2,8 @@
 //!
 //! A run lies over the base, over the runs with lower numbers, and over what the delta had before it. Its
 //! entries are rows and tombstones, like the delta's, all of one commit. So it is also that commit's part of
-//! the change log: [`RunStats::is_logged`] says whether a stream needs it as such. A run of records is nothing
-//! else: it has what a rewrite copied of a change log.
+//! the change log: [`RunStats::is_logged`] says whether a stream needs it as such, and then each entry says what
+//! it took the place of. A run of records is nothing else: it has what a rewrite copied of a change log.
 //!
 //! What a mend stages are runs that nobody reads yet ([`RunStats::is_staged`]); the commit that publishes the
 //! mend makes them runs like others.

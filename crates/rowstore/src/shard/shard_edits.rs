@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mendb_model::Digest;
+use mendb_model::{Digest, Replaced};
 
 use crate::catalogue::Shard;
 use crate::error::Result;
@@ -160,7 +160,16 @@ impl<'a> ShardEditsWriter<'a> {
             self.after.add(key, after);
         }
         match (self.is_base, after) {
-            (false, _) => self.writer.push_entry(key, after),
+            (false, _) => {
+                let replaced = match self.purpose {
+                    Purpose::Write { is_logged: false } => Replaced::Unknown,
+                    // Whether a change log will have what is staged, publishing tells.
+                    Purpose::Write { is_logged: true } | Purpose::Stage => {
+                        Replaced::of(key, before)
+                    }
+                };
+                self.writer.push_entry(key, replaced, after)
+            }
             (true, Some(after)) => self.writer.push(key, after),
             (true, None) => Ok(()),
         }

@@ -12,7 +12,9 @@ use std::path::Path;
 
 use mendb_model::key::KeyRange;
 use mendb_model::name::TablePath;
-use mendb_model::{Change, Column, ColumnType, Digest, IndexSchema, TableSchema, Value};
+use mendb_model::{
+    Change, ChangeKind, Column, ColumnType, Digest, IndexSchema, Replaced, TableSchema, Value,
+};
 use mendb_rowstore::{Database, Direction, Options, Snapshot, Table, WriteBatch};
 
 /// Options that make small data split, pack and flush, and do not wait for the disk.
@@ -171,6 +173,12 @@ pub fn changes(snapshot: &Snapshot, path: &TablePath, after: u64) -> BTreeMap<Ve
         for (key, change) in block.unwrap().iter() {
             let change = Change::decode(change).unwrap();
             assert!(change.version > after && change.version <= snapshot.version());
+            assert_ne!(
+                change.kind,
+                ChangeKind::Upsert,
+                "a change says all that it left"
+            );
+            assert_ne!(change.replaced, Replaced::Unknown, "and what it replaced");
             assert!(
                 changes.insert(key.to_vec(), change).is_none(),
                 "one change a key"
@@ -180,7 +188,7 @@ pub fn changes(snapshot: &Snapshot, path: &TablePath, after: u64) -> BTreeMap<Ve
     changes
 }
 
-/// The rows after `changes` were made to `rows`.
+/// The rows after `changes` were made to `rows`, which they say that they replaced.
 pub fn applied(
     mut rows: BTreeMap<Vec<u8>, Vec<u8>>,
     changes: &BTreeMap<Vec<u8>, Change>,
@@ -188,6 +196,7 @@ pub fn applied(
 ) -> BTreeMap<Vec<u8>, Vec<u8>> {
     for (key, change) in changes {
         let before = rows.remove(key);
+        assert_eq!(change.replaced, Replaced::of(key, before.as_deref()));
         if let Some(after) = change.apply(before.as_deref(), types).unwrap() {
             rows.insert(key.clone(), after);
         }

@@ -7,7 +7,7 @@ use mendb_model::key::KeyRange;
 use mendb_model::manifest::{FORMAT_VERSION, Manifest, Parent, Segment};
 use mendb_model::name::TablePath;
 use mendb_model::operation::{BackupRequest, TaskOutput};
-use mendb_model::{Digest, RowBlock, TableSchema};
+use mendb_model::{Digest, RowBlock, TableSchema, describe_error};
 use mendb_repo::{Content, SegmentTarget};
 
 use super::{Attempt, Counts, TaskError, TaskResult, no_such_step};
@@ -208,6 +208,38 @@ fn schema_of(attempt: &Attempt<'_>, path: &TablePath) -> TaskResult<TableSchema>
     schema.ok_or_else(|| TaskError::Proof(format!("table {path} is gone, although it was locked")))
 }
 
+/// Proves that an increment has every change since its parent, once and as it was made, from the objects as
+/// they are stored. One that is sealed already was proved then.
+fn prove(attempt: &Attempt<'_>, request: &BackupRequest) -> TaskResult<()> {
+    let Some(link) = &request.parent else {
+        return Ok(());
+    };
+    let (increment, repository) = (draft(attempt)?, &attempt.tools.repository);
+    let (collection, id) = (&increment.collection, &increment.backup_id);
+    if attempt.wait(repository.has_manifest(collection, id))? {
+        return Ok(());
+    }
+    let parent = attempt.manifest(collection, link)?;
+    let wrong = match attempt.wait(repository.prove_increment(&parent, increment)) {
+        Ok(proof) => match (proof.wrong.first(), proof.is_unknown) {
+            (Some(wrong), _) if proof.wrong.len() > 1 => {
+                let others = proof.wrong.len() - 1;
+                format!("{wrong}; so it is in {others} more ranges of keys")
+            }
+            (Some(wrong), _) => wrong.to_string(),
+            (None, true) => "some of its changes do not say what they replaced".to_owned(),
+            (None, false) => return Ok(()),
+        },
+        Err(TaskError::Repository(error)) if error.is_damage() => describe_error(&error),
+        Err(error) => return Err(error),
+    };
+    Err(TaskError::Proof(format!(
+        "the increment was not sealed, as what it holds does not lead from backup {} to the rows there were: {wrong}. \
+         Cancel this operation; then take a full backup, and check the target with mendb verify",
+        link.backup_id
+    )))
+}
+
 /// Puts the manifest: from here on the backup exists.
 pub(super) fn seal(attempt: &Attempt<'_>) -> TaskResult<()> {
     let request = request(attempt)?;
@@ -233,6 +265,7 @@ pub(super) fn seal(attempt: &Attempt<'_>) -> TaskResult<()> {
             )));
         }
     }
+    prove(attempt, request)?;
     attempt.wait_to_the_end(repository.put_manifest(manifest, writer(attempt)))?;
     crate::env::crash_point();
     // The backup exists, whether or not what lost attempts have left can be removed.

@@ -19,6 +19,7 @@ mod meddled_engine;
 mod mend;
 mod mixups;
 mod property;
+mod proved;
 mod story;
 mod whose;
 mod wire;

@@ -22,6 +22,12 @@ pub trait Meddler: Send + Sync + 'static {
         same.extend(block);
         same.finish()
     }
+    /// To a block of changes of a table or index that is read for an increment.
+    fn changed(&self, _path: &TablePath, block: &RowBlock<&[u8]>) -> RowBlock {
+        let mut same = RowBlockBuilder::new();
+        same.extend(block);
+        same.finish()
+    }
 }
 
 pub struct Meddled<M> {
@@ -159,8 +165,11 @@ impl<M: Meddler> RowStore for Meddled<M> {
         after: Option<&[u8]>,
         sink: BlockSink<'_>,
     ) -> Result<()> {
+        let mut sink = |block: &RowBlock<&[u8]>| -> ControlFlow<()> {
+            sink(&self.meddler.changed(path, block).view())
+        };
         self.rows()
-            .read_changes(operation, path, range, since_version, after, sink)
+            .read_changes(operation, path, range, since_version, after, &mut sink)
     }
     fn release_stream(&self, stream: &str, up_to: u64) -> Result<()> {
         self.around(|| self.rows().release_stream(stream, up_to))

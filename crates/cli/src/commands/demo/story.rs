@@ -252,9 +252,11 @@ impl Story<'_> {
 
         let watch = Stopwatch::start();
         let chain = service.chain(COLLECTION, None)?;
+        let parents = std::iter::once(None).chain(chain.iter().map(Some));
         let backups = chain
             .iter()
-            .map(|stored| service.prove_backup(stored, &mut |_| {}))
+            .zip(parents)
+            .map(|(stored, parent)| service.prove_backup(stored, parent, &mut |_| {}))
             .collect::<Result<Vec<_>, _>>()?;
         let (rows, bytes) = backups.iter().fold((0, 0), |(rows, bytes), proof| {
             (rows + proof.rows, bytes + proof.bytes)

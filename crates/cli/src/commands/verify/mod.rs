@@ -4,6 +4,7 @@ mod parts;
 
 use clap::Args;
 use mendb_model::manifest::Manifest;
+use mendb_model::name::BackupKind;
 use mendb_model::part::PartTable;
 use mendb_model::{BackupId, TargetMark, describe_error};
 use mendb_repo::{Repository, StoredManifest};
@@ -26,7 +27,8 @@ use parts::{LiveTable, Prover};
 
 /// Prove that backups can be read to the last byte, and that tables are what they should be.
 ///
-/// Of a collection, every backup is read and checked; of a backup, its whole chain. With --live the
+/// Of a collection, every backup is read and checked; of a backup, its whole chain. Of an increment it is proved
+/// that its changes lead from the backup before to the rows there were. With --live the
 /// tables of the target are compared with the backup as well: row by row in a row store, by metadata on
 /// a ClickHouse server (mendb restore --in-place --dry-run tells more), and with --bytes by every byte of
 /// the parts that are alike. Of a table of a row store,
@@ -44,6 +46,10 @@ pub struct VerifyCommand {
     /// (ClickHouse)
     #[arg(long, requires = "live")]
     bytes: bool,
+    /// Also fold the chains of increments of an older mendb, whose changes do not say what they replaced: that
+    /// reads each chain once more
+    #[arg(long)]
+    fold: bool,
     /// Names of live tables that differ from those in the backup
     #[arg(long, value_name = "OLD=NEW", value_delimiter = ',', requires = "live", value_parser = parse_rename)]
     rename: Vec<(String, String)>,
@@ -184,7 +190,17 @@ impl VerifyCommand {
             };
             let mut proof = match (&stored.manifest.part_store, &service) {
                 (Some(store), _) => prover.prove(&stored.manifest, store, &mut shown_progress)?,
-                (None, Some(service)) => service.prove_backup(stored, &mut shown_progress)?,
+                (None, Some(service)) => {
+                    let chain = chain_of(stored, readable());
+                    let parent = chain.iter().rev().nth(1).copied();
+                    let mut proof = service.prove_backup(stored, parent, &mut shown_progress)?;
+                    let is_whole = chain.first().is_some_and(|first| is_full(first));
+                    if self.fold && proof.unproved.is_some() && is_whole {
+                        progress.update(done, "folding its chain");
+                        service.prove_by_folding(&mut proof, &chain)?;
+                    }
+                    proof
+                }
                 (None, None) => unreachable!("a backup of rows was found when it was looked for"),
             };
             proof.damage.extend(broken_parent(stored, &whole));
@@ -382,14 +398,34 @@ fn chain(repository: &Repository, runtime: &Handle, collection: &str, id: Backup
     chain
 }
 
+/// The chain that a backup ends, as far as it is among these, oldest first.
+fn chain_of<'a>(
+    last: &'a StoredManifest,
+    among: impl Iterator<Item = &'a StoredManifest> + Clone,
+) -> Vec<&'a StoredManifest> {
+    let mut chain = vec![last];
+    let mut next = last;
+    while let Some(parent) = &next.manifest.parent
+        // Ids ascend along a chain, so that following one ends.
+        && parent.backup_id < next.manifest.backup_id
+        && let Some(stored) = among.clone().find(|stored| stored.is_parent(parent))
+    {
+        chain.push(stored);
+        next = stored;
+    }
+    chain.reverse();
+    chain
+}
+
+fn is_full(stored: &StoredManifest) -> bool {
+    stored.manifest.kind() == BackupKind::Full
+}
+
 /// What there is to say of a backup whose manifest is damaged.
 fn unreadable(backup_id: BackupId, damage: String) -> BackupProof {
     BackupProof {
-        backup_id,
-        objects: 0,
-        bytes: 0,
-        rows: 0,
         damage: vec![damage],
+        ..BackupProof::new(backup_id)
     }
 }
 
@@ -420,6 +456,16 @@ fn describe(proof: &Proof) -> String {
             }),
         ],
     );
+    let whole = proof.backups.iter().filter(|r| r.damage.is_empty());
+    for backup in whole {
+        if let Some(reason) = &backup.unproved {
+            text += &format!(
+                "\n{} is whole; that it leads to the rows there were is not proved: {reason}. mendb verify --fold \
+                 proves it by folding its chain.\n",
+                backup.backup_id
+            );
+        }
+    }
     let damaged = proof.backups.iter().filter(|r| !r.damage.is_empty());
     for backup in damaged {
         text += &format!("\n{}\n", backup.backup_id);

@@ -50,13 +50,7 @@ impl<'a> Prover<'a> {
         store: &PartStoreBackup,
         progress: &mut dyn FnMut(u64),
     ) -> Result<BackupProof, Failure> {
-        let mut proof = BackupProof {
-            backup_id: manifest.backup_id.clone(),
-            objects: 0,
-            bytes: 0,
-            rows: 0,
-            damage: Vec::new(),
-        };
+        let mut proof = BackupProof::new(manifest.backup_id.clone());
         for table in &store.tables {
             if let Some(at) = &table.current_parts {
                 self.document::<Inventory>(manifest, at, &mut proof)?;
