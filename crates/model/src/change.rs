@@ -9,7 +9,7 @@
 //! An erase has no row. The row of an upsert holds the set columns and NULL for the others.
 
 use crate::row::{self, RowReader};
-use crate::value::{ColumnType, Value, ValueRef};
+use crate::value::{ColumnType, ValueRef};
 use crate::{Malformed, varint};
 
 /// What a change does to the row of its key.
@@ -266,6 +266,32 @@ impl<'a> ChangeRef<'a> {
             row: rest,
         })
     }
+
+    /// Makes the change to `row`, in its memory; `None` is an absent row, which becomes one in the memory of
+    /// `spare`.
+    ///
+    /// # Errors
+    /// A row is malformed.
+    pub fn apply_to(
+        &self,
+        row: &mut Option<Vec<u8>>,
+        spare: &mut Vec<u8>,
+        types: &[ColumnType],
+    ) -> Result<(), Malformed> {
+        match (self.kind, &row) {
+            (ChangeKind::Erase, _) => *row = None,
+            (ChangeKind::Reset, _) | (ChangeKind::Upsert, None) => {
+                let row = row.get_or_insert_with(|| std::mem::take(spare));
+                row.clear();
+                row.extend_from_slice(self.row);
+            }
+            (ChangeKind::Upsert, Some(before)) => {
+                let set = ColumnSet::from_bitmap(self.bitmap);
+                *row = Some(overlay(before, self.row, &set, types)?);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Appends a change given by its parts.
@@ -303,7 +329,10 @@ fn overlay(
 ///
 /// # Panics
 /// A value is not of its type.
-pub fn partial_row(types: &[ColumnType], values: &[Option<Value>]) -> (ColumnSet, Vec<u8>) {
+pub fn partial_row<'a, V>(types: &[ColumnType], values: &'a [Option<V>]) -> (ColumnSet, Vec<u8>)
+where
+    ValueRef<'a>: From<&'a V>,
+{
     let set = ColumnSet::of(
         values
             .iter()
@@ -311,10 +340,10 @@ pub fn partial_row(types: &[ColumnType], values: &[Option<Value>]) -> (ColumnSet
             .filter(|(_, v)| v.is_some())
             .map(|(slot, _)| slot),
     );
-    let mut out = Vec::new();
+    let mut out = Vec::with_capacity(types.len() * 16);
     let cells = values
         .iter()
-        .map(|value| value.as_ref().map_or(ValueRef::Null, Value::as_ref));
+        .map(|value| value.as_ref().map_or(ValueRef::Null, ValueRef::from));
     row::encode_into(&mut out, types, cells);
     (set, out)
 }

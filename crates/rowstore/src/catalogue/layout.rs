@@ -12,6 +12,8 @@ use mendb_model::{ColumnType, IndexSchema, Malformed, TableSchema, Value};
 pub(crate) struct Layout {
     pub(crate) schema: TableSchema,
     pub(crate) key_types: Vec<ColumnType>,
+    /// The place of each key column among the columns, in key order.
+    key_columns: Vec<usize>,
     pub(crate) value_types: Vec<ColumnType>,
     /// Where each column is, in the order of the columns.
     pub(crate) places: Vec<Place>,
@@ -49,10 +51,13 @@ impl Layout {
             .iter()
             .map(|index| IndexLayout::new(&schema, index))
             .collect();
+        let places = schema.places();
+        let key_column = |at| places.iter().position(|place| *place == Place::Key(at));
         Self {
+            key_columns: (0..schema.key.len()).filter_map(key_column).collect(),
             key_types: schema.key_types(),
             value_types: schema.value_types(),
-            places: schema.places(),
+            places,
             indexes,
             schema,
         }
@@ -76,22 +81,27 @@ impl Layout {
         row: &[u8],
         take: impl FnOnce(&[ValueRef<'_>]) -> T,
     ) -> Result<T, Malformed> {
-        let keys = key::decode(key, &self.key_types)?;
-        if keys.len() != self.key_types.len() {
-            return Err(Malformed {
-                what: "key",
-                detail: "cut off".to_owned(),
-            });
-        }
         let mut cells = RowReader::new(row)?;
         let mut values = Vec::with_capacity(self.places.len());
         for (place, column) in self.places.iter().zip(&self.schema.columns) {
             values.push(match place {
-                Place::Key(at) => keys[*at].as_ref(),
+                Place::Key(_) => ValueRef::Null,
                 Place::Slot(_) => cells.next(column.column_type)?,
             });
         }
         cells.finish()?;
+        let mut rest = key;
+        let mut scratch = vec![Vec::new(); self.key_types.len()];
+        let keys = self.key_types.iter().zip(&self.key_columns);
+        for ((column_type, column), scratch) in keys.zip(&mut scratch) {
+            values[*column] = key::decode_column(&mut rest, *column_type, scratch)?;
+        }
+        if !rest.is_empty() {
+            return Err(Malformed {
+                what: "key",
+                detail: "bytes after the last column".to_owned(),
+            });
+        }
         Ok(take(&values))
     }
 }

@@ -156,11 +156,14 @@ impl<'a> ShardEditsWriter<'a> {
         if let Some(before) = before {
             self.before.add(key, before);
         }
-        if let Some(after) = after {
-            self.after.add(key, after);
-        }
         match (self.is_base, after) {
-            (false, _) => self.writer.push_entry(key, after),
+            (false, _) => {
+                if let Some(after) = after {
+                    self.after.add(key, after);
+                }
+                self.writer.push_entry(key, after)
+            }
+            // The digest of the blocks is that of the rows.
             (true, Some(after)) => self.writer.push(key, after),
             (true, None) => Ok(()),
         }
@@ -177,9 +180,12 @@ impl<'a> ShardEditsWriter<'a> {
                 })
             }
             None => self.writer.finish()?.map(|blocks| Edits::Blocks {
-                blocks,
                 before: self.before,
-                after: self.after,
+                after: match self.is_base {
+                    true => blocks.digest(),
+                    false => self.after,
+                },
+                blocks,
                 is_base: self.is_base,
                 purpose: self.purpose,
             }),
