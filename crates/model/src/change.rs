@@ -353,6 +353,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::Value;
 
     const TYPES: [ColumnType; 3] = [ColumnType::Int64, ColumnType::Utf8, ColumnType::Bool];
 

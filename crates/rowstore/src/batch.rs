@@ -2,7 +2,7 @@
 
 use mendb_model::key::to_hex;
 use mendb_model::schema::Place;
-use mendb_model::{Change, Value, ValueRef, change};
+use mendb_model::{Change, Value, ValueRef, change, row};
 
 use crate::error::{Error, Result};
 use crate::table::Table;
@@ -99,12 +99,11 @@ pub(crate) fn upsert(table: &Table, row: &[(usize, Value)]) -> Result<(Vec<u8>, 
 /// As [`upsert`]; where it sets all columns, what was there before does not matter.
 pub(crate) fn upsert_or_reset(table: &Table, row: &[(usize, Value)]) -> Result<(Vec<u8>, Change)> {
     let (key, cells) = sparse(table, row)?;
+    if cells.iter().all(Option::is_some) {
+        return Ok((key, Change::reset(row_of(table, &cells), 0)));
+    }
     let (set, row) = change::partial_row(&table.layout().value_types, &cells);
-    let change = match cells.iter().all(Option::is_some) {
-        true => Change::reset(row, 0),
-        false => Change::upsert(set, row, 0),
-    };
-    Ok((key, change))
+    Ok((key, Change::upsert(set, row, 0)))
 }
 
 /// The key and the change of [`WriteBatch::replace`].
@@ -118,8 +117,16 @@ pub(crate) fn replace(table: &Table, values: &[Value]) -> Result<(Vec<u8>, Chang
     }
     let values: Vec<_> = values.iter().map(|value| Some(value.as_ref())).collect();
     let (key, cells) = split(table, &values)?;
-    let (_, row) = change::partial_row(&table.layout().value_types, &cells);
-    Ok((key, Change::reset(row, 0)))
+    Ok((key, Change::reset(row_of(table, &cells), 0)))
+}
+
+/// The row of values by slot; those that are not given are NULL.
+fn row_of(table: &Table, cells: &[Option<ValueRef<'_>>]) -> Vec<u8> {
+    let types = &table.layout().value_types;
+    let mut row = Vec::with_capacity(types.len() * 16);
+    let cells = cells.iter().map(|cell| cell.unwrap_or(ValueRef::Null));
+    row::encode_into(&mut row, types, cells);
+    row
 }
 
 /// Refuses a change whose row is too long.

@@ -93,7 +93,7 @@ pub(crate) fn row_of(
     key: &[u8],
     row: &[u8],
 ) -> Result<IndexRow> {
-    let made = table.layout.read(key, row, |values| index.row(values));
+    let made = table.layout.read_indexed(key, row, |values| index.row(values));
     let made = made.map_err(|error| Error::damaged(route(&table.rows, key).label(), error))?;
     made.map_err(|bytes| too_long(table, index, bytes))
 }
@@ -120,14 +120,16 @@ pub(crate) fn edits(
     match (row.before, row.after) {
         (None, None) => Ok(()),
         (Some(before), None) => layout
-            .read(row.key, before, |before| of_values(Some(before), None))
+            .read_indexed(row.key, before, |before| of_values(Some(before), None))
             .map_err(damaged)?,
         (None, Some(after)) => layout
-            .read(row.key, after, |after| of_values(None, Some(after)))
+            .read_indexed(row.key, after, |after| of_values(None, Some(after)))
             .map_err(damaged)?,
         (Some(before), Some(after)) => {
-            let read = layout.read(row.key, before, |before| {
-                layout.read(row.key, after, |after| of_values(Some(before), Some(after)))
+            let read = layout.read_indexed(row.key, before, |before| {
+                layout.read_indexed(row.key, after, |after| {
+                    of_values(Some(before), Some(after))
+                })
             });
             read.map_err(damaged)?.map_err(damaged)?
         }

@@ -19,6 +19,8 @@ pub(crate) struct Layout {
     pub(crate) places: Vec<Place>,
     /// In the order of the schema.
     pub(crate) indexes: Vec<IndexLayout>,
+    /// Whether an index has it, by column.
+    indexed: Vec<bool>,
 }
 
 /// An index's schema with what follows from it.
@@ -50,7 +52,12 @@ impl Layout {
             .indexes
             .iter()
             .map(|index| IndexLayout::new(&schema, index))
-            .collect();
+            .collect::<Vec<_>>();
+        let is_indexed = |column: usize| {
+            let mut indexes = indexes.iter();
+            indexes.any(|index| index.key.contains(&column) || index.value.contains(&column))
+        };
+        let indexed = (0..schema.columns.len()).map(is_indexed).collect();
         let places = schema.places();
         let key_column = |at| places.iter().position(|place| *place == Place::Key(at));
         Self {
@@ -59,6 +66,7 @@ impl Layout {
             value_types: schema.value_types(),
             places,
             indexes,
+            indexed,
             schema,
         }
     }
@@ -81,12 +89,37 @@ impl Layout {
         row: &[u8],
         take: impl FnOnce(&[ValueRef<'_>]) -> T,
     ) -> Result<T, Malformed> {
+        self.read_some(key, row, |_| true, take)
+    }
+
+    /// As [`Self::read`], with NULL in the place of columns that are in no index.
+    pub(crate) fn read_indexed<T>(
+        &self,
+        key: &[u8],
+        row: &[u8],
+        take: impl FnOnce(&[ValueRef<'_>]) -> T,
+    ) -> Result<T, Malformed> {
+        self.read_some(key, row, |column| self.indexed[column], take)
+    }
+
+    fn read_some<T>(
+        &self,
+        key: &[u8],
+        row: &[u8],
+        is_wanted: impl Fn(usize) -> bool,
+        take: impl FnOnce(&[ValueRef<'_>]) -> T,
+    ) -> Result<T, Malformed> {
         let mut cells = RowReader::new(row)?;
         let mut values = Vec::with_capacity(self.places.len());
-        for (place, column) in self.places.iter().zip(&self.schema.columns) {
+        let columns = self.places.iter().zip(&self.schema.columns);
+        for (at, (place, column)) in columns.enumerate() {
             values.push(match place {
                 Place::Key(_) => ValueRef::Null,
-                Place::Slot(_) => cells.next(column.column_type)?,
+                Place::Slot(_) if is_wanted(at) => cells.next(column.column_type)?,
+                Place::Slot(_) => {
+                    cells.skip(column.column_type)?;
+                    ValueRef::Null
+                }
             });
         }
         cells.finish()?;

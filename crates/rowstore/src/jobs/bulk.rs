@@ -267,11 +267,10 @@ impl Merging<'_> {
         take: TakeEdit<'_>,
         progress: &mut dyn FnMut(u64),
     ) -> std::result::Result<Option<ShardEdits>, Refused> {
-        let is_of_shard = |changes: &Merged| {
-            let next = changes.peek();
-            next.is_some_and(|(key, _)| shard.range.contains(key))
-        };
-        if !is_of_shard(changes) {
+        // Those of the shards before are taken.
+        let end = shard.range.end.as_deref();
+        let is_of_shard = |(key, _): &(&[u8], &[u8])| end.is_none_or(|end| *key < end);
+        if changes.peek().filter(is_of_shard).is_none() {
             return Ok(None);
         }
         let entry = self.entry;
@@ -281,10 +280,7 @@ impl Merging<'_> {
         let mut writer = ShardEditsWriter::new(&view, &self.budget, shard, self.purpose())?;
         let mut key = Vec::new();
         let mut spare = Vec::new();
-        while is_of_shard(changes) {
-            let Some((next, _)) = changes.peek() else {
-                break;
-            };
+        while let Some((next, _)) = changes.peek().filter(is_of_shard) {
             key.clear();
             key.extend_from_slice(next);
             let before = there.get(&key)?;

@@ -26,14 +26,38 @@ enum From {
     Blocks(BlocksAhead),
 }
 
+/// The pairs of one sorter: those in files, and then those in memory.
+pub(crate) struct Sorted {
+    pub(super) pieces: Vec<Piece>,
+    pub(super) pairs: Pairs,
+    pub(super) faults: Faults,
+}
+
+impl Sorted {
+    fn sources(self) -> Result<Vec<Source>> {
+        let pieces = self.pieces.into_iter();
+        let sources = pieces.map(|piece| Source::piece(piece, &self.faults));
+        let mut sources = sources.collect::<Result<Vec<_>>>()?;
+        sources.push(Source::memory(self.pairs));
+        Ok(sources)
+    }
+}
+
 impl Merged {
-    /// The pairs of pieces and then of memory, each of them sorted.
-    pub(super) fn new(pieces: Vec<Piece>, pairs: Pairs, faults: &Faults) -> Result<Self> {
-        if pieces.is_empty() {
-            return Ok(Self(From::Memory { pairs, at: 0 }));
-        }
-        let blocks = BlocksAhead::new(pieces, pairs, faults)?;
-        Ok(Self(From::Blocks(blocks)))
+    /// The pairs of sorters in the order of their keys; of those with one key, those of earlier ones come first.
+    pub(crate) fn new(mut sorted: Vec<Sorted>) -> Result<Self> {
+        sorted.retain(|sorted| !sorted.pieces.is_empty() || sorted.pairs.get(0).is_some());
+        Ok(Self(match sorted.as_slice() {
+            [] => From::Memory {
+                pairs: Pairs::default(),
+                at: 0,
+            },
+            [only] if only.pieces.is_empty() => From::Memory {
+                pairs: std::mem::take(&mut sorted[0].pairs),
+                at: 0,
+            },
+            _ => From::Blocks(BlocksAhead::new(sorted)?),
+        }))
     }
 
     /// The next pair, which [`Self::take`] takes.
@@ -73,22 +97,25 @@ struct BlocksAhead {
 }
 
 impl BlocksAhead {
-    fn new(pieces: Vec<Piece>, pairs: Pairs, faults: &Faults) -> Result<Self> {
+    fn new(sorted: Vec<Sorted>) -> Result<Self> {
         let (sender, merged) = sync_channel(BLOCKS_AHEAD);
-        let for_thread = faults.clone();
+        let faults = sorted.first().map(|sorted| sorted.faults.clone());
         let work = move || {
-            if let Err(error) = merge(pieces, pairs, &for_thread, &sender) {
+            if let Err(error) = merge(sorted, &sender) {
                 // When nobody wants more, nobody wants the error.
                 let _ = sender.send(Err(error));
             }
         };
         let thread = thread::Builder::new().spawn(work);
-        let thread = thread.map_err(|error| faults.file(faults.dir(), error))?;
+        let thread = match (thread, faults) {
+            (Err(error), Some(faults)) => return Err(faults.file(faults.dir(), error)),
+            (thread, _) => thread.ok(),
+        };
         let mut blocks = Self {
             block: RowBlockBuilder::new().finish(),
             at: 0,
             merged: Some(merged),
-            thread: Some(thread),
+            thread,
         };
         blocks.fill()?;
         Ok(blocks)
@@ -125,15 +152,11 @@ impl Drop for BlocksAhead {
 }
 
 /// Sends all pairs, or as many as are wanted.
-fn merge(
-    pieces: Vec<Piece>,
-    pairs: Pairs,
-    faults: &Faults,
-    blocks: &SyncSender<Result<RowBlock>>,
-) -> Result<()> {
-    let sources = pieces.into_iter().map(|piece| Source::piece(piece, faults));
-    let mut sources = sources.collect::<Result<Vec<_>>>()?;
-    sources.push(Source::memory(pairs));
+fn merge(sorted: Vec<Sorted>, blocks: &SyncSender<Result<RowBlock>>) -> Result<()> {
+    let mut sources = Vec::new();
+    for sorted in sorted {
+        sources.extend(sorted.sources()?);
+    }
     let mut merge = Merge::new(sources);
     while let Some(block) = merge.next()? {
         if blocks.send(Ok(block)).is_err() {

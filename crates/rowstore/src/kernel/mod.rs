@@ -52,7 +52,7 @@ pub(crate) use batch::Batch;
 pub use cursor::Direction;
 pub(crate) use cursor::{Cursor, Entry};
 pub(crate) use look::look;
-pub(crate) use merged::Merged;
+pub(crate) use merged::{Merged, Sorted};
 pub use options::Options;
 pub(crate) use reader::Reader;
 pub(crate) use root::Root;

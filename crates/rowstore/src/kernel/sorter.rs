@@ -8,7 +8,7 @@
 
 use crate::error::Result;
 use crate::kernel::fault::Faults;
-use crate::kernel::merged::Merged;
+use crate::kernel::merged::{Merged, Sorted};
 use crate::kernel::pairs::Pairs;
 use crate::kernel::spiller::Spiller;
 
@@ -50,13 +50,22 @@ impl Sorter {
     }
 
     /// All pairs in the order of their keys.
-    pub(crate) fn finish(mut self) -> Result<Merged> {
+    pub(crate) fn finish(self) -> Result<Merged> {
+        Merged::new(vec![self.sort()?])
+    }
+
+    /// All pairs, to be merged with those of others.
+    pub(crate) fn sort(mut self) -> Result<Sorted> {
         self.pairs.sort();
         let pieces = match self.spiller {
             Some(spiller) => spiller.finish()?,
             None => Vec::new(),
         };
-        Merged::new(pieces, self.pairs, &self.faults)
+        Ok(Sorted {
+            pieces,
+            pairs: self.pairs,
+            faults: self.faults,
+        })
     }
 }
 

@@ -66,7 +66,7 @@ impl IndexWriter<'_> {
     fn push(&mut self, key: &[u8], before: Option<&[u8]>, after: Option<&[u8]>) -> Result<()> {
         loop {
             if let Some(writer) = &mut self.writer
-                && writer.shard().range.contains(key)
+                && writer.is_before_end(key)
             {
                 return writer.push(key, before, after);
             }

@@ -123,8 +123,10 @@ impl<'a> ShardEditsWriter<'a> {
         })
     }
 
-    pub(crate) fn shard(&self) -> &Arc<Shard> {
-        &self.shard
+    /// Whether a key, which is behind those before, is one of the shard.
+    pub(crate) fn is_before_end(&self, key: &[u8]) -> bool {
+        let end = self.shard.range.end.as_deref();
+        end.is_none_or(|end| key < end)
     }
 
     /// The row of `key` becomes `after`; keys ascend.

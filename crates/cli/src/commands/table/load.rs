@@ -17,10 +17,10 @@ use crate::formats::{Place, ReadError, Record, RecordSource};
 use crate::human;
 use crate::progress::Progress;
 
-/// A batch ends after this many rows …
-const BATCH_ROWS: usize = 4_000;
+/// A batch ends after this many rows, so few that they are in the cache of a processor when they are written …
+const BATCH_ROWS: usize = 500;
 /// … or after about this many bytes.
-const BATCH_BYTES: usize = 1 << 20;
+const BATCH_BYTES: usize = 256 << 10;
 /// Records that take more than this are not kept for the next batch.
 const KEPT_BYTES: usize = 4 * BATCH_BYTES;
 /// Batches that wait for the writer.
