@@ -60,6 +60,10 @@ impl WriteBatch {
     ///
     /// # Errors
     /// There are more or fewer values than columns; otherwise as [`Self::upsert`].
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a batch takes the values of all its changes alike"
+    )]
     pub fn replace(&mut self, table: &Table, values: Vec<Value>) -> Result<()> {
         let (key, change) = replace(table, &values)?;
         self.push(table, key, change)

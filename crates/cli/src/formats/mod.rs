@@ -185,10 +185,11 @@ pub trait RecordSource: Send {
         }
     }
 
-    /// Goes behind the next record, whose values need not be read; `false` at the end.
+    /// Goes behind the next record, or what may stand in its place, such as an empty line, without a look at it;
+    /// `false` at the end.
     ///
     /// # Errors
-    /// The file is malformed.
+    /// It cannot be told where it ends.
     fn pass_over(&mut self) -> Result<bool, ReadError> {
         Ok(self.next()?.is_some())
     }

@@ -93,7 +93,9 @@ pub(crate) fn row_of(
     key: &[u8],
     row: &[u8],
 ) -> Result<IndexRow> {
-    let made = table.layout.read_indexed(key, row, |values| index.row(values));
+    let made = table
+        .layout
+        .read_indexed(key, row, |values| index.row(values));
     let made = made.map_err(|error| Error::damaged(route(&table.rows, key).label(), error))?;
     made.map_err(|bytes| too_long(table, index, bytes))
 }
@@ -127,9 +129,7 @@ pub(crate) fn edits(
             .map_err(damaged)?,
         (Some(before), Some(after)) => {
             let read = layout.read_indexed(row.key, before, |before| {
-                layout.read_indexed(row.key, after, |after| {
-                    of_values(Some(before), Some(after))
-                })
+                layout.read_indexed(row.key, after, |after| of_values(Some(before), Some(after)))
             });
             read.map_err(damaged)?.map_err(damaged)?
         }

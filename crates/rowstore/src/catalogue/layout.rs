@@ -191,7 +191,7 @@ impl IndexLayout {
         if key.len() > MAX_KEY_BYTES {
             return Err(key.len());
         }
-        let mut value = Vec::new();
+        let mut value = Vec::with_capacity(8 + self.value.len() * 10);
         let cells = self.value.iter().map(|column| values[*column]);
         row::encode_into(&mut value, &self.implementation.value_types, cells);
         Ok(IndexRow {

@@ -4,8 +4,8 @@
 //! there, and writes one run to each shard of the table and of its indexes, or the base of an empty one. So it
 //! costs what a restore of as many rows costs, and no row is written twice.
 //!
-//! *Memory*: a piece of [`crate::kernel::Sorter`] for the table and for each index. *Crash*: all of it or
-//! nothing.
+//! *Memory*: what a [`crate::kernel::Sorter`] takes for the rows, and as much for all indexes together where they
+//! are few. *Crash*: all of it or nothing.
 
 use std::sync::{Arc, MutexGuard};
 

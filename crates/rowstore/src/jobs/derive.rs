@@ -148,7 +148,8 @@ fn edits(
     let stats = view.stats(shard.id)?;
     let mut staged = Overlay::staged(view, shard, &stats, &KeyRange::all())?;
     let mut beneath = PointReader::seeing(view.clone(), shard.clone(), &stats, false);
-    while let Some((key, value)) = staged.next()? {
+    let (mut key, mut value) = (Vec::new(), Vec::new());
+    while staged.next_into(&mut key, &mut value)? {
         let edit = RowEdit {
             key: &key,
             before: beneath.look_up(&key)?,

@@ -84,18 +84,23 @@ mod tests {
                 0..400,
             ),
             piece_bytes in 1..6_000_usize,
+            sorters in 1..4_usize,
         ) {
             let dir = tempfile::tempdir().unwrap();
-            let mut sorter = Sorter::new(Faults::new(dir.path()), piece_bytes);
+            let sorter = || Sorter::new(Faults::new(dir.path()), piece_bytes);
+            let mut sorters: Vec<Sorter> = (0..sorters).map(|_| sorter()).collect();
             let mut expected = Vec::new();
             for (order, key) in keys.into_iter().enumerate() {
                 let value = vec![7; order % 300].into_iter().chain(order.to_be_bytes());
                 let value: Vec<u8> = value.collect();
-                sorter.push(&key, &value).unwrap();
+                // Pairs of one key go to one sorter.
+                let sorter = key.len() % sorters.len();
+                sorters[sorter].push(&key, &value).unwrap();
                 expected.push((key, value));
             }
             expected.sort_by(|(one, _), (other, _)| one.cmp(other));
-            let mut merged = sorter.finish().unwrap();
+            let sorted = sorters.into_iter().map(|sorter| sorter.sort().unwrap());
+            let mut merged = Merged::new(sorted.collect()).unwrap();
             let mut sorted = Vec::new();
             while let Some((key, value)) = merged.peek() {
                 sorted.push((key.to_vec(), value.to_vec()));
