@@ -65,6 +65,7 @@ impl<B: AsRef<[u8]>> RowBlock<B> {
     }
 
     /// How many rows.
+    #[inline]
     pub fn len(&self) -> usize {
         self.rows
     }
@@ -88,6 +89,7 @@ impl<B: AsRef<[u8]>> RowBlock<B> {
     ///
     /// # Panics
     /// `row` is not below [`Self::len`].
+    #[inline]
     pub fn key(&self, row: usize) -> &[u8] {
         let (start, key_end, _) = self.bounds(row);
         &self.bytes.as_ref()[start..key_end]
@@ -97,6 +99,7 @@ impl<B: AsRef<[u8]>> RowBlock<B> {
     ///
     /// # Panics
     /// `row` is not below [`Self::len`].
+    #[inline]
     pub fn value(&self, row: usize) -> &[u8] {
         let (_, key_end, value_end) = self.bounds(row);
         &self.bytes.as_ref()[key_end..value_end]
@@ -122,10 +125,12 @@ impl<B: AsRef<[u8]>> RowBlock<B> {
     }
 
     /// The last key; `None` when empty.
+    #[inline]
     pub fn last_key(&self) -> Option<&[u8]> {
         self.rows.checked_sub(1).map(|row| self.key(row))
     }
 
+    #[inline]
     fn bounds(&self, row: usize) -> (usize, usize, usize) {
         assert!(row < self.rows, "row {row} of a block of {}", self.rows);
         let all = self.bytes.as_ref();
@@ -144,6 +149,7 @@ impl<B: AsRef<[u8]>> RowBlock<B> {
     }
 }
 
+#[inline]
 fn read_u32(bytes: &[u8], at: usize) -> u32 {
     let mut four = [0; 4];
     four.copy_from_slice(&bytes[at..at + 4]);
@@ -151,6 +157,7 @@ fn read_u32(bytes: &[u8], at: usize) -> u32 {
 }
 
 /// An offset as it is stored.
+#[inline]
 fn end(at: usize) -> u32 {
     u32::try_from(at).expect("a row block stays below 4 GiB")
 }
@@ -172,6 +179,7 @@ impl RowBlockBuilder {
     ///
     /// # Panics
     /// The block would pass 4 GiB: callers finish a block long before.
+    #[inline]
     pub fn push(&mut self, key: &[u8], value: &[u8]) {
         self.push_with(key, |out| out.extend_from_slice(value));
     }
@@ -180,6 +188,7 @@ impl RowBlockBuilder {
     ///
     /// # Panics
     /// As [`Self::push`].
+    #[inline]
     pub fn push_with(&mut self, key: &[u8], write: impl FnOnce(&mut Vec<u8>)) {
         self.data.extend_from_slice(key);
         let key_end = self.data.len();
@@ -227,6 +236,7 @@ impl RowBlockBuilder {
     }
 
     /// Bytes the finished block will have.
+    #[inline]
     pub fn size_bytes(&self) -> usize {
         self.data.len() + self.ends.len() * 4 + TAIL
     }

@@ -11,7 +11,7 @@
 //! says that the change replaced no row; with neither, what it replaced is not known ([`Replaced`]).
 
 use crate::row::{self, RowReader};
-use crate::value::{ColumnType, Value, ValueRef};
+use crate::value::{ColumnType, ValueRef};
 use crate::{Malformed, Replaced, varint};
 
 /// Added to a kind: there was no row before.
@@ -297,6 +297,32 @@ impl<'a> ChangeRef<'a> {
         })
     }
 
+    /// Makes the change to `row`, in its memory; `None` is an absent row, which becomes one in the memory of
+    /// `spare`.
+    ///
+    /// # Errors
+    /// A row is malformed.
+    pub fn apply_to(
+        &self,
+        row: &mut Option<Vec<u8>>,
+        spare: &mut Vec<u8>,
+        types: &[ColumnType],
+    ) -> Result<(), Malformed> {
+        match (self.kind, &row) {
+            (ChangeKind::Erase, _) => *row = None,
+            (ChangeKind::Reset, _) | (ChangeKind::Upsert, None) => {
+                let row = row.get_or_insert_with(|| std::mem::take(spare));
+                row.clear();
+                row.extend_from_slice(self.row);
+            }
+            (ChangeKind::Upsert, Some(before)) => {
+                let set = ColumnSet::from_bitmap(self.bitmap);
+                *row = Some(overlay(before, self.row, &set, types)?);
+            }
+        }
+        Ok(())
+    }
+
     /// Appends the change as bytes.
     pub fn encode_into(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.version.to_le_bytes());
@@ -356,7 +382,10 @@ fn overlay(
 ///
 /// # Panics
 /// A value is not of its type.
-pub fn partial_row(types: &[ColumnType], values: &[Option<Value>]) -> (ColumnSet, Vec<u8>) {
+pub fn partial_row<'a, V>(types: &[ColumnType], values: &'a [Option<V>]) -> (ColumnSet, Vec<u8>)
+where
+    ValueRef<'a>: From<&'a V>,
+{
     let set = ColumnSet::of(
         values
             .iter()
@@ -364,10 +393,10 @@ pub fn partial_row(types: &[ColumnType], values: &[Option<Value>]) -> (ColumnSet
             .filter(|(_, v)| v.is_some())
             .map(|(slot, _)| slot),
     );
-    let mut out = Vec::new();
+    let mut out = Vec::with_capacity(types.len() * 16);
     let cells = values
         .iter()
-        .map(|value| value.as_ref().map_or(ValueRef::Null, Value::as_ref));
+        .map(|value| value.as_ref().map_or(ValueRef::Null, ValueRef::from));
     row::encode_into(&mut out, types, cells);
     (set, out)
 }
@@ -377,6 +406,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::Value;
 
     const TYPES: [ColumnType; 3] = [ColumnType::Int64, ColumnType::Utf8, ColumnType::Bool];
 

@@ -202,6 +202,20 @@ impl ColumnType {
     }
 }
 
+impl<'a> From<&'a Value> for ValueRef<'a> {
+    #[inline]
+    fn from(value: &'a Value) -> Self {
+        value.as_ref()
+    }
+}
+
+impl<'a> From<&ValueRef<'a>> for ValueRef<'a> {
+    #[inline]
+    fn from(value: &ValueRef<'a>) -> Self {
+        *value
+    }
+}
+
 /// A value whose cells all have the same length, written to a place known before: who holds values
 /// column by column writes one column into all rows after the other. The bytes are those of
 /// [`crate::key`] and [`crate::row`].

@@ -2,7 +2,7 @@
 
 use mendb_model::key::to_hex;
 use mendb_model::schema::Place;
-use mendb_model::{Change, Value, change, row};
+use mendb_model::{Change, Value, ValueRef, change, row};
 
 use crate::error::{Error, Result};
 use crate::table::Table;
@@ -47,8 +47,12 @@ impl WriteBatch {
     /// # Errors
     /// A column is given twice or not there, a key column is missing, a value is of another type or
     /// NULL where the column refuses it, the key or row is too long.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a batch takes the values of all its changes alike"
+    )]
     pub fn upsert(&mut self, table: &Table, row: Vec<(usize, Value)>) -> Result<()> {
-        let (key, change) = upsert(table, row)?;
+        let (key, change) = upsert(table, &row)?;
         self.push(table, key, change)
     }
 
@@ -56,8 +60,12 @@ impl WriteBatch {
     ///
     /// # Errors
     /// There are more or fewer values than columns; otherwise as [`Self::upsert`].
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a batch takes the values of all its changes alike"
+    )]
     pub fn replace(&mut self, table: &Table, values: Vec<Value>) -> Result<()> {
-        let (key, change) = replace(table, values)?;
+        let (key, change) = replace(table, &values)?;
         self.push(table, key, change)
     }
 
@@ -86,24 +94,24 @@ impl WriteBatch {
 }
 
 /// The key and the change of [`WriteBatch::upsert`].
-pub(crate) fn upsert(table: &Table, row: Vec<(usize, Value)>) -> Result<(Vec<u8>, Change)> {
-    let mut values: Vec<Option<Value>> = vec![None; table.schema().columns.len()];
-    for (column, value) in row {
-        match values.get_mut(column) {
-            Some(slot @ None) => *slot = Some(value),
-            Some(Some(_)) => {
-                return Err(table.shape(format!("column {column} is given twice")));
-            }
-            None => return Err(table.shape(format!("there is no column {column}"))),
-        }
+pub(crate) fn upsert(table: &Table, row: &[(usize, Value)]) -> Result<(Vec<u8>, Change)> {
+    let (key, cells) = sparse(table, row)?;
+    let (set, row) = change::partial_row(&table.layout().value_types, &cells);
+    Ok((key, Change::upsert(set, row, 0)))
+}
+
+/// As [`upsert`]; where it sets all columns, what was there before does not matter.
+pub(crate) fn upsert_or_reset(table: &Table, row: &[(usize, Value)]) -> Result<(Vec<u8>, Change)> {
+    let (key, cells) = sparse(table, row)?;
+    if cells.iter().all(Option::is_some) {
+        return Ok((key, Change::reset(row_of(table, &cells), 0)));
     }
-    let (key, cells) = split(table, values)?;
     let (set, row) = change::partial_row(&table.layout().value_types, &cells);
     Ok((key, Change::upsert(set, row, 0)))
 }
 
 /// The key and the change of [`WriteBatch::replace`].
-pub(crate) fn replace(table: &Table, values: Vec<Value>) -> Result<(Vec<u8>, Change)> {
+pub(crate) fn replace(table: &Table, values: &[Value]) -> Result<(Vec<u8>, Change)> {
     let columns = table.schema().columns.len();
     if values.len() != columns {
         return Err(table.shape(format!(
@@ -111,10 +119,18 @@ pub(crate) fn replace(table: &Table, values: Vec<Value>) -> Result<(Vec<u8>, Cha
             values.len()
         )));
     }
-    let (key, cells) = split(table, values.into_iter().map(Some).collect())?;
-    let cells: Vec<Value> = cells.into_iter().map(Option::unwrap_or_default).collect();
-    let row = row::encode(&table.layout().value_types, &cells);
-    Ok((key, Change::reset(row, 0)))
+    let values: Vec<_> = values.iter().map(|value| Some(value.as_ref())).collect();
+    let (key, cells) = split(table, &values)?;
+    Ok((key, Change::reset(row_of(table, &cells), 0)))
+}
+
+/// The row of values by slot; those that are not given are NULL.
+fn row_of(table: &Table, cells: &[Option<ValueRef<'_>>]) -> Vec<u8> {
+    let types = &table.layout().value_types;
+    let mut row = Vec::with_capacity(types.len() * 16);
+    let cells = cells.iter().map(|cell| cell.unwrap_or(ValueRef::Null));
+    row::encode_into(&mut row, types, cells);
+    row
 }
 
 /// Refuses a change whose row is too long.
@@ -128,15 +144,33 @@ pub(crate) fn check_length(table: &Table, change: &Change) -> Result<()> {
     Ok(())
 }
 
-/// The encoded key and the values by slot of values by column, all checked.
-fn split(table: &Table, values: Vec<Option<Value>>) -> Result<(Vec<u8>, Vec<Option<Value>>)> {
+/// The encoded key and the values by slot.
+type KeyAndCells<'a> = (Vec<u8>, Vec<Option<ValueRef<'a>>>);
+
+/// Those of values that come with the place of their column.
+fn sparse<'a>(table: &Table, row: &'a [(usize, Value)]) -> Result<KeyAndCells<'a>> {
+    let mut values: Vec<Option<ValueRef<'_>>> = vec![None; table.schema().columns.len()];
+    for (column, value) in row {
+        match values.get_mut(*column) {
+            Some(slot @ None) => *slot = Some(value.as_ref()),
+            Some(Some(_)) => {
+                return Err(table.shape(format!("column {column} is given twice")));
+            }
+            None => return Err(table.shape(format!("there is no column {column}"))),
+        }
+    }
+    split(table, &values)
+}
+
+/// Those of values by column, all checked.
+fn split<'a>(table: &Table, values: &[Option<ValueRef<'a>>]) -> Result<KeyAndCells<'a>> {
     let layout = table.layout();
-    let mut keys = vec![Value::Null; layout.key_types.len()];
+    let mut keys = vec![ValueRef::Null; layout.key_types.len()];
     let mut cells = Vec::with_capacity(layout.value_types.len());
     let columns = layout.schema.columns.iter().zip(&layout.places);
     for ((column, place), value) in columns.zip(values) {
-        if let Some(value) = &value {
-            table.check_type(&column.name, column.column_type, value)?;
+        if let Some(value) = value {
+            table.check_type(&column.name, column.column_type, *value)?;
             if value.is_null() && column.not_null {
                 return Err(Error::NotNull {
                     table: table.name().to_owned(),
@@ -145,14 +179,15 @@ fn split(table: &Table, values: Vec<Option<Value>>) -> Result<(Vec<u8>, Vec<Opti
             }
         }
         match (place, value) {
-            (Place::Key(at), Some(value)) => keys[*at] = value,
+            (Place::Key(at), Some(value)) => keys[*at] = *value,
             (Place::Key(_), None) => {
                 return Err(table.shape(format!("key column {} is not given", column.name)));
             }
-            (Place::Slot(_), value) => cells.push(value),
+            (Place::Slot(_), value) => cells.push(*value),
         }
     }
-    Ok((table.key(&keys)?, cells))
+    let key = table.encode_checked(table.name(), &layout.key_types, keys)?;
+    Ok((key, cells))
 }
 
 impl std::fmt::Debug for WriteBatch {

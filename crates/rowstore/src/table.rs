@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use mendb_model::key::{self, KeyRange, MAX_KEY_BYTES};
-use mendb_model::{ColumnType, TableSchema, Value};
+use mendb_model::{ColumnType, TableSchema, Value, ValueRef};
 
 use crate::catalogue::layout::Layout;
 use crate::catalogue::versions::Versions;
@@ -131,9 +131,19 @@ impl Table {
             )));
         }
         for ((name, column_type), value) in schema.key.iter().zip(types).zip(values) {
-            self.check_type(name, *column_type, value)?;
+            self.check_type(name, *column_type, value.as_ref())?;
         }
-        let key = key::encode(types, values.iter().map(Value::as_ref));
+        self.encode_checked(path, types, values.iter().map(Value::as_ref))
+    }
+
+    /// The encoded key of values that [`Self::check_type`] was asked about.
+    pub(crate) fn encode_checked<'a>(
+        &self,
+        path: &str,
+        types: &[ColumnType],
+        values: impl IntoIterator<Item = ValueRef<'a>>,
+    ) -> Result<Vec<u8>> {
+        let key = key::encode(types, values);
         if key.len() > MAX_KEY_BYTES {
             return Err(Error::KeyTooLong {
                 path: path.to_owned(),
@@ -147,9 +157,9 @@ impl Table {
         &self,
         column: &str,
         column_type: ColumnType,
-        value: &Value,
+        value: ValueRef<'_>,
     ) -> Result<()> {
-        if column_type.accepts(value.as_ref()) {
+        if column_type.accepts(value) {
             return Ok(());
         }
         Err(Error::WrongType {

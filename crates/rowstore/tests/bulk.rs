@@ -168,9 +168,9 @@ fn a_bulk_write_that_is_refused_tells_which_change_and_leaves_nothing() {
     database.create_table("flights", schema, vec![]).unwrap();
     let table = database.open_table("flights").unwrap();
     let mut bulk = database.bulk(&table);
-    bulk.replace(flight(1, "LH", 1)).unwrap();
-    bulk.upsert(vec![(0, int(2)), (1, text("BA"))]).unwrap();
-    bulk.upsert(vec![(0, int(3)), (2, int(1))]).unwrap();
+    bulk.replace(&flight(1, "LH", 1)).unwrap();
+    bulk.upsert(&[(0, int(2)), (1, text("BA"))]).unwrap();
+    bulk.upsert(&[(0, int(3)), (2, int(1))]).unwrap();
     let refused = bulk.commit(&mut |_| ()).unwrap_err();
     assert!(
         matches!(refused.error, Error::NotNull { .. }),

@@ -105,7 +105,7 @@ fn a_bulk_write_to_many_shards_keeps_some_of_it_in_files_until_it_commits() {
         let mut bulk = database.bulk(&table);
         for id in 0..4_000 {
             let code = format!("{id} {}", "x".repeat(bytes));
-            bulk.replace(vec![int(id), Value::Null, int(1), text(&code)])
+            bulk.replace(&[int(id), Value::Null, int(1), text(&code)])
                 .unwrap();
         }
         bulk.commit(&mut |_| ()).unwrap();

@@ -76,7 +76,7 @@ fn bulk(database: &Database, ids: Range<i64>, seats: i64) {
     let table = database.open_table("flights").unwrap();
     let mut bulk = database.bulk(&table);
     for row in rows(ids, seats) {
-        bulk.replace(row).unwrap();
+        bulk.replace(&row).unwrap();
     }
     bulk.commit(&mut |_| ()).unwrap();
 }
@@ -307,7 +307,7 @@ fn go_on(database: &Database) -> Result<(), String> {
     let table = database.open_table("flights").map_err(said)?;
     let mut bulk = database.bulk(&table);
     for row in rows(0..4_600, 9) {
-        bulk.replace(row).map_err(said)?;
+        bulk.replace(&row).map_err(said)?;
     }
     let written = bulk.commit(&mut |_| ());
     written.map_err(|refused| said(refused.error))?;

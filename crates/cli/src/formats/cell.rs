@@ -85,7 +85,8 @@ impl Cell<'_> {
                     None => self.read(column_type, rules)?,
                 }
             }
-            _ => self.read(column_type, rules)?,
+            // It is known that the type holds what was read.
+            _ => return self.read(column_type, rules),
         };
         if column_type.accepts(value.as_ref()) {
             Ok(value)

@@ -130,7 +130,7 @@ impl Reading<'_> {
 }
 
 /// One row as a file has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Record {
     /// Where it begins.
     pub place: Place,
@@ -149,6 +149,17 @@ impl Record {
         let values = self.values.iter();
         values.map(|value| size(value) + size_of_val(value)).sum()
     }
+
+    /// About how much memory it keeps for the records that take its place.
+    pub fn capacity_bytes(&self) -> usize {
+        let capacity = |(_, value): &(usize, Value)| match value {
+            Value::Text(text) => text.capacity(),
+            Value::Bytes(bytes) => bytes.capacity(),
+            _ => 0,
+        };
+        let values = self.values.iter().map(capacity).sum::<usize>();
+        values + self.values.capacity() * size_of::<(usize, Value)>()
+    }
 }
 
 /// A file read record by record.
@@ -158,6 +169,30 @@ pub trait RecordSource: Send {
     /// # Errors
     /// The file is malformed or a value is none of its column's type. The source is of no use then.
     fn next(&mut self) -> Result<Option<Record>, ReadError>;
+
+    /// Makes a record that is no longer needed the next one; `false` at the end. What it has in memory may be
+    /// used again.
+    ///
+    /// # Errors
+    /// As [`Self::next`].
+    fn next_into(&mut self, record: &mut Record) -> Result<bool, ReadError> {
+        match self.next()? {
+            Some(next) => {
+                *record = next;
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+
+    /// Goes behind the next record, or what may stand in its place, such as an empty line, without a look at it;
+    /// `false` at the end.
+    ///
+    /// # Errors
+    /// It cannot be told where it ends.
+    fn pass_over(&mut self) -> Result<bool, ReadError> {
+        Ok(self.next()?.is_some())
+    }
 
     /// How many bytes of the file have been read; for Parquet in proportion to its rows.
     fn bytes_done(&self) -> u64;
@@ -245,6 +280,12 @@ pub enum Place {
     Line(u64),
     /// A row, from 1.
     Row(u64),
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self::Line(1)
+    }
 }
 
 impl fmt::Display for Place {

@@ -32,9 +32,9 @@ const AFTER: u8 = 2;
 const UNIQUE: u8 = 4;
 
 impl IndexEdit {
-    /// As bytes, to be sorted: what is there (1), the length of the unique part (4), that of the row before
-    /// (4), the row before, the row after.
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    /// Appends it as bytes, to be sorted: what is there (1), the length of the unique part (4), that of the row
+    /// before (4), the row before, the row after.
+    pub(crate) fn encode_into(&self, bytes: &mut Vec<u8>) {
         let length = |of: usize| u32::try_from(of).expect("a key or row is below 4 GiB");
         let (before, after) = (self.before.as_deref(), self.after.as_deref());
         let flag = |is_there: bool, flag: u8| if is_there { flag } else { 0 };
@@ -42,20 +42,28 @@ impl IndexEdit {
             | flag(after.is_some(), AFTER)
             | flag(self.unique.is_some(), UNIQUE);
         let (before, after) = (before.unwrap_or_default(), after.unwrap_or_default());
-        let mut bytes = Vec::with_capacity(9 + before.len() + after.len());
         bytes.push(flags);
         bytes.extend_from_slice(&length(self.unique.unwrap_or_default()).to_le_bytes());
         bytes.extend_from_slice(&length(before.len()).to_le_bytes());
         bytes.extend_from_slice(before);
         bytes.extend_from_slice(after);
-        bytes
     }
+}
 
-    /// What [`Self::encode`] made.
+/// An [`IndexEdit`], read in place.
+#[derive(Clone, Copy)]
+pub(crate) struct IndexEditRef<'a> {
+    pub(crate) before: Option<&'a [u8]>,
+    pub(crate) after: Option<&'a [u8]>,
+    pub(crate) unique: Option<usize>,
+}
+
+impl<'a> IndexEditRef<'a> {
+    /// What [`IndexEdit::encode_into`] made.
     ///
     /// # Panics
     /// It made something else: what is sorted is proved by its checksum.
-    pub(crate) fn decode(bytes: &[u8]) -> Self {
+    pub(crate) fn decode(bytes: &'a [u8]) -> Self {
         let number = |at: usize| {
             let bytes = bytes[at..at + 4].try_into().expect("four bytes are four");
             u32::from_le_bytes(bytes) as usize
@@ -63,9 +71,17 @@ impl IndexEdit {
         let is_there = |flag: u8| bytes[0] & flag != 0;
         let (before, after) = bytes[9..].split_at(number(5));
         Self {
-            before: is_there(BEFORE).then(|| before.to_vec()),
-            after: is_there(AFTER).then(|| after.to_vec()),
+            before: is_there(BEFORE).then_some(before),
+            after: is_there(AFTER).then_some(after),
             unique: is_there(UNIQUE).then(|| number(1)),
+        }
+    }
+
+    pub(crate) fn to_owned(self) -> IndexEdit {
+        IndexEdit {
+            before: self.before.map(<[u8]>::to_vec),
+            after: self.after.map(<[u8]>::to_vec),
+            unique: self.unique,
         }
     }
 }
@@ -77,7 +93,9 @@ pub(crate) fn row_of(
     key: &[u8],
     row: &[u8],
 ) -> Result<IndexRow> {
-    let made = table.layout.read(key, row, |values| index.row(values));
+    let made = table
+        .layout
+        .read_indexed(key, row, |values| index.row(values));
     let made = made.map_err(|error| Error::damaged(route(&table.rows, key).label(), error))?;
     made.map_err(|bytes| too_long(table, index, bytes))
 }
@@ -104,14 +122,14 @@ pub(crate) fn edits(
     match (row.before, row.after) {
         (None, None) => Ok(()),
         (Some(before), None) => layout
-            .read(row.key, before, |before| of_values(Some(before), None))
+            .read_indexed(row.key, before, |before| of_values(Some(before), None))
             .map_err(damaged)?,
         (None, Some(after)) => layout
-            .read(row.key, after, |after| of_values(None, Some(after)))
+            .read_indexed(row.key, after, |after| of_values(None, Some(after)))
             .map_err(damaged)?,
         (Some(before), Some(after)) => {
-            let read = layout.read(row.key, before, |before| {
-                layout.read(row.key, after, |after| of_values(Some(before), Some(after)))
+            let read = layout.read_indexed(row.key, before, |before| {
+                layout.read_indexed(row.key, after, |after| of_values(Some(before), Some(after)))
             });
             read.map_err(damaged)?.map_err(damaged)?
         }

@@ -12,11 +12,15 @@ use mendb_model::{ColumnType, IndexSchema, Malformed, TableSchema, Value};
 pub(crate) struct Layout {
     pub(crate) schema: TableSchema,
     pub(crate) key_types: Vec<ColumnType>,
+    /// The place of each key column among the columns, in key order.
+    key_columns: Vec<usize>,
     pub(crate) value_types: Vec<ColumnType>,
     /// Where each column is, in the order of the columns.
     pub(crate) places: Vec<Place>,
     /// In the order of the schema.
     pub(crate) indexes: Vec<IndexLayout>,
+    /// Whether an index has it, by column.
+    indexed: Vec<bool>,
 }
 
 /// An index's schema with what follows from it.
@@ -48,12 +52,21 @@ impl Layout {
             .indexes
             .iter()
             .map(|index| IndexLayout::new(&schema, index))
-            .collect();
+            .collect::<Vec<_>>();
+        let is_indexed = |column: usize| {
+            let mut indexes = indexes.iter();
+            indexes.any(|index| index.key.contains(&column) || index.value.contains(&column))
+        };
+        let indexed = (0..schema.columns.len()).map(is_indexed).collect();
+        let places = schema.places();
+        let key_column = |at| places.iter().position(|place| *place == Place::Key(at));
         Self {
+            key_columns: (0..schema.key.len()).filter_map(key_column).collect(),
             key_types: schema.key_types(),
             value_types: schema.value_types(),
-            places: schema.places(),
+            places,
             indexes,
+            indexed,
             schema,
         }
     }
@@ -76,22 +89,52 @@ impl Layout {
         row: &[u8],
         take: impl FnOnce(&[ValueRef<'_>]) -> T,
     ) -> Result<T, Malformed> {
-        let keys = key::decode(key, &self.key_types)?;
-        if keys.len() != self.key_types.len() {
-            return Err(Malformed {
-                what: "key",
-                detail: "cut off".to_owned(),
-            });
-        }
+        self.read_some(key, row, |_| true, take)
+    }
+
+    /// As [`Self::read`], with NULL in the place of columns that are in no index.
+    pub(crate) fn read_indexed<T>(
+        &self,
+        key: &[u8],
+        row: &[u8],
+        take: impl FnOnce(&[ValueRef<'_>]) -> T,
+    ) -> Result<T, Malformed> {
+        self.read_some(key, row, |column| self.indexed[column], take)
+    }
+
+    fn read_some<T>(
+        &self,
+        key: &[u8],
+        row: &[u8],
+        is_wanted: impl Fn(usize) -> bool,
+        take: impl FnOnce(&[ValueRef<'_>]) -> T,
+    ) -> Result<T, Malformed> {
         let mut cells = RowReader::new(row)?;
         let mut values = Vec::with_capacity(self.places.len());
-        for (place, column) in self.places.iter().zip(&self.schema.columns) {
+        let columns = self.places.iter().zip(&self.schema.columns);
+        for (at, (place, column)) in columns.enumerate() {
             values.push(match place {
-                Place::Key(at) => keys[*at].as_ref(),
-                Place::Slot(_) => cells.next(column.column_type)?,
+                Place::Key(_) => ValueRef::Null,
+                Place::Slot(_) if is_wanted(at) => cells.next(column.column_type)?,
+                Place::Slot(_) => {
+                    cells.skip(column.column_type)?;
+                    ValueRef::Null
+                }
             });
         }
         cells.finish()?;
+        let mut rest = key;
+        let mut scratch = vec![Vec::new(); self.key_types.len()];
+        let keys = self.key_types.iter().zip(&self.key_columns);
+        for ((column_type, column), scratch) in keys.zip(&mut scratch) {
+            values[*column] = key::decode_column(&mut rest, *column_type, scratch)?;
+        }
+        if !rest.is_empty() {
+            return Err(Malformed {
+                what: "key",
+                detail: "bytes after the last column".to_owned(),
+            });
+        }
         Ok(take(&values))
     }
 }
@@ -148,7 +191,7 @@ impl IndexLayout {
         if key.len() > MAX_KEY_BYTES {
             return Err(key.len());
         }
-        let mut value = Vec::new();
+        let mut value = Vec::with_capacity(8 + self.value.len() * 10);
         let cells = self.value.iter().map(|column| values[*column]);
         row::encode_into(&mut value, &self.implementation.value_types, cells);
         Ok(IndexRow {

@@ -4,12 +4,13 @@
 //! there, and writes one run to each shard of the table and of its indexes, or the base of an empty one. So it
 //! costs what a restore of as many rows costs, and no row is written twice.
 //!
-//! *Memory*: a piece of [`crate::kernel::Sorter`] for the table and for each index. *Crash*: all of it or
-//! nothing.
+//! *Memory*: what a [`crate::kernel::Sorter`] takes for the rows, and as much for all indexes together where they
+//! are few. *Crash*: all of it or nothing.
 
 use std::sync::{Arc, MutexGuard};
 
-use mendb_model::{Change, ChangeKind, ColumnType, Value};
+use mendb_model::change::ChangeRef;
+use mendb_model::{Change, ChangeKind, Value};
 
 use crate::batch;
 use crate::catalogue::index_rows::{self, RowEdit};
@@ -35,6 +36,8 @@ pub struct BulkWrite {
     table: Table,
     changes: u64,
     sorter: Sorter,
+    /// A change as it is sorted.
+    value: Vec<u8>,
 }
 
 /// What a bulk write did.
@@ -77,6 +80,7 @@ impl BulkWrite {
             inner,
             table: table.clone(),
             changes: 0,
+            value: Vec::new(),
         }
     }
 
@@ -84,8 +88,8 @@ impl BulkWrite {
     ///
     /// # Errors
     /// As there; or the disk is full.
-    pub fn upsert(&mut self, row: Vec<(usize, Value)>) -> Result<()> {
-        let (key, change) = batch::upsert(&self.table, row)?;
+    pub fn upsert(&mut self, row: &[(usize, Value)]) -> Result<()> {
+        let (key, change) = batch::upsert_or_reset(&self.table, row)?;
         self.push(&key, &change)
     }
 
@@ -93,7 +97,7 @@ impl BulkWrite {
     ///
     /// # Errors
     /// As there; or the disk is full.
-    pub fn replace(&mut self, values: Vec<Value>) -> Result<()> {
+    pub fn replace(&mut self, values: &[Value]) -> Result<()> {
         let (key, change) = batch::replace(&self.table, values)?;
         self.push(&key, &change)
     }
@@ -114,10 +118,10 @@ impl BulkWrite {
 
     fn push(&mut self, key: &[u8], change: &Change) -> Result<()> {
         batch::check_length(&self.table, change)?;
-        let mut value = Vec::with_capacity(8 + 12 + change.row.len());
-        value.extend_from_slice(&self.changes.to_be_bytes());
-        change.encode_into(&mut value);
-        self.sorter.push(key, &value)?;
+        self.value.clear();
+        self.value.extend_from_slice(&self.changes.to_be_bytes());
+        change.encode_into(&mut self.value);
+        self.sorter.push(key, &self.value)?;
         self.changes += 1;
         Ok(())
     }
@@ -133,6 +137,7 @@ impl BulkWrite {
             table,
             changes,
             sorter,
+            value: _,
         } = self;
         let mut sorted = sorter.finish()?;
         loop {
@@ -262,11 +267,10 @@ impl Merging<'_> {
         take: TakeEdit<'_>,
         progress: &mut dyn FnMut(u64),
     ) -> std::result::Result<Option<ShardEdits>, Refused> {
-        let is_of_shard = |changes: &Merged| {
-            let next = changes.peek();
-            next.is_some_and(|(key, _)| shard.range.contains(key))
-        };
-        if !is_of_shard(changes) {
+        // Those of the shards before are taken.
+        let end = shard.range.end.as_deref();
+        let is_of_shard = |(key, _): &(&[u8], &[u8])| end.is_none_or(|end| *key < end);
+        if changes.peek().filter(is_of_shard).is_none() {
             return Ok(None);
         }
         let entry = self.entry;
@@ -274,12 +278,11 @@ impl Merging<'_> {
         let stats = view.stats(shard.id)?;
         let mut there = PointReader::new(view.clone(), shard.clone(), &stats);
         let mut writer = ShardEditsWriter::new(&view, &self.budget, shard, self.purpose())?;
-        let types = &entry.layout.value_types;
-        while is_of_shard(changes) {
-            let Some((key, _)) = changes.peek() else {
-                break;
-            };
-            let key = key.to_vec();
+        let mut key = Vec::new();
+        let mut spare = Vec::new();
+        while let Some((next, _)) = changes.peek().filter(is_of_shard) {
+            key.clear();
+            key.extend_from_slice(next);
             let before = there.get(&key)?;
             let mut after = before.clone();
             let mut last = 0;
@@ -288,8 +291,7 @@ impl Merging<'_> {
             {
                 let (number, change) = decode(shard, value)?;
                 last = number;
-                after = self
-                    .apply(shard, &key, &change, after.as_deref(), types)
+                self.apply(shard, &key, &change, &mut after, &mut spare)
                     .map_err(|error| at_fault(error, number))?;
                 changes.take()?;
                 self.merged += 1;
@@ -298,37 +300,37 @@ impl Merging<'_> {
                 }
             }
             self.keys += 1;
-            if before == after {
-                continue;
+            if before != after {
+                let edit = RowEdit {
+                    key: &key,
+                    before: before.as_deref(),
+                    after: after.as_deref(),
+                };
+                let edited = index_rows::edits(entry, edit, take);
+                edited.map_err(|error| at_fault(error, last))?;
+                writer.push(&key, edit.before, edit.after)?;
             }
-            let edit = RowEdit {
-                key: &key,
-                before: before.as_deref(),
-                after: after.as_deref(),
-            };
-            let edited = index_rows::edits(entry, edit, take);
-            edited.map_err(|error| at_fault(error, last))?;
-            writer.push(&key, edit.before, edit.after)?;
+            spare = after.unwrap_or(spare);
         }
         Ok(writer.finish()?)
     }
 
-    /// The row after a change.
+    /// Makes a row what it is after a change.
     fn apply(
         &self,
         shard: &Shard,
         key: &[u8],
-        change: &Change,
-        before: Option<&[u8]>,
-        types: &[ColumnType],
-    ) -> Result<Option<Vec<u8>>> {
-        let damaged = |error| Error::damaged(shard.label(), error);
-        let after = change.apply(before, types).map_err(damaged)?;
-        if let Some(after) = &after {
-            let is_new = change.kind == ChangeKind::Upsert && before.is_none();
-            write::check_row(self.entry, shard, key, after, is_new)?;
+        change: &ChangeRef<'_>,
+        row: &mut Option<Vec<u8>>,
+        spare: &mut Vec<u8>,
+    ) -> Result<()> {
+        let is_new = change.kind == ChangeKind::Upsert && row.is_none();
+        let applied = change.apply_to(row, spare, &self.entry.layout.value_types);
+        applied.map_err(|error| Error::damaged(shard.label(), error))?;
+        match row {
+            Some(row) => write::check_row(self.entry, shard, key, row, is_new),
+            None => Ok(()),
         }
-        Ok(after)
     }
 }
 
@@ -341,18 +343,18 @@ fn at_fault(error: Error, change: u64) -> Refused {
 }
 
 /// The number of a change and the change.
-fn decode(shard: &Shard, value: &[u8]) -> Result<(u64, Change)> {
+fn decode<'a>(shard: &Shard, value: &'a [u8]) -> Result<(u64, ChangeRef<'a>)> {
     let (number, change) = value
         .split_first_chunk()
         .expect("what is sorted is proved by its checksum");
-    let change = Change::decode(change);
+    let change = ChangeRef::decode(change);
     let change = change.map_err(|error| Error::damaged(shard.label(), error))?;
     Ok((u64::from_be_bytes(*number), change))
 }
 
 #[cfg(test)]
 mod tests {
-    use mendb_model::{Column, TableSchema};
+    use mendb_model::{Column, ColumnType, TableSchema};
 
     use super::*;
     use crate::commit::open;
@@ -375,13 +377,13 @@ mod tests {
         tables::create(&inner, "t", schema, vec![]).unwrap();
         let table = Table::of(inner.commit().catalogue.table("t").unwrap());
         let mut bulk = BulkWrite::new(inner.clone(), &table);
-        bulk.replace(vec![Value::Int(1)]).unwrap();
+        bulk.replace(&[Value::Int(1)]).unwrap();
         inner.store.fail_syncs();
         let refused = bulk.commit(&mut |_| ()).unwrap_err();
         assert!(refused.is_committed, "{refused:?}");
         // The store takes no more: nothing of the next one is there.
         let mut bulk = BulkWrite::new(inner.clone(), &table);
-        bulk.replace(vec![Value::Int(2)]).unwrap();
+        bulk.replace(&[Value::Int(2)]).unwrap();
         let refused = bulk.commit(&mut |_| ()).unwrap_err();
         assert!(!refused.is_committed, "{refused:?}");
     }

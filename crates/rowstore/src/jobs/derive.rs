@@ -12,11 +12,11 @@ use std::sync::Arc;
 use mendb_model::key::KeyRange;
 
 use crate::catalogue::index_rows::{self, RowEdit};
-use crate::catalogue::{TableEntry, mends};
+use crate::catalogue::{Shard, TableEntry, mends};
 use crate::commit::{Inner, Transaction};
 use crate::error::Result;
 use crate::jobs::erase::{self, erase_runs};
-use crate::jobs::sorted_edits::{TakeEdit, sort_edits};
+use crate::jobs::sorted_edits::{TakeEdit, sort_edits_of_shards};
 use crate::kernel::{NOT_POISONED, Section, Tree};
 use crate::shard::budget::Budget;
 use crate::shard::entry::decode_over;
@@ -86,7 +86,15 @@ fn derive_table(inner: &Inner, operation: &str, entry: &Arc<TableEntry>) -> Resu
 /// all shards.
 fn make(inner: &Inner, entry: &TableEntry, is_current: impl Fn(&View) -> bool) -> Result<()> {
     let view = inner.view()?;
-    let ((), edits) = sort_edits(inner, entry, |take| edits(&view, entry, take))?;
+    let mut staged = Vec::new();
+    for shard in &entry.rows {
+        if view.stats(shard.id)?.staged.is_some() {
+            staged.push(shard);
+        }
+    }
+    let edits = sort_edits_of_shards(inner, entry, &staged, &|shard, take| {
+        edits(&view, entry, shard, take)
+    })?;
     let budget = Budget::default();
     let mut written = Vec::new();
     for (index, edits) in entry.layout.indexes.iter().zip(edits) {
@@ -130,24 +138,24 @@ fn give_up(inner: &Inner, entry: &TableEntry) -> Result<()> {
     erase_runs(inner, &removed)
 }
 
-/// Hands over what becomes of the rows of the indexes.
-fn edits(view: &Arc<View>, entry: &TableEntry, take: TakeEdit<'_>) -> Result<()> {
-    for shard in &entry.rows {
-        let stats = view.stats(shard.id)?;
-        if stats.staged.is_none() {
-            continue;
-        }
-        let mut staged = Overlay::staged(view, shard, &stats, &KeyRange::all())?;
-        let mut beneath = PointReader::seeing(view.clone(), shard.clone(), &stats, false);
-        while let Some((key, value)) = staged.next()? {
-            let before = beneath.get(&key)?;
-            let edit = RowEdit {
-                key: &key,
-                before: before.as_deref(),
-                after: decode_over(shard, &value)?,
-            };
-            index_rows::edits(entry, edit, take)?;
-        }
+/// Hands over what becomes of the rows of the indexes with those of a shard.
+fn edits(
+    view: &Arc<View>,
+    entry: &TableEntry,
+    shard: &Arc<Shard>,
+    take: TakeEdit<'_>,
+) -> Result<()> {
+    let stats = view.stats(shard.id)?;
+    let mut staged = Overlay::staged(view, shard, &stats, &KeyRange::all())?;
+    let mut beneath = PointReader::seeing(view.clone(), shard.clone(), &stats, false);
+    let (mut key, mut value) = (Vec::new(), Vec::new());
+    while staged.next_into(&mut key, &mut value)? {
+        let edit = RowEdit {
+            key: &key,
+            before: beneath.look_up(&key)?,
+            after: decode_over(shard, &value)?,
+        };
+        index_rows::edits(entry, edit, take)?;
     }
     Ok(())
 }

@@ -1,20 +1,15 @@
-//! Index rows that are sorted while the rows of their table are gone through, by a thread of their own.
+//! Index rows that are sorted while the rows of their table are gone through.
 //!
-//! *Memory*: a piece of [`crate::kernel::Sorter`] for each index, and a few batches on their way to it.
+//! *Memory*: that of one [`crate::kernel::Sorter`] for all indexes together, where they are few.
 
-use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex};
 use std::thread;
 
-use crate::catalogue::TableEntry;
 use crate::catalogue::index_rows::IndexEdit;
+use crate::catalogue::{Shard, TableEntry};
 use crate::commit::Inner;
 use crate::error::{Error, Result};
-use crate::kernel::{Merged, Sorter};
-
-/// So many edits go to the other thread at a time ...
-const BATCH_EDITS: usize = 512;
-/// ... and so many batches may wait for it.
-const BATCHES_WAITING: usize = 8;
+use crate::kernel::{Merged, NOT_POISONED, Sorted, Sorter};
 
 /// Takes what becomes of a row of an index, by the place of the index in the schema.
 pub(crate) type TakeEdit<'a> = &'a mut dyn FnMut(usize, Vec<u8>, IndexEdit) -> Result<()>;
@@ -25,37 +20,72 @@ pub(crate) fn sort_edits<T, E: From<Error>>(
     table: &TableEntry,
     produce: impl FnOnce(TakeEdit<'_>) -> std::result::Result<T, E>,
 ) -> std::result::Result<(T, Vec<Merged>), E> {
+    let sorters = inner.store.sorters(table.layout.indexes.len());
+    let (produced, sorted) = into_sorters(sorters, produce)?;
+    let merged = sorted.into_iter().map(|sorted| Merged::new(vec![sorted]));
+    let merged: Result<_> = merged.collect();
+    Ok((produced, merged?))
+}
+
+/// The edits that `produce` gives for each shard of the table, some at the same time, of each index in the order
+/// of their keys. No two are of one key, unless they are of one shard.
+pub(crate) fn sort_edits_of_shards(
+    inner: &Inner,
+    table: &TableEntry,
+    shards: &[&Arc<Shard>],
+    produce: &(dyn Fn(&Arc<Shard>, TakeEdit<'_>) -> Result<()> + Sync),
+) -> Result<Vec<Merged>> {
     let indexes = table.layout.indexes.len();
-    if indexes == 0 {
-        return Ok((produce(&mut |_, _, _| Ok(()))?, Vec::new()));
-    }
-    type Batch = Vec<(usize, Vec<u8>, Vec<u8>)>;
-    let (sender, receiver) = sync_channel::<Batch>(BATCHES_WAITING);
-    let sort = move || {
-        let mut sorters: Vec<Sorter> = (0..indexes).map(|_| inner.store.sorter()).collect();
-        for (index, key, edit) in receiver.into_iter().flatten() {
-            sorters[index].push(&key, &edit)?;
-        }
-        sorters.into_iter().map(Sorter::finish).collect()
-    };
-    thread::scope(|scope| {
-        let sorting = scope.spawn(sort);
-        let mut batch = Batch::new();
-        let produced = produce(&mut |index, key, edit| {
-            batch.push((index, key, edit.encode()));
-            if batch.len() == BATCH_EDITS {
-                // When nobody takes them, sorting has failed, which is told below.
-                let _ = sender.send(std::mem::take(&mut batch));
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let threads = threads.min(shards.len());
+    let mut sorters = inner.store.sorters(indexes * threads);
+    let left = Mutex::new(shards.iter());
+    let work = |sorters: Vec<Sorter>| -> Result<Vec<Sorted>> {
+        let ((), sorted) = into_sorters(sorters, |take| {
+            let next = || left.lock().expect(NOT_POISONED).next();
+            while let Some(shard) = next() {
+                produce(shard, take)?;
             }
-            Ok(())
-        });
-        let _ = sender.send(batch);
-        drop(sender);
-        let sorted: Result<Vec<Merged>> = match sorting.join() {
-            Ok(sorted) => sorted,
-            Err(panic) => std::panic::resume_unwind(panic),
-        };
-        let sorted = sorted?;
-        Ok((produced?, sorted))
-    })
+            Ok::<_, Error>(())
+        })?;
+        Ok(sorted)
+    };
+    let work = &work;
+    let sorted: Result<Vec<Vec<Sorted>>> = thread::scope(|scope| {
+        let others: Vec<_> = (1..threads)
+            .map(|_| {
+                let sorters = sorters.split_off(sorters.len() - indexes);
+                scope.spawn(move || work(sorters))
+            })
+            .collect();
+        let mut sorted = vec![work(sorters)?];
+        for other in others {
+            sorted.push(match other.join() {
+                Ok(sorted) => sorted?,
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+        }
+        Ok(sorted)
+    });
+    let mut of_index: Vec<Vec<Sorted>> = (0..indexes).map(|_| Vec::new()).collect();
+    for sorted in sorted? {
+        for (of_index, sorted) in of_index.iter_mut().zip(sorted) {
+            of_index.push(sorted);
+        }
+    }
+    of_index.into_iter().map(Merged::new).collect()
+}
+
+fn into_sorters<T, E: From<Error>>(
+    mut sorters: Vec<Sorter>,
+    produce: impl FnOnce(TakeEdit<'_>) -> std::result::Result<T, E>,
+) -> std::result::Result<(T, Vec<Sorted>), E> {
+    let mut bytes = Vec::new();
+    let produced = produce(&mut |index, key, edit| {
+        bytes.clear();
+        edit.encode_into(&mut bytes);
+        sorters[index].push(&key, &bytes)
+    })?;
+    let sorted: Result<Vec<Sorted>> = sorters.into_iter().map(Sorter::sort).collect();
+    Ok((produced, sorted?))
 }

@@ -148,13 +148,13 @@ impl Batch {
         while batch.end < changes.len() && bytes < BATCH_BYTES {
             let key = changes.key(batch.end);
             let after = wanted_row(shard, changes.value(batch.end))?;
-            let before = there.get(key)?;
+            let before = there.look_up(key)?;
             batch.end += 1;
-            if before.as_deref() == after {
+            if before == after {
                 batch.rows.kept += 1;
                 continue;
             }
-            if let Some(before) = &before {
+            if let Some(before) = before {
                 batch.before.add(key, before);
             }
             match after {
@@ -175,7 +175,7 @@ impl Batch {
             run.push_entry(key, Replaced::of(key, before.as_deref()), after)?;
             let after = after.map_or(0, <[u8]>::len);
             batch.rows.bytes += (key.len() + after) as u64;
-            bytes += key.len() + after + before.map_or(0, |row| row.len()) + ROW_OVERHEAD;
+            bytes += key.len() + after + before.map_or(0, <[u8]>::len) + ROW_OVERHEAD;
         }
         batch.run = run.finish()?;
         Ok(batch)

@@ -101,6 +101,14 @@ impl Store {
         })
     }
 
+    /// So many sorters of what does not fit into memory, which share the memory of one.
+    pub(crate) fn sorters(&self, how_many: usize) -> Vec<Sorter> {
+        let share = sorter::PIECE_BYTES / how_many.max(1);
+        let piece_bytes = share.max(sorter::LEAST_PIECE_BYTES);
+        let sorter = || Sorter::new(self.faults.clone(), piece_bytes);
+        (0..how_many).map(|_| sorter()).collect()
+    }
+
     /// Sorts what does not fit into memory.
     pub(crate) fn sorter(&self) -> Sorter {
         Sorter::new(self.faults.clone(), sorter::PIECE_BYTES)

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use mendb_model::key::KeyRange;
 
 use crate::catalogue::Shard;
-use crate::catalogue::index_rows::IndexEdit;
+use crate::catalogue::index_rows::{IndexEdit, IndexEditRef};
 use crate::error::Result;
 use crate::kernel::{Direction, Merged};
 use crate::shard::budget::Budget;
@@ -25,34 +25,70 @@ pub(crate) fn write(
     purpose: Purpose,
     conflict: Option<Conflict<'_>>,
 ) -> Result<Vec<ShardEdits>> {
-    let mut written = Vec::new();
+    let mut rows = IndexWriter {
+        view,
+        budget,
+        purpose,
+        left: shards.iter(),
+        writer: None,
+        written: Vec::new(),
+    };
+    let Some(conflict) = conflict else {
+        while let Some((key, edit)) = edits.peek() {
+            let edit = IndexEditRef::decode(edit);
+            rows.push(key, edit.before, edit.after)?;
+            edits.take()?;
+        }
+        return rows.finish();
+    };
     let mut live = LiveKeys::new(view, shards);
-    let mut left = shards.iter();
-    let mut writer: Option<ShardEditsWriter<'_>> = None;
     while let Some(group) = next_group(&mut edits)? {
-        if let Some(conflict) = conflict {
-            check_unique(&group, &mut live, conflict)?;
-        }
+        check_unique(&group, &mut live, conflict)?;
         for (key, edit) in group {
-            while !writer
-                .as_ref()
-                .is_some_and(|writer| writer.shard().range.contains(&key))
-            {
-                if let Some(done) = writer.take() {
-                    written.extend(done.finish()?);
-                }
-                let shard = left.next().expect("the shards of an index cover all keys");
-                writer = Some(ShardEditsWriter::new(view, budget, shard, purpose)?);
-            }
-            if let Some(writer) = &mut writer {
-                writer.push(&key, edit.before.as_deref(), edit.after.as_deref())?;
-            }
+            rows.push(&key, edit.before.as_deref(), edit.after.as_deref())?;
         }
     }
-    if let Some(done) = writer {
-        written.extend(done.finish()?);
+    rows.finish()
+}
+
+/// Writes sorted edits to the shards that own their keys.
+struct IndexWriter<'a> {
+    view: &'a View,
+    budget: &'a Budget,
+    purpose: Purpose,
+    /// The shards behind that of the writer.
+    left: std::slice::Iter<'a, Arc<Shard>>,
+    writer: Option<ShardEditsWriter<'a>>,
+    written: Vec<ShardEdits>,
+}
+
+impl IndexWriter<'_> {
+    fn push(&mut self, key: &[u8], before: Option<&[u8]>, after: Option<&[u8]>) -> Result<()> {
+        loop {
+            if let Some(writer) = &mut self.writer
+                && writer.is_before_end(key)
+            {
+                return writer.push(key, before, after);
+            }
+            self.end_shard()?;
+            let shard = self.left.next();
+            let shard = shard.expect("the shards of an index cover all keys");
+            let writer = ShardEditsWriter::new(self.view, self.budget, shard, self.purpose)?;
+            self.writer = Some(writer);
+        }
     }
-    Ok(written)
+
+    fn end_shard(&mut self) -> Result<()> {
+        if let Some(done) = self.writer.take() {
+            self.written.extend(done.finish()?);
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Vec<ShardEdits>> {
+        self.end_shard()?;
+        Ok(self.written)
+    }
 }
 
 /// The error for two keys of a unique index, of a row that comes and of one that is in its way; and how many
@@ -76,7 +112,7 @@ fn next_group(edits: &mut Merged) -> Result<Option<Vec<Edit>>> {
             Some(Some(prefix)) if key.starts_with(prefix) => {}
             Some(_) => break,
         }
-        let edit = IndexEdit::decode(edit);
+        let edit = IndexEditRef::decode(edit).to_owned();
         coming += u8::from(edit.after.is_some());
         group.push((key.to_vec(), edit));
         edits.take()?;

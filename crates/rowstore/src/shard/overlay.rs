@@ -98,6 +98,13 @@ impl Overlay {
 
     /// The next key that has an entry, with its uppermost value.
     pub(crate) fn next(&mut self) -> Result<Option<Entry>> {
+        let (mut key, mut value) = Entry::default();
+        let is_there = self.next_into(&mut key, &mut value)?;
+        Ok(is_there.then_some((key, value)))
+    }
+
+    /// The next entry in the memory of another one; `false` at the end.
+    pub(crate) fn next_into(&mut self, key: &mut Vec<u8>, value: &mut Vec<u8>) -> Result<bool> {
         let delta = self.delta.as_ref().and_then(|delta| delta.next.as_ref());
         // The uppermost entry of the first key so far: of which run, or the delta.
         let mut first: Option<(&[u8], u64, Option<usize>)> =
@@ -116,24 +123,22 @@ impl Overlay {
                 first = Some((key, *number, Some(at)));
             }
         }
-        let Some((key, _, uppermost)) = first else {
-            return Ok(None);
+        let Some((first_key, _, uppermost)) = first else {
+            return Ok(false);
         };
-        let (key, value) = match uppermost {
-            Some(at) => {
-                let (_, value) = self.runs[at].1.peek().unwrap_or_default();
-                (key.to_vec(), value.to_vec())
-            }
-            None => match delta {
-                Some((_, entry)) => entry.clone(),
-                None => return Ok(None),
-            },
+        let uppermost = match uppermost {
+            Some(at) => self.runs[at].1.peek().map(|(_, value)| value),
+            None => delta.map(|(_, (_, value))| value.as_slice()),
         };
+        key.clear();
+        key.extend_from_slice(first_key);
+        value.clear();
+        value.extend_from_slice(uppermost.unwrap_or_default());
         if let Some(delta) = &mut self.delta
             && delta
                 .next
                 .as_ref()
-                .is_some_and(|(_, (next, _))| *next == key)
+                .is_some_and(|(_, (next, _))| next == key)
         {
             delta.take()?;
         }
@@ -142,6 +147,6 @@ impl Overlay {
                 rows.take()?;
             }
         }
-        Ok(Some((key, value)))
+        Ok(true)
     }
 }

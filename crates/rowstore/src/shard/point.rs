@@ -50,8 +50,13 @@ impl PointReader {
         }
     }
 
-    /// The row of `key`.
+    /// The row of `key`, copied.
     pub(crate) fn get(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        Ok(self.look_up(key)?.map(<[u8]>::to_vec))
+    }
+
+    /// The row of `key`.
+    pub(crate) fn look_up(&mut self, key: &[u8]) -> Result<Option<&[u8]>> {
         let (view, shard) = (&self.view, &self.shard);
         let delta = match &mut self.delta {
             Some(delta) => delta.get(view, shard, key)?,
@@ -69,14 +74,14 @@ impl PointReader {
                 continue;
             }
             if let Some(value) = run.get(view, key)? {
-                return Ok(decode_over(shard, value)?.map(<[u8]>::to_vec));
+                return decode_over(shard, value);
             }
         }
         if let Some((_, value)) = delta {
-            return Ok(decode_over(shard, value)?.map(<[u8]>::to_vec));
+            return decode_over(shard, value);
         }
         match &mut self.base {
-            Some(base) => Ok(base.get(view, key)?.map(<[u8]>::to_vec)),
+            Some(base) => base.get(view, key),
             None => Ok(None),
         }
     }

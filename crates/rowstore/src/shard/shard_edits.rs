@@ -123,8 +123,10 @@ impl<'a> ShardEditsWriter<'a> {
         })
     }
 
-    pub(crate) fn shard(&self) -> &Arc<Shard> {
-        &self.shard
+    /// Whether a key, which is behind those before, is one of the shard.
+    pub(crate) fn is_before_end(&self, key: &[u8]) -> bool {
+        let end = self.shard.range.end.as_deref();
+        end.is_none_or(|end| key < end)
     }
 
     /// The row of `key` becomes `after`; keys ascend.
@@ -156,11 +158,11 @@ impl<'a> ShardEditsWriter<'a> {
         if let Some(before) = before {
             self.before.add(key, before);
         }
-        if let Some(after) = after {
-            self.after.add(key, after);
-        }
         match (self.is_base, after) {
             (false, _) => {
+                if let Some(after) = after {
+                    self.after.add(key, after);
+                }
                 let replaced = match self.purpose {
                     Purpose::Write { is_logged: false } => Replaced::Unknown,
                     // Whether a change log will have what is staged, publishing tells.
@@ -170,6 +172,7 @@ impl<'a> ShardEditsWriter<'a> {
                 };
                 self.writer.push_entry(key, replaced, after)
             }
+            // The digest of the blocks is that of the rows.
             (true, Some(after)) => self.writer.push(key, after),
             (true, None) => Ok(()),
         }
@@ -186,9 +189,12 @@ impl<'a> ShardEditsWriter<'a> {
                 })
             }
             None => self.writer.finish()?.map(|blocks| Edits::Blocks {
-                blocks,
                 before: self.before,
-                after: self.after,
+                after: match self.is_base {
+                    true => blocks.digest(),
+                    false => self.after,
+                },
+                blocks,
                 is_base: self.is_base,
                 purpose: self.purpose,
             }),

@@ -187,7 +187,12 @@ pub(crate) struct StoredLookup {
 struct Found {
     sought: Vec<u8>,
     block: Block,
+    /// The row that was found last, or the first one behind what was sought.
+    at: usize,
 }
+
+/// So many rows are passed over before one is searched.
+const PASSED_OVER: usize = 8;
 
 impl Found {
     /// Whether a row of `key` could only be in the block.
@@ -195,6 +200,20 @@ impl Found {
         let first = self.block.iter().next().map_or(key, |(first, _)| first);
         let from = first.min(&self.sought);
         from <= key && self.block.last_key().is_some_and(|last| key <= last)
+    }
+
+    /// The value of a key.
+    fn value(&mut self, key: &[u8]) -> Option<&[u8]> {
+        let rows = self.block.len();
+        let from = self.at;
+        let is_ahead = from < rows && self.block.key(from) <= key;
+        let near = (from..rows.min(from + PASSED_OVER)).find(|at| self.block.key(*at) >= key);
+        self.at = match near {
+            Some(at) if is_ahead => at,
+            _ => self.block.lower_bound(key),
+        };
+        let is_there = self.at < rows && self.block.key(self.at) == key;
+        is_there.then(|| self.block.value(self.at))
     }
 }
 
@@ -216,11 +235,9 @@ impl StoredLookup {
             self.found = block.map(|block| Found {
                 sought: key.to_vec(),
                 block,
+                at: 0,
             });
         }
-        Ok(self.found.as_ref().and_then(|Found { block, .. }| {
-            let at = block.lower_bound(key);
-            (at < block.len() && block.key(at) == key).then(|| block.value(at))
-        }))
+        Ok(self.found.as_mut().and_then(|found| found.value(key)))
     }
 }

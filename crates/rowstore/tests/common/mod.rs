@@ -98,8 +98,8 @@ pub fn put(
         let mut bulk = database.bulk(table);
         for put in puts {
             match put {
-                Put::Upsert(row) => bulk.upsert(row)?,
-                Put::Replace(values) => bulk.replace(values)?,
+                Put::Upsert(row) => bulk.upsert(&row)?,
+                Put::Replace(values) => bulk.replace(&values)?,
                 Put::Erase(key) => bulk.erase(&key)?,
             }
         }

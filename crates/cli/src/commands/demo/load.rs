@@ -37,7 +37,7 @@ pub fn fill(
     }
     let mut bulk = database.bulk(&database.open_table(name)?);
     for row in rows {
-        bulk.replace(row)?;
+        bulk.replace(&row)?;
         if bulk.changes().is_multiple_of(TOLD_ROWS) {
             progress(bulk.changes());
         }

@@ -289,7 +289,17 @@ impl ImportArgs {
         };
         let mut samples: Vec<KeySample> = tables.iter().map(|_| KeySample::default()).collect();
         let mut source = input.records(reading).map_err(broken)?;
-        while let Some(record) = source.next().map_err(broken)? {
+        loop {
+            if !samples.iter().any(KeySample::wants_next) {
+                if !source.pass_over().map_err(broken)? {
+                    break;
+                }
+                samples.iter_mut().for_each(KeySample::pass_over);
+                continue;
+            }
+            let Some(record) = source.next().map_err(broken)? else {
+                break;
+            };
             for (table, sample) in tables.iter().zip(&mut samples) {
                 sample.add(|| key_of(table, schema, &record.values));
             }

@@ -4,7 +4,7 @@
 //! them, whatever the size of the file. The table gets all of the file in one commit, or nothing. So rows may
 //! exchange unique values, however far apart they stand, and a row at fault leaves the table as it was.
 
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 
 use mendb_model::schema::Place as KeptIn;
@@ -17,10 +17,12 @@ use crate::formats::{Place, ReadError, Record, RecordSource};
 use crate::human;
 use crate::progress::Progress;
 
-/// A batch ends after this many rows …
-const BATCH_ROWS: usize = 4_000;
+/// A batch ends after this many rows, so few that they are in the cache of a processor when they are written …
+const BATCH_ROWS: usize = 500;
 /// … or after about this many bytes.
-const BATCH_BYTES: usize = 1 << 20;
+const BATCH_BYTES: usize = 256 << 10;
+/// Records that take more than this are not kept for the next batch.
+const KEPT_BYTES: usize = 4 * BATCH_BYTES;
 /// Batches that wait for the writer.
 const BATCHES_WAITING: usize = 4;
 
@@ -69,7 +71,9 @@ impl From<Failure> for Stopped {
 }
 
 struct Batch {
+    /// Those that were read come first.
     records: Vec<Record>,
+    read: usize,
     /// How much of the file has been read with it.
     bytes_done: u64,
 }
@@ -81,10 +85,11 @@ impl Load<'_> {
     /// A record cannot be read or written: nothing was, unless the disk failed at the very end.
     pub fn run(&self, source: Box<dyn RecordSource + '_>) -> Result<Loaded, Stopped> {
         let (sender, receiver) = sync_channel(BATCHES_WAITING);
+        let (used, unused) = channel();
         let mut bulk = self.database.bulk(self.table);
         let bytes = thread::scope(|scope| {
-            scope.spawn(move || read(source, &sender));
-            self.add_all(&mut bulk, receiver)
+            scope.spawn(move || read(source, &sender, &unused));
+            self.add_all(&mut bulk, receiver, &used)
         })?;
         let rows = bulk.changes();
         let written = bulk.commit(&mut |merged| {
@@ -106,27 +111,29 @@ impl Load<'_> {
         &self,
         bulk: &mut BulkWrite,
         batches: Receiver<Result<Batch, ReadError>>,
+        used: &Sender<Vec<Record>>,
     ) -> Result<u64, Failure> {
         let mut bytes = 0;
         for batch in batches {
             let batch = batch.map_err(|error| error.of_file(self.source_name))?;
-            for record in batch.records {
-                let place = record.place;
+            for record in &batch.records[..batch.read] {
                 if let Err(error) = self.add(bulk, record) {
-                    return Err(self.failure(error, Some(&place)));
+                    return Err(self.failure(error, Some(&record.place)));
                 }
             }
+            // Their memory is used again, as long as anything is read.
+            let _ = used.send(batch.records);
             bytes = batch.bytes_done;
             self.progress.update(bytes, &human::rows(bulk.changes()));
         }
         Ok(bytes)
     }
 
-    fn add(&self, bulk: &mut BulkWrite, record: Record) -> Result<(), Error> {
+    fn add(&self, bulk: &mut BulkWrite, record: &Record) -> Result<(), Error> {
         match self.mode {
-            Mode::Upsert => bulk.upsert(record.values),
-            Mode::Replace => bulk.replace(all_values(record, self.table.schema())),
-            Mode::Erase => bulk.erase(&self.key_values(&record)?),
+            Mode::Upsert => bulk.upsert(&record.values),
+            Mode::Replace => bulk.replace(&all_values(record, self.table.schema())),
+            Mode::Erase => bulk.erase(&self.key_values(record)?),
         }
     }
 
@@ -191,13 +198,22 @@ impl Load<'_> {
 }
 
 /// Reads until the end, an error, or until nobody wants more.
-fn read(mut source: Box<dyn RecordSource + '_>, batches: &SyncSender<Result<Batch, ReadError>>) {
+fn read(
+    mut source: Box<dyn RecordSource + '_>,
+    batches: &SyncSender<Result<Batch, ReadError>>,
+    unused: &Receiver<Vec<Record>>,
+) {
     loop {
-        let (records, end) = read_batch(source.as_mut());
-        if !records.is_empty() {
+        let mut records = unused.try_recv().unwrap_or_default();
+        if records.iter().map(Record::capacity_bytes).sum::<usize>() > KEPT_BYTES {
+            records = Vec::new();
+        }
+        let (read, end) = read_batch(source.as_mut(), &mut records);
+        if read > 0 {
             let bytes_done = source.bytes_done();
             let batch = Batch {
                 records,
+                read,
                 bytes_done,
             };
             if batches.send(Ok(batch)).is_err() {
@@ -216,28 +232,35 @@ fn read(mut source: Box<dyn RecordSource + '_>, batches: &SyncSender<Result<Batc
     }
 }
 
-/// The records of the next batch, and how the file ended if it did.
-fn read_batch(source: &mut dyn RecordSource) -> (Vec<Record>, Option<Result<(), ReadError>>) {
-    let mut records = Vec::with_capacity(BATCH_ROWS);
+/// Makes records those of the next batch: how many there are, and how the file ended if it did.
+fn read_batch(
+    source: &mut dyn RecordSource,
+    records: &mut Vec<Record>,
+) -> (usize, Option<Result<(), ReadError>>) {
+    let mut read = 0;
     let mut bytes = 0;
-    while records.len() < BATCH_ROWS && bytes < BATCH_BYTES {
-        match source.next() {
-            Ok(Some(record)) => {
+    while read < BATCH_ROWS && bytes < BATCH_BYTES {
+        if records.len() == read {
+            records.push(Record::default());
+        }
+        let record = &mut records[read];
+        match source.next_into(record) {
+            Ok(true) => {
                 bytes += record.size_bytes();
-                records.push(record);
+                read += 1;
             }
-            Ok(None) => return (records, Some(Ok(()))),
-            Err(error) => return (records, Some(Err(error))),
+            Ok(false) => return (read, Some(Ok(()))),
+            Err(error) => return (read, Some(Err(error))),
         }
     }
-    (records, None)
+    (read, None)
 }
 
 /// One value per column; those the record does not have are NULL.
-fn all_values(record: Record, schema: &TableSchema) -> Vec<Value> {
+fn all_values(record: &Record, schema: &TableSchema) -> Vec<Value> {
     let mut values = vec![Value::Null; schema.columns.len()];
-    for (position, value) in record.values {
-        values[position] = value;
+    for (position, value) in &record.values {
+        values[*position] = value.clone();
     }
     values
 }

@@ -24,9 +24,19 @@ impl Default for KeySample {
 }
 
 impl KeySample {
+    /// Whether the turn of the next key has come.
+    pub fn wants_next(&self) -> bool {
+        self.seen.is_multiple_of(self.stride)
+    }
+
+    /// Counts the next key, whose turn has not come.
+    pub fn pass_over(&mut self) {
+        self.seen += 1;
+    }
+
     /// Counts the next key, and keeps it when its turn has come.
     pub fn add(&mut self, key: impl FnOnce() -> Vec<u8>) {
-        if self.seen.is_multiple_of(self.stride) {
+        if self.wants_next() {
             if self.keys.len() == MAX_KEYS {
                 let mut keep = false;
                 self.keys.retain(|_| {
@@ -35,7 +45,7 @@ impl KeySample {
                 });
                 self.stride *= 2;
             }
-            if self.seen.is_multiple_of(self.stride) {
+            if self.wants_next() {
                 self.keys.push(key());
             }
         }

@@ -1,8 +1,9 @@
 //! Records of raw fields.
 
 use std::collections::HashSet;
-use std::io::{BufRead, Read as _};
+use std::io::{BufRead, ErrorKind};
 
+use memchr::{memchr, memchr2};
 use mendb_model::Column;
 
 use super::dialect::Dialect;
@@ -21,17 +22,23 @@ pub struct CsvReader<R> {
     next_line: u64,
     /// The line the current record began in.
     line: u64,
+    /// The lines of the current record.
     raw: Vec<u8>,
-    data: Vec<u8>,
-    fields: Vec<FieldEnd>,
+    /// The fields that have doubled quotes, without them.
+    unescaped: Vec<u8>,
+    fields: Vec<FieldPlace>,
     /// Whether the current record is the one that is next.
     is_ahead: bool,
 }
 
+/// Where a field is.
 #[derive(Debug, Clone, Copy)]
-struct FieldEnd {
+struct FieldPlace {
+    start: usize,
     end: usize,
     quoted: bool,
+    /// Whether it is in the unescaped text and not in the lines.
+    unescaped: bool,
 }
 
 /// A field as it stands in the file, without its quotes.
@@ -52,7 +59,7 @@ impl<R: BufRead> CsvReader<R> {
             next_line: 1,
             line: 1,
             raw: Vec::new(),
-            data: Vec::new(),
+            unescaped: Vec::new(),
             fields: Vec::new(),
             is_ahead: false,
         }
@@ -116,13 +123,24 @@ impl<R: BufRead> CsvReader<R> {
     /// # Errors
     /// A quoted field is not closed, or has text after its closing quote.
     fn advance(&mut self) -> Result<bool, ReadError> {
+        let is_there = self.begin_record()?;
+        if is_there {
+            self.split()?;
+        }
+        Ok(is_there)
+    }
+
+    /// Reads the first line of the next record; `false` at the end of the file.
+    fn begin_record(&mut self) -> Result<bool, ReadError> {
         self.raw.clear();
-        self.data.clear();
+        self.unescaped.clear();
         self.fields.clear();
         self.line = self.next_line;
-        if !self.read_line()? {
-            return Ok(false);
-        }
+        self.read_line()
+    }
+
+    /// Finds the fields of the record, and reads the lines that it goes on in.
+    fn split(&mut self) -> Result<(), ReadError> {
         let mut at = 0;
         loop {
             at = match self.raw.get(at) {
@@ -131,9 +149,26 @@ impl<R: BufRead> CsvReader<R> {
             };
             match self.raw.get(at) {
                 Some(byte) if *byte == self.dialect.delimiter => at += 1,
-                _ => return Ok(true),
+                _ => return Ok(()),
             }
         }
+    }
+
+    /// Goes behind the next record, or an empty line, without a look at its fields; `false` at the end of the
+    /// file.
+    ///
+    /// # Errors
+    /// As [`Self::advance`].
+    pub fn pass_over(&mut self) -> Result<bool, ReadError> {
+        if std::mem::take(&mut self.is_ahead) {
+            return Ok(true);
+        }
+        let is_there = self.begin_record()?;
+        // Without quotes it is one line.
+        if is_there && memchr(b'"', &self.raw).is_some() {
+            self.split()?;
+        }
+        Ok(is_there)
     }
 
     /// Goes to the next record, over empty lines unless one is a record of one field; `false` at the
@@ -173,7 +208,10 @@ impl<R: BufRead> CsvReader<R> {
 
     /// Whether the current record is an empty line.
     fn is_blank(&self) -> bool {
-        self.fields.len() == 1 && self.data.is_empty() && !self.fields[0].quoted
+        match self.fields.as_slice() {
+            [only] => only.start == only.end && !only.quoted,
+            _ => false,
+        }
     }
 
     /// The line the current record began in.
@@ -186,11 +224,17 @@ impl<R: BufRead> CsvReader<R> {
     /// # Errors
     /// It is not UTF-8.
     pub fn field(&self, at: usize) -> Result<Field<'_>, ReadError> {
-        let start = at
-            .checked_sub(1)
-            .map_or(0, |before| self.fields[before].end);
-        let FieldEnd { end, quoted } = self.fields[at];
-        let text = std::str::from_utf8(&self.data[start..end])
+        let FieldPlace {
+            start,
+            end,
+            quoted,
+            unescaped,
+        } = self.fields[at];
+        let from = match unescaped {
+            true => &self.unescaped,
+            false => &self.raw,
+        };
+        let text = std::str::from_utf8(&from[start..end])
             .map_err(|_| ReadError::not_utf8(self.place(), format!("field {} is ", at + 1)))?;
         Ok(Field { text, quoted })
     }
@@ -199,8 +243,22 @@ impl<R: BufRead> CsvReader<R> {
     fn read_line(&mut self) -> Result<bool, ReadError> {
         let before = self.raw.len();
         let line_end = self.dialect.line_end;
-        let mut line = self.reader.by_ref().take(MAX_RECORD_BYTES as u64 + 1);
-        let read = line.read_until(line_end, &mut self.raw)?;
+        let mut read = 0;
+        let mut is_whole = false;
+        while !is_whole && read <= MAX_RECORD_BYTES {
+            let ahead = match self.reader.fill_buf() {
+                Ok([]) => break,
+                Ok(ahead) => ahead,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let end = memchr(line_end, ahead);
+            is_whole = end.is_some();
+            let part = end.map_or(ahead.len(), |end| end + 1);
+            self.raw.extend_from_slice(&ahead[..part]);
+            self.reader.consume(part);
+            read += part;
+        }
         if read > MAX_RECORD_BYTES {
             let detail = format!("a line of more than {} MiB", MAX_RECORD_BYTES >> 20);
             return Err(ReadError::malformed(self.place(), detail));
@@ -219,39 +277,41 @@ impl<R: BufRead> CsvReader<R> {
             line_end,
         } = self.dialect;
         let rest = &self.raw[at..];
-        let length = rest
-            .iter()
-            .position(|byte| *byte == delimiter || *byte == line_end)
-            .unwrap_or(rest.len());
+        let length = memchr2(delimiter, line_end, rest).unwrap_or(rest.len());
         let mut field = &rest[..length];
         if rest.get(length) == Some(&b'\n') {
             field = field.strip_suffix(b"\r").unwrap_or(field);
         }
-        self.data.extend_from_slice(field);
-        self.fields.push(FieldEnd {
-            end: self.data.len(),
+        self.fields.push(FieldPlace {
+            start: at,
+            end: at + field.len(),
             quoted: false,
+            unescaped: false,
         });
         at + length
     }
 
     /// Takes the field whose opening quote is before `at`, reading on over line ends, and returns
     /// where the delimiter or line end behind it is.
-    fn quoted(&mut self, mut at: usize) -> Result<usize, ReadError> {
+    fn quoted(&mut self, start: usize) -> Result<usize, ReadError> {
+        let unescaped_start = self.unescaped.len();
+        // Up to there the field is unescaped, if it has doubled quotes.
+        let mut unescaped_to = None;
+        let mut at = start;
         loop {
-            match self.raw[at..].iter().position(|byte| *byte == b'"') {
+            match memchr(b'"', &self.raw[at..]) {
                 Some(length) => {
-                    self.data.extend_from_slice(&self.raw[at..at + length]);
                     at += length + 1;
                     if self.raw.get(at) == Some(&b'"') {
-                        self.data.push(b'"');
+                        let from = unescaped_to.unwrap_or(start);
+                        self.unescaped.extend_from_slice(&self.raw[from..at]);
                         at += 1;
+                        unescaped_to = Some(at);
                         continue;
                     }
                     break;
                 }
                 None => {
-                    self.data.extend_from_slice(&self.raw[at..]);
                     at = self.raw.len();
                     // The last line of a file was given a line feed; there is nothing behind it.
                     if self.raw.len() > MAX_RECORD_BYTES || !self.read_line()? {
@@ -261,9 +321,23 @@ impl<R: BufRead> CsvReader<R> {
                 }
             }
         }
-        self.fields.push(FieldEnd {
-            end: self.data.len(),
-            quoted: true,
+        let end = at - 1;
+        self.fields.push(match unescaped_to {
+            Some(from) => {
+                self.unescaped.extend_from_slice(&self.raw[from..end]);
+                FieldPlace {
+                    start: unescaped_start,
+                    end: self.unescaped.len(),
+                    quoted: true,
+                    unescaped: true,
+                }
+            }
+            None => FieldPlace {
+                start,
+                end,
+                quoted: true,
+                unescaped: false,
+            },
         });
         let Dialect {
             delimiter,
@@ -390,6 +464,27 @@ mod tests {
                 .collect();
             prop_assert_eq!(read, fields);
             prop_assert!(!reader.advance().unwrap());
+        }
+
+        #[test]
+        fn a_record_that_is_passed_over_ends_where_it_does_when_it_is_read(
+            text in "[ab,\"\r\n]{0,40}",
+            passed in proptest::collection::vec(any::<bool>(), 0..40),
+        ) {
+            let mut reader = CsvReader::new(text.as_bytes(), Dialect::PLAIN);
+            let mut passing = CsvReader::new(text.as_bytes(), Dialect::PLAIN);
+            for passed in passed {
+                let read = reader.advance().map_err(|error| error.to_string());
+                let same = match passed {
+                    true => passing.pass_over(),
+                    false => passing.advance(),
+                };
+                prop_assert_eq!(same.map_err(|error| error.to_string()), read.clone());
+                prop_assert_eq!(passing.place(), reader.place());
+                if read != Ok(true) {
+                    break;
+                }
+            }
         }
 
         #[test]

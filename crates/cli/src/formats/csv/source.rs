@@ -1,5 +1,6 @@
 //! The records of a CSV file as values of a table.
 
+use mendb_model::text::Misfit;
 use mendb_model::{Column, ColumnType, Value};
 
 use super::dialect::Dialect;
@@ -73,24 +74,36 @@ impl<'a> CsvSource<'a> {
 
 impl RecordSource for CsvSource<'_> {
     fn next(&mut self) -> Result<Option<Record>, ReadError> {
+        let mut record = Record::default();
+        Ok(self.next_into(&mut record)?.then_some(record))
+    }
+
+    fn next_into(&mut self, record: &mut Record) -> Result<bool, ReadError> {
         let reader = &mut self.reader;
         if !reader.next_record(self.field_count)? {
-            return Ok(None);
+            return Ok(false);
         }
-        let mut values = Vec::with_capacity(self.columns.len());
-        for (at, bound) in self.columns.iter().enumerate() {
-            let Some(Bound { position, column }) = bound else {
-                continue;
-            };
+        let columns = self.columns.iter().enumerate();
+        let bound = columns.filter_map(|(at, bound)| Some((at, bound.as_ref()?)));
+        let mut read = 0;
+        for (at, Bound { position, column }) in bound {
+            if record.values.len() == read {
+                record.values.push((*position, Value::Null));
+            }
+            let (in_column, slot) = &mut record.values[read];
+            *in_column = *position;
+            read += 1;
             let field = reader.field(at)?;
-            let value = value(field, column.column_type, self.options)
+            value_into(slot, field, column.column_type, self.options)
                 .map_err(|misfit| ReadError::value(reader.place(), column, field.text, misfit))?;
-            values.push((*position, value));
         }
-        Ok(Some(Record {
-            place: reader.place(),
-            values,
-        }))
+        record.values.truncate(read);
+        record.place = reader.place();
+        Ok(true)
+    }
+
+    fn pass_over(&mut self) -> Result<bool, ReadError> {
+        self.reader.pass_over()
     }
 
     fn bytes_done(&self) -> u64 {
@@ -98,12 +111,30 @@ impl RecordSource for CsvSource<'_> {
     }
 }
 
+/// Makes `slot` the value of a field, in its memory where it is text as well.
+fn value_into(
+    slot: &mut Value,
+    field: Field<'_>,
+    column_type: ColumnType,
+    options: &FileOptions,
+) -> Result<(), Misfit> {
+    if let (Value::Text(text), ColumnType::Utf8) = (&mut *slot, column_type)
+        && (field.quoted || field.text != options.null)
+    {
+        text.clear();
+        text.push_str(field.text);
+        return Ok(());
+    }
+    *slot = value(field, column_type, options)?;
+    Ok(())
+}
+
 /// The value of a field: of NULL, text and the marker of NULL, what the head of [`super`] says.
 fn value(
     field: Field<'_>,
     column_type: ColumnType,
     options: &FileOptions,
-) -> Result<Value, mendb_model::text::Misfit> {
+) -> Result<Value, Misfit> {
     let is_marker = field.text == options.null;
     let is_empty = field.text.is_empty() && !is_text(column_type);
     if is_empty || (is_marker && !field.quoted) {
@@ -118,6 +149,33 @@ fn value(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_record_does_not_depend_on_the_one_whose_memory_it_takes() {
+        let read = |slot: &Value, text, quoted, column_type| {
+            let options = FileOptions::default();
+            let mut slot = slot.clone();
+            value_into(&mut slot, Field { text, quoted }, column_type, &options).unwrap();
+            slot
+        };
+        use ColumnType::{Bool, Int64, Json, Utf8};
+        let before = [Value::Null, Value::Int(7), Value::Text("before".into())];
+        for (text, quoted, column_type) in [
+            ("", false, Utf8),
+            ("", true, Utf8),
+            ("x", false, Utf8),
+            ("", false, Int64),
+            ("5", true, Int64),
+            ("null", false, Json),
+            ("{}", false, Json),
+            ("t", false, Bool),
+        ] {
+            let all = before
+                .clone()
+                .map(|slot| read(&slot, text, quoted, column_type));
+            assert!(all.iter().all(|value| *value == all[0]), "{all:?}");
+        }
+    }
 
     #[test]
     fn the_null_marker_is_a_value_when_quoted_where_it_can_be_one() {

@@ -74,6 +74,10 @@ impl Guess {
         if self.is_text() {
             return;
         }
+        if self.kind == Some(Kind::Number) && is_short_whole(text) {
+            self.numbers.whole_digits = self.numbers.whole_digits.max(text.len());
+            return;
+        }
         let point = if rules.decimal_comma { ',' } else { '.' };
         let seen = if matches!(text, "NaN" | "inf" | "-inf") {
             self.numbers.observe_special(text, place);
@@ -205,10 +209,11 @@ impl Numbers {
         let is_negative_zero = number.negative && number.is_zero();
         let is_whole = number.fraction.is_empty() && number.exponent.is_none();
         if is_whole {
-            if text.parse::<i64>().is_err() || is_negative_zero {
+            let int = text.parse::<i64>();
+            if int.is_err() || is_negative_zero {
                 first(&mut self.beyond_int, text, place);
             }
-            if text.parse::<u64>().is_err() {
+            if !int.is_ok_and(|int| int > 0) && text.parse::<u64>().is_err() {
                 first(&mut self.beyond_uint, text, place);
             }
         } else {
@@ -272,6 +277,16 @@ impl Numbers {
             }
         }
     }
+}
+
+/// Whether it is a whole number that every type of numbers holds, without a sign: nothing is to be learned of it
+/// but its length.
+fn is_short_whole(text: &str) -> bool {
+    let digits = text.as_bytes();
+    let is_plain = digits.len() == 1 || digits.first() != Some(&b'0');
+    is_plain
+        && (1..=f64::DIGITS as usize).contains(&digits.len())
+        && digits.iter().all(u8::is_ascii_digit)
 }
 
 /// Whether a number is written as numbers are; as an error why it is text.
