@@ -15,8 +15,9 @@ use serde::{Deserialize, Serialize};
 pub struct TaskRequest {
     /// The operation.
     pub operation_id: OperationId,
-    /// What the operation is to bring about.
-    pub request: Request,
+    /// What the operation is to bring about. All its tasks share it.
+    #[serde(with = "shared")]
+    pub request: Arc<Request>,
     /// The step.
     pub step: u32,
     /// What the step does.
@@ -99,7 +100,7 @@ impl TaskRequest {
     pub(crate) fn preview(request: Request) -> Result<Self, mendb_model::name::BadName> {
         Ok(Self {
             operation_id: "preview".parse()?,
-            request,
+            request: Arc::new(request),
             step: 0,
             step_kind: StepKind::Assess,
             incremental_idx: None,
@@ -117,7 +118,12 @@ impl TaskRequest {
     }
 
     /// The request for the current attempt of a task.
-    pub(crate) fn new(operation: &Operation, shard_idx: u32, task: &Task) -> Self {
+    pub(crate) fn new(
+        operation: &Operation,
+        request: Arc<Request>,
+        shard_idx: u32,
+        task: &Task,
+    ) -> Self {
         let kind = operation.step_kind();
         let with_draft = matches!(
             kind,
@@ -126,7 +132,7 @@ impl TaskRequest {
         let planned = operation.steps.get(operation.current_step as usize);
         Self {
             operation_id: operation.operation_id.clone(),
-            request: operation.request.clone(),
+            request,
             step: operation.current_step,
             step_kind: kind,
             incremental_idx: planned.and_then(|step| step.incremental_idx),
@@ -141,5 +147,23 @@ impl TaskRequest {
             attempt_floor: operation.attempt_floor,
             draft: operation.draft.clone().filter(|_| with_draft),
         }
+    }
+}
+
+/// A request as it is written, whoever shares it.
+mod shared {
+    use super::{Arc, Deserialize, Request, Serialize};
+
+    pub(super) fn serialize<S: serde::Serializer>(
+        request: &Arc<Request>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        request.as_ref().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Arc<Request>, D::Error> {
+        Request::deserialize(deserializer).map(Arc::new)
     }
 }
