@@ -44,6 +44,8 @@ pub struct TaskRequest {
     /// Attempts up to this number belong to earlier steps: a request is stale when a later one of its
     /// operation has a higher floor.
     pub attempt_floor: u32,
+    /// The most attempts of the operation that work at a time.
+    pub at_once: u32,
     /// The manifest in the making, for the steps after the copy that need it.
     #[serde(skip)]
     pub draft: Option<Arc<Manifest>>,
@@ -113,6 +115,7 @@ impl TaskRequest {
             bytes_total: 0,
             output: TaskOutput::None,
             attempt_floor: 0,
+            at_once: u32::MAX,
             draft: None,
         })
     }
@@ -145,6 +148,7 @@ impl TaskRequest {
             bytes_total: task.bytes_total,
             output: task.output.clone(),
             attempt_floor: operation.attempt_floor,
+            at_once: operation.limits.max_in_flight.max(1),
             draft: operation.draft.clone().filter(|_| with_draft),
         }
     }

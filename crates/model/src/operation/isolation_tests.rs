@@ -6,6 +6,14 @@ const RESUME: Event = Event::Resume {
     on_concurrent_insert: None,
 };
 use crate::name::{BackupId, BackupKind};
+
+/// Bounds with which a task is requested when another is done.
+fn limits() -> Limits {
+    Limits {
+        requested_ahead: 0,
+        ..Limits::default()
+    }
+}
 use crate::part::{OnConcurrentInsert, RestoreOrder, TableName};
 
 fn at(now_ms: u64) -> Context {
@@ -57,7 +65,7 @@ fn assessing() -> Operation {
     let steps = plan(&request, &[]).unwrap();
     let repository = ("id".to_owned(), "memory:".to_owned());
     let id = "mend-1".parse().unwrap();
-    let mut operation = Operation::new(id, request, steps, repository, Limits::default(), 0);
+    let mut operation = Operation::new(id, request, steps, repository, limits(), 0);
     operation.step(at(0), Event::Booted).unwrap();
     let task = |table_idx: u32, name: &str| NewTask {
         spec: TaskSpec::Mend {

@@ -552,7 +552,7 @@ impl Operation {
     }
 
     fn propose(&mut self, context: Context, running: usize, effects: &mut Vec<Effect>) {
-        let free = (self.limits.max_in_flight.max(1) as usize).saturating_sub(running);
+        let free = self.limits.window().saturating_sub(running);
         for _ in 0..free {
             let Some((not_before_ms, shard_idx)) = self.tasks.first_pending() else {
                 return;

@@ -131,8 +131,11 @@ pub struct LostCut {
 /// The bounds of an operation, fixed when it is created.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// The most tasks requested at a time.
+    /// The most tasks that are worked on at a time.
     pub max_in_flight: u32,
+    /// Tasks that are requested beyond those: who has done one need not wait until that is written down.
+    #[serde(default)]
+    pub requested_ahead: u32,
     /// A running attempt not heard of for so long is lost.
     pub lease_ms: u64,
     /// The backoff after a first error; it doubles with each further one.
@@ -150,6 +153,7 @@ impl Default for Limits {
         const DAY_MS: u64 = 24 * 60 * 60 * 1000;
         Self {
             max_in_flight: 2,
+            requested_ahead: 4,
             lease_ms: 10 * 60 * 1000,
             first_backoff_ms: 1_000,
             max_backoff_ms: 30_000,
@@ -220,6 +224,14 @@ pub struct OperationHead {
     pub percent_floor: u32,
     /// Why it failed, if it did.
     pub error: Option<String>,
+}
+
+impl Limits {
+    /// The most tasks that are requested at a time.
+    pub fn window(&self) -> usize {
+        let window = self.max_in_flight.max(1).saturating_add(self.requested_ahead);
+        usize::try_from(window).unwrap_or(usize::MAX)
+    }
 }
 
 /// A long-running request and how far it is. After each event, what that changed is persisted.

@@ -107,7 +107,7 @@ impl World {
             .filter(|t| t.status == TaskStatus::Running)
             .count();
         assert!(
-            in_flight <= operation.limits.max_in_flight as usize,
+            in_flight <= operation.limits.window(),
             "the window holds"
         );
         let progress = operation.progress();

@@ -7,6 +7,14 @@ pub(super) const RESUME: Event = Event::Resume {
 };
 use crate::name::{BackupId, BackupKind};
 
+/// Bounds with which a task is requested when another is done.
+fn limits() -> Limits {
+    Limits {
+        requested_ahead: 0,
+        ..Limits::default()
+    }
+}
+
 pub(super) const SECOND_MS: u64 = 1000;
 
 pub(super) fn at(now_ms: u64) -> Context {
@@ -34,7 +42,7 @@ pub(super) fn restore() -> Operation {
     let steps = plan(&request, &[900, 100]).unwrap();
     let repository = ("id".to_owned(), "memory:".to_owned());
     let id = "restore-1".parse().unwrap();
-    Operation::new(id, request, steps, repository, Limits::default(), 0)
+    Operation::new(id, request, steps, repository, limits(), 0)
 }
 
 pub(super) fn tasks(count: usize) -> Vec<NewTask> {
@@ -163,7 +171,7 @@ pub(super) fn backup() -> Operation {
     let steps = plan(&request, &[]).unwrap();
     let repository = ("id".to_owned(), "memory:".to_owned());
     let id = "backup-1".parse().unwrap();
-    Operation::new(id, request, steps, repository, Limits::default(), 0)
+    Operation::new(id, request, steps, repository, limits(), 0)
 }
 
 /// An operation whose first step has `count` tasks and has been asked to go.

@@ -23,7 +23,7 @@ impl Operation {
             return leases.min();
         }
         // While the window has room, whoever is pending waits for its backoff.
-        let room = running().count() < self.limits.max_in_flight.max(1) as usize;
+        let room = running().count() < self.limits.window();
         let backoff = self.tasks.first_pending().filter(|_| room);
         let backoff = backoff.map(|(not_before_ms, _)| not_before_ms);
         let allocation = (self.allocation_failures > 0).then_some(self.allocate_at_ms);
