@@ -334,6 +334,11 @@ impl KeyRange {
         }
     }
 
+    /// Whether it has keys from `key` on, or would, were it not empty.
+    pub fn ends_behind(&self, key: &[u8]) -> bool {
+        self.end.as_deref().is_none_or(|end| key < end)
+    }
+
     /// Whether no key can be in it.
     pub fn is_empty(&self) -> bool {
         self.end

@@ -3,8 +3,11 @@
 //! It is written last. Whoever reads it can check every object of the backup by size and BLAKE3,
 //! its place in the chain by the parent's hash, and a restore by the digests.
 
+mod shards;
+
 use serde::{Deserialize, Serialize};
 
+pub use self::shards::{ListedShards, ShardList, ShardTotals, ShardedData, Shards};
 use crate::digest::Digest;
 use crate::key::{KeyRange, hex_bytes};
 use crate::name::{BackupId, BackupKind, TablePath};
@@ -14,7 +17,9 @@ use crate::schema::TableSchema;
 use crate::target::TargetMark;
 
 /// The format this version writes, and the newest it reads.
-pub const FORMAT_VERSION: u32 = 1;
+///
+/// Format 1 had no documents that list shards.
+pub const FORMAT_VERSION: u32 = 2;
 
 /// One backup of a collection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,15 +98,6 @@ pub struct IndexBackup {
     pub schema_version: u64,
     /// The rows of its implementation table.
     pub rows: ShardedData,
-}
-
-/// The rows or changes of one sharded table.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ShardedData {
-    /// The AlterVersion of the table after the snapshot was taken and its stream attached or rotated.
-    pub schema_version: u64,
-    /// Its shards at the snapshot, in key order, covering all keys.
-    pub shards: Vec<ShardBackup>,
 }
 
 /// One shard of a table in a backup.
@@ -269,7 +265,7 @@ impl Manifest {
                 .find(|index| index.index == *name)
                 .map(|index| &mut index.rows),
         };
-        if let Some(shard) = data.and_then(|data| data.shards.get_mut(shard as usize)) {
+        if let Some(shard) = data.and_then(|data| data.drafted_shard(shard)) {
             shard.segments = segments;
         }
     }
@@ -279,22 +275,17 @@ impl Manifest {
         self.tables.iter().find(|table| table.table == name)
     }
 
-    /// Every object of the backup beside the manifest.
-    pub fn segments(&self) -> impl Iterator<Item = &Segment> {
-        self.sharded_tables()
-            .flat_map(|(_, data)| &data.shards)
-            .flat_map(|shard| &shard.segments)
-    }
-
-    /// Every document of a part store's tables.
+    /// Every document that the manifest names: those that list shards, and those of a part store's tables.
     pub fn documents(&self) -> impl Iterator<Item = &ObjectRef> {
+        let lists = self.sharded_tables().flat_map(|(_, data)| data.lists());
         let tables = self.part_store.iter().flat_map(|store| &store.tables);
-        tables.flat_map(PartTable::documents)
+        let of_parts = tables.flat_map(PartTable::documents);
+        lists.map(|list| &list.at).chain(of_parts)
     }
 
     /// Bytes that it added to the repository, the manifest not counted.
     pub fn bytes(&self) -> u64 {
-        let segments = self.segments().map(|segment| segment.bytes);
+        let segments = (self.sharded_tables()).map(|(_, data)| data.totals().bytes);
         let documents = self.documents().map(|document| document.bytes);
         let tables = self.part_store.iter().flat_map(|store| &store.tables);
         let files = tables.flat_map(|table| table.lists.iter().map(|list| list.new_bytes));
@@ -306,11 +297,8 @@ impl Manifest {
         if let Some(store) = &self.part_store {
             return store.tables.iter().map(PartTable::rows).sum();
         }
-        let shards = self.tables.iter().flat_map(|table| &table.rows.shards);
-        shards
-            .flat_map(|shard| &shard.segments)
-            .map(|segment| segment.digest.rows)
-            .sum()
+        let tables = self.tables.iter();
+        tables.map(|table| table.rows.totals().rows).sum()
     }
 }
 
@@ -328,13 +316,6 @@ impl TableBackup {
             None => Some(self.schema.clone()),
             Some(name) => Some(self.schema.implementation(self.schema.index(name)?)),
         }
-    }
-}
-
-impl ShardedData {
-    /// Digest of all rows at the snapshot.
-    pub fn digest(&self) -> Digest {
-        self.shards.iter().map(|shard| shard.digest).sum()
     }
 }
 

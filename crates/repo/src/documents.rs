@@ -77,24 +77,26 @@ impl Repository {
         name: &DocumentName,
         value: &T,
     ) -> Result<ObjectRef> {
-        self.put_object(collection, id, name.object(), value).await
+        let object = |_: &str| name.object();
+        self.put_named(collection, id, object, value).await
     }
 
-    /// Stores a document under the name of its object.
-    pub(crate) async fn put_object<T: Serialize + Sync>(
+    /// Stores a document under the name that `object` gives it by the BLAKE3 of its bytes.
+    pub(crate) async fn put_named<T: Serialize + Sync + ?Sized>(
         &self,
         collection: &str,
         id: &BackupId,
-        object: String,
+        object: impl FnOnce(&str) -> String + Send,
         value: &T,
     ) -> Result<ObjectRef> {
-        let full = format!("{}/{object}", layout::backup(collection, id)?);
         let bytes = pack(value);
+        let blake3 = blake3::hash(&bytes).to_hex().to_string();
         let stored = ObjectRef {
-            object,
+            object: object(&blake3),
             bytes: bytes.len() as u64,
-            blake3: blake3::hash(&bytes).to_hex().to_string(),
+            blake3,
         };
+        let full = format!("{}/{}", layout::backup(collection, id)?, stored.object);
         self.objects.put(&full, bytes).await?;
         Ok(stored)
     }
@@ -120,7 +122,7 @@ impl Repository {
     }
 }
 
-fn pack(value: &impl Serialize) -> Bytes {
+fn pack(value: &(impl Serialize + ?Sized)) -> Bytes {
     let encoder = zstd::Encoder::new(Vec::new(), ZSTD_LEVEL);
     let mut encoder = encoder.expect("the level is one of zstd's");
     serde_json::to_writer(&mut encoder, value).expect("memory takes what can be JSON");

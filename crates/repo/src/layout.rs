@@ -10,6 +10,7 @@ pub(crate) const MANIFEST: &str = "manifest.json";
 const SEGMENT_END: &str = ".parquet";
 const PART_LIST_END: &str = ".parts.json.zst";
 const INVENTORY_END: &str = ".inventory.json.zst";
+const SHARD_LIST_END: &str = ".shards.json.zst";
 pub(crate) const FILES: &str = "files";
 pub(crate) const BUNDLES: &str = "files/bundles";
 /// Where files are written before they take the name of their content.
@@ -67,6 +68,18 @@ pub(crate) fn claim(collection: &str, id: &BackupId) -> Result<String, BadName> 
 /// A segment, relative to the directory of its backup.
 pub(crate) fn segment(path: &TablePath, shard: u32, writer: &str, attempt: u32, n: u32) -> String {
     let file = format!("{shard:04}-{}-{attempt}.{n:04}{SEGMENT_END}", part(writer));
+    below_table(path, &file)
+}
+
+/// The list of the shards of a table from the one with number `first`, relative to the directory of its
+/// backup; `blake3` is of the list.
+pub(crate) fn shard_list(path: &TablePath, first: usize, writer: &str, blake3: &str) -> String {
+    let hash = blake3.get(..16).unwrap_or(blake3);
+    let file = format!("{first:04}-{}-{hash}{SHARD_LIST_END}", part(writer));
+    below_table(path, &file)
+}
+
+fn below_table(path: &TablePath, file: &str) -> String {
     let table = part(&path.table);
     match &path.index {
         None => format!("{table}/{file}"),
@@ -115,7 +128,7 @@ pub(crate) fn shelf(root: &str, first: u8) -> String {
 /// have no `-` in them, so that a writer may.
 pub(crate) fn is_written_by(object: &str, writer: &str) -> bool {
     let file = object.rsplit('/').next().unwrap_or(object);
-    let middle = [SEGMENT_END, PART_LIST_END, INVENTORY_END]
+    let middle = [SEGMENT_END, PART_LIST_END, INVENTORY_END, SHARD_LIST_END]
         .into_iter()
         .find_map(|end| file.strip_suffix(end))
         .and_then(|name| name.split_once('-'))
@@ -138,7 +151,8 @@ fn part(name: &str) -> String {
             let _ = write!(out, "={byte:02x}");
         }
     }
-    if out == MANIFEST || out == CLAIM || out.ends_with(SEGMENT_END) {
+    let is_object = out.ends_with(SEGMENT_END) || out.ends_with(SHARD_LIST_END);
+    if out == MANIFEST || out == CLAIM || is_object {
         out.push('=');
     }
     if out.len() > MAX_PART_BYTES {

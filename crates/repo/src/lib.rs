@@ -5,6 +5,7 @@
 //! collections/<collection>/<backup>/manifest.json               makes the backup exist
 //! collections/<collection>/<backup>/<table>/<shard>-<writer>-<attempt>.<n>.parquet
 //! collections/<collection>/<backup>/<table>/<index>/<shard>-<writer>-<attempt>.<n>.parquet
+//! collections/<collection>/<backup>/<table>/<shard>-<writer>-<hash>.shards.json.zst   lists of many shards
 //! collections/<collection>/<backup>/<database>/<table>/….json.zst   documents: what was live, and part lists
 //! files/<aa>/<blake3>                                           large files of parts
 //! files/bundles/<aa>/<blake3>                                   small files of parts, many in one object
@@ -81,6 +82,7 @@ mod replace;
 mod repository;
 mod seal;
 mod segment;
+mod shards;
 mod throttle;
 
 pub use arrow::Content;

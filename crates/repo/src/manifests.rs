@@ -10,6 +10,7 @@ use crate::layout;
 use crate::leaving::DELETED;
 use crate::objects::REQUESTS_AT_ONCE;
 use crate::repository::Repository;
+use crate::shards::are_in_order;
 
 /// A manifest as it lies in the repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,14 +111,18 @@ impl Repository {
             (&name, FORMAT_VERSION),
             known,
             |bytes, manifest: Manifest| {
-                if manifest.collection == collection && manifest.backup_id == *id {
-                    Ok(Some(StoredManifest::new(manifest, bytes)))
-                } else {
-                    Err(format!(
+                if manifest.collection != collection || manifest.backup_id != *id {
+                    return Err(format!(
                         "it is the manifest of backup {} of collection {}",
                         manifest.backup_id, manifest.collection
-                    ))
+                    ));
                 }
+                let mut tables = manifest.sharded_tables();
+                if let Some((path, _)) = tables.find(|(_, data)| !are_in_order(data)) {
+                    return Err(format!("the shards of {path} in it are no chain"));
+                }
+                drop(tables);
+                Ok(Some(StoredManifest::new(manifest, bytes)))
             },
         );
         let Some(stored) = read.await? else {

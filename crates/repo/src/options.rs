@@ -15,6 +15,9 @@ pub struct RepositoryOptions {
     /// Rows after which a row group of a segment ends, at least 1; one of long rows ends earlier. A
     /// look-up fetches whole groups, and the manifest has an entry of about 200 bytes for each.
     pub group_rows: usize,
+    /// Bytes of text that a manifest tells of shards itself. Where they take more, it names lists of them:
+    /// all manifests of a collection are read whenever its backups are listed.
+    pub manifest_shard_bytes: usize,
     /// Compression of segments: 1 (fast) to 22 (small); what is beyond counts as the nearer end.
     pub zstd_level: i32,
     /// The most bytes a second that are written, on average, by all that share the repository's
@@ -65,6 +68,7 @@ impl Default for RepositoryOptions {
             request_timeout_ms: 60_000,
             segment_bytes: 32 << 20,
             group_rows: GROUP_ROWS,
+            manifest_shard_bytes: 32 << 10,
             zstd_level: 1,
             upload_bytes_per_s: None,
             download_bytes_per_s: None,

@@ -1,9 +1,8 @@
 //! The moment a backup begins to exist.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 
-use mendb_model::manifest::Manifest;
+use mendb_model::manifest::{Manifest, ShardBackup};
 use mendb_model::part::PartRecord;
 
 use crate::error::{Error, Result};
@@ -25,6 +24,10 @@ impl Repository {
     /// wrote it before gets that manifest back, which may name other segments than the one given:
     /// what the repository holds counts, and [`Self::sweep`] removes the rest.
     ///
+    /// The shards of its tables are told in it, or in lists that are written here: the manifest that is stored
+    /// and returned names these. `writer` is a name for who writes what nobody had before, as in
+    /// [`crate::SegmentTarget`].
+    ///
     /// Content that its lists rely on and that may be removed as garbage is copied first, and new lists take
     /// the place of those: the manifest that is written and returned names these.
     ///
@@ -35,7 +38,7 @@ impl Repository {
     /// missing, [`Error::BrokenChain`] when the parent is not what the manifest says, [`Error::Leaving`]
     /// when it is being removed, [`Error::Deleted`] when what there was of the backup was removed; or the
     /// store fails.
-    pub async fn put_manifest(&self, manifest: &Manifest) -> Result<StoredManifest> {
+    pub async fn put_manifest(&self, manifest: &Manifest, writer: &str) -> Result<StoredManifest> {
         let name = layout::manifest(&manifest.collection, &manifest.backup_id)?;
         if self
             .has_manifest(&manifest.collection, &manifest.backup_id)
@@ -44,7 +47,7 @@ impl Repository {
             return self.own_manifest(manifest, &name).await;
         }
         let put = match self.claim_parent(manifest).await {
-            Ok(()) => self.put_claimed(manifest, &name).await,
+            Ok(()) => self.put_claimed(manifest, writer, &name).await,
             Err(error) => Err(error),
         };
         // What failed for a moment is asked again, and claims again.
@@ -53,14 +56,19 @@ impl Repository {
     }
 
     /// Writes the manifest of a backup whose parent stays.
-    async fn put_claimed(&self, manifest: &Manifest, name: &str) -> Result<StoredManifest> {
-        self.parent(manifest).await?;
-        let mut manifest = Cow::Borrowed(manifest);
+    async fn put_claimed(
+        &self,
+        draft: &Manifest,
+        writer: &str,
+        name: &str,
+    ) -> Result<StoredManifest> {
+        self.parent(draft).await?;
+        let mut manifest = self.listed(draft, writer).await?;
         // Its lists are in place. What is not named as garbage from here on is never removed while they are.
         while let Some(renewed) = self.renewed(&manifest).await? {
-            manifest = Cow::Owned(renewed);
+            manifest = renewed;
         }
-        let manifest = manifest.as_ref();
+        let manifest = &manifest;
         self.check_present(manifest).await?;
         let bytes = seal::seal(manifest);
         let stored = StoredManifest::new(manifest.clone(), &bytes);
@@ -125,18 +133,33 @@ impl Repository {
         let directory = layout::backup(&manifest.collection, &manifest.backup_id)?;
         let there = self.objects.list(&directory).await?.into_iter();
         let there: HashMap<_, _> = there.map(|listed| (listed.name, listed.bytes)).collect();
-        let segments = (manifest.segments()).map(|segment| (&segment.object, segment.bytes));
-        let documents = (manifest.documents()).map(|document| (&document.object, document.bytes));
-        let mut wrong = segments.chain(documents).filter_map(|(object, bytes)| {
-            let problem = problem_of(bytes, there.get(object).copied())?;
-            Some((object, problem))
-        });
-        match wrong.next() {
+        let mut first = None;
+        let mut wrong = 0;
+        let mut look_for = |object: &str, bytes: u64| {
+            if let Some(problem) = problem_of(bytes, there.get(object).copied()) {
+                first.get_or_insert_with(|| (object.to_owned(), problem));
+                wrong += 1;
+            }
+        };
+        for document in manifest.documents() {
+            look_for(&document.object, document.bytes);
+        }
+        let segments = |shard: &ShardBackup| {
+            for segment in &shard.segments {
+                look_for(&segment.object, segment.bytes);
+            }
+        };
+        match self.for_all_shards(manifest, segments).await {
+            // The list is missing, and was counted.
+            Err(Error::NotFound { .. }) if first.is_some() => {}
+            looked => looked?,
+        }
+        match first {
             None => Ok(()),
             Some((object, problem)) => Err(Error::Incomplete {
                 object: self.objects.full_name(&format!("{directory}/{object}")),
                 problem,
-                others: wrong.count(),
+                others: wrong - 1,
             }),
         }
     }

@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use mendb_model::BackupId;
-use mendb_model::manifest::Manifest;
+use mendb_model::manifest::{Manifest, ShardBackup};
 
 use crate::directory;
 use crate::error::{Error, Result};
@@ -81,7 +81,7 @@ impl Repository {
     /// Removes every object of a finished backup that its manifest does not name, whoever wrote it.
     pub(crate) async fn remove_unnamed(&self, manifest: &Manifest) -> Result<()> {
         let directory = layout::backup(&manifest.collection, &manifest.backup_id)?;
-        let named: HashSet<_> = manifest.segments().map(|segment| &segment.object).collect();
+        let named = self.named_objects(manifest).await?;
         let unnamed = |object: &String| !named.contains(object);
         self.remove_below(&directory, unnamed).await?;
         Ok(())
@@ -103,9 +103,7 @@ impl Repository {
     pub async fn sweep(&self, manifest: &Manifest, writer: &str) -> Result<u64> {
         let (collection, id) = (&manifest.collection, &manifest.backup_id);
         let stored = self.manifest(collection, id).await?.manifest;
-        let segments = stored.segments().map(|segment| &segment.object);
-        let documents = stored.documents().map(|document| &document.object);
-        let named: HashSet<_> = segments.chain(documents).collect();
+        let named = self.named_objects(&stored).await?;
         let directory = layout::backup(collection, id)?;
         self.remove_below(&directory, |object| {
             // Of what has a manifest no claim is needed any more.
@@ -113,6 +111,18 @@ impl Repository {
                 || layout::is_written_by(object, writer) && !named.contains(object)
         })
         .await
+    }
+
+    /// The objects beside a manifest that it or its lists name.
+    async fn named_objects(&self, manifest: &Manifest) -> Result<HashSet<String>> {
+        let documents = manifest.documents();
+        let mut named: HashSet<_> = documents.map(|document| document.object.clone()).collect();
+        let segments = |shard: &ShardBackup| {
+            let segments = shard.segments.iter();
+            named.extend(segments.map(|segment| segment.object.clone()));
+        };
+        self.for_all_shards(manifest, segments).await?;
+        Ok(named)
     }
 
     /// Takes back what an operation wrote: the manifest, if it is this operation's, and then every

@@ -18,6 +18,7 @@ use crate::objects::{Created, Objects, Place};
 use crate::options::RepositoryOptions;
 use crate::remembered::Remembered;
 use crate::seal::{self, Unreadable};
+use crate::shards::known::KnownLists;
 
 /// The format that this version gives repositories. Version 1 knew no leases and no garbage that waits:
 /// one of that version is raised when it gets its first lease, so that a mendb which heeds neither refuses
@@ -29,6 +30,7 @@ pub const REPOSITORY_FORMAT: u32 = 2;
 pub struct Repository {
     pub(crate) objects: Objects,
     pub(crate) remembered: Arc<Remembered>,
+    pub(crate) lists: Arc<KnownLists>,
     pub(crate) keeps_conditions: Arc<AtomicBool>,
     pub(crate) candidates: Arc<candidates::Read>,
 }
@@ -63,6 +65,7 @@ impl Repository {
         let repository = Self {
             objects: Objects::new(store, place, prefix, &url, options),
             remembered: Arc::default(),
+            lists: Arc::default(),
             keeps_conditions: Arc::default(),
             candidates: Arc::default(),
         };
@@ -82,6 +85,7 @@ impl Repository {
         Self {
             objects: Objects::new(store, place, prefix, url, options),
             remembered: Arc::default(),
+            lists: Arc::default(),
             keeps_conditions: Arc::default(),
             candidates: Arc::default(),
         }

@@ -157,14 +157,14 @@ async fn write(
         tables: vec![TableBackup {
             table: "goods".to_owned(),
             schema: table(),
-            rows: ShardedData {
-                schema_version: 1,
-                shards: vec![ShardBackup {
+            rows: ShardedData::here(
+                1,
+                vec![ShardBackup {
                     range: KeyRange::all(),
                     digest: Digest::default(),
                     segments,
                 }],
-            },
+            ),
             indexes: Vec::new(),
         }],
         part_store: None,
@@ -189,8 +189,9 @@ async fn merging_a_long_chain_takes_little_memory() {
     fs::write("/proc/self/clear_refs", "5").unwrap();
     let before = peak_bytes();
     let path = TablePath::table("goods");
-    let reader = repository.read_chain(&chain, &path, &KeyRange::all(), None);
-    let mut reader = reader.unwrap();
+    let all = KeyRange::all();
+    let reader = repository.read_chain(&chain, &path, &all, None);
+    let mut reader = reader.await.unwrap();
     let (mut rows, mut bytes) = (0, 0);
     while let Some(block) = reader.next().await.unwrap() {
         rows += block.len() as u64;

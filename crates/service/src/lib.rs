@@ -19,6 +19,7 @@ mod orphans;
 pub mod proof;
 mod request;
 mod service;
+mod sizes;
 mod ways_on;
 pub mod wire;
 pub mod worker;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use mendb_engines::LockKind;
 use mendb_model::change::ChangeRef;
 use mendb_model::key::to_hex;
-use mendb_model::manifest::{Manifest, Segment, ShardBackup};
+use mendb_model::manifest::{Manifest, Segment, ShardBackup, ShardedData};
 use mendb_model::name::{BackupId, BackupKind, TablePath};
 use mendb_model::schema::TableSchema;
 use mendb_model::{Digest, describe_error};
@@ -75,7 +75,17 @@ impl Service {
                     proof.damage.push(missing);
                     continue;
                 };
-                for shard in &data.shards {
+                let shards = self.tools.repository.shards(manifest, &path);
+                let shards = match self.runtime().block_on(shards) {
+                    Ok(shards) => shards,
+                    Err(error) if error.is_damage() => {
+                        proof.damage.push(describe_error(&error));
+                        continue;
+                    }
+                    Err(error) => return Err(error.into()),
+                };
+                proof.count_lists(data);
+                for shard in &shards {
                     for segment in &shard.segments {
                         let found = self.prove_segment(manifest, shard, segment, &schema)?;
                         progress(segment.bytes);
@@ -163,6 +173,8 @@ impl Service {
         let live_rows = self.tools.engine.live_rows()?.snapshot()?;
         let mut comparisons = Vec::new();
         for (source, data) in manifest.sharded_tables() {
+            let shards = self.tools.repository.shards(manifest, &source);
+            let shards = self.runtime().block_on(shards)?;
             let table = rename.get(&source.table).unwrap_or(&source.table).clone();
             let path = TablePath {
                 table,
@@ -183,7 +195,7 @@ impl Service {
                 }
                 Some(_) => {
                     let mut found = Digest::default();
-                    for shard in &data.shards {
+                    for shard in &shards {
                         found.merge(live_rows.digest(&path, &shard.range)?);
                         progress(shard.digest.rows);
                     }
@@ -201,6 +213,12 @@ impl Service {
 }
 
 impl BackupProof {
+    /// Counts the documents in that list the shards of a table.
+    fn count_lists(&mut self, data: &ShardedData) {
+        self.objects += data.lists().len() as u64;
+        self.bytes += data.lists().iter().map(|list| list.at.bytes).sum::<u64>();
+    }
+
     /// Counts an object in, or what is wrong with it.
     fn count(&mut self, segment: &Segment, damage: Option<String>) {
         if damage.is_some() {

@@ -201,7 +201,7 @@ pub struct Frozen {
 pub struct StagedTable {
     /// Its name on the target.
     pub name: String,
-    /// How it was in the backup: schema, versions, shards.
+    /// How it was in the backup: schema, versions, shards, which are told in it.
     pub backup: TableBackup,
 }
 

@@ -251,7 +251,8 @@ impl RowStore for RowEngine {
     }
 
     fn stage(&self, operation: &str, tables: Vec<StagedTable>) -> Result<()> {
-        let tables = tables.into_iter().map(new_table).collect();
+        let tables = tables.into_iter().map(new_table);
+        let tables = tables.collect::<Result<_>>()?;
         Ok(self.database.create_restoring(operation, tables)?)
     }
 
@@ -385,10 +386,7 @@ fn describe(snapshot: &Snapshot, table: &str) -> Result<TableBackup> {
             digest: shard.digest,
             segments: Vec::new(),
         });
-        Ok(ShardedData {
-            schema_version,
-            shards: shards.collect(),
-        })
+        Ok(ShardedData::here(schema_version, shards.collect()))
     };
     let versions = description.versions;
     let rows = sharded(&TablePath::table(table), versions.table)?;
@@ -419,25 +417,27 @@ fn describe(snapshot: &Snapshot, table: &str) -> Result<TableBackup> {
     })
 }
 
-fn new_table(staged: StagedTable) -> NewTable {
-    let splits = |data: &ShardedData| -> Vec<Vec<u8>> {
-        data.shards
-            .iter()
-            .filter_map(|shard| shard.range.end.clone())
-            .collect()
+fn new_table(staged: StagedTable) -> Result<NewTable> {
+    let splits = |data: &ShardedData| -> Result<Vec<Vec<u8>>> {
+        let shards = data.told().ok_or_else(|| {
+            let message = format!("the shards of table {} were not read", staged.name);
+            EngineError::new(Remedy::Repair, message)
+        })?;
+        let ends = shards.iter().filter_map(|shard| shard.range.end.clone());
+        Ok(ends.collect())
     };
     let backup = &staged.backup;
-    let mut all_splits = BTreeMap::from([(None, splits(&backup.rows))]);
+    let mut all_splits = BTreeMap::from([(None, splits(&backup.rows)?)]);
     let mut indexes = BTreeMap::new();
     for index in &backup.indexes {
-        all_splits.insert(Some(index.index.clone()), splits(&index.rows));
+        all_splits.insert(Some(index.index.clone()), splits(&index.rows)?);
         let versions = IndexVersions {
             entity: index.schema_version,
             implementation: index.rows.schema_version,
         };
         indexes.insert(index.index.clone(), versions);
     }
-    NewTable {
+    Ok(NewTable {
         versions: Versions {
             table: backup.rows.schema_version,
             indexes,
@@ -445,5 +445,5 @@ fn new_table(staged: StagedTable) -> NewTable {
         name: staged.name,
         schema: staged.backup.schema,
         splits: all_splits,
-    }
+    })
 }

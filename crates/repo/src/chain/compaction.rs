@@ -56,6 +56,8 @@ pub struct Compaction {
     run: Vec<Arc<Manifest>>,
     /// The last as it is stored.
     last: StoredManifest,
+    /// The same with all its shards told in it.
+    whole: Manifest,
     goes: Vec<BackupId>,
 }
 
@@ -81,11 +83,10 @@ impl Compaction {
         if self.run.len() == 1 {
             return Vec::new();
         }
-        let tables = self.last.manifest.sharded_tables();
+        let tables = self.whole.sharded_tables();
         let shards = tables.flat_map(|(path, data)| {
-            (0..)
-                .zip(&data.shards)
-                .map(move |(shard, _)| (path.clone(), shard))
+            let count = u32::try_from(data.totals().count).unwrap_or(u32::MAX);
+            (0..count).map(move |shard| (path.clone(), shard))
         });
         shards.collect()
     }
@@ -93,7 +94,7 @@ impl Compaction {
     /// The manifest of the folded backup, as yet without segments: tables, shards and digests are those
     /// of the last, its parent that of the first.
     pub fn draft(&self) -> Manifest {
-        let mut draft = self.last.manifest.clone();
+        let mut draft = self.whole.clone();
         let first = self.run.first().map(|manifest| manifest.parent.clone());
         draft.parent = first.unwrap_or_default();
         draft.tool_version = env!("CARGO_PKG_VERSION").to_owned();
@@ -112,13 +113,8 @@ impl Compaction {
             stands_for,
             folded: folded.into_iter().collect(),
         });
-        for table in &mut draft.tables {
-            let indexes = table.indexes.iter_mut().map(|index| &mut index.rows);
-            for data in std::iter::once(&mut table.rows).chain(indexes) {
-                data.shards
-                    .iter_mut()
-                    .for_each(|shard| shard.segments.clear());
-            }
+        for (path, shard) in self.shards() {
+            draft.put_shard(&path, shard, Vec::new());
         }
         draft
     }
@@ -164,7 +160,8 @@ impl Repository {
                 .await?;
             draft.put_shard(&path, shard, segments);
         }
-        let stored = self.replace_manifest(&compaction, &draft).await?;
+        let stored = self.replace_manifest(&compaction, &draft, writer);
+        let stored = stored.await?;
         self.remove_folded(lease, &compaction, &stored, &mut |_| {})
             .await?;
         Ok((stored, compaction.goes))
@@ -238,6 +235,7 @@ impl Repository {
         }
         Ok(Compaction {
             run,
+            whole: self.whole_manifest(&stored.manifest).await?,
             last: stored,
             goes: goes.into_iter().collect(),
         })
@@ -263,17 +261,16 @@ impl Repository {
         read: &mut (dyn FnMut(u64) + Send),
     ) -> Result<Vec<Segment>> {
         let last = &compaction.last.manifest;
-        let known = last
-            .sharded_table(path)
-            .and_then(|data| data.shards.get(shard as usize));
+        let known = self.shard(&compaction.whole, path, shard).await?;
         let known = known.expect("a shard of the last backup");
-        let mut objects = last.segments().map(|segment| &segment.object);
+        let mut objects = known.segments.iter().map(|segment| &segment.object);
         let ours = objects.any(|object| layout::is_written_by(object, writer));
         assert!(
             !ours,
             "the writer of a compaction has written nothing before"
         );
-        let mut reader = self.read_chain(&compaction.run, path, &known.range, None)?;
+        let reader = self.read_chain(&compaction.run, path, &known.range, None);
+        let mut reader = reader.await?;
         let target = SegmentTarget {
             collection: last.collection.clone(),
             backup_id: last.backup_id.clone(),
@@ -305,8 +302,8 @@ impl Repository {
         Ok(stored)
     }
 
-    /// Puts the manifest of the folded backup in the place of the last one's, after every segment was
-    /// read again. From here on the run is one backup. Of a compaction that was cut off after this, it
+    /// Puts the manifest of the folded backup, given as its draft with all segments, in the place of the last
+    /// one's, after every segment was read again. `writer` is that of the segments. From here on the run is one backup. Of a compaction that was cut off after this, it
     /// only reads the manifest.
     ///
     /// # Errors
@@ -316,19 +313,25 @@ impl Repository {
     pub async fn replace_manifest(
         &self,
         compaction: &Compaction,
-        manifest: &Manifest,
+        draft: &Manifest,
+        writer: &str,
     ) -> Result<StoredManifest> {
         let before = &compaction.last;
         let (collection, id) = (&before.manifest.collection, &before.manifest.backup_id);
         if compaction.run.len() == 1 {
             return Ok(before.clone());
         }
-        self.check_present(manifest).await?;
-        for segment in manifest.segments() {
-            self.fetch_segment(collection, id, segment).await?;
+        let manifest = self.listed(draft, writer).await?;
+        self.check_present(&manifest).await?;
+        for (path, _) in draft.sharded_tables() {
+            for shard in self.shards(draft, &path).await? {
+                for segment in &shard.segments {
+                    self.fetch_segment(collection, id, segment).await?;
+                }
+            }
         }
-        let bytes = seal::seal(manifest);
-        let stored = StoredManifest::new(manifest.clone(), &bytes);
+        let bytes = seal::seal(&manifest);
+        let stored = StoredManifest::new(manifest, &bytes);
         let name = layout::manifest(collection, id)?;
         let there = self.objects.see(&name).await?;
         let is_known = |seen: &Seen| {

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
+use futures::{StreamExt, TryStreamExt, stream};
 use mendb_model::key::KeyRange;
 use mendb_model::manifest::Manifest;
 use mendb_model::name::{BackupKind, TablePath};
@@ -12,6 +13,7 @@ use super::gallop::gallop;
 use crate::arrow::Content;
 use crate::error::{Error, Result};
 use crate::layout;
+use crate::objects::REQUESTS_AT_ONCE;
 use crate::repository::Repository;
 use crate::segment::groups::{GroupRequest, GroupedSegment, requests};
 
@@ -80,16 +82,17 @@ pub(super) struct Levels {
 }
 
 impl Levels {
-    /// What the backups of a chain, oldest first, hold of a table between two keys. Nothing is read.
+    /// What the backups of a chain, oldest first, hold of a table between two keys. Nothing is read but the
+    /// lists of their shards, of several backups at once.
     /// A backup that does not know the table adds nothing.
     ///
     /// # Errors
     /// [`Error::NoSuchTable`]: the last backup does not have the table. [`Error::Damaged`]: a manifest
-    /// says what cannot be.
+    /// says what cannot be. Or a list cannot be read.
     ///
     /// # Panics
     /// The chain is empty, or a full backup is not its first.
-    pub(super) fn new(
+    pub(super) async fn new(
         repository: &Repository,
         chain: &[Arc<Manifest>],
         path: &TablePath,
@@ -109,10 +112,11 @@ impl Levels {
         })?;
         let levels = chain.iter();
         let levels = levels.map(|manifest| Level::new(repository, manifest, path, range, &schema));
+        let levels: Vec<_> = levels.collect();
+        let levels = stream::iter(levels).buffered(REQUESTS_AT_ONCE);
+        let levels: Vec<_> = levels.try_collect().await?;
         Ok(Self {
-            list: levels
-                .filter_map(Result::transpose)
-                .collect::<Result<_>>()?,
+            list: levels.into_iter().flatten().collect(),
             content: content_of(&chain[0]),
             schema,
         })
@@ -133,7 +137,7 @@ fn content_of(manifest: &Manifest) -> Content {
 
 impl Level {
     /// `None` when the backup does not have the table.
-    fn new(
+    async fn new(
         repository: &Repository,
         manifest: &Manifest,
         path: &TablePath,
@@ -160,11 +164,8 @@ impl Level {
             units: Vec::new(),
         };
         let mut last_key: Option<&[u8]> = None;
-        let shards = manifest.sharded_table(path).into_iter();
-        for segment in shards
-            .flat_map(|data| &data.shards)
-            .flat_map(|shard| &shard.segments)
-        {
+        let shards = repository.shards_within(manifest, path, range).await?;
+        for segment in shards.iter().flat_map(|shard| &shard.segments) {
             let first = segment.first_key.as_slice();
             if last_key >= Some(first) || first > segment.last_key.as_slice() {
                 return Err(damaged(format!("{} is not in key order", segment.object))?);

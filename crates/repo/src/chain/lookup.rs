@@ -47,16 +47,21 @@ struct LookupLevel {
 }
 
 impl Repository {
-    /// Looks up keys of a table in a chain of backups, oldest first, which begins with a full one.
-    /// Nothing is fetched yet.
+    /// Looks up keys of a range of a table in a chain of backups, oldest first, which begins with a full one.
+    /// Of rows nothing is fetched yet. Keys outside of the range are not found.
     ///
     /// # Errors
     /// As [`Repository::read_chain`].
     ///
     /// # Panics
     /// The chain is empty, or another backup than its first is a full one, or none.
-    pub fn look_up_chain(&self, chain: &[Arc<Manifest>], path: &TablePath) -> Result<ChainLookup> {
-        let levels = Levels::new(self, chain, path, &KeyRange::all())?;
+    pub async fn look_up_chain(
+        &self,
+        chain: &[Arc<Manifest>],
+        path: &TablePath,
+        range: &KeyRange,
+    ) -> Result<ChainLookup> {
+        let levels = Levels::new(self, chain, path, range).await?;
         assert_eq!(levels.content, Content::Rows, "rows need a full backup");
         let list = levels.list.into_iter().map(|level| LookupLevel {
             opened: None,

@@ -45,18 +45,18 @@ pub struct ChainReader {
 
 impl Repository {
     /// Reads what a chain of backups, oldest first, holds of a table between two keys, behind `after`
-    /// where that is given: one that stopped goes on behind the last key it saw. Nothing is fetched yet.
+    /// where that is given: one that stopped goes on behind the last key it saw. Of rows nothing is fetched yet.
     ///
     /// The chain is a full backup with increments after it, or increments alone. The caller has seen
     /// that each stands on the one before.
     ///
     /// # Errors
     /// [`crate::Error::NoSuchTable`]: the last backup does not have the table. [`crate::Error::Damaged`]:
-    /// a manifest says what cannot be.
+    /// a manifest says what cannot be. Or a list of shards cannot be read.
     ///
     /// # Panics
     /// The chain is empty, or a full backup is not its first.
-    pub fn read_chain(
+    pub async fn read_chain(
         &self,
         chain: &[Arc<Manifest>],
         path: &TablePath,
@@ -68,7 +68,7 @@ impl Repository {
             // The least key behind it.
             range.start = range.start.max([after, &[0]].concat());
         }
-        let levels = Levels::new(self, chain, path, &range)?;
+        let levels = Levels::new(self, chain, path, &range).await?;
         let share = AHEAD_BYTES / (2 * levels.list.len().max(1) as u64);
         let most_bytes = share.clamp(LEAST_REQUEST_BYTES, MOST_REQUEST_BYTES);
         let cursors = levels.list.into_iter();

@@ -58,8 +58,8 @@ impl Repository {
                 newest = fresh.generation().max(newest);
             }
             if newest > 0 {
-                let object = layout::renewed_list(&list.at.object, newest);
-                list.at = self.put_object(collection, id, object, &records).await?;
+                let object = |_: &str| layout::renewed_list(&list.at.object, newest);
+                list.at = self.put_named(collection, id, object, &records).await?;
             }
         }
         if copied.is_empty() {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mendb_model::key::KeyRange;
-use mendb_model::manifest::{Manifest, Segment, SegmentGroups};
+use mendb_model::manifest::{Manifest, Segment, SegmentGroups, ShardBackup};
 use mendb_model::name::TablePath;
 use mendb_model::{ColumnType, RowBlock, Value};
 use mendb_repo::{ChainReader, Content, Error, ReadCounts, ReadEstimate, Result};
@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use crate::chain_world::{Backup, Edit, KEYS, Store, World, key_of, path, run, world};
 use crate::faulty_store::{Fault, Request};
 use crate::rows::{Rows, unblock};
-use crate::sample::{COLLECTION, full};
+use crate::sample::{COLLECTION, full, stored_segments};
 
 async fn read_to_end(reader: &mut ChainReader) -> Result<Rows> {
     let mut blocks: Vec<RowBlock> = Vec::new();
@@ -41,11 +41,12 @@ fn range() -> impl Strategy<Value = (KeyRange, Option<Vec<u8>>)> {
 }
 
 /// The segments of all manifests.
-fn segments(chain: &[Arc<Manifest>]) -> Vec<Segment> {
-    chain
-        .iter()
-        .flat_map(|manifest| manifest.segments().cloned())
-        .collect()
+async fn segments(store: &Store, chain: &[Arc<Manifest>]) -> Vec<Segment> {
+    let mut segments = Vec::new();
+    for manifest in chain {
+        segments.extend(stored_segments(&store.repository, manifest).await.unwrap());
+    }
+    segments
 }
 
 fn total<'a>(counts: impl Iterator<Item = &'a ReadCounts>) -> ReadCounts {
@@ -86,10 +87,10 @@ proptest! {
             let store = Store::new(world.options());
             let chain = world.write(&store.repository).await;
             store.fetched();
-            let open = |after: Option<&[u8]>| {
-                store.repository.read_chain(&chain, &path(), &range, after).unwrap()
+            let open = async |after: Option<&[u8]>| {
+                store.repository.read_chain(&chain, &path(), &range, after).await.unwrap()
             };
-            let mut reader = open(after.as_deref());
+            let mut reader = open(after.as_deref()).await;
             prop_assert_eq!(store.fetched().len(), 0, "nothing is fetched before it is asked for");
             prop_assert_eq!(reader.content(), Content::Rows);
             prop_assert_eq!(reader.schema(), &world.schema(chain.len() - 1));
@@ -98,7 +99,7 @@ proptest! {
             prop_assert_eq!(read_to_end(&mut reader).await.unwrap(), expected);
             let counted = total(reader.counts());
             prop_assert_eq!(counted.requests, store.fetched().len() as u64);
-            let all = segments(&chain).iter().map(|segment| segment.digest.rows).sum();
+            let all = segments(&store, &chain).await.iter().map(|segment| segment.digest.rows).sum();
             prop_assert!(counted.rows <= all);
             prop_assert_eq!(figures(&counted), estimate);
             Ok(())
@@ -119,7 +120,9 @@ proptest! {
             let b = 1 + cut.1.index(chain.len() - 1);
             let (first, last) = (a.min(b), a.max(b));
             let run = &chain[first..=last];
-            let reader = store.repository.read_chain(run, &path(), &range, after.as_deref());
+            let goods = path();
+            let reader = store.repository.read_chain(run, &goods, &range, after.as_deref());
+            let reader = reader.await;
             let mut reader = reader.unwrap();
             prop_assert_eq!(reader.content(), Content::Changes);
             let expected = within(&world.folded(first, last + 1), &range, after.as_deref());
@@ -140,7 +143,7 @@ proptest! {
             store.fetched();
             let keys: Vec<_> = ids.iter().map(|id| key_of(*id)).collect();
             let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
-            let mut lookup = store.repository.look_up_chain(&chain, &path()).unwrap();
+            let mut lookup = store.repository.look_up_chain(&chain, &path(), &KeyRange::all()).await.unwrap();
             let estimate = lookup.estimate(keys.iter().copied(), batch);
             prop_assert_eq!(store.fetched().len(), 0, "an estimate reads nothing");
             let rows = world.rows(chain.len());
@@ -151,7 +154,7 @@ proptest! {
             }
             let counted = total(lookup.counts());
             prop_assert_eq!(counted.requests, store.fetched().len() as u64);
-            prop_assert!(counted.bytes <= segments(&chain).iter().map(|segment| segment.bytes).sum());
+            prop_assert!(counted.bytes <= segments(&store, &chain).await.iter().map(|segment| segment.bytes).sum());
             if chain.len() == 1 {
                 prop_assert_eq!(figures(&counted), estimate);
             }
@@ -168,7 +171,7 @@ proptest! {
         run(async {
             let store = Store::new(world.options());
             let manifest = world.write_backup(&store.repository, 0).await;
-            for segment in manifest.segments() {
+            for segment in &stored_segments(&store.repository, &manifest).await.unwrap() {
                 let (schema, content) = (world.schema(0), Content::Rows);
                 let whole = store.repository
                     .read_segment(COLLECTION, &full(0), segment, &schema, content).await.unwrap();
@@ -222,13 +225,17 @@ fn small() -> World {
         grown_at: 9,
         segment_bytes: 1 << 20,
         group_rows: 10,
+        listed: false,
     }
 }
 
 async fn look_up(store: &Store, chain: &[Arc<Manifest>], ids: &[u32]) -> Result<usize> {
     let keys: Vec<_> = ids.iter().map(|id| key_of(*id)).collect();
     let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
-    let mut lookup = store.repository.look_up_chain(chain, &path())?;
+    let mut lookup = store
+        .repository
+        .look_up_chain(chain, &path(), &KeyRange::all())
+        .await?;
     let rows = lookup.look_up(&keys).await?;
     assert_eq!(rows.len(), ids.len());
     Ok(rows.iter().flatten().count())
@@ -239,9 +246,12 @@ fn a_key_that_an_increment_settles_is_not_looked_for_in_older_backups() {
     run(async {
         let (store, world) = (Store::new(small().options()), small());
         let chain = world.write(&store.repository).await;
-        let objects = |backup: usize| chain[backup].segments().next().unwrap().object.clone();
-        let increment = format!("{}/{}", World::id(1), objects(1));
-        let full = format!("{}/{}", World::id(0), objects(0));
+        let first = async |backup: usize| {
+            let segments = stored_segments(&store.repository, &chain[backup]).await;
+            segments.unwrap()[0].object.clone()
+        };
+        let increment = format!("{}/{}", World::id(1), first(1).await);
+        let full = format!("{}/{}", World::id(0), first(0).await);
         store.fetched();
         let ends_with = |fetched: Vec<String>, objects: &[&String]| {
             assert_eq!(fetched.len(), objects.len(), "{fetched:?}");
@@ -264,7 +274,11 @@ fn an_estimate_is_what_is_read_when_no_increment_settles_a_key() {
         let chain = world.write(&store.repository).await;
         let keys = [key_of(3), key_of(16), key_of(35), key_of(36)];
         for batch in 1..=4 {
-            let mut lookup = store.repository.look_up_chain(&chain, &path()).unwrap();
+            let mut lookup = store
+                .repository
+                .look_up_chain(&chain, &path(), &KeyRange::all())
+                .await
+                .unwrap();
             let estimate = lookup.estimate(keys.iter().map(Vec::as_slice), batch);
             for keys in keys.chunks(batch) {
                 let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
@@ -292,7 +306,7 @@ fn a_damaged_group_is_an_error_that_names_its_segment_and_the_others_still_read(
     run(async {
         let (store, world) = (Store::new(small().options()), small());
         let chain = world.write(&store.repository).await;
-        let segment = chain[0].segments().next().unwrap();
+        let segment = &stored_segments(&store.repository, &chain[0]).await.unwrap()[0];
         let groups = segment.groups.as_ref().unwrap();
         let object = format!("p/collections/{COLLECTION}/{}/{}", full(0), segment.object);
         let object = object_store::path::Path::from(object);
@@ -331,6 +345,7 @@ fn a_damaged_group_is_an_error_that_names_its_segment_and_the_others_still_read(
         let mut reader = store
             .repository
             .read_chain(&chain, &path(), &KeyRange::all(), None)
+            .await
             .unwrap();
         assert!(matches!(
             read_to_end(&mut reader).await,
@@ -343,6 +358,7 @@ fn a_damaged_group_is_an_error_that_names_its_segment_and_the_others_still_read(
         let mut reader = store
             .repository
             .read_chain(&chain, &path(), &range, None)
+            .await
             .unwrap();
         assert_eq!(read_to_end(&mut reader).await.unwrap().len(), 20);
 
@@ -367,7 +383,7 @@ fn a_group_that_could_not_be_read_alone_is_found_when_the_whole_is_read() {
     run(async {
         let (store, world) = (Store::new(small().options()), small());
         let manifest = world.write_backup(&store.repository, 0).await;
-        let mut segment = manifest.segments().next().unwrap().clone();
+        let mut segment = stored_segments(&store.repository, &manifest).await.unwrap()[0].clone();
         let groups = segment.groups.as_mut().unwrap();
         groups.list[4].at.blake3 = groups.list[3].at.blake3.clone();
         let (id, schema, content) = (full(0), world.schema(0), Content::Rows);
@@ -396,8 +412,11 @@ fn faults_that_pass_are_not_noticed_by_those_who_read_groups() {
 #[test]
 fn a_manifest_that_contradicts_its_segments_is_damage_not_a_wrong_answer() {
     type Change = fn(&mut Manifest);
+    fn shard(manifest: &mut Manifest) -> &mut ShardBackup {
+        manifest.tables[0].rows.drafted_shard(0).unwrap()
+    }
     fn segment(manifest: &mut Manifest) -> &mut Segment {
-        &mut manifest.tables[0].rows.shards[0].segments[0]
+        &mut shard(manifest).segments[0]
     }
     fn groups(manifest: &mut Manifest) -> &mut SegmentGroups {
         segment(manifest).groups.as_mut().unwrap()
@@ -417,7 +436,7 @@ fn a_manifest_that_contradicts_its_segments_is_damage_not_a_wrong_answer() {
         |manifest| segment(manifest).first_key = key_of(1),
         |manifest| {
             let twice = segment(manifest).clone();
-            manifest.tables[0].rows.shards[0].segments.push(twice);
+            shard(manifest).segments.push(twice);
         },
     ];
     for (number, change) in changes.into_iter().enumerate() {
@@ -427,7 +446,9 @@ fn a_manifest_that_contradicts_its_segments_is_damage_not_a_wrong_answer() {
             change(Arc::make_mut(&mut chain[0]));
             let read = async {
                 let range = KeyRange::all();
-                let mut reader = store.repository.read_chain(&chain, &path(), &range, None)?;
+                let goods = path();
+                let reader = store.repository.read_chain(&chain, &goods, &range, None);
+                let mut reader = reader.await?;
                 read_to_end(&mut reader).await
             };
             let error = read.await.unwrap_err();
@@ -449,6 +470,7 @@ fn a_table_that_the_last_backup_does_not_have_is_named() {
         let error = store
             .repository
             .read_chain(&chain, &index, &range, None)
+            .await
             .unwrap_err();
         assert_eq!(
             error.to_string(),
@@ -460,6 +482,7 @@ fn a_table_that_the_last_backup_does_not_have_is_named() {
         let error = store
             .repository
             .read_chain(&other, &path(), &range, None)
+            .await
             .unwrap_err();
         assert!(matches!(error, Error::Damaged { .. }), "{error}");
     });

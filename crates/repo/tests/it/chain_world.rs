@@ -56,6 +56,8 @@ pub struct World {
     pub grown_at: usize,
     pub segment_bytes: u64,
     pub group_rows: usize,
+    /// Whether manifests name lists of their shards.
+    pub listed: bool,
 }
 
 fn values() -> impl Strategy<Value = Vec<Option<Value>>> {
@@ -93,13 +95,15 @@ pub fn world() -> impl Strategy<Value = World> {
         0usize..8,
         1u64..600,
         1usize..12,
+        any::<bool>(),
     )
         .prop_map(
-            |(first, increments, grown_at, segment_bytes, group_rows)| World {
+            |(first, increments, grown_at, segment_bytes, group_rows, listed)| World {
                 backups: std::iter::once(first).chain(increments).collect(),
                 grown_at,
                 segment_bytes,
                 group_rows,
+                listed,
             },
         )
 }
@@ -188,8 +192,13 @@ impl World {
             .collect()
     }
 
-    /// Writes the segments of all backups and drafts their manifests, without parents.
+    /// The manifests of all backups, whose segments are written: drafts without parents, unless they are to
+    /// name lists.
     pub async fn write(&self, repository: &Repository) -> Vec<Arc<Manifest>> {
+        if self.listed {
+            let stored = self.put(repository).await.into_iter();
+            return stored.map(|stored| Arc::new(stored.manifest)).collect();
+        }
         let mut manifests = Vec::new();
         for backup in 0..self.backups.len() {
             manifests.push(Arc::new(self.write_backup(repository, backup).await));
@@ -208,7 +217,12 @@ impl World {
                 backup_id: parent.manifest.backup_id.clone(),
                 manifest_blake3: parent.blake3.clone(),
             });
-            chain.push(repository.put_manifest(&manifest).await.unwrap());
+            chain.push(
+                repository
+                    .put_manifest(&manifest, sample::WRITER)
+                    .await
+                    .unwrap(),
+            );
         }
         chain
     }
@@ -262,15 +276,14 @@ impl World {
         manifest.snapshot_version = backup as u64;
         let table = &mut manifest.tables[0];
         table.schema = schema;
-        table.rows = ShardedData {
-            schema_version: backup as u64,
-            shards,
-        };
+        table.rows = ShardedData::here(backup as u64, shards);
         manifest
     }
 
     pub fn options(&self) -> RepositoryOptions {
+        let most = sample::options().manifest_shard_bytes;
         RepositoryOptions {
+            manifest_shard_bytes: if self.listed { 0 } else { most },
             segment_bytes: self.segment_bytes,
             group_rows: self.group_rows,
             ..sample::options()

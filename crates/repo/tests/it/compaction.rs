@@ -18,7 +18,7 @@ use crate::chain_world::{KEYS, Store, World, key_of, path, run, world};
 use crate::faulty_store::{Fault, Moment, Request};
 use crate::promises::{Promise, promises};
 use crate::rows::{Rows, unblock};
-use crate::sample::{COLLECTION, backups, full, increment};
+use crate::sample::{COLLECTION, WRITER, backups, full, increment, stored_segments};
 use crate::sharing::{impatient, stop_before};
 
 const COMPACTOR: &str = "c0ffee";
@@ -60,7 +60,10 @@ async fn look_up_all(world: &World, repository: &Repository) {
         .collect();
     let keys: Vec<_> = (0..KEYS).map(key_of).collect();
     let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
-    let mut lookup = repository.look_up_chain(&chain, &path()).unwrap();
+    let mut lookup = repository
+        .look_up_chain(&chain, &path(), &KeyRange::all())
+        .await
+        .unwrap();
     let found = lookup.look_up(&keys).await.unwrap();
     let expected = world.rows(world.backups.len());
     let expected = keys.iter().map(|key| expected.get(*key).cloned());
@@ -77,7 +80,9 @@ async fn rows(repository: &Repository, id: &BackupId) -> Result<Rows> {
     for manifest in &chain {
         repository.check_present(manifest).await?;
     }
-    let mut reader = repository.read_chain(&chain, &path(), &KeyRange::all(), None)?;
+    let (goods, all) = (path(), KeyRange::all());
+    let reader = repository.read_chain(&chain, &goods, &all, None);
+    let mut reader = reader.await?;
     let mut blocks: Vec<RowBlock> = Vec::new();
     while let Some(block) = reader.next().await? {
         blocks.push(block);
@@ -121,8 +126,11 @@ async fn check_only(store: &Store, expected: &[BackupId]) {
     for stored in &there {
         let directory = format!("p/collections/{COLLECTION}/{}", stored.manifest.backup_id);
         named.insert(format!("{directory}/manifest.json"));
-        let segments = stored.manifest.segments();
-        named.extend(segments.map(|segment| format!("{directory}/{}", segment.object)));
+        let segments = stored_segments(&store.repository, &stored.manifest).await;
+        let segments = segments.unwrap().into_iter().map(|segment| segment.object);
+        let documents = stored.manifest.documents();
+        let objects = segments.chain(documents.map(|document| document.object.clone()));
+        named.extend(objects.map(|object| format!("{directory}/{object}")));
     }
     let objects: Vec<_> = store.faulty.below.list(None).collect().await;
     let objects = objects
@@ -310,13 +318,11 @@ fn what_is_no_run_of_a_chain_is_refused_with_the_reason() {
 
         let mut aside = world.write_backup(&store.repository, 4).await;
         aside.backup_id = increment(9);
-        aside.tables[0]
-            .rows
-            .shards
-            .iter_mut()
-            .for_each(|shard| shard.segments.clear());
+        for shard in 0..aside.tables[0].rows.totals().count {
+            aside.put_shard(&path(), shard.try_into().unwrap(), Vec::new());
+        }
         aside.parent = chain[3].manifest.parent.clone();
-        store.repository.put_manifest(&aside).await.unwrap();
+        store.repository.put_manifest(&aside, WRITER).await.unwrap();
         let expected = format!(
             "{} stands on {}, which would go",
             increment(9),
@@ -347,7 +353,11 @@ fn an_increment_that_names_another_parent_than_those_folded_is_still_refused() {
         let mut child = world.write_backup(&store.repository, 4).await;
         child.backup_id = increment(9);
         child.parent = Some(parent(&chain[2].blake3));
-        let error = store.repository.put_manifest(&child).await.unwrap_err();
+        let error = store
+            .repository
+            .put_manifest(&child, WRITER)
+            .await
+            .unwrap_err();
         assert!(matches!(error, Error::BrokenChain { .. }), "{error:?}");
     });
 }
@@ -376,11 +386,11 @@ fn a_run_that_another_has_folded_meanwhile_is_not_folded_over() {
         let (ours, our_draft) = fold(2, COMPACTOR).await;
         let (theirs, their_draft) = fold(1, "decaf").await;
         let stored = repository
-            .replace_manifest(&theirs, &their_draft)
+            .replace_manifest(&theirs, &their_draft, "decaf")
             .await
             .unwrap();
         let error = repository
-            .replace_manifest(&ours, &our_draft)
+            .replace_manifest(&ours, &our_draft, COMPACTOR)
             .await
             .unwrap_err();
         assert!(matches!(error, Error::CannotCompact { .. }), "{error:?}");
@@ -424,8 +434,9 @@ fn rows_that_are_not_those_of_the_digest_are_not_folded() {
         for backup in 0..2 {
             let mut manifest = world.write_backup(repository, backup).await;
             manifest.parent = parent.take();
-            manifest.tables[0].rows.shards[0].digest.sum ^= 1;
-            let stored = repository.put_manifest(&manifest).await.unwrap();
+            let first = manifest.tables[0].rows.drafted_shard(0).unwrap();
+            first.digest.sum ^= 1;
+            let stored = repository.put_manifest(&manifest, WRITER).await.unwrap();
             parent = Some(Parent {
                 backup_id: stored.manifest.backup_id,
                 manifest_blake3: stored.blake3,

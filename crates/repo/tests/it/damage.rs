@@ -144,7 +144,7 @@ fn increment_name() -> String {
 #[tokio::test]
 async fn another_format_version_is_named_with_its_number() {
     let chain = Chain::new().await;
-    for (file, version) in [(chain.file("manifest.json"), 1), (chain.header(), 2)] {
+    for (file, version) in [(chain.file("manifest.json"), 2), (chain.header(), 2)] {
         let good = fs::read_to_string(&file).unwrap();
         let cut = good.find(",\n  \"seal\"").unwrap();
         let version = format!("\"format_version\": {version}");
@@ -196,7 +196,7 @@ async fn backups_are_found_beside_one_with_a_damaged_manifest() {
     let written = segments(&repository, &full(5), 0).await.unwrap();
     let mut manifest = manifest(&full(5), None, written);
     manifest.label = Some("friday".into());
-    repository.put_manifest(&manifest).await.unwrap();
+    repository.put_manifest(&manifest, WRITER).await.unwrap();
     fs::write(chain.file("manifest.json"), "{}").unwrap();
 
     let friday = repository.find_id(COLLECTION, "friday").await;

@@ -181,7 +181,7 @@ async fn a_label_is_not_called_unknown_while_a_manifest_cannot_be_fetched() {
     let written = segments(&repository, &full(0), 0).await.unwrap();
     let mut manifest = manifest(&full(0), None, written);
     manifest.label = Some("monday".into());
-    repository.put_manifest(&manifest).await.unwrap();
+    repository.put_manifest(&manifest, WRITER).await.unwrap();
     let attempts = options().retry.attempts;
     store.fail(Request::Get, MANIFEST, Fault::Unavailable, attempts);
     let error = repository.find_id(COLLECTION, "monday").await.unwrap_err();

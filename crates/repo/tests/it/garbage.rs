@@ -11,7 +11,7 @@ use object_store::ObjectStore;
 use crate::faulty_store::{Clock, FaultyStore};
 use crate::parts_sample::{self, SamplePart, backup, draft, expect_back, objects_of};
 use crate::promises::{Promise, promises};
-use crate::sample::{COLLECTION, full};
+use crate::sample::{COLLECTION, WRITER, full};
 use crate::sharing::{impatient, stop_before, stop_before_both, stop_nobody, watched};
 
 pub const ALL: &[Promise] =
@@ -325,7 +325,7 @@ async fn parts_listed_before_any_request_of_a_deletion_and_sealed_before_any_oth
                         return;
                     }
                     let manifest = kept.lock().unwrap().take().unwrap();
-                    let sealed = theirs.put_manifest(&manifest).await;
+                    let sealed = theirs.put_manifest(&manifest, WRITER).await;
                     *said.lock().unwrap() = Some(sealed);
                 };
                 stop_before_both(&world.faulty, [first, second], other);
@@ -402,12 +402,10 @@ async fn a_backup_that_relied_on_what_is_named_when_it_is_sealed_gets_copies_of_
     let parts: [&SamplePart; 1] = [&world.part];
     let (drafted, relied) = draft(&ours, &full(1), &parts, &world.before).await.unwrap();
     assert_eq!(objects_of(&relied), objects_of(&world.before));
-    let sealed = ours.put_manifest(&drafted).await.unwrap();
+    let sealed = ours.put_manifest(&drafted, WRITER).await.unwrap();
     let records = records_of(&ours, &sealed.manifest).await;
     assert!(objects_of(&records).is_disjoint(&objects_of(&relied)));
-    ours.sweep(&sealed.manifest, crate::sample::WRITER)
-        .await
-        .unwrap();
+    ours.sweep(&sealed.manifest, WRITER).await.unwrap();
     world.pass(2 * HOUR_S);
     ours.collect_garbage().await.unwrap();
     assert_eq!(world.whole().await, 1);

@@ -29,4 +29,5 @@ mod s3_server;
 mod sample;
 #[path = "../../../engines/tests/servers/mod.rs"]
 mod servers;
+mod shards;
 mod sharing;

@@ -11,7 +11,7 @@ use crate::faulty_store::FaultyStore;
 use crate::parts_sample::{
     SamplePart, backup, draft, expect_back, fetch, objects_of, options, store,
 };
-use crate::sample::{COLLECTION, full};
+use crate::sample::{COLLECTION, WRITER, full};
 use crate::sharing::watched;
 
 async fn spoil(faulty: &FaultyStore, object: &str) {
@@ -74,7 +74,7 @@ async fn a_backup_that_relies_on_what_was_found_damaged_meanwhile_is_not_sealed(
     let object = objects_of(&before).into_iter().next().unwrap();
     spoil(&faulty, &object).await;
     repository.verify_files(&before).await.unwrap();
-    let sealed = repository.put_manifest(&drafted.unwrap().0).await;
+    let sealed = repository.put_manifest(&drafted.unwrap().0, WRITER).await;
     let error = sealed.unwrap_err();
     assert!(
         matches!(&error, Error::Damaged { object: named, .. } if named.ends_with(&object)),

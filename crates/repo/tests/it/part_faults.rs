@@ -391,7 +391,10 @@ async fn a_running_backup_whose_old_files_were_removed_fails_by_their_names() {
     let (manifest, _) = draft(&repository, &full(1), &[&part], &before)
         .await
         .unwrap();
-    let error = repository.put_manifest(&manifest).await.unwrap_err();
+    let error = repository
+        .put_manifest(&manifest, WRITER)
+        .await
+        .unwrap_err();
     assert!(matches!(error, Error::Incomplete { .. }), "{error:?}");
     assert!(repository.list(COLLECTION).await.unwrap().is_empty());
 }

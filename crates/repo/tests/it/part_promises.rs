@@ -226,7 +226,10 @@ async fn a_manifest_is_refused_while_a_file_is_missing(repository: Repository) {
     let (manifest, _) = draft(&repository, &full(1), &[&part], &records)
         .await
         .unwrap();
-    let error = repository.put_manifest(&manifest).await.unwrap_err();
+    let error = repository
+        .put_manifest(&manifest, WRITER)
+        .await
+        .unwrap_err();
     let message = error.to_string();
     assert!(
         matches!(error, Error::Incomplete { others: 0, .. }),
@@ -318,7 +321,7 @@ async fn lists_of_a_backup_that_is_being_written_keep_its_files(repository: Repo
         .delete_backup(COLLECTION, &full(0))
         .await
         .unwrap();
-    repository.put_manifest(&manifest).await.unwrap();
+    repository.put_manifest(&manifest, WRITER).await.unwrap();
 }
 
 async fn all_files_of_a_backup_can_be_proved(repository: Repository) {

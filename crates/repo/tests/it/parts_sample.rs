@@ -298,7 +298,7 @@ pub async fn backup(
     known: &[PartRecord],
 ) -> Result<(StoredManifest, Vec<PartRecord>)> {
     let (manifest, records) = draft(repository, id, parts, known).await?;
-    Ok((repository.put_manifest(&manifest).await?, records))
+    Ok((repository.put_manifest(&manifest, WRITER).await?, records))
 }
 
 /// The objects that hold files of parts.

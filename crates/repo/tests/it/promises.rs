@@ -11,7 +11,7 @@ use mendb_repo::{Content, Error, Repository, SegmentTarget};
 use crate::rows::unblock;
 use crate::sample::{
     COLLECTION, OPERATION, WRITER, backup, backups, block, full, increment, manifest, read, schema,
-    segments, segments_of, target, writer,
+    segments, segments_of, stored_segments, target, writer,
 };
 use crate::{compaction, garbage, ids, part_promises};
 
@@ -77,7 +77,10 @@ async fn many_create_a_repository_once(repository: Repository) {
 
 async fn a_backup_reads_back_with_every_row(repository: Repository) {
     let stored = backup(&repository, &full(0), None).await.unwrap();
-    assert!(stored.manifest.segments().count() > 3);
+    let segments = stored_segments(&repository, &stored.manifest)
+        .await
+        .unwrap();
+    assert!(segments.len() > 3);
     assert_eq!(stored.manifest.rows(), 100);
     repository.check_present(&stored.manifest).await.unwrap();
     let blocks = read(&repository, &stored.manifest).await.unwrap();
@@ -101,7 +104,7 @@ async fn a_manifest_is_refused_while_an_object_is_missing(repository: Repository
     written[1].bytes += 1;
     written[2].object.push('x');
     let error = repository
-        .put_manifest(&manifest(&full(0), None, written))
+        .put_manifest(&manifest(&full(0), None, written), WRITER)
         .await
         .unwrap_err();
     let message = error.to_string();
@@ -122,7 +125,7 @@ async fn of_two_operations_the_first_makes_the_backup(repository: Repository) {
             let written = segments(repository, &full(0), operation).await.unwrap();
             let mut manifest = manifest(&full(0), None, written);
             manifest.operation_id = format!("backup-{operation}");
-            repository.put_manifest(&manifest).await
+            repository.put_manifest(&manifest, WRITER).await
         }
     });
     let ends = futures::future::join_all(race).await;
@@ -143,12 +146,18 @@ async fn of_two_operations_the_first_makes_the_backup(repository: Repository) {
 async fn an_operation_finds_its_own_manifest_again(repository: Repository) {
     let stored = backup(&repository, &full(0), None).await.unwrap();
     assert_eq!(
-        repository.put_manifest(&stored.manifest).await.unwrap(),
+        repository
+            .put_manifest(&stored.manifest, WRITER)
+            .await
+            .unwrap(),
         stored
     );
     let other_attempt = segments(&repository, &full(0), 1).await.unwrap();
     let again = manifest(&full(0), None, other_attempt);
-    assert_eq!(repository.put_manifest(&again).await.unwrap(), stored);
+    assert_eq!(
+        repository.put_manifest(&again, WRITER).await.unwrap(),
+        stored
+    );
 }
 
 async fn chains_go_from_full_to_the_last_increment(repository: Repository) {
@@ -208,7 +217,7 @@ async fn backups_are_found_by_id_and_label(repository: Repository) {
         let written = segments(&repository, &full(second), 0).await.unwrap();
         let mut manifest = manifest(&full(second), None, written);
         manifest.label = Some(label.into());
-        repository.put_manifest(&manifest).await.unwrap();
+        repository.put_manifest(&manifest, WRITER).await.unwrap();
     }
     let by_id = repository.find_id(COLLECTION, full(1).as_str()).await;
     assert_eq!(by_id.unwrap(), full(1));
@@ -273,7 +282,7 @@ async fn two_targets_in_one_second_do_not_touch_each_others_objects(repository: 
     let mut late = manifest(&full(0), None, loser.clone());
     late.operation_id = "backup-b2".into();
     repository.check_present(&late).await.unwrap();
-    let error = repository.put_manifest(&late).await.unwrap_err();
+    let error = repository.put_manifest(&late, WRITER).await.unwrap_err();
     assert!(matches!(error, Error::Taken { .. }), "{error:?}");
 
     for _ in 0..2 {
@@ -305,7 +314,7 @@ async fn withdrawing_takes_back_ones_own_backup_and_can_be_repeated(repository: 
     }
     let mut other = manifest(&full(0), None, other);
     other.operation_id = "backup-b2".into();
-    let stored = repository.put_manifest(&other).await.unwrap();
+    let stored = repository.put_manifest(&other, WRITER).await.unwrap();
     repository.sweep(&other, WRITER).await.unwrap();
     read(&repository, &stored.manifest).await.unwrap();
     repository
@@ -354,7 +363,7 @@ async fn a_writer_goes_on_behind_the_last_stored_segment(repository: Repository)
     stored.extend(second.push(&builder.finish()).await.unwrap());
     stored.extend(second.finish().await.unwrap());
     let manifest = manifest(&full(0), None, stored);
-    let finished = repository.put_manifest(&manifest).await.unwrap();
+    let finished = repository.put_manifest(&manifest, WRITER).await.unwrap();
     repository.sweep(&manifest, WRITER).await.unwrap();
     let blocks: Vec<RowBlock> = read(&repository, &finished.manifest).await.unwrap();
     assert_eq!(unblock(&blocks), unblock(&[all]));
@@ -383,7 +392,7 @@ async fn indexes_with_any_name_are_stored(repository: Repository) {
     }
     assert_eq!(written.len(), 5);
     let manifest = manifest(&full(0), None, written);
-    let stored = repository.put_manifest(&manifest).await.unwrap();
+    let stored = repository.put_manifest(&manifest, WRITER).await.unwrap();
     let blocks = read(&repository, &stored.manifest).await.unwrap();
     assert_eq!(blocks.len(), 5);
     repository

@@ -136,14 +136,14 @@ pub fn manifest(
         tables: vec![TableBackup {
             table: "goods".into(),
             schema: schema(),
-            rows: ShardedData {
-                schema_version: 1,
-                shards: vec![ShardBackup {
+            rows: ShardedData::here(
+                1,
+                vec![ShardBackup {
                     range: KeyRange::all(),
                     digest: Digest::default(),
                     segments,
                 }],
-            },
+            ),
             indexes: Vec::new(),
         }],
         part_store: None,
@@ -160,17 +160,24 @@ pub async fn backup(
     repository.create_if_absent().await?;
     let segments = segments(repository, id, 0).await?;
     repository
-        .put_manifest(&manifest(id, parent, segments))
+        .put_manifest(&manifest(id, parent, segments), WRITER)
         .await
+}
+
+/// The segments of a backup's table.
+pub async fn stored_segments(repository: &Repository, manifest: &Manifest) -> Result<Vec<Segment>> {
+    let path = TablePath::table("goods");
+    let shards = repository.shards(manifest, &path).await?.into_iter();
+    Ok(shards.flat_map(|shard| shard.segments).collect())
 }
 
 /// Reads all rows of a backup.
 pub async fn read(repository: &Repository, manifest: &Manifest) -> Result<Vec<RowBlock>> {
     let (schema, id) = (schema(), &manifest.backup_id);
     let mut blocks = Vec::new();
-    for segment in manifest.segments() {
+    for segment in stored_segments(repository, manifest).await? {
         let reader = repository
-            .read_segment(COLLECTION, id, segment, &schema, Content::Rows)
+            .read_segment(COLLECTION, id, &segment, &schema, Content::Rows)
             .await?;
         for block in reader {
             blocks.push(block?);

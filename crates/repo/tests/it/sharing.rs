@@ -226,7 +226,7 @@ async fn leftovers_discarded_between_any_two_requests_of_sealing_leave_a_whole_b
         let let_in = stop_before(&faulty, nth, async move || {
             drop(theirs.discard(COLLECTION, &full(0)).await);
         });
-        let sealed = ours.put_manifest(&manifest).await;
+        let sealed = ours.put_manifest(&manifest, WRITER).await;
         let theirs = impatient(&faulty, sample::options());
         let there = whole(&theirs).await;
         match sealed {
@@ -258,7 +258,7 @@ async fn a_backup_sealed_between_any_two_requests_of_discarding_it_is_whole_or_r
         let segments = sample::segments(&ours, &full(0), 0).await.unwrap();
         let manifest = sample::manifest(&full(0), None, segments);
         let let_in = stop_before(&faulty, nth, async move || {
-            drop(theirs.put_manifest(&manifest).await);
+            drop(theirs.put_manifest(&manifest, WRITER).await);
         });
         let discarded = ours.discard(COLLECTION, &full(0)).await;
         let theirs = impatient(&faulty, sample::options());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mendb_engines::Remedy;
 use mendb_model::describe_error;
 use mendb_model::key::KeyRange;
-use mendb_model::manifest::{Manifest, Segment, ShardBackup};
+use mendb_model::manifest::{Manifest, ShardBackup, TableBackup};
 use mendb_model::name::BackupId;
 use mendb_model::name::TablePath;
 use mendb_model::operation::{
@@ -14,6 +14,7 @@ use mendb_model::operation::{
 };
 
 use crate::error::{Error, Result};
+use crate::sizes::{add_bytes_within, segment_bytes};
 use crate::worker::Tools;
 use crate::worker::mend;
 use crate::worker::parts::{backup_tasks, mend_tasks};
@@ -66,14 +67,9 @@ fn tasks(operation: &Operation, tools: &Tools) -> Result<Vec<NewTask>> {
         (StepKind::Verify, Request::Restore(request)) => {
             let last = request.chain.last().map(|link| &link.backup_id);
             let full = request.chain.first().map(|link| &link.backup_id);
-            let bytes = full
-                .map(|id| bytes_of_tables(request, id, tools))
-                .transpose()?
-                .unwrap_or(0);
-            let rows = last
-                .map(|id| rows_of_tables(request, id, tools))
-                .transpose()?
-                .unwrap_or(0);
+            let totals = |id| totals(request, id, tools);
+            let (_, bytes) = full.map(totals).transpose()?.unwrap_or_default();
+            let (rows, _) = last.map(totals).transpose()?.unwrap_or_default();
             shard_tasks(request, last, tools, |place, shard| {
                 let share =
                     u128::from(bytes) * u128::from(shard.digest.rows) / u128::from(rows.max(1));
@@ -104,7 +100,11 @@ fn copy_tasks(
     let draft = operation.draft.as_deref();
     let mut tasks = Vec::new();
     for (path, data) in draft.into_iter().flat_map(Manifest::sharded_tables) {
-        for (shard, backup) in (0u32..).zip(&data.shards) {
+        let drafted = data.told().ok_or_else(|| Error::Refused {
+            message: format!("the backup was drafted without the shards of {path}"),
+            hint: None,
+        })?;
+        for (shard, backup) in (0u32..).zip(drafted) {
             let full = request.since_version.is_none() && tools.engine.is_frozen(id);
             let bytes_total = if full {
                 tools
@@ -127,6 +127,7 @@ fn copy_tasks(
 }
 
 /// A shard of a backup and the table it goes to.
+#[derive(Clone)]
 struct Place {
     backup_id: BackupId,
     source: TablePath,
@@ -167,12 +168,12 @@ impl Place {
 }
 
 /// A task for each shard of the chosen tables in one backup, as `task` makes them.
-fn shard_tasks(
+fn shard_tasks<T>(
     request: &RestoreRequest,
     backup_id: Option<&BackupId>,
     tools: &Tools,
-    task: impl Fn(Place, &ShardBackup) -> Option<NewTask>,
-) -> Result<Vec<NewTask>> {
+    task: impl Fn(Place, &ShardBackup) -> Option<T>,
+) -> Result<Vec<T>> {
     let Some(backup_id) = backup_id else {
         return Ok(Vec::new());
     };
@@ -185,12 +186,14 @@ fn shard_tasks(
                 message: format!("backup {backup_id} has no table {}", mapping.source),
                 hint: None,
             })?;
-        for (source, data) in table.sharded_tables() {
+        for (source, _) in table.sharded_tables() {
+            let shards = tools.repository.shards(&manifest, &source);
+            let shards = tools.runtime.block_on(shards)?;
             let target = TablePath {
                 table: mapping.target.clone(),
                 index: source.index.clone(),
             };
-            for (shard, backup) in (0u32..).zip(&data.shards) {
+            for (shard, backup) in (0u32..).zip(&shards) {
                 let place = Place {
                     backup_id: backup_id.clone(),
                     source: source.clone(),
@@ -206,20 +209,30 @@ fn shard_tasks(
 
 /// A task for each shard of the last backup that the chain has anything for.
 fn merge_tasks(request: &RestoreRequest, tools: &Tools) -> Result<Vec<NewTask>> {
-    let links = request.chain.iter();
-    let chain = links.map(|link| manifest(request, &link.backup_id, tools));
-    let chain = chain.collect::<Result<Vec<_>>>()?;
     let last = request.chain.last().map(|link| &link.backup_id);
-    shard_tasks(request, last, tools, |place, shard| {
-        let bytes = chain
-            .iter()
-            .map(|manifest| bytes_within(manifest, &place.source, &shard.range));
-        let bytes_total = bytes.sum();
-        (bytes_total > 0).then(|| NewTask {
-            bytes_total,
-            spec: place.restore(),
-        })
-    })
+    let mut tasks = Vec::new();
+    // The shards of one sharded table follow each other.
+    let mut of_table: Vec<(KeyRange, u64)> = Vec::new();
+    let all = shard_tasks(request, last, tools, |place, shard| {
+        Some((place, shard.range.clone()))
+    })?;
+    for places in all.chunk_by(|(a, _), (b, _)| a.source == b.source) {
+        of_table.clear();
+        of_table.extend(places.iter().map(|(_, range)| (range.clone(), 0)));
+        for link in &request.chain {
+            let manifest = manifest(request, &link.backup_id, tools)?;
+            let path = &places[0].0.source;
+            let added = add_bytes_within(&tools.repository, &manifest, path, &mut of_table);
+            tools.runtime.block_on(added)?;
+        }
+        let sized = places.iter().zip(&of_table);
+        let sized = sized.filter(|(_, (_, bytes))| *bytes > 0);
+        tasks.extend(sized.map(|((place, _), (_, bytes))| NewTask {
+            bytes_total: *bytes,
+            spec: place.clone().restore(),
+        }));
+    }
+    Ok(tasks)
 }
 
 fn manifest(
@@ -236,59 +249,17 @@ fn manifest(
     tools.manifest(&request.collection, link)
 }
 
-fn shards_of_tables(request: &RestoreRequest, manifest: &Manifest) -> Vec<ShardBackup> {
-    let tables = request
-        .tables
-        .iter()
-        .filter_map(|mapping| manifest.table(&mapping.source));
-    tables
-        .flat_map(|t| {
-            t.sharded_tables()
-                .flat_map(|(_, data)| data.shards.clone())
-                .collect::<Vec<_>>()
-        })
-        .collect()
-}
-
-fn bytes_of_tables(request: &RestoreRequest, backup_id: &BackupId, tools: &Tools) -> Result<u64> {
+/// What the chosen tables of a backup, with their indexes, are together.
+fn totals(request: &RestoreRequest, backup_id: &BackupId, tools: &Tools) -> Result<(u64, u64)> {
     let manifest = manifest(request, backup_id, tools)?;
-    Ok(shards_of_tables(request, &manifest)
-        .iter()
-        .map(segment_bytes)
-        .sum())
-}
-
-fn rows_of_tables(request: &RestoreRequest, backup_id: &BackupId, tools: &Tools) -> Result<u64> {
-    let manifest = manifest(request, backup_id, tools)?;
-    Ok(shards_of_tables(request, &manifest)
-        .iter()
-        .map(|shard| shard.digest.rows)
-        .sum())
-}
-
-/// Bytes of the segments of one shard.
-pub(crate) fn segment_bytes(shard: &ShardBackup) -> u64 {
-    shard.segments.iter().map(|segment| segment.bytes).sum()
-}
-
-/// Bytes of the segments of a table that may have keys of a range.
-pub(crate) fn bytes_within(manifest: &Manifest, path: &TablePath, range: &KeyRange) -> u64 {
-    let within = segments_within(manifest, path, range);
-    within.map(|segment| segment.bytes).sum()
-}
-
-/// The segments of a table that may have keys of a range.
-pub(crate) fn segments_within<'a>(
-    manifest: &'a Manifest,
-    path: &TablePath,
-    range: &'a KeyRange,
-) -> impl Iterator<Item = &'a Segment> {
-    let data = manifest.sharded_table(path);
-    let shards = data.into_iter().flat_map(|data| &data.shards);
-    let segments = shards.flat_map(|shard| &shard.segments);
-    segments.filter(|segment| {
-        let ends_after = segment.last_key >= range.start;
-        let begins_before = |end: &Vec<u8>| segment.first_key < *end;
-        ends_after && range.end.as_ref().is_none_or(begins_before)
-    })
+    let (mut rows, mut bytes) = (0, 0);
+    for mapping in &request.tables {
+        let table = manifest.table(&mapping.source);
+        for (_, data) in table.into_iter().flat_map(TableBackup::sharded_tables) {
+            let totals = data.totals();
+            rows += totals.digest.rows;
+            bytes += totals.bytes;
+        }
+    }
+    Ok((rows, bytes))
 }

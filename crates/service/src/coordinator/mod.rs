@@ -25,8 +25,6 @@ use crate::journal::batch::{Batch, Taken};
 use crate::wire::{Message, Wire};
 use crate::worker::{Tools, Workers};
 
-pub(crate) use allocate::{bytes_within, segment_bytes, segments_within};
-
 /// How long the inbox is listened to before the journal is asked for commands and new operations
 /// that other threads and processes left there.
 const POLL: Duration = Duration::from_millis(100);

@@ -158,8 +158,8 @@ impl Service {
         sink: RowSink<'_>,
         read: TellRead<'_>,
     ) -> std::result::Result<Option<TableDiff>, TaskError> {
-        let first = TableState::in_backup(before.manifest(), table);
-        let second = after.table(table)?;
+        let first = TableState::in_backup(&self.tools, before.manifest(), table)?;
+        let second = after.table(&self.tools, table)?;
         let mut diff = TableDiff {
             table: table.to_owned(),
             rows_before: first.as_ref().map(TableState::rows),

@@ -56,9 +56,8 @@ impl Point {
         path: &TablePath,
         range: &KeyRange,
     ) -> TaskResult<ChainReader> {
-        Ok(tools
-            .repository
-            .read_chain(&self.chain, path, range, None)?)
+        let reader = tools.repository.read_chain(&self.chain, path, range, None);
+        Ok(tools.runtime.block_on(reader)?)
     }
 }
 
@@ -80,16 +79,25 @@ pub(super) struct TableState {
 }
 
 impl TableState {
-    /// The table in a backup.
-    pub(super) fn in_backup(manifest: &Manifest, table: &str) -> Option<Self> {
-        let backup = manifest.table(table)?;
-        let shards = backup.rows.shards.iter();
-        Some(Self {
+    /// The table in a backup, if it has it.
+    ///
+    /// # Errors
+    /// What the backup says of its shards cannot be read.
+    pub(super) fn in_backup(
+        tools: &Tools,
+        manifest: &Manifest,
+        table: &str,
+    ) -> Result<Option<Self>> {
+        let Some(backup) = manifest.table(table) else {
+            return Ok(None);
+        };
+        let path = TablePath::table(table);
+        let shards = tools.repository.shards(manifest, &path);
+        let shards = tools.runtime.block_on(shards)?.into_iter();
+        Ok(Some(Self {
             schema: backup.schema.clone(),
-            shards: shards
-                .map(|shard| (shard.range.clone(), shard.digest))
-                .collect(),
-        })
+            shards: shards.map(|shard| (shard.range, shard.digest)).collect(),
+        }))
     }
 
     pub(super) fn rows(&self) -> u64 {
@@ -113,9 +121,9 @@ impl After<'_> {
     ///
     /// # Errors
     /// The target cannot be read, or is restoring the table.
-    pub(super) fn table(&self, table: &str) -> Result<Option<TableState>> {
+    pub(super) fn table(&self, tools: &Tools, table: &str) -> Result<Option<TableState>> {
         let rows = match self {
-            Self::Point(point) => return Ok(TableState::in_backup(point.manifest(), table)),
+            Self::Point(point) => return TableState::in_backup(tools, point.manifest(), table),
             Self::Live { rows, .. } => rows,
         };
         let Some(live) = rows.inspect(table)? else {
@@ -181,7 +189,9 @@ pub(super) enum Lookup<'a> {
 
 impl<'a> Lookup<'a> {
     pub(super) fn in_point(tools: &'a Tools, point: &Point, path: &TablePath) -> TaskResult<Self> {
-        let lookup = tools.repository.look_up_chain(&point.chain, path)?;
+        let all = KeyRange::all();
+        let lookup = tools.repository.look_up_chain(&point.chain, path, &all);
+        let lookup = tools.runtime.block_on(lookup)?;
         Ok(Self::Chain(tools, Box::new(lookup)))
     }
 

@@ -115,7 +115,10 @@ impl Comparison<'_> {
         let (tools, path, range) = (self.tools, &self.path, &piece.range);
         let reader = match increments.as_slice() {
             [] => None,
-            increments => Some(tools.repository.read_chain(increments, path, range, None)?),
+            increments => {
+                let reader = tools.repository.read_chain(increments, path, range, None);
+                Some(tools.runtime.block_on(reader)?)
+            }
         };
         let changed = Pulled::new(reader, |reader| match reader {
             Some(reader) => Ok(tools.runtime.block_on(reader.next())?),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mendb_model::manifest::{Manifest, ShardBackup};
+use mendb_model::manifest::{Manifest, TableBackup};
 use mendb_model::name::{OperationId, check, matches};
 use mendb_model::operation::{
     ChainLink, OperationHead, Request, RestoreRequest, RestoreStrategy, TableMapping, TargetTable,
@@ -12,7 +12,6 @@ use mendb_repo::StoredManifest;
 use super::chosen::{Chosen, Purpose};
 use super::in_the_way;
 use super::selectors::check_tables;
-use crate::coordinator::segment_bytes;
 use crate::error::{Error, Result};
 use crate::service::Service;
 
@@ -156,11 +155,6 @@ fn bytes_of(manifest: &Manifest, tables: &[TableMapping]) -> u64 {
     let tables = tables
         .iter()
         .filter_map(|mapping| manifest.table(&mapping.source));
-    let shards = tables.flat_map(|table| {
-        table
-            .sharded_tables()
-            .flat_map(|(_, data)| data.shards.iter())
-            .collect::<Vec<&ShardBackup>>()
-    });
-    shards.map(segment_bytes).sum()
+    let data = tables.flat_map(TableBackup::sharded_tables);
+    data.map(|(_, data)| data.totals().bytes).sum()
 }

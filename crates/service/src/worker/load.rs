@@ -44,7 +44,8 @@ impl Load<'_> {
         loaded: Loaded<'_>,
     ) -> TaskResult<()> {
         let repository = &attempt.tools.repository;
-        let mut reader = repository.read_chain(self.chain, self.source, self.range, after)?;
+        let reader = repository.read_chain(self.chain, self.source, self.range, after);
+        let mut reader = attempt.wait(reader)?;
         let mut fetched = Fetched::default();
         let source = Source {
             step: attempt.request.step,

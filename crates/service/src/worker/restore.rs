@@ -38,16 +38,10 @@ pub(super) fn prepare(attempt: &Attempt<'_>) -> TaskResult<()> {
     }
     let last = last.ok_or_else(|| TaskError::Proof("the chain is empty".to_owned()))?;
     let staged = |mapping: &mendb_model::operation::TableMapping| {
-        let table = last.table(&mapping.source);
-        let table = table.ok_or_else(|| {
-            TaskError::Proof(format!(
-                "backup {} has no table {}",
-                last.backup_id, mapping.source
-            ))
-        })?;
+        let repository = &attempt.tools.repository;
         Ok(StagedTable {
             name: mapping.target.clone(),
-            backup: table.clone(),
+            backup: attempt.wait(repository.whole_table(&last, &mapping.source))?,
         })
     };
     let tables = request
@@ -80,13 +74,13 @@ pub(super) fn look_up(
         .find(|link| link.backup_id == *place.backup_id)
         .ok_or_else(missing)?;
     let manifest = attempt.manifest(&request(attempt)?.collection, link)?;
-    let data = manifest.sharded_table(place.source).ok_or_else(missing)?;
-    let shard = data.shards.get(place.shard as usize).ok_or_else(missing)?;
+    let shard = (attempt.tools.repository).shard(&manifest, place.source, place.shard);
+    let shard = attempt.wait(shard)?.ok_or_else(missing)?;
     let table = manifest.table(&place.source.table).ok_or_else(missing)?;
     let schema = table
         .schema_of(place.source.index.as_deref())
         .ok_or_else(missing)?;
-    Ok((shard.clone(), schema))
+    Ok((shard, schema))
 }
 
 /// Brings one shard of a backup to whoever owns its keys now: its segments, or all that the chain up to

@@ -18,9 +18,9 @@ fn merged(world: &World, label: &str) -> Contents {
         .collect();
     let mut contents = Contents::new();
     for (path, _) in chain[chain.len() - 1].sharded_tables() {
-        let mut reader = repository
-            .read_chain(&chain, &path, &KeyRange::all(), None)
-            .unwrap();
+        let all = KeyRange::all();
+        let reader = repository.read_chain(&chain, &path, &all, None);
+        let mut reader = runtime().block_on(reader).unwrap();
         let rows = contents.entry(path.to_string()).or_default();
         while let Some(block) = runtime().block_on(reader.next()).unwrap() {
             rows.extend(block.iter().map(|(key, row)| (key.to_vec(), row.to_vec())));

@@ -164,7 +164,14 @@ fn a_damaged_segment_fails_the_restore_by_name_and_is_resumed_after_repair() {
     let before = contents(&world.database);
     world.drop_tables();
     let stored = &world.service.chain("shop", Some("b")).unwrap()[0];
-    let object = stored.manifest.segments().last().unwrap().object.clone();
+    let (manifest, repository) = (&stored.manifest, world.service.repository());
+    let (last, _) = manifest.sharded_tables().last().unwrap();
+    let shards = world
+        .service
+        .runtime()
+        .block_on(repository.shards(manifest, &last));
+    let segments = shards.unwrap().into_iter().flat_map(|shard| shard.segments);
+    let object = segments.last().unwrap().object;
     let path = world
         .directory
         .path()

@@ -18,13 +18,14 @@ fn another(world: &World, seconds: i64, change: impl FnOnce(&mut Manifest)) -> B
     for table in &mut manifest.tables {
         let indexes = table.indexes.iter_mut().map(|index| &mut index.rows);
         for data in std::iter::once(&mut table.rows).chain(indexes) {
-            data.shards
-                .iter_mut()
-                .for_each(|shard| shard.segments.clear());
+            for shard in 0..data.totals().count {
+                let shard = data.drafted_shard(shard.try_into().unwrap());
+                shard.unwrap().segments.clear();
+            }
         }
     }
     change(&mut manifest);
-    let put = world.service.repository().put_manifest(&manifest);
+    let put = world.service.repository().put_manifest(&manifest, "nobody");
     world.service.runtime().block_on(put).unwrap();
     manifest.backup_id
 }

@@ -238,7 +238,7 @@ fn under_lease(
     let manifest = fold(context, repository, runtime, compaction, &writer)?;
     // Folding can take hours.
     let replaced = free().and_then(|()| {
-        let replace = repository.replace_manifest(compaction, &manifest);
+        let replace = repository.replace_manifest(compaction, &manifest, &writer);
         Ok(runtime.block_on(replace)?)
     });
     let stored = match replaced {

@@ -27,15 +27,15 @@ struct DataRecord {
 
 impl DataRecord {
     fn new((table, data): (TablePath, &ShardedData)) -> Self {
-        let segments = || data.shards.iter().flat_map(|shard| &shard.segments);
+        let totals = data.totals();
         Self {
             table,
-            shards: data.shards.len() as u64,
-            objects: segments().count() as u64,
-            rows: segments().map(|segment| segment.digest.rows).sum(),
-            bytes: segments().map(|segment| segment.bytes).sum(),
+            shards: totals.count,
+            objects: totals.segments,
+            rows: totals.rows,
+            bytes: totals.bytes,
             schema_version: data.schema_version,
-            digest: data.digest(),
+            digest: totals.digest,
         }
     }
 }

@@ -10,7 +10,7 @@ use mendb_model::operation::RowMendRequest;
 
 use super::wanted::WantedRows;
 use super::{Fetched, Progress, Put, wanted_chain};
-use crate::coordinator::segments_within;
+use crate::sizes::rows_within;
 use crate::worker::{Attempt, TaskResult};
 
 /// Stages what the keys of a range are wanted to hold that some backups changed.
@@ -24,13 +24,15 @@ pub(super) fn stage(
 ) -> TaskResult<()> {
     let after = progress.last_key();
     let repository = &attempt.tools.repository;
-    let within = after_wanted
-        .iter()
-        .flat_map(|manifest| segments_within(manifest, path, range));
-    progress.keys_total = within.map(|segment| segment.digest.rows).sum();
-    let mut changed = repository.read_chain(after_wanted, path, range, after.as_deref())?;
+    progress.keys_total = 0;
+    for manifest in after_wanted {
+        progress.keys_total += attempt.wait(rows_within(repository, manifest, path, range))?;
+    }
+    let changed = repository.read_chain(after_wanted, path, range, after.as_deref());
+    let mut changed = attempt.wait(changed)?;
     let mut fetched = Fetched::default();
-    let mut wanted = WantedRows::new(attempt, &wanted_chain(attempt, request)?, path)?;
+    let chain = wanted_chain(attempt, request)?;
+    let mut wanted = WantedRows::new(attempt, &chain, path, range)?;
     while let Some(block) = attempt.wait(changed.next())? {
         wanted.put_all(&keys_of(&block), put, &mut |mut done, last| {
             done += fetched.since(changed.counts());

@@ -9,7 +9,7 @@ use mendb_model::operation::{MendedRows, RowMendRequest};
 use mendb_model::{Change, Digest, RowBlock, RowBlockBuilder};
 use mendb_repo::ChainReader;
 
-use super::{Fetched, Progress, Put, no_such_table, wanted_chain, wanted_manifest};
+use super::{Fetched, Progress, Put, wanted_chain, wanted_manifest};
 use crate::diff::Pulled;
 use crate::worker::{Attempt, TaskResult};
 
@@ -41,7 +41,8 @@ pub(super) fn stage(
     }
     let chain = wanted_chain(attempt, request)?;
     let repository = &attempt.tools.repository;
-    let wanted = repository.read_chain(&chain, path, range, after.as_deref())?;
+    let wanted = repository.read_chain(&chain, path, range, after.as_deref());
+    let wanted = attempt.wait(wanted)?;
     let mut differences = Differences {
         attempt,
         wanted: Pulled::new(wanted, |wanted| attempt.wait(wanted.next())),
@@ -77,10 +78,9 @@ fn expected(
     range: &KeyRange,
 ) -> TaskResult<Option<Digest>> {
     let manifest = wanted_manifest(attempt, request)?;
-    let data = manifest
-        .sharded_table(path)
-        .ok_or_else(|| no_such_table(&manifest, &path.table))?;
-    let shard = data.shards.iter().find(|shard| shard.range == *range);
+    let repository = &attempt.tools.repository;
+    let shards = attempt.wait(repository.shards_within(&manifest, path, range))?;
+    let shard = shards.iter().find(|shard| shard.range == *range);
     Ok(shard.map(|shard| shard.digest))
 }
 

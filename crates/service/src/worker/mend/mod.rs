@@ -149,11 +149,10 @@ fn prepare(attempt: &Attempt<'_>, request: &RowMendRequest) -> TaskResult<()> {
     let wanted = wanted_manifest(attempt, request)?;
     let created = request.tables.iter().filter(|table| table.create);
     let staged = created.map(|created| {
-        let backup = wanted.table(&created.table);
-        let backup = backup.ok_or_else(|| no_such_table(&wanted, &created.table))?;
+        let repository = &attempt.tools.repository;
         Ok(StagedTable {
             name: created.table.clone(),
-            backup: backup.clone(),
+            backup: attempt.wait(repository.whole_table(&wanted, &created.table))?,
         })
     });
     let staged: Vec<StagedTable> = staged.collect::<TaskResult<_>>()?;
@@ -236,7 +235,8 @@ fn stage_single(
     let after = progress.last_key();
     let keys = only.iter().map(|one| one.start.as_slice());
     let keys: Vec<&[u8]> = keys.filter(|key| Some(*key) > after.as_deref()).collect();
-    let mut wanted = WantedRows::new(attempt, &wanted_chain(attempt, request)?, path)?;
+    let chain = wanted_chain(attempt, request)?;
+    let mut wanted = WantedRows::new(attempt, &chain, path, &KeyRange::all())?;
     let mut put = staging(attempt, path)?;
     wanted.put_all(&keys, &mut put, &mut |done, last| {
         progress.staged(done, last)

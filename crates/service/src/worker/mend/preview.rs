@@ -144,7 +144,8 @@ pub(super) fn look(
             }
         }
         RowMendRoad::Digests { .. } => {
-            for shard in &backup.rows.shards {
+            let shards = attempt.tools.repository.shards(&wanted, &path);
+            for shard in attempt.wait(shards)? {
                 let Some(range) = table.part_of(&shard.range) else {
                     continue;
                 };
@@ -185,14 +186,14 @@ fn created(
 ) -> TaskResult<Vec<ShardPreview>> {
     let chain = wanted_chain(attempt, request)?;
     let mut previews = Vec::new();
-    for (path, data) in backup.sharded_tables() {
+    let wanted = wanted_manifest(attempt, request)?;
+    for (path, _) in backup.sharded_tables() {
         let schema = backup.schema_of(path.index.as_deref());
         let types = schema.map(|schema| schema.key_types()).unwrap_or_default();
-        for shard in &data.shards {
-            let repository = &attempt.tools.repository;
-            let read = repository
-                .read_chain(&chain, &path, &shard.range, None)?
-                .estimate();
+        let repository = &attempt.tools.repository;
+        for shard in attempt.wait(repository.shards(&wanted, &path))? {
+            let read = repository.read_chain(&chain, &path, &shard.range, None);
+            let read = attempt.wait(read)?.estimate();
             previews.push(ShardPreview {
                 table: path.to_string(),
                 keys: describe_range(&shard.range, &types),
@@ -267,18 +268,17 @@ impl Looking<'_, '_> {
         let since = request.before.since_version.unwrap_or_default();
         let changed = match later {
             [] => None,
-            later => Some(
-                attempt
-                    .tools
-                    .repository
-                    .read_chain(later, path, range, None)?,
-            ),
+            later => {
+                let repository = &attempt.tools.repository;
+                Some(attempt.wait(repository.read_chain(later, path, range, None))?)
+            }
         };
         let changed = Pulled::new(changed, |changed| match changed {
             Some(changed) => attempt.wait(changed.next()),
             None => Ok(None),
         });
-        let mut wanted = WantedRows::new(attempt, &wanted_chain(attempt, request)?, path)?;
+        let chain = wanted_chain(attempt, request)?;
+        let mut wanted = WantedRows::new(attempt, &chain, path, range)?;
         let mut done = MendedRows::default();
         let mut keys = KeyUnion::new(changed, |keys| {
             let mut put = |changes: &RowBlock<&[u8]>| self.count(changes, search);
@@ -321,7 +321,7 @@ impl Looking<'_, '_> {
             }
             // Each round is of keys that ascend.
             let chain = wanted_chain(self.attempt, self.request)?;
-            let mut wanted = WantedRows::new(self.attempt, &chain, self.path)?;
+            let mut wanted = WantedRows::new(self.attempt, &chain, self.path, &KeyRange::all())?;
             for key in &keys {
                 self.attempt.check_stopped()?;
                 let mut put = |changes: &RowBlock<&[u8]>| self.count(changes, search);

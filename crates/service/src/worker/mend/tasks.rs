@@ -4,8 +4,8 @@ use mendb_model::key::KeyRange;
 use mendb_model::name::TablePath;
 use mendb_model::operation::{NewTask, Operation, RowMendRequest, RowMendRoad, TaskSpec};
 
-use crate::coordinator::{bytes_within, segment_bytes};
 use crate::error::{Error, Result};
+use crate::sizes::{add_bytes_within, segment_bytes};
 use crate::worker::Tools;
 
 /// A task for each live shard where changes are known, for each shard of the backup where its digest
@@ -23,6 +23,10 @@ pub(crate) fn tasks(
     let Some(wanted) = wanted.transpose()? else {
         return Ok(Vec::new());
     };
+    let shards = |path: &TablePath| -> Result<_> {
+        let shards = tools.repository.shards(&wanted, path);
+        Ok(tools.runtime.block_on(shards)?)
+    };
     let mut tasks = Vec::new();
     for table in &request.tables {
         let backup = wanted.table(&table.table).ok_or_else(|| Error::Refused {
@@ -30,10 +34,10 @@ pub(crate) fn tasks(
             hint: None,
         })?;
         if table.create {
-            for (path, data) in backup.sharded_tables() {
-                for shard in &data.shards {
-                    let (range, bytes) = (shard.range.clone(), segment_bytes(shard));
-                    tasks.push(task(&path, range, bytes, true));
+            for (path, _) in backup.sharded_tables() {
+                for shard in shards(&path)? {
+                    let bytes = segment_bytes(&shard);
+                    tasks.push(task(&path, shard.range, bytes, true));
                 }
             }
             continue;
@@ -42,10 +46,10 @@ pub(crate) fn tasks(
         tasks.extend(task_of_single_keys(&path, &table.also));
         match &request.road {
             RowMendRoad::Digests { .. } => {
-                for shard in &backup.rows.shards {
+                for shard in shards(&path)? {
                     let range = table.part_of(&shard.range);
-                    tasks
-                        .extend(range.map(|range| task(&path, range, segment_bytes(shard), false)));
+                    let bytes = segment_bytes(&shard);
+                    tasks.extend(range.map(|range| task(&path, range, bytes, false)));
                 }
             }
             RowMendRoad::Changes { later } => {
@@ -54,16 +58,15 @@ pub(crate) fn tasks(
                     changed_in.push(tools.manifest(collection, link)?);
                 }
                 changed_in.extend(operation.draft.clone());
-                for shard in tools.engine.rows()?.shards(&path)? {
-                    let Some(range) = table.part_of(&shard.range) else {
-                        continue;
-                    };
-                    let within = changed_in
-                        .iter()
-                        .map(|manifest| bytes_within(manifest, &path, &range));
-                    let bytes = within.sum();
-                    tasks.push(task(&path, range, bytes, false));
+                let live = tools.engine.rows()?.shards(&path)?.into_iter();
+                let ranges = live.filter_map(|shard| table.part_of(&shard.range));
+                let mut ranges: Vec<_> = ranges.map(|range| (range, 0)).collect();
+                for manifest in &changed_in {
+                    let added = add_bytes_within(&tools.repository, manifest, &path, &mut ranges);
+                    tools.runtime.block_on(added)?;
                 }
+                let of_range = |(range, bytes)| task(&path, range, bytes, false);
+                tasks.extend(ranges.into_iter().map(of_range));
             }
         }
     }

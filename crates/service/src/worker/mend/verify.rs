@@ -1,8 +1,10 @@
 //! The proof of a mend, before readers see it.
 
+use std::collections::HashMap;
+
 use mendb_model::Digest;
 use mendb_model::key::{KeyRange, to_hex};
-use mendb_model::manifest::ShardedData;
+use mendb_model::manifest::ShardBackup;
 use mendb_model::name::TablePath;
 use mendb_model::operation::{RowMendRequest, RowTableMend};
 
@@ -34,7 +36,7 @@ pub(super) fn verify(
             )?;
             single(attempt, request, table)?;
         }
-        for (path, data) in backup.sharded_tables() {
+        for (path, _) in backup.sharded_tables() {
             let has_index = |name: &str| {
                 let live = live.as_ref();
                 live.is_some_and(|live| live.schema.index(name).is_some())
@@ -42,14 +44,19 @@ pub(super) fn verify(
             if path.index.as_deref().is_some_and(|name| !has_index(name)) {
                 continue;
             }
-            if table.create {
-                for shard in &data.shards {
-                    attempt.in_progress(counts)?;
-                    let found = engine.digest(&path, &shard.range)?;
-                    compare(&path, &shard.range.start, shard.digest, found)?;
-                }
-            } else if table.range.is_none() {
-                mended(attempt, &path, data)?;
+            if !table.create && table.range.is_some() {
+                continue;
+            }
+            let shards = attempt.tools.repository.shards(&wanted, &path);
+            let shards = attempt.wait(shards)?;
+            if !table.create {
+                mended(attempt, &path, &shards)?;
+                continue;
+            }
+            for shard in &shards {
+                attempt.in_progress(counts)?;
+                let found = engine.digest(&path, &shard.range)?;
+                compare(&path, &shard.range.start, shard.digest, found)?;
             }
         }
     }
@@ -66,7 +73,7 @@ fn part(
 ) -> TaskResult<()> {
     let chain = wanted_chain(attempt, request)?;
     let repository = &attempt.tools.repository;
-    let mut rows = repository.read_chain(&chain, path, range, None)?;
+    let mut rows = attempt.wait(repository.read_chain(&chain, path, range, None))?;
     let mut expected = Digest::default();
     while let Some(block) = attempt.wait(rows.next())? {
         attempt.in_progress(counts)?;
@@ -86,7 +93,10 @@ fn single(attempt: &Attempt<'_>, request: &RowMendRequest, table: &RowTableMend)
     };
     let path = TablePath::table(&table.table);
     let chain = wanted_chain(attempt, request)?;
-    let mut lookup = attempt.tools.repository.look_up_chain(&chain, &path)?;
+    let repository = &attempt.tools.repository;
+    let all = KeyRange::all();
+    let lookup = repository.look_up_chain(&chain, &path, &all);
+    let mut lookup = attempt.wait(lookup)?;
     let engine = attempt.tools.engine.rows()?;
     let (mut expected, mut found) = (Digest::default(), Digest::default());
     for one in &table.also {
@@ -104,19 +114,21 @@ fn single(attempt: &Attempt<'_>, request: &RowMendRequest, table: &RowTableMend)
 }
 
 /// Compares shard by shard as far as shards are those of the backup, and all of them together.
-fn mended(attempt: &Attempt<'_>, path: &TablePath, data: &ShardedData) -> TaskResult<()> {
+fn mended(attempt: &Attempt<'_>, path: &TablePath, wanted: &[ShardBackup]) -> TaskResult<()> {
     let shards = attempt
         .tools
         .engine
         .rows()?
         .mended_shards(attempt.operation(), path)?;
-    for shard in &data.shards {
-        if let Some(found) = shards.iter().find(|found| found.range == shard.range) {
-            compare(path, &shard.range.start, shard.digest, found.digest)?;
+    let by_range: HashMap<_, _> = shards.iter().map(|it| (&it.range, it.digest)).collect();
+    for shard in wanted {
+        if let Some(found) = by_range.get(&shard.range) {
+            compare(path, &shard.range.start, shard.digest, *found)?;
         }
     }
     let found: Digest = shards.iter().map(|shard| shard.digest).sum();
-    compare(path, &[], data.digest(), found)
+    let expected = wanted.iter().map(|shard| shard.digest).sum();
+    compare(path, &[], expected, found)
 }
 
 fn compare(path: &TablePath, start: &[u8], expected: Digest, found: Digest) -> TaskResult<()> {

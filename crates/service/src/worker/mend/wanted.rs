@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use mendb_model::key::KeyRange;
 use mendb_model::manifest::Manifest;
 use mendb_model::name::TablePath;
 use mendb_model::operation::MendedRows;
@@ -20,7 +21,7 @@ const FIRST_KEYS: usize = 64;
 /// The next keys are at most so many times as many: they may have larger rows.
 const GROWTH: usize = 8;
 
-/// Looks up keys of one table, ascending over all calls.
+/// Looks up keys of a range of one table, ascending over all calls.
 pub(super) struct WantedRows<'a, 'b> {
     attempt: &'a Attempt<'b>,
     lookup: ChainLookup,
@@ -33,10 +34,12 @@ impl<'a, 'b> WantedRows<'a, 'b> {
         attempt: &'a Attempt<'b>,
         chain: &[Arc<Manifest>],
         path: &TablePath,
+        range: &KeyRange,
     ) -> TaskResult<Self> {
+        let repository = &attempt.tools.repository;
         Ok(Self {
             attempt,
-            lookup: attempt.tools.repository.look_up_chain(chain, path)?,
+            lookup: attempt.wait(repository.look_up_chain(chain, path, range))?,
             fetched: Fetched::default(),
             keys_at_once: FIRST_KEYS,
         })

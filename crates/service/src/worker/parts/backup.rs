@@ -339,7 +339,7 @@ pub(super) fn seal(attempt: &Attempt<'_>) -> TaskResult<()> {
         check_holds_something(store)?;
     }
     let repository = &attempt.tools.repository;
-    attempt.wait_to_the_end(repository.put_manifest(manifest))?;
+    attempt.wait_to_the_end(repository.put_manifest(manifest, writer(attempt)))?;
     crate::env::crash_point();
     // The backup exists, whether or not what lost attempts have left can be removed.
     if let Err(error) = attempt.wait_to_the_end(repository.sweep(manifest, writer(attempt))) {
