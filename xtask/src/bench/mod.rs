@@ -29,11 +29,6 @@ pub fn run(words: &[&str]) -> Outcome {
         ["mend", flags @ ..] => mend::run(flags),
         ["shards", flags @ ..] => shards::run(flags),
         ["clickhouse", flags @ ..] => clickhouse::run(flags),
-        _ => Err([
-            rows::USAGE,
-            mend::USAGE,
-            shards::USAGE,
-            clickhouse::USAGE,
-        ].join("\n")),
+        _ => Err([rows::USAGE, mend::USAGE, shards::USAGE, clickhouse::USAGE].join("\n")),
     }
 }

@@ -35,10 +35,23 @@ usage: cargo xtask bench shards [--quick]
 /// A command that is measured, and the name of its line.
 const STEPS: [(&str, &[&str]); 8] = [
     ("full backup", &["backup", "bench", "--label", "full"]),
-    ("increment", &["backup", "bench", "--incremental", "--label", "increment"]),
+    (
+        "increment",
+        &["backup", "bench", "--incremental", "--label", "increment"],
+    ),
     ("list", &["list", "bench"]),
     ("show", &["show", "bench", "increment"]),
-    ("plan of a mend", &["restore", "bench", "--in-place", "--to", "full", "--dry-run"]),
+    (
+        "plan of a mend",
+        &[
+            "restore",
+            "bench",
+            "--in-place",
+            "--to",
+            "full",
+            "--dry-run",
+        ],
+    ),
     ("mend", &["restore", "bench", "--in-place", "--to", "full"]),
     ("restore", &["restore", "bench", "--to", "increment"]),
     ("list of operations", &["operation", "list"]),
@@ -139,19 +152,23 @@ fn place<'a>(
     data::write_rows(&place.directory.join("rows.csv"), rows)?;
     let shards = shards.to_string();
     place.output(&[
-        "table", "import", "orders", "rows.csv", "--create", "--key", "id", "--index",
-        "by_customer=customer+amount", "--shards", &shards,
+        "table",
+        "import",
+        "orders",
+        "rows.csv",
+        "--create",
+        "--key",
+        "id",
+        "--index",
+        "by_customer=customer+amount",
+        "--shards",
+        &shards,
     ])?;
     place.output(&["collection", "create", "bench", "--table", "orders"])?;
     Ok(place)
 }
 
-fn column(
-    program: &Program,
-    scratch: &Scratch,
-    rows: u64,
-    shards: u32,
-) -> Result<Column, String> {
+fn column(program: &Program, scratch: &Scratch, rows: u64, shards: u32) -> Result<Column, String> {
     let place = place(program, scratch, rows, shards)?;
     let mut costs = Vec::new();
     for (name, words) in STEPS {
@@ -201,7 +218,10 @@ fn many_backups(
         ("list", &["list", "bench"][..]),
         ("list of operations", &["operation", "list"]),
         ("increment", &["backup", "bench", "--incremental"]),
-        ("plan of a mend", &["restore", "bench", "--in-place", "--dry-run"]),
+        (
+            "plan of a mend",
+            &["restore", "bench", "--in-place", "--dry-run"],
+        ),
     ] {
         let cost = measure::run(&mut place.command(words))?;
         println!("    {name}: {}", seconds(cost.time));
@@ -229,7 +249,9 @@ fn table_of(columns: &[Column]) -> String {
         .map(|(at, (name, _))| line(name, &|column| cell(&column.costs[at])))
         .collect();
     lines.push(line("journal", &|column| megabytes(column.journal_bytes)));
-    lines.push(line("repository", &|column| megabytes(column.repository_bytes)));
+    lines.push(line("repository", &|column| {
+        megabytes(column.repository_bytes)
+    }));
     table("Time and peak memory", &heads, &lines)
 }
 
@@ -238,6 +260,9 @@ fn listed_table(listed: &[(&'static str, Cost)], backups: u64) -> String {
         .iter()
         .map(|(name, cost)| vec![(*name).to_owned(), cell(cost)])
         .collect();
-    let title = format!("A repository of {} backups, of 4 shards each", count(backups));
+    let title = format!(
+        "A repository of {} backups, of 4 shards each",
+        count(backups)
+    );
     table(&title, &["", "time and peak memory"], &lines)
 }

@@ -290,7 +290,8 @@ fn show(context: &Context, id: &OperationId) -> Result<Verdict, Failure> {
     let mut shards = Vec::with_capacity(progress.len());
     let mut left = progress.into_iter().peekable();
     for (at, step) in (0u32..).zip(&operation.steps) {
-        let of_step: Vec<_> = std::iter::from_fn(|| left.next_if(|shard| shard.step <= at)).collect();
+        let of_step: Vec<_> =
+            std::iter::from_fn(|| left.next_if(|shard| shard.step <= at)).collect();
         let state = standing(&operation, at);
         steps.push(StepRecord::new(step, state, &of_step));
         let records = of_step.into_iter();

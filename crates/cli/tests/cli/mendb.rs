@@ -113,13 +113,13 @@ impl From<Output> for Ran {
 }
 
 fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
         let to = to.join(entry.file_name());
         if entry.file_type().unwrap().is_dir() {
             copy(&entry.path(), &to);
         } else {
-            std::fs::copy(entry.path(), to).unwrap();
+            fs::copy(entry.path(), to).unwrap();
         }
     }
 }

@@ -46,13 +46,27 @@ fn operations_in_a_journal_of_the_layout_before_are_listed_as_they_were() {
     let told = |of: &Value| {
         let text = |name: &str| of[name].as_str().unwrap().to_owned();
         let number = |name: &str| of[name].as_u64().unwrap();
-        let numbers = [number("shards_done"), number("shards_total"), number("rows_done")];
+        let numbers = [
+            number("shards_done"),
+            number("shards_total"),
+            number("rows_done"),
+        ];
         (text("operation_id"), text("state"), text("step"), numbers)
     };
     let listed: Vec<_> = listed.as_array().unwrap().iter().map(told).collect();
     let expected = [
-        ("backup-20261129151407-dac88d", "done", "release", [1, 1, 80]),
-        ("backup-20261129151407-6ea788", "done", "release", [1, 1, 80]),
+        (
+            "backup-20261129151407-dac88d",
+            "done",
+            "release",
+            [1, 1, 80],
+        ),
+        (
+            "backup-20261129151407-6ea788",
+            "done",
+            "release",
+            [1, 1, 80],
+        ),
         (BACKUP, "proposing", "copy", [2, 8, 20]),
         (MEND, "waiting", "finish", [0, 1, 15]),
     ];
@@ -72,9 +86,8 @@ fn a_mend_under_way_in_a_journal_of_the_layout_before_goes_on_to_its_end() {
     let mendb = world();
     let report = mendb.json(&format!("operation watch {MEND}"));
     assert_eq!(report["state"], "done");
-    let rows = |of: &Value| {
-        ["read", "upserted", "erased"].map(|name| of["rows"][name].as_u64().unwrap())
-    };
+    let rows =
+        |of: &Value| ["read", "upserted", "erased"].map(|name| of["rows"][name].as_u64().unwrap());
     let ranges = report["ranges"].as_array().unwrap();
     let ranges: Vec<_> = ranges.iter().map(rows).collect();
     assert_eq!(ranges, [[2, 2, 0], [0, 0, 0], [1, 1, 0], [1, 0, 1]]);
@@ -92,7 +105,9 @@ fn a_paused_backup_in_a_journal_of_the_layout_before_goes_on_to_its_end() {
     mendb.ok(&format!("operation resume {BACKUP}"));
     let listed = mendb.json("list c_trains");
     let labels = listed.as_array().unwrap().iter();
-    let labels: Vec<&str> = labels.map(|backup| backup["label"].as_str().unwrap()).collect();
+    let labels: Vec<&str> = labels
+        .map(|backup| backup["label"].as_str().unwrap())
+        .collect();
     assert_eq!(labels, ["one", "two"]);
     mendb.ok("verify c_trains");
     mendb.ok("table drop trains");

@@ -69,7 +69,8 @@ impl Operation {
                 continue;
             }
             let (spec, output) = (task.spec.clone(), task.output.clone());
-            self.tasks.change(at as u32, |task| task.output = TaskOutput::None);
+            self.tasks
+                .change(at as u32, |task| task.output = TaskOutput::None);
             match output {
                 TaskOutput::Mended(rows) => {
                     if let TaskSpec::MendRows { path, range, .. } = spec {

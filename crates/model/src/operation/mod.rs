@@ -229,7 +229,10 @@ pub struct OperationHead {
 impl Limits {
     /// The most tasks that are requested at a time.
     pub fn window(&self) -> usize {
-        let window = self.max_in_flight.max(1).saturating_add(self.requested_ahead);
+        let window = self
+            .max_in_flight
+            .max(1)
+            .saturating_add(self.requested_ahead);
         usize::try_from(window).unwrap_or(usize::MAX)
     }
 }

@@ -106,10 +106,7 @@ impl World {
             .iter()
             .filter(|t| t.status == TaskStatus::Running)
             .count();
-        assert!(
-            in_flight <= operation.limits.window(),
-            "the window holds"
-        );
+        assert!(in_flight <= operation.limits.window(), "the window holds");
         let progress = operation.progress();
         assert!(progress.percent >= self.percent, "progress never falls");
         assert_eq!(

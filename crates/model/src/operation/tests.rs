@@ -104,7 +104,10 @@ fn a_cut_that_is_lost_is_taken_again_with_a_backoff_and_its_cause() {
     operation.step(at(0), Event::Booted).unwrap();
     copying(&mut operation, 0);
     let lost = report(&operation, 0, cut_lost());
-    assert_eq!(operation.step(at(0), lost).unwrap().effects, [Effect::Allocate]);
+    assert_eq!(
+        operation.step(at(0), lost).unwrap().effects,
+        [Effect::Allocate]
+    );
     assert_eq!(operation.step_kind(), StepKind::Cut);
     // Once it is at once, as after a restart.
     copying(&mut operation, 0);
@@ -151,7 +154,10 @@ fn a_cut_that_is_lost_where_none_can_be_taken_is_a_fatal_error_with_its_name() {
         .step(at(0), Event::Allocated { step, tasks })
         .unwrap();
     let lost = report(&operation, 0, cut_lost());
-    assert_eq!(operation.step(at(0), lost).unwrap().effects, [Effect::Finished]);
+    assert_eq!(
+        operation.step(at(0), lost).unwrap().effects,
+        [Effect::Finished]
+    );
     assert_eq!(operation.state, State::Failed);
     let told = operation.error.as_deref();
     assert_eq!(told, Some("step rollback: the freeze is gone"));
@@ -189,7 +195,8 @@ fn started(count: usize) -> (Operation, Vec<Effect>) {
                 tasks: tasks(count),
             },
         )
-        .unwrap().effects;
+        .unwrap()
+        .effects;
     (operation, effects)
 }
 
@@ -214,7 +221,10 @@ fn requests_go_out_as_the_window_moves_and_the_barrier_waits_for_all() {
     assert_eq!(operation.step(at(2), done).unwrap().effects, []);
     assert_eq!(operation.current_step, 0);
     let done = report(&operation, 2, ReportStatus::Success);
-    assert_eq!(operation.step(at(3), done).unwrap().effects, [Effect::Advance]);
+    assert_eq!(
+        operation.step(at(3), done).unwrap().effects,
+        [Effect::Advance]
+    );
     assert_eq!(operation.state, State::Applying);
     assert_eq!(
         operation.step(at(4), Event::Advance).unwrap().effects,
@@ -236,7 +246,10 @@ fn an_error_sends_back_only_its_shard_after_a_backoff_that_doubles() {
         };
         (failed.rows, failed.bytes) = (0, 0);
         assert_eq!(
-            operation.step(at(now_ms), Event::Reported(failed)).unwrap().effects,
+            operation
+                .step(at(now_ms), Event::Reported(failed))
+                .unwrap()
+                .effects,
             []
         );
         assert_eq!(operation.state, State::Allocating);
@@ -245,7 +258,8 @@ fn an_error_sends_back_only_its_shard_after_a_backoff_that_doubles() {
         assert_eq!(
             operation
                 .step(at(now_ms + backoff_s * SECOND_MS - 1), Event::Tick)
-                .unwrap().effects,
+                .unwrap()
+                .effects,
             []
         );
         now_ms += backoff_s * SECOND_MS;
@@ -267,7 +281,10 @@ fn reports_of_an_old_attempt_or_a_second_time_change_nothing() {
         .unwrap();
     operation.step(at(5 * SECOND_MS), Event::Tick).unwrap();
     let before = operation.clone();
-    assert_eq!(operation.step(at(5 * SECOND_MS), first).unwrap().effects, []);
+    assert_eq!(
+        operation.step(at(5 * SECOND_MS), first).unwrap().effects,
+        []
+    );
     assert_eq!(operation, before);
     let second = report(&operation, 0, ReportStatus::Success);
     operation.step(at(6 * SECOND_MS), second.clone()).unwrap();
@@ -293,7 +310,8 @@ fn a_worker_that_falls_silent_is_replaced() {
     );
     let again = operation
         .step(at(lease_ms + SECOND_MS), Event::Tick)
-        .unwrap().effects;
+        .unwrap()
+        .effects;
     assert_eq!(again, [Effect::Propose { shard_idx: 0 }]);
     assert_eq!(operation.tasks[0].attempt, 2);
 }
@@ -311,7 +329,10 @@ fn a_fatal_error_fails_once_nothing_runs_and_can_be_resumed_after_repair() {
     );
     assert_eq!(operation.state, State::Waiting);
     let stopped = report(&operation, 1, ReportStatus::Stopped);
-    assert_eq!(operation.step(at(2), stopped).unwrap().effects, [Effect::Finished]);
+    assert_eq!(
+        operation.step(at(2), stopped).unwrap().effects,
+        [Effect::Finished]
+    );
     assert_eq!(operation.state, State::Failed);
     assert_eq!(
         operation.error.as_deref(),
@@ -366,14 +387,20 @@ fn pausing_moves_the_deadlines_and_sends_nothing() {
     }
     assert_eq!(operation.wake_at_ms(), None);
     assert_eq!(
-        operation.step(at(deadline_ms * 2), Event::Booted).unwrap().effects,
+        operation
+            .step(at(deadline_ms * 2), Event::Booted)
+            .unwrap()
+            .effects,
         []
     );
     assert!(matches!(
         operation.step(at(20), Event::Pause),
         Err(IllegalEvent::Stopping { .. })
     ));
-    let resumed = operation.step(at(10 + deadline_ms), RESUME).unwrap().effects;
+    let resumed = operation
+        .step(at(10 + deadline_ms), RESUME)
+        .unwrap()
+        .effects;
     assert_eq!(resumed.len(), 2);
     assert_eq!(operation.operation_deadline_ms, deadline_ms * 2);
     assert_eq!(operation.tasks[0].failures, 0);
@@ -384,7 +411,10 @@ fn a_cancel_rolls_back_and_comes_too_late_for_a_result_that_exists() {
     let (mut operation, _) = started(1);
     operation.step(at(1), Event::Cancel).unwrap();
     let stopped = report(&operation, 0, ReportStatus::Stopped);
-    assert_eq!(operation.step(at(2), stopped).unwrap().effects, [Effect::Allocate]);
+    assert_eq!(
+        operation.step(at(2), stopped).unwrap().effects,
+        [Effect::Allocate]
+    );
     assert_eq!(operation.step_kind(), StepKind::Rollback);
     assert!(matches!(
         operation.step(at(3), Event::Cancel),
@@ -406,7 +436,10 @@ fn a_cancel_rolls_back_and_comes_too_late_for_a_result_that_exists() {
         )
         .unwrap();
     let done = report(&operation, 0, ReportStatus::Success);
-    assert_eq!(operation.step(at(4), done).unwrap().effects, [Effect::Advance]);
+    assert_eq!(
+        operation.step(at(4), done).unwrap().effects,
+        [Effect::Advance]
+    );
     assert_eq!(
         operation.step(at(5), Event::Advance).unwrap().effects,
         [Effect::Finished]

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use mendb_model::manifest::{Manifest, ShardBackup, ShardedData};
+use mendb_model::manifest::{Manifest, ShardBackup, ShardedData, Shards};
 use mendb_model::name::{OperationId, TablePath};
 use mendb_model::operation::TouchedDraft;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
@@ -33,7 +33,8 @@ pub(super) fn put_touched(
         TouchedDraft::Shards(shards) => {
             for (path, shard) in shards {
                 let data = draft.and_then(|draft| draft.sharded_table(path));
-                let found = data.and_then(|data| data.shards.get(*shard as usize));
+                let told = data.and_then(ShardedData::told).unwrap_or_default();
+                let found = told.get(*shard as usize);
                 if let Some(found) = found {
                     put(tx, id, path, *shard as usize, found)?;
                 }
@@ -52,22 +53,29 @@ pub(super) fn put_all(
     tx.prepare_cached("DELETE FROM draft_shard WHERE operation_id = ?1")?
         .execute([id.as_str()])?;
     for (path, data) in draft.into_iter().flat_map(Manifest::sharded_tables) {
-        for (at, shard) in data.shards.iter().enumerate() {
+        for (at, shard) in data.told().unwrap_or_default().iter().enumerate() {
             put(tx, id, &path, at, shard)?;
         }
     }
     let root = draft.map(|draft| {
         let mut root = draft.clone();
         for table in &mut root.tables {
-            table.rows.shards.clear();
+            leave_out(&mut table.rows);
             let indexes = table.indexes.iter_mut();
-            indexes.for_each(|index| index.rows.shards.clear());
+            indexes.for_each(|index| leave_out(&mut index.rows));
         }
         to_json(&root)
     });
     tx.prepare_cached("UPDATE operation SET draft = ?2 WHERE operation_id = ?1")?
         .execute(params![id.as_str(), root.transpose()?])?;
     Ok(())
+}
+
+/// A draft tells of its shards itself.
+fn leave_out(data: &mut ShardedData) {
+    if let Shards::Here(shards) = &mut data.shards {
+        shards.clear();
+    }
 }
 
 fn put(
@@ -97,7 +105,9 @@ pub(super) fn read(
     id: &OperationId,
 ) -> rusqlite::Result<Option<Manifest>> {
     let root: Option<Manifest> = connection
-        .prepare_cached("SELECT draft FROM operation WHERE operation_id = ?1 AND draft IS NOT NULL")?
+        .prepare_cached(
+            "SELECT draft FROM operation WHERE operation_id = ?1 AND draft IS NOT NULL",
+        )?
         .query_row([id.as_str()], |row| from_json(row, 0))
         .optional()?;
     let Some(mut draft) = root else {
@@ -106,7 +116,12 @@ pub(super) fn read(
     for table in &mut draft.tables {
         read_into(connection, id, (&table.table, ""), &mut table.rows)?;
         for index in &mut table.indexes {
-            read_into(connection, id, (&table.table, &index.index), &mut index.rows)?;
+            read_into(
+                connection,
+                id,
+                (&table.table, &index.index),
+                &mut index.rows,
+            )?;
         }
     }
     Ok(Some(draft))
@@ -118,7 +133,10 @@ fn read_into(
     (table, index): (&str, &str),
     data: &mut ShardedData,
 ) -> rusqlite::Result<()> {
-    data.shards = connection
+    let Shards::Here(shards) = &mut data.shards else {
+        return Ok(());
+    };
+    *shards = connection
         .prepare_cached(
             "SELECT record FROM draft_shard WHERE operation_id = ?1 AND table_name = ?2 AND index_name = ?3
              ORDER BY shard",

@@ -31,7 +31,10 @@ pub(super) fn put(
 }
 
 /// The ranges of an operation.
-pub(super) fn read(connection: &Connection, id: &OperationId) -> rusqlite::Result<Vec<MendedShard>> {
+pub(super) fn read(
+    connection: &Connection,
+    id: &OperationId,
+) -> rusqlite::Result<Vec<MendedShard>> {
     connection
         .prepare_cached("SELECT record FROM mended_shard WHERE operation_id = ?1 ORDER BY number")?
         .query_map([id.as_str()], |row| from_json(row, 0))?

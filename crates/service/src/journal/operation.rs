@@ -174,7 +174,9 @@ pub(super) fn put_all(tx: &Transaction<'_>, operation: &Operation) -> rusqlite::
 
 /// Writes where an operation stands.
 pub(super) fn put(tx: &Transaction<'_>, operation: &Operation) -> rusqlite::Result<()> {
-    let attempt = operation.attempt_floor.max(operation.tasks.highest_attempt());
+    let attempt = operation
+        .attempt_floor
+        .max(operation.tasks.highest_attempt());
     tx.prepare_cached(
         "INSERT INTO operation (operation_id, kind, collection, state, current_step, attempt, percent, error,
              created_at_ms, updated_at_ms, step_deadline_ms, operation_deadline_ms, standing)
@@ -201,10 +203,7 @@ pub(super) fn put(tx: &Transaction<'_>, operation: &Operation) -> rusqlite::Resu
 }
 
 /// Writes the request of an operation.
-pub(super) fn put_request(
-    tx: &Transaction<'_>,
-    operation: &OperationHead,
-) -> rusqlite::Result<()> {
+pub(super) fn put_request(tx: &Transaction<'_>, operation: &OperationHead) -> rusqlite::Result<()> {
     tx.prepare_cached("UPDATE operation SET request = ?2 WHERE operation_id = ?1")?
         .execute(params![
             operation.operation_id.as_str(),

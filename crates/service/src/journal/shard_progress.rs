@@ -183,7 +183,11 @@ impl Journal {
 }
 
 /// The tasks of the step that an operation is in.
-pub(super) fn read(connection: &Connection, id: &OperationId, step: u32) -> rusqlite::Result<Tasks> {
+pub(super) fn read(
+    connection: &Connection,
+    id: &OperationId,
+    step: u32,
+) -> rusqlite::Result<Tasks> {
     let mut tasks: Vec<Task> = connection
         .prepare_cached(
             "SELECT spec, standing FROM shard_progress WHERE operation_id = ?1 AND step = ?2 ORDER BY shard_idx",

@@ -75,7 +75,10 @@ pub fn restore_and_kill(place: &Place, collection: &str) -> Result<FirstRun, Fai
 ///
 /// # Errors
 /// The process cannot be started, or the operation failed.
-pub fn resume(place: &Place, operation: &OperationHead) -> Result<(OperationHead, Duration), Failure> {
+pub fn resume(
+    place: &Place,
+    operation: &OperationHead,
+) -> Result<(OperationHead, Duration), Failure> {
     let watch = Stopwatch::start();
     let id = &operation.operation_id;
     let mut process = Process::start(place, &["operation", "watch", id.as_str()])?;
