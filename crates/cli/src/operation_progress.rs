@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use mendb_model::name::OperationId;
-use mendb_model::operation::Operation;
+use mendb_model::operation::OperationHead;
 
 use crate::clock::Stopwatch;
 use crate::operation_record::progress_line;
@@ -54,7 +54,7 @@ impl OperationProgress {
     }
 
     /// Shows where an operation is now.
-    pub fn update(&mut self, operation: &Operation) {
+    pub fn update(&mut self, operation: &OperationHead) {
         let id = &operation.operation_id;
         match &mut self.shown {
             Shown::Nothing => {}
@@ -68,7 +68,7 @@ impl OperationProgress {
             Shown::Lines { watch, last } => {
                 let elapsed = watch.elapsed();
                 let due = last.get(id).is_none_or(|(step, at)| {
-                    let begins = *step != operation.current_step && operation.tasks.len() > 1;
+                    let begins = *step != operation.current_step && operation.counts.total > 1;
                     begins || elapsed >= *at + LINE_EVERY
                 });
                 if due || operation.state.is_terminal() {
@@ -90,7 +90,7 @@ impl OperationProgress {
     }
 }
 
-fn bar(operation: &Operation) -> ProgressBar {
+fn bar(operation: &OperationHead) -> ProgressBar {
     let style = ProgressStyle::with_template("{prefix} [{bar:24}] {percent:>3} %  {msg}");
     let style = style
         .unwrap_or_else(|_| ProgressStyle::default_bar())

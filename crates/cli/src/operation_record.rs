@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mendb_model::TargetMark;
 use mendb_model::name::BackupId;
-use mendb_model::operation::{MendSource, Operation, Request, State};
+use mendb_model::operation::{MendSource, OperationHead, Request, State};
 use mendb_service::Orphan;
 use serde::Serialize;
 
@@ -54,7 +54,7 @@ pub struct OperationRecord {
 }
 
 impl OperationRecord {
-    pub fn new(operation: &Operation) -> Self {
+    pub fn new(operation: &OperationHead) -> Self {
         let progress = operation.progress();
         let elapsed = elapsed(operation);
         let moves = !operation.state.is_terminal() && !operation.is_paused();
@@ -85,7 +85,7 @@ impl OperationRecord {
             error: operation
                 .error
                 .clone()
-                .or_else(|| operation.tasks.iter().find_map(|task| task.error.clone())),
+                .or_else(|| operation.task_error.clone()),
             held_tables: Vec::new(),
         }
     }
@@ -182,7 +182,7 @@ pub fn task_word(request: &Request) -> &'static str {
 }
 
 /// From the request to the last event.
-pub fn elapsed(operation: &Operation) -> Duration {
+pub fn elapsed(operation: &OperationHead) -> Duration {
     Duration::from_millis(
         operation
             .updated_at_ms
@@ -191,7 +191,7 @@ pub fn elapsed(operation: &Operation) -> Duration {
 }
 
 /// One line of progress: step, and as far as they say something shards or tables, rows, rate and time left.
-pub fn progress_line(operation: &Operation) -> String {
+pub fn progress_line(operation: &OperationHead) -> String {
     let record = OperationRecord::new(operation);
     let mut line = record.step.clone();
     if record.shards_total > 1 {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use mendb_engines::Engine;
 use mendb_engines::row::RowEngine;
 use mendb_model::name::OperationId;
-use mendb_model::operation::{DifferentTable, Limits, Operation, Request, State};
+use mendb_model::operation::{DifferentTable, Limits, OperationHead, Request, State};
 use mendb_repo::clickhouse_backup::ImportError;
 use mendb_repo::{Repository, RepositoryOptions, RetryPolicy};
 use mendb_rowstore::Database;
@@ -196,7 +196,7 @@ impl Context {
             Some(operation) => operation.parse().into_iter().collect(),
             None => journal.unfinished_operations().unwrap_or_default(),
         };
-        for operation in ids.iter().filter_map(|id| journal.operation(id).ok()) {
+        for operation in ids.iter().filter_map(|id| journal.operation_head(id).ok()) {
             if failure.operation.is_some() {
                 failure.hint = Some(ways_on(&operation));
             }
@@ -250,7 +250,7 @@ impl Context {
     ) -> Result<Verdict, Failure> {
         let mut progress = OperationProgress::start(self.output.quiet);
         for look in 0u32.. {
-            let operation = journal.operation(id)?;
+            let operation = journal.operation_head(id)?;
             if operation.awaits_user() {
                 break;
             }
@@ -399,7 +399,7 @@ fn is_known(journal: Option<&Journal>, id: &str) -> bool {
     let Ok(id) = id.parse() else {
         return false;
     };
-    let read = journal.operation(&id);
+    let read = journal.operation_head(&id);
     !matches!(read, Err(mendb_service::Error::UnknownOperation(_)))
 }
 
@@ -414,7 +414,7 @@ fn host() -> Option<String> {
 ///
 /// # Errors
 /// There are some.
-fn check_none_stopped(operation: &Operation) -> Result<(), Failure> {
+fn check_none_stopped(operation: &OperationHead) -> Result<(), Failure> {
     let Request::Mend(request) = &operation.request else {
         return Ok(());
     };
@@ -447,7 +447,7 @@ fn check_none_stopped(operation: &Operation) -> Result<(), Failure> {
 ///
 /// # Errors
 /// It is in another state than `wanted`.
-pub fn check_end(operation: &Operation, wanted: State) -> Result<(), Failure> {
+pub fn check_end(operation: &OperationHead, wanted: State) -> Result<(), Failure> {
     let id = &operation.operation_id;
     if operation.state == wanted {
         return Ok(());

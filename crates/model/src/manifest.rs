@@ -248,15 +248,6 @@ impl Manifest {
         }
     }
 
-    /// Gives a shard of a draft its segments. A task that is not about a shard of this manifest
-    /// changes nothing.
-    pub(crate) fn put_segments(&mut self, task: &TaskSpec, segments: Vec<Segment>) {
-        let TaskSpec::Copy { path, shard, .. } = task else {
-            return;
-        };
-        self.put_shard(path, *shard, segments);
-    }
-
     /// Gives a shard of a draft its segments. A shard that the manifest does not have changes nothing.
     pub fn put_shard(&mut self, path: &TablePath, shard: u32, segments: Vec<Segment>) {
         let Some(table) = self

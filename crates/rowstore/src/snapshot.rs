@@ -280,6 +280,14 @@ impl Snapshot {
         self.describe_shards(self.view.shards(path)?)
     }
 
+    /// As [`Self::shards`], those that have keys of a range; the others are not looked at.
+    ///
+    /// # Errors
+    /// The table or index is missing.
+    pub fn shards_within(&self, path: &TablePath, range: &KeyRange) -> Result<Vec<ShardSnapshot>> {
+        self.describe_shards(catalogue::within(self.view.shards(path)?, range))
+    }
+
     /// The bytes of the rows of the shards that have keys of a range, about.
     ///
     /// # Errors

@@ -66,7 +66,7 @@ fn is_known(journal: Option<&Journal>, operation: &str) -> Result<bool> {
         return Ok(false);
     };
     let id = operation.parse::<OperationId>().map_err(Error::from);
-    match id.and_then(|id| journal.operation(&id)) {
+    match id.and_then(|id| journal.operation_head(&id)) {
         Ok(_) => Ok(true),
         Err(Error::UnknownOperation(_) | Error::BadName(_)) => Ok(false),
         Err(error) => Err(error),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use mendb_engines::Engine;
 use mendb_model::TargetMark;
 use mendb_model::name::{OperationId, check};
-use mendb_model::operation::{Limits, Operation, Request, State, StepKind};
+use mendb_model::operation::{Limits, Operation, OperationHead, Request, State, StepKind};
 use mendb_repo::Repository;
 use tokio::runtime::{Handle, Runtime};
 
@@ -137,7 +137,7 @@ impl Service {
     /// # Errors
     /// It does, or there is no such operation.
     pub fn check_repository(&self, id: &OperationId) -> Result<()> {
-        let operation = self.journal.operation(id)?;
+        let operation = self.journal.operation_head(id)?;
         let found = self.repository_id()?;
         if works_with(&operation, found.as_ref()) {
             return Ok(());
@@ -177,7 +177,7 @@ impl Service {
     /// There is no such operation, or its state does not allow it.
     pub fn command(&self, id: &OperationId, command: Command) -> Result<i64> {
         if matches!(command, Command::Resume(_)) {
-            self.check_resumable(&self.journal.operation(id)?)?;
+            self.check_resumable(&self.journal.operation_head(id)?)?;
         }
         command_through(&self.journal, id, command)
     }
@@ -189,7 +189,7 @@ impl Service {
     /// is not over needs what it has kept.
     pub fn forget(&self, id: &OperationId) -> Result<()> {
         let _one_at_a_time = self.requests();
-        let operation = self.journal.operation(id)?;
+        let operation = self.journal.operation_head(id)?;
         check_forgettable(&self.journal, &operation)?;
         if matches!(operation.request, Request::Mend(_)) {
             parts::forget(&self.tools, &operation)?;
@@ -209,7 +209,7 @@ impl Service {
     /// cannot be written.
     pub fn abandon(&self, id: &OperationId) -> Result<()> {
         let _driving = self.driving.lock().unwrap_or_else(PoisonError::into_inner);
-        let operation = match self.journal.operation(id) {
+        let operation = match self.journal.operation_head(id) {
             Err(Error::UnknownOperation(_)) => return self.abandon_orphan(id),
             operation => operation?,
         };
@@ -350,11 +350,11 @@ pub fn command_through(journal: &Journal, id: &OperationId, command: Command) ->
 /// # Errors
 /// There is no such operation, it is not over, or an undo that is not over needs what it has kept.
 pub fn forget_through(journal: &Journal, id: &OperationId) -> Result<()> {
-    check_forgettable(journal, &journal.operation(id)?)?;
+    check_forgettable(journal, &journal.operation_head(id)?)?;
     journal.delete_operation(id)
 }
 
-fn check_forgettable(journal: &Journal, operation: &Operation) -> Result<()> {
+fn check_forgettable(journal: &Journal, operation: &OperationHead) -> Result<()> {
     let id = &operation.operation_id;
     for other in journal.operations()? {
         let is_over = matches!(other.state, State::Done | State::Cancelled);
@@ -379,7 +379,7 @@ fn check_forgettable(journal: &Journal, operation: &Operation) -> Result<()> {
 }
 
 /// That an operation must not be forgotten: another, which is not over, takes it back by what it has kept.
-fn needed(operation: &Operation, by: &Operation) -> Error {
+fn needed(operation: &OperationHead, by: &OperationHead) -> Error {
     let (id, by_id) = (&operation.operation_id, &by.operation_id);
     let how = if by.is_paused() {
         "paused"

@@ -1,9 +1,9 @@
 //! What a user can do about an operation that stands in the way.
 
-use mendb_model::operation::{Operation, State};
+use mendb_model::operation::{OperationHead, State};
 
 /// What moves an operation on and, where its step allows that, what gives it up, as commands.
-pub fn ways_on(operation: &Operation) -> String {
+pub fn ways_on(operation: &OperationHead) -> String {
     let id = &operation.operation_id;
     let on = match operation.state {
         State::Failed => format!("mendb operation resume {id} continues it"),
@@ -22,7 +22,7 @@ pub fn ways_on(operation: &Operation) -> String {
 #[cfg(test)]
 mod tests {
     use mendb_model::name::{BackupId, BackupKind};
-    use mendb_model::operation::{BackupRequest, Limits, Request, plan};
+    use mendb_model::operation::{BackupRequest, Limits, Operation, Request, plan};
 
     use super::*;
 

@@ -15,8 +15,9 @@ use serde::{Deserialize, Serialize};
 pub struct TaskRequest {
     /// The operation.
     pub operation_id: OperationId,
-    /// What the operation is to bring about.
-    pub request: Request,
+    /// What the operation is to bring about. All its tasks share it.
+    #[serde(with = "shared")]
+    pub request: Arc<Request>,
     /// The step.
     pub step: u32,
     /// What the step does.
@@ -43,6 +44,8 @@ pub struct TaskRequest {
     /// Attempts up to this number belong to earlier steps: a request is stale when a later one of its
     /// operation has a higher floor.
     pub attempt_floor: u32,
+    /// The most attempts of the operation that work at a time.
+    pub at_once: u32,
     /// The manifest in the making, for the steps after the copy that need it.
     #[serde(skip)]
     pub draft: Option<Arc<Manifest>>,
@@ -99,7 +102,7 @@ impl TaskRequest {
     pub(crate) fn preview(request: Request) -> Result<Self, mendb_model::name::BadName> {
         Ok(Self {
             operation_id: "preview".parse()?,
-            request,
+            request: Arc::new(request),
             step: 0,
             step_kind: StepKind::Assess,
             incremental_idx: None,
@@ -112,12 +115,18 @@ impl TaskRequest {
             bytes_total: 0,
             output: TaskOutput::None,
             attempt_floor: 0,
+            at_once: u32::MAX,
             draft: None,
         })
     }
 
     /// The request for the current attempt of a task.
-    pub(crate) fn new(operation: &Operation, shard_idx: u32, task: &Task) -> Self {
+    pub(crate) fn new(
+        operation: &Operation,
+        request: Arc<Request>,
+        shard_idx: u32,
+        task: &Task,
+    ) -> Self {
         let kind = operation.step_kind();
         let with_draft = matches!(
             kind,
@@ -126,7 +135,7 @@ impl TaskRequest {
         let planned = operation.steps.get(operation.current_step as usize);
         Self {
             operation_id: operation.operation_id.clone(),
-            request: operation.request.clone(),
+            request,
             step: operation.current_step,
             step_kind: kind,
             incremental_idx: planned.and_then(|step| step.incremental_idx),
@@ -139,7 +148,26 @@ impl TaskRequest {
             bytes_total: task.bytes_total,
             output: task.output.clone(),
             attempt_floor: operation.attempt_floor,
+            at_once: operation.limits.max_in_flight.max(1),
             draft: operation.draft.clone().filter(|_| with_draft),
         }
+    }
+}
+
+/// A request as it is written, whoever shares it.
+mod shared {
+    use super::{Arc, Deserialize, Request, Serialize};
+
+    pub(super) fn serialize<S: serde::Serializer>(
+        request: &Arc<Request>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        request.as_ref().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Arc<Request>, D::Error> {
+        Request::deserialize(deserializer).map(Arc::new)
     }
 }

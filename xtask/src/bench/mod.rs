@@ -13,6 +13,7 @@ mod program;
 mod rows;
 mod scale;
 mod scratch;
+mod shards;
 mod svg;
 mod units;
 
@@ -26,7 +27,8 @@ pub fn run(words: &[&str]) -> Outcome {
     match words {
         ["rows", flags @ ..] => rows::run(flags),
         ["mend", flags @ ..] => mend::run(flags),
+        ["shards", flags @ ..] => shards::run(flags),
         ["clickhouse", flags @ ..] => clickhouse::run(flags),
-        _ => Err([rows::USAGE, mend::USAGE, clickhouse::USAGE].join("\n")),
+        _ => Err([rows::USAGE, mend::USAGE, shards::USAGE, clickhouse::USAGE].join("\n")),
     }
 }

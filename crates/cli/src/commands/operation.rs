@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use mendb_model::name::OperationId;
-use mendb_model::operation::{Operation, PlannedStep, Request, State};
+use mendb_model::operation::{OperationHead, PlannedStep, Request, State};
 use mendb_model::part::OnConcurrentInsert;
 use mendb_service::Error;
 use mendb_service::forget_through;
@@ -113,7 +113,7 @@ impl OperationCommand {
             }
             Self::Forget { operation } => {
                 let journal = journal(context, &operation)?;
-                match journal.operation(&operation)?.request {
+                match journal.operation_head(&operation)?.request {
                     // What it kept on the server to be undone by goes with it.
                     Request::Mend(_) => context.open_service()?.forget(&operation)?,
                     _ => forget_through(&journal, &operation)?,
@@ -133,7 +133,7 @@ fn journal(context: &Context, id: &OperationId) -> Result<Journal, Failure> {
     let Some(journal) = context.open_journal()? else {
         return Err(context.unknown_operation(None, id));
     };
-    match journal.operation(id) {
+    match journal.operation_head(id) {
         Err(Error::UnknownOperation(_)) => Err(context.unknown_operation(Some(&journal), id)),
         // What else is wrong with it is for the command to tell.
         _ => Ok(journal),
@@ -271,7 +271,7 @@ impl ShardRecord {
 }
 
 /// Where the step at a place of the plan stands.
-fn standing(operation: &Operation, at: u32) -> &'static str {
+fn standing(operation: &OperationHead, at: u32) -> &'static str {
     match (operation.current_step.cmp(&at), operation.state) {
         (Ordering::Greater, _) => "done",
         (Ordering::Equal, State::Done | State::Cancelled) => "done",
@@ -287,12 +287,15 @@ fn show(context: &Context, id: &OperationId) -> Result<Verdict, Failure> {
     let operation = journal.operation(id)?;
     let progress = journal.shard_progress(id)?;
     let mut steps = Vec::with_capacity(operation.steps.len());
-    let mut shards = Vec::new();
+    let mut shards = Vec::with_capacity(progress.len());
+    let mut left = progress.into_iter().peekable();
     for (at, step) in (0u32..).zip(&operation.steps) {
-        let of_step = || progress.iter().filter(|shard| shard.step == at).cloned();
+        let of_step: Vec<_> =
+            std::iter::from_fn(|| left.next_if(|shard| shard.step <= at)).collect();
         let state = standing(&operation, at);
-        steps.push(StepRecord::new(step, state, &of_step().collect::<Vec<_>>()));
-        shards.extend(of_step().map(|shard| ShardRecord::new(step, shard)));
+        steps.push(StepRecord::new(step, state, &of_step));
+        let records = of_step.into_iter();
+        shards.extend(records.map(|shard| ShardRecord::new(step, shard)));
     }
     let mend = match &operation.request {
         Request::Mend(_) => Some(MendTables::new(&operation, &journal.mend_plans(id)?)),
@@ -389,7 +392,7 @@ fn command(context: &Context, id: &OperationId, command: Command) -> Result<Jour
 
 fn pause(context: &Context, id: &OperationId) -> Result<Verdict, Failure> {
     let journal = command(context, id, Command::Pause)?;
-    let operation = journal.operation(id)?;
+    let operation = journal.operation_head(id)?;
     if !operation.is_paused() && !operation.state.is_terminal() {
         return Err(Failure::new(
             FailureKind::Retry,

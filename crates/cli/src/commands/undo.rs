@@ -44,7 +44,7 @@ pub struct UndoCommand {
 impl UndoCommand {
     pub fn run(self, context: &Context) -> Result<Verdict, Failure> {
         let service = context.open_service()?;
-        let mended = service.journal().operation(&self.operation)?.request;
+        let mended = service.journal().operation_head(&self.operation)?.request;
         let is_of_parts = matches!(mended, Request::Mend(_));
         if !is_of_parts {
             return self.rows(context, &service);

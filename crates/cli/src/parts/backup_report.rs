@@ -1,7 +1,7 @@
 //! What a backup of a part store holds, at its end.
 
 use mendb_model::manifest::Manifest;
-use mendb_model::operation::Operation;
+use mendb_model::operation::OperationHead;
 use mendb_model::part::{MissingTable, PartStoreBackup, TableName, Unmatched};
 use serde::Serialize;
 
@@ -29,7 +29,7 @@ pub struct BackupReport {
 
 impl BackupReport {
     /// The report of an operation that made a backup.
-    pub fn new(operation: &Operation, manifest: &Manifest) -> Self {
+    pub fn new(operation: &OperationHead, manifest: &Manifest) -> Self {
         let store = manifest.part_store.as_ref();
         let tables = store.map(TableRecord::all).unwrap_or_default();
         Self {

@@ -16,6 +16,7 @@ mod import_files;
 mod import_values;
 mod lost_journal;
 mod mendb;
+mod old_journal;
 mod old_repository;
 mod repositories;
 mod shards;

@@ -39,6 +39,12 @@ impl Mendb {
         self.directory.path()
     }
 
+    /// Copies a directory of `tests/fixtures` into it.
+    pub fn bring(&self, fixture: &str, to: &str) {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+        copy(&fixtures.join(fixture), &self.path().join(to));
+    }
+
     pub fn write(&self, file: &str, text: &str) {
         fs::write(self.path().join(file), text).unwrap();
     }
@@ -102,6 +108,18 @@ impl From<Output> for Ran {
             code: output.status.code().expect("mendb was not killed"),
             stdout: String::from_utf8(output.stdout).unwrap(),
             stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
         }
     }
 }

@@ -1,30 +1,15 @@
 //! A repository that an older version wrote, in `fixtures/repository-1`: a full backup `one` and an increment
 //! `two` of a table with an index, written by mendb at commit 8f9bd14.
 
-use std::path::{Path, PathBuf};
-
 use crate::mendb::Mendb;
 
 /// What the digests of the table and its index were when the increment was taken.
 const ROWS: &str = "50:99d8586672a20791e6750b7d0bec60f3";
 const INDEX: &str = "50:06f4f623187b3e9dd11155005d283e21";
 
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let to = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &to);
-        } else {
-            std::fs::copy(entry.path(), to).unwrap();
-        }
-    }
-}
-
 fn world() -> Mendb {
     let mendb = Mendb::new().with("MENDB_REPOSITORY", "repository");
-    let fixture = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/repository-1");
-    copy(&fixture, &mendb.path().join("repository"));
+    mendb.bring("repository-1", "repository");
     mendb
 }
 

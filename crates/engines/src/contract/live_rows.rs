@@ -29,12 +29,13 @@ pub trait LiveRows: Send + Sync {
     /// *inspect*: the last commit.
     fn version(&self) -> u64;
 
-    /// *assess*: the shards of a table or index as they are now, in key order, covering all keys, with
-    /// the digests that are kept with each write.
+    /// *assess*: the shards of a table or index that have keys of a range, as they are now, in key order,
+    /// covering it, with the digests that are kept with each write. What it costs does not depend on the
+    /// others.
     ///
     /// # Errors
     /// The table or index is missing.
-    fn shards(&self, path: &TablePath) -> Result<Vec<LiveShard>>;
+    fn shards(&self, path: &TablePath, range: &KeyRange) -> Result<Vec<LiveShard>>;
 
     /// *assess*: the rows of a range as they are now, in key order, those after `after`.
     ///

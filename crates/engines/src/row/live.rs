@@ -54,8 +54,8 @@ impl LiveRows for LiveSnapshot {
         self.0.version()
     }
 
-    fn shards(&self, path: &TablePath) -> Result<Vec<LiveShard>> {
-        let shards = self.0.shards(path)?.into_iter();
+    fn shards(&self, path: &TablePath, range: &KeyRange) -> Result<Vec<LiveShard>> {
+        let shards = self.0.shards_within(path, range)?.into_iter();
         let shards = shards.map(|shard| LiveShard {
             range: shard.range,
             digest: shard.digest,

@@ -121,8 +121,8 @@ impl LiveRows for RowEngine {
         self.database.version()
     }
 
-    fn shards(&self, path: &TablePath) -> Result<Vec<LiveShard>> {
-        self.live()?.shards(path)
+    fn shards(&self, path: &TablePath, range: &KeyRange) -> Result<Vec<LiveShard>> {
+        self.live()?.shards(path, range)
     }
 
     fn scan(
@@ -319,7 +319,7 @@ impl RowStore for RowEngine {
     }
 
     fn mended_shards(&self, operation: &str, path: &TablePath) -> Result<Vec<LiveShard>> {
-        LiveSnapshot(self.database.mend_snapshot(operation)?).shards(path)
+        LiveSnapshot(self.database.mend_snapshot(operation)?).shards(path, &KeyRange::all())
     }
 
     fn mended_digest(&self, operation: &str, path: &TablePath, range: &KeyRange) -> Result<Digest> {

@@ -214,7 +214,11 @@ fn who_looks_at_a_store_reads_what_its_engine_does_and_changes_nothing() {
     store.edit(2);
     assert_eq!(seen.digest(&path, &KeyRange::all()).unwrap(), digest);
     let again = seen.snapshot().unwrap();
-    assert_eq!(again.shards(&path).unwrap(), rows.shards(&path).unwrap());
+    let shards = rows.shards(&path, &KeyRange::all()).unwrap();
+    assert_eq!(again.shards(&path, &KeyRange::all()).unwrap(), shards);
+    for shard in shards {
+        assert_eq!(again.shards(&path, &shard.range).unwrap(), [shard]);
+    }
 
     let locks = store.engine.locks();
     let refused = [

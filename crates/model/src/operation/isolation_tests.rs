@@ -6,6 +6,14 @@ const RESUME: Event = Event::Resume {
     on_concurrent_insert: None,
 };
 use crate::name::{BackupId, BackupKind};
+
+/// Bounds with which a task is requested when another is done.
+fn limits() -> Limits {
+    Limits {
+        requested_ahead: 0,
+        ..Limits::default()
+    }
+}
 use crate::part::{OnConcurrentInsert, RestoreOrder, TableName};
 
 fn at(now_ms: u64) -> Context {
@@ -57,7 +65,7 @@ fn assessing() -> Operation {
     let steps = plan(&request, &[]).unwrap();
     let repository = ("id".to_owned(), "memory:".to_owned());
     let id = "mend-1".parse().unwrap();
-    let mut operation = Operation::new(id, request, steps, repository, Limits::default(), 0);
+    let mut operation = Operation::new(id, request, steps, repository, limits(), 0);
     operation.step(at(0), Event::Booted).unwrap();
     let task = |table_idx: u32, name: &str| NewTask {
         spec: TaskSpec::Mend {
@@ -83,6 +91,7 @@ fn report(operation: &Operation, shard_idx: u32, status: ReportStatus) -> Event 
         rows: 0,
         bytes: 0,
         output: TaskOutput::None,
+        segments_before: 0,
     })
 }
 
@@ -97,15 +106,15 @@ fn fatal() -> ReportStatus {
 fn a_table_that_fails_lets_the_others_finish_before_the_operation_fails() {
     let mut operation = assessing();
     let failed = report(&operation, 0, fatal());
-    assert_eq!(operation.step(at(1), failed).unwrap(), []);
+    assert_eq!(operation.step(at(1), failed).unwrap().effects, []);
     assert!(!operation.state.is_terminal());
     assert_eq!(operation.tasks[0].status, TaskStatus::Failed);
 
     let done = report(&operation, 1, ReportStatus::Success);
-    let effects = operation.step(at(2), done).unwrap();
+    let effects = operation.step(at(2), done).unwrap().effects;
     assert_eq!(effects, [Effect::Finished]);
     assert_eq!(operation.state, State::Failed);
-    let error = operation.error.unwrap();
+    let error = operation.head.error.unwrap();
     assert_eq!(error, "step assess: shop.orders: a part is gone");
 }
 
@@ -117,7 +126,7 @@ fn every_table_that_failed_is_named() {
         operation.step(at(1), failed).unwrap();
     }
     assert_eq!(operation.state, State::Failed);
-    let error = operation.error.unwrap();
+    let error = operation.head.error.unwrap();
     assert!(
         error.contains("shop.orders") && error.contains("shop.goods"),
         "{error}"
@@ -131,10 +140,10 @@ fn a_resume_requests_only_the_table_that_failed() {
         let event = report(&operation, shard_idx, status);
         operation.step(at(1), event).unwrap();
     }
-    let effects = operation.step(at(9), RESUME).unwrap();
+    let effects = operation.step(at(9), RESUME).unwrap().effects;
     assert_eq!(effects, [Effect::Propose { shard_idx: 0 }]);
     let done = report(&operation, 0, ReportStatus::Success);
-    let effects = operation.step(at(10), done).unwrap();
+    let effects = operation.step(at(10), done).unwrap().effects;
     assert_eq!(effects, [Effect::Advance]);
 }
 
@@ -157,7 +166,7 @@ fn a_cancel_after_a_failed_table_rolls_back() {
     operation.step(at(1), failed).unwrap();
     operation.step(at(2), Event::Cancel).unwrap();
     let stopped = report(&operation, 1, ReportStatus::Stopped);
-    let effects = operation.step(at(3), stopped).unwrap();
+    let effects = operation.step(at(3), stopped).unwrap().effects;
     assert_eq!(effects, [Effect::Allocate]);
     assert_eq!(operation.step_kind(), StepKind::Rollback);
 }

@@ -1,13 +1,10 @@
 //! The transitions of an [`Operation`].
 
-use std::sync::Arc;
-
 use super::event::{Context, Effect, Event, IllegalEvent};
 use super::plan::{PlannedStep, StepKind};
-use super::task::{
-    MendedShard, NewTask, Report, ReportStatus, Task, TaskOutput, TaskSpec, TaskStatus,
-};
-use super::{LostCut, Operation, Request, State, Stop};
+use super::standing::Standing;
+use super::task::{NewTask, Report, ReportStatus, Task, TaskStatus};
+use super::{LostCut, Operation, Outcome, Request, State, Stop, Tasks, TouchedDraft};
 
 impl Operation {
     /// Takes one event.
@@ -15,25 +12,43 @@ impl Operation {
     /// # Errors
     /// The state does not allow what a user asked for; the operation is unchanged then. Events of
     /// coordinator and workers that come late or twice are no errors: they change nothing.
-    pub fn step(&mut self, context: Context, event: Event) -> Result<Vec<Effect>, IllegalEvent> {
+    pub fn step(&mut self, context: Context, event: Event) -> Result<Outcome, IllegalEvent> {
+        let before = Standing::of(self);
         let mut effects = Vec::new();
+        self.take(context, event, &mut effects)?;
+        let mut touched = std::mem::take(&mut self.touched);
+        let after = Standing::of(self);
+        touched.standing = before != after || !effects.is_empty() || !touched.tasks.is_empty();
+        if before.state.is_terminal() != after.state.is_terminal() {
+            touched.steps.insert(self.current_step);
+        }
+        Ok(Outcome { effects, touched })
+    }
+
+    fn take(
+        &mut self,
+        context: Context,
+        event: Event,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), IllegalEvent> {
         match event {
-            Event::Pause => self.pause(context, &mut effects)?,
+            Event::Pause => self.pause(context, effects)?,
             Event::Resume {
                 on_concurrent_insert,
             } => {
-                self.resume(context, &mut effects)?;
+                self.resume(context, effects)?;
                 if let (Some(policy), Request::Mend(request)) =
-                    (on_concurrent_insert, &mut self.request)
+                    (on_concurrent_insert, &mut self.head.request)
                 {
                     request.on_concurrent_insert = policy;
+                    self.touched.request = true;
                 }
             }
-            Event::Cancel => self.cancel(&mut effects)?,
-            _ if self.state.is_terminal() => return Ok(effects),
-            Event::Booted => self.boot(&mut effects),
-            Event::Tick => self.tick(context, &mut effects),
-            Event::Advance => self.advance(context, &mut effects),
+            Event::Cancel => self.cancel(effects)?,
+            _ if self.state.is_terminal() => return Ok(()),
+            Event::Booted => self.boot(effects),
+            Event::Tick => self.tick(context, effects),
+            Event::Advance => self.advance(context, effects),
             Event::Allocated { step, tasks } => self.allocated(step, tasks),
             Event::AllocationFailed {
                 step,
@@ -43,18 +58,38 @@ impl Operation {
             } => {
                 if step == self.current_step && !self.allocated {
                     if is_cut_lost && self.step_kind().can_cut_again() {
-                        self.cut_again(context, message, &mut effects);
+                        self.cut_again(context, message, effects);
                     } else {
-                        self.allocation_failed(context, retriable, &message, &mut effects);
+                        self.allocation_failed(context, retriable, &message, effects);
                     }
                 }
             }
-            Event::Reported(report) => self.reported(context, report, &mut effects),
+            Event::Reported(report) => self.reported(context, report, effects),
         }
-        self.settle(context, &mut effects);
+        self.settle(context, effects);
         self.updated_at_ms = self.updated_at_ms.max(context.now_ms);
+        self.head.counts = self.tasks.counts();
+        if self.task_error.as_deref() != self.tasks.first_error() {
+            self.head.task_error = self.tasks.first_error().map(str::to_owned);
+        }
         self.raise_floor();
-        Ok(effects)
+        Ok(())
+    }
+
+    /// Changes a task of the step, and notes that.
+    pub(super) fn change_task(&mut self, at: u32, change: impl FnOnce(&mut Task)) {
+        let known = self.tasks[at as usize].segments().len();
+        self.touched.tasks.entry(at).or_insert(known);
+        self.tasks.change(at, change);
+    }
+
+    /// Changes the tasks of which that can be said.
+    fn change_tasks(&mut self, which: impl Fn(&Task) -> bool, change: impl Fn(&mut Task)) {
+        for at in 0..self.tasks.len() {
+            if which(&self.tasks[at]) {
+                self.change_task(at as u32, &change);
+            }
+        }
     }
 
     fn pause(&mut self, context: Context, effects: &mut Vec<Effect>) -> Result<(), IllegalEvent> {
@@ -102,13 +137,16 @@ impl Operation {
         self.error = None;
         self.lost_cut = None;
         self.state = State::Allocating;
-        for task in self.tasks.iter_mut().map(Arc::make_mut) {
+        let has_failed = |task: &Task| {
+            task.failures > 0 || task.not_before_ms > 0 || task.status == TaskStatus::Failed
+        };
+        self.change_tasks(has_failed, |task| {
             task.failures = 0;
             task.not_before_ms = 0;
             if task.status == TaskStatus::Failed {
                 task.status = TaskStatus::Pending;
             }
-        }
+        });
         self.allocation_failures = 0;
         self.allocate_if_needed(effects);
         Ok(())
@@ -153,10 +191,8 @@ impl Operation {
 
     /// No attempt survives its process: what ran is to be requested again, which is nobody's failure.
     fn boot(&mut self, effects: &mut Vec<Effect>) {
-        for task in self.tasks.iter_mut().map(Arc::make_mut) {
-            if task.status == TaskStatus::Running {
-                task.status = TaskStatus::Pending;
-            }
+        for at in self.tasks.running().collect::<Vec<_>>() {
+            self.change_task(at, |task| task.status = TaskStatus::Pending);
         }
         if self.stop.is_none() {
             self.allocate_if_needed(effects);
@@ -169,14 +205,12 @@ impl Operation {
     fn tick(&mut self, context: Context, effects: &mut Vec<Effect>) {
         let now_ms = context.now_ms;
         let lease_ms = self.limits.lease_ms;
-        for shard_idx in 0..self.tasks.len() {
-            let task = &self.tasks[shard_idx];
-            if task.status == TaskStatus::Running
-                && task.last_heard_ms.saturating_add(lease_ms) <= now_ms
-            {
+        for shard_idx in self.tasks.running().collect::<Vec<_>>() {
+            let task = &self.tasks[shard_idx as usize];
+            if task.last_heard_ms.saturating_add(lease_ms) <= now_ms {
                 effects.push(Effect::Abort {
                     step: self.current_step,
-                    shard_idx: shard_idx as u32,
+                    shard_idx,
                 });
                 let message = format!("no report for {} s", lease_ms / 1000);
                 self.task_failed(context, shard_idx, message);
@@ -191,7 +225,7 @@ impl Operation {
                 None
             };
             if let Some(late) = late {
-                let cause = self.tasks.iter().find_map(|task| task.error.clone());
+                let cause = self.tasks.first_error();
                 let cause = cause
                     .map(|cause| format!("; last error: {cause}"))
                     .unwrap_or_default();
@@ -218,20 +252,24 @@ impl Operation {
         }
         self.allocated = true;
         self.allocation_failures = 0;
+        self.touched.allocated = true;
         let bytes: u64 = tasks.iter().map(|task| task.bytes_total).sum();
-        if let Some(planned) = self.steps.get_mut(step as usize) {
-            planned.bytes_total = planned.bytes_total.max(bytes);
+        if let Some(planned) = self.head.steps.get_mut(step as usize)
+            && planned.bytes_total < bytes
+        {
+            planned.bytes_total = bytes;
+            self.touched.steps.insert(step);
         }
-        self.tasks = tasks
-            .into_iter()
-            .map(|task| Arc::new(Task::new(task, self.attempt_floor)))
-            .collect();
-        if let Some(lost) = self.lost_cut.as_ref().filter(|_| step == 0) {
-            for task in self.tasks.iter_mut().map(Arc::make_mut) {
+        let lost = self.lost_cut.as_ref().filter(|_| step == 0);
+        let new_task = |task| {
+            let mut task = Task::new(task, self.attempt_floor);
+            if let Some(lost) = lost {
                 task.not_before_ms = lost.not_before_ms;
                 task.error = Some(lost.message.clone());
             }
-        }
+            task
+        };
+        self.tasks = tasks.into_iter().map(new_task).collect();
     }
 
     fn allocation_failed(
@@ -250,28 +288,29 @@ impl Operation {
     }
 
     fn reported(&mut self, context: Context, report: Report, effects: &mut Vec<Effect>) {
-        let shard_idx = report.shard_idx as usize;
-        if !self.is_current(report.step, report.shard_idx, report.attempt) {
+        let shard_idx = report.shard_idx;
+        if !self.is_current(report.step, shard_idx, report.attempt) {
             return;
         }
         let step = self.step_kind();
-        let isolates = step.isolates_failures();
-        let task = Arc::make_mut(&mut self.tasks[shard_idx]);
-        task.last_heard_ms = context.now_ms;
-        let moved =
-            report.last_key > task.last_key || report.rows > task.rows || report.bytes > task.bytes;
-        if moved || report.status == ReportStatus::Success {
-            task.failures = 0;
-            task.error = None;
-            task.last_key = report.last_key.max(task.last_key.take());
-            task.rows = task.rows.max(report.rows);
-            task.bytes = task.bytes.max(report.bytes);
-            task.output = report.output;
+        let mut status = report.status.clone();
+        let has_arrived = self.progressed(context, report);
+        if status == ReportStatus::Success && !has_arrived {
+            let message = "reports of segments before the last one did not arrive".to_owned();
+            status = ReportStatus::Error {
+                retriable: true,
+                message,
+            };
         }
-        match report.status {
+        match status {
             ReportStatus::InProgress => {}
-            ReportStatus::Success => task.status = TaskStatus::Done,
-            ReportStatus::Stopped => task.status = TaskStatus::Pending,
+            ReportStatus::Success => {
+                self.change_task(shard_idx, |task| task.status = TaskStatus::Done);
+                self.absorb_done(shard_idx);
+            }
+            ReportStatus::Stopped => {
+                self.change_task(shard_idx, |task| task.status = TaskStatus::Pending);
+            }
             ReportStatus::Error {
                 retriable: true,
                 message,
@@ -285,36 +324,60 @@ impl Operation {
                 StepKind::Cut => self.task_failed(context, shard_idx, message),
                 step if !step.can_cut_again() => self.task_is_fatal(shard_idx, &message, effects),
                 _ => {
-                    task.status = TaskStatus::Pending;
-                    task.error = Some(message.clone());
+                    self.change_task(shard_idx, |task| {
+                        task.status = TaskStatus::Pending;
+                        task.error = Some(message.clone());
+                    });
                     self.cut_again(context, message, effects);
                 }
             },
         }
-        if isolates {
+        if step.isolates_failures() {
             self.fail_when_others_are_done(effects);
         }
     }
 
-    fn task_is_fatal(&mut self, shard_idx: usize, message: &str, effects: &mut Vec<Effect>) {
+    /// Notes how far a task is. Returns whether all that the report builds on is known.
+    fn progressed(&mut self, context: Context, report: Report) -> bool {
+        let task = &self.tasks[report.shard_idx as usize];
+        let has_arrived = report.segments_before <= task.segments().len();
+        let moved =
+            report.last_key > task.last_key || report.rows > task.rows || report.bytes > task.bytes;
+        let is_over = report.status == ReportStatus::Success;
+        self.change_task(report.shard_idx, |task| {
+            task.last_heard_ms = context.now_ms;
+            if has_arrived && (moved || is_over) {
+                task.failures = 0;
+                task.error = None;
+                task.last_key = report.last_key.max(task.last_key.take());
+                task.rows = task.rows.max(report.rows);
+                task.bytes = task.bytes.max(report.bytes);
+                task.bring(report.output, report.segments_before);
+            }
+        });
+        has_arrived
+    }
+
+    fn task_is_fatal(&mut self, shard_idx: u32, message: &str, effects: &mut Vec<Effect>) {
         let isolates = self.step_kind().isolates_failures();
-        let task = Arc::make_mut(&mut self.tasks[shard_idx]);
-        task.error = Some(message.to_owned());
-        if isolates {
-            task.status = TaskStatus::Failed;
-        } else {
-            task.status = TaskStatus::Pending;
+        self.change_task(shard_idx, |task| {
+            task.error = Some(message.to_owned());
+            task.status = match isolates {
+                true => TaskStatus::Failed,
+                false => TaskStatus::Pending,
+            };
+        });
+        if !isolates {
             self.fail(format!("step {}: {message}", self.step_label()), effects);
         }
     }
 
     /// Fails with what each failed task said, once no other has anything left to do.
     fn fail_when_others_are_done(&mut self, effects: &mut Vec<Effect>) {
-        let failed = |task: &&Arc<Task>| task.status == TaskStatus::Failed;
-        let over = |task: &Arc<Task>| matches!(task.status, TaskStatus::Done | TaskStatus::Failed);
-        if !self.tasks.iter().all(over) {
+        if !self.tasks.are_over() || self.tasks.counts().failed == 0 {
             return;
         }
+        let failed = |task: &&Task| task.status == TaskStatus::Failed;
         let errors: Vec<String> = (self.tasks.iter().filter(failed))
             .map(|task| {
                 let table = task.spec.table().map(|table| format!("{table}: "));
@@ -322,24 +385,23 @@ impl Operation {
                 format!("{}{error}", table.unwrap_or_default())
             })
             .collect();
-        if !errors.is_empty() {
-            self.fail(
-                format!("step {}: {}", self.step_label(), errors.join("; ")),
-                effects,
-            );
-        }
+        self.fail(
+            format!("step {}: {}", self.step_label(), errors.join("; ")),
+            effects,
+        );
     }
 
-    fn task_failed(&mut self, context: Context, shard_idx: usize, message: String) {
-        let failures = self.tasks[shard_idx].failures + 1;
+    fn task_failed(&mut self, context: Context, shard_idx: u32, message: String) {
+        let failures = self.tasks[shard_idx as usize].failures + 1;
         let not_before_ms = context
             .now_ms
             .saturating_add(self.backoff_ms(failures, context.jitter));
-        let task = Arc::make_mut(&mut self.tasks[shard_idx]);
-        task.status = TaskStatus::Pending;
-        task.failures = failures;
-        task.not_before_ms = not_before_ms;
-        task.error = Some(message);
+        self.change_task(shard_idx, |task| {
+            task.status = TaskStatus::Pending;
+            task.failures = failures;
+            task.not_before_ms = not_before_ms;
+            task.error = Some(message);
+        });
     }
 
     /// Doubles with each failure up to its bound, then takes half of it away at random.
@@ -365,12 +427,8 @@ impl Operation {
 
     fn abort_running(&self, effects: &mut Vec<Effect>) {
         let step = self.current_step;
-        let tasks = self.tasks.iter().enumerate();
-        let running = tasks.filter(|(_, task)| task.status == TaskStatus::Running);
-        effects.extend(running.map(|(shard_idx, _)| Effect::Abort {
-            step,
-            shard_idx: shard_idx as u32,
-        }));
+        let running = self.tasks.running();
+        effects.extend(running.map(|shard_idx| Effect::Abort { step, shard_idx }));
     }
 
     /// Whether a message speaks of the running attempt of a task.
@@ -399,6 +457,7 @@ impl Operation {
         });
         self.abort_running(effects);
         self.draft = None;
+        self.touched.draft = TouchedDraft::All;
         self.rows_before = 0;
         self.bytes_before = 0;
         self.enter(0, context, effects);
@@ -421,64 +480,23 @@ impl Operation {
         } else {
             State::Done
         };
-        self.draft = None;
+        if self.draft.take().is_some() {
+            self.touched.draft = TouchedDraft::All;
+        }
         effects.push(Effect::Finished);
     }
 
-    /// Keeps what the tasks of the step counted and brought about.
-    fn absorb(&mut self) {
-        let bytes = self.tasks.iter().map(|task| task.bytes).sum::<u64>();
-        self.rows_before += self.task_rows();
-        self.bytes_before += bytes;
-        if let Some(step) = self.steps.get_mut(self.current_step as usize) {
-            step.bytes_total = bytes;
-        }
-        let mut lacks = Vec::new();
-        for task in self.tasks.iter_mut().map(Arc::make_mut) {
-            match std::mem::take(&mut task.output) {
-                TaskOutput::None => {}
-                TaskOutput::Mended(rows) => {
-                    if let TaskSpec::MendRows { path, range, .. } = &task.spec {
-                        self.mended.push(MendedShard {
-                            path: path.clone(),
-                            range: range.clone(),
-                            rows,
-                        });
-                    }
-                }
-                TaskOutput::Draft(draft) => self.draft = Some(Arc::from(draft)),
-                TaskOutput::Parts(list) => {
-                    if let Some(draft) = &mut self.draft {
-                        Arc::make_mut(draft).put_part_list(&task.spec, list);
-                    }
-                }
-                TaskOutput::Lacks(reason) => lacks.push((&task.spec, reason)),
-                TaskOutput::Segments(segments) => {
-                    if let Some(draft) = &mut self.draft {
-                        Arc::make_mut(draft).put_segments(&task.spec, segments);
-                    }
-                }
-            }
-        }
-        // At the end: lists go to tables by their places.
-        if let Some(draft) = &mut self.draft {
-            for (spec, reason) in lacks {
-                Arc::make_mut(draft).lack(spec, reason);
-            }
-        }
-    }
-
     fn enter(&mut self, step: u32, context: Context, effects: &mut Vec<Effect>) {
-        self.attempt_floor = self
-            .tasks
-            .iter()
-            .map(|task| task.attempt)
-            .fold(self.attempt_floor, u32::max);
+        self.attempt_floor = self.attempt_floor.max(self.tasks.highest_attempt());
+        let left = self.current_step;
+        self.touched.left = Some(left);
+        self.touched.tasks.clear();
+        self.touched.steps.extend(left.min(step)..=left.max(step));
         self.current_step = step;
         self.state = State::Allocating;
         self.allocated = false;
         self.allocation_failures = 0;
-        self.tasks.clear();
+        self.tasks = Tasks::default();
         self.step_deadline_ms = context.now_ms.saturating_add(self.limits.step_budget_ms);
         effects.push(Effect::Allocate);
     }
@@ -488,11 +506,8 @@ impl Operation {
         if self.state.is_terminal() {
             return;
         }
-        let running = self
-            .tasks
-            .iter()
-            .filter(|task| task.status == TaskStatus::Running)
-            .count();
+        let counts = self.tasks.counts();
+        let running = counts.running as usize;
         match &self.stop {
             Some(_) if running > 0 => {
                 self.state = State::Waiting;
@@ -508,7 +523,8 @@ impl Operation {
                 self.stop = None;
                 self.error = None;
                 self.absorb();
-                self.steps.truncate(self.current_step as usize + 1);
+                let kept = self.current_step as usize + 1;
+                self.steps.truncate(kept);
                 self.steps.push(PlannedStep::rollback());
                 return self.enter(self.current_step + 1, context, effects);
             }
@@ -518,11 +534,7 @@ impl Operation {
             self.state = State::Allocating;
             return;
         }
-        if self
-            .tasks
-            .iter()
-            .all(|task| task.status == TaskStatus::Done)
-        {
+        if counts.done == counts.total {
             if self.state != State::Applying && self.stop.is_none() {
                 effects.push(Effect::Advance);
             }
@@ -532,39 +544,28 @@ impl Operation {
         if self.stop.is_none() {
             self.propose(context, running, effects);
         }
-        let pending = || {
-            self.tasks
-                .iter()
-                .filter(|task| task.status == TaskStatus::Pending)
-        };
-        self.state = if pending().any(|task| task.not_before_ms > context.now_ms) {
-            State::Allocating
-        } else if pending().next().is_some() {
-            State::Proposing
-        } else {
-            State::Waiting
+        self.state = match self.tasks.last_backoff_ms() {
+            Some(not_before_ms) if not_before_ms > context.now_ms => State::Allocating,
+            Some(_) => State::Proposing,
+            None => State::Waiting,
         };
     }
 
     fn propose(&mut self, context: Context, running: usize, effects: &mut Vec<Effect>) {
-        let free = (self.limits.max_in_flight.max(1) as usize).saturating_sub(running);
-        let ready = |task: &Task| {
-            task.status == TaskStatus::Pending && task.not_before_ms <= context.now_ms
-        };
-        let next = self
-            .tasks
-            .iter_mut()
-            .enumerate()
-            .filter(|(_, task)| ready(task))
-            .take(free);
-        for (shard_idx, task) in next {
-            let task = Arc::make_mut(task);
-            task.status = TaskStatus::Running;
-            task.attempt += 1;
-            task.last_heard_ms = context.now_ms;
-            effects.push(Effect::Propose {
-                shard_idx: shard_idx as u32,
+        let free = self.limits.window().saturating_sub(running);
+        for _ in 0..free {
+            let Some((not_before_ms, shard_idx)) = self.tasks.first_pending() else {
+                return;
+            };
+            if not_before_ms > context.now_ms {
+                return;
+            }
+            self.change_task(shard_idx, |task| {
+                task.status = TaskStatus::Running;
+                task.attempt += 1;
+                task.last_heard_ms = context.now_ms;
             });
+            effects.push(Effect::Propose { shard_idx });
         }
     }
 }

@@ -9,8 +9,11 @@
 //! ```
 //!
 //! [`Operation::step`] is a pure function of the operation, the time and an event. Its caller
-//! persists the operation, then carries out the effects: whatever is lost in a crash between the
+//! persists what the event touched, then carries out the effects: whatever is lost in a crash between the
 //! two is derived again from what was persisted, by [`Event::Booted`].
+//!
+//! * *Cost*: an event of one task costs the same whatever the number of tasks; only those that begin a step, end
+//!   it or resume an operation go through all of them.
 //!
 //! * *Attempts*: requests and reports carry the attempt; what speaks of another one is ignored.
 //!   The first terminal report of an attempt wins.
@@ -24,14 +27,19 @@
 //!   to stop, and only when the last of them has answered or its lease is over does the machine
 //!   go on, so that two never work on one shard.
 
+mod absorb;
 mod event;
 mod machine;
 pub mod plan;
 pub mod progress;
 pub mod request;
+mod standing;
 pub mod task;
+mod tasks;
+mod touched;
 mod waits;
 
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -51,6 +59,8 @@ pub use task::{
     MendedRows, MendedShard, NewTask, PartAt, Report, ReportStatus, Task, TaskOutput, TaskSpec,
     TaskStatus,
 };
+pub use tasks::{TaskCounts, Tasks};
+pub use touched::{Outcome, Touched, TouchedDraft};
 
 /// Where an operation stands. Only [`Operation::step`] writes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -121,8 +131,11 @@ pub struct LostCut {
 /// The bounds of an operation, fixed when it is created.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// The most tasks requested at a time.
+    /// The most tasks that are worked on at a time.
     pub max_in_flight: u32,
+    /// Tasks that are requested beyond those: who has done one need not wait until that is written down.
+    #[serde(default)]
+    pub requested_ahead: u32,
     /// A running attempt not heard of for so long is lost.
     pub lease_ms: u64,
     /// The backoff after a first error; it doubles with each further one.
@@ -140,6 +153,7 @@ impl Default for Limits {
         const DAY_MS: u64 = 24 * 60 * 60 * 1000;
         Self {
             max_in_flight: 2,
+            requested_ahead: 4,
             lease_ms: 10 * 60 * 1000,
             first_backoff_ms: 1_000,
             max_backoff_ms: 30_000,
@@ -149,14 +163,17 @@ impl Default for Limits {
     }
 }
 
-/// A long-running request and how far it is. Persisted as a whole after each event.
+/// What is known of a long-running request without its tasks: of one size whatever the number of shards. Lists
+/// need no more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Operation {
+pub struct OperationHead {
     /// Its id.
     pub operation_id: OperationId,
-    /// What was asked for.
+    /// What was asked for. Read and not written: it hardly ever changes, and is a record of its own.
+    #[serde(skip_serializing)]
     pub request: Request,
-    /// The plan.
+    /// The plan. Not part of the serialised form: each step is a record of its own.
+    #[serde(skip_serializing, default)]
     pub steps: Vec<PlannedStep>,
     /// The step it is in.
     pub current_step: u32,
@@ -166,10 +183,12 @@ pub struct Operation {
     pub stop: Option<Stop>,
     /// Whether the tasks of the current step are known.
     pub allocated: bool,
-    /// The tasks of the current step. Not part of the serialised form: each is a record of its own. Those that
-    /// an event does not touch are shared by the operations before and after it.
-    #[serde(skip)]
-    pub tasks: Vec<Arc<Task>>,
+    /// What is counted of them.
+    #[serde(default)]
+    pub counts: TaskCounts,
+    /// The last error of the first of them that has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task_error: Option<String>,
     /// Attempts of tasks count on from here, so that no two of one shard share a number, even when
     /// a step is begun again.
     pub attempt_floor: u32,
@@ -180,10 +199,6 @@ pub struct Operation {
     /// How the cut was lost, if it was: it is taken again, the later the more often that happened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost_cut: Option<LostCut>,
-    /// The manifest in the making, of a backup that was cut and is not over. Not part of the
-    /// serialised form: it changes less often than the rest, and is larger.
-    #[serde(skip)]
-    pub draft: Option<Arc<Manifest>>,
     /// The repository it works with: its id, which a copy shares.
     pub repository_id: String,
     /// Where that repository was when the operation was created.
@@ -202,13 +217,55 @@ pub struct Operation {
     pub rows_before: u64,
     /// Bytes done in the steps before.
     pub bytes_before: u64,
-    /// What a mend of rows did to each range.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub mended: Vec<MendedShard>,
+    /// What a mend of rows did to all ranges.
+    #[serde(default)]
+    pub mended_rows: MendedRows,
     /// Hundredths of a percent that have been shown.
     pub percent_floor: u32,
     /// Why it failed, if it did.
     pub error: Option<String>,
+}
+
+impl Limits {
+    /// The most tasks that are requested at a time.
+    pub fn window(&self) -> usize {
+        let window = self
+            .max_in_flight
+            .max(1)
+            .saturating_add(self.requested_ahead);
+        usize::try_from(window).unwrap_or(usize::MAX)
+    }
+}
+
+/// A long-running request and how far it is. After each event, what that changed is persisted.
+///
+/// It is read as its [`OperationHead`], too: what is known of it without what grows with the shards.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operation {
+    /// All but what grows with the number of shards.
+    pub head: OperationHead,
+    /// The tasks of the current step.
+    pub tasks: Tasks,
+    /// The manifest in the making, of a backup that was cut and is not over.
+    pub draft: Option<Arc<Manifest>>,
+    /// What a mend of rows did to each range.
+    pub mended: Vec<MendedShard>,
+    /// What the event that is being taken has touched.
+    touched: Touched,
+}
+
+impl Deref for Operation {
+    type Target = OperationHead;
+
+    fn deref(&self) -> &OperationHead {
+        &self.head
+    }
+}
+
+impl DerefMut for Operation {
+    fn deref_mut(&mut self) -> &mut OperationHead {
+        &mut self.head
+    }
 }
 
 impl Operation {
@@ -222,7 +279,7 @@ impl Operation {
         now_ms: u64,
     ) -> Self {
         let (repository_id, repository_url) = repository;
-        Self {
+        let head = OperationHead {
             operation_id,
             request,
             steps,
@@ -230,12 +287,12 @@ impl Operation {
             state: State::Allocating,
             stop: None,
             allocated: false,
-            tasks: Vec::new(),
+            counts: TaskCounts::default(),
+            task_error: None,
             attempt_floor: 0,
             allocation_failures: 0,
             allocate_at_ms: 0,
             lost_cut: None,
-            draft: None,
             repository_id,
             repository_url,
             created_at_ms: now_ms,
@@ -245,12 +302,31 @@ impl Operation {
             limits,
             rows_before: 0,
             bytes_before: 0,
-            mended: Vec::new(),
+            mended_rows: MendedRows::default(),
             percent_floor: 0,
             error: None,
-        }
+        };
+        Self::assembled(head, Tasks::default(), None, Vec::new())
     }
 
+    /// An operation whose records were read.
+    pub fn assembled(
+        head: OperationHead,
+        tasks: Tasks,
+        draft: Option<Arc<Manifest>>,
+        mended: Vec<MendedShard>,
+    ) -> Self {
+        Self {
+            head,
+            tasks,
+            draft,
+            mended,
+            touched: Touched::default(),
+        }
+    }
+}
+
+impl OperationHead {
     /// The step it is in.
     pub fn step_kind(&self) -> StepKind {
         self.steps
@@ -276,5 +352,7 @@ impl Operation {
 mod isolation_tests;
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod report_tests;
 #[cfg(test)]
 mod tests;

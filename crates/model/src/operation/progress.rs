@@ -1,10 +1,8 @@
 //! How far an operation is: one number for the whole, counts for those who want to know more.
 
-use std::sync::Arc;
-
 use serde::Serialize;
 
-use super::{Operation, Request, State, StepKind, Task, TaskStatus};
+use super::{OperationHead, Request, State, StepKind};
 
 /// The weight of a step that moves no bytes, against a thousandth of all bytes.
 const FIXED_WEIGHT: u64 = 1;
@@ -28,28 +26,22 @@ pub struct Progress {
     pub shards_total: u64,
 }
 
-impl Operation {
+impl OperationHead {
     /// How far it is.
     pub fn progress(&self) -> Progress {
         let current = self.current_step as usize;
-        let task_rows = self.task_rows();
-        let task_bytes = self.tasks.iter().map(|task| task.bytes).sum::<u64>();
         let bytes_total: u64 = self.steps.iter().map(|step| step.bytes_total).sum();
-        let done = self
-            .tasks
-            .iter()
-            .filter(|task| task.status == TaskStatus::Done)
-            .count();
+        let counts = self.counts;
         Progress {
             percent: f64::from(
                 self.percent_floor
-                    .max(self.percent_now(current, task_bytes)),
+                    .max(self.percent_now(current, counts.bytes)),
             ) / 100.0,
-            rows_done: self.rows_before + task_rows,
-            bytes_done: self.bytes_before + task_bytes,
-            bytes_total: bytes_total.max(self.bytes_before + task_bytes),
-            shards_done: done as u64,
-            shards_total: self.tasks.len() as u64,
+            rows_done: self.rows_before + self.task_rows(),
+            bytes_done: self.bytes_before + counts.bytes,
+            bytes_total: bytes_total.max(self.bytes_before + counts.bytes),
+            shards_done: counts.done,
+            shards_total: counts.total,
         }
     }
 
@@ -58,7 +50,7 @@ impl Operation {
     pub(super) fn task_rows(&self) -> u64 {
         match self.step_kind() {
             StepKind::Verify => 0,
-            _ => self.tasks.iter().map(|task| task.rows).sum(),
+            _ => self.counts.rows,
         }
     }
 
@@ -93,9 +85,7 @@ impl Operation {
         let (done, all) = if bytes_total > 0 {
             (task_bytes.min(bytes_total), bytes_total)
         } else {
-            let done = |task: &&Arc<Task>| task.status == TaskStatus::Done;
-            let done = self.tasks.iter().filter(done).count();
-            (done as u64, self.tasks.len().max(1) as u64)
+            (self.counts.done, self.counts.total.max(1))
         };
         let done = u128::from(weight) * u128::from(done) / u128::from(all);
         u64::try_from(done).unwrap_or(weight)
@@ -103,8 +93,7 @@ impl Operation {
 
     /// Keeps what was shown: a new attempt or a better estimate never takes progress back.
     pub(super) fn raise_floor(&mut self) {
-        let bytes = self.tasks.iter().map(|task| task.bytes).sum();
-        let now = self.percent_now(self.current_step as usize, bytes);
+        let now = self.percent_now(self.current_step as usize, self.counts.bytes);
         self.percent_floor = self.percent_floor.max(now);
     }
 }
@@ -140,7 +129,8 @@ mod tests {
     use super::*;
     use crate::name::{BackupId, BackupKind};
     use crate::operation::{
-        BackupRequest, Limits, NewTask, RowMendRequest, RowMendRoad, RowTableMend, TaskSpec, plan,
+        BackupRequest, Limits, Operation, RowMendRequest, RowMendRoad, RowTableMend, TaskCounts,
+        plan,
     };
 
     #[test]
@@ -175,24 +165,26 @@ mod tests {
         let repository = ("id".to_owned(), "memory:".to_owned());
         let id = "mend-1".parse().unwrap();
         let mut operation = Operation::new(id, request, steps, repository, Limits::default(), 0);
-        let task = |bytes_total| {
-            let spec = TaskSpec::Whole;
-            Arc::new(Task::new(NewTask { spec, bytes_total }, 0))
+        let counts = |done, bytes| TaskCounts {
+            total: 2,
+            done,
+            bytes,
+            ..TaskCounts::default()
         };
         // What the copy moved is nothing beside what is to be staged.
         operation.steps[1].bytes_total = 1_000;
         operation.bytes_before = 1_000;
         operation.current_step = 4;
         operation.steps[4].bytes_total = 400;
-        operation.tasks = vec![task(200), task(200)];
+        operation.counts = counts(0, 0);
         assert_eq!(operation.progress().percent, 15.0);
-        Arc::make_mut(&mut operation.tasks[0]).bytes = 100;
+        operation.counts = counts(0, 100);
         assert_eq!(operation.progress().percent, 29.5);
         // Of the last step no bytes are known.
         operation.current_step = 6;
-        operation.tasks = vec![task(0), task(0)];
+        operation.counts = counts(0, 0);
         assert_eq!(operation.progress().percent, 74.0);
-        Arc::make_mut(&mut operation.tasks[0]).status = TaskStatus::Done;
+        operation.counts = counts(1, 0);
         assert_eq!(operation.progress().percent, 87.0);
     }
 }

@@ -1,6 +1,6 @@
 //! The tasks of a step, one per shard, and what workers report about them.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::digest::Digest;
 use crate::key::{KeyRange, hex_option};
@@ -130,7 +130,8 @@ pub enum TaskStatus {
 /// The work of one shard in the current step. Only the machine writes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Task {
-    /// What to do.
+    /// What to do. Not part of the serialised form: it does not change, and is a record of its own.
+    #[serde(skip_serializing, default = "whole")]
     pub spec: TaskSpec,
     /// Where it stands.
     pub status: TaskStatus,
@@ -147,7 +148,8 @@ pub struct Task {
     pub bytes: u64,
     /// Bytes to do, as far as known.
     pub bytes_total: u64,
-    /// What it brought about so far.
+    /// What it brought about so far. Segments are not part of the serialised form: each is a record of its own.
+    #[serde(serialize_with = "without_segments")]
     pub output: TaskOutput,
     /// A pending task is not requested before this time.
     pub not_before_ms: u64,
@@ -157,7 +159,38 @@ pub struct Task {
     pub error: Option<String>,
 }
 
+fn whole() -> TaskSpec {
+    TaskSpec::Whole
+}
+
+fn without_segments<S: Serializer>(output: &TaskOutput, serializer: S) -> Result<S::Ok, S::Error> {
+    match output {
+        TaskOutput::Segments(_) => TaskOutput::None.serialize(serializer),
+        other => other.serialize(serializer),
+    }
+}
+
 impl Task {
+    /// What stands in the place of a task while it is changed.
+    pub(super) fn vacant() -> Self {
+        let spec = TaskSpec::Whole;
+        Self::new(
+            NewTask {
+                spec,
+                bytes_total: 0,
+            },
+            0,
+        )
+    }
+
+    /// The segments that are finished, of a task that makes such.
+    pub fn segments(&self) -> &[Segment] {
+        match &self.output {
+            TaskOutput::Segments(segments) => segments,
+            _ => &[],
+        }
+    }
+
     pub(super) fn new(new: NewTask, attempt_floor: u32) -> Self {
         Self {
             spec: new.spec,
@@ -257,8 +290,12 @@ pub struct Report {
     pub rows: u64,
     /// Bytes done since the task began, over all attempts.
     pub bytes: u64,
-    /// All it brought about since the task began.
+    /// What it brought about since the task began; of segments only those that earlier reports of the attempt did
+    /// not name. The report that ends an attempt names all of the attempt: another may be lost.
     pub output: TaskOutput,
+    /// How many segments of the task come before those in the output.
+    #[serde(default)]
+    pub segments_before: usize,
 }
 
 /// How an attempt goes.

@@ -7,6 +7,14 @@ pub(super) const RESUME: Event = Event::Resume {
 };
 use crate::name::{BackupId, BackupKind};
 
+/// Bounds with which a task is requested when another is done.
+fn limits() -> Limits {
+    Limits {
+        requested_ahead: 0,
+        ..Limits::default()
+    }
+}
+
 pub(super) const SECOND_MS: u64 = 1000;
 
 pub(super) fn at(now_ms: u64) -> Context {
@@ -34,7 +42,7 @@ pub(super) fn restore() -> Operation {
     let steps = plan(&request, &[900, 100]).unwrap();
     let repository = ("id".to_owned(), "memory:".to_owned());
     let id = "restore-1".parse().unwrap();
-    Operation::new(id, request, steps, repository, Limits::default(), 0)
+    Operation::new(id, request, steps, repository, limits(), 0)
 }
 
 pub(super) fn tasks(count: usize) -> Vec<NewTask> {
@@ -58,6 +66,7 @@ pub(super) fn report(operation: &Operation, shard_idx: u32, status: ReportStatus
         rows: task.rows + 1,
         bytes: task.bytes + 10,
         output: TaskOutput::None,
+        segments_before: 0,
     })
 }
 
@@ -95,7 +104,10 @@ fn a_cut_that_is_lost_is_taken_again_with_a_backoff_and_its_cause() {
     operation.step(at(0), Event::Booted).unwrap();
     copying(&mut operation, 0);
     let lost = report(&operation, 0, cut_lost());
-    assert_eq!(operation.step(at(0), lost).unwrap(), [Effect::Allocate]);
+    assert_eq!(
+        operation.step(at(0), lost).unwrap().effects,
+        [Effect::Allocate]
+    );
     assert_eq!(operation.step_kind(), StepKind::Cut);
     // Once it is at once, as after a restart.
     copying(&mut operation, 0);
@@ -105,12 +117,12 @@ fn a_cut_that_is_lost_is_taken_again_with_a_backoff_and_its_cause() {
         step: 0,
         tasks: tasks(1),
     };
-    assert_eq!(operation.step(at(0), allocated).unwrap(), []);
+    assert_eq!(operation.step(at(0), allocated).unwrap().effects, []);
     let backoff_ms = operation.limits.first_backoff_ms;
     assert_eq!(operation.wake_at_ms(), Some(backoff_ms));
     let told = operation.tasks[0].error.as_deref();
     assert_eq!(told, Some("the freeze is gone"));
-    let again = operation.step(at(backoff_ms), Event::Tick).unwrap();
+    let again = operation.step(at(backoff_ms), Event::Tick).unwrap().effects;
     assert_eq!(again, [Effect::Propose { shard_idx: 0 }]);
     // Where its tasks cannot even be found, the same.
     let cut = report(&operation, 0, ReportStatus::Success);
@@ -142,7 +154,10 @@ fn a_cut_that_is_lost_where_none_can_be_taken_is_a_fatal_error_with_its_name() {
         .step(at(0), Event::Allocated { step, tasks })
         .unwrap();
     let lost = report(&operation, 0, cut_lost());
-    assert_eq!(operation.step(at(0), lost).unwrap(), [Effect::Finished]);
+    assert_eq!(
+        operation.step(at(0), lost).unwrap().effects,
+        [Effect::Finished]
+    );
     assert_eq!(operation.state, State::Failed);
     let told = operation.error.as_deref();
     assert_eq!(told, Some("step rollback: the freeze is gone"));
@@ -162,14 +177,14 @@ pub(super) fn backup() -> Operation {
     let steps = plan(&request, &[]).unwrap();
     let repository = ("id".to_owned(), "memory:".to_owned());
     let id = "backup-1".parse().unwrap();
-    Operation::new(id, request, steps, repository, Limits::default(), 0)
+    Operation::new(id, request, steps, repository, limits(), 0)
 }
 
 /// An operation whose first step has `count` tasks and has been asked to go.
 fn started(count: usize) -> (Operation, Vec<Effect>) {
     let mut operation = restore();
     assert_eq!(
-        operation.step(at(0), Event::Booted).unwrap(),
+        operation.step(at(0), Event::Booted).unwrap().effects,
         [Effect::Allocate]
     );
     let effects = operation
@@ -180,7 +195,8 @@ fn started(count: usize) -> (Operation, Vec<Effect>) {
                 tasks: tasks(count),
             },
         )
-        .unwrap();
+        .unwrap()
+        .effects;
     (operation, effects)
 }
 
@@ -197,18 +213,21 @@ fn requests_go_out_as_the_window_moves_and_the_barrier_waits_for_all() {
     assert_eq!(operation.state, State::Proposing);
     let done = report(&operation, 1, ReportStatus::Success);
     assert_eq!(
-        operation.step(at(1), done).unwrap(),
+        operation.step(at(1), done).unwrap().effects,
         [Effect::Propose { shard_idx: 2 }]
     );
     assert_eq!(operation.state, State::Waiting);
     let done = report(&operation, 0, ReportStatus::Success);
-    assert_eq!(operation.step(at(2), done).unwrap(), []);
+    assert_eq!(operation.step(at(2), done).unwrap().effects, []);
     assert_eq!(operation.current_step, 0);
     let done = report(&operation, 2, ReportStatus::Success);
-    assert_eq!(operation.step(at(3), done).unwrap(), [Effect::Advance]);
+    assert_eq!(
+        operation.step(at(3), done).unwrap().effects,
+        [Effect::Advance]
+    );
     assert_eq!(operation.state, State::Applying);
     assert_eq!(
-        operation.step(at(4), Event::Advance).unwrap(),
+        operation.step(at(4), Event::Advance).unwrap().effects,
         [Effect::Allocate]
     );
     assert_eq!(
@@ -227,7 +246,10 @@ fn an_error_sends_back_only_its_shard_after_a_backoff_that_doubles() {
         };
         (failed.rows, failed.bytes) = (0, 0);
         assert_eq!(
-            operation.step(at(now_ms), Event::Reported(failed)).unwrap(),
+            operation
+                .step(at(now_ms), Event::Reported(failed))
+                .unwrap()
+                .effects,
             []
         );
         assert_eq!(operation.state, State::Allocating);
@@ -236,12 +258,13 @@ fn an_error_sends_back_only_its_shard_after_a_backoff_that_doubles() {
         assert_eq!(
             operation
                 .step(at(now_ms + backoff_s * SECOND_MS - 1), Event::Tick)
-                .unwrap(),
+                .unwrap()
+                .effects,
             []
         );
         now_ms += backoff_s * SECOND_MS;
         assert_eq!(
-            operation.step(at(now_ms), Event::Tick).unwrap(),
+            operation.step(at(now_ms), Event::Tick).unwrap().effects,
             [Effect::Propose { shard_idx: 0 }]
         );
     }
@@ -258,7 +281,10 @@ fn reports_of_an_old_attempt_or_a_second_time_change_nothing() {
         .unwrap();
     operation.step(at(5 * SECOND_MS), Event::Tick).unwrap();
     let before = operation.clone();
-    assert_eq!(operation.step(at(5 * SECOND_MS), first).unwrap(), []);
+    assert_eq!(
+        operation.step(at(5 * SECOND_MS), first).unwrap().effects,
+        []
+    );
     assert_eq!(operation, before);
     let second = report(&operation, 0, ReportStatus::Success);
     operation.step(at(6 * SECOND_MS), second.clone()).unwrap();
@@ -272,7 +298,7 @@ fn a_worker_that_falls_silent_is_replaced() {
     let (mut operation, _) = started(1);
     let lease_ms = operation.limits.lease_ms;
     assert_eq!(
-        operation.step(at(lease_ms), Event::Tick).unwrap(),
+        operation.step(at(lease_ms), Event::Tick).unwrap().effects,
         [Effect::Abort {
             step: 0,
             shard_idx: 0
@@ -284,7 +310,8 @@ fn a_worker_that_falls_silent_is_replaced() {
     );
     let again = operation
         .step(at(lease_ms + SECOND_MS), Event::Tick)
-        .unwrap();
+        .unwrap()
+        .effects;
     assert_eq!(again, [Effect::Propose { shard_idx: 0 }]);
     assert_eq!(operation.tasks[0].attempt, 2);
 }
@@ -294,7 +321,7 @@ fn a_fatal_error_fails_once_nothing_runs_and_can_be_resumed_after_repair() {
     let (mut operation, _) = started(2);
     let fatal = report(&operation, 0, error(false));
     assert_eq!(
-        operation.step(at(1), fatal).unwrap(),
+        operation.step(at(1), fatal).unwrap().effects,
         [Effect::Abort {
             step: 0,
             shard_idx: 1
@@ -302,13 +329,16 @@ fn a_fatal_error_fails_once_nothing_runs_and_can_be_resumed_after_repair() {
     );
     assert_eq!(operation.state, State::Waiting);
     let stopped = report(&operation, 1, ReportStatus::Stopped);
-    assert_eq!(operation.step(at(2), stopped).unwrap(), [Effect::Finished]);
+    assert_eq!(
+        operation.step(at(2), stopped).unwrap().effects,
+        [Effect::Finished]
+    );
     assert_eq!(operation.state, State::Failed);
     assert_eq!(
         operation.error.as_deref(),
         Some("step prepare: disk on fire")
     );
-    let resumed = operation.step(at(3), RESUME).unwrap();
+    let resumed = operation.step(at(3), RESUME).unwrap().effects;
     assert_eq!(
         resumed,
         [
@@ -330,14 +360,14 @@ fn a_restart_extends_no_deadline() {
     let stopped = report(&operation, 0, ReportStatus::Stopped);
     operation.step(at(deadline_ms + 1), stopped).unwrap();
     assert_eq!(operation.state, State::Failed);
-    assert!(operation.error.unwrap().contains("used up its time"));
+    assert!(operation.head.error.unwrap().contains("used up its time"));
 }
 
 #[test]
 fn pausing_moves_the_deadlines_and_sends_nothing() {
     let (mut operation, _) = started(3);
     let deadline_ms = operation.operation_deadline_ms;
-    let aborts = operation.step(at(10), Event::Pause).unwrap();
+    let aborts = operation.step(at(10), Event::Pause).unwrap().effects;
     assert_eq!(
         aborts,
         [
@@ -353,18 +383,24 @@ fn pausing_moves_the_deadlines_and_sends_nothing() {
     );
     for shard_idx in 0..2 {
         let stopped = report(&operation, shard_idx, ReportStatus::Stopped);
-        assert_eq!(operation.step(at(11), stopped).unwrap(), []);
+        assert_eq!(operation.step(at(11), stopped).unwrap().effects, []);
     }
     assert_eq!(operation.wake_at_ms(), None);
     assert_eq!(
-        operation.step(at(deadline_ms * 2), Event::Booted).unwrap(),
+        operation
+            .step(at(deadline_ms * 2), Event::Booted)
+            .unwrap()
+            .effects,
         []
     );
     assert!(matches!(
         operation.step(at(20), Event::Pause),
         Err(IllegalEvent::Stopping { .. })
     ));
-    let resumed = operation.step(at(10 + deadline_ms), RESUME).unwrap();
+    let resumed = operation
+        .step(at(10 + deadline_ms), RESUME)
+        .unwrap()
+        .effects;
     assert_eq!(resumed.len(), 2);
     assert_eq!(operation.operation_deadline_ms, deadline_ms * 2);
     assert_eq!(operation.tasks[0].failures, 0);
@@ -375,7 +411,10 @@ fn a_cancel_rolls_back_and_comes_too_late_for_a_result_that_exists() {
     let (mut operation, _) = started(1);
     operation.step(at(1), Event::Cancel).unwrap();
     let stopped = report(&operation, 0, ReportStatus::Stopped);
-    assert_eq!(operation.step(at(2), stopped).unwrap(), [Effect::Allocate]);
+    assert_eq!(
+        operation.step(at(2), stopped).unwrap().effects,
+        [Effect::Allocate]
+    );
     assert_eq!(operation.step_kind(), StepKind::Rollback);
     assert!(matches!(
         operation.step(at(3), Event::Cancel),
@@ -397,9 +436,12 @@ fn a_cancel_rolls_back_and_comes_too_late_for_a_result_that_exists() {
         )
         .unwrap();
     let done = report(&operation, 0, ReportStatus::Success);
-    assert_eq!(operation.step(at(4), done).unwrap(), [Effect::Advance]);
     assert_eq!(
-        operation.step(at(5), Event::Advance).unwrap(),
+        operation.step(at(4), done).unwrap().effects,
+        [Effect::Advance]
+    );
+    assert_eq!(
+        operation.step(at(5), Event::Advance).unwrap().effects,
         [Effect::Finished]
     );
     assert_eq!(operation.state, State::Cancelled);

@@ -346,6 +346,7 @@ impl<'a> Transaction<'a> {
         self.root.commit += 1;
         Store::put_root(&mut self.batch, &self.root);
 
+        let has_other_shards = self.catalogue.is_some();
         let catalogue = match self.catalogue {
             Some(catalogue) => Arc::new(catalogue),
             None => self.view.catalogue().clone(),
@@ -368,7 +369,10 @@ impl<'a> Transaction<'a> {
             }
         }
         writer.stats.extend(self.touched);
-        writer.stats.retain(|id, _| catalogue.shard(*id).is_some());
+        // Not with each commit: it looks at every shard.
+        if has_other_shards {
+            writer.stats.retain(|id, _| catalogue.shard(*id).is_some());
+        }
         then(self.inner)
     }
 }

@@ -172,7 +172,7 @@ impl Batch {
                 }
                 None => batch.rows.erased += 1,
             }
-            run.push_entry(key, Replaced::of(key, before.as_deref()), after)?;
+            run.push_entry(key, Replaced::of(key, before), after)?;
             let after = after.map_or(0, <[u8]>::len);
             batch.rows.bytes += (key.len() + after) as u64;
             bytes += key.len() + after + before.map_or(0, <[u8]>::len) + ROW_OVERHEAD;

@@ -5,9 +5,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// The format of stores that this crate writes and reads. Format 1 was the one of the engine before, 2 had no
-/// runs, and the changes of 3 did not say what they replaced.
+/// The format of stores that this crate writes. Format 1 was the one of the engine before, 2 had no runs, and the
+/// changes of 3 did not say what they replaced.
 pub(crate) const FORMAT: u64 = 4;
+
+/// The oldest format that this crate reads. The next commit raises it.
+pub(crate) const OLDEST_FORMAT: u64 = 3;
 
 /// What belongs to the store as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

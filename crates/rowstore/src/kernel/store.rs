@@ -14,7 +14,7 @@ use crate::kernel::fault::{DATABASE, Faults};
 use crate::kernel::mark::Mark;
 use crate::kernel::pool::{Pool, connect};
 use crate::kernel::reader::Reader;
-use crate::kernel::root::{FORMAT, Root};
+use crate::kernel::root::{FORMAT, OLDEST_FORMAT, Root};
 use crate::kernel::section::{Section, Tree};
 use crate::kernel::shard_files::ShardFiles;
 use crate::kernel::sorter::{self, Sorter};
@@ -149,8 +149,12 @@ impl Store {
         &self.writer
     }
 
-    /// Adds to a batch what the root record becomes.
+    /// Adds to a batch what the root record becomes. It gets this crate's format.
     pub(crate) fn put_root(batch: &mut Batch, root: &Root) {
+        let root = Root {
+            format: FORMAT,
+            ..root.clone()
+        };
         batch.insert(&Section::whole(Tree::Meta), Root::KEY, root.encode());
     }
 
@@ -208,7 +212,7 @@ impl Store {
     }
 }
 
-/// The last commit that was acknowledged of a store that has the format of this crate; `None` before the first.
+/// The last commit that was acknowledged of a store whose format is known, as far as its files tell; `None` before the first.
 pub(super) fn acknowledged(faults: &Faults) -> Result<Option<u64>> {
     if faults.dir().join(FILE_OF_FORMAT_1).exists() {
         return Err(other_format(faults, 1));
@@ -228,9 +232,9 @@ fn other_format(faults: &Faults, found: u64) -> Error {
     }
 }
 
-/// Checks that a root record is of this format, and of no commit before the acknowledged one.
+/// Checks that a root record is of a format that is known, and of no commit before the acknowledged one.
 pub(super) fn check(faults: &Faults, root: &Root, acknowledged: Option<u64>) -> Result<()> {
-    if root.format != FORMAT {
+    if !(OLDEST_FORMAT..=FORMAT).contains(&root.format) {
         return Err(other_format(faults, root.format));
     }
     match acknowledged {

@@ -246,6 +246,7 @@ impl WrittenBlocks {
                 last_key: Vec::new(),
                 is_of_records: matches!(role, Role::Records { .. }),
                 is_logged,
+                tells_replaced: true,
                 is_staged,
             });
             stats.next_run += 1;

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use mendb_model::change::ChangeRef;
 use mendb_model::key::KeyRange;
-use mendb_model::{Change, ChangeKind, ColumnType, Digest, Malformed};
+use mendb_model::{Change, ChangeKind, ColumnType, Digest, Malformed, Replaced};
 
 use crate::catalogue::{self, Shard};
 use crate::error::{Error, Result};
@@ -67,7 +67,11 @@ enum Part {
     /// Records for themselves.
     Single(Cursor),
     /// A run of rows, which all changed at a version.
-    Rows { rows: StoredRows, version: u64 },
+    Rows {
+        rows: StoredRows,
+        version: u64,
+        tells_replaced: bool,
+    },
     /// A run of records.
     Records(StoredRows),
 }
@@ -92,7 +96,11 @@ impl Part {
                 records.take()?;
                 Ok(next)
             }
-            Self::Rows { rows, version } => {
+            Self::Rows {
+                rows,
+                version,
+                tells_replaced,
+            } => {
                 let Some((key, value)) = rows.peek() else {
                     return Ok(None);
                 };
@@ -101,7 +109,11 @@ impl Part {
                 let change = ChangeRef {
                     version: *version,
                     kind: row.map_or(ChangeKind::Erase, |_| ChangeKind::Reset),
-                    replaced,
+                    replaced: if *tells_replaced {
+                        replaced
+                    } else {
+                        Replaced::Unknown
+                    },
                     bitmap: &[],
                     row: row.unwrap_or_default(),
                 };
@@ -188,10 +200,13 @@ impl Records {
             }
             let stored = Some(run.stored(shard.id));
             let rows = StoredRows::new(view, stored, &from, ascending)?;
-            let version = run.version;
             let part = match run.is_of_records {
                 true => Part::Records(rows),
-                false => Part::Rows { rows, version },
+                false => Part::Rows {
+                    rows,
+                    version: run.version,
+                    tells_replaced: run.tells_replaced,
+                },
             };
             parts.push((part, run.entries));
         }

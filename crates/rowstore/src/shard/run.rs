@@ -38,6 +38,9 @@ pub(crate) struct RunStats {
     /// Whether a change stream needs it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) is_logged: bool,
+    /// Whether its entries say what they took the place of. Those of stores of format 3 do not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) tells_replaced: bool,
     /// Whether it belongs to a mend that is not published.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) is_staged: bool,

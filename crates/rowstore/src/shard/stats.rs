@@ -170,6 +170,7 @@ mod tests {
             last_key: vec![7, 0],
             is_of_records: false,
             is_logged: false,
+            tells_replaced: true,
             is_staged: true,
         });
         assert_eq!(

@@ -24,7 +24,7 @@ pub(super) fn start_forgotten_merges(
     };
     let mut go_on = HashSet::new();
     for id in journal.unfinished_operations()? {
-        let operation = journal.operation(&id)?;
+        let operation = journal.operation_head(&id)?;
         let commands = journal.commands()?;
         let mut of_it = commands.iter().filter(|(_, of, _)| *of == id);
         let is_paused = of_it.any(|(.., command)| *command == Command::Pause);
@@ -46,7 +46,7 @@ pub(super) fn release_orphaned_locks(journal: &Journal, tools: &Tools) -> Result
     for lock in tools.engine.locks() {
         let (table, operation) = (&lock.table, &lock.operation);
         let owner = operation.parse().map_err(Error::from);
-        let state = match owner.and_then(|id| journal.operation(&id)) {
+        let state = match owner.and_then(|id| journal.operation_head(&id)) {
             Ok(operation) => operation.state,
             Err(Error::UnknownOperation(_) | Error::BadName(_)) => {
                 tracing::warn!(

@@ -135,7 +135,9 @@ impl After<'_> {
                 "; or leave it out with --tables",
             ));
         }
-        let shards = rows.shards(&TablePath::table(table))?.into_iter();
+        let shards = rows
+            .shards(&TablePath::table(table), &KeyRange::all())?
+            .into_iter();
         Ok(Some(TableState {
             schema: live.schema,
             shards: shards.map(|shard| (shard.range, shard.digest)).collect(),

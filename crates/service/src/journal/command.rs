@@ -65,13 +65,15 @@ impl Journal {
     /// # Errors
     /// The journal cannot be written.
     pub fn insert_command(&self, operation: &OperationId, command: Command) -> Result<i64> {
-        self.write("insert command", |tx| {
+        let command_id = self.write("insert command", |tx| {
             tx.execute(
                 "INSERT INTO command (operation_id, command) VALUES (?1, ?2)",
                 params![operation.as_str(), command.name()],
             )?;
             Ok(tx.last_insert_rowid())
-        })
+        })?;
+        self.note_news();
+        Ok(command_id)
     }
 
     /// Whether a command waits to be taken.

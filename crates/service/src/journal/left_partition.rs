@@ -6,7 +6,7 @@ use mendb_model::part::LeftPartition;
 use rusqlite::params;
 
 use super::Journal;
-use super::operation::to_json;
+use super::to_json;
 use crate::error::Result;
 
 pub(super) const LAYOUT: &str = "

@@ -6,7 +6,7 @@ use mendb_model::part::{TableName, TablePlan, Tally};
 use rusqlite::{OptionalExtension, params};
 use serde::Serialize;
 
-use super::operation::to_json;
+use super::to_json;
 use super::{Journal, int};
 use crate::error::Result;
 

@@ -2,26 +2,33 @@
 //!
 //! A SQLite file beside the target, which anyone may look into. One file here per record.
 //!
-//! *Consistency*: an operation and all its rows change in one transaction.
+//! *Consistency*: an operation and all its rows change in one transaction, which may be that of several events
+//! ([`batch`]). *Cost*: an event writes only what it touched, and no record grows with the number of shards.
 //! *Crash*: a transaction is on disk when it returns (WAL, synchronous = FULL), and so is the way to the file.
 //! *Sharing*: other processes may read at any time, and leave [`command`]s for the one that drives.
 
+pub mod batch;
 pub mod collection;
 pub mod command;
+mod draft_shard;
 mod identity;
+mod layout_5;
 mod left_partition;
 pub(crate) mod made;
 pub mod mend_plan;
+mod mended_shard;
 pub mod operation;
 pub mod operation_event;
 mod operation_step;
 pub mod shard_progress;
+mod task_segment;
 pub mod used_repository;
 mod witness;
 
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -30,7 +37,10 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use crate::error::{Error, Result};
 
 /// The layout this version reads and writes.
-const LAYOUT_VERSION: i64 = 5;
+const LAYOUT_VERSION: i64 = 6;
+
+/// Statements that stay prepared: about as many as there are in an event and in reading an operation.
+const PREPARED: usize = 64;
 
 /// How long to wait for another process that is writing.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -39,6 +49,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Journal {
     path: PathBuf,
     connection: Mutex<Connection>,
+    /// Whether this process has left an operation or a command for the one that drives.
+    has_news: AtomicBool,
 }
 
 impl Journal {
@@ -62,6 +74,7 @@ impl Journal {
         let journal = Self {
             path,
             connection: Mutex::new(connection),
+            has_news: AtomicBool::new(true),
         };
         journal.prepare()?;
         Ok(journal)
@@ -81,38 +94,75 @@ impl Journal {
                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;",
             )
             .map_err(failed)?;
+        connection.set_prepared_statement_cache_capacity(PREPARED);
+        if self.layout(&connection)? < LAYOUT_VERSION {
+            drop(connection);
+            self.raise()?;
+        }
+        Ok(())
+    }
+
+    /// The layout of the file; 0 of one that has none yet.
+    fn layout(&self, connection: &Connection) -> Result<i64> {
         let layout: i64 = connection
             .pragma_query_value(None, "user_version", |row| row.get(0))
-            .map_err(failed)?;
+            .map_err(|source| failed(&self.path, "prepare", source))?;
         if layout > LAYOUT_VERSION {
             return Err(self.unreadable(format!(
                 "its layout is version {layout}, this mendb knows {LAYOUT_VERSION}"
             )));
         }
-        // Every record is created if absent, so an older layout only lacks the newer ones.
-        if layout < LAYOUT_VERSION {
-            let layout = [
-                "BEGIN IMMEDIATE;",
+        Ok(layout)
+    }
+
+    /// Makes what is missing, and brings what an older version wrote to the layout of this one.
+    fn raise(&self) -> Result<()> {
+        self.write("prepare", |tx| {
+            // Another process may have been faster.
+            let layout: i64 = tx.pragma_query_value(None, "user_version", |row| row.get(0))?;
+            if layout >= LAYOUT_VERSION {
+                return Ok(());
+            }
+            tx.execute_batch(used_repository::LAYOUT)?;
+            if (1..5).contains(&layout) {
+                tx.execute_batch(used_repository::FROM_OPERATIONS)?;
+            }
+            if layout > 0 {
+                tx.execute_batch(layout_5::COLUMNS)?;
+            }
+            let layouts = [
                 collection::LAYOUT,
                 command::LAYOUT,
                 operation::LAYOUT,
                 operation_step::LAYOUT,
                 shard_progress::LAYOUT,
+                task_segment::LAYOUT,
+                draft_shard::LAYOUT,
+                mended_shard::LAYOUT,
                 operation_event::LAYOUT,
                 mend_plan::LAYOUT,
                 left_partition::LAYOUT,
                 made::LAYOUT,
                 witness::LAYOUT,
-                used_repository::LAYOUT,
-                used_repository::FROM_OPERATIONS,
                 &identity::layout(),
-                &format!("PRAGMA user_version = {LAYOUT_VERSION}; COMMIT;"),
             ];
-            connection
-                .execute_batch(&layout.join("\n"))
-                .map_err(failed)?;
-        }
-        Ok(())
+            tx.execute_batch(&layouts.join("\n"))?;
+            if layout > 0 {
+                layout_5::raise(tx)?;
+            }
+            tx.pragma_update(None, "user_version", LAYOUT_VERSION)
+        })
+    }
+
+    /// Notes that there is something for the one that drives.
+    fn note_news(&self) {
+        self.has_news.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether this process has left something for the one that drives since this was asked last. Of what other
+    /// processes leave, nothing is known.
+    pub(crate) fn take_news(&self) -> bool {
+        self.has_news.swap(false, Ordering::SeqCst)
     }
 
     fn connection(&self) -> MutexGuard<'_, Connection> {
@@ -186,6 +236,26 @@ fn failed(path: &Path, action: &str, source: rusqlite::Error) -> Error {
         action: action.to_owned(),
         source,
     }
+}
+
+/// A record as JSON, with SQLite's error for a value that JSON cannot hold.
+fn to_json(value: &impl serde::Serialize) -> rusqlite::Result<String> {
+    serde_json::to_string(value)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+}
+
+/// A record of JSON in a column of a row, with SQLite's error for one that is damaged.
+fn from_json<T: serde::de::DeserializeOwned>(
+    row: &rusqlite::Row<'_>,
+    column: usize,
+) -> rusqlite::Result<T> {
+    let text = row.get_ref(column)?.as_str()?;
+    serde_json::from_str(text).map_err(not_json)
+}
+
+fn not_json(error: serde_json::Error) -> rusqlite::Error {
+    let text = rusqlite::types::Type::Text;
+    rusqlite::Error::FromSqlConversionFailure(0, text, error.into())
 }
 
 /// A number of ours as SQLite stores it; beyond 2^63 it is cut off there.

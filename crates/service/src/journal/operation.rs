@@ -1,16 +1,17 @@
-//! Record `operation`: a long-running request and how far it is.
+//! Record `operation`: a long-running request and how far it is, without what grows with the number of shards.
 //!
-//! The columns are for people; what is read back is `record` and `draft`, with the tasks of the
-//! current step from `shard_progress`.
+//! The columns are for people; what is read back is `request` and `standing`, with the records of steps, tasks,
+//! segments, shards of the draft and mended ranges.
 
 use std::sync::Arc;
 
 use mendb_model::name::OperationId;
-use mendb_model::operation::{Event, Operation};
-use rusqlite::{OptionalExtension, Transaction, params};
+use mendb_model::operation::{Operation, OperationHead};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::{
-    Journal, command, int, operation_event, operation_step, shard_progress, used_repository,
+    Journal, draft_shard, from_json, int, mended_shard, operation_event, operation_step,
+    shard_progress, to_json, used_repository,
 };
 use crate::error::{Error, Result};
 
@@ -28,9 +29,25 @@ CREATE TABLE IF NOT EXISTS operation (
     updated_at_ms         INTEGER NOT NULL,
     step_deadline_ms      INTEGER NOT NULL,
     operation_deadline_ms INTEGER NOT NULL,
-    record                TEXT NOT NULL,      -- JSON: request, plan, limits, state
-    draft                 TEXT                -- JSON: the manifest in the making, while it is
+    request               TEXT NOT NULL DEFAULT '',   -- JSON
+    standing              TEXT NOT NULL,      -- JSON: limits, state, counts
+    draft                 TEXT                -- JSON: the manifest in the making, while it is, without its shards
 ) STRICT;";
+
+/// The tables that have records of an operation.
+const TABLES: [&str; 11] = [
+    "command",
+    "draft_shard",
+    "left_partition",
+    "made",
+    "mend_plan",
+    "mended_shard",
+    "operation_event",
+    "task_segment",
+    "shard_progress",
+    "operation_step",
+    "operation",
+];
 
 impl Journal {
     /// Adds a new operation.
@@ -39,65 +56,33 @@ impl Journal {
     /// The journal cannot be written.
     pub fn insert_operation(&self, operation: &Operation) -> Result<()> {
         self.write("insert operation", |tx| {
-            put(tx, operation)?;
-            put_draft(tx, operation)?;
-            operation_step::put(tx, None, operation)?;
+            put_all(tx, operation)?;
             used_repository::put(tx, operation)?;
             operation_event::put(tx, operation, "created")
-        })
-    }
-
-    /// Saves what an event made of an operation. When the event is a user's command, its record goes
-    /// in the same transaction: a crash neither loses a command nor lets it happen twice. Returns whether the
-    /// event happened: not that of a command which was withdrawn meanwhile.
-    ///
-    /// # Errors
-    /// The journal cannot be written.
-    pub fn update_operation(
-        &self,
-        before: &Operation,
-        after: &Operation,
-        event: &Event,
-        command_id: Option<i64>,
-    ) -> Result<bool> {
-        self.write("update operation", |tx| {
-            if let Some(command_id) = command_id
-                && !command::delete(tx, command_id)?
-            {
-                return Ok(false);
-            }
-            put(tx, after)?;
-            if before.draft != after.draft {
-                put_draft(tx, after)?;
-            }
-            operation_step::put(tx, Some(before), after)?;
-            shard_progress::put(tx, before, after)?;
-            if let Some(text) = operation_event::describe(before, after, event) {
-                operation_event::put(tx, after, &text)?;
-            }
-            Ok(true)
-        })
+        })?;
+        self.note_news();
+        Ok(())
     }
 
     /// The operations that may still stand in the way of others: neither done nor cancelled.
     ///
     /// # Errors
     /// The journal cannot be read.
-    pub fn open_operations(&self) -> Result<Vec<Operation>> {
-        self.operations_where("state NOT IN ('done', 'cancelled')")
+    pub fn open_operations(&self) -> Result<Vec<OperationHead>> {
+        self.heads_where("state NOT IN ('done', 'cancelled')")
     }
 
     /// Every operation, oldest first.
     ///
     /// # Errors
     /// The journal cannot be read.
-    pub fn operations(&self) -> Result<Vec<Operation>> {
-        self.operations_where("TRUE")
+    pub fn operations(&self) -> Result<Vec<OperationHead>> {
+        self.heads_where("TRUE")
     }
 
-    fn operations_where(&self, condition: &str) -> Result<Vec<Operation>> {
+    fn heads_where(&self, condition: &str) -> Result<Vec<OperationHead>> {
         let ids = self.ids_where(condition)?;
-        ids.iter().map(|id| self.operation(id)).collect()
+        ids.iter().map(|id| self.operation_head(id)).collect()
     }
 
     /// The operations that are neither done, failed nor cancelled.
@@ -114,11 +99,20 @@ impl Journal {
         );
         let ids: Vec<String> = self.read("list operations", |connection| {
             connection
-                .prepare(&sql)?
+                .prepare_cached(&sql)?
                 .query_map([], |row| row.get(0))?
                 .collect()
         })?;
         ids.into_iter().map(|id| Ok(id.parse()?)).collect()
+    }
+
+    /// What is known of one operation without its tasks.
+    ///
+    /// # Errors
+    /// There is none of this id, or the journal cannot be read.
+    pub fn operation_head(&self, id: &OperationId) -> Result<OperationHead> {
+        let read = self.read("read operation", |connection| head(connection, id));
+        self.found(id, read)
     }
 
     /// One operation.
@@ -127,31 +121,27 @@ impl Journal {
     /// There is none of this id, or the journal cannot be read.
     pub fn operation(&self, id: &OperationId) -> Result<Operation> {
         // At one moment: another process may be driving it from step to step.
-        let row = self.read("read operation", |connection| {
-            let row: Option<(String, Option<String>, u32)> = connection
-                .query_row(
-                    "SELECT record, draft, current_step FROM operation WHERE operation_id = ?1",
-                    [id.as_str()],
-                    |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
-                )
-                .optional()?;
-            row.map(|(record, draft, step)| {
-                let tasks = shard_progress::records(connection, id, step)?;
-                Ok((record, draft, tasks))
-            })
-            .transpose()
-        })?;
-        let (record, draft, tasks) = row.ok_or_else(|| Error::unknown_operation(id))?;
-        let damaged =
-            |error: serde_json::Error| self.unreadable(format!("operation {id}: {error}"));
-        let mut operation: Operation = serde_json::from_str(&record).map_err(damaged)?;
-        operation.draft = draft
-            .map(|draft| serde_json::from_str(&draft).map(Arc::new))
-            .transpose()
-            .map_err(damaged)?;
-        let task = |record: &String| serde_json::from_str(record).map(Arc::new).map_err(damaged);
-        operation.tasks = tasks.iter().map(task).collect::<Result<_>>()?;
-        Ok(operation)
+        let read = self.read("read operation", |connection| {
+            let Some(head) = head(connection, id)? else {
+                return Ok(None);
+            };
+            let tasks = shard_progress::read(connection, id, head.current_step)?;
+            let draft = draft_shard::read(connection, id)?.map(Arc::new);
+            let mended = mended_shard::read(connection, id)?;
+            Ok(Some(Operation::assembled(head, tasks, draft, mended)))
+        });
+        self.found(id, read)
+    }
+
+    fn found<T>(&self, id: &OperationId, read: Result<Option<T>>) -> Result<T> {
+        match read {
+            Ok(found) => found.ok_or_else(|| Error::unknown_operation(id)),
+            Err(Error::Journal {
+                source: rusqlite::Error::FromSqlConversionFailure(_, _, error),
+                ..
+            }) => Err(self.unreadable(format!("operation {id}: {error}"))),
+            Err(error) => Err(error),
+        }
     }
 
     /// Removes all trace of an operation.
@@ -160,16 +150,7 @@ impl Journal {
     /// The journal cannot be written.
     pub fn delete_operation(&self, id: &OperationId) -> Result<()> {
         self.write("delete operation", |tx| {
-            for table in [
-                "command",
-                "left_partition",
-                "made",
-                "mend_plan",
-                "operation_event",
-                "shard_progress",
-                "operation_step",
-                "operation",
-            ] {
+            for table in TABLES {
                 tx.execute(
                     &format!("DELETE FROM {table} WHERE operation_id = ?1"),
                     [id.as_str()],
@@ -180,50 +161,72 @@ impl Journal {
     }
 }
 
-fn put(tx: &Transaction<'_>, operation: &Operation) -> rusqlite::Result<()> {
+/// Writes all records that are read back of an operation.
+pub(super) fn put_all(tx: &Transaction<'_>, operation: &Operation) -> rusqlite::Result<()> {
+    let id = &operation.operation_id;
+    put(tx, operation)?;
+    put_request(tx, operation)?;
+    operation_step::put_all(tx, operation)?;
+    shard_progress::put_all(tx, operation)?;
+    draft_shard::put_all(tx, id, operation.draft.as_deref())?;
+    mended_shard::put(tx, id, &operation.mended, 0)
+}
+
+/// Writes where an operation stands.
+pub(super) fn put(tx: &Transaction<'_>, operation: &Operation) -> rusqlite::Result<()> {
     let attempt = operation
-        .tasks
-        .iter()
-        .map(|task| task.attempt)
-        .fold(operation.attempt_floor, u32::max);
-    tx.execute(
+        .attempt_floor
+        .max(operation.tasks.highest_attempt());
+    tx.prepare_cached(
         "INSERT INTO operation (operation_id, kind, collection, state, current_step, attempt, percent, error,
-             created_at_ms, updated_at_ms, step_deadline_ms, operation_deadline_ms, record)
+             created_at_ms, updated_at_ms, step_deadline_ms, operation_deadline_ms, standing)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
          ON CONFLICT (operation_id) DO UPDATE SET state = ?4, current_step = ?5, attempt = ?6, percent = ?7,
-             error = ?8, updated_at_ms = ?10, step_deadline_ms = ?11, operation_deadline_ms = ?12, record = ?13",
-        params![
+             error = ?8, updated_at_ms = ?10, step_deadline_ms = ?11, operation_deadline_ms = ?12, standing = ?13",
+    )?
+    .execute(params![
+        operation.operation_id.as_str(),
+        operation.request.kind(),
+        operation.request.collection(),
+        operation.state.name(),
+        operation.current_step,
+        attempt,
+        operation.progress().percent,
+        operation.error,
+        int(operation.created_at_ms),
+        int(operation.updated_at_ms),
+        int(operation.step_deadline_ms),
+        int(operation.operation_deadline_ms),
+        to_json(&operation.head)?,
+    ])?;
+    Ok(())
+}
+
+/// Writes the request of an operation.
+pub(super) fn put_request(tx: &Transaction<'_>, operation: &OperationHead) -> rusqlite::Result<()> {
+    tx.prepare_cached("UPDATE operation SET request = ?2 WHERE operation_id = ?1")?
+        .execute(params![
             operation.operation_id.as_str(),
-            operation.request.kind(),
-            operation.request.collection(),
-            operation.state.name(),
-            operation.current_step,
-            attempt,
-            operation.progress().percent,
-            operation.error,
-            int(operation.created_at_ms),
-            int(operation.updated_at_ms),
-            int(operation.step_deadline_ms),
-            int(operation.operation_deadline_ms),
-            to_json(operation)?,
-        ],
-    )?;
+            to_json(&operation.request)?
+        ])?;
     Ok(())
 }
 
-fn put_draft(tx: &Transaction<'_>, operation: &Operation) -> rusqlite::Result<()> {
-    let draft = operation.draft.as_deref().map(to_json).transpose()?;
-    tx.execute(
-        "UPDATE operation SET draft = ?2 WHERE operation_id = ?1",
-        params![operation.operation_id.as_str(), draft],
-    )?;
-    Ok(())
-}
-
-/// A record as JSON, with SQLite's error for a value that JSON cannot hold.
-pub(super) fn to_json(value: &impl serde::Serialize) -> rusqlite::Result<String> {
-    serde_json::to_string(value)
-        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+fn head(connection: &Connection, id: &OperationId) -> rusqlite::Result<Option<OperationHead>> {
+    let head = connection
+        .prepare_cached("SELECT request, standing FROM operation WHERE operation_id = ?1")?
+        .query_row([id.as_str()], |row| {
+            let request: serde_json::Value = from_json(row, 0)?;
+            let mut record: serde_json::Map<String, serde_json::Value> = from_json(row, 1)?;
+            record.insert("request".to_owned(), request);
+            serde_json::from_value::<OperationHead>(record.into()).map_err(super::not_json)
+        })
+        .optional()?;
+    head.map(|mut head| {
+        head.steps = operation_step::read(connection, id)?;
+        Ok(head)
+    })
+    .transpose()
 }
 
 #[cfg(test)]
@@ -269,10 +272,10 @@ mod tests {
             };
             let tasks = vec![task; 20];
             let allocated = Event::Allocated { step, tasks };
-            operation.step(context, allocated.clone()).unwrap();
-            (operation, allocated)
+            operation.step(context, allocated).unwrap();
+            operation
         };
-        let ((first, event), (second, _)) = (at(1), at(2));
+        let both = [at(1), at(2)];
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -282,12 +285,13 @@ mod tests {
                 }
             });
             for _ in 0..200 {
-                journal
-                    .update_operation(&second, &first, &event, None)
-                    .unwrap();
-                journal
-                    .update_operation(&first, &second, &event, None)
-                    .unwrap();
+                for operation in &both {
+                    let put = |tx: &Transaction<'_>| {
+                        tx.execute("DELETE FROM shard_progress", [])?;
+                        put_all(tx, operation)
+                    };
+                    journal.write("put", put).unwrap();
+                }
             }
             done.store(true, Ordering::Release);
         });

@@ -1,7 +1,7 @@
 //! Record `operation_event`: the audit log of an operation.
 
 use mendb_model::name::OperationId;
-use mendb_model::operation::{Event, Operation, ReportStatus};
+use mendb_model::operation::{Event, OperationHead, ReportStatus, State};
 use rusqlite::{Transaction, params};
 use serde::Serialize;
 
@@ -28,23 +28,57 @@ pub struct OperationEvent {
 
 pub(super) fn put(
     tx: &Transaction<'_>,
-    operation: &Operation,
+    operation: &OperationHead,
     event: &str,
 ) -> rusqlite::Result<()> {
-    tx.execute(
+    tx.prepare_cached(
         "INSERT INTO operation_event (operation_id, at_ms, event) VALUES (?1, ?2, ?3)",
-        params![
-            operation.operation_id.as_str(),
-            int(operation.updated_at_ms),
-            event
-        ],
-    )?;
+    )?
+    .execute(params![
+        operation.operation_id.as_str(),
+        int(operation.updated_at_ms),
+        event
+    ])?;
     Ok(())
 }
 
-/// What to write down about an event; `None` for those that are only progress.
-pub(super) fn describe(before: &Operation, after: &Operation, event: &Event) -> Option<String> {
-    let step = before.step_label();
+/// What is written down about an event: begun with what was before it.
+pub(super) struct Entry {
+    text: Option<String>,
+    state: State,
+    /// Of a tick, the error before it: it is written down where it changed something.
+    tick: Option<Option<String>>,
+}
+
+impl Entry {
+    /// What to write down; nothing of those that are only progress.
+    pub(super) fn begin(before: &OperationHead, event: &Event) -> Self {
+        Self {
+            text: describe(&before.step_label(), event),
+            state: before.state,
+            tick: matches!(event, Event::Tick).then(|| before.error.clone()),
+        }
+    }
+
+    /// The text, where there is any.
+    pub(super) fn end(self, after: &OperationHead) -> Option<String> {
+        if let Some(error) = self.tick
+            && self.state == after.state
+            && error == after.error
+        {
+            return None;
+        }
+        let text = self.text?;
+        let ended = after.state.is_terminal() && !self.state.is_terminal();
+        Some(if ended {
+            format!("{text}; operation {}", after.state.name())
+        } else {
+            text
+        })
+    }
+}
+
+fn describe(step: &str, event: &Event) -> Option<String> {
     let text = match event {
         Event::Booted => "picked up".to_owned(),
         Event::Allocated { tasks, .. } if tasks.len() == 1 => format!("{step}: 1 task"),
@@ -65,18 +99,12 @@ pub(super) fn describe(before: &Operation, after: &Operation, event: &Event) -> 
             }
         }
         Event::Advance => format!("{step} done"),
-        Event::Tick if before.state == after.state && before.error == after.error => return None,
         Event::Tick => "time passed".to_owned(),
         Event::Pause => "paused by a user".to_owned(),
         Event::Resume { .. } => "resumed by a user".to_owned(),
         Event::Cancel => "cancelled by a user".to_owned(),
     };
-    let ended = after.state.is_terminal() && !before.state.is_terminal();
-    Some(if ended {
-        format!("{text}; operation {}", after.state.name())
-    } else {
-        text
-    })
+    Some(text)
 }
 
 impl Journal {

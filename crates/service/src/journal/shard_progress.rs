@@ -3,11 +3,10 @@
 
 use mendb_model::key::to_hex;
 use mendb_model::name::OperationId;
-use mendb_model::operation::{Operation, TaskStatus};
+use mendb_model::operation::{Operation, Task, TaskOutput, TaskStatus, Tasks, Touched};
 use rusqlite::{Connection, Transaction, params};
 
-use super::operation::to_json;
-use super::{Journal, int};
+use super::{Journal, from_json, int, task_segment, to_json};
 use crate::error::Result;
 
 pub(super) const LAYOUT: &str = "
@@ -23,60 +22,107 @@ CREATE TABLE IF NOT EXISTS shard_progress (
     bytes        INTEGER NOT NULL,
     bytes_total  INTEGER NOT NULL,
     error        TEXT,
-    record       TEXT NOT NULL,               -- JSON: the task, while its step is the current one
+    spec         TEXT NOT NULL,               -- JSON: what to do, while its step is the current one
+    standing     TEXT NOT NULL,               -- JSON: how far it is, likewise
     PRIMARY KEY (operation_id, step, shard_idx)
 ) STRICT, WITHOUT ROWID;";
 
 /// Writes the tasks that an event changed.
-pub(super) fn put(
+pub(super) fn put_touched(
     tx: &Transaction<'_>,
-    before: &Operation,
-    after: &Operation,
+    operation: &Operation,
+    touched: &Touched,
 ) -> rusqlite::Result<()> {
-    let id = after.operation_id.as_str();
-    let entered = before.current_step != after.current_step || before.allocated != after.allocated;
-    if entered {
+    let (id, step) = (&operation.operation_id, operation.current_step);
+    if let Some(left) = touched.left {
         // What the tasks of earlier steps brought about is in the operation; their counts stay.
-        tx.execute(
-            "UPDATE shard_progress SET record = '' WHERE operation_id = ?1 AND step < ?2 AND record != ''",
-            params![id, after.current_step],
-        )?;
-        tx.execute(
-            "DELETE FROM shard_progress WHERE operation_id = ?1 AND step >= ?2",
-            params![id, after.current_step],
-        )?;
-    }
-    for (shard_idx, task) in after.tasks.iter().enumerate() {
-        if !entered && before.tasks.get(shard_idx) == Some(task) {
-            continue;
+        tx.prepare_cached(
+            "UPDATE shard_progress SET spec = '', standing = '' WHERE operation_id = ?1 AND step = ?2",
+        )?
+        .execute(params![id.as_str(), left])?;
+        for table in ["shard_progress", "task_segment"] {
+            tx.execute(
+                &format!("DELETE FROM {table} WHERE operation_id = ?1 AND step >= ?2"),
+                params![id.as_str(), step],
+            )?;
         }
-        let status = match task.status {
-            TaskStatus::Pending => "pending",
-            TaskStatus::Running => "running",
-            TaskStatus::Done => "done",
-            TaskStatus::Failed => "failed",
-        };
-        tx.execute(
-            "INSERT OR REPLACE INTO shard_progress (operation_id, step, shard_idx, path, status, attempt,
-                 last_key, rows, bytes, bytes_total, error, record)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
-            params![
-                id,
-                after.current_step,
-                int(shard_idx as u64),
-                task.spec.table(),
-                status,
-                task.attempt,
-                task.last_key.as_deref().map(to_hex),
-                int(task.rows),
-                int(task.bytes),
-                int(task.bytes_total),
-                task.error,
-                to_json(&**task)?,
-            ],
-        )?;
+        tx.prepare_cached("DELETE FROM task_segment WHERE operation_id = ?1 AND step = ?2")?
+            .execute(params![id.as_str(), left])?;
+    }
+    if touched.allocated {
+        return put_all(tx, operation);
+    }
+    for (at, known) in &touched.tasks {
+        if let Some(task) = operation.tasks.get(*at as usize) {
+            update(tx, (id, step, *at), task)?;
+            task_segment::put(tx, (id, step, *at), *known, task.segments())?;
+        }
     }
     Ok(())
+}
+
+/// Writes all tasks of the step.
+pub(super) fn put_all(tx: &Transaction<'_>, operation: &Operation) -> rusqlite::Result<()> {
+    let (id, step) = (&operation.operation_id, operation.current_step);
+    for (at, task) in (0u32..).zip(operation.tasks.iter()) {
+        tx.prepare_cached(
+            "INSERT OR REPLACE INTO shard_progress (operation_id, step, shard_idx, path, status, attempt, last_key,
+                 rows, bytes, bytes_total, error, spec, standing)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+        )?
+        .execute(params![
+            id.as_str(),
+            step,
+            at,
+            task.spec.table(),
+            name(task.status),
+            task.attempt,
+            task.last_key.as_deref().map(to_hex),
+            int(task.rows),
+            int(task.bytes),
+            int(task.bytes_total),
+            task.error,
+            to_json(&task.spec)?,
+            to_json(task)?,
+        ])?;
+        task_segment::put(tx, (id, step, at), 0, task.segments())?;
+    }
+    Ok(())
+}
+
+fn update(
+    tx: &Transaction<'_>,
+    (id, step, at): task_segment::Of<'_>,
+    task: &Task,
+) -> rusqlite::Result<()> {
+    tx.prepare_cached(
+        "UPDATE shard_progress SET status = ?4, attempt = ?5, last_key = ?6, rows = ?7, bytes = ?8,
+             bytes_total = ?9, error = ?10, standing = ?11
+         WHERE operation_id = ?1 AND step = ?2 AND shard_idx = ?3",
+    )?
+    .execute(params![
+        id.as_str(),
+        step,
+        at,
+        name(task.status),
+        task.attempt,
+        task.last_key.as_deref().map(to_hex),
+        int(task.rows),
+        int(task.bytes),
+        int(task.bytes_total),
+        task.error,
+        to_json(task)?,
+    ])?;
+    Ok(())
+}
+
+fn name(status: TaskStatus) -> &'static str {
+    match status {
+        TaskStatus::Pending => "pending",
+        TaskStatus::Running => "running",
+        TaskStatus::Done => "done",
+        TaskStatus::Failed => "failed",
+    }
 }
 
 /// How far one shard is or was in a step, as people see it.
@@ -136,17 +182,28 @@ impl Journal {
     }
 }
 
-/// The tasks of a step of an operation, as they were written. Those of steps before the current one are
-/// empty.
-pub(super) fn records(
+/// The tasks of the step that an operation is in.
+pub(super) fn read(
     connection: &Connection,
     id: &OperationId,
     step: u32,
-) -> rusqlite::Result<Vec<String>> {
-    connection
-        .prepare(
-            "SELECT record FROM shard_progress WHERE operation_id = ?1 AND step = ?2 ORDER BY shard_idx",
+) -> rusqlite::Result<Tasks> {
+    let mut tasks: Vec<Task> = connection
+        .prepare_cached(
+            "SELECT spec, standing FROM shard_progress WHERE operation_id = ?1 AND step = ?2 ORDER BY shard_idx",
         )?
-        .query_map(params![id.as_str(), step], |row| row.get(0))?
-        .collect()
+        .query_map(params![id.as_str(), step], |row| {
+            let mut task: Task = from_json(row, 1)?;
+            task.spec = from_json(row, 0)?;
+            Ok(task)
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    for (at, segment) in task_segment::read(connection, id, step)? {
+        match tasks.get_mut(at).map(|task| &mut task.output) {
+            Some(TaskOutput::Segments(segments)) => segments.push(segment),
+            Some(output) => *output = TaskOutput::Segments(vec![segment]),
+            None => {}
+        }
+    }
+    Ok(tasks.into_iter().collect())
 }

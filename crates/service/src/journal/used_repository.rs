@@ -1,7 +1,7 @@
 //! Record `used_repository`: the repositories that the collections of a target were backed up into. It
 //! outlives the operations that did it.
 
-use mendb_model::operation::{Operation, Request};
+use mendb_model::operation::{OperationHead, Request};
 use rusqlite::{Transaction, params};
 use serde::Serialize;
 
@@ -44,7 +44,7 @@ pub struct UsedRepository {
 }
 
 /// Remembers the repository of an operation that takes a backup.
-pub(super) fn put(tx: &Transaction<'_>, operation: &Operation) -> rusqlite::Result<()> {
+pub(super) fn put(tx: &Transaction<'_>, operation: &OperationHead) -> rusqlite::Result<()> {
     let backup_id = match &operation.request {
         Request::Backup(request) => &request.backup_id,
         Request::PartBackup(request) => &request.backup_id,
@@ -108,7 +108,7 @@ impl Journal {
 #[cfg(test)]
 mod tests {
     use mendb_model::name::{BackupId, BackupKind};
-    use mendb_model::operation::{BackupRequest, Limits, plan};
+    use mendb_model::operation::{BackupRequest, Limits, Operation, plan};
 
     use super::*;
 
@@ -154,7 +154,14 @@ mod tests {
         assert_eq!(known[1].backup_id, "19700101000003Z_full");
         journal
             .write("go back to the layout of before", |tx| {
-                tx.execute_batch("DROP TABLE used_repository; PRAGMA user_version = 3;")
+                tx.execute_batch(
+                    "UPDATE operation SET standing = json_set(standing, '$.request', json(request));
+                     ALTER TABLE operation RENAME COLUMN standing TO record;
+                     ALTER TABLE operation DROP COLUMN request;
+                     ALTER TABLE shard_progress RENAME COLUMN standing TO record;
+                     ALTER TABLE shard_progress DROP COLUMN spec;
+                     DROP TABLE used_repository; PRAGMA user_version = 3;",
+                )
             })
             .unwrap();
         drop(journal);

@@ -1,7 +1,7 @@
 //! The order for a backup.
 
 use mendb_model::name::{BackupId, BackupKind, OperationId, check};
-use mendb_model::operation::{BackupRequest, Operation, Request, TargetTable};
+use mendb_model::operation::{BackupRequest, OperationHead, Request, TargetTable};
 
 use super::chosen::Listed;
 use super::follow::Followed;
@@ -145,7 +145,7 @@ impl Service {
         if listed.iter().any(holds) {
             return Ok(true);
         }
-        let began = |operation: &Operation| {
+        let began = |operation: &OperationHead| {
             let request = operation.request.row_backup();
             operation.repository_id == repository_id
                 && request.is_some_and(|request| request.stream == stream)

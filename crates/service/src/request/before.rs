@@ -2,7 +2,7 @@
 
 use mendb_model::manifest::Manifest;
 use mendb_model::operation::{
-    BackupRequest, ChainLink, Operation, RowMendRequest, RowMendRoad, RowTableMend,
+    BackupRequest, ChainLink, OperationHead, RowMendRequest, RowMendRoad, RowTableMend,
 };
 use mendb_repo::StoredManifest;
 
@@ -85,7 +85,7 @@ impl Service {
     /// It is gone, or another has its id.
     pub(super) fn check_is_before_of(
         &self,
-        operation: &Operation,
+        operation: &OperationHead,
         mended: &RowMendRequest,
     ) -> Result<()> {
         let (collection, backup_id) = (&mended.before.collection, &mended.before.backup_id);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mendb_model::TargetMark;
 use mendb_model::name::{OperationId, matches};
 use mendb_model::operation::{
-    DifferentTable, MendRequest, MendSource, Operation, Request, StoppedTable, TableUndo,
+    DifferentTable, MendRequest, MendSource, OperationHead, Request, StoppedTable, TableUndo,
     TargetTable,
 };
 use mendb_model::part::{
@@ -170,7 +170,7 @@ impl Service {
         id: &OperationId,
         on_concurrent_insert: OnConcurrentInsert,
     ) -> Result<OperationId> {
-        let operation = self.journal.operation(id)?;
+        let operation = self.journal.operation_head(id)?;
         if let Request::MendRows(_) = &operation.request {
             return self.request_row_undo(id, Conflicting::default());
         }
@@ -193,14 +193,14 @@ impl Service {
         id: &OperationId,
         on_concurrent_insert: OnConcurrentInsert,
     ) -> Result<MendPreview> {
-        let operation = self.journal.operation(id)?;
+        let operation = self.journal.operation_head(id)?;
         let request = self.undo_request(&operation, on_concurrent_insert)?;
         parts::preview(&self.tools, request, &mut |_| {})
     }
 
     fn undo_request(
         &self,
-        operation: &Operation,
+        operation: &OperationHead,
         on_concurrent_insert: OnConcurrentInsert,
     ) -> Result<MendRequest> {
         let id = &operation.operation_id;

@@ -19,7 +19,7 @@ pub(crate) mod stream;
 pub mod whose;
 
 use mendb_model::name::OperationId;
-use mendb_model::operation::{Operation, Request, State, StepKind, plan};
+use mendb_model::operation::{Operation, OperationHead, Request, State, StepKind, plan};
 
 use crate::env;
 use crate::error::{Error, Result};
@@ -30,7 +30,7 @@ use crate::worker::parts;
 impl Service {
     /// Whether others have to wait for an open operation: not for a mend that failed before it changed
     /// anything.
-    fn holds_tables(&self, operation: &Operation) -> Result<bool> {
+    fn holds_tables(&self, operation: &OperationHead) -> Result<bool> {
         match &operation.request {
             Request::Mend(request) if operation.state == State::Failed => {
                 Ok(!parts::is_untouched(&self.tools, operation, request)?)
@@ -40,7 +40,7 @@ impl Service {
     }
 
     /// Refuses to go on with a mend that stood in nobody's way while another works on its tables.
-    pub(crate) fn check_resumable(&self, operation: &Operation) -> Result<()> {
+    pub(crate) fn check_resumable(&self, operation: &OperationHead) -> Result<()> {
         if !matches!(operation.request, Request::Mend(_)) || operation.state != State::Failed {
             return Ok(());
         }
@@ -87,7 +87,7 @@ impl Service {
         env::crash_point();
         self.journal.insert_operation(&operation)?;
         env::crash_point();
-        Ok(operation.operation_id)
+        Ok(operation.head.operation_id)
     }
 }
 
@@ -110,7 +110,7 @@ enum Failed {
 impl Failed {
     /// `None` for an operation that is no failed backup, or that has gone too far to be rolled back. A mend
     /// whose rollback failed is abandoned too: the target comes first there.
-    fn of(operation: &Operation) -> Option<Self> {
+    fn of(operation: &OperationHead) -> Option<Self> {
         if operation.state != State::Failed {
             return None;
         }
@@ -123,7 +123,7 @@ impl Failed {
 }
 
 /// Says which operation stands in the way and how to get it out of it.
-fn in_the_way(what: &str, operation: &Operation) -> Error {
+fn in_the_way(what: &str, operation: &OperationHead) -> Error {
     let id = &operation.operation_id;
     let doing = match &operation.request {
         Request::Backup(_) | Request::PartBackup(_) => "backed up",

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use mendb_model::manifest::{Manifest, TableBackup};
 use mendb_model::name::{OperationId, check, matches};
 use mendb_model::operation::{
-    ChainLink, Operation, Request, RestoreRequest, RestoreStrategy, TableMapping, TargetTable,
+    ChainLink, OperationHead, Request, RestoreRequest, RestoreStrategy, TableMapping, TargetTable,
 };
 use mendb_repo::StoredManifest;
 
@@ -80,7 +80,7 @@ impl Service {
         let open = self.journal.open_operations()?;
         for mapping in tables {
             let name = &mapping.target;
-            let works_on = |operation: &&Operation| {
+            let works_on = |operation: &&OperationHead| {
                 let touched = operation.request.target_tables();
                 touched.contains(&TargetTable::Rows(name))
             };

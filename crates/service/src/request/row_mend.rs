@@ -158,12 +158,8 @@ impl Service {
             let took = operation
                 .updated_at_ms
                 .saturating_sub(operation.created_at_ms) as f64;
-            let mut done = MendedRows::default();
-            for shard in &operation.mended {
-                done += shard.rows;
-            }
             shortest = shortest.min(took);
-            let rate = took / work(&done).max(1.0);
+            let rate = took / work(&operation.mended_rows).max(1.0);
             let (least, most) = interval.unwrap_or((rate, rate));
             interval = Some((least.min(rate), most.max(rate)));
         }

@@ -37,7 +37,7 @@ impl Service {
     }
 
     fn undo_order(&self, id: &OperationId, conflicting: Conflicting) -> Result<RowMendOrder> {
-        let operation = self.journal.operation(id)?;
+        let operation = self.journal.operation_head(id)?;
         let Request::MendRows(mended) = &operation.request else {
             return Err(Error::refused(
                 format!(

@@ -54,7 +54,7 @@ pub(crate) fn whose(tools: &Tools, manifest: &Manifest) -> Result<Whose> {
         Some(mark) => Ok(Whose::Theirs(mark.clone())),
         None => {
             let operation = manifest.operation_id.parse().map_err(Error::from);
-            match operation.and_then(|id| tools.journal.operation(&id)) {
+            match operation.and_then(|id| tools.journal.operation_head(&id)) {
                 Ok(_) => Ok(Whose::Ours),
                 Err(Error::UnknownOperation(_) | Error::BadName(_)) => {
                     Ok(match has_stream_of(tools, manifest)? {

@@ -21,7 +21,7 @@ pub(super) fn writer<'a>(attempt: &'a Attempt<'_>) -> &'a str {
 }
 
 fn request<'a>(attempt: &'a Attempt<'_>) -> TaskResult<&'a BackupRequest> {
-    let request = &attempt.request.request;
+    let request = attempt.request.request.as_ref();
     request.row_backup().ok_or_else(|| no_such_step(request))
 }
 
@@ -87,10 +87,11 @@ pub(super) fn copy(
     };
     let mut copy = Copy {
         attempt,
-        segments: match &counts.output {
+        segments: match &attempt.request.output {
             TaskOutput::Segments(segments) => segments.clone(),
             _ => Vec::new(),
         },
+        known: counts.segments_before,
         counts,
         rows: 0,
         bytes: 0,
@@ -160,6 +161,8 @@ pub(super) fn copy(
 struct Copy<'a, 'b> {
     attempt: &'a Attempt<'b>,
     segments: Vec<Segment>,
+    /// How many of them were known when the attempt began.
+    known: usize,
     counts: &'a mut Counts,
     rows: u64,
     bytes: u64,
@@ -172,13 +175,23 @@ impl Copy<'_, '_> {
         if finished.is_empty() {
             return self.attempt.check_stopped();
         }
+        let before = self.segments.len();
         self.take(finished);
+        self.name_from(before);
         self.attempt.in_progress(self.counts)
     }
 
     fn finish(&mut self, last: Vec<Segment>) {
         self.take(last);
+        // All of the attempt: a report may have been lost.
+        self.name_from(self.known);
         self.counts.bytes += self.bytes;
+    }
+
+    /// Has the next report name the segments from one on.
+    fn name_from(&mut self, first: usize) {
+        self.counts.output = TaskOutput::Segments(self.segments[first..].to_vec());
+        self.counts.segments_before = first;
     }
 
     fn take(&mut self, finished: Vec<Segment>) {
@@ -193,7 +206,6 @@ impl Copy<'_, '_> {
             self.counts.last_key = Some(segment.last_key.clone());
         }
         self.segments.extend(finished);
-        self.counts.output = TaskOutput::Segments(self.segments.clone());
     }
 }
 

@@ -192,7 +192,10 @@ pub(crate) struct Counts {
     pub last_key: Option<Vec<u8>>,
     pub rows: u64,
     pub bytes: u64,
+    /// Of segments only those that no report has named yet.
     pub output: TaskOutput,
+    /// How many segments come before those.
+    pub segments_before: usize,
 }
 
 /// One attempt at work.
@@ -311,12 +314,19 @@ impl Attempt<'_> {
         })
     }
 
+    /// Where the attempt begins. The segments that are known need not be named.
     fn start(&self) -> Counts {
+        let request = self.request;
+        let (output, segments_before) = match &request.output {
+            TaskOutput::Segments(known) => (TaskOutput::None, known.len()),
+            other => (other.clone(), 0),
+        };
         Counts {
-            last_key: self.request.last_key.clone(),
-            rows: self.request.rows,
-            bytes: self.request.bytes,
-            output: self.request.output.clone(),
+            last_key: request.last_key.clone(),
+            rows: request.rows,
+            bytes: request.bytes,
+            output,
+            segments_before,
         }
     }
 
@@ -324,14 +334,14 @@ impl Attempt<'_> {
         self.check_stopped()?;
         let mut counts = self.start();
         if matches!(
-            self.request.request,
+            *self.request.request,
             Request::PartBackup(_) | Request::Mend(_)
         ) {
             parts::run(self, &mut counts)?;
             env::crash_point();
             return Ok(counts);
         }
-        if let Request::MendRows(request) = &self.request.request {
+        if let Request::MendRows(request) = self.request.request.as_ref() {
             mend::run(self, request, &mut counts)?;
             env::crash_point();
             return Ok(counts);
@@ -387,7 +397,7 @@ impl Attempt<'_> {
                 verify::verify(self, &place, &mut counts)?;
             }
             (TaskSpec::Whole, StepKind::Finish) => self.tools.engine.commit(self.operation())?,
-            (TaskSpec::Whole, StepKind::Rollback) => match &self.request.request {
+            (TaskSpec::Whole, StepKind::Rollback) => match self.request.request.as_ref() {
                 Request::Backup(request) => backup::rollback(self, request)?,
                 _ => self.tools.engine.undo(self.operation())?,
             },
@@ -464,6 +474,7 @@ fn send_report(
         rows: counts.rows,
         bytes: counts.bytes,
         output: counts.output,
+        segments_before: counts.segments_before,
     };
     send(Message::Reply {
         operation_id: request.operation_id.clone(),

@@ -20,7 +20,7 @@ pub(super) struct Place<'a> {
 }
 
 fn request<'a>(attempt: &'a Attempt<'_>) -> TaskResult<&'a RestoreRequest> {
-    match &attempt.request.request {
+    match attempt.request.request.as_ref() {
         Request::Restore(request) => Ok(request),
         other => Err(no_such_step(other)),
     }

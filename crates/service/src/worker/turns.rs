@@ -4,6 +4,8 @@
 //! whatever anyone says. So an attempt begins when every earlier one has ended that could get in its way:
 //! one of the same task, and of an earlier step one that works on the same table, or on all of them. A
 //! step that is begun again, as the cut of a backup, has another floor of attempts: it is another step.
+//! Of an operation only so many work at a time; more may be requested, so that one can begin as soon as another
+//! ends.
 //!
 //! *Order*: attempts only wait for those that were requested before them, so one always goes on. *Crash*:
 //! threads end with their process, and nobody waits for them.
@@ -46,6 +48,9 @@ struct Running {
     step: u32,
     floor: u32,
     shard_idx: u32,
+    /// The most attempts of the operation that work at a time; those that were told to stop are not counted, and
+    /// may live on.
+    at_once: usize,
     /// What it works on; `None` for all tables of the operation.
     table: Option<String>,
     stopped: Arc<AtomicBool>,
@@ -106,6 +111,7 @@ impl Turns {
             step: request.step,
             floor: request.attempt_floor,
             shard_idx: request.shard_idx,
+            at_once: usize::try_from(request.at_once).unwrap_or(usize::MAX),
             table: request.spec.table(),
             stopped: Arc::default(),
         };
@@ -159,8 +165,14 @@ impl State {
             return false;
         };
         let (earlier, rest) = self.running.split_at(at);
-        rest.first()
-            .is_some_and(|attempt| earlier.iter().any(|of| of.is_in_the_way_of(attempt)))
+        let Some(attempt) = rest.first() else {
+            return false;
+        };
+        let of_operation = earlier.iter().filter(|of| {
+            of.operation_id == attempt.operation_id && !of.stopped.load(Ordering::SeqCst)
+        });
+        of_operation.count() >= attempt.at_once
+            || earlier.iter().any(|of| of.is_in_the_way_of(attempt))
     }
 }
 
@@ -240,6 +252,25 @@ mod tests {
         assert!(is_free(&commit) && !is_free(&rollback));
         drop((commit, other));
         assert!(is_free(&rollback));
+    }
+
+    #[test]
+    fn of_an_operation_so_many_work_at_a_time_but_for_those_that_were_told_to_stop() {
+        let turns = Arc::new(Turns::default());
+        let begin = |shard_idx| {
+            let request = TaskRequest {
+                at_once: 2,
+                ..request((1, 0, shard_idx), 1, Some("t"))
+            };
+            turns.request(&request).unwrap()
+        };
+        let [first, second, third, fourth] = [0, 1, 2, 3].map(begin);
+        assert!(is_free(&first) && is_free(&second));
+        assert!(!is_free(&third) && !is_free(&fourth));
+        drop(second);
+        assert!(is_free(&third) && !is_free(&fourth));
+        turns.abort(&"preview".parse().unwrap(), 1, 0);
+        assert!(is_free(&fourth), "the first was given up, and may live on");
     }
 
     #[test]

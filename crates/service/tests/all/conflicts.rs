@@ -414,7 +414,7 @@ fn who_takes_a_value_between_plan_and_mend_is_a_drift_and_between_order_and_mend
     let before = contents(&world.database);
     let failed = world.drive(&ordered);
     assert_eq!(failed.state, State::Failed);
-    let error = failed.error.unwrap();
+    let error = failed.head.error.unwrap();
     assert!(
         error.contains("by_mail = 1@example.org, which row 3 holds"),
         "{error}"

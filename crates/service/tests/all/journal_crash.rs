@@ -12,6 +12,7 @@ use mendb_model::operation::{
 };
 use mendb_recorder::{How, Promise, Recorder, Recording, State};
 use mendb_service::journal::Journal;
+use mendb_service::journal::batch::Taken;
 use mendb_service::journal::collection::Collection;
 use mendb_service::journal::command::Command as UserCommand;
 
@@ -52,11 +53,9 @@ fn step(journal: &Journal, at: usize, event: &Event, command: Option<i64>) {
         now_ms: 7,
         jitter: 0.0,
     };
-    let before = journal.operation(&id(at)).unwrap();
-    let mut after = before.clone();
-    after.step(context, event.clone()).unwrap();
-    let happened = journal.update_operation(&before, &after, event, command);
-    assert!(happened.unwrap());
+    let mut operation = journal.operation(&id(at)).unwrap();
+    let taken = journal.batch(|batch| batch.take(&mut operation, context, event.clone(), command));
+    assert!(matches!(taken.unwrap(), Taken::Happened(_)));
 }
 
 /// One of the writes. Every fifth closes the journal and opens it again.
@@ -100,7 +99,8 @@ fn content(journal: &Journal) -> String {
     let events = operations.iter().map(|operation| {
         let id = &operation.operation_id;
         let progress = journal.shard_progress(id).unwrap();
-        (journal.operation_events(id).unwrap(), progress)
+        let whole = journal.operation(id).unwrap();
+        (journal.operation_events(id).unwrap(), progress, whole)
     });
     let events: Vec<_> = events.collect();
     let commands = journal.commands().unwrap();

@@ -94,8 +94,8 @@ impl<M: Meddler> LiveRows for Meddled<M> {
     fn version(&self) -> u64 {
         self.rows().version()
     }
-    fn shards(&self, path: &TablePath) -> Result<Vec<LiveShard>> {
-        self.rows().shards(path)
+    fn shards(&self, path: &TablePath, range: &KeyRange) -> Result<Vec<LiveShard>> {
+        self.rows().shards(path, range)
     }
     fn scan(
         &self,

@@ -152,7 +152,7 @@ fn a_store_that_loses_a_row_while_it_is_read_fails_the_full_backup() {
     fill(&world, 100);
     let failed = world.backup(Full, "full");
     assert_eq!(failed.state, State::Failed);
-    let error = failed.error.unwrap();
+    let error = failed.head.error.unwrap();
     assert!(error.contains("are not those it holds"), "{error}");
 }
 

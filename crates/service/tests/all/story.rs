@@ -184,7 +184,7 @@ fn a_damaged_segment_fails_the_restore_by_name_and_is_resumed_after_repair() {
     std::fs::write(&path, &damaged).unwrap();
     let failed = world.restore("b");
     assert_eq!(failed.state, State::Failed);
-    let error = failed.error.unwrap();
+    let error = failed.head.error.clone().unwrap();
     assert!(
         error.contains(&object) && error.contains("damaged"),
         "{error}"

@@ -6,7 +6,7 @@
 use std::process::{Child, ExitStatus};
 use std::time::Duration;
 
-use mendb_model::operation::{Operation, Request, State};
+use mendb_model::operation::{OperationHead, Request, State};
 use mendb_service::journal::Journal;
 
 use super::place::Place;
@@ -22,7 +22,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// How the restore in its first process ended.
 pub struct FirstRun {
     /// The operation as its process left it.
-    pub operation: Operation,
+    pub operation: OperationHead,
     /// Whether the process was killed. If not, it was done before the moment came.
     pub killed: bool,
     /// How long it ran.
@@ -75,7 +75,10 @@ pub fn restore_and_kill(place: &Place, collection: &str) -> Result<FirstRun, Fai
 ///
 /// # Errors
 /// The process cannot be started, or the operation failed.
-pub fn resume(place: &Place, operation: &Operation) -> Result<(Operation, Duration), Failure> {
+pub fn resume(
+    place: &Place,
+    operation: &OperationHead,
+) -> Result<(OperationHead, Duration), Failure> {
     let watch = Stopwatch::start();
     let id = &operation.operation_id;
     let mut process = Process::start(place, &["operation", "watch", id.as_str()])?;
@@ -83,13 +86,13 @@ pub fn resume(place: &Place, operation: &Operation) -> Result<(Operation, Durati
     let elapsed = watch.elapsed();
     let journal = place.context.open_journal()?;
     let journal = journal.ok_or_else(|| failed("operation watch", Some(status)))?;
-    let operation = journal.operation(id)?;
+    let operation = journal.operation_head(id)?;
     check_end(&operation, State::Done)?;
     Ok((operation, elapsed))
 }
 
 /// The newest restore of a journal.
-fn restore_of(journal: &Journal) -> Result<Option<Operation>, Failure> {
+fn restore_of(journal: &Journal) -> Result<Option<OperationHead>, Failure> {
     let mut operations = journal.operations()?;
     operations.retain(|operation| matches!(operation.request, Request::Restore(_)));
     Ok(operations.pop())

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mendb_model::Digest;
 use mendb_model::name::{BackupKind, TablePath};
-use mendb_model::operation::{Operation, State};
+use mendb_model::operation::{OperationHead, State};
 use mendb_rowstore::{Database, Snapshot};
 use mendb_service::{BackupOrder, Service};
 
@@ -222,7 +222,7 @@ impl Story<'_> {
     fn restored(
         &mut self,
         step: &str,
-        operation: &Operation,
+        operation: &OperationHead,
         rows_before: u64,
         bytes_before: u64,
         elapsed: Duration,

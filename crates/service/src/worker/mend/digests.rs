@@ -90,7 +90,7 @@ pub(crate) fn live_digest(
     path: &TablePath,
     range: &KeyRange,
 ) -> mendb_engines::Result<(Digest, u64)> {
-    let shards = engine.shards(path)?;
+    let shards = engine.shards(path, range)?;
     if let Some(shard) = shards.iter().find(|shard| shard.range == *range) {
         return Ok((shard.digest, 0));
     }

@@ -135,7 +135,7 @@ pub(super) fn look(
                 .iter()
                 .map(|link| attempt.manifest(&request.before.collection, link))
                 .collect::<TaskResult<_>>()?;
-            for shard in engine.shards(&path)? {
+            for shard in engine.shards(&path, &KeyRange::all())? {
                 let Some(range) = table.part_of(&shard.range) else {
                     continue;
                 };

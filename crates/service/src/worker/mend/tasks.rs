@@ -58,7 +58,11 @@ pub(crate) fn tasks(
                     changed_in.push(tools.manifest(collection, link)?);
                 }
                 changed_in.extend(operation.draft.clone());
-                let live = tools.engine.rows()?.shards(&path)?.into_iter();
+                let live = tools
+                    .engine
+                    .rows()?
+                    .shards(&path, &KeyRange::all())?
+                    .into_iter();
                 let ranges = live.filter_map(|shard| table.part_of(&shard.range));
                 let mut ranges: Vec<_> = ranges.map(|range| (range, 0)).collect();
                 for manifest in &changed_in {

@@ -2,7 +2,7 @@
 
 use mendb_engines::Moment;
 use mendb_model::describe_error;
-use mendb_model::operation::{MendRequest, Operation, TableMend};
+use mendb_model::operation::{MendRequest, OperationHead, TableMend};
 use mendb_model::part::TableName;
 
 use super::prepare::aside;
@@ -148,7 +148,7 @@ pub(super) fn take_back(attempt: &Attempt<'_>, request: &MendRequest) -> TaskRes
 /// Whether a mend has changed no table, view or dictionary of the target, or has taken all back.
 pub(crate) fn is_untouched(
     tools: &Tools,
-    operation: &Operation,
+    operation: &OperationHead,
     request: &MendRequest,
 ) -> Result<bool> {
     let id = &operation.operation_id;

@@ -45,7 +45,7 @@ pub(crate) use undo::{forget, undo_tables};
 /// Runs one task of an operation on a part store.
 pub(super) fn run(attempt: &Attempt<'_>, counts: &mut Counts) -> TaskResult<()> {
     match (
-        &attempt.request.request,
+        attempt.request.request.as_ref(),
         &attempt.request.spec,
         attempt.request.step_kind,
     ) {

@@ -4,7 +4,7 @@
 use mendb_engines::FreezeTable;
 use mendb_model::name::OperationId;
 use mendb_model::operation::{
-    MendRequest, Operation, Redefinition, Request, State, TableMend, TableUndo,
+    MendRequest, OperationHead, Redefinition, Request, State, TableMend, TableUndo,
 };
 use mendb_model::part::TableName;
 
@@ -37,7 +37,7 @@ pub(super) fn let_go(tools: &Tools, id: &OperationId, table: &TableName) -> Task
 }
 
 /// Lets go of all that a mend has kept to be undone by.
-pub(crate) fn forget(tools: &Tools, operation: &Operation) -> Result<()> {
+pub(crate) fn forget(tools: &Tools, operation: &OperationHead) -> Result<()> {
     if let Request::Mend(request) = &operation.request {
         for table in &request.tables {
             let_go(tools, &operation.operation_id, &table.target)?;
@@ -53,7 +53,7 @@ pub(crate) fn forget(tools: &Tools, operation: &Operation) -> Result<()> {
 /// Of a table that existed nothing is kept.
 pub(crate) fn undo_tables(
     tools: &Tools,
-    operation: &Operation,
+    operation: &OperationHead,
     mended: &MendRequest,
 ) -> Result<Vec<TableMend>> {
     let id = &operation.operation_id;

@@ -1,0 +1,44 @@
+//! What leaves the coordinator when the events that asked for it are committed. It is made while they are taken: a
+//! later one may change what it speaks of.
+
+use std::sync::Arc;
+
+use mendb_model::name::OperationId;
+use mendb_model::operation::{Effect, Operation, Request, State};
+
+use crate::wire::{Message, TaskRequest};
+
+pub(super) enum Outgoing {
+    /// To find the tasks of the step of this operation.
+    Allocate(Box<Operation>),
+    /// To a worker.
+    Send(Message),
+    /// To let nothing of an operation begin any more.
+    End(OperationId),
+}
+
+impl Outgoing {
+    /// What an effect sends; `None` where it sends nothing.
+    pub(super) fn of(
+        operation: &Operation,
+        request: &Arc<Request>,
+        effect: &Effect,
+    ) -> Option<Self> {
+        match effect {
+            Effect::Allocate => Some(Self::Allocate(Box::new(operation.clone()))),
+            Effect::Propose { shard_idx } => {
+                let task = operation.tasks.get(*shard_idx as usize)?;
+                let request = TaskRequest::new(operation, Arc::clone(request), *shard_idx, task);
+                Some(Self::Send(Message::Request(Box::new(request))))
+            }
+            Effect::Abort { step, shard_idx } => Some(Self::Send(Message::Abort {
+                operation_id: operation.operation_id.clone(),
+                step: *step,
+                shard_idx: *shard_idx,
+            })),
+            Effect::Finished if operation.state == State::Failed => None,
+            Effect::Finished => Some(Self::End(operation.operation_id.clone())),
+            Effect::Advance => None,
+        }
+    }
+}
