@@ -32,10 +32,10 @@ fn everything(database: &Database, since: u64) -> BTreeMap<TablePath, [Rows; 2]>
     check(&snapshot, "flights");
     let of_path = |path: TablePath| {
         let changed = changes(&snapshot, &path, since);
-        // What happened is the same if it leads to the same.
-        let types = types(&flights(), &path);
-        let reached = applied(BTreeMap::new(), &changed, &types);
-        (path.clone(), [encoded(&snapshot, &path), reached])
+        // What happened is the same if it leaves the same.
+        let left = changed.into_iter();
+        let left = left.filter_map(|(key, change)| Some((key, change.apply(None, &[]).unwrap()?)));
+        (path.clone(), [encoded(&snapshot, &path), left.collect()])
     };
     paths(&flights(), "flights")
         .into_iter()

@@ -59,3 +59,31 @@ fn a_repository_of_the_first_format_goes_on_and_becomes_the_second_with_the_firs
     mendb.ok("restore c");
     is_as_it_was(&mendb);
 }
+
+#[test]
+fn an_increment_of_the_first_format_is_told_to_be_unproved_and_proved_by_folding_its_chain() {
+    let mendb = world();
+    let unproved = |command: &str| -> Vec<Option<String>> {
+        let proof = mendb.json(command);
+        let backups = proof["backups"].as_array().unwrap().iter();
+        let unproved = backups.map(|backup| backup["unproved"].as_str().map(str::to_owned));
+        unproved.collect()
+    };
+    let told = unproved("verify c");
+    let [None, Some(reason)] = &told[..] else {
+        panic!("{told:?}");
+    };
+    assert!(reason.contains("an older mendb"), "{reason}");
+    let text = mendb.ok("verify c");
+    assert!(text.contains("mendb verify --fold proves it"), "{text}");
+    assert_eq!(unproved("verify c --fold"), [None, None]);
+    assert!(!mendb.ok("verify c --fold").contains("not proved"));
+
+    mendb.ok("restore c");
+    mendb.ok("collection create c --table flights");
+    mendb.ok("backup c --label three");
+    mendb.write("more.csv", "id,name,amount\n3,other,1\n99,new,2\n");
+    mendb.ok("table import flights more.csv");
+    mendb.ok("backup c --incremental --label four");
+    assert_eq!(unproved("verify four"), [None, None]);
+}

@@ -191,7 +191,7 @@ impl VerifyCommand {
             let mut proof = match (&stored.manifest.part_store, &service) {
                 (Some(store), _) => prover.prove(&stored.manifest, store, &mut shown_progress)?,
                 (None, Some(service)) => {
-                    let chain = chain_of(stored, readable());
+                    let chain = chain_of(stored, &backups);
                     let parent = chain.iter().rev().nth(1).copied();
                     let mut proof = service.prove_backup(stored, parent, &mut shown_progress)?;
                     let is_whole = chain.first().is_some_and(|first| is_full(first));
@@ -399,16 +399,14 @@ fn chain(repository: &Repository, runtime: &Handle, collection: &str, id: Backup
 }
 
 /// The chain that a backup ends, as far as it is among these, oldest first.
-fn chain_of<'a>(
-    last: &'a StoredManifest,
-    among: impl Iterator<Item = &'a StoredManifest> + Clone,
-) -> Vec<&'a StoredManifest> {
+fn chain_of<'a>(last: &'a StoredManifest, among: &'a [Readable]) -> Vec<&'a StoredManifest> {
+    let readable = || among.iter().filter_map(|(_, stored)| stored.as_ref().ok());
     let mut chain = vec![last];
     let mut next = last;
     while let Some(parent) = &next.manifest.parent
         // Ids ascend along a chain, so that following one ends.
         && parent.backup_id < next.manifest.backup_id
-        && let Some(stored) = among.clone().find(|stored| stored.is_parent(parent))
+        && let Some(stored) = readable().find(|stored| stored.is_parent(parent))
     {
         chain.push(stored);
         next = stored;
