@@ -435,7 +435,7 @@ async fn interleave(seed: u64) {
             .collect();
         if ready.is_empty() {
             // Somebody waits for time to pass, or all that could go on are stopped.
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            pass_a_millisecond().await;
             let at_work = |process: &Process| !process.is_stopped && process.work.is_some();
             if !processes.iter().any(at_work) {
                 processes.iter_mut().for_each(|it| it.is_stopped = false);
@@ -454,6 +454,14 @@ async fn interleave(seed: u64) {
     drop(processes);
     world.check().await;
     world.end().await;
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "processes that wait for each other look again when time has passed"
+)]
+async fn pass_a_millisecond() {
+    tokio::time::sleep(Duration::from_millis(1)).await;
 }
 
 fn number(variable: &str) -> Option<u64> {

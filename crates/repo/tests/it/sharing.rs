@@ -9,8 +9,9 @@ use mendb_model::name::BackupKind;
 use mendb_repo::{Error, REPOSITORY_FORMAT, Repository, RepositoryOptions, Result};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
+use tokio::task::JoinHandle;
 
-use crate::faulty_store::{Clock, Conditions, FaultyStore, Moment, Watch};
+use crate::faulty_store::{Clock, Conditions, FaultyStore, Gate, Moment, Watch};
 use crate::sample::{self, COLLECTION, OPERATION, WRITER, backup, backups, full, increment, read};
 
 /// A repository in a store that can be watched.
@@ -133,6 +134,64 @@ async fn a_backup_that_was_discarded_while_it_was_made_is_not_sealed_before_the_
     let left = left.iter().map(|object| object.location.as_ref());
     let left: Vec<_> = left.filter(|name| name.contains("/collections/")).collect();
     assert_eq!(left, [""; 0]);
+}
+
+/// Lets so many requests of a process through, or all. Says whether it is at its end.
+async fn let_through<T>(gate: &Gate, work: &JoinHandle<T>, requests: usize) -> bool {
+    for _ in 0..requests {
+        while !work.is_finished() && !gate.let_through() {
+            tokio::task::yield_now().await;
+        }
+        if work.is_finished() {
+            break;
+        }
+    }
+    while !work.is_finished() && !gate.is_waited_at() {
+        tokio::task::yield_now().await;
+    }
+    work.is_finished()
+}
+
+#[test]
+fn an_increment_whose_sealing_has_begun_before_a_deletion_and_ends_before_any_request_of_it_is_whole()
+ {
+    for begun in 0.. {
+        let mut is_sealed = false;
+        for gone in 0.. {
+            let is_deleted = crate::chain_world::run(async {
+                let faulty = FaultyStore::default();
+                let below = watched(&faulty, sample::options());
+                let parent = backup(&below, &full(0), None).await.unwrap();
+                let written = sample::segments(&below, &increment(1), 0).await.unwrap();
+                let manifest = sample::manifest(&increment(1), Some(&parent), written);
+                let gates = [Gate::default(), Gate::default()];
+                let [ours, theirs] = gates.clone().map(|gate| {
+                    let mut gated = faulty.clone();
+                    gated.gate = Some(gate);
+                    watched(&gated, sample::options())
+                });
+                let seal = tokio::spawn(async move { ours.put_manifest(&manifest, WRITER).await });
+                let delete =
+                    tokio::spawn(async move { theirs.delete_backup(COLLECTION, &full(0)).await });
+                is_sealed = let_through(&gates[0], &seal, begun).await;
+                let is_deleted = let_through(&gates[1], &delete, gone).await;
+                let_through(&gates[0], &seal, usize::MAX).await;
+                let_through(&gates[1], &delete, usize::MAX).await;
+                let (sealed, deleted) = (seal.await.unwrap(), delete.await.unwrap());
+                let there = whole(&below).await;
+                let context = format!("{begun} and {gone}: {sealed:?}, {deleted:?}, {there:?}");
+                assert_eq!(there.contains(&increment(1)), sealed.is_ok(), "{context}");
+                assert_eq!(there.contains(&full(0)), deleted.is_err(), "{context}");
+                is_deleted
+            });
+            if is_deleted {
+                break;
+            }
+        }
+        if is_sealed {
+            break;
+        }
+    }
 }
 
 async fn increment_on_full(repository: &Repository) -> Result<()> {
