@@ -17,7 +17,7 @@ usage: cargo xtask <command>
   bench   rows: backup and restore of a row table beside PostgreSQL's, into docs/bench-rows.md
           clickhouse: backup and mend of a ClickHouse table beside ClickHouse's own and beside
           attaching everything anew, into docs/bench-clickhouse.md
-          shards: operations with the same rows in 4 to 10,000 shards, into docs/bench-shards.md
+          shards: operations with the same rows in 4 to 1,000 shards, into docs/bench-shards.md
   fuzz    what reads files of others, with bytes of a fuzzer";
 
 fn main() -> ExitCode {

@@ -293,7 +293,7 @@ impl<'a> Coordinator<'a> {
     fn act(&self, effect: Outgoing) {
         match effect {
             Outgoing::Allocate(operation) => self.allocate(operation),
-            Outgoing::Send(message) => self.to_worker(message),
+            Outgoing::Send(message) => self.to_worker(*message),
             Outgoing::End(id) => self.workers.end(&id),
         }
     }

@@ -12,7 +12,7 @@ pub(super) enum Outgoing {
     /// To find the tasks of the step of this operation.
     Allocate(Box<Operation>),
     /// To a worker.
-    Send(Message),
+    Send(Box<Message>),
     /// To let nothing of an operation begin any more.
     End(OperationId),
 }
@@ -29,13 +29,14 @@ impl Outgoing {
             Effect::Propose { shard_idx } => {
                 let task = operation.tasks.get(*shard_idx as usize)?;
                 let request = TaskRequest::new(operation, Arc::clone(request), *shard_idx, task);
-                Some(Self::Send(Message::Request(Box::new(request))))
+                let message = Message::Request(Box::new(request));
+                Some(Self::Send(Box::new(message)))
             }
-            Effect::Abort { step, shard_idx } => Some(Self::Send(Message::Abort {
+            Effect::Abort { step, shard_idx } => Some(Self::Send(Box::new(Message::Abort {
                 operation_id: operation.operation_id.clone(),
                 step: *step,
                 shard_idx: *shard_idx,
-            })),
+            }))),
             Effect::Finished if operation.state == State::Failed => None,
             Effect::Finished => Some(Self::End(operation.operation_id.clone())),
             Effect::Advance => None,
