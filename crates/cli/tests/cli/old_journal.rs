@@ -114,3 +114,21 @@ fn a_paused_backup_in_a_journal_of_the_layout_before_goes_on_to_its_end() {
     mendb.ok("restore c_trains");
     has_digests(&mendb, "trains", BACKED_UP);
 }
+
+#[test]
+fn increments_of_changes_that_a_store_of_the_format_before_logged_are_proved_and_sealed() {
+    let mendb = world();
+    // The older mendb staged what this publishes, and did not say what that replaced.
+    mendb.ok(&format!("operation watch {MEND}"));
+    mendb.ok("backup c_flights --incremental --label raised");
+    mendb.ok("backup c_flights --incremental --label after");
+    let proof = mendb.json("verify c_flights --fold");
+    let backups = proof["backups"].as_array().unwrap();
+    assert_eq!(backups.len(), 4, "{proof}");
+    for backup in backups {
+        assert!(backup.get("unproved").is_none(), "{backup}");
+    }
+    mendb.ok("table drop flights");
+    mendb.ok("restore c_flights --to raised");
+    has_digests(&mendb, "flights", MENDED);
+}

@@ -1,6 +1,7 @@
 //! The steps of a backup.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use mendb_engines::FreezeRequest;
 use mendb_model::key::KeyRange;
@@ -221,7 +222,8 @@ fn schema_of(attempt: &Attempt<'_>, path: &TablePath) -> TaskResult<TableSchema>
 }
 
 /// Proves that an increment has every change since its parent, once and as it was made, from the objects as
-/// they are stored. One that is sealed already was proved then.
+/// they are stored; where changes do not say what they replaced, by folding the chain that it ends. One that
+/// is sealed already was proved then.
 fn prove(attempt: &Attempt<'_>, request: &BackupRequest) -> TaskResult<()> {
     let Some(link) = &request.parent else {
         return Ok(());
@@ -232,15 +234,25 @@ fn prove(attempt: &Attempt<'_>, request: &BackupRequest) -> TaskResult<()> {
         return Ok(());
     }
     let parent = attempt.manifest(collection, link)?;
-    let wrong = match attempt.wait(repository.prove_increment(&parent, increment)) {
-        Ok(proof) => match (proof.wrong.first(), proof.is_unknown) {
-            (Some(wrong), _) if proof.wrong.len() > 1 => {
-                let others = proof.wrong.len() - 1;
+    let found = attempt.wait(async {
+        let proof = repository.prove_increment(&parent, increment).await?;
+        if !proof.is_unknown || !proof.wrong.is_empty() {
+            return Ok(proof.wrong);
+        }
+        // Changes from before an older store was raised do not say what they replaced.
+        let chain = repository.chain(collection, &link.backup_id).await?;
+        let chain = chain.into_iter().map(|stored| stored.manifest);
+        let chain: Vec<_> = chain.chain([increment.clone()]).map(Arc::new).collect();
+        repository.prove_by_folding(&chain).await
+    });
+    let wrong = match found {
+        Ok(wrong) => match wrong.as_slice() {
+            [] => return Ok(()),
+            [wrong] => wrong.to_string(),
+            [wrong, others @ ..] => {
+                let others = others.len();
                 format!("{wrong}; so it is in {others} more ranges of keys")
             }
-            (Some(wrong), _) => wrong.to_string(),
-            (None, true) => "some of its changes do not say what they replaced".to_owned(),
-            (None, false) => return Ok(()),
         },
         Err(TaskError::Repository(error)) if error.is_damage() => describe_error(&error),
         Err(error) => return Err(error),
