@@ -185,10 +185,10 @@ impl Repository {
         path: &TablePath,
         list: &ShardList,
     ) -> Result<Arc<[ShardBackup]>> {
-        if let Some(known) = self.lists.get(&list.at) {
+        let (collection, id) = (&manifest.collection, &manifest.backup_id);
+        if let Some(known) = self.lists.get(collection, id, &list.at) {
             return Ok(known);
         }
-        let (collection, id) = (&manifest.collection, &manifest.backup_id);
         let shards: Vec<ShardBackup> = self.document_at(collection, id, &list.at).await?;
         let begins = shards.first().map(|shard| &shard.range.start);
         if begins != Some(&list.first_key) || shards.len() != list.shards as usize {
@@ -200,7 +200,7 @@ impl Repository {
             return Err(self.damaged_manifest(manifest, detail)?);
         }
         let shards: Arc<[ShardBackup]> = shards.into();
-        self.lists.keep(&list.at, &shards);
+        self.lists.keep(collection, id, &list.at, &shards);
         Ok(shards)
     }
 

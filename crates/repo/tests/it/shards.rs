@@ -212,6 +212,28 @@ fn a_list_that_is_missing_damaged_or_of_another_stretch_is_named_and_no_shard_is
 }
 
 #[test]
+fn a_list_that_is_missing_is_named_where_another_backup_has_one_that_says_the_same() {
+    run(async {
+        let store = Store::new(options(0));
+        let (_, first) = put(&store, 300).await;
+        let draft = draft(&store, &full(1), 300).await;
+        let second = store.repository.put_manifest(&draft, WRITER).await.unwrap();
+        let list = |stored: &StoredManifest| stored.manifest.documents().nth(1).cloned().unwrap();
+        assert_eq!(list(&first).blake3, list(&second).blake3);
+        let object = list(&second).object;
+        let lost = Path::from(format!("p/collections/{COLLECTION}/{}/{object}", full(1)));
+        store.faulty.below.delete(&lost).await.unwrap();
+
+        let repository = store.healed().repository;
+        repository.shards(&first.manifest, &path()).await.unwrap();
+        let read = repository.shards(&second.manifest, &path()).await;
+        let error = read.unwrap_err();
+        assert!(error.is_damage(), "{error:?}");
+        assert!(error.to_string().contains(&object), "{error}");
+    });
+}
+
+#[test]
 fn lists_of_lost_attempts_are_swept_and_those_of_a_backup_go_with_it() {
     run(async {
         let store = Store::new(options(0));
