@@ -1,6 +1,7 @@
 //! Index rows that are sorted while the rows of their table are gone through.
 //!
-//! *Memory*: that of one [`crate::kernel::Sorter`] for all indexes together, where they are few.
+//! *Memory*: that of one [`crate::kernel::Sorter`] for all indexes together, where they are few; with many
+//! indexes or threads the least of [`MOST_SORTERS`], or of one for each index.
 
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -10,6 +11,10 @@ use crate::catalogue::{Shard, TableEntry};
 use crate::commit::Inner;
 use crate::error::{Error, Result};
 use crate::kernel::{Merged, NOT_POISONED, Sorted, Sorter};
+
+/// Threads that sort at the same time have no more sorters than this together, unless one thread alone has: each
+/// takes memory, and machines with many processors are not always large.
+const MOST_SORTERS: usize = 16;
 
 /// Takes what becomes of a row of an index, by the place of the index in the schema.
 pub(crate) type TakeEdit<'a> = &'a mut dyn FnMut(usize, Vec<u8>, IndexEdit) -> Result<()>;
@@ -37,7 +42,8 @@ pub(crate) fn sort_edits_of_shards(
 ) -> Result<Vec<Merged>> {
     let indexes = table.layout.indexes.len();
     let threads = thread::available_parallelism().map_or(1, usize::from);
-    let threads = threads.min(shards.len());
+    let most = (MOST_SORTERS / indexes.max(1)).max(1);
+    let threads = threads.min(most).min(shards.len());
     let mut sorters = inner.store.sorters(indexes * threads);
     let left = Mutex::new(shards.iter());
     let work = |sorters: Vec<Sorter>| -> Result<Vec<Sorted>> {
