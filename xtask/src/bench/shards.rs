@@ -1,4 +1,4 @@
-//! `cargo xtask bench shards`: what operations cost with the same rows in 4 to 1,000 shards, and lists with many
+//! `cargo xtask bench shards`: what operations cost with the same rows in 4 to 10,000 shards, and lists with many
 //! backups. Nothing is asserted on time.
 
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use super::units::{count, digits, megabytes, seconds};
 use crate::run::Outcome;
 
 /// Shards of the table; its index has as many.
-const SHARDS: [u32; 3] = [4, 100, 1_000];
+const SHARDS: [u32; 4] = [4, 100, 1_000, 10_000];
 const ROWS: u64 = 1_000_000;
 const QUICK_ROWS: u64 = 20_000;
 /// The increment is of so much of the rows.

@@ -115,7 +115,15 @@ fn what_is_left_of_a_lost_backup_goes_with_what_stands_on_it_where_that_is_asked
     let collection = mendb.path().join("mendb-data/repository/collections/c");
     fs::remove_file(collection.join(&ids[0]).join("manifest.json")).unwrap();
     mendb.ok(&format!("delete c/{} --cascade", ids[0]));
-    assert!(!collection.exists());
+    // Nobody who was making it can seal it any more, as the mark of it stays for the time of grace.
+    let left = fs::read_dir(&collection).unwrap();
+    let left: Vec<_> = left.map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(left, [collection.join(&ids[0])]);
+    let left = fs::read_dir(&left[0]).unwrap();
+    let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["manifest.json"]);
+    let listed = mendb.ok("list");
+    assert!(!listed.contains(&ids[0]), "{listed}");
 }
 
 #[test]

@@ -46,7 +46,7 @@ pub struct ImportArgs {
     #[arg(long)]
     create: bool,
     /// Cut the new table and its indexes into this many shards of about the same size
-    #[arg(long, value_name = "N", conflicts_with = "split_at", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", conflicts_with = "split_at", value_parser = clap::value_parser!(u16).range(1..=16_384))]
     shards: Option<u16>,
     #[command(flatten)]
     definition: DefinitionArgs,

@@ -1,7 +1,7 @@
 //! Where to split a new table so that its shards get about as many rows each.
 
-/// The most keys that are kept; quantiles of that many are close enough.
-const MAX_KEYS: usize = 16 * 1024;
+/// The most keys that are kept: at least two for each of the most shards that can be asked for.
+const MAX_KEYS: usize = 64 * 1024;
 
 /// Every so many keys of a stream, evenly spread over it, in bounded memory. The same stream gives
 /// the same sample.
