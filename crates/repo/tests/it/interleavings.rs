@@ -5,7 +5,7 @@
 //! begins in its place. After every few requests each backup that exists must have all that it needs. At the end
 //! each is read to the last row, all are deleted, and nothing may be left.
 //!
-//! `MENDB_INTERLEAVINGS=1000 cargo nextest run -p mendb-repo interleavings` tries so many,
+//! `MENDB_INTERLEAVINGS=1000 cargo nextest run -p mendb-repo -p mendb-engines interleavings` tries so many,
 //! `MENDB_INTERLEAVINGS_FROM` is the first seed. What waits for a lease looks at real time, so that a seed tells
 //! the choices and not each request.
 
