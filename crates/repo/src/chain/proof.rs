@@ -194,6 +194,11 @@ impl Repository {
                 };
                 let shards = self.shards(manifest, &path).await?.into_iter();
                 for (shard, of) in shards.enumerate() {
+                    let mut pairs = of.segments.iter().zip(of.segments.iter().skip(1));
+                    if let Some((_, late)) = pairs.find(|(a, b)| a.last_key >= b.first_key) {
+                        let detail = format!("{} is not in key order", late.object);
+                        return Err(self.damaged_manifest(manifest, detail)?);
+                    }
                     all.extend(of.segments.into_iter().map(|segment| Placed {
                         path: path.clone(),
                         shard,

@@ -204,7 +204,7 @@ impl Repository {
         Ok(shards)
     }
 
-    fn damaged_manifest(&self, manifest: &Manifest, detail: String) -> Result<Error> {
+    pub(crate) fn damaged_manifest(&self, manifest: &Manifest, detail: String) -> Result<Error> {
         let name = layout::manifest(&manifest.collection, &manifest.backup_id)?;
         Ok(self.objects.damaged(&name, detail))
     }
