@@ -310,6 +310,15 @@ impl TableBackup {
             .chain(indexes.map(|index| (TablePath::index(&self.table, &index.index), &index.rows)))
     }
 
+    /// The same, to be changed.
+    pub fn sharded_tables_mut(&mut self) -> impl Iterator<Item = (TablePath, &mut ShardedData)> {
+        let table = &self.table;
+        let indexes = self.indexes.iter_mut();
+        std::iter::once((TablePath::table(table), &mut self.rows)).chain(
+            indexes.map(move |index| (TablePath::index(table, &index.index), &mut index.rows)),
+        )
+    }
+
     /// The schema of the table, or of the implementation table of one of its indexes.
     pub fn schema_of(&self, index: Option<&str>) -> Option<TableSchema> {
         match index {

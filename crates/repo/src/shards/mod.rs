@@ -125,11 +125,7 @@ impl Repository {
     }
 
     async fn tell_here(&self, manifest: &Manifest, table: &mut TableBackup) -> Result<()> {
-        let name = table.table.clone();
-        let rows = (TablePath::table(&name), &mut table.rows);
-        let indexes = table.indexes.iter_mut();
-        let indexes = indexes.map(|it| (TablePath::index(&name, &it.index), &mut it.rows));
-        for (path, data) in std::iter::once(rows).chain(indexes) {
+        for (path, data) in table.sharded_tables_mut() {
             data.shards = Shards::Here(self.shards(manifest, &path).await?);
         }
         Ok(())

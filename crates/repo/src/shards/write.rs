@@ -29,11 +29,7 @@ impl Repository {
         manifest.format_version = FORMAT_VERSION;
         let mut room = self.options().manifest_shard_bytes;
         for table in &mut manifest.tables {
-            let name = table.table.clone();
-            let rows = (TablePath::table(&name), &mut table.rows);
-            let indexes = table.indexes.iter_mut();
-            let indexes = indexes.map(|it| (TablePath::index(&name, &it.index), &mut it.rows));
-            for (path, data) in std::iter::once(rows).chain(indexes) {
+            for (path, data) in table.sharded_tables_mut() {
                 let Shards::Here(shards) = &data.shards else {
                     continue;
                 };
@@ -85,8 +81,8 @@ impl Repository {
 fn cut(shards: &[ShardBackup]) -> Vec<&[ShardBackup]> {
     let mut stretches = Vec::new();
     let mut rest = shards;
-    while !rest.is_empty() {
-        let mut groups = 0;
+    while let Some(first) = rest.first() {
+        let mut groups = groups_of(first);
         let fits = |shard: &&ShardBackup| {
             groups += groups_of(shard);
             groups <= GROUPS
@@ -157,7 +153,7 @@ mod tests {
             for list in lists {
                 let groups: usize = list.iter().map(groups_of).sum();
                 prop_assert!(!list.is_empty() && list.len() <= SHARDS);
-                prop_assert!(list.len() == 1 || groups - groups_of(&list[0]) <= GROUPS);
+                prop_assert!(list.len() == 1 || groups <= GROUPS);
             }
         }
     }

@@ -60,9 +60,9 @@ pub(super) fn put_all(
     let root = draft.map(|draft| {
         let mut root = draft.clone();
         for table in &mut root.tables {
-            leave_out(&mut table.rows);
-            let indexes = table.indexes.iter_mut();
-            indexes.for_each(|index| leave_out(&mut index.rows));
+            table
+                .sharded_tables_mut()
+                .for_each(|(_, data)| leave_out(data));
         }
         to_json(&root)
     });

@@ -16,8 +16,7 @@ fn another(world: &World, seconds: i64, change: impl FnOnce(&mut Manifest)) -> B
     manifest.label = None;
     manifest.operation_id = "backup-of-nobody".to_owned();
     for table in &mut manifest.tables {
-        let indexes = table.indexes.iter_mut().map(|index| &mut index.rows);
-        for data in std::iter::once(&mut table.rows).chain(indexes) {
+        for (_, data) in table.sharded_tables_mut() {
             for shard in 0..data.totals().count {
                 let shard = data.drafted_shard(shard.try_into().unwrap());
                 shard.unwrap().segments.clear();
