@@ -98,6 +98,7 @@ fn copy_tasks(
 ) -> Result<Vec<NewTask>> {
     let id = operation.operation_id.as_str();
     let draft = operation.draft.as_deref();
+    let is_frozen = tools.engine.is_frozen(id);
     let mut tasks = Vec::new();
     for (path, data) in draft.into_iter().flat_map(Manifest::sharded_tables) {
         let drafted = data.told().ok_or_else(|| Error::Refused {
@@ -105,14 +106,16 @@ fn copy_tasks(
             hint: None,
         })?;
         for (shard, backup) in (0u32..).zip(drafted) {
-            let full = request.since_version.is_none() && tools.engine.is_frozen(id);
-            let bytes_total = if full {
-                tools
-                    .engine
-                    .rows()?
-                    .estimate_bytes(id, &path, &backup.range)?
-            } else {
-                0
+            let (rows, range) = (tools.engine.rows()?, &backup.range);
+            let bytes_total = match request.since_version {
+                // Whoever copies notices that the cut is lost.
+                _ if !is_frozen => 0,
+                None => rows.estimate_bytes(id, &path, range)?,
+                Some(since) => match rows.estimate_change_bytes(id, &path, range, since)? {
+                    // The draft says so already.
+                    0 => continue,
+                    bytes => bytes,
+                },
             };
             let spec = TaskSpec::Copy {
                 path: path.clone(),

@@ -141,6 +141,16 @@ impl<M: Meddler> RowStore for Meddled<M> {
     fn estimate_bytes(&self, operation: &str, path: &TablePath, range: &KeyRange) -> Result<u64> {
         self.rows().estimate_bytes(operation, path, range)
     }
+    fn estimate_change_bytes(
+        &self,
+        operation: &str,
+        path: &TablePath,
+        range: &KeyRange,
+        since_version: u64,
+    ) -> Result<u64> {
+        self.rows()
+            .estimate_change_bytes(operation, path, range, since_version)
+    }
     fn read_rows(
         &self,
         operation: &str,
