@@ -22,6 +22,9 @@ use crate::worker::parts::{backup_tasks, mend_tasks};
 /// The tasks of the current step, or why they cannot be found.
 pub(super) fn allocate(operation: &Operation, tools: &Tools) -> Event {
     let step = operation.current_step;
+    if let Some(allocated) = at_once(operation) {
+        return allocated;
+    }
     match tasks(operation, tools) {
         Ok(tasks) => Event::Allocated { step, tasks },
         Err(error) => Event::AllocationFailed {
@@ -31,6 +34,23 @@ pub(super) fn allocate(operation: &Operation, tools: &Tools) -> Event {
             message: describe_error(&error),
         },
     }
+}
+
+/// The task of a step that is one piece of work whatever there is, so that nothing has to be found out.
+pub(super) fn at_once(operation: &Operation) -> Option<Event> {
+    let is_whole = match operation.step_kind() {
+        StepKind::Cut | StepKind::Seal | StepKind::Release | StepKind::Rollback => true,
+        StepKind::Prepare | StepKind::Finish => true,
+        StepKind::Verify => matches!(operation.request, Request::MendRows(_)),
+        _ => false,
+    };
+    is_whole.then(|| Event::Allocated {
+        step: operation.current_step,
+        tasks: vec![NewTask {
+            spec: TaskSpec::Whole,
+            bytes_total: 0,
+        }],
+    })
 }
 
 fn tasks(operation: &Operation, tools: &Tools) -> Result<Vec<NewTask>> {

@@ -249,6 +249,15 @@ impl Attempt<'_> {
         self.check_stopped()
     }
 
+    /// As [`Self::in_progress`], but says nothing the first time: where all is done by then, the end says it, too.
+    pub(crate) fn in_progress_after(&self, is_first: &mut bool, counts: &Counts) -> TaskResult<()> {
+        if !std::mem::take(is_first) {
+            return self.in_progress(counts);
+        }
+        env::crash_point();
+        self.check_stopped()
+    }
+
     pub(crate) fn check_stopped(&self) -> TaskResult<()> {
         if self.stopped.load(Ordering::SeqCst) {
             Err(TaskError::Stopped)
