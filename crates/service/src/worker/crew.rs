@@ -331,14 +331,16 @@ mod tests {
     fn what_waits_when_the_crew_goes_is_given_up() {
         let crew = Crew::new(LONG);
         let ((go_on, waits), (tell, told)) = (mpsc::channel::<()>(), mpsc::channel());
-        let also = tell.clone();
+        let (also, (begin, began)) = (tell.clone(), mpsc::channel());
         let first = move |_: &Turn| {
+            begin.send(()).unwrap();
             let _ = waits.recv();
             Box::new(move || tell.send(0).unwrap()) as End
         };
         crew.request(&request(0, 1, 0), || (), first);
         let second = move |_: &Turn| Box::new(move || also.send(1).unwrap()) as End;
         crew.request(&request(1, 1, 0), || (), second);
+        began.recv_timeout(LONG).unwrap();
         drop(crew);
         drop(go_on);
         assert_eq!(told.iter().collect::<Vec<_>>(), [0]);
