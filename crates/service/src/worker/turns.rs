@@ -4,7 +4,7 @@
 //! whatever anyone says. So an attempt begins when every earlier one has ended that could get in its way:
 //! one of the same task, and of an earlier step one that works on the same table, or on all of them. A
 //! step that is begun again, as the cut of a backup, has another floor of attempts: it is another step.
-//! Of an operation only so many work at a time; those that move little share a place, as they mostly wait for disks
+//! Of an operation only so many work at a time; those that move few rows share a place, as they mostly wait for disks
 //! and for the network. More may be requested, so that one can begin as soon as another ends.
 //!
 //! *Order*: attempts only wait for those that were requested before them, so one always goes on. *Crash*:
@@ -15,10 +15,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use mendb_model::name::OperationId;
+use mendb_model::operation::TaskSpec;
 
 use crate::wire::TaskRequest;
 
-/// A task that moves at most so many bytes takes a part of a place only. So many of them keep about as much in
+/// A task of rows that moves at most so many bytes takes a part of a place only. So many of them keep about as much in
 /// memory as one that moves much.
 const LITTLE_BYTES: u64 = 1 << 20;
 
@@ -85,6 +86,17 @@ pub(super) struct Turn {
     pub(super) stopped: Arc<AtomicBool>,
 }
 
+/// Whether a task is about rows of one shard. A server of parts has as many at a time as its user said.
+fn is_of_rows(spec: &TaskSpec) -> bool {
+    match spec {
+        TaskSpec::Copy { .. }
+        | TaskSpec::Restore { .. }
+        | TaskSpec::Verify { .. }
+        | TaskSpec::MendRows { .. } => true,
+        TaskSpec::Whole | TaskSpec::CopyParts { .. } | TaskSpec::Mend { .. } => false,
+    }
+}
+
 impl Turns {
     /// Queues an attempt, and tells those to stop that are in its way; `None` when the request is stale or
     /// came before.
@@ -102,7 +114,7 @@ impl Turns {
         }
         *newest = request.attempt;
         self.requested += 1;
-        let moves_little = (1..=LITTLE_BYTES).contains(&request.bytes_total);
+        let shares = is_of_rows(&request.spec) && (1..=LITTLE_BYTES).contains(&request.bytes_total);
         let places = usize::try_from(request.at_once).unwrap_or(usize::MAX);
         let attempt = Running {
             number: self.requested,
@@ -110,7 +122,7 @@ impl Turns {
             step: request.step,
             floor: request.attempt_floor,
             shard_idx: request.shard_idx,
-            parts: if moves_little { 1 } else { PARTS },
+            parts: if shares { 1 } else { PARTS },
             all_parts: places.saturating_mul(PARTS),
             table: request.spec.table(),
             stopped: Arc::default(),
@@ -180,8 +192,9 @@ impl Turns {
 
 #[cfg(test)]
 mod tests {
-    use mendb_model::name::{BackupId, BackupKind};
-    use mendb_model::operation::{BackupRequest, Request, TaskSpec};
+    use mendb_model::key::KeyRange;
+    use mendb_model::name::{BackupId, BackupKind, TablePath};
+    use mendb_model::operation::{BackupRequest, Request};
     use mendb_model::part::TableName;
 
     use super::*;
@@ -253,10 +266,10 @@ mod tests {
         assert!(is_free(&turns, &rollback));
     }
 
-    fn so_many_at_a_time(turns: &mut Turns, bytes_total: u64, shard_idx: u32) -> Turn {
+    fn two_at_a_time(turns: &mut Turns, shard_idx: u32) -> Turn {
         let request = TaskRequest {
             at_once: 2,
-            bytes_total,
+            bytes_total: 1,
             ..request((1, 0, shard_idx), 1, Some("t"))
         };
         turns.request(&request).unwrap()
@@ -265,9 +278,8 @@ mod tests {
     #[test]
     fn of_an_operation_so_many_work_at_a_time_but_for_those_that_were_told_to_stop() {
         let mut turns = Turns::default();
-        let of_much = LITTLE_BYTES + 1;
         let [first, second, third, fourth] =
-            [0, 1, 2, 3].map(|shard_idx| so_many_at_a_time(&mut turns, of_much, shard_idx));
+            [0, 1, 2, 3].map(|shard_idx| two_at_a_time(&mut turns, shard_idx));
         assert!(is_free(&turns, &first) && is_free(&turns, &second));
         assert!(!is_free(&turns, &third) && !is_free(&turns, &fourth));
         turns.ended(second.number);
@@ -280,8 +292,23 @@ mod tests {
     }
 
     #[test]
-    fn those_that_move_little_share_a_place_and_those_of_which_that_is_not_known_do_not() {
+    fn shards_that_move_few_rows_share_a_place_and_those_of_which_that_is_not_known_do_not() {
         let mut turns = Turns::default();
+        let so_many_at_a_time = |turns: &mut Turns, bytes_total, shard| {
+            let spec = TaskSpec::Copy {
+                path: TablePath::table("t"),
+                shard,
+                range: KeyRange::all(),
+                digest: None,
+            };
+            let request = TaskRequest {
+                at_once: 2,
+                bytes_total,
+                spec,
+                ..request((1, 0, shard), 1, None)
+            };
+            turns.request(&request).unwrap()
+        };
         let unknown = so_many_at_a_time(&mut turns, 0, 0);
         let parts = 1..=PARTS as u32;
         let little: Vec<Turn> = parts
