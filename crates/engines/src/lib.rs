@@ -2,12 +2,13 @@
 //!
 //! [`Engine`] is what every database must be able to do to be backed up and mended, with [`RowStore`]
 //! for those of rows and [`PartStore`] for those of parts; [`row`] is the embedded row store,
-//! [`clickhouse`] a ClickHouse server. Engines know nothing of repositories: the worker of the service
+//! [`clickhouse`] a ClickHouse server, [`NoTarget`] what there is where a repository alone is worked on. Engines know nothing of repositories: the worker of the service
 //! carries rows and files from one side to the other, in bounded memory.
 
 pub mod clickhouse;
 mod contract;
 mod error;
+mod no_target;
 pub mod row;
 
 pub use contract::changes::{Born, ChangesLost, HeldBack, LiveStream};
@@ -20,3 +21,4 @@ pub use contract::parts::{
 pub use contract::rows::{FreezeRequest, Frozen, RowStore, Source, StagedCounts, StagedTable};
 pub use contract::{Data, Engine, Hold, HoldKind, Lock, LockKind};
 pub use error::{EngineError, Remedy, Result};
+pub use no_target::NoTarget;

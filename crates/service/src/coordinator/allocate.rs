@@ -16,6 +16,7 @@ use mendb_model::operation::{
 use crate::error::{Error, Result};
 use crate::sizes::{add_bytes_within, segment_bytes};
 use crate::worker::Tools;
+use crate::worker::maintenance;
 use crate::worker::mend;
 use crate::worker::parts::{backup_tasks, mend_tasks};
 
@@ -79,6 +80,9 @@ fn tasks(operation: &Operation, tools: &Tools) -> Result<Vec<NewTask>> {
                 })
             })
         }
+        (StepKind::Fold, Request::Maintain(request)) => {
+            maintenance::tasks(operation, request, tools)
+        }
         (StepKind::Copy, Request::PartBackup(request)) => backup_tasks(operation, request, tools),
         (
             StepKind::Assess | StepKind::Stage | StepKind::Commit | StepKind::Verify,
@@ -105,7 +109,7 @@ fn copy_tasks(
             hint: None,
         })?;
         for (shard, backup) in (0u32..).zip(drafted) {
-            let full = request.since_version.is_none() && tools.engine.is_frozen(id);
+            let full = request.since_version.is_none() && tools.engine.is_frozen(id)?;
             let bytes_total = if full {
                 tools
                     .engine
