@@ -68,7 +68,7 @@ pub use secret::Secret;
 pub use selection::{Exclusion, Selection, Selector, Unmatched};
 pub use table::{
     DatabaseBackup, FILES_PARTITION, MissingTable, PartList, PartStoreBackup, PartTable,
-    RowPolicies, TableDefinition, TableName, has_files,
+    RowPolicies, TableDefinition, TableName, has_files, has_parts,
 };
 pub use unfinished::{Unfinished, unfinished};
 pub use witness::{MergeTraits, PartEvent, PartEventKind, PartLog, Witness};
