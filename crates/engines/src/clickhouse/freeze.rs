@@ -67,6 +67,12 @@ impl ClickHouse {
     /// Freezes tables under a name, of which nothing stays if that fails.
     pub(super) fn freeze_tables(&self, freeze: &str, tables: &[FreezeTable]) -> Result<Freeze> {
         self.remove_freeze(freeze)?;
+        if tables.is_empty() {
+            return Ok(Freeze {
+                tables: Vec::new(),
+                refused: Vec::new(),
+            });
+        }
         let frozen = self.try_freeze(freeze, tables);
         if frozen.is_err()
             && let Err(error) = self.remove_freeze(freeze)

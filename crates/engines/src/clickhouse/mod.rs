@@ -62,9 +62,10 @@ use mendb_model::part::{
 };
 use server::Abilities;
 
+use crate::contract::catalogue::{Catalogue, Listing};
 use crate::contract::parts::{
-    Catalogue, DamagedFile, Disk, Exchange, Freeze, FreezeTable, FrozenPart, LivePartDamage,
-    Moment, PartContent, PartStore, PartToProve, RefusedPart, ServerInfo, StagedPart, WrittenPart,
+    DamagedFile, Disk, Exchange, Freeze, FreezeTable, FrozenPart, LivePartDamage, Moment,
+    PartContent, PartStore, PartToProve, RefusedPart, ServerInfo, StagedPart, WrittenPart,
 };
 use crate::contract::{Data, Engine, Hold, Lock};
 use crate::error::Result;
@@ -206,6 +207,10 @@ impl PartStore for ClickHouse {
 
     fn catalogue(&self, selection: &Selection) -> Result<Catalogue> {
         self.list_tables(selection)
+    }
+
+    fn listing(&self, selection: &Selection) -> Result<Listing> {
+        self.name_tables(selection)
     }
 
     fn table(&self, name: &TableName) -> Result<Option<TableDefinition>> {

@@ -8,7 +8,7 @@
 //! Without it each call fails in one of the ways, in turn.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -54,6 +54,8 @@ const FAULTS: [Fault; 6] = [
 struct Plan {
     fault: Option<(u64, Fault)>,
     calls: AtomicU64,
+    /// Whether the operation is over: nothing happens to what looks at its result.
+    is_over: AtomicBool,
     names: Mutex<Vec<&'static str>>,
 }
 
@@ -62,8 +64,8 @@ struct FailsOnce(Arc<Plan>);
 impl Meddler for FailsOnce {
     #[expect(clippy::disallowed_methods, reason = "a call that takes its time")]
     fn call(&self, method: &'static str) -> Result<()> {
-        // That of opening the service, before there is an operation.
-        if method == "identify" {
+        // The service is opened before there is an operation.
+        if method == "identify" || self.0.is_over.load(Ordering::SeqCst) {
             return Ok(());
         }
         self.0.names.lock().unwrap().push(method);
@@ -268,6 +270,7 @@ fn run(scenario: &Scenario, from: &Path, known: &Known, plan: &Arc<Plan>) {
         }
         operation = drive();
     }
+    plan.is_over.store(true, Ordering::SeqCst);
     let wanted = if is_cancelled {
         State::Cancelled
     } else {
