@@ -4,6 +4,7 @@
 use std::fmt::{self, Display};
 use std::future::Future;
 use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,9 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_store::multipart::MultipartStore;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use object_store::{
+    GetOptions, GetResult, GetResultPayload, ObjectStore, ObjectStoreExt, PutMode, PutOptions,
+};
 use rand::Rng;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinError;
@@ -27,6 +30,9 @@ pub(crate) const REREADS: u32 = 2;
 
 /// Requests at once where many objects are removed or many manifests read.
 pub(crate) const REQUESTS_AT_ONCE: usize = 16;
+
+/// So much of a file is read where it is asked for: handing that to another thread takes longer.
+const LITTLE_BYTES: u64 = 64 << 10;
 
 /// The objects below the place of a repository.
 #[derive(Debug, Clone)]
@@ -168,7 +174,7 @@ impl Objects {
         let path = self.path(name)?;
         self.downloads.take(expected_bytes).await;
         self.retry("read", name, expected_bytes, || async {
-            let bytes = self.store.get(&path).await?.bytes().await?;
+            let bytes = read(self.store.get(&path).await?).await?;
             check(bytes).map_err(Failure::Damaged)
         })
         .await
@@ -194,7 +200,8 @@ impl Objects {
         let bytes = range.end - range.start;
         self.downloads.take(bytes).await;
         let read = self.retry("read", name, bytes, || async {
-            let read = self.store.get_range(&path, range.clone()).await?;
+            let options = GetOptions::new().with_range(Some(range.clone()));
+            let read = read(self.store.get_opts(&path, options).await?).await?;
             if read.len() as u64 != bytes {
                 let detail = format!(
                     "{} bytes instead of {bytes} from {}",
@@ -394,6 +401,21 @@ impl Objects {
             pause(self.options.retry.backoff(failed)).await;
         }
     }
+}
+
+/// Reads what a store has opened.
+async fn read(opened: GetResult) -> object_store::Result<Bytes> {
+    let length = opened.range.end.saturating_sub(opened.range.start);
+    if let GetResultPayload::File(file, _) = &opened.payload
+        && length <= LITTLE_BYTES
+    {
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or_default()];
+        // Where that fails the store says why.
+        if file.read_exact_at(&mut bytes, opened.range.start).is_ok() {
+            return Ok(bytes.into());
+        }
+    }
+    opened.bytes().await
 }
 
 /// Checks that these are the bytes of the object that someone who knows its size and BLAKE3 means.

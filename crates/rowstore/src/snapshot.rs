@@ -298,6 +298,25 @@ impl Snapshot {
         shards.iter().map(bytes).sum()
     }
 
+    /// The most bytes that the changes after a version may be, of the shards that have keys of a range; 0 where there
+    /// are none.
+    ///
+    /// # Errors
+    /// The table or index is missing.
+    pub fn bytes_of_changes(
+        &self,
+        path: &TablePath,
+        range: &KeyRange,
+        after_version: u64,
+    ) -> Result<u64> {
+        let shards = catalogue::within(self.view.shards(path)?, range);
+        let bytes = |shard: &Arc<Shard>| {
+            let stats = self.view.stats(shard.id)?;
+            Ok(stats.log_bytes_after(after_version))
+        };
+        shards.iter().map(bytes).sum()
+    }
+
     fn describe_shards(&self, shards: &[Arc<Shard>]) -> Result<Vec<ShardSnapshot>> {
         let describe = |shard: &Arc<Shard>| {
             let stats = self.view.stats(shard.id)?;

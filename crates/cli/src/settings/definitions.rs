@@ -71,7 +71,7 @@ pub const DEFINITIONS: [Definition; 24] = [
     Definition {
         key: "general.max_in_flight",
         default: Some("2"),
-        about: "shards or tables that work at the same time",
+        about: "shards or tables that work at the same time; eight small shards count as one",
         store: |settings, text| store(&mut settings.max_in_flight, positive(text)),
         show: str::to_owned,
     },

@@ -37,7 +37,7 @@ pub struct Settings {
     pub download_bytes_per_s: Option<u64>,
     /// Files that go to or come from the repository at the same time.
     pub transfers: u64,
-    /// Shards or tables that work at the same time.
+    /// Shards or tables that work at the same time; eight small shards count as one.
     pub max_in_flight: u64,
     /// Seconds after which an operation fails.
     pub operation_deadline_s: u64,

@@ -31,6 +31,19 @@ pub trait RowStore: LiveRows {
     /// The snapshot is gone.
     fn estimate_bytes(&self, operation: &str, path: &TablePath, range: &KeyRange) -> Result<u64>;
 
+    /// The most bytes that the changes of a range after `since_version` up to the operation's snapshot may be; 0 only
+    /// where there are none.
+    ///
+    /// # Errors
+    /// The snapshot is gone.
+    fn estimate_change_bytes(
+        &self,
+        operation: &str,
+        path: &TablePath,
+        range: &KeyRange,
+        since_version: u64,
+    ) -> Result<u64>;
+
     /// *read*: the rows of a range in the operation's snapshot, in key order, those after `after`.
     ///
     /// # Errors

@@ -206,6 +206,17 @@ impl RowStore for RowEngine {
         Ok(self.frozen(operation)?.bytes_of(path, range)?)
     }
 
+    fn estimate_change_bytes(
+        &self,
+        operation: &str,
+        path: &TablePath,
+        range: &KeyRange,
+        since_version: u64,
+    ) -> Result<u64> {
+        let frozen = self.frozen(operation)?;
+        Ok(frozen.bytes_of_changes(path, range, since_version)?)
+    }
+
     fn read_rows(
         &self,
         operation: &str,

@@ -155,7 +155,7 @@ impl Default for Limits {
         const DAY_MS: u64 = 24 * 60 * 60 * 1000;
         Self {
             max_in_flight: 2,
-            requested_ahead: 4,
+            requested_ahead: 64,
             lease_ms: 10 * 60 * 1000,
             first_backoff_ms: 1_000,
             max_backoff_ms: 30_000,

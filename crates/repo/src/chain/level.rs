@@ -32,6 +32,14 @@ pub struct ReadCounts {
     pub rows: u64,
 }
 
+impl ReadCounts {
+    /// Counts a request.
+    pub(super) fn count(&mut self, request: &GroupRequest) {
+        self.requests += 1;
+        self.bytes += request.range.end - request.range.start;
+    }
+}
+
 /// What reading would take, going by the manifests alone.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ReadEstimate {

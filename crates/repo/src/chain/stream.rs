@@ -126,6 +126,18 @@ impl GroupStream {
                 return Ok(Some((unit, decoded)));
             }
             self.fetched = None;
+            let is_only = self.under_way.is_empty() && self.requests.len() == 1;
+            if let Some((segment, request)) = self.requests.front()
+                && is_only
+            {
+                // Nothing is to be done beside it.
+                let (segment, request) = (*segment, request.clone());
+                let fetched = self.level.segments[segment].fetch(&request).await;
+                self.requests.clear();
+                self.counts.count(&request);
+                self.take(segment, &request, fetched?)?;
+                continue;
+            }
             self.begin();
             let Some(first) = self.under_way.front_mut() else {
                 return Ok(None);
@@ -136,25 +148,35 @@ impl GroupStream {
             };
             let segment = &self.level.segments[next.segment];
             let fetched = done.unwrap_or_else(|error| Err(segment.cut_off(error)))?;
-            if next.request.footer {
-                self.opened = Some(Opened {
-                    segment: next.segment,
-                    footer: segment.footer(&fetched)?,
-                });
-            }
-            let groups = next.request.groups.iter().copied().collect();
-            self.fetched = Some((fetched, groups));
+            self.take(next.segment, &next.request, fetched)?;
             // While these are decoded, others come.
             self.begin();
         }
+    }
+
+    /// Takes what a request for a segment brought.
+    fn take(
+        &mut self,
+        segment: usize,
+        request: &GroupRequest,
+        fetched: FetchedGroups,
+    ) -> Result<()> {
+        if request.footer {
+            self.opened = Some(Opened {
+                segment,
+                footer: self.level.segments[segment].footer(&fetched)?,
+            });
+        }
+        let groups = request.groups.iter().copied().collect();
+        self.fetched = Some((fetched, groups));
+        Ok(())
     }
 
     fn begin(&mut self) {
         while self.under_way.len() < self.at_once
             && let Some((segment, request)) = self.requests.pop_front()
         {
-            self.counts.requests += 1;
-            self.counts.bytes += request.range.end - request.range.start;
+            self.counts.count(&request);
             let (level, wanted) = (Arc::clone(&self.level), request.clone());
             let task = async move { level.segments[segment].fetch(&wanted).await };
             self.under_way.push_back(UnderWay {

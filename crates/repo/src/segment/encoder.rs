@@ -26,6 +26,9 @@ pub(crate) const MAX_ROWS: u64 = 256 * 1024;
 /// A row group ends after about this many bytes before compression, if it has not
 /// [`RepositoryOptions::group_rows`] before: what a look-up of one key fetches and decodes.
 const GROUP_BYTES: usize = 1 << 20;
+/// A segment of fewer bytes than these is not compressed: to set up the compression of each of its columns, and that
+/// again whenever it is read, takes longer than all else, and a disk would be spared a page or two.
+const LITTLE_BYTES: u64 = 8 << 10;
 /// Values of a column that are looked at to see whether they repeat.
 const SAMPLE: usize = 1024;
 /// A dictionary pays when among this many values there is at most one new one.
@@ -166,10 +169,9 @@ impl SegmentEncoder {
         span.digest = self.digest.digest;
         span.bytes += (key.len() + value.len()) as u64;
         if self.is_full() {
-            self.flush()?;
-            self.close();
+            self.finish()?;
         } else if self.batch.rows() >= self.group_rows || self.batch.bytes() >= GROUP_BYTES {
-            self.flush()?;
+            self.flush(true)?;
         }
         Ok(())
     }
@@ -189,13 +191,14 @@ impl SegmentEncoder {
     /// # Errors
     /// As [`Self::push`].
     pub(crate) fn finish(&mut self) -> Result<()> {
-        self.flush()?;
+        self.flush(false)?;
         self.close();
         Ok(())
     }
 
-    /// Moves the batch into the segment, as a row group. A batch of another Arrow schema begins a new one.
-    fn flush(&mut self) -> Result<()> {
+    /// Moves the batch into the segment, as a row group, of which more may follow. A batch of another Arrow schema
+    /// begins a new one.
+    fn flush(&mut self, more_follows: bool) -> Result<()> {
         if self.batch_span.digest.rows == 0 {
             return Ok(());
         }
@@ -214,7 +217,8 @@ impl SegmentEncoder {
         let (writer, _) = match &mut self.writer {
             Some(begun) => begun,
             None => {
-                let properties = self.properties(&batch);
+                let is_little = !more_follows && self.batch_span.bytes < LITTLE_BYTES;
+                let properties = self.properties(&batch, is_little);
                 let writer = ArrowWriter::try_new(Vec::new(), schema.clone(), Some(properties));
                 let writer = writer.expect("all column types have a Parquet type");
                 self.writer.insert((writer, schema))
@@ -255,11 +259,15 @@ impl SegmentEncoder {
     /// How to write a segment that begins with this batch: row groups end where batches do, statistics only for the key,
     /// by which readers can skip, dictionaries only for columns whose values repeat, and integers as
     /// packed differences, which leaves little for the compression to do.
-    fn properties(&self, first: &RecordBatch) -> WriterProperties {
+    fn properties(&self, first: &RecordBatch, is_little: bool) -> WriterProperties {
         let level =
             ZstdLevel::try_new(self.zstd_level.clamp(1, 22)).expect("the level is in range");
+        let compression = match is_little {
+            true => Compression::UNCOMPRESSED,
+            false => Compression::ZSTD(level),
+        };
         let mut properties = WriterProperties::builder()
-            .set_compression(Compression::ZSTD(level))
+            .set_compression(compression)
             .set_max_row_group_row_count(None)
             .set_statistics_enabled(EnabledStatistics::None)
             .set_offset_index_disabled(true)
@@ -365,4 +373,59 @@ fn repeats(column: &dyn Array) -> bool {
         _ => return false,
     };
     different * REPEATS <= sample
+}
+
+#[cfg(test)]
+mod tests {
+    use mendb_model::{Column, ColumnType, RowBlockBuilder, Value, key, row};
+    use parquet::file::reader::{FileReader, SerializedFileReader};
+
+    use super::*;
+
+    /// The compressions of the columns of a segment of so many rows.
+    fn compressions(rows: i64) -> HashSet<String> {
+        let column = |name: &str| Column {
+            name: name.to_owned(),
+            column_type: ColumnType::Int64,
+            not_null: false,
+        };
+        let schema = TableSchema {
+            columns: vec![column("id"), column("value")],
+            key: vec!["id".to_owned()],
+            indexes: vec![],
+        };
+        let (path, options) = (TablePath::table("t"), RepositoryOptions::default());
+        let mut encoder = SegmentEncoder::new(path, &schema, Content::Rows, &options).unwrap();
+        let mut block = RowBlockBuilder::new();
+        for id in 0..rows {
+            let types = [ColumnType::Int64];
+            let key = key::encode(&types, [Value::Int(id).as_ref()]);
+            block.push(&key, &row::encode(&types, &[Value::Int(id * 7)]));
+        }
+        encoder.push(&block.finish()).unwrap();
+        encoder.finish().unwrap();
+        let segment = encoder.take().unwrap();
+        assert_eq!(segment.digest.rows, rows as u64);
+        let file = SerializedFileReader::new(segment.bytes).unwrap();
+        let groups = file.metadata().row_groups().iter();
+        let columns = groups.flat_map(RowGroupMetaData::columns);
+        columns
+            .map(|column| column.compression().to_string())
+            .collect()
+    }
+
+    #[test]
+    fn a_segment_of_few_bytes_is_not_compressed_and_one_of_many_is_in_all_its_groups() {
+        let of_few = compressions(10);
+        assert_eq!(
+            of_few,
+            HashSet::from([Compression::UNCOMPRESSED.to_string()])
+        );
+        let of_many = compressions(RepositoryOptions::default().group_rows as i64 + 10);
+        assert_eq!(of_many.len(), 1);
+        assert!(
+            of_many.iter().all(|codec| codec.starts_with("ZSTD")),
+            "{of_many:?}"
+        );
+    }
 }

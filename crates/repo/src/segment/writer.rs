@@ -104,7 +104,9 @@ impl SegmentWriter {
         self.encoder.finish()?;
         let mut stored = Vec::new();
         while let Some(encoded) = self.encoder.take() {
-            stored.extend(self.upload(encoded).await?);
+            stored.extend(self.wait().await?);
+            let put = self.put(encoded);
+            stored.push(put.await?);
         }
         stored.extend(self.wait().await?);
         Ok(stored)
@@ -113,6 +115,16 @@ impl SegmentWriter {
     /// Begins to store a segment, after the one before is stored.
     async fn upload(&mut self, encoded: EncodedSegment) -> Result<Option<Segment>> {
         let before = self.wait().await?;
+        let put = self.put(encoded);
+        self.uploads.spawn(put);
+        Ok(before)
+    }
+
+    /// Stores a segment.
+    fn put(
+        &mut self,
+        encoded: EncodedSegment,
+    ) -> impl Future<Output = Result<Segment>> + Send + use<> {
         let SegmentTarget {
             path,
             shard,
@@ -124,11 +136,10 @@ impl SegmentWriter {
         self.next += 1;
         let name = format!("{}/{object}", self.directory);
         let objects = self.objects.clone();
-        self.uploads.spawn(async move {
+        async move {
             objects.put(&name, encoded.bytes.clone()).await?;
             Ok(encoded.stored_as(object))
-        });
-        Ok(before)
+        }
     }
 
     /// Waits for the segment that is being stored, if there is one.

@@ -47,6 +47,8 @@ pub enum Applied {
 /// One call, while it holds the shard.
 struct Loading<'a> {
     inner: &'a Inner,
+    /// The shard as it is: nobody else writes it.
+    view: Arc<View>,
     shard: Arc<Shard>,
     operation: &'a str,
     source: Source,
@@ -82,8 +84,7 @@ pub(crate) fn apply<B: AsRef<[u8]>>(
         source,
         changes,
         |loading, first| {
-            let view = loading.inner.view()?;
-            let entry = view.table(&loading.shard.path.table)?;
+            let entry = loading.view.table(&loading.shard.path.table)?;
             let layout = entry.layout_of(loading.shard.path.index.as_deref())?;
             let label = loading.shard.label();
             loading.write_over(changes, first, |change, before| {
@@ -121,11 +122,13 @@ fn with_shard<B: AsRef<[u8]>>(
     }
     let loading = Loading {
         inner,
+        view,
         shard: shard.clone(),
         operation,
         source,
     };
     let applied = work(&loading, first)?;
+    drop(loading);
     drop(guard);
     if let Applied::Done { .. } = applied {
         inner.acknowledge()?;
@@ -185,8 +188,7 @@ pub(crate) fn check_rows<B: AsRef<[u8]>>(shard: &Shard, rows: &RowBlock<B>) -> R
 impl Loading<'_> {
     /// Whether the rows from `first` on all lie behind the base and no delta row lies among them.
     fn fits_base<B: AsRef<[u8]>>(&self, rows: &RowBlock<B>, first: usize) -> Result<bool> {
-        let view = self.inner.view()?;
-        let stats = view.stats(self.shard.id)?;
+        let stats = self.view.stats(self.shard.id)?;
         if stats.covers(rows.key(first)) {
             return Ok(false);
         }
@@ -196,14 +198,14 @@ impl Loading<'_> {
         };
         range.end = rows.last_key().map(|last| [last, &[0]].concat());
         let ascending = Direction::Ascending;
-        let mut among = Overlay::new(&view, &self.shard, &stats, &range, ascending)?;
+        let mut among = Overlay::new(&self.view, &self.shard, &stats, &range, ascending)?;
         Ok(among.next()?.is_none())
     }
 
     /// Appends the rows from `first` on to the base.
     fn load_base<B: AsRef<[u8]>>(&self, rows: &RowBlock<B>, first: usize) -> Result<Applied> {
         let shard = self.shard.id;
-        let end = self.inner.view()?.stats(shard)?.file_bytes;
+        let end = self.view.stats(shard)?.file_bytes;
         let budget = Budget::default();
         let mut writer = BlockWriter::new(self.inner.store.files(), &budget, shard, end);
         for row in first..rows.len() {
@@ -234,11 +236,13 @@ impl Loading<'_> {
         while row < values.len() {
             // Nobody else writes the shard while we hold it, so its rows can be read before the write
             // lock is taken.
-            let view = self.inner.view()?;
+            let view = match row == first {
+                true => self.view.clone(),
+                false => self.inner.view()?,
+            };
             let stats = view.stats(self.shard.id)?;
-            let mut reader = PointReader::new(view, self.shard.clone(), &stats);
+            let mut reader = PointReader::new(view.clone(), self.shard.clone(), &stats);
             let purpose = Purpose::Write { is_logged: false };
-            let view = self.inner.view()?;
             let budget = Budget::default();
             let mut writer = ShardEditsWriter::new(&view, &budget, &self.shard, purpose)?;
             let mut bytes = 0;

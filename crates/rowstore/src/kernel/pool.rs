@@ -10,8 +10,10 @@ use crate::kernel::fault::{DATABASE, Faults};
 
 /// Readers have this part of the memory for pages each.
 const READERS_PART: u64 = 4;
-/// Connections that are kept for the next reader.
-const IDLE_CONNECTIONS: usize = 2;
+/// Connections that are kept for the next reader, with the pages that they have read.
+const WARM_CONNECTIONS: usize = 2;
+/// Connections that are kept, those without their pages too: opening one takes longer than a small read.
+const IDLE_CONNECTIONS: usize = 16;
 
 /// Connections that nobody reads with.
 pub(super) struct Pool {
@@ -41,9 +43,16 @@ impl Pool {
     }
 
     pub(super) fn put(&self, connection: Connection) {
+        let is_warm = self.idle.lock().expect(NOT_POISONED).len() < WARM_CONNECTIONS;
+        if !is_warm && let Err(error) = connection.release_memory() {
+            tracing::debug!(%error, "close a connection that does not let go of its pages");
+            return;
+        }
         let mut idle = self.idle.lock().expect(NOT_POISONED);
         if idle.len() < IDLE_CONNECTIONS {
-            idle.push(connection);
+            // The last is taken first.
+            let at = if is_warm { idle.len() } else { 0 };
+            idle.insert(at, connection);
         }
     }
 }

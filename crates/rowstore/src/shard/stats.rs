@@ -131,6 +131,12 @@ impl ShardStats {
         self.log_bytes + logged.map(|run| run.bytes).sum::<u64>()
     }
 
+    /// At most so many bytes of the change log are of commits after a version.
+    pub(crate) fn log_bytes_after(&self, version: u64) -> u64 {
+        let after = (self.runs.iter()).filter(|run| run.is_logged && run.version > version);
+        self.log_bytes + after.map(|run| run.bytes).sum::<u64>()
+    }
+
     /// Bytes of rows, about.
     pub(crate) fn bytes(&self) -> u64 {
         self.base_bytes + self.run_bytes() + self.delta_bytes

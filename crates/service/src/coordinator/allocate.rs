@@ -23,6 +23,9 @@ use crate::worker::parts::{backup_tasks, mend_tasks};
 /// The tasks of the current step, or why they cannot be found.
 pub(super) fn allocate(operation: &Operation, tools: &Tools) -> Event {
     let step = operation.current_step;
+    if let Some(allocated) = at_once(operation) {
+        return allocated;
+    }
     match tasks(operation, tools) {
         Ok(tasks) => Event::Allocated { step, tasks },
         Err(error) => Event::AllocationFailed {
@@ -32,6 +35,23 @@ pub(super) fn allocate(operation: &Operation, tools: &Tools) -> Event {
             message: describe_error(&error),
         },
     }
+}
+
+/// The task of a step that is one piece of work whatever there is, so that nothing has to be found out.
+pub(super) fn at_once(operation: &Operation) -> Option<Event> {
+    let is_whole = match operation.step_kind() {
+        StepKind::Cut | StepKind::Seal | StepKind::Release | StepKind::Rollback => true,
+        StepKind::Prepare | StepKind::Finish => true,
+        StepKind::Verify => matches!(operation.request, Request::MendRows(_)),
+        _ => false,
+    };
+    is_whole.then(|| Event::Allocated {
+        step: operation.current_step,
+        tasks: vec![NewTask {
+            spec: TaskSpec::Whole,
+            bytes_total: 0,
+        }],
+    })
 }
 
 fn tasks(operation: &Operation, tools: &Tools) -> Result<Vec<NewTask>> {
@@ -102,6 +122,7 @@ fn copy_tasks(
 ) -> Result<Vec<NewTask>> {
     let id = operation.operation_id.as_str();
     let draft = operation.draft.as_deref();
+    let is_frozen = tools.engine.is_frozen(id)?;
     let mut tasks = Vec::new();
     for (path, data) in draft.into_iter().flat_map(Manifest::sharded_tables) {
         let drafted = data.told().ok_or_else(|| Error::Refused {
@@ -109,14 +130,16 @@ fn copy_tasks(
             hint: None,
         })?;
         for (shard, backup) in (0u32..).zip(drafted) {
-            let full = request.since_version.is_none() && tools.engine.is_frozen(id)?;
-            let bytes_total = if full {
-                tools
-                    .engine
-                    .rows()?
-                    .estimate_bytes(id, &path, &backup.range)?
-            } else {
-                0
+            let (rows, range) = (tools.engine.rows()?, &backup.range);
+            let bytes_total = match request.since_version {
+                // Whoever copies notices that the cut is lost.
+                _ if !is_frozen => 0,
+                None => rows.estimate_bytes(id, &path, range)?,
+                Some(since) => match rows.estimate_change_bytes(id, &path, range, since)? {
+                    // The draft says so already.
+                    0 => continue,
+                    bytes => bytes,
+                },
             };
             let spec = TaskSpec::Copy {
                 path: path.clone(),

@@ -282,6 +282,10 @@ impl<'a> Coordinator<'a> {
             if effect == Effect::Advance {
                 // Before all that came in: none of it is of the step that begins.
                 events.push_front((id.clone(), Event::Advance, None));
+            } else if effect == Effect::Allocate
+                && let Some(event) = allocate::at_once(&driven.operation)
+            {
+                events.push_front((id.clone(), event, None));
             } else {
                 outgoing.extend(Outgoing::of(&driven.operation, &driven.request, &effect));
             }

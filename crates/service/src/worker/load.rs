@@ -18,7 +18,7 @@ use super::{Attempt, TaskResult};
 
 /// Rows are handed over in batches of about this size: large enough that making each durable costs
 /// little beside writing it, small enough that a few workers stay far below the memory of a small machine.
-pub(super) const BATCH_BYTES: usize = 32 << 20;
+pub(super) const BATCH_BYTES: usize = 8 << 20;
 
 /// Where rows come from and where they go.
 pub(super) struct Load<'a> {

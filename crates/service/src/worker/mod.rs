@@ -1,14 +1,14 @@
 //! Shard workers: one attempt of one task at a time, joining an engine and a repository.
 //!
-//! Each attempt has a thread of its own, and one beside it that says that it lives. A later attempt tells
-//! the earlier ones in its way to stop, and waits until they have ended (`turns`). What a worker counts
-//! in a report is durable.
+//! As many threads as may work at a time do the attempts, and one says of all of them that they live (`crew`). A
+//! later attempt tells the earlier ones in its way to stop, and waits until they have ended (`turns`). What a worker
+//! counts in a report is durable.
 //! *Retry*: every attempt begins behind the last key that was reported.
 //! *Crash*: a worker that panics is reported as an error that may pass; its process may also go.
 
 mod backup;
+mod crew;
 mod fetched;
-mod heartbeat;
 mod load;
 pub(crate) mod maintenance;
 pub(crate) mod manifests;
@@ -35,10 +35,10 @@ use mendb_repo::clickhouse_backup::ImportError;
 use mendb_repo::foreign::panic_text;
 use tokio::runtime::Handle;
 
+use self::crew::Crew;
 use self::maintenance::PlannedRun;
 use self::manifests::{Manifests, changed};
 use self::parts::{KnownFilesCache, LocalFilesCache};
-use self::turns::Turns;
 use crate::env;
 use crate::error::{self, Error};
 use crate::journal::Journal;
@@ -270,6 +270,15 @@ impl Attempt<'_> {
         self.reply(ReportStatus::InProgress, counts.clone());
     }
 
+    /// As [`Self::in_progress`], but says nothing the first time: where all is done by then, the end says it, too.
+    pub(crate) fn in_progress_after(&self, is_first: &mut bool, counts: &Counts) -> TaskResult<()> {
+        if !std::mem::take(is_first) {
+            return self.in_progress(counts);
+        }
+        env::crash_point();
+        self.check_stopped()
+    }
+
     pub(crate) fn check_stopped(&self) -> TaskResult<()> {
         if self.stopped.load(Ordering::SeqCst) {
             Err(TaskError::Stopped)
@@ -335,20 +344,9 @@ impl Attempt<'_> {
         })
     }
 
-    /// Where the attempt begins. The segments that are known need not be named.
+    /// Where the attempt begins.
     fn start(&self) -> Counts {
-        let request = self.request;
-        let (output, segments_before) = match &request.output {
-            TaskOutput::Segments(known) => (TaskOutput::None, known.len()),
-            other => (other.clone(), 0),
-        };
-        Counts {
-            last_key: request.last_key.clone(),
-            rows: request.rows,
-            bytes: request.bytes,
-            output,
-            segments_before,
-        }
+        start(self.request)
     }
 
     fn run(&self) -> TaskResult<Counts> {
@@ -485,6 +483,21 @@ impl Attempt<'_> {
     }
 }
 
+/// Where an attempt begins. The segments that are known need not be named.
+fn start(request: &TaskRequest) -> Counts {
+    let (output, segments_before) = match &request.output {
+        TaskOutput::Segments(known) => (TaskOutput::None, known.len()),
+        other => (other.clone(), 0),
+    };
+    Counts {
+        last_key: request.last_key.clone(),
+        rows: request.rows,
+        bytes: request.bytes,
+        output,
+        segments_before,
+    }
+}
+
 fn send_report(
     request: &TaskRequest,
     send: &dyn Fn(Message),
@@ -511,8 +524,7 @@ fn send_report(
 /// The workers of this process.
 pub struct Workers {
     tools: Tools,
-    turns: Arc<Turns>,
-    sign_of_life_every: Duration,
+    crew: Crew,
 }
 
 impl Workers {
@@ -522,8 +534,7 @@ impl Workers {
         let lease = Duration::from_millis(lease_ms);
         Self {
             tools,
-            turns: Arc::default(),
-            sign_of_life_every: lease / SIGNS_OF_LIFE_A_LEASE,
+            crew: Crew::new(lease / SIGNS_OF_LIFE_A_LEASE),
         }
     }
 
@@ -531,36 +542,32 @@ impl Workers {
     /// or works. A request that came before, or that is older than another of its task or of a later step,
     /// is ignored.
     pub fn request(&self, request: TaskRequest, send: impl Fn(Message) + Send + Sync + 'static) {
-        let Some(turn) = self.turns.request(&request) else {
-            return;
+        let (request, send) = (Arc::new(request), Arc::new(send));
+        let beat = {
+            let (request, send) = (Arc::clone(&request), Arc::clone(&send));
+            move || send_report(&request, &*send, ReportStatus::InProgress, start(&request))
         };
-        let tools = self.tools.clone();
-        let every = self.sign_of_life_every;
-        std::thread::spawn(move || {
+        let (tools, requested) = (self.tools.clone(), Arc::clone(&request));
+        self.crew.request(&requested, beat, move |turn| {
             let attempt = Attempt {
                 tools: &tools,
                 request: &request,
                 stopped: &turn.stopped,
-                send: &send,
+                send: &*send,
             };
-            let beat = || attempt.reply(ReportStatus::InProgress, attempt.start());
-            let (status, counts) = heartbeat::alive(every, beat, || {
-                turn.wait();
-                attempt.outcome()
-            });
-            // Who hears of the end may begin the next.
-            drop(turn);
-            send_report(&request, &send, status, counts);
+            let (status, counts) = attempt.outcome();
+            Box::new(move || send_report(&request, &*send, status, counts))
         });
     }
 
     /// Tells the attempt of a shard to stop.
     pub fn abort(&self, operation_id: &OperationId, step: u32, shard_idx: u32) {
-        self.turns.abort(operation_id, step, shard_idx);
+        self.crew
+            .change(|turns| turns.abort(operation_id, step, shard_idx));
     }
 
     /// Lets nothing of an operation begin any more: it is done or cancelled.
     pub fn end(&self, operation_id: &OperationId) {
-        self.turns.end(operation_id);
+        self.crew.change(|turns| turns.end(operation_id));
     }
 }

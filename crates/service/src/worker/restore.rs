@@ -109,12 +109,13 @@ fn merge(attempt: &Attempt<'_>, place: &Place<'_>, counts: &mut Counts) -> TaskR
         range: &shard.range,
     };
     let after = counts.last_key.clone();
+    let mut is_first = true;
     load.run(attempt, after.as_deref(), &mut |more, last_key| {
         counts.rows += more.upserted;
         counts.bytes += more.fetched_bytes;
         if let Some(last_key) = last_key {
             counts.last_key = Some(last_key.to_vec());
-            attempt.in_progress(counts)?;
+            attempt.in_progress_after(&mut is_first, counts)?;
         }
         Ok(())
     })
@@ -129,6 +130,7 @@ fn carry(attempt: &Attempt<'_>, place: &Place<'_>, counts: &mut Counts) -> TaskR
         _ => Content::Changes,
     };
     let collection = &request(attempt)?.collection;
+    let mut is_first = true;
     for segment in &shard.segments {
         if counts.last_key.as_deref() >= Some(segment.last_key.as_slice()) {
             continue;
@@ -164,7 +166,7 @@ fn carry(attempt: &Attempt<'_>, place: &Place<'_>, counts: &mut Counts) -> TaskR
         counts.rows += rows;
         counts.bytes += segment.bytes;
         counts.last_key = Some(segment.last_key.clone());
-        attempt.in_progress(counts)?;
+        attempt.in_progress_after(&mut is_first, counts)?;
     }
     Ok(())
 }

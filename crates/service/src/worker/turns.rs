@@ -4,20 +4,27 @@
 //! whatever anyone says. So an attempt begins when every earlier one has ended that could get in its way:
 //! one of the same task, and of an earlier step one that works on the same table, or on all of them. A
 //! step that is begun again, as the cut of a backup, has another floor of attempts: it is another step.
-//! Of an operation only so many work at a time; more may be requested, so that one can begin as soon as another
-//! ends.
+//! Of an operation only so many work at a time; those that move few rows share a place, as they mostly wait for disks
+//! and for the network. More may be requested, so that one can begin as soon as another ends.
 //!
 //! *Order*: attempts only wait for those that were requested before them, so one always goes on. *Crash*:
 //! threads end with their process, and nobody waits for them.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use mendb_model::name::OperationId;
+use mendb_model::operation::TaskSpec;
 
-use super::LOOK_EVERY;
 use crate::wire::TaskRequest;
+
+/// A task of rows that moves at most so many bytes takes a part of a place only. So many of them keep about as much in
+/// memory as one that moves much.
+const LITTLE_BYTES: u64 = 1 << 20;
+
+/// The parts of a place.
+const PARTS: usize = 8;
 
 /// A task of an operation.
 type Place = (OperationId, u32, u32);
@@ -25,12 +32,6 @@ type Place = (OperationId, u32, u32);
 /// What is known of the attempts of this process.
 #[derive(Default)]
 pub(super) struct Turns {
-    state: Mutex<State>,
-    ended: Condvar,
-}
-
-#[derive(Default)]
-struct State {
     /// Attempts that work or wait, in the order in which they were requested.
     running: Vec<Running>,
     requested: u64,
@@ -48,9 +49,10 @@ struct Running {
     step: u32,
     floor: u32,
     shard_idx: u32,
-    /// The most attempts of the operation that work at a time; those that were told to stop are not counted, and
-    /// may live on.
-    at_once: usize,
+    /// The parts of places that it takes. One that was told to stop takes none, and may live on.
+    parts: usize,
+    /// The parts of all places of the operation.
+    all_parts: usize,
     /// What it works on; `None` for all tables of the operation.
     table: Option<String>,
     stopped: Arc<AtomicBool>,
@@ -70,68 +72,110 @@ impl Running {
             _ => true,
         }
     }
+
+    fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::SeqCst)
+    }
 }
 
-/// The turn of an attempt: it ends when it is dropped.
+/// The turn of an attempt.
+#[derive(Clone)]
 pub(super) struct Turn {
-    turns: Arc<Turns>,
-    number: u64,
+    pub(super) number: u64,
     /// Whether the attempt was told to stop.
     pub(super) stopped: Arc<AtomicBool>,
 }
 
-impl Turns {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+/// Whether a task is about rows of one shard. A server of parts has as many at a time as its user said.
+fn is_of_rows(spec: &TaskSpec) -> bool {
+    match spec {
+        TaskSpec::Copy { .. }
+        | TaskSpec::Fold { .. }
+        | TaskSpec::Restore { .. }
+        | TaskSpec::Verify { .. }
+        | TaskSpec::MendRows { .. } => true,
+        TaskSpec::Whole | TaskSpec::CopyParts { .. } | TaskSpec::Mend { .. } => false,
     }
+}
 
+impl Turns {
     /// Queues an attempt, and tells those to stop that are in its way; `None` when the request is stale or
     /// came before.
-    pub(super) fn request(self: &Arc<Self>, request: &TaskRequest) -> Option<Turn> {
-        let mut state = self.state();
-        let floor = state
-            .floors
-            .entry(request.operation_id.clone())
-            .or_default();
+    pub(super) fn request(&mut self, request: &TaskRequest) -> Option<Turn> {
+        let floor = self.floors.entry(request.operation_id.clone()).or_default();
         if request.attempt_floor < *floor {
             return None;
         }
         *floor = request.attempt_floor;
         let operation_id = request.operation_id.clone();
         let place = (operation_id.clone(), request.step, request.shard_idx);
-        let newest = state.newest.entry(place).or_default();
+        let newest = self.newest.entry(place).or_default();
         if *newest >= request.attempt {
             return None;
         }
         *newest = request.attempt;
-        state.requested += 1;
+        self.requested += 1;
+        let shares = is_of_rows(&request.spec) && (1..=LITTLE_BYTES).contains(&request.bytes_total);
+        let places = usize::try_from(request.at_once).unwrap_or(usize::MAX);
         let attempt = Running {
-            number: state.requested,
+            number: self.requested,
             operation_id,
             step: request.step,
             floor: request.attempt_floor,
             shard_idx: request.shard_idx,
-            at_once: usize::try_from(request.at_once).unwrap_or(usize::MAX),
+            parts: if shares { 1 } else { PARTS },
+            all_parts: places.saturating_mul(PARTS),
             table: request.spec.table(),
             stopped: Arc::default(),
         };
-        for earlier in &state.running {
+        for earlier in &self.running {
             if earlier.is_in_the_way_of(&attempt) {
                 earlier.stopped.store(true, Ordering::SeqCst);
             }
         }
         let turn = Turn {
-            turns: Arc::clone(self),
             number: attempt.number,
             stopped: Arc::clone(&attempt.stopped),
         };
-        state.running.push(attempt);
+        self.running.push(attempt);
         Some(turn)
+    }
+
+    /// Which of some attempts may go on: nothing is in their way any more, or they were told to stop. Both in the
+    /// order in which they were requested.
+    pub(super) fn may_go_on(&self, waiting: impl IntoIterator<Item = u64>) -> Vec<u64> {
+        let mut may = Vec::new();
+        let mut taken: HashMap<&OperationId, usize> = HashMap::new();
+        let mut waiting = waiting.into_iter().peekable();
+        for (at, attempt) in self.running.iter().enumerate() {
+            let is_stopped = attempt.is_stopped();
+            let earlier = taken.entry(&attempt.operation_id).or_default();
+            let has_room = *earlier + attempt.parts <= attempt.all_parts;
+            if !is_stopped {
+                *earlier = earlier.saturating_add(attempt.parts);
+            }
+            if waiting.next_if_eq(&attempt.number).is_none() {
+                continue;
+            }
+            let is_blocked = || {
+                let mut earlier = self.running[..at].iter();
+                earlier.any(|of| of.is_in_the_way_of(attempt))
+            };
+            if is_stopped || (has_room && !is_blocked()) {
+                may.push(attempt.number);
+            }
+        }
+        may
+    }
+
+    /// Lets those go on that waited for an attempt.
+    pub(super) fn ended(&mut self, number: u64) {
+        self.running.retain(|attempt| attempt.number != number);
     }
 
     /// Tells the attempts of a task to stop.
     pub(super) fn abort(&self, operation_id: &OperationId, step: u32, shard_idx: u32) {
-        for attempt in &self.state().running {
+        for attempt in &self.running {
             let is_meant = attempt.operation_id == *operation_id
                 && (attempt.step, attempt.shard_idx) == (step, shard_idx);
             if is_meant {
@@ -141,55 +185,17 @@ impl Turns {
     }
 
     /// Lets nothing of an operation begin any more: it is done or cancelled.
-    pub(super) fn end(&self, operation_id: &OperationId) {
-        let mut state = self.state();
-        state.newest.retain(|(of, _, _), _| of != operation_id);
-        state.floors.insert(operation_id.clone(), u32::MAX);
-    }
-}
-
-impl Turn {
-    /// Waits until nothing is in the way of the attempt, or it is told to stop.
-    pub(super) fn wait(&self) {
-        let mut state = self.turns.state();
-        while !self.stopped.load(Ordering::SeqCst) && state.is_blocked(self.number) {
-            let waited = self.turns.ended.wait_timeout(state, LOOK_EVERY);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-    }
-}
-
-impl State {
-    fn is_blocked(&self, number: u64) -> bool {
-        let Some(at) = self.running.iter().position(|of| of.number == number) else {
-            return false;
-        };
-        let (earlier, rest) = self.running.split_at(at);
-        let Some(attempt) = rest.first() else {
-            return false;
-        };
-        let of_operation = earlier.iter().filter(|of| {
-            of.operation_id == attempt.operation_id && !of.stopped.load(Ordering::SeqCst)
-        });
-        of_operation.count() >= attempt.at_once
-            || earlier.iter().any(|of| of.is_in_the_way_of(attempt))
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        self.turns
-            .state()
-            .running
-            .retain(|attempt| attempt.number != self.number);
-        self.turns.ended.notify_all();
+    pub(super) fn end(&mut self, operation_id: &OperationId) {
+        self.newest.retain(|(of, _, _), _| of != operation_id);
+        self.floors.insert(operation_id.clone(), u32::MAX);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use mendb_model::name::{BackupId, BackupKind};
-    use mendb_model::operation::{BackupRequest, Request, TaskSpec};
+    use mendb_model::key::KeyRange;
+    use mendb_model::name::{BackupId, BackupKind, TablePath};
+    use mendb_model::operation::{BackupRequest, Request};
     use mendb_model::part::TableName;
 
     use super::*;
@@ -225,76 +231,126 @@ mod tests {
         }
     }
 
-    fn is_free(turn: &Turn) -> bool {
-        !turn.turns.state().is_blocked(turn.number)
+    fn is_free(turns: &Turns, turn: &Turn) -> bool {
+        let of_all: Vec<_> = turns.running.iter().map(|of| of.number).collect();
+        let together = turns.may_go_on(of_all).contains(&turn.number);
+        assert_eq!(turns.may_go_on([turn.number]) == [turn.number], together);
+        together
     }
 
     #[test]
     fn a_table_waits_for_every_earlier_attempt_on_it_and_no_other() {
-        let turns = Arc::new(Turns::default());
-        let begin = |at, attempt, table| turns.request(&request(at, attempt, table)).unwrap();
-        let stage = begin((2, 0, 0), 1, Some("t"));
-        let beside = begin((2, 0, 1), 1, Some("t"));
+        let mut turns = Turns::default();
+        let begin = |turns: &mut Turns, at, attempt, table| {
+            turns.request(&request(at, attempt, table)).unwrap()
+        };
+        let stage = begin(&mut turns, (2, 0, 0), 1, Some("t"));
+        let beside = begin(&mut turns, (2, 0, 1), 1, Some("t"));
         assert!(
-            is_free(&stage) && is_free(&beside),
+            is_free(&turns, &stage) && is_free(&turns, &beside),
             "tasks of one step work side by side"
         );
-        let again = begin((2, 0, 0), 2, Some("t"));
-        assert!(!is_free(&again) && stage.stopped.load(Ordering::SeqCst));
-        let commit = begin((3, 2, 0), 3, Some("t"));
-        let other = begin((3, 2, 1), 3, Some("u"));
-        assert!(!is_free(&commit) && is_free(&other));
-        let rollback = begin((4, 3, 0), 4, None);
-        assert!(!is_free(&rollback), "the whole waits for all");
-        drop((stage, beside));
-        assert!(is_free(&again) && !is_free(&commit));
-        drop(again);
-        assert!(is_free(&commit) && !is_free(&rollback));
-        drop((commit, other));
-        assert!(is_free(&rollback));
+        let again = begin(&mut turns, (2, 0, 0), 2, Some("t"));
+        assert!(!is_free(&turns, &again) && stage.stopped.load(Ordering::SeqCst));
+        let commit = begin(&mut turns, (3, 2, 0), 3, Some("t"));
+        let other = begin(&mut turns, (3, 2, 1), 3, Some("u"));
+        assert!(!is_free(&turns, &commit) && is_free(&turns, &other));
+        turns.ended(stage.number);
+        turns.ended(beside.number);
+        assert!(is_free(&turns, &again) && !is_free(&turns, &commit));
+        turns.ended(again.number);
+        assert!(is_free(&turns, &commit));
+        let rollback = begin(&mut turns, (4, 3, 0), 4, None);
+        assert!(!is_free(&turns, &rollback), "the whole waits for all");
+        turns.ended(commit.number);
+        turns.ended(other.number);
+        assert!(is_free(&turns, &rollback));
+    }
+
+    fn two_at_a_time(turns: &mut Turns, shard_idx: u32) -> Turn {
+        let request = TaskRequest {
+            at_once: 2,
+            bytes_total: 1,
+            ..request((1, 0, shard_idx), 1, Some("t"))
+        };
+        turns.request(&request).unwrap()
     }
 
     #[test]
     fn of_an_operation_so_many_work_at_a_time_but_for_those_that_were_told_to_stop() {
-        let turns = Arc::new(Turns::default());
-        let begin = |shard_idx| {
+        let mut turns = Turns::default();
+        let [first, second, third, fourth] =
+            [0, 1, 2, 3].map(|shard_idx| two_at_a_time(&mut turns, shard_idx));
+        assert!(is_free(&turns, &first) && is_free(&turns, &second));
+        assert!(!is_free(&turns, &third) && !is_free(&turns, &fourth));
+        turns.ended(second.number);
+        assert!(is_free(&turns, &third) && !is_free(&turns, &fourth));
+        turns.abort(&"preview".parse().unwrap(), 1, 0);
+        assert!(
+            is_free(&turns, &fourth),
+            "the first was given up, and may live on"
+        );
+    }
+
+    #[test]
+    fn shards_that_move_few_rows_share_a_place_and_those_of_which_that_is_not_known_do_not() {
+        let mut turns = Turns::default();
+        let so_many_at_a_time = |turns: &mut Turns, bytes_total, shard| {
+            let spec = TaskSpec::Copy {
+                path: TablePath::table("t"),
+                shard,
+                range: KeyRange::all(),
+                digest: None,
+            };
             let request = TaskRequest {
                 at_once: 2,
-                ..request((1, 0, shard_idx), 1, Some("t"))
+                bytes_total,
+                spec,
+                ..request((1, 0, shard), 1, None)
             };
             turns.request(&request).unwrap()
         };
-        let [first, second, third, fourth] = [0, 1, 2, 3].map(begin);
-        assert!(is_free(&first) && is_free(&second));
-        assert!(!is_free(&third) && !is_free(&fourth));
-        drop(second);
-        assert!(is_free(&third) && !is_free(&fourth));
-        turns.abort(&"preview".parse().unwrap(), 1, 0);
-        assert!(is_free(&fourth), "the first was given up, and may live on");
+        let unknown = so_many_at_a_time(&mut turns, 0, 0);
+        let parts = 1..=PARTS as u32;
+        let little: Vec<Turn> = parts
+            .map(|shard_idx| so_many_at_a_time(&mut turns, 1, shard_idx))
+            .collect();
+        let one_more = so_many_at_a_time(&mut turns, 1, 100);
+        let much = so_many_at_a_time(&mut turns, LITTLE_BYTES + 1, 101);
+        assert!(is_free(&turns, &unknown) && little.iter().all(|one| is_free(&turns, one)));
+        assert!(!is_free(&turns, &one_more) && !is_free(&turns, &much));
+        turns.ended(unknown.number);
+        assert!(is_free(&turns, &one_more));
+        assert!(!is_free(&turns, &much), "it needs a whole place");
+        for one in &little {
+            turns.ended(one.number);
+        }
+        assert!(is_free(&turns, &much));
     }
 
     #[test]
     fn a_request_that_is_stale_or_came_before_begins_nothing() {
-        let turns = Arc::new(Turns::default());
-        let begins = |at, attempt| turns.request(&request(at, attempt, Some("t"))).is_some();
+        let mut turns = Turns::default();
+        let mut begins = |at, attempt| turns.request(&request(at, attempt, Some("t"))).is_some();
         assert!(begins((1, 0, 0), 1));
         assert!(!begins((1, 0, 0), 1));
         assert!(begins((1, 0, 0), 2));
         assert!(begins((2, 2, 0), 3));
         assert!(!begins((1, 0, 0), 3), "its step is over");
         turns.end(&"preview".parse().unwrap());
-        assert!(!begins((3, 3, 0), 4), "its operation is over");
+        let begins = turns.request(&request((3, 3, 0), 4, Some("t"))).is_some();
+        assert!(!begins, "its operation is over");
     }
 
     #[test]
     fn an_attempt_that_is_told_to_stop_waits_no_longer() {
-        let turns = Arc::new(Turns::default());
+        let mut turns = Turns::default();
         let first = turns.request(&request((1, 0, 0), 1, Some("t"))).unwrap();
         let second = turns.request(&request((1, 0, 0), 2, Some("t"))).unwrap();
+        assert!(!is_free(&turns, &second), "the first has not ended");
         turns.abort(&"preview".parse().unwrap(), 1, 0);
-        second.wait();
-        assert!(!is_free(&second));
-        drop(first);
-        assert!(is_free(&second));
+        assert!(is_free(&turns, &second), "to say that it stopped");
+        turns.ended(first.number);
+        assert!(is_free(&turns, &second));
     }
 }

@@ -161,6 +161,18 @@ impl<M: Meddler> RowStore for Meddled<M> {
             self.rows().estimate_bytes(operation, path, range)
         })
     }
+    fn estimate_change_bytes(
+        &self,
+        operation: &str,
+        path: &TablePath,
+        range: &KeyRange,
+        since_version: u64,
+    ) -> Result<u64> {
+        self.look("estimate_change_bytes", || {
+            let rows = self.rows();
+            rows.estimate_change_bytes(operation, path, range, since_version)
+        })
+    }
     fn read_rows(
         &self,
         operation: &str,

@@ -253,6 +253,7 @@ struct Progress<'a, 'b> {
     done: MendedRows,
     /// The keys that are looked at, as far as they can be counted beforehand; 0 when not known.
     keys_total: u64,
+    is_first: bool,
 }
 
 impl<'a, 'b> Progress<'a, 'b> {
@@ -267,6 +268,7 @@ impl<'a, 'b> Progress<'a, 'b> {
             counts,
             done,
             keys_total: 0,
+            is_first: true,
         }
     }
 
@@ -274,7 +276,8 @@ impl<'a, 'b> Progress<'a, 'b> {
     fn staged(&mut self, more: MendedRows, last_key: &[u8]) -> TaskResult<()> {
         self.looked_at(more);
         self.counts.last_key = Some(last_key.to_vec());
-        self.attempt.in_progress(self.counts)
+        self.attempt
+            .in_progress_after(&mut self.is_first, self.counts)
     }
 
     /// Counts what was read without staging anything.

@@ -69,7 +69,8 @@ pub(crate) fn tasks(
                     let added = add_bytes_within(&tools.repository, manifest, &path, &mut ranges);
                     tools.runtime.block_on(added)?;
                 }
-                let of_range = |(range, bytes)| task(&path, range, bytes, false);
+                // Where nothing changed that is known: 0 would say that it is not.
+                let of_range = |(range, bytes): (_, u64)| task(&path, range, bytes.max(1), false);
                 tasks.extend(ranges.into_iter().map(of_range));
             }
         }
