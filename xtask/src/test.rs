@@ -1,6 +1,9 @@
 //! `cargo xtask test`: everything CI checks, in the order that fails soonest. Stops at the first
 //! failure with the line that repeats it.
 
+use std::num::NonZero;
+use std::thread::available_parallelism;
+
 use crate::run::{Outcome, Step};
 use crate::tidy;
 
@@ -17,11 +20,12 @@ pub fn run() -> Outcome {
     STRACE.provide()?;
     // One run tells of every test that fails.
     let tests = if Step::new("cargo nextest --version").succeeds() {
-        "cargo nextest run --workspace --no-fail-fast"
+        let threads = available_parallelism().map_or(1, NonZero::get) + WAITING;
+        format!("cargo nextest run --workspace --no-fail-fast --test-threads {threads}")
     } else {
-        "cargo test --workspace --all-targets --no-fail-fast"
+        "cargo test --workspace --all-targets --no-fail-fast".to_owned()
     };
-    in_memory(Step::new(tests)).run()?;
+    in_memory(Step::new(&tests)).run()?;
     Step::new("cargo test --workspace --doc").run()?;
     Step::new("cargo doc --no-deps --workspace")
         .with("RUSTDOCFLAGS", "-D warnings")
@@ -29,6 +33,10 @@ pub fn run() -> Outcome {
     println!("\nxtask: all is well");
     Ok(())
 }
+
+/// So many tests more than there are processors run beside each other: some wait for the clocks of servers and
+/// for what these do in the background.
+const WAITING: usize = 2;
 
 /// A file system in memory that most Linux systems have.
 const MEMORY: &str = "/dev/shm";

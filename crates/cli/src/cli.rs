@@ -133,6 +133,7 @@ enum Command {
     Undo(commands::undo::UndoCommand),
     Verify(commands::verify::VerifyCommand),
     Delete(commands::delete::DeleteCommand),
+    Prune(commands::prune::PruneCommand),
     /// Shorten chains of backups
     #[command(subcommand)]
     Chain(commands::chain::ChainCommand),
@@ -161,6 +162,7 @@ impl Command {
             Self::Undo(command) => command.run(context),
             Self::Verify(command) => command.run(context),
             Self::Delete(command) => command.run(context),
+            Self::Prune(command) => command.run(context),
             Self::Chain(command) => command.run(context),
             Self::Repository(command) => command.run(context),
             Self::Operation(command) => command.run(context),

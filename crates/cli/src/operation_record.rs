@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mendb_model::TargetMark;
 use mendb_model::name::BackupId;
-use mendb_model::operation::{MendSource, OperationHead, Request, State};
+use mendb_model::operation::{MendSource, OperationHead, Request, State, StepKind};
 use mendb_service::Orphan;
 use serde::Serialize;
 
@@ -21,8 +21,8 @@ pub struct OperationRecord {
     pub kind: &'static str,
     /// Empty for what comes from no repository.
     pub collection: String,
-    /// What is restored instead of a backup of a collection, if so: a backup of clickhouse-backup, or
-    /// what another operation kept.
+    /// What it works on instead of a collection, if so: a backup of clickhouse-backup, what another operation
+    /// kept, or a repository.
     pub source: Option<String>,
     /// The backup that is taken, or restored to.
     pub backup_id: Option<BackupId>,
@@ -51,6 +51,9 @@ pub struct OperationRecord {
     /// Of one that the journal does not know, the tables that the target holds for it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub held_tables: Vec<String>,
+    /// Whether it works on a repository alone.
+    #[serde(skip)]
+    pub is_maintenance: bool,
 }
 
 impl OperationRecord {
@@ -64,8 +67,11 @@ impl OperationRecord {
             operation_id: operation.operation_id.to_string(),
             kind: operation.request.kind(),
             collection: operation.request.collection().to_owned(),
-            source: source(&operation.request),
-            backup_id: operation.request.backups().last().copied().cloned(),
+            source: source(operation),
+            backup_id: match &operation.request {
+                Request::Maintain(_) => None,
+                request => request.backups().last().copied().cloned(),
+            },
             of_target: operation.request.of_target().cloned(),
             state: operation.state.name(),
             paused: operation.is_paused(),
@@ -87,6 +93,7 @@ impl OperationRecord {
                 .clone()
                 .or_else(|| operation.task_error.clone()),
             held_tables: Vec::new(),
+            is_maintenance: matches!(operation.request, Request::Maintain(_)),
         }
     }
 
@@ -123,6 +130,7 @@ impl OperationRecord {
                 orphan.tables.join(", ")
             )),
             held_tables: orphan.tables,
+            is_maintenance: false,
         }
     }
 
@@ -136,6 +144,9 @@ impl OperationRecord {
             (kind, None) => format!("{kind} of {}", self.subject()),
         };
         let state = if self.paused { "paused" } else { self.state };
+        if self.is_maintenance {
+            return format!("{what}: {state} in operation {}\n", self.operation_id);
+        }
         format!(
             "{what}: {state}, {} and {} in operation {}\n",
             human::rows(self.rows_done),
@@ -159,15 +170,18 @@ impl OperationRecord {
     }
 }
 
-/// What an operation restores that is no backup of a collection.
-fn source(request: &Request) -> Option<String> {
-    let Request::Mend(request) = request else {
-        return None;
-    };
-    match &request.source {
-        MendSource::Backup { .. } => None,
-        MendSource::Undo { operation_id } => Some(operation_id.to_string()),
-        MendSource::Imported { url, name } => Some(format!("{name} in {}", hide_in_url(url))),
+/// What an operation works on that is no collection.
+fn source(operation: &OperationHead) -> Option<String> {
+    match &operation.request {
+        Request::Mend(request) => match &request.source {
+            MendSource::Backup { .. } => None,
+            MendSource::Undo { operation_id } => Some(operation_id.to_string()),
+            MendSource::Imported { url, name } => Some(format!("{name} in {}", hide_in_url(url))),
+        },
+        Request::Maintain(request) if request.collection.is_empty() => {
+            Some(hide_in_url(&operation.repository_url))
+        }
+        _ => None,
     }
 }
 
@@ -178,6 +192,7 @@ pub fn task_word(request: &Request) -> &'static str {
         Request::Backup(_) | Request::Restore(_) | Request::MendRows(_) => "shards",
         Request::PartBackup(_) => "lists",
         Request::Mend(_) => "tables",
+        Request::Maintain(_) => "tasks",
     }
 }
 
@@ -198,7 +213,9 @@ pub fn progress_line(operation: &OperationHead) -> String {
         let tasks = task_word(&operation.request);
         line += &format!(": {}/{} {tasks}", record.shards_done, record.shards_total);
     }
-    if record.rows_done > 0 {
+    // What a repository alone is rid of is counted otherwise.
+    let counts_rows = !record.is_maintenance || operation.step_kind() == StepKind::Fold;
+    if counts_rows && record.rows_done > 0 {
         line += &format!(", {}", human::rows(record.rows_done));
     }
     if operation.state != State::Done {

@@ -2,21 +2,24 @@
 //!
 //! [`Engine`] is what every database must be able to do to be backed up and mended, with [`RowStore`]
 //! for those of rows and [`PartStore`] for those of parts; [`row`] is the embedded row store,
-//! [`clickhouse`] a ClickHouse server. Engines know nothing of repositories: the worker of the service
+//! [`clickhouse`] a ClickHouse server, [`NoTarget`] what there is where a repository alone is worked on. Engines know nothing of repositories: the worker of the service
 //! carries rows and files from one side to the other, in bounded memory.
 
 pub mod clickhouse;
 mod contract;
 mod error;
+mod no_target;
 pub mod row;
 
+pub use contract::catalogue::{Catalogue, ListedTable, Listing};
 pub use contract::changes::{Born, ChangesLost, HeldBack, LiveStream};
 pub use contract::live_rows::{BlockSink, Conflict, ConflictSink, LiveRows, LiveShard, LiveTable};
 pub use contract::parts::{
-    Catalogue, DamagedFile, Disk, Exchange, FoundFile, Freeze, FreezeTable, FrozenPart,
-    FrozenTable, LivePartDamage, Moment, Origin, PartContent, PartStore, PartToProve, RefusedPart,
-    RefusedTable, ServerInfo, StagedPart, WrittenPart,
+    DamagedFile, Disk, Exchange, FoundFile, Freeze, FreezeTable, FrozenPart, FrozenTable,
+    LivePartDamage, Moment, Origin, PartContent, PartStore, PartToProve, RefusedPart, RefusedTable,
+    ServerInfo, StagedPart, WrittenPart,
 };
 pub use contract::rows::{FreezeRequest, Frozen, RowStore, Source, StagedCounts, StagedTable};
 pub use contract::{Data, Engine, Hold, HoldKind, Lock, LockKind};
 pub use error::{EngineError, Remedy, Result};
+pub use no_target::NoTarget;

@@ -16,6 +16,7 @@ pub mod manifest;
 pub mod name;
 pub mod operation;
 pub mod part;
+pub mod retention;
 pub mod row;
 pub mod schema;
 pub mod target;

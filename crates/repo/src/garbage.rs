@@ -59,13 +59,21 @@ impl Repository {
             return Ok(Collected::default());
         }
         let lease = self.lease("removes files that no backup needs").await?;
-        let collected = self.collect_under(&lease).await;
+        let collected = self.collect_garbage_under(&lease, &mut |_| {}).await;
         lease.release().await;
         collected
     }
 
-    /// Does it under a lease.
-    pub(crate) async fn collect_under(&self, lease: &Lease) -> Result<Collected> {
+    /// As [`Self::collect_garbage`], under a lease that is held. `told` is told of what was removed by then,
+    /// now and then.
+    ///
+    /// # Errors
+    /// As [`Self::collect_garbage`].
+    pub async fn collect_garbage_under(
+        &self,
+        lease: &Lease,
+        told: &mut (dyn FnMut(Collected) + Send),
+    ) -> Result<Collected> {
         let mut collected = Collected::default();
         let grace_s = i64::try_from(self.options().garbage_grace_ms.div_ceil(1000));
         let grace_s = grace_s.unwrap_or(i64::MAX);
@@ -86,10 +94,9 @@ impl Repository {
         self.name_unneeded(lease, &shelves, now_s.saturating_sub(grace_s))
             .await?;
         let before_s = lease.now_s().await?.saturating_sub(grace_s);
-        self.sweep_named(lease, before_s, &mut collected).await?;
-        for record in self.unswept().await? {
-            collected.waiting += self.named_by(&record).await?.1.len() as u64;
-        }
+        self.sweep_named(lease, before_s, &mut collected, told)
+            .await?;
+        collected.waiting = self.waiting_garbage().await?;
         let before = u64::try_from(before_s).unwrap_or(0);
         let before = SystemTime::UNIX_EPOCH + Duration::from_secs(before);
         self.in_directory("tidy", layout::FILES, move |files| {
@@ -97,6 +104,18 @@ impl Repository {
         })
         .await?;
         Ok(collected)
+    }
+
+    /// How many objects no backup needed when that was last looked for, and wait for the time of grace to pass.
+    ///
+    /// # Errors
+    /// The store fails, or what it holds of them is damaged.
+    pub async fn waiting_garbage(&self) -> Result<u64> {
+        let mut waiting = 0;
+        for record in self.unswept().await? {
+            waiting += self.named_by(&record).await?.1.len() as u64;
+        }
+        Ok(waiting)
     }
 
     /// Removes the marks of backups that were removed before they were sealed, when the time of grace is over,
@@ -163,6 +182,7 @@ impl Repository {
         lease: &Lease,
         before_s: i64,
         collected: &mut Collected,
+        told: &mut (dyn FnMut(Collected) + Send),
     ) -> Result<()> {
         let mut due = self.unswept().await?;
         due.retain(|record| {
@@ -198,6 +218,7 @@ impl Repository {
                 }
                 collected.objects += doomed.len() as u64;
                 collected.bytes += doomed.iter().map(|there| there.bytes).sum::<u64>();
+                told(*collected);
             }
             next = (shelves.keys().copied()).find(|shelf| *shelf > marked.last);
         }

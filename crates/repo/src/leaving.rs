@@ -16,6 +16,8 @@
 //! it stays for the time of grace, and goes with the garbage: who was stopped so long looks for its objects once
 //! more ([`Repository::put_manifest`]).
 
+use std::ops::ControlFlow;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -96,17 +98,18 @@ impl Repository {
     }
 
     /// Removes backups of a collection, each but no files of parts, in the order given: first those that
-    /// stand on others. `removed` is told of each that has gone.
+    /// stand on others. `removed` is told of each that has gone, and says whether to go on; what is left then
+    /// stays.
     ///
     /// # Errors
     /// [`Error::StoodOn`] or [`Error::Claimed`] when another backup stands on one, or is about to: nothing
     /// is removed. [`Error::LeaseLost`]; or the store fails.
-    pub(crate) async fn remove_backups(
+    pub async fn remove_backups(
         &self,
         lease: &Lease,
         collection: &str,
         ids: &[BackupId],
-        removed: &mut (dyn FnMut(&BackupId) + Send),
+        removed: &mut (dyn FnMut(&BackupId) -> ControlFlow<()> + Send),
     ) -> Result<()> {
         let before = lease.leaving().await;
         let ours = ids.iter().map(|id| Leaving {
@@ -141,7 +144,9 @@ impl Repository {
         for id in ids {
             lease.renew().await?;
             self.remove_backup(collection, id).await?;
-            removed(id);
+            if removed(id).is_break() {
+                break;
+            }
         }
         lease.set_leaving(before).await
     }

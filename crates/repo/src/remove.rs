@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use mendb_model::BackupId;
@@ -47,9 +48,11 @@ impl Repository {
     }
 
     async fn delete_under(&self, lease: &Lease, collection: &str, ids: &[BackupId]) -> Result<()> {
-        self.remove_backups(lease, collection, ids, &mut |_| {})
+        let mut go_on = |_: &BackupId| ControlFlow::Continue(());
+        self.remove_backups(lease, collection, ids, &mut go_on)
             .await?;
-        match (self.collect_under(lease).await, ids.last()) {
+        let collected = self.collect_garbage_under(lease, &mut |_| {}).await;
+        match (collected, ids.last()) {
             (Err(error), Some(id)) => Err(Error::FilesStay {
                 backup: id.clone(),
                 source: Box::new(error),
@@ -176,7 +179,16 @@ impl Repository {
         discarded
     }
 
-    async fn discard_under(&self, lease: &Lease, collection: &str, id: &BackupId) -> Result<()> {
+    /// As [`Self::discard`], under a lease that is held.
+    ///
+    /// # Errors
+    /// As [`Self::discard`].
+    pub async fn discard_under(
+        &self,
+        lease: &Lease,
+        collection: &str,
+        id: &BackupId,
+    ) -> Result<()> {
         if self.has_manifest(collection, id).await? {
             return Err(Error::Complete {
                 object: self.objects.full_name(&layout::manifest(collection, id)?),

@@ -80,7 +80,7 @@ impl Service {
     /// this is asked for again. After a crash, the same again.
     pub(crate) fn abandon_orphan(&self, id: &OperationId) -> Result<()> {
         let engine = &self.tools.engine;
-        let orphans = orphans_among(Some(&self.journal), engine.holds())?;
+        let orphans = orphans_among(Some(&self.journal), engine.holds()?)?;
         let orphan = orphans
             .iter()
             .find(|orphan| orphan.operation_id == id.as_str());
@@ -88,9 +88,11 @@ impl Service {
             return Err(Error::unknown_operation(id));
         };
         match engine.data() {
-            Data::Rows(rows) if rows.is_published(id.as_str()) => engine.commit(id.as_str())?,
+            Data::Rows(rows) if rows.is_published(id.as_str())? => engine.commit(id.as_str())?,
             Data::Parts(_) if orphan.is_only_kept => engine.drop_kept(id.as_str())?,
-            Data::Rows(_) | Data::Parts(_) | Data::Look(_) => engine.undo(id.as_str())?,
+            Data::Rows(_) | Data::Parts(_) | Data::Look(_) | Data::None => {
+                engine.undo(id.as_str())?;
+            }
         }
         Ok(engine.thaw(id.as_str())?)
     }

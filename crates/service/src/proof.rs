@@ -229,7 +229,7 @@ impl BackupProof {
         self.damage
             .extend(found.wrong.iter().map(ToString::to_string));
         if found.is_unknown && found.wrong.is_empty() {
-            let reason = "its changes do not say what they replaced, as an older mendb made it";
+            let reason = "some of its changes do not say what they replaced, as those that an older mendb wrote";
             self.unproved = Some(reason.to_owned());
         }
     }

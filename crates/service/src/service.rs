@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use mendb_engines::Engine;
+use mendb_engines::{Engine, NoTarget};
 use mendb_model::TargetMark;
 use mendb_model::name::{OperationId, check};
 use mendb_model::operation::{Limits, Operation, OperationHead, Request, State, StepKind};
@@ -66,9 +66,46 @@ impl Service {
             url: settings.target_url.clone(),
             host: settings.host.clone(),
         };
-        let tools = Tools::new(engine, repository, handle, Arc::clone(&journal), target);
-        Ok(Self {
+        let tools = Tools::new(
+            engine,
+            repository,
+            handle,
+            Arc::clone(&journal),
+            Some(target),
+            None,
+        );
+        Ok(Self::with_tools(tools, runtime, settings))
+    }
+
+    /// A service for a repository alone, with a journal of its own in a directory of this machine: it folds and
+    /// removes backups, and knows no target. Backups that unfinished operations in the journal `beside` need are
+    /// left alone. Made by one process at a time for a directory.
+    ///
+    /// # Errors
+    /// The journal cannot be opened.
+    pub fn of_repository(
+        repository: Repository,
+        runtime: Arc<Runtime>,
+        journal_directory: &Path,
+        beside: Option<Arc<Journal>>,
+        settings: Settings,
+    ) -> Result<Self> {
+        let journal = Arc::new(Journal::open(journal_directory)?);
+        let handle = runtime.handle().clone();
+        let tools = Tools::new(
+            Arc::new(NoTarget),
+            repository,
+            handle,
             journal,
+            None,
+            beside,
+        );
+        Ok(Self::with_tools(tools, runtime, settings))
+    }
+
+    fn with_tools(tools: Tools, runtime: Arc<Runtime>, settings: Settings) -> Self {
+        Self {
+            journal: Arc::clone(&tools.journal),
             workers: Workers::new(tools.clone(), settings.limits.lease_ms),
             tools,
             settings,
@@ -76,7 +113,7 @@ impl Service {
             requests: Mutex::new(()),
             driving: Mutex::new(()),
             _runtime: runtime,
-        })
+        }
     }
 
     /// The same service with its messages on another wire.
@@ -365,6 +402,8 @@ fn check_forgettable(journal: &Journal, operation: &OperationHead) -> Result<()>
     let takes_backup = operation.request.takes_backup();
     match operation.state {
         State::Done | State::Cancelled => Ok(()),
+        // It holds nothing: what it has begun to remove, the next who removes something ends.
+        State::Failed if matches!(operation.request, Request::Maintain(_)) => Ok(()),
         // Rolling back begins with the target: only leftovers in the repository can be left.
         State::Failed if takes_backup && operation.step_kind() == StepKind::Rollback => Ok(()),
         State::Failed => Err(Error::refused(

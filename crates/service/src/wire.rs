@@ -130,7 +130,12 @@ impl TaskRequest {
         let kind = operation.step_kind();
         let with_draft = matches!(
             kind,
-            StepKind::Seal | StepKind::Release | StepKind::Stage | StepKind::Finish
+            StepKind::Seal
+                | StepKind::Release
+                | StepKind::Stage
+                | StepKind::Finish
+                | StepKind::Replace
+                | StepKind::Rollback
         );
         let planned = operation.steps.get(operation.current_step as usize);
         Self {

@@ -72,7 +72,9 @@ impl Place<'_> {
         let mut command = self
             .program
             .command(&self.directory, "mendb:target", &repository);
-        command.args(words);
+        command
+            .env("XDG_STATE_HOME", self.directory.join("state"))
+            .args(words);
         command
     }
 
@@ -200,7 +202,7 @@ fn change(place: &Place<'_>, rows: u64, round: u64) -> Outcome {
     Ok(())
 }
 
-/// Lists, with a repository of many backups.
+/// Lists and what works on all, with a repository of many backups.
 fn many_backups(
     program: &Program,
     scratch: &Scratch,
@@ -221,6 +223,14 @@ fn many_backups(
         (
             "plan of a mend",
             &["restore", "bench", "--in-place", "--dry-run"],
+        ),
+        (
+            "plan of a prune to the last 10",
+            &["prune", "bench", "--keep-last", "10", "--dry-run"],
+        ),
+        (
+            "prune to the last 10: all others are folded into one",
+            &["prune", "bench", "--keep-last", "10"],
         ),
     ] {
         let cost = measure::run(&mut place.command(words))?;

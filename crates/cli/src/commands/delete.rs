@@ -2,6 +2,7 @@
 
 use clap::Args;
 use mendb_model::BackupId;
+use mendb_model::operation::{MaintenanceRequest, MaintenanceWork, Removal};
 use mendb_repo::Repository;
 use serde::Serialize;
 use tokio::runtime::Handle;
@@ -9,7 +10,6 @@ use tokio::runtime::Handle;
 use crate::backup_name;
 use crate::context::Context;
 use crate::failure::{Failure, Verdict};
-use crate::in_use::refuse_if_in_use;
 
 /// Remove a backup. One that increments stand on is only removed together with them.
 ///
@@ -28,67 +28,74 @@ pub struct DeleteCommand {
     /// Also remove the increments that stand on it
     #[arg(long)]
     cascade: bool,
+    /// Say which backups would go, and remove none
+    #[arg(long)]
+    dry_run: bool,
 }
 
 #[derive(Serialize)]
 struct Deleted {
+    /// Those first that stood on others.
     deleted: Vec<BackupId>,
+    dry_run: bool,
+}
+
+impl Deleted {
+    fn sentence(&self) -> String {
+        let ids: Vec<_> = self.deleted.iter().map(BackupId::as_str).collect();
+        let ids = ids.join(", ");
+        match self.dry_run {
+            true => format!("would delete {ids}\n"),
+            false => format!("deleted {ids}\n"),
+        }
+    }
 }
 
 impl DeleteCommand {
     pub fn run(self, context: &Context) -> Result<Verdict, Failure> {
         let runtime = context.runtime()?;
         let repository = context.open_repository(&runtime)?;
-        let runtime = runtime.handle();
-        let deleted = match backup_name::search(&repository, runtime, &self.backup)? {
-            Some((collection, id)) => {
-                self.delete(context, &repository, runtime, &collection, id)?
-            }
-            None => self.discard(context, &repository, runtime)?,
+        let (collection, id, is_leftover) = self.find(&repository, runtime.handle())?;
+        let doomed = self.doomed(&repository, runtime.handle(), &collection, id.clone())?;
+        // Those first that stand on others.
+        let removals = doomed.iter().rev().map(|backup_id| Removal {
+            backup_id: backup_id.clone(),
+            is_leftover: is_leftover && *backup_id == id,
+        });
+        let request = MaintenanceRequest {
+            work: MaintenanceWork::Delete,
+            collection,
+            folds: Vec::new(),
+            removals: removals.collect(),
+            tidies: true,
         };
-        context.output.report(&Deleted { deleted }, |record| {
-            let ids: Vec<_> = record.deleted.iter().map(BackupId::as_str).collect();
-            format!("deleted {}\n", ids.join(", "))
-        })?;
+        let mut deleted = doomed;
+        deleted.reverse();
+        if !self.dry_run {
+            context.maintain(&repository, &runtime, request)?;
+        }
+        let record = Deleted {
+            deleted,
+            dry_run: self.dry_run,
+        };
+        context.output.report(&record, Deleted::sentence)?;
         Ok(Verdict::Done)
     }
 
-    /// Deletes a backup and what stands on it, the newest first.
-    fn delete(
+    /// The collection and the id of the backup, and whether there is only what is left of one: it was never
+    /// finished, or has lost its manifest.
+    fn find(
         &self,
-        context: &Context,
         repository: &Repository,
         runtime: &Handle,
-        collection: &str,
-        id: BackupId,
-    ) -> Result<Vec<BackupId>, Failure> {
-        let mut doomed = self.doomed(repository, runtime, collection, id)?;
-        refuse_if_in_use(context, collection, &doomed)?;
-        doomed.reverse();
-        runtime.block_on(repository.delete_backups(collection, &doomed))?;
-        Ok(doomed)
-    }
-
-    /// Removes what is left of a backup without a manifest: one that was never finished, or that has lost it.
-    fn discard(
-        &self,
-        context: &Context,
-        repository: &Repository,
-        runtime: &Handle,
-    ) -> Result<Vec<BackupId>, Failure> {
+    ) -> Result<(String, BackupId, bool), Failure> {
+        if let Some((collection, id)) = backup_name::search(repository, runtime, &self.backup)? {
+            return Ok((collection, id, false));
+        }
         let found = backup_name::search_unfinished(repository, runtime, &self.backup)?;
         let (collection, id) =
             found.ok_or_else(|| backup_name::unknown(repository, &self.backup))?;
-        let mut doomed = self.doomed(repository, runtime, &collection, id.clone())?;
-        refuse_if_in_use(context, &collection, &doomed)?;
-        doomed.reverse();
-        let others = doomed.iter().filter(|doomed| **doomed != id);
-        let others: Vec<_> = others.cloned().collect();
-        if !others.is_empty() {
-            runtime.block_on(repository.delete_backups(&collection, &others))?;
-        }
-        runtime.block_on(repository.discard(&collection, &id))?;
-        Ok(doomed)
+        Ok((collection, id, true))
     }
 
     /// A backup and those that stand on it, directly or not, oldest first.

@@ -10,6 +10,7 @@ pub mod demo;
 pub mod diff;
 pub mod list;
 pub mod operation;
+pub mod prune;
 pub mod repository;
 pub mod restore;
 pub mod selectors;

@@ -7,7 +7,6 @@ use clap::Subcommand;
 use mendb_model::name::OperationId;
 use mendb_model::operation::{OperationHead, PlannedStep, Request, State};
 use mendb_model::part::OnConcurrentInsert;
-use mendb_service::Error;
 use mendb_service::forget_through;
 use mendb_service::journal::Journal;
 use mendb_service::journal::command::Command;
@@ -21,13 +20,14 @@ use crate::human;
 use crate::operation_record::{OperationRecord, task_word};
 use crate::orphan::way_out;
 use crate::output::{Field, table};
+use crate::owner::Owner;
 use crate::parts::mend_report::MendTables;
 use crate::settings::value::on_concurrent_insert;
 
 /// Long operations: backups, restores and mends, running, stopped or over.
 #[derive(Debug, Subcommand)]
 pub enum OperationCommand {
-    /// List the operations of the target
+    /// List the operations of the target, and those of this machine on repositories alone
     List,
     /// Show an operation: its plan, its shards, what happened
     Show {
@@ -87,8 +87,8 @@ impl OperationCommand {
             Self::List => list(context),
             Self::Show { operation } => show(context, &operation),
             Self::Watch { operation } => {
-                let journal = journal(context, &operation)?;
-                context.see_through(&journal, &operation, State::Done)
+                let known = context.journal_of(&operation)?;
+                context.see_through(&known, &operation, State::Done)
             }
             Self::Pause { operation } => pause(context, &operation),
             Self::Resume {
@@ -96,12 +96,12 @@ impl OperationCommand {
                 on_concurrent_insert,
             } => {
                 let resume = Command::Resume(on_concurrent_insert);
-                let journal = command(context, &operation, resume)?;
-                context.see_through(&journal, &operation, State::Done)
+                let known = command(context, &operation, resume)?;
+                context.see_through(&known, &operation, State::Done)
             }
             Self::Cancel { operation } => {
-                let journal = command(context, &operation, Command::Cancel)?;
-                context.see_through(&journal, &operation, State::Cancelled)
+                let known = command(context, &operation, Command::Cancel)?;
+                context.see_through(&known, &operation, State::Cancelled)
             }
             Self::Abandon { operation } => {
                 context.open_service()?.abandon(&operation)?;
@@ -112,7 +112,7 @@ impl OperationCommand {
                 Ok(Verdict::Done)
             }
             Self::Forget { operation } => {
-                let journal = journal(context, &operation)?;
+                let (_, journal) = context.journal_of(&operation)?;
                 match journal.operation_head(&operation)?.request {
                     // What it kept on the server to be undone by goes with it.
                     Request::Mend(_) => context.open_service()?.forget(&operation)?,
@@ -128,26 +128,25 @@ impl OperationCommand {
     }
 }
 
-/// The journal that knows an operation.
-fn journal(context: &Context, id: &OperationId) -> Result<Journal, Failure> {
-    let Some(journal) = context.open_journal()? else {
-        return Err(context.unknown_operation(None, id));
-    };
-    match journal.operation_head(id) {
-        Err(Error::UnknownOperation(_)) => Err(context.unknown_operation(Some(&journal), id)),
-        // What else is wrong with it is for the command to tell.
-        _ => Ok(journal),
-    }
-}
-
 fn list(context: &Context) -> Result<Verdict, Failure> {
     let journal = context.open_journal()?;
-    let operations = match &journal {
+    let mut operations = match &journal {
         Some(journal) => journal.operations()?,
         None => Vec::new(),
     };
-    let orphans = context.orphans(journal.as_ref())?;
-    if journal.is_none() && orphans.is_empty() {
+    for (_, journal) in context.repository_journals()? {
+        operations.extend(journal.operations()?);
+    }
+    operations.sort_by_key(|operation| operation.created_at_ms);
+    // What is known is told all the same.
+    let orphans = context.orphans(journal.as_ref()).unwrap_or_else(|failure| {
+        context.say(&format!(
+            "note: what the target holds for operations that are in no journal cannot be told: {}",
+            failure.message
+        ));
+        Vec::new()
+    });
+    if operations.is_empty() && journal.is_none() && orphans.is_empty() {
         let place = context.journal_directory()?;
         context.say(&format!(
             "no operation has begun: there is no journal in {}",
@@ -283,7 +282,7 @@ fn standing(operation: &OperationHead, at: u32) -> &'static str {
 }
 
 fn show(context: &Context, id: &OperationId) -> Result<Verdict, Failure> {
-    let journal = journal(context, id)?;
+    let (_, journal) = context.journal_of(id)?;
     let operation = journal.operation(id)?;
     let progress = journal.shard_progress(id)?;
     let mut steps = Vec::with_capacity(operation.steps.len());
@@ -384,14 +383,18 @@ fn describe(details: &OperationDetails) -> String {
 }
 
 /// Asks something of an operation, and sees that it is taken. Where that is refused, nothing is asked.
-fn command(context: &Context, id: &OperationId, command: Command) -> Result<Journal, Failure> {
-    let journal = journal(context, id)?;
-    context.deliver(&journal, id, command)?;
-    Ok(journal)
+fn command(
+    context: &Context,
+    id: &OperationId,
+    command: Command,
+) -> Result<(Owner, Journal), Failure> {
+    let known = context.journal_of(id)?;
+    context.deliver(&known, id, command)?;
+    Ok(known)
 }
 
 fn pause(context: &Context, id: &OperationId) -> Result<Verdict, Failure> {
-    let journal = command(context, id, Command::Pause)?;
+    let (_, journal) = command(context, id, Command::Pause)?;
     let operation = journal.operation_head(id)?;
     if !operation.is_paused() && !operation.state.is_terminal() {
         return Err(Failure::new(

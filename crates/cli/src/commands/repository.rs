@@ -1,6 +1,7 @@
 //! `mendb repository`: places that hold backups.
 
 use clap::Subcommand;
+use mendb_model::operation::{MaintenanceRequest, MaintenanceWork};
 use serde::Serialize;
 
 use crate::context::Context;
@@ -21,11 +22,16 @@ pub enum RepositoryCommand {
     /// Every deletion of a backup does it, too. What no backup needs is noted first, and goes with the first
     /// deletion, or the first run of this, a day later, if still no backup needs it: another target may be
     /// taking one. One process at a time removes things from a repository; backups are taken beside it.
-    Tidy,
+    Tidy {
+        /// Say how many objects wait for their day, and remove none
+        #[arg(long)]
+        dry_run: bool,
+    },
 }
 
 #[derive(Serialize)]
 struct TidyRecord {
+    dry_run: bool,
     /// Removed now.
     objects: u64,
     bytes: u64,
@@ -45,23 +51,43 @@ impl RepositoryCommand {
     pub fn run(self, context: &Context) -> Result<Verdict, Failure> {
         match self {
             Self::Init => init(context),
-            Self::Tidy => tidy(context),
+            Self::Tidy { dry_run } => tidy(context, dry_run),
         }
     }
 }
 
-fn tidy(context: &Context) -> Result<Verdict, Failure> {
+fn tidy(context: &Context, dry_run: bool) -> Result<Verdict, Failure> {
     let runtime = context.runtime()?;
     let repository = context.open_repository(&runtime)?;
-    let collected = runtime.block_on(repository.collect_garbage())?;
+    let header = runtime.block_on(repository.header())?;
+    // Where no repository is none is made, and nothing is to be removed.
+    let progress = match header.filter(|_| !dry_run) {
+        Some(_) => {
+            let request = MaintenanceRequest {
+                work: MaintenanceWork::Tidy,
+                collection: String::new(),
+                folds: Vec::new(),
+                removals: Vec::new(),
+                tidies: true,
+            };
+            Some(context.maintain(&repository, &runtime, request)?.progress())
+        }
+        None => None,
+    };
     let record = TidyRecord {
-        objects: collected.objects,
-        bytes: collected.bytes,
-        waiting_objects: collected.waiting,
+        dry_run,
+        objects: progress.map_or(0, |progress| progress.rows_done),
+        bytes: progress.map_or(0, |progress| progress.bytes_done),
+        waiting_objects: runtime.block_on(repository.waiting_garbage())?,
     };
     context.output.report(&record, |record| {
         let bytes = human::bytes(record.bytes);
-        let mut said = format!("removed {} objects, {bytes}\n", record.objects);
+        let mut said = String::new();
+        if !record.dry_run {
+            said += &format!("removed {} objects, {bytes}\n", record.objects);
+        } else if record.waiting_objects == 0 {
+            said += "no object waits to be removed; what else no backup needs is found when this runs\n";
+        }
         if record.waiting_objects > 0 {
             said += &format!(
                 "{} that no backup needs go when they have waited for a day\n",

@@ -1,5 +1,7 @@
 //! Every setting there is.
 
+use std::path::PathBuf;
+
 use super::Settings;
 use super::secret::{Secret, hide, hide_in_url};
 use super::value::{Wanted, boolean, level, limit, positive, restore_order, size, url};
@@ -18,8 +20,11 @@ pub struct Definition {
     pub show: fn(&str) -> String,
 }
 
+/// The setting whose default depends on the home directory.
+pub const REPOSITORY_STATE: &str = "repository.state";
+
 /// Every setting, in the order they are shown: those of one group stand together.
-pub const DEFINITIONS: [Definition; 23] = [
+pub const DEFINITIONS: [Definition; 24] = [
     Definition {
         key: "target",
         default: None,
@@ -33,6 +38,14 @@ pub const DEFINITIONS: [Definition; 23] = [
         about: "where backups live: file:///dir, s3://bucket/prefix",
         store: |settings, text| store(&mut settings.repository, url(text)),
         show: hide_in_url,
+    },
+    Definition {
+        key: REPOSITORY_STATE,
+        default: None,
+        about: "directory of the journals of what this machine does in repositories alone: delete, compact, prune, \
+                tidy",
+        store: |settings, text| store(&mut settings.repository_state, Ok(PathBuf::from(text))),
+        show: str::to_owned,
     },
     Definition {
         key: "repository.upload_bytes_per_s",
@@ -193,6 +206,6 @@ fn store<T>(place: &mut T, value: Result<T, Wanted>) -> Result<(), Wanted> {
 }
 
 /// A path, or none where the text is empty.
-fn path(text: &str) -> Option<std::path::PathBuf> {
+fn path(text: &str) -> Option<PathBuf> {
     (!text.is_empty()).then(|| text.into())
 }

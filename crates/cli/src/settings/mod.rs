@@ -18,7 +18,7 @@ use mendb_model::part::{Exclusion, RestoreOrder};
 use serde::Serialize;
 
 use crate::failure::Failure;
-use definitions::{DEFINITIONS, Definition};
+use definitions::{DEFINITIONS, Definition, REPOSITORY_STATE};
 use file::SettingsFile;
 use secret::Secret;
 
@@ -29,6 +29,8 @@ pub struct Settings {
     pub target: String,
     /// URL of where backups live.
     pub repository: String,
+    /// The directory of the journals of work on repositories alone.
+    pub repository_state: PathBuf,
     /// The most bytes a second that go to the repository.
     pub upload_bytes_per_s: Option<u64>,
     /// The most bytes a second that come from the repository.
@@ -157,6 +159,9 @@ impl Sources {
     fn default_of(&self, definition: &Definition) -> String {
         match definition.default {
             Some(value) => value.to_owned(),
+            None if definition.key == REPOSITORY_STATE => {
+                self.repository_state().display().to_string()
+            }
             None => {
                 let scheme = if definition.key == "target" {
                     "mendb"
@@ -166,6 +171,23 @@ impl Sources {
                 let directory = self.directory.join("mendb-data").join(definition.key);
                 format!("{scheme}://{}", directory.display())
             }
+        }
+    }
+}
+
+impl Sources {
+    /// Where programs keep what they would go on with, by the XDG base directory specification; below the current
+    /// directory where the environment has no home.
+    fn repository_state(&self) -> PathBuf {
+        let absolute = |name: &str| {
+            let value = self.environment.get(name).map(PathBuf::from);
+            value.filter(|path| path.is_absolute())
+        };
+        let state = absolute("XDG_STATE_HOME");
+        let state = state.or_else(|| Some(absolute("HOME")?.join(".local/state")));
+        match state {
+            Some(state) => state.join("mendb/repositories"),
+            None => self.directory.join("mendb-data/repositories"),
         }
     }
 }
@@ -244,6 +266,29 @@ mod tests {
         let (settings, _) = sources.resolve().unwrap();
         let expected = format!("mendb://{}/mendb-data/target", directory.path().display());
         assert_eq!(settings.target, expected);
+    }
+
+    #[test]
+    fn what_is_done_in_repositories_is_found_from_every_directory() {
+        let (directory, mut sources) = sources(None);
+        let state = |sources: &Sources| sources.resolve().unwrap().0.repository_state;
+        let here = directory.path().join("mendb-data/repositories");
+        assert_eq!(state(&sources), here);
+        sources
+            .environment
+            .insert("HOME".into(), "/home/ada".into());
+        let home = Path::new("/home/ada/.local/state/mendb/repositories");
+        assert_eq!(state(&sources), home);
+        // By that specification a relative path counts as none.
+        let set = |sources: &mut Sources, name: &str, value: &str| {
+            sources.environment.insert(name.into(), value.into());
+        };
+        set(&mut sources, "XDG_STATE_HOME", "state");
+        assert_eq!(state(&sources), home);
+        set(&mut sources, "XDG_STATE_HOME", "/state");
+        assert_eq!(state(&sources), Path::new("/state/mendb/repositories"));
+        set(&mut sources, "MENDB_REPOSITORY_STATE", "/var/lib/mendb");
+        assert_eq!(state(&sources), Path::new("/var/lib/mendb"));
     }
 
     #[test]

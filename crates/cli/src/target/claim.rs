@@ -65,8 +65,13 @@ impl Claim {
 fn settle(data: &Path, state: &Path) -> Result<Option<String>, Failure> {
     let recorded = check(data, state)?;
     let own = directory_in(data);
+    let journal_id = match &recorded {
+        // It was compared.
+        Some(record) => record.journal_id.clone(),
+        None => id_of(state)?,
+    };
     let record = JournalRecord {
-        journal_id: Journal::open(state)?.id()?,
+        journal_id,
         directory: (!is_same_place(&own, state)).then(|| state.to_owned()),
     };
     if record.directory.is_some() {

@@ -23,6 +23,9 @@ use crate::settings::secret::hide_in_url;
 use claim::Claim;
 use server::Server;
 
+pub use paths::is_absent;
+pub use state_lock::StateLock;
+
 /// How often, and how long each time, a store that another process has is waited for.
 /// The engine itself looks for 0.2 seconds each time.
 const LOOKS_WAITED_FOR: u32 = 25;
@@ -244,7 +247,8 @@ impl Context {
     pub fn row_holds(&self) -> Result<Vec<Hold>, Failure> {
         let directory = self.rows_directory("operation", "name a target of rows")?;
         let snapshot = Snapshot::open(&directory.join(ROWS))?;
-        Ok(snapshot.map_or_else(Vec::new, |snapshot| RowLook::new(snapshot).holds()))
+        let holds = snapshot.map(|snapshot| RowLook::new(snapshot).holds());
+        Ok(holds.transpose()?.unwrap_or_default())
     }
 
     /// The directory of the journal, for those who only look.

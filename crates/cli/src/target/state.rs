@@ -156,7 +156,7 @@ impl Context {
     pub fn server_holds(&self, server: &Server) -> Result<Vec<Hold>, Failure> {
         let directory = self.state_of(server)?.directory;
         let Ok(connection) = Connection::open(&self.connection_options(server)) else {
-            return Ok(holds_in_state(&directory));
+            return Ok(holds_in_state(&directory)?);
         };
         let data = absolute(connection.data_directory())?;
         let record = JournalRecord::read(&data)?;
@@ -164,9 +164,9 @@ impl Context {
         let is_own =
             record.is_none_or(|record| is_same_place(&record.directory(&data), &directory));
         if !is_own {
-            return Ok(holds_in_state(&directory));
+            return Ok(holds_in_state(&directory)?);
         }
-        Ok(ClickHouse::new(connection, directory).holds())
+        Ok(ClickHouse::new(connection, directory).holds()?)
     }
 
     /// Connects to a server, and takes it for the journal that is its own.

@@ -210,7 +210,9 @@ fn a_repository_is_tidied_up_beside_its_backups() {
     let mendb = world();
     mendb.ok("backup c");
     let tidied = mendb.json("repository tidy");
-    let expected = serde_json::json!({"objects": 0, "bytes": 0, "waiting_objects": 0});
+    let expected = serde_json::json!({
+        "dry_run": false, "objects": 0, "bytes": 0, "waiting_objects": 0,
+    });
     assert_eq!(tidied, expected);
     assert!(mendb.ok("repository tidy").starts_with("removed 0 objects"));
     mendb.ok("verify c --live");

@@ -54,6 +54,7 @@ impl Places {
         std::fs::create_dir_all(&directory).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_mendb"));
         command
+            .env("XDG_STATE_HOME", self.root.path().join("home"))
             .current_dir(directory)
             .args(["--target", &self.world.server.target()])
             .args(["--repository", repository])

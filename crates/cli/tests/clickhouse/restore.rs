@@ -257,8 +257,16 @@ fn deleting_a_backup_frees_what_no_other_needs(flavor: Flavor) {
         let file = File::options().write(true).open(object).unwrap();
         file.set_modified(long_ago()).unwrap();
     }
-    world.ok(&["delete", "first"]);
+    let pruned: Value = world.json(&["prune", "d", "--keep-last", "1"]);
+    let fates = ["first", "second"].map(|label| {
+        let mut backups = pruned["backups"].as_array().unwrap().iter();
+        backups.find(|backup| backup["label"] == label).unwrap()["fate"].clone()
+    });
+    assert_eq!(fates, ["removed", "stays"]);
     assert_eq!(objects(&world), of_both, "others may be about to need them");
+    let planned: Value = world.json(&["repository", "tidy", "--dry-run"]);
+    assert!(planned["waiting_objects"].as_u64() > Some(0), "{planned}");
+    assert_eq!(planned["objects"], 0);
     tidy_a_day_later(&world);
     let left = objects(&world);
     assert!(

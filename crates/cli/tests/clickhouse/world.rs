@@ -114,6 +114,7 @@ impl World {
     pub fn command_as(&self, target: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mendb"));
         command
+            .env("XDG_STATE_HOME", self.state.path().join("home"))
             .current_dir(self.state.path())
             .args(["--target", target, "--state", "state", "--repository"])
             .arg(format!("file://{}", self.in_repository("").display()))

@@ -18,13 +18,8 @@ fn at_every_point(flavor: Flavor, order: &str, every: usize, after: impl Fn(&Wor
     let whole = contents(&world);
     for point in (1..MOST_POINTS).step_by(every) {
         damage(&world);
-        let stopped = Stopped {
-            point,
-            whole: whole.clone(),
-            damaged: contents(&world),
-        };
-        assert_ne!(stopped.damaged, stopped.whole);
-        let known = operations(&world);
+        let damaged = contents(&world);
+        assert_ne!(damaged, whole);
         let arguments = [&MEND[..], &["--restore-order", order]].concat();
         let mut command = world.command(&arguments);
         command.env("MENDB_CRASH_AT", point.to_string());
@@ -41,7 +36,13 @@ fn at_every_point(flavor: Flavor, order: &str, every: usize, after: impl Fn(&Wor
             None,
             "it was stopped, it did not fail: {said}"
         );
-        if operations(&world).len() == known.len() {
+        let stopped = Stopped {
+            point,
+            unfinished: unfinished(&world),
+            whole: whole.clone(),
+            damaged,
+        };
+        if stopped.unfinished.is_none() && contents(&world) == stopped.damaged {
             // It had not begun: nothing is to be taken up.
             world.ok(&arguments);
         } else {
@@ -63,21 +64,19 @@ fn every_nth(flavor: Flavor) -> usize {
 
 struct Stopped {
     point: u64,
+    /// The operation, if it is not over.
+    unfinished: Option<String>,
     whole: std::collections::BTreeMap<String, String>,
     damaged: std::collections::BTreeMap<String, String>,
-}
-
-fn operations(world: &World) -> Vec<Value> {
-    // Before the first command there is no journal.
-    let output = world.run(&["operation", "list", "--output", "json"]);
-    serde_json::from_slice(&output.stdout).unwrap_or_default()
 }
 
 /// The mend that was stopped last, if it is not over.
 fn unfinished(world: &World) -> Option<String> {
     let open =
         |operation: &&Value| !["done", "cancelled"].contains(&operation["state"].as_str().unwrap());
-    let operations = operations(world);
+    let output = world.run(&["operation", "list", "--output", "json"]);
+    // Before the first command there is no journal.
+    let operations: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap_or_default();
     let operation = operations.iter().find(open)?;
     Some(operation["operation_id"].as_str().unwrap().to_owned())
 }
@@ -100,9 +99,9 @@ fn mended(world: &World, stopped: &Stopped) {
 }
 
 fn resume(flavor: Flavor, order: &str) {
-    at_every_point(flavor, order, every_nth(flavor), |world, _| {
-        if let Some(id) = unfinished(world) {
-            world.ok(&["operation", "watch", &id]);
+    at_every_point(flavor, order, every_nth(flavor), |world, stopped| {
+        if let Some(id) = &stopped.unfinished {
+            world.ok(&["operation", "watch", id]);
         }
         leaves_nothing_behind(world);
     });
@@ -111,10 +110,10 @@ fn resume(flavor: Flavor, order: &str) {
 /// Cancels: what was changed is as it was before the mend. Then mends to the end.
 fn cancel(flavor: Flavor) {
     at_every_point(flavor, "swap", every_nth(flavor), |world, stopped| {
-        let Some(id) = unfinished(world) else {
+        let Some(id) = &stopped.unfinished else {
             return;
         };
-        let output = world.run(&["operation", "cancel", &id]);
+        let output = world.run(&["operation", "cancel", id]);
         if output.status.success() {
             assert_eq!(
                 contents(world),
@@ -131,7 +130,7 @@ fn cancel(flavor: Flavor) {
                 "stopped at step {}: {said}",
                 stopped.point
             );
-            world.ok(&["operation", "watch", &id]);
+            world.ok(&["operation", "watch", id]);
         }
     });
 }

@@ -6,10 +6,10 @@ use crate::crash::at_every_point;
 use crate::program::Place;
 
 /// Every row of the shop at a backup.
-type State = [String; 3];
+pub type State = [String; 3];
 
 /// A shop with a full backup b0 and increments b1 to b4, and what it held at each. What is live is b4.
-fn five_backups() -> (Place, Vec<State>) {
+pub fn five_backups() -> (Place, Vec<State>) {
     let place = Place::new();
     place.fill_shop();
     place.ok(&["backup", "shop", "--label", "b0"]);
@@ -22,7 +22,7 @@ fn five_backups() -> (Place, Vec<State>) {
     (place, states)
 }
 
-fn label(backup: i64) -> String {
+pub fn label(backup: i64) -> String {
     format!("b{backup}")
 }
 
@@ -33,12 +33,12 @@ fn labels(points: &Value) -> Vec<&str> {
         .collect()
 }
 
-fn compact<'a>(flags: &[&'a str]) -> Vec<&'a str> {
+pub fn compact<'a>(flags: &[&'a str]) -> Vec<&'a str> {
     [&["chain", "compact", "shop"], flags].concat()
 }
 
 /// That these backups, and no others, are there, are whole, and restore to what they were.
-fn check_points(place: &Place, states: &[State], kept: &[&str]) {
+pub fn check_points(place: &Place, states: &[State], kept: &[&str]) {
     assert_eq!(labels(&place.json(&["list", "shop"])), kept);
     place.ok(&["verify", "shop"]);
     for (at, label) in kept.iter().enumerate() {

@@ -15,11 +15,13 @@ mod kill;
 mod mend;
 mod power_loss;
 mod program;
+mod prune;
 mod ranges;
 mod readers;
 mod s3;
 #[path = "../../../repo/tests/it/s3_server.rs"]
 mod s3_server;
+mod sharing;
 mod story;
 mod takeover;
 mod target_power_loss;

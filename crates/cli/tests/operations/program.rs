@@ -60,6 +60,7 @@ impl Place {
     pub fn command_at(&self, target: &Path, repository: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mendb"));
         command
+            .env("XDG_STATE_HOME", target.with_file_name("state"))
             .envs(self.environment.iter().cloned())
             .current_dir(self.directory.path())
             .args(["--target", &format!("mendb://{}", target.display())])
@@ -124,6 +125,19 @@ impl Place {
         });
         open.map(|operation| operation["operation_id"].as_str().unwrap().to_owned())
             .collect()
+    }
+
+    /// How many objects of backups are in the repository.
+    pub fn objects(&self) -> usize {
+        fn files(directory: &Path) -> usize {
+            let entries = std::fs::read_dir(directory).unwrap();
+            let count = |path: PathBuf| match path.is_dir() {
+                true => files(&path),
+                false => 1,
+            };
+            entries.map(|entry| count(entry.unwrap().path())).sum()
+        }
+        files(&self.path("repository/collections"))
     }
 
     /// Two tables of a shop with indexes and several shards, in a collection.

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use mendb_model::name::matches;
 use mendb_model::part::{
     DatabaseBackup, MissingTable, Selection, Selector, TableDefinition, TableName, Unmatched,
+    has_parts,
 };
 use serde::Deserialize;
 
@@ -14,7 +15,7 @@ use super::definition::{Column, ToldTable};
 use super::dependencies::{Member, creation_order};
 use super::disks::is_table;
 use super::inner;
-use crate::contract::parts::Catalogue;
+use crate::contract::catalogue::{Catalogue, ListedTable, Listing};
 use crate::error::Result;
 
 /// Databases of the server's own.
@@ -26,9 +27,63 @@ const MIRRORS: &str = "'MySQL', 'PostgreSQL', 'SQLite', 'S3', 'HDFS', 'Filesyste
 /// What begins the last part of the name of a table that a mend stages in.
 const STAGE: &str = "__mendb_";
 
+/// What a selection names, as [`Catalogue`] has it.
+struct Selected {
+    tables: Vec<ToldTable>,
+    refused: Vec<MissingTable>,
+    left_out: Vec<TableName>,
+    unmatched: Vec<Unmatched>,
+}
+
 impl ClickHouse {
-    /// What the patterns name. A table of a materialized view goes with its view.
+    /// What the patterns name, with its definitions.
     pub(super) fn list_tables(&self, selection: &Selection) -> Result<Catalogue> {
+        let Selected {
+            tables,
+            refused,
+            left_out,
+            unmatched,
+        } = self.select_tables(selection)?;
+        let mut columns = self.columns_of(&tables)?;
+        let policies = self.all_row_policies()?;
+        let tables: Vec<TableDefinition> = tables
+            .into_iter()
+            .map(|table| {
+                let columns = columns.remove(&table.told_name).unwrap_or_default();
+                let row_policies = policies.as_ref().map(|all| all.of(&table.told_name));
+                TableDefinition {
+                    row_policies,
+                    ..table.into_definition(columns)
+                }
+            })
+            .collect();
+        Ok(Catalogue {
+            databases: self.databases_of(&tables)?,
+            tables,
+            refused,
+            left_out,
+            unmatched,
+        })
+    }
+
+    /// What the patterns name, by its names.
+    pub(super) fn name_tables(&self, selection: &Selection) -> Result<Listing> {
+        let selected = self.select_tables(selection)?;
+        let tables = selected.tables.into_iter().map(|table| ListedTable {
+            has_parts: has_parts(&table.engine),
+            name: table.name,
+        });
+        Ok(Listing {
+            tables: tables.collect(),
+            refused: selected.refused,
+            left_out: selected.left_out,
+            unmatched: selected.unmatched,
+        })
+    }
+
+    /// The tables that the patterns name, in an order in which they can be created. A table of a
+    /// materialized view goes with its view.
+    fn select_tables(&self, selection: &Selection) -> Result<Selected> {
         let condition = format!(
             "database NOT IN ({SYSTEM}) AND NOT is_temporary AND database NOT IN \
              (SELECT name FROM system.databases WHERE engine IN ({MIRRORS}))"
@@ -72,24 +127,10 @@ impl ClickHouse {
             let members: Vec<Member<'_>> = selected.iter().map(ToldTable::member).collect();
             creation_order(&members)
         };
-        let mut columns = self.columns_of(&selected)?;
         let mut selected: Vec<Option<ToldTable>> = selected.into_iter().map(Some).collect();
-        let policies = self.all_row_policies()?;
-        let tables: Vec<TableDefinition> = order
-            .into_iter()
-            .filter_map(|place| selected[place].take())
-            .map(|table| {
-                let columns = columns.remove(&table.told_name).unwrap_or_default();
-                let row_policies = policies.as_ref().map(|all| all.of(&table.told_name));
-                TableDefinition {
-                    row_policies,
-                    ..table.into_definition(columns)
-                }
-            })
-            .collect();
-        Ok(Catalogue {
-            databases: self.databases_of(&tables)?,
-            tables,
+        let ordered = order.into_iter().filter_map(|place| selected[place].take());
+        Ok(Selected {
+            tables: ordered.collect(),
             refused,
             left_out,
             unmatched,

@@ -4,16 +4,16 @@ use std::collections::HashMap;
 use std::fs;
 
 use mendb_model::part::statement::{Token, tokens};
-use mendb_model::part::{Definition, Secret, TableDefinition, TableName, has_files, secret};
+use mendb_model::part::{
+    Definition, Secret, TableDefinition, TableName, has_files, has_parts, secret,
+};
 use serde::Deserialize;
 
 use super::ClickHouse;
 use super::client::Result;
 use super::dependencies::Member;
+use super::server::SHOW_SECRETS;
 use super::{inner, rewrite};
-
-/// Has the server show credentials, where it is allowed to.
-const SHOW_SECRETS: [(&str, &str); 1] = [("format_display_secrets_in_show_and_select", "1")];
 
 /// A table as `system.tables` tells of it.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ pub(super) struct Column {
 
 impl ToldTable {
     pub(super) fn has_parts(&self) -> bool {
-        self.engine.ends_with("MergeTree") || has_files(&self.engine)
+        has_parts(&self.engine) || has_files(&self.engine)
     }
 
     pub(super) fn member(&self) -> Member<'_> {
@@ -124,7 +124,11 @@ impl ClickHouse {
              primary_key, dependencies_database, dependencies_table{newer} \
              FROM system.tables WHERE {condition}"
         );
-        let rows: Vec<Row> = match self.client.rows_with(&sql, &SHOW_SECRETS) {
+        let settings: &[_] = match abilities.hides_secrets {
+            true => &[(SHOW_SECRETS, "1")],
+            false => &[],
+        };
+        let rows: Vec<Row> = match self.client.rows_with(&sql, settings) {
             // The user may not change settings, or not this one.
             Err(error) if error.is_of_a_setting() => self.client.rows(&sql)?,
             told => told?,

@@ -22,6 +22,7 @@ use super::client::literal;
 use super::disks::is_table;
 use super::freeze_record::{FreezeRecord, FrozenDirectory, TableRecord, freeze_name};
 use super::inventory::PATCH;
+use super::markers::unusable;
 use super::part_files;
 use super::plain::PlainTable;
 use crate::contract::parts::{Disk, Freeze, FreezeTable, FrozenPart, FrozenTable, RefusedTable};
@@ -66,6 +67,12 @@ impl ClickHouse {
     /// Freezes tables under a name, of which nothing stays if that fails.
     pub(super) fn freeze_tables(&self, freeze: &str, tables: &[FreezeTable]) -> Result<Freeze> {
         self.remove_freeze(freeze)?;
+        if tables.is_empty() {
+            return Ok(Freeze {
+                tables: Vec::new(),
+                refused: Vec::new(),
+            });
+        }
         let frozen = self.try_freeze(freeze, tables);
         if frozen.is_err()
             && let Err(error) = self.remove_freeze(freeze)
@@ -335,27 +342,31 @@ impl ClickHouse {
         table.frozen_parts(&self.list_disks()?)
     }
 
-    /// Whether a freeze is there. While the server does not tell where its disks are, the record counts:
-    /// a server that is being started has not lost what was frozen.
-    pub(super) fn has_freeze(&self, freeze: &str) -> bool {
-        let record = FreezeRecord::read(&self.state_directory, freeze);
-        let Ok(Some(record)) = record else {
-            return false;
+    /// Whether a freeze is there, with all its directories.
+    pub(super) fn has_freeze(&self, freeze: &str) -> Result<bool> {
+        let Some(record) = FreezeRecord::read(&self.state_directory, freeze)? else {
+            return Ok(false);
         };
-        let Ok(disks) = self.list_disks() else {
-            return true;
-        };
-        let mut directories = record.tables.iter().flat_map(|table| &table.directories);
-        directories.all(|directory| directory.path(&disks).is_ok_and(|path| path.is_dir()))
+        let disks = self.list_disks()?;
+        for directory in record.tables.iter().flat_map(|table| &table.directories) {
+            // A disk that the server has no more has taken what was frozen on it along.
+            let Ok(path) = directory.path(&disks) else {
+                return Ok(false);
+            };
+            match fs::metadata(&path) {
+                Ok(found) if found.is_dir() => {}
+                Ok(_) => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+                Err(error) => return Err(unusable(&path, &error)),
+            }
+        }
+        Ok(true)
     }
 
     /// Tables that are frozen for a backup, as locks of its operation: whoever finds that it is over
     /// releases them, which drops the freeze. Freezes that let a mend be undone are kept on purpose.
-    pub(super) fn freeze_locks(&self) -> Vec<Lock> {
-        let records = FreezeRecord::all(&self.state_directory).unwrap_or_else(|error| {
-            tracing::warn!(%error, "freezes are not known");
-            Vec::new()
-        });
+    pub(super) fn freeze_locks(&self) -> Result<Vec<Lock>> {
+        let records = FreezeRecord::all(&self.state_directory)?;
         let backups = records.into_iter().filter(|record| !record.is_for_undo());
         let locks = backups.flat_map(|record| {
             let tables = record.tables.into_iter();
@@ -365,7 +376,7 @@ impl ClickHouse {
                 kind: LockKind::Backup,
             })
         });
-        locks.collect()
+        Ok(locks.collect())
     }
 
     /// Removes a freeze, whole or in part, from all disks, and then its record.

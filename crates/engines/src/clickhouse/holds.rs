@@ -13,12 +13,12 @@ use crate::error::Result;
 const UNDO: &str = "undo_";
 
 /// All that is kept for operations on the server whose directory this is: freezes, and what mends have
-/// staged or stopped. Records that cannot be read are left out, with a warning.
-pub fn in_state(state_directory: &Path) -> Vec<Hold> {
-    let freezes = FreezeRecord::all(state_directory).unwrap_or_else(|error| {
-        tracing::warn!(%error, "freezes are not known");
-        Vec::new()
-    });
+/// staged or stopped.
+///
+/// # Errors
+/// A record cannot be read.
+pub fn in_state(state_directory: &Path) -> Result<Vec<Hold>> {
+    let freezes = FreezeRecord::all(state_directory)?;
     let mut holds = Vec::new();
     for record in freezes {
         let (operation, kind) = match mend_of(&record.freeze) {
@@ -31,17 +31,13 @@ pub fn in_state(state_directory: &Path) -> Vec<Hold> {
             kind,
         }));
     }
-    let staged = Markers::new(state_directory).find(None);
-    let staged = staged.unwrap_or_else(|error| {
-        tracing::warn!(%error, "mends that were not finished cannot be told");
-        Vec::new()
-    });
+    let staged = Markers::new(state_directory).find(None)?;
     holds.extend(staged.into_iter().map(|found| Hold {
         table: found.table.to_string(),
         operation: found.operation,
         kind: HoldKind::Mend,
     }));
-    holds
+    Ok(holds)
 }
 
 /// The freezes that a mend has kept to be undone by.
@@ -68,6 +64,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn records_that_cannot_be_read_are_not_taken_for_none() {
+        let state = tempfile::tempdir().unwrap();
+        assert_eq!(in_state(state.path()).unwrap(), []);
+        let records = [TableRecord::new(TableName::new("d", "t"), Vec::new(), &[])];
+        FreezeRecord::write(state.path(), "backup-1-a", &records).unwrap();
+        let directory = std::fs::read_dir(state.path())
+            .unwrap()
+            .next()
+            .unwrap()
+            .unwrap();
+        std::fs::remove_dir_all(directory.path()).unwrap();
+        std::fs::write(directory.path(), "").unwrap();
+        in_state(state.path()).unwrap_err();
+    }
+
+    #[test]
     fn freezes_and_markers_tell_which_operations_left_them() {
         let state = tempfile::tempdir().unwrap();
         let table = TableName::new("d", "t");
@@ -76,7 +88,7 @@ mod tests {
         FreezeRecord::write(state.path(), "undo_mend-2-b_0123456789abcdef", &record()).unwrap();
         let markers = Markers::new(state.path());
         markers.set("mend-3-c", &table, Marker::Merges).unwrap();
-        let mut holds = in_state(state.path());
+        let mut holds = in_state(state.path()).unwrap();
         holds.sort_by(|a, b| a.operation.cmp(&b.operation));
         let told: Vec<_> = (holds.iter())
             .map(|hold| (hold.operation.as_str(), hold.table.as_str(), hold.kind))

@@ -11,24 +11,26 @@
 //! a staging table or stopped merges, it has done to one that it has staged for.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use mendb_model::part::TableName;
 
-use super::markers::table_directory;
+use super::markers::{table_directory, unusable};
 use super::stage::staging_root;
 use crate::contract::parts::Disk;
 use crate::contract::{Hold, HoldKind};
+use crate::error::Result;
 
 /// What the names of freezes begin with, and those by which a mend can be undone.
 const FREEZE: &str = "mendb_";
 const UNDO: &str = "mendb_undo_";
 
 /// All that is left on some disks.
-pub(super) fn on(disks: &[Disk]) -> Vec<Hold> {
+pub(super) fn on(disks: &[Disk]) -> Result<Vec<Hold>> {
     let mut holds = Vec::new();
     for disk in disks {
-        for path in directories(&disk.path.join("shadow")) {
+        for path in directories(&disk.path.join("shadow"))? {
             let Some((operation, kind)) = name_of(&path).and_then(frozen_by) else {
                 continue;
             };
@@ -38,11 +40,11 @@ pub(super) fn on(disks: &[Disk]) -> Vec<Hold> {
                 kind,
             });
         }
-        for path in directories(&staging_root(&disk.path)) {
+        for path in directories(&staging_root(&disk.path))? {
             let Some(operation) = name_of(&path).filter(|name| is_operation(name)) else {
                 continue;
             };
-            let staged = directories(&path).into_iter();
+            let staged = directories(&path)?.into_iter();
             holds.extend(staged.map(|directory| Hold {
                 table: match name_of(&directory).and_then(table_of) {
                     Some(table) => table.to_string(),
@@ -53,35 +55,35 @@ pub(super) fn on(disks: &[Disk]) -> Vec<Hold> {
             }));
         }
     }
-    holds
+    Ok(holds)
 }
 
 /// The tables that an operation has staged for on some disks.
-pub(super) fn staged(disks: &[Disk], operation: &str) -> Vec<TableName> {
-    let roots = disks.iter().map(|disk| staging_root(&disk.path));
-    let mut tables: Vec<TableName> = roots
-        .flat_map(|root| directories(&root.join(operation)))
-        .filter_map(|directory| table_of(name_of(&directory)?))
-        .collect();
+pub(super) fn staged(disks: &[Disk], operation: &str) -> Result<Vec<TableName>> {
+    let mut tables = Vec::new();
+    for disk in disks {
+        let staged = directories(&staging_root(&disk.path).join(operation))?;
+        let names = staged.iter().filter_map(|directory| name_of(directory));
+        tables.extend(names.filter_map(table_of));
+    }
     tables.sort();
     tables.dedup();
-    tables
+    Ok(tables)
 }
 
 /// The freezes on some disks that a mend can be undone by, as they are called there.
-pub(super) fn kept(disks: &[Disk], operation: &str) -> Vec<String> {
-    let shadows = disks.iter().map(|disk| disk.path.join("shadow"));
-    let mut freezes: Vec<String> = shadows
-        .flat_map(|shadow| directories(&shadow))
-        .filter_map(|path| {
-            let name = name_of(&path)?;
-            let is_of = frozen_by(name)? == (operation.to_owned(), HoldKind::Kept);
-            is_of.then(|| name.to_owned())
-        })
-        .collect();
+pub(super) fn kept(disks: &[Disk], operation: &str) -> Result<Vec<String>> {
+    let wanted = Some((operation.to_owned(), HoldKind::Kept));
+    let mut freezes = Vec::new();
+    for disk in disks {
+        let frozen = directories(&disk.path.join("shadow"))?;
+        let names = frozen.iter().filter_map(|directory| name_of(directory));
+        let own = names.filter(|name| frozen_by(name) == wanted);
+        freezes.extend(own.map(str::to_owned));
+    }
     freezes.sort();
     freezes.dedup();
-    freezes
+    Ok(freezes)
 }
 
 /// The operation that a freeze was made for, by its name on the disks.
@@ -130,15 +132,23 @@ fn unescaped(name: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// The directories in one; none where it cannot be read.
-fn directories(parent: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
-    let mut paths: Vec<PathBuf> = entries
-        .map(|entry| entry.path())
-        .filter(|path| path.is_dir())
-        .collect();
+/// The directories in one; none where that is not there.
+fn directories(parent: &Path) -> Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(parent) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(|error| unusable(parent, &error))?,
+    };
+    let mut paths = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|error| unusable(parent, &error))?;
+        let kind = entry.file_type();
+        let kind = kind.map_err(|error| unusable(&entry.path(), &error))?;
+        if kind.is_dir() {
+            paths.push(entry.path());
+        }
+    }
     paths.sort();
-    paths
+    Ok(paths)
 }
 
 fn name_of(path: &Path) -> Option<&str> {
@@ -150,6 +160,24 @@ mod tests {
     use super::super::freeze_record::freeze_name;
     use super::super::markers::file_name;
     use super::*;
+
+    #[test]
+    fn what_cannot_be_read_is_not_taken_for_empty() {
+        let root = tempfile::tempdir().unwrap();
+        let disks = [Disk {
+            name: "default".to_owned(),
+            path: root.path().to_owned(),
+            free_bytes: 0,
+            total_bytes: 0,
+        }];
+        assert_eq!(on(&disks).unwrap(), [], "nothing is there");
+        // Reading a file as a directory fails as a disk does that is broken.
+        fs::write(root.path().join("shadow"), "").unwrap();
+        on(&disks).unwrap_err();
+        kept(&disks, "mend-20261121085357-a4f2d0").unwrap_err();
+        fs::write(root.path().join("mendb"), "").unwrap();
+        staged(&disks, "mend-20261121085357-a4f2d0").unwrap_err();
+    }
 
     #[test]
     fn directories_tell_which_operations_left_them_and_others_are_left_alone() {
@@ -182,7 +210,7 @@ mod tests {
             free_bytes: 0,
             total_bytes: 0,
         }];
-        let holds = on(&disks);
+        let holds = on(&disks).unwrap();
         let mut told: Vec<(&str, HoldKind)> = holds
             .iter()
             .map(|hold| (hold.operation.as_str(), hold.kind))
@@ -197,8 +225,8 @@ mod tests {
         ];
         assert_eq!(told, expected);
         assert!(holds.iter().any(|hold| hold.table == odd.to_string()));
-        assert_eq!(staged(&disks, mend), [odd]);
-        assert_eq!(kept(&disks, mend), [freeze_name(&before)]);
-        assert!(kept(&disks, undo).is_empty());
+        assert_eq!(staged(&disks, mend).unwrap(), [odd]);
+        assert_eq!(kept(&disks, mend).unwrap(), [freeze_name(&before)]);
+        assert!(kept(&disks, undo).unwrap().is_empty());
     }
 }

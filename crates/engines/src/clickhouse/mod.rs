@@ -62,9 +62,10 @@ use mendb_model::part::{
 };
 use server::Abilities;
 
+use crate::contract::catalogue::{Catalogue, Listing};
 use crate::contract::parts::{
-    Catalogue, DamagedFile, Disk, Exchange, Freeze, FreezeTable, FrozenPart, LivePartDamage,
-    Moment, PartContent, PartStore, PartToProve, RefusedPart, ServerInfo, StagedPart, WrittenPart,
+    DamagedFile, Disk, Exchange, Freeze, FreezeTable, FrozenPart, LivePartDamage, Moment,
+    PartContent, PartStore, PartToProve, RefusedPart, ServerInfo, StagedPart, WrittenPart,
 };
 use crate::contract::{Data, Engine, Hold, Lock};
 use crate::error::Result;
@@ -149,39 +150,36 @@ impl Engine for ClickHouse {
         identity::identify(&self.state_directory, new_id)
     }
 
-    fn locks(&self) -> Vec<Lock> {
-        let mut locks = self.freeze_locks();
-        locks.extend(self.stage_locks());
-        locks
+    fn locks(&self) -> Result<Vec<Lock>> {
+        let mut locks = self.freeze_locks()?;
+        locks.extend(self.stage_locks()?);
+        Ok(locks)
     }
 
-    fn holds(&self) -> Vec<Hold> {
-        let mut holds = holds::in_state(&self.state_directory);
-        let disks = self.list_disks().unwrap_or_else(|error| {
-            tracing::warn!(%error, "what is left on disks cannot be told");
-            Vec::new()
-        });
+    fn holds(&self) -> Result<Vec<Hold>> {
+        let mut holds = holds::in_state(&self.state_directory)?;
+        let disks = self.list_disks()?;
         let is_recorded = |left: &Hold, holds: &[Hold]| {
             let mut recorded = holds.iter();
             recorded.any(|hold| hold.operation == left.operation && hold.kind == left.kind)
         };
-        let left = left::on(&disks).into_iter();
+        let left = left::on(&disks)?.into_iter();
         let left: Vec<Hold> = left.filter(|left| !is_recorded(left, &holds)).collect();
         holds.extend(left);
-        holds
+        Ok(holds)
     }
 
     fn drop_kept(&self, operation: &str) -> Result<()> {
         for freeze in holds::kept_freezes(&self.state_directory, operation)? {
             self.remove_freeze(&freeze)?;
         }
-        for freeze in left::kept(&self.list_disks()?, operation) {
+        for freeze in left::kept(&self.list_disks()?, operation)? {
             self.remove_freeze(&freeze)?;
         }
         Ok(())
     }
 
-    fn is_frozen(&self, operation: &str) -> bool {
+    fn is_frozen(&self, operation: &str) -> Result<bool> {
         self.has_freeze(operation)
     }
 
@@ -209,6 +207,10 @@ impl PartStore for ClickHouse {
 
     fn catalogue(&self, selection: &Selection) -> Result<Catalogue> {
         self.list_tables(selection)
+    }
+
+    fn listing(&self, selection: &Selection) -> Result<Listing> {
+        self.name_tables(selection)
     }
 
     fn table(&self, name: &TableName) -> Result<Option<TableDefinition>> {

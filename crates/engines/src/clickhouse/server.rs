@@ -18,6 +18,12 @@ const DROPS_PARTS_SINCE: (u32, u32) = (20, 9);
 /// long-term support after.)
 const LOGS_WHAT_WENT_SINCE: (u32, u32) = (23, 3);
 
+/// The setting that has the server show credentials, where it is allowed to.
+pub(super) const SHOW_SECRETS: &str = "format_display_secrets_in_show_and_select";
+
+/// What answers for settings, among the tables of `system`.
+const SETTINGS: &str = "settings";
+
 /// What differs between servers of different ages.
 #[derive(Debug, Clone)]
 pub(super) struct Abilities {
@@ -43,6 +49,8 @@ pub(super) struct Abilities {
     pub(super) dictionary_status: bool,
     /// `system.tables` names the file that has a definition relative to the server's data, or whole.
     pub(super) metadata_paths: bool,
+    /// Credentials in definitions are hidden unless [`SHOW_SECRETS`] is set.
+    pub(super) hides_secrets: bool,
     /// `ALTER TABLE … DROP PART` works.
     pub(super) drops_parts: bool,
     /// `system.part_log` tells of every part whose files are removed.
@@ -61,11 +69,13 @@ impl Abilities {
             name: String,
             version: String,
         }
-        let columns: Vec<Column> = client.rows(
+        let columns: Vec<Column> = client.rows(&format!(
             "SELECT table, name, version() AS version FROM system.columns WHERE database = 'system' AND table IN \
-             ('parts', 'tables', 'disks', 'storage_policies', 'mutations', 'dictionaries')",
-        )?;
-        let version = match columns.first() {
+             ('parts', 'tables', 'disks', 'storage_policies', 'mutations', 'dictionaries') \
+             UNION ALL SELECT '{SETTINGS}' AS table, name, version() AS version FROM system.settings \
+             WHERE name = '{SHOW_SECRETS}'"
+        ))?;
+        let version = match columns.iter().find(|column| column.table != SETTINGS) {
             Some(column) => column.version.clone(),
             None => {
                 let message = "the server shows this user no columns of its tables of parts: let the user read \
@@ -89,6 +99,7 @@ impl Abilities {
             loading_dependencies: has("tables", "loading_dependencies_table"),
             dictionary_status: has("dictionaries", "database") && has("dictionaries", "status"),
             metadata_paths: has("tables", "metadata_path"),
+            hides_secrets: has(SETTINGS, SHOW_SECRETS),
             drops_parts: major_minor(&version) >= DROPS_PARTS_SINCE,
             logs_what_went: major_minor(&version) >= LOGS_WHAT_WENT_SINCE,
             version,

@@ -142,11 +142,8 @@ impl ClickHouse {
     }
 
     /// The tables that mends have changed or begun to stage for.
-    pub(super) fn stage_locks(&self) -> Vec<Lock> {
-        let found = self.markers().find(None).unwrap_or_else(|error| {
-            tracing::warn!(%error, "mends that were not finished cannot be told");
-            Vec::new()
-        });
+    pub(super) fn stage_locks(&self) -> Result<Vec<Lock>> {
+        let found = self.markers().find(None)?;
         let mut locks: Vec<Lock> = found
             .into_iter()
             .map(|found| Lock {
@@ -156,7 +153,7 @@ impl ClickHouse {
             })
             .collect();
         locks.dedup();
-        locks
+        Ok(locks)
     }
 
     /// Ends a mend that is done: starts merges again and removes what it staged. Goes on after an error,
@@ -165,7 +162,7 @@ impl ClickHouse {
         let markers = self.markers();
         let mut found = markers.find(Some(operation))?;
         if found.is_empty() {
-            found = self.found_on_disks(operation);
+            found = self.found_on_disks(operation)?;
         }
         let mut ended = Ok(());
         for found in &found {
@@ -189,11 +186,8 @@ impl ClickHouse {
     }
 
     /// What an operation has done whose markers are lost, going by what it has staged.
-    fn found_on_disks(&self, operation: &str) -> Vec<Found> {
-        let Ok(disks) = self.list_disks() else {
-            return Vec::new();
-        };
-        let staged = left::staged(&disks, operation).into_iter();
+    fn found_on_disks(&self, operation: &str) -> Result<Vec<Found>> {
+        let staged = left::staged(&self.list_disks()?, operation)?.into_iter();
         let of_table = staged.flat_map(|table| {
             let found = move |marker| Found {
                 operation: operation.to_owned(),
@@ -202,7 +196,7 @@ impl ClickHouse {
             };
             [Marker::Merges, Marker::Stage].map(found)
         });
-        of_table.collect()
+        Ok(of_table.collect())
     }
 
     /// Ends a mend that was given up. What it made live stays: its safety freeze tells what was before.

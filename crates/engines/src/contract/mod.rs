@@ -1,5 +1,6 @@
 //! What a database must be able to do.
 
+pub mod catalogue;
 pub mod changes;
 pub mod live_rows;
 pub mod parts;
@@ -27,10 +28,16 @@ pub trait Engine: Send + Sync {
     fn identify(&self, new_id: &str) -> Result<String>;
 
     /// *inspect*: the tables that operations have locked.
-    fn locks(&self) -> Vec<Lock>;
+    ///
+    /// # Errors
+    /// It cannot be told: that is never an empty answer.
+    fn locks(&self) -> Result<Vec<Lock>>;
 
     /// *inspect*: all that it keeps for operations, whether anybody waits for it or not.
-    fn holds(&self) -> Vec<Hold>;
+    ///
+    /// # Errors
+    /// It cannot be told.
+    fn holds(&self) -> Result<Vec<Hold>>;
 
     /// Removes what an operation has kept to be taken back by. Nothing kept is no error.
     ///
@@ -39,7 +46,10 @@ pub trait Engine: Send + Sync {
     fn drop_kept(&self, operation: &str) -> Result<()>;
 
     /// *freeze*: whether the snapshot of the operation exists and can be read.
-    fn is_frozen(&self, operation: &str) -> bool;
+    ///
+    /// # Errors
+    /// It cannot be told. What is asked for it may go on to need, so nobody takes that for a no.
+    fn is_frozen(&self, operation: &str) -> Result<bool>;
 
     /// *freeze*: drops the snapshot and the locks of a backup. Nothing frozen is no error.
     ///
@@ -69,6 +79,8 @@ pub enum Data<'a> {
     Parts(&'a dyn PartStore),
     /// Rows in key order that can only be read, beside whoever works on them.
     Look(&'a dyn LiveRows),
+    /// There is no database: a repository alone is worked on.
+    None,
 }
 
 impl dyn Engine + '_ {
@@ -81,6 +93,7 @@ impl dyn Engine + '_ {
             Data::Rows(rows) => Ok(rows),
             Data::Parts(_) => Err(holds_parts()),
             Data::Look(_) => Err(only_read()),
+            Data::None => Err(no_target()),
         }
     }
 
@@ -93,6 +106,7 @@ impl dyn Engine + '_ {
             Data::Rows(rows) => Ok(rows),
             Data::Look(rows) => Ok(rows),
             Data::Parts(_) => Err(holds_parts()),
+            Data::None => Err(no_target()),
         }
     }
 
@@ -103,6 +117,7 @@ impl dyn Engine + '_ {
     pub fn parts(&self) -> Result<&dyn PartStore> {
         match self.data() {
             Data::Parts(parts) => Ok(parts),
+            Data::None => Err(no_target()),
             Data::Rows(_) | Data::Look(_) => Err(EngineError::new(
                 Remedy::Request,
                 "this works with part stores, and the target is one of rows: name a target clickhouse://host:8123",
@@ -115,6 +130,14 @@ fn holds_parts() -> EngineError {
     EngineError::new(
         Remedy::Request,
         "this works with row stores, and the target is one of parts: name a target mendb:///dir",
+    )
+}
+
+/// That something was asked of a target where there is none.
+pub(crate) fn no_target() -> EngineError {
+    EngineError::new(
+        Remedy::Request,
+        "this needs a target, and only a repository is worked on here",
     )
 }
 

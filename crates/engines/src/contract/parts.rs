@@ -9,11 +9,11 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use mendb_model::part::{
-    DatabaseBackup, Difference, FileChecksum, Hash128, Inventory, MissingTable, OnConcurrentInsert,
-    Part, PartLog, Partition, RowPolicies, Selection, ServerRun, TableDefinition, TableName,
-    Unmatched,
+    DatabaseBackup, Difference, FileChecksum, Hash128, Inventory, OnConcurrentInsert, Part,
+    PartLog, Partition, RowPolicies, Selection, ServerRun, TableDefinition, TableName,
 };
 
+use super::catalogue::{Catalogue, Listing};
 use crate::error::{EngineError, Result};
 
 /// A database of tables of immutable parts. The promises of [`super::Engine`] hold here too.
@@ -33,6 +33,12 @@ pub trait PartStore: Send + Sync {
     /// # Errors
     /// As [`Self::server`].
     fn catalogue(&self, selection: &Selection) -> Result<Catalogue>;
+
+    /// *inspect*: the names of what [`Self::catalogue`] tells, in the same order, for fewer questions.
+    ///
+    /// # Errors
+    /// As [`Self::server`].
+    fn listing(&self, selection: &Selection) -> Result<Listing>;
 
     /// *inspect*: one table, or `None`.
     ///
@@ -385,22 +391,6 @@ pub enum Moment {
     Before,
     /// When all is proved: everything.
     After,
-}
-
-/// Tables and their databases.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Catalogue {
-    /// The databases of the tables.
-    pub databases: Vec<DatabaseBackup>,
-    /// The tables, each after those that it depends on.
-    pub tables: Vec<TableDefinition>,
-    /// Tables that were named and cannot be backed up or mended, with the reason: they are on a disk
-    /// whose files are not those of parts.
-    pub refused: Vec<MissingTable>,
-    /// Tables that were named and are left out.
-    pub left_out: Vec<TableName>,
-    /// Patterns that fit nothing that the server has.
-    pub unmatched: Vec<Unmatched>,
 }
 
 /// A disk of the server.

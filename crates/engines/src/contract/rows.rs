@@ -151,7 +151,10 @@ pub trait RowStore: LiveRows {
     fn mended_digest(&self, operation: &str, path: &TablePath, range: &KeyRange) -> Result<Digest>;
 
     /// *apply*: whether readers see what a mend has staged, and it is not over.
-    fn is_published(&self, operation: &str) -> bool;
+    ///
+    /// # Errors
+    /// It cannot be told.
+    fn is_published(&self, operation: &str) -> Result<bool>;
 
     /// *apply*: lets readers see what was staged, of all tables of the operation at one moment. From
     /// here on it cannot be undone, only mended back. One that is over is no error.

@@ -34,20 +34,20 @@ impl Engine for RowLook {
         Ok(self.snapshot().id().unwrap_or(new_id).to_owned())
     }
 
-    fn locks(&self) -> Vec<Lock> {
-        locks(self.snapshot().locks())
+    fn locks(&self) -> Result<Vec<Lock>> {
+        Ok(locks(self.snapshot().locks()))
     }
 
-    fn holds(&self) -> Vec<Hold> {
-        self.locks().into_iter().map(Hold::from).collect()
+    fn holds(&self) -> Result<Vec<Hold>> {
+        Ok(self.locks()?.into_iter().map(Hold::from).collect())
     }
 
     fn drop_kept(&self, _operation: &str) -> Result<()> {
         Err(only_read())
     }
 
-    fn is_frozen(&self, _operation: &str) -> bool {
-        false
+    fn is_frozen(&self, _operation: &str) -> Result<bool> {
+        Ok(false)
     }
 
     fn thaw(&self, _operation: &str) -> Result<()> {

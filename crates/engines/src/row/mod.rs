@@ -73,12 +73,12 @@ impl Engine for RowEngine {
         Ok(self.database.identify(new_id)?)
     }
 
-    fn locks(&self) -> Vec<Lock> {
-        locks(self.database.locks())
+    fn locks(&self) -> Result<Vec<Lock>> {
+        Ok(locks(self.database.locks()))
     }
 
-    fn holds(&self) -> Vec<Hold> {
-        self.locks().into_iter().map(Hold::from).collect()
+    fn holds(&self) -> Result<Vec<Hold>> {
+        Ok(self.locks()?.into_iter().map(Hold::from).collect())
     }
 
     fn drop_kept(&self, _operation: &str) -> Result<()> {
@@ -86,8 +86,8 @@ impl Engine for RowEngine {
         Ok(())
     }
 
-    fn is_frozen(&self, operation: &str) -> bool {
-        self.snapshots().contains_key(operation)
+    fn is_frozen(&self, operation: &str) -> Result<bool> {
+        Ok(self.snapshots().contains_key(operation))
     }
 
     fn thaw(&self, operation: &str) -> Result<()> {
@@ -346,9 +346,9 @@ impl RowStore for RowEngine {
         Ok(self.database.settle_mend(operation, progress)?)
     }
 
-    fn is_published(&self, operation: &str) -> bool {
+    fn is_published(&self, operation: &str) -> Result<bool> {
         let mend = self.database.describe_mend(operation);
-        mend.is_some_and(|mend| mend.published_at.is_some())
+        Ok(mend.is_some_and(|mend| mend.published_at.is_some()))
     }
 
     fn publish_mend(&self, operation: &str) -> Result<()> {

@@ -1,7 +1,7 @@
 //! Tables, views and dictionaries, and the order in which they can be created.
 
-use mendb_engines::PartStore;
-use mendb_model::part::TableName;
+use mendb_engines::{ListedTable, PartStore};
+use mendb_model::part::{Exclusion, Selection, TableName};
 
 use crate::servers::{Flavor, Server, ServerOptions};
 use crate::world::{FLAVORS, World, check_frozen, selection, whole};
@@ -66,6 +66,35 @@ fn the_catalogue_can_be_created_in_its_order_on_an_empty_server() {
         let tables = "SELECT name, engine FROM system.tables WHERE database = 'd' \
                       AND name NOT LIKE '.inner%' ORDER BY name";
         assert_eq!(empty.query(tables), world.server.query(tables));
+    }
+}
+
+#[test]
+fn a_listing_names_what_the_catalogue_tells_in_its_order() {
+    for flavor in FLAVORS {
+        let world = World::new(flavor);
+        for statement in dependent_tables(flavor) {
+            world.server.query(statement);
+        }
+        let selection = Selection {
+            tables: "d.*,d.typo".to_owned(),
+            exclude: Exclusion {
+                engines: "Buffer".to_owned(),
+                ..Exclusion::default()
+            },
+        };
+        let catalogue = world.engine.catalogue(&selection).unwrap();
+        let listing = world.engine.listing(&selection).unwrap();
+        let names = catalogue.tables.iter().map(|table| ListedTable {
+            name: table.name.clone(),
+            has_parts: table.has_parts(),
+        });
+        assert_eq!(listing.tables, names.collect::<Vec<_>>());
+        assert_eq!(listing.left_out, [TableName::new("d", "a_buffer")]);
+        assert_eq!(listing.left_out, catalogue.left_out);
+        assert_eq!(listing.refused, catalogue.refused);
+        assert_eq!(listing.unmatched, catalogue.unmatched);
+        assert_eq!(listing.unmatched.len(), 1);
     }
 }
 

@@ -123,7 +123,7 @@ fn an_exchange_is_completed_wherever_the_server_dies() {
             assert_eq!(bench.rows(), 28);
             bench.engine.commit(OPERATION).unwrap();
             assert_eq!(bench.leftovers(), [""; 0]);
-            assert_eq!(bench.engine.locks(), []);
+            assert_eq!(bench.engine.locks().unwrap(), []);
             // What the server has on disk is what it comes back with.
             bench.restart();
             let rows = format!("SELECT count(), sum(k) FROM {}", bench.table.sql());
@@ -197,15 +197,15 @@ fn merges_are_started_again_by_whoever_ends_the_operation() {
 
         // A process that knows nothing but what is on disk.
         bench.reopen();
-        let locks = bench.engine.locks();
+        let locks = bench.engine.locks().unwrap();
         assert_eq!(
             (locks.len(), &*locks[0].table, &*locks[0].operation),
             (1, "d.t", OPERATION)
         );
         bench.engine.undo("restore-20261121101500-other1").unwrap();
-        assert_eq!(bench.engine.locks().len(), 1);
+        assert_eq!(bench.engine.locks().unwrap().len(), 1);
         bench.engine.undo(OPERATION).unwrap();
-        assert_eq!(bench.engine.locks(), []);
+        assert_eq!(bench.engine.locks().unwrap(), []);
         bench.server.query(&merge);
         assert_eq!(bench.hashes("1").len(), 1);
 
@@ -217,7 +217,7 @@ fn merges_are_started_again_by_whoever_ends_the_operation() {
             .unwrap();
         bench.server.query("DROP DATABASE d");
         bench.engine.commit(OPERATION).unwrap();
-        assert_eq!(bench.engine.locks(), []);
+        assert_eq!(bench.engine.locks().unwrap(), []);
     }
 }
 
@@ -240,7 +240,7 @@ fn files_that_are_staged_go_with_the_operation() {
             .drop_stage("restore-20261121101500-other1", &bench.table)
             .unwrap();
         assert!(!other.exists());
-        assert_eq!(bench.engine.locks(), []);
+        assert_eq!(bench.engine.locks().unwrap(), []);
     }
 }
 

@@ -367,11 +367,11 @@ fn names_may_be_odd() {
         let saved = damaged(&bench);
         bench.exchange("1", &bench.origins(&saved)).unwrap();
         assert_eq!(bench.hashes("1"), hashes(&saved));
-        let locks = bench.engine.locks();
+        let locks = bench.engine.locks().unwrap();
         assert_eq!(locks.len(), 1);
         assert_eq!(locks[0].table, bench.table.to_string());
         bench.engine.commit(OPERATION).unwrap();
-        assert_eq!(bench.engine.locks(), []);
+        assert_eq!(bench.engine.locks().unwrap(), []);
         assert_eq!(bench.leftovers(), [""; 0]);
     }
 }

@@ -28,7 +28,9 @@ impl Operation {
             return;
         }
         let copied = match &task.spec {
-            TaskSpec::Copy { path, shard, .. } => Some((path.clone(), *shard)),
+            TaskSpec::Copy { path, shard, .. } | TaskSpec::Fold { path, shard, .. } => {
+                Some((path.clone(), *shard))
+            }
             _ => None,
         };
         let mut output = TaskOutput::None;

@@ -30,6 +30,7 @@
 mod absorb;
 mod event;
 mod machine;
+pub mod maintenance;
 pub mod plan;
 pub mod progress;
 pub mod request;
@@ -48,6 +49,7 @@ use crate::manifest::Manifest;
 use crate::name::OperationId;
 
 pub use event::{Context, Effect, Event, IllegalEvent};
+pub use maintenance::{FoldedRun, MaintenanceRequest, MaintenanceWork, Removal};
 pub use plan::{PlanError, PlannedStep, StepKind, plan};
 pub use progress::Progress;
 pub use request::{

@@ -35,6 +35,14 @@ pub enum StepKind {
     Verify,
     /// Restore and mend: unlock the tables.
     Finish,
+    /// Maintenance: fold the shards of a run of backups, beside what there is.
+    Fold,
+    /// Maintenance: put the folded backup in the place of the last of its run, and remove the others.
+    Replace,
+    /// Maintenance: remove backups.
+    Remove,
+    /// Maintenance: remove files that no backup needs.
+    Tidy,
     /// After a cancel: bring the target back to where it was before the operation.
     Rollback,
 }
@@ -55,6 +63,10 @@ impl StepKind {
             Self::Commit => "commit",
             Self::Verify => "verify",
             Self::Finish => "finish",
+            Self::Fold => "fold",
+            Self::Replace => "replace",
+            Self::Remove => "remove",
+            Self::Tidy => "tidy",
             Self::Rollback => "rollback",
         }
     }
@@ -82,7 +94,8 @@ impl StepKind {
 pub struct PlannedStep {
     /// What it does.
     pub kind: StepKind,
-    /// Its place in the chain of backups, counted from the full one: for Load and Apply.
+    /// Its place in the chain of backups, counted from the full one: for Load and Apply. The place of its run
+    /// among those that are folded, where there are several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incremental_idx: Option<u32>,
     /// Bytes it will move, as far as known: the weight of the step in the progress of the whole.
@@ -101,8 +114,8 @@ impl PlannedStep {
     /// `apply 2`, or just the kind.
     pub fn label(&self) -> String {
         match (self.kind, self.incremental_idx) {
-            (StepKind::Apply, Some(idx)) => format!("{} {idx}", self.kind.name()),
-            (kind, _) => kind.name().to_owned(),
+            (StepKind::Load, _) | (_, None) => self.kind.name().to_owned(),
+            (kind, Some(idx)) => format!("{} {idx}", kind.name()),
         }
     }
 }
@@ -113,6 +126,9 @@ pub enum PlanError {
     /// Nothing to do it to.
     #[error("the plan names no table")]
     NoTable,
+    /// Nothing to do to a repository.
+    #[error("the plan names nothing to fold or to remove")]
+    NoWork,
     /// Two tables would get one name.
     #[error("two tables would both be restored as {0}")]
     SameTarget(String),
@@ -131,7 +147,8 @@ pub enum PlanError {
 pub fn plan(request: &Request, bytes: &[u64]) -> Result<Vec<PlannedStep>, PlanError> {
     use crate::name::BackupKind::{Full, Incremental};
     let targets = request.target_tables();
-    if targets.is_empty() {
+    let needs_tables = !matches!(request, Request::Maintain(_));
+    if needs_tables && targets.is_empty() {
         return Err(PlanError::NoTable);
     }
     if let Some(twice) = targets
@@ -142,6 +159,10 @@ pub fn plan(request: &Request, bytes: &[u64]) -> Result<Vec<PlannedStep>, PlanEr
         return Err(PlanError::SameTarget(twice.1.to_string()));
     }
     match request {
+        Request::Maintain(request) => match request.steps() {
+            steps if steps.is_empty() => Err(PlanError::NoWork),
+            steps => Ok(steps),
+        },
         Request::PartBackup(_) => Ok(steps_of(&[
             StepKind::Cut,
             StepKind::Copy,

@@ -119,7 +119,12 @@ fn share_of(request: &Request, step: StepKind) -> Option<u64> {
             StepKind::Copy => 97,
             _ => 1,
         },
-        Request::Backup(_) | Request::Restore(_) | Request::PartBackup(_) => return None,
+        Request::Backup(_)
+        | Request::Restore(_)
+        | Request::PartBackup(_)
+        | Request::Maintain(_) => {
+            return None;
+        }
     };
     Some(share)
 }

@@ -8,6 +8,7 @@ use std::fmt;
 use crate::digest::Digest;
 use crate::key::KeyRange;
 use crate::name::{BackupId, BackupKind, OperationId};
+use crate::operation::maintenance::MaintenanceRequest;
 use crate::operation::task::MendedRows;
 use crate::part::{
     Difference, Exclusion, Grade, OnConcurrentInsert, Redefining, RestoreOrder, TableDefinition,
@@ -29,6 +30,8 @@ pub enum Request {
     Mend(MendRequest),
     /// Bring tables of a row store to a backup, in place; absent ones are created.
     MendRows(RowMendRequest),
+    /// Fold or remove backups, or remove files that none needs, in the repository alone.
+    Maintain(MaintenanceRequest),
 }
 
 /// Take a backup of a collection.
@@ -390,7 +393,7 @@ impl Request {
         match self {
             Self::Backup(request) => Some(request),
             Self::MendRows(request) => Some(&request.before),
-            Self::Restore(_) | Self::PartBackup(_) | Self::Mend(_) => None,
+            Self::Restore(_) | Self::PartBackup(_) | Self::Mend(_) | Self::Maintain(_) => None,
         }
     }
 
@@ -405,6 +408,7 @@ impl Request {
                 MendSource::Undo { .. } | MendSource::Imported { .. } => "",
             },
             Self::MendRows(request) => &request.before.collection,
+            Self::Maintain(request) => &request.collection,
         }
     }
 
@@ -417,11 +421,11 @@ impl Request {
                 MendSource::Backup { of_target, .. } => of_target.as_ref(),
                 MendSource::Undo { .. } | MendSource::Imported { .. } => None,
             },
-            Self::Backup(_) | Self::PartBackup(_) => None,
+            Self::Backup(_) | Self::PartBackup(_) | Self::Maintain(_) => None,
         }
     }
 
-    /// Backups of the collection that have to stay while it runs.
+    /// Backups of the collection that nobody else may take away while it runs.
     pub fn backups(&self) -> Vec<&BackupId> {
         match self {
             Self::Backup(request) => {
@@ -448,6 +452,7 @@ impl Request {
                 let own = std::iter::once(&request.before.backup_id);
                 own.chain(links).collect()
             }
+            Self::Maintain(request) => request.backups(),
         }
     }
 
@@ -459,7 +464,7 @@ impl Request {
                 MendSource::Backup { .. } | MendSource::Imported { .. } => None,
             },
             Self::MendRows(request) => request.undoes.as_ref(),
-            Self::Backup(_) | Self::Restore(_) | Self::PartBackup(_) => None,
+            Self::Backup(_) | Self::Restore(_) | Self::PartBackup(_) | Self::Maintain(_) => None,
         }
     }
 
@@ -488,6 +493,7 @@ impl Request {
             },
             Self::MendRows(request) if request.undoes.is_some() => "undo",
             Self::MendRows(_) => "mend",
+            Self::Maintain(request) => request.work.name(),
         }
     }
 
@@ -521,6 +527,7 @@ impl Request {
                 }
                 names
             }
+            Self::Maintain(_) => Vec::new(),
         }
     }
 }

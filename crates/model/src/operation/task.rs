@@ -26,6 +26,13 @@ pub enum TaskSpec {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         digest: Option<Digest>,
     },
+    /// Fold what a run of backups has of a shard of its last.
+    Fold {
+        /// The sharded table.
+        path: TablePath,
+        /// The shard's place in the last backup.
+        shard: u32,
+    },
     /// Bring the segments of one shard of a backup to the shards that own their keys now.
     Restore {
         /// The backup they are in.
@@ -94,7 +101,7 @@ impl TaskSpec {
     pub fn table(&self) -> Option<String> {
         match self {
             Self::Whole => None,
-            Self::Copy { path, .. } => Some(path.to_string()),
+            Self::Copy { path, .. } | Self::Fold { path, .. } => Some(path.to_string()),
             Self::Restore { target, .. } | Self::Verify { target, .. } => Some(target.to_string()),
             Self::MendRows { path, .. } => Some(path.to_string()),
             Self::CopyParts { table, .. } => Some(table.to_string()),

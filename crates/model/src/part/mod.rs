@@ -10,7 +10,8 @@
 //!   but merges of parts of a [`witness`], [`ledger`] which of them somebody brought meanwhile;
 //! - [`mod@compare`] says what has to be kept, removed and fetched (a [`plan`]), [`mod@decide`] how where
 //!   room is short.
-//! - [`definition`] takes the statement that creates a table apart, [`mod@difference`] grades how two
+//! - [`statement`] reads the words of SQL, the only place that does; [`definition`] takes the statement that
+//!   creates a table apart, [`mod@difference`] grades how two
 //!   differ, [`secret`] keeps the credentials in them from being shown.
 
 pub mod aspect;
@@ -67,7 +68,7 @@ pub use secret::Secret;
 pub use selection::{Exclusion, Selection, Selector, Unmatched};
 pub use table::{
     DatabaseBackup, FILES_PARTITION, MissingTable, PartList, PartStoreBackup, PartTable,
-    RowPolicies, TableDefinition, TableName, has_files,
+    RowPolicies, TableDefinition, TableName, has_files, has_parts,
 };
 pub use unfinished::{Unfinished, unfinished};
 pub use witness::{MergeTraits, PartEvent, PartEventKind, PartLog, Witness};

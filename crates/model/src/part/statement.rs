@@ -108,7 +108,10 @@ fn unescaped(c: char) -> char {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::part::table::quote;
 
     #[test]
     fn names_strings_and_signs_are_told_apart() {
@@ -136,6 +139,53 @@ mod tests {
             let cut = tokens(&sql[..cut]);
             let whole = cut.len().saturating_sub(1);
             assert_eq!(cut[..whole], tokens(sql)[..whole]);
+        }
+    }
+
+    fn content() -> impl Strategy<Value = String> {
+        prop_oneof!["[a`'\"\\\\ (/*\\-.ü\n\t]{0,12}", any::<String>()]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_quoted_is_read_as_it_was(name in content(), text in content()) {
+            let escaped = text.replace('\\', "\\\\").replace('\'', "\\'");
+            let doubled = name.replace('\\', "\\\\").replace('"', "\"\"");
+            let sql = format!("{}'{escaped}'/*'*/\"{doubled}\"--`", quote(&name));
+            let expected = [
+                Token::Quoted(name.clone()),
+                Token::Text(text),
+                Token::Quoted(name),
+            ];
+            prop_assert_eq!(tokens(&sql), expected);
+        }
+
+        #[test]
+        fn every_token_is_where_it_says(sql in content()) {
+            let located = located(&sql);
+            let mut end = 0;
+            for (token, range) in &located {
+                prop_assert!(end <= range.start && range.start < range.end);
+                end = range.end;
+                let here = &sql[range.clone()];
+                match token {
+                    Token::Word(word) => prop_assert_eq!(*word, here),
+                    Token::Sign(sign) => prop_assert_eq!(sign.to_string(), here),
+                    Token::Quoted(_) => prop_assert!(here.starts_with(['`', '"'])),
+                    Token::Text(_) => prop_assert!(here.starts_with('\'')),
+                }
+                prop_assert_eq!(&tokens(here), std::slice::from_ref(token));
+            }
+        }
+
+        #[test]
+        fn between_tokens_are_blanks_and_comments_only(sql in content()) {
+            let mut end = 0;
+            for (_, range) in located(&sql) {
+                prop_assert!(tokens(&sql[end..range.start]).is_empty());
+                end = range.end;
+            }
+            prop_assert!(tokens(&sql[end..]).is_empty());
         }
     }
 }

@@ -119,7 +119,7 @@ pub struct TableDefinition {
 impl TableDefinition {
     /// Whether its data is in parts.
     pub fn has_parts(&self) -> bool {
-        self.engine.ends_with("MergeTree")
+        has_parts(&self.engine)
     }
 
     /// Whether its data is in files that are no parts; each such table is taken for one part.
@@ -204,6 +204,11 @@ const ROWS_ELSEWHERE: [&str; 6] = [
 /// The partition that a table of files is taken for. No other is called so: ids are `all`, digits with
 /// `-`, or hex digits.
 pub const FILES_PARTITION: &str = "files";
+
+/// Whether tables of an engine have their data in parts.
+pub fn has_parts(engine: &str) -> bool {
+    engine.ends_with("MergeTree")
+}
 
 /// Whether tables of an engine have their data in files that are no parts.
 pub fn has_files(engine: &str) -> bool {

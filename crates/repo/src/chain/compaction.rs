@@ -33,6 +33,7 @@
 //! broken chain: they restore nothing wrong.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use mendb_model::BackupId;
@@ -158,13 +159,14 @@ impl Repository {
         let mut draft = compaction.draft();
         for (path, shard) in compaction.shards() {
             let segments = self
-                .fold_shard(&compaction, &path, shard, writer, &mut |_| {})
+                .fold_shard(&compaction, &path, shard, writer, 0, &mut |_| {})
                 .await?;
             draft.put_shard(&path, shard, segments);
         }
         let stored = self.replace_manifest(&compaction, &draft, writer);
         let stored = stored.await?;
-        self.remove_folded(lease, &compaction, &stored, &mut |_| {})
+        let mut go_on = |_: &BackupId| ControlFlow::Continue(());
+        self.remove_folded(lease, &compaction, &stored, &mut go_on)
             .await?;
         Ok((stored, compaction.goes))
     }
@@ -243,7 +245,8 @@ impl Repository {
     }
 
     /// Writes the folded rows or changes of one shard of the last backup, beside what it has. Shards may
-    /// be folded at the same time. `read` is told of bytes as they are read.
+    /// be folded at the same time. `writer` and `attempt` are those of [`SegmentTarget`]; `read` is told of
+    /// bytes as they are read.
     ///
     /// Encodes and decodes where it is polled.
     ///
@@ -259,6 +262,7 @@ impl Repository {
         path: &TablePath,
         shard: u32,
         writer: &str,
+        attempt: u32,
         read: &mut (dyn FnMut(u64) + Send),
     ) -> Result<Vec<Segment>> {
         let last = &compaction.last.manifest;
@@ -278,7 +282,7 @@ impl Repository {
             path: path.clone(),
             shard,
             writer: writer.to_owned(),
-            attempt: 0,
+            attempt,
             first_segment: 0,
         };
         let mut segments = self.segment_writer(target, reader.schema(), reader.content())?;
@@ -391,7 +395,7 @@ impl Repository {
     }
 
     /// Removes the backups that were folded, and the segments that the last one had before. Can be
-    /// repeated. `removed` is told of each backup that has gone.
+    /// repeated. `removed` is told of each backup that has gone, and says whether to go on with the others.
     ///
     /// # Errors
     /// [`Error::StoodOn`] or [`Error::Claimed`]: another backup has come to stand on one that would go.
@@ -405,7 +409,7 @@ impl Repository {
         lease: &Lease,
         compaction: &Compaction,
         stored: &StoredManifest,
-        removed: &mut (dyn FnMut(&BackupId) + Send),
+        removed: &mut (dyn FnMut(&BackupId) -> ControlFlow<()> + Send),
     ) -> Result<()> {
         let compacted = stored.manifest.compacted.as_ref();
         let folded = |id| compacted.is_some_and(|compacted| compacted.folded.contains(id));

@@ -5,32 +5,24 @@
 
 use std::ops::Range;
 
+use mendb_model::part::statement::{Token, located};
 use mendb_model::part::{TableDefinition, TableName, secret};
-
-use super::tokens::{Kind, Token, tokens};
 
 /// Reads a statement.
 ///
 /// # Errors
 /// It creates nothing, or its columns do not end.
 pub(super) fn definition(name: &TableName, query: &str) -> Result<TableDefinition, String> {
-    let statement = Statement {
-        text: query,
-        tokens: tokens(query),
-    };
-    statement.definition(name)
+    Statement::new(query).definition(name)
 }
 
 /// The UUID of what a statement creates, where it says one.
 pub(super) fn uuid(query: &str) -> Option<String> {
-    let statement = Statement {
-        text: query,
-        tokens: tokens(query),
-    };
+    let statement = Statement::new(query);
     let (_, at) = statement.object().ok()?;
     let at = statement.after_name(at);
-    let text = statement.tokens.get(at + 1)?;
-    (statement.is_word(at, "UUID") && text.kind == Kind::Text).then(|| text.content.to_string())
+    let uuid = statement.literal(at + 1)?;
+    statement.is_word(at, "UUID").then(|| uuid.to_owned())
 }
 
 /// Where a clause of a table begins. Words after each other, and whether they count in capitals only:
@@ -72,10 +64,15 @@ const NO_COLUMNS: [&str; 5] = ["INDEX", "CONSTRAINT", "PROJECTION", "PRIMARY", "
 
 struct Statement<'q> {
     text: &'q str,
-    tokens: Vec<Token<'q>>,
+    tokens: Vec<(Token<'q>, Range<usize>)>,
 }
 
-impl Statement<'_> {
+impl<'q> Statement<'q> {
+    fn new(text: &'q str) -> Self {
+        let tokens = located(text);
+        Self { text, tokens }
+    }
+
     fn definition(&self, name: &TableName) -> Result<TableDefinition, String> {
         let (object, at) = self.object()?;
         let at = self.after_name(at);
@@ -145,16 +142,12 @@ impl Statement<'_> {
     /// The statement without `UUID '…'` behind the name and `TO INNER UUID '…'`: another server draws
     /// its own.
     fn without_uuids(&self, at: usize) -> String {
-        let is_text = |at: usize| {
-            let token = self.tokens.get(at);
-            token.is_some_and(|token| token.kind == Kind::Text)
-        };
         let mut cuts: Vec<Range<usize>> = Vec::new();
         let mut cut = |from: usize, to: usize| {
-            cuts.push(self.tokens[from - 1].range.end..self.tokens[to].range.end);
+            cuts.push(self.tokens[from - 1].1.end..self.tokens[to].1.end);
         };
         let mut at = at;
-        if self.is_word(at, "UUID") && is_text(at + 1) {
+        if self.is_word(at, "UUID") && self.literal(at + 1).is_some() {
             cut(at, at + 1);
             at += 2;
         }
@@ -162,7 +155,7 @@ impl Statement<'_> {
             .iter()
             .enumerate()
             .all(|(offset, word)| self.is_word(at + offset, word));
-        if is_inner && is_text(at + 3) {
+        if is_inner && self.literal(at + 3).is_some() {
             cut(at, at + 3);
         }
         let mut text = self.text.to_owned();
@@ -175,14 +168,8 @@ impl Statement<'_> {
     /// Columns that are stored, and whether one goes by a TTL.
     fn columns(&self, range: Range<usize>, definition: &mut TableDefinition) {
         for entry in self.split(range) {
-            let Some(first) = self.tokens.get(entry.start) else {
-                continue;
-            };
-            let is_none = first.kind == Kind::Word
-                && NO_COLUMNS
-                    .iter()
-                    .any(|word| self.is_word(entry.start, word));
-            if is_none || entry.is_empty() {
+            let is_first = |word: &&str| self.is_word(entry.start, word);
+            if NO_COLUMNS.iter().any(is_first) {
                 continue;
             }
             let after_name = self.after_column_name(entry.start);
@@ -196,10 +183,10 @@ impl Statement<'_> {
                 continue;
             }
             let end = attributes.first().copied().unwrap_or(entry.end);
-            let name = (entry.start..after_name).map(|at| self.tokens[at].content.as_ref());
+            let name = (entry.start..after_name).filter_map(|at| self.token(at)?.as_text());
             let name: Vec<&str> = name.collect();
             let kind = self.span(after_name..end);
-            definition.columns.push((name.concat(), kind.to_owned()));
+            definition.columns.push((name.join("."), kind.to_owned()));
         }
     }
 
@@ -286,7 +273,7 @@ impl Statement<'_> {
     fn old_style(&self, arguments: Range<usize>, definition: &mut TableDefinition) {
         let all = self.split(arguments).into_iter();
         let arguments: Vec<Range<usize>> = all
-            .skip_while(|range| self.tokens[range.start].kind == Kind::Text)
+            .skip_while(|range| self.literal(range.start).is_some())
             .collect();
         let is_number = |range: &Range<usize>| {
             let text = self.span(range.clone());
@@ -307,15 +294,27 @@ impl Statement<'_> {
             .split(range)
             .into_iter()
             .find(|pair| self.is_word(pair.start, name) && self.is_sign(pair.start + 1, '='))
-            .and_then(|pair| self.tokens.get(pair.start + 2));
-        value
-            .map(|token| token.content.clone().into_owned())
-            .unwrap_or_default()
+            .and_then(|pair| self.token(pair.start + 2)?.as_text());
+        value.unwrap_or_default().to_owned()
     }
 
-    fn word(&self, at: usize) -> Option<&str> {
-        let token = self.tokens.get(at)?;
-        (token.kind == Kind::Word).then_some(token.content.as_ref())
+    fn token(&self, at: usize) -> Option<&Token<'q>> {
+        self.tokens.get(at).map(|(token, _)| token)
+    }
+
+    fn word(&self, at: usize) -> Option<&'q str> {
+        match self.token(at) {
+            Some(Token::Word(word)) => Some(word),
+            _ => None,
+        }
+    }
+
+    /// The content of a string.
+    fn literal(&self, at: usize) -> Option<&str> {
+        match self.token(at) {
+            Some(Token::Text(text)) => Some(text),
+            _ => None,
+        }
     }
 
     fn is_word(&self, at: usize, word: &str) -> bool {
@@ -324,15 +323,14 @@ impl Statement<'_> {
     }
 
     fn is_sign(&self, at: usize, sign: char) -> bool {
-        let token = self.tokens.get(at);
-        token.is_some_and(|token| token.is_sign(sign))
+        self.token(at) == Some(&Token::Sign(sign))
     }
 
     /// The text of tokens.
     fn span(&self, range: Range<usize>) -> &str {
         match self.tokens.get(range) {
-            Some([first, .., last]) => &self.text[first.range.start..last.range.end],
-            Some([only]) => &self.text[only.range.clone()],
+            Some([(_, first), .., (_, last)]) => &self.text[first.start..last.end],
+            Some([(_, only)]) => &self.text[only.clone()],
             _ => "",
         }
     }
@@ -385,10 +383,7 @@ impl Statement<'_> {
 
 /// A key as servers tell it: a tuple without its parentheses, and without directions.
 fn key_of(expression: &str) -> String {
-    let statement = Statement {
-        text: expression,
-        tokens: tokens(expression),
-    };
+    let statement = Statement::new(expression);
     let count = statement.tokens.len();
     let is_call = statement.is_word(0, "tuple");
     let open = usize::from(is_call);

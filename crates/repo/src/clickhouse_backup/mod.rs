@@ -42,7 +42,6 @@ mod reader;
 mod received;
 mod shelves;
 mod stored;
-mod tokens;
 
 use std::sync::Arc;
 

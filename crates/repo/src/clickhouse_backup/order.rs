@@ -5,9 +5,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use mendb_model::part::statement::{Token, tokens};
 use mendb_model::part::{TableDefinition, TableName, inner};
-
-use super::tokens::{Kind, Token, tokens};
 
 /// The definitions in that order.
 pub(super) fn in_creation_order(mut tables: Vec<TableDefinition>) -> Vec<TableDefinition> {
@@ -76,30 +75,30 @@ fn named(table: &TableDefinition) -> HashSet<TableName> {
     let tokens = tokens(&table.create_query);
     let mut names = HashSet::new();
     for (at, token) in tokens.iter().enumerate() {
-        if token.kind == Kind::Sign {
+        let Some(name) = token.as_text() else {
             continue;
-        }
+        };
         // A single name in a table is that of a column.
-        if selects || token.kind == Kind::Text {
-            names.insert(TableName::new(own, &*token.content));
+        if selects || matches!(token, Token::Text(_)) {
+            names.insert(TableName::new(own, name));
         }
-        let pair = (tokens.get(at + 1), tokens.get(at + 2));
-        if let (Some(sign), Some(second)) = pair
-            && joins(sign)
-        {
-            names.insert(TableName::new(&*token.content, &*second.content));
+        if let Some([Token::Sign('.' | ','), second]) = tokens.get(at + 1..at + 3) {
+            names.extend(second.as_text().map(|second| TableName::new(name, second)));
         }
-        if let Some((database, table)) = token.content.split_once('.') {
+        if let Some((database, table)) = name.split_once('.') {
             names.insert(TableName::new(database, table));
         }
     }
     // A dictionary names its source as `TABLE 't' DB 'd'`, in either order.
     let texts = |word: &str| -> Vec<&str> {
         let pairs = tokens.windows(2);
-        pairs
-            .filter(|pair| pair[0].content.eq_ignore_ascii_case(word) && pair[1].kind == Kind::Text)
-            .map(|pair| &*pair[1].content)
-            .collect()
+        let texts = pairs.filter_map(|pair| match pair {
+            [Token::Word(before), Token::Text(text)] if before.eq_ignore_ascii_case(word) => {
+                Some(text.as_str())
+            }
+            _ => None,
+        });
+        texts.collect()
     };
     for database in texts("DB") {
         names.extend(
@@ -112,10 +111,6 @@ fn named(table: &TableDefinition) -> HashSet<TableName> {
     names.extend(inner::view_of_table(&table.name));
     names.remove(&table.name);
     names
-}
-
-fn joins(sign: &Token<'_>) -> bool {
-    sign.is_sign('.') || sign.is_sign(',')
 }
 
 #[cfg(test)]

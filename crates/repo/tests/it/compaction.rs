@@ -377,7 +377,7 @@ fn a_run_that_another_has_folded_meanwhile_is_not_folded_over() {
             let mut draft = planned.draft();
             for (path, shard) in planned.shards() {
                 let segments = repository
-                    .fold_shard(&planned, &path, shard, writer, &mut |_| {})
+                    .fold_shard(&planned, &path, shard, writer, 0, &mut |_| {})
                     .await;
                 draft.put_shard(&path, shard, segments.unwrap());
             }

@@ -199,7 +199,7 @@ async fn fold_wrongly(
     let writer = if wrong.is_some() { "badf01d" } else { "c0ffee" };
     for (path, shard) in planned.shards() {
         let mut segments = repository
-            .fold_shard(&planned, &path, shard, writer, &mut |_| {})
+            .fold_shard(&planned, &path, shard, writer, 0, &mut |_| {})
             .await
             .unwrap();
         if let Some(wrong) = &wrong {

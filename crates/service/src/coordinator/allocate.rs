@@ -16,6 +16,7 @@ use mendb_model::operation::{
 use crate::error::{Error, Result};
 use crate::sizes::{add_bytes_within, segment_bytes};
 use crate::worker::Tools;
+use crate::worker::maintenance;
 use crate::worker::mend;
 use crate::worker::parts::{backup_tasks, mend_tasks};
 
@@ -99,6 +100,9 @@ fn tasks(operation: &Operation, tools: &Tools) -> Result<Vec<NewTask>> {
                 })
             })
         }
+        (StepKind::Fold, Request::Maintain(request)) => {
+            maintenance::tasks(operation, request, tools)
+        }
         (StepKind::Copy, Request::PartBackup(request)) => backup_tasks(operation, request, tools),
         (
             StepKind::Assess | StepKind::Stage | StepKind::Commit | StepKind::Verify,
@@ -118,7 +122,7 @@ fn copy_tasks(
 ) -> Result<Vec<NewTask>> {
     let id = operation.operation_id.as_str();
     let draft = operation.draft.as_deref();
-    let is_frozen = tools.engine.is_frozen(id);
+    let is_frozen = tools.engine.is_frozen(id)?;
     let mut tasks = Vec::new();
     for (path, data) in draft.into_iter().flat_map(Manifest::sharded_tables) {
         let drafted = data.told().ok_or_else(|| Error::Refused {

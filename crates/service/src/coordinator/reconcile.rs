@@ -43,7 +43,7 @@ pub(super) fn start_forgotten_merges(
 /// operation that the journal does not know, as when the journal was lost: what it locks may be all
 /// that is left of a table.
 pub(super) fn release_orphaned_locks(journal: &Journal, tools: &Tools) -> Result<()> {
-    for lock in tools.engine.locks() {
+    for lock in tools.engine.locks()? {
         let (table, operation) = (&lock.table, &lock.operation);
         let owner = operation.parse().map_err(Error::from);
         let state = match owner.and_then(|id| journal.operation_head(&id)) {

@@ -49,7 +49,7 @@ pub(super) fn put(tx: &Transaction<'_>, operation: &OperationHead) -> rusqlite::
         Request::Backup(request) => &request.backup_id,
         Request::PartBackup(request) => &request.backup_id,
         Request::MendRows(request) => &request.before.backup_id,
-        Request::Restore(_) | Request::Mend(_) => return Ok(()),
+        Request::Restore(_) | Request::Mend(_) | Request::Maintain(_) => return Ok(()),
     };
     tx.execute(
         "INSERT OR REPLACE INTO used_repository (collection, repository_id, url, backup_id, used_at_ms)

@@ -7,6 +7,7 @@ pub mod chosen;
 mod considered;
 mod follow;
 mod into;
+pub mod maintenance;
 pub mod mend;
 pub mod mend_source;
 pub mod part_backup;
@@ -67,7 +68,7 @@ impl Service {
         let kind = match &request {
             Request::Backup(_) | Request::PartBackup(_) => "backup",
             Request::Restore(_) => "restore",
-            Request::Mend(_) | Request::MendRows(_) => request.kind(),
+            Request::Mend(_) | Request::MendRows(_) | Request::Maintain(_) => request.kind(),
         };
         self.create_as(new_id(kind)?, request, repository_id, bytes)
     }
@@ -129,6 +130,7 @@ fn in_the_way(what: &str, operation: &OperationHead) -> Error {
         Request::Backup(_) | Request::PartBackup(_) => "backed up",
         Request::Restore(_) => "restored",
         Request::Mend(_) | Request::MendRows(_) => "mended",
+        Request::Maintain(_) => "worked on",
     };
     Error::refused(
         format!(

@@ -75,16 +75,16 @@ impl Service {
             (None, None) => (format!("{collection}.*"), order.exclude.said.clone()),
         };
         let engine = self.tools.engine.parts()?;
-        let catalogue = engine.catalogue(&Selection {
+        let listing = engine.listing(&Selection {
             tables: patterns.clone(),
             exclude: exclude.and(&order.exclude.always),
         })?;
-        let mut unmatched = order.exclude.said_of(catalogue.unmatched);
-        let named = catalogue.tables.iter().map(|table| &table.name);
+        let mut unmatched = order.exclude.said_of(listing.unmatched);
+        let named = listing.tables.iter().map(|table| &table.name);
         if let Some(patterns) = &order.partitions {
             let patterns = PartitionPatterns::new(patterns);
             let mut partitions = Vec::new();
-            for table in catalogue.tables.iter().filter(|table| table.has_parts()) {
+            for table in listing.tables.iter().filter(|table| table.has_parts) {
                 partitions.extend(engine.partitions(&table.name)?);
             }
             unmatched.extend(patterns.unmatched(&partitions));
@@ -97,13 +97,13 @@ impl Service {
         check_fit(&wrong, order.if_exists)?;
         check_fit(&gone, true)?;
         // A table that cannot be backed up is one that the backup lacks.
-        let refused = catalogue.refused.iter().map(|table| &table.name);
+        let refused = listing.refused.iter().map(|table| &table.name);
         let tables: Vec<_> = named.chain(refused).cloned().collect();
         if tables.is_empty() && !unmatched.is_empty() {
             return Err(Error::NothingFits { unmatched });
         }
         if tables.is_empty() {
-            return Err(nothing_to_back_up(&patterns, &catalogue.left_out));
+            return Err(nothing_to_back_up(&patterns, &listing.left_out));
         }
         let mut failed = None;
         for operation in self.journal.open_operations()? {

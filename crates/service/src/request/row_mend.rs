@@ -132,7 +132,7 @@ impl Service {
             collection: request.before.collection.clone(),
             backup_id: wanted,
             of_target: request.of_target.clone(),
-            planned_for: Some(self.tools.target.clone()),
+            planned_for: self.tools.target.clone(),
             version,
             before: request.before.backup_id.kind(),
             road: request.road,
@@ -192,7 +192,7 @@ impl Service {
         plan: &RowMendPreview,
     ) -> Result<OperationId> {
         let other = plan.planned_for.as_ref();
-        if let Some(other) = other.filter(|other| !other.is_same(&self.tools.target)) {
+        if let Some(other) = other.filter(|other| !self.tools.is_of(other)) {
             return Err(Error::refused(
                 format!("the mend was planned for another target, {other}"),
                 "plan it for this one: mendb restore COLLECTION --in-place --plan FILE",

@@ -50,7 +50,7 @@ impl Whose {
 /// The journal cannot be read.
 pub(crate) fn whose(tools: &Tools, manifest: &Manifest) -> Result<Whose> {
     match &manifest.target {
-        Some(mark) if mark.is_same(&tools.target) => Ok(Whose::Ours),
+        Some(mark) if tools.is_of(mark) => Ok(Whose::Ours),
         Some(mark) => Ok(Whose::Theirs(mark.clone())),
         None => {
             let operation = manifest.operation_id.parse().map_err(Error::from);

@@ -60,7 +60,7 @@ pub(super) fn cut(attempt: &Attempt<'_>, counts: &mut Counts) -> TaskResult<()> 
         backup_id: request.backup_id.clone(),
         label: request.label.clone(),
         operation_id: attempt.operation().to_owned(),
-        target: Some(attempt.tools.target.clone()),
+        target: attempt.tools.target.clone(),
         parent,
         snapshot_version: frozen.version,
         tables: frozen.tables,

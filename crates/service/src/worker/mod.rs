@@ -10,6 +10,7 @@ mod backup;
 mod crew;
 mod fetched;
 mod load;
+pub(crate) mod maintenance;
 pub(crate) mod manifests;
 pub(crate) mod mend;
 pub(crate) mod parts;
@@ -35,6 +36,7 @@ use mendb_repo::foreign::panic_text;
 use tokio::runtime::Handle;
 
 use self::crew::Crew;
+use self::maintenance::PlannedRun;
 use self::manifests::{Manifests, changed};
 use self::parts::{KnownFilesCache, LocalFilesCache};
 use crate::env;
@@ -61,12 +63,17 @@ pub struct Tools {
     pub manifests: Manifests,
     /// Where plans of mends are kept, and what was done of them.
     pub journal: Arc<Journal>,
-    /// What the backups of the database say that they are of.
-    pub target: TargetMark,
+    /// What the backups of the database say that they are of; `None` where there is no database.
+    pub target: Option<TargetMark>,
+    /// The journal of a target, beside which the repository alone is worked on: its operations may need what
+    /// is there.
+    pub beside: Option<Arc<Journal>>,
     /// What the repository has of the table that is being backed up.
     pub known_files: KnownFilesCache,
     /// Where the server has files that mends bring.
     pub local_files: LocalFilesCache,
+    /// The run of backups that is being folded.
+    pub planned_run: PlannedRun,
 }
 
 impl Tools {
@@ -76,7 +83,8 @@ impl Tools {
         repository: Repository,
         runtime: Handle,
         journal: Arc<Journal>,
-        target: TargetMark,
+        target: Option<TargetMark>,
+        beside: Option<Arc<Journal>>,
     ) -> Self {
         Self {
             engine,
@@ -85,9 +93,17 @@ impl Tools {
             manifests: Manifests::default(),
             journal,
             target,
+            beside,
             known_files: KnownFilesCache::default(),
             local_files: LocalFilesCache::default(),
+            planned_run: PlannedRun::default(),
         }
+    }
+
+    /// Whether a mark is that of the database.
+    pub(crate) fn is_of(&self, mark: &TargetMark) -> bool {
+        let own = self.target.as_ref();
+        own.is_some_and(|own| own.is_same(mark))
     }
 
     /// The manifest of a link of a chain, if it is still the one that was planned with. Blocks.
@@ -249,6 +265,11 @@ impl Attempt<'_> {
         self.check_stopped()
     }
 
+    /// Reports how far it is, where nothing of that need be durable.
+    pub(crate) fn tell(&self, counts: &Counts) {
+        self.reply(ReportStatus::InProgress, counts.clone());
+    }
+
     /// As [`Self::in_progress`], but says nothing the first time: where all is done by then, the end says it, too.
     pub(crate) fn in_progress_after(&self, is_first: &mut bool, counts: &Counts) -> TaskResult<()> {
         if !std::mem::take(is_first) {
@@ -341,6 +362,11 @@ impl Attempt<'_> {
         }
         if let Request::MendRows(request) = self.request.request.as_ref() {
             mend::run(self, request, &mut counts)?;
+            env::crash_point();
+            return Ok(counts);
+        }
+        if let Request::Maintain(request) = self.request.request.as_ref() {
+            maintenance::run(self, request, &mut counts)?;
             env::crash_point();
             return Ok(counts);
         }

@@ -90,6 +90,7 @@ pub(super) struct Turn {
 fn is_of_rows(spec: &TaskSpec) -> bool {
     match spec {
         TaskSpec::Copy { .. }
+        | TaskSpec::Fold { .. }
         | TaskSpec::Restore { .. }
         | TaskSpec::Verify { .. }
         | TaskSpec::MendRows { .. } => true,

@@ -10,6 +10,7 @@ mod chains;
 mod concurrency;
 mod conflicts;
 mod diff;
+mod engine_faults;
 mod faults;
 #[path = "../../../repo/tests/it/faulty_store.rs"]
 #[expect(dead_code, reason = "the tests of the repository use the rest of it")]

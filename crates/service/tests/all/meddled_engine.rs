@@ -12,6 +12,10 @@ use mendb_model::{Digest, KeyRange, RowBlock, RowBlockBuilder};
 
 /// What is done to an engine. Nothing, as long as nothing is overridden.
 pub trait Meddler: Send + Sync + 'static {
+    /// Before each call, by its name; an error is what the call answers.
+    fn call(&self, _method: &'static str) -> Result<()> {
+        Ok(())
+    }
     /// Before a call that changes or reads rows does its work.
     fn before(&self) {}
     /// After it.
@@ -46,7 +50,19 @@ impl<M: Meddler> Meddled<M> {
             .expect("the engine that is meddled with is one of rows")
     }
 
-    fn around<T>(&self, work: impl FnOnce() -> T) -> T {
+    /// A call that only looks.
+    fn look<T>(&self, method: &'static str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.meddler.call(method)?;
+        work()
+    }
+
+    /// A call that changes something, or reads much.
+    fn around<T>(&self, method: &'static str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.meddler.call(method)?;
+        self.surrounded(work)
+    }
+
+    fn surrounded<T>(&self, work: impl FnOnce() -> T) -> T {
         self.meddler.before();
         let value = work();
         self.meddler.after();
@@ -59,43 +75,43 @@ impl<M: Meddler> Engine for Meddled<M> {
         Data::Rows(self)
     }
     fn identify(&self, new_id: &str) -> Result<String> {
-        self.engine.identify(new_id)
+        self.look("identify", || self.engine.identify(new_id))
     }
-    fn locks(&self) -> Vec<Lock> {
-        self.engine.locks()
+    fn locks(&self) -> Result<Vec<Lock>> {
+        self.look("locks", || self.engine.locks())
     }
-    fn holds(&self) -> Vec<Hold> {
-        self.engine.holds()
+    fn holds(&self) -> Result<Vec<Hold>> {
+        self.look("holds", || self.engine.holds())
     }
     fn drop_kept(&self, operation: &str) -> Result<()> {
-        self.engine.drop_kept(operation)
+        self.look("drop_kept", || self.engine.drop_kept(operation))
     }
-    fn is_frozen(&self, operation: &str) -> bool {
-        self.engine.is_frozen(operation)
+    fn is_frozen(&self, operation: &str) -> Result<bool> {
+        self.look("is_frozen", || self.engine.is_frozen(operation))
     }
     fn thaw(&self, operation: &str) -> Result<()> {
-        self.around(|| self.engine.thaw(operation))
+        self.around("thaw", || self.engine.thaw(operation))
     }
     fn commit(&self, operation: &str) -> Result<()> {
-        self.around(|| self.engine.commit(operation))
+        self.around("commit", || self.engine.commit(operation))
     }
     fn undo(&self, operation: &str) -> Result<()> {
-        self.around(|| self.engine.undo(operation))
+        self.around("undo", || self.engine.undo(operation))
     }
 }
 
 impl<M: Meddler> LiveRows for Meddled<M> {
     fn snapshot(&self) -> Result<Box<dyn LiveRows + '_>> {
-        self.rows().snapshot()
+        self.look("snapshot", || self.rows().snapshot())
     }
     fn inspect(&self, table: &str) -> Result<Option<LiveTable>> {
-        self.rows().inspect(table)
+        self.look("inspect", || self.rows().inspect(table))
     }
     fn version(&self) -> u64 {
         self.rows().version()
     }
     fn shards(&self, path: &TablePath, range: &KeyRange) -> Result<Vec<LiveShard>> {
-        self.rows().shards(path, range)
+        self.look("shards", || self.rows().shards(path, range))
     }
     fn scan(
         &self,
@@ -104,10 +120,10 @@ impl<M: Meddler> LiveRows for Meddled<M> {
         after: Option<&[u8]>,
         sink: BlockSink<'_>,
     ) -> Result<()> {
-        self.rows().scan(path, range, after, sink)
+        self.look("scan", || self.rows().scan(path, range, after, sink))
     }
     fn rows_of(&self, path: &TablePath, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>> {
-        self.rows().rows_of(path, keys)
+        self.look("rows_of", || self.rows().rows_of(path, keys))
     }
     fn conflicts(
         &self,
@@ -115,7 +131,7 @@ impl<M: Meddler> LiveRows for Meddled<M> {
         wanted: &RowBlock<&[u8]>,
         found: ConflictSink<'_>,
     ) -> Result<()> {
-        self.rows().conflicts(table, wanted, found)
+        self.look("conflicts", || self.rows().conflicts(table, wanted, found))
     }
     fn changes_since(
         &self,
@@ -124,22 +140,26 @@ impl<M: Meddler> LiveRows for Meddled<M> {
         since_version: u64,
         sink: BlockSink<'_>,
     ) -> Result<()> {
-        self.rows().changes_since(path, range, since_version, sink)
+        self.look("changes_since", || {
+            self.rows().changes_since(path, range, since_version, sink)
+        })
     }
     fn digest(&self, path: &TablePath, range: &KeyRange) -> Result<Digest> {
-        self.around(|| self.rows().digest(path, range))
+        self.around("digest", || self.rows().digest(path, range))
     }
     fn held_back(&self, table: &str) -> Result<Vec<HeldBack>> {
-        self.rows().held_back(table)
+        self.look("held_back", || self.rows().held_back(table))
     }
 }
 
 impl<M: Meddler> RowStore for Meddled<M> {
     fn freeze(&self, request: &FreezeRequest<'_>) -> Result<Frozen> {
-        self.around(|| self.rows().freeze(request))
+        self.around("freeze", || self.rows().freeze(request))
     }
     fn estimate_bytes(&self, operation: &str, path: &TablePath, range: &KeyRange) -> Result<u64> {
-        self.rows().estimate_bytes(operation, path, range)
+        self.look("estimate_bytes", || {
+            self.rows().estimate_bytes(operation, path, range)
+        })
     }
     fn estimate_change_bytes(
         &self,
@@ -148,8 +168,10 @@ impl<M: Meddler> RowStore for Meddled<M> {
         range: &KeyRange,
         since_version: u64,
     ) -> Result<u64> {
-        self.rows()
-            .estimate_change_bytes(operation, path, range, since_version)
+        self.look("estimate_change_bytes", || {
+            let rows = self.rows();
+            rows.estimate_change_bytes(operation, path, range, since_version)
+        })
     }
     fn read_rows(
         &self,
@@ -161,10 +183,12 @@ impl<M: Meddler> RowStore for Meddled<M> {
     ) -> Result<()> {
         let mut sink = |block: &RowBlock<&[u8]>| -> ControlFlow<()> {
             let block = self.meddler.read(block);
-            self.around(|| sink(&block.view()))
+            self.surrounded(|| sink(&block.view()))
         };
-        self.rows()
-            .read_rows(operation, path, range, after, &mut sink)
+        self.look("read_rows", || {
+            self.rows()
+                .read_rows(operation, path, range, after, &mut sink)
+        })
     }
     fn read_changes(
         &self,
@@ -178,17 +202,21 @@ impl<M: Meddler> RowStore for Meddled<M> {
         let mut sink = |block: &RowBlock<&[u8]>| -> ControlFlow<()> {
             sink(&self.meddler.changed(path, block).view())
         };
-        self.rows()
-            .read_changes(operation, path, range, since_version, after, &mut sink)
+        self.look("read_changes", || {
+            let rows = self.rows();
+            rows.read_changes(operation, path, range, since_version, after, &mut sink)
+        })
     }
     fn release_stream(&self, stream: &str, up_to: u64) -> Result<()> {
-        self.around(|| self.rows().release_stream(stream, up_to))
+        self.around("release_stream", || {
+            self.rows().release_stream(stream, up_to)
+        })
     }
     fn detach_stream(&self, stream: &str) -> Result<()> {
-        self.around(|| self.rows().detach_stream(stream))
+        self.around("detach_stream", || self.rows().detach_stream(stream))
     }
     fn stage(&self, operation: &str, tables: Vec<StagedTable>) -> Result<()> {
-        self.around(|| self.rows().stage(operation, tables))
+        self.around("stage", || self.rows().stage(operation, tables))
     }
     fn load(
         &self,
@@ -197,7 +225,7 @@ impl<M: Meddler> RowStore for Meddled<M> {
         source: Source,
         rows: &RowBlock<&[u8]>,
     ) -> Result<()> {
-        self.around(|| self.rows().load(operation, path, source, rows))
+        self.around("load", || self.rows().load(operation, path, source, rows))
     }
     fn apply(
         &self,
@@ -206,10 +234,12 @@ impl<M: Meddler> RowStore for Meddled<M> {
         source: Source,
         changes: &RowBlock<&[u8]>,
     ) -> Result<()> {
-        self.around(|| self.rows().apply(operation, path, source, changes))
+        self.around("apply", || {
+            self.rows().apply(operation, path, source, changes)
+        })
     }
     fn begin_mend(&self, operation: &str, tables: &[String]) -> Result<()> {
-        self.around(|| self.rows().begin_mend(operation, tables))
+        self.around("begin_mend", || self.rows().begin_mend(operation, tables))
     }
     fn stage_mend(
         &self,
@@ -218,26 +248,34 @@ impl<M: Meddler> RowStore for Meddled<M> {
         source: Source,
         changes: &RowBlock<&[u8]>,
     ) -> Result<StagedCounts> {
-        self.around(|| self.rows().stage_mend(operation, table, source, changes))
+        self.around("stage_mend", || {
+            self.rows().stage_mend(operation, table, source, changes)
+        })
     }
     fn mended_shards(&self, operation: &str, path: &TablePath) -> Result<Vec<LiveShard>> {
-        self.rows().mended_shards(operation, path)
+        self.look("mended_shards", || {
+            self.rows().mended_shards(operation, path)
+        })
     }
     fn mended_digest(&self, operation: &str, path: &TablePath, range: &KeyRange) -> Result<Digest> {
-        self.rows().mended_digest(operation, path, range)
+        self.look("mended_digest", || {
+            self.rows().mended_digest(operation, path, range)
+        })
     }
     fn settle_mend(
         &self,
         operation: &str,
         progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>> {
-        self.around(|| self.rows().settle_mend(operation, progress))
+        self.around("settle_mend", || {
+            self.rows().settle_mend(operation, progress)
+        })
     }
 
-    fn is_published(&self, operation: &str) -> bool {
-        self.rows().is_published(operation)
+    fn is_published(&self, operation: &str) -> Result<bool> {
+        self.look("is_published", || self.rows().is_published(operation))
     }
     fn publish_mend(&self, operation: &str) -> Result<()> {
-        self.around(|| self.rows().publish_mend(operation))
+        self.around("publish_mend", || self.rows().publish_mend(operation))
     }
 }

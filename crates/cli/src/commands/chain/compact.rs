@@ -5,17 +5,15 @@ use std::collections::BTreeMap;
 use clap::Args;
 use mendb_model::manifest::Manifest;
 use mendb_model::name::BackupKind;
+use mendb_model::operation::{FoldedRun, MaintenanceRequest, MaintenanceWork};
 use mendb_model::{BackupId, TargetMark};
-use mendb_repo::{Compaction, Lease, Repository, StoredManifest};
-use mendb_service::env::{crash_point, nonce, now_ms};
+use mendb_repo::{Repository, StoredManifest};
 use serde::Serialize;
 use tokio::runtime::Handle;
 
-use super::fold::{fold, give_up};
 use crate::context::Context;
 use crate::failure::{Failure, Verdict};
 use crate::human;
-use crate::in_use::refuse_if_in_use;
 use crate::output::{Field, table};
 
 /// What is folded, by example.
@@ -95,30 +93,46 @@ impl CompactCommand {
     pub fn run(self, context: &Context) -> Result<Verdict, Failure> {
         let runtime = context.runtime()?;
         let repository = context.open_repository(&runtime)?;
-        let runtime = runtime.handle();
-        let chain = self.chain(&repository, runtime)?;
-        let listed = runtime.block_on(repository.list(&self.collection))?;
+        let handle = runtime.handle();
+        let chain = self.chain(&repository, handle)?;
+        let listed = handle.block_on(repository.list(&self.collection))?;
         let label = |read: mendb_repo::Result<StoredManifest>| read.ok()?.manifest.label;
         let there = listed.into_iter().map(|(id, read)| (id, label(read)));
         let there: BTreeMap<_, _> = there.collect();
         let last = &chain[chain.len() - 1].manifest;
-        let Some(first) = self.first(&repository, runtime, &chain)? else {
+        let Some(first) = self.first(&repository, handle, &chain)? else {
             let mut record = CompactionRecord::of(last, &[], &there);
             record.dry_run = self.dry_run;
+            if !self.dry_run {
+                context.end_maintenance(&repository, &runtime)?;
+            }
             context.output.report(&record, CompactionRecord::describe)?;
             return Ok(Verdict::Done);
         };
         let plan = repository.plan_compaction(&self.collection, &first, &last.backup_id);
-        let compaction = runtime.block_on(plan)?;
+        let compaction = handle.block_on(plan)?;
         let mut record = CompactionRecord::of(&compaction.draft(), compaction.goes(), &there);
-        record.first = (!compaction.shards().is_empty()).then_some(first);
+        record.first = (!compaction.shards().is_empty()).then(|| first.clone());
         record.bytes_before = compaction.bytes();
         record.dry_run = self.dry_run;
         if self.dry_run {
             context.output.record(&record, CompactionRecord::describe)?;
             return Ok(Verdict::Done);
         }
-        let stored = self.carry_out(context, &repository, runtime, &compaction)?;
+        let request = MaintenanceRequest {
+            work: MaintenanceWork::Compact,
+            collection: self.collection.clone(),
+            folds: vec![FoldedRun {
+                first,
+                last: last.backup_id.clone(),
+                goes: compaction.goes().to_vec(),
+                bytes: compaction.bytes(),
+            }],
+            removals: Vec::new(),
+            tidies: false,
+        };
+        context.maintain(&repository, &runtime, request)?;
+        let stored = handle.block_on(repository.manifest(&self.collection, &last.backup_id))?;
         record.bytes_after = Some(stored.manifest.bytes());
         context.output.report(&record, CompactionRecord::describe)?;
         Ok(Verdict::Done)
@@ -203,56 +217,6 @@ impl CompactCommand {
             None => runtime.block_on(repository.find_id(&self.collection, from))?,
         }))
     }
-
-    fn carry_out(
-        &self,
-        context: &Context,
-        repository: &Repository,
-        runtime: &Handle,
-        compaction: &Compaction,
-    ) -> Result<StoredManifest, Failure> {
-        let stays = &compaction.stays().manifest;
-        let mut touched = compaction.goes().to_vec();
-        touched.push(stays.backup_id.clone());
-        refuse_if_in_use(context, &self.collection, &touched)?;
-        let lease = runtime.block_on(repository.lease("folds backups"))?;
-        let free = || refuse_if_in_use(context, &self.collection, &touched);
-        let stored = under_lease(context, repository, runtime, compaction, &lease, free);
-        runtime.block_on(lease.release());
-        stored
-    }
-}
-
-/// Folds the run and removes what was folded. `free` says whether no operation of this target needs it.
-fn under_lease(
-    context: &Context,
-    repository: &Repository,
-    runtime: &Handle,
-    compaction: &Compaction,
-    lease: &Lease,
-    free: impl Fn() -> Result<(), Failure>,
-) -> Result<StoredManifest, Failure> {
-    let stays = &compaction.stays().manifest;
-    crash_point();
-    let writer = format!("compact-{:x}-{}", now_ms(), nonce());
-    let manifest = fold(context, repository, runtime, compaction, &writer)?;
-    // Folding can take hours.
-    let replaced = free().and_then(|()| {
-        let replace = repository.replace_manifest(compaction, &manifest, &writer);
-        Ok(runtime.block_on(replace)?)
-    });
-    let stored = match replaced {
-        Ok(stored) => stored,
-        Err(failure) => {
-            give_up(repository, runtime, stays, &writer);
-            return Err(failure);
-        }
-    };
-    crash_point();
-    let mut removed = |_: &BackupId| crash_point();
-    runtime.block_on(repository.remove_folded(lease, compaction, &stored, &mut removed))?;
-    crash_point();
-    Ok(stored)
 }
 
 impl CompactionRecord {

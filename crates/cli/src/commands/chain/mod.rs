@@ -1,7 +1,6 @@
 //! `mendb chain`: a full backup and the increments after it.
 
 mod compact;
-mod fold;
 
 use clap::Subcommand;
 

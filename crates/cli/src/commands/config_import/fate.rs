@@ -132,7 +132,7 @@ const FATES: [(Fate, &str, &str); 43] = [
     (
         Missing,
         "general.backups_to_keep_*",
-        "backups stay until mendb delete removes them",
+        "backups stay until mendb delete or mendb prune removes them: mendb prune COLLECTION --keep-last N after each backup",
     ),
     (
         NotNeeded,

@@ -11,8 +11,8 @@ use mendb_service::journal::Journal;
 
 use super::place::Place;
 use crate::clock::{self, Stopwatch};
+use crate::driving::check_end;
 use crate::failure::{Failure, FailureKind};
-use crate::service::check_end;
 
 /// The restore is killed when it is at least this far.
 const KILL_AT_PERCENT: f64 = 30.0;

@@ -17,10 +17,10 @@ use super::report::{Kill, Report, TableProof, Timing};
 use crate::clock::Stopwatch;
 use crate::commands::table::digest;
 use crate::demo_data::{self, DemoTable};
+use crate::driving::check_end;
 use crate::failure::Failure;
 use crate::human;
 use crate::progress::Progress;
-use crate::service::check_end;
 
 /// The collection of the demo's tables.
 const COLLECTION: &str = "shop";

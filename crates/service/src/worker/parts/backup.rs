@@ -121,7 +121,7 @@ pub(super) fn cut(
         backup_id: request.backup_id.clone(),
         label: request.label.clone(),
         operation_id: attempt.operation().to_owned(),
-        target: Some(attempt.tools.target.clone()),
+        target: attempt.tools.target.clone(),
         parent: None,
         snapshot_version: server.now_ms,
         tables: Vec::new(),

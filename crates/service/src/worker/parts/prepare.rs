@@ -121,7 +121,7 @@ pub(super) fn take_up(
 ) -> TaskResult<MendPlan> {
     let tools = attempt.tools;
     let id = &attempt.request.operation_id;
-    if undo::is_kept(tools, id, &plan.target) {
+    if undo::is_kept(tools, id, &plan.target)? {
         if is_changed {
             plan.notes.push(
                 "what came since the mend began is not in what was kept to undo it by".to_owned(),

@@ -117,7 +117,7 @@ fn take_back(
 ) -> TaskResult<Option<String>> {
     let id = &attempt.request.operation_id;
     let target = &table.target;
-    if !table.create && !undo::is_kept(attempt.tools, id, target) {
+    if !table.create && !undo::is_kept(attempt.tools, id, target)? {
         let standing = if record.incomplete {
             "is left incomplete: nothing was kept to take the mend back by; mend it again to complete it"
         } else {

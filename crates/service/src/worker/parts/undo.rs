@@ -26,7 +26,11 @@ pub(super) fn keep(tools: &Tools, id: &OperationId, table: &TableName) -> TaskRe
 }
 
 /// Whether something is kept of a table.
-pub(super) fn is_kept(tools: &Tools, id: &OperationId, table: &TableName) -> bool {
+pub(super) fn is_kept(
+    tools: &Tools,
+    id: &OperationId,
+    table: &TableName,
+) -> mendb_engines::Result<bool> {
     tools.engine.is_frozen(&undo_freeze(id, table))
 }
 
@@ -85,7 +89,7 @@ pub(crate) fn undo_tables(
         if undo.is_none() && !is_changed {
             continue;
         }
-        if undo.is_none() && table.has_parts && mended.data && !is_kept(tools, id, target) {
+        if undo.is_none() && table.has_parts && mended.data && !is_kept(tools, id, target)? {
             return Err(Error::refused(
                 format!("operation {id} has kept nothing of table {target} to be undone by"),
                 "a mend keeps its state before only where something is to be changed and the disk has room, until it is \

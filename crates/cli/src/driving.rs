@@ -1,0 +1,335 @@
+//! Driving operations before the user's eyes, and following those that other processes drive.
+
+use std::time::Duration;
+
+use mendb_model::name::OperationId;
+use mendb_model::operation::{DifferentTable, OperationHead, Request, State};
+use mendb_service::journal::Journal;
+use mendb_service::journal::command::Command;
+use mendb_service::{Service, command_through, ways_on};
+
+use crate::clock;
+use crate::context::Context;
+use crate::failure::{Failure, FailureKind, Verdict};
+use crate::operation_progress::OperationProgress;
+use crate::operation_record::{OperationRecord, progress_line};
+use crate::orphan::way_out;
+use crate::owner::Owner;
+use crate::parts::backup_report::BackupReport;
+use crate::parts::mend_report::MendReport;
+use crate::rows::mend_report::RowMendReport;
+
+/// How often it is looked what another process does.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// After so many looks it is tried whether that process still has the target open.
+const LOOKS_A_TRY: u32 = 5;
+/// So often it is tried to give a command to a process that drives and does not take it.
+const MOST_TRIES: u32 = 10;
+
+impl Context {
+    /// The same failure with how far the operations are that stand in its way: the one it names, or those
+    /// that another process may be working on.
+    pub fn tell_what_is_in_the_way(&self, mut failure: Failure) -> Failure {
+        let opened = match (&failure.operation, failure.kind) {
+            (Some(id), _) => self.journal_that_may_know(id),
+            (None, FailureKind::Busy) => self.open_journal(),
+            _ => return failure,
+        };
+        if let (Some(id), Ok(journal)) = (&failure.operation, &opened)
+            && !is_known(journal.as_ref(), id)
+        {
+            let hint = way_out(id);
+            return failure.hint(hint);
+        }
+        let Ok(Some(journal)) = opened else {
+            return failure;
+        };
+        let ids = match &failure.operation {
+            Some(operation) => operation.parse().into_iter().collect(),
+            None => journal.unfinished_operations().unwrap_or_default(),
+        };
+        for operation in ids.iter().filter_map(|id| journal.operation_head(id).ok()) {
+            if failure.operation.is_some() {
+                failure.hint = Some(ways_on(&operation));
+            }
+            failure.causes.push(format!(
+                "operation {} is at {:.0} %: {}",
+                operation.operation_id,
+                operation.progress().percent,
+                progress_line(&operation)
+            ));
+        }
+        failure
+    }
+
+    /// Drives all unfinished operations to their ends with progress on stderr, and reports one.
+    ///
+    /// # Errors
+    /// The operation did not end as `wanted`, or driving failed.
+    pub fn drive(
+        &self,
+        service: &Service,
+        id: &OperationId,
+        wanted: State,
+    ) -> Result<Verdict, Failure> {
+        service.check_repository(id)?;
+        self.drive_all(service)?;
+        self.report_end(service.journal(), id, wanted)
+    }
+
+    /// Drives all unfinished operations to their ends with progress on stderr.
+    ///
+    /// # Errors
+    /// Driving failed. How the operations ended is in the journal.
+    pub fn drive_all(&self, service: &Service) -> Result<(), Failure> {
+        let mut progress = OperationProgress::start(self.output.quiet);
+        let driven = service.drive(&mut |operation| progress.update(operation));
+        progress.finish();
+        Ok(driven?)
+    }
+
+    /// Brings an operation to where only a user can move it, and reports it: see [`Self::follow`].
+    ///
+    /// # Errors
+    /// As [`Self::follow`], or the operation did not end as `wanted`.
+    pub fn see_through(
+        &self,
+        (owner, journal): &(Owner, Journal),
+        id: &OperationId,
+        wanted: State,
+    ) -> Result<Verdict, Failure> {
+        self.follow(owner, journal, id)?;
+        self.report_end(journal, id, wanted)
+    }
+
+    /// Brings an operation to where only a user can move it: drives it, or follows it while another process
+    /// drives. When that process ends, or is killed, this one takes its place.
+    ///
+    /// # Errors
+    /// What drives cannot be opened for another reason than that another process has it open.
+    pub fn follow(
+        &self,
+        owner: &Owner,
+        journal: &Journal,
+        id: &OperationId,
+    ) -> Result<(), Failure> {
+        let mut progress = OperationProgress::start(self.output.quiet);
+        for look in 0u32.. {
+            let operation = journal.operation_head(id)?;
+            if operation.awaits_user() {
+                break;
+            }
+            if look.is_multiple_of(LOOKS_A_TRY)
+                && let Some(service) = self.try_open_at_once(owner)?
+            {
+                progress.finish();
+                service.check_repository(id)?;
+                return self.drive_all(&service);
+            }
+            progress.update(&operation);
+            clock::sleep(LOOK_EVERY);
+        }
+        progress.finish();
+        Ok(())
+    }
+
+    /// Asks something of an operation: does it, or has the process do it that has the target open. Where that
+    /// cannot be, what was asked is withdrawn, so that it does not happen later.
+    ///
+    /// # Errors
+    /// The operation's state does not allow it, its repository is not ours, driving failed, or the other
+    /// process does not do it.
+    pub fn deliver(
+        &self,
+        (owner, journal): &(Owner, Journal),
+        id: &OperationId,
+        command: Command,
+    ) -> Result<(), Failure> {
+        if let Some(service) = self.try_open_at_once(owner)? {
+            service.check_repository(id)?;
+            let command_id = service.command(id, command)?;
+            let driven = self.drive_all(&service);
+            if driven.is_err() {
+                journal.delete_command(command_id)?;
+            }
+            return driven;
+        }
+        let command_id = command_through(journal, id, command)?;
+        let taken = self.wait_until_taken(owner, journal, id, command_id);
+        let Err(failure) = taken else {
+            return Ok(());
+        };
+        let waited = journal.delete_command(command_id)?;
+        // It may have been taken at the last moment.
+        if !waited && failure.kind == FailureKind::Busy {
+            return Ok(());
+        }
+        Err(failure)
+    }
+
+    /// Waits until the process that drives has taken a command, or drives when it has ended.
+    fn wait_until_taken(
+        &self,
+        owner: &Owner,
+        journal: &Journal,
+        id: &OperationId,
+        command_id: i64,
+    ) -> Result<(), Failure> {
+        for _ in 0..MOST_TRIES {
+            for _ in 0..LOOKS_A_TRY {
+                if !journal.has_command(command_id)? {
+                    return Ok(());
+                }
+                clock::sleep(LOOK_EVERY);
+            }
+            if let Some(service) = self.try_open_at_once(owner)? {
+                service.check_repository(id)?;
+                return self.drive_all(&service);
+            }
+        }
+        Err(Failure::new(
+            FailureKind::Busy,
+            format!("another process has the target open and does not take the command for {id}"),
+        )
+        .hint("nothing was asked of the operation: try again when that process has ended"))
+    }
+
+    /// Reports where an operation is that moves no more.
+    fn report_end(
+        &self,
+        journal: &Journal,
+        id: &OperationId,
+        wanted: State,
+    ) -> Result<Verdict, Failure> {
+        let operation = journal.operation(id)?;
+        match &operation.request {
+            Request::Mend(_) => {
+                let report = MendReport::new(&operation, &journal.mend_plans(id)?);
+                self.output.report(&report, MendReport::describe)?;
+            }
+            Request::MendRows(request) if operation.state == State::Done => {
+                let report = RowMendReport::new(&operation, request);
+                self.output.report(&report, RowMendReport::describe)?;
+            }
+            Request::PartBackup(request) if operation.state == State::Done => {
+                let runtime = self.runtime()?;
+                let repository = self.open_repository(&runtime)?;
+                let read = repository.manifest(&request.collection, &request.backup_id);
+                let manifest = runtime.block_on(read)?.manifest;
+                let report = BackupReport::new(&operation, &manifest);
+                self.output.report(&report, BackupReport::describe)?;
+                if !manifest.is_complete() {
+                    check_end(&operation, wanted)?;
+                    return Ok(Verdict::Drift);
+                }
+            }
+            _ => self
+                .output
+                .report(&OperationRecord::new(&operation), OperationRecord::sentence)?,
+        }
+        check_end(&operation, wanted)?;
+        check_none_stopped(&operation)?;
+        // Parts are as in the backup, and queries answer otherwise all the same; or a table could not be taken back.
+        let is_otherwise = match &operation.request {
+            Request::Mend(request) if wanted == State::Done => {
+                let mut different = request.different.iter();
+                different.any(DifferentTable::leaves_other_answers)
+            }
+            Request::Mend(_) if wanted == State::Cancelled => {
+                let plans = journal.mend_plans(id)?;
+                plans.iter().any(|plan| plan.changed)
+            }
+            _ => false,
+        };
+        Ok(if is_otherwise {
+            Verdict::Drift
+        } else {
+            Verdict::Done
+        })
+    }
+}
+
+/// Whether a journal has an operation, as far as that can be told.
+fn is_known(journal: Option<&Journal>, id: &str) -> bool {
+    let Some(journal) = journal else {
+        return false;
+    };
+    let Ok(id) = id.parse() else {
+        return false;
+    };
+    let read = journal.operation_head(&id);
+    !matches!(read, Err(mendb_service::Error::UnknownOperation(_)))
+}
+
+/// Says which tables a mend that is done has left as they were.
+///
+/// # Errors
+/// There are some.
+fn check_none_stopped(operation: &OperationHead) -> Result<(), Failure> {
+    let Request::Mend(request) = &operation.request else {
+        return Ok(());
+    };
+    if request.stopped.is_empty() || operation.state != State::Done {
+        return Ok(());
+    }
+    let (left, all) = (
+        request.stopped.len(),
+        request.stopped.len() + request.tables.len(),
+    );
+    let mut failure = Failure::input(format!("{left} of {all} tables were not mended"));
+    let reasons = request.stopped.iter();
+    failure
+        .causes
+        .extend(reasons.map(|table| format!("{}: {}", table.target, table.reason)));
+    let mut advice: Vec<&str> = (request.stopped.iter())
+        .map(|table| table.advice.as_str())
+        .filter(|advice| !advice.is_empty())
+        .collect();
+    advice.sort_unstable();
+    advice.dedup();
+    Err(if advice.is_empty() {
+        failure
+    } else {
+        failure.hint(advice.join("; "))
+    })
+}
+
+/// Says whether an operation that moves no more is where it should be, and if not, what to do.
+///
+/// # Errors
+/// It is in another state than `wanted`.
+pub fn check_end(operation: &OperationHead, wanted: State) -> Result<(), Failure> {
+    let id = &operation.operation_id;
+    if operation.state == wanted {
+        return Ok(());
+    }
+    if operation.is_paused() {
+        return Err(Failure::new(
+            FailureKind::FixEnvironment,
+            format!("operation {id} is paused"),
+        )
+        .hint(format!("mendb operation resume {id} continues it")));
+    }
+    let stands = match operation.state {
+        State::Failed => "failed".to_owned(),
+        state => format!("is {}", state.name()),
+    };
+    let mut failure = Failure::new(
+        FailureKind::FixEnvironment,
+        format!("operation {id} {stands}"),
+    );
+    failure.causes.extend(operation.error.clone());
+    Err(match operation.state {
+        State::Failed if operation.step_kind().can_cancel() => failure.hint(format!(
+            "repair what is named above, then: mendb operation resume {id}; or roll it back: mendb operation cancel {id}"
+        )),
+        State::Failed => failure.hint(format!(
+            "repair what is named above, then: mendb operation resume {id}"
+        )),
+        State::Done | State::Cancelled => failure,
+        _ => failure.hint(format!(
+            "it works with the repository {}: name that one with --repository",
+            operation.repository_url
+        )),
+    })
+}

@@ -1,0 +1,88 @@
+//! Work on a repository alone, from its order to its end.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mendb_model::name::check;
+use mendb_model::operation::{MaintenanceRequest, OperationHead, State};
+use mendb_repo::Repository;
+use mendb_service::journal::Journal;
+use tokio::runtime::Runtime;
+
+use crate::context::Context;
+use crate::driving::check_end;
+use crate::failure::{Failure, FailureKind};
+use crate::owner::Owner;
+use crate::service::STATE_ELSEWHERE;
+
+impl Context {
+    /// Has something done in a repository alone, or goes on with what does it already; the operation, which is
+    /// done.
+    ///
+    /// # Errors
+    /// It is refused, or did not come to its end.
+    pub fn maintain(
+        &self,
+        repository: &Repository,
+        runtime: &Arc<Runtime>,
+        request: MaintenanceRequest,
+    ) -> Result<OperationHead, Failure> {
+        let directory = &self.maintenance_directory(repository, runtime)?;
+        fs::create_dir_all(directory).map_err(|error| {
+            let doing = format!("cannot keep what is done in {}", directory.display());
+            Failure::io(doing, &error).hint(STATE_ELSEWHERE)
+        })?;
+        let service =
+            self.repository_service(repository.clone(), Arc::clone(runtime), directory)?;
+        let id = service.request_maintenance(request)?;
+        let owner = Owner::Repository(directory.clone());
+        self.follow(&owner, service.journal(), &id)?;
+        let operation = service.journal().operation_head(&id)?;
+        check_end(&operation, State::Done)?;
+        Ok(operation)
+    }
+
+    /// Brings to its end what a process that died has begun in a repository, for an order that finds nothing left to
+    /// do.
+    ///
+    /// # Errors
+    /// It cannot be driven. How it ends is in its record.
+    pub fn end_maintenance(
+        &self,
+        repository: &Repository,
+        runtime: &Arc<Runtime>,
+    ) -> Result<(), Failure> {
+        let directory = self.maintenance_directory(repository, runtime)?;
+        if !Journal::exists(&directory) {
+            return Ok(());
+        }
+        let journal = Journal::open(&directory)?;
+        let owner = Owner::Repository(directory);
+        for id in journal.unfinished_operations()? {
+            self.follow(&owner, &journal, &id)?;
+        }
+        Ok(())
+    }
+
+    /// The directory of the journal of what this machine does in a repository alone.
+    fn maintenance_directory(
+        &self,
+        repository: &Repository,
+        runtime: &Runtime,
+    ) -> Result<PathBuf, Failure> {
+        let header = runtime.block_on(repository.header())?;
+        let header = header.ok_or_else(|| {
+            let url = repository.url();
+            Failure::input(format!("there is no repository at {url}"))
+                .hint("--repository names its place")
+        })?;
+        // It becomes the name of a directory.
+        check(&header.repository_id).map_err(|error| {
+            Failure::of(FailureKind::FixEnvironment, &error).hint(
+                "the id in mendb.json of the repository was changed: bring the file back from a copy",
+            )
+        })?;
+        Ok(self.settings.repository_state.join(&header.repository_id))
+    }
+}
