@@ -88,6 +88,18 @@ impl Context {
         Ok(driven?)
     }
 
+    /// Drives what an owner's operation is driven with: all that a target has begun, and of a repository nothing
+    /// else, as what another order would remove there is not asked for now.
+    fn drive_of(&self, owner: &Owner, service: &Service, id: &OperationId) -> Result<(), Failure> {
+        if *owner == Owner::Target {
+            return self.drive_all(service);
+        }
+        let mut progress = OperationProgress::start(self.output.quiet);
+        let driven = service.drive_only(id, &mut |operation| progress.update(operation));
+        progress.finish();
+        Ok(driven?)
+    }
+
     /// Brings an operation to where only a user can move it, and reports it: see [`Self::follow`].
     ///
     /// # Errors
@@ -124,7 +136,7 @@ impl Context {
             {
                 progress.finish();
                 service.check_repository(id)?;
-                return self.drive_all(&service);
+                return self.drive_of(owner, &service, id);
             }
             progress.update(&operation);
             clock::sleep(LOOK_EVERY);
@@ -148,7 +160,7 @@ impl Context {
         if let Some(service) = self.try_open_at_once(owner)? {
             service.check_repository(id)?;
             let command_id = service.command(id, command)?;
-            let driven = self.drive_all(&service);
+            let driven = self.drive_of(owner, &service, id);
             if driven.is_err() {
                 journal.delete_command(command_id)?;
             }
@@ -184,7 +196,7 @@ impl Context {
             }
             if let Some(service) = self.try_open_at_once(owner)? {
                 service.check_repository(id)?;
-                return self.drive_all(&service);
+                return self.drive_of(owner, &service, id);
             }
         }
         Err(Failure::new(

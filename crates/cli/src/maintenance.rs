@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use mendb_model::name::check;
-use mendb_model::operation::{MaintenanceRequest, OperationHead, State};
+use mendb_model::operation::{MaintenanceRequest, OperationHead, Request, State};
 use mendb_repo::Repository;
 use mendb_service::journal::Journal;
+use mendb_service::ways_on;
 use tokio::runtime::Runtime;
 
 use crate::context::Context;
@@ -17,8 +18,8 @@ use crate::owner::Owner;
 use crate::service::STATE_ELSEWHERE;
 
 impl Context {
-    /// Has something done in a repository alone, or goes on with what does it already; the operation, which is
-    /// done.
+    /// Has something done in a repository alone, or goes on with the same order; the operation, which is done, and
+    /// what it did: more than was asked for now where part of that was done before.
     ///
     /// # Errors
     /// It is refused, or did not come to its end.
@@ -27,7 +28,7 @@ impl Context {
         repository: &Repository,
         runtime: &Arc<Runtime>,
         request: MaintenanceRequest,
-    ) -> Result<OperationHead, Failure> {
+    ) -> Result<(OperationHead, MaintenanceRequest), Failure> {
         let directory = &self.maintenance_directory(repository, runtime)?;
         fs::create_dir_all(directory).map_err(|error| {
             let doing = format!("cannot keep what is done in {}", directory.display());
@@ -40,27 +41,68 @@ impl Context {
         self.follow(&owner, service.journal(), &id)?;
         let operation = service.journal().operation_head(&id)?;
         check_end(&operation, State::Done)?;
-        Ok(operation)
+        let done = match &operation.request {
+            Request::Maintain(done) => done.clone(),
+            other => {
+                return Err(Failure::input(format!(
+                    "operation {id} is a {}",
+                    other.kind()
+                )));
+            }
+        };
+        Ok((operation, done))
     }
 
-    /// Brings to its end what a process that died has begun in a repository, for an order that finds nothing left to
-    /// do.
+    /// Goes on with an order that finds nothing left to do and was cut off before it was over.
     ///
     /// # Errors
-    /// It cannot be driven. How it ends is in its record.
+    /// As [`Self::maintain`].
     pub fn end_maintenance(
         &self,
         repository: &Repository,
         runtime: &Arc<Runtime>,
+        order: &MaintenanceRequest,
     ) -> Result<(), Failure> {
         let directory = self.maintenance_directory(repository, runtime)?;
         if !Journal::exists(&directory) {
             return Ok(());
         }
         let journal = Journal::open(&directory)?;
-        let owner = Owner::Repository(directory);
-        for id in journal.unfinished_operations()? {
-            self.follow(&owner, &journal, &id)?;
+        for operation in journal.operations()? {
+            let Request::Maintain(other) = &operation.request else {
+                continue;
+            };
+            if operation.state.is_terminal() || !other.is_same_order(order) {
+                continue;
+            }
+            let id = &operation.operation_id;
+            self.follow(&Owner::Repository(directory.clone()), &journal, id)?;
+            check_end(&journal.operation_head(id)?, State::Done)?;
+        }
+        Ok(())
+    }
+
+    /// Says which work on a repository is not over, for who looks at what another order would do there.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn tell_maintenance(
+        &self,
+        repository: &Repository,
+        runtime: &Runtime,
+    ) -> Result<(), Failure> {
+        let directory = self.maintenance_directory(repository, runtime)?;
+        if !Journal::exists(&directory) {
+            return Ok(());
+        }
+        for operation in Journal::open(&directory)?.operations()? {
+            if !operation.state.is_terminal() {
+                let id = &operation.operation_id;
+                self.say(&format!(
+                    "note: operation {id} is not over: {}",
+                    ways_on(&operation)
+                ));
+            }
         }
         Ok(())
     }

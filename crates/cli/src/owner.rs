@@ -61,8 +61,10 @@ impl Context {
 
     /// The journals of what this machine did in repositories alone.
     ///
+    /// One that cannot be read is said and left out.
+    ///
     /// # Errors
-    /// One cannot be read.
+    /// The directory cannot be read.
     pub fn repository_journals(&self) -> Result<Vec<(Owner, Journal)>, Failure> {
         let state = &self.settings.repository_state;
         let cannot =
@@ -78,8 +80,14 @@ impl Context {
         directories.sort();
         let mut journals = Vec::new();
         for directory in directories.into_iter().filter(|it| Journal::exists(it)) {
-            let journal = Journal::open(&directory)?;
-            journals.push((Owner::Repository(directory), journal));
+            match Journal::open(&directory) {
+                Ok(journal) => journals.push((Owner::Repository(directory), journal)),
+                // The others, and those of the target, have nothing to do with it.
+                Err(error) => self.say(&format!(
+                    "note: what was done in the repository of {} is not known: {error}",
+                    directory.display()
+                )),
+            }
         }
         Ok(journals)
     }

@@ -94,11 +94,7 @@ impl Repository {
     /// [`Error::Leased`] when another process goes on working; [`Error::NoConditions`] when the store is
     /// none that can be shared; or it fails.
     pub async fn lease(&self, work: &str) -> Result<Lease> {
-        self.raise_format().await?;
-        let holder = Holder::this(work);
-        let taken = self.take_lease(&holder).await;
-        let (document, seen) = taken.inspect_err(|_| holder.is_over())?;
-        let lease = Lease::begin(self.clone(), holder, document, seen);
+        let lease = self.lease_unfinished(work).await?;
         match self.finish_leaving(&lease).await {
             Ok(()) => Ok(lease),
             Err(error) => {
@@ -106,6 +102,15 @@ impl Repository {
                 Err(error)
             }
         }
+    }
+
+    /// As [`Self::lease`], but what a process that died was removing is not ended yet.
+    pub(crate) async fn lease_unfinished(&self, work: &str) -> Result<Lease> {
+        self.raise_format().await?;
+        let holder = Holder::this(work);
+        let taken = self.take_lease(&holder).await;
+        let (document, seen) = taken.inspect_err(|_| holder.is_over())?;
+        Ok(Lease::begin(self.clone(), holder, document, seen))
     }
 
     async fn take_lease(&self, holder: &Holder) -> Result<(Document, Seen)> {

@@ -151,6 +151,41 @@ impl Repository {
         lease.set_leaving(before).await
     }
 
+    /// Has backups stay that a process which died was about to remove, as far as they are whole. What has gone in part
+    /// goes wholly.
+    ///
+    /// # Errors
+    /// As [`Self::lease`].
+    pub async fn keep_backups(&self, collection: &str, ids: &[BackupId]) -> Result<()> {
+        // Nobody has begun to remove one of them.
+        let is_ours = |leaving: &Leaving| {
+            leaving.collection == collection && ids.contains(&leaving.backup_id)
+        };
+        if !self.leaving().await?.iter().any(is_ours) {
+            return Ok(());
+        }
+        let lease = self.lease_unfinished("lets backups stay").await?;
+        let kept = self.keep_under(&lease, is_ours).await;
+        lease.release().await;
+        kept
+    }
+
+    async fn keep_under(&self, lease: &Lease, is_ours: impl Fn(&Leaving) -> bool) -> Result<()> {
+        let mut left = Vec::new();
+        for leaving in lease.leaving().await {
+            let Leaving {
+                collection,
+                backup_id,
+            } = &leaving;
+            let is_whole = is_ours(&leaving) && self.has_manifest(collection, backup_id).await?;
+            if !is_whole {
+                left.push(leaving);
+            }
+        }
+        lease.set_leaving(left).await?;
+        self.finish_leaving(lease).await
+    }
+
     /// Ends what a process that died has begun to remove.
     pub(crate) async fn finish_leaving(&self, lease: &Lease) -> Result<()> {
         let left = lease.leaving().await;

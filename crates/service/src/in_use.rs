@@ -1,40 +1,54 @@
 //! Backups that an unfinished operation needs: nobody takes them away, nor puts others in their place.
 
 use mendb_model::BackupId;
-use mendb_model::operation::{MaintenanceRequest, State};
+use mendb_model::operation::{MaintenanceRequest, OperationHead, State};
 
 use crate::error::{Error, Result};
-use crate::journal::Journal;
 use crate::ways_on::ways_on;
 use crate::worker::Tools;
 
-/// Refuses to touch backups while an operation of the target that is known here needs them or writes them.
-/// Operations of other targets cannot be seen.
-///
-/// # Errors
-/// There is such an operation, or the journal cannot be read.
-pub(crate) fn check(tools: &Tools, request: &MaintenanceRequest) -> Result<()> {
-    match &tools.beside {
-        Some(journal) => check_in(journal, &request.collection, &request.backups()),
-        None => Ok(()),
-    }
+/// An operation that needs a backup which is to go, or writes it.
+pub(crate) struct InUse {
+    backup_id: BackupId,
+    pub(crate) by: OperationHead,
 }
 
-fn check_in(journal: &Journal, collection: &str, doomed: &[&BackupId]) -> Result<()> {
-    for operation in journal.operations()? {
-        if matches!(operation.state, State::Done | State::Cancelled) {
-            continue;
+impl InUse {
+    /// The first that is found among the operations of the target that is known here. Operations of other targets
+    /// cannot be seen.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub(crate) fn find(tools: &Tools, request: &MaintenanceRequest) -> Result<Option<Self>> {
+        let Some(journal) = &tools.beside else {
+            return Ok(None);
+        };
+        let doomed = request.backups();
+        for by in journal.operations()? {
+            let is_over = matches!(by.state, State::Done | State::Cancelled);
+            if is_over || by.request.collection() != request.collection {
+                continue;
+            }
+            let needed = by.request.backups();
+            if let Some(backup_id) = doomed.iter().find(|id| needed.contains(id)) {
+                let backup_id = (*backup_id).clone();
+                return Ok(Some(Self { backup_id, by }));
+            }
         }
-        let request = &operation.request;
-        let needed = request.backups();
-        let in_use = doomed.iter().find(|id| needed.contains(id));
-        if let Some(backup) = in_use.filter(|_| request.collection() == collection) {
-            let id = &operation.operation_id;
-            return Err(Error::refused(
-                format!("backup {backup} is needed by operation {id}"),
-                ways_on(&operation),
-            ));
-        }
+        Ok(None)
     }
-    Ok(())
+
+    /// What is in the way, in a sentence.
+    pub(crate) fn sentence(&self) -> String {
+        let Self { backup_id, by } = self;
+        format!(
+            "backup {backup_id} is needed by operation {}",
+            by.operation_id
+        )
+    }
+
+    /// That nothing is begun while it is so.
+    pub(crate) fn refusal(&self) -> Error {
+        Error::refused(self.sentence(), ways_on(&self.by))
+    }
 }

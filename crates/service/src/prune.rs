@@ -14,8 +14,8 @@ use crate::error::{Error, Result};
 pub struct PrunePlan {
     /// The backups, oldest first.
     pub backups: Vec<PlannedBackup>,
-    /// What has to be done; `None` where all stay.
-    pub request: Option<MaintenanceRequest>,
+    /// What has to be done; nothing where all stay.
+    pub request: MaintenanceRequest,
 }
 
 /// A backup and what becomes of it.
@@ -34,18 +34,38 @@ pub struct PlannedBackup {
     pub fate: Fate,
 }
 
+impl PlannedBackup {
+    /// Takes over what became of it by a request that was decided before: it may do otherwise.
+    pub fn went(&mut self, request: &MaintenanceRequest) {
+        let goes = request.goes();
+        let own = goes.iter().find(|(id, _)| **id == self.backup_id);
+        match own {
+            Some((_, Some(into))) => {
+                self.fate = Fate::Folded {
+                    into: (*into).clone(),
+                };
+            }
+            Some((_, None)) => self.fate = Fate::Removed,
+            None if matches!(self.fate, Fate::Stays(_)) => {}
+            // It goes with the next prune.
+            None => self.fate = Fate::Stays(Vec::new()),
+        }
+    }
+}
+
 /// Plans what a collection is pruned of. Reads all its manifests; changes nothing. With `folds`, backups that are
 /// not wanted and that others stand on become part of those; without, they stay.
 ///
 /// # Errors
 /// The rules want nothing; there is no backup; or one cannot be read, so that it cannot be told what stands on
-/// what.
+/// what. `order` is the order in the user's words.
 pub fn plan_prune(
     repository: &Repository,
     runtime: &Handle,
     collection: &str,
     rules: &Retention,
     folds: bool,
+    order: &str,
 ) -> Result<PrunePlan> {
     if rules.is_empty() {
         return Err(Error::refused(
@@ -81,6 +101,22 @@ pub fn plan_prune(
         ));
     }
     let points: Vec<Point> = stored.iter().map(point).collect();
+    for point in &points {
+        let is_there = |id: &BackupId| points.iter().any(|other| other.backup_id == *id);
+        if let Some(parent) = point.parent.as_ref().filter(|id| !is_there(id)) {
+            return Err(Error::refused(
+                format!(
+                    "backup {} stands on {parent}, which has no manifest: what that stands on cannot be told",
+                    point.backup_id
+                ),
+                format!(
+                    "bring collections/{collection}/{parent}/manifest.json back from a copy of the repository; or, if \
+                     what stands on it is not needed: mendb delete {collection}/{} --cascade",
+                    point.backup_id
+                ),
+            ));
+        }
+    }
     let planned = plan(&points, rules.wanted(&points), folds);
     let bytes_of = |id: &BackupId| {
         let manifest = stored
@@ -105,9 +141,13 @@ pub fn plan_prune(
         collection: collection.to_owned(),
         removals: removals.collect(),
         folds: folds.collect(),
+        keeps: (points.iter().zip(&planned.fates))
+            .filter(|(_, fate)| matches!(fate, Fate::Stays(_)))
+            .map(|(point, _)| point.backup_id.clone())
+            .collect(),
+        order: order.to_owned(),
         tidies: true,
     };
-    let does_something = !request.removals.is_empty() || !request.folds.is_empty();
     let backups = points.into_iter().zip(&stored).zip(planned.fates);
     let backups = backups.map(|((point, stored), fate)| PlannedBackup {
         backup_id: point.backup_id,
@@ -118,7 +158,7 @@ pub fn plan_prune(
     });
     Ok(PrunePlan {
         backups: backups.collect(),
-        request: does_something.then_some(request),
+        request,
     })
 }
 

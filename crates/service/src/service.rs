@@ -150,6 +150,10 @@ impl Service {
     /// The journal or the catalogue of the target cannot be read or written, or the repository cannot be
     /// reached at all. What operations meet is in their own records, not here.
     pub fn drive(&self, observer: Observer<'_>) -> Result<()> {
+        self.drive_some(None, observer)
+    }
+
+    fn drive_some(&self, only: Option<&OperationId>, observer: Observer<'_>) -> Result<()> {
         let _driving = self.driving.lock().unwrap_or_else(PoisonError::into_inner);
         let repository_id = self.repository_id()?;
         let wire = Arc::clone(&self.wire);
@@ -159,8 +163,17 @@ impl Service {
             &self.workers,
             wire,
             repository_id,
+            only.cloned(),
         )
         .run(observer)
+    }
+
+    /// As [`Self::drive`], of one operation alone: others stay where they are.
+    ///
+    /// # Errors
+    /// As [`Self::drive`].
+    pub fn drive_only(&self, id: &OperationId, observer: Observer<'_>) -> Result<()> {
+        self.drive_some(Some(id), observer)
     }
 
     /// The id of the repository; `None` where the place is none.

@@ -67,13 +67,18 @@ impl DeleteCommand {
             collection,
             folds: Vec::new(),
             removals: removals.collect(),
+            keeps: Vec::new(),
+            order: format!("{id}{}", if self.cascade { " --cascade" } else { "" }),
             tidies: true,
         };
-        let mut deleted = doomed;
-        deleted.reverse();
-        if !self.dry_run {
-            context.maintain(&repository, &runtime, request)?;
-        }
+        let request = if self.dry_run {
+            context.tell_maintenance(&repository, &runtime)?;
+            request
+        } else {
+            context.maintain(&repository, &runtime, request)?.1
+        };
+        let deleted = request.removals.into_iter();
+        let deleted = deleted.map(|removal| removal.backup_id).collect();
         let record = Deleted {
             deleted,
             dry_run: self.dry_run,

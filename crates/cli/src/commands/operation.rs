@@ -104,7 +104,12 @@ impl OperationCommand {
                 context.see_through(&known, &operation, State::Cancelled)
             }
             Self::Abandon { operation } => {
-                context.open_service()?.abandon(&operation)?;
+                match context.journal_that_may_know(operation.as_str())? {
+                    Some(journal) if is_maintenance(&journal, &operation) => {
+                        journal.delete_operation(&operation)?;
+                    }
+                    _ => context.open_service()?.abandon(&operation)?,
+                }
                 let record = serde_json::json!({ "abandoned": operation });
                 context
                     .output
@@ -126,6 +131,12 @@ impl OperationCommand {
             }
         }
     }
+}
+
+/// Whether a journal knows an operation as one on a repository alone: it holds nothing elsewhere.
+fn is_maintenance(journal: &Journal, id: &OperationId) -> bool {
+    let operation = journal.operation_head(id);
+    operation.is_ok_and(|operation| matches!(operation.request, Request::Maintain(_)))
 }
 
 fn list(context: &Context) -> Result<Verdict, Failure> {

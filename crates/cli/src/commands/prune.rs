@@ -2,6 +2,7 @@
 
 use clap::Args;
 use mendb_model::BackupId;
+use mendb_model::name::patterns;
 use mendb_model::retention::{Fate, Period, Retention};
 use mendb_service::{PlannedBackup, plan_prune};
 use serde::Serialize;
@@ -13,6 +14,8 @@ use crate::output::{Field, table};
 
 /// How rules go together, by example.
 const EXAMPLES: &str = "\
+By example:
+
   mendb prune shop --keep-last 7                                  the seven newest
   mendb prune shop --keep-daily 14 --keep-weekly 8 --keep-monthly 12
   mendb prune shop --keep-within 30d --keep-label 'release-*' --dry-run";
@@ -100,26 +103,28 @@ impl PruneCommand {
             return Err(Failure::misuse("no rule says which backups to keep")
                 .hint("say it, as with --keep-last 7 --keep-weekly 4"));
         }
+        let mut labels = rules.labels.iter().flat_map(|labels| patterns(labels));
+        if labels.any(str::is_empty) {
+            return Err(Failure::misuse("--keep-label has an empty pattern")
+                .hint("name labels, as in --keep-label 'monthly-*,release-*'"));
+        }
         let runtime = context.runtime()?;
         let repository = context.open_repository(&runtime)?;
         let folds = !self.no_fold;
-        let plan = plan_prune(
-            &repository,
-            runtime.handle(),
-            &self.collection,
-            &rules,
-            folds,
-        )?;
-        let operation = match plan.request {
-            Some(request) if !self.dry_run => {
-                Some(context.maintain(&repository, &runtime, request)?)
-            }
-            None if !self.dry_run => {
-                context.end_maintenance(&repository, &runtime)?;
-                None
-            }
-            _ => None,
-        };
+        let order = format!("{rules:?}{}", if folds { "" } else { " --no-fold" });
+        let handle = runtime.handle();
+        let plan = plan_prune(&repository, handle, &self.collection, &rules, folds, &order);
+        let mut plan = plan?;
+        let mut operation = None;
+        if self.dry_run {
+            context.tell_maintenance(&repository, &runtime)?;
+        } else if plan.request.does_something() {
+            let (done, request) = context.maintain(&repository, &runtime, plan.request)?;
+            plan.backups.iter_mut().for_each(|it| it.went(&request));
+            operation = Some(done);
+        } else {
+            context.end_maintenance(&repository, &runtime, &plan.request)?;
+        }
         let record = PruneRecord {
             collection: self.collection,
             dry_run: self.dry_run,
@@ -189,7 +194,7 @@ impl PruneRecord {
         };
         let would = if self.dry_run { "would be " } else { "" };
         let headline = format!(
-            "{}: {} stay, {} {would}folded, {} {would}removed\n",
+            "{}: {} kept, {} {would}folded, {} {would}removed\n",
             self.collection,
             of("stays"),
             of("folded"),

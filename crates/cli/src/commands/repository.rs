@@ -68,9 +68,12 @@ fn tidy(context: &Context, dry_run: bool) -> Result<Verdict, Failure> {
                 collection: String::new(),
                 folds: Vec::new(),
                 removals: Vec::new(),
+                keeps: Vec::new(),
+                order: String::new(),
                 tidies: true,
             };
-            Some(context.maintain(&repository, &runtime, request)?.progress())
+            let (operation, _) = context.maintain(&repository, &runtime, request)?;
+            Some(operation.progress())
         }
         None => None,
     };

@@ -20,9 +20,6 @@ pub struct Definition {
     pub show: fn(&str) -> String,
 }
 
-/// The setting whose default depends on the home directory.
-pub const REPOSITORY_STATE: &str = "repository.state";
-
 /// Every setting, in the order they are shown: those of one group stand together.
 pub const DEFINITIONS: [Definition; 24] = [
     Definition {
@@ -40,10 +37,11 @@ pub const DEFINITIONS: [Definition; 24] = [
         show: hide_in_url,
     },
     Definition {
-        key: REPOSITORY_STATE,
-        default: None,
-        about: "directory of the journals of what this machine does in repositories alone: delete, compact, prune, \
-                tidy",
+        key: "repository.state",
+        default: Some(""),
+        about: "directory of the journals of what this machine does in repositories alone (delete, compact, prune, \
+                tidy). Empty: mendb/repositories in $XDG_STATE_HOME or ~/.local/state, or where there is no home, \
+                mendb-data/repositories here",
         store: |settings, text| store(&mut settings.repository_state, Ok(PathBuf::from(text))),
         show: str::to_owned,
     },

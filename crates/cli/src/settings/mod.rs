@@ -18,7 +18,7 @@ use mendb_model::part::{Exclusion, RestoreOrder};
 use serde::Serialize;
 
 use crate::failure::Failure;
-use definitions::{DEFINITIONS, Definition, REPOSITORY_STATE};
+use definitions::{DEFINITIONS, Definition};
 use file::SettingsFile;
 use secret::Secret;
 
@@ -118,6 +118,9 @@ impl Sources {
             })?;
             entries.push(entry);
         }
+        if settings.repository_state.as_os_str().is_empty() {
+            settings.repository_state = self.repository_state();
+        }
         Ok((settings, entries))
     }
 
@@ -159,9 +162,6 @@ impl Sources {
     fn default_of(&self, definition: &Definition) -> String {
         match definition.default {
             Some(value) => value.to_owned(),
-            None if definition.key == REPOSITORY_STATE => {
-                self.repository_state().display().to_string()
-            }
             None => {
                 let scheme = if definition.key == "target" {
                     "mendb"

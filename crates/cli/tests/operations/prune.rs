@@ -98,6 +98,8 @@ fn a_prune_without_rules_or_of_nothing_is_refused() {
     place.fill_shop();
     place.fails(2, &["prune", "shop"]);
     place.fails(2, &["prune", "shop", "--keep-within", "soon"]);
+    place.fails(2, &["prune", "shop", "--keep-label", ""]);
+    place.fails(2, &["prune", "shop", "--keep-label", "a,"]);
     place.ok(&["backup", "shop"]);
     let said = place.fails(1, &["prune", "stall", "--keep-last", "1"]);
     assert!(said.contains("has no backup"), "{said}");
@@ -150,6 +152,121 @@ fn a_deletion_can_be_stopped_anywhere() {
         assert_eq!(place.unfinished(), [""; 0], "stopped at step {point}");
         check_points(place, &states, &["b0", "b1"]);
     });
+}
+
+/// What was ordered and cut off is no part of another order.
+#[test]
+fn an_order_that_was_cut_off_is_carried_out_by_the_same_order_alone() {
+    let (place, states) = five_backups();
+    let strict = ["prune", "shop", "--keep-last", "1"];
+    let left = stop_at(&place, "3", &strict);
+    let all: Vec<String> = (0..5).map(label).collect();
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    for milder in [
+        &["prune", "shop", "--keep-last", "9"][..],
+        &["chain", "compact", "shop", "--to", "b1"],
+        &["repository", "tidy"],
+    ] {
+        place.ok(milder);
+        assert_eq!(place.unfinished(), [left.as_str()], "{milder:?}");
+    }
+    // One that needs the same backups is told who has them.
+    for other in [
+        &["prune", "shop", "--keep-last", "2"][..],
+        &["delete", "b4"],
+        &["chain", "compact", "shop"],
+    ] {
+        let said = place.fails(1, other);
+        assert!(said.contains(&left), "{said}");
+    }
+    let dry = place.run(&["prune", "shop", "--keep-last", "3", "--dry-run"]);
+    assert!(
+        String::from_utf8_lossy(&dry.stderr).contains(&left),
+        "{dry:?}"
+    );
+    check_points(&place, &states, &all);
+    place.ok(&strict);
+    check_points(&place, &states, &["b4"]);
+}
+
+#[test]
+fn what_was_to_stay_and_is_gone_by_then_keeps_all_others() {
+    let (place, _) = five_backups();
+    place.ok(&["backup", "shop", "--label", "b5"]);
+    let operation = stop_at(&place, "3", &["prune", "shop", "--keep-last", "1"]);
+    let elsewhere = |arguments: &[&str]| {
+        let mut command = place.command(arguments);
+        command.env("XDG_STATE_HOME", place.path("another-machine"));
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    };
+    elsewhere(&["delete", "b5"]);
+    let said = place.fails(1, &["operation", "watch", &operation]);
+    assert!(said.contains("which was to stay, is gone"), "{said}");
+    assert_eq!(place.json(&["list", "shop"]).as_array().unwrap().len(), 5);
+    place.ok(&["operation", "cancel", &operation]);
+}
+
+#[test]
+fn nothing_goes_while_a_backup_has_lost_its_manifest_that_others_stand_on() {
+    let (place, _) = five_backups();
+    let listed = place.json(&["list", "shop"]);
+    let id = listed[2]["backup_id"].as_str().unwrap();
+    let manifest = place.path(&format!("repository/collections/shop/{id}/manifest.json"));
+    let kept = place.path("kept.json");
+    std::fs::rename(&manifest, &kept).unwrap();
+    for flags in [&[][..], &["--no-fold"], &["--dry-run"]] {
+        let order = ["prune", "shop", "--keep-last", "1"];
+        let said = place.fails(1, &[&order[..], flags].concat());
+        assert!(said.contains("has no manifest"), "{said}");
+    }
+    std::fs::rename(&kept, &manifest).unwrap();
+    place.ok(&["verify", "shop"]);
+    assert_eq!(place.json(&["list", "shop"]), listed);
+}
+
+/// At whatever step a deletion was killed, giving it up keeps what was whole by then.
+#[test]
+fn a_deletion_that_is_given_up_removes_no_more() {
+    let (place, _) = five_backups();
+    let arguments = ["delete", "b0", "--cascade"];
+    at_every_point(&place, &arguments, |place, point| {
+        let before = place.json(&["list", "shop"]);
+        if let [operation] = place.unfinished().as_slice() {
+            place.run(&["operation", "cancel", operation]);
+        }
+        assert_eq!(
+            place.json(&["list", "shop"]),
+            before,
+            "stopped at step {point}"
+        );
+        place.ok(&["repository", "tidy"]);
+        let left = place.json(&["list", "shop"]);
+        assert_eq!(left, before, "stopped at step {point}, and tidied up since");
+        if !left.as_array().unwrap().is_empty() {
+            place.ok(&["verify", "shop"]);
+        }
+    });
+}
+
+#[test]
+fn work_on_a_repository_that_is_gone_can_be_abandoned_and_a_bad_journal_bothers_no_other() {
+    let (place, _) = five_backups();
+    let operation = stop_at(&place, "4", &["prune", "shop", "--keep-last", "1"]);
+    let away = place.path("away");
+    std::fs::rename(place.path("repository"), &away).unwrap();
+    place.fails(1, &["operation", "cancel", &operation]);
+    place.ok(&["operation", "abandon", &operation]);
+    assert_eq!(place.unfinished(), [""; 0]);
+    std::fs::rename(&away, place.path("repository")).unwrap();
+
+    let other = place.path("state/mendb/repositories/other");
+    std::fs::create_dir_all(&other).unwrap();
+    std::fs::write(other.join("journal.sqlite"), "garbage").unwrap();
+    let listed = place.run(&["operation", "list"]);
+    assert!(listed.status.success(), "{listed:?}");
+    let said = String::from_utf8_lossy(&listed.stderr);
+    assert!(said.contains("is not known"), "{said}");
 }
 
 /// Stops a command at a persisted step; the operation that it leaves.

@@ -21,6 +21,12 @@ pub struct MaintenanceRequest {
     /// Runs that are folded then, one after the other.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub folds: Vec<FoldedRun>,
+    /// Backups that were to stay when this was decided, and without which it is not done: they may have been taken
+    /// away by another since.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keeps: Vec<BackupId>,
+    /// The order, in the user's words: the same words mean the same operation while that is not over.
+    pub order: String,
     /// Whether files of parts that no backup needs are looked for, and removed when they have waited.
     pub tidies: bool,
 }
@@ -89,22 +95,28 @@ impl MaintenanceRequest {
         removed.chain(folded).collect()
     }
 
-    /// Whether it does all that another would do, and more perhaps: then the other need not be asked for.
-    pub fn covers(&self, other: &Self) -> bool {
-        let folds = |fold: &FoldedRun| self.folds.iter().any(|own| own.last == fold.last);
-        let goes: Vec<_> = self.goes().collect();
-        self.work == other.work
-            && self.collection == other.collection
-            && (self.tidies || !other.tidies)
-            && other.folds.iter().all(folds)
-            && other.goes().all(|id| goes.contains(&id))
+    /// Whether it was ordered in the same words: then the other need not be asked for. What it was decided to do may
+    /// be more than the other would, as part of it is done by then.
+    pub fn is_same_order(&self, other: &Self) -> bool {
+        (self.work, &self.collection, &self.order) == (other.work, &other.collection, &other.order)
     }
 
-    /// The backups that are no restore points afterwards.
-    fn goes(&self) -> impl Iterator<Item = &BackupId> {
-        let folded = self.folds.iter().flat_map(|fold| &fold.goes);
-        let removed = self.removals.iter().map(|removal| &removal.backup_id);
-        removed.chain(folded)
+    /// Whether backups are folded or removed by it.
+    pub fn does_something(&self) -> bool {
+        !self.removals.is_empty() || !self.folds.is_empty()
+    }
+
+    /// The backups that are no restore points afterwards, with those that they become part of.
+    pub fn goes(&self) -> Vec<(&BackupId, Option<&BackupId>)> {
+        let removed = self
+            .removals
+            .iter()
+            .map(|removal| (&removal.backup_id, None));
+        let folded = self.folds.iter().flat_map(|fold| {
+            let goes = fold.goes.iter();
+            goes.map(move |id| (id, Some(&fold.last)))
+        });
+        removed.chain(folded).collect()
     }
 
     /// The steps, in order. What is removed goes first: some of it may stand on what is folded. Each run is
@@ -163,6 +175,8 @@ mod tests {
                 backup_id: id(5),
                 is_leftover: false,
             }],
+            keeps: vec![id(2), id(4)],
+            order: "--keep-last 2".into(),
             tidies: true,
         }
     }
@@ -192,14 +206,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_to_do_of_a_request_is_covered_by_it_and_more_is_not() {
+    fn only_the_same_order_is_the_same_operation() {
         let all = request();
         let mut left = request();
-        // It took the place of the last of its run already: the first is only to be removed.
-        let folded = left.folds.remove(0);
-        left.removals[0].backup_id = folded.first;
-        assert!(all.covers(&all) && all.covers(&left) && !left.covers(&all));
-        left.work = MaintenanceWork::Delete;
-        assert!(!all.covers(&left));
+        left.folds.remove(0);
+        assert!(all.is_same_order(&left), "part of it was done since");
+        left.order = "--keep-last 3".into();
+        assert!(!all.is_same_order(&left), "it would keep more");
+        let tidy = MaintenanceRequest {
+            work: MaintenanceWork::Tidy,
+            ..request()
+        };
+        assert!(!all.is_same_order(&tidy));
     }
 }

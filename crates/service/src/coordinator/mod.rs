@@ -43,6 +43,8 @@ pub(crate) struct Coordinator<'a> {
     wire: Arc<dyn Wire>,
     /// The id of the repository; operations that work with another are left alone.
     repository_id: Option<String>,
+    /// The one operation that is driven; all of them without.
+    only: Option<OperationId>,
     operations: BTreeMap<OperationId, Driven>,
     foreign: BTreeSet<OperationId>,
     inbox: Receiver<Message>,
@@ -70,6 +72,7 @@ impl<'a> Coordinator<'a> {
         workers: &'a Workers,
         wire: Arc<dyn Wire>,
         repository_id: Option<String>,
+        only: Option<OperationId>,
     ) -> Self {
         let (outbox, inbox) = channel();
         Self {
@@ -78,6 +81,7 @@ impl<'a> Coordinator<'a> {
             workers,
             wire,
             repository_id,
+            only,
             operations: BTreeMap::new(),
             foreign: BTreeSet::new(),
             inbox,
@@ -159,7 +163,8 @@ impl<'a> Coordinator<'a> {
 
     /// Reads an operation, if it works with our repository.
     fn load(&mut self, id: &OperationId) -> Result<bool> {
-        if self.foreign.contains(id) {
+        let is_other = self.only.as_ref().is_some_and(|only| only != id);
+        if is_other || self.foreign.contains(id) {
             return Ok(false);
         }
         let operation = self.journal.operation(id)?;

@@ -5,12 +5,12 @@ use mendb_model::operation::{MaintenanceRequest, Request};
 
 use super::in_the_way;
 use crate::error::{Error, Result};
-use crate::in_use;
+use crate::in_use::InUse;
 use crate::service::Service;
 
 impl Service {
-    /// Begins to fold or remove backups, and files that no backup needs. Where an operation that is not over
-    /// does all of it, that one is returned: the same order goes on with what was cut off.
+    /// Begins to fold or remove backups, and files that no backup needs. Where the same order is an operation that
+    /// is not over, that one is returned: it goes on with what was cut off, by what was decided then.
     ///
     /// # Errors
     /// There is no repository; another operation, of the repository or of the target beside it, works with one
@@ -23,7 +23,9 @@ impl Service {
                 "name its place with --repository",
             ));
         };
-        in_use::check(&self.tools, &request)?;
+        if let Some(in_use) = InUse::find(&self.tools, &request)? {
+            return Err(in_use.refusal());
+        }
         for operation in self.journal.operations()? {
             let Request::Maintain(other) = &operation.request else {
                 continue;
@@ -32,7 +34,7 @@ impl Service {
             if operation.state.is_terminal() || operation.repository_id != repository_id {
                 continue;
             }
-            if other.covers(&request) {
+            if other.is_same_order(&request) {
                 return Ok(operation.operation_id);
             }
             let theirs = other.backups();

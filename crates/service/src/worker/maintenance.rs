@@ -19,7 +19,8 @@ use super::backup::{draft, writer};
 use super::{Attempt, Counts, TaskError, TaskResult, Tools, no_such_step};
 use crate::env;
 use crate::error::{Error, Result};
-use crate::in_use;
+use crate::in_use::InUse;
+use crate::journal::command::Command;
 
 /// A worker that folds tells how far it is each time it has read so much.
 const TOLD_EVERY_BYTES: u64 = 4 << 20;
@@ -93,7 +94,7 @@ pub(super) fn run(
         (TaskSpec::Whole, StepKind::Replace) => replace(attempt, request, of_run()?, counts),
         (TaskSpec::Whole, StepKind::Remove) => remove(attempt, request, counts),
         (TaskSpec::Whole, StepKind::Tidy) => tidy(attempt, request, counts),
-        (TaskSpec::Whole, StepKind::Rollback) => roll_back(attempt),
+        (TaskSpec::Whole, StepKind::Rollback) => roll_back(attempt, request),
         _ => Err(no_such_step(&attempt.request.request)),
     }
 }
@@ -174,7 +175,8 @@ fn replace(
     let draft = draft(attempt)?;
     let repository = &attempt.tools.repository;
     under_lease(attempt, "folds backups", |lease| {
-        in_use::check(attempt.tools, request)?;
+        check_unused(attempt, request)?;
+        check_kept(attempt, request)?;
         let compaction = plan(attempt, request, fold)?;
         let stays = compaction.stays();
         let was_folded = draft.compacted.iter().flat_map(|it| &it.stands_for).last();
@@ -211,7 +213,8 @@ fn remove(
     let (repository, collection) = (&attempt.tools.repository, &request.collection);
     *counts = Counts::default();
     under_lease(attempt, "deletes backups", |lease| {
-        in_use::check(attempt.tools, request)?;
+        check_unused(attempt, request)?;
+        check_kept(attempt, request)?;
         let whole: Vec<_> = ids(false).collect();
         let mut stopped = Ok(());
         if !whole.is_empty() {
@@ -271,8 +274,17 @@ fn tidy(
     }
 }
 
-/// Removes what was folded in vain. What has taken the place of another, or has gone, stays so.
-fn roll_back(attempt: &Attempt<'_>) -> TaskResult<()> {
+/// Lets stay what was about to go, and removes what was folded in vain. What has taken the place of another, or has
+/// gone, stays so.
+fn roll_back(attempt: &Attempt<'_>, request: &MaintenanceRequest) -> TaskResult<()> {
+    let goes: Vec<BackupId> = request.goes().iter().map(|(id, _)| (*id).clone()).collect();
+    if !goes.is_empty() {
+        let keeping = attempt
+            .tools
+            .repository
+            .keep_backups(&request.collection, &goes);
+        attempt.wait_to_the_end(keeping)?;
+    }
     let Some(draft) = attempt.request.draft.as_deref() else {
         return Ok(());
     };
@@ -284,15 +296,60 @@ fn roll_back(attempt: &Attempt<'_>) -> TaskResult<()> {
     }
 }
 
+/// Stops where a user has asked for it and the coordinator has not said so yet: who takes the lease ends what a
+/// process that died has begun to remove.
+fn check_not_recalled(attempt: &Attempt<'_>) -> TaskResult<()> {
+    attempt.check_stopped()?;
+    let commands = attempt.tools.journal.commands()?;
+    let stops = |(_, id, command): &(i64, OperationId, Command)| {
+        *id == attempt.request.operation_id && matches!(command, Command::Pause | Command::Cancel)
+    };
+    match commands.iter().any(stops) {
+        true => Err(TaskError::Stopped),
+        false => Ok(()),
+    }
+}
+
+/// Waits while an operation goes on that needs a backup which is to go; one that only a user can move is waited for by
+/// nobody.
+fn check_unused(attempt: &Attempt<'_>, request: &MaintenanceRequest) -> TaskResult<()> {
+    match InUse::find(attempt.tools, request)? {
+        None => Ok(()),
+        Some(in_use) if in_use.by.awaits_user() => Err(TaskError::Proof(in_use.sentence())),
+        Some(in_use) => Err(TaskError::InUse(in_use.sentence())),
+    }
+}
+
+/// Sees that what was to stay is there: what it is decided on may be long ago, and another may have taken it away.
+fn check_kept(attempt: &Attempt<'_>, request: &MaintenanceRequest) -> TaskResult<()> {
+    if request.keeps.is_empty() {
+        return Ok(());
+    }
+    let listed = attempt.wait(attempt.tools.repository.list(&request.collection))?;
+    let is_there = |id: &BackupId| {
+        listed
+            .iter()
+            .any(|(there, read)| there == id && read.is_ok())
+    };
+    match request.keeps.iter().find(|id| !is_there(id)) {
+        None => Ok(()),
+        Some(gone) => Err(TaskError::Proof(format!(
+            "backup {gone}, which was to stay, is gone or damaged since this was planned, so nothing more is \
+             removed; cancel this operation and ask again"
+        ))),
+    }
+}
+
 /// Does something as the one process that removes things from the repository.
 fn under_lease<T>(
     attempt: &Attempt<'_>,
     work: &str,
     doing: impl FnOnce(&Lease) -> TaskResult<T>,
 ) -> TaskResult<T> {
+    check_not_recalled(attempt)?;
     let repository = &attempt.tools.repository;
     let lease = attempt.wait(repository.lease(work))?;
-    let done = doing(&lease);
+    let done = check_not_recalled(attempt).and_then(|()| doing(&lease));
     attempt.wait_to_the_end(async {
         lease.release().await;
         Ok(())

@@ -140,6 +140,9 @@ pub(crate) enum TaskError {
     /// A backup of clickhouse-backup cannot be read.
     #[error(transparent)]
     Import(#[from] ImportError),
+    /// Another operation works with what this one would take away, and will be done some time.
+    #[error("{0}")]
+    InUse(String),
     /// What was done cannot be right.
     #[error("{0}")]
     Proof(String),
@@ -183,7 +186,7 @@ impl From<TaskError> for Error {
                 action: format!("cannot {action} {}", path.display()),
                 source,
             },
-            TaskError::Proof(message) => Self::Refused {
+            TaskError::Proof(message) | TaskError::InUse(message) => Self::Refused {
                 message,
                 hint: None,
             },
@@ -451,6 +454,7 @@ impl Attempt<'_> {
                     TaskError::Engine(error) => error.remedy == Remedy::Retry,
                     TaskError::Repository(error) => error.is_retriable(),
                     TaskError::Import(error) => error.is_retriable(),
+                    TaskError::InUse(_) => true,
                     TaskError::Stopped
                     | TaskError::Proof(_)
                     | TaskError::Unclear(_)

@@ -67,6 +67,15 @@ struct RestorePoint {
     label: Option<String>,
 }
 
+impl RestorePoint {
+    fn of(backup_id: &BackupId, there: &BTreeMap<BackupId, Option<String>>) -> Self {
+        Self {
+            backup_id: backup_id.clone(),
+            label: there.get(backup_id).cloned().flatten(),
+        }
+    }
+}
+
 /// What was done, or would be.
 #[derive(Debug, Serialize)]
 struct CompactionRecord {
@@ -104,7 +113,7 @@ impl CompactCommand {
             let mut record = CompactionRecord::of(last, &[], &there);
             record.dry_run = self.dry_run;
             if !self.dry_run {
-                context.end_maintenance(&repository, &runtime)?;
+                context.end_maintenance(&repository, &runtime, &self.order())?;
             }
             context.output.report(&record, CompactionRecord::describe)?;
             return Ok(Verdict::Done);
@@ -116,26 +125,48 @@ impl CompactCommand {
         record.bytes_before = compaction.bytes();
         record.dry_run = self.dry_run;
         if self.dry_run {
+            context.tell_maintenance(&repository, &runtime)?;
             context.output.record(&record, CompactionRecord::describe)?;
             return Ok(Verdict::Done);
         }
         let request = MaintenanceRequest {
-            work: MaintenanceWork::Compact,
-            collection: self.collection.clone(),
             folds: vec![FoldedRun {
                 first,
                 last: last.backup_id.clone(),
                 goes: compaction.goes().to_vec(),
                 bytes: compaction.bytes(),
             }],
-            removals: Vec::new(),
-            tidies: false,
+            ..self.order()
         };
-        context.maintain(&repository, &runtime, request)?;
+        let (_, done) = context.maintain(&repository, &runtime, request)?;
+        let gone: Vec<BackupId> = done.goes().iter().map(|(id, _)| (*id).clone()).collect();
+        record.gone = gone.iter().map(|id| RestorePoint::of(id, &there)).collect();
         let stored = handle.block_on(repository.manifest(&self.collection, &last.backup_id))?;
         record.bytes_after = Some(stored.manifest.bytes());
         context.output.report(&record, CompactionRecord::describe)?;
         Ok(Verdict::Done)
+    }
+
+    /// The order, which decides nothing yet.
+    fn order(&self) -> MaintenanceRequest {
+        let flag = |name: &str, value: &Option<String>| match value {
+            Some(value) => format!(" {name} {value}"),
+            None => String::new(),
+        };
+        MaintenanceRequest {
+            work: MaintenanceWork::Compact,
+            collection: self.collection.clone(),
+            folds: Vec::new(),
+            removals: Vec::new(),
+            keeps: Vec::new(),
+            order: [
+                flag("--from", &self.from),
+                flag("--to", &self.to),
+                if self.full { " --full" } else { "" }.to_owned(),
+            ]
+            .concat(),
+            tidies: false,
+        }
     }
 
     /// The chain of the backup that stays.
@@ -223,10 +254,7 @@ impl CompactionRecord {
     /// What there is when a backup stays and others go; `there` are all backups of the collection with
     /// their labels.
     fn of(stays: &Manifest, goes: &[BackupId], there: &BTreeMap<BackupId, Option<String>>) -> Self {
-        let point = |backup_id: &BackupId| RestorePoint {
-            backup_id: backup_id.clone(),
-            label: there.get(backup_id).cloned().flatten(),
-        };
+        let point = |backup_id| RestorePoint::of(backup_id, there);
         let stay = there.keys().filter(|id| !goes.contains(id));
         Self {
             collection: stays.collection.clone(),
