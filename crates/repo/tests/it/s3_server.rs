@@ -10,9 +10,21 @@ pub const BUCKET: &str = "mendb";
 
 /// Serves until its standard input ends, which the end of the test process brings about, however
 /// that comes.
+///
+/// Changes are made one at a time: moto looks whether an object is there and then puts it, and lets two that
+/// must not both create one do so, which no store does that keeps conditions.
 const PROGRAM: &str = r#"
-import sys, urllib.request
+import sys, threading, urllib.request
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication
 from moto.server import ThreadedMotoServer
+answer = DomainDispatcherApplication.__call__
+changing = threading.Lock()
+def answer_in_turn(application, environ, start_response):
+    if environ["REQUEST_METHOD"] in ("GET", "HEAD"):
+        return answer(application, environ, start_response)
+    with changing:
+        return answer(application, environ, start_response)
+DomainDispatcherApplication.__call__ = answer_in_turn
 server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
 server.start()
 host, port = server.get_host_and_port()

@@ -5,6 +5,7 @@
 //! what was folded is looked at under the lease. No step takes back what was removed: what is given up stays as
 //! far as it came.
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -325,13 +326,17 @@ fn check_kept(attempt: &Attempt<'_>, request: &MaintenanceRequest) -> TaskResult
     if request.keeps.is_empty() {
         return Ok(());
     }
-    let listed = attempt.wait(attempt.tools.repository.list(&request.collection))?;
-    let is_there = |id: &BackupId| {
-        listed
-            .iter()
-            .any(|(there, read)| there == id && read.is_ok())
-    };
-    match request.keeps.iter().find(|id| !is_there(id)) {
+    let mut there = HashSet::new();
+    for (id, read) in attempt.wait(attempt.tools.repository.list(&request.collection))? {
+        match read {
+            Ok(_) => {
+                there.insert(id);
+            }
+            Err(error) if error.is_damage() => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    match request.keeps.iter().find(|id| !there.contains(id)) {
         None => Ok(()),
         Some(gone) => Err(TaskError::Proof(format!(
             "backup {gone}, which was to stay, is gone or damaged since this was planned, so nothing more is \
