@@ -298,14 +298,16 @@ fn roll_back(attempt: &Attempt<'_>, request: &MaintenanceRequest) -> TaskResult<
 }
 
 /// Stops where a user has asked for it and the coordinator has not said so yet: who takes the lease ends what a
-/// process that died has begun to remove.
+/// process that died has begun to remove. What is asked for is in the journal as a command, and from one commit on,
+/// in which that goes, as where the operation stands.
 fn check_not_recalled(attempt: &Attempt<'_>) -> TaskResult<()> {
     attempt.check_stopped()?;
-    let commands = attempt.tools.journal.commands()?;
+    let (journal, own) = (&attempt.tools.journal, &attempt.request.operation_id);
     let stops = |(_, id, command): &(i64, OperationId, Command)| {
-        *id == attempt.request.operation_id && matches!(command, Command::Pause | Command::Cancel)
+        id == own && matches!(command, Command::Pause | Command::Cancel)
     };
-    match commands.iter().any(stops) {
+    let is_asked = journal.commands()?.iter().any(stops);
+    match is_asked || journal.operation_head(own)?.stop.is_some() {
         true => Err(TaskError::Stopped),
         false => Ok(()),
     }
@@ -354,7 +356,7 @@ fn under_lease<T>(
     check_not_recalled(attempt)?;
     let repository = &attempt.tools.repository;
     let lease = attempt.wait(repository.lease(work))?;
-    let done = check_not_recalled(attempt).and_then(|()| doing(&lease));
+    let done = doing(&lease);
     attempt.wait_to_the_end(async {
         lease.release().await;
         Ok(())
