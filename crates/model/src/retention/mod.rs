@@ -1,6 +1,6 @@
 //! Which backups of a collection are kept: rules by count and by age, and what follows from them for chains.
 //!
-//! [`rules`] says which backups are wanted; [`plan`] what becomes of the others: removed where nothing that is
+//! [`rules`] says which backups are wanted; [`mod@plan`] what becomes of the others: removed where nothing that is
 //! kept stands on them, else folded into the next that is kept.
 
 pub mod plan;
