@@ -40,7 +40,7 @@ const STEPS: [(&str, &[&str]); 8] = [
         &["backup", "bench", "--incremental", "--label", "increment"],
     ),
     ("list", &["list", "bench"]),
-    ("show", &["show", "bench", "increment"]),
+    ("show", &["show", "bench/increment"]),
     (
         "plan of a mend",
         &[
