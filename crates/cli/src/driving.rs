@@ -31,7 +31,11 @@ impl Context {
     /// that another process may be working on.
     pub fn tell_what_is_in_the_way(&self, mut failure: Failure) -> Failure {
         let opened = match (&failure.operation, failure.kind) {
-            (Some(id), _) => self.journal_that_may_know(id),
+            (Some(id), _) => match id.parse().map(|id| self.repository_journal_of(&id)) {
+                Ok(Ok(Some((_, journal)))) => Ok(Some(journal)),
+                Ok(Err(failure)) => Err(failure),
+                Ok(Ok(None)) | Err(_) => self.open_journal(),
+            },
             (None, FailureKind::Busy) => self.open_journal(),
             _ => return failure,
         };
@@ -88,8 +92,8 @@ impl Context {
         Ok(driven?)
     }
 
-    /// Drives what an owner's operation is driven with: all that a target has begun, and of a repository nothing
-    /// else, as what another order would remove there is not asked for now.
+    /// Drives an operation: with all others that a target has begun; of a repository it alone, since nobody who
+    /// gives one order expects what another would remove.
     fn drive_of(&self, owner: &Owner, service: &Service, id: &OperationId) -> Result<(), Failure> {
         if *owner == Owner::Target {
             return self.drive_all(service);

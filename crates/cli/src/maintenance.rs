@@ -18,8 +18,8 @@ use crate::owner::Owner;
 use crate::service::STATE_ELSEWHERE;
 
 impl Context {
-    /// Has something done in a repository alone, or goes on with the same order; the operation, which is done, and
-    /// what it did: more than was asked for now where part of that was done before.
+    /// Has something done in a repository alone, or goes on with the same order. Returns the operation, which is
+    /// done, and what it did, from its beginning: `request` may lack what an earlier process had done of it.
     ///
     /// # Errors
     /// It is refused, or did not come to its end.

@@ -27,12 +27,8 @@ impl Context {
     /// # Errors
     /// None does, or one cannot be read.
     pub fn journal_of(&self, id: &OperationId) -> Result<(Owner, Journal), Failure> {
-        for (owner, journal) in self.repository_journals()? {
-            match journal.operation_head(id) {
-                Err(Error::UnknownOperation(_)) => {}
-                // What else is wrong with it is for the command to tell.
-                _ => return Ok((owner, journal)),
-            }
+        if let Some(known) = self.repository_journal_of(id)? {
+            return Ok(known);
         }
         let Some(journal) = self.open_journal()? else {
             return Err(self.unknown_operation(None, id));
@@ -43,20 +39,19 @@ impl Context {
         }
     }
 
-    /// The journal that knows an operation of such an id, or else that of the target, if there is one.
+    /// The journal of a repository that knows an operation, if one does.
     ///
     /// # Errors
-    /// One cannot be read.
-    pub fn journal_that_may_know(&self, id: &str) -> Result<Option<Journal>, Failure> {
-        let Ok(id) = id.parse() else {
-            return self.open_journal();
-        };
-        for (_, journal) in self.repository_journals()? {
-            if journal.operation_head(&id).is_ok() {
-                return Ok(Some(journal));
-            }
-        }
-        self.open_journal()
+    /// The directory of these journals cannot be read.
+    pub fn repository_journal_of(
+        &self,
+        id: &OperationId,
+    ) -> Result<Option<(Owner, Journal)>, Failure> {
+        let mut journals = self.repository_journals()?.into_iter();
+        // What else is wrong with the operation is for the command to tell.
+        Ok(journals.find(|(_, journal)| {
+            !matches!(journal.operation_head(id), Err(Error::UnknownOperation(_)))
+        }))
     }
 
     /// The journals of what this machine did in repositories alone.

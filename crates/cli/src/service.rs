@@ -203,7 +203,10 @@ impl Context {
 }
 
 /// Takes the directory of the journal of a repository.
-fn lock_state(directory: &Path) -> Result<StateLock, Failure> {
+///
+/// # Errors
+/// [`FailureKind::Busy`] while another process has it, or it cannot be written.
+pub fn lock_state(directory: &Path) -> Result<StateLock, Failure> {
     StateLock::take(directory).map_err(|failure| match failure.kind {
         FailureKind::Busy => failure.hint("another mendb of this machine works in this repository"),
         _ => failure.hint(STATE_ELSEWHERE),

@@ -108,7 +108,12 @@ pub(crate) fn tidy(directory: &Path, unwanted: &dyn Fn(&str) -> bool) -> io::Res
 /// Removes the files below a directory that writes cut off by a crash have left, if nothing was written
 /// to them since a time: writes that go on stay. Directories stay, as someone may be about to use them.
 pub(crate) fn remove_unfinished(directory: &Path, before: SystemTime) -> io::Result<()> {
-    for entry in fs::read_dir(directory)? {
+    let entries = match fs::read_dir(directory) {
+        // It was removed meanwhile.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
             remove_unfinished(&entry.path(), before)?;

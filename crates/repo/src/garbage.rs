@@ -78,6 +78,7 @@ impl Repository {
         let grace_s = i64::try_from(self.options().garbage_grace_ms.div_ceil(1000));
         let grace_s = grace_s.unwrap_or(i64::MAX);
         self.forget_ended(lease, grace_s).await?;
+        self.remove_cut_off(lease, grace_s).await?;
         let shelves = self.shelves().await?;
         let records = self.garbage_records().await?;
         if shelves.is_empty() && records.is_empty() {
@@ -97,13 +98,18 @@ impl Repository {
         self.sweep_named(lease, before_s, &mut collected, told)
             .await?;
         collected.waiting = self.waiting_garbage().await?;
-        let before = u64::try_from(before_s).unwrap_or(0);
-        let before = SystemTime::UNIX_EPOCH + Duration::from_secs(before);
-        self.in_directory("tidy", layout::FILES, move |files| {
-            directory::remove_unfinished(files, before)
-        })
-        .await?;
         Ok(collected)
+    }
+
+    /// Removes what writes that were cut off have left in a directory, when the time of grace is over.
+    async fn remove_cut_off(&self, lease: &Lease, grace_s: i64) -> Result<()> {
+        let before_s = lease.now_s().await?.saturating_sub(grace_s);
+        let before = Duration::from_secs(u64::try_from(before_s).unwrap_or(0));
+        let before = SystemTime::UNIX_EPOCH + before;
+        self.in_directory("tidy", "", move |root| {
+            directory::remove_unfinished(root, before)
+        })
+        .await
     }
 
     /// How many objects no backup needed when that was last looked for, and wait for the time of grace to pass.

@@ -22,6 +22,7 @@ use crate::orphan::way_out;
 use crate::output::{Field, table};
 use crate::owner::Owner;
 use crate::parts::mend_report::MendTables;
+use crate::service::lock_state;
 use crate::settings::value::on_concurrent_insert;
 
 /// Long operations: backups, restores and mends, running, stopped or over.
@@ -104,8 +105,10 @@ impl OperationCommand {
                 context.see_through(&known, &operation, State::Cancelled)
             }
             Self::Abandon { operation } => {
-                match context.journal_that_may_know(operation.as_str())? {
-                    Some(journal) if is_maintenance(&journal, &operation) => {
+                match context.repository_journal_of(&operation)? {
+                    // It holds nothing elsewhere. Nobody may be driving it.
+                    Some((Owner::Repository(directory), journal)) => {
+                        let _alone = lock_state(&directory)?;
                         journal.delete_operation(&operation)?;
                     }
                     _ => context.open_service()?.abandon(&operation)?,
@@ -131,12 +134,6 @@ impl OperationCommand {
             }
         }
     }
-}
-
-/// Whether a journal knows an operation as one on a repository alone: it holds nothing elsewhere.
-fn is_maintenance(journal: &Journal, id: &OperationId) -> bool {
-    let operation = journal.operation_head(id);
-    operation.is_ok_and(|operation| matches!(operation.request, Request::Maintain(_)))
 }
 
 fn list(context: &Context) -> Result<Verdict, Failure> {

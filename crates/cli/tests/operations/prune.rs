@@ -319,6 +319,30 @@ fn work_on_a_repository_is_paused_resumed_and_given_up_from_any_directory() {
 }
 
 #[test]
+fn what_writes_that_were_cut_off_have_left_goes_after_a_day_wherever_it_lies() {
+    let (place, states) = five_backups();
+    let left = [
+        "lease.json#7",
+        "mendb.json#8",
+        "collections/shop/lost/parent.json#1",
+    ];
+    let left = left.map(|name| place.path(&format!("repository/{name}")));
+    let young = place.path("repository/collections/shop/lost/0000-a-0.0000.parquet#3");
+    std::fs::create_dir_all(young.parent().unwrap()).unwrap();
+    std::fs::write(&young, "half").unwrap();
+    for path in &left {
+        std::fs::write(path, "half").unwrap();
+        let file = std::fs::File::options().write(true).open(path).unwrap();
+        file.set_modified(std::time::SystemTime::UNIX_EPOCH)
+            .unwrap();
+    }
+    place.ok(&["repository", "tidy"]);
+    assert!(left.iter().all(|path| !path.exists()), "{left:?}");
+    assert!(young.exists(), "somebody may be writing it");
+    check_points(&place, &states, &["b0", "b1", "b2", "b3", "b4"]);
+}
+
+#[test]
 fn a_dry_run_of_a_deletion_says_what_would_go() {
     let (place, states) = five_backups();
     let planned = place.json(&["delete", "b3", "--cascade", "--dry-run"]);
