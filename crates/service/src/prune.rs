@@ -58,14 +58,13 @@ impl PlannedBackup {
 ///
 /// # Errors
 /// The rules want nothing; there is no backup; or one cannot be read, so that it cannot be told what stands on
-/// what. `order` is the order in the user's words.
+/// what.
 pub fn plan_prune(
     repository: &Repository,
     runtime: &Handle,
     collection: &str,
     rules: &Retention,
     folds: bool,
-    order: &str,
 ) -> Result<PrunePlan> {
     if rules.is_empty() {
         return Err(Error::refused(
@@ -145,7 +144,7 @@ pub fn plan_prune(
             .filter(|(_, fate)| matches!(fate, Fate::Stays(_)))
             .map(|(point, _)| point.backup_id.clone())
             .collect(),
-        order: order.to_owned(),
+        order: format!("{rules}{}", if folds { "" } else { " --no-fold" }),
         tidies: true,
     };
     let backups = points.into_iter().zip(&stored).zip(planned.fates);
