@@ -1,8 +1,8 @@
 //! The transitions of an [`Operation`].
 
 use super::event::{Context, Effect, Event, IllegalEvent};
-use super::plan::{PlannedStep, StepKind};
 use super::standing::Standing;
+use super::step::{PlannedStep, StepKind};
 use super::task::{NewTask, Report, ReportStatus, Task, TaskStatus};
 use super::{LostCut, Operation, Outcome, Request, State, Stop, Tasks, TouchedDraft};
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::plan::{PlannedStep, StepKind};
+use super::step::{PlannedStep, StepKind};
 use crate::name::BackupId;
 
 /// Work on a repository, decided: which backups are folded, which go, and whether files that no backup needs

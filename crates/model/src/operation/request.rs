@@ -9,6 +9,7 @@ use crate::digest::Digest;
 use crate::key::KeyRange;
 use crate::name::{BackupId, BackupKind, OperationId};
 use crate::operation::maintenance::MaintenanceRequest;
+use crate::operation::step::StepKind;
 use crate::operation::task::MendedRows;
 use crate::part::{
     Difference, Exclusion, Grade, OnConcurrentInsert, Redefining, RestoreOrder, TableDefinition,
@@ -494,6 +495,53 @@ impl Request {
             Self::MendRows(request) if request.undoes.is_some() => "undo",
             Self::MendRows(_) => "mend",
             Self::Maintain(request) => request.work.name(),
+        }
+    }
+
+    /// What the ids of its operations begin with.
+    pub fn id_prefix(&self) -> &'static str {
+        match self {
+            Self::Backup(_) | Self::PartBackup(_) => "backup",
+            Self::Restore(_) => "restore",
+            Self::Mend(_) | Self::MendRows(_) | Self::Maintain(_) => self.kind(),
+        }
+    }
+
+    /// What becomes of its tables, or backups, as a participle.
+    pub fn doing(&self) -> &'static str {
+        match self {
+            Self::Backup(_) | Self::PartBackup(_) => "backed up",
+            Self::Restore(_) => "restored",
+            Self::Mend(_) | Self::MendRows(_) => "mended",
+            Self::Maintain(_) => "worked on",
+        }
+    }
+
+    /// Whether it is about a target; else about a repository alone.
+    pub fn has_target(&self) -> bool {
+        !matches!(self, Self::Maintain(_))
+    }
+
+    /// Whether a step is one piece of work whatever there is, so that its tasks need not be looked for.
+    pub fn is_one_task(&self, step: StepKind) -> bool {
+        match step {
+            StepKind::Verify => matches!(self, Self::MendRows(_)),
+            StepKind::Cut
+            | StepKind::Seal
+            | StepKind::Release
+            | StepKind::Prepare
+            | StepKind::Finish
+            | StepKind::Replace
+            | StepKind::Remove
+            | StepKind::Tidy
+            | StepKind::Rollback => true,
+            StepKind::Copy
+            | StepKind::Assess
+            | StepKind::Load
+            | StepKind::Apply
+            | StepKind::Stage
+            | StepKind::Commit
+            | StepKind::Fold => false,
         }
     }
 

@@ -12,8 +12,8 @@ use mendb_model::schema::TableSchema;
 use mendb_repo::{ChainLookup, ChainReader, StoredManifest};
 
 use super::pieces::Shard;
+use crate::attempt::{TaskResult, Tools};
 use crate::error::{Error, Result};
-use crate::worker::{TaskResult, Tools};
 
 /// A backup with those it stands on.
 pub(super) struct Point {

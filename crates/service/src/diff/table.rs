@@ -13,7 +13,7 @@ use super::pulled::Pulled;
 use super::report::{DiffRoad, RowDiff, RowsDiffer};
 use super::state::{After, Lookup, Point, TableState, until_error};
 use super::{RowSink, TellRead};
-use crate::worker::{TaskError, TaskResult, Tools};
+use crate::attempt::{TaskError, TaskResult, Tools};
 
 /// A table whose rows are compared.
 pub(super) struct Comparison<'a> {
