@@ -7,12 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use mendb_engines::{Engine, EngineError, Remedy};
+use mendb_engines::Engine;
 use mendb_model::TargetMark;
 use mendb_model::manifest::Manifest;
 use mendb_model::operation::{ChainLink, Report, ReportStatus, TaskOutput};
 use mendb_repo::Repository;
-use mendb_repo::clickhouse_backup::ImportError;
 use tokio::runtime::Handle;
 
 use crate::env;
@@ -20,6 +19,7 @@ use crate::error::{self, Error};
 use crate::journal::Journal;
 use crate::journal_port::JournalPort;
 use crate::manifests::{Manifests, changed};
+use crate::task_error::{TaskError, TaskResult};
 use crate::wire::{Message, TaskRequest};
 
 /// How often an attempt that waits for the repository looks whether it was told to stop.
@@ -104,98 +104,6 @@ impl Tools {
         })
     }
 }
-
-/// Why an attempt ended before its task was done.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum TaskError {
-    /// The coordinator told it to stop.
-    #[error("stopped")]
-    Stopped,
-    /// The database failed.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-    /// The repository failed.
-    #[error(transparent)]
-    Repository(#[from] mendb_repo::Error),
-    /// A backup of clickhouse-backup cannot be read.
-    #[error(transparent)]
-    Import(#[from] ImportError),
-    /// Another operation works with what this one would take away, and will be done some time.
-    #[error("{0}")]
-    InUse(String),
-    /// What was done cannot be right.
-    #[error("{0}")]
-    Proof(String),
-    /// Parts, named here, may hold rows that somebody brought beside rows that are to go.
-    #[error("rows that came cannot be told from rows that are to go, in parts {0}")]
-    Unclear(String),
-    /// The journal cannot be read or written.
-    #[error(transparent)]
-    Journal(#[from] Box<Error>),
-    /// A file beside the database cannot be read or written.
-    #[error("cannot {action} {}", path.display())]
-    File {
-        /// What was being done.
-        action: &'static str,
-        /// The file.
-        path: std::path::PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
-}
-
-impl TaskError {
-    /// Whether another attempt may succeed without anyone doing anything.
-    pub(crate) fn is_retriable(&self) -> bool {
-        match self {
-            Self::Engine(error) => error.remedy == Remedy::Retry,
-            Self::Repository(error) => error.is_retriable(),
-            Self::Import(error) => error.is_retriable(),
-            Self::InUse(_) => true,
-            Self::Stopped
-            | Self::Proof(_)
-            | Self::Unclear(_)
-            | Self::Journal(_)
-            | Self::File { .. } => false,
-        }
-    }
-}
-
-impl From<Error> for TaskError {
-    fn from(error: Error) -> Self {
-        Self::Journal(Box::new(error))
-    }
-}
-
-/// What a task found out on behalf of a user who waits for the answer.
-impl From<TaskError> for Error {
-    fn from(error: TaskError) -> Self {
-        match error {
-            TaskError::Engine(error) => error.into(),
-            TaskError::Repository(error) => error.into(),
-            TaskError::Import(error) => error.into(),
-            TaskError::Journal(error) => *error,
-            TaskError::File {
-                action,
-                path,
-                source,
-            } => Self::Io {
-                action: format!("cannot {action} {}", path.display()),
-                source,
-            },
-            TaskError::Proof(message) | TaskError::InUse(message) => Self::Refused {
-                message,
-                hint: None,
-            },
-            error @ (TaskError::Stopped | TaskError::Unclear(_)) => Self::Refused {
-                message: error.to_string(),
-                hint: None,
-            },
-        }
-    }
-}
-
-pub(crate) type TaskResult<T> = Result<T, TaskError>;
 
 /// How far an attempt is: what its next report says.
 #[derive(Debug, Clone, Default)]

@@ -16,7 +16,7 @@ use mendb_model::operation::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::journal_port::{Answer, Asker, Question};
+use crate::question::{Answer, Asker, Question};
 
 /// A step of an operation, as those know it who work at it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -189,6 +189,15 @@ impl Wire for Direct {
 }
 
 impl StepRequest {
+    /// Who asks for the tasks of the step.
+    pub(crate) fn asker(&self) -> Asker {
+        Asker {
+            operation_id: self.operation_id.clone(),
+            step: self.step,
+            task: None,
+        }
+    }
+
     /// The current step of an operation.
     pub(crate) fn new(operation: &Operation, request: Arc<Request>) -> Self {
         let planned = operation.steps.get(operation.current_step as usize);
@@ -205,6 +214,14 @@ impl StepRequest {
 }
 
 impl TaskRequest {
+    /// The attempt, as who asks.
+    pub(crate) fn asker(&self) -> Asker {
+        Asker {
+            task: Some((self.shard_idx, self.attempt)),
+            ..self.of_step.asker()
+        }
+    }
+
     /// A request as it would be made, of an operation that does not exist.
     pub(crate) fn preview(request: Request) -> Result<Self, mendb_model::name::BadName> {
         let of_step = StepRequest {

@@ -47,6 +47,7 @@ mod rewrite;
 mod row_policies;
 mod server;
 mod stage;
+mod staging_root;
 
 use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;

@@ -25,12 +25,11 @@ use super::disks::missing;
 use super::left;
 use super::links;
 use super::markers::{Found, Marker, file_name, sync, table_directory, unusable};
+use super::staging_root::staging_root;
 use crate::contract::parts::WrittenPart;
 use crate::contract::{Lock, LockKind};
 use crate::error::{EngineError, Remedy, Result};
 
-/// The directory on each disk.
-const DIRECTORY: &str = "mendb";
 /// What comes between the name of a table and the operation in that of its staging table.
 const STAGING: &str = "__mendb_";
 /// The longest name that a staging table may have: the server makes names of files from it.
@@ -208,11 +207,6 @@ impl ClickHouse {
 /// The directory of an operation on a disk.
 pub(super) fn staged_on(disk: &Path, operation: &str) -> PathBuf {
     staging_root(disk).join(file_name(operation))
-}
-
-/// The directory of all operations on a disk.
-pub(super) fn staging_root(disk: &Path) -> PathBuf {
-    disk.join(DIRECTORY)
 }
 
 /// The staging table of an operation, by the name that the server has for the live one.

@@ -498,6 +498,46 @@ impl Request {
         }
     }
 
+    /// The mend of a part store that it is, or the undo of one.
+    pub fn part_mend(&self) -> Option<&MendRequest> {
+        match self {
+            Self::Mend(request) => Some(request),
+            _ => None,
+        }
+    }
+
+    /// The mend of a row store that it is, or the undo of one.
+    pub fn row_mend(&self) -> Option<&RowMendRequest> {
+        match self {
+            Self::MendRows(request) => Some(request),
+            _ => None,
+        }
+    }
+
+    /// The restore that it is.
+    pub fn restore(&self) -> Option<&RestoreRequest> {
+        match self {
+            Self::Restore(request) => Some(request),
+            _ => None,
+        }
+    }
+
+    /// The work on a repository alone that it is.
+    pub fn maintenance(&self) -> Option<&MaintenanceRequest> {
+        match self {
+            Self::Maintain(request) => Some(request),
+            _ => None,
+        }
+    }
+
+    /// The backup that it makes, be it that of the state before a mend.
+    pub fn made_backup(&self) -> Option<&BackupId> {
+        match self {
+            Self::PartBackup(request) => Some(&request.backup_id),
+            _ => self.row_backup().map(|request| &request.backup_id),
+        }
+    }
+
     /// What the ids of its operations begin with.
     pub fn id_prefix(&self) -> &'static str {
         match self {

@@ -24,7 +24,7 @@ use crate::env;
 use crate::error::{Error, Result};
 use crate::journal::Journal;
 use crate::journal::batch::{Batch, Taken};
-use crate::journal_port::{Answer, Asker, Question};
+use crate::question::{Answer, Asker, Question};
 use crate::wire::{End, Message, StepRequest};
 
 /// How long the inbox is listened to before the journal is asked for commands and new operations

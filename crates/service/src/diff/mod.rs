@@ -33,11 +33,11 @@ pub(crate) use pulled::Pulled;
 pub(crate) use report::values;
 pub use report::{DiffReport, DiffRoad, RowDiff, RowsDiffer, TableDiff};
 
-use crate::attempt::TaskError;
 use crate::error::{Error, Result};
 use crate::front::Front;
 use crate::front::chosen::Purpose;
 use crate::front::selectors::check_tables;
+use crate::task_error::TaskError;
 use candidates::Between;
 use state::{After, Point, TableState};
 use table::Comparison;

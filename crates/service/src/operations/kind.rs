@@ -2,10 +2,11 @@
 
 use mendb_model::operation::{NewTask, OperationHead, Request};
 
-use crate::attempt::{Attempt, Counts, TaskError, TaskResult, Tools};
+use crate::attempt::{Attempt, Counts, Tools};
 use crate::error::Result;
 use crate::front::Front;
 use crate::journal_port::JournalPort;
+use crate::task_error::{TaskError, TaskResult};
 use crate::wire::StepRequest;
 
 /// A kind of operation, by its request.

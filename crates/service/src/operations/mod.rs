@@ -13,10 +13,11 @@ pub mod row_mend;
 use mendb_model::operation::{NewTask, OperationHead, Request, State};
 
 use self::kind::Kind;
-use crate::attempt::{Attempt, Counts, TaskResult, Tools};
+use crate::attempt::{Attempt, Counts, Tools};
 use crate::error::Result;
 use crate::front::{Front, in_the_way};
 use crate::journal_port::JournalPort;
+use crate::task_error::TaskResult;
 use crate::wire::StepRequest;
 
 fn of(request: &Request) -> &dyn Kind {

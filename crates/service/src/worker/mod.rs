@@ -20,11 +20,12 @@ use mendb_model::operation::ReportStatus;
 use mendb_repo::foreign::panic_text;
 
 use self::crew::Crew;
-use crate::attempt::{Attempt, Counts, TaskError, TaskResult, Tools, send_report, start};
+use crate::attempt::{Attempt, Counts, Tools, send_report, start};
 use crate::env;
 use crate::error::Error;
-use crate::journal_port::{Answers, Asker, JournalPort};
+use crate::journal_port::{Answers, JournalPort};
 use crate::operations;
+use crate::task_error::{TaskError, TaskResult};
 use crate::wire::{End, Message, StepRequest, TaskRequest};
 
 /// How often an attempt says within its lease that it is still there, whatever it does.
@@ -95,8 +96,7 @@ impl Workers {
         let (tools, requested) = (self.tools.clone(), Arc::clone(&request));
         let answers = answers.clone();
         self.crew.request(&requested, beat, move |turn| {
-            let asker = Asker::task(&request);
-            let journal = JournalPort::asking(asker, &send, &answers);
+            let journal = JournalPort::asking(request.asker(), &send, &answers);
             let attempt = Attempt::requested(&tools, &request, journal, &turn.stopped, &send);
             let (status, counts) = outcome(&attempt);
             Box::new(move || send_report(&request, &send, status, counts))
@@ -110,7 +110,7 @@ impl Workers {
         let refused = (sender(out), step.operation_id.clone(), step.step);
         let thread = std::thread::Builder::new().spawn(move || {
             let found = catch_unwind(AssertUnwindSafe(|| {
-                let journal = JournalPort::asking(Asker::step(&step), &send, &answers);
+                let journal = JournalPort::asking(step.asker(), &send, &answers);
                 operations::tasks(&step, &tools, &journal)
             }));
             let (operation_id, number) = (step.operation_id, step.step);

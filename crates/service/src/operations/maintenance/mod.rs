@@ -8,9 +8,10 @@ mod run;
 use mendb_model::operation::{MaintenanceRequest, NewTask, StepKind, TaskSpec};
 
 use super::kind::{Kind, no_such_step};
-use crate::attempt::{Attempt, Counts, TaskResult, Tools};
+use crate::attempt::{Attempt, Counts, Tools};
 use crate::error::Result;
 use crate::journal_port::JournalPort;
+use crate::task_error::TaskResult;
 use crate::wire::StepRequest;
 
 impl Kind for MaintenanceRequest {

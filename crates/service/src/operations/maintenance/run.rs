@@ -15,9 +15,10 @@ use mendb_model::operation::{FoldedRun, MaintenanceRequest, NewTask, TaskOutput,
 use mendb_repo::{Collected, Compaction, Lease};
 
 use super::in_use::InUse;
-use crate::attempt::{Attempt, Counts, TaskError, TaskResult, Tools};
+use crate::attempt::{Attempt, Counts, Tools};
 use crate::env;
 use crate::error::{Error, Result};
+use crate::task_error::{TaskError, TaskResult};
 use crate::wire::StepRequest;
 
 /// A worker that folds tells how far it is each time it has read so much.

@@ -6,7 +6,7 @@ use mendb_model::name::OperationId;
 use mendb_model::part::TableName;
 use mendb_repo::KnownFiles;
 
-use crate::attempt::TaskResult;
+use crate::task_error::TaskResult;
 
 type Key = (OperationId, TableName);
 type Known = (Key, Arc<KnownFiles>);

@@ -9,9 +9,10 @@ mod unchanged;
 use mendb_model::operation::{NewTask, PartBackupRequest, StepKind, TaskSpec};
 
 use super::kind::{Kind, no_such_step};
-use crate::attempt::{Attempt, Counts, TaskResult, Tools};
+use crate::attempt::{Attempt, Counts, Tools};
 use crate::error::Result;
 use crate::journal_port::JournalPort;
+use crate::task_error::TaskResult;
 use crate::wire::StepRequest;
 
 impl Kind for PartBackupRequest {

@@ -16,7 +16,8 @@ use serde::Serialize;
 
 use super::known::KnownFilesCache;
 use super::unchanged::{Unchanged, unchanged};
-use crate::attempt::{Attempt, Counts, TaskError, TaskResult};
+use crate::attempt::{Attempt, Counts};
+use crate::task_error::{TaskError, TaskResult};
 
 /// Freezes the tables that have changed since the last backup, and drafts the manifest with what was live.
 pub(super) fn cut(

@@ -7,7 +7,8 @@ use mendb_model::operation::PartBackupRequest;
 use mendb_model::part::{Hash128, Inventory, Part, PartRecord, PartTable, TableName};
 use mendb_repo::Error as RepoError;
 
-use crate::attempt::{Attempt, TaskError, TaskResult};
+use crate::attempt::Attempt;
+use crate::task_error::{TaskError, TaskResult};
 
 /// What an earlier backup has of a table that is still what it was then.
 pub(super) struct Unchanged {

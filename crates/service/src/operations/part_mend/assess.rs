@@ -15,8 +15,9 @@ use super::records::{Aim, Records};
 use super::source::{Content, Source};
 use super::tables::table_of;
 use super::view::{Look, View};
-use crate::attempt::{Attempt, Counts, TaskError, TaskResult};
+use crate::attempt::{Attempt, Counts};
 use crate::journal::mend_plan::MendPlan;
+use crate::task_error::{TaskError, TaskResult};
 
 /// Records whose files are looked for at once.
 const RECORDS_AT_ONCE: usize = 256;

@@ -27,8 +27,9 @@ use super::source::Source;
 use super::stage::Stage;
 use super::tables::table_of;
 use super::view::{Look, View};
-use crate::attempt::{Attempt, Counts, TaskError, TaskResult};
+use crate::attempt::{Attempt, Counts};
 use crate::journal::mend_plan::{MendPlan, MendState};
+use crate::task_error::{TaskError, TaskResult};
 
 /// How often a partition that changes under our hands is planned anew.
 const MOST_ROUNDS: usize = 5;

@@ -11,7 +11,8 @@ use std::ops::ControlFlow;
 use mendb_engines::{DamagedFile, LivePartDamage, PartToProve, RefusedPart};
 use mendb_model::part::{DamagedPart, Hash128, Inventory, TableName, TablePlan};
 
-use crate::attempt::{Attempt, Counts, TaskError, TaskResult};
+use crate::attempt::{Attempt, Counts};
+use crate::task_error::{TaskError, TaskResult};
 
 /// Progress is told after so many bytes: often enough that nobody takes the attempt for lost.
 const BYTES_PER_SIGN_OF_LIFE: u64 = 64 << 20;

@@ -6,9 +6,10 @@ use mendb_model::operation::{MendRequest, OperationHead, TableMend};
 use mendb_model::part::TableName;
 
 use super::kept_names::aside;
-use crate::attempt::{Attempt, TaskError, TaskResult};
+use crate::attempt::Attempt;
 use crate::error::Result;
 use crate::front::Front;
+use crate::task_error::{TaskError, TaskResult};
 
 /// What names of tables begin with that belong to a materialized view.
 pub(super) const INNER: &str = ".inner.";

@@ -13,7 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use mendb_model::name::OperationId;
 use mendb_model::part::{DamagedPart, FileChecksum, TableName};
 
-use crate::attempt::{Attempt, TaskResult};
+use crate::attempt::Attempt;
+use crate::task_error::TaskResult;
 
 /// Files that are looked for at once: some 100 MB where the server has all of them.
 pub(super) const FILES_AT_ONCE: usize = 500_000;

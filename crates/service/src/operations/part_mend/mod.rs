@@ -31,10 +31,11 @@ pub mod wanted_backup;
 use mendb_model::operation::{MendRequest, NewTask, OperationHead, State, StepKind, TaskSpec};
 
 use super::kind::{Kind, no_such_step};
-use crate::attempt::{Attempt, Counts, TaskResult, Tools};
+use crate::attempt::{Attempt, Counts, Tools};
 use crate::error::Result;
 use crate::front::Front;
 use crate::journal_port::JournalPort;
+use crate::task_error::TaskResult;
 use crate::wire::StepRequest;
 
 impl Kind for MendRequest {

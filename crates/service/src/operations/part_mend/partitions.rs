@@ -9,11 +9,12 @@ use mendb_model::operation::{MendRequest, MendSource, TableMend};
 use mendb_model::part::{Inventory, Partition, PartitionPatterns, Unmatched, Wanted};
 
 use super::source::Source;
-use crate::attempt::{Attempt, TaskResult};
+use crate::attempt::Attempt;
 use crate::error::Result;
 use crate::front::Front;
 use crate::journal::mend_plan::MendPlan;
 use crate::journal_port::JournalPort;
+use crate::task_error::TaskResult;
 use crate::wire::TaskRequest;
 
 /// The partitions that are looked at, by id; `None` for all. Of what it was told to leave out a backup

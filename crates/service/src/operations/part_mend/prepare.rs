@@ -11,9 +11,10 @@ use super::local::LocalFilesCache;
 use super::source::contents;
 use super::tables::tables_with_parts;
 use super::{assess, undo};
-use crate::attempt::{Attempt, Counts, TaskError, TaskResult, Tools};
+use crate::attempt::{Attempt, Counts, Tools};
 use crate::journal::made::Made;
 use crate::journal::mend_plan::{MendPlan, MendState};
+use crate::task_error::{TaskError, TaskResult};
 
 /// Bytes that are left free on each disk.
 const RESERVE_BYTES: u64 = 64 << 20;

@@ -8,9 +8,9 @@ use mendb_model::part::{
     Hash128, Inventory, Ledger, LeftPartition, OnConcurrentInsert, TablePlan, Wanted,
 };
 
-use crate::attempt::TaskResult;
 use crate::journal::mend_plan::MendPlan;
 use crate::journal_port::JournalPort;
+use crate::task_error::TaskResult;
 
 /// The records of one table, and what they are asked for.
 pub(super) struct Records {

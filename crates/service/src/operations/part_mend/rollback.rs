@@ -10,9 +10,10 @@ use mendb_model::part::{TableName, inner};
 use super::kept_names::aside;
 use super::tables::tables_with_parts;
 use super::{commit, definitions, undo};
-use crate::attempt::{Attempt, TaskError, TaskResult, Tools};
+use crate::attempt::{Attempt, Tools};
 use crate::journal::made::Made;
 use crate::journal::mend_plan::{MendPlan, MendState};
+use crate::task_error::{TaskError, TaskResult};
 
 /// Brings the tables of a mend back, as far as they were changed, and removes what the mend has made.
 pub(super) fn rollback(attempt: &Attempt<'_>, request: &MendRequest) -> TaskResult<()> {

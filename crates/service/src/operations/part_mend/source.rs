@@ -14,9 +14,10 @@ use mendb_model::part::{
 use mendb_repo::clickhouse_backup::{ImportError, ImportedBackup, ImportedBackups, ImportedPart};
 
 use super::kept_names::undo_freeze;
-use crate::attempt::{Attempt, TaskError, TaskResult, Tools};
+use crate::attempt::{Attempt, Tools};
 use crate::error::{Error, Result};
 use crate::manifests::changed;
+use crate::task_error::{TaskError, TaskResult};
 
 /// What a mend works towards.
 pub(super) enum Source<'a> {

@@ -18,7 +18,8 @@ use super::local::{FILES_AT_ONCE, LocalFiles};
 use super::source::{Content, Source};
 use super::tables::table_of;
 use super::view::View;
-use crate::attempt::{Attempt, Counts, TaskError, TaskResult};
+use crate::attempt::{Attempt, Counts};
+use crate::task_error::{TaskError, TaskResult};
 
 /// Parts are brought in groups of at most so many: the downloads of a group run at the same time.
 const PARTS_A_GROUP: usize = 32;

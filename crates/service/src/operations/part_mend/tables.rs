@@ -2,7 +2,7 @@
 
 use mendb_model::operation::{MendRequest, TableMend};
 
-use crate::attempt::{TaskError, TaskResult};
+use crate::task_error::{TaskError, TaskResult};
 
 /// A table of a mend.
 pub(super) fn table_of(request: &MendRequest, idx: u32) -> TaskResult<&TableMend> {

@@ -9,10 +9,11 @@ use mendb_model::operation::{
 use mendb_model::part::TableName;
 
 use super::kept_names::{aside, undo_freeze};
-use crate::attempt::{Attempt, TaskResult, Tools};
+use crate::attempt::{Attempt, Tools};
 use crate::error::{Error, Result};
 use crate::front::Front;
 use crate::journal::made::Made;
+use crate::task_error::TaskResult;
 
 /// Keeps what a table is now, in the place of what was kept of it before.
 pub(super) fn keep(tools: &Tools, id: &OperationId, table: &TableName) -> TaskResult<()> {

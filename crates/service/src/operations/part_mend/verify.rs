@@ -10,7 +10,8 @@ use super::commit::commit;
 use super::damage;
 use super::source::Source;
 use super::tables::table_of;
-use crate::attempt::{Attempt, Counts, TaskError, TaskResult};
+use crate::attempt::{Attempt, Counts};
+use crate::task_error::{TaskError, TaskResult};
 
 /// Has the server check the table, and brings anew what it refuses.
 pub(super) fn verify(

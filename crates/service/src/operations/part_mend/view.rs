@@ -12,7 +12,8 @@ use mendb_model::part::{
 use super::records::Records;
 use super::source::Source;
 use super::{damage, partitions};
-use crate::attempt::{Attempt, TaskResult};
+use crate::attempt::Attempt;
+use crate::task_error::TaskResult;
 
 /// What a table is compared with.
 #[derive(Clone, Copy)]

@@ -14,7 +14,8 @@ use mendb_model::{RowBlock, RowBlockBuilder};
 use mendb_repo::ChainReader;
 
 use super::fetched::Fetched;
-use crate::attempt::{Attempt, TaskResult};
+use crate::attempt::Attempt;
+use crate::task_error::TaskResult;
 
 /// Rows are handed over in batches of about this size: large enough that making each durable costs
 /// little beside writing it, small enough that a few workers stay far below the memory of a small machine.

@@ -10,9 +10,10 @@ mod verify;
 use mendb_model::operation::{NewTask, RestoreRequest, StepKind, TaskSpec};
 
 use super::kind::{Kind, no_such_step};
-use crate::attempt::{Attempt, Counts, TaskResult, Tools};
+use crate::attempt::{Attempt, Counts, Tools};
 use crate::error::Result;
 use crate::journal_port::JournalPort;
+use crate::task_error::TaskResult;
 use crate::wire::StepRequest;
 
 impl Kind for RestoreRequest {

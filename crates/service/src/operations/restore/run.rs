@@ -9,7 +9,8 @@ use mendb_model::{RowBlock, RowBlockBuilder};
 use mendb_repo::Content;
 
 use super::load::{BATCH_BYTES, Load};
-use crate::attempt::{Attempt, Counts, TaskError, TaskResult};
+use crate::attempt::{Attempt, Counts};
+use crate::task_error::{TaskError, TaskResult};
 
 /// A shard of a backup, and the table it goes to.
 pub(super) struct Place<'a> {

@@ -1,7 +1,8 @@
 //! The proof of a restore.
 
 use super::run::{Place, look_up};
-use crate::attempt::{Attempt, Counts, TaskError, TaskResult};
+use crate::attempt::{Attempt, Counts};
+use crate::task_error::{TaskError, TaskResult};
 
 /// Reads every row of a restored range and compares count and digest with the manifest.
 pub(super) fn verify(

@@ -7,9 +7,10 @@ pub(crate) mod tasks;
 use mendb_model::operation::{BackupRequest, NewTask, StepKind, TaskSpec};
 
 use super::kind::{Kind, no_such_step};
-use crate::attempt::{Attempt, Counts, TaskResult, Tools};
+use crate::attempt::{Attempt, Counts, Tools};
 use crate::error::Result;
 use crate::journal_port::JournalPort;
+use crate::task_error::TaskResult;
 use crate::wire::StepRequest;
 
 impl Kind for BackupRequest {

@@ -10,9 +10,10 @@ use mendb_model::operation::{BackupRequest, TaskOutput, TaskSpec};
 use mendb_model::{Digest, RowBlock, TableSchema, describe_error};
 use mendb_repo::{Content, SegmentTarget};
 
-use crate::attempt::{Attempt, Counts, TaskError, TaskResult};
+use crate::attempt::{Attempt, Counts};
 use crate::front::whose::{Whose, whose};
 use crate::operations::kind::no_such_step;
+use crate::task_error::{TaskError, TaskResult};
 
 /// Locks, attaches or rotates, takes the snapshot, and drafts the manifest.
 pub(crate) fn cut(

@@ -10,8 +10,9 @@ use mendb_model::operation::RowMendRequest;
 
 use super::wanted::WantedRows;
 use super::{Fetched, Progress, Put, wanted_chain};
-use crate::attempt::{Attempt, TaskResult};
+use crate::attempt::Attempt;
 use crate::sizes::rows_within;
+use crate::task_error::TaskResult;
 
 /// Stages what the keys of a range are wanted to hold that some backups changed.
 pub(super) fn stage(

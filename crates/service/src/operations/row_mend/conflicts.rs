@@ -24,116 +24,17 @@ use mendb_model::key_text;
 use mendb_model::manifest::TableBackup;
 use mendb_model::operation::{RowMendRequest, RowTableMend};
 use mendb_model::value::ColumnType;
-use serde::{Deserialize, Serialize};
 
 use super::new_rules::{self, NewRules};
-use super::preview::look;
 use super::{no_such_table, wanted_manifest};
-use crate::attempt::{Attempt, TaskError, TaskResult};
-use crate::error::Error;
+use crate::attempt::Attempt;
+use crate::row_conflict::{Conflicts, HolderFate, MOST_NAMED, RowConflict};
+use crate::task_error::{TaskError, TaskResult};
 
 /// The most rows that are taken along; they are in the plan and in the journal.
 const MOST_TAKEN: usize = 10_000;
 /// The most bytes that their keys have together.
 const MOST_TAKEN_BYTES: usize = 16 << 20;
-/// So many conflicts are named, of those that refuse a mend.
-const MOST_NAMED: usize = 100;
-
-/// A live row, not among those to be mended, that holds what a row of the backup brings back, where a unique
-/// index allows one row only.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RowConflict {
-    /// The table.
-    pub table: String,
-    /// The unique index.
-    pub index: String,
-    /// What both rows have in its columns.
-    pub value: String,
-    /// The key of the row that comes back.
-    pub row: String,
-    /// The key of the live row.
-    pub holder: String,
-    /// The same, encoded.
-    pub holder_key: KeyRange,
-    /// What becomes of the live row.
-    pub fate: HolderFate,
-}
-
-/// What a mend does with a row that stands in its way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum HolderFate {
-    /// Nothing: it stays, and the mend is refused.
-    Stays,
-    /// It is taken along, to what the backup has of it.
-    BroughtBack,
-    /// It is taken along, and erased: the backup does not have it.
-    Erased,
-    /// It is mended as well, to what the backup has of it: the backup has both rows, from before there was
-    /// the index, and the mend is refused.
-    InBackup,
-}
-
-/// The rows that stand in the way of a mend.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Conflicts {
-    /// How many were found.
-    pub count: u64,
-    /// They: of those that refuse the mend the first ones, of those that are taken along all.
-    pub rows: Vec<RowConflict>,
-}
-
-impl Conflicts {
-    /// The conflicts of this fate that are named.
-    pub fn of(&self, fate: HolderFate) -> impl Iterator<Item = &RowConflict> {
-        self.rows.iter().filter(move |row| row.fate == fate)
-    }
-
-    /// Why the mend cannot be done as it was asked for, if that is so.
-    pub fn refusal(&self, erase_newer: bool) -> Option<Error> {
-        let fates = [HolderFate::Stays, HolderFate::InBackup];
-        let stays = fates.iter().any(|fate| self.of(*fate).next().is_some());
-        let erases = self.of(HolderFate::Erased).next().is_some();
-        let refused = stays || (erases && !erase_newer);
-        refused.then(|| Error::Conflicts(Box::new(self.clone())))
-    }
-
-    /// Adds one of two rows of the backup, of which so many are named.
-    fn add_in_backup(&mut self, conflict: RowConflict, named: &mut usize) {
-        self.count += 1;
-        if *named < MOST_NAMED {
-            *named += 1;
-            self.rows.push(conflict);
-        }
-    }
-
-    pub(super) fn extend(&mut self, more: Self) {
-        self.count += more.count;
-        self.rows.extend(more.rows);
-    }
-}
-
-/// In one line.
-impl std::fmt::Display for RowConflict {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            table,
-            index,
-            value,
-            row,
-            holder,
-            ..
-        } = self;
-        let has = match self.fate {
-            HolderFate::InBackup => "has in the backup too",
-            _ => "holds",
-        };
-        write!(
-            f,
-            "{table}: {row} comes back with {index} = {value}, which row {holder} {has}"
-        )
-    }
-}
 
 /// What is found in one table.
 pub(super) struct Search<'a> {
@@ -318,27 +219,4 @@ pub(super) fn is_needed(
 fn has_needed(live: &LiveTable, table: &RowTableMend, backup: &TableBackup) -> bool {
     let has_new = new_rules::of(&backup.schema, &live.schema).next().is_some();
     has_new || (table.range.is_some() && live.has_rules())
-}
-
-/// Looks once more, when the tables are closed to writers: somebody may have written since the mend was
-/// ordered.
-///
-/// # Errors
-/// There is a conflict; nothing is staged yet.
-pub(super) fn check(attempt: &Attempt<'_>, request: &RowMendRequest) -> TaskResult<()> {
-    let unheard = attempt.unheard();
-    for table in &request.tables {
-        if !is_needed(attempt, request, table)? {
-            continue;
-        }
-        let found = look(&unheard, request, table, false)?.conflicts;
-        if let Some(first) = found.rows.first() {
-            return Err(TaskError::Proof(format!(
-                "since the mend was ordered, rows came into its way, {} of them; the first: {first}; nothing was \
-                 changed: cancel it and order it again",
-                found.count
-            )));
-        }
-    }
-    Ok(())
 }

@@ -10,8 +10,9 @@ use mendb_model::{Change, Digest, RowBlock, RowBlockBuilder};
 use mendb_repo::ChainReader;
 
 use super::{Fetched, Progress, Put, wanted_chain, wanted_manifest};
-use crate::attempt::{Attempt, TaskResult};
+use crate::attempt::Attempt;
 use crate::diff::Pulled;
+use crate::task_error::TaskResult;
 
 /// Differences are staged in blocks of about this many bytes.
 const BLOCK_BYTES: usize = 4 << 20;

@@ -22,6 +22,7 @@ pub mod drift;
 mod new_rules;
 pub mod order;
 mod preview;
+mod second_look;
 mod tasks;
 mod undo;
 mod verify;
@@ -44,15 +45,15 @@ use super::restore::fetched::Fetched;
 use super::restore::load::Load;
 use super::row_backup::run as backup;
 use super::row_backup::tasks::copy_tasks;
-use crate::attempt::{Attempt, Counts, TaskError, TaskResult, Tools};
+use crate::attempt::{Attempt, Counts, Tools};
 use crate::error::Result;
 use crate::journal_port::JournalPort;
+use crate::task_error::{TaskError, TaskResult};
 use crate::wire::StepRequest;
 
 use digests::live_digest;
 use wanted::WantedRows;
 
-pub use conflicts::{Conflicts, HolderFate, RowConflict};
 pub use preview::ShardPreview;
 
 impl Kind for RowMendRequest {
@@ -146,7 +147,7 @@ fn close_and_cut(
             )));
         }
     }
-    conflicts::check(attempt, request)?;
+    second_look::check(attempt, request)?;
     backup::cut(attempt, &request.before, counts)
 }
 

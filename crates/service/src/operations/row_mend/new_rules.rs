@@ -15,9 +15,9 @@ use mendb_model::manifest::TableBackup;
 use mendb_model::schema::TableSchema;
 use mendb_model::value::{ColumnType, ValueRef};
 
-use super::conflicts::{HolderFate, RowConflict};
-use crate::attempt::{TaskError, TaskResult};
 use crate::diff::values;
+use crate::row_conflict::{HolderFate, RowConflict};
+use crate::task_error::{TaskError, TaskResult};
 
 /// The most that is kept of rows that change.
 const MOST_BYTES: usize = 128 << 20;

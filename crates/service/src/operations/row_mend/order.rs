@@ -14,13 +14,13 @@ use mendb_model::schema::TableSchema;
 use serde::{Deserialize, Serialize};
 
 use super::before::link;
-use super::conflicts::Conflicts;
 use super::preview::{self, ShardPreview};
 use crate::error::{Error, Result};
 use crate::front::Front;
 use crate::front::chosen::{Purpose, not_ours};
 use crate::front::new_id;
 use crate::front::selectors::check_tables;
+use crate::row_conflict::Conflicts;
 
 /// A mend of live tables as a user orders it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -220,8 +220,8 @@ impl Front {
             takes_along = false;
         }
         let conflicts = preview::find_conflicts(self, &mut request, takes_along)?;
-        if let Some(refusal) = conflicts.refusal(order.conflicting.erase_newer) {
-            return Err(refusal);
+        if conflicts.refuse(order.conflicting.erase_newer) {
+            return Err(Error::Conflicts(Box::new(conflicts)));
         }
         let repository_id = self.known_id()?;
         self.claim(&mut request.before, &repository_id)?;

@@ -13,15 +13,17 @@ use mendb_model::operation::{MendedRows, Request, RowMendRequest, RowMendRoad, R
 use mendb_model::{ChangeKind, Digest, RowBlock, RowBlockBuilder};
 use serde::{Deserialize, Serialize};
 
-use super::conflicts::{Conflicts, Search, is_needed};
+use super::conflicts::{Search, is_needed};
 use super::digests::live_digest;
 use super::wanted::WantedRows;
 use super::{Fetched, Progress, digests, no_such_table, wanted_chain, wanted_manifest};
-use crate::attempt::{Attempt, Counts, TaskError, TaskResult};
+use crate::attempt::{Attempt, Counts};
 use crate::diff::{KeyUnion, Pulled};
 use crate::error::Result;
 use crate::front::Front;
 use crate::journal_port::JournalPort;
+use crate::row_conflict::Conflicts;
+use crate::task_error::{TaskError, TaskResult};
 use crate::wire::TaskRequest;
 
 /// What a mend would do to a key range of a table.

@@ -9,7 +9,8 @@ use mendb_model::name::TablePath;
 use mendb_model::operation::{RowMendRequest, RowTableMend};
 
 use super::{no_such_table, wanted_chain, wanted_manifest};
-use crate::attempt::{Attempt, Counts, TaskError, TaskResult};
+use crate::attempt::{Attempt, Counts};
+use crate::task_error::{TaskError, TaskResult};
 
 /// Compares what readers would see with the wanted backup. Of mended tables the digests are those that
 /// are kept with each write, so that what was not touched is not read; of created ones every row is read.

@@ -10,7 +10,8 @@ use mendb_model::{Change, RowBlockBuilder};
 use mendb_repo::ChainLookup;
 
 use super::{Fetched, Put};
-use crate::attempt::{Attempt, TaskResult};
+use crate::attempt::Attempt;
+use crate::task_error::TaskResult;
 
 /// What keys looked up together hold is in memory: about this many bytes, going by those before.
 const BYTES_AT_ONCE: usize = 8 << 20;

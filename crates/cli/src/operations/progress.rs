@@ -9,7 +9,7 @@ use mendb_model::name::OperationId;
 use mendb_model::operation::OperationHead;
 
 use crate::clock::Stopwatch;
-use crate::operation_record::progress_line;
+use crate::operations::record::progress_line;
 
 /// How often a line is printed where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(2);
