@@ -29,6 +29,7 @@
 
 mod absorb;
 mod event;
+mod kinds;
 mod machine;
 pub mod maintenance;
 pub mod plan;
