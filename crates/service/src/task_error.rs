@@ -32,16 +32,6 @@ pub(crate) enum TaskError {
     /// The journal cannot be read or written.
     #[error(transparent)]
     Journal(#[from] Box<Error>),
-    /// A file beside the database cannot be read or written.
-    #[error("cannot {action} {}", path.display())]
-    File {
-        /// What was being done.
-        action: &'static str,
-        /// The file.
-        path: std::path::PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
 }
 
 impl TaskError {
@@ -52,11 +42,7 @@ impl TaskError {
             Self::Repository(error) => error.is_retriable(),
             Self::Import(error) => error.is_retriable(),
             Self::InUse(_) => true,
-            Self::Stopped
-            | Self::Proof(_)
-            | Self::Unclear(_)
-            | Self::Journal(_)
-            | Self::File { .. } => false,
+            Self::Stopped | Self::Proof(_) | Self::Unclear(_) | Self::Journal(_) => false,
         }
     }
 }
@@ -75,14 +61,6 @@ impl From<TaskError> for Error {
             TaskError::Repository(error) => error.into(),
             TaskError::Import(error) => error.into(),
             TaskError::Journal(error) => *error,
-            TaskError::File {
-                action,
-                path,
-                source,
-            } => Self::Io {
-                action: format!("cannot {action} {}", path.display()),
-                source,
-            },
             TaskError::Proof(message) | TaskError::InUse(message) => Self::Refused {
                 message,
                 hint: None,

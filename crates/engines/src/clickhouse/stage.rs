@@ -26,7 +26,6 @@ use super::left;
 use super::links;
 use super::markers::{Found, Marker, file_name, sync, table_directory, unusable};
 use super::staging_root::staging_root;
-use crate::contract::parts::WrittenPart;
 use crate::contract::{Lock, LockKind};
 use crate::error::{EngineError, Remedy, Result};
 
@@ -40,6 +39,14 @@ const FIRST_OWN_BLOCK: i64 = 1 << 62;
 const SYNCS_AT_ONCE: usize = 16;
 /// What the server puts before the name of a part while it attaches it.
 pub(super) const ATTACHING: &str = "attaching_";
+
+/// A part that was written, and is to get its name.
+pub(super) struct WrittenPart {
+    /// The directory it was written to.
+    pub written: PathBuf,
+    /// The directory, on the same file system, that it is to have.
+    pub sealed: PathBuf,
+}
 
 impl ClickHouse {
     /// The directory of an operation for parts of a table on a disk.

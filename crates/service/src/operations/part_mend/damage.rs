@@ -133,25 +133,13 @@ pub(super) fn notes(damage: &[LivePartDamage]) -> Vec<String> {
     notes
 }
 
-/// Refuses a part that is not live and is damaged.
-pub(super) fn refuse_damaged(
-    attempt: &Attempt<'_>,
-    directory: &std::path::Path,
-    part: &str,
-) -> TaskResult<()> {
-    let mut counts = Counts::default();
-    let damaged = watched(attempt, &mut counts, |on_read| {
-        let engine = attempt.tools.engine.parts()?;
-        Ok(engine.prove_part(directory, on_read)?)
-    })?;
-    if damaged.is_empty() {
-        return Ok(());
-    }
-    Err(TaskError::Proof(format!(
+/// Why a part that was kept is not brought back.
+pub(super) fn refused(part: &str, files: &[DamagedFile]) -> TaskError {
+    TaskError::Proof(format!(
         "part {part}, which was kept to undo the mend by, is damaged and is not brought back: {}; cancel the \
          undo, then mendb restore --in-place brings its table to what a backup holds",
-        describe(&damaged)
-    )))
+        describe(files)
+    ))
 }
 
 fn describe(files: &[DamagedFile]) -> String {

@@ -21,6 +21,7 @@ mod records;
 mod rollback;
 mod source;
 mod stage;
+mod supply;
 mod tables;
 mod tasks;
 mod undo;

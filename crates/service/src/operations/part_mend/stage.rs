@@ -1,25 +1,23 @@
 //! Brings missing parts beside the live ones.
 //!
-//! A part is put together in a directory of its own: files that the server has already are linked,
-//! the rest is downloaded, and every byte of both is checked. What carries its final name is whole and
-//! durable; whatever else an attempt left is removed by the next.
+//! The engine puts them together, group by group, of files that the server has and files of the repository
+//! ([`super::supply`]), every byte checked. What carries its final name is whole and durable.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File};
-use std::io::{ErrorKind, Read};
-use std::path::{Component, Path, PathBuf};
+use std::path::PathBuf;
 
-use mendb_engines::{PartStore, StagedPart, WrittenPart};
+use mendb_engines::{Bringing, PartFrom, PartToBring, StagedPart};
 use mendb_model::operation::MendRequest;
 use mendb_model::part::{Action, DamagedPart, Fetched, FileChecksum, PartFile, PartRecord, Tally};
 
 use super::damage;
 use super::local::{FILES_AT_ONCE, LocalFiles};
 use super::source::{Content, Source};
+use super::supply::Supply;
 use super::tables::table_of;
 use super::view::View;
 use crate::attempt::{Attempt, Counts};
-use crate::task_error::{TaskError, TaskResult};
+use crate::task_error::TaskResult;
 
 /// Parts are brought in groups of at most so many: the downloads of a group run at the same time.
 const PARTS_A_GROUP: usize = 32;
@@ -73,8 +71,6 @@ pub(super) struct Stage<'a> {
 struct Open<'a> {
     fetched: &'a Fetched,
     content: Content,
-    written: PathBuf,
-    sealed: PathBuf,
 }
 
 impl Stage<'_> {
@@ -147,15 +143,8 @@ impl Stage<'_> {
                 let Some(fetched) = missing.get(&at) else {
                     return Ok(());
                 };
-                let sealed = self.sealed(fetched)?;
-                let written = sealed.with_extension("tmp");
                 bytes += fetched.bytes;
-                group.push(Open {
-                    fetched,
-                    content,
-                    written,
-                    sealed,
-                });
+                group.push(Open { fetched, content });
                 if group.len() >= PARTS_A_GROUP || bytes >= BYTES_A_GROUP {
                     bytes = 0;
                     self.bring_group(&group, local, counts)?;
@@ -208,63 +197,31 @@ impl Stage<'_> {
         });
         // All is known, unless what was found for this table had to make room for others.
         local.look_for(records.flat_map(identities))?;
-        let mut done = Tally::default();
-        let mut downloads: Vec<(&PartFile, PathBuf)> = Vec::new();
-        for open in group {
-            match fs::remove_dir_all(&open.written) {
-                Err(error) if error.kind() != ErrorKind::NotFound => {
-                    return Err(file_error("remove", &open.written, error));
-                }
-                _ => {}
-            }
-            make_directory(&open.written)?;
-            match &open.content {
-                Content::Record(record) => {
-                    for file in &record.files {
-                        attempt.check_stopped()?;
-                        let path = inside(&open.written, &file.name)?;
-                        if link_checked(engine, local, file, &path)? {
-                            done.linked_bytes += file.bytes;
-                        } else {
-                            done.download_bytes += file.bytes;
-                            done.download_files += 1;
-                            downloads.push((file, path));
-                        }
-                    }
-                }
-                Content::Directory(from) => {
-                    done.linked_bytes += engine.link_part(from, &open.written)?;
-                    damage::refuse_damaged(attempt, &open.written, &open.fetched.name)?;
-                }
-                Content::Imported(part) => {
-                    let bytes =
-                        self.view
-                            .source
-                            .unpack(&self.view.table.source, part, &open.written)?;
-                    done.download_bytes += bytes;
-                    done.download_files += 1;
-                }
-            }
+        let mut parts = Vec::new();
+        for (at, open) in group.iter().enumerate() {
+            parts.push(PartToBring {
+                staged: self.staged(open.fetched)?,
+                from: match &open.content {
+                    Content::Record(record) => PartFrom::Files(&record.files),
+                    Content::Directory(from) => PartFrom::Directory(from),
+                    Content::Imported(_) => PartFrom::Elsewhere(at),
+                },
+            });
         }
-        attempt.wait(attempt.tools.repository.fetch_part_files(&downloads))?;
-        for open in group {
-            let part = engine
-                .read_part(&open.written, &open.fetched.name, &open.fetched.disk)?
-                .part;
-            if part.hash != open.fetched.hash {
-                return Err(TaskError::Proof(format!(
-                    "part {} was put together as {} instead of {}",
-                    open.fetched.name, part.hash, open.fetched.hash
-                )));
-            }
-        }
-        let written: Vec<WrittenPart> = (group.iter())
-            .map(|open| WrittenPart {
-                written: open.written.clone(),
-                sealed: open.sealed.clone(),
-            })
-            .collect();
-        engine.seal_parts(&self.view.table.target, &written)?;
+        let table = &self.view.table.source;
+        let contents = group.iter().map(|open| &open.content).collect();
+        let mut supply = Supply::new(attempt, self.view.source, table, local, contents);
+        let brought = match engine.bring(&self.view.table.target, &parts, &mut supply)? {
+            Bringing::Done(brought) => brought,
+            Bringing::Stopped => return Err(supply.why_ended()),
+            Bringing::Damaged { part, files } => return Err(damage::refused(&part, &files)),
+        };
+        let mut done = Tally {
+            linked_bytes: brought.linked_bytes,
+            download_bytes: brought.fetched_bytes,
+            download_files: brought.fetched_files,
+            ..Tally::default()
+        };
         crate::env::crash_point();
         for open in group {
             self.count(open.fetched, counts);
@@ -278,77 +235,4 @@ impl Stage<'_> {
 /// What can be found of a part on a server.
 fn identities(record: &PartRecord) -> impl Iterator<Item = FileChecksum> {
     record.files.iter().filter_map(PartFile::identity)
-}
-
-/// The path of a file of a part, which must not lead out of the part.
-fn inside(directory: &Path, name: &str) -> TaskResult<PathBuf> {
-    let relative = Path::new(name);
-    let plain = |component| matches!(component, Component::Normal(_));
-    if name.is_empty() || !relative.components().all(plain) {
-        return Err(TaskError::Proof(format!(
-            "a part of the backup has a file named {name:?}"
-        )));
-    }
-    let path = directory.join(relative);
-    if let Some(parent) = path.parent().filter(|parent| *parent != directory) {
-        make_directory(parent)?;
-    }
-    Ok(path)
-}
-
-/// Links a file of the server, if it has one that really is what the backup holds. What is not there, or
-/// is damaged, is left to be downloaded.
-fn link_checked(
-    engine: &dyn PartStore,
-    local: &LocalFiles<'_>,
-    file: &PartFile,
-    to: &Path,
-) -> TaskResult<bool> {
-    let Some(identity) = file.identity() else {
-        return Ok(false);
-    };
-    let Some(mut from) = local.place_of(&identity) else {
-        return Ok(false);
-    };
-    if !engine.link_file(&from, to)? {
-        let Some(other) = local.is_gone(identity)? else {
-            return Ok(false);
-        };
-        from = other;
-        if !engine.link_file(&from, to)? {
-            return Ok(false);
-        }
-    }
-    if hash_file(to)?.to_hex().as_str() == file.blake3 {
-        return Ok(true);
-    }
-    tracing::warn!(file = %from.display(), "is damaged: its bytes are not what its checksum says");
-    local.is_nowhere(identity);
-    fs::remove_file(to).map_err(|error| file_error("remove", to, error))?;
-    Ok(false)
-}
-
-fn hash_file(path: &Path) -> TaskResult<blake3::Hash> {
-    let failed = |error| file_error("read", path, error);
-    let mut file = File::open(path).map_err(failed)?;
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; 1 << 18];
-    loop {
-        match file.read(&mut buffer).map_err(failed)? {
-            0 => return Ok(hasher.finalize()),
-            read => hasher.update(&buffer[..read]),
-        };
-    }
-}
-
-fn make_directory(path: &Path) -> TaskResult<()> {
-    fs::create_dir_all(path).map_err(|error| file_error("create", path, error))
-}
-
-fn file_error(action: &'static str, path: &Path, source: std::io::Error) -> TaskError {
-    TaskError::File {
-        action,
-        path: path.to_owned(),
-        source,
-    }
 }
