@@ -17,7 +17,7 @@ use mendb_model::key::KeyRange;
 use mendb_model::manifest::{IndexBackup, ShardBackup, ShardedData, TableBackup};
 use mendb_model::name::TablePath;
 use mendb_rowstore::{
-    Database, IndexVersions, NewTable, PathState, Snapshot, Staged, StreamCut, Versions,
+    Database, IndexVersions, NewTable, PathState, Snapshot, Staged, StagedRows, StreamCut, Versions,
 };
 
 use crate::contract::changes::{ChangesLost, HeldBack};
@@ -318,15 +318,35 @@ impl RowStore for RowEngine {
             {
                 Staged::Gone => Ok(Delivered::Gone),
                 Staged::Done(rows) => {
-                    counts.upserted += rows.upserted;
-                    counts.erased += rows.erased;
-                    counts.kept += rows.kept;
-                    counts.bytes += rows.bytes;
+                    counts += staged(rows);
                     Ok(Delivered::Done)
                 }
             }
         })?;
         Ok(counts)
+    }
+
+    fn rebuild_mend(
+        &self,
+        operation: &str,
+        path: &TablePath,
+        range: &KeyRange,
+        rows: &RowBlock<&[u8]>,
+        is_last: bool,
+    ) -> Result<StagedCounts> {
+        let shard = self.database.shard_of(path, &range.start)?;
+        if shard.range != *range {
+            let message = format!("the shards of {path} are not those that the mend was begun with");
+            return Err(EngineError::new(Remedy::Request, message));
+        }
+        let rebuilt = (self.database).rebuild_mend(shard.id, operation, rows, is_last)?;
+        match rebuilt {
+            Staged::Done(rows) => Ok(staged(rows)),
+            Staged::Gone => {
+                let message = format!("a shard of {path} moved while its table is being mended");
+                Err(EngineError::new(Remedy::Retry, message))
+            }
+        }
     }
 
     fn mended_shards(&self, operation: &str, path: &TablePath) -> Result<Vec<LiveShard>> {
@@ -357,6 +377,15 @@ impl RowStore for RowEngine {
             self.database.publish_mend(operation)?;
         }
         Ok(())
+    }
+}
+
+fn staged(rows: StagedRows) -> StagedCounts {
+    StagedCounts {
+        upserted: rows.upserted,
+        erased: rows.erased,
+        kept: rows.kept,
+        bytes: rows.bytes,
     }
 }
 

@@ -173,6 +173,8 @@ pub(crate) enum Role {
     },
     /// A run of rows that a mend stages.
     Staged,
+    /// The same in a shard that takes the place of a live one: what it replaces lies there, and nothing beneath it.
+    Beside,
     /// A run of records of a change log, up to a version.
     Records {
         /// The greatest version of them.
@@ -196,6 +198,11 @@ impl WrittenBlocks {
         self.bytes
     }
 
+    /// Bytes of them in the file of the shard.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.file_bytes
+    }
+
     /// Digest of what was pushed.
     pub(crate) fn digest(&self) -> Digest {
         self.digest
@@ -211,7 +218,7 @@ impl WrittenBlocks {
                 stats.base_bytes += self.bytes;
                 Section::of_shard(Tree::Blocks, shard)
             }
-            Role::Run { .. } | Role::Staged | Role::Records { .. } => {
+            Role::Run { .. } | Role::Staged | Role::Beside | Role::Records { .. } => {
                 let run = self.run(stats, role);
                 run.entries.merge(self.digest);
                 run.bytes += self.bytes;
@@ -226,14 +233,14 @@ impl WrittenBlocks {
 
     /// The run that they are, or go on with.
     fn run<'a>(&self, stats: &'a mut ShardStats, role: Role) -> &'a mut RunStats {
-        let is_staged = role == Role::Staged;
+        let is_staged = matches!(role, Role::Staged | Role::Beside);
         let goes_on = stats
             .runs
             .last()
             .is_some_and(|last| is_staged && last.is_staged && last.last_key < self.first_key);
         if !goes_on {
             let (version, is_logged) = match role {
-                Role::Base | Role::Staged => (0, false),
+                Role::Base | Role::Staged | Role::Beside => (0, false),
                 Role::Run { version, is_logged } => (version, is_logged),
                 Role::Records { version } => (version, true),
             };
@@ -248,6 +255,7 @@ impl WrittenBlocks {
                 is_logged,
                 tells_replaced: true,
                 is_staged,
+                hides_nothing: role == Role::Beside,
             });
             stats.next_run += 1;
         }

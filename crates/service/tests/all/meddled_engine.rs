@@ -241,6 +241,19 @@ impl<M: Meddler> RowStore for Meddled<M> {
     fn begin_mend(&self, operation: &str, tables: &[String]) -> Result<()> {
         self.around("begin_mend", || self.rows().begin_mend(operation, tables))
     }
+    fn rebuild_mend(
+        &self,
+        operation: &str,
+        path: &TablePath,
+        range: &KeyRange,
+        rows: &RowBlock<&[u8]>,
+        is_last: bool,
+    ) -> Result<StagedCounts> {
+        self.around("rebuild_mend", || {
+            (self.rows()).rebuild_mend(operation, path, range, rows, is_last)
+        })
+    }
+
     fn stage_mend(
         &self,
         operation: &str,
