@@ -19,7 +19,9 @@ pub use contract::parts::{
     LivePartDamage, Moment, Origin, PartContent, PartStore, PartToProve, RefusedPart, RefusedTable,
     ServerInfo, StagedPart, WrittenPart,
 };
-pub use contract::rows::{FreezeRequest, Frozen, RowStore, Source, StagedCounts, StagedTable};
+pub use contract::rows::{
+    FreezeRequest, Frozen, RebuildRequest, RowStore, Source, StagedCounts, StagedTable,
+};
 pub use contract::{Data, Engine, Hold, HoldKind, Lock, LockKind};
 pub use error::{EngineError, Remedy, Result};
 pub use no_target::NoTarget;

@@ -373,6 +373,8 @@ impl Database {
     /// rows that are not among them go. What changes for readers and streams is the same as with staging, and what it
     /// costs is what loading the shard costs.
     ///
+    /// Of its change log no more is kept than streams need once the mend is published, those left out that end then.
+    ///
     /// What was rebuilt before is passed over, so that repeating a call changes nothing. Of an index all shards are
     /// rebuilt or none, and only where all that is wanted of its table is staged or rebuilt too: its rows are those
     /// that are given here, and are not derived.
@@ -385,10 +387,11 @@ impl Database {
         &self,
         shard: ShardId,
         operation: &str,
+        ended_streams: &[String],
         rows: &RowBlock<impl AsRef<[u8]>>,
         is_last: bool,
     ) -> Result<Staged> {
-        rebuild::rebuild(&self.inner, shard, operation, rows, is_last)
+        rebuild::rebuild(&self.inner, shard, operation, ended_streams, rows, is_last)
     }
 
     /// The last commit, read as if the mend were published: rows, indexes and digests with what is

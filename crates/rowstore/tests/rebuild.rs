@@ -108,7 +108,7 @@ fn a_shard_is_mended_on_one_road_only() {
     let nothing = RowBlockBuilder::new().finish();
     database.begin_mend(OPERATION, &names()).unwrap();
     stage(&database, OPERATION, TABLES[0], 0, &two_seats());
-    let refused = database.rebuild_mend(shard.id, OPERATION, &nothing, true);
+    let refused = database.rebuild_mend(shard.id, OPERATION, &[], &nothing, true);
     assert!(matches!(refused, Err(Error::OtherRoad { .. })), "{refused:?}");
     database.abort_mend(OPERATION).unwrap();
 
@@ -142,7 +142,7 @@ fn what_is_rebuilt_in_part_is_neither_read_nor_published() {
     for (key, row) in wanted[&path].iter().take(100) {
         block.push(key, row);
     }
-    database.rebuild_mend(shard.id, OPERATION, &block.finish(), false).unwrap();
+    database.rebuild_mend(shard.id, OPERATION, &[], &block.finish(), false).unwrap();
     refused(&database);
 
     // Of an index, all shards or none.
@@ -179,7 +179,7 @@ fn a_mend_that_rebuilds_goes_on_after_a_crash_at_every_step() {
                         block.push(key, row);
                     }
                     let is_last = (at + 1) * 200 >= rows.len();
-                    let rebuilt = database.rebuild_mend(shard.id, OPERATION, &block.finish(), is_last);
+                    let rebuilt = database.rebuild_mend(shard.id, OPERATION, &[], &block.finish(), is_last);
                     rebuilt.unwrap();
                     crash(false);
                 }

@@ -149,9 +149,7 @@ pub trait RowStore: LiveRows {
     /// other way, or the store cannot be written.
     fn rebuild_mend(
         &self,
-        operation: &str,
-        path: &TablePath,
-        range: &KeyRange,
+        request: &RebuildRequest<'_>,
         rows: &RowBlock<&[u8]>,
         is_last: bool,
     ) -> Result<StagedCounts>;
@@ -216,6 +214,19 @@ impl std::ops::AddAssign for StagedCounts {
         self.kept += other.kept;
         self.bytes += other.bytes;
     }
+}
+
+/// A request to rebuild a shard.
+#[derive(Debug, Clone, Copy)]
+pub struct RebuildRequest<'a> {
+    /// The operation that mends the table.
+    pub operation: &'a str,
+    /// The table or index.
+    pub path: &'a TablePath,
+    /// The keys of the shard.
+    pub range: &'a KeyRange,
+    /// Change streams that end when the mend is published: nothing is kept for them any more.
+    pub ended_streams: &'a [String],
 }
 
 /// A request to freeze.

@@ -22,7 +22,9 @@ use mendb_rowstore::{
 
 use crate::contract::changes::{ChangesLost, HeldBack};
 use crate::contract::live_rows::{BlockSink, ConflictSink, LiveRows, LiveShard, LiveTable};
-use crate::contract::rows::{FreezeRequest, Frozen, RowStore, Source, StagedCounts, StagedTable};
+use crate::contract::rows::{
+    FreezeRequest, Frozen, RebuildRequest, RowStore, Source, StagedCounts, StagedTable,
+};
 use crate::contract::{Data, Engine, Hold, Lock, LockKind};
 use crate::error::{EngineError, Remedy, Result};
 
@@ -156,6 +158,10 @@ impl LiveRows for RowEngine {
         sink: BlockSink<'_>,
     ) -> Result<()> {
         self.live()?.changes_since(path, range, since_version, sink)
+    }
+
+    fn bytes_changed_since(&self, path: &TablePath, since_version: u64) -> Result<u64> {
+        self.live()?.bytes_changed_since(path, since_version)
     }
 
     fn digest(&self, path: &TablePath, range: &KeyRange) -> Result<Digest> {
@@ -328,19 +334,23 @@ impl RowStore for RowEngine {
 
     fn rebuild_mend(
         &self,
-        operation: &str,
-        path: &TablePath,
-        range: &KeyRange,
+        request: &RebuildRequest<'_>,
         rows: &RowBlock<&[u8]>,
         is_last: bool,
     ) -> Result<StagedCounts> {
+        let RebuildRequest {
+            operation,
+            path,
+            range,
+            ended_streams,
+        } = *request;
         let shard = self.database.shard_of(path, &range.start)?;
         if shard.range != *range {
             let message = format!("the shards of {path} are not those that the mend was begun with");
             return Err(EngineError::new(Remedy::Request, message));
         }
-        let rebuilt = (self.database).rebuild_mend(shard.id, operation, rows, is_last)?;
-        match rebuilt {
+        let database = &self.database;
+        match database.rebuild_mend(shard.id, operation, ended_streams, rows, is_last)? {
             Staged::Done(rows) => Ok(staged(rows)),
             Staged::Gone => {
                 let message = format!("a shard of {path} moved while its table is being mended");

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use mendb_engines::{FreezeRequest, Frozen, LiveRows, Remedy, RowStore, Source, StagedTable};
+use mendb_engines::{
+    FreezeRequest, Frozen, LiveRows, RebuildRequest, Remedy, RowStore, Source, StagedTable,
+};
 use mendb_model::change::ChangeRef;
 use mendb_model::name::TablePath;
 use mendb_model::{
@@ -340,8 +342,13 @@ fn a_rebuilt_shard(subject: &dyn RowSubject) {
                 for (rows, is_last) in calls {
                     let rows = rows.iter().map(|(key, row)| ((*key).clone(), (*row).clone()));
                     let rows = block(&rows.collect());
-                    let range = &shard.range;
-                    let staged = store.rebuild_mend("m1", path, range, &rows.view(), is_last);
+                    let request = RebuildRequest {
+                        operation: "m1",
+                        path,
+                        range: &shard.range,
+                        ended_streams: &[],
+                    };
+                    let staged = store.rebuild_mend(&request, &rows.view(), is_last);
                     let staged = staged.unwrap();
                     let rows = staged.upserted + staged.erased + staged.kept;
                     assert!(!is_known || rows == 0, "{path}: {staged:?}");

@@ -44,6 +44,7 @@ pub(crate) fn rebuild<B: AsRef<[u8]>>(
     inner: &Inner,
     id: ShardId,
     operation: &str,
+    ended_streams: &[String],
     rows: &RowBlock<B>,
     is_last: bool,
 ) -> Result<Staged> {
@@ -63,6 +64,7 @@ pub(crate) fn rebuild<B: AsRef<[u8]>>(
         entry: &entry,
         shard: &shard,
         operation,
+        ended_streams,
     };
     let mut successor = rebuilding.begin()?;
     let mut staged = StagedRows::default();
@@ -91,6 +93,8 @@ struct Rebuilding<'a> {
     entry: &'a Arc<TableEntry>,
     shard: &'a Arc<Shard>,
     operation: &'a str,
+    /// Need nothing once the mend is published.
+    ended_streams: &'a [String],
 }
 
 /// Some of the keys of a shard, live and wanted.
@@ -254,6 +258,8 @@ impl Rebuilding<'_> {
     fn log_floor(&self, view: &View) -> u64 {
         let begun_at = self.begun_at();
         let mut entry = TableEntry::clone(self.entry);
+        let ended = self.ended_streams;
+        entry.streams.retain(|name, _| !ended.contains(name));
         for stream in entry.streams.values_mut() {
             if stream.lasts() && stream.attached_at > begun_at {
                 stream.needed_after = stream.attached_at;

@@ -93,7 +93,7 @@ pub fn rebuild_shard(
             block.push(key, row);
         }
         let is_last = at + 1 == calls.len();
-        let rebuilt = database.rebuild_mend(shard.id, operation, &block.finish(), is_last);
+        let rebuilt = database.rebuild_mend(shard.id, operation, &[], &block.finish(), is_last);
         let Staged::Done(staged) = rebuilt.unwrap() else {
             panic!("shards stay while a table is being mended");
         };

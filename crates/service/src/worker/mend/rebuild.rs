@@ -3,6 +3,7 @@
 //! *Crash*: rows that were handed over are durable before they are reported, and what is handed over again is passed
 //! over. *Memory*: two batches of rows, and what the reader of the chain keeps.
 
+use mendb_engines::RebuildRequest;
 use mendb_model::key::KeyRange;
 use mendb_model::name::TablePath;
 use mendb_model::operation::{MendedRows, RowMendRequest};
@@ -31,6 +32,12 @@ pub(super) fn stage(
             ..MendedRows::default()
         });
     }
+    let rebuild = RebuildRequest {
+        operation: attempt.operation(),
+        path,
+        range,
+        ended_streams: &request.before.old_streams,
+    };
     let chain = wanted_chain(attempt, request)?;
     let repository = &attempt.tools.repository;
     let reader = repository.read_chain(&chain, path, range, after.as_deref());
@@ -45,7 +52,7 @@ pub(super) fn stage(
         }
         let is_last = next.is_none();
         let rows = rows.unwrap_or_else(no_rows);
-        let staged = engine.rebuild_mend(attempt.operation(), path, range, &rows.view(), is_last)?;
+        let staged = engine.rebuild_mend(&rebuild, &rows.view(), is_last)?;
         crate::env::crash_point();
         let mut done = fetched.since(reader.counts());
         if counts_rows {
