@@ -43,7 +43,7 @@ pub struct ChosenRoad {
 /// are read from the chain and written in their order.
 const ROWS_A_KEY: u64 = 4;
 /// A shard with fewer rows is not worth a file of its own.
-const LEAST_ROWS: u64 = 4096;
+const LEAST_ROWS: u64 = 1_000;
 
 impl ChosenRoad {
     /// The road that costs less.
@@ -117,8 +117,8 @@ mod tests {
 
     #[test]
     fn small_shards_and_parts_of_shards_are_mended_row_by_row() {
-        assert_eq!(road(4095, 4095, 4095), ShardRoad::Rows);
-        assert_eq!(road(4096, 4096, 4096), ShardRoad::Rebuild);
+        assert_eq!(road(999, 999, 999), ShardRoad::Rows);
+        assert_eq!(road(1_000, 1_000, 1_000), ShardRoad::Rebuild);
         let part = ChosenRoad::choose(ShardOutlook {
             keys: 9_000,
             live_rows: 9_000,
