@@ -125,8 +125,8 @@ fn a_saved_plan_is_carried_out_on_its_roads() {
     let (place, good, _) = damaged();
     let file = place.path("plan.json");
     let file = file.to_str().unwrap();
-    place.ok(&[&MEND[..], &["--dry-run", "--plan", file]].concat());
-    let report = place.json(&["restore", "--in-place", "--plan", file]);
+    place.ok(&[&MEND[..], &["--plan", file]].concat());
+    let report = place.json(&["restore", "--plan", file]);
     assert_eq!(report["tables"][0]["rebuilt"], 2, "{report:#}");
     assert_eq!(report["planned"]["upserted"], report["total"]["upserted"]);
     assert_eq!(shown(&place), good);
