@@ -55,10 +55,18 @@ fn a_rebuilt_shard_takes_the_place_of_the_live_one_and_its_file_goes_with_the_la
     let reader = database.snapshot().unwrap();
     database.publish_mend(OPERATION).unwrap();
     assert!(everything(&reader) == live);
-    assert!(files_before.iter().all(|file| files(dir.path()).contains(file)));
+    assert!(
+        files_before
+            .iter()
+            .all(|file| files(dir.path()).contains(file))
+    );
     drop(reader);
     assert!(everything(&database.snapshot().unwrap()) == wanted);
-    assert!(!files_before.iter().any(|file| files(dir.path()).contains(file)));
+    assert!(
+        !files_before
+            .iter()
+            .any(|file| files(dir.path()).contains(file))
+    );
     let after = shards(&database);
     assert!(after.iter().all(|shard| !before.contains(shard)));
     // What hides nothing is not packed.
@@ -109,7 +117,10 @@ fn a_shard_is_mended_on_one_road_only() {
     database.begin_mend(OPERATION, &names()).unwrap();
     stage(&database, OPERATION, TABLES[0], 0, &two_seats());
     let refused = database.rebuild_mend(shard.id, OPERATION, &[], &nothing, true);
-    assert!(matches!(refused, Err(Error::OtherRoad { .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(Error::OtherRoad { .. })),
+        "{refused:?}"
+    );
     database.abort_mend(OPERATION).unwrap();
 
     database.begin_mend(OPERATION, &names()).unwrap();
@@ -118,7 +129,10 @@ fn a_shard_is_mended_on_one_road_only() {
     let changes = changes_of([(&key, &None)]);
     let source = mendb_rowstore::Source { step: 0, index: 9 };
     let refused = database.stage_mend(shard.id, OPERATION, source, &changes);
-    assert!(matches!(refused, Err(Error::OtherRoad { .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(Error::OtherRoad { .. })),
+        "{refused:?}"
+    );
 }
 
 #[test]
@@ -131,7 +145,10 @@ fn what_is_rebuilt_in_part_is_neither_read_nor_published() {
         let read = database.mend_snapshot(OPERATION).map(|_| ());
         assert!(matches!(read, Err(Error::RebuiltInPart { .. })), "{read:?}");
         let published = database.publish_mend(OPERATION);
-        assert!(matches!(published, Err(Error::RebuiltInPart { .. })), "{published:?}");
+        assert!(
+            matches!(published, Err(Error::RebuiltInPart { .. })),
+            "{published:?}"
+        );
         assert!(everything(&database.snapshot().unwrap()) == live);
         database.abort_mend(OPERATION).unwrap();
     };
@@ -142,7 +159,9 @@ fn what_is_rebuilt_in_part_is_neither_read_nor_published() {
     for (key, row) in wanted[&path].iter().take(100) {
         block.push(key, row);
     }
-    database.rebuild_mend(shard.id, OPERATION, &[], &block.finish(), false).unwrap();
+    database
+        .rebuild_mend(shard.id, OPERATION, &[], &block.finish(), false)
+        .unwrap();
     refused(&database);
 
     // Of an index, all shards or none.
@@ -172,14 +191,18 @@ fn a_mend_that_rebuilds_goes_on_after_a_crash_at_every_step() {
         crash(false);
         for (path, rows) in &after {
             for shard in database.shards(path).unwrap() {
-                let rows: Vec<_> = rows.iter().filter(|(key, _)| shard.range.contains(key)).collect();
+                let rows: Vec<_> = rows
+                    .iter()
+                    .filter(|(key, _)| shard.range.contains(key))
+                    .collect();
                 for (at, some) in rows.chunks(200).enumerate() {
                     let mut block = RowBlockBuilder::new();
                     for (key, row) in some {
                         block.push(key, row);
                     }
                     let is_last = (at + 1) * 200 >= rows.len();
-                    let rebuilt = database.rebuild_mend(shard.id, OPERATION, &[], &block.finish(), is_last);
+                    let rebuilt =
+                        database.rebuild_mend(shard.id, OPERATION, &[], &block.finish(), is_last);
                     rebuilt.unwrap();
                     crash(false);
                 }
@@ -218,7 +241,10 @@ fn a_mend_that_rebuilds_goes_on_after_a_crash_at_every_step() {
             database.abort_mend(OPERATION).unwrap();
             drop(database);
             let database = Database::open(&to_abort.path().join("store"), options.clone()).unwrap();
-            assert!(everything(&database.snapshot().unwrap()) == before, "{step}, aborted");
+            assert!(
+                everything(&database.snapshot().unwrap()) == before,
+                "{step}, aborted"
+            );
         }
     }
 }

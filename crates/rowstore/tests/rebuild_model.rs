@@ -24,7 +24,12 @@ fn state() -> impl Strategy<Value = Rows> {
 
 fn columns(id: i64, (carrier, seats): (Option<u8>, i8)) -> Vec<Value> {
     let carrier = carrier.map_or(Value::Null, |carrier| text(&format!("c{carrier}")));
-    vec![int(id), carrier, int(seats.into()), text(&format!("code-{id}"))]
+    vec![
+        int(id),
+        carrier,
+        int(seats.into()),
+        text(&format!("code-{id}")),
+    ]
 }
 
 /// How a mend is carried out.
@@ -85,11 +90,15 @@ impl World {
         database.create_table(TABLE, flights(), vec![]).unwrap();
         write(&database, live);
         for at in &course.splits {
-            database.split(&TablePath::table(TABLE), &id_key(*at)).unwrap();
+            database
+                .split(&TablePath::table(TABLE), &id_key(*at))
+                .unwrap();
         }
         if course.index_split {
             let at = mendb_model::key::encode(&[ColumnType::Utf8], [text("c1").as_ref()]);
-            database.split(&TablePath::index(TABLE, "by_carrier"), &at).unwrap();
+            database
+                .split(&TablePath::index(TABLE, "by_carrier"), &at)
+                .unwrap();
         }
         if course.packed {
             for path in paths(&flights(), TABLE) {
@@ -125,8 +134,15 @@ impl World {
     fn mend(&mut self, from: &Everything, to: &Everything, course: &Course) {
         let table = TablePath::table(TABLE);
         let mut rebuilt: Vec<TablePath> = vec![table.clone()];
-        let indexes = paths(&flights(), TABLE).into_iter().skip(1).zip(course.indexes);
-        rebuilt.extend(indexes.filter(|(_, is_rebuilt)| *is_rebuilt).map(|(path, _)| path));
+        let indexes = paths(&flights(), TABLE)
+            .into_iter()
+            .skip(1)
+            .zip(course.indexes);
+        rebuilt.extend(
+            indexes
+                .filter(|(_, is_rebuilt)| *is_rebuilt)
+                .map(|(path, _)| path),
+        );
         for _ in 0..2 {
             for path in &rebuilt {
                 let shards = self.database().shards(path).unwrap();

@@ -284,7 +284,8 @@ fn a_mend_that_finds_no_room_at_any_write_shows_none_of_it_and_goes_on_when_ther
 }
 
 #[test]
-fn a_mend_that_rebuilds_and_finds_no_room_at_any_write_shows_none_of_it_and_goes_on_when_there_is() {
+fn a_mend_that_rebuilds_and_finds_no_room_at_any_write_shows_none_of_it_and_goes_on_when_there_is()
+{
     let name = "any_write::a_mend_that_rebuilds_and_finds_no_room_at_any_write_shows_none_of_it_and_goes_on_when_there_is";
     if !inside_namespace(name) {
         return;

@@ -36,7 +36,16 @@ fn damaged() -> (Place, [String; 2], [String; 2]) {
     let file = place.write("t.jsonl", &lines(0..ROWS, 0));
     let split = SPLIT.to_string();
     place.ok(&[
-        "table", "import", "t", &file, "--create", "--key", "id", "--split-at", &split, "--index",
+        "table",
+        "import",
+        "t",
+        &file,
+        "--create",
+        "--key",
+        "id",
+        "--split-at",
+        &split,
+        "--index",
         "by_n=n",
     ]);
     place.ok(&["collection", "create", "c", "--table", "t"]);
@@ -63,7 +72,11 @@ fn roads(ranges: &Value, table: impl Fn(&Value) -> String) -> Vec<(String, Strin
 
 fn rebuilt_first(index: &str) -> Vec<(String, String)> {
     let road = |table: &str, road: &str| (table.to_owned(), road.to_owned());
-    vec![road("t", "rebuild"), road("t", "rows"), road(index, "rebuild")]
+    vec![
+        road("t", "rebuild"),
+        road("t", "rows"),
+        road(index, "rebuild"),
+    ]
 }
 
 /// The chain goes on: it takes another increment, which is proved, and restores to its points.
@@ -85,12 +98,22 @@ fn a_plan_and_the_report_tell_which_road_each_shard_takes_and_why() {
     let (place, good, damaged) = damaged();
     let plan = place.json(&[&MEND[..], &["--dry-run"]].concat());
     let of_plan = |range: &Value| range["table"].as_str().unwrap().to_owned();
-    assert_eq!(roads(&plan["shards"], of_plan), rebuilt_first("t/by_n"), "{plan:#}");
+    assert_eq!(
+        roads(&plan["shards"], of_plan),
+        rebuilt_first("t/by_n"),
+        "{plan:#}"
+    );
     let why = &plan["shards"][0]["road"];
     assert_eq!((&why["keys"], &why["of"]), (&1205.into(), &SPLIT.into()));
     let text = place.ok(&[&MEND[..], &["--dry-run"]].concat());
-    assert!(text.contains("rebuild: 1,205 of 1,300 keys differ or may"), "{text}");
-    assert!(text.contains("rows: 30 of 1,315 keys differ or may"), "{text}");
+    assert!(
+        text.contains("rebuild: 1,205 of 1,300 keys differ or may"),
+        "{text}"
+    );
+    assert!(
+        text.contains("rows: 30 of 1,315 keys differ or may"),
+        "{text}"
+    );
 
     let report = place.json(&MEND);
     let of_report = |range: &Value| {
@@ -101,10 +124,17 @@ fn a_plan_and_the_report_tell_which_road_each_shard_takes_and_why() {
             None => table.to_owned(),
         }
     };
-    assert_eq!(roads(&report["ranges"], of_report), rebuilt_first("t/by_n"), "{report:#}");
+    assert_eq!(
+        roads(&report["ranges"], of_report),
+        rebuilt_first("t/by_n"),
+        "{report:#}"
+    );
     assert_eq!(report["tables"][0]["rebuilt"], 2);
     for count in ["read", "upserted", "erased", "kept", "written_bytes"] {
-        assert_eq!(report["total"][count], plan["total"][count], "{count}: {report:#}");
+        assert_eq!(
+            report["total"][count], plan["total"][count],
+            "{count}: {report:#}"
+        );
     }
     assert_eq!(shown(&place), good);
     place.ok(&["verify", "c", "--live"]);
@@ -137,7 +167,10 @@ fn a_mend_that_rebuilds_stopped_at_any_step_is_finished_by_the_next_process() {
     let (place, good, damaged) = damaged();
     let points = at_every_point(&place, &MEND, |place, point| {
         let now = shown(place);
-        assert!(now == good || now == damaged, "a mixture, stopped at step {point}");
+        assert!(
+            now == good || now == damaged,
+            "a mixture, stopped at step {point}"
+        );
         match place.unfinished().as_slice() {
             [] => {
                 place.ok(&MEND);
@@ -159,7 +192,11 @@ fn a_mend_that_rebuilds_stopped_at_any_step_is_finished_by_the_next_process() {
 #[test]
 fn a_mend_that_rebuilds_and_stops_anywhere_is_cancelled_without_a_trace() {
     let (place, good, damaged) = damaged();
-    let shards = |place: &Place| std::fs::read_dir(place.path("target/rows/shards")).unwrap().count();
+    let shards = |place: &Place| {
+        std::fs::read_dir(place.path("target/rows/shards"))
+            .unwrap()
+            .count()
+    };
     let before = shards(&place);
     at_every_point(&place, &MEND, |place, point| {
         let Some(operation) = place.unfinished().pop() else {
@@ -200,7 +237,17 @@ fn the_state_before_is_a_full_backup_where_most_of_many_rows_have_changed() {
         (0..3_000).map(line).collect()
     };
     let file = place.write("t.jsonl", &lines(0));
-    place.ok(&["table", "import", "t", &file, "--create", "--key", "id", "--index", "by_text=id+text"]);
+    place.ok(&[
+        "table",
+        "import",
+        "t",
+        &file,
+        "--create",
+        "--key",
+        "id",
+        "--index",
+        "by_text=id+text",
+    ]);
     place.ok(&["collection", "create", "c", "--table", "t"]);
     place.ok(&["backup", "c", "--label", "good"]);
     let rows = || place.ok(&["table", "export", "t", "--format", "jsonl"]);

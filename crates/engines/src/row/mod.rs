@@ -346,7 +346,8 @@ impl RowStore for RowEngine {
         } = *request;
         let shard = self.database.shard_of(path, &range.start)?;
         if shard.range != *range {
-            let message = format!("the shards of {path} are not those that the mend was begun with");
+            let message =
+                format!("the shards of {path} are not those that the mend was begun with");
             return Err(EngineError::new(Remedy::Request, message));
         }
         let database = &self.database;

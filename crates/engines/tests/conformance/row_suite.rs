@@ -8,9 +8,7 @@ use mendb_engines::{
 };
 use mendb_model::change::ChangeRef;
 use mendb_model::name::TablePath;
-use mendb_model::{
-    Balance, ChangeKind, Digest, KeyRange, Replaced, RowBlock, RowBlockBuilder,
-};
+use mendb_model::{Balance, ChangeKind, Digest, KeyRange, Replaced, RowBlock, RowBlockBuilder};
 
 use crate::suite::Subject;
 
@@ -326,7 +324,9 @@ fn a_rebuilt_shard(subject: &dyn RowSubject) {
         paths().map(|path| {
             let mut rows = Rows::new();
             let all = KeyRange::all();
-            store.scan(&path, &all, None, &mut collect(&mut rows)).unwrap();
+            store
+                .scan(&path, &all, None, &mut collect(&mut rows))
+                .unwrap();
             rows
         })
     };
@@ -340,7 +340,9 @@ fn a_rebuilt_shard(subject: &dyn RowSubject) {
                 let half = of_shard.len() / 2;
                 let calls = [(&of_shard[..half], false), (&of_shard[half..], true)];
                 for (rows, is_last) in calls {
-                    let rows = rows.iter().map(|(key, row)| ((*key).clone(), (*row).clone()));
+                    let rows = rows
+                        .iter()
+                        .map(|(key, row)| ((*key).clone(), (*row).clone()));
                     let rows = block(&rows.collect());
                     let request = RebuildRequest {
                         operation: "m1",

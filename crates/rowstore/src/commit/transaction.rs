@@ -148,7 +148,9 @@ impl<'a> Transaction<'a> {
         let stats = self.stats(shard)?;
         let digest = match role {
             Role::Staged => &mut stats.staged_mut().digest,
-            Role::Base | Role::Beside | Role::Run { .. } | Role::Records { .. } => &mut stats.digest,
+            Role::Base | Role::Beside | Role::Run { .. } | Role::Records { .. } => {
+                &mut stats.digest
+            }
         };
         digest.subtract(before);
         digest.merge(after);
@@ -211,11 +213,7 @@ impl<'a> Transaction<'a> {
     }
 
     /// Says what a mend has rebuilt of a shard so far.
-    pub(crate) fn put_successor(
-        &mut self,
-        shard: &Arc<Shard>,
-        successor: Successor,
-    ) -> Result<()> {
+    pub(crate) fn put_successor(&mut self, shard: &Arc<Shard>, successor: Successor) -> Result<()> {
         self.stats(shard)?.successor = Some(successor);
         Ok(())
     }
@@ -245,7 +243,12 @@ impl<'a> Transaction<'a> {
 
     fn publish_runs(&mut self, shard: &Arc<Shard>, is_logged: bool) -> Result<()> {
         let version = self.version;
-        for run in self.stats(shard)?.runs.iter_mut().filter(|run| run.is_staged) {
+        for run in self
+            .stats(shard)?
+            .runs
+            .iter_mut()
+            .filter(|run| run.is_staged)
+        {
             run.is_staged = false;
             run.is_logged = is_logged;
             run.version = version;

@@ -99,12 +99,15 @@ fn make(inner: &Inner, entry: &TableEntry, is_current: impl Fn(&View) -> bool) -
         staged.clear();
     }
     let edits = sort_edits_of_shards(inner, entry, &staged, &|shard, take| {
-        edits(&view, entry, shard, &mut |index, key, edit| {
-            match rebuilt[index] {
+        edits(
+            &view,
+            entry,
+            shard,
+            &mut |index, key, edit| match rebuilt[index] {
                 true => Ok(()),
                 false => take(index, key, edit),
-            }
-        })
+            },
+        )
     })?;
     let budget = Budget::default();
     let mut written = Vec::new();

@@ -1,7 +1,7 @@
 //! Staging what tables are to become.
 
 use mendb_model::{RowBlock, RowBlockBuilder, row};
-use mendb_rowstore::{ShardSnapshot, Source, Staged, StagedRows, StreamCut};
+use mendb_rowstore::{ShardRoute, Source, Staged, StagedRows, StreamCut};
 
 use super::*;
 
@@ -77,11 +77,14 @@ pub fn stage(
 pub fn rebuild_shard(
     database: &Database,
     operation: &str,
-    shard: &ShardSnapshot,
+    shard: &ShardRoute,
     rows: &BTreeMap<Vec<u8>, Vec<u8>>,
     cut: usize,
 ) -> StagedRows {
-    let of_shard: Vec<_> = rows.iter().filter(|(key, _)| shard.range.contains(key)).collect();
+    let of_shard: Vec<_> = rows
+        .iter()
+        .filter(|(key, _)| shard.range.contains(key))
+        .collect();
     let mut calls: Vec<_> = of_shard.chunks(cut.max(1)).collect();
     if calls.is_empty() {
         calls.push(&[]);

@@ -245,7 +245,11 @@ fn merge_tasks(request: &RestoreRequest, tools: &Tools) -> Result<Vec<NewTask>> 
     })?;
     for places in all.chunk_by(|(a, _), (b, _)| a.source == b.source) {
         of_table.clear();
-        of_table.extend(places.iter().map(|(_, range)| (range.clone(), Sizes::default())));
+        of_table.extend(
+            places
+                .iter()
+                .map(|(_, range)| (range.clone(), Sizes::default())),
+        );
         for link in &request.chain {
             let manifest = manifest(request, &link.backup_id, tools)?;
             let path = &places[0].0.source;

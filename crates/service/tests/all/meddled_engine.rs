@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use mendb_engines::{
     BlockSink, ConflictSink, Data, Engine, FreezeRequest, Frozen, HeldBack, Hold, LiveRows,
-    LiveShard, LiveTable, Lock, RebuildRequest, Result, RowStore, Source, StagedCounts, StagedTable,
+    LiveShard, LiveTable, Lock, RebuildRequest, Result, RowStore, Source, StagedCounts,
+    StagedTable,
 };
 use mendb_model::name::TablePath;
 use mendb_model::{Digest, KeyRange, RowBlock, RowBlockBuilder};

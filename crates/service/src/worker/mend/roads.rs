@@ -124,7 +124,9 @@ impl Roads<'_> {
                     pieces.filter(|piece| !piece.is_empty()).collect()
                 }
             };
-            let mut same = others.iter().filter(|other| other.live.range == wanted.range);
+            let mut same = others
+                .iter()
+                .filter(|other| other.live.range == wanted.range);
             let road = match same.next() {
                 Some(shard) => shard.road(is_whole(table)),
                 None => ChosenRoad::choose(ShardOutlook {
@@ -214,12 +216,7 @@ impl Roads<'_> {
     }
 
     /// How many keys of a range changed on the target after a commit.
-    fn changed_since(
-        &self,
-        path: &TablePath,
-        range: &KeyRange,
-        since: Option<u64>,
-    ) -> Result<u64> {
+    fn changed_since(&self, path: &TablePath, range: &KeyRange, since: Option<u64>) -> Result<u64> {
         let mut keys = 0;
         if let Some(since) = since {
             let engine = self.tools.engine.rows()?;
@@ -302,6 +299,8 @@ fn is_same(live: &LiveShard, wanted: &[ShardBackup]) -> bool {
 
 /// The rows of the shards of a backup that lie in a range as a whole.
 fn rows_within(wanted: &[ShardBackup], range: &KeyRange) -> u64 {
-    let within = wanted.iter().filter(|shard| shard.range.intersect(range) == shard.range);
+    let within = wanted
+        .iter()
+        .filter(|shard| shard.range.intersect(range) == shard.range);
     within.map(|shard| shard.digest.rows).sum()
 }

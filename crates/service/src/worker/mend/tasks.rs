@@ -63,7 +63,10 @@ pub(crate) fn tasks(
             }
             continue;
         }
-        tasks.extend(task_of_single_keys(&TablePath::table(&table.table), &table.also));
+        tasks.extend(task_of_single_keys(
+            &TablePath::table(&table.table),
+            &table.also,
+        ));
         let ranges = roads.of_table(table, backup)?.into_iter();
         tasks.extend(ranges.map(|of| {
             let MendedRange {
