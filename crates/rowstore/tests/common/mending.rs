@@ -57,6 +57,9 @@ pub fn stage(
     for shard in database.shards(&TablePath::table(table)).unwrap() {
         let of_shard = wanted.iter().filter(|(key, _)| shard.range.contains(key));
         let changes = changes_of(of_shard);
+        if changes.is_empty() {
+            continue;
+        }
         match database
             .stage_mend(shard.id, operation, source, &changes)
             .unwrap()
