@@ -19,6 +19,7 @@
 //!
 //! *Memory*: the rows of a call, and a batch of what differs.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use mendb_model::key::KeyRange;
@@ -167,14 +168,18 @@ impl Rebuilding<'_> {
         let mut kept = writer(stats.file_bytes);
         // Both go to one file, one after the other.
         let mut changed = RowBlockBuilder::new();
-        let mut entry = Vec::new();
         let mut counted = StagedRows::default();
         let mut digest = Digest::default();
-        let mut last_key = successor.up_to.clone();
         let mut bytes = 0;
-        while bytes < BATCH_BYTES
-            && let Some(Pair { key, live, wanted }) = side_by_side.pair()
-        {
+        // All that the call is about, unless the batch is full before.
+        let mut up_to = match rows.last_key() {
+            Some(last) => Some(
+                last.max(successor.up_to.as_deref().unwrap_or_default())
+                    .to_vec(),
+            ),
+            None => successor.up_to.clone(),
+        };
+        while let Some(Pair { key, live, wanted }) = side_by_side.pair() {
             bytes += key.len() + wanted.map_or(0, <[u8]>::len);
             if let Some(wanted) = wanted
                 && live == Some(wanted)
@@ -190,18 +195,18 @@ impl Rebuilding<'_> {
                     counted.erased += 1;
                 }
                 counted.bytes += (key.len() + wanted.map_or(0, <[u8]>::len)) as u64;
-                entry.clear();
-                entry::append(&mut entry, Replaced::of(key, live), wanted);
-                changed.push(key, &entry);
+                let replaced = Replaced::of(key, live);
+                changed.push_with(key, |out| entry::append(out, replaced, wanted));
             }
-            match &mut last_key {
-                Some(last_key) => {
-                    last_key.clear();
-                    last_key.extend_from_slice(key);
-                }
-                None => last_key = Some(key.to_vec()),
+            let is_full = bytes >= BATCH_BYTES;
+            if is_full {
+                up_to = Some(key.to_vec());
             }
-            side_by_side.advance()?;
+            let (live, wanted) = (live.is_some(), wanted.is_some());
+            side_by_side.advance(live, wanted)?;
+            if is_full {
+                break;
+            }
         }
         let is_whole = is_last && side_by_side.pair().is_none();
         let kept = kept.finish()?;
@@ -227,7 +232,7 @@ impl Rebuilding<'_> {
             rows: counted,
             successor: Successor {
                 id: successor.id,
-                up_to: last_key,
+                up_to,
                 is_whole,
             },
         })
@@ -352,24 +357,24 @@ impl<'a, B: AsRef<[u8]>> SideBySide<'a, B> {
     fn pair(&self) -> Option<Pair<'_>> {
         let live = self.has_live.then(|| self.live.key());
         let wanted = (self.row < self.rows.len()).then(|| self.rows.key(self.row));
-        let key = match (live, wanted) {
-            (Some(live), Some(wanted)) => live.min(wanted),
-            (Some(key), None) | (None, Some(key)) => key,
+        let (key, order) = match (live, wanted) {
+            (Some(live), Some(wanted)) => match live.cmp(wanted) {
+                Ordering::Greater => (wanted, Ordering::Greater),
+                order => (live, order),
+            },
+            (Some(live), None) => (live, Ordering::Less),
+            (None, Some(wanted)) => (wanted, Ordering::Greater),
             (None, None) => return None,
         };
         Some(Pair {
             key,
-            live: (live == Some(key)).then(|| self.live.value()),
-            wanted: (wanted == Some(key)).then(|| self.rows.value(self.row)),
+            live: order.is_le().then(|| self.live.value()),
+            wanted: order.is_ge().then(|| self.rows.value(self.row)),
         })
     }
 
-    /// Goes on behind it.
-    fn advance(&mut self) -> Result<()> {
-        let Some(Pair { live, wanted, .. }) = self.pair() else {
-            return Ok(());
-        };
-        let (live, wanted) = (live.is_some(), wanted.is_some());
+    /// Goes on behind it: behind a live row, a wanted one, or both.
+    fn advance(&mut self, live: bool, wanted: bool) -> Result<()> {
         if live {
             self.has_live = self.live.advance()?;
         }
