@@ -381,8 +381,7 @@ impl Database {
     ///
     /// # Errors
     /// The table is not being mended by the operation, or its mend is published; rows of the shard are staged the
-    /// other way; keys do not ascend or lie outside the shard; a row is none of this table. What was rebuilt
-    /// before the error stays.
+    /// other way; keys do not ascend or lie outside the shard. What was rebuilt before the error stays.
     pub fn rebuild_mend(
         &self,
         shard: ShardId,

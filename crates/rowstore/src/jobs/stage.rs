@@ -178,13 +178,12 @@ impl Batch {
     }
 }
 
-/// Whether a row is one of its table, or of its index.
-pub(crate) fn check_row(entry: &TableEntry, shard: &Shard, key: &[u8], row: &[u8]) -> Result<()> {
-    let index = shard.path.index.as_deref();
-    let read = entry.layout_of(index)?.read(key, row, |_| ());
+/// Whether a row is one of its table.
+fn check_row(entry: &TableEntry, shard: &Shard, key: &[u8], row: &[u8]) -> Result<()> {
+    let read = entry.layout.read(key, row, |_| ());
     read.map_err(|error| damaged_change(shard, error))?;
     // The key of an index row is at most twice as long as what it is made of, about.
-    if index.is_none() && key.len() + row.len() > MAX_KEY_BYTES / 4 {
+    if key.len() + row.len() > MAX_KEY_BYTES / 4 {
         for index in &entry.layout.indexes {
             index_rows::row_of(entry, index, key, row)?;
         }
