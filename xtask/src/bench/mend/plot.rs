@@ -28,8 +28,10 @@ const COLOURS: [Colour; 3] = [
     },
 ];
 
+type CostOf = fn(&Restores) -> Cost;
+
 /// What stands beside the mends.
-const RESTORES: [(&str, fn(&Restores) -> Cost); 2] = [
+const RESTORES: [(&str, CostOf); 2] = [
     ("merged", |restores| restores.merged),
     ("pg_restore", |restores| restores.pg_restore),
 ];
