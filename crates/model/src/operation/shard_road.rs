@@ -40,8 +40,8 @@ pub struct ChosenRoad {
 }
 
 /// A key that is looked up, compared, staged and, in indexes, sorted costs as much as about so many rows that
-/// are read from the chain and written in their order.
-const ROWS_A_KEY: u64 = 4;
+/// are read from the chain and written in their order (1.3 µs and 0.7 µs of a table, 0.9 and 0.5 of an index).
+const ROWS_A_KEY: u64 = 2;
 /// A shard with fewer rows is not worth a file of its own.
 const LEAST_ROWS: u64 = 1_000;
 
@@ -98,8 +98,8 @@ mod tests {
     fn a_shard_is_rebuilt_where_a_large_part_of_its_keys_may_differ() {
         for (keys, expected) in [
             (0, ShardRoad::Rows),
-            (250_000, ShardRoad::Rows),
-            (250_001, ShardRoad::Rebuild),
+            (500_000, ShardRoad::Rows),
+            (500_001, ShardRoad::Rebuild),
             (1_000_000, ShardRoad::Rebuild),
             (u64::MAX, ShardRoad::Rebuild),
         ] {

@@ -26,7 +26,7 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use mendb_model::key::KeyRange;
-use mendb_model::{Digest, Replaced, RowBlock, RowBlockBuilder};
+use mendb_model::{Digest, Replaced, RowBlock};
 
 use crate::catalogue::{PathState, Shard, TableEntry, mends, streams};
 use crate::commit::{Inner, Transaction};
@@ -37,7 +37,6 @@ use crate::jobs::stage::{Staged, StagedRows};
 use crate::kernel::{Direction, NOT_POISONED, ShardId};
 use crate::shard::block_writer::{BlockWriter, Role, WrittenBlocks};
 use crate::shard::budget::Budget;
-use crate::shard::entry;
 use crate::shard::log::Records;
 use crate::shard::rows::RowCursor;
 use crate::shard::stats::ShardStats;
@@ -170,7 +169,7 @@ impl Rebuilding<'_> {
         let writer = |end| BlockWriter::new(&view.files, &budget, successor.id, end);
         let mut kept = writer(stats.file_bytes);
         // Both go to one file, one after the other.
-        let mut changed = RowBlockBuilder::new();
+        let mut changed = BlockWriter::held(&view.files, &budget, successor.id);
         let mut counted = StagedRows::default();
         let mut digest = Digest::default();
         let mut bytes = 0;
@@ -197,8 +196,7 @@ impl Rebuilding<'_> {
                     counted.erased += 1;
                 }
                 counted.bytes += (key.len() + wanted.map_or(0, <[u8]>::len)) as u64;
-                let replaced = Replaced::of(key, live);
-                changed.push_with(key, |out| entry::append(out, replaced, wanted));
+                changed.push_entry(key, Replaced::of(key, live), wanted)?;
             }
             let is_full = bytes >= BATCH_BYTES;
             if is_full {
@@ -216,11 +214,7 @@ impl Rebuilding<'_> {
         if let Some(kept) = &kept {
             digest.merge(kept.digest());
         }
-        let mut run = writer(end);
-        for (key, entry) in changed.finish().iter() {
-            run.push(key, entry)?;
-        }
-        let changed = run.finish()?;
+        let changed = changed.finish_at(end)?;
         end += changed.as_ref().map_or(0, WrittenBlocks::file_bytes);
         let log = match is_whole {
             true => self.copy_log(view, writer(end))?,

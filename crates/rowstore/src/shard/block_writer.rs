@@ -27,6 +27,8 @@ pub(crate) struct BlockWriter<'a> {
     shard: ShardId,
     /// Where the file of the shard ends.
     end: u64,
+    /// Whether that is not known yet.
+    is_held: bool,
     writer: Option<ShardWriter<'a>>,
     packer: Packer,
     records: Vec<(Vec<u8>, BlockRecord)>,
@@ -45,6 +47,7 @@ impl<'a> BlockWriter<'a> {
             budget,
             shard,
             end,
+            is_held: false,
             writer: None,
             packer: Packer::default(),
             records: Vec::new(),
@@ -53,6 +56,13 @@ impl<'a> BlockWriter<'a> {
             digest: Digest::default(),
             entry: Vec::new(),
         }
+    }
+
+    /// One whose blocks stay in memory until [`Self::finish_at`] says where the file ends, because another writes it.
+    pub(crate) fn held(files: &'a ShardFiles, budget: &'a Budget, shard: ShardId) -> Self {
+        let mut writer = Self::new(files, budget, shard, 0);
+        writer.is_held = true;
+        writer
     }
 
     /// Bytes of the blocks that are full.
@@ -112,21 +122,36 @@ impl<'a> BlockWriter<'a> {
         if self.first_key.is_none() && !block.is_empty() {
             self.first_key = Some(block.key(0).to_vec());
         }
-        if self.writer.is_none() && self.bytes > self.in_records as u64 {
-            let mut writer = self.files.append(self.shard, self.end)?;
-            for (_, record) in &mut self.records {
-                if let BlockRecord::Here(block) = record {
-                    *record = BlockRecord::InFile(writer.push(block)?);
-                }
-            }
-            self.writer = Some(writer);
-        }
+        self.go_to_file()?;
         let record = match &mut self.writer {
             Some(writer) => BlockRecord::InFile(writer.push(bytes)?),
             None => BlockRecord::Here(bytes.to_vec()),
         };
         self.records.push((last_key, record));
         Ok(())
+    }
+
+    /// Goes on in the file when that is too much for records.
+    fn go_to_file(&mut self) -> Result<()> {
+        if self.is_held || self.writer.is_some() || self.bytes <= self.in_records as u64 {
+            return Ok(());
+        }
+        let mut writer = self.files.append(self.shard, self.end)?;
+        for (_, record) in &mut self.records {
+            if let BlockRecord::Here(block) = record {
+                *record = BlockRecord::InFile(writer.push(block)?);
+            }
+        }
+        self.writer = Some(writer);
+        Ok(())
+    }
+
+    /// Finishes a writer whose blocks are held, where the file ends.
+    pub(crate) fn finish_at(mut self, end: u64) -> Result<Option<WrittenBlocks>> {
+        self.end = end;
+        self.is_held = false;
+        self.go_to_file()?;
+        self.finish()
     }
 
     /// Returns when all is on disk that does not lie in records; `None` if nothing was added.

@@ -150,14 +150,17 @@ enum Kept {
 }
 
 impl Kept {
-    /// A byte of a change costs at least as much as so many bytes of rows.
-    const ROW_BYTES_A_CHANGE: u64 = 2;
+    /// So many bytes of changes, which are read, written, read again and proved, cost as much …
+    const CHANGED_BYTES: u64 = 2;
+    /// … as so many bytes of rows.
+    const ROW_BYTES: u64 = 5;
     /// With fewer bytes of rows a full backup spares too little to begin a new chain for it.
     const LEAST_BYTES: u64 = 8 << 20;
 
     /// What costs less, going by the bytes of the change logs and of all rows.
     fn choose(changed_bytes: u64, row_bytes: u64) -> Self {
-        let is_dearer = changed_bytes.saturating_mul(Self::ROW_BYTES_A_CHANGE) > row_bytes;
+        let is_dearer = changed_bytes.saturating_mul(Self::ROW_BYTES)
+            > row_bytes.saturating_mul(Self::CHANGED_BYTES);
         match is_dearer && row_bytes >= Self::LEAST_BYTES {
             true => Self::Full,
             false => Self::Increment,
@@ -178,12 +181,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_state_before_is_a_full_backup_where_the_changes_are_at_least_half_of_many_rows() {
+    fn the_state_before_is_a_full_backup_where_much_of_many_rows_has_changed() {
         for (changed_bytes, row_bytes, expected) in [
             (0, 0, Kept::Increment),
             (7 << 20, 7 << 20, Kept::Increment),
-            (50 << 20, 100 << 20, Kept::Increment),
-            (51 << 20, 100 << 20, Kept::Full),
+            (40 << 20, 100 << 20, Kept::Increment),
+            (41 << 20, 100 << 20, Kept::Full),
             (u64::MAX, 100 << 20, Kept::Full),
         ] {
             let chosen = Kept::choose(changed_bytes, row_bytes);
