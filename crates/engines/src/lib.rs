@@ -21,7 +21,9 @@ pub use contract::parts::{
     Disk, Exchange, FoundFile, Freeze, FreezeTable, FrozenPart, FrozenTable, LivePartDamage,
     Moment, Origin, PartContent, PartStore, PartToProve, RefusedPart, RefusedTable, ServerInfo,
 };
-pub use contract::rows::{FreezeRequest, Frozen, RowStore, Source, StagedCounts, StagedTable};
+pub use contract::rows::{
+    FreezeRequest, Frozen, RebuildRequest, RowStore, Source, StagedCounts, StagedTable,
+};
 pub use contract::{Data, Engine, Hold, HoldKind, Lock, LockKind};
 pub use error::{EngineError, Remedy, Result};
 pub use no_target::NoTarget;

@@ -22,7 +22,7 @@ use crate::jobs::mending;
 use crate::jobs::restoring::{self, NewTable};
 use crate::jobs::stage::{self, Staged};
 use crate::jobs::streams;
-use crate::jobs::{rewrite, settle, tables, write};
+use crate::jobs::{rebuild, rewrite, settle, tables, write};
 use crate::kernel::{Options, ShardId};
 use crate::shard::cursor::Source;
 use crate::snapshot::{Snapshot, TableDescription};
@@ -365,6 +365,32 @@ impl Database {
         changes: &RowBlock<impl AsRef<[u8]>>,
     ) -> Result<Staged> {
         stage::stage(&self.inner, shard, operation, source, changes)
+    }
+
+    /// As [`Self::stage_mend`], of shards of which much differs, and of those of indexes: makes a shard anew beside the
+    /// live one, of all rows that are wanted in it. They come ascending by key, in as many calls as it takes: each
+    /// call says what is wanted of all keys up to its last row, the last one up to the end of the shard. Live
+    /// rows that are not among them go. What changes for readers and streams is the same as with staging, and what it
+    /// costs is what loading the shard costs.
+    ///
+    /// Of its change log no more is kept than streams need once the mend is published, those left out that end then.
+    ///
+    /// What was rebuilt before is passed over, so that repeating a call changes nothing. Of an index all shards are
+    /// rebuilt or none, and only where all that is wanted of its table is staged or rebuilt too: its rows are those
+    /// that are given here, and are not derived.
+    ///
+    /// # Errors
+    /// The table is not being mended by the operation, or its mend is published; rows of the shard are staged the
+    /// other way; keys do not ascend or lie outside the shard. What was rebuilt before the error stays.
+    pub fn rebuild_mend(
+        &self,
+        shard: ShardId,
+        operation: &str,
+        ended_streams: &[String],
+        rows: &RowBlock<impl AsRef<[u8]>>,
+        is_last: bool,
+    ) -> Result<Staged> {
+        rebuild::rebuild(&self.inner, shard, operation, ended_streams, rows, is_last)
     }
 
     /// The last commit, read as if the mend were published: rows, indexes and digests with what is

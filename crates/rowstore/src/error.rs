@@ -290,6 +290,20 @@ pub enum Error {
         /// The table and index.
         path: String,
     },
+    /// Rows of a shard were to be staged one by one that is being rebuilt, or the other way round.
+    #[error(
+        "the mend of shard {shard} began the other way, rebuilding it or staging its rows one by one; abort the mend"
+    )]
+    OtherRoad {
+        /// The shard.
+        shard: crate::ShardId,
+    },
+    /// What a mend rebuilds is not rebuilt to its end, so that it can be neither read nor published.
+    #[error("{path} is rebuilt in part only; go on with the mend, or abort it")]
+    RebuiltInPart {
+        /// The shard, or the table and index of which some shards are not rebuilt.
+        path: String,
+    },
     /// There is no shard boundary at the key, so there is nothing to merge.
     #[error("{path} has no shard boundary at {key}")]
     NoBoundary {

@@ -30,17 +30,26 @@ pub(crate) async fn rows_within(
     Ok(within.map(|segment| segment.digest.rows).sum())
 }
 
-/// Adds, to a number for each of some ranges that ascend and do not overlap, the bytes of the segments of a
+/// What some segments hold.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Sizes {
+    /// Bytes of their objects.
+    pub(crate) bytes: u64,
+    /// Rows or changes.
+    pub(crate) rows: u64,
+}
+
+/// Adds, to the sizes of each of some ranges that ascend and do not overlap, those of the segments of a
 /// table that may have keys of it. Reads what the backup says of its shards once, however many ranges there
 /// are.
 ///
 /// # Errors
 /// As [`rows_within`].
-pub(crate) async fn add_bytes_within(
+pub(crate) async fn add_within(
     repository: &Repository,
     manifest: &Manifest,
     path: &TablePath,
-    ranges: &mut [(KeyRange, u64)],
+    ranges: &mut [(KeyRange, Sizes)],
 ) -> Result<()> {
     if manifest.sharded_table(path).is_none() {
         return Ok(());
@@ -50,7 +59,10 @@ pub(crate) async fn add_bytes_within(
             let first = ranges.partition_point(|(range, _)| !range.ends_behind(&segment.first_key));
             let ranges = ranges.iter_mut().skip(first);
             let reached = ranges.take_while(|(range, _)| range.start <= segment.last_key);
-            reached.for_each(|(_, bytes)| *bytes += segment.bytes);
+            reached.for_each(|(_, sizes)| {
+                sizes.bytes += segment.bytes;
+                sizes.rows += segment.digest.rows;
+            });
         }
     }
     Ok(())

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mendb_model::name::BackupKind;
-use mendb_model::operation::{MendedRows, RowMendRoad};
+use mendb_model::operation::{ChosenRoad, MendedRows, RowMendRoad, ShardRoad};
 use mendb_service::{Conflicts, HolderFate, RowMendPreview, ShardPreview};
 
 use crate::human;
@@ -117,7 +117,26 @@ fn road(road: &RowMendRoad) -> String {
     }
 }
 
-fn fields() -> [Field<ShardPreview>; 8] {
+/// The road of a shard, and why it is that.
+fn chosen(road: Option<&ChosenRoad>) -> String {
+    let Some(ChosenRoad { road, keys, of }) = road else {
+        return String::new();
+    };
+    let road = match road {
+        ShardRoad::Rows => "rows",
+        ShardRoad::Rebuild => "rebuild",
+    };
+    match of {
+        0 => format!("{road}: a part of the shard"),
+        of => format!(
+            "{road}: {} of {} keys differ or may",
+            human::count(*keys),
+            human::count(*of)
+        ),
+    }
+}
+
+fn fields() -> [Field<ShardPreview>; 9] {
     [
         Field::left("table", |s: &ShardPreview| s.table.clone()),
         Field::left("keys", |s| s.keys.clone()),
@@ -127,6 +146,7 @@ fn fields() -> [Field<ShardPreview>; 8] {
         Field::right("keep", |s| human::count(s.rows.kept)),
         Field::right("fetch", |s| human::bytes(s.rows.fetched_bytes)),
         Field::right("requests", |s| human::count(s.rows.requests)),
+        Field::left("road", |s| chosen(s.road.as_ref())),
     ]
 }
 

@@ -40,6 +40,8 @@ pub struct TableReport {
     pub ranges: u64,
     /// Those of which nothing was read or written.
     pub untouched: u64,
+    /// Those, with those of its indexes, that were rebuilt as a whole: `ranges` of the report says why.
+    pub rebuilt: u64,
     pub rows: MendedRows,
 }
 
@@ -59,6 +61,7 @@ impl RowMendReport {
             for shard in of_table() {
                 rows += shard.rows;
             }
+            let is_rebuilt = |shard: &&MendedShard| shard.road.is_some_and(|it| it.is_rebuild());
             let untouched = of_table().filter(|shard| shard.rows == MendedRows::default());
             TableReport {
                 table: mended.table.clone(),
@@ -66,6 +69,7 @@ impl RowMendReport {
                 taken_along: mended.also.len() as u64,
                 ranges: of_table().count() as u64,
                 untouched: untouched.count() as u64,
+                rebuilt: of_table().filter(is_rebuilt).count() as u64,
                 rows,
             }
         });
@@ -98,11 +102,12 @@ impl RowMendReport {
     }
 }
 
-fn fields() -> [Field<TableReport>; 8] {
+fn fields() -> [Field<TableReport>; 9] {
     [
         Field::left("table", |t: &TableReport| t.table.clone()),
         Field::right("ranges", |t| human::count(t.ranges)),
         Field::right("untouched", |t| human::count(t.untouched)),
+        Field::right("rebuilt", |t| human::count(t.rebuilt)),
         Field::right("read", |t| human::count(t.rows.read)),
         Field::right("upserted", |t| human::count(t.rows.upserted)),
         Field::right("erased", |t| human::count(t.rows.erased)),

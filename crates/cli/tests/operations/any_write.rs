@@ -284,6 +284,19 @@ fn a_mend_that_finds_no_room_at_any_write_shows_none_of_it_and_goes_on_when_ther
 }
 
 #[test]
+fn a_mend_that_rebuilds_and_finds_no_room_at_any_write_shows_none_of_it_and_goes_on_when_there_is()
+{
+    let name = "any_write::a_mend_that_rebuilds_and_finds_no_room_at_any_write_shows_none_of_it_and_goes_on_when_there_is";
+    if !inside_namespace(name) {
+        return;
+    }
+    let place = place();
+    place.import("t", "upsert", &lines(0..3_200, 2));
+    let mend = ["restore", "c", "--in-place", "--to", "good"];
+    Trial::new(place, &mend).run_all();
+}
+
+#[test]
 fn a_restore_that_finds_no_room_at_any_write_shows_none_of_it_and_goes_on_when_there_is() {
     let name = "any_write::a_restore_that_finds_no_room_at_any_write_shows_none_of_it_and_goes_on_when_there_is";
     if !inside_namespace(name) {

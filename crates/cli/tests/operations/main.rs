@@ -18,6 +18,7 @@ mod program;
 mod prune;
 mod ranges;
 mod readers;
+mod rebuild;
 mod s3;
 #[path = "../../../repo/tests/it/s3_server.rs"]
 mod s3_server;

@@ -189,6 +189,16 @@ fn power_losses_and_kills_of_a_restore_leave_what_goes_on_to_the_same_rows() {
 }
 
 #[test]
+fn power_losses_and_kills_of_a_mend_that_rebuilds_leave_what_goes_on_to_the_same_rows() {
+    let place = place();
+    place.import("t", "upsert", &lines(400..3_000, 0));
+    place.ok(&["collection", "create", "c", "--table", "t"]);
+    place.ok(&["backup", "c", "--label", "good"]);
+    place.import("t", "upsert", &lines(0..3_100, 1));
+    check(&place, &["restore", "c", "--in-place", "--to", "good"]);
+}
+
+#[test]
 fn power_losses_and_kills_of_a_mend_leave_what_goes_on_to_the_same_rows() {
     let place = place();
     place.ok(&["collection", "create", "c", "--table", "t"]);

@@ -82,6 +82,12 @@ pub trait LiveRows: Send + Sync {
         sink: BlockSink<'_>,
     ) -> Result<()>;
 
+    /// *assess*: the most bytes that the changes of a table or index after a version may be, without reading them.
+    ///
+    /// # Errors
+    /// The table or index is missing.
+    fn bytes_changed_since(&self, path: &TablePath, since_version: u64) -> Result<u64>;
+
     /// *verify*: the digest of the rows in a range as they are now, by reading each of them.
     ///
     /// # Errors

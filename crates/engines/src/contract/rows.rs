@@ -138,6 +138,22 @@ pub trait RowStore: LiveRows {
         changes: &RowBlock<&[u8]>,
     ) -> Result<StagedCounts>;
 
+    /// *stage*: as [`Self::stage_mend`], of all keys of a shard, of a table or of an index, which is made anew beside
+    /// the live one: the rows that they are to hold, in key order over all calls. Each call says what is wanted
+    /// of the keys up to its last row, `is_last` of all that are left; live rows that are not among them go. What
+    /// was rebuilt before is passed over. Of an index all shards are rebuilt or none, and then its rows are those
+    /// that are given here.
+    ///
+    /// # Errors
+    /// The table is not held by the operation, it has no shard of just these keys, some of them were staged the
+    /// other way, or the store cannot be written.
+    fn rebuild_mend(
+        &self,
+        request: &RebuildRequest<'_>,
+        rows: &RowBlock<&[u8]>,
+        is_last: bool,
+    ) -> Result<StagedCounts>;
+
     /// *verify*: the shards of a table or index as they will be when the mend is published.
     ///
     /// # Errors
@@ -189,6 +205,28 @@ pub struct StagedCounts {
     pub kept: u64,
     /// Bytes of the keys and rows that will be written or removed, those of index rows not counted.
     pub bytes: u64,
+}
+
+impl std::ops::AddAssign for StagedCounts {
+    fn add_assign(&mut self, other: Self) {
+        self.upserted += other.upserted;
+        self.erased += other.erased;
+        self.kept += other.kept;
+        self.bytes += other.bytes;
+    }
+}
+
+/// A request to rebuild a shard.
+#[derive(Debug, Clone, Copy)]
+pub struct RebuildRequest<'a> {
+    /// The operation that mends the table.
+    pub operation: &'a str,
+    /// The table or index.
+    pub path: &'a TablePath,
+    /// The keys of the shard.
+    pub range: &'a KeyRange,
+    /// Change streams that end when the mend is published: nothing is kept for them any more.
+    pub ended_streams: &'a [String],
 }
 
 /// A request to freeze.

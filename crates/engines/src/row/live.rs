@@ -116,6 +116,11 @@ impl LiveRows for LiveSnapshot {
         Ok(())
     }
 
+    fn bytes_changed_since(&self, path: &TablePath, since_version: u64) -> Result<u64> {
+        let all = KeyRange::all();
+        Ok(self.0.bytes_of_changes(path, &all, since_version)?)
+    }
+
     fn digest(&self, path: &TablePath, range: &KeyRange) -> Result<Digest> {
         Ok(self.0.read_digest(path, range)?)
     }

@@ -17,12 +17,14 @@ use mendb_model::key::KeyRange;
 use mendb_model::manifest::{IndexBackup, ShardBackup, ShardedData, TableBackup};
 use mendb_model::name::TablePath;
 use mendb_rowstore::{
-    Database, IndexVersions, NewTable, PathState, Snapshot, Staged, StreamCut, Versions,
+    Database, IndexVersions, NewTable, PathState, Snapshot, Staged, StagedRows, StreamCut, Versions,
 };
 
 use crate::contract::changes::{ChangesLost, HeldBack};
 use crate::contract::live_rows::{BlockSink, ConflictSink, LiveRows, LiveShard, LiveTable};
-use crate::contract::rows::{FreezeRequest, Frozen, RowStore, Source, StagedCounts, StagedTable};
+use crate::contract::rows::{
+    FreezeRequest, Frozen, RebuildRequest, RowStore, Source, StagedCounts, StagedTable,
+};
 use crate::contract::{Data, Engine, Hold, Lock, LockKind};
 use crate::error::{EngineError, Remedy, Result};
 
@@ -156,6 +158,10 @@ impl LiveRows for RowEngine {
         sink: BlockSink<'_>,
     ) -> Result<()> {
         self.live()?.changes_since(path, range, since_version, sink)
+    }
+
+    fn bytes_changed_since(&self, path: &TablePath, since_version: u64) -> Result<u64> {
+        self.live()?.bytes_changed_since(path, since_version)
     }
 
     fn digest(&self, path: &TablePath, range: &KeyRange) -> Result<Digest> {
@@ -318,15 +324,40 @@ impl RowStore for RowEngine {
             {
                 Staged::Gone => Ok(Delivered::Gone),
                 Staged::Done(rows) => {
-                    counts.upserted += rows.upserted;
-                    counts.erased += rows.erased;
-                    counts.kept += rows.kept;
-                    counts.bytes += rows.bytes;
+                    counts += staged(rows);
                     Ok(Delivered::Done)
                 }
             }
         })?;
         Ok(counts)
+    }
+
+    fn rebuild_mend(
+        &self,
+        request: &RebuildRequest<'_>,
+        rows: &RowBlock<&[u8]>,
+        is_last: bool,
+    ) -> Result<StagedCounts> {
+        let RebuildRequest {
+            operation,
+            path,
+            range,
+            ended_streams,
+        } = *request;
+        let shard = self.database.shard_of(path, &range.start)?;
+        if shard.range != *range {
+            let message =
+                format!("the shards of {path} are not those that the mend was begun with");
+            return Err(EngineError::new(Remedy::Request, message));
+        }
+        let database = &self.database;
+        match database.rebuild_mend(shard.id, operation, ended_streams, rows, is_last)? {
+            Staged::Done(rows) => Ok(staged(rows)),
+            Staged::Gone => {
+                let message = format!("a shard of {path} moved while its table is being mended");
+                Err(EngineError::new(Remedy::Retry, message))
+            }
+        }
     }
 
     fn mended_shards(&self, operation: &str, path: &TablePath) -> Result<Vec<LiveShard>> {
@@ -357,6 +388,15 @@ impl RowStore for RowEngine {
             self.database.publish_mend(operation)?;
         }
         Ok(())
+    }
+}
+
+fn staged(rows: StagedRows) -> StagedCounts {
+    StagedCounts {
+        upserted: rows.upserted,
+        erased: rows.erased,
+        kept: rows.kept,
+        bytes: rows.bytes,
     }
 }
 

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use mendb_engines::{FreezeRequest, Frozen, LiveRows, Remedy, RowStore, Source, StagedTable};
+use mendb_engines::{
+    FreezeRequest, Frozen, LiveRows, RebuildRequest, Remedy, RowStore, Source, StagedTable,
+};
 use mendb_model::change::ChangeRef;
 use mendb_model::name::TablePath;
-use mendb_model::{Balance, Digest, KeyRange, Replaced, RowBlock, RowBlockBuilder};
+use mendb_model::{Balance, ChangeKind, Digest, KeyRange, Replaced, RowBlock, RowBlockBuilder};
 
 use crate::suite::Subject;
 
@@ -21,7 +23,7 @@ type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
 type Promise = fn(&dyn RowSubject);
 
 /// Every promise, by name.
-pub const ALL: [(&str, Promise); 7] = [
+pub const ALL: [(&str, Promise); 8] = [
     (
         "a snapshot has the digests that were told, also of indexes",
         a_snapshot_stays,
@@ -42,6 +44,10 @@ pub const ALL: [(&str, Promise); 7] = [
     (
         "loading and applying again changes nothing",
         again_changes_nothing,
+    ),
+    (
+        "a mended shard that was rebuilt holds what was wanted, and its changes say what they replaced",
+        a_rebuilt_shard,
     ),
     (
         "a stream that does not reach back is refused",
@@ -300,6 +306,81 @@ fn again_changes_nothing(subject: &dyn RowSubject) {
             .unwrap();
         let found = engine.digest(&target, &KeyRange::all()).unwrap();
         assert_eq!(found, captured(&second, false));
+    }
+}
+
+fn a_rebuilt_shard(subject: &dyn RowSubject) {
+    let all = |operation: &str| paths().map(|path| rows(subject, operation, &path, None));
+    let first = freeze(subject, "b1", None);
+    let wanted = all("b1");
+    subject.engine().thaw("b1").unwrap();
+    subject.edit(1);
+    subject.edit(2);
+    let second = freeze(subject, "b2", Some(first.version));
+    let damaged = all("b2");
+    subject.engine().thaw("b2").unwrap();
+    let store = subject.store();
+    let live = || {
+        paths().map(|path| {
+            let mut rows = Rows::new();
+            let all = KeyRange::all();
+            store
+                .scan(&path, &all, None, &mut collect(&mut rows))
+                .unwrap();
+            rows
+        })
+    };
+    store.begin_mend("m1", &["t".to_owned()]).unwrap();
+    // The second time it is known.
+    for is_known in [false, true] {
+        for (path, wanted) in paths().iter().zip(&wanted) {
+            for shard in store.shards(path, &KeyRange::all()).unwrap() {
+                let of_shard = wanted.iter().filter(|(key, _)| shard.range.contains(key));
+                let of_shard: Vec<_> = of_shard.collect();
+                let half = of_shard.len() / 2;
+                let calls = [(&of_shard[..half], false), (&of_shard[half..], true)];
+                for (rows, is_last) in calls {
+                    let rows = rows
+                        .iter()
+                        .map(|(key, row)| ((*key).clone(), (*row).clone()));
+                    let rows = block(&rows.collect());
+                    let request = RebuildRequest {
+                        operation: "m1",
+                        path,
+                        range: &shard.range,
+                        ended_streams: &[],
+                    };
+                    let staged = store.rebuild_mend(&request, &rows.view(), is_last);
+                    let staged = staged.unwrap();
+                    let rows = staged.upserted + staged.erased + staged.kept;
+                    assert!(!is_known || rows == 0, "{path}: {staged:?}");
+                }
+            }
+        }
+    }
+    assert_eq!(live(), damaged);
+    for (path, wanted) in paths().iter().zip(&wanted) {
+        let shards = store.mended_shards("m1", path).unwrap().into_iter();
+        let found: Digest = shards.map(|shard| shard.digest).sum();
+        assert_eq!(found, digest(wanted), "{path}");
+    }
+    store.publish_mend("m1").unwrap();
+    assert_eq!(live(), wanted);
+    let settled = store.settle_mend("m1", &mut |_| ControlFlow::Continue(()));
+    assert!(settled.unwrap().is_continue());
+    freeze(subject, "b3", Some(second.version));
+    for ((path, wanted), damaged) in paths().iter().zip(wanted).zip(damaged) {
+        let mut reached = damaged;
+        for (key, change) in changes(subject, "b3", path, second.version) {
+            let change = ChangeRef::decode(&change).unwrap();
+            let before = reached.remove(&key);
+            let replaced = Replaced::of(&key, before.as_deref());
+            assert_eq!(change.replaced, replaced, "{path}");
+            if change.kind != ChangeKind::Erase {
+                reached.insert(key, change.row.to_vec());
+            }
+        }
+        assert_eq!(reached, wanted, "{path}");
     }
 }
 

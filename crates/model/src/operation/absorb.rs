@@ -75,9 +75,17 @@ impl Operation {
                 .change(at as u32, |task| task.output = TaskOutput::None);
             match output {
                 TaskOutput::Mended(rows) => {
-                    if let TaskSpec::MendRows { path, range, .. } = spec {
+                    if let TaskSpec::MendRows {
+                        path, range, road, ..
+                    } = spec
+                    {
                         self.head.mended_rows += rows;
-                        self.mended.push(MendedShard { path, range, rows });
+                        self.mended.push(MendedShard {
+                            path,
+                            range,
+                            rows,
+                            road,
+                        });
                     }
                 }
                 TaskOutput::Parts(list) => {

@@ -35,6 +35,7 @@ pub mod maintenance;
 pub mod plan;
 pub mod progress;
 pub mod request;
+mod shard_road;
 mod standing;
 pub mod step;
 pub mod task;
@@ -59,6 +60,7 @@ pub use request::{
     PartBackupRequest, Redefinition, Request, RestoreRequest, RestoreStrategy, RowMendRequest,
     RowMendRoad, RowTableMend, StoppedTable, TableMapping, TableMend, TableUndo, TargetTable,
 };
+pub use shard_road::{ChosenRoad, ShardOutlook, ShardRoad};
 pub use step::{PlannedStep, StepKind};
 pub use task::{
     MendedRows, MendedShard, NewTask, PartAt, Report, ReportStatus, Task, TaskOutput, TaskSpec,

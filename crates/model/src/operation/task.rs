@@ -6,6 +6,7 @@ use crate::digest::Digest;
 use crate::key::{KeyRange, hex_option};
 use crate::manifest::{Manifest, Segment};
 use crate::name::{BackupId, TablePath};
+use crate::operation::shard_road::ChosenRoad;
 use crate::part::{PartList, TableName};
 
 /// What one shard has to do in a step.
@@ -66,7 +67,8 @@ pub enum TaskSpec {
         /// The parts.
         parts: Vec<PartAt>,
     },
-    /// Stage the rows of a range that differ from the wanted backup, or all where the table is new.
+    /// Stage the rows of a range that differ from the wanted backup, or all where the table is new or the shard is
+    /// rebuilt.
     MendRows {
         /// The sharded table.
         path: TablePath,
@@ -77,6 +79,10 @@ pub enum TaskSpec {
         /// Of its keys only these, if there are any here: single ones, ascending.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         only: Vec<KeyRange>,
+        /// The road that was chosen for it. `None` where there is no choice: the table is created, or single keys
+        /// are mended.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        road: Option<ChosenRoad>,
     },
     /// What the step does to one table of a part store.
     Mend {
@@ -268,6 +274,9 @@ pub struct MendedShard {
     pub range: KeyRange,
     /// What was done.
     pub rows: MendedRows,
+    /// The road that was chosen for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub road: Option<ChosenRoad>,
 }
 
 impl std::ops::AddAssign for MendedRows {

@@ -8,7 +8,8 @@ use crate::catalogue;
 use crate::commit::{Inner, Writer};
 use crate::error::Result;
 use crate::kernel::{Options, Store};
-use crate::shard::view::Commit;
+use crate::shard::rebuilt;
+use crate::shard::view::{Commit, View};
 
 /// Opens the store. What a crash left of shards that never were in the catalogue, or are not any more, is
 /// removed.
@@ -16,15 +17,23 @@ pub(crate) fn open(dir: &Path, options: Options) -> Result<Inner> {
     let store = Arc::new(Store::open(dir, &options)?);
     let (reader, root) = store.read()?;
     let catalogue = catalogue::read(dir, &reader, &root)?;
-    drop(reader);
+    let last = Commit::of(&root, catalogue);
+    let view = View {
+        files: store.files().clone(),
+        reader,
+        commit: last.clone(),
+        store: None,
+        _staged: None,
+    };
+    let successors = rebuilt::all(&view)?;
+    drop(view);
     store.erase_leftovers()?;
     for shard in store.files().shards()? {
-        if catalogue.shard(shard).is_none() {
+        if last.catalogue.shard(shard).is_none() && !successors.contains(&shard) {
             tracing::info!(%shard, "remove what a crash left");
             store.files().remove(shard);
         }
     }
-    let last = Commit::of(&root, catalogue);
     let writer = Writer {
         root,
         stats: HashMap::new(),

@@ -27,6 +27,7 @@ use crate::shard::block_writer::{Role, WrittenBlocks};
 use crate::shard::removed_runs::RemovedRuns;
 use crate::shard::shard_edits::{Edit, Edits, ShardEdits};
 use crate::shard::stats::ShardStats;
+use crate::shard::successor::Successor;
 use crate::shard::view::{Commit, View};
 use crate::shard::{log, single};
 
@@ -147,7 +148,9 @@ impl<'a> Transaction<'a> {
         let stats = self.stats(shard)?;
         let digest = match role {
             Role::Staged => &mut stats.staged_mut().digest,
-            Role::Base | Role::Run { .. } | Role::Records { .. } => &mut stats.digest,
+            Role::Base | Role::Beside | Role::Run { .. } | Role::Records { .. } => {
+                &mut stats.digest
+            }
         };
         digest.subtract(before);
         digest.merge(after);
@@ -202,12 +205,50 @@ impl<'a> Transaction<'a> {
         if self.committed_stats(shard.id)?.staged.is_none() {
             return Ok(());
         }
-        let version = self.version;
         let stats = self.stats(shard)?;
         if let Some(staged) = stats.staged.take() {
             stats.digest = staged.digest;
         }
-        for run in stats.runs.iter_mut().filter(|run| run.is_staged) {
+        self.publish_runs(shard, is_logged)
+    }
+
+    /// Says what a mend has rebuilt of a shard so far.
+    pub(crate) fn put_successor(&mut self, shard: &Arc<Shard>, successor: Successor) -> Result<()> {
+        self.stats(shard)?.successor = Some(successor);
+        Ok(())
+    }
+
+    /// Removes what a mend has rebuilt of a shard; the rest of it is garbage.
+    pub(crate) fn remove_successor(&mut self, shard: &Arc<Shard>) -> Result<Option<ShardId>> {
+        if self.committed_stats(shard.id)?.successor.is_none() {
+            return Ok(None);
+        }
+        let Some(successor) = self.stats(shard)?.successor.take() else {
+            return Ok(None);
+        };
+        self.remove_shard(successor.id)?;
+        Ok(Some(successor.id))
+    }
+
+    /// Makes the rows of a shard that takes the place of a live one visible, and the live one garbage.
+    pub(crate) fn publish_successor(
+        &mut self,
+        successor: &Arc<Shard>,
+        live: ShardId,
+        is_logged: bool,
+    ) -> Result<()> {
+        self.publish_runs(successor, is_logged)?;
+        self.remove_shard(live)
+    }
+
+    fn publish_runs(&mut self, shard: &Arc<Shard>, is_logged: bool) -> Result<()> {
+        let version = self.version;
+        for run in self
+            .stats(shard)?
+            .runs
+            .iter_mut()
+            .filter(|run| run.is_staged)
+        {
             run.is_staged = false;
             run.is_logged = is_logged;
             run.version = version;

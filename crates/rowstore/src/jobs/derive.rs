@@ -23,6 +23,7 @@ use crate::shard::entry::decode_over;
 use crate::shard::index_edits;
 use crate::shard::overlay::Overlay;
 use crate::shard::point::PointReader;
+use crate::shard::rebuilt;
 use crate::shard::shard_edits::Purpose;
 use crate::shard::view::View;
 
@@ -88,12 +89,25 @@ fn make(inner: &Inner, entry: &TableEntry, is_current: impl Fn(&View) -> bool) -
     let view = inner.view()?;
     let mut staged = Vec::new();
     for shard in &entry.rows {
-        if view.stats(shard.id)?.staged.is_some() {
+        let stats = view.stats(shard.id)?;
+        if stats.staged.is_some() || stats.successor.is_some() {
             staged.push(shard);
         }
     }
+    let rebuilt = rebuilt::indexes(&view, entry)?;
+    if rebuilt.iter().all(|is_rebuilt| *is_rebuilt) {
+        staged.clear();
+    }
     let edits = sort_edits_of_shards(inner, entry, &staged, &|shard, take| {
-        edits(&view, entry, shard, take)
+        edits(
+            &view,
+            entry,
+            shard,
+            &mut |index, key, edit| match rebuilt[index] {
+                true => Ok(()),
+                false => take(index, key, edit),
+            },
+        )
     })?;
     let budget = Budget::default();
     let mut written = Vec::new();
@@ -146,7 +160,14 @@ fn edits(
     take: TakeEdit<'_>,
 ) -> Result<()> {
     let stats = view.stats(shard.id)?;
-    let mut staged = Overlay::staged(view, shard, &stats, &KeyRange::all())?;
+    let mut staged = match &stats.successor {
+        None => Overlay::staged(view, shard, &stats, &KeyRange::all())?,
+        Some(successor) => {
+            let successor = successor.shard(shard);
+            let stats = view.stats(successor.id)?;
+            Overlay::staged(view, &successor, &stats, &KeyRange::all())?
+        }
+    };
     let mut beneath = PointReader::seeing(view.clone(), shard.clone(), &stats, false);
     let (mut key, mut value) = (Vec::new(), Vec::new());
     while staged.next_into(&mut key, &mut value)? {

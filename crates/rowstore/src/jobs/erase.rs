@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::catalogue::Shard;
 use crate::commit::{Inner, Transaction};
 use crate::error::Result;
+use crate::kernel::ShardId;
 use crate::shard::removed_runs::RemovedRuns;
 
 /// Erases runs, when it is on disk that they are taken out: what comes next is written over them.
@@ -43,6 +44,17 @@ pub(crate) fn erase_runs(inner: &Inner, removed: &[RemovedRuns]) -> Result<()> {
     transaction.commit()?;
     // What comes next cuts the files off there. After a power loss, no shard may have more than its file.
     inner.sync()
+}
+
+/// Erases successors of shards that will not take their place, when it is on disk that nothing names them. Those
+/// that somebody reads are left to the next open.
+pub(crate) fn erase_successors(inner: &Inner, successors: &[ShardId]) {
+    inner.store.erase_shards(successors.iter().copied());
+    if Arc::strong_count(&inner.staged_views) == 1 {
+        for successor in successors {
+            inner.store.files().remove(*successor);
+        }
+    }
 }
 
 /// Gives back what lies in the files of shards and is in no commit, because one was refused or has failed. The

@@ -13,11 +13,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::catalogue::mends::{MendDescription, describe, held};
-use crate::catalogue::{Access, Catalogue, PathState, TableEntry};
+use crate::catalogue::{self, Access, Catalogue, PathState, TableEntry};
 use crate::commit::{Inner, Transaction};
 use crate::error::{Error, Result};
-use crate::jobs::erase::erase_runs;
+use crate::jobs::erase::{erase_runs, erase_successors};
 use crate::jobs::{derive, streams};
+use crate::shard::rebuilt::{self, Rebuilt};
 use crate::shard::removed_runs::RemovedRuns;
 use crate::shard::view::{Commit, View};
 
@@ -68,7 +69,8 @@ pub(crate) fn publish(inner: &Inner, operation: &str) -> Result<u64> {
         return Ok(published_at);
     }
     let version = transaction.version;
-    for entry in published(view.catalogue(), operation, version) {
+    let mut replaced = Vec::new();
+    for mut entry in published(view.catalogue(), operation, version) {
         if entry.state == PathState::Ready {
             for shard in entry.all_shards() {
                 transaction.remove_cursors(shard.id)?;
@@ -77,10 +79,17 @@ pub(crate) fn publish(inner: &Inner, operation: &str) -> Result<u64> {
         for shard in entry.all_shards() {
             transaction.publish_staged(shard, entry.keeps_changes())?;
         }
+        let rebuilt = rebuilt::of_table(&view, &entry)?;
+        for Rebuilt { live, successor } in &rebuilt {
+            transaction.publish_successor(successor, live.id, entry.keeps_changes())?;
+        }
+        rebuilt::put(&mut entry, &rebuilt);
+        replaced.extend(rebuilt.into_iter().map(|rebuilt| rebuilt.live));
         transaction.put_table(entry);
     }
     transaction.commit()?;
     inner.sync()?;
+    catalogue::retire(&inner.store, replaced.iter());
     Ok(version)
 }
 
@@ -108,7 +117,9 @@ pub(crate) fn view(inner: &Inner, operation: &str) -> Result<Arc<View>> {
         return Ok(view);
     }
     let mut catalogue = Catalogue::clone(view.catalogue());
-    for entry in published(view.catalogue(), operation, view.version()) {
+    for mut entry in published(view.catalogue(), operation, view.version()) {
+        let rebuilt = rebuilt::of_table(&view, &entry)?;
+        rebuilt::put(&mut entry, &rebuilt);
         catalogue.insert(entry);
     }
     Ok(Arc::new(View {
@@ -136,13 +147,17 @@ pub(crate) fn abort(inner: &Inner, operation: &str) -> Result<()> {
         });
     }
     let mut removed = Vec::new();
+    let mut successors = Vec::new();
     for entry in held(view.catalogue(), operation) {
         for shard in entry.all_shards() {
             removed.extend(transaction.remove_staged(shard)?);
+            successors.extend(transaction.remove_successor(shard)?);
         }
         derive::forget(&mut transaction, entry);
     }
-    end(inner, transaction, &removed, operation)
+    end(inner, transaction, &removed, operation)?;
+    erase_successors(inner, &successors);
+    Ok(())
 }
 
 /// Ends a mend that is published.

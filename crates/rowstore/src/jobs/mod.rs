@@ -1,8 +1,8 @@
 //! What is done to shards and tables, each as one or more commits.
 //!
 //! Writing: [`write`] one batch, [`bulk`] many rows. Bringing rows back: [`restoring`] tables, into which
-//! [`load`] loads, and [`mending`] them, for which [`stage`] stages, [`derive`] makes index rows, and [`settle`]
-//! ends. Keeping shards in shape: [`rewrite`] splits, merges and packs them, [`relief`] decides when. Change
+//! [`load`] loads, and [`mending`] them, for which [`stage`] stages what differs, [`rebuild`] makes whole shards,
+//! [`derive`] index rows, and [`settle`] ends. Keeping shards in shape: [`rewrite`] splits, merges and packs them, [`relief`] decides when. Change
 //! logs: [`streams`] need them, [`cut`] begins one, [`lapse`] ends one, [`trim`] shortens them.
 
 pub(crate) mod bulk;
@@ -12,6 +12,7 @@ mod erase;
 pub(crate) mod lapse;
 pub(crate) mod load;
 pub(crate) mod mending;
+pub(crate) mod rebuild;
 pub(crate) mod relief;
 pub(crate) mod restoring;
 pub(crate) mod rewrite;

@@ -62,9 +62,11 @@ pub(crate) fn relieve_shard(
 
 /// Whether so much lies over the base of a shard that it is worth packing.
 fn has_much_over_base(options: &Options, stats: &ShardStats) -> bool {
-    let runs = stats.runs_seen(false).count();
-    let (run_bytes, base_bytes) = (stats.run_bytes(), stats.base_bytes);
-    stats.delta_bytes > options.compact_bytes.max(stats.base_bytes / 4)
+    // Rows that hide none are as good as those of the base.
+    let runs = stats.runs_over_rows().count();
+    let run_bytes: u64 = stats.runs_over_rows().map(|run| run.bytes).sum();
+    let base_bytes = stats.base_bytes + stats.run_bytes() - run_bytes;
+    stats.delta_bytes > options.compact_bytes.max(base_bytes / 4)
         || run_bytes > options.compact_bytes.max(base_bytes)
         || runs > MANY_RUNS && run_bytes > base_bytes / 16
         || runs > MOST_RUNS

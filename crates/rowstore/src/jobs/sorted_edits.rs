@@ -43,7 +43,7 @@ pub(crate) fn sort_edits_of_shards(
     let indexes = table.layout.indexes.len();
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let most = (MOST_SORTERS / indexes.max(1)).max(1);
-    let threads = threads.min(most).min(shards.len());
+    let threads = threads.min(most).min(shards.len()).max(1);
     let mut sorters = inner.store.sorters(indexes * threads);
     let left = Mutex::new(shards.iter());
     let work = |sorters: Vec<Sorter>| -> Result<Vec<Sorted>> {

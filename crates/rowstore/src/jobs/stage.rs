@@ -76,6 +76,9 @@ pub(crate) fn stage<B: AsRef<[u8]>>(
         });
     }
     let entry = mends::open_to(view.catalogue(), &shard.path.table, operation)?.clone();
+    if view.stats(id)?.successor.is_some() {
+        return Err(Error::OtherRoad { shard: id });
+    }
     check_rows(&shard, changes)?;
     let mut row = first_behind(&view, id, operation, source, changes)?;
     drop(view);
@@ -159,14 +162,7 @@ impl Batch {
             }
             match after {
                 Some(after) => {
-                    let read = entry.layout.read(key, after, |_| ());
-                    read.map_err(|error| damaged_change(shard, error))?;
-                    // The key of an index row is at most twice as long as what it is made of, about.
-                    if key.len() + after.len() > MAX_KEY_BYTES / 4 {
-                        for index in &entry.layout.indexes {
-                            index_rows::row_of(entry, index, key, after)?;
-                        }
-                    }
+                    check_row(entry, shard, key, after)?;
                     batch.after.add(key, after);
                     batch.rows.upserted += 1;
                 }
@@ -180,6 +176,19 @@ impl Batch {
         batch.run = run.finish()?;
         Ok(batch)
     }
+}
+
+/// Whether a row is one of its table.
+fn check_row(entry: &TableEntry, shard: &Shard, key: &[u8], row: &[u8]) -> Result<()> {
+    let read = entry.layout.read(key, row, |_| ());
+    read.map_err(|error| damaged_change(shard, error))?;
+    // The key of an index row is at most twice as long as what it is made of, about.
+    if key.len() + row.len() > MAX_KEY_BYTES / 4 {
+        for index in &entry.layout.indexes {
+            index_rows::row_of(entry, index, key, row)?;
+        }
+    }
+    Ok(())
 }
 
 /// The row that a change wants.

@@ -27,6 +27,8 @@ pub(crate) struct BlockWriter<'a> {
     shard: ShardId,
     /// Where the file of the shard ends.
     end: u64,
+    /// Whether that is not known yet.
+    is_held: bool,
     writer: Option<ShardWriter<'a>>,
     packer: Packer,
     records: Vec<(Vec<u8>, BlockRecord)>,
@@ -45,6 +47,7 @@ impl<'a> BlockWriter<'a> {
             budget,
             shard,
             end,
+            is_held: false,
             writer: None,
             packer: Packer::default(),
             records: Vec::new(),
@@ -53,6 +56,13 @@ impl<'a> BlockWriter<'a> {
             digest: Digest::default(),
             entry: Vec::new(),
         }
+    }
+
+    /// One whose blocks stay in memory until [`Self::finish_at`] says where the file ends, because another writes it.
+    pub(crate) fn held(files: &'a ShardFiles, budget: &'a Budget, shard: ShardId) -> Self {
+        let mut writer = Self::new(files, budget, shard, 0);
+        writer.is_held = true;
+        writer
     }
 
     /// Bytes of the blocks that are full.
@@ -112,21 +122,36 @@ impl<'a> BlockWriter<'a> {
         if self.first_key.is_none() && !block.is_empty() {
             self.first_key = Some(block.key(0).to_vec());
         }
-        if self.writer.is_none() && self.bytes > self.in_records as u64 {
-            let mut writer = self.files.append(self.shard, self.end)?;
-            for (_, record) in &mut self.records {
-                if let BlockRecord::Here(block) = record {
-                    *record = BlockRecord::InFile(writer.push(block)?);
-                }
-            }
-            self.writer = Some(writer);
-        }
+        self.go_to_file()?;
         let record = match &mut self.writer {
             Some(writer) => BlockRecord::InFile(writer.push(bytes)?),
             None => BlockRecord::Here(bytes.to_vec()),
         };
         self.records.push((last_key, record));
         Ok(())
+    }
+
+    /// Goes on in the file when that is too much for records.
+    fn go_to_file(&mut self) -> Result<()> {
+        if self.is_held || self.writer.is_some() || self.bytes <= self.in_records as u64 {
+            return Ok(());
+        }
+        let mut writer = self.files.append(self.shard, self.end)?;
+        for (_, record) in &mut self.records {
+            if let BlockRecord::Here(block) = record {
+                *record = BlockRecord::InFile(writer.push(block)?);
+            }
+        }
+        self.writer = Some(writer);
+        Ok(())
+    }
+
+    /// Finishes a writer whose blocks are held, where the file ends.
+    pub(crate) fn finish_at(mut self, end: u64) -> Result<Option<WrittenBlocks>> {
+        self.end = end;
+        self.is_held = false;
+        self.go_to_file()?;
+        self.finish()
     }
 
     /// Returns when all is on disk that does not lie in records; `None` if nothing was added.
@@ -173,6 +198,8 @@ pub(crate) enum Role {
     },
     /// A run of rows that a mend stages.
     Staged,
+    /// The same in a shard that takes the place of a live one: what it replaces lies there, and nothing beneath it.
+    Beside,
     /// A run of records of a change log, up to a version.
     Records {
         /// The greatest version of them.
@@ -196,6 +223,11 @@ impl WrittenBlocks {
         self.bytes
     }
 
+    /// Bytes of them in the file of the shard.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.file_bytes
+    }
+
     /// Digest of what was pushed.
     pub(crate) fn digest(&self) -> Digest {
         self.digest
@@ -211,7 +243,7 @@ impl WrittenBlocks {
                 stats.base_bytes += self.bytes;
                 Section::of_shard(Tree::Blocks, shard)
             }
-            Role::Run { .. } | Role::Staged | Role::Records { .. } => {
+            Role::Run { .. } | Role::Staged | Role::Beside | Role::Records { .. } => {
                 let run = self.run(stats, role);
                 run.entries.merge(self.digest);
                 run.bytes += self.bytes;
@@ -226,14 +258,14 @@ impl WrittenBlocks {
 
     /// The run that they are, or go on with.
     fn run<'a>(&self, stats: &'a mut ShardStats, role: Role) -> &'a mut RunStats {
-        let is_staged = role == Role::Staged;
+        let is_staged = matches!(role, Role::Staged | Role::Beside);
         let goes_on = stats
             .runs
             .last()
             .is_some_and(|last| is_staged && last.is_staged && last.last_key < self.first_key);
         if !goes_on {
             let (version, is_logged) = match role {
-                Role::Base | Role::Staged => (0, false),
+                Role::Base | Role::Staged | Role::Beside => (0, false),
                 Role::Run { version, is_logged } => (version, is_logged),
                 Role::Records { version } => (version, true),
             };
@@ -248,6 +280,7 @@ impl WrittenBlocks {
                 is_logged,
                 tells_replaced: true,
                 is_staged,
+                hides_nothing: role == Role::Beside,
             });
             stats.next_run += 1;
         }

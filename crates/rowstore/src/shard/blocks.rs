@@ -25,6 +25,8 @@ struct ShardBlocks {
     base: Option<StoredBlocks>,
     over: Overlay,
     over_next: Option<Entry>,
+    /// Memory of an entry that is done with.
+    spare: Entry,
     packer: Packer,
     ready: VecDeque<Block>,
 }
@@ -42,6 +44,7 @@ impl ShardBlocks {
             shard,
             range,
             over_next: None,
+            spare: Entry::default(),
             packer: Packer::default(),
             ready: VecDeque::new(),
         };
@@ -109,6 +112,7 @@ impl ShardBlocks {
             if let Some(row) = decode_over(&self.shard, &value)? {
                 self.push(&key, row);
             }
+            self.spare = (key, value);
             self.pull_over()?;
         }
         Ok(())
@@ -122,7 +126,9 @@ impl ShardBlocks {
     }
 
     fn pull_over(&mut self) -> Result<()> {
-        self.over_next = self.over.next()?;
+        let (mut key, mut value) = std::mem::take(&mut self.spare);
+        let is_there = self.over.next_into(&mut key, &mut value)?;
+        self.over_next = is_there.then_some((key, value));
         Ok(())
     }
 }

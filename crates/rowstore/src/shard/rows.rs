@@ -42,6 +42,8 @@ pub(crate) struct RowCursor {
     base: BaseRows,
     over: Overlay,
     over_next: Option<Entry>,
+    /// Memory of an entry that is done with.
+    spare: Entry,
     current: Current,
 }
 
@@ -67,6 +69,7 @@ impl RowCursor {
                 left: 0..0,
             },
             over_next: None,
+            spare: Entry::default(),
             current: Current::None,
         };
         cursor.pull_over()?;
@@ -75,6 +78,11 @@ impl RowCursor {
 
     /// Goes to the next row; `false` at the end.
     pub(crate) fn advance(&mut self) -> Result<bool> {
+        if let Current::Over { key, entry, .. } =
+            std::mem::replace(&mut self.current, Current::None)
+        {
+            self.spare = (key, entry);
+        }
         loop {
             self.fill_base()?;
             let base_next = match self.direction {
@@ -149,7 +157,9 @@ impl RowCursor {
     }
 
     fn pull_over(&mut self) -> Result<()> {
-        self.over_next = self.over.next()?;
+        let (mut key, mut value) = std::mem::take(&mut self.spare);
+        let is_there = self.over.next_into(&mut key, &mut value)?;
+        self.over_next = is_there.then_some((key, value));
         Ok(())
     }
 

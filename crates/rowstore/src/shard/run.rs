@@ -44,6 +44,9 @@ pub(crate) struct RunStats {
     /// Whether it belongs to a mend that is not published.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) is_staged: bool,
+    /// Whether none of its entries lies over a row of the base or of another run.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) hides_nothing: bool,
 }
 
 impl RunStats {

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::kernel::{Section, ShardId, Tree};
 use crate::shard::run::RunStats;
 use crate::shard::stored::Stored;
+use crate::shard::successor::Successor;
 
 /// First byte of the key in the `meta` tree; eight bytes of shard id follow, big-endian.
 const TAG: u8 = b's';
@@ -41,6 +42,9 @@ pub(crate) struct ShardStats {
     /// What is known of what a mend has staged; `None` when that is nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) staged: Option<StagedStats>,
+    /// The shard that a mend fills to take the place of this one, of which nothing else is staged then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) successor: Option<Successor>,
 }
 
 /// The bookkeeping of the staged runs of a shard.
@@ -88,6 +92,11 @@ impl ShardStats {
     /// Whether all rows are in the base.
     pub(crate) fn is_packed(&self) -> bool {
         self.delta_bytes == 0 && self.rows_in_runs().next().is_none()
+    }
+
+    /// The runs that hide rows beneath them.
+    pub(crate) fn runs_over_rows(&self) -> impl Iterator<Item = &RunStats> {
+        self.rows_in_runs().filter(|run| !run.hides_nothing)
     }
 
     /// The runs of rows that a reader reads, who sees what is staged or not.
@@ -164,6 +173,7 @@ mod tests {
             log_bytes: 3,
             log_floor: u64::MAX,
             staged: None,
+            successor: None,
         };
         let mut staged = stats.clone();
         staged.staged_mut().digest.rows = 2;
@@ -178,6 +188,7 @@ mod tests {
             is_logged: false,
             tells_replaced: true,
             is_staged: true,
+            hides_nothing: false,
         });
         assert_eq!(
             ShardStats::decode(ShardId(7), &staged.encode()).unwrap(),

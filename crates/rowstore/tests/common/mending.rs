@@ -1,7 +1,7 @@
 //! Staging what tables are to become.
 
 use mendb_model::{RowBlock, RowBlockBuilder, row};
-use mendb_rowstore::{Source, Staged, StagedRows, StreamCut};
+use mendb_rowstore::{ShardRoute, Source, Staged, StagedRows, StreamCut};
 
 use super::*;
 
@@ -57,6 +57,9 @@ pub fn stage(
     for shard in database.shards(&TablePath::table(table)).unwrap() {
         let of_shard = wanted.iter().filter(|(key, _)| shard.range.contains(key));
         let changes = changes_of(of_shard);
+        if changes.is_empty() {
+            continue;
+        }
         match database
             .stage_mend(shard.id, operation, source, &changes)
             .unwrap()
@@ -71,6 +74,50 @@ pub fn stage(
         }
     }
     total
+}
+
+/// Rows in the shards that own their keys, and those with what becomes of them, `cut` at a time.
+pub fn rebuild_shard(
+    database: &Database,
+    operation: &str,
+    shard: &ShardRoute,
+    rows: &BTreeMap<Vec<u8>, Vec<u8>>,
+    cut: usize,
+) -> StagedRows {
+    let of_shard: Vec<_> = rows
+        .iter()
+        .filter(|(key, _)| shard.range.contains(key))
+        .collect();
+    let mut calls: Vec<_> = of_shard.chunks(cut.max(1)).collect();
+    if calls.is_empty() {
+        calls.push(&[]);
+    }
+    let mut total = StagedRows::default();
+    for (at, rows) in calls.iter().enumerate() {
+        let mut block = RowBlockBuilder::new();
+        for (key, row) in *rows {
+            block.push(key, row);
+        }
+        let is_last = at + 1 == calls.len();
+        let rebuilt = database.rebuild_mend(shard.id, operation, &[], &block.finish(), is_last);
+        let Staged::Done(staged) = rebuilt.unwrap() else {
+            panic!("shards stay while a table is being mended");
+        };
+        total.upserted += staged.upserted;
+        total.erased += staged.erased;
+        total.kept += staged.kept;
+        total.bytes += staged.bytes;
+    }
+    total
+}
+
+/// Rebuilds all shards of both tables and of their indexes.
+pub fn rebuild_both(database: &Database, all: &Everything) {
+    for (path, rows) in all {
+        for shard in database.shards(path).unwrap() {
+            rebuild_shard(database, OPERATION, &shard, rows, 100);
+        }
+    }
 }
 
 /// Settles a mend to its end; how many rows were moved.

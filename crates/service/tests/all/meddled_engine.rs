@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use mendb_engines::{
     BlockSink, ConflictSink, Data, Engine, FreezeRequest, Frozen, HeldBack, Hold, LiveRows,
-    LiveShard, LiveTable, Lock, Result, RowStore, Source, StagedCounts, StagedTable,
+    LiveShard, LiveTable, Lock, RebuildRequest, Result, RowStore, Source, StagedCounts,
+    StagedTable,
 };
 use mendb_model::name::TablePath;
 use mendb_model::{Digest, KeyRange, RowBlock, RowBlockBuilder};
@@ -144,6 +145,11 @@ impl<M: Meddler> LiveRows for Meddled<M> {
             self.rows().changes_since(path, range, since_version, sink)
         })
     }
+    fn bytes_changed_since(&self, path: &TablePath, since_version: u64) -> Result<u64> {
+        self.look("bytes_changed_since", || {
+            self.rows().bytes_changed_since(path, since_version)
+        })
+    }
     fn digest(&self, path: &TablePath, range: &KeyRange) -> Result<Digest> {
         self.around("digest", || self.rows().digest(path, range))
     }
@@ -240,6 +246,16 @@ impl<M: Meddler> RowStore for Meddled<M> {
     }
     fn begin_mend(&self, operation: &str, tables: &[String]) -> Result<()> {
         self.around("begin_mend", || self.rows().begin_mend(operation, tables))
+    }
+    fn rebuild_mend(
+        &self,
+        request: &RebuildRequest<'_>,
+        rows: &RowBlock<&[u8]>,
+        is_last: bool,
+    ) -> Result<StagedCounts> {
+        self.around("rebuild_mend", || {
+            self.rows().rebuild_mend(request, rows, is_last)
+        })
     }
     fn stage_mend(
         &self,

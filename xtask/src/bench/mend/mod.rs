@@ -98,7 +98,7 @@ pub fn run(flags: &[&str]) -> Outcome {
     for part in PARTS {
         let rows = options.rows / part;
         println!("\n==> {} rows in {SHARDS} shards", count(rows));
-        let store = filled(&program, &scratch, rows, SHARDS)?;
+        let (store, full_backup) = filled(&program, &scratch, rows, SHARDS)?;
         let mends = DAMAGES
             .iter()
             .map(|damage| mend(&store, &scratch, rows, *damage, true))
@@ -108,6 +108,7 @@ pub fn run(flags: &[&str]) -> Outcome {
         drop(store);
         sizes.push(Size {
             rows,
+            full_backup,
             mends,
             scattered,
             restores,
@@ -115,7 +116,7 @@ pub fn run(flags: &[&str]) -> Outcome {
         if part == PARTS[1] {
             for other in OTHER_SHARDS {
                 println!("\n==> {} rows in {other} shards", count(rows));
-                let store = filled(&program, &scratch, rows, other)?;
+                let (store, _) = filled(&program, &scratch, rows, other)?;
                 shards.push((other, mend(&store, &scratch, rows, USUAL, true)?));
             }
         }
@@ -135,18 +136,19 @@ pub fn run(flags: &[&str]) -> Outcome {
     Ok(())
 }
 
-/// A table with a full backup and some increments, the last of which is `base`.
+/// A table with a full backup, whose cost is returned, and some increments, the last of which is `base`.
 fn filled<'a>(
     program: &'a Program,
     scratch: &Scratch,
     rows: u64,
     shards: u32,
-) -> Result<Store<'a>, String> {
+) -> Result<(Store<'a>, Cost), String> {
     let csv = scratch.path("rows.csv");
     data::write_rows(&csv, rows)?;
     let store = Store::new(program, scratch.path("mendb"))?;
     store.import(&csv, shards)?;
-    store.back_up("full", false)?;
+    let (full_backup, _) = store.back_up("full", false)?;
+    println!("full backup {}", seconds(full_backup.time));
     for round in 1..=ROUNDS {
         let changes = scratch.path("changes.jsonl");
         data::write_changes(&changes, rows, round, ROUND_PER_MILLE)?;
@@ -158,7 +160,7 @@ fn filled<'a>(
         };
         store.back_up(&label, true)?;
     }
-    Ok(store)
+    Ok((store, full_backup))
 }
 
 /// Damages a copy of the table, of neighbouring rows or of rows all over it, and mends it; several times

@@ -33,9 +33,9 @@ fn introduction(results: &Results) -> String {
          `pg_restore -j2` of a dump of the same rows, tuned for loading. Taken {date} on {machine} with\n\n    {command}\n\n\
          The load average was {load} before it began. The damaged rows are neighbours, as after a bad update of a \
          day or a range; *all over* is 1 % of the rows spread evenly, so that nearly every row group of the backup holds \
-         one. Before each mend the store is set back to the same state, everything is flushed to the disk, and what it \
-         reads is in the page cache. A step is one process from its start to its end. It takes the increment by which it \
-         can be undone, which is part of its time. Of up to 1 % of damage the medium of {runs} runs is shown, with the \
+         one. *Of a restore* is of the time of a merged one, and of the bytes of the chain. Before each mend the store is set back to the same state, everything is flushed to the disk, and what it \
+         reads is in the page cache. A step is one process from its start to its end. It takes the backup by which it \
+         can be undone, which is part of its time: an increment, or a full one where most rows have changed. Of up to 1 % of damage the medium of {runs} runs is shown, with the \
          most memory of all; more damage and restores were run once. After each mend and restore the digests of table and index were those \
          of the backup.\n",
         rows = rows.join(", "),
@@ -65,6 +65,7 @@ fn restores(results: &Results) -> String {
         vec![
             count(size.rows),
             seconds(size.usual().cost.time),
+            seconds(size.full_backup.time),
             seconds(restores.sequential.time),
             seconds(restores.merged.time),
             seconds(restores.pg_restore.time),
@@ -77,6 +78,7 @@ fn restores(results: &Results) -> String {
     let heads = [
         "rows",
         "mend of 1 %",
+        "full backup",
         "restore, sequential",
         "restore, merged",
         "`pg_restore`",

@@ -1,6 +1,8 @@
-//! The plot of the results: a line a table, of seconds against how much of it was damaged.
+//! The plot of the results: a line a table, of seconds against how much of it was damaged; and beside it what a user
+//! would compare with, the restore of everything.
 
-use super::results::Results;
+use super::results::{Restores, Results, Size};
+use crate::bench::measure::Cost;
 use crate::bench::scale::Seconds;
 use crate::bench::svg::{Colour, Drawing, MARGIN, MENDB, WIDTH};
 use crate::bench::units::{count, seconds};
@@ -26,6 +28,14 @@ const COLOURS: [Colour; 3] = [
     },
 ];
 
+type CostOf = fn(&Restores) -> Cost;
+
+/// What stands beside the mends.
+const RESTORES: [(&str, CostOf); 2] = [
+    ("merged", |restores| restores.merged),
+    ("pg_restore", |restores| restores.pg_restore),
+];
+
 /// How a line is interrupted, so that it is known without its colour too.
 const DASHES: [&str; 3] = ["", "9 4", "2 4"];
 
@@ -33,11 +43,14 @@ const DASHES: [&str; 3] = ["", "9 4", "2 4"];
 pub fn svg(results: &Results) -> String {
     let time = |size: usize, at: usize| results.sizes[size].mends[at].cost.time;
     let damages = results.sizes.first().map_or(0, |size| size.mends.len());
-    let all = (0..results.sizes.len())
+    let mends = (0..results.sizes.len())
         .flat_map(|size| (0..damages).map(move |at| time(size, at).as_secs_f64()));
+    let beside = |size: &Size| RESTORES.map(|(_, cost)| cost(&size.restores).time.as_secs_f64());
+    let all = mends.chain(results.sizes.iter().flat_map(beside));
     let scale = Seconds::of(all, TOP, HEIGHT - BOTTOM);
     let right = WIDTH - MARGIN - NAMES;
-    let step = (right - LEFT - 40.0) / (damages.max(2) - 1) as f64;
+    let steps = damages + RESTORES.len();
+    let step = (right - LEFT - 40.0) / (steps.max(2) - 1) as f64;
     let x = |at: usize| LEFT + 20.0 + step * at as f64;
     let mut drawing = Drawing::new(
         HEIGHT,
@@ -54,11 +67,21 @@ pub fn svg(results: &Results) -> String {
         let damaged = results.sizes[0].mends[at].percent();
         drawing.text_around("step", x(at), HEIGHT - BOTTOM + 26.0, &damaged);
     }
+    for (at, (name, _)) in RESTORES.iter().enumerate() {
+        let (x, base) = (x(damages + at), HEIGHT - BOTTOM + 26.0);
+        drawing.text_around("step", x, base, name);
+    }
     drawing.text_around(
         "faint",
-        (LEFT + right) / 2.0,
+        (x(0) + x(damages.max(1) - 1)) / 2.0,
         HEIGHT - 18.0,
         "of the rows damaged",
+    );
+    drawing.text_around(
+        "faint",
+        (x(damages) + x(steps.max(1) - 1)) / 2.0,
+        HEIGHT - 18.0,
+        "everything restored",
     );
     for (row, size) in results.sizes.iter().enumerate().rev() {
         let points: Vec<(f64, f64)> = (0..damages)
@@ -66,9 +89,14 @@ pub fn svg(results: &Results) -> String {
             .collect();
         let look = row.min(COLOURS.len() - 1);
         drawing.line(COLOURS[look].class, &points, DASHES[look]);
-        if let Some((_, y)) = points.last() {
+        let others = beside(size).into_iter().enumerate();
+        for (at, seconds) in others {
+            let point = (x(damages + at), scale.y(seconds));
+            drawing.line(COLOURS[look].class, &[point], "");
+        }
+        if let Some(y) = beside(size).last().map(|seconds| scale.y(*seconds)) {
             let name = format!(
-                "{} rows, {}",
+                "{} rows, 100 %: {}",
                 count(size.rows),
                 seconds(time(row, damages - 1))
             );
@@ -84,9 +112,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_table_has_a_line_with_a_point_for_each_damage() {
+    fn every_table_has_a_line_with_a_point_for_each_damage_and_points_for_its_restores() {
         let text = svg(&results([100, 100]));
-        assert_eq!(text.matches("<polyline").count(), 2);
-        assert_eq!(text.matches("<circle").count(), 10);
+        for name in ["merged", "pg_restore"] {
+            assert!(text.contains(name), "{text}");
+        }
+        // Restores are points, and of lines of their own.
+        assert_eq!(text.matches("<polyline").count(), 2 * 3);
+        assert_eq!(text.matches("<circle").count(), 2 * (5 + 2));
     }
 }

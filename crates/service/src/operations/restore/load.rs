@@ -67,7 +67,11 @@ impl Load<'_> {
     }
 }
 
-fn next_batch(attempt: &Attempt<'_>, reader: &mut ChainReader) -> TaskResult<Option<RowBlock>> {
+/// The next rows of a chain, about [`BATCH_BYTES`] of them; `None` after the last.
+pub(crate) fn next_batch(
+    attempt: &Attempt<'_>,
+    reader: &mut ChainReader,
+) -> TaskResult<Option<RowBlock>> {
     let mut batch = RowBlockBuilder::new();
     while batch.size_bytes() < BATCH_BYTES
         && let Some(block) = attempt.wait(reader.next())?

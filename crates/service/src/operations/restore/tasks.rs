@@ -9,7 +9,7 @@ use mendb_model::operation::{NewTask, RestoreRequest, RestoreStrategy, StepKind,
 
 use crate::attempt::Tools;
 use crate::error::{Error, Result};
-use crate::sizes::{add_bytes_within, segment_bytes};
+use crate::sizes::{Sizes, add_within, segment_bytes};
 use crate::wire::StepRequest;
 
 /// A task for each shard of the backup that the step is about.
@@ -142,23 +142,27 @@ fn merge_tasks(request: &RestoreRequest, tools: &Tools) -> Result<Vec<NewTask>> 
     let last = request.chain.last().map(|link| &link.backup_id);
     let mut tasks = Vec::new();
     // The shards of one sharded table follow each other.
-    let mut of_table: Vec<(KeyRange, u64)> = Vec::new();
+    let mut of_table: Vec<(KeyRange, Sizes)> = Vec::new();
     let all = shard_tasks(request, last, tools, |place, shard| {
         Some((place, shard.range.clone()))
     })?;
     for places in all.chunk_by(|(a, _), (b, _)| a.source == b.source) {
         of_table.clear();
-        of_table.extend(places.iter().map(|(_, range)| (range.clone(), 0)));
+        of_table.extend(
+            places
+                .iter()
+                .map(|(_, range)| (range.clone(), Sizes::default())),
+        );
         for link in &request.chain {
             let manifest = manifest(request, &link.backup_id, tools)?;
             let path = &places[0].0.source;
-            let added = add_bytes_within(&tools.repository, &manifest, path, &mut of_table);
+            let added = add_within(&tools.repository, &manifest, path, &mut of_table);
             tools.runtime.block_on(added)?;
         }
         let sized = places.iter().zip(&of_table);
-        let sized = sized.filter(|(_, (_, bytes))| *bytes > 0);
-        tasks.extend(sized.map(|((place, _), (_, bytes))| NewTask {
-            bytes_total: *bytes,
+        let sized = sized.filter(|(_, (_, sizes))| sizes.bytes > 0);
+        tasks.extend(sized.map(|((place, _), (_, sizes))| NewTask {
+            bytes_total: sizes.bytes,
             spec: place.clone().restore(),
         }));
     }

@@ -1,6 +1,11 @@
 //! The state before a mend of rows: the backup that keeps it, and the way from it to the wanted one.
+//!
+//! It is kept as the next increment of the chain, but where so much has changed that a full backup costs less: the
+//! change logs would be read for it, the changes written, read again and proved. Then the chain begins anew.
 
+use mendb_model::key::KeyRange;
 use mendb_model::manifest::Manifest;
+use mendb_model::name::TablePath;
 use mendb_model::operation::{
     BackupRequest, ChainLink, OperationHead, RowMendRequest, RowMendRoad, RowTableMend,
 };
@@ -61,6 +66,12 @@ impl Front {
             }
             Err(error) => return Err(error),
         };
+        let are_whole = tables.iter().all(|table| table.range.is_none());
+        if are_whole && self.kept_as(&live, followed.since_version)? == Kept::Full {
+            let reason = "most of the rows have changed since the last backup".to_owned();
+            let full = self.planned_backup(&live, label, None, id, &listed)?;
+            return Ok((full, RowMendRoad::Digests { reason }));
+        }
         let wanted = chain.last().map(|stored| &stored.blake3);
         let whole = &followed.chain;
         let at = whole
@@ -77,6 +88,25 @@ impl Front {
         };
         let increment = self.planned_backup(&live, label, Some(followed), id, &listed)?;
         Ok((increment, road))
+    }
+
+    /// As what the state of a collection costs less to keep that has changed since a commit.
+    fn kept_as(&self, collection: &Collection, since_version: u64) -> Result<Kept> {
+        let engine = self.tools.engine.rows()?;
+        let (mut changed_bytes, mut row_bytes) = (0, 0);
+        for table in &collection.tables {
+            let Some(live) = engine.inspect(table)? else {
+                continue;
+            };
+            let indexes = live.schema.indexes.iter();
+            let indexes = indexes.map(|index| TablePath::index(table, &index.name));
+            for path in std::iter::once(TablePath::table(table)).chain(indexes) {
+                changed_bytes += engine.bytes_changed_since(&path, since_version)?;
+                let shards = engine.shards(&path, &KeyRange::all())?;
+                row_bytes += shards.iter().map(|shard| shard.bytes).sum::<u64>();
+            }
+        }
+        Ok(Kept::choose(changed_bytes, row_bytes))
     }
 
     /// Checks that the backup by which a mend is taken back is the one that it took.
@@ -110,10 +140,57 @@ impl Front {
     }
 }
 
+/// As what the state before is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    /// The next of the chain.
+    Increment,
+    /// The first of a new chain.
+    Full,
+}
+
+impl Kept {
+    /// So many bytes of changes, which are read, written, read again and proved, cost as much …
+    const CHANGED_BYTES: u64 = 2;
+    /// … as so many bytes of rows.
+    const ROW_BYTES: u64 = 5;
+    /// With fewer bytes of rows a full backup spares too little to begin a new chain for it.
+    const LEAST_BYTES: u64 = 8 << 20;
+
+    /// What costs less, going by the bytes of the change logs and of all rows.
+    fn choose(changed_bytes: u64, row_bytes: u64) -> Self {
+        let is_dearer = changed_bytes.saturating_mul(Self::ROW_BYTES)
+            > row_bytes.saturating_mul(Self::CHANGED_BYTES);
+        match is_dearer && row_bytes >= Self::LEAST_BYTES {
+            true => Self::Full,
+            false => Self::Increment,
+        }
+    }
+}
+
 /// A backup named so that no other can take its place.
 pub(super) fn link(stored: &StoredManifest) -> ChainLink {
     ChainLink {
         backup_id: stored.manifest.backup_id.clone(),
         manifest_blake3: stored.blake3.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_before_is_a_full_backup_where_much_of_many_rows_has_changed() {
+        for (changed_bytes, row_bytes, expected) in [
+            (0, 0, Kept::Increment),
+            (7 << 20, 7 << 20, Kept::Increment),
+            (40 << 20, 100 << 20, Kept::Increment),
+            (41 << 20, 100 << 20, Kept::Full),
+            (u64::MAX, 100 << 20, Kept::Full),
+        ] {
+            let chosen = Kept::choose(changed_bytes, row_bytes);
+            assert_eq!(chosen, expected, "{changed_bytes} of {row_bytes}");
+        }
     }
 }

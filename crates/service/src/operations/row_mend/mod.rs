@@ -10,9 +10,10 @@
 //!
 //! Which keys may differ is known from changes ([`changes`]): those in the backups after the wanted one,
 //! the last of which the mend has just taken itself. Where changes are not known, digests of key ranges
-//! tell which to read ([`digests`]). *Cost*: both read what may differ, and nothing else of the tables or
-//! of the repository. *Crash*: staged rows and cursors are durable together, and what is staged again is
-//! passed over; before the finish, all of it can be given up.
+//! tell which to read ([`digests`]). A shard of which much may differ is rebuilt ([`roads`], [`rebuild`]).
+//! *Cost*: of the others what may differ is read, and nothing else of the tables or of the repository. *Crash*:
+//! staged rows and cursors are durable together, and what is staged again is passed over; before the finish,
+//! all of it can be given up.
 
 mod before;
 mod changes;
@@ -22,6 +23,8 @@ pub mod drift;
 mod new_rules;
 pub mod order;
 mod preview;
+mod rebuild;
+mod roads;
 mod second_look;
 mod tasks;
 mod undo;
@@ -87,9 +90,19 @@ fn run(attempt: &Attempt<'_>, request: &RowMendRequest, counts: &mut Counts) -> 
                 range,
                 create,
                 only,
+                road,
             },
             StepKind::Stage,
-        ) if only.is_empty() => stage(attempt, request, path, range, *create, counts),
+        ) if only.is_empty() => {
+            let mut progress = Progress::resume(attempt, counts);
+            match road {
+                _ if *create => load(attempt, request, path, range, &mut progress),
+                Some(chosen) if chosen.is_rebuild() => {
+                    rebuild::stage(attempt, request, (path, range), &mut progress)
+                }
+                _ => stage(attempt, request, path, range, &mut progress),
+            }
+        }
         (TaskSpec::MendRows { path, only, .. }, StepKind::Stage) => {
             stage_single(attempt, request, path, only, counts)
         }
@@ -198,19 +211,14 @@ fn staging<'a>(
     })
 }
 
-/// Stages what differs in a range of a table, or all of it where the table is created.
+/// Stages what differs in a range of a table.
 fn stage(
     attempt: &Attempt<'_>,
     request: &RowMendRequest,
     path: &TablePath,
     range: &KeyRange,
-    create: bool,
-    counts: &mut Counts,
+    progress: &mut Progress<'_, '_>,
 ) -> TaskResult<()> {
-    let mut progress = Progress::resume(attempt, counts);
-    if create {
-        return load(attempt, request, path, range, &mut progress);
-    }
     let mut put = staging(attempt, path)?;
     match &request.road {
         RowMendRoad::Changes { later } => {
@@ -229,11 +237,11 @@ fn stage(
                 (path, range),
                 &after_wanted,
                 &mut put,
-                &mut progress,
+                progress,
             )
         }
         RowMendRoad::Digests { .. } => {
-            digests::stage(attempt, request, (path, range), &mut put, &mut progress)
+            digests::stage(attempt, request, (path, range), &mut put, progress)
         }
     }
 }

@@ -89,7 +89,8 @@ pub struct RowMendPreview {
     /// The sums of all ranges.
     pub total: MendedRows,
     /// Bytes of the target's disk that it would need until it ends, about: a row lies in the layer of the
-    /// mend, in the table and in the change log. Index rows come on top.
+    /// mend, in the table and in the change log, where index rows come on top; of shards that are rebuilt their
+    /// rows and index rows lie there a second time.
     pub disk_bytes: u64,
     /// The least and the most milliseconds that it would take, going by the mends of this target so far;
     /// `None` where there was none.
@@ -121,14 +122,21 @@ impl Front {
             ranges,
         } = self.ordered(order, "before-mend", None)?;
         let takes_along = order.conflicting.include;
-        let preview::Preview { shards, conflicts } =
-            preview::preview(self, &mut request, takes_along)?;
+        let preview::Preview {
+            shards,
+            rebuilt_bytes,
+            conflicts,
+        } = preview::preview(self, &mut request, takes_along)?;
         let mut total = MendedRows::default();
+        let mut row_bytes = 0;
         for shard in &shards {
             total += shard.rows;
+            if !shard.road.is_some_and(|chosen| chosen.is_rebuild()) {
+                row_bytes += shard.rows.written_bytes;
+            }
         }
         Ok(RowMendPreview {
-            disk_bytes: COPIES * total.written_bytes,
+            disk_bytes: COPIES * row_bytes + rebuilt_bytes,
             milliseconds: self.milliseconds_of(&total)?,
             collection: request.before.collection.clone(),
             backup_id: wanted,

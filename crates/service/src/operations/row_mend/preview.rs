@@ -9,12 +9,15 @@ use mendb_model::key::KeyRange;
 use mendb_model::key_text::describe_range;
 use mendb_model::manifest::{Manifest, TableBackup};
 use mendb_model::name::TablePath;
-use mendb_model::operation::{MendedRows, Request, RowMendRequest, RowMendRoad, RowTableMend};
+use mendb_model::operation::{
+    ChosenRoad, MendedRows, Request, RowMendRequest, RowMendRoad, RowTableMend,
+};
 use mendb_model::{ChangeKind, Digest, RowBlock, RowBlockBuilder};
 use serde::{Deserialize, Serialize};
 
 use super::conflicts::{Search, is_needed};
 use super::digests::live_digest;
+use super::roads::{Roads, Told};
 use super::wanted::WantedRows;
 use super::{Fetched, Progress, digests, no_such_table, wanted_chain, wanted_manifest};
 use crate::attempt::{Attempt, Counts};
@@ -29,28 +32,34 @@ use crate::wire::TaskRequest;
 /// What a mend would do to a key range of a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShardPreview {
-    /// The table, or an index of one that would be created.
+    /// The table, or an index that would be created or rebuilt.
     pub table: String,
     /// The keys: of a live shard, or of one of the backup.
     pub range: KeyRange,
     /// The same, as people write keys.
     pub keys: String,
     /// The digest of its live rows: a target on which it is another has drifted from the plan. `None` for a
-    /// table that would be created.
+    /// table that would be created, and for an index.
     pub digest: Option<Digest>,
     /// What would be done, exactly.
     pub rows: MendedRows,
+    /// The road that would be taken; `None` where there is no choice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub road: Option<ChosenRoad>,
 }
 
 /// What was found out about a mend.
 pub(crate) struct Preview {
     pub(crate) shards: Vec<ShardPreview>,
+    /// Bytes of the shards that would be rebuilt, about.
+    pub(crate) rebuilt_bytes: u64,
     pub(crate) conflicts: Conflicts,
 }
 
 /// What was found out about a table.
 pub(super) struct Looked {
     shards: Vec<ShardPreview>,
+    rebuilt_bytes: u64,
     /// The single keys that are mended with its range.
     also: Vec<KeyRange>,
     pub(super) conflicts: Conflicts,
@@ -92,6 +101,7 @@ fn look_at(
     let attempt = Attempt::alone(&front.tools, &task, journal);
     let mut preview = Preview {
         shards: Vec::new(),
+        rebuilt_bytes: 0,
         conflicts: Conflicts::default(),
     };
     for at in 0..request.tables.len() {
@@ -100,6 +110,7 @@ fn look_at(
         }
         let looked = look(&attempt, request, &request.tables[at], takes_along)?;
         preview.shards.extend(looked.shards);
+        preview.rebuilt_bytes += looked.rebuilt_bytes;
         preview.conflicts.extend(looked.conflicts);
         request.tables[at].also = looked.also;
     }
@@ -121,62 +132,65 @@ pub(super) fn look(
     if table.create {
         return Ok(Looked {
             shards: created(attempt, request, backup)?,
+            rebuilt_bytes: 0,
             also: Vec::new(),
             conflicts: Conflicts::default(),
         });
     }
-    let path = TablePath::table(&table.table);
     let mut search = Search::new(engine, table, backup, takes_along)?;
+    let chain = wanted_chain(attempt, request)?;
+    let increments: Vec<Arc<Manifest>> = match &request.road {
+        RowMendRoad::Changes { later } => later
+            .iter()
+            .map(|link| attempt.manifest(&request.before.collection, link))
+            .collect::<TaskResult<_>>()?,
+        RowMendRoad::Digests { .. } => Vec::new(),
+    };
+    let roads = Roads {
+        tools: attempt.tools,
+        chain: &chain,
+        told: match &request.road {
+            RowMendRoad::Changes { .. } => Told::Changes {
+                increments: &increments,
+                live_since: Some(request.before.since_version.unwrap_or_default()),
+            },
+            RowMendRoad::Digests { .. } => Told::Digests,
+        },
+    };
+    let mut shards = Vec::new();
+    let mut rebuilt_bytes = 0;
+    for of in roads.of_table(table, backup)? {
+        let looking = Looking {
+            attempt,
+            request,
+            path: &of.path,
+        };
+        if of.road.is_rebuild() {
+            let live = engine.shards(&of.path, &of.range)?;
+            rebuilt_bytes += live.iter().map(|shard| shard.bytes).sum::<u64>();
+        }
+        let rows = match &request.road {
+            _ if of.path.index.is_some() => looking.estimate(&chain, &of.range)?,
+            RowMendRoad::Changes { .. } if !of.road.is_rebuild() => {
+                looking.by_changes(&of.range, &increments, &mut search)?
+            }
+            _ => looking.side_by_side(&of.range, &mut search)?,
+        };
+        shards.push(looking.preview(backup, of.range, rows, Some(of.road))?);
+    }
+    let path = TablePath::table(&table.table);
     let looking = Looking {
         attempt,
         request,
         path: &path,
     };
-    let mut found = Vec::new();
-    match &request.road {
-        RowMendRoad::Changes { later } => {
-            let later: Vec<Arc<Manifest>> = later
-                .iter()
-                .map(|link| attempt.manifest(&request.before.collection, link))
-                .collect::<TaskResult<_>>()?;
-            for shard in engine.shards(&path, &KeyRange::all())? {
-                let Some(range) = table.part_of(&shard.range) else {
-                    continue;
-                };
-                let rows = looking.by_changes(&range, &later, &mut search)?;
-                found.push((range, rows));
-            }
-        }
-        RowMendRoad::Digests { .. } => {
-            let shards = attempt.tools.repository.shards(&wanted, &path);
-            for shard in attempt.wait(shards)? {
-                let Some(range) = table.part_of(&shard.range) else {
-                    continue;
-                };
-                let mut counts = Counts::default();
-                let mut progress = Progress::resume(attempt, &mut counts);
-                let mut put = |changes: &RowBlock<&[u8]>| looking.count(changes, &mut search);
-                digests::stage(attempt, request, (&path, &range), &mut put, &mut progress)?;
-                let rows = progress.done;
-                found.push((range, rows));
-            }
-        }
+    for (key, rows) in looking.at_single_keys(&mut search)? {
+        shards.push(looking.preview(backup, key, rows, None)?);
     }
-    looking.at_single_keys(&mut search, &mut found)?;
-    let types = backup.schema.key_types();
-    let shards = found.into_iter().map(|(range, rows)| {
-        Ok(ShardPreview {
-            table: table.table.clone(),
-            keys: describe_range(&range, &types),
-            digest: Some(live_digest(engine, &path, &range)?.0),
-            range,
-            rows,
-        })
-    });
-    let shards = shards.collect::<TaskResult<_>>()?;
     let (also, conflicts) = search.finish();
     Ok(Looked {
         shards,
+        rebuilt_bytes,
         also,
         conflicts,
     })
@@ -209,6 +223,7 @@ fn created(
                     requests: read.requests,
                     ..MendedRows::default()
                 },
+                road: None,
             });
         }
     }
@@ -223,6 +238,53 @@ struct Looking<'a, 'b> {
 }
 
 impl Looking<'_, '_> {
+    /// What would be done to a range.
+    fn preview(
+        &self,
+        backup: &TableBackup,
+        range: KeyRange,
+        rows: MendedRows,
+        road: Option<ChosenRoad>,
+    ) -> TaskResult<ShardPreview> {
+        let engine = self.attempt.tools.engine.rows()?;
+        let index = self.path.index.as_deref();
+        let types = backup.schema_of(index).map(|schema| schema.key_types());
+        let digest = match index {
+            None => Some(live_digest(engine, self.path, &range)?.0),
+            Some(_) => None,
+        };
+        Ok(ShardPreview {
+            table: self.path.to_string(),
+            keys: describe_range(&range, &types.unwrap_or_default()),
+            digest,
+            range,
+            rows,
+            road,
+        })
+    }
+
+    /// What reading a range of the wanted rows takes.
+    fn estimate(&self, chain: &[Arc<Manifest>], range: &KeyRange) -> TaskResult<MendedRows> {
+        let repository = &self.attempt.tools.repository;
+        let read = repository.read_chain(chain, self.path, range, None);
+        let read = self.attempt.wait(read)?.estimate();
+        Ok(MendedRows {
+            fetched_bytes: read.bytes,
+            requests: read.requests,
+            ..MendedRows::default()
+        })
+    }
+
+    /// Counts by comparing all rows of a range, where their digests differ.
+    fn side_by_side(&self, range: &KeyRange, search: &mut Search<'_>) -> TaskResult<MendedRows> {
+        let mut counts = Counts::default();
+        let mut progress = Progress::resume(self.attempt, &mut counts);
+        let mut put = |changes: &RowBlock<&[u8]>| self.count(changes, search);
+        let at = (self.path, range);
+        digests::stage(self.attempt, self.request, at, &mut put, &mut progress)?;
+        Ok(progress.done)
+    }
+
     /// What staging some changes would do, and who stands in the way of it.
     fn count(
         &self,
@@ -312,12 +374,8 @@ impl Looking<'_, '_> {
 
     /// Counts for the single keys that are mended too, those with them that are found to be in the way of
     /// these.
-    fn at_single_keys(
-        &self,
-        search: &mut Search<'_>,
-        found: &mut Vec<(KeyRange, MendedRows)>,
-    ) -> TaskResult<()> {
-        let first = found.len();
+    fn at_single_keys(&self, search: &mut Search<'_>) -> TaskResult<Vec<(KeyRange, MendedRows)>> {
+        let mut found = Vec::new();
         loop {
             let keys = search.next_keys();
             if keys.is_empty() {
@@ -334,7 +392,7 @@ impl Looking<'_, '_> {
                 found.push((KeyRange::only(key), rows));
             }
         }
-        found[first..].sort_by(|(one, _), (other, _)| one.start.cmp(&other.start));
-        Ok(())
+        found.sort_by(|(one, _), (other, _)| one.start.cmp(&other.start));
+        Ok(found)
     }
 }

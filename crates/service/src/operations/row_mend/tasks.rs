@@ -1,32 +1,52 @@
-//! The tasks of the stage of a mend: one for each key range that is looked at by itself.
+//! The tasks of the stage of a mend: one for each key range that is mended by itself.
+
+use std::sync::Arc;
 
 use mendb_model::key::KeyRange;
+use mendb_model::manifest::Manifest;
 use mendb_model::name::TablePath;
-use mendb_model::operation::{NewTask, RowMendRequest, RowMendRoad, TaskSpec};
+use mendb_model::operation::{
+    ChainLink, ChosenRoad, NewTask, RowMendRequest, RowMendRoad, TaskSpec,
+};
 
+use super::roads::{MendedRange, Roads, Told};
 use crate::attempt::Tools;
 use crate::error::{Error, Result};
-use crate::sizes::{add_bytes_within, segment_bytes};
+use crate::sizes::segment_bytes;
 use crate::wire::StepRequest;
 
-/// A task for each live shard where changes are known, for each shard of the backup where its digest
-/// tells, for each of table and indexes where the table is created, and one for single keys.
+/// A task for each range of a table that is there, for each shard of the backup of table and indexes where the
+/// table is created, and one for single keys.
 pub(super) fn tasks(
     step: &StepRequest,
     request: &RowMendRequest,
     tools: &Tools,
 ) -> Result<Vec<NewTask>> {
     let collection = &request.before.collection;
-    let wanted = request
-        .chain
-        .last()
-        .map(|link| tools.manifest(collection, link));
-    let Some(wanted) = wanted.transpose()? else {
+    let manifests = |links: &[ChainLink]| -> Result<Vec<Arc<Manifest>>> {
+        let links = links.iter();
+        links.map(|link| tools.manifest(collection, link)).collect()
+    };
+    let chain = manifests(&request.chain)?;
+    let Some(wanted) = chain.last() else {
         return Ok(Vec::new());
     };
-    let shards = |path: &TablePath| -> Result<_> {
-        let shards = tools.repository.shards(&wanted, path);
-        Ok(tools.runtime.block_on(shards)?)
+    let mut increments = Vec::new();
+    if let RowMendRoad::Changes { later } = &request.road {
+        increments = manifests(later)?;
+        // What changed since the last of them is in the backup that was just taken.
+        increments.extend(step.draft.clone());
+    }
+    let roads = Roads {
+        tools,
+        chain: &chain,
+        told: match &request.road {
+            RowMendRoad::Changes { .. } => Told::Changes {
+                increments: &increments,
+                live_since: None,
+            },
+            RowMendRoad::Digests { .. } => Told::Digests,
+        },
     };
     let mut tasks = Vec::new();
     for table in &request.tables {
@@ -36,57 +56,42 @@ pub(super) fn tasks(
         })?;
         if table.create {
             for (path, _) in backup.sharded_tables() {
-                for shard in shards(&path)? {
+                let shards = tools.repository.shards(wanted, &path);
+                for shard in tools.runtime.block_on(shards)? {
                     let bytes = segment_bytes(&shard);
-                    tasks.push(task(&path, shard.range, bytes, true));
+                    tasks.push(task(&path, shard.range, bytes, None));
                 }
             }
             continue;
         }
-        let path = TablePath::table(&table.table);
-        tasks.extend(task_of_single_keys(&path, &table.also));
-        match &request.road {
-            RowMendRoad::Digests { .. } => {
-                for shard in shards(&path)? {
-                    let range = table.part_of(&shard.range);
-                    let bytes = segment_bytes(&shard);
-                    tasks.extend(range.map(|range| task(&path, range, bytes, false)));
-                }
-            }
-            RowMendRoad::Changes { later } => {
-                let mut changed_in = Vec::new();
-                for link in later {
-                    changed_in.push(tools.manifest(collection, link)?);
-                }
-                changed_in.extend(step.draft.clone());
-                let live = tools
-                    .engine
-                    .rows()?
-                    .shards(&path, &KeyRange::all())?
-                    .into_iter();
-                let ranges = live.filter_map(|shard| table.part_of(&shard.range));
-                let mut ranges: Vec<_> = ranges.map(|range| (range, 0)).collect();
-                for manifest in &changed_in {
-                    let added = add_bytes_within(&tools.repository, manifest, &path, &mut ranges);
-                    tools.runtime.block_on(added)?;
-                }
-                // Where nothing changed that is known: 0 would say that it is not.
-                let of_range = |(range, bytes): (_, u64)| task(&path, range, bytes.max(1), false);
-                tasks.extend(ranges.into_iter().map(of_range));
-            }
-        }
+        tasks.extend(task_of_single_keys(
+            &TablePath::table(&table.table),
+            &table.also,
+        ));
+        let ranges = roads.of_table(table, backup)?.into_iter();
+        tasks.extend(ranges.map(|of| {
+            let MendedRange {
+                path,
+                range,
+                road,
+                bytes,
+            } = of;
+            task(&path, range, bytes, Some(road))
+        }));
     }
     Ok(tasks)
 }
 
-fn task(path: &TablePath, range: KeyRange, bytes_total: u64, create: bool) -> NewTask {
+/// The task of a range on its road; of one that is created, where there is none.
+fn task(path: &TablePath, range: KeyRange, bytes_total: u64, road: Option<ChosenRoad>) -> NewTask {
     NewTask {
         bytes_total,
         spec: TaskSpec::MendRows {
             path: path.clone(),
             range,
-            create,
+            create: road.is_none(),
             only: Vec::new(),
+            road,
         },
     }
 }
@@ -105,6 +110,7 @@ fn task_of_single_keys(path: &TablePath, keys: &[KeyRange]) -> Option<NewTask> {
             range,
             create: false,
             only: keys.to_vec(),
+            road: None,
         },
     })
 }

@@ -16,7 +16,7 @@ use crate::task_error::TaskResult;
 /// What keys looked up together hold is in memory: about this many bytes, going by those before.
 const BYTES_AT_ONCE: usize = 8 << 20;
 /// The most keys that are looked up together …
-const MOST_KEYS: usize = 16 * 1024;
+const MOST_KEYS: usize = 64 * 1024;
 /// … and how many are as long as the size of rows is not known.
 const FIRST_KEYS: usize = 64;
 /// The next keys are at most so many times as many: they may have larger rows.
