@@ -1,5 +1,6 @@
 //! Operations that the journal of the target does not know, and that the target still holds something for.
 
+use mendb_engines::Engine as _;
 use mendb_model::name::OperationId;
 use mendb_service::journal::Journal;
 use mendb_service::{Orphan, orphans_among};
@@ -18,6 +19,7 @@ impl Context {
         let holds = match self.target()? {
             Target::ClickHouse(server) => self.server_holds(&server)?,
             Target::Rows(_) => self.row_holds()?,
+            Target::Postgres(_) => self.look_at_postgres()?.holds()?,
         };
         Ok(orphans_among(journal, holds)?)
     }

@@ -167,7 +167,7 @@ impl Operation {
             && self.state == State::Applying;
         match self.step_kind() {
             StepKind::Rollback => return Err(IllegalEvent::RollingBack { operation_id }),
-            step if sealed || !step.can_cancel() => {
+            step if sealed || self.is_published() || !step.can_cancel() => {
                 let step = step.name();
                 return Err(IllegalEvent::TooLate { operation_id, step });
             }
@@ -179,6 +179,13 @@ impl Operation {
         self.stop = Some(Stop::Cancel);
         self.abort_running(effects);
         Ok(())
+    }
+
+    /// Whether readers see a mend of rows whose state before is still to be kept.
+    fn is_published(&self) -> bool {
+        let before = self.steps.iter().take(self.current_step as usize);
+        matches!(&self.request, Request::MendRows(mend) if mend.beside_writers)
+            && before.into_iter().any(|step| step.kind == StepKind::Commit)
     }
 
     fn over(&self, wanted: &'static str) -> IllegalEvent {

@@ -28,7 +28,8 @@ pub enum StepKind {
     Apply,
     /// Mend: bring missing parts beside the live ones, checked byte for byte.
     Stage,
-    /// Mend: make them live and remove what the backup does not have, partition by partition.
+    /// Mend: make them live and remove what the backup does not have, partition by partition. Of rows whose
+    /// writers go on until then: all at one moment.
     Commit,
     /// Restore: compare counts and digests of every shard range with the manifest. Mend: compare the
     /// multiset of part hashes with it.
@@ -178,6 +179,15 @@ pub fn plan(request: &Request, bytes: &[u64]) -> Result<Vec<PlannedStep>, PlanEr
             StepKind::Finish,
         ])),
         Request::Mend(_) => Ok(steps_of(&[StepKind::Prepare, StepKind::Finish])),
+        Request::MendRows(mend) if mend.beside_writers => Ok(steps_of(&[
+            StepKind::Prepare,
+            StepKind::Stage,
+            StepKind::Commit,
+            StepKind::Cut,
+            StepKind::Copy,
+            StepKind::Seal,
+            StepKind::Finish,
+        ])),
         Request::MendRows(_) => Ok(steps_of(&[
             StepKind::Cut,
             StepKind::Copy,

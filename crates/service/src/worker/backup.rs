@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use mendb_engines::FreezeRequest;
 use mendb_model::key::KeyRange;
-use mendb_model::manifest::{FORMAT_VERSION, Manifest, Parent, Segment};
+use mendb_model::manifest::{FORMAT_VERSION, Manifest, Parent, Segment, TableBackup};
 use mendb_model::name::TablePath;
-use mendb_model::operation::{BackupRequest, TaskOutput};
+use mendb_model::operation::{BackupRequest, Request, TaskOutput};
 use mendb_model::{Digest, RowBlock, TableSchema, describe_error};
 use mendb_repo::{Content, SegmentTarget};
 
@@ -49,11 +49,22 @@ pub(super) fn cut(attempt: &Attempt<'_>, counts: &mut Counts) -> TaskResult<()> 
             }
         }
     }
+    counts.output = drafted(attempt, request, frozen.version, frozen.tables);
+    Ok(())
+}
+
+/// The draft of a manifest of tables as they were at a version.
+pub(super) fn drafted(
+    attempt: &Attempt<'_>,
+    request: &BackupRequest,
+    version: u64,
+    tables: Vec<TableBackup>,
+) -> TaskOutput {
     let parent = request.parent.as_ref().map(|link| Parent {
         backup_id: link.backup_id.clone(),
         manifest_blake3: link.manifest_blake3.clone(),
     });
-    counts.output = TaskOutput::Draft(Box::new(Manifest {
+    TaskOutput::Draft(Box::new(Manifest {
         format_version: FORMAT_VERSION,
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         collection: request.collection.clone(),
@@ -62,12 +73,11 @@ pub(super) fn cut(attempt: &Attempt<'_>, counts: &mut Counts) -> TaskResult<()> 
         operation_id: attempt.operation().to_owned(),
         target: attempt.tools.target.clone(),
         parent,
-        snapshot_version: frozen.version,
-        tables: frozen.tables,
+        snapshot_version: version,
+        tables,
         part_store: None,
         compacted: None,
-    }));
-    Ok(())
+    }))
 }
 
 /// Writes the rows or changes of one shard into segments.
@@ -269,7 +279,10 @@ pub(super) fn seal(attempt: &Attempt<'_>) -> TaskResult<()> {
     let request = request(attempt)?;
     let manifest = draft(attempt)?;
     let repository = &attempt.tools.repository;
-    if let Some(parent) = &request.parent {
+    // The state before a mend that let writers go on stands on the wanted backup, wherever that is.
+    let whole = attempt.request.request.as_ref();
+    let is_beside = matches!(whole, Request::MendRows(mend) if mend.beside_writers);
+    if let Some(parent) = request.parent.as_ref().filter(|_| !is_beside) {
         let backups = attempt.wait(repository.list(&request.collection))?;
         let later = backups
             .iter()

@@ -14,6 +14,7 @@
 //! of the repository. *Crash*: staged rows and cursors are durable together, and what is staged again is
 //! passed over; before the finish, all of it can be given up.
 
+mod beside_writers;
 mod changes;
 pub(crate) mod conflicts;
 mod digests;
@@ -53,6 +54,9 @@ pub(super) fn run(
     request: &RowMendRequest,
     counts: &mut Counts,
 ) -> TaskResult<()> {
+    if request.beside_writers {
+        return beside_writers::run(attempt, request, counts);
+    }
     match (&attempt.request.spec, attempt.request.step_kind) {
         (TaskSpec::Whole, StepKind::Cut) => cut(attempt, request, counts),
         (
