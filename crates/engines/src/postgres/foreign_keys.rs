@@ -6,8 +6,8 @@
 
 use postgres::Client;
 
-use super::error::{failed, refused};
-use super::name::quoted;
+use super::error::{damaged, failed, refused};
+use super::name::{TableName, quoted};
 use crate::error::Result;
 
 /// A foreign key.
@@ -26,7 +26,7 @@ pub(super) struct ForeignKey {
 /// All foreign keys that have one of these tables at either end.
 pub(super) fn find(client: &mut Client, tables: &[String]) -> Result<Vec<ForeignKey>> {
     let rows = client.query(
-        "SELECT c.conname::text, format('%I.%I', cn.nspname, cc.relname), format('%I.%I', pn.nspname, pc.relname),
+        "SELECT c.conname::text, cn.nspname::text, cc.relname::text, pn.nspname::text, pc.relname::text,
                 c.confdeltype::text, c.confupdtype::text,
                 array_to_json(ARRAY(
                     SELECT json_build_array(ca.attname, pa.attname, format('OPERATOR(%I.%s)', n.nspname, o.oprname))
@@ -44,17 +44,17 @@ pub(super) fn find(client: &mut Client, tables: &[String]) -> Result<Vec<Foreign
         &[&tables],
     );
     let rows = rows.map_err(|error| failed("look for foreign keys", &error))?;
+    let name = |schema: String, name: String| TableName { schema, name }.to_string();
     let key = |row: &postgres::Row| {
-        let columns: String = row.get(5);
+        let columns: String = row.get(7);
         let columns = serde_json::from_str(&columns);
         Ok(ForeignKey {
             name: row.get(0),
-            child: row.get(1),
-            parent: row.get(2),
-            acts_on_delete: !matches!(row.get(3), "a" | "r"),
-            acts_on_update: !matches!(row.get(4), "a" | "r"),
-            columns: columns
-                .map_err(|error| super::error::damaged(format!("a foreign key: {error}")))?,
+            child: name(row.get(1), row.get(2)),
+            parent: name(row.get(3), row.get(4)),
+            acts_on_delete: !matches!(row.get(5), "a" | "r"),
+            acts_on_update: !matches!(row.get(6), "a" | "r"),
+            columns: columns.map_err(|error| damaged(format!("a foreign key: {error}")))?,
         })
     };
     rows.iter().map(key).collect()
@@ -110,8 +110,8 @@ impl ForeignKey {
             Some(value) => Err(refused(format!(
                 "rows of {} that would come back point to rows of {} that are not there ({} = {value}, by {}): mend that \
                  table with it, or bring these rows back first",
-                self.child,
-                self.parent,
+                shown(&self.child),
+                shown(&self.parent),
                 self.child_names(),
                 self.name
             ))),
@@ -136,8 +136,8 @@ impl ForeignKey {
             Some(value) => Err(refused(format!(
                 "rows of {} point to rows of {} that the backup does not have ({} = {value}, by {}): mend that table with \
                  it, or remove these rows first",
-                self.child,
-                self.parent,
+                shown(&self.child),
+                shown(&self.parent),
                 self.child_names(),
                 self.name
             ))),
@@ -185,10 +185,10 @@ impl ForeignKey {
                 "the server would change rows of {} by itself ({} = {value}, by ON DELETE or ON UPDATE of {}), because rows \
                  of {} go or change to which they point. A role that may SET session_replication_role can do it: mendb \
                  target check tells how it is allowed",
-                self.child,
+                shown(&self.child),
                 self.child_names(),
                 self.name,
-                self.parent
+                shown(&self.parent)
             ))),
         }
     }
@@ -211,6 +211,11 @@ pub(super) struct Written<'a> {
     pub(super) same_key: &'a str,
     /// Which of the rows.
     pub(super) condition: &'a str,
+}
+
+/// A name for people.
+fn shown(relation: &str) -> String {
+    relation.replace('"', "")
 }
 
 fn first(client: &mut Client, query: &str) -> Result<Option<String>> {

@@ -62,6 +62,8 @@ struct Mended {
     table: Table,
     /// Its wanted ranges, each with the digest of its rows.
     wanted: Vec<(KeyRange, Digest)>,
+    /// How many rows it has while writers wait.
+    rows: u64,
 }
 
 /// Which rows take the place of which.
@@ -134,10 +136,12 @@ impl Locked {
         locked.lock(epoch, &names)?;
         for wanted in wanted {
             let (held, table) = mended(&mut locked.client, operation, &wanted.table)?;
+            let (rows, _) = written_since(&mut locked.client, &table, locked.own, "")?;
             locked.tables.push(Mended {
                 held,
                 table,
                 wanted: wanted.shards.clone(),
+                rows,
             });
         }
         Ok(locked)
@@ -381,7 +385,8 @@ impl Locked {
         for trigger in triggers {
             run(client, "switch triggers on again", &trigger)?;
         }
-        for mended in &self.tables {
+        for (mended, exchange) in self.tables.iter().zip(exchanges) {
+            check_side_effects(client, mended, exchange, self.own)?;
             advance_sequences(client, mended)?;
         }
         Ok(())
@@ -504,22 +509,25 @@ impl Publishing for Locked {
                 }
             }
             before.push(sum);
-            let (same, columns) = (
-                mended.table.same_key("t", "w"),
-                mended.table.column_list(""),
-            );
+            let (table, same) = (&mended.table, mended.same_key());
+            // A row that is not there has a key all the same.
+            let kept = table.columns.iter().enumerate().map(|(at, column)| {
+                let of = if table.key.contains(&at) { "w" } else { "t" };
+                format!("{of}.{}", quoted(&column.name))
+            });
             run(
                 &mut self.client,
-                format!("keep the rows of table {}", mended.table.name),
+                format!("keep the rows of table {}", table.name),
                 &format!(
-                    "INSERT INTO {kept} (_mendb_key, _mendb_mark, _mendb_gone, {columns})
-                     SELECT w._mendb_key, w._mendb_mark, t.{key} IS NULL, {of_table}
+                    "INSERT INTO {before} (_mendb_key, _mendb_mark, _mendb_gone, {columns})
+                     SELECT w._mendb_key, w._mendb_mark, t.{key} IS NULL, {kept}
                      FROM {staged} w LEFT JOIN ONLY {relation} t ON {same}",
-                    kept = mended.held.before(),
-                    key = quoted(&mended.table.columns[mended.table.key[0]].name),
-                    of_table = mended.table.column_list("t."),
+                    before = mended.held.before(),
+                    columns = table.column_list(""),
+                    key = quoted(&table.columns[table.key[0]].name),
+                    kept = kept.collect::<Vec<_>>().join(", "),
                     staged = mended.held.staged(),
-                    relation = mended.table.relation,
+                    relation = table.relation,
                 ),
             )?;
         }
@@ -578,6 +586,40 @@ fn written_since(
     let row = row.map_err(|error| failed(format!("look at table {}", table.name), &error))?;
     let count = |at: usize| u64::try_from(row.get::<_, i64>(at)).unwrap_or(0);
     Ok((count(0), count(1)))
+}
+
+/// Makes sure that the server wrote what it was told, and nothing beside it: no other row of the table is of this
+/// transaction, and none is gone. So the digest of what was not told to be written is what it was.
+fn check_side_effects(
+    client: &mut Client,
+    mended: &Mended,
+    exchange: &Exchange,
+    own: u64,
+) -> Result<()> {
+    let table = &mended.table;
+    let query = format!(
+        "SELECT (SELECT count(*) FROM {new} w WHERE {is_row}), (SELECT count(*) FROM {old} w WHERE {was_row})",
+        new = exchange.new,
+        is_row = exchange.is_row,
+        old = exchange.old,
+        was_row = exchange.was_row
+    );
+    let row = client.query_one(&query, &[]);
+    let row =
+        row.map_err(|error| failed(format!("prove the mend of table {}", table.name), &error))?;
+    let count = |at: usize| u64::try_from(row.get::<_, i64>(at)).unwrap_or(0);
+    let (new, old) = (count(0), count(1));
+    let (rows, written) = written_since(client, table, own, "")?;
+    let expected = (mended.rows + new).checked_sub(old);
+    if Some(rows) == expected && written == new {
+        return Ok(());
+    }
+    Err(damaged(format!(
+        "the server changed more of table {} than it was told: {rows} rows instead of {}, {written} of them written \
+         instead of {new}; nothing was changed. A trigger or a foreign key may have done it",
+        table.name,
+        expected.unwrap_or(0),
+    )))
 }
 
 /// Switches triggers off that would act on what is written, and tells how they are switched on again.

@@ -266,11 +266,22 @@ fn show(client: &mut Client, held: &Held, table: &Table) -> Result<()> {
                 text(&own.to_string())
             ));
         }
-        if let Some(last) = sequence.last {
+        let own = text(&own.to_string());
+        if sequence.increment > 0 {
+            // An increment has rows that the sequence had not given yet when the full backup was made.
             statements.push(format!(
-                "SELECT setval({}::regclass, {last})",
-                text(&own.to_string())
+                "SELECT setval({own}::regclass, m.value)
+                 FROM (SELECT greatest(max({column})::int8, {last}) AS value FROM {name}) m
+                 WHERE m.value BETWEEN {min} AND {max}",
+                column = quoted(column),
+                last = sequence
+                    .last
+                    .map_or("NULL".to_owned(), |last| last.to_string()),
+                min = sequence.min,
+                max = sequence.max
             ));
+        } else if let Some(last) = sequence.last {
+            statements.push(format!("SELECT setval({own}::regclass, {last})"));
         }
     }
     for constraint in &table.definition.constraints {

@@ -336,13 +336,15 @@ pub(super) fn hold(
     }
 }
 
-/// Drops what an operation holds, with all that is of it.
+/// Drops what an operation holds, with all that is of it. It does not rely on foreign keys: a mend that is taken back
+/// has them left aside.
 pub(super) fn let_go(client: &mut Client, operation: &str) -> Result<()> {
     let doing = format!("drop what operation {operation} kept");
     for (_, held) in held(client, Some(operation))? {
         let drop = format!(
             "DROP TABLE IF EXISTS {}; DROP TABLE IF EXISTS {}; DROP TABLE IF EXISTS {};
-             DELETE FROM mendb.looked WHERE held = {number}; DELETE FROM mendb.held WHERE number = {number}",
+             DELETE FROM mendb.looked WHERE held = {number}; DELETE FROM mendb.before WHERE held = {number};
+             DELETE FROM mendb.cursor WHERE held = {number}; DELETE FROM mendb.held WHERE number = {number}",
             held.restored(),
             held.staged(),
             held.before(),
