@@ -15,6 +15,7 @@ mod check;
 mod cut;
 mod definition;
 mod error;
+mod exchange;
 mod foreign_keys;
 mod literal;
 mod live;
@@ -23,6 +24,7 @@ mod name;
 mod numeric;
 mod publish;
 mod read;
+mod replaced;
 mod restore;
 mod session;
 mod shards;
@@ -34,12 +36,11 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 
-use mendb_model::change::ChangeRef;
+use mendb_model::RowBlock;
 use mendb_model::digest::Digest;
 use mendb_model::key::KeyRange;
 use mendb_model::manifest::{ShardBackup, TableBackup};
 use mendb_model::name::TablePath;
-use mendb_model::{ChangeKind, Replaced, RowBlock, RowBlockBuilder};
 use postgres::Client;
 
 use crate::contract::beside_writers::{BesideWriters, Look, Publishing, WantedTable};
@@ -53,15 +54,11 @@ pub use address::{Address, Environment};
 pub use check::{Missing, TableCheck, TargetCheck};
 pub use state::JournalPlace;
 
-use cut::{Cut, version};
-use error::{damaged, failed, refused};
+use cut::Cut;
+use error::{failed, refused};
 use live::{View, no_changes};
 use publish::Locked;
-use read::copy_with;
 use session::{OLDEST, Server, lock};
-
-/// Blocks of what was replaced have about this many bytes.
-const BLOCK_BYTES: usize = 256 << 10;
 
 /// A database.
 pub struct Postgres {
@@ -382,19 +379,8 @@ impl RowStore for Postgres {
         range: &KeyRange,
         _since_version: u64,
     ) -> Result<u64> {
-        self.server.with(|client| {
-            let (held, _) = mend::mended(client, operation, &path.table)?;
-            let row = client.query_one(
-                &format!(
-                    "SELECT coalesce(sum(pg_column_size(b.*)), 0)::int8 FROM {} b
-                     WHERE b._mendb_key >= $1 AND ($2::bytea IS NULL OR b._mendb_key < $2)",
-                    held.before()
-                ),
-                &[&range.start, &range.end],
-            );
-            let row = row.map_err(|error| failed("look at what was replaced", &error))?;
-            Ok(u64::try_from(row.get::<_, i64>(0)).unwrap_or(0))
-        })
+        self.server
+            .with(|client| replaced::bytes_of(client, operation, &path.table, range))
     }
 
     fn read_rows(
@@ -428,61 +414,7 @@ impl RowStore for Postgres {
             return Err(no_changes(&path.table));
         }
         let mut session = self.server.session()?;
-        let (held, table) = mend::mended(&mut session, operation, &path.table)?;
-        let row = session.query_one(
-            "SELECT transaction FROM mendb.published WHERE operation = $1",
-            &[&operation],
-        );
-        let version = version(
-            row.map_err(|error| failed("read what was replaced", &error))?
-                .get(0),
-        )?;
-        let mut conditions = format!("b._mendb_key >= {}", name::bytes(&range.start));
-        if let Some(end) = &range.end {
-            conditions += &format!(" AND b._mendb_key < {}", name::bytes(end));
-        }
-        if let Some(after) = after {
-            conditions += &format!(" AND b._mendb_key > {}", name::bytes(after));
-        }
-        // The key columns of a row that was not there are not either: its key is the encoded one.
-        let query = format!(
-            "SELECT b._mendb_key, b._mendb_mark, b._mendb_gone, {} FROM {} b WHERE {conditions} ORDER BY b._mendb_key",
-            table.column_list("b."),
-            held.before()
-        );
-        let mut block = RowBlockBuilder::new();
-        let flow = copy_with(&mut session, &table, &query, 3, &mut |more, _, row| {
-            let garbled = || damaged("what was replaced is not as it was written");
-            let key = more[0].ok_or_else(garbled)?;
-            let replaced = match more[1] {
-                Some(mark) => {
-                    Replaced::Row(u64::from_be_bytes(mark.try_into().map_err(|_| garbled())?))
-                }
-                None => Replaced::Nothing,
-            };
-            let is_gone = more[2].ok_or_else(garbled)? != [0];
-            let change = ChangeRef {
-                version,
-                kind: if is_gone {
-                    ChangeKind::Erase
-                } else {
-                    ChangeKind::Reset
-                },
-                replaced,
-                bitmap: &[],
-                row: if is_gone { &[] } else { row },
-            };
-            block.push_with(key, |out| change.encode_into(out));
-            if block.size_bytes() < BLOCK_BYTES {
-                return Ok(ControlFlow::Continue(()));
-            }
-            Ok(sink(&block.finish().view()))
-        })?;
-        if flow.is_continue() {
-            if !block.is_empty() {
-                // All was read: what the sink says makes no difference.
-                let _ = sink(&block.finish().view());
-            }
+        if replaced::read(&mut session, operation, &path.table, range, after, sink)?.is_continue() {
             session.keep();
         }
         Ok(())

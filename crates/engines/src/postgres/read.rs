@@ -26,6 +26,10 @@ const SIGNATURE: &[u8; 11] = b"PGCOPY\n\xff\r\n\0";
 /// Takes rows as they are read: key and row. It stops the reading by breaking.
 pub(super) type RowSink<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>>;
 
+/// As [`RowSink`], with the fields in front: fields, key and row.
+pub(super) type MoreSink<'a> =
+    &'a mut dyn FnMut(&[Option<&[u8]>], &[u8], &[u8]) -> Result<ControlFlow<()>>;
+
 /// Reads what a query gives: the carried columns of a table, in their order. Tells whether it was read to its end;
 /// if not, the connection is of no more use.
 pub(super) fn copy_rows(
@@ -43,7 +47,7 @@ pub(super) fn copy_with(
     table: &Table,
     query: &str,
     more: usize,
-    sink: &mut dyn FnMut(&[Option<&[u8]>], &[u8], &[u8]) -> Result<ControlFlow<()>>,
+    sink: MoreSink<'_>,
 ) -> Result<ControlFlow<()>> {
     let doing = format!("read table {}", table.name);
     let statement = format!("COPY ({query}) TO STDOUT (FORMAT binary)");

@@ -25,7 +25,7 @@ use crate::error::{EngineError, Remedy, Result};
 /// The layout of the schema.
 const FORMAT: i32 = 1;
 /// The lock of whoever works on the database: `mendb` in ASCII.
-const CLAIM: i64 = 0x6d65_6e64_62;
+const CLAIM: i64 = 0x006d_656e_6462;
 
 const SCHEMA: &str = "
 CREATE SCHEMA mendb;

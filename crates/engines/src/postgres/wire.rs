@@ -133,10 +133,10 @@ impl Wire {
         match (self, value) {
             (Self::Bool, ValueRef::Bool(v)) => out.push(u8::from(v)),
             (Self::Int2, ValueRef::Int(v)) => {
-                out.extend_from_slice(&narrow::<i16>(v)?.to_be_bytes())
+                out.extend_from_slice(&narrow::<i16>(v)?.to_be_bytes());
             }
             (Self::Int4, ValueRef::Int(v)) => {
-                out.extend_from_slice(&narrow::<i32>(v)?.to_be_bytes())
+                out.extend_from_slice(&narrow::<i32>(v)?.to_be_bytes());
             }
             (Self::Int8, ValueRef::Int(v)) => out.extend_from_slice(&v.to_be_bytes()),
             (Self::Float4, ValueRef::Float(v)) => out.extend_from_slice(&v.to_be_bytes()),
