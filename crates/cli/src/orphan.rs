@@ -19,7 +19,18 @@ impl Context {
         let holds = match self.target()? {
             Target::ClickHouse(server) => self.server_holds(&server)?,
             Target::Rows(_) => self.row_holds()?,
-            Target::Postgres(_) => self.look_at_postgres()?.holds()?,
+            // The journal tells of operations also while the server is away.
+            Target::Postgres(_) => match self.look_at_postgres() {
+                Ok(engine) => engine.holds()?,
+                Err(failure) => {
+                    self.say(&format!(
+                        "note: whether the database holds tables for operations that the journal does not know cannot be \
+                         told: {}",
+                        failure.message
+                    ));
+                    Vec::new()
+                }
+            },
         };
         Ok(orphans_among(journal, holds)?)
     }

@@ -306,13 +306,7 @@ impl Context {
         }
         drop(journal);
         opened.engine.detach()?;
-        let removed = std::fs::remove_dir_all(&opened.directory);
-        removed.map_err(|error| {
-            Failure::io(
-                format!("cannot remove the journal {}", opened.directory.display()),
-                &error,
-            )
-        })?;
+        postgres::remove_journal(&opened.directory)?;
         Ok(address.shown())
     }
 

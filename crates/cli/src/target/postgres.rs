@@ -3,12 +3,12 @@
 //! The journal is on this machine, in a directory for each database. The database remembers which journal works on it:
 //! another one, as on another machine, would know nothing of what the first has begun, and is refused.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use mendb_engines::postgres::{Address, JournalPlace, Postgres};
 use mendb_service::journal::Journal;
 
-use super::paths::quoted;
+use super::paths::{is_absent, quoted};
 use super::state_lock::StateLock;
 use crate::context::Context;
 use crate::failure::{Failure, FailureKind};
@@ -34,6 +34,31 @@ pub fn parse(url: &str) -> Result<Address, Failure> {
         let shown = hide_in_url(url);
         Failure::misuse(format!("the target {shown:?} cannot be used: {why}"))
     })
+}
+
+/// Removes a journal, and its directory if nothing else is in there.
+///
+/// # Errors
+/// A file of it cannot be removed.
+pub fn remove_journal(directory: &Path) -> Result<(), Failure> {
+    for name in [
+        "journal.sqlite",
+        "journal.sqlite-wal",
+        "journal.sqlite-shm",
+        "lock",
+    ] {
+        let file = directory.join(name);
+        match std::fs::remove_file(&file) {
+            Err(error) if !is_absent(&error) => {
+                let doing = format!("cannot remove {}", file.display());
+                return Err(Failure::io(doing, &error));
+            }
+            _ => {}
+        }
+    }
+    // What others keep there stays.
+    let _ = std::fs::remove_dir(directory);
+    Ok(())
 }
 
 impl Context {

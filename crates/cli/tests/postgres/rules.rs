@@ -1,5 +1,6 @@
 //! The rules of a database hold through a mend: unique values, foreign keys, triggers, identity, rights.
 
+use crate::postgres_server::Version;
 use crate::shop::Shop;
 
 #[test]
@@ -128,7 +129,15 @@ fn plain_owner(shop: &mut Shop) {
 
 #[test]
 fn a_plain_owner_of_the_tables_mends_them_too() {
-    let mut shop = Shop::new();
+    mends_as_plain_owner(Shop::new());
+}
+
+#[test]
+fn a_plain_owner_of_the_tables_mends_them_on_18_too() {
+    mends_as_plain_owner(Shop::on(Version::V18));
+}
+
+fn mends_as_plain_owner(mut shop: Shop) {
     shop.ok(&["target", "detach"]);
     plain_owner(&mut shop);
     let check = shop.json(&["target", "check"]);

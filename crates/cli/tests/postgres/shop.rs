@@ -4,7 +4,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use crate::postgres_server::PostgresServer;
+use crate::postgres_server::{PostgresServer, Version};
 
 pub const CUSTOMERS: &str = "SELECT * FROM public.customers ORDER BY id";
 pub const ORDERS: &str = "SELECT * FROM public.orders ORDER BY id";
@@ -35,8 +35,13 @@ pub struct Shop {
 impl Shop {
     /// An empty database.
     pub fn empty() -> Self {
+        Self::empty_on(Version::Debian)
+    }
+
+    /// An empty database on a server of a version.
+    pub fn empty_on(version: Version) -> Self {
         Self {
-            server: PostgresServer::new(),
+            server: PostgresServer::of(version),
             role: "postgres".to_owned(),
             directory: tempfile::tempdir().unwrap(),
         }
@@ -44,7 +49,12 @@ impl Shop {
 
     /// Customers and their orders, in a collection `shop`.
     pub fn new() -> Self {
-        let shop = Self::empty();
+        Self::on(Version::Debian)
+    }
+
+    /// The same on a server of a version.
+    pub fn on(version: Version) -> Self {
+        let shop = Self::empty_on(version);
         shop.sql(
             "CREATE TABLE customers (
                  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -1,10 +1,19 @@
 //! Somebody ran an UPDATE without WHERE.
 
+use crate::postgres_server::Version;
 use crate::shop::{CUSTOMERS, ORDERS, Shop};
 
 #[test]
 fn an_update_without_where_is_mended_where_it_happened_and_can_be_taken_back() {
-    let shop = Shop::new();
+    mended_and_taken_back(&Shop::new());
+}
+
+#[test]
+fn an_update_without_where_is_mended_on_18_too() {
+    mended_and_taken_back(&Shop::on(Version::V18));
+}
+
+fn mended_and_taken_back(shop: &Shop) {
     let before = shop.content();
     let check = shop.json(&["target", "check"]);
     let tables = check["tables"].as_array().unwrap();

@@ -1,5 +1,6 @@
 //! Values of every kind of type come back as they were, to the byte.
 
+use crate::postgres_server::Version;
 use crate::shop::Shop;
 
 const TYPES: &str = "
@@ -31,7 +32,15 @@ const ALL: &str = "SELECT * FROM everything ORDER BY k3, k2";
 
 #[test]
 fn rows_of_all_types_come_back_to_the_byte() {
-    let shop = Shop::empty();
+    come_back(&Shop::empty());
+}
+
+#[test]
+fn rows_of_all_types_come_back_on_18_too() {
+    come_back(&Shop::empty_on(Version::V18));
+}
+
+fn come_back(shop: &Shop) {
     shop.sql(TYPES);
     shop.ok(&[
         "collection",

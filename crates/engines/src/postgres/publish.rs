@@ -33,11 +33,12 @@ use super::state;
 use crate::contract::beside_writers::{Publishing, WantedTable};
 use crate::error::{EngineError, Remedy, Result};
 
-/// How long a lock is waited for, and writers behind it, before it is given up …
-const LOCK_TIMEOUT_MS: u32 = 1_000;
+/// How long a lock is waited for, and writers behind it, before it is given up: less than the second after which the
+/// server looks for deadlocks, or it would end a transaction of somebody who waits for what is locked already …
+const LOCK_TIMEOUT_MS: u32 = 700;
 /// … how long the next try waits, and how many there are.
 const PAUSE_S: &str = "0.5";
-const TRIES: u32 = 20;
+const TRIES: u32 = 30;
 
 /// Tables whose writers wait, on a connection of their own: dropping it gives the locks up.
 pub(super) struct Locked {

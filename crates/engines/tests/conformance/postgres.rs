@@ -10,7 +10,7 @@ use mendb_model::change::Change;
 use mendb_model::name::TablePath;
 use mendb_model::{Digest, KeyRange, RowBlock, RowBlockBuilder};
 
-use crate::postgres_server::PostgresServer;
+use crate::postgres_server::{PostgresServer, Version};
 use crate::row_suite::{self, RowSubject};
 use crate::suite::{self, Subject};
 
@@ -24,7 +24,11 @@ struct Rows {
 
 impl Rows {
     fn new() -> Self {
-        let server = PostgresServer::new();
+        Self::of(Version::Debian)
+    }
+
+    fn of(version: Version) -> Self {
+        let server = PostgresServer::of(version);
         let store = Self::on(server);
         store
             .server
@@ -157,9 +161,8 @@ impl Subject for Rows {
 }
 
 /// One server for all promises: each begins with a table as it was.
-#[test]
-fn a_postgresql_database_keeps_every_promise() {
-    let mut store = Rows::new();
+fn keeps_every_promise(version: Version) {
+    let mut store = Rows::of(version);
     let again = |store: Rows| {
         let Rows { engine, server } = store;
         drop(engine);
@@ -178,6 +181,16 @@ fn a_postgresql_database_keeps_every_promise() {
         promise(&store);
         store = again(store);
     }
+}
+
+#[test]
+fn a_postgresql_database_keeps_every_promise() {
+    keeps_every_promise(Version::Debian);
+}
+
+#[test]
+fn a_database_of_postgresql_18_keeps_every_promise() {
+    keeps_every_promise(Version::V18);
 }
 
 /// Looks at the whole table, and stages what leads to these rows.

