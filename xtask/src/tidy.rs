@@ -1,6 +1,7 @@
 //! `cargo xtask tidy`: the rules of the house that no other tool checks.
 //!
 //! - A source file has at most [`MAX_LINES`] lines: a longer one is two nouns.
+//! - Which kinds of operations there are is known in their rooms only ([`KINDS_ROOMS`]).
 //! - A crate imports only the rooms below it ([`ROOMS`]), in tests too; its modules as [`arrows`] says.
 //! - No words that promise work for later.
 //! - The commands that the README shows are commands of the program.
@@ -14,7 +15,7 @@ use crate::run::{Outcome, root};
 const MAX_LINES: usize = 600;
 
 /// Each room and the rooms it may import.
-const ROOMS: [(&str, &[&str]); 9] = [
+const ROOMS: [(&str, &[&str]); 8] = [
     ("mendb-model", &[]),
     ("mendb-recorder", &[]),
     ("mendb-rowstore", &["mendb-model", "mendb-recorder"]),
@@ -41,17 +42,24 @@ const ROOMS: [(&str, &[&str]); 9] = [
             "mendb-recorder",
         ],
     ),
-    (
-        "mendb-sim",
-        &[
-            "mendb-model",
-            "mendb-rowstore",
-            "mendb-repo",
-            "mendb-engines",
-            "mendb-service",
-        ],
-    ),
     ("xtask", &[]),
+];
+
+/// Where it may be told apart which kind a request is of.
+const KINDS_ROOMS: [&str; 3] = [
+    "crates/model/src/operation/",
+    "crates/service/src/operations/",
+    "crates/cli/src/operations/",
+];
+
+/// The kinds of requests.
+const KINDS: [&str; 6] = [
+    "Backup",
+    "Restore",
+    "PartBackup",
+    "Mend",
+    "MendRows",
+    "Maintain",
 ];
 
 /// Words that stand where work was left undone, in two halves so that this list does not name itself.
@@ -82,7 +90,10 @@ pub fn run() -> Outcome {
             let text = fs::read_to_string(path).unwrap_or_default();
             match path.file_name().and_then(|name| name.to_str()) {
                 Some("Cargo.toml") => broken.extend(imports(&shown, &text)),
-                Some(name) if name.ends_with(".rs") => broken.extend(source(&shown, &text)),
+                Some(name) if name.ends_with(".rs") => {
+                    broken.extend(source(&shown, &text));
+                    broken.extend(kinds(&shown, &text));
+                }
                 _ => {}
             }
         })
@@ -134,6 +145,31 @@ fn source(path: &str, text: &str) -> Vec<String> {
         }
     }
     broken
+}
+
+/// Where a file of the product tells apart which kind a request is of, and is in no room for that.
+fn kinds(path: &str, text: &str) -> Vec<String> {
+    let is_product = path.contains("/src/") && !path.starts_with("xtask/");
+    if !is_product || KINDS_ROOMS.iter().any(|room| path.starts_with(room)) {
+        return Vec::new();
+    }
+    let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+    let is_kind = |line: &str| {
+        let named = line.match_indices("Request::").filter(|(at, _)| {
+            let before = line[..*at].chars().next_back();
+            before.is_none_or(|before| !before.is_alphanumeric())
+        });
+        let mut words = named.map(|(at, _)| line[at + "Request::".len()..].split('(').next());
+        words.any(|word| word.is_some_and(|word| KINDS.contains(&word)))
+    };
+    let lines = code.lines().enumerate();
+    let found = lines.filter(|(_, line)| !line.trim_start().starts_with("//") && is_kind(line));
+    found
+        .map(|(number, _)| {
+            let number = number + 1;
+            format!("{path}:{number}: tells kinds of requests apart; see KINDS_ROOMS in xtask/src/tidy.rs")
+        })
+        .collect()
 }
 
 /// Which imports of a crate are not of rooms below it.
@@ -203,6 +239,14 @@ mod tests {
             source("a.rs", &text),
             [format!("a.rs:2: says {left}{right}")]
         );
+    }
+
+    #[test]
+    fn a_match_on_the_kind_of_a_request_is_found_outside_of_its_rooms() {
+        let text = "fn f(request: &Request) {\n    matches!(request, Request::Mend(_));\n}\n\
+                    // Request::Mend(_)\nMessage::Request(_)\n#[cfg(test)]\nmod tests { Request::Mend(_) }";
+        assert!(kinds("crates/service/src/operations/mod.rs", text).is_empty());
+        assert_eq!(kinds("crates/service/src/front/mod.rs", text).len(), 1);
     }
 
     #[test]

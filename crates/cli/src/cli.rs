@@ -203,7 +203,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<Verdict, Failure> {
-    start_log(cli.global.verbose)?;
+    start_log(cli.global.verbose, cli.global.quiet)?;
     let directory = std::env::current_dir()
         .map_err(|error| Failure::io("cannot find the current directory", &error))?;
     let flags = [
@@ -272,10 +272,11 @@ fn wants_json(arguments: &[OsString]) -> bool {
         || std::env::var_os("MENDB_OUTPUT").is_some_and(|format| format == "json")
 }
 
-fn start_log(verbose: u8) -> Result<(), Failure> {
+fn start_log(verbose: u8, quiet: bool) -> Result<(), Failure> {
     let filter = std::env::var("MENDB_LOG").ok();
     let filter = match (&filter, verbose) {
         (Some(filter), _) if !filter.is_empty() => filter.as_str(),
+        (_, 0) if quiet => "error",
         (_, 0) => "warn",
         (_, 1) => "warn,mendb=info",
         (_, 2) => "info,mendb=debug",

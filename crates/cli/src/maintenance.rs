@@ -5,15 +5,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use mendb_model::name::check;
-use mendb_model::operation::{MaintenanceRequest, OperationHead, Request, State};
+use mendb_model::operation::{MaintenanceRequest, OperationHead, State};
 use mendb_repo::Repository;
 use mendb_service::journal::Journal;
 use mendb_service::ways_on;
 use tokio::runtime::Runtime;
 
 use crate::context::Context;
-use crate::driving::check_end;
 use crate::failure::{Failure, FailureKind};
+use crate::operations::ending::check_end;
 use crate::owner::Owner;
 use crate::service::STATE_ELSEWHERE;
 
@@ -41,14 +41,9 @@ impl Context {
         self.follow(&owner, service.journal(), &id)?;
         let operation = service.journal().operation_head(&id)?;
         check_end(&operation, State::Done)?;
-        let done = match &operation.request {
-            Request::Maintain(done) => done.clone(),
-            other => {
-                return Err(Failure::input(format!(
-                    "operation {id} is a {}",
-                    other.kind()
-                )));
-            }
+        let Some(done) = operation.request.maintenance().cloned() else {
+            let kind = operation.request.kind();
+            return Err(Failure::input(format!("operation {id} is a {kind}")));
         };
         Ok((operation, done))
     }
@@ -69,7 +64,7 @@ impl Context {
         }
         let journal = Journal::open(&directory)?;
         for operation in journal.operations()? {
-            let Request::Maintain(other) = &operation.request else {
+            let Some(other) = operation.request.maintenance() else {
                 continue;
             };
             if operation.state.is_terminal() || !other.is_same_order(order) {

@@ -13,13 +13,15 @@ pub mod postgres;
 pub mod row;
 
 pub use contract::beside_writers::{BesideWriters, Look, Publishing, WantedTable};
+pub use contract::bringing::{
+    Bringing, Brought, DamagedFile, PartFrom, PartToBring, StagedPart, Supplier,
+};
 pub use contract::catalogue::{Catalogue, ListedTable, Listing};
 pub use contract::changes::{Born, ChangesLost, HeldBack, LiveStream};
 pub use contract::live_rows::{BlockSink, Conflict, ConflictSink, LiveRows, LiveShard, LiveTable};
 pub use contract::parts::{
-    DamagedFile, Disk, Exchange, FoundFile, Freeze, FreezeTable, FrozenPart, FrozenTable,
-    LivePartDamage, Moment, Origin, PartContent, PartStore, PartToProve, RefusedPart, RefusedTable,
-    ServerInfo, StagedPart, WrittenPart,
+    Disk, Exchange, FoundFile, Freeze, FreezeTable, FrozenPart, FrozenTable, LivePartDamage,
+    Moment, Origin, PartContent, PartStore, PartToProve, RefusedPart, RefusedTable, ServerInfo,
 };
 pub use contract::rows::{FreezeRequest, Frozen, RowStore, Source, StagedCounts, StagedTable};
 pub use contract::{Data, Engine, Hold, HoldKind, Lock, LockKind};

@@ -11,8 +11,7 @@ pub use self::shards::{ListedShards, ShardList, ShardTotals, ShardedData, Shards
 use crate::digest::Digest;
 use crate::key::{KeyRange, hex_bytes};
 use crate::name::{BackupId, BackupKind, TablePath};
-use crate::operation::TaskSpec;
-use crate::part::{ObjectRef, PartList, PartStoreBackup, PartTable};
+use crate::part::{ObjectRef, PartList, PartStoreBackup, PartTable, TableName};
 use crate::schema::TableSchema;
 use crate::target::TargetMark;
 
@@ -228,26 +227,21 @@ impl Manifest {
         }
     }
 
-    /// Gives a table of a draft a list of its parts. A task that is not about a table of this manifest
-    /// changes nothing.
-    pub(crate) fn put_part_list(&mut self, task: &TaskSpec, list: PartList) {
-        let TaskSpec::CopyParts { table_idx, .. } = task else {
-            return;
-        };
+    /// Gives a table of a draft, by its place, a list of its parts. One that is not there changes nothing.
+    pub(crate) fn put_part_list(&mut self, table_idx: u32, list: PartList) {
         let table = self
             .part_store
             .as_mut()
-            .and_then(|store| store.tables.get_mut(*table_idx as usize));
+            .and_then(|store| store.tables.get_mut(table_idx as usize));
         if let Some(table) = table {
             table.lists.push(list);
         }
     }
 
-    /// Makes a draft one that lacks the table of a task. A task that is not about a table of parts
-    /// changes nothing.
-    pub(crate) fn lack(&mut self, task: &TaskSpec, reason: String) {
-        if let (TaskSpec::CopyParts { table, .. }, Some(store)) = (task, &mut self.part_store) {
-            store.lack(table.clone(), reason);
+    /// Makes a draft of parts one that lacks a table.
+    pub(crate) fn lack(&mut self, table: TableName, reason: String) {
+        if let Some(store) = &mut self.part_store {
+            store.lack(table, reason);
         }
     }
 

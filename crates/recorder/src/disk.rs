@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Result, failed};
-use crate::loss::{Kept, Length, Survival, survives};
+use crate::survival::{Kept, Length, Survival, survives};
 use crate::trace::{Change, DataChange, Event, Synced};
 use crate::tree::{NameChange, Node, Tree};
 
@@ -219,7 +219,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::loss::{Loss, Tear};
+    use crate::loss::Loss;
+    use crate::survival::Tear;
     use crate::tree::ROOT;
 
     /// A directory with an empty file `f` and two empty directories, `a` and `b`.

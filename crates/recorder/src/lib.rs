@@ -44,10 +44,12 @@ mod error;
 mod loss;
 mod recorder;
 mod states;
+mod survival;
 mod told;
 mod trace;
 mod translate;
 mod tree;
+mod watched;
 
 pub use disk::Promise;
 pub use error::{Error, Result};

@@ -2,10 +2,9 @@
 
 use crate::dice::Dice;
 use crate::disk::{Disk, PendingChange};
+use crate::survival::{Kept, Length, Lengths, SECTOR, Survival, Tear};
 use crate::trace::DataChange;
 
-/// What disks write as one.
-const SECTOR: usize = 512;
 /// What file systems write as one.
 const PAGE: usize = 4096;
 /// Of more changes than these, so many are picked for each kind of loss.
@@ -14,67 +13,6 @@ const MOST_PICKED: usize = 48;
 const MOST_TOLD: usize = 12;
 /// Up to so many changes, every subset may be enumerated.
 pub(crate) const MOST_ENUMERATED: usize = 16;
-
-/// What became of a change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kept {
-    No,
-    Whole,
-    /// Only some of its sectors.
-    Torn {
-        unit: usize,
-        tear: Tear,
-    },
-}
-
-impl Kept {
-    pub(crate) fn unit(self) -> usize {
-        match self {
-            Self::Torn { unit, .. } => unit,
-            Self::No | Self::Whole => SECTOR,
-        }
-    }
-}
-
-/// Which sectors of a torn write came to the disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Tear {
-    /// The first half.
-    Front,
-    /// The second half.
-    Back,
-    /// All but the last.
-    NotLast,
-    /// Any, by a seed.
-    Any(u64),
-}
-
-/// Whether one of the sectors of a write came to the disk.
-pub(crate) fn survives(kept: Kept, sector: usize, sectors: usize) -> bool {
-    match kept {
-        Kept::No => false,
-        Kept::Whole => true,
-        Kept::Torn { tear, .. } => match tear {
-            Tear::Front => sector < sectors / 2,
-            Tear::Back => sector >= sectors / 2,
-            Tear::NotLast => sector + 1 < sectors,
-            Tear::Any(seed) => Dice::new(seed ^ (sector as u64) << 20).percent(50),
-        },
-    }
-}
-
-/// Which length a file has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Length {
-    /// As the writes that were kept make it.
-    AsKept,
-    /// That of the last sync.
-    Old,
-    /// That of all writes.
-    New,
-    /// One of those between.
-    Any(usize),
-}
 
 /// A way to lose something, at one point of a trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,37 +39,7 @@ pub(crate) enum Loss {
     Random(u64),
 }
 
-/// What a loss comes to: what became of each change on its way, and of lengths.
-#[derive(Debug, Clone)]
-pub(crate) struct Survival {
-    pub(crate) kept: Vec<Kept>,
-    lengths: Lengths,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Lengths {
-    AsKept,
-    Of(usize, Length),
-    Random(u64),
-}
-
 impl Survival {
-    pub(crate) fn length_of(&self, file: usize) -> Length {
-        match self.lengths {
-            Lengths::Of(of, length) if of == file => length,
-            Lengths::AsKept | Lengths::Of(..) => Length::AsKept,
-            Lengths::Random(seed) => {
-                let mut dice = Dice::new(seed ^ (file as u64) << 32);
-                match dice.below(8) {
-                    0 => Length::Old,
-                    1 => Length::New,
-                    2 => Length::Any(dice.below(1 << 20)),
-                    _ => Length::AsKept,
-                }
-            }
-        }
-    }
-
     /// What was lost, for people.
     pub(crate) fn tell(&self, disk: &Disk<'_>) -> String {
         let lost = disk.pending.iter().zip(&self.kept);

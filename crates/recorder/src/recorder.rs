@@ -12,6 +12,7 @@ use crate::told::Told;
 use crate::trace::{Change, Event, Mark, Stream, Trace};
 use crate::translate::translate;
 use crate::tree::Tree;
+use crate::watched::Watched;
 
 /// Every call that changes files, names or descriptors, and those that tell who has which. A question mark: not
 /// every machine has it.
@@ -43,10 +44,7 @@ const LARGEST_WRITE: &str = "67108864";
 /// # }
 /// ```
 #[derive(Debug, Clone)]
-pub struct Recorder {
-    root: PathBuf,
-    mapped: Vec<String>,
-}
+pub struct Recorder(Watched);
 
 /// What a command did, and how it ended.
 #[derive(Debug, Clone)]
@@ -79,28 +77,23 @@ impl Recorder {
     /// The directory is not there.
     pub fn new(root: &Path) -> Result<Self> {
         let root = fs::canonicalize(root).map_err(failed("find", root))?;
-        Ok(Self {
+        Ok(Self(Watched {
             root,
             mapped: Vec::new(),
-        })
+        }))
     }
 
     /// Allows files whose names end so to be mapped shared and writable. Their content is not in the states:
     /// allow only what is made anew when it is opened, as SQLite's `-shm`.
     #[must_use]
     pub fn allow_mapped(mut self, suffix: &str) -> Self {
-        self.mapped.push(suffix.to_owned());
+        self.0.mapped.push(suffix.to_owned());
         self
     }
 
     /// The recorded directory, as its process must name it.
     pub fn root(&self) -> &Path {
-        &self.root
-    }
-
-    pub(crate) fn may_be_mapped(&self, path: &Path) -> bool {
-        let name = path.to_string_lossy();
-        self.mapped.iter().any(|suffix| name.ends_with(suffix))
+        &self.0.root
     }
 
     /// Runs a command with its threads and children, to the end of all of them.
@@ -109,7 +102,7 @@ impl Recorder {
     /// strace cannot be started, or the command did what cannot be rebuilt. That it failed is no error: see
     /// [`Recording::status`].
     pub fn record(&self, command: &Command) -> Result<Recording> {
-        let before = Tree::read(&self.root)?;
+        let before = Tree::read(&self.0.root)?;
         let scratch =
             tempfile::tempdir().map_err(failed("make a directory in", Path::new("TMPDIR")))?;
         let log = scratch.path().join("strace");
@@ -133,7 +126,7 @@ impl Recorder {
             Some(directory) => fs::canonicalize(directory).map_err(failed("find", directory))?,
             None => std::env::current_dir().map_err(failed("find", Path::new(".")))?,
         };
-        let mut translated = translate(self, told, &directory, before, &calls)?;
+        let mut translated = translate(&self.0, told, &directory, before, &calls)?;
         if !translated.is_cut_short {
             self.compare(&translated.after)?;
         }
@@ -177,11 +170,11 @@ impl Recorder {
 
     /// Holds what the calls come to against what is there: nothing was written unseen.
     fn compare(&self, after: &Tree) -> Result<()> {
-        let there = Tree::read(&self.root)?;
-        match after.difference(&there, |path| self.may_be_mapped(path)) {
+        let there = Tree::read(&self.0.root)?;
+        match after.difference(&there, |path| self.0.may_be_mapped(path)) {
             None => Ok(()),
             Some(detail) => Err(Error::Incomplete {
-                root: self.root.clone(),
+                root: self.0.root.clone(),
                 detail,
             }),
         }

@@ -12,10 +12,10 @@ use std::rc::Rc;
 use crate::call::{Call, buffers, descriptor, string};
 use crate::descriptor::{Description, Descriptors};
 use crate::error::Result;
-use crate::recorder::Recorder;
 use crate::told::Told;
 use crate::trace::{Change, DataChange, Event, Synced, Trace};
 use crate::tree::{NameChange, Node, Tree};
+use crate::watched::Watched;
 
 /// What the calls came to.
 pub(crate) struct Translated {
@@ -28,14 +28,14 @@ pub(crate) struct Translated {
 
 /// Translates all calls of a recording.
 pub(crate) fn translate(
-    recorder: &Recorder,
+    watched: &Watched,
     told: Told,
     working_directory: &Path,
     before: Tree,
     calls: &[Call],
 ) -> Result<Translated> {
     let mut translator = Translator {
-        recorder,
+        watched,
         told,
         descriptors: Descriptors::new(calls, working_directory.as_os_str().as_bytes()),
         tree: before.clone(),
@@ -58,7 +58,7 @@ pub(crate) fn translate(
 }
 
 struct Translator<'a> {
-    recorder: &'a Recorder,
+    watched: &'a Watched,
     told: Told,
     descriptors: Descriptors,
     tree: Tree,
@@ -150,7 +150,7 @@ impl Translator<'_> {
                 other => plain.push(other),
             }
         }
-        Some(plain.strip_prefix(self.recorder.root()).ok()?.to_owned())
+        Some(plain.strip_prefix(&self.watched.root).ok()?.to_owned())
     }
 
     /// The absolute path of an argument, with the descriptor of a directory before it, or not.
@@ -297,7 +297,7 @@ impl Translator<'_> {
             None => return Err(call.unsupported("nobody saw how it came to be")),
         };
         if let Node::File(file) = node
-            && self.recorder.may_be_mapped(&path)
+            && self.watched.may_be_mapped(&path)
         {
             self.mapped.insert(file);
         }
@@ -511,7 +511,7 @@ impl Translator<'_> {
             return Ok(());
         }
         match self.description(call, 4)? {
-            Some(mapped) if !self.recorder.may_be_mapped(&mapped.path) => Err(call
+            Some(mapped) if !self.watched.may_be_mapped(&mapped.path) => Err(call
                 .unsupported("a file is mapped shared and writable: strace shows no writes to it")),
             _ => Ok(()),
         }

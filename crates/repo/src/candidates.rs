@@ -19,13 +19,14 @@
 //! Names do not change once written, so that they are read once.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use blake3::Hash;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
+use crate::known_candidates::{Epochs, Known};
 use crate::layout;
 use crate::part::{Blob, BlobKind};
 use crate::repository::Repository;
@@ -103,14 +104,6 @@ impl Candidates {
             && !self.damaged.contains(blob)
     }
 }
-
-/// What was read of the names that are there.
-#[derive(Debug, Default)]
-pub(crate) struct Read(Mutex<(Known, Epochs)>);
-
-/// Names by the record that they are from, with its epoch.
-type Known = BTreeMap<String, (u64, Vec<Blob>)>;
-type Epochs = Arc<HashMap<(BlobKind, Hash), u64>>;
 
 impl Repository {
     /// The names that are there, oldest first.

@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::repository::random_number;
+use crate::random::random_number;
 
 /// Whether a document was replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

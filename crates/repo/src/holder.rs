@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use crate::repository::random_id;
+use crate::random::random_id;
 
 /// Leases of this process that are not over.
 static OURS: Mutex<Option<HashSet<String>>> = Mutex::new(None);

@@ -150,6 +150,9 @@ impl Repository {
                             work: other.work.clone(),
                         });
                     }
+                    if looks == 1 {
+                        tracing::warn!(holder = %other, work = other.work, "waits for another process that has the lease of the repository");
+                    }
                     looks += 1;
                     watched = Some((there, unchanged));
                     // It is shortened by up to a half.

@@ -7,11 +7,11 @@ use mendb_model::part::PartRecord;
 
 use crate::error::{Error, Result};
 use crate::layout;
-use crate::manifests::StoredManifest;
 use crate::objects::Created;
 use crate::part::NeededFiles;
 use crate::repository::Repository;
 use crate::seal;
+use crate::stored_manifest::StoredManifest;
 
 /// Files that are looked for at a time: so many are found by listings, which is cheaper the more there
 /// are, and take some 64 MiB.

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use crate::manifests::StoredManifest;
+use crate::stored_manifest::StoredManifest;
 
 /// Manifests whose texts together are longer than this are forgotten.
 const MOST_BYTES: u64 = 16 << 20;

@@ -3,19 +3,19 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use mendb_model::key::to_hex;
 use mendb_model::name;
 use object_store::ObjectStore;
 use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 
-use crate::candidates;
 use crate::error::{Error, Result};
+use crate::known_candidates::KnownCandidates;
 use crate::layout;
 use crate::location::Location;
 use crate::objects::{Created, Objects, Place};
 use crate::options::RepositoryOptions;
+use crate::random::random_id;
 use crate::remembered::Remembered;
 use crate::seal::{self, Unreadable};
 use crate::shards::known::KnownLists;
@@ -32,7 +32,7 @@ pub struct Repository {
     pub(crate) remembered: Arc<Remembered>,
     pub(crate) lists: Arc<KnownLists>,
     pub(crate) keeps_conditions: Arc<AtomicBool>,
-    pub(crate) candidates: Arc<candidates::Read>,
+    pub(crate) candidates: Arc<KnownCandidates>,
 }
 
 /// `mendb.json`: tells that a directory is a repository, and which.
@@ -209,21 +209,4 @@ impl Repository {
         read.await?
             .map_err(|version| self.unreadable(name, Unreadable::UnknownFormat(version), newest))
     }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the id of a repository, or of a file that is being written, must differ from all others, also when a run is repeated"
-)]
-pub(crate) fn random_id() -> String {
-    to_hex(&rand::random::<[u8; 16]>())
-}
-
-/// A number that no other file which is being written has.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the name of a file that is being written must differ from all others, also when a run is repeated"
-)]
-pub(crate) fn random_number() -> u64 {
-    rand::random()
 }

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::front::Front;
+use crate::front::stream::StreamName;
 use crate::journal::used_repository::UsedRepository;
-use crate::request::stream::StreamName;
-use crate::service::Service;
 
 /// A repository that a collection was backed up into, and what its chain there holds back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -52,7 +52,7 @@ impl ChainHold {
     }
 }
 
-impl Service {
+impl Front {
     /// The repositories that a collection was backed up into, and what each holds back; change logs are read
     /// for it.
     ///

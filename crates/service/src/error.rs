@@ -5,7 +5,7 @@ use mendb_model::name::{BadName, OperationId};
 use mendb_model::operation::{IllegalEvent, PlanError};
 use mendb_model::part::{Selector, Unmatched};
 
-use crate::worker::mend::{Conflicts, HolderFate};
+use crate::row_conflict::{Conflicts, HolderFate};
 
 /// Why a request was refused or the service could not go on.
 #[derive(Debug, thiserror::Error)]

@@ -1,49 +1,60 @@
 //! Drives the operations of mendb to their end.
 //!
-//! [`Service`] is the front door: it validates requests and gives back operation ids, and
-//! [`Service::drive`] runs what the journal says is unfinished until nothing more can move. The
-//! [`coordinator`] takes events through the machine of `mendb_model`, persists each step in the
-//! [`journal`] before any message, and sends the tasks of a step to [`worker`]s, which join an
-//! engine and a repository.
+//! [`Service`] takes the orders of users ([`front`]), which [`operations`] turn into requests, and gives back operation
+//! ids; [`Service::drive`] runs what the journal says is unfinished until nothing more can move. The [`coordinator`]
+//! takes events through the machine of `mendb_model`, persists each step in the [`journal`] before any message, and
+//! sends the tasks of a step over a [`wire`] to [`worker`]s, which do what [`operations`] say, with an engine and a
+//! repository.
 //!
 //! *Crash*: at any instant. The next `drive` derives the same messages again from the journal.
 //! *Clock and randomness*: only in [`mod@env`].
 
+mod attempt;
 mod chains;
 pub mod coordinator;
 mod diff;
 pub mod env;
 mod error;
-mod in_use;
+pub mod front;
 pub mod journal;
+mod journal_port;
+mod manifests;
+pub mod operations;
 mod orphans;
 pub mod proof;
-mod prune;
-mod request;
+pub mod question;
+mod reconcile;
+mod row_conflict;
 mod service;
 mod sizes;
+mod task_error;
 mod ways_on;
 pub mod wire;
 pub mod worker;
 
+pub use attempt::Tools;
 pub use chains::{ChainHold, Held};
 pub use diff::{
     DiffOrder, DiffReport, DiffRoad, RestorePoint, RowDiff, RowSink, RowsDiffer, TableDiff,
     TellRead,
 };
 pub use error::{Error, Result};
+pub use front::chosen::{Chosen, Purpose};
+pub use front::selectors::LeaveOut;
+pub use front::whose::Whose;
+pub use front::{Front, Settings};
+pub use manifests::Manifests;
+pub use operations::maintenance::prune::{PlannedBackup, PrunePlan, plan_prune};
+pub use operations::part_backup::order::PartBackupOrder;
+pub use operations::part_mend::order::MendOrder;
+pub use operations::part_mend::preview::{MendPreview, UndoneTable};
+pub use operations::part_mend::wanted_backup::MendFrom;
+pub use operations::restore::order::RestoreOrder;
+pub use operations::row_backup::order::BackupOrder;
+pub use operations::row_mend::ShardPreview;
+pub use operations::row_mend::drift::Drift;
+pub use operations::row_mend::order::{Conflicting, RowMendOrder, RowMendPreview};
 pub use orphans::{Orphan, orphans_among};
-pub use prune::{PlannedBackup, PrunePlan, plan_prune};
-pub use request::backup::BackupOrder;
-pub use request::chosen::{Chosen, Purpose};
-pub use request::mend::{MendOrder, MendPreview, UndoneTable};
-pub use request::mend_source::MendFrom;
-pub use request::part_backup::PartBackupOrder;
-pub use request::restore::RestoreOrder;
-pub use request::row_drift::Drift;
-pub use request::row_mend::{Conflicting, RowMendOrder, RowMendPreview};
-pub use request::selectors::LeaveOut;
-pub use request::whose::Whose;
-pub use service::{Service, Settings, command_through, forget_through};
+pub use row_conflict::{Conflicts, HolderFate, RowConflict};
+pub use service::{Service, command_through, forget_through};
 pub use ways_on::ways_on;
-pub use worker::mend::{Conflicts, HolderFate, RowConflict, ShardPreview};

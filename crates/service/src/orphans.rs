@@ -8,8 +8,8 @@ use mendb_model::name::OperationId;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::front::Front;
 use crate::journal::Journal;
-use crate::service::Service;
 
 /// An operation that the journal does not know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -73,7 +73,7 @@ fn is_known(journal: Option<&Journal>, operation: &str) -> Result<bool> {
     }
 }
 
-impl Service {
+impl Front {
     /// Lets go of what the target holds for an operation that the journal does not know. Of rows, what readers
     /// do not see yet is given up, and what they see is completed. Of parts, tables stay as they are: merges
     /// go on, and what came in the middle of an exchange is brought back; the state before a mend stays until

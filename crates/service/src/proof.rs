@@ -12,7 +12,7 @@ use mendb_repo::{Content, IncrementProof, ShardBalances, StoredManifest};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::service::Service;
+use crate::front::Front;
 
 /// What was read to prove that a backup is whole, and what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -51,7 +51,7 @@ impl TableComparison {
     }
 }
 
-impl Service {
+impl Front {
     /// Reads every object of a backup: size, BLAKE3, decoding, key order and range, and the digest; of
     /// a full backup also whether the objects of each shard are all of its rows, of an increment whether its
     /// changes lead from those of the parent, where that is given, to its own. What is wrong with one

@@ -1,50 +1,48 @@
 //! The front door of the service.
 
+use std::ops::Deref;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mendb_engines::{Engine, NoTarget};
 use mendb_model::TargetMark;
 use mendb_model::name::{OperationId, check};
-use mendb_model::operation::{Limits, Operation, OperationHead, Request, State, StepKind};
+use mendb_model::operation::{Operation, OperationHead, State, StepKind};
 use mendb_repo::Repository;
-use tokio::runtime::{Handle, Runtime};
+use tokio::runtime::Runtime;
 
-use crate::coordinator::{Coordinator, Observer, works_with};
+use crate::attempt::Tools;
+use crate::coordinator::{Coordinator, Observer};
 use crate::env;
 use crate::error::{Error, Result};
+use crate::front::{Front, Settings};
 use crate::journal::Journal;
 use crate::journal::collection::Collection;
 use crate::journal::command::Command;
+use crate::reconcile;
 use crate::ways_on::ways_on;
-use crate::wire::{Direct, Wire};
-use crate::worker::{Tools, Workers, parts};
-
-/// The settings of a service.
-#[derive(Debug, Clone, Default)]
-pub struct Settings {
-    /// The bounds of new operations.
-    pub limits: Limits,
-    /// Where the target is, without credentials: what its backups call it.
-    pub target_url: String,
-    /// The host of this process, where that is known.
-    pub host: Option<String>,
-}
+use crate::wire::{Direct, End, Wire};
+use crate::worker::Workers;
 
 /// Backs up and restores one target. Made by the one process that has the target open; or by any that only
 /// looks at it ([`mendb_engines::Data::Look`]): then what changes the target is refused.
 pub struct Service {
-    pub(crate) journal: Arc<Journal>,
-    pub(crate) tools: Tools,
-    pub(crate) settings: Settings,
+    front: Front,
     workers: Workers,
     wire: Arc<dyn Wire>,
-    /// Held while a request is checked and persisted: two cannot pass each other's checks.
-    requests: Mutex<()>,
     /// Held by the thread that drives.
     driving: Mutex<()>,
     /// Keeps the runtime that `tools` point to.
     _runtime: Arc<Runtime>,
+}
+
+/// What users ask of a service.
+impl Deref for Service {
+    type Target = Front;
+
+    fn deref(&self) -> &Front {
+        &self.front
+    }
 }
 
 impl Service {
@@ -66,15 +64,8 @@ impl Service {
             url: settings.target_url.clone(),
             host: settings.host.clone(),
         };
-        let tools = Tools::new(
-            engine,
-            repository,
-            handle,
-            Arc::clone(&journal),
-            Some(target),
-            None,
-        );
-        Ok(Self::with_tools(tools, runtime, settings))
+        let tools = Tools::new(engine, repository, handle, Some(target), None);
+        Ok(Self::with_tools(journal, tools, runtime, settings))
     }
 
     /// A service for a repository alone, with a journal of its own in a directory of this machine: it folds and
@@ -92,25 +83,20 @@ impl Service {
     ) -> Result<Self> {
         let journal = Arc::new(Journal::open(journal_directory)?);
         let handle = runtime.handle().clone();
-        let tools = Tools::new(
-            Arc::new(NoTarget),
-            repository,
-            handle,
-            journal,
-            None,
-            beside,
-        );
-        Ok(Self::with_tools(tools, runtime, settings))
+        let tools = Tools::new(Arc::new(NoTarget), repository, handle, None, beside);
+        Ok(Self::with_tools(journal, tools, runtime, settings))
     }
 
-    fn with_tools(tools: Tools, runtime: Arc<Runtime>, settings: Settings) -> Self {
+    fn with_tools(
+        journal: Arc<Journal>,
+        tools: Tools,
+        runtime: Arc<Runtime>,
+        settings: Settings,
+    ) -> Self {
         Self {
-            journal: Arc::clone(&tools.journal),
             workers: Workers::new(tools.clone(), settings.limits.lease_ms),
-            tools,
-            settings,
+            front: Front::new(journal, tools, settings),
             wire: Arc::new(Direct),
-            requests: Mutex::new(()),
             driving: Mutex::new(()),
             _runtime: runtime,
         }
@@ -121,25 +107,6 @@ impl Service {
     pub fn with_wire(mut self, wire: Arc<dyn Wire>) -> Self {
         self.wire = wire;
         self
-    }
-
-    /// The journal, for those who only want to look.
-    pub fn journal(&self) -> &Journal {
-        &self.journal
-    }
-
-    /// The repository.
-    pub fn repository(&self) -> &Repository {
-        &self.tools.repository
-    }
-
-    /// The runtime for requests to the repository.
-    pub fn runtime(&self) -> &Handle {
-        &self.tools.runtime
-    }
-
-    pub(crate) fn requests(&self) -> MutexGuard<'_, ()> {
-        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs unfinished operations until none can move without a user. Operations that other threads
@@ -154,18 +121,50 @@ impl Service {
     }
 
     fn drive_some(&self, only: Option<&OperationId>, observer: Observer<'_>) -> Result<()> {
-        let _driving = self.driving.lock().unwrap_or_else(PoisonError::into_inner);
+        let _driving = self.driving();
+        let repository_id = self.set_right()?;
+        let (own, of_workers) = self.wire.connect();
+        let coordinator = Coordinator::new(&self.journal, own, repository_id, only.cloned());
+        std::thread::scope(|scope| {
+            let workers = std::thread::Builder::new();
+            let serving = workers.spawn_scoped(scope, || self.workers.serve(of_workers));
+            let _serving = serving.map_err(|source| Error::Io {
+                action: "cannot begin to work".to_owned(),
+                source,
+            })?;
+            // When it ends, so does its end of the wire, and with that who serves it.
+            coordinator.run(observer)
+        })
+    }
+
+    /// Works for a coordinator in another process, which drives operations of the journal of this service, until it is
+    /// gone. Returns the id of the repository with which it is to drive them by `connect`, which gives the wire to it.
+    ///
+    /// # Errors
+    /// As [`Self::drive`], or there is no connection.
+    pub fn work_for(
+        &self,
+        connect: impl FnOnce(Option<String>) -> std::io::Result<End>,
+    ) -> Result<()> {
+        let _driving = self.driving();
+        let end = connect(self.set_right()?).map_err(|source| Error::Io {
+            action: "cannot reach the coordinator".to_owned(),
+            source,
+        })?;
+        self.workers.serve(end);
+        Ok(())
+    }
+
+    fn driving(&self) -> MutexGuard<'_, ()> {
+        self.driving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets right what a crash left between journal and target. Returns the id of the repository.
+    fn set_right(&self) -> Result<Option<String>> {
         let repository_id = self.repository_id()?;
-        let wire = Arc::clone(&self.wire);
-        Coordinator::new(
-            &self.journal,
-            &self.tools,
-            &self.workers,
-            wire,
-            repository_id,
-            only.cloned(),
-        )
-        .run(observer)
+        reconcile::start_forgotten_merges(&self.journal, &self.tools, repository_id.as_deref())?;
+        reconcile::release_orphaned_locks(&self.journal, &self.tools)?;
+        Ok(repository_id)
     }
 
     /// As [`Self::drive`], of one operation alone: others stay where they are.
@@ -176,12 +175,6 @@ impl Service {
         self.drive_some(Some(id), observer)
     }
 
-    /// The id of the repository; `None` where the place is none.
-    pub(crate) fn repository_id(&self) -> Result<Option<String>> {
-        let header = self.runtime().block_on(self.tools.repository.header())?;
-        Ok(header.map(|header| header.repository_id))
-    }
-
     /// Refuses to drive an operation that works with another repository than ours.
     ///
     /// # Errors
@@ -189,7 +182,7 @@ impl Service {
     pub fn check_repository(&self, id: &OperationId) -> Result<()> {
         let operation = self.journal.operation_head(id)?;
         let found = self.repository_id()?;
-        if works_with(&operation, found.as_ref()) {
+        if operation.works_with(found.as_deref()) {
             return Ok(());
         }
         let (its, ours) = (&operation.repository_url, self.tools.repository.url());
@@ -241,9 +234,7 @@ impl Service {
         let _one_at_a_time = self.requests();
         let operation = self.journal.operation_head(id)?;
         check_forgettable(&self.journal, &operation)?;
-        if matches!(operation.request, Request::Mend(_)) {
-            parts::forget(&self.tools, &operation)?;
-        }
+        self.let_go(&operation)?;
         self.journal.delete_operation(id)
     }
 
@@ -258,7 +249,7 @@ impl Service {
     /// There is no such operation, it is over, or the target is no row store; the target or the journal
     /// cannot be written.
     pub fn abandon(&self, id: &OperationId) -> Result<()> {
-        let _driving = self.driving.lock().unwrap_or_else(PoisonError::into_inner);
+        let _driving = self.driving();
         let operation = match self.journal.operation_head(id) {
             Err(Error::UnknownOperation(_)) => return self.abandon_orphan(id),
             operation => operation?,
@@ -370,16 +361,6 @@ impl Service {
         self.journal.delete_collection(name)?;
         Ok(())
     }
-
-    /// The collection of a name.
-    ///
-    /// # Errors
-    /// There is none.
-    pub fn collection(&self, name: &str) -> Result<Collection> {
-        self.journal
-            .collection(name)?
-            .ok_or_else(|| Error::UnknownCollection(name.to_owned()))
-    }
 }
 
 /// Leaves a command in the journal, after trying it on the operation as it is recorded. Returns the id of its
@@ -418,7 +399,7 @@ fn check_forgettable(journal: &Journal, operation: &OperationHead) -> Result<()>
     match operation.state {
         State::Done | State::Cancelled => Ok(()),
         // It holds nothing: what it has begun to remove, the next who removes something ends.
-        State::Failed if matches!(operation.request, Request::Maintain(_)) => Ok(()),
+        State::Failed if !operation.request.has_target() => Ok(()),
         // Rolling back begins with the target: only leftovers in the repository can be left.
         State::Failed if takes_backup && operation.step_kind() == StepKind::Rollback => Ok(()),
         State::Failed => Err(Error::refused(

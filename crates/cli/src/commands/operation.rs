@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use mendb_model::name::OperationId;
-use mendb_model::operation::{OperationHead, PlannedStep, Request, State};
+use mendb_model::operation::{OperationHead, PlannedStep, State};
 use mendb_model::part::OnConcurrentInsert;
 use mendb_service::forget_through;
 use mendb_service::journal::Journal;
@@ -17,7 +17,7 @@ use serde::Serialize;
 use crate::context::Context;
 use crate::failure::{Failure, FailureKind, Verdict};
 use crate::human;
-use crate::operation_record::{OperationRecord, task_word};
+use crate::operations::record::{OperationRecord, task_word};
 use crate::orphan::way_out;
 use crate::output::{Field, table};
 use crate::owner::Owner;
@@ -121,10 +121,10 @@ impl OperationCommand {
             }
             Self::Forget { operation } => {
                 let (_, journal) = context.journal_of(&operation)?;
-                match journal.operation_head(&operation)?.request {
+                match journal.operation_head(&operation)?.request.part_mend() {
                     // What it kept on the server to be undone by goes with it.
-                    Request::Mend(_) => context.open_service()?.forget(&operation)?,
-                    _ => forget_through(&journal, &operation)?,
+                    Some(_) => context.open_service()?.forget(&operation)?,
+                    None => forget_through(&journal, &operation)?,
                 }
                 let record = serde_json::json!({ "forgotten": operation });
                 context
@@ -304,9 +304,13 @@ fn show(context: &Context, id: &OperationId) -> Result<Verdict, Failure> {
         let records = of_step.into_iter();
         shards.extend(records.map(|shard| ShardRecord::new(step, shard)));
     }
-    let mend = match &operation.request {
-        Request::Mend(_) => Some(MendTables::new(&operation, &journal.mend_plans(id)?)),
-        _ => None,
+    let mend = match operation.request.part_mend() {
+        Some(request) => Some(MendTables::new(
+            &operation,
+            request,
+            &journal.mend_plans(id)?,
+        )),
+        None => None,
     };
     let details = OperationDetails {
         operation: OperationRecord::new(&operation),

@@ -111,10 +111,8 @@ impl PruneCommand {
         let runtime = context.runtime()?;
         let repository = context.open_repository(&runtime)?;
         let folds = !self.no_fold;
-        let order = format!("{rules:?}{}", if folds { "" } else { " --no-fold" });
         let handle = runtime.handle();
-        let plan = plan_prune(&repository, handle, &self.collection, &rules, folds, &order);
-        let mut plan = plan?;
+        let mut plan = plan_prune(&repository, handle, &self.collection, &rules, folds)?;
         let mut operation = None;
         if self.dry_run {
             context.tell_maintenance(&repository, &runtime)?;

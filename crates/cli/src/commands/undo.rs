@@ -2,9 +2,9 @@
 
 use clap::Args;
 use mendb_model::name::OperationId;
-use mendb_model::operation::{Request, State};
+use mendb_model::operation::State;
 use mendb_model::part::OnConcurrentInsert;
-use mendb_service::Service;
+use mendb_service::{Error, Service};
 
 use crate::commands::restore::mend_args::ConflictingArgs;
 use crate::context::Context;
@@ -45,8 +45,7 @@ impl UndoCommand {
     pub fn run(self, context: &Context) -> Result<Verdict, Failure> {
         let service = context.open_service()?;
         let mended = service.journal().operation_head(&self.operation)?.request;
-        let is_of_parts = matches!(mended, Request::Mend(_));
-        if !is_of_parts {
+        if mended.part_mend().is_none() {
             return self.rows(context, &service);
         }
         if self.conflicting.is_given() {
@@ -77,9 +76,9 @@ impl UndoCommand {
         if self.dry_run {
             let preview = service.plan_row_undo(&self.operation, policy)?;
             context.output.record(&preview, row_preview::describe)?;
-            return match preview.conflicts.refusal(policy.erase_newer) {
-                Some(refusal) => Err(refusal.into()),
-                None => Ok(Verdict::Done),
+            return match preview.conflicts.refuse(policy.erase_newer) {
+                true => Err(Error::Conflicts(Box::new(preview.conflicts)).into()),
+                false => Ok(Verdict::Done),
             };
         }
         let id = service.request_row_undo(&self.operation, policy)?;

@@ -6,7 +6,7 @@ use mendb_model::part::{MissingTable, PartStoreBackup, TableName, Unmatched};
 use serde::Serialize;
 
 use super::table_record::{TableRecord, Totals};
-use crate::operation_record::OperationRecord;
+use crate::operations::record::OperationRecord;
 
 /// A backup that was taken, with its tables.
 #[derive(Serialize)]

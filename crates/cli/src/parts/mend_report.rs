@@ -1,7 +1,7 @@
 //! What a mend was to do and what it has done, table by table.
 
 use mendb_model::operation::{
-    DifferentTable, MendRequest, Operation, Request, State, StoppedTable, TaskSpec,
+    DifferentTable, MendRequest, Operation, State, StoppedTable, TaskSpec,
 };
 use mendb_model::part::{DamagedPart, Tally, Unfinished, Unmatched};
 use mendb_service::journal::mend_plan::MendPlan;
@@ -11,7 +11,7 @@ use super::mend_preview::{
     Becomes, Tense, describe_different, describe_mutation, describe_stopped,
 };
 use crate::human;
-use crate::operation_record::OperationRecord;
+use crate::operations::record::OperationRecord;
 use crate::output::{Field, table};
 
 /// A mend with its tables, at its end or on its way.
@@ -77,10 +77,10 @@ struct MendedTable {
 
 impl MendReport {
     /// The report of a mend from its plans in the journal.
-    pub fn new(operation: &Operation, plans: &[MendPlan]) -> Self {
+    pub fn new(operation: &Operation, request: &MendRequest, plans: &[MendPlan]) -> Self {
         Self {
             operation: OperationRecord::new(operation),
-            tables: MendTables::new(operation, plans),
+            tables: MendTables::new(operation, request, plans),
         }
     }
 
@@ -92,25 +92,16 @@ impl MendReport {
 
 impl MendTables {
     /// The tables of a mend, from its plans in the journal.
-    pub fn new(operation: &Operation, plans: &[MendPlan]) -> Self {
+    pub fn new(operation: &Operation, request: &MendRequest, plans: &[MendPlan]) -> Self {
         let mended: Vec<_> = plans
             .iter()
-            .map(|plan| MendedTable::new(operation, plan))
+            .map(|plan| MendedTable::new(operation, request, plan))
             .collect();
-        let (mut created, mut stopped, mut different) = (Vec::new(), Vec::new(), Vec::new());
-        let mut unmatched = Vec::new();
-        let mut applied_mutations = false;
-        if let Request::Mend(request) = &operation.request {
-            stopped.clone_from(&request.stopped);
-            unmatched.clone_from(&request.unmatched);
-            different.clone_from(&request.different);
-            applied_mutations = request.apply_mutations && operation.state == State::Done;
-            let without_parts = request
-                .tables
-                .iter()
-                .filter(|table| table.create && !(table.has_parts && request.data));
-            created.extend(without_parts.map(|table| table.target.to_string()));
-        }
+        let without_parts = request
+            .tables
+            .iter()
+            .filter(|table| table.create && !(table.has_parts && request.data));
+        let created = without_parts.map(|table| table.target.to_string());
         let (mut planned, mut done) = (Tally::default(), Tally::default());
         for table in &mended {
             planned += table.planned;
@@ -120,11 +111,11 @@ impl MendTables {
             planned,
             done,
             mended,
-            created,
-            stopped,
-            unmatched,
-            different,
-            applied_mutations,
+            created: created.collect(),
+            stopped: request.stopped.clone(),
+            unmatched: request.unmatched.clone(),
+            different: request.different.clone(),
+            applied_mutations: request.apply_mutations && operation.state == State::Done,
         }
     }
 
@@ -196,22 +187,19 @@ fn damage(part: &DamagedPart) -> String {
 }
 
 impl MendedTable {
-    fn new(operation: &Operation, plan: &MendPlan) -> Self {
+    fn new(operation: &Operation, request: &MendRequest, plan: &MendPlan) -> Self {
         let target = &plan.plan.target;
         let error = operation
             .tasks
             .iter()
             .filter(|task| matches!(&task.spec, TaskSpec::Mend { target: of, .. } if of == target))
             .find_map(|task| task.error.clone());
-        let is_replaced = |request: &MendRequest| {
-            let mut tables = request.tables.iter();
-            tables.any(|table| table.replace && table.target == *target)
-        };
+        let mut tables = request.tables.iter();
         Self {
             table: target.to_string(),
             source: plan.plan.source.to_string(),
             created: plan.plan.create,
-            replaced: matches!(&operation.request, Request::Mend(request) if is_replaced(request)),
+            replaced: tables.any(|table| table.replace && table.target == *target),
             planned: Tally::of(&plan.plan),
             done: plan.done,
             late_parts: plan.late_parts,

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::mend_preview::sentence;
 use crate::human;
-use crate::operation_record::{OperationRecord, elapsed};
+use crate::operations::record::{OperationRecord, elapsed};
 use crate::output::{Field, table};
 
 /// The report of a mend.

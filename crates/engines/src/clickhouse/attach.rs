@@ -24,7 +24,7 @@ use super::links;
 use super::markers::unusable;
 use super::part_files;
 use super::stage::{ATTACHING, own_name};
-use crate::contract::parts::StagedPart;
+use crate::contract::bringing::StagedPart;
 use crate::error::{EngineError, Remedy, Result};
 
 impl ClickHouse {

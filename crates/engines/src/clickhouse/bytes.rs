@@ -20,7 +20,8 @@ use serde::Deserialize;
 use super::ClickHouse;
 use super::disks::is_table;
 use super::part_files::{CHECKSUMS, Directory, PartError};
-use crate::contract::parts::{DamagedFile, LivePartDamage, PartToProve};
+use crate::contract::bringing::DamagedFile;
+use crate::contract::parts::{LivePartDamage, PartToProve};
 use crate::error::{EngineError, Remedy, Result};
 
 /// Files that are read at the same time, at most: more does not make disks faster.

@@ -241,7 +241,7 @@ impl ClickHouse {
         told.map(|told| {
             let sql = format!(
                 "SHOW CREATE DATABASE {}",
-                mendb_model::part::table::quote(&told.name)
+                mendb_model::part::quote(&told.name)
             );
             let Statement { statement } = self.client.row(&sql)?;
             Ok(DatabaseBackup {

@@ -6,13 +6,12 @@
 use std::collections::HashMap;
 
 use mendb_model::part::secret::{HIDDEN, scrub};
-use mendb_model::part::{DatabaseBackup, Secret, TableDefinition, TableName, table::quote};
+use mendb_model::part::{DatabaseBackup, Secret, TableDefinition, TableName, quote};
 use serde::Deserialize;
 
 use super::ClickHouse;
 use super::client::{integer, literal};
 use super::merges::SYNTAX_ERROR;
-use super::redefine::not_whole;
 use super::rewrite;
 use crate::error::{EngineError, Remedy, Result};
 
@@ -163,4 +162,13 @@ impl ClickHouse {
         let renamed = self.client.execute(&sql);
         renamed.map_err(|error| error.during(format_args!("rename {from} to {to}")))
     }
+}
+
+/// Says that a definition has lost its credentials.
+pub(super) fn not_whole(name: &TableName) -> EngineError {
+    let message = format!(
+        "the definition of {name} is not whole: the server hid its credentials when the backup was made; \
+         create it with them yourself"
+    );
+    EngineError::new(Remedy::Request, message)
 }

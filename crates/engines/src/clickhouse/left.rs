@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use mendb_model::part::TableName;
 
 use super::markers::{table_directory, unusable};
-use super::stage::staging_root;
+use super::staging_root::staging_root;
 use crate::contract::parts::Disk;
 use crate::contract::{Hold, HoldKind};
 use crate::error::Result;

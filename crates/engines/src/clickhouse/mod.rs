@@ -12,6 +12,7 @@
 //! that does not answer is not asked twice here, the error says that it may be.
 
 mod attach;
+mod bring;
 mod bytes;
 mod catalogue;
 mod check;
@@ -47,9 +48,9 @@ mod rewrite;
 mod row_policies;
 mod server;
 mod stage;
+mod staging_root;
 
 use std::collections::{HashMap, HashSet};
-use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -62,10 +63,11 @@ use mendb_model::part::{
 };
 use server::Abilities;
 
+use crate::contract::bringing::{Bringing, PartToBring, StagedPart, Supplier};
 use crate::contract::catalogue::{Catalogue, Listing};
 use crate::contract::parts::{
-    DamagedFile, Disk, Exchange, Freeze, FreezeTable, FrozenPart, LivePartDamage, Moment,
-    PartContent, PartStore, PartToProve, RefusedPart, ServerInfo, StagedPart, WrittenPart,
+    Disk, Exchange, Freeze, FreezeTable, FrozenPart, LivePartDamage, Moment, PartContent,
+    PartStore, PartToProve, RefusedPart, ServerInfo,
 };
 use crate::contract::{Data, Engine, Hold, Lock};
 use crate::error::Result;
@@ -285,14 +287,6 @@ impl PartStore for ClickHouse {
         part_files::read(directory, name, disk)
     }
 
-    fn prove_part(
-        &self,
-        directory: &Path,
-        on_read: &mut dyn FnMut(u64) -> ControlFlow<()>,
-    ) -> Result<Vec<DamagedFile>> {
-        bytes::prove_directory(directory, on_read)
-    }
-
     fn prove_live(
         &self,
         name: &TableName,
@@ -366,20 +360,13 @@ impl PartStore for ClickHouse {
         Self::stage_directory(self, operation, name, disk)
     }
 
-    fn link_file(&self, from: &Path, to: &Path) -> Result<bool> {
-        match links::link_file(from, to) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(markers::unusable(to, &error)),
-        }
-    }
-
-    fn link_part(&self, from: &Path, to: &Path) -> Result<u64> {
-        links::link_part(from, to).map_err(|error| markers::unusable(from, &error))
-    }
-
-    fn seal_parts(&self, name: &TableName, parts: &[WrittenPart]) -> Result<()> {
-        Self::seal_parts(self, name, parts)
+    fn bring(
+        &self,
+        name: &TableName,
+        parts: &[PartToBring<'_>],
+        supplier: &mut dyn Supplier,
+    ) -> Result<Bringing> {
+        Self::bring(self, name, parts, supplier)
     }
 
     fn stop_merges(&self, operation: &str, name: &TableName) -> Result<()> {

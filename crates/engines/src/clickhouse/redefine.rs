@@ -8,12 +8,11 @@
 
 use mendb_model::part::secret::scrub;
 use mendb_model::part::{
-    Aspect, Definition, Difference, Redefining, TableDefinition, TableName, redefining,
-    table::quote,
+    Aspect, Definition, Difference, Redefining, TableDefinition, TableName, quote, redefining,
 };
 
 use super::ClickHouse;
-use super::create::AS_IT_WAS;
+use super::create::{AS_IT_WAS, not_whole};
 use super::disks::missing;
 use crate::contract::parts::Moment;
 use crate::error::{EngineError, Remedy, Result};
@@ -147,15 +146,6 @@ fn whole(definition: &TableDefinition) -> Result<TableDefinition> {
         whole_query: None,
         ..definition.clone()
     })
-}
-
-/// Says that a definition has lost its credentials.
-pub(super) fn not_whole(name: &TableName) -> EngineError {
-    let message = format!(
-        "the definition of {name} is not whole: the server hid its credentials when the backup was made; \
-         create it with them yourself"
-    );
-    EngineError::new(Remedy::Request, message)
 }
 
 fn out_of_reach(name: &TableName, differences: &[Difference]) -> EngineError {

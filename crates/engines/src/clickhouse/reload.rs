@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use mendb_model::part::{TableName, table::quote};
+use mendb_model::part::{TableName, quote};
 use serde::Deserialize;
 
 use super::ClickHouse;

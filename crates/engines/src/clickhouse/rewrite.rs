@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use mendb_model::part::statement::{Token, located};
-use mendb_model::part::{TableName, table::quote};
+use mendb_model::part::{TableName, quote};
 
 use super::client::literal;
 use crate::error::{EngineError, Remedy, Result};

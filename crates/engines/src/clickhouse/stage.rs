@@ -25,12 +25,10 @@ use super::disks::missing;
 use super::left;
 use super::links;
 use super::markers::{Found, Marker, file_name, sync, table_directory, unusable};
-use crate::contract::parts::WrittenPart;
+use super::staging_root::staging_root;
 use crate::contract::{Lock, LockKind};
 use crate::error::{EngineError, Remedy, Result};
 
-/// The directory on each disk.
-const DIRECTORY: &str = "mendb";
 /// What comes between the name of a table and the operation in that of its staging table.
 const STAGING: &str = "__mendb_";
 /// The longest name that a staging table may have: the server makes names of files from it.
@@ -41,6 +39,14 @@ const FIRST_OWN_BLOCK: i64 = 1 << 62;
 const SYNCS_AT_ONCE: usize = 16;
 /// What the server puts before the name of a part while it attaches it.
 pub(super) const ATTACHING: &str = "attaching_";
+
+/// A part that was written, and is to get its name.
+pub(super) struct WrittenPart {
+    /// The directory it was written to.
+    pub written: PathBuf,
+    /// The directory, on the same file system, that it is to have.
+    pub sealed: PathBuf,
+}
 
 impl ClickHouse {
     /// The directory of an operation for parts of a table on a disk.
@@ -208,11 +214,6 @@ impl ClickHouse {
 /// The directory of an operation on a disk.
 pub(super) fn staged_on(disk: &Path, operation: &str) -> PathBuf {
     staging_root(disk).join(file_name(operation))
-}
-
-/// The directory of all operations on a disk.
-pub(super) fn staging_root(disk: &Path) -> PathBuf {
-    disk.join(DIRECTORY)
 }
 
 /// The staging table of an operation, by the name that the server has for the live one.

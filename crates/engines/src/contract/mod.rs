@@ -1,6 +1,7 @@
 //! What a database must be able to do.
 
 pub mod beside_writers;
+pub mod bringing;
 pub mod catalogue;
 pub mod changes;
 pub mod live_rows;

@@ -13,6 +13,7 @@ use mendb_model::part::{
     PartLog, Partition, RowPolicies, Selection, ServerRun, TableDefinition, TableName,
 };
 
+use super::bringing::{Bringing, DamagedFile, PartToBring, StagedPart, Supplier};
 use super::catalogue::{Catalogue, Listing};
 use crate::error::{EngineError, Result};
 
@@ -160,23 +161,12 @@ pub trait PartStore: Send + Sync {
     /// It cannot be read, or is no whole part.
     fn read_part(&self, directory: &Path, name: &str, disk: &str) -> Result<PartContent>;
 
-    /// *read*: of a part in a directory that is not live, the files whose bytes are not what its
-    /// `checksums.txt` says: none for one that is whole. `on_read` is told bytes as they are read, and may
-    /// end it early, with what was found until then.
+    /// *assess*: the live parts of which files have other bytes than their `checksums.txt` says. Parts that are not
+    /// live (any more) are left out. `on_read` is told bytes as they are read, and may end it early, with what was
+    /// found until then.
     ///
     /// # Errors
-    /// The files cannot be read for another reason than damage.
-    fn prove_part(
-        &self,
-        directory: &Path,
-        on_read: &mut dyn FnMut(u64) -> ControlFlow<()>,
-    ) -> Result<Vec<DamagedFile>>;
-
-    /// *assess*: as [`Self::prove_part`], of live parts: those that are damaged. Parts that are not live
-    /// (any more) are left out.
-    ///
-    /// # Errors
-    /// As [`Self::prove_part`], or the server does not answer.
+    /// The files cannot be read for another reason than damage, or the server does not answer.
     fn prove_live(
         &self,
         name: &TableName,
@@ -266,27 +256,19 @@ pub trait PartStore: Send + Sync {
     /// It cannot be created.
     fn stage_directory(&self, operation: &str, name: &TableName, disk: &str) -> Result<PathBuf>;
 
-    /// *stage*: makes a file of a part equal to one that is there: the same file where the server never
-    /// writes into it, else a copy. Its bytes are as good as those of the one that is there. `false` if
-    /// that is gone.
+    /// *stage*: puts parts together in what [`Self::stage_directory`] gave, and gives each its name when all of them
+    /// are whole, every byte proved, durable, and such as the server's own files. What has its name already is left
+    /// alone. A file of the server that the server never writes into is shared, another one copied.
     ///
     /// # Errors
-    /// It cannot be made.
-    fn link_file(&self, from: &Path, to: &Path) -> Result<bool>;
-
-    /// *stage*: as [`Self::link_file`], a directory of a part with all that is the part's and not its
-    /// table's; what is at `to` is replaced. Returns the bytes of its files.
-    ///
-    /// # Errors
-    /// As [`Self::link_file`], or it is gone.
-    fn link_part(&self, from: &Path, to: &Path) -> Result<u64>;
-
-    /// *stage*: gives parts that were staged the owner and the mode that the server's own files have,
-    /// makes them durable, and renames each from where it was written to its final name.
-    ///
-    /// # Errors
-    /// A file cannot be changed. Some of the parts may have their names then.
-    fn seal_parts(&self, name: &TableName, parts: &[WrittenPart]) -> Result<()>;
+    /// A file cannot be read or written, or a part turns out to be another one. Some of the parts may have their
+    /// names then.
+    fn bring(
+        &self,
+        name: &TableName,
+        parts: &[PartToBring<'_>],
+        supplier: &mut dyn Supplier,
+    ) -> Result<Bringing>;
 
     /// *apply*: stops merges and mutations of a table, and remembers it on disk until
     /// [`Self::start_merges`], so that they are started again also after a crash.
@@ -497,15 +479,6 @@ pub struct LivePartDamage {
     pub files: Vec<DamagedFile>,
 }
 
-/// A file whose bytes are not what `checksums.txt` says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DamagedFile {
-    /// Its path inside the part, joined by `/`.
-    pub name: String,
-    /// What is wrong with it: `does not have the checksum that checksums.txt says`.
-    pub why: String,
-}
-
 /// A live part that the server's own check did not pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusedPart {
@@ -513,28 +486,6 @@ pub struct RefusedPart {
     pub name: String,
     /// What the server says of it.
     pub why: String,
-}
-
-/// A part that was staged, to be sealed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WrittenPart {
-    /// The directory it was written to.
-    pub written: PathBuf,
-    /// The directory, on the same file system, that it is to have.
-    pub sealed: PathBuf,
-}
-
-/// A part that was staged and sealed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StagedPart {
-    /// Its directory.
-    pub directory: PathBuf,
-    /// Its name in the backup: tells its partition, and its level.
-    pub name: String,
-    /// The disk it is on.
-    pub disk: String,
-    /// What it must turn out to be.
-    pub hash: Hash128,
 }
 
 /// New content for a partition.

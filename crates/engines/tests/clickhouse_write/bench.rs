@@ -2,11 +2,14 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use mendb_engines::clickhouse::{ClickHouse, Connection, ConnectionOptions};
-use mendb_engines::{Exchange, Origin, PartStore, StagedPart, WrittenPart};
-use mendb_model::part::{Hash128, OnConcurrentInsert, Part, TableName};
+use mendb_engines::{
+    Bringing, Exchange, Origin, PartFrom, PartStore, PartToBring, StagedPart, Supplier,
+};
+use mendb_model::part::{FileChecksum, Hash128, OnConcurrentInsert, Part, PartFile, TableName};
 use tempfile::TempDir;
 
 use crate::servers::{Flavor, Server, ServerOptions};
@@ -148,23 +151,20 @@ impl Bench {
             .stage_directory(OPERATION, &self.table, disk)
             .unwrap();
         let sealed = stage.join(number.to_string());
-        let written = stage.join(format!("{number}.tmp"));
-        copy(&saved.directory, &written);
-        self.engine
-            .seal_parts(
-                &self.table,
-                &[WrittenPart {
-                    written,
-                    sealed: sealed.clone(),
-                }],
-            )
-            .unwrap();
-        StagedPart {
+        let staged = StagedPart {
             directory: sealed,
             name: saved.part.name.clone(),
             disk: disk.clone(),
             hash: saved.part.hash,
-        }
+        };
+        let part = PartToBring {
+            staged: staged.clone(),
+            from: PartFrom::Elsewhere(0),
+        };
+        let copies = &mut Copies(&saved.directory);
+        let brought = self.engine.bring(&self.table, &[part], copies).unwrap();
+        assert!(matches!(brought, Bringing::Done(_)), "{brought:?}");
+        staged
     }
 
     /// How to get the saved parts together again: from what is live, or else staged.
@@ -258,6 +258,34 @@ pub fn sql_text(text: &str) -> String {
 }
 
 /// Copies a directory file by file.
+/// Has each part in a directory, to be copied.
+struct Copies<'a>(&'a Path);
+
+impl Supplier for Copies<'_> {
+    fn go_on(&mut self) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+
+    fn place_of(&mut self, _: &FileChecksum) -> ControlFlow<(), Option<PathBuf>> {
+        ControlFlow::Continue(None)
+    }
+
+    fn is_gone(&mut self, _: &FileChecksum) -> ControlFlow<(), Option<PathBuf>> {
+        ControlFlow::Continue(None)
+    }
+
+    fn is_nowhere(&mut self, _: &FileChecksum) {}
+
+    fn fetch(&mut self, _: &[(&PartFile, PathBuf)]) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+
+    fn fetch_part(&mut self, _: usize, into: &Path) -> ControlFlow<(), u64> {
+        copy(self.0, into);
+        ControlFlow::Continue(0)
+    }
+}
+
 pub fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {

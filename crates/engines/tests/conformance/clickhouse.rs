@@ -1,11 +1,14 @@
 //! A ClickHouse server keeps every promise, new and old.
 
 use std::fs;
-use std::path::Path;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 
 use mendb_engines::clickhouse::{ClickHouse, Connection, ConnectionOptions};
-use mendb_engines::{Engine, FreezeTable, PartStore, Result, StagedPart, WrittenPart};
-use mendb_model::part::{Hash128, TableName};
+use mendb_engines::{
+    Bringing, Engine, FreezeTable, PartFrom, PartStore, PartToBring, Result, StagedPart, Supplier,
+};
+use mendb_model::part::{FileChecksum, Hash128, PartFile, TableName};
 
 use crate::servers::{Flavor, Server, ServerOptions};
 use crate::suite::{self, Subject};
@@ -111,12 +114,21 @@ impl Subject for Parts {
                 .stage_directory(operation, &to, &part.disk)
                 .unwrap();
             let sealed = stage.join(format!("{place}-{}", part.name));
-            if !sealed.exists() {
-                let written = sealed.with_extension("tmp");
-                copy(&part.directory, &written);
-                let part = WrittenPart { written, sealed };
-                self.engine.seal_parts(&to, &[part]).unwrap();
-            }
+            let hash = self
+                .engine
+                .read_part(&part.directory, &part.name, &part.disk);
+            let part_to_bring = PartToBring {
+                staged: StagedPart {
+                    directory: sealed,
+                    name: part.name.clone(),
+                    disk: part.disk.clone(),
+                    hash: hash.unwrap().part.hash,
+                },
+                from: PartFrom::Elsewhere(0),
+            };
+            let copies = &mut Copies(&part.directory);
+            let brought = self.engine.bring(&to, &[part_to_bring], copies).unwrap();
+            assert!(matches!(brought, Bringing::Done(_)), "{brought:?}");
         }
     }
 
@@ -146,6 +158,34 @@ impl Subject for Parts {
         staged.sort_by(|a, b| a.directory.cmp(&b.directory));
         assert!(staged.iter().all(|part| part.name.starts_with(PARTITION)));
         self.engine.attach(&to, &staged).unwrap();
+    }
+}
+
+/// Has each part in a directory, to be copied.
+struct Copies<'a>(&'a Path);
+
+impl Supplier for Copies<'_> {
+    fn go_on(&mut self) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+
+    fn place_of(&mut self, _: &FileChecksum) -> ControlFlow<(), Option<PathBuf>> {
+        ControlFlow::Continue(None)
+    }
+
+    fn is_gone(&mut self, _: &FileChecksum) -> ControlFlow<(), Option<PathBuf>> {
+        ControlFlow::Continue(None)
+    }
+
+    fn is_nowhere(&mut self, _: &FileChecksum) {}
+
+    fn fetch(&mut self, _: &[(&PartFile, PathBuf)]) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+
+    fn fetch_part(&mut self, _: usize, into: &Path) -> ControlFlow<(), u64> {
+        copy(self.0, into);
+        ControlFlow::Continue(0)
     }
 }
 

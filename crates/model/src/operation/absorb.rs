@@ -86,8 +86,10 @@ impl Operation {
                     }
                 }
                 TaskOutput::Parts(list) => {
-                    if let Some(draft) = &mut self.draft {
-                        Arc::make_mut(draft).put_part_list(&spec, list);
+                    if let (Some(draft), TaskSpec::CopyParts { table_idx, .. }) =
+                        (&mut self.draft, spec)
+                    {
+                        Arc::make_mut(draft).put_part_list(table_idx, list);
                         self.touched.draft = TouchedDraft::All;
                     }
                 }
@@ -102,8 +104,10 @@ impl Operation {
         // At the end: lists go to tables by their places.
         if let Some(draft) = &mut self.draft {
             for (spec, reason) in lacks {
-                Arc::make_mut(draft).lack(&spec, reason);
-                self.touched.draft = TouchedDraft::All;
+                if let TaskSpec::CopyParts { table, .. } = spec {
+                    Arc::make_mut(draft).lack(table, reason);
+                    self.touched.draft = TouchedDraft::All;
+                }
             }
         }
     }

@@ -1,8 +1,8 @@
 //! The transitions of an [`Operation`].
 
 use super::event::{Context, Effect, Event, IllegalEvent};
-use super::plan::{PlannedStep, StepKind};
 use super::standing::Standing;
+use super::step::{PlannedStep, StepKind};
 use super::task::{NewTask, Report, ReportStatus, Task, TaskStatus};
 use super::{LostCut, Operation, Outcome, Request, State, Stop, Tasks, TouchedDraft};
 
@@ -167,7 +167,7 @@ impl Operation {
             && self.state == State::Applying;
         match self.step_kind() {
             StepKind::Rollback => return Err(IllegalEvent::RollingBack { operation_id }),
-            step if sealed || self.is_published() || !step.can_cancel() => {
+            step if sealed || self.is_live() || !step.can_cancel() => {
                 let step = step.name();
                 return Err(IllegalEvent::TooLate { operation_id, step });
             }
@@ -181,11 +181,10 @@ impl Operation {
         Ok(())
     }
 
-    /// Whether readers see a mend of rows whose state before is still to be kept.
-    fn is_published(&self) -> bool {
-        let before = self.steps.iter().take(self.current_step as usize);
-        matches!(&self.request, Request::MendRows(mend) if mend.beside_writers)
-            && before.into_iter().any(|step| step.kind == StepKind::Commit)
+    /// Whether what it does is live, although it is not over.
+    fn is_live(&self) -> bool {
+        let mut before = self.steps.iter().take(self.current_step as usize);
+        before.any(|step| self.request.is_live_after(step.kind))
     }
 
     fn over(&self, wanted: &'static str) -> IllegalEvent {

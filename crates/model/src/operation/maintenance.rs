@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::plan::{PlannedStep, StepKind};
+use super::step::{PlannedStep, StepKind};
 use crate::name::BackupId;
 
 /// Work on a repository, decided: which backups are folded, which go, and whether files that no backup needs
@@ -25,7 +25,7 @@ pub struct MaintenanceRequest {
     /// away by another since.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keeps: Vec<BackupId>,
-    /// The order, in the user's words: the same words mean the same operation while that is not over.
+    /// The order, as options of the command line: the same text means the same operation while that is not over.
     pub order: String,
     /// Whether files of parts that no backup needs are looked for, and removed when they have waited.
     pub tidies: bool,
@@ -95,7 +95,7 @@ impl MaintenanceRequest {
         removed.chain(folded).collect()
     }
 
-    /// Whether it was ordered in the same words: then the other need not be asked for. What it was decided to do may
+    /// Whether it has the same order: then the other need not be asked for. What it was decided to do may
     /// be more than the other would, as part of it is done by then.
     pub fn is_same_order(&self, other: &Self) -> bool {
         (self.work, &self.collection, &self.order) == (other.work, &other.collection, &other.order)

@@ -29,12 +29,14 @@
 
 mod absorb;
 mod event;
+mod kinds;
 mod machine;
 pub mod maintenance;
 pub mod plan;
 pub mod progress;
 pub mod request;
 mod standing;
+pub mod step;
 pub mod task;
 mod tasks;
 mod touched;
@@ -50,13 +52,14 @@ use crate::name::OperationId;
 
 pub use event::{Context, Effect, Event, IllegalEvent};
 pub use maintenance::{FoldedRun, MaintenanceRequest, MaintenanceWork, Removal};
-pub use plan::{PlanError, PlannedStep, StepKind, plan};
+pub use plan::{PlanError, plan};
 pub use progress::Progress;
 pub use request::{
     BackupRequest, ChainLink, DifferentTable, ExpectedShard, MendRequest, MendSource,
     PartBackupRequest, Redefinition, Request, RestoreRequest, RestoreStrategy, RowMendRequest,
     RowMendRoad, RowTableMend, StoppedTable, TableMapping, TableMend, TableUndo, TargetTable,
 };
+pub use step::{PlannedStep, StepKind};
 pub use task::{
     MendedRows, MendedShard, NewTask, PartAt, Report, ReportStatus, Task, TaskOutput, TaskSpec,
     TaskStatus,
@@ -342,6 +345,12 @@ impl OperationHead {
             .get(self.current_step as usize)
             .map(PlannedStep::label)
             .unwrap_or_default()
+    }
+
+    /// Whether it is driven with a repository, by the id of that. One that needs none is driven with any.
+    pub fn works_with(&self, repository_id: Option<&str>) -> bool {
+        let own = self.repository_id.as_str();
+        own.is_empty() || Some(own) == repository_id
     }
 
     /// Whether a user has paused it.

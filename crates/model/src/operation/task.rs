@@ -119,6 +119,16 @@ pub struct NewTask {
     pub bytes_total: u64,
 }
 
+impl NewTask {
+    /// The one task of a step that is one piece of work.
+    pub fn whole() -> Self {
+        Self {
+            spec: TaskSpec::Whole,
+            bytes_total: 0,
+        }
+    }
+}
+
 /// Where a task stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -180,14 +190,7 @@ fn without_segments<S: Serializer>(output: &TaskOutput, serializer: S) -> Result
 impl Task {
     /// What stands in the place of a task while it is changed.
     pub(super) fn vacant() -> Self {
-        let spec = TaskSpec::Whole;
-        Self::new(
-            NewTask {
-                spec,
-                bytes_total: 0,
-            },
-            0,
-        )
+        Self::new(NewTask::whole(), 0)
     }
 
     /// The segments that are finished, of a task that makes such.

@@ -1,6 +1,6 @@
 //! What an [`Operation`] waits for.
 
-use super::plan::StepKind;
+use super::step::StepKind;
 use super::{Operation, OperationHead};
 
 impl OperationHead {

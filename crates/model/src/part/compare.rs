@@ -12,7 +12,7 @@ use super::lineage::Explained;
 use super::matching::{LivePart, Matching};
 use super::plan::{DamagedPart, PartitionPlan, TablePlan, Wanted};
 use super::since::since_backup;
-use super::table::TableName;
+use super::table_name::TableName;
 
 /// All that a comparison looks at.
 #[derive(Debug, Clone, Copy)]

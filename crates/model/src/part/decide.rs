@@ -270,7 +270,7 @@ mod tests {
 
     use super::super::matching::removed;
     use super::super::plan::Fetched;
-    use super::super::table::TableName;
+    use super::super::table_name::TableName;
     use super::super::world::part;
     use super::*;
 

@@ -360,7 +360,7 @@ fn grade(aspect: Aspect, name: &str, text: Option<&str>) -> Grade {
 #[cfg(test)]
 mod tests {
     use super::super::secret;
-    use super::super::table::TableName;
+    use super::super::table_name::TableName;
     use super::*;
 
     fn table(engine: &str, sql: &str) -> TableDefinition {

@@ -7,7 +7,7 @@
 //! backup finds the rows of a view again that was dropped and created, also in another database or on
 //! another server.
 
-use super::table::{TableName, quote};
+use super::table_name::{TableName, quote};
 
 const BY_NAME: &str = ".inner.";
 /// What stands before the UUID of a view in the name of its table.

@@ -6,8 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::hash::Hash128;
 use super::name::PartName;
-use super::table::FILES_PARTITION;
 use crate::Malformed;
+
+/// The partition that a table of files is taken for. No other is called so: ids are `all`, digits with
+/// `-`, or hex digits.
+pub const FILES_PARTITION: &str = "files";
 
 /// A part, as metadata tells of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -20,8 +20,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
 use super::hash::Hash128;
+use super::inventory::FILES_PARTITION;
 use super::inventory::{Inventory, Part, ServerRun};
-use super::table::FILES_PARTITION;
 
 /// Where the rows of a live part come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -37,6 +37,7 @@ mod since;
 mod spelling;
 pub mod statement;
 pub mod table;
+mod table_name;
 pub mod unfinished;
 pub mod witness;
 
@@ -55,7 +56,7 @@ pub use decide::{NotEnoughSpace, Space, decide};
 pub use definition::Definition;
 pub use difference::{Difference, Grade, Redefining, redefining};
 pub use hash::{FileHasher, Hash128};
-pub use inventory::{Inventory, Mutation, Part, ServerRun};
+pub use inventory::{FILES_PARTITION, Inventory, Mutation, Part, ServerRun};
 pub use ledger::{Ledger, LeftPart, LeftPartition, Provenance};
 pub use lineage::{Explained, explain};
 pub use name::PartName;
@@ -67,8 +68,9 @@ pub use plan::{
 pub use secret::Secret;
 pub use selection::{Exclusion, Selection, Selector, Unmatched};
 pub use table::{
-    DatabaseBackup, FILES_PARTITION, MissingTable, PartList, PartStoreBackup, PartTable,
-    RowPolicies, TableDefinition, TableName, has_files, has_parts,
+    DatabaseBackup, MissingTable, PartList, PartStoreBackup, PartTable, RowPolicies,
+    TableDefinition, has_files, has_parts,
 };
+pub use table_name::{TableName, quote};
 pub use unfinished::{Unfinished, unfinished};
 pub use witness::{MergeTraits, PartEvent, PartEventKind, PartLog, Witness};

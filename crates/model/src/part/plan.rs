@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::hash::Hash128;
 use super::inventory::{Inventory, Part};
-use super::table::TableName;
+use super::table_name::TableName;
 use super::unfinished::Unfinished;
 
 /// In which order the work of a partition is done (`restore_order`).

@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use super::secret::Secret;
 use super::statement::{Token, located};
-use super::table::{TableDefinition, TableName};
+use super::table::TableDefinition;
+use super::table_name::TableName;
 
 impl TableDefinition {
     /// The path in the keeper that a table of this definition gets under a name, where it must not be that

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::table::TableName;
+use super::table_name::TableName;
 use crate::name::{matches, unmatched};
 
 /// Tables that are left out although patterns name them. Each field has comma-separated patterns.

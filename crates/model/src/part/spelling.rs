@@ -1,6 +1,6 @@
 //! How people write the name of a table: `database.table`, with backquotes where that is not clear.
 
-use super::table::TableName;
+use super::table_name::TableName;
 
 impl TableName {
     /// The table that people name as `database.table`. The database ends at the first dot; where it has

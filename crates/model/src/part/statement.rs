@@ -111,7 +111,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::part::table::quote;
+    use crate::part::table_name::quote;
 
     #[test]
     fn names_strings_and_signs_are_told_apart() {

@@ -1,7 +1,6 @@
 //! Databases and tables of a part store in a backup.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,75 +10,10 @@ use super::definition::Definition;
 use super::inventory::{Mutation, ServerRun};
 use super::secret::{HIDDEN, Secret};
 use super::selection::{Exclusion, Unmatched};
-use crate::name::matches;
+use super::table_name::TableName;
 
 /// The setting that says where granules end: parts of old servers are read wrongly with another one.
 const GRANULARITY: &str = "index_granularity";
-
-/// A table of a database.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct TableName {
-    /// Its database.
-    pub database: String,
-    /// Its name in there.
-    pub table: String,
-}
-
-impl TableName {
-    /// The table of a database.
-    pub fn new(database: impl Into<String>, table: impl Into<String>) -> Self {
-        Self {
-            database: database.into(),
-            table: table.into(),
-        }
-    }
-
-    /// Whether comma-separated patterns name it, as `database.table`; `?` and `*` stand for one and
-    /// for any characters. Where names have dots in them, backquotes tell database and table apart:
-    /// `` `a.b`.c ``.
-    pub fn matches(&self, patterns: &str) -> bool {
-        crate::name::patterns(patterns).any(|pattern| match quoted_parts(pattern) {
-            Some((database, table)) => {
-                matches(database, &self.database) && matches(table, &self.table)
-            }
-            None => matches(pattern, &self.to_string()),
-        })
-    }
-
-    /// The name in SQL, quoted.
-    pub fn sql(&self) -> String {
-        format!("{}.{}", quote(&self.database), quote(&self.table))
-    }
-}
-
-/// Database and table of a name of which one part or both are in backquotes.
-fn quoted_parts(name: &str) -> Option<(&str, &str)> {
-    fn unquoted(part: &str) -> Option<&str> {
-        match part.strip_prefix('`') {
-            Some(quoted) => quoted.strip_suffix('`').filter(|name| !name.contains('`')),
-            None => (!part.contains('`')).then_some(part),
-        }
-    }
-    let after_quoted = name.starts_with('`').then(|| name.find("`."));
-    let at = match after_quoted {
-        Some(end) => end? + 1,
-        None => name.find(".`")?,
-    };
-    let (database, table) = (&name[..at], &name[at + 1..]);
-    Some((unquoted(database)?, unquoted(table)?))
-}
-
-/// `database.table`, as people write it.
-impl fmt::Display for TableName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.database, self.table)
-    }
-}
-
-/// An identifier in backquotes.
-pub fn quote(name: &str) -> String {
-    format!("`{}`", name.replace('\\', "\\\\").replace('`', "\\`"))
-}
 
 /// Row policies of a table: by their names, what follows `CREATE ROW POLICY name ON table`.
 pub type RowPolicies = BTreeMap<String, String>;
@@ -200,10 +134,6 @@ const ROWS_ELSEWHERE: [&str; 6] = [
     "Memory",
     "TimeSeries",
 ];
-
-/// The partition that a table of files is taken for. No other is called so: ids are `all`, digits with
-/// `-`, or hex digits.
-pub const FILES_PARTITION: &str = "files";
 
 /// Whether tables of an engine have their data in parts.
 pub fn has_parts(engine: &str) -> bool {

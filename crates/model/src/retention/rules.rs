@@ -40,6 +40,17 @@ impl Period {
         }
     }
 
+    /// How often there is one.
+    fn adverb(self) -> &'static str {
+        match self {
+            Self::Hour => "hourly",
+            Self::Day => "daily",
+            Self::Week => "weekly",
+            Self::Month => "monthly",
+            Self::Year => "yearly",
+        }
+    }
+
     /// Which one a moment is in, in seconds since 1970: two moments are in the same one where the numbers are
     /// equal, and later ones have larger numbers.
     fn number(self, at_s: i64) -> (i64, i64) {
@@ -106,6 +117,30 @@ impl fmt::Display for Reason {
             Self::NewerThanComplete => f.write_str("newer than complete ones"),
             Self::Needed => f.write_str("others stand on it"),
         }
+    }
+}
+
+/// As the options of `mendb prune`: rules that want the same have the same text.
+impl fmt::Display for Retention {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut options = Vec::new();
+        if self.last > 0 {
+            options.push(format!("--keep-last {}", self.last));
+        }
+        match self.within_s {
+            Some(seconds) if seconds % 3600 == 0 => {
+                options.push(format!("--keep-within {}h", seconds / 3600));
+            }
+            Some(seconds) => options.push(format!("--keep-within {seconds}s")),
+            None => {}
+        }
+        for (period, count) in self.periods.iter().filter(|(_, count)| *count > 0) {
+            options.push(format!("--keep-{} {count}", period.adverb()));
+        }
+        if let Some(labels) = &self.labels {
+            options.push(format!("--keep-label {labels:?}"));
+        }
+        f.write_str(&options.join(" "))
     }
 }
 
@@ -208,6 +243,21 @@ pub(super) mod tests {
             parent: parent.map(|at_s| id(at_s, at_s == 0)),
             is_complete: true,
         }
+    }
+
+    #[test]
+    fn rules_that_want_the_same_have_the_same_text() {
+        let rules = Retention {
+            last: 7,
+            within_s: Some(86_400),
+            periods: vec![(Period::Day, 14), (Period::Week, 0), (Period::Month, 12)],
+            labels: Some("release-*, v1".into()),
+        };
+        let text = "--keep-last 7 --keep-within 24h --keep-daily 14 --keep-monthly 12 --keep-label \"release-*, v1\"";
+        assert_eq!(rules.to_string(), text);
+        let mut less = rules;
+        less.periods.retain(|(_, count)| *count > 0);
+        assert_eq!(less.to_string(), text);
     }
 
     fn kept(rules: &Retention, points: &[Point]) -> Vec<usize> {

@@ -44,11 +44,11 @@ use mendb_model::name::{BackupKind, TablePath};
 use crate::error::{Error, Result};
 use crate::layout;
 use crate::lease::Lease;
-use crate::manifests::StoredManifest;
 use crate::replace::Seen;
 use crate::repository::Repository;
 use crate::seal;
 use crate::segment::writer::SegmentTarget;
+use crate::stored_manifest::StoredManifest;
 
 /// A run of backups that is to be one.
 #[derive(Debug, Clone)]

@@ -33,6 +33,7 @@ mod blob;
 mod damage;
 mod disk;
 mod fetch;
+mod file_on_disk;
 mod known;
 mod needed;
 mod presence;
@@ -44,10 +45,11 @@ mod writer;
 
 pub(crate) use blob::{Blob, BlobKind};
 pub use fetch::Fetched;
+pub use file_on_disk::FileOnDisk;
 pub use known::KnownFiles;
 pub(crate) use needed::NeededFiles;
 pub use verify::Verified;
-pub use writer::{FileOnDisk, PartWriter, Uploaded};
+pub use writer::{PartWriter, Uploaded};
 
 /// Smaller files share objects: a request costs more than their bytes.
 const BUNDLED_BELOW: u64 = 256 << 10;

@@ -1,6 +1,9 @@
 //! Whether the repository has the files that parts need.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use mendb_model::part::PartFile;
@@ -8,7 +11,7 @@ use mendb_model::part::PartFile;
 use super::needed::problem_of;
 use super::{Blob, NeededFiles};
 use crate::error::{Error, Result};
-use crate::objects::{Objects, REQUESTS_AT_ONCE};
+use crate::objects::{Objects, Place, REQUESTS_AT_ONCE};
 use crate::repository::Repository;
 
 /// Up to this many objects of one directory are asked for one by one; a listing of it may be long.
@@ -59,6 +62,12 @@ impl Repository {
                 .or_default()
                 .push((blob, bytes));
         }
+        if let Place::Directory(root) = &self.objects.place {
+            let sizes = self
+                .objects
+                .sizes_below(root, directories.values().flatten());
+            return self.objects.wrong_of_sizes(sizes.await?).await;
+        }
         let checks = directories.into_iter().map(|(directory, mut blobs)| {
             blobs.sort();
             let objects = self.objects.clone();
@@ -73,7 +82,49 @@ impl Repository {
     }
 }
 
+/// The size of a file; `None` of one that is not there.
+type Size = std::io::Result<Option<u64>>;
+
 impl Objects {
+    /// The sizes of objects that are files of this machine, asked for in one go: a question costs less than a listing.
+    async fn sizes_below<'a>(
+        &self,
+        root: &Path,
+        blobs: impl Iterator<Item = &'a (Blob, u64)>,
+    ) -> Result<Vec<(Blob, u64, Size)>> {
+        let mut wanted = Vec::new();
+        for (blob, bytes) in blobs {
+            wanted.push((*blob, *bytes, root.join(blob.name())));
+        }
+        let ask = move || {
+            let sized = wanted.into_iter().map(|(blob, bytes, path)| {
+                let size = match fs::metadata(path) {
+                    Ok(found) => Ok(found.is_file().then_some(found.len())),
+                    Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+                    Err(error) => Err(error),
+                };
+                (blob, bytes, size)
+            });
+            Ok(sized.collect())
+        };
+        self.blocking(ask).await
+    }
+
+    /// Of these objects those that are not as they should be. Where the system gave no answer, the store is asked, and
+    /// says why.
+    async fn wrong_of_sizes(&self, sizes: Vec<(Blob, u64, Size)>) -> Result<Vec<(Blob, String)>> {
+        let mut wrong = Vec::new();
+        for (blob, bytes, size) in sizes {
+            let there = match size {
+                Ok(there) => there,
+                Err(_) => self.size(&blob.name()).await?,
+            };
+            wrong.extend(problem_of(blob, bytes, there).map(|problem| (blob, problem)));
+        }
+        wrong.sort_by_key(|(blob, _)| *blob);
+        Ok(wrong)
+    }
+
     /// What is wrong with objects of one directory.
     async fn wrong_in(
         &self,

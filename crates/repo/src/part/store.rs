@@ -24,7 +24,7 @@ use crate::directory;
 use crate::error::{Error, Result};
 use crate::layout;
 use crate::objects::{Objects, Place};
-use crate::repository::random_id;
+use crate::random::random_id;
 
 /// Pieces of one file that are sent at once.
 const PIECES_AT_ONCE: usize = 2;

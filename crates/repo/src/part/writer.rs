@@ -10,31 +10,11 @@ use mendb_model::part::{FileChecksum, FilePlace, Hash128, Part, PartFile, PartRe
 use tokio::task::{JoinError, JoinSet};
 
 use super::disk::Source;
-use super::{BUNDLE_BYTES, BUNDLED_BELOW, Blob, BlobKind, KnownFiles};
+use super::{BUNDLE_BYTES, BUNDLED_BELOW, Blob, BlobKind, FileOnDisk, KnownFiles};
 use crate::candidates::Candidates;
 use crate::error::Result;
 use crate::objects::Objects;
 use crate::repository::Repository;
-
-/// A file of a part, as its directory tells of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileOnDisk {
-    /// Its path inside the part, joined by `/`.
-    pub name: String,
-    /// Its size.
-    pub bytes: u64,
-    /// What `checksums.txt` says of it, if it lists it.
-    pub checksum: Option<Hash128>,
-}
-
-impl FileOnDisk {
-    pub(super) fn identity(&self) -> Option<FileChecksum> {
-        self.checksum.map(|hash| FileChecksum {
-            bytes: self.bytes,
-            hash,
-        })
-    }
-}
 
 /// What the repository did not have before.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -19,7 +19,7 @@ use parquet::schema::types::ColumnPath;
 use crate::arrow::{BatchEncoder, Content, ConvertError, REPLACED_COLUMN};
 use crate::error::{Error, Result};
 use crate::options::RepositoryOptions;
-use crate::segment::proof::ContentDigest;
+use crate::segment::content_digest::ContentDigest;
 
 /// A segment ends after this many rows, so that short rows do not make one that takes long to repeat.
 pub(crate) const MAX_ROWS: u64 = 256 * 1024;

@@ -1,59 +1,14 @@
 //! Proving a segment: every byte and every row of it is as its manifest says.
 
-use mendb_model::change::ChangeRef;
 use mendb_model::key::KeyRange;
 use mendb_model::manifest::Segment;
-use mendb_model::{BackupId, Balance, Digest, Malformed, TableSchema};
+use mendb_model::{BackupId, Balance, TableSchema};
 
 use crate::arrow::Content;
 use crate::error::{Error, Result};
 use crate::repository::Repository;
+use crate::segment::content_digest::ContentDigest;
 use crate::segment::reader::SegmentReader;
-
-/// Counts rows or changes into a digest. What a change replaced is left out: the digest is the same as when
-/// changes did not say.
-#[derive(Debug)]
-pub(crate) struct ContentDigest {
-    pub(crate) content: Content,
-    pub(crate) digest: Digest,
-    scratch: Vec<u8>,
-}
-
-impl ContentDigest {
-    pub(crate) fn new(content: Content) -> Self {
-        Self {
-            content,
-            digest: Digest::default(),
-            scratch: Vec::new(),
-        }
-    }
-
-    /// Counts a row or change in; the change comes back.
-    pub(crate) fn add<'a>(
-        &mut self,
-        key: &[u8],
-        value: &'a [u8],
-    ) -> Result<Option<ChangeRef<'a>>, Malformed> {
-        match self.content {
-            Content::Rows => {
-                self.digest.add(key, value);
-                Ok(None)
-            }
-            Content::Changes => {
-                let change = ChangeRef::decode(value)?;
-                self.scratch.clear();
-                change.without_replaced().encode_into(&mut self.scratch);
-                self.digest.add(key, &self.scratch);
-                Ok(Some(change))
-            }
-        }
-    }
-
-    /// The digest so far; the next one begins anew.
-    pub(crate) fn take(&mut self) -> Digest {
-        std::mem::take(&mut self.digest)
-    }
-}
 
 impl Repository {
     /// Reads a segment of a shard of this range and proves it: size, BLAKE3, decoding, key order and range,

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::layout;
 use crate::objects::check;
 use crate::repository::Repository;
-use crate::segment::groups::check_whole;
+use crate::segment::whole::check_whole;
 
 /// Rows are decoded in batches of at most this many …
 const BATCH_ROWS: usize = 8 * 1024;

@@ -3,27 +3,29 @@
 //! One thread, one inbox. All that waits in it goes through the machine, the journal commits what that touched,
 //! and only then do the effects leave as messages. So a message never speaks of
 //! what a crash could take back, and what a crash swallows is derived again at the next boot.
-
-mod allocate;
-mod reconcile;
+//!
+//! It has a journal and a wire to workers, and neither a database nor a repository: it may be in another process than
+//! they.
 
 mod outgoing;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use mendb_model::name::OperationId;
-use mendb_model::operation::{Context, Effect, Event, Operation, OperationHead, Request};
+use mendb_model::operation::{
+    Context, Effect, Event, NewTask, Operation, Request, State, TaskStatus,
+};
 
 use self::outgoing::Outgoing;
 use crate::env;
 use crate::error::{Error, Result};
 use crate::journal::Journal;
 use crate::journal::batch::{Batch, Taken};
-use crate::wire::{Message, Wire};
-use crate::worker::{Tools, Workers};
+use crate::question::{Answer, Asker, Question};
+use crate::wire::{End, Message, StepRequest};
 
 /// How long the inbox is listened to before the journal is asked for commands and new operations
 /// that other threads and processes left there.
@@ -36,19 +38,20 @@ const MOST_AT_ONCE: usize = 256;
 pub type Observer<'a> = &'a mut dyn FnMut(&Operation);
 
 /// Drives the unfinished operations of one target that work with one repository.
-pub(crate) struct Coordinator<'a> {
+pub struct Coordinator<'a> {
     journal: &'a Journal,
-    tools: &'a Tools,
-    workers: &'a Workers,
-    wire: Arc<dyn Wire>,
+    /// To the workers. They may be slow, or gone; what is lost is said again.
+    wire: End,
     /// The id of the repository; operations that work with another are left alone.
     repository_id: Option<String>,
     /// The one operation that is driven; all of them without.
     only: Option<OperationId>,
     operations: BTreeMap<OperationId, Driven>,
     foreign: BTreeSet<OperationId>,
-    inbox: Receiver<Message>,
-    outbox: Sender<Message>,
+    /// The steps whose tasks are being looked for, with when that was asked.
+    allocating: BTreeMap<OperationId, Asked>,
+    /// The last question of each attempt that was answered.
+    answered: HashMap<Asker, u64>,
     /// When the journal was last asked for what others left there.
     looked_at_ms: Option<u64>,
     /// Whether an operation has moved since then.
@@ -62,54 +65,63 @@ struct Driven {
     request: Arc<Request>,
 }
 
+/// A search for the tasks of a step.
+struct Asked {
+    step: StepRequest,
+    at_ms: u64,
+}
+
 /// An event of an operation, with the record of the command that it is.
 type Incoming = (OperationId, Event, Option<i64>);
 
 impl<'a> Coordinator<'a> {
-    pub(crate) fn new(
+    /// Drives the operations of a journal that work with a repository, by its id; only one of them, if one is named.
+    pub fn new(
         journal: &'a Journal,
-        tools: &'a Tools,
-        workers: &'a Workers,
-        wire: Arc<dyn Wire>,
+        wire: End,
         repository_id: Option<String>,
         only: Option<OperationId>,
     ) -> Self {
-        let (outbox, inbox) = channel();
         Self {
             journal,
-            tools,
-            workers,
             wire,
             repository_id,
             only,
             operations: BTreeMap::new(),
             foreign: BTreeSet::new(),
-            inbox,
-            outbox,
+            allocating: BTreeMap::new(),
+            answered: HashMap::new(),
             looked_at_ms: None,
             has_moved: false,
         }
     }
 
     /// Runs until no operation can move without a user.
-    pub(crate) fn run(mut self, observer: Observer<'_>) -> Result<()> {
-        let repository_id = self.repository_id.as_ref();
-        reconcile::start_forgotten_merges(self.journal, self.tools, repository_id)?;
-        reconcile::release_orphaned_locks(self.journal, self.tools)?;
+    ///
+    /// # Errors
+    /// The journal cannot be read or written, or the workers are gone.
+    pub fn run(mut self, observer: Observer<'_>) -> Result<()> {
         loop {
             if self.is_time_to_look() {
                 self.pick_up(observer)?;
                 self.take_commands(observer)?;
             }
             self.tick(observer)?;
+            self.ask_again();
             let mut operations = self.operations.values();
             // Only what others left last can still move one.
             if operations.all(|driven| driven.operation.awaits_user()) && !self.looks_again() {
                 return Ok(());
             }
-            match self.inbox.recv_timeout(self.patience()) {
+            match self.wire.inbox.recv_timeout(self.patience()) {
                 Ok(message) => self.receive(message, observer)?,
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(Error::refused(
+                        "the workers are gone",
+                        "nothing is lost: who drives the operations next goes on with them",
+                    ));
+                }
             }
         }
     }
@@ -168,7 +180,7 @@ impl<'a> Coordinator<'a> {
             return Ok(false);
         }
         let operation = self.journal.operation(id)?;
-        if !works_with(&operation, self.repository_id.as_ref()) {
+        if !operation.works_with(self.repository_id.as_deref()) {
             tracing::info!(%id, repository = operation.repository_url, "left alone: it works with another repository");
             self.foreign.insert(id.clone());
             return Ok(false);
@@ -212,21 +224,96 @@ impl<'a> Coordinator<'a> {
 
     /// Takes a message and those that came behind it.
     fn receive(&mut self, first: Message, observer: Observer<'_>) -> Result<()> {
-        let more = self.inbox.try_iter().take(MOST_AT_ONCE - 1);
-        let messages = std::iter::once(first).chain(more);
-        let events = messages.filter_map(|message| match message {
-            Message::Reply {
-                operation_id,
-                report,
-            } => Some((operation_id, Event::Reported(report), None)),
-            Message::Allocation {
-                operation_id,
-                event,
-            } => Some((operation_id, event, None)),
-            Message::Request(_) | Message::Abort { .. } => None,
-        });
-        let events = events.collect();
+        let more = self.wire.inbox.try_iter().take(MOST_AT_ONCE - 1);
+        let messages: Vec<Message> = std::iter::once(first).chain(more).collect();
+        let mut events = VecDeque::new();
+        for message in messages {
+            let (operation_id, event) = match message {
+                Message::Reply {
+                    operation_id,
+                    report,
+                } => (operation_id, Event::Reported(report)),
+                Message::Allocated {
+                    operation_id,
+                    step,
+                    tasks,
+                } => (operation_id, Event::Allocated { step, tasks }),
+                Message::NotAllocated {
+                    operation_id,
+                    step,
+                    retriable,
+                    is_cut_lost,
+                    message,
+                } => {
+                    let event = Event::AllocationFailed {
+                        step,
+                        retriable,
+                        is_cut_lost,
+                        message,
+                    };
+                    (operation_id, event)
+                }
+                Message::Ask {
+                    asker,
+                    number,
+                    question,
+                } => {
+                    // What was said before a question is taken before it is answered.
+                    self.take(std::mem::take(&mut events), observer)?;
+                    self.answer(asker, number, &question);
+                    continue;
+                }
+                // Workers are told these.
+                Message::Request(_)
+                | Message::Abort { .. }
+                | Message::Allocate(_)
+                | Message::Over { .. }
+                | Message::Answer { .. } => continue,
+            };
+            if let Event::Allocated { step, .. } | Event::AllocationFailed { step, .. } = &event {
+                let asked = self.allocating.get(&operation_id);
+                if asked.is_none_or(|asked| asked.step.step != *step) {
+                    // It came twice, or is of a step before.
+                    continue;
+                }
+                self.allocating.remove(&operation_id);
+            }
+            events.push_back((operation_id, event, None));
+        }
         self.take(events, observer)
+    }
+
+    /// Answers a question, unless later ones of who asks were answered before it.
+    fn answer(&mut self, asker: Asker, number: u64, question: &Question) {
+        let is_current = self.is_current(&asker) && (asker.task.is_some() || !question.writes());
+        let answer = if is_current {
+            let last = self.answered.entry(asker.clone()).or_default();
+            if number < *last {
+                return;
+            }
+            *last = number;
+            question.answer(self.journal, &asker.operation_id)
+        } else {
+            Answer::NotCurrent
+        };
+        self.send(Message::Answer {
+            asker,
+            number,
+            answer: Box::new(answer),
+        });
+    }
+
+    /// Whether who asks is what its operation waits for now.
+    fn is_current(&self, asker: &Asker) -> bool {
+        let Some(Driven { operation, .. }) = self.operations.get(&asker.operation_id) else {
+            return false;
+        };
+        let is_of_step = operation.current_step == asker.step;
+        let of_task = asker.task.is_none_or(|(shard_idx, attempt)| {
+            let task = operation.tasks.get(shard_idx as usize);
+            task.is_some_and(|task| task.attempt == attempt && task.status == TaskStatus::Running)
+        });
+        is_of_step && of_task && !operation.state.is_terminal()
     }
 
     /// Takes events and all that follows from them at once, commits, and then acts.
@@ -288,8 +375,15 @@ impl<'a> Coordinator<'a> {
                 // Before all that came in: none of it is of the step that begins.
                 events.push_front((id.clone(), Event::Advance, None));
             } else if effect == Effect::Allocate
-                && let Some(event) = allocate::at_once(&driven.operation)
+                && driven
+                    .operation
+                    .request
+                    .is_one_task(driven.operation.step_kind())
             {
+                let event = Event::Allocated {
+                    step: driven.operation.current_step,
+                    tasks: vec![NewTask::whole()],
+                };
                 events.push_front((id.clone(), event, None));
             } else {
                 outgoing.extend(Outgoing::of(&driven.operation, &driven.request, &effect));
@@ -299,52 +393,51 @@ impl<'a> Coordinator<'a> {
     }
 
     /// Carries out an effect.
-    fn act(&self, effect: Outgoing) {
+    fn act(&mut self, effect: Outgoing) {
         match effect {
-            Outgoing::Allocate(operation) => self.allocate(operation),
-            Outgoing::Send(message) => self.to_worker(*message),
-            Outgoing::End(id) => self.workers.end(&id),
+            Outgoing::Send(message) => self.send(*message),
+            Outgoing::Allocate(step) => {
+                self.send(Message::Allocate(step.clone()));
+                let asked = Asked {
+                    at_ms: env::now_ms(),
+                    step: *step,
+                };
+                let id = asked.step.operation_id.clone();
+                self.allocating.insert(id, asked);
+            }
+            Outgoing::End(operation_id) => {
+                self.answered
+                    .retain(|asker, _| asker.operation_id != operation_id);
+                self.send(Message::Over { operation_id });
+            }
         }
     }
 
-    /// Finds tasks beside the loop: the repository may take its time, and nobody else should wait.
-    fn allocate(&self, operation: Box<Operation>) {
-        let (tools, outbox) = (self.tools.clone(), self.outbox.clone());
-        std::thread::spawn(move || {
-            let event = allocate::allocate(&operation, &tools);
-            let operation_id = operation.operation_id.clone();
-            // A coordinator that is gone allocates anew when it is back.
-            drop(outbox.send(Message::Allocation {
-                operation_id,
-                event,
-            }));
-        });
-    }
-
-    fn to_worker(&self, message: Message) {
-        self.wire.carry(message, &mut |message| {
-            let wire = Arc::clone(&self.wire);
-            let outbox = self.outbox.clone();
-            match message {
-                Message::Request(request) => self.workers.request(*request, move |reply| {
-                    // A coordinator that is gone has no use for the reply: what it said is durable.
-                    wire.carry(reply, &mut |reply| drop(outbox.send(reply)));
-                }),
-                Message::Abort {
-                    operation_id,
-                    step,
-                    shard_idx,
-                } => {
-                    self.workers.abort(&operation_id, step, shard_idx);
-                }
-                Message::Reply { .. } | Message::Allocation { .. } => {}
+    /// Asks anew for tasks that nobody has found within a lease: the message may be lost.
+    fn ask_again(&mut self) {
+        let now_ms = env::now_ms();
+        let mut again = Vec::new();
+        let operations = &self.operations;
+        self.allocating.retain(|id, asked| {
+            let Some(Driven { operation, .. }) = operations.get(id) else {
+                return false;
+            };
+            let is_wanted =
+                operation.state == State::Allocating && operation.current_step == asked.step.step;
+            let waited_ms = now_ms.saturating_sub(asked.at_ms);
+            if is_wanted && waited_ms >= operation.limits.lease_ms {
+                asked.at_ms = now_ms;
+                again.push(asked.step.clone());
             }
+            is_wanted
         });
+        for step in again {
+            self.send(Message::Allocate(Box::new(step)));
+        }
     }
-}
 
-/// Whether an operation is driven with a repository. One that needs none is driven with any.
-pub(crate) fn works_with(operation: &OperationHead, repository_id: Option<&String>) -> bool {
-    let id = &operation.repository_id;
-    id.is_empty() || Some(id) == repository_id
+    /// Sends to the workers. Those that are gone do nothing, and are found out by their leases.
+    fn send(&self, message: Message) {
+        drop(self.wire.out.send(message));
+    }
 }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use mendb_model::name::OperationId;
 use mendb_model::operation::{Effect, Operation, Request, State};
 
-use crate::wire::{Message, TaskRequest};
+use crate::wire::{Message, StepRequest, TaskRequest};
 
 pub(super) enum Outgoing {
-    /// To find the tasks of the step of this operation.
-    Allocate(Box<Operation>),
+    /// To find the tasks of this step.
+    Allocate(Box<StepRequest>),
     /// To a worker.
     Send(Box<Message>),
     /// To let nothing of an operation begin any more.
@@ -25,7 +25,10 @@ impl Outgoing {
         effect: &Effect,
     ) -> Option<Self> {
         match effect {
-            Effect::Allocate => Some(Self::Allocate(Box::new(operation.clone()))),
+            Effect::Allocate => {
+                let step = StepRequest::new(operation, Arc::clone(request));
+                Some(Self::Allocate(Box::new(step)))
+            }
             Effect::Propose { shard_idx } => {
                 let task = operation.tasks.get(*shard_idx as usize)?;
                 let request = TaskRequest::new(operation, Arc::clone(request), *shard_idx, task);

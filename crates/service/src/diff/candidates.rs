@@ -9,9 +9,9 @@ use mendb_model::manifest::Manifest;
 use super::report::DiffRoad;
 use super::state::{After, Point};
 use crate::error::{Error, Result};
-use crate::request::chosen::Purpose;
-use crate::request::stream::streams_of_chain;
-use crate::service::Service;
+use crate::front::Front;
+use crate::front::chosen::Purpose;
+use crate::front::stream::streams_of_chain;
 
 /// What changed between two states.
 pub(super) enum Between {
@@ -34,7 +34,7 @@ pub(super) struct LiveChanges {
     pub(super) since_version: u64,
 }
 
-impl Service {
+impl Front {
     /// What changed between a restore point and another state. What is live was looked at before: a
     /// backup that was taken since goes on from a later commit, of which that knows nothing.
     pub(super) fn between(&self, before: &Point, after: &After<'_>) -> Result<Between> {

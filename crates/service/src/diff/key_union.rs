@@ -1,7 +1,7 @@
 //! The keys of two sorted sources as one.
 
 use super::pulled::Pulled;
-use crate::worker::TaskResult;
+use crate::task_error::TaskResult;
 
 /// Keys that are handed over together: what is looked up for them is in memory.
 const KEYS_AT_ONCE: usize = 16 * 1024;

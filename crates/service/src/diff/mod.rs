@@ -34,10 +34,10 @@ pub(crate) use report::values;
 pub use report::{DiffReport, DiffRoad, RowDiff, RowsDiffer, TableDiff};
 
 use crate::error::{Error, Result};
-use crate::request::chosen::Purpose;
-use crate::request::selectors::check_tables;
-use crate::service::Service;
-use crate::worker::TaskError;
+use crate::front::Front;
+use crate::front::chosen::Purpose;
+use crate::front::selectors::check_tables;
+use crate::task_error::TaskError;
 use candidates::Between;
 use state::{After, Point, TableState};
 use table::Comparison;
@@ -70,7 +70,7 @@ pub struct RestorePoint {
     pub backup: Option<String>,
 }
 
-impl Service {
+impl Front {
     /// Compares two states. Rows that differ go to `sink`, table by table and in key order, as they are
     /// found, and `read` is told how many rows were read for it. Returns `None` when `sink` has ended it.
     ///

@@ -2,7 +2,7 @@
 
 use mendb_model::RowBlock;
 
-use crate::worker::TaskResult;
+use crate::task_error::TaskResult;
 
 /// Gives the next block of a source; none after the last.
 type Next<'w, S> = Box<dyn FnMut(&mut S) -> TaskResult<Option<RowBlock>> + 'w>;

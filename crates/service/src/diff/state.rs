@@ -12,8 +12,9 @@ use mendb_model::schema::TableSchema;
 use mendb_repo::{ChainLookup, ChainReader, StoredManifest};
 
 use super::pieces::Shard;
+use crate::attempt::Tools;
 use crate::error::{Error, Result};
-use crate::worker::{TaskResult, Tools};
+use crate::task_error::TaskResult;
 
 /// A backup with those it stands on.
 pub(super) struct Point {

@@ -13,7 +13,8 @@ use super::pulled::Pulled;
 use super::report::{DiffRoad, RowDiff, RowsDiffer};
 use super::state::{After, Lookup, Point, TableState, until_error};
 use super::{RowSink, TellRead};
-use crate::worker::{TaskError, TaskResult, Tools};
+use crate::attempt::Tools;
+use crate::task_error::{TaskError, TaskResult};
 
 /// A table whose rows are compared.
 pub(super) struct Comparison<'a> {

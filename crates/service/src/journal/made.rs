@@ -4,6 +4,7 @@
 use mendb_model::name::OperationId;
 use mendb_model::part::TableName;
 use rusqlite::params;
+use serde::{Deserialize, Serialize};
 
 use super::Journal;
 use crate::error::Result;
@@ -17,7 +18,7 @@ CREATE TABLE IF NOT EXISTS made (
 ) STRICT, WITHOUT ROWID;";
 
 /// What a mend has created.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Made {
     /// A database.
     Database(String),

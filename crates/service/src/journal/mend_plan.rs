@@ -4,7 +4,7 @@
 use mendb_model::name::OperationId;
 use mendb_model::part::{TableName, TablePlan, Tally};
 use rusqlite::{OptionalExtension, params};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::to_json;
 use super::{Journal, int};
@@ -24,7 +24,7 @@ CREATE TABLE IF NOT EXISTS mend_plan (
 ) STRICT, WITHOUT ROWID;";
 
 /// The plan of a table, and what was done of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MendPlan {
     /// The plan.
     pub plan: TablePlan,
@@ -39,7 +39,7 @@ pub struct MendPlan {
 }
 
 /// What has become of a table under mend.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MendState {
     /// It is what it was before, also when it was brought back to that.
     Untouched,
@@ -72,20 +72,15 @@ impl Journal {
         Ok(())
     }
 
-    /// Adds to what was done to a table.
+    /// Writes what was done to a table, all together.
     ///
     /// # Errors
     /// The journal cannot be written.
-    pub fn add_mend_done(&self, id: &OperationId, table_idx: u32, done: &Tally) -> Result<()> {
-        let mut all = self
-            .mend_plan(id, table_idx)?
-            .map(|record| record.done)
-            .unwrap_or_default();
-        all += *done;
+    pub fn set_mend_done(&self, id: &OperationId, table_idx: u32, done: &Tally) -> Result<()> {
         self.write("write what a mend has done", |tx| {
             tx.execute(
                 "UPDATE mend_plan SET done = ?3 WHERE operation_id = ?1 AND table_idx = ?2",
-                params![id.as_str(), table_idx, to_json(&all)?],
+                params![id.as_str(), table_idx, to_json(done)?],
             )
         })?;
         Ok(())

@@ -115,6 +115,18 @@ impl Journal {
         self.found(id, read)
     }
 
+    /// Whether there is an operation of this id.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn knows(&self, id: &OperationId) -> Result<bool> {
+        match self.operation_head(id) {
+            Ok(_) => Ok(true),
+            Err(Error::UnknownOperation(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// One operation.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Record `used_repository`: the repositories that the collections of a target were backed up into. It
 //! outlives the operations that did it.
 
-use mendb_model::operation::{OperationHead, Request};
+use mendb_model::operation::OperationHead;
 use rusqlite::{Transaction, params};
 use serde::Serialize;
 
@@ -45,11 +45,8 @@ pub struct UsedRepository {
 
 /// Remembers the repository of an operation that takes a backup.
 pub(super) fn put(tx: &Transaction<'_>, operation: &OperationHead) -> rusqlite::Result<()> {
-    let backup_id = match &operation.request {
-        Request::Backup(request) => &request.backup_id,
-        Request::PartBackup(request) => &request.backup_id,
-        Request::MendRows(request) => &request.before.backup_id,
-        Request::Restore(_) | Request::Mend(_) | Request::Maintain(_) => return Ok(()),
+    let Some(backup_id) = operation.request.made_backup() else {
+        return Ok(());
     };
     tx.execute(
         "INSERT OR REPLACE INTO used_repository (collection, repository_id, url, backup_id, used_at_ms)
@@ -108,7 +105,7 @@ impl Journal {
 #[cfg(test)]
 mod tests {
     use mendb_model::name::{BackupId, BackupKind};
-    use mendb_model::operation::{BackupRequest, Limits, Operation, plan};
+    use mendb_model::operation::{BackupRequest, Limits, Operation, Request, plan};
 
     use super::*;
 

@@ -81,7 +81,10 @@ impl Crew {
         state.waiting.push_back((turn, Box::new(work)));
         if !std::mem::replace(&mut state.is_beating, true) {
             let shared = Arc::clone(&self.0);
-            std::thread::spawn(move || shared.beat());
+            let thread = std::thread::Builder::new().spawn(move || shared.beat());
+            // Where the system gives no thread, attempts that say nothing themselves are taken for lost, and come
+            // again.
+            state.is_beating = thread.is_ok();
         }
         self.0.wake(&state, 0);
     }
@@ -132,7 +135,11 @@ impl Shared {
         }
         for _ in state.idle..ready {
             let shared = Arc::clone(self);
-            std::thread::spawn(move || shared.work());
+            let thread = std::thread::Builder::new().spawn(move || shared.work());
+            if thread.is_err() {
+                // Those that there are take what is left, or it is asked for again.
+                break;
+            }
         }
     }
 

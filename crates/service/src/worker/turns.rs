@@ -199,6 +199,7 @@ mod tests {
     use mendb_model::part::TableName;
 
     use super::*;
+    use crate::wire::StepRequest;
 
     /// The place of a task: its step, the floor of the attempts there, its number.
     type At = (u32, u32, u32);
@@ -221,13 +222,17 @@ mod tests {
             },
             None => TaskSpec::Whole,
         };
+        let preview = TaskRequest::preview(request).unwrap();
         TaskRequest {
-            step,
+            of_step: StepRequest {
+                step,
+                attempt_floor: floor,
+                ..preview.of_step
+            },
             shard_idx,
             attempt,
-            attempt_floor: floor,
             spec,
-            ..TaskRequest::preview(request).unwrap()
+            ..preview
         }
     }
 

@@ -9,9 +9,10 @@ use mendb_model::operation::{Limits, ReportStatus, State};
 use mendb_repo::Repository;
 use mendb_service::Service;
 use mendb_service::journal::command::Command;
-use mendb_service::wire::{Message, Wire};
+use mendb_service::wire::Message;
 
 use crate::meddled_engine::{Meddled, Meddler};
+use crate::meddled_wire::{Between, To, meddled};
 use crate::world::*;
 
 const LEASE_MS: u64 = 300;
@@ -91,8 +92,8 @@ fn a_call_that_outlives_its_lease_is_no_lost_attempt() {
 /// Loses what attempts say of themselves on their way.
 struct Deaf;
 
-impl Wire for Deaf {
-    fn carry(&self, message: Message, deliver: &mut dyn FnMut(Message)) {
+impl Between for Deaf {
+    fn carry(&self, _: To, message: Message, deliver: &mut dyn FnMut(Message)) {
         match &message {
             Message::Reply { report, .. } if report.status == ReportStatus::InProgress => {}
             _ => deliver(message),
@@ -104,7 +105,7 @@ impl Wire for Deaf {
 fn a_rollback_waits_for_an_attempt_that_was_declared_lost_and_lives() {
     let mut slow = SlowWorld::new(Duration::from_secs(60));
     let service = Arc::into_inner(slow.world.service).unwrap();
-    slow.world.service = Arc::new(Service::with_wire(service, Arc::new(Deaf)));
+    slow.world.service = Arc::new(Service::with_wire(service, meddled(Deaf)));
     let id = slow.world.order(Full, "full").unwrap();
     let service = &slow.world.service;
     let until = |is_so: &dyn Fn(&mendb_model::operation::Operation) -> bool| {

@@ -5,6 +5,7 @@
     reason = "a failed test is how these helpers report"
 )]
 
+mod apart;
 mod attempts;
 mod chains;
 mod concurrency;
@@ -17,6 +18,7 @@ mod faults;
 mod faulty_store;
 mod journal_crash;
 mod meddled_engine;
+mod meddled_wire;
 mod mend;
 mod mixups;
 mod property;

@@ -7,44 +7,43 @@ use mendb_model::name::BackupKind::{Full, Incremental};
 use mendb_model::operation::Limits;
 use mendb_repo::Repository;
 use mendb_service::Service;
-use mendb_service::wire::{Message, Wire};
+use mendb_service::wire::Message;
 
 use crate::meddled_engine::{Meddled, Meddler};
+use crate::meddled_wire::{Between, To, meddled};
 use crate::world::*;
 
 /// Treats every n-th message badly: lost, delivered twice, or held back until others have passed.
-struct Lossy {
+#[derive(Default)]
+pub struct Lossy {
     seen: AtomicU64,
-    held: Mutex<Vec<Message>>,
+    held: [Mutex<Vec<Message>>; 2],
 }
 
-impl Wire for Lossy {
-    fn carry(&self, message: Message, deliver: &mut dyn FnMut(Message)) {
+impl Between for Lossy {
+    fn carry(&self, to: To, message: Message, deliver: &mut dyn FnMut(Message)) {
         let seen = self.seen.fetch_add(1, Ordering::SeqCst);
+        let held = &self.held[to as usize];
         match seen % 7 {
             2 => {}
             4 => {
                 deliver(message.clone());
                 deliver(message);
             }
-            5 => self.held.lock().unwrap().push(message),
+            5 => held.lock().unwrap().push(message),
             _ => deliver(message),
         }
         // Old messages come late: after their attempt was given up, often enough.
         if seen.is_multiple_of(11) {
-            let held = std::mem::take(&mut *self.held.lock().unwrap());
+            let held = std::mem::take(&mut *held.lock().unwrap());
             held.into_iter().for_each(deliver);
         }
     }
 }
 
 fn lossy(mut world: World) -> World {
-    let wire = Arc::new(Lossy {
-        seen: AtomicU64::new(0),
-        held: Mutex::default(),
-    });
     let service = Arc::into_inner(world.service).unwrap();
-    world.service = Arc::new(Service::with_wire(service, wire));
+    world.service = Arc::new(Service::with_wire(service, meddled(Lossy::default())));
     world
 }
 

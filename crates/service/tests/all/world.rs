@@ -13,6 +13,8 @@ use mendb_repo::{Repository, RepositoryOptions, RetryPolicy};
 use mendb_rowstore::{Database, Options, Table, WriteBatch};
 use mendb_service::{BackupOrder, RestoreOrder, Service, Settings};
 
+use crate::apart;
+
 /// Everything a test needs; the directory goes away with it.
 pub struct World {
     pub directory: tempfile::TempDir,
@@ -122,7 +124,10 @@ impl World {
     }
 
     pub fn drive(&self, id: &OperationId) -> Operation {
-        self.service.drive(&mut |_| {}).unwrap();
+        match std::env::var_os(apart::EACH) {
+            None => self.service.drive(&mut |_| {}).unwrap(),
+            Some(_) => apart::drive(self),
+        }
         self.service.journal().operation(id).unwrap()
     }
 

@@ -13,7 +13,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::files;
+use super::part_directories::parts;
 use super::servers::{Server, install};
 
 pub const DATABASE: &str = "bench";
@@ -216,7 +216,7 @@ fn wait_for_removal(server: &Server) -> Result<(), String> {
             server,
             "SELECT countIf(active), countIf(NOT active) FROM system.parts WHERE database = 'bench'",
         )?;
-        if dropped == 0 && files::parts(&directory)?.len() as u64 == live {
+        if dropped == 0 && parts(&directory)?.len() as u64 == live {
             return Ok(());
         }
         #[expect(

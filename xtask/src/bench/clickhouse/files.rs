@@ -1,20 +1,18 @@
 //! The table's files moved by hand: copied away with `cp`, and brought back by attaching every part
 //! anew, as tools do that restore by dropping what is there.
 
-use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use super::dataset::{self, TABLE};
-use super::results::Measured;
+use super::measured::Measured;
+use super::part_directories::{DETACHED, parts};
 use super::servers::Server;
 use crate::bench::measure::{self, Cost};
 use crate::bench::scratch::{remove, size_bytes};
 
 /// Where the copy is, in the directory of the benchmark.
 pub const COPY: &str = "copy";
-/// What a table has beside parts.
-const DETACHED: &str = "detached";
 
 /// Whether a copy is on the disk when its time ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,26 +71,10 @@ pub fn attach_all(server: &Server, copy: &Path, way: Way) -> Result<Cost, String
     })
 }
 
-/// The directories of parts of a table, or of its copy, by name.
-///
-/// # Errors
-/// It cannot be read.
-pub fn parts(table: &Path) -> Result<Vec<String>, String> {
-    let broken = |error| format!("cannot read {}: {error}", table.display());
-    let mut parts = Vec::new();
-    for entry in fs::read_dir(table).map_err(broken)? {
-        let entry = entry.map_err(broken)?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if entry.path().is_dir() && name != DETACHED {
-            parts.push(name);
-        }
-    }
-    parts.sort();
-    Ok(parts)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::bench::scratch::Scratch;
 

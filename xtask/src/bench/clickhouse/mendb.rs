@@ -3,15 +3,13 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use super::measured::Measured;
 use super::report;
-use super::results::Measured;
-use super::start_state;
+use super::start_state::{self, STATE};
 use crate::bench::measure;
 use crate::bench::program::Program;
 use crate::bench::scratch::{Scratch, remove};
 
-/// Where its journal is, in the directory of the benchmark.
-pub const STATE: &str = "state";
 const REPOSITORY: &str = "repository";
 const COLLECTION: &str = "bench";
 const FIRST: &str = "first";

@@ -7,9 +7,11 @@
 
 mod dataset;
 mod files;
+mod measured;
 mod mendb;
 mod native;
 mod page;
+mod part_directories;
 mod plot;
 mod report;
 mod results;
@@ -24,9 +26,10 @@ use super::scratch::{Scratch, warm};
 use super::units::{count, megabytes, seconds};
 use crate::run::Outcome;
 use dataset::Dataset;
+use measured::Measured;
 use mendb::Mendb;
 use native::Native;
-use results::{Backups, Measured, Method, Restores, Results};
+use results::{Backups, Method, Restores, Results};
 use start_state::StartState;
 
 const GIGABYTES: u64 = 1;

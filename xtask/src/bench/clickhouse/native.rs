@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::dataset::TABLE;
-use super::results::Measured;
+use super::measured::Measured;
 use super::servers::Server;
 use crate::bench::measure::{self, Cost};
 use crate::bench::scratch::{Scratch, remove, size_bytes};

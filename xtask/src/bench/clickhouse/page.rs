@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 
+use super::measured::Measured;
 use super::plot;
-use super::results::{Measured, Method, Restores, Results, percent};
+use super::results::{Method, Restores, Results, percent};
 use crate::bench::aim;
 use crate::bench::markdown::{Page, table};
 use crate::bench::measure::Cost;

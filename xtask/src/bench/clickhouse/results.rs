@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::dataset::Dataset;
+use super::measured::Measured;
 use crate::bench::aim::Aim;
 use crate::bench::machine::Machine;
 use crate::bench::measure::Cost;
@@ -32,25 +33,6 @@ pub struct Results {
     pub mutated: Mutated,
     /// By damage, the smallest first.
     pub restores: Vec<Restores>,
-}
-
-/// What something cost, with the bytes it moved.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Measured {
-    pub cost: Cost,
-    /// Written to the backup, or read from it.
-    pub bytes: u64,
-}
-
-impl Measured {
-    /// Of several runs of the same that of medium length, with the most memory that any took. They
-    /// all move the same.
-    pub fn medium(runs: Vec<Self>) -> Self {
-        Self {
-            bytes: runs.iter().map(|run| run.bytes).max().unwrap_or(0),
-            cost: Cost::medium(runs.into_iter().map(|run| run.cost).collect()),
-        }
-    }
 }
 
 /// Backups of the whole table.

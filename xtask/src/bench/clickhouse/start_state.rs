@@ -7,10 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::dataset::OLD_PARTS_LIFETIME_S;
+use super::native;
 use super::servers::{Flavor, Server, ServerOptions};
-use super::{mendb, native};
 use crate::bench::measure;
 use crate::bench::scratch::{Scratch, remove};
+
+/// Where its journal is, in the directory of the benchmark.
+pub const STATE: &str = "state";
 
 /// A server, and what it was when the table had been loaded.
 pub struct StartState<'a> {
@@ -64,7 +67,7 @@ impl<'a> StartState<'a> {
     /// # Errors
     /// It cannot be copied.
     pub fn keep_journal(&mut self) -> Result<(), String> {
-        let journal = self.scratch.path(mendb::STATE);
+        let journal = self.scratch.path(STATE);
         copy(&journal, &kept(&journal), "-a")
     }
 
@@ -74,7 +77,7 @@ impl<'a> StartState<'a> {
     /// It cannot be copied.
     pub fn return_to(&mut self) -> Result<(), String> {
         self.server.kill();
-        let (data, journal) = (data(self.scratch), self.scratch.path(mendb::STATE));
+        let (data, journal) = (data(self.scratch), self.scratch.path(STATE));
         copy(&kept(&data), &data, "-al")?;
         copy(&kept(&journal), &journal, "-a")?;
         self.server.restart();

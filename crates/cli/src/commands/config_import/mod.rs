@@ -8,6 +8,7 @@
 mod config;
 mod fate;
 mod keys;
+mod source;
 mod table;
 mod translation;
 
@@ -18,6 +19,7 @@ use clap::Args;
 use serde_norway::Value as Yaml;
 
 use self::config::Config;
+use self::source::Source;
 use self::table::KeyRecord;
 use self::translation::Translation;
 use crate::context::Context;
@@ -90,15 +92,6 @@ fn set_in(environment: &BTreeMap<String, String>) -> Vec<String> {
         .map(|key| keys::variable(&key))
         .filter(is_set)
         .collect()
-}
-
-/// What a configuration is translated with.
-struct Source<'s> {
-    /// The file, as comments name it.
-    file: Option<&'s str>,
-    /// The environment, where it is to be taken.
-    environment: Option<&'s BTreeMap<String, String>>,
-    with_secrets: bool,
 }
 
 /// Translates a configuration: the text of a file, if there is one, and the environment.

@@ -6,9 +6,9 @@ use std::fmt::Write;
 use serde::Serialize;
 use url::Url;
 
-use super::Source;
 use super::config::{Config, is_off, is_true};
 use super::fate::{self, Fate, UNKNOWN};
+use super::source::Source;
 
 /// Where servers keep their data unless they are told otherwise; clickhouse-backup has its backups in it.
 const DATA: &str = "/var/lib/clickhouse";

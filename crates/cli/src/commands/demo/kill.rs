@@ -6,13 +6,13 @@
 use std::process::{Child, ExitStatus};
 use std::time::Duration;
 
-use mendb_model::operation::{OperationHead, Request, State};
+use mendb_model::operation::{OperationHead, State};
 use mendb_service::journal::Journal;
 
 use super::place::Place;
 use crate::clock::{self, Stopwatch};
-use crate::driving::check_end;
 use crate::failure::{Failure, FailureKind};
+use crate::operations::ending::check_end;
 
 /// The restore is killed when it is at least this far.
 const KILL_AT_PERCENT: f64 = 30.0;
@@ -94,7 +94,7 @@ pub fn resume(
 /// The newest restore of a journal.
 fn restore_of(journal: &Journal) -> Result<Option<OperationHead>, Failure> {
     let mut operations = journal.operations()?;
-    operations.retain(|operation| matches!(operation.request, Request::Restore(_)));
+    operations.retain(|operation| operation.request.restore().is_some());
     Ok(operations.pop())
 }
 

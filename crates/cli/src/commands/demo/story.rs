@@ -17,9 +17,9 @@ use super::report::{Kill, Report, TableProof, Timing};
 use crate::clock::Stopwatch;
 use crate::commands::table::digest;
 use crate::demo_data::{self, DemoTable};
-use crate::driving::check_end;
 use crate::failure::Failure;
 use crate::human;
+use crate::operations::ending::check_end;
 use crate::progress::Progress;
 
 /// The collection of the demo's tables.

@@ -11,9 +11,11 @@ use mendb_model::BackupId;
 use mendb_model::key::KeyRange;
 use mendb_model::key_text::describe_range;
 use mendb_model::name::{BackupKind, OperationId, check};
-use mendb_model::operation::{Request, RestoreStrategy, RowMendRoad, State};
+use mendb_model::operation::{RestoreStrategy, RowMendRoad, State};
 use mendb_repo::clickhouse_backup::ImportedBackups;
-use mendb_service::{Drift, MendFrom, MendOrder, Purpose, RestoreOrder, RowMendOrder, Service};
+use mendb_service::{
+    Drift, Error, MendFrom, MendOrder, Purpose, RestoreOrder, RowMendOrder, Service,
+};
 
 use crate::backup_name;
 use crate::commands::selectors::unless_nothing_fits;
@@ -168,9 +170,9 @@ impl RestoreCommand {
             return context.drive(&service, &id, State::Done);
         }
         let preview = service.plan_row_mend(&order)?;
-        if let Some(refusal) = preview.conflicts.refusal(order.conflicting.erase_newer) {
+        if preview.conflicts.refuse(order.conflicting.erase_newer) {
             context.output.record(&preview, row_preview::describe)?;
-            return Err(refusal.into());
+            return Err(Error::Conflicts(Box::new(preview.conflicts)).into());
         }
         if let Some(path) = &self.mend.plan {
             let preview = preview.clone();
@@ -309,7 +311,7 @@ fn say_what_is_special(
     id: &OperationId,
 ) -> Result<(), Failure> {
     let operation = service.journal().operation(id)?;
-    let Request::MendRows(request) = &operation.request else {
+    let Some(request) = operation.request.row_mend() else {
         return Ok(());
     };
     for table in request.tables.iter().filter(|table| !table.also.is_empty()) {

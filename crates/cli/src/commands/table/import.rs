@@ -2,15 +2,15 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use mendb_model::name::TablePath;
 use mendb_model::{TableSchema, Value, ValueRef, describe_error, key};
 use mendb_rowstore::Database;
-use serde::Serialize;
 
 use super::definition::DefinitionArgs;
 use super::import_report::{NewTable, Report, Written};
 use super::load::{Load, Loaded, Stopped};
+use super::mode::Mode;
 use super::read_args::ReadArgs;
 use super::sample::KeySample;
 use crate::clock::Stopwatch;
@@ -50,18 +50,6 @@ pub struct ImportArgs {
     shards: Option<u16>,
     #[command(flatten)]
     definition: DefinitionArgs,
-}
-
-/// What a row of a file does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Mode {
-    /// Sets the columns it has and leaves the others
-    Upsert,
-    /// Becomes the row: columns it has not are NULL
-    Replace,
-    /// Removes the row; only the key is read
-    Erase,
 }
 
 /// Runs the command.

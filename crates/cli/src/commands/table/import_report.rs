@@ -5,7 +5,7 @@ use std::time::Duration;
 use mendb_model::TableSchema;
 use serde::Serialize;
 
-use super::import::Mode;
+use super::mode::Mode;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::formats::csv::Dialect;

@@ -11,7 +11,7 @@ use mendb_model::schema::Place as KeptIn;
 use mendb_model::{TableSchema, Value};
 use mendb_rowstore::{BulkWrite, Database, Error, Refused, Table};
 
-use super::import::Mode;
+use super::mode::Mode;
 use crate::failure::{Failure, FailureKind};
 use crate::formats::{Place, ReadError, Record, RecordSource};
 use crate::human;

@@ -11,6 +11,7 @@ mod import;
 mod import_report;
 mod list;
 mod load;
+mod mode;
 mod read_args;
 mod sample;
 mod shards;

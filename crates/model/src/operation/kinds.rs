@@ -1,0 +1,246 @@
+//! What is asked of a request whatever kind it is of.
+
+use super::maintenance::MaintenanceRequest;
+use super::request::{
+    BackupRequest, ChainLink, MendRequest, MendSource, Request, RestoreRequest, RowMendRequest,
+    RowMendRoad, TargetTable,
+};
+use super::step::StepKind;
+use crate::name::{BackupId, BackupKind, OperationId};
+use crate::target::TargetMark;
+
+impl Request {
+    /// The backup that it takes of a row store, if it takes one.
+    pub fn row_backup(&self) -> Option<&BackupRequest> {
+        match self {
+            Self::Backup(request) => Some(request),
+            Self::MendRows(request) => Some(&request.before),
+            Self::Restore(_) | Self::PartBackup(_) | Self::Mend(_) | Self::Maintain(_) => None,
+        }
+    }
+
+    /// The collection it concerns; empty for what comes from no repository of ours.
+    pub fn collection(&self) -> &str {
+        match self {
+            Self::Backup(request) => &request.collection,
+            Self::Restore(request) => &request.collection,
+            Self::PartBackup(request) => &request.collection,
+            Self::Mend(request) => match &request.source {
+                MendSource::Backup { collection, .. } => collection,
+                MendSource::Undo { .. } | MendSource::Imported { .. } => "",
+            },
+            Self::MendRows(request) => &request.before.collection,
+            Self::Maintain(request) => &request.collection,
+        }
+    }
+
+    /// The target that the backup it restores was taken of, if that is known to be another one.
+    pub fn of_target(&self) -> Option<&TargetMark> {
+        match self {
+            Self::Restore(request) => request.of_target.as_ref(),
+            Self::MendRows(request) => request.of_target.as_ref(),
+            Self::Mend(request) => match &request.source {
+                MendSource::Backup { of_target, .. } => of_target.as_ref(),
+                MendSource::Undo { .. } | MendSource::Imported { .. } => None,
+            },
+            Self::Backup(_) | Self::PartBackup(_) | Self::Maintain(_) => None,
+        }
+    }
+
+    /// Backups of the collection that nobody else may take away while it runs.
+    pub fn backups(&self) -> Vec<&BackupId> {
+        match self {
+            Self::Backup(request) => {
+                let parent = request.parent.iter().map(|link| &link.backup_id);
+                parent.chain([&request.backup_id]).collect()
+            }
+            Self::Restore(request) => request.chain.iter().map(|link| &link.backup_id).collect(),
+            Self::PartBackup(request) => {
+                let known = request.known.iter().map(|link| &link.backup_id);
+                known.chain([&request.backup_id]).collect()
+            }
+            Self::Mend(request) => match &request.source {
+                MendSource::Backup { link, .. } => vec![&link.backup_id],
+                MendSource::Undo { .. } | MendSource::Imported { .. } => Vec::new(),
+            },
+            Self::MendRows(request) => {
+                let later: &[ChainLink] = match &request.road {
+                    RowMendRoad::Changes { later } => later,
+                    RowMendRoad::Digests { .. } => &[],
+                };
+                let before = request.before.parent.iter().chain(later);
+                let links = before.chain(&request.chain).map(|link| &link.backup_id);
+                // The wanted backup last.
+                let own = std::iter::once(&request.before.backup_id);
+                own.chain(links).collect()
+            }
+            Self::Maintain(request) => request.backups(),
+        }
+    }
+
+    /// The operation that it takes back, if it does.
+    pub fn undoes(&self) -> Option<&OperationId> {
+        match self {
+            Self::Mend(request) => match &request.source {
+                MendSource::Undo { operation_id } => Some(operation_id),
+                MendSource::Backup { .. } | MendSource::Imported { .. } => None,
+            },
+            Self::MendRows(request) => request.undoes.as_ref(),
+            Self::Backup(_) | Self::Restore(_) | Self::PartBackup(_) | Self::Maintain(_) => None,
+        }
+    }
+
+    /// Whether it makes a backup.
+    pub fn is_backup(&self) -> bool {
+        matches!(self, Self::Backup(_) | Self::PartBackup(_))
+    }
+
+    /// Whether a backup is among what it makes, as that of the state before is of a mend of rows.
+    pub fn takes_backup(&self) -> bool {
+        self.is_backup() || self.row_backup().is_some()
+    }
+
+    /// The kind, as a word for users.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Backup(request) => match request.backup_id.kind() {
+                BackupKind::Full => "full_backup",
+                BackupKind::Incremental => "incremental_backup",
+            },
+            Self::Restore(_) => "restore",
+            Self::PartBackup(_) => "backup",
+            Self::Mend(request) => match &request.source {
+                MendSource::Undo { .. } => "undo",
+                MendSource::Backup { .. } | MendSource::Imported { .. } => "mend",
+            },
+            Self::MendRows(request) if request.undoes.is_some() => "undo",
+            Self::MendRows(_) => "mend",
+            Self::Maintain(request) => request.work.name(),
+        }
+    }
+
+    /// The mend of a part store that it is, or the undo of one.
+    pub fn part_mend(&self) -> Option<&MendRequest> {
+        match self {
+            Self::Mend(request) => Some(request),
+            _ => None,
+        }
+    }
+
+    /// The mend of a row store that it is, or the undo of one.
+    pub fn row_mend(&self) -> Option<&RowMendRequest> {
+        match self {
+            Self::MendRows(request) => Some(request),
+            _ => None,
+        }
+    }
+
+    /// The restore that it is.
+    pub fn restore(&self) -> Option<&RestoreRequest> {
+        match self {
+            Self::Restore(request) => Some(request),
+            _ => None,
+        }
+    }
+
+    /// The work on a repository alone that it is.
+    pub fn maintenance(&self) -> Option<&MaintenanceRequest> {
+        match self {
+            Self::Maintain(request) => Some(request),
+            _ => None,
+        }
+    }
+
+    /// The backup that it makes, be it that of the state before a mend.
+    pub fn made_backup(&self) -> Option<&BackupId> {
+        match self {
+            Self::PartBackup(request) => Some(&request.backup_id),
+            _ => self.row_backup().map(|request| &request.backup_id),
+        }
+    }
+
+    /// What the ids of its operations begin with.
+    pub fn id_prefix(&self) -> &'static str {
+        match self {
+            Self::Backup(_) | Self::PartBackup(_) => "backup",
+            Self::Restore(_) => "restore",
+            Self::Mend(_) | Self::MendRows(_) | Self::Maintain(_) => self.kind(),
+        }
+    }
+
+    /// What becomes of its tables, or backups, as a participle.
+    pub fn doing(&self) -> &'static str {
+        match self {
+            Self::Backup(_) | Self::PartBackup(_) => "backed up",
+            Self::Restore(_) => "restored",
+            Self::Mend(_) | Self::MendRows(_) => "mended",
+            Self::Maintain(_) => "worked on",
+        }
+    }
+
+    /// Whether it is about a target; else about a repository alone.
+    pub fn has_target(&self) -> bool {
+        !matches!(self, Self::Maintain(_))
+    }
+
+    /// Whether a step is one piece of work whatever there is, so that its tasks need not be looked for.
+    pub fn is_one_task(&self, step: StepKind) -> bool {
+        match step {
+            StepKind::Verify | StepKind::Commit => matches!(self, Self::MendRows(_)),
+            StepKind::Cut
+            | StepKind::Seal
+            | StepKind::Release
+            | StepKind::Prepare
+            | StepKind::Finish
+            | StepKind::Replace
+            | StepKind::Remove
+            | StepKind::Tidy
+            | StepKind::Rollback => true,
+            StepKind::Copy
+            | StepKind::Assess
+            | StepKind::Load
+            | StepKind::Apply
+            | StepKind::Stage
+            | StepKind::Fold => false,
+        }
+    }
+
+    /// Whether what it does is live once this step is done, so that it cannot be given up any more.
+    pub(super) fn is_live_after(&self, step: StepKind) -> bool {
+        matches!(self, Self::MendRows(mend) if mend.beside_writers) && step == StepKind::Commit
+    }
+
+    /// The tables of the target that it touches.
+    pub fn target_tables(&self) -> Vec<TargetTable<'_>> {
+        fn of_rows(names: &[String]) -> impl Iterator<Item = TargetTable<'_>> {
+            names.iter().map(|name| TargetTable::Rows(name))
+        }
+        match self {
+            Self::Backup(request) => of_rows(&request.tables).collect(),
+            Self::Restore(request) => {
+                let tables = request.tables.iter();
+                let targets = tables.map(|table| TargetTable::Rows(&table.target));
+                targets.collect()
+            }
+            Self::PartBackup(request) => request.tables.iter().map(TargetTable::Parts).collect(),
+            Self::Mend(request) => {
+                let tables = request.tables.iter();
+                let targets = tables.map(|table| TargetTable::Parts(&table.target));
+                targets.collect()
+            }
+            Self::MendRows(request) => {
+                let tables = request.tables.iter();
+                let mut names: Vec<TargetTable<'_>> = tables
+                    .map(|table| TargetTable::Rows(&table.table))
+                    .collect();
+                for other in of_rows(&request.before.tables) {
+                    if !names.contains(&other) {
+                        names.push(other);
+                    }
+                }
+                names
+            }
+            Self::Maintain(_) => Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! The tasks of a backup of rows.
+
+use mendb_model::manifest::Manifest;
+use mendb_model::operation::{BackupRequest, NewTask, TaskSpec};
+
+use crate::attempt::Tools;
+use crate::error::{Error, Result};
+use crate::wire::StepRequest;
+
+/// A task for each shard of the draft; of an increment, for each that has changes.
+pub(crate) fn copy_tasks(
+    step: &StepRequest,
+    request: &BackupRequest,
+    tools: &Tools,
+) -> Result<Vec<NewTask>> {
+    let id = step.operation_id.as_str();
+    let draft = step.draft.as_deref();
+    let is_frozen = tools.engine.is_frozen(id)?;
+    // Where no digests are kept, what is copied tells.
+    let proves = request.since_version.is_none() && tools.engine.rows()?.keeps_digests();
+    let mut tasks = Vec::new();
+    for (path, data) in draft.into_iter().flat_map(Manifest::sharded_tables) {
+        let drafted = data.told().ok_or_else(|| Error::Refused {
+            message: format!("the backup was drafted without the shards of {path}"),
+            hint: None,
+        })?;
+        for (shard, backup) in (0u32..).zip(drafted) {
+            let (rows, range) = (tools.engine.rows()?, &backup.range);
+            let bytes_total = match request.since_version {
+                // Whoever copies notices that the cut is lost.
+                _ if !is_frozen => 0,
+                None => rows.estimate_bytes(id, &path, range)?,
+                Some(since) => match rows.estimate_change_bytes(id, &path, range, since)? {
+                    // The draft says so already.
+                    0 => continue,
+                    bytes => bytes,
+                },
+            };
+            let spec = TaskSpec::Copy {
+                path: path.clone(),
+                shard,
+                range: backup.range.clone(),
+                digest: proves.then_some(backup.digest),
+            };
+            tasks.push(NewTask { spec, bytes_total });
+        }
+    }
+    Ok(tasks)
+}

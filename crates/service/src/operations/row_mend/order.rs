@@ -1,0 +1,474 @@
+//! The order for a mend of live tables of a row store.
+
+use std::collections::BTreeMap;
+
+use mendb_model::TargetMark;
+use mendb_model::key::KeyRange;
+use mendb_model::key_text::describe_range;
+use mendb_model::manifest::{Manifest, TableBackup};
+use mendb_model::name::{BackupId, BackupKind, OperationId, matches};
+use mendb_model::operation::{
+    ExpectedShard, MendedRows, Request, RowMendRequest, RowMendRoad, RowTableMend, State,
+};
+use mendb_model::schema::TableSchema;
+use serde::{Deserialize, Serialize};
+
+use super::before::link;
+use super::preview::{self, ShardPreview};
+use crate::error::{Error, Result};
+use crate::front::Front;
+use crate::front::chosen::{Purpose, not_ours};
+use crate::front::new_id;
+use crate::front::selectors::check_tables;
+use crate::row_conflict::Conflicts;
+
+/// A mend of live tables as a user orders it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowMendOrder {
+    /// The collection.
+    pub collection: String,
+    /// The backup by id or label; the newest without.
+    pub to: Option<String>,
+    /// Comma-separated patterns of table names; all tables of the backup without.
+    pub tables: Option<String>,
+    /// Whether patterns may fit nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub if_exists: bool,
+    /// Only these keys of some tables; without `tables` no other tables are mended then.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ranges: BTreeMap<String, KeyRange>,
+    /// Single keys that are mended beside the range of their table, ascending.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub also: BTreeMap<String, Vec<KeyRange>>,
+    /// Mend tables that got columns since: these become NULL in the rows that are brought back.
+    pub accept_schema: bool,
+    /// What is done with live rows that stand in the way of rows of a range.
+    #[serde(default)]
+    pub conflicting: Conflicting,
+}
+
+/// What is done with live rows outside of a range that hold, where a unique index allows one row only, what
+/// comes back with rows of the range. They refuse the mend, if nothing is said.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conflicting {
+    /// They are mended too.
+    pub include: bool,
+    /// Also those are that the backup does not have: they are erased.
+    pub erase_newer: bool,
+}
+
+/// What a mend of live tables would do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowMendPreview {
+    /// The collection.
+    pub collection: String,
+    /// The wanted backup.
+    pub backup_id: BackupId,
+    /// The target that it was taken of, if that is known to be another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of_target: Option<TargetMark>,
+    /// The target that the mend was planned for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub planned_for: Option<TargetMark>,
+    /// The commit of the target that it was made at.
+    pub version: u64,
+    /// The backup of the state before that would be taken, by which the mend could be undone.
+    pub before: BackupKind,
+    /// How the rows that differ are found.
+    pub road: RowMendRoad,
+    /// The tables.
+    pub tables: Vec<RowTableMend>,
+    /// The keys that are mended of tables of which not all are, as people write them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ranges: BTreeMap<String, String>,
+    /// Live rows that stand in the way, with what becomes of them.
+    #[serde(default)]
+    pub conflicts: Conflicts,
+    /// What would be done to each range.
+    pub shards: Vec<ShardPreview>,
+    /// The sums of all ranges.
+    pub total: MendedRows,
+    /// Bytes of the target's disk that it would need until it ends, about: a row lies in the layer of the
+    /// mend, in the table and in the change log. Index rows come on top.
+    pub disk_bytes: u64,
+    /// The least and the most milliseconds that it would take, going by the mends of this target so far;
+    /// `None` where there was none.
+    pub milliseconds: Option<(u64, u64)>,
+}
+
+/// A row that is mended is written so many times until the mend ends.
+const COPIES: u64 = 3;
+
+/// What is found out for an order before it becomes an operation.
+pub(super) struct Ordered {
+    pub(super) request: RowMendRequest,
+    wanted: BackupId,
+    /// As people write them.
+    ranges: BTreeMap<String, String>,
+}
+
+impl Front {
+    /// Checks an order for a mend of live tables and says what it would do, exactly; where it would be refused
+    /// for rows that stand in the way, what it would do if they did not. Nothing is changed.
+    ///
+    /// # Errors
+    /// As [`Self::request_row_mend`], and what looking at the tables fails with.
+    pub fn plan_row_mend(&self, order: &RowMendOrder) -> Result<RowMendPreview> {
+        let version = self.tools.engine.rows()?.version()?;
+        let Ordered {
+            mut request,
+            wanted,
+            ranges,
+        } = self.ordered(order, "before-mend", None)?;
+        let takes_along = order.conflicting.include;
+        let preview::Preview { shards, conflicts } =
+            preview::preview(self, &mut request, takes_along)?;
+        let mut total = MendedRows::default();
+        for shard in &shards {
+            total += shard.rows;
+        }
+        Ok(RowMendPreview {
+            disk_bytes: COPIES * total.written_bytes,
+            milliseconds: self.milliseconds_of(&total)?,
+            collection: request.before.collection.clone(),
+            backup_id: wanted,
+            of_target: request.of_target.clone(),
+            planned_for: self.tools.target.clone(),
+            version,
+            before: request.before.backup_id.kind(),
+            road: request.road,
+            tables: request.tables,
+            ranges,
+            conflicts,
+            shards,
+            total,
+        })
+    }
+
+    /// How long mends of so many rows take, by those that are done: between the least and the most that a
+    /// row took in any; the shortest of them is within.
+    fn milliseconds_of(&self, rows: &MendedRows) -> Result<Option<(u64, u64)>> {
+        let work = |rows: &MendedRows| (rows.read + rows.upserted + rows.erased) as f64;
+        let mut interval: Option<(f64, f64)> = None;
+        let mut shortest = f64::MAX;
+        for operation in self.journal.operations()? {
+            let is_mend = matches!(operation.request, Request::MendRows(_));
+            if !is_mend || operation.state != State::Done {
+                continue;
+            }
+            let took = operation
+                .updated_at_ms
+                .saturating_sub(operation.created_at_ms) as f64;
+            shortest = shortest.min(took);
+            let rate = took / work(&operation.mended_rows).max(1.0);
+            let (least, most) = interval.unwrap_or((rate, rate));
+            interval = Some((least.min(rate), most.max(rate)));
+        }
+        let work = work(rows);
+        Ok(interval.map(|(least, most)| {
+            let (least, most) = ((least * work).min(shortest), (most * work).max(shortest));
+            (least as u64, most as u64)
+        }))
+    }
+
+    /// Checks an order for a mend of live tables and makes it an operation, which [`crate::Service::drive`]
+    /// runs. From when it begins until it ends writers of the tables are refused.
+    ///
+    /// # Errors
+    /// There is no such backup or table, a table or the collection is at work, a schema has changed, or rows
+    /// stand in the way.
+    pub fn request_row_mend(&self, order: &RowMendOrder) -> Result<OperationId> {
+        self.create_row_mend(order, None, None)
+    }
+
+    /// As [`Self::request_row_mend`], of a mend that was planned: it begins only where the target is
+    /// what it was then.
+    ///
+    /// # Errors
+    /// As [`Self::request_row_mend`]. The drift is looked for when the operation begins, by
+    /// [`Self::drift_of`] before.
+    pub fn request_planned_row_mend(
+        &self,
+        order: &RowMendOrder,
+        plan: &RowMendPreview,
+    ) -> Result<OperationId> {
+        let other = plan.planned_for.as_ref();
+        if let Some(other) = other.filter(|other| !self.tools.is_of(other)) {
+            return Err(Error::refused(
+                format!("the mend was planned for another target, {other}"),
+                "plan it for this one: mendb restore COLLECTION --in-place --plan FILE",
+            ));
+        }
+        self.create_row_mend(&planned(order, plan), None, Some(plan))
+    }
+
+    pub(super) fn create_row_mend(
+        &self,
+        order: &RowMendOrder,
+        undoes: Option<OperationId>,
+        plan: Option<&RowMendPreview>,
+    ) -> Result<OperationId> {
+        let _one_at_a_time = self.requests();
+        let id = new_id(if undoes.is_some() { "undo" } else { "mend" })?;
+        let Ordered { mut request, .. } = self.ordered(order, &format!("before-{id}"), undoes)?;
+        let mut takes_along = order.conflicting.include;
+        if let Some(plan) = plan {
+            request.planned = Some(plan.total);
+            request.expected = plan.shards.iter().filter_map(expected).collect();
+            take_along(&mut request, plan);
+            // Those that were planned, and no others.
+            takes_along = false;
+        }
+        let conflicts = preview::find_conflicts(self, &mut request, takes_along)?;
+        if conflicts.refuse(order.conflicting.erase_newer) {
+            return Err(Error::Conflicts(Box::new(conflicts)));
+        }
+        let repository_id = self.known_id()?;
+        self.claim(&mut request.before, &repository_id)?;
+        self.create_as(id, Request::MendRows(request), repository_id, &[])
+    }
+
+    pub(super) fn ordered(
+        &self,
+        order: &RowMendOrder,
+        label: &str,
+        undoes: Option<OperationId>,
+    ) -> Result<Ordered> {
+        let collection = self.collection(&order.collection)?;
+        if let Some(operation_id) = self.check_idle(&collection)? {
+            return Err(Error::BackupFailed {
+                collection: collection.collection,
+                operation_id,
+            });
+        }
+        let to = order.to.as_deref();
+        let chosen = self.chosen(&order.collection, to, Purpose::Overwrite)?;
+        let chain = &chosen.chain;
+        let Some(wanted) = chain.last() else {
+            return Err(Error::refused(
+                format!(
+                    "collection {} has no backup in {}",
+                    order.collection,
+                    self.tools.repository.url()
+                ),
+                "mendb list shows what there is; --repository names another repository",
+            ));
+        };
+        let tables = self.mended_tables(order, &wanted.manifest)?;
+        let ranges = tables.iter().filter_map(|table| {
+            let schema = &wanted.manifest.table(&table.table)?.schema;
+            let keys = describe_range(table.range.as_ref()?, &schema.key_types());
+            Some((table.table.clone(), keys))
+        });
+        let ranges = ranges.collect();
+        if tables.iter().all(|table| table.create) {
+            return Err(Error::refused(
+                "none of the tables exists, so there is nothing to mend",
+                format!("restore them: mendb restore {}", order.collection),
+            ));
+        }
+        let live = tables.iter().find(|table| !table.create);
+        if let Some(table) = live.filter(|_| chosen.only_into_absent) {
+            return Err(not_ours(&chosen, &table.table));
+        }
+        let beside_writers = self.tools.engine.rows()?.beside_writers().is_some();
+        let (before, road) = match beside_writers {
+            true => self.before_of_publish(&collection, &chosen, &tables, label)?,
+            false => self.before(&collection, chain, &tables, label)?,
+        };
+        Ok(Ordered {
+            ranges,
+            wanted: wanted.manifest.backup_id.clone(),
+            request: RowMendRequest {
+                before,
+                chain: chain.iter().map(link).collect(),
+                road,
+                tables,
+                undoes,
+                expected: Vec::new(),
+                planned: None,
+                of_target: chosen.whose.clone().other(),
+                beside_writers,
+            },
+        })
+    }
+
+    /// The schema of a live table of rows; `None` where there is none.
+    ///
+    /// # Errors
+    /// The target cannot be read.
+    pub fn live_schema(&self, table: &str) -> Result<Option<TableSchema>> {
+        let live = self.tools.engine.rows()?.inspect(table)?;
+        Ok(live.map(|live| live.schema))
+    }
+
+    /// The chosen tables of the backup, if what lives of them can be mended.
+    fn mended_tables(
+        &self,
+        order: &RowMendOrder,
+        manifest: &Manifest,
+    ) -> Result<Vec<RowTableMend>> {
+        let of_ranges = || order.ranges.keys().cloned().collect::<Vec<_>>().join(",");
+        let patterns = match &order.tables {
+            Some(patterns) => patterns.clone(),
+            None if order.ranges.is_empty() => "*".to_owned(),
+            None => of_ranges(),
+        };
+        let chosen = manifest
+            .tables
+            .iter()
+            .filter(|table| matches(&patterns, &table.table));
+        let names_some = |pattern: &str| {
+            let mut tables = manifest.tables.iter();
+            tables.any(|table| matches(pattern, &table.table))
+        };
+        let written = order.tables.as_deref().unwrap_or_default();
+        check_tables(written, order.if_exists, names_some)?;
+        let mut tables = Vec::new();
+        for backup in chosen {
+            let rows = self.tools.engine.rows()?;
+            let live = rows.inspect(&backup.table)?;
+            let added_columns = match &live {
+                Some(live) => added_columns(backup, &live.schema)?,
+                None => Vec::new(),
+            };
+            if let Some(what) = rows.difference(backup)? {
+                return Err(differs(backup, &what));
+            }
+            if !added_columns.is_empty() && !order.accept_schema {
+                return Err(Error::refused(
+                    format!(
+                        "table {} got the columns {} since backup {}",
+                        backup.table,
+                        added_columns.join(", "),
+                        manifest.backup_id
+                    ),
+                    format!(
+                        "mendb restore {} --in-place --to {} --accept-schema mends it, with NULL there in \
+                         the rows that are brought back",
+                        order.collection, manifest.backup_id
+                    ),
+                ));
+            }
+            let range = order.ranges.get(&backup.table).cloned();
+            if range.is_some() && live.is_none() {
+                return Err(Error::refused(
+                    format!(
+                        "table {} does not exist, so it cannot be mended in part",
+                        backup.table
+                    ),
+                    "leave --range out: it is created and loaded whole",
+                ));
+            }
+            tables.push(RowTableMend {
+                table: backup.table.clone(),
+                create: live.is_none(),
+                range,
+                also: order.also.get(&backup.table).cloned().unwrap_or_default(),
+                added_columns,
+            });
+        }
+        let is_other = |name: &&String| tables.iter().all(|table| table.table != **name);
+        if let Some(other) = order.ranges.keys().find(is_other) {
+            return Err(Error::refused(
+                format!(
+                    "--range names table {other}, which is not among those to be mended of backup {}",
+                    manifest.backup_id
+                ),
+                "mendb show BACKUP names its tables",
+            ));
+        }
+        if tables.is_empty() {
+            let all: Vec<&str> = (manifest.tables.iter())
+                .map(|table| table.table.as_str())
+                .collect();
+            return Err(Error::refused(
+                format!(
+                    "no table of backup {} matches {patterns}",
+                    manifest.backup_id
+                ),
+                format!("its tables are {}", all.join(", ")),
+            ));
+        }
+        Ok(tables)
+    }
+}
+
+fn expected(shard: &ShardPreview) -> Option<ExpectedShard> {
+    Some(ExpectedShard {
+        table: shard.table.clone(),
+        range: shard.range.clone(),
+        digest: shard.digest?,
+    })
+}
+
+/// The order of a plan: the newest backup may be another by now.
+pub(super) fn planned(order: &RowMendOrder, plan: &RowMendPreview) -> RowMendOrder {
+    RowMendOrder {
+        to: Some(plan.backup_id.to_string()),
+        ..order.clone()
+    }
+}
+
+/// Puts the rows that were to be taken along when the mend was planned into its request.
+pub(super) fn take_along(request: &mut RowMendRequest, plan: &RowMendPreview) {
+    for table in &mut request.tables {
+        let mut planned = plan.tables.iter();
+        if let Some(planned) = planned.find(|planned| planned.table == table.table) {
+            table.also.clone_from(&planned.also);
+        }
+    }
+}
+
+/// The columns that a live table has beyond those of a backup. Indexes that it got since are no
+/// difference: they follow the rows, and unique ones are asked of them before anything is changed.
+fn added_columns(backup: &TableBackup, live: &TableSchema) -> Result<Vec<String>> {
+    let then = &backup.schema;
+    let differs = |what: String| Err(differs(backup, &what));
+    if then.key != live.key {
+        return differs(format!(
+            "its key is ({}), in the backup ({})",
+            live.key.join(", "),
+            then.key.join(", ")
+        ));
+    }
+    if !live.columns.starts_with(&then.columns) {
+        let names = |schema: &TableSchema| {
+            let columns = schema.columns.iter();
+            let columns = columns.map(|column| format!("{} {}", column.name, column.column_type));
+            columns.collect::<Vec<_>>().join(", ")
+        };
+        return differs(format!(
+            "its columns are {}, in the backup {}",
+            names(live),
+            names(then)
+        ));
+    }
+    for index in &then.indexes {
+        if live.index(&index.name) != Some(index) {
+            return differs(format!("its index {} differs or is gone", index.name));
+        }
+    }
+    let added = &live.columns[then.columns.len()..];
+    if let Some(column) = added.iter().find(|column| column.not_null) {
+        return differs(format!(
+            "its column {} is NOT NULL, and the rows of the backup have none",
+            column.name
+        ));
+    }
+    Ok(added.iter().map(|column| column.name.clone()).collect())
+}
+
+/// That a live table cannot be brought to what a backup holds, for what it is by now.
+fn differs(backup: &TableBackup, what: &str) -> Error {
+    Error::refused(
+        format!(
+            "table {} is another than the one that was backed up: {what}",
+            backup.table
+        ),
+        format!(
+            "leave it out with --tables, or restore it beside: mendb restore --rename {0}={0}_restored",
+            backup.table
+        ),
+    )
+}

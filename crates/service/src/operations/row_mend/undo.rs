@@ -1,0 +1,84 @@
+//! The order that takes a mend of live tables of a row store back.
+
+use mendb_model::name::OperationId;
+use mendb_model::operation::{Request, State};
+
+use super::order::{Conflicting, RowMendOrder, RowMendPreview};
+use crate::error::{Error, Result};
+use crate::front::Front;
+use crate::ways_on::ways_on;
+
+impl Front {
+    /// Makes an operation that brings the tables of a mend of rows back to what they were before it. Tables
+    /// that it created stay.
+    ///
+    /// # Errors
+    /// There is no such mend, it is not over, or it only created tables; otherwise as
+    /// [`Self::request_row_mend`].
+    pub fn request_row_undo(
+        &self,
+        id: &OperationId,
+        conflicting: Conflicting,
+    ) -> Result<OperationId> {
+        let order = self.undo_order(id, conflicting)?;
+        self.create_row_mend(&order, Some(id.clone()), None)
+    }
+
+    /// What undoing a mend of rows would do. Nothing is changed.
+    ///
+    /// # Errors
+    /// As [`Self::request_row_undo`], but rows that stand in the way are in the plan.
+    pub fn plan_row_undo(
+        &self,
+        id: &OperationId,
+        conflicting: Conflicting,
+    ) -> Result<RowMendPreview> {
+        self.plan_row_mend(&self.undo_order(id, conflicting)?)
+    }
+
+    fn undo_order(&self, id: &OperationId, conflicting: Conflicting) -> Result<RowMendOrder> {
+        let operation = self.journal.operation_head(id)?;
+        let Request::MendRows(mended) = &operation.request else {
+            return Err(Error::refused(
+                format!(
+                    "operation {id} is a {}, and only mends can be undone",
+                    operation.request.kind()
+                ),
+                "mendb operation list shows the mends there are",
+            ));
+        };
+        if operation.state != State::Done {
+            return Err(Error::refused(
+                format!(
+                    "operation {id} is {}: there is nothing to be undone",
+                    operation.state.name()
+                ),
+                ways_on(&operation),
+            ));
+        }
+        self.check_is_before_of(&operation, mended)?;
+        let live = || mended.tables.iter().filter(|table| !table.create);
+        let names: Vec<&str> = live().map(|table| table.table.as_str()).collect();
+        if names.is_empty() {
+            return Err(Error::refused(
+                format!("operation {id} only created tables: there is no state before"),
+                "mendb table drop removes them",
+            ));
+        }
+        Ok(RowMendOrder {
+            collection: mended.before.collection.clone(),
+            to: Some(mended.before.backup_id.to_string()),
+            tables: Some(names.join(",")),
+            if_exists: false,
+            // Of a mend of some keys, only these go back.
+            ranges: live()
+                .filter_map(|table| Some((table.table.clone(), table.range.clone()?)))
+                .collect(),
+            also: live()
+                .map(|table| (table.table.clone(), table.also.clone()))
+                .collect(),
+            accept_schema: false,
+            conflicting,
+        })
+    }
+}

@@ -1,0 +1,77 @@
+//! Why an attempt ended before its task was done.
+
+use mendb_engines::{EngineError, Remedy};
+use mendb_repo::clickhouse_backup::ImportError;
+
+use crate::error::Error;
+
+/// Why an attempt ended before its task was done.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TaskError {
+    /// The coordinator told it to stop.
+    #[error("stopped")]
+    Stopped,
+    /// The database failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The repository failed.
+    #[error(transparent)]
+    Repository(#[from] mendb_repo::Error),
+    /// A backup of clickhouse-backup cannot be read.
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    /// Another operation works with what this one would take away, and will be done some time.
+    #[error("{0}")]
+    InUse(String),
+    /// What was done cannot be right.
+    #[error("{0}")]
+    Proof(String),
+    /// Parts, named here, may hold rows that somebody brought beside rows that are to go.
+    #[error("rows that came cannot be told from rows that are to go, in parts {0}")]
+    Unclear(String),
+    /// The journal cannot be read or written.
+    #[error(transparent)]
+    Journal(#[from] Box<Error>),
+}
+
+impl TaskError {
+    /// Whether another attempt may succeed without anyone doing anything.
+    pub(crate) fn is_retriable(&self) -> bool {
+        match self {
+            Self::Engine(error) => error.remedy == Remedy::Retry,
+            Self::Repository(error) => error.is_retriable(),
+            Self::Import(error) => error.is_retriable(),
+            Self::InUse(_) => true,
+            Self::Stopped | Self::Proof(_) | Self::Unclear(_) | Self::Journal(_) => false,
+        }
+    }
+}
+
+impl From<Error> for TaskError {
+    fn from(error: Error) -> Self {
+        Self::Journal(Box::new(error))
+    }
+}
+
+/// What a task found out on behalf of a user who waits for the answer.
+impl From<TaskError> for Error {
+    fn from(error: TaskError) -> Self {
+        match error {
+            TaskError::Engine(error) => error.into(),
+            TaskError::Repository(error) => error.into(),
+            TaskError::Import(error) => error.into(),
+            TaskError::Journal(error) => *error,
+            TaskError::Proof(message) | TaskError::InUse(message) => Self::Refused {
+                message,
+                hint: None,
+            },
+            error @ (TaskError::Stopped | TaskError::Unclear(_)) => Self::Refused {
+                message: error.to_string(),
+                hint: None,
+            },
+        }
+    }
+}
+
+/// What a task comes to.
+pub(crate) type TaskResult<T> = Result<T, TaskError>;
