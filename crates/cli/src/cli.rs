@@ -31,7 +31,13 @@ On a ClickHouse server, with --target clickhouse://user@host:8123/:
   mendb backup analytics                                 all tables of a database
   mendb restore --in-place --dry-run analytics           what it takes to bring them back
   mendb restore --in-place analytics                     keep what is right, fetch only what is not
-  mendb undo OPERATION                                   take that back";
+  mendb undo OPERATION                                   take that back
+
+On a PostgreSQL database, with --target postgres://user@host:5432/database:
+  mendb target check                                     what can be backed up and mended
+  mendb collection create shop --table public.orders     name what is backed up together
+  mendb backup shop                                      one exact cut, while writers write
+  mendb restore shop --in-place                          bring back the rows that differ, at one moment";
 
 /// Backs up sharded databases and mends them.
 ///
@@ -56,8 +62,8 @@ struct Cli {
 /// [`crate::settings`].
 #[derive(Debug, Args)]
 struct Global {
-    /// The database to back up or mend: mendb:///dir, clickhouse://user:password@host:8123/ [env:
-    /// MENDB_TARGET] [default: mendb-data/target in the current directory]
+    /// The database to back up or mend: mendb:///dir, postgres://user@host:5432/database,
+    /// clickhouse://user:password@host:8123/ [env: MENDB_TARGET] [default: mendb-data/target in the current directory]
     #[arg(long, global = true, value_name = "URL", help_heading = "Everywhere")]
     target: Option<String>,
     /// Where backups live: file:///dir, s3://bucket/prefix [env: MENDB_REPOSITORY] [default:
@@ -73,8 +79,9 @@ struct Global {
         help_heading = "Everywhere"
     )]
     data_path: Option<String>,
-    /// ClickHouse: directory of the journal of the target [env: MENDB_CLICKHOUSE_STATE] [default:
-    /// mendb/ in the server's data directory]
+    /// ClickHouse, PostgreSQL: directory of the journal of the target [env: MENDB_CLICKHOUSE_STATE,
+    /// MENDB_POSTGRES_STATE] [default: mendb/ in the data directory of a ClickHouse server,
+    /// ~/.local/state/mendb/postgres for PostgreSQL]
     #[arg(
         long,
         global = true,
@@ -131,6 +138,9 @@ enum Command {
     Diff(commands::diff::DiffCommand),
     Restore(commands::restore::RestoreCommand),
     Undo(commands::undo::UndoCommand),
+    /// Check and leave PostgreSQL databases
+    #[command(subcommand)]
+    Target(commands::target::TargetCommand),
     Verify(commands::verify::VerifyCommand),
     Delete(commands::delete::DeleteCommand),
     Prune(commands::prune::PruneCommand),
@@ -160,6 +170,7 @@ impl Command {
             Self::Diff(command) => command.run(context),
             Self::Restore(command) => command.run(context),
             Self::Undo(command) => command.run(context),
+            Self::Target(command) => command.run(context),
             Self::Verify(command) => command.run(context),
             Self::Delete(command) => command.run(context),
             Self::Prune(command) => command.run(context),
@@ -199,7 +210,8 @@ fn run(cli: Cli) -> Result<Verdict, Failure> {
         ("target", cli.global.target),
         ("repository", cli.global.repository),
         ("clickhouse.data_path", cli.global.data_path),
-        ("clickhouse.state", cli.global.state),
+        ("clickhouse.state", cli.global.state.clone()),
+        ("postgres.state", cli.global.state),
     ];
     let sources = Sources {
         directory,

@@ -1,5 +1,6 @@
 //! Operations that the journal of the target does not know, and that the target still holds something for.
 
+use mendb_engines::Engine as _;
 use mendb_model::name::OperationId;
 use mendb_service::journal::Journal;
 use mendb_service::{Orphan, orphans_among};
@@ -18,6 +19,18 @@ impl Context {
         let holds = match self.target()? {
             Target::ClickHouse(server) => self.server_holds(&server)?,
             Target::Rows(_) => self.row_holds()?,
+            // The journal tells of operations also while the server is away.
+            Target::Postgres(_) => match self.look_at_postgres() {
+                Ok(engine) => engine.holds()?,
+                Err(failure) => {
+                    self.say(&format!(
+                        "note: whether the database holds tables for operations that the journal does not know cannot be \
+                         told: {}",
+                        failure.message
+                    ));
+                    Vec::new()
+                }
+            },
         };
         Ok(orphans_among(journal, holds)?)
     }

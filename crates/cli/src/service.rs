@@ -223,7 +223,7 @@ fn unless_busy(opened: Result<OpenService, Failure>) -> Result<Option<OpenServic
 }
 
 /// The name of this host, where the system tells it.
-fn host() -> Option<String> {
+pub fn host() -> Option<String> {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
     let name = name.trim();
     (!name.is_empty()).then(|| name.to_owned())

@@ -2,15 +2,17 @@
 //!
 //! [`Engine`] is what every database must be able to do to be backed up and mended, with [`RowStore`]
 //! for those of rows and [`PartStore`] for those of parts; [`row`] is the embedded row store,
-//! [`clickhouse`] a ClickHouse server, [`NoTarget`] what there is where a repository alone is worked on. Engines know nothing of repositories: the worker of the service
+//! [`clickhouse`] a ClickHouse server, [`postgres`] a PostgreSQL database, [`NoTarget`] what there is where a repository alone is worked on. Engines know nothing of repositories: the worker of the service
 //! carries rows and files from one side to the other, in bounded memory.
 
 pub mod clickhouse;
 mod contract;
 mod error;
 mod no_target;
+pub mod postgres;
 pub mod row;
 
+pub use contract::beside_writers::{BesideWriters, Look, Publishing, WantedTable};
 pub use contract::bringing::{
     Bringing, Brought, DamagedFile, PartFrom, PartToBring, StagedPart, Supplier,
 };

@@ -86,6 +86,9 @@ pub struct TableBackup {
     pub rows: ShardedData,
     /// Its indexes, in the order of the schema.
     pub indexes: Vec<IndexBackup>,
+    /// What the schema does not say of a table of a foreign database. Only the engine that wrote it reads it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub native: Option<serde_json::Value>,
 }
 
 /// An index in a backup.
@@ -261,6 +264,18 @@ impl Manifest {
         };
         if let Some(shard) = data.and_then(|data| data.drafted_shard(shard)) {
             shard.segments = segments;
+        }
+    }
+
+    /// Gives a shard of the draft of a full backup the digest of what was copied of it, where the target keeps
+    /// none. A shard that the manifest does not have, or whose digest is known, changes nothing.
+    pub(crate) fn sum_up_shard(&mut self, path: &TablePath, shard: u32) {
+        let mut tables = self.tables.iter_mut();
+        let table = tables.find(|table| path.index.is_none() && table.table == path.table);
+        let drafted = table.and_then(|table| table.rows.drafted_shard(shard));
+        if let Some(drafted) = drafted.filter(|shard| shard.digest == Digest::default()) {
+            let segments = drafted.segments.iter();
+            drafted.digest = segments.map(|segment| segment.digest).sum();
         }
     }
 

@@ -166,6 +166,7 @@ async fn write(
                 }],
             ),
             indexes: Vec::new(),
+            native: None,
         }],
         part_store: None,
         compacted: None,

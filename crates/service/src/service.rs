@@ -262,7 +262,9 @@ impl Service {
         }
         let engine = &self.tools.engine;
         let rows = engine.rows()?;
-        if operation.step_kind() == StepKind::Finish {
+        if rows.is_published(id.as_str())? {
+            engine.commit(id.as_str())?;
+        } else if operation.step_kind() == StepKind::Finish {
             rows.publish_mend(id.as_str())?;
             engine.commit(id.as_str())?;
         } else {

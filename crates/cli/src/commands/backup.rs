@@ -85,7 +85,7 @@ pub struct BackupCommand {
 impl BackupCommand {
     pub fn run(self, context: &Context) -> Result<Verdict, Failure> {
         match context.target()? {
-            Target::Rows(_) => {
+            Target::Rows(_) | Target::Postgres(_) => {
                 let order = self.order_rows()?;
                 let service = context.open_service()?;
                 take(context, &service, &|| service.request_backup(&order))

@@ -9,6 +9,7 @@ use crate::context::Context;
 use crate::failure::{Failure, Verdict};
 use crate::human;
 use crate::output::{Field, table};
+use crate::target::Target;
 
 /// Sets of tables that are backed up together from one consistent snapshot.
 #[derive(Debug, Subcommand)]
@@ -121,11 +122,13 @@ fn fields() -> [Field<ChainHold>; 6] {
 
 impl CollectionCommand {
     pub fn run(self, context: &Context) -> Result<Verdict, Failure> {
-        context.rows_directory(
-            "collection",
-            "on a ClickHouse server a collection is what one backup is told to hold: \
-             mendb backup NAME --tables 'database.*'",
-        )?;
+        if !matches!(context.target()?, Target::Postgres(_)) {
+            context.rows_directory(
+                "collection",
+                "on a ClickHouse server a collection is what one backup is told to hold: \
+                 mendb backup NAME --tables 'database.*'",
+            )?;
+        }
         match self {
             Self::Create { name, tables } => {
                 let service = context.open_service()?;

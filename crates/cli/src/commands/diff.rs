@@ -72,12 +72,12 @@ impl DiffCommand {
     }
 
     fn compared(self, context: &Context) -> Result<Verdict, Failure> {
-        let Target::Rows(_) = context.target()? else {
+        if let Target::ClickHouse(_) = context.target()? {
             return Err(Failure::misuse(
                 "mendb diff compares rows, and the target is a ClickHouse server",
             )
             .hint("mendb restore --in-place --dry-run tells how its tables differ from a backup"));
-        };
+        }
         let service = context.look()?;
         let order = DiffOrder {
             before: find(&service, &self.before)?,

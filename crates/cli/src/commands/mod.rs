@@ -16,5 +16,6 @@ pub mod restore;
 pub mod selectors;
 pub mod show;
 pub mod table;
+pub mod target;
 pub mod undo;
 pub mod verify;

@@ -25,8 +25,10 @@ pub struct RowMendReport {
     /// What the plan said that it carried out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub planned: Option<MendedRows>,
-    /// Writers were refused for at most so long.
+    /// Writers were refused for at most so long, or waited.
     pub writers_waited_ms: u64,
+    #[serde(skip)]
+    beside_writers: bool,
 }
 
 /// A table in the report.
@@ -80,7 +82,11 @@ impl RowMendReport {
             ranges: operation.mended.clone(),
             total,
             planned: request.planned,
-            writers_waited_ms: u64::try_from(elapsed(operation).as_millis()).unwrap_or(u64::MAX),
+            writers_waited_ms: match request.beside_writers {
+                true => operation.mended_rows.writers_waited_ms,
+                false => u64::try_from(elapsed(operation).as_millis()).unwrap_or(u64::MAX),
+            },
+            beside_writers: request.beside_writers,
         }
     }
 
@@ -93,7 +99,11 @@ impl RowMendReport {
         }
         text += &self.operation.sentence();
         text += &format!(
-            "writers were refused for at most {}; mendb undo {} takes it back, and what is written since, to {}\n",
+            "writers {} {}; mendb undo {} takes it back, and what is written since, to {}\n",
+            match self.beside_writers {
+                true => "waited",
+                false => "were refused for at most",
+            },
             human::duration(Duration::from_millis(self.writers_waited_ms)),
             self.operation.operation_id,
             self.before

@@ -21,7 +21,7 @@ pub struct Definition {
 }
 
 /// Every setting, in the order they are shown: those of one group stand together.
-pub const DEFINITIONS: [Definition; 24] = [
+pub const DEFINITIONS: [Definition; 25] = [
     Definition {
         key: "target",
         default: None,
@@ -151,6 +151,15 @@ pub const DEFINITIONS: [Definition; 24] = [
         default: Some(""),
         about: "disks whose tables backup and restore leave out: comma-separated patterns of names",
         store: |settings, text| store(&mut settings.exclude.disks, Ok(text.to_owned())),
+        show: str::to_owned,
+    },
+    Definition {
+        key: "postgres.state",
+        default: Some(""),
+        about: "directory of the journal of a PostgreSQL target; one for each database. Empty: one for each in \
+                mendb/postgres in $XDG_STATE_HOME or ~/.local/state, or where there is no home, in mendb-data/postgres \
+                here",
+        store: |settings, text| store(&mut settings.postgres_state, Ok(path(text))),
         show: str::to_owned,
     },
     Definition {

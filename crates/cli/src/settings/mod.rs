@@ -55,6 +55,10 @@ pub struct Settings {
     pub without_secrets: bool,
     /// The directory of the journal of a ClickHouse target.
     pub clickhouse_state: Option<PathBuf>,
+    /// The directory of the journal of a PostgreSQL target, where one is named.
+    pub postgres_state: Option<PathBuf>,
+    /// Where else these journals are, a directory for each database.
+    pub postgres_journals: PathBuf,
     /// Tables of a ClickHouse server that backup and restore leave out.
     pub exclude: Exclusion,
     /// A shard larger than this splits.
@@ -119,8 +123,9 @@ impl Sources {
             entries.push(entry);
         }
         if settings.repository_state.as_os_str().is_empty() {
-            settings.repository_state = self.repository_state();
+            settings.repository_state = self.state_of("repositories");
         }
+        settings.postgres_journals = self.state_of("postgres");
         Ok((settings, entries))
     }
 
@@ -178,7 +183,7 @@ impl Sources {
 impl Sources {
     /// Where programs keep what they would go on with, by the XDG base directory specification; below the current
     /// directory where the environment has no home.
-    fn repository_state(&self) -> PathBuf {
+    fn state_of(&self, what: &str) -> PathBuf {
         let absolute = |name: &str| {
             let value = self.environment.get(name).map(PathBuf::from);
             value.filter(|path| path.is_absolute())
@@ -186,8 +191,8 @@ impl Sources {
         let state = absolute("XDG_STATE_HOME");
         let state = state.or_else(|| Some(absolute("HOME")?.join(".local/state")));
         match state {
-            Some(state) => state.join("mendb/repositories"),
-            None => self.directory.join("mendb-data/repositories"),
+            Some(state) => state.join("mendb").join(what),
+            None => self.directory.join("mendb-data").join(what),
         }
     }
 }

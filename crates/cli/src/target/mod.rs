@@ -3,6 +3,7 @@
 mod claim;
 mod journal_record;
 mod paths;
+mod postgres;
 mod server;
 mod server_record;
 mod state;
@@ -12,9 +13,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use mendb_engines::postgres::{Address, Postgres};
 use mendb_engines::row::{RowEngine, RowLook};
 use mendb_engines::{Engine, EngineError, Hold, Remedy};
 use mendb_rowstore::{Database, Error, Options, Snapshot};
+
+use mendb_service::journal::Journal;
 
 use crate::clock;
 use crate::context::Context;
@@ -41,6 +45,19 @@ pub struct OpenTarget {
     pub journal_directory: PathBuf,
     /// What keeps others out, where the engine does not.
     _claim: Option<Claim>,
+    /// The same of a PostgreSQL database.
+    _lock: Option<StateLock>,
+}
+
+impl OpenTarget {
+    fn new(engine: Arc<dyn Engine>, journal_directory: PathBuf) -> Self {
+        Self {
+            engine,
+            journal_directory,
+            _claim: None,
+            _lock: None,
+        }
+    }
 }
 
 /// A database to back up or mend.
@@ -50,6 +67,8 @@ pub enum Target {
     Rows(PathBuf),
     /// A ClickHouse server.
     ClickHouse(Server),
+    /// A PostgreSQL database.
+    Postgres(Address),
 }
 
 impl Target {
@@ -60,6 +79,8 @@ impl Target {
     pub fn parse(url: &str) -> Result<Self, Failure> {
         if Server::is_meant_by(url) {
             Server::parse(url).map(Self::ClickHouse)
+        } else if Address::is_meant_by(url) {
+            postgres::parse(url).map(Self::Postgres)
         } else {
             directory(url).map(Self::Rows)
         }
@@ -70,6 +91,7 @@ impl Target {
         match self {
             Self::Rows(directory) => format!("mendb://{}", directory.display()),
             Self::ClickHouse(server) => format!("clickhouse://{}/", server.place()),
+            Self::Postgres(address) => address.shown(),
         }
     }
 }
@@ -88,7 +110,7 @@ fn directory(target: &str) -> Result<PathBuf, Failure> {
             ))
             .hint(
                 "a target is mendb:///dir, a directory that mendb keeps its tables in, \
-                 or clickhouse://user@host:8123/",
+                 postgres://user@host:5432/database, or clickhouse://user@host:8123/",
             ));
         }
     };
@@ -122,6 +144,11 @@ impl Context {
                 hide_in_url(&self.settings.target)
             ))
             .hint(instead)),
+            Target::Postgres(_) => Err(Failure::misuse(format!(
+                "mendb {command} works with the row store that mendb ships, and the target {} is a PostgreSQL database",
+                hide_in_url(&self.settings.target)
+            ))
+            .hint("psql looks at its tables and changes them; mendb backup and mendb restore work with them")),
         }
     }
 
@@ -205,18 +232,23 @@ impl Context {
         open_rows: impl Fn(&Self, &Path) -> Result<Database, Failure>,
     ) -> Result<OpenTarget, Failure> {
         match self.target()? {
-            Target::Rows(directory) => Ok(OpenTarget {
-                engine: Arc::new(RowEngine::new(open_rows(self, &directory)?)),
-                journal_directory: directory,
-                // The store has a lock of its own.
-                _claim: None,
-            }),
+            // The store has a lock of its own.
+            Target::Rows(directory) => {
+                let engine = RowEngine::new(open_rows(self, &directory)?);
+                Ok(OpenTarget::new(Arc::new(engine), directory))
+            }
+            Target::Postgres(address) => {
+                let opened = self.open_postgres(&address)?;
+                Ok(OpenTarget {
+                    _lock: Some(opened.lock),
+                    ..OpenTarget::new(Arc::new(opened.engine), opened.directory)
+                })
+            }
             Target::ClickHouse(server) => {
                 let (engine, journal_directory, claim) = self.open_server(&server)?;
                 Ok(OpenTarget {
-                    engine: Arc::new(engine),
-                    journal_directory,
                     _claim: claim,
+                    ..OpenTarget::new(Arc::new(engine), journal_directory)
                 })
             }
         }
@@ -228,16 +260,62 @@ impl Context {
     /// # Errors
     /// The URL is wrong, or the store is damaged; of a server as [`Self::open_target`].
     pub fn look_at_target(&self) -> Result<OpenTarget, Failure> {
-        if let Target::Rows(directory) = self.target()?
-            && let Some(snapshot) = Snapshot::open(&directory.join(ROWS))?
-        {
-            return Ok(OpenTarget {
-                engine: Arc::new(RowLook::new(snapshot)),
-                journal_directory: directory,
-                _claim: None,
-            });
+        match self.target()? {
+            Target::Rows(directory) => {
+                if let Some(snapshot) = Snapshot::open(&directory.join(ROWS))? {
+                    return Ok(OpenTarget::new(Arc::new(RowLook::new(snapshot)), directory));
+                }
+            }
+            Target::Postgres(address) => {
+                let directory = self.postgres_directory(&address);
+                return Ok(OpenTarget::new(
+                    Arc::new(Postgres::look(&address)?),
+                    directory,
+                ));
+            }
+            Target::ClickHouse(_) => {}
         }
         self.open_target()
+    }
+
+    /// Connects to the PostgreSQL database of the target, to look only.
+    ///
+    /// # Errors
+    /// The target is another one, or the server does not answer.
+    pub fn look_at_postgres(&self) -> Result<Postgres, Failure> {
+        match self.target()? {
+            Target::Postgres(address) => Ok(Postgres::look(&address)?),
+            Target::Rows(_) | Target::ClickHouse(_) => Err(self.no_postgres()),
+        }
+    }
+
+    /// Removes what mendb keeps in the PostgreSQL database of the target, and its journal; returns its URL.
+    ///
+    /// # Errors
+    /// The target is another one, an operation is not over, or it cannot be removed.
+    pub fn detach_postgres(&self) -> Result<String, Failure> {
+        let Target::Postgres(address) = self.target()? else {
+            return Err(self.no_postgres());
+        };
+        let opened = self.open_postgres(&address)?;
+        let journal = Journal::open(&opened.directory)?;
+        if let Some(operation) = journal.unfinished_operations()?.first() {
+            return Err(Failure::input(format!("operation {operation} is not over")).hint(format!(
+                "mendb operation watch {operation} finishes it, mendb operation cancel {operation} gives it up"
+            )));
+        }
+        drop(journal);
+        opened.engine.detach()?;
+        postgres::remove_journal(&opened.directory)?;
+        Ok(address.shown())
+    }
+
+    fn no_postgres(&self) -> Failure {
+        Failure::misuse(format!(
+            "mendb target works with PostgreSQL databases, and the target {} is none",
+            hide_in_url(&self.settings.target)
+        ))
+        .hint("name one with --target postgres://user@host:5432/database")
     }
 
     /// What the row store of the target keeps for operations; nothing where there is no store.
@@ -265,6 +343,7 @@ impl Context {
                 }
                 Ok(state.directory)
             }
+            Target::Postgres(address) => Ok(self.postgres_directory(&address)),
         }
     }
 }
@@ -345,8 +424,8 @@ mod tests {
     #[test]
     fn an_unknown_scheme_is_named() {
         assert_eq!(
-            directory("postgres://host/db").unwrap_err().message,
-            "the target \"postgres://host/db\" has the unknown scheme \"postgres\""
+            directory("mysql://host/db").unwrap_err().message,
+            "the target \"mysql://host/db\" has the unknown scheme \"mysql\""
         );
         assert!(directory("mendb://").is_err());
     }

@@ -67,6 +67,8 @@ pub enum ChangesLost {
     StreamEnded,
     /// The table was created or restored since, or the stream has ended: stores of before do not tell.
     Untold,
+    /// The target keeps none.
+    NotKept,
 }
 
 /// The reason, as what follows on "the changes are not known:".
@@ -92,6 +94,7 @@ impl fmt::Display for ChangesLost {
                 "its change stream has ended: a later full backup into this repository, mendb collection \
                  forget-repository or mendb collection drop ended it, or this target was set back to before it",
             ),
+            Self::NotKept => f.write_str("this target keeps none"),
             Self::Untold => f.write_str(
                 "it was created or restored after that, or its change stream has ended; this target is from \
                  before mendb noted which",

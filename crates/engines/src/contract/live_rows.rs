@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 
 use mendb_model::digest::Digest;
 use mendb_model::key::KeyRange;
+use mendb_model::manifest::TableBackup;
 use mendb_model::name::TablePath;
 use mendb_model::{RowBlock, TableSchema};
 
@@ -26,12 +27,24 @@ pub trait LiveRows: Send + Sync {
     /// The catalogue cannot be read.
     fn inspect(&self, table: &str) -> Result<Option<LiveTable>>;
 
-    /// *inspect*: the last commit.
-    fn version(&self) -> u64;
+    /// *inspect*: the last commit. Versions order; what else they are is the engine's.
+    ///
+    /// # Errors
+    /// It cannot be told.
+    fn version(&self) -> Result<u64>;
+
+    /// *inspect*: in what a live table is another than one of a backup, beside its schema; `None` where in
+    /// nothing, or there is none.
+    ///
+    /// # Errors
+    /// The catalogue cannot be read.
+    fn difference(&self, _backup: &TableBackup) -> Result<Option<String>> {
+        Ok(None)
+    }
 
     /// *assess*: the shards of a table or index that have keys of a range, as they are now, in key order,
-    /// covering it, with the digests that are kept with each write. What it costs does not depend on the
-    /// others.
+    /// covering it, with their digests. Where these are kept with each write, what it costs does not depend on
+    /// the others; else ([`super::rows::RowStore::keeps_digests`]) the range is read, and is the shard.
     ///
     /// # Errors
     /// The table or index is missing.
@@ -138,6 +151,8 @@ pub struct LiveTable {
     pub schema: TableSchema,
     /// Its change streams.
     pub streams: Vec<LiveStream>,
+    /// Whether there can be any: whether the target keeps changes.
+    pub keeps_changes: bool,
     /// How it came to be; `None` where the store did not keep that yet.
     pub born: Option<Born>,
     /// What is done to it. Of a table that is being mended changes are not complete between the moment
@@ -149,6 +164,9 @@ impl LiveTable {
     /// Why the changes since a backup are not known; `None` where they are. The backup was cut at `version`
     /// with the stream of its chain, and the target is at version `now`.
     pub fn changes_lost(&self, stream: &str, version: u64, now: u64) -> Option<ChangesLost> {
+        if !self.keeps_changes {
+            return Some(ChangesLost::NotKept);
+        }
         let Some(found) = self.streams.iter().find(|found| found.name == stream) else {
             let born = self.born.as_ref();
             return Some(match born {
@@ -203,6 +221,7 @@ mod tests {
                 indexes: Vec::new(),
             },
             streams: streams.iter().map(stream).collect(),
+            keeps_changes: true,
             born,
             locked: None,
         }
@@ -244,6 +263,13 @@ mod tests {
             assert_eq!(found, expected);
             told.extend(found.map(|lost| lost.to_string()));
         }
+        let foreign = LiveTable {
+            keeps_changes: false,
+            ..table(None, &[(10, 10, None)])
+        };
+        let found = foreign.changes_lost("s", 10, 20);
+        assert_eq!(found, Some(ChangesLost::NotKept));
+        told.extend(found.map(|lost| lost.to_string()));
         let set_back = table(born(1, None), &[]).changes_lost("s", 10, 9);
         assert_eq!(set_back, Some(ChangesLost::SetBack));
         let count = told.len();

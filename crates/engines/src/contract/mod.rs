@@ -1,5 +1,6 @@
 //! What a database must be able to do.
 
+pub mod beside_writers;
 pub mod bringing;
 pub mod catalogue;
 pub mod changes;

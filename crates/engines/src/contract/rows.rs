@@ -8,6 +8,7 @@ use mendb_model::key::KeyRange;
 use mendb_model::manifest::TableBackup;
 use mendb_model::name::TablePath;
 
+use super::beside_writers::BesideWriters;
 use super::live_rows::{BlockSink, LiveRows, LiveShard};
 use crate::error::Result;
 
@@ -16,6 +17,16 @@ use crate::error::Result;
 ///
 /// Each call of [`LiveRows`] on it sees the last commit.
 pub trait RowStore: LiveRows {
+    /// Whether the digests of shards are kept with each write. Where they are not, a freeze tells none of them:
+    /// the digest of what is copied is that of the shard.
+    fn keeps_digests(&self) -> bool;
+
+    /// What mends are done with where writers go on until the publish. `None` where they are kept out from the
+    /// beginning of a mend: by [`Self::begin_mend`].
+    fn beside_writers(&self) -> Option<&dyn BesideWriters> {
+        None
+    }
+
     /// *freeze*: locks the tables against schema change, attaches or rotates their stream and takes
     /// a snapshot, all at one version. The snapshot is kept under the name of the operation until
     /// [`super::Engine::thaw`] or the end of the process; the stream outlives both.
@@ -118,7 +129,7 @@ pub trait RowStore: LiveRows {
 
     /// *stage*: closes tables to writers and holds their schema and their shards still, until
     /// [`super::Engine::commit`] or [`super::Engine::undo`]. Readers go on and see nothing of what is
-    /// staged before [`Self::publish_mend`].
+    /// staged before [`Self::publish_mend`]. Where there is [`Self::beside_writers`], writers go on too.
     ///
     /// # Errors
     /// A table is missing, or another operation holds it.

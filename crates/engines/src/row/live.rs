@@ -33,6 +33,7 @@ impl LiveRows for LiveSnapshot {
                     outgrew_bytes: stream.outgrew_bytes,
                 })
                 .collect(),
+            keeps_changes: true,
             born: description.born.map(|born| Born {
                 version: born.version,
                 restored_by: born.restored_by,
@@ -50,8 +51,8 @@ impl LiveRows for LiveSnapshot {
         Ok(Box::new(Self(self.0.clone())))
     }
 
-    fn version(&self) -> u64 {
-        self.0.version()
+    fn version(&self) -> Result<u64> {
+        Ok(self.0.version())
     }
 
     fn shards(&self, path: &TablePath, range: &KeyRange) -> Result<Vec<LiveShard>> {

@@ -119,8 +119,8 @@ impl LiveRows for RowEngine {
         self.live()?.inspect(table)
     }
 
-    fn version(&self) -> u64 {
-        self.database.version()
+    fn version(&self) -> Result<u64> {
+        Ok(self.database.version())
     }
 
     fn shards(&self, path: &TablePath, range: &KeyRange) -> Result<Vec<LiveShard>> {
@@ -174,12 +174,17 @@ impl LiveRows for RowEngine {
 }
 
 impl RowStore for RowEngine {
+    fn keeps_digests(&self) -> bool {
+        true
+    }
+
     fn freeze(&self, request: &FreezeRequest<'_>) -> Result<Frozen> {
         if let Some(since) = request.since_version {
             for table in request.tables {
                 let live = self.inspect(table)?;
-                let lost =
-                    |live: LiveTable| live.changes_lost(request.stream, since, self.version());
+                let lost = |live: LiveTable| {
+                    live.changes_lost(request.stream, since, self.database.version())
+                };
                 // One that is missing is told by the cut.
                 if let Some(lost) = live.and_then(lost) {
                     return Err(changes_lost(table, &lost));
@@ -465,6 +470,7 @@ fn describe(snapshot: &Snapshot, table: &str) -> Result<TableBackup> {
         schema: description.schema,
         rows,
         indexes,
+        native: None,
     })
 }
 

@@ -6,6 +6,9 @@
 )]
 
 mod clickhouse;
+mod postgres;
+#[path = "../postgres_server/mod.rs"]
+mod postgres_server;
 mod row;
 mod row_suite;
 #[path = "../servers/mod.rs"]

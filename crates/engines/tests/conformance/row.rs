@@ -206,7 +206,7 @@ fn who_looks_at_a_store_reads_what_its_engine_does_and_changes_nothing() {
         engine.live_rows().unwrap(),
         store.engine.snapshot().unwrap(),
     );
-    assert_eq!(seen.version(), rows.version());
+    assert_eq!(seen.version().unwrap(), rows.version().unwrap());
     assert_eq!(seen.inspect("t").unwrap(), rows.inspect("t").unwrap());
     assert_eq!(seen.held_back("t").unwrap(), rows.held_back("t").unwrap());
     let path = TablePath::index("t", "i");

@@ -27,6 +27,7 @@ impl Operation {
         if !matches!(task.output, TaskOutput::Draft(_) | TaskOutput::Segments(_)) {
             return;
         }
+        let is_unproved = matches!(&task.spec, TaskSpec::Copy { digest: None, .. });
         let copied = match &task.spec {
             TaskSpec::Copy { path, shard, .. } | TaskSpec::Fold { path, shard, .. } => {
                 Some((path.clone(), *shard))
@@ -41,7 +42,11 @@ impl Operation {
                 self.touched.draft = TouchedDraft::All;
             }
             (TaskOutput::Segments(segments), Some(draft), Some((path, shard))) => {
-                Arc::make_mut(draft).put_shard(&path, shard, segments);
+                let draft = Arc::make_mut(draft);
+                draft.put_shard(&path, shard, segments);
+                if is_unproved && draft.parent.is_none() {
+                    draft.sum_up_shard(&path, shard);
+                }
                 self.touched.shard(path, shard);
             }
             _ => {}
@@ -75,11 +80,11 @@ impl Operation {
                 .change(at as u32, |task| task.output = TaskOutput::None);
             match output {
                 TaskOutput::Mended(rows) => {
+                    self.head.mended_rows += rows;
                     if let TaskSpec::MendRows {
                         path, range, road, ..
                     } = spec
                     {
-                        self.head.mended_rows += rows;
                         self.mended.push(MendedShard {
                             path,
                             range,

@@ -186,7 +186,7 @@ impl Request {
     /// Whether a step is one piece of work whatever there is, so that its tasks need not be looked for.
     pub fn is_one_task(&self, step: StepKind) -> bool {
         match step {
-            StepKind::Verify => matches!(self, Self::MendRows(_)),
+            StepKind::Verify | StepKind::Commit => matches!(self, Self::MendRows(_)),
             StepKind::Cut
             | StepKind::Seal
             | StepKind::Release
@@ -201,9 +201,13 @@ impl Request {
             | StepKind::Load
             | StepKind::Apply
             | StepKind::Stage
-            | StepKind::Commit
             | StepKind::Fold => false,
         }
+    }
+
+    /// Whether what it does is live once this step is done, so that it cannot be given up any more.
+    pub(super) fn is_live_after(&self, step: StepKind) -> bool {
+        matches!(self, Self::MendRows(mend) if mend.beside_writers) && step == StepKind::Commit
     }
 
     /// The tables of the target that it touches.

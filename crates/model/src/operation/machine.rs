@@ -167,7 +167,7 @@ impl Operation {
             && self.state == State::Applying;
         match self.step_kind() {
             StepKind::Rollback => return Err(IllegalEvent::RollingBack { operation_id }),
-            step if sealed || !step.can_cancel() => {
+            step if sealed || self.is_live() || !step.can_cancel() => {
                 let step = step.name();
                 return Err(IllegalEvent::TooLate { operation_id, step });
             }
@@ -179,6 +179,12 @@ impl Operation {
         self.stop = Some(Stop::Cancel);
         self.abort_running(effects);
         Ok(())
+    }
+
+    /// Whether what it does is live, although it is not over.
+    fn is_live(&self) -> bool {
+        let mut before = self.steps.iter().take(self.current_step as usize);
+        before.any(|step| self.request.is_live_after(step.kind))
     }
 
     fn over(&self, wanted: &'static str) -> IllegalEvent {

@@ -61,6 +61,15 @@ pub fn plan(request: &Request, bytes: &[u64]) -> Result<Vec<PlannedStep>, PlanEr
             StepKind::Finish,
         ])),
         Request::Mend(_) => Ok(steps_of(&[StepKind::Prepare, StepKind::Finish])),
+        Request::MendRows(mend) if mend.beside_writers => Ok(steps_of(&[
+            StepKind::Prepare,
+            StepKind::Stage,
+            StepKind::Commit,
+            StepKind::Cut,
+            StepKind::Copy,
+            StepKind::Seal,
+            StepKind::Finish,
+        ])),
         Request::MendRows(_) => Ok(steps_of(&[
             StepKind::Cut,
             StepKind::Copy,

@@ -165,6 +165,7 @@ mod tests {
             expected: Vec::new(),
             planned: None,
             of_target: None,
+            beside_writers: false,
         });
         let steps = plan(&request, &[]).unwrap();
         let repository = ("id".to_owned(), "memory:".to_owned());

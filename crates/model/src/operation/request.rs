@@ -320,6 +320,10 @@ pub struct RowMendRequest {
     /// The target that the backup was taken of, if that is known to be another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of_target: Option<TargetMark>,
+    /// Whether writers go on until it is published. The state before is known only then: it is an increment on
+    /// the wanted backup, taken of what the publish replaced.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub beside_writers: bool,
 }
 
 /// How a mend of rows finds those that differ.

@@ -263,6 +263,13 @@ pub struct MendedRows {
     pub fetched_bytes: u64,
     /// Requests to the repository.
     pub requests: u64,
+    /// Milliseconds that writers waited, where they wait for the publish only.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub writers_waited_ms: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A key range of a table, and what a mend did to its rows.
@@ -288,6 +295,7 @@ impl std::ops::AddAssign for MendedRows {
         self.written_bytes += other.written_bytes;
         self.fetched_bytes += other.fetched_bytes;
         self.requests += other.requests;
+        self.writers_waited_ms += other.writers_waited_ms;
     }
 }
 

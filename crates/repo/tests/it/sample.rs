@@ -145,6 +145,7 @@ pub fn manifest(
                 }],
             ),
             indexes: Vec::new(),
+            native: None,
         }],
         part_store: None,
         compacted: None,

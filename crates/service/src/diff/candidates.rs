@@ -139,8 +139,8 @@ impl LiveChanges {
         }
         let carries = |name: &&String| live.streams.iter().any(|stream| stream.name == **name);
         let stream = self.streams.iter().find(carries).or(self.streams.first());
-        let lost =
-            stream.and_then(|stream| live.changes_lost(stream, self.since_version, rows.version()));
+        let now = rows.version()?;
+        let lost = stream.and_then(|stream| live.changes_lost(stream, self.since_version, now));
         Ok(lost.map(|lost| format!("the changes since the newest backup are not known: {lost}")))
     }
 }

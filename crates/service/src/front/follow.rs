@@ -148,7 +148,7 @@ impl Front {
                 return Err(take_full(name, &reason));
             }
             let version = parent.snapshot_version;
-            if let Some(lost) = live.changes_lost(stream, version, engine.version()) {
+            if let Some(lost) = live.changes_lost(stream, version, engine.version()?) {
                 let reason = format!(
                     "the changes of table {table_name} since backup {} are not known: {lost}",
                     parent.backup_id

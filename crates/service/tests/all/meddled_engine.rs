@@ -108,8 +108,8 @@ impl<M: Meddler> LiveRows for Meddled<M> {
     fn inspect(&self, table: &str) -> Result<Option<LiveTable>> {
         self.look("inspect", || self.rows().inspect(table))
     }
-    fn version(&self) -> u64 {
-        self.rows().version()
+    fn version(&self) -> Result<u64> {
+        self.look("version", || self.rows().version())
     }
     fn shards(&self, path: &TablePath, range: &KeyRange) -> Result<Vec<LiveShard>> {
         self.look("shards", || self.rows().shards(path, range))
@@ -159,6 +159,9 @@ impl<M: Meddler> LiveRows for Meddled<M> {
 }
 
 impl<M: Meddler> RowStore for Meddled<M> {
+    fn keeps_digests(&self) -> bool {
+        self.rows().keeps_digests()
+    }
     fn freeze(&self, request: &FreezeRequest<'_>) -> Result<Frozen> {
         self.around("freeze", || self.rows().freeze(request))
     }

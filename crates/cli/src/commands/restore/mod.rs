@@ -104,7 +104,7 @@ impl RestoreCommand {
 
     fn restored(self, context: &Context) -> Result<Verdict, Failure> {
         match context.target()? {
-            Target::Rows(_) => {
+            Target::Rows(_) | Target::Postgres(_) => {
                 self.mend.refuse_for_rows()?;
                 self.rows(context)
             }

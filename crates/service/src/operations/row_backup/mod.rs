@@ -27,7 +27,7 @@ impl Kind for BackupRequest {
         match (&attempt.request.spec, attempt.request.step_kind) {
             (TaskSpec::Whole, StepKind::Cut) => run::cut(attempt, self, counts),
             (TaskSpec::Copy { .. }, StepKind::Copy) => run::copy(attempt, self, counts),
-            (TaskSpec::Whole, StepKind::Seal) => run::seal(attempt, self),
+            (TaskSpec::Whole, StepKind::Seal) => run::seal(attempt, self, false),
             (TaskSpec::Whole, StepKind::Release) => run::release(attempt, self),
             (TaskSpec::Whole, StepKind::Rollback) => run::rollback(attempt, self),
             _ => Err(no_such_step(&attempt.request.request)),

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use mendb_engines::FreezeRequest;
-use mendb_model::manifest::{FORMAT_VERSION, Manifest, Parent, Segment};
+use mendb_model::manifest::{FORMAT_VERSION, Manifest, Parent, Segment, TableBackup};
 use mendb_model::name::TablePath;
 use mendb_model::operation::{BackupRequest, TaskOutput, TaskSpec};
 use mendb_model::{Digest, RowBlock, TableSchema, describe_error};
@@ -41,11 +41,22 @@ pub(crate) fn cut(
             }
         }
     }
+    counts.output = drafted(attempt, request, frozen.version, frozen.tables);
+    Ok(())
+}
+
+/// The draft of a manifest of tables as they were at a version.
+pub(crate) fn drafted(
+    attempt: &Attempt<'_>,
+    request: &BackupRequest,
+    version: u64,
+    tables: Vec<TableBackup>,
+) -> TaskOutput {
     let parent = request.parent.as_ref().map(|link| Parent {
         backup_id: link.backup_id.clone(),
         manifest_blake3: link.manifest_blake3.clone(),
     });
-    counts.output = TaskOutput::Draft(Box::new(Manifest {
+    TaskOutput::Draft(Box::new(Manifest {
         format_version: FORMAT_VERSION,
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         collection: request.collection.clone(),
@@ -54,12 +65,11 @@ pub(crate) fn cut(
         operation_id: attempt.operation().to_owned(),
         target: attempt.tools.target.clone(),
         parent,
-        snapshot_version: frozen.version,
-        tables: frozen.tables,
+        snapshot_version: version,
+        tables,
         part_store: None,
         compacted: None,
-    }));
-    Ok(())
+    }))
 }
 
 /// Writes the rows or changes of one shard into segments.
@@ -262,11 +272,16 @@ fn prove(attempt: &Attempt<'_>, request: &BackupRequest) -> TaskResult<()> {
     )))
 }
 
-/// Puts the manifest: from here on the backup exists.
-pub(crate) fn seal(attempt: &Attempt<'_>, request: &BackupRequest) -> TaskResult<()> {
+/// Puts the manifest: from here on the backup exists. What an increment stands on is to be the newest backup,
+/// unless it `stands_anywhere`, as the state before a mend that let writers go on.
+pub(crate) fn seal(
+    attempt: &Attempt<'_>,
+    request: &BackupRequest,
+    stands_anywhere: bool,
+) -> TaskResult<()> {
     let manifest = attempt.draft()?;
     let repository = &attempt.tools.repository;
-    if let Some(parent) = &request.parent {
+    if let Some(parent) = request.parent.as_ref().filter(|_| !stands_anywhere) {
         let backups = attempt.wait(repository.list(&request.collection))?;
         let later = backups
             .iter()

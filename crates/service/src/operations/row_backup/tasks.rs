@@ -16,6 +16,8 @@ pub(crate) fn copy_tasks(
     let id = step.operation_id.as_str();
     let draft = step.draft.as_deref();
     let is_frozen = tools.engine.is_frozen(id)?;
+    // Where no digests are kept, what is copied tells.
+    let proves = request.since_version.is_none() && tools.engine.rows()?.keeps_digests();
     let mut tasks = Vec::new();
     for (path, data) in draft.into_iter().flat_map(Manifest::sharded_tables) {
         let drafted = data.told().ok_or_else(|| Error::Refused {
@@ -38,7 +40,7 @@ pub(crate) fn copy_tasks(
                 path: path.clone(),
                 shard,
                 range: backup.range.clone(),
-                digest: request.since_version.is_none().then_some(backup.digest),
+                digest: proves.then_some(backup.digest),
             };
             tasks.push(NewTask { spec, bytes_total });
         }

@@ -13,6 +13,8 @@ use mendb_repo::StoredManifest;
 
 use crate::error::{Error, Result};
 use crate::front::Front;
+use crate::front::chosen::Chosen;
+use crate::front::follow::Followed;
 use crate::journal::collection::Collection;
 
 impl Front {
@@ -107,6 +109,70 @@ impl Front {
             }
         }
         Ok(Kept::choose(changed_bytes, row_bytes))
+    }
+
+    /// The backup of the state before a mend whose writers go on until the publish: an increment on the wanted
+    /// backup, of the tables that are mended, taken of what the publish replaced. The id is not claimed yet.
+    pub(super) fn before_of_publish(
+        &self,
+        collection: &Collection,
+        wanted: &Chosen,
+        tables: &[RowTableMend],
+        label: &str,
+    ) -> Result<(BackupRequest, RowMendRoad)> {
+        let restore_beside = |message: String| {
+            let name = &collection.collection;
+            let hint = format!("restore it beside: mendb restore {name} --rename OLD=NEW");
+            Err(Error::refused(message, hint))
+        };
+        if let Some(other) = wanted.whose.clone().other() {
+            return restore_beside(format!(
+                "the backup is of another target, {other}, and tables of this kind of target are mended from their own \
+                 backups only"
+            ));
+        }
+        for table in tables {
+            let name = &table.table;
+            if table.create {
+                return Err(Error::refused(
+                    format!("table {name} does not exist, so it cannot be mended"),
+                    format!(
+                        "restore it first: mendb restore {} --tables {name}",
+                        collection.collection
+                    ),
+                ));
+            }
+            if table.range.is_some() || !table.also.is_empty() {
+                return restore_beside(format!(
+                    "some keys of table {name} alone cannot be mended on this kind of target"
+                ));
+            }
+            if !table.added_columns.is_empty() {
+                return restore_beside(format!(
+                    "table {name} got columns since the backup, and cannot be mended on this kind of target"
+                ));
+            }
+        }
+        let name = &collection.collection;
+        let listed = self.runtime().block_on(self.tools.repository.list(name))?;
+        let header_id = self.repository_id()?;
+        let Some(last) = wanted.chain.last() else {
+            return restore_beside("there is no backup".to_owned());
+        };
+        let followed = Followed {
+            parent: link(last),
+            since_version: last.manifest.snapshot_version,
+            stream: String::new(),
+            chain: wanted.chain.clone(),
+        };
+        let mended = Collection {
+            tables: tables.iter().map(|table| table.table.clone()).collect(),
+            ..collection.clone()
+        };
+        let (label, id) = (Some(label.to_owned()), header_id.as_deref());
+        let before = self.planned_backup(&mended, label, Some(followed), id, &listed)?;
+        let reason = "this target keeps no changes".to_owned();
+        Ok((before, RowMendRoad::Digests { reason }))
     }
 
     /// Checks that the backup by which a mend is taken back is the one that it took.

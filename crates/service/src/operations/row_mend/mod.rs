@@ -16,6 +16,7 @@
 //! all of it can be given up.
 
 mod before;
+mod beside_writers;
 mod changes;
 pub(crate) mod conflicts;
 mod digests;
@@ -79,10 +80,13 @@ impl Kind for RowMendRequest {
 
 /// Runs one task of a mend.
 fn run(attempt: &Attempt<'_>, request: &RowMendRequest, counts: &mut Counts) -> TaskResult<()> {
+    if request.beside_writers {
+        return beside_writers::run(attempt, request, counts);
+    }
     match (&attempt.request.spec, attempt.request.step_kind) {
         (TaskSpec::Whole, StepKind::Cut) => cut(attempt, request, counts),
         (TaskSpec::Copy { .. }, StepKind::Copy) => backup::copy(attempt, &request.before, counts),
-        (TaskSpec::Whole, StepKind::Seal) => backup::seal(attempt, &request.before),
+        (TaskSpec::Whole, StepKind::Seal) => backup::seal(attempt, &request.before, false),
         (TaskSpec::Whole, StepKind::Prepare) => prepare(attempt, request),
         (
             TaskSpec::MendRows {

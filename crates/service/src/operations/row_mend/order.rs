@@ -115,7 +115,7 @@ impl Front {
     /// # Errors
     /// As [`Self::request_row_mend`], and what looking at the tables fails with.
     pub fn plan_row_mend(&self, order: &RowMendOrder) -> Result<RowMendPreview> {
-        let version = self.tools.engine.rows()?.version();
+        let version = self.tools.engine.rows()?.version()?;
         let Ordered {
             mut request,
             wanted,
@@ -279,7 +279,11 @@ impl Front {
         if let Some(table) = live.filter(|_| chosen.only_into_absent) {
             return Err(not_ours(&chosen, &table.table));
         }
-        let (before, road) = self.before(&collection, chain, &tables, label)?;
+        let beside_writers = self.tools.engine.rows()?.beside_writers().is_some();
+        let (before, road) = match beside_writers {
+            true => self.before_of_publish(&collection, &chosen, &tables, label)?,
+            false => self.before(&collection, chain, &tables, label)?,
+        };
         Ok(Ordered {
             ranges,
             wanted: wanted.manifest.backup_id.clone(),
@@ -292,6 +296,7 @@ impl Front {
                 expected: Vec::new(),
                 planned: None,
                 of_target: chosen.whose.clone().other(),
+                beside_writers,
             },
         })
     }
@@ -329,11 +334,15 @@ impl Front {
         check_tables(written, order.if_exists, names_some)?;
         let mut tables = Vec::new();
         for backup in chosen {
-            let live = self.tools.engine.rows()?.inspect(&backup.table)?;
+            let rows = self.tools.engine.rows()?;
+            let live = rows.inspect(&backup.table)?;
             let added_columns = match &live {
                 Some(live) => added_columns(backup, &live.schema)?,
                 None => Vec::new(),
             };
+            if let Some(what) = rows.difference(backup)? {
+                return Err(differs(backup, &what));
+            }
             if !added_columns.is_empty() && !order.accept_schema {
                 return Err(Error::refused(
                     format!(
@@ -423,18 +432,7 @@ pub(super) fn take_along(request: &mut RowMendRequest, plan: &RowMendPreview) {
 /// difference: they follow the rows, and unique ones are asked of them before anything is changed.
 fn added_columns(backup: &TableBackup, live: &TableSchema) -> Result<Vec<String>> {
     let then = &backup.schema;
-    let differs = |what: String| {
-        Err(Error::refused(
-            format!(
-                "table {} is another than the one that was backed up: {what}",
-                backup.table
-            ),
-            format!(
-                "leave it out with --tables, or restore it beside: mendb restore --rename {0}={0}_restored",
-                backup.table
-            ),
-        ))
-    };
+    let differs = |what: String| Err(differs(backup, &what));
     if then.key != live.key {
         return differs(format!(
             "its key is ({}), in the backup ({})",
@@ -467,4 +465,18 @@ fn added_columns(backup: &TableBackup, live: &TableSchema) -> Result<Vec<String>
         ));
     }
     Ok(added.iter().map(|column| column.name.clone()).collect())
+}
+
+/// That a live table cannot be brought to what a backup holds, for what it is by now.
+fn differs(backup: &TableBackup, what: &str) -> Error {
+    Error::refused(
+        format!(
+            "table {} is another than the one that was backed up: {what}",
+            backup.table
+        ),
+        format!(
+            "leave it out with --tables, or restore it beside: mendb restore --rename {0}={0}_restored",
+            backup.table
+        ),
+    )
 }

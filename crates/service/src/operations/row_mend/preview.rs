@@ -149,6 +149,7 @@ pub(super) fn look(
     let roads = Roads {
         tools: attempt.tools,
         chain: &chain,
+        rebuilds: !request.beside_writers,
         told: match &request.road {
             RowMendRoad::Changes { .. } => Told::Changes {
                 increments: &increments,

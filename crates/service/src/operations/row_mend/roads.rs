@@ -48,6 +48,8 @@ pub(super) struct Roads<'a> {
     /// The backups up to the wanted one, oldest first.
     pub(super) chain: &'a [Arc<Manifest>],
     pub(super) told: Told<'a>,
+    /// Whether shards may be rebuilt: not where writers go on.
+    pub(super) rebuilds: bool,
 }
 
 impl Roads<'_> {
@@ -61,6 +63,9 @@ impl Roads<'_> {
         backup: &TableBackup,
     ) -> Result<Vec<MendedRange>> {
         let path = TablePath::table(&table.table);
+        if !self.rebuilds {
+            return self.wanted_ranges(&path, table);
+        }
         let mut ranges = match self.told {
             Told::Changes { .. } => self.live_ranges(&path, table)?,
             Told::Digests => self.ranges_by_digests(&path, table)?,
@@ -72,6 +77,25 @@ impl Roads<'_> {
             }
         }
         Ok(ranges)
+    }
+
+    /// The shards of the backup, row by row.
+    fn wanted_ranges(&self, path: &TablePath, table: &RowTableMend) -> Result<Vec<MendedRange>> {
+        let shards = self.wanted_shards(path)?.into_iter();
+        let ranges = shards.filter_map(|wanted| {
+            Some(MendedRange {
+                path: path.clone(),
+                range: table.part_of(&wanted.range)?,
+                road: ChosenRoad::choose(ShardOutlook {
+                    keys: wanted.digest.rows,
+                    live_rows: wanted.digest.rows,
+                    wanted_rows: wanted.digest.rows,
+                    is_whole: false,
+                }),
+                bytes: segment_bytes(&wanted),
+            })
+        });
+        Ok(ranges.collect())
     }
 
     /// The live shards of a table, as far as they are mended.

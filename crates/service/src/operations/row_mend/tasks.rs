@@ -40,6 +40,7 @@ pub(super) fn tasks(
     let roads = Roads {
         tools,
         chain: &chain,
+        rebuilds: !request.beside_writers,
         told: match &request.road {
             RowMendRoad::Changes { .. } => Told::Changes {
                 increments: &increments,

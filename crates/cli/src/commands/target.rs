@@ -1,0 +1,85 @@
+//! `mendb target`: whether a database can be worked with, and taking mendb off it.
+
+use clap::Subcommand;
+use mendb_engines::postgres::{Missing, TableCheck, TargetCheck};
+
+use crate::context::Context;
+use crate::failure::{Failure, Verdict};
+use crate::output::{Field, table};
+
+/// Look after a PostgreSQL database that is backed up and mended.
+#[derive(Debug, Subcommand)]
+pub enum TargetCommand {
+    /// Say what of the database can be backed up and mended, and what has to be granted for the rest
+    ///
+    /// Nothing is changed. Exit code 3 when something is missing without which nothing works.
+    Check,
+    /// Remove everything that mendb keeps in the database: its schema mendb
+    ///
+    /// Backups stay where they are, and can be restored; the collections of the database are forgotten. It is refused
+    /// while an operation holds a table.
+    Detach,
+}
+
+impl TargetCommand {
+    pub fn run(self, context: &Context) -> Result<Verdict, Failure> {
+        match self {
+            Self::Check => check(context),
+            Self::Detach => {
+                let target = context.detach_postgres()?;
+                let record = serde_json::json!({ "detached": target });
+                context.output.report(&record, |_| {
+                    format!("mendb has left {target}: nothing of it is there any more\n")
+                })?;
+                Ok(Verdict::Done)
+            }
+        }
+    }
+}
+
+fn check(context: &Context) -> Result<Verdict, Failure> {
+    let found = context.look_at_postgres()?.check()?;
+    let is_needed = found.missing.iter().any(|missing| missing.is_needed);
+    context.output.record(&found, describe)?;
+    Ok(if is_needed {
+        Verdict::Drift
+    } else {
+        Verdict::Done
+    })
+}
+
+fn describe(found: &TargetCheck) -> String {
+    let mut text = format!(
+        "PostgreSQL {}, database {}, as {}; {}\n\n",
+        found.server,
+        found.database,
+        found.role,
+        match found.is_attached {
+            true => "mendb works on it",
+            false => "mendb has not worked on it yet",
+        }
+    );
+    text += &table(
+        &found.tables,
+        &[
+            Field::left("table", |t: &TableCheck| t.table.clone()),
+            Field::left("backup", |t| yes(t.refused.is_none())),
+            Field::left("mend", |t| yes(t.can_be_mended)),
+            Field::left("why not", |t| t.refused.clone().unwrap_or_default()),
+        ],
+    );
+    for Missing {
+        what,
+        is_needed,
+        sql,
+    } in &found.missing
+    {
+        let how = if *is_needed { "missing" } else { "better" };
+        text += &format!("\n{how}: {what}\n    {sql};\n");
+    }
+    text
+}
+
+fn yes(is: bool) -> String {
+    if is { "yes" } else { "no" }.to_owned()
+}

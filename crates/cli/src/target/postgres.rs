@@ -1,0 +1,115 @@
+//! Opening a PostgreSQL database: the one journal that works on it, and one process at a time.
+//!
+//! The journal is on this machine, in a directory for each database. The database remembers which journal works on it:
+//! another one, as on another machine, would know nothing of what the first has begun, and is refused.
+
+use std::path::{Path, PathBuf};
+
+use mendb_engines::postgres::{Address, JournalPlace, Postgres};
+use mendb_service::journal::Journal;
+
+use super::paths::{is_absent, quoted};
+use super::state_lock::StateLock;
+use crate::context::Context;
+use crate::failure::{Failure, FailureKind};
+use crate::service::host;
+use crate::settings::secret::hide_in_url;
+
+/// What a process has that drives operations on a database.
+pub struct OpenPostgres {
+    /// The database.
+    pub engine: Postgres,
+    /// Where the journal is.
+    pub directory: PathBuf,
+    /// Keeps other processes of this machine from the journal.
+    pub lock: StateLock,
+}
+
+/// The database that a URL names.
+///
+/// # Errors
+/// It is none of a database.
+pub fn parse(url: &str) -> Result<Address, Failure> {
+    Address::parse(url, &|name| std::env::var(name).ok()).map_err(|why| {
+        let shown = hide_in_url(url);
+        Failure::misuse(format!("the target {shown:?} cannot be used: {why}"))
+    })
+}
+
+/// Removes a journal, and its directory if nothing else is in there.
+///
+/// # Errors
+/// A file of it cannot be removed.
+pub fn remove_journal(directory: &Path) -> Result<(), Failure> {
+    for name in [
+        "journal.sqlite",
+        "journal.sqlite-wal",
+        "journal.sqlite-shm",
+        "lock",
+    ] {
+        let file = directory.join(name);
+        match std::fs::remove_file(&file) {
+            Err(error) if !is_absent(&error) => {
+                let doing = format!("cannot remove {}", file.display());
+                return Err(Failure::io(doing, &error));
+            }
+            _ => {}
+        }
+    }
+    // What others keep there stays.
+    let _ = std::fs::remove_dir(directory);
+    Ok(())
+}
+
+impl Context {
+    /// The directory of the journal of a database.
+    pub(super) fn postgres_directory(&self, address: &Address) -> PathBuf {
+        let named = self.settings.postgres_state.clone();
+        named.unwrap_or_else(|| self.settings.postgres_journals.join(address.file_name()))
+    }
+
+    /// Connects to a database, and takes it for this process and the journal of this machine.
+    ///
+    /// # Errors
+    /// [`FailureKind::Busy`] while another process has it; the server does not answer; another journal works on it.
+    pub(super) fn open_postgres(&self, address: &Address) -> Result<OpenPostgres, Failure> {
+        let directory = self.postgres_directory(address);
+        let lock = StateLock::take(&directory)?;
+        let Some(engine) = Postgres::drive(address)? else {
+            return Err(Failure::new(
+                FailureKind::Busy,
+                format!("another mendb works on {}", address.shown()),
+            )
+            .hint("wait for it to end, then run the command again"));
+        };
+        let ours = JournalPlace {
+            journal: Journal::open(&directory)?.id()?,
+            place: match host() {
+                Some(host) => format!("{} on {host}", directory.display()),
+                None => directory.display().to_string(),
+            },
+        };
+        let theirs = engine.journal(&ours)?;
+        if theirs.journal != ours.journal {
+            return Err(Failure::new(
+                FailureKind::FixCommand,
+                format!(
+                    "the journal in {} works on {}, and {} is another",
+                    theirs.place,
+                    address.shown(),
+                    directory.display()
+                ),
+            )
+            .hint(format!(
+                "run mendb there, or name that directory with --state; if it is gone for good, {} works on it after: UPDATE \
+                 mendb.target SET journal = NULL",
+                quoted(&directory)
+            )));
+        }
+        Ok(OpenPostgres {
+            engine,
+            directory,
+            lock,
+        })
+    }
+}

@@ -1,0 +1,14 @@
+//! PostgreSQL through the real program, on real servers.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a failed test is how these helpers report"
+)]
+
+mod crash;
+mod meanwhile;
+#[path = "../../../engines/tests/postgres_server/mod.rs"]
+mod postgres_server;
+mod rules;
+mod shop;
+mod story;
+mod types;

@@ -1,0 +1,95 @@
+//! Mends of a store whose writers go on until the moment of the publish.
+//!
+//! ```text
+//! look at a range     its rows are read, and what differs from the wanted ones is staged
+//! lock                writers wait from here on
+//! look again          at the ranges that were written since
+//! publish             all that is staged becomes live at one moment; what it replaced is kept
+//! ```
+//!
+//! *Crash*: what is staged may go with the server; then the lock finds ranges that nobody has looked at. What a
+//! publish replaced is as durable as the publish.
+
+use mendb_model::digest::Digest;
+use mendb_model::key::KeyRange;
+
+use super::live_rows::LiveShard;
+use crate::error::Result;
+
+/// What [`super::rows::RowStore`] has for it. The state before is read by
+/// [`super::rows::RowStore::read_changes`], as what the publish took the place of.
+pub trait BesideWriters: Send + Sync {
+    /// *assess*: begins to look at a range of a table: what was staged of it goes. Its rows are read after this,
+    /// and those that differ are staged by [`super::rows::RowStore::stage_mend`].
+    ///
+    /// # Errors
+    /// The table is not held by the operation, or the store fails.
+    fn begin_look(&self, operation: &str, table: &str, range: &KeyRange) -> Result<Look>;
+
+    /// *assess*: notes that all of a range that differs is staged, and the digest of the rows that were read.
+    ///
+    /// # Errors
+    /// As [`Self::begin_look`].
+    fn end_look(
+        &self,
+        operation: &str,
+        table: &str,
+        range: &KeyRange,
+        look: &Look,
+        found: Digest,
+    ) -> Result<()>;
+
+    /// *apply*: makes writers of the tables wait until what is returned is dropped. Readers go on.
+    ///
+    /// # Errors
+    /// Remedy retry: writers did not end in time. Another process has taken over, or the store fails.
+    fn lock_out<'a>(
+        &'a self,
+        operation: &str,
+        wanted: &[WantedTable],
+    ) -> Result<Box<dyn Publishing + 'a>>;
+
+    /// *read*: the ranges of a table as they were looked at, with the digests of the rows before the publish, in
+    /// key order.
+    ///
+    /// # Errors
+    /// The operation has not published, or the store fails.
+    fn before(&self, operation: &str, table: &str) -> Result<Vec<LiveShard>>;
+
+    /// How many milliseconds writers waited for the publish of an operation; 0 of one that is over.
+    ///
+    /// # Errors
+    /// The store fails.
+    fn writers_waited_ms(&self, operation: &str) -> Result<u64>;
+}
+
+/// When a look began, in the words of the engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Look(pub(crate) u64);
+
+/// What a table is to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WantedTable {
+    /// Its name.
+    pub table: String,
+    /// The ranges that it is looked at in, in key order, covering all keys, each with the digest of its wanted
+    /// rows.
+    pub shards: Vec<(KeyRange, Digest)>,
+}
+
+/// Tables whose writers wait.
+pub trait Publishing {
+    /// *assess*: the ranges that nobody has looked at, or that were written since, by their tables.
+    ///
+    /// # Errors
+    /// The lock is lost, or the store fails.
+    fn drifted(&mut self) -> Result<Vec<(String, KeyRange)>>;
+
+    /// *apply*: makes live what is staged, proves that the tables are what was wanted, and keeps what was
+    /// replaced, all or nothing.
+    ///
+    /// # Errors
+    /// A rule of the database refuses it, it would not be what is wanted, or the store fails: nothing was
+    /// changed then. Where the answer is lost, [`super::rows::RowStore::is_published`] tells.
+    fn publish(self: Box<Self>) -> Result<()>;
+}

@@ -1,0 +1,64 @@
+//! Mends whose writers go on until the publish.
+
+use mendb_model::digest::Digest;
+use mendb_model::key::KeyRange;
+
+use super::error::failed;
+use super::publish::Locked;
+use super::{Postgres, mend};
+use crate::contract::beside_writers::{BesideWriters, Look, Publishing, WantedTable};
+use crate::contract::live_rows::LiveShard;
+use crate::contract::only_read;
+use crate::error::Result;
+
+impl BesideWriters for Postgres {
+    fn begin_look(&self, operation: &str, table: &str, range: &KeyRange) -> Result<Look> {
+        let since = self.change("look at a table", |client| {
+            mend::begin_look(client, operation, table, range)
+        })?;
+        Ok(Look(since))
+    }
+
+    fn end_look(
+        &self,
+        operation: &str,
+        table: &str,
+        range: &KeyRange,
+        look: &Look,
+        found: Digest,
+    ) -> Result<()> {
+        self.change("look at a table", |client| {
+            mend::end_look(client, operation, table, range, look.0, found)
+        })
+    }
+
+    fn lock_out<'a>(
+        &'a self,
+        operation: &str,
+        wanted: &[WantedTable],
+    ) -> Result<Box<dyn Publishing + 'a>> {
+        let epoch = self.epoch.ok_or_else(only_read)?;
+        Ok(Box::new(Locked::take(
+            &self.server,
+            epoch,
+            operation,
+            wanted,
+        )?))
+    }
+
+    fn before(&self, operation: &str, table: &str) -> Result<Vec<LiveShard>> {
+        self.server
+            .with(|client| mend::before(client, operation, table))
+    }
+
+    fn writers_waited_ms(&self, operation: &str) -> Result<u64> {
+        self.server.with(|client| {
+            let row = client.query_opt(
+                "SELECT waited_ms FROM mendb.published WHERE operation = $1",
+                &[&operation],
+            );
+            let row = row.map_err(|error| failed("ask how long writers waited", &error))?;
+            Ok(row.map_or(0, |row| u64::try_from(row.get::<_, i64>(0)).unwrap_or(0)))
+        })
+    }
+}

@@ -1,0 +1,112 @@
+//! A state of the database that several sessions read: an exported snapshot.
+//!
+//! *Consistency*: whatever is read of it is of one moment, over all tables. *Crash*: it goes with the session that
+//! keeps it; who reads then is told to take another.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use postgres::Client;
+
+use super::catalogue::{self, Table};
+use super::error::failed;
+use super::name::{TableName, text};
+use super::session::{Server, Session, lock, run};
+use crate::error::{EngineError, Remedy, Result};
+
+/// A snapshot.
+pub(super) struct Cut {
+    server: Arc<Server>,
+    /// Whom it is taken for, as an error names it.
+    of: String,
+    /// Its name on the server.
+    snapshot: String,
+    /// Transactions from this one on are not in it.
+    pub(super) version: u64,
+    /// Its tables, of one that was taken of some.
+    pub(super) tables: BTreeMap<String, Arc<Table>>,
+    /// Bytes of a range of each table, about.
+    pub(super) range_bytes: BTreeMap<String, u64>,
+    keeper: Mutex<Client>,
+    /// Sessions that read it, while nobody uses them.
+    idle: Mutex<Vec<Client>>,
+}
+
+impl Cut {
+    /// Takes one. Of tables that are named, the definitions stay what they are as long as it lives.
+    pub(super) fn take(server: &Arc<Server>, of: &str, tables: &[String]) -> Result<Self> {
+        let doing = "take a snapshot";
+        let mut keeper = server.connect()?;
+        run(
+            &mut keeper,
+            doing,
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+        )?;
+        let mut names = Vec::new();
+        for table in tables {
+            names.push(TableName::parse(table)?.to_string());
+        }
+        if !names.is_empty() {
+            // Before the snapshot, so that it has the definitions that stay.
+            let lock = format!("LOCK TABLE {} IN ACCESS SHARE MODE", names.join(", "));
+            run(
+                &mut keeper,
+                format!("read the tables {}", tables.join(", ")),
+                &lock,
+            )?;
+        }
+        let row = keeper
+            .query_one(
+                "SELECT pg_export_snapshot(), pg_snapshot_xmax(pg_current_snapshot())::text",
+                &[],
+            )
+            .map_err(|error| failed(doing, &error))?;
+        let mut found = BTreeMap::new();
+        for name in tables {
+            let table = catalogue::find(&mut keeper, name)?;
+            let mut table = table.ok_or_else(|| {
+                EngineError::new(Remedy::Request, format!("table {name} does not exist"))
+            })?;
+            catalogue::complete(&mut keeper, &mut table)?;
+            found.insert(name.clone(), Arc::new(table));
+        }
+        Ok(Self {
+            server: Arc::clone(server),
+            of: of.to_owned(),
+            snapshot: row.get(0),
+            version: version(row.get(1))?,
+            tables: found,
+            range_bytes: BTreeMap::new(),
+            keeper: Mutex::new(keeper),
+            idle: Mutex::default(),
+        })
+    }
+
+    /// Whether it can still be read.
+    pub(super) fn is_alive(&self) -> bool {
+        lock(&self.keeper).simple_query("SELECT 1").is_ok()
+    }
+
+    /// A session that reads it.
+    pub(super) fn session(&self) -> Result<Session<'_>> {
+        if let Some(client) = lock(&self.idle).pop().filter(|client| !client.is_closed()) {
+            return Ok(Session::new(client, &self.idle));
+        }
+        let mut client = self.server.connect()?;
+        let begin = format!(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}",
+            text(&self.snapshot)
+        );
+        match client.batch_execute(&begin) {
+            Ok(()) => Ok(Session::new(client, &self.idle)),
+            Err(_) if !self.is_alive() => Err(EngineError::snapshot_lost(&self.of)),
+            Err(error) => Err(failed("read a snapshot", &error)),
+        }
+    }
+}
+
+/// A number of a transaction, with its epoch.
+pub(super) fn version(text: &str) -> Result<u64> {
+    text.parse()
+        .map_err(|_| super::error::damaged(format!("{text:?} is no number of a transaction")))
+}

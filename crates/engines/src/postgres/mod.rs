@@ -1,0 +1,552 @@
+//! A PostgreSQL database as an engine.
+//!
+//! *Consistency*: a backup is one exported snapshot over all its tables, which several sessions read ([`cut`]). *Mends*
+//! let writers go on: what differs is staged beside, and one transaction makes it live ([`mend`], [`publish`]). *Crash*:
+//! snapshots go with their process; what else mendb keeps is in the schema `mendb` of the database ([`state`]).
+//! *Retry*: every method is idempotent, see [`Engine`]. *Processes*: one at a time works on a database, and one that
+//! lost it changes nothing any more.
+//!
+//! What is not here yet, and refused by name: increments, partitioned and inheriting tables, tables without a primary
+//! key, composite types and arrays of types that users made, TLS.
+
+mod address;
+mod beside;
+mod catalogue;
+mod check;
+mod cut;
+mod definition;
+mod error;
+mod exchange;
+mod foreign_keys;
+mod literal;
+mod live;
+mod mend;
+mod name;
+mod numeric;
+mod publish;
+mod read;
+mod replaced;
+mod restore;
+mod session;
+mod shards;
+mod state;
+mod wire;
+mod write;
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex};
+
+use mendb_model::RowBlock;
+use mendb_model::digest::Digest;
+use mendb_model::key::KeyRange;
+use mendb_model::manifest::{ShardBackup, TableBackup};
+use mendb_model::name::TablePath;
+use postgres::Client;
+
+use crate::contract::beside_writers::{BesideWriters, WantedTable};
+use crate::contract::changes::HeldBack;
+use crate::contract::live_rows::{BlockSink, ConflictSink, LiveRows, LiveShard, LiveTable};
+use crate::contract::rows::{
+    FreezeRequest, Frozen, RebuildRequest, RowStore, Source, StagedCounts, StagedTable,
+};
+use crate::contract::{Data, Engine, Hold, Lock, LockKind, only_read};
+use crate::error::{EngineError, Result};
+
+pub use address::{Address, Environment};
+pub use check::{Missing, TableCheck, TargetCheck};
+pub use state::JournalPlace;
+
+use cut::Cut;
+use error::{failed, refused};
+use live::{View, no_changes};
+use publish::Locked;
+use session::{OLDEST, Server, lock};
+
+/// A database.
+pub struct Postgres {
+    server: Arc<Server>,
+    now: View,
+    /// What tells this process from others that work on the database; `None` of one that only looks.
+    epoch: Option<i64>,
+    /// Keeps others from working on it.
+    _claim: Option<Mutex<Client>>,
+    /// Of the backups that run in this process.
+    cuts: Mutex<HashMap<String, Arc<Cut>>>,
+}
+
+impl Postgres {
+    /// Connects, to look only.
+    ///
+    /// # Errors
+    /// The server does not answer, or is too old.
+    pub fn look(address: &Address) -> Result<Self> {
+        let server = Arc::new(Server::new(address.clone()));
+        server.with(|client| {
+            let row = client.query_one("SELECT current_setting('server_version_num')::int4", &[]);
+            let number: i32 = row
+                .map_err(|error| failed("ask for the version", &error))?
+                .get(0);
+            match number.unsigned_abs() >= OLDEST {
+                true => Ok(()),
+                false => Err(refused(format!(
+                    "the server has version {}, and mendb works with PostgreSQL {} and later",
+                    number / 10_000,
+                    OLDEST / 10_000
+                ))),
+            }
+        })?;
+        Ok(Self {
+            now: View::Now(Arc::clone(&server)),
+            server,
+            epoch: None,
+            _claim: None,
+            cuts: Mutex::default(),
+        })
+    }
+
+    /// Connects, and takes the database for this process; `None` while another has it. The schema `mendb` is made
+    /// where there is none.
+    ///
+    /// # Errors
+    /// As [`Self::look`]; the schema cannot be made.
+    pub fn drive(address: &Address) -> Result<Option<Self>> {
+        let mut engine = Self::look(address)?;
+        engine.server.with(state::make)?;
+        let mut client = engine.server.connect()?;
+        let Some(epoch) = state::claim(&mut client)? else {
+            return Ok(None);
+        };
+        engine.epoch = Some(epoch);
+        engine._claim = Some(Mutex::new(client));
+        Ok(Some(engine))
+    }
+
+    /// Notes that a journal works on the database, if none does yet; returns the one that does.
+    ///
+    /// # Errors
+    /// It cannot be noted.
+    pub fn journal(&self, ours: &JournalPlace) -> Result<JournalPlace> {
+        self.server.with(|client| state::journal(client, ours))
+    }
+
+    /// What can be backed up and mended, and what has to be granted.
+    ///
+    /// # Errors
+    /// The server fails.
+    pub fn check(&self) -> Result<TargetCheck> {
+        self.server.with(check::check)
+    }
+
+    /// Removes everything of mendb from the database.
+    ///
+    /// # Errors
+    /// An operation is not over, or the server fails.
+    pub fn detach(self) -> Result<()> {
+        self.change("remove the schema mendb", |client| {
+            match state::held(client, None)?.first() {
+                None => Ok(()),
+                Some((operation, held)) => Err(refused(format!(
+                    "operation {operation} holds table {}: finish it or cancel it first (mendb operation list)",
+                    held.table
+                ))),
+            }
+        })?;
+        self.server.with(state::remove)
+    }
+
+    /// Does something in one transaction, in which no other process can take over.
+    fn change<T>(&self, doing: &str, work: impl FnOnce(&mut Client) -> Result<T>) -> Result<T> {
+        let epoch = self.epoch.ok_or_else(only_read)?;
+        self.server.within(doing, |client| {
+            state::check_claim(client, epoch)?;
+            work(client)
+        })
+    }
+
+    fn cut(&self, operation: &str) -> Result<Arc<Cut>> {
+        let cut = lock(&self.cuts).get(operation).cloned();
+        cut.ok_or_else(|| EngineError::snapshot_lost(operation))
+    }
+
+    /// The tables that an operation holds for something.
+    fn held(&self, operation: &str, kind: LockKind) -> Result<Vec<String>> {
+        let held = self
+            .server
+            .with(|client| state::held(client, Some(operation)))?
+            .into_iter();
+        let held = held.map(|(_, held)| held).filter(|held| held.kind == kind);
+        Ok(held.map(|held| held.table).collect())
+    }
+}
+
+/// A table of a snapshot.
+fn table_of<'a>(cut: &'a Cut, path: &TablePath) -> Result<&'a catalogue::Table> {
+    let table = cut.tables.get(&path.table).filter(|_| path.index.is_none());
+    table
+        .map(|table| &**table)
+        .ok_or_else(|| refused(format!("the backup is not of {path}")))
+}
+
+impl Engine for Postgres {
+    fn data(&self) -> Data<'_> {
+        match self.epoch {
+            Some(_) => Data::Rows(self),
+            None => Data::Look(&self.now),
+        }
+    }
+
+    /// Of a database that has none, the new one serves those who look as long as they do.
+    fn identify(&self, new_id: &str) -> Result<String> {
+        match self.epoch {
+            Some(_) => self.server.with(|client| state::identify(client, new_id)),
+            None => Ok(self
+                .server
+                .with(state::id)?
+                .unwrap_or_else(|| new_id.to_owned())),
+        }
+    }
+
+    fn locks(&self) -> Result<Vec<Lock>> {
+        Ok(state::locks(
+            self.server.with(|client| state::held(client, None))?,
+        ))
+    }
+
+    fn holds(&self) -> Result<Vec<Hold>> {
+        self.server.with(state::holds)
+    }
+
+    fn drop_kept(&self, _operation: &str) -> Result<()> {
+        // The state before a mend is a backup.
+        Ok(())
+    }
+
+    fn is_frozen(&self, operation: &str) -> Result<bool> {
+        let cut = lock(&self.cuts).get(operation).cloned();
+        if let Some(cut) = cut {
+            return Ok(cut.is_alive());
+        }
+        // What a publish replaced is read as a backup is.
+        self.is_published(operation)
+    }
+
+    fn thaw(&self, operation: &str) -> Result<()> {
+        lock(&self.cuts).remove(operation);
+        Ok(())
+    }
+
+    fn commit(&self, operation: &str) -> Result<()> {
+        if !self.held(operation, LockKind::Mend)?.is_empty() && !self.is_published(operation)? {
+            return Err(refused(format!(
+                "operation {operation} has not published what it staged"
+            )));
+        }
+        self.change("finish an operation", |client| {
+            restore::finish(client, operation)
+        })
+    }
+
+    fn undo(&self, operation: &str) -> Result<()> {
+        if !self.is_published(operation)? {
+            return self.change("give an operation up", |client| {
+                state::let_go(client, operation)
+            });
+        }
+        let epoch = self.epoch.ok_or_else(only_read)?;
+        let tables = self.held(operation, LockKind::Mend)?.into_iter();
+        let tables = tables.map(|table| WantedTable {
+            table,
+            shards: Vec::new(),
+        });
+        Locked::take(&self.server, epoch, operation, &tables.collect::<Vec<_>>())?.revert()
+    }
+}
+
+impl LiveRows for Postgres {
+    fn snapshot(&self) -> Result<Box<dyn LiveRows + '_>> {
+        self.now.snapshot()
+    }
+
+    fn inspect(&self, table: &str) -> Result<Option<LiveTable>> {
+        self.now.inspect(table)
+    }
+
+    fn version(&self) -> Result<u64> {
+        self.now.version()
+    }
+
+    fn difference(&self, backup: &TableBackup) -> Result<Option<String>> {
+        self.now.difference(backup)
+    }
+
+    fn shards(&self, path: &TablePath, range: &KeyRange) -> Result<Vec<LiveShard>> {
+        self.now.shards(path, range)
+    }
+
+    fn scan(
+        &self,
+        path: &TablePath,
+        range: &KeyRange,
+        after: Option<&[u8]>,
+        sink: BlockSink<'_>,
+    ) -> Result<()> {
+        self.now.scan(path, range, after, sink)
+    }
+
+    fn rows_of(&self, path: &TablePath, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>> {
+        self.now.rows_of(path, keys)
+    }
+
+    fn conflicts(
+        &self,
+        table: &str,
+        wanted: &RowBlock<&[u8]>,
+        found: ConflictSink<'_>,
+    ) -> Result<()> {
+        self.now.conflicts(table, wanted, found)
+    }
+
+    fn changes_since(
+        &self,
+        path: &TablePath,
+        range: &KeyRange,
+        since_version: u64,
+        sink: BlockSink<'_>,
+    ) -> Result<()> {
+        self.now.changes_since(path, range, since_version, sink)
+    }
+
+    fn bytes_changed_since(&self, path: &TablePath, since_version: u64) -> Result<u64> {
+        self.now.bytes_changed_since(path, since_version)
+    }
+
+    fn digest(&self, path: &TablePath, range: &KeyRange) -> Result<Digest> {
+        self.now.digest(path, range)
+    }
+
+    fn held_back(&self, table: &str) -> Result<Vec<HeldBack>> {
+        self.now.held_back(table)
+    }
+}
+
+impl RowStore for Postgres {
+    fn keeps_digests(&self) -> bool {
+        false
+    }
+
+    fn beside_writers(&self) -> Option<&dyn BesideWriters> {
+        Some(self)
+    }
+
+    fn freeze(&self, request: &FreezeRequest<'_>) -> Result<Frozen> {
+        if request.since_version.is_some() {
+            return Err(no_changes(&request.tables.join(", ")));
+        }
+        let mut cut = Cut::take(&self.server, request.operation, request.tables)?;
+        let mut tables = Vec::new();
+        for name in request.tables {
+            let Some(table) = cut.tables.get(name).cloned() else {
+                continue;
+            };
+            let mut session = cut.session()?;
+            let bytes = shards::bytes_of(&mut session, &table)?;
+            let ranges = shards::split(&mut session, &table)?;
+            session.keep();
+            cut.range_bytes
+                .insert(name.clone(), bytes / ranges.len().max(1) as u64);
+            let shard = |range| ShardBackup {
+                range,
+                digest: Digest::default(),
+                segments: Vec::new(),
+            };
+            tables.push(table.backup(ranges.into_iter().map(shard).collect()));
+        }
+        let frozen = Frozen {
+            version: cut.version,
+            tables,
+        };
+        lock(&self.cuts).insert(request.operation.to_owned(), Arc::new(cut));
+        Ok(frozen)
+    }
+
+    fn estimate_bytes(&self, operation: &str, path: &TablePath, _range: &KeyRange) -> Result<u64> {
+        Ok(self
+            .cut(operation)?
+            .range_bytes
+            .get(&path.table)
+            .copied()
+            .unwrap_or(0))
+    }
+
+    fn estimate_change_bytes(
+        &self,
+        operation: &str,
+        path: &TablePath,
+        range: &KeyRange,
+        _since_version: u64,
+    ) -> Result<u64> {
+        self.server
+            .with(|client| replaced::bytes_of(client, operation, &path.table, range))
+    }
+
+    fn read_rows(
+        &self,
+        operation: &str,
+        path: &TablePath,
+        range: &KeyRange,
+        after: Option<&[u8]>,
+        sink: BlockSink<'_>,
+    ) -> Result<()> {
+        let cut = self.cut(operation)?;
+        let table = table_of(&cut, path)?;
+        let mut session = cut.session()?;
+        if read::scan(&mut session, table, range, after, sink)?.is_continue() {
+            session.keep();
+        }
+        Ok(())
+    }
+
+    /// What the publish of a mend replaced.
+    fn read_changes(
+        &self,
+        operation: &str,
+        path: &TablePath,
+        range: &KeyRange,
+        _since_version: u64,
+        after: Option<&[u8]>,
+        sink: BlockSink<'_>,
+    ) -> Result<()> {
+        if !self.is_published(operation)? {
+            return Err(no_changes(&path.table));
+        }
+        let mut session = self.server.session()?;
+        if replaced::read(&mut session, operation, &path.table, range, after, sink)?.is_continue() {
+            session.keep();
+        }
+        Ok(())
+    }
+
+    fn release_stream(&self, _stream: &str, _up_to: u64) -> Result<()> {
+        Ok(())
+    }
+
+    fn detach_stream(&self, _stream: &str) -> Result<()> {
+        Ok(())
+    }
+
+    fn stage(&self, operation: &str, tables: Vec<StagedTable>) -> Result<()> {
+        self.change("make tables", |client| {
+            restore::stage(client, operation, &tables)
+        })
+    }
+
+    fn load(
+        &self,
+        operation: &str,
+        path: &TablePath,
+        source: Source,
+        rows: &RowBlock<&[u8]>,
+    ) -> Result<()> {
+        self.change("restore rows", |client| {
+            restore::bring(client, operation, &path.table, source, rows, false)
+        })
+    }
+
+    fn apply(
+        &self,
+        operation: &str,
+        path: &TablePath,
+        source: Source,
+        changes: &RowBlock<&[u8]>,
+    ) -> Result<()> {
+        self.change("restore changes", |client| {
+            restore::bring(client, operation, &path.table, source, changes, true)
+        })
+    }
+
+    fn begin_mend(&self, operation: &str, tables: &[String]) -> Result<()> {
+        self.change("begin a mend", |client| {
+            mend::begin(client, operation, tables)
+        })
+    }
+
+    fn stage_mend(
+        &self,
+        operation: &str,
+        table: &str,
+        _source: Source,
+        changes: &RowBlock<&[u8]>,
+    ) -> Result<StagedCounts> {
+        self.change("stage rows", |client| {
+            mend::stage(client, operation, table, changes)
+        })
+    }
+
+    fn rebuild_mend(
+        &self,
+        request: &RebuildRequest<'_>,
+        _: &RowBlock<&[u8]>,
+        _: bool,
+    ) -> Result<StagedCounts> {
+        Err(refused(format!(
+            "{} is mended row by row: its writers go on",
+            request.path
+        )))
+    }
+
+    fn mended_shards(&self, _operation: &str, path: &TablePath) -> Result<Vec<LiveShard>> {
+        Err(not_before(path))
+    }
+
+    fn mended_digest(
+        &self,
+        _operation: &str,
+        path: &TablePath,
+        _range: &KeyRange,
+    ) -> Result<Digest> {
+        Err(not_before(path))
+    }
+
+    fn is_published(&self, operation: &str) -> Result<bool> {
+        self.server.with(|client| {
+            if !state::exists(client)? {
+                return Ok(false);
+            }
+            let row = client.query_one(
+                "SELECT EXISTS (SELECT FROM mendb.published WHERE operation = $1)",
+                &[&operation],
+            );
+            Ok(row
+                .map_err(|error| failed("look for a publish", &error))?
+                .get(0))
+        })
+    }
+
+    fn publish_mend(&self, operation: &str) -> Result<()> {
+        match self.is_published(operation)? {
+            true => Ok(()),
+            // One that is over holds nothing.
+            false if self.held(operation, LockKind::Mend)?.is_empty() => Ok(()),
+            false => Err(refused(format!(
+                "operation {operation} has not published what it staged"
+            ))),
+        }
+    }
+
+    fn settle_mend(
+        &self,
+        operation: &str,
+        _progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>> {
+        self.commit(operation)?;
+        Ok(ControlFlow::Continue(()))
+    }
+}
+
+/// That what a mend will make of a table is known only when it is published.
+fn not_before(path: &TablePath) -> EngineError {
+    refused(format!(
+        "what a mend makes of table {path} is proved in its publish"
+    ))
+}

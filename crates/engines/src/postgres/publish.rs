@@ -1,0 +1,393 @@
+//! The one transaction in which what a mend has staged becomes live.
+//!
+//! ```text
+//! lock      SHARE ROW EXCLUSIVE: writers wait, readers go on. Nobody is waited for long, or writers would queue up
+//!           behind the lock: it is given up and taken anew
+//! drift     ranges with a row of a transaction that had not ended when they were looked at, or with rows gone
+//! keep      the rows that are replaced, into a logged table
+//! write     deletes, then inserts, so that unique values can change places
+//! check     foreign keys; the digest of each table, from its rows as they are read back
+//! mark      that it was published, in the same transaction
+//! ```
+//!
+//! Where the role may, triggers and foreign keys are left aside by `session_replication_role = replica`, and foreign keys
+//! are checked here. Where it may not, triggers are switched off by name, rows that others point to are updated and not
+//! written anew, and the server checks foreign keys itself ([`super::foreign_keys`]).
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use mendb_model::digest::Digest;
+use mendb_model::key::KeyRange;
+use postgres::Client;
+
+use super::cut::version;
+use super::error::{damaged, failed, is_busy, is_forbidden, refused};
+use super::exchange::{Exchange, Mended, Rules, digest_after, exchange, written_since};
+use super::foreign_keys::{self, ForeignKey};
+use super::mend::{Looked, looked, mended};
+use super::name::{quoted, text};
+use super::read::range_condition;
+use super::session::{Server, run};
+use super::state;
+use crate::contract::beside_writers::{Publishing, WantedTable};
+use crate::error::{EngineError, Remedy, Result};
+
+/// How long a lock is waited for, and writers behind it, before it is given up: less than the second after which the
+/// server looks for deadlocks, or it would end a transaction of somebody who waits for what is locked already …
+const LOCK_TIMEOUT_MS: u32 = 700;
+/// … how long the next try waits, and how many there are.
+const PAUSE_S: &str = "0.5";
+const TRIES: u32 = 30;
+
+/// Tables whose writers wait, on a connection of their own: dropping it gives the locks up.
+pub(super) struct Locked {
+    client: Client,
+    operation: String,
+    tables: Vec<Mended>,
+    /// Foreign keys with one of the tables at an end.
+    keys: Vec<ForeignKey>,
+    /// Whether the server leaves triggers and foreign keys aside.
+    as_replica: bool,
+    /// When the lock was there, in seconds of the server's clock.
+    since_s: f64,
+    /// The transaction. What a later one has noted was read while writers waited.
+    own: u64,
+    /// Ranges that were to be looked at again.
+    drifted: Vec<(String, KeyRange)>,
+}
+
+impl Locked {
+    /// Locks writers of tables out.
+    pub(super) fn take(
+        server: &Arc<Server>,
+        epoch: i64,
+        operation: &str,
+        wanted: &[WantedTable],
+    ) -> Result<Self> {
+        let mut client = server.connect()?;
+        let name = format!(
+            "SET application_name = {}",
+            text(&format!("mendb {operation}"))
+        );
+        run(&mut client, "begin a publish", &name)?;
+        let held = state::held(&mut client, Some(operation))?;
+        for (_, held) in &held {
+            run(
+                &mut client,
+                "look at what is staged",
+                &format!("ANALYZE {}", held.staged()),
+            )?;
+        }
+        let names: Vec<String> = wanted.iter().map(|wanted| wanted.table.clone()).collect();
+        let mut locked = Self {
+            client,
+            operation: operation.to_owned(),
+            tables: Vec::new(),
+            keys: Vec::new(),
+            as_replica: false,
+            since_s: 0.0,
+            own: 0,
+            drifted: Vec::new(),
+        };
+        locked.lock(epoch, &names)?;
+        for wanted in wanted {
+            let (held, table) = mended(&mut locked.client, operation, &wanted.table)?;
+            let (rows, _) = written_since(&mut locked.client, &table, locked.own, "")?;
+            locked.tables.push(Mended {
+                held,
+                table,
+                wanted: wanted.shards.clone(),
+                rows,
+            });
+        }
+        Ok(locked)
+    }
+
+    fn lock(&mut self, epoch: i64, names: &[String]) -> Result<()> {
+        let mut relations = Vec::new();
+        for name in names {
+            relations.push(super::name::TableName::parse(name)?.to_string());
+        }
+        relations.sort();
+        let shown = names.join(", ");
+        for attempt in 1.. {
+            match self.try_lock(epoch, &relations, &shown)? {
+                ControlFlow::Break(()) => return Ok(()),
+                ControlFlow::Continue(()) if attempt < TRIES => {
+                    let pause = format!("SELECT pg_sleep({PAUSE_S})");
+                    run(&mut self.client, "wait for writers", &pause)?;
+                }
+                ControlFlow::Continue(()) => break,
+            }
+        }
+        Err(EngineError::new(
+            Remedy::Retry,
+            format!(
+                "transactions that wrote to {shown} did not end in time: the lock was given up {TRIES} times, so that no other \
+                 writer had to wait behind it; pg_stat_activity shows who holds it"
+            ),
+        ))
+    }
+
+    /// Begins the transaction and takes the locks; goes on where somebody else has one.
+    fn try_lock(
+        &mut self,
+        epoch: i64,
+        relations: &[String],
+        shown: &str,
+    ) -> Result<ControlFlow<()>> {
+        let doing = format!("lock writers of {shown} out");
+        let client = &mut self.client;
+        run(client, &doing, "BEGIN")?;
+        state::check_claim(client, epoch)?;
+        run(
+            client,
+            &doing,
+            &format!("SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}; SAVEPOINT replica"),
+        )?;
+        self.as_replica = match client.batch_execute("SET LOCAL session_replication_role = replica")
+        {
+            Ok(()) => true,
+            Err(error) if is_forbidden(&error) => {
+                run(client, &doing, "ROLLBACK TO SAVEPOINT replica")?;
+                false
+            }
+            Err(error) => return Err(failed(&doing, &error)),
+        };
+        // What is written is to be of the transaction itself: a publish knows its rows by that.
+        run(client, &doing, "RELEASE SAVEPOINT replica")?;
+        let mut locks = vec![format!(
+            "LOCK TABLE ONLY {} IN SHARE ROW EXCLUSIVE MODE",
+            relations.join(", ONLY ")
+        )];
+        self.keys = foreign_keys::find(client, relations)?;
+        // Rows beside the mend that must not change between the check and the end.
+        let beside = self.keys.iter().filter_map(|key| match self.as_replica {
+            true => (!relations.contains(&key.parent)).then_some(&key.parent),
+            false => (key.acts() && !relations.contains(&key.child)).then_some(&key.child),
+        });
+        let mut beside: Vec<&String> = beside.collect();
+        beside.sort();
+        beside.dedup();
+        locks.extend(
+            beside
+                .iter()
+                .map(|relation| format!("LOCK TABLE {relation} IN SHARE MODE")),
+        );
+        for lock in locks {
+            match client.batch_execute(&lock) {
+                Ok(()) => {}
+                Err(error) if is_busy(&error) => {
+                    run(client, &doing, "ROLLBACK")?;
+                    return Ok(ControlFlow::Continue(()));
+                }
+                Err(error) => return Err(failed(&doing, &error)),
+            }
+        }
+        run(client, &doing, "SET LOCAL lock_timeout = 0")?;
+        self.since_s = now_s(client)?;
+        let own = client.query_one("SELECT pg_current_xact_id()::text", &[]);
+        self.own = version(own.map_err(|error| failed(&doing, &error))?.get(0))?;
+        Ok(ControlFlow::Break(()))
+    }
+
+    /// Ranges of a table that are not what they were when they were looked at.
+    fn drifted_of(client: &mut Client, mended: &Mended) -> Result<Vec<KeyRange>> {
+        let looked = looked(client, &mended.held)?;
+        let find = |range: &KeyRange| looked.iter().find(|looked| looked.range == *range);
+        let known: Option<Vec<&Looked>> =
+            mended.wanted.iter().map(|(range, _)| find(range)).collect();
+        if let Some(known) = &known
+            && let Some(since) = known.iter().map(|looked| looked.since).min()
+        {
+            let rows: u64 = known.iter().map(|looked| looked.digest.rows).sum();
+            if written_since(client, &mended.table, since, "")? == (rows, 0) {
+                return Ok(Vec::new());
+            }
+        }
+        let mut drifted = Vec::new();
+        for (range, _) in &mended.wanted {
+            let condition = range_condition(&mended.table, "t.", range, None);
+            let is_same = match find(range) {
+                // What the server counts has to be the range, and nothing beside it.
+                Some(looked) if condition.is_exact => {
+                    let found = written_since(
+                        client,
+                        &mended.table,
+                        looked.since,
+                        &condition.where_clause(),
+                    )?;
+                    found == (looked.digest.rows, 0)
+                }
+                _ => false,
+            };
+            if !is_same {
+                drifted.push(range.clone());
+            }
+        }
+        Ok(drifted)
+    }
+
+    /// Takes a publish back, as nobody is to rely on it: what it replaced is there again. Refused where one of the rows
+    /// that it wrote was written since.
+    pub(super) fn revert(mut self) -> Result<()> {
+        let row = self.client.query_one(
+            "SELECT transaction::xid8::text, (transaction::int8 % 4294967296)::text FROM mendb.published WHERE operation = $1",
+            &[&self.operation],
+        );
+        let row = row.map_err(|error| failed("take a mend back", &error))?;
+        let transaction: String = row.get(1);
+        for mended in &self.tables {
+            let (same, doing) = (
+                mended.same_key(),
+                format!("take the mend of table {} back", mended.table.name),
+            );
+            let written = self.client.query_one(
+                &format!(
+                    "SELECT EXISTS (SELECT FROM {before} w LEFT JOIN ONLY {relation} t ON {same}
+                        WHERE (w._mendb_mark IS NULL) <> (t.{key} IS NULL) OR t.xmin <> {transaction}::xid)",
+                    before = mended.held.before(),
+                    relation = mended.table.relation,
+                    key = quoted(&mended.table.columns[mended.table.key[0]].name),
+                    transaction = text(&transaction),
+                ),
+                &[],
+            );
+            if written.map_err(|error| failed(&doing, &error))?.get(0) {
+                return Err(refused(format!(
+                    "operation {0} was published before it was cancelled, and rows of table {1} were written since, so \
+                     that it cannot be taken back: mendb operation abandon {0} keeps what it did, and ends it",
+                    self.operation, mended.table.name
+                )));
+            }
+            let staged = mended.held.staged();
+            let columns = mended.table.column_list("");
+            run(
+                &mut self.client,
+                &doing,
+                &format!(
+                    "TRUNCATE {staged}; INSERT INTO {staged} (_mendb_key, _mendb_mark, {columns})
+                     SELECT w._mendb_key, 0, {of_table} FROM {before} w JOIN ONLY {relation} t ON {same}",
+                    of_table = mended.table.column_list("t."),
+                    before = mended.held.before(),
+                    relation = mended.table.relation,
+                ),
+            )?;
+        }
+        let exchanges: Vec<Exchange> = self.tables.iter().map(Mended::revert).collect();
+        let rules = Rules {
+            keys: &self.keys,
+            as_replica: self.as_replica,
+            own: self.own,
+        };
+        exchange(&mut self.client, &self.tables, &exchanges, &rules)?;
+        let operation = self.operation.clone();
+        state::let_go(&mut self.client, &operation)?;
+        run(&mut self.client, "take a mend back", "COMMIT")
+    }
+}
+
+impl Publishing for Locked {
+    fn drifted(&mut self) -> Result<Vec<(String, KeyRange)>> {
+        let mut drifted = Vec::new();
+        for mended in &self.tables {
+            let ranges = Self::drifted_of(&mut self.client, mended)?.into_iter();
+            drifted.extend(ranges.map(|range| (mended.table.name.clone(), range)));
+        }
+        self.drifted.clone_from(&drifted);
+        Ok(drifted)
+    }
+
+    fn publish(mut self: Box<Self>) -> Result<()> {
+        let mut before = Vec::new();
+        for mended in &self.tables {
+            let looked = looked(&mut self.client, &mended.held)?;
+            let mut sum = Digest::default();
+            for (range, _) in &mended.wanted {
+                let of_range = looked.iter().find(|looked| looked.range == *range);
+                let mut drifted = self.drifted.iter();
+                let has_drifted =
+                    drifted.any(|(table, of)| of == range && *table == mended.table.name);
+                match of_range.filter(|looked| !has_drifted || looked.noted > self.own) {
+                    Some(looked) => sum.merge(looked.digest),
+                    None => {
+                        return Err(EngineError::new(
+                            Remedy::Retry,
+                            format!("table {} was not looked at as it is", mended.table.name),
+                        ));
+                    }
+                }
+            }
+            before.push(sum);
+            let (table, same) = (&mended.table, mended.same_key());
+            // A row that is not there has a key all the same.
+            let kept = table.columns.iter().enumerate().map(|(at, column)| {
+                let of = if table.key.contains(&at) { "w" } else { "t" };
+                format!("{of}.{}", quoted(&column.name))
+            });
+            run(
+                &mut self.client,
+                format!("keep the rows of table {}", table.name),
+                &format!(
+                    "INSERT INTO {before} (_mendb_key, _mendb_mark, _mendb_gone, {columns})
+                     SELECT w._mendb_key, w._mendb_mark, t.{key} IS NULL, {kept}
+                     FROM {staged} w LEFT JOIN ONLY {relation} t ON {same}",
+                    before = mended.held.before(),
+                    columns = table.column_list(""),
+                    key = quoted(&table.columns[table.key[0]].name),
+                    kept = kept.collect::<Vec<_>>().join(", "),
+                    staged = mended.held.staged(),
+                    relation = table.relation,
+                ),
+            )?;
+        }
+        let exchanges: Vec<Exchange> = self.tables.iter().map(Mended::publish).collect();
+        let rules = Rules {
+            keys: &self.keys,
+            as_replica: self.as_replica,
+            own: self.own,
+        };
+        exchange(&mut self.client, &self.tables, &exchanges, &rules)?;
+        for (at, done) in exchanges.iter().enumerate() {
+            let wanted: Digest = self.tables[at]
+                .wanted
+                .iter()
+                .map(|(_, digest)| *digest)
+                .sum();
+            let found = digest_after(&mut self.client, &self.tables[at], done, before[at])?;
+            if found != wanted {
+                return Err(damaged(format!(
+                    "table {} would not be what the backup holds: {} rows with digest {found}, expected {} rows with digest \
+                     {wanted}; nothing was changed. A trigger, a rule or a default of the server may write something else; \
+                     or the table is damaged: cancel the operation",
+                    self.tables[at].table.name, found.rows, wanted.rows
+                )));
+            }
+        }
+        let waited_ms = ((now_s(&mut self.client)? - self.since_s) * 1000.0).max(0.0) as i64;
+        for mended in &self.tables {
+            let ranges = self.client.execute(
+                "INSERT INTO mendb.before (held, from_key, to_key, rows, sum)
+                 SELECT held, from_key, to_key, rows, sum FROM mendb.looked WHERE held = $1",
+                &[&mended.held.number],
+            );
+            ranges.map_err(|error| failed("note what was replaced", &error))?;
+        }
+        let marked = self.client.execute(
+            "INSERT INTO mendb.published (operation, transaction, waited_ms)
+             VALUES ($1, pg_current_xact_id()::text, $2)",
+            &[&self.operation, &waited_ms],
+        );
+        marked.map_err(|error| failed("note the publish", &error))?;
+        run(&mut self.client, "publish a mend", "COMMIT")
+    }
+}
+
+/// The server's clock.
+fn now_s(client: &mut Client) -> Result<f64> {
+    let row = client.query_one("SELECT extract(epoch FROM clock_timestamp())::float8", &[]);
+    Ok(row
+        .map_err(|error| failed("ask for the time", &error))?
+        .get(0))
+}

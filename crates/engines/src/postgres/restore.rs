@@ -1,0 +1,326 @@
+//! Tables that are made of a backup: in the schema `mendb` until they are whole, then in their own under their names,
+//! all in one transaction.
+//!
+//! *Crash*: rows and the cursor that counts them are one transaction; so is the moment all tables appear. *Left out*:
+//! foreign keys, triggers, policies, rights and comments. A table is made with its columns, defaults, key, unique,
+//! check and exclusion constraints, indexes, and sequences of its own.
+
+use mendb_model::RowBlock;
+use mendb_model::change::ChangeRef;
+use mendb_model::{ChangeKind, Replaced};
+use postgres::Client;
+
+use super::catalogue::Table;
+use super::definition::Definition;
+use super::error::{damaged, failed, refused};
+use super::name::{TableName, quoted, text};
+use super::session::run;
+use super::state::{self, Held};
+use super::write::{NULL, Tuples, behind, bytes_field, copy_rows, row_fields};
+use crate::contract::LockKind;
+use crate::contract::rows::{Source, StagedCounts, StagedTable};
+use crate::error::Result;
+
+/// What every table of what is staged has in front of the carried columns.
+pub(super) const STAGED_COLUMNS: &str = "_mendb_key, _mendb_mark";
+
+/// Makes the table of what is staged for another.
+pub(super) fn create_staged(
+    client: &mut Client,
+    number: i64,
+    definition: &Definition,
+) -> Result<()> {
+    run(
+        client,
+        "make a table to stage rows in",
+        &format!(
+            "CREATE UNLOGGED TABLE mendb.s{number} (_mendb_key bytea PRIMARY KEY, _mendb_mark bigint, {})",
+            definition.plain_columns()
+        ),
+    )
+}
+
+/// Makes tables for an operation, hidden. Those that it has are left as they are.
+pub(super) fn stage(client: &mut Client, operation: &str, tables: &[StagedTable]) -> Result<()> {
+    for staged in tables {
+        let name = TableName::parse(&staged.name)?;
+        let native = staged.backup.native.as_ref().ok_or_else(|| {
+            refused(format!(
+                "table {} was not backed up from PostgreSQL, and can be restored into a row store only",
+                staged.name
+            ))
+        })?;
+        let definition = Definition::from_native(native)?;
+        let found = client.query_one(
+            "SELECT to_regclass($1::text) IS NOT NULL, to_regnamespace(quote_ident($2)) IS NOT NULL",
+            &[&name.to_string(), &name.schema],
+        );
+        let found =
+            found.map_err(|error| failed(format!("look for table {}", staged.name), &error))?;
+        if found.get(0) {
+            return Err(refused(format!("table {} exists already", staged.name)));
+        }
+        if !found.get::<_, bool>(1) {
+            return Err(refused(format!(
+                "there is no schema {0} for table {1}: CREATE SCHEMA {0}",
+                quoted(&name.schema),
+                staged.name
+            )));
+        }
+        let told =
+            serde_json::to_string(&definition).map_err(|error| damaged(error.to_string()))?;
+        let (number, is_new) = state::hold(client, operation, "restore", &staged.name, &told)?;
+        if is_new {
+            let doing = format!("make table {}", staged.name);
+            run(
+                client,
+                doing,
+                &definition.create(&format!("mendb.r{number}")),
+            )?;
+            create_staged(client, number, &definition)?;
+        }
+    }
+    Ok(())
+}
+
+/// The table that an operation restores.
+pub(super) fn restored(client: &mut Client, operation: &str, table: &str) -> Result<(Held, Table)> {
+    let held = state::held(client, Some(operation))?.into_iter();
+    let held = held.map(|(_, held)| held).find(|held| held.table == table);
+    let held = held.filter(|held| held.kind == LockKind::Restore);
+    let held = held.ok_or_else(|| {
+        refused(format!(
+            "operation {operation} does not restore table {table}"
+        ))
+    })?;
+    let definition = serde_json::from_str(&held.definition).map_err(|error| {
+        damaged(format!(
+            "the definition of table {table} in mendb.held: {error}"
+        ))
+    })?;
+    let table = Table::new(table, held.restored(), definition)?;
+    Ok((held, table))
+}
+
+/// Brings rows, or changes, of a source that are not there yet.
+pub(super) fn bring(
+    client: &mut Client,
+    operation: &str,
+    table: &str,
+    source: Source,
+    rows: &RowBlock<&[u8]>,
+    are_changes: bool,
+) -> Result<()> {
+    let (held, table) = restored(client, operation, table)?;
+    let doing = format!("restore table {}", table.name);
+    let (step, index) = (i64::from(source.step), i64::from(source.index));
+    let cursor = client
+        .query_opt(
+            "SELECT last_key FROM mendb.cursor WHERE held = $1 AND step = $2 AND source = $3 FOR UPDATE",
+            &[&held.number, &step, &index],
+        )
+        .map_err(|error| failed(&doing, &error))?;
+    let cursor: Option<Vec<u8>> = cursor.map(|row| row.get(0));
+    let Some(last) = rows
+        .last_key()
+        .filter(|last| cursor.as_deref() < Some(*last))
+    else {
+        return Ok(());
+    };
+    let new = behind(rows, cursor.as_deref());
+    if are_changes {
+        let staged = held.staged();
+        copy_staged(client, &table, &staged, new)?;
+        let columns = table.column_list("");
+        run(
+            client,
+            &doing,
+            &format!(
+                "DELETE FROM {relation} t USING {staged} s WHERE {same};
+                 INSERT INTO {relation} ({columns}) OVERRIDING SYSTEM VALUE
+                     SELECT {columns} FROM {staged} s WHERE s._mendb_mark IS NOT NULL;
+                 DELETE FROM {staged}",
+                relation = table.relation,
+                same = table.same_key("t", "s"),
+            ),
+        )?;
+    } else {
+        copy_rows(client, &table, &table.relation, new)?;
+    }
+    let moved = client.execute(
+        "INSERT INTO mendb.cursor (held, step, source, last_key) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (held, step, source) DO UPDATE SET last_key = excluded.last_key",
+        &[&held.number, &step, &index, &last],
+    );
+    moved.map_err(|error| failed(&doing, &error))?;
+    Ok(())
+}
+
+/// Writes what keys are to hold into a table of what is staged: resets and erases.
+pub(super) fn copy_staged<'c>(
+    client: &mut Client,
+    table: &Table,
+    staged: &str,
+    changes: impl Iterator<Item = (&'c [u8], &'c [u8])>,
+) -> Result<StagedCounts> {
+    let mut counts = StagedCounts::default();
+    let columns = format!("{STAGED_COLUMNS}, {}", table.column_list(""));
+    let mut tuples = Tuples::begin(client, staged, &columns)?;
+    for (key, change) in changes {
+        let change = ChangeRef::decode(change)
+            .map_err(|error| damaged(format!("a change for table {}: {error}", table.name)))?;
+        let row = match change.kind {
+            ChangeKind::Erase => None,
+            ChangeKind::Reset => Some(change.row),
+            ChangeKind::Upsert => {
+                return Err(refused(format!(
+                    "the backup has changes of table {} that set some columns, as no backup of PostgreSQL has",
+                    table.name
+                )));
+            }
+        };
+        counts.bytes += key.len() as u64;
+        match row {
+            Some(row) => {
+                counts.upserted += 1;
+                counts.bytes += row.len() as u64;
+            }
+            None => counts.erased += 1,
+        }
+        tuples.push(2 + table.columns.len(), |out| {
+            bytes_field(out, key);
+            match Replaced::of(key, row) {
+                Replaced::Row(mark) => bytes_field(out, &mark.to_be_bytes()),
+                Replaced::Nothing | Replaced::Unknown => out.extend_from_slice(&NULL),
+            }
+            row_fields(out, table, key, row)
+        })?;
+    }
+    tuples.finish()?;
+    Ok(counts)
+}
+
+/// Gives all tables of an operation their names, with all that they lack.
+pub(super) fn finish(client: &mut Client, operation: &str) -> Result<()> {
+    let held = state::held(client, Some(operation))?.into_iter();
+    for held in held
+        .map(|(_, held)| held)
+        .filter(|held| held.kind == LockKind::Restore)
+    {
+        let (_, table) = restored(client, operation, &held.table)?;
+        show(client, &held, &table)?;
+    }
+    state::let_go(client, operation)
+}
+
+fn show(client: &mut Client, held: &Held, table: &Table) -> Result<()> {
+    let name = TableName::parse(&held.table)?;
+    let doing = format!("finish table {}", held.table);
+    let (schema, short) = (quoted(&name.schema), quoted(&name.name));
+    let number = held.number;
+    run(
+        client,
+        &doing,
+        &format!(
+            "ALTER TABLE {} RENAME TO {short}; ALTER TABLE mendb.{short} SET SCHEMA {schema}",
+            held.restored()
+        ),
+    )?;
+    let key = free_name(client, &name.schema, &format!("{}_pkey", name.name), &doing)?;
+    let mut statements = vec![format!(
+        "ALTER TABLE {name} RENAME CONSTRAINT r{number}_pkey TO {}",
+        quoted(&key)
+    )];
+    for sequence in &table.definition.sequences {
+        let column = &sequence.column;
+        let of_name = format!("{}_{column}_seq", name.name);
+        let own = free_name(client, &name.schema, &of_name, &doing)?;
+        let own = TableName {
+            schema: name.schema.clone(),
+            name: own,
+        };
+        let is_identity = table.definition.columns.iter();
+        let is_identity = is_identity
+            .filter(|c| c.identity.is_some())
+            .any(|c| c.name == *column);
+        if is_identity {
+            let found = client.query_one(
+                "SELECT pg_get_serial_sequence($1, $2)",
+                &[&name.to_string(), &column],
+            );
+            let found: String = found.map_err(|error| failed(&doing, &error))?.get(0);
+            statements.push(format!(
+                "ALTER SEQUENCE {found} RENAME TO {}",
+                quoted(&own.name)
+            ));
+        } else {
+            statements.push(format!(
+                "CREATE SEQUENCE {own} AS {} {} OWNED BY {name}.{}",
+                sequence.type_name,
+                sequence.options(),
+                quoted(column)
+            ));
+            statements.push(format!(
+                "ALTER TABLE {name} ALTER COLUMN {} SET DEFAULT nextval({}::regclass)",
+                quoted(column),
+                text(&own.to_string())
+            ));
+        }
+        let own = text(&own.to_string());
+        if sequence.increment > 0 {
+            // An increment has rows that the sequence had not given yet when the full backup was made.
+            statements.push(format!(
+                "SELECT setval({own}::regclass, m.value)
+                 FROM (SELECT greatest(max({column})::int8, {last}) AS value FROM {name}) m
+                 WHERE m.value BETWEEN {min} AND {max}",
+                column = quoted(column),
+                last = sequence
+                    .last
+                    .map_or("NULL".to_owned(), |last| last.to_string()),
+                min = sequence.min,
+                max = sequence.max
+            ));
+        } else if let Some(last) = sequence.last {
+            statements.push(format!("SELECT setval({own}::regclass, {last})"));
+        }
+    }
+    for constraint in &table.definition.constraints {
+        statements.push(format!("ALTER TABLE {name} ADD {constraint}"));
+    }
+    for index in &table.definition.indexes {
+        let unique = if index.unique { "UNIQUE " } else { "" };
+        statements.push(format!("CREATE {unique}INDEX ON {name} {}", index.text));
+    }
+    for statement in statements {
+        run(client, &doing, &statement)?;
+    }
+    Ok(())
+}
+
+/// A name of a relation that is not taken in a schema: this one, or with a number behind it.
+fn free_name(client: &mut Client, schema: &str, wanted: &str, doing: &str) -> Result<String> {
+    /// The server cuts what is longer, bytes of a number left over.
+    const MOST_BYTES: usize = 58;
+    let mut cut = wanted.len().min(MOST_BYTES);
+    while !wanted.is_char_boundary(cut) {
+        cut -= 1;
+    }
+    let wanted = &wanted[..cut];
+    for number in 0..1_000 {
+        let name = match number {
+            0 => wanted.to_owned(),
+            number => format!("{wanted}{number}"),
+        };
+        let row = client.query_one(
+            "SELECT NOT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                                WHERE n.nspname = $1::text AND c.relname = $2::text)",
+            &[&schema, &name],
+        );
+        if row.map_err(|error| failed(doing, &error))?.get(0) {
+            return Ok(name);
+        }
+    }
+    Err(refused(format!(
+        "schema {schema} has a thousand relations that are called {wanted}"
+    )))
+}

@@ -1,0 +1,308 @@
+//! The steps of a mend whose writers go on until the publish.
+//!
+//! ```text
+//! prepare            every object is there, and the engine makes room for what will be staged
+//! stage              each range is read; rows that differ from the wanted ones are staged
+//! commit             writers wait: ranges that were written since are read again, then all is published
+//! cut, copy, seal    what the publish replaced becomes a backup: the state before, an increment on the wanted one
+//! finish             the engine drops what it kept
+//! ```
+//!
+//! *Crash*: a range that was not wholly looked at is looked at again. Whether the publish happened is a mark in the
+//! transaction that did it, and what it replaced is kept in there: the backup of the state before can be made at
+//! any time after. *Cost*: the rows of the tables are read once, twice where they differ, and the repository only
+//! where they do.
+
+use std::ops::ControlFlow;
+
+use mendb_engines::{BesideWriters, WantedTable};
+use mendb_model::key::{KeyRange, to_hex};
+use mendb_model::manifest::{ShardBackup, ShardedData};
+use mendb_model::name::TablePath;
+use mendb_model::operation::{MendedRows, RowMendRequest, StepKind, TaskOutput, TaskSpec};
+use mendb_model::{Change, Digest, RowBlock, RowBlockBuilder};
+use mendb_repo::ChainReader;
+
+use super::backup;
+use super::{Fetched, Progress, Put, no_such_table, staging, wanted_chain, wanted_manifest};
+use crate::attempt::{Attempt, Counts};
+use crate::diff::Pulled;
+use crate::operations::kind::no_such_step;
+use crate::task_error::{TaskError, TaskResult};
+
+/// Differences are staged in blocks of about this many bytes.
+const BLOCK_BYTES: usize = 4 << 20;
+
+/// Runs one task.
+pub(super) fn run(
+    attempt: &Attempt<'_>,
+    request: &RowMendRequest,
+    counts: &mut Counts,
+) -> TaskResult<()> {
+    match (&attempt.request.spec, attempt.request.step_kind) {
+        (TaskSpec::Whole, StepKind::Prepare) => prepare(attempt, request, counts),
+        (TaskSpec::MendRows { path, range, .. }, StepKind::Stage) => {
+            // Nothing of an attempt before counts: the range is looked at as a whole.
+            *counts = Counts::default();
+            let mut progress = Progress::resume(attempt, counts);
+            look(attempt, request, path, range, &mut progress)
+        }
+        (TaskSpec::Whole, StepKind::Commit) => publish(attempt, request, counts),
+        (TaskSpec::Whole, StepKind::Cut) => draft(attempt, request, counts),
+        (TaskSpec::Copy { .. }, StepKind::Copy) => backup::copy(attempt, &request.before, counts),
+        (TaskSpec::Whole, StepKind::Seal) => backup::seal(attempt, &request.before, true),
+        (TaskSpec::Whole, StepKind::Finish) => {
+            Ok(attempt.tools.engine.commit(attempt.operation())?)
+        }
+        (TaskSpec::Whole, StepKind::Rollback) => super::rollback(attempt, request),
+        _ => Err(no_such_step(&attempt.request.request)),
+    }
+}
+
+fn beside_writers<'a>(attempt: &'a Attempt<'_>) -> TaskResult<&'a dyn BesideWriters> {
+    let beside = attempt.tools.engine.rows()?.beside_writers();
+    beside.ok_or_else(|| {
+        TaskError::Proof("the mend was ordered for another kind of target than this one".to_owned())
+    })
+}
+
+/// Finds every object that may be needed, and makes room.
+fn prepare(attempt: &Attempt<'_>, request: &RowMendRequest, counts: &Counts) -> TaskResult<()> {
+    for manifest in wanted_chain(attempt, request)? {
+        attempt.wait(attempt.tools.repository.check_present(&manifest))?;
+        attempt.check_stopped()?;
+    }
+    let engine = attempt.tools.engine.rows()?;
+    let tables = request.tables.iter().map(|table| table.table.clone());
+    engine.begin_mend(attempt.operation(), &tables.collect::<Vec<_>>())?;
+    crate::env::crash_point();
+    for expected in &request.expected {
+        attempt.in_progress(counts)?;
+        let path = TablePath::table(&expected.table);
+        if engine.digest(&path, &expected.range)? != expected.digest {
+            return Err(TaskError::Proof(format!(
+                "table {} has changed in the keys from {} since the mend was planned; cancel it and plan again",
+                expected.table,
+                to_hex(&expected.range.start)
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Stages what differs in a range, and notes what it was.
+fn look(
+    attempt: &Attempt<'_>,
+    request: &RowMendRequest,
+    path: &TablePath,
+    range: &KeyRange,
+    progress: &mut Progress<'_, '_>,
+) -> TaskResult<()> {
+    let (engine, beside) = (attempt.tools.engine.rows()?, beside_writers(attempt)?);
+    let (operation, table) = (attempt.operation(), &path.table);
+    let expected = expected(attempt, request, path, range)?;
+    let look = beside.begin_look(operation, table, range)?;
+    let found = engine.digest(path, range)?;
+    progress.looked_at(MendedRows {
+        read: found.rows,
+        ..MendedRows::default()
+    });
+    attempt.in_progress(progress.counts)?;
+    if found == expected {
+        progress.looked_at(MendedRows {
+            kept: found.rows,
+            ..MendedRows::default()
+        });
+        return Ok(beside.end_look(operation, table, range, &look, found)?);
+    }
+    let chain = wanted_chain(attempt, request)?;
+    let repository = &attempt.tools.repository;
+    let wanted = attempt.wait(repository.read_chain(&chain, path, range, None))?;
+    let mut put = staging(attempt, path)?;
+    let mut walk = Walk {
+        attempt,
+        wanted: Pulled::new(wanted, |wanted| attempt.wait(wanted.next())),
+        changes: RowBlockBuilder::new(),
+        found: Digest::default(),
+        done: MendedRows::default(),
+        fetched: Fetched::default(),
+        put: &mut put,
+        progress,
+    };
+    let mut outcome = Ok(());
+    engine.scan(path, range, None, &mut |live| match walk.compare(live) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => {
+            outcome = Err(error);
+            ControlFlow::Break(())
+        }
+    })?;
+    outcome?;
+    let found = walk.finish()?;
+    Ok(beside.end_look(operation, table, range, &look, found)?)
+}
+
+/// The digest of a range in the wanted backup.
+fn expected(
+    attempt: &Attempt<'_>,
+    request: &RowMendRequest,
+    path: &TablePath,
+    range: &KeyRange,
+) -> TaskResult<Digest> {
+    let manifest = wanted_manifest(attempt, request)?;
+    let repository = &attempt.tools.repository;
+    let shards = attempt.wait(repository.shards_within(&manifest, path, range))?;
+    let shard = shards.iter().find(|shard| shard.range == *range);
+    let shard = shard.ok_or_else(|| {
+        TaskError::Proof(format!(
+            "backup {} has no shard of {path} from key {}",
+            manifest.backup_id,
+            to_hex(&range.start)
+        ))
+    })?;
+    Ok(shard.digest)
+}
+
+/// Walks live and wanted rows of a range side by side.
+struct Walk<'a, 'b, 'c, 'd> {
+    attempt: &'a Attempt<'b>,
+    wanted: Pulled<'a, ChainReader>,
+    changes: RowBlockBuilder,
+    /// Of the live rows.
+    found: Digest,
+    /// What was done since the last report.
+    done: MendedRows,
+    fetched: Fetched,
+    put: Put<'a>,
+    progress: &'a mut Progress<'c, 'd>,
+}
+
+impl Walk<'_, '_, '_, '_> {
+    /// Compares the next live rows.
+    fn compare(&mut self, live: &RowBlock<&[u8]>) -> TaskResult<()> {
+        self.attempt.check_stopped()?;
+        for (key, row) in live.iter() {
+            self.found.add(key, row);
+            self.bring(Some(key))?;
+            let change = match self.wanted.next_at(key)? {
+                Some(wanted) if wanted == row => {
+                    self.done.kept += 1;
+                    continue;
+                }
+                Some(wanted) => Change::reset(wanted.to_vec(), 0),
+                None => Change::erase(0),
+            };
+            self.add(key, &change)?;
+        }
+        Ok(())
+    }
+
+    /// Adds the wanted rows before a live one, or all that are left.
+    fn bring(&mut self, before: Option<&[u8]>) -> TaskResult<()> {
+        while let Some((key, row)) = self.wanted.next_before(before)? {
+            let (key, change) = (key.to_vec(), Change::reset(row.to_vec(), 0));
+            self.add(&key, &change)?;
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, key: &[u8], change: &Change) -> TaskResult<()> {
+        self.changes.push_with(key, |out| change.encode_into(out));
+        if self.changes.size_bytes() >= BLOCK_BYTES {
+            self.stage()?;
+        }
+        Ok(())
+    }
+
+    fn stage(&mut self) -> TaskResult<()> {
+        if self.changes.is_empty() {
+            return Ok(());
+        }
+        let staged = (self.put)(&self.changes.finish().view())?;
+        let mut done = std::mem::take(&mut self.done);
+        done += MendedRows {
+            upserted: staged.upserted,
+            erased: staged.erased,
+            written_bytes: staged.bytes,
+            ..self.fetched.since(self.wanted.source().counts())
+        };
+        self.progress.looked_at(done);
+        self.attempt.in_progress(self.progress.counts)
+    }
+
+    /// Stages what is left, and tells the digest of the live rows.
+    fn finish(mut self) -> TaskResult<Digest> {
+        self.bring(None)?;
+        self.stage()?;
+        let mut rest = self.done;
+        rest += self.fetched.since(self.wanted.source().counts());
+        self.progress.looked_at(rest);
+        Ok(self.found)
+    }
+}
+
+/// Locks writers out, looks again at what they wrote since, and publishes.
+fn publish(attempt: &Attempt<'_>, request: &RowMendRequest, counts: &mut Counts) -> TaskResult<()> {
+    let (engine, beside) = (attempt.tools.engine.rows()?, beside_writers(attempt)?);
+    let operation = attempt.operation();
+    if !engine.is_published(operation)? {
+        let wanted = wanted_tables(attempt, request)?;
+        let mut locked = beside.lock_out(operation, &wanted)?;
+        for (table, range) in locked.drifted()? {
+            // What is found anew was counted when it was looked at first.
+            let mut again = Counts::default();
+            let mut progress = Progress::resume(attempt, &mut again);
+            let path = TablePath::table(table);
+            look(attempt, request, &path, &range, &mut progress)?;
+        }
+        attempt.check_stopped()?;
+        crate::env::crash_point();
+        locked.publish()?;
+        crate::env::crash_point();
+    }
+    counts.output = TaskOutput::Mended(MendedRows {
+        writers_waited_ms: beside.writers_waited_ms(operation)?,
+        ..MendedRows::default()
+    });
+    Ok(())
+}
+
+fn wanted_tables(attempt: &Attempt<'_>, request: &RowMendRequest) -> TaskResult<Vec<WantedTable>> {
+    let wanted = wanted_manifest(attempt, request)?;
+    let of_table = |table: &String| {
+        let path = TablePath::table(table);
+        let shards = attempt.tools.repository.shards(&wanted, &path);
+        let shards = attempt.wait(shards)?.into_iter();
+        Ok(WantedTable {
+            table: table.clone(),
+            shards: shards.map(|shard| (shard.range, shard.digest)).collect(),
+        })
+    };
+    let tables = request.tables.iter();
+    tables.map(|table| of_table(&table.table)).collect()
+}
+
+/// Drafts the backup of the state before: the wanted backup, with what the publish replaced.
+fn draft(attempt: &Attempt<'_>, request: &RowMendRequest, counts: &mut Counts) -> TaskResult<()> {
+    let (engine, beside) = (attempt.tools.engine.rows()?, beside_writers(attempt)?);
+    let wanted = wanted_manifest(attempt, request)?;
+    let mut tables = Vec::new();
+    for mended in &request.tables {
+        let mut table = wanted
+            .table(&mended.table)
+            .cloned()
+            .ok_or_else(|| no_such_table(&wanted, &mended.table))?;
+        let shards = beside
+            .before(attempt.operation(), &mended.table)?
+            .into_iter();
+        let shards = shards.map(|shard| ShardBackup {
+            range: shard.range,
+            digest: shard.digest,
+            segments: Vec::new(),
+        });
+        table.rows = ShardedData::here(table.rows.schema_version, shards.collect());
+        tables.push(table);
+    }
+    counts.output = backup::drafted(attempt, &request.before, engine.version()?, tables);
+    Ok(())
+}
