@@ -32,16 +32,18 @@ const ALL: &str = "SELECT * FROM everything ORDER BY k3, k2";
 
 #[test]
 fn rows_of_all_types_come_back_to_the_byte() {
-    come_back(&Shop::empty());
+    come_back(&Shop::empty(), TYPES);
 }
 
 #[test]
 fn rows_of_all_types_come_back_on_18_too() {
-    come_back(&Shop::empty_on(Version::V18));
+    // This server is built without xml.
+    let types = TYPES.replace("u xml", "u text");
+    come_back(&Shop::empty_on(Version::V18), &types);
 }
 
-fn come_back(shop: &Shop) {
-    shop.sql(TYPES);
+fn come_back(shop: &Shop, types: &str) {
+    shop.sql(types);
     shop.ok(&[
         "collection",
         "create",

