@@ -25,6 +25,10 @@ use std::thread;
 use postgres::{Client, NoTls};
 
 #[path = "../servers/python.rs"]
+#[allow(
+    clippy::duplicate_mod,
+    reason = "tests that have servers of ClickHouse, too, load it twice"
+)]
 mod python;
 
 /// Which server.
