@@ -1,8 +1,8 @@
 //! A PostgreSQL database as an engine.
 //!
-//! *Consistency*: a backup is one exported snapshot over all its tables, which several sessions read ([`cut`]). *Mends*
-//! let writers go on: what differs is staged beside, and one transaction makes it live ([`mend`], [`publish`]). *Crash*:
-//! snapshots go with their process; what else mendb keeps is in the schema `mendb` of the database ([`state`]).
+//! *Consistency*: a backup is one exported snapshot over all its tables, which several sessions read (`cut`). *Mends*
+//! let writers go on: what differs is staged beside, and one transaction makes it live (`mend`, `publish`). *Crash*:
+//! snapshots go with their process; what else mendb keeps is in the schema `mendb` of the database (`state`).
 //! *Retry*: every method is idempotent, see [`Engine`]. *Processes*: one at a time works on a database, and one that
 //! lost it changes nothing any more.
 //!

