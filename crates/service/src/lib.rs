@@ -1,9 +1,9 @@
 //! Drives the operations of mendb to their end.
 //!
-//! [`Service`] takes the orders of users ([`front`]), which [`operations`] turn into requests, and gives back operation
+//! [`Service`] takes the orders of users ([`front`]), which `operations` turn into requests, and gives back operation
 //! ids; [`Service::drive`] runs what the journal says is unfinished until nothing more can move. The [`coordinator`]
 //! takes events through the machine of `mendb_model`, persists each step in the [`journal`] before any message, and
-//! sends the tasks of a step over a [`wire`] to [`worker`]s, which do what [`operations`] say, with an engine and a
+//! sends the tasks of a step over a [`wire`] to [`worker`]s, which do what `operations` say, with an engine and a
 //! repository.
 //!
 //! *Crash*: at any instant. The next `drive` derives the same messages again from the journal.
@@ -19,7 +19,7 @@ pub mod front;
 pub mod journal;
 mod journal_port;
 mod manifests;
-pub mod operations;
+mod operations;
 mod orphans;
 pub mod proof;
 pub mod question;

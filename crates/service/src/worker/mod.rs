@@ -2,7 +2,7 @@
 //!
 //! As many threads as may work at a time do the attempts, and one says of all of them that they live (`crew`). A
 //! later attempt tells the earlier ones in its way to stop, and waits until they have ended (`turns`). What a worker
-//! counts in a report is durable. What the steps do is told by [`crate::operations`].
+//! counts in a report is durable. What the steps do is told by `operations`.
 //! *Retry*: every attempt begins behind the last key that was reported.
 //! *Crash*: a worker that panics is reported as an error that may pass; its process may also go.
 
