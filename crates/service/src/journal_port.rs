@@ -261,3 +261,63 @@ fn unexpected(answer: &Answer) -> TaskError {
         "the journal answered another question than was asked: {answer:?}"
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    fn asker() -> Asker {
+        Asker {
+            operation_id: "mend-1".parse().unwrap(),
+            step: 1,
+            task: Some((0, 1)),
+        }
+    }
+
+    #[test]
+    fn a_question_that_is_lost_is_asked_again_and_an_answer_to_another_is_not_taken_for_its_own() {
+        let (answers, asked) = (Answers::default(), AtomicU64::new(0));
+        let send = |message: Message| {
+            let Message::Ask { asker, number, .. } = message else {
+                panic!("{message:?}");
+            };
+            if asked.fetch_add(1, Ordering::SeqCst) > 0 {
+                answers.give(asker.clone(), number + 1, Answer::Is(false));
+                answers.give(asker, number, Answer::Is(true));
+            }
+        };
+        let journal = JournalPort::asking(asker(), &send, &answers);
+        assert!(journal.is_recalled().unwrap());
+        assert_eq!(asked.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn who_is_not_current_or_whose_coordinator_is_gone_is_stopped_and_a_failure_is_no_answer() {
+        let answers = Answers::default();
+        let say = |answer: &'static Answer| {
+            let answers = answers.clone();
+            move |message: Message| {
+                if let Message::Ask { asker, number, .. } = message {
+                    answers.give(asker, number, answer.clone());
+                }
+            }
+        };
+        let refused = say(&Answer::NotCurrent);
+        let journal = JournalPort::asking(asker(), &refused, &answers);
+        assert!(matches!(
+            journal.made(&asker().operation_id),
+            Err(TaskError::Stopped)
+        ));
+        let other = say(&Answer::Kept);
+        let journal = JournalPort::asking(asker(), &other, &answers);
+        assert!(matches!(journal.mend_plan(0), Err(TaskError::Proof(_))));
+        let gone = |_: Message| answers.close();
+        let journal = JournalPort::asking(asker(), &gone, &answers);
+        assert!(matches!(journal.mend_plan(0), Err(TaskError::Stopped)));
+        let closed = |message: Message| panic!("{message:?}");
+        let journal = JournalPort::asking(asker(), &closed, &answers);
+        assert!(matches!(journal.mend_plan(0), Err(TaskError::Stopped)));
+    }
+}

@@ -2,16 +2,14 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use mendb_engines::clickhouse::{ClickHouse, Connection, ConnectionOptions};
-use mendb_engines::{
-    Bringing, Exchange, Origin, PartFrom, PartStore, PartToBring, StagedPart, Supplier,
-};
-use mendb_model::part::{FileChecksum, Hash128, OnConcurrentInsert, Part, PartFile, TableName};
+use mendb_engines::{Bringing, Exchange, Origin, PartFrom, PartStore, PartToBring, StagedPart};
+use mendb_model::part::{Hash128, OnConcurrentInsert, Part, TableName};
 use tempfile::TempDir;
 
+use crate::copies::{Copies, copy};
 use crate::servers::{Flavor, Server, ServerOptions};
 
 pub const FLAVORS: [Flavor; 2] = [Flavor::Current, Flavor::V18];
@@ -258,47 +256,6 @@ pub fn sql_text(text: &str) -> String {
 }
 
 /// Copies a directory file by file.
-/// Has each part in a directory, to be copied.
-struct Copies<'a>(&'a Path);
-
-impl Supplier for Copies<'_> {
-    fn go_on(&mut self) -> ControlFlow<()> {
-        ControlFlow::Continue(())
-    }
-
-    fn place_of(&mut self, _: &FileChecksum) -> ControlFlow<(), Option<PathBuf>> {
-        ControlFlow::Continue(None)
-    }
-
-    fn is_gone(&mut self, _: &FileChecksum) -> ControlFlow<(), Option<PathBuf>> {
-        ControlFlow::Continue(None)
-    }
-
-    fn is_nowhere(&mut self, _: &FileChecksum) {}
-
-    fn fetch(&mut self, _: &[(&PartFile, PathBuf)]) -> ControlFlow<()> {
-        ControlFlow::Continue(())
-    }
-
-    fn fetch_part(&mut self, _: usize, into: &Path) -> ControlFlow<(), u64> {
-        copy(self.0, into);
-        ControlFlow::Continue(0)
-    }
-}
-
-pub fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
-
 /// Every file of a directory with its content.
 pub fn files(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = Vec::new();

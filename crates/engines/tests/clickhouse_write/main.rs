@@ -6,6 +6,8 @@
 
 mod attach;
 mod bench;
+#[path = "../copies/mod.rs"]
+mod copies;
 mod crash;
 mod create;
 mod exchange;

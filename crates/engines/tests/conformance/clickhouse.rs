@@ -1,15 +1,14 @@
 //! A ClickHouse server keeps every promise, new and old.
 
 use std::fs;
-use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
 
 use mendb_engines::clickhouse::{ClickHouse, Connection, ConnectionOptions};
 use mendb_engines::{
-    Bringing, Engine, FreezeTable, PartFrom, PartStore, PartToBring, Result, StagedPart, Supplier,
+    Bringing, Engine, FreezeTable, PartFrom, PartStore, PartToBring, Result, StagedPart,
 };
-use mendb_model::part::{FileChecksum, Hash128, PartFile, TableName};
+use mendb_model::part::{Hash128, TableName};
 
+use crate::copies::Copies;
 use crate::servers::{Flavor, Server, ServerOptions};
 use crate::suite::{self, Subject};
 
@@ -158,43 +157,6 @@ impl Subject for Parts {
         staged.sort_by(|a, b| a.directory.cmp(&b.directory));
         assert!(staged.iter().all(|part| part.name.starts_with(PARTITION)));
         self.engine.attach(&to, &staged).unwrap();
-    }
-}
-
-/// Has each part in a directory, to be copied.
-struct Copies<'a>(&'a Path);
-
-impl Supplier for Copies<'_> {
-    fn go_on(&mut self) -> ControlFlow<()> {
-        ControlFlow::Continue(())
-    }
-
-    fn place_of(&mut self, _: &FileChecksum) -> ControlFlow<(), Option<PathBuf>> {
-        ControlFlow::Continue(None)
-    }
-
-    fn is_gone(&mut self, _: &FileChecksum) -> ControlFlow<(), Option<PathBuf>> {
-        ControlFlow::Continue(None)
-    }
-
-    fn is_nowhere(&mut self, _: &FileChecksum) {}
-
-    fn fetch(&mut self, _: &[(&PartFile, PathBuf)]) -> ControlFlow<()> {
-        ControlFlow::Continue(())
-    }
-
-    fn fetch_part(&mut self, _: usize, into: &Path) -> ControlFlow<(), u64> {
-        copy(self.0, into);
-        ControlFlow::Continue(0)
-    }
-}
-
-fn copy(from: &Path, to: &Path) {
-    let _ = fs::remove_dir_all(to);
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
     }
 }
 

@@ -6,6 +6,8 @@
 )]
 
 mod clickhouse;
+#[path = "../copies/mod.rs"]
+mod copies;
 mod postgres;
 #[path = "../postgres_server/mod.rs"]
 mod postgres_server;

@@ -303,7 +303,7 @@ impl<'a> Coordinator<'a> {
         });
     }
 
-    /// Whether who asks is what its operation waits for now.
+    /// Whether who asks is the attempt that its task has, or looks for the tasks of the step that its operation is in.
     fn is_current(&self, asker: &Asker) -> bool {
         let Some(Driven { operation, .. }) = self.operations.get(&asker.operation_id) else {
             return false;
@@ -439,5 +439,98 @@ impl<'a> Coordinator<'a> {
     /// Sends to the workers. Those that are gone do nothing, and are found out by their leases.
     fn send(&self, message: Message) {
         drop(self.wire.out.send(message));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mendb_model::name::{BackupId, BackupKind};
+    use mendb_model::operation::{BackupRequest, Limits, plan};
+
+    use super::*;
+    use crate::journal::made::Made;
+    use crate::wire::pair;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn operation() -> Operation {
+        let request = Request::Backup(BackupRequest {
+            collection: "shop".into(),
+            backup_id: BackupId::new(0, BackupKind::Full).unwrap(),
+            label: None,
+            tables: vec!["orders".into()],
+            parent: None,
+            stream: "shop/1".into(),
+            since_version: None,
+            old_streams: Vec::new(),
+        });
+        let steps = plan(&request, &[]).unwrap();
+        let repository = ("id".to_owned(), "memory:".to_owned());
+        let id = "backup-1".parse().unwrap();
+        Operation::new(
+            id,
+            request,
+            steps,
+            repository,
+            Limits::default(),
+            env::now_ms(),
+        )
+    }
+
+    fn keep(name: &str) -> Question {
+        Question::PutMade(Made::Database(name.to_owned()))
+    }
+
+    #[test]
+    fn the_journal_is_written_for_the_current_attempt_alone_and_never_by_what_others_have_passed() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::open(directory.path()).unwrap();
+        journal.insert_operation(&operation()).unwrap();
+        let (own, workers) = pair();
+        let coordinator = Coordinator::new(&journal, own, Some("id".to_owned()), None);
+        let ended = std::thread::scope(|scope| {
+            let driving = scope.spawn(|| coordinator.run(&mut |_| {}));
+            let next = || workers.inbox.recv_timeout(LONG).unwrap();
+            let Message::Request(request) = next() else {
+                panic!("the first step has one task");
+            };
+            let current = request.asker();
+            let send = |asker: &Asker, number, question| {
+                let ask = Message::Ask {
+                    asker: asker.clone(),
+                    number,
+                    question: Box::new(question),
+                };
+                workers.out.send(ask).unwrap();
+            };
+            let answer = || match next() {
+                Message::Answer { number, answer, .. } => (number, *answer),
+                other => panic!("{other:?}"),
+            };
+            send(&current, 1, keep("first"));
+            assert_eq!(answer(), (1, Answer::Kept));
+            send(&current, 3, keep("third"));
+            assert_eq!(answer(), (3, Answer::Kept));
+            // It comes late: who asked goes on, and waits for no answer.
+            send(&current, 2, keep("passed"));
+            let other = Asker {
+                task: Some((request.shard_idx, request.attempt + 1)),
+                ..current.clone()
+            };
+            send(&other, 4, keep("of another attempt"));
+            assert_eq!(answer(), (4, Answer::NotCurrent));
+            let searching = Asker {
+                task: None,
+                ..current.clone()
+            };
+            send(&searching, 5, keep("by who looks for tasks"));
+            assert_eq!(answer(), (5, Answer::NotCurrent));
+            send(&searching, 6, Question::Made(current.operation_id));
+            let made = ["first", "third"].map(|name| Made::Database(name.to_owned()));
+            assert_eq!(answer(), (6, Answer::Made(made.to_vec())));
+            drop(workers);
+            driving.join().unwrap()
+        });
+        assert!(ended.unwrap_err().to_string().contains("workers are gone"));
     }
 }
