@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use postgres::Config;
@@ -110,8 +111,9 @@ impl Address {
         if address.password.is_none() {
             let home = || Some(PathBuf::from(environment("HOME")?).join(".pgpass"));
             let file = environment("PGPASSFILE").map(PathBuf::from).or_else(home);
-            let text = file.and_then(|file| fs::read_to_string(file).ok());
-            address.password = text.and_then(|text| address.password_in(&text));
+            if let Some(text) = file.map(|file| password_file(&file)).transpose()? {
+                address.password = address.password_in(&text);
+            }
         }
         Ok(address)
     }
@@ -242,6 +244,19 @@ fn fields(line: &str) -> Vec<String> {
     fields
 }
 
+/// What a password file says: nothing where there is none.
+fn password_file(file: &Path) -> Result<String, String> {
+    match fs::read_to_string(file) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
+        read => read.map_err(|error| {
+            format!(
+                "the password file {} cannot be read: {error}; PGPASSFILE names another one",
+                file.display()
+            )
+        }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -252,6 +267,15 @@ mod tests {
             found.map(|(_, value)| (*value).to_owned())
         };
         Address::parse(url, &find)
+    }
+
+    #[test]
+    fn a_password_file_that_cannot_be_read_is_an_error_and_a_missing_one_is_not() {
+        let url = "postgres://ada@localhost/shop";
+        let error = parse(url, &[("PGPASSFILE", "/tmp")]).unwrap_err();
+        assert!(error.contains("password file /tmp"), "{error}");
+        let address = parse(url, &[("PGPASSFILE", "/no/such/file")]).unwrap();
+        assert_eq!(address.password, None);
     }
 
     #[test]
