@@ -4,7 +4,7 @@
 //! A document is one object, written before the manifest; like a segment it carries its writer and
 //! attempt in its name, so that those of lost attempts are found and removed.
 
-use std::io::{BufReader, Read};
+use std::io::Read;
 
 use bytes::Bytes;
 use mendb_model::BackupId;
@@ -101,8 +101,35 @@ impl Repository {
         Ok(stored)
     }
 
+    /// Stores a document of one backup in another of the collection, byte for byte, after its size and BLAKE3
+    /// were checked. A document of the same name is replaced.
+    ///
+    /// # Errors
+    /// [`crate::Error::NotFound`]; [`crate::Error::Damaged`] when it is not the document that is
+    /// meant; or the store fails.
+    pub async fn copy_document(
+        &self,
+        collection: &str,
+        from: (&BackupId, &ObjectRef),
+        to: (&BackupId, &DocumentName),
+    ) -> Result<ObjectRef> {
+        let ((from, at), (to, name)) = (from, to);
+        let full = format!("{}/{}", layout::backup(collection, from)?, at.object);
+        let read = self.objects.get(&full, at.bytes, |bytes| {
+            check(&bytes, at.bytes, &at.blake3)?;
+            Ok(bytes)
+        });
+        let stored = ObjectRef {
+            object: name.object(),
+            ..at.clone()
+        };
+        let full = format!("{}/{}", layout::backup(collection, to)?, stored.object);
+        self.objects.put(&full, read.await?).await?;
+        Ok(stored)
+    }
+
     /// Reads a document of a backup, after its size and BLAKE3 were checked. What arrives damaged is
-    /// fetched again. Decodes where it is called; memory is that of the value and of the object.
+    /// fetched again. Decodes where it is called; memory is that of the value, its text and the object.
     ///
     /// # Errors
     /// [`crate::Error::NotFound`]; [`crate::Error::Damaged`] when it is not the document that is
@@ -123,13 +150,9 @@ impl Repository {
 }
 
 fn pack(value: &(impl Serialize + ?Sized)) -> Bytes {
-    let encoder = zstd::Encoder::new(Vec::new(), ZSTD_LEVEL);
-    let mut encoder = encoder.expect("the level is one of zstd's");
-    serde_json::to_writer(&mut encoder, value).expect("memory takes what can be JSON");
-    encoder
-        .finish()
-        .expect("memory takes what is written")
-        .into()
+    let text = serde_json::to_vec(value).expect("memory takes what can be JSON");
+    let packed = zstd::encode_all(text.as_slice(), ZSTD_LEVEL);
+    packed.expect("memory takes what is written").into()
 }
 
 /// What a document says, whether or not its BLAKE3 is known.
@@ -138,9 +161,11 @@ pub(crate) fn unpack<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
 }
 
 fn unpack_at_most<T: DeserializeOwned>(bytes: &[u8], most_bytes: u64) -> Result<T, String> {
-    let text = zstd::Decoder::new(bytes).map_err(|error| error.to_string())?;
-    let text = BufReader::with_capacity(64 << 10, text.take(most_bytes));
-    serde_json::from_reader(text).map_err(|error| error.to_string())
+    let decoder = zstd::Decoder::new(bytes).map_err(|error| error.to_string())?;
+    let mut text = Vec::new();
+    let read = decoder.take(most_bytes).read_to_end(&mut text);
+    read.map_err(|error| error.to_string())?;
+    serde_json::from_slice(&text).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

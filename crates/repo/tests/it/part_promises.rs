@@ -3,7 +3,7 @@
 use std::fs;
 use std::sync::Arc;
 
-use mendb_model::part::{FilePlace, Inventory, PartFile, PartRecord};
+use mendb_model::part::{FilePlace, Inventory, ObjectRef, PartFile, PartRecord};
 use mendb_repo::{DocumentKind, Error, KnownFiles, Repository, Uploaded};
 
 use crate::parts_sample::{
@@ -203,6 +203,24 @@ async fn a_document_reads_back(repository: Repository) {
         .await
         .unwrap_err();
     assert!(matches!(error, Error::NotFound { .. }), "{error:?}");
+
+    let name = document(DocumentKind::CurrentParts, WRITER, 4);
+    let (next, third) = (full(1), full(2));
+    let copy = repository.copy_document(COLLECTION, (&id, &at), (&next, &name));
+    let copied = copy.await.unwrap();
+    assert_eq!((copied.bytes, &copied.blake3), (at.bytes, &at.blake3));
+    let read: Inventory = repository
+        .document_at(COLLECTION, &next, &copied)
+        .await
+        .unwrap();
+    assert_eq!(read, live);
+    let another = ObjectRef {
+        blake3: "0".repeat(64),
+        ..at
+    };
+    let copy = repository.copy_document(COLLECTION, (&id, &another), (&third, &name));
+    let error = copy.await.unwrap_err();
+    assert!(matches!(error, Error::Damaged { .. }), "{error:?}");
 }
 
 /// The one file that an object of its own holds.

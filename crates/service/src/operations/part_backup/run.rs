@@ -204,15 +204,21 @@ fn take_over(
     definition: TableDefinition,
     unchanged: Unchanged,
 ) -> TaskResult<PartTable> {
-    let Unchanged { inventory, lists } = unchanged;
+    let Unchanged {
+        inventory,
+        backup_id,
+        lists,
+    } = unchanged;
     let name = document(attempt, &definition.name, DocumentKind::CurrentParts);
     let current_parts = put(attempt, request, &name, &inventory)?;
+    let repository = &attempt.tools.repository;
     let mut listed = Vec::with_capacity(lists.len());
-    for (chunk, records) in (0u32..).zip(lists) {
+    for (chunk, (at, records)) in (0u32..).zip(lists) {
         attempt.check_stopped()?;
         let name = document(attempt, &definition.name, DocumentKind::Parts { chunk });
-        let at = put(attempt, request, &name, &records)?;
-        listed.push(PartList::of(at, &records, 0));
+        let (from, to) = ((&backup_id, &at), (&request.backup_id, &name));
+        let copied = attempt.wait(repository.copy_document(&request.collection, from, to))?;
+        listed.push(PartList::of(copied, &records, 0));
     }
     Ok(PartTable {
         definition,

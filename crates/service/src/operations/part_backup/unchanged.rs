@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use mendb_model::manifest::Manifest;
+use mendb_model::name::BackupId;
 use mendb_model::operation::PartBackupRequest;
-use mendb_model::part::{Hash128, Inventory, Part, PartRecord, PartTable, TableName};
+use mendb_model::part::{Hash128, Inventory, ObjectRef, Part, PartRecord, PartTable, TableName};
 use mendb_repo::Error as RepoError;
 
 use crate::attempt::Attempt;
@@ -14,8 +15,10 @@ use crate::task_error::{TaskError, TaskResult};
 pub(super) struct Unchanged {
     /// What is live.
     pub inventory: Inventory,
-    /// The part lists of that backup.
-    pub lists: Vec<Vec<PartRecord>>,
+    /// That backup.
+    pub backup_id: BackupId,
+    /// Its part lists: where they are, and what they say.
+    pub lists: Vec<(ObjectRef, Vec<PartRecord>)>,
 }
 
 /// Looks whether a table is just what the backup that the request names has of it, and whether the
@@ -52,16 +55,20 @@ pub(super) fn unchanged(
     for list in &before.lists {
         let records: Vec<PartRecord> =
             attempt.wait(repository.document_at(collection, backup_id, &list.at))?;
-        lists.push(records);
+        lists.push((list.at.clone(), records));
     }
-    let records = || lists.iter().flatten();
+    let records = || lists.iter().flat_map(|(_, records)| records);
     let listed = records().map(|record| &record.part);
     if lists.is_empty() || identities(listed) != identities(&inventory.parts) {
         return Ok(None);
     }
     let files = records().flat_map(|record| &record.files);
     match attempt.wait(repository.check_files_present(files)) {
-        Ok(()) => Ok(Some(Unchanged { inventory, lists })),
+        Ok(()) => Ok(Some(Unchanged {
+            inventory,
+            backup_id: backup_id.clone(),
+            lists,
+        })),
         // What was lost is taken up anew.
         Err(TaskError::Repository(RepoError::Incomplete { .. })) => Ok(None),
         Err(error) => Err(error),
