@@ -24,7 +24,7 @@ pub use contract::parts::{
     Moment, Origin, PartContent, PartStore, PartToProve, RefusedPart, RefusedTable, ServerInfo,
 };
 pub use contract::rows::{
-    FreezeRequest, Frozen, RebuildRequest, RowStore, Source, StagedCounts, StagedTable,
+    FreezeRequest, Frozen, HiddenTable, RebuildRequest, RowSource, RowStore, StagedCounts,
 };
 pub use contract::{Data, Engine, Hold, HoldKind, Lock, LockKind};
 pub use error::{EngineError, Remedy, Result};

@@ -36,11 +36,11 @@ impl Engine for NoTarget {
         Err(no_target())
     }
 
-    fn commit(&self, _operation: &str) -> Result<()> {
+    fn make_live(&self, _operation: &str) -> Result<()> {
         Err(no_target())
     }
 
-    fn undo(&self, _operation: &str) -> Result<()> {
+    fn drop_staged(&self, _operation: &str) -> Result<()> {
         Err(no_target())
     }
 }

@@ -1,6 +1,6 @@
 //! What the changes of one key along a chain of backups come to, seen from the newest one back.
 //!
-//! Newest first, because a reset or an erase makes everything before it unimportant: who looks up a key
+//! Newest first, because a reset or an erase makes everything before it unimportant: a look-up of a key
 //! needs to go no further back than that.
 
 use crate::change::{Change, ChangeKind};

@@ -1,6 +1,6 @@
 //! The manifest: the JSON that makes a backup exist.
 //!
-//! It is written last. Whoever reads it can check every object of the backup by size and BLAKE3,
+//! It is written last. By it a reader can check every object of the backup by size and BLAKE3,
 //! its place in the chain by the parent's hash, and a restore by the digests.
 
 mod shards;
@@ -142,7 +142,7 @@ pub struct Segment {
 /// without the others.
 ///
 /// A group ends where the next one begins or, the last one, where the footer does: groups and footer
-/// cover the object but for the four bytes of magic at its start.
+/// cover the object except the four bytes of magic at its start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SegmentGroups {
     /// What tells how a group is decoded: the metadata of the file, from the end of the last group to
@@ -186,7 +186,7 @@ impl Stretch {
 }
 
 impl Manifest {
-    /// Whether it holds all rows or changes. The id says so, but for an increment that a full backup was
+    /// Whether it holds all rows or changes. The id says so, except of an increment that a full backup was
     /// folded into: it keeps its id, and stands on nothing.
     pub fn kind(&self) -> BackupKind {
         match (&self.compacted, &self.parent) {

@@ -210,16 +210,16 @@ impl TableSchema {
     }
 
     /// Where the values of each column are, in the order of `columns`.
-    pub fn places(&self) -> Vec<Place> {
+    pub fn column_positions(&self) -> Vec<ColumnPosition> {
         let mut slot = 0;
         self.columns
             .iter()
             .map(
                 |column| match self.key.iter().position(|name| *name == column.name) {
-                    Some(position) => Place::Key(position),
+                    Some(position) => ColumnPosition::Key(position),
                     None => {
                         slot += 1;
-                        Place::Slot(slot - 1)
+                        ColumnPosition::Slot(slot - 1)
                     }
                 },
             )
@@ -261,7 +261,7 @@ impl TableSchema {
 
 /// Where the value of a column is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum ColumnPosition {
     /// In the key, at this position.
     Key(usize),
     /// In the row, in this slot.
@@ -311,8 +311,12 @@ mod tests {
         assert_eq!(implementation.value_types(), [ColumnType::Json]);
         implementation.validate().unwrap();
         assert_eq!(
-            table.places(),
-            [Place::Slot(0), Place::Key(0), Place::Slot(1)]
+            table.column_positions(),
+            [
+                ColumnPosition::Slot(0),
+                ColumnPosition::Key(0),
+                ColumnPosition::Slot(1)
+            ]
         );
     }
 

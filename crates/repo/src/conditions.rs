@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::error::Result;
 use crate::layout;
-use crate::objects::{Created, Place};
+use crate::objects::{Created, StoreKind};
 use crate::replace::Seen;
 use crate::repository::Repository;
 
@@ -28,7 +28,7 @@ impl Repository {
         another: Bytes,
     ) -> Result<()> {
         let objects = &self.objects;
-        if matches!(objects.place, Place::Directory(_))
+        if matches!(objects.place, StoreKind::Directory(_))
             || self.keeps_conditions.load(Ordering::Relaxed)
         {
             return Ok(());

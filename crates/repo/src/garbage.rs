@@ -55,7 +55,7 @@ impl Repository {
     /// [`Self::lease`]; or the store fails.
     pub async fn collect_garbage(&self) -> Result<Collected> {
         // Where no repository is none is made.
-        if self.header().await?.is_none() && self.shelves().await?.is_empty() {
+        if self.header().await?.is_none() && self.prefixes().await?.is_empty() {
             return Ok(Collected::default());
         }
         let lease = self.lease("removes files that no backup needs").await?;
@@ -64,7 +64,7 @@ impl Repository {
         collected
     }
 
-    /// As [`Self::collect_garbage`], under a lease that is held. `told` is told of what was removed by then,
+    /// As [`Self::collect_garbage`], under a lease that is held. `told` hears what was removed by then,
     /// now and then.
     ///
     /// # Errors
@@ -79,9 +79,9 @@ impl Repository {
         let grace_s = grace_s.unwrap_or(i64::MAX);
         self.forget_ended(lease, grace_s).await?;
         self.remove_cut_off(lease, grace_s).await?;
-        let shelves = self.shelves().await?;
+        let prefixes = self.prefixes().await?;
         let records = self.garbage_records().await?;
-        if shelves.is_empty() && records.is_empty() {
+        if prefixes.is_empty() && records.is_empty() {
             return Ok(collected);
         }
         let now_s = lease.now_s().await?;
@@ -92,7 +92,7 @@ impl Repository {
                 self.forget_named(&record).await?;
             }
         }
-        self.name_unneeded(lease, &shelves, now_s.saturating_sub(grace_s))
+        self.name_unneeded(lease, &prefixes, now_s.saturating_sub(grace_s))
             .await?;
         let before_s = lease.now_s().await?.saturating_sub(grace_s);
         self.sweep_named(lease, before_s, &mut collected, told)
@@ -149,18 +149,18 @@ impl Repository {
     }
 
     /// Names what no backup needs of what was written up to a time and is not named yet.
-    async fn name_unneeded(&self, lease: &Lease, shelves: &[u8], before_s: i64) -> Result<()> {
+    async fn name_unneeded(&self, lease: &Lease, prefixes: &[u8], before_s: i64) -> Result<()> {
         let mut waiting = HashSet::new();
         for record in self.unswept().await? {
             waiting.extend(self.named_by(&record).await?.1);
         }
         let mut unneeded = Vec::new();
         let mut n = 0;
-        let mut next = shelves.first().copied();
+        let mut next = prefixes.first().copied();
         while let Some(first) = next {
             let marked = self.mark(Marked::from(first, MOST_MARKED)).await?;
-            for shelf in shelves.iter().filter(|shelf| marked.covers(**shelf)) {
-                let there = self.blobs_of(*shelf).await?.into_iter();
+            for prefix in prefixes.iter().filter(|prefix| marked.covers(**prefix)) {
+                let there = self.blobs_of(*prefix).await?.into_iter();
                 let old = there.filter(|there| there.written_s <= before_s);
                 unneeded.extend(
                     old.map(|there| there.blob)
@@ -173,7 +173,10 @@ impl Repository {
                     (unneeded, n) = (rest, n + 1);
                 }
             }
-            next = shelves.iter().copied().find(|shelf| *shelf > marked.last);
+            next = prefixes
+                .iter()
+                .copied()
+                .find(|prefix| *prefix > marked.last);
         }
         if !unneeded.is_empty() {
             lease.renew().await?;
@@ -196,19 +199,19 @@ impl Repository {
                 .written_s
                 .is_some_and(|written_s| written_s <= before_s)
         });
-        let mut shelves: BTreeMap<u8, HashSet<Blob>> = BTreeMap::new();
+        let mut prefixes: BTreeMap<u8, HashSet<Blob>> = BTreeMap::new();
         for record in &due {
             for blob in self.named_by(record).await?.1 {
-                shelves.entry(blob.shelf()).or_default().insert(blob);
+                prefixes.entry(blob.prefix()).or_default().insert(blob);
             }
         }
         let damaged = self.objects.damaged_blobs().await?;
-        let mut next = shelves.keys().next().copied();
+        let mut next = prefixes.keys().next().copied();
         while let Some(first) = next {
             // It begins after all of these were named: what a backup that was sealed before relies on is marked.
             let marked = self.mark(Marked::from(first, MOST_MARKED)).await?;
-            for (shelf, named) in shelves.range(first..=marked.last) {
-                let there = self.blobs_of(*shelf).await?.into_iter();
+            for (prefix, named) in prefixes.range(first..=marked.last) {
+                let there = self.blobs_of(*prefix).await?.into_iter();
                 let doomed: Vec<_> = there
                     .filter(|there| named.contains(&there.blob))
                     .filter(|there| !marked.blobs.contains(&there.blob))
@@ -226,7 +229,7 @@ impl Repository {
                 collected.bytes += doomed.iter().map(|there| there.bytes).sum::<u64>();
                 told(*collected);
             }
-            next = (shelves.keys().copied()).find(|shelf| *shelf > marked.last);
+            next = (prefixes.keys().copied()).find(|prefix| *prefix > marked.last);
         }
         for record in &due {
             lease.renew().await?;
@@ -243,10 +246,10 @@ impl Repository {
     }
 
     /// The first bytes of the hashes of all there is, ascending.
-    async fn shelves(&self) -> Result<Vec<u8>> {
-        let mut shelves = self.objects.directories(layout::FILES).await?;
-        shelves.extend(self.objects.directories(layout::BUNDLES).await?);
-        let numbers = shelves.iter().filter(|name| name.len() == 2);
+    async fn prefixes(&self) -> Result<Vec<u8>> {
+        let mut prefixes = self.objects.directories(layout::FILES).await?;
+        prefixes.extend(self.objects.directories(layout::BUNDLES).await?);
+        let numbers = prefixes.iter().filter(|name| name.len() == 2);
         let mut numbers: Vec<u8> = numbers
             .filter_map(|name| u8::from_str_radix(name, 16).ok())
             .collect();
@@ -307,10 +310,10 @@ impl Repository {
     }
 
     /// The objects that hold content whose hash begins with a byte.
-    async fn blobs_of(&self, shelf: u8) -> Result<Vec<There>> {
+    async fn blobs_of(&self, prefix: u8) -> Result<Vec<There>> {
         let mut there = Vec::new();
         for kind in BlobKind::ALL {
-            let directory = layout::shelf(kind.root(), shelf);
+            let directory = layout::prefix_directory(kind.root(), prefix);
             for listed in self.objects.list(&directory).await? {
                 if let Some(blob) = Blob::from_file_name(kind, &listed.name) {
                     there.push(There {
@@ -354,8 +357,8 @@ impl Marked {
         }
     }
 
-    fn covers(&self, shelf: u8) -> bool {
-        (self.first..=self.last).contains(&shelf)
+    fn covers(&self, prefix: u8) -> bool {
+        (self.first..=self.last).contains(&prefix)
     }
 
     fn add_all(&mut self, records: &[PartRecord]) -> Result<()> {
@@ -366,7 +369,7 @@ impl Marked {
     }
 
     fn add(&mut self, blob: Blob) {
-        if !self.covers(blob.shelf()) {
+        if !self.covers(blob.prefix()) {
             return;
         }
         self.blobs.insert(blob);
@@ -374,7 +377,7 @@ impl Marked {
             self.last = self.first + (self.last - self.first) / 2;
             let (first, last) = (self.first, self.last);
             self.blobs
-                .retain(|blob| (first..=last).contains(&blob.shelf()));
+                .retain(|blob| (first..=last).contains(&blob.prefix()));
         }
     }
 }
@@ -403,7 +406,7 @@ mod tests {
                 let mut marked = Marked::from(first, most);
                 blobs.iter().for_each(|blob| marked.add(*blob));
                 prop_assert!(marked.blobs.len() <= most || marked.first == marked.last);
-                let needed = blobs.iter().filter(|blob| marked.covers(blob.shelf()));
+                let needed = blobs.iter().filter(|blob| marked.covers(blob.prefix()));
                 prop_assert_eq!(needed.count(), marked.blobs.len());
                 for blob in &marked.blobs {
                     prop_assert!(seen.insert(*blob));

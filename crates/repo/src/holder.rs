@@ -1,4 +1,4 @@
-//! Who holds a lease, and whether that process still lives as far as this machine can tell.
+//! Which process holds a lease, and whether it still lives as far as this machine can tell.
 
 use std::collections::HashSet;
 use std::fmt;

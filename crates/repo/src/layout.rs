@@ -120,7 +120,7 @@ pub(crate) fn renewed_list(list: &str, generation: u64) -> String {
 }
 
 /// The directory of the objects whose hashes begin with a byte: none grows too large to be listed.
-pub(crate) fn shelf(root: &str, first: u8) -> String {
+pub(crate) fn prefix_directory(root: &str, first: u8) -> String {
     format!("{root}/{first:02x}")
 }
 

@@ -13,7 +13,7 @@ use object_store::{BackoffConfig, ClientConfigKey, ObjectStore, RetryConfig};
 use url::Url;
 
 use crate::error::{Error, Result};
-use crate::objects::Place;
+use crate::objects::StoreKind;
 use crate::options::RepositoryOptions;
 
 const CLIENT_TIMEOUT: AmazonS3ConfigKey = AmazonS3ConfigKey::Client(ClientConfigKey::Timeout);
@@ -40,7 +40,7 @@ pub(crate) struct Location {
     pub(crate) prefix: Path,
     /// As it is shown: without a slash at its end.
     pub(crate) url: String,
-    pub(crate) place: Place,
+    pub(crate) place: StoreKind,
 }
 
 impl Location {
@@ -83,7 +83,7 @@ impl Location {
             Arc::clone(stores.entry(name.to_owned()).or_default())
         };
         Self {
-            place: Place::Remote(Arc::<InMemory>::clone(&store)),
+            place: StoreKind::Remote(Arc::<InMemory>::clone(&store)),
             store,
             prefix: Path::default(),
             url: format!("memory:{name}"),
@@ -98,7 +98,7 @@ impl Location {
             store: Arc::new(LocalFileSystem::new().with_fsync(true)),
             prefix,
             url: url.as_str().trim_end_matches('/').to_owned(),
-            place: Place::Directory(path),
+            place: StoreKind::Directory(path),
         })
     }
 
@@ -122,7 +122,7 @@ impl Location {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let store = Arc::new(builder.build().map_err(|error| bad(&error.to_string()))?);
         Ok(Self {
-            place: Place::Remote(store.clone()),
+            place: StoreKind::Remote(store.clone()),
             store,
             prefix,
             url: text.trim_end_matches('/').to_owned(),
@@ -145,7 +145,7 @@ mod tests {
             assert_eq!(location.url, "file:///var/backups%20of%20db%231");
             assert_eq!(location.prefix.as_ref(), "var/backups of db#1");
         }
-        let Place::Directory(relative) = parse("backups").unwrap().place else {
+        let StoreKind::Directory(relative) = parse("backups").unwrap().place else {
             panic!("it is a directory");
         };
         assert_eq!(relative, std::env::current_dir().unwrap().join("backups"));

@@ -38,7 +38,7 @@ const LITTLE_BYTES: u64 = 64 << 10;
 #[derive(Debug, Clone)]
 pub(crate) struct Objects {
     pub(crate) store: Arc<dyn ObjectStore>,
-    pub(crate) place: Place,
+    pub(crate) place: StoreKind,
     prefix: Path,
     url: Arc<str>,
     options: Arc<RepositoryOptions>,
@@ -49,14 +49,14 @@ pub(crate) struct Objects {
 
 /// Where a store is, which decides how large files come in and out.
 #[derive(Clone)]
-pub(crate) enum Place {
+pub(crate) enum StoreKind {
     /// In this directory of this machine: files are copied.
     Directory(PathBuf),
     /// Elsewhere: files are sent in pieces.
     Remote(Arc<dyn MultipartStore>),
 }
 
-impl fmt::Debug for Place {
+impl fmt::Debug for StoreKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Directory(directory) => f.debug_tuple("Directory").field(directory).finish(),
@@ -100,7 +100,7 @@ impl From<object_store::Error> for Failure {
 impl Objects {
     pub(crate) fn new(
         store: Arc<dyn ObjectStore>,
-        place: Place,
+        place: StoreKind,
         prefix: Path,
         url: &str,
         options: RepositoryOptions,

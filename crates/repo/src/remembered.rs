@@ -1,4 +1,4 @@
-//! Manifests that were read, so that their text need not be taken apart again.
+//! Manifests that were read, so that their text need not be parsed again.
 //!
 //! An operation walks its chain several times, and the manifest of a large table takes ten milliseconds.
 //! What is stored is read each time: only the same bytes are the same manifest.

@@ -1,8 +1,8 @@
-//! Removing backups and what was left of them.
+//! Removes backups and their leftovers.
 //!
 //! A backup ends with its manifest, which goes first and for good before anything else does: there is
-//! never a manifest whose objects were removed. All of this can be repeated after a crash. Who removes
-//! backups holds the [lease](crate::Lease) of the repository; who takes back what is its own needs none.
+//! never a manifest whose objects were removed. All of this can be repeated after a crash. A process that removes
+//! backups holds the [lease](crate::Lease) of the repository; one that takes back its own objects needs none.
 
 use std::collections::HashSet;
 use std::io;
@@ -16,7 +16,7 @@ use crate::directory;
 use crate::error::{Error, Result};
 use crate::layout;
 use crate::lease::Lease;
-use crate::objects::Place;
+use crate::objects::StoreKind;
 use crate::repository::Repository;
 
 impl Repository {
@@ -72,7 +72,7 @@ impl Repository {
         self.remove_ended(collection, id).await
     }
 
-    /// Removes what there is of a backup that has no manifest any more, and lets go of what keeps others from
+    /// Removes what there is of a backup that has no manifest any more, and releases what keeps others from
     /// giving it one.
     pub(crate) async fn remove_ended(&self, collection: &str, id: &BackupId) -> Result<()> {
         let directory = layout::backup(collection, id)?;
@@ -82,7 +82,7 @@ impl Repository {
         self.tidy(collection, &directory, |_| true).await
     }
 
-    /// Removes every object of a finished backup that its manifest does not name, whoever wrote it.
+    /// Removes every object of a finished backup that its manifest does not name, no matter which process wrote it.
     pub(crate) async fn remove_unnamed(&self, manifest: &Manifest) -> Result<()> {
         let directory = layout::backup(&manifest.collection, &manifest.backup_id)?;
         let named = self.named_objects(manifest).await?;
@@ -246,7 +246,7 @@ impl Repository {
         name: &str,
         work: impl FnOnce(&Path) -> io::Result<()> + Send + 'static,
     ) -> Result<()> {
-        let Place::Directory(root) = &self.objects.place else {
+        let StoreKind::Directory(root) = &self.objects.place else {
             return Ok(());
         };
         let path: PathBuf = root.join(name);

@@ -1,12 +1,12 @@
-//! Replacing a document that several may want to replace: only where it still is what was read.
+//! Replaces a document that several processes may want to replace, only where it still is what was read.
 //!
 //! On an object store the write carries the tag of what was read (`If-Match`), and the store refuses it
 //! when the object has another one by then. A local directory has no such write: there the document is
-//! compared and renamed over while the system's lock on `mendb.lock` is held, which ends with the process
-//! that holds it, and which removals of such documents take too.
+//! compared and renamed over under the system's lock on `mendb.lock`. That lock ends with the process
+//! that holds it, and removals of such documents take it too.
 //!
-//! *Retries*: an answer that got lost leaves the document written; it is found by its bytes. So two who
-//! replace a document never write the same bytes, or mean the same by them.
+//! *Retries*: an answer that got lost leaves the document written; the retry finds it by its bytes. So two processes
+//! that replace a document never write the same bytes, or mean the same by them.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use object_store::{Error as StoreError, ObjectStoreExt, PutMode, PutOptions, Upd
 use crate::directory::{self, Exchanged};
 use crate::error::{Error, Result};
 use crate::layout;
-use crate::objects::{Failure, Objects, Place, pause};
+use crate::objects::{Failure, Objects, StoreKind, pause};
 
 /// Between two looks at a lock that another process has.
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
@@ -77,8 +77,8 @@ impl Objects {
         bytes: Bytes,
     ) -> Result<Option<Seen>> {
         let met = match &self.place {
-            Place::Directory(_) => self.exchange(name, seen, &bytes).await?,
-            Place::Remote(_) => self.put_if_same(name, seen, &bytes).await?,
+            StoreKind::Directory(_) => self.exchange(name, seen, &bytes).await?,
+            StoreKind::Remote(_) => self.put_if_same(name, seen, &bytes).await?,
         };
         match met {
             Met::Written(version) => Ok(Some(Seen {
@@ -142,8 +142,8 @@ impl Objects {
     /// Removes a document that others may be about to replace, for good; one that is gone is removed.
     pub(crate) async fn delete_document(&self, name: &str) -> Result<()> {
         match &self.place {
-            Place::Remote(_) => self.delete(name).await,
-            Place::Directory(_) => {
+            StoreKind::Remote(_) => self.delete(name).await,
+            StoreKind::Directory(_) => {
                 match self.locked("delete", name, 0, directory::remove).await {
                     // Without the directory of the repository.
                     Err(Error::NotFound { .. }) => Ok(()),
@@ -162,7 +162,7 @@ impl Objects {
         bytes: u64,
         work: impl Fn(&std::path::Path) -> std::io::Result<T> + Clone + Send + Sync + 'static,
     ) -> Result<T> {
-        let Place::Directory(root) = &self.place else {
+        let StoreKind::Directory(root) = &self.place else {
             unreachable!("only files of a directory are locked");
         };
         let (lock, path) = (root.join(layout::LOCK), root.join(name));

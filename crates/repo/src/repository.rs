@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::known_candidates::KnownCandidates;
 use crate::layout;
 use crate::location::Location;
-use crate::objects::{Created, Objects, Place};
+use crate::objects::{Created, Objects, StoreKind};
 use crate::options::RepositoryOptions;
 use crate::random::random_id;
 use crate::remembered::Remembered;
@@ -81,7 +81,7 @@ impl Repository {
         url: &str,
         options: RepositoryOptions,
     ) -> Self {
-        let place = Place::Remote(store.clone());
+        let place = StoreKind::Remote(store.clone());
         Self {
             objects: Objects::new(store, place, prefix, url, options),
             remembered: Arc::default(),

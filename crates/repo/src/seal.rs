@@ -1,7 +1,7 @@
-//! JSON documents that notice when they were changed.
+//! JSON documents that notice changes.
 //!
 //! The last field of a sealed document, on a line of its own, is the BLAKE3 of the document without
-//! that line. Segments are guarded by the manifest and a manifest by the next one in its chain; the
+//! that line. The manifest guards segments, and the next manifest of the chain guards a manifest; the
 //! seal guards the last one, and `mendb.json`.
 
 use serde::de::DeserializeOwned;

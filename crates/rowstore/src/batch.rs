@@ -1,7 +1,7 @@
-//! What a client wants written.
+//! What a client wants written, as one batch.
 
 use mendb_model::key::to_hex;
-use mendb_model::schema::Place;
+use mendb_model::schema::ColumnPosition;
 use mendb_model::{Change, Value, ValueRef, change, row};
 
 use crate::error::{Error, Result};
@@ -179,11 +179,11 @@ fn split<'a>(table: &Table, values: &[Option<ValueRef<'a>>]) -> Result<KeyAndCel
             }
         }
         match (place, value) {
-            (Place::Key(at), Some(value)) => keys[*at] = *value,
-            (Place::Key(_), None) => {
+            (ColumnPosition::Key(at), Some(value)) => keys[*at] = *value,
+            (ColumnPosition::Key(_), None) => {
                 return Err(table.shape(format!("key column {} is not given", column.name)));
             }
-            (Place::Slot(_), value) => cells.push(*value),
+            (ColumnPosition::Slot(_), value) => cells.push(*value),
         }
     }
     let key = table.encode_checked(table.name(), &layout.key_types, keys)?;

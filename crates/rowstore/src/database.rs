@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use mendb_model::key::KeyRange;
 use mendb_model::name::TablePath;
-use mendb_model::{Column, RowBlock, TableSchema};
+use mendb_model::{Column, RowBlock, RowSource, TableSchema};
 
 use crate::batch::WriteBatch;
 use crate::catalogue::mends::MendDescription;
@@ -24,7 +24,7 @@ use crate::jobs::stage::{self, Staged};
 use crate::jobs::streams;
 use crate::jobs::{rebuild, rewrite, settle, tables, write};
 use crate::kernel::{Options, ShardId};
-use crate::shard::cursor::Source;
+
 use crate::snapshot::{Snapshot, TableDescription};
 use crate::table::Table;
 
@@ -293,7 +293,7 @@ impl Database {
         &self,
         shard: ShardId,
         operation: &str,
-        source: Source,
+        source: RowSource,
         rows: &RowBlock<impl AsRef<[u8]>>,
     ) -> Result<Applied> {
         load::load(&self.inner, shard, operation, source, rows)
@@ -307,7 +307,7 @@ impl Database {
         &self,
         shard: ShardId,
         operation: &str,
-        source: Source,
+        source: RowSource,
         changes: &RowBlock<impl AsRef<[u8]>>,
     ) -> Result<Applied> {
         load::apply(&self.inner, shard, operation, source, changes)
@@ -347,7 +347,7 @@ impl Database {
     /// Stages what rows of a shard are to become: encoded [`mendb_model::Change`]s of whole rows (reset)
     /// and erases, ascending by key for each (shard, source). Only rows that differ from what is there,
     /// and from what is staged already, are staged; the rows of the indexes follow. Readers see nothing
-    /// of it. Unique indexes are not checked, because rows are staged one after the other: whoever mends
+    /// of it. Unique indexes are not checked, because rows are staged one after the other: the mend
     /// some rows of a table looks first for those that stand in their way ([`Snapshot::holders`]).
     ///
     /// Changes up to the source's cursor are skipped, so that repeating a call after a crash or timeout
@@ -361,7 +361,7 @@ impl Database {
         &self,
         shard: ShardId,
         operation: &str,
-        source: Source,
+        source: RowSource,
         changes: &RowBlock<impl AsRef<[u8]>>,
     ) -> Result<Staged> {
         stage::stage(&self.inner, shard, operation, source, changes)

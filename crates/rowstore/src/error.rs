@@ -294,7 +294,7 @@ pub enum Error {
     #[error(
         "the mend of shard {shard} began the other way, rebuilding it or staging its rows one by one; abort the mend"
     )]
-    OtherRoad {
+    OtherMethod {
         /// The shard.
         shard: crate::ShardId,
     },

@@ -135,7 +135,7 @@ impl Snapshot {
         self.view.commit.locks()
     }
 
-    /// What each change stream of a table keeps from being let go of; its change logs are read for it.
+    /// What the change logs of a table keep for each of its streams; reads the logs.
     ///
     /// # Errors
     /// The table is missing, or the store failed.

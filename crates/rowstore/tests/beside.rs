@@ -14,7 +14,7 @@ use common::mending::{OPERATION, Wanted, changes_of, value};
 use common::*;
 use mendb_model::Value;
 use mendb_model::name::TablePath;
-use mendb_rowstore::{Database, Error, Options, Snapshot, Source, Staged, StreamCut};
+use mendb_rowstore::{Database, Error, Options, RowSource, Snapshot, Staged, StreamCut};
 
 const TABLE: &str = "flights";
 /// Who writes which rows: ids of this remainder.
@@ -87,7 +87,7 @@ fn mend(database: &Database, writer: i64, rounds: usize) {
             for shard in database.shards(&TablePath::table(TABLE)).unwrap() {
                 let of_shard = wanted.iter().filter(|(key, _)| shard.range.contains(key));
                 let changes = changes_of(of_shard);
-                let source = Source { step: 0, index };
+                let source = RowSource { step: 0, index };
                 let staged = database.stage_mend(shard.id, OPERATION, source, &changes);
                 assert!(matches!(staged.unwrap(), Staged::Done(_)));
             }

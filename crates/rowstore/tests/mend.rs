@@ -11,7 +11,7 @@ use common::*;
 use mendb_model::key::KeyRange;
 use mendb_model::name::TablePath;
 use mendb_rowstore::{
-    Database, Error, NewTable, Options, Snapshot, Source, Staged, StagedRows, StreamCut,
+    Database, Error, NewTable, Options, RowSource, Snapshot, Staged, StagedCounts, StreamCut,
 };
 
 #[test]
@@ -105,7 +105,7 @@ fn only_rows_that_differ_are_staged_and_staging_again_stages_nothing() {
     some.extend(gone(20..23));
     some.extend(gone(8_000..8_004));
     let first = stage(&database, OPERATION, TABLES[0], 0, &some);
-    let expected = StagedRows {
+    let expected = StagedCounts {
         upserted: 6,
         erased: 3,
         kept: 14,
@@ -114,19 +114,19 @@ fn only_rows_that_differ_are_staged_and_staging_again_stages_nothing() {
     assert_eq!(first, expected);
     assert!(first.bytes > 6 * 8, "{first:?}");
     let again = stage(&database, OPERATION, TABLES[0], 0, &some);
-    assert_eq!(again, StagedRows::default());
+    assert_eq!(again, StagedCounts::default());
     // From another source they are compared, and are as they are wanted.
     let other = stage(&database, OPERATION, TABLES[0], 1, &some);
-    let kept = StagedRows {
+    let kept = StagedCounts {
         kept: 23,
-        ..StagedRows::default()
+        ..StagedCounts::default()
     };
     assert_eq!(other, kept);
     // Back to what is live, and to what never was.
     let mut back = wanted([flight(10, "LH", 1), flight(20, "LH", 1)]);
     back.extend(gone([9_000]));
     let back = stage(&database, OPERATION, TABLES[0], 2, &back);
-    let expected = StagedRows {
+    let expected = StagedCounts {
         upserted: 2,
         erased: 1,
         kept: 0,
@@ -431,7 +431,7 @@ fn shards_stage_in_parallel_into_the_same_index() {
                     .collect();
                 for some in of_shard.chunks(7) {
                     let changes = changes_of(some.iter().copied());
-                    let source = Source { step: 0, index: 0 };
+                    let source = RowSource { step: 0, index: 0 };
                     let staged = database.stage_mend(shard.id, OPERATION, source, &changes);
                     assert!(matches!(staged, Ok(Staged::Done(_))));
                 }

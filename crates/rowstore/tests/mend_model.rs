@@ -10,7 +10,7 @@ use common::mending::*;
 use common::*;
 use mendb_model::name::TablePath;
 use mendb_model::{ColumnType, Value};
-use mendb_rowstore::{Database, Options, Snapshot, Source, Staged, StreamCut, WriteBatch};
+use mendb_rowstore::{Database, Options, RowSource, Snapshot, Staged, StreamCut, WriteBatch};
 use proptest::prelude::*;
 
 const TABLE: &str = "flights";
@@ -155,7 +155,7 @@ impl World {
                 let cut = course.cuts[calls % course.cuts.len()].min(left.len());
                 let (now, later) = left.split_at(cut);
                 let changes = changes_of(now.iter().copied());
-                let source = Source {
+                let source = RowSource {
                     step: 0,
                     index: source,
                 };

@@ -9,7 +9,7 @@ use common::mending::*;
 use common::*;
 use mendb_model::name::TablePath;
 use mendb_model::{Change, ColumnType, RowBlockBuilder, Value};
-use mendb_rowstore::{Error, MendDescription, PathState, Source, Staged, StreamCut, WriteBatch};
+use mendb_rowstore::{Error, MendDescription, PathState, RowSource, Staged, StreamCut, WriteBatch};
 
 #[test]
 fn what_would_change_a_table_is_refused_with_the_operation_while_it_is_mended() {
@@ -79,7 +79,7 @@ fn what_would_change_a_table_is_refused_with_the_operation_while_it_is_mended() 
 fn a_mend_is_asked_for_in_order_or_refused() {
     let dir = tempfile::tempdir().unwrap();
     let database = with_tables(dir.path());
-    let source = Source { step: 0, index: 0 };
+    let source = RowSource { step: 0, index: 0 };
     let shard = database.shards(&TablePath::table(TABLES[0])).unwrap()[0].id;
     let changes = changes_of(&wanted([flight(1, "LH", 5)]));
     let stage = |operation: &str| database.stage_mend(shard, operation, source, &changes);
@@ -140,7 +140,7 @@ fn changes_that_are_not_whole_rows_in_order_are_refused() {
         for (id, change) in changes {
             block.push(&id_key(*id), change);
         }
-        let source = Source { step: 0, index: 0 };
+        let source = RowSource { step: 0, index: 0 };
         database.stage_mend(shard, OPERATION, source, &block.finish())
     };
     let row = value(&flights(), &flight(1, "LH", 7));
@@ -171,7 +171,7 @@ fn a_row_whose_index_key_would_be_too_long_is_refused_with_the_index() {
     let error = database.stage_mend(
         database.shards(&TablePath::table(TABLES[0])).unwrap()[0].id,
         OPERATION,
-        Source { step: 0, index: 0 },
+        RowSource { step: 0, index: 0 },
         &changes_of(&wanted([long])),
     );
     assert!(

@@ -18,7 +18,7 @@ use mendb_model::name::TablePath;
 use mendb_model::{Change, Digest, RowBlock, RowBlockBuilder, row};
 use mendb_recorder::{How, Recorder, Recording, State};
 use mendb_rowstore::{
-    Applied, Database, Error, NewTable, Options, PathState, Snapshot, Source, Staged, StreamCut,
+    Applied, Database, Error, NewTable, Options, PathState, RowSource, Snapshot, Staged, StreamCut,
 };
 
 /// The directory in which a recorded process writes; only that one has it.
@@ -28,7 +28,7 @@ const PLACE_BESIDE: &str = "MENDB_TEST_RECORDED_SPLITS";
 const STEPS: usize = 26;
 /// The states that are checked of each kind, of those that a longer run has.
 const STATES: usize = 100;
-const SOURCE: Source = Source { step: 0, index: 0 };
+const SOURCE: RowSource = RowSource { step: 0, index: 0 };
 const MEND: &str = "mend-1";
 const RESTORE: &str = "restore-1";
 /// Splits at these keys, and merges there, of a table that is written meanwhile.
@@ -254,7 +254,7 @@ fn record(test: &str, variable: &str) -> Recording {
     command
         .args(["--exact", test, "--nocapture"])
         .env(variable, place.path());
-    // The index of the WAL is made anew by whoever opens the store first.
+    // The index of the WAL is made anew by the process that opens the store first.
     let recorder = Recorder::new(place.path()).unwrap().allow_mapped("-shm");
     let recording = recorder.record(&command).unwrap();
     assert!(recording.status.success(), "{}", recording.stderr);

@@ -118,7 +118,7 @@ fn a_shard_is_mended_on_one_road_only() {
     stage(&database, OPERATION, TABLES[0], 0, &two_seats());
     let refused = database.rebuild_mend(shard.id, OPERATION, &[], &nothing, true);
     assert!(
-        matches!(refused, Err(Error::OtherRoad { .. })),
+        matches!(refused, Err(Error::OtherMethod { .. })),
         "{refused:?}"
     );
     database.abort_mend(OPERATION).unwrap();
@@ -127,10 +127,10 @@ fn a_shard_is_mended_on_one_road_only() {
     rebuild_shard(&database, OPERATION, &shard, &wanted[&path], 50);
     let key = wanted[&path].keys().next().unwrap().clone();
     let changes = changes_of([(&key, &None)]);
-    let source = mendb_rowstore::Source { step: 0, index: 9 };
+    let source = mendb_rowstore::RowSource { step: 0, index: 9 };
     let refused = database.stage_mend(shard.id, OPERATION, source, &changes);
     assert!(
-        matches!(refused, Err(Error::OtherRoad { .. })),
+        matches!(refused, Err(Error::OtherMethod { .. })),
         "{refused:?}"
     );
 }

@@ -10,7 +10,7 @@ use mendb_model::change::partial_row;
 use mendb_model::name::TablePath;
 use mendb_model::{Change, ColumnType, Digest, RowBlock, RowBlockBuilder, TableSchema, Value, row};
 use mendb_rowstore::{
-    Applied, Database, Error, IndexVersions, NewTable, PathState, ShardId, Source, StreamCut,
+    Applied, Database, Error, IndexVersions, NewTable, PathState, RowSource, ShardId, StreamCut,
     Versions, WriteBatch,
 };
 
@@ -46,8 +46,8 @@ fn restoring(dir: &tempfile::TempDir) -> Database {
     database
 }
 
-fn source(index: u32) -> Source {
-    Source { step: 0, index }
+fn source(index: u32) -> RowSource {
+    RowSource { step: 0, index }
 }
 
 fn value(seats: i64) -> Vec<u8> {
@@ -171,7 +171,7 @@ fn changes_apply_once_over_loaded_rows() {
     changes.push(&id_key(20), &Change::upsert(set, row.clone(), 9).encode());
     changes.push(&id_key(21), &Change::erase(9).encode());
     let changes = changes.finish();
-    let step = Source { step: 1, index: 0 };
+    let step = RowSource { step: 1, index: 0 };
     let apply = || {
         database
             .apply(shard(&database, 0), OPERATION, step, &changes)

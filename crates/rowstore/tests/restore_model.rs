@@ -12,7 +12,7 @@ use common::*;
 use mendb_model::key::KeyRange;
 use mendb_model::name::TablePath;
 use mendb_model::{Change, ColumnType, RowBlock, RowBlockBuilder, TableSchema, row};
-use mendb_rowstore::{Applied, Database, NewTable, Options, PathState, Source};
+use mendb_rowstore::{Applied, Database, NewTable, Options, PathState, RowSource};
 use proptest::prelude::*;
 
 const OPERATION: &str = "restore-1";
@@ -82,7 +82,7 @@ impl World {
     /// Sends values to the shards that own them, twice, from a source of its own.
     fn send(&mut self, values: &BTreeMap<i64, Vec<u8>>, are_changes: bool) {
         self.sources += 1;
-        let source = Source {
+        let source = RowSource {
             step: 0,
             index: self.sources,
         };

@@ -7,7 +7,7 @@ use mendb_model::name::TablePath;
 use mendb_model::{
     Column, ColumnType, Digest, KeyRange, RowBlockBuilder, TableSchema, Value, key, row,
 };
-use mendb_rowstore::{Applied, Database, NewTable, Options, Source, Versions};
+use mendb_rowstore::{Applied, Database, NewTable, Options, RowSource, Versions};
 
 const SHARDS: i64 = 4;
 const ROWS: i64 = 80;
@@ -53,7 +53,7 @@ fn load(database: &Database, value: i64) {
         let applied = database.load(
             shard.id,
             "restore",
-            Source { step: 1, index },
+            RowSource { step: 1, index },
             &rows.finish(),
         );
         assert!(matches!(applied.unwrap(), Applied::Done { .. }));

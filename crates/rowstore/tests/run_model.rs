@@ -14,7 +14,7 @@ use common::*;
 use mendb_model::key::KeyRange;
 use mendb_model::name::TablePath;
 use mendb_model::{ColumnType, IndexSchema, TableSchema, Value};
-use mendb_rowstore::{Database, Direction, Error, Options, Snapshot, Source, Staged, StreamCut};
+use mendb_rowstore::{Database, Direction, Error, Options, RowSource, Snapshot, Staged, StreamCut};
 use proptest::prelude::*;
 
 const TABLE: &str = "notes";
@@ -440,7 +440,7 @@ impl World {
             wanted.insert(id_key(id), value);
         }
         self.sources += 1;
-        let source = Source {
+        let source = RowSource {
             step: 0,
             index: self.sources,
         };

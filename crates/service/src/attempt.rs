@@ -1,5 +1,4 @@
-//! One attempt at one task, and what it works with: an engine, a repository, and the journal as far as it is its
-//! own.
+//! One attempt at one task. It works with an engine, a repository and its own part of the journal.
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;

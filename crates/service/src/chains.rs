@@ -28,14 +28,14 @@ pub struct ChainHold {
     pub held: Held,
 }
 
-/// What a chain keeps the target from letting go of.
+/// What the target keeps for a chain.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Held {
     /// Changes of rows.
     pub changes: u64,
     /// Bytes of changes, those of indexes included.
     pub bytes: u64,
-    /// The bytes of a change log that had grown too large, so that it was let go: nothing is kept any more.
+    /// The bytes of a change log that grew too large, so that the target dropped it: it keeps nothing for the chain any more.
     pub outgrew_bytes: Option<u64>,
 }
 

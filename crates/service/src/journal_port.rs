@@ -1,11 +1,11 @@
-//! The part of the journal that is of one operation, as attempts and searches for tasks see it, wherever the journal
-//! is: only the coordinator writes it.
+//! The journal of one operation, as attempts and searches for tasks see it, wherever the journal is: only the
+//! coordinator writes it.
 //!
-//! What an attempt has written is durable when the call returns. A question is asked again until it is answered: it
-//! may be lost on its way, come twice, or late. So each has a number that grows within its asker, one is on its way
-//! at a time, and what it writes is said whole: doing it twice is doing it once, and one that others have passed is
-//! not done any more. An attempt that is not the current one of its task gets no answer but that it is not: it ends
-//! as if it had been told to stop.
+//! What an attempt has written is durable when the call returns. The port repeats a question until an answer comes: a
+//! question or its answer may be lost, arrive twice or arrive late. So each question has a number that grows within
+//! its asker, the asker has one question under way at a time, and a question names the whole content to write: doing
+//! it twice is doing it once. The coordinator drops a question that a later one has overtaken. It answers an attempt
+//! that is not the current one of its task only that; the attempt then ends as if it had been told to stop.
 
 use std::collections::HashMap;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};

@@ -35,7 +35,7 @@ pub mod worker;
 pub use attempt::Tools;
 pub use chains::{ChainHold, Held};
 pub use diff::{
-    DiffOrder, DiffReport, DiffRoad, RestorePoint, RowDiff, RowSink, RowsDiffer, TableDiff,
+    DiffMethod, DiffOrder, DiffReport, RestorePoint, RowDiff, RowSink, RowsDiffer, TableDiff,
     TellRead,
 };
 pub use error::{Error, Result};

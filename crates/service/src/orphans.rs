@@ -1,5 +1,5 @@
-//! Operations that the journal does not know, and that the target still holds something for: the journal was
-//! lost while they were open. Without it nobody goes on with them, but what they hold can be let go of.
+//! Operations that the journal does not know although the target still holds something for them: the journal was lost
+//! while they were open. Nobody can continue them without it, but mendb can release what they hold.
 
 use std::collections::BTreeMap;
 
@@ -88,10 +88,10 @@ impl Front {
             return Err(Error::unknown_operation(id));
         };
         match engine.data() {
-            Data::Rows(rows) if rows.is_published(id.as_str())? => engine.commit(id.as_str())?,
+            Data::Rows(rows) if rows.is_published(id.as_str())? => engine.make_live(id.as_str())?,
             Data::Parts(_) if orphan.is_only_kept => engine.drop_kept(id.as_str())?,
             Data::Rows(_) | Data::Parts(_) | Data::Look(_) | Data::None => {
-                engine.undo(id.as_str())?;
+                engine.drop_staged(id.as_str())?;
             }
         }
         Ok(engine.thaw(id.as_str())?)

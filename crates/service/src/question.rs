@@ -1,4 +1,4 @@
-//! What is asked of the journal of an operation, and what it answers.
+//! The questions that an attempt asks the journal of its operation, and the answers.
 
 use mendb_model::describe_error;
 use mendb_model::name::OperationId;

@@ -59,9 +59,11 @@ pub(crate) fn release_orphaned_locks(journal: &Journal, tools: &Tools) -> Result
         };
         match (lock.kind, state) {
             (LockKind::Backup, State::Done | State::Cancelled) => tools.engine.thaw(operation)?,
-            (LockKind::Restore | LockKind::Mend, State::Done) => tools.engine.commit(operation)?,
+            (LockKind::Restore | LockKind::Mend, State::Done) => {
+                tools.engine.make_live(operation)?;
+            }
             (LockKind::Restore | LockKind::Mend, State::Cancelled) => {
-                tools.engine.undo(operation)?;
+                tools.engine.drop_staged(operation)?;
             }
             _ => continue,
         }

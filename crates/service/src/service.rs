@@ -263,12 +263,12 @@ impl Service {
         let engine = &self.tools.engine;
         let rows = engine.rows()?;
         if rows.is_published(id.as_str())? {
-            engine.commit(id.as_str())?;
+            engine.make_live(id.as_str())?;
         } else if operation.step_kind() == StepKind::Finish {
             rows.publish_mend(id.as_str())?;
-            engine.commit(id.as_str())?;
+            engine.make_live(id.as_str())?;
         } else {
-            engine.undo(id.as_str())?;
+            engine.drop_staged(id.as_str())?;
         }
         engine.thaw(id.as_str())?;
         self.journal.delete_operation(id)

@@ -1,4 +1,4 @@
-//! What some keys of a table take in a backup, going by its manifest: for estimates and progress.
+//! How many bytes some keys of a table take in a backup, by its manifest: for estimates and progress.
 
 use mendb_model::key::KeyRange;
 use mendb_model::manifest::{Manifest, Segment, ShardBackup};

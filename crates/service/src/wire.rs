@@ -1,6 +1,7 @@
 //! The messages between coordinator and shard workers, and what carries them.
 //!
-//! All of them are values that can be written down, so that the two may be in different processes ([`pipe`]).
+//! All messages are values that can be written down, so coordinator and workers may be in different processes
+//! ([`pipe`]).
 
 pub mod pipe;
 
@@ -273,7 +274,7 @@ impl TaskRequest {
     }
 }
 
-/// A value as it is written, whoever shares it.
+/// A value as it is written, shared or not.
 mod shared {
     use super::{Arc, Deserialize, Serialize};
 

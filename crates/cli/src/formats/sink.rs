@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
-use mendb_model::schema::Place;
+use mendb_model::schema::ColumnPosition;
 use mendb_model::{ColumnType, TableSchema, Value, ValueRef, key, row};
 use mendb_repo::arrow::{BatchEncoder, Content, ConvertError};
 use parquet::arrow::ArrowWriter;
@@ -211,10 +211,10 @@ impl<W: Write + Send> ParquetSink<W> {
     fn new(out: W, schema: &TableSchema) -> Result<Self, WriteError> {
         let mut key = vec![0; schema.key.len()];
         let mut slots = Vec::new();
-        for (at, place) in schema.places().into_iter().enumerate() {
+        for (at, place) in schema.column_positions().into_iter().enumerate() {
             match place {
-                Place::Key(position) => key[position] = at,
-                Place::Slot(_) => slots.push(at),
+                ColumnPosition::Key(position) => key[position] = at,
+                ColumnPosition::Slot(_) => slots.push(at),
             }
         }
         Ok(Self {

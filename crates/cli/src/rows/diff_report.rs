@@ -1,6 +1,6 @@
 //! What differs between two states of row tables, in counts.
 
-use mendb_service::{DiffReport, DiffRoad, RowsDiffer, TableDiff};
+use mendb_service::{DiffMethod, DiffReport, RowsDiffer, TableDiff};
 
 use crate::human;
 use crate::output::{Field, table};
@@ -30,8 +30,8 @@ pub fn describe(report: &DiffReport) -> String {
 
 /// Why rows of a table were read that may be the same in both, if so.
 pub fn why_rows_were_read(diff: &TableDiff) -> Option<String> {
-    match &diff.road {
-        Some(DiffRoad::Rows { reason }) => Some(format!(
+    match &diff.method {
+        Some(DiffMethod::Rows { reason }) => Some(format!(
             "{}: all rows were read where digests differ, because {reason}",
             diff.table
         )),

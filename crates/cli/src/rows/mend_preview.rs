@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mendb_model::name::BackupKind;
-use mendb_model::operation::{ChosenRoad, MendedRows, RowMendRoad, ShardRoad};
+use mendb_model::operation::{ChosenMethod, FindBy, MendedRows, ShardMethod};
 use mendb_service::{Conflicts, HolderFate, RowMendPreview, ShardPreview};
 
 use crate::human;
@@ -15,7 +15,7 @@ pub fn describe(preview: &RowMendPreview) -> String {
         "{} back to {}\n{}\n\n",
         preview.collection,
         preview.backup_id,
-        road(&preview.road)
+        find_by(&preview.find_by)
     );
     if let Some(target) = &preview.of_target {
         text += &format!("the backup is of another target, {target}\n\n");
@@ -101,9 +101,9 @@ fn in_the_way(conflicts: &Conflicts) -> String {
 }
 
 /// How the rows that differ are found.
-fn road(road: &RowMendRoad) -> String {
-    match road {
-        RowMendRoad::Changes { later } => format!(
+fn find_by(find_by: &FindBy) -> String {
+    match find_by {
+        FindBy::Changes { later } => format!(
             "looks at the keys that changed since: in {} and in the change streams",
             match later.len() {
                 0 => "no later backup".to_owned(),
@@ -111,25 +111,25 @@ fn road(road: &RowMendRoad) -> String {
                 many => format!("{many} later backups"),
             }
         ),
-        RowMendRoad::Digests { reason } => {
+        FindBy::Digests { reason } => {
             format!("compares digests of key ranges, because changes are not known: {reason}")
         }
     }
 }
 
-/// The road of a shard, and why it is that.
-fn chosen(road: Option<&ChosenRoad>) -> String {
-    let Some(ChosenRoad { road, keys, of }) = road else {
+/// The method of a shard, and why it is that.
+fn chosen(method: Option<&ChosenMethod>) -> String {
+    let Some(ChosenMethod { method, keys, of }) = method else {
         return String::new();
     };
-    let road = match road {
-        ShardRoad::Rows => "rows",
-        ShardRoad::Rebuild => "rebuild",
+    let method = match method {
+        ShardMethod::Rows => "rows",
+        ShardMethod::Rebuild => "rebuild",
     };
     match of {
-        0 => format!("{road}: a part of the shard"),
+        0 => format!("{method}: a part of the shard"),
         of => format!(
-            "{road}: {} of {} keys differ or may",
+            "{method}: {} of {} keys differ or may",
             human::count(*keys),
             human::count(*of)
         ),
@@ -146,7 +146,7 @@ fn fields() -> [Field<ShardPreview>; 9] {
         Field::right("keep", |s| human::count(s.rows.kept)),
         Field::right("fetch", |s| human::bytes(s.rows.fetched_bytes)),
         Field::right("requests", |s| human::count(s.rows.requests)),
-        Field::left("road", |s| chosen(s.road.as_ref())),
+        Field::left("method", |s| chosen(s.method.as_ref())),
     ]
 }
 

@@ -63,7 +63,7 @@ impl RowMendReport {
             for shard in of_table() {
                 rows += shard.rows;
             }
-            let is_rebuilt = |shard: &&MendedShard| shard.road.is_some_and(|it| it.is_rebuild());
+            let is_rebuilt = |shard: &&MendedShard| shard.method.is_some_and(|it| it.is_rebuild());
             let untouched = of_table().filter(|shard| shard.rows == MendedRows::default());
             TableReport {
                 table: mended.table.clone(),

@@ -14,7 +14,7 @@ pub mod value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use mendb_model::part::{Exclusion, RestoreOrder};
+use mendb_model::part::{Exclusion, PartitionMethod};
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -46,7 +46,7 @@ pub struct Settings {
     /// Whether a restore mends tables where they are, without being told.
     pub restore_in_place: bool,
     /// The order of work of a restore in place.
-    pub restore_order: RestoreOrder,
+    pub restore_order: PartitionMethod,
     /// The password of the target's user, for URLs without one.
     pub clickhouse_password: Secret,
     /// Where the server's default disk is seen from here.

@@ -1,6 +1,6 @@
 //! Values of settings: how they are read from text. An error says what would be one.
 
-use mendb_model::part::{OnConcurrentInsert, RestoreOrder};
+use mendb_model::part::{OnConcurrentInsert, PartitionMethod};
 
 /// What a value should have been.
 pub type Wanted = &'static str;
@@ -65,11 +65,11 @@ pub fn boolean(text: &str) -> Result<bool, Wanted> {
 }
 
 /// The order of work of a restore in place.
-pub fn restore_order(text: &str) -> Result<RestoreOrder, Wanted> {
+pub fn restore_order(text: &str) -> Result<PartitionMethod, Wanted> {
     match text {
-        "auto" => Ok(RestoreOrder::Auto),
-        "remove_first" | "remove-first" => Ok(RestoreOrder::RemoveFirst),
-        "swap" => Ok(RestoreOrder::Swap),
+        "auto" => Ok(PartitionMethod::Auto),
+        "remove_first" | "remove-first" => Ok(PartitionMethod::RemoveFirst),
+        "swap" => Ok(PartitionMethod::Swap),
         _ => Err("auto, remove_first or swap"),
     }
 }
@@ -121,8 +121,11 @@ mod tests {
 
     #[test]
     fn an_order_of_work_is_one_of_three() {
-        assert_eq!(restore_order("swap"), Ok(RestoreOrder::Swap));
-        assert_eq!(restore_order("remove-first"), Ok(RestoreOrder::RemoveFirst));
+        assert_eq!(restore_order("swap"), Ok(PartitionMethod::Swap));
+        assert_eq!(
+            restore_order("remove-first"),
+            Ok(PartitionMethod::RemoveFirst)
+        );
         assert!(restore_order("").is_err());
     }
 }

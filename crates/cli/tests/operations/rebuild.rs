@@ -60,22 +60,22 @@ fn damaged() -> (Place, [String; 2], [String; 2]) {
     (place, good, damaged)
 }
 
-/// The roads of the ranges of a plan or a report, by their tables.
-fn roads(ranges: &Value, table: impl Fn(&Value) -> String) -> Vec<(String, String)> {
+/// The methods of the ranges of a plan or a report, by their tables.
+fn methods(ranges: &Value, table: impl Fn(&Value) -> String) -> Vec<(String, String)> {
     let ranges = ranges.as_array().unwrap().iter();
-    let roads = ranges.map(|range| {
+    let methods = ranges.map(|range| {
         let road = range["road"]["road"].as_str().unwrap().to_owned();
         (table(range), road)
     });
-    roads.collect()
+    methods.collect()
 }
 
 fn rebuilt_first(index: &str) -> Vec<(String, String)> {
-    let road = |table: &str, road: &str| (table.to_owned(), road.to_owned());
+    let method = |table: &str, method: &str| (table.to_owned(), method.to_owned());
     vec![
-        road("t", "rebuild"),
-        road("t", "rows"),
-        road(index, "rebuild"),
+        method("t", "rebuild"),
+        method("t", "rows"),
+        method(index, "rebuild"),
     ]
 }
 
@@ -99,7 +99,7 @@ fn a_plan_and_the_report_tell_which_road_each_shard_takes_and_why() {
     let plan = place.json(&[&MEND[..], &["--dry-run"]].concat());
     let of_plan = |range: &Value| range["table"].as_str().unwrap().to_owned();
     assert_eq!(
-        roads(&plan["shards"], of_plan),
+        methods(&plan["shards"], of_plan),
         rebuilt_first("t/by_n"),
         "{plan:#}"
     );
@@ -118,7 +118,7 @@ fn a_plan_and_the_report_tell_which_road_each_shard_takes_and_why() {
     let report = place.json(&MEND);
     let of_report = |range: &Value| range["path"].as_str().unwrap().to_owned();
     assert_eq!(
-        roads(&report["ranges"], of_report),
+        methods(&report["ranges"], of_report),
         rebuilt_first("t/by_n"),
         "{report:#}"
     );
@@ -132,7 +132,7 @@ fn a_plan_and_the_report_tell_which_road_each_shard_takes_and_why() {
     assert_eq!(shown(&place), good);
     place.ok(&["verify", "t"]);
 
-    // It is taken back on the same roads, and that is taken back too.
+    // It is taken back by the same methods, and that is taken back too.
     let operation = report["operation_id"].as_str().unwrap();
     let undone = place.json(&["undo", operation]);
     assert_eq!(undone["tables"][0]["rebuilt"], 2, "{undone:#}");

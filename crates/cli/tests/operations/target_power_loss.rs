@@ -116,7 +116,7 @@ fn check(place: &Place, arguments: &[&str]) {
         directory: recorded.path(),
     };
     let before = left.shown().unwrap();
-    // The index of the WAL is made anew by whoever opens the store or the journal first.
+    // The index of the WAL is made anew by the process that opens the store or the journal first.
     let recorder = Recorder::new(recorded.path()).unwrap().allow_mapped("-shm");
     let recording = recorder.record(&left.command(arguments)).unwrap();
     assert!(recording.status.success(), "{}", recording.stderr);

@@ -1,4 +1,4 @@
-//! What a table is, from what the server tells of it.
+//! What a table is, by the system tables of the server.
 
 use std::collections::HashMap;
 use std::fs;
@@ -15,7 +15,7 @@ use super::dependencies::Member;
 use super::server::SHOW_SECRETS;
 use super::{inner, rewrite};
 
-/// A table as `system.tables` tells of it.
+/// A table as `system.tables` has it.
 #[derive(Debug)]
 pub(super) struct ToldTable {
     /// Its name here: see [`inner`].
@@ -36,7 +36,7 @@ pub(super) struct ToldTable {
     storage_policy: String,
 }
 
-/// A column as `system.columns` tells of it.
+/// A column as `system.columns` has it.
 #[derive(Debug, Deserialize)]
 pub(super) struct Column {
     pub(super) table: String,

@@ -21,7 +21,7 @@ use crate::error::{EngineError, Remedy, Result};
 /// The disk of servers that know no others.
 const DEFAULT: &str = "default";
 
-/// What the server tells of a disk.
+/// What the server says about a disk.
 #[derive(Debug, Deserialize)]
 pub(super) struct ToldDisk {
     name: String,

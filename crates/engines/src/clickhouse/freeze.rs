@@ -363,8 +363,8 @@ impl ClickHouse {
         Ok(true)
     }
 
-    /// Tables that are frozen for a backup, as locks of its operation: whoever finds that it is over
-    /// releases them, which drops the freeze. Freezes that let a mend be undone are kept on purpose.
+    /// Tables that are frozen for a backup, as locks of its operation: startup
+    /// releases those of finished operations, which drops the freeze. Freezes that let a mend be undone are kept on purpose.
     pub(super) fn freeze_locks(&self) -> Result<Vec<Lock>> {
         let records = FreezeRecord::all(&self.state_directory)?;
         let backups = records.into_iter().filter(|record| !record.is_for_undo());

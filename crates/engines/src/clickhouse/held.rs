@@ -8,7 +8,7 @@
 //! <disk>/mendb/<operation>/<database.table>/held/<part>
 //! ```
 //!
-//! *Crash*: what is held stays until it is known to be live or was brought back, by whoever comes next.
+//! *Crash*: what is held stays until it is known to be live or was brought back, by the next attempt.
 //! *Limit*: a part must be there for as long as one look into the directory takes, some hundredths of a
 //! millisecond for each of its entries.
 

@@ -1,4 +1,4 @@
-//! The active parts of a table, as the server's metadata tells of them.
+//! The active parts of a table, by the server's metadata.
 //!
 //! *Consistency*: parts are those of one moment. Where the server does not tell their hashes, these are
 //! read from `checksums.txt`; a part that a merge takes away meanwhile has the question asked again, at
@@ -24,7 +24,7 @@ pub(super) const PATCH: &str = "patch-";
 /// `patch-`, a hash of the columns that it updates, and `-`, before the partition that it is for.
 const PATCH_PREFIX_BYTES: usize = PATCH.len() + 32 + 1;
 
-/// A part as `system.parts` tells of it.
+/// A part as `system.parts` has it.
 #[derive(Debug, Deserialize)]
 struct ToldPart {
     name: String,
@@ -47,7 +47,7 @@ struct ToldPart {
     disk_name: String,
 }
 
-/// A table as `system.tables` tells of it.
+/// A table as `system.tables` has it.
 #[derive(Debug, Deserialize)]
 struct ToldTable {
     engine: String,

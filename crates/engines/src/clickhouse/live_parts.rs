@@ -35,7 +35,7 @@ impl From<FoundPart> for Part {
     }
 }
 
-/// A part as `system.parts` tells of it.
+/// A part as `system.parts` has it.
 #[derive(Debug, Deserialize)]
 struct ToldPart {
     name: String,

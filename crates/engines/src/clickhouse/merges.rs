@@ -48,7 +48,7 @@ impl ClickHouse {
         self.markers().unset(operation, name, Marker::Merges)
     }
 
-    /// Starts what is still marked as stopped, but for operations that go on.
+    /// Starts merges that are still marked as stopped, except those of operations that go on.
     pub(super) fn start_marked_merges(&self, go_on: &HashSet<String>) -> Result<()> {
         let found = self.markers().find(None)?;
         let stopped = found.iter().filter(|found| found.marker == Marker::Merges);

@@ -189,11 +189,11 @@ impl Engine for ClickHouse {
         self.remove_freeze(operation)
     }
 
-    fn commit(&self, operation: &str) -> Result<()> {
+    fn make_live(&self, operation: &str) -> Result<()> {
         self.finish(operation)
     }
 
-    fn undo(&self, operation: &str) -> Result<()> {
+    fn drop_staged(&self, operation: &str) -> Result<()> {
         self.undo_stage(operation)
     }
 }

@@ -1,6 +1,6 @@
 //! Mutations that are given again.
 //!
-//! *Crash*: an update must not be done twice. Whoever asks has noted which mutations there were before;
+//! *Crash*: an update must not be done twice. The caller has noted which mutations there were before;
 //! one that is not among them and says the same is ours.
 
 use mendb_model::part::statement::{Token, located};

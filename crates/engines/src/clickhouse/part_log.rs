@@ -1,4 +1,4 @@
-//! What the server's part log tells of the parts of a table.
+//! What the server's part log has of the parts of a table.
 
 use mendb_model::part::{PartEvent, PartEventKind, PartLog, TableName};
 use serde::Deserialize;

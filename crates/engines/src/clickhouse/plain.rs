@@ -1,7 +1,7 @@
 //! Tables whose data is in files that are no parts: the Log family, and Join and Set on disk.
 //!
 //! Each is taken for a table of one part, which changes its name with its content. What is frozen of it is
-//! put in the shape of a part, so that whoever copies, compares and proves parts does the same with it:
+//! put in the shape of a part, so that the code which copies, compares and proves parts treats it alike:
 //!
 //! ```text
 //! shadow/<freeze>/<directory of the table>/files_<number>_<number>_0/

@@ -7,7 +7,7 @@ use super::ClickHouse;
 use super::client::literal;
 use crate::error::Result;
 
-/// A policy as `system.row_policies` tells of it; a name that is not told is that of an older server.
+/// A policy as `system.row_policies` has it; a name that is missing is that of an older server.
 #[derive(Debug, Deserialize)]
 struct RowPolicy {
     short_name: String,

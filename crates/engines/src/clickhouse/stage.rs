@@ -8,7 +8,7 @@
 //! ```
 //!
 //! *Crash*: a marker tells of all three before they are there ([`super::markers`]), and they are of no
-//! use to anybody else, so whoever ends the operation removes them; nothing live is touched.
+//! use to anybody else, so the end of the operation removes them; nothing live is touched.
 
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};

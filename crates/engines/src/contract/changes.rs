@@ -12,7 +12,7 @@ pub struct LiveStream {
     /// The version of the last cut that attached or rotated it. A target that was set back to an
     /// earlier state, or is a copy of another, does not know of later cuts.
     pub cut_version: u64,
-    /// Of one that was let go of because the change log of a table had grown too large: its bytes then.
+    /// The bytes of the change log of a table when it had grown too large and dropped the changes of this stream.
     pub outgrew_bytes: Option<u64>,
 }
 
@@ -24,7 +24,7 @@ impl LiveStream {
     }
 }
 
-/// What a change stream of a table keeps from being let go of.
+/// What the change logs of a table keep for one stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeldBack {
     /// The stream.
@@ -61,7 +61,7 @@ pub enum ChangesLost {
         /// Its bytes.
         bytes: u64,
     },
-    /// They were let go of up to a later backup.
+    /// The change log dropped them up to a later backup.
     LetGoUpTo,
     /// Their stream has ended.
     StreamEnded,
@@ -84,11 +84,11 @@ impl fmt::Display for ChangesLost {
             ),
             Self::Outgrown { bytes } => write!(
                 f,
-                "its change log had grown to {bytes} bytes, more than rowstore.change_log_bytes allows, and was \
-                 let go"
+                "its change log had grown to {bytes} bytes, more than rowstore.change_log_bytes allows, and dropped \
+                 them"
             ),
             Self::LetGoUpTo => f.write_str(
-                "they were let go up to a later backup, which is not there any more",
+                "its change log dropped them up to a later backup, which is not there any more",
             ),
             Self::StreamEnded => f.write_str(
                 "its change stream has ended: a later full backup into this repository, mendb collection \

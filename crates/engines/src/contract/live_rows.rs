@@ -1,4 +1,4 @@
-//! What rows are there, for those who only look.
+//! The rows that are there, for callers that only read.
 
 use std::ops::ControlFlow;
 
@@ -107,7 +107,7 @@ pub trait LiveRows: Send + Sync {
     /// The table is missing, or the store cannot be read.
     fn digest(&self, path: &TablePath, range: &KeyRange) -> Result<Digest>;
 
-    /// *inspect*: what each stream of a table keeps the store from letting go of, by reading it.
+    /// *inspect*: what the change logs of a table keep for each of its streams, by reading them.
     ///
     /// # Errors
     /// The table is missing, or the store cannot be read.

@@ -63,13 +63,13 @@ pub trait Engine: Send + Sync {
     ///
     /// # Errors
     /// The database cannot be written.
-    fn commit(&self, operation: &str) -> Result<()>;
+    fn make_live(&self, operation: &str) -> Result<()>;
 
     /// *undo*: removes what the operation staged, and unlocks. Nothing staged is no error.
     ///
     /// # Errors
     /// The database cannot be written.
-    fn undo(&self, operation: &str) -> Result<()>;
+    fn drop_staged(&self, operation: &str) -> Result<()>;
 }
 
 /// What a database is made of.
@@ -79,7 +79,7 @@ pub enum Data<'a> {
     Rows(&'a dyn RowStore),
     /// Immutable parts.
     Parts(&'a dyn PartStore),
-    /// Rows in key order that can only be read, beside whoever works on them.
+    /// Rows in key order that can only be read, beside the process that works on them.
     Look(&'a dyn LiveRows),
     /// There is no database: a repository alone is worked on.
     None,

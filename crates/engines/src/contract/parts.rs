@@ -1,8 +1,8 @@
 //! What a store of parts must be able to do.
 //!
-//! Parts are directories of files, and whoever mends works beside the server: what is read or staged
-//! is named by its path, and the worker reads and writes files there itself. Only the server, told in
-//! SQL, makes parts live or removes them.
+//! Parts are directories of files, and a mend works beside the server: the contract names what is read or
+//! staged by its path, and the engine reads and writes files there itself. Only the server makes parts live
+//! or removes them.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
@@ -93,7 +93,7 @@ pub trait PartStore: Send + Sync {
     /// As [`Self::inventory`].
     fn partition(&self, name: &TableName, partition_id: &str) -> Result<Vec<Part>>;
 
-    /// *assess*: what the server's part log tells of the table, of events after a time in milliseconds since
+    /// *assess*: what the server's part log has of the table, from events after a time in milliseconds since
     /// 1970.
     ///
     /// # Errors
@@ -101,8 +101,8 @@ pub trait PartStore: Send + Sync {
     fn part_log(&self, name: &TableName, since_ms: u64) -> Result<PartLog>;
 
     /// *assess*: where the server has files of these contents: in live, inactive and detached parts of
-    /// the table, in what is frozen, and in other tables. What is named was read from `checksums.txt`:
-    /// whoever links a file still has to check its bytes.
+    /// the table, in what is frozen, and in other tables. The answer was read from `checksums.txt`:
+    /// a caller that links a file still has to check its bytes.
     ///
     /// # Errors
     /// A directory cannot be read.
@@ -155,7 +155,7 @@ pub trait PartStore: Send + Sync {
     /// Its files cannot be removed.
     fn drop_freeze(&self, freeze: &str) -> Result<()>;
 
-    /// *read*: a part in a directory: what its files tell of it, and its files.
+    /// *read*: a part in a directory: what its files say about it, and its files.
     ///
     /// # Errors
     /// It cannot be read, or is no whole part.
@@ -355,7 +355,7 @@ pub trait PartStore: Send + Sync {
     fn drop_stage(&self, operation: &str, name: &TableName) -> Result<()>;
 }
 
-/// A server, as it tells of itself.
+/// A server, as it describes itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerInfo {
     /// Its version.
@@ -439,7 +439,7 @@ pub struct FrozenPart {
     pub bytes: u64,
 }
 
-/// A part as its files tell of it.
+/// A part as its files describe it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartContent {
     /// Name, rows, bytes, hash.

@@ -7,6 +7,7 @@ use mendb_model::digest::Digest;
 use mendb_model::key::KeyRange;
 use mendb_model::manifest::TableBackup;
 use mendb_model::name::TablePath;
+pub use mendb_model::{RowSource, StagedCounts};
 
 use super::beside_writers::BesideWriters;
 use super::live_rows::{BlockSink, LiveRows, LiveShard};
@@ -101,7 +102,7 @@ pub trait RowStore: LiveRows {
     ///
     /// # Errors
     /// A table of that name exists.
-    fn stage(&self, operation: &str, tables: Vec<StagedTable>) -> Result<()>;
+    fn create_hidden(&self, operation: &str, tables: Vec<HiddenTable>) -> Result<()>;
 
     /// *apply*: rows of a full backup. Blocks of one source come in key order.
     ///
@@ -111,7 +112,7 @@ pub trait RowStore: LiveRows {
         &self,
         operation: &str,
         path: &TablePath,
-        source: Source,
+        source: RowSource,
         rows: &RowBlock<&[u8]>,
     ) -> Result<()>;
 
@@ -123,12 +124,12 @@ pub trait RowStore: LiveRows {
         &self,
         operation: &str,
         path: &TablePath,
-        source: Source,
+        source: RowSource,
         changes: &RowBlock<&[u8]>,
     ) -> Result<()>;
 
     /// *stage*: closes tables to writers and holds their schema and their shards still, until
-    /// [`super::Engine::commit`] or [`super::Engine::undo`]. Readers go on and see nothing of what is
+    /// [`super::Engine::make_live`] or [`super::Engine::drop_staged`]. Readers go on and see nothing of what is
     /// staged before [`Self::publish_mend`]. Where there is [`Self::beside_writers`], writers go on too.
     ///
     /// # Errors
@@ -145,7 +146,7 @@ pub trait RowStore: LiveRows {
         &self,
         operation: &str,
         table: &str,
-        source: Source,
+        source: RowSource,
         changes: &RowBlock<&[u8]>,
     ) -> Result<StagedCounts>;
 
@@ -191,9 +192,9 @@ pub trait RowStore: LiveRows {
     fn publish_mend(&self, operation: &str) -> Result<()>;
 
     /// *apply*: does what is left of a mend that is published, then unlocks: what
-    /// [`Engine::commit`](super::Engine::commit) does of a mend, with `progress` told of the rows each
+    /// [`Engine::make_live`](super::Engine::make_live) does of a mend, with `progress` told of the rows each
     /// time some are in place. It can break it off, which is what is returned then, and the next call goes on;
-    /// it is told of what was under way by then too.
+    /// it hears of what was under way by then too.
     /// No mend is no error.
     ///
     /// # Errors
@@ -203,28 +204,6 @@ pub trait RowStore: LiveRows {
         operation: &str,
         progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>>;
-}
-
-/// What became of rows that a mend staged, those of the call that were not staged before.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct StagedCounts {
-    /// Rows that will be written.
-    pub upserted: u64,
-    /// Rows that will be removed.
-    pub erased: u64,
-    /// Keys that are as they are wanted.
-    pub kept: u64,
-    /// Bytes of the keys and rows that will be written or removed, those of index rows not counted.
-    pub bytes: u64,
-}
-
-impl std::ops::AddAssign for StagedCounts {
-    fn add_assign(&mut self, other: Self) {
-        self.upserted += other.upserted;
-        self.erased += other.erased;
-        self.kept += other.kept;
-        self.bytes += other.bytes;
-    }
 }
 
 /// A request to rebuild a shard.
@@ -265,18 +244,9 @@ pub struct Frozen {
 
 /// A table to be created for a restore.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StagedTable {
+pub struct HiddenTable {
     /// Its name on the target.
     pub name: String,
     /// How it was in the backup: schema, versions, shards, which are told in it.
     pub backup: TableBackup,
-}
-
-/// Where rows come from: their order is that of one source, and so is the cursor that counts them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Source {
-    /// The step of the operation.
-    pub step: u32,
-    /// The task of the step.
-    pub index: u32,
 }

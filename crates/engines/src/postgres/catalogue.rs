@@ -1,7 +1,7 @@
 //! What the server's catalogues say of a table, and which tables are refused.
 
 use mendb_model::manifest::{ShardedData, TableBackup};
-use mendb_model::schema::{Place, TableSchema};
+use mendb_model::schema::{ColumnPosition, TableSchema};
 use postgres::Client;
 
 use super::definition::{ColumnDefinition, Definition, IndexDefinition, SequenceDefinition};
@@ -36,7 +36,7 @@ pub(super) struct Carried {
     pub(super) base_type: String,
     /// What makes the server order it as mendb does; empty where it does so anyway.
     pub(super) collate: &'static str,
-    pub(super) place: Place,
+    pub(super) place: ColumnPosition,
 }
 
 impl Table {
@@ -45,7 +45,7 @@ impl Table {
         let schema = definition.schema(name)?;
         let columns = definition
             .carried()
-            .zip(schema.places())
+            .zip(schema.column_positions())
             .map(|(column, place)| Carried {
                 name: column.name.clone(),
                 wire: column.wire,

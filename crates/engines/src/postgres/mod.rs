@@ -48,7 +48,7 @@ use crate::contract::beside_writers::{BesideWriters, WantedTable};
 use crate::contract::changes::HeldBack;
 use crate::contract::live_rows::{BlockSink, ConflictSink, LiveRows, LiveShard, LiveTable};
 use crate::contract::rows::{
-    FreezeRequest, Frozen, RebuildRequest, RowStore, Source, StagedCounts, StagedTable,
+    FreezeRequest, Frozen, HiddenTable, RebuildRequest, RowSource, RowStore, StagedCounts,
 };
 use crate::contract::{Data, Engine, Hold, Lock, LockKind, only_read};
 use crate::error::{EngineError, Result};
@@ -236,7 +236,7 @@ impl Engine for Postgres {
         Ok(())
     }
 
-    fn commit(&self, operation: &str) -> Result<()> {
+    fn make_live(&self, operation: &str) -> Result<()> {
         if !self.held(operation, LockKind::Mend)?.is_empty() && !self.is_published(operation)? {
             return Err(refused(format!(
                 "operation {operation} has not published what it staged"
@@ -247,7 +247,7 @@ impl Engine for Postgres {
         })
     }
 
-    fn undo(&self, operation: &str) -> Result<()> {
+    fn drop_staged(&self, operation: &str) -> Result<()> {
         if !self.is_published(operation)? {
             return self.change("give an operation up", |client| {
                 state::let_go(client, operation)
@@ -435,7 +435,7 @@ impl RowStore for Postgres {
         Ok(())
     }
 
-    fn stage(&self, operation: &str, tables: Vec<StagedTable>) -> Result<()> {
+    fn create_hidden(&self, operation: &str, tables: Vec<HiddenTable>) -> Result<()> {
         self.change("make tables", |client| {
             restore::stage(client, operation, &tables)
         })
@@ -445,7 +445,7 @@ impl RowStore for Postgres {
         &self,
         operation: &str,
         path: &TablePath,
-        source: Source,
+        source: RowSource,
         rows: &RowBlock<&[u8]>,
     ) -> Result<()> {
         self.change("restore rows", |client| {
@@ -457,7 +457,7 @@ impl RowStore for Postgres {
         &self,
         operation: &str,
         path: &TablePath,
-        source: Source,
+        source: RowSource,
         changes: &RowBlock<&[u8]>,
     ) -> Result<()> {
         self.change("restore changes", |client| {
@@ -475,7 +475,7 @@ impl RowStore for Postgres {
         &self,
         operation: &str,
         table: &str,
-        _source: Source,
+        _source: RowSource,
         changes: &RowBlock<&[u8]>,
     ) -> Result<StagedCounts> {
         self.change("stage rows", |client| {
@@ -539,7 +539,7 @@ impl RowStore for Postgres {
         operation: &str,
         _progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>> {
-        self.commit(operation)?;
+        self.make_live(operation)?;
         Ok(ControlFlow::Continue(()))
     }
 }

@@ -6,7 +6,7 @@ use std::io::BufRead;
 use std::ops::ControlFlow;
 
 use mendb_model::key::{KeyRange, decode_column, encode_column};
-use mendb_model::schema::Place;
+use mendb_model::schema::ColumnPosition;
 use mendb_model::value::ValueRef;
 use mendb_model::{RowBlockBuilder, row};
 use postgres::Client;
@@ -83,7 +83,7 @@ pub(super) fn copy_with(
         }
         let mut slots = Vec::with_capacity(types.len());
         for (at, column) in table.columns.iter().enumerate() {
-            if let Place::Slot(_) = column.place {
+            if let ColumnPosition::Slot(_) = column.place {
                 slots.push(value(at)?);
             }
         }

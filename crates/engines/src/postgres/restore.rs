@@ -18,7 +18,7 @@ use super::session::run;
 use super::state::{self, Held};
 use super::write::{NULL, Tuples, behind, bytes_field, copy_rows, row_fields};
 use crate::contract::LockKind;
-use crate::contract::rows::{Source, StagedCounts, StagedTable};
+use crate::contract::rows::{HiddenTable, RowSource, StagedCounts};
 use crate::error::Result;
 
 /// What every table of what is staged has in front of the carried columns.
@@ -41,7 +41,7 @@ pub(super) fn create_staged(
 }
 
 /// Makes tables for an operation, hidden. Those that it has are left as they are.
-pub(super) fn stage(client: &mut Client, operation: &str, tables: &[StagedTable]) -> Result<()> {
+pub(super) fn stage(client: &mut Client, operation: &str, tables: &[HiddenTable]) -> Result<()> {
     for staged in tables {
         let name = TableName::parse(&staged.name)?;
         let native = staged.backup.native.as_ref().ok_or_else(|| {
@@ -107,7 +107,7 @@ pub(super) fn bring(
     client: &mut Client,
     operation: &str,
     table: &str,
-    source: Source,
+    source: RowSource,
     rows: &RowBlock<&[u8]>,
     are_changes: bool,
 ) -> Result<()> {

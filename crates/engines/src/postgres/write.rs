@@ -5,7 +5,7 @@ use std::io::Write;
 use mendb_model::RowBlock;
 use mendb_model::key::decode_column;
 use mendb_model::row::RowReader;
-use mendb_model::schema::Place;
+use mendb_model::schema::ColumnPosition;
 use mendb_model::value::Value;
 use postgres::{Client, CopyInWriter};
 
@@ -108,12 +108,14 @@ pub(super) fn row_fields(
         .map_err(|error| malformed(&error.to_string()))?;
     for column in &table.columns {
         let value = match (column.place, reader.as_mut()) {
-            (Place::Key(at), _) => of_key.get(at).map_or(Value::Null.as_ref(), Value::as_ref),
-            (Place::Slot(_), Some(reader)) => {
+            (ColumnPosition::Key(at), _) => {
+                of_key.get(at).map_or(Value::Null.as_ref(), Value::as_ref)
+            }
+            (ColumnPosition::Slot(_), Some(reader)) => {
                 let value = reader.next(column.wire.column_type());
                 value.map_err(|error| malformed(&error.to_string()))?
             }
-            (Place::Slot(_), None) => Value::Null.as_ref(),
+            (ColumnPosition::Slot(_), None) => Value::Null.as_ref(),
         };
         column
             .wire

@@ -3,13 +3,12 @@
 //! A block is cut at the borders of the shards, each piece is handed to its shard, and the shard
 //! acknowledges by returning: rows and cursor are durable then. A shard that has split or merged in
 //! the meantime answers that it is gone; the borders are looked up again and what is not yet
-//! acknowledged is sent to whoever owns it. One block is in memory at a time.
+//! acknowledged is sent to the shards that own it. One block is in memory at a time.
 
 use mendb_model::name::TablePath;
-use mendb_model::{RowBlock, RowBlockBuilder};
-use mendb_rowstore::{Applied, Database, ShardId, Source};
+use mendb_model::{RowBlock, RowBlockBuilder, RowSource};
+use mendb_rowstore::{Applied, Database, ShardId};
 
-use crate::contract::rows as contract;
 use crate::error::{EngineError, Remedy, Result};
 
 /// How often the borders are looked up anew for one block before the store is said to be restless.
@@ -36,19 +35,11 @@ impl From<Applied> for Delivered {
 pub(super) struct ChangeSender<'a> {
     database: &'a Database,
     path: &'a TablePath,
-    source: Source,
+    source: RowSource,
 }
 
 impl<'a> ChangeSender<'a> {
-    pub(super) fn new(
-        database: &'a Database,
-        path: &'a TablePath,
-        source: contract::Source,
-    ) -> Self {
-        let source = Source {
-            step: source.step,
-            index: source.index,
-        };
+    pub(super) fn new(database: &'a Database, path: &'a TablePath, source: RowSource) -> Self {
         Self {
             database,
             path,
@@ -60,7 +51,7 @@ impl<'a> ChangeSender<'a> {
     pub(super) fn send(
         &self,
         block: &RowBlock<&[u8]>,
-        mut hand_over: impl FnMut(ShardId, Source, &RowBlock<&[u8]>) -> Result<Delivered>,
+        mut hand_over: impl FnMut(ShardId, RowSource, &RowBlock<&[u8]>) -> Result<Delivered>,
     ) -> Result<()> {
         let mut sent = 0;
         let mut moved = 0;

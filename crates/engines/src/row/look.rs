@@ -54,11 +54,11 @@ impl Engine for RowLook {
         Err(only_read())
     }
 
-    fn commit(&self, _operation: &str) -> Result<()> {
+    fn make_live(&self, _operation: &str) -> Result<()> {
         Err(only_read())
     }
 
-    fn undo(&self, _operation: &str) -> Result<()> {
+    fn drop_staged(&self, _operation: &str) -> Result<()> {
         Err(only_read())
     }
 }

@@ -17,13 +17,13 @@ use mendb_model::key::KeyRange;
 use mendb_model::manifest::{IndexBackup, ShardBackup, ShardedData, TableBackup};
 use mendb_model::name::TablePath;
 use mendb_rowstore::{
-    Database, IndexVersions, NewTable, PathState, Snapshot, Staged, StagedRows, StreamCut, Versions,
+    Database, IndexVersions, NewTable, PathState, Snapshot, Staged, StreamCut, Versions,
 };
 
 use crate::contract::changes::{ChangesLost, HeldBack};
 use crate::contract::live_rows::{BlockSink, ConflictSink, LiveRows, LiveShard, LiveTable};
 use crate::contract::rows::{
-    FreezeRequest, Frozen, RebuildRequest, RowStore, Source, StagedCounts, StagedTable,
+    FreezeRequest, Frozen, HiddenTable, RebuildRequest, RowSource, RowStore, StagedCounts,
 };
 use crate::contract::{Data, Engine, Hold, Lock, LockKind};
 use crate::error::{EngineError, Remedy, Result};
@@ -97,14 +97,14 @@ impl Engine for RowEngine {
         Ok(self.database.unlock(operation)?)
     }
 
-    fn commit(&self, operation: &str) -> Result<()> {
+    fn make_live(&self, operation: &str) -> Result<()> {
         self.database.finish_restore(operation)?;
         let settled = self.settle_mend(operation, &mut |_| ControlFlow::Continue(()))?;
         debug_assert!(settled.is_continue(), "nothing stops it");
         Ok(())
     }
 
-    fn undo(&self, operation: &str) -> Result<()> {
+    fn drop_staged(&self, operation: &str) -> Result<()> {
         self.database.abort_restore(operation)?;
         Ok(self.database.abort_mend(operation)?)
     }
@@ -272,7 +272,7 @@ impl RowStore for RowEngine {
         Ok(self.database.detach_stream(stream)?)
     }
 
-    fn stage(&self, operation: &str, tables: Vec<StagedTable>) -> Result<()> {
+    fn create_hidden(&self, operation: &str, tables: Vec<HiddenTable>) -> Result<()> {
         let tables = tables.into_iter().map(new_table);
         let tables = tables.collect::<Result<_>>()?;
         Ok(self.database.create_restoring(operation, tables)?)
@@ -282,7 +282,7 @@ impl RowStore for RowEngine {
         &self,
         operation: &str,
         path: &TablePath,
-        source: Source,
+        source: RowSource,
         rows: &RowBlock<&[u8]>,
     ) -> Result<()> {
         let sender = ChangeSender::new(&self.database, path, source);
@@ -295,7 +295,7 @@ impl RowStore for RowEngine {
         &self,
         operation: &str,
         path: &TablePath,
-        source: Source,
+        source: RowSource,
         changes: &RowBlock<&[u8]>,
     ) -> Result<()> {
         let sender = ChangeSender::new(&self.database, path, source);
@@ -316,7 +316,7 @@ impl RowStore for RowEngine {
         &self,
         operation: &str,
         table: &str,
-        source: Source,
+        source: RowSource,
         changes: &RowBlock<&[u8]>,
     ) -> Result<StagedCounts> {
         let path = TablePath::table(table);
@@ -329,7 +329,7 @@ impl RowStore for RowEngine {
             {
                 Staged::Gone => Ok(Delivered::Gone),
                 Staged::Done(rows) => {
-                    counts += staged(rows);
+                    counts += rows;
                     Ok(Delivered::Done)
                 }
             }
@@ -357,7 +357,7 @@ impl RowStore for RowEngine {
         }
         let database = &self.database;
         match database.rebuild_mend(shard.id, operation, ended_streams, rows, is_last)? {
-            Staged::Done(rows) => Ok(staged(rows)),
+            Staged::Done(rows) => Ok(rows),
             Staged::Gone => {
                 let message = format!("a shard of {path} moved while its table is being mended");
                 Err(EngineError::new(Remedy::Retry, message))
@@ -393,15 +393,6 @@ impl RowStore for RowEngine {
             self.database.publish_mend(operation)?;
         }
         Ok(())
-    }
-}
-
-fn staged(rows: StagedRows) -> StagedCounts {
-    StagedCounts {
-        upserted: rows.upserted,
-        erased: rows.erased,
-        kept: rows.kept,
-        bytes: rows.bytes,
     }
 }
 
@@ -474,9 +465,9 @@ fn describe(snapshot: &Snapshot, table: &str) -> Result<TableBackup> {
     })
 }
 
-fn new_table(staged: StagedTable) -> Result<NewTable> {
+fn new_table(staged: HiddenTable) -> Result<NewTable> {
     let splits = |data: &ShardedData| -> Result<Vec<Vec<u8>>> {
-        let shards = data.told().ok_or_else(|| {
+        let shards = data.shards_here().ok_or_else(|| {
             let message = format!("the shards of table {} were not read", staged.name);
             EngineError::new(Remedy::Repair, message)
         })?;

@@ -121,7 +121,7 @@ fn an_exchange_is_completed_wherever_the_server_dies() {
             result.unwrap();
             assert_eq!(bench.hashes("1"), hashes(&saved));
             assert_eq!(bench.rows(), 28);
-            bench.engine.commit(OPERATION).unwrap();
+            bench.engine.make_live(OPERATION).unwrap();
             assert_eq!(bench.leftovers(), [""; 0]);
             assert_eq!(bench.engine.locks().unwrap(), []);
             // What the server has on disk is what it comes back with.
@@ -170,7 +170,7 @@ fn parts_are_attached_once_wherever_the_server_dies() {
                 .map(|rows| format!("part {rows}\t{rows}\n"))
                 .collect();
             assert_eq!(bench.server.query(&rows), expected);
-            bench.engine.commit(OPERATION).unwrap();
+            bench.engine.make_live(OPERATION).unwrap();
             assert_eq!(bench.leftovers(), [""; 0]);
             if !was_killed {
                 assert!(number > 1, "it was killed while it was at it");
@@ -202,9 +202,12 @@ fn merges_are_started_again_by_whoever_ends_the_operation() {
             (locks.len(), &*locks[0].table, &*locks[0].operation),
             (1, "d.t", OPERATION)
         );
-        bench.engine.undo("restore-20261121101500-other1").unwrap();
+        bench
+            .engine
+            .drop_staged("restore-20261121101500-other1")
+            .unwrap();
         assert_eq!(bench.engine.locks().unwrap().len(), 1);
-        bench.engine.undo(OPERATION).unwrap();
+        bench.engine.drop_staged(OPERATION).unwrap();
         assert_eq!(bench.engine.locks().unwrap(), []);
         bench.server.query(&merge);
         assert_eq!(bench.hashes("1").len(), 1);
@@ -216,7 +219,7 @@ fn merges_are_started_again_by_whoever_ends_the_operation() {
             .stage_directory(OPERATION, &bench.table, "default")
             .unwrap();
         bench.server.query("DROP DATABASE d");
-        bench.engine.commit(OPERATION).unwrap();
+        bench.engine.make_live(OPERATION).unwrap();
         assert_eq!(bench.engine.locks().unwrap(), []);
     }
 }
@@ -233,7 +236,7 @@ fn files_that_are_staged_go_with_the_operation() {
             .engine
             .stage_directory("restore-20261121101500-other1", &bench.table, "default")
             .unwrap();
-        bench.engine.undo(OPERATION).unwrap();
+        bench.engine.drop_staged(OPERATION).unwrap();
         assert!(!stage.exists() && other.exists());
         bench
             .engine

@@ -261,7 +261,7 @@ fn files_of_a_staging_table_that_the_server_forgot_are_removed() {
     assert_eq!(bench.leftovers(), [""; 0]);
 
     forget_staging(&mut bench);
-    bench.engine.undo(OPERATION).unwrap();
+    bench.engine.drop_staged(OPERATION).unwrap();
     assert_eq!(bench.leftovers(), [""; 0]);
 }
 
@@ -308,7 +308,7 @@ fn inserts_and_exchanges_at_once_lose_no_row() {
             bench.server.query(&distinct).trim(),
             (INSERTS + 1).to_string()
         );
-        bench.engine.commit(OPERATION).unwrap();
+        bench.engine.make_live(OPERATION).unwrap();
         assert_eq!(bench.leftovers(), [""; 0]);
     }
 }
@@ -354,7 +354,7 @@ fn what_comes_meanwhile_stays_or_goes_as_is_asked() {
                 OnConcurrentInsert::Keep => assert_eq!(rows, 5 + 7 + inserted),
                 _ => assert!((5..5 + inserted).contains(&rows), "{rows} of {inserted}"),
             }
-            bench.engine.commit(OPERATION).unwrap();
+            bench.engine.make_live(OPERATION).unwrap();
             assert_eq!(bench.leftovers(), [""; 0]);
         }
     }
@@ -372,7 +372,7 @@ fn names_may_be_odd() {
         let locks = bench.engine.locks().unwrap();
         assert_eq!(locks.len(), 1);
         assert_eq!(locks[0].table, bench.table.to_string());
-        bench.engine.commit(OPERATION).unwrap();
+        bench.engine.make_live(OPERATION).unwrap();
         assert_eq!(bench.engine.locks().unwrap(), []);
         assert_eq!(bench.leftovers(), [""; 0]);
     }

@@ -29,7 +29,7 @@ fn exchange_reversed(bench: &Bench, partition: &str) {
         }
         assert_eq!(now.len(), before.len());
     }
-    bench.engine.commit(OPERATION).unwrap();
+    bench.engine.make_live(OPERATION).unwrap();
 }
 
 /// Files of a part with their content, without those that servers write anew: small texts, and the one
@@ -151,7 +151,7 @@ fn parts_stay_on_their_disks() {
     bench.engine.attach(&bench.table, &parts).unwrap();
     let now: Vec<String> = bench.live("1").into_iter().map(|part| part.disk).collect();
     assert_eq!(now, disks);
-    bench.engine.commit(OPERATION).unwrap();
+    bench.engine.make_live(OPERATION).unwrap();
     for disk in ["d1", "d2"] {
         assert!(!bench.server.disk_path(disk).join("mendb").exists());
     }

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use mendb_engines::postgres::{Address, Postgres};
 use mendb_engines::{
-    Engine, FreezeRequest, LiveRows, Remedy, Result, RowStore, Source, StagedTable, WantedTable,
+    Engine, FreezeRequest, HiddenTable, LiveRows, Remedy, Result, RowSource, RowStore, WantedTable,
 };
 use mendb_model::change::Change;
 use mendb_model::name::TablePath;
@@ -144,12 +144,12 @@ impl Subject for Rows {
             since_version: None,
         };
         let frozen = self.engine.freeze(&request).unwrap();
-        let staged = StagedTable {
+        let staged = HiddenTable {
             name: "public.r".into(),
             backup: frozen.tables[0].clone(),
         };
-        self.engine.stage(operation, vec![staged]).unwrap();
-        let source = Source { step: 1, index: 0 };
+        self.engine.create_hidden(operation, vec![staged]).unwrap();
+        let source = RowSource { step: 1, index: 0 };
         let target = TablePath::table("public.r");
         self.read(frozen_by, &mut |block| {
             self.engine.load(operation, &target, source, block).unwrap();
@@ -214,7 +214,7 @@ fn look(store: &Rows, operation: &str, wanted: &[(Vec<u8>, Vec<u8>)]) {
     for (key, change) in &changes {
         block.push(key, &change.encode());
     }
-    let source = Source { step: 1, index: 0 };
+    let source = RowSource { step: 1, index: 0 };
     store
         .engine
         .stage_mend(operation, TABLE, source, &block.finish().view())
@@ -268,7 +268,7 @@ fn whatever_is_written_after_a_look_is_found_before_the_publish() {
     locked.publish().unwrap();
     assert!(store.engine.is_published("m1").unwrap());
     assert_eq!(store.rows_of(TABLE), before);
-    store.engine.commit("m1").unwrap();
+    store.engine.make_live("m1").unwrap();
     assert_eq!(store.engine.locks().unwrap(), []);
 }
 
@@ -365,7 +365,7 @@ fn what_a_publish_replaced_outlives_a_crash_and_can_be_put_back() {
     }
     assert!(rows.into_iter().eq(damaged.iter().cloned()));
     // Cancelled before anybody heard of the publish.
-    store.engine.undo("m1").unwrap();
+    store.engine.drop_staged("m1").unwrap();
     assert_eq!(store.rows_of(TABLE), damaged);
     assert_eq!(store.engine.locks().unwrap(), []);
 }
@@ -383,7 +383,7 @@ fn a_publish_is_taken_back_only_while_nobody_wrote_since() {
     locked.publish().unwrap();
     store.server.sql("UPDATE t SET a = 8 WHERE id = 10");
     let written = store.rows_of(TABLE);
-    let refused = store.engine.undo("m1").unwrap_err();
+    let refused = store.engine.drop_staged("m1").unwrap_err();
     assert!(
         refused.to_string().contains("mendb operation abandon m1"),
         "{refused}"

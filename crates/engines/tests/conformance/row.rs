@@ -2,7 +2,7 @@
 
 use mendb_engines::row::{RowEngine, RowLook};
 use mendb_engines::{
-    Engine, FreezeRequest, LiveRows, Remedy, Result, RowStore, Source, StagedTable,
+    Engine, FreezeRequest, HiddenTable, LiveRows, Remedy, Result, RowSource, RowStore,
 };
 use std::ops::ControlFlow;
 
@@ -143,14 +143,14 @@ impl Subject for Rows {
             since_version: None,
         };
         let frozen = self.engine.freeze(&request).unwrap();
-        let staged = StagedTable {
+        let staged = HiddenTable {
             name: "r".into(),
             backup: frozen.tables[0].clone(),
         };
-        self.engine.stage(operation, vec![staged]).unwrap();
+        self.engine.create_hidden(operation, vec![staged]).unwrap();
         let paths = [TablePath::table("t"), TablePath::index("t", "i")];
         for (index, path) in (0..).zip(paths) {
-            let source = Source { step: 1, index };
+            let source = RowSource { step: 1, index };
             let target = TablePath {
                 table: "r".into(),
                 index: path.index.clone(),
@@ -224,8 +224,8 @@ fn who_looks_at_a_store_reads_what_its_engine_does_and_changes_nothing() {
     let refused = [
         engine.rows().err().unwrap(),
         engine.thaw("b1").unwrap_err(),
-        engine.undo("b1").unwrap_err(),
-        engine.commit("b1").unwrap_err(),
+        engine.drop_staged("b1").unwrap_err(),
+        engine.make_live("b1").unwrap_err(),
         engine.drop_kept("b1").unwrap_err(),
     ];
     assert!(refused.iter().all(|error| error.remedy == Remedy::Request));

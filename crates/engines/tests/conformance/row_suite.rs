@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use mendb_engines::{
-    FreezeRequest, Frozen, LiveRows, RebuildRequest, Remedy, Result, RowStore, Source, StagedTable,
+    FreezeRequest, Frozen, HiddenTable, LiveRows, RebuildRequest, Remedy, Result, RowSource,
+    RowStore,
 };
 use mendb_model::change::{Change, ChangeRef};
 use mendb_model::name::TablePath;
@@ -176,11 +177,14 @@ fn changes_between(before: &Rows, after: &Rows) -> Rows {
 
 /// Stages the frozen table under the name `r`.
 fn stage(subject: &dyn RowSubject, operation: &str, frozen: &Frozen) {
-    let staged = StagedTable {
+    let staged = HiddenTable {
         name: subject.name("r"),
         backup: frozen.tables[0].clone(),
     };
-    subject.store().stage(operation, vec![staged]).unwrap();
+    subject
+        .store()
+        .create_hidden(operation, vec![staged])
+        .unwrap();
 }
 
 fn restored(subject: &dyn RowSubject, path: &TablePath) -> TablePath {
@@ -267,7 +271,7 @@ fn changes_lead_on(subject: &dyn RowSubject) {
     for (index, (path, before)) in (0..).zip(paths(subject).iter().zip(&before)) {
         let engine = subject.store();
         let target = restored(subject, path);
-        let (load, apply) = (Source { step: 1, index }, Source { step: 2, index });
+        let (load, apply) = (RowSource { step: 1, index }, RowSource { step: 2, index });
         engine
             .load("r1", &target, load, &block(before).view())
             .unwrap();
@@ -309,11 +313,14 @@ fn reading_goes_on(subject: &dyn RowSubject) {
 fn a_staged_name_is_taken(subject: &dyn RowSubject) {
     let frozen = freeze(subject, "b1", None);
     stage(subject, "r1", &frozen);
-    let other = StagedTable {
+    let other = HiddenTable {
         name: subject.name("r"),
         backup: frozen.tables[0].clone(),
     };
-    let taken = subject.store().stage("r2", vec![other]).unwrap_err();
+    let taken = subject
+        .store()
+        .create_hidden("r2", vec![other])
+        .unwrap_err();
     assert_eq!(taken.remedy, Remedy::Request);
 }
 
@@ -343,7 +350,7 @@ fn again_changes_nothing(subject: &dyn RowSubject) {
             .load(
                 "r1",
                 &target,
-                Source { step: 1, index: 0 },
+                RowSource { step: 1, index: 0 },
                 &block(rows).view(),
             )
             .unwrap();
@@ -357,7 +364,7 @@ fn again_changes_nothing(subject: &dyn RowSubject) {
             .apply(
                 "r1",
                 &target,
-                Source { step: 2, index: 0 },
+                RowSource { step: 2, index: 0 },
                 &block(&changed).view(),
             )
             .unwrap();

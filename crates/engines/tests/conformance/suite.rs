@@ -82,8 +82,8 @@ fn staged_is_hidden(subject: &dyn Subject) {
     };
     assert!(locked("r1"));
     subject.apply("r1");
-    engine.commit("r1").unwrap();
-    engine.commit("r1").unwrap();
+    engine.make_live("r1").unwrap();
+    engine.make_live("r1").unwrap();
     assert_eq!(subject.contents("r"), subject.contents("t"));
     assert!(!locked("r1"));
 }
@@ -91,11 +91,11 @@ fn staged_is_hidden(subject: &dyn Subject) {
 fn undo_is_complete(subject: &dyn Subject) {
     let engine = subject.engine();
     let before = subject.contents("t");
-    engine.undo("r1").unwrap();
+    engine.drop_staged("r1").unwrap();
     subject.freeze("b1");
     subject.stage("b1", "r1");
-    engine.undo("r1").unwrap();
-    engine.undo("r1").unwrap();
+    engine.drop_staged("r1").unwrap();
+    engine.drop_staged("r1").unwrap();
     assert_eq!(subject.contents("r"), None);
     assert!(
         engine
@@ -112,11 +112,11 @@ fn operations_are_apart(subject: &dyn Subject) {
     let before = subject.frozen_contents("b1").unwrap();
     subject.stage("b1", "r1");
     let engine = subject.engine();
-    engine.undo("r2").unwrap();
-    engine.commit("r3").unwrap();
+    engine.drop_staged("r2").unwrap();
+    engine.make_live("r3").unwrap();
     engine.thaw("b2").unwrap();
     assert_eq!(subject.frozen_contents("b1").ok().as_ref(), Some(&before));
     subject.apply("r1");
-    engine.commit("r1").unwrap();
+    engine.make_live("r1").unwrap();
     assert_eq!(subject.contents("r"), Some(before));
 }

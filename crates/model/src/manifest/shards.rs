@@ -1,8 +1,8 @@
-//! The shards of a table in a backup, and where the repository tells of them.
+//! The shards of a table in a backup, and where the repository lists them.
 //!
 //! A manifest is read whenever backups are listed, so it stays small. Where a table has many shards, the
-//! manifest sums them up and names documents that list them, each for a stretch of keys: who reads some
-//! keys of a table reads no more of it than their list.
+//! manifest sums them up and names documents that list them, each for a stretch of keys: a reader of some
+//! keys of a table reads only the list of those keys.
 
 use serde::{Deserialize, Serialize};
 
@@ -33,7 +33,7 @@ pub enum Shards {
     Listed(ListedShards),
 }
 
-/// Shards that documents tell of, summed up.
+/// Shards that documents list, summed up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListedShards {
     /// What they are together.
@@ -49,7 +49,7 @@ pub struct ShardList {
     /// The document.
     #[serde(flatten)]
     pub at: ObjectRef,
-    /// How many shards it tells of.
+    /// How many shards it lists.
     pub shards: u32,
     /// Where the keys of its first shard begin.
     #[serde(with = "hex_bytes")]
@@ -89,7 +89,7 @@ impl ShardTotals {
 }
 
 impl ShardedData {
-    /// Data whose shards are told here.
+    /// Data whose shards the manifest itself lists.
     pub fn here(schema_version: u64, shards: Vec<ShardBackup>) -> Self {
         let shards = Shards::Here(shards);
         Self {
@@ -111,15 +111,15 @@ impl ShardedData {
         self.totals().digest
     }
 
-    /// The shards that are told here; `None` where documents tell of them.
-    pub fn told(&self) -> Option<&[ShardBackup]> {
+    /// The shards that the manifest itself lists; `None` where other documents list them.
+    pub fn shards_here(&self) -> Option<&[ShardBackup]> {
         match &self.shards {
             Shards::Here(shards) => Some(shards),
             Shards::Listed(_) => None,
         }
     }
 
-    /// The documents that tell of its shards; none where the manifest does.
+    /// The documents that list its shards; none where the manifest does.
     pub fn lists(&self) -> &[ShardList] {
         match &self.shards {
             Shards::Here(_) => &[],
@@ -127,7 +127,7 @@ impl ShardedData {
         }
     }
 
-    /// A shard of a draft. `None` where there is none, or documents tell of it: these never change.
+    /// A shard of a draft. `None` where there is none, or other documents list it: these never change.
     pub fn drafted_shard(&mut self, shard: u32) -> Option<&mut ShardBackup> {
         match &mut self.shards {
             Shards::Here(shards) => shards.get_mut(shard as usize),

@@ -1,4 +1,4 @@
-//! What tasks brought about goes into the operation.
+//! Puts what tasks brought about into the operation.
 
 use std::sync::Arc;
 
@@ -82,14 +82,17 @@ impl Operation {
                 TaskOutput::Mended(rows) => {
                     self.head.mended_rows += rows;
                     if let TaskSpec::MendRows {
-                        path, range, road, ..
+                        path,
+                        range,
+                        method,
+                        ..
                     } = spec
                     {
                         self.mended.push(MendedShard {
                             path,
                             range,
                             rows,
-                            road,
+                            method,
                         });
                     }
                 }

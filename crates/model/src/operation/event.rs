@@ -1,4 +1,4 @@
-//! What an [`Operation`](super::Operation) is told, and what it wants done.
+//! What an [`Operation`](super::Operation) learns, and what it wants done.
 
 use super::task::{NewTask, Report};
 use crate::part::OnConcurrentInsert;
@@ -12,7 +12,7 @@ pub struct Context {
     pub jitter: f64,
 }
 
-/// Something that happened. Who sends it is named first.
+/// Something that happened. Each begins with its sender.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// Coordinator: the operation was created, or read from the journal after a restart.

@@ -14,7 +14,7 @@ fn limits() -> Limits {
         ..Limits::default()
     }
 }
-use crate::part::{OnConcurrentInsert, RestoreOrder, TableName};
+use crate::part::{OnConcurrentInsert, PartitionMethod, TableName};
 
 fn at(now_ms: u64) -> Context {
     Context {
@@ -55,7 +55,7 @@ fn assessing() -> Operation {
         databases: std::collections::BTreeMap::new(),
         partitions: None,
         data: true,
-        order: RestoreOrder::Auto,
+        order: PartitionMethod::Auto,
         on_concurrent_insert: OnConcurrentInsert::Fail,
         keep_undo: None,
         check_table: false,

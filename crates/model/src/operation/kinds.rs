@@ -1,9 +1,9 @@
-//! What is asked of a request whatever kind it is of.
+//! Questions that a request of every kind answers.
 
 use super::maintenance::MaintenanceRequest;
 use super::request::{
-    BackupRequest, ChainLink, MendRequest, MendSource, Request, RestoreRequest, RowMendRequest,
-    RowMendRoad, TargetTable,
+    BackupRequest, ChainLink, FindBy, MendRequest, MendSource, Request, RestoreRequest,
+    RowMendRequest, TargetTable,
 };
 use super::step::StepKind;
 use crate::name::{BackupId, BackupKind, OperationId};
@@ -64,9 +64,9 @@ impl Request {
                 MendSource::Undo { .. } | MendSource::Imported { .. } => Vec::new(),
             },
             Self::MendRows(request) => {
-                let later: &[ChainLink] = match &request.road {
-                    RowMendRoad::Changes { later } => later,
-                    RowMendRoad::Digests { .. } => &[],
+                let later: &[ChainLink] = match &request.find_by {
+                    FindBy::Changes { later } => later,
+                    FindBy::Digests { .. } => &[],
                 };
                 let before = request.before.parent.iter().chain(later);
                 let links = before.chain(&request.chain).map(|link| &link.backup_id);

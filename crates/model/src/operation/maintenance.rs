@@ -1,4 +1,4 @@
-//! What is asked of a repository alone: backups are folded or removed, and files that none needs.
+//! Requests about a repository alone: to fold backups, to remove backups, and to remove files that no backup needs.
 
 use std::fmt;
 

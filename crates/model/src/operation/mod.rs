@@ -35,7 +35,7 @@ pub mod maintenance;
 pub mod plan;
 pub mod progress;
 pub mod request;
-mod shard_road;
+mod shard_method;
 mod standing;
 pub mod step;
 pub mod task;
@@ -56,11 +56,11 @@ pub use maintenance::{FoldedRun, MaintenanceRequest, MaintenanceWork, Removal};
 pub use plan::{PlanError, plan};
 pub use progress::Progress;
 pub use request::{
-    BackupRequest, ChainLink, DifferentTable, ExpectedShard, MendRequest, MendSource,
+    BackupRequest, ChainLink, DifferentTable, ExpectedShard, FindBy, MendRequest, MendSource,
     PartBackupRequest, Redefinition, Request, RestoreRequest, RestoreStrategy, RowMendRequest,
-    RowMendRoad, RowTableMend, StoppedTable, TableMapping, TableMend, TableUndo, TargetTable,
+    RowTableMend, StoppedTable, TableMapping, TableMend, TableUndo, TargetTable,
 };
-pub use shard_road::{ChosenRoad, ShardOutlook, ShardRoad};
+pub use shard_method::{ChosenMethod, ShardMethod, ShardOutlook};
 pub use step::{PlannedStep, StepKind};
 pub use task::{
     MendedRows, MendedShard, NewTask, PartAt, Report, ReportStatus, Task, TaskOutput, TaskSpec,

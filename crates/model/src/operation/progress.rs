@@ -134,8 +134,7 @@ mod tests {
     use super::*;
     use crate::name::{BackupId, BackupKind};
     use crate::operation::{
-        BackupRequest, Limits, Operation, RowMendRequest, RowMendRoad, RowTableMend, TaskCounts,
-        plan,
+        BackupRequest, FindBy, Limits, Operation, RowMendRequest, RowTableMend, TaskCounts, plan,
     };
 
     #[test]
@@ -153,7 +152,7 @@ mod tests {
         let request = Request::MendRows(RowMendRequest {
             before,
             chain: Vec::new(),
-            road: RowMendRoad::Changes { later: Vec::new() },
+            find_by: FindBy::Changes { later: Vec::new() },
             tables: vec![RowTableMend {
                 table: "orders".into(),
                 range: None,

@@ -100,7 +100,7 @@ fn segments_are_kept_once_and_in_order_whether_their_reports_are_lost_late_or_do
     operation.step(at(8), report).unwrap();
     assert_eq!(operation.tasks[0].status, TaskStatus::Done);
     let draft = operation.draft.as_ref().unwrap();
-    let sealed = names(&draft.tables[0].rows.told().unwrap()[0].segments);
+    let sealed = names(&draft.tables[0].rows.shards_here().unwrap()[0].segments);
     let all = (0..6).map(|at| format!("segment-{at}"));
     assert_eq!(sealed, all.collect::<Vec<_>>());
 }

@@ -11,7 +11,7 @@ use crate::name::{BackupId, OperationId};
 use crate::operation::maintenance::MaintenanceRequest;
 use crate::operation::task::MendedRows;
 use crate::part::{
-    Difference, Exclusion, Grade, OnConcurrentInsert, Redefining, RestoreOrder, TableDefinition,
+    Difference, Exclusion, Grade, OnConcurrentInsert, PartitionMethod, Redefining, TableDefinition,
     TableName, Unmatched,
 };
 use crate::target::TargetMark;
@@ -161,7 +161,7 @@ pub struct MendRequest {
     /// Whether parts are brought; else only tables are created.
     pub data: bool,
     /// The order of work of a partition.
-    pub order: RestoreOrder,
+    pub order: PartitionMethod,
     /// What to do with parts that came after planning.
     pub on_concurrent_insert: OnConcurrentInsert,
     /// Whether the state before is kept so that the mend can be undone; decided by the disk when not said.
@@ -305,7 +305,8 @@ pub struct RowMendRequest {
     /// The full backup and the increments up to the wanted one, in order.
     pub chain: Vec<ChainLink>,
     /// How the rows that differ are found.
-    pub road: RowMendRoad,
+    #[serde(rename = "road")]
+    pub find_by: FindBy,
     /// Which tables.
     pub tables: Vec<RowTableMend>,
     /// The mend that it takes back, if it does.
@@ -329,7 +330,7 @@ pub struct RowMendRequest {
 /// How a mend of rows finds those that differ.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "by")]
-pub enum RowMendRoad {
+pub enum FindBy {
     /// Keys that changed since the wanted backup: those in the increments after it, and in the one that
     /// the mend takes itself.
     Changes {

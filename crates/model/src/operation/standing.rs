@@ -1,8 +1,8 @@
-//! Where an operation stands: to tell whether an event changed that.
+//! Where an operation stands: by it the machine tells whether an event changed that.
 
 use super::{LostCut, OperationHead, State, Stop};
 
-/// Where an operation stands, but for the time of its last event.
+/// Where an operation stands, without the time of its last event.
 #[derive(PartialEq)]
 pub(super) struct Standing {
     pub(super) state: State,

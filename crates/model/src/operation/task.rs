@@ -6,7 +6,7 @@ use crate::digest::Digest;
 use crate::key::{KeyRange, hex_option};
 use crate::manifest::{Manifest, Segment};
 use crate::name::{BackupId, TablePath};
-use crate::operation::shard_road::ChosenRoad;
+use crate::operation::shard_method::ChosenMethod;
 use crate::part::{PartList, TableName};
 
 /// What one shard has to do in a step.
@@ -79,10 +79,10 @@ pub enum TaskSpec {
         /// Of its keys only these, if there are any here: single ones, ascending.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         only: Vec<KeyRange>,
-        /// The road that was chosen for it. `None` where there is no choice: the table is created, or single keys
+        /// The method that was chosen for it. `None` where there is no choice: the table is created, or single keys
         /// are mended.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        road: Option<ChosenRoad>,
+        #[serde(rename = "road", default, skip_serializing_if = "Option::is_none")]
+        method: Option<ChosenMethod>,
     },
     /// What the step does to one table of a part store.
     Mend {
@@ -281,9 +281,9 @@ pub struct MendedShard {
     pub range: KeyRange,
     /// What was done.
     pub rows: MendedRows,
-    /// The road that was chosen for it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub road: Option<ChosenRoad>,
+    /// The method that was chosen for it.
+    #[serde(rename = "road", default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<ChosenMethod>,
 }
 
 impl std::ops::AddAssign for MendedRows {

@@ -1,5 +1,5 @@
-//! The tasks of a step. What the machine asks of them after each event is kept beside them, so that an event
-//! costs the same with 4 and with 10,000.
+//! The tasks of a step. The machine keeps beside them what it asks of them after each event, so that an event
+//! costs the same with 4 and with 10,000 tasks.
 
 use std::collections::BTreeSet;
 use std::ops::Deref;

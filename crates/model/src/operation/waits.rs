@@ -22,7 +22,7 @@ impl Operation {
         if self.stop.is_some() {
             return leases.min();
         }
-        // While the window has room, whoever is pending waits for its backoff.
+        // While the window has room, a pending task waits for its backoff.
         let room = running().count() < self.limits.window();
         let backoff = self.tasks.first_pending().filter(|_| room);
         let backoff = backoff.map(|(not_before_ms, _)| not_before_ms);

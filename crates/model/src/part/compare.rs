@@ -1,8 +1,8 @@
-//! What of a table is kept, removed and fetched: live parts against those of the backup.
+//! Which parts of a table a mend keeps, removes and fetches: live parts against those of the backup.
 //!
 //! Both are multisets of (partition, hash), for a table can hold one content twice. What both have stays,
-//! as often as it is wanted; then live parts that are provably merges of wanted ones stay, if all that
-//! they hold is still wanted; the rest of the live parts goes, the rest of the wanted parts comes.
+//! as often as it is wanted. Then live parts that are provably merges of wanted ones stay, if all that
+//! they hold is still wanted. The other live parts go, and the other wanted parts come.
 //! Names decide nothing except which of two equal parts stays.
 
 use std::collections::{BTreeMap, BTreeSet};

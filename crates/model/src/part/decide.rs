@@ -1,17 +1,17 @@
-//! How the work of a table is done where room is short.
+//! How a mend works on the partitions of a table where room is short.
 //!
 //! Parts that come are staged beside the live ones before anything is removed, if the disks have room for
-//! them and a reserve besides. Partitions for which they have not are put off: their parts are fetched
+//! them and a reserve besides. Partitions without that room are put off: their parts are fetched
 //! only after what the backup does not have is removed. Links need no room.
 //!
 //! Room is counted as the work goes: all staging first, then the partitions in the order of
-//! [`TablePlan::work_order`], one after another. Parts of other tables may be worked on at the same
-//! time, so what one table frees is not counted for the next. What is decided here is refused before
-//! the first change if it cannot be done.
+//! [`TablePlan::work_order`], one after another. A mend may work on other tables at the same
+//! time, so what one table frees is not counted for the next. A decision that cannot be carried out is
+//! refused before the first change.
 
 use std::collections::BTreeMap;
 
-use super::plan::{Action, PartitionPlan, RestoreOrder, TablePlan};
+use super::plan::{Action, PartitionMethod, PartitionPlan, TablePlan};
 
 /// Room on the disks of a target.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -42,11 +42,11 @@ pub struct NotEnoughSpace {
 /// Decides what is done with each partition, when it is known what can be linked.
 ///
 /// # Errors
-/// There is no room; with [`RestoreOrder::Swap`], no room without removing first. The plan and the
+/// There is no room; with [`PartitionMethod::Swap`], no room without removing first. The plan and the
 /// space are as before then.
 pub fn decide(
     plan: &mut TablePlan,
-    order: RestoreOrder,
+    order: PartitionMethod,
     drops_parts: bool,
     space: &mut Space,
 ) -> Result<(), NotEnoughSpace> {
@@ -56,12 +56,12 @@ pub fn decide(
         .map(|partition| settle(partition, drops_parts))
         .collect();
     let attempts = match order {
-        RestoreOrder::Swap => vec![ample],
-        RestoreOrder::RemoveFirst => {
+        PartitionMethod::Swap => vec![ample],
+        PartitionMethod::RemoveFirst => {
             let only_where_it_frees = put_off(plan, &ample, |p| !p.remove.is_empty());
             vec![only_where_it_frees, put_off(plan, &ample, |_| true)]
         }
-        RestoreOrder::Auto => {
+        PartitionMethod::Auto => {
             let fitting = first_fit(plan, &ample, space);
             vec![fitting, put_off(plan, &ample, |_| true)]
         }
@@ -135,7 +135,7 @@ fn first_fit(plan: &TablePlan, ample: &[Action], space: &Space) -> Vec<Action> {
 fn account(
     plan: &TablePlan,
     actions: &[Action],
-    order: RestoreOrder,
+    order: PartitionMethod,
     space: &Space,
 ) -> Result<BTreeMap<String, u64>, NotEnoughSpace> {
     let is_put_off = |at: usize| actions[at] == Action::RemoveFirst;
@@ -149,7 +149,7 @@ fn account(
             }
         }
     }
-    let reserve = if order == RestoreOrder::RemoveFirst {
+    let reserve = if order == PartitionMethod::RemoveFirst {
         0
     } else {
         space.reserve
@@ -339,7 +339,7 @@ mod tests {
 
     fn decided(
         partitions: Vec<PartitionPlan>,
-        order: RestoreOrder,
+        order: PartitionMethod,
         free: u64,
     ) -> Result<(Vec<Action>, u64), NotEnoughSpace> {
         let mut plan = plan(partitions);
@@ -363,9 +363,9 @@ mod tests {
                 partition("d", 0, 0, 0),
             ]
         };
-        let ample = decided(partitions(), RestoreOrder::Auto, 160);
+        let ample = decided(partitions(), PartitionMethod::Auto, 160);
         assert_eq!(ample, Ok((vec![Swap, Attach, Drop, Nothing], 10)));
-        let (actions, _) = decided(partitions(), RestoreOrder::Auto, 159).unwrap();
+        let (actions, _) = decided(partitions(), PartitionMethod::Auto, 159).unwrap();
         assert_eq!(actions, [Swap, RemoveFirst, Drop, Nothing]);
     }
 
@@ -373,7 +373,7 @@ mod tests {
     fn links_need_no_room() {
         let partitions = vec![partition("a", 1000, 1000, 0)];
         assert_eq!(
-            decided(partitions, RestoreOrder::Auto, 0),
+            decided(partitions, PartitionMethod::Auto, 0),
             Ok((vec![Swap], 0))
         );
     }
@@ -382,21 +382,21 @@ mod tests {
     fn what_is_removed_makes_room_for_what_comes() {
         let partitions = vec![partition("a", 100, 0, 100)];
         assert_eq!(
-            decided(partitions, RestoreOrder::Auto, 0),
+            decided(partitions, PartitionMethod::Auto, 0),
             Ok((vec![RemoveFirst], 0))
         );
         let partitions = vec![partition("a", 0, 0, 90), partition("b", 100, 0, 0)];
-        let (actions, _) = decided(partitions, RestoreOrder::Auto, 0).unwrap();
+        let (actions, _) = decided(partitions, PartitionMethod::Auto, 0).unwrap();
         assert_eq!(actions, [RemoveFirst, Drop]);
     }
 
     #[test]
     fn what_is_linked_from_a_removed_part_does_not_come_free() {
         let partitions = || vec![partition("a", 100, 95, 6)];
-        let error = decided(partitions(), RestoreOrder::Auto, 0).unwrap_err();
+        let error = decided(partitions(), PartitionMethod::Auto, 0).unwrap_err();
         assert_eq!((error.needed, error.freed_by_removal), (6, 5));
         assert_eq!(
-            decided(partitions(), RestoreOrder::Auto, 1),
+            decided(partitions(), PartitionMethod::Auto, 1),
             Ok((vec![RemoveFirst], 0))
         );
     }
@@ -406,7 +406,7 @@ mod tests {
         let mut plan = plan(vec![partition("a", 100, 0, 121)]);
         let mut space = space(20);
         let before = (plan.clone(), space.clone());
-        let error = decide(&mut plan, RestoreOrder::Auto, true, &mut space).unwrap_err();
+        let error = decide(&mut plan, PartitionMethod::Auto, true, &mut space).unwrap_err();
         assert_eq!(
             error,
             NotEnoughSpace {
@@ -422,16 +422,16 @@ mod tests {
     #[test]
     fn the_order_that_was_asked_for_is_kept() {
         let partitions = || vec![partition("a", 100, 0, 50), partition("b", 0, 0, 5)];
-        let (actions, _) = decided(partitions(), RestoreOrder::RemoveFirst, 1000).unwrap();
+        let (actions, _) = decided(partitions(), PartitionMethod::RemoveFirst, 1000).unwrap();
         assert_eq!(actions, [RemoveFirst, Attach]);
-        let error = decided(partitions(), RestoreOrder::Swap, 60).unwrap_err();
+        let error = decided(partitions(), PartitionMethod::Swap, 60).unwrap_err();
         assert_eq!((error.needed, error.free), (65, 60));
     }
 
     #[test]
     fn a_server_that_cannot_drop_parts_swaps() {
         let mut plan = plan(vec![partition("a", 100, 0, 0)]);
-        decide(&mut plan, RestoreOrder::Auto, false, &mut space(0)).unwrap();
+        decide(&mut plan, PartitionMethod::Auto, false, &mut space(0)).unwrap();
         assert_eq!(plan.partitions[0].action, Swap);
         assert!(!plan.removes_first());
     }
@@ -441,7 +441,7 @@ mod tests {
         let mut space = space(100);
         for (free, goes, comes) in [(60, 0, 40), (60, 500, 0), (20, 0, 40)] {
             let mut plan = plan(vec![partition("a", goes, 0, comes)]);
-            decide(&mut plan, RestoreOrder::Auto, true, &mut space).unwrap();
+            decide(&mut plan, PartitionMethod::Auto, true, &mut space).unwrap();
             assert_eq!(space.free["default"], free);
         }
     }
@@ -450,7 +450,7 @@ mod tests {
     fn disks_are_counted_each_for_itself() {
         let mut plan = plan(vec![partition("a", 100, 0, 100)]);
         plan.partitions[0].fetch[0].disk = "other".to_owned();
-        let error = decide(&mut plan, RestoreOrder::Auto, true, &mut space(1000)).unwrap_err();
+        let error = decide(&mut plan, PartitionMethod::Auto, true, &mut space(1000)).unwrap_err();
         assert_eq!((error.disk.as_str(), error.freed_by_removal), ("other", 0));
     }
 

@@ -1,8 +1,8 @@
 //! How the definition of a live table differs from that in a backup, how much that matters, and what
 //! mends it.
 //!
-//! What keeps parts from being attached is told by [`TableDefinition::obstacles`]; everything else is a
-//! [`Difference`]. Texts in it are those that may be shown: of credentials only that they differ.
+//! [`TableDefinition::obstacles`] lists what keeps parts from being attached; everything else is a
+//! [`Difference`]. Its texts may be shown: of credentials they say only that they differ.
 
 use std::collections::BTreeSet;
 use std::fmt;

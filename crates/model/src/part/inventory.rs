@@ -12,7 +12,7 @@ use crate::Malformed;
 /// `-`, or hex digits.
 pub const FILES_PARTITION: &str = "files";
 
-/// A part, as metadata tells of it.
+/// A part, as metadata describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
     /// Its name at that moment.

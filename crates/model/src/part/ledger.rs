@@ -1,6 +1,6 @@
-//! What is known of a table under mend: what the mend may take away, told from what somebody brought.
+//! What a mend knows of its table, so that it tells what it may remove from what somebody inserted.
 //!
-//! A [`Ledger`] says what the table was when a mend was planned, and what each partition was left as since.
+//! A [`Ledger`] says what the table was when a mend was planned, and how each partition was left since.
 //! A server gives numbers in order, under a lock, with the part live in the same step: so whatever number
 //! was given when a partition was seen was in one of its parts then, or gone for good, and a part whose
 //! numbers are all higher came later. A part with lower numbers that is none of those seen is what a
@@ -8,12 +8,12 @@
 //!
 //! - What is seen again, by name and content, is what it was. So is what a mutation passed by, which gets
 //!   another name.
-//! - What has the content of a part that the mend brings, under a new number, is that part, as often as it
-//!   brings it: after a crash nobody may have noted its new name.
+//! - What has the content of a part that the mend brings, under a new number, is that part, as often as the mend
+//!   brings it: a crash may have kept its new name from being noted.
 //! - What is left goes by its numbers. Where the table may have been loaded meanwhile, and numbers given
 //!   again, they hold up to the highest of the parts that are still there.
 //!
-//! What is in doubt is [`Provenance::Mixed`]: a mend stops before it, it never takes it for its own.
+//! What is in doubt is [`Provenance::Mixed`]: a mend stops before it and never takes it for its own.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 

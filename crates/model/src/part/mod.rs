@@ -62,8 +62,8 @@ pub use lineage::{Explained, explain};
 pub use name::PartName;
 pub use partition::{Partition, PartitionPatterns};
 pub use plan::{
-    Action, Amount, CamePart, DamagedPart, Fetched, Kept, OnConcurrentInsert, PartitionPlan, Proof,
-    Removed, RestoreOrder, SinceBackup, TablePlan, Tally, Wanted,
+    Action, Amount, CamePart, DamagedPart, Fetched, Kept, OnConcurrentInsert, PartitionMethod,
+    PartitionPlan, Proof, Removed, SinceBackup, TablePlan, Tally, Wanted,
 };
 pub use secret::Secret;
 pub use selection::{Exclusion, Selection, Selector, Unmatched};

@@ -13,7 +13,7 @@ use super::unfinished::Unfinished;
 /// In which order the work of a partition is done (`restore_order`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum RestoreOrder {
+pub enum PartitionMethod {
     /// Swap where the disk has room, else remove first.
     #[default]
     Auto,

@@ -290,7 +290,7 @@ impl PartTable {
         self.lists.iter().map(|list| list.data_bytes).sum()
     }
 
-    /// Objects of the backup that tell of it, beside the manifest.
+    /// Objects of the backup that describe it, beside the manifest.
     pub fn documents(&self) -> impl Iterator<Item = &ObjectRef> {
         let lists = self.lists.iter().map(|list| &list.at);
         self.current_parts.iter().chain(lists)

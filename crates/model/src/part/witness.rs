@@ -52,7 +52,7 @@ impl Witness {
     }
 }
 
-/// What happened to a part, as the server's part log tells of it. Failures are left out.
+/// What happened to a part, by the server's part log. Failures are left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartEvent {
     /// When it was done, in milliseconds since 1970 by the server's clock; whole seconds where the log
@@ -75,13 +75,13 @@ pub enum PartEventKind {
     Went,
 }
 
-/// The server's part log, as far as it tells of a table.
+/// The entries of the server's part log about a table.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PartLog {
     /// The time of the oldest event that the log has of any table, in milliseconds since 1970: of what was
     /// before, it tells nothing. `None` where there is no log.
     pub begins_at_ms: Option<u64>,
-    /// Whether it tells of every part that goes, also of those that are detached.
+    /// Whether it has an entry for every part that goes, also for detached ones.
     pub tells_what_went: bool,
     /// What happened, in order.
     pub events: Vec<PartEvent>,

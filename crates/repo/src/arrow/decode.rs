@@ -7,7 +7,7 @@ use arrow_array::types::UInt64Type;
 use arrow_array::{Array, PrimitiveArray, RecordBatch, StringArray};
 use arrow_schema::{DataType, Schema};
 use mendb_model::change::{ChangeKind, ChangeRef, ColumnSet};
-use mendb_model::schema::{Column, Place};
+use mendb_model::schema::{Column, ColumnPosition};
 use mendb_model::{ColumnType, Malformed, Replaced, RowBlock, RowBlockBuilder, TableSchema};
 
 use super::cells::{Cells, is_readable};
@@ -18,14 +18,14 @@ use super::{Content, ConvertError, OP_COLUMN, REPLACED_COLUMN, SET_COLUMN, VERSI
 /// name; those the table does not have are left out.
 #[derive(Debug)]
 pub struct BatchDecoder {
-    key: Vec<Source>,
-    slots: Vec<Source>,
-    changes: Option<ChangeSources>,
+    key: Vec<BatchColumn>,
+    slots: Vec<BatchColumn>,
+    changes: Option<ChangeColumns>,
 }
 
 /// Where the values of one key column or slot come from.
 #[derive(Debug)]
-struct Source {
+struct BatchColumn {
     /// Its place among the columns of the batch.
     place: usize,
     name: String,
@@ -33,7 +33,7 @@ struct Source {
 }
 
 #[derive(Debug)]
-struct ChangeSources {
+struct ChangeColumns {
     op: usize,
     set: usize,
     version: usize,
@@ -51,18 +51,18 @@ impl BatchDecoder {
         content: Content,
         batches: &Schema,
     ) -> Result<Self, ConvertError> {
-        let mut key: Vec<Option<Source>> = schema.key.iter().map(|_| None).collect();
+        let mut key: Vec<Option<BatchColumn>> = schema.key.iter().map(|_| None).collect();
         let mut slots = Vec::new();
-        for (column, kept) in schema.columns.iter().zip(schema.places()) {
-            let source = Source::find(column, batches)?;
+        for (column, kept) in schema.columns.iter().zip(schema.column_positions()) {
+            let source = BatchColumn::find(column, batches)?;
             match kept {
-                Place::Key(position) => key[position] = Some(source),
-                Place::Slot(_) => slots.push(source),
+                ColumnPosition::Key(position) => key[position] = Some(source),
+                ColumnPosition::Slot(_) => slots.push(source),
             }
         }
         let changes = match content {
             Content::Rows => None,
-            Content::Changes => Some(ChangeSources {
+            Content::Changes => Some(ChangeColumns {
                 op: find(batches, OP_COLUMN, &DataType::Utf8)?,
                 set: find(batches, SET_COLUMN, &DataType::Utf8)?,
                 version: find(batches, VERSION_COLUMN, &DataType::UInt64)?,
@@ -111,7 +111,7 @@ impl BatchDecoder {
     }
 }
 
-impl Source {
+impl BatchColumn {
     fn find(column: &Column, batches: &Schema) -> Result<Self, ConvertError> {
         let (place, field) = batches
             .column_with_name(&column.name)
@@ -150,7 +150,7 @@ fn find(batches: &Schema, name: &str, data_type: &DataType) -> Result<usize, Con
     }
 }
 
-impl ChangeSources {
+impl ChangeColumns {
     fn cells<'a>(&'a self, batch: &'a RecordBatch) -> ChangeCells<'a> {
         ChangeCells {
             op: batch.column(self.op).as_string(),

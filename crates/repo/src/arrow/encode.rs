@@ -8,7 +8,7 @@ use arrow_schema::SchemaRef;
 use mendb_model::change::{ChangeKind, ChangeRef, ColumnSet};
 use mendb_model::key::decode_column;
 use mendb_model::row::RowReader;
-use mendb_model::schema::Place;
+use mendb_model::schema::ColumnPosition;
 use mendb_model::{ColumnType, Malformed, Replaced, TableSchema};
 
 use super::columns::ColumnBuilder;
@@ -65,7 +65,12 @@ impl BatchEncoder {
         }
         let mut key: Vec<Option<Target>> = schema.key.iter().map(|_| None).collect();
         let mut slots = Vec::new();
-        for ((place, column), kept) in schema.columns.iter().enumerate().zip(schema.places()) {
+        for ((place, column), kept) in schema
+            .columns
+            .iter()
+            .enumerate()
+            .zip(schema.column_positions())
+        {
             let target = Target {
                 place,
                 name: column.name.clone(),
@@ -73,8 +78,8 @@ impl BatchEncoder {
                 builder: ColumnBuilder::new(column.column_type),
             };
             match kept {
-                Place::Key(position) => key[position] = Some(target),
-                Place::Slot(_) => slots.push(target),
+                ColumnPosition::Key(position) => key[position] = Some(target),
+                ColumnPosition::Slot(_) => slots.push(target),
             }
         }
         Ok(Self {

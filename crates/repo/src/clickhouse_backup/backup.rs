@@ -13,9 +13,9 @@ use super::chain::{Located, Search, listed_twice};
 use super::error::{ImportError, PartOf, Result};
 use super::metadata::{BackupMetadata, TableMetadata};
 use super::order::in_creation_order;
+use super::part_locations::PartLocations;
 use super::path_name::encode;
 use super::received::Promise;
-use super::shelves::Shelves;
 use super::stored::Stored;
 use super::{ImportedBackups, ddl};
 use crate::objects::{REQUESTS_AT_ONCE, REREADS};
@@ -242,13 +242,13 @@ impl ImportedBackup {
         let stored = self.stored_name(table).await?;
         let table = &stored;
         let (links, located) = self.locate(table).await?;
-        let mut shelves = Vec::with_capacity(links.len());
+        let mut locations = Vec::with_capacity(links.len());
         for (place, (backup, metadata)) in links.iter().enumerate() {
             let is_needed = located.iter().any(|part| part.link == place);
-            shelves.push(match is_needed {
+            locations.push(match is_needed {
                 true => {
                     let objects = &self.place.objects;
-                    Some(Shelves::look(objects, backup, metadata, table).await?)
+                    Some(PartLocations::look(objects, backup, metadata, table).await?)
                 }
                 false => None,
             });
@@ -262,8 +262,8 @@ impl ImportedBackup {
                 part: part.name.clone(),
             };
             check_disk(metadata, &of, &part)?;
-            let shelf = shelves[part.link].as_mut().expect("it has parts");
-            found.push((shelf.find(&part, &of)?, part, of));
+            let location = locations[part.link].as_mut().expect("it has parts");
+            found.push((location.find(&part, &of)?, part, of));
         }
         let looked_into = found
             .into_iter()
@@ -428,7 +428,7 @@ impl ViewsByUuid {
     }
 }
 
-/// The UUID of a table, from what a backup tells of it.
+/// The UUID of a table, as a backup has it.
 fn uuid_of(metadata: &TableMetadata) -> Option<String> {
     let told = Some(&metadata.uuid).filter(|uuid| !uuid.is_empty());
     told.cloned().or_else(|| ddl::uuid(&metadata.query))

@@ -37,10 +37,10 @@ mod ddl;
 mod error;
 mod metadata;
 mod order;
+mod part_locations;
 pub mod path_name;
 mod reader;
 mod received;
-mod shelves;
 mod stored;
 
 use std::sync::Arc;
@@ -56,7 +56,7 @@ pub use backup::{FetchedPart, ImportedBackup, ImportedContents, ImportedPart, Im
 pub use error::{ImportError, PartOf, Result};
 
 use crate::location::Location;
-use crate::objects::{Objects, Place, REQUESTS_AT_ONCE};
+use crate::objects::{Objects, REQUESTS_AT_ONCE, StoreKind};
 use crate::options::RepositoryOptions;
 use metadata::{BackupMetadata, TableMetadata};
 
@@ -119,7 +119,7 @@ impl ImportedBackups {
         url: &str,
         options: RepositoryOptions,
     ) -> Self {
-        let place = Place::Remote(store.clone());
+        let place = StoreKind::Remote(store.clone());
         Self {
             objects: Objects::new(store, place, prefix, url, options),
         }

@@ -68,7 +68,7 @@ struct Sliced {
     identity: Identity,
 }
 
-/// What the files of a part tell of it.
+/// What the files of a part say about it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Identity {
     pub(super) hash: Option<Hash128>,
@@ -119,7 +119,7 @@ fn not_written(
 }
 
 impl Stored {
-    /// What the files of a part tell of it. Costs little for files, and up to a whole archive for
+    /// What the files of a part say about it. Costs little for files, and up to a whole archive for
     /// archives.
     pub(super) async fn identify(&self, of: &PartOf) -> Result<Identity> {
         let traffic = Arc::<Traffic>::default();

@@ -96,7 +96,7 @@ impl Blob {
     }
 
     /// The byte that its hash begins with, which chooses its directory.
-    pub(crate) fn shelf(&self) -> u8 {
+    pub(crate) fn prefix(&self) -> u8 {
         self.blake3[0]
     }
 
@@ -111,7 +111,7 @@ impl Blob {
 
     /// The directory that it is in.
     pub(crate) fn directory(&self) -> String {
-        layout::shelf(self.kind.root(), self.shelf())
+        layout::prefix_directory(self.kind.root(), self.prefix())
     }
 
     /// The last part of its name.

@@ -4,9 +4,9 @@
 //! damaged/files/<name>, damaged/bundles/<name>    its content was not what it is named after
 //! ```
 //!
-//! Who reads an object, to bring it back or to prove it, and finds it damaged notes that. From then on no
-//! backup relies on it: one that needs the content writes it again, in the same place, by which the backups
-//! that have it already are whole again, too. A note goes when the object was written again, or proved whole.
+//! A read that brings an object back or proves it notes the damage that it finds. From then on no backup relies on the
+//! object: a backup that needs the content writes it again, in the same place, which also makes the backups whole that
+//! have it already. The note goes when the object was written again, or proved whole.
 
 use std::collections::HashSet;
 

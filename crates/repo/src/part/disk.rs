@@ -17,13 +17,13 @@ const BUFFER_BYTES: usize = 256 << 10;
 
 /// A file of a part that is read.
 #[derive(Debug, Clone)]
-pub(super) struct Source {
+pub(super) struct FileToRead {
     pub(super) path: PathBuf,
     /// The size that it must have.
     pub(super) bytes: u64,
 }
 
-impl Source {
+impl FileToRead {
     pub(super) fn new(directory: &Path, file: &FileOnDisk) -> Self {
         Self {
             path: directory.join(&file.name),
@@ -152,7 +152,7 @@ impl NewFile {
 impl Drop for NewFile {
     fn drop(&mut self) {
         if !self.kept {
-            // Whoever created it is told of what failed before; a file that stays is found by its name.
+            // The caller gets the error that came first; a file that stays is found by its name.
             drop(fs::remove_file(&self.path));
         }
     }

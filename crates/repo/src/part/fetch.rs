@@ -15,7 +15,7 @@ use super::disk::{self, CopyFailure, NewFile};
 use super::ranges::{FetchPlan, Stretch, Wanted};
 use crate::concurrent::wait_for_all;
 use crate::error::{Error, Result};
-use crate::objects::{Objects, Place, REREADS};
+use crate::objects::{Objects, REREADS, StoreKind};
 use crate::repository::Repository;
 
 /// Pieces of one file that are fetched at once.
@@ -151,13 +151,13 @@ impl Objects {
         let mut reread = 0;
         loop {
             let read = match &self.place {
-                Place::Directory(root) => {
+                StoreKind::Directory(root) => {
                     let (objects, root) = (self.clone(), root.clone());
                     let (content, to) = (content.clone(), to.clone());
                     self.blocking(move || objects.copy_out(&root, &content, to))
                         .await
                 }
-                Place::Remote(_) => self.receive(content, to.clone()).await,
+                StoreKind::Remote(_) => self.receive(content, to.clone()).await,
             };
             match read {
                 Err(Error::Damaged { .. }) if reread < REREADS => reread += 1,

@@ -2,7 +2,7 @@
 
 use mendb_model::part::{FileChecksum, Hash128};
 
-/// A file of a part, as its directory tells of it.
+/// A file of a part, as its directory describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileOnDisk {
     /// Its path inside the part, joined by `/`.

@@ -1,4 +1,4 @@
-//! What the repository has of a table by an earlier backup.
+//! What an earlier backup in the repository has of a table.
 
 use std::collections::{HashMap, HashSet};
 
@@ -19,7 +19,7 @@ pub struct KnownFiles {
     records: Vec<PartRecord>,
     parts: HashMap<Hash128, usize>,
     listed: HashMap<FileChecksum, At>,
-    /// Small files: those are read anyway where no checksum tells of them.
+    /// Small files: those without a known checksum are read anyway.
     small: HashMap<Hash, At>,
 }
 

@@ -11,7 +11,7 @@ use mendb_model::part::PartFile;
 use super::needed::problem_of;
 use super::{Blob, NeededFiles};
 use crate::error::{Error, Result};
-use crate::objects::{Objects, Place, REQUESTS_AT_ONCE};
+use crate::objects::{Objects, REQUESTS_AT_ONCE, StoreKind};
 use crate::repository::Repository;
 
 /// Up to this many objects of one directory are asked for one by one; a listing of it may be long.
@@ -62,7 +62,7 @@ impl Repository {
                 .or_default()
                 .push((blob, bytes));
         }
-        if let Place::Directory(root) = &self.objects.place {
+        if let StoreKind::Directory(root) = &self.objects.place {
             let sizes = self
                 .objects
                 .sizes_below(root, directories.values().flatten());

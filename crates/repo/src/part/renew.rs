@@ -1,6 +1,6 @@
-//! Storing again, within the repository, what a backup relies on and may be removed.
+//! Stores again, within the repository, objects that a backup relies on and that may be removed.
 //!
-//! It is done when a backup is sealed: what is named as garbage by then was not when the backup found it.
+//! The seal of a backup does it: what is named as garbage by then was not when the backup found it.
 
 use std::collections::HashSet;
 
@@ -10,13 +10,13 @@ use futures::{Stream, stream};
 use mendb_model::manifest::Manifest;
 use mendb_model::part::PartRecord;
 
-use super::disk::Source;
+use super::disk::FileToRead;
 use super::fetch::LargeContent;
 use super::store::piece_bytes;
 use super::{Blob, PIECE_BYTES};
 use crate::error::{Error, Result};
 use crate::layout;
-use crate::objects::{Objects, Place};
+use crate::objects::{Objects, StoreKind};
 use crate::repository::Repository;
 
 impl Repository {
@@ -90,11 +90,11 @@ impl Objects {
         }
         let damaged = format!("its content is not {}", from.blake3().to_hex());
         match &self.place {
-            Place::Directory(root) => {
+            StoreKind::Directory(root) => {
                 let (objects, root) = (self.clone(), root.clone());
                 self.blocking(move || {
                     let path = root.join(&from_name);
-                    let source = Source { path, bytes };
+                    let source = FileToRead { path, bytes };
                     let copied =
                         objects.copy_in(&root, &source, |blake3| match blake3 == from.blake3() {
                             true => Ok(to),
@@ -104,7 +104,7 @@ impl Objects {
                 })
                 .await
             }
-            Place::Remote(_) if bytes <= PIECE_BYTES => {
+            StoreKind::Remote(_) if bytes <= PIECE_BYTES => {
                 let content = self.get(&from_name, bytes, |content| {
                     match blake3::hash(&content) == from.blake3() {
                         true => Ok(content),
@@ -113,7 +113,7 @@ impl Objects {
                 });
                 self.put(&to_name, content.await?).await
             }
-            Place::Remote(store) => {
+            StoreKind::Remote(store) => {
                 let content = LargeContent {
                     name: from_name,
                     bytes,

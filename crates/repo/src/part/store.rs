@@ -17,13 +17,13 @@ use object_store::ObjectStoreExt;
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path as ObjectPath;
 
-use super::disk::{self, CopyFailure, NewFile, Source};
+use super::disk::{self, CopyFailure, FileToRead, NewFile};
 use super::{Blob, BlobKind, PIECE_BYTES};
 use crate::candidates::Candidates;
 use crate::directory;
 use crate::error::{Error, Result};
 use crate::layout;
-use crate::objects::{Objects, Place};
+use crate::objects::{Objects, StoreKind};
 use crate::random::random_id;
 
 /// Pieces of one file that are sent at once.
@@ -44,23 +44,23 @@ impl Objects {
     /// [`Self::make_last`].
     pub(super) async fn store_file(
         &self,
-        source: Source,
+        source: FileToRead,
         candidates: &Arc<Candidates>,
     ) -> Result<Stored> {
         let stored = match &self.place {
-            Place::Directory(root) => {
+            StoreKind::Directory(root) => {
                 let (objects, root) = (self.clone(), root.clone());
                 let candidates = Arc::clone(candidates);
                 let place = move |blake3| Ok(candidates.place(BlobKind::File, blake3));
                 let copied = self.blocking(move || objects.copy_in(&root, &source, place));
                 copied.await?
             }
-            Place::Remote(_) if source.bytes <= PIECE_BYTES => {
+            StoreKind::Remote(_) if source.bytes <= PIECE_BYTES => {
                 let bytes = self.blocking(move || source.read()).await?;
                 let blob = candidates.place(BlobKind::File, blake3::hash(&bytes));
                 return self.store_bytes(blob, bytes, candidates).await;
             }
-            Place::Remote(store) => {
+            StoreKind::Remote(store) => {
                 let source = Arc::new(source);
                 let reader = Arc::clone(&source);
                 let blake3 = self.blocking(move || reader.hash()).await?;
@@ -115,7 +115,7 @@ impl Objects {
     /// Makes the entries of objects in their directories last, also of those that someone else is
     /// just creating; a store that is not a local directory has done so.
     pub(super) async fn make_last(&self, blobs: impl Iterator<Item = Blob>) -> Result<()> {
-        let Place::Directory(root) = &self.place else {
+        let StoreKind::Directory(root) = &self.place else {
             return Ok(());
         };
         let mut directories: Vec<PathBuf> = blobs
@@ -140,7 +140,7 @@ impl Objects {
     pub(super) fn copy_in(
         &self,
         root: &Path,
-        source: &Source,
+        source: &FileToRead,
         place: impl FnOnce(Hash) -> Result<Blob>,
     ) -> Result<Stored> {
         // A number behind `#` marks what is unfinished: listings leave it out.
@@ -255,7 +255,7 @@ struct Reader {
 /// size and the BLAKE3 that are expected.
 fn pieces(
     objects: Objects,
-    source: Arc<Source>,
+    source: Arc<FileToRead>,
     expected: Hash,
 ) -> impl Stream<Item = Result<(usize, Bytes)>> {
     let piece_bytes = piece_bytes(source.bytes);
@@ -268,7 +268,7 @@ fn pieces(
     })
 }
 
-/// Pieces are of one size but for the last.
+/// All pieces except the last have one size.
 pub(super) fn piece_bytes(bytes: u64) -> u64 {
     let least = bytes.div_ceil(MOST_PIECES).next_multiple_of(1 << 20);
     least.max(PIECE_BYTES)
@@ -278,7 +278,7 @@ type Piece = ((usize, Bytes), Option<Reader>);
 
 fn read_piece(
     reader: Option<Reader>,
-    source: &Source,
+    source: &FileToRead,
     piece_bytes: u64,
     expected: Hash,
 ) -> Result<Option<Piece>> {
@@ -311,7 +311,7 @@ fn read_piece(
 /// Whether a file is there with this content. One that cannot be read is none.
 fn is_there(path: &Path, bytes: u64, blake3: Hash) -> bool {
     let has_size = fs::metadata(path).is_ok_and(|there| there.len() == bytes);
-    let source = Source {
+    let source = FileToRead {
         path: path.to_owned(),
         bytes,
     };

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use mendb_model::part::{FileChecksum, FilePlace, Hash128, Part, PartFile, PartRecord};
 use tokio::task::{JoinError, JoinSet};
 
-use super::disk::Source;
+use super::disk::FileToRead;
 use super::{BUNDLE_BYTES, BUNDLED_BELOW, Blob, BlobKind, FileOnDisk, KnownFiles};
 use crate::candidates::Candidates;
 use crate::error::Result;
@@ -165,7 +165,7 @@ impl PartWriter {
                 return Ok(self.push(content));
             }
         }
-        let source = Source::new(directory, file);
+        let source = FileToRead::new(directory, file);
         let content = if file.bytes < BUNDLED_BELOW {
             self.add_small(part, file, &source).await?
         } else {
@@ -186,7 +186,7 @@ impl PartWriter {
         &mut self,
         part: Hash128,
         file: &FileOnDisk,
-        source: &Source,
+        source: &FileToRead,
     ) -> Result<ContentIdx> {
         let bytes = source.read()?;
         let blake3 = blake3::hash(&bytes);
@@ -207,7 +207,7 @@ impl PartWriter {
     }
 
     /// Begins to store a large file, as soon as a transfer is free.
-    async fn begin_large(&mut self, source: Source) -> ContentIdx {
+    async fn begin_large(&mut self, source: FileToRead) -> ContentIdx {
         let content = self.push(Content::Pending);
         let permit = self.objects.transfer().await;
         let objects = self.objects.clone();

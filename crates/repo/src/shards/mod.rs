@@ -1,6 +1,6 @@
 //! The shards of a backup's tables.
 //!
-//! A manifest tells of few shards itself, so that small backups are one document. Of many it names lists,
+//! A manifest lists few shards itself, so that small backups are one document. For many it names lists,
 //! each a document about shards that follow each other ([`mendb_model::manifest::ShardList`]): a backup of
 //! ten thousand shards is listed by reading some twenty KiB, and a task that reads one shard of a long
 //! chain reads one list of each backup.

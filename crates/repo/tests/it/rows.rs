@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use mendb_model::change::partial_row;
-use mendb_model::schema::Place;
+use mendb_model::schema::ColumnPosition;
 use mendb_model::{
     Change, Column, ColumnType, RowBlock, RowBlockBuilder, TableSchema, Value, key, row,
 };
@@ -134,10 +134,10 @@ fn values(schema: &TableSchema) -> impl Strategy<Value = Vec<Value>> + use<> {
 fn split(schema: &TableSchema, values: &[Value]) -> (Vec<u8>, Vec<Value>) {
     let mut key_values = vec![Value::Null; schema.key.len()];
     let mut slots = Vec::new();
-    for (value, place) in values.iter().zip(schema.places()) {
+    for (value, place) in values.iter().zip(schema.column_positions()) {
         match place {
-            Place::Key(position) => key_values[position] = value.clone(),
-            Place::Slot(_) => slots.push(value.clone()),
+            ColumnPosition::Key(position) => key_values[position] = value.clone(),
+            ColumnPosition::Slot(_) => slots.push(value.clone()),
         }
     }
     let key = key::encode(&schema.key_types(), key_values.iter().map(Value::as_ref));

@@ -66,7 +66,7 @@ async fn put(store: &Store, count: u32) -> (Manifest, StoredManifest) {
 }
 
 fn told(manifest: &Manifest) -> &[ShardBackup] {
-    manifest.tables[0].rows.told().unwrap()
+    manifest.tables[0].rows.shards_here().unwrap()
 }
 
 async fn objects(store: &Store) -> BTreeSet<String> {

@@ -1,4 +1,4 @@
-//! Which rows of an index go and come with rows of its table.
+//! Which rows of an index a change of its table removes and adds.
 //!
 //! The key of an index row ends with the key of the table row it belongs to, so different table rows
 //! never meet in one index row, and the index itself need not be read.

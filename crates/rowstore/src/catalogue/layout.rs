@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mendb_model::key::{self, MAX_KEY_BYTES};
 use mendb_model::row::{self, RowReader};
-use mendb_model::schema::Place;
+use mendb_model::schema::ColumnPosition;
 use mendb_model::value::ValueRef;
 use mendb_model::{ColumnType, IndexSchema, Malformed, TableSchema, Value};
 
@@ -16,7 +16,7 @@ pub(crate) struct Layout {
     key_columns: Vec<usize>,
     pub(crate) value_types: Vec<ColumnType>,
     /// Where each column is, in the order of the columns.
-    pub(crate) places: Vec<Place>,
+    pub(crate) places: Vec<ColumnPosition>,
     /// In the order of the schema.
     pub(crate) indexes: Vec<IndexLayout>,
     /// Whether an index has it, by column.
@@ -58,8 +58,12 @@ impl Layout {
             indexes.any(|index| index.key.contains(&column) || index.value.contains(&column))
         };
         let indexed = (0..schema.columns.len()).map(is_indexed).collect();
-        let places = schema.places();
-        let key_column = |at| places.iter().position(|place| *place == Place::Key(at));
+        let places = schema.column_positions();
+        let key_column = |at| {
+            places
+                .iter()
+                .position(|place| *place == ColumnPosition::Key(at))
+        };
         Self {
             key_columns: (0..schema.key.len()).filter_map(key_column).collect(),
             key_types: schema.key_types(),
@@ -114,9 +118,9 @@ impl Layout {
         let columns = self.places.iter().zip(&self.schema.columns);
         for (at, (place, column)) in columns.enumerate() {
             values.push(match place {
-                Place::Key(_) => ValueRef::Null,
-                Place::Slot(_) if is_wanted(at) => cells.next(column.column_type)?,
-                Place::Slot(_) => {
+                ColumnPosition::Key(_) => ValueRef::Null,
+                ColumnPosition::Slot(_) if is_wanted(at) => cells.next(column.column_type)?,
+                ColumnPosition::Slot(_) => {
                     cells.skip(column.column_type)?;
                     ValueRef::Null
                 }
@@ -167,7 +171,7 @@ impl IndexLayout {
         let values = key::decode(key, &self.implementation.key_types)?;
         let mut columns = vec![ValueRef::Null; table.key_types.len()];
         for (value, column) in values.iter().zip(&self.key) {
-            if let Place::Key(at) = table.places[*column] {
+            if let ColumnPosition::Key(at) = table.places[*column] {
                 columns[at] = value.as_ref();
             }
         }

@@ -1,8 +1,8 @@
-//! Who holds a table, and what that allows.
+//! Which operation holds a table, and what that allows.
 
 use serde::{Deserialize, Serialize};
 
-/// Who holds a table.
+/// Which operation holds a table, and for what.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "lowercase")]
 pub enum PathState {

@@ -13,11 +13,11 @@ pub(crate) struct Shard {
     pub(crate) id: ShardId,
     pub(crate) path: TablePath,
     pub(crate) range: KeyRange,
-    /// Held by whoever loads into the shard, replaces it or trims its log: one at a time. Taken
+    /// Held by the job that loads into the shard, replaces it or trims its log: one at a time. Taken
     /// before the write lock of the store, and for several shards in key order.
     pub(crate) work: Mutex<()>,
     /// Splitting or packing it failed: not tried again on its own.
-    pub(crate) relief_failed: AtomicBool,
+    pub(crate) split_or_pack_failed: AtomicBool,
     /// The store that it is no longer part of, to remove its file when nobody reads it any more.
     retired: OnceLock<Arc<Store>>,
 }
@@ -29,7 +29,7 @@ impl Shard {
             path,
             range,
             work: Mutex::new(()),
-            relief_failed: AtomicBool::new(false),
+            split_or_pack_failed: AtomicBool::new(false),
             retired: OnceLock::new(),
         }
     }
@@ -52,7 +52,7 @@ impl Drop for Shard {
 /// next open erases.
 pub(crate) fn retire<'a>(store: &Arc<Store>, shards: impl Iterator<Item = &'a Arc<Shard>> + Clone) {
     for shard in shards.clone() {
-        // Whoever came first has said the same.
+        // The first caller has set the same.
         let _ = shard.retired.set(store.clone());
     }
     store.erase_shards(shards.map(|shard| shard.id));

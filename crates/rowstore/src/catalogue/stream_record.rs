@@ -10,7 +10,7 @@ pub(crate) struct StreamRecord {
     /// Changes above this version are needed. Of one that has lapsed the highest there is, so that a program
     /// that knows nothing of that takes no increment by it.
     pub(crate) needed_after: u64,
-    /// The bytes of the change log when it was let go because of them; it has lapsed then.
+    /// The bytes of the change log when it outgrew its limit; the stream has lapsed then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) outgrew_bytes: Option<u64>,
 }

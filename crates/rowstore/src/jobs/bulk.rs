@@ -1,4 +1,4 @@
-//! Many changes of one table as one commit: sorted, and written where rows belong.
+//! Many changes of one table as one commit: sorted, and written in bulk.
 //!
 //! Changes are sorted by key, in files where they are many. The commit merges them with the rows that are
 //! there, and writes one run to each shard of the table and of its indexes, or the base of an empty one. So it
@@ -18,7 +18,7 @@ use crate::catalogue::{Access, Shard, TableEntry};
 use crate::commit::{Inner, Transaction};
 use crate::error::{Error, Result};
 use crate::jobs::sorted_edits::{TakeEdit, sort_edits};
-use crate::jobs::{erase, lapse, relief, write};
+use crate::jobs::{erase, lapse, split_or_pack, write};
 use crate::kernel::{Merged, NOT_POISONED, Sorter};
 use crate::shard::budget::Budget;
 use crate::shard::index_edits;
@@ -170,7 +170,7 @@ impl BulkWrite {
             })?;
             lapse::after_logging(&inner, logged_bytes);
             let shards: Vec<_> = entry.all_shards().cloned().collect();
-            relief::relieve(&inner, &shards);
+            split_or_pack::grown(&inner, &shards);
             return Ok(Written {
                 version,
                 changes,

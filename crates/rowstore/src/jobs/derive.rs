@@ -1,11 +1,11 @@
 //! The index rows that follow from what a mend has staged of a table.
 //!
-//! Rows are staged one shard at a time, and their index rows lie anywhere. So they are made at once, when
-//! somebody asks for the table as it will be: what is staged is compared with what is beneath, the index rows
-//! are sorted, and each shard of an index gets one run.
+//! A mend stages rows one shard at a time, and their index rows lie anywhere. So this job makes them all at once, when
+//! a caller asks for the table as it will be: it compares what is staged with what is beneath, sorts the index rows,
+//! and writes one run to each shard of an index.
 //!
-//! *Crash*: a record in the `meta` tree, `'i'` and the name of the table, says that they are to be made. It
-//! comes with the rows and goes with the commit that has the index rows.
+//! *Crash*: a record in the `meta` tree, `'i'` and the name of the table, says that they are still to be made. It
+//! commits with the rows and goes with the commit that has the index rows.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What is left of runs that a commit took out of their shards, and of those that none put into them.
+//! Erases runs that a commit took out of their shards, and runs that no commit put into one.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ pub(crate) fn erase_runs(inner: &Inner, removed: &[RemovedRuns]) -> Result<()> {
     inner
         .store
         .erase_runs(removed.iter().flat_map(RemovedRuns::runs));
-    // Who has a shard writes behind them, and who reads them still does; then their bytes stay until the shard is
+    // A writer that has the shard writes behind them, and their readers go on; then their bytes stay until the shard is
     // packed.
     if Arc::strong_count(&inner.staged_views) > 1 {
         return Ok(());
@@ -58,7 +58,7 @@ pub(crate) fn erase_successors(inner: &Inner, successors: &[ShardId]) {
 }
 
 /// Gives back what lies in the files of shards and is in no commit, because one was refused or has failed. The
-/// caller holds their `work`. Failing leaves it to whoever writes the files next.
+/// caller holds their `work`. After a failure the next writer of the files does it.
 pub(crate) fn cut_off<'a>(inner: &Inner, shards: impl Iterator<Item = &'a Arc<Shard>>) {
     let cut = inner.view().and_then(|view| {
         for shard in shards {
@@ -85,7 +85,7 @@ mod tests {
     use crate::jobs::{mending, stage, tables};
     use crate::kernel::Options;
     use crate::snapshot::Snapshot;
-    use crate::{Source, Staged};
+    use crate::{RowSource, Staged};
 
     fn changes(ids: std::ops::Range<i64>, value: i64) -> RowBlock {
         let mut changes = RowBlockBuilder::new();
@@ -116,7 +116,7 @@ mod tests {
         let shard = inner.commit().catalogue.shards(&path).unwrap()[0].clone();
         let tables = ["t".to_owned()];
         let stage = |index, changes: &RowBlock| {
-            let source = Source { step: 0, index };
+            let source = RowSource { step: 0, index };
             let staged = stage::stage(&inner, shard.id, "mend-1", source, changes);
             assert!(matches!(staged.unwrap(), Staged::Done(_)));
         };

@@ -1,12 +1,11 @@
-//! Change streams that nobody reads any more, and what they keep.
+//! Ends change streams that keep too much.
 //!
-//! A change log keeps what the neediest stream of its table needs. Where a log has outgrown
-//! [`crate::Options::log_bytes`], that stream lapses: its changes are let go of, and whoever comes back for
-//! them is told so. The others go on.
+//! A change log keeps what the neediest stream of its table needs. When a log outgrows [`crate::Options::log_bytes`],
+//! that stream lapses: the log drops its changes, and a later reader of the stream is told so. The other streams go on.
 //!
 //! *Cost*: logs are looked at each time a sixteenth of the limit was written, and when a store is opened
 //! that is large enough.
-//! *Crash*: a stream has lapsed or not; what was not trimmed then is when a stream lets go next.
+//! *Crash*: a stream has lapsed or not. What a crash kept from being trimmed is trimmed at the next release of a stream.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,7 +22,7 @@ use crate::shard::view::View;
 /// A log may outgrow the limit by such a share of it before that is noticed.
 const LOOKS_A_LIMIT: u64 = 16;
 
-/// What a change stream of a table keeps others from letting go of.
+/// What the change logs of a table keep for one stream alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeldBack {
     /// The stream.
@@ -92,7 +91,7 @@ pub(crate) fn enforce(inner: &Inner) -> Result<()> {
                 stream,
                 bytes,
                 limit = inner.options.log_bytes,
-                "the change log has outgrown its limit: its neediest stream is let go"
+                "the change log has outgrown its limit: its neediest stream lapses"
             );
             streams::lapse(inner, &stream, bytes)?;
         }

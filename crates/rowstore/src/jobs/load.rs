@@ -1,4 +1,4 @@
-//! Rows and changes into the shards of a table that is being restored.
+//! Loads rows and changes into the shards of a table that is being restored.
 //!
 //! # Idempotence
 //! Each (shard, operation, source) has a cursor: the last key that is in. It commits with the rows, so a
@@ -13,16 +13,16 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use mendb_model::key::{KeyRange, to_hex};
-use mendb_model::{Change, Digest, RowBlock};
+use mendb_model::{Change, Digest, RowBlock, RowSource};
 
 use crate::catalogue::{PathState, Shard};
 use crate::commit::{Inner, Transaction};
 use crate::error::{Error, Result};
-use crate::jobs::relief;
+use crate::jobs::split_or_pack;
 use crate::kernel::{Direction, NOT_POISONED, ShardId};
 use crate::shard::block_writer::{BlockWriter, Role};
 use crate::shard::budget::Budget;
-use crate::shard::cursor::{self, Source};
+use crate::shard::cursor;
 use crate::shard::overlay::Overlay;
 use crate::shard::point::PointReader;
 use crate::shard::shard_edits::{Purpose, ShardEditsWriter};
@@ -51,14 +51,14 @@ struct Loading<'a> {
     view: Arc<View>,
     shard: Arc<Shard>,
     operation: &'a str,
-    source: Source,
+    source: RowSource,
 }
 
 pub(crate) fn load<B: AsRef<[u8]>>(
     inner: &Inner,
     shard: ShardId,
     operation: &str,
-    source: Source,
+    source: RowSource,
     rows: &RowBlock<B>,
 ) -> Result<Applied> {
     with_shard(inner, shard, operation, source, rows, |loading, first| {
@@ -74,7 +74,7 @@ pub(crate) fn apply<B: AsRef<[u8]>>(
     inner: &Inner,
     shard: ShardId,
     operation: &str,
-    source: Source,
+    source: RowSource,
     changes: &RowBlock<B>,
 ) -> Result<Applied> {
     with_shard(
@@ -101,7 +101,7 @@ fn with_shard<B: AsRef<[u8]>>(
     inner: &Inner,
     id: ShardId,
     operation: &str,
-    source: Source,
+    source: RowSource,
     rows: &RowBlock<B>,
     work: impl FnOnce(&Loading<'_>, usize) -> Result<Applied>,
 ) -> Result<Applied> {
@@ -132,7 +132,7 @@ fn with_shard<B: AsRef<[u8]>>(
     drop(guard);
     if let Applied::Done { .. } = applied {
         inner.acknowledge()?;
-        relief::relieve(inner, std::slice::from_ref(&shard));
+        split_or_pack::grown(inner, std::slice::from_ref(&shard));
     }
     Ok(applied)
 }
@@ -142,7 +142,7 @@ pub(crate) fn first_behind<B: AsRef<[u8]>>(
     view: &View,
     shard: ShardId,
     operation: &str,
-    source: Source,
+    source: RowSource,
     rows: &RowBlock<B>,
 ) -> Result<usize> {
     let Some(cursor) = view.cursor(shard, operation, source)? else {
@@ -295,7 +295,7 @@ mod tests {
     use crate::kernel::Options;
     use crate::shard::blocks::RangeBlocks;
 
-    const SOURCE: Source = Source { step: 0, index: 0 };
+    const SOURCE: RowSource = RowSource { step: 0, index: 0 };
 
     fn block(ids: std::ops::Range<i64>, value: i64) -> RowBlock {
         let mut block = RowBlockBuilder::new();

@@ -1,13 +1,13 @@
 //! Tables that an operation mends while clients read them.
 //!
 //! # Consistency
-//! From the commit that begins a mend to the one that ends it nobody else changes the tables: neither
-//! their rows nor their schema nor their shards. What is staged lies in runs that readers do not see. One
-//! commit makes them visible, of all tables, and so part of the change logs.
+//! From the commit that begins a mend to the one that ends it, the mend alone changes the tables: their rows, their
+//! schemas and their shards. What is staged lies in runs that readers do not see. One commit makes the runs of all
+//! tables visible, and so part of the change logs.
 //!
 //! # Crash
-//! Which tables a mend holds and whether it is published is in the catalogue: whoever opens the store
-//! next goes on with the same call, or aborts. Every commit here is on disk when its call returns.
+//! The catalogue says which tables a mend holds and whether it is published. The next process repeats the same call, or
+//! aborts the mend. Every commit here is on disk when its call returns.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -204,7 +204,7 @@ fn published(catalogue: &Catalogue, operation: &str, at: u64) -> Vec<TableEntry>
 }
 
 /// Commits that the tables are nobody's again. When that is on disk, erases runs that were removed, and trims
-/// what streams let go of meanwhile.
+/// what streams released meanwhile.
 fn end(
     inner: &Inner,
     mut transaction: Transaction<'_>,

@@ -1,24 +1,24 @@
-//! Whole shards of a table that is being mended, made anew beside those that live.
+//! Builds whole shards of a table that is being mended anew, beside the live ones.
 //!
 //! For a shard of which much differs this costs what a restore of it costs: the wanted rows come as one sorted stream,
 //! are compared with the live ones, which are sorted too, and are written once, packed. Nothing is looked up, and
 //! nothing is packed again afterwards. A shard of an index is rebuilt in the same way, from the index rows of the
-//! backup: nothing is sorted for it. Where only the rows are rebuilt, what differs is the run of the successor
-//! ([`crate::shard::successor`]), from which [`super::derive`] makes the index rows.
+//! backup: nothing is sorted for it. Where only the rows are rebuilt, the run of the successor
+//! ([`crate::shard::successor`]) holds what differs, and [`super::derive`] makes the index rows from it.
 //!
 //! # Consistency
-//! As in [`super::stage`]: nobody else writes the shard, and readers see none of it. When it is whole, the change log
-//! of the live shard is copied as far as streams need it once the mend is published.
+//! As in [`super::stage`]: the mend alone writes the shard, and readers see none of it. When the new shard is whole, the
+//! change log of the live one is copied as far as streams need it once the mend is published.
 //!
 //! # Idempotence
-//! How far the successor is commits with its rows. A call is about all keys of the shard up to its last row, or up to
-//! the end of the shard; those that are in are passed over.
+//! How far the successor is commits with its rows. A call covers all keys of the shard up to its last row, or up to
+//! the end of the shard; it passes over the keys that are in.
 //!
 //! # Crash
 //! A call that is cut off continues behind its last commit when it is repeated. An open keeps the files of successors.
 //!
-//! *Trust*: rows are taken as they come, as [`super::load`] takes them: who mends proves digests before readers see
-//! any, and index rows that cannot be made of them are an error.
+//! *Trust*: rows are taken as they come, as [`super::load`] takes them: the mend proves digests before readers see
+//! any row, and index rows that cannot be made of them are an error.
 //!
 //! *Memory*: the rows of a call, and a batch of what differs.
 
@@ -26,14 +26,14 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use mendb_model::key::KeyRange;
-use mendb_model::{Digest, Replaced, RowBlock};
+use mendb_model::{Digest, Replaced, RowBlock, StagedCounts};
 
 use crate::catalogue::{PathState, Shard, TableEntry, mends, streams};
 use crate::commit::{Inner, Transaction};
 use crate::error::{Error, Result};
 use crate::jobs::derive;
 use crate::jobs::load::{BATCH_BYTES, check_rows};
-use crate::jobs::stage::{Staged, StagedRows};
+use crate::jobs::stage::Staged;
 use crate::kernel::{Direction, NOT_POISONED, ShardId};
 use crate::shard::block_writer::{BlockWriter, Role, WrittenBlocks};
 use crate::shard::budget::Budget;
@@ -70,7 +70,7 @@ pub(crate) fn rebuild<B: AsRef<[u8]>>(
         ended_streams,
     };
     let mut successor = rebuilding.begin()?;
-    let mut staged = StagedRows::default();
+    let mut staged = StagedCounts::default();
     while !is_done(&successor, rows, is_last) {
         let view = inner.view()?;
         let batch = rebuilding.compare(&view, &successor, rows, is_last)?;
@@ -110,7 +110,7 @@ struct Batch {
     log: Option<(WrittenBlocks, u64)>,
     /// Digest of the wanted rows.
     digest: Digest,
-    rows: StagedRows,
+    rows: StagedCounts,
     /// How far the successor is with it.
     successor: Successor,
 }
@@ -124,7 +124,7 @@ impl Rebuilding<'_> {
             return Ok(successor);
         }
         if stats.staged.is_some() {
-            return Err(Error::OtherRoad {
+            return Err(Error::OtherMethod {
                 shard: self.shard.id,
             });
         }
@@ -170,7 +170,7 @@ impl Rebuilding<'_> {
         let mut kept = writer(stats.file_bytes);
         // Both go to one file, one after the other.
         let mut changed = BlockWriter::held(&view.files, &budget, successor.id);
-        let mut counted = StagedRows::default();
+        let mut counted = StagedCounts::default();
         let mut digest = Digest::default();
         let mut bytes = 0;
         // All that the call is about, unless the batch is full before.

@@ -1,4 +1,4 @@
-//! Tables that an operation rebuilds while clients are kept out.
+//! Tables that an operation restores while clients are kept out.
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,8 @@
-//! The end of a published mend: shards of which much was mended are packed, then the tables open to writers.
+//! Ends a published mend: packs shards of which much was mended, then opens the tables to writers.
 //!
-//! What was staged is visible and part of the change logs since it was published, so this changes nothing that
-//! readers see. Shards are packed side by side. One that cannot be packed, on a full disk for one, keeps no table
-//! closed: it stays as it is, and a later write tries again. One that is found damaged does.
+//! The publish made what was staged visible and part of the change logs, so this changes nothing that readers see.
+//! Shards are packed side by side. A shard that cannot be packed, for example on a full disk, does not keep its table
+//! closed: it stays as it is, and a later write tries again. A shard that is found damaged does.
 //!
 //! *Crash*: the next call goes on with the shards that are not packed.
 
@@ -13,7 +13,7 @@ use std::thread;
 use crate::catalogue::{Access, Shard, mends};
 use crate::commit::Inner;
 use crate::error::{Error, Result};
-use crate::jobs::{mending, relief};
+use crate::jobs::{mending, split_or_pack};
 use crate::kernel::NOT_POISONED;
 
 pub(crate) fn settle(
@@ -79,7 +79,7 @@ fn pack(
 
 /// Packs a shard if it has grown too large: how many rows it has then.
 fn pack_shard(inner: &Inner, shard: &Arc<Shard>) -> Result<Option<u64>> {
-    match relief::relieve_shard(inner, shard, Access::Settle) {
+    match split_or_pack::one(inner, shard, Access::Settle) {
         Err(error) if !matches!(error, Error::Damaged { .. }) => {
             tracing::warn!(shard = shard.label(), %error, "leave a mended shard unpacked");
             Ok(None)
@@ -95,9 +95,9 @@ mod tests {
     use mendb_model::{Change, Column, ColumnType, RowBlockBuilder, TableSchema, Value, key, row};
 
     use super::*;
-    use crate::Source;
+    use crate::RowSource;
     use crate::Staged;
-    use crate::StagedRows;
+    use crate::StagedCounts;
     use crate::commit::{Transaction, open};
     use crate::jobs::{stage, tables};
     use crate::kernel::{Batch, BlockRecord, Options, Section};
@@ -134,12 +134,12 @@ mod tests {
         for id in 1..=rows {
             changes.push(&row_key(id), &Change::reset(row.clone(), 1).encode());
         }
-        let source = Source { step: 0, index: 0 };
+        let source = RowSource { step: 0, index: 0 };
         let staged = stage::stage(&inner, shard.id, "mend-1", source, &changes.finish());
-        let expected = StagedRows {
+        let expected = StagedCounts {
             upserted: rows as u64,
             bytes: bytes * rows as u64,
-            ..StagedRows::default()
+            ..StagedCounts::default()
         };
         assert_eq!(staged.unwrap(), Staged::Done(expected));
         let unpublished = settle_all(&inner).unwrap_err();

@@ -1,4 +1,4 @@
-//! Index rows that are sorted while the rows of their table are gone through.
+//! Sorts index rows while the rows of their table are read.
 //!
 //! *Memory*: that of one [`crate::kernel::Sorter`] for all indexes together, where they are few; with many
 //! indexes or threads the least of [`MOST_SORTERS`], or of one for each index.

@@ -1,10 +1,9 @@
-//! Wanted rows into the staged runs of a table that is being mended.
+//! Stages wanted rows into runs of a table that is being mended.
 //!
 //! # Consistency
-//! What a batch stages and how far it came are one commit. Readers see none of it. The rows of a shard are
-//! compared outside the write lock: while a table is being mended nobody writes it, and whoever stages holds
-//! the shard. The rows of the indexes follow when somebody asks for the table as it will be
-//! ([`super::derive`]).
+//! What a batch stages and how far it came are one commit. Readers see none of it. Rows are compared outside the write
+//! lock: while a table is being mended only the mend writes it, and the stage call holds the shard. The rows of the
+//! indexes follow when a caller asks for the table as it will be ([`super::derive`]).
 //!
 //! # Idempotence
 //! As in [`super::load`], each (shard, operation, source) has a cursor that commits with the rows. Only
@@ -17,7 +16,7 @@ use std::sync::Arc;
 
 use mendb_model::change::ChangeRef;
 use mendb_model::key::MAX_KEY_BYTES;
-use mendb_model::{ChangeKind, Digest, Malformed, Replaced, RowBlock};
+use mendb_model::{ChangeKind, Digest, Malformed, Replaced, RowBlock, RowSource, StagedCounts};
 
 use crate::catalogue::{Shard, TableEntry, index_rows, mends};
 use crate::commit::{Inner, Transaction};
@@ -27,7 +26,7 @@ use crate::jobs::load::{BATCH_BYTES, ROW_OVERHEAD, check_rows, first_behind};
 use crate::kernel::{NOT_POISONED, ShardId};
 use crate::shard::block_writer::{BlockWriter, Role, WrittenBlocks};
 use crate::shard::budget::Budget;
-use crate::shard::cursor::{self, Source};
+use crate::shard::cursor;
 use crate::shard::point::PointReader;
 use crate::shard::view::View;
 
@@ -35,30 +34,17 @@ use crate::shard::view::View;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Staged {
     /// All rows are staged.
-    Done(StagedRows),
+    Done(StagedCounts),
     /// The shard is not there, or no longer: resolve the shards again and send the rows to those that
     /// own them now.
     Gone,
-}
-
-/// The rows of a call that were not staged before, by what is to become of them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct StagedRows {
-    /// Rows that are to be there, and are not or are others.
-    pub upserted: u64,
-    /// Rows that are to go, and are there.
-    pub erased: u64,
-    /// Keys that are as they are wanted: nothing was staged for them.
-    pub kept: u64,
-    /// Bytes of the keys and rows that were staged, those of index rows not counted.
-    pub bytes: u64,
 }
 
 pub(crate) fn stage<B: AsRef<[u8]>>(
     inner: &Inner,
     id: ShardId,
     operation: &str,
-    source: Source,
+    source: RowSource,
     changes: &RowBlock<B>,
 ) -> Result<Staged> {
     let Some(shard) = inner.commit().catalogue.shard(id).cloned() else {
@@ -77,12 +63,12 @@ pub(crate) fn stage<B: AsRef<[u8]>>(
     }
     let entry = mends::open_to(view.catalogue(), &shard.path.table, operation)?.clone();
     if view.stats(id)?.successor.is_some() {
-        return Err(Error::OtherRoad { shard: id });
+        return Err(Error::OtherMethod { shard: id });
     }
     check_rows(&shard, changes)?;
     let mut row = first_behind(&view, id, operation, source, changes)?;
     drop(view);
-    let mut staged = StagedRows::default();
+    let mut staged = StagedCounts::default();
     while row < changes.len() {
         let view = inner.view()?;
         let batch = Batch::compare(&view, &entry, &shard, changes, row)?;
@@ -122,7 +108,7 @@ struct Batch {
     before: Digest,
     /// Digest of the rows that they are.
     after: Digest,
-    rows: StagedRows,
+    rows: StagedCounts,
     /// The first change that is not in the batch.
     end: usize,
 }
@@ -144,7 +130,7 @@ impl Batch {
             run: None,
             before: Digest::default(),
             after: Digest::default(),
-            rows: StagedRows::default(),
+            rows: StagedCounts::default(),
             end: first,
         };
         let mut bytes = 0;

@@ -1,4 +1,4 @@
-//! Change streams of tables: what they need of the change logs, and when they let go of it.
+//! Change streams of tables: what they need of the change logs, and when they release it.
 //!
 //! A stream belongs to a table and so to all its indexes. The change logs of a table's shards keep what
 //! its neediest stream needs.
@@ -43,7 +43,7 @@ pub(crate) fn release(inner: &Inner, stream: &str, up_to: u64) -> Result<()> {
     trim(inner, &carriers(&inner.commit().catalogue, stream))
 }
 
-/// Finishes the trims that a crash or an error interrupted, of tables that no stream will let go of any more.
+/// Finishes the trims that a crash or an error interrupted, of tables that no stream will release any more.
 /// The others are trimmed when one does.
 pub(crate) fn trim_leftovers(inner: &Inner) -> Result<()> {
     let catalogue = inner.commit().catalogue;

@@ -1,4 +1,4 @@
-//! Change logs let go of what no stream needs.
+//! Drops the changes of a change log that no stream needs.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::shard::view::View;
 const TRIM_BYTES: u64 = 4 << 20;
 
 /// Removes the records of a shard that no stream needs, if that is worth it. The caller holds the `work` of
-/// the shard; others go on writing it, but for a moment.
+/// the shard; others go on writing it, except for a moment.
 ///
 /// *Crash*: what is removed is counted out in the same commit; the next trim goes on.
 pub(crate) fn trim(inner: &Inner, shard: &Arc<Shard>) -> Result<()> {

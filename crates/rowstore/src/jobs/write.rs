@@ -17,7 +17,7 @@ use crate::catalogue::layout::IndexLayout;
 use crate::catalogue::{Access, Shard, TableEntry, route};
 use crate::commit::{Inner, Transaction};
 use crate::error::{Error, Result};
-use crate::jobs::{lapse, relief};
+use crate::jobs::{lapse, split_or_pack};
 use crate::kernel::ShardId;
 use crate::shard::holders::each_that_begins;
 use crate::shard::log;
@@ -57,7 +57,7 @@ pub(crate) fn write(inner: &Inner, batch: WriteBatch) -> Result<u64> {
     let version = transaction.version;
     transaction.commit()?;
     inner.acknowledge()?;
-    relief::relieve(inner, &grown);
+    split_or_pack::grown(inner, &grown);
     lapse::after_logging(inner, logged_bytes);
     Ok(version)
 }

@@ -1,4 +1,4 @@
-//! Errors of SQLite and of files, in the words of who uses the store.
+//! Errors of SQLite and of files, in the words of the users of the store.
 
 use std::io;
 use std::path::{Path, PathBuf};

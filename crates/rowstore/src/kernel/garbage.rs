@@ -1,4 +1,4 @@
-//! What commits have made garbage, and how it goes.
+//! What commits have made garbage, and how it is erased.
 //!
 //! A commit that takes a shard out of the catalogue, or a run out of a shard, puts a record in the `meta` tree under
 //! [`GARBAGE`] and its prefix; so does a rewrite for the shards that it begins to fill. What is under the

@@ -10,7 +10,7 @@ use crate::kernel::pairs::{Pairs, prefix_of};
 use crate::kernel::piece::{BLOCK_BYTES, Piece, PieceReader};
 
 /// Sorted pairs.
-pub(super) enum Source {
+pub(super) enum SortedPairs {
     Memory {
         pairs: Pairs,
         at: usize,
@@ -22,7 +22,7 @@ pub(super) enum Source {
     },
 }
 
-impl Source {
+impl SortedPairs {
     pub(super) fn memory(pairs: Pairs) -> Self {
         Self::Memory { pairs, at: 0 }
     }
@@ -85,7 +85,7 @@ impl Source {
 /// The pairs of several sources in the order of their keys. Of those with one key those of the earlier source
 /// come first.
 pub(super) struct Merge {
-    sources: Vec<Source>,
+    sources: Vec<SortedPairs>,
     /// A heap of the sources that have pairs left, that with the first pair first.
     heap: Vec<Head>,
     builder: RowBlockBuilder,
@@ -99,7 +99,7 @@ struct Head {
 }
 
 impl Merge {
-    pub(super) fn new(sources: Vec<Source>) -> Self {
+    pub(super) fn new(sources: Vec<SortedPairs>) -> Self {
         let mut merge = Self {
             heap: Vec::with_capacity(sources.len()),
             sources,

@@ -9,7 +9,7 @@ use mendb_model::{RowBlock, RowBlockBuilder};
 
 use crate::error::Result;
 use crate::kernel::fault::Faults;
-use crate::kernel::merge::{Merge, Source};
+use crate::kernel::merge::{Merge, SortedPairs};
 use crate::kernel::pairs::Pairs;
 use crate::kernel::piece::Piece;
 
@@ -34,11 +34,11 @@ pub(crate) struct Sorted {
 }
 
 impl Sorted {
-    fn sources(self) -> Result<Vec<Source>> {
+    fn sources(self) -> Result<Vec<SortedPairs>> {
         let pieces = self.pieces.into_iter();
-        let sources = pieces.map(|piece| Source::piece(piece, &self.faults));
+        let sources = pieces.map(|piece| SortedPairs::piece(piece, &self.faults));
         let mut sources = sources.collect::<Result<Vec<_>>>()?;
-        sources.push(Source::memory(self.pairs));
+        sources.push(SortedPairs::memory(self.pairs));
         Ok(sources)
     }
 }

@@ -1,7 +1,7 @@
 //! The storage engine, and the only room that knows which one it is.
 //!
 //! Ordered records lie in one SQLite database in WAL mode, packed blocks of rows in one file a shard
-//! beside it. Whoever is above sees [`Section`]s of ordered records, a [`Batch`] that commits as a
+//! beside it. The rooms above see [`Section`]s of ordered records, a [`Batch`] that commits as a
 //! whole, a [`Reader`] that is one commit, and [`ShardFiles`]. One process at a time has the [`Store`]; others can
 //! [`look`] at a commit of it. What was measured before this engine was
 //! chosen: `docs/storage-engine.md`.
@@ -12,7 +12,7 @@
 //! | `store.db`, `-wal`, `-shm` | the records, by SQLite |
 //! | `shards/<shard>` | packed blocks, one after the other; where each lies is in [`Tree::Blocks`] and [`Tree::Runs`] |
 //! | `mark` | the last commit that was acknowledged ([`mark`]) |
-//! | `lock` | nothing; whoever has the store open has it locked |
+//! | `lock` | nothing; the process that has the store open has it locked |
 //! | `readers` | nothing; processes that only read have it locked, together |
 //!
 //! # Damage

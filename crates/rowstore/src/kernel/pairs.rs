@@ -7,12 +7,12 @@ const PREFIX_BYTES: usize = 16;
 #[derive(Default)]
 pub(super) struct Pairs {
     bytes: Vec<u8>,
-    places: Vec<Place>,
+    places: Vec<PairPosition>,
 }
 
 /// Where a pair lies.
 #[derive(Clone, Copy)]
-struct Place {
+struct PairPosition {
     prefix: u128,
     start: u32,
     key_bytes: u32,
@@ -34,7 +34,7 @@ impl Pairs {
     pub(super) fn push(&mut self, key: &[u8], value: &[u8]) {
         let length = |of: &[u8]| u32::try_from(of.len()).expect("a key or row is below 4 GiB");
         let start = u32::try_from(self.bytes.len()).expect("what is sorted at once is below 4 GiB");
-        self.places.push(Place {
+        self.places.push(PairPosition {
             prefix: prefix_of(key),
             start,
             key_bytes: length(key),
@@ -47,7 +47,7 @@ impl Pairs {
     /// Sorts them by key; those of one key keep their order.
     pub(super) fn sort(&mut self) {
         let bytes = &self.bytes;
-        let key = |place: &Place| &bytes[place.start as usize..][..place.key_bytes as usize];
+        let key = |place: &PairPosition| &bytes[place.start as usize..][..place.key_bytes as usize];
         // They lie in the order in which they came.
         self.places.sort_unstable_by(|one, other| {
             let prefixes = one.prefix.cmp(&other.prefix);
@@ -68,7 +68,7 @@ impl Pairs {
 
     /// About how much memory they take.
     pub(super) fn size(&self) -> usize {
-        self.bytes.len() + self.places.len() * size_of::<Place>()
+        self.bytes.len() + self.places.len() * size_of::<PairPosition>()
     }
 
     /// Removes them, and keeps the memory for others.

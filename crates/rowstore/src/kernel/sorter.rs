@@ -1,7 +1,7 @@
 //! Sorts more pairs of keys and values than fit into memory.
 //!
-//! Pairs are sorted in pieces; all but the last are written to files without a name, by a thread beside who
-//! brings them, and the pieces are merged as they are read. Pairs of one key keep their order.
+//! Pairs are sorted in pieces. A second thread writes all pieces but the last to files without a name, and the pieces
+//! are merged as they are read. Pairs of one key keep their order.
 //!
 //! *Memory*: a piece that is filled and one that is written, then a block for each piece. *Crash*: the files go
 //! with the process.

@@ -10,7 +10,7 @@ use mendb_model::RowBlockBuilder;
 
 use crate::error::Result;
 use crate::kernel::fault::Faults;
-use crate::kernel::merge::{Merge, Source};
+use crate::kernel::merge::{Merge, SortedPairs};
 use crate::kernel::pairs::Pairs;
 use crate::kernel::piece::{BLOCK_BYTES, Piece, PieceWriter};
 
@@ -81,7 +81,7 @@ fn spill(faults: &Faults, full: &Receiver<Pairs>, empty: &Sender<Pairs>) -> Resu
         pairs.sort();
         pieces.push(write(faults, &pairs)?);
         pairs.clear();
-        // Who wants no more of it has ended.
+        // The receiver has ended and wants no more of it.
         let _ = empty.send(pairs);
         while let Some(full_level) = full_level(&mut pieces) {
             pieces.push(merge(faults, full_level)?);
@@ -117,7 +117,9 @@ fn write(faults: &Faults, pairs: &Pairs) -> Result<Piece> {
 
 fn merge(faults: &Faults, pieces: Vec<Piece>) -> Result<Piece> {
     let level = pieces.last().map_or(0, |piece| piece.level) + 1;
-    let sources = pieces.into_iter().map(|piece| Source::piece(piece, faults));
+    let sources = pieces
+        .into_iter()
+        .map(|piece| SortedPairs::piece(piece, faults));
     let mut merge = Merge::new(sources.collect::<Result<_>>()?);
     let mut writer = PieceWriter::new(faults)?;
     while let Some(block) = merge.next()? {

@@ -35,7 +35,7 @@ pub(crate) struct Store {
     pub(super) faults: Faults,
     /// The only connection that writes.
     pub(super) writer: Arc<Reader>,
-    /// Held by whoever changes records.
+    /// Held while records are changed.
     pub(super) turn: Mutex<()>,
     pool: Arc<Pool>,
     wal: File,
@@ -257,7 +257,7 @@ fn sync_path(faults: &Faults) -> Result<()> {
         .map_err(|error| faults.file(dir, error))?;
     for directory in path.ancestors() {
         match File::open(directory).and_then(|directory| directory.sync_all()) {
-            // Whoever may not read it has not made it.
+            // A process that may not read it has not made it.
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {}
             synced => synced.map_err(|error| faults.file(directory, error))?,
         }

@@ -1,4 +1,4 @@
-//! The turn of whoever changes records: one at a time.
+//! The turn to change records: one writer at a time.
 
 use std::sync::MutexGuard;
 

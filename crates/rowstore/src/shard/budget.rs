@@ -1,4 +1,4 @@
-//! How much a commit may keep in memory until it is made.
+//! How much memory a commit may fill before it is made.
 
 use std::cell::Cell;
 

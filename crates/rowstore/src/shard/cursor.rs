@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 
+use mendb_model::RowSource;
 use mendb_model::key::KeyRange;
 
 use crate::kernel::ShardId;
@@ -17,17 +18,8 @@ use crate::kernel::ShardId;
 const TAG: u8 = b'c';
 const SHARD_END: usize = 9;
 
-/// Where rows come from: the `index`th object of a step of an operation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Source {
-    /// The step of the operation.
-    pub step: u32,
-    /// The object within the step.
-    pub index: u32,
-}
-
 /// The key of one cursor.
-pub(crate) fn key(shard: ShardId, operation: &str, source: Source) -> Vec<u8> {
+pub(crate) fn key(shard: ShardId, operation: &str, source: RowSource) -> Vec<u8> {
     let mut key = prefix(shard);
     key.extend_from_slice(&source.step.to_be_bytes());
     key.extend_from_slice(&source.index.to_be_bytes());
@@ -91,7 +83,7 @@ mod tests {
 
     #[test]
     fn a_moved_cursor_keeps_its_operation_and_source() {
-        let source = Source { step: 2, index: 3 };
+        let source = RowSource { step: 2, index: 3 };
         let from = key(ShardId(1), "restore-1", source);
         assert_eq!(
             moved_to(ShardId(9), &from),

@@ -1,4 +1,4 @@
-//! Which live rows hold what a unique index allows one row only.
+//! Which live rows hold a value that a unique index allows once.
 //!
 //! *Memory*: the index rows of the rows that are asked for, and one of those that are found.
 

@@ -1,6 +1,6 @@
-//! Sorted edits of an index to its shards, checked against what a unique index allows.
+//! Applies sorted edits of an index to its shards, and checks what a unique index allows.
 //!
-//! *Memory*: the edits that share what is unique, and what [`super::shard_edits`] keeps.
+//! *Memory*: the edits that share a unique value, and what [`super::shard_edits`] keeps.
 
 use std::sync::Arc;
 

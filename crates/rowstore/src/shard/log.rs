@@ -2,8 +2,8 @@
 //!
 //! Key: the key of the row, then the version as 8 bytes big-endian. Row keys of one table are
 //! prefix-free, so that the records of a key lie together in the order of their versions, and those of
-//! different keys in key order. Value: an encoded [`Change`] that says what it replaced: the row that whoever wrote
-//! it had looked up, not what statistics say.
+//! different keys in key order. Value: an encoded [`Change`] that says what it replaced: the row that its writer
+//! had looked up, not what statistics say.
 //!
 //! What clients write is logged record by record. What is written in bulk is logged by its run ([`super::run`]),
 //! and what a rewrite copies is a run of records.

@@ -1,4 +1,4 @@
-//! Rows into blocks of the size the base likes.
+//! Packs rows into blocks of the size that a base has.
 
 use mendb_model::{Malformed, RowBlock, RowBlockBuilder};
 

@@ -1,4 +1,4 @@
-//! What becomes of many rows of a shard: blocks, where they are many, or each row by itself.
+//! Writes many edits of a shard: as blocks where they are many, else row by row.
 
 use std::sync::Arc;
 

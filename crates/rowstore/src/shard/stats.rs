@@ -1,4 +1,4 @@
-//! What is known of a shard without reading it; written in the same commit as its rows.
+//! What a store knows of a shard without reading it; written in the same commit as its rows.
 
 use mendb_model::Digest;
 use mendb_model::key::hex_option;

@@ -1,8 +1,8 @@
-//! The shard that a mend fills to take the place of a live one.
+//! The shard that a mend fills to replace a live one.
 //!
-//! It lies beside the live one, under an id of its own. Rows that stay as they are make its base; those that become
-//! others, and tombstones of those that go, make one run over it, which is what the change log has of the mend
-//! ([`super::run`]). No entry of that run hides a row of the base, so that it need not be packed.
+//! It lies beside the live one, under an id of its own. Rows that stay as they are make its base. Rows that change, and
+//! tombstones of rows that go, make one run over it, which is the mend's part of the change log ([`super::run`]). No
+//! entry of that run hides a row of the base, so it need not be packed.
 //!
 //! No catalogue has it before the mend is published: until then the bookkeeping of the live shard names it.
 

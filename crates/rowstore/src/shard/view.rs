@@ -8,15 +8,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use mendb_model::Malformed;
 use mendb_model::name::TablePath;
+use mendb_model::{Malformed, RowSource};
 
 use crate::catalogue::{self, Catalogue, PathState, Shard, TableEntry};
 use crate::error::{Error, Result};
 use crate::kernel::{
     self, Cursor, Direction, Reader, Root, Section, ShardFiles, ShardId, Store, Tree,
 };
-use crate::shard::cursor::{self, Cursors, Source};
+use crate::shard::cursor::{self, Cursors};
 use crate::shard::stats::ShardStats;
 
 pub(crate) struct View {
@@ -117,7 +117,7 @@ impl View {
         &self,
         shard: ShardId,
         operation: &str,
-        source: Source,
+        source: RowSource,
     ) -> Result<Option<Vec<u8>>> {
         let meta = Section::whole(Tree::Meta);
         self.reader

@@ -1,7 +1,7 @@
 //! Staging what tables are to become.
 
 use mendb_model::{RowBlock, RowBlockBuilder, row};
-use mendb_rowstore::{ShardRoute, Source, Staged, StagedRows, StreamCut};
+use mendb_rowstore::{RowSource, ShardRoute, Staged, StagedCounts, StreamCut};
 
 use super::*;
 
@@ -48,12 +48,12 @@ pub fn stage(
     table: &str,
     source: u32,
     wanted: &Wanted,
-) -> StagedRows {
-    let source = Source {
+) -> StagedCounts {
+    let source = RowSource {
         step: 0,
         index: source,
     };
-    let mut total = StagedRows::default();
+    let mut total = StagedCounts::default();
     for shard in database.shards(&TablePath::table(table)).unwrap() {
         let of_shard = wanted.iter().filter(|(key, _)| shard.range.contains(key));
         let changes = changes_of(of_shard);
@@ -83,7 +83,7 @@ pub fn rebuild_shard(
     shard: &ShardRoute,
     rows: &BTreeMap<Vec<u8>, Vec<u8>>,
     cut: usize,
-) -> StagedRows {
+) -> StagedCounts {
     let of_shard: Vec<_> = rows
         .iter()
         .filter(|(key, _)| shard.range.contains(key))
@@ -92,7 +92,7 @@ pub fn rebuild_shard(
     if calls.is_empty() {
         calls.push(&[]);
     }
-    let mut total = StagedRows::default();
+    let mut total = StagedCounts::default();
     for (at, rows) in calls.iter().enumerate() {
         let mut block = RowBlockBuilder::new();
         for (key, row) in *rows {

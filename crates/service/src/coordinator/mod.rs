@@ -1,11 +1,11 @@
 //! Drives operations: takes events through the machine, persists, then acts.
 //!
-//! One thread, one inbox. All that waits in it goes through the machine, the journal commits what that touched,
-//! and only then do the effects leave as messages. So a message never speaks of
-//! what a crash could take back, and what a crash swallows is derived again at the next boot.
+//! One thread has one inbox. It takes all waiting events through the machine, commits what they touched to the
+//! journal, and only then sends the messages that they ask for. So no message speaks of a state that a crash could
+//! take back, and the next boot derives from the journal every message that a crash swallowed.
 //!
-//! It has a journal and a wire to workers, and neither a database nor a repository: it may be in another process than
-//! they.
+//! The coordinator has a journal and a wire to workers. It has neither a database nor a repository, so it may run in
+//! another process than they do.
 
 mod outgoing;
 

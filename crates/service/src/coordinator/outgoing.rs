@@ -1,5 +1,5 @@
-//! What leaves the coordinator when the events that asked for it are committed. It is made while they are taken: a
-//! later one may change what it speaks of.
+//! Messages that leave the coordinator when the events that asked for them are committed. The coordinator makes each
+//! message while it takes the event, because a later event may change the operation that the message speaks of.
 
 use std::sync::Arc;
 

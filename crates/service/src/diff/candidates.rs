@@ -1,4 +1,4 @@
-//! Which keys may differ, where changes tell.
+//! Which keys may differ, where changes name them.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use mendb_engines::{LiveRows, LockKind};
 use mendb_model::describe_error;
 use mendb_model::manifest::Manifest;
 
-use super::report::DiffRoad;
+use super::report::DiffMethod;
 use super::state::{After, Point};
 use crate::error::{Error, Result};
 use crate::front::Front;
@@ -97,9 +97,9 @@ impl Between {
     ///
     /// # Errors
     /// The target cannot be read.
-    pub(super) fn road(&self, table: &str, after: &After<'_>) -> Result<DiffRoad> {
+    pub(super) fn method(&self, table: &str, after: &After<'_>) -> Result<DiffMethod> {
         let by_rows = |reason: &str| {
-            Ok(DiffRoad::Rows {
+            Ok(DiffMethod::Rows {
                 reason: reason.to_owned(),
             })
         };
@@ -118,7 +118,7 @@ impl Between {
         {
             return by_rows(&reason);
         }
-        Ok(DiffRoad::Changes {
+        Ok(DiffMethod::Changes {
             increments: increments
                 .iter()
                 .map(|increment| increment.backup_id.clone())

@@ -31,7 +31,7 @@ use mendb_model::name::{TablePath, matches};
 pub(crate) use key_union::KeyUnion;
 pub(crate) use pulled::Pulled;
 pub(crate) use report::values;
-pub use report::{DiffReport, DiffRoad, RowDiff, RowsDiffer, TableDiff};
+pub use report::{DiffMethod, DiffReport, RowDiff, RowsDiffer, TableDiff};
 
 use crate::error::{Error, Result};
 use crate::front::Front;
@@ -45,7 +45,7 @@ use table::Comparison;
 /// Takes rows that differ; it ends the diff by breaking.
 pub type RowSink<'a> = &'a mut dyn FnMut(&RowDiff<'_>) -> ControlFlow<()>;
 
-/// Is told of rows that were read or looked up.
+/// Counts rows that were read or looked up.
 pub type TellRead<'a> = &'a mut dyn FnMut(u64);
 
 /// Two states that are to be compared, as a user orders it.
@@ -166,7 +166,7 @@ impl Front {
             rows_after: second.as_ref().map(TableState::rows),
             schema: Vec::new(),
             rows: None,
-            road: None,
+            method: None,
         };
         let (first, second) = match (&first, &second) {
             (None, None) => return Ok(None),
@@ -177,17 +177,17 @@ impl Front {
         if !schema::are_comparable(&first.schema, &second.schema) {
             return Ok(Some(diff));
         }
-        let road = between.road(table, after)?;
+        let method = between.method(table, after)?;
         let comparison = Comparison {
             tools: &self.tools,
             path: TablePath::table(table),
             before: (before, first),
             after: (after, second),
             between,
-            road: &road,
+            method: &method,
         };
         diff.rows = Some(comparison.run(sink, read)?);
-        diff.road = Some(road);
+        diff.method = Some(method);
         Ok(Some(diff))
     }
 }

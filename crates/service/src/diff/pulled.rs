@@ -1,4 +1,4 @@
-//! A sorted source of rows that is pulled along beside another.
+//! A sorted source of rows that is read step by step beside another.
 
 use mendb_model::RowBlock;
 

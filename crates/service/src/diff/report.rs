@@ -3,7 +3,7 @@
 use mendb_model::key;
 use mendb_model::name::BackupId;
 use mendb_model::row::RowReader;
-use mendb_model::schema::{Place, TableSchema};
+use mendb_model::schema::{ColumnPosition, TableSchema};
 use mendb_model::{Malformed, TargetMark, Value};
 use serde::Serialize;
 
@@ -46,8 +46,8 @@ pub struct TableDiff {
     /// different for rows to be compared.
     pub rows: Option<RowsDiffer>,
     /// How that was found.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub road: Option<DiffRoad>,
+    #[serde(rename = "road", skip_serializing_if = "Option::is_none")]
+    pub method: Option<DiffMethod>,
 }
 
 impl TableDiff {
@@ -71,7 +71,7 @@ pub struct RowsDiffer {
 /// How rows that differ were found, in the key ranges whose digests do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "by")]
-pub enum DiffRoad {
+pub enum DiffMethod {
     /// By looking up the keys that changed between.
     Changes {
         /// In these increments …
@@ -137,13 +137,13 @@ pub(crate) fn values(
     let keys = key::decode(key, &schema.key_types())?;
     let mut cells = RowReader::new(row)?;
     let mut values = Vec::with_capacity(schema.columns.len());
-    for (place, column) in schema.places().into_iter().zip(&schema.columns) {
+    for (place, column) in schema.column_positions().into_iter().zip(&schema.columns) {
         values.push(match place {
-            Place::Key(at) => keys.get(at).cloned().ok_or_else(|| Malformed {
+            ColumnPosition::Key(at) => keys.get(at).cloned().ok_or_else(|| Malformed {
                 what: "key",
                 detail: "cut off".to_owned(),
             })?,
-            Place::Slot(_) => cells.next(column.column_type)?.to_owned(),
+            ColumnPosition::Slot(_) => cells.next(column.column_type)?.to_owned(),
         });
     }
     cells.finish()?;

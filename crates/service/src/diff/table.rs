@@ -10,7 +10,7 @@ use super::candidates::Between;
 use super::key_union::KeyUnion;
 use super::pieces::{Piece, pieces};
 use super::pulled::Pulled;
-use super::report::{DiffRoad, RowDiff, RowsDiffer};
+use super::report::{DiffMethod, RowDiff, RowsDiffer};
 use super::state::{After, Lookup, Point, TableState, until_error};
 use super::{RowSink, TellRead};
 use crate::attempt::Tools;
@@ -23,7 +23,7 @@ pub(super) struct Comparison<'a> {
     pub(super) before: (&'a Point, &'a TableState),
     pub(super) after: (&'a After<'a>, &'a TableState),
     pub(super) between: &'a Between,
-    pub(super) road: &'a DiffRoad,
+    pub(super) method: &'a DiffMethod,
 }
 
 /// What was found so far, and where it goes.
@@ -54,9 +54,9 @@ impl Comparison<'_> {
                 continue;
             }
             found.digest = piece.before;
-            match self.road {
-                DiffRoad::Rows { .. } => self.walk(&piece, &mut found)?,
-                DiffRoad::Changes { .. } => {
+            match self.method {
+                DiffMethod::Rows { .. } => self.walk(&piece, &mut found)?,
+                DiffMethod::Changes { .. } => {
                     let lookups = match &mut lookups {
                         Some(lookups) => lookups,
                         None => lookups.insert((
@@ -111,7 +111,7 @@ impl Comparison<'_> {
         found: &mut Found<'_, '_>,
     ) -> TaskResult<()> {
         let Between::Changes { increments, live } = self.between else {
-            unreachable!("the road is chosen by what is known");
+            unreachable!("the method is chosen by what is known");
         };
         let (tools, path, range) = (self.tools, &self.path, &piece.range);
         let reader = match increments.as_slice() {

@@ -1,7 +1,7 @@
-//! Which backup is meant where none is named, and which may be used where one is.
+//! Which backup an order means where it names none, and which backup it may use where it names one.
 //!
-//! The newest that lacks no table is meant, of this target. What another target has written is used only
-//! where nothing can be lost by it, or where it is named by its id.
+//! Without a name, it is the newest backup of this target that has all the tables. The backup of another target is
+//! used only where no rows can be lost by it, or where the order names it by its id.
 
 use std::fmt::Display;
 

@@ -1,4 +1,4 @@
-//! The increment that goes on with a chain, and why there can be none.
+//! The increment that continues a chain, and why there can be none.
 
 use mendb_model::describe_error;
 use mendb_model::manifest::Manifest;

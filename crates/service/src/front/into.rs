@@ -1,9 +1,9 @@
-//! The repository that a backup goes into, and when one is made.
+//! The repository that a backup goes into, and when mendb creates one.
 //!
-//! A place without `mendb.json` may be a mount point whose disk is not mounted, or a mistyped address: a
-//! repository made there silently would take backups away from where they are looked for. So one is made
-//! only by `mendb repository init`, for the first backup of a target that knows of none, or where that was
-//! asked for.
+//! A directory without `mendb.json` may be a mount point whose disk is not mounted, or a mistyped address. A
+//! repository created there silently would hide the backups from those who look for them elsewhere. So mendb creates
+//! one only by `mendb repository init`, for the first backup of a target that knows of no repository, or where the
+//! order asks for it.
 
 use std::collections::BTreeSet;
 

@@ -1,7 +1,7 @@
-//! What users ask for: checked against journal, target and repository, and turned into an operation that needs to
-//! ask nobody any more.
+//! What users ask for: checked against journal, target and repository, and turned into an operation that need not ask
+//! anybody again.
 //!
-//! What each kind of operation asks and plans is in its room of `operations`; what they share is here.
+//! What one kind of operation asks and plans is in its room of `operations`; what the kinds share is here.
 
 pub mod chosen;
 pub mod follow;

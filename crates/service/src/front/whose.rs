@@ -1,7 +1,7 @@
-//! Whose a backup is: several targets may write a collection of one name into one repository.
+//! Which target a backup belongs to: several targets may write a collection of one name into one repository.
 //!
-//! A backup names its target. One from before mendb noted that is ours where the journal knows the operation
-//! that made it, or a change stream of the target is named after it. A chain is one target's.
+//! A backup names its target. A backup from before mendb noted that belongs to this target if the journal knows the
+//! operation that made it, or if a change stream of the target has its name. A chain belongs to one target.
 
 use mendb_engines::Data;
 use mendb_model::TargetMark;

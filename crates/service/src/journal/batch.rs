@@ -1,7 +1,7 @@
 //! Events that are taken together: one commit for all of them.
 //!
-//! *Order*: their effects are carried out after the commit. *Crash*: all of them happened or none did. *Cost*: an
-//! event writes what it touched, and a commit is paid once for as many events as came in during the last one.
+//! *Order*: the coordinator carries out their effects after the commit. *Crash*: all of them happened or none did.
+//! *Cost*: an event writes only what it touched. One commit serves all events that came in during the last one.
 
 use mendb_model::operation::{Context, Effect, Event, IllegalEvent, Operation, Touched};
 use rusqlite::Transaction;

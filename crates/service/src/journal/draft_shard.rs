@@ -1,5 +1,5 @@
-//! Record `draft_shard`: one shard of the manifest that a backup is making. What else the manifest says is in the
-//! record of the operation.
+//! Record `draft_shard`: one shard of the manifest that a backup is making. The record of the operation has the rest of
+//! the manifest.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ pub(super) fn put_touched(
         TouchedDraft::Shards(shards) => {
             for (path, shard) in shards {
                 let data = draft.and_then(|draft| draft.sharded_table(path));
-                let told = data.and_then(ShardedData::told).unwrap_or_default();
+                let told = data.and_then(ShardedData::shards_here).unwrap_or_default();
                 let found = told.get(*shard as usize);
                 if let Some(found) = found {
                     put(tx, id, path, *shard as usize, found)?;
@@ -53,7 +53,7 @@ pub(super) fn put_all(
     tx.prepare_cached("DELETE FROM draft_shard WHERE operation_id = ?1")?
         .execute([id.as_str()])?;
     for (path, data) in draft.into_iter().flat_map(Manifest::sharded_tables) {
-        for (at, shard) in data.told().unwrap_or_default().iter().enumerate() {
+        for (at, shard) in data.shards_here().unwrap_or_default().iter().enumerate() {
             put(tx, id, &path, at, shard)?;
         }
     }
@@ -71,7 +71,7 @@ pub(super) fn put_all(
     Ok(())
 }
 
-/// A draft tells of its shards itself.
+/// A draft lists its shards itself.
 fn leave_out(data: &mut ShardedData) {
     if let Shards::Here(shards) = &mut data.shards {
         shards.clear();

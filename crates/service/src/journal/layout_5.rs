@@ -1,8 +1,8 @@
-//! Raises a journal of layout 5 or before, which kept each operation in one record, with its request, its plan and
-//! what it had done to each range, each task in another, with its segments, and the draft of a manifest in one.
+//! Raises a journal of layout 5 or before. Such a journal keeps an operation in one record, with its request, its plan
+//! and what it did to each range; each task in one record, with its segments; and the draft of a manifest in one.
 //!
-//! *Other processes*: one of the version before, which has the journal open, fails at its next write: the columns
-//! that it knows are gone.
+//! *Other processes*: a process of the version before that has the journal open fails at its next write, because the
+//! columns that it knows are gone.
 
 use std::sync::Arc;
 

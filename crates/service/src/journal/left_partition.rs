@@ -1,5 +1,5 @@
-//! Record `left_partition`: what a mend left a partition as. It tells what the mend, and what the server made
-//! of that, from what somebody brings.
+//! Record `left_partition`: how a mend left a partition. By it a later step tells the parts of the mend, and those that
+//! the server made of them, from parts that somebody else inserted.
 
 use mendb_model::name::OperationId;
 use mendb_model::part::LeftPartition;

@@ -1,5 +1,5 @@
-//! Record `made`: what a mend has created on a server, or was about to create, because it was not there. A mend
-//! that is given up takes that away again, and nothing else.
+//! Record `made`: what a mend created on a server, or was about to create, because it was not there. A cancelled mend
+//! removes that again, and nothing else.
 
 use mendb_model::name::OperationId;
 use mendb_model::part::TableName;

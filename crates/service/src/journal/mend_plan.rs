@@ -1,5 +1,5 @@
-//! Record `mend_plan`: what a mend is to do to one table, and what it has done. It is written before
-//! the first change to the table, and stays until the operation is forgotten.
+//! Record `mend_plan`: what a mend is to do to one table, and what it has done. The mend writes it before its first
+//! change of the table. It stays until the operation is forgotten.
 
 use mendb_model::name::OperationId;
 use mendb_model::part::{TableName, TablePlan, Tally};

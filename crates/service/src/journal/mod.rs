@@ -208,7 +208,7 @@ impl Journal {
     }
 }
 
-/// Makes the entries of a directory and of those above it last, whoever made them: a power loss would take what is
+/// Makes the entries of a directory and of those above it last, also where another process made them: a power loss would take what is
 /// in it with them. SQLite syncs only the directory itself. Those that are not ours to open are not ours to sync,
 /// and some file systems have directories that cannot be synced.
 fn make_last(directory: &Path) -> io::Result<()> {

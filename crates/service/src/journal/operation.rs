@@ -1,7 +1,7 @@
 //! Record `operation`: a long-running request and how far it is, without what grows with the number of shards.
 //!
-//! The columns are for people; what is read back is `request` and `standing`, with the records of steps, tasks,
-//! segments, shards of the draft and mended ranges.
+//! The columns are for people. mendb reads back `request` and `standing`, with the records of steps, tasks, segments,
+//! shards of the draft and mended ranges.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Record `task_segment`: one segment that a task which is not done has finished. Those of a task that is done
-//! are in the draft.
+//! Record `task_segment`: one segment that an unfinished task has written. The segments of a finished task are in the
+//! draft.
 
 use mendb_model::manifest::Segment;
 use mendb_model::name::OperationId;

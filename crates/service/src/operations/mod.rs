@@ -1,6 +1,6 @@
-//! What each kind of operation is: how it is ordered, planned, allocated, run, looked at before, and told.
+//! What each kind of operation is: how it is ordered, planned, allocated, run, previewed and reported.
 //!
-//! One room a kind. This file is the only one outside of them that knows which kinds there are.
+//! Each kind has a room of its own. This file is the only one outside of them that knows which kinds there are.
 
 pub(crate) mod kind;
 pub mod maintenance;

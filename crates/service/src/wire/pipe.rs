@@ -1,7 +1,7 @@
 //! A wire between two processes: each message is a line of JSON.
 //!
-//! A manifest in the making is large, and all tasks of a step share it. So it is a line of its own, before the first
-//! message that needs it, and messages name it by its number.
+//! A manifest in the making is large, and all tasks of a step share it. So the pipe sends it once, on a line of its own
+//! before the first message that needs it, and messages name it by its number.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};

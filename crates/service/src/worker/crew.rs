@@ -1,11 +1,11 @@
-//! The threads of the workers, and the sign of life of what they do.
+//! The threads of the workers, and the sign of life of their attempts.
 //!
-//! As many threads live as attempts may work at a time, whatever the number of tasks; each takes the next attempt
-//! whose turn it is. One more says of all attempts that they are there, for as long as they wait or work: a call
-//! of the server, or a large file that is read, gives no sign by itself.
+//! There are as many threads as attempts may work at a time, whatever the number of tasks; each takes the next attempt
+//! whose turn it is. One more thread reports that the attempts live for as long as they wait or work: a call of the
+//! server, or the reading of a large file, gives no sign of its own.
 //!
-//! *Order*: an attempt begins when it is its turn ([`Turns`]), and its turn ends before anybody hears how it ended.
-//! *Crash*: threads end with their process. When the crew is dropped what waits is given up, and what works goes on.
+//! *Order*: an attempt begins when it is its turn ([`Turns`]), and its turn ends before it reports its end. *Crash*:
+//! threads end with their process. When the crew is dropped, waiting attempts are given up and working ones go on.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -156,7 +156,7 @@ impl Shared {
                 drop(state);
                 let ends = Ends(&self, turn.number);
                 let tell = work(&turn);
-                // Who hears of the end may begin the next.
+                // The receiver of this report may begin the next attempt.
                 drop(ends);
                 tell();
                 state = self.state();

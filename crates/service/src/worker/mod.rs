@@ -1,10 +1,10 @@
 //! Shard workers: one attempt of one task at a time.
 //!
-//! As many threads as may work at a time do the attempts, and one says of all of them that they live (`crew`). A
-//! later attempt tells the earlier ones in its way to stop, and waits until they have ended (`turns`). What a worker
-//! counts in a report is durable. What the steps do is told by `operations`.
+//! As many threads as may work at a time run the attempts, and one more reports that they live (`crew`). A later attempt
+//! tells the earlier ones in its way to stop, and waits until they have ended (`turns`). What a worker counts in a report
+//! is durable. `operations` has what the steps do.
 //! *Retry*: every attempt begins behind the last key that was reported.
-//! *Crash*: a worker that panics is reported as an error that may pass; its process may also go.
+//! *Crash*: a panic of a worker becomes an error that a retry may pass; its process may also die.
 
 mod crew;
 mod turns;

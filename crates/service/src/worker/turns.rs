@@ -1,14 +1,14 @@
 //! Which attempt may work, and which waits for others to end.
 //!
-//! An attempt that was declared lost may be alive: in the middle of a call of the server, which goes on
-//! whatever anyone says. So an attempt begins when every earlier one has ended that could get in its way:
-//! one of the same task, and of an earlier step one that works on the same table, or on all of them. A
-//! step that is begun again, as the cut of a backup, has another floor of attempts: it is another step.
-//! Of an operation only so many work at a time; those that move few rows share a place, as they mostly wait for disks
-//! and for the network. More may be requested, so that one can begin as soon as another ends.
+//! An attempt that was declared lost may still live, in the middle of a call of the server that nobody can interrupt. So
+//! an attempt begins when every earlier one that could get in its way has ended: every earlier attempt of the same task,
+//! and every attempt of an earlier step on the same table or on all tables. A step that begins again, as the cut of a
+//! backup, has another floor of attempts and counts as another step.
+//! Only so many attempts of an operation work at a time. Those that move few rows share a slot, as they mostly wait for
+//! disks and for the network. The coordinator may request more, so that one can begin as soon as another ends.
 //!
-//! *Order*: attempts only wait for those that were requested before them, so one always goes on. *Crash*:
-//! threads end with their process, and nobody waits for them.
+//! *Order*: attempts wait only for those that were requested before them, so one always goes on. *Crash*: threads end
+//! with their process, and nobody waits for them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,15 +19,15 @@ use mendb_model::operation::TaskSpec;
 
 use crate::wire::TaskRequest;
 
-/// A task of rows that moves at most so many bytes takes a part of a place only. So many of them keep about as much in
+/// A task of rows that moves at most so many bytes takes a share of a slot only. So many of them keep about as much in
 /// memory as one that moves much.
 const LITTLE_BYTES: u64 = 1 << 20;
 
-/// The parts of a place.
-const PARTS: usize = 8;
+/// The shares of a slot.
+const SHARES: usize = 8;
 
 /// A task of an operation.
-type Place = (OperationId, u32, u32);
+type TaskKey = (OperationId, u32, u32);
 
 /// What is known of the attempts of this process.
 #[derive(Default)]
@@ -36,7 +36,7 @@ pub(super) struct Turns {
     running: Vec<Running>,
     requested: u64,
     /// The newest attempt of each task: one that is older comes too late.
-    newest: HashMap<Place, u32>,
+    newest: HashMap<TaskKey, u32>,
     /// The highest attempt floor that a request of an operation had: requests with a lower one come
     /// from an earlier step. Of an operation that is over, the highest number there is.
     floors: HashMap<OperationId, u32>,
@@ -49,10 +49,10 @@ struct Running {
     step: u32,
     floor: u32,
     shard_idx: u32,
-    /// The parts of places that it takes. One that was told to stop takes none, and may live on.
-    parts: usize,
-    /// The parts of all places of the operation.
-    all_parts: usize,
+    /// The shares of slots that it takes. One that was told to stop takes none, and may live on.
+    shares: usize,
+    /// The shares of all slots of the operation.
+    all_shares: usize,
     /// What it works on; `None` for all tables of the operation.
     table: Option<String>,
     stopped: Arc<AtomicBool>,
@@ -108,23 +108,24 @@ impl Turns {
         }
         *floor = request.attempt_floor;
         let operation_id = request.operation_id.clone();
-        let place = (operation_id.clone(), request.step, request.shard_idx);
-        let newest = self.newest.entry(place).or_default();
+        let task = (operation_id.clone(), request.step, request.shard_idx);
+        let newest = self.newest.entry(task).or_default();
         if *newest >= request.attempt {
             return None;
         }
         *newest = request.attempt;
         self.requested += 1;
-        let shares = is_of_rows(&request.spec) && (1..=LITTLE_BYTES).contains(&request.bytes_total);
-        let places = usize::try_from(request.at_once).unwrap_or(usize::MAX);
+        let is_little =
+            is_of_rows(&request.spec) && (1..=LITTLE_BYTES).contains(&request.bytes_total);
+        let slots = usize::try_from(request.at_once).unwrap_or(usize::MAX);
         let attempt = Running {
             number: self.requested,
             operation_id,
             step: request.step,
             floor: request.attempt_floor,
             shard_idx: request.shard_idx,
-            parts: if shares { 1 } else { PARTS },
-            all_parts: places.saturating_mul(PARTS),
+            shares: if is_little { 1 } else { SHARES },
+            all_shares: slots.saturating_mul(SHARES),
             table: request.spec.table(),
             stopped: Arc::default(),
         };
@@ -150,9 +151,9 @@ impl Turns {
         for (at, attempt) in self.running.iter().enumerate() {
             let is_stopped = attempt.is_stopped();
             let earlier = taken.entry(&attempt.operation_id).or_default();
-            let has_room = *earlier + attempt.parts <= attempt.all_parts;
+            let has_room = *earlier + attempt.shares <= attempt.all_shares;
             if !is_stopped {
-                *earlier = earlier.saturating_add(attempt.parts);
+                *earlier = earlier.saturating_add(attempt.shares);
             }
             if waiting.next_if_eq(&attempt.number).is_none() {
                 continue;
@@ -201,7 +202,7 @@ mod tests {
     use super::*;
     use crate::wire::StepRequest;
 
-    /// The place of a task: its step, the floor of the attempts there, its number.
+    /// A task: its step, the floor of the attempts there, its number.
     type At = (u32, u32, u32);
 
     fn request((step, floor, shard_idx): At, attempt: u32, table: Option<&str>) -> TaskRequest {
@@ -298,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn shards_that_move_few_rows_share_a_place_and_those_of_which_that_is_not_known_do_not() {
+    fn shards_that_move_few_rows_share_a_slot_and_those_of_which_that_is_not_known_do_not() {
         let mut turns = Turns::default();
         let so_many_at_a_time = |turns: &mut Turns, bytes_total, shard| {
             let spec = TaskSpec::Copy {
@@ -316,8 +317,8 @@ mod tests {
             turns.request(&request).unwrap()
         };
         let unknown = so_many_at_a_time(&mut turns, 0, 0);
-        let parts = 1..=PARTS as u32;
-        let little: Vec<Turn> = parts
+        let shares = 1..=SHARES as u32;
+        let little: Vec<Turn> = shares
             .map(|shard_idx| so_many_at_a_time(&mut turns, 1, shard_idx))
             .collect();
         let one_more = so_many_at_a_time(&mut turns, 1, 100);
@@ -326,7 +327,7 @@ mod tests {
         assert!(!is_free(&turns, &one_more) && !is_free(&turns, &much));
         turns.ended(unknown.number);
         assert!(is_free(&turns, &one_more));
-        assert!(!is_free(&turns, &much), "it needs a whole place");
+        assert!(!is_free(&turns, &much), "it needs a whole slot");
         for one in &little {
             turns.ended(one.number);
         }

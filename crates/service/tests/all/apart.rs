@@ -45,7 +45,7 @@ fn the_coordinator_process_drives() {
     coordinator.run(&mut |_| {}).unwrap();
 }
 
-/// Works for a coordinator in a process of its own, until that ends. Whoever stands `between` gets the end of the wire
+/// Works for a coordinator in a process of its own, until that ends. `between` gets the end of the wire
 /// to it, and gives that which the workers have.
 fn work(
     world: &World,

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mendb_model::key::KeyRange;
 use mendb_model::name::BackupKind::{Full, Incremental};
 use mendb_model::name::OperationId;
-use mendb_model::operation::{Operation, Request, RowMendRoad, State};
+use mendb_model::operation::{FindBy, Operation, Request, State};
 use mendb_model::{ColumnType, IndexSchema, TableSchema, Value};
 use mendb_rowstore::{Direction, WriteBatch};
 use mendb_service::journal::command::Command;
@@ -237,7 +237,7 @@ proptest! {
         }
         prop_assert_eq!((total.upserted, total.erased), (plan.total.upserted, plan.total.erased));
         let Request::MendRows(request) = &operation.request else { panic!() };
-        prop_assert_eq!(matches!(request.road, RowMendRoad::Digests { .. }), by_digests);
+        prop_assert_eq!(matches!(request.find_by, FindBy::Digests { .. }), by_digests);
 
         // The undo takes the same keys back, and has the same to ask of what was written since.
         let is_mended = |id: i64| range.contains(&id) || expected.contains(&id);

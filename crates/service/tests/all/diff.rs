@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use mendb_engines::row::RowEngine;
-use mendb_engines::{Engine, RowStore, Source, StagedTable};
+use mendb_engines::{Engine, HiddenTable, RowSource, RowStore};
 use mendb_model::name::BackupKind::{Full, Incremental};
 use mendb_model::{Change, ColumnType, RowBlockBuilder, TableSchema, Value};
 use mendb_rowstore::WriteBatch;
 use mendb_service::{
-    DiffOrder, DiffReport, DiffRoad, RestorePoint, RowDiff, RowsDiffer, TableDiff,
+    DiffMethod, DiffOrder, DiffReport, RestorePoint, RowDiff, RowsDiffer, TableDiff,
 };
 use proptest::prelude::*;
 
@@ -93,7 +93,12 @@ fn counts(rows: &Rows, table: &str) -> RowsDiffer {
 }
 
 /// Compares and expects just this difference; tells how the rows of each table were found.
-fn expect(world: &World, order: &DiffOrder, before: &Contents, after: &Contents) -> Vec<DiffRoad> {
+fn expect(
+    world: &World,
+    order: &DiffOrder,
+    before: &Contents,
+    after: &Contents,
+) -> Vec<DiffMethod> {
     let (report, found, _) = diff(world, order);
     let expected = difference(before, after);
     assert_eq!(found, expected, "{order:?}");
@@ -103,12 +108,12 @@ fn expect(world: &World, order: &DiffOrder, before: &Contents, after: &Contents)
         assert_eq!(table.rows_before, Some(before[&table.table].len() as u64));
         assert_eq!(table.rows_after, Some(after[&table.table].len() as u64));
     }
-    let roads = report.tables.into_iter();
-    roads.map(|table| table.road.unwrap()).collect()
+    let methods = report.tables.into_iter();
+    methods.map(|table| table.method.unwrap()).collect()
 }
 
-fn is_by_changes(road: &DiffRoad) -> bool {
-    matches!(road, DiffRoad::Changes { .. })
+fn is_by_changes(method: &DiffMethod) -> bool {
+    matches!(method, DiffMethod::Changes { .. })
 }
 
 #[test]
@@ -128,14 +133,14 @@ fn only_keys_that_changed_are_looked_at() {
     let (report, rows, read) = diff(&world, &order("full", None));
     assert_eq!((rows, read), (difference(&full, &now), 20));
     assert_eq!(report.tables[0].rows.unwrap().changed, 20);
-    let roads = expect(&world, &order("full", Some("increment")), &full, &increment);
+    let methods = expect(&world, &order("full", Some("increment")), &full, &increment);
     assert!(
-        matches!(&roads[0], DiffRoad::Changes { increments, live: false } if increments.len() == 1)
+        matches!(&methods[0], DiffMethod::Changes { increments, live: false } if increments.len() == 1)
     );
     expect(&world, &order("increment", Some("full")), &increment, &full);
-    let roads = expect(&world, &order("increment", None), &increment, &now);
+    let methods = expect(&world, &order("increment", None), &increment, &now);
     assert!(
-        matches!(&roads[0], DiffRoad::Changes { increments, live: true } if increments.is_empty())
+        matches!(&methods[0], DiffMethod::Changes { increments, live: true } if increments.is_empty())
     );
     let (report, _, read) = diff(&world, &order("full", Some("full")));
     assert!(report.is_equal() && read == 0);
@@ -151,16 +156,16 @@ fn across_chains_only_key_ranges_that_differ_are_read() {
     write_orders(&world, 120..125, "changed");
     world.done(&world.backup(Full, "tuesday"));
     let tuesday = contents(&world.database);
-    let roads = expect(&world, &order("monday", Some("tuesday")), &monday, &tuesday);
-    assert!(!is_by_changes(&roads[0]), "{roads:?}");
+    let methods = expect(&world, &order("monday", Some("tuesday")), &monday, &tuesday);
+    assert!(!is_by_changes(&methods[0]), "{methods:?}");
     assert_eq!(diff(&world, &order("monday", Some("tuesday"))).2, 100);
     // The stream of the first chain went with it.
     write_orders(&world, 500..503, "new");
     let now = contents(&world.database);
-    let roads = expect(&world, &order("monday", None), &monday, &now);
-    assert!(!is_by_changes(&roads[0]), "{roads:?}");
-    let roads = expect(&world, &order("tuesday", None), &tuesday, &now);
-    assert!(is_by_changes(&roads[0]), "{roads:?}");
+    let methods = expect(&world, &order("monday", None), &monday, &now);
+    assert!(!is_by_changes(&methods[0]), "{methods:?}");
+    let methods = expect(&world, &order("tuesday", None), &tuesday, &now);
+    assert!(is_by_changes(&methods[0]), "{methods:?}");
 }
 
 #[test]
@@ -171,10 +176,10 @@ fn a_table_that_was_created_anew_is_read_and_the_others_are_not() {
     let full = contents(&world.database);
     orders_anew(&world);
     let now = contents(&world.database);
-    let roads = expect(&world, &order("full", None), &full, &now);
+    let methods = expect(&world, &order("full", None), &full, &now);
     assert!(
-        !is_by_changes(&roads[0]) && is_by_changes(&roads[1]),
-        "{roads:?}"
+        !is_by_changes(&methods[0]) && is_by_changes(&methods[1]),
+        "{methods:?}"
     );
 }
 
@@ -331,7 +336,7 @@ fn tables_that_are_mended_are_compared_as_readers_see_them() {
     for id in 10..30 {
         changes.push_with(&order_key(id), |out| Change::erase(0).encode_into(out));
     }
-    let source = Source { step: 0, index: 0 };
+    let source = RowSource { step: 0, index: 0 };
     let staged = engine.stage_mend("by-hand", "orders", source, &changes.finish().view());
     assert_eq!(staged.unwrap().erased, 20);
     expect(&world, &order("full", None), &full, &now);
@@ -339,11 +344,11 @@ fn tables_that_are_mended_are_compared_as_readers_see_them() {
     engine.publish_mend("by-hand").unwrap();
     let mended = contents(&world.database);
     assert_eq!(difference(&now, &mended).len(), 20);
-    let roads = expect(&world, &order("full", None), &full, &mended);
-    assert!(!is_by_changes(&roads[0]), "{roads:?}");
-    engine.commit("by-hand").unwrap();
-    let roads = expect(&world, &order("full", None), &full, &mended);
-    assert!(is_by_changes(&roads[0]), "{roads:?}");
+    let methods = expect(&world, &order("full", None), &full, &mended);
+    assert!(!is_by_changes(&methods[0]), "{methods:?}");
+    engine.make_live("by-hand").unwrap();
+    let methods = expect(&world, &order("full", None), &full, &mended);
+    assert!(is_by_changes(&methods[0]), "{methods:?}");
 }
 
 #[test]
@@ -357,7 +362,7 @@ fn a_table_that_is_being_restored_is_not_compared() {
     let name = "orders".to_owned();
     let engine = RowEngine::new(world.database.clone());
     engine
-        .stage("by-hand", vec![StagedTable { name, backup }])
+        .create_hidden("by-hand", vec![HiddenTable { name, backup }])
         .unwrap();
     let refused = refusal(&world, &order("full", None));
     assert!(refused.contains("orders is being restored"), "{refused}");
@@ -395,8 +400,8 @@ fn a_folded_chain_is_compared_by_changes_too() {
         ("b2", None, &states[2], &now),
         ("b3", None, &states[3], &now),
     ] {
-        let roads = expect(&world, &order(before, after), state, other);
-        assert!(roads.iter().all(is_by_changes), "{roads:?}");
+        let methods = expect(&world, &order(before, after), state, other);
+        assert!(methods.iter().all(is_by_changes), "{methods:?}");
     }
 }
 
@@ -434,11 +439,11 @@ proptest! {
             let label = format!("b{at}");
             for (other, (of_other, other_state)) in states.iter().enumerate() {
                 let order = order(&label, Some(&format!("b{other}")));
-                let roads = expect(&world, &order, state, other_state);
-                prop_assert_eq!(is_by_changes(&roads[0]), of == of_other);
+                let methods = expect(&world, &order, state, other_state);
+                prop_assert_eq!(is_by_changes(&methods[0]), of == of_other);
             }
-            let roads = expect(&world, &order(&label, None), state, &now);
-            prop_assert_eq!(is_by_changes(&roads[0]), *of == chain);
+            let methods = expect(&world, &order(&label, None), state, &now);
+            prop_assert_eq!(is_by_changes(&methods[0]), *of == chain);
         }
     }
 }

@@ -134,7 +134,7 @@ fn record() -> Recording {
         ])
         .arg("--nocapture")
         .env(PLACE, place.path());
-    // The index of the WAL is made anew by whoever opens the journal first.
+    // The index of the WAL is made anew by the process that opens the journal first.
     let recorder = Recorder::new(place.path()).unwrap().allow_mapped("-shm");
     let recording = recorder.record(&command).unwrap();
     assert!(recording.status.success(), "{}", recording.stdout);

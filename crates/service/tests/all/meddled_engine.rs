@@ -4,9 +4,9 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use mendb_engines::{
-    BlockSink, ConflictSink, Data, Engine, FreezeRequest, Frozen, HeldBack, Hold, LiveRows,
-    LiveShard, LiveTable, Lock, RebuildRequest, Result, RowStore, Source, StagedCounts,
-    StagedTable,
+    BlockSink, ConflictSink, Data, Engine, FreezeRequest, Frozen, HeldBack, HiddenTable, Hold,
+    LiveRows, LiveShard, LiveTable, Lock, RebuildRequest, Result, RowSource, RowStore,
+    StagedCounts,
 };
 use mendb_model::name::TablePath;
 use mendb_model::{Digest, KeyRange, RowBlock, RowBlockBuilder};
@@ -15,6 +15,10 @@ use mendb_model::{Digest, KeyRange, RowBlock, RowBlockBuilder};
 pub trait Meddler: Send + Sync + 'static {
     /// Before each call, by its name; an error is what the call answers.
     fn call(&self, _method: &'static str) -> Result<()> {
+        Ok(())
+    }
+    /// After each call that succeeded, by its name; an error is what the call answers although it was done.
+    fn answer(&self, _method: &'static str) -> Result<()> {
         Ok(())
     }
     /// Before a call that changes or reads rows does its work.
@@ -54,13 +58,17 @@ impl<M: Meddler> Meddled<M> {
     /// A call that only looks.
     fn look<T>(&self, method: &'static str, work: impl FnOnce() -> Result<T>) -> Result<T> {
         self.meddler.call(method)?;
-        work()
+        let done = work()?;
+        self.meddler.answer(method)?;
+        Ok(done)
     }
 
     /// A call that changes something, or reads much.
     fn around<T>(&self, method: &'static str, work: impl FnOnce() -> Result<T>) -> Result<T> {
         self.meddler.call(method)?;
-        self.surrounded(work)
+        let done = self.surrounded(work)?;
+        self.meddler.answer(method)?;
+        Ok(done)
     }
 
     fn surrounded<T>(&self, work: impl FnOnce() -> T) -> T {
@@ -93,11 +101,11 @@ impl<M: Meddler> Engine for Meddled<M> {
     fn thaw(&self, operation: &str) -> Result<()> {
         self.around("thaw", || self.engine.thaw(operation))
     }
-    fn commit(&self, operation: &str) -> Result<()> {
-        self.around("commit", || self.engine.commit(operation))
+    fn make_live(&self, operation: &str) -> Result<()> {
+        self.around("make_live", || self.engine.make_live(operation))
     }
-    fn undo(&self, operation: &str) -> Result<()> {
-        self.around("undo", || self.engine.undo(operation))
+    fn drop_staged(&self, operation: &str) -> Result<()> {
+        self.around("drop_staged", || self.engine.drop_staged(operation))
     }
 }
 
@@ -224,14 +232,16 @@ impl<M: Meddler> RowStore for Meddled<M> {
     fn detach_stream(&self, stream: &str) -> Result<()> {
         self.around("detach_stream", || self.rows().detach_stream(stream))
     }
-    fn stage(&self, operation: &str, tables: Vec<StagedTable>) -> Result<()> {
-        self.around("stage", || self.rows().stage(operation, tables))
+    fn create_hidden(&self, operation: &str, tables: Vec<HiddenTable>) -> Result<()> {
+        self.around("create_hidden", || {
+            self.rows().create_hidden(operation, tables)
+        })
     }
     fn load(
         &self,
         operation: &str,
         path: &TablePath,
-        source: Source,
+        source: RowSource,
         rows: &RowBlock<&[u8]>,
     ) -> Result<()> {
         self.around("load", || self.rows().load(operation, path, source, rows))
@@ -240,7 +250,7 @@ impl<M: Meddler> RowStore for Meddled<M> {
         &self,
         operation: &str,
         path: &TablePath,
-        source: Source,
+        source: RowSource,
         changes: &RowBlock<&[u8]>,
     ) -> Result<()> {
         self.around("apply", || {
@@ -264,7 +274,7 @@ impl<M: Meddler> RowStore for Meddled<M> {
         &self,
         operation: &str,
         table: &str,
-        source: Source,
+        source: RowSource,
         changes: &RowBlock<&[u8]>,
     ) -> Result<StagedCounts> {
         self.around("stage_mend", || {

@@ -7,7 +7,7 @@ use std::thread;
 
 use mendb_model::key::KeyRange;
 use mendb_model::name::BackupKind::{Full, Incremental};
-use mendb_model::operation::{MendedRows, Operation, Request, RowMendRoad, State, StepKind};
+use mendb_model::operation::{FindBy, MendedRows, Operation, Request, State, StepKind};
 use mendb_model::part::OnConcurrentInsert;
 use mendb_model::{ColumnType, Value};
 use mendb_rowstore::{Direction, WriteBatch};
@@ -50,9 +50,9 @@ fn total(operation: &Operation) -> MendedRows {
     total
 }
 
-fn road(operation: &Operation) -> &RowMendRoad {
+fn find_by(operation: &Operation) -> &FindBy {
     match &operation.request {
-        Request::MendRows(request) => &request.road,
+        Request::MendRows(request) => &request.find_by,
         other => panic!("{} is no mend of rows", other.kind()),
     }
 }
@@ -77,7 +77,7 @@ fn only_rows_that_differ_are_looked_at_and_written() {
     assert_eq!(contents_of_rows(&preview.total), (15, 10, 5, 0));
     let mended = mend(&world, &to("increment"));
     assert_eq!(contents(&world.database), before);
-    assert!(matches!(road(&mended), RowMendRoad::Changes { later } if later.is_empty()));
+    assert!(matches!(find_by(&mended), FindBy::Changes { later } if later.is_empty()));
     assert_eq!(contents_of_rows(&total(&mended)), (15, 10, 5, 0));
     assert_eq!(preview.total.written_bytes, total(&mended).written_bytes);
     assert_eq!(preview.milliseconds, None);
@@ -143,7 +143,7 @@ fn a_table_that_was_created_anew_is_mended_by_digests() {
     orders_anew(&world);
     let mended = mend(&world, &to("full"));
     assert_eq!(contents(&world.database), good);
-    assert!(matches!(road(&mended), RowMendRoad::Digests { .. }));
+    assert!(matches!(find_by(&mended), FindBy::Digests { .. }));
     // The first shard is as it was: nothing of it is read from the repository.
     let first = mended
         .mended
@@ -303,7 +303,7 @@ fn only_the_keys_of_a_range_are_mended() {
         };
         let plan = world.service.plan_row_mend(&order).unwrap();
         let mended = mend(&world, &order);
-        let is_by_digests = matches!(road(&mended), RowMendRoad::Digests { .. });
+        let is_by_digests = matches!(find_by(&mended), FindBy::Digests { .. });
         assert_eq!(is_by_digests, by_digests);
         assert_eq!(written(&mended), 10);
         assert_eq!(

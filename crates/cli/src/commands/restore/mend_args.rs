@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use mendb_model::part::{OnConcurrentInsert, RestoreOrder};
+use mendb_model::part::{OnConcurrentInsert, PartitionMethod};
 use mendb_service::{Conflicting, MendFrom, MendOrder};
 
 use crate::commands::selectors::ExcludeArgs;
@@ -59,7 +59,7 @@ pub struct MendArgs {
     /// missing, remove_first needs the least room, auto looks at the room [setting:
     /// general.restore_order]
     #[arg(long, value_name = "auto|remove_first|swap", value_parser = parse_order)]
-    restore_order: Option<RestoreOrder>,
+    restore_order: Option<PartitionMethod>,
     /// What to do with parts that are inserted after planning: stop the table, remove them, or keep them
     /// beside what the backup has
     #[arg(long, value_name = "fail|remove|keep", value_parser = on_concurrent_insert)]
@@ -248,6 +248,6 @@ impl MendArgs {
     }
 }
 
-fn parse_order(text: &str) -> Result<RestoreOrder, String> {
+fn parse_order(text: &str) -> Result<PartitionMethod, String> {
     restore_order(text).map_err(|wanted| format!("it is not {wanted}"))
 }

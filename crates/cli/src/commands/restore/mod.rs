@@ -11,7 +11,7 @@ use mendb_model::BackupId;
 use mendb_model::key::KeyRange;
 use mendb_model::key_text::describe_range;
 use mendb_model::name::{BackupKind, OperationId, check};
-use mendb_model::operation::{RestoreStrategy, RowMendRoad, State};
+use mendb_model::operation::{FindBy, RestoreStrategy, State};
 use mendb_repo::clickhouse_backup::ImportedBackups;
 use mendb_service::{
     Drift, Error, MendFrom, MendOrder, Purpose, RestoreOrder, RowMendOrder, Service,
@@ -321,7 +321,7 @@ fn say_what_is_special(
             human::rows(table.also.len() as u64)
         ));
     }
-    if let RowMendRoad::Digests { reason } = &request.road {
+    if let FindBy::Digests { reason } = &request.find_by {
         let backup = match request.before.backup_id.kind() {
             BackupKind::Full => "; the state before is kept as a full backup",
             BackupKind::Incremental => "",
@@ -440,7 +440,7 @@ pub fn parse_rename(text: &str) -> Result<(String, String), String> {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
-    use mendb_model::part::{OnConcurrentInsert, RestoreOrder as OrderOfWork};
+    use mendb_model::part::{OnConcurrentInsert, PartitionMethod};
 
     use super::*;
     use crate::settings::Settings;
@@ -506,16 +506,16 @@ mod tests {
     fn a_flag_wins_over_the_settings() {
         let settings = Settings {
             restore_in_place: true,
-            restore_order: OrderOfWork::Swap,
+            restore_order: PartitionMethod::Swap,
             ..Settings::default()
         };
         let ordered = order("c", &settings).unwrap();
         assert!(ordered.in_place);
-        assert_eq!(ordered.order, OrderOfWork::Swap);
+        assert_eq!(ordered.order, PartitionMethod::Swap);
         let line = "--in-place=false --restore-order remove_first --on-concurrent-insert remove --no-undo c";
         let ordered = order(line, &settings).unwrap();
         assert!(!ordered.in_place);
-        assert_eq!(ordered.order, OrderOfWork::RemoveFirst);
+        assert_eq!(ordered.order, PartitionMethod::RemoveFirst);
         assert_eq!(ordered.on_concurrent_insert, OnConcurrentInsert::Remove);
         assert_eq!(ordered.keep_undo, Some(false));
         let keep = |line| order(line, &settings).unwrap().keep_undo;

@@ -3,7 +3,7 @@
 use clap::Args;
 use mendb_model::digest::Digest;
 use mendb_model::name::TablePath;
-use mendb_model::schema::{IndexSchema, Place};
+use mendb_model::schema::{ColumnPosition, IndexSchema};
 use mendb_model::{ColumnType, Malformed, TableSchema, Value, key, key_text, row};
 use mendb_rowstore::Snapshot;
 use serde::Serialize;
@@ -203,7 +203,7 @@ impl Unique {
 struct RowDecoder {
     key_types: Vec<ColumnType>,
     value_types: Vec<ColumnType>,
-    places: Vec<Place>,
+    places: Vec<ColumnPosition>,
     values: Vec<Value>,
 }
 
@@ -212,7 +212,7 @@ impl RowDecoder {
         Self {
             key_types: schema.key_types(),
             value_types: schema.value_types(),
-            places: schema.places(),
+            places: schema.column_positions(),
             values: Vec::new(),
         }
     }
@@ -223,8 +223,8 @@ impl RowDecoder {
         self.values.clear();
         for place in &self.places {
             let value = match place {
-                Place::Key(at) => key.get_mut(*at),
-                Place::Slot(at) => slots.get_mut(*at),
+                ColumnPosition::Key(at) => key.get_mut(*at),
+                ColumnPosition::Slot(at) => slots.get_mut(*at),
             };
             let value = value.ok_or_else(|| Malformed {
                 what: "key",

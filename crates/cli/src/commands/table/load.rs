@@ -7,7 +7,7 @@
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 
-use mendb_model::schema::Place as KeptIn;
+use mendb_model::schema::ColumnPosition;
 use mendb_model::{TableSchema, Value};
 use mendb_rowstore::{BulkWrite, Database, Error, Refused, Table};
 
@@ -168,9 +168,9 @@ impl Load<'_> {
     fn key_values(&self, record: &Record) -> Result<Vec<Value>, Error> {
         let schema = self.table.schema();
         let mut key = vec![None; schema.key.len()];
-        let places = schema.places();
+        let places = schema.column_positions();
         for (position, value) in &record.values {
-            if let KeptIn::Key(at) = places[*position] {
+            if let ColumnPosition::Key(at) = places[*position] {
                 key[at] = Some(value.clone());
             }
         }

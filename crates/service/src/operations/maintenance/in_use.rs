@@ -1,4 +1,4 @@
-//! Backups that an unfinished operation needs: nobody takes them away, nor puts others in their place.
+//! Backups that an unfinished operation needs: maintenance neither removes nor replaces them.
 
 use mendb_model::BackupId;
 use mendb_model::operation::{MaintenanceRequest, OperationHead, State};

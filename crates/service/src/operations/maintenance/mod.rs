@@ -1,4 +1,4 @@
-//! Work on a repository alone: folding and removing backups, removing files that none needs.
+//! Work on a repository alone: folding backups, removing backups, and removing files that no backup needs.
 
 pub(crate) mod in_use;
 pub mod order;

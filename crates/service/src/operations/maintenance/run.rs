@@ -1,9 +1,9 @@
-//! The steps of work on a repository alone: folding and removing backups, removing files that none needs.
+//! The steps of work on a repository alone: folding backups, removing backups, and removing files that no backup needs.
 //!
-//! What removes something holds the lease of the repository while it does, and no longer: while another has it,
-//! the task waits and is tried again. Folding takes nobody's place, so it needs none; whether the run is still
-//! what was folded is looked at under the lease. No step takes back what was removed: what is given up stays as
-//! far as it came.
+//! A task that removes something holds the lease of the repository while it does, and no longer. While another process
+//! has the lease, the task waits and is tried again. Folding replaces nothing yet, so it needs no lease; before its
+//! manifest replaces another, the task looks under the lease whether the run is still the one that it folded. No step
+//! takes back what was removed: a cancelled operation leaves the repository as far as it came.
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
@@ -31,7 +31,7 @@ struct PlannedRun(Mutex<Option<Planned>>);
 type Planned = ((OperationId, u32), Arc<Compaction>);
 
 impl PlannedRun {
-    /// The plan, made with `plan` unless this run was asked for last. Who asks meanwhile waits.
+    /// The plan, made with `plan` unless this run was asked for last. Other callers wait meanwhile.
     fn get_or_plan<E>(
         &self,
         key: (OperationId, u32),

@@ -1,4 +1,4 @@
-//! What the repository has of a table by an earlier backup: read once for all chunks of the table.
+//! What an earlier backup in the repository has of a table: read once for all chunks of the table.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,7 +17,7 @@ type Known = (Key, Arc<KnownFiles>);
 pub(super) struct KnownFilesCache(Mutex<Option<Known>>);
 
 impl KnownFilesCache {
-    /// What is known, read with `read` unless it was asked for last. Who asks meanwhile waits.
+    /// What is known, read with `read` unless it was asked for last. Other callers wait meanwhile.
     pub(super) fn get_or_read(
         &self,
         key: Key,

@@ -63,7 +63,7 @@ impl Front {
                 Whose::Ours | Whose::Unknown => ours.push((stored, store)),
             }
         }
-        // Files are known by their content, whoever brought them.
+        // Files are known by their content, no matter which backup brought them.
         let known = ours.iter().chain(&others).find(|(_, store)| store.complete);
         let (patterns, exclude) = match (&order.tables, ours.first()) {
             (Some(patterns), _) => (patterns.clone(), order.exclude.said.clone()),

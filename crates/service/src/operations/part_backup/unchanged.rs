@@ -1,4 +1,4 @@
-//! Tables whose parts all are in an earlier backup: they need no freeze, and nothing of them is read.
+//! Tables whose parts all are in an earlier backup: the backup neither freezes nor reads them.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! Finds out what of a table is to be kept, removed and fetched.
+//! Decides which parts of a table a mend keeps, removes and fetches.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -11,8 +11,8 @@ use mendb_model::part::{
 
 use super::damage;
 use super::local::{FILES_AT_ONCE, LocalFiles};
+use super::opened_source::{Content, OpenedSource};
 use super::records::{Aim, Records};
-use super::source::{Content, Source};
 use super::tables::table_of;
 use super::view::{Look, View};
 use crate::attempt::{Attempt, Counts};
@@ -118,7 +118,7 @@ pub(super) fn assessed(
     counts: &mut Counts,
 ) -> TaskResult<Assessed> {
     let table = table_of(request, idx)?;
-    let source = Source::open(attempt, request)?;
+    let source = OpenedSource::open(attempt, request)?;
     let wanted = source.wanted(table)?;
     let view = View {
         attempt,

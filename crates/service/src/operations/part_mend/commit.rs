@@ -1,14 +1,13 @@
-//! Makes what was staged live, partition by partition, and proves each.
+//! Makes staged parts live, partition by partition, and proves each partition.
 //!
-//! Merges of the table are stopped while this lasts, and started again whatever comes: by the end of the
-//! attempt, or by whoever drives next; for a while on the way where it takes long. The table is compared anew
-//! first, and each partition again just before it is exchanged. A partition is proved right after it was
-//! changed, while nothing can merge what is in it, and what it was left as is remembered
-//! ([`super::records`]): so what the server makes of it later, and what somebody inserts, stays told apart
-//! from what the mend may take away.
+//! Merges of the table are stopped meanwhile. The end of the attempt, its failure or the next process starts them
+//! again; in a long commit they also run for a moment on the way. The step compares the table anew first, and each
+//! partition again just before it exchanges it. It proves a partition right after the change, while nothing can merge
+//! its parts, and records how it left the partition ([`super::records`]): so what the server makes of these parts
+//! later, and what somebody inserts, stays told apart from what the mend may remove.
 //!
-//! *Crash*: what a partition is found to be counts, not what was planned. One that is remembered as mended is
-//! not touched again, unless the server died since and undid it.
+//! *Crash*: the next attempt goes by what it finds in a partition, not by what was planned. It does not touch a
+//! partition that is recorded as mended, unless the server died since and undid the change.
 
 use std::collections::HashSet;
 
@@ -16,14 +15,14 @@ use mendb_engines::{Exchange, Origin, PartStore, Remedy};
 use mendb_model::operation::{MendRequest, TableMend};
 use mendb_model::part::{
     Action, CamePart, Fetched, Inventory, Kept, LeftPartition, OnConcurrentInsert, Part,
-    PartitionPlan, RestoreOrder, Space, TablePlan, Tally, Wanted, Witness, decide,
+    PartitionMethod, PartitionPlan, Space, TablePlan, Tally, Wanted, Witness, decide,
 };
 
 use super::assess::planned;
+use super::opened_source::OpenedSource;
 use super::prepare::{plan_again, take_up};
 use super::proof::proved;
 use super::records::Records;
-use super::source::Source;
 use super::stage::Stage;
 use super::tables::table_of;
 use super::view::{Look, View};
@@ -52,7 +51,7 @@ pub(super) fn commit(
         record = take_up(attempt, idx, *again, record.changed)?;
     }
     let table = table_of(request, idx)?;
-    let source = Source::open(attempt, request)?;
+    let source = OpenedSource::open(attempt, request)?;
     let wanted = source.wanted(table)?;
     let commit = Commit {
         purpose: Purpose::CarryOut(&record.plan),
@@ -79,7 +78,7 @@ pub(super) fn bring_back(
     idx: u32,
     mended: &MendPlan,
 ) -> TaskResult<()> {
-    let source = Source::open(attempt, request)?;
+    let source = OpenedSource::open(attempt, request)?;
     let wanted = source.wanted(back)?;
     let commit = Commit {
         purpose: Purpose::TakeBack(mended),
@@ -242,7 +241,7 @@ impl Commit<'_> {
             reserve: 0,
         };
         let order = match view.request.order {
-            RestoreOrder::Auto => RestoreOrder::Swap,
+            PartitionMethod::Auto => PartitionMethod::Swap,
             chosen => chosen,
         };
         let drops_parts = engine.can_drop_parts();
@@ -281,7 +280,7 @@ impl Commit<'_> {
         let Purpose::CarryOut(plan) = self.purpose else {
             return match now.late.as_slice() {
                 [] => Ok(()),
-                late => Err(TaskError::Unclear(told(late))),
+                late => Err(TaskError::Unclear(list(late))),
             };
         };
         let View {
@@ -307,7 +306,7 @@ impl Commit<'_> {
                 "rows came after the mend was planned and were merged with others, in parts {}: they cannot be told \
                  apart; nothing more was removed. mendb operation resume {id} --on-concurrent-insert remove removes \
                  them with what else the backup does not have",
-                told(&now.late)
+                list(&now.late)
             )));
         }
         let mut plan = plan.clone();
@@ -321,7 +320,7 @@ impl Commit<'_> {
              mendb operation resume {id} removes them with what else the backup does not have, and what came after them \
              stops it again; \
              with --on-concurrent-insert keep they stay",
-            told(&plan.came)
+            list(&plan.came)
         ));
         journal.put_mend_plan(self.stage.idx, &plan)?;
         Err(error)
@@ -585,7 +584,7 @@ fn live_names<'a>(now: &'a Look, partition_id: &'a str) -> impl Iterator<Item = 
     of_it.map(|part| part.name.clone())
 }
 
-fn told(came: &[CamePart]) -> String {
-    let told: Vec<String> = came.iter().map(ToString::to_string).collect();
-    told.join(", ")
+fn list(came: &[CamePart]) -> String {
+    let names: Vec<String> = came.iter().map(ToString::to_string).collect();
+    names.join(", ")
 }

@@ -1,5 +1,4 @@
-//! What becomes of one table, view or dictionary of a backup in a mend: its definition there beside the
-//! live one.
+//! What a mend does with one table, view or dictionary of a backup: its definition there beside the live one.
 
 use mendb_engines::PartStore;
 use mendb_model::operation::{DifferentTable, MendRequest, Redefinition, StoppedTable, TableMend};

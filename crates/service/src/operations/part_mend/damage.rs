@@ -1,9 +1,8 @@
-//! Which live parts are damaged: their bytes are read, and compared with their `checksums.txt`.
+//! Which live parts are damaged: the engine reads their bytes and compares them with their `checksums.txt`.
 //!
-//! The hash of a damaged part is that of the part it should be, for it is computed from that file. So
-//! what was found damaged is remembered as a suspicion, by hash and files, and looked at again whenever
-//! the table is compared: a part that a mutation has given another name is still damaged, and one that
-//! came in its place is whole.
+//! A damaged part still has the hash of the part it should be, for the hash is computed from that file. So the mend
+//! remembers damage as a suspicion, by hash and files, and has the files read again whenever it compares the table: a
+//! part that a mutation renamed is still damaged, and a part that replaced it is whole.
 
 use std::collections::{BTreeSet, HashSet};
 use std::ops::ControlFlow;

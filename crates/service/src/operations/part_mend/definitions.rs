@@ -1,4 +1,4 @@
-//! Definitions of tables that exist, changed by a mend and taken back; and what is stale after one.
+//! How a mend changes the definitions of existing tables and takes that back, and which dictionaries are stale after it.
 
 use mendb_engines::Moment;
 use mendb_model::describe_error;

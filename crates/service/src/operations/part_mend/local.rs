@@ -1,10 +1,9 @@
-//! Where the server has files that are to come: looked for once for a table and a mend.
+//! Where the server has files that a mend needs: searched once for a table and a mend.
 //!
-//! A search reads the list of files of every part of the server, so what it has found is kept for the
-//! steps after it. *Consistency*: parts come and go meanwhile. A file that is gone when it is linked has
-//! the search repeated, at most [`REPEATS_MAX`] times for a table; what is still not there is downloaded.
-//! *Memory*: at most [`FILES_MAX`] files are known at a time; for tables with more, groups of parts are
-//! looked for one after another.
+//! A search reads the list of files of every part of the server, so later steps use what it found. *Consistency*: parts
+//! come and go meanwhile. When a file is gone by the time it is linked, the search is repeated, at most
+//! [`REPEATS_MAX`] times for a table; a file that is still missing is downloaded. *Memory*: at most [`FILES_MAX`] files
+//! are known at a time; for tables with more, the mend searches for one group of parts after another.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};

@@ -1,9 +1,9 @@
 //! A mend of live tables of a part store, and the undo of one.
 //!
-//! A mend decides what to do with each table ([`assess`]), brings what is missing beside the live parts ([`stage`]),
-//! makes it live partition by partition and proves each ([`commit`]). It is taken back by the freeze of before
-//! ([`rollback`], [`undo`]). Each step begins by looking at what is there: whatever an attempt before it has done is
-//! found done.
+//! A mend decides what to do with each table ([`assess`]), brings missing parts beside the live ones ([`stage`]), makes
+//! them live partition by partition and proves each partition ([`commit`]). The freeze of the state before takes it
+//! back ([`rollback`], [`undo`]). Each step begins by looking at what is there, so it finds done whatever an earlier
+//! attempt has done.
 
 mod assess;
 mod commit;
@@ -12,6 +12,7 @@ mod damage;
 mod definitions;
 mod kept_names;
 mod local;
+mod opened_source;
 pub mod order;
 mod partitions;
 mod prepare;
@@ -19,7 +20,6 @@ pub mod preview;
 mod proof;
 mod records;
 mod rollback;
-mod source;
 mod stage;
 mod supply;
 mod tables;

@@ -5,15 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use mendb_model::name::{OperationId, matches};
 use mendb_model::operation::{MendRequest, MendSource, OperationHead, Request, TargetTable};
 use mendb_model::part::{
-    OnConcurrentInsert, PartStoreBackup, PartTable, RestoreOrder, Selector, TableDefinition,
+    OnConcurrentInsert, PartStoreBackup, PartTable, PartitionMethod, Selector, TableDefinition,
     TableName, Unmatched, inner,
 };
 
 use super::assess::check_came;
 use super::considered::Considered;
+use super::opened_source::contents;
 use super::partitions::unmatched as unmatched_partitions;
 use super::preview::{MendPreview, preview};
-use super::source::contents;
 use super::undo::undo_tables;
 use super::wanted_backup::MendFrom;
 use crate::error::{Error, Result};
@@ -48,7 +48,7 @@ pub struct MendOrder {
     /// New databases by old ones.
     pub databases: BTreeMap<String, String>,
     /// The order of work.
-    pub order: RestoreOrder,
+    pub order: PartitionMethod,
     /// What to do with parts that come after planning.
     pub on_concurrent_insert: OnConcurrentInsert,
     /// Keep the state before, so that the mend can be undone; decided by free space when not said.
@@ -78,7 +78,7 @@ impl MendOrder {
             schema: false,
             rename: BTreeMap::new(),
             databases: BTreeMap::new(),
-            order: RestoreOrder::Auto,
+            order: PartitionMethod::Auto,
             on_concurrent_insert: OnConcurrentInsert::Fail,
             keep_undo: None,
             check_table: false,
@@ -195,7 +195,7 @@ impl Front {
             databases: BTreeMap::new(),
             // There may be less room than the mend had: its state is kept and its order is right where it fits.
             keep_undo: None,
-            order: RestoreOrder::Auto,
+            order: PartitionMethod::Auto,
             check_kept: false,
             apply_mutations: false,
             on_concurrent_insert,

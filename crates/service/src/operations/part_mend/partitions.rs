@@ -1,14 +1,14 @@
-//! Which partitions a mend is about, where it was told by patterns.
+//! Which partitions a mend is about, where its order names them by patterns.
 //!
-//! Patterns name ids and values. A backup keeps the values of its partitions, and the server tells those
-//! of live ones; what is in neither any more is known by the plan that found it.
+//! Patterns name ids and values. A backup keeps the values of its partitions, and the server knows those of live ones;
+//! the plan that found a partition which neither has any more still knows its value.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use mendb_model::operation::{MendRequest, MendSource, TableMend};
 use mendb_model::part::{Inventory, Partition, PartitionPatterns, Unmatched, Wanted};
 
-use super::source::Source;
+use super::opened_source::OpenedSource;
 use crate::attempt::Attempt;
 use crate::error::Result;
 use crate::front::Front;
@@ -23,7 +23,7 @@ pub(super) fn looked_at(
     attempt: &Attempt<'_>,
     request: &MendRequest,
     table: &TableMend,
-    source: &Source<'_>,
+    source: &OpenedSource<'_>,
     wanted: &[Wanted],
     current_parts: Option<&Inventory>,
 ) -> TaskResult<Option<BTreeSet<String>>> {
@@ -94,7 +94,7 @@ pub(super) fn unmatched(front: &Front, request: &MendRequest) -> Result<Vec<Unma
     let task = TaskRequest::preview(mendb_model::operation::Request::Mend(request.clone()))?;
     let journal = JournalPort::here(&front.journal, &task);
     let attempt = Attempt::alone(&front.tools, &task, journal);
-    let source = Source::open(&attempt, request)?;
+    let source = OpenedSource::open(&attempt, request)?;
     let mut partitions = Vec::new();
     for table in request.tables.iter().filter(|table| table.has_parts) {
         let current_parts = source.current_parts(&table.source)?;

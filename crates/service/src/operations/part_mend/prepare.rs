@@ -8,7 +8,7 @@ use mendb_model::part::{Action, DatabaseBackup, Space, TablePlan, decide};
 use super::definitions::{self, INNER, redefine, redefine_all};
 use super::kept_names::aside;
 use super::local::LocalFilesCache;
-use super::source::contents;
+use super::opened_source::contents;
 use super::tables::tables_with_parts;
 use super::{assess, undo};
 use crate::attempt::{Attempt, Counts, Tools};
@@ -195,7 +195,7 @@ fn create_missing(attempt: &Attempt<'_>, request: &MendRequest) -> TaskResult<()
     Ok(())
 }
 
-/// Removes what was only needed on the way, and lets go of the tables.
+/// Removes what only the mend needed, and releases the tables.
 pub(super) fn finish(attempt: &Attempt<'_>, request: &MendRequest) -> TaskResult<()> {
     for table in &request.tables {
         if table.replace {
@@ -210,7 +210,7 @@ pub(super) fn finish(attempt: &Attempt<'_>, request: &MendRequest) -> TaskResult
     undo::remove_created(attempt, request)?;
     let id = &attempt.request.operation_id;
     attempt.tools.kept.of::<LocalFilesCache>().forget(id);
-    attempt.tools.engine.commit(attempt.operation())?;
+    attempt.tools.engine.make_live(attempt.operation())?;
     if let MendSource::Undo { operation_id } = &request.source {
         undo::tell_databases(attempt, operation_id)?;
     }

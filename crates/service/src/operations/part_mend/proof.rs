@@ -1,4 +1,4 @@
-//! The proof that a partition was made what it should be.
+//! The proof that a partition became what it should be.
 
 use std::collections::{HashMap, HashSet};
 

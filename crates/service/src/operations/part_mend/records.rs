@@ -1,5 +1,4 @@
-//! What the journal knows of a table under mend, for telling what somebody brought from what the mend may
-//! take away.
+//! What the journal knows of a table under mend. By it a mend tells what somebody inserted from what it may remove.
 
 use std::collections::HashMap;
 

@@ -1,8 +1,8 @@
-//! Takes back a mend that was given up.
+//! Takes back a mend that was cancelled.
 //!
-//! A table that existed is brought back to what was frozen before the first change, proved by content, with
-//! what somebody inserted meanwhile beside it. Where rows that came were merged with rows of the mend, the two
-//! cannot be told apart: then the table is left as it is, what was frozen stays, and both are told.
+//! A table that existed gets back what was frozen before the first change, proved by content, beside what somebody
+//! inserted meanwhile. Where the server merged inserted rows with rows of the mend, nobody can tell the two apart: then
+//! the table and the freeze stay as they are, and the record of the operation says so.
 
 use mendb_model::operation::{MendRequest, MendSource, TableMend, TableUndo};
 use mendb_model::part::{TableName, inner};
@@ -66,7 +66,7 @@ pub(super) fn rollback(attempt: &Attempt<'_>, request: &MendRequest) -> TaskResu
             undo::let_go(tools, id, &table.target)?;
         }
     }
-    tools.engine.undo(attempt.operation())?;
+    tools.engine.drop_staged(attempt.operation())?;
     undo::tell_databases(attempt, id)
 }
 

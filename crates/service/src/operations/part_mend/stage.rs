@@ -1,7 +1,7 @@
 //! Brings missing parts beside the live ones.
 //!
-//! The engine puts them together, group by group, of files that the server has and files of the repository
-//! ([`super::supply`]), every byte checked. What carries its final name is whole and durable.
+//! The engine puts them together, group by group, from files of the server and files of the repository
+//! ([`super::supply`]), and proves every byte. A part that has its final name is whole and durable.
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use mendb_model::part::{Action, DamagedPart, Fetched, FileChecksum, PartFile, Pa
 
 use super::damage;
 use super::local::{FILES_AT_ONCE, LocalFiles};
-use super::source::{Content, Source};
+use super::opened_source::{Content, OpenedSource};
 use super::supply::Supply;
 use super::tables::table_of;
 use super::view::View;
@@ -37,7 +37,7 @@ pub(super) fn stage(
 ) -> TaskResult<()> {
     let table = table_of(request, idx)?;
     let record = super::assess::planned(attempt, idx)?;
-    let source = Source::open(attempt, request)?;
+    let source = OpenedSource::open(attempt, request)?;
     let wanted = source.wanted(table)?;
     let partitions =
         (record.plan.partitions.iter()).filter(|partition| partition.action != Action::RemoveFirst);

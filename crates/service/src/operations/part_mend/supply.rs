@@ -1,4 +1,4 @@
-//! What an engine puts parts together of: files that the server has, as far as is known, and the repository.
+//! Gives an engine the files that it puts parts together from: known files of the server, and the repository.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -7,14 +7,14 @@ use mendb_engines::Supplier;
 use mendb_model::part::{FileChecksum, PartFile, TableName};
 
 use super::local::LocalFiles;
-use super::source::{Content, Source};
+use super::opened_source::{Content, OpenedSource};
 use crate::attempt::Attempt;
 use crate::task_error::{TaskError, TaskResult};
 
 /// Has what some parts of a table are made of.
 pub(super) struct Supply<'a> {
     pub attempt: &'a Attempt<'a>,
-    pub source: &'a Source<'a>,
+    pub source: &'a OpenedSource<'a>,
     /// The table, in the source.
     pub table: &'a TableName,
     pub local: &'a LocalFiles<'a>,
@@ -27,7 +27,7 @@ pub(super) struct Supply<'a> {
 impl<'a> Supply<'a> {
     pub(super) fn new(
         attempt: &'a Attempt<'a>,
-        source: &'a Source<'a>,
+        source: &'a OpenedSource<'a>,
         table: &'a TableName,
         local: &'a LocalFiles<'a>,
         contents: Vec<&'a Content>,

@@ -1,5 +1,4 @@
-//! What is kept of tables so that a mend can be undone, and what an undo does to tables that the mend
-//! created.
+//! What a mend keeps of tables so that it can be undone, and what an undo does to tables that the mend created.
 
 use mendb_engines::FreezeTable;
 use mendb_model::name::OperationId;

@@ -1,6 +1,6 @@
-//! The server's own check of what was mended, where it was asked for. That a table has what the backup holds was
-//! proved partition by partition when it was committed: what merges, mutations and others have made of it since
-//! is theirs.
+//! The server's own check of mended tables, where the order asks for it. The commit step has already proved, partition
+//! by partition, that a table has what the backup holds; what merges, mutations and other clients made of it since is
+//! theirs.
 
 use mendb_engines::RefusedPart;
 use mendb_model::operation::MendRequest;
@@ -8,7 +8,7 @@ use mendb_model::operation::MendRequest;
 use super::assess::planned;
 use super::commit::commit;
 use super::damage;
-use super::source::Source;
+use super::opened_source::OpenedSource;
 use super::tables::table_of;
 use crate::attempt::{Attempt, Counts};
 use crate::task_error::{TaskError, TaskResult};
@@ -30,7 +30,7 @@ pub(super) fn verify(
     if refused.is_empty() {
         return Ok(());
     }
-    let can_replace = Source::open(attempt, request)?.can_replace_damaged();
+    let can_replace = OpenedSource::open(attempt, request)?.can_replace_damaged();
     if can_replace {
         let live = engine.inventory(target)?;
         let damaged = damage::of_refused(attempt, target, &live, &refused, counts)?;

@@ -9,8 +9,8 @@ use mendb_model::part::{
     TableDefinition, TableName, TablePlan, Wanted, Witness, compare,
 };
 
+use super::opened_source::OpenedSource;
 use super::records::Records;
-use super::source::Source;
 use super::{damage, partitions};
 use crate::attempt::Attempt;
 use crate::task_error::TaskResult;
@@ -21,7 +21,7 @@ pub(super) struct View<'a> {
     pub attempt: &'a Attempt<'a>,
     pub request: &'a MendRequest,
     pub table: &'a TableMend,
-    pub source: &'a Source<'a>,
+    pub source: &'a OpenedSource<'a>,
     pub wanted: &'a [Wanted],
 }
 
@@ -172,7 +172,11 @@ impl Known {
 }
 
 /// Whether the order of parts matters: as the live table says, or the backup where there is none.
-fn order_sensitive(live: Option<&TableDefinition>, source: &Source<'_>, table: &TableName) -> bool {
+fn order_sensitive(
+    live: Option<&TableDefinition>,
+    source: &OpenedSource<'_>,
+    table: &TableName,
+) -> bool {
     let definition = live.or_else(|| source.definition(table));
     definition.is_none_or(TableDefinition::is_order_sensitive)
 }

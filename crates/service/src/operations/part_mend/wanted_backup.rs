@@ -1,4 +1,4 @@
-//! Where the parts of a mend come from.
+//! The backup that a mend works towards.
 
 use mendb_model::operation::{ChainLink, MendSource};
 

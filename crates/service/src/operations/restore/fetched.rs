@@ -1,4 +1,4 @@
-//! What was fetched of a chain of backups so far.
+//! How much of a chain of backups was fetched so far.
 
 use mendb_model::operation::MendedRows;
 use mendb_repo::ReadCounts;

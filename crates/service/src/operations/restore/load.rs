@@ -1,11 +1,11 @@
-//! What a chain of backups holds of a range of keys, read as one and loaded into shards that are empty.
+//! Reads what a chain of backups holds of a key range as one, and loads it into empty shards.
 //!
-//! *Crash*: a batch is durable before it is reported, and the attempt that comes next goes on behind its
-//! last key. *Memory*: a batch, and what the reader of the chain keeps.
+//! *Crash*: a batch is durable before the attempt reports it, and the next attempt continues behind its last key.
+//! *Memory*: a batch, and what the reader of the chain keeps.
 
 use std::sync::Arc;
 
-use mendb_engines::Source;
+use mendb_engines::RowSource;
 use mendb_model::key::KeyRange;
 use mendb_model::manifest::Manifest;
 use mendb_model::name::TablePath;
@@ -48,7 +48,7 @@ impl Load<'_> {
         let reader = repository.read_chain(self.chain, self.source, self.range, after);
         let mut reader = attempt.wait(reader)?;
         let mut fetched = Fetched::default();
-        let source = Source {
+        let source = RowSource {
             step: attempt.request.step,
             index: attempt.request.shard_idx,
         };

@@ -38,7 +38,7 @@ impl Kind for RestoreRequest {
                 },
                 StepKind::Load | StepKind::Apply,
             ) => {
-                let place = run::Place {
+                let place = run::ShardToRestore {
                     request: self,
                     backup_id,
                     source,
@@ -56,7 +56,7 @@ impl Kind for RestoreRequest {
                 },
                 StepKind::Verify,
             ) => {
-                let place = run::Place {
+                let place = run::ShardToRestore {
                     request: self,
                     backup_id,
                     source,
@@ -66,10 +66,10 @@ impl Kind for RestoreRequest {
                 verify::verify(attempt, &place, counts)
             }
             (TaskSpec::Whole, StepKind::Finish) => {
-                Ok(attempt.tools.engine.commit(attempt.operation())?)
+                Ok(attempt.tools.engine.make_live(attempt.operation())?)
             }
             (TaskSpec::Whole, StepKind::Rollback) => {
-                Ok(attempt.tools.engine.undo(attempt.operation())?)
+                Ok(attempt.tools.engine.drop_staged(attempt.operation())?)
             }
             _ => Err(no_such_step(&attempt.request.request)),
         }

@@ -1,6 +1,6 @@
 //! The steps of a restore.
 
-use mendb_engines::{Source, StagedTable};
+use mendb_engines::{HiddenTable, RowSource};
 use mendb_model::manifest::ShardBackup;
 use mendb_model::name::{BackupId, TablePath};
 use mendb_model::operation::{RestoreRequest, RestoreStrategy, StepKind};
@@ -13,7 +13,7 @@ use crate::attempt::{Attempt, Counts};
 use crate::task_error::{TaskError, TaskResult};
 
 /// A shard of a backup, and the table it goes to.
-pub(super) struct Place<'a> {
+pub(super) struct ShardToRestore<'a> {
     pub request: &'a RestoreRequest,
     pub backup_id: &'a BackupId,
     pub source: &'a TablePath,
@@ -33,7 +33,7 @@ pub(super) fn prepare(attempt: &Attempt<'_>, request: &RestoreRequest) -> TaskRe
     let last = last.ok_or_else(|| TaskError::Proof("the chain is empty".to_owned()))?;
     let staged = |mapping: &mendb_model::operation::TableMapping| {
         let repository = &attempt.tools.repository;
-        Ok(StagedTable {
+        Ok(HiddenTable {
             name: mapping.target.clone(),
             backup: attempt.wait(repository.whole_table(&last, &mapping.source))?,
         })
@@ -47,14 +47,14 @@ pub(super) fn prepare(attempt: &Attempt<'_>, request: &RestoreRequest) -> TaskRe
         .tools
         .engine
         .rows()?
-        .stage(attempt.operation(), tables)?;
+        .create_hidden(attempt.operation(), tables)?;
     Ok(())
 }
 
 /// What the manifest says about a place.
 pub(super) fn look_up(
     attempt: &Attempt<'_>,
-    place: &Place<'_>,
+    place: &ShardToRestore<'_>,
 ) -> TaskResult<(ShardBackup, TableSchema)> {
     let chain = &place.request.chain;
     let missing = || {
@@ -77,11 +77,11 @@ pub(super) fn look_up(
     Ok((shard, schema))
 }
 
-/// Brings one shard of a backup to whoever owns its keys now: its segments, or all that the chain up to
+/// Brings one shard of a backup to the shards that own its keys now: its segments, or all that the chain up to
 /// it holds of its keys.
 pub(super) fn bring(
     attempt: &Attempt<'_>,
-    place: &Place<'_>,
+    place: &ShardToRestore<'_>,
     counts: &mut Counts,
 ) -> TaskResult<()> {
     match place.request.strategy {
@@ -91,7 +91,7 @@ pub(super) fn bring(
 }
 
 /// Brings the rows that the chain holds at its end.
-fn merge(attempt: &Attempt<'_>, place: &Place<'_>, counts: &mut Counts) -> TaskResult<()> {
+fn merge(attempt: &Attempt<'_>, place: &ShardToRestore<'_>, counts: &mut Counts) -> TaskResult<()> {
     let request = place.request;
     let (shard, _) = look_up(attempt, place)?;
     let manifests = request.chain.iter();
@@ -116,7 +116,7 @@ fn merge(attempt: &Attempt<'_>, place: &Place<'_>, counts: &mut Counts) -> TaskR
 }
 
 /// Brings the segments of one shard.
-fn carry(attempt: &Attempt<'_>, place: &Place<'_>, counts: &mut Counts) -> TaskResult<()> {
+fn carry(attempt: &Attempt<'_>, place: &ShardToRestore<'_>, counts: &mut Counts) -> TaskResult<()> {
     let (shard, schema) = look_up(attempt, place)?;
     let tools = attempt.tools;
     let content = match attempt.request.step_kind {
@@ -167,13 +167,13 @@ fn carry(attempt: &Attempt<'_>, place: &Place<'_>, counts: &mut Counts) -> TaskR
 
 fn deliver(
     attempt: &Attempt<'_>,
-    place: &Place<'_>,
+    place: &ShardToRestore<'_>,
     content: Content,
     batch: &RowBlock<&[u8]>,
 ) -> TaskResult<()> {
     attempt.check_stopped()?;
     let engine = attempt.tools.engine.rows()?;
-    let source = Source {
+    let source = RowSource {
         step: attempt.request.step,
         index: attempt.request.shard_idx,
     };

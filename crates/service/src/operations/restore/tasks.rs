@@ -58,14 +58,14 @@ fn verify_tasks(request: &RestoreRequest, tools: &Tools) -> Result<Vec<NewTask>>
 
 /// A shard of a backup and the table it goes to.
 #[derive(Clone)]
-struct Place {
+struct ShardToRestore {
     backup_id: BackupId,
     source: TablePath,
     target: TablePath,
     shard: u32,
 }
 
-impl Place {
+impl ShardToRestore {
     fn restore(self) -> TaskSpec {
         let Self {
             backup_id,
@@ -102,7 +102,7 @@ fn shard_tasks<T>(
     request: &RestoreRequest,
     backup_id: Option<&BackupId>,
     tools: &Tools,
-    task: impl Fn(Place, &ShardBackup) -> Option<T>,
+    task: impl Fn(ShardToRestore, &ShardBackup) -> Option<T>,
 ) -> Result<Vec<T>> {
     let Some(backup_id) = backup_id else {
         return Ok(Vec::new());
@@ -124,7 +124,7 @@ fn shard_tasks<T>(
                 index: source.index.clone(),
             };
             for (shard, backup) in (0u32..).zip(&shards) {
-                let place = Place {
+                let place = ShardToRestore {
                     backup_id: backup_id.clone(),
                     source: source.clone(),
                     target: target.clone(),

@@ -1,13 +1,13 @@
 //! The proof of a restore.
 
-use super::run::{Place, look_up};
+use super::run::{ShardToRestore, look_up};
 use crate::attempt::{Attempt, Counts};
 use crate::task_error::{TaskError, TaskResult};
 
 /// Reads every row of a restored range and compares count and digest with the manifest.
 pub(super) fn verify(
     attempt: &Attempt<'_>,
-    place: &Place<'_>,
+    place: &ShardToRestore<'_>,
     counts: &mut Counts,
 ) -> TaskResult<()> {
     let (shard, _) = look_up(attempt, place)?;

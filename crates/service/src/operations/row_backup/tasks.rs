@@ -20,14 +20,14 @@ pub(crate) fn copy_tasks(
     let proves = request.since_version.is_none() && tools.engine.rows()?.keeps_digests();
     let mut tasks = Vec::new();
     for (path, data) in draft.into_iter().flat_map(Manifest::sharded_tables) {
-        let drafted = data.told().ok_or_else(|| Error::Refused {
+        let drafted = data.shards_here().ok_or_else(|| Error::Refused {
             message: format!("the backup was drafted without the shards of {path}"),
             hint: None,
         })?;
         for (shard, backup) in (0u32..).zip(drafted) {
             let (rows, range) = (tools.engine.rows()?, &backup.range);
             let bytes_total = match request.since_version {
-                // Whoever copies notices that the cut is lost.
+                // The copy task notices that the cut is lost.
                 _ if !is_frozen => 0,
                 None => rows.estimate_bytes(id, &path, range)?,
                 Some(since) => match rows.estimate_change_bytes(id, &path, range, since)? {

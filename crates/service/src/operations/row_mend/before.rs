@@ -1,13 +1,14 @@
 //! The state before a mend of rows: the backup that keeps it, and the way from it to the wanted one.
 //!
-//! It is kept as the next increment of the chain, but where so much has changed that a full backup costs less: the
-//! change logs would be read for it, the changes written, read again and proved. Then the chain begins anew.
+//! The next increment of the chain keeps it. Where so much has changed that an increment costs more than a full backup
+//! (it reads the change logs, writes the changes, reads them again and proves them), a full backup keeps it and begins
+//! a new chain.
 
 use mendb_model::key::KeyRange;
 use mendb_model::manifest::Manifest;
 use mendb_model::name::TablePath;
 use mendb_model::operation::{
-    BackupRequest, ChainLink, OperationHead, RowMendRequest, RowMendRoad, RowTableMend,
+    BackupRequest, ChainLink, FindBy, OperationHead, RowMendRequest, RowTableMend,
 };
 use mendb_repo::StoredManifest;
 
@@ -26,7 +27,7 @@ impl Front {
         chain: &[StoredManifest],
         tables: &[RowTableMend],
         label: &str,
-    ) -> Result<(BackupRequest, RowMendRoad)> {
+    ) -> Result<(BackupRequest, FindBy)> {
         let name = &collection.collection;
         let listed = self.runtime().block_on(self.tools.repository.list(name))?;
         let header_id = self.repository_id()?;
@@ -64,7 +65,7 @@ impl Front {
             Err(error @ Error::Refused { .. }) => {
                 let reason = error.to_string();
                 let full = self.planned_backup(&live, label, None, id, &listed)?;
-                return Ok((full, RowMendRoad::Digests { reason }));
+                return Ok((full, FindBy::Digests { reason }));
             }
             Err(error) => return Err(error),
         };
@@ -72,24 +73,24 @@ impl Front {
         if are_whole && self.kept_as(&live, followed.since_version)? == Kept::Full {
             let reason = "most of the rows have changed since the last backup".to_owned();
             let full = self.planned_backup(&live, label, None, id, &listed)?;
-            return Ok((full, RowMendRoad::Digests { reason }));
+            return Ok((full, FindBy::Digests { reason }));
         }
         let wanted = chain.last().map(|stored| &stored.blake3);
         let whole = &followed.chain;
         let at = whole
             .iter()
             .position(|stored| Some(&stored.blake3) == wanted);
-        let road = match at {
-            Some(at) => RowMendRoad::Changes {
+        let find_by = match at {
+            Some(at) => FindBy::Changes {
                 later: whole[at + 1..].iter().map(link).collect(),
             },
-            None => RowMendRoad::Digests {
+            None => FindBy::Digests {
                 reason: "the backup is not of the chain that the change streams go on with"
                     .to_owned(),
             },
         };
         let increment = self.planned_backup(&live, label, Some(followed), id, &listed)?;
-        Ok((increment, road))
+        Ok((increment, find_by))
     }
 
     /// As what the state of a collection costs less to keep that has changed since a commit.
@@ -119,7 +120,7 @@ impl Front {
         wanted: &Chosen,
         tables: &[RowTableMend],
         label: &str,
-    ) -> Result<(BackupRequest, RowMendRoad)> {
+    ) -> Result<(BackupRequest, FindBy)> {
         let restore_beside = |message: String| {
             let name = &collection.collection;
             let hint = format!("restore it beside: mendb restore {name} --rename OLD=NEW");
@@ -172,7 +173,7 @@ impl Front {
         let (label, id) = (Some(label.to_owned()), header_id.as_deref());
         let before = self.planned_backup(&mended, label, Some(followed), id, &listed)?;
         let reason = "this target keeps no changes".to_owned();
-        Ok((before, RowMendRoad::Digests { reason }))
+        Ok((before, FindBy::Digests { reason }))
     }
 
     /// Checks that the backup by which a mend is taken back is the one that it took.

@@ -8,10 +8,10 @@
 //! finish             the engine drops what it kept
 //! ```
 //!
-//! *Crash*: a range that was not wholly looked at is looked at again. Whether the publish happened is a mark in the
-//! transaction that did it, and what it replaced is kept in there: the backup of the state before can be made at
-//! any time after. *Cost*: the rows of the tables are read once, twice where they differ, and the repository only
-//! where they do.
+//! *Crash*: the next attempt reads a range again unless it was read to its end. A mark in the publishing transaction
+//! says whether the publish happened, and the same transaction keeps what it replaced: the backup of the state before
+//! can be made at any time after. *Cost*: the rows of the tables are read once, twice where they differ, and the
+//! repository only where they do.
 
 use std::ops::ControlFlow;
 
@@ -52,7 +52,7 @@ pub(super) fn run(
         (TaskSpec::Copy { .. }, StepKind::Copy) => backup::copy(attempt, &request.before, counts),
         (TaskSpec::Whole, StepKind::Seal) => backup::seal(attempt, &request.before, true),
         (TaskSpec::Whole, StepKind::Finish) => {
-            Ok(attempt.tools.engine.commit(attempt.operation())?)
+            Ok(attempt.tools.engine.make_live(attempt.operation())?)
         }
         (TaskSpec::Whole, StepKind::Rollback) => super::rollback(attempt, request),
         _ => Err(no_such_step(&attempt.request.request)),

@@ -1,18 +1,18 @@
 //! Live rows that stand in the way of what a mend of part of a table brings back.
 //!
-//! A mend of a whole table brings back rows that kept to the rules of its schema together. One of a part
-//! leaves the others as they are, and one of these may hold by now what a row of the backup has, where a
-//! unique index allows one row only. So each row that would be written is asked for such holders before
-//! anything is staged: when the mend is ordered, and again when its tables are closed to writers.
+//! A mend of a whole table brings back rows that kept to the rules of its schema together. A mend of a part leaves the
+//! other rows as they are, and one of these may now hold a value of a returning row where a unique index allows the
+//! value once. So the mend looks for such holders of each row that it would write before it stages any: when it is
+//! ordered, and again when its tables are closed to writers.
 //!
-//! A unique index that the table got since the backup is asked of all rows that would be written, those of
-//! whole tables too ([`super::new_rules`]).
+//! A unique index that the table got since the backup may refuse any row that the mend would write, also those of
+//! whole tables ([`super::new_rules`]).
 //!
-//! Holders can be taken along: they are brought to what the backup has of them, too, which may be nothing.
-//! Others may hold what comes back with them, so these are asked for in turn, until no more are found.
+//! The mend can take holders along: it brings them to what the backup has of them, too, which may be nothing. Further
+//! rows may hold what comes back with them, so the search repeats until it finds no more.
 //!
-//! *Memory*: the rows of a block; the holders that are taken along, at most [`MOST_TAKEN`] with keys of at
-//! most [`MOST_TAKEN_BYTES`]; of conflicts that refuse the mend the first [`MOST_NAMED`].
+//! *Memory*: the rows of a block; the holders that are taken along, at most [`MOST_TAKEN`] with keys of at most
+//! [`MOST_TAKEN_BYTES`]; of conflicts that refuse the mend the first [`MOST_NAMED`].
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;

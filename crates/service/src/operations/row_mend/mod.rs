@@ -8,12 +8,12 @@
 //! finish             readers see it, all at one moment; then writers go on
 //! ```
 //!
-//! Which keys may differ is known from changes ([`changes`]): those in the backups after the wanted one,
-//! the last of which the mend has just taken itself. Where changes are not known, digests of key ranges
-//! tell which to read ([`digests`]). A shard of which much may differ is rebuilt ([`roads`], [`rebuild`]).
-//! *Cost*: of the others what may differ is read, and nothing else of the tables or of the repository. *Crash*:
-//! staged rows and cursors are durable together, and what is staged again is passed over; before the finish,
-//! all of it can be given up.
+//! Changes name the keys that may differ ([`changes`]): the changes in the backups after the wanted one, the last of
+//! which the mend has just taken itself. Where changes are not known, digests of key ranges name the ranges to read
+//! ([`digests`]). A shard of which much may differ is rebuilt ([`methods`], [`rebuild`]). *Cost*: of the other shards
+//! the mend reads what may differ, and nothing else of the tables or of the repository. *Crash*: staged rows and
+//! cursors are durable together, and a repeated call passes over what is staged; until the finish, all of it can be
+//! given up.
 
 mod before;
 mod beside_writers;
@@ -21,11 +21,11 @@ mod changes;
 pub(crate) mod conflicts;
 mod digests;
 pub mod drift;
+mod methods;
 mod new_rules;
 pub mod order;
 mod preview;
 mod rebuild;
-mod roads;
 mod second_look;
 mod tasks;
 mod undo;
@@ -35,13 +35,13 @@ mod wanted;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use mendb_engines::{Source, StagedCounts, StagedTable};
+use mendb_engines::{HiddenTable, RowSource, StagedCounts};
 use mendb_model::RowBlock;
 use mendb_model::key::{KeyRange, to_hex};
 use mendb_model::manifest::Manifest;
 use mendb_model::name::TablePath;
 use mendb_model::operation::{
-    MendedRows, NewTask, RowMendRequest, RowMendRoad, StepKind, TaskOutput, TaskSpec,
+    FindBy, MendedRows, NewTask, RowMendRequest, StepKind, TaskOutput, TaskSpec,
 };
 
 use super::kind::{Kind, no_such_step};
@@ -94,12 +94,12 @@ fn run(attempt: &Attempt<'_>, request: &RowMendRequest, counts: &mut Counts) -> 
                 range,
                 create,
                 only,
-                road,
+                method,
             },
             StepKind::Stage,
         ) if only.is_empty() => {
             let mut progress = Progress::resume(attempt, counts);
-            match road {
+            match method {
                 _ if *create => load(attempt, request, path, range, &mut progress),
                 Some(chosen) if chosen.is_rebuild() => {
                     rebuild::stage(attempt, request, (path, range), &mut progress)
@@ -137,7 +137,7 @@ fn wanted_manifest(attempt: &Attempt<'_>, request: &RowMendRequest) -> TaskResul
 fn cut(attempt: &Attempt<'_>, request: &RowMendRequest, counts: &mut Counts) -> TaskResult<()> {
     let outcome = close_and_cut(attempt, request, counts);
     if outcome.is_err() {
-        attempt.tools.engine.undo(attempt.operation())?;
+        attempt.tools.engine.drop_staged(attempt.operation())?;
     }
     outcome
 }
@@ -182,18 +182,18 @@ fn prepare(attempt: &Attempt<'_>, request: &RowMendRequest) -> TaskResult<()> {
     let created = request.tables.iter().filter(|table| table.create);
     let staged = created.map(|created| {
         let repository = &attempt.tools.repository;
-        Ok(StagedTable {
+        Ok(HiddenTable {
             name: created.table.clone(),
             backup: attempt.wait(repository.whole_table(&wanted, &created.table))?,
         })
     });
-    let staged: Vec<StagedTable> = staged.collect::<TaskResult<_>>()?;
+    let staged: Vec<HiddenTable> = staged.collect::<TaskResult<_>>()?;
     if !staged.is_empty() {
         attempt
             .tools
             .engine
             .rows()?
-            .stage(attempt.operation(), staged)?;
+            .create_hidden(attempt.operation(), staged)?;
     }
     Ok(())
 }
@@ -203,7 +203,7 @@ fn staging<'a>(
     attempt: &'a Attempt<'_>,
     path: &'a TablePath,
 ) -> TaskResult<impl FnMut(&RowBlock<&[u8]>) -> TaskResult<StagedCounts> + 'a> {
-    let source = Source {
+    let source = RowSource {
         step: attempt.request.step,
         index: attempt.request.shard_idx,
     };
@@ -224,8 +224,8 @@ fn stage(
     progress: &mut Progress<'_, '_>,
 ) -> TaskResult<()> {
     let mut put = staging(attempt, path)?;
-    match &request.road {
-        RowMendRoad::Changes { later } => {
+    match &request.find_by {
+        FindBy::Changes { later } => {
             let mut after_wanted: Vec<Arc<Manifest>> = later
                 .iter()
                 .map(|link| attempt.manifest(&request.before.collection, link))
@@ -244,7 +244,7 @@ fn stage(
                 progress,
             )
         }
-        RowMendRoad::Digests { .. } => {
+        FindBy::Digests { .. } => {
             digests::stage(attempt, request, (path, range), &mut put, progress)
         }
     }
@@ -380,7 +380,7 @@ fn finish(attempt: &Attempt<'_>, request: &RowMendRequest, counts: &mut Counts) 
 
 /// Gives up what was staged, and takes the backup of the state before back.
 fn rollback(attempt: &Attempt<'_>, request: &RowMendRequest) -> TaskResult<()> {
-    attempt.tools.engine.undo(attempt.operation())?;
+    attempt.tools.engine.drop_staged(attempt.operation())?;
     crate::env::crash_point();
     backup::rollback(attempt, &request.before)
 }

@@ -1,8 +1,8 @@
 //! Unique indexes that a table got since the backup. The rows of the backup need not keep to them.
 //!
-//! So two rows that the backup has may share what such an index allows once: two that come back, or one that
-//! comes back and one that stays because it is as it was. The second is a live row among the mended ones that
-//! holds what comes back, and is neither changed nor erased; that is known when all of them were looked at.
+//! Two rows of the backup may share a value that such an index allows once: two rows that come back, or one that comes
+//! back and one that stays because it is as it was. The second is a live row among the mended ones that the mend
+//! neither changes nor erases; that is known once all of them were looked at.
 //!
 //! *Memory*: the keys of the rows that change, and what they have in these indexes: at most [`MOST_BYTES`].
 

@@ -8,7 +8,7 @@ use mendb_model::key_text::describe_range;
 use mendb_model::manifest::{Manifest, TableBackup};
 use mendb_model::name::{BackupId, BackupKind, OperationId, matches};
 use mendb_model::operation::{
-    ExpectedShard, MendedRows, Request, RowMendRequest, RowMendRoad, RowTableMend, State,
+    ExpectedShard, FindBy, MendedRows, Request, RowMendRequest, RowTableMend, State,
 };
 use mendb_model::schema::TableSchema;
 use serde::{Deserialize, Serialize};
@@ -75,7 +75,8 @@ pub struct RowMendPreview {
     /// The backup of the state before that would be taken, by which the mend could be undone.
     pub before: BackupKind,
     /// How the rows that differ are found.
-    pub road: RowMendRoad,
+    #[serde(rename = "road")]
+    pub find_by: FindBy,
     /// The tables.
     pub tables: Vec<RowTableMend>,
     /// The keys that are mended of tables of which not all are, as people write them.
@@ -131,7 +132,7 @@ impl Front {
         let mut row_bytes = 0;
         for shard in &shards {
             total += shard.rows;
-            if !shard.road.is_some_and(|chosen| chosen.is_rebuild()) {
+            if !shard.method.is_some_and(|chosen| chosen.is_rebuild()) {
                 row_bytes += shard.rows.written_bytes;
             }
         }
@@ -144,7 +145,7 @@ impl Front {
             planned_for: self.tools.target.clone(),
             version,
             before: request.before.backup_id.kind(),
-            road: request.road,
+            find_by: request.find_by,
             tables: request.tables,
             ranges,
             conflicts,
@@ -280,7 +281,7 @@ impl Front {
             return Err(not_ours(&chosen, &table.table));
         }
         let beside_writers = self.tools.engine.rows()?.beside_writers().is_some();
-        let (before, road) = match beside_writers {
+        let (before, find_by) = match beside_writers {
             true => self.before_of_publish(&collection, &chosen, &tables, label)?,
             false => self.before(&collection, chain, &tables, label)?,
         };
@@ -290,7 +291,7 @@ impl Front {
             request: RowMendRequest {
                 before,
                 chain: chain.iter().map(link).collect(),
-                road,
+                find_by,
                 tables,
                 undoes,
                 expected: Vec::new(),

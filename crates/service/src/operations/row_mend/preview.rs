@@ -10,14 +10,14 @@ use mendb_model::key_text::describe_range;
 use mendb_model::manifest::{Manifest, TableBackup};
 use mendb_model::name::TablePath;
 use mendb_model::operation::{
-    ChosenRoad, MendedRows, Request, RowMendRequest, RowMendRoad, RowTableMend,
+    ChosenMethod, FindBy, MendedRows, Request, RowMendRequest, RowTableMend,
 };
 use mendb_model::{ChangeKind, Digest, RowBlock, RowBlockBuilder};
 use serde::{Deserialize, Serialize};
 
 use super::conflicts::{Search, is_needed};
 use super::digests::live_digest;
-use super::roads::{Roads, Told};
+use super::methods::{ChangedKeys, MendedRanges};
 use super::wanted::WantedRows;
 use super::{Fetched, Progress, digests, no_such_table, wanted_chain, wanted_manifest};
 use crate::attempt::{Attempt, Counts};
@@ -43,9 +43,9 @@ pub struct ShardPreview {
     pub digest: Option<Digest>,
     /// What would be done, exactly.
     pub rows: MendedRows,
-    /// The road that would be taken; `None` where there is no choice.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub road: Option<ChosenRoad>,
+    /// The method that would be taken; `None` where there is no choice.
+    #[serde(rename = "road", default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<ChosenMethod>,
 }
 
 /// What was found out about a mend.
@@ -139,45 +139,45 @@ pub(super) fn look(
     }
     let mut search = Search::new(engine, table, backup, takes_along)?;
     let chain = wanted_chain(attempt, request)?;
-    let increments: Vec<Arc<Manifest>> = match &request.road {
-        RowMendRoad::Changes { later } => later
+    let increments: Vec<Arc<Manifest>> = match &request.find_by {
+        FindBy::Changes { later } => later
             .iter()
             .map(|link| attempt.manifest(&request.before.collection, link))
             .collect::<TaskResult<_>>()?,
-        RowMendRoad::Digests { .. } => Vec::new(),
+        FindBy::Digests { .. } => Vec::new(),
     };
-    let roads = Roads {
+    let methods = MendedRanges {
         tools: attempt.tools,
         chain: &chain,
         rebuilds: !request.beside_writers,
-        told: match &request.road {
-            RowMendRoad::Changes { .. } => Told::Changes {
+        changed_keys: match &request.find_by {
+            FindBy::Changes { .. } => ChangedKeys::Changes {
                 increments: &increments,
                 live_since: Some(request.before.since_version.unwrap_or_default()),
             },
-            RowMendRoad::Digests { .. } => Told::Digests,
+            FindBy::Digests { .. } => ChangedKeys::Digests,
         },
     };
     let mut shards = Vec::new();
     let mut rebuilt_bytes = 0;
-    for of in roads.of_table(table, backup)? {
+    for of in methods.of_table(table, backup)? {
         let looking = Looking {
             attempt,
             request,
             path: &of.path,
         };
-        if of.road.is_rebuild() {
+        if of.method.is_rebuild() {
             let live = engine.shards(&of.path, &of.range)?;
             rebuilt_bytes += live.iter().map(|shard| shard.bytes).sum::<u64>();
         }
-        let rows = match &request.road {
+        let rows = match &request.find_by {
             _ if of.path.index.is_some() => looking.estimate(&chain, &of.range)?,
-            RowMendRoad::Changes { .. } if !of.road.is_rebuild() => {
+            FindBy::Changes { .. } if !of.method.is_rebuild() => {
                 looking.by_changes(&of.range, &increments, &mut search)?
             }
             _ => looking.side_by_side(&of.range, &mut search)?,
         };
-        shards.push(looking.preview(backup, of.range, rows, Some(of.road))?);
+        shards.push(looking.preview(backup, of.range, rows, Some(of.method))?);
     }
     let path = TablePath::table(&table.table);
     let looking = Looking {
@@ -224,7 +224,7 @@ fn created(
                     requests: read.requests,
                     ..MendedRows::default()
                 },
-                road: None,
+                method: None,
             });
         }
     }
@@ -245,7 +245,7 @@ impl Looking<'_, '_> {
         backup: &TableBackup,
         range: KeyRange,
         rows: MendedRows,
-        road: Option<ChosenRoad>,
+        method: Option<ChosenMethod>,
     ) -> TaskResult<ShardPreview> {
         let engine = self.attempt.tools.engine.rows()?;
         let index = self.path.index.as_deref();
@@ -260,7 +260,7 @@ impl Looking<'_, '_> {
             digest,
             range,
             rows,
-            road,
+            method,
         })
     }
 

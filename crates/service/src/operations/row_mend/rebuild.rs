@@ -1,7 +1,7 @@
-//! Shards that are made anew from the chain of the wanted backup, beside the live ones.
+//! Builds shards anew from the chain of the wanted backup, beside the live ones.
 //!
-//! *Crash*: rows that were handed over are durable before they are reported, and what is handed over again is passed
-//! over. *Memory*: two batches of rows, and what the reader of the chain keeps.
+//! *Crash*: rows are durable before the attempt reports them, and the store passes over rows that it is handed again.
+//! *Memory*: two batches of rows, and what the reader of the chain keeps.
 
 use mendb_engines::RebuildRequest;
 use mendb_model::key::KeyRange;

@@ -1,4 +1,4 @@
-//! Rows that came into the way of a mend since it was ordered.
+//! Rows that came to stand in the way of a mend since it was ordered.
 
 use mendb_model::operation::RowMendRequest;
 

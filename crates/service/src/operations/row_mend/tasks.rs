@@ -1,15 +1,13 @@
-//! The tasks of the stage of a mend: one for each key range that is mended by itself.
+//! The tasks of the stage step of a mend: one for each key range that is mended by itself.
 
 use std::sync::Arc;
 
 use mendb_model::key::KeyRange;
 use mendb_model::manifest::Manifest;
 use mendb_model::name::TablePath;
-use mendb_model::operation::{
-    ChainLink, ChosenRoad, NewTask, RowMendRequest, RowMendRoad, TaskSpec,
-};
+use mendb_model::operation::{ChainLink, ChosenMethod, FindBy, NewTask, RowMendRequest, TaskSpec};
 
-use super::roads::{MendedRange, Roads, Told};
+use super::methods::{ChangedKeys, MendedRange, MendedRanges};
 use crate::attempt::Tools;
 use crate::error::{Error, Result};
 use crate::sizes::segment_bytes;
@@ -32,21 +30,21 @@ pub(super) fn tasks(
         return Ok(Vec::new());
     };
     let mut increments = Vec::new();
-    if let RowMendRoad::Changes { later } = &request.road {
+    if let FindBy::Changes { later } = &request.find_by {
         increments = manifests(later)?;
         // What changed since the last of them is in the backup that was just taken.
         increments.extend(step.draft.clone());
     }
-    let roads = Roads {
+    let methods = MendedRanges {
         tools,
         chain: &chain,
         rebuilds: !request.beside_writers,
-        told: match &request.road {
-            RowMendRoad::Changes { .. } => Told::Changes {
+        changed_keys: match &request.find_by {
+            FindBy::Changes { .. } => ChangedKeys::Changes {
                 increments: &increments,
                 live_since: None,
             },
-            RowMendRoad::Digests { .. } => Told::Digests,
+            FindBy::Digests { .. } => ChangedKeys::Digests,
         },
     };
     let mut tasks = Vec::new();
@@ -69,30 +67,35 @@ pub(super) fn tasks(
             &TablePath::table(&table.table),
             &table.also,
         ));
-        let ranges = roads.of_table(table, backup)?.into_iter();
+        let ranges = methods.of_table(table, backup)?.into_iter();
         tasks.extend(ranges.map(|of| {
             let MendedRange {
                 path,
                 range,
-                road,
+                method,
                 bytes,
             } = of;
-            task(&path, range, bytes, Some(road))
+            task(&path, range, bytes, Some(method))
         }));
     }
     Ok(tasks)
 }
 
-/// The task of a range on its road; of one that is created, where there is none.
-fn task(path: &TablePath, range: KeyRange, bytes_total: u64, road: Option<ChosenRoad>) -> NewTask {
+/// The task of a range on its method; of one that is created, where there is none.
+fn task(
+    path: &TablePath,
+    range: KeyRange,
+    bytes_total: u64,
+    method: Option<ChosenMethod>,
+) -> NewTask {
     NewTask {
         bytes_total,
         spec: TaskSpec::MendRows {
             path: path.clone(),
             range,
-            create: road.is_none(),
+            create: method.is_none(),
             only: Vec::new(),
-            road,
+            method,
         },
     }
 }
@@ -111,7 +114,7 @@ fn task_of_single_keys(path: &TablePath, keys: &[KeyRange]) -> Option<NewTask> {
             range,
             create: false,
             only: keys.to_vec(),
-            road: None,
+            method: None,
         },
     })
 }

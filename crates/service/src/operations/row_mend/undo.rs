@@ -1,4 +1,4 @@
-//! The order that takes a mend of live tables of a row store back.
+//! The order to undo a mend of live tables of a row store.
 
 use mendb_model::name::OperationId;
 use mendb_model::operation::{Request, State};

@@ -1,4 +1,4 @@
-//! What keys are wanted to hold, by the chain up to the wanted backup.
+//! The rows that some keys should have, by the chain up to the wanted backup.
 
 use std::sync::Arc;
 

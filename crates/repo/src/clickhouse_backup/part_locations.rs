@@ -17,10 +17,10 @@ use super::error::{ImportError, PartOf, Result};
 use super::metadata::BackupMetadata;
 use super::path_name::encode;
 use super::stored::{Archive, Files, Slices, Stored};
-use crate::objects::{Listed, Objects, Place};
+use crate::objects::{Listed, Objects, StoreKind};
 
 /// What a backup keeps of a table.
-pub(super) struct Shelves {
+pub(super) struct PartLocations {
     /// The place where it was looked for, for errors.
     looked_in: String,
     kept: Kept,
@@ -46,7 +46,7 @@ struct DiskArchives {
     slices: Option<Arc<Slices>>,
 }
 
-impl Shelves {
+impl PartLocations {
     /// Looks what is there.
     pub(super) async fn look(
         objects: &Objects,
@@ -188,7 +188,7 @@ async fn collect(
 
 /// The directories of backups on the other disks of the server that are on this machine.
 fn other_roots(objects: &Objects, metadata: &BackupMetadata) -> Vec<Objects> {
-    let Place::Directory(root) = &objects.place else {
+    let StoreKind::Directory(root) = &objects.place else {
         return Vec::new();
     };
     let canonical = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
@@ -205,7 +205,7 @@ fn other_roots(objects: &Objects, metadata: &BackupMetadata) -> Vec<Objects> {
         let url = url::Url::from_file_path(&directory);
         if let (Ok(prefix), Ok(url)) = (prefix, url) {
             let store = Arc::new(LocalFileSystem::new());
-            let (place, options) = (Place::Directory(directory), objects.options().clone());
+            let (place, options) = (StoreKind::Directory(directory), objects.options().clone());
             roots.push(Objects::new(store, place, prefix, url.as_str(), options));
         }
     }

@@ -1,11 +1,11 @@
-//! The two roads by which a mend brings a shard of rows back: row by row, or as a whole.
+//! The two methods by which a mend brings back a shard of rows: row by row, or as a whole.
 
 use serde::{Deserialize, Serialize};
 
 /// How a shard is mended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum ShardRoad {
+pub enum ShardMethod {
     /// Rows that differ are found and staged over the live ones. It costs so much for each key that differs or
     /// may, however many there are.
     #[default]
@@ -28,11 +28,12 @@ pub struct ShardOutlook {
     pub is_whole: bool,
 }
 
-/// The road of a shard, and why it is that.
+/// The method of a shard, and why it is that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ChosenRoad {
-    /// The road.
-    pub road: ShardRoad,
+pub struct ChosenMethod {
+    /// The method.
+    #[serde(rename = "road")]
+    pub method: ShardMethod,
     /// Keys of the shard that differ or may …
     pub keys: u64,
     /// … of so many. 0 where only a part of the shard is mended, which is done row by row.
@@ -45,8 +46,8 @@ const ROWS_A_KEY: u64 = 2;
 /// A shard with fewer rows is not worth a file of its own.
 const LEAST_ROWS: u64 = 1_000;
 
-impl ChosenRoad {
-    /// The road that costs less.
+impl ChosenMethod {
+    /// The method that costs less.
     pub fn choose(outlook: ShardOutlook) -> Self {
         let ShardOutlook {
             keys,
@@ -56,7 +57,7 @@ impl ChosenRoad {
         } = outlook;
         if !is_whole {
             return Self {
-                road: ShardRoad::Rows,
+                method: ShardMethod::Rows,
                 keys,
                 of: 0,
             };
@@ -64,9 +65,9 @@ impl ChosenRoad {
         let of = live_rows.max(wanted_rows);
         let is_dearer = keys.saturating_mul(ROWS_A_KEY) > of;
         Self {
-            road: match is_dearer && of >= LEAST_ROWS {
-                true => ShardRoad::Rebuild,
-                false => ShardRoad::Rows,
+            method: match is_dearer && of >= LEAST_ROWS {
+                true => ShardMethod::Rebuild,
+                false => ShardMethod::Rows,
             },
             // Several backups may have changed the same key.
             keys: keys.min(of),
@@ -74,9 +75,9 @@ impl ChosenRoad {
         }
     }
 
-    /// Whether it is the road of a new shard.
+    /// Whether it is the method of a new shard.
     pub fn is_rebuild(&self) -> bool {
-        self.road == ShardRoad::Rebuild
+        self.method == ShardMethod::Rebuild
     }
 }
 
@@ -84,53 +85,53 @@ impl ChosenRoad {
 mod tests {
     use super::*;
 
-    fn road(keys: u64, live_rows: u64, wanted_rows: u64) -> ShardRoad {
+    fn method(keys: u64, live_rows: u64, wanted_rows: u64) -> ShardMethod {
         let outlook = ShardOutlook {
             keys,
             live_rows,
             wanted_rows,
             is_whole: true,
         };
-        ChosenRoad::choose(outlook).road
+        ChosenMethod::choose(outlook).method
     }
 
     #[test]
     fn a_shard_is_rebuilt_where_a_large_part_of_its_keys_may_differ() {
         for (keys, expected) in [
-            (0, ShardRoad::Rows),
-            (500_000, ShardRoad::Rows),
-            (500_001, ShardRoad::Rebuild),
-            (1_000_000, ShardRoad::Rebuild),
-            (u64::MAX, ShardRoad::Rebuild),
+            (0, ShardMethod::Rows),
+            (500_000, ShardMethod::Rows),
+            (500_001, ShardMethod::Rebuild),
+            (1_000_000, ShardMethod::Rebuild),
+            (u64::MAX, ShardMethod::Rebuild),
         ] {
-            assert_eq!(road(keys, 1_000_000, 900_000), expected, "{keys}");
-            assert_eq!(road(keys, 900_000, 1_000_000), expected, "{keys}");
+            assert_eq!(method(keys, 1_000_000, 900_000), expected, "{keys}");
+            assert_eq!(method(keys, 900_000, 1_000_000), expected, "{keys}");
         }
     }
 
     #[test]
     fn rows_that_are_all_gone_or_all_new_are_reckoned_by_the_larger_side() {
-        assert_eq!(road(1_000_000, 0, 1_000_000), ShardRoad::Rebuild);
-        assert_eq!(road(1_000_000, 1_000_000, 0), ShardRoad::Rebuild);
-        assert_eq!(road(0, 0, 0), ShardRoad::Rows);
+        assert_eq!(method(1_000_000, 0, 1_000_000), ShardMethod::Rebuild);
+        assert_eq!(method(1_000_000, 1_000_000, 0), ShardMethod::Rebuild);
+        assert_eq!(method(0, 0, 0), ShardMethod::Rows);
     }
 
     #[test]
     fn small_shards_and_parts_of_shards_are_mended_row_by_row() {
-        assert_eq!(road(999, 999, 999), ShardRoad::Rows);
-        assert_eq!(road(1_000, 1_000, 1_000), ShardRoad::Rebuild);
-        let part = ChosenRoad::choose(ShardOutlook {
+        assert_eq!(method(999, 999, 999), ShardMethod::Rows);
+        assert_eq!(method(1_000, 1_000, 1_000), ShardMethod::Rebuild);
+        let part = ChosenMethod::choose(ShardOutlook {
             keys: 9_000,
             live_rows: 9_000,
             wanted_rows: 9_000,
             is_whole: false,
         });
-        assert_eq!((part.road, part.of), (ShardRoad::Rows, 0));
+        assert_eq!((part.method, part.of), (ShardMethod::Rows, 0));
     }
 
     #[test]
     fn no_more_keys_are_told_than_there_are() {
-        let chosen = ChosenRoad::choose(ShardOutlook {
+        let chosen = ChosenMethod::choose(ShardOutlook {
             keys: 3_000_000,
             live_rows: 1_000_000,
             wanted_rows: 1_000_000,

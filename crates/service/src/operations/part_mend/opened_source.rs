@@ -1,4 +1,4 @@
-//! Where the parts of a mend come from.
+//! The source of the parts of a mend, opened: a backup, the freeze of an undone mend, or an imported backup.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::manifests::changed;
 use crate::task_error::{TaskError, TaskResult};
 
 /// What a mend works towards.
-pub(super) enum Source<'a> {
+pub(super) enum OpenedSource<'a> {
     /// A backup of the repository.
     Backup {
         attempt: &'a Attempt<'a>,
@@ -51,7 +51,7 @@ pub(super) enum Content {
     Imported(ImportedPart),
 }
 
-impl<'a> Source<'a> {
+impl<'a> OpenedSource<'a> {
     pub(super) fn open(attempt: &'a Attempt<'a>, request: &'a MendRequest) -> TaskResult<Self> {
         match &request.source {
             MendSource::Backup {

@@ -1,11 +1,11 @@
-//! Which key ranges of a table are mended, each by itself, and on which road: row by row, or as a new shard.
+//! Which key ranges of a table are mended, each by itself, and by which method: row by row, or as a new shard.
 //!
-//! How many keys differ or may is told before any row is read: by the increments that changed them, or by digests.
-//! [`ChosenRoad::choose`] decides; here is what it is told. A plan and the mend itself ask the same, so that what
-//! was planned is what is done.
+//! The increments or the digests say how many keys may differ before any row is read. [`ChosenMethod::choose`] decides
+//! by these numbers, which this module collects. A plan and the mend itself ask the same, so the mend does what was
+//! planned.
 //!
-//! An index has one road for all its shards: it follows from the rows of its table, wherever those are, or all of
-//! it is made of the index rows of the backup.
+//! All shards of an index have one method: its rows follow from the rows of its table, wherever those are, or all of
+//! them come from the backup.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use mendb_engines::{LiveShard, LiveTable};
 use mendb_model::key::KeyRange;
 use mendb_model::manifest::{Manifest, ShardBackup, TableBackup};
 use mendb_model::name::TablePath;
-use mendb_model::operation::{ChosenRoad, RowTableMend, ShardOutlook};
+use mendb_model::operation::{ChosenMethod, RowTableMend, ShardOutlook};
 use mendb_model::{Digest, IndexSchema};
 
 use crate::attempt::Tools;
@@ -26,13 +26,13 @@ pub(super) struct MendedRange {
     /// The table, or an index that is rebuilt.
     pub(super) path: TablePath,
     pub(super) range: KeyRange,
-    pub(super) road: ChosenRoad,
+    pub(super) method: ChosenMethod,
     /// Bytes of segments that are read for it, about.
     pub(super) bytes: u64,
 }
 
 /// What tells which keys may differ.
-pub(super) enum Told<'a> {
+pub(super) enum ChangedKeys<'a> {
     /// These increments changed them, and what changed on the target since the last of them, after this commit.
     Changes {
         increments: &'a [Arc<Manifest>],
@@ -43,16 +43,16 @@ pub(super) enum Told<'a> {
 }
 
 /// Finds the ranges of tables that are there.
-pub(super) struct Roads<'a> {
+pub(super) struct MendedRanges<'a> {
     pub(super) tools: &'a Tools,
     /// The backups up to the wanted one, oldest first.
     pub(super) chain: &'a [Arc<Manifest>],
-    pub(super) told: Told<'a>,
+    pub(super) changed_keys: ChangedKeys<'a>,
     /// Whether shards may be rebuilt: not where writers go on.
     pub(super) rebuilds: bool,
 }
 
-impl Roads<'_> {
+impl MendedRanges<'_> {
     /// The ranges of a table, in key order, and those of its indexes that are rebuilt.
     ///
     /// # Errors
@@ -66,9 +66,9 @@ impl Roads<'_> {
         if !self.rebuilds {
             return self.wanted_ranges(&path, table);
         }
-        let mut ranges = match self.told {
-            Told::Changes { .. } => self.live_ranges(&path, table)?,
-            Told::Digests => self.ranges_by_digests(&path, table)?,
+        let mut ranges = match self.changed_keys {
+            ChangedKeys::Changes { .. } => self.live_ranges(&path, table)?,
+            ChangedKeys::Digests => self.ranges_by_digests(&path, table)?,
         };
         if is_whole(table) {
             let live = self.tools.engine.rows()?.inspect(&table.table)?;
@@ -86,7 +86,7 @@ impl Roads<'_> {
             Some(MendedRange {
                 path: path.clone(),
                 range: table.part_of(&wanted.range)?,
-                road: ChosenRoad::choose(ShardOutlook {
+                method: ChosenMethod::choose(ShardOutlook {
                     keys: wanted.digest.rows,
                     live_rows: wanted.digest.rows,
                     wanted_rows: wanted.digest.rows,
@@ -103,16 +103,16 @@ impl Roads<'_> {
         let shards = self.looked_at(path)?;
         let ranges = shards.into_iter().filter_map(|shard| {
             let range = table.part_of(&shard.live.range)?;
-            let road = shard.road(is_whole(table));
+            let method = shard.method(is_whole(table));
             Some(MendedRange {
                 path: path.clone(),
-                bytes: match road.is_rebuild() {
+                bytes: match method.is_rebuild() {
                     true => shard.chain_bytes,
                     // Where nothing changed that is known: 0 would say that it is not.
                     false => shard.changed_bytes.max(1),
                 },
                 range,
-                road,
+                method,
             })
         });
         Ok(ranges.collect())
@@ -126,12 +126,12 @@ impl Roads<'_> {
     ) -> Result<Vec<MendedRange>> {
         let (mut rebuilt, mut others) = (Vec::new(), Vec::new());
         for shard in self.looked_at(path)? {
-            let road = shard.road(is_whole(table));
-            match road.is_rebuild() {
+            let method = shard.method(is_whole(table));
+            match method.is_rebuild() {
                 true => rebuilt.push(MendedRange {
                     path: path.clone(),
                     range: shard.live.range,
-                    road,
+                    method,
                     bytes: shard.chain_bytes,
                 }),
                 false => others.push(shard),
@@ -151,9 +151,9 @@ impl Roads<'_> {
             let mut same = others
                 .iter()
                 .filter(|other| other.live.range == wanted.range);
-            let road = match same.next() {
-                Some(shard) => shard.road(is_whole(table)),
-                None => ChosenRoad::choose(ShardOutlook {
+            let method = match same.next() {
+                Some(shard) => shard.method(is_whole(table)),
+                None => ChosenMethod::choose(ShardOutlook {
                     keys: wanted.digest.rows,
                     live_rows: wanted.digest.rows,
                     wanted_rows: wanted.digest.rows,
@@ -164,7 +164,7 @@ impl Roads<'_> {
             ranges.extend(pieces.map(|range| MendedRange {
                 path: path.clone(),
                 range,
-                road,
+                method,
                 bytes: segment_bytes(&wanted),
             }));
         }
@@ -177,19 +177,19 @@ impl Roads<'_> {
     fn of_index(&self, path: &TablePath) -> Result<Vec<MendedRange>> {
         let shards = self.looked_at(path)?;
         let sum = |of: fn(&ShardLook) -> u64| shards.iter().map(of).fold(0, u64::saturating_add);
-        let road = ChosenRoad::choose(ShardOutlook {
+        let method = ChosenMethod::choose(ShardOutlook {
             keys: sum(|shard| shard.keys),
             live_rows: sum(|shard| shard.live.digest.rows),
             wanted_rows: sum(|shard| shard.wanted_rows),
             is_whole: true,
         });
-        if !road.is_rebuild() {
+        if !method.is_rebuild() {
             return Ok(Vec::new());
         }
         let ranges = shards.into_iter().map(|shard| MendedRange {
             path: path.clone(),
             range: shard.live.range,
-            road,
+            method,
             bytes: shard.chain_bytes,
         });
         Ok(ranges.collect())
@@ -202,18 +202,18 @@ impl Roads<'_> {
         let mut of_chain: Vec<_> = live.iter().map(|shard| of_range(&shard.range)).collect();
         let mut of_changes = of_chain.clone();
         self.add(self.chain, path, &mut of_chain)?;
-        if let Told::Changes { increments, .. } = self.told {
+        if let ChangedKeys::Changes { increments, .. } = self.changed_keys {
             self.add(increments, path, &mut of_changes)?;
         }
         let mut looked_at = Vec::with_capacity(live.len());
         for ((live, (_, chain)), (_, changes)) in live.into_iter().zip(of_chain).zip(of_changes) {
             let wanted = overlapping(&wanted, &live.range);
-            let keys = match self.told {
+            let keys = match self.changed_keys {
                 _ if is_same(&live, wanted) => 0,
-                Told::Changes { live_since, .. } => {
+                ChangedKeys::Changes { live_since, .. } => {
                     changes.rows + self.changed_since(path, &live.range, live_since)?
                 }
-                Told::Digests => u64::MAX,
+                ChangedKeys::Digests => u64::MAX,
             };
             looked_at.push(ShardLook {
                 keys,
@@ -274,8 +274,8 @@ struct ShardLook {
 }
 
 impl ShardLook {
-    fn road(&self, is_whole: bool) -> ChosenRoad {
-        ChosenRoad::choose(ShardOutlook {
+    fn method(&self, is_whole: bool) -> ChosenMethod {
+        ChosenMethod::choose(ShardOutlook {
             keys: self.keys,
             live_rows: self.live.digest.rows,
             wanted_rows: self.wanted_rows,

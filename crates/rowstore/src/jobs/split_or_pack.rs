@@ -1,4 +1,4 @@
-//! Shards that have grown too large split or pack themselves.
+//! Splits or packs shards that have grown too large.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,23 +13,23 @@ use crate::shard::stats::ShardStats;
 
 /// A shard does not split itself below this size: it is cut between blocks, so it needs some.
 const MIN_SPLIT_BYTES: u64 = 4 * BLOCK_BYTES as u64;
-/// Who looks for a row looks into each run: so many are packed if they are not little of their shard ...
+/// A look-up of a row looks into each run: so many runs are packed if they are not a small part of their shard ...
 const MANY_RUNS: usize = 12;
 /// ... and so many in any case.
 const MOST_RUNS: usize = 64;
 
 /// Splits or packs those of the shards that have grown too large. The write that made them grow is
 /// committed, so a failure here is only reported; it is not tried again before the next open.
-pub(crate) fn relieve(inner: &Inner, grown: &[Arc<Shard>]) {
-    for shard in grown {
-        if shard.relief_failed.load(Ordering::Relaxed) {
+pub(crate) fn grown(inner: &Inner, shards: &[Arc<Shard>]) {
+    for shard in shards {
+        if shard.split_or_pack_failed.load(Ordering::Relaxed) {
             continue;
         }
-        match relieve_shard(inner, shard, Access::Reshape) {
-            // A mend needs its shards as they are. What it leaves too large is relieved when it ends.
+        match one(inner, shard, Access::Reshape) {
+            // A mend needs its shards as they are. What it leaves too large is split or packed when it ends.
             Ok(_) | Err(Error::BeingMended { .. }) => {}
             Err(error) => {
-                shard.relief_failed.store(true, Ordering::Relaxed);
+                shard.split_or_pack_failed.store(true, Ordering::Relaxed);
                 tracing::warn!(shard = shard.label(), %error, "leave a shard larger than it should be");
             }
         }
@@ -37,11 +37,7 @@ pub(crate) fn relieve(inner: &Inner, grown: &[Arc<Shard>]) {
 }
 
 /// Splits or packs a shard that has grown too large: how many rows it has then, or `None` if it was not.
-pub(crate) fn relieve_shard(
-    inner: &Inner,
-    shard: &Arc<Shard>,
-    access: Access,
-) -> Result<Option<u64>> {
+pub(crate) fn one(inner: &Inner, shard: &Arc<Shard>, access: Access) -> Result<Option<u64>> {
     let view = inner.view()?;
     if view.catalogue().shard(shard.id).is_none() {
         return Ok(None);
@@ -52,7 +48,7 @@ pub(crate) fn relieve_shard(
     if matches!(divide, Divide::Into(_)) && !has_much_over_base(&inner.options, &stats) {
         return Ok(None);
     }
-    // Whoever has the shard now is rewriting it, or will come by here.
+    // The job that has the shard now rewrites it, or comes by here.
     if let Ok(_work) = shard.work.try_lock() {
         let rewritten = rewrite(inner, std::slice::from_ref(shard), divide, access)?;
         return Ok(rewritten.then_some(stats.digest.rows));
