@@ -416,6 +416,36 @@ fn a_shard_that_a_mend_makes_too_large_is_relieved_when_it_ends() {
 }
 
 #[test]
+fn a_shard_is_not_written_anew_to_be_split_for_rows_that_mends_have_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options {
+        split_bytes: 512 << 10,
+        compact_bytes: u64::MAX,
+        ..small()
+    };
+    let database = Database::open(dir.path(), options).unwrap();
+    database.create_table("flights", flights(), vec![]).unwrap();
+    let path = TablePath::table("flights");
+    let mut packed = Vec::new();
+    for seats in 1..=8 {
+        let operation = format!("mend-{seats}");
+        database
+            .begin_mend(&operation, &["flights".to_owned()])
+            .unwrap();
+        let all = wanted((0..6_000).map(|id| flight(id, "LH", seats)));
+        stage(&database, &operation, "flights", 0, &all);
+        database.publish_mend(&operation).unwrap();
+        settle(&database, &operation);
+        if seats == 1 {
+            database.compact(&path).unwrap();
+            packed = database.shards(&path).unwrap();
+        }
+    }
+    assert_eq!(database.shards(&path).unwrap(), packed);
+    check(&database.snapshot().unwrap(), "flights");
+}
+
+#[test]
 fn shards_stage_in_parallel_into_the_same_index() {
     let dir = tempfile::tempdir().unwrap();
     let database = with_tables(dir.path());

@@ -44,7 +44,7 @@ pub(crate) fn one(inner: &Inner, shard: &Arc<Shard>, access: Access) -> Result<O
     }
     let stats = view.stats(shard.id)?;
     drop(view);
-    let divide = divide(&inner.options, shard, stats.bytes());
+    let divide = divide(&inner.options, shard, stats.packed_bytes());
     if matches!(divide, Divide::Into(_)) && !has_much_over_base(&inner.options, &stats) {
         return Ok(None);
     }

@@ -241,6 +241,7 @@ impl WrittenBlocks {
             Role::Base => {
                 stats.base_end = Some(self.last_key);
                 stats.base_bytes += self.bytes;
+                stats.base_rows += self.digest.rows;
                 Section::of_shard(Tree::Blocks, shard)
             }
             Role::Run { .. } | Role::Staged | Role::Beside | Role::Records { .. } => {

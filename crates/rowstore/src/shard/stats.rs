@@ -23,6 +23,9 @@ pub(crate) struct ShardStats {
     pub(crate) base_end: Option<Vec<u8>>,
     /// Bytes of packed blocks in the base.
     pub(crate) base_bytes: u64,
+    /// How many rows are in the base; 0 where that was not noted when it was written.
+    #[serde(default)]
+    pub(crate) base_rows: u64,
     /// Bytes of the file of the shard, as far as anything in it is named.
     pub(crate) file_bytes: u64,
     /// The runs, by number.
@@ -146,9 +149,24 @@ impl ShardStats {
         self.log_bytes + after.map(|run| run.bytes).sum::<u64>()
     }
 
-    /// Bytes of rows, about.
+    /// Bytes of rows, about, also of those that newer ones hide.
     pub(crate) fn bytes(&self) -> u64 {
         self.base_bytes + self.run_bytes() + self.delta_bytes
+    }
+
+    /// Bytes that the rows have once they are packed, about: rows over the base are taken to be as large as those in
+    /// it, and beside it. Where these are not counted, it is all that there is.
+    pub(crate) fn packed_bytes(&self) -> u64 {
+        if self.base_rows == 0 {
+            return self.bytes();
+        }
+        let (mut rows, mut bytes) = (self.base_rows, self.base_bytes);
+        for run in self.rows_in_runs().filter(|run| run.hides_nothing) {
+            rows += run.entries.rows;
+            bytes += run.bytes;
+        }
+        let packed = u128::from(bytes) * u128::from(self.digest.rows) / u128::from(rows);
+        u64::try_from(packed).unwrap_or(u64::MAX)
     }
 }
 
@@ -165,6 +183,7 @@ mod tests {
             },
             base_end: Some(vec![0, 255]),
             base_bytes: 1,
+            base_rows: 1,
             file_bytes: 1,
             runs: Vec::new(),
             next_run: 4,
@@ -203,5 +222,37 @@ mod tests {
             error.to_string(),
             "the bookkeeping of shard 7 is damaged; restore it from a backup"
         );
+    }
+
+    #[test]
+    fn rows_that_hide_others_take_no_more_room_than_these() {
+        let rows = |rows| Digest { rows, sum: 0 };
+        let run = |entries, bytes, hides_nothing| RunStats {
+            number: 0,
+            version: 1,
+            entries: rows(entries),
+            bytes,
+            first_key: vec![1],
+            last_key: vec![7],
+            is_of_records: false,
+            is_logged: true,
+            tells_replaced: true,
+            is_staged: false,
+            hides_nothing,
+        };
+        let mut stats = ShardStats {
+            digest: rows(100),
+            base_bytes: 1000,
+            base_rows: 100,
+            runs: vec![run(100, 2000, false)],
+            ..ShardStats::default()
+        };
+        assert_eq!((stats.bytes(), stats.packed_bytes()), (3000, 1000));
+        stats.digest = rows(150);
+        stats.runs.push(run(50, 500, true));
+        assert_eq!(stats.packed_bytes(), 1500);
+        stats.delta_bytes = 10;
+        stats.base_rows = 0;
+        assert_eq!(stats.packed_bytes(), stats.bytes());
     }
 }
