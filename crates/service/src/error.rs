@@ -37,6 +37,14 @@ pub enum Error {
         /// The operation that failed.
         operation_id: OperationId,
     },
+    /// An increment has nothing that it could stand on.
+    #[error("cannot take an incremental backup: {reason}")]
+    FullNeeded {
+        /// The collection.
+        collection: String,
+        /// Why.
+        reason: String,
+    },
     /// There is no such operation.
     #[error("there is no operation {0}")]
     UnknownOperation(String),
@@ -122,6 +130,9 @@ impl Error {
             Self::BackupFailed { operation_id, .. } => Some(format!(
                 "mendb operation resume {operation_id} continues it, mendb operation cancel {operation_id} gives it up"
             )),
+            Self::FullNeeded { collection, .. } => {
+                Some(format!("take a full backup: mendb backup {collection}"))
+            }
             Self::UnknownOperation(_) => {
                 Some("mendb operation list shows those there are".to_owned())
             }

@@ -2,7 +2,9 @@
 
 use std::ops::Deref;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use mendb_engines::{Engine, NoTarget};
 use mendb_model::TargetMark;
@@ -32,6 +34,8 @@ pub struct Service {
     wire: Arc<dyn Wire>,
     /// Held by the thread that drives.
     driving: Mutex<()>,
+    /// Whether it was told to stop.
+    is_stopped: AtomicBool,
     /// Keeps the runtime that `tools` point to.
     _runtime: Arc<Runtime>,
 }
@@ -98,6 +102,7 @@ impl Service {
             front: Front::new(journal, tools, settings),
             wire: Arc::new(Direct),
             driving: Mutex::new(()),
+            is_stopped: AtomicBool::new(false),
             _runtime: runtime,
         }
     }
@@ -120,11 +125,43 @@ impl Service {
         self.drive_some(None, observer)
     }
 
+    /// Has whoever drives end soon, now and from now on, and waits so long at most for the attempts that work: what they
+    /// hold on a server they let go. Operations stay where they are, and the next process goes on with them. Returns
+    /// whether all attempts have ended.
+    pub fn stop(&self, longest: Duration) -> bool {
+        self.is_stopped.store(true, Ordering::SeqCst);
+        let have_ended = self.workers.stop(longest);
+        if have_ended {
+            // Who drives hears of it within a moment.
+            drop(self.driving());
+        }
+        have_ended
+    }
+
+    /// Whether an operation waits to be driven, or a command to be taken, as far as `ignores` does not say that it is
+    /// known already and stands still: an operation that works with another repository.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn has_work(&self, ignores: &dyn Fn(&OperationId) -> bool) -> Result<bool> {
+        let commands = self.journal.commands()?;
+        if commands.iter().any(|(_, id, _)| !ignores(id)) {
+            return Ok(true);
+        }
+        for id in self.journal.unfinished_operations()? {
+            if !ignores(&id) && !self.journal.operation_head(&id)?.awaits_user() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     fn drive_some(&self, only: Option<&OperationId>, observer: Observer<'_>) -> Result<()> {
         let _driving = self.driving();
         let repository_id = self.set_right()?;
         let (own, of_workers) = self.wire.connect();
-        let coordinator = Coordinator::new(&self.journal, own, repository_id, only.cloned());
+        let coordinator = Coordinator::new(&self.journal, own, repository_id, only.cloned())
+            .until(&self.is_stopped);
         std::thread::scope(|scope| {
             let workers = std::thread::Builder::new();
             let serving = workers.spawn_scoped(scope, || self.workers.serve(of_workers));

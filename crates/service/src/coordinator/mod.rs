@@ -11,6 +11,7 @@ mod outgoing;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
@@ -56,6 +57,8 @@ pub struct Coordinator<'a> {
     looked_at_ms: Option<u64>,
     /// Whether an operation has moved since then.
     has_moved: bool,
+    /// Set when it is to end.
+    stop: Option<&'a AtomicBool>,
 }
 
 /// An operation that is driven.
@@ -93,15 +96,29 @@ impl<'a> Coordinator<'a> {
             answered: HashMap::new(),
             looked_at_ms: None,
             has_moved: false,
+            stop: None,
         }
     }
 
-    /// Runs until no operation can move without a user.
+    /// The same, which ends soon after `stop` is set: what works is told to stop, and operations stay where they are.
+    #[must_use]
+    pub fn until(mut self, stop: &'a AtomicBool) -> Self {
+        self.stop = Some(stop);
+        self
+    }
+
+    /// Runs until no operation can move without a user, or it is told to stop.
     ///
     /// # Errors
     /// The journal cannot be read or written, or the workers are gone.
     pub fn run(mut self, observer: Observer<'_>) -> Result<()> {
         loop {
+            if self.stop.is_some_and(|stop| stop.load(Ordering::SeqCst)) {
+                for operation_id in self.operations.keys().cloned() {
+                    self.send(Message::Over { operation_id });
+                }
+                return Ok(());
+            }
             if self.is_time_to_look() {
                 self.pick_up(observer)?;
                 self.take_commands(observer)?;

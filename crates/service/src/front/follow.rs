@@ -162,8 +162,8 @@ impl Front {
 
 /// Why an increment is refused, and what works instead.
 fn take_full(collection: &str, reason: &str) -> Error {
-    Error::refused(
-        format!("cannot take an incremental backup: {reason}"),
-        format!("take a full backup: mendb backup {collection}"),
-    )
+    Error::FullNeeded {
+        collection: collection.to_owned(),
+        reason: reason.to_owned(),
+    }
 }

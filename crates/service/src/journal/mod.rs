@@ -19,6 +19,7 @@ pub mod mend_plan;
 mod mended_shard;
 pub mod operation;
 pub mod operation_event;
+pub mod operation_key;
 mod operation_step;
 pub mod shard_progress;
 mod task_segment;
@@ -30,6 +31,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::ThreadId;
 use std::time::Duration;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
@@ -51,6 +53,8 @@ pub struct Journal {
     connection: Mutex<Connection>,
     /// Whether this process has left an operation or a command for the one that drives.
     has_news: AtomicBool,
+    /// The orders that threads are about to make operations for.
+    keys: Mutex<Vec<(ThreadId, operation_key::OrderKey)>>,
 }
 
 impl Journal {
@@ -75,6 +79,7 @@ impl Journal {
             path,
             connection: Mutex::new(connection),
             has_news: AtomicBool::new(true),
+            keys: Mutex::default(),
         };
         journal.prepare()?;
         Ok(journal)
@@ -98,8 +103,9 @@ impl Journal {
         if self.layout(&connection)? < LAYOUT_VERSION {
             drop(connection);
             self.raise()?;
+            return Ok(());
         }
-        Ok(())
+        operation_key::prepare(&connection).map_err(failed)
     }
 
     /// The layout of the file; 0 of one that has none yet.
@@ -140,6 +146,7 @@ impl Journal {
                 draft_shard::LAYOUT,
                 mended_shard::LAYOUT,
                 operation_event::LAYOUT,
+                operation_key::LAYOUT,
                 mend_plan::LAYOUT,
                 left_partition::LAYOUT,
                 made::LAYOUT,
@@ -163,6 +170,10 @@ impl Journal {
     /// processes leave, nothing is known.
     pub(crate) fn take_news(&self) -> bool {
         self.has_news.swap(false, Ordering::SeqCst)
+    }
+
+    fn keys(&self) -> MutexGuard<'_, Vec<(ThreadId, operation_key::OrderKey)>> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn connection(&self) -> MutexGuard<'_, Connection> {

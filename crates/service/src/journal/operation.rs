@@ -10,8 +10,8 @@ use mendb_model::operation::{Operation, OperationHead};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::{
-    Journal, draft_shard, from_json, int, mended_shard, operation_event, operation_step,
-    shard_progress, to_json, used_repository,
+    Journal, draft_shard, from_json, int, mended_shard, operation_event, operation_key,
+    operation_step, shard_progress, to_json, used_repository,
 };
 use crate::error::{Error, Result};
 
@@ -55,8 +55,12 @@ impl Journal {
     /// # Errors
     /// The journal cannot be written.
     pub fn insert_operation(&self, operation: &Operation) -> Result<()> {
+        let order = self.take_key();
         self.write("insert operation", |tx| {
             put_all(tx, operation)?;
+            if let Some(order) = &order {
+                operation_key::put(tx, operation, order)?;
+            }
             used_repository::put(tx, operation)?;
             operation_event::put(tx, operation, "created")
         })?;

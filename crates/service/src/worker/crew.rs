@@ -35,6 +35,8 @@ struct Shared {
     changed: Condvar,
     /// The crew is gone: wakes the one that gives signs of life.
     gone: Condvar,
+    /// An attempt has ended.
+    ended: Condvar,
 }
 
 #[derive(Default)]
@@ -65,6 +67,7 @@ impl Crew {
             state: Mutex::default(),
             changed: Condvar::new(),
             gone: Condvar::new(),
+            ended: Condvar::new(),
         }))
     }
 
@@ -89,6 +92,17 @@ impl Crew {
             state.is_beating = thread.is_ok();
         }
         self.0.wake(&mut state);
+    }
+
+    /// Tells all attempts to stop, and waits for their ends, but not longer than that. Returns whether all have ended.
+    pub(super) fn stop(&self, longest: Duration) -> bool {
+        let mut state = self.0.state();
+        state.turns.stop_all();
+        self.0.wake(&mut state);
+        let works = |state: &mut State| !state.turns.is_empty();
+        let waited = self.0.ended.wait_timeout_while(state, longest, works);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.turns.is_empty()
     }
 
     /// Changes whose turn it is.
@@ -213,6 +227,7 @@ impl Drop for Ends<'_> {
         state.free += 1;
         shared.wake(&mut state);
         drop(state);
+        shared.ended.notify_all();
         drop(beat);
     }
 }

@@ -48,6 +48,11 @@ impl Workers {
         }
     }
 
+    /// Tells all that works to stop, and waits for that, but not longer than so. Returns whether all have ended.
+    pub fn stop(&self, longest: Duration) -> bool {
+        self.crew.stop(longest)
+    }
+
     /// Works for a coordinator until that is gone. Attempts that still work then end when they next ask for the
     /// journal, or are done; nobody hears of them.
     pub fn serve(&self, end: End) {

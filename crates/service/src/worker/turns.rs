@@ -185,6 +185,18 @@ impl Turns {
         }
     }
 
+    /// Tells all attempts to stop.
+    pub(super) fn stop_all(&self) {
+        for attempt in &self.running {
+            attempt.stopped.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether no attempt waits or works.
+    pub(super) fn is_empty(&self) -> bool {
+        self.running.is_empty()
+    }
+
     /// Lets nothing of an operation begin any more: it is done or cancelled.
     pub(super) fn end(&mut self, operation_id: &OperationId) {
         self.newest.retain(|(of, _, _), _| of != operation_id);
