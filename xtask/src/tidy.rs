@@ -15,7 +15,7 @@ use crate::run::{Outcome, root};
 const MAX_LINES: usize = 600;
 
 /// Each room and the rooms it may import.
-const ROOMS: [(&str, &[&str]); 8] = [
+const ROOMS: [(&str, &[&str]); 9] = [
     ("mendb-model", &[]),
     ("mendb-recorder", &[]),
     ("mendb-rowstore", &["mendb-model", "mendb-recorder"]),
@@ -31,6 +31,7 @@ const ROOMS: [(&str, &[&str]); 8] = [
             "mendb-recorder",
         ],
     ),
+    ("mendb-server", &["mendb-service"]),
     (
         "mendb",
         &[
@@ -39,6 +40,7 @@ const ROOMS: [(&str, &[&str]); 8] = [
             "mendb-repo",
             "mendb-engines",
             "mendb-service",
+            "mendb-server",
             "mendb-recorder",
         ],
     ),

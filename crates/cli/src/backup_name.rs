@@ -80,6 +80,7 @@ pub fn search_unfinished(
 pub fn unknown(repository: &Repository, name: &str) -> Failure {
     Failure::input(format!("there is no backup {name} in {}", repository.url()))
         .hint("mendb list shows the backups there are")
+        .absent()
 }
 
 /// What someone may have meant who named a backup that is not among those of a collection, each with its

@@ -6,12 +6,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::commands;
 use crate::context::Context;
 use crate::failure::{Failure, FailureKind, Verdict};
 use crate::output::{Output, OutputFormat};
+use crate::remote::{self, Remote};
+use crate::serve;
+use crate::serve::program::Program;
 use crate::settings::Sources;
 
 /// What someone who has only the help can begin with.
@@ -98,6 +101,9 @@ struct Global {
         help_heading = "Everywhere"
     )]
     config: Option<PathBuf>,
+    /// Have the server there run the command: http://host:port, with the token in MENDB_TOKEN [env: MENDB_SERVER]
+    #[arg(long, global = true, value_name = "URL", help_heading = "Everywhere")]
+    server: Option<String>,
     /// How data is printed
     #[arg(
         long,
@@ -153,6 +159,14 @@ enum Command {
     /// Look after long operations
     #[command(subcommand)]
     Operation(commands::operation::OperationCommand),
+    Serve(serve::ServeCommand),
+    /// Say who may ask a server
+    #[command(subcommand)]
+    Token(commands::token::TokenCommand),
+    /// Have a server do things at times that recur
+    #[command(subcommand)]
+    Schedule(commands::schedule::ScheduleCommand),
+    Audit(commands::audit::AuditCommand),
     /// Show the settings
     #[command(subcommand)]
     Config(commands::config::ConfigCommand),
@@ -177,9 +191,46 @@ impl Command {
             Self::Chain(command) => command.run(context),
             Self::Repository(command) => command.run(context),
             Self::Operation(command) => command.run(context),
+            Self::Serve(command) => {
+                let program = Program {
+                    define: defined,
+                    run: run_words,
+                };
+                command.run(context, program)
+            }
+            Self::Token(command) => command.run(context),
+            Self::Schedule(command) => command.run(context),
+            Self::Audit(command) => command.run(context),
             Self::Config(command) => command.run(context),
         }
     }
+
+    /// Whether it is about this machine, whatever server is named in the settings.
+    fn stays_here(&self) -> bool {
+        matches!(
+            self,
+            Self::Serve(_) | Self::Token(_) | Self::Config(_) | Self::Demo(_)
+        )
+    }
+}
+
+/// The command line with all that follows from its definition.
+fn defined() -> clap::Command {
+    let mut program = Cli::command();
+    program.build();
+    program
+}
+
+/// Runs the words of a command for a client of the server.
+fn run_words(words: &[String], context: &Context) -> Result<Verdict, Failure> {
+    let cli = Cli::try_parse_from(words).map_err(|error| {
+        let text = error.render().to_string();
+        let text = text.strip_prefix("error: ").unwrap_or(&text);
+        // What follows is how a command line is written.
+        let text = text.split("\n\nUsage:").next().unwrap_or(text);
+        Failure::misuse(text.trim())
+    })?;
+    cli.command.run(context)
 }
 
 /// Runs the program on the process's arguments.
@@ -190,9 +241,12 @@ pub fn main() -> ExitCode {
         Err(error) => return refuse(&error, wants_json(&arguments)),
     };
     let format = cli.global.output;
-    match run(cli) {
-        Ok(Verdict::Done) => ExitCode::SUCCESS,
-        Ok(Verdict::Drift) => ExitCode::from(3),
+    match run(cli, &arguments) {
+        Ok(Ended::ByServer(code)) => ExitCode::from(code),
+        Ok(Ended::Here(verdict)) => match verdict {
+            Verdict::Done => ExitCode::SUCCESS,
+            Verdict::Drift => ExitCode::from(3),
+        },
         Err(failure) => {
             if failure.kind != FailureKind::BrokenPipe {
                 report(&failure, format);
@@ -202,7 +256,15 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> Result<Verdict, Failure> {
+/// How a command ended.
+enum Ended {
+    /// This process ran it.
+    Here(Verdict),
+    /// A server ran it, and that is the exit code.
+    ByServer(u8),
+}
+
+fn run(cli: Cli, arguments: &[OsString]) -> Result<Ended, Failure> {
     start_log(cli.global.verbose, cli.global.quiet)?;
     let directory = std::env::current_dir()
         .map_err(|error| Failure::io("cannot find the current directory", &error))?;
@@ -212,6 +274,7 @@ fn run(cli: Cli) -> Result<Verdict, Failure> {
         ("clickhouse.data_path", cli.global.data_path),
         ("clickhouse.state", cli.global.state.clone()),
         ("postgres.state", cli.global.state),
+        ("server", cli.global.server),
     ];
     let sources = Sources {
         directory,
@@ -224,17 +287,33 @@ fn run(cli: Cli) -> Result<Verdict, Failure> {
             .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
             .collect::<BTreeMap<_, _>>(),
     };
+    let token = sources.environment.get(remote::TOKEN).cloned();
     let (settings, entries) = sources.resolve()?;
+    if let (Some(url), false) = (&settings.server, cli.command.stays_here()) {
+        let remote = Remote {
+            url: url.clone(),
+            token,
+            format: cli.global.output,
+            quiet: cli.global.quiet,
+        };
+        let program = defined();
+        let line = program.clone().get_matches_from(arguments);
+        let ended = remote.run(&program, &line)?;
+        return Ok(Ended::ByServer(ended.exit_code));
+    }
     let context = Context {
         settings,
         entries,
         output: Output {
             format: cli.global.output,
             quiet: cli.global.quiet,
+            listener: None,
         },
+        session: None,
     };
     let verdict = cli.command.run(&context);
-    verdict.map_err(|failure| context.tell_what_is_in_the_way(failure))
+    let verdict = verdict.map_err(|failure| context.tell_what_is_in_the_way(failure))?;
+    Ok(Ended::Here(verdict))
 }
 
 /// Prints a failure on stderr: lines for people, one JSON object for programs.
@@ -297,8 +376,6 @@ fn start_log(verbose: u8, quiet: bool) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

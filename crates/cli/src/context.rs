@@ -1,6 +1,9 @@
 //! What every command gets: the settings and where to print.
 
+use std::sync::Arc;
+
 use crate::output::Output;
+use crate::serve::session::Session;
 use crate::settings::{Entry, Settings};
 
 /// The surroundings of one run.
@@ -12,13 +15,13 @@ pub struct Context {
     pub entries: Vec<Entry>,
     /// Where data is printed.
     pub output: Output,
+    /// Of a command that a server runs, what that has open.
+    pub session: Option<Arc<Session>>,
 }
 
 impl Context {
     /// Says something that is not data, on stderr; nothing when quiet.
     pub fn say(&self, text: &str) {
-        if !self.output.quiet {
-            eprintln!("{text}");
-        }
+        self.output.say(text);
     }
 }

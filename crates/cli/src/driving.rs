@@ -15,6 +15,7 @@ use crate::operations::progress::OperationProgress;
 use crate::operations::record::progress_line;
 use crate::orphan::way_out;
 use crate::owner::Owner;
+use crate::serve::session::Session;
 
 /// How often it is looked what another process does.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -74,7 +75,14 @@ impl Context {
         wanted: State,
     ) -> Result<Verdict, Failure> {
         service.check_repository(id)?;
-        self.drive_all(service)?;
+        match &self.session {
+            // The server drives.
+            Some(session) => {
+                session.tell_begun(id);
+                self.follow(&Owner::Target, service.journal(), id)?;
+            }
+            None => self.drive_all(service)?,
+        }
         self.report_end(service.journal(), id, wanted)
     }
 
@@ -83,7 +91,7 @@ impl Context {
     /// # Errors
     /// Driving failed. How the operations ended is in the journal.
     pub fn drive_all(&self, service: &Service) -> Result<(), Failure> {
-        let mut progress = OperationProgress::start(self.output.quiet);
+        let mut progress = OperationProgress::start(self.output.hides_progress());
         let driven = service.drive(&mut |operation| progress.update(operation));
         progress.finish();
         Ok(driven?)
@@ -95,7 +103,7 @@ impl Context {
         if *owner == Owner::Target {
             return self.drive_all(service);
         }
-        let mut progress = OperationProgress::start(self.output.quiet);
+        let mut progress = OperationProgress::start(self.output.hides_progress());
         let driven = service.drive_only(id, &mut |operation| progress.update(operation));
         progress.finish();
         Ok(driven?)
@@ -126,7 +134,10 @@ impl Context {
         journal: &Journal,
         id: &OperationId,
     ) -> Result<(), Failure> {
-        let mut progress = OperationProgress::start(self.output.quiet);
+        if let Some(session) = &self.session {
+            return self.follow_served(session, owner, journal, id);
+        }
+        let mut progress = OperationProgress::start(self.output.hides_progress());
         for look in 0u32.. {
             let operation = journal.operation_head(id)?;
             if operation.awaits_user() {
@@ -146,6 +157,73 @@ impl Context {
         Ok(())
     }
 
+    /// Follows an operation that the server drives for whose client this is, for as long as that listens.
+    fn follow_served(
+        &self,
+        session: &Session,
+        owner: &Owner,
+        journal: &Journal,
+        id: &OperationId,
+    ) -> Result<(), Failure> {
+        let mut is_first = true;
+        loop {
+            let operation = journal.operation_head(id)?;
+            if operation.awaits_user() {
+                return Ok(());
+            }
+            if std::mem::take(&mut is_first) {
+                match owner {
+                    Owner::Target => session.house.target.check_repository(id)?,
+                    Owner::Repository(directory) => session.house.maintain(directory, id),
+                }
+                session.tell_begun(id);
+            }
+            if session.is_left() {
+                let left = format!("nobody waits for operation {id} any more, which goes on");
+                return Err(Failure::new(FailureKind::BrokenPipe, left));
+            }
+            session.tell_progress(id, &progress_line(&operation), operation.progress().percent);
+            session.house.wait(LOOK_EVERY);
+        }
+    }
+
+    /// Has the server that runs this command ask something of an operation.
+    fn deliver_served(
+        &self,
+        session: &Session,
+        (owner, journal): &(Owner, Journal),
+        id: &OperationId,
+        command: Command,
+    ) -> Result<(), Failure> {
+        let house = &session.house;
+        let command_id = match owner {
+            Owner::Target => {
+                house.target.check_repository(id)?;
+                house.target.command(id, command)?
+            }
+            Owner::Repository(directory) => {
+                let command_id = command_through(journal, id, command)?;
+                house.maintain(directory, id);
+                command_id
+            }
+        };
+        house.poke();
+        for _ in 0..MOST_TRIES * LOOKS_A_TRY {
+            if !journal.has_command(command_id)? {
+                return Ok(());
+            }
+            house.wait(LOOK_EVERY);
+        }
+        if !journal.delete_command(command_id)? {
+            return Ok(());
+        }
+        Err(Failure::new(
+            FailureKind::Retry,
+            format!("the server did not take the command for {id} in time"),
+        )
+        .hint("nothing was asked of the operation: try again"))
+    }
+
     /// Asks something of an operation: does it, or has the process do it that has the target open. Where that
     /// cannot be, what was asked is withdrawn, so that it does not happen later.
     ///
@@ -154,10 +232,14 @@ impl Context {
     /// process does not do it.
     pub fn deliver(
         &self,
-        (owner, journal): &(Owner, Journal),
+        known: &(Owner, Journal),
         id: &OperationId,
         command: Command,
     ) -> Result<(), Failure> {
+        if let Some(session) = &self.session {
+            return self.deliver_served(session, known, id, command);
+        }
+        let (owner, journal) = known;
         if let Some(service) = self.try_open_at_once(owner)? {
             service.check_repository(id)?;
             let command_id = service.command(id, command)?;

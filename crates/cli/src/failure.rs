@@ -69,6 +69,12 @@ pub struct Failure {
     /// Rows that stand in the way of a mend.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conflicts: Option<Box<Conflicts>>,
+    /// Whether what was named is not there.
+    #[serde(skip)]
+    pub is_absent: bool,
+    /// Whether a full backup would work where an increment was asked for.
+    #[serde(skip)]
+    pub needs_full: bool,
 }
 
 impl Failure {
@@ -82,6 +88,8 @@ impl Failure {
             operation: None,
             unmatched: Box::default(),
             conflicts: None,
+            is_absent: false,
+            needs_full: false,
         }
     }
 
@@ -148,6 +156,30 @@ impl Failure {
             FailureKind::FixCommand => 2,
             _ => 1,
         }
+    }
+
+    /// The status of HTTP that says the same to programs.
+    pub fn status(&self) -> u16 {
+        match self.kind {
+            _ if self.is_absent => 404,
+            FailureKind::FixCommand => 400,
+            FailureKind::FixInput => 422,
+            FailureKind::Busy => 409,
+            FailureKind::Retry => 503,
+            FailureKind::FixEnvironment | FailureKind::ReportBug | FailureKind::BrokenPipe => 500,
+        }
+    }
+
+    /// That a full backup works where an increment was asked for.
+    pub fn needing_full(mut self) -> Self {
+        self.needs_full = true;
+        self
+    }
+
+    /// That what was named is not there.
+    pub fn absent(mut self) -> Self {
+        self.is_absent = true;
+        self
     }
 
     /// The hint to show: the failure's own or the one of its kind.

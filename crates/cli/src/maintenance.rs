@@ -36,7 +36,15 @@ impl Context {
         })?;
         let service =
             self.repository_service(repository.clone(), Arc::clone(runtime), directory)?;
+        let keyed = self.session.as_ref().map(|session| {
+            let order = session.key.clone();
+            service.journal().ordered_as(order)
+        });
         let id = service.request_maintenance(request)?;
+        drop(keyed);
+        if let Some(session) = &self.session {
+            session.tell_begun(&id);
+        }
         let owner = Owner::Repository(directory.clone());
         self.follow(&owner, service.journal(), &id)?;
         let operation = service.journal().operation_head(&id)?;

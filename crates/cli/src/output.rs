@@ -1,8 +1,10 @@
 //! What a command prints on stdout: records as an aligned text table or as JSON.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 
 use clap::ValueEnum;
+use mendb_server::{Listener, Told};
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -17,12 +19,14 @@ pub enum OutputFormat {
 }
 
 /// Where a command's data goes.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Output {
     /// How.
     pub format: OutputFormat,
     /// Whether reports that are not data stay unsaid.
     pub quiet: bool,
+    /// Who hears it instead of stdout and stderr: a client of the server.
+    pub listener: Option<Arc<Listener>>,
 }
 
 /// A column of a text table: its title and the cell of a record.
@@ -56,8 +60,8 @@ impl Output {
     /// Prints records: a table with a title line, or a JSON array of them.
     pub fn records<T: Serialize>(&self, records: &[T], fields: &[Field<T>]) -> Result<(), Failure> {
         match self.format {
-            OutputFormat::Text => print(&table(records, fields)),
-            OutputFormat::Json => print_json(&records),
+            OutputFormat::Text => self.print(&table(records, fields)),
+            OutputFormat::Json => self.print_json(&records),
         }
     }
 
@@ -68,8 +72,8 @@ impl Output {
         text: impl FnOnce(&T) -> String,
     ) -> Result<(), Failure> {
         match self.format {
-            OutputFormat::Text => print(&text(record)),
-            OutputFormat::Json => print_json(record),
+            OutputFormat::Text => self.print(&text(record)),
+            OutputFormat::Json => self.print_json(record),
         }
     }
 
@@ -84,21 +88,65 @@ impl Output {
         }
         self.record(record, text)
     }
+
+    /// Whether progress on stderr would tell anybody anything.
+    pub fn hides_progress(&self) -> bool {
+        self.quiet || self.listener.is_some()
+    }
+
+    /// Says something that is not data.
+    pub fn say(&self, text: &str) {
+        match &self.listener {
+            _ if self.quiet => {}
+            Some(listener) => listener.tell(Told::Note(text.to_owned())),
+            None => eprintln!("{text}"),
+        }
+    }
+
+    /// Where data goes that is written piece by piece.
+    pub fn writer(&self) -> Box<dyn Write + Send> {
+        match &self.listener {
+            Some(listener) => Box::new(Heard(Arc::clone(listener))),
+            None => Box::new(io::stdout()),
+        }
+    }
+
+    fn print_json<T: Serialize + ?Sized>(&self, value: &T) -> Result<(), Failure> {
+        let json = serde_json::to_string_pretty(value).map_err(|error| {
+            Failure::of(crate::failure::FailureKind::ReportBug, &error).context("cannot write JSON")
+        })?;
+        self.print(&format!("{json}\n"))
+    }
+
+    fn print(&self, text: &str) -> Result<(), Failure> {
+        if let Some(listener) = &self.listener {
+            listener.tell(Told::Data(text.to_owned()));
+            return Ok(());
+        }
+        let mut stdout = io::stdout().lock();
+        stdout
+            .write_all(text.as_bytes())
+            .and_then(|()| stdout.flush())
+            .map_err(|error| Failure::io("cannot write to stdout", &error))
+    }
 }
 
-fn print_json<T: Serialize + ?Sized>(value: &T) -> Result<(), Failure> {
-    let json = serde_json::to_string_pretty(value).map_err(|error| {
-        Failure::of(crate::failure::FailureKind::ReportBug, &error).context("cannot write JSON")
-    })?;
-    print(&format!("{json}\n"))
-}
+/// Tells a listener what is written.
+struct Heard(Arc<Listener>);
 
-fn print(text: &str) -> Result<(), Failure> {
-    let mut stdout = io::stdout().lock();
-    stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush())
-        .map_err(|error| Failure::io("cannot write to stdout", &error))
+impl Write for Heard {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.is_gone() {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        self.0.tell(Told::Data(text));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Records as lines of aligned columns, two spaces apart; nothing after the last column's text.

@@ -25,16 +25,31 @@ pub const STATE_ELSEWHERE: &str = "run mendb as a user who may write there; the 
 
 /// A service, and what keeps other processes from driving the same operations. Dropped in this order.
 pub struct OpenService {
-    service: Service,
-    _held: Held,
+    service: Arc<Service>,
+    held: Held,
 }
 
 /// What one process at a time has.
-enum Held {
+pub enum Held {
     /// The target.
-    Target { _target: OpenTarget },
+    Target {
+        /// It.
+        _target: OpenTarget,
+    },
     /// The directory of the journal of a repository.
-    Repository { _lock: StateLock },
+    Repository {
+        /// Its lock.
+        _lock: StateLock,
+    },
+    /// What the server has that runs the command.
+    Served,
+}
+
+impl OpenService {
+    /// The service, and what has to be held as long as it is used.
+    pub fn apart(self) -> (Arc<Service>, Held) {
+        (self.service, self.held)
+    }
 }
 
 impl Deref for OpenService {
@@ -48,6 +63,9 @@ impl Deref for OpenService {
 impl Context {
     /// A runtime for requests to the repository.
     pub fn runtime(&self) -> Result<Arc<Runtime>, Failure> {
+        if let Some(session) = &self.session {
+            return Ok(Arc::clone(&session.house.runtime));
+        }
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -79,6 +97,9 @@ impl Context {
     /// # Errors
     /// The URL is wrong, the place cannot be reached, or it is of an unknown format.
     pub fn open_repository(&self, runtime: &Runtime) -> Result<Repository, Failure> {
+        if let Some(session) = &self.session {
+            return Ok(session.house.repository.clone());
+        }
         let opened = Repository::open(&self.settings.repository, self.repository_options());
         Ok(runtime.block_on(opened)?)
     }
@@ -88,7 +109,19 @@ impl Context {
     /// # Errors
     /// Any of them cannot be opened; the target also when another process has it open.
     pub fn open_service(&self) -> Result<OpenService, Failure> {
+        if let Some(served) = self.served() {
+            return Ok(served);
+        }
         self.open_service_of(self.open_target()?)
+    }
+
+    /// The service that the server has which runs the command, if one does.
+    fn served(&self) -> Option<OpenService> {
+        let session = self.session.as_ref()?;
+        Some(OpenService {
+            service: Arc::clone(&session.house.target),
+            held: Held::Served,
+        })
     }
 
     fn open_service_of(&self, target: OpenTarget) -> Result<OpenService, Failure> {
@@ -97,8 +130,8 @@ impl Context {
         let engine = Arc::clone(&target.engine);
         let service = self.service_of(runtime, repository, engine, &target.journal_directory)?;
         Ok(OpenService {
-            service,
-            _held: Held::Target { _target: target },
+            service: Arc::new(service),
+            held: Held::Target { _target: target },
         })
     }
 
@@ -108,6 +141,9 @@ impl Context {
     /// # Errors
     /// Any of them cannot be opened.
     pub fn look(&self) -> Result<OpenService, Failure> {
+        if let Some(served) = self.served() {
+            return Ok(served);
+        }
         self.open_service_of(self.look_at_target()?)
     }
 
@@ -117,6 +153,9 @@ impl Context {
     /// # Errors
     /// It cannot be opened for another reason.
     pub fn try_open_at_once(&self, owner: &Owner) -> Result<Option<OpenService>, Failure> {
+        if self.session.is_some() {
+            return Ok(None);
+        }
         unless_busy(match owner {
             Owner::Target => {
                 let target = self.open_target_at_once();
@@ -127,8 +166,8 @@ impl Context {
                 let repository = self.open_repository(&runtime)?;
                 let service = self.repository_service(repository, runtime, directory)?;
                 Ok(OpenService {
-                    service,
-                    _held: Held::Repository { _lock: lock },
+                    service: Arc::new(service),
+                    held: Held::Repository { _lock: lock },
                 })
             }),
         })
@@ -174,7 +213,7 @@ impl Context {
     }
 
     /// What a service is told of the settings.
-    fn service_settings(&self, target_url: String) -> Settings {
+    pub fn service_settings(&self, target_url: String) -> Settings {
         let settings = &self.settings;
         let limits = Limits {
             max_in_flight: u32::try_from(settings.max_in_flight).unwrap_or(u32::MAX),
@@ -237,6 +276,7 @@ impl From<mendb_service::Error> for Failure {
         }
         let kind = match &error {
             E::Refused { .. }
+            | E::FullNeeded { .. }
             | E::NothingFits { .. }
             | E::Conflicts(_)
             | E::UnknownOperation(_)
@@ -254,6 +294,8 @@ impl From<mendb_service::Error> for Failure {
                 failure.causes = causes(conflicts);
                 failure.conflicts = Some(conflicts.clone());
             }
+            E::UnknownOperation(_) | E::UnknownCollection(_) => failure.is_absent = true,
+            E::FullNeeded { .. } => failure.needs_full = true,
             _ => {}
         }
         match error.hint() {
@@ -293,7 +335,8 @@ impl From<mendb_repo::Error> for Failure {
             error if error.is_retriable() => FailureKind::Retry,
             _ => FailureKind::FixEnvironment,
         };
-        let failure = Self::of(kind, &error);
+        let mut failure = Self::of(kind, &error);
+        failure.is_absent = matches!(error, mendb_repo::Error::NoSuchBackup { .. });
         match error {
             mendb_repo::Error::NoSuchBackup {
                 collection,

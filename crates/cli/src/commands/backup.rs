@@ -145,7 +145,8 @@ impl BackupCommand {
                 "--incremental is for row stores: every backup of a ClickHouse server is complete by itself, \
                  and costs only what is new",
             )
-            .hint("leave --incremental out: files that the repository has are not copied again"));
+            .hint("leave --incremental out: files that the repository has are not copied again")
+            .needing_full());
         }
         Ok(PartBackupOrder {
             collection: self.collection,

@@ -89,7 +89,7 @@ impl DiffCommand {
             if_exists: self.if_exists,
         };
         let mut rows = RowPrinter {
-            out: BufWriter::new(io::stdout()),
+            out: BufWriter::new(context.output.writer()),
             format: context.output.format,
             most: match self.limit {
                 _ if !self.rows => 0,
@@ -100,7 +100,11 @@ impl DiffCommand {
             line: Vec::new(),
         };
         // Rows that are printed show how far it is.
-        let progress = Progress::start("comparing", None, context.output.quiet || self.rows);
+        let progress = Progress::start(
+            "comparing",
+            None,
+            context.output.hides_progress() || self.rows,
+        );
         let report = compare(&service, &order, &mut rows, &progress)?;
         progress.finish();
         for table in &report.tables {

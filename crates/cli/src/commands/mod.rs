@@ -1,5 +1,6 @@
 //! The commands, one file each. A file holds the command's arguments, which are its help, and `run`.
 
+pub mod audit;
 pub mod backup;
 pub mod chain;
 pub mod collection;
@@ -13,9 +14,11 @@ pub mod operation;
 pub mod prune;
 pub mod repository;
 pub mod restore;
+pub mod schedule;
 pub mod selectors;
 pub mod show;
 pub mod table;
 pub mod target;
+pub mod token;
 pub mod undo;
 pub mod verify;

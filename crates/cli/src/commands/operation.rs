@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::time::Duration;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use mendb_model::name::OperationId;
 use mendb_model::operation::{OperationHead, PlannedStep, State};
 use mendb_model::part::OnConcurrentInsert;
@@ -28,8 +28,7 @@ use crate::settings::value::on_concurrent_insert;
 /// Long operations: backups, restores and mends, running, stopped or over.
 #[derive(Debug, Subcommand)]
 pub enum OperationCommand {
-    /// List the operations of the target, and those of this machine on repositories alone
-    List,
+    List(ListArgs),
     /// Show an operation: its plan, its shards, what happened
     Show {
         /// The operation
@@ -82,10 +81,75 @@ pub enum OperationCommand {
     },
 }
 
+/// List the operations of the target, and those of this machine on repositories alone
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Only those in this state: pending, running, paused, done, failed, cancelled and so on
+    #[arg(long, value_name = "STATE")]
+    state: Option<String>,
+    /// Only those of this kind: backup, restore, mend, undo, prune and so on
+    #[arg(long, value_name = "KIND")]
+    kind: Option<String>,
+    /// Only those of this collection
+    #[arg(long, value_name = "COLLECTION")]
+    collection: Option<String>,
+    /// The newest first
+    #[arg(long)]
+    newest_first: bool,
+    /// At most so many
+    #[arg(long, value_name = "N")]
+    limit: Option<u32>,
+    /// Those behind this one in the list
+    #[arg(long, value_name = "OPERATION")]
+    after: Option<String>,
+}
+
+impl ListArgs {
+    fn has(&self, record: &OperationRecord) -> bool {
+        let is = |wanted: &Option<String>, found: &str| {
+            wanted.as_ref().is_none_or(|wanted| wanted == found)
+        };
+        let state = if record.paused {
+            "paused"
+        } else {
+            record.state
+        };
+        let in_state = is(&self.state, state) || is(&self.state, record.state);
+        in_state && is(&self.kind, record.kind) && is(&self.collection, &record.collection)
+    }
+
+    /// Those that are wanted, in the order that is, and whether there are more.
+    fn choose(
+        &self,
+        mut records: Vec<OperationRecord>,
+    ) -> Result<(Vec<OperationRecord>, bool), Failure> {
+        if self.newest_first {
+            records.reverse();
+        }
+        if let Some(after) = &self.after {
+            let at = records
+                .iter()
+                .position(|record| record.operation_id == *after);
+            let at = at.ok_or_else(|| {
+                Failure::input(format!(
+                    "there is no operation {after} that others could be behind"
+                ))
+                .absent()
+            })?;
+            records.drain(..=at);
+        }
+        records.retain(|record| self.has(record));
+        let limit = self.limit.map_or(usize::MAX, |limit| limit as usize);
+        let has_more = records.len() > limit;
+        records.truncate(limit);
+        Ok((records, has_more))
+    }
+}
+
 impl OperationCommand {
     pub fn run(self, context: &Context) -> Result<Verdict, Failure> {
         match self {
-            Self::List => list(context),
+            Self::List(args) => list(context, &args),
             Self::Show { operation } => show(context, &operation),
             Self::Watch { operation } => {
                 let known = context.journal_of(&operation)?;
@@ -136,7 +200,7 @@ impl OperationCommand {
     }
 }
 
-fn list(context: &Context) -> Result<Verdict, Failure> {
+fn list(context: &Context, args: &ListArgs) -> Result<Verdict, Failure> {
     let journal = context.open_journal()?;
     let mut operations = match &journal {
         Some(journal) => journal.operations()?,
@@ -172,6 +236,10 @@ fn list(context: &Context) -> Result<Verdict, Failure> {
     let records: Vec<_> = known
         .chain(orphans.into_iter().map(OperationRecord::orphan))
         .collect();
+    let (records, has_more) = args.choose(records)?;
+    if let (true, Some(session), Some(last)) = (has_more, &context.session, records.last()) {
+        session.tell_more(&last.operation_id);
+    }
     context.output.records(
         &records,
         &[

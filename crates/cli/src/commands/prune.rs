@@ -6,6 +6,7 @@ use mendb_model::name::patterns;
 use mendb_model::retention::{Fate, Period, Retention};
 use mendb_service::{PlannedBackup, plan_prune};
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use crate::context::Context;
 use crate::failure::{Failure, Verdict};
@@ -38,6 +39,16 @@ By example:
 pub struct PruneCommand {
     /// The collection
     collection: String,
+    #[command(flatten)]
+    keep: KeepArgs,
+    /// Say what would become of each backup, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Which backups to keep.
+#[derive(Debug, Args)]
+pub struct KeepArgs {
     /// Keep so many of the newest
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     keep_last: u32,
@@ -65,9 +76,6 @@ pub struct PruneCommand {
     /// Fold nothing: what others stand on stays
     #[arg(long)]
     no_fold: bool,
-    /// Say what would become of each backup, and change nothing
-    #[arg(long)]
-    dry_run: bool,
 }
 
 /// What was done, or would be.
@@ -98,7 +106,7 @@ struct BackupRecord {
 
 impl PruneCommand {
     pub fn run(self, context: &Context) -> Result<Verdict, Failure> {
-        let rules = self.rules();
+        let rules = self.keep.rules();
         if rules.is_empty() {
             return Err(Failure::misuse("no rule says which backups to keep")
                 .hint("say it, as with --keep-last 7 --keep-weekly 4"));
@@ -110,7 +118,7 @@ impl PruneCommand {
         }
         let runtime = context.runtime()?;
         let repository = context.open_repository(&runtime)?;
-        let folds = !self.no_fold;
+        let folds = !self.keep.no_fold;
         let handle = runtime.handle();
         let mut plan = plan_prune(&repository, handle, &self.collection, &rules, folds)?;
         let mut operation = None;
@@ -132,7 +140,9 @@ impl PruneCommand {
         context.output.report(&record, PruneRecord::describe)?;
         Ok(Verdict::Done)
     }
+}
 
+impl KeepArgs {
     fn rules(&self) -> Retention {
         let counts = [
             self.keep_hourly,
@@ -150,6 +160,35 @@ impl PruneCommand {
                 .collect(),
             labels: self.keep_label.clone(),
         }
+    }
+
+    /// What was said, by the names of the arguments.
+    pub fn fields(&self) -> Map<String, Value> {
+        let counts = [
+            ("keep_last", Some(self.keep_last).filter(|count| *count > 0)),
+            ("keep_hourly", self.keep_hourly),
+            ("keep_daily", self.keep_daily),
+            ("keep_weekly", self.keep_weekly),
+            ("keep_monthly", self.keep_monthly),
+            ("keep_yearly", self.keep_yearly),
+        ];
+        let counts = counts.into_iter();
+        let mut fields: Map<_, _> = counts
+            .filter_map(|(name, count)| Some((name.to_owned(), count?.into())))
+            .collect();
+        if let Some(seconds) = self.keep_within {
+            fields.insert(
+                "keep_within".to_owned(),
+                format!("{}h", seconds / 3600).into(),
+            );
+        }
+        if let Some(labels) = &self.keep_label {
+            fields.insert("keep_label".to_owned(), labels.clone().into());
+        }
+        if self.no_fold && !fields.is_empty() {
+            fields.insert("no_fold".to_owned(), true.into());
+        }
+        fields
     }
 }
 

@@ -91,15 +91,66 @@ impl OperationProgress {
 }
 
 fn bar(operation: &OperationHead) -> ProgressBar {
+    styled(format!(
+        "{} {}",
+        operation.request.kind(),
+        operation.request.collection()
+    ))
+}
+
+fn styled(prefix: String) -> ProgressBar {
     let style = ProgressStyle::with_template("{prefix} [{bar:24}] {percent:>3} %  {msg}");
     let style = style
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .progress_chars("=> ");
     ProgressBar::new(BAR_LENGTH)
         .with_style(style)
-        .with_prefix(format!(
-            "{} {}",
-            operation.request.kind(),
-            operation.request.collection()
-        ))
+        .with_prefix(prefix)
+}
+
+/// Shows how far an operation is that a server drives.
+pub struct RemoteProgress {
+    quiet: bool,
+    bar: Option<ProgressBar>,
+    every: Duration,
+    watch: Stopwatch,
+    last: Option<Duration>,
+}
+
+impl RemoteProgress {
+    /// Begins to show; nothing when `quiet`. Where there is no terminal a line is printed so often.
+    pub fn start(quiet: bool, every: Duration) -> Self {
+        Self {
+            quiet,
+            bar: None,
+            every,
+            watch: Stopwatch::start(),
+            last: None,
+        }
+    }
+
+    /// Shows where it is.
+    pub fn update(&mut self, id: &str, line: &str, percent: f64) {
+        if self.quiet {
+            return;
+        }
+        if std::io::stderr().is_terminal() {
+            let bar = self.bar.get_or_insert_with(|| styled(id.to_owned()));
+            bar.set_position((percent * 100.0) as u64);
+            bar.set_message(line.to_owned());
+            return;
+        }
+        let elapsed = self.watch.elapsed();
+        if self.last.is_none_or(|last| elapsed >= last + self.every) {
+            self.last = Some(elapsed);
+            eprintln!("{id}: {percent:.0} %, {line}");
+        }
+    }
+
+    /// Makes room for something else.
+    pub fn clear(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
 }

@@ -38,19 +38,23 @@ fn hash_of(plan: &Value) -> String {
         .to_string()
 }
 
-/// Writes a plan to a file that is not there yet. It appears whole or not at all.
-///
-/// # Errors
-/// The file is there, or cannot be written: then nothing is left of it.
-pub fn write(path: &Path, planned: &Planned) -> Result<(), Failure> {
+/// A plan as it is in a file.
+pub fn text(planned: &Planned) -> String {
     let plan = serde_json::to_value(planned).expect("a plan has only text keys");
     let document = Document {
         format_version: FORMAT_VERSION,
         blake3: hash_of(&plan),
         plan,
     };
-    let bytes = serde_json::to_vec_pretty(&document).expect("a document has only text keys");
-    write_whole(path, &bytes)
+    serde_json::to_string_pretty(&document).expect("a document has only text keys")
+}
+
+/// Writes a plan to a file that is not there yet. It appears whole or not at all.
+///
+/// # Errors
+/// The file is there, or cannot be written: then nothing is left of it.
+pub fn write(path: &Path, planned: &Planned) -> Result<(), Failure> {
+    write_whole(path, text(planned).as_bytes())
         .map_err(|error| Failure::io(format!("cannot write the plan {}", path.display()), &error))
 }
 
@@ -83,11 +87,19 @@ fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
 pub fn read(path: &Path) -> Result<Planned, Failure> {
     let text = fs::read_to_string(path)
         .map_err(|error| Failure::io(format!("cannot read the plan {}", path.display()), &error))?;
+    parse(&text, path)
+}
+
+/// The plan in a text, which is of a file.
+///
+/// # Errors
+/// It is no plan, is one of another version, or was changed.
+pub fn parse(text: &str, path: &Path) -> Result<Planned, Failure> {
     let bad = |why: String| {
         Failure::input(format!("{} is no plan of a mend: {why}", path.display()))
             .hint("make one: mendb restore COLLECTION --in-place --plan FILE")
     };
-    let document: Document = serde_json::from_str(&text).map_err(|error| bad(error.to_string()))?;
+    let document: Document = serde_json::from_str(text).map_err(|error| bad(error.to_string()))?;
     if document.format_version != FORMAT_VERSION {
         return Err(bad(format!(
             "its format is version {}, this mendb knows {FORMAT_VERSION}",

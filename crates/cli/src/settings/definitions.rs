@@ -21,7 +21,7 @@ pub struct Definition {
 }
 
 /// Every setting, in the order they are shown: those of one group stand together.
-pub const DEFINITIONS: [Definition; 25] = [
+pub const DEFINITIONS: [Definition; 26] = [
     Definition {
         key: "target",
         default: None,
@@ -34,6 +34,16 @@ pub const DEFINITIONS: [Definition; 25] = [
         default: None,
         about: "where backups live: file:///dir, s3://bucket/prefix",
         store: |settings, text| store(&mut settings.repository, url(text)),
+        show: hide_in_url,
+    },
+    Definition {
+        key: "server",
+        default: Some(""),
+        about: "the server that runs commands, instead of this process: http://host:port, with the token in MENDB_TOKEN",
+        store: |settings, text| {
+            let server = (!text.is_empty()).then(|| text.trim_end_matches('/').to_owned());
+            store(&mut settings.server, Ok(server))
+        },
         show: hide_in_url,
     },
     Definition {

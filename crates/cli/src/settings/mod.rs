@@ -29,6 +29,8 @@ pub struct Settings {
     pub target: String,
     /// URL of where backups live.
     pub repository: String,
+    /// URL of the server that runs commands instead of this process.
+    pub server: Option<String>,
     /// The directory of the journals of work on repositories alone.
     pub repository_state: PathBuf,
     /// The most bytes a second that go to the repository.

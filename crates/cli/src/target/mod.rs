@@ -381,7 +381,9 @@ impl From<Error> for Failure {
                 "mendb table describe {} shows where its shards meet",
                 path.split('/').next().unwrap_or(path)
             )),
-            Error::TableMissing(_) => failure.hint("mendb table list shows the tables there are"),
+            Error::TableMissing(_) => failure
+                .hint("mendb table list shows the tables there are")
+                .absent(),
             Error::BeingRestored { operation, .. }
             | Error::BeingBackedUp { operation, .. }
             | Error::BeingMended { operation, .. } => failure.in_the_way(operation).hint(format!(

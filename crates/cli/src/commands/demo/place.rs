@@ -7,7 +7,6 @@ use tempfile::TempDir;
 
 use crate::context::Context;
 use crate::failure::{Failure, FailureKind};
-use crate::output::Output;
 use crate::settings::{Entry, environment_name};
 
 /// The directory of a demo and a context that works in it.
@@ -50,7 +49,8 @@ impl Place {
             context: Context {
                 settings,
                 entries,
-                output: Output { ..context.output },
+                output: context.output.clone(),
+                session: None,
             },
             directory,
             temporary,

@@ -174,7 +174,14 @@ impl RestoreCommand {
             context.output.record(&preview, row_preview::describe)?;
             return Err(Error::Conflicts(Box::new(preview.conflicts)).into());
         }
-        if let Some(path) = &self.mend.plan {
+        if let Some(session) = context
+            .session
+            .as_ref()
+            .filter(|session| session.keeps_plan)
+        {
+            let preview = preview.clone();
+            session.keep(plan_file::text(&Planned { order, preview }));
+        } else if let Some(path) = &self.mend.plan {
             let preview = preview.clone();
             plan_file::write(path, &Planned { order, preview })?;
             context.say(&format!("saved in {}", path.display()));
@@ -206,7 +213,7 @@ impl RestoreCommand {
         let dry_run = self.mend.dry_run;
         let order = self.order(context, &service)?;
         if dry_run {
-            let preview = mend_preview::plan(&service, &order, context.output.quiet)?;
+            let preview = mend_preview::plan(&service, &order, context.output.hides_progress())?;
             context.output.record(&preview, mend_preview::describe)?;
             return Ok(Verdict::Done);
         }
@@ -336,7 +343,14 @@ fn carry_out(context: &Context, plan: Option<&Path>) -> Result<Verdict, Failure>
     let Some(plan) = plan else {
         return Err(Failure::misuse("name a collection, or a plan with --plan"));
     };
-    let Planned { order, preview } = plan_file::read(plan)?;
+    let of_session = context
+        .session
+        .as_ref()
+        .and_then(|session| session.plan.as_ref());
+    let Planned { order, preview } = match of_session {
+        Some(text) => plan_file::parse(text, plan)?,
+        None => plan_file::read(plan)?,
+    };
     let service = context.open_service()?;
     let drifted = service.drift_of(&order, &preview)?;
     if !drifted.is_empty() {

@@ -169,7 +169,7 @@ impl VerifyCommand {
         let progress = Progress::start(
             format!("verifying {}", self.what),
             Some(total),
-            context.output.quiet,
+            context.output.hides_progress(),
         );
         let mut done = 0;
         let mut proofs = Vec::new();
@@ -297,7 +297,7 @@ impl VerifyCommand {
             check_kept: self.bytes,
             ..parts::comparison(&newest.collection, &newest.backup_id, self.rename.clone())
         };
-        let preview = mend_preview::plan(service, &order, context.output.quiet)?;
+        let preview = mend_preview::plan(service, &order, context.output.hides_progress())?;
         Ok(LiveTable::all(&preview))
     }
 
@@ -308,7 +308,7 @@ impl VerifyCommand {
         newest: &StoredManifest,
     ) -> Result<Vec<ComparisonRecord>, Failure> {
         let rename = self.rename.iter().cloned().collect();
-        let progress = Progress::start("reading tables", None, context.output.quiet);
+        let progress = Progress::start("reading tables", None, context.output.hides_progress());
         let mut done = 0;
         let comparisons = service.compare(&newest.manifest, &rename, &mut |rows| {
             done += rows;

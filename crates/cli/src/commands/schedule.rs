@@ -1,0 +1,346 @@
+//! `mendb schedule`: what a server does by itself, and when.
+
+use clap::{Args, FromArgMatches, Subcommand};
+use mendb_model::name::{OperationId, check};
+use mendb_model::operation::State;
+use mendb_server::Store;
+use mendb_server::cron::Cron;
+use mendb_server::schedule::{Choice, choose, zone};
+use mendb_server::store::schedule::{Run, Schedule, Work};
+use mendb_service::env;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::commands::backup::BackupCommand;
+use crate::commands::prune::{KeepArgs, PruneCommand};
+use crate::commands::verify::VerifyCommand;
+use crate::context::Context;
+use crate::failure::{Failure, FailureKind, Verdict};
+use crate::human;
+use crate::output::{Field, table};
+
+/// How schedules are written, by example.
+const EXAMPLES: &str = "\
+By example:
+
+  mendb schedule add sundays world full --cron '0 3 * * sun' --time-zone Europe/Paris
+  mendb schedule add hourly world increment --cron '@hourly'
+  mendb schedule add monthly world verify --cron '0 5 1 * *'
+  mendb schedule add keep world prune --cron '30 5 * * *' --keep-last 7 --keep-weekly 8";
+
+/// What the server does by itself, and when.
+#[derive(Debug, Subcommand)]
+pub enum ScheduleCommand {
+    Add(AddArgs),
+    /// List the schedules, when each is due, and how its last run ended
+    List,
+    /// Show a schedule and its last runs
+    Show {
+        /// The schedule
+        name: String,
+    },
+    /// Remove a schedule; what it did stays
+    Remove {
+        /// The schedule
+        name: String,
+    },
+    /// Do what a schedule does, now
+    Run {
+        /// The schedule
+        name: String,
+    },
+}
+
+/// Have the server do something at times that recur
+///
+/// The times are those of cron: minute, hour, day of the month, month, weekday, in a time zone. A time that a change
+/// of the clock leaves out is due as much later as the clock was put on, one that comes twice is due once; where the
+/// hour is * it goes on in each hour that there is. Times without a server are caught up by one run. A time that comes
+/// while the run before is not over is skipped, and the list says so.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct AddArgs {
+    /// Its name
+    name: String,
+    /// The collection
+    collection: String,
+    /// What is done: a full backup; an increment, or a full backup where none can be taken; verify; prune
+    #[arg(value_name = "full|increment|verify|prune")]
+    work: Work,
+    /// When: minute hour day month weekday, or @hourly, @daily, @weekly, @monthly, @yearly
+    #[arg(long, value_name = "CRON")]
+    cron: String,
+    /// In which time zone
+    #[arg(long, value_name = "ZONE", default_value = "UTC")]
+    time_zone: String,
+    #[command(flatten)]
+    keep: KeepArgs,
+}
+
+#[derive(Serialize)]
+struct ScheduleRecord {
+    #[serde(flatten)]
+    schedule: Schedule,
+    /// When it is due next.
+    next_at: Option<String>,
+    /// Why it is never due.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    broken: Option<String>,
+    last_run: Option<RunRecord>,
+}
+
+#[derive(Serialize)]
+struct RunRecord {
+    due_at: String,
+    begun_at: String,
+    #[serde(flatten)]
+    run: Run,
+}
+
+impl RunRecord {
+    fn new(run: Run) -> Self {
+        Self {
+            due_at: human::time(run.due_ms),
+            begun_at: human::time(run.begun_ms),
+            run,
+        }
+    }
+
+    fn outcome(&self) -> String {
+        self.run
+            .outcome
+            .clone()
+            .unwrap_or_else(|| "running".to_owned())
+    }
+}
+
+impl ScheduleRecord {
+    fn new(schedule: Schedule, store: &Store) -> Result<Self, Failure> {
+        let choice = choose(&schedule, env::now_ms());
+        let (next_ms, broken) = match choice {
+            Ok(Choice::Wait { until_ms }) => (until_ms, None),
+            Ok(Choice::Run { due_ms, .. }) => (Some(due_ms), None),
+            Err(why) => (None, Some(why)),
+        };
+        Ok(Self {
+            last_run: store.last_run(&schedule.name)?.map(RunRecord::new),
+            next_at: next_ms.map(human::time),
+            broken,
+            schedule,
+        })
+    }
+}
+
+#[derive(Serialize)]
+struct ScheduleDetails {
+    #[serde(flatten)]
+    record: ScheduleRecord,
+    runs: Vec<RunRecord>,
+}
+
+impl ScheduleCommand {
+    pub fn run(self, context: &Context) -> Result<Verdict, Failure> {
+        let store = Store::open(&context.journal_directory()?)?;
+        match self {
+            Self::Add(args) => {
+                let schedule = args.schedule()?;
+                if !store.add_schedule(&schedule)? {
+                    let name = &schedule.name;
+                    return Err(Failure::input(format!("there is a schedule {name} already")).hint(
+                        format!("choose another name, or remove that one: mendb schedule remove {name}"),
+                    ));
+                }
+                let record = ScheduleRecord::new(schedule, &store)?;
+                context.output.report(&record, |record| {
+                    format!(
+                        "schedule {}: {} of {}, next at {}\n",
+                        record.schedule.name,
+                        record.schedule.work.name(),
+                        record.schedule.collection,
+                        record.next_at.as_deref().unwrap_or("no time")
+                    )
+                })?;
+                if context.session.is_none() {
+                    context.say("mendb serve of this target runs it");
+                }
+            }
+            Self::List => list(context, &store)?,
+            Self::Show { name } => {
+                let record = ScheduleRecord::new(find(&store, &name)?, &store)?;
+                let runs = store.runs(&name)?.into_iter().map(RunRecord::new).collect();
+                let details = ScheduleDetails { record, runs };
+                context.output.record(&details, describe)?;
+            }
+            Self::Remove { name } => {
+                find(&store, &name)?;
+                store.remove_schedule(&name)?;
+                let record = serde_json::json!({ "removed": name });
+                context
+                    .output
+                    .report(&record, |_| format!("schedule {name} removed\n"))?;
+            }
+            Self::Run { name } => return work(&find(&store, &name)?, context),
+        }
+        Ok(Verdict::Done)
+    }
+}
+
+fn find(store: &Store, name: &str) -> Result<Schedule, Failure> {
+    let mut schedules = store.schedules()?.into_iter();
+    schedules
+        .find(|schedule| schedule.name == name)
+        .ok_or_else(|| {
+            Failure::input(format!("there is no schedule {name}"))
+                .hint("mendb schedule list shows those there are")
+                .absent()
+        })
+}
+
+fn list(context: &Context, store: &Store) -> Result<(), Failure> {
+    let schedules = store.schedules()?.into_iter();
+    let records = schedules.map(|schedule| ScheduleRecord::new(schedule, store));
+    let records = records.collect::<Result<Vec<_>, _>>()?;
+    context.output.records(
+        &records,
+        &[
+            Field::left("schedule", |r: &ScheduleRecord| r.schedule.name.clone()),
+            Field::left("work", |r| r.schedule.work.name().to_owned()),
+            Field::left("collection", |r| r.schedule.collection.clone()),
+            Field::left("cron", |r| r.schedule.cron.clone()),
+            Field::left("zone", |r| r.schedule.time_zone.clone()),
+            Field::left("next", |r| {
+                r.next_at
+                    .clone()
+                    .or_else(|| r.broken.clone())
+                    .unwrap_or_default()
+            }),
+            Field::left("last run", |r| {
+                let run = r.last_run.as_ref();
+                run.map(|run| format!("{} {}", run.due_at, run.outcome()))
+                    .unwrap_or_default()
+            }),
+        ],
+    )
+}
+
+fn describe(details: &ScheduleDetails) -> String {
+    let ScheduleDetails { record, runs } = details;
+    let schedule = &record.schedule;
+    let arguments = match schedule.arguments.is_empty() {
+        true => String::new(),
+        false => format!(
+            "\narguments   {}",
+            Value::Object(schedule.arguments.clone())
+        ),
+    };
+    let head = format!(
+        "schedule    {}\nwork        {} of {}\ncron        {} in {}\nnext        {}{arguments}\n\n",
+        schedule.name,
+        schedule.work.name(),
+        schedule.collection,
+        schedule.cron,
+        schedule.time_zone,
+        record.next_at.as_deref().unwrap_or("no time"),
+    );
+    let fields = [
+        Field::left("due", |r: &RunRecord| r.due_at.clone()),
+        Field::right("missed", |r| r.run.missed.to_string()),
+        Field::left("outcome", RunRecord::outcome),
+        Field::left("operation", |r| {
+            r.run.operation_id.clone().unwrap_or_default()
+        }),
+    ];
+    head + &table(runs, &fields)
+}
+
+impl AddArgs {
+    fn schedule(self) -> Result<Schedule, Failure> {
+        check(&self.name)?;
+        check(&self.collection)?;
+        Cron::parse(&self.cron).map_err(|why| Failure::misuse(format!("--cron: {why}")))?;
+        zone(&self.time_zone).map_err(|why| Failure::misuse(format!("--time-zone: {why}")))?;
+        let keeps = self.keep.fields();
+        match (self.work, keeps.is_empty()) {
+            (Work::Prune, true) => {
+                return Err(Failure::misuse("no rule says which backups to keep")
+                    .hint("say it, as with --keep-last 7 --keep-weekly 4"));
+            }
+            (Work::Full | Work::Increment | Work::Verify, false) => {
+                return Err(Failure::misuse("rules that keep backups are for prune"));
+            }
+            _ => {}
+        }
+        let now_ms = env::now_ms();
+        Ok(Schedule {
+            name: self.name,
+            work: self.work,
+            collection: self.collection,
+            cron: self.cron,
+            time_zone: self.time_zone,
+            arguments: keeps,
+            created_at_ms: now_ms,
+            decided_ms: now_ms,
+        })
+    }
+}
+
+/// Does what a schedule does, now.
+///
+/// # Errors
+/// As the command that it stands for.
+pub fn work(schedule: &Schedule, context: &Context) -> Result<Verdict, Failure> {
+    let collection = &schedule.collection;
+    match schedule.work {
+        Work::Full => words::<BackupCommand>(collection, &[])?.run(context),
+        Work::Increment => {
+            let increment = words::<BackupCommand>(collection, &["--incremental".to_owned()])?;
+            match increment.run(context) {
+                // There is nothing that it could stand on, or this target has no increments.
+                Err(failure) if failure.needs_full => {
+                    context.say(&format!("a full backup is taken: {}", failure.message));
+                    words::<BackupCommand>(collection, &[])?.run(context)
+                }
+                ended => ended,
+            }
+        }
+        Work::Verify => words::<VerifyCommand>(collection, &[])?.run(context),
+        Work::Prune => {
+            let rules = schedule.arguments.iter().map(|(name, value)| {
+                let value = match value {
+                    Value::String(text) => text.clone(),
+                    other => other.to_string(),
+                };
+                let flag = format!("--{}", name.replace('_', "-"));
+                match value.as_str() {
+                    "true" => flag,
+                    value => format!("{flag}={value}"),
+                }
+            });
+            words::<PruneCommand>(collection, &rules.collect::<Vec<_>>())?.run(context)
+        }
+    }
+}
+
+/// Follows an operation to its end, and reports it.
+///
+/// # Errors
+/// It does not end as it should.
+pub fn watch(context: &Context, id: &OperationId) -> Result<Verdict, Failure> {
+    let known = context.journal_of(id)?;
+    context.see_through(&known, id, State::Done)
+}
+
+/// The command of some words.
+fn words<C: Args + FromArgMatches>(collection: &str, flags: &[String]) -> Result<C, Failure> {
+    let line = std::iter::once("mendb").chain(flags.iter().map(String::as_str));
+    let line = line.chain(["--", collection]);
+    let command = C::augment_args(clap::Command::new("mendb"));
+    let wrong = |error: clap::Error| {
+        Failure::new(
+            FailureKind::FixCommand,
+            error.render().to_string().trim().to_owned(),
+        )
+    };
+    let matches = command.try_get_matches_from(line).map_err(wrong)?;
+    C::from_arg_matches(&matches).map_err(wrong)
+}

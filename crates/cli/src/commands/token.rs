@@ -1,0 +1,155 @@
+//! `mendb token`: who may ask a server.
+
+use clap::Subcommand;
+use mendb_model::name::check;
+use mendb_server::store::token::Token;
+use mendb_server::{Role, Store};
+use mendb_service::env;
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::failure::{Failure, Verdict};
+use crate::human;
+use crate::output::Field;
+
+/// Tokens of the server of this target.
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Make a token, and show it once
+    ///
+    /// A viewer looks; an operator also backs up, mends and steers operations; an admin also removes, changes
+    /// schedules and reads the audit. The token goes to stdout and is kept nowhere.
+    Create {
+        /// Whose it is
+        name: String,
+        /// What it may
+        #[arg(long, value_name = "viewer|operator|admin")]
+        role: Role,
+        /// When it ends: after a time, as 12h, 30d or 8w, or at one, as 2027-01-31T00:00:00Z
+        #[arg(long, value_name = "WHEN", value_parser = ends)]
+        expires: Option<End>,
+    },
+    /// List the tokens
+    List,
+    /// Take a token back, at once
+    Revoke {
+        /// Whose it is
+        name: String,
+    },
+}
+
+/// When a token ends.
+#[derive(Debug, Clone, Copy)]
+pub enum End {
+    After { seconds: u64 },
+    At { unix_ms: u64 },
+}
+
+fn ends(text: &str) -> Result<End, String> {
+    if let Ok(at) = text.parse::<jiff::Timestamp>() {
+        let unix_ms = u64::try_from(at.as_millisecond());
+        return unix_ms
+            .map(|unix_ms| End::At { unix_ms })
+            .map_err(|_| "it is before 1970".to_owned());
+    }
+    const UNITS: [(char, u64); 3] = [('h', 3600), ('d', 86_400), ('w', 7 * 86_400)];
+    let seconds = |(unit, seconds): (char, u64)| {
+        let number = text.strip_suffix(unit)?.parse::<u32>().ok()?;
+        u64::from(number).checked_mul(seconds)
+    };
+    let seconds = UNITS.into_iter().find_map(seconds);
+    seconds
+        .map(|seconds| End::After { seconds })
+        .ok_or_else(|| "it is no time such as 12h, 30d, 8w or 2027-01-31T00:00:00Z".to_owned())
+}
+
+#[derive(Serialize)]
+struct Created {
+    name: String,
+    role: Role,
+    token: String,
+    expires_at: Option<String>,
+}
+
+#[derive(Serialize)]
+struct TokenRecord {
+    name: String,
+    role: Role,
+    state: &'static str,
+    created_at: String,
+    expires_at: Option<String>,
+}
+
+impl TokenRecord {
+    fn new(token: &Token, now_ms: u64) -> Self {
+        Self {
+            name: token.name.clone(),
+            role: token.role,
+            state: match token.revoked_at_ms {
+                Some(_) => "revoked",
+                None if token.holds_at(now_ms) => "holds",
+                None => "expired",
+            },
+            created_at: human::time(token.created_at_ms),
+            expires_at: token.expires_at_ms.map(human::time),
+        }
+    }
+}
+
+impl TokenCommand {
+    pub fn run(self, context: &Context) -> Result<Verdict, Failure> {
+        let store = Store::open(&context.journal_directory()?)?;
+        match self {
+            Self::Create {
+                name,
+                role,
+                expires,
+            } => {
+                check(&name)?;
+                let expires_at_ms = expires.map(|end| match end {
+                    End::After { seconds } => env::now_ms() + seconds * 1000,
+                    End::At { unix_ms } => unix_ms,
+                });
+                let created = Created {
+                    token: store.create_token(&name, role, expires_at_ms)?,
+                    name,
+                    role,
+                    expires_at: expires_at_ms.map(human::time),
+                };
+                context
+                    .output
+                    .record(&created, |created| format!("{}\n", created.token))?;
+            }
+            Self::List => {
+                let now_ms = env::now_ms();
+                let tokens = store.tokens()?;
+                let records: Vec<_> = tokens
+                    .iter()
+                    .map(|it| TokenRecord::new(it, now_ms))
+                    .collect();
+                context.output.records(
+                    &records,
+                    &[
+                        Field::left("name", |r: &TokenRecord| r.name.clone()),
+                        Field::left("role", |r| r.role.to_string()),
+                        Field::left("state", |r| r.state.to_owned()),
+                        Field::left("created", |r| r.created_at.clone()),
+                        Field::left("expires", |r| r.expires_at.clone().unwrap_or_default()),
+                    ],
+                )?;
+            }
+            Self::Revoke { name } => {
+                if !store.has_token(&name)? {
+                    return Err(Failure::input(format!("there is no token {name}"))
+                        .hint("mendb token list shows those there are"));
+                }
+                store.revoke_token(&name)?;
+                let record = serde_json::json!({ "revoked": name });
+                context
+                    .output
+                    .report(&record, |_| format!("token {name} revoked\n"))?;
+            }
+        }
+        Ok(Verdict::Done)
+    }
+}

@@ -1,0 +1,291 @@
+//! `mendb serve`: one process that has the target open, drives its operations, and answers over HTTP.
+
+mod clockwork;
+mod desk;
+pub mod house;
+mod measure;
+mod notify;
+pub mod program;
+pub mod routes;
+pub mod session;
+pub mod words;
+
+use std::collections::BTreeSet;
+use std::io::IsTerminal;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use clap::Args;
+use mendb_server::guard::{Guard, without_port};
+use mendb_server::tls;
+use mendb_server::{App, AppSettings, Door, Role, Store};
+use mendb_service::env;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use self::desk::ProgramDesk;
+use self::house::{House, Opened};
+use self::program::Program;
+use crate::context::Context;
+use crate::failure::{Failure, FailureKind, Verdict};
+use crate::owner::Owner;
+use crate::settings::secret::hide_in_url;
+
+/// Threads that speak HTTP; what waits for disks has others.
+const HTTP_THREADS: usize = 2;
+/// Who has the token that is made where there is none.
+const FIRST: &str = "first";
+
+/// Answer over HTTP, with the target of this process
+///
+/// It has the target open for as long as it runs, goes on with operations that are not over, and runs what is
+/// scheduled. Every request needs a token, but for /health: mendb token create makes one. The routes are described
+/// under /v1/openapi.json. Other commands speak to it with --server URL and the token in MENDB_TOKEN.
+///
+/// It ends with SIGTERM within 10 seconds; operations stay where they are, and the next process goes on with them.
+#[derive(Debug, Args)]
+pub struct ServeCommand {
+    /// Where to listen
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7070")]
+    listen: SocketAddr,
+    /// A name under which it is asked, beside those of this machine; repeat for each
+    #[arg(long = "host", value_name = "NAME")]
+    hosts: Vec<String>,
+    /// A proxy before it has TLS and takes what comes from elsewhere
+    #[arg(long)]
+    behind_proxy: bool,
+    /// The certificates of TLS, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Their key, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+}
+
+impl ServeCommand {
+    pub fn run(self, context: &Context, program: Program) -> Result<Verdict, Failure> {
+        self.check_reach()?;
+        let acceptor = match (&self.tls_cert, &self.tls_key) {
+            (Some(cert), Some(key)) => Some(
+                tls::acceptor(cert, key)
+                    .map_err(|error| Failure::of(FailureKind::FixInput, &error))?,
+            ),
+            _ => None,
+        };
+        let http = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(HTTP_THREADS)
+            .thread_name("http")
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::io("cannot start threads", &error))?;
+        let scheme = if acceptor.is_some() { "https" } else { "http" };
+        let door = http
+            .block_on(Door::open(self.listen, acceptor))
+            .map_err(|error| {
+                Failure::of(FailureKind::FixEnvironment, &error)
+                    .hint("choose another address: --listen 127.0.0.1:PORT")
+            })?;
+        let address = door.address().unwrap_or(self.listen);
+        let house = open(context)?;
+        let store = Arc::new(Store::open(house.journal_directory())?);
+        let desk = Arc::new(ProgramDesk {
+            house: Arc::clone(&house),
+            store: Arc::clone(&store),
+            settings: context.settings.clone(),
+            entries: context.entries.clone(),
+            program,
+            measured: Mutex::default(),
+        });
+        house.remember()?;
+        house.go_on_with_maintenance(&maintenance(context)?);
+        let (stop, stopped) = watch::channel(false);
+        let app = App::new(AppSettings {
+            routes: routes::ROUTES,
+            desk: Arc::clone(&desk) as Arc<dyn mendb_server::Desk>,
+            store: Arc::clone(&store),
+            events: Arc::clone(&house.events),
+            guard: Guard {
+                hosts: self.hosts(address),
+            },
+            is_secure: scheme == "https" || self.behind_proxy,
+            version: env!("CARGO_PKG_VERSION"),
+            stop: stopped.clone(),
+        });
+        let no_thread = |error| Failure::io("cannot start threads", &error);
+        let driver = Arc::clone(&house);
+        let driver = std::thread::Builder::new()
+            .name("driver".to_owned())
+            .spawn(move || driver.drive())
+            .map_err(no_thread)?;
+        let of_clock = Arc::clone(&desk);
+        std::thread::Builder::new()
+            .name("clockwork".to_owned())
+            .spawn(move || clockwork::run(&of_clock))
+            .map_err(no_thread)?;
+        greet(context, &house, &store, &format!("{scheme}://{address}"))?;
+        let served = http.block_on(async {
+            let (mut term, mut int) = (
+                signal(SignalKind::terminate())?,
+                signal(SignalKind::interrupt())?,
+            );
+            let serving = tokio::spawn(door.serve(app.router(), stopped));
+            notify::tell("READY=1");
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+            }
+            notify::tell("STOPPING=1");
+            let _ = stop.send(true);
+            let stopping = Arc::clone(&house);
+            // Attempts end while connections do.
+            let stopping = tokio::task::spawn_blocking(move || stopping.stop());
+            let _ = serving.await;
+            let _ = stopping.await;
+            Ok::<_, std::io::Error>(())
+        });
+        served.map_err(|error| Failure::io("cannot wait for signals", &error))?;
+        context
+            .say("mendb has ended; operations that were not over go on with the next mendb serve");
+        if house.is_stopping() && driver.is_finished() {
+            let _ = driver.join();
+        }
+        // Commands of clients that have gone may still wait for a disk: nobody waits for them.
+        http.shutdown_timeout(Duration::from_millis(100));
+        std::process::exit(0);
+    }
+
+    /// Beyond this machine a token is not sent in the clear.
+    fn check_reach(&self) -> Result<(), Failure> {
+        if self.listen.ip().is_loopback() || self.behind_proxy || self.tls_cert.is_some() {
+            return Ok(());
+        }
+        Err(Failure::misuse(format!(
+            "{} can be reached from other machines, and tokens would travel in the clear",
+            self.listen
+        ))
+        .hint(
+            "listen on 127.0.0.1, name certificates with --tls-cert and --tls-key, or say --behind-proxy where a \
+             proxy has TLS",
+        ))
+    }
+
+    /// The names under which it is asked.
+    fn hosts(&self, address: SocketAddr) -> BTreeSet<String> {
+        let mut hosts: BTreeSet<String> = self
+            .hosts
+            .iter()
+            .map(|host| without_port(host).to_ascii_lowercase())
+            .collect();
+        let shown = |ip: IpAddr| match ip {
+            IpAddr::V4(ip) => ip.to_string(),
+            IpAddr::V6(ip) => format!("[{ip}]"),
+        };
+        if address.ip().is_loopback() {
+            hosts.extend(["localhost", "127.0.0.1", "[::1]"].map(str::to_owned));
+        }
+        if !address.ip().is_unspecified() {
+            hosts.insert(shown(address.ip()));
+        }
+        hosts
+    }
+}
+
+/// Opens target and repository for as long as the process runs.
+fn open(context: &Context) -> Result<Arc<House>, Failure> {
+    let runtime = context.runtime()?;
+    let repository = context.open_repository(&runtime)?;
+    let (target, held) = context.open_service()?.apart();
+    Ok(House::new(Opened {
+        runtime,
+        repository,
+        target,
+        settings: context.service_settings(String::new()),
+        journal_directory: context.journal_directory()?,
+        held: Box::new(held),
+    }))
+}
+
+/// The journals of what this machine does in repositories alone.
+fn maintenance(
+    context: &Context,
+) -> Result<Vec<(PathBuf, mendb_service::journal::Journal)>, Failure> {
+    let journals = context.repository_journals()?.into_iter();
+    Ok(journals
+        .filter_map(|(owner, journal)| match owner {
+            Owner::Repository(directory) => Some((directory, journal)),
+            Owner::Target => None,
+        })
+        .collect())
+}
+
+/// Says where it is, how to get in, and what to do next.
+fn greet(context: &Context, house: &House, store: &Store, link: &str) -> Result<(), Failure> {
+    context.say(&format!(
+        "mendb serves {} at {link}/ with backups in {}",
+        context.target()?.shown_url(),
+        hide_in_url(house.repository.url())
+    ));
+    let now_ms = env::now_ms();
+    if store.tokens()?.iter().any(|token| token.holds_at(now_ms)) {
+        context.say(
+            "token: one that mendb token create has shown; mendb token list tells whose there are",
+        );
+    } else if std::io::stderr().is_terminal() {
+        let secret = store.create_token(FIRST, Role::Admin, None)?;
+        context.say(&format!(
+            "token: {secret}   (admin, shown this once; mendb token revoke {FIRST} takes it back)"
+        ));
+    } else {
+        context.say("token: there is none yet: mendb token create NAME --role admin");
+    }
+    context.say(&format!(
+        "next: MENDB_TOKEN=… mendb --server {link} operation list, or curl -H \"Authorization: Bearer $MENDB_TOKEN\" \
+         {link}/v1/collections"
+    ));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        serve: ServeCommand,
+    }
+
+    fn parse(line: &str) -> ServeCommand {
+        let words = std::iter::once("serve").chain(line.split_whitespace());
+        Line::try_parse_from(words).unwrap().serve
+    }
+
+    #[test]
+    fn beyond_this_machine_tokens_do_not_travel_in_the_clear() {
+        for fine in [
+            "",
+            "--listen 127.0.0.1:0",
+            "--listen [::1]:80",
+            "--listen 0.0.0.0:80 --behind-proxy",
+        ] {
+            assert!(parse(fine).check_reach().is_ok(), "{fine}");
+        }
+        let failure = parse("--listen 0.0.0.0:80").check_reach().unwrap_err();
+        assert_eq!(failure.exit_code(), 2);
+    }
+
+    #[test]
+    fn it_is_asked_under_names_of_this_machine_and_those_it_was_told() {
+        let hosts = |line: &str| {
+            let serve = parse(line);
+            serve.hosts(serve.listen)
+        };
+        assert!(hosts("").contains("localhost"));
+        let hosts = hosts("--listen 0.0.0.0:80 --behind-proxy --host Backup.example.com:443");
+        assert_eq!(hosts, ["backup.example.com".to_owned()].into());
+    }
+}

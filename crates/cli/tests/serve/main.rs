@@ -1,0 +1,21 @@
+//! The program as a server: who may ask, what is answered, what a crash leaves, and that its own commands speak to it.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper that panics fails the test that called it"
+)]
+
+#[path = "../cli/mendb.rs"]
+#[expect(dead_code, reason = "another test uses the rest of it")]
+mod mendb;
+
+mod client;
+mod crash;
+mod dashboard;
+mod hostile;
+mod may;
+mod process;
+mod remote;
+mod schedules;
+mod server;
+mod story;

@@ -1,0 +1,133 @@
+//! Answers that go on: events, and what a command tells.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, Response};
+use futures::stream;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+
+use super::{App, plain};
+use crate::events::{After, Events};
+use crate::listener::Told;
+use crate::problem::Problem;
+
+/// After so long without an event something is sent, so that a connection that is gone is noticed.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
+
+/// A reader of events.
+struct Reader {
+    events: Arc<Events>,
+    news: watch::Receiver<u64>,
+    stop: watch::Receiver<bool>,
+    after: After,
+    of: Option<String>,
+    is_over: bool,
+    is_first: bool,
+    _place: OwnedSemaphorePermit,
+}
+
+impl App {
+    /// Events from where the client was, of one operation or of all.
+    pub(super) fn events(
+        &self,
+        headers: &HeaderMap,
+        of: Option<String>,
+    ) -> Result<Response<Body>, Problem> {
+        let place = Arc::clone(&self.readers).try_acquire_owned();
+        let place = place.map_err(|_| Problem::busy("too many clients read events"))?;
+        let events = Arc::clone(&self.settings.events);
+        let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
+        let reader = Reader {
+            after: events.after(last),
+            news: events.watch(),
+            events,
+            stop: self.settings.stop.clone(),
+            of,
+            is_over: false,
+            is_first: true,
+            _place: place,
+        };
+        let stream = stream::unfold(reader, |mut reader| async move {
+            let text = reader.next().await?;
+            Some((Ok::<_, std::convert::Infallible>(text), reader))
+        });
+        Ok(plain("text/event-stream", Body::from_stream(stream)))
+    }
+}
+
+impl Reader {
+    /// The next events as text; none at the end.
+    async fn next(&mut self) -> Option<String> {
+        if self.is_over {
+            return None;
+        }
+        if std::mem::take(&mut self.is_first) {
+            // The head of the answer leaves with its first bytes.
+            return Some("retry: 1000\n\n".to_owned());
+        }
+        loop {
+            self.news.borrow_and_update();
+            let (events, last) = self.events.since(self.after, self.of.as_deref());
+            self.after = After::Number(last);
+            if !events.is_empty() {
+                self.is_over = self.of.is_some() && events.iter().any(|event| event.is_over);
+                let text = events.iter().map(|event| {
+                    let name = self.events.name(event.number);
+                    format!("id: {name}\nevent: operation\ndata: {}\n\n", event.data)
+                });
+                return Some(text.collect());
+            }
+            let waited = tokio::select! {
+                waited = tokio::time::timeout(SIGN_OF_LIFE, self.news.changed()) => waited,
+                _ = self.stop.wait_for(|stop| *stop) => return None,
+            };
+            match waited {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return None,
+                Err(_) => return Some(": alive\n\n".to_owned()),
+            }
+        }
+    }
+}
+
+/// What a command tells, as lines of JSON.
+pub(super) fn lines(told: UnboundedReceiver<Told>) -> Response<Body> {
+    let stream = stream::unfold(Some(told), |told| async move {
+        let mut told = told?;
+        let (line, goes_on) = match told.recv().await {
+            Some(Told::Ended(end)) => (serde_json::json!({ "end": *end }), false),
+            Some(other) => (line(other), true),
+            None => {
+                let end = serde_json::json!({ "exit_code": 1, "text": "error: a thread of the server died" });
+                (serde_json::json!({ "end": end }), false)
+            }
+        };
+        let text = format!("{line}\n");
+        Some((
+            Ok::<_, std::convert::Infallible>(text),
+            goes_on.then_some(told),
+        ))
+    });
+    plain("application/x-ndjson", Body::from_stream(stream))
+}
+
+fn line(told: Told) -> serde_json::Value {
+    match told {
+        Told::Data(text) => serde_json::json!({ "data": text }),
+        Told::Note(text) => serde_json::json!({ "note": text }),
+        Told::Begun(operation_id) => serde_json::json!({ "begun": operation_id }),
+        Told::Progress {
+            operation_id,
+            line,
+            percent,
+        } => {
+            serde_json::json!({ "progress": { "operation_id": operation_id, "line": line, "percent": percent } })
+        }
+        Told::Planned(plan) => serde_json::json!({ "planned": plan }),
+        Told::More(after) => serde_json::json!({ "more": after }),
+        Told::Ended(end) => serde_json::json!({ "end": *end }),
+    }
+}

@@ -1,0 +1,41 @@
+//! The dashboard: files that browsers get as they are. They ask the API and nothing else.
+
+use crate::route::{Does, Route, Verb};
+
+const fn page(path: &'static str, kind: &'static str, content: &'static str) -> Route {
+    Route {
+        verb: Verb::Get,
+        path,
+        role: None,
+        about: "A file of the dashboard",
+        does: Does::Page { kind, content },
+    }
+}
+
+/// The page.
+pub const INDEX: Route = page(
+    "/",
+    "text/html; charset=utf-8",
+    include_str!("../dashboard/index.html"),
+);
+
+/// What it does.
+pub const SCRIPT: Route = page(
+    "/app.js",
+    "text/javascript; charset=utf-8",
+    include_str!("../dashboard/app.js"),
+);
+
+/// How it looks.
+pub const STYLE: Route = page(
+    "/style.css",
+    "text/css; charset=utf-8",
+    include_str!("../dashboard/style.css"),
+);
+
+/// Its sign.
+pub const ICON: Route = page(
+    "/icon.svg",
+    "image/svg+xml",
+    include_str!("../dashboard/icon.svg"),
+);

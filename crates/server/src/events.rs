@@ -1,0 +1,174 @@
+//! What happens to operations, for those who watch.
+//!
+//! An event is where an operation is: of each operation the last one is kept, so that a reader who is slow, or was away,
+//! misses what lay between and nothing else. Numbers grow; they begin anew with the process, whose name is before them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+/// Operations that are over are kept up to this many.
+const KEPT: usize = 4096;
+
+/// Where an operation was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Grows by one.
+    pub number: u64,
+    /// The operation.
+    pub operation_id: String,
+    /// Whether nothing comes after it.
+    pub is_over: bool,
+    /// All of it, as JSON.
+    pub data: String,
+}
+
+/// The last event of each operation.
+pub struct Events {
+    /// Of this process, and of no other.
+    boot: String,
+    kept: Mutex<Kept>,
+    newest: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Kept {
+    last: u64,
+    events: BTreeMap<u64, Event>,
+    of: HashMap<String, u64>,
+}
+
+/// Where a reader is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum After {
+    /// Behind this one.
+    Number(u64),
+    /// At the beginning: operations that are not over, and what comes.
+    Now,
+}
+
+impl Events {
+    /// None yet, in a process of this name.
+    pub fn new(boot: impl Into<String>) -> Self {
+        Self {
+            boot: boot.into(),
+            kept: Mutex::default(),
+            newest: watch::Sender::new(0),
+        }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says where an operation is.
+    pub fn tell(&self, operation_id: &str, is_over: bool, data: String) {
+        let mut kept = self.kept();
+        kept.last += 1;
+        let number = kept.last;
+        if let Some(before) = kept.of.insert(operation_id.to_owned(), number) {
+            kept.events.remove(&before);
+        }
+        let event = Event {
+            number,
+            operation_id: operation_id.to_owned(),
+            is_over,
+            data,
+        };
+        kept.events.insert(number, event);
+        if kept.events.len() > KEPT
+            && let Some(oldest) = kept.events.values().find(|event| event.is_over).cloned()
+        {
+            kept.events.remove(&oldest.number);
+            kept.of.remove(&oldest.operation_id);
+        }
+        drop(kept);
+        self.newest.send_replace(number);
+    }
+
+    /// What an event is called by those who come back.
+    pub fn name(&self, number: u64) -> String {
+        format!("{}-{number}", self.boot)
+    }
+
+    /// Where who comes back with the name of an event is. Of another process, everything that is known comes again.
+    pub fn after(&self, name: Option<&str>) -> After {
+        let Some(name) = name else {
+            return After::Now;
+        };
+        let number = name
+            .rsplit_once('-')
+            .filter(|(boot, _)| *boot == self.boot)
+            .and_then(|(_, number)| number.parse().ok());
+        After::Number(number.unwrap_or(0))
+    }
+
+    /// The events behind a place, of one operation or of all, and the place behind them.
+    pub fn since(&self, after: After, of: Option<&str>) -> (Vec<Event>, u64) {
+        let kept = self.kept();
+        let (number, all) = match after {
+            After::Number(number) => (number, true),
+            // Who looks at one operation wants to know where it is.
+            After::Now => (0, of.is_some()),
+        };
+        let events = kept.events.range(number + 1..).map(|(_, event)| event);
+        let events = events.filter(|event| of.is_none_or(|of| event.operation_id == of));
+        let events = events.filter(|event| all || !event.is_over);
+        (events.cloned().collect(), kept.last)
+    }
+
+    /// Wakes when there is something new.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.newest.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(events: &[Event]) -> Vec<&str> {
+        let ids = events.iter().map(|event| event.operation_id.as_str());
+        ids.collect()
+    }
+
+    #[test]
+    fn who_comes_back_hears_where_each_operation_is_that_moved_since() {
+        let events = Events::new("boot");
+        events.tell("a", false, "1".into());
+        events.tell("b", false, "2".into());
+        let seen = events.name(2);
+        events.tell("a", true, "3".into());
+        let (since, last) = events.since(events.after(Some(&seen)), None);
+        assert_eq!((ids(&since), last), (vec!["a"], 3));
+        assert_eq!(since[0].data, "3");
+        let (since, _) = events.since(After::Number(last), None);
+        assert!(since.is_empty());
+    }
+
+    #[test]
+    fn who_comes_from_another_process_hears_all_and_who_comes_first_what_is_not_over() {
+        let events = Events::new("boot");
+        events.tell("a", true, "1".into());
+        events.tell("b", false, "2".into());
+        let (since, _) = events.since(events.after(Some("other-7")), None);
+        assert_eq!(ids(&since), ["a", "b"]);
+        let (since, _) = events.since(events.after(None), None);
+        assert_eq!(ids(&since), ["b"]);
+        let (since, _) = events.since(events.after(None), Some("a"));
+        assert_eq!(ids(&since), ["a"]);
+    }
+
+    #[test]
+    fn what_is_over_is_let_go_and_what_is_not_is_kept() {
+        let events = Events::new("boot");
+        events.tell("first", false, String::new());
+        for at in 0..=KEPT {
+            events.tell(&at.to_string(), true, String::new());
+        }
+        let (since, _) = events.since(After::Number(0), None);
+        assert_eq!(since.len(), KEPT);
+        assert_eq!(since[0].operation_id, "first");
+    }
+}

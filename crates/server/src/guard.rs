@@ -1,0 +1,226 @@
+//! Who is let in: a host that is expected, a token that holds, a role that may.
+
+use std::collections::BTreeSet;
+
+use axum::http::{HeaderMap, header};
+
+use crate::cookie;
+use crate::desk::Caller;
+use crate::problem::Problem;
+use crate::role::Role;
+use crate::store::Store;
+use crate::store::token::Bearer;
+
+/// A header that no other site can have a browser send.
+pub const BY_SCRIPT: &str = "x-mendb-request";
+
+/// What is asked of every request.
+#[derive(Debug, Default)]
+pub struct Guard {
+    /// The names under which the server is asked, in lower case and without ports.
+    pub hosts: BTreeSet<String>,
+}
+
+impl Guard {
+    /// Refuses a request that is meant for another host: a page of another site may have the name of its host lead here.
+    ///
+    /// # Errors
+    /// It is.
+    pub fn check_host(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        let mut hosts = headers.get_all(header::HOST).iter();
+        let host = hosts.next().and_then(|host| host.to_str().ok());
+        if hosts.next().is_some() {
+            return Err(Problem::bad_request("the request names several hosts"));
+        }
+        let name = host.map(|host| without_port(host).to_ascii_lowercase());
+        if name.is_some_and(|name| self.hosts.contains(&name)) {
+            return Ok(());
+        }
+        Err(Problem::new(
+            421,
+            "fix_command",
+            "the request is for a host that this server does not serve",
+        )
+        .hint("mendb serve --host NAME lets it answer under another name"))
+    }
+
+    /// Who asks, by the token that came along.
+    ///
+    /// # Errors
+    /// There is none, it does not hold, or a browser was made to send it.
+    pub fn caller(headers: &HeaderMap, store: &Store) -> Result<Caller, Problem> {
+        let (secret, by_cookie) = match bearer(headers) {
+            Some(secret) => (secret, false),
+            None => {
+                match cookie::token(headers) {
+                    Some(secret) => (secret, true),
+                    None => {
+                        return Err(Problem::new(401, "fix_command", "the request has no token")
+                        .hint("send Authorization: Bearer TOKEN; mendb token create makes a token"));
+                    }
+                }
+            }
+        };
+        let refused = |detail: &str| {
+            Problem::new(401, "fix_command", detail)
+                .hint("mendb token create NAME --role viewer|operator|admin makes another")
+        };
+        match store.bearer(&secret).map_err(|error| broken(&error))? {
+            Bearer::Holds(token) => Ok(Caller {
+                name: token.name,
+                role: token.role,
+                by_cookie,
+            }),
+            Bearer::Expired => Err(refused("the token has expired")),
+            Bearer::Revoked => Err(refused("the token was revoked")),
+            Bearer::Unknown => Err(refused("the token is not one of this server")),
+        }
+    }
+
+    /// Refuses who may not, and what a browser was made to ask by another site.
+    ///
+    /// # Errors
+    /// The role is too little, or the request is forged.
+    pub fn check_may(
+        headers: &HeaderMap,
+        caller: &Caller,
+        role: Role,
+        changes: bool,
+    ) -> Result<(), Problem> {
+        if caller.role < role {
+            return Err(Problem::new(
+                403,
+                "fix_command",
+                format!(
+                    "{} is a {}, and this takes an {role}",
+                    caller.name, caller.role
+                )
+                .replace("an viewer", "a viewer"),
+            ));
+        }
+        if caller.by_cookie && changes {
+            let is_script = headers.contains_key(BY_SCRIPT);
+            let origin = headers.get(header::ORIGIN).and_then(|it| it.to_str().ok());
+            let host = headers.get(header::HOST).and_then(|it| it.to_str().ok());
+            let is_ours = origin.is_none_or(|origin| {
+                origin.split_once("://").map(|(_, host)| host) == host && host.is_some()
+            });
+            if !is_script || !is_ours {
+                return Err(Problem::new(
+                    403,
+                    "fix_command",
+                    "a browser brought the cookie, and the request is not one of the dashboard",
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A store that cannot be read lets nobody in.
+pub fn broken(error: &mendb_service::Error) -> Problem {
+    tracing::error!(%error, "the store of the server");
+    Problem::new(
+        500,
+        "fix_environment",
+        "the server cannot read or write what it keeps; its log says why",
+    )
+}
+
+fn bearer(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, secret) = value.split_once(' ')?;
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then(|| secret.trim().to_owned())
+}
+
+/// The name of a host: `[::1]:80` is `[::1]`.
+pub fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => {
+            if name.contains(':') && !name.ends_with(']') {
+                return host;
+            }
+            name
+        }
+        _ => host,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn a_request_for_another_host_is_refused() {
+        let guard = Guard {
+            hosts: ["localhost", "[::1]"].map(str::to_owned).into(),
+        };
+        for host in ["localhost", "LOCALHOST:7070", "[::1]:80", "[::1]"] {
+            assert!(
+                guard.check_host(&headers(&[("host", host)])).is_ok(),
+                "{host}"
+            );
+        }
+        for host in ["example.com", "localhost.example.com:80", "", "::1"] {
+            assert!(
+                guard.check_host(&headers(&[("host", host)])).is_err(),
+                "{host}"
+            );
+        }
+        assert!(guard.check_host(&headers(&[])).is_err());
+        let twice = headers(&[("host", "localhost"), ("host", "example.com")]);
+        assert!(guard.check_host(&twice).is_err());
+    }
+
+    #[test]
+    fn a_cookie_changes_nothing_unless_the_dashboard_sent_it() {
+        let caller = |by_cookie| Caller {
+            name: "ann".to_owned(),
+            role: Role::Operator,
+            by_cookie,
+        };
+        let may = |pairs: &[_], by_cookie, changes| {
+            Guard::check_may(&headers(pairs), &caller(by_cookie), Role::Viewer, changes).is_ok()
+        };
+        let host = ("host", "localhost:7070");
+        let script = (BY_SCRIPT, "1");
+        assert!(may(&[host], false, true));
+        assert!(may(&[host], true, false));
+        assert!(!may(&[host], true, true));
+        assert!(may(&[host, script], true, true));
+        assert!(may(
+            &[host, script, ("origin", "http://localhost:7070")],
+            true,
+            true
+        ));
+        assert!(!may(
+            &[host, script, ("origin", "http://localhost:7071")],
+            true,
+            true
+        ));
+        assert!(!may(&[host, script, ("origin", "null")], true, true));
+    }
+
+    #[test]
+    fn a_role_may_what_those_before_it_may() {
+        let caller = Caller {
+            name: "ann".to_owned(),
+            role: Role::Operator,
+            by_cookie: false,
+        };
+        let may = |role| Guard::check_may(&HeaderMap::new(), &caller, role, true).is_ok();
+        assert!(may(Role::Viewer) && may(Role::Operator) && !may(Role::Admin));
+    }
+}

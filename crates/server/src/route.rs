@@ -1,0 +1,118 @@
+//! The ways to ask: the table of routes is the one place that knows them.
+
+use axum::http::Method;
+
+use crate::role::Role;
+
+/// What a request does to what it names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verb {
+    /// Looks.
+    Get,
+    /// Makes or begins something.
+    Post,
+    /// Removes something.
+    Delete,
+}
+
+impl Verb {
+    /// As HTTP names it.
+    pub fn method(self) -> Method {
+        match self {
+            Self::Get => Method::GET,
+            Self::Post => Method::POST,
+            Self::Delete => Method::DELETE,
+        }
+    }
+}
+
+/// One way to ask.
+#[derive(Debug, Clone, Copy)]
+pub struct Route {
+    /// What is done.
+    pub verb: Verb,
+    /// To what: `/v1/collections/{collection}/backups`.
+    pub path: &'static str,
+    /// Who may; `None` for whoever asks.
+    pub role: Option<Role>,
+    /// What it does, in a sentence.
+    pub about: &'static str,
+    /// What does it.
+    pub does: Does,
+}
+
+/// What answers a request.
+#[derive(Debug, Clone, Copy)]
+pub enum Does {
+    /// A command of the program.
+    Command(Command),
+    /// Says that the process is there.
+    Live,
+    /// Says whether it can work.
+    Ready,
+    /// Counts and measures.
+    Metrics,
+    /// Describes the routes.
+    OpenApi,
+    /// Tells of all operations as they move.
+    Events,
+    /// Tells of one operation as it moves.
+    OperationEvents,
+    /// Gives a browser that brings a token a cookie.
+    LogIn,
+    /// Takes the cookie back.
+    LogOut,
+    /// Who asks.
+    WhoAmI,
+    /// A file of the dashboard.
+    Page {
+        /// Its media type.
+        kind: &'static str,
+        /// What is in it.
+        content: &'static str,
+    },
+}
+
+/// A command, and how a request names its arguments.
+#[derive(Debug, Clone, Copy)]
+pub struct Command {
+    /// Its words: `operation`, `show`.
+    pub words: &'static [&'static str],
+    /// Parts of the path that stand for arguments of another name.
+    pub names: &'static [(&'static str, &'static str)],
+    /// Arguments that no request may name: those about files of this machine.
+    pub without: &'static [&'static str],
+    /// Arguments that every request has.
+    pub fixed: &'static [(&'static str, &'static str)],
+    /// Whether a part of the path is the name of a plan that the server keeps.
+    pub carries_out: bool,
+}
+
+impl Command {
+    /// The argument that a part of the path stands for.
+    pub fn argument<'a>(&'a self, parameter: &'a str) -> &'a str {
+        let named = self.names.iter().find(|(part, _)| *part == parameter);
+        named.map_or(parameter, |(_, argument)| argument)
+    }
+}
+
+impl Route {
+    /// The names of the parts of the path that vary.
+    pub fn parameters(&self) -> impl Iterator<Item = &'static str> {
+        let parts = self.path.split('/');
+        parts.filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+    }
+
+    /// The command that it runs.
+    pub fn command(&self) -> Option<&Command> {
+        match &self.does {
+            Does::Command(command) => Some(command),
+            _ => None,
+        }
+    }
+
+    /// Whether it changes something, so that it is written down who asked.
+    pub fn changes(&self) -> bool {
+        self.verb != Verb::Get && matches!(self.does, Does::Command(_))
+    }
+}

@@ -1,0 +1,142 @@
+//! What the server keeps beside the journal: a SQLite file, one file here per record.
+//!
+//! *Crash*: a change is on disk when it returns. *Sharing*: commands make tokens and schedules while a server runs; it
+//! sees them with its next look.
+
+pub mod audit;
+pub mod plan;
+pub mod schedule;
+pub mod token;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use mendb_service::{Error, Result};
+use rusqlite::{Connection, TransactionBehavior};
+
+/// The layout this version reads and writes.
+const LAYOUT_VERSION: i64 = 1;
+/// How long to wait for another process that is writing.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+/// The file in its directory.
+const FILE: &str = "server.sqlite";
+
+/// The store of one server.
+pub struct Store {
+    path: PathBuf,
+    connection: Mutex<Connection>,
+}
+
+impl Store {
+    /// Opens the store in a directory, and creates both if they are absent. Nobody else may read it.
+    ///
+    /// # Errors
+    /// It cannot be opened, or is of a newer layout.
+    pub fn open(directory: &Path) -> Result<Self> {
+        std::fs::create_dir_all(directory).map_err(|source| Error::Io {
+            action: format!("cannot create the directory {}", directory.display()),
+            source,
+        })?;
+        let path = directory.join(FILE);
+        keep_private(&path)?;
+        let failed = |action: &str, source| failed(&path, action, source);
+        let mut connection = Connection::open(&path).map_err(|source| failed("open", source))?;
+        connection
+            .busy_timeout(BUSY_TIMEOUT)
+            .and_then(|()| {
+                connection.execute_batch(
+                    "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;",
+                )
+            })
+            .map_err(|source| failed("prepare", source))?;
+        let layout: i64 = connection
+            .pragma_query_value(None, "user_version", |row| row.get(0))
+            .map_err(|source| failed("prepare", source))?;
+        if layout > LAYOUT_VERSION {
+            return Err(Error::JournalRecord {
+                path: path.display().to_string(),
+                detail: format!(
+                    "its layout is version {layout}, this mendb knows {LAYOUT_VERSION}"
+                ),
+            });
+        }
+        if layout < LAYOUT_VERSION {
+            let made = connection
+                .transaction_with_behavior(TransactionBehavior::Immediate)
+                .and_then(|tx| {
+                    let layouts = [token::LAYOUT, audit::LAYOUT, schedule::LAYOUT, plan::LAYOUT];
+                    tx.execute_batch(&layouts.join("\n"))?;
+                    tx.pragma_update(None, "user_version", LAYOUT_VERSION)?;
+                    tx.commit()
+                });
+            made.map_err(|source| failed("prepare", source))?;
+        }
+        Ok(Self {
+            path,
+            connection: Mutex::new(connection),
+        })
+    }
+
+    /// Whether a directory holds a store.
+    pub fn exists(directory: &Path) -> bool {
+        directory.join(FILE).exists()
+    }
+
+    fn connection(&self) -> MutexGuard<'_, Connection> {
+        self.connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with<T>(
+        &self,
+        action: &str,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T> {
+        work(&self.connection()).map_err(|source| failed(&self.path, action, source))
+    }
+
+    fn unreadable(&self, detail: impl Into<String>) -> Error {
+        Error::JournalRecord {
+            path: self.path.display().to_string(),
+            detail: detail.into(),
+        }
+    }
+}
+
+/// Makes a file that only its owner may read, if there is none.
+fn keep_private(path: &Path) -> Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        let made = std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path);
+        match made {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(Error::Io {
+                    action: format!("cannot create {}", path.display()),
+                    source: error,
+                });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn failed(path: &Path, action: &str, source: rusqlite::Error) -> Error {
+    Error::Journal {
+        path: path.display().to_string(),
+        action: action.to_owned(),
+        source,
+    }
+}
+
+/// A number of ours as SQLite stores it.
+fn int(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,354 @@
+//! Records `schedule` and `schedule_run`: what is to be done when, and what was done.
+
+use mendb_service::{Result, env};
+use rusqlite::{OptionalExtension, Row, params};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::{Store, int};
+
+pub(super) const LAYOUT: &str = "
+CREATE TABLE IF NOT EXISTS schedule (
+    name          TEXT PRIMARY KEY,
+    work          TEXT NOT NULL,      -- full, increment, verify, prune
+    collection    TEXT NOT NULL,
+    cron          TEXT NOT NULL,
+    time_zone     TEXT NOT NULL,
+    arguments     TEXT NOT NULL,      -- JSON, of the command
+    created_at_ms INTEGER NOT NULL,
+    decided_ms    INTEGER NOT NULL    -- what was due up to then was decided
+) STRICT;
+CREATE TABLE IF NOT EXISTS schedule_run (
+    run_id       INTEGER PRIMARY KEY AUTOINCREMENT,
+    name         TEXT NOT NULL,
+    due_ms       INTEGER NOT NULL,
+    begun_ms     INTEGER NOT NULL,
+    missed       INTEGER NOT NULL,    -- times before this one that were not run
+    outcome      TEXT,                -- done, skipped: why, failed: why; null while it runs
+    operation_id TEXT,
+    UNIQUE (name, due_ms)
+) STRICT;";
+
+/// Runs that are kept of each schedule.
+const KEPT_RUNS: u32 = 200;
+
+/// What a schedule does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Work {
+    /// A full backup.
+    Full,
+    /// An increment; a full backup where there is none that it could stand on.
+    Increment,
+    /// Proves all backups of the collection.
+    Verify,
+    /// Keeps what rules want.
+    Prune,
+}
+
+impl Work {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Full, Self::Increment, Self::Verify, Self::Prune];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Increment => "increment",
+            Self::Verify => "verify",
+            Self::Prune => "prune",
+        }
+    }
+}
+
+impl std::str::FromStr for Work {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|work| work.name() == text)
+            .ok_or_else(|| "it is not full, increment, verify or prune".to_owned())
+    }
+}
+
+/// What is to be done when.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Schedule {
+    /// Its name.
+    pub name: String,
+    /// What is done.
+    pub work: Work,
+    /// With which collection.
+    pub collection: String,
+    /// When, as cron writes it.
+    pub cron: String,
+    /// In which time zone.
+    pub time_zone: String,
+    /// What else the command is told.
+    pub arguments: Map<String, Value>,
+    /// When it was made, in milliseconds since 1970.
+    pub created_at_ms: u64,
+    /// What was due up to then was decided.
+    pub decided_ms: u64,
+}
+
+/// What was done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Run {
+    /// Of which schedule.
+    pub name: String,
+    /// When it was due.
+    pub due_ms: u64,
+    /// When it began.
+    pub begun_ms: u64,
+    /// Times before this one that were not run.
+    pub missed: u64,
+    /// What became of it; null while it runs.
+    pub outcome: Option<String>,
+    /// The operation that it began.
+    pub operation_id: Option<String>,
+}
+
+impl Store {
+    /// Adds a schedule. Returns false where there is one of the name.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn add_schedule(&self, schedule: &Schedule) -> Result<bool> {
+        let added = self.with("add a schedule", |connection| {
+            connection.execute(
+                "INSERT OR IGNORE INTO schedule (name, work, collection, cron, time_zone, arguments, created_at_ms, \
+                 decided_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                params![
+                    schedule.name,
+                    schedule.work.name(),
+                    schedule.collection,
+                    schedule.cron,
+                    schedule.time_zone,
+                    Value::Object(schedule.arguments.clone()).to_string(),
+                    int(schedule.created_at_ms),
+                    int(schedule.decided_ms)
+                ],
+            )
+        })?;
+        Ok(added > 0)
+    }
+
+    /// Removes a schedule; what it did is still told. Returns whether there was one.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn remove_schedule(&self, name: &str) -> Result<bool> {
+        let removed = self.with("remove a schedule", |connection| {
+            connection.execute("DELETE FROM schedule WHERE name = ?1", [name])
+        })?;
+        Ok(removed > 0)
+    }
+
+    /// All schedules, by name.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn schedules(&self) -> Result<Vec<Schedule>> {
+        type Read = (String, String, String, String, String, String, i64, i64);
+        let read = |row: &Row<'_>| -> rusqlite::Result<Read> {
+            Ok((
+                row.get(0)?,
+                row.get(1)?,
+                row.get(2)?,
+                row.get(3)?,
+                row.get(4)?,
+                row.get(5)?,
+                row.get(6)?,
+                row.get(7)?,
+            ))
+        };
+        let rows: Vec<Read> = self.with("read schedules", |connection| {
+            connection
+                .prepare_cached(
+                    "SELECT name, work, collection, cron, time_zone, arguments, created_at_ms, decided_ms FROM schedule \
+                     ORDER BY name",
+                )?
+                .query_map([], read)?
+                .collect()
+        })?;
+        let schedule =
+            |(name, work, collection, cron, time_zone, arguments, created, decided): Read| {
+                let broken = |what: &str| self.unreadable(format!("schedule {name} has {what}"));
+                let work = work.parse().map_err(|_| broken("unknown work"))?;
+                let arguments = match serde_json::from_str(&arguments) {
+                    Ok(Value::Object(arguments)) => arguments,
+                    _ => return Err(broken("broken arguments")),
+                };
+                Ok(Schedule {
+                    name,
+                    work,
+                    collection,
+                    cron,
+                    time_zone,
+                    arguments,
+                    created_at_ms: created.unsigned_abs(),
+                    decided_ms: decided.unsigned_abs(),
+                })
+            };
+        rows.into_iter().map(schedule).collect()
+    }
+
+    /// Decides what was due up to a time: to run it, or to skip it with a reason. Both in one commit, so that a time is
+    /// decided once. Returns the number of the run; none where it was decided before.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn decide(
+        &self,
+        name: &str,
+        due_ms: u64,
+        missed: u64,
+        skipped: Option<&str>,
+    ) -> Result<Option<i64>> {
+        let outcome = skipped.map(|why| format!("skipped: {why}"));
+        self.with("decide a schedule", |connection| {
+            let tx = connection.unchecked_transaction()?;
+            let added = tx.execute(
+                "INSERT OR IGNORE INTO schedule_run (name, due_ms, begun_ms, missed, outcome) VALUES (?1, ?2, ?3, ?4, ?5)",
+                params![name, int(due_ms), int(env::now_ms()), int(missed), outcome],
+            )?;
+            let run_id = tx.last_insert_rowid();
+            tx.execute(
+                "UPDATE schedule SET decided_ms = max(decided_ms, ?2) WHERE name = ?1",
+                params![name, int(due_ms)],
+            )?;
+            tx.execute(
+                "DELETE FROM schedule_run WHERE name = ?1 AND outcome IS NOT NULL AND run_id NOT IN \
+                 (SELECT run_id FROM schedule_run WHERE name = ?1 ORDER BY run_id DESC LIMIT ?2)",
+                params![name, KEPT_RUNS],
+            )?;
+            tx.commit()?;
+            Ok((added > 0).then_some(run_id))
+        })
+    }
+
+    /// Writes down what became of a run.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn end_run(&self, run_id: i64, outcome: &str, operation_id: Option<&str>) -> Result<()> {
+        self.with("end a run", |connection| {
+            connection.execute(
+                "UPDATE schedule_run SET outcome = ?2, operation_id = coalesce(?3, operation_id) WHERE run_id = ?1",
+                params![run_id, outcome, operation_id],
+            )
+        })?;
+        Ok(())
+    }
+
+    /// Runs that have not ended: those that run, and after a crash those that it cut off.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn open_runs(&self) -> Result<Vec<(i64, Run)>> {
+        self.runs_where("outcome IS NULL", "")
+    }
+
+    /// The last runs of a schedule, the newest first; with an empty name of all.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn runs(&self, name: &str) -> Result<Vec<Run>> {
+        let runs = self.runs_where("(?1 = '' OR name = ?1)", name)?;
+        Ok(runs.into_iter().map(|(_, run)| run).collect())
+    }
+
+    /// The last run of a schedule that was not skipped.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn last_run(&self, name: &str) -> Result<Option<Run>> {
+        let runs = self.runs(name)?;
+        Ok(runs.into_iter().next())
+    }
+
+    fn runs_where(&self, condition: &str, name: &str) -> Result<Vec<(i64, Run)>> {
+        let sql = format!(
+            "SELECT run_id, name, due_ms, begun_ms, missed, outcome, operation_id FROM schedule_run \
+             WHERE ?1 = ?1 AND {condition} ORDER BY run_id DESC LIMIT 1000"
+        );
+        self.with("read runs", |connection| {
+            connection
+                .prepare_cached(&sql)?
+                .query_map([name], |row| {
+                    let run = Run {
+                        name: row.get(1)?,
+                        due_ms: row.get::<_, i64>(2)?.unsigned_abs(),
+                        begun_ms: row.get::<_, i64>(3)?.unsigned_abs(),
+                        missed: row.get::<_, i64>(4)?.unsigned_abs(),
+                        outcome: row.get(5)?,
+                        operation_id: row.get(6)?,
+                    };
+                    Ok((row.get(0)?, run))
+                })?
+                .collect()
+        })
+    }
+
+    /// The last time that a verify of a collection found all whole, in milliseconds since 1970.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn last_proof_ms(&self, collection: &str) -> Result<Option<u64>> {
+        let found: Option<Option<i64>> = self.with("read runs", |connection| {
+            connection
+                .query_row(
+                    "SELECT max(begun_ms) FROM schedule_run JOIN schedule USING (name) \
+                     WHERE work = 'verify' AND collection = ?1 AND outcome = 'done'",
+                    [collection],
+                    |row| row.get(0),
+                )
+                .optional()
+        })?;
+        Ok(found.flatten().map(i64::unsigned_abs))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(crate) fn schedule(name: &str) -> Schedule {
+        Schedule {
+            name: name.into(),
+            work: Work::Full,
+            collection: "world".into(),
+            cron: "0 3 * * *".into(),
+            time_zone: "UTC".into(),
+            arguments: Map::new(),
+            created_at_ms: 1,
+            decided_ms: 1,
+        }
+    }
+
+    #[test]
+    fn a_time_is_decided_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        assert!(store.add_schedule(&schedule("nightly")).unwrap());
+        assert!(!store.add_schedule(&schedule("nightly")).unwrap());
+        let run = store.decide("nightly", 1000, 2, None).unwrap().unwrap();
+        assert_eq!(store.decide("nightly", 1000, 0, None).unwrap(), None);
+        assert_eq!(store.schedules().unwrap()[0].decided_ms, 1000);
+        assert_eq!(store.open_runs().unwrap().len(), 1);
+        store.end_run(run, "done", Some("backup-1")).unwrap();
+        store
+            .decide("nightly", 2000, 0, Some("the one before still runs"))
+            .unwrap();
+        assert!(store.open_runs().unwrap().is_empty());
+        let runs = store.runs("nightly").unwrap();
+        assert_eq!(
+            runs[0].outcome.as_deref(),
+            Some("skipped: the one before still runs")
+        );
+        assert_eq!(runs[1].missed, 2);
+        assert!(store.remove_schedule("nightly").unwrap());
+        assert_eq!(store.runs("").unwrap().len(), 2);
+    }
+}
