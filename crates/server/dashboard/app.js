@@ -226,7 +226,7 @@ async function preview(name, backup, below) {
   const plan = response.headers.get("Mendb-Plan");
   const go = async () => {
     const text = plan
-      ? "What the preview shows is done, or nothing where the tables have changed since. Writers wait while it works; readers see the tables as before until all is there. It can be undone."
+      ? "What the preview shows is done, or nothing where the tables have changed since. Writers are kept out while it works; readers see the tables as before until all is there. It can be undone."
       : "Tables are planned anew and brought to the backup. What would be lost is kept where there is room, so that it can be undone.";
     if (!await sure("Mend the live tables?", text, "Mend")) return;
     await (plan ? order("POST", `/v1/plans/${path(plan)}`, {}) : order("POST", where, wish));
@@ -287,9 +287,13 @@ async function operation(view, id) {
   view.append(make("h2", {}, id), head, make("h3", {}, "Steps"), steps, make("h3", {}, "Shards"),
     make("ul", { class: "legend" }, legend), map, about, make("h3", {}, "What happened"), events);
   const cells = new Map();
-  const fate = (shard) => shard.error ? (shard.status === "done" ? "retried" : "failed")
-    : shard.status === "done" ? (shard.attempt > 1 ? "retried" : "done")
-      : shard.status === "running" ? "running" : "waiting";
+  // Attempts are counted over all steps: only what happened tells which shard failed before.
+  let failedBefore = new Set();
+  const fate = (shard) => {
+    if (shard.error) return "failed";
+    if (failedBefore.has(`${shard.step}: shard ${shard.shard_idx}`)) return "retried";
+    return shard.status === "done" || shard.status === "running" ? shard.status : "waiting";
+  };
   const tell = (shard) => about.replaceChildren(make("p", { class: "panel" },
     `${shard.step}, shard ${shard.shard_idx}${shard.table ? ` of ${shard.table}` : ""}: ${shard.status}, attempt ${shard.attempt}, ` +
     `${count(shard.rows)} rows, ${bytes(shard.bytes)} of ${bytes(shard.bytes_total)}${shard.error ? `: ${shard.error}` : ""}`));
@@ -331,6 +335,7 @@ async function operation(view, id) {
     steps.replaceChildren(table(["Step", "State", "Shards#", "Rows#", "Bytes#"], one.steps.map((step) => [
       step.step, make("span", { class: `state-${step.state}` }, step.state), `${step.shards_done}/${step.shards_total}`, count(step.rows), bytes(step.bytes),
     ]), "No steps."));
+    failedBefore = new Set(one.events.map((event) => /^(.*: shard \d+) (failed|has lost)/.exec(event.event)?.[1]).filter(Boolean));
     for (const shard of one.shards) {
       const name = `${shard.step}/${shard.shard_idx}`;
       let cell = cells.get(name);
