@@ -29,6 +29,11 @@ pub(crate) enum TaskError {
     /// Parts, named here, may hold rows that somebody brought beside rows that are to go.
     #[error("rows that came cannot be told from rows that are to go, in parts {0}")]
     Unclear(String),
+    /// A part that was kept to take a mend back by is damaged, and is not brought back.
+    #[error(
+        "{0}; cancel the undo, then mendb restore --in-place brings its table to what a backup holds"
+    )]
+    DamagedKept(String),
     /// The journal cannot be read or written.
     #[error(transparent)]
     Journal(#[from] Box<Error>),
@@ -42,7 +47,11 @@ impl TaskError {
             Self::Repository(error) => error.is_retriable(),
             Self::Import(error) => error.is_retriable(),
             Self::InUse(_) => true,
-            Self::Stopped | Self::Proof(_) | Self::Unclear(_) | Self::Journal(_) => false,
+            Self::Stopped
+            | Self::Proof(_)
+            | Self::Unclear(_)
+            | Self::DamagedKept(_)
+            | Self::Journal(_) => false,
         }
     }
 }
@@ -65,10 +74,12 @@ impl From<TaskError> for Error {
                 message,
                 hint: None,
             },
-            error @ (TaskError::Stopped | TaskError::Unclear(_)) => Self::Refused {
-                message: error.to_string(),
-                hint: None,
-            },
+            error @ (TaskError::Stopped | TaskError::Unclear(_) | TaskError::DamagedKept(_)) => {
+                Self::Refused {
+                    message: error.to_string(),
+                    hint: None,
+                }
+            }
         }
     }
 }

@@ -9,6 +9,7 @@ use mendb_engines::{
 use mendb_model::part::{Hash128, TableName};
 
 use crate::copies::Copies;
+use crate::part_suite::{self, PartSubject};
 use crate::servers::{Flavor, Server, ServerOptions};
 use crate::suite::{self, Subject};
 
@@ -52,6 +53,30 @@ impl Parts {
     fn identity(mut hashes: Vec<Hash128>) -> String {
         hashes.sort_unstable();
         format!("{hashes:?}")
+    }
+}
+
+impl PartSubject for Parts {
+    fn engine(&self) -> &dyn Engine {
+        &self.engine
+    }
+
+    fn create(&self, table: &TableName) {
+        self.server
+            .query(&format!("CREATE DATABASE IF NOT EXISTS {}", table.database));
+        self.server.query(&format!(
+            "CREATE TABLE {} (k UInt64, v String) ENGINE = MergeTree PARTITION BY intDiv(k, 1000) ORDER BY k SETTINGS \
+             index_granularity = 8192, max_bytes_to_merge_at_max_space_in_pool = 1",
+            table.sql()
+        ));
+    }
+
+    fn insert(&self, table: &TableName, partition: u8, round: u32) {
+        let first = u32::from(partition) * 1000 + round;
+        self.server.query(&format!(
+            "INSERT INTO {} SELECT number + {first}, 'goods' FROM system.numbers LIMIT 100",
+            table.sql()
+        ));
     }
 }
 
@@ -165,6 +190,7 @@ fn keeps_every_promise(flavor: Flavor) {
         println!("{name}");
         promise(&Parts::new(flavor));
     }
+    part_suite::keeps_every_promise(&Parts::new(flavor));
 }
 
 #[test]

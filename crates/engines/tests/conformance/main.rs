@@ -8,6 +8,11 @@
 mod clickhouse;
 #[path = "../copies/mod.rs"]
 mod copies;
+mod folder;
+#[path = "../folder_store/mod.rs"]
+#[expect(dead_code, reason = "the tests of the service use the rest of it")]
+mod folder_store;
+mod part_suite;
 mod postgres;
 #[path = "../postgres_server/mod.rs"]
 mod postgres_server;

@@ -1,4 +1,4 @@
-//! Every call that an operation makes of its engine fails once in every way, or takes longer than a lease. The
+//! Every call that an operation makes of its row store fails once in every way, or takes longer than a lease. The
 //! operation ends in a state that it may end in, says why, and can be resumed or given up from there.
 //!
 //! ```text
@@ -8,11 +8,8 @@
 //! Without it each call fails in one of the ways, in turn.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::Arc;
 
-use mendb_engines::{EngineError, Remedy, Result};
 use mendb_model::name::BackupKind::{Full, Incremental};
 use mendb_model::name::OperationId;
 use mendb_model::operation::{Limits, RestoreStrategy, State};
@@ -22,64 +19,9 @@ use mendb_rowstore::PathState;
 use mendb_service::journal::command::Command;
 use mendb_service::{RestoreOrder, RowMendOrder};
 
-use crate::meddled_engine::{Meddled, Meddler};
+use crate::failing::{FailsOnce, LEASE_MS, MOST_TRIES, Plan, SAID, copy, faults};
+use crate::meddled_engine::Meddled;
 use crate::world::*;
-
-const LEASE_MS: u64 = 150;
-/// What an engine that fails says.
-const SAID: &str = "the engine was told to fail here";
-/// So often something is asked for again that failed before it was an operation.
-const MOST_TRIES: u32 = 3;
-
-/// What happens to a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fault {
-    /// It answers with an error.
-    Error(Remedy),
-    /// It takes three times as long as an attempt may be silent.
-    Slow,
-}
-
-const FAULTS: [Fault; 6] = [
-    Fault::Error(Remedy::Retry),
-    Fault::Error(Remedy::Refreeze),
-    Fault::Error(Remedy::Replan),
-    Fault::Error(Remedy::Request),
-    Fault::Error(Remedy::Repair),
-    Fault::Slow,
-];
-
-/// What is to happen, and which calls there were.
-#[derive(Default)]
-struct Plan {
-    fault: Option<(u64, Fault)>,
-    calls: AtomicU64,
-    /// Whether the operation is over: nothing happens to what looks at its result.
-    is_over: AtomicBool,
-    names: Mutex<Vec<&'static str>>,
-}
-
-struct FailsOnce(Arc<Plan>);
-
-impl Meddler for FailsOnce {
-    #[expect(clippy::disallowed_methods, reason = "a call that takes its time")]
-    fn call(&self, method: &'static str) -> Result<()> {
-        // The service is opened before there is an operation.
-        if method == "identify" || self.0.is_over.load(Ordering::SeqCst) {
-            return Ok(());
-        }
-        self.0.names.lock().unwrap().push(method);
-        let number = self.0.calls.fetch_add(1, Ordering::SeqCst);
-        match self.0.fault {
-            Some((at, Fault::Error(remedy))) if at == number => Err(EngineError::new(remedy, SAID)),
-            Some((at, Fault::Slow)) if at == number => {
-                std::thread::sleep(Duration::from_millis(3 * LEASE_MS));
-                Ok(())
-            }
-            _ => Ok(()),
-        }
-    }
-}
 
 /// An operation: how a world is made ready for it, how it is ordered, and what the tables hold when it is done.
 struct Scenario {
@@ -171,19 +113,6 @@ fn open(directory: tempfile::TempDir, plan: &Arc<Plan>) -> World {
     World::with_limits(directory, repository, wrap, runtime, limits)
 }
 
-fn copy(from: &Path, to: &Path) {
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let to = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            std::fs::create_dir_all(&to).unwrap();
-            copy(&entry.path(), &to);
-        } else {
-            std::fs::copy(entry.path(), &to).unwrap();
-        }
-    }
-}
-
 /// What tables hold, at each backup and in between.
 struct Known {
     full: Contents,
@@ -229,12 +158,9 @@ fn is_unlocked(world: &World) -> bool {
 fn run(scenario: &Scenario, from: &Path, known: &Known, plan: &Arc<Plan>) {
     let directory = tempfile::tempdir().unwrap();
     copy(from, directory.path());
-    let told = || {
-        let names = plan.names.lock().unwrap();
-        let at = plan.fault.map_or(0, |(at, _)| at as usize);
-        format!("{}: {:?} at {:?}", scenario.name, plan.fault, names.get(at))
-    };
+    let told = || plan.describe(scenario.name);
     let world = open(directory, plan);
+    plan.set_on(true);
     let mut ordered = None;
     for _ in 0..MOST_TRIES {
         match (scenario.order)(&world) {
@@ -270,7 +196,7 @@ fn run(scenario: &Scenario, from: &Path, known: &Known, plan: &Arc<Plan>) {
         }
         operation = drive();
     }
-    plan.is_over.store(true, Ordering::SeqCst);
+    plan.set_on(false);
     let wanted = if is_cancelled {
         State::Cancelled
     } else {
@@ -302,23 +228,14 @@ fn run(scenario: &Scenario, from: &Path, known: &Known, plan: &Arc<Plan>) {
 
 #[test]
 fn whatever_call_fails_however_an_operation_ends_as_it_may_and_says_why() {
-    let is_all = std::env::var("MENDB_ENGINE_FAULTS").is_ok_and(|which| which == "all");
     for (number, scenario) in SCENARIOS.iter().enumerate() {
         let (directory, known) = prepared(scenario);
         let plain = Arc::<Plan>::default();
         run(scenario, directory.path(), &known, &plain);
-        let calls = plain.calls.load(Ordering::SeqCst);
+        let calls = plain.calls();
         assert!(calls > 5, "{} makes only {calls} calls", scenario.name);
-        for call in 0..calls {
-            for (way, fault) in FAULTS.into_iter().enumerate() {
-                if is_all || (call as usize + number) % FAULTS.len() == way {
-                    let plan = Plan {
-                        fault: Some((call, fault)),
-                        ..Plan::default()
-                    };
-                    run(scenario, directory.path(), &known, &Arc::new(plan));
-                }
-            }
+        for plan in faults(number, calls) {
+            run(scenario, directory.path(), &known, &plan);
         }
     }
 }

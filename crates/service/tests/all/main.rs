@@ -12,15 +12,21 @@ mod concurrency;
 mod conflicts;
 mod diff;
 mod engine_faults;
+mod failing;
 mod faults;
 #[path = "../../../repo/tests/it/faulty_store.rs"]
 #[expect(dead_code, reason = "the tests of the repository use the rest of it")]
 mod faulty_store;
+#[path = "../../../engines/tests/folder_store/mod.rs"]
+#[expect(dead_code, reason = "the promises of the contract use the rest of it")]
+mod folder_store;
 mod journal_crash;
 mod meddled_engine;
+mod meddled_parts;
 mod meddled_wire;
 mod mend;
 mod mixups;
+mod part_faults;
 mod property;
 mod proved;
 mod story;

@@ -134,9 +134,8 @@ pub(super) fn notes(damage: &[LivePartDamage]) -> Vec<String> {
 
 /// Why a part that was kept is not brought back.
 pub(super) fn refused(part: &str, files: &[DamagedFile]) -> TaskError {
-    TaskError::Proof(format!(
-        "part {part}, which was kept to undo the mend by, is damaged and is not brought back: {}; cancel the \
-         undo, then mendb restore --in-place brings its table to what a backup holds",
+    TaskError::DamagedKept(format!(
+        "part {part}, which was kept to undo the mend by, is damaged and is not brought back: {}",
         describe(files)
     ))
 }

@@ -154,6 +154,17 @@ fn take_back(
                  --on-concurrent-insert remove brings it back without these parts"
             )));
         }
+        // What is damaged stays kept, and the other tables are taken back.
+        Err(TaskError::DamagedKept(why)) => {
+            let standing = if record.incomplete {
+                "is left mended in part"
+            } else {
+                "stays as it was mended"
+            };
+            return Ok(Some(format!(
+                "table {target} {standing}: {why}; mendb restore --in-place brings it to what a backup holds"
+            )));
+        }
         Err(error) => return Err(error),
     }
     if table.create {
