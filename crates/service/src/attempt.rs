@@ -15,7 +15,6 @@ use tokio::runtime::Handle;
 
 use crate::env;
 use crate::error::{self, Error};
-use crate::journal::Journal;
 use crate::journal_port::JournalPort;
 use crate::manifests::{Manifests, changed};
 use crate::task_error::{TaskError, TaskResult};
@@ -37,9 +36,6 @@ pub struct Tools {
     pub manifests: Manifests,
     /// What the backups of the database say that they are of; `None` where there is no database.
     pub target: Option<TargetMark>,
-    /// The journal of a target, beside which the repository alone is worked on: its operations may need what
-    /// is there.
-    pub beside: Option<Arc<Journal>>,
     /// What attempts keep for those after them.
     pub(crate) kept: Kept,
 }
@@ -66,7 +62,6 @@ impl Tools {
         repository: Repository,
         runtime: Handle,
         target: Option<TargetMark>,
-        beside: Option<Arc<Journal>>,
     ) -> Self {
         Self {
             engine,
@@ -74,7 +69,6 @@ impl Tools {
             runtime,
             manifests: Manifests::default(),
             target,
-            beside,
             kept: Kept::default(),
         }
     }

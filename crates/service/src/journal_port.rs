@@ -12,12 +12,13 @@ use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mendb_model::name::OperationId;
+use mendb_model::name::{BackupId, OperationId};
 use mendb_model::part::{LeftPartition, TableName, TablePlan, Tally, Witness};
 
 use crate::journal::Journal;
 use crate::journal::made::Made;
 use crate::journal::mend_plan::{MendPlan, MendState};
+use crate::journal::needed::Needed;
 use crate::question::{Answer, Asker, Question};
 use crate::task_error::{TaskError, TaskResult};
 use crate::wire::{Message, StepRequest};
@@ -214,6 +215,19 @@ impl<'a> JournalPort<'a> {
     /// Whether a user has asked that the operation be paused or cancelled.
     pub(crate) fn is_recalled(&self) -> TaskResult<bool> {
         self.is(&Question::IsRecalled)
+    }
+
+    /// Which of some backups an unfinished operation of the target needs that is worked on beside the repository.
+    pub(crate) fn needed_beside(
+        &self,
+        collection: &str,
+        backups: Vec<BackupId>,
+    ) -> TaskResult<Option<Needed>> {
+        let question = Question::NeededBeside(collection.to_owned(), backups);
+        match self.ask(&question)? {
+            Answer::Needed(found) => Ok(found.map(|needed| *needed)),
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// Keeps the plan of a table.

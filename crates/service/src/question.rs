@@ -1,7 +1,7 @@
 //! The questions that an attempt asks the journal of its operation, and the answers.
 
 use mendb_model::describe_error;
-use mendb_model::name::OperationId;
+use mendb_model::name::{BackupId, OperationId};
 use mendb_model::part::{LeftPartition, TableName, TablePlan, Tally, Witness};
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +10,7 @@ use crate::journal::Journal;
 use crate::journal::command::Command;
 use crate::journal::made::Made;
 use crate::journal::mend_plan::{MendPlan, MendState};
+use crate::journal::needed::Needed;
 
 /// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -42,6 +43,9 @@ pub enum Question {
     IsKnown(OperationId),
     /// Whether a user has asked that the operation be paused or cancelled.
     IsRecalled,
+    /// Which of some backups of a collection an unfinished operation needs, of those of the target that is worked on
+    /// beside the repository alone.
+    NeededBeside(String, Vec<BackupId>),
     /// Keep the plan of a table.
     PutMendPlan(u32, Box<TablePlan>),
     /// Keep what was done to a table.
@@ -78,6 +82,8 @@ pub enum Answer {
     Made(Vec<Made>),
     /// A witness.
     Witness(Option<Box<Witness>>),
+    /// A backup that is needed, and by what.
+    Needed(Option<Box<Needed>>),
     /// The one who asks is not the current attempt of its task, or may not write.
     NotCurrent,
     /// The journal cannot be read or written, and why.
@@ -95,7 +101,8 @@ impl Question {
             | Self::Made(_)
             | Self::Witness(_)
             | Self::IsKnown(_)
-            | Self::IsRecalled => false,
+            | Self::IsRecalled
+            | Self::NeededBeside(..) => false,
             Self::PutMendPlan(..)
             | Self::SetMendDone(..)
             | Self::SetMendLate(..)
@@ -132,6 +139,10 @@ impl Question {
                 };
                 let is_asked = journal.commands()?.iter().any(stops);
                 Answer::Is(is_asked || journal.operation_head(own)?.stop.is_some())
+            }
+            Self::NeededBeside(collection, backups) => {
+                let found = journal.needed_beside(collection, backups)?;
+                Answer::Needed(found.map(Box::new))
             }
             Self::PutMendPlan(idx, plan) => kept(journal.put_mend_plan(own, *idx, plan))?,
             Self::SetMendDone(idx, done) => kept(journal.set_mend_done(own, *idx, done))?,

@@ -68,7 +68,7 @@ impl Service {
             url: settings.target_url.clone(),
             host: settings.host.clone(),
         };
-        let tools = Tools::new(engine, repository, handle, Some(target), None);
+        let tools = Tools::new(engine, repository, handle, Some(target));
         Ok(Self::with_tools(journal, tools, runtime, settings))
     }
 
@@ -85,9 +85,9 @@ impl Service {
         beside: Option<Arc<Journal>>,
         settings: Settings,
     ) -> Result<Self> {
-        let journal = Arc::new(Journal::open(journal_directory)?);
+        let journal = Arc::new(Journal::open(journal_directory)?.beside(beside));
         let handle = runtime.handle().clone();
-        let tools = Tools::new(Arc::new(NoTarget), repository, handle, None, beside);
+        let tools = Tools::new(Arc::new(NoTarget), repository, handle, None);
         Ok(Self::with_tools(journal, tools, runtime, settings))
     }
 

@@ -17,6 +17,7 @@ mod left_partition;
 pub(crate) mod made;
 pub mod mend_plan;
 mod mended_shard;
+pub mod needed;
 pub mod operation;
 pub mod operation_event;
 pub mod operation_key;
@@ -30,7 +31,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
 use std::time::Duration;
 
@@ -55,6 +56,8 @@ pub struct Journal {
     has_news: AtomicBool,
     /// The orders that threads are about to make operations for.
     keys: Mutex<Vec<(ThreadId, operation_key::OrderKey)>>,
+    /// The journal of a target, of one that is of a repository alone.
+    beside: Option<Arc<Self>>,
 }
 
 impl Journal {
@@ -80,6 +83,7 @@ impl Journal {
             connection: Mutex::new(connection),
             has_news: AtomicBool::new(true),
             keys: Mutex::default(),
+            beside: None,
         };
         journal.prepare()?;
         Ok(journal)
@@ -88,6 +92,14 @@ impl Journal {
     /// Whether a directory holds a journal. One that cannot be looked into seems to hold none.
     pub fn exists(directory: &Path) -> bool {
         directory.join("journal.sqlite").exists()
+    }
+
+    /// The same journal, of a repository alone, beside that of a target: operations there need backups that those here
+    /// may remove.
+    #[must_use]
+    pub fn beside(mut self, target: Option<Arc<Self>>) -> Self {
+        self.beside = target;
+        self
     }
 
     fn prepare(&self) -> Result<()> {

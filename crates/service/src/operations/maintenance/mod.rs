@@ -1,6 +1,6 @@
 //! Work on a repository alone: folding backups, removing backups, and removing files that no backup needs.
 
-pub(crate) mod in_use;
+mod in_use;
 pub mod order;
 pub mod prune;
 mod run;

@@ -5,7 +5,7 @@ use mendb_model::operation::{MaintenanceRequest, Request};
 
 use crate::error::{Error, Result};
 use crate::front::{Front, in_the_way};
-use crate::operations::maintenance::in_use::InUse;
+use crate::operations::maintenance::in_use::{doomed, refusal};
 
 impl Front {
     /// Begins to fold or remove backups, and files that no backup needs. Where the same order is an operation that
@@ -22,8 +22,11 @@ impl Front {
                 "name its place with --repository",
             ));
         };
-        if let Some(in_use) = InUse::find(&self.tools, &request)? {
-            return Err(in_use.refusal());
+        let needed = self
+            .journal
+            .needed_beside(&request.collection, &doomed(&request))?;
+        if let Some(needed) = needed {
+            return Err(refusal(&needed));
         }
         for operation in self.journal.operations()? {
             let Request::Maintain(other) = &operation.request else {

@@ -14,7 +14,7 @@ use mendb_model::name::{OperationId, TablePath};
 use mendb_model::operation::{FoldedRun, MaintenanceRequest, NewTask, TaskOutput, TaskSpec};
 use mendb_repo::{Collected, Compaction, Lease};
 
-use super::in_use::InUse;
+use super::in_use::{doomed, sentence};
 use crate::attempt::{Attempt, Counts, Tools};
 use crate::env;
 use crate::error::{Error, Result};
@@ -294,10 +294,13 @@ fn check_not_recalled(attempt: &Attempt<'_>) -> TaskResult<()> {
 /// Waits while an operation goes on that needs a backup which is to go; one that only a user can move is waited for by
 /// nobody.
 fn check_unused(attempt: &Attempt<'_>, request: &MaintenanceRequest) -> TaskResult<()> {
-    match InUse::find(attempt.tools, request)? {
+    match attempt
+        .journal
+        .needed_beside(&request.collection, doomed(request))?
+    {
         None => Ok(()),
-        Some(in_use) if in_use.by.awaits_user() => Err(TaskError::Proof(in_use.sentence())),
-        Some(in_use) => Err(TaskError::InUse(in_use.sentence())),
+        Some(needed) if needed.by.awaits_user() => Err(TaskError::Proof(sentence(&needed))),
+        Some(needed) => Err(TaskError::InUse(sentence(&needed))),
     }
 }
 
