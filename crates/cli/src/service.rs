@@ -298,9 +298,10 @@ impl From<mendb_service::Error> for Failure {
             E::FullNeeded { .. } => failure.needs_full = true,
             _ => {}
         }
-        match error.hint() {
-            Some(hint) => failure.hint(hint),
-            None => failure,
+        match (error.hint(), &error) {
+            (Some(hint), _) => failure.hint(hint),
+            (None, E::Engine(error)) => failure.naming(error.needs),
+            (None, _) => failure,
         }
     }
 }

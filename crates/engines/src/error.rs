@@ -18,12 +18,23 @@ pub enum Remedy {
     Repair,
 }
 
+/// What a target is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TargetKind {
+    /// Rows in key order.
+    Rows,
+    /// Immutable parts.
+    Parts,
+}
+
 /// An error of an engine.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct EngineError {
     /// What to do about it.
     pub remedy: Remedy,
+    /// What kind of target is needed, where this one is of another: the program knows which addresses name such.
+    pub needs: Option<TargetKind>,
     /// What failed, why, and what to do, the causes included.
     message: String,
 }
@@ -36,7 +47,20 @@ impl EngineError {
     pub fn new(remedy: Remedy, message: impl Into<String>) -> Self {
         Self {
             remedy,
+            needs: None,
             message: message.into(),
+        }
+    }
+
+    /// That something was asked of a target of the other kind.
+    pub(crate) fn needs(kind: TargetKind) -> Self {
+        let message = match kind {
+            TargetKind::Rows => "this works with row stores, and the target is one of parts",
+            TargetKind::Parts => "this works with part stores, and the target is one of rows",
+        };
+        Self {
+            needs: Some(kind),
+            ..Self::new(Remedy::Request, message)
         }
     }
 

@@ -27,5 +27,5 @@ pub use contract::rows::{
     FreezeRequest, Frozen, HiddenTable, RebuildRequest, RowSource, RowStore, StagedCounts,
 };
 pub use contract::{Data, Engine, Hold, HoldKind, Lock, LockKind};
-pub use error::{EngineError, Remedy, Result};
+pub use error::{EngineError, Remedy, Result, TargetKind};
 pub use no_target::NoTarget;

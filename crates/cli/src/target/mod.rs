@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use mendb_engines::postgres::{Address, Postgres};
 use mendb_engines::row::{RowEngine, RowLook};
-use mendb_engines::{Engine, EngineError, Hold, Remedy};
+use mendb_engines::{Engine, EngineError, Hold, Remedy, TargetKind};
 use mendb_rowstore::{Database, Error, Options, Snapshot};
 
 use mendb_service::journal::Journal;
@@ -355,7 +355,20 @@ impl From<EngineError> for Failure {
             Remedy::Request => FailureKind::FixInput,
             Remedy::Refreeze | Remedy::Repair => FailureKind::FixEnvironment,
         };
-        Self::of(kind, &error)
+        Self::of(kind, &error).naming(error.needs)
+    }
+}
+
+impl Failure {
+    /// The same failure with the addresses of targets of the kind that is needed.
+    pub fn naming(self, needs: Option<TargetKind>) -> Self {
+        match needs {
+            Some(TargetKind::Rows) => {
+                self.hint("name a target mendb:///dir or postgres://user@host/database")
+            }
+            Some(TargetKind::Parts) => self.hint("name a target clickhouse://user@host:8123"),
+            None => self,
+        }
     }
 }
 

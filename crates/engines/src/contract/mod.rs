@@ -8,7 +8,7 @@ pub mod live_rows;
 pub mod parts;
 pub mod rows;
 
-use crate::error::{EngineError, Remedy, Result};
+use crate::error::{EngineError, Remedy, Result, TargetKind};
 use live_rows::LiveRows;
 use parts::PartStore;
 use rows::RowStore;
@@ -93,7 +93,7 @@ impl dyn Engine + '_ {
     pub fn rows(&self) -> Result<&dyn RowStore> {
         match self.data() {
             Data::Rows(rows) => Ok(rows),
-            Data::Parts(_) => Err(holds_parts()),
+            Data::Parts(_) => Err(EngineError::needs(TargetKind::Rows)),
             Data::Look(_) => Err(only_read()),
             Data::None => Err(no_target()),
         }
@@ -107,7 +107,7 @@ impl dyn Engine + '_ {
         match self.data() {
             Data::Rows(rows) => Ok(rows),
             Data::Look(rows) => Ok(rows),
-            Data::Parts(_) => Err(holds_parts()),
+            Data::Parts(_) => Err(EngineError::needs(TargetKind::Rows)),
             Data::None => Err(no_target()),
         }
     }
@@ -120,19 +120,9 @@ impl dyn Engine + '_ {
         match self.data() {
             Data::Parts(parts) => Ok(parts),
             Data::None => Err(no_target()),
-            Data::Rows(_) | Data::Look(_) => Err(EngineError::new(
-                Remedy::Request,
-                "this works with part stores, and the target is one of rows: name a target clickhouse://host:8123",
-            )),
+            Data::Rows(_) | Data::Look(_) => Err(EngineError::needs(TargetKind::Parts)),
         }
     }
-}
-
-fn holds_parts() -> EngineError {
-    EngineError::new(
-        Remedy::Request,
-        "this works with row stores, and the target is one of parts: name a target mendb:///dir",
-    )
 }
 
 /// That something was asked of a target where there is none.
