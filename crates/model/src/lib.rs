@@ -25,6 +25,7 @@ pub mod target;
 pub mod text;
 pub mod value;
 mod varint;
+mod version;
 
 pub use balance::{Balance, Replaced};
 pub use block::{RowBlock, RowBlockBuilder};
@@ -38,6 +39,7 @@ pub use schema::{Column, IndexSchema, TableSchema};
 pub use staged_counts::StagedCounts;
 pub use target::TargetMark;
 pub use value::{ColumnType, Value, ValueRef};
+pub use version::Version;
 
 /// Bytes that do not decode: they came from a disk or a network and are damaged or foreign.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -14,6 +14,7 @@ use crate::name::{BackupId, BackupKind, TablePath};
 use crate::part::{ObjectRef, PartList, PartStoreBackup, PartTable, TableName};
 use crate::schema::TableSchema;
 use crate::target::TargetMark;
+use crate::version::Version;
 
 /// The format this version writes, and the newest it reads.
 ///
@@ -43,7 +44,7 @@ pub struct Manifest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Parent>,
     /// The commit of the target that the backup holds: all of it and nothing later.
-    pub snapshot_version: u64,
+    pub snapshot_version: Version,
     /// The tables of a collection of a row store.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tables: Vec<TableBackup>,

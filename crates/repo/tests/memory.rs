@@ -153,7 +153,7 @@ async fn write(
         operation_id: "backup-3fa9c1".to_owned(),
         target: None,
         parent: None,
-        snapshot_version: backup,
+        snapshot_version: backup.into(),
         tables: vec![TableBackup {
             table: "goods".to_owned(),
             schema: table(),

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use mendb_model::part::{MissingTable, PartTable};
-use mendb_model::{TargetMark, describe_error};
+use mendb_model::{TargetMark, Version, describe_error};
 use mendb_repo::clickhouse_backup::ImportedBackups;
 use serde::Serialize;
 
@@ -41,7 +41,7 @@ struct BackupRecord {
     bytes: u64,
     /// That it added to the repository.
     new_bytes: u64,
-    snapshot_version: Option<u64>,
+    snapshot_version: Option<Version>,
     /// The target that it was taken of; null where it does not say.
     target: Option<TargetMark>,
     /// Whether it has every table that was asked for.

@@ -2,16 +2,18 @@
 
 use std::fmt;
 
+use mendb_model::Version;
+
 /// A change stream on the target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveStream {
     /// Its name.
     pub name: String,
     /// It holds every change after this version.
-    pub since_version: u64,
+    pub since_version: Version,
     /// The version of the last cut that attached or rotated it. A target that was set back to an
     /// earlier state, or is a copy of another, does not know of later cuts.
-    pub cut_version: u64,
+    pub cut_version: Version,
     /// The bytes of the change log of a table when it had grown too large and dropped the changes of this stream.
     pub outgrew_bytes: Option<u64>,
 }
@@ -19,7 +21,7 @@ pub struct LiveStream {
 impl LiveStream {
     /// Whether it holds every change since the cut that a backup made at this version: it reaches back
     /// that far, and it saw that cut.
-    pub fn continues(&self, version: u64) -> bool {
+    pub fn continues(&self, version: Version) -> bool {
         self.outgrew_bytes.is_none() && self.since_version <= version && version <= self.cut_version
     }
 }
@@ -39,7 +41,7 @@ pub struct HeldBack {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Born {
     /// The version of the commit that created it.
-    pub version: u64,
+    pub version: Version,
     /// The operation that restored it, if one did.
     pub restored_by: Option<String>,
 }

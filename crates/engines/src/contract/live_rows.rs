@@ -6,7 +6,7 @@ use mendb_model::digest::Digest;
 use mendb_model::key::KeyRange;
 use mendb_model::manifest::TableBackup;
 use mendb_model::name::TablePath;
-use mendb_model::{RowBlock, TableSchema};
+use mendb_model::{RowBlock, TableSchema, Version};
 
 use super::LockKind;
 use super::changes::{Born, ChangesLost, HeldBack, LiveStream};
@@ -31,7 +31,7 @@ pub trait LiveRows: Send + Sync {
     ///
     /// # Errors
     /// It cannot be told.
-    fn version(&self) -> Result<u64>;
+    fn version(&self) -> Result<Version>;
 
     /// *inspect*: in what a live table is another than one of a backup, beside its schema; `None` where in
     /// nothing, or there is none.
@@ -91,7 +91,7 @@ pub trait LiveRows: Send + Sync {
         &self,
         path: &TablePath,
         range: &KeyRange,
-        since_version: u64,
+        since_version: Version,
         sink: BlockSink<'_>,
     ) -> Result<()>;
 
@@ -99,7 +99,7 @@ pub trait LiveRows: Send + Sync {
     ///
     /// # Errors
     /// The table or index is missing.
-    fn bytes_changed_since(&self, path: &TablePath, since_version: u64) -> Result<u64>;
+    fn bytes_changed_since(&self, path: &TablePath, since_version: Version) -> Result<u64>;
 
     /// *verify*: the digest of the rows in a range as they are now, by reading each of them.
     ///
@@ -163,7 +163,12 @@ pub struct LiveTable {
 impl LiveTable {
     /// Why the changes since a backup are not known; `None` where they are. The backup was cut at `version`
     /// with the stream of its chain, and the target is at version `now`.
-    pub fn changes_lost(&self, stream: &str, version: u64, now: u64) -> Option<ChangesLost> {
+    pub fn changes_lost(
+        &self,
+        stream: &str,
+        version: Version,
+        now: Version,
+    ) -> Option<ChangesLost> {
         if !self.keeps_changes {
             return Some(ChangesLost::NotKept);
         }
@@ -206,8 +211,8 @@ mod tests {
     fn table(born: Option<Born>, streams: &[(u64, u64, Option<u64>)]) -> LiveTable {
         let stream = |(since, cut, outgrew): &(u64, u64, Option<u64>)| LiveStream {
             name: "s".to_owned(),
-            since_version: *since,
-            cut_version: *cut,
+            since_version: (*since).into(),
+            cut_version: (*cut).into(),
             outgrew_bytes: *outgrew,
         };
         LiveTable {
@@ -229,9 +234,9 @@ mod tests {
 
     #[test]
     fn each_cause_of_lost_changes_is_told_from_the_others() {
-        let born = |version, restored_by: Option<&str>| {
+        let born = |version: u64, restored_by: Option<&str>| {
             Some(Born {
-                version,
+                version: version.into(),
                 restored_by: restored_by.map(str::to_owned),
             })
         };
@@ -259,7 +264,7 @@ mod tests {
         ];
         let mut told = Vec::new();
         for (table, expected) in cases {
-            let found = table.changes_lost("s", 10, 20);
+            let found = table.changes_lost("s", 10.into(), 20.into());
             assert_eq!(found, expected);
             told.extend(found.map(|lost| lost.to_string()));
         }
@@ -267,10 +272,10 @@ mod tests {
             keeps_changes: false,
             ..table(None, &[(10, 10, None)])
         };
-        let found = foreign.changes_lost("s", 10, 20);
+        let found = foreign.changes_lost("s", 10.into(), 20.into());
         assert_eq!(found, Some(ChangesLost::NotKept));
         told.extend(found.map(|lost| lost.to_string()));
-        let set_back = table(born(1, None), &[]).changes_lost("s", 10, 9);
+        let set_back = table(born(1, None), &[]).changes_lost("s", 10.into(), 9.into());
         assert_eq!(set_back, Some(ChangesLost::SetBack));
         let count = told.len();
         told.sort();

@@ -2,11 +2,11 @@
 
 use std::ops::ControlFlow;
 
-use mendb_model::RowBlock;
 use mendb_model::digest::Digest;
 use mendb_model::key::KeyRange;
 use mendb_model::manifest::TableBackup;
 use mendb_model::name::TablePath;
+use mendb_model::{RowBlock, Version};
 pub use mendb_model::{RowSource, StagedCounts};
 
 use super::beside_writers::BesideWriters;
@@ -53,7 +53,7 @@ pub trait RowStore: LiveRows {
         operation: &str,
         path: &TablePath,
         range: &KeyRange,
-        since_version: u64,
+        since_version: Version,
     ) -> Result<u64>;
 
     /// *read*: the rows of a range in the operation's snapshot, in key order, those after `after`.
@@ -81,7 +81,7 @@ pub trait RowStore: LiveRows {
         operation: &str,
         path: &TablePath,
         range: &KeyRange,
-        since_version: u64,
+        since_version: Version,
         after: Option<&[u8]>,
         sink: BlockSink<'_>,
     ) -> Result<()>;
@@ -90,7 +90,7 @@ pub trait RowStore: LiveRows {
     ///
     /// # Errors
     /// The store cannot be written.
-    fn release_stream(&self, stream: &str, up_to: u64) -> Result<()>;
+    fn release_stream(&self, stream: &str, up_to: Version) -> Result<()>;
 
     /// Detaches a stream from all tables. A stream that is attached nowhere is no error.
     ///
@@ -230,14 +230,14 @@ pub struct FreezeRequest<'a> {
     pub stream: &'a str,
     /// For an increment: where the last backup of the chain ends. The stream is rotated, and must
     /// reach back to here. For a full backup `None`: the stream is attached.
-    pub since_version: Option<u64>,
+    pub since_version: Option<Version>,
 }
 
 /// What a freeze gives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frozen {
     /// The version of the snapshot.
-    pub version: u64,
+    pub version: Version,
     /// The tables with their shards and digests in the snapshot and no segment yet.
     pub tables: Vec<TableBackup>,
 }

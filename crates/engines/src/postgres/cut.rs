@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use mendb_model::Version;
 use postgres::Client;
 
 use super::catalogue::{self, Table};
@@ -22,7 +23,7 @@ pub(super) struct Cut {
     /// Its name on the server.
     snapshot: String,
     /// Transactions from this one on are not in it.
-    pub(super) version: u64,
+    pub(super) version: Version,
     /// Its tables, of one that was taken of some.
     pub(super) tables: BTreeMap<String, Arc<Table>>,
     /// Bytes of a range of each table, about.
@@ -74,7 +75,7 @@ impl Cut {
             server: Arc::clone(server),
             of: of.to_owned(),
             snapshot: row.get(0),
-            version: version(row.get(1))?,
+            version: version(row.get(1))?.into(),
             tables: found,
             range_bytes: BTreeMap::new(),
             keeper: Mutex::new(keeper),

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use mendb_model::RowBlock;
 use mendb_model::digest::Digest;
 use mendb_model::key::KeyRange;
 use mendb_model::manifest::TableBackup;
 use mendb_model::name::TablePath;
+use mendb_model::{RowBlock, Version};
 use postgres::Client;
 
 use super::catalogue::{self, Table};
@@ -129,16 +129,14 @@ impl LiveRows for View {
         }))
     }
 
-    fn version(&self) -> Result<u64> {
+    fn version(&self) -> Result<Version> {
         if let Self::Cut(cut, _) = self {
             return Ok(cut.version);
         }
         self.with(|client| {
             let row = client.query_one("SELECT pg_snapshot_xmax(pg_current_snapshot())::text", &[]);
-            version(
-                row.map_err(|error| failed("ask for the last transaction", &error))?
-                    .get(0),
-            )
+            let last = row.map_err(|error| failed("ask for the last transaction", &error))?;
+            Ok(version(last.get(0))?.into())
         })
     }
 
@@ -200,13 +198,13 @@ impl LiveRows for View {
         &self,
         path: &TablePath,
         _: &KeyRange,
-        _: u64,
+        _: Version,
         _: BlockSink<'_>,
     ) -> Result<()> {
         Err(no_changes(&path.table))
     }
 
-    fn bytes_changed_since(&self, path: &TablePath, _: u64) -> Result<u64> {
+    fn bytes_changed_since(&self, path: &TablePath, _: Version) -> Result<u64> {
         Err(no_changes(&path.table))
     }
 

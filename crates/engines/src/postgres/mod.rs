@@ -37,11 +37,11 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 
-use mendb_model::RowBlock;
 use mendb_model::digest::Digest;
 use mendb_model::key::KeyRange;
 use mendb_model::manifest::{ShardBackup, TableBackup};
 use mendb_model::name::TablePath;
+use mendb_model::{RowBlock, Version};
 use postgres::Client;
 
 use crate::contract::beside_writers::{BesideWriters, WantedTable};
@@ -272,7 +272,7 @@ impl LiveRows for Postgres {
         self.now.inspect(table)
     }
 
-    fn version(&self) -> Result<u64> {
+    fn version(&self) -> Result<Version> {
         self.now.version()
     }
 
@@ -311,13 +311,13 @@ impl LiveRows for Postgres {
         &self,
         path: &TablePath,
         range: &KeyRange,
-        since_version: u64,
+        since_version: Version,
         sink: BlockSink<'_>,
     ) -> Result<()> {
         self.now.changes_since(path, range, since_version, sink)
     }
 
-    fn bytes_changed_since(&self, path: &TablePath, since_version: u64) -> Result<u64> {
+    fn bytes_changed_since(&self, path: &TablePath, since_version: Version) -> Result<u64> {
         self.now.bytes_changed_since(path, since_version)
     }
 
@@ -384,7 +384,7 @@ impl RowStore for Postgres {
         operation: &str,
         path: &TablePath,
         range: &KeyRange,
-        _since_version: u64,
+        _since_version: Version,
     ) -> Result<u64> {
         self.server
             .with(|client| replaced::bytes_of(client, operation, &path.table, range))
@@ -413,7 +413,7 @@ impl RowStore for Postgres {
         operation: &str,
         path: &TablePath,
         range: &KeyRange,
-        _since_version: u64,
+        _since_version: Version,
         after: Option<&[u8]>,
         sink: BlockSink<'_>,
     ) -> Result<()> {
@@ -427,7 +427,7 @@ impl RowStore for Postgres {
         Ok(())
     }
 
-    fn release_stream(&self, _stream: &str, _up_to: u64) -> Result<()> {
+    fn release_stream(&self, _stream: &str, _up_to: Version) -> Result<()> {
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use mendb_model::key::KeyRange;
 use mendb_model::name::TablePath;
-use mendb_model::{Digest, RowBlock};
+use mendb_model::{Digest, RowBlock, Version};
 use mendb_rowstore::{PathState, Snapshot};
 
 use crate::contract::LockKind;
@@ -10,7 +10,7 @@ use crate::contract::changes::{Born, HeldBack, LiveStream};
 use crate::contract::live_rows::{
     BlockSink, Conflict, ConflictSink, LiveRows, LiveShard, LiveTable,
 };
-use crate::error::Result;
+use crate::error::{EngineError, Remedy, Result};
 
 /// A commit.
 pub(super) struct LiveSnapshot(pub(super) Snapshot);
@@ -28,14 +28,14 @@ impl LiveRows for LiveSnapshot {
             streams: streams
                 .map(|stream| LiveStream {
                     name: stream.name,
-                    since_version: stream.needed_after,
-                    cut_version: stream.attached_at,
+                    since_version: stream.needed_after.into(),
+                    cut_version: stream.attached_at.into(),
                     outgrew_bytes: stream.outgrew_bytes,
                 })
                 .collect(),
             keeps_changes: true,
             born: description.born.map(|born| Born {
-                version: born.version,
+                version: born.version.into(),
                 restored_by: born.restored_by,
             }),
             locked: match description.state {
@@ -51,8 +51,8 @@ impl LiveRows for LiveSnapshot {
         Ok(Box::new(Self(self.0.clone())))
     }
 
-    fn version(&self) -> Result<u64> {
-        Ok(self.0.version())
+    fn version(&self) -> Result<Version> {
+        Ok(self.0.version().into())
     }
 
     fn shards(&self, path: &TablePath, range: &KeyRange) -> Result<Vec<LiveShard>> {
@@ -106,10 +106,10 @@ impl LiveRows for LiveSnapshot {
         &self,
         path: &TablePath,
         range: &KeyRange,
-        since_version: u64,
+        since_version: Version,
         sink: BlockSink<'_>,
     ) -> Result<()> {
-        for block in self.0.changes(path, range, since_version, None)? {
+        for block in self.0.changes(path, range, commit(since_version)?, None)? {
             if sink(&block?.view()).is_break() {
                 break;
             }
@@ -117,9 +117,11 @@ impl LiveRows for LiveSnapshot {
         Ok(())
     }
 
-    fn bytes_changed_since(&self, path: &TablePath, since_version: u64) -> Result<u64> {
+    fn bytes_changed_since(&self, path: &TablePath, since_version: Version) -> Result<u64> {
         let all = KeyRange::all();
-        Ok(self.0.bytes_of_changes(path, &all, since_version)?)
+        Ok(self
+            .0
+            .bytes_of_changes(path, &all, commit(since_version)?)?)
     }
 
     fn digest(&self, path: &TablePath, range: &KeyRange) -> Result<Digest> {
@@ -135,4 +137,15 @@ impl LiveRows for LiveSnapshot {
         });
         Ok(held.collect())
     }
+}
+
+/// The number of the commit that a version is.
+///
+/// # Errors
+/// It is none of this store, which counts its commits.
+pub(super) fn commit(version: Version) -> Result<u64> {
+    version.as_number().ok_or_else(|| {
+        let message = format!("version {version} is of another database, not of a row store");
+        EngineError::new(Remedy::Request, message)
+    })
 }

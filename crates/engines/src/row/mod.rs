@@ -11,11 +11,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use mendb_model::RowBlock;
 use mendb_model::digest::Digest;
 use mendb_model::key::KeyRange;
 use mendb_model::manifest::{IndexBackup, ShardBackup, ShardedData, TableBackup};
 use mendb_model::name::TablePath;
+use mendb_model::{RowBlock, Version};
 use mendb_rowstore::{
     Database, IndexVersions, NewTable, PathState, Snapshot, Staged, StreamCut, Versions,
 };
@@ -31,7 +31,7 @@ use crate::error::{EngineError, Remedy, Result};
 pub use look::RowLook;
 
 use change_sender::{ChangeSender, Delivered};
-use live::LiveSnapshot;
+use live::{LiveSnapshot, commit};
 
 /// The row store, with the snapshots of the backups that run in this process.
 pub struct RowEngine {
@@ -119,8 +119,8 @@ impl LiveRows for RowEngine {
         self.live()?.inspect(table)
     }
 
-    fn version(&self) -> Result<u64> {
-        Ok(self.database.version())
+    fn version(&self) -> Result<Version> {
+        Ok(self.database.version().into())
     }
 
     fn shards(&self, path: &TablePath, range: &KeyRange) -> Result<Vec<LiveShard>> {
@@ -154,13 +154,13 @@ impl LiveRows for RowEngine {
         &self,
         path: &TablePath,
         range: &KeyRange,
-        since_version: u64,
+        since_version: Version,
         sink: BlockSink<'_>,
     ) -> Result<()> {
         self.live()?.changes_since(path, range, since_version, sink)
     }
 
-    fn bytes_changed_since(&self, path: &TablePath, since_version: u64) -> Result<u64> {
+    fn bytes_changed_since(&self, path: &TablePath, since_version: Version) -> Result<u64> {
         self.live()?.bytes_changed_since(path, since_version)
     }
 
@@ -183,7 +183,7 @@ impl RowStore for RowEngine {
             for table in request.tables {
                 let live = self.inspect(table)?;
                 let lost = |live: LiveTable| {
-                    live.changes_lost(request.stream, since, self.database.version())
+                    live.changes_lost(request.stream, since, self.database.version().into())
                 };
                 // One that is missing is told by the cut.
                 if let Some(lost) = live.and_then(lost) {
@@ -205,7 +205,7 @@ impl RowStore for RowEngine {
             .map(|table| describe(&snapshot, table))
             .collect::<Result<_>>()?;
         let frozen = Frozen {
-            version: snapshot.version(),
+            version: snapshot.version().into(),
             tables,
         };
         self.snapshots()
@@ -222,10 +222,10 @@ impl RowStore for RowEngine {
         operation: &str,
         path: &TablePath,
         range: &KeyRange,
-        since_version: u64,
+        since_version: Version,
     ) -> Result<u64> {
         let frozen = self.frozen(operation)?;
-        Ok(frozen.bytes_of_changes(path, range, since_version)?)
+        Ok(frozen.bytes_of_changes(path, range, commit(since_version)?)?)
     }
 
     fn read_rows(
@@ -249,13 +249,13 @@ impl RowStore for RowEngine {
         operation: &str,
         path: &TablePath,
         range: &KeyRange,
-        since_version: u64,
+        since_version: Version,
         after: Option<&[u8]>,
         sink: BlockSink<'_>,
     ) -> Result<()> {
         for block in self
             .frozen(operation)?
-            .changes(path, range, since_version, after)?
+            .changes(path, range, commit(since_version)?, after)?
         {
             if sink(&block?.view()).is_break() {
                 break;
@@ -264,8 +264,8 @@ impl RowStore for RowEngine {
         Ok(())
     }
 
-    fn release_stream(&self, stream: &str, up_to: u64) -> Result<()> {
-        Ok(self.database.release_stream(stream, up_to)?)
+    fn release_stream(&self, stream: &str, up_to: Version) -> Result<()> {
+        Ok(self.database.release_stream(stream, commit(up_to)?)?)
     }
 
     fn detach_stream(&self, stream: &str) -> Result<()> {

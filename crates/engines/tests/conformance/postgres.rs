@@ -345,7 +345,7 @@ fn what_a_publish_replaced_outlives_a_crash_and_can_be_put_back() {
     let path = TablePath::table(TABLE);
     store
         .engine
-        .read_changes("m1", &path, &KeyRange::all(), 0, None, &mut |block| {
+        .read_changes("m1", &path, &KeyRange::all(), 0.into(), None, &mut |block| {
             replaced.extend(
                 block
                     .iter()

@@ -146,7 +146,7 @@ mod tests {
             tables: vec!["orders".into()],
             parent: None,
             stream: "shop/1".into(),
-            since_version: Some(1),
+            since_version: Some(1.into()),
             old_streams: Vec::new(),
         };
         let request = Request::MendRows(RowMendRequest {

@@ -15,6 +15,7 @@ use crate::part::{
     TableName, Unmatched,
 };
 use crate::target::TargetMark;
+use crate::version::Version;
 
 /// The request behind an operation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,7 +54,7 @@ pub struct BackupRequest {
     pub stream: String,
     /// Commit up to which the parent reaches; an increment holds the changes after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub since_version: Option<u64>,
+    pub since_version: Option<Version>,
     /// Streams of older chains, to be detached when this full backup exists.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub old_streams: Vec<String>,

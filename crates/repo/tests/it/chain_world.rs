@@ -306,7 +306,7 @@ impl World {
             });
         }
         let mut manifest = sample::manifest(&id, None, Vec::new());
-        manifest.snapshot_version = backup as u64;
+        manifest.snapshot_version = (backup as u64).into();
         let table = &mut manifest.tables[0];
         table.schema = schema;
         table.rows = ShardedData::here(backup as u64, shards);

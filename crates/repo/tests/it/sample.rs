@@ -132,7 +132,7 @@ pub fn manifest(
             backup_id: stored.manifest.backup_id.clone(),
             manifest_blake3: stored.blake3.clone(),
         }),
-        snapshot_version: 7,
+        snapshot_version: 7.into(),
         tables: vec![TableBackup {
             table: "goods".into(),
             schema: schema(),

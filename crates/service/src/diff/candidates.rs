@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use mendb_engines::{LiveRows, LockKind};
-use mendb_model::describe_error;
 use mendb_model::manifest::Manifest;
+use mendb_model::{Version, describe_error};
 
 use super::report::DiffMethod;
 use super::state::{After, Point};
@@ -31,7 +31,7 @@ pub(super) struct LiveChanges {
     /// the chain began with, which may have been folded into a later one.
     streams: Vec<String>,
     /// They begin after this commit.
-    pub(super) since_version: u64,
+    pub(super) since_version: Version,
 }
 
 impl Front {

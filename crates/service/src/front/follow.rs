@@ -1,9 +1,9 @@
 //! The increment that continues a chain, and why there can be none.
 
-use mendb_model::describe_error;
 use mendb_model::manifest::Manifest;
 use mendb_model::name::BackupId;
 use mendb_model::operation::ChainLink;
+use mendb_model::{Version, describe_error};
 use mendb_repo::StoredManifest;
 
 use super::chosen::Listed;
@@ -22,7 +22,7 @@ pub(crate) struct Followed {
     /// The newest backup.
     pub(crate) parent: ChainLink,
     /// The commit up to which that reaches.
-    pub(crate) since_version: u64,
+    pub(crate) since_version: Version,
 }
 
 impl Front {

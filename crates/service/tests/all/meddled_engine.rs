@@ -9,7 +9,7 @@ use mendb_engines::{
     StagedCounts,
 };
 use mendb_model::name::TablePath;
-use mendb_model::{Digest, KeyRange, RowBlock, RowBlockBuilder};
+use mendb_model::{Digest, KeyRange, RowBlock, RowBlockBuilder, Version};
 
 /// What is done to an engine. Nothing, as long as nothing is overridden.
 pub trait Meddler: Send + Sync + 'static {
@@ -116,7 +116,7 @@ impl<M: Meddler> LiveRows for Meddled<M> {
     fn inspect(&self, table: &str) -> Result<Option<LiveTable>> {
         self.look("inspect", || self.rows().inspect(table))
     }
-    fn version(&self) -> Result<u64> {
+    fn version(&self) -> Result<Version> {
         self.look("version", || self.rows().version())
     }
     fn shards(&self, path: &TablePath, range: &KeyRange) -> Result<Vec<LiveShard>> {
@@ -146,14 +146,14 @@ impl<M: Meddler> LiveRows for Meddled<M> {
         &self,
         path: &TablePath,
         range: &KeyRange,
-        since_version: u64,
+        since_version: Version,
         sink: BlockSink<'_>,
     ) -> Result<()> {
         self.look("changes_since", || {
             self.rows().changes_since(path, range, since_version, sink)
         })
     }
-    fn bytes_changed_since(&self, path: &TablePath, since_version: u64) -> Result<u64> {
+    fn bytes_changed_since(&self, path: &TablePath, since_version: Version) -> Result<u64> {
         self.look("bytes_changed_since", || {
             self.rows().bytes_changed_since(path, since_version)
         })
@@ -183,7 +183,7 @@ impl<M: Meddler> RowStore for Meddled<M> {
         operation: &str,
         path: &TablePath,
         range: &KeyRange,
-        since_version: u64,
+        since_version: Version,
     ) -> Result<u64> {
         self.look("estimate_change_bytes", || {
             let rows = self.rows();
@@ -212,7 +212,7 @@ impl<M: Meddler> RowStore for Meddled<M> {
         operation: &str,
         path: &TablePath,
         range: &KeyRange,
-        since_version: u64,
+        since_version: Version,
         after: Option<&[u8]>,
         sink: BlockSink<'_>,
     ) -> Result<()> {
@@ -224,7 +224,7 @@ impl<M: Meddler> RowStore for Meddled<M> {
             rows.read_changes(operation, path, range, since_version, after, &mut sink)
         })
     }
-    fn release_stream(&self, stream: &str, up_to: u64) -> Result<()> {
+    fn release_stream(&self, stream: &str, up_to: Version) -> Result<()> {
         self.around("release_stream", || {
             self.rows().release_stream(stream, up_to)
         })

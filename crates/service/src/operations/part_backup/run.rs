@@ -124,7 +124,7 @@ pub(super) fn cut(
         operation_id: attempt.operation().to_owned(),
         target: attempt.tools.target.clone(),
         parent: None,
-        snapshot_version: server.now_ms,
+        snapshot_version: server.now_ms.into(),
         tables: Vec::new(),
         compacted: None,
         part_store: Some(store),

@@ -7,7 +7,7 @@ use mendb_engines::FreezeRequest;
 use mendb_model::manifest::{FORMAT_VERSION, Manifest, Parent, Segment, TableBackup};
 use mendb_model::name::TablePath;
 use mendb_model::operation::{BackupRequest, TaskOutput, TaskSpec};
-use mendb_model::{Digest, RowBlock, TableSchema, describe_error};
+use mendb_model::{Digest, RowBlock, TableSchema, Version, describe_error};
 use mendb_repo::{Content, SegmentTarget};
 
 use crate::attempt::{Attempt, Counts};
@@ -49,7 +49,7 @@ pub(crate) fn cut(
 pub(crate) fn drafted(
     attempt: &Attempt<'_>,
     request: &BackupRequest,
-    version: u64,
+    version: Version,
     tables: Vec<TableBackup>,
 ) -> TaskOutput {
     let parent = request.parent.as_ref().map(|link| Parent {

@@ -4,6 +4,7 @@
 //! (it reads the change logs, writes the changes, reads them again and proves them), a full backup keeps it and begins
 //! a new chain.
 
+use mendb_model::Version;
 use mendb_model::key::KeyRange;
 use mendb_model::manifest::Manifest;
 use mendb_model::name::TablePath;
@@ -94,7 +95,7 @@ impl Front {
     }
 
     /// As what the state of a collection costs less to keep that has changed since a commit.
-    fn kept_as(&self, collection: &Collection, since_version: u64) -> Result<Kept> {
+    fn kept_as(&self, collection: &Collection, since_version: Version) -> Result<Kept> {
         let engine = self.tools.engine.rows()?;
         let (mut changed_bytes, mut row_bytes) = (0, 0);
         for table in &collection.tables {

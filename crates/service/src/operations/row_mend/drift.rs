@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use mendb_engines::LiveStream;
+use mendb_model::Version;
 use mendb_model::key::KeyRange;
 use mendb_model::key_text::describe_range;
 use mendb_model::name::TablePath;
@@ -91,7 +92,12 @@ impl Front {
 
     /// From the first to the last key of a range that changed since a commit, or the range where no
     /// stream tells of such.
-    fn changed_since(&self, path: &TablePath, range: KeyRange, version: u64) -> Result<KeyRange> {
+    fn changed_since(
+        &self,
+        path: &TablePath,
+        range: KeyRange,
+        version: Version,
+    ) -> Result<KeyRange> {
         let mut changed: Option<KeyRange> = None;
         let engine = self.tools.engine.rows()?;
         engine.changes_since(path, &range, version, &mut |block| {

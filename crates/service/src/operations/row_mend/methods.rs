@@ -15,7 +15,7 @@ use mendb_model::key::KeyRange;
 use mendb_model::manifest::{Manifest, ShardBackup, TableBackup};
 use mendb_model::name::TablePath;
 use mendb_model::operation::{ChosenMethod, RowTableMend, ShardOutlook};
-use mendb_model::{Digest, IndexSchema};
+use mendb_model::{Digest, IndexSchema, Version};
 
 use crate::attempt::Tools;
 use crate::error::Result;
@@ -36,7 +36,7 @@ pub(super) enum ChangedKeys<'a> {
     /// These increments changed them, and what changed on the target since the last of them, after this commit.
     Changes {
         increments: &'a [Arc<Manifest>],
-        live_since: Option<u64>,
+        live_since: Option<Version>,
     },
     /// The digests of the wanted backup.
     Digests,
@@ -240,7 +240,12 @@ impl MendedRanges<'_> {
     }
 
     /// How many keys of a range changed on the target after a commit.
-    fn changed_since(&self, path: &TablePath, range: &KeyRange, since: Option<u64>) -> Result<u64> {
+    fn changed_since(
+        &self,
+        path: &TablePath,
+        range: &KeyRange,
+        since: Option<Version>,
+    ) -> Result<u64> {
         let mut keys = 0;
         if let Some(since) = since {
             let engine = self.tools.engine.rows()?;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use mendb_model::TargetMark;
 use mendb_model::key::KeyRange;
 use mendb_model::key_text::describe_range;
 use mendb_model::manifest::{Manifest, TableBackup};
@@ -11,6 +10,7 @@ use mendb_model::operation::{
     ExpectedShard, FindBy, MendedRows, Request, RowMendRequest, RowTableMend, State,
 };
 use mendb_model::schema::TableSchema;
+use mendb_model::{TargetMark, Version};
 use serde::{Deserialize, Serialize};
 
 use super::before::link;
@@ -71,7 +71,7 @@ pub struct RowMendPreview {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub planned_for: Option<TargetMark>,
     /// The commit of the target that it was made at.
-    pub version: u64,
+    pub version: Version,
     /// The backup of the state before that would be taken, by which the mend could be undone.
     pub before: BackupKind,
     /// How the rows that differ are found.
