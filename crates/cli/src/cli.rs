@@ -382,4 +382,26 @@ mod tests {
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
     }
+
+    #[test]
+    fn no_argument_of_a_command_has_the_name_of_one_of_all() {
+        fn check(command: &clap::Command, of_all: &[&str]) {
+            for arg in command.get_arguments().filter(|arg| !arg.is_global_set()) {
+                let id = arg.get_id().as_str();
+                assert!(
+                    !of_all.contains(&id),
+                    "{id} of mendb {}",
+                    command.get_name()
+                );
+            }
+            for inner in command.get_subcommands() {
+                check(inner, of_all);
+            }
+        }
+        let program = Cli::command();
+        let of_all = program.get_arguments().filter(|arg| arg.is_global_set());
+        let of_all: Vec<&str> = of_all.map(|arg| arg.get_id().as_str()).collect();
+        assert!(of_all.contains(&"state"));
+        check(&program, &of_all);
+    }
 }

@@ -328,7 +328,7 @@ fn causes(conflicts: &Conflicts) -> Vec<String> {
 impl From<mendb_repo::Error> for Failure {
     fn from(error: mendb_repo::Error) -> Self {
         let kind = match &error {
-            mendb_repo::Error::Url { .. } => FailureKind::FixCommand,
+            mendb_repo::Error::Url { .. } | mendb_repo::Error::Name(_) => FailureKind::FixCommand,
             mendb_repo::Error::NoSuchBackup { .. }
             | mendb_repo::Error::AmbiguousLabel { .. }
             | mendb_repo::Error::CannotCompact { .. }

@@ -40,6 +40,7 @@ pub enum CollectionCommand {
         name: String,
         /// The repository: its id, where it was, or the full backup that its chain begins with, as mendb
         /// collection show tells them
+        #[arg(id = "which", value_name = "REPOSITORY")]
         repository: String,
     },
     /// Forget a collection; its tables and its backups stay

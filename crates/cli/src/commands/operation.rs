@@ -84,10 +84,10 @@ pub enum OperationCommand {
 /// List the operations of the target, and those of this machine on repositories alone
 #[derive(Debug, Args)]
 pub struct ListArgs {
-    /// Only those in this state: pending, running, paused, done, failed, cancelled and so on
-    #[arg(long, value_name = "STATE")]
-    state: Option<String>,
-    /// Only those of this kind: backup, restore, mend, undo, prune and so on
+    /// Only those that are so
+    #[arg(long, value_name = "running|paused|done|failed|cancelled", value_parser = parse_state)]
+    in_state: Option<String>,
+    /// Only those of this kind: full_backup, incremental_backup, restore, mend, undo, prune and so on
     #[arg(long, value_name = "KIND")]
     kind: Option<String>,
     /// Only those of this collection
@@ -104,18 +104,26 @@ pub struct ListArgs {
     after: Option<String>,
 }
 
+fn parse_state(text: &str) -> Result<String, String> {
+    match text {
+        "running" | "paused" | "done" | "failed" | "cancelled" => Ok(text.to_owned()),
+        _ => Err("it is not running, paused, done, failed or cancelled".to_owned()),
+    }
+}
+
 impl ListArgs {
     fn has(&self, record: &OperationRecord) -> bool {
         let is = |wanted: &Option<String>, found: &str| {
             wanted.as_ref().is_none_or(|wanted| wanted == found)
         };
-        let state = if record.paused {
-            "paused"
-        } else {
-            record.state
+        let state = match record.state {
+            over @ ("done" | "failed" | "cancelled") => over,
+            _ if record.paused => "paused",
+            _ => "running",
         };
-        let in_state = is(&self.state, state) || is(&self.state, record.state);
-        in_state && is(&self.kind, record.kind) && is(&self.collection, &record.collection)
+        is(&self.in_state, state)
+            && is(&self.kind, record.kind)
+            && is(&self.collection, &record.collection)
     }
 
     /// Those that are wanted, in the order that is, and whether there are more.

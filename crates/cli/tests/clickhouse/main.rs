@@ -43,8 +43,11 @@ mod restore;
 mod rights;
 mod schema;
 mod selectors;
+mod served;
 #[path = "../../../engines/tests/servers/mod.rs"]
 mod servers;
+#[path = "../serve/serving.rs"]
+mod serving;
 mod shapes;
 mod story;
 mod world;

@@ -9,6 +9,9 @@ mod meanwhile;
 #[path = "../../../engines/tests/postgres_server/mod.rs"]
 mod postgres_server;
 mod rules;
+mod served;
+#[path = "../serve/serving.rs"]
+mod serving;
 mod shop;
 mod story;
 mod types;

@@ -20,8 +20,9 @@ fn what_is_wrong_with_a_request_is_told_as_a_problem() {
     let json = ("Content-Type", "application/json");
     let large = format!("{{\"label\": \"{}\"}}", "x".repeat(2 << 20));
     let backups = "/v1/collections/world/backups";
-    let cases: [Case; 12] = [
+    let cases: [Case; 13] = [
         ("GET", "/v1/nothing", &[bearer], "", 404),
+        ("GET", "/v1/collections/%00%20/backups", &[bearer], "", 400),
         ("PUT", backups, &[bearer], "", 405),
         ("POST", backups, &[bearer], "{}", 415),
         ("POST", backups, &[bearer, json], "{", 400),

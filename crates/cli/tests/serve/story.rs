@@ -129,7 +129,7 @@ fn operations_are_listed_by_pages_and_filters() {
     );
     assert_eq!(last.json()[0]["operation_id"], all[0]);
     assert_eq!(last.header("link"), None);
-    let none = world.get(&server, "/v1/operations?state=failed").json();
+    let none = world.get(&server, "/v1/operations?in_state=failed").json();
     assert_eq!(none, json!([]));
     let wrong = world.get(&server, "/v1/operations?colour=red");
     assert_eq!(wrong.status, 400, "{wrong:?}");
