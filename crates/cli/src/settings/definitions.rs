@@ -30,13 +30,6 @@ pub const DEFINITIONS: [Definition; 26] = [
         show: hide_in_url,
     },
     Definition {
-        key: "repository",
-        default: None,
-        about: "where backups live: file:///dir, s3://bucket/prefix",
-        store: |settings, text| store(&mut settings.repository, url(text)),
-        show: hide_in_url,
-    },
-    Definition {
         key: "server",
         default: Some(""),
         about: "the server that runs commands, instead of this process: http://host:port, with the token in MENDB_TOKEN",
@@ -44,6 +37,13 @@ pub const DEFINITIONS: [Definition; 26] = [
             let server = (!text.is_empty()).then(|| text.trim_end_matches('/').to_owned());
             store(&mut settings.server, Ok(server))
         },
+        show: hide_in_url,
+    },
+    Definition {
+        key: "repository",
+        default: None,
+        about: "where backups live: file:///dir, s3://bucket/prefix",
+        store: |settings, text| store(&mut settings.repository, url(text)),
         show: hide_in_url,
     },
     Definition {

@@ -345,14 +345,21 @@ fn what_a_publish_replaced_outlives_a_crash_and_can_be_put_back() {
     let path = TablePath::table(TABLE);
     store
         .engine
-        .read_changes("m1", &path, &KeyRange::all(), 0.into(), None, &mut |block| {
-            replaced.extend(
-                block
-                    .iter()
-                    .map(|(key, change)| (key.to_vec(), Change::decode(change).unwrap())),
-            );
-            ControlFlow::Continue(())
-        })
+        .read_changes(
+            "m1",
+            &path,
+            &KeyRange::all(),
+            0.into(),
+            None,
+            &mut |block| {
+                replaced.extend(
+                    block
+                        .iter()
+                        .map(|(key, change)| (key.to_vec(), Change::decode(change).unwrap())),
+                );
+                ControlFlow::Continue(())
+            },
+        )
         .unwrap();
     let mut rows: std::collections::BTreeMap<_, _> = before.iter().cloned().collect();
     for (key, change) in replaced {

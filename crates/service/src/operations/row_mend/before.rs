@@ -63,7 +63,7 @@ impl Front {
         let id = header_id.as_deref();
         let followed = match followed {
             Ok(followed) => followed,
-            Err(error @ Error::Refused { .. }) => {
+            Err(error @ (Error::Refused { .. } | Error::FullNeeded { .. })) => {
                 let reason = error.to_string();
                 let full = self.planned_backup(&live, label, None, id, &listed)?;
                 return Ok((full, FindBy::Digests { reason }));
