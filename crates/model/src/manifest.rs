@@ -5,6 +5,8 @@
 
 mod shards;
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 pub use self::shards::{ListedShards, ShardList, ShardTotals, ShardedData, Shards};
@@ -90,6 +92,34 @@ pub struct TableBackup {
     /// What the schema does not say of a table of a foreign database. Only the engine that wrote it reads it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub native: Option<serde_json::Value>,
+    /// How the changes of an increment were found, where the target keeps none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changes_by: Option<ChangeRoad>,
+    /// Of the state before a mend of some keys: these are what they were then, the others what they are in the parent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only: Option<KeyRange>,
+}
+
+/// How changes are found where a target keeps none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeRoad {
+    /// Each row tells whether it may have been written since the parent; counts tell where rows are gone.
+    RowVersions,
+    /// All rows are compared with those of the parent.
+    AllRows {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl fmt::Display for ChangeRoad {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RowVersions => f.write_str("row versions"),
+            Self::AllRows { reason } => write!(f, "comparing all rows: {reason}"),
+        }
+    }
 }
 
 /// An index in a backup.
@@ -196,9 +226,10 @@ impl Manifest {
         }
     }
 
-    /// Whether it has every table that was asked for.
+    /// Whether it has every table that was asked for, with all its keys.
     pub fn is_complete(&self) -> bool {
-        self.part_store.as_ref().is_none_or(|store| store.complete)
+        let has_all_keys = self.tables.iter().all(|table| table.only.is_none());
+        has_all_keys && self.part_store.as_ref().is_none_or(|store| store.complete)
     }
 
     /// Whether it took the place of the manifest with this BLAKE3, and holds the same restore point.
@@ -265,6 +296,26 @@ impl Manifest {
         };
         if let Some(shard) = data.and_then(|data| data.drafted_shard(shard)) {
             shard.segments = segments;
+        }
+    }
+
+    /// Gives a shard of the draft of an increment what was found of it. A shard that the manifest does not have
+    /// changes nothing.
+    pub(crate) fn put_found(
+        &mut self,
+        path: &TablePath,
+        shard: u32,
+        segments: Vec<Segment>,
+        digest: Digest,
+    ) {
+        let mut tables = self.tables.iter_mut();
+        let table = tables.find(|table| path.index.is_none() && table.table == path.table);
+        if let Some(drafted) = table.and_then(|table| table.rows.drafted_shard(shard)) {
+            *drafted = ShardBackup {
+                range: drafted.range.clone(),
+                digest,
+                segments,
+            };
         }
     }
 

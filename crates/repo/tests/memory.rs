@@ -167,6 +167,8 @@ async fn write(
             ),
             indexes: Vec::new(),
             native: None,
+            changes_by: None,
+            only: None,
         }],
         part_store: None,
         compacted: None,

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::front::Front;
+use crate::front::chosen::check_whole;
 
 /// What was read to prove that a backup is whole, and what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -163,6 +164,10 @@ impl Front {
         rename: &BTreeMap<String, String>,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Vec<TableComparison>> {
+        check_whole(
+            manifest,
+            manifest.tables.iter().map(|table| table.table.as_str()),
+        )?;
         let live_rows = self.tools.engine.live_rows()?.snapshot()?;
         let mut comparisons = Vec::new();
         for (source, data) in manifest.sharded_tables() {

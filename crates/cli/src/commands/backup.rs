@@ -33,7 +33,8 @@ Row stores:
 /// On a ClickHouse server the tables are frozen together and their files copied that the repository
 /// lacks: every backup is complete by itself and costs what is new.
 ///
-/// Of a row store the backup holds all rows, or the changes since the newest backup.
+/// Of a row store the backup holds all rows, or the changes since the newest backup. Of a PostgreSQL database, which
+/// keeps no changes, they are found by looking at its rows; how is told at the end for each table.
 ///
 /// One table is one table: where one cannot be backed up, the others are, the backup says which it lacks
 /// and why, and the exit code is 3. Such a backup is used only where it is named: neither restore takes it
@@ -52,6 +53,10 @@ pub struct BackupCommand {
     /// Only the changes since the newest backup (row stores)
     #[arg(long)]
     incremental: bool,
+    /// Find what has changed by comparing all rows with the newest backup, also where the versions of rows tell
+    /// (PostgreSQL)
+    #[arg(long, requires = "incremental")]
+    compare_rows: bool,
     /// A name for the backup, unique in the collection
     #[arg(long, value_name = "NAME")]
     label: Option<String>,
@@ -136,6 +141,7 @@ impl BackupCommand {
             },
             label: self.label,
             new_repository: self.new_repository,
+            compare_rows: self.compare_rows,
         })
     }
 

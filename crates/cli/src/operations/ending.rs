@@ -9,6 +9,7 @@ use crate::context::Context;
 use crate::failure::{Failure, FailureKind, Verdict};
 use crate::parts::backup_report::BackupReport;
 use crate::parts::mend_report::MendReport;
+use crate::rows::increment_report::IncrementReport;
 use crate::rows::mend_report::RowMendReport;
 
 impl Context {
@@ -28,6 +29,15 @@ impl Context {
             Request::MendRows(request) if operation.state == State::Done => {
                 let report = RowMendReport::new(&operation, request);
                 self.output.report(&report, RowMendReport::describe)?;
+            }
+            Request::Backup(request)
+                if operation.state == State::Done && request.found.is_some() =>
+            {
+                let runtime = self.runtime()?;
+                let repository = self.open_repository(&runtime)?;
+                let read = repository.manifest(&request.collection, &request.backup_id);
+                let report = IncrementReport::new(&operation, &runtime.block_on(read)?.manifest);
+                self.output.report(&report, IncrementReport::describe)?;
             }
             Request::PartBackup(request) if operation.state == State::Done => {
                 let runtime = self.runtime()?;

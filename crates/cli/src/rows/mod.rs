@@ -1,6 +1,7 @@
 //! Mends and diffs of row stores, as they are printed and kept in files.
 
 pub mod diff_report;
+pub mod increment_report;
 pub mod mend_preview;
 pub mod mend_report;
 pub mod plan_file;

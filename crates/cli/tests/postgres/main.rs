@@ -5,13 +5,16 @@
 )]
 
 mod crash;
+mod increments;
 mod meanwhile;
 #[path = "../../../engines/tests/postgres_server/mod.rs"]
 mod postgres_server;
+mod ranges;
 mod rules;
 mod served;
 #[path = "../serve/serving.rs"]
 mod serving;
 mod shop;
 mod story;
+mod tls;
 mod types;

@@ -1,5 +1,6 @@
 //! A database with two tables, and the program that works on it.
 
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
@@ -89,6 +90,11 @@ impl Shop {
         shop
     }
 
+    /// Of this machine: where the program runs, the repository and the journal.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     pub fn sql(&self, statements: &str) {
         self.server.sql(statements);
     }
@@ -169,6 +175,7 @@ impl Shop {
         let mut all = vec!["restore", "shop", "--in-place"];
         all.extend(more);
         let report = self.json(&all);
+        assert_eq!(report["state"], "done", "{report}");
         report["operation_id"]
             .as_str()
             .unwrap_or_else(|| panic!("{report}"))
@@ -183,6 +190,12 @@ impl Shop {
         });
         open.map(|operation| operation["operation_id"].as_str().unwrap().to_owned())
             .collect()
+    }
+
+    /// Nothing of a mend is left in the schema mendb.
+    pub fn assert_nothing_of_mends_held(&self) {
+        let left = "SELECT count(*) FROM pg_class WHERE relnamespace = 'mendb'::regnamespace AND relname ~ '^[rsb][0-9]'";
+        assert_eq!(self.copy(left), "0\n");
     }
 
     /// Nothing of an operation is left in the database, when the sessions of processes that are over have ended.

@@ -161,25 +161,6 @@ fn a_backup_is_restored_beside_with_its_rules_and_sequences() {
 fn what_this_target_has_no_way_for_is_refused_by_name() {
     let shop = Shop::new();
     shop.ok(&["backup", "shop"]);
-    for (arguments, why) in [
-        (
-            &["backup", "shop", "--incremental"][..],
-            "this target keeps none",
-        ),
-        (
-            &[
-                "restore",
-                "shop",
-                "--in-place",
-                "--range",
-                "public.orders:1..2",
-            ],
-            "some keys of table public.orders",
-        ),
-    ] {
-        let refused = shop.fails(1, arguments);
-        assert!(refused.contains(why), "{refused}");
-    }
     for arguments in [
         &["table", "list"][..],
         &["table", "export", "public.orders"],

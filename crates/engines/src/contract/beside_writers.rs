@@ -10,6 +10,7 @@
 //! *Crash*: what is staged may go with the server; then the lock finds ranges that nobody has looked at. What a
 //! publish replaced is as durable as the publish.
 
+use mendb_model::Version;
 use mendb_model::digest::Digest;
 use mendb_model::key::KeyRange;
 
@@ -56,6 +57,12 @@ pub trait BesideWriters: Send + Sync {
     /// The operation has not published, or the store fails.
     fn before(&self, operation: &str, table: &str) -> Result<Vec<LiveShard>>;
 
+    /// *read*: the version of the state before the publish of an operation: increments may stand on it.
+    ///
+    /// # Errors
+    /// As [`Self::before`].
+    fn version_before(&self, operation: &str) -> Result<Version>;
+
     /// How many milliseconds writers waited for the publish of an operation; 0 of one that is over.
     ///
     /// # Errors
@@ -72,8 +79,8 @@ pub struct Look(pub(crate) u64);
 pub struct WantedTable {
     /// Its name.
     pub table: String,
-    /// The ranges that it is looked at in, in key order, covering all keys, each with the digest of its wanted
-    /// rows.
+    /// The ranges that it is looked at in, in key order, each with the digest of its wanted rows. They cover all keys,
+    /// or those that are mended: the others stay as they are.
     pub shards: Vec<(KeyRange, Digest)>,
 }
 

@@ -6,6 +6,7 @@ pub mod catalogue;
 pub mod changes;
 pub mod live_rows;
 pub mod parts;
+pub mod row_versions;
 pub mod rows;
 
 use crate::error::{EngineError, Remedy, Result, TargetKind};

@@ -11,6 +11,7 @@ pub use mendb_model::{RowSource, StagedCounts};
 
 use super::beside_writers::BesideWriters;
 use super::live_rows::{BlockSink, LiveRows, LiveShard};
+use super::row_versions::RowVersions;
 use crate::error::Result;
 
 /// A database of rows in key order, cut into shards. The promises of [`super::Engine`] hold here too:
@@ -28,13 +29,20 @@ pub trait RowStore: LiveRows {
         None
     }
 
+    /// What increments are taken with where no changes are kept. `None` where streams keep them: then
+    /// [`Self::read_changes`] gives them.
+    fn row_versions(&self) -> Option<&dyn RowVersions> {
+        None
+    }
+
     /// *freeze*: locks the tables against schema change, attaches or rotates their stream and takes
     /// a snapshot, all at one version. The snapshot is kept under the name of the operation until
     /// [`super::Engine::thaw`] or the end of the process; the stream outlives both.
     ///
     /// # Errors
     /// A table is missing or locked by another operation, or its stream does not reach back to
-    /// `since_version`.
+    /// `since_version`. Where there are [`Self::row_versions`], there is no stream, and each table tells how its
+    /// changes are found.
     fn freeze(&self, request: &FreezeRequest<'_>) -> Result<Frozen>;
 
     /// Bytes of the rows in a range of the operation's snapshot, roughly.

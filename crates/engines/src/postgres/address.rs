@@ -1,7 +1,8 @@
 //! Which database a URL names, and how it is reached: `postgres://user@host:5432/database`.
 //!
-//! What the URL does not say comes from the environment, as for other clients: `PGHOST`, `PGPORT`, `PGUSER`,
-//! `PGDATABASE`, `PGPASSWORD`, and the password file (`PGPASSFILE`, `~/.pgpass`).
+//! What the URL does not say comes from its service, or that of `PGSERVICE` ([`super::service`]); then from the
+//! environment, as for other clients: `PGHOST`, `PGPORT`, `PGUSER`, `PGDATABASE`, `PGPASSWORD`, `PGOPTIONS`,
+//! `PGSSLMODE`, `PGSSLROOTCERT`, and the password file (`PGPASSFILE`, `~/.pgpass`).
 
 use std::fmt;
 use std::fs;
@@ -11,13 +12,13 @@ use std::path::{Path, PathBuf};
 use postgres::Config;
 use postgres::config::{Host, SslMode};
 
+use super::service::{self, Environment};
+use super::tls::{Mode, Roots};
+
 const PORT: u16 = 5432;
 /// Where servers of distributions have their sockets.
 const SOCKETS: &str = "/var/run/postgresql";
 const FORM: &str = "a PostgreSQL target is postgres://user@host:5432/database";
-
-/// Values of the environment by their names.
-pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// A database, and the role that works on it.
 #[derive(Clone, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub struct Address {
     database: String,
     password: Option<Vec<u8>>,
     options: Option<String>,
+    tls: Mode,
+    roots: Roots,
 }
 
 /// Without the password.
@@ -52,13 +55,16 @@ impl Address {
     /// # Errors
     /// Why it is none, without the password in it.
     pub fn parse(url: &str, environment: Environment<'_>) -> Result<Self, String> {
-        let named_mode = query_value(url, "sslmode").or_else(|| environment("PGSSLMODE"));
-        if let Some(mode @ ("require" | "verify-ca" | "verify-full")) = named_mode.as_deref() {
-            return Err(format!(
-                "it asks for sslmode={mode}, and this version of mendb does not speak TLS with PostgreSQL yet; use a \
-                 socket, or a tunnel with sslmode=disable"
-            ));
-        }
+        let (url, own) = take_parameters(url);
+        let parameter = |name: &str| {
+            let found = own.iter().find(|(key, _)| *key == name);
+            found.map(|(_, value)| value.clone())
+        };
+        let outer = environment;
+        let named_service = parameter("service").or_else(|| outer("PGSERVICE"));
+        let of_service = named_service.map(|name| service::variables(&name, outer));
+        let of_service = of_service.transpose()?.unwrap_or_default();
+        let environment = |name: &str| of_service.get(name).cloned().or_else(|| outer(name));
         let config: Config = url.parse().map_err(|error: postgres::Error| {
             let why = std::error::Error::source(&error).map(ToString::to_string);
             format!("{}; {FORM}", why.unwrap_or_else(|| error.to_string()))
@@ -96,15 +102,29 @@ impl Address {
             user,
             database,
             password: config.get_password().map(<[u8]>::to_vec),
-            options: config.get_options().map(str::to_owned),
+            options: named(config.get_options(), "PGOPTIONS"),
+            tls: Mode::VerifyFull,
+            roots: Roots::System,
         };
-        if !address.is_here() && named_mode.as_deref() != Some("disable") {
-            return Err(format!(
-                "{} is another machine, and this version of mendb does not speak TLS with PostgreSQL yet: add \
-                 ?sslmode=disable where the network between is trusted, or use a tunnel",
-                address.host
-            ));
-        }
+        let mode = parameter("sslmode").or_else(|| environment("PGSSLMODE"));
+        address.tls = match mode {
+            _ if address.host.starts_with('/') => Mode::Disable,
+            Some(mode) => Mode::parse(&mode)?,
+            None if address.is_here() => Mode::Prefer,
+            // Nothing goes over a network to anybody by accident.
+            None => Mode::VerifyFull,
+        };
+        let roots = parameter("sslrootcert").or_else(|| environment("PGSSLROOTCERT"));
+        address.roots = match roots.as_deref() {
+            Some("system") => Roots::System,
+            Some(file) => Roots::File(PathBuf::from(file)),
+            None => {
+                let own = environment("HOME")
+                    .map(|home| PathBuf::from(home).join(".postgresql/root.crt"));
+                own.filter(|file| file.is_file())
+                    .map_or(Roots::System, Roots::File)
+            }
+        };
         if address.password.is_none() {
             address.password = environment("PGPASSWORD").map(String::into_bytes);
         }
@@ -159,7 +179,11 @@ impl Address {
             .dbname(&self.database)
             .port(self.port)
             .application_name("mendb")
-            .ssl_mode(SslMode::Disable);
+            .ssl_mode(match self.tls {
+                Mode::Disable => SslMode::Disable,
+                Mode::Prefer => SslMode::Prefer,
+                Mode::Require | Mode::VerifyCa | Mode::VerifyFull => SslMode::Require,
+            });
         #[cfg(unix)]
         if self.host.starts_with('/') {
             config.host_path(&self.host);
@@ -175,6 +199,11 @@ impl Address {
             config.options(options);
         }
         config
+    }
+
+    /// Whether connections are encrypted, and who is believed.
+    pub(super) fn tls(&self) -> (Mode, &Roots) {
+        (self.tls, &self.roots)
     }
 
     /// Its URL as others may read it: without the password.
@@ -218,13 +247,36 @@ impl Address {
     }
 }
 
-/// The value of a parameter of a URL.
-fn query_value(url: &str, name: &str) -> Option<String> {
-    let (_, query) = url.split_once('?')?;
-    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+/// What a URL says that the client library does not know.
+const OWN: [&str; 3] = ["service", "sslmode", "sslrootcert"];
+
+/// The same URL without such parameters, and these.
+fn take_parameters(url: &str) -> (String, Vec<(String, String)>) {
+    let Some((base, query)) = url.split_once('?') else {
+        return (url.to_owned(), Vec::new());
+    };
+    let mut own = Vec::new();
+    let mut left = Vec::new();
+    for pair in query.split('&') {
+        match pair.split_once('=') {
+            Some((key, value)) if OWN.contains(&key) => own.push((key.to_owned(), decoded(value))),
+            _ => left.push(pair),
+        }
+    }
+    let url = match left.is_empty() {
+        true => base.to_owned(),
+        false => format!("{base}?{}", left.join("&")),
+    };
+    (url, own)
+}
+
+/// A value of a URL as it is meant.
+fn decoded(value: &str) -> String {
+    let pair = format!("v={}", value.replace('+', "%2B"));
+    let mut pairs = url::form_urlencoded::parse(pair.as_bytes());
     pairs
-        .find(|(key, _)| *key == name)
-        .map(|(_, value)| value.to_owned())
+        .next()
+        .map_or_else(String::new, |(_, value)| value.into_owned())
 }
 
 /// The fields of a line of a password file; a backslash takes its meaning from what follows.
@@ -301,15 +353,49 @@ mod tests {
     }
 
     #[test]
-    fn nothing_goes_over_a_network_in_the_clear_unless_that_is_said() {
-        let refused = parse("postgres://ada:hunter2@db.example/shop", &[]).unwrap_err();
+    fn another_machine_has_to_prove_who_it_is_unless_something_else_is_said() {
+        let mode = |url: &str, variables: &[(&str, &str)]| parse(url, variables).unwrap().tls;
+        let far = "postgres://ada:hunter2@db.example/shop";
+        assert_eq!(mode(far, &[]), Mode::VerifyFull);
+        assert_eq!(mode(&format!("{far}?sslmode=disable"), &[]), Mode::Disable);
+        assert_eq!(mode(far, &[("PGSSLMODE", "require")]), Mode::Require);
+        assert_eq!(mode("postgres://ada@localhost/shop", &[]), Mode::Prefer);
+        let socket = "postgres://ada@/shop?host=/tmp&sslmode=verify-full";
+        assert_eq!(
+            mode(socket, &[]),
+            Mode::Disable,
+            "a socket is of this machine"
+        );
+        let refused = parse(&format!("{far}?sslmode=allow"), &[]).unwrap_err();
         assert!(
-            refused.contains("sslmode=disable") && !refused.contains("hunter2"),
+            refused.contains("verify-full") && !refused.contains("hunter2"),
             "{refused}"
         );
-        parse("postgres://ada@db.example/shop?sslmode=disable", &[]).unwrap();
-        let refused = parse("postgres://ada@localhost/shop?sslmode=verify-full", &[]).unwrap_err();
-        assert!(refused.contains("verify-full"), "{refused}");
+        let address = parse(
+            &format!("{far}?sslrootcert=/a%20b.crt&connect_timeout=3"),
+            &[],
+        )
+        .unwrap();
+        assert_eq!(address.roots, Roots::File(PathBuf::from("/a b.crt")));
+    }
+
+    #[test]
+    fn a_service_says_what_a_url_does_not_and_goes_before_the_environment() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("services");
+        fs::write(
+            &file,
+            "[shop]\nhost=db.example\nuser=ada\ndbname=shop\nsslmode=require\n",
+        )
+        .unwrap();
+        let variables = [("PGSERVICEFILE", file.to_str().unwrap()), ("PGUSER", "eve")];
+        let address = parse("postgres://?service=shop", &variables).unwrap();
+        assert_eq!(address.shown(), "postgres://ada@db.example:5432/shop");
+        assert_eq!(address.tls, Mode::Require);
+        let address = parse("postgres://bob@/?service=shop", &variables).unwrap();
+        assert_eq!(address.shown(), "postgres://bob@db.example:5432/shop");
+        let refused = parse("postgres://?service=none", &variables).unwrap_err();
+        assert!(refused.contains("no service none"), "{refused}");
     }
 
     #[test]

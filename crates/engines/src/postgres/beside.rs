@@ -1,10 +1,12 @@
 //! Mends whose writers go on until the publish.
 
+use mendb_model::Version;
 use mendb_model::digest::Digest;
 use mendb_model::key::KeyRange;
 
-use super::error::failed;
+use super::error::{failed, refused};
 use super::publish::Locked;
+use super::transaction::number;
 use super::{Postgres, mend};
 use crate::contract::beside_writers::{BesideWriters, Look, Publishing, WantedTable};
 use crate::contract::live_rows::LiveShard;
@@ -49,6 +51,19 @@ impl BesideWriters for Postgres {
     fn before(&self, operation: &str, table: &str) -> Result<Vec<LiveShard>> {
         self.server
             .with(|client| mend::before(client, operation, table))
+    }
+
+    fn version_before(&self, operation: &str) -> Result<Version> {
+        self.server.with(|client| {
+            let row = client.query_opt(
+                "SELECT transaction FROM mendb.published WHERE operation = $1",
+                &[&operation],
+            );
+            let row = row.map_err(|error| failed("read what was replaced", &error))?;
+            let row =
+                row.ok_or_else(|| refused(format!("operation {operation} has not published")))?;
+            Ok(number(row.get(0))?.into())
+        })
     }
 
     fn writers_waited_ms(&self, operation: &str) -> Result<u64> {

@@ -119,6 +119,8 @@ impl Table {
             rows: ShardedData::here(1, shards),
             indexes: Vec::new(),
             native: Some(self.definition.to_native()),
+            changes_by: None,
+            only: None,
         }
     }
 

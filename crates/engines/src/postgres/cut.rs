@@ -6,13 +6,15 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use mendb_model::Version;
+use mendb_model::manifest::ChangeRoad;
 use postgres::Client;
 
 use super::catalogue::{self, Table};
-use super::error::failed;
+use super::error::{failed, refused};
 use super::name::{TableName, text};
 use super::session::{Server, Session, lock, run};
+use super::transaction::number;
+use super::witness::{self, Moment, Since};
 use crate::error::{EngineError, Remedy, Result};
 
 /// A snapshot.
@@ -22,8 +24,12 @@ pub(super) struct Cut {
     of: String,
     /// Its name on the server.
     snapshot: String,
-    /// Transactions from this one on are not in it.
-    pub(super) version: Version,
+    /// When it is. Transactions from its version on are not in it.
+    pub(super) moment: Moment,
+    /// What may have been written since an earlier one, of one that was taken for an increment.
+    since: Option<Since>,
+    /// How changes since that are found, by table.
+    pub(super) roads: BTreeMap<String, ChangeRoad>,
     /// Its tables, of one that was taken of some.
     pub(super) tables: BTreeMap<String, Arc<Table>>,
     /// Bytes of a range of each table, about.
@@ -58,7 +64,8 @@ impl Cut {
         }
         let row = keeper
             .query_one(
-                "SELECT pg_export_snapshot(), pg_snapshot_xmax(pg_current_snapshot())::text",
+                "SELECT pg_export_snapshot(), pg_snapshot_xmax(pg_current_snapshot())::text,
+                        pg_snapshot_xmin(pg_current_snapshot())::text",
                 &[],
             )
             .map_err(|error| failed(doing, &error))?;
@@ -75,12 +82,39 @@ impl Cut {
             server: Arc::clone(server),
             of: of.to_owned(),
             snapshot: row.get(0),
-            version: version(row.get(1))?.into(),
+            moment: Moment {
+                version: number(row.get(1))?,
+                oldest: number(row.get(2))?,
+            },
+            since: None,
+            roads: BTreeMap::new(),
             tables: found,
             range_bytes: BTreeMap::new(),
             keeper: Mutex::new(keeper),
             idle: Mutex::default(),
         })
+    }
+
+    /// Finds how the changes of its tables since an earlier one are found.
+    pub(super) fn look_back(&mut self, earlier: u64) -> Result<()> {
+        let mut keeper = lock(&self.keeper);
+        let since = witness::since(&mut keeper, earlier, self.moment)?;
+        for (name, table) in &self.tables {
+            let road = witness::road(&mut keeper, &since, earlier, name, &table.relation)?;
+            self.roads.insert(name.clone(), road);
+        }
+        self.since = Some(since);
+        Ok(())
+    }
+
+    /// Rows of a table that are not older than this transaction may have been written since the earlier one.
+    pub(super) fn oldest_since(&self, table: &str) -> Result<u64> {
+        match (&self.since, self.roads.get(table)) {
+            (Some(Since::Oldest(oldest)), Some(ChangeRoad::RowVersions)) => Ok(*oldest),
+            _ => Err(refused(format!(
+                "the versions of its rows do not tell what was written to table {table}"
+            ))),
+        }
     }
 
     /// Whether it can still be read.
@@ -104,10 +138,4 @@ impl Cut {
             Err(error) => Err(failed("read a snapshot", &error)),
         }
     }
-}
-
-/// A number of a transaction, with its epoch.
-pub(super) fn version(text: &str) -> Result<u64> {
-    text.parse()
-        .map_err(|_| super::error::damaged(format!("{text:?} is no number of a transaction")))
 }

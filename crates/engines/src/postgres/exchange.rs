@@ -17,6 +17,7 @@ use super::name::{quoted, text};
 use super::read::copy_rows;
 use super::session::run;
 use super::state::Held;
+use super::transaction::is_written_since;
 use crate::error::Result;
 
 /// A table that is mended.
@@ -58,6 +59,15 @@ impl Mended {
         }
     }
 
+    /// Whether all its keys are mended.
+    pub(super) fn is_whole(&self) -> bool {
+        let ranges = || self.wanted.iter().map(|(range, _)| range);
+        let mut pairs = ranges().zip(ranges().skip(1));
+        ranges().next().is_some_and(|first| first.start.is_empty())
+            && ranges().last().is_some_and(|last| last.end.is_none())
+            && pairs.all(|(one, next)| one.end.as_ref() == Some(&next.start))
+    }
+
     pub(super) fn same_key(&self) -> String {
         self.table.same_key("t", "w")
     }
@@ -72,6 +82,8 @@ pub(super) struct Rules<'a> {
     pub(super) as_replica: bool,
     /// The transaction.
     pub(super) own: u64,
+    /// Transactions from this one on have not written since writers wait.
+    pub(super) locked: u64,
 }
 
 /// Exchanges the rows of all tables.
@@ -82,9 +94,7 @@ pub(super) fn exchange(
     rules: &Rules<'_>,
 ) -> Result<()> {
     let Rules {
-        keys,
-        as_replica,
-        own,
+        keys, as_replica, ..
     } = *rules;
     let relations: Vec<String> = tables
         .iter()
@@ -196,7 +206,7 @@ pub(super) fn exchange(
         run(client, "switch triggers on again", &trigger)?;
     }
     for (mended, exchange) in tables.iter().zip(exchanges) {
-        check_side_effects(client, mended, exchange, own)?;
+        check_side_effects(client, mended, exchange, rules)?;
         advance_sequences(client, mended)?;
     }
     Ok(())
@@ -245,10 +255,9 @@ pub(super) fn written_since(
     since: u64,
     condition: &str,
 ) -> Result<(u64, u64)> {
-    // Rows have the low half of the number.
-    let low = since & u64::from(u32::MAX);
     let query = format!(
-        "SELECT count(*), count(*) FILTER (WHERE age(t.xmin) <= age('{low}'::xid)) FROM {} t{condition}",
+        "SELECT count(*), count(*) FILTER (WHERE {}) FROM {} t{condition}",
+        is_written_since("t.", since),
         table.relation
     );
     let row = client.query_one(&query, &[]);
@@ -263,7 +272,7 @@ fn check_side_effects(
     client: &mut Client,
     mended: &Mended,
     exchange: &Exchange,
-    own: u64,
+    rules: &Rules<'_>,
 ) -> Result<()> {
     let table = &mended.table;
     let query = format!(
@@ -278,7 +287,18 @@ fn check_side_effects(
         row.map_err(|error| failed(format!("prove the mend of table {}", table.name), &error))?;
     let count = |at: usize| u64::try_from(row.get::<_, i64>(at)).unwrap_or(0);
     let (new, old) = (count(0), count(1));
-    let (rows, written) = written_since(client, table, own, "")?;
+    // Others that began later than this transaction may have written before it had its lock; none has since.
+    let query = format!(
+        "SELECT count(*), count(*) FILTER (WHERE t.xmin = '{}'::xid OR {}) FROM {} t",
+        rules.own & u64::from(u32::MAX),
+        is_written_since("t.", rules.locked),
+        table.relation
+    );
+    let row = client.query_one(&query, &[]);
+    let row =
+        row.map_err(|error| failed(format!("prove the mend of table {}", table.name), &error))?;
+    let count = |at: usize| u64::try_from(row.get::<_, i64>(at)).unwrap_or(0);
+    let (rows, written) = (count(0), count(1));
     let expected = (mended.rows + new).checked_sub(old);
     if Some(rows) == expected && written == new {
         return Ok(());

@@ -12,12 +12,13 @@ use mendb_model::{RowBlock, Version};
 use postgres::Client;
 
 use super::catalogue::{self, Table};
-use super::cut::{Cut, version};
+use super::cut::Cut;
 use super::definition::Definition;
 use super::error::{damaged, failed, refused};
 use super::read::{copy_rows, keys_query, range_condition, scan};
 use super::session::{Server, Session};
 use super::state;
+use super::transaction::number;
 use crate::contract::LockKind;
 use crate::contract::changes::HeldBack;
 use crate::contract::live_rows::{BlockSink, ConflictSink, LiveRows, LiveShard, LiveTable};
@@ -131,12 +132,12 @@ impl LiveRows for View {
 
     fn version(&self) -> Result<Version> {
         if let Self::Cut(cut, _) = self {
-            return Ok(cut.version);
+            return Ok(cut.moment.version.into());
         }
         self.with(|client| {
             let row = client.query_one("SELECT pg_snapshot_xmax(pg_current_snapshot())::text", &[]);
             let last = row.map_err(|error| failed("ask for the last transaction", &error))?;
-            Ok(version(last.get(0))?.into())
+            Ok(number(last.get(0))?.into())
         })
     }
 
@@ -223,7 +224,6 @@ impl LiveRows for View {
 /// That changes were asked for where none are kept.
 pub(super) fn no_changes(table: &str) -> crate::error::EngineError {
     refused(format!(
-        "increments are not taken of this kind of target yet, so the changes of table {table} are not known; take a full \
-         backup"
+        "this kind of target keeps no changes, so those of table {table} are found by looking at its rows"
     ))
 }

@@ -10,12 +10,12 @@ use mendb_model::key::KeyRange;
 use postgres::Client;
 
 use super::catalogue::{self, Table};
-use super::cut::version;
 use super::error::{damaged, failed, refused};
 use super::name::bytes;
 use super::restore::{copy_staged, create_staged};
 use super::session::run;
 use super::state::{self, Held};
+use super::transaction::number;
 use crate::contract::LockKind;
 use crate::contract::live_rows::LiveShard;
 use crate::contract::rows::StagedCounts;
@@ -89,7 +89,7 @@ pub(super) fn begin_look(
         ),
     )?;
     let row = client.query_one("SELECT pg_snapshot_xmin(pg_current_snapshot())::text", &[]);
-    version(row.map_err(|error| failed(&doing, &error))?.get(0))
+    number(row.map_err(|error| failed(&doing, &error))?.get(0))
 }
 
 /// The condition that an encoded key is in a range.
@@ -157,8 +157,8 @@ pub(super) fn looked(client: &mut Client, held: &Held) -> Result<Vec<Looked>> {
         Ok(Looked {
             range: range_of(row),
             digest: digest_of(row)?,
-            since: version(row.get(4))?,
-            noted: version(row.get(5))?,
+            since: number(row.get(4))?,
+            noted: number(row.get(5))?,
         })
     };
     rows.iter().map(one).collect()

@@ -6,7 +6,7 @@
 //! *Retry*: every method is idempotent, see [`Engine`]. *Processes*: one at a time works on a database, and one that
 //! lost it changes nothing any more.
 //!
-//! What is not here yet, and refused by name: increments, partitioned and inheriting tables, tables without a primary
+//! What is not here yet, and refused by name: partitioned and inheriting tables, tables without a primary
 //! key, composite types and arrays of types that users made, TLS.
 
 mod address;
@@ -27,10 +27,15 @@ mod publish;
 mod read;
 mod replaced;
 mod restore;
+mod service;
 mod session;
 mod shards;
 mod state;
+mod tls;
+mod transaction;
+mod versions;
 mod wire;
+mod witness;
 mod write;
 
 use std::collections::HashMap;
@@ -47,14 +52,16 @@ use postgres::Client;
 use crate::contract::beside_writers::{BesideWriters, WantedTable};
 use crate::contract::changes::HeldBack;
 use crate::contract::live_rows::{BlockSink, ConflictSink, LiveRows, LiveShard, LiveTable};
+use crate::contract::row_versions::RowVersions;
 use crate::contract::rows::{
     FreezeRequest, Frozen, HiddenTable, RebuildRequest, RowSource, RowStore, StagedCounts,
 };
 use crate::contract::{Data, Engine, Hold, Lock, LockKind, only_read};
 use crate::error::{EngineError, Result};
 
-pub use address::{Address, Environment};
+pub use address::Address;
 pub use check::{Missing, TableCheck, TargetCheck};
+pub use service::Environment;
 pub use state::JournalPlace;
 
 use cut::Cut;
@@ -339,11 +346,18 @@ impl RowStore for Postgres {
         Some(self)
     }
 
+    fn row_versions(&self) -> Option<&dyn RowVersions> {
+        Some(self)
+    }
+
     fn freeze(&self, request: &FreezeRequest<'_>) -> Result<Frozen> {
-        if request.since_version.is_some() {
-            return Err(no_changes(&request.tables.join(", ")));
-        }
         let mut cut = Cut::take(&self.server, request.operation, request.tables)?;
+        if let Some(earlier) = request.since_version {
+            let number = earlier.as_number();
+            cut.look_back(number.ok_or_else(|| {
+                refused(format!("{earlier} is no version of a PostgreSQL database"))
+            })?)?;
+        }
         let mut tables = Vec::new();
         for name in request.tables {
             let Some(table) = cut.tables.get(name).cloned() else {
@@ -360,12 +374,21 @@ impl RowStore for Postgres {
                 digest: Digest::default(),
                 segments: Vec::new(),
             };
-            tables.push(table.backup(ranges.into_iter().map(shard).collect()));
+            tables.push(TableBackup {
+                changes_by: cut.roads.get(name).cloned(),
+                ..table.backup(ranges.into_iter().map(shard).collect())
+            });
         }
         let frozen = Frozen {
-            version: cut.version,
+            version: cut.moment.version.into(),
             tables,
         };
+        let relations = cut.tables.iter();
+        let relations = relations.map(|(name, table)| (name.clone(), table.relation.clone()));
+        let (at, relations) = (cut.moment, relations.collect::<Vec<_>>());
+        self.change("note where a backup ends", |client| {
+            witness::note(client, at, &relations)
+        })?;
         lock(&self.cuts).insert(request.operation.to_owned(), Arc::new(cut));
         Ok(frozen)
     }

@@ -21,7 +21,6 @@ use mendb_model::digest::Digest;
 use mendb_model::key::KeyRange;
 use postgres::Client;
 
-use super::cut::version;
 use super::error::{damaged, failed, is_busy, is_forbidden, refused};
 use super::exchange::{Exchange, Mended, Rules, digest_after, exchange, written_since};
 use super::foreign_keys::{self, ForeignKey};
@@ -30,6 +29,8 @@ use super::name::{quoted, text};
 use super::read::range_condition;
 use super::session::{Server, run};
 use super::state;
+use super::transaction::number;
+use super::witness::{self, Moment};
 use crate::contract::beside_writers::{Publishing, WantedTable};
 use crate::error::{EngineError, Remedy, Result};
 
@@ -53,6 +54,8 @@ pub(super) struct Locked {
     since_s: f64,
     /// The transaction. What a later one has noted was read while writers waited.
     own: u64,
+    /// Transactions from this one on have written nothing else since writers wait.
+    locked: u64,
     /// Ranges that were to be looked at again.
     drifted: Vec<(String, KeyRange)>,
 }
@@ -88,6 +91,7 @@ impl Locked {
             as_replica: false,
             since_s: 0.0,
             own: 0,
+            locked: 0,
             drifted: Vec::new(),
         };
         locked.lock(epoch, &names)?;
@@ -187,8 +191,12 @@ impl Locked {
         }
         run(client, &doing, "SET LOCAL lock_timeout = 0")?;
         self.since_s = now_s(client)?;
-        let own = client.query_one("SELECT pg_current_xact_id()::text", &[]);
-        self.own = version(own.map_err(|error| failed(&doing, &error))?.get(0))?;
+        let row = client.query_one(
+            "SELECT pg_current_xact_id()::text, pg_snapshot_xmax(pg_current_snapshot())::text",
+            &[],
+        );
+        let row = row.map_err(|error| failed(&doing, &error))?;
+        (self.own, self.locked) = (number(row.get(0))?, number(row.get(1))?);
         Ok(ControlFlow::Break(()))
     }
 
@@ -199,6 +207,7 @@ impl Locked {
         let known: Option<Vec<&Looked>> =
             mended.wanted.iter().map(|(range, _)| find(range)).collect();
         if let Some(known) = &known
+            && mended.is_whole()
             && let Some(since) = known.iter().map(|looked| looked.since).min()
         {
             let rows: u64 = known.iter().map(|looked| looked.digest.rows).sum();
@@ -280,6 +289,7 @@ impl Locked {
             keys: &self.keys,
             as_replica: self.as_replica,
             own: self.own,
+            locked: self.locked,
         };
         exchange(&mut self.client, &self.tables, &exchanges, &rules)?;
         let operation = self.operation.clone();
@@ -347,6 +357,7 @@ impl Publishing for Locked {
             keys: &self.keys,
             as_replica: self.as_replica,
             own: self.own,
+            locked: self.locked,
         };
         exchange(&mut self.client, &self.tables, &exchanges, &rules)?;
         for (at, done) in exchanges.iter().enumerate() {
@@ -374,6 +385,19 @@ impl Publishing for Locked {
             );
             ranges.map_err(|error| failed("note what was replaced", &error))?;
         }
+        // Increments may stand on the state before.
+        let row = self
+            .client
+            .query_one("SELECT pg_snapshot_xmin(pg_current_snapshot())::text", &[]);
+        let row = row.map_err(|error| failed("note the publish", &error))?;
+        let at = Moment {
+            version: self.own,
+            oldest: number(row.get(0))?.min(self.own),
+        };
+        let relations = self.tables.iter();
+        let relations =
+            relations.map(|mended| (mended.table.name.clone(), mended.table.relation.clone()));
+        witness::note(&mut self.client, at, &relations.collect::<Vec<_>>())?;
         let marked = self.client.execute(
             "INSERT INTO mendb.published (operation, transaction, waited_ms)
              VALUES ($1, pg_current_xact_id()::text, $2)",

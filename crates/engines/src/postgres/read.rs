@@ -179,11 +179,23 @@ pub(super) fn scan(
     after: Option<&[u8]>,
     sink: BlockSink<'_>,
 ) -> Result<ControlFlow<()>> {
+    let condition = range_condition(table, "t.", range, after);
+    scan_where(client, table, &condition, (range, after), sink)
+}
+
+/// As [`scan`], of the rows that a condition lets through.
+pub(super) fn scan_where(
+    client: &mut Client,
+    table: &Table,
+    condition: &Condition,
+    (range, after): (&KeyRange, Option<&[u8]>),
+    sink: BlockSink<'_>,
+) -> Result<ControlFlow<()>> {
     let query = format!(
         "SELECT {} FROM {} t{} ORDER BY {}",
         table.column_list("t."),
         table.relation,
-        range_condition(table, "t.", range, after).where_clause(),
+        condition.where_clause(),
         table.key_order("t.")
     );
     let mut block = RowBlockBuilder::new();
@@ -213,7 +225,7 @@ pub(super) fn scan(
     Ok(flow)
 }
 
-/// A condition on keys.
+/// A condition on rows.
 pub(super) struct Condition {
     text: String,
     /// Whether it lets no key through that it should not.
@@ -221,6 +233,15 @@ pub(super) struct Condition {
 }
 
 impl Condition {
+    /// With another one beside it.
+    pub(super) fn and(self, other: &str) -> Self {
+        let text = match self.text.as_str() {
+            "" => other.to_owned(),
+            text => format!("{text} AND {other}"),
+        };
+        Self { text, ..self }
+    }
+
     /// As the end of a `FROM`.
     pub(super) fn where_clause(&self) -> String {
         match self.text.as_str() {

@@ -7,11 +7,11 @@ use mendb_model::key::KeyRange;
 use mendb_model::{ChangeKind, Replaced, RowBlockBuilder};
 use postgres::Client;
 
-use super::cut::version;
 use super::error::{damaged, failed};
 use super::mend::mended;
 use super::name::bytes;
 use super::read::copy_with;
+use super::transaction::number;
 use crate::contract::live_rows::BlockSink;
 use crate::error::Result;
 
@@ -52,7 +52,7 @@ pub(super) fn read(
         "SELECT transaction FROM mendb.published WHERE operation = $1",
         &[&operation],
     );
-    let version = version(
+    let version = number(
         row.map_err(|error| failed("read what was replaced", &error))?
             .get(0),
     )?;

@@ -4,12 +4,14 @@
 
 use std::fmt::Display;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
+use mendb_model::describe_error;
 use postgres::{Client, NoTls};
 
 use super::address::Address;
-use super::error::failed;
+use super::error::{failed, refused};
+use super::tls::{Mode, Tls};
 use crate::error::Result;
 
 /// The oldest version that is worked with: 14.
@@ -43,6 +45,8 @@ SET jit = off;
 /// A server, and connections to it.
 pub(super) struct Server {
     address: Address,
+    /// Once it was needed.
+    tls: OnceLock<Tls>,
     idle: Mutex<Vec<Client>>,
 }
 
@@ -50,6 +54,7 @@ impl Server {
     pub(super) fn new(address: Address) -> Self {
         Self {
             address,
+            tls: OnceLock::new(),
             idle: Mutex::default(),
         }
     }
@@ -57,7 +62,30 @@ impl Server {
     /// A new connection.
     pub(super) fn connect(&self) -> Result<Client> {
         let doing = || format!("connect to {}", self.address.shown());
-        let client = self.address.config().connect(NoTls);
+        let config = self.address.config();
+        let client = match self.address.tls() {
+            (Mode::Disable, _) => config.connect(NoTls),
+            (mode, roots) => {
+                let cannot = |why| refused(format!("cannot {}: {why}", doing()));
+                let tls = match self.tls.get() {
+                    Some(tls) => tls.clone(),
+                    None => {
+                        let made = Tls::new(mode, roots).map_err(cannot)?;
+                        self.tls.get_or_init(|| made).clone()
+                    }
+                };
+                let opened = config.connect(tls);
+                if let Some(error) = opened.as_ref().err().filter(|error| is_unproved(error)) {
+                    return Err(refused(format!(
+                        "cannot {}: {}; sslrootcert={roots} are believed, and sslmode=verify-full asks for a certificate of \
+                         the host as it is named",
+                        doing(),
+                        describe_error(error)
+                    )));
+                }
+                opened
+            }
+        };
         let mut client = client.map_err(|error| failed(doing(), &error))?;
         client
             .batch_execute(SETTINGS)
@@ -97,6 +125,20 @@ impl Server {
             Ok(done)
         })
     }
+}
+
+/// Whether a server could not prove who it is.
+fn is_unproved(error: &postgres::Error) -> bool {
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        let of_tls = inner.downcast_ref::<std::io::Error>();
+        let of_tls = of_tls.and_then(|inner| inner.get_ref()?.downcast_ref::<rustls::Error>());
+        if matches!(of_tls, Some(rustls::Error::InvalidCertificate(_))) {
+            return true;
+        }
+        cause = inner.source();
+    }
+    false
 }
 
 /// Runs statements that give nothing back.

@@ -9,6 +9,7 @@
 //! | `looked` | ranges that a mend has looked at: digest, and the oldest transaction then. Unlogged, as what is staged |
 //! | `published` | mends that were published: by which transaction, and how long writers waited |
 //! | `before` | the ranges of their tables with the digests of before |
+//! | `cut`, `cut_table` | where backups ended (`witness`) |
 //! | `r<n>` | a table that is restored, until it is whole |
 //! | `s<n>`, `b<n>` | what a mend has staged of a table, and what its publish replaced |
 //!
@@ -19,11 +20,14 @@ use postgres::Client;
 
 use super::error::{failed, is_forbidden, refused};
 use super::session::run;
+use super::witness;
 use crate::contract::{Hold, HoldKind, Lock, LockKind};
 use crate::error::{EngineError, Remedy, Result};
 
 /// The layout of the schema.
-const FORMAT: i32 = 1;
+const FORMAT: i32 = 2;
+/// The one before, which knew no witnesses.
+const FORMAT_BEFORE: i32 = 1;
 /// The lock of whoever works on the database: `mendb` in ASCII.
 const CLAIM: i64 = 0x006d_656e_6462;
 
@@ -151,7 +155,8 @@ pub(super) fn make(client: &mut Client) -> Result<()> {
     // Where somebody made the schema for this role, it need not be allowed to make any.
     let there = client.query_one("SELECT to_regnamespace('mendb') IS NOT NULL", &[]);
     let is_there: bool = there.map_err(|error| failed(doing, &error))?.get(0);
-    let layout = format!("{}{LAYOUT}", if is_there { "" } else { SCHEMA });
+    let schema = if is_there { "" } else { SCHEMA };
+    let layout = format!("{schema}{LAYOUT}{}", witness::LAYOUT);
     if let Err(error) = client.batch_execute(&layout) {
         if is_forbidden(&error) {
             return Err(refused(format!(
@@ -175,8 +180,16 @@ fn check_format(client: &mut Client) -> Result<()> {
     let format: i32 = row
         .map_err(|error| failed("read the schema mendb", &error))?
         .get(0);
-    if format == FORMAT {
-        return Ok(());
+    match format {
+        FORMAT => return Ok(()),
+        FORMAT_BEFORE => {
+            let raise = format!(
+                "BEGIN; {} UPDATE mendb.target SET format = {FORMAT}; COMMIT",
+                witness::LAYOUT
+            );
+            return run(client, "raise the schema mendb", &raise);
+        }
+        _ => {}
     }
     Err(refused(format!(
         "the schema mendb has format {format}, and this mendb works with {FORMAT}: use the version that made it"
@@ -366,7 +379,7 @@ pub(super) fn remove(client: &mut Client) -> Result<()> {
     run(
         client,
         doing,
-        "BEGIN; DROP TABLE mendb.before, mendb.published, mendb.looked, mendb.cursor, mendb.held, mendb.target;
+        "BEGIN; DROP TABLE mendb.cut, mendb.cut_table, mendb.before, mendb.published, mendb.looked, mendb.cursor, mendb.held, mendb.target;
          DROP SCHEMA mendb; COMMIT",
     )
 }

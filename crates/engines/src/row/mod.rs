@@ -462,6 +462,8 @@ fn describe(snapshot: &Snapshot, table: &str) -> Result<TableBackup> {
         rows,
         indexes,
         native: None,
+        changes_by: None,
+        only: None,
     })
 }
 

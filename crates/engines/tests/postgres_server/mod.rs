@@ -17,6 +17,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -54,6 +55,10 @@ const SETTINGS: [&str; 6] = [
 pub struct PostgresServer {
     version: Version,
     directory: tempfile::TempDir,
+    /// In the name of its socket, and of the network where it listens there.
+    port: u16,
+    /// Beside those of all.
+    settings: Vec<String>,
     running: Option<Running>,
 }
 
@@ -94,6 +99,8 @@ impl PostgresServer {
         let mut server = Self {
             version,
             directory,
+            port: PORT,
+            settings: Vec::new(),
             running: None,
         };
         server.start();
@@ -109,8 +116,9 @@ impl PostgresServer {
         let (directory, data) = (self.directory.path(), self.directory.path().join("data"));
         let mut postgres = as_owner(&binaries(self.version).join("postgres"));
         postgres.arg("-D").arg(&data).arg("-k").arg(directory);
-        postgres.args(["-p", &PORT.to_string()]);
-        for setting in SETTINGS {
+        postgres.args(["-p", &self.port.to_string()]);
+        let own = self.settings.iter().map(String::as_str);
+        for setting in SETTINGS.into_iter().chain(own) {
             postgres.args(["-c", setting]);
         }
         let words = std::iter::once(postgres.get_program()).chain(postgres.get_args());
@@ -148,11 +156,44 @@ impl PostgresServer {
         self.running = None;
     }
 
+    /// Starts it again with settings, on a port of 127.0.0.1 too, which is returned.
+    pub fn listen(&mut self, settings: &[&str]) -> u16 {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        self.port = free.local_addr().unwrap().port();
+        drop(free);
+        self.settings = settings
+            .iter()
+            .map(|setting| (*setting).to_owned())
+            .collect();
+        self.settings.push("listen_addresses=127.0.0.1".to_owned());
+        self.start();
+        self.port
+    }
+
+    /// Where its data is.
+    pub fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    /// A copy of the data of a server that does not run, for [`Self::put_back`].
+    pub fn copy_of_data(&self) -> PathBuf {
+        let copy = self.directory.path().join("copy");
+        run(Command::new("cp").arg("-a").arg(self.data()).arg(&copy));
+        copy
+    }
+
+    /// Has the data of a server that does not run be a copy.
+    pub fn put_back(&self, copy: &Path) {
+        fs::remove_dir_all(self.data()).unwrap();
+        fs::rename(copy, self.data()).unwrap();
+    }
+
     /// Its URL for the program, as a role.
     pub fn url(&self, role: &str) -> String {
         format!(
-            "postgres://{role}@/shop?host={}&port={PORT}",
-            self.directory.path().display()
+            "postgres://{role}@/shop?host={}&port={}",
+            self.directory.path().display(),
+            self.port
         )
     }
 
@@ -160,7 +201,7 @@ impl PostgresServer {
         let mut config = postgres::Config::new();
         config
             .host_path(self.directory.path())
-            .port(PORT)
+            .port(self.port)
             .user(role)
             .dbname(database);
         config.connect(NoTls).unwrap()

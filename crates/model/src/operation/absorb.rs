@@ -24,7 +24,10 @@ impl Operation {
     /// Keeps what a task that is done brought about, where it has its place by itself.
     pub(super) fn absorb_done(&mut self, at: u32) {
         let task = &self.tasks[at as usize];
-        if !matches!(task.output, TaskOutput::Draft(_) | TaskOutput::Segments(_)) {
+        if !matches!(
+            task.output,
+            TaskOutput::Draft(_) | TaskOutput::Segments(_) | TaskOutput::Found { .. }
+        ) {
             return;
         }
         let is_unproved = matches!(&task.spec, TaskSpec::Copy { digest: None, .. });
@@ -47,6 +50,10 @@ impl Operation {
                 if is_unproved && draft.parent.is_none() {
                     draft.sum_up_shard(&path, shard);
                 }
+                self.touched.shard(path, shard);
+            }
+            (TaskOutput::Found { segments, digest }, Some(draft), Some((path, shard))) => {
+                Arc::make_mut(draft).put_found(&path, shard, segments, digest);
                 self.touched.shard(path, shard);
             }
             _ => {}
@@ -106,7 +113,10 @@ impl Operation {
                 }
                 TaskOutput::Lacks(reason) => lacks.push((spec, reason)),
                 // Kept when the task was done; of one that was not, nobody needs them.
-                TaskOutput::Segments(_) | TaskOutput::Draft(_) | TaskOutput::None => {}
+                TaskOutput::Segments(_)
+                | TaskOutput::Found { .. }
+                | TaskOutput::Draft(_)
+                | TaskOutput::None => {}
             }
         }
         if self.mended.len() > mended_before {

@@ -56,7 +56,7 @@ pub use maintenance::{FoldedRun, MaintenanceRequest, MaintenanceWork, Removal};
 pub use plan::{PlanError, plan};
 pub use progress::Progress;
 pub use request::{
-    BackupRequest, ChainLink, DifferentTable, ExpectedShard, FindBy, MendRequest, MendSource,
+    BackupRequest, ChainLink, DifferentTable, ExpectedShard, FindBy, FoundBy, MendRequest, MendSource,
     PartBackupRequest, Redefinition, Request, RestoreRequest, RestoreStrategy, RowMendRequest,
     RowTableMend, StoppedTable, TableMapping, TableMend, TableUndo, TargetTable,
 };

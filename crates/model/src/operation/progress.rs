@@ -148,6 +148,7 @@ mod tests {
             stream: "shop/1".into(),
             since_version: Some(1.into()),
             old_streams: Vec::new(),
+            found: None,
         };
         let request = Request::MendRows(RowMendRequest {
             before,

@@ -58,6 +58,19 @@ pub struct BackupRequest {
     /// Streams of older chains, to be detached when this full backup exists.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub old_streams: Vec<String>,
+    /// Of an increment of a target that keeps no changes: what it is found by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found: Option<FoundBy>,
+}
+
+/// What an increment is found by where the target keeps no changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FoundBy {
+    /// The backups up to the parent, oldest first: what changed rows were is looked up in them.
+    pub chain: Vec<ChainLink>,
+    /// Compare all rows, also where their versions tell which changed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub compare_rows: bool,
 }
 
 /// Restore a chain of backups.

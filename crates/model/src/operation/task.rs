@@ -234,6 +234,13 @@ pub enum TaskOutput {
     None,
     /// Segments finished so far, in key order.
     Segments(Vec<Segment>),
+    /// Changes of a shard that were found by comparing, as segments in key order, and the digest of all its rows.
+    Found {
+        /// The changes.
+        segments: Vec<Segment>,
+        /// The rows.
+        digest: Digest,
+    },
     /// A list of parts whose files are in the repository.
     Parts(PartList),
     /// Why the table of the task cannot be backed up: the backup goes on without it.

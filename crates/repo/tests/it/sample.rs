@@ -146,6 +146,8 @@ pub fn manifest(
             ),
             indexes: Vec::new(),
             native: None,
+            changes_by: None,
+            only: None,
         }],
         part_store: None,
         compacted: None,

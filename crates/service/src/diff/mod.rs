@@ -35,7 +35,7 @@ pub use report::{DiffMethod, DiffReport, RowDiff, RowsDiffer, TableDiff};
 
 use crate::error::{Error, Result};
 use crate::front::Front;
-use crate::front::chosen::Purpose;
+use crate::front::chosen::{Purpose, check_whole};
 use crate::front::selectors::check_tables;
 use crate::task_error::TaskError;
 use candidates::Between;
@@ -112,7 +112,13 @@ impl Front {
             after_of,
             tables: Vec::new(),
         };
-        for table in chosen_tables(order, &before, &after)? {
+        let chosen = chosen_tables(order, &before, &after)?;
+        let names = || chosen.iter().map(String::as_str);
+        check_whole(before.manifest(), names())?;
+        if let After::Point(point) = &after {
+            check_whole(point.manifest(), names())?;
+        }
+        for table in chosen {
             match self.table_diff(&table, (&before, &after), &between, sink, read) {
                 Ok(found) => report.tables.extend(found),
                 Err(TaskError::Stopped) => return Ok(None),

@@ -5,6 +5,7 @@
 
 use std::fmt::Display;
 
+use mendb_model::key_text::describe_range;
 use mendb_model::name::{BackupId, check};
 use mendb_repo::StoredManifest;
 
@@ -222,7 +223,10 @@ fn lacks_tables(collection: &str, newest: &StoredManifest) -> Error {
     let manifest = &newest.manifest;
     let id = &manifest.backup_id;
     let missing = manifest.part_store.iter().flat_map(|store| &store.missing);
-    let missing: Vec<String> = missing.map(|table| table.name.to_string()).collect();
+    let missing = missing.map(|table| table.name.to_string());
+    let partial = manifest.tables.iter().filter(|table| table.only.is_some());
+    let partial = partial.map(|table| format!("most keys of {}", table.table));
+    let missing: Vec<String> = missing.chain(partial).collect();
     Error::refused(
         format!(
             "every backup of collection {collection} is incomplete: the newest, {id}, lacks {}",
@@ -230,4 +234,32 @@ fn lacks_tables(collection: &str, newest: &StoredManifest) -> Error {
         ),
         format!("name it to use what it has: {id}"),
     )
+}
+
+/// Refuses a backup where all keys of tables are needed: the state before a mend of some keys has these only.
+///
+/// # Errors
+/// It is one, of one of the tables.
+pub(crate) fn check_whole<'a>(
+    manifest: &Manifest,
+    mut tables: impl Iterator<Item = &'a str>,
+) -> Result<()> {
+    let partial = tables.find_map(|name| {
+        let table = manifest.table(name)?;
+        let keys = describe_range(table.only.as_ref()?, &table.schema.key_types());
+        Some((name, keys))
+    });
+    match partial {
+        None => Ok(()),
+        Some((table, keys)) => Err(Error::refused(
+            format!(
+                "backup {} is the state before a mend of some keys: of table {table} it holds only those of {keys}",
+                manifest.backup_id
+            ),
+            format!(
+                "mendb undo {} takes that mend back; mendb restore --in-place --range {table}:FROM..TO mends keys of these",
+                manifest.operation_id
+            ),
+        )),
+    }
 }

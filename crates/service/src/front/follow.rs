@@ -2,11 +2,11 @@
 
 use mendb_model::manifest::Manifest;
 use mendb_model::name::BackupId;
-use mendb_model::operation::ChainLink;
+use mendb_model::operation::{ChainLink, FoundBy};
 use mendb_model::{Version, describe_error};
 use mendb_repo::StoredManifest;
 
-use super::chosen::Listed;
+use super::chosen::{Listed, check_whole};
 use super::stream::streams_of_chain;
 use super::whose::Whose;
 use crate::error::{Error, Result};
@@ -23,6 +23,8 @@ pub(crate) struct Followed {
     pub(crate) parent: ChainLink,
     /// The commit up to which that reaches.
     pub(crate) since_version: Version,
+    /// What changes are found by, where the target keeps none.
+    pub(crate) found: Option<FoundBy>,
 }
 
 impl Front {
@@ -43,7 +45,15 @@ impl Front {
             let reason = format!("{} is no repository", self.tools.repository.url());
             return Err(take_full(name, &reason));
         };
-        let newest = self.newest_to_follow(name, listed)?;
+        let finds_changes = self.tools.engine.rows()?.row_versions().is_some();
+        let newest = match finds_changes {
+            true => self.newest_of_same_tables(collection, listed)?,
+            false => None,
+        };
+        let newest = match newest {
+            Some(newest) => newest,
+            None => self.newest_to_follow(name, listed)?,
+        };
         let repository = &self.tools.repository;
         let whole_chain = async {
             let chain = repository.chain(name, &newest).await?;
@@ -68,15 +78,42 @@ impl Front {
         let names = streams_of_chain(&first.manifest, repository_id);
         let stream = self.carried(collection, &names)?;
         self.check_members(collection, &last.manifest, &stream)?;
+        let link = |stored: &StoredManifest| ChainLink {
+            backup_id: stored.manifest.backup_id.clone(),
+            manifest_blake3: stored.blake3.clone(),
+        };
         Ok(Followed {
-            parent: ChainLink {
-                backup_id: last.manifest.backup_id.clone(),
-                manifest_blake3: last.blake3.clone(),
-            },
+            parent: link(last),
             since_version: last.manifest.snapshot_version,
             stream,
+            found: finds_changes.then(|| FoundBy {
+                chain: chain.iter().map(link).collect(),
+                compare_rows: false,
+            }),
             chain,
         })
+    }
+
+    /// The newest backup of this target that has the tables of the collection. Where changes are found by comparing,
+    /// an increment can stand on any, and the state before a mend may have fewer tables.
+    fn newest_of_same_tables(
+        &self,
+        collection: &Collection,
+        listed: &[Listed],
+    ) -> Result<Option<BackupId>> {
+        for (id, stored) in listed.iter().rev() {
+            let Ok(stored) = stored else { continue };
+            let tables = &stored.manifest.tables;
+            let has_all = |name: &String| tables.iter().any(|table| table.table == *name);
+            if stored.manifest.is_complete()
+                && tables.len() == collection.tables.len()
+                && collection.tables.iter().all(has_all)
+                && self.whose_listed(listed, stored)? == Whose::Ours
+            {
+                return Ok(Some(id.clone()));
+            }
+        }
+        Ok(None)
     }
 
     /// The newest backup of this target. One that does not say whose it is may be, where none does: the
@@ -133,6 +170,7 @@ impl Front {
             );
             return Err(take_full(name, &reason));
         }
+        check_whole(parent, collection.tables.iter().map(String::as_str))?;
         let engine = self.tools.engine.rows()?;
         for table in &parent.tables {
             let table_name = &table.table;
@@ -140,12 +178,20 @@ impl Front {
                 let reason = format!("table {table_name} does not exist");
                 return Err(take_full(name, &reason));
             };
+            if let Some(what) = engine.difference(table)? {
+                let id = &parent.backup_id;
+                let reason = format!("table {table_name} was altered since backup {id}: {what}");
+                return Err(take_full(name, &reason));
+            }
             if live.schema != table.schema {
                 let reason = format!(
                     "the schema of table {table_name} has changed since backup {}",
                     parent.backup_id
                 );
                 return Err(take_full(name, &reason));
+            }
+            if engine.row_versions().is_some() {
+                continue;
             }
             let version = parent.snapshot_version;
             if let Some(lost) = live.changes_lost(stream, version, engine.version()?) {

@@ -119,6 +119,7 @@ mod tests {
             stream: "shop/1".into(),
             since_version: None,
             old_streams: Vec::new(),
+            found: None,
         });
         let steps = plan(&request, &[]).unwrap();
         let repository = (repository.to_owned(), format!("file:///{repository}"));

@@ -227,6 +227,7 @@ mod tests {
             stream: "shop/1".into(),
             since_version: None,
             old_streams: Vec::new(),
+            found: None,
         });
         let spec = match table {
             Some(table) => TaskSpec::Mend {

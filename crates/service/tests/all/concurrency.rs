@@ -166,6 +166,7 @@ fn two_collections_back_up_and_restore_at_the_same_time() {
         .unwrap();
     let order = |collection: &str| BackupOrder {
         new_repository: false,
+        compare_rows: false,
         collection: collection.into(),
         kind: Full,
         label: None,

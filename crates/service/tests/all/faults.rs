@@ -240,6 +240,7 @@ fn a_merged_restore_that_failed_goes_on_behind_the_last_batch() {
         }
         let id = world.service.request_backup(&BackupOrder {
             new_repository: false,
+            compare_rows: false,
             collection: "book".into(),
             kind,
             label: None,

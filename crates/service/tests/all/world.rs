@@ -104,6 +104,7 @@ impl World {
     pub fn order(&self, kind: BackupKind, label: &str) -> mendb_service::Result<OperationId> {
         self.service.request_backup(&BackupOrder {
             new_repository: false,
+            compare_rows: false,
             collection: "shop".into(),
             kind,
             label: Some(label.into()),

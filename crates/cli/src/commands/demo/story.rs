@@ -115,6 +115,7 @@ impl Story<'_> {
         let watch = Stopwatch::start();
         let id = service.request_backup(&BackupOrder {
             new_repository: false,
+            compare_rows: false,
             collection: COLLECTION.to_owned(),
             kind,
             label: Some(label.to_owned()),

@@ -87,6 +87,11 @@ fn describe(details: &BackupDetails) -> String {
         let folded: Vec<_> = compacted.folded.iter().map(BackupId::as_str).collect();
         text += &format!("folded from {}\n", folded.join(", "));
     }
+    for table in &manifest.tables {
+        if let Some(road) = &table.changes_by {
+            text += &format!("changes of  {} were found by {road}\n", table.table);
+        }
+    }
     text += "\n";
     text + &table(
         &details.data,

@@ -224,6 +224,7 @@ impl VerifyCommand {
         };
         let newest = match (&service, self.live, named) {
             (Some(service), true, Named::Collection) => self.newest_of_ours(service, &backups)?,
+            (_, _, Named::Backup) => backups.last(),
             _ => backups.iter().rfind(complete).or(backups.last()),
         };
         if let (true, Some(service), Some((_, Ok(newest)))) = (self.live, &service, newest) {

@@ -10,7 +10,7 @@ use mendb_model::operation::{
 use mendb_repo::StoredManifest;
 
 use crate::error::{Error, Result};
-use crate::front::chosen::{Chosen, Purpose};
+use crate::front::chosen::{Chosen, Purpose, check_whole};
 use crate::front::selectors::check_tables;
 use crate::front::{Front, in_the_way};
 
@@ -47,6 +47,10 @@ impl Front {
             ));
         };
         let tables = map_tables(order, &last.manifest)?;
+        check_whole(
+            &last.manifest,
+            tables.iter().map(|table| table.source.as_str()),
+        )?;
         self.check_absent(&tables, &order.collection)?;
         let bytes: Vec<u64> = chain
             .iter()

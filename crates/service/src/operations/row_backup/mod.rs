@@ -1,5 +1,6 @@
 //! A backup of a collection of a row store: full, or the changes since the last.
 
+mod found;
 pub mod order;
 pub(crate) mod run;
 pub(crate) mod tasks;
@@ -26,8 +27,11 @@ impl Kind for BackupRequest {
     fn run(&self, attempt: &Attempt<'_>, counts: &mut Counts) -> TaskResult<()> {
         match (&attempt.request.spec, attempt.request.step_kind) {
             (TaskSpec::Whole, StepKind::Cut) => run::cut(attempt, self, counts),
-            (TaskSpec::Copy { .. }, StepKind::Copy) => run::copy(attempt, self, counts),
-            (TaskSpec::Whole, StepKind::Seal) => run::seal(attempt, self, false),
+            (TaskSpec::Copy { .. }, StepKind::Copy) => match &self.found {
+                Some(found) => found::copy(attempt, self, found, counts),
+                None => run::copy(attempt, self, counts),
+            },
+            (TaskSpec::Whole, StepKind::Seal) => run::seal(attempt, self, self.found.is_some()),
             (TaskSpec::Whole, StepKind::Release) => run::release(attempt, self),
             (TaskSpec::Whole, StepKind::Rollback) => run::rollback(attempt, self),
             _ => Err(no_such_step(&attempt.request.request)),

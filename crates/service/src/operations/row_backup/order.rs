@@ -22,6 +22,9 @@ pub struct BackupOrder {
     pub label: Option<String>,
     /// Make a repository where there is none, although the target was backed up into another.
     pub new_repository: bool,
+    /// Of an increment of a target that keeps no changes: compare all rows with those of the parent, also where the
+    /// versions of rows tell which changed.
+    pub compare_rows: bool,
 }
 
 impl Front {
@@ -53,6 +56,11 @@ impl Front {
         let label = order.label.clone();
         let id = header_id.as_deref();
         let mut request = self.planned_backup(&collection, label, followed, id, &listed)?;
+        match &mut request.found {
+            Some(found) => found.compare_rows = order.compare_rows,
+            None if order.compare_rows => return Err(compares_nothing()),
+            None => {}
+        }
         if let Some(operation_id) = failed {
             return Err(Error::BackupFailed {
                 collection: collection.collection,
@@ -84,14 +92,15 @@ impl Front {
             .ok_or_else(|| Error::refused("the clock is beyond the year 9999", "set the clock"))?;
         let repository_id = repository_id.unwrap_or_default();
         let name = &collection.collection;
-        let (stream, parent, since_version) = match followed {
+        let (stream, parent, since_version, found) = match followed {
             Some(Followed {
                 stream,
                 parent,
                 since_version,
+                found,
                 ..
-            }) => (stream, Some(parent), Some(since_version)),
-            None => (stream_of(name, &backup_id, repository_id), None, None),
+            }) => (stream, Some(parent), Some(since_version), found),
+            None => (stream_of(name, &backup_id, repository_id), None, None, None),
         };
         let mut old_streams = Vec::new();
         for old in self.streams_of(collection)? {
@@ -108,6 +117,7 @@ impl Front {
             stream,
             since_version,
             old_streams,
+            found,
         })
     }
 
@@ -214,6 +224,13 @@ impl Front {
         streams.dedup();
         Ok(streams)
     }
+}
+
+fn compares_nothing() -> Error {
+    Error::refused(
+        "--compare-rows is for increments of targets that keep no changes",
+        "leave it out",
+    )
 }
 
 fn missing_table(table: &str, collection: &Collection) -> Error {

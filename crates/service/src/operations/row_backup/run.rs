@@ -10,6 +10,7 @@ use mendb_model::operation::{BackupRequest, TaskOutput, TaskSpec};
 use mendb_model::{Digest, RowBlock, TableSchema, Version, describe_error};
 use mendb_repo::{Content, SegmentTarget};
 
+use super::found;
 use crate::attempt::{Attempt, Counts};
 use crate::front::whose::{Whose, whose};
 use crate::operations::kind::no_such_step;
@@ -21,7 +22,7 @@ pub(crate) fn cut(
     request: &BackupRequest,
     counts: &mut Counts,
 ) -> TaskResult<()> {
-    let frozen = attempt.tools.engine.rows()?.freeze(&FreezeRequest {
+    let mut frozen = attempt.tools.engine.rows()?.freeze(&FreezeRequest {
         operation: attempt.operation(),
         tables: &request.tables,
         stream: &request.stream,
@@ -29,15 +30,16 @@ pub(crate) fn cut(
     })?;
     if let Some(link) = &request.parent {
         let parent = attempt.manifest(&request.collection, link)?;
-        for table in &frozen.tables {
-            if parent
-                .table(&table.table)
-                .is_none_or(|before| before.schema != table.schema)
-            {
+        for table in &mut frozen.tables {
+            let before = parent.table(&table.table);
+            if before.is_none_or(|before| before.schema != table.schema) {
                 return Err(TaskError::Proof(format!(
                     "the schema of table {} has changed since backup {}; take a full backup",
                     table.table, link.backup_id
                 )));
+            }
+            if let Some(found) = &request.found {
+                found::begin(attempt, (&parent, found), table)?;
             }
         }
     }

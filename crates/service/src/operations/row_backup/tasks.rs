@@ -26,7 +26,8 @@ pub(crate) fn copy_tasks(
         })?;
         for (shard, backup) in (0u32..).zip(drafted) {
             let (rows, range) = (tools.engine.rows()?, &backup.range);
-            let bytes_total = match request.since_version {
+            let kept_since = request.since_version.filter(|_| request.found.is_none());
+            let bytes_total = match kept_since {
                 // The copy task notices that the cut is lost.
                 _ if !is_frozen => 0,
                 None => rows.estimate_bytes(id, &path, range)?,

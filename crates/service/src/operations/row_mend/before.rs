@@ -144,9 +144,9 @@ impl Front {
                     ),
                 ));
             }
-            if table.range.is_some() || !table.also.is_empty() {
+            if !table.also.is_empty() {
                 return restore_beside(format!(
-                    "some keys of table {name} alone cannot be mended on this kind of target"
+                    "single keys beside a range of table {name} cannot be mended on this kind of target"
                 ));
             }
             if !table.added_columns.is_empty() {
@@ -166,6 +166,7 @@ impl Front {
             since_version: last.manifest.snapshot_version,
             stream: String::new(),
             chain: wanted.chain.clone(),
+            found: None,
         };
         let mended = Collection {
             tables: tables.iter().map(|table| table.table.clone()).collect(),

@@ -15,11 +15,13 @@
 
 use std::ops::ControlFlow;
 
-use mendb_engines::{BesideWriters, WantedTable};
+use mendb_engines::{BesideWriters, LiveShard, WantedTable};
 use mendb_model::key::{KeyRange, to_hex};
-use mendb_model::manifest::{ShardBackup, ShardedData};
+use mendb_model::manifest::ShardedData;
 use mendb_model::name::TablePath;
-use mendb_model::operation::{MendedRows, RowMendRequest, StepKind, TaskOutput, TaskSpec};
+use mendb_model::operation::{
+    MendedRows, RowMendRequest, RowTableMend, StepKind, TaskOutput, TaskSpec,
+};
 use mendb_model::{Change, Digest, RowBlock, RowBlockBuilder};
 use mendb_repo::ChainReader;
 
@@ -108,7 +110,7 @@ fn look(
         ..MendedRows::default()
     });
     attempt.in_progress(progress.counts)?;
-    if found == expected {
+    if Some(found) == expected {
         progress.looked_at(MendedRows {
             kept: found.rows,
             ..MendedRows::default()
@@ -142,25 +144,40 @@ fn look(
     Ok(beside.end_look(operation, table, range, &look, found)?)
 }
 
-/// The digest of a range in the wanted backup.
+/// The digest of a range in the wanted backup; `None` where it is a part of a shard.
 fn expected(
     attempt: &Attempt<'_>,
     request: &RowMendRequest,
     path: &TablePath,
     range: &KeyRange,
-) -> TaskResult<Digest> {
+) -> TaskResult<Option<Digest>> {
     let manifest = wanted_manifest(attempt, request)?;
     let repository = &attempt.tools.repository;
     let shards = attempt.wait(repository.shards_within(&manifest, path, range))?;
     let shard = shards.iter().find(|shard| shard.range == *range);
-    let shard = shard.ok_or_else(|| {
-        TaskError::Proof(format!(
-            "backup {} has no shard of {path} from key {}",
-            manifest.backup_id,
-            to_hex(&range.start)
-        ))
-    })?;
-    Ok(shard.digest)
+    Ok(shard.map(|shard| shard.digest))
+}
+
+/// The same of any range, by reading its rows where the backup does not tell.
+fn wanted_digest(
+    attempt: &Attempt<'_>,
+    request: &RowMendRequest,
+    path: &TablePath,
+    range: &KeyRange,
+) -> TaskResult<Digest> {
+    if let Some(digest) = expected(attempt, request, path, range)? {
+        return Ok(digest);
+    }
+    let chain = wanted_chain(attempt, request)?;
+    let repository = &attempt.tools.repository;
+    let mut wanted = attempt.wait(repository.read_chain(&chain, path, range, None))?;
+    let mut digest = Digest::default();
+    while let Some(block) = attempt.wait(wanted.next())? {
+        for (key, row) in block.iter() {
+            digest.add(key, row);
+        }
+    }
+    Ok(digest)
 }
 
 /// Walks live and wanted rows of a range side by side.
@@ -269,22 +286,31 @@ fn publish(attempt: &Attempt<'_>, request: &RowMendRequest, counts: &mut Counts)
 
 fn wanted_tables(attempt: &Attempt<'_>, request: &RowMendRequest) -> TaskResult<Vec<WantedTable>> {
     let wanted = wanted_manifest(attempt, request)?;
-    let of_table = |table: &String| {
-        let path = TablePath::table(table);
+    let of_table = |table: &RowTableMend| {
+        let path = TablePath::table(&table.table);
         let shards = attempt.tools.repository.shards(&wanted, &path);
-        let shards = attempt.wait(shards)?.into_iter();
+        let mut ranges = Vec::new();
+        for shard in attempt.wait(shards)? {
+            let Some(range) = table.part_of(&shard.range) else {
+                continue;
+            };
+            let digest = match range == shard.range {
+                true => shard.digest,
+                false => wanted_digest(attempt, request, &path, &range)?,
+            };
+            ranges.push((range, digest));
+        }
         Ok(WantedTable {
-            table: table.clone(),
-            shards: shards.map(|shard| (shard.range, shard.digest)).collect(),
+            table: table.table.clone(),
+            shards: ranges,
         })
     };
-    let tables = request.tables.iter();
-    tables.map(|table| of_table(&table.table)).collect()
+    request.tables.iter().map(of_table).collect()
 }
 
 /// Drafts the backup of the state before: the wanted backup, with what the publish replaced.
 fn draft(attempt: &Attempt<'_>, request: &RowMendRequest, counts: &mut Counts) -> TaskResult<()> {
-    let (engine, beside) = (attempt.tools.engine.rows()?, beside_writers(attempt)?);
+    let beside = beside_writers(attempt)?;
     let wanted = wanted_manifest(attempt, request)?;
     let mut tables = Vec::new();
     for mended in &request.tables {
@@ -292,17 +318,27 @@ fn draft(attempt: &Attempt<'_>, request: &RowMendRequest, counts: &mut Counts) -
             .table(&mended.table)
             .cloned()
             .ok_or_else(|| no_such_table(&wanted, &mended.table))?;
-        let shards = beside
-            .before(attempt.operation(), &mended.table)?
-            .into_iter();
-        let shards = shards.map(|shard| ShardBackup {
-            range: shard.range,
-            digest: shard.digest,
-            segments: Vec::new(),
-        });
-        table.rows = ShardedData::here(table.rows.schema_version, shards.collect());
+        let path = TablePath::table(&mended.table);
+        let before = beside.before(attempt.operation(), &mended.table)?;
+        let shards = attempt.tools.repository.shards(&wanted, &path);
+        let mut shards = attempt.wait(shards)?;
+        for shard in &mut shards {
+            shard.segments = Vec::new();
+            let is_part = |part: &&LiveShard| part.range.intersect(&shard.range) == part.range;
+            let (mut digest, mut parts) = (shard.digest, before.iter().filter(is_part));
+            parts.try_for_each(|part| -> TaskResult<()> {
+                digest.subtract(wanted_digest(attempt, request, &path, &part.range)?);
+                digest.merge(part.digest);
+                Ok(())
+            })?;
+            shard.digest = digest;
+        }
+        table.rows = ShardedData::here(table.rows.schema_version, shards);
+        table.changes_by = None;
+        table.only.clone_from(&mended.range);
         tables.push(table);
     }
-    counts.output = backup::drafted(attempt, &request.before, engine.version()?, tables);
+    let version = beside.version_before(attempt.operation())?;
+    counts.output = backup::drafted(attempt, &request.before, version, tables);
     Ok(())
 }

@@ -17,7 +17,7 @@ use super::before::link;
 use super::preview::{self, ShardPreview};
 use crate::error::{Error, Result};
 use crate::front::Front;
-use crate::front::chosen::{Purpose, not_ours};
+use crate::front::chosen::{Purpose, check_whole, not_ours};
 use crate::front::new_id;
 use crate::front::selectors::check_tables;
 use crate::row_conflict::Conflicts;
@@ -360,6 +360,13 @@ impl Front {
                 ));
             }
             let range = order.ranges.get(&backup.table).cloned();
+            let is_within = |only: &KeyRange| {
+                let chosen = range.as_ref();
+                chosen.is_some_and(|chosen| chosen.intersect(only) == *chosen)
+            };
+            if backup.only.as_ref().is_some_and(|only| !is_within(only)) {
+                check_whole(manifest, std::iter::once(backup.table.as_str()))?;
+            }
             if range.is_some() && live.is_none() {
                 return Err(Error::refused(
                     format!(

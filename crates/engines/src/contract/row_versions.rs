@@ -1,0 +1,61 @@
+//! Changes that are found by looking at rows, where a store keeps none.
+//!
+//! ```text
+//! freeze   how the changes of each table since the last backup are found is told with the snapshot
+//! count    rows of a range, and how many of them may have been written since: where none was and none is gone,
+//!          nothing changed
+//! read     those rows; the last backup tells what they replaced. Where rows are gone, all rows are compared
+//! ```
+//!
+//! What may have been written since is never too little: the engine answers only where it can tell. *Crash*: nothing
+//! is kept between two calls but the snapshot.
+
+use mendb_model::key::KeyRange;
+use mendb_model::manifest::ChangeRoad;
+use mendb_model::name::TablePath;
+
+use super::live_rows::BlockSink;
+use crate::error::Result;
+
+/// What [`super::rows::RowStore`] has for it, of a snapshot that was taken with
+/// [`since_version`](super::rows::FreezeRequest::since_version).
+pub trait RowVersions: Send + Sync {
+    /// *read*: how the changes of a table are found in the snapshot of an operation, and the version of that.
+    ///
+    /// # Errors
+    /// The snapshot is gone, or was not taken with a version before it.
+    fn found_by(&self, operation: &str, path: &TablePath) -> Result<(ChangeRoad, u64)>;
+
+    /// *read*: how many rows of a range the snapshot of an operation has. `None` where rows of the range cannot be
+    /// told from others without reading them.
+    ///
+    /// # Errors
+    /// The snapshot is gone, the table's changes are not found by row versions, or the store cannot be read.
+    fn count(
+        &self,
+        operation: &str,
+        path: &TablePath,
+        range: &KeyRange,
+    ) -> Result<Option<RowCounts>>;
+
+    /// *read*: the rows of a range that may have been written since, in key order.
+    ///
+    /// # Errors
+    /// As [`Self::count`].
+    fn read_written(
+        &self,
+        operation: &str,
+        path: &TablePath,
+        range: &KeyRange,
+        sink: BlockSink<'_>,
+    ) -> Result<()>;
+}
+
+/// Rows of a range.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RowCounts {
+    /// All of them.
+    pub rows: u64,
+    /// Those that may have been written since.
+    pub written: u64,
+}

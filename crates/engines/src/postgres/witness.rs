@@ -1,0 +1,154 @@
+//! Witnesses: where backups ended, noted in the database itself, so that a later increment can tell from the versions
+//! of rows which were written since.
+//!
+//! Rows have the low half of the number of the transaction that wrote them (`xmin`). Every transaction that a snapshot
+//! does not see is at least as new as the oldest that ran when it was taken, and so are the parts of transactions
+//! (savepoints): they get their numbers after it. So the rows that may have been written since are those that are not
+//! older than that. `VACUUM FREEZE` leaves the number in its place. Numbers go round after 2^32 transactions: then old
+//! rows look new, never the other way round, as long as fewer than 2^31 were begun since the cut.
+//!
+//! That holds while the history of the database is one: not when it was set back to before the cut, loaded from a
+//! dump, or lost commits in a crash, for then numbers come again. So a witness is written and flushed to disk after the
+//! snapshot was taken. It is there in each state of the database that goes on from the cut, and in no other. A dump
+//! that is loaded has witnesses, too, written by another transaction than they say.
+//!
+//! A table has a number and a file: where one is another, it was made anew, exchanged, truncated or written anew, and its
+//! rows are compared.
+
+use mendb_model::manifest::ChangeRoad;
+use postgres::Client;
+
+use super::error::failed;
+use super::transaction::number;
+use crate::error::Result;
+
+/// So many of the last cuts are known; increments on others compare all rows.
+const MOST: i64 = 1_000;
+/// Numbers of transactions that are told apart, with some to spare.
+const REACH: u64 = (1 << 31) - (1 << 24);
+
+/// The tables that witnesses are in.
+pub(super) const LAYOUT: &str = "
+CREATE TABLE mendb.cut (
+    version xid8 PRIMARY KEY,
+    oldest xid8 NOT NULL,
+    noted xid8 NOT NULL
+);
+CREATE TABLE mendb.cut_table (
+    version xid8 NOT NULL,
+    table_name text NOT NULL,
+    number oid NOT NULL,
+    file oid NOT NULL,
+    PRIMARY KEY (version, table_name)
+);
+";
+
+/// A cut.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moment {
+    /// What backups know it by.
+    pub(super) version: u64,
+    /// The oldest transaction that ran then.
+    pub(super) oldest: u64,
+}
+
+/// Notes a cut of tables, in the transaction that is open: one that began after it.
+pub(super) fn note(client: &mut Client, at: Moment, relations: &[(String, String)]) -> Result<()> {
+    let doing = "note where a backup ends";
+    let failed = |error: postgres::Error| failed(doing, &error);
+    let (version, oldest) = (at.version.to_string(), at.oldest.to_string());
+    client
+        .execute(
+            "INSERT INTO mendb.cut (version, oldest, noted) VALUES ($1::text::xid8, $2::text::xid8, pg_current_xact_id())
+             ON CONFLICT (version) DO UPDATE SET oldest = least(cut.oldest, excluded.oldest), noted = excluded.noted",
+            &[&version, &oldest],
+        )
+        .map_err(failed)?;
+    for (table, relation) in relations {
+        client
+            .execute(
+                "INSERT INTO mendb.cut_table (version, table_name, number, file)
+                 SELECT $1::text::xid8, $2, c.oid, pg_relation_filenode(c.oid) FROM pg_class c
+                 WHERE c.oid = $3::text::regclass
+                 ON CONFLICT (version, table_name) DO UPDATE SET number = excluded.number, file = excluded.file",
+                &[&version, table, relation],
+            )
+            .map_err(failed)?;
+    }
+    client
+        .execute(
+            "DELETE FROM mendb.cut WHERE version <=
+                 (SELECT version FROM mendb.cut ORDER BY version DESC OFFSET $1 LIMIT 1)",
+            &[&MOST],
+        )
+        .map_err(failed)?;
+    client
+        .execute(
+            "DELETE FROM mendb.cut_table t WHERE NOT EXISTS (SELECT FROM mendb.cut c WHERE c.version = t.version)",
+            &[],
+        )
+        .map_err(failed)?;
+    Ok(())
+}
+
+/// What is known of an earlier cut.
+pub(super) enum Since {
+    /// Rows that are not older than this transaction may have been written since, of tables that are what they were.
+    Oldest(u64),
+    /// Why nothing can be told.
+    Unknown(&'static str),
+}
+
+/// What a cut at `version` tells in the snapshot that is open, which is `now`.
+pub(super) fn since(client: &mut Client, earlier: u64, now: Moment) -> Result<Since> {
+    let row = client.query_opt(
+        "SELECT oldest::text, (noted::text::numeric % 4294967296)::text = xmin::text FROM mendb.cut
+         WHERE version = $1::text::xid8",
+        &[&earlier.to_string()],
+    );
+    let row = row.map_err(|error| failed("look for the end of the last backup", &error))?;
+    let Some(row) = row else {
+        return Ok(Since::Unknown(
+            "this database does not know of its parent: it was set back to before it, is a copy, or took many backups \
+             since",
+        ));
+    };
+    if !row.get::<_, bool>(1) {
+        return Ok(Since::Unknown(
+            "this database was loaded from a dump since its parent",
+        ));
+    }
+    let oldest = number(row.get(0))?;
+    Ok(match now.version.checked_sub(oldest) {
+        Some(begun) if begun < REACH => Since::Oldest(oldest),
+        _ => Since::Unknown("two thousand million transactions were begun since its parent"),
+    })
+}
+
+/// How the changes of a table since a cut are found that tells of the others.
+pub(super) fn road(
+    client: &mut Client,
+    since: &Since,
+    earlier: u64,
+    table: &str,
+    relation: &str,
+) -> Result<ChangeRoad> {
+    let all_rows = |reason: &str| {
+        let reason = reason.to_owned();
+        Ok(ChangeRoad::AllRows { reason })
+    };
+    if let Since::Unknown(why) = since {
+        return all_rows(why);
+    }
+    let row = client.query_opt(
+        "SELECT t.number = c.oid, t.file = pg_relation_filenode(c.oid) FROM mendb.cut_table t, pg_class c
+         WHERE t.version = $1::text::xid8 AND t.table_name = $2 AND c.oid = $3::text::regclass",
+        &[&earlier.to_string(), &table, &relation],
+    );
+    let row = row.map_err(|error| failed(format!("look at table {table}"), &error))?;
+    match row.map(|row| (row.get::<_, bool>(0), row.get::<_, Option<bool>>(1))) {
+        Some((true, Some(true))) => Ok(ChangeRoad::RowVersions),
+        Some((true, _)) => all_rows("it was truncated or written anew since its parent"),
+        Some((false, _)) | None => all_rows("it was made anew since its parent"),
+    }
+}
