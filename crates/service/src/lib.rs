@@ -36,7 +36,7 @@ pub use attempt::Tools;
 pub use chains::{ChainHold, Held};
 pub use diff::{
     DiffMethod, DiffOrder, DiffReport, RestorePoint, RowDiff, RowSink, RowsDiffer, TableDiff,
-    TellRead,
+    TellRead, row_values,
 };
 pub use error::{Error, Result};
 pub use front::chosen::{Chosen, Purpose};

@@ -8,6 +8,7 @@ mod machine;
 mod markdown;
 mod measure;
 mod mend;
+mod postgres;
 mod processes;
 mod program;
 mod rows;
@@ -28,7 +29,15 @@ pub fn run(words: &[&str]) -> Outcome {
         ["rows", flags @ ..] => rows::run(flags),
         ["mend", flags @ ..] => mend::run(flags),
         ["shards", flags @ ..] => shards::run(flags),
+        ["postgres", flags @ ..] => postgres::run(flags),
         ["clickhouse", flags @ ..] => clickhouse::run(flags),
-        _ => Err([rows::USAGE, mend::USAGE, shards::USAGE, clickhouse::USAGE].join("\n")),
+        _ => Err([
+            rows::USAGE,
+            mend::USAGE,
+            shards::USAGE,
+            postgres::USAGE,
+            clickhouse::USAGE,
+        ]
+        .join("\n")),
     }
 }

@@ -1,6 +1,8 @@
 //! `mendb collection`: named sets of tables that are backed up together.
 
 use clap::Subcommand;
+use mendb_engines::postgres::Postgres;
+use mendb_model::name::matches;
 use mendb_service::ChainHold;
 use mendb_service::journal::collection::Collection;
 use serde::Serialize;
@@ -18,7 +20,8 @@ pub enum CollectionCommand {
     Create {
         /// Its name
         name: String,
-        /// A table that belongs to it; repeat for each
+        /// A table that belongs to it, or a pattern of tables with * and ?, as in 'public.*'; repeat for each.
+        /// Tables that match a pattern and cannot be backed up are left out, and named
         #[arg(long = "table", value_name = "TABLE", required = true)]
         tables: Vec<String>,
     },
@@ -65,6 +68,51 @@ impl CollectionRecord {
             created_at: human::time(collection.created_at_ms),
         }
     }
+}
+
+/// The tables that are named, or match a pattern, each once.
+fn chosen(context: &Context, written: &[String]) -> Result<Vec<String>, Failure> {
+    let is_pattern = |text: &&String| text.contains(['*', '?']);
+    if !written.iter().any(|text| is_pattern(&text)) {
+        return Ok(written.to_vec());
+    }
+    let there: Vec<(String, Option<String>)> = match context.target()? {
+        Target::Postgres(address) => {
+            let tables = Postgres::look(&address)?.tables()?.into_iter();
+            tables.map(|table| (table.table, table.refused)).collect()
+        }
+        _ => {
+            let names = context.look_at_rows()?.tables();
+            names.into_iter().map(|name| (name, None)).collect()
+        }
+    };
+    let mut tables: Vec<String> = Vec::new();
+    for text in written {
+        if !is_pattern(&text) {
+            tables.push(text.clone());
+            continue;
+        }
+        let matching = there.iter().filter(|(name, _)| matches(text, name));
+        let mut found = false;
+        for (name, refused) in matching {
+            match refused {
+                None => {
+                    found = true;
+                    if !tables.contains(name) {
+                        tables.push(name.clone());
+                    }
+                }
+                Some(why) => context.say(&format!("left out: {why}")),
+            }
+        }
+        if !found {
+            return Err(
+                Failure::input(format!("no table that can be backed up matches {text}"))
+                    .hint("mendb table list shows those there are"),
+            );
+        }
+    }
+    Ok(tables)
 }
 
 /// A collection with what is kept for its repositories.
@@ -132,6 +180,7 @@ impl CollectionCommand {
         }
         match self {
             Self::Create { name, tables } => {
+                let tables = chosen(context, &tables)?;
                 let service = context.open_service()?;
                 service.create_collection(&name, &tables)?;
                 let record = CollectionRecord::new(service.collection(&name)?);

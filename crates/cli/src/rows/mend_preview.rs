@@ -50,6 +50,14 @@ pub fn describe(preview: &RowMendPreview) -> String {
             None => "; how long it takes is not known before the first mend of a target".to_owned(),
         }
     );
+    if let Some((least, most)) = preview.writers_wait_ms {
+        let [least, most] = [least, most].map(|ms| human::duration(Duration::from_millis(ms)));
+        text += &format!("writers would wait {least} to {most}, going by the mends so far\n");
+    }
+    if let Some(most) = preview.max_write_wait_ms {
+        let most = human::duration(Duration::from_millis(most));
+        text += &format!("writers wait {most} at most: what takes longer is given up\n");
+    }
     text += if preview.total.upserted + preview.total.erased == 0 {
         "nothing would be written\n"
     } else {

@@ -148,7 +148,10 @@ impl Context {
                 "mendb {command} works with the row store that mendb ships, and the target {} is a PostgreSQL database",
                 hide_in_url(&self.settings.target)
             ))
-            .hint("psql looks at its tables and changes them; mendb backup and mendb restore work with them")),
+            .hint(
+                "psql changes its tables; mendb table list, describe and export, mendb backup and mendb restore work with \
+                 them",
+            )),
         }
     }
 

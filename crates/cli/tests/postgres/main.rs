@@ -7,6 +7,7 @@
 mod crash;
 mod increments;
 mod meanwhile;
+mod partitions;
 #[path = "../../../engines/tests/postgres_server/mod.rs"]
 mod postgres_server;
 mod ranges;
@@ -16,5 +17,6 @@ mod served;
 mod serving;
 mod shop;
 mod story;
+mod tables;
 mod tls;
 mod types;

@@ -162,8 +162,8 @@ fn what_this_target_has_no_way_for_is_refused_by_name() {
     let shop = Shop::new();
     shop.ok(&["backup", "shop"]);
     for arguments in [
-        &["table", "list"][..],
-        &["table", "export", "public.orders"],
+        &["table", "digest", "public.orders"][..],
+        &["table", "drop", "public.orders"],
     ] {
         let refused = shop.fails(2, arguments);
         assert!(refused.contains("is a PostgreSQL database"), "{refused}");

@@ -40,7 +40,8 @@ pub trait BesideWriters: Send + Sync {
         found: Digest,
     ) -> Result<()>;
 
-    /// *apply*: makes writers of the tables wait until what is returned is dropped. Readers go on.
+    /// *apply*: makes writers of the tables wait until what is returned is dropped, but no longer than `max_wait_ms`:
+    /// what would take longer is given up, and changes nothing. Readers go on.
     ///
     /// # Errors
     /// Remedy retry: writers did not end in time. Another process has taken over, or the store fails.
@@ -48,6 +49,7 @@ pub trait BesideWriters: Send + Sync {
         &'a self,
         operation: &str,
         wanted: &[WantedTable],
+        max_wait_ms: Option<u64>,
     ) -> Result<Box<dyn Publishing + 'a>>;
 
     /// *read*: the ranges of a table as they were looked at, with the digests of the rows before the publish, in

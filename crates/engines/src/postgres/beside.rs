@@ -38,14 +38,11 @@ impl BesideWriters for Postgres {
         &'a self,
         operation: &str,
         wanted: &[WantedTable],
+        max_wait_ms: Option<u64>,
     ) -> Result<Box<dyn Publishing + 'a>> {
         let epoch = self.epoch.ok_or_else(only_read)?;
-        Ok(Box::new(Locked::take(
-            &self.server,
-            epoch,
-            operation,
-            wanted,
-        )?))
+        let locked = Locked::take(&self.server, epoch, operation, wanted, max_wait_ms)?;
+        Ok(Box::new(locked))
     }
 
     fn before(&self, operation: &str, table: &str) -> Result<Vec<LiveShard>> {

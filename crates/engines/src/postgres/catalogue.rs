@@ -4,7 +4,9 @@ use mendb_model::manifest::{ShardedData, TableBackup};
 use mendb_model::schema::{ColumnPosition, TableSchema};
 use postgres::Client;
 
-use super::definition::{ColumnDefinition, Definition, IndexDefinition, SequenceDefinition};
+use super::definition::{
+    ColumnDefinition, Definition, IndexDefinition, PartitionDefinition, SequenceDefinition,
+};
 use super::error::{failed, refused};
 use super::name::{TableName, quoted};
 use super::wire::Wire;
@@ -143,9 +145,15 @@ pub(super) fn find(client: &mut Client, table: &str) -> Result<Option<Table>> {
     let row = client
         .query_opt(
             "SELECT c.oid, c.relkind::text, c.relpersistence::text, row_security_active(c.oid),
-                    EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = c.oid),
+                    EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = c.oid
+                            OR r.ev_class IN (SELECT p.relid FROM pg_partition_tree(c.oid) p)),
                     EXISTS (SELECT FROM pg_inherits i WHERE c.oid IN (i.inhrelid, i.inhparent)),
-                    current_setting('server_version_num')::int4
+                    current_setting('server_version_num')::int4, c.relispartition,
+                    CASE WHEN c.relkind = 'p' THEN pg_get_partkeydef(c.oid) END,
+                    (SELECT min(l.relname::text) FROM pg_partition_tree(c.oid) p JOIN pg_class l ON l.oid = p.relid
+                     WHERE l.relkind = 'f'),
+                    (SELECT min(l.relname::text) FROM pg_partition_tree(c.oid) p JOIN pg_class l ON l.oid = p.relid
+                     WHERE l.relpersistence <> 'p')
              FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
              WHERE n.nspname = $1::text AND c.relname = $2::text",
             &[&name.schema, &name.name],
@@ -155,10 +163,7 @@ pub(super) fn find(client: &mut Client, table: &str) -> Result<Option<Table>> {
     let cannot = |why: &str| Err(refused(format!("table {table} cannot be backed up: {why}")));
     let (kind, persistence): (String, String) = (row.get(1), row.get(2));
     match kind.as_str() {
-        "r" => {}
-        "p" => {
-            return cannot("it is partitioned, which this version of mendb does not work with yet");
-        }
+        "r" | "p" => {}
         "f" => return cannot("its rows are on another server"),
         "v" | "m" => return cannot("it is a view"),
         _ => return Ok(None),
@@ -176,9 +181,22 @@ pub(super) fn find(client: &mut Client, table: &str) -> Result<Option<Table>> {
     if row.get(4) {
         return cannot("it has rules (CREATE RULE), which change what is written");
     }
-    if row.get(5) {
+    if row.get(7) {
+        return cannot("it is a partition: name the table that it is one of");
+    }
+    if let Some(partition) = row.get::<_, Option<String>>(9) {
+        return cannot(&format!(
+            "the rows of its partition {partition} are on another server"
+        ));
+    }
+    if let Some(partition) = row.get::<_, Option<String>>(10) {
+        return cannot(&format!(
+            "its partition {partition} is unlogged: a crash of the server empties it"
+        ));
+    }
+    if row.get::<_, bool>(5) && kind == "r" {
         return cannot(
-            "it inherits, or is a partition: this version of mendb does not work with those yet",
+            "it inherits, or is inherited from: this version of mendb does not work with those yet",
         );
     }
     let (oid, server): (u32, i32) = (row.get(0), row.get(6));
@@ -199,6 +217,8 @@ pub(super) fn find(client: &mut Client, table: &str) -> Result<Option<Table>> {
         constraints: Vec::new(),
         indexes: Vec::new(),
         sequences: Vec::new(),
+        partition_by: row.get(8),
+        partitions: Vec::new(),
     };
     Ok(Some(Table::new(table, name.to_string(), definition)?))
 }
@@ -351,8 +371,9 @@ pub(super) fn complete(client: &mut Client, table: &mut Table) -> Result<()> {
     let indexes = client.query(
         &format!(
             "SELECT i.indisunique,
-                    substr(pg_get_indexdef(i.indexrelid), 1 + length(format('CREATE %sINDEX %I ON %I.%I ',
-                        CASE WHEN i.indisunique THEN 'UNIQUE ' ELSE '' END, x.relname, n.nspname, c.relname)))
+                    substr(pg_get_indexdef(i.indexrelid), 1 + length(format('CREATE %sINDEX %I ON %s%I.%I ',
+                        CASE WHEN i.indisunique THEN 'UNIQUE ' ELSE '' END, x.relname,
+                        CASE WHEN c.relkind = 'p' THEN 'ONLY ' ELSE '' END, n.nspname, c.relname)))
              FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_class c ON c.oid = i.indrelid
              JOIN pg_namespace n ON n.oid = c.relnamespace
              WHERE i.indrelid = {of} AND i.indisvalid
@@ -392,5 +413,41 @@ pub(super) fn complete(client: &mut Client, table: &mut Table) -> Result<()> {
         last: row.get(8),
     };
     table.definition.sequences = sequences.map_err(failed)?.iter().map(sequence).collect();
+    if table.definition.partition_by.is_some() {
+        let (relation, short) = (&table.relation, TableName::parse(&table.name)?.name);
+        table.definition.partitions = partitions(client, relation, &short, &doing)?;
+    }
     Ok(())
+}
+
+/// The partitions of a table, with theirs.
+fn partitions(
+    client: &mut Client,
+    relation: &str,
+    root: &str,
+    doing: &str,
+) -> Result<Vec<PartitionDefinition>> {
+    let rows = client.query(
+        "SELECT c.relname::text, format('%I.%I', n.nspname, c.relname), pg_get_expr(c.relpartbound, c.oid),
+                CASE WHEN c.relkind = 'p' THEN pg_get_partkeydef(c.oid) END
+         FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE i.inhparent = $1::text::regclass ORDER BY c.relname",
+        &[&relation],
+    );
+    let mut found = Vec::new();
+    for row in rows.map_err(|error| failed(doing, &error))? {
+        let (name, own): (String, String) = (row.get(0), row.get(1));
+        let partition_by: Option<String> = row.get(3);
+        found.push(PartitionDefinition {
+            behind: name.strip_prefix(root).map(str::to_owned),
+            name,
+            bound: row.get(2),
+            partitions: match partition_by {
+                Some(_) => partitions(client, &own, root, doing)?,
+                None => Vec::new(),
+            },
+            partition_by,
+        });
+    }
+    Ok(found)
 }

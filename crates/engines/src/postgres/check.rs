@@ -101,7 +101,7 @@ pub(super) fn check(client: &mut Client) -> Result<TargetCheck> {
                 has_table_privilege(c.oid, 'INSERT') AND has_table_privilege(c.oid, 'DELETE')
                     AND has_table_privilege(c.oid, 'UPDATE') AND ($1 OR pg_has_role(c.relowner, 'USAGE'))
          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-         WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND n.nspname <> 'mendb'
+         WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence <> 't' AND n.nspname <> 'mendb'
            AND n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%'
          ORDER BY 1",
         &[&may_be_replica],

@@ -29,6 +29,28 @@ pub(super) struct Definition {
     /// Sequences that columns own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) sequences: Vec<SequenceDefinition>,
+    /// How it is partitioned: `RANGE (at)`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) partition_by: Option<String>,
+    /// Its partitions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) partitions: Vec<PartitionDefinition>,
+}
+
+/// A partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct PartitionDefinition {
+    pub(super) name: String,
+    /// What of its name follows on that of the table, where it begins so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) behind: Option<String>,
+    /// `FOR VALUES …` or `DEFAULT`.
+    pub(super) bound: String,
+    /// How it is partitioned itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) partition_by: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) partitions: Vec<PartitionDefinition>,
 }
 
 /// A column.
@@ -262,7 +284,8 @@ impl Definition {
         let mut parts: Vec<String> = columns.collect();
         let key = super::name::list("", self.key.iter().map(String::as_str));
         parts.push(format!("PRIMARY KEY ({key})"));
-        format!("CREATE TABLE {relation} ({})", parts.join(", "))
+        let by = partitioned(self.partition_by.as_deref());
+        format!("CREATE TABLE {relation} ({}){by}", parts.join(", "))
     }
 
     /// The sequence that a column owns.
@@ -270,5 +293,47 @@ impl Definition {
         self.sequences
             .iter()
             .find(|sequence| sequence.column == column)
+    }
+}
+
+/// The end of the statement that makes a table or partition.
+fn partitioned(by: Option<&str>) -> String {
+    by.map_or_else(String::new, |by| format!(" PARTITION BY {by}"))
+}
+
+impl PartitionDefinition {
+    /// The statement that makes it of a table, which may be a partition itself.
+    pub(super) fn create(&self, relation: &str, of: &str) -> String {
+        let by = partitioned(self.partition_by.as_deref());
+        format!(
+            "CREATE TABLE {relation} PARTITION OF {of} {}{by}",
+            self.bound
+        )
+    }
+
+    /// What it is called as one of a table of this name.
+    pub(super) fn name_below(&self, table: &str) -> String {
+        match &self.behind {
+            Some(behind) => format!("{table}{behind}"),
+            None => self.name.clone(),
+        }
+    }
+
+    /// It and those below it, each behind what it is one of: `None` for the table.
+    pub(super) fn all(partitions: &[Self]) -> Vec<(Option<usize>, &Self)> {
+        fn add<'p>(
+            all: &mut Vec<(Option<usize>, &'p PartitionDefinition)>,
+            of: Option<usize>,
+            partitions: &'p [PartitionDefinition],
+        ) {
+            for partition in partitions {
+                all.push((of, partition));
+                let own = all.len() - 1;
+                add(all, Some(own), &partition.partitions);
+            }
+        }
+        let mut all = Vec::new();
+        add(&mut all, None, partitions);
+        all
     }
 }

@@ -129,7 +129,7 @@ pub(super) fn exchange(
             condition = format!(" AND {going}");
         }
         let delete = format!(
-            "DELETE FROM ONLY {} t USING {} w WHERE {same}{condition}",
+            "DELETE FROM {} t USING {} w WHERE {same}{condition}",
             relations[at], exchange.new
         );
         run(client, &doing, &delete)?;
@@ -155,7 +155,7 @@ pub(super) fn exchange(
                 .collect();
             if !set.is_empty() {
                 let update = format!(
-                    "UPDATE ONLY {} t SET {} FROM {} w WHERE {same} AND {}",
+                    "UPDATE {} t SET {} FROM {} w WHERE {same} AND {}",
                     relations[at],
                     set.join(", "),
                     exchange.new,
@@ -164,7 +164,7 @@ pub(super) fn exchange(
                 run(client, &doing, &update)?;
             }
             condition = format!(
-                " AND NOT EXISTS (SELECT FROM ONLY {} t WHERE {same})",
+                " AND NOT EXISTS (SELECT FROM {} t WHERE {same})",
                 relations[at]
             );
         }
@@ -234,7 +234,7 @@ pub(super) fn digest_after(
     })?;
     debug_assert!(read.is_continue(), "nothing stops it");
     let touched = format!(
-        "SELECT {} FROM {} w JOIN ONLY {} t ON {same}",
+        "SELECT {} FROM {} w JOIN {} t ON {same}",
         table.column_list("t."),
         exchange.new,
         table.relation
@@ -325,7 +325,11 @@ fn switch_triggers_off(
     let rows = client.query(
         "SELECT format('%I.%I', n.nspname, c.relname), quote_ident(t.tgname), t.tgenabled::text
          FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-         WHERE t.tgrelid = ANY ($1::text[]::regclass[]) AND NOT t.tgisinternal AND t.tgenabled::text = ANY ($2)",
+         WHERE (t.tgrelid = ANY ($1::text[]::regclass[]) OR EXISTS (
+                    SELECT FROM unnest($1::text[]::regclass[]) AS r(root), pg_partition_tree(r.root) AS p
+                    WHERE p.relid = t.tgrelid))
+           AND NOT t.tgisinternal AND t.tgenabled::text = ANY ($2)
+         ORDER BY c.relkind = 'p', t.oid",
         &[&relations, &acting],
     );
     let rows = rows.map_err(|error| failed("look for triggers", &error))?;
@@ -336,14 +340,14 @@ fn switch_triggers_off(
         run(
             client,
             format!("switch trigger {trigger} off"),
-            &format!("ALTER TABLE ONLY {relation} DISABLE TRIGGER {trigger}"),
+            &format!("ALTER TABLE {relation} DISABLE TRIGGER {trigger}"),
         )?;
         let how = match enabled.as_str() {
             "A" => "ENABLE ALWAYS TRIGGER",
             "R" => "ENABLE REPLICA TRIGGER",
             _ => "ENABLE TRIGGER",
         };
-        on_again.push(format!("ALTER TABLE ONLY {relation} {how} {trigger}"));
+        on_again.push(format!("ALTER TABLE {relation} {how} {trigger}"));
     }
     Ok(on_again)
 }

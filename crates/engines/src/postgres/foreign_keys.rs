@@ -94,7 +94,7 @@ impl ForeignKey {
     /// Refuses when rows that were written point to nothing. `written` has the keys of these rows of the child.
     pub(super) fn check_written(&self, client: &mut Client, written: &Written<'_>) -> Result<()> {
         let query = format!(
-            "SELECT concat_ws(', ', {columns}) FROM {relation} w JOIN ONLY {child} t ON {same}
+            "SELECT concat_ws(', ', {columns}) FROM {relation} w JOIN {child} t ON {same}
              WHERE {wanted} AND {set} AND NOT EXISTS (SELECT FROM {parent} p WHERE {equal}) LIMIT 1",
             columns = self.child_columns("t"),
             relation = written.relation,
@@ -169,7 +169,7 @@ impl ForeignKey {
             return Ok(());
         }
         let query = format!(
-            "SELECT concat_ws(', ', {columns}) FROM {relation} w JOIN ONLY {parent} t ON {same} JOIN {child} c ON {equal}
+            "SELECT concat_ws(', ', {columns}) FROM {relation} w JOIN {parent} t ON {same} JOIN {child} c ON {equal}
              WHERE {conditions} LIMIT 1",
             columns = self.child_columns("c"),
             relation = removed.relation,

@@ -6,8 +6,8 @@
 //! *Retry*: every method is idempotent, see [`Engine`]. *Processes*: one at a time works on a database, and one that
 //! lost it changes nothing any more.
 //!
-//! What is not here yet, and refused by name: partitioned and inheriting tables, tables without a primary
-//! key, composite types and arrays of types that users made, TLS.
+//! What is not here yet, and refused by name: inheriting tables, tables without a primary key, composite types and
+//! arrays of types that users made.
 
 mod address;
 mod beside;
@@ -18,6 +18,7 @@ mod definition;
 mod error;
 mod exchange;
 mod foreign_keys;
+mod listing;
 mod literal;
 mod live;
 mod mend;
@@ -61,6 +62,7 @@ use crate::error::{EngineError, Result};
 
 pub use address::Address;
 pub use check::{Missing, TableCheck, TargetCheck};
+pub use listing::{ColumnDescription, ListedTable, TableDescription};
 pub use service::Environment;
 pub use state::JournalPlace;
 
@@ -143,6 +145,11 @@ impl Postgres {
     /// The server fails.
     pub fn check(&self) -> Result<TargetCheck> {
         self.server.with(check::check)
+    }
+
+    /// What rows are there now.
+    pub fn now(&self) -> &dyn LiveRows {
+        &self.now
     }
 
     /// Removes everything of mendb from the database.
@@ -266,7 +273,14 @@ impl Engine for Postgres {
             table,
             shards: Vec::new(),
         });
-        Locked::take(&self.server, epoch, operation, &tables.collect::<Vec<_>>())?.revert()
+        Locked::take(
+            &self.server,
+            epoch,
+            operation,
+            &tables.collect::<Vec<_>>(),
+            None,
+        )?
+        .revert()
     }
 }
 

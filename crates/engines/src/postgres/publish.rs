@@ -36,10 +36,14 @@ use crate::error::{EngineError, Remedy, Result};
 
 /// How long a lock is waited for, and writers behind it, before it is given up: less than the second after which the
 /// server looks for deadlocks, or it would end a transaction of somebody who waits for what is locked already …
-const LOCK_TIMEOUT_MS: u32 = 700;
+const LOCK_TIMEOUT_MS: u64 = 700;
 /// … how long the next try waits, and how many there are.
 const PAUSE_S: &str = "0.5";
 const TRIES: u32 = 30;
+/// The longest that a server waits, about.
+const MOST_TIMEOUT_MS: u64 = 2_000_000_000;
+/// A process that may not go on is given so long to say why.
+const IDLE_SPARE_MS: u64 = 100;
 
 /// Tables whose writers wait, on a connection of their own: dropping it gives the locks up.
 pub(super) struct Locked {
@@ -58,6 +62,8 @@ pub(super) struct Locked {
     locked: u64,
     /// Ranges that were to be looked at again.
     drifted: Vec<(String, KeyRange)>,
+    /// Writers wait no longer.
+    max_wait_ms: Option<u64>,
 }
 
 impl Locked {
@@ -67,6 +73,7 @@ impl Locked {
         epoch: i64,
         operation: &str,
         wanted: &[WantedTable],
+        max_wait_ms: Option<u64>,
     ) -> Result<Self> {
         let mut client = server.connect()?;
         let name = format!(
@@ -93,19 +100,29 @@ impl Locked {
             own: 0,
             locked: 0,
             drifted: Vec::new(),
+            max_wait_ms,
         };
         locked.lock(epoch, &names)?;
+        match locked.count(wanted) {
+            Ok(()) => Ok(locked),
+            Err(error) => Err(locked.given_up(error)),
+        }
+    }
+
+    /// Finds the tables as they are while writers wait.
+    fn count(&mut self, wanted: &[WantedTable]) -> Result<()> {
+        self.check_wait()?;
         for wanted in wanted {
-            let (held, table) = mended(&mut locked.client, operation, &wanted.table)?;
-            let (rows, _) = written_since(&mut locked.client, &table, locked.own, "")?;
-            locked.tables.push(Mended {
+            let (held, table) = mended(&mut self.client, &self.operation, &wanted.table)?;
+            let (rows, _) = written_since(&mut self.client, &table, self.own, "")?;
+            self.tables.push(Mended {
                 held,
                 table,
                 wanted: wanted.shards.clone(),
                 rows,
             });
         }
-        Ok(locked)
+        Ok(())
     }
 
     fn lock(&mut self, epoch: i64, names: &[String]) -> Result<()> {
@@ -142,13 +159,15 @@ impl Locked {
         shown: &str,
     ) -> Result<ControlFlow<()>> {
         let doing = format!("lock writers of {shown} out");
+        let most_ms = self.max_wait_ms.unwrap_or(LOCK_TIMEOUT_MS);
+        let lock_timeout_ms = most_ms.min(LOCK_TIMEOUT_MS);
         let client = &mut self.client;
         run(client, &doing, "BEGIN")?;
         state::check_claim(client, epoch)?;
         run(
             client,
             &doing,
-            &format!("SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}; SAVEPOINT replica"),
+            &format!("SET LOCAL lock_timeout = {lock_timeout_ms}; SAVEPOINT replica"),
         )?;
         self.as_replica = match client.batch_execute("SET LOCAL session_replication_role = replica")
         {
@@ -162,8 +181,8 @@ impl Locked {
         // What is written is to be of the transaction itself: a publish knows its rows by that.
         run(client, &doing, "RELEASE SAVEPOINT replica")?;
         let mut locks = vec![format!(
-            "LOCK TABLE ONLY {} IN SHARE ROW EXCLUSIVE MODE",
-            relations.join(", ONLY ")
+            "LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE",
+            relations.join(", ")
         )];
         self.keys = foreign_keys::find(client, relations)?;
         // Rows beside the mend that must not change between the check and the end.
@@ -254,7 +273,7 @@ impl Locked {
             );
             let written = self.client.query_one(
                 &format!(
-                    "SELECT EXISTS (SELECT FROM {before} w LEFT JOIN ONLY {relation} t ON {same}
+                    "SELECT EXISTS (SELECT FROM {before} w LEFT JOIN {relation} t ON {same}
                         WHERE (w._mendb_mark IS NULL) <> (t.{key} IS NULL) OR t.xmin <> {transaction}::xid)",
                     before = mended.held.before(),
                     relation = mended.table.relation,
@@ -277,7 +296,7 @@ impl Locked {
                 &doing,
                 &format!(
                     "TRUNCATE {staged}; INSERT INTO {staged} (_mendb_key, _mendb_mark, {columns})
-                     SELECT w._mendb_key, 0, {of_table} FROM {before} w JOIN ONLY {relation} t ON {same}",
+                     SELECT w._mendb_key, 0, {of_table} FROM {before} w JOIN {relation} t ON {same}",
                     of_table = mended.table.column_list("t."),
                     before = mended.held.before(),
                     relation = mended.table.relation,
@@ -300,16 +319,79 @@ impl Locked {
 
 impl Publishing for Locked {
     fn drifted(&mut self) -> Result<Vec<(String, KeyRange)>> {
+        match self.find_drift() {
+            Ok(()) => Ok(self.drifted.clone()),
+            Err(error) => Err(self.given_up(error)),
+        }
+    }
+
+    fn publish(mut self: Box<Self>) -> Result<()> {
+        let published = self.make_live();
+        published.map_err(|error| self.given_up(error))
+    }
+}
+
+/// That what would take too long was given up.
+fn waited_too_long(most_ms: u64) -> EngineError {
+    refused(format!(
+        "writers would have waited longer than {most_ms} ms, which --max-write-wait allows; nothing was changed. Cancel \
+         the operation; mend fewer tables (--tables) or keys (--range) at a time, or allow more"
+    ))
+}
+
+impl Locked {
+    /// Why what was begun is given up: for this error, or because writers have waited for too long.
+    fn given_up(&mut self, error: EngineError) -> EngineError {
+        let Some(most) = self.max_wait_ms else {
+            return error;
+        };
+        // Of a connection that is gone nothing is known.
+        let ended = self.client.batch_execute("ROLLBACK");
+        let now_s = ended.ok().and_then(|()| now_s(&mut self.client).ok());
+        match now_s.is_some_and(|now_s| self.waited_ms(now_s) >= most as f64) {
+            true => waited_too_long(most),
+            false => error,
+        }
+    }
+
+    fn waited_ms(&self, now_s: f64) -> f64 {
+        ((now_s - self.since_s) * 1000.0).max(0.0)
+    }
+
+    /// Gives up where writers have waited for too long, and bounds what comes next.
+    fn check_wait(&mut self) -> Result<()> {
+        let Some(most) = self.max_wait_ms else {
+            return Ok(());
+        };
+        let now_s = now_s(&mut self.client)?;
+        let left = most as f64 - self.waited_ms(now_s);
+        if left <= 0.0 {
+            return Err(waited_too_long(most));
+        }
+        let left = (left.ceil() as u64).min(MOST_TIMEOUT_MS);
+        // Between two statements this process looks itself; the server does where it cannot.
+        let idle = left + IDLE_SPARE_MS;
+        let limits = format!(
+            "SET LOCAL statement_timeout = {left}; SET LOCAL idle_in_transaction_session_timeout = {idle}"
+        );
+        run(&mut self.client, "bound how long writers wait", &limits)
+    }
+
+    /// Finds the ranges that are not what they were when they were looked at.
+    fn find_drift(&mut self) -> Result<()> {
+        self.check_wait()?;
         let mut drifted = Vec::new();
         for mended in &self.tables {
             let ranges = Self::drifted_of(&mut self.client, mended)?.into_iter();
             drifted.extend(ranges.map(|range| (mended.table.name.clone(), range)));
         }
-        self.drifted.clone_from(&drifted);
-        Ok(drifted)
+        self.drifted = drifted;
+        Ok(())
     }
 
-    fn publish(mut self: Box<Self>) -> Result<()> {
+    /// Makes live what is staged, or nothing.
+    fn make_live(&mut self) -> Result<()> {
+        self.check_wait()?;
         let mut before = Vec::new();
         for mended in &self.tables {
             let looked = looked(&mut self.client, &mended.held)?;
@@ -342,7 +424,7 @@ impl Publishing for Locked {
                 &format!(
                     "INSERT INTO {before} (_mendb_key, _mendb_mark, _mendb_gone, {columns})
                      SELECT w._mendb_key, w._mendb_mark, t.{key} IS NULL, {kept}
-                     FROM {staged} w LEFT JOIN ONLY {relation} t ON {same}",
+                     FROM {staged} w LEFT JOIN {relation} t ON {same}",
                     before = mended.held.before(),
                     columns = table.column_list(""),
                     key = quoted(&table.columns[table.key[0]].name),
@@ -360,6 +442,7 @@ impl Publishing for Locked {
             locked: self.locked,
         };
         exchange(&mut self.client, &self.tables, &exchanges, &rules)?;
+        self.check_wait()?;
         for (at, done) in exchanges.iter().enumerate() {
             let wanted: Digest = self.tables[at]
                 .wanted
@@ -376,7 +459,9 @@ impl Publishing for Locked {
                 )));
             }
         }
-        let waited_ms = ((now_s(&mut self.client)? - self.since_s) * 1000.0).max(0.0) as i64;
+        self.check_wait()?;
+        let now_s = now_s(&mut self.client)?;
+        let waited_ms = self.waited_ms(now_s) as i64;
         for mended in &self.tables {
             let ranges = self.client.execute(
                 "INSERT INTO mendb.before (held, from_key, to_key, rows, sum)

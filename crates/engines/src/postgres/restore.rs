@@ -11,7 +11,7 @@ use mendb_model::{ChangeKind, Replaced};
 use postgres::Client;
 
 use super::catalogue::Table;
-use super::definition::Definition;
+use super::definition::{Definition, PartitionDefinition};
 use super::error::{damaged, failed, refused};
 use super::name::{TableName, quoted, text};
 use super::session::run;
@@ -77,6 +77,13 @@ pub(super) fn stage(client: &mut Client, operation: &str, tables: &[HiddenTable]
                 doing,
                 &definition.create(&format!("mendb.r{number}")),
             )?;
+            let own = |at: usize| format!("mendb.r{number}_{at}");
+            let all = PartitionDefinition::all(&definition.partitions).into_iter();
+            for (at, (of, partition)) in all.enumerate() {
+                let of = of.map_or_else(|| format!("mendb.r{number}"), own);
+                let doing = format!("make partition {} of table {}", partition.name, staged.name);
+                run(client, doing, &partition.create(&own(at), &of))?;
+            }
             create_staged(client, number, &definition)?;
         }
     }
@@ -222,7 +229,7 @@ fn show(client: &mut Client, held: &Held, table: &Table) -> Result<()> {
         client,
         &doing,
         &format!(
-            "ALTER TABLE {} RENAME TO {short}; ALTER TABLE mendb.{short} SET SCHEMA {schema}",
+            "ALTER TABLE {} SET SCHEMA {schema}; ALTER TABLE {schema}.r{number} RENAME TO {short}",
             held.restored()
         ),
     )?;
@@ -283,6 +290,23 @@ fn show(client: &mut Client, held: &Held, table: &Table) -> Result<()> {
         } else if let Some(last) = sequence.last {
             statements.push(format!("SELECT setval({own}::regclass, {last})"));
         }
+    }
+    let all = PartitionDefinition::all(&table.definition.partitions).into_iter();
+    for (at, (_, partition)) in all.enumerate() {
+        let wanted = partition.name_below(&name.name);
+        let own = quoted(&free_name(client, &name.schema, &wanted, &doing)?);
+        let key = free_name(client, &name.schema, &format!("{wanted}_pkey"), &doing)?;
+        // At once: the next names have to be free beside these.
+        run(
+            client,
+            &doing,
+            &format!(
+                "ALTER TABLE mendb.r{number}_{at} SET SCHEMA {schema};
+                 ALTER TABLE {schema}.r{number}_{at} RENAME TO {own};
+                 ALTER INDEX {schema}.r{number}_{at}_pkey RENAME TO {}",
+                quoted(&key)
+            ),
+        )?;
     }
     for constraint in &table.definition.constraints {
         statements.push(format!("ALTER TABLE {name} ADD {constraint}"));

@@ -5,7 +5,6 @@ use postgres::Client;
 
 use super::catalogue::Table;
 use super::error::failed;
-use super::name::text;
 use super::read::copy_rows;
 use crate::error::Result;
 
@@ -18,8 +17,9 @@ const KEYS_A_SHARD: u64 = 64;
 
 /// Bytes of a table on disk, without its indexes.
 pub(super) fn bytes_of(client: &mut Client, table: &Table) -> Result<u64> {
-    let size = format!("SELECT pg_table_size({}::regclass)", text(&table.relation));
-    let row = client.query_one(&size, &[]);
+    let size = "SELECT pg_table_size($1::text::regclass)::int8 + coalesce(
+                    (SELECT sum(pg_table_size(p.relid)) FROM pg_partition_tree($1::text::regclass) p WHERE p.isleaf), 0)::int8";
+    let row = client.query_one(size, &[&table.relation]);
     let row = row.map_err(|error| failed(format!("look at table {}", table.name), &error))?;
     Ok(u64::try_from(row.get::<_, i64>(0)).unwrap_or(0))
 }
@@ -33,7 +33,9 @@ pub(super) fn split(client: &mut Client, table: &Table) -> Result<Vec<KeyRange>>
         return Ok(vec![KeyRange::all()]);
     }
     let row = client.query_one(
-        "SELECT greatest(reltuples, 1)::float8 FROM pg_class WHERE oid = $1::text::regclass",
+        "SELECT greatest(sum(reltuples) FILTER (WHERE reltuples > 0), 1)::float8 FROM pg_class
+         WHERE relkind = 'r' AND (oid = $1::text::regclass
+             OR oid IN (SELECT p.relid FROM pg_partition_tree($1::text::regclass) p))",
         &[&table.relation],
     );
     let row = row.map_err(|error| failed(format!("look at table {}", table.name), &error))?;

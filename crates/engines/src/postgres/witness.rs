@@ -12,14 +12,14 @@
 //! snapshot was taken. It is there in each state of the database that goes on from the cut, and in no other. A dump
 //! that is loaded has witnesses, too, written by another transaction than they say.
 //!
-//! A table has a number and a file: where one is another, it was made anew, exchanged, truncated or written anew, and its
-//! rows are compared.
+//! A table has a number and a file, and each of its partitions has: what is in another file than at the cut was made
+//! anew, attached, truncated or written anew. Its rows tell only if all of them were written since; else all are compared.
 
 use mendb_model::manifest::ChangeRoad;
 use postgres::Client;
 
 use super::error::failed;
-use super::transaction::number;
+use super::transaction::{is_written_since, number};
 use crate::error::Result;
 
 /// So many of the last cuts are known; increments on others compare all rows.
@@ -39,7 +39,7 @@ CREATE TABLE mendb.cut_table (
     table_name text NOT NULL,
     number oid NOT NULL,
     file oid NOT NULL,
-    PRIMARY KEY (version, table_name)
+    PRIMARY KEY (version, table_name, number)
 );
 ";
 
@@ -67,10 +67,12 @@ pub(super) fn note(client: &mut Client, at: Moment, relations: &[(String, String
     for (table, relation) in relations {
         client
             .execute(
-                "INSERT INTO mendb.cut_table (version, table_name, number, file)
-                 SELECT $1::text::xid8, $2, c.oid, pg_relation_filenode(c.oid) FROM pg_class c
-                 WHERE c.oid = $3::text::regclass
-                 ON CONFLICT (version, table_name) DO UPDATE SET number = excluded.number, file = excluded.file",
+                &format!(
+                    "INSERT INTO mendb.cut_table (version, table_name, number, file)
+                     SELECT $1::text::xid8, $2, c.oid, pg_relation_filenode(c.oid) FROM pg_class c WHERE {}
+                     ON CONFLICT (version, table_name, number) DO UPDATE SET file = excluded.file",
+                    has_rows_of("$3")
+                ),
                 &[&version, table, relation],
             )
             .map_err(failed)?;
@@ -137,18 +139,47 @@ pub(super) fn road(
         let reason = reason.to_owned();
         Ok(ChangeRoad::AllRows { reason })
     };
-    if let Since::Unknown(why) = since {
-        return all_rows(why);
-    }
-    let row = client.query_opt(
-        "SELECT t.number = c.oid, t.file = pg_relation_filenode(c.oid) FROM mendb.cut_table t, pg_class c
-         WHERE t.version = $1::text::xid8 AND t.table_name = $2 AND c.oid = $3::text::regclass",
+    let oldest = match since {
+        Since::Oldest(oldest) => *oldest,
+        Since::Unknown(why) => return all_rows(why),
+    };
+    let doing = format!("look at table {table}");
+    let others = client.query(
+        &format!(
+            "SELECT format('%I.%I', n.nspname, c.relname),
+                    EXISTS (SELECT FROM mendb.cut_table t
+                            WHERE t.version = $1::text::xid8 AND t.table_name = $2 AND t.number = c.oid)
+             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+             WHERE {} AND NOT EXISTS (
+                 SELECT FROM mendb.cut_table t WHERE t.version = $1::text::xid8 AND t.table_name = $2
+                     AND t.number = c.oid AND t.file = pg_relation_filenode(c.oid))",
+            has_rows_of("$3")
+        ),
         &[&earlier.to_string(), &table, &relation],
     );
-    let row = row.map_err(|error| failed(format!("look at table {table}"), &error))?;
-    match row.map(|row| (row.get::<_, bool>(0), row.get::<_, Option<bool>>(1))) {
-        Some((true, Some(true))) => Ok(ChangeRoad::RowVersions),
-        Some((true, _)) => all_rows("it was truncated or written anew since its parent"),
-        Some((false, _)) | None => all_rows("it was made anew since its parent"),
+    for other in others.map_err(|error| failed(&doing, &error))? {
+        let (name, was_there): (String, bool) = (other.get(0), other.get(1));
+        let old = client.query_one(
+            &format!(
+                "SELECT EXISTS (SELECT FROM ONLY {name} t WHERE NOT {})",
+                is_written_since("t.", oldest)
+            ),
+            &[],
+        );
+        if old.map_err(|error| failed(&doing, &error))?.get(0) {
+            return all_rows(match was_there {
+                true => "it was written anew since its parent, as by VACUUM FULL or CLUSTER",
+                false => "it was made anew since its parent, or got a partition that has old rows",
+            });
+        }
     }
+    Ok(ChangeRoad::RowVersions)
+}
+
+/// The condition that a relation `c` has rows of a table: it is the table, or one of its partitions.
+fn has_rows_of(relation: &str) -> String {
+    let root = format!("{relation}::text::regclass");
+    format!(
+        "c.relkind = 'r' AND (c.oid = {root} OR c.oid IN (SELECT p.relid FROM pg_partition_tree({root}) p WHERE p.isleaf))"
+    )
 }

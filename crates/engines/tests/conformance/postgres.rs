@@ -253,16 +253,16 @@ fn whatever_is_written_after_a_look_is_found_before_the_publish() {
         "TRUNCATE t",
     ] {
         look(&store, "m1", &before);
-        let mut locked = beside.lock_out("m1", &wanted(&before)).unwrap();
+        let mut locked = beside.lock_out("m1", &wanted(&before), None).unwrap();
         assert_eq!(locked.drifted().unwrap(), [], "{written}");
         drop(locked);
         store.server.sql(written);
-        let mut locked = beside.lock_out("m1", &wanted(&before)).unwrap();
+        let mut locked = beside.lock_out("m1", &wanted(&before), None).unwrap();
         assert_eq!(locked.drifted().unwrap().len(), 1, "{written}");
         // What was not looked at again is not published.
         assert_eq!(locked.publish().unwrap_err().remedy, Remedy::Retry);
     }
-    let mut locked = beside.lock_out("m1", &wanted(&before)).unwrap();
+    let mut locked = beside.lock_out("m1", &wanted(&before), None).unwrap();
     assert_eq!(locked.drifted().unwrap().len(), 1);
     look(&store, "m1", &before);
     locked.publish().unwrap();
@@ -284,7 +284,7 @@ fn a_transaction_that_wrote_and_has_not_ended_is_found_when_it_has() {
     look(&store, "m1", &before);
     writer.batch_execute("COMMIT").unwrap();
     let beside = store.engine.beside_writers().unwrap();
-    let mut locked = beside.lock_out("m1", &wanted(&before)).unwrap();
+    let mut locked = beside.lock_out("m1", &wanted(&before), None).unwrap();
     assert_eq!(locked.drifted().unwrap().len(), 1);
 }
 
@@ -300,7 +300,7 @@ fn a_transaction_that_only_lasts_keeps_no_mend_from_its_publish() {
     store.engine.begin_mend("m1", &tables()).unwrap();
     look(&store, "m1", &before);
     let beside = store.engine.beside_writers().unwrap();
-    let mut locked = beside.lock_out("m1", &wanted(&before)).unwrap();
+    let mut locked = beside.lock_out("m1", &wanted(&before), None).unwrap();
     if !locked.drifted().unwrap().is_empty() {
         look(&store, "m1", &before);
     }
@@ -319,7 +319,7 @@ fn what_is_staged_goes_with_a_crash_of_the_server_and_is_not_taken_for_all() {
     store.server.start();
     store.engine = open(&store.server);
     let beside = store.engine.beside_writers().unwrap();
-    let mut locked = beside.lock_out("m1", &wanted(&before)).unwrap();
+    let mut locked = beside.lock_out("m1", &wanted(&before), None).unwrap();
     assert_eq!(locked.drifted().unwrap().len(), 1);
     look(&store, "m1", &before);
     locked.publish().unwrap();
@@ -335,7 +335,7 @@ fn what_a_publish_replaced_outlives_a_crash_and_can_be_put_back() {
     store.engine.begin_mend("m1", &tables()).unwrap();
     look(&store, "m1", &before);
     let beside = store.engine.beside_writers().unwrap();
-    let mut locked = beside.lock_out("m1", &wanted(&before)).unwrap();
+    let mut locked = beside.lock_out("m1", &wanted(&before), None).unwrap();
     assert_eq!(locked.drifted().unwrap(), []);
     locked.publish().unwrap();
     store.server.crash();
@@ -385,7 +385,7 @@ fn a_publish_is_taken_back_only_while_nobody_wrote_since() {
     store.engine.begin_mend("m1", &tables()).unwrap();
     look(&store, "m1", &before);
     let beside = store.engine.beside_writers().unwrap();
-    let mut locked = beside.lock_out("m1", &wanted(&before)).unwrap();
+    let mut locked = beside.lock_out("m1", &wanted(&before), None).unwrap();
     assert_eq!(locked.drifted().unwrap(), []);
     locked.publish().unwrap();
     store.server.sql("UPDATE t SET a = 8 WHERE id = 10");
@@ -459,6 +459,7 @@ fn what_cannot_be_backed_up_is_refused_by_name() {
         "CREATE TABLE nokey (a int);
          CREATE UNLOGGED TABLE lost (a int PRIMARY KEY);
          CREATE TABLE part (a int PRIMARY KEY) PARTITION BY RANGE (a);
+         CREATE UNLOGGED TABLE part_1 PARTITION OF part FOR VALUES FROM (1) TO (2);
          CREATE TABLE heir () INHERITS (nokey);
          CREATE VIEW seen AS SELECT 1;
          CREATE TABLE floats (a float8 PRIMARY KEY);
@@ -473,7 +474,8 @@ fn what_cannot_be_backed_up_is_refused_by_name() {
     for (table, why) in [
         ("nokey", "inherit"),
         ("lost", "unlogged"),
-        ("part", "partitioned"),
+        ("part", "its partition part_1 is unlogged"),
+        ("part_1", "unlogged"),
         ("seen", "view"),
         ("floats", "key column a is of type double precision"),
         ("pairs", "composite"),

@@ -166,6 +166,7 @@ mod tests {
             planned: None,
             of_target: None,
             beside_writers: false,
+            max_write_wait_ms: None,
         });
         let steps = plan(&request, &[]).unwrap();
         let repository = ("id".to_owned(), "memory:".to_owned());

@@ -339,6 +339,9 @@ pub struct RowMendRequest {
     /// the wanted backup, taken of what the publish replaced.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub beside_writers: bool,
+    /// Writers wait no longer for the publish, where they wait for that only: it is given up then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_write_wait_ms: Option<u64>,
 }
 
 /// How a mend of rows finds those that differ.

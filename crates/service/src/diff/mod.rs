@@ -30,8 +30,7 @@ use mendb_model::name::{TablePath, matches};
 
 pub(crate) use key_union::KeyUnion;
 pub(crate) use pulled::Pulled;
-pub(crate) use report::values;
-pub use report::{DiffMethod, DiffReport, RowDiff, RowsDiffer, TableDiff};
+pub use report::{DiffMethod, DiffReport, RowDiff, RowsDiffer, TableDiff, row_values};
 
 use crate::error::{Error, Result};
 use crate::front::Front;

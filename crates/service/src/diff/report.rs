@@ -110,7 +110,7 @@ impl RowDiff<'_> {
     /// What was stored is no row.
     pub fn values_before(&self) -> Result<Option<Vec<Value>>, Malformed> {
         let row = self.before;
-        row.map(|row| values(self.schema_before, self.key, row))
+        row.map(|row| row_values(self.schema_before, self.key, row))
             .transpose()
     }
 
@@ -120,7 +120,7 @@ impl RowDiff<'_> {
     /// What was stored is no row.
     pub fn values_after(&self) -> Result<Option<Vec<Value>>, Malformed> {
         let row = self.after;
-        row.map(|row| values(self.schema_after, self.key, row))
+        row.map(|row| row_values(self.schema_after, self.key, row))
             .transpose()
     }
 }
@@ -129,7 +129,7 @@ impl RowDiff<'_> {
 ///
 /// # Errors
 /// It is no row of the schema.
-pub(crate) fn values(
+pub fn row_values(
     schema: &TableSchema,
     key: &[u8],
     row: &[u8],

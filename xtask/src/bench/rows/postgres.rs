@@ -262,29 +262,47 @@ impl Cluster<'_> {
         self.directory.join("dump")
     }
 
+    /// Where its socket is.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The number in the name of its socket.
+    pub fn port(&self) -> &'static str {
+        PORT
+    }
+
     /// Writes out what is in memory, so that no step pays for the one before.
-    fn settle(&self) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// The server refused.
+    pub fn settle(&self) -> Result<(), String> {
         self.sql("postgres", &["checkpoint"]).map(drop)
     }
 
-    fn sql(&self, database: &str, statements: &[&str]) -> Result<String, String> {
+    /// Runs statements in one transaction, and gives what they print.
+    ///
+    /// # Errors
+    /// The server refused.
+    pub fn sql<S: AsRef<str>>(&self, database: &str, statements: &[S]) -> Result<String, String> {
         measure::output(&mut self.psql(database, statements))
     }
 
     /// Several statements are one transaction.
-    fn psql(&self, database: &str, statements: &[&str]) -> Command {
+    fn psql<S: AsRef<str>>(&self, database: &str, statements: &[S]) -> Command {
         let mut psql = self.client("psql");
         psql.args(["-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", "-d", database]);
         if statements.len() > 1 {
             psql.arg("-1");
         }
         for statement in statements {
-            psql.args(["-c", statement]);
+            psql.args(["-c", statement.as_ref()]);
         }
         psql
     }
 
-    fn client(&self, name: &str) -> Command {
+    /// A client program of the server, connected to it.
+    pub fn client(&self, name: &str) -> Command {
         let mut command = self.postgres.command(name);
         command
             .env("PGHOST", &self.directory)

@@ -112,6 +112,26 @@ pub struct MendArgs {
     /// back (row stores)
     #[arg(long, help_heading = "Mending")]
     pub accept_schema: bool,
+    /// Writers wait no longer for the mend, as in 500ms, 2s or 1m: it is given up then, with nothing changed
+    /// (PostgreSQL)
+    #[arg(long, value_name = "DURATION", value_parser = parse_wait, help_heading = "Mending")]
+    pub max_write_wait: Option<u64>,
+}
+
+/// Milliseconds, of at least one.
+fn parse_wait(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        _ => return Err("a duration is as 500ms, 2s or 1m".to_owned()),
+    };
+    let number: u64 = digits
+        .parse()
+        .map_err(|_| format!("{digits:?} is no number"))?;
+    let milliseconds = number.checked_mul(unit).filter(|ms| *ms > 0);
+    milliseconds.ok_or_else(|| "it has to be at least 1ms, and less than forever".to_owned())
 }
 
 /// What becomes of rows that stand in the way of a mend of some keys.
@@ -199,6 +219,7 @@ impl MendArgs {
                 self.text.given().is_some(),
             ),
             ("--include-conflicting", self.conflicting.is_given()),
+            ("--max-write-wait", self.max_write_wait.is_some()),
         ];
         let Some((given, _)) = flags.into_iter().find(|(_, given)| *given) else {
             return Ok(());

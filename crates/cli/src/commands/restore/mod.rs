@@ -134,11 +134,13 @@ impl RestoreCommand {
         };
         let plans = self.mend.plan.is_some() || self.mend.dry_run;
         if !self.mend.is_in_place(&context.settings) {
-            let of_mends = self.mend.accept_schema || self.mend.conflicting.is_given();
+            let of_mends = self.mend.accept_schema
+                || self.mend.conflicting.is_given()
+                || self.mend.max_write_wait.is_some();
             if plans || of_mends || !self.mend.range.is_empty() {
                 return Err(Failure::misuse(
-                    "--dry-run, --plan, --range, --include-conflicting and --accept-schema are for mending where \
-                     tables are",
+                    "--dry-run, --plan, --range, --include-conflicting, --accept-schema and --max-write-wait are for \
+                     mending where tables are",
                 )
                 .hint("add --in-place"));
             }
@@ -162,6 +164,7 @@ impl RestoreCommand {
             also: BTreeMap::new(),
             accept_schema: self.mend.accept_schema,
             conflicting: self.mend.conflicting.policy(),
+            max_write_wait_ms: self.mend.max_write_wait,
         };
         if !plans {
             let id = service.request_row_mend(&order)?;

@@ -10,11 +10,12 @@ use mendb_model::{ColumnType, KeyRange, TableSchema};
 use mendb_rowstore::{PathState, ShardSnapshot, StreamDescription, TableDescription, Versions};
 use serde::Serialize;
 
-use super::{paths_of, schema_of};
+use super::{paths_of, postgres, schema_of};
 use crate::context::Context;
 use crate::failure::{Failure, Verdict};
 use crate::human;
 use crate::output::{Field, table};
+use crate::target::Target;
 
 /// Show the columns, key, indexes, versions and shards of a table.
 #[derive(Debug, Args)]
@@ -56,6 +57,9 @@ struct Shard {
 
 /// Runs the command.
 pub fn run(args: &DescribeArgs, context: &Context) -> Result<Verdict, Failure> {
+    if let Target::Postgres(address) = context.target()? {
+        return postgres::describe(&address, &args.table, context);
+    }
     let described = Described::of(context.look_at_rows()?.describe(&args.table)?)?;
     context.output.record(&described, text)?;
     Ok(Verdict::Done)

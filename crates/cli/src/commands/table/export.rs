@@ -10,6 +10,7 @@ use mendb_model::{KeyRange, TableSchema, Value};
 use mendb_rowstore::Direction;
 use serde::Serialize;
 
+use super::postgres::LiveTable;
 use super::schema_of;
 use crate::clock::Stopwatch;
 use crate::context::Context;
@@ -19,6 +20,7 @@ use crate::formats::sink::{Sink, WriteError};
 use crate::formats::table_file::TableFile;
 use crate::human;
 use crate::progress::Progress;
+use crate::target::Target;
 
 /// Rows between two updates of the progress.
 const PROGRESS_ROWS: u64 = 4096;
@@ -169,6 +171,14 @@ impl ExportArgs {
         format: Format,
         out: W,
     ) -> Result<Written<W>, Failure> {
+        if let Target::Postgres(address) = context.target()? {
+            return self.write_live(
+                &LiveTable::open(&address, &self.table)?,
+                context,
+                format,
+                out,
+            );
+        }
         let snapshot = context.look_at_rows()?;
         let table = snapshot.open_table(&self.table)?;
         let schema = schema_of(&self.path(), table.schema())?;
@@ -195,6 +205,33 @@ impl ExportArgs {
         progress.finish();
         let (rows, out) = written?;
         Ok(Written { rows, out, schema })
+    }
+
+    /// Writes the rows of a table of a PostgreSQL database.
+    fn write_live<W: Write + Send>(
+        &self,
+        table: &LiveTable,
+        context: &Context,
+        format: Format,
+        out: W,
+    ) -> Result<Written<W>, Failure> {
+        if self.index.is_some() {
+            return Err(
+                Failure::misuse("--index is for the row store that mendb ships")
+                    .hint("leave it out: the table is exported in the order of its key"),
+            );
+        }
+        let sink = Sink::new(format, out, &table.schema, &self.null, !self.no_header)?;
+        let quiet = context.output.quiet || self.file.is_none();
+        let progress = Progress::start(&format!("exporting {}", self.table), None, quiet);
+        let written = table.write(sink, &progress);
+        progress.finish();
+        let (rows, out) = written?;
+        Ok(Written {
+            rows,
+            out,
+            schema: table.schema.clone(),
+        })
     }
 }
 

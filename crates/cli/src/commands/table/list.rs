@@ -3,10 +3,12 @@
 use mendb_rowstore::PathState;
 use serde::Serialize;
 
+use super::postgres;
 use crate::context::Context;
 use crate::failure::{Failure, Verdict};
 use crate::human;
 use crate::output::Field;
+use crate::target::Target;
 
 #[derive(Serialize)]
 struct Listed {
@@ -21,6 +23,9 @@ struct Listed {
 
 /// Runs the command.
 pub fn run(context: &Context) -> Result<Verdict, Failure> {
+    if let Target::Postgres(address) = context.target()? {
+        return postgres::list(&address, context);
+    }
     let snapshot = context.look_at_rows()?;
     let mut tables = Vec::new();
     for name in snapshot.tables() {

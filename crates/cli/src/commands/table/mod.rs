@@ -1,4 +1,4 @@
-//! `mendb table`: tables of the row store.
+//! `mendb table`: tables of the row store; those of a PostgreSQL database are listed, described and exported.
 
 mod alter;
 mod create;
@@ -12,6 +12,7 @@ mod import_report;
 mod list;
 mod load;
 mod mode;
+mod postgres;
 mod read_args;
 mod sample;
 mod shards;

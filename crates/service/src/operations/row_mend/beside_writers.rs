@@ -264,7 +264,7 @@ fn publish(attempt: &Attempt<'_>, request: &RowMendRequest, counts: &mut Counts)
     let operation = attempt.operation();
     if !engine.is_published(operation)? {
         let wanted = wanted_tables(attempt, request)?;
-        let mut locked = beside.lock_out(operation, &wanted)?;
+        let mut locked = beside.lock_out(operation, &wanted, request.max_write_wait_ms)?;
         for (table, range) in locked.drifted()? {
             // What is found anew was counted when it was looked at first.
             let mut again = Counts::default();

@@ -15,7 +15,7 @@ use mendb_model::manifest::TableBackup;
 use mendb_model::schema::TableSchema;
 use mendb_model::value::{ColumnType, ValueRef};
 
-use crate::diff::values;
+use crate::diff::row_values;
 use crate::row_conflict::{HolderFate, RowConflict};
 use crate::task_error::{TaskError, TaskResult};
 
@@ -92,7 +92,7 @@ impl<'a> NewRules<'a> {
             return Ok(());
         }
         self.change(key)?;
-        let values = values(&self.backup.schema, key, row).map_err(|error| {
+        let values = row_values(&self.backup.schema, key, row).map_err(|error| {
             TaskError::Proof(format!(
                 "a row of table {} cannot be read: {error}",
                 self.backup.table

@@ -45,6 +45,9 @@ pub struct RowMendOrder {
     /// What is done with live rows that stand in the way of rows of a range.
     #[serde(default)]
     pub conflicting: Conflicting,
+    /// Writers wait no longer, of targets whose writers go on until the publish: it is given up then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_write_wait_ms: Option<u64>,
 }
 
 /// What is done with live rows outside of a range that hold, where a unique index allows one row only, what
@@ -96,6 +99,12 @@ pub struct RowMendPreview {
     /// The least and the most milliseconds that it would take, going by the mends of this target so far;
     /// `None` where there was none.
     pub milliseconds: Option<(u64, u64)>,
+    /// The least and the most milliseconds that writers would wait, likewise, where they wait for the publish only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writers_wait_ms: Option<(u64, u64)>,
+    /// They wait no longer: the mend is given up then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_write_wait_ms: Option<u64>,
 }
 
 /// A row that is mended is written so many times until the mend ends.
@@ -139,6 +148,8 @@ impl Front {
         Ok(RowMendPreview {
             disk_bytes: COPIES * row_bytes + rebuilt_bytes,
             milliseconds: self.milliseconds_of(&total)?,
+            writers_wait_ms: self.writers_wait_of(&request, &total)?,
+            max_write_wait_ms: request.max_write_wait_ms,
             collection: request.before.collection.clone(),
             backup_id: wanted,
             of_target: request.of_target.clone(),
@@ -177,6 +188,38 @@ impl Front {
         Ok(interval.map(|(least, most)| {
             let (least, most) = ((least * work).min(shortest), (most * work).max(shortest));
             (least as u64, most as u64)
+        }))
+    }
+
+    /// How long writers wait for the publish of so many rows, by those that are done: between the least and the most
+    /// that a row took in any, for no shorter than the shortest.
+    fn writers_wait_of(
+        &self,
+        request: &RowMendRequest,
+        rows: &MendedRows,
+    ) -> Result<Option<(u64, u64)>> {
+        let written = |rows: &MendedRows| (rows.upserted + rows.erased) as f64;
+        let mut interval: Option<(f64, f64)> = None;
+        let mut shortest = f64::MAX;
+        for operation in self.journal.operations()? {
+            let done = operation.mended_rows;
+            if operation.state != State::Done || done.writers_waited_ms == 0 {
+                continue;
+            }
+            let waited = done.writers_waited_ms as f64;
+            shortest = shortest.min(waited);
+            let rate = waited / written(&done).max(1.0);
+            let (least, most) = interval.unwrap_or((rate, rate));
+            interval = Some((least.min(rate), most.max(rate)));
+        }
+        let written = written(rows);
+        let interval = interval.filter(|_| request.beside_writers);
+        Ok(interval.map(|(least, most)| {
+            let (least, most) = (
+                (least * written).min(shortest),
+                (most * written).max(shortest),
+            );
+            (least as u64, most.ceil() as u64)
         }))
     }
 
@@ -281,6 +324,12 @@ impl Front {
             return Err(not_ours(&chosen, &table.table));
         }
         let beside_writers = self.tools.engine.rows()?.beside_writers().is_some();
+        if order.max_write_wait_ms.is_some() && !beside_writers {
+            return Err(Error::refused(
+                "--max-write-wait is for targets whose writers go on while a mend is made ready, as of PostgreSQL",
+                "leave it out",
+            ));
+        }
         let (before, find_by) = match beside_writers {
             true => self.before_of_publish(&collection, &chosen, &tables, label)?,
             false => self.before(&collection, chain, &tables, label)?,
@@ -298,6 +347,7 @@ impl Front {
                 planned: None,
                 of_target: chosen.whose.clone().other(),
                 beside_writers,
+                max_write_wait_ms: order.max_write_wait_ms,
             },
         })
     }

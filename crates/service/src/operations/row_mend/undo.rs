@@ -79,6 +79,7 @@ impl Front {
                 .collect(),
             accept_schema: false,
             conflicting,
+            max_write_wait_ms: None,
         })
     }
 }
