@@ -94,7 +94,7 @@ pub struct TableBackup {
     pub native: Option<serde_json::Value>,
     /// How the changes of an increment were found, where the target keeps none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub changes_by: Option<ChangeRoad>,
+    pub changes_by: Option<ChangeMethod>,
     /// Of the state before a mend of some keys: these are what they were then, the others what they are in the parent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub only: Option<KeyRange>,
@@ -103,7 +103,7 @@ pub struct TableBackup {
 /// How changes are found where a target keeps none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum ChangeRoad {
+pub enum ChangeMethod {
     /// Each row tells whether it may have been written since the parent; counts tell where rows are gone.
     RowVersions,
     /// All rows are compared with those of the parent.
@@ -113,7 +113,7 @@ pub enum ChangeRoad {
     },
 }
 
-impl fmt::Display for ChangeRoad {
+impl fmt::Display for ChangeMethod {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::RowVersions => f.write_str("row versions"),

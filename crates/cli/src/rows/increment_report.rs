@@ -1,6 +1,6 @@
 //! What an increment holds, and how it was found, at its end.
 
-use mendb_model::manifest::{ChangeRoad, Manifest};
+use mendb_model::manifest::{ChangeMethod, Manifest};
 use mendb_model::operation::Operation;
 use serde::Serialize;
 
@@ -22,7 +22,7 @@ struct FoundTable {
     /// Rows that changed, came or went.
     changes: u64,
     /// How they were found.
-    changes_by: Option<ChangeRoad>,
+    changes_by: Option<ChangeMethod>,
 }
 
 impl IncrementReport {
@@ -45,7 +45,7 @@ impl IncrementReport {
         for table in &self.tables {
             let (name, changes) = (&table.table, human::count(table.changes));
             text += &match &table.changes_by {
-                Some(road) => format!("{name}: {changes} changes, found by {road}\n"),
+                Some(method) => format!("{name}: {changes} changes, found by {method}\n"),
                 None => format!("{name}: {changes} changes\n"),
             };
         }

@@ -17,11 +17,11 @@ fn increment(shop: &Shop, more: &[&str]) -> Vec<(u64, String)> {
     all.extend(more);
     let report = shop.json(&all);
     let table = |table: &Value| {
-        let road = match &table["changes_by"] {
-            Value::String(road) => road.clone(),
-            road => road["all_rows"]["reason"].as_str().unwrap().to_owned(),
+        let method = match &table["changes_by"] {
+            Value::String(method) => method.clone(),
+            method => method["all_rows"]["reason"].as_str().unwrap().to_owned(),
         };
-        (table["changes"].as_u64().unwrap(), road)
+        (table["changes"].as_u64().unwrap(), method)
     };
     let tables = report["tables"].as_array();
     let tables = tables.unwrap_or_else(|| panic!("{report}"));
@@ -344,7 +344,7 @@ fn bank(version: Version) {
                 let label = round.to_string();
                 let kind: &[&str] = match round {
                     0 => &[],
-                    // The roads take turns at random.
+                    // The methods take turns at random.
                     _ if round % 7 == 3 => &["--incremental", "--compare-rows"],
                     _ => &["--incremental"],
                 };

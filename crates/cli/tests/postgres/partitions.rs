@@ -77,7 +77,7 @@ fn partitions_come_and_go_and_increments_hold_the_rows() {
     let shop = events(Version::Debian);
     shop.ok(&["backup", "shop", "--label", "0"]);
     let mut contents = vec![shop.copy(EVENTS)];
-    for (statements, changes, road) in [
+    for (statements, changes, method) in [
         ("DROP TABLE kinds; UPDATE events SET what = 'new' WHERE id IN (1, 40)", 2, "row_versions"),
         // One that is made has only new rows.
         (
@@ -97,7 +97,7 @@ fn partitions_come_and_go_and_increments_hold_the_rows() {
         let report = shop.json(&["backup", "shop", "--incremental", "--label", &label]);
         let table = &report["tables"][0];
         assert_eq!(table["changes"], changes, "{statements}");
-        assert!(table["changes_by"].to_string().contains(road), "{statements}: {table}");
+        assert!(table["changes_by"].to_string().contains(method), "{statements}: {table}");
         shop.ok(&["verify", "shop", "--live"]);
         contents.push(shop.copy(EVENTS));
     }

@@ -11,7 +11,7 @@
 //! is kept between two calls but the snapshot.
 
 use mendb_model::key::KeyRange;
-use mendb_model::manifest::ChangeRoad;
+use mendb_model::manifest::ChangeMethod;
 use mendb_model::name::TablePath;
 
 use super::live_rows::BlockSink;
@@ -24,7 +24,7 @@ pub trait RowVersions: Send + Sync {
     ///
     /// # Errors
     /// The snapshot is gone, or was not taken with a version before it.
-    fn found_by(&self, operation: &str, path: &TablePath) -> Result<(ChangeRoad, u64)>;
+    fn found_by(&self, operation: &str, path: &TablePath) -> Result<(ChangeMethod, u64)>;
 
     /// *read*: how many rows of a range the snapshot of an operation has. `None` where rows of the range cannot be
     /// told from others without reading them.

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use mendb_model::manifest::ChangeRoad;
+use mendb_model::manifest::ChangeMethod;
 use postgres::Client;
 
 use super::catalogue::{self, Table};
@@ -29,7 +29,7 @@ pub(super) struct Cut {
     /// What may have been written since an earlier one, of one that was taken for an increment.
     since: Option<Since>,
     /// How changes since that are found, by table.
-    pub(super) roads: BTreeMap<String, ChangeRoad>,
+    pub(super) methods: BTreeMap<String, ChangeMethod>,
     /// Its tables, of one that was taken of some.
     pub(super) tables: BTreeMap<String, Arc<Table>>,
     /// Bytes of a range of each table, about.
@@ -87,7 +87,7 @@ impl Cut {
                 oldest: number(row.get(2))?,
             },
             since: None,
-            roads: BTreeMap::new(),
+            methods: BTreeMap::new(),
             tables: found,
             range_bytes: BTreeMap::new(),
             keeper: Mutex::new(keeper),
@@ -100,8 +100,8 @@ impl Cut {
         let mut keeper = lock(&self.keeper);
         let since = witness::since(&mut keeper, earlier, self.moment)?;
         for (name, table) in &self.tables {
-            let road = witness::road(&mut keeper, &since, earlier, name, &table.relation)?;
-            self.roads.insert(name.clone(), road);
+            let method = witness::method(&mut keeper, &since, earlier, name, &table.relation)?;
+            self.methods.insert(name.clone(), method);
         }
         self.since = Some(since);
         Ok(())
@@ -109,8 +109,8 @@ impl Cut {
 
     /// Rows of a table that are not older than this transaction may have been written since the earlier one.
     pub(super) fn oldest_since(&self, table: &str) -> Result<u64> {
-        match (&self.since, self.roads.get(table)) {
-            (Some(Since::Oldest(oldest)), Some(ChangeRoad::RowVersions)) => Ok(*oldest),
+        match (&self.since, self.methods.get(table)) {
+            (Some(Since::Oldest(oldest)), Some(ChangeMethod::RowVersions)) => Ok(*oldest),
             _ => Err(refused(format!(
                 "the versions of its rows do not tell what was written to table {table}"
             ))),

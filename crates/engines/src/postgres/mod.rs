@@ -389,7 +389,7 @@ impl RowStore for Postgres {
                 segments: Vec::new(),
             };
             tables.push(TableBackup {
-                changes_by: cut.roads.get(name).cloned(),
+                changes_by: cut.methods.get(name).cloned(),
                 ..table.backup(ranges.into_iter().map(shard).collect())
             });
         }

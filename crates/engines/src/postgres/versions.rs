@@ -1,7 +1,7 @@
 //! Which rows of a snapshot may have been written since an earlier one, by the transactions that wrote them (`witness`).
 
 use mendb_model::key::KeyRange;
-use mendb_model::manifest::ChangeRoad;
+use mendb_model::manifest::ChangeMethod;
 use mendb_model::name::TablePath;
 
 use super::error::refused;
@@ -14,11 +14,11 @@ use crate::contract::row_versions::{RowCounts, RowVersions};
 use crate::error::Result;
 
 impl RowVersions for Postgres {
-    fn found_by(&self, operation: &str, path: &TablePath) -> Result<(ChangeRoad, u64)> {
+    fn found_by(&self, operation: &str, path: &TablePath) -> Result<(ChangeMethod, u64)> {
         let cut = self.cut(operation)?;
-        let road = cut.roads.get(&path.table).cloned();
-        let road = road.ok_or_else(|| refused(format!("no increment is taken of {path}")))?;
-        Ok((road, cut.moment.version))
+        let method = cut.methods.get(&path.table).cloned();
+        let method = method.ok_or_else(|| refused(format!("no increment is taken of {path}")))?;
+        Ok((method, cut.moment.version))
     }
 
     fn count(

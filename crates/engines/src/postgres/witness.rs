@@ -15,7 +15,7 @@
 //! A table has a number and a file, and each of its partitions has: what is in another file than at the cut was made
 //! anew, attached, truncated or written anew. Its rows tell only if all of them were written since; else all are compared.
 
-use mendb_model::manifest::ChangeRoad;
+use mendb_model::manifest::ChangeMethod;
 use postgres::Client;
 
 use super::error::failed;
@@ -128,16 +128,16 @@ pub(super) fn since(client: &mut Client, earlier: u64, now: Moment) -> Result<Si
 }
 
 /// How the changes of a table since a cut are found that tells of the others.
-pub(super) fn road(
+pub(super) fn method(
     client: &mut Client,
     since: &Since,
     earlier: u64,
     table: &str,
     relation: &str,
-) -> Result<ChangeRoad> {
+) -> Result<ChangeMethod> {
     let all_rows = |reason: &str| {
         let reason = reason.to_owned();
-        Ok(ChangeRoad::AllRows { reason })
+        Ok(ChangeMethod::AllRows { reason })
     };
     let oldest = match since {
         Since::Oldest(oldest) => *oldest,
@@ -173,7 +173,7 @@ pub(super) fn road(
             });
         }
     }
-    Ok(ChangeRoad::RowVersions)
+    Ok(ChangeMethod::RowVersions)
 }
 
 /// The condition that a relation `c` has rows of a table: it is the table, or one of its partitions.

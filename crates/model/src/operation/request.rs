@@ -20,6 +20,10 @@ use crate::version::Version;
 /// The request behind an operation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "an operation has one, and few are in memory"
+)]
 pub enum Request {
     /// Take a backup.
     Backup(BackupRequest),

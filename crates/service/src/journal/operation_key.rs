@@ -155,6 +155,7 @@ mod tests {
             stream: "shop/1".into(),
             since_version: None,
             old_streams: Vec::new(),
+            found: None,
         });
         let steps = plan(&request, &[]).unwrap();
         let repository = ("id".to_owned(), "memory:".to_owned());

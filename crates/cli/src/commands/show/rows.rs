@@ -88,8 +88,8 @@ fn describe(details: &BackupDetails) -> String {
         text += &format!("folded from {}\n", folded.join(", "));
     }
     for table in &manifest.tables {
-        if let Some(road) = &table.changes_by {
-            text += &format!("changes of  {} were found by {road}\n", table.table);
+        if let Some(method) = &table.changes_by {
+            text += &format!("changes of  {} were found by {method}\n", table.table);
         }
     }
     text += "\n";

@@ -17,7 +17,9 @@ use std::sync::Arc;
 use mendb_engines::{RowCounts, RowVersions};
 use mendb_model::change::ChangeRef;
 use mendb_model::key::KeyRange;
-use mendb_model::manifest::{ChangeRoad, Manifest, Segment, ShardBackup, ShardedData, TableBackup};
+use mendb_model::manifest::{
+    ChangeMethod, Manifest, Segment, ShardBackup, ShardedData, TableBackup,
+};
 use mendb_model::name::TablePath;
 use mendb_model::operation::{BackupRequest, FoundBy, TaskOutput, TaskSpec};
 use mendb_model::{ChangeKind, Digest, Replaced, RowBlock, RowBlockBuilder};
@@ -53,7 +55,7 @@ pub(super) fn begin(
     let path = TablePath::table(&table.table);
     let shards = attempt.wait(attempt.tools.repository.shards(parent, &path))?;
     let anew = table.rows.told().map_or(0, <[ShardBackup]>::len);
-    let all_rows = |reason: &str| ChangeRoad::AllRows {
+    let all_rows = |reason: &str| ChangeMethod::AllRows {
         reason: reason.to_owned(),
     };
     if found.compare_rows {
@@ -92,7 +94,7 @@ pub(super) fn copy(
     // Nothing of an attempt before counts.
     *counts = Counts::default();
     let versions = versions(attempt)?;
-    let (road, version) = versions.found_by(attempt.operation(), path)?;
+    let (method, version) = versions.found_by(attempt.operation(), path)?;
     let chain = found.chain.iter();
     let chain = chain.map(|link| attempt.manifest(&request.collection, link));
     let chain: Vec<Arc<Manifest>> = chain.collect::<TaskResult<_>>()?;
@@ -129,7 +131,7 @@ pub(super) fn copy(
         block: RowBlockBuilder::new(),
         counts,
     };
-    let by_versions = !found.compare_rows && road == ChangeRoad::RowVersions;
+    let by_versions = !found.compare_rows && method == ChangeMethod::RowVersions;
     let digest = shard.find(by_versions, &mut changes)?;
     let segments = changes.finish()?;
     counts.output = TaskOutput::Found { segments, digest };
