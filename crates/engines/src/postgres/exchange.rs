@@ -64,7 +64,7 @@ impl Mended {
         let ranges = || self.wanted.iter().map(|(range, _)| range);
         let mut pairs = ranges().zip(ranges().skip(1));
         ranges().next().is_some_and(|first| first.start.is_empty())
-            && ranges().last().is_some_and(|last| last.end.is_none())
+            && ranges().next_back().is_some_and(|last| last.end.is_none())
             && pairs.all(|(one, next)| one.end.as_ref() == Some(&next.start))
     }
 
