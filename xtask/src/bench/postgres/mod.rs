@@ -55,7 +55,7 @@ impl Options {
                     left
                 }
                 ["--percent", shares, left @ ..] => {
-                    let shares = shares.split(',').map(str::parse);
+                    let shares = shares.split(',').map(str::parse::<f64>);
                     options.percent = shares.collect::<Result<_, _>>().map_err(|_| USAGE)?;
                     left
                 }
