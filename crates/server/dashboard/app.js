@@ -183,10 +183,33 @@ function collection(name, tables, backups) {
         say("Every backup is being read; the answer comes when that is done.");
         const response = await ask("POST", `/v1/collections/${path(name)}/verify`, {}, "text/plain");
         below.replaceChildren(make("pre", { tabindex: "0" }, await response.text()));
-      })),
+      }),
+      button("Retention", "admin", async () => below.replaceChildren(retention(name)))),
     chains.map((chain) => make("ol", { class: "chain", "aria-label": `chain of ${taken(chain[0].backup_id)}` }, chain.map(mark))),
     backups.length > 0 && make("p", { class: "soft" }, "Choose a backup to restore to, or two to see what differs."),
     below);
+}
+
+// Which backups rules would keep, before any goes.
+function retention(name) {
+  const where = `/v1/collections/${path(name)}/prune`;
+  const told = make("div");
+  const rules = { keep_last: "newest", keep_daily: "days", keep_weekly: "weeks", keep_monthly: "months", keep_yearly: "years" };
+  const inputs = Object.entries(rules).map(([rule, of]) => [rule, make("input", { type: "number", min: "0", max: "9999", id: `${name}-${rule}`, size: "5" }), of]);
+  const wish = () => Object.fromEntries(inputs.filter(([, input]) => Number(input.value) > 0).map(([rule, input]) => [rule, Number(input.value)]));
+  const look = async () => {
+    const rulesNow = wish();
+    const text = await (await ask("POST", where, { ...rulesNow, dry_run: true }, "text/plain")).text();
+    told.replaceChildren(make("pre", { tabindex: "0" }, text), make("div", { class: "row" },
+      button("Carry out", "admin", async () => {
+        const sentence = "What is removed or folded is no restore point any more. Backups that stay restore what they did before.";
+        if (await sure("Remove what the rules do not want?", sentence, "Carry out")) await order("POST", where, rulesNow);
+      }, "main")));
+  };
+  return make("section", { "aria-label": `retention of ${name}` },
+    make("h3", {}, "Keep the newest backup of each of so many"),
+    make("div", { class: "row" }, inputs.map(([, input, of]) => make("label", { for: input.id }, `${of} `, input)), button("Preview", "admin", look, "main")),
+    told);
 }
 
 function about(name, chosen, below) {
@@ -375,10 +398,45 @@ async function schedules(view) {
     one.name, one.work, one.collection, make("code", {}, one.cron), one.time_zone, (one.next_at ?? one.broken ?? "").replace("T", " "),
     one.last_run ? `${one.last_run.due_at.replace("T", " ")}: ${one.last_run.outcome ?? "running"}` : "",
     operationLink(one.last_run?.operation_id),
-    button("Run now", "operator", () => order("POST", `/v1/schedules/${path(one.name)}/run`, {})),
+    make("div", { class: "row" },
+      button("Run now", "operator", () => order("POST", `/v1/schedules/${path(one.name)}/run`, {})),
+      button("Remove", "admin", async () => {
+        if (!await sure("Remove this schedule?", `${one.name} does nothing any more. What it did stays.`, "Remove")) return;
+        await ask("DELETE", `/v1/schedules/${path(one.name)}`);
+        await show();
+      })),
   ]);
   view.append(table(["Name", "Work", "Collection", "Cron", "Zone", "Next", "Last run", "Operation", ""], rows,
-    "There is none yet: mendb schedule add NAME COLLECTION full --cron '0 3 * * *'"));
+    "There is none yet."));
+  if (may("admin")) view.append(await addSchedule());
+}
+
+async function addSchedule() {
+  const input = (name, attributes) => make("input", { id: `add-${name}`, required: true, ...attributes });
+  const names = await get("/v1/collections").catch(() => []);
+  const backedUp = await get("/v1/backups");
+  const known = [...new Set([...names, ...backedUp].map((one) => one.collection))].sort();
+  const fields = {
+    name: input("name", { pattern: "[A-Za-z0-9_][A-Za-z0-9_.\\-]*", size: "14" }),
+    collection: make("select", { id: "add-collection" }, known.map((one) => make("option", {}, one))),
+    work: make("select", { id: "add-work" }, ["full", "increment", "verify", "prune"].map((one) => make("option", {}, one))),
+    cron: input("cron", { value: "0 3 * * *", size: "14" }),
+    time_zone: input("time_zone", { value: Intl.DateTimeFormat().resolvedOptions().timeZone ?? "UTC", size: "18" }),
+    keep_last: input("keep_last", { type: "number", min: "1", value: "7", size: "5" }),
+  };
+  const said = make("div");
+  const add = async (event) => {
+    event.preventDefault();
+    const wish = Object.fromEntries(Object.entries(fields).map(([name, field]) => [name, field.value]));
+    if (wish.work === "prune") wish.keep_last = Number(wish.keep_last); else delete wish.keep_last;
+    try { await ask("POST", "/v1/schedules", wish); await show(); } catch (error) { said.replaceChildren(problem(error)); }
+  };
+  const words = { name: "Name", collection: "Collection", work: "Work", cron: "Cron", time_zone: "Time zone", keep_last: "Keep the newest (prune)" };
+  return make("section", { class: "panel", "aria-label": "add a schedule" }, make("h3", {}, "Add a schedule"),
+    make("form", { onsubmit: add },
+      make("div", { class: "row" }, Object.entries(fields).map(([name, field]) => make("label", { for: field.id }, `${words[name]} `, field)),
+        make("button", { type: "submit", class: "main" }, "Add"))),
+    said);
 }
 
 async function audit(view) {

@@ -3,9 +3,12 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::problem::Problem;
+
+/// So much is told before somebody hears it; then who tells waits.
+const UNHEARD: usize = 256;
 
 /// What a command tells.
 #[derive(Debug, Clone)]
@@ -55,14 +58,14 @@ impl End {
 /// Hears what one command tells.
 #[derive(Debug)]
 pub struct Listener {
-    heard: UnboundedSender<Told>,
+    heard: Sender<Told>,
     begun: Arc<Mutex<Option<String>>>,
 }
 
 impl Listener {
     /// A listener, and what it hears.
-    pub fn new() -> (Self, UnboundedReceiver<Told>) {
-        let (heard, told) = unbounded_channel();
+    pub fn new() -> (Self, Receiver<Told>) {
+        let (heard, told) = channel(UNHEARD);
         let begun = Arc::default();
         (Self { heard, begun }, told)
     }
@@ -76,13 +79,13 @@ impl Listener {
         }
     }
 
-    /// Tells it something. One that has gone hears nothing.
+    /// Tells it something, and waits for one that is slow: on a thread that may block. One that has gone hears nothing.
     pub fn tell(&self, told: Told) {
         if let Told::Begun(operation_id) = &told {
             let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
             *begun = Some(operation_id.clone());
         }
-        drop(self.heard.send(told));
+        drop(self.heard.blocking_send(told));
     }
 
     /// The operation that has begun, if it was told.

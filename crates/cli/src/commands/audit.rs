@@ -21,7 +21,7 @@ pub struct AuditCommand {
     limit: u32,
     /// Those before this one, by its number
     #[arg(long, value_name = "N")]
-    after: Option<i64>,
+    after: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -35,7 +35,10 @@ impl AuditCommand {
     pub fn run(self, context: &Context) -> Result<Verdict, Failure> {
         let directory = context.journal_directory()?;
         let records = match Store::exists(&directory) {
-            true => Store::open(&directory)?.audit(self.after, self.limit)?,
+            true => {
+                let before = self.after.map(|it| i64::try_from(it).unwrap_or(i64::MAX));
+                Store::open(&directory)?.audit(before, self.limit)?
+            }
             false => Vec::new(),
         };
         if let (Some(session), Some(last)) = (&context.session, records.last())

@@ -130,7 +130,11 @@ fn perform(
         Err(error) => return (Some(format!("failed: {error}")), None),
     };
     // What it tells is for nobody, but it is told whether it goes on.
-    let (listener, told) = mendb_server::Listener::new();
+    let (listener, mut told) = mendb_server::Listener::new();
+    let hear = move || while told.blocking_recv().is_some() {};
+    if let Err(error) = std::thread::Builder::new().spawn(hear) {
+        return (Some(format!("failed: no thread: {error}")), None);
+    }
     let listener = Arc::new(listener);
     let context = desk.context(&key, &listener);
     let ended = match desk.operation_of(&key) {
@@ -146,7 +150,6 @@ fn perform(
         Err(failure) => Err(failure),
     };
     let operation = listener.begun();
-    drop(told);
     let outcome = match ended {
         Ok(Verdict::Done) => "done".to_owned(),
         Ok(Verdict::Drift) => "failed: damage was found, or a table is missing".to_owned(),

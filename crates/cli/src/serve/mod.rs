@@ -115,7 +115,7 @@ impl ServeCommand {
         });
         let no_thread = |error| Failure::io("cannot start threads", &error);
         let driver = Arc::clone(&house);
-        let driver = std::thread::Builder::new()
+        std::thread::Builder::new()
             .name("driver".to_owned())
             .spawn(move || driver.drive())
             .map_err(no_thread)?;
@@ -148,9 +148,6 @@ impl ServeCommand {
         served.map_err(|error| Failure::io("cannot wait for signals", &error))?;
         context
             .say("mendb has ended; operations that were not over go on with the next mendb serve");
-        if house.is_stopping() && driver.is_finished() {
-            let _ = driver.join();
-        }
         // Commands of clients that have gone may still wait for a disk: nobody waits for them.
         http.shutdown_timeout(Duration::from_millis(100));
         std::process::exit(0);

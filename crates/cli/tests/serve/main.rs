@@ -12,9 +12,12 @@ mod mendb;
 mod client;
 mod crash;
 mod dashboard;
+mod fuzz;
 mod hostile;
 mod may;
 mod process;
+#[path = "../../../engines/tests/servers/python.rs"]
+mod python;
 mod remote;
 mod schedules;
 mod server;

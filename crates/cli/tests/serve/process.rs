@@ -1,5 +1,7 @@
 //! The process: how it begins, and how it ends.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use serde_json::json;
@@ -98,5 +100,56 @@ fn health_needs_no_token_and_metrics_do() {
         "mendb_http_request_duration_seconds_count{method=\"POST\",path=\"/v1/collections/{name}/backups\",status=\"202\"} 1\n",
     ] {
         assert!(metrics.contains(line), "{line}{metrics}");
+    }
+}
+
+#[test]
+fn with_certificates_it_speaks_tls_and_nothing_else() {
+    let world = World::new();
+    world.mendb.bring("tls", "tls");
+    let line = "serve --listen 127.0.0.1:0 --tls-cert tls/cert.pem --tls-key tls/key.pem";
+    let server = Server::start(&world.mendb, line, &[]);
+    assert!(
+        server.greeting[0].contains("https://127.0.0.1:"),
+        "{:?}",
+        server.greeting
+    );
+    let list = |trusted: &str| {
+        let mut command = world.mendb.command("collection list --server");
+        command
+            .arg(format!("https://localhost:{}", server.address.port()))
+            .env("MENDB_TOKEN", &world.token)
+            .env("SSL_CERT_FILE", world.mendb.path().join(trusted));
+        command.stdin(std::process::Stdio::null()).output().unwrap()
+    };
+    let trusted = list("tls/cert.pem");
+    let said = String::from_utf8_lossy(&trusted.stderr);
+    assert!(trusted.status.success(), "{said}");
+    assert!(String::from_utf8_lossy(&trusted.stdout).contains("world"));
+    world.mendb.write("none.pem", "");
+    let stranger = list("none.pem");
+    assert_eq!(stranger.status.code(), Some(1));
+    // Without TLS nobody is answered.
+    let mut clear = TcpStream::connect(server.address).unwrap();
+    clear
+        .write_all(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .unwrap();
+    let mut answer = Vec::new();
+    let _ = clear.read_to_end(&mut answer);
+    assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
+}
+
+#[test]
+fn certificates_that_cannot_be_served_with_are_told() {
+    let world = World::new();
+    world.mendb.bring("tls", "tls");
+    for (cert, key, why) in [
+        ("none.pem", "tls/key.pem", "cannot read none.pem"),
+        ("tls/key.pem", "tls/key.pem", "it holds no certificate"),
+        ("tls/cert.pem", "tls/cert.pem", "cannot read tls/cert.pem"),
+    ] {
+        let line = format!("serve --listen 127.0.0.1:0 --tls-cert {cert} --tls-key {key}");
+        let said = world.mendb.fails(1, &line);
+        assert!(said.contains(why), "{said}");
     }
 }

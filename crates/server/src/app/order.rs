@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, Response, header};
 use serde_json::{Map, Value, json};
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::Receiver;
 
 use super::{App, MOST_OF_ONE, accepted, blocking, body, plain, stored, stream};
 use crate::desk::{Asked, Caller, Desk, Format};
@@ -18,6 +18,8 @@ use crate::store::audit::Wish;
 
 /// Characters of an idempotency key.
 const MOST_OF_KEY: usize = 200;
+/// Bytes of an answer that is one document.
+const MOST_DATA: usize = 64 << 20;
 /// Notes of a command that become header fields.
 const MOST_NOTES: usize = 10;
 /// What the program asks for when it stands for its user.
@@ -181,7 +183,7 @@ impl App {
     /// Waits until there is an answer.
     async fn wait(
         &self,
-        mut told: UnboundedReceiver<Told>,
+        mut told: Receiver<Told>,
         audit: Option<i64>,
         route: &Route,
     ) -> Result<Response<Body>, Problem> {
@@ -193,6 +195,14 @@ impl App {
                 Told::Data(text) => {
                     is_text &= !text.starts_with(['{', '[']);
                     data += &text;
+                    if data.len() > MOST_DATA {
+                        return Err(Problem::new(
+                            422,
+                            "fix_command",
+                            "the answer is too large for one document",
+                        )
+                        .hint("limit it, or read it as it comes: Accept: application/x-ndjson"));
+                    }
                 }
                 Told::Note(note) => {
                     if headers.get_all("mendb-note").iter().count() < MOST_NOTES

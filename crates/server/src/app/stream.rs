@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{HeaderMap, Response};
 use futures::stream;
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::Receiver;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::{App, plain};
@@ -94,7 +94,7 @@ impl Reader {
 }
 
 /// What a command tells, as lines of JSON.
-pub(super) fn lines(told: UnboundedReceiver<Told>) -> Response<Body> {
+pub(super) fn lines(told: Receiver<Told>) -> Response<Body> {
     let stream = stream::unfold(Some(told), |told| async move {
         let mut told = told?;
         let (line, goes_on) = match told.recv().await {
