@@ -560,7 +560,7 @@ fn publish(subject: &dyn RowSubject, operation: &str, wanted: &Rows) {
         table: subject.name("t"),
         shards: vec![(KeyRange::all(), digest(wanted))],
     }];
-    let mut locked = beside.lock_out(operation, &tables).unwrap();
+    let mut locked = beside.lock_out(operation, &tables, None).unwrap();
     assert_eq!(locked.drifted().unwrap(), []);
     locked.publish().unwrap();
 }

@@ -54,7 +54,7 @@ pub(super) fn begin(
     }
     let path = TablePath::table(&table.table);
     let shards = attempt.wait(attempt.tools.repository.shards(parent, &path))?;
-    let anew = table.rows.told().map_or(0, <[ShardBackup]>::len);
+    let anew = table.rows.shards_here().map_or(0, <[ShardBackup]>::len);
     let all_rows = |reason: &str| ChangeMethod::AllRows {
         reason: reason.to_owned(),
     };
