@@ -400,7 +400,10 @@ fn bank(version: Version) {
 fn write(shop: &Shop, writer: u64, over: &AtomicBool) {
     let mut client = shop.server.connect();
     client
-        .batch_execute(&format!("SET synchronous_commit = {}", writer % 2 == 0))
+        .batch_execute(&format!(
+            "SET synchronous_commit = {}",
+            writer.is_multiple_of(2)
+        ))
         .unwrap();
     let mut random = writer.wrapping_mul(0x9e37_79b9_7f4a_7c15) + 1;
     let mut next = |below: u64| {

@@ -17,6 +17,7 @@ mod postgres;
 #[path = "../postgres_server/mod.rs"]
 mod postgres_server;
 mod row;
+mod row_mend_suite;
 mod row_suite;
 #[path = "../servers/mod.rs"]
 mod servers;

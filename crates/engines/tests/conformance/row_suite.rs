@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use mendb_engines::{
-    FreezeRequest, Frozen, HiddenTable, LiveRows, LockKind, RebuildRequest, Remedy, Result,
-    RowSource, RowStore, WantedTable,
+    FreezeRequest, Frozen, HiddenTable, LiveRows, RebuildRequest, Remedy, Result, RowSource,
+    RowStore,
 };
 use mendb_model::change::{Change, ChangeRef};
 use mendb_model::name::TablePath;
@@ -13,6 +13,7 @@ use mendb_model::{
     Balance, ChangeKind, Digest, KeyRange, Replaced, RowBlock, RowBlockBuilder, Version,
 };
 
+use crate::row_mend_suite;
 use crate::suite::Subject;
 
 /// A row store: its table `t` has an index `i`, where indexes are read as tables.
@@ -36,7 +37,7 @@ pub trait RowSubject: Subject {
     }
 }
 
-type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
+pub(crate) type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
 type Promise = fn(&dyn RowSubject);
 
 /// Every promise, by name.
@@ -72,15 +73,15 @@ pub const ALL: [(&str, Promise); 10] = [
     ),
     (
         "a mend row by row is seen by nobody before its publish, and done again does nothing",
-        a_mend_is_published_once,
+        row_mend_suite::a_mend_is_published_once,
     ),
     (
         "a mend that is given up leaves the rows as they were and the tables free",
-        a_mend_that_is_given_up,
+        row_mend_suite::a_mend_that_is_given_up,
     ),
 ];
 
-fn paths(subject: &dyn RowSubject) -> Vec<TablePath> {
+pub(crate) fn paths(subject: &dyn RowSubject) -> Vec<TablePath> {
     let mut paths = vec![TablePath::table(subject.name("t"))];
     if subject.has_indexes() {
         paths.push(TablePath::index(subject.name("t"), "i"));
@@ -106,7 +107,7 @@ fn try_freeze(
     })
 }
 
-fn collect(rows: &mut Rows) -> impl FnMut(&RowBlock<&[u8]>) -> ControlFlow<()> {
+pub(crate) fn collect(rows: &mut Rows) -> impl FnMut(&RowBlock<&[u8]>) -> ControlFlow<()> {
     |block| {
         rows.extend(
             block
@@ -149,7 +150,7 @@ fn changes(subject: &dyn RowSubject, operation: &str, path: &TablePath, since: V
     changes
 }
 
-fn block(rows: &Rows) -> RowBlock {
+pub(crate) fn block(rows: &Rows) -> RowBlock {
     let mut builder = RowBlockBuilder::new();
     for (key, value) in rows {
         builder.push(key, value);
@@ -157,7 +158,7 @@ fn block(rows: &Rows) -> RowBlock {
     builder.finish()
 }
 
-fn digest(rows: &Rows) -> Digest {
+pub(crate) fn digest(rows: &Rows) -> Digest {
     let mut digest = Digest::default();
     for (key, value) in rows {
         digest.add(key, value);
@@ -175,7 +176,7 @@ fn captured(frozen: &Frozen, index: bool) -> Digest {
 }
 
 /// The changes that lead from some rows to others.
-fn changes_between(before: &Rows, after: &Rows) -> Rows {
+pub(crate) fn changes_between(before: &Rows, after: &Rows) -> Rows {
     let gone = before.keys().filter(|key| !after.contains_key(*key));
     let gone = gone.map(|key| (key.clone(), Change::erase(0).encode()));
     let new = after
@@ -503,116 +504,4 @@ fn a_short_stream(subject: &dyn RowSubject) {
         .store()
         .freeze(&request(Some(second.version), "c/1"))
         .unwrap();
-}
-
-/// The live rows of a table or index.
-fn live_rows(subject: &dyn RowSubject, path: &TablePath) -> Rows {
-    let mut rows = Rows::new();
-    let scanned = (subject.store()).scan(path, &KeyRange::all(), None, &mut collect(&mut rows));
-    scanned.unwrap();
-    rows
-}
-
-/// Begins a mend of `t` back to some rows, and stages what differs, twice over.
-fn stage_back(subject: &dyn RowSubject, operation: &str, wanted: &Rows) {
-    let (store, table) = (subject.store(), subject.name("t"));
-    let path = TablePath::table(&table);
-    for _ in 0..2 {
-        store
-            .begin_mend(operation, std::slice::from_ref(&table))
-            .unwrap();
-    }
-    let changed = changes_between(&live_rows(subject, &path), wanted);
-    assert!(!changed.is_empty(), "the edit edits");
-    let source = RowSource { step: 1, index: 0 };
-    let stage = || {
-        let staged = store.stage_mend(operation, &table, source, &block(&changed).view());
-        let staged = staged.unwrap();
-        staged.upserted + staged.erased
-    };
-    match store.beside_writers() {
-        None => {
-            assert_eq!(stage(), changed.len() as u64);
-            assert_eq!(stage(), 0, "it is staged");
-        }
-        // Each look stages anew.
-        Some(beside) => {
-            for _ in 0..2 {
-                let look = beside.begin_look(operation, &table, &KeyRange::all());
-                let look = look.unwrap();
-                let found = digest(&live_rows(subject, &path));
-                assert_eq!(stage(), changed.len() as u64);
-                let all = KeyRange::all();
-                let ended = beside.end_look(operation, &table, &all, &look, found);
-                ended.unwrap();
-            }
-        }
-    }
-}
-
-/// Makes what was staged of `t` live.
-fn publish(subject: &dyn RowSubject, operation: &str, wanted: &Rows) {
-    let store = subject.store();
-    let Some(beside) = store.beside_writers() else {
-        return store.publish_mend(operation).unwrap();
-    };
-    let tables = [WantedTable {
-        table: subject.name("t"),
-        shards: vec![(KeyRange::all(), digest(wanted))],
-    }];
-    let mut locked = beside.lock_out(operation, &tables, None).unwrap();
-    assert_eq!(locked.drifted().unwrap(), []);
-    locked.publish().unwrap();
-}
-
-/// Locks of mends.
-fn is_mended(subject: &dyn RowSubject) -> bool {
-    let locks = subject.engine().locks().unwrap();
-    locks.iter().any(|lock| lock.kind == LockKind::Mend)
-}
-
-fn a_mend_is_published_once(subject: &dyn RowSubject) {
-    let path = &paths(subject)[0];
-    let wanted = live_rows(subject, path);
-    subject.edit(1);
-    let damaged = live_rows(subject, path);
-    stage_back(subject, "m1", &wanted);
-    let store = subject.store();
-    assert_eq!(live_rows(subject, path), damaged);
-    assert!(is_mended(subject) && !store.is_published("m1").unwrap());
-    if store.beside_writers().is_none() {
-        let found = store.mended_digest("m1", path, &KeyRange::all()).unwrap();
-        assert_eq!(found, digest(&wanted));
-    }
-    publish(subject, "m1", &wanted);
-    assert_eq!(live_rows(subject, path), wanted);
-    assert!(store.is_published("m1").unwrap());
-    for _ in 0..2 {
-        subject.engine().make_live("m1").unwrap();
-        assert!(!is_mended(subject) && !store.is_published("m1").unwrap());
-    }
-    assert_eq!(live_rows(subject, path), wanted);
-    subject.edit(2);
-    assert_ne!(live_rows(subject, path), wanted, "writers go on");
-}
-
-fn a_mend_that_is_given_up(subject: &dyn RowSubject) {
-    let path = &paths(subject)[0];
-    let wanted = live_rows(subject, path);
-    subject.edit(1);
-    let damaged = live_rows(subject, path);
-    subject.engine().drop_staged("m1").unwrap();
-    stage_back(subject, "m1", &wanted);
-    subject.engine().drop_staged("m2").unwrap();
-    assert!(is_mended(subject));
-    for _ in 0..2 {
-        subject.engine().drop_staged("m1").unwrap();
-        assert!(!is_mended(subject));
-        assert_eq!(live_rows(subject, path), damaged);
-    }
-    // Another begins from nothing.
-    stage_back(subject, "m2", &wanted);
-    publish(subject, "m2", &wanted);
-    subject.engine().make_live("m2").unwrap();
-    assert_eq!(live_rows(subject, path), wanted);
 }

@@ -56,9 +56,9 @@ pub use maintenance::{FoldedRun, MaintenanceRequest, MaintenanceWork, Removal};
 pub use plan::{PlanError, plan};
 pub use progress::Progress;
 pub use request::{
-    BackupRequest, ChainLink, DifferentTable, ExpectedShard, FindBy, FoundBy, MendRequest, MendSource,
-    PartBackupRequest, Redefinition, Request, RestoreRequest, RestoreStrategy, RowMendRequest,
-    RowTableMend, StoppedTable, TableMapping, TableMend, TableUndo, TargetTable,
+    BackupRequest, ChainLink, DifferentTable, ExpectedShard, FindBy, FoundBy, MendRequest,
+    MendSource, PartBackupRequest, Redefinition, Request, RestoreRequest, RestoreStrategy,
+    RowMendRequest, RowTableMend, StoppedTable, TableMapping, TableMend, TableUndo, TargetTable,
 };
 pub use shard_method::{ChosenMethod, ShardMethod, ShardOutlook};
 pub use step::{PlannedStep, StepKind};

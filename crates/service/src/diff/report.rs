@@ -129,11 +129,7 @@ impl RowDiff<'_> {
 ///
 /// # Errors
 /// It is no row of the schema.
-pub fn row_values(
-    schema: &TableSchema,
-    key: &[u8],
-    row: &[u8],
-) -> Result<Vec<Value>, Malformed> {
+pub fn row_values(schema: &TableSchema, key: &[u8], row: &[u8]) -> Result<Vec<Value>, Malformed> {
     let keys = key::decode(key, &schema.key_types())?;
     let mut cells = RowReader::new(row)?;
     let mut values = Vec::with_capacity(schema.columns.len());

@@ -223,7 +223,7 @@ impl ExportArgs {
         }
         let sink = Sink::new(format, out, &table.schema, &self.null, !self.no_header)?;
         let quiet = context.output.quiet || self.file.is_none();
-        let progress = Progress::start(&format!("exporting {}", self.table), None, quiet);
+        let progress = Progress::start(format!("exporting {}", self.table), None, quiet);
         let written = table.write(sink, &progress);
         progress.finish();
         let (rows, out) = written?;
