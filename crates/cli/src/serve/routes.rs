@@ -264,6 +264,7 @@ pub const ROUTES: &[Route] = &[
                 "include_conflicting",
                 "erase_newer",
                 "accept_schema",
+                "max_write_wait",
                 "timezone",
                 "round",
             ],
