@@ -276,6 +276,10 @@ fn run(cli: Cli, arguments: &[OsString]) -> Result<Ended, Failure> {
         ("postgres.state", cli.global.state),
         ("server", cli.global.server),
     ];
+    let flagged: Vec<&str> = (flags.iter().filter(|(_, value)| value.is_some()))
+        .map(|(key, _)| *key)
+        .collect();
+    let is_flagged = |key: &str| flagged.contains(&key);
     let sources = Sources {
         directory,
         file: cli.global.config,
@@ -290,6 +294,19 @@ fn run(cli: Cli, arguments: &[OsString]) -> Result<Ended, Failure> {
     let token = sources.environment.get(remote::TOKEN).cloned();
     let (settings, entries) = sources.resolve()?;
     if let (Some(url), false) = (&settings.server, cli.command.stays_here()) {
+        let places = [
+            "target",
+            "repository",
+            "clickhouse.data_path",
+            "clickhouse.state",
+        ];
+        if let Some(place) = places.iter().find(|place| is_flagged(place)) {
+            return Err(Failure::misuse(format!(
+                "the server at {url} has a target and a repository of its own, and a flag names another {}",
+                place.rsplit('.').next().unwrap_or(place)
+            ))
+            .hint("leave the flag out, or have this process do it: --server ''"));
+        }
         let remote = Remote {
             url: url.clone(),
             token,

@@ -178,6 +178,15 @@ impl Context {
                 }
                 session.tell_begun(id);
             }
+            if session.house.is_stopping() {
+                return Err(Failure::new(
+                    FailureKind::Retry,
+                    format!("the server ends, and operation {id} is not over"),
+                )
+                .hint(format!(
+                    "the next mendb serve goes on with it, and so does mendb operation watch {id}"
+                )));
+            }
             if session.is_left() {
                 let left = format!("nobody waits for operation {id} any more, which goes on");
                 return Err(Failure::new(FailureKind::BrokenPipe, left));

@@ -99,7 +99,12 @@ impl Remote {
                     None => path.push(part),
                     Some(name) => {
                         let value = fields.remove(command.argument(name));
-                        path.push(value.as_ref().and_then(Value::as_str).unwrap_or_default())
+                        let value = value.as_ref().and_then(Value::as_str).unwrap_or_default();
+                        // They would name another path.
+                        if matches!(value, "" | "." | "..") {
+                            return Err(Failure::misuse(format!("{value:?} is no name")));
+                        }
+                        path.push(value)
                     }
                 };
             }

@@ -92,10 +92,9 @@ impl Guard {
                 403,
                 "fix_command",
                 format!(
-                    "{} is a {}, and this takes an {role}",
+                    "the role of {} is {}, and this takes that of {role}",
                     caller.name, caller.role
-                )
-                .replace("an viewer", "a viewer"),
+                ),
             ));
         }
         if caller.by_cookie && changes {

@@ -153,7 +153,7 @@ fn perform(
     let outcome = match ended {
         Ok(Verdict::Done) => "done".to_owned(),
         Ok(Verdict::Drift) => "failed: damage was found, or a table is missing".to_owned(),
-        Err(failure) if failure.kind == FailureKind::BrokenPipe && desk.house.is_stopping() => {
+        Err(failure) if failure.kind == FailureKind::Retry && desk.house.is_stopping() => {
             return (None, operation);
         }
         Err(failure) => {

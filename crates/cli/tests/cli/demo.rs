@@ -93,7 +93,10 @@ fn the_demo_restores_what_it_lost_and_proves_it() {
 #[test]
 fn the_demo_leaves_nothing_behind_and_touches_no_target_of_the_user() {
     let temporary = tempfile::tempdir().unwrap();
-    let mendb = Mendb::new().with("TMPDIR", temporary.path().to_str().unwrap());
+    // Nor does it ask a server of the user.
+    let mendb = Mendb::new()
+        .with("TMPDIR", temporary.path().to_str().unwrap())
+        .with("MENDB_SERVER", "http://127.0.0.1:1");
     let ran = mendb.run("demo --scale 0.01");
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert!(ran.stdout.contains("restore"), "{}", ran.stdout);

@@ -204,6 +204,27 @@ fn an_increment_of_an_altered_table_is_refused_with_the_difference() {
 }
 
 #[test]
+fn values_that_changed_without_a_row_being_written_are_in_the_increment() {
+    let shop = Shop::empty();
+    shop.sql(
+        "CREATE TYPE kind AS ENUM ('a', 'b');
+         CREATE TABLE things (id int PRIMARY KEY, kind kind, n int);
+         INSERT INTO things SELECT n, 'a', -n FROM generate_series(1, 20) n",
+    );
+    shop.ok(&["collection", "create", "things", "--table", "public.things"]);
+    shop.ok(&["backup", "things"]);
+    for change in [
+        "ALTER TABLE things DROP COLUMN n; ALTER TABLE things ADD n int DEFAULT 5",
+        "ALTER TYPE kind RENAME VALUE 'a' TO 'c'; ALTER TYPE kind RENAME VALUE 'b' TO 'a';
+         ALTER TYPE kind RENAME VALUE 'c' TO 'b'",
+    ] {
+        shop.sql(change);
+        shop.ok(&["backup", "things", "--incremental"]);
+        shop.ok(&["verify", "things", "--live"]);
+    }
+}
+
+#[test]
 fn increments_go_on_after_a_mend_and_its_undo() {
     let shop = Shop::new();
     shop.ok(&["backup", "shop", "--label", "monday"]);

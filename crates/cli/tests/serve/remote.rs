@@ -120,6 +120,16 @@ fn what_a_server_does_not_do_is_refused_and_what_is_about_this_machine_is_done_h
         refused.stderr.contains("--plan names a file"),
         "{refused:?}"
     );
+    // A flag that names another place is not passed over.
+    for place in ["--target mendb:///nowhere", "--repository file:///nowhere"] {
+        let refused = through(&world, &server, &format!("{place} list"));
+        assert_eq!(refused.code, 2, "{refused:?}");
+        assert!(refused.stderr.contains("of its own"), "{refused:?}");
+    }
+    for line in ["show ..", "show ."] {
+        let refused = through(&world, &server, line);
+        assert_eq!(refused.code, 2, "{refused:?}");
+    }
     assert_eq!(through(&world, &server, "token list").code, 0);
     let mut command = world.mendb.command("list");
     command.env("MENDB_SERVER", server.url());

@@ -32,6 +32,8 @@ pub(super) struct Cut {
     pub(super) methods: BTreeMap<String, ChangeMethod>,
     /// Its tables, of one that was taken of some.
     pub(super) tables: BTreeMap<String, Arc<Table>>,
+    /// The relations that have rows of each table.
+    relations: BTreeMap<String, Vec<u32>>,
     /// Bytes of a range of each table, about.
     pub(super) range_bytes: BTreeMap<String, u64>,
     keeper: Mutex<Client>,
@@ -44,6 +46,13 @@ impl Cut {
     pub(super) fn take(server: &Arc<Server>, of: &str, tables: &[String]) -> Result<Self> {
         let doing = "take a snapshot";
         let mut keeper = server.connect()?;
+        // Before the snapshot: what is attached after it is found when rows were read.
+        let mut relations = BTreeMap::new();
+        for table in tables {
+            let name = TableName::parse(table)?.to_string();
+            let found = witness::relations_of(&mut keeper, &name)?;
+            relations.insert(table.clone(), found);
+        }
         run(
             &mut keeper,
             doing,
@@ -89,6 +98,7 @@ impl Cut {
             since: None,
             methods: BTreeMap::new(),
             tables: found,
+            relations,
             range_bytes: BTreeMap::new(),
             keeper: Mutex::new(keeper),
             idle: Mutex::default(),
@@ -115,6 +125,20 @@ impl Cut {
                 "the versions of its rows do not tell what was written to table {table}"
             ))),
         }
+    }
+
+    /// Checks, after rows of a table were read, that they were of the relations that the table had at the snapshot: a
+    /// partition that is attached, and another table that gets the name, wait for no lock of a reader.
+    pub(super) fn check_read(&self, client: &mut Client, table: &Table, name: &str) -> Result<()> {
+        let Some(then) = self.relations.get(name) else {
+            return Ok(());
+        };
+        if witness::relations_of(client, &table.relation)? == *then {
+            return Ok(());
+        }
+        Err(refused(format!(
+            "table {name} got another partition or another name while it was read: take the backup again"
+        )))
     }
 
     /// Whether it can still be read.

@@ -439,6 +439,7 @@ impl RowStore for Postgres {
         let table = table_of(&cut, path)?;
         let mut session = cut.session()?;
         if read::scan(&mut session, table, range, after, sink)?.is_continue() {
+            cut.check_read(&mut session, table, &path.table)?;
             session.keep();
         }
         Ok(())

@@ -37,6 +37,7 @@ impl RowVersions for Postgres {
         let mut session = cut.session()?;
         let (rows, written) =
             written_since(&mut session, table, oldest, &condition.where_clause())?;
+        cut.check_read(&mut session, table, &path.table)?;
         session.keep();
         Ok(Some(RowCounts { rows, written }))
     }
@@ -55,6 +56,7 @@ impl RowVersions for Postgres {
             range_condition(table, "t.", range, None).and(&is_written_since("t.", oldest));
         let mut session = cut.session()?;
         if scan_where(&mut session, table, &condition, (range, None), sink)?.is_continue() {
+            cut.check_read(&mut session, table, &path.table)?;
             session.keep();
         }
         Ok(())

@@ -14,6 +14,10 @@
 //!
 //! A table has a number and a file, and each of its partitions has: what is in another file than at the cut was made
 //! anew, attached, truncated or written anew. Its rows tell only if all of them were written since; else all are compared.
+//! So it is where its columns, or the labels of types, are others ([`SHAPE`]).
+//!
+//! *Limit*: a database that was set back to before a cut, and in which another backup was then cut at the very number of
+//! that, has a witness of this number.
 
 use mendb_model::manifest::ChangeMethod;
 use postgres::Client;
@@ -39,6 +43,7 @@ CREATE TABLE mendb.cut_table (
     table_name text NOT NULL,
     number oid NOT NULL,
     file oid NOT NULL,
+    shape text NOT NULL,
     PRIMARY KEY (version, table_name, number)
 );
 ";
@@ -68,9 +73,9 @@ pub(super) fn note(client: &mut Client, at: Moment, relations: &[(String, String
         client
             .execute(
                 &format!(
-                    "INSERT INTO mendb.cut_table (version, table_name, number, file)
-                     SELECT $1::text::xid8, $2, c.oid, pg_relation_filenode(c.oid) FROM pg_class c WHERE {}
-                     ON CONFLICT (version, table_name, number) DO UPDATE SET file = excluded.file",
+                    "INSERT INTO mendb.cut_table (version, table_name, number, file, shape)
+                     SELECT $1::text::xid8, $2, c.oid, pg_relation_filenode(c.oid), {SHAPE} FROM pg_class c WHERE {}
+                     ON CONFLICT (version, table_name, number) DO UPDATE SET file = excluded.file, shape = excluded.shape",
                     has_rows_of("$3")
                 ),
                 &[&version, table, relation],
@@ -152,7 +157,7 @@ pub(super) fn method(
              FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
              WHERE {} AND NOT EXISTS (
                  SELECT FROM mendb.cut_table t WHERE t.version = $1::text::xid8 AND t.table_name = $2
-                     AND t.number = c.oid AND t.file = pg_relation_filenode(c.oid))",
+                     AND t.number = c.oid AND t.file = pg_relation_filenode(c.oid) AND t.shape = {SHAPE})",
             has_rows_of("$3")
         ),
         &[&earlier.to_string(), &table, &relation],
@@ -168,12 +173,42 @@ pub(super) fn method(
         );
         if old.map_err(|error| failed(&doing, &error))?.get(0) {
             return all_rows(match was_there {
-                true => "it was written anew since its parent, as by VACUUM FULL or CLUSTER",
+                true => {
+                    "it was written anew since its parent, as by VACUUM FULL or CLUSTER, or what its columns or their \
+                     types are has changed"
+                }
                 false => "it was made anew since its parent, or got a partition that has old rows",
             });
         }
     }
     Ok(ChangeMethod::RowVersions)
+}
+
+/// What the columns of a relation `c` are, and what the values of types that are not of the system are called: no row is
+/// written when a column is dropped and another gets its name, or when a label of an enum is renamed.
+const SHAPE: &str = "
+    (SELECT coalesce(string_agg(format('%s %s %s %s', a.attnum, a.attname, a.atttypid, a.atttypmod), ',' ORDER BY a.attnum), '')
+     FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)
+    || CASE WHEN EXISTS (
+         SELECT FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+             AND t.typnamespace <> 'pg_catalog'::regnamespace)
+       THEN coalesce((SELECT ';' || md5(string_agg(format('%s %s %s', e.enumtypid, e.oid, e.enumlabel), ',' ORDER BY e.oid))
+                      FROM pg_enum e), '')
+         || coalesce((SELECT ';' || string_agg(x.extname || ' ' || x.extversion, ',' ORDER BY x.extname)
+                      FROM pg_extension x), '')
+       ELSE '' END";
+
+/// The relations that have rows of a table now: itself, or its partitions.
+pub(super) fn relations_of(client: &mut Client, relation: &str) -> Result<Vec<u32>> {
+    let found = client.query(
+        "SELECT c.oid FROM pg_class c
+         WHERE c.relkind = 'r' AND (c.oid = to_regclass($1) OR c.oid IN (
+             SELECT p.relid FROM pg_partition_tree(to_regclass($1)) p WHERE p.isleaf)) ORDER BY c.oid",
+        &[&relation],
+    );
+    let found = found.map_err(|error| failed("look for the partitions of a table", &error))?;
+    Ok(found.iter().map(|row| row.get(0)).collect())
 }
 
 /// The condition that a relation `c` has rows of a table: it is the table, or one of its partitions.

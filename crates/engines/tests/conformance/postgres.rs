@@ -327,6 +327,30 @@ fn what_is_staged_goes_with_a_crash_of_the_server_and_is_not_taken_for_all() {
 }
 
 #[test]
+fn a_snapshot_is_not_read_of_partitions_and_tables_that_came_after_it() {
+    let changes = [
+        "CREATE TABLE late PARTITION OF t FOR VALUES FROM (1000) TO (2000)",
+        "CREATE SCHEMA staging;
+         CREATE TABLE staging.t (id bigint PRIMARY KEY, a bigint, b bigint);
+         ALTER SCHEMA public RENAME TO before; ALTER SCHEMA staging RENAME TO public",
+    ];
+    for change in changes {
+        let store = Rows::on(PostgresServer::of(Version::Debian));
+        store.server.sql(
+            "CREATE TABLE t (id bigint PRIMARY KEY, a bigint, b bigint) PARTITION BY RANGE (id);
+             CREATE TABLE t_1 PARTITION OF t FOR VALUES FROM (0) TO (1000);
+             INSERT INTO t VALUES (1, 1, 1)",
+        );
+        store.freeze("b1");
+        store.read("b1", &mut |_| ()).unwrap();
+        store.server.sql(change);
+        let refused = store.read("b1", &mut |_| ()).unwrap_err();
+        let refused = refused.to_string();
+        assert!(refused.contains("take the backup again"), "{refused}");
+    }
+}
+
+#[test]
 fn what_a_publish_replaced_outlives_a_crash_and_can_be_put_back() {
     let mut store = Rows::new();
     let before = store.rows_of(TABLE);

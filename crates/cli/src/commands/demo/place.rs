@@ -86,12 +86,13 @@ impl Place {
             // Not where the user is: there may be a settings file, and its values are here already.
             .current_dir(&self.directory)
             .env_remove("MENDB_CONFIG")
+            .env_remove("MENDB_SERVER")
             .envs(
                 self.context
                     .entries
                     .iter()
                     // A demo has no server to ask, and what entries show of a password is none.
-                    .filter(|entry| !entry.key.starts_with("clickhouse."))
+                    .filter(|entry| !entry.key.starts_with("clickhouse.") && entry.key != "server")
                     .map(|entry| (environment_name(entry.key), &entry.value)),
             )
             .stdin(Stdio::null())
