@@ -305,7 +305,7 @@ fn run(cli: Cli, arguments: &[OsString]) -> Result<Ended, Failure> {
                 "the server at {url} has a target and a repository of its own, and a flag names another {}",
                 place.rsplit('.').next().unwrap_or(place)
             ))
-            .hint("leave the flag out, or have this process do it: --server ''"));
+            .hint("leave the flag out, or have this process do it: --server="));
         }
         let remote = Remote {
             url: url.clone(),

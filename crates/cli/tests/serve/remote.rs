@@ -126,6 +126,7 @@ fn what_a_server_does_not_do_is_refused_and_what_is_about_this_machine_is_done_h
         assert_eq!(refused.code, 2, "{refused:?}");
         assert!(refused.stderr.contains("of its own"), "{refused:?}");
     }
+    assert_eq!(through(&world, &server, "list --server=").code, 0);
     for line in ["show ..", "show ."] {
         let refused = through(&world, &server, line);
         assert_eq!(refused.code, 2, "{refused:?}");

@@ -32,7 +32,8 @@ impl Serving {
     }
 
     /// Has it run a command, which ends with this code; what that printed.
-    pub fn ends(&self, code: i32, mut command: Command) -> String {
+    pub fn ends(&self, code: i32, command: Command) -> String {
+        let mut command = without_places(&command);
         command
             .env("MENDB_SERVER", &self.url)
             .env("MENDB_TOKEN", &self.token);
@@ -51,6 +52,30 @@ impl Serving {
         command.args(["--output", "json"]);
         serde_json::from_str(&self.ok(command)).unwrap()
     }
+}
+
+/// A command without the flags that name target, repository and state: those of the server count.
+fn without_places(command: &Command) -> Command {
+    let places = ["--target", "--repository", "--data-path", "--state"];
+    let mut client = Command::new(command.get_program());
+    let mut arguments = command.get_args();
+    while let Some(argument) = arguments.next() {
+        if places.iter().any(|place| argument == *place) {
+            arguments.next();
+        } else {
+            client.arg(argument);
+        }
+    }
+    if let Some(directory) = command.get_current_dir() {
+        client.current_dir(directory);
+    }
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => client.env(name, value),
+            None => client.env_remove(name),
+        };
+    }
+    client
 }
 
 impl Drop for Serving {

@@ -329,17 +329,19 @@ fn what_is_staged_goes_with_a_crash_of_the_server_and_is_not_taken_for_all() {
 #[test]
 fn a_snapshot_is_not_read_of_partitions_and_tables_that_came_after_it() {
     let changes = [
-        "CREATE TABLE late PARTITION OF t FOR VALUES FROM (1000) TO (2000)",
-        "CREATE SCHEMA staging;
-         CREATE TABLE staging.t (id bigint PRIMARY KEY, a bigint, b bigint);
-         ALTER SCHEMA public RENAME TO before; ALTER SCHEMA staging RENAME TO public",
+        "ALTER TABLE t ATTACH PARTITION late FOR VALUES FROM (1000) TO (2000)",
+        "ALTER SCHEMA public RENAME TO before; ALTER SCHEMA staging RENAME TO public",
     ];
     for change in changes {
         let store = Rows::on(PostgresServer::of(Version::Debian));
         store.server.sql(
             "CREATE TABLE t (id bigint PRIMARY KEY, a bigint, b bigint) PARTITION BY RANGE (id);
              CREATE TABLE t_1 PARTITION OF t FOR VALUES FROM (0) TO (1000);
-             INSERT INTO t VALUES (1, 1, 1)",
+             INSERT INTO t VALUES (1, 1, 1);
+             CREATE TABLE late (id bigint PRIMARY KEY, a bigint, b bigint);
+             INSERT INTO late VALUES (1500, 1, 1);
+             CREATE SCHEMA staging;
+             CREATE TABLE staging.t (id bigint PRIMARY KEY, a bigint, b bigint)",
         );
         store.freeze("b1");
         store.read("b1", &mut |_| ()).unwrap();
