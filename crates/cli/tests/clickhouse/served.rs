@@ -21,7 +21,7 @@ fn a_server_backs_up_mends_and_takes_back(flavor: Flavor) {
     insert(5000, "2026-02-05");
     let token = world.ok(&["token", "create", "ann", "--role", "admin"]);
     let serving = Serving::start(world.command(&["serve", "--listen", "127.0.0.1:0"]), &token);
-    let ok = |words: &[&str]| serving.ok(world.command(words));
+    let ok = |words: &[&str]| serving.ok(&world.command(words));
     let whole = world.contents("a");
     ok(&["backup", "nightly", "--tables", "a.*", "--label", "one"]);
     world.server.query("ALTER TABLE a.t DROP PARTITION 202601");

@@ -9,13 +9,13 @@ fn a_server_backs_up_mends_and_takes_back_while_others_write() {
     let token = shop.ok(&["token", "create", "ann", "--role", "admin"]);
     let serve = shop.command(&["serve", "--listen", "127.0.0.1:0"]);
     let serving = Serving::start(serve, &token);
-    let ok = |words: &[&str]| serving.ok(shop.command(words));
+    let ok = |words: &[&str]| serving.ok(&shop.command(words));
     let whole = shop.content();
     ok(&["backup", "shop", "--label", "monday"]);
     shop.damage();
     let damaged = shop.content();
     assert!(damaged != whole);
-    let diff = serving.ends(3, shop.command(&["verify", "monday", "--live"]));
+    let diff = serving.ends(3, &shop.command(&["verify", "monday", "--live"]));
     assert!(diff.contains("different"), "{diff}");
     let preview = serving.json(shop.command(&["restore", "shop", "--in-place", "--dry-run"]));
     assert_eq!(

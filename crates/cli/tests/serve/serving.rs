@@ -32,8 +32,8 @@ impl Serving {
     }
 
     /// Has it run a command, which ends with this code; what that printed.
-    pub fn ends(&self, code: i32, command: Command) -> String {
-        let mut command = without_places(&command);
+    pub fn ends(&self, code: i32, command: &Command) -> String {
+        let mut command = without_places(command);
         command
             .env("MENDB_SERVER", &self.url)
             .env("MENDB_TOKEN", &self.token);
@@ -43,14 +43,14 @@ impl Serving {
         String::from_utf8(ended.stdout).unwrap()
     }
 
-    pub fn ok(&self, command: Command) -> String {
+    pub fn ok(&self, command: &Command) -> String {
         self.ends(0, command)
     }
 
     pub fn json(&self, command: Command) -> serde_json::Value {
         let mut command = command;
         command.args(["--output", "json"]);
-        serde_json::from_str(&self.ok(command)).unwrap()
+        serde_json::from_str(&self.ok(&command)).unwrap()
     }
 }
 
