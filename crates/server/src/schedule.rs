@@ -151,9 +151,9 @@ mod tests {
         let due_ms = at("2026-01-01T05:00:00Z");
         assert_eq!(choice, Choice::Run { due_ms, missed: 4 });
         nights.decided_ms = due_ms;
-        for now in ["2026-01-01T02:00:00Z", "2026-01-01T05:59:59Z"] {
+        for asked_at in ["2026-01-01T02:00:00Z", "2026-01-01T05:59:59Z"] {
             let until_ms = Some(at("2026-01-01T06:00:00Z"));
-            assert_eq!(choose(&nights, at(now)).unwrap(), Choice::Wait { until_ms });
+            assert_eq!(choose(&nights, at(asked_at)).unwrap(), Choice::Wait { until_ms });
         }
     }
 
