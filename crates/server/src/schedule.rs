@@ -153,7 +153,10 @@ mod tests {
         nights.decided_ms = due_ms;
         for asked_at in ["2026-01-01T02:00:00Z", "2026-01-01T05:59:59Z"] {
             let until_ms = Some(at("2026-01-01T06:00:00Z"));
-            assert_eq!(choose(&nights, at(asked_at)).unwrap(), Choice::Wait { until_ms });
+            assert_eq!(
+                choose(&nights, at(asked_at)).unwrap(),
+                Choice::Wait { until_ms }
+            );
         }
     }
 
