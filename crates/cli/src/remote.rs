@@ -211,7 +211,10 @@ impl Remote {
                 Ok(line) => line,
                 Err(error) => return Err(self.cut_off(begun.as_deref(), Some(&error))),
             };
-            let told: Value = serde_json::from_str(&line).unwrap_or_default();
+            let told: Value = match serde_json::from_str(&line) {
+                Ok(told) => told,
+                Err(error) => return Err(self.cut_off(begun.as_deref(), Some(&error.into()))),
+            };
             if let Some(data) = told["data"].as_str() {
                 shown.clear();
                 let written = stdout

@@ -89,7 +89,17 @@ pub fn schedules(store: &Store) -> Vec<Family> {
         "mendb_schedule_last_run_success",
         "Whether the last run of a schedule was done, 0 or 1.",
     );
-    for schedule in store.schedules().unwrap_or_default() {
+    let schedules = store.schedules();
+    if let Err(error) = &schedules {
+        let why = mendb_model::describe_error(error);
+        tracing::warn!(why, "the schedules cannot be measured");
+    }
+    let up = Family::gauge(
+        "mendb_schedules_up",
+        "Whether the schedules could be read, 0 or 1.",
+    )
+    .with(Vec::new(), f64::from(u8::from(schedules.is_ok())));
+    for schedule in schedules.into_iter().flatten() {
         let labels = || {
             vec![
                 ("schedule", schedule.name.clone()),
@@ -108,7 +118,7 @@ pub fn schedules(store: &Store) -> Vec<Family> {
             last = last.with(labels(), f64::from(u8::from(outcome == "done")));
         }
     }
-    vec![lag, last]
+    vec![up, lag, last]
 }
 
 /// What is in the repository.
