@@ -272,3 +272,35 @@ fn is_of_here(route: &Route, name: &str) -> bool {
     let command = route.command();
     command.is_some_and(|command| command.without.contains(&name))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn printed(lines: &str) -> Result<Ended, Failure> {
+        let remote = Remote {
+            url: "http://localhost".to_owned(),
+            token: None,
+            format: OutputFormat::Text,
+            quiet: true,
+        };
+        remote.print(lines.as_bytes())
+    }
+
+    #[test]
+    fn a_command_is_over_when_the_server_says_so_and_how() {
+        let ended = printed("{\"end\":{\"exit_code\":3}}\n");
+        assert_eq!(ended.ok().map(|ended| ended.exit_code), Some(3));
+        for cut_off in [
+            "",
+            "{\"begun\":\"backup-1\"}\n",
+            "{\"da\n{\"end\":{\"exit_code\":0}}\n",
+        ] {
+            let failure = printed(cut_off).err().map(|failure| failure.message);
+            assert!(
+                failure.is_some_and(|message| message.contains("went away")),
+                "{cut_off}"
+            );
+        }
+    }
+}
