@@ -212,10 +212,12 @@ impl World {
         sums.collect()
     }
 
-    /// Names of the live parts of each table of a database.
+    /// Names of the live parts of each table of a database that hold its rows. A server removes
+    /// patches and empty parts of itself, whenever nothing needs them any more.
     pub fn part_names(&self, database: &str) -> BTreeMap<String, Vec<String>> {
         let rows = self.server.query(&format!(
-            "SELECT table, name FROM system.parts WHERE active AND database = '{database}' ORDER BY table, name"
+            "SELECT table, name FROM system.parts WHERE active AND database = '{database}' \
+             AND rows > 0 AND name NOT LIKE 'patch-%' ORDER BY table, name"
         ));
         let mut names: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (table, name) in rows.lines().filter_map(|row| row.split_once('\t')) {
