@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::points::{MOST_POINTS, points};
 use crate::servers::{Flavor, ServerOptions};
 use crate::world::{LivePart, Mended, NO_MERGES, World, files_below};
 
@@ -174,12 +175,12 @@ fn a_mend_of_damage_that_stops_anywhere_is_completed(flavor: Flavor) {
     let world = backed_up(flavor);
     let before = contents(&world);
     // The check of the server comes last, and what it finds is mended then.
-    let (check, every) = match flavor {
-        Flavor::Current => ("--check-table", 4),
-        Flavor::V18 => ("--check-kept", 2),
+    let (check, few) = match flavor {
+        Flavor::Current => ("--check-table", 11),
+        Flavor::V18 => ("--check-kept", 5),
     };
     let arguments = ["restore", "rot", "--in-place", check];
-    for point in (1..200).step_by(every) {
+    for point in points(few) {
         rot(&live(&world)[0].directory.join("digest.bin"));
         let mut command = world.command(&arguments);
         let output = command
@@ -214,7 +215,7 @@ fn a_mend_of_damage_that_stops_anywhere_is_completed(flavor: Flavor) {
             return;
         }
     }
-    panic!("a mend has more than 200 persisted steps");
+    panic!("a mend has more than {MOST_POINTS} persisted steps");
 }
 
 #[test]

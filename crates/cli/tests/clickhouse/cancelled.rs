@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use crate::points::points;
 use crate::servers::Flavor;
 use crate::world::World;
 
@@ -58,11 +59,11 @@ fn unfinished(world: &World) -> Option<String> {
 fn stop_at_points(
     world: &World,
     arguments: &[&str],
-    step: usize,
-    mut stopped: impl FnMut(usize, String) -> ControlFlow<()>,
+    few: usize,
+    mut stopped: impl FnMut(u64, String) -> ControlFlow<()>,
 ) {
     let arguments = [&["restore", "c", "--in-place"], arguments].concat();
-    for point in (1..).step_by(step) {
+    for point in points(few) {
         let mut mend = world.command(&arguments);
         let output = mend.env("MENDB_CRASH_AT", point.to_string()).output();
         if output.unwrap().status.success() {

@@ -39,6 +39,8 @@ mod names;
 mod order;
 mod part_files;
 mod plain;
+#[path = "../points/mod.rs"]
+mod points;
 mod restore;
 mod rights;
 mod schema;

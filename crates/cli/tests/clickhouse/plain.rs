@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use crate::points::points;
 use crate::servers::{Flavor, ServerOptions};
 use crate::world::{Mended, World};
 
@@ -138,7 +139,7 @@ fn what_came_into_a_table_of_files_after_planning_stays(flavor: Flavor) {
     let world = world(flavor);
     let whole = contents(&world);
     let (mut refused, mut gone_on) = (0, 0);
-    for point in (1..60).step_by(5) {
+    for point in points(5) {
         insert(&world, "l", 7000);
         let mut command = world.command(&["restore", "logs", "--in-place", "--tables", "logs.l"]);
         let output = command

@@ -5,18 +5,16 @@ use serde_json::Value;
 use crate::damaged::{
     DATABASE, MEND, backed_up, contents, damage, leaves_nothing_behind, merges_run,
 };
+use crate::points::{MOST_POINTS, points};
 use crate::servers::Flavor;
 use crate::world::World;
 
-/// No mend of these tests has so many persisted steps: the enumeration must end by itself.
-const MOST_POINTS: u64 = 200;
-
-/// Mends that are damaged anew each time, stopped at their first persisted step, and so on at each or
-/// `every` few until one is no longer stopped. `after` gets what was damaged before each.
-fn at_every_point(flavor: Flavor, order: &str, every: usize, after: impl Fn(&World, &Stopped)) {
+/// Mends that are damaged anew each time, stopped at one persisted step after the other until one is no
+/// longer stopped. `after` gets what was damaged before each.
+fn at_points(flavor: Flavor, order: &str, after: impl Fn(&World, &Stopped)) {
     let world = backed_up(flavor);
     let whole = contents(&world);
-    for point in (1..MOST_POINTS).step_by(every) {
+    for point in points(few(flavor)) {
         damage(&world);
         let damaged = contents(&world);
         assert_ne!(damaged, whole);
@@ -53,12 +51,12 @@ fn at_every_point(flavor: Flavor, order: &str, every: usize, after: impl Fn(&Wor
     panic!("a mend has more than {MOST_POINTS} persisted steps");
 }
 
-/// Which of the steps: the server of today, which runs inside an interpreter here, takes several times
-/// as long as the old one, where each step is tried.
-fn every_nth(flavor: Flavor) -> usize {
+/// Every so manieth step: the server of today, which runs inside an interpreter here, takes several times
+/// as long as the old one.
+fn few(flavor: Flavor) -> usize {
     match flavor {
-        Flavor::Current => 4,
-        Flavor::V18 => 1,
+        Flavor::Current => 11,
+        Flavor::V18 => 4,
     }
 }
 
@@ -99,7 +97,7 @@ fn mended(world: &World, stopped: &Stopped) {
 }
 
 fn resume(flavor: Flavor, order: &str) {
-    at_every_point(flavor, order, every_nth(flavor), |world, stopped| {
+    at_points(flavor, order, |world, stopped| {
         if let Some(id) = &stopped.unfinished {
             world.ok(&["operation", "watch", id]);
         }
@@ -109,7 +107,7 @@ fn resume(flavor: Flavor, order: &str) {
 
 /// Cancels: what was changed is as it was before the mend. Then mends to the end.
 fn cancel(flavor: Flavor) {
-    at_every_point(flavor, "swap", every_nth(flavor), |world, stopped| {
+    at_points(flavor, "swap", |world, stopped| {
         let Some(id) = &stopped.unfinished else {
             return;
         };
@@ -170,7 +168,7 @@ fn backups(flavor: Flavor) {
     let world = backed_up(flavor);
     let whole = contents(&world);
     let arguments = ["backup", "shop", "--tables", "shop.*"];
-    for point in (1..MOST_POINTS).step_by(every_nth(flavor)) {
+    for point in points(few(flavor)) {
         let mut command = world.command(&arguments);
         command.env("MENDB_CRASH_AT", point.to_string());
         let stopped = !command.output().unwrap().status.success();
@@ -299,7 +297,7 @@ fn a_mend_that_creates_a_table_and_stops_anywhere_is_completed() {
     let world = backed_up(Flavor::V18);
     let whole = contents(&world);
     let arguments = [&MEND[..], &["--tables", "shop.goods"]].concat();
-    for point in 1..MOST_POINTS {
+    for point in points(few(Flavor::V18)) {
         world.server.query("DROP TABLE shop.goods");
         let mut command = world.command(&arguments);
         command.env("MENDB_CRASH_AT", point.to_string());

@@ -27,6 +27,8 @@ mod crash;
 mod damaged;
 mod meanwhile;
 mod model;
+#[path = "../points/mod.rs"]
+mod points;
 mod readers;
 #[path = "../../../engines/tests/servers/mod.rs"]
 mod servers;

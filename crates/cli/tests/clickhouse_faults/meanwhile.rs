@@ -3,12 +3,11 @@
 
 use serde_json::Value;
 
+use crate::points::{MOST_POINTS, points};
 use crate::servers::{Flavor, ServerOptions};
 use crate::world::{Mended, World};
 
 const MEND: [&str; 3] = ["restore", "m", "--in-place"];
-/// No mend of these tables has so many persisted steps.
-const MOST_POINTS: usize = 200;
 
 fn world_with(flavor: Flavor, options: ServerOptions) -> World {
     let world = World::with(flavor, options);
@@ -55,7 +54,7 @@ fn merge(world: &World, tables: &[&str]) {
 
 /// Cancels, or does what is advised where that is too late, or where what was just brought was merged before it
 /// was remembered.
-fn taken_back(world: &World, id: &str, point: usize) {
+fn taken_back(world: &World, id: &str, point: u64) {
     let output = world.run(&["operation", "cancel", id]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     match output.status.code() {
@@ -76,7 +75,7 @@ fn taken_back(world: &World, id: &str, point: usize) {
 }
 
 /// Lets a mend end, and does what is advised where what was just brought was merged before it was remembered.
-fn ended(world: &World, id: &str, point: usize) {
+fn ended(world: &World, id: &str, point: u64) {
     let output = world.run(&["operation", "watch", id]);
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
@@ -89,7 +88,7 @@ fn ended(world: &World, id: &str, point: usize) {
 }
 
 /// Stops a mend at a persisted step. Returns its id, or `None` if it was done before that step.
-fn stopped_at(world: &World, arguments: &[&str], point: usize) -> Option<String> {
+fn stopped_at(world: &World, arguments: &[&str], point: u64) -> Option<String> {
     let mut command = world.command(arguments);
     command.env("MENDB_CRASH_AT", point.to_string());
     let output = command.output().unwrap();
@@ -111,10 +110,10 @@ fn open_mend(world: &World) -> Option<String> {
     Some(open["operation_id"].as_str().unwrap().to_owned())
 }
 
-fn every_nth(flavor: Flavor) -> usize {
+fn few(flavor: Flavor) -> usize {
     match flavor {
-        Flavor::Current => 5,
-        Flavor::V18 => 2,
+        Flavor::Current => 11,
+        Flavor::V18 => 4,
     }
 }
 
@@ -144,7 +143,7 @@ fn a_cancel_brings_back_what_was_although_the_server_has_merged(flavor: Flavor) 
     insert(&world, "b", 0);
     let was = || (sums(&world, "a"), sums(&world, "b"));
     let before = was();
-    for point in (1..MOST_POINTS).step_by(every_nth(flavor)) {
+    for point in points(few(flavor)) {
         let Some(id) = stopped_at(&world, &MEND, point) else {
             assert!(point > 20, "it was stopped {point} times only");
             return;
@@ -180,7 +179,7 @@ fn a_mend_ends_although_the_server_merges_what_it_brought(flavor: Flavor) {
         sums(&world, "s"),
         world.server.query("SELECT * FROM m.t FINAL ORDER BY k"),
     );
-    for point in (1..MOST_POINTS).step_by(every_nth(flavor)) {
+    for point in points(few(flavor)) {
         for table in tables {
             world.server.query(&format!("TRUNCATE TABLE m.{table}"));
             insert(&world, table, 700);
@@ -216,7 +215,7 @@ fn late(world: &World, policy: &str) -> (String, String) {
     world.mutate("ALTER TABLE m.a DELETE WHERE k >= 100");
     let arguments = [&MEND[..], &["--on-concurrent-insert", policy]].concat();
     // The table was planned and staged, and is not changed.
-    let point = (1..MOST_POINTS).find(|point| {
+    let point = points(2).find(|point| {
         let Some(id) = stopped_at(world, &arguments, *point) else {
             panic!("it was done before it had staged");
         };
@@ -430,7 +429,7 @@ fn updates_beside_the_parts_are_mended_taken_back_and_undone() {
     world.ok(&MEND);
 
     let updated = update();
-    for point in (1..MOST_POINTS).step_by(7) {
+    for point in points(11) {
         let Some(id) = stopped_at(&world, &MEND, point) else {
             return assert_eq!(sums(&world, "a"), backed_up);
         };

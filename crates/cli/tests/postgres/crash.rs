@@ -1,9 +1,7 @@
 //! A process that stops at every persisted step of a mend, and servers that crash.
 
+use crate::points::{MOST_POINTS, points};
 use crate::shop::Shop;
-
-/// No mend of these tests has so many persisted steps.
-const MOST_POINTS: u64 = 200;
 
 /// Mends in a process that stops at a step; `false` where it was over before.
 fn stopped_at(shop: &Shop, point: u64) -> bool {
@@ -26,8 +24,8 @@ fn a_mend_that_is_stopped_at_any_step_is_finished_or_cancelled_by_the_next_proce
     let mended = shop.content();
     shop.damage();
     let damaged = shop.content();
-    let mut points = 0;
-    for point in 1..MOST_POINTS {
+    let mut last = 0;
+    for point in points(3) {
         let was_stopped = stopped_at(&shop, point);
         let content = shop.content();
         assert!(
@@ -68,14 +66,14 @@ fn a_mend_that_is_stopped_at_any_step_is_finished_or_cancelled_by_the_next_proce
             shop.ok(&["undo", newest]);
             assert_eq!(shop.content(), damaged, "taken back after {point}");
         }
-        points = point;
+        last = point;
         if !was_stopped {
             break;
         }
     }
     assert!(
-        (10..MOST_POINTS - 1).contains(&points),
-        "{points} persisted steps"
+        (10..MOST_POINTS - 3).contains(&last),
+        "{last} persisted steps"
     );
     shop.ok(&["verify", "shop"]);
 }
@@ -105,7 +103,7 @@ fn a_restore_beside_that_is_stopped_at_any_step_is_finished_by_the_next_process(
     let shop = Shop::new();
     shop.ok(&["backup", "shop"]);
     let rename = "public.customers=public.customers2,public.orders=public.orders2";
-    for point in 1..MOST_POINTS {
+    for point in points(3) {
         let output = shop
             .command(&["restore", "shop", "--rename", rename])
             .env("MENDB_CRASH_AT", point.to_string())

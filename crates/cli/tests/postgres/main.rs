@@ -8,6 +8,8 @@ mod crash;
 mod increments;
 mod meanwhile;
 mod partitions;
+#[path = "../points/mod.rs"]
+mod points;
 #[path = "../../../engines/tests/postgres_server/mod.rs"]
 mod postgres_server;
 mod ranges;
