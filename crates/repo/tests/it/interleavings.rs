@@ -27,7 +27,7 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, LocalSet, spawn_local};
 
 use crate::chain_world::run;
 use crate::faulty_store::{Clock, FaultyStore, Gate};
@@ -352,7 +352,7 @@ impl Process {
         let (world, repository) = (Arc::clone(world), self.repository.clone());
         let mut dice = StdRng::seed_from_u64(dice.random());
         let work = async move { world.carry_out(&repository, command, &mut dice).await };
-        self.work = Some((command, tokio::spawn(work)));
+        self.work = Some((command, spawn_local(work)));
         self.requests = REQUESTS_A_JUMP;
     }
 }
@@ -474,7 +474,7 @@ fn processes_in_any_order_stopped_revived_or_killed_leave_every_backup_whole_and
     let count = number("MENDB_INTERLEAVINGS").unwrap_or(30);
     for seed in first..first + count {
         let told = Told(seed);
-        run(interleave(seed));
+        run(LocalSet::new().run_until(interleave(seed)));
         drop(told);
     }
 }

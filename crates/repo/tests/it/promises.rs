@@ -18,7 +18,7 @@ use crate::{compaction, garbage, ids, part_promises};
 /// A promise, proved on an empty repository.
 pub type Promise = (
     &'static str,
-    fn(Repository) -> Pin<Box<dyn Future<Output = ()> + Send>>,
+    fn(Repository) -> Pin<Box<dyn Future<Output = ()>>>,
 );
 
 macro_rules! promises {
