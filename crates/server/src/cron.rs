@@ -233,6 +233,12 @@ fn set(
         if from > to {
             return Err(wrong());
         }
+        // One that is never taken is a mistake: */70 is not every 70 minutes.
+        if let Some(step) = step.filter(|step| *step > 1 && *step > to - from) {
+            return Err(format!(
+                "{part:?} of the {name} takes steps of {step}, and its range from {from} to {to} has none"
+            ));
+        }
         values.extend((from..=to).step_by(usize::from(step.unwrap_or(1))));
     }
     Ok(values)
@@ -284,6 +290,11 @@ mod tests {
         assert_eq!(
             due("0 0 29 2 *", "UTC", "2026-01-01T00:00:00Z", 1),
             ["02-29T00:00+00:00"]
+        );
+        // A step to the end of its range is one that is taken.
+        assert_eq!(
+            due("*/59 */23 1 1 *", "UTC", "2026-01-01T00:00:00Z", 2),
+            ["01-01T00:59+00:00", "01-01T23:00+00:00"]
         );
         assert_eq!(
             due("0 0 * * 7", "UTC", "2026-11-28T00:00:00Z", 1),
@@ -353,6 +364,14 @@ mod tests {
             "* * * 13 *",
             "* * * * 8",
             "*/0 * * * *",
+            "*/70 * * * *",
+            "*/60 * * * *",
+            "0 */24 * * *",
+            "0 0 */31 * *",
+            "0 0 1 */12 *",
+            "0 0 * * */7",
+            "10-20/11 * * * *",
+            "50/10 * * * *",
             "5-1 * * * *",
             "0 0 30 2 *",
             "x * * * *",

@@ -45,6 +45,15 @@ pub enum End {
     At { unix_ms: u64 },
 }
 
+impl End {
+    fn unix_ms(self, now_ms: u64) -> u64 {
+        match self {
+            Self::After { seconds } => now_ms.saturating_add(seconds.saturating_mul(1000)),
+            Self::At { unix_ms } => unix_ms,
+        }
+    }
+}
+
 fn ends(text: &str) -> Result<End, String> {
     if let Ok(at) = text.parse::<jiff::Timestamp>() {
         let unix_ms = u64::try_from(at.as_millisecond());
@@ -106,10 +115,15 @@ impl TokenCommand {
                 expires,
             } => {
                 check(&name)?;
-                let expires_at_ms = expires.map(|end| match end {
-                    End::After { seconds } => env::now_ms() + seconds * 1000,
-                    End::At { unix_ms } => unix_ms,
-                });
+                let now_ms = env::now_ms();
+                let expires_at_ms = expires.map(|end| end.unix_ms(now_ms));
+                if let Some(end_ms) = expires_at_ms.filter(|end_ms| *end_ms <= now_ms) {
+                    return Err(Failure::misuse(format!(
+                        "--expires: a token that ends at {} lets nobody in",
+                        human::time(end_ms)
+                    ))
+                    .hint("name a time to come, such as 30d"));
+                }
                 let created = Created {
                     token: store.create_token(&name, role, expires_at_ms)?,
                     name,

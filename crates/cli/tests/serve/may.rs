@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use mendb_server::{Role, Store};
 use serde_json::{Value, json};
 
 use crate::client::open;
@@ -41,9 +42,10 @@ fn every_route_takes_its_role_and_no_less() {
     }
     let revoked = world.token("revoked", "admin");
     world.mendb.ok("token revoke revoked");
-    let expired = world
-        .mendb
-        .ok("token create expired --role admin --expires 2001-01-01T00:00:00Z");
+    // No command makes one that has ended.
+    let store = Store::open(&world.mendb.path().join("mendb-data/target")).unwrap();
+    let expired = store.create_token("expired", Role::Admin, Some(1)).unwrap();
+    drop(store);
     let server = world.serve();
     let document = world.get(&server, "/v1/openapi.json").json();
     for (method, path, role) in routes(&document) {
@@ -68,7 +70,7 @@ fn every_route_takes_its_role_and_no_less() {
             None,
             Some("mendb_0"),
             Some(revoked.as_str()),
-            Some(expired.trim()),
+            Some(expired.as_str()),
         ] {
             assert_eq!(with(nobody), 401, "{method} {path} {nobody:?}");
         }
@@ -85,6 +87,21 @@ fn every_route_takes_its_role_and_no_less() {
             }
         }
     }
+}
+
+#[test]
+fn a_token_that_would_let_nobody_in_is_not_made() {
+    let world = World::new();
+    for when in ["2001-01-01T00:00:00Z", "0h", "0d"] {
+        let line = format!("token create eve --role viewer --expires {when}");
+        let said = world.mendb.fails(2, &line);
+        assert!(said.contains("lets nobody in"), "{when}: {said}");
+    }
+    let listed = world.mendb.json("token list");
+    assert_eq!(listed.as_array().unwrap().len(), 1, "{listed:#}");
+    world
+        .mendb
+        .ok("token create eve --role viewer --expires 1h");
 }
 
 #[test]

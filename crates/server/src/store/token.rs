@@ -4,7 +4,7 @@
 //! nothing: that is for secrets that can be guessed.
 
 use mendb_service::{Error, Result, env};
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{OptionalExtension, params};
 use serde::Serialize;
 
 use super::{Store, int};
@@ -110,22 +110,12 @@ impl Store {
 
     fn hashed_tokens(&self) -> Result<Vec<(Token, String)>> {
         type Read = (String, String, String, i64, Option<i64>, Option<i64>);
-        let read = |row: &Row<'_>| -> rusqlite::Result<Read> {
-            Ok((
-                row.get(0)?,
-                row.get(1)?,
-                row.get(2)?,
-                row.get(3)?,
-                row.get(4)?,
-                row.get(5)?,
-            ))
-        };
         let rows: Vec<Read> = self.with("read tokens", |connection| {
             connection
                 .prepare_cached(
                     "SELECT name, role, hash, created_at_ms, expires_at_ms, revoked_at_ms FROM token ORDER BY name",
                 )?
-                .query_map([], read)?
+                .query_map([], |row| Read::try_from(row))?
                 .collect()
         })?;
         let token = |(name, role, hash, created, expires, revoked): Read| {
