@@ -236,7 +236,7 @@ fn set(
         // One that is never taken is a mistake: */70 is not every 70 minutes.
         if let Some(step) = step.filter(|step| *step > 1 && *step > to - from) {
             return Err(format!(
-                "{part:?} of the {name} takes steps of {step}, and its range from {from} to {to} has none"
+                "{part:?} of the {name} takes steps of {step}, and its range from {from} to {to} has no room for one"
             ));
         }
         values.extend((from..=to).step_by(usize::from(step.unwrap_or(1))));

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use crate::points::points;
+use crate::points::{MOST_POINTS, points};
 use crate::servers::Flavor;
 use crate::world::World;
 
@@ -75,6 +75,7 @@ fn stop_at_points(
             return;
         }
     }
+    panic!("a mend has more than {MOST_POINTS} persisted steps");
 }
 
 fn a_cancel_takes_away_all_that_the_mend_has_created_wherever_it_stopped(flavor: Flavor) {

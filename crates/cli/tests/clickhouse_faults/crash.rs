@@ -1,4 +1,4 @@
-//! A mend that stops at every single persisted step, and the process that comes after it.
+//! A mend that stops at one persisted step after the other, and the process that comes after it.
 
 use serde_json::Value;
 
@@ -51,9 +51,9 @@ fn at_points(flavor: Flavor, order: &str, after: impl Fn(&World, &Stopped)) {
     panic!("a mend has more than {MOST_POINTS} persisted steps");
 }
 
-/// Every so manieth step: the server of today, which runs inside an interpreter here, takes several times
-/// as long as the old one.
-fn few(flavor: Flavor) -> usize {
+/// How far apart the steps are: the server of today, which runs inside an interpreter here, takes several
+/// times as long as the old one.
+pub fn few(flavor: Flavor) -> usize {
     match flavor {
         Flavor::Current => 11,
         Flavor::V18 => 4,

@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use crate::crash::few;
 use crate::points::{MOST_POINTS, points};
 use crate::servers::{Flavor, ServerOptions};
 use crate::world::{Mended, World};
@@ -108,13 +109,6 @@ fn open_mend(world: &World) -> Option<String> {
     let operations = world.operations();
     let open = operations.iter().find(is_open)?;
     Some(open["operation_id"].as_str().unwrap().to_owned())
-}
-
-fn few(flavor: Flavor) -> usize {
-    match flavor {
-        Flavor::Current => 11,
-        Flavor::V18 => 4,
-    }
 }
 
 on_each_server!(

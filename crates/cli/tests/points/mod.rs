@@ -6,6 +6,10 @@ pub const MOST_POINTS: u64 = 200;
 
 /// The first persisted step and every `few`th after it, or each one where `MENDB_CRASH_POINTS` is `all`.
 pub fn points(few: usize) -> impl Iterator<Item = u64> {
-    let takes_all = std::env::var("MENDB_CRASH_POINTS").is_ok_and(|which| which == "all");
-    (1..MOST_POINTS).step_by(if takes_all { 1 } else { few })
+    let every = match std::env::var_os("MENDB_CRASH_POINTS") {
+        None => few,
+        Some(which) if which == "all" => 1,
+        Some(which) => panic!("MENDB_CRASH_POINTS is {which:?}: it can only be \"all\""),
+    };
+    (1..MOST_POINTS).step_by(every)
 }

@@ -1,4 +1,4 @@
-//! A process that stops at every persisted step of a mend, and servers that crash.
+//! A process that stops at one persisted step of a mend after the other, and servers that crash.
 
 use crate::points::{MOST_POINTS, points};
 use crate::shop::Shop;

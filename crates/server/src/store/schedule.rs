@@ -1,7 +1,7 @@
 //! Records `schedule` and `schedule_run`: what is to be done when, and what was done.
 
 use mendb_service::{Result, env};
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{OptionalExtension, params};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -151,25 +151,13 @@ impl Store {
     /// The store cannot be read.
     pub fn schedules(&self) -> Result<Vec<Schedule>> {
         type Read = (String, String, String, String, String, String, i64, i64);
-        let read = |row: &Row<'_>| -> rusqlite::Result<Read> {
-            Ok((
-                row.get(0)?,
-                row.get(1)?,
-                row.get(2)?,
-                row.get(3)?,
-                row.get(4)?,
-                row.get(5)?,
-                row.get(6)?,
-                row.get(7)?,
-            ))
-        };
         let rows: Vec<Read> = self.with("read schedules", |connection| {
             connection
                 .prepare_cached(
                     "SELECT name, work, collection, cron, time_zone, arguments, created_at_ms, decided_ms FROM schedule \
                      ORDER BY name",
                 )?
-                .query_map([], read)?
+                .query_map([], |row| Read::try_from(row))?
                 .collect()
         })?;
         let schedule =
