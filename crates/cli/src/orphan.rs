@@ -19,7 +19,7 @@ impl Context {
         let holds = match self.target()? {
             Target::ClickHouse(server) => self.server_holds(&server)?,
             Target::Rows(_) => self.row_holds()?,
-            // The journal tells of operations also while the server is away.
+            // The journal has operations while the server is away, too.
             Target::Postgres(_) => match self.look_at_postgres() {
                 Ok(engine) => engine.holds()?,
                 Err(failure) => {

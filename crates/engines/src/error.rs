@@ -64,7 +64,7 @@ impl EngineError {
         }
     }
 
-    /// Whether what it tells of is what was asked for, and not the moment: asking for something else may
+    /// Whether its cause is what was asked for, and not the moment: asking for something else may
     /// succeed, asking again does not.
     pub fn is_of_what_was_asked(&self) -> bool {
         matches!(self.remedy, Remedy::Request | Remedy::Repair)

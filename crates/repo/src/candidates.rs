@@ -7,7 +7,7 @@
 //!
 //! **What this is for.** A removal cannot be made conditional on every store, and a process may be stopped
 //! before one and wake up long after it. So an object is named here before it may be removed, by the epoch of
-//! the [lease](crate::Lease) under which that was decided; whoever is about to seal a backup looks here after
+//! the [lease](crate::Lease) under which that was decided; a process that is about to seal a backup looks here after
 //! its part lists are in place, and relies on nothing that is named. And it is removed only when a look at
 //! all lists, which began after it was named, does not find it. Of the two at least one sees the other.
 //!

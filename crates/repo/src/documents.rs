@@ -7,6 +7,7 @@
 use std::io::Read;
 
 use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
 use mendb_model::BackupId;
 use mendb_model::part::{ObjectRef, TableName};
 use serde::Serialize;
@@ -14,7 +15,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::Result;
 use crate::layout;
-use crate::objects::check;
+use crate::objects::{REQUESTS_AT_ONCE, check};
 use crate::repository::Repository;
 
 /// What a damaged or forged document may unpack to at most. A list of 256 parts with a thousand files
@@ -28,7 +29,7 @@ const ZSTD_LEVEL: i32 = 3;
 /// Which document of a backup it is; gives it its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DocumentName {
-    /// The table that it tells of.
+    /// The table that it describes.
     pub table: TableName,
     /// What it tells.
     pub kind: DocumentKind,
@@ -38,7 +39,7 @@ pub struct DocumentName {
     pub attempt: u32,
 }
 
-/// What a document tells of a table.
+/// What a document has about a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DocumentKind {
     /// The parts that were live: an [`mendb_model::part::Inventory`].
@@ -101,29 +102,46 @@ impl Repository {
         Ok(stored)
     }
 
-    /// Stores a document of one backup in another of the collection, byte for byte, after its size and BLAKE3
-    /// were checked. A document of the same name is replaced.
+    /// Stores documents of one backup in another of the collection, each under a name of its own, byte for byte,
+    /// after their sizes and BLAKE3 were checked: several at once, and in the order in which they are given. A document
+    /// of the same name is replaced.
     ///
     /// # Errors
-    /// [`crate::Error::NotFound`]; [`crate::Error::Damaged`] when it is not the document that is
-    /// meant; or the store fails.
-    pub async fn copy_document(
+    /// [`crate::Error::NotFound`]; [`crate::Error::Damaged`] when one is not the document that is
+    /// meant; or the store fails. Those that were stored by then stay.
+    pub async fn copy_documents(
         &self,
         collection: &str,
-        from: (&BackupId, &ObjectRef),
-        to: (&BackupId, &DocumentName),
+        (from, to): (&BackupId, &BackupId),
+        documents: &[(&ObjectRef, DocumentName)],
+    ) -> Result<Vec<ObjectRef>> {
+        let (from, to) = (
+            layout::backup(collection, from)?,
+            layout::backup(collection, to)?,
+        );
+        let copies = documents.iter();
+        let copies = copies.map(|(at, name)| self.copy_document((&from, at), (&to, name)));
+        let copies: Vec<_> = copies.collect();
+        let copies = stream::iter(copies).buffered(REQUESTS_AT_ONCE);
+        copies.try_collect().await
+    }
+
+    /// Copies a document from one directory to another.
+    async fn copy_document(
+        &self,
+        (from, at): (&str, &ObjectRef),
+        (to, name): (&str, &DocumentName),
     ) -> Result<ObjectRef> {
-        let ((from, at), (to, name)) = (from, to);
-        let full = format!("{}/{}", layout::backup(collection, from)?, at.object);
-        let read = self.objects.get(&full, at.bytes, |bytes| {
-            check(&bytes, at.bytes, &at.blake3)?;
-            Ok(bytes)
-        });
         let stored = ObjectRef {
             object: name.object(),
             ..at.clone()
         };
-        let full = format!("{}/{}", layout::backup(collection, to)?, stored.object);
+        let full = format!("{from}/{}", at.object);
+        let read = self.objects.get(&full, at.bytes, |bytes| {
+            check(&bytes, at.bytes, &at.blake3)?;
+            Ok(bytes)
+        });
+        let full = format!("{to}/{}", stored.object);
         self.objects.put(&full, read.await?).await?;
         Ok(stored)
     }

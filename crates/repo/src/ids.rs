@@ -1,10 +1,10 @@
 //! Ids of backups, each given once.
 //!
 //! An id counts seconds. What a collection has given is remembered by marks, objects named by a second
-//! ([`layout::ids`]): whoever wants an id creates the mark of a second after all that is known, and has it
+//! ([`layout::ids`]): a process that wants an id creates the mark of a second after all that is known, and has it
 //! if nobody else did. So no id recurs, also when its backup was deleted, when the clock was set back, and
 //! when several targets back up in the same second. Only the newest mark is needed; the others are removed.
-//! So whoever has created a mark looks whether a newer one is there by then: if so, the second may have been
+//! So a process that has created a mark looks whether a newer one is there by then: if so, the second may have been
 //! given and its mark removed meanwhile, and is given up. The newest mark is never removed, so that one of
 //! several who claim at once gets on.
 //!

@@ -254,7 +254,7 @@ impl Repository {
                         sealed.push(id);
                     }
                 }
-                // It cannot be told what that stands on: whoever removes backups has been asked.
+                // What it stands on is unknown: the user who removes backups has been asked.
                 Err(error) if error.is_damage() => {}
                 Err(error) => return Err(error),
             }

@@ -15,7 +15,7 @@ pub struct RepositoryOptions {
     /// Rows after which a row group of a segment ends, at least 1; one of long rows ends earlier. A
     /// look-up fetches whole groups, and the manifest has an entry of about 200 bytes for each.
     pub group_rows: usize,
-    /// Bytes of text that a manifest tells of shards itself. Where they take more, it names lists of them:
+    /// The most bytes of text that a manifest itself has about shards. Where they take more, it names lists of them:
     /// all manifests of a collection are read whenever its backups are listed.
     pub manifest_shard_bytes: usize,
     /// Compression of segments: 1 (fast) to 22 (small); what is beyond counts as the nearer end.

@@ -87,7 +87,7 @@ impl Front {
         Ok(holds)
     }
 
-    /// Lets go of what a repository holds back, and forgets that the collection was backed up into it. The
+    /// Releases what a repository holds back, and forgets that the collection was backed up into it. The
     /// next backup there has to be a full one. The repository is named by its id, by where it was, or by the
     /// full backup that its chain begins with.
     ///

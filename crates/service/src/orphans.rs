@@ -74,7 +74,7 @@ fn is_known(journal: Option<&Journal>, operation: &str) -> Result<bool> {
 }
 
 impl Front {
-    /// Lets go of what the target holds for an operation that the journal does not know. Of rows, what readers
+    /// Releases what the target holds for an operation that the journal does not know. Of rows, what readers
     /// do not see yet is given up, and what they see is completed. Of parts, tables stay as they are: merges
     /// go on, and what came in the middle of an exchange is brought back; the state before a mend stays until
     /// this is asked for again. After a crash, the same again.

@@ -125,7 +125,7 @@ impl Service {
         self.drive_some(None, observer)
     }
 
-    /// Has whoever drives end soon, now and from now on, and waits so long at most for the attempts that work: what they
+    /// Has the driving thread end soon, now and from now on, and waits so long at most for the attempts that work: what they
     /// hold on a server they let go. Operations stay where they are, and the next process goes on with them. Returns
     /// whether all attempts have ended.
     pub fn stop(&self, longest: Duration) -> bool {

@@ -35,7 +35,7 @@ pub enum CollectionCommand {
         /// The collection
         name: String,
     },
-    /// Let go of the changes that are kept for a repository which will not be used any more
+    /// Release the changes that are kept for a repository which will not be used any more
     ///
     /// The next backup into it has to be a full one. The repository itself is not touched.
     ForgetRepository {

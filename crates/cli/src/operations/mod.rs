@@ -1,4 +1,4 @@
-//! What the program tells of each kind of operation.
+//! What the program prints of each kind of operation.
 
 pub mod ending;
 pub mod progress;

@@ -61,7 +61,7 @@ impl Claim {
     }
 }
 
-/// Writes the record if there is none, or its journal has moved. Returns what to tell of it.
+/// Writes the record if there is none, or its journal has moved. Returns what to say about it.
 fn settle(data: &Path, state: &Path) -> Result<Option<String>, Failure> {
     let recorded = check(data, state)?;
     let own = directory_in(data);

@@ -172,7 +172,7 @@ impl Context {
         )
     }
 
-    /// Everything in the row store of the target as of its last commit, beside whoever has it open. It is
+    /// Everything in the row store of the target as of its last commit, beside a process that has it open. It is
     /// created when it is not there.
     ///
     /// # Errors
@@ -257,7 +257,7 @@ impl Context {
         }
     }
 
-    /// The target for those who only look: a row store as of its last commit, beside whoever has it open. It
+    /// The target for commands that only read: a row store as of its last commit, beside a process that has it open. It
     /// is created when it is not there. A server is opened as by [`Self::open_target`].
     ///
     /// # Errors

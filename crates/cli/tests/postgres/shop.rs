@@ -118,16 +118,18 @@ impl Shop {
         );
     }
 
+    /// The URL of the repository.
+    pub fn repository(&self) -> String {
+        format!("file://{}/repository", self.directory.path().display())
+    }
+
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mendb"));
         command
             .env("XDG_STATE_HOME", self.directory.path().join("state"))
             .current_dir(self.directory.path())
             .args(["--target", &self.server.url(&self.role)])
-            .args([
-                "--repository",
-                &format!("file://{}/repository", self.directory.path().display()),
-            ])
+            .args(["--repository", &self.repository()])
             .args(arguments)
             .stdin(Stdio::null());
         command

@@ -1,5 +1,7 @@
 //! Somebody ran an UPDATE without WHERE.
 
+use std::process::Command;
+
 use crate::postgres_server::Version;
 use crate::shop::{CUSTOMERS, ORDERS, Shop};
 
@@ -202,4 +204,25 @@ fn another_journal_and_another_process_are_refused() {
         .unwrap();
     let said = shop.fails(1, &["backup", "shop"]);
     assert!(said.contains("another mendb works on"), "{said}");
+}
+
+#[test]
+fn a_store_that_cannot_keep_the_rules_of_a_table_says_so() {
+    let shop = Shop::new();
+    shop.ok(&["backup", "shop"]);
+    let output = Command::new(env!("CARGO_BIN_EXE_mendb"))
+        .env("XDG_STATE_HOME", shop.directory().join("state"))
+        .current_dir(shop.directory())
+        .args(["--repository", &shop.repository()])
+        .args(["restore", "shop", "--output", "json"])
+        .args([
+            "--rename",
+            "public.customers=customers,public.orders=orders",
+        ])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let note = "note: public.customers, public.orders with columns, key and rows alone";
+    assert!(said.contains(note), "{said}");
 }

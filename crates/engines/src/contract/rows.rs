@@ -23,6 +23,10 @@ pub trait RowStore: LiveRows {
     /// the digest of what is copied is that of the shard.
     fn keeps_digests(&self) -> bool;
 
+    /// Whether tables are made with all that [`TableBackup::native`] says. Where they are not, they get the columns,
+    /// the key and the indexes of the schema, and a restore says which tables that concerns.
+    fn keeps_native(&self) -> bool;
+
     /// What mends are done with where writers go on until the publish. `None` where they are kept out from the
     /// beginning of a mend: by [`Self::begin_mend`].
     fn beside_writers(&self) -> Option<&dyn BesideWriters> {
@@ -94,7 +98,7 @@ pub trait RowStore: LiveRows {
         sink: BlockSink<'_>,
     ) -> Result<()>;
 
-    /// Lets go of the changes of a stream up to a version.
+    /// Releases the changes of a stream up to a version.
     ///
     /// # Errors
     /// The store cannot be written.

@@ -356,6 +356,10 @@ impl RowStore for Postgres {
         false
     }
 
+    fn keeps_native(&self) -> bool {
+        true
+    }
+
     fn beside_writers(&self) -> Option<&dyn BesideWriters> {
         Some(self)
     }

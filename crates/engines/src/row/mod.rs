@@ -178,6 +178,10 @@ impl RowStore for RowEngine {
         true
     }
 
+    fn keeps_native(&self) -> bool {
+        false
+    }
+
     fn freeze(&self, request: &FreezeRequest<'_>) -> Result<Frozen> {
         if let Some(since) = request.since_version {
             for table in request.tables {

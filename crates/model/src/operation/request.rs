@@ -92,6 +92,12 @@ pub struct RestoreRequest {
     /// The target that the backup was taken of, if that is known to be another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of_target: Option<TargetMark>,
+    /// Tables of the backup of whose definition the target keeps the columns, the key and the indexes of the schema,
+    /// and nothing of what the database that they were taken of says beside ([`TableBackup::native`]).
+    ///
+    /// [`TableBackup::native`]: crate::manifest::TableBackup::native
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plain_tables: Vec<String>,
 }
 
 /// How a restore makes rows of a chain of backups. The result is the same.

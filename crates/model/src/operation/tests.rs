@@ -38,6 +38,7 @@ pub(super) fn restore() -> Operation {
         }],
         strategy: RestoreStrategy::Sequential,
         of_target: None,
+        plain_tables: Vec::new(),
     });
     let steps = plan(&request, &[900, 100]).unwrap();
     let repository = ("id".to_owned(), "memory:".to_owned());

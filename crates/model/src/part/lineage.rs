@@ -25,11 +25,11 @@
 //! again: so numbers hold up to the highest of the *survivors*, the parts of the witness that are still
 //! there, by name, content and time of writing, which was before the witness.
 //!
-//! - [`Proof::PartLog`]: the log goes back to the witness. It tells of every merge on the way what it was
-//!   made from, down to names of the witness, and tells of nothing else that took one of these names, nor
+//! - [`Proof::PartLog`]: the log goes back to the witness. For every merge on the way it says what it was
+//!   made from, down to names of the witness, and it has nothing else that took one of these names, nor
 //!   of files of theirs that were removed before they were merged. Attaching a part is not logged, but
 //!   takes a number; to take the number of another, that one's files must have been removed before the
-//!   table was loaded. Where the log does not tell of all that went, or the server was started
+//!   table was loaded. Where the log does not have all that went, or the server was started
 //!   again, which may cost the log its last lines, numbers must hold besides.
 //! - [`Proof::BlockNumbers`]: the merged part covers exactly a row of whole witness parts, and numbers hold
 //!   that far. A server takes a number and makes the part live in one step, under a lock: so at the moment
@@ -169,7 +169,7 @@ struct Sight<'a> {
     events: HashMap<&'a str, Vec<&'a PartEvent>>,
     /// The log goes back to the witness, and contradicts nothing that is known.
     has_log: bool,
-    /// Merges that the log tells of need no numbers that hold.
+    /// Merges that are in the log need no block numbers that hold.
     log_suffices: bool,
     /// Numbers up to this one were not given twice since the witness.
     numbers_hold_to: i64,

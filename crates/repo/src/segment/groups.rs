@@ -1,7 +1,7 @@
 //! Reading some row groups of a segment without the others.
 //!
 //! The footer says how a group is decoded, so it is fetched too, once for a segment. Each group and the
-//! footer are checked by their BLAKE3 before anything looks at them, and the footer must tell of the
+//! footer are checked by their BLAKE3 before anything looks at them, and the footer must say of the
 //! groups what the manifest does.
 //!
 //! There are no bloom filters: of a chain the full backup is by far the largest part, and the keys that
@@ -211,7 +211,7 @@ impl GroupedSegment {
     /// Reads the footer out of what was fetched with it.
     ///
     /// # Errors
-    /// [`Error::Damaged`]: it is none, or does not tell of the groups what the manifest does.
+    /// [`Error::Damaged`]: it is none, or its groups are not those of the manifest.
     pub(crate) fn footer(&self, fetched: &FetchedGroups) -> Result<Footer> {
         let metadata = ArrowReaderMetadata::load(&fetched.file, ArrowReaderOptions::default())
             .map_err(|error| self.damaged(error))?;

@@ -206,19 +206,26 @@ async fn a_document_reads_back(repository: Repository) {
 
     let name = document(DocumentKind::CurrentParts, WRITER, 4);
     let (next, third) = (full(1), full(2));
-    let copy = repository.copy_document(COLLECTION, (&id, &at), (&next, &name));
+    let again = document(DocumentKind::CurrentParts, WRITER, 5);
+    let documents = [(&at, name.clone()), (&at, again)];
+    let copy = repository.copy_documents(COLLECTION, (&id, &next), &documents);
     let copied = copy.await.unwrap();
-    assert_eq!((copied.bytes, &copied.blake3), (at.bytes, &at.blake3));
-    let read: Inventory = repository
-        .document_at(COLLECTION, &next, &copied)
-        .await
-        .unwrap();
-    assert_eq!(read, live);
+    for copied in &copied {
+        assert_eq!((copied.bytes, &copied.blake3), (at.bytes, &at.blake3));
+        let read: Inventory = repository
+            .document_at(COLLECTION, &next, copied)
+            .await
+            .unwrap();
+        assert_eq!(read, live);
+    }
+    assert_eq!(copied.len(), 2);
+    assert_ne!(copied[0].object, copied[1].object);
     let another = ObjectRef {
         blake3: "0".repeat(64),
         ..at
     };
-    let copy = repository.copy_document(COLLECTION, (&id, &another), (&third, &name));
+    let documents = [(&another, name)];
+    let copy = repository.copy_documents(COLLECTION, (&id, &third), &documents);
     let error = copy.await.unwrap_err();
     assert!(matches!(error, Error::Damaged { .. }), "{error:?}");
 }

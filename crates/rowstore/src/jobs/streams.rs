@@ -19,7 +19,7 @@ pub(crate) fn detach(inner: &Inner, stream: &str) -> Result<()> {
     trim(inner, &names)
 }
 
-/// Lets go of all that a stream needs, and has it say so: the change log of a table had grown to `bytes`.
+/// Releases all that a stream needs, and marks it as lost: the change log of a table had grown to `bytes`.
 pub(crate) fn lapse(inner: &Inner, stream: &str, bytes: u64) -> Result<()> {
     change(inner, stream, |entry| {
         if let Some(record) = entry.streams.get_mut(stream) {

@@ -1,4 +1,4 @@
-//! Record `operation_key`: which order an operation was made for, by a key that whoever ordered chose.
+//! Record `operation_key`: which order an operation was made for, by a key that the client chose.
 //!
 //! The record is written in the transaction that makes the operation, so that an order that is repeated, also after a
 //! crash, finds the operation it has made. It stays when the operation is forgotten: a key means one order for good.
@@ -20,7 +20,7 @@ CREATE TABLE IF NOT EXISTS operation_key (
     at_ms        INTEGER NOT NULL
 ) STRICT;";
 
-/// An order as whoever ordered names it.
+/// An order as the client names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrderKey {
     /// Chosen by who orders, and never again for another order.

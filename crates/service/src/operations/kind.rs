@@ -27,7 +27,7 @@ pub(crate) trait Kind {
         Ok(true)
     }
 
-    /// Lets go of what an operation of this request has kept, before its record is removed.
+    /// Releases what an operation of this request has kept, before its record is removed.
     fn let_go(&self, _front: &Front, _operation: &OperationHead) -> Result<()> {
         Ok(())
     }

@@ -72,7 +72,7 @@ impl Front {
         Ok(())
     }
 
-    /// Lets go of what an operation has kept, before its record is removed.
+    /// Releases what an operation has kept, before its record is removed.
     pub(crate) fn let_go(&self, operation: &OperationHead) -> Result<()> {
         of(&operation.request).let_go(self, operation)
     }

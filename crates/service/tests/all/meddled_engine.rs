@@ -170,6 +170,9 @@ impl<M: Meddler> RowStore for Meddled<M> {
     fn keeps_digests(&self) -> bool {
         self.rows().keeps_digests()
     }
+    fn keeps_native(&self) -> bool {
+        self.rows().keeps_native()
+    }
     fn freeze(&self, request: &FreezeRequest<'_>) -> Result<Frozen> {
         self.around("freeze", || self.rows().freeze(request))
     }

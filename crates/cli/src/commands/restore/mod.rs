@@ -11,7 +11,7 @@ use mendb_model::BackupId;
 use mendb_model::key::KeyRange;
 use mendb_model::key_text::describe_range;
 use mendb_model::name::{BackupKind, OperationId, check};
-use mendb_model::operation::{FindBy, RestoreStrategy, State};
+use mendb_model::operation::{FindBy, Request, RestoreStrategy, State};
 use mendb_repo::clickhouse_backup::ImportedBackups;
 use mendb_service::{
     Drift, Error, MendFrom, MendOrder, Purpose, RestoreOrder, RowMendOrder, Service,
@@ -207,6 +207,7 @@ impl RestoreCommand {
             strategy: self.strategy.unwrap_or_default(),
         })?;
         say_operation(context, &service, &id)?;
+        say_what_stays_behind(context, &service, &id)?;
         context.drive(&service, &id, State::Done)
     }
 
@@ -309,6 +310,28 @@ fn say_operation(context: &Context, service: &Service, id: &OperationId) -> Resu
     context.say(&format!("operation {id}"));
     if let Some(target) = service.journal().operation(id)?.request.of_target() {
         context.say(&format!("note: the backup is of another target, {target}"));
+    }
+    Ok(())
+}
+
+/// Says of which tables the target does not keep the whole definition.
+///
+/// # Errors
+/// The journal cannot be read.
+fn say_what_stays_behind(
+    context: &Context,
+    service: &Service,
+    id: &OperationId,
+) -> Result<(), Failure> {
+    let operation = service.journal().operation(id)?;
+    if let Request::Restore(request) = &operation.request
+        && !request.plain_tables.is_empty()
+    {
+        context.say(&format!(
+            "note: {} with columns, key and rows alone: this target does not keep defaults, constraints, sequences \
+             and other indexes of the database that the backup was taken of; they stay in the backup",
+            request.plain_tables.join(", ")
+        ));
     }
     Ok(())
 }

@@ -132,7 +132,7 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<Verdict, Failure> {
         let json = table_file.to_json().map_err(wrong)?;
         let mut temporary = temporary_beside(&beside).map_err(wrong)?;
         temporary.write_all(json.as_bytes()).map_err(wrong)?;
-        // Before the rows: whoever finds these finds what they are.
+        // Before the rows: where rows are found, their schema is there.
         publish(temporary, &beside).map_err(wrong)?;
     }
     publish(temporary, path).map_err(wrong)?;

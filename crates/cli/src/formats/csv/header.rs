@@ -32,7 +32,7 @@ pub enum FieldCount {
     Table(usize),
     /// The first record.
     First(usize),
-    /// Whoever named the fields.
+    /// Who named the fields.
     Said(usize),
 }
 

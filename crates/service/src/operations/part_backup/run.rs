@@ -212,20 +212,21 @@ fn take_over(
     let name = document(attempt, &definition.name, DocumentKind::CurrentParts);
     let current_parts = put(attempt, request, &name, &inventory)?;
     let repository = &attempt.tools.repository;
-    let mut listed = Vec::with_capacity(lists.len());
-    for (chunk, (at, records)) in (0u32..).zip(lists) {
-        attempt.check_stopped()?;
-        let name = document(attempt, &definition.name, DocumentKind::Parts { chunk });
-        let (from, to) = ((&backup_id, &at), (&request.backup_id, &name));
-        let copied = attempt.wait(repository.copy_document(&request.collection, from, to))?;
-        listed.push(PartList::of(copied, &records, 0));
-    }
+    let named = (0u32..).zip(&lists).map(|(chunk, (at, _))| {
+        let kind = DocumentKind::Parts { chunk };
+        (at, document(attempt, &definition.name, kind))
+    });
+    let named: Vec<_> = named.collect();
+    let backups = (&backup_id, &request.backup_id);
+    let copied = attempt.wait(repository.copy_documents(&request.collection, backups, &named))?;
+    let listed = copied.into_iter().zip(&lists);
+    let listed = listed.map(|(copied, (_, records))| PartList::of(copied, records, 0));
     Ok(PartTable {
         definition,
         current_parts: Some(current_parts),
         partitions: None,
         mutations: inventory.mutations,
-        lists: listed,
+        lists: listed.collect(),
     })
 }
 

@@ -34,13 +34,13 @@ pub(super) fn is_kept(
     tools.engine.is_frozen(&undo_freeze(id, table))
 }
 
-/// Lets go of what is kept of a table.
+/// Releases what is kept of a table.
 pub(super) fn let_go(tools: &Tools, id: &OperationId, table: &TableName) -> TaskResult<()> {
     let engine = tools.engine.parts()?;
     Ok(engine.drop_freeze(&undo_freeze(id, table))?)
 }
 
-/// Lets go of all that a mend has kept to be undone by.
+/// Releases all that a mend has kept for its undo.
 pub(super) fn forget(tools: &Tools, id: &OperationId, request: &MendRequest) -> TaskResult<()> {
     let mut tables = request.tables.iter();
     tables.try_for_each(|table| let_go(tools, id, &table.target))
@@ -161,7 +161,7 @@ pub(super) fn drop_empty(tools: &Tools, table: &TableName) -> TaskResult<Option<
     Ok(None)
 }
 
-/// Tells of databases that a mend has created and that are left when it was taken back: to drop one would drop
+/// Names the databases that a mend has created and that are left when it was taken back: to drop one would drop
 /// what somebody puts into it at that moment.
 pub(super) fn tell_databases(attempt: &Attempt<'_>, id: &OperationId) -> TaskResult<()> {
     let engine = attempt.tools.engine.parts()?;

@@ -135,7 +135,7 @@ impl View<'_> {
     }
 }
 
-/// What records tell of the live parts.
+/// What records say about the live parts.
 #[derive(Default)]
 struct Known {
     /// Those that somebody brought, or may have.

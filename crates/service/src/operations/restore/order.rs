@@ -60,15 +60,30 @@ impl Front {
             backup_id: stored.manifest.backup_id.clone(),
             manifest_blake3: stored.blake3.clone(),
         };
+        let plain_tables = self.plain_tables(&last.manifest, &tables)?;
         let request = RestoreRequest {
             collection: order.collection.clone(),
             chain: chain.iter().map(link).collect(),
             tables,
             strategy: order.strategy,
             of_target: whose.other(),
+            plain_tables,
         };
         let repository_id = self.known_id()?;
         self.create(Request::Restore(request), repository_id, &bytes)
+    }
+
+    /// Those of the tables whose definition of their own database the target does not keep.
+    fn plain_tables(&self, manifest: &Manifest, tables: &[TableMapping]) -> Result<Vec<String>> {
+        if self.tools.engine.rows()?.keeps_native() {
+            return Ok(Vec::new());
+        }
+        let has_native = |table: &TableBackup| table.native.is_some();
+        let names = tables.iter().map(|mapping| &mapping.source);
+        Ok(names
+            .filter(|name| manifest.table(name).is_some_and(has_native))
+            .cloned()
+            .collect())
     }
 
     /// The chain up to a backup, or to the one that is meant where none is named: see [`Self::chosen`].

@@ -314,7 +314,7 @@ pub(crate) fn seal(
     Ok(())
 }
 
-/// Lets go of what the next increment does not need, and unlocks.
+/// Releases what the next increment does not need, and unlocks.
 pub(crate) fn release(attempt: &Attempt<'_>, request: &BackupRequest) -> TaskResult<()> {
     let engine = &attempt.tools.engine;
     engine

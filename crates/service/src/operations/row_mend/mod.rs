@@ -357,7 +357,7 @@ fn load(
     })
 }
 
-/// Shows readers what was staged, lets go of what the next increment does not need, so that it is not
+/// Shows readers what was staged, releases what the next increment does not need, so that it is not
 /// written again, and unlocks.
 fn finish(attempt: &Attempt<'_>, request: &RowMendRequest, counts: &mut Counts) -> TaskResult<()> {
     let engine = attempt.tools.engine.rows()?;
