@@ -5,7 +5,6 @@
 //!
 //! *Cost*: the header of each page is read, and each dictionary twice. *Memory*: one dictionary at a time.
 
-use std::fs::File;
 use std::sync::Arc;
 
 use parquet::basic::Type;
@@ -14,12 +13,14 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
 use parquet::file::serialized_reader::SerializedPageReader;
 
+use super::foreign_file::ForeignFile;
+
 /// Looks at the dictionaries of the columns that are read.
 ///
 /// # Errors
 /// One says that it holds more values than it has bytes for, or a page cannot be read.
 pub(super) fn check(
-    file: File,
+    file: ForeignFile,
     metadata: &ParquetMetaData,
     roots: &[usize],
 ) -> Result<(), ParquetError> {
@@ -37,7 +38,7 @@ pub(super) fn check(
 }
 
 fn check_column(
-    file: &Arc<File>,
+    file: &Arc<ForeignFile>,
     column: &ColumnChunkMetaData,
     rows: usize,
 ) -> Result<(), ParquetError> {

@@ -11,6 +11,7 @@
 
 mod cell;
 mod dictionaries;
+mod foreign_file;
 mod int96;
 
 use std::fs::File;
@@ -30,6 +31,7 @@ use parquet::basic::LogicalType;
 use parquet::errors::ParquetError;
 
 use self::cell::cell;
+use self::foreign_file::ForeignFile;
 use super::fields::Fields;
 use super::sink::SCHEMA_KEY;
 use super::{FileOptions, Place, ReadError, Reading, Record, RecordSource};
@@ -88,7 +90,8 @@ pub fn describe(file: &File, fields: &Fields) -> Result<Vec<Column>, ReadError> 
 
 fn load(file: &File, plain: bool) -> Result<ArrowReaderMetadata, ReadError> {
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(plain);
-    shielded(|| ArrowReaderMetadata::load(file, options))
+    let file = ForeignFile::of(file)?;
+    shielded(|| ArrowReaderMetadata::load(&file, options))
 }
 
 /// What the library reads from a file.
@@ -195,20 +198,21 @@ impl ParquetSource {
             roots.push(at);
             int96.extend(is_int96.then_some(at));
         }
-        let clone = file.try_clone()?;
+        let clone = ForeignFile::of(&file)?;
         shielded(|| dictionaries::check(clone, metadata.metadata(), &roots))?;
         let mut nanos = None;
         if !int96.is_empty() {
             let options =
                 ArrowReaderOptions::new().with_schema(int96::in_seconds(&metadata, &int96));
-            let seconds = shielded(|| ArrowReaderMetadata::load(&file, options))?;
-            nanos = Some(batches(file.try_clone()?, metadata, int96)?);
+            let clone = ForeignFile::of(&file)?;
+            let seconds = shielded(|| ArrowReaderMetadata::load(&clone, options))?;
+            nanos = Some(batches(&file, metadata, int96)?);
             metadata = seconds;
         }
         let rows_total = metadata.metadata().file_metadata().num_rows();
         let empty = RecordBatch::new_empty(Schema::empty().into());
         Ok(Self {
-            reader: batches(file, metadata, roots)?,
+            reader: batches(&file, metadata, roots)?,
             nanos,
             columns,
             batch: empty.clone(),
@@ -245,11 +249,12 @@ impl ParquetSource {
 
 /// Reads columns of a file.
 fn batches(
-    file: File,
+    file: &File,
     metadata: ArrowReaderMetadata,
     roots: Vec<usize>,
 ) -> Result<ParquetRecordBatchReader, ReadError> {
     let mask = ProjectionMask::roots(metadata.parquet_schema(), roots);
+    let file = ForeignFile::of(file)?;
     let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
         .with_projection(mask)
         .with_batch_size(BATCH_ROWS);
