@@ -175,6 +175,60 @@ fn where_versions_of_rows_do_not_tell_all_rows_are_compared_and_it_is_said_why()
     assert_up_to_date(&shop);
 }
 
+/// The number of the transaction that a backup was cut before.
+fn cut_at(report: &Value) -> u64 {
+    let version = report["snapshot_version"].to_string();
+    let number = version.trim_matches('"').split(':').next().unwrap();
+    number
+        .parse()
+        .unwrap_or_else(|_| panic!("{version} is no version"))
+}
+
+#[test]
+fn a_database_that_was_set_back_and_reached_the_transaction_of_a_lost_backup_again_is_noticed() {
+    for version in [Version::Debian, Version::V18] {
+        let mut shop = Shop::on(version);
+        let next = "SELECT pg_snapshot_xmax(pg_current_snapshot())";
+        let now = |shop: &Shop| shop.copy(next).trim().parse::<u64>().unwrap();
+        let newest = |shop: &Shop| {
+            let backups = shop.json(&["list", "shop"]);
+            cut_at(backups.as_array().unwrap().last().unwrap())
+        };
+        shop.ok(&["backup", "shop"]);
+        // How many transactions a backup needs before its cut.
+        let before = now(&shop);
+        shop.repository = "other";
+        shop.ok(&["backup", "shop", "--new-repository"]);
+        let own = newest(&shop) - before;
+        shop.repository = "repository";
+        shop.server.crash();
+        let kept = shop.server.copy_of_data();
+        shop.server.start();
+        for _ in 0..60 {
+            shop.sql("UPDATE customers SET balance = 7 WHERE id < 50");
+        }
+        assert_eq!(changes(&shop, &[]), [49, 0]);
+        let lost = newest(&shop);
+        shop.server.crash();
+        shop.server.put_back(&kept);
+        shop.server.start();
+        shop.sql("UPDATE orders SET note = 'y' WHERE id = 1");
+        while now(&shop) < lost - own {
+            shop.sql("SELECT pg_current_xact_id()");
+        }
+        // The other repository knows nothing of the lost one.
+        shop.repository = "other";
+        shop.ok(&["backup", "shop"]);
+        assert_eq!(newest(&shop), lost, "the same number is reached again");
+        shop.repository = "repository";
+        let found = increment(&shop, &[]);
+        assert_eq!((found[0].0, found[1].0), (49, 1), "{found:?}");
+        assert!(found[0].1.contains("set back"), "{found:?}");
+        assert_eq!(increment(&shop, &[])[0].1, "row_versions");
+        assert_up_to_date(&shop);
+    }
+}
+
 #[test]
 fn an_increment_of_an_altered_table_is_refused_with_the_difference() {
     let shop = Shop::new();

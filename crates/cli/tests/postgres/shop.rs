@@ -30,6 +30,8 @@ impl std::fmt::Debug for Content {
 pub struct Shop {
     pub server: PostgresServer,
     pub role: String,
+    /// The name of the repository.
+    pub repository: &'static str,
     directory: tempfile::TempDir,
 }
 
@@ -44,6 +46,7 @@ impl Shop {
         Self {
             server: PostgresServer::of(version),
             role: "postgres".to_owned(),
+            repository: "repository",
             directory: tempfile::tempdir().unwrap(),
         }
     }
@@ -120,7 +123,11 @@ impl Shop {
 
     /// The URL of the repository.
     pub fn repository(&self) -> String {
-        format!("file://{}/repository", self.directory.path().display())
+        format!(
+            "file://{}/{}",
+            self.directory.path().display(),
+            self.repository
+        )
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {

@@ -7,7 +7,7 @@ use mendb_model::key::KeyRange;
 use super::error::{failed, refused};
 use super::publish::Locked;
 use super::transaction::number;
-use super::{Postgres, mend};
+use super::{Postgres, mend, witness};
 use crate::contract::beside_writers::{BesideWriters, Look, Publishing, WantedTable};
 use crate::contract::live_rows::LiveShard;
 use crate::contract::only_read;
@@ -53,13 +53,13 @@ impl BesideWriters for Postgres {
     fn version_before(&self, operation: &str) -> Result<Version> {
         self.server.with(|client| {
             let row = client.query_opt(
-                "SELECT transaction FROM mendb.published WHERE operation = $1",
+                "SELECT transaction, drawn FROM mendb.published WHERE operation = $1",
                 &[&operation],
             );
             let row = row.map_err(|error| failed("read what was replaced", &error))?;
             let row =
                 row.ok_or_else(|| refused(format!("operation {operation} has not published")))?;
-            Ok(number(row.get(0))?.into())
+            Ok(witness::version(number(row.get(0))?, row.get(1)))
         })
     }
 

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use mendb_model::Version;
 use mendb_model::manifest::ChangeMethod;
 use postgres::Client;
 
@@ -24,7 +25,7 @@ pub(super) struct Cut {
     of: String,
     /// Its name on the server.
     snapshot: String,
-    /// When it is. Transactions from its version on are not in it.
+    /// When it is.
     pub(super) moment: Moment,
     /// What may have been written since an earlier one, of one that was taken for an increment.
     since: Option<Since>,
@@ -78,6 +79,7 @@ impl Cut {
                 &[],
             )
             .map_err(|error| failed(doing, &error))?;
+        let drawn = witness::draw(&mut keeper)?;
         let mut found = BTreeMap::new();
         for name in tables {
             let table = catalogue::find(&mut keeper, name)?;
@@ -92,7 +94,8 @@ impl Cut {
             of: of.to_owned(),
             snapshot: row.get(0),
             moment: Moment {
-                version: number(row.get(1))?,
+                next: number(row.get(1))?,
+                drawn,
                 oldest: number(row.get(2))?,
             },
             since: None,
@@ -106,7 +109,7 @@ impl Cut {
     }
 
     /// Finds how the changes of its tables since an earlier one are found.
-    pub(super) fn look_back(&mut self, earlier: u64) -> Result<()> {
+    pub(super) fn look_back(&mut self, earlier: Version) -> Result<()> {
         let mut keeper = lock(&self.keeper);
         let since = witness::since(&mut keeper, earlier, self.moment)?;
         for (name, table) in &self.tables {

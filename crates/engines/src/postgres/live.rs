@@ -132,12 +132,13 @@ impl LiveRows for View {
 
     fn version(&self) -> Result<Version> {
         if let Self::Cut(cut, _) = self {
-            return Ok(cut.moment.version.into());
+            return Ok(cut.moment.version());
         }
         self.with(|client| {
             let row = client.query_one("SELECT pg_snapshot_xmax(pg_current_snapshot())::text", &[]);
             let last = row.map_err(|error| failed("ask for the last transaction", &error))?;
-            Ok(number(last.get(0))?.into())
+            // Before each cut that is taken at this number.
+            Ok(Version::of_two(number(last.get(0))?, 0))
         })
     }
 

@@ -371,10 +371,7 @@ impl RowStore for Postgres {
     fn freeze(&self, request: &FreezeRequest<'_>) -> Result<Frozen> {
         let mut cut = Cut::take(&self.server, request.operation, request.tables)?;
         if let Some(earlier) = request.since_version {
-            let number = earlier.as_number();
-            cut.look_back(number.ok_or_else(|| {
-                refused(format!("{earlier} is no version of a PostgreSQL database"))
-            })?)?;
+            cut.look_back(earlier)?;
         }
         let mut tables = Vec::new();
         for name in request.tables {
@@ -398,7 +395,7 @@ impl RowStore for Postgres {
             });
         }
         let frozen = Frozen {
-            version: cut.moment.version.into(),
+            version: cut.moment.version(),
             tables,
         };
         let relations = cut.tables.iter();

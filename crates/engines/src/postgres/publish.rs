@@ -476,7 +476,8 @@ impl Locked {
             .query_one("SELECT pg_snapshot_xmin(pg_current_snapshot())::text", &[]);
         let row = row.map_err(|error| failed("note the publish", &error))?;
         let at = Moment {
-            version: self.own,
+            next: self.own,
+            drawn: witness::draw(&mut self.client)?,
             oldest: number(row.get(0))?.min(self.own),
         };
         let relations = self.tables.iter();
@@ -484,9 +485,9 @@ impl Locked {
             relations.map(|mended| (mended.table.name.clone(), mended.table.relation.clone()));
         witness::note(&mut self.client, at, &relations.collect::<Vec<_>>())?;
         let marked = self.client.execute(
-            "INSERT INTO mendb.published (operation, transaction, waited_ms)
-             VALUES ($1, pg_current_xact_id()::text, $2)",
-            &[&self.operation, &waited_ms],
+            "INSERT INTO mendb.published (operation, transaction, drawn, waited_ms)
+             VALUES ($1, pg_current_xact_id()::text, $2, $3)",
+            &[&self.operation, &at.drawn, &waited_ms],
         );
         marked.map_err(|error| failed("note the publish", &error))?;
         run(&mut self.client, "publish a mend", "COMMIT")

@@ -25,9 +25,11 @@ use crate::contract::{Hold, HoldKind, Lock, LockKind};
 use crate::error::{EngineError, Remedy, Result};
 
 /// The layout of the schema.
-const FORMAT: i32 = 2;
-/// The one before, which knew no witnesses.
-const FORMAT_BEFORE: i32 = 1;
+const FORMAT: i32 = 3;
+/// The one that knew no witnesses …
+const WITHOUT_WITNESSES: i32 = 1;
+/// … and the one whose cuts drew no numbers.
+const WITHOUT_NUMBERS: i32 = 2;
 /// The lock of whoever works on the database: `mendb` in ASCII.
 const CLAIM: i64 = 0x006d_656e_6462;
 
@@ -72,6 +74,7 @@ CREATE UNLOGGED TABLE mendb.looked (
 CREATE TABLE mendb.published (
     operation text PRIMARY KEY,
     transaction text NOT NULL,
+    drawn bigint NOT NULL,
     waited_ms bigint NOT NULL
 );
 CREATE TABLE mendb.before (
@@ -180,20 +183,22 @@ fn check_format(client: &mut Client) -> Result<()> {
     let format: i32 = row
         .map_err(|error| failed("read the schema mendb", &error))?
         .get(0);
-    match format {
+    let witnesses = match format {
         FORMAT => return Ok(()),
-        FORMAT_BEFORE => {
-            let raise = format!(
-                "BEGIN; {} UPDATE mendb.target SET format = {FORMAT}; COMMIT",
-                witness::LAYOUT
-            );
-            return run(client, "raise the schema mendb", &raise);
+        WITHOUT_NUMBERS => witness::RAISE,
+        WITHOUT_WITNESSES => witness::LAYOUT,
+        _ => {
+            return Err(refused(format!(
+                "the schema mendb has format {format}, and this mendb works with {FORMAT}: use the version that made it"
+            )));
         }
-        _ => {}
-    }
-    Err(refused(format!(
-        "the schema mendb has format {format}, and this mendb works with {FORMAT}: use the version that made it"
-    )))
+    };
+    let raise = format!(
+        "BEGIN; {witnesses} ALTER TABLE mendb.published ADD drawn bigint NOT NULL DEFAULT 0;
+         ALTER TABLE mendb.published ALTER drawn DROP DEFAULT;
+         UPDATE mendb.target SET format = {FORMAT}; COMMIT"
+    );
+    run(client, "raise the schema mendb", &raise)
 }
 
 /// The id of the database, if it was given one.

@@ -18,7 +18,7 @@ impl RowVersions for Postgres {
         let cut = self.cut(operation)?;
         let method = cut.methods.get(&path.table).cloned();
         let method = method.ok_or_else(|| refused(format!("no increment is taken of {path}")))?;
-        Ok((method, cut.moment.version))
+        Ok((method, cut.moment.next))
     }
 
     fn count(

@@ -16,13 +16,14 @@
 //! anew, attached, truncated or written anew. Its rows tell only if all of them were written since; else all are compared.
 //! So it is where its columns, or the labels of types, are others ([`SHAPE`]).
 //!
-//! *Limit*: a database that was set back to before a cut, and in which another backup was then cut at the very number of
-//! that, has a witness of this number.
+//! A database that was set back to before a cut comes to the number of that again, and another backup may be cut at it
+//! then. So each cut draws a number that no other has, which is in its witness and in the version that its backup has.
 
+use mendb_model::Version;
 use mendb_model::manifest::ChangeMethod;
 use postgres::Client;
 
-use super::error::failed;
+use super::error::{damaged, failed};
 use super::transaction::{is_written_since, number};
 use crate::error::Result;
 
@@ -34,51 +35,112 @@ const REACH: u64 = (1 << 31) - (1 << 24);
 /// The tables that witnesses are in.
 pub(super) const LAYOUT: &str = "
 CREATE TABLE mendb.cut (
-    version xid8 PRIMARY KEY,
+    version xid8 NOT NULL,
+    drawn bigint NOT NULL,
     oldest xid8 NOT NULL,
-    noted xid8 NOT NULL
+    noted xid8 NOT NULL,
+    PRIMARY KEY (version, drawn)
 );
 CREATE TABLE mendb.cut_table (
     version xid8 NOT NULL,
+    drawn bigint NOT NULL,
     table_name text NOT NULL,
     number oid NOT NULL,
     file oid NOT NULL,
     shape text NOT NULL,
-    PRIMARY KEY (version, table_name, number)
+    PRIMARY KEY (version, drawn, table_name, number)
 );
+";
+
+/// What tables of witnesses lack that were made when cuts drew no numbers. No row is written, so that the witnesses
+/// that are there stay what they are.
+pub(super) const RAISE: &str = "
+ALTER TABLE mendb.cut ADD drawn bigint NOT NULL DEFAULT 0, DROP CONSTRAINT cut_pkey, ADD PRIMARY KEY (version, drawn);
+ALTER TABLE mendb.cut ALTER drawn DROP DEFAULT;
+ALTER TABLE mendb.cut_table ADD drawn bigint NOT NULL DEFAULT 0, DROP CONSTRAINT cut_table_pkey,
+    ADD PRIMARY KEY (version, drawn, table_name, number);
+ALTER TABLE mendb.cut_table ALTER drawn DROP DEFAULT;
 ";
 
 /// A cut.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Moment {
-    /// What backups know it by.
-    pub(super) version: u64,
+    /// Transactions from this one on are not in it.
+    pub(super) next: u64,
+    /// The number that it drew: one that no other cut has.
+    pub(super) drawn: i64,
     /// The oldest transaction that ran then.
     pub(super) oldest: u64,
+}
+
+impl Moment {
+    /// What backups know it by.
+    pub(super) fn version(self) -> Version {
+        version(self.next, self.drawn)
+    }
+}
+
+/// The version of a cut. One that was taken when cuts drew no numbers is one number.
+pub(super) fn version(next: u64, drawn: i64) -> Version {
+    match drawn {
+        0 => Version::from(next),
+        drawn => Version::of_two(next, drawn.unsigned_abs()),
+    }
+}
+
+/// The transaction and the number drawn of a version.
+fn parts(version: Version) -> (u64, i64) {
+    match version.as_number() {
+        Some(next) => (next, 0),
+        None => {
+            let (next, drawn) = version.as_two();
+            // What does not fit was never drawn.
+            (next, i64::try_from(drawn).unwrap_or(-1))
+        }
+    }
+}
+
+/// Draws the number of a cut: above zero, of 62 random bits.
+pub(super) fn draw(client: &mut Client) -> Result<i64> {
+    let row = client.query_one("SELECT gen_random_uuid()::text", &[]);
+    let row = row.map_err(|error| failed("draw a number", &error))?;
+    let uuid: &str = row.get(0);
+    let hex: String = uuid.chars().filter(char::is_ascii_hexdigit).collect();
+    // The middle of it tells the kind of uuid that it is.
+    let digits = [
+        &hex[..12.min(hex.len())],
+        &hex[hex.len().saturating_sub(12)..],
+    ]
+    .concat();
+    let drawn = u128::from_str_radix(&digits, 16)
+        .map_err(|_| damaged(format!("the server drew {uuid:?}, which is no uuid")))?;
+    Ok((drawn >> 34) as i64 | 1)
 }
 
 /// Notes a cut of tables, in the transaction that is open: one that began after it.
 pub(super) fn note(client: &mut Client, at: Moment, relations: &[(String, String)]) -> Result<()> {
     let doing = "note where a backup ends";
     let failed = |error: postgres::Error| failed(doing, &error);
-    let (version, oldest) = (at.version.to_string(), at.oldest.to_string());
+    let (version, oldest) = (at.next.to_string(), at.oldest.to_string());
     client
         .execute(
-            "INSERT INTO mendb.cut (version, oldest, noted) VALUES ($1::text::xid8, $2::text::xid8, pg_current_xact_id())
-             ON CONFLICT (version) DO UPDATE SET oldest = least(cut.oldest, excluded.oldest), noted = excluded.noted",
-            &[&version, &oldest],
+            "INSERT INTO mendb.cut (version, drawn, oldest, noted)
+             VALUES ($1::text::xid8, $2, $3::text::xid8, pg_current_xact_id())
+             ON CONFLICT (version, drawn) DO UPDATE SET noted = excluded.noted",
+            &[&version, &at.drawn, &oldest],
         )
         .map_err(failed)?;
     for (table, relation) in relations {
         client
             .execute(
                 &format!(
-                    "INSERT INTO mendb.cut_table (version, table_name, number, file, shape)
-                     SELECT $1::text::xid8, $2, c.oid, pg_relation_filenode(c.oid), {SHAPE} FROM pg_class c WHERE {}
-                     ON CONFLICT (version, table_name, number) DO UPDATE SET file = excluded.file, shape = excluded.shape",
-                    has_rows_of("$3")
+                    "INSERT INTO mendb.cut_table (version, drawn, table_name, number, file, shape)
+                     SELECT $1::text::xid8, $2, $3, c.oid, pg_relation_filenode(c.oid), {SHAPE} FROM pg_class c WHERE {}
+                     ON CONFLICT (version, drawn, table_name, number)
+                         DO UPDATE SET file = excluded.file, shape = excluded.shape",
+                    has_rows_of("$4")
                 ),
-                &[&version, table, relation],
+                &[&version, &at.drawn, table, relation],
             )
             .map_err(failed)?;
     }
@@ -91,7 +153,8 @@ pub(super) fn note(client: &mut Client, at: Moment, relations: &[(String, String
         .map_err(failed)?;
     client
         .execute(
-            "DELETE FROM mendb.cut_table t WHERE NOT EXISTS (SELECT FROM mendb.cut c WHERE c.version = t.version)",
+            "DELETE FROM mendb.cut_table t
+             WHERE NOT EXISTS (SELECT FROM mendb.cut c WHERE c.version = t.version AND c.drawn = t.drawn)",
             &[],
         )
         .map_err(failed)?;
@@ -106,12 +169,13 @@ pub(super) enum Since {
     Unknown(&'static str),
 }
 
-/// What a cut at `version` tells in the snapshot that is open, which is `now`.
-pub(super) fn since(client: &mut Client, earlier: u64, now: Moment) -> Result<Since> {
+/// What an earlier cut tells in the snapshot that is open, which is `now`.
+pub(super) fn since(client: &mut Client, earlier: Version, now: Moment) -> Result<Since> {
+    let (next, drawn) = parts(earlier);
     let row = client.query_opt(
         "SELECT oldest::text, (noted::text::numeric % 4294967296)::text = xmin::text FROM mendb.cut
-         WHERE version = $1::text::xid8",
-        &[&earlier.to_string()],
+         WHERE version = $1::text::xid8 AND drawn = $2",
+        &[&next.to_string(), &drawn],
     );
     let row = row.map_err(|error| failed("look for the end of the last backup", &error))?;
     let Some(row) = row else {
@@ -126,7 +190,7 @@ pub(super) fn since(client: &mut Client, earlier: u64, now: Moment) -> Result<Si
         ));
     }
     let oldest = number(row.get(0))?;
-    Ok(match now.version.checked_sub(oldest) {
+    Ok(match now.next.checked_sub(oldest) {
         Some(begun) if begun < REACH => Since::Oldest(oldest),
         _ => Since::Unknown("two thousand million transactions were begun since its parent"),
     })
@@ -136,7 +200,7 @@ pub(super) fn since(client: &mut Client, earlier: u64, now: Moment) -> Result<Si
 pub(super) fn method(
     client: &mut Client,
     since: &Since,
-    earlier: u64,
+    earlier: Version,
     table: &str,
     relation: &str,
 ) -> Result<ChangeMethod> {
@@ -149,18 +213,19 @@ pub(super) fn method(
         Since::Unknown(why) => return all_rows(why),
     };
     let doing = format!("look at table {table}");
+    let (next, drawn) = parts(earlier);
     let others = client.query(
         &format!(
             "SELECT format('%I.%I', n.nspname, c.relname),
                     EXISTS (SELECT FROM mendb.cut_table t
-                            WHERE t.version = $1::text::xid8 AND t.table_name = $2 AND t.number = c.oid)
+                            WHERE t.version = $1::text::xid8 AND t.drawn = $2 AND t.table_name = $3 AND t.number = c.oid)
              FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
              WHERE {} AND NOT EXISTS (
-                 SELECT FROM mendb.cut_table t WHERE t.version = $1::text::xid8 AND t.table_name = $2
+                 SELECT FROM mendb.cut_table t WHERE t.version = $1::text::xid8 AND t.drawn = $2 AND t.table_name = $3
                      AND t.number = c.oid AND t.file = pg_relation_filenode(c.oid) AND t.shape = {SHAPE})",
-            has_rows_of("$3")
+            has_rows_of("$4")
         ),
-        &[&earlier.to_string(), &table, &relation],
+        &[&next.to_string(), &drawn, &table, &relation],
     );
     for other in others.map_err(|error| failed(&doing, &error))? {
         let (name, was_there): (String, bool) = (other.get(0), other.get(1));
