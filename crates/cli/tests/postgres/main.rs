@@ -7,6 +7,7 @@
 mod crash;
 mod increments;
 mod meanwhile;
+mod nested;
 mod partitions;
 #[path = "../points/mod.rs"]
 mod points;

@@ -30,6 +30,8 @@ impl std::fmt::Debug for Content {
 pub struct Shop {
     pub server: PostgresServer,
     pub role: String,
+    /// The database that is worked on.
+    pub database: &'static str,
     /// The name of the repository.
     pub repository: &'static str,
     directory: tempfile::TempDir,
@@ -46,6 +48,7 @@ impl Shop {
         Self {
             server: PostgresServer::of(version),
             role: "postgres".to_owned(),
+            database: "shop",
             repository: "repository",
             directory: tempfile::tempdir().unwrap(),
         }
@@ -99,11 +102,11 @@ impl Shop {
     }
 
     pub fn sql(&self, statements: &str) {
-        self.server.sql(statements);
+        self.server.sql_in(self.database, statements);
     }
 
     pub fn copy(&self, query: &str) -> String {
-        self.server.copy(query)
+        self.server.copy_in(self.database, query)
     }
 
     /// All that users see of the tables.
@@ -135,7 +138,7 @@ impl Shop {
         command
             .env("XDG_STATE_HOME", self.directory.path().join("state"))
             .current_dir(self.directory.path())
-            .args(["--target", &self.server.url(&self.role)])
+            .args(["--target", &self.server.url_of(self.database, &self.role)])
             .args(["--repository", &self.repository()])
             .args(arguments)
             .stdin(Stdio::null());

@@ -9,11 +9,9 @@ use super::definition::{
 };
 use super::error::{failed, refused};
 use super::name::{TableName, quoted};
+use super::nested::{Form, Numbers, Types};
 use super::wire::Wire;
 use crate::error::{EngineError, Result};
-
-/// Types that users made have numbers from here on, which differ between databases.
-const FIRST_USER_OID: u32 = 16_384;
 
 /// A table whose rows can be read and written.
 #[derive(Debug, Clone)]
@@ -28,6 +26,8 @@ pub(super) struct Table {
     pub(super) columns: Vec<Carried>,
     /// Which of them the key is, in its order.
     pub(super) key: Vec<usize>,
+    /// Those that types within its values have in this database.
+    pub(super) numbers: Numbers,
 }
 
 /// A column whose values are carried.
@@ -35,6 +35,8 @@ pub(super) struct Table {
 pub(super) struct Carried {
     pub(super) name: String,
     pub(super) wire: Wire,
+    /// What values are made of, where types within them have numbers of the database.
+    pub(super) form: Option<Form>,
     pub(super) base_type: String,
     /// What makes the server order it as mendb does; empty where it does so anyway.
     pub(super) collate: &'static str,
@@ -42,8 +44,13 @@ pub(super) struct Carried {
 }
 
 impl Table {
-    /// A table of a definition, at a relation.
-    pub(super) fn new(name: &str, relation: String, definition: Definition) -> Result<Self> {
+    /// A table of a definition, at a relation of a database.
+    pub(super) fn new(
+        client: &mut Client,
+        name: &str,
+        relation: String,
+        definition: Definition,
+    ) -> Result<Self> {
         let schema = definition.schema(name)?;
         let columns = definition
             .carried()
@@ -51,6 +58,7 @@ impl Table {
             .map(|(column, place)| Carried {
                 name: column.name.clone(),
                 wire: column.wire,
+                form: column.form.clone(),
                 base_type: column.base_type.clone(),
                 collate: match column.wire {
                     Wire::Text if !column.in_byte_order => " COLLATE \"C\"",
@@ -61,6 +69,8 @@ impl Table {
         let columns: Vec<Carried> = columns.collect();
         let at = |name: &String| columns.iter().position(|column| column.name == *name);
         let key = schema.key.iter().filter_map(at).collect();
+        let forms = columns.iter().filter_map(|column| column.form.as_ref());
+        let numbers = Numbers::of(client, forms)?;
         Ok(Self {
             name: name.to_owned(),
             relation,
@@ -68,6 +78,7 @@ impl Table {
             schema,
             columns,
             key,
+            numbers,
         })
     }
 
@@ -220,7 +231,8 @@ pub(super) fn find(client: &mut Client, table: &str) -> Result<Option<Table>> {
         partition_by: row.get(8),
         partitions: Vec::new(),
     };
-    Ok(Some(Table::new(table, name.to_string(), definition)?))
+    let table = Table::new(client, table, name.to_string(), definition)?;
+    Ok(Some(table))
 }
 
 fn columns(
@@ -244,7 +256,7 @@ fn columns(
                     pg_get_expr(d.adbin, d.adrelid), a.attidentity::text, a.attgenerated::text,
                     b.typmod, tn.nspname::text, t.typname::text, t.typtype::text,
                     t.typreceive::oid <> 0 AND t.typsend::oid <> 0,
-                    CASE WHEN t.typcategory = 'A' THEN t.typelem END,
+                    t.oid,
                     coalesce(co.collname IN ('C', 'POSIX')
                         OR (co.collname = 'default' AND db.datcollate IN ('C', 'POSIX')
                             AND db.datlocprovider IN ('c', 'b')), true),
@@ -262,6 +274,8 @@ fn columns(
             &[&oid],
         )
         .map_err(|error| failed(doing, &error))?;
+    let bases: Vec<u32> = rows.iter().map(|row| row.get(13)).collect();
+    let types = Types::read(client, &bases)?;
     let column = |row: &postgres::Row| {
         let name: String = row.get(0);
         let (type_name, typmod): (String, i32) = (row.get(1), row.get(8));
@@ -279,24 +293,14 @@ fn columns(
             None if !row.get::<_, bool>(12) => {
                 return Err(cannot("which the server does not send in binary"));
             }
-            None => {
-                let element: Option<u32> = row.get(13);
-                match (kind, element) {
-                    ("c", _) => {
-                        return Err(cannot(
-                            "a composite one, which this version of mendb does not carry yet",
-                        ));
-                    }
-                    ("p", _) => return Err(cannot("which holds no values")),
-                    (_, Some(element)) if element >= FIRST_USER_OID => {
-                        return Err(cannot(
-                            "an array of a type that is not of the system, which this version of mendb does not carry yet",
-                        ));
-                    }
-                    _ => Wire::Native,
-                }
-            }
+            None if kind == "p" => return Err(cannot("which holds no values")),
+            None => Wire::Native,
         };
+        let form = match wire {
+            Wire::Native => Some(types.form(row.get(13)).map_err(|why| cannot(&why))?),
+            _ => None,
+        };
+        let form = form.filter(|form| types.has_own_numbers(form));
         let is_deterministic: bool = row.get(15);
         // Equal texts may have other bytes: only carried, never in a key.
         let wire = match wire {
@@ -313,6 +317,7 @@ fn columns(
             type_name: type_name.clone(),
             base_type: row.get(2),
             wire,
+            form,
             not_null: row.get(3),
             collation: row.get(4),
             in_byte_order: wire == Wire::Text && row.get(14),
@@ -323,6 +328,28 @@ fn columns(
         })
     };
     rows.iter().map(column).collect()
+}
+
+/// Checks that a relation that was made of a definition has it: types that are called so can be others here.
+pub(super) fn check_made(
+    client: &mut Client,
+    table: &str,
+    relation: &str,
+    definition: &Definition,
+) -> Result<()> {
+    let doing = format!("read the definition of table {table}");
+    let row = client.query_one("SELECT $1::text::regclass::oid", &[&relation]);
+    let oid: u32 = row.map_err(|error| failed(&doing, &error))?.get(0);
+    let made = Definition {
+        columns: columns(client, table, oid, &doing)?,
+        ..definition.clone()
+    };
+    match made.difference(definition) {
+        None => Ok(()),
+        Some(what) => Err(refused(format!(
+            "table {table} cannot be made as it was, for types of its columns are others here: {what}"
+        ))),
+    }
 }
 
 /// How values of a type of the system travel that mendb has a type for.

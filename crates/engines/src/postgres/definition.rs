@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{damaged, refused};
 use super::name::quoted;
+use super::nested::Form;
 use super::wire::Wire;
 use crate::error::Result;
 
@@ -63,6 +64,9 @@ pub(super) struct ColumnDefinition {
     /// The type that a domain is of; that of the column where it is none.
     pub(super) base_type: String,
     pub(super) wire: Wire,
+    /// What values are made of, where types within them have other numbers in other databases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) form: Option<Form>,
     pub(super) not_null: bool,
     /// Where it is not that of the type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -199,10 +203,12 @@ impl Definition {
                 .generated
                 .as_deref()
                 .map(|kind| format!(" GENERATED {kind}"));
+            let form = column.form.as_ref().map(Form::to_string);
             format!(
-                "{} {}{}",
+                "{} {}{}{}",
                 quoted(&column.name),
                 column.type_name,
+                form.unwrap_or_default(),
                 generated.unwrap_or_default()
             )
         };

@@ -52,7 +52,7 @@ pub(super) fn resolve(client: &mut Client, name: &str) -> Result<Option<Found>> 
             ))
         })?;
         return Ok(Some(Found {
-            table: Table::new(name, held.restored(), definition)?,
+            table: Table::new(client, name, held.restored(), definition)?,
             locked: Some(held.kind),
         }));
     }

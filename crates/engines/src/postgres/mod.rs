@@ -6,8 +6,7 @@
 //! *Retry*: every method is idempotent, see [`Engine`]. *Processes*: one at a time works on a database, and one that
 //! lost it changes nothing any more.
 //!
-//! What is not here yet, and refused by name: inheriting tables, tables without a primary key, composite types and
-//! arrays of types that users made.
+//! What is not here yet, and refused by name: inheriting tables, and tables without a primary key.
 
 mod address;
 mod beside;
@@ -23,6 +22,7 @@ mod literal;
 mod live;
 mod mend;
 mod name;
+mod nested;
 mod numeric;
 mod publish;
 mod read;

@@ -61,9 +61,20 @@ pub(super) fn copy_with(
     tuples.head()?;
     let types: Vec<_> = table.schema.value_types();
     let (mut key, mut row) = (Vec::new(), Vec::new());
+    let nested = table.columns.iter().enumerate();
+    let nested: Vec<_> = nested
+        .filter_map(|(at, column)| Some((at, column, column.form.as_ref()?)))
+        .collect();
     while tuples.next(more + table.columns.len())? {
         key.clear();
         row.clear();
+        for (at, column, form) in &nested {
+            if let Some(range) = tuples.fields[more + at].clone() {
+                let value = &mut tuples.bytes[range];
+                let taken = table.numbers.take_out(form, value);
+                taken.map_err(|why| table.unreadable(column, &why))?;
+            }
+        }
         let field = |at: usize| {
             let range = tuples.fields[at].clone();
             range.map(|range| &tuples.bytes[range])

@@ -10,7 +10,7 @@ use mendb_model::change::ChangeRef;
 use mendb_model::{ChangeKind, Replaced};
 use postgres::Client;
 
-use super::catalogue::Table;
+use super::catalogue::{self, Table};
 use super::definition::{Definition, PartitionDefinition};
 use super::error::{damaged, failed, refused};
 use super::name::{TableName, quoted, text};
@@ -77,6 +77,8 @@ pub(super) fn stage(client: &mut Client, operation: &str, tables: &[HiddenTable]
                 doing,
                 &definition.create(&format!("mendb.r{number}")),
             )?;
+            let made = format!("mendb.r{number}");
+            catalogue::check_made(client, &staged.name, &made, &definition)?;
             let own = |at: usize| format!("mendb.r{number}_{at}");
             let all = PartitionDefinition::all(&definition.partitions).into_iter();
             for (at, (of, partition)) in all.enumerate() {
@@ -105,7 +107,7 @@ pub(super) fn restored(client: &mut Client, operation: &str, table: &str) -> Res
             "the definition of table {table} in mendb.held: {error}"
         ))
     })?;
-    let table = Table::new(table, held.restored(), definition)?;
+    let table = Table::new(client, table, held.restored(), definition)?;
     Ok((held, table))
 }
 

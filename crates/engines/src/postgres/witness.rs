@@ -249,8 +249,9 @@ pub(super) fn method(
     Ok(ChangeMethod::RowVersions)
 }
 
-/// What the columns of a relation `c` are, and what the values of types that are not of the system are called: no row is
-/// written when a column is dropped and another gets its name, or when a label of an enum is renamed.
+/// What the columns of a relation `c` are, and what the values of types that are not of the system are called and made
+/// of: no row is written when a column is dropped and another gets its name, when a label of an enum is renamed, or when
+/// an attribute of a composite type is dropped and another gets its name.
 const SHAPE: &str = "
     (SELECT coalesce(string_agg(format('%s %s %s %s', a.attnum, a.attname, a.atttypid, a.atttypmod), ',' ORDER BY a.attnum), '')
      FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)
@@ -260,6 +261,13 @@ const SHAPE: &str = "
              AND t.typnamespace <> 'pg_catalog'::regnamespace)
        THEN coalesce((SELECT ';' || md5(string_agg(format('%s %s %s', e.enumtypid, e.oid, e.enumlabel), ',' ORDER BY e.oid))
                       FROM pg_enum e), '')
+         || coalesce((SELECT ';' || md5(string_agg(format('%s %s %s %s', a.attrelid, a.attnum, a.attname, a.atttypid), ','
+                                                   ORDER BY a.attrelid, a.attnum))
+                      FROM pg_class k JOIN pg_attribute a ON a.attrelid = k.oid AND a.attnum > 0 AND NOT a.attisdropped
+                      WHERE k.relnamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
+                        AND (k.relkind = 'c' OR EXISTS (
+                            SELECT FROM pg_type own JOIN pg_attribute u ON u.atttypid IN (own.oid, own.typarray)
+                            WHERE own.oid = k.reltype))), '')
          || coalesce((SELECT ';' || string_agg(x.extname || ' ' || x.extversion, ',' ORDER BY x.extname)
                       FROM pg_extension x), '')
        ELSE '' END";

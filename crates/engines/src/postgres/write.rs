@@ -117,10 +117,17 @@ pub(super) fn row_fields(
             }
             (ColumnPosition::Slot(_), None) => Value::Null.as_ref(),
         };
+        let start = out.len() + NULL.len();
         column
             .wire
             .encode(out, value)
             .map_err(|error| malformed(&error))?;
+        if let Some(form) = &column.form
+            && !value.is_null()
+        {
+            let put = table.numbers.put_in(form, &mut out[start..]);
+            put.map_err(|error| malformed(&error))?;
+        }
     }
     Ok(())
 }

@@ -190,11 +190,26 @@ impl PostgresServer {
 
     /// Its URL for the program, as a role.
     pub fn url(&self, role: &str) -> String {
+        self.url_of("shop", role)
+    }
+
+    /// The same of a database.
+    pub fn url_of(&self, database: &str, role: &str) -> String {
         format!(
-            "postgres://{role}@/shop?host={}&port={}",
+            "postgres://{role}@/{database}?host={}&port={}",
             self.directory.path().display(),
             self.port
         )
+    }
+
+    /// The directory of its socket, and the port in the name of that.
+    pub fn socket(&self) -> (&Path, u16) {
+        (self.directory.path(), self.port)
+    }
+
+    /// The directory with its programs.
+    pub fn programs(&self) -> PathBuf {
+        binaries(self.version)
     }
 
     fn client(&self, role: &str, database: &str) -> Client {
@@ -224,13 +239,23 @@ impl PostgresServer {
 
     /// Runs statements in `shop`.
     pub fn sql(&self, statements: &str) {
-        let ran = self.connect().batch_execute(statements);
+        self.sql_in("shop", statements);
+    }
+
+    /// Runs statements in a database.
+    pub fn sql_in(&self, database: &str, statements: &str) {
+        let ran = self.client("postgres", database).batch_execute(statements);
         ran.unwrap_or_else(|error| panic!("{statements}: {error:?}"));
     }
 
     /// What a query of `shop` gives, as COPY writes it.
     pub fn copy(&self, query: &str) -> String {
-        let mut client = self.connect();
+        self.copy_in("shop", query)
+    }
+
+    /// What a query of a database gives.
+    pub fn copy_in(&self, database: &str, query: &str) -> String {
+        let mut client = self.client("postgres", database);
         client.batch_execute("SET extra_float_digits = 3").unwrap();
         let mut out = String::new();
         let copied = client.copy_out(&format!("COPY ({query}) TO STDOUT"));
