@@ -12,7 +12,9 @@ mod no_target;
 pub mod postgres;
 pub mod row;
 
-pub use contract::beside_writers::{BesideWriters, Look, Publishing, WantedTable};
+pub use contract::beside_writers::{
+    BesideWriters, Look, LookedDigests, Publishing, Standing, WantedTable,
+};
 pub use contract::bringing::{
     Bringing, Brought, DamagedFile, PartFrom, PartToBring, StagedPart, Supplier,
 };

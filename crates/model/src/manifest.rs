@@ -97,7 +97,18 @@ pub struct TableBackup {
     pub changes_by: Option<ChangeMethod>,
     /// Of the state before a mend of some keys: these are what they were then, the others what they are in the parent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub only: Option<KeyRange>,
+    pub only: Option<OnlyKeys>,
+}
+
+/// The keys that a backup has as they were at its snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OnlyKeys {
+    /// They are in this range.
+    #[serde(flatten)]
+    pub range: KeyRange,
+    /// And of these, those that it has changes of.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub changed: bool,
 }
 
 /// How changes are found where a target keeps none.

@@ -54,6 +54,7 @@ pub use operations::row_backup::order::BackupOrder;
 pub use operations::row_mend::ShardPreview;
 pub use operations::row_mend::drift::Drift;
 pub use operations::row_mend::order::{Conflicting, RowMendOrder, RowMendPreview};
+pub use operations::row_mend::scope::NewerRow;
 pub use orphans::{Orphan, orphans_among};
 pub use row_conflict::{Conflicts, HolderFate, RowConflict};
 pub use service::{Service, command_through, forget_through};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mendb_model::name::BackupKind;
-use mendb_model::operation::{ChosenMethod, FindBy, MendedRows, ShardMethod};
+use mendb_model::operation::{ChosenMethod, FindBy, MendedRows, RowTableMend, ShardMethod};
 use mendb_service::{Conflicts, HolderFate, RowMendPreview, ShardPreview};
 
 use crate::human;
@@ -35,7 +35,11 @@ pub fn describe(preview: &RowMendPreview) -> String {
     for (table, keys) in &preview.ranges {
         text += &format!("{table}: only the keys {keys}\n");
     }
+    for mended in &preview.tables {
+        text += &chosen_rows(mended);
+    }
     text += &in_the_way(&preview.conflicts);
+    text += &stay(preview);
     text += &table(&preview.shards, &fields());
     text += &format!("\ntotal: {}\n", sentence(&preview.total));
     text += &format!(
@@ -71,6 +75,46 @@ pub fn describe(preview: &RowMendPreview) -> String {
         }
     };
     text
+}
+
+/// Which rows of a table are mended, if not all.
+fn chosen_rows(mended: &RowTableMend) -> String {
+    let RowTableMend { table, scope, .. } = mended;
+    let mut text = String::new();
+    if let Some(condition) = &scope.condition {
+        text += &format!("{table}: only rows that are or were {condition}\n");
+    }
+    if let Some(us) = scope.keep_newer_than_us {
+        text += &format!("{table}: not rows that were written after {}\n", moment(us));
+    }
+    if scope.changed_only {
+        text += &format!("{table}: only rows that were mended then\n");
+    }
+    text
+}
+
+/// The rows that stay, as they are newer.
+fn stay(preview: &RowMendPreview) -> String {
+    let count = preview.total.newer;
+    if count == 0 {
+        return String::new();
+    }
+    let mut text = format!(
+        "{} differ and stay, as they were written since:\n",
+        human::rows(count)
+    );
+    for row in &preview.newer {
+        text += &format!("  {} {}, {}\n", row.table, row.key, moment(row.written_us));
+    }
+    let left = count.saturating_sub(preview.newer.len() as u64);
+    if left > 0 {
+        text += &format!("  and {} more\n", human::count(left));
+    }
+    text
+}
+
+fn moment(us: i64) -> String {
+    jiff::Timestamp::from_microsecond(us).map_or_else(|_| us.to_string(), |at| at.to_string())
 }
 
 /// The rows that stand in the way, by what becomes of them.
@@ -160,8 +204,12 @@ fn fields() -> [Field<ShardPreview>; 9] {
 
 /// What is done to rows, in a line.
 pub fn sentence(rows: &MendedRows) -> String {
+    let newer = match rows.newer {
+        0 => String::new(),
+        newer => format!(", {} written since and left", human::count(newer)),
+    };
     format!(
-        "{} read, {} upserted, {} erased, {} kept; {} in {} to the repository",
+        "{} read, {} upserted, {} erased, {} kept{newer}; {} in {} to the repository",
         human::rows(rows.read),
         human::count(rows.upserted),
         human::count(rows.erased),

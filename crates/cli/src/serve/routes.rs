@@ -265,6 +265,8 @@ pub const ROUTES: &[Route] = &[
                 "erase_newer",
                 "accept_schema",
                 "max_write_wait",
+                "where",
+                "keep_newer_than",
                 "timezone",
                 "round",
             ],

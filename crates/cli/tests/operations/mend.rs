@@ -46,6 +46,23 @@ fn chain_goes_on(place: &Place, good: &[String; 3]) {
 }
 
 #[test]
+fn what_chooses_rows_of_postgresql_is_refused_by_name() {
+    let (place, _, damaged) = damaged_shop();
+    for option in [
+        ["--where", "true"],
+        ["--keep-newer-than", "2026-01-01T00:00:00Z"],
+    ] {
+        let refused = place.fails(1, &[&MEND[..], &option].concat());
+        assert!(
+            refused.contains(option[0]) && refused.contains("are for PostgreSQL"),
+            "{refused}"
+        );
+    }
+    assert_eq!(place.shop(), damaged);
+    assert_eq!(place.unfinished(), [""; 0]);
+}
+
+#[test]
 fn a_mend_stopped_at_any_step_is_finished_by_the_next_process() {
     let (place, good, damaged) = damaged_shop();
     let refused = Cell::new(0);

@@ -230,6 +230,35 @@ fn a_database_that_was_set_back_and_reached_the_transaction_of_a_lost_backup_aga
 }
 
 #[test]
+fn a_schema_of_the_format_before_is_raised_when_nothing_is_held_in_it() {
+    let shop = Shop::new();
+    shop.ok(&["backup", "shop", "--label", "monday"]);
+    shop.sql(
+        "ALTER TABLE mendb.cut DROP CONSTRAINT cut_pkey, DROP drawn, ADD PRIMARY KEY (version);
+         ALTER TABLE mendb.cut_table DROP CONSTRAINT cut_table_pkey, DROP drawn,
+             ADD PRIMARY KEY (version, table_name, number);
+         ALTER TABLE mendb.published DROP drawn;
+         ALTER TABLE mendb.looked DROP wanted_rows, DROP wanted_sum;
+         ALTER TABLE mendb.before DROP wanted_rows, DROP wanted_sum;
+         UPDATE mendb.target SET format = 2;
+         INSERT INTO mendb.held (operation, kind, table_name, definition) VALUES ('m', 'mend', 'public.x', '{}')",
+    );
+    let refused = shop.fails(1, &["backup", "shop", "--incremental"]);
+    assert!(
+        refused.contains("operation m holds table public.x in the format 2"),
+        "{refused}"
+    );
+    shop.sql("DELETE FROM mendb.held; UPDATE orders SET note = 'x' WHERE id = 1");
+    // Witnesses of then are not those that backups of now ask for.
+    let found = increment(&shop, &[]);
+    assert_eq!(found[1].0, 1);
+    assert!(found[1].1.contains("does not know"), "{found:?}");
+    assert_eq!(increment(&shop, &[])[1].1, "row_versions");
+    shop.mend(&["--to", "monday"]);
+    shop.ok(&["verify", "monday", "--live"]);
+}
+
+#[test]
 fn an_increment_of_an_altered_table_is_refused_with_the_difference() {
     let shop = Shop::new();
     shop.ok(&["backup", "shop"]);

@@ -4,6 +4,7 @@
     reason = "a failed test is how these helpers report"
 )]
 
+mod chosen;
 mod crash;
 mod increments;
 mod meanwhile;

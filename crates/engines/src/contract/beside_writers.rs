@@ -10,11 +10,11 @@
 //! *Crash*: what is staged may go with the server; then the lock finds ranges that nobody has looked at. What a
 //! publish replaced is as durable as the publish.
 
-use mendb_model::Version;
 use mendb_model::digest::Digest;
 use mendb_model::key::KeyRange;
+use mendb_model::operation::RowScope;
+use mendb_model::{RowBlock, Version};
 
-use super::live_rows::LiveShard;
 use crate::error::Result;
 
 /// What [`super::rows::RowStore`] has for it. The state before is read by
@@ -27,7 +27,8 @@ pub trait BesideWriters: Send + Sync {
     /// The table is not held by the operation, or the store fails.
     fn begin_look(&self, operation: &str, table: &str, range: &KeyRange) -> Result<Look>;
 
-    /// *assess*: notes that all of a range that differs is staged, and the digest of the rows that were read.
+    /// *assess*: notes that all of a range that is to be another is staged, and the digests of the rows that were read
+    /// and of those that there are to be.
     ///
     /// # Errors
     /// As [`Self::begin_look`].
@@ -37,8 +38,26 @@ pub trait BesideWriters: Send + Sync {
         table: &str,
         range: &KeyRange,
         look: &Look,
-        found: Digest,
+        digests: LookedDigests,
     ) -> Result<()>;
+
+    /// Checks what keys of a table are chosen by, and tells it in words that mean the same whoever asks.
+    ///
+    /// # Errors
+    /// It cannot be told of the rows of the table, with the reason.
+    fn check_scope(&self, table: &str, scope: &RowScope) -> Result<RowScope>;
+
+    /// *assess*: how keys of a table stand that differ, for each of the changes that lead from the live rows to the wanted
+    /// ones. What was written since begins to count with the lock.
+    ///
+    /// # Errors
+    /// When a row was written is not known, or the store fails.
+    fn standing(
+        &self,
+        table: &str,
+        scope: &RowScope,
+        changes: &RowBlock<&[u8]>,
+    ) -> Result<Vec<Standing>>;
 
     /// *apply*: makes writers of the tables wait until what is returned is dropped, but no longer than `max_wait_ms`:
     /// what would take longer is given up, and changes nothing. Readers go on.
@@ -52,17 +71,17 @@ pub trait BesideWriters: Send + Sync {
         max_wait_ms: Option<u64>,
     ) -> Result<Box<dyn Publishing + 'a>>;
 
-    /// *read*: the ranges of a table as they were looked at, with the digests of the rows before the publish, in
-    /// key order.
+    /// *read*: the ranges of a table as they were looked at, with the digests of the rows before and after the publish,
+    /// in key order.
     ///
     /// # Errors
     /// The operation has not published, or the store fails.
-    fn before(&self, operation: &str, table: &str) -> Result<Vec<LiveShard>>;
+    fn exchanged(&self, operation: &str, table: &str) -> Result<Vec<(KeyRange, LookedDigests)>>;
 
     /// *read*: the version of the state before the publish of an operation: increments may stand on it.
     ///
     /// # Errors
-    /// As [`Self::before`].
+    /// As [`Self::exchanged`].
     fn version_before(&self, operation: &str) -> Result<Version>;
 
     /// How many milliseconds writers waited for the publish of an operation; 0 of one that is over.
@@ -76,14 +95,38 @@ pub trait BesideWriters: Send + Sync {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Look(pub(crate) u64);
 
+/// The digests of the rows of a range.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LookedDigests {
+    /// Of those that were read.
+    pub found: Digest,
+    /// Of those that there are to be.
+    pub wanted: Digest,
+}
+
+/// How a key stands whose live row is another than the wanted one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It is mended.
+    Chosen,
+    /// It is not among those that are mended.
+    Beside,
+    /// Its row was written after the moment that was named, and stays.
+    Newer {
+        /// When, in microseconds since 1970.
+        written_us: i64,
+    },
+}
+
 /// What a table is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WantedTable {
     /// Its name.
     pub table: String,
-    /// The ranges that it is looked at in, in key order, each with the digest of its wanted rows. They cover all keys,
-    /// or those that are mended: the others stay as they are.
-    pub shards: Vec<(KeyRange, Digest)>,
+    /// The ranges that it is looked at in, in key order, each with the digest of its wanted rows; `None` where not all
+    /// keys that differ are mended: what the rows are to be is then known from each look. They cover all keys, or those
+    /// that are mended: the others stay as they are.
+    pub shards: Vec<(KeyRange, Option<Digest>)>,
 }
 
 /// Tables whose writers wait.

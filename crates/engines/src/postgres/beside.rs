@@ -1,15 +1,18 @@
 //! Mends whose writers go on until the publish.
 
-use mendb_model::Version;
-use mendb_model::digest::Digest;
 use mendb_model::key::KeyRange;
+use mendb_model::name::TablePath;
+use mendb_model::operation::RowScope;
+use mendb_model::{RowBlock, Version};
 
 use super::error::{failed, refused};
+use super::live::existing;
 use super::publish::Locked;
 use super::transaction::number;
-use super::{Postgres, mend, witness};
-use crate::contract::beside_writers::{BesideWriters, Look, Publishing, WantedTable};
-use crate::contract::live_rows::LiveShard;
+use super::{Postgres, mend, scope, witness};
+use crate::contract::beside_writers::{
+    BesideWriters, Look, LookedDigests, Publishing, Standing, WantedTable,
+};
 use crate::contract::only_read;
 use crate::error::Result;
 
@@ -27,10 +30,29 @@ impl BesideWriters for Postgres {
         table: &str,
         range: &KeyRange,
         look: &Look,
-        found: Digest,
+        digests: LookedDigests,
     ) -> Result<()> {
         self.change("look at a table", |client| {
-            mend::end_look(client, operation, table, range, look.0, found)
+            mend::end_look(client, operation, table, range, look.0, digests)
+        })
+    }
+
+    fn check_scope(&self, table: &str, scope: &RowScope) -> Result<RowScope> {
+        self.server.with(|client| {
+            let table = existing(client, &TablePath::table(table))?;
+            scope::check(client, &table, scope)
+        })
+    }
+
+    fn standing(
+        &self,
+        table: &str,
+        scope: &RowScope,
+        changes: &RowBlock<&[u8]>,
+    ) -> Result<Vec<Standing>> {
+        self.server.with(|client| {
+            let table = existing(client, &TablePath::table(table))?;
+            scope::standing(client, &table, scope, changes)
         })
     }
 
@@ -45,9 +67,9 @@ impl BesideWriters for Postgres {
         Ok(Box::new(locked))
     }
 
-    fn before(&self, operation: &str, table: &str) -> Result<Vec<LiveShard>> {
+    fn exchanged(&self, operation: &str, table: &str) -> Result<Vec<(KeyRange, LookedDigests)>> {
         self.server
-            .with(|client| mend::before(client, operation, table))
+            .with(|client| mend::exchanged(client, operation, table))
     }
 
     fn version_before(&self, operation: &str) -> Result<Version> {

@@ -24,8 +24,8 @@ use crate::error::Result;
 pub(super) struct Mended {
     pub(super) held: Held,
     pub(super) table: Table,
-    /// Its wanted ranges, each with the digest of its rows.
-    pub(super) wanted: Vec<(KeyRange, Digest)>,
+    /// Its wanted ranges, each with the digest of its rows where that does not come from the look.
+    pub(super) wanted: Vec<(KeyRange, Option<Digest>)>,
     /// How many rows it has while writers wait.
     pub(super) rows: u64,
 }

@@ -17,7 +17,7 @@ use super::session::run;
 use super::state::{self, Held};
 use super::transaction::number;
 use crate::contract::LockKind;
-use crate::contract::live_rows::LiveShard;
+use crate::contract::beside_writers::LookedDigests;
 use crate::contract::rows::StagedCounts;
 use crate::error::Result;
 
@@ -108,18 +108,27 @@ pub(super) fn end_look(
     name: &str,
     range: &KeyRange,
     since: u64,
-    found: Digest,
+    digests: LookedDigests,
 ) -> Result<()> {
     let (held, _) = mended(client, operation, name)?;
-    let rows = i64::try_from(found.rows).unwrap_or(i64::MAX);
-    let sum = found.sum.to_be_bytes();
+    let rows = |digest: Digest| i64::try_from(digest.rows).unwrap_or(i64::MAX);
+    let LookedDigests { found, wanted } = digests;
     let noted = client.execute(
-        "INSERT INTO mendb.looked (held, from_key, to_key, rows, sum, since, noted)
-         VALUES ($1, $2, $3, $4, $5, $6, pg_current_xact_id()::text)
+        "INSERT INTO mendb.looked (held, from_key, to_key, rows, sum, wanted_rows, wanted_sum, since, noted)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, pg_current_xact_id()::text)
          ON CONFLICT (held, from_key) DO UPDATE
-         SET to_key = excluded.to_key, rows = excluded.rows, sum = excluded.sum, since = excluded.since,
-             noted = excluded.noted",
-        &[&held.number, &range.start, &range.end, &rows, &sum.as_slice(), &since.to_string()],
+         SET to_key = excluded.to_key, rows = excluded.rows, sum = excluded.sum, wanted_rows = excluded.wanted_rows,
+             wanted_sum = excluded.wanted_sum, since = excluded.since, noted = excluded.noted",
+        &[
+            &held.number,
+            &range.start,
+            &range.end,
+            &rows(found),
+            &found.sum.to_be_bytes().as_slice(),
+            &rows(wanted),
+            &wanted.sum.to_be_bytes().as_slice(),
+            &since.to_string(),
+        ],
     );
     noted.map_err(|error| failed(format!("look at table {name}"), &error))?;
     Ok(())
@@ -139,7 +148,7 @@ pub(super) fn stage(
 /// A range that was looked at.
 pub(super) struct Looked {
     pub(super) range: KeyRange,
-    pub(super) digest: Digest,
+    pub(super) digests: LookedDigests,
     /// The oldest transaction then.
     pub(super) since: u64,
     /// The transaction that noted it.
@@ -149,25 +158,30 @@ pub(super) struct Looked {
 /// The ranges of a table that were looked at, in key order.
 pub(super) fn looked(client: &mut Client, held: &Held) -> Result<Vec<Looked>> {
     let rows = client.query(
-        "SELECT from_key, to_key, rows, sum, since, noted FROM mendb.looked WHERE held = $1 ORDER BY from_key",
+        "SELECT from_key, to_key, rows, sum, wanted_rows, wanted_sum, since, noted
+         FROM mendb.looked WHERE held = $1 ORDER BY from_key",
         &[&held.number],
     );
     let rows = rows.map_err(|error| failed("read what was looked at", &error))?;
     let one = |row: &postgres::Row| {
         Ok(Looked {
             range: range_of(row),
-            digest: digest_of(row)?,
-            since: number(row.get(4))?,
-            noted: number(row.get(5))?,
+            digests: digests_of(row)?,
+            since: number(row.get(6))?,
+            noted: number(row.get(7))?,
         })
     };
     rows.iter().map(one).collect()
 }
 
-/// The ranges of a table before the publish, in key order.
-pub(super) fn before(client: &mut Client, operation: &str, name: &str) -> Result<Vec<LiveShard>> {
+/// The ranges of a table before and after the publish, in key order.
+pub(super) fn exchanged(
+    client: &mut Client,
+    operation: &str,
+    name: &str,
+) -> Result<Vec<(KeyRange, LookedDigests)>> {
     let rows = client.query(
-        "SELECT b.from_key, b.to_key, b.rows, b.sum FROM mendb.before b JOIN mendb.held h ON h.number = b.held
+        "SELECT b.from_key, b.to_key, b.rows, b.sum, b.wanted_rows, b.wanted_sum FROM mendb.before b JOIN mendb.held h ON h.number = b.held
          WHERE h.operation = $1 AND h.table_name = $2 ORDER BY b.from_key",
         &[&operation, &name],
     );
@@ -177,13 +191,7 @@ pub(super) fn before(client: &mut Client, operation: &str, name: &str) -> Result
             "operation {operation} has not published table {name}"
         )));
     }
-    let one = |row: &postgres::Row| {
-        Ok(LiveShard {
-            range: range_of(row),
-            digest: digest_of(row)?,
-            bytes: 0,
-        })
-    };
+    let one = |row: &postgres::Row| Ok((range_of(row), digests_of(row)?));
     rows.iter().map(one).collect()
 }
 
@@ -194,13 +202,19 @@ fn range_of(row: &postgres::Row) -> KeyRange {
     }
 }
 
-fn digest_of(row: &postgres::Row) -> Result<Digest> {
-    let sum: &[u8] = row.get(3);
-    let sum = sum
-        .try_into()
-        .map_err(|_| damaged("a digest in the schema mendb is none"))?;
-    Ok(Digest {
-        rows: u64::try_from(row.get::<_, i64>(2)).unwrap_or(0),
-        sum: u128::from_be_bytes(sum),
+fn digests_of(row: &postgres::Row) -> Result<LookedDigests> {
+    let digest = |at: usize| -> Result<Digest> {
+        let sum: &[u8] = row.get(at + 1);
+        let sum = sum
+            .try_into()
+            .map_err(|_| damaged("a digest in the schema mendb is none"))?;
+        Ok(Digest {
+            rows: u64::try_from(row.get::<_, i64>(at)).unwrap_or(0),
+            sum: u128::from_be_bytes(sum),
+        })
+    };
+    Ok(LookedDigests {
+        found: digest(2)?,
+        wanted: digest(4)?,
     })
 }

@@ -28,6 +28,7 @@ mod publish;
 mod read;
 mod replaced;
 mod restore;
+mod scope;
 mod service;
 mod session;
 mod shards;

@@ -17,7 +17,6 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use mendb_model::digest::Digest;
 use mendb_model::key::KeyRange;
 use postgres::Client;
 
@@ -31,7 +30,7 @@ use super::session::{Server, run};
 use super::state;
 use super::transaction::number;
 use super::witness::{self, Moment};
-use crate::contract::beside_writers::{Publishing, WantedTable};
+use crate::contract::beside_writers::{LookedDigests, Publishing, WantedTable};
 use crate::error::{EngineError, Remedy, Result};
 
 /// How long a lock is waited for, and writers behind it, before it is given up: less than the second after which the
@@ -229,7 +228,7 @@ impl Locked {
             && mended.is_whole()
             && let Some(since) = known.iter().map(|looked| looked.since).min()
         {
-            let rows: u64 = known.iter().map(|looked| looked.digest.rows).sum();
+            let rows: u64 = known.iter().map(|looked| looked.digests.found.rows).sum();
             if written_since(client, &mended.table, since, "")? == (rows, 0) {
                 return Ok(Vec::new());
             }
@@ -246,7 +245,7 @@ impl Locked {
                         looked.since,
                         &condition.where_clause(),
                     )?;
-                    found == (looked.digest.rows, 0)
+                    found == (looked.digests.found.rows, 0)
                 }
                 _ => false,
             };
@@ -392,17 +391,20 @@ impl Locked {
     /// Makes live what is staged, or nothing.
     fn make_live(&mut self) -> Result<()> {
         self.check_wait()?;
-        let mut before = Vec::new();
+        let mut digests = Vec::new();
         for mended in &self.tables {
             let looked = looked(&mut self.client, &mended.held)?;
-            let mut sum = Digest::default();
-            for (range, _) in &mended.wanted {
+            let mut sums = LookedDigests::default();
+            for (range, wanted) in &mended.wanted {
                 let of_range = looked.iter().find(|looked| looked.range == *range);
                 let mut drifted = self.drifted.iter();
                 let has_drifted =
                     drifted.any(|(table, of)| of == range && *table == mended.table.name);
                 match of_range.filter(|looked| !has_drifted || looked.noted > self.own) {
-                    Some(looked) => sum.merge(looked.digest),
+                    Some(looked) => {
+                        sums.found.merge(looked.digests.found);
+                        sums.wanted.merge(wanted.unwrap_or(looked.digests.wanted));
+                    }
                     None => {
                         return Err(EngineError::new(
                             Remedy::Retry,
@@ -411,7 +413,7 @@ impl Locked {
                     }
                 }
             }
-            before.push(sum);
+            digests.push(sums);
             let (table, same) = (&mended.table, mended.same_key());
             // A row that is not there has a key all the same.
             let kept = table.columns.iter().enumerate().map(|(at, column)| {
@@ -444,12 +446,8 @@ impl Locked {
         exchange(&mut self.client, &self.tables, &exchanges, &rules)?;
         self.check_wait()?;
         for (at, done) in exchanges.iter().enumerate() {
-            let wanted: Digest = self.tables[at]
-                .wanted
-                .iter()
-                .map(|(_, digest)| *digest)
-                .sum();
-            let found = digest_after(&mut self.client, &self.tables[at], done, before[at])?;
+            let LookedDigests { found, wanted } = digests[at];
+            let found = digest_after(&mut self.client, &self.tables[at], done, found)?;
             if found != wanted {
                 return Err(damaged(format!(
                     "table {} would not be what the backup holds: {} rows with digest {found}, expected {} rows with digest \
@@ -464,8 +462,8 @@ impl Locked {
         let waited_ms = self.waited_ms(now_s) as i64;
         for mended in &self.tables {
             let ranges = self.client.execute(
-                "INSERT INTO mendb.before (held, from_key, to_key, rows, sum)
-                 SELECT held, from_key, to_key, rows, sum FROM mendb.looked WHERE held = $1",
+                "INSERT INTO mendb.before (held, from_key, to_key, rows, sum, wanted_rows, wanted_sum)
+                 SELECT held, from_key, to_key, rows, sum, wanted_rows, wanted_sum FROM mendb.looked WHERE held = $1",
                 &[&mended.held.number],
             );
             ranges.map_err(|error| failed("note what was replaced", &error))?;

@@ -6,9 +6,9 @@
 //! | `target` | the id of the database; which journal works on it; a number that grows with each process that does |
 //! | `held` | a table that an operation restores or mends, with its definition and the number of its own tables |
 //! | `cursor` | how far the rows of a source are in a table that is restored |
-//! | `looked` | ranges that a mend has looked at: digest, and the oldest transaction then. Unlogged, as what is staged |
+//! | `looked` | ranges that a mend has looked at: their digest and the wanted one, and the oldest transaction then. Unlogged, as what is staged |
 //! | `published` | mends that were published: by which transaction, and how long writers waited |
-//! | `before` | the ranges of their tables with the digests of before |
+//! | `before` | the ranges of their tables with the digests of before and after |
 //! | `cut`, `cut_table` | where backups ended (`witness`) |
 //! | `r<n>` | a table that is restored, until it is whole |
 //! | `s<n>`, `b<n>` | what a mend has staged of a table, and what its publish replaced |
@@ -61,21 +61,27 @@ CREATE TABLE mendb.cursor (
     last_key bytea NOT NULL,
     PRIMARY KEY (held, step, source)
 );
+CREATE TABLE mendb.published (
+    operation text PRIMARY KEY,
+    transaction text NOT NULL,
+    drawn bigint NOT NULL,
+    waited_ms bigint NOT NULL
+);
+";
+
+/// What is known of the ranges of mends.
+const RANGES: &str = "
 CREATE UNLOGGED TABLE mendb.looked (
     held bigint NOT NULL,
     from_key bytea NOT NULL,
     to_key bytea,
     rows bigint NOT NULL,
     sum bytea NOT NULL,
+    wanted_rows bigint NOT NULL,
+    wanted_sum bytea NOT NULL,
     since text NOT NULL,
     noted text NOT NULL,
     PRIMARY KEY (held, from_key)
-);
-CREATE TABLE mendb.published (
-    operation text PRIMARY KEY,
-    transaction text NOT NULL,
-    drawn bigint NOT NULL,
-    waited_ms bigint NOT NULL
 );
 CREATE TABLE mendb.before (
     held bigint NOT NULL REFERENCES mendb.held ON DELETE CASCADE,
@@ -83,6 +89,8 @@ CREATE TABLE mendb.before (
     to_key bytea,
     rows bigint NOT NULL,
     sum bytea NOT NULL,
+    wanted_rows bigint NOT NULL,
+    wanted_sum bytea NOT NULL,
     PRIMARY KEY (held, from_key)
 );
 ";
@@ -159,7 +167,7 @@ pub(super) fn make(client: &mut Client) -> Result<()> {
     let there = client.query_one("SELECT to_regnamespace('mendb') IS NOT NULL", &[]);
     let is_there: bool = there.map_err(|error| failed(doing, &error))?.get(0);
     let schema = if is_there { "" } else { SCHEMA };
-    let layout = format!("{schema}{LAYOUT}{}", witness::LAYOUT);
+    let layout = format!("{schema}{LAYOUT}{RANGES}{}", witness::LAYOUT);
     if let Err(error) = client.batch_execute(&layout) {
         if is_forbidden(&error) {
             return Err(refused(format!(
@@ -193,8 +201,15 @@ fn check_format(client: &mut Client) -> Result<()> {
             )));
         }
     };
+    if let Some((operation, held)) = held(client, None)?.first() {
+        return Err(refused(format!(
+            "operation {operation} holds table {} in the format {format} of the schema mendb, and this mendb works with \
+             {FORMAT}: finish it or cancel it with the version that began it",
+            held.table
+        )));
+    }
     let raise = format!(
-        "BEGIN; {witnesses} ALTER TABLE mendb.published ADD drawn bigint NOT NULL DEFAULT 0;
+        "BEGIN; {witnesses} DROP TABLE mendb.looked, mendb.before; {RANGES} ALTER TABLE mendb.published ADD drawn bigint NOT NULL DEFAULT 0;
          ALTER TABLE mendb.published ALTER drawn DROP DEFAULT;
          UPDATE mendb.target SET format = {FORMAT}; COMMIT"
     );

@@ -4,7 +4,8 @@ use std::ops::ControlFlow;
 
 use mendb_engines::postgres::{Address, Postgres};
 use mendb_engines::{
-    Engine, FreezeRequest, HiddenTable, LiveRows, Remedy, Result, RowSource, RowStore, WantedTable,
+    Engine, FreezeRequest, HiddenTable, LiveRows, LookedDigests, Remedy, Result, RowSource,
+    RowStore, WantedTable,
 };
 use mendb_model::change::Change;
 use mendb_model::name::TablePath;
@@ -219,19 +220,27 @@ fn look(store: &Rows, operation: &str, wanted: &[(Vec<u8>, Vec<u8>)]) {
         .engine
         .stage_mend(operation, TABLE, source, &block.finish().view())
         .unwrap();
+    let digests = LookedDigests {
+        found,
+        wanted: digest_of(wanted),
+    };
     beside
-        .end_look(operation, TABLE, &all, &look, found)
+        .end_look(operation, TABLE, &all, &look, digests)
         .unwrap();
 }
 
-fn wanted(rows: &[(Vec<u8>, Vec<u8>)]) -> Vec<WantedTable> {
+fn digest_of(rows: &[(Vec<u8>, Vec<u8>)]) -> Digest {
     let mut digest = Digest::default();
     for (key, row) in rows {
         digest.add(key, row);
     }
+    digest
+}
+
+fn wanted(rows: &[(Vec<u8>, Vec<u8>)]) -> Vec<WantedTable> {
     vec![WantedTable {
         table: TABLE.to_owned(),
-        shards: vec![(KeyRange::all(), digest)],
+        shards: vec![(KeyRange::all(), Some(digest_of(rows)))],
     }]
 }
 

@@ -1,6 +1,6 @@
 //! The promises of the mend half of `RowStore`: what is staged, published, or given up.
 
-use mendb_engines::{LockKind, RowSource, WantedTable};
+use mendb_engines::{LockKind, LookedDigests, RowSource, WantedTable};
 use mendb_model::KeyRange;
 use mendb_model::name::TablePath;
 
@@ -41,10 +41,13 @@ fn stage_back(subject: &dyn RowSubject, operation: &str, wanted: &Rows) {
             for _ in 0..2 {
                 let look = beside.begin_look(operation, &table, &KeyRange::all());
                 let look = look.unwrap();
-                let found = digest(&live_rows(subject, &path));
+                let digests = LookedDigests {
+                    found: digest(&live_rows(subject, &path)),
+                    wanted: digest(wanted),
+                };
                 assert_eq!(stage(), changed.len() as u64);
                 let all = KeyRange::all();
-                let ended = beside.end_look(operation, &table, &all, &look, found);
+                let ended = beside.end_look(operation, &table, &all, &look, digests);
                 ended.unwrap();
             }
         }
@@ -59,7 +62,7 @@ fn publish(subject: &dyn RowSubject, operation: &str, wanted: &Rows) {
     };
     let tables = [WantedTable {
         table: subject.name("t"),
-        shards: vec![(KeyRange::all(), digest(wanted))],
+        shards: vec![(KeyRange::all(), Some(digest(wanted)))],
     }];
     let mut locked = beside.lock_out(operation, &tables, None).unwrap();
     assert_eq!(locked.drifted().unwrap(), []);

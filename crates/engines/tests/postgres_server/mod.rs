@@ -161,13 +161,17 @@ impl PostgresServer {
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         self.port = free.local_addr().unwrap().port();
         drop(free);
+        self.start_with(&[settings, &["listen_addresses=127.0.0.1"]].concat());
+        self.port
+    }
+
+    /// Starts it again with settings.
+    pub fn start_with(&mut self, settings: &[&str]) {
         self.settings = settings
             .iter()
             .map(|setting| (*setting).to_owned())
             .collect();
-        self.settings.push("listen_addresses=127.0.0.1".to_owned());
         self.start();
-        self.port
     }
 
     /// Where its data is.

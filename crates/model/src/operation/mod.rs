@@ -58,7 +58,8 @@ pub use progress::Progress;
 pub use request::{
     BackupRequest, ChainLink, DifferentTable, ExpectedShard, FindBy, FoundBy, MendRequest,
     MendSource, PartBackupRequest, Redefinition, Request, RestoreRequest, RestoreStrategy,
-    RowMendRequest, RowTableMend, StoppedTable, TableMapping, TableMend, TableUndo, TargetTable,
+    RowMendRequest, RowScope, RowTableMend, StoppedTable, TableMapping, TableMend, TableUndo,
+    TargetTable,
 };
 pub use shard_method::{ChosenMethod, ShardMethod, ShardOutlook};
 pub use step::{PlannedStep, StepKind};

@@ -134,7 +134,8 @@ mod tests {
     use super::*;
     use crate::name::{BackupId, BackupKind};
     use crate::operation::{
-        BackupRequest, FindBy, Limits, Operation, RowMendRequest, RowTableMend, TaskCounts, plan,
+        BackupRequest, FindBy, Limits, Operation, RowMendRequest, RowScope, RowTableMend,
+        TaskCounts, plan,
     };
 
     #[test]
@@ -160,6 +161,7 @@ mod tests {
                 create: false,
                 also: Vec::new(),
                 added_columns: Vec::new(),
+                scope: RowScope::default(),
             }],
             undoes: None,
             expected: Vec::new(),

@@ -388,6 +388,30 @@ pub struct RowTableMend {
     /// Columns that it got since the backup: the rows that are brought back have NULL there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub added_columns: Vec<String>,
+    /// Which of the keys that differ are mended, if not all.
+    #[serde(default, skip_serializing_if = "RowScope::is_all")]
+    pub scope: RowScope,
+}
+
+/// Which of the keys that differ are mended. The others stay what they are.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowScope {
+    /// Those of which the live row or the wanted one fulfils this, in the words of the target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub condition: Option<String>,
+    /// Not those whose live row was written later, in microseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_newer_than_us: Option<i64>,
+    /// Those that the wanted backup itself has changes of: it is the state before a mend of chosen keys.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub changed_only: bool,
+}
+
+impl RowScope {
+    /// Whether all of them are mended.
+    pub fn is_all(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl RowTableMend {

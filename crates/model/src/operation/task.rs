@@ -273,6 +273,9 @@ pub struct MendedRows {
     /// Milliseconds that writers waited, where they wait for the publish only.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub writers_waited_ms: u64,
+    /// Rows that differ and stay, as they were written after the moment that was named.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub newer: u64,
 }
 
 fn is_zero(number: &u64) -> bool {
@@ -303,6 +306,7 @@ impl std::ops::AddAssign for MendedRows {
         self.fetched_bytes += other.fetched_bytes;
         self.requests += other.requests;
         self.writers_waited_ms += other.writers_waited_ms;
+        self.newer += other.newer;
     }
 }
 

@@ -12,7 +12,7 @@ use mendb_repo::StoredManifest;
 use super::whose::{Whose, whose_chain};
 use crate::error::{Error, Result};
 use crate::front::Front;
-use mendb_model::manifest::Manifest;
+use mendb_model::manifest::{Manifest, TableBackup};
 
 /// A backup of a listing, with its manifest or what is wrong with that.
 pub(crate) type Listed = (BackupId, mendb_repo::Result<StoredManifest>);
@@ -246,20 +246,29 @@ pub(crate) fn check_whole<'a>(
 ) -> Result<()> {
     let partial = tables.find_map(|name| {
         let table = manifest.table(name)?;
-        let keys = describe_range(table.only.as_ref()?, &table.schema.key_types());
-        Some((name, keys))
+        Some((table, table.only.as_ref()?))
     });
-    match partial {
-        None => Ok(()),
-        Some((table, keys)) => Err(Error::refused(
+    let Some((TableBackup { table, schema, .. }, only)) = partial else {
+        return Ok(());
+    };
+    let (keys, way_on) = match only.changed {
+        true => ("those that it mended".to_owned(), String::new()),
+        false => (
             format!(
-                "backup {} is the state before a mend of some keys: of table {table} it holds only those of {keys}",
-                manifest.backup_id
+                "only those of {}",
+                describe_range(&only.range, &schema.key_types())
             ),
-            format!(
-                "mendb undo {} takes that mend back; mendb restore --in-place --range {table}:FROM..TO mends keys of these",
-                manifest.operation_id
-            ),
-        )),
-    }
+            format!("; mendb restore --in-place --range {table}:FROM..TO mends keys of these"),
+        ),
+    };
+    Err(Error::refused(
+        format!(
+            "backup {} is the state before a mend of some keys: of table {table} it holds {keys}",
+            manifest.backup_id
+        ),
+        format!(
+            "mendb undo {} takes that mend back{way_on}",
+            manifest.operation_id
+        ),
+    ))
 }

@@ -1,13 +1,17 @@
 //! The flags of a restore that only part stores have, and the order they make.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
+use mendb_model::key::KeyRange;
+use mendb_model::key_text::describe_range;
 use mendb_model::part::{OnConcurrentInsert, PartitionMethod};
-use mendb_service::{Conflicting, MendFrom, MendOrder};
+use mendb_service::{Conflicting, MendFrom, MendOrder, Service};
 
 use crate::commands::selectors::ExcludeArgs;
-use crate::commands::table::TextArgs;
+use crate::commands::table::{TextArgs, parse_key_range};
+use crate::context::Context;
 use crate::failure::Failure;
 use crate::settings::Settings;
 use crate::settings::value::{on_concurrent_insert, restore_order};
@@ -116,6 +120,27 @@ pub struct MendArgs {
     /// (PostgreSQL)
     #[arg(long, value_name = "DURATION", value_parser = parse_wait, help_heading = "Mending")]
     pub max_write_wait: Option<u64>,
+    /// Mend only rows that fulfil a condition, as they are now or as they were: 'tenant = 7'. It is on the columns of
+    /// one row, as in the predicate of an index, and is asked of every table that is mended (PostgreSQL)
+    #[arg(
+        id = "where",
+        long = "where",
+        value_name = "SQL",
+        help_heading = "Mending"
+    )]
+    pub condition: Option<String>,
+    /// Leave rows as they are that were written after this moment, as 2026-11-21T08:00:00Z, and tell them. The server has
+    /// to keep the times of commits: track_commit_timestamp (PostgreSQL)
+    #[arg(long, value_name = "TIME", value_parser = parse_moment, help_heading = "Mending")]
+    pub keep_newer_than: Option<i64>,
+}
+
+/// Microseconds since 1970.
+fn parse_moment(text: &str) -> Result<i64, String> {
+    let moment: jiff::Timestamp = text
+        .parse()
+        .map_err(|_| "a moment is as 2026-11-21T08:00:00Z, or with +01:00 for Z".to_owned())?;
+    Ok(moment.as_microsecond())
 }
 
 /// Milliseconds, of at least one.
@@ -220,12 +245,70 @@ impl MendArgs {
             ),
             ("--include-conflicting", self.conflicting.is_given()),
             ("--max-write-wait", self.max_write_wait.is_some()),
+            ("--where", self.condition.is_some()),
+            ("--keep-newer-than", self.keep_newer_than.is_some()),
         ];
         let Some((given, _)) = flags.into_iter().find(|(_, given)| *given) else {
             return Ok(());
         };
         Err(Failure::misuse(format!("{given} is for row stores"))
             .hint("--dry-run shows what would be done; --schema brings schemas back"))
+    }
+
+    /// Refuses flags of a mend where tables are restored beside.
+    ///
+    /// # Errors
+    /// One was given.
+    pub fn refuse_beside(&self) -> Result<(), Failure> {
+        let flags = [
+            ("--dry-run", self.dry_run),
+            ("--plan", self.plan.is_some()),
+            ("--range", !self.range.is_empty()),
+            ("--where", self.condition.is_some()),
+            ("--keep-newer-than", self.keep_newer_than.is_some()),
+            ("--include-conflicting", self.conflicting.is_given()),
+            ("--accept-schema", self.accept_schema),
+            ("--max-write-wait", self.max_write_wait.is_some()),
+        ];
+        let Some((given, _)) = flags.into_iter().find(|(_, given)| *given) else {
+            return Ok(());
+        };
+        Err(
+            Failure::misuse(format!("{given} is for mending where tables are"))
+                .hint("add --in-place"),
+        )
+    }
+
+    /// The keys that `--range` names, by tables.
+    ///
+    /// # Errors
+    /// One is not `TABLE:FROM..TO`, names no live table or one twice, or a key is not one of it.
+    pub fn ranges(
+        &self,
+        context: &Context,
+        service: &Service,
+    ) -> Result<BTreeMap<String, KeyRange>, Failure> {
+        let mut ranges = BTreeMap::new();
+        for range in &self.range {
+            let Some((table, keys)) = range.split_once(':') else {
+                return Err(
+                    Failure::misuse(format!("{range:?} is not TABLE:FROM..TO")).hint(
+                        "for example --range orders:1000..2000, or orders:1000.. from there on",
+                    ),
+                );
+            };
+            let schema = service.live_schema(table)?.ok_or_else(|| {
+                Failure::input(format!("--range: there is no table {table}"))
+                    .hint("mendb table list shows those there are")
+            })?;
+            let range = parse_key_range(keys, &schema, &self.text.rules())?;
+            let understood = describe_range(&range, &schema.key_types());
+            context.say(&format!("of {table} only the keys {understood}"));
+            if ranges.insert(table.to_owned(), range).is_some() {
+                return Err(Failure::misuse(format!("--range names {table} twice")));
+            }
+        }
+        Ok(ranges)
     }
 
     /// Whether tables are mended where they are.

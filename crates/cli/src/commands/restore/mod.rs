@@ -3,13 +3,11 @@
 
 pub mod mend_args;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use clap::Args;
 use mendb_model::BackupId;
-use mendb_model::key::KeyRange;
-use mendb_model::key_text::describe_range;
 use mendb_model::name::{BackupKind, OperationId, check};
 use mendb_model::operation::{FindBy, Request, RestoreStrategy, State};
 use mendb_repo::clickhouse_backup::ImportedBackups;
@@ -19,7 +17,6 @@ use mendb_service::{
 
 use crate::backup_name;
 use crate::commands::selectors::unless_nothing_fits;
-use crate::commands::table::{TextArgs, parse_key_range};
 use crate::context::Context;
 use crate::failure::{Failure, Verdict};
 use crate::human;
@@ -134,16 +131,7 @@ impl RestoreCommand {
         };
         let plans = self.mend.plan.is_some() || self.mend.dry_run;
         if !self.mend.is_in_place(&context.settings) {
-            let of_mends = self.mend.accept_schema
-                || self.mend.conflicting.is_given()
-                || self.mend.max_write_wait.is_some();
-            if plans || of_mends || !self.mend.range.is_empty() {
-                return Err(Failure::misuse(
-                    "--dry-run, --plan, --range, --include-conflicting, --accept-schema and --max-write-wait are for \
-                     mending where tables are",
-                )
-                .hint("add --in-place"));
-            }
+            self.mend.refuse_beside()?;
             return self.restore(context, what);
         }
         if !self.rename.is_empty() {
@@ -160,11 +148,14 @@ impl RestoreCommand {
             to,
             tables: self.tables,
             if_exists: self.if_exists,
-            ranges: ranges(context, &service, &self.mend.range, &self.mend.text)?,
+            ranges: self.mend.ranges(context, &service)?,
             also: BTreeMap::new(),
             accept_schema: self.mend.accept_schema,
             conflicting: self.mend.conflicting.policy(),
             max_write_wait_ms: self.mend.max_write_wait,
+            condition: self.mend.condition,
+            keep_newer_than_us: self.mend.keep_newer_than,
+            changed_only: BTreeSet::new(),
         };
         if !plans {
             let id = service.request_row_mend(&order)?;
@@ -273,36 +264,6 @@ fn say_what_is_not_restored(
         ));
     }
     Ok(())
-}
-
-/// The keys that `--range` names, by tables.
-///
-/// # Errors
-/// One is not `TABLE:FROM..TO`, names no live table or one twice, or a key is not one of it.
-fn ranges(
-    context: &Context,
-    service: &Service,
-    written: &[String],
-    text: &TextArgs,
-) -> Result<BTreeMap<String, KeyRange>, Failure> {
-    let mut ranges = BTreeMap::new();
-    for range in written {
-        let Some((table, keys)) = range.split_once(':') else {
-            return Err(Failure::misuse(format!("{range:?} is not TABLE:FROM..TO"))
-                .hint("for example --range orders:1000..2000, or orders:1000.. from there on"));
-        };
-        let schema = service.live_schema(table)?.ok_or_else(|| {
-            Failure::input(format!("--range: there is no table {table}"))
-                .hint("mendb table list shows those there are")
-        })?;
-        let range = parse_key_range(keys, &schema, &text.rules())?;
-        let understood = describe_range(&range, &schema.key_types());
-        context.say(&format!("of {table} only the keys {understood}"));
-        if ranges.insert(table.to_owned(), range).is_some() {
-            return Err(Failure::misuse(format!("--range names {table} twice")));
-        }
-    }
-    Ok(ranges)
 }
 
 /// Says which operation it is, and whose backup it restores if that is another target's.
@@ -612,5 +573,6 @@ mod tests {
         assert!(refused("--in-place --plan f c").is_err());
         assert!(refused("--in-place --accept-schema c").is_err());
         assert!(refused("--in-place --timezone UTC c").is_err());
+        assert!(refused("--in-place --where true c").is_err());
     }
 }

@@ -15,17 +15,18 @@
 
 use std::ops::ControlFlow;
 
-use mendb_engines::{BesideWriters, LiveShard, WantedTable};
+use mendb_engines::{BesideWriters, LookedDigests, WantedTable};
 use mendb_model::key::{KeyRange, to_hex};
-use mendb_model::manifest::ShardedData;
+use mendb_model::manifest::{OnlyKeys, ShardedData};
 use mendb_model::name::TablePath;
 use mendb_model::operation::{
     MendedRows, RowMendRequest, RowTableMend, StepKind, TaskOutput, TaskSpec,
 };
-use mendb_model::{Change, Digest, RowBlock, RowBlockBuilder};
+use mendb_model::{Change, ChangeKind, Digest, RowBlock, RowBlockBuilder, StagedCounts};
 use mendb_repo::ChainReader;
 
 use super::backup;
+use super::scope::Chooser;
 use super::{Fetched, Progress, Put, no_such_table, staging, wanted_chain, wanted_manifest};
 use crate::attempt::{Attempt, Counts};
 use crate::diff::Pulled;
@@ -115,7 +116,11 @@ fn look(
             kept: found.rows,
             ..MendedRows::default()
         });
-        return Ok(beside.end_look(operation, table, range, &look, found)?);
+        let digests = LookedDigests {
+            found,
+            wanted: found,
+        };
+        return Ok(beside.end_look(operation, table, range, &look, digests)?);
     }
     let chain = wanted_chain(attempt, request)?;
     let repository = &attempt.tools.repository;
@@ -125,7 +130,9 @@ fn look(
         attempt,
         wanted: Pulled::new(wanted, |wanted| attempt.wait(wanted.next())),
         changes: RowBlockBuilder::new(),
-        found: Digest::default(),
+        chooser: Chooser::new(attempt, request, path, range)?,
+        exchanged: Vec::new(),
+        digests: LookedDigests::default(),
         done: MendedRows::default(),
         fetched: Fetched::default(),
         put: &mut put,
@@ -140,8 +147,8 @@ fn look(
         }
     })?;
     outcome?;
-    let found = walk.finish()?;
-    Ok(beside.end_look(operation, table, range, &look, found)?)
+    let digests = walk.finish()?;
+    Ok(beside.end_look(operation, table, range, &look, digests)?)
 }
 
 /// The digest of a range in the wanted backup; `None` where it is a part of a shard.
@@ -185,8 +192,12 @@ struct Walk<'a, 'b, 'c, 'd> {
     attempt: &'a Attempt<'b>,
     wanted: Pulled<'a, ChainReader>,
     changes: RowBlockBuilder,
-    /// Of the live rows.
-    found: Digest,
+    /// Where not all keys that differ are mended.
+    chooser: Option<Chooser<'a, 'b>>,
+    /// Of each change the digests of the live row and of the wanted one.
+    exchanged: Vec<LookedDigests>,
+    /// Of the rows so far.
+    digests: LookedDigests,
     /// What was done since the last report.
     done: MendedRows,
     fetched: Fetched,
@@ -199,8 +210,9 @@ impl Walk<'_, '_, '_, '_> {
     fn compare(&mut self, live: &RowBlock<&[u8]>) -> TaskResult<()> {
         self.attempt.check_stopped()?;
         for (key, row) in live.iter() {
-            self.found.add(key, row);
             self.bring(Some(key))?;
+            self.digests.found.add(key, row);
+            self.digests.wanted.add(key, row);
             let change = match self.wanted.next_at(key)? {
                 Some(wanted) if wanted == row => {
                     self.done.kept += 1;
@@ -209,7 +221,7 @@ impl Walk<'_, '_, '_, '_> {
                 Some(wanted) => Change::reset(wanted.to_vec(), 0),
                 None => Change::erase(0),
             };
-            self.add(key, &change)?;
+            self.add(key, &change, Some(row))?;
         }
         Ok(())
     }
@@ -218,12 +230,20 @@ impl Walk<'_, '_, '_, '_> {
     fn bring(&mut self, before: Option<&[u8]>) -> TaskResult<()> {
         while let Some((key, row)) = self.wanted.next_before(before)? {
             let (key, change) = (key.to_vec(), Change::reset(row.to_vec(), 0));
-            self.add(&key, &change)?;
+            self.add(&key, &change, None)?;
         }
         Ok(())
     }
 
-    fn add(&mut self, key: &[u8], change: &Change) -> TaskResult<()> {
+    fn add(&mut self, key: &[u8], change: &Change, live: Option<&[u8]>) -> TaskResult<()> {
+        let mut exchanged = LookedDigests::default();
+        if let Some(live) = live {
+            exchanged.found.add(key, live);
+        }
+        if change.kind != ChangeKind::Erase {
+            exchanged.wanted.add(key, &change.row);
+        }
+        self.exchanged.push(exchanged);
         self.changes.push_with(key, |out| change.encode_into(out));
         if self.changes.size_bytes() >= BLOCK_BYTES {
             self.stage()?;
@@ -235,8 +255,24 @@ impl Walk<'_, '_, '_, '_> {
         if self.changes.is_empty() {
             return Ok(());
         }
-        let staged = (self.put)(&self.changes.finish().view())?;
+        let mut changes = self.changes.finish();
+        let mut exchanged = std::mem::take(&mut self.exchanged);
         let mut done = std::mem::take(&mut self.done);
+        if let Some(chooser) = &mut self.chooser {
+            let chosen = chooser.choose(&changes.view())?;
+            let mut are_chosen = chosen.are_chosen.into_iter();
+            exchanged.retain(|_| are_chosen.next().unwrap_or(false));
+            done.newer += chosen.newer.len() as u64;
+            changes = chosen.changes;
+        }
+        for LookedDigests { found, wanted } in exchanged {
+            self.digests.wanted.subtract(found);
+            self.digests.wanted.merge(wanted);
+        }
+        let staged = match changes.is_empty() {
+            true => StagedCounts::default(),
+            false => (self.put)(&changes.view())?,
+        };
         done += MendedRows {
             upserted: staged.upserted,
             erased: staged.erased,
@@ -247,14 +283,14 @@ impl Walk<'_, '_, '_, '_> {
         self.attempt.in_progress(self.progress.counts)
     }
 
-    /// Stages what is left, and tells the digest of the live rows.
-    fn finish(mut self) -> TaskResult<Digest> {
+    /// Stages what is left, and tells the digests.
+    fn finish(mut self) -> TaskResult<LookedDigests> {
         self.bring(None)?;
         self.stage()?;
         let mut rest = self.done;
         rest += self.fetched.since(self.wanted.source().counts());
         self.progress.looked_at(rest);
-        Ok(self.found)
+        Ok(self.digests)
     }
 }
 
@@ -295,8 +331,9 @@ fn wanted_tables(attempt: &Attempt<'_>, request: &RowMendRequest) -> TaskResult<
                 continue;
             };
             let digest = match range == shard.range {
-                true => shard.digest,
-                false => wanted_digest(attempt, request, &path, &range)?,
+                _ if !table.scope.is_all() => None,
+                true => Some(shard.digest),
+                false => Some(wanted_digest(attempt, request, &path, &range)?),
             };
             ranges.push((range, digest));
         }
@@ -319,23 +356,25 @@ fn draft(attempt: &Attempt<'_>, request: &RowMendRequest, counts: &mut Counts) -
             .cloned()
             .ok_or_else(|| no_such_table(&wanted, &mended.table))?;
         let path = TablePath::table(&mended.table);
-        let before = beside.before(attempt.operation(), &mended.table)?;
+        let exchanged = beside.exchanged(attempt.operation(), &mended.table)?;
         let shards = attempt.tools.repository.shards(&wanted, &path);
         let mut shards = attempt.wait(shards)?;
         for shard in &mut shards {
             shard.segments = Vec::new();
-            let is_part = |part: &&LiveShard| part.range.intersect(&shard.range) == part.range;
-            let (mut digest, mut parts) = (shard.digest, before.iter().filter(is_part));
-            parts.try_for_each(|part| -> TaskResult<()> {
-                digest.subtract(wanted_digest(attempt, request, &path, &part.range)?);
-                digest.merge(part.digest);
-                Ok(())
-            })?;
-            shard.digest = digest;
+            for (range, digests) in &exchanged {
+                if range.intersect(&shard.range) == *range {
+                    // What was mended is there as it was, the rest as it is wanted.
+                    shard.digest.subtract(digests.wanted);
+                    shard.digest.merge(digests.found);
+                }
+            }
         }
         table.rows = ShardedData::here(table.rows.schema_version, shards);
         table.changes_by = None;
-        table.only.clone_from(&mended.range);
+        let changed = !mended.scope.is_all();
+        let range = mended.range.clone();
+        let range = range.or_else(|| changed.then(KeyRange::all));
+        table.only = range.map(|range| OnlyKeys { range, changed });
         tables.push(table);
     }
     let version = beside.version_before(attempt.operation())?;

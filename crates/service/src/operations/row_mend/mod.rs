@@ -26,6 +26,7 @@ mod new_rules;
 pub mod order;
 mod preview;
 mod rebuild;
+pub(crate) mod scope;
 mod second_look;
 mod tasks;
 mod undo;

@@ -1,13 +1,13 @@
 //! The order for a mend of live tables of a row store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mendb_model::key::KeyRange;
 use mendb_model::key_text::describe_range;
 use mendb_model::manifest::{Manifest, TableBackup};
 use mendb_model::name::{BackupId, BackupKind, OperationId, matches};
 use mendb_model::operation::{
-    ExpectedShard, FindBy, MendedRows, Request, RowMendRequest, RowTableMend, State,
+    ExpectedShard, FindBy, MendedRows, Request, RowMendRequest, RowScope, RowTableMend, State,
 };
 use mendb_model::schema::TableSchema;
 use mendb_model::{TargetMark, Version};
@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::before::link;
 use super::preview::{self, ShardPreview};
+use super::scope::{NewerRow, scoped};
 use crate::error::{Error, Result};
 use crate::front::Front;
 use crate::front::chosen::{Purpose, check_whole, not_ours};
@@ -48,6 +49,17 @@ pub struct RowMendOrder {
     /// Writers wait no longer, of targets whose writers go on until the publish: it is given up then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_write_wait_ms: Option<u64>,
+    /// Only keys of which the live row or the wanted one fulfils this, in the words of the target; of targets whose
+    /// writers go on until the publish.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub condition: Option<String>,
+    /// Rows that were written after this moment stay, in microseconds since 1970; likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_newer_than_us: Option<i64>,
+    /// Tables of which only those keys go back that the wanted backup itself has changes of: it is the state before a
+    /// mend of chosen keys, which is taken back.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub changed_only: BTreeSet<String>,
 }
 
 /// What is done with live rows outside of a range that hold, where a unique index allows one row only, what
@@ -90,6 +102,9 @@ pub struct RowMendPreview {
     pub conflicts: Conflicts,
     /// What would be done to each range.
     pub shards: Vec<ShardPreview>,
+    /// Rows that differ and stay, as they were written after the moment that was named: the first of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub newer: Vec<NewerRow>,
     /// The sums of all ranges.
     pub total: MendedRows,
     /// Bytes of the target's disk that it would need until it ends, about: a row lies in the layer of the
@@ -136,6 +151,7 @@ impl Front {
             shards,
             rebuilt_bytes,
             conflicts,
+            newer,
         } = preview::preview(self, &mut request, takes_along)?;
         let mut total = MendedRows::default();
         let mut row_bytes = 0;
@@ -161,6 +177,7 @@ impl Front {
             ranges,
             conflicts,
             shards,
+            newer,
             total,
         })
     }
@@ -306,7 +323,7 @@ impl Front {
                 "mendb list shows what there is; --repository names another repository",
             ));
         };
-        let tables = self.mended_tables(order, &wanted.manifest)?;
+        let mut tables = self.mended_tables(order, &wanted.manifest)?;
         let ranges = tables.iter().filter_map(|table| {
             let schema = &wanted.manifest.table(&table.table)?.schema;
             let keys = describe_range(table.range.as_ref()?, &schema.key_types());
@@ -334,6 +351,13 @@ impl Front {
             true => self.before_of_publish(&collection, &chosen, &tables, label)?,
             false => self.before(&collection, chain, &tables, label)?,
         };
+        let scope = RowScope {
+            condition: order.condition.clone(),
+            keep_newer_than_us: order.keep_newer_than_us,
+            changed_only: false,
+        };
+        let only = &order.changed_only;
+        scoped(&self.tools, &scope, only, wanted, &mut tables)?;
         Ok(Ordered {
             ranges,
             wanted: wanted.manifest.backup_id.clone(),
@@ -411,10 +435,12 @@ impl Front {
             }
             let range = order.ranges.get(&backup.table).cloned();
             let is_within = |only: &KeyRange| {
-                let chosen = range.as_ref();
-                chosen.is_some_and(|chosen| chosen.intersect(only) == *chosen)
+                let chosen = range.clone().unwrap_or_else(KeyRange::all);
+                chosen.intersect(only) == chosen
             };
-            if backup.only.as_ref().is_some_and(|only| !is_within(only)) {
+            let goes_back = order.changed_only.contains(&backup.table);
+            let only = backup.only.as_ref();
+            if only.is_some_and(|only| (only.changed && !goes_back) || !is_within(&only.range)) {
                 check_whole(manifest, std::iter::once(backup.table.as_str()))?;
             }
             if range.is_some() && live.is_none() {
@@ -432,6 +458,7 @@ impl Front {
                 range,
                 also: order.also.get(&backup.table).cloned().unwrap_or_default(),
                 added_columns,
+                scope: RowScope::default(),
             });
         }
         let is_other = |name: &&String| tables.iter().all(|table| table.table != **name);

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::conflicts::{Search, is_needed};
 use super::digests::live_digest;
 use super::methods::{ChangedKeys, MendedRanges};
+use super::scope::{Chooser, NewerRow};
 use super::wanted::WantedRows;
 use super::{Fetched, Progress, digests, no_such_table, wanted_chain, wanted_manifest};
 use crate::attempt::{Attempt, Counts};
@@ -25,7 +26,7 @@ use crate::diff::{KeyUnion, Pulled};
 use crate::error::Result;
 use crate::front::Front;
 use crate::journal_port::JournalPort;
-use crate::row_conflict::Conflicts;
+use crate::row_conflict::{Conflicts, MOST_NAMED};
 use crate::task_error::{TaskError, TaskResult};
 use crate::wire::TaskRequest;
 
@@ -54,6 +55,8 @@ pub(crate) struct Preview {
     /// Bytes of the shards that would be rebuilt, about.
     pub(crate) rebuilt_bytes: u64,
     pub(crate) conflicts: Conflicts,
+    /// Rows that stay because they are newer: the first of them.
+    pub(crate) newer: Vec<NewerRow>,
 }
 
 /// What was found out about a table.
@@ -63,6 +66,7 @@ pub(super) struct Looked {
     /// The single keys that are mended with its range.
     also: Vec<KeyRange>,
     pub(super) conflicts: Conflicts,
+    newer: Vec<NewerRow>,
 }
 
 /// Looks at each range of each table as the mend would, and counts instead of staging. Rows that stand in the
@@ -103,6 +107,7 @@ fn look_at(
         shards: Vec::new(),
         rebuilt_bytes: 0,
         conflicts: Conflicts::default(),
+        newer: Vec::new(),
     };
     for at in 0..request.tables.len() {
         if !chosen(&attempt, request, &request.tables[at])? {
@@ -112,6 +117,8 @@ fn look_at(
         preview.shards.extend(looked.shards);
         preview.rebuilt_bytes += looked.rebuilt_bytes;
         preview.conflicts.extend(looked.conflicts);
+        preview.newer.extend(looked.newer);
+        preview.newer.truncate(MOST_NAMED);
         request.tables[at].also = looked.also;
     }
     Ok(preview)
@@ -135,6 +142,7 @@ pub(super) fn look(
             rebuilt_bytes: 0,
             also: Vec::new(),
             conflicts: Conflicts::default(),
+            newer: Vec::new(),
         });
     }
     let mut search = Search::new(engine, table, backup, takes_along)?;
@@ -159,6 +167,7 @@ pub(super) fn look(
         },
     };
     let mut shards = Vec::new();
+    let mut newer = Vec::new();
     let mut rebuilt_bytes = 0;
     for of in methods.of_table(table, backup)? {
         let looking = Looking {
@@ -175,7 +184,7 @@ pub(super) fn look(
             FindBy::Changes { .. } if !of.method.is_rebuild() => {
                 looking.by_changes(&of.range, &increments, &mut search)?
             }
-            _ => looking.side_by_side(&of.range, &mut search)?,
+            _ => looking.side_by_side(&of.range, &mut search, &mut newer)?,
         };
         shards.push(looking.preview(backup, of.range, rows, Some(of.method))?);
     }
@@ -194,6 +203,7 @@ pub(super) fn look(
         rebuilt_bytes,
         also,
         conflicts,
+        newer,
     })
 }
 
@@ -277,13 +287,32 @@ impl Looking<'_, '_> {
     }
 
     /// Counts by comparing all rows of a range, where their digests differ.
-    fn side_by_side(&self, range: &KeyRange, search: &mut Search<'_>) -> TaskResult<MendedRows> {
+    fn side_by_side(
+        &self,
+        range: &KeyRange,
+        search: &mut Search<'_>,
+        newer: &mut Vec<NewerRow>,
+    ) -> TaskResult<MendedRows> {
         let mut counts = Counts::default();
         let mut progress = Progress::resume(self.attempt, &mut counts);
-        let mut put = |changes: &RowBlock<&[u8]>| self.count(changes, search);
+        let mut chooser = Chooser::new(self.attempt, self.request, self.path, range)?;
+        let mut stay = 0;
+        let mut put = |changes: &RowBlock<&[u8]>| match &mut chooser {
+            None => self.count(changes, search),
+            Some(chooser) => {
+                let chosen = chooser.choose(changes)?;
+                stay += chosen.newer.len() as u64;
+                newer.extend(chosen.newer);
+                newer.truncate(MOST_NAMED);
+                self.count(&chosen.changes.view(), search)
+            }
+        };
         let at = (self.path, range);
         digests::stage(self.attempt, self.request, at, &mut put, &mut progress)?;
-        Ok(progress.done)
+        Ok(MendedRows {
+            newer: stay,
+            ..progress.done
+        })
     }
 
     /// What staging some changes would do, and who stands in the way of it.

@@ -80,6 +80,13 @@ impl Front {
             accept_schema: false,
             conflicting,
             max_write_wait_ms: None,
+            condition: None,
+            keep_newer_than_us: None,
+            // Of a mend of chosen keys, only these go back.
+            changed_only: live()
+                .filter(|table| !table.scope.is_all())
+                .map(|table| table.table.clone())
+                .collect(),
         })
     }
 }
