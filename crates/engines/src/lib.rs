@@ -20,7 +20,9 @@ pub use contract::bringing::{
 };
 pub use contract::catalogue::{Catalogue, ListedTable, Listing};
 pub use contract::changes::{Born, ChangesLost, HeldBack, LiveStream};
-pub use contract::live_rows::{BlockSink, Conflict, ConflictSink, LiveRows, LiveShard, LiveTable};
+pub use contract::live_rows::{
+    BlockSink, Conflict, ConflictSink, IndexCheck, LiveRows, LiveShard, LiveTable,
+};
 pub use contract::parts::{
     Disk, Exchange, FoundFile, Freeze, FreezeTable, FrozenPart, FrozenTable, LivePartDamage,
     Moment, Origin, PartContent, PartStore, PartToProve, RefusedPart, RefusedTable, ServerInfo,

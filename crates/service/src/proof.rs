@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mendb_engines::LockKind;
+use mendb_engines::{IndexCheck, LockKind};
 use mendb_model::key::to_hex;
 use mendb_model::manifest::{Manifest, Segment, ShardBackup, ShardedData};
 use mendb_model::name::{BackupId, BackupKind, TablePath};
@@ -43,12 +43,27 @@ pub struct TableComparison {
     pub expected: Digest,
     /// The digest of the live rows, by reading each; `None` when the table does not exist.
     pub found: Option<Digest>,
+    /// Whether its indexes find its rows, where the target can check that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub indexes: Option<IndexCheck>,
 }
 
 impl TableComparison {
-    /// Whether the live rows are those of the backup.
+    /// Whether the live rows are those of the backup, and nothing is wrong with their indexes.
     pub fn is_equal(&self) -> bool {
+        self.has_same_rows() && self.index_damage().is_empty()
+    }
+
+    /// Whether the live rows are those of the backup.
+    pub fn has_same_rows(&self) -> bool {
         self.found == Some(self.expected)
+    }
+
+    /// What is wrong with its indexes.
+    pub fn index_damage(&self) -> &[String] {
+        self.indexes
+            .as_ref()
+            .map_or(&[], |indexes| indexes.damage.as_slice())
     }
 }
 
@@ -200,7 +215,12 @@ impl Front {
                     Some(found)
                 }
             };
+            let is_table = found.is_some() && path.index.is_none();
             comparisons.push(TableComparison {
+                indexes: match is_table {
+                    true => live_rows.check_indexes(&path.table)?,
+                    false => None,
+                },
                 table: path,
                 expected: data.digest(),
                 found,

@@ -7,6 +7,7 @@
 mod chosen;
 mod crash;
 mod increments;
+mod indexes;
 mod meanwhile;
 mod nested;
 mod partitions;

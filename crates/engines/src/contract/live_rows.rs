@@ -8,6 +8,8 @@ use mendb_model::manifest::TableBackup;
 use mendb_model::name::TablePath;
 use mendb_model::{RowBlock, TableSchema, Version};
 
+use serde::Serialize;
+
 use super::LockKind;
 use super::changes::{Born, ChangesLost, HeldBack, LiveStream};
 use crate::error::Result;
@@ -107,6 +109,14 @@ pub trait LiveRows: Send + Sync {
     /// The table is missing, or the store cannot be read.
     fn digest(&self, path: &TablePath, range: &KeyRange) -> Result<Digest>;
 
+    /// *verify*: whether the indexes of a table find its rows, where the target can check that. `None` where it cannot.
+    ///
+    /// # Errors
+    /// The table is missing, or the store cannot be read. Damage is no error.
+    fn check_indexes(&self, _table: &str) -> Result<Option<IndexCheck>> {
+        Ok(None)
+    }
+
     /// *inspect*: what the change logs of a table keep for each of its streams, by reading them.
     ///
     /// # Errors
@@ -123,6 +133,19 @@ pub struct LiveShard {
     pub digest: Digest,
     /// The bytes of its rows, roughly.
     pub bytes: u64,
+}
+
+/// What a check of the indexes of a table found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct IndexCheck {
+    /// Indexes that were checked.
+    pub checked: u64,
+    /// What is wrong with them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub damage: Vec<String>,
+    /// Why they were not checked, and what allows it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_checked: Option<String>,
 }
 
 /// Takes blocks as they are read; it stops the reading by breaking.

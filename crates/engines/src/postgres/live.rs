@@ -15,13 +15,16 @@ use super::catalogue::{self, Table};
 use super::cut::Cut;
 use super::definition::Definition;
 use super::error::{damaged, failed, refused};
+use super::indexes;
 use super::read::{copy_rows, keys_query, range_condition, scan};
 use super::session::{Server, Session};
 use super::state;
 use super::transaction::number;
 use crate::contract::LockKind;
 use crate::contract::changes::HeldBack;
-use crate::contract::live_rows::{BlockSink, ConflictSink, LiveRows, LiveShard, LiveTable};
+use crate::contract::live_rows::{
+    BlockSink, ConflictSink, IndexCheck, LiveRows, LiveShard, LiveTable,
+};
 use crate::error::Result;
 
 /// Keys that one statement asks for.
@@ -214,6 +217,15 @@ impl LiveRows for View {
         self.with(|client| {
             let table = existing(client, path)?;
             digest_of(client, &table, range)
+        })
+    }
+
+    fn check_indexes(&self, table: &str) -> Result<Option<IndexCheck>> {
+        // Outside of a snapshot: it is of the indexes as they are, and damage would end the transaction.
+        let (Self::Now(server) | Self::Cut(_, server)) = self;
+        server.with(|client| {
+            let table = existing(client, &TablePath::table(table))?;
+            indexes::check(client, &table)
         })
     }
 

@@ -17,6 +17,7 @@ mod definition;
 mod error;
 mod exchange;
 mod foreign_keys;
+mod indexes;
 mod listing;
 mod literal;
 mod live;
@@ -53,7 +54,9 @@ use postgres::Client;
 
 use crate::contract::beside_writers::{BesideWriters, WantedTable};
 use crate::contract::changes::HeldBack;
-use crate::contract::live_rows::{BlockSink, ConflictSink, LiveRows, LiveShard, LiveTable};
+use crate::contract::live_rows::{
+    BlockSink, ConflictSink, IndexCheck, LiveRows, LiveShard, LiveTable,
+};
 use crate::contract::row_versions::RowVersions;
 use crate::contract::rows::{
     FreezeRequest, Frozen, HiddenTable, RebuildRequest, RowSource, RowStore, StagedCounts,
@@ -345,6 +348,10 @@ impl LiveRows for Postgres {
 
     fn digest(&self, path: &TablePath, range: &KeyRange) -> Result<Digest> {
         self.now.digest(path, range)
+    }
+
+    fn check_indexes(&self, table: &str) -> Result<Option<IndexCheck>> {
+        self.now.check_indexes(table)
     }
 
     fn held_back(&self, table: &str) -> Result<Vec<HeldBack>> {

@@ -440,6 +440,24 @@ fn broken_parent(child: &StoredManifest, whole: &[&StoredManifest]) -> Option<St
     ))
 }
 
+/// What a check of the indexes of a table found.
+fn describe_indexes(comparison: &TableComparison) -> String {
+    let Some(indexes) = &comparison.indexes else {
+        return String::new();
+    };
+    let mut text = String::new();
+    if let Some(why) = &indexes.not_checked {
+        text += &format!(
+            "\nthe indexes of {} were not checked: {why}\n",
+            comparison.table
+        );
+    }
+    for damage in &indexes.damage {
+        text += &format!("\n{}: {damage}\n", comparison.table);
+    }
+    text
+}
+
 fn describe(proof: &Proof) -> String {
     let mut text = text_table(
         &proof.backups,
@@ -495,10 +513,18 @@ fn describe(proof: &Proof) -> String {
                     human::count(r.comparison.expected.rows)
                 }),
                 Field::left("result", |r| {
-                    if r.equal { "equal" } else { "different" }.to_owned()
+                    let what = match r.comparison.has_same_rows() {
+                        true if r.equal => "equal",
+                        true => "equal, with damaged indexes",
+                        false => "different",
+                    };
+                    what.to_owned()
                 }),
             ],
         );
+        for record in &proof.live {
+            text += &describe_indexes(&record.comparison);
+        }
     }
     text
 }
