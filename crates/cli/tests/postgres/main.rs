@@ -6,6 +6,7 @@
 
 mod chosen;
 mod crash;
+mod guide;
 mod increments;
 mod indexes;
 mod meanwhile;
