@@ -184,7 +184,7 @@ impl Input {
                 }
                 Box::new(JsonlSource::new(self.text()?, reading, options))
             }
-            Format::Parquet => Box::new(ParquetSource::new(self.file()?, &reading, options)?),
+            Format::Parquet => Box::new(ParquetSource::new(&self.file()?, &reading, options)?),
         })
     }
 

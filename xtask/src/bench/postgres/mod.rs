@@ -2,8 +2,9 @@
 //!
 //! In one run: a full backup beside `pg_dump` and a bare COPY; then for each share of damage an increment and a mend in
 //! place, beside a bare delete and insert of the same rows, and `pg_restore` of the table. Each mend has to bring back
-//! what there was. pgBackRest is not measured.
+//! what there was. Then the same with pgBackRest, in a cluster of its own.
 
+mod pgbackrest;
 mod table;
 
 use std::path::PathBuf;
@@ -100,7 +101,33 @@ pub fn run(flags: &[&str]) -> Outcome {
     };
     println!("{}", bench.full(options.rows)?);
     println!("{}", bench.mends(options.rows, &options.percent)?);
+    drop(cluster);
+    let measured = pgbackrest::measure(&postgres, &scratch, options.rows, &options.percent)?;
+    println!("{}", of_pgbackrest(&measured));
     Ok(())
+}
+
+/// The table of what pgBackRest took.
+fn of_pgbackrest(measured: &pgbackrest::Measured) -> String {
+    let (cost, bytes) = &measured.full;
+    let full = vec![
+        "full".to_owned(),
+        seconds(cost.time),
+        megabytes(*bytes),
+        String::new(),
+    ];
+    let shares = measured.shares.iter().map(|share| {
+        let (cost, bytes) = &share.increment;
+        vec![
+            format!("{} %", share.percent),
+            seconds(cost.time),
+            megabytes(*bytes),
+            seconds(share.down),
+        ]
+    });
+    let lines: Vec<Vec<String>> = std::iter::once(full).chain(shares).collect();
+    let heads = ["damage", "backup", "size", "restore --delta, cluster down"];
+    markdown::table(&measured.version, &heads, &lines)
 }
 
 struct Bench<'a> {
@@ -168,6 +195,8 @@ impl Bench<'_> {
         let mut lines = Vec::new();
         for percent in percent {
             let damage = Damage::of(rows, *percent);
+            // What the last mend and the bare one wrote is no part of what is measured next.
+            measure::output(&mut self.mendb(&["backup", "c", "--incremental"]))?;
             self.cluster.sql(DATABASE, &damage.statements())?;
             let before = size_bytes(&self.repository())?;
             self.cluster.settle()?;

@@ -15,7 +15,7 @@ use crate::run::Step;
 /// Where Debian puts each version.
 const VERSIONS: &str = "/usr/lib/postgresql";
 /// Only names the socket: the server listens nowhere else.
-const PORT: &str = "54017";
+pub const PORT: &str = "54017";
 const SOURCE: &str = "source";
 const TARGET: &str = "target";
 
@@ -26,12 +26,18 @@ pub enum Tuning {
     Default,
     /// For loading, at the cost of the data should the machine stop.
     Loading,
+    /// As it comes, with its log kept by pgBackRest, which needs that.
+    Archived,
 }
 
 impl Tuning {
     fn settings(self) -> &'static [&'static str] {
         match self {
             Self::Default => &[],
+            Self::Archived => &[
+                "archive_mode=on",
+                "archive_command=pgbackrest archive-push %p",
+            ],
             Self::Loading => &[
                 "fsync=off",
                 "synchronous_commit=off",
@@ -111,6 +117,19 @@ impl Postgres {
     /// # Errors
     /// It does not start; the message has its log.
     pub fn start(&self, directory: PathBuf, tuning: Tuning) -> Result<Cluster<'_>, String> {
+        self.start_with(directory, tuning, Vec::new())
+    }
+
+    /// As [`Self::start`], of a server that has variables in its environment.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with(
+        &self,
+        directory: PathBuf,
+        tuning: Tuning,
+        environment: Vec<(&'static str, String)>,
+    ) -> Result<Cluster<'_>, String> {
         fs::create_dir_all(&directory)
             .and_then(|()| match self.owner {
                 Some((user, group)) => chown(&directory, Some(user), Some(group)),
@@ -125,35 +144,50 @@ impl Postgres {
             .arg(&data)
             .current_dir(&directory);
         measure::output(&mut initdb)?;
+        let mut cluster = Cluster {
+            server: self.serve(&directory, tuning, &environment)?,
+            postgres: self,
+            directory,
+            tuning,
+            environment,
+        };
+        cluster.wait_until_ready()?;
+        Ok(cluster)
+    }
+
+    /// Starts the server of a cluster.
+    fn serve(
+        &self,
+        directory: &Path,
+        tuning: Tuning,
+        environment: &[(&'static str, String)],
+    ) -> Result<Child, String> {
         let mut server = self.command("postgres");
         server
             .arg("-D")
-            .arg(&data)
+            .arg(directory.join("data"))
             .arg("-k")
-            .arg(&directory)
+            .arg(directory)
             .args(["-p", PORT, "-c", "listen_addresses="])
-            .current_dir(&directory)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
+            .current_dir(directory)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         for setting in tuning.settings() {
             server.args(["-c", setting]);
         }
-        let server = server
-            .spawn()
-            .map_err(|error| format!("cannot start PostgreSQL: {error}"))?;
-        let mut cluster = Cluster {
-            postgres: self,
-            directory,
-            server,
-        };
-        cluster.wait_until_ready()?;
-        Ok(cluster)
+        let server = server.spawn();
+        server.map_err(|error| format!("cannot start PostgreSQL: {error}"))
     }
 
     /// A command of PostgreSQL, as the user that may run it.
     fn command(&self, name: &str) -> Command {
-        let binary = self.binaries.join(name);
+        self.as_owner(&self.binaries.join(name))
+    }
+
+    /// A program, as that user.
+    fn as_owner(&self, binary: &Path) -> Command {
         let Some((user, group)) = self.owner else {
             return Command::new(binary);
         };
@@ -186,6 +220,8 @@ pub struct Cluster<'a> {
     postgres: &'a Postgres,
     directory: PathBuf,
     server: Child,
+    tuning: Tuning,
+    environment: Vec<(&'static str, String)>,
 }
 
 impl Cluster<'_> {
@@ -303,13 +339,50 @@ impl Cluster<'_> {
 
     /// A client program of the server, connected to it.
     pub fn client(&self, name: &str) -> Command {
-        let mut command = self.postgres.command(name);
+        self.connected(self.postgres.command(name))
+    }
+
+    /// A program that is not of the server, as the user that runs it and with its environment.
+    pub fn program(&self, name: &str) -> Command {
+        self.connected(self.postgres.as_owner(Path::new(name)))
+    }
+
+    fn connected(&self, mut command: Command) -> Command {
         command
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .env("PGHOST", &self.directory)
             .env("PGPORT", PORT)
             .env("PGUSER", "postgres")
             .current_dir(&self.directory);
         command
+    }
+
+    /// Stops the server, does something to its files, and starts it again.
+    ///
+    /// # Errors
+    /// It does not stop or start, or what is done fails.
+    pub fn while_stopped(
+        &mut self,
+        action: impl FnOnce(&Self) -> Result<(), String>,
+    ) -> Result<(), String> {
+        self.stop();
+        action(self)?;
+        self.server = self
+            .postgres
+            .serve(&self.directory, self.tuning, &self.environment)?;
+        self.wait_until_ready()
+    }
+
+    /// The server takes an interrupt as the wish to stop now, and cleans up behind its processes.
+    fn stop(&mut self) {
+        let asked = Command::new("kill")
+            .args(["-INT", &self.server.id().to_string()])
+            .status();
+        if !asked.is_ok_and(|status| status.success()) {
+            // It has ended by itself.
+            let _ = self.server.kill();
+        }
+        let _ = self.server.wait();
     }
 
     /// Reads the server's log until it takes connections; what comes later is read and forgotten, or the
@@ -334,15 +407,7 @@ impl Cluster<'_> {
 
 impl Drop for Cluster<'_> {
     fn drop(&mut self) {
-        // The server takes an interrupt as the wish to stop now, and cleans up behind its processes.
-        let asked = Command::new("kill")
-            .args(["-INT", &self.server.id().to_string()])
-            .status();
-        if !asked.is_ok_and(|status| status.success()) {
-            // It has ended by itself.
-            let _ = self.server.kill();
-        }
-        let _ = self.server.wait();
+        self.stop();
         let _ = fs::remove_dir_all(&self.directory);
     }
 }

@@ -169,12 +169,12 @@ impl ParquetSource {
     /// The file is no Parquet file, or has a column that the table has not or of a type that no table
     /// can hold.
     pub fn new(
-        file: File,
+        file: &File,
         reading: &Reading<'_>,
         options: &FileOptions,
     ) -> Result<Self, ReadError> {
         let size_bytes = file.metadata()?.len();
-        let mut metadata = load(&file, true)?;
+        let mut metadata = load(file, true)?;
         let fields = metadata.schema().fields().iter();
         options
             .fields
@@ -198,21 +198,21 @@ impl ParquetSource {
             roots.push(at);
             int96.extend(is_int96.then_some(at));
         }
-        let clone = ForeignFile::of(&file)?;
+        let clone = ForeignFile::of(file)?;
         shielded(|| dictionaries::check(clone, metadata.metadata(), &roots))?;
         let mut nanos = None;
         if !int96.is_empty() {
             let options =
                 ArrowReaderOptions::new().with_schema(int96::in_seconds(&metadata, &int96));
-            let clone = ForeignFile::of(&file)?;
+            let clone = ForeignFile::of(file)?;
             let seconds = shielded(|| ArrowReaderMetadata::load(&clone, options))?;
-            nanos = Some(batches(&file, metadata, int96)?);
+            nanos = Some(batches(file, metadata, int96)?);
             metadata = seconds;
         }
         let rows_total = metadata.metadata().file_metadata().num_rows();
         let empty = RecordBatch::new_empty(Schema::empty().into());
         Ok(Self {
-            reader: batches(&file, metadata, roots)?,
+            reader: batches(file, metadata, roots)?,
             nanos,
             columns,
             batch: empty.clone(),

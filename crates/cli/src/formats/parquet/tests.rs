@@ -52,7 +52,7 @@ fn read(file: File, columns: Vec<Column>) -> Result<Vec<Record>, ReadError> {
         only: None,
     };
     let options = FileOptions::default();
-    let mut source = ParquetSource::new(file, &reading, &options)?;
+    let mut source = ParquetSource::new(&file, &reading, &options)?;
     let mut records = Vec::new();
     while let Some(record) = source.next()? {
         records.push(record);
