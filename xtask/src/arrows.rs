@@ -50,7 +50,7 @@ pub const FLOORS: [(&str, &[&[&str]]); 3] = [
             &[
                 "cookie", "cron", "events", "metrics", "problem", "role", "tls",
             ],
-            &["listener", "route", "store"],
+            &["header", "listener", "route", "store"],
             &["desk", "schedule"],
             &["dashboard", "door", "guard", "openapi"],
             &["app"],

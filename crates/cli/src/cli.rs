@@ -11,6 +11,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use crate::commands;
 use crate::context::Context;
 use crate::failure::{Failure, FailureKind, Verdict};
+use crate::log::{self, LogFormat};
 use crate::output::{Output, OutputFormat};
 use crate::remote::{self, Remote};
 use crate::serve;
@@ -127,6 +128,17 @@ struct Global {
     /// Log what happens inside to stderr; twice for more. MENDB_LOG takes a finer filter
     #[arg(long, short, global = true, action = clap::ArgAction::Count, help_heading = "Everywhere")]
     verbose: u8,
+    /// How what goes to stderr is written: lines for people, or one JSON object a line
+    #[arg(
+        long,
+        global = true,
+        env = "MENDB_LOG_FORMAT",
+        value_enum,
+        value_name = "FORMAT",
+        default_value = "text",
+        help_heading = "Everywhere"
+    )]
+    log_format: LogFormat,
 }
 
 #[derive(Debug, Subcommand)]
@@ -191,18 +203,33 @@ impl Command {
             Self::Chain(command) => command.run(context),
             Self::Repository(command) => command.run(context),
             Self::Operation(command) => command.run(context),
-            Self::Serve(command) => {
-                let program = Program {
-                    define: defined,
-                    run: run_words,
-                };
-                command.run(context, program)
-            }
+            // The process begins it: it is not one that a server runs.
+            Self::Serve(_) => Err(Failure::misuse("a server runs no other")),
             Self::Token(command) => command.run(context),
             Self::Schedule(command) => command.run(context),
             Self::Audit(command) => command.run(context),
             Self::Config(command) => command.run(context),
         }
+    }
+
+    /// Refuses what a server was named for and does not do: it would be done here, to something else than was meant.
+    fn check_is_meant(&self, url: &str, is_flagged: bool) -> Result<(), Failure> {
+        let name = match self {
+            Self::Token(_) => "token",
+            Self::Serve(_) if is_flagged => "serve",
+            Self::Demo(_) if is_flagged => "demo",
+            _ => return Ok(()),
+        };
+        let refused = Failure::misuse(format!(
+            "mendb {name} works on this machine alone, and commands are meant for the server at {url}"
+        ));
+        Err(match self {
+            Self::Token(_) => refused.hint(
+                "tokens are made on the machine of the server, where no --server, MENDB_SERVER or server: of mendb.yml \
+                 names one; --server= has this process do it, for the target of this machine",
+            ),
+            _ => refused.hint("leave --server out"),
+        })
     }
 
     /// Whether it is about this machine, whatever server is named in the settings.
@@ -222,7 +249,7 @@ fn defined() -> clap::Command {
 }
 
 /// Runs the words of a command for a client of the server.
-fn run_words(words: &[String], context: &Context) -> Result<Verdict, Failure> {
+pub fn run_words(words: &[String], context: &Context) -> Result<Verdict, Failure> {
     let cli = Cli::try_parse_from(words).map_err(|error| {
         let text = error.render().to_string();
         let text = text.strip_prefix("error: ").unwrap_or(&text);
@@ -249,7 +276,7 @@ pub fn main() -> ExitCode {
         },
         Err(failure) => {
             if failure.kind != FailureKind::BrokenPipe {
-                report(&failure, format);
+                log::fail_with(&failure, format);
             }
             ExitCode::from(failure.exit_code())
         }
@@ -265,7 +292,8 @@ enum Ended {
 }
 
 fn run(cli: Cli, arguments: &[OsString]) -> Result<Ended, Failure> {
-    start_log(cli.global.verbose, cli.global.quiet)?;
+    let global = &cli.global;
+    log::start(global.log_format, global.verbose, global.quiet)?;
     let directory = std::env::current_dir()
         .map_err(|error| Failure::io("cannot find the current directory", &error))?;
     let flags = [
@@ -293,6 +321,9 @@ fn run(cli: Cli, arguments: &[OsString]) -> Result<Ended, Failure> {
     };
     let token = sources.environment.get(remote::TOKEN).cloned();
     let (settings, entries) = sources.resolve()?;
+    if let Some(url) = &settings.server {
+        cli.command.check_is_meant(url, is_flagged("server"))?;
+    }
     if let (Some(url), false) = (&settings.server, cli.command.stays_here()) {
         let places = [
             "target",
@@ -328,17 +359,18 @@ fn run(cli: Cli, arguments: &[OsString]) -> Result<Ended, Failure> {
         },
         session: None,
     };
-    let verdict = cli.command.run(&context);
+    let verdict = match cli.command {
+        Command::Serve(command) => {
+            let program = Program {
+                define: defined,
+                run: run_words,
+            };
+            command.run(&context, program, sources)
+        }
+        command => command.run(&context),
+    };
     let verdict = verdict.map_err(|failure| context.tell_what_is_in_the_way(failure))?;
     Ok(Ended::Here(verdict))
-}
-
-/// Prints a failure on stderr: lines for people, one JSON object for programs.
-fn report(failure: &Failure, format: OutputFormat) {
-    match format {
-        OutputFormat::Text => eprintln!("{failure}"),
-        OutputFormat::Json => eprintln!("{}", serde_json::json!({ "error": failure })),
-    }
 }
 
 /// Ends a run whose arguments clap did not take, or that asked for help.
@@ -350,7 +382,7 @@ fn refuse(error: &clap::Error, json: bool) -> ExitCode {
     if json && !is_help {
         let text = error.render().to_string();
         let text = text.strip_prefix("error: ").unwrap_or(&text).trim();
-        report(&Failure::misuse(text), OutputFormat::Json);
+        log::fail_with(&Failure::misuse(text), OutputFormat::Json);
     } else if error.print().is_err() {
         // Nobody reads the help any more.
         return ExitCode::SUCCESS;
@@ -366,29 +398,6 @@ fn wants_json(arguments: &[OsString]) -> bool {
     by_flag
         || arguments.iter().any(|argument| argument == "--output=json")
         || std::env::var_os("MENDB_OUTPUT").is_some_and(|format| format == "json")
-}
-
-fn start_log(verbose: u8, quiet: bool) -> Result<(), Failure> {
-    let filter = std::env::var("MENDB_LOG").ok();
-    let filter = match (&filter, verbose) {
-        (Some(filter), _) if !filter.is_empty() => filter.as_str(),
-        (_, 0) if quiet => "error",
-        (_, 0) => "warn",
-        (_, 1) => "warn,mendb=info",
-        (_, 2) => "info,mendb=debug",
-        (_, _) => "debug,mendb=trace",
-    };
-    let filter = tracing_subscriber::EnvFilter::builder()
-        .parse(filter)
-        .map_err(|error| {
-            Failure::of(FailureKind::FixCommand, &error).context("MENDB_LOG is no log filter")
-        })?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(true)
-        .init();
-    Ok(())
 }
 
 #[cfg(test)]

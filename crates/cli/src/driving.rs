@@ -1,5 +1,6 @@
 //! Driving operations before the user's eyes, and following those that other processes drive.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use mendb_model::name::OperationId;
@@ -7,6 +8,7 @@ use mendb_model::operation::State;
 use mendb_service::journal::Journal;
 use mendb_service::journal::command::Command;
 use mendb_service::{Service, command_through, ways_on};
+use tokio::runtime::Handle;
 
 use crate::clock;
 use crate::context::Context;
@@ -187,13 +189,68 @@ impl Context {
                     "the next mendb serve goes on with it, and so does mendb operation watch {id}"
                 )));
             }
-            if session.is_left() {
-                let left = format!("nobody waits for operation {id} any more, which goes on");
-                return Err(Failure::new(FailureKind::BrokenPipe, left));
-            }
+            self.check_heard()?;
             session.tell_progress(id, &progress_line(&operation), operation.progress().percent);
             session.house.wait(LOOK_EVERY);
         }
+    }
+
+    /// Ends a command of a client that has gone, which else would hold the place of another: nobody reads what it finds.
+    ///
+    /// # Errors
+    /// The client has gone, or the server ends.
+    pub fn check_heard(&self) -> Result<(), Failure> {
+        let Some(session) = &self.session else {
+            return Ok(());
+        };
+        if session.house.is_stopping() {
+            return Err(Failure::new(
+                FailureKind::Retry,
+                "the server ends before the command does",
+            )
+            .hint("ask again when it is there again"));
+        }
+        match session.is_left() {
+            true => Err(Failure::new(
+                FailureKind::BrokenPipe,
+                "nobody waits for the end of the command any more",
+            )),
+            false => Ok(()),
+        }
+    }
+
+    /// The same for who is told how much is done: breaks when the client has gone.
+    pub fn while_heard(&self) -> ControlFlow<()> {
+        match self.check_heard() {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
+    }
+
+    /// Waits for work that may take long, but no longer than the client does.
+    ///
+    /// # Errors
+    /// The client has gone.
+    pub fn until_left<T>(
+        &self,
+        runtime: &Handle,
+        work: impl Future<Output = T>,
+    ) -> Result<T, Failure> {
+        let Some(listener) = &self.output.listener else {
+            return Ok(runtime.block_on(work));
+        };
+        let done = runtime.block_on(async {
+            tokio::select! {
+                done = work => Some(done),
+                () = listener.left() => None,
+            }
+        });
+        done.ok_or_else(|| {
+            Failure::new(
+                FailureKind::BrokenPipe,
+                "nobody waits for the end of the command any more",
+            )
+        })
     }
 
     /// Has the server that runs this command ask something of an operation.

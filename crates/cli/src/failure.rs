@@ -75,6 +75,12 @@ pub struct Failure {
     /// Whether a full backup would work where an increment was asked for.
     #[serde(skip)]
     pub needs_full: bool,
+    /// Whether what stands in the way goes on by itself, so that the same command works some time.
+    #[serde(skip)]
+    pub passes: bool,
+    /// Whether an operation stands otherwise than was asked for.
+    #[serde(skip)]
+    pub stands_otherwise: bool,
 }
 
 impl Failure {
@@ -90,6 +96,8 @@ impl Failure {
             conflicts: None,
             is_absent: false,
             needs_full: false,
+            passes: false,
+            stands_otherwise: false,
         }
     }
 
@@ -162,6 +170,7 @@ impl Failure {
     pub fn status(&self) -> u16 {
         match self.kind {
             _ if self.is_absent => 404,
+            _ if self.stands_otherwise => 409,
             FailureKind::FixCommand => 400,
             FailureKind::FixInput => 422,
             FailureKind::Busy => 409,

@@ -58,6 +58,15 @@ pub fn time(unix_ms: u64) -> String {
     }
 }
 
+/// The same to the millisecond.
+pub fn time_ms(unix_ms: u64) -> String {
+    let seconds = time(unix_ms - unix_ms % 1000);
+    match seconds.strip_suffix('Z') {
+        Some(seconds) => format!("{seconds}.{:03}Z", unix_ms % 1000),
+        None => seconds,
+    }
+}
+
 /// Things a second, `0` when no time has passed.
 pub fn rate(things: u64, duration: Duration) -> u64 {
     let seconds = duration.as_secs_f64();

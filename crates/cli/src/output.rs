@@ -3,20 +3,12 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use clap::ValueEnum;
 use mendb_server::{Listener, Told};
 use serde::Serialize;
 
 use crate::failure::Failure;
-
-/// How data is printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum OutputFormat {
-    /// Tables and lines for people.
-    Text,
-    /// One JSON document for programs.
-    Json,
-}
+use crate::log;
+pub use crate::output_format::OutputFormat;
 
 /// Where a command's data goes.
 #[derive(Debug, Clone)]
@@ -99,7 +91,7 @@ impl Output {
         match &self.listener {
             _ if self.quiet => {}
             Some(listener) => listener.tell(Told::Note(text.to_owned())),
-            None => eprintln!("{text}"),
+            None => log::say(text),
         }
     }
 

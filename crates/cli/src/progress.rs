@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::clock::Stopwatch;
 use crate::human;
+use crate::log;
 
 /// How often a line is printed where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -85,7 +86,7 @@ impl Progress {
                 let mut last = last.lock().expect("no holder of this lock panics");
                 if elapsed >= *last + LINE_EVERY {
                     *last = elapsed;
-                    eprintln!("{}", line(label, *unit, units, *total, elapsed, done));
+                    log::say(&line(label, *unit, units, *total, elapsed, done));
                 }
             }
         }

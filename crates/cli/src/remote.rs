@@ -9,6 +9,7 @@ use mendb_server::route::Route;
 use serde_json::{Map, Value, json};
 
 use crate::failure::{Failure, FailureKind};
+use crate::log;
 use crate::output::OutputFormat;
 use crate::serve::routes::route_of;
 use crate::serve::words;
@@ -176,7 +177,7 @@ impl Remote {
             .unwrap_or_default();
         if status == 202 {
             let id = problem["operation_id"].as_str().unwrap_or_default();
-            eprintln!("operation {id}");
+            log::say(&format!("operation {id}"));
             return Ok(Ended { exit_code: 0 });
         }
         let detail = problem["detail"].as_str();
@@ -223,7 +224,7 @@ impl Remote {
                 written.map_err(|error| Failure::io("cannot write to stdout", &error))?;
             } else if let Some(note) = told["note"].as_str() {
                 shown.clear();
-                eprintln!("{note}");
+                log::say(note);
             } else if let Some(id) = told["begun"].as_str() {
                 begun = Some(id.to_owned());
             } else if let Some(progress) = told.get("progress") {
@@ -233,12 +234,8 @@ impl Remote {
             } else if let Some(end) = told.get("end") {
                 shown.clear();
                 let exit_code = end["exit_code"].as_u64().unwrap_or(1);
-                match (end["text"].as_str(), self.format) {
-                    (None, _) => {}
-                    (Some(text), OutputFormat::Text) => eprintln!("{text}"),
-                    (Some(_), OutputFormat::Json) => {
-                        eprintln!("{}", json!({ "error": end["error"] }));
-                    }
+                if let Some(text) = end["text"].as_str() {
+                    log::fail(text, &end["error"], self.format);
                 }
                 let exit_code = u8::try_from(exit_code).unwrap_or(1);
                 return Ok(Ended { exit_code });

@@ -276,6 +276,7 @@ impl From<mendb_service::Error> for Failure {
         }
         let kind = match &error {
             E::Refused { .. }
+            | E::InTheWay { .. }
             | E::FullNeeded { .. }
             | E::NothingFits { .. }
             | E::Conflicts(_)
@@ -296,6 +297,7 @@ impl From<mendb_service::Error> for Failure {
             }
             E::UnknownOperation(_) | E::UnknownCollection(_) => failure.is_absent = true,
             E::FullNeeded { .. } => failure.needs_full = true,
+            E::InTheWay { is_moving, .. } => failure.passes = *is_moving,
             _ => {}
         }
         match (error.hint(), &error) {
@@ -338,6 +340,11 @@ impl From<mendb_repo::Error> for Failure {
         };
         let mut failure = Self::of(kind, &error);
         failure.is_absent = matches!(error, mendb_repo::Error::NoSuchBackup { .. });
+        // What removes backups ends, or another process takes its place.
+        failure.passes = matches!(
+            error,
+            mendb_repo::Error::Leased { .. } | mendb_repo::Error::Leaving { .. }
+        );
         match error {
             mendb_repo::Error::NoSuchBackup {
                 collection,

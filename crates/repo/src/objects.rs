@@ -125,6 +125,12 @@ impl Objects {
         &self.options
     }
 
+    /// From now on lets so many bytes a second through.
+    pub(crate) fn change_rates(&self, upload: Option<u64>, download: Option<u64>) {
+        self.uploads.change(upload);
+        self.downloads.change(download);
+    }
+
     /// What slows down writes.
     pub(crate) fn uploads(&self) -> &Arc<Throttle> {
         &self.uploads

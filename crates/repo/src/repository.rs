@@ -133,6 +133,13 @@ impl Repository {
         }
     }
 
+    /// From now on lets so many bytes a second go to the store and come from it, of this repository and of its clones;
+    /// without a number, all.
+    pub fn change_rates(&self, upload_bytes_per_s: Option<u64>, download_bytes_per_s: Option<u64>) {
+        self.objects
+            .change_rates(upload_bytes_per_s, download_bytes_per_s);
+    }
+
     /// The collections that have a backup, or the beginning of one, ascending.
     ///
     /// # Errors

@@ -15,13 +15,9 @@ const MOST_SAVED: Duration = Duration::from_millis(200);
 /// A limit to bytes a second, shared by all who take from it.
 #[derive(Debug)]
 pub(crate) struct Throttle {
-    limit: Option<Limit>,
-}
-
-#[derive(Debug)]
-struct Limit {
     start: Instant,
-    account: Mutex<Account>,
+    /// None while all may go.
+    account: Mutex<Option<Account>>,
 }
 
 /// What was taken, on a clock that begins with the limit.
@@ -33,6 +29,13 @@ struct Account {
 }
 
 impl Account {
+    fn new(bytes_per_s: u64) -> Self {
+        Self {
+            bytes_per_s: bytes_per_s.max(1),
+            paid_at: Duration::ZERO,
+        }
+    }
+
     /// Takes bytes at a time; returns how long they have to wait.
     fn take(&mut self, now: Duration, bytes: u64) -> Duration {
         let begin = self.paid_at.max(now.saturating_sub(MOST_SAVED));
@@ -55,14 +58,23 @@ impl Throttle {
         reason = "how fast a store is read cannot be repeated anyway, and nothing else depends on it"
     )]
     pub(crate) fn new(bytes_per_s: Option<u64>) -> Self {
-        let limit = bytes_per_s.map(|bytes_per_s| Limit {
+        Self {
             start: Instant::now(),
-            account: Mutex::new(Account {
-                bytes_per_s: bytes_per_s.max(1),
-                paid_at: Duration::ZERO,
-            }),
-        });
-        Self { limit }
+            account: Mutex::new(bytes_per_s.map(Account::new)),
+        }
+    }
+
+    /// From now on lets as many through; who waits already waits as long as he was told.
+    pub(crate) fn change(&self, bytes_per_s: Option<u64>) {
+        let mut account = self.account.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_same = match (&*account, bytes_per_s) {
+            (Some(account), Some(bytes_per_s)) => account.bytes_per_s == bytes_per_s.max(1),
+            (None, None) => true,
+            _ => false,
+        };
+        if !is_same {
+            *account = bytes_per_s.map(Account::new);
+        }
     }
 
     /// Waits until these bytes may go.
@@ -84,11 +96,11 @@ impl Throttle {
     }
 
     fn reserve(&self, bytes: u64) -> Duration {
-        let Some(limit) = &self.limit else {
-            return Duration::ZERO;
-        };
-        let mut account = limit.account.lock().unwrap_or_else(PoisonError::into_inner);
-        account.take(limit.start.elapsed(), bytes)
+        let mut account = self.account.lock().unwrap_or_else(PoisonError::into_inner);
+        match account.as_mut() {
+            Some(account) => account.take(self.start.elapsed(), bytes),
+            None => Duration::ZERO,
+        }
     }
 }
 
@@ -98,19 +110,27 @@ mod tests {
 
     use super::*;
 
-    fn account(bytes_per_s: u64) -> Account {
-        Account {
-            bytes_per_s,
-            paid_at: Duration::ZERO,
-        }
-    }
-
     #[test]
     fn the_first_goes_at_once_and_the_next_waits_until_it_is_paid_for() {
-        let mut account = account(1000);
+        let mut account = Account::new(1000);
         let now = Duration::from_secs(5);
         assert_eq!(account.take(now, 3000), Duration::ZERO);
         assert_eq!(account.take(now, 1), Duration::from_secs(3) - MOST_SAVED);
+    }
+
+    #[test]
+    fn a_limit_that_is_changed_forgets_what_was_to_be_paid() {
+        let throttle = Throttle::new(Some(1));
+        assert_eq!(throttle.reserve(1000), Duration::ZERO);
+        assert!(throttle.reserve(1) > Duration::from_secs(900));
+        // The same limit is the same account.
+        throttle.change(Some(1));
+        assert!(throttle.reserve(1) > Duration::from_secs(900));
+        throttle.change(Some(1_000_000));
+        assert_eq!(throttle.reserve(1), Duration::ZERO);
+        throttle.change(None);
+        assert_eq!(throttle.reserve(u64::MAX), Duration::ZERO);
+        assert_eq!(throttle.reserve(1), Duration::ZERO);
     }
 
     proptest! {
@@ -119,7 +139,7 @@ mod tests {
             takes in proptest::collection::vec((0u64..2000, 1u64..100_000), 1..60),
             bytes_per_s in 1u64..100_000,
         ) {
-            let mut account = account(bytes_per_s);
+            let mut account = Account::new(bytes_per_s);
             let mut now = Duration::ZERO;
             let mut taken = 0;
             for (later_ms, bytes) in takes {
@@ -134,7 +154,7 @@ mod tests {
 
         #[test]
         fn no_rate_and_no_size_overflows(bytes_per_s in 1u64.., bytes: u64) {
-            let mut account = account(bytes_per_s);
+            let mut account = Account::new(bytes_per_s);
             for _ in 0..3 {
                 account.take(Duration::ZERO, bytes);
             }

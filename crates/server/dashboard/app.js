@@ -395,11 +395,16 @@ async function operation(view, id) {
 async function schedules(view) {
   view.append(make("h2", {}, "Schedules"));
   const rows = (await get("/v1/schedules")).map((one) => [
-    one.name, one.work, one.collection, make("code", {}, one.cron), one.time_zone, (one.next_at ?? one.broken ?? "").replace("T", " "),
-    one.last_run ? `${one.last_run.due_at.replace("T", " ")}: ${one.last_run.outcome ?? "running"}` : "",
+    one.name, one.work, one.collection, make("code", {}, one.cron), one.time_zone,
+    one.paused_at_ms ? "paused" : (one.next_at ?? one.broken ?? "").replace("T", " "),
+    one.last_run ? `${one.last_run.due_at.replace("T", " ")}: ${standing(one.last_run)}` : "",
     operationLink(one.last_run?.operation_id),
     make("div", { class: "row" },
       button("Run now", "operator", () => order("POST", `/v1/schedules/${path(one.name)}/run`, {})),
+      button(one.paused_at_ms ? "Resume" : "Pause", "admin", async () => {
+        await ask("POST", `/v1/schedules/${path(one.name)}/${one.paused_at_ms ? "resume" : "pause"}`, {});
+        await show();
+      }),
       button("Remove", "admin", async () => {
         if (!await sure("Remove this schedule?", `${one.name} does nothing any more. What it did stays.`, "Remove")) return;
         await ask("DELETE", `/v1/schedules/${path(one.name)}`);
@@ -409,6 +414,11 @@ async function schedules(view) {
   view.append(table(["Name", "Work", "Collection", "Cron", "Zone", "Next", "Last run", "Operation", ""], rows,
     "There is none yet."));
   if (may("admin")) view.append(await addSchedule());
+}
+
+/** Where a run of a schedule is. */
+function standing(run) {
+  return run.outcome ?? (run.waits ? `waits: ${run.waits}` : "running");
 }
 
 async function addSchedule() {

@@ -1,7 +1,7 @@
 //! From a request to its answer.
 //!
-//! *Order*: the host, then the token, then the role, then what was sent, and only then is anything done; what changes
-//! something is written down before. An answer of 202 leaves when its operation is in the journal.
+//! *Order*: the host, then the token, then the role, then what was sent, in path and body, and only then is anything
+//! done; what changes something is written down before. An answer of 202 leaves when its operation is in the journal.
 //! *Cancellation*: a client that goes away stops nobody: operations go on, what only looks ends by itself.
 
 mod body;
@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{RawPathParams, Request};
+use axum::extract::{FromRequestParts, RawPathParams, Request};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use axum::routing::{MethodFilter, on};
 use mendb_service::env;
@@ -102,37 +102,53 @@ impl App {
                 Verb::Post => MethodFilter::POST,
                 Verb::Delete => MethodFilter::DELETE,
             };
-            let handler = move |parameters: RawPathParams, request: Request| async move {
-                let parameters: Vec<_> = parameters
-                    .iter()
-                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                    .collect();
-                app.answer(route, parameters, request).await
+            let handler = move |request: Request| async move {
+                let (mut head, body) = request.into_parts();
+                let parameters = RawPathParams::from_request_parts(&mut head, &()).await;
+                let parameters = parameters.map(|parameters| {
+                    let parameters = parameters.iter();
+                    parameters
+                        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                        .collect()
+                });
+                // Who may not ask is not told what is wrong with what he asks.
+                let parameters = parameters
+                    .map_err(|_| Problem::bad_request("the path is not encoded as text of UTF-8"));
+                app.answer(route, parameters, Request::from_parts(head, body))
+                    .await
             };
             router = router.route(route.path, on(filter, handler));
         }
-        let nothing = || async {
-            let problem = Problem::new(404, "fix_command", "there is nothing under this path");
-            secured(
-                problem
-                    .hint("GET /v1/openapi.json tells the paths there are")
-                    .response(),
-            )
+        let app = Arc::clone(self);
+        let nothing = move |request: Request| async move {
+            let problem = Problem::new(404, "fix_command", "there is nothing under this path")
+                .hint("GET /v1/openapi.json tells the paths there are");
+            app.nowhere(request, problem).await
         };
-        let no_method = || async {
-            secured(
-                Problem::new(405, "fix_command", "the path does not take this method").response(),
-            )
+        let app = Arc::clone(self);
+        let no_method = move |request: Request| async move {
+            let problem = Problem::new(405, "fix_command", "the path does not take this method");
+            app.nowhere(request, problem).await
         };
         router
             .fallback(nothing)
             .method_not_allowed_fallback(no_method)
     }
 
+    /// Answers what no route does: to who may ask nothing, no more than that.
+    async fn nowhere(self: Arc<Self>, request: Request, problem: Problem) -> Response<Body> {
+        let headers = request.headers().clone();
+        let may = match self.settings.guard.check_host(&headers) {
+            Ok(()) => self.caller(headers).await.map(drop),
+            Err(problem) => Err(problem),
+        };
+        secured(may.err().unwrap_or(problem).response())
+    }
+
     async fn answer(
         self: Arc<Self>,
         route: &'static Route,
-        parameters: Vec<(String, String)>,
+        parameters: Result<Vec<(String, String)>, Problem>,
         request: Request,
     ) -> Response<Body> {
         let begun_ms = env::now_ms();
@@ -161,7 +177,7 @@ impl App {
     async fn let_in(
         self: &Arc<Self>,
         route: &'static Route,
-        parameters: Vec<(String, String)>,
+        parameters: Result<Vec<(String, String)>, Problem>,
         request: Request,
         peer: String,
     ) -> Result<Response<Body>, Problem> {
@@ -177,14 +193,15 @@ impl App {
                 let changes = route.verb != Verb::Get;
                 if let Err(problem) = Guard::check_may(&headers, &caller, role, changes) {
                     if route.changes() {
-                        self.note_refusal(route, &parameters, &caller, &peer)
-                            .await?;
+                        let path = request.uri().path().to_owned();
+                        self.note_refusal(route, &path, &caller, &peer).await?;
                     }
                     return Err(problem);
                 }
                 Some(caller)
             }
         };
+        let parameters = parameters?;
         match (&route.does, caller) {
             (Does::Command(_), Some(caller)) => {
                 self.order(route, parameters, request, caller, peer).await

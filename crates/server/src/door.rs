@@ -16,8 +16,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
-use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
+
+use crate::tls::Certificates;
 
 /// Seconds in which the head of a request has to come.
 pub const HEADER_S: u64 = 15;
@@ -50,7 +51,7 @@ pub struct Peer(pub SocketAddr);
 /// A place that is listened to.
 pub struct Door {
     listener: TcpListener,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<Certificates>>,
 }
 
 impl Door {
@@ -58,7 +59,10 @@ impl Door {
     ///
     /// # Errors
     /// The address is taken, or not ours.
-    pub async fn open(address: SocketAddr, tls: Option<TlsAcceptor>) -> Result<Self, DoorError> {
+    pub async fn open(
+        address: SocketAddr,
+        tls: Option<Arc<Certificates>>,
+    ) -> Result<Self, DoorError> {
         let listener = TcpListener::bind(address).await;
         let listener = listener.map_err(|source| DoorError::Listen { address, source })?;
         Ok(Self { listener, tls })
@@ -91,7 +95,8 @@ impl Door {
                 continue;
             };
             let _ = stream.set_nodelay(true);
-            let (router, tls, stop) = (router.clone(), self.tls.clone(), stop.clone());
+            let tls = self.tls.as_ref().map(|tls| tls.acceptor());
+            let (router, stop) = (router.clone(), stop.clone());
             tokio::spawn(async move {
                 match tls {
                     None => speak(stream, peer, router, stop).await,

@@ -6,6 +6,7 @@ use axum::http::{HeaderMap, header};
 
 use crate::cookie;
 use crate::desk::Caller;
+use crate::header::single;
 use crate::problem::Problem;
 use crate::role::Role;
 use crate::store::Store;
@@ -49,7 +50,7 @@ impl Guard {
     /// # Errors
     /// There is none, it does not hold, or a browser was made to send it.
     pub fn caller(headers: &HeaderMap, store: &Store) -> Result<Caller, Problem> {
-        let (secret, by_cookie) = match bearer(headers) {
+        let (secret, by_cookie) = match bearer(headers)? {
             Some(secret) => (secret, false),
             None => {
                 match cookie::token(headers) {
@@ -99,8 +100,8 @@ impl Guard {
         }
         if caller.by_cookie && changes {
             let is_script = headers.contains_key(BY_SCRIPT);
-            let origin = headers.get(header::ORIGIN).and_then(|it| it.to_str().ok());
-            let host = headers.get(header::HOST).and_then(|it| it.to_str().ok());
+            let origin = single(headers, header::ORIGIN.as_str())?;
+            let host = single(headers, header::HOST.as_str())?;
             let is_ours = origin.is_none_or(|origin| {
                 origin.split_once("://").map(|(_, host)| host) == host && host.is_some()
             });
@@ -126,12 +127,15 @@ pub fn broken(error: &mendb_service::Error) -> Problem {
     )
 }
 
-fn bearer(headers: &HeaderMap) -> Option<String> {
-    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, secret) = value.split_once(' ')?;
-    scheme
-        .eq_ignore_ascii_case("bearer")
-        .then(|| secret.trim().to_owned())
+fn bearer(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let value = single(headers, header::AUTHORIZATION.as_str())?;
+    let secret = value.and_then(|value| {
+        let (scheme, secret) = value.split_once(' ')?;
+        scheme
+            .eq_ignore_ascii_case("bearer")
+            .then(|| secret.trim().to_owned())
+    });
+    Ok(secret)
 }
 
 /// The name of a host: `[::1]:80` is `[::1]`.

@@ -16,6 +16,7 @@ pub mod desk;
 pub mod door;
 pub mod events;
 pub mod guard;
+mod header;
 pub mod listener;
 pub mod metrics;
 pub mod openapi;

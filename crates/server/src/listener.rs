@@ -94,6 +94,11 @@ impl Listener {
         begun.clone()
     }
 
+    /// Waits until nobody listens any more.
+    pub async fn left(&self) {
+        self.heard.closed().await;
+    }
+
     /// Whether nobody listens any more.
     pub fn is_gone(&self) -> bool {
         self.heard.is_closed()

@@ -9,9 +9,14 @@ use crate::store::schedule::Schedule;
 /// Missed times are counted up to this many.
 const MOST_MISSED: u64 = 1000;
 
+/// The most that times are put off: those that are put off at one moment are few, as a rule is due once a minute at most.
+pub const MOST_JITTER_S: u32 = 3600;
+
 /// What is to be done about a schedule now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Choice {
+    /// Nothing until somebody resumes it.
+    Paused,
     /// Nothing before that.
     Wait {
         /// When something is due, in milliseconds since 1970; never, where there is none.
@@ -44,17 +49,40 @@ pub fn zone(name: &str) -> Result<TimeZone, String> {
 pub fn choose(schedule: &Schedule, now_ms: u64) -> Result<Choice, String> {
     let cron = Cron::parse(&schedule.cron)?;
     let zone = zone(&schedule.time_zone)?;
-    let (decided, now) = (timestamp(schedule.decided_ms), timestamp(now_ms));
-    if let Some((due, count)) = cron.due(decided, now, &zone, MOST_MISSED) {
-        return Ok(Choice::Run {
-            due_ms: ms(due),
-            missed: count - 1,
-        });
+    if schedule.paused_at_ms.is_some() {
+        return Ok(Choice::Paused);
     }
-    let next = cron.next(decided.max(now), &zone);
+    let decided = timestamp(schedule.decided_ms);
+    let mut until = timestamp(now_ms);
+    let mut put_off: Option<u64> = None;
+    // The last time that is due, unless it is put off; then the one before it, and so on: as many as jitter holds.
+    while let Some((due, count)) = cron.due(decided, until, &zone, MOST_MISSED) {
+        let begins_ms = ms(due) + jitter_ms(schedule, ms(due));
+        if begins_ms <= now_ms {
+            return Ok(Choice::Run {
+                due_ms: ms(due),
+                missed: count - 1,
+            });
+        }
+        put_off = Some(put_off.map_or(begins_ms, |first| first.min(begins_ms)));
+        until = timestamp(ms(due).saturating_sub(1));
+    }
+    let next = || cron.next(decided.max(timestamp(now_ms)), &zone).map(ms);
     Ok(Choice::Wait {
-        until_ms: next.map(ms),
+        until_ms: put_off.or_else(|| next().map(|due_ms| due_ms + jitter_ms(schedule, due_ms))),
     })
+}
+
+/// How long a time is put off: always as long for one time of one schedule, also after a crash.
+fn jitter_ms(schedule: &Schedule, due_ms: u64) -> u64 {
+    let most_ms = u64::from(schedule.jitter_s) * 1000;
+    if most_ms == 0 {
+        return 0;
+    }
+    let of = blake3::hash(format!("{}/{due_ms}", schedule.name).as_bytes());
+    let mut number = [0; 8];
+    number.copy_from_slice(&of.as_bytes()[..8]);
+    u64::from_le_bytes(number) % most_ms
 }
 
 fn timestamp(ms: u64) -> Timestamp {
@@ -89,6 +117,8 @@ mod tests {
             arguments: Map::new(),
             created_at_ms: at(from),
             decided_ms: at(from),
+            jitter_s: 0,
+            paused_at_ms: None,
         }
     }
 
@@ -158,6 +188,46 @@ mod tests {
                 Choice::Wait { until_ms }
             );
         }
+    }
+
+    #[test]
+    fn jitter_puts_each_time_off_by_its_own_while_and_loses_none() {
+        for cron in ["0 * * * *", "*/7 * * * *"] {
+            let mut hours = schedule(cron, "UTC", "2026-01-01T00:00:00Z");
+            let plain = ran(&mut hours.clone(), "2026-01-04T00:00:00Z", |_| 10_000);
+            hours.jitter_s = 1800;
+            let mut now = hours.decided_ms;
+            let (mut ran, mut missed_all, mut delays) = (0, 0, std::collections::BTreeSet::new());
+            while now < at("2026-01-04T00:00:00Z") {
+                now += 10_000;
+                match choose(&hours, now).unwrap() {
+                    Choice::Run { due_ms, missed } => {
+                        assert!(due_ms > hours.decided_ms && now - due_ms <= 1_810_000);
+                        hours.decided_ms = due_ms;
+                        ran += 1;
+                        missed_all += missed;
+                        delays.insert(now - due_ms);
+                    }
+                    Choice::Wait { until_ms } => assert!(until_ms.unwrap() > now),
+                    Choice::Paused => panic!("it is not"),
+                }
+            }
+            // Where a time is put off behind the next, one run stands for both.
+            let all = plain.len() as u64;
+            assert!(
+                (all.saturating_sub(5)..=all).contains(&(ran + missed_all)),
+                "{ran} {missed_all} {all}"
+            );
+            assert!(delays.len() > 20, "{delays:?}");
+        }
+    }
+
+    #[test]
+    fn a_schedule_that_is_paused_is_never_due() {
+        let mut nights = schedule("0 3 * * *", "UTC", "2026-01-01T00:00:00Z");
+        nights.paused_at_ms = Some(at("2026-01-01T01:00:00Z"));
+        let choice = choose(&nights, at("2027-01-01T00:00:00Z"));
+        assert_eq!(choice, Ok(Choice::Paused));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! TLS from files: a chain of certificates and its key, in PEM.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
@@ -25,11 +25,51 @@ pub enum TlsError {
     Config(#[from] tokio_rustls::rustls::Error),
 }
 
+/// A chain of certificates and its key, which may be replaced while connections come in.
+pub struct Certificates {
+    chain: PathBuf,
+    key: PathBuf,
+    acceptor: Mutex<TlsAcceptor>,
+}
+
+impl Certificates {
+    /// Reads them from files.
+    ///
+    /// # Errors
+    /// The files cannot be read or do not fit.
+    pub fn open(chain: &Path, key: &Path) -> Result<Self, TlsError> {
+        Ok(Self {
+            chain: chain.to_owned(),
+            key: key.to_owned(),
+            acceptor: Mutex::new(acceptor(chain, key)?),
+        })
+    }
+
+    /// Reads the same files again.
+    ///
+    /// # Errors
+    /// They cannot be read or do not fit. What is served with stays.
+    pub fn read(&self) -> Result<TlsAcceptor, TlsError> {
+        acceptor(&self.chain, &self.key)
+    }
+
+    /// Serves connections that come from now on with what was read.
+    pub fn replace(&self, read: TlsAcceptor) {
+        *self.current() = read;
+    }
+
+    /// What takes a connection.
+    pub fn acceptor(&self) -> TlsAcceptor {
+        self.current().clone()
+    }
+
+    fn current(&self) -> MutexGuard<'_, TlsAcceptor> {
+        self.acceptor.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// What takes connections with TLS.
-///
-/// # Errors
-/// The files cannot be read or do not fit.
-pub fn acceptor(certificates: &Path, key: &Path) -> Result<TlsAcceptor, TlsError> {
+fn acceptor(certificates: &Path, key: &Path) -> Result<TlsAcceptor, TlsError> {
     let of = |path: &Path, reason: &dyn std::fmt::Display| TlsError::File {
         path: path.display().to_string(),
         reason: reason.to_string(),

@@ -18,6 +18,16 @@ pub enum Error {
         /// What to do instead.
         hint: Option<String>,
     },
+    /// Another operation stands in the way.
+    #[error("{message}")]
+    InTheWay {
+        /// What was refused, and why.
+        message: String,
+        /// What to do instead.
+        hint: String,
+        /// Whether that operation goes on by itself, so that it will be out of the way some time.
+        is_moving: bool,
+    },
     /// Selectors that the user wrote fit nothing.
     #[error("nothing fits {}", unmatched.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
     NothingFits {
@@ -125,6 +135,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Refused { hint, .. } => hint.clone(),
+            Self::InTheWay { hint, .. } => Some(hint.clone()),
             Self::Conflicts(conflicts) => Some(conflicts_hint(conflicts).to_owned()),
             Self::NothingFits { unmatched } => Some(nothing_fits_hint(unmatched)),
             Self::BackupFailed { operation_id, .. } => Some(format!(

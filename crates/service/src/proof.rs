@@ -1,7 +1,10 @@
 //! Proofs outside of operations: that a backup can be read, and that tables are what a backup holds.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mendb_engines::{IndexCheck, LockKind};
 use mendb_model::key::to_hex;
@@ -14,6 +17,12 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 use crate::front::Front;
 use crate::front::chosen::check_whole;
+
+/// Who waits for a slow read is asked so often whether it is still wanted.
+const ASK_EVERY: Duration = Duration::from_millis(500);
+
+/// Hears how much more is done, which may be nothing, and ends the work by breaking.
+pub type TellDone<'a> = &'a mut dyn FnMut(u64) -> ControlFlow<()>;
 
 /// What was read to prove that a backup is whole, and what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -71,7 +80,8 @@ impl Front {
     /// Reads every object of a backup: size, BLAKE3, decoding, key order and range, and the digest; of
     /// a full backup also whether the objects of each shard are all of its rows, of an increment whether its
     /// changes lead from those of the parent, where that is given, to its own. What is wrong with one
-    /// object does not keep the others from being read. `progress` is told the bytes of each.
+    /// object does not keep the others from being read. `progress` is told the bytes of each, and ends the reading by
+    /// breaking: then there is no proof.
     ///
     /// # Errors
     /// The repository does not answer, so that nothing can be said. Damage is no error.
@@ -79,8 +89,8 @@ impl Front {
         &self,
         stored: &StoredManifest,
         parent: Option<&StoredManifest>,
-        progress: &mut dyn FnMut(u64),
-    ) -> Result<BackupProof> {
+        progress: TellDone<'_>,
+    ) -> Result<Option<BackupProof>> {
         let manifest = &stored.manifest;
         let mut proof = BackupProof::new(manifest.backup_id.clone());
         let content = match manifest.kind() {
@@ -96,7 +106,10 @@ impl Front {
                     continue;
                 };
                 let shards = self.tools.repository.shards(manifest, &path);
-                let shards = match self.runtime().block_on(shards) {
+                let Some(shards) = self.wait_for(shards, progress) else {
+                    return Ok(None);
+                };
+                let shards = match shards {
                     Ok(shards) => shards,
                     Err(error) if error.is_damage() => {
                         proof.damage.push(describe_error(&error));
@@ -112,7 +125,10 @@ impl Front {
                         let (collection, id) = (&manifest.collection, &manifest.backup_id);
                         let read = repository
                             .prove_segment(collection, id, segment, range, &schema, content);
-                        let found = match self.runtime().block_on(read) {
+                        let Some(read) = self.wait_for(read, progress) else {
+                            return Ok(None);
+                        };
+                        let found = match read {
                             Ok(changes) => {
                                 balances.add(&path, number, changes);
                                 None
@@ -120,8 +136,10 @@ impl Front {
                             Err(error) if error.is_damage() => Some(describe_error(&error)),
                             Err(error) => return Err(error.into()),
                         };
-                        progress(segment.bytes);
                         proof.count(segment, found);
+                        if progress(segment.bytes).is_break() {
+                            return Ok(None);
+                        }
                     }
                     proof.damage.extend(disorder(manifest.kind(), &path, shard));
                 }
@@ -132,16 +150,19 @@ impl Front {
                 Some(parent) => {
                     let repository = &self.tools.repository;
                     let found = balances.compare(repository, &parent.manifest, manifest);
-                    proof.balance(&self.runtime().block_on(found)?);
+                    let Some(found) = self.wait_for(found, progress) else {
+                        return Ok(None);
+                    };
+                    proof.balance(&found?);
                 }
                 None => proof.unproved = Some("the backup it stands on was not read".to_owned()),
             }
         }
-        Ok(proof)
+        Ok(Some(proof))
     }
 
     /// Proves a backup whose changes do not tell what they replaced, by folding its chain, which reads all of it:
-    /// `chain` is that from the full backup on.
+    /// `chain` is that from the full backup on. `progress` ends it by breaking: then nothing is proved.
     ///
     /// # Errors
     /// The repository does not answer. Damage is no error.
@@ -149,27 +170,40 @@ impl Front {
         &self,
         proof: &mut BackupProof,
         chain: &[&StoredManifest],
-    ) -> Result<()> {
+        progress: TellDone<'_>,
+    ) -> Result<ControlFlow<()>> {
         let chain = chain.iter().map(|stored| Arc::new(stored.manifest.clone()));
         let chain: Vec<_> = chain.collect();
         let fold = self.tools.repository.prove_by_folding(&chain);
-        match self.runtime().block_on(fold) {
-            Ok(wrong) => {
+        match self.wait_for(fold, progress) {
+            None => return Ok(ControlFlow::Break(())),
+            Some(Ok(wrong)) => {
                 proof.unproved = None;
                 proof.damage.extend(wrong.iter().map(ToString::to_string));
-                Ok(())
             }
-            Err(error) if error.is_damage() => {
-                proof.damage.push(describe_error(&error));
-                Ok(())
-            }
-            Err(error) => Err(error.into()),
+            Some(Err(error)) if error.is_damage() => proof.damage.push(describe_error(&error)),
+            Some(Err(error)) => return Err(error.into()),
         }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Waits for a read, however slow it is; nothing where `progress` ends it meanwhile by breaking.
+    fn wait_for<T>(&self, read: impl Future<Output = T>, progress: TellDone<'_>) -> Option<T> {
+        self.runtime().block_on(async {
+            let mut read = pin!(read);
+            loop {
+                match tokio::time::timeout(ASK_EVERY, read.as_mut()).await {
+                    Ok(done) => return Some(done),
+                    Err(_) if progress(0).is_break() => return None,
+                    Err(_) => {}
+                }
+            }
+        })
     }
 
     /// Compares live tables, all as of one commit, with a backup by reading every row of both table and
     /// indexes. `rename` gives the live names of tables that are called otherwise. `progress` is told the rows
-    /// read.
+    /// read, and ends the reading by breaking: then there is no comparison.
     ///
     /// # Errors
     /// The target cannot be read, or is restoring a table.
@@ -177,8 +211,8 @@ impl Front {
         &self,
         manifest: &Manifest,
         rename: &BTreeMap<String, String>,
-        progress: &mut dyn FnMut(u64),
-    ) -> Result<Vec<TableComparison>> {
+        progress: TellDone<'_>,
+    ) -> Result<Option<Vec<TableComparison>>> {
         check_whole(
             manifest,
             manifest.tables.iter().map(|table| table.table.as_str()),
@@ -210,7 +244,9 @@ impl Front {
                     let mut found = Digest::default();
                     for shard in &shards {
                         found.merge(live_rows.digest(&path, &shard.range)?);
-                        progress(shard.digest.rows);
+                        if progress(shard.digest.rows).is_break() {
+                            return Ok(None);
+                        }
                     }
                     Some(found)
                 }
@@ -226,7 +262,7 @@ impl Front {
                 found,
             });
         }
-        Ok(comparisons)
+        Ok(Some(comparisons))
     }
 }
 

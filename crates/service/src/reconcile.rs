@@ -50,7 +50,7 @@ pub(crate) fn release_orphaned_locks(journal: &Journal, tools: &Tools) -> Result
             Err(Error::UnknownOperation(_) | Error::BadName(_)) => {
                 tracing::warn!(
                     table,
-                    operation,
+                    operation_id = operation,
                     "locked by an operation that is not in the journal"
                 );
                 continue;
@@ -69,7 +69,7 @@ pub(crate) fn release_orphaned_locks(journal: &Journal, tools: &Tools) -> Result
         }
         tracing::warn!(
             table,
-            operation,
+            operation_id = operation,
             "released the lock of an operation that is over"
         );
     }

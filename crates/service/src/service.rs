@@ -99,7 +99,7 @@ impl Service {
     ) -> Self {
         Self {
             workers: Workers::new(tools.clone(), settings.limits.lease_ms),
-            front: Front::new(journal, tools, settings),
+            front: Front::new(journal, tools, settings.limits),
             wire: Arc::new(Direct),
             driving: Mutex::new(()),
             is_stopped: AtomicBool::new(false),

@@ -9,7 +9,7 @@ use mendb_service::{DiffOrder, DiffReport, RestorePoint, RowDiff, Service};
 use crate::backup_name;
 use crate::commands::selectors::unless_nothing_fits;
 use crate::context::Context;
-use crate::failure::{Failure, Verdict};
+use crate::failure::{Failure, FailureKind, Verdict};
 use crate::human;
 use crate::output::OutputFormat;
 use crate::progress::Progress;
@@ -105,7 +105,7 @@ impl DiffCommand {
             None,
             context.output.hides_progress() || self.rows,
         );
-        let report = compare(&service, &order, &mut rows, &progress)?;
+        let report = compare(context, &service, &order, &mut rows, &progress)?;
         progress.finish();
         for table in &report.tables {
             if let Some(reason) = diff_report::why_rows_were_read(table) {
@@ -134,6 +134,7 @@ impl DiffCommand {
 
 /// Finds what differs, and prints rows meanwhile.
 fn compare(
+    context: &Context,
     service: &Service,
     order: &DiffOrder,
     rows: &mut RowPrinter<impl Write>,
@@ -152,12 +153,14 @@ fn compare(
         &mut |more| {
             read += more;
             progress.update(0, &human::rows(read));
+            context.while_heard()
         },
     );
     failed?;
+    context.check_heard()?;
     // What was found before an error is told too.
     rows.out.flush().map_err(|error| cannot_write(&error))?;
-    Ok(report?.expect("only a failure to print ends it"))
+    report?.ok_or_else(|| Failure::new(FailureKind::BrokenPipe, "the diff was ended"))
 }
 
 /// Prints rows as they are found.

@@ -5,7 +5,7 @@ use mendb_model::name::{OperationId, check};
 use mendb_model::operation::State;
 use mendb_server::Store;
 use mendb_server::cron::Cron;
-use mendb_server::schedule::{Choice, choose, zone};
+use mendb_server::schedule::{Choice, MOST_JITTER_S, choose, zone};
 use mendb_server::store::schedule::{Run, Schedule, Work};
 use mendb_service::env;
 use serde::Serialize;
@@ -18,6 +18,8 @@ use crate::context::Context;
 use crate::failure::{Failure, FailureKind, Verdict};
 use crate::human;
 use crate::output::{Field, table};
+use crate::settings::secret::hide_in_url;
+use crate::target::Target;
 
 /// How schedules are written, by example.
 const EXAMPLES: &str = "\
@@ -39,6 +41,16 @@ pub enum ScheduleCommand {
         /// The schedule
         name: String,
     },
+    /// Pause a schedule until it is resumed; what runs goes on
+    Pause {
+        /// The schedule
+        name: String,
+    },
+    /// Go on with a schedule that was paused; what was due meanwhile is not caught up
+    Resume {
+        /// The schedule
+        name: String,
+    },
     /// Remove a schedule; what it did stays
     Remove {
         /// The schedule
@@ -56,7 +68,8 @@ pub enum ScheduleCommand {
 /// The times are those of cron: minute, hour, day of the month, month, weekday, in a time zone. A time that a change
 /// of the clock leaves out is due as much later as the clock was put on, one that comes twice is due once; where the
 /// hour is * it goes on in each hour that there is. Times without a server are caught up by one run. A time that comes
-/// while the run before is not over is skipped, and the list says so.
+/// while the run before is not over is skipped, and the list says so. Runs that change one collection run one after
+/// another, and wait for operations in their way, which the list tells too.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct AddArgs {
@@ -73,8 +86,25 @@ pub struct AddArgs {
     /// In which time zone
     #[arg(long, value_name = "ZONE", default_value = "UTC")]
     time_zone: String,
+    /// Put each time off by less than so long, by another while each: at most 1h
+    #[arg(long, value_name = "DURATION", value_parser = jitter)]
+    jitter: Option<u32>,
     #[command(flatten)]
     keep: KeepArgs,
+}
+
+/// The seconds of a duration such as 90s, 10m or 1h.
+fn jitter(text: &str) -> Result<u32, String> {
+    const UNITS: [(char, u32); 3] = [('s', 1), ('m', 60), ('h', 3600)];
+    let seconds = |(unit, seconds): (char, u32)| {
+        let number = text.strip_suffix(unit)?.parse::<u32>().ok()?;
+        number.checked_mul(seconds)
+    };
+    match UNITS.into_iter().find_map(seconds) {
+        Some(seconds) if seconds <= MOST_JITTER_S => Ok(seconds),
+        Some(_) => Err("it is more than 1h".to_owned()),
+        None => Err("it is no duration such as 90s, 10m or 1h".to_owned()),
+    }
 }
 
 #[derive(Serialize)]
@@ -107,10 +137,11 @@ impl RunRecord {
     }
 
     fn outcome(&self) -> String {
-        self.run
-            .outcome
-            .clone()
-            .unwrap_or_else(|| "running".to_owned())
+        match (&self.run.outcome, &self.run.waits) {
+            (Some(outcome), _) => outcome.clone(),
+            (None, Some(why)) => format!("waits: {why}"),
+            (None, None) => "running".to_owned(),
+        }
     }
 }
 
@@ -118,6 +149,7 @@ impl ScheduleRecord {
     fn new(schedule: Schedule, store: &Store) -> Result<Self, Failure> {
         let choice = choose(&schedule, env::now_ms());
         let (next_ms, broken) = match choice {
+            Ok(Choice::Paused) => (None, None),
             Ok(Choice::Wait { until_ms }) => (until_ms, None),
             Ok(Choice::Run { due_ms, .. }) => (Some(due_ms), None),
             Err(why) => (None, Some(why)),
@@ -128,6 +160,18 @@ impl ScheduleRecord {
             broken,
             schedule,
         })
+    }
+}
+
+impl ScheduleRecord {
+    /// When it is due next, or why it is not.
+    fn next(&self) -> String {
+        match (self.schedule.paused_at_ms, &self.next_at, &self.broken) {
+            (Some(since_ms), ..) => format!("paused since {}", human::time(since_ms)),
+            (None, Some(at), _) => at.clone(),
+            (None, None, Some(why)) => why.clone(),
+            (None, None, None) => "no time".to_owned(),
+        }
     }
 }
 
@@ -144,6 +188,7 @@ impl ScheduleCommand {
         match self {
             Self::Add(args) => {
                 let schedule = args.schedule()?;
+                check_collection(context, schedule.work, &schedule.collection)?;
                 if !store.add_schedule(&schedule)? {
                     let name = &schedule.name;
                     return Err(Failure::input(format!("there is a schedule {name} already")).hint(
@@ -157,7 +202,7 @@ impl ScheduleCommand {
                         record.schedule.name,
                         record.schedule.work.name(),
                         record.schedule.collection,
-                        record.next_at.as_deref().unwrap_or("no time")
+                        record.next()
                     )
                 })?;
                 if context.session.is_none() {
@@ -171,6 +216,8 @@ impl ScheduleCommand {
                 let details = ScheduleDetails { record, runs };
                 context.output.record(&details, describe)?;
             }
+            Self::Pause { name } => pause(context, &store, &name, true)?,
+            Self::Resume { name } => pause(context, &store, &name, false)?,
             Self::Remove { name } => {
                 find(&store, &name)?;
                 store.remove_schedule(&name)?;
@@ -208,12 +255,7 @@ fn list(context: &Context, store: &Store) -> Result<(), Failure> {
             Field::left("collection", |r| r.schedule.collection.clone()),
             Field::left("cron", |r| r.schedule.cron.clone()),
             Field::left("zone", |r| r.schedule.time_zone.clone()),
-            Field::left("next", |r| {
-                r.next_at
-                    .clone()
-                    .or_else(|| r.broken.clone())
-                    .unwrap_or_default()
-            }),
+            Field::left("next", ScheduleRecord::next),
             Field::left("last run", |r| {
                 let run = r.last_run.as_ref();
                 run.map(|run| format!("{} {}", run.due_at, run.outcome()))
@@ -233,14 +275,18 @@ fn describe(details: &ScheduleDetails) -> String {
             Value::Object(schedule.arguments.clone())
         ),
     };
+    let jitter = match schedule.jitter_s {
+        0 => String::new(),
+        seconds => format!(", put off by up to {seconds} s"),
+    };
     let head = format!(
-        "schedule    {}\nwork        {} of {}\ncron        {} in {}\nnext        {}{arguments}\n\n",
+        "schedule    {}\nwork        {} of {}\ncron        {} in {}{jitter}\nnext        {}{arguments}\n\n",
         schedule.name,
         schedule.work.name(),
         schedule.collection,
         schedule.cron,
         schedule.time_zone,
-        record.next_at.as_deref().unwrap_or("no time"),
+        record.next(),
     );
     let fields = [
         Field::left("due", |r: &RunRecord| r.due_at.clone()),
@@ -280,8 +326,67 @@ impl AddArgs {
             arguments: keeps,
             created_at_ms: now_ms,
             decided_ms: now_ms,
+            jitter_s: self.jitter.unwrap_or(0),
+            paused_at_ms: None,
         })
     }
+}
+
+/// Refuses a collection that the work could not be done with.
+fn check_collection(context: &Context, work: Work, name: &str) -> Result<(), Failure> {
+    let is_there = match (work, context.target()?) {
+        (Work::Full | Work::Increment, Target::ClickHouse(_)) => {
+            context.look()?.has_part_collection(name)?
+        }
+        (Work::Full | Work::Increment, Target::Rows(_) | Target::Postgres(_)) => {
+            is_defined(context, name)?
+        }
+        (Work::Verify | Work::Prune, _) => {
+            is_defined(context, name)? || {
+                let runtime = context.runtime()?;
+                let repository = context.open_repository(&runtime)?;
+                let backed_up = runtime.block_on(repository.collections())?;
+                backed_up.iter().any(|collection| collection == name)
+            }
+        }
+    };
+    if is_there {
+        return Ok(());
+    }
+    Err(match (work, context.target()?) {
+        (Work::Verify | Work::Prune, _) => Failure::input(format!(
+            "there is no collection {name} on this target, and no backup of it in {}",
+            hide_in_url(&context.settings.repository)
+        ))
+        .hint("mendb collection list and mendb list show those there are")
+        .absent(),
+        (_, Target::ClickHouse(_)) => Failure::input(format!(
+            "there is no backup of a collection {name}, and no database of that name with tables"
+        ))
+        .hint(format!(
+            "a first backup says which tables it has: mendb backup {name} --tables PATTERNS"
+        ))
+        .absent(),
+        _ => mendb_service::Error::UnknownCollection(name.to_owned()).into(),
+    })
+}
+
+fn is_defined(context: &Context, name: &str) -> Result<bool, Failure> {
+    Ok(match context.open_journal()? {
+        Some(journal) => journal.collection(name)?.is_some(),
+        None => false,
+    })
+}
+
+/// Pauses a schedule or lets it go on.
+fn pause(context: &Context, store: &Store, name: &str, is_paused: bool) -> Result<(), Failure> {
+    find(store, name)?;
+    store.pause_schedule(name, is_paused, env::now_ms())?;
+    let record = ScheduleRecord::new(find(store, name)?, store)?;
+    context.output.report(&record, |record| match is_paused {
+        true => format!("schedule {name} is {}\n", record.next()),
+        false => format!("schedule {name} goes on, next at {}\n", record.next()),
+    })
 }
 
 /// Does what a schedule does, now.

@@ -107,7 +107,14 @@ impl TokenRecord {
 
 impl TokenCommand {
     pub fn run(self, context: &Context) -> Result<Verdict, Failure> {
-        let store = Store::open(&context.journal_directory()?)?;
+        let directory = context.journal_directory()?;
+        if !directory.exists() && matches!(self, Self::Create { .. }) {
+            context.say(&format!(
+                "note: there is no target in {} yet: the token lets into a server that will have it",
+                directory.display()
+            ));
+        }
+        let store = Store::open(&directory)?;
         match self {
             Self::Create {
                 name,

@@ -119,21 +119,17 @@ pub fn check_end(operation: &OperationHead, wanted: State) -> Result<(), Failure
     if operation.state == wanted {
         return Ok(());
     }
-    if operation.is_paused() {
-        return Err(Failure::new(
-            FailureKind::FixEnvironment,
-            format!("operation {id} is paused"),
-        )
-        .hint(format!("mendb operation resume {id} continues it")));
-    }
-    let stands = match operation.state {
-        State::Failed => "failed".to_owned(),
-        state => format!("is {}", state.name()),
+    let stands = |how: &str| Failure {
+        stands_otherwise: true,
+        ..Failure::new(FailureKind::FixEnvironment, format!("operation {id} {how}"))
     };
-    let mut failure = Failure::new(
-        FailureKind::FixEnvironment,
-        format!("operation {id} {stands}"),
-    );
+    if operation.is_paused() {
+        return Err(stands("is paused").hint(format!("mendb operation resume {id} continues it")));
+    }
+    let mut failure = match operation.state {
+        State::Failed => stands("failed"),
+        state => stands(&format!("is {}", state.name())),
+    };
     failure.causes.extend(operation.error.clone());
     Err(match operation.state {
         State::Failed if operation.step_kind().can_cancel() => failure.hint(format!(

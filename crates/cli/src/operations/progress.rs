@@ -9,6 +9,7 @@ use mendb_model::name::OperationId;
 use mendb_model::operation::OperationHead;
 
 use crate::clock::Stopwatch;
+use crate::log;
 use crate::operations::record::progress_line;
 
 /// How often a line is printed where there is no terminal.
@@ -74,7 +75,10 @@ impl OperationProgress {
                 if due || operation.state.is_terminal() {
                     last.insert(id.clone(), (operation.current_step, elapsed));
                     let percent = operation.progress().percent;
-                    eprintln!("{id}: {percent:.0} %, {}", progress_line(operation));
+                    log::say(&format!(
+                        "{id}: {percent:.0} %, {}",
+                        progress_line(operation)
+                    ));
                 }
             }
         }
@@ -143,7 +147,7 @@ impl RemoteProgress {
         let elapsed = self.watch.elapsed();
         if self.last.is_none_or(|last| elapsed >= last + self.every) {
             self.last = Some(elapsed);
-            eprintln!("{id}: {percent:.0} %, {line}");
+            log::say(&format!("{id}: {percent:.0} %, {line}"));
         }
     }
 

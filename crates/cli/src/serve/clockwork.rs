@@ -1,171 +1,332 @@
 //! Runs what is scheduled.
 //!
-//! *Order*: that a time is run is written down before it is; the operation is made for that time and no other.
+//! *Order*: that a time is run is written down before it is; the operation is made for that time and no other. Runs that
+//! change a collection run one after another ([`super::queue`]), and wait for operations of others that are in their way.
 //! *Crash*: a run that was cut off goes on with the operation that it had made, or is done again where it had made none.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use mendb_model::name::OperationId;
 use mendb_server::schedule::{Choice, choose};
 use mendb_server::store::audit::Wish;
-use mendb_server::store::schedule::Schedule;
+use mendb_server::store::schedule::{Schedule, Work};
 use mendb_service::env;
 use serde_json::json;
 
 use super::desk::ProgramDesk;
+use super::queue::{MOST_IN_LINE, Place, Queue};
 use crate::commands::schedule::{watch, work};
 use crate::failure::{Failure, FailureKind, Verdict};
 
 /// How often it is looked what is due.
 const LOOK_EVERY_MS: u64 = 1000;
 
-/// The schedules that run.
-type Running = Arc<Mutex<BTreeSet<String>>>;
+/// A run waits so long for what is in its way; then it has failed, and its next time is due.
+const LONGEST_WAIT_MS: u64 = 6 * 3_600_000;
+/// What is in the way may be no operation that is known here: so often it is tried again all the same.
+const TRY_EVERY_MS: u64 = 30_000;
+
+/// What runs.
+#[derive(Default)]
+struct Clockwork {
+    /// The schedules that have a run which is not over.
+    running: Mutex<BTreeSet<String>>,
+    queue: Arc<Queue>,
+    /// Why schedules are never due, as far as it was told.
+    broken: Mutex<BTreeMap<String, String>>,
+}
+
+impl Clockwork {
+    fn running(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn broken(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
+        self.broken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// Runs what is due until the server ends.
 pub fn run(desk: &Arc<ProgramDesk>) {
-    let running = Running::default();
-    if let Err(failure) = go_on(desk, &running) {
+    let clockwork = Arc::new(Clockwork::default());
+    if let Err(failure) = go_on(desk, &clockwork) {
         tracing::error!(%failure, "what was scheduled and cut off cannot be gone on with");
     }
     while !desk.house.is_stopping() {
-        if let Err(failure) = look(desk, &running) {
+        if let Err(failure) = look(desk, &clockwork) {
             tracing::error!(%failure, "what is scheduled cannot be read");
         }
-        let begun_ms = env::now_ms();
-        loop {
-            let waited_ms = env::now_ms().saturating_sub(begun_ms);
-            if waited_ms >= LOOK_EVERY_MS || desk.house.is_stopping() {
-                break;
-            }
-            desk.house
-                .wait(Duration::from_millis(LOOK_EVERY_MS - waited_ms));
-        }
+        wait(desk, LOOK_EVERY_MS);
     }
 }
 
-/// Goes on with runs that a crash or the end of a server has cut off.
-fn go_on(desk: &Arc<ProgramDesk>, running: &Running) -> Result<(), Failure> {
+/// Waits, whatever moves, unless the server ends.
+fn wait(desk: &ProgramDesk, wait_ms: u64) {
+    let begun_ms = env::now_ms();
+    loop {
+        let waited_ms = env::now_ms().saturating_sub(begun_ms);
+        if waited_ms >= wait_ms || desk.house.is_stopping() {
+            return;
+        }
+        desk.house.wait(Duration::from_millis(wait_ms - waited_ms));
+    }
+}
+
+/// Goes on with runs that a crash or the end of a server has cut off, in the order in which they were decided.
+fn go_on(desk: &Arc<ProgramDesk>, clockwork: &Arc<Clockwork>) -> Result<(), Failure> {
     let schedules = desk.store.schedules()?;
     for (run_id, run) in desk.store.open_runs()? {
-        match schedules.iter().find(|schedule| schedule.name == run.name) {
-            Some(schedule) => begin(desk, running, schedule, run.due_ms, run_id),
-            None => desk
+        let Some(schedule) = schedules.iter().find(|schedule| schedule.name == run.name) else {
+            desk.store
+                .end_run(run_id, "failed: the schedule was removed", None)?;
+            continue;
+        };
+        match enter(clockwork, schedule) {
+            Ok(place) => begin(desk, clockwork, schedule, place, (run.due_ms, run_id)),
+            Err(why) => desk
                 .store
-                .end_run(run_id, "failed: the schedule was removed", None)?,
+                .end_run(run_id, &format!("failed: {why}"), None)?,
         }
     }
     Ok(())
+}
+
+/// A place in the line of the collection, for work that changes it.
+fn enter(clockwork: &Clockwork, schedule: &Schedule) -> Result<Option<Place>, String> {
+    if schedule.work == Work::Verify {
+        return Ok(None);
+    }
+    let place = clockwork.queue.enter(&schedule.collection, &schedule.name);
+    place.map(Some).ok_or_else(|| {
+        format!(
+            "{MOST_IN_LINE} runs of {} are not over, and no more than that wait",
+            schedule.collection
+        )
+    })
 }
 
 /// Decides what is due now.
-fn look(desk: &Arc<ProgramDesk>, running: &Running) -> Result<(), Failure> {
+fn look(desk: &Arc<ProgramDesk>, clockwork: &Arc<Clockwork>) -> Result<(), Failure> {
     for schedule in desk.store.schedules()? {
-        match choose(&schedule, env::now_ms()) {
-            Ok(Choice::Wait { .. }) => {}
+        let choice = choose(&schedule, env::now_ms());
+        if choice.is_ok() {
+            clockwork.broken().remove(&schedule.name);
+        }
+        match choice {
+            Ok(Choice::Wait { .. } | Choice::Paused) => {}
             Ok(Choice::Run { due_ms, missed }) => {
-                let runs = running.lock().unwrap_or_else(PoisonError::into_inner);
-                let is_running = runs.contains(&schedule.name);
-                drop(runs);
-                let skipped = is_running.then_some("the run before it is not over");
+                let place = if clockwork.running().contains(&schedule.name) {
+                    Err(match waits(desk, &schedule.name)? {
+                        Some(why) => format!("the run before it is not over: it waits: {why}"),
+                        None => "the run before it is not over".to_owned(),
+                    })
+                } else {
+                    enter(clockwork, &schedule)
+                };
+                let skipped = place.as_ref().err().map(String::as_str);
                 let run = desk.store.decide(&schedule.name, due_ms, missed, skipped)?;
-                if let (Some(run_id), false) = (run, is_running) {
-                    begin(desk, running, &schedule, due_ms, run_id);
+                if let (Some(run_id), Ok(place)) = (run, place) {
+                    begin(desk, clockwork, &schedule, place, (due_ms, run_id));
                 }
             }
-            Err(why) => tracing::error!(schedule = schedule.name, why, "never due"),
+            Err(why) => {
+                let told = clockwork
+                    .broken()
+                    .insert(schedule.name.clone(), why.clone());
+                if told.as_ref() != Some(&why) {
+                    tracing::error!(schedule = schedule.name, why, "never due");
+                }
+            }
         }
     }
     Ok(())
+}
+
+/// Why the run of a schedule that is not over has not begun yet.
+fn waits(desk: &ProgramDesk, schedule: &str) -> Result<Option<String>, Failure> {
+    let mut open = desk.store.open_runs()?.into_iter();
+    let run = open.find(|(_, run)| run.name == schedule);
+    Ok(run.and_then(|(_, run)| run.waits))
 }
 
 /// Runs a schedule in a thread of its own.
 fn begin(
     desk: &Arc<ProgramDesk>,
-    running: &Running,
+    clockwork: &Arc<Clockwork>,
     schedule: &Schedule,
-    due_ms: u64,
-    run_id: i64,
+    place: Option<Place>,
+    (due_ms, run_id): (u64, i64),
 ) {
     let name = schedule.name.clone();
-    let mut runs = running.lock().unwrap_or_else(PoisonError::into_inner);
-    runs.insert(name.clone());
-    drop(runs);
-    let (desk, running, schedule) = (Arc::clone(desk), Arc::clone(running), schedule.clone());
+    clockwork.running().insert(name.clone());
+    let (of_thread, for_thread) = (Arc::clone(clockwork), Arc::clone(desk));
+    let schedule = schedule.clone();
     let thread = std::thread::Builder::new().spawn(move || {
-        let ended = perform(&desk, &schedule, due_ms);
-        let (outcome, operation) = &ended;
+        let run = ScheduledRun {
+            desk: &for_thread,
+            schedule: &schedule,
+            place,
+            run_id,
+            key: format!("schedule/{}/{due_ms}", schedule.name),
+        };
         // One that the end of the server has cut off goes on with the next.
-        if let Some(outcome) = outcome {
-            tracing::info!(schedule = schedule.name, outcome, "a schedule has run");
-            if let Err(error) = desk.store.end_run(run_id, outcome, operation.as_deref()) {
+        if let Some((outcome, operation)) = run.perform() {
+            tracing::info!(
+                schedule = schedule.name,
+                outcome,
+                operation_id = operation.as_deref(),
+                "a schedule has run"
+            );
+            let ended = for_thread
+                .store
+                .end_run(run_id, &outcome, operation.as_deref());
+            if let Err(error) = ended {
                 tracing::error!(%error, schedule = schedule.name, "how a schedule ended cannot be kept");
             }
         }
-        let mut runs = running.lock().unwrap_or_else(PoisonError::into_inner);
-        runs.remove(&schedule.name);
+        drop(run);
+        of_thread.running().remove(&schedule.name);
     });
     if let Err(error) = thread {
-        tracing::error!(%error, schedule = name, "no thread");
+        clockwork.running().remove(&name);
+        let why = format!("failed: no thread: {error}");
+        if let Err(error) = desk.store.end_run(run_id, &why, None) {
+            tracing::error!(%error, schedule = name, "how a schedule ended cannot be kept");
+        }
     }
 }
 
-/// Runs a schedule on this thread. Returns what became of it, if it is over, and its operation.
-fn perform(
-    desk: &ProgramDesk,
-    schedule: &Schedule,
-    due_ms: u64,
-) -> (Option<String>, Option<String>) {
-    let key = format!("schedule/{}/{due_ms}", schedule.name);
-    let wish = Wish {
-        who: format!("schedule {}", schedule.name),
-        role: "admin".to_owned(),
-        peer: String::new(),
-        request: format!("{} of {}", schedule.work.name(), schedule.collection),
-        arguments: json!(schedule.arguments),
-    };
-    let audit = match desk.store.begin_audit(&wish) {
-        Ok(audit) => audit,
-        Err(error) => return (Some(format!("failed: {error}")), None),
-    };
-    // What it tells is for nobody, but it is told whether it goes on.
-    let (listener, mut told) = mendb_server::Listener::new();
-    let hear = move || while told.blocking_recv().is_some() {};
-    if let Err(error) = std::thread::Builder::new().spawn(hear) {
-        return (Some(format!("failed: no thread: {error}")), None);
+/// A run of a schedule.
+struct ScheduledRun<'a> {
+    desk: &'a ProgramDesk,
+    schedule: &'a Schedule,
+    /// In the line of its collection, if it changes that.
+    place: Option<Place>,
+    run_id: i64,
+    /// What its operation is made for.
+    key: String,
+}
+
+impl ScheduledRun<'_> {
+    /// Does it on this thread. Returns what became of it and its operation; nothing where the end of the server has cut
+    /// it off.
+    fn perform(&self) -> Option<(String, Option<String>)> {
+        let schedule = self.schedule;
+        let wish = Wish {
+            who: format!("schedule {}", schedule.name),
+            role: "admin".to_owned(),
+            peer: String::new(),
+            request: format!("{} of {}", schedule.work.name(), schedule.collection),
+            arguments: json!(schedule.arguments),
+        };
+        if let Err(error) = self.desk.store.audit_run(self.run_id, &wish) {
+            return Some((format!("failed: {error}"), None));
+        }
+        let ended = match self.wait_and_do() {
+            Ok(Some(verdict)) => Ok(verdict),
+            Ok(None) => return None,
+            Err(failure) => Err(failure),
+        };
+        // Another one may have been rolled back first.
+        let operation = match self.desk.operation_of(&self.key) {
+            Ok(operation) => operation.map(|id| id.to_string()),
+            Err(failure) => {
+                tracing::error!(%failure, schedule = schedule.name, "its operation cannot be looked for");
+                None
+            }
+        };
+        let outcome = match ended {
+            Ok(Verdict::Done) => "done".to_owned(),
+            Ok(Verdict::Drift) => "failed: damage was found, or a table is missing".to_owned(),
+            Err(failure) if failure.kind == FailureKind::Retry && self.desk.house.is_stopping() => {
+                return None;
+            }
+            Err(failure) => {
+                let why = failure
+                    .causes
+                    .iter()
+                    .fold(failure.message, |text, cause| text + ": " + cause);
+                format!("failed: {why}")
+            }
+        };
+        Some((outcome, operation))
     }
-    let listener = Arc::new(listener);
-    let context = desk.context(&key, &listener);
-    let ended = match desk.operation_of(&key) {
-        Ok(Some(id)) => watch(&context, &id),
-        Ok(None) => {
-            let _made_for_it = desk
-                .house
-                .target
-                .journal()
-                .ordered_as(ProgramDesk::order_of(&key));
-            work(schedule, &context)
+
+    /// Does it when nothing is in its way any more. Returns nothing when the server ends before.
+    fn wait_and_do(&self) -> Result<Option<Verdict>, Failure> {
+        let began_ms = env::now_ms();
+        let mut told: Option<String> = None;
+        let mut tell = |why: Option<String>| -> Result<(), Failure> {
+            if told != why {
+                self.desk.store.note_waiting(self.run_id, why.as_deref())?;
+                told = why;
+            }
+            Ok(())
+        };
+        while let Some(before) = self.place.as_ref().and_then(Place::before) {
+            if self.desk.house.is_stopping() {
+                return Ok(None);
+            }
+            tell(Some(format!("schedule {before} runs before it")))?;
+            wait(self.desk, LOOK_EVERY_MS);
         }
-        Err(failure) => Err(failure),
-    };
-    let operation = listener.begun();
-    let outcome = match ended {
-        Ok(Verdict::Done) => "done".to_owned(),
-        Ok(Verdict::Drift) => "failed: damage was found, or a table is missing".to_owned(),
-        Err(failure) if failure.kind == FailureKind::Retry && desk.house.is_stopping() => {
-            return (None, operation);
+        loop {
+            if self.desk.house.is_stopping() {
+                return Ok(None);
+            }
+            let before = self.desk.unfinished()?;
+            let failure = match self.attempt() {
+                Err(failure) if self.passes(&failure)? => failure,
+                ended => {
+                    tell(None)?;
+                    return ended.map(Some);
+                }
+            };
+            if env::now_ms().saturating_sub(began_ms) > LONGEST_WAIT_MS {
+                return Err(failure.context("it has waited 6 hours for what is in its way"));
+            }
+            tell(Some(failure.message))?;
+            self.wait_for_one_of(&before)?;
         }
-        Err(failure) => {
-            let why = failure
-                .causes
-                .iter()
-                .fold(failure.message, |text, cause| text + ": " + cause);
-            format!("failed: {why}")
-        }
-    };
-    if let Err(error) = desk.store.end_audit(audit, &outcome, operation.as_deref()) {
-        tracing::error!(%error, "the audit cannot be written");
     }
-    (Some(outcome), operation)
+
+    /// Waits until an operation is over that was not, or for as long as nobody can say whether it would help.
+    fn wait_for_one_of(&self, before: &BTreeSet<OperationId>) -> Result<(), Failure> {
+        let since_ms = env::now_ms();
+        while env::now_ms().saturating_sub(since_ms) < TRY_EVERY_MS
+            && !self.desk.house.is_stopping()
+        {
+            wait(self.desk, LOOK_EVERY_MS);
+            let now = self.desk.unfinished()?;
+            if before.iter().any(|id| !now.contains(id)) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether what has refused it goes on by itself, and nothing of it has begun.
+    fn passes(&self, failure: &Failure) -> Result<bool, Failure> {
+        Ok(failure.passes && self.desk.operation_of(&self.key)?.is_none())
+    }
+
+    fn attempt(&self) -> Result<Verdict, Failure> {
+        // What it tells is for nobody, but it is told whether it goes on.
+        let (listener, mut told) = mendb_server::Listener::new();
+        let hear = move || while told.blocking_recv().is_some() {};
+        std::thread::Builder::new()
+            .spawn(hear)
+            .map_err(|error| Failure::io("cannot start a thread", &error))?;
+        let context = self.desk.context(&self.key, &Arc::new(listener));
+        match self.desk.operation_of(&self.key)? {
+            Some(id) => watch(&context, &id),
+            None => {
+                let journal = self.desk.house.target.journal();
+                let _made_for_it = journal.ordered_as(ProgramDesk::order_of(&self.key));
+                work(self.schedule, &context)
+            }
+        }
+    }
 }

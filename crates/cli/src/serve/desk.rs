@@ -1,15 +1,18 @@
 //! Does what is asked of the server, with the commands of the program.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mendb_model::name::OperationId;
 use mendb_server::metrics::Family;
 use mendb_server::{Asked, Desk, End, Field, Format, Listener, Problem, Route, Store, Told};
 use mendb_service::env;
+use mendb_service::journal::Journal;
 use mendb_service::journal::operation_key::{OrderKey, Ordered};
 use serde_json::Value;
 
 use super::house::House;
+use super::last_reload::LastReload;
 use super::measure;
 use super::program::Program;
 use super::session::Session;
@@ -23,14 +26,37 @@ use crate::settings::{Entry, Settings};
 pub struct ProgramDesk {
     pub house: Arc<House>,
     pub store: Arc<Store>,
-    pub settings: Settings,
-    pub entries: Vec<Entry>,
+    /// What commands are run with.
+    pub settings: Mutex<(Settings, Vec<Entry>)>,
+    pub last_reload: LastReload,
     pub program: Program,
     /// What is measured in the repository, which takes its time.
     pub measured: Mutex<Option<measure::Repository>>,
 }
 
 impl ProgramDesk {
+    /// The settings, and each with its origin.
+    pub fn settings(&self) -> (Settings, Vec<Entry>) {
+        let settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        settings.clone()
+    }
+
+    /// From now on works with other settings: commands that begin, operations that are ordered, and what goes to and
+    /// comes from the repository.
+    pub fn take_over(&self, settings: Settings, entries: Vec<Entry>) {
+        let mut current = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        *current = (settings, entries);
+        drop(current);
+        let context = self.local();
+        let of_service = context.service_settings(String::new());
+        self.house.target.change_limits(of_service.limits.clone());
+        let options = context.repository_options();
+        self.house
+            .repository
+            .change_rates(options.upload_bytes_per_s, options.download_bytes_per_s);
+        self.house.change_settings(of_service);
+    }
+
     /// The words of a request.
     fn words(&self, asked: &Asked) -> Result<Vec<String>, Failure> {
         let program = (self.program.define)();
@@ -83,9 +109,10 @@ impl ProgramDesk {
         }
         session.keeps_plan = asked.keeps_plan;
         let session = Arc::new(session);
+        let (settings, entries) = self.settings();
         let context = Context {
-            settings: self.settings.clone(),
-            entries: self.entries.clone(),
+            settings,
+            entries,
             output: Output {
                 format: match asked.format {
                     Format::Json => OutputFormat::Json,
@@ -132,6 +159,33 @@ impl ProgramDesk {
         Ok(self.made_for(key)?.map(|made| made.operation_id))
     }
 
+    /// The operations that are not over, of the target and of repositories alone.
+    pub fn unfinished(&self) -> Result<BTreeSet<OperationId>, Failure> {
+        let mut unfinished = self.house.target.journal().unfinished_operations()?;
+        for (_, journal) in self.local().repository_journals()? {
+            unfinished.extend(journal.unfinished_operations()?);
+        }
+        Ok(unfinished.into_iter().collect())
+    }
+
+    /// Whether the record of an operation is there.
+    fn is_known(&self, id: &OperationId) -> Result<bool, Failure> {
+        let knows = |journal: &Journal| match journal.operation_head(id) {
+            Ok(_) => Ok(true),
+            Err(mendb_service::Error::UnknownOperation(_)) => Ok(false),
+            Err(error) => Err(Failure::from(error)),
+        };
+        if knows(self.house.target.journal())? {
+            return Ok(true);
+        }
+        for (_, journal) in self.local().repository_journals()? {
+            if knows(&journal)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     fn made_for(&self, key: &str) -> Result<Option<Ordered>, Failure> {
         if let Some(found) = self.house.target.journal().ordered(key)? {
             return Ok(Some(found));
@@ -168,7 +222,13 @@ impl Desk for ProgramDesk {
         let found = self.made_for(key).map_err(failed)?;
         match found {
             None => Ok(None),
-            Some(found) if found.fingerprint == wanted => Ok(Some(found.operation_id.to_string())),
+            Some(found) if found.fingerprint == wanted => {
+                let id = found.operation_id;
+                match self.is_known(&id).map_err(failed)? {
+                    true => Ok(Some(id.to_string())),
+                    false => Err(Box::new(forgotten(&id))),
+                }
+            }
             Some(found) => Err(failed(
                 Failure::input(format!(
                     "the idempotency key was that of another request, which began operation {}",
@@ -195,6 +255,7 @@ impl Desk for ProgramDesk {
     fn measure(&self) -> Vec<Family> {
         let mut families = measure::operations(self.house.target.journal());
         families.extend(measure::schedules(&self.store));
+        families.extend(self.last_reload.families());
         let mut measured = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
         let now_ms = env::now_ms();
         if measured
@@ -214,7 +275,7 @@ impl ProgramDesk {
     /// The surroundings of what the server does for itself.
     fn local(&self) -> Context {
         Context {
-            settings: self.settings.clone(),
+            settings: self.settings().0,
             entries: Vec::new(),
             output: Output {
                 format: OutputFormat::Text,
@@ -224,6 +285,21 @@ impl ProgramDesk {
             session: None,
         }
     }
+}
+
+/// What is said of an order that has made an operation whose record was removed: it is not done again.
+fn forgotten(id: &OperationId) -> End {
+    const GONE: u16 = 410;
+    let failure = Failure::input(format!(
+        "the request with this idempotency key began operation {id}, which ended, and whose record was removed since"
+    ))
+    .in_the_way(id.as_str())
+    .hint("choose another key to have the same done once more; GET /v1/audit tells who removed the record");
+    let mut end = end_of(&failure);
+    if let Some(problem) = &mut end.problem {
+        problem.status = GONE;
+    }
+    end
 }
 
 /// How a failure is told: as the program prints it, and as HTTP wants it.

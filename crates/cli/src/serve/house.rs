@@ -44,7 +44,7 @@ pub struct House {
     /// What happens to operations.
     pub events: Arc<Events>,
     /// Of services for the repository alone.
-    settings: Settings,
+    settings: Mutex<Settings>,
     /// The directory of the journal of the target.
     journal_directory: PathBuf,
     moves: Mutex<u64>,
@@ -88,7 +88,7 @@ impl House {
             repository: opened.repository,
             target: opened.target,
             events: Arc::new(Events::new(env::random_id())),
-            settings: opened.settings,
+            settings: Mutex::new(opened.settings),
             journal_directory: opened.journal_directory,
             moves: Mutex::new(0),
             moved: Condvar::new(),
@@ -102,6 +102,15 @@ impl House {
     /// The directory of the journal of the target.
     pub fn journal_directory(&self) -> &Path {
         &self.journal_directory
+    }
+
+    /// From now on works on the repository alone with other settings.
+    pub fn change_settings(&self, settings: Settings) {
+        *self.settings() = settings;
+    }
+
+    fn settings(&self) -> MutexGuard<'_, Settings> {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the server ends.
@@ -181,13 +190,13 @@ impl House {
         let (house, directory, of) = (Arc::clone(self), directory.to_owned(), id.clone());
         let thread = std::thread::Builder::new().spawn(move || {
             if let Err(why) = house.maintain_here(&directory, &of) {
-                tracing::error!(%of, why, "work on the repository cannot be driven");
+                tracing::error!(operation_id = %of, why, "work on the repository cannot be driven");
             }
             house.maintained().remove(&of);
             house.poke();
         });
         if let Err(error) = thread {
-            tracing::error!(%id, %error, "no thread");
+            tracing::error!(operation_id = %id, %error, "no thread");
             maintained.remove(id);
         }
     }
@@ -212,7 +221,7 @@ impl House {
                 Arc::clone(&self.runtime),
                 directory,
                 Some(Arc::new(beside)),
-                self.settings.clone(),
+                self.settings().clone(),
             );
             let driven = service.and_then(|service| service.drive_only(id, &mut |it| self.saw(it)));
             drop(lock);
@@ -279,6 +288,16 @@ impl House {
             told.insert(id.clone(), last);
         }
         drop(told);
+        tracing::info!(
+            operation_id = %id,
+            kind = operation.request.kind(),
+            collection = operation.request.collection(),
+            state = operation.state.name(),
+            step = operation.current_step,
+            percent = operation.progress().percent,
+            error = operation.error.as_deref(),
+            "an operation has moved"
+        );
         self.tell(operation);
     }
 

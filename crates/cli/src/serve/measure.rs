@@ -89,6 +89,10 @@ pub fn schedules(store: &Store) -> Vec<Family> {
         "mendb_schedule_last_run_success",
         "Whether the last run of a schedule was done, 0 or 1.",
     );
+    let mut paused = Family::gauge(
+        "mendb_schedule_paused",
+        "Whether a schedule is paused, 0 or 1.",
+    );
     let schedules = store.schedules();
     if let Err(error) = &schedules {
         let why = mendb_model::describe_error(error);
@@ -111,6 +115,8 @@ pub fn schedules(store: &Store) -> Vec<Family> {
             Ok(Choice::Run { due_ms, .. }) => now_ms.saturating_sub(due_ms) / 1000,
             _ => 0,
         };
+        let is_paused = schedule.paused_at_ms.is_some();
+        paused = paused.with(labels(), f64::from(u8::from(is_paused)));
         lag = lag.with(labels(), late_s as f64);
         if let Ok(Some(run)) = store.last_run(&schedule.name)
             && let Some(outcome) = run.outcome
@@ -118,7 +124,7 @@ pub fn schedules(store: &Store) -> Vec<Family> {
             last = last.with(labels(), f64::from(u8::from(outcome == "done")));
         }
     }
-    vec![up, lag, last]
+    vec![up, lag, last, paused]
 }
 
 /// What is in the repository.
@@ -204,9 +210,14 @@ fn look(house: &House) -> mendb_repo::Result<BTreeMap<String, Kept>> {
         let mut kept = Kept::default();
         for (id, stored) in runtime.block_on(repository.list(&collection))? {
             kept.backups += 1;
-            let Ok(stored) = stored else {
-                kept.damaged += 1;
-                continue;
+            let stored = match stored {
+                Ok(stored) => stored,
+                Err(error) if error.is_damage() => {
+                    kept.damaged += 1;
+                    continue;
+                }
+                // That it cannot be fetched says nothing of it.
+                Err(error) => return Err(error),
             };
             kept.bytes += stored.manifest.bytes();
             if stored.manifest.is_complete() {

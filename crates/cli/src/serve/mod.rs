@@ -3,9 +3,12 @@
 mod clockwork;
 mod desk;
 pub mod house;
+mod last_reload;
 mod measure;
 mod notify;
 pub mod program;
+mod queue;
+mod reload;
 pub mod routes;
 pub mod session;
 pub mod words;
@@ -19,7 +22,7 @@ use std::time::Duration;
 
 use clap::Args;
 use mendb_server::guard::{Guard, without_port};
-use mendb_server::tls;
+use mendb_server::tls::Certificates;
 use mendb_server::{App, AppSettings, Door, Role, Store};
 use mendb_service::env;
 use tokio::signal::unix::{SignalKind, signal};
@@ -27,10 +30,14 @@ use tokio::sync::watch;
 
 use self::desk::ProgramDesk;
 use self::house::{House, Opened};
+use self::last_reload::LastReload;
 use self::program::Program;
+use self::reload::Reload;
 use crate::context::Context;
 use crate::failure::{Failure, FailureKind, Verdict};
+use crate::log;
 use crate::owner::Owner;
+use crate::settings::Sources;
 use crate::settings::secret::hide_in_url;
 
 /// Threads that speak HTTP; what waits for disks has others.
@@ -43,6 +50,9 @@ const FIRST: &str = "first";
 /// It has the target open for as long as it runs, goes on with operations that are not over, and runs what is
 /// scheduled. Every request needs a token, but for /health: mendb token create makes one. The routes are described
 /// under /v1/openapi.json. Other commands speak to it with --server URL and the token in MENDB_TOKEN.
+///
+/// With SIGHUP it reads its settings and certificates again. Where one is wrong, or cannot change while it runs, all
+/// stay as they were, which it says.
 ///
 /// It ends with SIGTERM within 10 seconds; operations stay where they are, and the next process goes on with them.
 #[derive(Debug, Args)]
@@ -65,13 +75,19 @@ pub struct ServeCommand {
 }
 
 impl ServeCommand {
-    pub fn run(self, context: &Context, program: Program) -> Result<Verdict, Failure> {
+    pub fn run(
+        self,
+        context: &Context,
+        program: Program,
+        sources: Sources,
+    ) -> Result<Verdict, Failure> {
         self.check_reach()?;
-        let acceptor = match (&self.tls_cert, &self.tls_key) {
-            (Some(cert), Some(key)) => Some(
-                tls::acceptor(cert, key)
-                    .map_err(|error| Failure::of(FailureKind::FixInput, &error))?,
-            ),
+        let certificates = match (&self.tls_cert, &self.tls_key) {
+            (Some(cert), Some(key)) => {
+                let read = Certificates::open(cert, key);
+                let read = read.map_err(|error| Failure::of(FailureKind::FixInput, &error))?;
+                Some(Arc::new(read))
+            }
             _ => None,
         };
         let http = tokio::runtime::Builder::new_multi_thread()
@@ -80,9 +96,13 @@ impl ServeCommand {
             .enable_all()
             .build()
             .map_err(|error| Failure::io("cannot start threads", &error))?;
-        let scheme = if acceptor.is_some() { "https" } else { "http" };
+        let scheme = if certificates.is_some() {
+            "https"
+        } else {
+            "http"
+        };
         let door = http
-            .block_on(Door::open(self.listen, acceptor))
+            .block_on(Door::open(self.listen, certificates.clone()))
             .map_err(|error| {
                 Failure::of(FailureKind::FixEnvironment, &error)
                     .hint("choose another address: --listen 127.0.0.1:PORT")
@@ -90,11 +110,12 @@ impl ServeCommand {
         let address = door.address().unwrap_or(self.listen);
         let house = open(context)?;
         let store = Arc::new(Store::open(house.journal_directory())?);
+        store.close_audit()?;
         let desk = Arc::new(ProgramDesk {
             house: Arc::clone(&house),
             store: Arc::clone(&store),
-            settings: context.settings.clone(),
-            entries: context.entries.clone(),
+            settings: Mutex::new((context.settings.clone(), context.entries.clone())),
+            last_reload: LastReload::default(),
             program,
             measured: Mutex::default(),
         });
@@ -125,16 +146,32 @@ impl ServeCommand {
             .spawn(move || clockwork::run(&of_clock))
             .map_err(no_thread)?;
         greet(context, &house, &store, &format!("{scheme}://{address}"))?;
+        let reload = Arc::new(Reload {
+            sources,
+            certificates,
+            desk: Arc::clone(&desk),
+        });
         let served = http.block_on(async {
             let (mut term, mut int) = (
                 signal(SignalKind::terminate())?,
                 signal(SignalKind::interrupt())?,
             );
+            let mut hang_up = signal(SignalKind::hangup())?;
             let serving = tokio::spawn(door.serve(app.router(), stopped));
             notify::tell("READY=1");
-            tokio::select! {
-                _ = term.recv() => {}
-                _ = int.recv() => {}
+            loop {
+                tokio::select! {
+                    _ = term.recv() => break,
+                    _ = int.recv() => break,
+                    _ = hang_up.recv() => {
+                        let reload = Arc::clone(&reload);
+                        let read = tokio::task::spawn_blocking(move || reload.reload());
+                        match read.await {
+                            Ok(read) => tell_reload(context, read),
+                            Err(error) => tracing::error!(%error, "the thread that reads settings died"),
+                        }
+                    }
+                }
             }
             notify::tell("STOPPING=1");
             let _ = stop.send(true);
@@ -189,11 +226,26 @@ impl ServeCommand {
     }
 }
 
+/// Says what was read again.
+fn tell_reload(context: &Context, read: Result<Vec<String>, Failure>) {
+    match read {
+        Ok(changed) if changed.is_empty() => {
+            context.say("mendb has read settings and certificates again; no setting has changed");
+        }
+        Ok(changed) => context.say(&format!(
+            "mendb has read settings and certificates again: {}",
+            changed.join(", ")
+        )),
+        Err(failure) => log::fail_with(&failure, context.output.format),
+    }
+}
+
 /// Opens target and repository for as long as the process runs.
 fn open(context: &Context) -> Result<Arc<House>, Failure> {
     let runtime = context.runtime()?;
-    let repository = context.open_repository(&runtime)?;
     let (target, held) = context.open_service()?.apart();
+    // One for both: a rate that is changed holds for all that goes there.
+    let repository = target.repository().clone();
     Ok(House::new(Opened {
         runtime,
         repository,

@@ -369,6 +369,20 @@ pub const ROUTES: &[Route] = &[
     ),
     route(
         Post,
+        "/v1/schedules/{name}/pause",
+        Admin,
+        "Pauses a schedule until it is resumed",
+        command(&["schedule", "pause"]),
+    ),
+    route(
+        Post,
+        "/v1/schedules/{name}/resume",
+        Admin,
+        "Goes on with a schedule that was paused",
+        command(&["schedule", "resume"]),
+    ),
+    route(
+        Post,
         "/v1/schedules/{name}/run",
         Operator,
         "Does what a schedule does, now",

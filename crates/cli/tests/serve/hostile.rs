@@ -20,9 +20,34 @@ fn what_is_wrong_with_a_request_is_told_as_a_problem() {
     let json = ("Content-Type", "application/json");
     let large = format!("{{\"label\": \"{}\"}}", "x".repeat(2 << 20));
     let backups = "/v1/collections/world/backups";
-    let cases: [Case; 13] = [
+    let cases: [Case; 19] = [
         ("GET", "/v1/nothing", &[bearer], "", 404),
         ("GET", "/v1/collections/%00%20/backups", &[bearer], "", 400),
+        // A path that is no text is told to who may ask, and to nobody else.
+        ("GET", "/v1/collections/%ff", &[bearer], "", 400),
+        (
+            "POST",
+            "/v1/collections/%ff/backups",
+            &[bearer, json],
+            "{}",
+            400,
+        ),
+        ("GET", "/v1/collections/%ff", &[], "", 401),
+        ("GET", "/v1/nothing", &[], "", 401),
+        // Of two keys nobody knows which is meant.
+        (
+            "POST",
+            backups,
+            &[
+                bearer,
+                json,
+                ("Idempotency-Key", "a"),
+                ("Idempotency-Key", "b"),
+            ],
+            "{}",
+            400,
+        ),
+        ("GET", "/v1/backups", &[bearer, bearer], "", 400),
         ("PUT", backups, &[bearer], "", 405),
         ("POST", backups, &[bearer], "{}", 415),
         ("POST", backups, &[bearer, json], "{", 400),

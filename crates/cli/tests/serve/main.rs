@@ -6,7 +6,6 @@
 )]
 
 #[path = "../cli/mendb.rs"]
-#[expect(dead_code, reason = "another test uses the rest of it")]
 mod mendb;
 
 mod client;
@@ -14,10 +13,13 @@ mod crash;
 mod dashboard;
 mod fuzz;
 mod hostile;
+mod leaving;
+mod logs;
 mod may;
 mod process;
 #[path = "../../../engines/tests/servers/python.rs"]
 mod python;
+mod reload;
 mod remote;
 mod schedules;
 mod server;

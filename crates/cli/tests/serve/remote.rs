@@ -131,7 +131,20 @@ fn what_a_server_does_not_do_is_refused_and_what_is_about_this_machine_is_done_h
         let refused = through(&world, &server, line);
         assert_eq!(refused.code, 2, "{refused:?}");
     }
-    assert_eq!(through(&world, &server, "token list").code, 0);
+    // A token of this machine lets nobody into a server that is another.
+    let refused = through(&world, &server, "token create eve --role viewer");
+    assert_eq!(refused.code, 2, "{refused:?}");
+    assert_eq!(refused.stdout, "");
+    assert!(
+        refused.stderr.contains("on the machine of the server"),
+        "{refused:?}"
+    );
+    assert_eq!(through(&world, &server, "token list --server=").code, 0);
+    assert_eq!(world.mendb.json("token list").as_array().unwrap().len(), 1);
+    let refused = world
+        .mendb
+        .fails(2, "serve --server http://127.0.0.1:1 --listen 127.0.0.1:0");
+    assert!(refused.contains("works on this machine alone"), "{refused}");
     let mut command = world.mendb.command("list");
     command.env("MENDB_SERVER", server.url());
     let ran: Ran = command

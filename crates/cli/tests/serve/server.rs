@@ -64,6 +64,16 @@ impl World {
         server.ask("POST", path, Some(&self.token), body)
     }
 
+    /// Begins a backup that does not end by itself, on a server that uploads a byte a second: the first upload goes at
+    /// once, and the next waits until it is paid for. Returns its location.
+    pub fn begin_without_end(&self, server: &Server) -> String {
+        let path = "/v1/collections/world/backups";
+        self.done(server, path, &json!({}));
+        let begun = self.post(server, path, &json!({}));
+        assert_eq!(begun.status, 202, "{begun:?}");
+        begun.header("location").unwrap().to_owned()
+    }
+
     /// Posts what begins an operation, and waits for its end.
     pub fn done(&self, server: &Server, path: &str, body: &Value) -> Value {
         let begun = self.post(server, path, body);
@@ -156,6 +166,21 @@ impl Server {
         stderr.read_to_string(&mut said).unwrap();
         let code = self.child.wait().unwrap().code();
         (code, said, Duration::from_millis(now_ms() - begun_ms))
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        let mut kill = std::process::Command::new("kill");
+        assert!(kill.args(["-s", name, &id]).status().unwrap().success());
+    }
+
+    /// What it says next.
+    pub fn next_line(&mut self) -> String {
+        let mut line = String::new();
+        let stderr = self.stderr.as_mut().unwrap();
+        assert!(stderr.read_line(&mut line).unwrap() > 0, "it has ended");
+        line.trim_end().to_owned()
     }
 
     /// Kills it.

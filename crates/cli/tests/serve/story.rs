@@ -78,6 +78,18 @@ fn a_request_that_is_repeated_with_its_key_begins_one_operation() {
     let other = take(&server, "k1", "b");
     assert_eq!(other.status, 422, "{other:?}");
     assert_eq!(take(&server, "bad key", "a").status, 400);
+    // The key means what was done for it, also when the record of that is gone.
+    let second = take(&server, "k2", "c");
+    let of_second = second.header("location").unwrap().to_owned();
+    world.wait(&server, &of_second);
+    let gone = server.ask("DELETE", &of_second, Some(&world.token), &json!(null));
+    assert_eq!(gone.status, 200, "{gone:?}");
+    let again = take(&server, "k2", "c");
+    assert_eq!(again.status, 410, "{again:?}");
+    let id = of_second.rsplit('/').next().unwrap();
+    assert_eq!(again.json()["operation"], id, "{again:?}");
+    let other = take(&server, "k2", "d");
+    assert_eq!(other.status, 422, "{other:?}");
     // Of somebody else the same key is another.
     let bob = world.token("bob", "operator");
     let of_bob = server.ask_with(
@@ -95,9 +107,10 @@ fn a_request_that_is_repeated_with_its_key_begins_one_operation() {
         take(&server, "k1", "a").header("location"),
         Some(location.as_str())
     );
+    assert_eq!(take(&server, "k2", "c").status, 410);
     assert_eq!(
         world.get(&server, BACKUPS).json().as_array().unwrap().len(),
-        2
+        3
     );
 }
 
@@ -152,6 +165,19 @@ fn an_operation_is_resumed_cancelled_and_forgotten() {
     let location = paused(&world);
     let server = world.serve();
     assert_eq!(world.get(&server, &location).json()["paused"], true);
+    // It ends nowhere by itself: the answer is what the command line says, and no fault of the server.
+    let end = world.get(&server, &format!("{location}/end"));
+    assert_eq!(end.status, 409, "{end:?}");
+    let told = end.json();
+    assert!(
+        told["detail"].as_str().unwrap().contains("is paused"),
+        "{told:#}"
+    );
+    assert!(
+        told["hint"].as_str().unwrap().contains("operation resume"),
+        "{told:#}"
+    );
+    assert_eq!(told["report"]["paused"], true, "{told:#}");
     let early = server.ask("DELETE", &location, Some(&world.token), &json!(null));
     assert_eq!(early.status, 422, "{early:?}");
     let resumed = world.post(&server, &format!("{location}/resume"), &json!({}));
@@ -165,6 +191,9 @@ fn an_operation_is_resumed_cancelled_and_forgotten() {
     let cancelled = world.post(&server, &format!("{location}/cancel"), &json!({}));
     assert!([200, 202].contains(&cancelled.status), "{cancelled:?}");
     assert_eq!(world.wait(&server, &location)["state"], "cancelled");
+    let end = world.get(&server, &format!("{location}/end"));
+    assert_eq!(end.status, 409, "{end:?}");
+    assert_eq!(end.json()["report"]["state"], "cancelled", "{end:?}");
     let gone = server.ask("DELETE", &location, Some(&world.token), &json!(null));
     assert_eq!(gone.status, 200, "{gone:?}");
     assert_eq!(world.get(&server, &location).status, 404);

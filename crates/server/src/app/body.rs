@@ -7,6 +7,7 @@ use axum::extract::Request;
 use axum::http::header;
 use serde_json::{Map, Value};
 
+use crate::header::single;
 use crate::problem::Problem;
 
 /// Bytes of a body.
@@ -16,15 +17,12 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 /// The JSON object in a body; an empty one where there is nothing.
 pub async fn object(request: Request) -> Result<Map<String, Value>, Problem> {
-    let kind = request.headers().get(header::CONTENT_TYPE).cloned();
+    let kind = single(request.headers(), header::CONTENT_TYPE.as_str())?;
+    let kind = kind.unwrap_or_default().to_owned();
     let bytes = read(request.into_body()).await?;
     if bytes.is_empty() {
         return Ok(Map::new());
     }
-    let kind = kind
-        .as_ref()
-        .and_then(|kind| kind.to_str().ok())
-        .unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
     if !kind.eq_ignore_ascii_case("application/json") {
         return Err(Problem::new(

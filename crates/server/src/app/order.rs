@@ -10,6 +10,7 @@ use tokio::sync::mpsc::Receiver;
 
 use super::{App, MOST_OF_ONE, accepted, blocking, body, plain, stored, stream};
 use crate::desk::{Asked, Caller, Desk, Format};
+use crate::header::single;
 use crate::listener::{End, Listener, Told};
 use crate::problem::Problem;
 use crate::route::{Route, Verb};
@@ -152,13 +153,11 @@ impl App {
     }
 
     async fn begin_audit(&self, asked: &Asked, peer: &str) -> Result<i64, Problem> {
-        let wish = wish(
-            asked.route,
-            &asked.parameters,
-            &asked.caller,
-            peer,
-            &asked.fields,
-        );
+        let mut path = asked.route.path.to_owned();
+        for (name, value) in &asked.parameters {
+            path = path.replace(&format!("{{{name}}}"), value);
+        }
+        let wish = wish(asked.route, &path, &asked.caller, peer, &asked.fields);
         let store = Arc::clone(&self.settings.store);
         stored(move || store.begin_audit(&wish)).await
     }
@@ -167,11 +166,11 @@ impl App {
     pub(super) async fn note_refusal(
         &self,
         route: &'static Route,
-        parameters: &[(String, String)],
+        path: &str,
         caller: &Caller,
         peer: &str,
     ) -> Result<(), Problem> {
-        let wish = wish(route, parameters, caller, peer, &Map::new());
+        let wish = wish(route, path, caller, peer, &Map::new());
         let store = Arc::clone(&self.settings.store);
         stored(move || {
             let audit_id = store.begin_audit(&wish)?;
@@ -233,7 +232,12 @@ impl App {
                 }
                 Told::Begun(_) => {}
                 Told::Ended(end) => {
-                    if let Some(problem) = end.problem {
+                    if let Some(mut problem) = end.problem {
+                        // The command line prints it, and then why that is not what was asked for.
+                        if !data.is_empty() {
+                            let report = serde_json::from_str(&data).unwrap_or(Value::String(data));
+                            problem.members.insert("report".to_owned(), report);
+                        }
                         return Err(problem);
                     }
                     let carries_out = route.command().is_some_and(|command| command.carries_out);
@@ -294,15 +298,11 @@ fn problem_of(end: &End) -> Problem {
 
 fn wish(
     route: &Route,
-    parameters: &[(String, String)],
+    path: &str,
     caller: &Caller,
     peer: &str,
     fields: &Map<String, Value>,
 ) -> Wish {
-    let mut path = route.path.to_owned();
-    for (name, value) in parameters {
-        path = path.replace(&format!("{{{name}}}"), value);
-    }
     Wish {
         who: caller.name.clone(),
         role: caller.role.to_string(),
@@ -319,8 +319,10 @@ struct Wanted {
 }
 
 fn accepts(headers: &HeaderMap) -> Wanted {
-    let accept = headers.get(header::ACCEPT).and_then(|it| it.to_str().ok());
-    let accept = accept.unwrap_or_default();
+    // A list of kinds may come in several fields.
+    let accept = headers.get_all(header::ACCEPT).iter();
+    let accept: Vec<_> = accept.filter_map(|it| it.to_str().ok()).collect();
+    let accept = accept.join(",");
     let lines = accept.contains(LINES);
     let is_text = match lines {
         true => headers
@@ -333,16 +335,14 @@ fn accepts(headers: &HeaderMap) -> Wanted {
 
 /// The key of a request; those of others are others.
 fn key(headers: &HeaderMap, caller: &Caller) -> Result<Option<String>, Problem> {
-    let Some(key) = headers.get("idempotency-key") else {
+    let Some(key) = single(headers, "idempotency-key")? else {
         return Ok(None);
     };
     let is_fine = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte);
-    match key.to_str() {
-        Ok(key) if (1..=MOST_OF_KEY).contains(&key.len()) && key.bytes().all(is_fine) => {
-            Ok(Some(format!("{}/{key}", caller.name)))
-        }
-        _ => Err(Problem::bad_request(
-            "an Idempotency-Key has 1 to 200 letters, digits, and the signs _ . : -",
-        )),
+    if (1..=MOST_OF_KEY).contains(&key.len()) && key.bytes().all(is_fine) {
+        return Ok(Some(format!("{}/{key}", caller.name)));
     }
+    Err(Problem::bad_request(
+        "an Idempotency-Key has 1 to 200 letters, digits, and the signs _ . : -",
+    ))
 }

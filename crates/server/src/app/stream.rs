@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::{App, plain};
 use crate::events::{After, Events};
+use crate::header::single;
 use crate::listener::Told;
 use crate::problem::Problem;
 
@@ -39,7 +40,7 @@ impl App {
         let place = Arc::clone(&self.readers).try_acquire_owned();
         let place = place.map_err(|_| Problem::busy("too many clients read events"))?;
         let events = Arc::clone(&self.settings.events);
-        let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
+        let last = single(headers, "last-event-id")?;
         let reader = Reader {
             after: events.after(last),
             news: events.watch(),

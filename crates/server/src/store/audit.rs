@@ -1,10 +1,10 @@
 //! Record `audit`: what was asked that changes something, by whom, from where, and what became of it.
 //!
-//! The record is there before anything is done. One without an outcome is of a request that a crash cut off; what that
-//! had begun is in the journal.
+//! The record is there before anything is done. One without an outcome is of a request that is not over, or that a crash
+//! cut off: the next server says so in it. What that had begun is in the journal.
 
 use mendb_service::{Result, env};
-use rusqlite::params;
+use rusqlite::{Connection, params};
 use serde::Serialize;
 
 use super::{Store, int};
@@ -18,7 +18,7 @@ CREATE TABLE IF NOT EXISTS audit (
     peer         TEXT NOT NULL,
     request      TEXT NOT NULL,       -- POST /v1/collections/world/backups
     arguments    TEXT NOT NULL,       -- JSON
-    outcome      TEXT,                -- done, begun, drift, refused, failed: why
+    outcome      TEXT,                -- done, begun, drift, refused, failed: why, cut off: why
     operation_id TEXT
 ) STRICT;";
 
@@ -39,7 +39,7 @@ pub struct AuditRecord {
     pub request: String,
     /// With what.
     pub arguments: serde_json::Value,
-    /// What became of it; null where a crash cut it off.
+    /// What became of it; null while it is not over.
     pub outcome: Option<String>,
     /// The operation that it began.
     pub operation_id: Option<String>,
@@ -60,26 +60,44 @@ pub struct Wish {
     pub arguments: serde_json::Value,
 }
 
+/// Adds a record without an outcome, and returns its number.
+pub(super) fn put(connection: &Connection, wish: &Wish) -> rusqlite::Result<i64> {
+    connection.execute(
+        "INSERT INTO audit (at_ms, who, role, peer, request, arguments) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        params![
+            int(env::now_ms()),
+            wish.who,
+            wish.role,
+            wish.peer,
+            wish.request,
+            wish.arguments.to_string()
+        ],
+    )?;
+    Ok(connection.last_insert_rowid())
+}
+
 impl Store {
     /// Writes down what is about to be done, and returns the number of the record.
     ///
     /// # Errors
     /// The store cannot be written: then it must not be done.
     pub fn begin_audit(&self, wish: &Wish) -> Result<i64> {
+        self.with("write the audit", |connection| put(connection, wish))
+    }
+
+    /// Closes the lines of a server that has died, but for those of schedules that go on. Nothing may be at work.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn close_audit(&self) -> Result<()> {
         self.with("write the audit", |connection| {
             connection.execute(
-                "INSERT INTO audit (at_ms, who, role, peer, request, arguments) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                params![
-                    int(env::now_ms()),
-                    wish.who,
-                    wish.role,
-                    wish.peer,
-                    wish.request,
-                    wish.arguments.to_string()
-                ],
-            )?;
-            Ok(connection.last_insert_rowid())
-        })
+                "UPDATE audit SET outcome = 'cut off: the server ended before it was over' WHERE outcome IS NULL AND \
+                 audit_id NOT IN (SELECT audit_id FROM schedule_run WHERE outcome IS NULL AND audit_id IS NOT NULL)",
+                [],
+            )
+        })?;
+        Ok(())
     }
 
     /// Writes down what became of it.
@@ -158,5 +176,11 @@ mod tests {
         assert_eq!(records[1].arguments["label"], "x");
         let older = store.audit(Some(records[0].audit_id), 10).unwrap();
         assert_eq!(older.len(), 1);
+        // The next server says so.
+        store.close_audit().unwrap();
+        let records = store.audit(None, 10).unwrap();
+        let outcome = records[0].outcome.clone().unwrap_or_default();
+        assert!(outcome.starts_with("cut off"), "{outcome}");
+        assert_eq!(records[1].outcome.as_deref(), Some("begun"));
     }
 }

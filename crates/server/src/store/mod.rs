@@ -16,7 +16,7 @@ use mendb_service::{Error, Result};
 use rusqlite::{Connection, TransactionBehavior};
 
 /// The layout this version reads and writes.
-const LAYOUT_VERSION: i64 = 1;
+const LAYOUT_VERSION: i64 = 2;
 /// How long to wait for another process that is writing.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 /// The file in its directory.
@@ -65,6 +65,15 @@ impl Store {
             let made = connection
                 .transaction_with_behavior(TransactionBehavior::Immediate)
                 .and_then(|tx| {
+                    // Another process may have been faster.
+                    let layout: i64 =
+                        tx.pragma_query_value(None, "user_version", |row| row.get(0))?;
+                    if layout >= LAYOUT_VERSION {
+                        return Ok(());
+                    }
+                    if layout == 1 {
+                        tx.execute_batch(schedule::FROM_1)?;
+                    }
                     let layouts = [token::LAYOUT, audit::LAYOUT, schedule::LAYOUT, plan::LAYOUT];
                     tx.execute_batch(&layouts.join("\n"))?;
                     tx.pragma_update(None, "user_version", LAYOUT_VERSION)?;
@@ -139,4 +148,36 @@ fn failed(path: &Path, action: &str, source: rusqlite::Error) -> Error {
 /// A number of ours as SQLite stores it.
 fn int(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tables of schedules as layout 1 has them, with a schedule and a run of it.
+    const LAYOUT_1: &str = "
+CREATE TABLE schedule (name TEXT PRIMARY KEY, work TEXT NOT NULL, collection TEXT NOT NULL, cron TEXT NOT NULL,
+    time_zone TEXT NOT NULL, arguments TEXT NOT NULL, created_at_ms INTEGER NOT NULL, decided_ms INTEGER NOT NULL
+) STRICT;
+CREATE TABLE schedule_run (run_id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, due_ms INTEGER NOT NULL,
+    begun_ms INTEGER NOT NULL, missed INTEGER NOT NULL, outcome TEXT, operation_id TEXT, UNIQUE (name, due_ms)
+) STRICT;
+INSERT INTO schedule VALUES ('nightly', 'full', 'world', '0 3 * * *', 'UTC', '{}', 1, 2);
+INSERT INTO schedule_run (name, due_ms, begun_ms, missed) VALUES ('nightly', 2, 3, 0);
+PRAGMA user_version = 1;";
+
+    #[test]
+    fn a_store_of_layout_1_is_raised_and_a_newer_one_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let raw = Connection::open(directory.path().join(FILE)).unwrap();
+        raw.execute_batch(LAYOUT_1).unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let schedule = store.schedules().unwrap().remove(0);
+        assert_eq!((schedule.jitter_s, schedule.paused_at_ms), (0, None));
+        assert_eq!(store.open_runs().unwrap()[0].1.waits, None);
+        drop(store);
+        raw.pragma_update(None, "user_version", LAYOUT_VERSION + 1)
+            .unwrap();
+        assert!(Store::open(directory.path()).is_err());
+    }
 }

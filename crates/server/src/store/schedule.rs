@@ -5,6 +5,7 @@ use rusqlite::{OptionalExtension, params};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::audit::{self, Wish};
 use super::{Store, int};
 
 pub(super) const LAYOUT: &str = "
@@ -16,7 +17,9 @@ CREATE TABLE IF NOT EXISTS schedule (
     time_zone     TEXT NOT NULL,
     arguments     TEXT NOT NULL,      -- JSON, of the command
     created_at_ms INTEGER NOT NULL,
-    decided_ms    INTEGER NOT NULL    -- what was due up to then was decided
+    decided_ms    INTEGER NOT NULL,   -- what was due up to then was decided
+    jitter_s      INTEGER NOT NULL DEFAULT 0,
+    paused_at_ms  INTEGER             -- null while it runs
 ) STRICT;
 CREATE TABLE IF NOT EXISTS schedule_run (
     run_id       INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -26,8 +29,17 @@ CREATE TABLE IF NOT EXISTS schedule_run (
     missed       INTEGER NOT NULL,    -- times before this one that were not run
     outcome      TEXT,                -- done, skipped: why, failed: why; null while it runs
     operation_id TEXT,
+    waits        TEXT,                -- why it has not begun yet
+    audit_id     INTEGER,             -- its line in the audit
     UNIQUE (name, due_ms)
 ) STRICT;";
+
+/// What layout 1 lacks.
+pub(super) const FROM_1: &str = "
+ALTER TABLE schedule ADD COLUMN jitter_s INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE schedule ADD COLUMN paused_at_ms INTEGER;
+ALTER TABLE schedule_run ADD COLUMN waits TEXT;
+ALTER TABLE schedule_run ADD COLUMN audit_id INTEGER;";
 
 /// Runs that are kept of each schedule.
 const KEPT_RUNS: u32 = 200;
@@ -90,6 +102,10 @@ pub struct Schedule {
     pub created_at_ms: u64,
     /// What was due up to then was decided.
     pub decided_ms: u64,
+    /// Each time is put off by less than so many seconds, by another number each.
+    pub jitter_s: u32,
+    /// Since when it is paused, in milliseconds since 1970.
+    pub paused_at_ms: Option<u64>,
 }
 
 /// What was done.
@@ -105,6 +121,8 @@ pub struct Run {
     pub missed: u64,
     /// What became of it; null while it runs.
     pub outcome: Option<String>,
+    /// Why it has not begun yet.
+    pub waits: Option<String>,
     /// The operation that it began.
     pub operation_id: Option<String>,
 }
@@ -118,7 +136,7 @@ impl Store {
         let added = self.with("add a schedule", |connection| {
             connection.execute(
                 "INSERT OR IGNORE INTO schedule (name, work, collection, cron, time_zone, arguments, created_at_ms, \
-                 decided_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                 decided_ms, jitter_s, paused_at_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
                 params![
                     schedule.name,
                     schedule.work.name(),
@@ -127,7 +145,9 @@ impl Store {
                     schedule.time_zone,
                     Value::Object(schedule.arguments.clone()).to_string(),
                     int(schedule.created_at_ms),
-                    int(schedule.decided_ms)
+                    int(schedule.decided_ms),
+                    schedule.jitter_s,
+                    schedule.paused_at_ms.map(int)
                 ],
             )
         })?;
@@ -150,35 +170,59 @@ impl Store {
     /// # Errors
     /// The store cannot be read.
     pub fn schedules(&self) -> Result<Vec<Schedule>> {
-        type Read = (String, String, String, String, String, String, i64, i64);
+        type Read = (
+            String,
+            String,
+            String,
+            String,
+            String,
+            String,
+            i64,
+            i64,
+            u32,
+            Option<i64>,
+        );
         let rows: Vec<Read> = self.with("read schedules", |connection| {
             connection
                 .prepare_cached(
-                    "SELECT name, work, collection, cron, time_zone, arguments, created_at_ms, decided_ms FROM schedule \
-                     ORDER BY name",
+                    "SELECT name, work, collection, cron, time_zone, arguments, created_at_ms, decided_ms, jitter_s, \
+                     paused_at_ms FROM schedule ORDER BY name",
                 )?
                 .query_map([], |row| Read::try_from(row))?
                 .collect()
         })?;
-        let schedule =
-            |(name, work, collection, cron, time_zone, arguments, created, decided): Read| {
-                let broken = |what: &str| self.unreadable(format!("schedule {name} has {what}"));
-                let work = work.parse().map_err(|_| broken("unknown work"))?;
-                let arguments = match serde_json::from_str(&arguments) {
-                    Ok(Value::Object(arguments)) => arguments,
-                    _ => return Err(broken("broken arguments")),
-                };
-                Ok(Schedule {
-                    name,
-                    work,
-                    collection,
-                    cron,
-                    time_zone,
-                    arguments,
-                    created_at_ms: created.unsigned_abs(),
-                    decided_ms: decided.unsigned_abs(),
-                })
+        let schedule = |read: Read| {
+            let (
+                name,
+                work,
+                collection,
+                cron,
+                time_zone,
+                arguments,
+                created,
+                decided,
+                jitter_s,
+                paused,
+            ) = read;
+            let broken = |what: &str| self.unreadable(format!("schedule {name} has {what}"));
+            let work = work.parse().map_err(|_| broken("unknown work"))?;
+            let arguments = match serde_json::from_str(&arguments) {
+                Ok(Value::Object(arguments)) => arguments,
+                _ => return Err(broken("broken arguments")),
             };
+            Ok(Schedule {
+                name,
+                work,
+                collection,
+                cron,
+                time_zone,
+                arguments,
+                created_at_ms: created.unsigned_abs(),
+                decided_ms: decided.unsigned_abs(),
+                jitter_s,
+                paused_at_ms: paused.map(i64::unsigned_abs),
+            })
+        };
         rows.into_iter().map(schedule).collect()
     }
 
@@ -216,26 +260,90 @@ impl Store {
         })
     }
 
-    /// Writes down what became of a run.
+    /// Pauses a schedule, or lets it go on from a time: what was due until then is not caught up.
     ///
     /// # Errors
     /// The store cannot be written.
-    pub fn end_run(&self, run_id: i64, outcome: &str, operation_id: Option<&str>) -> Result<()> {
-        self.with("end a run", |connection| {
+    pub fn pause_schedule(&self, name: &str, is_paused: bool, now_ms: u64) -> Result<()> {
+        self.with("pause a schedule", |connection| {
             connection.execute(
-                "UPDATE schedule_run SET outcome = ?2, operation_id = coalesce(?3, operation_id) WHERE run_id = ?1",
-                params![run_id, outcome, operation_id],
+                "UPDATE schedule SET paused_at_ms = CASE WHEN ?2 THEN coalesce(paused_at_ms, ?3) END, \
+                 decided_ms = CASE WHEN ?2 OR paused_at_ms IS NULL THEN decided_ms ELSE max(decided_ms, ?3) END \
+                 WHERE name = ?1",
+                params![name, is_paused, int(now_ms)],
             )
         })?;
         Ok(())
     }
 
-    /// Runs that have not ended: those that run, and after a crash those that it cut off.
+    /// Writes down why a run has not begun yet, or that it has.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn note_waiting(&self, run_id: i64, waits: Option<&str>) -> Result<()> {
+        self.with("note why a run waits", |connection| {
+            connection.execute(
+                "UPDATE schedule_run SET waits = ?2 WHERE run_id = ?1",
+                params![run_id, waits],
+            )
+        })?;
+        Ok(())
+    }
+
+    /// Writes down in the audit that a run is about to be done, once: one that a crash has cut off goes on under the
+    /// line that it has.
+    ///
+    /// # Errors
+    /// The store cannot be written: then it must not be done.
+    pub fn audit_run(&self, run_id: i64, wish: &Wish) -> Result<()> {
+        self.with("write the audit", |connection| {
+            let tx = connection.unchecked_transaction()?;
+            let known: Option<i64> = tx.query_row(
+                "SELECT audit_id FROM schedule_run WHERE run_id = ?1",
+                [run_id],
+                |row| row.get(0),
+            )?;
+            if known.is_none() {
+                let audit_id = audit::put(&tx, wish)?;
+                tx.execute(
+                    "UPDATE schedule_run SET audit_id = ?2 WHERE run_id = ?1",
+                    [run_id, audit_id],
+                )?;
+            }
+            tx.commit()
+        })
+    }
+
+    /// Writes down what became of a run, with it and in the audit.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn end_run(&self, run_id: i64, outcome: &str, operation_id: Option<&str>) -> Result<()> {
+        self.with("end a run", |connection| {
+            let tx = connection.unchecked_transaction()?;
+            tx.execute(
+                "UPDATE schedule_run SET outcome = ?2, waits = NULL, operation_id = coalesce(?3, operation_id) \
+                 WHERE run_id = ?1",
+                params![run_id, outcome, operation_id],
+            )?;
+            tx.execute(
+                "UPDATE audit SET outcome = ?2, operation_id = coalesce(?3, operation_id) \
+                 WHERE audit_id = (SELECT audit_id FROM schedule_run WHERE run_id = ?1)",
+                params![run_id, outcome, operation_id],
+            )?;
+            tx.commit()
+        })
+    }
+
+    /// Runs that have not ended, in the order in which they were decided: those that run, and after a crash those that it
+    /// cut off.
     ///
     /// # Errors
     /// The store cannot be read.
     pub fn open_runs(&self) -> Result<Vec<(i64, Run)>> {
-        self.runs_where("outcome IS NULL", "")
+        let mut runs = self.runs_where("outcome IS NULL", "")?;
+        runs.reverse();
+        Ok(runs)
     }
 
     /// The last runs of a schedule, the newest first; with an empty name of all.
@@ -247,7 +355,7 @@ impl Store {
         Ok(runs.into_iter().map(|(_, run)| run).collect())
     }
 
-    /// The last run of a schedule that was not skipped.
+    /// The newest run of a schedule, skipped or not.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -258,7 +366,7 @@ impl Store {
 
     fn runs_where(&self, condition: &str, name: &str) -> Result<Vec<(i64, Run)>> {
         let sql = format!(
-            "SELECT run_id, name, due_ms, begun_ms, missed, outcome, operation_id FROM schedule_run \
+            "SELECT run_id, name, due_ms, begun_ms, missed, outcome, operation_id, waits FROM schedule_run \
              WHERE ?1 = ?1 AND {condition} ORDER BY run_id DESC LIMIT 1000"
         );
         self.with("read runs", |connection| {
@@ -272,6 +380,7 @@ impl Store {
                         missed: row.get::<_, i64>(4)?.unsigned_abs(),
                         outcome: row.get(5)?,
                         operation_id: row.get(6)?,
+                        waits: row.get(7)?,
                     };
                     Ok((row.get(0)?, run))
                 })?
@@ -312,7 +421,61 @@ mod tests {
             arguments: Map::new(),
             created_at_ms: 1,
             decided_ms: 1,
+            jitter_s: 0,
+            paused_at_ms: None,
         }
+    }
+
+    fn wish() -> Wish {
+        Wish {
+            who: "schedule nightly".into(),
+            role: "admin".into(),
+            peer: String::new(),
+            request: "full of world".into(),
+            arguments: Value::Null,
+        }
+    }
+
+    #[test]
+    fn a_run_has_one_line_in_the_audit_however_often_it_is_cut_off_and_it_is_closed_with_the_run() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        store.add_schedule(&schedule("nightly")).unwrap();
+        let run = store.decide("nightly", 1000, 0, None).unwrap().unwrap();
+        store.audit_run(run, &wish()).unwrap();
+        drop(store);
+        let store = Store::open(directory.path()).unwrap();
+        // It goes on, so its line is not that of something that was cut off.
+        store.close_audit().unwrap();
+        store.audit_run(run, &wish()).unwrap();
+        let audit = store.audit(None, 10).unwrap();
+        assert_eq!((audit.len(), audit[0].outcome.as_deref()), (1, None));
+        store.note_waiting(run, Some("its turn")).unwrap();
+        assert_eq!(
+            store.runs("nightly").unwrap()[0].waits.as_deref(),
+            Some("its turn")
+        );
+        store.end_run(run, "done", Some("backup-1")).unwrap();
+        let audit = store.audit(None, 10).unwrap();
+        assert_eq!(audit[0].outcome.as_deref(), Some("done"));
+        assert_eq!(audit[0].operation_id.as_deref(), Some("backup-1"));
+        assert_eq!(store.runs("nightly").unwrap()[0].waits, None);
+    }
+
+    #[test]
+    fn what_was_due_in_a_pause_is_not_caught_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        store.add_schedule(&schedule("nightly")).unwrap();
+        let only = || store.schedules().unwrap().remove(0);
+        store.pause_schedule("nightly", true, 500).unwrap();
+        store.pause_schedule("nightly", true, 700).unwrap();
+        assert_eq!((only().paused_at_ms, only().decided_ms), (Some(500), 1));
+        store.pause_schedule("nightly", false, 900).unwrap();
+        assert_eq!((only().paused_at_ms, only().decided_ms), (None, 900));
+        // One that runs is not touched by being told to go on.
+        store.pause_schedule("nightly", false, 1000).unwrap();
+        assert_eq!(only().decided_ms, 900);
     }
 
     #[test]

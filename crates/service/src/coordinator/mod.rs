@@ -198,7 +198,7 @@ impl<'a> Coordinator<'a> {
         }
         let operation = self.journal.operation(id)?;
         if !operation.works_with(self.repository_id.as_deref()) {
-            tracing::info!(%id, repository = operation.repository_url, "left alone: it works with another repository");
+            tracing::info!(operation_id = %id, repository = operation.repository_url, "left alone: it works with another repository");
             self.foreign.insert(id.clone());
             return Ok(false);
         }
@@ -379,7 +379,7 @@ impl<'a> Coordinator<'a> {
         let effects = match batch.take(&mut driven.operation, context, event, command_id)? {
             Taken::Happened(effects) => effects,
             Taken::Illegal(illegal) => {
-                tracing::warn!(%id, %illegal, "ignored");
+                tracing::warn!(operation_id = %id, %illegal, "ignored");
                 return Ok(false);
             }
             Taken::Withdrawn => return Ok(false),

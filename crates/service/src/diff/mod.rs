@@ -44,8 +44,8 @@ use table::Comparison;
 /// Takes rows that differ; it ends the diff by breaking.
 pub type RowSink<'a> = &'a mut dyn FnMut(&RowDiff<'_>) -> ControlFlow<()>;
 
-/// Counts rows that were read or looked up.
-pub type TellRead<'a> = &'a mut dyn FnMut(u64);
+/// Counts rows that were read or looked up; it ends the diff by breaking.
+pub type TellRead<'a> = &'a mut dyn FnMut(u64) -> ControlFlow<()>;
 
 /// Two states that are to be compared, as a user orders it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,7 +71,7 @@ pub struct RestorePoint {
 
 impl Front {
     /// Compares two states. Rows that differ go to `sink`, table by table and in key order, as they are
-    /// found, and `read` is told how many rows were read for it. Returns `None` when `sink` has ended it.
+    /// found, and `read` is told how many rows were read for it. Returns `None` when one of them has ended it.
     ///
     /// # Errors
     /// There is no such backup, it is one of a part store, or no table matches. The target or the

@@ -88,7 +88,7 @@ impl Comparison<'_> {
             Ok(tools.runtime.block_on(reader.next())?)
         });
         self.after.0.read(tools, &self.path, range, &mut |block| {
-            (found.read)(block.len() as u64);
+            found.tell_read(block.len())?;
             for (key, row) in block.iter() {
                 while let Some((key, row)) = before.next_before(Some(key))? {
                     found.compare(key, Some(row), None)?;
@@ -126,7 +126,7 @@ impl Comparison<'_> {
             None => Ok(None),
         });
         let mut keys = KeyUnion::new(changed, |keys| {
-            (found.read)(keys.len() as u64);
+            found.tell_read(keys.len())?;
             let rows = before.rows_of(keys)?.into_iter().zip(after.rows_of(keys)?);
             for (key, (before, after)) in keys.iter().zip(rows) {
                 found.compare(key, before.as_deref(), after.as_deref())?;
@@ -150,6 +150,13 @@ impl Comparison<'_> {
 }
 
 impl Found<'_, '_> {
+    fn tell_read(&mut self, rows: usize) -> TaskResult<()> {
+        match (self.read)(rows as u64) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(TaskError::Stopped),
+        }
+    }
+
     /// Takes what a key has in both.
     fn compare(
         &mut self,

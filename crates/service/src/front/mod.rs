@@ -40,17 +40,18 @@ pub struct Settings {
 pub struct Front {
     pub(crate) journal: Arc<Journal>,
     pub(crate) tools: Tools,
-    pub(crate) settings: Settings,
+    /// The bounds of new operations.
+    limits: Mutex<Limits>,
     /// Held while a request is checked and persisted: two cannot pass each other's checks.
     requests: Mutex<()>,
 }
 
 impl Front {
-    pub(crate) fn new(journal: Arc<Journal>, tools: Tools, settings: Settings) -> Self {
+    pub(crate) fn new(journal: Arc<Journal>, tools: Tools, limits: Limits) -> Self {
         Self {
             journal,
             tools,
-            settings,
+            limits: Mutex::new(limits),
             requests: Mutex::new(()),
         }
     }
@@ -68,6 +69,15 @@ impl Front {
     /// The runtime for requests to the repository.
     pub fn runtime(&self) -> &Handle {
         &self.tools.runtime
+    }
+
+    /// From now on bounds new operations so.
+    pub fn change_limits(&self, limits: Limits) {
+        *self.limits() = limits;
+    }
+
+    fn limits(&self) -> MutexGuard<'_, Limits> {
+        self.limits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn requests(&self) -> MutexGuard<'_, ()> {
@@ -110,7 +120,7 @@ impl Front {
     ) -> Result<OperationId> {
         let steps = plan(&request, bytes)?;
         let repository = (repository_id, self.tools.repository.url().to_owned());
-        let limits = self.settings.limits.clone();
+        let limits = self.limits().clone();
         let operation = Operation::new(id, request, steps, repository, limits, env::now_ms());
         env::crash_point();
         self.journal.insert_operation(&operation)?;
@@ -150,15 +160,21 @@ impl Failed {
     }
 }
 
+/// Whether an operation goes on without anybody doing anything.
+pub(crate) fn is_moving(operation: &OperationHead) -> bool {
+    !operation.awaits_user() && !operation.is_paused()
+}
+
 /// Says which operation stands in the way and how to get it out of it.
 pub(crate) fn in_the_way(what: &str, operation: &OperationHead) -> Error {
     let id = &operation.operation_id;
-    Error::refused(
-        format!(
+    Error::InTheWay {
+        message: format!(
             "{what} is being {} by operation {id} ({})",
             operation.request.doing(),
             operation.state.name()
         ),
-        ways_on(operation),
-    )
+        hint: ways_on(operation),
+        is_moving: is_moving(operation),
+    }
 }

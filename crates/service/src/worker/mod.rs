@@ -102,6 +102,14 @@ impl Workers {
         let answers = answers.clone();
         self.crew.request(&requested, beat, move |turn| {
             let journal = JournalPort::asking(request.asker(), &send, &answers);
+            let _of_operation = tracing::error_span!(
+                "attempt",
+                operation_id = %request.of_step.operation_id,
+                step = request.of_step.step,
+                shard = request.shard_idx,
+                attempt = request.attempt,
+            )
+            .entered();
             let attempt = Attempt::requested(&tools, &request, journal, &turn.stopped, &send);
             let (status, counts) = outcome(&attempt);
             Box::new(move || send_report(&request, &send, status, counts))
@@ -115,6 +123,12 @@ impl Workers {
         let refused = (sender(out), step.operation_id.clone(), step.step);
         let thread = std::thread::Builder::new().spawn(move || {
             let found = catch_unwind(AssertUnwindSafe(|| {
+                let _of_operation = tracing::error_span!(
+                    "tasks",
+                    operation_id = %step.operation_id,
+                    step = step.step,
+                )
+                .entered();
                 let journal = JournalPort::asking(step.asker(), &send, &answers);
                 operations::tasks(&step, &tools, &journal)
             }));

@@ -52,7 +52,10 @@ fn diff(world: &World, order: &DiffOrder) -> (DiffReport, Rows, u64) {
             rows.insert((row.table.to_owned(), row.key.to_vec()), found);
             ControlFlow::Continue(())
         },
-        &mut |more| looked_at += more,
+        &mut |more| {
+            looked_at += more;
+            ControlFlow::Continue(())
+        },
     );
     (report.unwrap().unwrap(), rows, looked_at)
 }
@@ -185,7 +188,9 @@ fn a_table_that_was_created_anew_is_read_and_the_others_are_not() {
 
 fn refusal(world: &World, order: &DiffOrder) -> String {
     let sink = &mut |_: &RowDiff<'_>| ControlFlow::Continue(());
-    let refused = world.service.diff(order, sink, &mut |_| {});
+    let refused = world
+        .service
+        .diff(order, sink, &mut |_| ControlFlow::Continue(()));
     refused.unwrap_err().to_string()
 }
 
@@ -281,9 +286,16 @@ fn a_diff_ends_when_nobody_takes_its_rows_and_is_refused_for_what_is_not_there()
             taken += 1;
             ControlFlow::Break(())
         },
-        &mut |_| {},
+        &mut |_| ControlFlow::Continue(()),
     );
     assert!(ended.unwrap().is_none() && taken == 1);
+    // So it does for who has gone and hears no rows.
+    let ended = world.service.diff(
+        &order("full", None),
+        &mut |_| panic!("nothing is found before it is read"),
+        &mut |_| ControlFlow::Break(()),
+    );
+    assert!(ended.unwrap().is_none());
     assert!(refusal(&world, &order("nothing", None)).contains("nothing"));
     let other = DiffOrder {
         tables: Some("custom,x*".into()),
@@ -315,7 +327,7 @@ fn what_is_written_meanwhile_is_not_seen() {
                 rows.insert((row.table.to_owned(), row.key.to_vec()), found);
                 ControlFlow::Continue(())
             },
-            &mut |_| {},
+            &mut |_| ControlFlow::Continue(()),
         );
         assert!(!report.unwrap().unwrap().is_equal());
         assert_eq!(rows, difference(&full, &now), "{label}");

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use mendb_model::Digest;
@@ -16,6 +17,7 @@ use super::place::Place;
 use super::report::{Kill, Report, TableProof, Timing};
 use crate::clock::Stopwatch;
 use crate::commands::table::digest;
+use crate::context::Context;
 use crate::demo_data::{self, DemoTable};
 use crate::failure::Failure;
 use crate::human;
@@ -159,7 +161,7 @@ impl Story<'_> {
     /// Drops the tables. Returns what was in them.
     fn lose(&mut self, database: &Database) -> Result<Digests, Failure> {
         self.chapter("Disaster: all tables are dropped");
-        let before = digests(&database.snapshot()?, &TABLES)?;
+        let before = digests(&self.place.context, &database.snapshot()?, &TABLES)?;
         for table in TABLES {
             database.drop_table(table)?;
         }
@@ -246,7 +248,7 @@ impl Story<'_> {
         let there = TABLES
             .into_iter()
             .filter(|table| there.iter().any(|name| name == table));
-        let after = digests(&snapshot, &there.collect::<Vec<_>>())?;
+        let after = digests(&self.place.context, &snapshot, &there.collect::<Vec<_>>())?;
         let read = after.values().map(|digest| digest.rows).sum();
         self.timings
             .push(Timing::new("read all tables", read, None, watch.elapsed()));
@@ -257,8 +259,12 @@ impl Story<'_> {
         let backups = chain
             .iter()
             .zip(parents)
-            .map(|(stored, parent)| service.prove_backup(stored, parent, &mut |_| {}))
+            .map(|(stored, parent)| {
+                let go_on = &mut |_| ControlFlow::Continue(());
+                service.prove_backup(stored, parent, go_on)
+            })
             .collect::<Result<Vec<_>, _>>()?;
+        let backups: Vec<_> = backups.into_iter().flatten().collect();
         let (rows, bytes) = backups.iter().fold((0, 0), |(rows, bytes), proof| {
             (rows + proof.rows, bytes + proof.bytes)
         });
@@ -285,6 +291,7 @@ impl Story<'_> {
             scale: self.scale,
             equal: tables.iter().all(|table| table.equal)
                 && after.len() == before.len()
+                && backups.len() == chain.len()
                 && backups.iter().all(|backup| backup.damage.is_empty()),
             killed,
             tables,
@@ -295,10 +302,10 @@ impl Story<'_> {
 }
 
 /// The digests of tables and their indexes, by reading every row.
-fn digests(snapshot: &Snapshot, tables: &[&str]) -> Result<Digests, Failure> {
+fn digests(context: &Context, snapshot: &Snapshot, tables: &[&str]) -> Result<Digests, Failure> {
     let mut digests = Digests::new();
     for table in tables {
-        let read = digest::read(snapshot, table)?;
+        let read = digest::read(context, snapshot, table)?;
         digests.extend(
             read.into_iter()
                 .map(|checked| (checked.path, checked.digest)),

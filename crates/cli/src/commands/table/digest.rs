@@ -80,7 +80,7 @@ pub fn verify_table(
     snapshot: &Snapshot,
     table: &str,
 ) -> Result<Verdict, Failure> {
-    let checked = read(snapshot, table)?;
+    let checked = read(context, snapshot, table)?;
     context.output.records(
         &checked,
         &[
@@ -100,7 +100,7 @@ pub fn verify_table(
 ///
 /// # Errors
 /// The table does not exist, or the store cannot be read.
-pub fn read(snapshot: &Snapshot, table: &str) -> Result<Vec<Checked>, Failure> {
+pub fn read(context: &Context, snapshot: &Snapshot, table: &str) -> Result<Vec<Checked>, Failure> {
     let schema = snapshot.describe(table)?.schema;
     let mut indexes: Vec<_> = schema
         .indexes
@@ -108,7 +108,7 @@ pub fn read(snapshot: &Snapshot, table: &str) -> Result<Vec<Checked>, Failure> {
         .map(|index| Derived::new(&schema, index))
         .collect();
     let mut decoder = RowDecoder::new(&schema);
-    let rows = check(snapshot, TablePath::table(table), |key, value| {
+    let rows = check(context, snapshot, TablePath::table(table), |key, value| {
         if indexes.is_empty() {
             return Ok(());
         }
@@ -120,7 +120,7 @@ pub fn read(snapshot: &Snapshot, table: &str) -> Result<Vec<Checked>, Failure> {
     for index in indexes {
         let path = TablePath::index(table, index.name);
         let mut unique = index.unique.map(Unique::new);
-        let rows = check(snapshot, path, |key, _| match &mut unique {
+        let rows = check(context, snapshot, path, |key, _| match &mut unique {
             Some(unique) => unique.see(key),
             None => Ok(()),
         })?;
@@ -135,6 +135,7 @@ pub fn read(snapshot: &Snapshot, table: &str) -> Result<Vec<Checked>, Failure> {
 
 /// Reads a sharded table, and tells `visit` of each row.
 fn check(
+    context: &Context,
     snapshot: &Snapshot,
     path: TablePath,
     mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), Malformed>,
@@ -145,6 +146,7 @@ fn check(
     for shard in snapshot.shards(&path)? {
         let mut of_shard = Digest::default();
         for block in snapshot.blocks(&path, &shard.range, None)? {
+            context.check_heard()?;
             for (key, value) in block?.iter() {
                 of_shard.add(key, value);
                 visit(key, value)?;

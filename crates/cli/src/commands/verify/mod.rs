@@ -1,12 +1,15 @@
 //! `mendb verify`: prove that backups can be read, and that tables are what they should be.
 
+mod listed;
 mod parts;
+mod proving;
+#[cfg(test)]
+mod tests;
 
 use clap::Args;
 use mendb_model::manifest::Manifest;
-use mendb_model::name::BackupKind;
 use mendb_model::part::PartTable;
-use mendb_model::{BackupId, TargetMark, describe_error};
+use mendb_model::{BackupId, TargetMark};
 use mendb_repo::{Repository, StoredManifest};
 use mendb_service::proof::{BackupProof, TableComparison};
 use mendb_service::{MendOrder, Service, Whose};
@@ -23,7 +26,9 @@ use crate::output::{Field, table as text_table};
 use crate::parts::mend_preview;
 use crate::progress::Progress;
 use crate::target::Target;
+use listed::{Listed, Readable, chain, damage_apart};
 use parts::{LiveTable, Prover};
+use proving::Proving;
 
 /// Prove that backups can be read to the last byte, and that tables are what they should be.
 ///
@@ -62,6 +67,9 @@ struct Proof {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     damage: Vec<String>,
     backups: Vec<BackupProof>,
+    /// Backups that somebody removed while they were read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    removed: Vec<BackupId>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     live: Vec<ComparisonRecord>,
     /// Tables of a ClickHouse server.
@@ -82,12 +90,13 @@ impl VerifyCommand {
         let repository = context.open_repository(&runtime)?;
         let collections = runtime.block_on(repository.collections())?;
         if collections.contains(&self.what) {
-            let backups = runtime.block_on(repository.list(&self.what))?;
+            let listing = repository.list(&self.what);
+            let backups = context.until_left(runtime.handle(), listing)??;
             return self.prove(
                 context,
                 &repository,
                 runtime.handle(),
-                backups,
+                (&self.what, backups),
                 Named::Collection,
             );
         }
@@ -98,7 +107,7 @@ impl VerifyCommand {
                     context,
                     &repository,
                     runtime.handle(),
-                    backups,
+                    (&collection, backups),
                     Named::Backup,
                 )
             }
@@ -141,13 +150,13 @@ impl VerifyCommand {
         context: &Context,
         repository: &Repository,
         runtime: &Handle,
-        backups: Vec<Listed>,
+        (collection, backups): (&str, Vec<Listed>),
         named: Named,
     ) -> Result<Verdict, Failure> {
         if backups.is_empty() {
             return Err(no_backup(&self.what, repository));
         }
-        let backups: Vec<_> = backups
+        let mut backups: Vec<_> = backups
             .into_iter()
             .map(damage_apart)
             .collect::<Result<_, _>>()?;
@@ -171,48 +180,46 @@ impl VerifyCommand {
             Some(total),
             context.output.hides_progress(),
         );
-        let mut done = 0;
+        let mut proving = Proving {
+            context,
+            repository,
+            runtime,
+            collection,
+            service: service.as_deref(),
+            prover: Prover::new(context, repository, runtime),
+            progress: &progress,
+            folds: self.fold,
+            done: 0,
+        };
         let mut proofs = Vec::new();
-        let mut prover = Prover::new(repository, runtime);
-        let mut whole: Vec<&StoredManifest> = Vec::new();
-        for (id, stored) in &backups {
-            let stored = match stored {
-                Ok(stored) => stored,
-                Err(damage) => {
-                    proofs.push(unreadable(id.clone(), damage.clone()));
-                    continue;
-                }
-            };
-            let shown = id.to_string();
-            let mut shown_progress = |bytes| {
-                done += bytes;
-                progress.update(done, &shown);
-            };
-            let mut proof = match (&stored.manifest.part_store, &service) {
-                (Some(store), _) => prover.prove(&stored.manifest, store, &mut shown_progress)?,
-                (None, Some(service)) => {
-                    let chain = chain_of(stored, &backups);
-                    let parent = chain.iter().rev().nth(1).copied();
-                    let mut proof = service.prove_backup(stored, parent, &mut shown_progress)?;
-                    let is_whole = chain.first().is_some_and(|first| is_full(first));
-                    if self.fold && proof.unproved.is_some() && is_whole {
-                        progress.update(done, "folding its chain");
-                        service.prove_by_folding(&mut proof, &chain)?;
+        let mut removed = Vec::new();
+        let mut whole: Vec<usize> = Vec::new();
+        for at in 0..backups.len() {
+            match proving.prove(&mut backups, at, &whole)? {
+                Some(proof) => {
+                    if proof.damage.is_empty() {
+                        whole.push(at);
                     }
-                    proof
+                    proofs.push(proof);
                 }
-                (None, None) => unreachable!("a backup of rows was found when it was looked for"),
-            };
-            proof.damage.extend(broken_parent(stored, &whole));
-            if proof.damage.is_empty() {
-                whole.push(stored);
+                None => removed.push(backups[at].0.clone()),
             }
-            proofs.push(proof);
         }
+        if let (Named::Backup, Some(id)) = (named, removed.last())
+            && backups.last().is_some_and(|(last, _)| last == id)
+        {
+            return Err(
+                Failure::input(format!("backup {id} was removed while it was read"))
+                    .hint("mendb list shows the backups there are")
+                    .absent(),
+            );
+        }
+        backups.retain(|(id, _)| !removed.contains(id));
         progress.finish();
         let mut proof = Proof {
             damage: lacks_header(repository, runtime)?.into_iter().collect(),
             backups: proofs,
+            removed,
             live: Vec::new(),
             live_parts: Vec::new(),
         };
@@ -314,13 +321,15 @@ impl VerifyCommand {
         let comparisons = service.compare(&newest.manifest, &rename, &mut |rows| {
             done += rows;
             progress.update(0, &human::rows(done));
+            context.while_heard()
         })?;
         progress.finish();
+        context.check_heard()?;
         let record = |comparison: TableComparison| ComparisonRecord {
             equal: comparison.is_equal(),
             comparison,
         };
-        Ok(comparisons.into_iter().map(record).collect())
+        Ok(comparisons.into_iter().flatten().map(record).collect())
     }
 }
 
@@ -362,82 +371,6 @@ fn data_bytes(manifest: &Manifest) -> u64 {
         Some(store) => store.tables.iter().map(PartTable::data_bytes).sum(),
         None => manifest.bytes(),
     }
-}
-
-/// A backup with its manifest or what is wrong with that.
-type Listed = (BackupId, mendb_repo::Result<StoredManifest>);
-
-/// A backup with its manifest or how that is damaged.
-type Readable = (BackupId, Result<StoredManifest, String>);
-
-/// Makes damage something to tell of; that a manifest cannot be fetched stays an error.
-fn damage_apart((id, stored): Listed) -> Result<Readable, Failure> {
-    match stored {
-        Ok(stored) => Ok((id, Ok(stored))),
-        Err(error) if error.is_damage() => Ok((id, Err(describe_error(&error)))),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// The chain that a backup ends, as far as it can be followed, oldest first.
-fn chain(repository: &Repository, runtime: &Handle, collection: &str, id: BackupId) -> Vec<Listed> {
-    let mut chain = Vec::new();
-    let mut next = Some(id);
-    while let Some(id) = next {
-        let stored = runtime.block_on(repository.manifest(collection, &id));
-        let parent = stored
-            .as_ref()
-            .ok()
-            .and_then(|stored| stored.manifest.parent.as_ref());
-        // Ids ascend along a chain, so that following one ends.
-        next = parent
-            .map(|parent| parent.backup_id.clone())
-            .filter(|parent| *parent < id);
-        chain.push((id, stored));
-    }
-    chain.reverse();
-    chain
-}
-
-/// The chain that a backup ends, as far as it is among these, oldest first.
-fn chain_of<'a>(last: &'a StoredManifest, among: &'a [Readable]) -> Vec<&'a StoredManifest> {
-    let readable = || among.iter().filter_map(|(_, stored)| stored.as_ref().ok());
-    let mut chain = vec![last];
-    let mut next = last;
-    while let Some(parent) = &next.manifest.parent
-        // Ids ascend along a chain, so that following one ends.
-        && parent.backup_id < next.manifest.backup_id
-        && let Some(stored) = readable().find(|stored| stored.is_parent(parent))
-    {
-        chain.push(stored);
-        next = stored;
-    }
-    chain.reverse();
-    chain
-}
-
-fn is_full(stored: &StoredManifest) -> bool {
-    stored.manifest.kind() == BackupKind::Full
-}
-
-/// What there is to say of a backup whose manifest is damaged.
-fn unreadable(backup_id: BackupId, damage: String) -> BackupProof {
-    BackupProof {
-        damage: vec![damage],
-        ..BackupProof::new(backup_id)
-    }
-}
-
-/// Why a backup that was read well cannot be restored all the same: the one it stands on is not whole.
-fn broken_parent(child: &StoredManifest, whole: &[&StoredManifest]) -> Option<String> {
-    let parent = child.manifest.parent.as_ref()?;
-    if whole.iter().any(|stored| stored.is_parent(parent)) {
-        return None;
-    }
-    Some(format!(
-        "it stands on {}, which is damaged, missing or another one",
-        parent.backup_id
-    ))
 }
 
 /// What a check of the indexes of a table found.
@@ -492,6 +425,9 @@ fn describe(proof: &Proof) -> String {
     }
     for damage in &proof.damage {
         text += &format!("\n{damage}\n");
+    }
+    for id in &proof.removed {
+        text += &format!("\n{id} was removed while it was read\n");
     }
     if !proof.live_parts.is_empty() {
         text += "\n";

@@ -12,18 +12,20 @@ use mendb_model::part::{
     TableName, TablePlan, Tally,
 };
 use mendb_repo::Repository;
-use mendb_service::proof::BackupProof;
+use mendb_service::proof::{BackupProof, TellDone};
 use mendb_service::{MendFrom, MendOrder, MendPreview};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
 
+use crate::context::Context;
 use crate::failure::Failure;
 use crate::human;
 use crate::output::{Field, table};
 
 /// Reads the objects of backups of part stores. What several backups share is read once.
 pub struct Prover<'a> {
+    context: &'a Context,
     repository: &'a Repository,
     runtime: &'a Handle,
     /// BLAKE3 of objects that were read and are whole: 32 bytes for each 256 KiB or more of data.
@@ -31,8 +33,9 @@ pub struct Prover<'a> {
 }
 
 impl<'a> Prover<'a> {
-    pub fn new(repository: &'a Repository, runtime: &'a Handle) -> Self {
+    pub fn new(context: &'a Context, repository: &'a Repository, runtime: &'a Handle) -> Self {
         Self {
+            context,
             repository,
             runtime,
             whole: HashSet::new(),
@@ -48,7 +51,7 @@ impl<'a> Prover<'a> {
         &mut self,
         manifest: &Manifest,
         store: &PartStoreBackup,
-        progress: &mut dyn FnMut(u64),
+        progress: TellDone<'_>,
     ) -> Result<BackupProof, Failure> {
         let mut proof = BackupProof::new(manifest.backup_id.clone());
         for table in &store.tables {
@@ -61,7 +64,9 @@ impl<'a> Prover<'a> {
                     proof.damage.extend(miscounted(list, &records));
                     self.prove_files(&records, &mut proof)?;
                 }
-                progress(list.data_bytes);
+                if progress(list.data_bytes).is_break() {
+                    self.context.check_heard()?;
+                }
             }
         }
         Ok(proof)
@@ -103,9 +108,8 @@ impl<'a> Prover<'a> {
         let objects: HashSet<_> = files_of(&read).filter_map(object).collect();
         proof.objects += objects.len() as u64;
         proof.bytes += read.iter().map(|record| record.bytes()).sum::<u64>();
-        let verified = self
-            .runtime
-            .block_on(self.repository.verify_files(unread.iter().copied()))?;
+        let verifying = self.repository.verify_files(unread.iter().copied());
+        let verified = self.context.until_left(self.runtime, verifying)??;
         proof.objects += verified.objects;
         proof.bytes += verified.bytes;
         proof.rows += records.iter().map(|record| record.part.rows).sum::<u64>();

@@ -4,6 +4,7 @@ use mendb_model::BackupId;
 use mendb_model::operation::MaintenanceRequest;
 
 use crate::error::Error;
+use crate::front::is_moving;
 use crate::journal::needed::Needed;
 use crate::ways_on::ways_on;
 
@@ -23,5 +24,9 @@ pub(super) fn sentence(needed: &Needed) -> String {
 
 /// That nothing is begun while it is so.
 pub(super) fn refusal(needed: &Needed) -> Error {
-    Error::refused(sentence(needed), ways_on(&needed.by))
+    Error::InTheWay {
+        message: sentence(needed),
+        hint: ways_on(&needed.by),
+        is_moving: is_moving(&needed.by),
+    }
 }

@@ -2,7 +2,7 @@
 
 use mendb_model::name::{BackupKind, OperationId, check};
 use mendb_model::operation::{ChainLink, PartBackupRequest, Request, TargetTable};
-use mendb_model::part::{PartitionPatterns, Selection, Selector, TableName, Unmatched};
+use mendb_model::part::{Exclusion, PartitionPatterns, Selection, Selector, TableName, Unmatched};
 
 use crate::error::{Error, Result};
 use crate::front::selectors::{LeaveOut, check_fit};
@@ -34,6 +34,24 @@ pub struct PartBackupOrder {
 }
 
 impl Front {
+    /// Whether a backup of a collection of a part store would hold anything, as far as its name tells: one was taken
+    /// before, or the server has tables in the database of that name.
+    ///
+    /// # Errors
+    /// Server or repository cannot be reached, or the target is no part store.
+    pub fn has_part_collection(&self, name: &str) -> Result<bool> {
+        let repository = &self.tools.repository;
+        let collections = self.runtime().block_on(repository.collections())?;
+        if collections.iter().any(|collection| collection == name) {
+            return Ok(true);
+        }
+        let listing = self.tools.engine.parts()?.listing(&Selection {
+            tables: format!("{name}.*"),
+            exclude: Exclusion::default(),
+        })?;
+        Ok(!listing.tables.is_empty() || !listing.refused.is_empty())
+    }
+
     /// Checks an order for a backup of a part store and makes it an operation, which
     /// [`crate::Service::drive`] runs.
     ///
