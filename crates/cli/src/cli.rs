@@ -154,6 +154,7 @@ enum Command {
     List(commands::list::ListCommand),
     Show(commands::show::ShowCommand),
     Diff(commands::diff::DiffCommand),
+    Drill(commands::drill::DrillCommand),
     Restore(commands::restore::RestoreCommand),
     Undo(commands::undo::UndoCommand),
     /// Check and leave PostgreSQL databases
@@ -194,6 +195,7 @@ impl Command {
             Self::List(command) => command.run(context),
             Self::Show(command) => command.run(context),
             Self::Diff(command) => command.run(context),
+            Self::Drill(command) => command.run(context),
             Self::Restore(command) => command.run(context),
             Self::Undo(command) => command.run(context),
             Self::Target(command) => command.run(context),

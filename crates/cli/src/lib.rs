@@ -26,6 +26,7 @@ mod output_format;
 mod owner;
 mod parts;
 mod progress;
+mod proven;
 mod remote;
 mod rows;
 mod serve;

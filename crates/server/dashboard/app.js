@@ -175,7 +175,8 @@ function collection(name, tables, backups) {
   return make("section", { class: "panel", "aria-label": `collection ${name}` },
     make("h3", {}, name),
     make("p", { class: "soft" }, tables.length ? `${tables.join(", ")}. ` : "",
-      newest ? `Newest complete backup: ${taken(newest.backup_id)} UTC, ${bytes(newest.bytes)}.` : "No backup yet."),
+      newest ? `Newest complete backup: ${taken(newest.backup_id)} UTC, ${bytes(newest.bytes)}. ` : "No backup yet.",
+      newest && (newest.last_proven_restorable_at ? `Last proved restorable by a drill: ${newest.last_proven_restorable_at}.` : "No drill has proved it restorable yet.")),
     make("div", { class: "row" },
       button("Full backup", "operator", () => order("POST", `/v1/collections/${path(name)}/backups`, {}), "main"),
       button("Increment", "operator", () => order("POST", `/v1/collections/${path(name)}/backups`, { incremental: true })),
@@ -184,6 +185,7 @@ function collection(name, tables, backups) {
         const response = await ask("POST", `/v1/collections/${path(name)}/verify`, {}, "text/plain");
         below.replaceChildren(make("pre", { tabindex: "0" }, await response.text()));
       }),
+      button("Drill", "operator", () => order("POST", `/v1/collections/${path(name)}/drills`, {})),
       button("Retention", "admin", async () => below.replaceChildren(retention(name)))),
     chains.map((chain) => make("ol", { class: "chain", "aria-label": `chain of ${taken(chain[0].backup_id)}` }, chain.map(mark))),
     backups.length > 0 && make("p", { class: "soft" }, "Choose a backup to restore to, or two to see what differs."),
@@ -227,6 +229,7 @@ function about(name, chosen, below) {
   const [backup] = chosen;
   const facts = [backup.backup_id, backup.label && `label ${backup.label}`, `${count(backup.tables.length)} tables`,
     `${count(backup.rows)} rows`, `${bytes(backup.bytes)}`, backup.parent && `stands on ${taken(backup.parent)}`,
+    backup.proven_restorable_at && `proved restorable ${backup.proven_restorable_at}`,
     !backup.complete && "lacks tables", backup.damage].filter(Boolean).join(" · ");
   return [make("p", {}, facts),
     make("div", { class: "row" },
@@ -429,7 +432,7 @@ async function addSchedule() {
   const fields = {
     name: input("name", { pattern: "[A-Za-z0-9_][A-Za-z0-9_.\\-]*", size: "14" }),
     collection: make("select", { id: "add-collection" }, known.map((one) => make("option", {}, one))),
-    work: make("select", { id: "add-work" }, ["full", "increment", "verify", "prune"].map((one) => make("option", {}, one))),
+    work: make("select", { id: "add-work" }, ["full", "increment", "verify", "prune", "drill"].map((one) => make("option", {}, one))),
     cron: input("cron", { value: "0 3 * * *", size: "14" }),
     time_zone: input("time_zone", { value: Intl.DateTimeFormat().resolvedOptions().timeZone ?? "UTC", size: "18" }),
     keep_last: input("keep_last", { type: "number", min: "1", value: "7", size: "5" }),

@@ -10,6 +10,7 @@ use crate::context::Context;
 use crate::failure::{Failure, Verdict};
 use crate::human;
 use crate::output::Field;
+use crate::proven::Proven;
 
 /// List the backups of the repository.
 #[derive(Debug, Args)]
@@ -51,6 +52,10 @@ struct BackupRecord {
     missing: Vec<MissingTable>,
     /// Why the manifest cannot be read, if so.
     damage: Option<String>,
+    /// When a drill last proved that it can be restored.
+    proven_restorable_at: Option<String>,
+    /// When a drill last proved that of any backup of the collection.
+    last_proven_restorable_at: Option<String>,
 }
 
 impl BackupRecord {
@@ -77,6 +82,7 @@ impl ListCommand {
             Some(collection) => vec![collection],
             None => runtime.block_on(repository.collections())?,
         };
+        let proven = Proven::read(context, &repository, runtime.handle());
         let mut records: Vec<BackupRecord> = Vec::new();
         let mut has_lost_one = false;
         for collection in collections {
@@ -97,6 +103,8 @@ impl ListCommand {
                     complete: true,
                     missing: Vec::new(),
                     damage: None,
+                    proven_restorable_at: proven.at(&collection, &id),
+                    last_proven_restorable_at: proven.last_of(&collection),
                 };
                 match stored {
                     Ok(stored) => {
@@ -162,6 +170,9 @@ impl ListCommand {
                         .as_ref()
                         .map(ToString::to_string)
                         .unwrap_or_default()
+                }),
+                Field::left("proven restorable", |r| {
+                    r.proven_restorable_at.clone().unwrap_or_default()
                 }),
                 Field::left("note", BackupRecord::note),
             ],

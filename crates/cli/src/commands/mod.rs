@@ -9,6 +9,7 @@ pub mod config_import;
 pub mod delete;
 pub mod demo;
 pub mod diff;
+pub mod drill;
 pub mod list;
 pub mod operation;
 pub mod prune;

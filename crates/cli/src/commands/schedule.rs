@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::commands::backup::BackupCommand;
+use crate::commands::drill::{self, DrillCommand, Sample};
 use crate::commands::prune::{KeepArgs, PruneCommand};
 use crate::commands::verify::VerifyCommand;
 use crate::context::Context;
@@ -28,6 +29,7 @@ By example:
   mendb schedule add sundays world full --cron '0 3 * * sun' --time-zone Europe/Paris
   mendb schedule add hourly world increment --cron '@hourly'
   mendb schedule add monthly world verify --cron '0 5 1 * *'
+  mendb schedule add proof world drill --cron '0 4 * * sat' --sample 20%
   mendb schedule add keep world prune --cron '30 5 * * *' --keep-last 7 --keep-weekly 8";
 
 /// What the server does by itself, and when.
@@ -77,8 +79,9 @@ pub struct AddArgs {
     name: String,
     /// The collection
     collection: String,
-    /// What is done: a full backup; an increment, or a full backup where none can be taken; verify; prune
-    #[arg(value_name = "full|increment|verify|prune")]
+    /// What is done: a full backup; an increment, or a full backup where none can be taken; verify; prune; a restore
+    /// drill of the newest backup
+    #[arg(value_name = "full|increment|verify|prune|drill")]
     work: Work,
     /// When: minute hour day month weekday, or @hourly, @daily, @weekly, @monthly, @yearly
     #[arg(long, value_name = "CRON")]
@@ -89,6 +92,9 @@ pub struct AddArgs {
     /// Put each time off by less than so long, by another while each: at most 1h
     #[arg(long, value_name = "DURATION", value_parser = jitter)]
     jitter: Option<u32>,
+    /// How much of each table a drill restores [default: 10%]
+    #[arg(long, value_name = "PERCENT|all")]
+    sample: Option<Sample>,
     #[command(flatten)]
     keep: KeepArgs,
 }
@@ -305,16 +311,23 @@ impl AddArgs {
         check(&self.collection)?;
         Cron::parse(&self.cron).map_err(|why| Failure::misuse(format!("--cron: {why}")))?;
         zone(&self.time_zone).map_err(|why| Failure::misuse(format!("--time-zone: {why}")))?;
-        let keeps = self.keep.fields();
-        match (self.work, keeps.is_empty()) {
+        let mut arguments = self.keep.fields();
+        match (self.work, arguments.is_empty()) {
             (Work::Prune, true) => {
                 return Err(Failure::misuse("no rule says which backups to keep")
                     .hint("say it, as with --keep-last 7 --keep-weekly 4"));
             }
-            (Work::Full | Work::Increment | Work::Verify, false) => {
+            (Work::Full | Work::Increment | Work::Verify | Work::Drill, false) => {
                 return Err(Failure::misuse("rules that keep backups are for prune"));
             }
             _ => {}
+        }
+        match (self.work, self.sample) {
+            (_, None) => {}
+            (Work::Drill, Some(sample)) => {
+                arguments.insert("sample".to_owned(), sample.to_string().into());
+            }
+            (_, Some(_)) => return Err(Failure::misuse("--sample is for drill")),
         }
         let now_ms = env::now_ms();
         Ok(Schedule {
@@ -323,7 +336,7 @@ impl AddArgs {
             collection: self.collection,
             cron: self.cron,
             time_zone: self.time_zone,
-            arguments: keeps,
+            arguments,
             created_at_ms: now_ms,
             decided_ms: now_ms,
             jitter_s: self.jitter.unwrap_or(0),
@@ -341,7 +354,7 @@ fn check_collection(context: &Context, work: Work, name: &str) -> Result<(), Fai
         (Work::Full | Work::Increment, Target::Rows(_) | Target::Postgres(_)) => {
             is_defined(context, name)?
         }
-        (Work::Verify | Work::Prune, _) => {
+        (Work::Verify | Work::Prune | Work::Drill, _) => {
             is_defined(context, name)? || {
                 let runtime = context.runtime()?;
                 let repository = context.open_repository(&runtime)?;
@@ -354,7 +367,7 @@ fn check_collection(context: &Context, work: Work, name: &str) -> Result<(), Fai
         return Ok(());
     }
     Err(match (work, context.target()?) {
-        (Work::Verify | Work::Prune, _) => Failure::input(format!(
+        (Work::Verify | Work::Prune | Work::Drill, _) => Failure::input(format!(
             "there is no collection {name} on this target, and no backup of it in {}",
             hide_in_url(&context.settings.repository)
         ))
@@ -409,28 +422,35 @@ pub fn work(schedule: &Schedule, context: &Context) -> Result<Verdict, Failure> 
             }
         }
         Work::Verify => words::<VerifyCommand>(collection, &[])?.run(context),
-        Work::Prune => {
-            let rules = schedule.arguments.iter().map(|(name, value)| {
-                let value = match value {
-                    Value::String(text) => text.clone(),
-                    other => other.to_string(),
-                };
-                let flag = format!("--{}", name.replace('_', "-"));
-                match value.as_str() {
-                    "true" => flag,
-                    value => format!("{flag}={value}"),
-                }
-            });
-            words::<PruneCommand>(collection, &rules.collect::<Vec<_>>())?.run(context)
-        }
+        Work::Prune => words::<PruneCommand>(collection, &flags(schedule))?.run(context),
+        Work::Drill => words::<DrillCommand>(collection, &flags(schedule))?.run(context),
     }
 }
 
-/// Follows an operation to its end, and reports it.
+/// The arguments of a schedule as flags of its command.
+fn flags(schedule: &Schedule) -> Vec<String> {
+    let flag = |(name, value): (&String, &Value)| {
+        let value = match value {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        let flag = format!("--{}", name.replace('_', "-"));
+        match value.as_str() {
+            "true" => flag,
+            value => format!("{flag}={value}"),
+        }
+    };
+    schedule.arguments.iter().map(flag).collect()
+}
+
+/// Follows the operation that a schedule has made to its end, and reports it.
 ///
 /// # Errors
 /// It does not end as it should.
-pub fn watch(context: &Context, id: &OperationId) -> Result<Verdict, Failure> {
+pub fn go_on(schedule: &Schedule, context: &Context, id: &OperationId) -> Result<Verdict, Failure> {
+    if schedule.work == Work::Drill {
+        return drill::see_through(context, id);
+    }
     let known = context.journal_of(id)?;
     context.see_through(&known, id, State::Done)
 }

@@ -4,6 +4,7 @@ use mendb_model::name::OperationId;
 use mendb_model::operation::{DifferentTable, OperationHead, Request, State};
 use mendb_service::journal::Journal;
 
+use super::drill_report::DrillReport;
 use super::record::OperationRecord;
 use crate::context::Context;
 use crate::failure::{Failure, FailureKind, Verdict};
@@ -21,8 +22,14 @@ impl Context {
         wanted: State,
     ) -> Result<Verdict, Failure> {
         let operation = journal.operation(id)?;
+        if let (Some(drill), State::Done) = (operation.request.drill(), operation.state) {
+            let report = DrillReport::new(&operation, drill);
+            self.output.report(&report, DrillReport::sentence)?;
+            check_end(&operation, wanted)?;
+            return Ok(Verdict::Done);
+        }
         match &operation.request {
-            Request::Mend(request) => {
+            Request::Mend(request) if request.drill.is_none() => {
                 let report = MendReport::new(&operation, request, &journal.mend_plans(id)?);
                 self.output.report(&report, MendReport::describe)?;
             }

@@ -137,6 +137,7 @@ impl OperationRecord {
     /// How it ended, in a line.
     pub fn sentence(&self) -> String {
         let what = match (self.kind, &self.backup_id) {
+            ("drill", Some(id)) => format!("drill of {} with {id}", self.collection),
             (kind @ ("restore" | "mend" | "undo"), Some(id)) => {
                 format!("{kind} of {} to {id}", self.collection)
             }

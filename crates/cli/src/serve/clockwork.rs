@@ -17,7 +17,7 @@ use serde_json::json;
 
 use super::desk::ProgramDesk;
 use super::queue::{MOST_IN_LINE, Place, Queue};
-use crate::commands::schedule::{watch, work};
+use crate::commands::schedule::{go_on as go_on_with, work};
 use crate::failure::{Failure, FailureKind, Verdict};
 
 /// How often it is looked what is due.
@@ -95,8 +95,9 @@ fn go_on(desk: &Arc<ProgramDesk>, clockwork: &Arc<Clockwork>) -> Result<(), Fail
 
 /// A place in the line of the collection, for work that changes it.
 fn enter(clockwork: &Clockwork, schedule: &Schedule) -> Result<Option<Place>, String> {
-    if schedule.work == Work::Verify {
-        return Ok(None);
+    match schedule.work {
+        Work::Verify | Work::Drill => return Ok(None),
+        Work::Full | Work::Increment | Work::Prune => {}
     }
     let place = clockwork.queue.enter(&schedule.collection, &schedule.name);
     place.map(Some).ok_or_else(|| {
@@ -321,7 +322,7 @@ impl ScheduledRun<'_> {
             .map_err(|error| Failure::io("cannot start a thread", &error))?;
         let context = self.desk.context(&self.key, &Arc::new(listener));
         match self.desk.operation_of(&self.key)? {
-            Some(id) => watch(&context, &id),
+            Some(id) => go_on_with(self.schedule, &context, &id),
             None => {
                 let journal = self.desk.house.target.journal();
                 let _made_for_it = journal.ordered_as(ProgramDesk::order_of(&self.key));

@@ -141,6 +141,8 @@ struct Kept {
     bytes: u64,
     /// Of the newest that can be read and lacks nothing, in milliseconds since 1970.
     newest_ms: Option<u64>,
+    /// The last drill that proved one of them, in milliseconds since 1970.
+    restorable_ms: Option<u64>,
 }
 
 impl Repository {
@@ -182,6 +184,10 @@ impl Repository {
             "mendb_backup_bytes",
             "Bytes that the backups of a collection added to the repository.",
         );
+        let mut restorable = Family::gauge(
+            "mendb_last_proven_restorable_timestamp_seconds",
+            "When a drill last restored a backup of a collection and proved it.",
+        );
         let mut proof = Family::gauge(
             "mendb_last_proof_timestamp_seconds",
             "When a scheduled verify last found all backups of a collection whole.",
@@ -194,20 +200,31 @@ impl Repository {
             count = count.with(labels(), kept.backups as f64);
             damaged = damaged.with(labels(), kept.damaged as f64);
             bytes = bytes.with(labels(), kept.bytes as f64);
+            if let Some(at_ms) = kept.restorable_ms {
+                restorable = restorable.with(labels(), (at_ms / 1000) as f64);
+            }
             if let Ok(Some(at_ms)) = store.last_proof_ms(collection) {
                 proof = proof.with(labels(), (at_ms / 1000) as f64);
             }
         }
         let up = up.with(Vec::new(), f64::from(u8::from(self.is_there)));
-        vec![up, age, count, damaged, bytes, proof]
+        vec![up, age, count, damaged, bytes, proof, restorable]
     }
 }
 
-fn look(house: &House) -> mendb_repo::Result<BTreeMap<String, Kept>> {
+fn look(house: &House) -> mendb_service::Result<BTreeMap<String, Kept>> {
     let (repository, runtime) = (&house.repository, &house.runtime);
+    let proofs = match runtime.block_on(repository.header())? {
+        Some(header) => house.target.journal().proofs(&header.repository_id)?,
+        None => Vec::new(),
+    };
     let mut collections = BTreeMap::new();
     for collection in runtime.block_on(repository.collections())? {
-        let mut kept = Kept::default();
+        let mut of_collection = proofs.iter().filter(|proof| proof.collection == collection);
+        let mut kept = Kept {
+            restorable_ms: of_collection.next().map(|proof| proof.at_ms),
+            ..Kept::default()
+        };
         for (id, stored) in runtime.block_on(repository.list(&collection))? {
             kept.backups += 1;
             let stored = match stored {
@@ -217,7 +234,7 @@ fn look(house: &House) -> mendb_repo::Result<BTreeMap<String, Kept>> {
                     continue;
                 }
                 // That it cannot be fetched says nothing of it.
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             };
             kept.bytes += stored.manifest.bytes();
             if stored.manifest.is_complete() {

@@ -281,6 +281,13 @@ pub const ROUTES: &[Route] = &[
         "Proves backups, and with live that tables are as in them",
         named(&["verify"], &[("name", "what")]),
     ),
+    route(
+        Post,
+        "/v1/collections/{name}/drills",
+        Operator,
+        "Restores a sample of a backup beside the live tables, proves it, and removes it again",
+        named(&["drill"], &[("name", "what")]),
+    ),
     // What removes.
     route(
         Post,

@@ -28,6 +28,13 @@ fn a_server_backs_up_mends_and_takes_back(flavor: Flavor) {
     insert(9000, "2026-02-06");
     let damaged = world.contents("a");
     assert!(damaged != whole);
+    let drilled = serving.json(world.command(&["drill", "one", "--sample", "all"]));
+    assert_eq!(
+        (&drilled["kind"], &drilled["state"]),
+        (&"drill".into(), &"done".into())
+    );
+    assert_eq!(world.contents("a"), damaged, "nothing of the drill is left");
+    assert!(ok(&["show", "one"]).contains("proven      restorable at"));
     let preview = ok(&["restore", "one", "--in-place", "--dry-run"]);
     assert!(preview.contains("202601"), "{preview}");
     let mended = serving.json(world.command(&["restore", "one", "--in-place"]));

@@ -15,6 +15,13 @@ fn a_server_backs_up_mends_and_takes_back_while_others_write() {
     shop.damage();
     let damaged = shop.content();
     assert!(damaged != whole);
+    let drilled = serving.json(shop.command(&["drill", "monday", "--sample", "all"]));
+    assert_eq!(
+        (&drilled["kind"], &drilled["state"]),
+        (&"drill".into(), &"done".into())
+    );
+    assert_eq!(shop.content(), damaged);
+    assert!(ok(&["show", "monday"]).contains("proven      restorable at"));
     let diff = serving.ends(3, &shop.command(&["verify", "monday", "--live"]));
     assert!(diff.contains("different"), "{diff}");
     let preview = serving.json(shop.command(&["restore", "shop", "--in-place", "--dry-run"]));

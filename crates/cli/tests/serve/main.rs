@@ -11,6 +11,7 @@ mod mendb;
 mod client;
 mod crash;
 mod dashboard;
+mod drills;
 mod fuzz;
 mod hostile;
 mod leaving;

@@ -167,6 +167,15 @@ fn all_kinds_of_work_are_done() {
         "{metrics}"
     );
     server.end();
+    add(&world, "proof", Work::Drill, 2);
+    let server = world.serve();
+    assert_eq!(ran(&world, &server, "proof")["runs"][0]["outcome"], "done");
+    let backups = world.get(&server, "/v1/backups").json();
+    assert!(
+        backups[1]["proven_restorable_at"].is_string(),
+        "{backups:#}"
+    );
+    server.end();
     add(&world, "keep", Work::Prune, 2);
     let server = world.serve();
     let pruned = ran(&world, &server, "keep");
@@ -242,6 +251,17 @@ fn what_is_wrong_with_a_schedule_is_told_when_it_is_added() {
         let said = world.mendb.fails(2, line);
         assert!(said.contains(why), "{line}: {said}");
     }
+    let said = world
+        .mendb
+        .fails(2, "schedule add n world full --cron @daily --sample 5%");
+    assert!(said.contains("for drill"), "{said}");
+    world
+        .mendb
+        .ok("schedule add d world drill --cron @daily --sample 5%");
+    assert_eq!(
+        world.mendb.json("schedule show d")["arguments"],
+        serde_json::json!({ "sample": "5%" })
+    );
     world
         .mendb
         .ok("schedule add n world prune --cron @daily --keep-within 2d --no-fold");

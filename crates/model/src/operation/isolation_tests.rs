@@ -61,6 +61,7 @@ fn assessing() -> Operation {
         check_table: false,
         check_kept: false,
         apply_mutations: false,
+        drill: None,
     });
     let steps = plan(&request, &[]).unwrap();
     let repository = ("id".to_owned(), "memory:".to_owned());

@@ -1,5 +1,6 @@
 //! Questions that a request of every kind answers.
 
+use super::drill::Drill;
 use super::maintenance::MaintenanceRequest;
 use super::request::{
     BackupRequest, ChainLink, FindBy, MendRequest, MendSource, Request, RestoreRequest,
@@ -107,6 +108,7 @@ impl Request {
                 BackupKind::Full => "full_backup",
                 BackupKind::Incremental => "incremental_backup",
             },
+            Self::Restore(_) | Self::Mend(_) if self.drill().is_some() => "drill",
             Self::Restore(_) => "restore",
             Self::PartBackup(_) => "backup",
             Self::Mend(request) => match &request.source {
@@ -132,6 +134,15 @@ impl Request {
         match self {
             Self::MendRows(request) => Some(request),
             _ => None,
+        }
+    }
+
+    /// What it restores to prove it and remove it again, if it is a drill.
+    pub fn drill(&self) -> Option<&Drill> {
+        match self {
+            Self::Restore(request) => request.drill.as_ref(),
+            Self::Mend(request) => request.drill.as_ref(),
+            Self::Backup(_) | Self::PartBackup(_) | Self::MendRows(_) | Self::Maintain(_) => None,
         }
     }
 
@@ -163,8 +174,7 @@ impl Request {
     pub fn id_prefix(&self) -> &'static str {
         match self {
             Self::Backup(_) | Self::PartBackup(_) => "backup",
-            Self::Restore(_) => "restore",
-            Self::Mend(_) | Self::MendRows(_) | Self::Maintain(_) => self.kind(),
+            Self::Restore(_) | Self::Mend(_) | Self::MendRows(_) | Self::Maintain(_) => self.kind(),
         }
     }
 
@@ -173,6 +183,7 @@ impl Request {
         match self {
             Self::Backup(_) | Self::PartBackup(_) => "backed up",
             Self::Restore(_) => "restored",
+            Self::Mend(_) if self.drill().is_some() => "restored",
             Self::Mend(_) | Self::MendRows(_) => "mended",
             Self::Maintain(_) => "worked on",
         }

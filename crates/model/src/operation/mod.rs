@@ -28,6 +28,7 @@
 //!   go on, so that two never work on one shard.
 
 mod absorb;
+mod drill;
 mod event;
 mod kinds;
 mod machine;
@@ -51,6 +52,7 @@ use serde::{Deserialize, Serialize};
 use crate::manifest::Manifest;
 use crate::name::OperationId;
 
+pub use drill::Drill;
 pub use event::{Context, Effect, Event, IllegalEvent};
 pub use maintenance::{FoldedRun, MaintenanceRequest, MaintenanceWork, Removal};
 pub use plan::{PlanError, plan};

@@ -8,6 +8,7 @@ use std::fmt;
 use crate::digest::Digest;
 use crate::key::KeyRange;
 use crate::name::{BackupId, OperationId};
+use crate::operation::drill::Drill;
 use crate::operation::maintenance::MaintenanceRequest;
 use crate::operation::task::MendedRows;
 use crate::part::{
@@ -98,6 +99,9 @@ pub struct RestoreRequest {
     /// [`TableBackup::native`]: crate::manifest::TableBackup::native
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub plain_tables: Vec<String>,
+    /// Of a drill, what is restored to be proved and removed again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drill: Option<Drill>,
 }
 
 /// How a restore makes rows of a chain of backups. The result is the same.
@@ -199,6 +203,9 @@ pub struct MendRequest {
     /// Whether mutations that were not finished when the backup was made are applied at the end.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub apply_mutations: bool,
+    /// Of a drill, what is restored to be proved and removed again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drill: Option<Drill>,
 }
 
 /// Where the parts of a mend come from.

@@ -31,7 +31,7 @@ pub enum StepKind {
     /// Restore: compare counts and digests of every shard range with the manifest. Mend: compare the
     /// multiset of part hashes with it.
     Verify,
-    /// Restore and mend: unlock the tables.
+    /// Restore and mend: unlock the tables. Drill: remove them.
     Finish,
     /// Maintenance: fold the shards of a run of backups, beside what there is.
     Fold,

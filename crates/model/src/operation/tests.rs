@@ -39,6 +39,7 @@ pub(super) fn restore() -> Operation {
         strategy: RestoreStrategy::Sequential,
         of_target: None,
         plain_tables: Vec::new(),
+        drill: None,
     });
     let steps = plan(&request, &[900, 100]).unwrap();
     let repository = ("id".to_owned(), "memory:".to_owned());

@@ -56,11 +56,19 @@ pub enum Work {
     Verify,
     /// Keeps what rules want.
     Prune,
+    /// Restores a sample of the newest backup, proves it and removes it again.
+    Drill,
 }
 
 impl Work {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Full, Self::Increment, Self::Verify, Self::Prune];
+    pub const ALL: [Self; 5] = [
+        Self::Full,
+        Self::Increment,
+        Self::Verify,
+        Self::Prune,
+        Self::Drill,
+    ];
 
     /// Its name.
     pub fn name(self) -> &'static str {
@@ -69,6 +77,7 @@ impl Work {
             Self::Increment => "increment",
             Self::Verify => "verify",
             Self::Prune => "prune",
+            Self::Drill => "drill",
         }
     }
 }
@@ -79,7 +88,7 @@ impl std::str::FromStr for Work {
     fn from_str(text: &str) -> std::result::Result<Self, String> {
         let mut all = Self::ALL.into_iter();
         all.find(|work| work.name() == text)
-            .ok_or_else(|| "it is not full, increment, verify or prune".to_owned())
+            .ok_or_else(|| "it is not full, increment, verify, prune or drill".to_owned())
     }
 }
 

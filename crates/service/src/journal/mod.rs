@@ -22,6 +22,7 @@ pub mod operation;
 pub mod operation_event;
 pub mod operation_key;
 mod operation_step;
+pub mod proof;
 pub mod shard_progress;
 mod task_segment;
 pub mod used_repository;
@@ -117,7 +118,8 @@ impl Journal {
             self.raise()?;
             return Ok(());
         }
-        operation_key::prepare(&connection).map_err(failed)
+        operation_key::prepare(&connection).map_err(failed)?;
+        proof::prepare(&connection).map_err(failed)
     }
 
     /// The layout of the file; 0 of one that has none yet.
@@ -159,6 +161,7 @@ impl Journal {
                 mended_shard::LAYOUT,
                 operation_event::LAYOUT,
                 operation_key::LAYOUT,
+                proof::LAYOUT,
                 mend_plan::LAYOUT,
                 left_partition::LAYOUT,
                 made::LAYOUT,

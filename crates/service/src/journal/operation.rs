@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::{
     Journal, draft_shard, from_json, int, mended_shard, operation_event, operation_key,
-    operation_step, shard_progress, to_json, used_repository,
+    operation_step, proof, shard_progress, to_json, used_repository,
 };
 use crate::error::{Error, Result};
 
@@ -215,7 +215,7 @@ pub(super) fn put(tx: &Transaction<'_>, operation: &Operation) -> rusqlite::Resu
         int(operation.operation_deadline_ms),
         to_json(&operation.head)?,
     ])?;
-    Ok(())
+    proof::put(tx, operation)
 }
 
 /// Writes the request of an operation.

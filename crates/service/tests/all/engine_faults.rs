@@ -32,7 +32,7 @@ struct Scenario {
     leaves: Option<&'static str>,
 }
 
-const SCENARIOS: [Scenario; 6] = [
+const SCENARIOS: [Scenario; 7] = [
     Scenario {
         name: "full backup",
         prepare: |_| {},
@@ -60,6 +60,12 @@ const SCENARIOS: [Scenario; 6] = [
                 ..restore_order("increment")
             })
         },
+        leaves: Some("increment"),
+    },
+    Scenario {
+        name: "drill",
+        prepare: |_| {},
+        order: |world| world.service.request_restore(&drill_order("increment")),
         leaves: Some("increment"),
     },
     Scenario {

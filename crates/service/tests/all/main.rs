@@ -11,6 +11,7 @@ mod chains;
 mod concurrency;
 mod conflicts;
 mod diff;
+mod drill;
 mod engine_faults;
 mod failing;
 mod faults;

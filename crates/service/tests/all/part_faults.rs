@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use mendb_engines::Engine;
 use mendb_model::name::OperationId;
-use mendb_model::operation::{Limits, Operation, State};
+use mendb_model::operation::{Drill, Limits, Operation, State};
 use mendb_model::part::{OnConcurrentInsert, PartitionMethod, TableName};
 use mendb_repo::Repository;
 use mendb_service::journal::command::Command;
@@ -415,6 +415,29 @@ fn a_mend_of_parts_with_all_checks() {
         may_stay: true,
     };
     every_call_may_fail(4, &scenario);
+}
+
+#[test]
+fn a_drill_of_parts() {
+    let scenario = Scenario {
+        name: "drill",
+        prepare: back_up_then_damage,
+        order: |world| {
+            world.service.request_mend(&MendOrder {
+                in_place: false,
+                keep_undo: Some(false),
+                check_table: true,
+                drill: Some(Drill {
+                    percent: 50,
+                    seed: "a".to_owned(),
+                }),
+                ..to_one()
+            })
+        },
+        leaves: Leaves::Before,
+        may_stay: false,
+    };
+    every_call_may_fail(9, &scenario);
 }
 
 #[test]

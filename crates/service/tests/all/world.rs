@@ -7,7 +7,7 @@ use std::sync::Arc;
 use mendb_engines::Engine;
 use mendb_engines::row::RowEngine;
 use mendb_model::name::{BackupKind, OperationId, TablePath};
-use mendb_model::operation::{Limits, Operation, RestoreStrategy, State};
+use mendb_model::operation::{Drill, Limits, Operation, RestoreStrategy, State};
 use mendb_model::{Column, ColumnType, IndexSchema, TableSchema, Value};
 use mendb_repo::{Repository, RepositoryOptions, RetryPolicy};
 use mendb_rowstore::{Database, Options, Table, WriteBatch};
@@ -162,6 +162,17 @@ pub fn restore_order(to: &str) -> RestoreOrder {
         collection: "shop".into(),
         to: Some(to.into()),
         ..RestoreOrder::default()
+    }
+}
+
+/// Restores half of each table, to prove it and remove it again.
+pub fn drill_order(to: &str) -> RestoreOrder {
+    RestoreOrder {
+        drill: Some(Drill {
+            percent: 50,
+            seed: "a".into(),
+        }),
+        ..restore_order(to)
     }
 }
 

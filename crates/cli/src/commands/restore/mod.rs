@@ -196,6 +196,7 @@ impl RestoreCommand {
             if_exists: self.if_exists,
             rename: each_once("--rename", self.rename)?,
             strategy: self.strategy.unwrap_or_default(),
+            drill: None,
         })?;
         say_operation(context, &service, &id)?;
         say_what_stays_behind(context, &service, &id)?;
@@ -357,7 +358,7 @@ fn carry_out(context: &Context, plan: Option<&Path>) -> Result<Verdict, Failure>
 ///
 /// # Errors
 /// There is nothing of the name, or several, or the repository cannot be read.
-fn find(
+pub fn find(
     service: &Service,
     what: String,
     to: Option<String>,
@@ -383,7 +384,7 @@ fn find(
 ///
 /// # Errors
 /// It is one. What else is wrong with it is for the request to tell.
-fn refuse_parts(service: &Service, collection: &str, to: Option<&str>) -> Result<(), Failure> {
+pub fn refuse_parts(service: &Service, collection: &str, to: Option<&str>) -> Result<(), Failure> {
     let chosen = service.chosen(collection, to, Purpose::Create);
     let Some(stored) = chosen.ok().and_then(|mut chosen| chosen.chain.pop()) else {
         return Ok(());

@@ -42,7 +42,7 @@ impl ShowCommand {
                 self.backup
             ))
             .hint("mendb show without --parts tells its tables and shards")),
-            None => rows::show(context, stored),
+            None => rows::show(context, &repository, runtime.handle(), stored),
         }
     }
 }

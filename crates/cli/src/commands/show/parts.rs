@@ -3,6 +3,7 @@
 use mendb_model::manifest::Manifest;
 use mendb_model::part::{self, PartStoreBackup};
 use mendb_repo::{Repository, StoredManifest};
+use mendb_service::journal::proof::Proof;
 use serde::Serialize;
 use tokio::runtime::Handle;
 
@@ -11,6 +12,7 @@ use crate::failure::{Failure, Verdict};
 use crate::parts::backup_report::describe_lack;
 use crate::parts::part_record::PartRecord;
 use crate::parts::table_record::{TableRecord, Totals};
+use crate::proven::{self, Proven};
 
 /// A backup of the repository.
 #[derive(Serialize)]
@@ -20,6 +22,8 @@ struct BackupDetails<'a> {
     manifest_blake3: &'a str,
     #[serde(flatten)]
     contents: Contents,
+    /// The last drill that proved that it can be restored.
+    proven: Option<Proof>,
 }
 
 /// What a backup holds.
@@ -99,11 +103,14 @@ pub fn show(
         manifest,
         manifest_blake3: &stored.blake3,
         contents: Contents::new(store, parts),
+        proven: Proven::read(context, repository, runtime)
+            .of(&manifest.collection, &manifest.backup_id)
+            .cloned(),
     };
     context.output.record(&details, |details| {
         let label = manifest.label.as_deref();
         format!(
-            "backup      {}{}\ncollection  {}\nmanifest    {}\n{}tables      {}\n{}",
+            "backup      {}{}\ncollection  {}\nmanifest    {}\n{}{}tables      {}\n{}",
             manifest.backup_id,
             label.map(|label| format!(" ({label})")).unwrap_or_default(),
             manifest.collection,
@@ -113,6 +120,7 @@ pub fn show(
                 .as_ref()
                 .map(|target| format!("target      {target}\n"))
                 .unwrap_or_default(),
+            proven::describe(details.proven.as_ref()),
             store.patterns,
             details.contents.describe(store),
         )

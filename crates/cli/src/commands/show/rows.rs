@@ -3,13 +3,16 @@
 use mendb_model::manifest::{Manifest, ShardedData};
 use mendb_model::name::TablePath;
 use mendb_model::{BackupId, Digest};
-use mendb_repo::StoredManifest;
+use mendb_repo::{Repository, StoredManifest};
+use mendb_service::journal::proof::Proof;
 use serde::Serialize;
+use tokio::runtime::Handle;
 
 use crate::context::Context;
 use crate::failure::{Failure, Verdict};
 use crate::human;
 use crate::output::{Field, table};
+use crate::proven::{self, Proven};
 
 /// One sharded table of a backup.
 #[derive(Serialize)]
@@ -46,11 +49,23 @@ struct BackupDetails {
     manifest: Manifest,
     manifest_blake3: String,
     data: Vec<DataRecord>,
+    /// The last drill that proved that it can be restored.
+    proven: Option<Proof>,
 }
 
 /// Shows a backup.
-pub fn show(context: &Context, stored: StoredManifest) -> Result<Verdict, Failure> {
+pub fn show(
+    context: &Context,
+    repository: &Repository,
+    runtime: &Handle,
+    stored: StoredManifest,
+) -> Result<Verdict, Failure> {
+    let proven = Proven::read(context, repository, runtime);
+    let manifest = &stored.manifest;
     let details = BackupDetails {
+        proven: proven
+            .of(&manifest.collection, &manifest.backup_id)
+            .cloned(),
         data: stored
             .manifest
             .sharded_tables()
@@ -87,6 +102,7 @@ fn describe(details: &BackupDetails) -> String {
         let folded: Vec<_> = compacted.folded.iter().map(BackupId::as_str).collect();
         text += &format!("folded from {}\n", folded.join(", "));
     }
+    text += &proven::describe(details.proven.as_ref());
     for table in &manifest.tables {
         if let Some(method) = &table.changes_by {
             text += &format!("changes of  {} were found by {method}\n", table.table);

@@ -132,7 +132,11 @@ impl<'a> LocalFiles<'a> {
         }
         self.cache.make_room(wanted.len());
         let engine = self.attempt.tools.engine.parts()?;
-        let mut found = engine.find_files(&self.key.1, wanted)?;
+        let mut found = match self.attempt.request.request.drill() {
+            // It proves what the repository has, and not what the server still has.
+            Some(_) => HashMap::new(),
+            None => engine.find_files(&self.key.1, wanted)?,
+        };
         found.retain(|_, path| !self.is_damaged(path));
         self.with(|known| {
             let places = wanted.iter().map(|file| (*file, found.remove(file)));

@@ -10,6 +10,7 @@ mod commit;
 mod considered;
 mod damage;
 mod definitions;
+mod drill;
 mod kept_names;
 mod local;
 mod opened_source;
@@ -63,6 +64,9 @@ impl Kind for MendRequest {
             }
             (TaskSpec::Mend { table_idx, .. }, StepKind::Verify) => {
                 verify::verify(attempt, self, *table_idx, counts)
+            }
+            (TaskSpec::Whole, StepKind::Finish | StepKind::Rollback) if self.drill.is_some() => {
+                drill::remove(attempt, self)
             }
             (TaskSpec::Whole, StepKind::Finish) => prepare::finish(attempt, self),
             (TaskSpec::Whole, StepKind::Rollback) => rollback::rollback(attempt, self),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mendb_engines::FrozenPart;
 use mendb_model::name::OperationId;
-use mendb_model::operation::{ChainLink, MendRequest, MendSource, TableMend};
+use mendb_model::operation::{ChainLink, Drill, MendRequest, MendSource, TableMend};
 use mendb_model::part::{
     Inventory, Mutation, ObjectRef, PartRecord, PartStoreBackup, PartTable, TableDefinition,
     TableName, Wanted,
@@ -13,6 +13,7 @@ use mendb_model::part::{
 
 use mendb_repo::clickhouse_backup::{ImportError, ImportedBackup, ImportedBackups, ImportedPart};
 
+use super::drill::sample;
 use super::kept_names::undo_freeze;
 use crate::attempt::{Attempt, Tools};
 use crate::error::{Error, Result};
@@ -27,6 +28,7 @@ pub(super) enum OpenedSource<'a> {
         collection: &'a str,
         link: &'a ChainLink,
         store: PartStoreBackup,
+        drill: Option<&'a Drill>,
     },
     /// What another mend froze before it changed anything.
     Undo {
@@ -64,6 +66,7 @@ impl<'a> OpenedSource<'a> {
                     collection,
                     link,
                     store,
+                    drill: request.drill.as_ref(),
                 })
             }
             MendSource::Undo { operation_id } => Ok(Self::Undo {
@@ -135,7 +138,7 @@ impl<'a> OpenedSource<'a> {
             return Ok(wanted);
         }
         match self {
-            Self::Backup { .. } => {
+            Self::Backup { drill, .. } => {
                 for (list, at) in (0u32..).zip(&self.table(table)?.lists) {
                     let records: Vec<PartRecord> = self.document(&at.at)?;
                     wanted.extend((0u32..).zip(records).map(|(position, record)| Wanted {
@@ -144,6 +147,9 @@ impl<'a> OpenedSource<'a> {
                         list,
                         position,
                     }));
+                }
+                if let Some(drill) = drill {
+                    wanted = sample(drill, table, wanted);
                 }
             }
             Self::Undo { attempt, .. } => {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mendb_model::name::{OperationId, matches};
-use mendb_model::operation::{MendRequest, MendSource, OperationHead, Request, TargetTable};
+use mendb_model::operation::{Drill, MendRequest, MendSource, OperationHead, Request, TargetTable};
 use mendb_model::part::{
     OnConcurrentInsert, PartStoreBackup, PartTable, PartitionMethod, Selector, TableDefinition,
     TableName, Unmatched, inner,
@@ -62,6 +62,8 @@ pub struct MendOrder {
     pub replica_path: Option<String>,
     /// Apply mutations that were not finished when the backup was made.
     pub apply_mutations: bool,
+    /// Bring only this, into tables of its own, prove it and remove it again.
+    pub drill: Option<Drill>,
 }
 
 impl MendOrder {
@@ -85,6 +87,7 @@ impl MendOrder {
             check_kept: false,
             replica_path: None,
             apply_mutations: false,
+            drill: None,
         }
     }
 }
@@ -167,7 +170,7 @@ impl Front {
         on_concurrent_insert: OnConcurrentInsert,
     ) -> Result<MendRequest> {
         let id = &operation.operation_id;
-        let Request::Mend(mended) = &operation.request else {
+        let Request::Mend(mended @ MendRequest { drill: None, .. }) = &operation.request else {
             return Err(Error::refused(
                 format!(
                     "operation {id} is a {}, and only mends of part stores are undone so",
@@ -254,6 +257,7 @@ impl Front {
             check_table: order.check_table,
             check_kept: order.check_kept,
             apply_mutations: order.apply_mutations,
+            drill: order.drill.clone(),
         };
         let engine = self.tools.engine.parts()?;
         request.unmatched = unmatched_tables(order, &store);
@@ -261,13 +265,17 @@ impl Front {
         let exclude = order.exclude.all();
         let mut disks = BTreeSet::new();
         let renamed = renamed(order, &store)?;
-        for table in &store.tables {
+        for (place, table) in store.tables.iter().enumerate() {
             let definition = &table.definition;
             let source = &definition.name;
-            if !is_chosen(order, &store, definition) {
+            let is_drilled = order.drill.is_none() || table.has_data();
+            if !is_drilled || !is_chosen(order, &store, definition) {
                 continue;
             }
-            let target = target_of(order, &renamed, source);
+            let mut target = target_of(order, &renamed, source);
+            if let Some(drill) = &order.drill {
+                target.table = drill.table(place);
+            }
             let live = engine.table(&target)?;
             if !exclude.disks.is_empty() && definition.has_parts() {
                 let on = match live {

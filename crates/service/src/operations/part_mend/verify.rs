@@ -2,7 +2,7 @@
 //! by partition, that a table has what the backup holds; what merges, mutations and other clients made of it since is
 //! theirs.
 
-use mendb_engines::RefusedPart;
+use mendb_engines::{RefusedPart, Remedy};
 use mendb_model::operation::MendRequest;
 
 use super::assess::planned;
@@ -26,7 +26,13 @@ pub(super) fn verify(
         commit(attempt, request, idx, counts)?;
     }
     let engine = attempt.tools.engine.parts()?;
-    let mut refused = engine.check_table(target)?;
+    let mut refused = match engine.check_table(target) {
+        // An old server has no such check. Each byte was proved when its part was put together.
+        Err(error) if request.drill.is_some() && error.remedy == Remedy::Request => {
+            return Ok(());
+        }
+        checked => checked?,
+    };
     if refused.is_empty() {
         return Ok(());
     }

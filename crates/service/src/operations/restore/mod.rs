@@ -65,6 +65,10 @@ impl Kind for RestoreRequest {
                 };
                 verify::verify(attempt, &place, counts)
             }
+            // Nobody ever sees what a drill has restored.
+            (TaskSpec::Whole, StepKind::Finish) if self.drill.is_some() => {
+                Ok(attempt.tools.engine.drop_staged(attempt.operation())?)
+            }
             (TaskSpec::Whole, StepKind::Finish) => {
                 Ok(attempt.tools.engine.make_live(attempt.operation())?)
             }

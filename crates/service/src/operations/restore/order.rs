@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use mendb_model::manifest::{Manifest, TableBackup};
 use mendb_model::name::{OperationId, check, matches};
 use mendb_model::operation::{
-    ChainLink, OperationHead, Request, RestoreRequest, RestoreStrategy, TableMapping, TargetTable,
+    ChainLink, Drill, OperationHead, Request, RestoreRequest, RestoreStrategy, TableMapping,
+    TargetTable,
 };
 use mendb_repo::StoredManifest;
 
@@ -29,6 +30,8 @@ pub struct RestoreOrder {
     pub rename: BTreeMap<String, String>,
     /// How the backups of the chain become rows.
     pub strategy: RestoreStrategy,
+    /// Restore only this, under names of its own, prove it and remove it again.
+    pub drill: Option<Drill>,
 }
 
 impl Front {
@@ -52,9 +55,10 @@ impl Front {
             tables.iter().map(|table| table.source.as_str()),
         )?;
         self.check_absent(&tables, &order.collection)?;
+        let percent = order.drill.as_ref().map_or(100, |drill| drill.percent);
         let bytes: Vec<u64> = chain
             .iter()
-            .map(|stored| bytes_of(&stored.manifest, &tables))
+            .map(|stored| bytes_of(&stored.manifest, &tables) / 100 * u64::from(percent))
             .collect();
         let link = |stored: &StoredManifest| ChainLink {
             backup_id: stored.manifest.backup_id.clone(),
@@ -65,9 +69,14 @@ impl Front {
             collection: order.collection.clone(),
             chain: chain.iter().map(link).collect(),
             tables,
-            strategy: order.strategy,
+            // The key ranges of a sample are those of the last backup.
+            strategy: match order.drill {
+                Some(_) => RestoreStrategy::Merged,
+                None => order.strategy,
+            },
             of_target: whose.other(),
             plain_tables,
+            drill: order.drill.clone(),
         };
         let repository_id = self.known_id()?;
         self.create(Request::Restore(request), repository_id, &bytes)
@@ -147,14 +156,21 @@ fn map_tables(order: &RestoreOrder, manifest: &Manifest) -> Result<Vec<TableMapp
     let patterns = order.tables.as_deref().unwrap_or("*");
     let names_some = |pattern: &str| names().any(|name| matches(pattern, name));
     check_tables(patterns, order.if_exists, names_some)?;
-    let chosen = |name: &&str| matches(patterns, name);
+    let chosen = |name: &str| matches(patterns, name);
     let mut tables = Vec::new();
-    for source in names().filter(chosen) {
-        let target = order.rename.get(source).map_or(source, String::as_str);
-        check(target)?;
+    for (place, source) in names().enumerate().filter(|(_, name)| chosen(name)) {
+        let target = match &order.drill {
+            Some(drill) => beside(source, &drill.table(place)),
+            None => order
+                .rename
+                .get(source)
+                .map_or(source, String::as_str)
+                .to_owned(),
+        };
+        check(&target)?;
         tables.push(TableMapping {
             source: source.to_owned(),
-            target: target.to_owned(),
+            target,
         });
     }
     if tables.is_empty() {
@@ -167,6 +183,14 @@ fn map_tables(order: &RestoreOrder, manifest: &Manifest) -> Result<Vec<TableMapp
         ));
     }
     Ok(tables)
+}
+
+/// A table of a name beside another: in the same schema, where there are schemas.
+fn beside(table: &str, name: &str) -> String {
+    match table.split_once('.') {
+        Some((schema, _)) => format!("{schema}.{name}"),
+        None => name.to_owned(),
+    }
 }
 
 fn bytes_of(manifest: &Manifest, tables: &[TableMapping]) -> u64 {

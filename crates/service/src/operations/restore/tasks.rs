@@ -97,7 +97,7 @@ impl ShardToRestore {
     }
 }
 
-/// A task for each shard of the chosen tables in one backup, as `task` makes them.
+/// A task for each shard of the chosen tables in one backup, of a drill for those of its sample, as `task` makes them.
 fn shard_tasks<T>(
     request: &RestoreRequest,
     backup_id: Option<&BackupId>,
@@ -123,7 +123,15 @@ fn shard_tasks<T>(
                 table: mapping.target.clone(),
                 index: source.index.clone(),
             };
-            for (shard, backup) in (0u32..).zip(&shards) {
+            let drilled = request.drill.as_ref();
+            let drilled = drilled.map(|drill| drill.chosen(&source.to_string(), shards.len()));
+            let is_restored = |at: usize| {
+                let drilled = drilled.as_ref();
+                drilled.is_none_or(|drilled| drilled.binary_search(&at).is_ok())
+            };
+            let restored = shards.iter().enumerate().filter(|(at, _)| is_restored(*at));
+            for (at, backup) in restored {
+                let shard = u32::try_from(at).unwrap_or(u32::MAX);
                 let place = ShardToRestore {
                     backup_id: backup_id.clone(),
                     source: source.clone(),
