@@ -4,9 +4,9 @@
 //! change a collection run one after another ([`super::queue`]), and wait for operations of others that are in their way.
 //! *Crash*: a run that was cut off goes on with the operation that it had made, or is done again where it had made none.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use mendb_model::name::OperationId;
 use mendb_server::schedule::{Choice, choose};
@@ -16,9 +16,11 @@ use mendb_service::env;
 use serde_json::json;
 
 use super::desk::ProgramDesk;
+use super::hooks::note_run;
 use super::queue::{MOST_IN_LINE, Place, Queue};
 use crate::commands::schedule::{go_on as go_on_with, work};
 use crate::failure::{Failure, FailureKind, Verdict};
+use crate::settings::hooks::Happening;
 
 /// How often it is looked what is due.
 const LOOK_EVERY_MS: u64 = 1000;
@@ -58,19 +60,7 @@ pub fn run(desk: &Arc<ProgramDesk>) {
         if let Err(failure) = look(desk, &clockwork) {
             tracing::error!(%failure, "what is scheduled cannot be read");
         }
-        wait(desk, LOOK_EVERY_MS);
-    }
-}
-
-/// Waits, whatever moves, unless the server ends.
-fn wait(desk: &ProgramDesk, wait_ms: u64) {
-    let begun_ms = env::now_ms();
-    loop {
-        let waited_ms = env::now_ms().saturating_sub(begun_ms);
-        if waited_ms >= wait_ms || desk.house.is_stopping() {
-            return;
-        }
-        desk.house.wait(Duration::from_millis(wait_ms - waited_ms));
+        desk.house.wait_for(LOOK_EVERY_MS);
     }
 }
 
@@ -127,6 +117,10 @@ fn look(desk: &Arc<ProgramDesk>, clockwork: &Arc<Clockwork>) -> Result<(), Failu
                     enter(clockwork, &schedule)
                 };
                 let skipped = place.as_ref().err().map(String::as_str);
+                if let Some(why) = skipped {
+                    let outcome = format!("skipped: {why}");
+                    tell(desk, &schedule, due_ms, Happening::Late, &outcome);
+                }
                 let run = desk.store.decide(&schedule.name, due_ms, missed, skipped)?;
                 if let (Some(run_id), Ok(place)) = (run, place) {
                     begin(desk, clockwork, &schedule, place, (due_ms, run_id));
@@ -143,6 +137,13 @@ fn look(desk: &Arc<ProgramDesk>, clockwork: &Arc<Clockwork>) -> Result<(), Failu
         }
     }
     Ok(())
+}
+
+/// Tells others of a run.
+fn tell(desk: &ProgramDesk, schedule: &Schedule, due_ms: u64, happening: Happening, outcome: &str) {
+    if let Err(failure) = note_run(desk, schedule, due_ms, happening, outcome) {
+        tracing::error!(%failure, schedule = schedule.name, "nobody is told of a run");
+    }
 }
 
 /// Why the run of a schedule that is not over has not begun yet.
@@ -170,7 +171,9 @@ fn begin(
             schedule: &schedule,
             place,
             run_id,
+            due_ms,
             key: format!("schedule/{}/{due_ms}", schedule.name),
+            is_told_late: Cell::new(false),
         };
         // One that the end of the server has cut off goes on with the next.
         if let Some((outcome, operation)) = run.perform() {
@@ -206,8 +209,12 @@ struct ScheduledRun<'a> {
     /// In the line of its collection, if it changes that.
     place: Option<Place>,
     run_id: i64,
+    /// When it was due, in milliseconds since 1970.
+    due_ms: u64,
     /// What its operation is made for.
     key: String,
+    /// Whether others were told that it is late.
+    is_told_late: Cell<bool>,
 }
 
 impl ScheduledRun<'_> {
@@ -252,14 +259,46 @@ impl ScheduledRun<'_> {
                 format!("failed: {why}")
             }
         };
+        // Of an operation its end is told.
+        if operation.is_none() {
+            let happening = match outcome.as_str() {
+                "done" => Happening::Success,
+                _ => Happening::Failure,
+            };
+            self.tell(happening, &outcome);
+        }
         Some((outcome, operation))
+    }
+
+    /// Tells others of the run.
+    fn tell(&self, happening: Happening, outcome: &str) {
+        tell(self.desk, self.schedule, self.due_ms, happening, outcome);
+    }
+
+    /// Tells others, once, that the run has not begun, where it should have long ago.
+    fn tell_if_late(&self, why: &str) {
+        let late_ms = env::now_ms().saturating_sub(self.due_ms);
+        let after_ms = self
+            .desk
+            .settings()
+            .0
+            .hooks
+            .late_after_s
+            .saturating_mul(1000);
+        if late_ms < after_ms || self.is_told_late.replace(true) {
+            return;
+        }
+        self.tell(
+            Happening::Late,
+            &format!("{} s late: {why}", late_ms / 1000),
+        );
     }
 
     /// Does it when nothing is in its way any more. Returns nothing when the server ends before.
     fn wait_and_do(&self) -> Result<Option<Verdict>, Failure> {
         let began_ms = env::now_ms();
         let mut told: Option<String> = None;
-        let mut tell = |why: Option<String>| -> Result<(), Failure> {
+        let mut note = |why: Option<String>| -> Result<(), Failure> {
             if told != why {
                 self.desk.store.note_waiting(self.run_id, why.as_deref())?;
                 told = why;
@@ -270,8 +309,10 @@ impl ScheduledRun<'_> {
             if self.desk.house.is_stopping() {
                 return Ok(None);
             }
-            tell(Some(format!("schedule {before} runs before it")))?;
-            wait(self.desk, LOOK_EVERY_MS);
+            let why = format!("schedule {before} runs before it");
+            self.tell_if_late(&why);
+            note(Some(why))?;
+            self.desk.house.wait_for(LOOK_EVERY_MS);
         }
         loop {
             if self.desk.house.is_stopping() {
@@ -281,14 +322,14 @@ impl ScheduledRun<'_> {
             let failure = match self.attempt() {
                 Err(failure) if self.passes(&failure)? => failure,
                 ended => {
-                    tell(None)?;
+                    note(None)?;
                     return ended.map(Some);
                 }
             };
             if env::now_ms().saturating_sub(began_ms) > LONGEST_WAIT_MS {
                 return Err(failure.context("it has waited 6 hours for what is in its way"));
             }
-            tell(Some(failure.message))?;
+            note(Some(failure.message))?;
             self.wait_for_one_of(&before)?;
         }
     }
@@ -299,7 +340,7 @@ impl ScheduledRun<'_> {
         while env::now_ms().saturating_sub(since_ms) < TRY_EVERY_MS
             && !self.desk.house.is_stopping()
         {
-            wait(self.desk, LOOK_EVERY_MS);
+            self.desk.house.wait_for(LOOK_EVERY_MS);
             let now = self.desk.unfinished()?;
             if before.iter().any(|id| !now.contains(id)) {
                 break;
@@ -324,6 +365,7 @@ impl ScheduledRun<'_> {
         match self.desk.operation_of(&self.key)? {
             Some(id) => go_on_with(self.schedule, &context, &id),
             None => {
+                self.tell_if_late("it begins only now");
                 let journal = self.desk.house.target.journal();
                 let _made_for_it = journal.ordered_as(ProgramDesk::order_of(&self.key));
                 work(self.schedule, &context)

@@ -20,6 +20,7 @@ use super::words;
 use crate::context::Context;
 use crate::failure::{Failure, FailureKind, Verdict};
 use crate::output::{Output, OutputFormat};
+use crate::owner::Owner;
 use crate::settings::{Entry, Settings};
 
 /// The program, as the server sees it.
@@ -162,10 +163,15 @@ impl ProgramDesk {
     /// The operations that are not over, of the target and of repositories alone.
     pub fn unfinished(&self) -> Result<BTreeSet<OperationId>, Failure> {
         let mut unfinished = self.house.target.journal().unfinished_operations()?;
-        for (_, journal) in self.local().repository_journals()? {
+        for (_, journal) in self.repository_journals()? {
             unfinished.extend(journal.unfinished_operations()?);
         }
         Ok(unfinished.into_iter().collect())
+    }
+
+    /// The journals of repositories alone.
+    pub fn repository_journals(&self) -> Result<Vec<(Owner, Journal)>, Failure> {
+        self.local().repository_journals()
     }
 
     /// Whether the record of an operation is there.
@@ -178,7 +184,7 @@ impl ProgramDesk {
         if knows(self.house.target.journal())? {
             return Ok(true);
         }
-        for (_, journal) in self.local().repository_journals()? {
+        for (_, journal) in self.repository_journals()? {
             if knows(&journal)? {
                 return Ok(true);
             }
@@ -190,7 +196,7 @@ impl ProgramDesk {
         if let Some(found) = self.house.target.journal().ordered(key)? {
             return Ok(Some(found));
         }
-        for (_, journal) in self.local().repository_journals()? {
+        for (_, journal) in self.repository_journals()? {
             if let Some(found) = journal.ordered(key)? {
                 return Ok(Some(found));
             }
@@ -256,6 +262,7 @@ impl Desk for ProgramDesk {
         let mut families = measure::operations(self.house.target.journal());
         families.extend(measure::schedules(&self.store));
         families.extend(self.last_reload.families());
+        families.extend(measure::deliveries(&self.store));
         let mut measured = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
         let now_ms = env::now_ms();
         if measured

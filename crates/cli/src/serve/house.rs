@@ -132,6 +132,18 @@ impl House {
         drop(self.moved.wait_timeout_while(moves, longest, still));
     }
 
+    /// Waits so long, whatever moves, unless the server ends.
+    pub fn wait_for(&self, wait_ms: u64) {
+        let begun_ms = env::now_ms();
+        loop {
+            let waited_ms = env::now_ms().saturating_sub(begun_ms);
+            if waited_ms >= wait_ms || self.is_stopping() {
+                return;
+            }
+            self.wait(Duration::from_millis(wait_ms - waited_ms));
+        }
+    }
+
     fn moves(&self) -> MutexGuard<'_, u64> {
         self.moves.lock().unwrap_or_else(PoisonError::into_inner)
     }

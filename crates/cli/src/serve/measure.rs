@@ -127,6 +127,30 @@ pub fn schedules(store: &Store) -> Vec<Family> {
     vec![up, lag, last, paused]
 }
 
+/// How the telling of others stands.
+pub fn deliveries(store: &Store) -> Vec<Family> {
+    let counts = match store.delivery_counts() {
+        Ok(counts) => counts,
+        Err(error) => {
+            let why = mendb_model::describe_error(&error);
+            tracing::warn!(why, "what is to be told cannot be measured");
+            return Vec::new();
+        }
+    };
+    vec![
+        Family::gauge(
+            "mendb_hook_deliveries_waiting",
+            "Happenings that somebody was not told yet.",
+        )
+        .with(Vec::new(), counts.waiting as f64),
+        Family::gauge(
+            "mendb_hook_deliveries_given_up",
+            "Of the last thousand happenings, those that somebody could not be told.",
+        )
+        .with(Vec::new(), counts.given_up as f64),
+    ]
+}
+
 /// What is in the repository.
 pub struct Repository {
     at_ms: u64,

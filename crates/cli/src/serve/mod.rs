@@ -2,6 +2,7 @@
 
 mod clockwork;
 mod desk;
+mod hooks;
 pub mod house;
 mod last_reload;
 mod measure;
@@ -144,6 +145,11 @@ impl ServeCommand {
         std::thread::Builder::new()
             .name("clockwork".to_owned())
             .spawn(move || clockwork::run(&of_clock))
+            .map_err(no_thread)?;
+        let of_hooks = Arc::clone(&desk);
+        std::thread::Builder::new()
+            .name("hooks".to_owned())
+            .spawn(move || hooks::run(&of_hooks))
             .map_err(no_thread)?;
         greet(context, &house, &store, &format!("{scheme}://{address}"))?;
         let reload = Arc::new(Reload {

@@ -79,6 +79,7 @@ fn changeable(before: &Settings, now: &Settings) -> Settings {
         restore_order: now.restore_order,
         without_secrets: now.without_secrets,
         exclude: now.exclude.clone(),
+        hooks: now.hooks.clone(),
         ..before.clone()
     }
 }
@@ -107,7 +108,7 @@ fn check_may_change(
 }
 
 /// The keys of what [`changeable`] takes.
-const CHANGEABLE: [&str; 12] = [
+const CHANGEABLE: [&str; 17] = [
     "server",
     "repository.upload_bytes_per_s",
     "repository.download_bytes_per_s",
@@ -120,6 +121,11 @@ const CHANGEABLE: [&str; 12] = [
     "clickhouse.exclude_tables",
     "clickhouse.exclude_engines",
     "clickhouse.exclude_disks",
+    "hooks.url",
+    "hooks.secret",
+    "hooks.command",
+    "hooks.events",
+    "hooks.late_after_s",
 ];
 
 #[cfg(test)]
@@ -153,6 +159,9 @@ mod tests {
             ("MENDB_GENERAL_RESTORE_IN_PLACE", "true"),
             ("MENDB_CLICKHOUSE_WITHOUT_SECRETS", "true"),
             ("MENDB_CLICKHOUSE_EXCLUDE_TABLES", "x.*"),
+            ("MENDB_HOOKS_URL", "https://example.com/"),
+            ("MENDB_HOOKS_SECRET", "x"),
+            ("MENDB_HOOKS_LATE_AFTER_S", "9"),
         ] {
             let now = resolved(&[(name, value)]);
             assert_ne!(now.0, before.0, "{name}");

@@ -3,8 +3,11 @@
 use std::path::PathBuf;
 
 use super::Settings;
-use super::secret::{Secret, hide, hide_in_url};
-use super::value::{Wanted, boolean, level, limit, positive, restore_order, size, url};
+use super::hooks::Happening;
+use super::secret::{Secret, hide, hide_in_url, hide_path};
+use super::value::{
+    Wanted, boolean, level, limit, positive, restore_order, size, url, web_address,
+};
 
 /// One setting that exists.
 pub struct Definition {
@@ -21,7 +24,7 @@ pub struct Definition {
 }
 
 /// Every setting, in the order they are shown: those of one group stand together.
-pub const DEFINITIONS: [Definition; 26] = [
+pub const DEFINITIONS: [Definition; 31] = [
     Definition {
         key: "target",
         default: None,
@@ -213,6 +216,42 @@ pub const DEFINITIONS: [Definition; 26] = [
         default: Some("6"),
         about: "attempts of a request to the object store",
         store: |settings, text| store(&mut settings.repository_attempts, positive(text)),
+        show: str::to_owned,
+    },
+    Definition {
+        key: "hooks.url",
+        default: Some(""),
+        about: "where mendb serve posts what happened, as JSON: http:// or https://",
+        store: |settings, text| store(&mut settings.hooks.url, web_address(text)),
+        show: hide_path,
+    },
+    Definition {
+        key: "hooks.secret",
+        default: Some(""),
+        about: "what these posts are signed with (HMAC-SHA256, in the header Mendb-Signature)",
+        store: |settings, text| store(&mut settings.hooks.secret, Ok(Secret::new(text))),
+        show: hide,
+    },
+    Definition {
+        key: "hooks.command",
+        default: Some(""),
+        about: "program that mendb serve runs when something happened: the JSON is on its stdin",
+        store: |settings, text| store(&mut settings.hooks.command, Ok(path(text))),
+        show: str::to_owned,
+    },
+    Definition {
+        key: "hooks.events",
+        default: Some("success,failure,late"),
+        about: "what is told: success and failure of operations and scheduled runs, late for scheduled runs that do \
+                not begin in time",
+        store: |settings, text| store(&mut settings.hooks.events, Happening::list(text)),
+        show: str::to_owned,
+    },
+    Definition {
+        key: "hooks.late_after_s",
+        default: Some("600"),
+        about: "seconds after its time at which a scheduled run that has not begun is late",
+        store: |settings, text| store(&mut settings.hooks.late_after_s, positive(text)),
         show: str::to_owned,
     },
 ];

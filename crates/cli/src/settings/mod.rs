@@ -8,6 +8,7 @@
 
 mod definitions;
 pub mod file;
+pub mod hooks;
 pub mod secret;
 pub mod value;
 
@@ -20,6 +21,7 @@ use serde::Serialize;
 use crate::failure::Failure;
 use definitions::{DEFINITIONS, Definition};
 use file::SettingsFile;
+use hooks::Hooks;
 use secret::Secret;
 
 /// The settings of one run of the program.
@@ -75,6 +77,8 @@ pub struct Settings {
     pub zstd_level: u64,
     /// Attempts of a request to the object store.
     pub repository_attempts: u64,
+    /// Who a server tells what happened.
+    pub hooks: Hooks,
 }
 
 /// A setting with its value and where that came from.

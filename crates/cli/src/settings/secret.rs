@@ -32,6 +32,14 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// The address of a webhook as it is shown: its path is often what lets in.
+pub fn hide_path(address: &str) -> String {
+    match url::Url::parse(address) {
+        Ok(url) => format!("{}/{HIDDEN}", url.origin().ascii_serialization()),
+        Err(_) => String::new(),
+    }
+}
+
 /// A password as it is shown: that there is one.
 pub fn hide(password: &str) -> String {
     if password.is_empty() {

@@ -14,6 +14,19 @@ pub fn url(text: &str) -> Result<String, Wanted> {
     }
 }
 
+/// Where something is posted to; `None` for nowhere.
+pub fn web_address(text: &str) -> Result<Option<String>, Wanted> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    match url::Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => {
+            Ok(Some(text.to_owned()))
+        }
+        _ => Err("a URL that begins with http:// or https://"),
+    }
+}
+
 /// A whole number above 0.
 pub fn positive(text: &str) -> Result<u64, Wanted> {
     match text.parse() {

@@ -13,6 +13,7 @@ mod crash;
 mod dashboard;
 mod drills;
 mod fuzz;
+mod hooks;
 mod hostile;
 mod leaving;
 mod logs;

@@ -12,7 +12,7 @@ fn add(world: &World, name: &str, work: Work, hours: u64) {
 }
 
 /// The same at times of a rule in a zone.
-fn add_at(world: &World, name: &str, work: Work, (cron, time_zone): (&str, &str), hours: u64) {
+pub fn add_at(world: &World, name: &str, work: Work, (cron, time_zone): (&str, &str), hours: u64) {
     let store = Store::open(&world.mendb.path().join("mendb-data/target")).unwrap();
     let now_ms = mendb_service::env::now_ms();
     let since_ms = now_ms - hours * 3_600_000;

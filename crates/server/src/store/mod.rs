@@ -4,6 +4,7 @@
 //! sees them with its next look.
 
 pub mod audit;
+pub mod hook;
 pub mod plan;
 pub mod schedule;
 pub mod token;
@@ -16,7 +17,7 @@ use mendb_service::{Error, Result};
 use rusqlite::{Connection, TransactionBehavior};
 
 /// The layout this version reads and writes.
-const LAYOUT_VERSION: i64 = 2;
+const LAYOUT_VERSION: i64 = 3;
 /// How long to wait for another process that is writing.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 /// The file in its directory.
@@ -74,7 +75,13 @@ impl Store {
                     if layout == 1 {
                         tx.execute_batch(schedule::FROM_1)?;
                     }
-                    let layouts = [token::LAYOUT, audit::LAYOUT, schedule::LAYOUT, plan::LAYOUT];
+                    let layouts = [
+                        token::LAYOUT,
+                        audit::LAYOUT,
+                        schedule::LAYOUT,
+                        plan::LAYOUT,
+                        hook::LAYOUT,
+                    ];
                     tx.execute_batch(&layouts.join("\n"))?;
                     tx.pragma_update(None, "user_version", LAYOUT_VERSION)?;
                     tx.commit()
@@ -85,6 +92,11 @@ impl Store {
             path,
             connection: Mutex::new(connection),
         })
+    }
+
+    /// Its file.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Whether a directory holds a store.

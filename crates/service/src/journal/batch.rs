@@ -7,7 +7,7 @@ use mendb_model::operation::{Context, Effect, Event, IllegalEvent, Operation, To
 use rusqlite::Transaction;
 
 use super::{
-    Journal, command, draft_shard, failed, mended_shard, operation, operation_event,
+    Journal, command, draft_shard, failed, mended_shard, operation, operation_end, operation_event,
     operation_step, shard_progress,
 };
 use crate::env;
@@ -91,6 +91,9 @@ impl Batch<'_> {
         };
         if command_id.is_some() || outcome.touched.standing {
             put(tx, operation, &outcome.touched)?;
+            if entry.is_end(operation) {
+                operation_end::put(tx, operation)?;
+            }
             if let Some(text) = entry.end(operation) {
                 operation_event::put(tx, operation, &text)?;
             }

@@ -19,6 +19,7 @@ pub mod mend_plan;
 mod mended_shard;
 pub mod needed;
 pub mod operation;
+pub mod operation_end;
 pub mod operation_event;
 pub mod operation_key;
 mod operation_step;
@@ -119,6 +120,7 @@ impl Journal {
             return Ok(());
         }
         operation_key::prepare(&connection).map_err(failed)?;
+        operation_end::prepare(&connection).map_err(failed)?;
         proof::prepare(&connection).map_err(failed)
     }
 
@@ -160,6 +162,7 @@ impl Journal {
                 draft_shard::LAYOUT,
                 mended_shard::LAYOUT,
                 operation_event::LAYOUT,
+                operation_end::LAYOUT,
                 operation_key::LAYOUT,
                 proof::LAYOUT,
                 mend_plan::LAYOUT,

@@ -35,13 +35,14 @@ CREATE TABLE IF NOT EXISTS operation (
 ) STRICT;";
 
 /// The tables that have records of an operation.
-const TABLES: [&str; 11] = [
+const TABLES: [&str; 12] = [
     "command",
     "draft_shard",
     "left_partition",
     "made",
     "mend_plan",
     "mended_shard",
+    "operation_end",
     "operation_event",
     "task_segment",
     "shard_progress",

@@ -60,8 +60,14 @@ impl Entry {
         }
     }
 
+    /// Whether it ended the operation.
+    pub(super) fn is_end(&self, after: &OperationHead) -> bool {
+        after.state.is_terminal() && !self.state.is_terminal()
+    }
+
     /// The text, where there is any.
     pub(super) fn end(self, after: &OperationHead) -> Option<String> {
+        let is_end = self.is_end(after);
         if let Some(error) = self.tick
             && self.state == after.state
             && error == after.error
@@ -69,8 +75,7 @@ impl Entry {
             return None;
         }
         let text = self.text?;
-        let ended = after.state.is_terminal() && !self.state.is_terminal();
-        Some(if ended {
+        Some(if is_end {
             format!("{text}; operation {}", after.state.name())
         } else {
             text

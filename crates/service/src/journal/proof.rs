@@ -105,13 +105,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_journal_of_before_gets_the_table_that_it_lacks() {
+    fn a_journal_of_before_gets_the_tables_that_it_lacks() {
         let directory = tempfile::tempdir().unwrap();
         drop(Journal::open(directory.path()).unwrap());
         let raw = Connection::open(directory.path().join("journal.sqlite")).unwrap();
-        raw.execute_batch("DROP TABLE proof;").unwrap();
+        raw.execute_batch("DROP TABLE proof; DROP TABLE operation_end;")
+            .unwrap();
         drop(raw);
         let journal = Journal::open(directory.path()).unwrap();
         assert_eq!(journal.proofs("id").unwrap(), []);
+        assert_eq!(journal.ends_after(0, 1).unwrap(), []);
     }
 }

@@ -110,4 +110,12 @@ fn a_drill_of_a_damaged_backup_fails_proves_nothing_and_is_rolled_back() {
     assert_eq!(world.drive(&failed.operation_id).state, State::Cancelled);
     assert!(contents(&world.database) == before);
     assert_eq!(proofs(&world), []);
+    // Who tells others of ends hears of both.
+    let ends = world.service.journal().ends_after(0, 100).unwrap();
+    let states: Vec<&str> = ends
+        .iter()
+        .filter(|end| end.operation_id == failed.operation_id)
+        .map(|end| end.state.as_str())
+        .collect();
+    assert_eq!(states, ["failed", "cancelled"]);
 }
