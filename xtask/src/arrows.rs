@@ -48,7 +48,7 @@ pub const FLOORS: [(&str, &[&[&str]]); 3] = [
         "crates/server/src",
         &[
             &[
-                "cookie", "cron", "events", "metrics", "problem", "role", "tls",
+                "cookie", "cron", "events", "metrics", "problem", "role", "tls", "upload",
             ],
             &["header", "listener", "route", "store"],
             &["desk", "schedule"],

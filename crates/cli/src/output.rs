@@ -21,6 +21,9 @@ pub struct Output {
     pub listener: Option<Arc<Listener>>,
 }
 
+/// Pieces of a file that a listener hears.
+const HEARD_BYTES: usize = 16 << 10;
+
 /// A column of a text table: its title and the cell of a record.
 pub struct Field<T> {
     title: &'static str,
@@ -103,6 +106,19 @@ impl Output {
         }
     }
 
+    /// Where a file goes that is written piece by piece, and how large the pieces should be where that matters: a
+    /// client of the server that is slow has some of them waiting.
+    pub fn file(&self, media_type: &'static str) -> (Option<usize>, Box<dyn Write + Send>) {
+        match &self.listener {
+            Some(listener) => {
+                listener.tell(Told::Kind(media_type));
+                let out = HeardBytes(Arc::clone(listener));
+                (Some(HEARD_BYTES), Box::new(out))
+            }
+            None => (None, Box::new(io::stdout())),
+        }
+    }
+
     fn print_json<T: Serialize + ?Sized>(&self, value: &T) -> Result<(), Failure> {
         let json = serde_json::to_string_pretty(value).map_err(|error| {
             Failure::of(crate::failure::FailureKind::ReportBug, &error).context("cannot write JSON")
@@ -133,6 +149,23 @@ impl Write for Heard {
         }
         let text = String::from_utf8_lossy(bytes).into_owned();
         self.0.tell(Told::Data(text));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Sends a listener what is written.
+struct HeardBytes(Arc<Listener>);
+
+impl Write for HeardBytes {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.is_gone() {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        self.0.tell(Told::Bytes(bytes.to_vec()));
         Ok(bytes.len())
     }
 

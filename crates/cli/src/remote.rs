@@ -1,14 +1,17 @@
 //! Commands that a server runs: what they print, how they end and what they return is as if they ran here.
 
-use std::io::{BufRead, BufReader, Write};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
 use std::time::Duration;
 
 use clap::{ArgMatches, Command};
 use mendb_server::Verb;
-use mendb_server::route::Route;
+use mendb_server::route::{Route, Rows};
 use serde_json::{Map, Value, json};
 
 use crate::failure::{Failure, FailureKind};
+use crate::formats::Format;
 use crate::log;
 use crate::output::OutputFormat;
 use crate::serve::routes::route_of;
@@ -53,17 +56,31 @@ impl Remote {
                     .hint("run it on the machine of the server, without --server and MENDB_SERVER"),
             );
         };
-        if let Some(name) = fields.keys().find(|name| is_of_here(route, name)) {
+        // Rows are sent along.
+        let is_refused = |name: &str| {
+            let is_sent = name == ROWS && takes_rows(route);
+            is_of_here(route, name) && !is_sent
+        };
+        if let Some(name) = fields.keys().find(|name| is_refused(name.as_str())) {
             return Err(Failure::misuse(format!(
                 "--{} names a file or a place of the machine that mendb runs on, and the server is another",
                 name.replace('_', "-")
             ))
             .hint("leave it out, or run the command on the machine of the server, without --server"));
         }
-        let response = self.send(route, fields)?;
+        let rows = route.command().map_or(Rows::None, |command| command.rows);
+        let mut response = self.send(route, fields)?;
         let status = response.status().as_u16();
         if status != 200 {
             return self.refused(response, status);
+        }
+        if rows == Rows::Out {
+            let copied = response.copy_to(&mut std::io::stdout().lock());
+            copied.map_err(|error| {
+                Failure::of(FailureKind::FixEnvironment, &error)
+                    .context("the rows were cut off, and are not all")
+            })?;
+            return Ok(Ended { exit_code: 0 });
         }
         self.print(BufReader::new(response))
     }
@@ -110,7 +127,11 @@ impl Remote {
                 };
             }
         }
-        let is_post = route.verb == Verb::Post;
+        let sent = match takes_rows(route) {
+            true => Some(rows_of(&mut fields)?),
+            false => None,
+        };
+        let is_post = route.verb == Verb::Post && sent.is_none();
         if !is_post {
             let mut query = url.query_pairs_mut();
             for (name, value) in &fields {
@@ -160,6 +181,9 @@ impl Remote {
             request = request
                 .header("content-type", "application/json")
                 .body(json!(fields).to_string());
+        }
+        if let Some(rows) = sent {
+            request = request.body(reqwest::blocking::Body::new(rows));
         }
         request.send().map_err(|error| cannot(&error))
     }
@@ -262,6 +286,36 @@ impl Remote {
                 .to_owned(),
         })
     }
+}
+
+/// The argument that names a file of rows.
+const ROWS: &str = "file";
+
+/// Whether rows of this machine go along with a request.
+fn takes_rows(route: &Route) -> bool {
+    let command = route.command();
+    command.is_some_and(|command| command.rows == Rows::In)
+}
+
+/// The file of rows that a line names, opened, and its format in what is asked.
+///
+/// # Errors
+/// There is none of the name, or nothing says its format.
+fn rows_of(fields: &mut Map<String, Value>) -> Result<Box<dyn Read + Send>, Failure> {
+    let path = match fields.remove(ROWS) {
+        Some(Value::String(path)) => path,
+        _ => return Err(Failure::misuse("no file of rows is named")),
+    };
+    if !fields.contains_key("format") {
+        let format = Format::choose(None, Path::new(&path))?;
+        fields.insert("format".to_owned(), format.name().into());
+    }
+    if path == "-" {
+        return Ok(Box::new(std::io::stdin()));
+    }
+    let file = File::open(&path);
+    let file = file.map_err(|error| Failure::io(format!("cannot read {path}"), &error))?;
+    Ok(Box::new(file))
 }
 
 /// Whether an argument is about the machine that the program runs on.

@@ -34,7 +34,7 @@ pub enum Held {
     /// The target.
     Target {
         /// It.
-        _target: OpenTarget,
+        target: OpenTarget,
     },
     /// The directory of the journal of a repository.
     Repository {
@@ -43,6 +43,16 @@ pub enum Held {
     },
     /// What the server has that runs the command.
     Served,
+}
+
+impl Held {
+    /// The row store that is held, if it is one.
+    pub fn rows(&self) -> Option<Database> {
+        match self {
+            Self::Target { target } => target.rows.clone(),
+            Self::Repository { .. } | Self::Served => None,
+        }
+    }
 }
 
 impl OpenService {
@@ -131,7 +141,7 @@ impl Context {
         let service = self.service_of(runtime, repository, engine, &target.journal_directory)?;
         Ok(OpenService {
             service: Arc::new(service),
-            held: Held::Target { _target: target },
+            held: Held::Target { target },
         })
     }
 

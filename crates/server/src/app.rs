@@ -36,6 +36,8 @@ use crate::store::Store;
 const MOST_COMMANDS: usize = 64;
 /// Of them, those of one token.
 const MOST_OF_ONE: u64 = 32;
+/// Clients that send rows at a time: each fills a file.
+const MOST_UPLOADS: usize = 4;
 /// Readers of events at a time.
 const MOST_READERS: usize = 1024;
 
@@ -69,6 +71,7 @@ pub struct App {
     requests: Requests,
     commands: Arc<Semaphore>,
     readers: Arc<Semaphore>,
+    uploads: Arc<Semaphore>,
     /// Keys of requests that are being worked on.
     keys: Mutex<BTreeSet<String>>,
     /// How many commands each token has running.
@@ -85,6 +88,7 @@ impl App {
             requests: Requests::default(),
             commands: Arc::new(Semaphore::new(MOST_COMMANDS)),
             readers: Arc::new(Semaphore::new(MOST_READERS)),
+            uploads: Arc::new(Semaphore::new(MOST_UPLOADS)),
             keys: Mutex::default(),
             running: Mutex::default(),
             begun_ms: env::now_ms(),

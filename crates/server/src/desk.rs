@@ -1,11 +1,14 @@
 //! What does what is asked: the program behind the server.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 
 use crate::listener::{End, Listener};
 use crate::metrics::Family;
 use crate::role::Role;
 use crate::route::Route;
+use crate::upload::Upload;
 
 /// How an answer is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +49,8 @@ pub struct Asked {
     pub key: Option<String>,
     /// Who asks.
     pub caller: Caller,
+    /// The rows that come along.
+    pub upload: Option<Arc<Upload>>,
 }
 
 /// What an argument is, to those who read about it.

@@ -26,6 +26,7 @@ pub mod route;
 pub mod schedule;
 pub mod store;
 pub mod tls;
+pub mod upload;
 
 pub use app::{App, AppSettings};
 pub use desk::{Asked, Caller, Desk, Field, FieldKind, Format};

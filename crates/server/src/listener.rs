@@ -15,6 +15,10 @@ const UNHEARD: usize = 256;
 pub enum Told {
     /// Data, as it would be on stdout.
     Data(String),
+    /// Of rows that come next as bytes, the media type.
+    Kind(&'static str),
+    /// A piece of a file of rows.
+    Bytes(Vec<u8>),
     /// Something that is not data, as it would be on stderr.
     Note(String),
     /// An operation is on its way.

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::desk::{Desk, Field, FieldKind};
-use crate::route::{Does, Route, Verb};
+use crate::route::{Does, Route, Rows, Verb};
 
 /// The document of a table of routes.
 pub fn document(routes: &[Route], desk: &dyn Desk, version: &str) -> Value {
@@ -80,7 +80,12 @@ fn operation(route: &Route, desk: &dyn Desk) -> Value {
     } else {
         operation["security"] = json!([]);
     }
-    if route.verb == Verb::Post {
+    let rows = route.command().map_or(Rows::None, |command| command.rows);
+    if rows == Rows::In {
+        operation["requestBody"] =
+            json!({ "required": true, "description": "a file of rows", "content": files() });
+    }
+    if route.verb == Verb::Post && rows == Rows::None {
         if route.command().is_some() {
             parameters.push(json!({
                 "name": "Idempotency-Key",
@@ -126,16 +131,30 @@ fn responses(route: &Route) -> Value {
         Does::Events | Does::OperationEvents => "text/event-stream",
         _ => "application/json",
     };
+    let content = match route.command() {
+        Some(command) if command.rows == Rows::Out => files(),
+        _ => json!({ kind: {} }),
+    };
     let mut responses = json!({
-        "200": { "description": "what the command prints", "content": { kind: {} } },
+        "200": { "description": "what the command prints", "content": content },
         "default": problem,
     });
-    if route.changes() {
+    if route.changes()
+        && route
+            .command()
+            .is_some_and(|command| command.rows == Rows::None)
+    {
         responses["202"] = json!({ "description": "an operation has begun",
             "headers": { "Location": { "schema": { "type": "string" }, "description": "of the operation" } },
             "content": { "application/json": { "schema": { "$ref": "#/components/schemas/Begun" } } } });
     }
     responses
+}
+
+/// The media types of files of rows.
+fn files() -> Value {
+    let file = json!({ "schema": { "type": "string", "format": "binary" } });
+    json!({ "text/csv": file, "application/x-ndjson": file, "application/vnd.apache.parquet": file })
 }
 
 fn schema(field: &Field) -> Value {

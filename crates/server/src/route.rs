@@ -86,6 +86,19 @@ pub struct Command {
     pub fixed: &'static [(&'static str, &'static str)],
     /// Whether a part of the path is the name of a plan that the server keeps.
     pub carries_out: bool,
+    /// Whether rows come as the body, or go as the answer.
+    pub rows: Rows,
+}
+
+/// Which way rows go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rows {
+    /// There are none.
+    None,
+    /// The body is a file of rows, and arguments stand in the query.
+    In,
+    /// The answer is a file of rows.
+    Out,
 }
 
 impl Command {

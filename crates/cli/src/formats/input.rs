@@ -4,7 +4,7 @@
 
 use std::cell::{Cell, OnceCell};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use mendb_model::Column;
@@ -17,6 +17,9 @@ use super::parquet::{self, ParquetSource};
 use super::table_file::TableFile;
 use super::{FileOptions, Format, ReadError, Reading, RecordSource};
 use crate::failure::{Failure, FailureKind};
+
+/// Rows that are sent are taken in pieces of this size.
+const PIECE_BYTES: usize = 64 << 10;
 
 /// Where the rows come from.
 pub struct Input {
@@ -68,6 +71,39 @@ impl Input {
         Ok(Self {
             name,
             origin,
+            format,
+            options,
+            dialect: OnceCell::new(),
+            unnamed: OnceCell::new(),
+        })
+    }
+
+    /// Rows that somebody sends, kept in a temporary file before any is looked at: who is slow holds up nobody.
+    ///
+    /// # Errors
+    /// They were cut off, or there is no room for them.
+    pub fn sent(
+        name: &str,
+        mut rows: impl Read,
+        format: Format,
+        options: FileOptions,
+    ) -> Result<Self, Failure> {
+        let mut file = tempfile::NamedTempFile::new().map_err(no_room(name))?;
+        let mut piece = vec![0; PIECE_BYTES];
+        loop {
+            let count = rows.read(&mut piece).map_err(|error| {
+                Failure::new(FailureKind::Retry, format!("{name} were cut off"))
+                    .caused_by(error.to_string())
+                    .hint("nothing was written: send them again")
+            })?;
+            if count == 0 {
+                break;
+            }
+            file.write_all(&piece[..count]).map_err(no_room(name))?;
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            origin: Origin::Spooled(file),
             format,
             options,
             dialect: OnceCell::new(),

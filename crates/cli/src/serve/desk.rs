@@ -109,6 +109,7 @@ impl ProgramDesk {
             session.plan = Some(plan.ok_or_else(unknown)?);
         }
         session.keeps_plan = asked.keeps_plan;
+        session.upload.clone_from(&asked.upload);
         let session = Arc::new(session);
         let (settings, entries) = self.settings();
         let context = Context {

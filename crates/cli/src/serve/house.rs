@@ -12,6 +12,7 @@ use std::time::Duration;
 use mendb_model::name::OperationId;
 use mendb_model::operation::{OperationHead, State};
 use mendb_repo::Repository;
+use mendb_rowstore::Database;
 use mendb_server::Events;
 use mendb_service::journal::Journal;
 use mendb_service::{Service, Settings, env};
@@ -41,6 +42,8 @@ pub struct House {
     pub repository: Repository,
     /// The target.
     pub target: Arc<Service>,
+    /// The row store that the target is, if it is one.
+    pub rows: Option<Database>,
     /// What happens to operations.
     pub events: Arc<Events>,
     /// Of services for the repository alone.
@@ -72,6 +75,8 @@ pub struct Opened {
     pub repository: Repository,
     /// The target.
     pub target: Arc<Service>,
+    /// The row store that it is, if it is one.
+    pub rows: Option<Database>,
     /// Of services for the repository alone.
     pub settings: Settings,
     /// The directory of the journal of the target.
@@ -87,6 +92,7 @@ impl House {
             runtime: opened.runtime,
             repository: opened.repository,
             target: opened.target,
+            rows: opened.rows,
             events: Arc::new(Events::new(env::random_id())),
             settings: Mutex::new(opened.settings),
             journal_directory: opened.journal_directory,

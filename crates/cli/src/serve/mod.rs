@@ -256,6 +256,7 @@ fn open(context: &Context) -> Result<Arc<House>, Failure> {
         runtime,
         repository,
         target,
+        rows: held.rows(),
         settings: context.service_settings(String::new()),
         journal_directory: context.journal_directory()?,
         held: Box::new(held),

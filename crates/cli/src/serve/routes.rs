@@ -1,6 +1,6 @@
 //! The table of routes. What a route takes and does is what its command takes and does.
 
-use mendb_server::route::{Command, Does, Route, Verb};
+use mendb_server::route::{Command, Does, Route, Rows, Verb};
 use mendb_server::{Role, dashboard};
 
 /// A command whose arguments have the names of the path.
@@ -11,6 +11,7 @@ const fn command(words: &'static [&'static str]) -> Command {
         without: &[],
         fixed: &[],
         carries_out: false,
+        rows: Rows::None,
     }
 }
 
@@ -133,6 +134,27 @@ pub const ROUTES: &[Route] = &[
         Viewer,
         "A table of a row store: columns, indexes, shards",
         command(&["table", "describe"]),
+    ),
+    route(
+        Get,
+        "/v1/tables/{table}/rows",
+        Viewer,
+        "The rows of a table in key order, as CSV, JSON lines or Parquet",
+        Command {
+            rows: Rows::Out,
+            ..without(command(&["table", "export"]), &["file"])
+        },
+    ),
+    route(
+        Post,
+        "/v1/tables/{table}/rows",
+        Admin,
+        "Writes the rows of a CSV, JSON lines or Parquet file, all of them or none; arguments stand in the query",
+        Command {
+            fixed: &[("file", "-")],
+            rows: Rows::In,
+            ..without(command(&["table", "import"]), &["file", "schema"])
+        },
     ),
     // Operations.
     route(
@@ -272,6 +294,7 @@ pub const ROUTES: &[Route] = &[
             ],
             fixed: &[],
             carries_out: true,
+            rows: Rows::None,
         },
     ),
     route(

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mendb_model::name::OperationId;
+use mendb_server::upload::Upload;
 use mendb_server::{Listener, Told};
 use mendb_service::journal::operation_key::OrderKey;
 
@@ -20,6 +21,8 @@ pub struct Session {
     pub plan: Option<String>,
     /// Whether a plan that is shown is kept, to be carried out later.
     pub keeps_plan: bool,
+    /// Rows that the client sends.
+    pub upload: Option<Arc<Upload>>,
     kept: Mutex<Option<String>>,
 }
 
@@ -40,6 +43,7 @@ impl Session {
             listener,
             plan: None,
             keeps_plan: false,
+            upload: None,
             kept: Mutex::default(),
         }
     }

@@ -255,6 +255,7 @@ mod tests {
                 without: &["plan"],
                 fixed: &[],
                 carries_out: false,
+                rows: mendb_server::route::Rows::None,
             }),
         }
     }

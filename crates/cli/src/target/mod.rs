@@ -43,6 +43,8 @@ pub struct OpenTarget {
     pub engine: Arc<dyn Engine>,
     /// Where its journal is.
     pub journal_directory: PathBuf,
+    /// The row store that it is, if it is one.
+    pub rows: Option<Database>,
     /// What keeps others out, where the engine does not.
     _claim: Option<Claim>,
     /// The same of a PostgreSQL database.
@@ -54,6 +56,7 @@ impl OpenTarget {
         Self {
             engine,
             journal_directory,
+            rows: None,
             _claim: None,
             _lock: None,
         }
@@ -161,7 +164,12 @@ impl Context {
     /// The URL is wrong or names a ClickHouse server, the directory is open in another process, or the
     /// store is damaged.
     pub fn open_rows(&self) -> Result<Database, Failure> {
-        self.open_rows_in(&self.tables_directory()?)
+        let directory = self.tables_directory()?;
+        let served = (self.session.as_ref()).and_then(|session| session.house.rows.clone());
+        match served {
+            Some(database) => Ok(database),
+            None => self.open_rows_in(&directory),
+        }
     }
 
     fn tables_directory(&self) -> Result<PathBuf, Failure> {
@@ -237,8 +245,12 @@ impl Context {
         match self.target()? {
             // The store has a lock of its own.
             Target::Rows(directory) => {
-                let engine = RowEngine::new(open_rows(self, &directory)?);
-                Ok(OpenTarget::new(Arc::new(engine), directory))
+                let database = open_rows(self, &directory)?;
+                let engine = RowEngine::new(database.clone());
+                Ok(OpenTarget {
+                    rows: Some(database),
+                    ..OpenTarget::new(Arc::new(engine), directory)
+                })
             }
             Target::Postgres(address) => {
                 let opened = self.open_postgres(&address)?;

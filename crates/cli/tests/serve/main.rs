@@ -26,3 +26,4 @@ mod remote;
 mod schedules;
 mod server;
 mod story;
+mod tables;

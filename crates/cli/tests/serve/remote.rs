@@ -3,7 +3,7 @@
 use crate::mendb::Ran;
 use crate::server::World;
 
-fn through(world: &World, server: &crate::server::Server, line: &str) -> Ran {
+pub fn through(world: &World, server: &crate::server::Server, line: &str) -> Ran {
     let mut command = world.mendb.command(line);
     command
         .env("MENDB_SERVER", server.url())
@@ -108,7 +108,7 @@ fn what_works_is_done_by_the_server_and_reported_here() {
 fn what_a_server_does_not_do_is_refused_and_what_is_about_this_machine_is_done_here() {
     let world = World::new();
     let server = world.serve();
-    let refused = through(&world, &server, "table import cities cities.csv");
+    let refused = through(&world, &server, "table drop cities");
     assert_eq!(refused.code, 2, "{refused:?}");
     assert!(
         refused.stderr.contains("not done by a server"),

@@ -13,9 +13,10 @@ use crate::desk::{Asked, Caller, Desk, Format};
 use crate::header::single;
 use crate::listener::{End, Listener, Told};
 use crate::problem::Problem;
-use crate::route::{Route, Verb};
+use crate::route::{Route, Rows, Verb};
 use crate::store::Store;
 use crate::store::audit::Wish;
+use crate::upload::Upload;
 
 /// Characters of an idempotency key.
 const MOST_OF_KEY: usize = 200;
@@ -63,7 +64,19 @@ impl App {
         let wanted = accepts(&headers);
         let key = key(&headers, &caller)?;
         let mut fields = body::query(request.uri().query().unwrap_or_default())?;
-        if route.verb == Verb::Post {
+        let rows = route.command().map_or(Rows::None, |command| command.rows);
+        let mut upload = None;
+        if rows == Rows::In {
+            if key.is_some() {
+                return Err(Problem::bad_request(
+                    "an Idempotency-Key is for what begins an operation, which rows that come do not",
+                )
+                .hint("to import the same rows again changes nothing"));
+            }
+            let place = Arc::clone(&self.uploads).try_acquire_owned();
+            let place = place.map_err(|_| Problem::busy("too many clients send rows"))?;
+            upload = Some(Arc::new(Upload::begin(request.into_body(), place)));
+        } else if route.verb == Verb::Post {
             if !fields.is_empty() {
                 return Err(Problem::bad_request(
                     "arguments of a POST stand in its body",
@@ -85,6 +98,7 @@ impl App {
             keeps_plan: !wanted.lines,
             key: key.clone(),
             caller,
+            upload,
         });
         let place = Arc::clone(&self.commands).try_acquire_owned();
         let place =
@@ -113,6 +127,9 @@ impl App {
             drop(working);
             drop(place);
         });
+        if rows == Rows::Out {
+            return stream::rows(told).await;
+        }
         if wanted.lines {
             return Ok(stream::lines(told));
         }
@@ -221,7 +238,7 @@ impl App {
                         headers.insert(header::LINK, link);
                     }
                 }
-                Told::Progress { .. } => {}
+                Told::Progress { .. } | Told::Kind(_) | Told::Bytes(_) => {}
                 Told::Begun(operation_id) if route.verb != Verb::Get => {
                     if let Some(audit_id) = audit {
                         let store = Arc::clone(&self.settings.store);

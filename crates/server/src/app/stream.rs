@@ -94,6 +94,42 @@ impl Reader {
     }
 }
 
+/// The rows that a command tells, as they come. What fails before the first of them is answered; what fails later cuts
+/// the answer off, so that nobody takes it for whole.
+pub(super) async fn rows(mut told: Receiver<Told>) -> Result<Response<Body>, Problem> {
+    let mut kind = "application/octet-stream";
+    let first = loop {
+        match told.recv().await {
+            Some(Told::Kind(of_rows)) => kind = of_rows,
+            Some(Told::Bytes(piece)) => break Some(piece),
+            Some(Told::Ended(end)) => match end.problem {
+                Some(problem) => return Err(problem),
+                None => break None,
+            },
+            Some(_) => {}
+            None => return Err(Problem::defect("a thread of the server died")),
+        }
+    };
+    let pieces = stream::unfold((first, Some(told)), |(first, told)| async move {
+        let mut told = told?;
+        if let Some(piece) = first {
+            return Some((Ok(piece), (None, Some(told))));
+        }
+        loop {
+            match told.recv().await {
+                Some(Told::Bytes(piece)) => return Some((Ok(piece), (None, Some(told)))),
+                Some(Told::Ended(end)) if end.problem.is_none() => return None,
+                Some(Told::Ended(_)) | None => {
+                    let cut_off = std::io::Error::other("the rows end here, and are not all");
+                    return Some((Err(cut_off), (None, None)));
+                }
+                Some(_) => {}
+            }
+        }
+    });
+    Ok(plain(kind, Body::from_stream(pieces)))
+}
+
 /// What a command tells, as lines of JSON.
 pub(super) fn lines(told: Receiver<Told>) -> Response<Body> {
     let stream = stream::unfold(Some(told), |told| async move {
@@ -127,6 +163,8 @@ fn line(told: Told) -> serde_json::Value {
         } => {
             serde_json::json!({ "progress": { "operation_id": operation_id, "line": line, "percent": percent } })
         }
+        // Rows go as they are: who wants lines asked for something else.
+        Told::Kind(_) | Told::Bytes(_) => serde_json::json!({}),
         Told::Planned(plan) => serde_json::json!({ "planned": plan }),
         Told::More(after) => serde_json::json!({ "more": after }),
         Told::Ended(end) => serde_json::json!({ "end": *end }),

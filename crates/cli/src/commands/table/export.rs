@@ -88,8 +88,11 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<Verdict, Failure> {
         ));
     }
     let Some(path) = &args.file else {
-        let stdout = BufWriter::with_capacity(BUFFER_BYTES, io::stdout());
-        args.write(context, format, stdout)?;
+        let (buffer, out) = context.output.file(format.media_type());
+        let out = BufWriter::with_capacity(buffer.unwrap_or(BUFFER_BYTES), out);
+        let Written { mut out, .. } = args.write(context, format, out)?;
+        out.flush()
+            .map_err(|error| Failure::io("cannot write the rows", &error))?;
         return Ok(Verdict::Done);
     };
     let name = path.display();

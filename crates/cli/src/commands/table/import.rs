@@ -59,7 +59,11 @@ pub fn run(args: &ImportArgs, context: &Context) -> Result<Verdict, Failure> {
     let format = Format::choose(args.format, &args.file)?;
     let options = args.reading.options(format)?;
     let learns = args.create && (args.definition.schema.is_none() || args.shards.is_some());
-    let mut input = Input::open(&args.file, format, options, learns)?;
+    let sent = (context.session.as_ref()).and_then(|session| session.upload.as_ref()?.take());
+    let mut input = match sent {
+        Some(rows) => Input::sent("the rows", rows, format, options)?,
+        None => Input::open(&args.file, format, options, learns)?,
+    };
     let database = context.open_rows()?;
     let mut created = None;
     if args.create {
@@ -122,7 +126,7 @@ impl ImportArgs {
             only: (self.mode == Mode::Erase).then_some(schema.key.as_slice()),
         };
         let label = format!("importing {}", self.table);
-        let progress = Progress::start(label, input.size_bytes(), context.output.quiet);
+        let progress = Progress::start(label, input.size_bytes(), context.output.hides_progress());
         let load = Load {
             database,
             table: &table,
