@@ -17,6 +17,7 @@ pub fn run() -> Outcome {
     Step::new("cargo clippy --workspace --all-targets -- -D warnings").run()?;
     PYTHON.provide()?;
     CLICKHOUSE.provide()?;
+    ZOOKEEPER.provide()?;
     STRACE.provide()?;
     // One run tells of every test that fails.
     let tests = if Step::new("cargo nextest --version").succeeds() {
@@ -89,6 +90,13 @@ const CLICKHOUSE: Provision = Provision {
     reason: "some tests need the server of ClickHouse 18.16, /usr/sbin/clickhouse-server",
     check: "test -x /usr/sbin/clickhouse-server",
     packages: "clickhouse-server clickhouse-common",
+};
+
+/// What replicas of tables agree over.
+const ZOOKEEPER: Provision = Provision {
+    reason: "tests of replicated tables need ZooKeeper, /usr/share/java/zookeeper.jar, and Java",
+    check: "test -e /usr/share/java/zookeeper.jar -a -x /usr/bin/java",
+    packages: "zookeeper",
 };
 
 /// What the recorder of writes records with.

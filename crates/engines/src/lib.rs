@@ -27,6 +27,7 @@ pub use contract::parts::{
     Disk, Exchange, FoundFile, Freeze, FreezeTable, FrozenPart, FrozenTable, LivePartDamage,
     Moment, Origin, PartContent, PartStore, PartToProve, RefusedPart, RefusedTable, ServerInfo,
 };
+pub use contract::replicas::{Replica, Replication, Standing};
 pub use contract::row_versions::{RowCounts, RowVersions};
 pub use contract::rows::{
     FreezeRequest, Frozen, HiddenTable, RebuildRequest, RowSource, RowStore, StagedCounts,

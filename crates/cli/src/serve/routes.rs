@@ -281,6 +281,7 @@ pub const ROUTES: &[Route] = &[
                 "check_kept",
                 "replica_path",
                 "apply_mutations",
+                "force_untried",
                 "dry_run",
                 "range",
                 "include_conflicting",

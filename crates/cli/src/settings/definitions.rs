@@ -24,7 +24,7 @@ pub struct Definition {
 }
 
 /// Every setting, in the order they are shown: those of one group stand together.
-pub const DEFINITIONS: [Definition; 31] = [
+pub const DEFINITIONS: [Definition; 32] = [
     Definition {
         key: "target",
         default: None,
@@ -141,6 +141,14 @@ pub const DEFINITIONS: [Definition; 31] = [
         about: "directory of the journal of a ClickHouse target; one for each server. Empty: mendb/ in \
                 the server's data directory, or where the record in it says",
         store: |settings, text| store(&mut settings.clickhouse_state, Ok(path(text))),
+        show: str::to_owned,
+    },
+    Definition {
+        key: "clickhouse.replica_wait_s",
+        default: Some("30"),
+        about: "seconds that a mend waits for what other replicas have brought and this one does not have yet, and \
+                after it for those to follow; then it refuses, or names them",
+        store: |settings, text| store(&mut settings.replica_wait_s, positive(text)),
         show: str::to_owned,
     },
     Definition {

@@ -63,6 +63,8 @@ pub struct Settings {
     pub postgres_state: Option<PathBuf>,
     /// Where else these journals are, a directory for each database.
     pub postgres_journals: PathBuf,
+    /// Seconds that replicas of tables are waited for.
+    pub replica_wait_s: u64,
     /// Tables of a ClickHouse server that backup and restore leave out.
     pub exclude: Exclusion,
     /// A shard larger than this splits.

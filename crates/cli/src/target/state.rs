@@ -5,6 +5,7 @@
 //! directory. So it does not matter from where mendb is started.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use mendb_engines::clickhouse::{ClickHouse, Connection, ConnectionOptions, holds_in_state};
 use mendb_engines::{Engine as _, Hold};
@@ -119,6 +120,7 @@ impl Context {
             user: server.user.clone(),
             password: password.reveal().to_owned(),
             data_path: settings.clickhouse_data_path.clone(),
+            replica_wait: Duration::from_secs(settings.replica_wait_s),
         }
     }
 

@@ -31,6 +31,8 @@ impl ClickHouse {
     /// Attaches staged parts in their order.
     pub(super) fn attach(&self, name: &TableName, parts: &[StagedPart]) -> Result<()> {
         let told = self.told_name(name)?;
+        // Before anything is moved.
+        self.own_replica(&told)?;
         let detached = self.detached_directories(&told)?;
         for part in parts {
             let own = own_name_of(part)?;

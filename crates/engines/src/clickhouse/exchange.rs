@@ -37,6 +37,7 @@ use super::live_parts::FoundPart;
 use super::markers::{Marker, unusable};
 use super::rewrite;
 use super::stage::staging_table;
+use super::unseen::LastLook;
 use crate::contract::parts::{Exchange, Origin};
 use crate::error::{EngineError, Remedy, Result};
 
@@ -76,9 +77,10 @@ impl ClickHouse {
         };
         let markers = self.markers();
         if markers.is_set(operation, name, Marker::Stage) {
-            self.bring_held_back(&place)?;
+            self.bring_all_held_back(operation, name, &told)?;
         }
         let staging = staging_table(operation, &told);
+        let is_replica = self.wait_for_others(&told)?.is_some();
         let live = self.live_parts(&told, exchange.partition_id)?;
         let wanted: Vec<Hash128> = exchange.parts.iter().map(hash_of).collect();
         let is_whole = |part: &&FoundPart| !exchange.damaged.contains(&part.name.to_string());
@@ -109,7 +111,10 @@ impl ClickHouse {
         if markers.is_set(operation, name, Marker::Stage) {
             self.drop_staging(&staging)?;
         }
-        self.release(&told);
+        // Replicas remove what was replaced by themselves, and would write that an absent partition goes.
+        if !is_replica {
+            self.release(&told);
+        }
         Ok(())
     }
 
@@ -157,18 +162,13 @@ impl ClickHouse {
     fn create_staging(&self, told: &TableName, staging: &TableName) -> Result<()> {
         #[derive(Deserialize)]
         struct Row {
-            engine: String,
             create_table_query: String,
         }
         let rows: Vec<Row> = self.client.rows(&format!(
-            "SELECT engine, create_table_query FROM system.tables WHERE {}",
+            "SELECT create_table_query FROM system.tables WHERE {}",
             is_table(told, "name")
         ))?;
         let row = rows.into_iter().next().ok_or_else(|| missing(told))?;
-        if row.engine.starts_with("Replicated") {
-            let message = format!("{told} is replicated: its partitions cannot be exchanged here");
-            return Err(EngineError::new(Remedy::Request, message));
-        }
         self.drop_staging(staging)?;
         let sql =
             rewrite::with_settings(&row.create_table_query, staging, &self.staging_settings()?)?;
@@ -257,6 +257,7 @@ impl ClickHouse {
             told,
             partition_id,
         } = place;
+        let log_end = self.wait_for_others(told)?;
         let mut holder = self.holder(operation, name, told, partition_id)?;
         let before = self.check_unchanged(place, exchange, live)?;
         let is_staged = |part: &FoundPart| live.iter().any(|staged| staged.name == part.name);
@@ -266,14 +267,26 @@ impl ClickHouse {
         {
             holder.forget(&late.name);
         }
+        let mut look = log_end.map(|log_end| LastLook::new(partition_id, log_end));
+        if let Some(look) = &mut look {
+            look.add(live);
+            self.remember_look(operation, name, look)?;
+        }
         let (outcome, holder) = holder.hold_while(statement)?;
         let outcome = outcome?;
         let held = holder.held()?;
+        if let Some(look) = &mut look {
+            look.add(&held);
+            self.remember_look(operation, name, look)?;
+        }
         if !held.is_empty() {
             let live = self.live_parts(place.told, place.partition_id)?;
             self.bring_back(place, &taken(&held, &live))?;
         }
         holder.release()?;
+        if let Some(look) = look {
+            self.check_none_lost(operation, name, told, &look)?;
+        }
         Ok(outcome)
     }
 
@@ -298,13 +311,20 @@ impl ClickHouse {
         Err(place.changed())
     }
 
-    /// Makes parts of a table live again that exchanges of before have taken away, if a crash came between.
+    /// Makes parts of a table live again that exchanges of before have taken away, if a crash came between, and names
+    /// what such an exchange took unseen.
     pub(super) fn bring_all_held_back(
         &self,
         operation: &str,
         name: &TableName,
         told: &TableName,
     ) -> Result<()> {
+        let mut look = self.last_look(operation, name)?;
+        if let Some(look) = &mut look {
+            let holder = self.holder(operation, name, told, &look.partition_id)?;
+            look.add(&holder.held()?);
+            self.remember_look(operation, name, look)?;
+        }
         for partition_id in self.held_partitions(operation, name)? {
             self.bring_held_back(&Place {
                 operation,
@@ -313,7 +333,10 @@ impl ClickHouse {
                 partition_id: &partition_id,
             })?;
         }
-        Ok(())
+        match look {
+            Some(look) => self.check_none_lost(operation, name, told, &look),
+            None => Ok(()),
+        }
     }
 
     /// As [`Self::bring_all_held_back`], for one partition.

@@ -109,8 +109,10 @@ impl Holder {
         self.seen.remove(&name.to_string());
     }
 
-    /// Runs `work`, and holds the parts that come meanwhile.
+    /// Holds what is there and was not seen, then runs `work`, and holds the parts that come meanwhile. Replicas
+    /// remove the files of what they replace at once.
     pub(super) fn hold_while<T>(mut self, work: impl FnOnce() -> T) -> Result<(T, Self)> {
+        self.look()?;
         thread::scope(|scope| {
             let (done, is_done) = channel::<()>();
             let looking = scope.spawn(move || -> Result<Self> {

@@ -4,7 +4,7 @@
 //! read from `checksums.txt`; a part that a merge takes away meanwhile has the question asked again, at
 //! most [`ATTEMPTS_MAX`] times. *Cost*: three queries, whatever the number of parts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
@@ -86,6 +86,7 @@ impl ClickHouse {
                 mutations: Vec::new(),
                 patches: Vec::new(),
                 partitions: BTreeMap::new(),
+                is_replicated: false,
             }));
         }
         let mutations = self.pending_mutations(name)?;
@@ -111,6 +112,7 @@ impl ClickHouse {
             mutations,
             patches,
             partitions,
+            is_replicated: table.engine.starts_with("Replicated"),
         };
         inventory.sort();
         Ok(Some(inventory))
@@ -166,6 +168,9 @@ impl ClickHouse {
     }
 
     /// Mutations that are not through all parts.
+    ///
+    /// Of a replicated table the parts themselves tell: 18.16 counts a range of numbers that was replaced as a part which
+    /// no mutation ever reaches, and never calls the mutation done.
     pub(super) fn pending_mutations(&self, name: &TableName) -> Result<Vec<Mutation>> {
         #[derive(Deserialize)]
         struct Row {
@@ -173,21 +178,54 @@ impl ClickHouse {
             command: String,
             #[serde(deserialize_with = "integer")]
             parts_to_do: i64,
+            partition_ids: Vec<String>,
+            numbers: Vec<String>,
         }
         if !self.abilities.mutations {
             return Ok(Vec::new());
         }
         let rows: Vec<Row> = self.client.rows(&format!(
-            "SELECT mutation_id, command, parts_to_do FROM system.mutations \
-             WHERE NOT is_done AND {}",
+            "SELECT mutation_id, command, parts_to_do, block_numbers.partition_id AS partition_ids, \
+             arrayMap(number -> toString(number), block_numbers.number) AS numbers \
+             FROM system.mutations WHERE NOT is_done AND {}",
             is_table(name, "table")
         ))?;
-        let mutations = rows.into_iter().map(|row| Mutation {
-            mutation_id: row.mutation_id,
-            command: row.command,
-            parts_to_do: u64::try_from(row.parts_to_do).unwrap_or(0),
-        });
-        Ok(mutations.collect())
+        // A mutation of a table that is not replicated has one number for all partitions.
+        let is_of_replicas = |row: &Row| !row.partition_ids.iter().any(String::is_empty);
+        let parts = match rows.iter().any(is_of_replicas) {
+            true => self.told_parts(name)?,
+            false => Vec::new(),
+        };
+        let mut mutations = Vec::new();
+        for row in rows {
+            let mut parts_to_do = u64::try_from(row.parts_to_do).unwrap_or(0);
+            if is_of_replicas(&row) {
+                let mut numbers = HashMap::new();
+                for (partition_id, number) in row.partition_ids.iter().zip(&row.numbers) {
+                    let number: i64 = number.parse().map_err(|_| {
+                        let id = &row.mutation_id;
+                        let message =
+                            format!("mutation {id} of {name} has {number:?} as its number");
+                        EngineError::new(Remedy::Request, message)
+                    })?;
+                    numbers.insert(partition_id.as_str(), number);
+                }
+                let is_to_do = |part: &&ToldPart| {
+                    let number = numbers.get(part.partition_id.as_str());
+                    number.is_some_and(|number| part.data_version < *number)
+                };
+                parts_to_do = parts.iter().filter(is_to_do).count() as u64;
+                if parts_to_do == 0 {
+                    continue;
+                }
+            }
+            mutations.push(Mutation {
+                mutation_id: row.mutation_id,
+                command: row.command,
+                parts_to_do,
+            });
+        }
+        Ok(mutations)
     }
 
     /// What tells a table from another of its name: its UUID, or the directory that was made for it.

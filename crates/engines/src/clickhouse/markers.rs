@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! <state directory>/mends/<operation>/<table>.<what>      the table's name as JSON
+//!                                             .look       what a last look saw ([`super::unseen`])
 //! ```
 //!
 //! *Crash*: a marker is durable before what it tells of begins, and goes after that has been undone. So
@@ -15,6 +16,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use mendb_model::part::TableName;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::error::{EngineError, Remedy, Result};
 
@@ -66,24 +69,62 @@ impl Markers {
 
     /// Sets one; nothing happens if it is set.
     pub(super) fn set(&self, operation: &str, table: &TableName, marker: Marker) -> Result<()> {
+        if self.is_set(operation, table, marker) {
+            return Ok(());
+        }
+        self.write(operation, &marker_name(table, marker), &(operation, table))
+    }
+
+    /// Writes a file of an operation anew, durably.
+    pub(super) fn write(
+        &self,
+        operation: &str,
+        name: &str,
+        content: &impl Serialize,
+    ) -> Result<()> {
         let directory = self.root.join(file_name(operation));
-        let path = directory.join(marker_name(table, marker));
-        let set = || {
-            if path.try_exists()? {
-                return Ok(());
-            }
+        let path = directory.join(name);
+        let write = || {
             fs::create_dir_all(&directory)?;
-            // Threads may set the same marker at once.
+            // Threads may write the same file at once.
             let number = WRITES.fetch_add(1, Ordering::Relaxed);
             let written = directory.join(format!("{}-{number}.tmp", std::process::id()));
             let mut file = File::create(&written)?;
-            serde_json::to_writer(&mut file, &(operation, table))?;
+            serde_json::to_writer(&mut file, content)?;
             file.sync_all()?;
             fs::rename(&written, &path)?;
             sync(&directory)?;
             sync(&self.root)
         };
-        set().map_err(|error: io::Error| unusable(&path, &error))
+        write().map_err(|error: io::Error| unusable(&path, &error))
+    }
+
+    /// Reads such a file; `None` if there is none.
+    pub(super) fn read<T: DeserializeOwned>(
+        &self,
+        operation: &str,
+        name: &str,
+    ) -> Result<Option<T>> {
+        let path = self.root.join(file_name(operation)).join(name);
+        let text = match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            text => text.map_err(|error| unusable(&path, &error))?,
+        };
+        let content = serde_json::from_slice(&text);
+        content
+            .map(Some)
+            .map_err(|error| unusable(&path, &error.into()))
+    }
+
+    /// Removes such a file, durably; nothing happens if there is none.
+    pub(super) fn remove(&self, operation: &str, name: &str) -> Result<()> {
+        let directory = self.root.join(file_name(operation));
+        let path = directory.join(name);
+        let removed = match fs::remove_file(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            removed => removed.and_then(|()| sync(&directory)),
+        };
+        removed.map_err(|error| unusable(&path, &error))
     }
 
     /// Whether one is set.

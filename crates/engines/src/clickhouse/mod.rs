@@ -44,16 +44,21 @@ mod partitions;
 mod plain;
 mod redefine;
 mod reload;
+mod replica;
+mod replica_log;
+mod replica_parts;
 mod rewrite;
 mod row_policies;
 mod server;
 mod stage;
 mod staging_root;
+mod unseen;
 
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use client::{Client, literal};
 use disks::{Places, ToldDisk};
@@ -69,6 +74,7 @@ use crate::contract::parts::{
     Disk, Exchange, Freeze, FreezeTable, FrozenPart, LivePartDamage, Moment, PartContent,
     PartStore, PartToProve, RefusedPart, ServerInfo,
 };
+use crate::contract::replicas::{Replica, Replication};
 use crate::contract::{Data, Engine, Hold, Lock};
 use crate::error::Result;
 pub use holds::in_state as holds_in_state;
@@ -84,6 +90,8 @@ pub struct ConnectionOptions {
     pub password: String,
     /// Where this process sees the directory of the server's default disk, if not where the server does.
     pub data_path: Option<PathBuf>,
+    /// How long replicas of a table are waited for that have something to do.
+    pub replica_wait: Duration,
 }
 
 /// A server that answers, with what it can do and where its files are. Nothing is kept of it yet.
@@ -91,6 +99,7 @@ pub struct Connection {
     client: Client,
     abilities: Abilities,
     places: Places,
+    replica_wait: Duration,
 }
 
 impl Connection {
@@ -106,6 +115,7 @@ impl Connection {
             client,
             abilities,
             places,
+            replica_wait: options.replica_wait,
         })
     }
 
@@ -123,6 +133,7 @@ pub struct ClickHouse {
     disks: OnceLock<Vec<ToldDisk>>,
     /// A directory of mendb's own, for what has to outlive a crash of either side.
     state_directory: PathBuf,
+    replica_wait: Duration,
 }
 
 impl ClickHouse {
@@ -132,6 +143,7 @@ impl ClickHouse {
             client,
             abilities,
             places,
+            replica_wait,
         } = connection;
         Self {
             client,
@@ -139,6 +151,7 @@ impl ClickHouse {
             places,
             disks: OnceLock::new(),
             state_directory,
+            replica_wait,
         }
     }
 }
@@ -338,6 +351,18 @@ impl PartStore for ClickHouse {
     fn can_rename(&self, definition: &TableDefinition) -> bool {
         // Databases of before UUIDs find the table of a view by the view's name.
         definition.engine != "MaterializedView" || self.abilities.uuids
+    }
+
+    fn untried(&self, definition: &TableDefinition) -> Option<String> {
+        self.untried_of(definition)
+    }
+
+    fn catch_up(&self, name: &TableName) -> Result<Option<Replication>> {
+        self.catch_up_with_others(&self.told_name(name)?)
+    }
+
+    fn replicas(&self, name: &TableName) -> Result<Vec<Replica>> {
+        self.compare_replicas(&self.told_name(name)?)
     }
 
     fn redefine(&self, name: &TableName, to: &TableDefinition, moment: Moment) -> Result<()> {

@@ -28,7 +28,8 @@ pub(super) fn relocated(
     Ok(statement.edited())
 }
 
-/// The statement, creating a table of the same kind with more settings, such as `a = 1, b = 2`.
+/// The statement, creating a table of the same kind with more settings, such as `a = 1, b = 2`. Of a replicated
+/// table it makes one of this server alone.
 pub(super) fn with_settings(
     create_query: &str,
     name: &TableName,
@@ -36,6 +37,7 @@ pub(super) fn with_settings(
 ) -> Result<String> {
     let mut statement = Statement::new(create_query);
     statement.rename_head(&name.sql())?;
+    statement.stand_alone();
     let at = statement.last_at_top("SETTINGS");
     if let Some((_, first)) = at.and_then(|at| statement.tokens.get(at + 1)) {
         let before = first.start..first.start;
@@ -159,6 +161,38 @@ impl<'a> Statement<'a> {
             let end = (at + taken).min(self.tokens.len());
             self.edits.push((self.bytes(at..end), String::new()));
             at = end;
+        }
+    }
+
+    /// Has an engine be the one without replicas, and without where in the keeper they are.
+    fn stand_alone(&mut self) {
+        let Some(mut at) = self.first_at_top("ENGINE").map(|at| at + 1) else {
+            return;
+        };
+        if self.is_sign(at, '=') {
+            at += 1;
+        }
+        let Some(alone) = self
+            .word(at)
+            .and_then(|word| word.strip_prefix("Replicated"))
+        else {
+            return;
+        };
+        self.edits
+            .push((self.tokens[at].1.clone(), alone.to_owned()));
+        if !self.is_sign(at + 1, '(') {
+            return;
+        }
+        let first = at + 2;
+        let mut end = first;
+        // The path and the name of the replica.
+        for _ in 0..2 {
+            if matches!(self.token(end), Some(Token::Text(_))) {
+                end += if self.is_sign(end + 1, ',') { 2 } else { 1 };
+            }
+        }
+        if end > first {
+            self.edits.push((self.bytes(first..end), String::new()));
         }
     }
 
@@ -470,6 +504,35 @@ mod tests {
     }
 
     #[test]
+    fn a_table_that_parts_are_staged_in_is_no_replica() {
+        let name = TableName::new("a", "t");
+        let rest = "ORDER BY x SETTINGS index_granularity = 8192";
+        for (engine, alone) in [
+            (
+                "ReplicatedMergeTree('/p/{shard}', '{replica}')",
+                "MergeTree()",
+            ),
+            ("ReplicatedMergeTree", "MergeTree"),
+            (
+                "ReplicatedReplacingMergeTree('/p', 'r', v)",
+                "ReplacingMergeTree(v)",
+            ),
+            (
+                "ReplicatedMergeTree('/p', 'r', d, (x, y), 8192)",
+                "MergeTree(d, (x, y), 8192)",
+            ),
+            ("ReplicatedSummingMergeTree(v)", "SummingMergeTree(v)"),
+            ("MergeTree()", "MergeTree()"),
+        ] {
+            let sql = format!("CREATE TABLE a.t (engine String) ENGINE = {engine} {rest}");
+            let expected = format!(
+                "CREATE TABLE `a`.`t` (engine String) ENGINE = {alone} ORDER BY x SETTINGS a = 1, index_granularity = 8192"
+            );
+            assert_eq!(with_settings(&sql, &name, "a = 1").unwrap(), expected);
+        }
+    }
+
+    #[test]
     fn a_database_is_created_unless_it_is_there() {
         let sql = "CREATE DATABASE a UUID 'x' ENGINE = Lazy(60)";
         let created = database(sql, "o'dd").unwrap();
@@ -499,7 +562,7 @@ mod tests {
             prop::sample::select(vec![
                 "CREATE", "TABLE", "VIEW", "IF", "a", "`a`", "'a'", "'a.b'", ".", ",", "(", ")", "UUID",
                 "ON", "CLUSTER", "TO", "INNER", "AS", "REFRESH", "FROM", "merge", "dictGet", "QUERY",
-                "DB", "HOST", "SETTINGS", "ü",
+                "DB", "HOST", "SETTINGS", "ENGINE", "=", "ReplicatedMergeTree", "ü",
             ]),
             0..20,
         )) {

@@ -6,6 +6,7 @@ pub mod catalogue;
 pub mod changes;
 pub mod live_rows;
 pub mod parts;
+pub mod replicas;
 pub mod row_versions;
 pub mod rows;
 

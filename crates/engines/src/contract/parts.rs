@@ -15,6 +15,7 @@ use mendb_model::part::{
 
 use super::bringing::{Bringing, DamagedFile, PartToBring, StagedPart, Supplier};
 use super::catalogue::{Catalogue, Listing};
+use super::replicas::{Replica, Replication};
 use crate::error::{EngineError, Result};
 
 /// A database of tables of immutable parts. The promises of [`super::Engine`] hold here too.
@@ -222,6 +223,24 @@ pub trait PartStore: Send + Sync {
 
     /// Whether the server can rename what is defined so.
     fn can_rename(&self, definition: &TableDefinition) -> bool;
+
+    /// What was never tried with a table of this definition on a server such as this one; `None` where all that a
+    /// mend does was.
+    fn untried(&self, definition: &TableDefinition) -> Option<String>;
+
+    /// *assess*, *apply*: waits, within bounds, until all is here that other replicas of a table have brought.
+    /// Returns which replicas there are, `None` of a table that is none. Merges and mutations are not waited for.
+    ///
+    /// # Errors
+    /// The replica here cannot be changed, or does not catch up.
+    fn catch_up(&self, name: &TableName) -> Result<Option<Replication>>;
+
+    /// *inspect*: the other replicas of a table beside the one here; none of a table that is not replicated. Those
+    /// that are at work are waited for, within bounds, while they have something to do.
+    ///
+    /// # Errors
+    /// The server does not answer, or has lost what coordinates the replicas.
+    fn replicas(&self, name: &TableName) -> Result<Vec<Replica>>;
 
     /// Brings what exists to a definition, as far as [`mendb_model::part::redefining`] says that this can
     /// be done where it is. What rewrites parts is left until [`Moment::After`].

@@ -66,6 +66,7 @@ pub fn options_of(server: &Server) -> ConnectionOptions {
         user: "default".to_owned(),
         password: String::new(),
         data_path: None,
+        replica_wait: std::time::Duration::from_secs(30),
     }
 }
 

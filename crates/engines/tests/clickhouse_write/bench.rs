@@ -243,6 +243,7 @@ pub fn open(server: &Server, state: &Path) -> ClickHouse {
         user: "default".to_owned(),
         password: String::new(),
         data_path: None,
+        replica_wait: std::time::Duration::from_secs(30),
     });
     ClickHouse::new(connection.unwrap(), state.join("state"))
 }

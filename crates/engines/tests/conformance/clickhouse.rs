@@ -38,6 +38,7 @@ impl Parts {
             user: "default".to_owned(),
             password: String::new(),
             data_path: None,
+            replica_wait: std::time::Duration::from_secs(30),
         });
         let parts = Self {
             engine: ClickHouse::new(connection.unwrap(), state.path().to_owned()),

@@ -10,7 +10,8 @@ use std::sync::MutexGuard;
 use mendb_engines::{
     Bringing, Brought, Catalogue, Disk, EngineError, Exchange, Freeze, FreezeTable, FrozenPart,
     FrozenTable, ListedTable, Listing, LivePartDamage, Moment, PartContent, PartStore, PartToBring,
-    PartToProve, RefusedPart, RefusedTable, Remedy, Result, ServerInfo, StagedPart, Supplier,
+    PartToProve, RefusedPart, RefusedTable, Remedy, Replica, Replication, Result, ServerInfo,
+    StagedPart, Supplier,
 };
 use mendb_model::part::{
     Aspect, DatabaseBackup, Difference, FileChecksum, Inventory, Part, PartLog, Partition,
@@ -82,6 +83,7 @@ impl FolderStore {
             mutations: table.mutations.clone(),
             patches: Vec::new(),
             partitions: partitions.collect(),
+            is_replicated: false,
         })
     }
 
@@ -382,6 +384,18 @@ impl PartStore for FolderStore {
 
     fn can_rename(&self, _: &TableDefinition) -> bool {
         true
+    }
+
+    fn untried(&self, _definition: &TableDefinition) -> Option<String> {
+        None
+    }
+
+    fn catch_up(&self, _name: &TableName) -> Result<Option<Replication>> {
+        Ok(None)
+    }
+
+    fn replicas(&self, _name: &TableName) -> Result<Vec<Replica>> {
+        Ok(Vec::new())
     }
 
     fn redefine(&self, name: &TableName, to: &TableDefinition, _: Moment) -> Result<()> {

@@ -9,10 +9,15 @@ use super::{Flavor, ServerOptions};
 /// As every server has it unless told otherwise; the engine in process would remove them at once.
 const OLD_PARTS_LIFETIME_S: u32 = 480;
 
+/// A server that was killed counts as a replica at work for so long.
+const SESSION_TIMEOUT_MS: u32 = 2000;
+
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Ports {
     pub http: u16,
     pub tcp: u16,
+    /// Where other replicas fetch parts.
+    pub interserver: u16,
 }
 
 pub struct Config<'a> {
@@ -55,9 +60,9 @@ impl Config<'_> {
             "18.16 has one disk and no backups of its own"
         );
         let root = self.root.display();
-        let Ports { http, tcp } = self.ports;
+        let Ports { http, tcp, .. } = self.ports;
         format!(
-            "<yandex>\n{}\
+            "<yandex>\n{}{}\
              <logger><level>error</level><log>{root}/server.log</log>\
              <errorlog>{root}/server.err.log</errorlog></logger>\n\
              <display_name>{}</display_name>\n\
@@ -71,8 +76,28 @@ impl Config<'_> {
              <max_connections>64</max_connections><keep_alive_timeout>3</keep_alive_timeout>\n\
              </yandex>\n",
             self.common(),
+            self.replica(),
             self.name,
             self.data.display(),
+        )
+    }
+
+    /// What makes it a replica.
+    fn replica(&self) -> String {
+        let Some(replica) = &self.options.replica else {
+            return String::new();
+        };
+        let (port, name, interserver) = (
+            replica.zookeeper_port,
+            &replica.name,
+            self.ports.interserver,
+        );
+        format!(
+            "<zookeeper><node><host>127.0.0.1</host><port>{port}</port></node>\
+             <session_timeout_ms>{SESSION_TIMEOUT_MS}</session_timeout_ms></zookeeper>\n\
+             <macros><replica>{name}</replica></macros>\n\
+             <interserver_http_port>{interserver}</interserver_http_port>\
+             <interserver_http_host>127.0.0.1</interserver_http_host>\n"
         )
     }
 

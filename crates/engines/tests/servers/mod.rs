@@ -27,6 +27,7 @@ pub mod flights;
 mod http;
 pub mod install;
 mod python;
+pub mod zookeeper;
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
@@ -73,8 +74,19 @@ pub struct ServerOptions {
     pub old_parts_lifetime_s: Option<u32>,
     /// Name and password instead of `default` without one.
     pub user: Option<(String, String)>,
+    /// Whether it is a replica, and of which keeper (18.16).
+    pub replica: Option<ReplicaOptions>,
     /// More elements of the configuration, as XML.
     pub more_config: String,
+}
+
+/// Makes a server one of several replicas: its macro `{replica}` is its name.
+#[derive(Debug, Clone)]
+pub struct ReplicaOptions {
+    /// The name.
+    pub name: String,
+    /// Where ZooKeeper answers, on this host.
+    pub zookeeper_port: u16,
 }
 
 /// A running server, which ends when dropped, and its own directories with it.
@@ -337,13 +349,7 @@ impl Server {
             .stderr(self.log_file())
             .spawn()
             .expect("18.16 is a program");
-        let guard = Command::new("sh")
-            .args(["-c", "read -r _; kill -KILL $0", &process.id().to_string()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("there is a shell");
+        let guard = guard_of(&process);
         self.running = Some(Running {
             process,
             guard: Some(guard),
@@ -405,12 +411,24 @@ impl Drop for Server {
     }
 }
 
+/// What kills a process when this one has ended, also where it was killed.
+fn guard_of(process: &Child) -> Child {
+    Command::new("sh")
+        .args(["-c", "read -r _; kill -KILL $0", &process.id().to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("there is a shell")
+}
+
 fn free_ports() -> config::Ports {
-    let [http, tcp] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let [http, tcp, interserver] = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
     config::Ports {
         http: port(&http),
         tcp: port(&tcp),
+        interserver: port(&interserver),
     }
 }
 

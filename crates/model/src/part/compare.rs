@@ -182,12 +182,14 @@ fn kill_mutations(comparison: &Comparison<'_>, partitions: &[PartitionPlan]) -> 
     let Some(oldest) = oldest else {
         return Vec::new();
     };
+    // Those of replicas have a number for each partition, and their ids count something else.
+    let is_replicated = live.is_replicated;
     let reaches = |mutation_id: &str| {
         // `mutation_7.txt`, or on replicas just its number.
         let number = mutation_id
             .trim_start_matches("mutation_")
             .trim_end_matches(".txt");
-        number.parse().map_or(true, |number: i64| oldest < number)
+        is_replicated || number.parse().map_or(true, |number: i64| oldest < number)
     };
     let ids = live.mutations.iter().map(|mutation| &mutation.mutation_id);
     ids.filter(|id| reaches(id)).cloned().collect()
@@ -435,6 +437,9 @@ mod tests {
         let killed = compared(&then, &live, false).kill_mutations;
         assert_eq!(killed, ["mutation_6.txt", "0000000007", "of another form"]);
         assert!(compared(&[], &live, false).kill_mutations.is_empty());
+        // Ids of replicas are none of their parts.
+        live.is_replicated = true;
+        assert_eq!(compared(&then, &live, false).kill_mutations.len(), 4);
     }
 
     #[test]

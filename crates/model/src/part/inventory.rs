@@ -153,6 +153,10 @@ pub struct Inventory {
     /// Values of the partitions as the server prints them, by id. Backups of before it was kept have none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub partitions: BTreeMap<String, String>,
+    /// Whether replicas agree on its numbers: each partition has its own, some are given ahead of their parts,
+    /// and none is given twice as long as the table lives. Backups of before it was kept say that it is none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_replicated: bool,
 }
 
 impl Inventory {
@@ -170,5 +174,13 @@ impl Inventory {
     /// Bytes of all parts.
     pub fn bytes(&self) -> u64 {
         self.parts.iter().map(|part| part.bytes).sum()
+    }
+
+    /// The highest number that its parts show to have been given to a partition, or before it; `None` where
+    /// none shows any. Where replicas agree on numbers, those of other partitions tell nothing.
+    pub fn numbers_to(&self, partition_id: &str) -> Option<i64> {
+        let counts = |part: &&Part| !self.is_replicated || part.partition_id == partition_id;
+        let counted = self.parts.iter().filter(counts);
+        counted.map(Part::highest_number).max()
     }
 }

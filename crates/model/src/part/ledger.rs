@@ -13,6 +13,10 @@
 //! - What is left goes by its numbers. Where the table may have been loaded meanwhile, and numbers given
 //!   again, they hold up to the highest of the parts that are still there.
 //!
+//! Replicas agree on numbers over a keeper: each partition has its own, none is given twice, and another replica may
+//! have taken one whose part is not here yet. So of a replicated table numbers are compared within a partition, hold
+//! over any restart, and a merge counts as made of what was seen only where that leaves no number in it for others.
+//!
 //! What is in doubt is [`Provenance::Mixed`]: a mend stops before it and never takes it for its own.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -143,8 +147,12 @@ impl<'a> Ledger<'a> {
     /// The provenance of each live part, in the order of the inventory.
     pub fn provenances(&self, live: &Inventory) -> Vec<Provenance> {
         let seen = self.seen();
-        let numbers_hold_to = if self.numbers_hold {
+        // A keeper gives no number of a replicated table twice.
+        let is_same_table = self.before.incarnation == live.incarnation;
+        let numbers_hold_to = if self.numbers_hold || self.is_replicated() && is_same_table {
             i64::MAX
+        } else if self.is_replicated() {
+            i64::MIN
         } else {
             self.highest_survivor(&seen, live)
         };
@@ -177,7 +185,12 @@ impl<'a> Ledger<'a> {
             return Provenance::Known;
         }
         let parts = seen.map_or(&[][..], |seen| &seen.parts);
-        if let Some((_, came)) = parts.iter().find(|(then, _)| is_again(then, part)) {
+        let is_again = |then: &Part| match self.is_replicated() {
+            // A replica writes a part anew when it fetches it from another.
+            true => is_alike(then, part),
+            false => is_again(then, part),
+        };
+        if let Some((_, came)) = parts.iter().find(|(then, _)| is_again(then)) {
             return if *came {
                 Provenance::Came
             } else {
@@ -196,7 +209,10 @@ impl<'a> Ledger<'a> {
             return Provenance::Came;
         }
         // Of a partition that had no parts, the numbers that all others had tell as much.
-        let numbers_to = seen.map_or_else(|| highest(&self.before.parts), |seen| seen.numbers_to);
+        let numbers_to = seen.map_or_else(
+            || self.numbers_to(&part.partition_id),
+            |seen| seen.numbers_to,
+        );
         if part.min_block > numbers_to {
             // A process that died may have brought parts and not have remembered it, and the server merges them.
             return match self.may_have_brought(&part.partition_id) {
@@ -215,6 +231,10 @@ impl<'a> Ledger<'a> {
         let rows: u64 = touched().map(|(then, _)| then.rows).sum();
         let is_made_of_these =
             touched().all(|(then, _)| is_inside(then, part)) && part.rows <= rows;
+        if self.is_replicated() && !is_filled(part, touched().map(|(then, _)| *then)) {
+            // Another replica may have brought the rest: it took its number before, and was not here.
+            return Provenance::Mixed;
+        }
         match (
             is_made_of_these,
             touched().filter(|(_, came)| *came).count(),
@@ -232,13 +252,26 @@ impl<'a> Ledger<'a> {
         !is_mended && brings()
     }
 
+    fn is_replicated(&self) -> bool {
+        self.before.is_replicated
+    }
+
+    /// What counts as given to a partition when the mend was planned. A first block may have the number 0.
+    fn numbers_to(&self, partition_id: &str) -> i64 {
+        let none = if self.is_replicated() { -1 } else { 0 };
+        self.before.numbers_to(partition_id).unwrap_or(none)
+    }
+
     fn seen(&self) -> HashMap<&'a str, Seen<'a>> {
-        let numbers_to = highest(&self.before.parts);
+        let of_table = match self.is_replicated() {
+            true => None,
+            false => Some(self.numbers_to("")),
+        };
         let mut seen: HashMap<&str, Seen<'_>> = HashMap::new();
         for part in &self.before.parts {
             let partition = seen.entry(&part.partition_id).or_insert_with(|| Seen {
                 parts: Vec::new(),
-                numbers_to,
+                numbers_to: of_table.unwrap_or_else(|| self.numbers_to(&part.partition_id)),
             });
             partition
                 .parts
@@ -283,21 +316,45 @@ struct Seen<'a> {
     numbers_to: i64,
 }
 
-fn highest(parts: &[Part]) -> i64 {
-    let numbers = parts.iter().map(Part::highest_number);
-    numbers.max().unwrap_or(0)
+/// Whether each number of a part is that of one of these, or of a mutation.
+fn is_filled<'a>(part: &Part, of: impl Iterator<Item = &'a Part>) -> bool {
+    let mut of: Vec<&Part> = of.collect();
+    of.sort_by_key(|then| then.min_block);
+    let mutations = of.iter().map(|then| then.mutation).chain([part.mutation]);
+    let mutations: HashSet<i64> = mutations.filter(|number| *number > 0).collect();
+    let mut next = part.min_block;
+    for then in of {
+        if !reaches(&mut next, then.min_block, &mutations) {
+            return false;
+        }
+        next = next.max(then.max_block.saturating_add(1));
+    }
+    reaches(&mut next, part.max_block.saturating_add(1), &mutations)
+}
+
+/// Counts on over numbers of mutations, up to a number. Returns whether it came so far.
+fn reaches(next: &mut i64, number: i64, mutations: &HashSet<i64>) -> bool {
+    while *next < number && mutations.contains(next) {
+        *next += 1;
+    }
+    *next >= number
 }
 
 /// Whether a part is one that was seen: by its name, or by all of it but the number of a mutation that
 /// passed it by. Times of writing are compared where both are known.
 fn is_again(then: &Part, now: &Part) -> bool {
-    let place = |part: &Part| (part.min_block, part.max_block, part.level, part.hash);
     let renamed = then.mutation != now.mutation;
     let written_anew = match (then.modified_at_s, now.modified_at_s) {
         (Some(then), Some(now)) => then != now,
         _ => false,
     };
-    place(then) == place(now) && (renamed || !written_anew)
+    is_alike(then, now) && (renamed || !written_anew)
+}
+
+/// Whether parts are one by their numbers and their content.
+fn is_alike(then: &Part, now: &Part) -> bool {
+    let place = |part: &Part| (part.min_block, part.max_block, part.level, part.hash);
+    place(then) == place(now)
 }
 
 /// Whether the numbers of a part are all among those of another.
@@ -376,6 +433,63 @@ mod tests {
         // A number that the partition never had a part of.
         assert_eq!(provenance("all_3_3_0", 9), Provenance::Came);
         assert_eq!(provenance("all_3_3_1", 9), Provenance::Mixed);
+    }
+
+    fn replicated(parts: &[Part]) -> Inventory {
+        Inventory {
+            is_replicated: true,
+            ..inventory(parts)
+        }
+    }
+
+    #[test]
+    fn numbers_of_replicas_count_by_partition() {
+        let before = replicated(&[part("all_0_0_0", 10, 1), part("b_7_7_0", 10, 2)]);
+        let ledger = Ledger::new(&before, &[], [], true);
+        let provenance =
+            |name: &str, content| provenances_of(&ledger, &[part(name, 10, content)])[0];
+        for came in ["all_1_1_0", "all_1_2_1", "new_0_0_0", "new_0_1_1"] {
+            assert_eq!(provenance(came, 9), Provenance::Came, "{came}");
+        }
+        assert_eq!(provenance("all_0_1_1", 9), Provenance::Mixed);
+    }
+
+    #[test]
+    fn what_replicas_merge_is_known_where_no_number_is_left_for_what_came() {
+        let before = replicated(&[part("all_0_0_0", 10, 1), part("all_2_2_0", 10, 2)]);
+        let ledger = Ledger::new(&before, &[], [], true);
+        let provenance = |name: &str| provenances_of(&ledger, &[part(name, 12, 9)])[0];
+        // Another replica had taken the number 1, and rows collapsed.
+        assert_eq!(provenance("all_0_2_1"), Provenance::Mixed);
+        // A mutation has it.
+        assert_eq!(provenance("all_0_2_1_1"), Provenance::Known);
+        for (first, expected) in [
+            ("all_0_1_1", Provenance::Known),
+            ("all_1_1_0", Provenance::Mixed),
+        ] {
+            let before = replicated(&[part(first, 10, 1), part("all_2_2_0", 10, 2)]);
+            let ledger = Ledger::new(&before, &[], [], true);
+            let merged = provenances_of(&ledger, &[part("all_0_2_2", 12, 9)]);
+            assert_eq!(merged, [expected], "{first}");
+        }
+    }
+
+    #[test]
+    fn a_replica_may_write_a_part_anew_and_start_again() {
+        let before = replicated(&[part("all_0_0_0", 10, 1), part("all_1_1_0", 10, 2)]);
+        let ledger = Ledger::new(&before, &[], [], false);
+        let fetched = Part {
+            modified_at_s: Some(500),
+            ..part("all_1_1_0", 10, 2)
+        };
+        let known = [Provenance::Known];
+        assert_eq!(provenances_of(&ledger, &[fetched]), known);
+        assert_eq!(provenances_of(&ledger, &[part("all_0_1_1", 20, 9)]), known);
+        let another = Inventory {
+            incarnation: "another".to_owned(),
+            ..inventory(&[part("all_0_1_1", 20, 9)])
+        };
+        assert_eq!(ledger.provenances(&another), [Provenance::Mixed]);
     }
 
     #[test]

@@ -370,6 +370,7 @@ impl World {
             mutations: Vec::new(),
             patches: Vec::new(),
             partitions: BTreeMap::new(),
+            is_replicated: false,
         }
     }
 

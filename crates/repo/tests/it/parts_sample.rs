@@ -214,6 +214,7 @@ pub fn inventory(parts: Vec<Part>) -> Inventory {
         mutations: Vec::new(),
         patches: Vec::new(),
         partitions: std::collections::BTreeMap::new(),
+        is_replicated: false,
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use mendb_engines::{
     Bringing, Catalogue, Data, Disk, Engine, Exchange, Freeze, FreezeTable, FrozenPart, Hold,
     Listing, LivePartDamage, Lock, Moment, PartContent, PartStore, PartToBring, PartToProve,
-    RefusedPart, Result, ServerInfo, StagedPart, Supplier,
+    RefusedPart, Replica, Replication, Result, ServerInfo, StagedPart, Supplier,
 };
 use mendb_model::part::{
     DatabaseBackup, Difference, FileChecksum, Inventory, Part, PartLog, Partition, RowPolicies,
@@ -86,6 +86,10 @@ impl<M: Meddler> PartStore for MeddledParts<M> {
         self.parts().can_rename(definition)
     }
 
+    fn untried(&self, definition: &TableDefinition) -> Option<String> {
+        self.parts().untried(definition)
+    }
+
     pass_on! { parts:
         fn server() -> ServerInfo;
         fn catalogue(selection: &Selection) -> Catalogue;
@@ -113,6 +117,8 @@ impl<M: Meddler> PartStore for MeddledParts<M> {
         fn relocated(definition: &TableDefinition, name: &TableName, databases: &HashMap<String, String>)
             -> TableDefinition;
         fn as_printed(definition: &TableDefinition) -> TableDefinition;
+        fn catch_up(name: &TableName) -> Option<Replication>;
+        fn replicas(name: &TableName) -> Vec<Replica>;
         fn redefine(name: &TableName, to: &TableDefinition, moment: Moment) -> ();
         fn reload_dependents(tables: &[TableName]) -> Vec<(String, Result<()>)>;
         fn drop_table(name: &TableName) -> ();

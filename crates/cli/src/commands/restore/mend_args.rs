@@ -96,6 +96,9 @@ pub struct MendArgs {
     /// a partition
     #[arg(long)]
     apply_mutations: bool,
+    /// Mend also tables of a kind that was never tried on such a server: replicated ones on other versions than 18.16
+    #[arg(long)]
+    force_untried: bool,
     /// Say what would be done, partition by partition or shard by shard, and change nothing
     #[arg(long, help_heading = "Mending")]
     pub dry_run: bool,
@@ -209,6 +212,7 @@ impl MendArgs {
             ("--check-kept", self.check_kept),
             ("--apply-mutations", self.apply_mutations),
             ("--replica-path", self.replica_path.is_some()),
+            ("--force-untried", self.force_untried),
         ];
         if let Some(flag) = self.text.given()
             && self.range.is_empty()
@@ -347,6 +351,7 @@ impl MendArgs {
             check_kept: self.check_kept,
             apply_mutations: self.apply_mutations,
             replica_path: self.replica_path,
+            force_untried: self.force_untried,
             ..MendOrder::new(from)
         })
     }

@@ -3,6 +3,7 @@
 mod listed;
 mod parts;
 mod proving;
+mod replicas;
 #[cfg(test)]
 mod tests;
 
@@ -12,7 +13,7 @@ use mendb_model::part::PartTable;
 use mendb_model::{BackupId, TargetMark};
 use mendb_repo::{Repository, StoredManifest};
 use mendb_service::proof::{BackupProof, TableComparison};
-use mendb_service::{MendOrder, Service, Whose};
+use mendb_service::{MendOrder, MendPreview, Service, Whose};
 use serde::Serialize;
 use tokio::runtime::Handle;
 
@@ -29,14 +30,15 @@ use crate::target::Target;
 use listed::{Listed, Readable, chain, damage_apart};
 use parts::{LiveTable, Prover};
 use proving::Proving;
+use replicas::OtherReplica;
 
 /// Prove that backups can be read to the last byte, and that tables are what they should be.
 ///
 /// Of a collection, every backup is read and checked; of a backup, its whole chain. Of an increment it is proved
 /// that its changes lead from the backup before to the rows there were. With --live the
 /// tables of the target are compared with the backup as well: row by row in a row store, by metadata on
-/// a ClickHouse server (mendb restore --in-place --dry-run tells more), and with --bytes by every byte of
-/// the parts that are alike. Of a table of a row store,
+/// a ClickHouse server (mendb restore --in-place --dry-run tells more), with --bytes by every byte of
+/// the parts that are alike, and with --replicas beside the other replicas of each table. Of a table of a row store,
 /// every row is read and compared with the digests the target keeps. Exit code 3 when something
 /// differs.
 #[derive(Debug, Args)]
@@ -51,6 +53,10 @@ pub struct VerifyCommand {
     /// (ClickHouse)
     #[arg(long, requires = "live")]
     bytes: bool,
+    /// Also compare the parts of each replicated table with those that its other replicas have registered in
+    /// ZooKeeper or Keeper (ClickHouse)
+    #[arg(long, requires = "live")]
+    replicas: bool,
     /// Also fold the chains of increments of an older mendb, whose changes do not say what they replaced: that
     /// reads each chain once more
     #[arg(long)]
@@ -75,6 +81,9 @@ struct Proof {
     /// Tables of a ClickHouse server.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     live_parts: Vec<LiveTable>,
+    /// Other replicas of these tables.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    replicas: Vec<OtherReplica>,
 }
 
 #[derive(Serialize)]
@@ -222,6 +231,7 @@ impl VerifyCommand {
             removed,
             live: Vec::new(),
             live_parts: Vec::new(),
+            replicas: Vec::new(),
         };
         // What live tables are compared with is in the manifest and its documents: that an object is
         // damaged does not matter here.
@@ -240,7 +250,11 @@ impl VerifyCommand {
                 context.say(&format!("note: backup {id} is of another target, {target}"));
             }
             if newest.manifest.part_store.is_some() {
-                proof.live_parts = self.compare_parts(context, service, &newest.manifest)?;
+                let preview = self.compare_parts(context, service, &newest.manifest)?;
+                if self.replicas {
+                    proof.replicas = OtherReplica::all(service, &preview)?;
+                }
+                proof.live_parts = LiveTable::all(&preview);
             } else {
                 proof.live = self.compare(context, service, newest)?;
             }
@@ -248,7 +262,8 @@ impl VerifyCommand {
         let well = proof.damage.is_empty()
             && proof.backups.iter().all(|proof| proof.damage.is_empty())
             && proof.live.iter().all(|record| record.equal)
-            && proof.live_parts.iter().all(|table| table.equal);
+            && proof.live_parts.iter().all(|table| table.equal)
+            && proof.replicas.iter().all(|replica| replica.equal);
         context.output.record(&proof, describe)?;
         Ok(if well { Verdict::Done } else { Verdict::Drift })
     }
@@ -300,13 +315,12 @@ impl VerifyCommand {
         context: &Context,
         service: &Service,
         newest: &Manifest,
-    ) -> Result<Vec<LiveTable>, Failure> {
+    ) -> Result<MendPreview, Failure> {
         let order = MendOrder {
             check_kept: self.bytes,
             ..parts::comparison(&newest.collection, &newest.backup_id, self.rename.clone())
         };
-        let preview = mend_preview::plan(service, &order, context.output.hides_progress())?;
-        Ok(LiveTable::all(&preview))
+        mend_preview::plan(service, &order, context.output.hides_progress())
     }
 
     fn compare(
@@ -432,6 +446,10 @@ fn describe(proof: &Proof) -> String {
     if !proof.live_parts.is_empty() {
         text += "\n";
         text += &LiveTable::describe(&proof.live_parts);
+    }
+    if !proof.replicas.is_empty() {
+        text += "\n";
+        text += &OtherReplica::describe(&proof.replicas);
     }
     if !proof.live.is_empty() {
         text += "\n";

@@ -290,6 +290,8 @@ pub fn comparison(
         in_place: true,
         rename: rename.into_iter().collect(),
         keep_undo: Some(false),
+        // It only looks.
+        force_untried: true,
         ..MendOrder::new(MendFrom::Collection {
             collection: collection.to_owned(),
             to: Some(id.to_string()),

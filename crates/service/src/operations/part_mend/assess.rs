@@ -9,12 +9,12 @@ use mendb_model::part::{
     Witness, unfinished,
 };
 
-use super::damage;
 use super::local::{FILES_AT_ONCE, LocalFiles};
 use super::opened_source::{Content, OpenedSource};
 use super::records::{Aim, Records};
 use super::tables::table_of;
 use super::view::{Look, View};
+use super::{damage, replicas};
 use crate::attempt::{Attempt, Counts};
 use crate::journal::mend_plan::MendPlan;
 use crate::task_error::{TaskError, TaskResult};
@@ -127,6 +127,11 @@ pub(super) fn assessed(
         source: &source,
         wanted: &wanted,
     };
+    let replication = match table.create {
+        true => None,
+        // What others have brought is seen before it is decided what goes.
+        false => attempt.tools.engine.parts()?.catch_up(&table.target)?,
+    };
     let undone = undone(&view)?;
     let (look, damage) = look_closely(&view, undone.as_ref(), counts)?;
     let Look {
@@ -145,6 +150,7 @@ pub(super) fn assessed(
     let missing: Vec<u32> = missing.map(|part| part.wanted).collect();
     plan.notes = source.notes(&table.source, &missing)?;
     plan.notes.extend(damage::notes(&damage));
+    plan.notes.extend(replication.as_ref().map(replicas::note));
     let patches = live.as_ref().map_or(0, |live| live.patches.len());
     if patches > 0 && request.keep_undo != Some(false) {
         plan.notes.push(format!(

@@ -14,8 +14,8 @@ use std::collections::HashSet;
 use mendb_engines::{Exchange, Origin, PartStore, Remedy};
 use mendb_model::operation::{MendRequest, TableMend};
 use mendb_model::part::{
-    Action, CamePart, Fetched, Inventory, Kept, LeftPartition, OnConcurrentInsert, Part,
-    PartitionMethod, PartitionPlan, Space, TablePlan, Tally, Wanted, Witness, decide,
+    Action, CamePart, Fetched, Inventory, Kept, LeftPartition, OnConcurrentInsert, PartitionMethod,
+    PartitionPlan, Space, TablePlan, Tally, Wanted, Witness, decide,
 };
 
 use super::assess::planned;
@@ -119,6 +119,8 @@ impl Commit<'_> {
         if self.is_as_planned()? {
             return Ok(());
         }
+        // A replica that cannot be changed, or lacks what others have, is refused before anything is.
+        engine.catch_up(target)?;
         engine.stop_merges(operation, target)?;
         crate::env::crash_point();
         let outcome = self.change(engine, counts);
@@ -484,8 +486,10 @@ impl Commit<'_> {
         let is_mended = brought.len() == partition.fetch.len();
         let live = now.live.as_ref();
         let numbers = parts.iter().map(|left| left.part.highest_number());
-        let before = live.iter().flat_map(|live| &live.parts);
-        let numbers = numbers.chain(before.map(Part::highest_number));
+        let before = live
+            .iter()
+            .filter_map(|live| live.numbers_to(&partition.partition_id));
+        let numbers = numbers.chain(before);
         let left = LeftPartition {
             partition_id: partition.partition_id.clone(),
             is_mended: is_mended && matches!(self.purpose, Purpose::CarryOut(_)),

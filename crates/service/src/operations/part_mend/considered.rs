@@ -16,6 +16,8 @@ pub(super) struct Considered<'a> {
     pub engine: &'a dyn PartStore,
     /// Whether definitions are brought back too.
     pub with_schema: bool,
+    /// Whether tables are mended although that was never tried on such a server.
+    pub force_untried: bool,
     /// Where in their keeper replicated tables are created.
     pub replica_path: Option<&'a str>,
     /// What it is in the backup.
@@ -38,10 +40,14 @@ impl Considered<'_> {
             return Ok(());
         };
         let has_parts = self.has_data;
-        if has_parts && live.is_replicated() {
+        let untried = self
+            .engine
+            .untried(&live)
+            .filter(|_| has_parts && !self.force_untried);
+        if let Some(untried) = untried {
             self.stop(
-                "it is replicated, and mending replicas comes with clusters".to_owned(),
-                "--rename restores a replicated table under another name, at a path of its own in the keeper",
+                format!("{untried} was never tried"),
+                "--force-untried mends it all the same; --rename restores it under another name",
                 request,
             );
             return Ok(());
@@ -91,6 +97,16 @@ impl Considered<'_> {
         let is_same = differences.is_empty() && obstacles.is_empty();
         if !is_same && way != Redefining::Alter && self.definition.statement().is_none() {
             self.stop_hidden(request);
+            return Ok(());
+        }
+        if way == Redefining::Aside && !is_same && live.is_replicated() {
+            self.stop(
+                "its definition differs in what no ALTER changes, and a replica that is put aside keeps its place in \
+                 the keeper"
+                    .to_owned(),
+                "--rename restores a replicated table under another name, at a path of its own in the keeper",
+                request,
+            );
             return Ok(());
         }
         if way == Redefining::Aside && !is_same {

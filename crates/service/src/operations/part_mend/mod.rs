@@ -20,6 +20,7 @@ mod prepare;
 pub mod preview;
 mod proof;
 mod records;
+mod replicas;
 mod rollback;
 mod stage;
 mod supply;

@@ -64,6 +64,8 @@ pub struct MendOrder {
     pub apply_mutations: bool,
     /// Bring only this, into tables of its own, prove it and remove it again.
     pub drill: Option<Drill>,
+    /// Mend also what was never tried on such a server.
+    pub force_untried: bool,
 }
 
 impl MendOrder {
@@ -88,6 +90,7 @@ impl MendOrder {
             replica_path: None,
             apply_mutations: false,
             drill: None,
+            force_untried: false,
         }
     }
 }
@@ -295,6 +298,7 @@ impl Front {
                 live => Considered {
                     engine,
                     with_schema: order.schema,
+                    force_untried: order.force_untried,
                     replica_path: order.replica_path.as_deref(),
                     definition,
                     target: &target,

@@ -10,7 +10,7 @@ use super::kept_names::aside;
 use super::local::LocalFilesCache;
 use super::opened_source::contents;
 use super::tables::tables_with_parts;
-use super::{assess, undo};
+use super::{assess, replicas, undo};
 use crate::attempt::{Attempt, Counts, Tools};
 use crate::journal::made::Made;
 use crate::journal::mend_plan::{MendPlan, MendState};
@@ -211,6 +211,7 @@ pub(super) fn finish(attempt: &Attempt<'_>, request: &MendRequest) -> TaskResult
     let id = &attempt.request.operation_id;
     attempt.tools.kept.of::<LocalFilesCache>().forget(id);
     attempt.tools.engine.make_live(attempt.operation())?;
+    replicas::tell(attempt, request)?;
     if let MendSource::Undo { operation_id } = &request.source {
         undo::tell_databases(attempt, operation_id)?;
     }

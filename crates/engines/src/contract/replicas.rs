@@ -1,0 +1,94 @@
+//! Tables that several servers keep, as one of these servers tells of them.
+
+use std::fmt;
+
+/// A table as one replica of several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replication {
+    /// The replica that this server has.
+    pub own: String,
+    /// The others that are at work.
+    pub active: Vec<String>,
+    /// Those that are not: what they lack they take when they are back.
+    pub inactive: Vec<String>,
+}
+
+/// Another replica beside ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replica {
+    /// Its name.
+    pub name: String,
+    /// Whether it is at work.
+    pub is_active: bool,
+    /// How its parts are to ours.
+    pub standing: Standing,
+}
+
+/// How the parts of a replica are to those of another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// The same names with the same content.
+    Same,
+    /// It has not done yet what the replicas have agreed on.
+    Behind {
+        /// Steps that it has to do.
+        steps: u64,
+    },
+    /// It has done all of that, and its parts are others.
+    Different {
+        /// Names of parts that only ours has.
+        missing: Vec<String>,
+        /// Names of parts that only this one has.
+        surplus: Vec<String>,
+        /// Names of parts that both have, with other content.
+        other_content: Vec<String>,
+    },
+}
+
+impl Replica {
+    /// Whether it is known to have what ours has.
+    pub fn is_same(&self) -> bool {
+        self.standing == Standing::Same
+    }
+}
+
+impl fmt::Display for Replica {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            name,
+            is_active,
+            standing,
+        } = self;
+        let rest = if *is_active {
+            ""
+        } else {
+            ", and is not active"
+        };
+        match standing {
+            Standing::Same => write!(f, "replica {name} has the same parts{rest}"),
+            Standing::Behind { steps } => {
+                write!(
+                    f,
+                    "replica {name} has {steps} steps of replication to do{rest}"
+                )
+            }
+            Standing::Different {
+                missing,
+                surplus,
+                other_content,
+            } => {
+                write!(f, "replica {name} differs{rest}")?;
+                for (what, parts) in [
+                    ("lacks", missing),
+                    ("has besides", surplus),
+                    ("has with other content", other_content),
+                ] {
+                    if !parts.is_empty() {
+                        write!(f, "; it {what} {}", parts.join(", "))?;
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+}
