@@ -13,7 +13,7 @@ pub mod postgres;
 pub mod row;
 
 pub use contract::beside_writers::{
-    BesideWriters, Look, LookedDigests, Publishing, Standing, WantedTable,
+    BesideWriters, KeyScope, Look, LookedDigests, Publishing, WantedTable,
 };
 pub use contract::bringing::{
     Bringing, Brought, DamagedFile, PartFrom, PartToBring, StagedPart, Supplier,
@@ -27,7 +27,7 @@ pub use contract::parts::{
     Disk, Exchange, FoundFile, Freeze, FreezeTable, FrozenPart, FrozenTable, LivePartDamage,
     Moment, Origin, PartContent, PartStore, PartToProve, RefusedPart, RefusedTable, ServerInfo,
 };
-pub use contract::replicas::{Replica, Replication, Standing};
+pub use contract::replicas::{Agreement, Replica, Replication};
 pub use contract::row_versions::{RowCounts, RowVersions};
 pub use contract::rows::{
     FreezeRequest, Frozen, HiddenTable, RebuildRequest, RowSource, RowStore, StagedCounts,

@@ -8,7 +8,6 @@
 mod crash;
 mod damage;
 mod equal_blocks;
-mod instant;
 mod keeper;
 mod lagging;
 mod meanwhile;

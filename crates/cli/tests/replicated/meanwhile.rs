@@ -7,7 +7,7 @@ const FEW: usize = 5;
 const LATE: &str = "SELECT count() FROM shop.sales WHERE id >= 5000";
 
 /// Whether the state before is frozen, and with it planned what goes.
-pub fn is_planned(shard: &Shard) -> bool {
+fn is_planned(shard: &Shard) -> bool {
     let shadow = shard.here.server.data_path().join("shadow");
     let frozen = std::fs::read_dir(shadow).into_iter().flatten().flatten();
     let mut frozen = frozen.map(|entry| entry.file_name());
@@ -49,7 +49,7 @@ fn what_comes_through_another_replica_stays_where_that_is_asked_for() {
 }
 
 /// Lets go of what was kept.
-pub fn forget(shard: &Shard) {
+fn forget(shard: &Shard) {
     for operation in shard.here.operations() {
         let id = operation["operation_id"].as_str().unwrap();
         if operation["kind"] == "restore" || operation["kind"] == "mend" {

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::ClickHouse;
 use super::client::literal;
 use super::replica::OwnReplica;
-use crate::contract::replicas::{Replica, Standing};
+use crate::contract::replicas::{Agreement, Replica};
 use crate::error::{EngineError, Remedy, Result};
 
 /// Parts whose checksums one question asks for.
@@ -42,10 +42,10 @@ impl ClickHouse {
                 Err(_) => {}
                 Ok(found) => {
                     for replica in found.iter().filter(|replica| replica.is_active) {
-                        match replica.standing {
-                            Standing::Same => {}
-                            Standing::Behind { .. } => is_busy = true,
-                            Standing::Different { .. } => {
+                        match replica.agreement {
+                            Agreement::Same => {}
+                            Agreement::Behind { .. } => is_busy = true,
+                            Agreement::Different { .. } => {
                                 differed += 1;
                                 is_busy |= differed < LOOKS_MAX;
                             }
@@ -73,17 +73,17 @@ impl ClickHouse {
             let is_active = self.is_active(own, &name)?;
             let steps = self.steps(own, &name, log_end)?;
             let theirs = self.registered(own, &name)?;
-            let standing = self.standing(own, &name, &ours, &theirs)?;
-            let standing = match standing {
-                Standing::Different { .. } if steps + own_steps > 0 => Standing::Behind {
+            let agreement = self.agreement(own, &name, &ours, &theirs)?;
+            let agreement = match agreement {
+                Agreement::Different { .. } if steps + own_steps > 0 => Agreement::Behind {
                     steps: steps.max(own_steps),
                 },
-                standing => standing,
+                agreement => agreement,
             };
             replicas.push(Replica {
                 name,
                 is_active,
-                standing,
+                agreement,
             });
         }
         Ok(replicas)
@@ -104,13 +104,13 @@ impl ClickHouse {
             .collect())
     }
 
-    fn standing(
+    fn agreement(
         &self,
         own: &OwnReplica,
         replica: &str,
         ours: &Registered,
         theirs: &Registered,
-    ) -> Result<Standing> {
+    ) -> Result<Agreement> {
         let only_in = |these: &Registered, those: &Registered| -> Vec<String> {
             let lacking = these.keys().filter(|name| !those.contains_key(*name));
             lacking.cloned().collect()
@@ -148,9 +148,9 @@ impl ClickHouse {
                 .map(|name| (*name).to_owned()),
         );
         if missing.is_empty() && surplus.is_empty() && other_content.is_empty() {
-            return Ok(Standing::Same);
+            return Ok(Agreement::Same);
         }
-        Ok(Standing::Different {
+        Ok(Agreement::Different {
             missing,
             surplus,
             other_content,

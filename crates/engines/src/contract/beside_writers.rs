@@ -57,7 +57,7 @@ pub trait BesideWriters: Send + Sync {
         table: &str,
         scope: &RowScope,
         changes: &RowBlock<&[u8]>,
-    ) -> Result<Vec<Standing>>;
+    ) -> Result<Vec<KeyScope>>;
 
     /// *apply*: makes writers of the tables wait until what is returned is dropped, but no longer than `max_wait_ms`:
     /// what would take longer is given up, and changes nothing. Readers go on.
@@ -106,7 +106,7 @@ pub struct LookedDigests {
 
 /// How a key stands whose live row is another than the wanted one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum KeyScope {
     /// It is mended.
     Chosen,
     /// It is not among those that are mended.

@@ -21,12 +21,12 @@ pub struct Replica {
     /// Whether it is at work.
     pub is_active: bool,
     /// How its parts are to ours.
-    pub standing: Standing,
+    pub agreement: Agreement,
 }
 
 /// How the parts of a replica are to those of another.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Standing {
+pub enum Agreement {
     /// The same names with the same content.
     Same,
     /// It has not done yet what the replicas have agreed on.
@@ -48,7 +48,7 @@ pub enum Standing {
 impl Replica {
     /// Whether it is known to have what ours has.
     pub fn is_same(&self) -> bool {
-        self.standing == Standing::Same
+        self.agreement == Agreement::Same
     }
 }
 
@@ -57,22 +57,22 @@ impl fmt::Display for Replica {
         let Self {
             name,
             is_active,
-            standing,
+            agreement,
         } = self;
         let rest = if *is_active {
             ""
         } else {
             ", and is not active"
         };
-        match standing {
-            Standing::Same => write!(f, "replica {name} has the same parts{rest}"),
-            Standing::Behind { steps } => {
+        match agreement {
+            Agreement::Same => write!(f, "replica {name} has the same parts{rest}"),
+            Agreement::Behind { steps } => {
                 write!(
                     f,
                     "replica {name} has {steps} steps of replication to do{rest}"
                 )
             }
-            Standing::Different {
+            Agreement::Different {
                 missing,
                 surplus,
                 other_content,

@@ -11,7 +11,7 @@ use super::publish::Locked;
 use super::transaction::number;
 use super::{Postgres, mend, scope, witness};
 use crate::contract::beside_writers::{
-    BesideWriters, Look, LookedDigests, Publishing, Standing, WantedTable,
+    BesideWriters, KeyScope, Look, LookedDigests, Publishing, WantedTable,
 };
 use crate::contract::only_read;
 use crate::error::Result;
@@ -49,7 +49,7 @@ impl BesideWriters for Postgres {
         table: &str,
         scope: &RowScope,
         changes: &RowBlock<&[u8]>,
-    ) -> Result<Vec<Standing>> {
+    ) -> Result<Vec<KeyScope>> {
         self.server.with(|client| {
             let table = existing(client, &TablePath::table(table))?;
             scope::standing(client, &table, scope, changes)

@@ -16,7 +16,7 @@ use super::error::{damaged, failed, refused};
 use super::name::{TableName, quoted};
 use super::restore::copy_staged;
 use super::session::run;
-use crate::contract::beside_writers::Standing;
+use crate::contract::beside_writers::KeyScope;
 use crate::error::Result;
 
 /// The table of the rows that are wanted, in the session.
@@ -91,7 +91,7 @@ pub(super) fn standing(
     table: &Table,
     scope: &RowScope,
     changes: &RowBlock<&[u8]>,
-) -> Result<Vec<Standing>> {
+) -> Result<Vec<KeyScope>> {
     let doing = format!("choose rows of table {}", table.name);
     run(
         client,
@@ -129,19 +129,19 @@ pub(super) fn standing(
     let rows = rows.map_err(|error| failed(&doing, &error))?;
     run(client, &doing, "ROLLBACK")?;
     let mut rows = rows.iter();
-    let one = |(key, _): (&[u8], &[u8])| -> Result<Standing> {
+    let one = |(key, _): (&[u8], &[u8])| -> Result<KeyScope> {
         let row = rows.next().filter(|row| row.get::<_, &[u8]>(0) == key);
         let row = row.ok_or_else(|| damaged("the server lost a row of what it was sent"))?;
         let (is_chosen, is_live): (bool, bool) = (row.get(1), row.get(2));
         let Some(newest) = scope.keep_newer_than_us.filter(|_| is_chosen && is_live) else {
             return Ok(match is_chosen {
-                true => Standing::Chosen,
-                false => Standing::Beside,
+                true => KeyScope::Chosen,
+                false => KeyScope::Beside,
             });
         };
         match row.get::<_, Option<i64>>(3) {
-            Some(written_us) if written_us > newest => Ok(Standing::Newer { written_us }),
-            Some(_) => Ok(Standing::Chosen),
+            Some(written_us) if written_us > newest => Ok(KeyScope::Newer { written_us }),
+            Some(_) => Ok(KeyScope::Chosen),
             None => Err(refused(format!(
                 "when the row {} of table {} was written is not known, so that --keep-newer-than cannot tell what becomes \
                  of it: track_commit_timestamp was switched on after it, or the server has forgotten it",

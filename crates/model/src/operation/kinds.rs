@@ -48,6 +48,20 @@ impl Request {
         }
     }
 
+    /// The tables of which it restores less than their definition: see [`RestoreRequest::plain_tables`].
+    ///
+    /// [`RestoreRequest::plain_tables`]: super::RestoreRequest::plain_tables
+    pub fn plain_tables(&self) -> &[String] {
+        match self {
+            Self::Restore(request) => &request.plain_tables,
+            Self::Backup(_)
+            | Self::PartBackup(_)
+            | Self::MendRows(_)
+            | Self::Mend(_)
+            | Self::Maintain(_) => &[],
+        }
+    }
+
     /// Backups of the collection that nobody else may take away while it runs.
     pub fn backups(&self) -> Vec<&BackupId> {
         match self {

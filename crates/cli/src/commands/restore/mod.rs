@@ -9,7 +9,7 @@ use std::path::Path;
 use clap::Args;
 use mendb_model::BackupId;
 use mendb_model::name::{BackupKind, OperationId, check};
-use mendb_model::operation::{FindBy, Request, RestoreStrategy, State};
+use mendb_model::operation::{FindBy, RestoreStrategy, State};
 use mendb_repo::clickhouse_backup::ImportedBackups;
 use mendb_service::{
     Drift, Error, MendFrom, MendOrder, Purpose, RestoreOrder, RowMendOrder, Service,
@@ -286,13 +286,12 @@ fn say_what_stays_behind(
     id: &OperationId,
 ) -> Result<(), Failure> {
     let operation = service.journal().operation(id)?;
-    if let Request::Restore(request) = &operation.request
-        && !request.plain_tables.is_empty()
-    {
+    let tables = operation.request.plain_tables();
+    if !tables.is_empty() {
         context.say(&format!(
             "note: {} with columns, key and rows alone: this target does not keep defaults, constraints, sequences \
              and other indexes of the database that the backup was taken of; they stay in the backup",
-            request.plain_tables.join(", ")
+            tables.join(", ")
         ));
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! Replicas of tables, as the keeper tells of them.
 
-use mendb_engines::{Replica, Standing};
+use mendb_engines::{Agreement, Replica};
 use mendb_model::part::TableName;
 use mendb_service::{MendPreview, Service};
 use serde::Serialize;
@@ -53,10 +53,10 @@ impl OtherReplica {
             surplus: Vec::new(),
             other_content: Vec::new(),
         };
-        match replica.standing {
-            Standing::Same => {}
-            Standing::Behind { steps } => told.steps = steps,
-            Standing::Different {
+        match replica.agreement {
+            Agreement::Same => {}
+            Agreement::Behind { steps } => told.steps = steps,
+            Agreement::Different {
                 missing,
                 surplus,
                 other_content,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use mendb_engines::Standing;
+use mendb_engines::KeyScope;
 use mendb_model::key::KeyRange;
 use mendb_model::key_text::describe_range;
 use mendb_model::name::TablePath;
@@ -102,11 +102,11 @@ impl<'a, 'b> Chooser<'a, 'b> {
         let mut made = RowBlockBuilder::new();
         let (mut are_chosen, mut newer) = (Vec::with_capacity(changes.len()), Vec::new());
         for ((key, change), standing) in changes.iter().zip(standing) {
-            are_chosen.push(standing == Standing::Chosen);
+            are_chosen.push(standing == KeyScope::Chosen);
             match standing {
-                Standing::Chosen => made.push(key, change),
-                Standing::Beside => {}
-                Standing::Newer { written_us } => newer.push(NewerRow {
+                KeyScope::Chosen => made.push(key, change),
+                KeyScope::Beside => {}
+                KeyScope::Newer { written_us } => newer.push(NewerRow {
                     table: self.path.table.clone(),
                     key: describe_range(&KeyRange::only(key), &self.key_types),
                     written_us,
@@ -125,12 +125,12 @@ impl<'a, 'b> Chooser<'a, 'b> {
 fn among(
     changed: &mut Pulled<'_, ChainReader>,
     changes: &RowBlock<&[u8]>,
-) -> TaskResult<Vec<Standing>> {
-    let one = |(key, _): (&[u8], &[u8])| -> TaskResult<Standing> {
+) -> TaskResult<Vec<KeyScope>> {
+    let one = |(key, _): (&[u8], &[u8])| -> TaskResult<KeyScope> {
         while changed.next_before(Some(key))?.is_some() {}
         Ok(match changed.next_at(key)? {
-            Some(_) => Standing::Chosen,
-            None => Standing::Beside,
+            Some(_) => KeyScope::Chosen,
+            None => KeyScope::Beside,
         })
     };
     changes.iter().map(one).collect()
