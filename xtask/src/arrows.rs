@@ -48,9 +48,10 @@ pub const FLOORS: [(&str, &[&[&str]]); 3] = [
         "crates/server/src",
         &[
             &[
-                "cookie", "cron", "events", "metrics", "problem", "role", "tls", "upload",
+                "cookie", "cron", "events", "metrics", "problem", "role", "tls", "upload", "verb",
             ],
-            &["header", "listener", "route", "store"],
+            &["compat", "header"],
+            &["listener", "route", "store"],
             &["desk", "schedule"],
             &["dashboard", "door", "guard", "openapi"],
             &["app"],

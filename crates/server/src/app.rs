@@ -5,6 +5,7 @@
 //! *Cancellation*: a client that goes away stops nobody: operations go on, what only looks ends by itself.
 
 mod body;
+mod foreign;
 mod order;
 mod stream;
 
@@ -160,13 +161,25 @@ impl App {
         let peer = peer
             .map(|Peer(address)| address.to_string())
             .unwrap_or_default();
-        let answered = self.let_in(route, parameters, request, peer).await;
-        let response = answered.unwrap_or_else(|problem| {
-            if problem.status == 401 || problem.status == 403 {
-                self.refused.fetch_add(1, Ordering::Relaxed);
+        let response = match &route.does {
+            Does::Compat(compat) => match self.settings.guard.check_host(request.headers()) {
+                Ok(()) => {
+                    self.foreign(compat, route.verb, parameters, request, &peer)
+                        .await
+                }
+                Err(problem) => problem.response(),
+            },
+            _ => {
+                let answered = self.let_in(route, parameters, request, peer).await;
+                answered.unwrap_or_else(|problem| problem.response())
             }
-            problem.response()
-        });
+        };
+        if matches!(
+            response.status(),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN
+        ) {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
         let took_ms = env::now_ms().saturating_sub(begun_ms);
         let method = match route.verb {
             Verb::Get => "GET",
@@ -251,6 +264,7 @@ impl App {
                 &json!({ "name": caller.name, "role": caller.role }),
             )),
             (Does::WhoAmI, None) => Err(Problem::defect("nobody asks who he is")),
+            (Does::Compat(_), _) => Err(Problem::defect("it is answered elsewhere")),
             (Does::Page { kind, content }, _) => Ok(plain(kind, *content)),
         }
     }

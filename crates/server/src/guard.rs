@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 
 use axum::http::{HeaderMap, header};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 
 use crate::cookie;
 use crate::desk::Caller;
@@ -45,6 +47,35 @@ impl Guard {
         .hint("mendb serve --host NAME lets it answer under another name"))
     }
 
+    /// Who asks, where clients cannot send a token as such: by its name and the token as user and password, in the
+    /// header or in the query.
+    ///
+    /// # Errors
+    /// As [`Self::caller`], or the token is not that of the name.
+    pub fn foreign_caller(
+        headers: &HeaderMap,
+        by_query: Option<(String, String)>,
+        store: &Store,
+    ) -> Result<Caller, Problem> {
+        let pair = match basic(headers)? {
+            Some(pair) => pair,
+            None => match by_query {
+                Some(pair) => pair,
+                None => return Self::caller(headers, store),
+            },
+        };
+        let (name, secret) = pair;
+        let caller = Self::holder(&secret, false, store)?;
+        match caller.name == name {
+            true => Ok(caller),
+            false => Err(Problem::new(
+                401,
+                "fix_command",
+                "the user is not the name of the token that is its password",
+            )),
+        }
+    }
+
     /// Who asks, by the token that came along.
     ///
     /// # Errors
@@ -62,11 +93,16 @@ impl Guard {
                 }
             }
         };
+        Self::holder(&secret, by_cookie, store)
+    }
+
+    /// Who has a token.
+    fn holder(secret: &str, by_cookie: bool, store: &Store) -> Result<Caller, Problem> {
         let refused = |detail: &str| {
             Problem::new(401, "fix_command", detail)
                 .hint("mendb token create NAME --role viewer|operator|admin makes another")
         };
-        match store.bearer(&secret).map_err(|error| broken(&error))? {
+        match store.bearer(secret).map_err(|error| broken(&error))? {
             Bearer::Holds(token) => Ok(Caller {
                 name: token.name,
                 role: token.role,
@@ -136,6 +172,20 @@ fn bearer(headers: &HeaderMap) -> Result<Option<String>, Problem> {
             .then(|| secret.trim().to_owned())
     });
     Ok(secret)
+}
+
+/// User and password of a header.
+fn basic(headers: &HeaderMap) -> Result<Option<(String, String)>, Problem> {
+    let value = single(headers, header::AUTHORIZATION.as_str())?;
+    Ok(value.and_then(|value| {
+        let (scheme, pair) = value.split_once(' ')?;
+        if !scheme.eq_ignore_ascii_case("basic") {
+            return None;
+        }
+        let pair = String::from_utf8(BASE64_STANDARD.decode(pair.trim()).ok()?).ok()?;
+        let (user, password) = pair.split_once(':')?;
+        Some((user.to_owned(), password.to_owned()))
+    }))
 }
 
 /// The name of a host: `[::1]:80` is `[::1]`.

@@ -9,6 +9,7 @@
 //! *Others*: a client that is slow, silent or wrong costs its own connection and nothing else ([`door`]).
 
 pub mod app;
+pub mod compat;
 mod cookie;
 pub mod cron;
 pub mod dashboard;
@@ -27,6 +28,7 @@ pub mod schedule;
 pub mod store;
 pub mod tls;
 pub mod upload;
+mod verb;
 
 pub use app::{App, AppSettings};
 pub use desk::{Asked, Caller, Desk, Field, FieldKind, Format};

@@ -10,7 +10,7 @@ pub fn document(routes: &[Route], desk: &dyn Desk, version: &str) -> Value {
     let mut paths: Map<String, Value> = Map::new();
     for route in routes
         .iter()
-        .filter(|route| !matches!(route.does, Does::Page { .. }))
+        .filter(|route| !matches!(route.does, Does::Page { .. } | Does::Compat(_)))
     {
         let path = paths.entry(route.path).or_insert_with(|| json!({}));
         let method = route.verb.method().as_str().to_ascii_lowercase();

@@ -1,30 +1,8 @@
 //! The ways to ask: the table of routes is the one place that knows them.
 
-use axum::http::Method;
-
+use crate::compat::Compat;
 use crate::role::Role;
-
-/// What a request does to what it names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Verb {
-    /// Looks.
-    Get,
-    /// Makes or begins something.
-    Post,
-    /// Removes something.
-    Delete,
-}
-
-impl Verb {
-    /// As HTTP names it.
-    pub fn method(self) -> Method {
-        match self {
-            Self::Get => Method::GET,
-            Self::Post => Method::POST,
-            Self::Delete => Method::DELETE,
-        }
-    }
-}
+pub use crate::verb::Verb;
 
 /// One way to ask.
 #[derive(Debug, Clone, Copy)]
@@ -64,6 +42,8 @@ pub enum Does {
     LogOut,
     /// Who asks.
     WhoAmI,
+    /// What another program answers here.
+    Compat(Compat),
     /// A file of the dashboard.
     Page {
         /// Its media type.

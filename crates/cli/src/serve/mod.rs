@@ -1,6 +1,7 @@
 //! `mendb serve`: one process that has the target open, drives its operations, and answers over HTTP.
 
 mod clockwork;
+mod compat;
 mod desk;
 mod hooks;
 pub mod house;
@@ -24,7 +25,7 @@ use std::time::Duration;
 use clap::Args;
 use mendb_server::guard::{Guard, without_port};
 use mendb_server::tls::Certificates;
-use mendb_server::{App, AppSettings, Door, Role, Store};
+use mendb_server::{App, AppSettings, Door, Role, Route, Store};
 use mendb_service::env;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -40,6 +41,7 @@ use crate::log;
 use crate::owner::Owner;
 use crate::settings::Sources;
 use crate::settings::secret::hide_in_url;
+use crate::target::Target;
 
 /// Threads that speak HTTP; what waits for disks has others.
 const HTTP_THREADS: usize = 2;
@@ -67,6 +69,10 @@ pub struct ServeCommand {
     /// A proxy before it has TLS and takes what comes from elsewhere
     #[arg(long)]
     behind_proxy: bool,
+    /// Also answer the routes of that program: its jobs and integration tables go on working. Who asks is the name of a
+    /// token as user and the token as password, in the header or as user and pass in the query
+    #[arg(long, value_name = "clickhouse-backup", value_parser = ["clickhouse-backup"])]
+    compat: Option<String>,
     /// The certificates of TLS, in PEM
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
@@ -83,6 +89,7 @@ impl ServeCommand {
         sources: Sources,
     ) -> Result<Verdict, Failure> {
         self.check_reach()?;
+        self.check_compat(context)?;
         let certificates = match (&self.tls_cert, &self.tls_key) {
             (Some(cert), Some(key)) => {
                 let read = Certificates::open(cert, key);
@@ -124,7 +131,7 @@ impl ServeCommand {
         house.go_on_with_maintenance(&maintenance(context)?);
         let (stop, stopped) = watch::channel(false);
         let app = App::new(AppSettings {
-            routes: routes::ROUTES,
+            routes: self.routes(),
             desk: Arc::clone(&desk) as Arc<dyn mendb_server::Desk>,
             store: Arc::clone(&store),
             events: Arc::clone(&house.events),
@@ -209,6 +216,25 @@ impl ServeCommand {
             "listen on 127.0.0.1, name certificates with --tls-cert and --tls-key, or say --behind-proxy where a \
              proxy has TLS",
         ))
+    }
+
+    /// Routes of a program for ClickHouse servers ask for one.
+    fn check_compat(&self, context: &Context) -> Result<(), Failure> {
+        match (&self.compat, context.target()?) {
+            (None, _) | (Some(_), Target::ClickHouse(_)) => Ok(()),
+            (Some(program), _) => Err(Failure::misuse(format!(
+                "--compat {program} is for a ClickHouse server, and the target is none"
+            ))
+            .hint("name one with --target clickhouse://user@host:8123/, or leave --compat out")),
+        }
+    }
+
+    /// Every route, for as long as the process runs.
+    fn routes(&self) -> &'static [Route] {
+        match self.compat {
+            None => routes::ROUTES,
+            Some(_) => [routes::ROUTES, compat::ROUTES].concat().leak(),
+        }
     }
 
     /// The names under which it is asked.

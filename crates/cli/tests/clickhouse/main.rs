@@ -29,6 +29,7 @@ mod backup_cost;
 mod bytes;
 mod cancelled;
 mod clickhouse_backup;
+mod compat;
 mod cost;
 mod definitions;
 mod imported;

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 /// A server that runs.
 pub struct Serving {
     child: Child,
-    url: String,
+    pub url: String,
     token: String,
 }
 

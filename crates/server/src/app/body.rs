@@ -40,6 +40,12 @@ pub async fn object(request: Request) -> Result<Map<String, Value>, Problem> {
     }
 }
 
+/// The text in a body.
+pub async fn text(body: Body) -> Result<String, Problem> {
+    let bytes = read(body).await?;
+    String::from_utf8(bytes).map_err(|_| Problem::bad_request("the body is no text of UTF-8"))
+}
+
 async fn read(body: Body) -> Result<Vec<u8>, Problem> {
     match tokio::time::timeout(LIMIT, to_bytes(body, MOST_BYTES)).await {
         Ok(Ok(bytes)) => Ok(bytes.into()),

@@ -85,7 +85,7 @@ impl App {
             fields = body::object(request).await?;
         }
         let is_quiet = headers.contains_key("mendb-quiet");
-        let asked = Arc::new(Asked {
+        let asked = Asked {
             route,
             parameters,
             fields,
@@ -96,15 +96,28 @@ impl App {
             },
             quiet: is_quiet,
             keeps_plan: !wanted.lines,
-            key: key.clone(),
+            key,
             caller,
             upload,
-        });
+        };
+        self.run(asked, wanted.lines, &peer).await
+    }
+
+    /// Runs a command for somebody who was let in.
+    pub(super) async fn run(
+        self: &Arc<Self>,
+        asked: Asked,
+        wants_lines: bool,
+        peer: &str,
+    ) -> Result<Response<Body>, Problem> {
+        let asked = Arc::new(asked);
+        let route = asked.route;
+        let rows = route.command().map_or(Rows::None, |command| command.rows);
         let place = Arc::clone(&self.commands).try_acquire_owned();
         let place =
             place.map_err(|_| Problem::busy("the server works on as many requests as it can"))?;
         let working = self.working(&asked)?;
-        if key.is_some() {
+        if asked.key.is_some() {
             let (desk, asked) = (Arc::clone(&self.settings.desk), Arc::clone(&asked));
             let ordered =
                 blocking(move || desk.ordered(&asked).map_err(|end| problem_of(&end))).await?;
@@ -113,7 +126,7 @@ impl App {
             }
         }
         let audit = match route.changes() {
-            true => Some(self.begin_audit(&asked, &peer).await?),
+            true => Some(self.begin_audit(&asked, peer).await?),
             false => None,
         };
         let (listener, told) = Listener::new();
@@ -130,7 +143,7 @@ impl App {
         if rows == Rows::Out {
             return stream::rows(told).await;
         }
-        if wanted.lines {
+        if wants_lines {
             return Ok(stream::lines(told));
         }
         self.wait(told, audit, route).await
@@ -351,7 +364,7 @@ fn accepts(headers: &HeaderMap) -> Wanted {
 }
 
 /// The key of a request; those of others are others.
-fn key(headers: &HeaderMap, caller: &Caller) -> Result<Option<String>, Problem> {
+pub(super) fn key(headers: &HeaderMap, caller: &Caller) -> Result<Option<String>, Problem> {
     let Some(key) = single(headers, "idempotency-key")? else {
         return Ok(None);
     };

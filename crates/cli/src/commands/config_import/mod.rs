@@ -222,7 +222,7 @@ api:
             "general.max_file_size, s3.compression_format: a backup stores every file once",
             "general.backups_to_keep_remote: backups stay until",
             "general.made_up: neither mendb nor",
-            "api.listen: mendb serves no API",
+            "api.listen: mendb serve --compat clickhouse-backup answers its routes, to who has a token",
             "ftp.timeout: mendb keeps backups in directories and on S3",
         ] {
             assert!(text.contains(said), "{said}\n{text}");
