@@ -74,9 +74,22 @@ impl Step {
     fn command(&self) -> Command {
         let mut command = Command::new(&self.words[0]);
         command.args(&self.words[1..]).current_dir(root());
+        // What cargo tells this runner about its own package. Build scripts that look at it (ring's) would run again,
+        // and all that stands on them be built again, when the same line is typed without the runner, and back.
+        let told = std::env::vars_os().map(|(name, _)| name);
+        for name in told.filter(|name| is_of_package(&name.to_string_lossy())) {
+            command.env_remove(name);
+        }
         command.envs(self.variables.iter().copied());
         command
     }
+}
+
+/// Whether cargo sets a variable for the package that it runs.
+fn is_of_package(name: &str) -> bool {
+    ["CARGO_PKG_", "CARGO_MANIFEST_"]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
 }
 
 impl std::fmt::Display for Step {
@@ -103,6 +116,13 @@ mod tests {
             step.to_string(),
             "RUSTDOCFLAGS='-D warnings' cargo doc --no-deps"
         );
+    }
+
+    #[test]
+    fn a_step_sees_nothing_of_the_package_of_this_runner() {
+        assert!(std::env::vars().any(|(name, _)| is_of_package(&name)));
+        let seen = Step::new("env").output().unwrap();
+        assert!(!seen.lines().any(is_of_package), "{seen}");
     }
 
     #[test]
