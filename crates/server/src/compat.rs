@@ -82,8 +82,8 @@ pub enum NativeDoes {
 
 /// How an answer of ours is told.
 pub enum Tells {
-    /// As lines made of it.
-    Lines(fn(&Value) -> Vec<Value>),
+    /// As lines, one made of each value of a list.
+    Lines(fn(&Value) -> Value),
     /// As this, with the operation that has begun.
     Begun(Value),
 }
@@ -99,14 +99,22 @@ impl std::fmt::Debug for Tells {
 
 impl Tells {
     /// The lines of an answer.
-    pub(crate) fn lines(self, answer: &Value) -> Vec<Value> {
+    ///
+    /// # Errors
+    /// A list was expected, and the answer is none.
+    pub(crate) fn lines(self, answer: &Value) -> Result<Vec<Value>, Problem> {
         match self {
-            Self::Lines(lines) => lines(answer),
+            Self::Lines(line) => {
+                let values = answer.as_array();
+                let values = values
+                    .ok_or_else(|| Problem::defect("an answer that is translated is no list"))?;
+                Ok(values.iter().map(line).collect())
+            }
             Self::Begun(mut told) => {
                 if let Some(id) = answer.get("operation_id") {
                     told["operation_id"] = id.clone();
                 }
-                vec![told]
+                Ok(vec![told])
             }
         }
     }

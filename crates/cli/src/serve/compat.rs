@@ -224,7 +224,6 @@ fn to_restore(operation: &str, wish: &Wish) -> Native {
 }
 
 fn to_delete(place: &str, name: &str) -> Result<Native, Problem> {
-    let done = json!({ "status": "success", "operation": "delete", "backup_name": name, "location": place });
     match place {
         "remote" => Ok(native(
             "delete",
@@ -232,23 +231,20 @@ fn to_delete(place: &str, name: &str) -> Result<Native, Problem> {
                 at: (Verb::Delete, "/v1/backups/{backup}"),
                 parameters: vec![("backup".to_owned(), name.to_owned())],
                 fields: Map::new(),
-                tells: Tells::Begun(done),
+                tells: Tells::Begun(acknowledged("delete", name)),
             },
         )),
-        "local" => Ok(nothing(
-            "delete",
-            name,
-            "backups are in the repository alone: delete remote removes one",
-        )),
+        "local" => {
+            let told = json!({
+                "status": "success",
+                "operation": "delete",
+                "backup_name": name,
+                "note": "backups are in the repository alone: delete remote removes one",
+            });
+            Ok(native("delete", NativeDoes::Nothing(told)))
+        }
         _ => Err(Problem::bad_request("backups are local or remote")),
     }
-}
-
-/// What there is nothing to do for.
-fn nothing(operation: &str, name: &str, why: &str) -> Native {
-    let told =
-        json!({ "status": "success", "operation": operation, "backup_name": name, "note": why });
-    native(operation, NativeDoes::Nothing(told))
 }
 
 fn meaningless(why: &str) -> Result<Vec<Native>, Problem> {
@@ -276,26 +272,23 @@ fn list(foreign: &Foreign) -> Result<Vec<Native>, Problem> {
     }
 }
 
-/// Backups as rows of system.backup_list: with the columns that every version of it has, as old servers take no others.
-fn listed(backups: &Value) -> Vec<Value> {
-    let backups = backups.as_array().into_iter().flatten();
-    let line = |backup: &Value| {
-        let id = backup["backup_id"].as_str().unwrap_or_default();
-        let name = backup["label"].as_str().unwrap_or(id);
-        let desc = match (backup["damage"].as_str(), backup["complete"].as_bool()) {
-            (Some(_), _) => "broken",
-            (None, Some(false)) => "incomplete",
-            _ => "",
-        };
-        json!({
-            "name": name,
-            "created": created(id),
-            "size": backup["bytes"].as_u64().unwrap_or_default(),
-            "location": "remote",
-            "desc": desc,
-        })
+/// A backup as a row of system.backup_list: with the columns that every version of it has, as old servers take no
+/// others.
+fn listed(backup: &Value) -> Value {
+    let id = backup["backup_id"].as_str().unwrap_or_default();
+    let name = backup["label"].as_str().unwrap_or(id);
+    let desc = match (backup["damage"].as_str(), backup["complete"].as_bool()) {
+        (Some(_), _) => "broken",
+        (None, Some(false)) => "incomplete",
+        _ => "",
     };
-    backups.map(line).collect()
+    json!({
+        "name": name,
+        "created": created(id),
+        "size": backup["bytes"].as_u64().unwrap_or_default(),
+        "location": "remote",
+        "desc": desc,
+    })
 }
 
 /// The time in an id, as ClickHouse reads it.
@@ -317,17 +310,32 @@ fn create_remote(foreign: &Foreign) -> Result<Vec<Native>, Problem> {
     Ok(vec![to_create("create_remote", &wish, foreign.now_ms)])
 }
 
-const IN_REPOSITORY: &str = "a backup is in the repository when it is made";
+/// There is nothing to do for a backup that is there: it is in the repository when it is made, and a restore fetches what
+/// it lacks.
+fn to_find(operation: &str, name: &str) -> Native {
+    let told = json!({
+        "status": "success",
+        "operation": operation,
+        "backup_name": name,
+        "note": "the backup is in the repository",
+    });
+    native(
+        operation,
+        NativeDoes::Route {
+            at: (Get, "/v1/backups/{backup}"),
+            parameters: vec![("backup".to_owned(), name.to_owned())],
+            fields: Map::new(),
+            tells: Tells::Begun(told),
+        },
+    )
+}
 
 fn upload(foreign: &Foreign) -> Result<Vec<Native>, Problem> {
-    let name = foreign.parameter("name");
-    Ok(vec![nothing("upload", name, IN_REPOSITORY)])
+    Ok(vec![to_find("upload", foreign.parameter("name"))])
 }
 
 fn download(foreign: &Foreign) -> Result<Vec<Native>, Problem> {
-    let name = foreign.parameter("name");
-    let why = "a restore fetches what it lacks from the repository";
-    Ok(vec![nothing("download", name, why)])
+    Ok(vec![to_find("download", foreign.parameter("name"))])
 }
 
 fn restore(foreign: &Foreign) -> Result<Vec<Native>, Problem> {
@@ -371,36 +379,32 @@ fn actions(_: &Foreign) -> Result<Vec<Native>, Problem> {
     Ok(vec![of_operations("actions", MOST_ACTIONS)])
 }
 
-/// Operations as rows of system.backup_actions: as for backups.
-fn acted(operations: &Value) -> Vec<Value> {
-    let operations = operations.as_array().into_iter().flatten();
-    let line = |operation: &Value| {
-        let text = |name: &str| operation[name].as_str().unwrap_or_default();
-        let state = match text("state") {
-            "done" => "success",
-            "failed" => "error",
-            "cancelled" => "cancel",
-            _ => "in progress",
-        };
-        let time = |name: &str| {
-            text(name)
-                .replace('T', " ")
-                .trim_end_matches('Z')
-                .to_owned()
-        };
-        let finish = match state {
-            "in progress" => "1970-01-01 00:00:00".to_owned(),
-            _ => time("updated_at"),
-        };
-        json!({
-            "command": format!("{} {}", text("kind"), text("backup_id")),
-            "start": time("created_at"),
-            "finish": finish,
-            "status": state,
-            "error": text("error"),
-        })
+/// An operation as a row of system.backup_actions: as for backups.
+fn acted(operation: &Value) -> Value {
+    let text = |name: &str| operation[name].as_str().unwrap_or_default();
+    let state = match text("state") {
+        "done" => "success",
+        "failed" => "error",
+        "cancelled" => "cancel",
+        _ => "in progress",
     };
-    operations.map(line).collect()
+    let time = |name: &str| {
+        text(name)
+            .replace('T', " ")
+            .trim_end_matches('Z')
+            .to_owned()
+    };
+    let finish = match state {
+        "in progress" => "1970-01-01 00:00:00".to_owned(),
+        _ => time("updated_at"),
+    };
+    json!({
+        "command": format!("{} {}", text("kind"), text("backup_id")),
+        "start": time("created_at"),
+        "finish": finish,
+        "status": state,
+        "error": text("error"),
+    })
 }
 
 /// Commands, one a row, as they are inserted into system.backup_actions.
@@ -431,7 +435,7 @@ fn to_act(command: &str, now_ms: u64) -> Result<Native, Problem> {
         "create" | "create_remote" => Ok(to_create(verb, &Wish::of_words(rest)?, now_ms)),
         "upload" | "download" => {
             let wish = named(Wish::of_words(rest)?)?;
-            Ok(nothing(verb, &wish.name, IN_REPOSITORY))
+            Ok(to_find(verb, &wish.name))
         }
         "restore" | "restore_remote" => Ok(to_restore(verb, &named(Wish::of_words(rest)?)?)),
         "delete" => match rest {
@@ -561,12 +565,10 @@ mod tests {
 
     #[test]
     fn rows_are_as_the_integration_tables_read_them() {
-        let backups = json!([{ "backup_id": "20261130010608Z_full", "label": "a", "bytes": 7, "complete": true, "damage": null }]);
+        let backup = json!({ "backup_id": "20261130010608Z_full", "label": "a", "bytes": 7, "complete": true, "damage": null });
         assert_eq!(
-            listed(&backups),
-            [
-                json!({ "name": "a", "created": "2026-11-30 01:06:08", "size": 7, "location": "remote", "desc": "" })
-            ]
+            listed(&backup),
+            json!({ "name": "a", "created": "2026-11-30 01:06:08", "size": 7, "location": "remote", "desc": "" })
         );
         assert_eq!(name_of(0), "1970-01-01T00-00-00");
     }

@@ -14,7 +14,7 @@ pub fn url(text: &str) -> Result<String, Wanted> {
     }
 }
 
-/// Where something is posted to; `None` for nowhere.
+/// The address of a web server; `None` where the text is empty.
 pub fn web_address(text: &str) -> Result<Option<String>, Wanted> {
     if text.is_empty() {
         return Ok(None);

@@ -83,6 +83,7 @@ fn integration_tables_of_clickhouse_backup_go_on_working(flavor: Flavor) {
         .try_query("SELECT count() FROM x.by_nobody")
         .unwrap_err();
     act("backup_actions", "upload monday").unwrap();
+    act("backup_actions", "upload tuesday").unwrap_err();
     act("backup_actions", "restore_remote --rm --data monday").unwrap();
     done(2);
     assert_eq!(world.contents("a"), whole);

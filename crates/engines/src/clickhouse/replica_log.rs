@@ -25,6 +25,8 @@ pub(super) struct LogEntry {
     pub(super) kind: String,
     /// The part that is brought, or the range of parts that goes.
     pub(super) part: String,
+    /// Of a replacement the parts that come, as they are written.
+    new_parts: String,
 }
 
 impl LogEntry {
@@ -44,6 +46,7 @@ impl LogEntry {
             source: field("source replica: "),
             kind,
             part,
+            new_parts: field("new_parts: "),
         }
     }
 
@@ -52,11 +55,17 @@ impl LogEntry {
         !matches!(self.kind.as_str(), "merge" | "mutate")
     }
 
-    /// The part that it brings, if it brings one.
-    pub(super) fn brings(&self) -> Option<PartName> {
+    /// The parts that it brings with rows of their own; `None` where they cannot be read.
+    pub(super) fn brings(&self) -> Option<Vec<PartName>> {
         match self.kind.as_str() {
-            "get" | "attach" => self.part.parse().ok(),
-            _ => None,
+            "get" | "attach" => Some(vec![self.part.parse().ok()?]),
+            "REPLACE_RANGE" => {
+                let names = self.new_parts.strip_prefix('[')?.strip_suffix(']')?;
+                let names = names.split(',').filter(|name| !name.is_empty());
+                let read = |name: &str| name.trim_matches('\'').parse().ok();
+                names.map(read).collect()
+            }
+            _ => Some(Vec::new()),
         }
     }
 

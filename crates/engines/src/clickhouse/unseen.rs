@@ -8,6 +8,7 @@
 //!
 //! *Crash*: what the last look saw is on disk before the statement is sent, and stays until the log was read. *Limit*:
 //! the log keeps its last entries only, 100 unless the table says otherwise; where it begins too late, that is said.
+//! An insert that had its number before the replacement and comes into the log after that was read is not named.
 
 use mendb_model::part::{PartName, TableName};
 use serde::{Deserialize, Serialize};
@@ -67,13 +68,17 @@ impl LastLook {
         let Some(taken_to) = ranges.max() else {
             return Since::Untouched;
         };
+        let is_unseen = |part: &PartName| {
+            part.partition_id == self.partition_id
+                && part.max_block <= taken_to
+                && !self.has_seen(part)
+        };
+        // What cannot be read may be lost.
         let is_lost = |entry: &&LogEntry| {
-            let part = entry.brings().filter(|_| entry.source != own);
-            part.is_some_and(|part| {
-                part.partition_id == self.partition_id
-                    && part.max_block <= taken_to
-                    && !self.has_seen(&part)
-            })
+            entry.source != own
+                && entry
+                    .brings()
+                    .is_none_or(|parts| parts.iter().any(is_unseen))
         };
         Since::Taken {
             lost: since.into_iter().filter(is_lost).collect(),
@@ -129,12 +134,14 @@ impl ClickHouse {
                 Since::Taken { lost } if lost.is_empty() => None,
                 Since::Taken { lost } => {
                     let parts: Vec<String> = (lost.iter())
-                        .map(|entry| format!("{} through replica {}", entry.part, entry.source))
+                        .map(|entry| {
+                            format!("{} {} of replica {}", entry.kind, entry.part, entry.source)
+                        })
                         .collect();
                     Some(format!(
                         "parts were inserted into partition {partition_id} of {told} in the instant in which it was \
-                         exchanged, and went with what was replaced before they were on this server: {}; insert them \
-                         again, then resume",
+                         exchanged, and went with what was replaced before they were on this server: {}; look whether \
+                         their rows are there all the same, insert again those that are not, then resume",
                         parts.join(", ")
                     ))
                 }
@@ -229,6 +236,41 @@ mod tests {
             Since::Taken {
                 lost: vec![&log[0]]
             }
+        );
+    }
+
+    #[test]
+    fn what_a_replacement_through_another_replica_brought_unseen_is_lost_too() {
+        let replaced = |parts: &str| {
+            let rest = format!(
+                "drop_range_name: 7_0_3_4294967295\nsource_parts: ['1_1_1_0']\nnew_parts: {parts}"
+            );
+            [
+                entry(0, "r2", "REPLACE_RANGE", &rest),
+                entry(1, "r1", "REPLACE_RANGE", REPLACED),
+            ]
+        };
+        for (parts, is_lost) in [
+            ("['7_4_4_0','7_5_5_0']", true),
+            ("['7_4_4_0']", false),
+            ("['8_4_4_0']", false),
+            ("[]", false),
+            ("", true),
+            ("['?']", true),
+        ] {
+            let log = replaced(parts);
+            let lost = log.iter().take(usize::from(is_lost)).collect();
+            let told = look(0, &["7_4_4_0"]).choose(&log, "r1");
+            assert_eq!(told, Since::Taken { lost }, "{parts}");
+        }
+        let unreadable = [
+            entry(0, "r2", "get", "?"),
+            entry(1, "r1", "REPLACE_RANGE", REPLACED),
+        ];
+        let lost = vec![&unreadable[0]];
+        assert_eq!(
+            look(0, &[]).choose(&unreadable, "r1"),
+            Since::Taken { lost }
         );
     }
 

@@ -47,12 +47,12 @@ pub trait BesideWriters: Send + Sync {
     /// It cannot be told of the rows of the table, with the reason.
     fn check_scope(&self, table: &str, scope: &RowScope) -> Result<RowScope>;
 
-    /// *assess*: how keys of a table stand that differ, for each of the changes that lead from the live rows to the wanted
+    /// *assess*: which keys of a table that differ are mended, for each of the changes that lead from the live rows to the wanted
     /// ones. What was written since begins to count with the lock.
     ///
     /// # Errors
     /// When a row was written is not known, or the store fails.
-    fn standing(
+    fn key_scopes(
         &self,
         table: &str,
         scope: &RowScope,
@@ -104,7 +104,7 @@ pub struct LookedDigests {
     pub wanted: Digest,
 }
 
-/// How a key stands whose live row is another than the wanted one.
+/// Whether a key is mended whose live row is another than the wanted one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyScope {
     /// It is mended.

@@ -44,7 +44,7 @@ impl BesideWriters for Postgres {
         })
     }
 
-    fn standing(
+    fn key_scopes(
         &self,
         table: &str,
         scope: &RowScope,
@@ -52,7 +52,7 @@ impl BesideWriters for Postgres {
     ) -> Result<Vec<KeyScope>> {
         self.server.with(|client| {
             let table = existing(client, &TablePath::table(table))?;
-            scope::standing(client, &table, scope, changes)
+            scope::key_scopes(client, &table, scope, changes)
         })
     }
 

@@ -86,7 +86,7 @@ fn as_predicate(client: &mut Client, table: &Table, condition: &str) -> Result<S
 }
 
 /// How keys stand that differ: for each of the changes, which lead from the live rows to the wanted ones.
-pub(super) fn standing(
+pub(super) fn key_scopes(
     client: &mut Client,
     table: &Table,
     scope: &RowScope,

@@ -6,7 +6,7 @@ use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::http::{HeaderMap, Response, StatusCode};
 use mendb_service::env;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{App, blocking, body, order, plain};
 use crate::compat::{self, Compat, Foreign, Native, NativeDoes, PASS, USER};
@@ -146,7 +146,11 @@ impl App {
         let response = self.run(asked, false, peer).await?;
         let bytes = to_bytes(response.into_body(), MOST_ANSWERED).await;
         let bytes = bytes.map_err(|_| Problem::defect("an answer cannot be read"))?;
-        let answer = serde_json::from_slice(&bytes).unwrap_or(Value::Object(Map::new()));
-        Ok(tells.lines(&answer))
+        let answer = match bytes.is_empty() {
+            true => Value::Null,
+            false => serde_json::from_slice(&bytes)
+                .map_err(|_| Problem::defect("an answer that is translated is no JSON"))?,
+        };
+        tells.lines(&answer)
     }
 }

@@ -89,21 +89,21 @@ impl<'a, 'b> Chooser<'a, 'b> {
 
     /// Chooses among changes that lead from the live rows to the wanted ones.
     pub(super) fn choose(&mut self, changes: &RowBlock<&[u8]>) -> TaskResult<Chosen> {
-        let standing = match &mut self.changed {
+        let scopes = match &mut self.changed {
             Some(changed) => among(changed, changes)?,
             None => {
                 let beside = self.attempt.tools.engine.rows()?.beside_writers();
                 let beside = beside.ok_or_else(|| {
                     TaskError::Proof("rows are chosen on another kind of target".to_owned())
                 })?;
-                beside.standing(&self.path.table, &self.scope, changes)?
+                beside.key_scopes(&self.path.table, &self.scope, changes)?
             }
         };
         let mut made = RowBlockBuilder::new();
         let (mut are_chosen, mut newer) = (Vec::with_capacity(changes.len()), Vec::new());
-        for ((key, change), standing) in changes.iter().zip(standing) {
-            are_chosen.push(standing == KeyScope::Chosen);
-            match standing {
+        for ((key, change), scope) in changes.iter().zip(scopes) {
+            are_chosen.push(scope == KeyScope::Chosen);
+            match scope {
                 KeyScope::Chosen => made.push(key, change),
                 KeyScope::Beside => {}
                 KeyScope::Newer { written_us } => newer.push(NewerRow {
