@@ -13,6 +13,7 @@ mod queue;
 mod reload;
 pub mod routes;
 pub mod session;
+mod signals;
 pub mod words;
 
 use std::collections::BTreeSet;
@@ -27,7 +28,6 @@ use mendb_server::guard::{Guard, without_port};
 use mendb_server::tls::Certificates;
 use mendb_server::{App, AppSettings, Door, Role, Route, Store};
 use mendb_service::env;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use self::desk::ProgramDesk;
@@ -35,6 +35,7 @@ use self::house::{House, Opened};
 use self::last_reload::LastReload;
 use self::program::Program;
 use self::reload::Reload;
+use self::signals::Signals;
 use crate::context::Context;
 use crate::failure::{Failure, FailureKind, Verdict};
 use crate::log;
@@ -158,25 +159,25 @@ impl ServeCommand {
             .name("hooks".to_owned())
             .spawn(move || hooks::run(&of_hooks))
             .map_err(no_thread)?;
+        // Before anybody can know that it runs: until then SIGHUP ends a process.
+        let mut signals = {
+            let _runtime = http.enter();
+            Signals::new().map_err(|error| Failure::io("cannot wait for signals", &error))?
+        };
         greet(context, &house, &store, &format!("{scheme}://{address}"))?;
         let reload = Arc::new(Reload {
             sources,
             certificates,
             desk: Arc::clone(&desk),
         });
-        let served = http.block_on(async {
-            let (mut term, mut int) = (
-                signal(SignalKind::terminate())?,
-                signal(SignalKind::interrupt())?,
-            );
-            let mut hang_up = signal(SignalKind::hangup())?;
+        http.block_on(async {
             let serving = tokio::spawn(door.serve(app.router(), stopped));
             notify::tell("READY=1");
             loop {
                 tokio::select! {
-                    _ = term.recv() => break,
-                    _ = int.recv() => break,
-                    _ = hang_up.recv() => {
+                    _ = signals.terminate.recv() => break,
+                    _ = signals.interrupt.recv() => break,
+                    _ = signals.hang_up.recv() => {
                         let reload = Arc::clone(&reload);
                         let read = tokio::task::spawn_blocking(move || reload.reload());
                         match read.await {
@@ -193,9 +194,7 @@ impl ServeCommand {
             let stopping = tokio::task::spawn_blocking(move || stopping.stop());
             let _ = serving.await;
             let _ = stopping.await;
-            Ok::<_, std::io::Error>(())
         });
-        served.map_err(|error| Failure::io("cannot wait for signals", &error))?;
         context
             .say("mendb has ended; operations that were not over go on with the next mendb serve");
         // Commands of clients that have gone may still wait for a disk: nobody waits for them.
