@@ -19,7 +19,7 @@ pub fn run() -> Outcome {
     CLICKHOUSE.provide()?;
     ZOOKEEPER.provide()?;
     STRACE.provide()?;
-    // One run tells of every test that fails.
+    // One run names every test that fails.
     let tests = if Step::new("cargo nextest --version").succeeds() {
         let threads = available_parallelism().map_or(1, NonZero::get) + WAITING;
         format!("cargo nextest run --workspace --no-fail-fast --test-threads {threads}")

@@ -74,7 +74,7 @@ const UNDONE: [(&str, &str); 6] = [
     ("not yet ", "implemented"),
 ];
 
-/// Checks every rule and tells of all that is broken.
+/// Checks every rule and names all that are broken.
 ///
 /// # Errors
 /// A rule is broken.

@@ -173,7 +173,7 @@ fn a_server_ends_with_its_owner() {
             .unwrap();
         owner.kill().unwrap();
         owner.wait().unwrap();
-        // A connection tells of the end. 18.16 also ends one where nothing is asked for 3 seconds.
+        // A connection shows the end. 18.16 also ends one where nothing is asked for 3 seconds.
         let is_gone = (0..5).any(|_| match TcpStream::connect(address(&url)) {
             Ok(mut connection) => {
                 let _ = connection.read_to_end(&mut Vec::new());

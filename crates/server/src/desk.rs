@@ -45,7 +45,7 @@ pub struct Asked {
     pub quiet: bool,
     /// Whether a plan that is shown is kept, to be carried out later.
     pub keeps_plan: bool,
-    /// What whoever asks calls the request, and means once.
+    /// What the client calls the request, and means once.
     pub key: Option<String>,
     /// Who asks.
     pub caller: Caller,

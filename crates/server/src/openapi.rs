@@ -41,7 +41,7 @@ pub fn document(routes: &[Route], desk: &dyn Desk, version: &str) -> Value {
                         "detail": { "type": "string" },
                         "kind": {
                             "type": "string",
-                            "description": "what whoever asked must do",
+                            "description": "what the client must do",
                             "enum": ["fix_command", "fix_input", "fix_environment", "busy", "retry", "report_bug", "broken_pipe"]
                         },
                         "causes": { "type": "array", "items": { "type": "string" } },

@@ -1,4 +1,4 @@
-//! What whoever holds a token may do.
+//! What the holder of a token may do.
 
 use std::fmt;
 use std::str::FromStr;

@@ -11,7 +11,7 @@ pub struct Route {
     pub verb: Verb,
     /// To what: `/v1/collections/{collection}/backups`.
     pub path: &'static str,
-    /// Who may; `None` for whoever asks.
+    /// Who may; `None` where anybody may.
     pub role: Option<Role>,
     /// What it does, in a sentence.
     pub about: &'static str,
@@ -32,9 +32,9 @@ pub enum Does {
     Metrics,
     /// Describes the routes.
     OpenApi,
-    /// Tells of all operations as they move.
+    /// Reports all operations as they move.
     Events,
-    /// Tells of one operation as it moves.
+    /// Reports one operation as it moves.
     OperationEvents,
     /// Gives a browser that brings a token a cookie.
     LogIn,

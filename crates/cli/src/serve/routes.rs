@@ -477,7 +477,7 @@ pub fn route_of(words: &[&str], has: &dyn Fn(&str) -> bool) -> Option<&'static R
         let Some(command) = route.command() else {
             return false;
         };
-        // A plan is a file of whoever asks.
+        // A plan is a file of the client.
         let mut parts = route.parameters();
         command.words == words
             && !command.carries_out

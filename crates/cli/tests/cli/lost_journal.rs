@@ -1,4 +1,4 @@
-//! The journal is lost while an operation is open: what the target holds for it is shown and let go of.
+//! The journal is lost while an operation is open: what the target holds for it is shown and released.
 
 use crate::mendb::Mendb;
 

@@ -110,7 +110,7 @@ fn a_live_part_with_damaged_bytes_is_found_and_comes_anew_file_by_file(flavor: F
         "{note}"
     );
 
-    // All but the damaged file is linked, and what no checksum tells of comes with it.
+    // All but the damaged file is linked, and what no checksum covers comes with it.
     let size = fs::metadata(part.directory.join("digest.bin"))
         .unwrap()
         .len();

@@ -156,7 +156,7 @@ fn the_same_rows_count_after_a_mend_in_every_order_of_work(flavor: Flavor) {
     }
 }
 
-/// Compares many rows, and tells of the first that differs.
+/// Compares many rows, and names the first that differs.
 fn same(now: &str, before: &str, what: &str) {
     let mut pairs = now.lines().zip(before.lines());
     if let Some((now, before)) = pairs.find(|(now, before)| now != before) {

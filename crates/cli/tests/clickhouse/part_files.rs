@@ -22,7 +22,7 @@ pub struct PartFile {
     pub bytes: u64,
     /// Digest of its content.
     content: u64,
-    /// Whether `checksums.txt` tells of it, so that it can be found again elsewhere on the server. The
+    /// Whether `checksums.txt` lists it, so that it can be found again elsewhere on the server. The
     /// others are small: `checksums.txt` itself and what describes the columns.
     pub listed: bool,
 }
@@ -78,7 +78,7 @@ fn digest(content: &[u8]) -> u64 {
 }
 
 /// What has to be downloaded for parts that are missing: all that the server has not in any part, live
-/// or not, and what no `checksums.txt` tells of.
+/// or not, and what no `checksums.txt` lists.
 pub fn to_download(world: &World, missing: &Files) -> Files {
     let mut there = HashSet::new();
     for path in files_below(world.server.data_path()) {

@@ -100,7 +100,7 @@ fn parts_of_every_kind_come_back_as_they_were(flavor: Flavor) {
     }
 }
 
-/// Where a server tells of them: the kinds of the parts of each table, with their projections and masks.
+/// Where a server reports them: the kinds of the parts of each table, with their projections and masks.
 fn kinds_of_parts(world: &World) -> BTreeMap<String, Vec<String>> {
     let mut kinds: BTreeMap<String, Vec<String>> = BTreeMap::new();
     if world.is_current() {

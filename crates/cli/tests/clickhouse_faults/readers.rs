@@ -8,7 +8,7 @@ use crate::servers::Flavor;
 const SUMS: &str =
     "SELECT count(), sum(id), sum(price) FROM shop.sales WHERE toYYYYMM(day) = 202402";
 
-/// Whoever reads sees the partition as it was or as it is to be, and nothing else.
+/// A reader sees the partition as it was or as it is to be, and nothing else.
 fn see_before_or_after(flavor: Flavor) {
     let world = backed_up(flavor);
     let after = world.server.query(SUMS);

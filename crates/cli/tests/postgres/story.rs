@@ -198,7 +198,7 @@ fn another_journal_and_another_process_are_refused() {
     assert_eq!(other.status.code(), Some(2), "{said}");
     assert!(said.contains("the journal in"), "{said}");
     let mut holder = shop.server.connect();
-    // The lock of whoever works on it.
+    // The lock of the process that works on it.
     holder
         .batch_execute("SELECT pg_advisory_lock(469853168738)")
         .unwrap();

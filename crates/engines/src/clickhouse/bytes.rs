@@ -273,7 +273,7 @@ impl Work<'_> {
         if let Some(offset) = job.offset {
             file.seek(SeekFrom::Start(offset))?;
         }
-        // One byte more tells of a file that has grown.
+        // One byte more shows that the file has grown.
         let more = u64::from(job.offset.is_none());
         let mut file = file.take(job.expected.bytes.saturating_add(more));
         let mut hasher = FileHasher::new();

@@ -6,7 +6,7 @@
 //!                                             .look       what a last look saw ([`super::unseen`])
 //! ```
 //!
-//! *Crash*: a marker is durable before what it tells of begins, and goes after that has been undone. So
+//! *Crash*: a marker is durable before what it names begins, and goes after that has been undone. So
 //! one that is found may tell of what never began, and undoing that must be harmless. *Errors*: a
 //! directory that cannot be read or written (remedy: repair), named by its path.
 

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! shadow/<freeze>/<directory of the table>/files_<number>_<number>_0/
-//!     the files        of the Log family as far as `sizes.json` tells of them
+//!     the files        of the Log family as far as `sizes.json` names them
 //!     checksums.txt    of these files; mendb's, version 2
 //!     count.txt        rows; mendb's
 //! ```

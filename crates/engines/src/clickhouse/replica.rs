@@ -1,6 +1,6 @@
 //! A table as one replica of several: whether it can be changed, and whether it has what the others brought.
 //!
-//! This server is asked all of it: `system.replicas` tells of its own replica, `system.zookeeper` shows what every
+//! This server is asked all of it: `system.replicas` describes its own replica, `system.zookeeper` shows what every
 //! replica has written in the keeper. No other server is spoken to.
 //!
 //! *Hazard*: what another replica inserts is here only when this one has taken it over, but its number is given at

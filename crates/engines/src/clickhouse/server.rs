@@ -53,7 +53,7 @@ pub(super) struct Abilities {
     pub(super) hides_secrets: bool,
     /// `ALTER TABLE … DROP PART` works.
     pub(super) drops_parts: bool,
-    /// `system.part_log` tells of every part whose files are removed.
+    /// `system.part_log` has a line for every part whose files are removed.
     pub(super) logs_what_went: bool,
 }
 

@@ -7,7 +7,7 @@
 //!                                                   staging directory and the server
 //! ```
 //!
-//! *Crash*: a marker tells of all three before they are there ([`super::markers`]), and they are of no
+//! *Crash*: a marker names all three before they are there ([`super::markers`]), and they are of no
 //! use to anybody else, so the end of the operation removes them; nothing live is touched.
 
 use std::collections::BTreeSet;

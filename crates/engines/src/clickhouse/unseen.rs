@@ -4,7 +4,7 @@
 //! of parts that the replica here does not have yet; and no statement takes less, or keeps other replicas from
 //! inserting. So what is here is looked at last, right after this replica has caught up, and the shared log is read
 //! afterwards: a part that another replica brought into the log since, with a number that went, and that is neither
-//! put together with the rest nor held, is lost. It is named, for whoever inserted it got an answer.
+//! put together with the rest nor held, is lost. It is named, since the client that inserted it got an answer.
 //!
 //! *Crash*: what the last look saw is on disk before the statement is sent, and stays until the log was read. *Limit*:
 //! the log keeps its last entries only, 100 unless the table says otherwise; where it begins too late, that is said.
@@ -53,7 +53,7 @@ impl LastLook {
         seen.any(|seen| seen.min_block <= part.min_block && part.max_block <= seen.max_block)
     }
 
-    /// What the log tells of the time since.
+    /// What the log says about the time since.
     fn choose<'a>(&self, log: &'a [LogEntry], own: &str) -> Since<'a> {
         let begin = log.first().and_then(|entry| number(&entry.node));
         if begin.map_or(self.log_end > 0, |begin| begin > self.log_end) {

@@ -41,7 +41,7 @@ pub trait BesideWriters: Send + Sync {
         digests: LookedDigests,
     ) -> Result<()>;
 
-    /// Checks what keys of a table are chosen by, and tells it in words that mean the same whoever asks.
+    /// Checks what keys of a table are chosen by, and tells it in words that mean the same to every caller.
     ///
     /// # Errors
     /// It cannot be told of the rows of the table, with the reason.

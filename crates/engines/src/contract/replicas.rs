@@ -1,4 +1,4 @@
-//! Tables that several servers keep, as one of these servers tells of them.
+//! Tables that several servers keep, as one of these servers describes them.
 
 use std::fmt;
 

@@ -30,7 +30,7 @@ const FORMAT: i32 = 3;
 const WITHOUT_WITNESSES: i32 = 1;
 /// … and the one whose cuts drew no numbers.
 const WITHOUT_NUMBERS: i32 = 2;
-/// The lock of whoever works on the database: `mendb` in ASCII.
+/// The lock of the process that works on the database: `mendb` in ASCII.
 const CLAIM: i64 = 0x006d_656e_6462;
 
 const SCHEMA: &str = "

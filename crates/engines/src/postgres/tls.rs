@@ -5,7 +5,7 @@
 //! | `disable` | in the clear |
 //! | `prefer` | TLS where the server has it, with anybody |
 //! | `require` | TLS, with anybody; where `sslrootcert` is given, as `verify-ca` |
-//! | `verify-ca` | TLS, with whoever has a certificate that was signed by one of `sslrootcert` |
+//! | `verify-ca` | TLS, with a server whose certificate was signed by one of `sslrootcert` |
 //! | `verify-full` | the same, and the certificate is of the host |
 
 use std::fmt;
@@ -191,7 +191,7 @@ impl ServerCertVerifier for Anybody {
     }
 }
 
-/// Believes whoever has a certificate of a signer that is believed, whatever host it is of.
+/// Believes a certificate of a trusted signer, whatever host it names.
 #[derive(Debug)]
 struct AnyName(Arc<WebPkiServerVerifier>);
 

@@ -196,7 +196,7 @@ pub(super) fn since(client: &mut Client, earlier: Version, now: Moment) -> Resul
     })
 }
 
-/// How the changes of a table since a cut are found that tells of the others.
+/// How the changes of a table since a cut are found.
 pub(super) fn method(
     client: &mut Client,
     since: &Since,

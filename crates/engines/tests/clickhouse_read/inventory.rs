@@ -1,4 +1,4 @@
-//! What the engine tells of the parts of a table.
+//! What the engine says about the parts of a table.
 
 use std::collections::HashSet;
 use std::path::Path;

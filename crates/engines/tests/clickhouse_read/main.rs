@@ -1,4 +1,4 @@
-//! What the ClickHouse engine tells of a server, and what it freezes, on servers of both ages.
+//! What the ClickHouse engine says about a server, and what it freezes, on servers of both ages.
 #![expect(
     clippy::unwrap_used,
     reason = "a failed test is how these helpers report"

@@ -181,7 +181,7 @@ fn parts_are_attached_once_wherever_the_server_dies() {
 }
 
 #[test]
-fn merges_are_started_again_by_whoever_ends_the_operation() {
+fn merges_are_started_again_by_the_process_that_ends_the_operation() {
     for flavor in FLAVORS {
         let mut bench = Bench::new(flavor);
         bench.create("MergeTree");

@@ -19,7 +19,7 @@ use super::{Flavor, Server, install};
 /// The tables of [`load_story`].
 pub const TABLES: [&str; 4] = ["flights_wide", "flights_compact", "planes", "weather"];
 
-/// Years that `flights_wide` tells of, each with the same flights. None is a leap year.
+/// Years that `flights_wide` covers, each with the same flights. None is a leap year.
 const YEARS: [u16; 2] = [2013, 2014];
 
 const FLIGHTS: &str = "\
@@ -50,7 +50,7 @@ pub fn load_story(server: &Server, database: &str) {
 }
 
 /// Digest of all rows of a table, ordered by all columns, so that it does not depend on parts; with
-/// the number of rows, for whoever reads a failure.
+/// the number of rows, for the reader of a failure.
 pub fn checksum(server: &Server, database: &str, table: &str) -> String {
     digest(server, database, table, "")
 }

@@ -221,7 +221,7 @@ impl GroupedSegment {
             let known = groups.list.iter();
             let known = known.map(|group| (Some(group.at.range()), Some(group.rows)));
             if !told.eq(known) {
-                return Err(self.damaged("its footer tells of other row groups than its manifest"));
+                return Err(self.damaged("its footer lists other row groups than its manifest"));
             }
         }
         Ok(Footer(metadata))

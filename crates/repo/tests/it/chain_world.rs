@@ -45,7 +45,7 @@ pub struct Backup {
     pub edits: BTreeMap<u32, Edit>,
     /// Where its shards begin.
     pub splits: Vec<u32>,
-    /// Whether its manifest tells of row groups, as those of older versions do not.
+    /// Whether its manifest lists row groups, as those of older versions do not.
     pub groups: bool,
 }
 

@@ -172,7 +172,7 @@ impl fmt::Debug for Witness {
 }
 
 impl Witness {
-    /// Tells of a request. One that is witnessed takes a while, so that all that may be under way
+    /// Reports a request. One that is witnessed takes a while, so that all that may be under way
     /// together are.
     async fn tell(&self, request: Request, name: &str, moment: Moment) {
         let watch = self.0.lock().unwrap().clone();

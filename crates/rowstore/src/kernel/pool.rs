@@ -45,7 +45,7 @@ impl Pool {
     pub(super) fn put(&self, connection: Connection) {
         let is_warm = self.idle.lock().expect(NOT_POISONED).len() < WARM_CONNECTIONS;
         if !is_warm && let Err(error) = connection.release_memory() {
-            tracing::debug!(%error, "close a connection that does not let go of its pages");
+            tracing::debug!(%error, "close a connection that does not release its pages");
             return;
         }
         let mut idle = self.idle.lock().expect(NOT_POISONED);

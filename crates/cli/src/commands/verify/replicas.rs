@@ -1,4 +1,4 @@
-//! Replicas of tables, as the keeper tells of them.
+//! Replicas of tables, as the keeper knows them.
 
 use mendb_engines::{Agreement, Replica};
 use mendb_model::part::TableName;

@@ -43,7 +43,7 @@ pub(super) fn note(replication: &Replication) -> String {
     note
 }
 
-/// Tells of replicas that do not have what was made of their table here. None of them stops a mend.
+/// Names replicas that do not have what was made of their table here. None of them stops a mend.
 pub(super) fn tell(attempt: &Attempt<'_>, request: &MendRequest) -> TaskResult<()> {
     let engine = attempt.tools.engine.parts()?;
     for (idx, table) in tables_with_parts(request) {

@@ -91,7 +91,7 @@ impl Front {
     }
 
     /// From the first to the last key of a range that changed since a commit, or the range where no
-    /// stream tells of such.
+    /// stream lists them.
     fn changed_since(
         &self,
         path: &TablePath,
