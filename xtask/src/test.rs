@@ -19,6 +19,7 @@ pub fn run() -> Outcome {
     CLICKHOUSE.provide()?;
     ZOOKEEPER.provide()?;
     STRACE.provide()?;
+    CHROMIUM.provide()?;
     // One run names every test that fails.
     let tests = if Step::new("cargo nextest --version").succeeds() {
         let threads = available_parallelism().map_or(1, NonZero::get) + WAITING;
@@ -104,6 +105,13 @@ const STRACE: Provision = Provision {
     reason: "some tests record what a process writes, with strace",
     check: "strace --version",
     packages: "strace",
+};
+
+/// What the dashboard is tried in.
+const CHROMIUM: Provision = Provision {
+    reason: "tests of the dashboard need a browser, /usr/bin/chromium",
+    check: "test -x /usr/bin/chromium",
+    packages: "chromium",
 };
 
 impl Provision {

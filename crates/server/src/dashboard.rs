@@ -19,11 +19,39 @@ pub const INDEX: Route = page(
     include_str!("../dashboard/index.html"),
 );
 
-/// What it does.
+/// Which view is shown, and to whom.
 pub const SCRIPT: Route = page(
     "/app.js",
     "text/javascript; charset=utf-8",
     include_str!("../dashboard/app.js"),
+);
+
+/// What its views are made of.
+pub const PAGE: Route = page(
+    "/page.js",
+    "text/javascript; charset=utf-8",
+    include_str!("../dashboard/page.js"),
+);
+
+/// The view of collections and their backups.
+pub const COLLECTIONS: Route = page(
+    "/collections.js",
+    "text/javascript; charset=utf-8",
+    include_str!("../dashboard/collections.js"),
+);
+
+/// The views of operations.
+pub const OPERATIONS: Route = page(
+    "/operations.js",
+    "text/javascript; charset=utf-8",
+    include_str!("../dashboard/operations.js"),
+);
+
+/// The views of schedules and of the audit.
+pub const SCHEDULES: Route = page(
+    "/schedules.js",
+    "text/javascript; charset=utf-8",
+    include_str!("../dashboard/schedules.js"),
 );
 
 /// How it looks.

@@ -459,6 +459,10 @@ pub const ROUTES: &[Route] = &[
     // The dashboard.
     dashboard::INDEX,
     dashboard::SCRIPT,
+    dashboard::PAGE,
+    dashboard::COLLECTIONS,
+    dashboard::OPERATIONS,
+    dashboard::SCHEDULES,
     dashboard::STYLE,
     dashboard::ICON,
     other(

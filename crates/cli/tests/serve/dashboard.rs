@@ -12,6 +12,10 @@ fn its_files_are_its_own_and_load_nothing_from_elsewhere() {
     for (path, kind) in [
         ("/", "text/html; charset=utf-8"),
         ("/app.js", "text/javascript; charset=utf-8"),
+        ("/page.js", "text/javascript; charset=utf-8"),
+        ("/collections.js", "text/javascript; charset=utf-8"),
+        ("/operations.js", "text/javascript; charset=utf-8"),
+        ("/schedules.js", "text/javascript; charset=utf-8"),
         ("/style.css", "text/css; charset=utf-8"),
         ("/icon.svg", "image/svg+xml"),
     ] {

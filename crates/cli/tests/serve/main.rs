@@ -8,6 +8,7 @@
 #[path = "../cli/mendb.rs"]
 mod mendb;
 
+mod browser;
 mod client;
 mod crash;
 mod dashboard;
