@@ -2,6 +2,7 @@
 
 use mendb_model::name::BackupId;
 use mendb_repo::Repository;
+use mendb_service::journal::Journal;
 use mendb_service::journal::proof::Proof;
 use tokio::runtime::Handle;
 
@@ -9,7 +10,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::human;
 
-/// The proofs of backups of a repository, the newest first.
+/// Proofs of backups, of one collection the newest first.
 #[derive(Debug, Default)]
 pub struct Proven(Vec<Proof>);
 
@@ -25,6 +26,14 @@ impl Proven {
             ));
             Self::default()
         })
+    }
+
+    /// The last proof of each collection, in whichever repository.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn last(journal: &Journal) -> Result<Self, Failure> {
+        Ok(Self(journal.last_proofs()?))
     }
 
     fn ask(context: &Context, repository: &Repository, runtime: &Handle) -> Result<Self, Failure> {

@@ -11,6 +11,7 @@ use crate::context::Context;
 use crate::failure::{Failure, Verdict};
 use crate::human;
 use crate::output::{Field, table};
+use crate::proven::Proven;
 use crate::target::Target;
 
 /// Sets of tables that are backed up together from one consistent snapshot.
@@ -58,11 +59,14 @@ struct CollectionRecord {
     collection: String,
     tables: Vec<String>,
     created_at: String,
+    /// When a drill last proved that a backup of it can be restored, from whichever repository.
+    last_proven_restorable_at: Option<String>,
 }
 
 impl CollectionRecord {
-    fn new(collection: Collection) -> Self {
+    fn new(collection: Collection, proven: &Proven) -> Self {
         Self {
+            last_proven_restorable_at: proven.last_of(&collection.collection),
             collection: collection.collection,
             tables: collection.tables,
             created_at: human::time(collection.created_at_ms),
@@ -123,10 +127,10 @@ struct CollectionDetails {
     repositories: Vec<ChainHold>,
 }
 
-fn show(context: &Context, collection: Collection) -> Result<(), Failure> {
+fn show(context: &Context, collection: Collection, proven: &Proven) -> Result<(), Failure> {
     let repositories = context.look()?.chain_holds(&collection.collection)?;
     let details = CollectionDetails {
-        collection: CollectionRecord::new(collection),
+        collection: CollectionRecord::new(collection, proven),
         repositories,
     };
     context.output.record(&details, describe)?;
@@ -141,6 +145,9 @@ fn describe(details: &CollectionDetails) -> String {
         record.created_at,
         record.tables.join(", ")
     );
+    if let Some(at) = &record.last_proven_restorable_at {
+        text += &format!("proven     restorable at {at}\n");
+    }
     if !details.repositories.is_empty() {
         text.push('\n');
         text += &table(&details.repositories, &fields());
@@ -183,7 +190,10 @@ impl CollectionCommand {
                 let tables = chosen(context, &tables)?;
                 let service = context.open_service()?;
                 service.create_collection(&name, &tables)?;
-                let record = CollectionRecord::new(service.collection(&name)?);
+                let record = CollectionRecord::new(
+                    service.collection(&name)?,
+                    &Proven::last(service.journal())?,
+                );
                 context.output.report(&record, |record| {
                     format!(
                         "collection {} of {}\n",
@@ -193,28 +203,37 @@ impl CollectionCommand {
                 })?;
             }
             Self::List => {
-                let collections = match context.open_journal()? {
-                    Some(journal) => journal.collections()?,
+                let records: Vec<_> = match context.open_journal()? {
+                    Some(journal) => {
+                        let proven = Proven::last(&journal)?;
+                        let collections = journal.collections()?.into_iter();
+                        collections
+                            .map(|collection| CollectionRecord::new(collection, &proven))
+                            .collect()
+                    }
                     None => Vec::new(),
                 };
-                let records: Vec<_> = collections.into_iter().map(CollectionRecord::new).collect();
                 context.output.records(
                     &records,
                     &[
                         Field::left("collection", |r: &CollectionRecord| r.collection.clone()),
                         Field::left("created", |r| r.created_at.clone()),
+                        Field::left("proven restorable", |r| {
+                            r.last_proven_restorable_at.clone().unwrap_or_default()
+                        }),
                         Field::left("tables", |r| r.tables.join(", ")),
                     ],
                 )?;
             }
             Self::Show { name } => {
-                let journal = context.open_journal()?;
-                let collection = match &journal {
-                    Some(journal) => journal.collection(&name)?,
-                    None => None,
+                let unknown = mendb_service::Error::UnknownCollection;
+                let Some(journal) = context.open_journal()? else {
+                    return Err(unknown(name).into());
                 };
-                let collection = collection.ok_or(mendb_service::Error::UnknownCollection(name))?;
-                show(context, collection)?;
+                let Some(collection) = journal.collection(&name)? else {
+                    return Err(unknown(name).into());
+                };
+                show(context, collection, &Proven::last(&journal)?)?;
             }
             Self::ForgetRepository { name, repository } => {
                 let service = context.open_service()?;

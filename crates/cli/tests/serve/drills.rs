@@ -30,6 +30,13 @@ fn a_drill_leaves_its_proof_wherever_backups_are_listed() {
             .contains("proven      restorable at")
     );
     assert_eq!(world.mendb.json("table list").as_array().unwrap().len(), 1);
+    // Of the collection, too.
+    let proven = &listed[0]["proven_restorable_at"];
+    let collections = world.mendb.json("collection list");
+    assert_eq!(&collections[0]["last_proven_restorable_at"], proven);
+    let shown = world.mendb.ok("collection show world");
+    let line = format!("proven     restorable at {}\n", proven.as_str().unwrap());
+    assert!(shown.contains(&line), "{shown}");
 
     let server = world.serve();
     let body = json!({ "sample": "all" });
@@ -39,6 +46,11 @@ fn a_drill_leaves_its_proof_wherever_backups_are_listed() {
     assert!(
         backups[1]["proven_restorable_at"].is_string(),
         "{backups:#}"
+    );
+    let collection = world.get(&server, "/v1/collections/world").json();
+    assert_eq!(
+        collection["last_proven_restorable_at"],
+        backups[1]["proven_restorable_at"]
     );
     let tables = world.get(&server, "/v1/tables").json();
     assert_eq!(tables.as_array().unwrap().len(), 1, "{tables:#}");

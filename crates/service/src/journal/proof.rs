@@ -5,7 +5,7 @@
 
 use mendb_model::name::BackupId;
 use mendb_model::operation::{OperationHead, State};
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::{Connection, Params, Transaction, params};
 use serde::Serialize;
 
 use super::{Journal, int};
@@ -74,13 +74,31 @@ impl Journal {
     /// # Errors
     /// The journal cannot be read.
     pub fn proofs(&self, repository_id: &str) -> Result<Vec<Proof>> {
+        self.proofs_by(
+            "SELECT collection, backup_id, percent, at_ms FROM proof WHERE repository_id = ?1
+             ORDER BY at_ms DESC, backup_id DESC",
+            params![repository_id],
+        )
+    }
+
+    /// The newest proof of each collection, in whichever repository its backup is.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn last_proofs(&self) -> Result<Vec<Proof>> {
+        // Of a group with one maximum, SQLite takes the other columns from its row.
+        self.proofs_by(
+            "SELECT collection, backup_id, percent, MAX(at_ms) FROM proof GROUP BY collection
+             ORDER BY collection",
+            params![],
+        )
+    }
+
+    fn proofs_by(&self, sql: &str, of: impl Params) -> Result<Vec<Proof>> {
         let rows: Vec<(String, String, u8, i64)> = self.read("read proofs", |connection| {
             connection
-                .prepare_cached(
-                    "SELECT collection, backup_id, percent, at_ms FROM proof WHERE repository_id = ?1
-                     ORDER BY at_ms DESC, backup_id DESC",
-                )?
-                .query_map([repository_id], |row| {
+                .prepare_cached(sql)?
+                .query_map(of, |row| {
                     Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
                 })?
                 .collect()
@@ -115,5 +133,42 @@ mod tests {
         let journal = Journal::open(directory.path()).unwrap();
         assert_eq!(journal.proofs("id").unwrap(), []);
         assert_eq!(journal.ends_after(0, 1).unwrap(), []);
+    }
+
+    #[test]
+    fn of_each_collection_the_newest_proof_in_any_repository_is_found() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::open(directory.path()).unwrap();
+        let raw = Connection::open(directory.path().join("journal.sqlite")).unwrap();
+        for (repository, collection, backup, at_ms) in [
+            ("near", "shop", "20260101000000Z_full", 5),
+            ("near", "shop", "20260102000000Z_full", 3),
+            ("far", "shop", "20260103000000Z_full", 9),
+            ("near", "world", "20260104000000Z_full", 1),
+        ] {
+            raw.execute(
+                "INSERT INTO proof VALUES (?1, ?2, ?3, 'drill-1', 10, ?4)",
+                params![repository, collection, backup, at_ms],
+            )
+            .unwrap();
+        }
+        let last = journal.last_proofs().unwrap();
+        let last: Vec<_> = last
+            .iter()
+            .map(|proof| {
+                (
+                    proof.collection.as_str(),
+                    proof.backup_id.as_str(),
+                    proof.at_ms,
+                )
+            })
+            .collect();
+        assert_eq!(
+            last,
+            [
+                ("shop", "20260103000000Z_full", 9),
+                ("world", "20260104000000Z_full", 1)
+            ]
+        );
     }
 }
