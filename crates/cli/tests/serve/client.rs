@@ -1,6 +1,6 @@
 //! A small client of HTTP.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -41,10 +41,19 @@ pub fn open(
     headers: &[(&str, &str)],
     body: &str,
 ) -> Open {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream
-        .set_read_timeout(Some(Duration::from_secs(60)))
-        .unwrap();
+    try_open(address, method, path, headers, body).unwrap()
+}
+
+/// The same of a server that may die meanwhile.
+fn try_open(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> io::Result<Open> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
     let mut head = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
     if !headers
         .iter()
@@ -58,16 +67,18 @@ pub fn open(
     if !body.is_empty() {
         head += &format!("Content-Length: {}\r\n", body.len());
     }
-    stream
-        .write_all(format!("{head}\r\n{body}").as_bytes())
-        .unwrap();
-    read_head(stream)
+    stream.write_all(format!("{head}\r\n{body}").as_bytes())?;
+    try_read_head(stream)
 }
 
 pub fn read_head(stream: TcpStream) -> Open {
+    try_read_head(stream).unwrap()
+}
+
+fn try_read_head(stream: TcpStream) -> io::Result<Open> {
     let mut stream = BufReader::new(stream);
     let mut line = String::new();
-    stream.read_line(&mut line).unwrap();
+    stream.read_line(&mut line)?;
     let status = line
         .split(' ')
         .nth(1)
@@ -75,17 +86,17 @@ pub fn read_head(stream: TcpStream) -> Open {
     let mut headers = Vec::new();
     loop {
         let mut line = String::new();
-        stream.read_line(&mut line).unwrap();
+        stream.read_line(&mut line)?;
         let Some((name, value)) = line.trim_end().split_once(':') else {
             break;
         };
         headers.push((name.to_owned(), value.trim().to_owned()));
     }
-    Open {
+    Ok(Open {
         status: status.unwrap_or_default(),
         headers,
         stream,
-    }
+    })
 }
 
 /// Sends a request, and reads the whole answer.
@@ -96,7 +107,18 @@ pub fn ask(
     headers: &[(&str, &str)],
     body: &str,
 ) -> Answer {
-    let mut opened = open(address, method, path, headers, body);
+    try_ask(address, method, path, headers, body).unwrap()
+}
+
+/// The same of a server that may die before it answers.
+pub fn try_ask(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> io::Result<Answer> {
+    let mut opened = try_open(address, method, path, headers, body)?;
     let mut bytes = Vec::new();
     // A server that is killed on the way says no more.
     let _ = opened.stream.read_to_end(&mut bytes);
@@ -107,11 +129,11 @@ pub fn ask(
     if is_chunked {
         bytes = whole(&bytes);
     }
-    Answer {
+    Ok(Answer {
         status: opened.status,
         headers: opened.headers,
-        body: String::from_utf8(bytes).unwrap(),
-    }
+        body: String::from_utf8_lossy(&bytes).into_owned(),
+    })
 }
 
 /// Chunks as one.

@@ -16,6 +16,7 @@ mod drills;
 mod fuzz;
 mod hooks;
 mod hostile;
+mod kills;
 mod leaving;
 mod logs;
 mod may;
