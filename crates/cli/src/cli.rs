@@ -160,6 +160,9 @@ enum Command {
     /// Check and leave PostgreSQL databases
     #[command(subcommand)]
     Target(commands::target::TargetCommand),
+    /// Look at clusters of ClickHouse servers
+    #[command(subcommand)]
+    Cluster(commands::cluster::ClusterCommand),
     Verify(commands::verify::VerifyCommand),
     Delete(commands::delete::DeleteCommand),
     Prune(commands::prune::PruneCommand),
@@ -199,6 +202,7 @@ impl Command {
             Self::Restore(command) => command.run(context),
             Self::Undo(command) => command.run(context),
             Self::Target(command) => command.run(context),
+            Self::Cluster(command) => command.run(context),
             Self::Verify(command) => command.run(context),
             Self::Delete(command) => command.run(context),
             Self::Prune(command) => command.run(context),

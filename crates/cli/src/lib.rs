@@ -9,6 +9,7 @@
 mod backup_name;
 mod cli;
 mod clock;
+mod cluster;
 mod commands;
 mod context;
 mod demo_data;

@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod backup;
 pub mod chain;
+pub mod cluster;
 pub mod collection;
 pub mod config;
 pub mod config_import;

@@ -25,9 +25,9 @@ use crate::context::Context;
 use crate::failure::{Failure, FailureKind};
 use crate::settings::secret::hide_in_url;
 use claim::Claim;
-use server::Server;
 
 pub use paths::is_absent;
+pub use server::Server;
 pub use state_lock::StateLock;
 
 /// How often, and how long each time, a store that another process has is waited for.

@@ -79,14 +79,9 @@ impl Server {
             user => text(user, "user")?,
         };
         let password = text(url.password().unwrap_or_default(), "password")?;
-        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
-        let host_name: String = host
-            .chars()
-            .map(|c| if is_plain(c) { c } else { '_' })
-            .collect();
         Ok(Self {
             address: format!("{scheme}://{host}:{port}/"),
-            name: format!("{host_name}-{port}"),
+            name: format!("{}-{port}", plain(host)),
             user,
             password: Secret::new(password),
         })
@@ -98,6 +93,25 @@ impl Server {
         place.trim_end_matches('/')
     }
 
+    /// The server of a host that is asked as this one is: by the same user, over TLS or not, and on the same port unless
+    /// another is named.
+    #[must_use]
+    pub fn at(&self, host: &str, port: Option<u16>) -> Self {
+        let (scheme, place) = self.address.split_once("://").unwrap_or_default();
+        let own = place.trim_end_matches('/').rsplit_once(':');
+        let own = own.map(|(_, port)| port).unwrap_or_default();
+        let port = port.map_or_else(|| own.to_owned(), |port| port.to_string());
+        let host = match host.contains(':') && !host.starts_with('[') {
+            true => format!("[{host}]"),
+            false => host.to_owned(),
+        };
+        Self {
+            address: format!("{scheme}://{host}:{port}/"),
+            name: format!("{}-{port}", plain(&host)),
+            ..self.clone()
+        }
+    }
+
     /// Where mendb kept the journal of this server before it was in the server's data directory.
     ///
     /// # Errors
@@ -107,6 +121,13 @@ impl Server {
         std::path::absolute(directory)
             .map_err(|error| Failure::io("cannot find the current directory", &error))
     }
+}
+
+/// A host as it can be part of a file name.
+fn plain(host: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
+    let plain = host.chars().map(|c| if is_plain(c) { c } else { '_' });
+    plain.collect()
 }
 
 /// Text with its `%XX` replaced; `None` when that is not UTF-8. A `%` without two digits stands for itself.
@@ -164,6 +185,18 @@ mod tests {
             state.ends_with("mendb-data/clickhouse-___1_-8123"),
             "{state:?}"
         );
+    }
+
+    #[test]
+    fn another_host_is_asked_in_the_same_way() {
+        let server = Server::parse("clickhouses://me:secret@db1:9443/").unwrap();
+        let other = server.at("db2", None);
+        assert_eq!(other.address, "https://db2:9443/");
+        assert_eq!(
+            (other.user.as_str(), other.password.reveal()),
+            ("me", "secret")
+        );
+        assert_eq!(server.at("::1", Some(80)).address, "https://[::1]:80/");
     }
 
     #[test]

@@ -108,7 +108,8 @@ impl State {
 }
 
 impl Context {
-    fn connection_options(&self, server: &Server) -> ConnectionOptions {
+    /// How to reach a server, with the password of the settings where its URL has none.
+    pub fn connection_options(&self, server: &Server) -> ConnectionOptions {
         let settings = &self.settings;
         let password = if server.password.is_empty() {
             &settings.clickhouse_password

@@ -30,6 +30,7 @@ impl Shard {
         let replica = |name: &str| ServerOptions {
             replica: Some(ReplicaOptions {
                 name: name.to_owned(),
+                shard: "one".to_owned(),
                 zookeeper_port: keeper.port(),
             }),
             ..ServerOptions::default()

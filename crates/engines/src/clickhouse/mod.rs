@@ -52,6 +52,7 @@ mod row_policies;
 mod server;
 mod stage;
 mod staging_root;
+mod survey;
 mod unseen;
 
 use std::collections::{HashMap, HashSet};
@@ -78,6 +79,9 @@ use crate::contract::replicas::{Replica, Replication};
 use crate::contract::{Data, Engine, Hold, Lock};
 use crate::error::Result;
 pub use holds::in_state as holds_in_state;
+pub use survey::{
+    ClusterMember, DiskSpace, ReplicatedTable, ServerSurvey, cluster_members, survey,
+};
 
 /// How to reach a server and its files.
 #[derive(Debug, Clone)]

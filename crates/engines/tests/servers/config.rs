@@ -92,10 +92,11 @@ impl Config<'_> {
             &replica.name,
             self.ports.interserver,
         );
+        let shard = &replica.shard;
         format!(
             "<zookeeper><node><host>127.0.0.1</host><port>{port}</port></node>\
              <session_timeout_ms>{SESSION_TIMEOUT_MS}</session_timeout_ms></zookeeper>\n\
-             <macros><replica>{name}</replica></macros>\n\
+             <macros><replica>{name}</replica><shard>{shard}</shard></macros>\n\
              <interserver_http_port>{interserver}</interserver_http_port>\
              <interserver_http_host>127.0.0.1</interserver_http_host>\n"
         )

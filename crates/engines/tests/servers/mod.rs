@@ -85,6 +85,8 @@ pub struct ServerOptions {
 pub struct ReplicaOptions {
     /// The name.
     pub name: String,
+    /// The macro `{shard}`.
+    pub shard: String,
     /// Where ZooKeeper answers, on this host.
     pub zookeeper_port: u16,
 }

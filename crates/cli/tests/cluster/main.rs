@@ -1,0 +1,10 @@
+//! Clusters of real servers with a real ZooKeeper, through the real program.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a failed test is how these helpers report"
+)]
+
+#[path = "../../../engines/tests/servers/mod.rs"]
+mod servers;
+mod shards;
+mod show;
