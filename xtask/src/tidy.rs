@@ -55,13 +55,14 @@ const KINDS_ROOMS: [&str; 3] = [
 ];
 
 /// The kinds of requests.
-const KINDS: [&str; 6] = [
+const KINDS: [&str; 7] = [
     "Backup",
     "Restore",
     "PartBackup",
     "Mend",
     "MendRows",
     "Maintain",
+    "Cluster",
 ];
 
 /// Words that stand where work was left undone, in two halves so that this list does not name itself.

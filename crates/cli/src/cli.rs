@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+use crate::cluster;
 use crate::commands;
 use crate::context::Context;
 use crate::failure::{Failure, FailureKind, Verdict};
@@ -16,6 +17,7 @@ use crate::output::{Output, OutputFormat};
 use crate::remote::{self, Remote};
 use crate::serve;
 use crate::serve::program::Program;
+use crate::serve::words;
 use crate::settings::Sources;
 
 /// What someone who has only the help can begin with.
@@ -176,6 +178,7 @@ enum Command {
     #[command(subcommand)]
     Operation(commands::operation::OperationCommand),
     Serve(serve::ServeCommand),
+    Agent(serve::agent::AgentCommand),
     /// Say who may ask a server
     #[command(subcommand)]
     Token(commands::token::TokenCommand),
@@ -210,7 +213,7 @@ impl Command {
             Self::Repository(command) => command.run(context),
             Self::Operation(command) => command.run(context),
             // The process begins it: it is not one that a server runs.
-            Self::Serve(_) => Err(Failure::misuse("a server runs no other")),
+            Self::Serve(_) | Self::Agent(_) => Err(Failure::misuse("a server runs no other")),
             Self::Token(command) => command.run(context),
             Self::Schedule(command) => command.run(context),
             Self::Audit(command) => command.run(context),
@@ -223,6 +226,7 @@ impl Command {
         let name = match self {
             Self::Token(_) => "token",
             Self::Serve(_) if is_flagged => "serve",
+            Self::Agent(_) if is_flagged => "agent",
             Self::Demo(_) if is_flagged => "demo",
             _ => return Ok(()),
         };
@@ -238,14 +242,30 @@ impl Command {
         })
     }
 
+    /// The cluster that it is about, if it is about one.
+    fn cluster(&self) -> Option<(&str, Option<u16>)> {
+        match self {
+            Self::Backup(command) => command.cluster.named(),
+            Self::Restore(command) => command.cluster.named(),
+            Self::Undo(command) => command.cluster.named(),
+            _ => None,
+        }
+    }
+
     /// Whether it is about this machine, whatever server is named in the settings.
     fn stays_here(&self) -> bool {
         matches!(
             self,
-            Self::Serve(_) | Self::Token(_) | Self::Config(_) | Self::Demo(_)
-        )
+            Self::Serve(_) | Self::Agent(_) | Self::Token(_) | Self::Config(_) | Self::Demo(_)
+        ) || self.cluster().is_some()
     }
 }
+
+/// The command line, as a server has it.
+const PROGRAM: Program = Program {
+    define: defined,
+    run: run_words,
+};
 
 /// The command line with all that follows from its definition.
 fn defined() -> clap::Command {
@@ -366,14 +386,17 @@ fn run(cli: Cli, arguments: &[OsString]) -> Result<Ended, Failure> {
         session: None,
     };
     let verdict = match cli.command {
-        Command::Serve(command) => {
-            let program = Program {
-                define: defined,
-                run: run_words,
-            };
-            command.run(&context, program, sources)
-        }
-        command => command.run(&context),
+        Command::Serve(command) => command.run(&context, PROGRAM, sources),
+        Command::Agent(command) => command.run(&context, PROGRAM, sources),
+        command => match command.cluster() {
+            Some(named) => {
+                let program = defined();
+                let line = program.clone().get_matches_from(arguments);
+                let (words, fields) = words::of_line(&program, &line);
+                cluster::command::run(&context, &words, fields, named)
+            }
+            None => command.run(&context),
+        },
     };
     let verdict = verdict.map_err(|failure| context.tell_what_is_in_the_way(failure))?;
     Ok(Ended::Here(verdict))

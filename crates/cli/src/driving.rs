@@ -177,6 +177,7 @@ impl Context {
                 match owner {
                     Owner::Target => session.house.target.check_repository(id)?,
                     Owner::Repository(directory) => session.house.maintain(directory, id),
+                    Owner::Cluster(_) => return Err(not_served(id)),
                 }
                 session.tell_begun(id);
             }
@@ -272,6 +273,7 @@ impl Context {
                 house.maintain(directory, id);
                 command_id
             }
+            Owner::Cluster(_) => return Err(not_served(id)),
         };
         house.poke();
         for _ in 0..MOST_TRIES * LOOKS_A_TRY {
@@ -354,6 +356,14 @@ impl Context {
         )
         .hint("nothing was asked of the operation: try again when that process has ended"))
     }
+}
+
+/// That an operation on a cluster is driven by commands alone.
+fn not_served(id: &OperationId) -> Failure {
+    Failure::input(format!(
+        "operation {id} is on a cluster, and a server drives none of these"
+    ))
+    .hint("ask on the machine of the coordinator, without --server")
 }
 
 /// Whether a journal has an operation, as far as that can be told.

@@ -1,8 +1,8 @@
-//! Whose operations these are: those of a target are in its journal, those on a repository alone in one of this
-//! machine, a directory for each repository.
+//! Whose operations these are: those of a target are in its journal, those on a repository alone, and on a cluster, in
+//! one of this machine, a directory for each.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use mendb_model::name::OperationId;
 use mendb_service::Error;
@@ -19,6 +19,8 @@ pub enum Owner {
     Target,
     /// A repository alone: the directory of the journal of what this machine does there.
     Repository(PathBuf),
+    /// A cluster: the directory of the journal of its coordinator, which has its name.
+    Cluster(PathBuf),
 }
 
 impl Context {
@@ -54,36 +56,53 @@ impl Context {
         }))
     }
 
-    /// The journals of what this machine did in repositories alone.
+    /// The journals of what this machine did in repositories alone, and to clusters.
     ///
     /// One that cannot be read is said and left out.
     ///
     /// # Errors
     /// The directory cannot be read.
     pub fn repository_journals(&self) -> Result<Vec<(Owner, Journal)>, Failure> {
-        let state = &self.settings.repository_state;
-        let cannot =
-            |error: &std::io::Error| Failure::io(format!("cannot read {}", state.display()), error);
-        let entries = match fs::read_dir(state) {
-            Err(error) if is_absent(&error) => return Ok(Vec::new()),
-            entries => entries.map_err(|error| cannot(&error))?,
-        };
-        let mut directories = Vec::new();
-        for entry in entries {
-            directories.push(entry.map_err(|error| cannot(&error))?.path());
-        }
-        directories.sort();
+        let of_repositories = directories_in(&self.settings.repository_state)?;
+        let of_clusters = directories_in(&self.settings.cluster_state)?;
+        let owners = (of_repositories.into_iter().map(Owner::Repository))
+            .chain(of_clusters.into_iter().map(Owner::Cluster));
         let mut journals = Vec::new();
-        for directory in directories.into_iter().filter(|it| Journal::exists(it)) {
-            match Journal::open(&directory) {
-                Ok(journal) => journals.push((Owner::Repository(directory), journal)),
+        for owner in owners {
+            let (Owner::Repository(directory) | Owner::Cluster(directory)) = &owner else {
+                continue;
+            };
+            if !Journal::exists(directory) {
+                continue;
+            }
+            match Journal::open(directory) {
+                Ok(journal) => journals.push((owner, journal)),
                 // The others, and those of the target, have nothing to do with it.
                 Err(error) => self.say(&format!(
-                    "note: what was done in the repository of {} is not known: {error}",
+                    "note: what is in the journal in {} is not known: {error}",
                     directory.display()
                 )),
             }
         }
         Ok(journals)
     }
+}
+
+/// What is in a directory, by name; nothing where it is not there.
+///
+/// # Errors
+/// It cannot be read.
+fn directories_in(state: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let cannot =
+        |error: &std::io::Error| Failure::io(format!("cannot read {}", state.display()), error);
+    let entries = match fs::read_dir(state) {
+        Err(error) if is_absent(&error) => return Ok(Vec::new()),
+        entries => entries.map_err(|error| cannot(&error))?,
+    };
+    let mut directories = Vec::new();
+    for entry in entries {
+        directories.push(entry.map_err(|error| cannot(&error))?.path());
+    }
+    directories.sort();
+    Ok(directories)
 }

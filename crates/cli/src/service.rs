@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mendb_engines::Engine;
+use mendb_engines::agents::{AgentTls, Cluster};
 use mendb_engines::row::RowEngine;
 use mendb_model::operation::Limits;
 use mendb_repo::clickhouse_backup::ImportError;
@@ -15,6 +16,7 @@ use mendb_service::{Conflicts, HolderFate, Service, Settings};
 use tokio::runtime::Runtime;
 
 use crate::backup_name;
+use crate::cluster::coordinator;
 use crate::context::Context;
 use crate::failure::{Failure, FailureKind};
 use crate::owner::Owner;
@@ -36,7 +38,7 @@ pub enum Held {
         /// It.
         target: OpenTarget,
     },
-    /// The directory of the journal of a repository.
+    /// The directory of the journal of a repository or a cluster.
     Repository {
         /// Its lock.
         _lock: StateLock,
@@ -180,6 +182,7 @@ impl Context {
                     held: Held::Repository { _lock: lock },
                 })
             }),
+            Owner::Cluster(directory) => self.open_cluster_in(directory),
         })
     }
 
@@ -238,6 +241,42 @@ impl Context {
         }
     }
 
+    /// Opens the journal of a cluster, as a new process of its coordinator: what earlier ones ask from now on is refused.
+    ///
+    /// # Errors
+    /// [`FailureKind::Busy`] while another process has it; the settings do not say how agents are reached, or something
+    /// cannot be opened.
+    pub fn open_cluster_in(&self, directory: &Path) -> Result<OpenService, Failure> {
+        let tls = agent_tls(&self.settings)?;
+        let lock = lock_state(directory).map_err(|failure| match failure.kind {
+            FailureKind::Busy => {
+                failure.hint("another mendb of this machine works on this cluster")
+            }
+            _ => {
+                failure.hint("the setting cluster.state (MENDB_CLUSTER_STATE) names another place")
+            }
+        })?;
+        let coordinator = coordinator::raised(directory, host())?;
+        let runtime = self.runtime()?;
+        let repository = self.open_repository(&runtime)?;
+        let name = directory.file_name().unwrap_or_default().to_string_lossy();
+        let settings = self.service_settings(format!("cluster {name}"));
+        let settings = Settings {
+            limits: Limits {
+                // All shards at once: each waits for its agent, and their freezes are to be close together.
+                max_in_flight: u32::MAX,
+                ..settings.limits
+            },
+            ..settings
+        };
+        let engine = Arc::new(Cluster::new(&tls, coordinator)?);
+        let service = Service::new(engine, repository, runtime, directory, settings)?;
+        Ok(OpenService {
+            service: Arc::new(service),
+            held: Held::Repository { _lock: lock },
+        })
+    }
+
     /// Opens the journal alone, which works while another process has the target open.
     ///
     /// # Errors
@@ -259,6 +298,26 @@ pub fn lock_state(directory: &Path) -> Result<StateLock, Failure> {
     StateLock::take(directory).map_err(|failure| match failure.kind {
         FailureKind::Busy => failure.hint("another mendb of this machine works in this repository"),
         _ => failure.hint(STATE_ELSEWHERE),
+    })
+}
+
+/// What the coordinator of a cluster and its agents know each other by.
+///
+/// # Errors
+/// The settings do not say.
+fn agent_tls(settings: &crate::settings::Settings) -> Result<AgentTls, Failure> {
+    let named = |path: &Option<std::path::PathBuf>, key: &str| {
+        path.clone().ok_or_else(|| {
+            Failure::misuse(format!("{key} is not set, and agents are reached with mutual TLS alone")).hint(
+                "cluster.tls_cert and cluster.tls_key name the certificate of this machine and its key, cluster.tls_ca who \
+                 signed those of the agents: in mendb.yml, or as MENDB_CLUSTER_TLS_CERT and so on",
+            )
+        })
+    };
+    Ok(AgentTls {
+        certificate: named(&settings.cluster_tls_cert, "cluster.tls_cert")?,
+        key: named(&settings.cluster_tls_key, "cluster.tls_key")?,
+        ca: named(&settings.cluster_tls_ca, "cluster.tls_ca")?,
     })
 }
 

@@ -2,9 +2,10 @@
 //!
 //! [`Engine`] is what every database must be able to do to be backed up and mended, with [`RowStore`]
 //! for those of rows and [`PartStore`] for those of parts; [`row`] is the embedded row store,
-//! [`clickhouse`] a ClickHouse server, [`postgres`] a PostgreSQL database, [`NoTarget`] what there is where a repository alone is worked on. Engines know nothing of repositories: the worker of the service
+//! [`clickhouse`] a ClickHouse server, [`postgres`] a PostgreSQL database, [`agents`] the servers of a cluster, [`NoTarget`] what there is where a repository alone is worked on. Engines know nothing of repositories: the worker of the service
 //! carries rows and files from one side to the other, in bounded memory.
 
+pub mod agents;
 pub mod clickhouse;
 mod contract;
 mod error;

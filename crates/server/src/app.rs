@@ -271,7 +271,12 @@ impl App {
 
     async fn caller(&self, headers: HeaderMap) -> Result<Caller, Problem> {
         let store = Arc::clone(&self.settings.store);
-        blocking(move || Guard::caller(&headers, &store)).await
+        let is_agent = self.settings.guard.is_agent;
+        blocking(move || match is_agent {
+            true => Guard::coordinator(&headers, &store),
+            false => Guard::caller(&headers, &store),
+        })
+        .await
     }
 
     /// Gives a browser that brings a token a cookie with it.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use axum::http::{HeaderMap, header};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use mendb_service::{COORDINATOR, Coordinator};
 
 use crate::cookie;
 use crate::desk::Caller;
@@ -22,6 +23,9 @@ pub const BY_SCRIPT: &str = "x-mendb-request";
 pub struct Guard {
     /// The names under which the server is asked, in lower case and without ports.
     pub hosts: BTreeSet<String>,
+    /// Whether it is the agent of a cluster: who comes has shown a certificate, and says as which coordinator it asks. It
+    /// needs no token, and no browser speaks to it.
+    pub is_agent: bool,
 }
 
 impl Guard {
@@ -30,6 +34,9 @@ impl Guard {
     /// # Errors
     /// It is.
     pub fn check_host(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        if self.is_agent {
+            return Ok(());
+        }
         let mut hosts = headers.get_all(header::HOST).iter();
         let host = hosts.next().and_then(|host| host.to_str().ok());
         if hosts.next().is_some() {
@@ -74,6 +81,50 @@ impl Guard {
                 "the user is not the name of the token that is its password",
             )),
         }
+    }
+
+    /// Who asks the agent of a cluster.
+    ///
+    /// # Errors
+    /// It does not say who it is, another coordinator gives orders here, or a later process of this one does.
+    pub fn coordinator(headers: &HeaderMap, store: &Store) -> Result<Caller, Problem> {
+        let told = single(headers, COORDINATOR)?.and_then(Coordinator::parse);
+        let asking = told.ok_or_else(|| {
+            Problem::new(
+                401,
+                "fix_command",
+                "this is the agent of a cluster, and the request does not say of which coordinator it is",
+            )
+            .hint("mendb backup --cluster and the like ask agents")
+        })?;
+        let known = (store.take_coordinator(&asking)).map_err(|error| broken(&error))?;
+        if known.id != asking.id {
+            return Err(Problem::new(
+                403,
+                "fix_command",
+                format!(
+                    "the agent takes orders of the coordinator {} (id {}), and {} is another (id {})",
+                    known.name, known.id, asking.name, asking.id
+                ),
+            )
+            .hint("run the command there; where that is gone for good, start the agent once with --new-coordinator"));
+        }
+        if known.epoch > asking.epoch {
+            return Err(Problem::new(
+                403,
+                "fix_command",
+                format!(
+                    "a later process of the coordinator {} gives orders (epoch {}, this one is {})",
+                    known.name, known.epoch, asking.epoch
+                ),
+            )
+            .hint("nothing was done: that process goes on with what this one had begun"));
+        }
+        Ok(Caller {
+            name: "coordinator".to_owned(),
+            role: Role::Admin,
+            by_cookie: false,
+        })
     }
 
     /// Who asks, by the token that came along.
@@ -219,6 +270,7 @@ mod tests {
     fn a_request_for_another_host_is_refused() {
         let guard = Guard {
             hosts: ["localhost", "[::1]"].map(str::to_owned).into(),
+            is_agent: false,
         };
         for host in ["localhost", "LOCALHOST:7070", "[::1]:80", "[::1]"] {
             assert!(
@@ -264,6 +316,28 @@ mod tests {
             true
         ));
         assert!(!may(&[host, script, ("origin", "null")], true, true));
+    }
+
+    #[test]
+    fn an_agent_takes_orders_of_one_coordinator_and_its_last_process() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let asks = |who: &'static str| {
+            let headers = headers(&[(COORDINATOR, who)]);
+            Guard::coordinator(&headers, &store).map_err(|problem| problem.detail)
+        };
+        assert!(asks("a;1;ops1").is_ok() && asks("a;2;ops1").is_ok());
+        let refused = asks("b;7;ops2").unwrap_err();
+        assert!(
+            refused.contains("coordinator ops1 (id a), and ops2"),
+            "{refused}"
+        );
+        let refused = asks("a;1;ops1").unwrap_err();
+        assert!(refused.contains("epoch 2, this one is 1"), "{refused}");
+        for nobody in ["", "a", "a;x;ops1"] {
+            assert!(asks(nobody).is_err(), "{nobody}");
+        }
+        assert!(Guard::coordinator(&headers(&[]), &store).is_err());
     }
 
     #[test]

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
 /// Why there is no TLS.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +17,14 @@ pub enum TlsError {
     #[error("cannot read {path}: {reason}")]
     File {
         /// The file.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// Those who are to be known by their certificates cannot be.
+    #[error("cannot tell clients by {path}: {reason}")]
+    Clients {
+        /// The file with the certificates of who signed theirs.
         path: String,
         /// Why.
         reason: String,
@@ -29,19 +38,23 @@ pub enum TlsError {
 pub struct Certificates {
     chain: PathBuf,
     key: PathBuf,
+    /// Who signed the certificates that clients have to show; without, they need none.
+    clients: Option<PathBuf>,
     acceptor: Mutex<TlsAcceptor>,
 }
 
 impl Certificates {
-    /// Reads them from files.
+    /// Reads them from files. Where `clients` names one, only clients are let in whose certificates those in it have
+    /// signed.
     ///
     /// # Errors
     /// The files cannot be read or do not fit.
-    pub fn open(chain: &Path, key: &Path) -> Result<Self, TlsError> {
+    pub fn open(chain: &Path, key: &Path, clients: Option<&Path>) -> Result<Self, TlsError> {
         Ok(Self {
             chain: chain.to_owned(),
             key: key.to_owned(),
-            acceptor: Mutex::new(acceptor(chain, key)?),
+            clients: clients.map(Path::to_owned),
+            acceptor: Mutex::new(acceptor(chain, key, clients)?),
         })
     }
 
@@ -50,7 +63,7 @@ impl Certificates {
     /// # Errors
     /// They cannot be read or do not fit. What is served with stays.
     pub fn read(&self) -> Result<TlsAcceptor, TlsError> {
-        acceptor(&self.chain, &self.key)
+        acceptor(&self.chain, &self.key, self.clients.as_deref())
     }
 
     /// Serves connections that come from now on with what was read.
@@ -69,22 +82,47 @@ impl Certificates {
 }
 
 /// What takes connections with TLS.
-fn acceptor(certificates: &Path, key: &Path) -> Result<TlsAcceptor, TlsError> {
+fn acceptor(
+    certificates: &Path,
+    key: &Path,
+    clients: Option<&Path>,
+) -> Result<TlsAcceptor, TlsError> {
     let of = |path: &Path, reason: &dyn std::fmt::Display| TlsError::File {
         path: path.display().to_string(),
         reason: reason.to_string(),
     };
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(certificates)
-        .map_err(|error| of(certificates, &error))?
-        .collect();
-    let chain = chain.map_err(|error| of(certificates, &error))?;
-    if chain.is_empty() {
-        return Err(of(certificates, &"it holds no certificate"));
-    }
+    let read = |path: &Path| {
+        let read: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path)
+            .map_err(|error| of(path, &error))?
+            .collect();
+        let read = read.map_err(|error| of(path, &error))?;
+        match read.is_empty() {
+            true => Err(of(path, &"it holds no certificate")),
+            false => Ok(read),
+        }
+    };
+    let chain = read(certificates)?;
     let key_of = PrivateKeyDer::from_pem_file(key).map_err(|error| of(key, &error))?;
-    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(chain, key_of)?;
+    let provider = Arc::new(ring::default_provider());
+    let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()?;
+    let config = match clients {
+        None => config.with_no_client_auth(),
+        Some(path) => {
+            let cannot = |error: &dyn std::fmt::Display| TlsError::Clients {
+                path: path.display().to_string(),
+                reason: error.to_string(),
+            };
+            let mut signers = RootCertStore::empty();
+            for signer in read(path)? {
+                signers.add(signer).map_err(|error| cannot(&error))?;
+            }
+            let known = WebPkiClientVerifier::builder_with_provider(Arc::new(signers), provider)
+                .build()
+                .map_err(|error| cannot(&error))?;
+            config.with_client_cert_verifier(known)
+        }
+    };
+    let config = config.with_single_cert(chain, key_of)?;
     Ok(TlsAcceptor::from(Arc::new(config)))
 }

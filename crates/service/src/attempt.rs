@@ -1,6 +1,7 @@
 //! One attempt at one task. It works with an engine, a repository and its own part of the journal.
 
 use std::any::{Any, TypeId};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,6 +11,7 @@ use mendb_engines::Engine;
 use mendb_model::TargetMark;
 use mendb_model::manifest::Manifest;
 use mendb_model::operation::{ChainLink, Report, ReportStatus, TaskOutput};
+use mendb_model::part::PartStoreBackup;
 use mendb_repo::Repository;
 use tokio::runtime::Handle;
 
@@ -70,6 +72,23 @@ impl Tools {
             manifests: Manifests::default(),
             target,
             kept: Kept::default(),
+        }
+    }
+
+    /// What a backup of parts has of the database: all of it, or of the backup of a cluster what it has of a shard, which
+    /// is that of the database where none is named.
+    pub(crate) fn own_store<'m>(
+        &self,
+        manifest: &'m Manifest,
+        shard: Option<&str>,
+    ) -> Option<Cow<'m, PartStoreBackup>> {
+        let store = manifest.part_store.as_ref()?;
+        let mut shards = store.shards.iter();
+        match (shard, shards.find(|shard| self.is_of(&shard.target))) {
+            _ if store.shards.is_empty() => Some(Cow::Borrowed(store)),
+            (Some(shard), _) => store.of_shard(shard).map(Cow::Owned),
+            (None, Some(own)) => store.of_shard(&own.shard).map(Cow::Owned),
+            (None, None) => None,
         }
     }
 

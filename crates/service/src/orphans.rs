@@ -90,7 +90,7 @@ impl Front {
         match engine.data() {
             Data::Rows(rows) if rows.is_published(id.as_str())? => engine.make_live(id.as_str())?,
             Data::Parts(_) if orphan.is_only_kept => engine.drop_kept(id.as_str())?,
-            Data::Rows(_) | Data::Parts(_) | Data::Look(_) | Data::None => {
+            Data::Rows(_) | Data::Parts(_) | Data::Look(_) | Data::Shards(_) | Data::None => {
                 engine.drop_staged(id.as_str())?;
             }
         }

@@ -1,4 +1,9 @@
-//! A cluster of ClickHouse servers, as the program sees it: which servers there are, and how each is.
+//! A cluster of ClickHouse servers, as the program sees it: which servers there are, how each is, and what is done to all.
 
+mod args;
+pub mod command;
+pub mod coordinator;
 pub mod survey;
 pub mod topology;
+
+pub use args::ClusterArgs;

@@ -6,6 +6,7 @@
 //!   - shard: 1
 //!     replica: a
 //!     target: clickhouse://mendb@db1.example.com:8123/
+//!     agent: db1.example.com:7443
 //! ```
 
 use std::path::Path;
@@ -36,6 +37,8 @@ pub struct ClusterServer {
     pub replica: String,
     /// Where it is.
     pub server: Server,
+    /// Where its agent is: `https://host:port`.
+    pub agent: String,
 }
 
 /// A cluster as a file lists it.
@@ -52,6 +55,7 @@ struct ListedServer {
     shard: Label,
     replica: Option<Label>,
     target: String,
+    agent: Option<String>,
 }
 
 /// A name that may be written as a number.
@@ -87,19 +91,19 @@ impl Topology {
                 )
                 .hint("leave it out"));
             }
-            return Self::read(path);
+            return Self::read(path, context.settings.cluster_agent_port);
         }
         Self::ask(context, cluster, http_port)
     }
 
-    fn read(path: &Path) -> Result<Self, Failure> {
+    fn read(path: &Path, agent_port: u16) -> Result<Self, Failure> {
         let shown = path.display();
         let text = std::fs::read_to_string(path)
             .map_err(|error| Failure::io(format!("cannot read the cluster {shown}"), &error))?;
-        Self::parse(&text).map_err(|failure| failure.context(format!("in {shown}")))
+        Self::parse(&text, agent_port).map_err(|failure| failure.context(format!("in {shown}")))
     }
 
-    fn parse(text: &str) -> Result<Self, Failure> {
+    fn parse(text: &str, agent_port: u16) -> Result<Self, Failure> {
         let listed: Listed = serde_norway::from_str(text).map_err(|error| {
             Failure::of(FailureKind::FixInput, &error)
                 .context("it does not list a cluster")
@@ -114,11 +118,14 @@ impl Topology {
                 shard,
                 replica,
                 target,
+                agent,
             } = server;
+            let server = Server::parse(&target)?;
             servers.push(ClusterServer {
                 shard: shard.text(),
                 replica: replica.map_or_else(|| "1".to_owned(), Label::text),
-                server: Server::parse(&target)?,
+                agent: agent_url(agent.as_deref(), &server, agent_port),
+                server,
             });
         }
         Self::checked(listed.cluster, servers)
@@ -134,10 +141,15 @@ impl Topology {
             ));
         };
         let members = cluster_members(&context.connection_options(&target), cluster)?;
-        let servers = members.into_iter().map(|member| ClusterServer {
-            shard: member.shard.to_string(),
-            replica: member.replica.to_string(),
-            server: target.at(&member.host, http_port),
+        let agent_port = context.settings.cluster_agent_port;
+        let servers = members.into_iter().map(|member| {
+            let server = target.at(&member.host, http_port);
+            ClusterServer {
+                shard: member.shard.to_string(),
+                replica: member.replica.to_string(),
+                agent: agent_url(None, &server, agent_port),
+                server,
+            }
         });
         Self::checked(cluster.to_owned(), servers.collect())
     }
@@ -184,18 +196,30 @@ impl Topology {
     }
 }
 
+/// Where the agent beside a server is, unless that is said.
+fn agent_url(said: Option<&str>, server: &Server, port: u16) -> String {
+    let host = || {
+        let place = server.place();
+        place.rsplit_once(':').map_or(place, |(host, _)| host)
+    };
+    match said {
+        Some(said) => format!("https://{said}"),
+        None => format!("https://{}:{port}", host()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const TWO: &str = "cluster: prod\nservers:\n\
         - {shard: 1, replica: a, target: 'clickhouse://u:hunter2@db1:8123/'}\n\
-        - {shard: two, target: 'clickhouse://db3/'}\n\
+        - {shard: two, target: 'clickhouse://db3/', agent: 'db3.example.com:9'}\n\
         - {shard: 1, replica: b, target: 'clickhouse://db2/'}\n";
 
     #[test]
     fn a_file_lists_servers_and_those_of_a_shard_stand_together() {
-        let topology = Topology::parse(TWO).unwrap();
+        let topology = Topology::parse(TWO, 7443).unwrap();
         assert_eq!(topology.cluster, "prod");
         let places: Vec<_> = topology
             .servers
@@ -214,6 +238,20 @@ mod tests {
                 ("1", "a", "db1:8123".to_owned()),
                 ("1", "b", "db2:8123".to_owned()),
                 ("two", "1", "db3:8123".to_owned()),
+            ]
+        );
+    }
+
+    #[test]
+    fn an_agent_is_beside_its_server_unless_the_file_says_otherwise() {
+        let topology = Topology::parse(TWO, 7443).unwrap();
+        let agents = topology.servers.iter().map(|it| it.agent.as_str());
+        assert_eq!(
+            agents.collect::<Vec<_>>(),
+            [
+                "https://db1:7443",
+                "https://db2:7443",
+                "https://db3.example.com:9"
             ]
         );
     }
@@ -241,7 +279,7 @@ mod tests {
                 "does not list a cluster",
             ),
         ] {
-            let failure = Topology::parse(&text).unwrap_err().to_string();
+            let failure = Topology::parse(&text, 7443).unwrap_err().to_string();
             assert!(failure.contains(why), "{failure}");
             assert!(!failure.contains("hunter2"), "{failure}");
         }

@@ -1,12 +1,13 @@
 //! `mendb backup`: take a backup of a collection.
 
 use clap::Args;
-use mendb_model::name::{BackupKind, OperationId};
+use mendb_model::name::{BackupId, BackupKind, OperationId};
 use mendb_model::operation::State;
 use mendb_service::journal::command::Command;
 use mendb_service::{BackupOrder, Error, PartBackupOrder, Service};
 
 use super::selectors::{ExcludeArgs, unless_nothing_fits};
+use crate::cluster::ClusterArgs;
 use crate::context::Context;
 use crate::failure::{Failure, Verdict};
 use crate::settings::Settings;
@@ -14,6 +15,9 @@ use crate::target::Target;
 
 /// What to begin with on a ClickHouse server, and on a row store.
 const EXAMPLES: &str = "\
+A cluster of ClickHouse servers, with an agent beside each (mendb agent):
+  mendb backup analytics --cluster ./cluster.yml          one backup of one replica of each shard
+
 ClickHouse, beside the server, with --target clickhouse://user@host:8123/ and, where the server's files \
 are seen from here under another path, --data-path DIRECTORY:
   mendb backup analytics                                 all tables of the database analytics
@@ -85,6 +89,14 @@ pub struct BackupCommand {
     /// create [setting: clickhouse.without_secrets]
     #[arg(long, help_heading = "ClickHouse")]
     without_secrets: bool,
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    /// What an agent is told by the coordinator of its cluster: the backup that this one is a part of
+    #[arg(long, value_name = "BACKUP", requires = "shard", hide = true)]
+    shard_of: Option<BackupId>,
+    /// And its shard
+    #[arg(long, value_name = "NAME", requires = "shard_of", hide = true)]
+    shard: Option<String>,
 }
 
 impl BackupCommand {
@@ -117,6 +129,7 @@ impl BackupCommand {
             ("--if-exists", self.if_exists),
             ("--allow-incomplete", self.allow_incomplete),
             ("--without-secrets", self.without_secrets),
+            ("--shard-of", self.shard_of.is_some()),
         ];
         for (flag, given) in flags.into_iter().chain(self.exclude.given()) {
             if given {
@@ -163,6 +176,7 @@ impl BackupCommand {
             label: self.label,
             new_repository: self.new_repository,
             without_secrets: self.without_secrets || settings.without_secrets,
+            part_of: self.shard_of.zip(self.shard),
         })
     }
 }

@@ -93,7 +93,11 @@ impl DrillCommand {
                 keep_undo: Some(false),
                 check_table: true,
                 drill,
-                ..MendOrder::new(MendFrom::Collection { collection, to })
+                ..MendOrder::new(MendFrom::Collection {
+                    collection,
+                    to,
+                    shard: None,
+                })
             })?,
         })
     }

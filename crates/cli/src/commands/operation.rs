@@ -183,6 +183,12 @@ impl OperationCommand {
                         let _alone = lock_state(&directory)?;
                         journal.delete_operation(&operation)?;
                     }
+                    Some((Owner::Cluster(_), _)) => {
+                        return Err(Failure::input(format!(
+                            "operation {operation} is on a cluster, and its agents have begun operations for it"
+                        ))
+                        .hint(format!("mendb operation cancel {operation} has all of them taken back")));
+                    }
                     _ => context.open_service()?.abandon(&operation)?,
                 }
                 let record = serde_json::json!({ "abandoned": operation });

@@ -6,6 +6,7 @@ use mendb_model::operation::State;
 use mendb_model::part::OnConcurrentInsert;
 use mendb_service::{Error, Service};
 
+use crate::cluster::ClusterArgs;
 use crate::commands::restore::mend_args::ConflictingArgs;
 use crate::context::Context;
 use crate::failure::{Failure, Verdict};
@@ -37,6 +38,8 @@ pub struct UndoCommand {
     /// Say what would be done, partition by partition or shard by shard, and change nothing
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
     #[command(flatten)]
     conflicting: ConflictingArgs,
 }

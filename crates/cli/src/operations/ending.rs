@@ -6,6 +6,7 @@ use mendb_service::journal::Journal;
 
 use super::drill_report::DrillReport;
 use super::record::OperationRecord;
+use super::shard_report::ShardReport;
 use crate::context::Context;
 use crate::failure::{Failure, FailureKind, Verdict};
 use crate::parts::backup_report::BackupReport;
@@ -46,10 +47,28 @@ impl Context {
                 let report = IncrementReport::new(&operation, &runtime.block_on(read)?.manifest);
                 self.output.report(&report, IncrementReport::describe)?;
             }
+            Request::PartBackup(request)
+                if operation.state == State::Done && request.of_shard.is_some() =>
+            {
+                self.output
+                    .report(&ShardReport::new(&operation), ShardReport::sentence)?;
+            }
             Request::PartBackup(request) if operation.state == State::Done => {
                 let runtime = self.runtime()?;
                 let repository = self.open_repository(&runtime)?;
                 let read = repository.manifest(&request.collection, &request.backup_id);
+                let manifest = runtime.block_on(read)?.manifest;
+                let report = BackupReport::new(&operation, &manifest);
+                self.output.report(&report, BackupReport::describe)?;
+                if !manifest.is_complete() {
+                    check_end(&operation, wanted)?;
+                    return Ok(Verdict::Drift);
+                }
+            }
+            Request::Cluster(request) if operation.state == State::Done && request.is_backup() => {
+                let runtime = self.runtime()?;
+                let repository = self.open_repository(&runtime)?;
+                let read = repository.manifest(&request.collection, request.backup_id());
                 let manifest = runtime.block_on(read)?.manifest;
                 let report = BackupReport::new(&operation, &manifest);
                 self.output.report(&report, BackupReport::describe)?;

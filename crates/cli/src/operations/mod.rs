@@ -4,3 +4,4 @@ pub mod drill_report;
 pub mod ending;
 pub mod progress;
 pub mod record;
+pub mod shard_report;

@@ -179,6 +179,10 @@ fn source(operation: &OperationHead) -> Option<String> {
             MendSource::Undo { operation_id } => Some(operation_id.to_string()),
             MendSource::Imported { url, name } => Some(format!("{name} in {}", hide_in_url(url))),
         },
+        Request::Cluster(request) => Some(format!(
+            "{} on cluster {}",
+            request.collection, request.cluster
+        )),
         Request::Maintain(request) if request.collection.is_empty() => {
             Some(hide_in_url(&operation.repository_url))
         }
@@ -194,6 +198,7 @@ pub fn task_word(request: &Request) -> &'static str {
         Request::PartBackup(_) => "lists",
         Request::Mend(_) => "tables",
         Request::Maintain(_) => "tasks",
+        Request::Cluster(_) => "shards",
     }
 }
 

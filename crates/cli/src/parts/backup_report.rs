@@ -1,12 +1,16 @@
 //! What a backup of a part store holds, at its end.
 
+use std::time::Duration;
+
 use mendb_model::manifest::Manifest;
 use mendb_model::operation::OperationHead;
-use mendb_model::part::{MissingTable, PartStoreBackup, TableName, Unmatched};
+use mendb_model::part::{MissingTable, PartStoreBackup, PartTable, TableName, Unmatched};
 use serde::Serialize;
 
 use super::table_record::{TableRecord, Totals};
+use crate::human;
 use crate::operations::record::OperationRecord;
+use crate::output::{Field, table};
 
 /// A backup that was taken, with its tables.
 #[derive(Serialize)]
@@ -23,8 +27,67 @@ pub struct BackupReport {
     dropped: Vec<TableName>,
     /// Patterns that fitted nothing.
     unmatched: Vec<Unmatched>,
+    /// Of the backup of a cluster its shards.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    shards: Vec<ShardRecord>,
+    /// And the milliseconds from the first freeze to the last, by the clocks of their servers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    skew_ms: Option<u64>,
     #[serde(skip)]
     lack: String,
+}
+
+/// A shard in the backup of a cluster.
+#[derive(Debug, Serialize)]
+pub struct ShardRecord {
+    shard: String,
+    replica: String,
+    server: String,
+    tables: usize,
+    rows: u64,
+    bytes: u64,
+    frozen_at: String,
+}
+
+impl ShardRecord {
+    /// The shards of a backup.
+    pub fn all(store: &PartStoreBackup) -> Vec<Self> {
+        let records = store.shards.iter().map(|shard| {
+            let own = store.of_shard(&shard.shard);
+            let tables = || own.iter().flat_map(|own| &own.tables);
+            Self {
+                shard: shard.shard.clone(),
+                replica: shard.replica.clone(),
+                server: shard.target.to_string(),
+                tables: shard.tables,
+                rows: tables().map(PartTable::rows).sum(),
+                bytes: tables().map(PartTable::data_bytes).sum(),
+                frozen_at: human::time(shard.frozen_at_ms),
+            }
+        });
+        records.collect()
+    }
+
+    /// Shards for people; nothing of the backup of one server.
+    pub fn describe(shards: &[Self], skew_ms: Option<u64>) -> String {
+        let Some(skew_ms) = skew_ms else {
+            return String::new();
+        };
+        let shown = table(
+            shards,
+            &[
+                Field::left("shard", |it: &Self| it.shard.clone()),
+                Field::left("replica", |it| it.replica.clone()),
+                Field::left("server", |it| it.server.clone()),
+                Field::right("tables", |it| it.tables.to_string()),
+                Field::right("rows", |it| human::count(it.rows)),
+                Field::right("bytes", |it| human::bytes(it.bytes)),
+                Field::left("frozen at", |it| it.frozen_at.clone()),
+            ],
+        );
+        let skew = human::duration(Duration::from_millis(skew_ms));
+        format!("{shown}shards were frozen within {skew}, by the clocks of their servers\n\n")
+    }
 }
 
 impl BackupReport {
@@ -42,6 +105,10 @@ impl BackupReport {
             unmatched: store
                 .map(|store| store.unmatched.clone())
                 .unwrap_or_default(),
+            shards: store.map(ShardRecord::all).unwrap_or_default(),
+            skew_ms: store
+                .filter(|store| !store.shards.is_empty())
+                .map(PartStoreBackup::skew_ms),
             lack: store.map(describe_lack).unwrap_or_default(),
         }
     }
@@ -51,11 +118,12 @@ impl BackupReport {
         let operation = &self.operation;
         let id = operation.backup_id.as_ref().map(ToString::to_string);
         format!(
-            "backup {} of {}: {}, in operation {}\n\n{}{}",
+            "backup {} of {}: {}, in operation {}\n\n{}{}{}",
             id.unwrap_or_default(),
             operation.collection,
             self.totals.describe(),
             operation.operation_id,
+            ShardRecord::describe(&self.shards, self.skew_ms),
             TableRecord::describe(&self.tables),
             self.lack
         )

@@ -375,6 +375,7 @@ mod tests {
             bytes: 0,
         };
         MendPreview {
+            changes: true,
             of_target: None,
             tables: vec![TablePlan {
                 source: TableName::new("analytics", "flights"),

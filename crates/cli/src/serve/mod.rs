@@ -1,5 +1,6 @@
 //! `mendb serve`: one process that has the target open, drives its operations, and answers over HTTP.
 
+pub mod agent;
 mod clockwork;
 mod compat;
 mod desk;
@@ -93,113 +94,24 @@ impl ServeCommand {
         self.check_compat(context)?;
         let certificates = match (&self.tls_cert, &self.tls_key) {
             (Some(cert), Some(key)) => {
-                let read = Certificates::open(cert, key);
+                let read = Certificates::open(cert, key, None);
                 let read = read.map_err(|error| Failure::of(FailureKind::FixInput, &error))?;
                 Some(Arc::new(read))
             }
             _ => None,
         };
-        let http = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(HTTP_THREADS)
-            .thread_name("http")
-            .enable_all()
-            .build()
-            .map_err(|error| Failure::io("cannot start threads", &error))?;
-        let scheme = if certificates.is_some() {
-            "https"
-        } else {
-            "http"
-        };
-        let door = http
-            .block_on(Door::open(self.listen, certificates.clone()))
-            .map_err(|error| {
-                Failure::of(FailureKind::FixEnvironment, &error)
-                    .hint("choose another address: --listen 127.0.0.1:PORT")
-            })?;
-        let address = door.address().unwrap_or(self.listen);
-        let house = open(context)?;
-        let store = Arc::new(Store::open(house.journal_directory())?);
-        store.close_audit()?;
-        let desk = Arc::new(ProgramDesk {
-            house: Arc::clone(&house),
-            store: Arc::clone(&store),
-            settings: Mutex::new((context.settings.clone(), context.entries.clone())),
-            last_reload: LastReload::default(),
-            program,
-            measured: Mutex::default(),
-        });
-        house.remember()?;
-        house.go_on_with_maintenance(&maintenance(context)?);
-        let (stop, stopped) = watch::channel(false);
-        let app = App::new(AppSettings {
-            routes: self.routes(),
-            desk: Arc::clone(&desk) as Arc<dyn mendb_server::Desk>,
-            store: Arc::clone(&store),
-            events: Arc::clone(&house.events),
-            guard: Guard {
-                hosts: self.hosts(address),
-            },
-            is_secure: scheme == "https" || self.behind_proxy,
-            version: env!("CARGO_PKG_VERSION"),
-            stop: stopped.clone(),
-        });
-        let no_thread = |error| Failure::io("cannot start threads", &error);
-        let driver = Arc::clone(&house);
-        std::thread::Builder::new()
-            .name("driver".to_owned())
-            .spawn(move || driver.drive())
-            .map_err(no_thread)?;
-        let of_clock = Arc::clone(&desk);
-        std::thread::Builder::new()
-            .name("clockwork".to_owned())
-            .spawn(move || clockwork::run(&of_clock))
-            .map_err(no_thread)?;
-        let of_hooks = Arc::clone(&desk);
-        std::thread::Builder::new()
-            .name("hooks".to_owned())
-            .spawn(move || hooks::run(&of_hooks))
-            .map_err(no_thread)?;
-        // Before anybody can know that it runs: until then SIGHUP ends a process.
-        let mut signals = {
-            let _runtime = http.enter();
-            Signals::new().map_err(|error| Failure::io("cannot wait for signals", &error))?
-        };
-        greet(context, &house, &store, &format!("{scheme}://{address}"))?;
-        let reload = Arc::new(Reload {
-            sources,
+        let serving = Serving {
+            listen: self.listen,
+            is_secure: certificates.is_some() || self.behind_proxy,
             certificates,
-            desk: Arc::clone(&desk),
-        });
-        http.block_on(async {
-            let serving = tokio::spawn(door.serve(app.router(), stopped));
-            notify::tell("READY=1");
-            loop {
-                tokio::select! {
-                    _ = signals.terminate.recv() => break,
-                    _ = signals.interrupt.recv() => break,
-                    _ = signals.hang_up.recv() => {
-                        let reload = Arc::clone(&reload);
-                        let read = tokio::task::spawn_blocking(move || reload.reload());
-                        match read.await {
-                            Ok(read) => tell_reload(context, read),
-                            Err(error) => tracing::error!(%error, "the thread that reads settings died"),
-                        }
-                    }
-                }
-            }
-            notify::tell("STOPPING=1");
-            let _ = stop.send(true);
-            let stopping = Arc::clone(&house);
-            // Attempts end while connections do.
-            let stopping = tokio::task::spawn_blocking(move || stopping.stop());
-            let _ = serving.await;
-            let _ = stopping.await;
-        });
-        context
-            .say("mendb has ended; operations that were not over go on with the next mendb serve");
-        // Commands of clients that have gone may still wait for a disk: nobody waits for them.
-        http.shutdown_timeout(Duration::from_millis(100));
-        std::process::exit(0);
+            routes: self.routes(),
+            guard: &|address| Guard {
+                hosts: self.hosts(address),
+                is_agent: false,
+            },
+            greet: &|house, store, link| greet(context, house, store, link),
+        };
+        serving.run(context, program, sources)
     }
 
     /// Beyond this machine a token is not sent in the clear.
@@ -257,6 +169,129 @@ impl ServeCommand {
     }
 }
 
+/// A server that is about to begin.
+struct Serving<'a> {
+    listen: SocketAddr,
+    certificates: Option<Arc<Certificates>>,
+    /// Whether clients come over TLS.
+    is_secure: bool,
+    routes: &'static [Route],
+    /// Who is let in at an address.
+    guard: &'a dyn Fn(SocketAddr) -> Guard,
+    /// Says where it is.
+    greet: &'a dyn Fn(&House, &Store, &str) -> Result<(), Failure>,
+}
+
+impl Serving<'_> {
+    /// Serves until the process is told to end.
+    fn run(
+        self,
+        context: &Context,
+        program: Program,
+        sources: Sources,
+    ) -> Result<Verdict, Failure> {
+        let certificates = self.certificates.clone();
+        let http = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(HTTP_THREADS)
+            .thread_name("http")
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::io("cannot start threads", &error))?;
+        let scheme = if certificates.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        let door = http
+            .block_on(Door::open(self.listen, certificates.clone()))
+            .map_err(|error| {
+                Failure::of(FailureKind::FixEnvironment, &error)
+                    .hint("choose another address: --listen 127.0.0.1:PORT")
+            })?;
+        let address = door.address().unwrap_or(self.listen);
+        let house = open(context)?;
+        let store = Arc::new(Store::open(house.journal_directory())?);
+        store.close_audit()?;
+        let desk = Arc::new(ProgramDesk {
+            house: Arc::clone(&house),
+            store: Arc::clone(&store),
+            settings: Mutex::new((context.settings.clone(), context.entries.clone())),
+            last_reload: LastReload::default(),
+            program,
+            measured: Mutex::default(),
+        });
+        house.remember()?;
+        house.go_on_with_maintenance(&maintenance(context)?);
+        let (stop, stopped) = watch::channel(false);
+        let app = App::new(AppSettings {
+            routes: self.routes,
+            desk: Arc::clone(&desk) as Arc<dyn mendb_server::Desk>,
+            store: Arc::clone(&store),
+            events: Arc::clone(&house.events),
+            guard: (self.guard)(address),
+            is_secure: self.is_secure,
+            version: env!("CARGO_PKG_VERSION"),
+            stop: stopped.clone(),
+        });
+        let no_thread = |error| Failure::io("cannot start threads", &error);
+        let driver = Arc::clone(&house);
+        std::thread::Builder::new()
+            .name("driver".to_owned())
+            .spawn(move || driver.drive())
+            .map_err(no_thread)?;
+        let of_clock = Arc::clone(&desk);
+        std::thread::Builder::new()
+            .name("clockwork".to_owned())
+            .spawn(move || clockwork::run(&of_clock))
+            .map_err(no_thread)?;
+        let of_hooks = Arc::clone(&desk);
+        std::thread::Builder::new()
+            .name("hooks".to_owned())
+            .spawn(move || hooks::run(&of_hooks))
+            .map_err(no_thread)?;
+        // Before anybody can know that it runs: until then SIGHUP ends a process.
+        let mut signals = {
+            let _runtime = http.enter();
+            Signals::new().map_err(|error| Failure::io("cannot wait for signals", &error))?
+        };
+        (self.greet)(&house, &store, &format!("{scheme}://{address}"))?;
+        let reload = Arc::new(Reload {
+            sources,
+            certificates,
+            desk: Arc::clone(&desk),
+        });
+        http.block_on(async {
+            let serving = tokio::spawn(door.serve(app.router(), stopped));
+            notify::tell("READY=1");
+            loop {
+                tokio::select! {
+                    _ = signals.terminate.recv() => break,
+                    _ = signals.interrupt.recv() => break,
+                    _ = signals.hang_up.recv() => {
+                        let reload = Arc::clone(&reload);
+                        let read = tokio::task::spawn_blocking(move || reload.reload());
+                        match read.await {
+                            Ok(read) => tell_reload(context, read),
+                            Err(error) => tracing::error!(%error, "the thread that reads settings died"),
+                        }
+                    }
+                }
+            }
+            notify::tell("STOPPING=1");
+            let _ = stop.send(true);
+            let stopping = Arc::clone(&house);
+            // Attempts end while connections do.
+            let stopping = tokio::task::spawn_blocking(move || stopping.stop());
+            let _ = serving.await;
+            let _ = stopping.await;
+        });
+        context.say("mendb has ended; operations that were not over go on with the next one");
+        // Commands of clients that have gone may still wait for a disk: nobody waits for them.
+        http.shutdown_timeout(Duration::from_millis(100));
+        std::process::exit(0);
+    }
+}
+
 /// Says what was read again.
 fn tell_reload(context: &Context, read: Result<Vec<String>, Failure>) {
     match read {
@@ -296,7 +331,7 @@ fn maintenance(
     Ok(journals
         .filter_map(|(owner, journal)| match owner {
             Owner::Repository(directory) => Some((directory, journal)),
-            Owner::Target => None,
+            Owner::Target | Owner::Cluster(_) => None,
         })
         .collect())
 }

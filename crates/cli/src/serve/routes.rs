@@ -68,6 +68,9 @@ use Verb::{Delete, Get, Post};
 
 /// Places that only who configures the server names.
 const PLACES: &[&str] = &["from", "plan"];
+/// The same of what works on clusters, too, which a coordinator does and no server.
+const CLUSTERS: &[&str] = &["cluster", "http_port"];
+const PLACES_AND_CLUSTERS: &[&str] = &["from", "plan", "cluster", "http_port"];
 
 /// Every route.
 pub const ROUTES: &[Route] = &[
@@ -218,7 +221,7 @@ pub const ROUTES: &[Route] = &[
         "/v1/operations/{operation}/undo",
         Operator,
         "Takes a mend back",
-        command(&["undo"]),
+        without(command(&["undo"]), CLUSTERS),
     ),
     route(
         Post,
@@ -240,14 +243,17 @@ pub const ROUTES: &[Route] = &[
         "/v1/collections/{name}/backups",
         Operator,
         "Takes a backup",
-        named(&["backup"], &[("name", "collection")]),
+        without(named(&["backup"], &[("name", "collection")]), CLUSTERS),
     ),
     route(
         Post,
         "/v1/collections/{name}/restores",
         Operator,
         "Restores or mends tables, or says what that would do",
-        without(named(&["restore"], &[("name", "what")]), PLACES),
+        without(
+            named(&["restore"], &[("name", "what")]),
+            PLACES_AND_CLUSTERS,
+        ),
     ),
     route(
         Post,
@@ -292,6 +298,10 @@ pub const ROUTES: &[Route] = &[
                 "keep_newer_than",
                 "timezone",
                 "round",
+                "shard",
+                "if_different",
+                "cluster",
+                "http_port",
             ],
             fixed: &[],
             carries_out: true,

@@ -6,7 +6,7 @@ use super::Settings;
 use super::hooks::Happening;
 use super::secret::{Secret, hide, hide_in_url, hide_path};
 use super::value::{
-    Wanted, boolean, level, limit, positive, restore_order, size, url, web_address,
+    Wanted, boolean, level, limit, port, positive, restore_order, size, url, web_address,
 };
 
 /// One setting that exists.
@@ -24,7 +24,7 @@ pub struct Definition {
 }
 
 /// Every setting, in the order they are shown: those of one group stand together.
-pub const DEFINITIONS: [Definition; 32] = [
+pub const DEFINITIONS: [Definition; 37] = [
     Definition {
         key: "target",
         default: None,
@@ -112,6 +112,42 @@ pub const DEFINITIONS: [Definition; 32] = [
         default: Some("auto"),
         about: "order of work of a restore in place: auto, remove_first, swap (ClickHouse)",
         store: |settings, text| store(&mut settings.restore_order, restore_order(text)),
+        show: str::to_owned,
+    },
+    Definition {
+        key: "cluster.state",
+        default: Some(""),
+        about: "directory of the journals of clusters that this machine coordinates, one directory for each. Empty: \
+                mendb/clusters in $XDG_STATE_HOME or ~/.local/state, or where there is no home, mendb-data/clusters here",
+        store: |settings, text| store(&mut settings.cluster_state, Ok(PathBuf::from(text))),
+        show: str::to_owned,
+    },
+    Definition {
+        key: "cluster.agent_port",
+        default: Some("7443"),
+        about: "where the agents of a cluster listen, unless a file of its servers says otherwise",
+        store: |settings, text| store(&mut settings.cluster_agent_port, port(text)),
+        show: str::to_owned,
+    },
+    Definition {
+        key: "cluster.tls_cert",
+        default: Some(""),
+        about: "the certificate by which agents know this machine, in PEM",
+        store: |settings, text| store(&mut settings.cluster_tls_cert, Ok(path(text))),
+        show: str::to_owned,
+    },
+    Definition {
+        key: "cluster.tls_key",
+        default: Some(""),
+        about: "its key, in PEM",
+        store: |settings, text| store(&mut settings.cluster_tls_key, Ok(path(text))),
+        show: str::to_owned,
+    },
+    Definition {
+        key: "cluster.tls_ca",
+        default: Some(""),
+        about: "the certificates of who signed those of the agents, in PEM",
+        store: |settings, text| store(&mut settings.cluster_tls_ca, Ok(path(text))),
         show: str::to_owned,
     },
     Definition {

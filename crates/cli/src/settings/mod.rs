@@ -63,6 +63,16 @@ pub struct Settings {
     pub postgres_state: Option<PathBuf>,
     /// Where else these journals are, a directory for each database.
     pub postgres_journals: PathBuf,
+    /// The directory of the journals of clusters.
+    pub cluster_state: PathBuf,
+    /// Where agents listen.
+    pub cluster_agent_port: u16,
+    /// The certificate by which agents know this machine.
+    pub cluster_tls_cert: Option<PathBuf>,
+    /// Its key.
+    pub cluster_tls_key: Option<PathBuf>,
+    /// Who signed the certificates of agents.
+    pub cluster_tls_ca: Option<PathBuf>,
     /// Seconds that replicas of tables are waited for.
     pub replica_wait_s: u64,
     /// Tables of a ClickHouse server that backup and restore leave out.
@@ -132,6 +142,9 @@ impl Sources {
         }
         if settings.repository_state.as_os_str().is_empty() {
             settings.repository_state = self.state_of("repositories");
+        }
+        if settings.cluster_state.as_os_str().is_empty() {
+            settings.cluster_state = self.state_of("clusters");
         }
         settings.postgres_journals = self.state_of("postgres");
         Ok((settings, entries))

@@ -35,6 +35,14 @@ pub fn positive(text: &str) -> Result<u64, Wanted> {
     }
 }
 
+/// A port.
+pub fn port(text: &str) -> Result<u16, Wanted> {
+    match text.parse() {
+        Ok(port) if port > 0 => Ok(port),
+        _ => Err("a port from 1 to 65535"),
+    }
+}
+
 /// A level of compression.
 pub fn level(text: &str) -> Result<u64, Wanted> {
     match text.parse() {

@@ -26,7 +26,7 @@ use crate::failure::{Failure, FailureKind};
 use crate::settings::secret::hide_in_url;
 use claim::Claim;
 
-pub use paths::is_absent;
+pub use paths::{is_absent, replace_file};
 pub use server::Server;
 pub use state_lock::StateLock;
 

@@ -4,6 +4,14 @@
     reason = "a failed test is how these helpers report"
 )]
 
+mod agents;
+mod backup;
+mod certificates;
+mod coordinators;
+mod crash;
+mod mend;
+#[path = "../points/mod.rs"]
+mod points;
 #[path = "../../../engines/tests/servers/mod.rs"]
 mod servers;
 mod shards;

@@ -7,7 +7,7 @@ use crate::servers::zookeeper::ZooKeeper;
 use crate::servers::{Flavor, ReplicaOptions, Server, ServerOptions};
 
 /// The names of the shards, which are the macros of their servers.
-const SHARDS: [&str; 2] = ["one", "two"];
+pub const SHARDS: [&str; 2] = ["one", "two"];
 
 /// A cluster.
 pub struct Shards {

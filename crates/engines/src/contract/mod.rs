@@ -10,6 +10,7 @@ pub mod replicas;
 pub mod row_versions;
 pub mod rows;
 
+use crate::agents::Agents;
 use crate::error::{EngineError, Remedy, Result, TargetKind};
 use live_rows::LiveRows;
 use parts::PartStore;
@@ -83,6 +84,8 @@ pub enum Data<'a> {
     Parts(&'a dyn PartStore),
     /// Rows in key order that can only be read, beside the process that works on them.
     Look(&'a dyn LiveRows),
+    /// Servers of a cluster, each worked on by the agent beside it.
+    Shards(&'a Agents),
     /// There is no database: a repository alone is worked on.
     None,
 }
@@ -97,6 +100,7 @@ impl dyn Engine + '_ {
             Data::Rows(rows) => Ok(rows),
             Data::Parts(_) => Err(EngineError::needs(TargetKind::Rows)),
             Data::Look(_) => Err(only_read()),
+            Data::Shards(_) => Err(of_cluster()),
             Data::None => Err(no_target()),
         }
     }
@@ -110,6 +114,7 @@ impl dyn Engine + '_ {
             Data::Rows(rows) => Ok(rows),
             Data::Look(rows) => Ok(rows),
             Data::Parts(_) => Err(EngineError::needs(TargetKind::Rows)),
+            Data::Shards(_) => Err(of_cluster()),
             Data::None => Err(no_target()),
         }
     }
@@ -121,10 +126,34 @@ impl dyn Engine + '_ {
     pub fn parts(&self) -> Result<&dyn PartStore> {
         match self.data() {
             Data::Parts(parts) => Ok(parts),
+            Data::Shards(_) => Err(of_cluster()),
             Data::None => Err(no_target()),
             Data::Rows(_) | Data::Look(_) => Err(EngineError::needs(TargetKind::Parts)),
         }
     }
+
+    /// The agents of its servers.
+    ///
+    /// # Errors
+    /// It is no cluster.
+    pub fn agents(&self) -> Result<&Agents> {
+        match self.data() {
+            Data::Shards(agents) => Ok(agents),
+            Data::None => Err(no_target()),
+            Data::Rows(_) | Data::Look(_) | Data::Parts(_) => Err(EngineError::new(
+                Remedy::Request,
+                "this works with a cluster, and the target is one server",
+            )),
+        }
+    }
+}
+
+/// That something was asked of a cluster that the agents of its servers do.
+fn of_cluster() -> EngineError {
+    EngineError::new(
+        Remedy::Request,
+        "a cluster is worked on by the agents beside its servers: this is asked of one server",
+    )
 }
 
 /// That something was asked of a target where there is none.

@@ -26,7 +26,10 @@ impl Operation {
         let task = &self.tasks[at as usize];
         if !matches!(
             task.output,
-            TaskOutput::Draft(_) | TaskOutput::Segments(_) | TaskOutput::Found { .. }
+            TaskOutput::Draft(_)
+                | TaskOutput::Segments(_)
+                | TaskOutput::Found { .. }
+                | TaskOutput::Shard { .. }
         ) {
             return;
         }
@@ -55,6 +58,20 @@ impl Operation {
             (TaskOutput::Found { segments, digest }, Some(draft), Some((path, shard))) => {
                 Arc::make_mut(draft).put_found(&path, shard, segments, digest);
                 self.touched.shard(path, shard);
+            }
+            (
+                TaskOutput::Shard {
+                    shard,
+                    replica,
+                    contents,
+                },
+                Some(draft),
+                _,
+            ) => {
+                if let Some(store) = &mut Arc::make_mut(draft).part_store {
+                    store.add_shard(&shard, &replica, *contents);
+                    self.touched.draft = TouchedDraft::All;
+                }
             }
             _ => {}
         }
@@ -115,6 +132,7 @@ impl Operation {
                 // Kept when the task was done; of one that was not, nobody needs them.
                 TaskOutput::Segments(_)
                 | TaskOutput::Found { .. }
+                | TaskOutput::Shard { .. }
                 | TaskOutput::Draft(_)
                 | TaskOutput::None => {}
             }

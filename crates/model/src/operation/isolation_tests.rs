@@ -47,6 +47,7 @@ fn assessing() -> Operation {
                 manifest_blake3: String::new(),
             },
             of_target: None,
+            shard: None,
         },
         tables: vec![mend("orders"), mend("goods")],
         stopped: Vec::new(),

@@ -1,5 +1,6 @@
 //! Questions that a request of every kind answers.
 
+use super::cluster::{ClusterRequest, ClusterWork};
 use super::drill::Drill;
 use super::maintenance::MaintenanceRequest;
 use super::request::{
@@ -16,7 +17,11 @@ impl Request {
         match self {
             Self::Backup(request) => Some(request),
             Self::MendRows(request) => Some(&request.before),
-            Self::Restore(_) | Self::PartBackup(_) | Self::Mend(_) | Self::Maintain(_) => None,
+            Self::Restore(_)
+            | Self::PartBackup(_)
+            | Self::Mend(_)
+            | Self::Maintain(_)
+            | Self::Cluster(_) => None,
         }
     }
 
@@ -32,6 +37,7 @@ impl Request {
             },
             Self::MendRows(request) => &request.before.collection,
             Self::Maintain(request) => &request.collection,
+            Self::Cluster(request) => &request.collection,
         }
     }
 
@@ -44,7 +50,7 @@ impl Request {
                 MendSource::Backup { of_target, .. } => of_target.as_ref(),
                 MendSource::Undo { .. } | MendSource::Imported { .. } => None,
             },
-            Self::Backup(_) | Self::PartBackup(_) | Self::Maintain(_) => None,
+            Self::Backup(_) | Self::PartBackup(_) | Self::Maintain(_) | Self::Cluster(_) => None,
         }
     }
 
@@ -58,7 +64,8 @@ impl Request {
             | Self::PartBackup(_)
             | Self::MendRows(_)
             | Self::Mend(_)
-            | Self::Maintain(_) => &[],
+            | Self::Maintain(_)
+            | Self::Cluster(_) => &[],
         }
     }
 
@@ -90,6 +97,7 @@ impl Request {
                 own.chain(links).collect()
             }
             Self::Maintain(request) => request.backups(),
+            Self::Cluster(request) => vec![request.backup_id()],
         }
     }
 
@@ -101,13 +109,21 @@ impl Request {
                 MendSource::Backup { .. } | MendSource::Imported { .. } => None,
             },
             Self::MendRows(request) => request.undoes.as_ref(),
+            Self::Cluster(request) => match &request.work {
+                ClusterWork::Undo { operation_id, .. } => Some(operation_id),
+                ClusterWork::Backup { .. } | ClusterWork::Mend { .. } => None,
+            },
             Self::Backup(_) | Self::Restore(_) | Self::PartBackup(_) | Self::Maintain(_) => None,
         }
     }
 
     /// Whether it makes a backup.
     pub fn is_backup(&self) -> bool {
-        matches!(self, Self::Backup(_) | Self::PartBackup(_))
+        match self {
+            Self::Backup(_) | Self::PartBackup(_) => true,
+            Self::Cluster(request) => request.is_backup(),
+            _ => false,
+        }
     }
 
     /// Whether a backup is among what it makes, as that of the state before is of a mend of rows.
@@ -132,6 +148,7 @@ impl Request {
             Self::MendRows(request) if request.undoes.is_some() => "undo",
             Self::MendRows(_) => "mend",
             Self::Maintain(request) => request.work.name(),
+            Self::Cluster(request) => request.kind(),
         }
     }
 
@@ -156,7 +173,11 @@ impl Request {
         match self {
             Self::Restore(request) => request.drill.as_ref(),
             Self::Mend(request) => request.drill.as_ref(),
-            Self::Backup(_) | Self::PartBackup(_) | Self::MendRows(_) | Self::Maintain(_) => None,
+            Self::Backup(_)
+            | Self::PartBackup(_)
+            | Self::MendRows(_)
+            | Self::Maintain(_)
+            | Self::Cluster(_) => None,
         }
     }
 
@@ -176,10 +197,24 @@ impl Request {
         }
     }
 
+    /// The work on a cluster that it is.
+    pub fn cluster(&self) -> Option<&ClusterRequest> {
+        match self {
+            Self::Cluster(request) => Some(request),
+            _ => None,
+        }
+    }
+
+    /// Whether what it drafted is kept when it is done: another process puts it into the manifest of a cluster.
+    pub(super) fn keeps_draft(&self) -> bool {
+        matches!(self, Self::PartBackup(request) if request.of_shard.is_some())
+    }
+
     /// The backup that it makes, be it that of the state before a mend.
     pub fn made_backup(&self) -> Option<&BackupId> {
         match self {
             Self::PartBackup(request) => Some(&request.backup_id),
+            Self::Cluster(request) if request.is_backup() => Some(request.backup_id()),
             _ => self.row_backup().map(|request| &request.backup_id),
         }
     }
@@ -188,7 +223,11 @@ impl Request {
     pub fn id_prefix(&self) -> &'static str {
         match self {
             Self::Backup(_) | Self::PartBackup(_) => "backup",
-            Self::Restore(_) | Self::Mend(_) | Self::MendRows(_) | Self::Maintain(_) => self.kind(),
+            Self::Restore(_)
+            | Self::Mend(_)
+            | Self::MendRows(_)
+            | Self::Maintain(_)
+            | Self::Cluster(_) => self.kind(),
         }
     }
 
@@ -199,6 +238,8 @@ impl Request {
             Self::Restore(_) => "restored",
             Self::Mend(_) if self.drill().is_some() => "restored",
             Self::Mend(_) | Self::MendRows(_) => "mended",
+            Self::Cluster(request) if request.is_backup() => "backed up",
+            Self::Cluster(_) => "mended",
             Self::Maintain(_) => "worked on",
         }
     }
@@ -210,6 +251,9 @@ impl Request {
 
     /// Whether a step is one piece of work whatever there is, so that its tasks need not be looked for.
     pub fn is_one_task(&self, step: StepKind) -> bool {
+        if let Self::Cluster(_) = self {
+            return ClusterRequest::is_one_task(step);
+        }
         match step {
             StepKind::Verify | StepKind::Commit => matches!(self, Self::MendRows(_)),
             StepKind::Cut
@@ -265,7 +309,7 @@ impl Request {
                 }
                 names
             }
-            Self::Maintain(_) => Vec::new(),
+            Self::Maintain(_) | Self::Cluster(_) => Vec::new(),
         }
     }
 }

@@ -486,7 +486,7 @@ impl Operation {
         } else {
             State::Done
         };
-        if self.draft.take().is_some() {
+        if !self.request.keeps_draft() && self.draft.take().is_some() {
             self.touched.draft = TouchedDraft::All;
         }
         effects.push(Effect::Finished);

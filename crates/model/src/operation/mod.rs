@@ -28,6 +28,7 @@
 //!   go on, so that two never work on one shard.
 
 mod absorb;
+pub mod cluster;
 mod drill;
 mod event;
 mod kinds;
@@ -52,6 +53,7 @@ use serde::{Deserialize, Serialize};
 use crate::manifest::Manifest;
 use crate::name::OperationId;
 
+pub use cluster::{ClusterRequest, ClusterWork, ShardAgent};
 pub use drill::Drill;
 pub use event::{Context, Effect, Event, IllegalEvent};
 pub use maintenance::{FoldedRun, MaintenanceRequest, MaintenanceWork, Removal};

@@ -30,7 +30,7 @@ pub enum PlanError {
 pub fn plan(request: &Request, bytes: &[u64]) -> Result<Vec<PlannedStep>, PlanError> {
     use crate::name::BackupKind::{Full, Incremental};
     let targets = request.target_tables();
-    let needs_tables = !matches!(request, Request::Maintain(_));
+    let needs_tables = !matches!(request, Request::Maintain(_) | Request::Cluster(_));
     if needs_tables && targets.is_empty() {
         return Err(PlanError::NoTable);
     }
@@ -46,6 +46,15 @@ pub fn plan(request: &Request, bytes: &[u64]) -> Result<Vec<PlannedStep>, PlanEr
             steps if steps.is_empty() => Err(PlanError::NoWork),
             steps => Ok(steps),
         },
+        Request::Cluster(request) => match request.shards.is_empty() {
+            true => Err(PlanError::NoWork),
+            false => Ok(request.steps()),
+        },
+        Request::PartBackup(backup) if backup.of_shard.is_some() => Ok(steps_of(&[
+            StepKind::Cut,
+            StepKind::Copy,
+            StepKind::Release,
+        ])),
         Request::PartBackup(_) => Ok(steps_of(&[
             StepKind::Cut,
             StepKind::Copy,

@@ -122,7 +122,8 @@ fn share_of(request: &Request, step: StepKind) -> Option<u64> {
         Request::Backup(_)
         | Request::Restore(_)
         | Request::PartBackup(_)
-        | Request::Maintain(_) => {
+        | Request::Maintain(_)
+        | Request::Cluster(_) => {
             return None;
         }
     };

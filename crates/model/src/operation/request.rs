@@ -8,6 +8,7 @@ use std::fmt;
 use crate::digest::Digest;
 use crate::key::KeyRange;
 use crate::name::{BackupId, OperationId};
+use crate::operation::cluster::ClusterRequest;
 use crate::operation::drill::Drill;
 use crate::operation::maintenance::MaintenanceRequest;
 use crate::operation::task::MendedRows;
@@ -21,10 +22,6 @@ use crate::version::Version;
 /// The request behind an operation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "an operation has one, and few are in memory"
-)]
 pub enum Request {
     /// Take a backup.
     Backup(BackupRequest),
@@ -38,6 +35,8 @@ pub enum Request {
     MendRows(RowMendRequest),
     /// Fold or remove backups, or remove files that none needs, in the repository alone.
     Maintain(MaintenanceRequest),
+    /// Back up or mend the shards of a cluster, each by the agent of a server.
+    Cluster(ClusterRequest),
 }
 
 /// Take a backup of a collection.
@@ -162,6 +161,9 @@ pub struct PartBackupRequest {
     /// Whether credentials in definitions are left out.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub without_secrets: bool,
+    /// The shard whose part it is of the backup of a cluster: then that has the manifest, which another process puts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of_shard: Option<String>,
 }
 
 /// Bring tables of a part store to what a backup holds.
@@ -221,6 +223,9 @@ pub enum MendSource {
         /// The target that it was taken of, if that is known to be another one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         of_target: Option<TargetMark>,
+        /// Of the backup of a cluster, the shard.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        shard: Option<String>,
     },
     /// What another mend has kept on the target to be undone by.
     Undo {

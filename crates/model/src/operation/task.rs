@@ -7,7 +7,7 @@ use crate::key::{KeyRange, hex_option};
 use crate::manifest::{Manifest, Segment};
 use crate::name::{BackupId, TablePath};
 use crate::operation::shard_method::ChosenMethod;
-use crate::part::{PartList, TableName};
+use crate::part::{PartList, ShardContents, TableName};
 
 /// What one shard has to do in a step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,6 +91,13 @@ pub enum TaskSpec {
         /// Its place in the request.
         table_idx: u32,
     },
+    /// What the agent of a shard of a cluster does in the step.
+    Shard {
+        /// The shard.
+        shard: String,
+        /// Its place in the request.
+        shard_idx: u32,
+    },
 }
 
 /// A part by its name and the disk it is on.
@@ -112,6 +119,7 @@ impl TaskSpec {
             Self::MendRows { path, .. } => Some(path.to_string()),
             Self::CopyParts { table, .. } => Some(table.to_string()),
             Self::Mend { target, .. } => Some(target.to_string()),
+            Self::Shard { shard, .. } => Some(format!("shard {shard}")),
         }
     }
 }
@@ -249,6 +257,15 @@ pub enum TaskOutput {
     Mended(MendedRows),
     /// The manifest as the cut sees it: every shard, no segment yet.
     Draft(Box<Manifest>),
+    /// What a shard of a cluster has in the repository.
+    Shard {
+        /// The shard.
+        shard: String,
+        /// The replica that it was taken of.
+        replica: String,
+        /// Its tables.
+        contents: Box<ShardContents>,
+    },
 }
 
 /// What a mend does, or would do, to the rows of a range. Rows that an attempt has staged without living to

@@ -16,6 +16,7 @@
 
 pub mod aspect;
 pub mod checksums;
+pub mod cluster;
 pub mod compare;
 pub mod content;
 pub mod decide;
@@ -50,6 +51,7 @@ mod world;
 
 pub use aspect::Aspect;
 pub use checksums::{ChecksumEntry, Checksums};
+pub use cluster::ShardContents;
 pub use compare::{Comparison, compare};
 pub use content::{FileChecksum, FilePlace, ObjectRef, PartFile, PartRecord};
 pub use decide::{NotEnoughSpace, Space, decide};
@@ -69,7 +71,7 @@ pub use secret::Secret;
 pub use selection::{Exclusion, Selection, Selector, Unmatched};
 pub use table::{
     DatabaseBackup, MissingTable, PartList, PartStoreBackup, PartTable, RowPolicies,
-    TableDefinition, has_files, has_parts,
+    ShardOfCluster, TableDefinition, has_files, has_parts,
 };
 pub use table_name::{TableName, quote};
 pub use unfinished::{Unfinished, unfinished};

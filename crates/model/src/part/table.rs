@@ -11,6 +11,7 @@ use super::inventory::{Mutation, ServerRun};
 use super::secret::{HIDDEN, Secret};
 use super::selection::{Exclusion, Unmatched};
 use super::table_name::TableName;
+use crate::target::TargetMark;
 
 /// The setting that says where granules end: parts of old servers are read wrongly with another one.
 const GRANULARITY: &str = "index_granularity";
@@ -242,6 +243,41 @@ pub struct PartStoreBackup {
     /// Patterns that fitted nothing when it was taken.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unmatched: Vec<Unmatched>,
+    /// The shards of a cluster, of which it holds the tables of one replica each; none where it is of one server.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shards: Vec<ShardOfCluster>,
+}
+
+/// A shard of a cluster in a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardOfCluster {
+    /// Its name in the cluster.
+    pub shard: String,
+    /// The replica that was backed up.
+    pub replica: String,
+    /// The server, as what it writes alone names it.
+    pub target: TargetMark,
+    /// The version of the server.
+    pub server_version: String,
+    /// The server process it was taken from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<ServerRun>,
+    /// When its tables were frozen, by the clock of the server, in milliseconds since 1970. Servers tell whole seconds.
+    pub frozen_at_ms: u64,
+    /// Databases of its tables.
+    pub databases: Vec<DatabaseBackup>,
+    /// How many of the tables are its own. They come after those of the shards before.
+    pub tables: usize,
+    /// How many of the tables that the backup lacks are its own, in the same order.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub missing: usize,
+    /// How many of the tables that were dropped meanwhile are its own, in the same order.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub dropped: usize,
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 /// A table that a backup lacks.
@@ -311,6 +347,7 @@ impl PartStoreBackup {
             missing: Vec::new(),
             dropped: Vec::new(),
             unmatched: Vec::new(),
+            shards: Vec::new(),
         }
     }
 

@@ -4,7 +4,8 @@ use std::sync::{Arc, PoisonError};
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderValue, Response, header};
+use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use mendb_service::KNOWN_ONLY;
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc::Receiver;
 
@@ -100,7 +101,31 @@ impl App {
             caller,
             upload,
         };
+        if headers.contains_key(KNOWN_ONLY) {
+            return self.known(asked).await;
+        }
         self.run(asked, wanted.lines, &peer).await
+    }
+
+    /// Tells what was begun with the key of a request, and begins nothing.
+    async fn known(self: &Arc<Self>, asked: Asked) -> Result<Response<Body>, Problem> {
+        if asked.key.is_none() {
+            return Err(Problem::bad_request(
+                "what is known is asked by an Idempotency-Key, and the request has none",
+            ));
+        }
+        // Whoever works on it now may be about to begin it.
+        let _working = self.working(&asked)?;
+        let desk = Arc::clone(&self.settings.desk);
+        let known = blocking(move || desk.ordered(&asked).map_err(|end| problem_of(&end))).await?;
+        Ok(match known {
+            Some(operation_id) => accepted(&operation_id),
+            None => {
+                let mut response = plain("application/json", "");
+                *response.status_mut() = StatusCode::NO_CONTENT;
+                response
+            }
+        })
     }
 
     /// Runs a command for somebody who was let in.

@@ -4,6 +4,7 @@
 //! sees them with its next look.
 
 pub mod audit;
+pub mod coordinator;
 pub mod hook;
 pub mod plan;
 pub mod schedule;
@@ -17,7 +18,7 @@ use mendb_service::{Error, Result};
 use rusqlite::{Connection, TransactionBehavior};
 
 /// The layout this version reads and writes.
-const LAYOUT_VERSION: i64 = 3;
+const LAYOUT_VERSION: i64 = 4;
 /// How long to wait for another process that is writing.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 /// The file in its directory.
@@ -81,6 +82,7 @@ impl Store {
                         schedule::LAYOUT,
                         plan::LAYOUT,
                         hook::LAYOUT,
+                        coordinator::LAYOUT,
                     ];
                     tx.execute_batch(&layouts.join("\n"))?;
                     tx.pragma_update(None, "user_version", LAYOUT_VERSION)?;

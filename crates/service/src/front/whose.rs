@@ -53,8 +53,11 @@ type Knows<'a> = &'a dyn Fn(OperationId) -> Result<bool>;
 /// # Errors
 /// The journal cannot be read.
 pub(crate) fn whose(tools: &Tools, knows: Knows<'_>, manifest: &Manifest) -> Result<Whose> {
+    let mut shards = manifest.part_store.iter().flat_map(|store| &store.shards);
     match &manifest.target {
         Some(mark) if tools.is_of(mark) => Ok(Whose::Ours),
+        // It is of a cluster, and has what this server had then.
+        Some(_) if shards.any(|shard| tools.is_of(&shard.target)) => Ok(Whose::Ours),
         Some(mark) => Ok(Whose::Theirs(mark.clone())),
         None => {
             let is_known = match manifest.operation_id.parse() {

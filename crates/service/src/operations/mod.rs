@@ -2,6 +2,7 @@
 //!
 //! Each kind has a room of its own. This file is the only one outside of them that knows which kinds there are.
 
+pub mod cluster;
 pub(crate) mod kind;
 pub mod maintenance;
 pub mod part_backup;
@@ -28,6 +29,7 @@ fn of(request: &Request) -> &dyn Kind {
         Request::Mend(request) => request,
         Request::MendRows(request) => request,
         Request::Maintain(request) => request,
+        Request::Cluster(request) => request,
     }
 }
 

@@ -94,7 +94,10 @@ fn is_of_rows(spec: &TaskSpec) -> bool {
         | TaskSpec::Restore { .. }
         | TaskSpec::Verify { .. }
         | TaskSpec::MendRows { .. } => true,
-        TaskSpec::Whole | TaskSpec::CopyParts { .. } | TaskSpec::Mend { .. } => false,
+        TaskSpec::Whole
+        | TaskSpec::CopyParts { .. }
+        | TaskSpec::Mend { .. }
+        | TaskSpec::Shard { .. } => false,
     }
 }
 

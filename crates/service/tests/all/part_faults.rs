@@ -115,6 +115,7 @@ fn to_one() -> MendOrder {
         ..MendOrder::new(MendFrom::Collection {
             collection: "shop".to_owned(),
             to: Some("one".to_owned()),
+            shard: None,
         })
     }
 }
@@ -284,6 +285,7 @@ fn check_backup(world: &PartWorld, told: &str) {
         from: MendFrom::Collection {
             collection: "shop".to_owned(),
             to: Some("new".to_owned()),
+            shard: None,
         },
         ..to_one()
     };

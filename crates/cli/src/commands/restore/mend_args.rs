@@ -24,6 +24,12 @@ pub struct MendArgs {
     /// clickhouse-backup+s3://bucket/prefix
     #[arg(long, value_name = "URL", conflicts_with = "to")]
     pub from: Option<String>,
+    /// Of the backup of a cluster, the shard that the server is to be; without, the one that it was then
+    #[arg(long, value_name = "NAME")]
+    pub shard: Option<String>,
+    /// Begin nothing where nothing would be changed
+    #[arg(long, help_heading = "Mending", conflicts_with = "dry_run")]
+    pub if_different: bool,
     /// Mend tables where they are: keep what they have of the backup, remove what they have beside it,
     /// fetch what they lack [setting: general.restore_in_place]
     #[arg(
@@ -198,6 +204,8 @@ impl MendArgs {
     pub fn refuse_for_rows(&self) -> Result<(), Failure> {
         let flags = [
             ("--from", self.from.is_some()),
+            ("--shard", self.shard.is_some()),
+            ("--if-different", self.if_different),
             ("--data", self.data),
             ("--schema", self.schema),
             ("--partitions", self.partitions.is_some()),

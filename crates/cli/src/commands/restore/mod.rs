@@ -16,6 +16,7 @@ use mendb_service::{
 };
 
 use crate::backup_name;
+use crate::cluster::ClusterArgs;
 use crate::commands::selectors::unless_nothing_fits;
 use crate::context::Context;
 use crate::failure::{Failure, Verdict};
@@ -89,6 +90,8 @@ pub struct RestoreCommand {
         help_heading = "Row stores"
     )]
     strategy: Option<RestoreStrategy>,
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
     #[command(flatten)]
     mend: MendArgs,
 }
@@ -206,8 +209,15 @@ impl RestoreCommand {
     /// Mends or creates tables of a part store, or says what that would do.
     fn mend(self, context: &Context) -> Result<Verdict, Failure> {
         let service = context.open_service()?;
-        let dry_run = self.mend.dry_run;
+        let (dry_run, if_different) = (self.mend.dry_run, self.mend.if_different);
         let order = self.order(context, &service)?;
+        if if_different {
+            let preview = mend_preview::plan(&service, &order, context.output.hides_progress())?;
+            if !preview.changes && preview.stopped.is_empty() {
+                context.output.record(&preview, mend_preview::describe)?;
+                return Ok(Verdict::Done);
+            }
+        }
         if dry_run {
             let preview = mend_preview::plan(&service, &order, context.output.hides_progress())?;
             context.output.record(&preview, mend_preview::describe)?;
@@ -230,7 +240,11 @@ impl RestoreCommand {
             }
             None => {
                 let (collection, to) = find(service, self.what.unwrap_or_default(), self.to)?;
-                MendFrom::Collection { collection, to }
+                MendFrom::Collection {
+                    collection,
+                    to,
+                    shard: self.mend.shard.clone(),
+                }
             }
         };
         let order = self
@@ -462,6 +476,7 @@ mod tests {
         let from = MendFrom::Collection {
             collection: command.what.unwrap(),
             to: command.to,
+            shard: command.mend.shard.clone(),
         };
         command
             .mend

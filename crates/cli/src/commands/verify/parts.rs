@@ -295,6 +295,7 @@ pub fn comparison(
         ..MendOrder::new(MendFrom::Collection {
             collection: collection.to_owned(),
             to: Some(id.to_string()),
+            shard: None,
         })
     }
 }

@@ -1,6 +1,6 @@
 //! The order for a backup of a part store.
 
-use mendb_model::name::{BackupKind, OperationId, check};
+use mendb_model::name::{BackupId, BackupKind, OperationId, check};
 use mendb_model::operation::{ChainLink, PartBackupRequest, Request, TargetTable};
 use mendb_model::part::{Exclusion, PartitionPatterns, Selection, Selector, TableName, Unmatched};
 
@@ -31,6 +31,8 @@ pub struct PartBackupOrder {
     pub new_repository: bool,
     /// Leave credentials in definitions out: what has some is not created by a restore.
     pub without_secrets: bool,
+    /// The backup of a cluster that it is a part of, if so, and the shard.
+    pub part_of: Option<(BackupId, String)>,
 }
 
 impl Front {
@@ -158,7 +160,11 @@ impl Front {
         let repository_id = self.make_if_absent(header_id)?;
         let request = PartBackupRequest {
             collection: collection.clone(),
-            backup_id: self.claim_id(collection, BackupKind::Full)?,
+            backup_id: match &order.part_of {
+                // Who has all shards made has claimed it.
+                Some((backup_id, _)) => backup_id.clone(),
+                None => self.claim_id(collection, BackupKind::Full)?,
+            },
             label: order.label.clone(),
             patterns,
             exclude,
@@ -170,6 +176,7 @@ impl Front {
                 manifest_blake3: stored.blake3.clone(),
             }),
             without_secrets: order.without_secrets,
+            of_shard: order.part_of.as_ref().map(|(_, shard)| shard.clone()),
         };
         self.create(Request::PartBackup(request), repository_id, &[])
     }

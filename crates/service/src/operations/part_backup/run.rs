@@ -327,8 +327,10 @@ fn known_files(
         .of::<KnownFilesCache>()
         .get_or_read(key, || {
             let manifest = attempt.manifest(&request.collection, link)?;
-            let store = manifest.part_store.as_ref();
-            let Some(before) = store.and_then(|store| store.table(table)) else {
+            let store = attempt
+                .tools
+                .own_store(&manifest, request.of_shard.as_deref());
+            let Some(before) = store.as_deref().and_then(|store| store.table(table)) else {
                 return Ok(KnownFiles::default());
             };
             let mut known = Vec::new();

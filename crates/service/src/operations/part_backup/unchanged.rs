@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use mendb_model::manifest::Manifest;
 use mendb_model::name::BackupId;
 use mendb_model::operation::PartBackupRequest;
-use mendb_model::part::{Hash128, Inventory, ObjectRef, Part, PartRecord, PartTable, TableName};
+use mendb_model::part::{
+    Hash128, Inventory, ObjectRef, Part, PartRecord, PartStoreBackup, PartTable, TableName,
+};
 use mendb_repo::Error as RepoError;
 
 use crate::attempt::Attempt;
@@ -34,7 +35,11 @@ pub(super) fn unchanged(
         return Ok(None);
     };
     let manifest = attempt.manifest(&request.collection, link)?;
-    let Some(before) = whole(&manifest, table).filter(|_| request.partitions.is_none()) else {
+    let store = attempt
+        .tools
+        .own_store(&manifest, request.of_shard.as_deref());
+    let before = store.as_deref().and_then(|store| whole(store, table));
+    let Some(before) = before.filter(|_| request.partitions.is_none()) else {
         return Ok(None);
     };
     let Some(current_parts) = &before.current_parts else {
@@ -76,8 +81,7 @@ pub(super) fn unchanged(
 }
 
 /// The table in a backup, if that was to have all of its partitions.
-fn whole<'a>(manifest: &'a Manifest, table: &TableName) -> Option<&'a PartTable> {
-    let store = manifest.part_store.as_ref()?;
+fn whole<'a>(store: &'a PartStoreBackup, table: &TableName) -> Option<&'a PartTable> {
     let table = store.table(table)?;
     table.partitions.is_none().then_some(table)
 }

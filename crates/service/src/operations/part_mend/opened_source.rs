@@ -1,9 +1,9 @@
 //! The source of the parts of a mend, opened: a backup, the freeze of an undone mend, or an imported backup.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use mendb_engines::FrozenPart;
+use mendb_model::manifest::Manifest;
 use mendb_model::name::OperationId;
 use mendb_model::operation::{ChainLink, Drill, MendRequest, MendSource, TableMend};
 use mendb_model::part::{
@@ -57,10 +57,14 @@ impl<'a> OpenedSource<'a> {
     pub(super) fn open(attempt: &'a Attempt<'a>, request: &'a MendRequest) -> TaskResult<Self> {
         match &request.source {
             MendSource::Backup {
-                collection, link, ..
+                collection,
+                link,
+                shard,
+                ..
             } => {
                 let manifest = attempt.manifest(collection, link)?;
-                let store = manifest.part_store.clone().ok_or_else(|| no_parts(link))?;
+                let store = attempt.tools.own_store(&manifest, shard.as_deref());
+                let store = store.ok_or_else(|| no_parts(&manifest, link))?.into_owned();
                 Ok(Self::Backup {
                     attempt,
                     collection,
@@ -319,11 +323,19 @@ impl<'a> OpenedSource<'a> {
     }
 }
 
-fn no_parts(link: &ChainLink) -> TaskError {
-    TaskError::Proof(format!(
-        "backup {} is one of rows, not of parts",
-        link.backup_id
-    ))
+/// Why a backup has no parts for the target.
+fn no_parts(manifest: &Manifest, link: &ChainLink) -> TaskError {
+    let id = &link.backup_id;
+    TaskError::Proof(match &manifest.part_store {
+        None => format!("backup {id} is one of rows, not of parts"),
+        Some(store) => {
+            let shards: Vec<&str> = store.shards.iter().map(|it| it.shard.as_str()).collect();
+            format!(
+                "backup {id} is of a cluster, with the shards {}: --shard says which of them this server is to be",
+                shards.join(", ")
+            )
+        }
+    })
 }
 
 fn gone(table: &TableName, part: &str) -> TaskError {
@@ -348,7 +360,10 @@ async fn imported(
 pub(crate) fn contents(tools: &Tools, source: &MendSource) -> Result<PartStoreBackup> {
     match source {
         MendSource::Backup {
-            collection, link, ..
+            collection,
+            link,
+            shard,
+            ..
         } => {
             let refused = |message| Error::Refused {
                 message,
@@ -363,10 +378,9 @@ pub(crate) fn contents(tools: &Tools, source: &MendSource) -> Result<PartStoreBa
                     known.ok_or_else(|| refused(changed(link)))?
                 }
             };
-            let manifest = Arc::unwrap_or_clone(manifest);
-            manifest
-                .part_store
-                .ok_or_else(|| refused(no_parts(link).to_string()))
+            let store = tools.own_store(&manifest, shard.as_deref());
+            let store = store.ok_or_else(|| refused(no_parts(&manifest, link).to_string()))?;
+            Ok(store.into_owned())
         }
         MendSource::Imported { url, name } => {
             let contents = tools

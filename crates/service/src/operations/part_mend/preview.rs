@@ -6,7 +6,7 @@ use mendb_model::TargetMark;
 use mendb_model::operation::{
     DifferentTable, MendRequest, MendSource, Request, StoppedTable, TableUndo,
 };
-use mendb_model::part::{TableName, TablePlan, Tally};
+use mendb_model::part::{Action, TableName, TablePlan, Tally};
 use serde::Serialize;
 
 use super::assess;
@@ -52,6 +52,8 @@ pub struct MendPreview {
     pub apply_mutations: bool,
     /// The sums of all tables.
     pub total: Tally,
+    /// Whether anything would be changed.
+    pub changes: bool,
 }
 
 /// What a mend would do: each table assessed and decided, nothing written.
@@ -87,7 +89,14 @@ pub(crate) fn preview(
     for plan in &plans {
         total += Tally::of(plan);
     }
+    let mut partitions = plans.iter().flat_map(|plan| &plan.partitions);
+    let changes = partitions.any(|partition| partition.action != Action::Nothing)
+        || request.apply_mutations
+        || request.tables.iter().any(|table| {
+            table.create || table.replace || table.redefine.is_some() || table.undo.is_some()
+        });
     Ok(MendPreview {
+        changes,
         of_target: match &request.source {
             MendSource::Backup { of_target, .. } => of_target.clone(),
             MendSource::Undo { .. } | MendSource::Imported { .. } => None,

@@ -15,6 +15,8 @@ pub enum MendFrom {
         collection: String,
         /// The backup by id or label; the newest without.
         to: Option<String>,
+        /// Of the backup of a cluster, the shard; without, the one that the target was then.
+        shard: Option<String>,
     },
     /// A backup that clickhouse-backup made.
     Imported {
@@ -33,7 +35,7 @@ impl Front {
         from: &MendFrom,
         in_place: bool,
     ) -> Result<(MendSource, Option<Chosen>)> {
-        let (collection, to) = match from {
+        let (collection, to, shard) = match from {
             MendFrom::Imported { url, name } => {
                 let source = MendSource::Imported {
                     url: url.clone(),
@@ -41,7 +43,11 @@ impl Front {
                 };
                 return Ok((source, None));
             }
-            MendFrom::Collection { collection, to } => (collection, to.as_deref()),
+            MendFrom::Collection {
+                collection,
+                to,
+                shard,
+            } => (collection, to.as_deref(), shard),
         };
         let purpose = match in_place {
             true => Purpose::Overwrite,
@@ -64,6 +70,7 @@ impl Front {
                 manifest_blake3: stored.blake3.clone(),
             },
             of_target: chosen.whose.clone().other(),
+            shard: shard.clone(),
         };
         let must_be_absent = chosen.only_into_absent.then_some(chosen);
         Ok((source, must_be_absent))

@@ -1,0 +1,225 @@
+//! An agent beside each server of a cluster, and the coordinator.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+use crate::certificates::Certificates;
+use crate::servers::Server;
+use crate::shards::{SHARDS, Shards};
+
+/// A running agent, which is killed when dropped.
+struct Agent {
+    process: Child,
+    port: String,
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Two shards with their agents.
+pub struct Cluster {
+    agents: Vec<Agent>,
+    /// What the list of servers calls the shards.
+    pub names: [&'static str; 2],
+    pub certificates: Certificates,
+    pub shards: Shards,
+}
+
+impl Cluster {
+    pub fn new() -> Self {
+        let shards = Shards::new();
+        let certificates = Certificates::new(&shards.path("certificates"));
+        let mut cluster = Self {
+            agents: Vec::new(),
+            names: SHARDS,
+            certificates,
+            shards,
+        };
+        for at in 0..SHARDS.len() {
+            let agent = cluster.agent(at, "0");
+            cluster.agents.push(agent);
+        }
+        cluster
+    }
+
+    /// Two months with rows on each shard, and a backup of both.
+    pub fn backed_up() -> Self {
+        let cluster = Self::new();
+        for (server, from) in cluster.shards.servers.iter().zip([0, 1000]) {
+            for month in 1..=2 {
+                insert(server, month, from);
+            }
+        }
+        cluster.ok(&["backup", "shop", "--label", "monday"]);
+        cluster
+    }
+
+    fn agent(&self, at: usize, port: &str) -> Agent {
+        let server = &self.shards.servers[at];
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mendb"));
+        command
+            .args([
+                "--target",
+                &server.target(),
+                "--repository",
+                &self.repository(),
+            ])
+            .args(["agent", "--listen", &format!("127.0.0.1:{port}")]);
+        for (flag, name) in [
+            ("--tls-cert", "by-ours.crt"),
+            ("--tls-key", "by-ours.key"),
+            ("--tls-client-ca", "ours.crt"),
+        ] {
+            command.arg(flag).arg(self.certificates.path(name));
+        }
+        let mut process = command
+            .env("XDG_STATE_HOME", self.shards.path(&format!("agent-{at}")))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = BufReader::new(process.stderr.take().unwrap());
+        let mut line = String::new();
+        // It may have notes before.
+        while !line.contains("https://") {
+            line.clear();
+            assert_ne!(said.read_line(&mut line).unwrap(), 0, "the agent ends");
+        }
+        let port = line.split("https://127.0.0.1:").nth(1).unwrap_or_else(|| {
+            panic!("the agent says {line:?}");
+        });
+        let port = port.split(',').next().unwrap().to_owned();
+        // Nobody stops an agent by not listening to it.
+        std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
+        Agent { process, port }
+    }
+
+    /// Ends the agent of a shard as `kill -9` does, and starts it again at the same place.
+    pub fn restart_agent(&mut self, at: usize) {
+        let port = self.agents[at].port.clone();
+        let _ = self.agents[at].process.kill();
+        let _ = self.agents[at].process.wait();
+        self.agents[at] = self.agent(at, &port);
+    }
+
+    pub fn repository(&self) -> String {
+        format!("file://{}", self.shards.path("repository").display())
+    }
+
+    /// Writes the list of the servers with their agents, and says where.
+    fn list(&self) -> String {
+        let servers = self.shards.servers.iter().zip(self.names).zip(&self.agents);
+        let servers = servers.map(|((server, shard), agent)| {
+            let (target, port) = (server.target(), &agent.port);
+            format!("  - shard: {shard}\n    target: {target}\n    agent: 127.0.0.1:{port}\n")
+        });
+        let text = format!("cluster: pair\nservers:\n{}", servers.collect::<String>());
+        let path = self.shards.path("agents.yml");
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    }
+
+    /// A command of a coordinator that keeps what it knows in a directory.
+    pub fn command_in(&self, state: &Path, arguments: &[&str]) -> Command {
+        let mut command = self.shards.command(&["--repository", &self.repository()]);
+        command.args(arguments).env("XDG_STATE_HOME", state);
+        if ["backup", "restore", "undo"].contains(&arguments[0]) {
+            command.args(["--cluster", &self.list()]);
+        }
+        for (name, file) in [
+            ("CERT", "by-ours.crt"),
+            ("KEY", "by-ours.key"),
+            ("CA", "ours.crt"),
+        ] {
+            command.env(
+                format!("MENDB_CLUSTER_TLS_{name}"),
+                self.certificates.path(file),
+            );
+        }
+        command
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        self.command_in(&self.shards.path("home"), arguments)
+    }
+
+    /// Runs a command that must succeed, and returns what it printed as JSON.
+    pub fn ok(&self, arguments: &[&str]) -> Value {
+        let output = self
+            .command(&[arguments, &["--output", "json"]].concat())
+            .output();
+        let output = output.unwrap();
+        let said = told(&output);
+        assert!(output.status.success(), "{arguments:?}\n{said}");
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{arguments:?}\n{said}"))
+    }
+
+    /// Runs a command that must fail with exit code 1, and returns what it said.
+    pub fn fails(&self, arguments: &[&str]) -> String {
+        let output = self.command(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{}", told(&output));
+        told(&output)
+    }
+
+    /// The rows of each shard.
+    pub fn rows(&self) -> [String; 2] {
+        self.shards.servers.each_ref().map(|server| {
+            server.query(
+                "SELECT toYYYYMM(day) AS month, count(), sum(id), sum(v) FROM shop.sales GROUP BY month ORDER BY month",
+            )
+        })
+    }
+
+    /// The names of the live parts of a shard.
+    pub fn parts(&self, at: usize) -> String {
+        let sql = "SELECT name FROM system.parts WHERE active AND database = 'shop' ORDER BY name";
+        self.shards.servers[at].query(sql)
+    }
+
+    /// The operation of the coordinator that is not over.
+    pub fn unfinished(&self) -> Option<String> {
+        let output = self
+            .command(&["operation", "list", "--output", "json"])
+            .output()
+            .unwrap();
+        let operations: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        let is_open = |operation: &&Value| {
+            !["done", "cancelled"].contains(&operation["state"].as_str().unwrap())
+        };
+        let operation = operations.iter().find(is_open)?;
+        Some(operation["operation_id"].as_str().unwrap().to_owned())
+    }
+
+    /// Runs a command that is stopped at a persisted step of the coordinator. Returns whether it was.
+    pub fn stopped_at(&self, arguments: &[&str], point: u64) -> bool {
+        let mut command = self.command(arguments);
+        let output = command
+            .env("MENDB_CRASH_AT", point.to_string())
+            .output()
+            .unwrap();
+        let is_stopped = output.status.code().is_none();
+        assert!(is_stopped || output.status.success(), "{}", told(&output));
+        is_stopped
+    }
+}
+
+pub fn told(output: &Output) -> String {
+    let [printed, said] =
+        [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    printed + &said
+}
+
+/// Inserts a block of ten rows.
+pub fn insert(server: &Server, month: u32, from: u64) {
+    server.query(&format!(
+        "INSERT INTO shop.sales SELECT toDate('2024-{month:02}-05'), number + {from}, number FROM system.numbers LIMIT 10"
+    ));
+}

@@ -1,0 +1,44 @@
+//! Who may give orders to agents.
+
+use crate::agents::{Cluster, told};
+
+#[test]
+fn a_second_coordinator_is_refused_by_name_and_so_is_who_shows_no_certificate_of_ours() {
+    let cluster = Cluster::backed_up();
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+
+    let elsewhere = cluster.shards.path("elsewhere");
+    let mut second = cluster.command_in(
+        &elsewhere,
+        &["restore", "monday", "--in-place", "--dry-run"],
+    );
+    let output = second.output().unwrap();
+    let refused = told(&output);
+    assert_eq!(output.status.code(), Some(1), "{refused}");
+    // The label is one of another coordinator's, and by its id the agents refuse it.
+    assert!(refused.contains("cluster pair"), "{refused}");
+    let listed = cluster.ok(&["list"]);
+    let id = listed[0]["backup_id"].as_str().unwrap();
+    let mut second = cluster.command_in(&elsewhere, &["restore", id, "--in-place", "--dry-run"]);
+    let refused = told(&second.output().unwrap());
+    let by_name = format!("takes orders of the coordinator {}", host.trim());
+    assert!(refused.contains(&by_name), "{refused}");
+
+    let mut stranger = cluster.command(&["restore", "monday", "--in-place", "--dry-run"]);
+    for (name, file) in [("CERT", "by-other.crt"), ("KEY", "by-other.key")] {
+        let path = cluster.certificates.path(file);
+        stranger.env(format!("MENDB_CLUSTER_TLS_{name}"), path);
+    }
+    let refused = told(&stranger.output().unwrap());
+    assert!(refused.contains("does not answer"), "{refused}");
+
+    let mut fooled = cluster.command(&["restore", "monday", "--in-place", "--dry-run"]);
+    fooled.env(
+        "MENDB_CLUSTER_TLS_CA",
+        cluster.certificates.path("other.crt"),
+    );
+    let refused = told(&fooled.output().unwrap());
+    assert!(refused.contains("does not answer"), "{refused}");
+
+    cluster.ok(&["restore", "monday", "--in-place", "--dry-run"]);
+}

@@ -1,0 +1,334 @@
+//! Requests to agents.
+
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+use std::time::Duration;
+
+use mendb_model::describe_error;
+use mendb_model::name::OperationId;
+use mendb_model::operation::ShardAgent;
+use reqwest::blocking::{Client, RequestBuilder, Response};
+use reqwest::header::{HeaderMap, HeaderValue};
+use reqwest::{Certificate, Identity};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use url::Url;
+
+use super::coordinator::{AgentTls, COORDINATOR, Coordinator, KNOWN_ONLY};
+use crate::error::{EngineError, Remedy, Result};
+
+/// A connection is waited for so long.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// An agent that does not answer a question for so long is asked again later.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// The same where it looks at its tables first: it waits for replicas that are behind.
+const PLAN_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+/// Bytes of an answer.
+const ANSWER_BYTES: u64 = 64 << 20;
+
+/// What is asked of an agent.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// The parts of the path behind `/v1`.
+    pub path: &'a [&'a str],
+    /// The arguments of the command.
+    pub arguments: &'a Map<String, Value>,
+    /// By which it is done once.
+    pub key: Option<&'a str>,
+    /// Whether it is only asked what was begun with the key.
+    pub known_only: bool,
+    /// Whether the answer is for people.
+    pub text: bool,
+}
+
+/// What an agent answers.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    /// An operation does it.
+    Operation(OperationId),
+    /// It is done.
+    Done {
+        /// What the command printed.
+        printed: String,
+        /// Whether it found something that is not as it should be.
+        drift: bool,
+    },
+    /// Nothing was begun with the key.
+    Unknown,
+}
+
+/// An operation of an agent, as far as a coordinator follows it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct AgentOperation {
+    /// The word for its state.
+    pub state: String,
+    /// Whether it is paused.
+    pub paused: bool,
+    /// Rows that are done.
+    pub rows_done: u64,
+    /// Bytes that are done.
+    pub bytes_done: u64,
+    /// Bytes to do, as far as known.
+    pub bytes_total: u64,
+    /// When it last moved, to the second.
+    pub updated_at: String,
+    /// What happened to it.
+    #[serde(default)]
+    pub events: Vec<Value>,
+    /// Why it does not go on.
+    pub error: Option<String>,
+}
+
+/// A way to ask the agents of a cluster.
+pub struct Agents {
+    http: Client,
+}
+
+impl Agents {
+    pub(super) fn new(tls: &AgentTls, coordinator: &Coordinator) -> Result<Self> {
+        let mut pem = read(&tls.certificate)?;
+        pem.push(b'\n');
+        pem.extend(read(&tls.key)?);
+        let identity = Identity::from_pem(&pem).map_err(|error| {
+            wrong(
+                &tls.certificate,
+                &format!(
+                    "with the key {}: {}",
+                    tls.key.display(),
+                    describe_error(&error)
+                ),
+            )
+        })?;
+        let signers = Certificate::from_pem_bundle(&read(&tls.ca)?)
+            .map_err(|error| wrong(&tls.ca, &describe_error(&error)))?;
+        if signers.is_empty() {
+            return Err(wrong(&tls.ca, "it holds no certificate"));
+        }
+        let mut headers = HeaderMap::new();
+        let who = HeaderValue::from_str(&coordinator.to_string()).map_err(|_| {
+            EngineError::new(
+                Remedy::Repair,
+                "the id of the coordinator is no text of ASCII",
+            )
+        })?;
+        headers.insert(COORDINATOR, who);
+        // That one was installed before is no error.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let http = Client::builder()
+            .no_proxy()
+            .default_headers(headers)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .https_only(true)
+            .redirect(reqwest::redirect::Policy::none())
+            .identity(identity)
+            .tls_certs_only(signers)
+            .build()
+            .map_err(|error| wrong(&tls.certificate, &describe_error(&error)))?;
+        Ok(Self { http })
+    }
+
+    /// Whether an agent is there and takes orders of this coordinator.
+    ///
+    /// # Errors
+    /// It is not, or does not.
+    pub fn check(&self, at: &ShardAgent) -> Result<()> {
+        let request = self.http.get(url(at, &["whoami"])?).timeout(ANSWER_TIMEOUT);
+        answer(at, request).map(drop)
+    }
+
+    /// Gives an order, or asks for the one of a key.
+    ///
+    /// # Errors
+    /// The agent does not answer, which may pass; or it refuses, with its reason.
+    pub fn ask(&self, at: &ShardAgent, asked: &Asked<'_>) -> Result<Answer> {
+        let mut request = self
+            .http
+            .post(url(at, asked.path)?)
+            .timeout(PLAN_TIMEOUT)
+            .header("content-type", "application/json")
+            .body(Value::Object(asked.arguments.clone()).to_string());
+        if asked.text {
+            request = request.header("accept", "text/plain");
+        }
+        if let Some(key) = asked.key {
+            request = request.header("idempotency-key", key);
+        }
+        if asked.known_only {
+            request = request.header(KNOWN_ONLY, "1");
+        }
+        match answer(at, request)? {
+            (202, body, _) => {
+                let told: Option<Value> = serde_json::from_str(&body).ok();
+                let id = told.as_ref().and_then(|told| told["operation_id"].as_str());
+                let id = id.and_then(|id| id.parse().ok());
+                id.map(Answer::Operation)
+                    .ok_or_else(|| unreadable(at, "it names no operation"))
+            }
+            (204, ..) => Ok(Answer::Unknown),
+            (_, printed, drift) => Ok(Answer::Done { printed, drift }),
+        }
+    }
+
+    /// How far an operation is.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub fn operation(&self, at: &ShardAgent, id: &OperationId) -> Result<AgentOperation> {
+        let path = ["operations", id.as_str()];
+        let request = self.http.get(url(at, &path)?).timeout(ANSWER_TIMEOUT);
+        let (_, body, _) = answer(at, request)?;
+        serde_json::from_str(&body).map_err(|error| unreadable(at, &error.to_string()))
+    }
+
+    /// The report of an operation that is over.
+    ///
+    /// # Errors
+    /// As [`Self::ask`], or it did not end well, with the reason.
+    pub fn report(&self, at: &ShardAgent, id: &OperationId, text: bool) -> Result<String> {
+        let path = ["operations", id.as_str(), "end"];
+        let mut request = self.http.get(url(at, &path)?).timeout(ANSWER_TIMEOUT);
+        if text {
+            request = request.header("accept", "text/plain");
+        }
+        let (_, body, _) = answer(at, request)?;
+        Ok(body)
+    }
+
+    /// Asks something of an operation: `resume` or `cancel`.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub fn command(&self, at: &ShardAgent, id: &OperationId, command: &str) -> Result<()> {
+        let path = ["operations", id.as_str(), command];
+        let request = self.http.post(url(at, &path)?).timeout(ANSWER_TIMEOUT);
+        answer(at, request).map(drop)
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).map_err(|error| wrong(path, &error.to_string()))
+}
+
+fn wrong(path: &Path, why: &str) -> EngineError {
+    let message = format!("{} cannot be used for TLS: {why}", path.display());
+    EngineError::new(Remedy::Repair, message)
+}
+
+fn url(at: &ShardAgent, path: &[&str]) -> Result<Url> {
+    let refused = |why: &str| {
+        let message = format!(
+            "{} is no address of an agent ({why}): one is https://host:7443",
+            at.agent
+        );
+        EngineError::new(Remedy::Request, message)
+    };
+    let mut url = Url::parse(&at.agent).map_err(|error| refused(&error.to_string()))?;
+    url.path_segments_mut()
+        .map_err(|()| refused("it has no path"))?
+        .pop_if_empty()
+        .push("v1")
+        .extend(path);
+    Ok(url)
+}
+
+fn unreadable(at: &ShardAgent, why: &str) -> EngineError {
+    let message = format!("the answer of {} cannot be read: {why}", name(at));
+    EngineError::new(Remedy::Request, message)
+}
+
+/// The agent of a shard, in errors.
+fn name(at: &ShardAgent) -> String {
+    format!("the agent of shard {}, at {}", at.shard, at.agent)
+}
+
+/// The status, the body, and whether something is not as it should be.
+fn answer(at: &ShardAgent, request: RequestBuilder) -> Result<(u16, String, bool)> {
+    let lost = |why: String| {
+        EngineError::new(
+            Remedy::Retry,
+            format!("{} does not answer: {why}", name(at)),
+        )
+    };
+    let response = request
+        .send()
+        .map_err(|error| lost(describe_error(&error)))?;
+    let status = response.status().as_u16();
+    let drift = response
+        .headers()
+        .get("mendb-verdict")
+        .is_some_and(|verdict| verdict == "drift");
+    let body = body(response).map_err(lost)?;
+    match status {
+        200 | 202 | 204 => Ok((status, body, drift)),
+        _ => Err(refusal(at, status, &body)),
+    }
+}
+
+fn body(response: Response) -> std::result::Result<String, String> {
+    let mut body = Vec::new();
+    response
+        .take(ANSWER_BYTES + 1)
+        .read_to_end(&mut body)
+        .map_err(|error| error.to_string())?;
+    if body.len() as u64 > ANSWER_BYTES {
+        return Err(format!("its answer has more than {ANSWER_BYTES} bytes"));
+    }
+    String::from_utf8(body).map_err(|_| "its answer is no text of UTF-8".to_owned())
+}
+
+/// Why an agent refuses, with what it says of it.
+fn refusal(at: &ShardAgent, status: u16, body: &str) -> EngineError {
+    let problem: Value = serde_json::from_str(body).unwrap_or_default();
+    let detail = problem["detail"].as_str();
+    let detail = detail.map_or_else(|| format!("with status {status}"), str::to_owned);
+    let hint = problem["hint"].as_str();
+    let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+    let passes =
+        matches!(status, 429 | 503) || status == 409 && problem["kind"].as_str() == Some("retry");
+    let remedy = if passes {
+        Remedy::Retry
+    } else {
+        Remedy::Request
+    };
+    EngineError::new(remedy, format!("{} refuses: {detail}{hint}", name(at)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn agent(url: &str) -> ShardAgent {
+        ShardAgent {
+            shard: "1".to_owned(),
+            replica: "a".to_owned(),
+            agent: url.to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_path_is_below_the_address_and_names_are_no_paths() {
+        let at = agent("https://db1:7443");
+        let url = url(&at, &["collections", "a/b", "backups"]).unwrap();
+        assert_eq!(
+            url.as_str(),
+            "https://db1:7443/v1/collections/a%2Fb/backups"
+        );
+        assert!(super::url(&agent("db1"), &[]).is_err());
+    }
+
+    #[test]
+    fn what_an_agent_refuses_is_told_with_its_shard_and_its_advice() {
+        let at = agent("https://db1:7443");
+        let body = r#"{"kind":"fix_input","detail":"no such backup","hint":"look at mendb list"}"#;
+        let error = refusal(&at, 404, body);
+        assert_eq!(
+            error.to_string(),
+            "the agent of shard 1, at https://db1:7443 refuses: no such backup; look at mendb list"
+        );
+        assert_eq!(error.remedy, Remedy::Request);
+        for (status, body) in [(503, "{}"), (429, ""), (409, r#"{"kind":"retry"}"#)] {
+            assert_eq!(refusal(&at, status, body).remedy, Remedy::Retry);
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Requests about a cluster: what is ordered of the agent of one server of each shard.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::step::{PlannedStep, StepKind};
+use crate::name::{BackupId, OperationId};
+
+/// Work on a cluster, decided: which agents do it, and what each is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterRequest {
+    /// The cluster.
+    pub cluster: String,
+    /// The collection.
+    pub collection: String,
+    /// What is done.
+    pub work: ClusterWork,
+    /// The shards, each with the agent that does its part.
+    pub shards: Vec<ShardAgent>,
+    /// What each agent is told beside, as arguments of its command.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub arguments: Map<String, Value>,
+}
+
+/// The agent that works for a shard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardAgent {
+    /// The shard.
+    pub shard: String,
+    /// The replica whose server it is beside.
+    pub replica: String,
+    /// Where it answers: `https://host:port`.
+    pub agent: String,
+}
+
+/// What is done to a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "do")]
+pub enum ClusterWork {
+    /// One backup of all shards.
+    Backup {
+        /// The backup that will exist.
+        backup_id: BackupId,
+        /// A name for it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        label: Option<String>,
+    },
+    /// Every shard is brought to what a backup of the cluster holds of it.
+    Mend {
+        /// The backup.
+        backup_id: BackupId,
+    },
+    /// A mend of the cluster is taken back.
+    Undo {
+        /// It.
+        operation_id: OperationId,
+        /// What it had told agents beside.
+        arguments: Map<String, Value>,
+        /// The backup that it mended to.
+        backup_id: BackupId,
+    },
+}
+
+impl ClusterRequest {
+    /// The kind, as a word for users.
+    pub fn kind(&self) -> &'static str {
+        match self.work {
+            ClusterWork::Backup { .. } => "backup",
+            ClusterWork::Mend { .. } => "mend",
+            ClusterWork::Undo { .. } => "undo",
+        }
+    }
+
+    /// Whether it makes a backup.
+    pub fn is_backup(&self) -> bool {
+        matches!(self.work, ClusterWork::Backup { .. })
+    }
+
+    /// The backup that is made or mended to.
+    pub fn backup_id(&self) -> &BackupId {
+        match &self.work {
+            ClusterWork::Backup { backup_id, .. }
+            | ClusterWork::Mend { backup_id }
+            | ClusterWork::Undo { backup_id, .. } => backup_id,
+        }
+    }
+
+    /// Whether a step is one piece of work; else each shard has a task.
+    pub(super) fn is_one_task(step: StepKind) -> bool {
+        matches!(step, StepKind::Cut | StepKind::Seal | StepKind::Rollback)
+    }
+
+    /// The steps. A backup asks all agents whether they are ready before any of them freezes, a mend has all of them
+    /// plan before any of them changes anything.
+    pub(super) fn steps(&self) -> Vec<PlannedStep> {
+        let kinds: &[StepKind] = match self.work {
+            ClusterWork::Backup { .. } => &[
+                StepKind::Prepare,
+                StepKind::Cut,
+                StepKind::Copy,
+                StepKind::Seal,
+            ],
+            ClusterWork::Mend { .. } | ClusterWork::Undo { .. } => {
+                &[StepKind::Prepare, StepKind::Commit]
+            }
+        };
+        kinds.iter().copied().map(PlannedStep::new).collect()
+    }
+}

@@ -1,0 +1,178 @@
+//! The steps of work on a cluster.
+
+use mendb_model::manifest::{FORMAT_VERSION, Manifest};
+use mendb_model::operation::{ClusterRequest, ClusterWork, ShardAgent, TaskOutput};
+use mendb_model::part::{PartStoreBackup, ShardContents, TableName};
+use serde::Deserialize;
+
+use super::shard::Shard;
+use crate::attempt::{Attempt, Counts};
+use crate::env;
+use crate::task_error::{TaskError, TaskResult};
+
+/// What an agent says at the end of its backup.
+#[derive(Deserialize)]
+struct Report {
+    contents: ShardContents,
+}
+
+/// What an agent says that a mend would do.
+#[derive(Deserialize)]
+struct Preview {
+    stopped: Vec<Stopped>,
+}
+
+#[derive(Deserialize)]
+struct Stopped {
+    target: TableName,
+    reason: String,
+}
+
+/// Finds out whether the agent can do its part. Nothing is changed by it on any shard.
+pub(super) fn prepare(
+    attempt: &Attempt<'_>,
+    request: &ClusterRequest,
+    at: &ShardAgent,
+) -> TaskResult<()> {
+    let shard = Shard::of(attempt, request, at)?;
+    if request.is_backup() {
+        return Ok(shard.agents.check(at)?);
+    }
+    let Some(told) = shard.look(false)? else {
+        return Ok(());
+    };
+    let preview: Preview = read(at, &told)?;
+    match preview.stopped.first() {
+        None => Ok(()),
+        Some(stopped) => Err(TaskError::Proof(format!(
+            "table {} of shard {} would not be mended, so nothing was changed on any shard: {}; --exclude-tables leaves it \
+             out",
+            stopped.target, at.shard, stopped.reason
+        ))),
+    }
+}
+
+/// Drafts the manifest of a backup that has no shard yet.
+pub(super) fn draft(
+    attempt: &Attempt<'_>,
+    request: &ClusterRequest,
+    counts: &mut Counts,
+) -> TaskResult<()> {
+    let ClusterWork::Backup { backup_id, label } = &request.work else {
+        return Err(TaskError::Proof("a mend drafts no manifest".to_owned()));
+    };
+    let patterns = request.arguments.get("tables");
+    let patterns = patterns.and_then(|patterns| patterns.as_str());
+    let store = PartStoreBackup {
+        patterns: patterns.map_or_else(|| format!("{}.*", request.collection), str::to_owned),
+        ..PartStoreBackup::new(String::new(), None)
+    };
+    counts.output = TaskOutput::Draft(Box::new(Manifest {
+        format_version: FORMAT_VERSION,
+        tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+        collection: request.collection.clone(),
+        backup_id: backup_id.clone(),
+        label: label.clone(),
+        operation_id: attempt.operation().to_owned(),
+        target: attempt.tools.target.clone(),
+        parent: None,
+        snapshot_version: env::now_ms().into(),
+        tables: Vec::new(),
+        compacted: None,
+        part_store: Some(store),
+    }));
+    Ok(())
+}
+
+/// Has the agent put what its server has into the repository.
+pub(super) fn copy(
+    attempt: &Attempt<'_>,
+    request: &ClusterRequest,
+    at: &ShardAgent,
+    counts: &mut Counts,
+) -> TaskResult<()> {
+    let shard = Shard::of(attempt, request, at)?;
+    let Some(id) = shard.see_through(attempt, counts)? else {
+        return Err(TaskError::Proof(format!(
+            "the agent of shard {} has taken no backup",
+            at.shard
+        )));
+    };
+    let report: Report = read(at, &shard.agents.report(at, &id, false)?)?;
+    counts.output = TaskOutput::Shard {
+        shard: at.shard.clone(),
+        replica: at.replica.clone(),
+        contents: Box::new(report.contents),
+    };
+    Ok(())
+}
+
+/// Has the agent bring its server to what the backup has of the shard, or take a mend back.
+pub(super) fn commit(
+    attempt: &Attempt<'_>,
+    request: &ClusterRequest,
+    at: &ShardAgent,
+    counts: &mut Counts,
+) -> TaskResult<()> {
+    let shard = Shard::of(attempt, request, at)?;
+    if let Some(id) = shard.see_through(attempt, counts)? {
+        // It says what it has left as it was.
+        shard.agents.report(at, &id, false)?;
+    }
+    Ok(())
+}
+
+/// Puts the manifest: from here on the backup exists, with all shards.
+pub(super) fn seal(attempt: &Attempt<'_>, request: &ClusterRequest) -> TaskResult<()> {
+    let manifest = attempt.draft()?;
+    let store = manifest.part_store.as_ref();
+    for shard in &request.shards {
+        let own = store.and_then(|store| store.of_shard(&shard.shard));
+        if own.is_none() {
+            return Err(TaskError::Proof(format!(
+                "the backup has nothing of shard {}",
+                shard.shard
+            )));
+        }
+    }
+    let repository = &attempt.tools.repository;
+    attempt.wait_to_the_end(repository.put_manifest(manifest, attempt.writer()))?;
+    env::crash_point();
+    Ok(())
+}
+
+/// Has every agent take back what it did of its part, and then removes what a backup has in the repository.
+pub(super) fn roll_back(
+    attempt: &Attempt<'_>,
+    request: &ClusterRequest,
+    counts: &mut Counts,
+) -> TaskResult<()> {
+    let repository = &attempt.tools.repository;
+    let mut taken_back = Vec::new();
+    for at in &request.shards {
+        let shard = Shard::of(attempt, request, at)?;
+        taken_back.extend(shard.take_back(attempt, counts)?);
+    }
+    if !request.is_backup() {
+        return Ok(());
+    }
+    let (collection, id) = (&request.collection, request.backup_id());
+    // The manifest first, then what agents wrote, which have no other part in it any more.
+    let own = attempt.operation();
+    attempt.wait(repository.withdraw(collection, id, own, attempt.writer()))?;
+    for operation in &taken_back {
+        let operation = operation.as_str();
+        let writer = operation.rsplit('-').next().unwrap_or(operation);
+        attempt.wait(repository.withdraw(collection, id, operation, writer))?;
+    }
+    Ok(())
+}
+
+fn read<T: serde::de::DeserializeOwned>(at: &ShardAgent, told: &str) -> TaskResult<T> {
+    serde_json::from_str(told).map_err(|error| {
+        TaskError::Proof(format!(
+            "the agent of shard {} says what this mendb cannot read ({error}): give all machines of the cluster one version",
+            at.shard
+        ))
+    })
+}

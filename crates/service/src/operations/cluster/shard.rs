@@ -1,0 +1,298 @@
+//! What the agent of a shard is asked, and how it is followed.
+
+use std::time::Duration;
+
+use mendb_engines::agents::{AgentOperation, Agents, Answer, Asked, order_key};
+use mendb_model::name::OperationId;
+use mendb_model::operation::{ClusterRequest, ClusterWork, ShardAgent};
+use serde_json::{Map, Value};
+
+use crate::attempt::{Attempt, Counts};
+use crate::task_error::{TaskError, TaskResult};
+
+/// How often it is looked how far an agent is.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// The part of a shard in an operation of a cluster.
+#[derive(Clone, Copy)]
+pub(super) struct Shard<'a> {
+    pub(super) agents: &'a Agents,
+    /// The operation of the cluster.
+    pub(super) operation: &'a OperationId,
+    pub(super) request: &'a ClusterRequest,
+    pub(super) at: &'a ShardAgent,
+}
+
+/// An order as an agent gets it.
+struct Order {
+    path: Vec<String>,
+    arguments: Map<String, Value>,
+    key: String,
+}
+
+/// Whether an order is given, or it is only asked what came of it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asking {
+    Begin,
+    Known,
+    /// What it would do.
+    Look {
+        text: bool,
+    },
+}
+
+impl<'a> Shard<'a> {
+    pub(super) fn of(
+        attempt: &'a Attempt<'_>,
+        request: &'a ClusterRequest,
+        at: &'a ShardAgent,
+    ) -> TaskResult<Self> {
+        Ok(Self {
+            agents: attempt.tools.engine.agents()?,
+            operation: &attempt.request.operation_id,
+            request,
+            at,
+        })
+    }
+
+    /// What the agent is ordered; `None` where there is nothing to be ordered: a mend that is to be undone has begun
+    /// nothing there.
+    fn order(&self) -> TaskResult<Option<Order>> {
+        let mut arguments = self.request.arguments.clone();
+        let shard = &self.at.shard;
+        let collection = self.request.collection.clone();
+        Ok(Some(match &self.request.work {
+            ClusterWork::Backup { backup_id, .. } => {
+                arguments.insert("shard_of".to_owned(), backup_id.to_string().into());
+                arguments.insert("shard".to_owned(), shard.as_str().into());
+                Order {
+                    path: vec!["collections".to_owned(), collection, "backups".to_owned()],
+                    arguments,
+                    key: order_key(self.operation, "backup", shard),
+                }
+            }
+            ClusterWork::Mend { backup_id } => {
+                arguments.insert("in_place".to_owned(), true.into());
+                arguments.insert("if_different".to_owned(), true.into());
+                arguments.insert("to".to_owned(), backup_id.to_string().into());
+                arguments.insert("shard".to_owned(), shard.as_str().into());
+                Order {
+                    path: vec!["collections".to_owned(), collection, "restores".to_owned()],
+                    arguments,
+                    key: order_key(self.operation, "mend", shard),
+                }
+            }
+            ClusterWork::Undo {
+                operation_id,
+                arguments: mended,
+                backup_id,
+            } => {
+                let request = ClusterRequest {
+                    work: ClusterWork::Mend {
+                        backup_id: backup_id.clone(),
+                    },
+                    arguments: mended.clone(),
+                    ..self.request.clone()
+                };
+                let mend = Shard {
+                    operation: operation_id,
+                    request: &request,
+                    ..*self
+                };
+                match mend.known()? {
+                    None => return Ok(None),
+                    Some(id) => undo_of(&id, arguments, order_key(self.operation, "undo", shard)),
+                }
+            }
+        }))
+    }
+
+    fn ask(&self, order: &Order, asking: Asking) -> TaskResult<Answer> {
+        let mut arguments = order.arguments.clone();
+        if let Asking::Look { .. } = asking {
+            arguments.remove("if_different");
+            arguments.insert("dry_run".to_owned(), true.into());
+        }
+        let path: Vec<&str> = order.path.iter().map(String::as_str).collect();
+        Ok(self.agents.ask(
+            self.at,
+            &Asked {
+                path: &path,
+                arguments: &arguments,
+                key: (!matches!(asking, Asking::Look { .. })).then_some(order.key.as_str()),
+                known_only: asking == Asking::Known,
+                text: asking == Asking::Look { text: true },
+            },
+        )?)
+    }
+
+    /// The operation that the agent has begun for this one, if it has.
+    pub(super) fn known(&self) -> TaskResult<Option<OperationId>> {
+        let Some(order) = self.order()? else {
+            return Ok(None);
+        };
+        Ok(operation_in(self.ask(&order, Asking::Known)?))
+    }
+
+    /// What the agent would do, as it prints it; `None` for nothing. Nothing is changed.
+    pub(super) fn look(&self, text: bool) -> TaskResult<Option<String>> {
+        let Some(order) = self.order()? else {
+            return Ok(None);
+        };
+        match self.ask(&order, Asking::Look { text })? {
+            Answer::Done { printed, .. } => Ok(Some(printed)),
+            Answer::Operation(id) => Err(TaskError::Proof(format!(
+                "the agent of shard {} has begun operation {id} where it was asked what it would do: it is of another \
+                 version",
+                self.at.shard
+            ))),
+            Answer::Unknown => Ok(None),
+        }
+    }
+
+    /// Has the agent do its part, and follows it to its end. Returns its operation; `None` where there was nothing to do.
+    pub(super) fn see_through(
+        &self,
+        attempt: &Attempt<'_>,
+        counts: &mut Counts,
+    ) -> TaskResult<Option<OperationId>> {
+        let Some(order) = self.order()? else {
+            return Ok(None);
+        };
+        let answer = self.ask(&order, Asking::Begin)?;
+        crate::env::crash_point();
+        let Some(id) = operation_in(answer) else {
+            return Ok(None);
+        };
+        self.follow(attempt, &id, counts)?;
+        Ok(Some(id))
+    }
+
+    /// Follows an operation of the agent to its end. One that has failed or was paused stays so until the user has been
+    /// told and has resumed the operation of the cluster: to go on may do what nobody has been asked about.
+    fn follow(
+        &self,
+        attempt: &Attempt<'_>,
+        id: &OperationId,
+        counts: &mut Counts,
+    ) -> TaskResult<()> {
+        let shard = &self.at.shard;
+        let mut has_resumed = false;
+        loop {
+            let found = self.agents.operation(self.at, id)?;
+            counts.rows = found.rows_done;
+            counts.bytes = found.bytes_done;
+            let stands = match (found.state.as_str(), found.paused) {
+                ("done", _) => return Ok(()),
+                ("cancelled", _) => {
+                    return Err(TaskError::Proof(format!(
+                        "operation {id} of shard {shard} was cancelled on its server, so that it cannot be gone on with: \
+                         cancel this one"
+                    )));
+                }
+                ("failed", _) => "has failed",
+                (_, true) => "is paused",
+                _ => {
+                    attempt.tell(counts);
+                    pause(attempt)?;
+                    continue;
+                }
+            };
+            let told = told_of(id, &found);
+            if has_resumed || attempt.request.last_key.as_ref() != Some(&told) {
+                counts.last_key = Some(told);
+                attempt.in_progress(counts)?;
+                let why = found.error.unwrap_or_default();
+                return Err(TaskError::Proof(format!(
+                    "operation {id} of shard {shard}, at {}, {stands}: {why}",
+                    self.at.agent
+                )));
+            }
+            self.agents.command(self.at, id, "resume")?;
+            has_resumed = true;
+            self.wait_until_moved(attempt, id, &found)?;
+        }
+    }
+
+    /// Waits until an operation is no more what it was.
+    fn wait_until_moved(
+        &self,
+        attempt: &Attempt<'_>,
+        id: &OperationId,
+        was: &AgentOperation,
+    ) -> TaskResult<()> {
+        loop {
+            let found = self.agents.operation(self.at, id)?;
+            if found != *was {
+                return Ok(());
+            }
+            pause(attempt)?;
+        }
+    }
+
+    /// Takes back what the agent has done of its part. Returns the operation that it was.
+    pub(super) fn take_back(
+        &self,
+        attempt: &Attempt<'_>,
+        counts: &mut Counts,
+    ) -> TaskResult<Option<OperationId>> {
+        let Some(id) = self.known()? else {
+            return Ok(None);
+        };
+        loop {
+            let found = self.agents.operation(self.at, &id)?;
+            match found.state.as_str() {
+                "cancelled" => break,
+                "done" if self.request.is_backup() => break,
+                "done" => {
+                    let key = order_key(self.operation, "rollback", &self.at.shard);
+                    let order = undo_of(&id, Map::new(), key);
+                    if let Some(undo) = operation_in(self.ask(&order, Asking::Begin)?) {
+                        self.follow(attempt, &undo, counts)?;
+                    }
+                    break;
+                }
+                _ => {
+                    // It may have ended, or be on its way back, by the time it is told.
+                    if let Err(error) = self.agents.command(self.at, &id, "cancel")
+                        && self.agents.operation(self.at, &id)? == found
+                    {
+                        return Err(error.into());
+                    }
+                    attempt.tell(counts);
+                    pause(attempt)?;
+                }
+            }
+        }
+        Ok(Some(id))
+    }
+}
+
+fn undo_of(id: &OperationId, arguments: Map<String, Value>, key: String) -> Order {
+    Order {
+        path: vec!["operations".to_owned(), id.to_string(), "undo".to_owned()],
+        arguments,
+        key,
+    }
+}
+
+fn operation_in(answer: Answer) -> Option<OperationId> {
+    match answer {
+        Answer::Operation(id) => Some(id),
+        Answer::Done { .. } | Answer::Unknown => None,
+    }
+}
+
+/// By what it is known that the user was told how an operation of an agent stands. It grows with each move of that: a
+/// task never goes back behind its last key.
+fn told_of(id: &OperationId, found: &AgentOperation) -> Vec<u8> {
+    let moves = found.events.len();
+    format!("{} {moves:010} {id} {}", found.updated_at, found.state).into_bytes()
+}
+
+fn pause(attempt: &Attempt<'_>) -> TaskResult<()> {
+    attempt.wait(async {
+        let _ = tokio::time::timeout(LOOK_EVERY, std::future::pending::<()>()).await;
+        Ok::<(), TaskError>(())
+    })
+}
