@@ -18,15 +18,19 @@ use crate::schema::TableSchema;
 use crate::target::TargetMark;
 use crate::version::Version;
 
-/// The format this version writes, and the newest it reads.
+/// The format of a backup of one target.
 ///
 /// Format 1 had no documents that list shards.
 pub const FORMAT_VERSION: u32 = 2;
 
+/// The format of a backup of a cluster, and the newest that is read. A mendb that does not know it refuses such a backup:
+/// it would take the tables of all shards for those of one server.
+pub const CLUSTER_FORMAT_VERSION: u32 = 3;
+
 /// One backup of a collection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// See [`FORMAT_VERSION`].
+    /// See [`FORMAT_VERSION`] and [`CLUSTER_FORMAT_VERSION`].
     pub format_version: u32,
     /// The mendb that wrote it.
     pub tool_version: String,

@@ -2,7 +2,7 @@
 
 use futures::StreamExt;
 use mendb_model::BackupId;
-use mendb_model::manifest::{FORMAT_VERSION, Manifest};
+use mendb_model::manifest::{CLUSTER_FORMAT_VERSION, Manifest};
 use mendb_model::name::BackupKind;
 
 use crate::error::{Error, Result};
@@ -82,7 +82,7 @@ impl Repository {
             false => self.remembered.get(&name, bytes).map(Some),
         };
         let read = self.document(
-            (&name, FORMAT_VERSION),
+            (&name, CLUSTER_FORMAT_VERSION),
             known,
             |bytes, manifest: Manifest| {
                 if manifest.collection != collection || manifest.backup_id != *id {

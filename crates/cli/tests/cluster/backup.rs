@@ -30,6 +30,13 @@ fn one_backup_has_one_replica_of_each_shard_and_how_close_they_were_frozen() {
         (&"monday".into(), &30.into())
     );
 
+    // A mendb that knows no clusters refuses it.
+    let id = listed[0]["backup_id"].as_str().unwrap();
+    let manifest = format!("repository/collections/shop/{id}/manifest.json");
+    let manifest = std::fs::read(cluster.shards.path(&manifest)).unwrap();
+    let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    assert_eq!(manifest["format_version"], 3);
+
     // The next one stores what is new.
     insert(&cluster.shards.servers[0], 3, 0);
     let next = cluster.ok(&["backup", "shop"]);

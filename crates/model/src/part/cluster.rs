@@ -1,7 +1,7 @@
 //! The shards of a cluster in one backup: each has the tables of one of its replicas.
 //!
-//! Tables, and tables that the backup lacks, stand shard by shard in the lists of the backup, so that whoever goes
-//! through a backup goes through all shards. What one shard has is cut out again for its server ([`PartStoreBackup::of_shard`]).
+//! Tables, and tables that the backup lacks, stand shard by shard in the lists of the backup, so that what reads
+//! a backup reads all shards. What one shard has is cut out again for its server ([`PartStoreBackup::of_shard`]).
 
 use serde::{Deserialize, Serialize};
 

@@ -26,7 +26,7 @@ impl Repository {
     /// The store fails.
     pub(crate) async fn listed(&self, draft: &Manifest, writer: &str) -> Result<Manifest> {
         let mut manifest = draft.clone();
-        manifest.format_version = FORMAT_VERSION;
+        manifest.format_version = manifest.format_version.max(FORMAT_VERSION);
         let mut room = self.options().manifest_shard_bytes;
         for table in &mut manifest.tables {
             for (path, data) in table.sharded_tables_mut() {

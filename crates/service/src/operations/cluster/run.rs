@@ -1,6 +1,6 @@
 //! The steps of work on a cluster.
 
-use mendb_model::manifest::{FORMAT_VERSION, Manifest};
+use mendb_model::manifest::{CLUSTER_FORMAT_VERSION, Manifest};
 use mendb_model::operation::{ClusterRequest, ClusterWork, ShardAgent, TaskOutput};
 use mendb_model::part::{PartStoreBackup, ShardContents, TableName};
 use serde::Deserialize;
@@ -68,7 +68,7 @@ pub(super) fn draft(
         ..PartStoreBackup::new(String::new(), None)
     };
     counts.output = TaskOutput::Draft(Box::new(Manifest {
-        format_version: FORMAT_VERSION,
+        format_version: CLUSTER_FORMAT_VERSION,
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         collection: request.collection.clone(),
         backup_id: backup_id.clone(),
