@@ -235,7 +235,7 @@ impl OnCluster<'_> {
                     self.topology.cluster
                 ),
             )
-            .hint("mendb cluster show tells of each server; nothing was begun"));
+            .hint("mendb cluster show shows each server; nothing was begun"));
         }
         Ok(chosen.into_values().map(|(_, _, at)| at).collect())
     }

@@ -1,4 +1,4 @@
-//! What a server tells of itself and of the clusters that it knows, to those who look at a cluster from elsewhere: no
+//! What a server says about itself and about the clusters that it knows, for those who look at a cluster from elsewhere: no
 //! file of the server is read.
 
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ pub struct ClusterMember {
     pub host: String,
 }
 
-/// What a server tells of itself.
+/// What a server says about itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ServerSurvey {
     /// Its version.

@@ -114,7 +114,7 @@ impl App {
                 "what is known is asked by an Idempotency-Key, and the request has none",
             ));
         }
-        // Whoever works on it now may be about to begin it.
+        // The process that works on it now may be about to begin it.
         let _working = self.working(&asked)?;
         let desk = Arc::clone(&self.settings.desk);
         let known = blocking(move || desk.ordered(&asked).map_err(|end| problem_of(&end))).await?;
