@@ -34,7 +34,12 @@ pub struct Cluster {
 
 impl Cluster {
     pub fn new() -> Self {
-        let shards = Shards::new();
+        Self::with_replicas(1)
+    }
+
+    /// With so many servers of each shard.
+    pub fn with_replicas(replicas: usize) -> Self {
+        let shards = Shards::new(replicas);
         let certificates = Certificates::new(&shards.path("certificates"));
         let mut cluster = Self {
             agents: Vec::new(),
@@ -42,7 +47,7 @@ impl Cluster {
             certificates,
             shards,
         };
-        for at in 0..SHARDS.len() {
+        for at in 0..cluster.shards.servers.len() {
             let agent = cluster.agent(at, "0");
             cluster.agents.push(agent);
         }
@@ -116,10 +121,9 @@ impl Cluster {
 
     /// Writes the list of the servers with their agents, and says where.
     fn list(&self) -> String {
-        let servers = self.shards.servers.iter().zip(self.names).zip(&self.agents);
-        let servers = servers.map(|((server, shard), agent)| {
-            let (target, port) = (server.target(), &agent.port);
-            format!("  - shard: {shard}\n    target: {target}\n    agent: 127.0.0.1:{port}\n")
+        let servers = self.agents.iter().enumerate().map(|(at, agent)| {
+            let listed = self.shards.listed(at, self.names);
+            format!("{listed}    agent: 127.0.0.1:{}\n", agent.port)
         });
         let text = format!("cluster: pair\nservers:\n{}", servers.collect::<String>());
         let path = self.shards.path("agents.yml");
@@ -169,13 +173,11 @@ impl Cluster {
         told(&output)
     }
 
-    /// The rows of each shard.
-    pub fn rows(&self) -> [String; 2] {
-        self.shards.servers.each_ref().map(|server| {
-            server.query(
-                "SELECT toYYYYMM(day) AS month, count(), sum(id), sum(v) FROM shop.sales GROUP BY month ORDER BY month",
-            )
-        })
+    /// The rows of each server.
+    pub fn rows(&self) -> Vec<String> {
+        let sums = "SELECT toYYYYMM(day) AS month, count(), sum(id), sum(v) FROM shop.sales GROUP BY month ORDER BY month";
+        let servers = self.shards.servers.iter();
+        servers.map(|server| server.query(sums)).collect()
     }
 
     /// The names of the live parts of a shard.

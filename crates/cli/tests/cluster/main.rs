@@ -12,6 +12,7 @@ mod crash;
 mod mend;
 #[path = "../points/mod.rs"]
 mod points;
+mod replicas;
 #[path = "../../../engines/tests/servers/mod.rs"]
 mod servers;
 mod shards;

@@ -1,4 +1,4 @@
-//! Two shards of one server each, and the ZooKeeper of both.
+//! Two shards of one or more servers each, and the ZooKeeper of all.
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -11,19 +11,26 @@ pub const SHARDS: [&str; 2] = ["one", "two"];
 
 /// A cluster.
 pub struct Shards {
-    pub servers: [Server; 2],
+    /// Shard by shard.
+    pub servers: Vec<Server>,
+    /// So many servers of each shard.
+    pub replicas: usize,
     pub keeper: ZooKeeper,
     directory: tempfile::TempDir,
 }
 
 impl Shards {
-    pub fn new() -> Self {
+    pub fn new(replicas: usize) -> Self {
         let keeper = ZooKeeper::start();
-        let servers = SHARDS.map(|shard| {
+        let each = SHARDS.iter().flat_map(|shard| {
+            let names = (1..=replicas).map(|number| format!("r{number}"));
+            names.map(|name| ((*shard).to_owned(), name))
+        });
+        let servers = each.map(|(shard, name)| {
             let options = ServerOptions {
                 replica: Some(ReplicaOptions {
-                    name: "r1".to_owned(),
-                    shard: shard.to_owned(),
+                    name,
+                    shard,
                     zookeeper_port: keeper.port(),
                 }),
                 ..ServerOptions::default()
@@ -37,7 +44,8 @@ impl Shards {
             server
         });
         Self {
-            servers,
+            servers: servers.collect(),
+            replicas,
             keeper,
             directory: tempfile::tempdir().unwrap(),
         }
@@ -50,17 +58,18 @@ impl Shards {
 
     /// Writes the list of the servers, and says where.
     pub fn list(&self) -> String {
-        let servers = self.servers.iter().zip(SHARDS).map(|(server, shard)| {
-            let target = server.target();
-            format!("  - shard: {shard}\n    replica: r1\n    target: {target}\n")
-        });
-        let text = format!(
-            "cluster: pair\nservers:\n{}",
-            servers.collect::<Vec<_>>().concat()
-        );
+        let servers = (0..self.servers.len()).map(|at| self.listed(at, SHARDS));
+        let text = format!("cluster: pair\nservers:\n{}", servers.collect::<String>());
         let path = self.path("cluster.yml");
         std::fs::write(&path, text).unwrap();
         path.display().to_string()
+    }
+
+    /// What a list of servers says of one, with these names of shards.
+    pub fn listed(&self, at: usize, names: [&str; 2]) -> String {
+        let (shard, replica) = (names[at / self.replicas], at % self.replicas + 1);
+        let target = self.servers[at].target();
+        format!("  - shard: {shard}\n    replica: r{replica}\n    target: {target}\n")
     }
 
     /// A command of the program, without a target.

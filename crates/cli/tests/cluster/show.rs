@@ -11,7 +11,7 @@ fn json(printed: &str) -> Value {
 
 #[test]
 fn each_server_of_a_list_tells_of_itself_and_one_that_is_gone_is_named() {
-    let mut shards = Shards::new();
+    let mut shards = Shards::new(1);
     let list = shards.list();
     let show = ["cluster", "show", "--cluster", &list, "--output", "json"];
     let told = json(&shards.ends(0, &show).0);
@@ -107,7 +107,7 @@ fn a_cluster_is_found_by_the_name_that_the_target_knows_it_by() {
 
 #[test]
 fn what_a_keeper_that_is_lost_makes_of_replicas_is_told() {
-    let mut shards = Shards::new();
+    let mut shards = Shards::new(1);
     let list = shards.list();
     shards.keeper.kill();
     let question = "SELECT toUInt8(is_readonly OR is_session_expired) FROM system.replicas";

@@ -148,6 +148,11 @@ impl Server {
         format!("clickhouse://{user}{separator}{password}@127.0.0.1:{port}/")
     }
 
+    /// Where other servers ask it.
+    pub fn native_address(&self) -> String {
+        format!("127.0.0.1:{}", self.ports.tcp)
+    }
+
     /// Which server it is.
     pub fn flavor(&self) -> Flavor {
         self.flavor

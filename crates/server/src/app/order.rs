@@ -114,18 +114,30 @@ impl App {
                 "what is known is asked by an Idempotency-Key, and the request has none",
             ));
         }
-        // The process that works on it now may be about to begin it.
-        let _working = self.working(&asked)?;
-        let desk = Arc::clone(&self.settings.desk);
-        let known = blocking(move || desk.ordered(&asked).map_err(|end| problem_of(&end))).await?;
-        Ok(match known {
-            Some(operation_id) => accepted(&operation_id),
-            None => {
+        Ok(match self.take_up(&Arc::new(asked)).await? {
+            TakenUp::Ordered(operation_id) => accepted(&operation_id),
+            // Nobody is about to begin it.
+            TakenUp::Working(_working) => {
                 let mut response = plain("application/json", "");
                 *response.status_mut() = StatusCode::NO_CONTENT;
                 response
             }
         })
+    }
+
+    /// Finds the operation that was begun with the key of a request, or notes that the request is being worked on.
+    async fn take_up(self: &Arc<Self>, asked: &Arc<Asked>) -> Result<TakenUp, Problem> {
+        let working = self.working(asked);
+        if asked.key.is_some() {
+            let (desk, asked) = (Arc::clone(&self.settings.desk), Arc::clone(asked));
+            let ordered =
+                blocking(move || desk.ordered(&asked).map_err(|end| problem_of(&end))).await?;
+            // Also while the request that began it follows it.
+            if let Some(operation_id) = ordered {
+                return Ok(TakenUp::Ordered(operation_id));
+            }
+        }
+        working.map(TakenUp::Working)
     }
 
     /// Runs a command for somebody who was let in.
@@ -141,15 +153,10 @@ impl App {
         let place = Arc::clone(&self.commands).try_acquire_owned();
         let place =
             place.map_err(|_| Problem::busy("the server works on as many requests as it can"))?;
-        let working = self.working(&asked)?;
-        if asked.key.is_some() {
-            let (desk, asked) = (Arc::clone(&self.settings.desk), Arc::clone(&asked));
-            let ordered =
-                blocking(move || desk.ordered(&asked).map_err(|end| problem_of(&end))).await?;
-            if let Some(operation_id) = ordered {
-                return Ok(accepted(&operation_id));
-            }
-        }
+        let working = match self.take_up(&asked).await? {
+            TakenUp::Ordered(operation_id) => return Ok(accepted(&operation_id)),
+            TakenUp::Working(working) => working,
+        };
         let audit = match route.changes() {
             true => Some(self.begin_audit(&asked, peer).await?),
             false => None,
@@ -161,9 +168,12 @@ impl App {
         );
         let for_thread = Arc::clone(&asked);
         tokio::task::spawn_blocking(move || {
-            perform(desk.as_ref(), &store, &for_thread, listener, audit);
+            let teller = listener.again();
+            let end = perform(desk.as_ref(), &store, &for_thread, listener, audit);
+            // Before anybody hears of the end, who may ask with the key again.
             drop(working);
             drop(place);
+            teller.tell(Told::Ended(Box::new(end)));
         });
         if rows == Rows::Out {
             return stream::rows(told).await;
@@ -327,7 +337,13 @@ impl App {
 }
 
 /// Runs a command on this thread, and writes down what became of it.
-fn perform(desk: &dyn Desk, store: &Store, asked: &Asked, listener: Listener, audit: Option<i64>) {
+fn perform(
+    desk: &dyn Desk,
+    store: &Store,
+    asked: &Asked,
+    listener: Listener,
+    audit: Option<i64>,
+) -> End {
     let teller = listener.again();
     let end = desk.perform(asked, listener);
     let begun = teller.begun();
@@ -343,7 +359,7 @@ fn perform(desk: &dyn Desk, store: &Store, asked: &Asked, listener: Listener, au
             tracing::error!(%error, audit_id, outcome, "the audit cannot be written");
         }
     }
-    teller.tell(Told::Ended(Box::new(end)));
+    end
 }
 
 fn problem_of(end: &End) -> Problem {
@@ -365,6 +381,14 @@ fn wish(
         request: format!("{} {path}", route.verb.method()),
         arguments: json!(fields),
     }
+}
+
+/// What becomes of a request.
+enum TakenUp {
+    /// Its key has begun this operation.
+    Ordered(String),
+    /// It is to be worked on.
+    Working(Working),
 }
 
 /// How an answer is wanted.
