@@ -271,10 +271,10 @@ impl App {
 
     async fn caller(&self, headers: HeaderMap) -> Result<Caller, Problem> {
         let store = Arc::clone(&self.settings.store);
-        let is_agent = self.settings.guard.is_agent;
-        blocking(move || match is_agent {
-            true => Guard::coordinator(&headers, &store),
-            false => Guard::caller(&headers, &store),
+        let agent_of = self.settings.guard.agent_of.clone();
+        blocking(move || match agent_of {
+            Some(server) => Guard::coordinator(&headers, &store, &server),
+            None => Guard::caller(&headers, &store),
         })
         .await
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use axum::http::{HeaderMap, header};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use mendb_service::{COORDINATOR, Coordinator};
+use mendb_service::{COORDINATOR, Coordinator, SERVER};
 
 use crate::cookie;
 use crate::desk::Caller;
@@ -23,9 +23,9 @@ pub const BY_SCRIPT: &str = "x-mendb-request";
 pub struct Guard {
     /// The names under which the server is asked, in lower case and without ports.
     pub hosts: BTreeSet<String>,
-    /// Whether it is the agent of a cluster: who comes has shown a certificate, and says as which coordinator it asks. It
-    /// needs no token, and no browser speaks to it.
-    pub is_agent: bool,
+    /// Where the server of a database is whose agent in a cluster this is: who comes has shown a certificate, and says as
+    /// which coordinator it asks, and for which server. It needs no token, and no browser speaks to it.
+    pub agent_of: Option<String>,
 }
 
 impl Guard {
@@ -34,7 +34,7 @@ impl Guard {
     /// # Errors
     /// It is.
     pub fn check_host(&self, headers: &HeaderMap) -> Result<(), Problem> {
-        if self.is_agent {
+        if self.agent_of.is_some() {
             return Ok(());
         }
         let mut hosts = headers.get_all(header::HOST).iter();
@@ -83,11 +83,16 @@ impl Guard {
         }
     }
 
-    /// Who asks the agent of a cluster.
+    /// Who asks the agent of a cluster that is beside this server.
     ///
     /// # Errors
-    /// It does not say who it is, another coordinator gives orders here, or a later process of this one does.
-    pub fn coordinator(headers: &HeaderMap, store: &Store) -> Result<Caller, Problem> {
+    /// It does not say who it is, it means another server, another coordinator gives orders here, or a later process of
+    /// this one does.
+    pub fn coordinator(
+        headers: &HeaderMap,
+        store: &Store,
+        server: &str,
+    ) -> Result<Caller, Problem> {
         let told = single(headers, COORDINATOR)?.and_then(Coordinator::parse);
         let asking = told.ok_or_else(|| {
             Problem::new(
@@ -97,6 +102,15 @@ impl Guard {
             )
             .hint("mendb backup --cluster and the like ask agents")
         })?;
+        let meant = single(headers, SERVER)?.unwrap_or("none");
+        if meant != server {
+            return Err(Problem::new(
+                403,
+                "fix_command",
+                format!("it is the agent of the server {server}, and the one of {meant} is meant"),
+            )
+            .hint("mend the addresses of the agents in the list of servers: each stands with the server that it is beside"));
+        }
         let known = (store.take_coordinator(&asking)).map_err(|error| broken(&error))?;
         if known.id != asking.id {
             return Err(Problem::new(
@@ -270,7 +284,7 @@ mod tests {
     fn a_request_for_another_host_is_refused() {
         let guard = Guard {
             hosts: ["localhost", "[::1]"].map(str::to_owned).into(),
-            is_agent: false,
+            agent_of: None,
         };
         for host in ["localhost", "LOCALHOST:7070", "[::1]:80", "[::1]"] {
             assert!(
@@ -323,9 +337,20 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
         let asks = |who: &'static str| {
-            let headers = headers(&[(COORDINATOR, who)]);
-            Guard::coordinator(&headers, &store).map_err(|problem| problem.detail)
+            let headers = headers(&[(COORDINATOR, who), (SERVER, "db1:/data/")]);
+            Guard::coordinator(&headers, &store, "db1:/data/").map_err(|problem| problem.detail)
         };
+        for meant in [
+            &[(COORDINATOR, "c;1;ops3"), (SERVER, "db2:/data/")][..],
+            &[(COORDINATOR, "c;1;ops3")],
+        ] {
+            let refused = Guard::coordinator(&headers(meant), &store, "db1:/data/").unwrap_err();
+            assert!(
+                refused.detail.contains("of the server db1:/data/"),
+                "{}",
+                refused.detail
+            );
+        }
         assert!(asks("a;1;ops1").is_ok() && asks("a;2;ops1").is_ok());
         let refused = asks("b;7;ops2").unwrap_err();
         assert!(
@@ -337,7 +362,7 @@ mod tests {
         for nobody in ["", "a", "a;x;ops1"] {
             assert!(asks(nobody).is_err(), "{nobody}");
         }
-        assert!(Guard::coordinator(&headers(&[]), &store).is_err());
+        assert!(Guard::coordinator(&headers(&[]), &store, "db1:/data/").is_err());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use mendb_engines::clickhouse::ServerSurvey;
 use mendb_model::name::OperationId;
 use mendb_model::operation::{ShardAgent, State};
 use mendb_service::journal::command::Command;
@@ -11,7 +12,7 @@ use mendb_service::{ClusterOrder, Error, Service, ToldByShard};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::survey::{ClusterSurvey, Found, SurveyedServer};
+use super::survey::{ClusterSurvey, Found};
 use super::topology::Topology;
 use crate::commands::restore::find;
 use crate::context::Context;
@@ -208,7 +209,10 @@ impl OnCluster<'_> {
                 shards.push(&member.shard);
             }
             let place = shards.len() - 1;
-            let Some((delay_s, queue)) = lag(found) else {
+            let Found::Told(told) = &found.found else {
+                continue;
+            };
+            let Some((delay_s, queue)) = lag(told) else {
                 continue;
             };
             let is_better = chosen
@@ -219,6 +223,7 @@ impl OnCluster<'_> {
                     shard: member.shard.clone(),
                     replica: member.replica.clone(),
                     agent: member.agent.clone(),
+                    server: told.place.clone(),
                 };
                 chosen.insert(place, (delay_s, queue, at));
             }
@@ -299,12 +304,8 @@ impl OnCluster<'_> {
     }
 }
 
-/// Seconds that a server is behind and steps that it has to do; `None` of one that does not answer or has a replica that is
-/// read-only.
-fn lag(found: &SurveyedServer) -> Option<(u64, u64)> {
-    let Found::Told(told) = &found.found else {
-        return None;
-    };
+/// Seconds that a server is behind and steps that it has to do; `None` of one that has a replica that is read-only.
+fn lag(told: &ServerSurvey) -> Option<(u64, u64)> {
     let tables = &told.replicated;
     if tables.iter().any(|table| table.is_read_only) {
         return None;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
+use mendb_engines::clickhouse::survey;
 use mendb_server::Store;
 use mendb_server::guard::Guard;
 use mendb_server::tls::Certificates;
@@ -58,7 +59,7 @@ impl AgentCommand {
         program: Program,
         sources: Sources,
     ) -> Result<Verdict, Failure> {
-        let Target::ClickHouse(_) = context.target()? else {
+        let Target::ClickHouse(server) = context.target()? else {
             return Err(Failure::misuse(
                 "an agent works beside a ClickHouse server, and the target is none",
             )
@@ -73,6 +74,7 @@ impl AgentCommand {
         );
         let certificates =
             certificates.map_err(|error| Failure::of(FailureKind::FixInput, &error))?;
+        let place = survey(&context.connection_options(&server))?.place;
         let serving = Serving {
             listen: self.listen,
             certificates: Some(Arc::new(certificates)),
@@ -80,7 +82,7 @@ impl AgentCommand {
             routes: routes::ROUTES,
             guard: &|_| Guard {
                 hosts: BTreeSet::new(),
-                is_agent: true,
+                agent_of: Some(place.clone()),
             },
             greet: &|house, store, link| self.greet(context, house, store, link),
         };

@@ -107,7 +107,7 @@ impl ServeCommand {
             routes: self.routes(),
             guard: &|address| Guard {
                 hosts: self.hosts(address),
-                is_agent: false,
+                agent_of: None,
             },
             greet: &|house, store, link| greet(context, house, store, link),
         };

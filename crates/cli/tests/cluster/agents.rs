@@ -115,6 +115,11 @@ impl Cluster {
         self.agents[at] = self.agent(at, &port);
     }
 
+    /// Has the list of servers name each agent with the server of the other.
+    pub fn swap_agents(&mut self) {
+        self.agents.swap(0, 1);
+    }
+
     pub fn repository(&self) -> String {
         format!("file://{}", self.shards.path("repository").display())
     }

@@ -42,3 +42,25 @@ fn a_second_coordinator_is_refused_by_name_and_so_is_who_shows_no_certificate_of
 
     cluster.ok(&["restore", "monday", "--in-place", "--dry-run"]);
 }
+
+#[test]
+fn an_agent_that_is_beside_another_server_does_nothing_for_it() {
+    let mut cluster = Cluster::backed_up();
+    let rows = cluster.rows();
+    cluster.swap_agents();
+    for order in [
+        &["restore", "monday", "--in-place"][..],
+        &["restore", "monday", "--in-place", "--dry-run"],
+        &["backup", "shop"],
+    ] {
+        let refused = cluster.fails(order);
+        assert!(
+            refused.contains("it is the agent of the server "),
+            "{refused}"
+        );
+        assert_eq!(cluster.unfinished(), None);
+    }
+    assert_eq!(cluster.rows(), rows);
+    cluster.swap_agents();
+    cluster.ok(&["backup", "shop"]);
+}

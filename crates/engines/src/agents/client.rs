@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::coordinator::{AgentTls, COORDINATOR, Coordinator, KNOWN_ONLY};
+use super::coordinator::{AgentTls, COORDINATOR, Coordinator, KNOWN_ONLY, SERVER};
 use crate::error::{EngineError, Remedy, Result};
 
 /// A connection is waited for so long.
@@ -251,6 +251,7 @@ fn answer(at: &ShardAgent, request: RequestBuilder) -> Result<(u16, String, bool
         )
     };
     let response = request
+        .header(SERVER, &at.server)
         .send()
         .map_err(|error| lost(describe_error(&error)))?;
     let status = response.status().as_u16();
@@ -303,6 +304,7 @@ mod tests {
             shard: "1".to_owned(),
             replica: "a".to_owned(),
             agent: url.to_owned(),
+            server: "db1:/data/".to_owned(),
         }
     }
 

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 /// The header field in which a coordinator says who it is.
 pub const COORDINATOR: &str = "mendb-coordinator";
+/// The header field that names the server which the agent is to be beside: its place, as that tells it.
+pub const SERVER: &str = "mendb-server";
 /// The header field by which an order with a key is asked for, and not given.
 pub const KNOWN_ONLY: &str = "mendb-known-only";
 

@@ -12,4 +12,4 @@ mod coordinator;
 
 pub use client::{AgentOperation, Agents, Answer, Asked};
 pub use cluster::Cluster;
-pub use coordinator::{AgentTls, COORDINATOR, Coordinator, KNOWN_ONLY, order_key};
+pub use coordinator::{AgentTls, COORDINATOR, Coordinator, KNOWN_ONLY, SERVER, order_key};

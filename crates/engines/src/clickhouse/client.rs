@@ -333,8 +333,8 @@ impl From<ServerError> for EngineError {
 /// What to do about an error, by the server's code for it.
 fn remedy_of(code: u32) -> Remedy {
     match code {
-        // It is overloaded, shutting down, out of reach of its keeper, or was interrupted.
-        159 | 202 | 203 | 209 | 210 | 225 | 236 | 241 | 242 | 252 | 319 | 394 | 473 | 999 => {
+        // It is overloaded, shutting down, out of reach of its keeper, has no replica at work (yet), or was interrupted.
+        159 | 202 | 203 | 209 | 210 | 225 | 236 | 241 | 242 | 252 | 254 | 319 | 394 | 473 | 999 => {
             Remedy::Retry
         }
         // Files are damaged, missing or unreadable, or the disk is full.

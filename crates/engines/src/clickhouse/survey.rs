@@ -28,6 +28,9 @@ pub struct ClusterMember {
 pub struct ServerSurvey {
     /// Its version.
     pub version: String,
+    /// Its host as it calls that itself, and the directory of its data: no two servers of a cluster have the same. In
+    /// ASCII: what is not is escaped.
+    pub place: String,
     /// What stands for `{shard}` and the like in definitions of tables.
     pub macros: BTreeMap<String, String>,
     /// Its disks; none where the server is too old to tell.
@@ -106,6 +109,8 @@ pub fn survey(options: &ConnectionOptions) -> Result<ServerSurvey> {
     #[derive(Deserialize)]
     struct About {
         version: String,
+        host: String,
+        data: String,
     }
     #[derive(Deserialize)]
     struct Macro {
@@ -129,7 +134,9 @@ pub fn survey(options: &ConnectionOptions) -> Result<ServerSurvey> {
         name: String,
     }
     let client = client(options)?;
-    let about: About = client.row("SELECT version() AS version")?;
+    let about: About = client.row(
+        "SELECT version() AS version, hostName() AS host, data_path AS data FROM system.databases WHERE name = 'system'",
+    )?;
     let tables: Vec<Table> = client.rows(
         "SELECT name FROM system.tables WHERE database = 'system' AND name IN ('macros', 'disks', 'replicas')",
     )?;
@@ -160,6 +167,9 @@ pub fn survey(options: &ConnectionOptions) -> Result<ServerSurvey> {
     });
     Ok(ServerSurvey {
         version: about.version,
+        place: format!("{}:{}", about.host, about.data)
+            .escape_default()
+            .to_string(),
         macros: macros
             .into_iter()
             .map(|told| (told.name, told.substitution))

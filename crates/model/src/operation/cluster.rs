@@ -31,6 +31,8 @@ pub struct ShardAgent {
     pub replica: String,
     /// Where it answers: `https://host:port`.
     pub agent: String,
+    /// The server that it has to be beside: where that runs and has its data, as it tells itself.
+    pub server: String,
 }
 
 /// What is done to a cluster.

@@ -37,7 +37,7 @@ impl Front {
     ///
     /// # Errors
     /// [`Error::BackupFailed`]: an earlier one failed; resume or cancel it. Else the label is taken, another operation of
-    /// the cluster is not over, or the repository cannot be reached.
+    /// the cluster is not over, an agent does not answer or is not that of its server, or the repository cannot be reached.
     pub fn request_cluster_backup(
         &self,
         order: ClusterOrder,
@@ -54,6 +54,7 @@ impl Front {
             check_label(label, &backups)?;
         }
         self.check_cluster_free()?;
+        self.check_agents(&order.shards)?;
         if header_id.is_none() {
             self.check_may_be_made(collection, &backups, new_repository)?;
         }
@@ -66,7 +67,8 @@ impl Front {
     /// Checks an order for a mend of a cluster to a backup and makes it an operation.
     ///
     /// # Errors
-    /// There is no such backup, it is not one of these shards, or another operation of the cluster is not over.
+    /// There is no such backup, it is not one of these shards, another operation of the cluster is not over, or an agent
+    /// does not answer or is not that of its server.
     pub fn request_cluster_mend(
         &self,
         order: ClusterOrder,
@@ -75,13 +77,14 @@ impl Front {
         let _one_at_a_time = self.requests();
         let request = self.cluster_mend(order, to)?;
         self.check_cluster_free()?;
+        self.check_agents(&request.shards)?;
         self.create(Request::Cluster(request), self.known_id()?, &[])
     }
 
     /// Makes an operation that takes a mend of the cluster back.
     ///
     /// # Errors
-    /// There is no such mend, or it is not over.
+    /// There is no such mend, it is not over, or an agent does not answer or is not that of its server.
     pub fn request_cluster_undo(
         &self,
         id: &OperationId,
@@ -90,6 +93,7 @@ impl Front {
         let _one_at_a_time = self.requests();
         let request = self.cluster_undo(id, arguments)?;
         self.check_cluster_free()?;
+        self.check_agents(&request.shards)?;
         self.create(Request::Cluster(request), self.known_id()?, &[])
     }
 
@@ -127,7 +131,7 @@ impl Front {
         let head = self.journal.operation_head(id)?;
         let request = of_cluster(id, &head.request)?;
         let agents = self.tools.engine.agents()?;
-        each(request, |at| {
+        each(&request.shards, |at| {
             let shard = Shard {
                 agents,
                 operation: id,
@@ -144,7 +148,7 @@ impl Front {
         let agents = self.tools.engine.agents()?;
         // The key of an order that is not given is never seen.
         let operation = "preview".parse()?;
-        each(request, |at| {
+        each(&request.shards, |at| {
             let shard = Shard {
                 agents,
                 operation: &operation,
@@ -232,6 +236,17 @@ impl Front {
         })
     }
 
+    /// Refuses where an agent does not answer, or is not beside the server that is meant: an operation would have it for
+    /// good.
+    fn check_agents(&self, shards: &[ShardAgent]) -> Result<()> {
+        let agents = self.tools.engine.agents()?;
+        each(shards, |at| {
+            agents.check(at)?;
+            Ok(None)
+        })
+        .map(drop)
+    }
+
     /// Refuses where an operation of the cluster is not over: each has all of its shards.
     fn check_cluster_free(&self) -> Result<()> {
         for operation in self.journal.open_operations()? {
@@ -264,12 +279,12 @@ impl ClusterOrder {
 
 /// Asks the agents of all shards at once.
 fn each(
-    request: &ClusterRequest,
+    shards: &[ShardAgent],
     ask: impl Fn(&ShardAgent) -> crate::task_error::TaskResult<Option<String>> + Sync,
 ) -> Result<Vec<ToldByShard>> {
     let ask = &ask;
     let answers = std::thread::scope(|scope| {
-        let asked: Vec<_> = (request.shards.iter())
+        let asked: Vec<_> = (shards.iter())
             .map(|at| {
                 (
                     at,
