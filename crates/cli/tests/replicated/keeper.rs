@@ -4,7 +4,7 @@ use crate::points::points;
 use crate::shard::{MEND, Shard, parts};
 
 /// Every so manieth step: a lost session takes seconds to be noticed.
-const FEW: usize = 13;
+const FEW: usize = 19;
 
 #[test]
 fn a_replica_without_its_keeper_is_refused_by_name_before_anything_is_removed() {

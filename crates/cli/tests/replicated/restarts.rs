@@ -4,7 +4,7 @@ use crate::points::points;
 use crate::shard::{MEND, Shard};
 
 /// Every so manieth step.
-const FEW: usize = 11;
+const FEW: usize = 17;
 
 #[test]
 fn a_mend_ends_right_after_either_server_died_in_the_middle_of_it() {
