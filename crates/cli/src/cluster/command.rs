@@ -246,18 +246,22 @@ impl OnCluster<'_> {
     }
 
     fn tell(&self, id: Option<&OperationId>, told: Vec<ToldByShard>) -> Result<Verdict, Failure> {
+        let verdict = match told.iter().any(|told| told.drift) {
+            true => Verdict::Drift,
+            false => Verdict::Done,
+        };
         if self.is_text() {
-            let text = told.into_iter().map(|ToldByShard { at, told }| {
+            let text = told.into_iter().map(|ToldByShard { at, told, .. }| {
                 let told = told.unwrap_or_else(|| "nothing to do\n".to_owned());
                 format!("shard {} ({}):\n{told}\n", at.shard, at.agent)
             });
             let text = text.collect::<String>();
             self.context.output.record(&(), |_| text)?;
-            return Ok(Verdict::Done);
+            return Ok(verdict);
         }
         let shards = told
             .into_iter()
-            .map(|ToldByShard { at, told }| ShardRecord {
+            .map(|ToldByShard { at, told, .. }| ShardRecord {
                 shard: at.shard,
                 replica: at.replica,
                 agent: at.agent,
@@ -269,7 +273,7 @@ impl OnCluster<'_> {
             shards: shards.collect(),
         };
         self.context.output.record(&record, |_| String::new())?;
-        Ok(Verdict::Done)
+        Ok(verdict)
     }
 
     fn is_text(&self) -> bool {

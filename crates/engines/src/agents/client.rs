@@ -181,18 +181,18 @@ impl Agents {
         serde_json::from_str(&body).map_err(|error| unreadable(at, &error.to_string()))
     }
 
-    /// The report of an operation that is over.
+    /// The report of an operation that is over, and whether it found something that is not as it should be.
     ///
     /// # Errors
     /// As [`Self::ask`], or it did not end well, with the reason.
-    pub fn report(&self, at: &ShardAgent, id: &OperationId, text: bool) -> Result<String> {
+    pub fn report(&self, at: &ShardAgent, id: &OperationId, text: bool) -> Result<(String, bool)> {
         let path = ["operations", id.as_str(), "end"];
         let mut request = self.http.get(url(at, &path)?).timeout(ANSWER_TIMEOUT);
         if text {
             request = request.header("accept", "text/plain");
         }
-        let (_, body, _) = answer(at, request)?;
-        Ok(body)
+        let (_, body, drift) = answer(at, request)?;
+        Ok((body, drift))
     }
 
     /// Asks something of an operation: `resume` or `cancel`.

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::front::chosen::Purpose;
 use crate::front::{Failed, Front, in_the_way};
 use crate::operations::row_backup::order::check_label;
+use crate::task_error::TaskResult;
 
 /// Work on a cluster as a user orders it.
 #[derive(Debug, Clone)]
@@ -30,6 +31,8 @@ pub struct ToldByShard {
     pub at: ShardAgent,
     /// What it told; `None` where it does, or did, nothing.
     pub told: Option<String>,
+    /// Whether something is not as it should be.
+    pub drift: bool,
 }
 
 impl Front {
@@ -139,8 +142,13 @@ impl Front {
                 at,
             };
             let known = shard.known()?;
-            let report = known.map(|known| agents.report(at, &known, text));
-            Ok(report.transpose()?)
+            Ok(match known {
+                None => (None, false),
+                Some(known) => {
+                    let (told, drift) = agents.report(at, &known, text)?;
+                    (Some(told), drift)
+                }
+            })
         })
     }
 
@@ -155,7 +163,7 @@ impl Front {
                 request,
                 at,
             };
-            shard.look(text)
+            Ok((shard.look(text)?, false))
         })
     }
 
@@ -242,7 +250,7 @@ impl Front {
         let agents = self.tools.engine.agents()?;
         each(shards, |at| {
             agents.check(at)?;
-            Ok(None)
+            Ok((None, false))
         })
         .map(drop)
     }
@@ -280,7 +288,7 @@ impl ClusterOrder {
 /// Asks the agents of all shards at once.
 fn each(
     shards: &[ShardAgent],
-    ask: impl Fn(&ShardAgent) -> crate::task_error::TaskResult<Option<String>> + Sync,
+    ask: impl Fn(&ShardAgent) -> TaskResult<(Option<String>, bool)> + Sync,
 ) -> Result<Vec<ToldByShard>> {
     let ask = &ask;
     let answers = std::thread::scope(|scope| {
@@ -303,9 +311,11 @@ fn each(
                     hint: None,
                 });
             };
+            let (told, drift) = told?;
             Ok(ToldByShard {
                 at: at.clone(),
-                told: told?,
+                told,
+                drift,
             })
         });
         answers.collect::<Vec<Result<ToldByShard>>>()

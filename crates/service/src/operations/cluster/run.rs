@@ -98,7 +98,8 @@ pub(super) fn copy(
             at.shard
         )));
     };
-    let report: Report = read(at, &shard.agents.report(at, &id, false)?)?;
+    let (told, _) = shard.agents.report(at, &id, false)?;
+    let report: Report = read(at, &told)?;
     counts.output = TaskOutput::Shard {
         shard: at.shard.clone(),
         replica: at.replica.clone(),

@@ -253,8 +253,11 @@ impl<'a> Shard<'a> {
                     break;
                 }
                 _ => {
-                    // It may have ended, or be on its way back, by the time it is told.
+                    // It may have ended, or be on its way back, by the time it is told; and what is at work, too far to
+                    // be cancelled, comes to its end and is undone then.
+                    let is_at_rest = found.paused || found.state == "failed";
                     if let Err(error) = self.agents.command(self.at, &id, "cancel")
+                        && is_at_rest
                         && self.agents.operation(self.at, &id)? == found
                     {
                         return Err(error.into());
