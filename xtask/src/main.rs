@@ -18,6 +18,7 @@ usage: cargo xtask <command>
           clickhouse: backup and mend of a ClickHouse table beside ClickHouse's own and beside
           attaching everything anew, into docs/bench-clickhouse.md
           shards: operations with the same rows in 4 to 1,000 shards, into docs/bench-shards.md
+          serve: a backup of a server beside thousands of clients, into docs/bench-serve.md
   fuzz    what reads files of others, with bytes of a fuzzer";
 
 fn main() -> ExitCode {

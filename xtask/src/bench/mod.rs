@@ -14,6 +14,7 @@ mod program;
 mod rows;
 mod scale;
 mod scratch;
+mod serve;
 mod shards;
 mod svg;
 mod units;
@@ -29,12 +30,14 @@ pub fn run(words: &[&str]) -> Outcome {
         ["rows", flags @ ..] => rows::run(flags),
         ["mend", flags @ ..] => mend::run(flags),
         ["shards", flags @ ..] => shards::run(flags),
+        ["serve", flags @ ..] => serve::run(flags),
         ["postgres", flags @ ..] => postgres::run(flags),
         ["clickhouse", flags @ ..] => clickhouse::run(flags),
         _ => Err([
             rows::USAGE,
             mend::USAGE,
             shards::USAGE,
+            serve::USAGE,
             postgres::USAGE,
             clickhouse::USAGE,
         ]

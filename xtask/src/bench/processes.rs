@@ -46,6 +46,11 @@ pub fn processor_time() -> Duration {
     Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND)
 }
 
+/// The processor time that a process has used so far.
+pub fn processor_time_of(process: u32) -> Duration {
+    Duration::from_millis(Ticks::of(process).own * 1000 / TICKS_PER_SECOND)
+}
+
 /// Processor time of a process.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Ticks {
