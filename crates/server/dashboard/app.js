@@ -4,9 +4,10 @@ import { collections } from "./collections.js";
 import { operation, operations } from "./operations.js";
 import { ask, get, make, may, problem, session } from "./page.js";
 import { audit, schedules } from "./schedules.js";
+import { tables } from "./tables.js";
 
 const main = document.getElementById("main");
-const views = { collections, operations, operation, schedules, audit };
+const views = { collections, operations, operation, tables, schedules, audit };
 
 // Ends what the view that is shown listens to.
 let leave = () => {};

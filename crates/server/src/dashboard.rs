@@ -54,6 +54,13 @@ pub const SCHEDULES: Route = page(
     include_str!("../dashboard/schedules.js"),
 );
 
+/// The view of the tables of a row store.
+pub const TABLES: Route = page(
+    "/tables.js",
+    "text/javascript; charset=utf-8",
+    include_str!("../dashboard/tables.js"),
+);
+
 /// How it looks.
 pub const STYLE: Route = page(
     "/style.css",

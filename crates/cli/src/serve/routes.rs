@@ -473,6 +473,7 @@ pub const ROUTES: &[Route] = &[
     dashboard::COLLECTIONS,
     dashboard::OPERATIONS,
     dashboard::SCHEDULES,
+    dashboard::TABLES,
     dashboard::STYLE,
     dashboard::ICON,
     other(

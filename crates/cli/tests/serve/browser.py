@@ -372,7 +372,24 @@ def schedules(ann):
     expect(page.get_by_text("There is none yet.")).to_be_visible()
 
 
-STORIES = [mend, drift, failure, shards, viewer, keyboard, schedules]
+def tables(vic):
+    """A viewer sees what tables there are, and takes their rows along."""
+    page = vic.page
+    vic.log_in("vic")
+    vic.go("Tables")
+    row = page.get_by_role("row", name=re.compile("cities"))
+    expect(row).to_contain_text("3")
+    expect(row).to_contain_text("ready")
+    vic.press("Describe cities")
+    expect(page.get_by_label("what cities is")).to_contain_text("people")
+    vic.look("tables")
+    with page.expect_download() as begun:
+        page.get_by_role("link", name="cities as CSV").click()
+    assert begun.value.suggested_filename == "cities.csv"
+    assert Path(begun.value.path()).read_text() == rows()
+
+
+STORIES = [mend, drift, failure, shards, viewer, keyboard, schedules, tables]
 
 
 def tell(story):

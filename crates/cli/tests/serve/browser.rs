@@ -108,3 +108,8 @@ fn the_keyboard_is_enough() {
 fn schedules_retention_and_audit_are_looked_after() {
     told(&World::new(), "schedules", &[]);
 }
+
+#[test]
+fn tables_are_looked_at_and_their_rows_taken_along() {
+    told(&World::new(), "tables", &[]);
+}

@@ -16,6 +16,7 @@ fn its_files_are_its_own_and_load_nothing_from_elsewhere() {
         ("/collections.js", "text/javascript; charset=utf-8"),
         ("/operations.js", "text/javascript; charset=utf-8"),
         ("/schedules.js", "text/javascript; charset=utf-8"),
+        ("/tables.js", "text/javascript; charset=utf-8"),
         ("/style.css", "text/css; charset=utf-8"),
         ("/icon.svg", "image/svg+xml"),
     ] {
