@@ -14,7 +14,7 @@ use crate::tidy;
 pub fn run() -> Outcome {
     tidy::run()?;
     Step::new("cargo fmt --all --check").run()?;
-    Step::new("cargo clippy --workspace --all-targets -- -D warnings").run()?;
+    Step::new("cargo clippy --workspace --all-targets --all-features -- -D warnings").run()?;
     PYTHON.provide()?;
     CLICKHOUSE.provide()?;
     ZOOKEEPER.provide()?;
@@ -23,13 +23,15 @@ pub fn run() -> Outcome {
     // One run names every test that fails.
     let tests = if Step::new("cargo nextest --version").succeeds() {
         let threads = available_parallelism().map_or(1, NonZero::get) + WAITING;
-        format!("cargo nextest run --workspace --no-fail-fast --test-threads {threads}")
+        format!(
+            "cargo nextest run --workspace --all-features --no-fail-fast --test-threads {threads}"
+        )
     } else {
-        "cargo test --workspace --all-targets --no-fail-fast".to_owned()
+        "cargo test --workspace --all-features --all-targets --no-fail-fast".to_owned()
     };
     in_memory(Step::new(&tests)).run()?;
-    Step::new("cargo test --workspace --doc").run()?;
-    Step::new("cargo doc --no-deps --workspace")
+    Step::new("cargo test --workspace --all-features --doc").run()?;
+    Step::new("cargo doc --no-deps --workspace --all-features")
         .with("RUSTDOCFLAGS", "-D warnings")
         .run()?;
     println!("\nxtask: all is well");

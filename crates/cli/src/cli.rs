@@ -294,7 +294,10 @@ pub fn main() -> ExitCode {
         Err(error) => return refuse(&error, wants_json(&arguments)),
     };
     let format = cli.global.output;
-    match run(cli, &arguments) {
+    let ended = run(cli, &arguments);
+    #[cfg(feature = "otlp")]
+    log::traces::end();
+    match ended {
         Ok(Ended::ByServer(code)) => ExitCode::from(code),
         Ok(Ended::Here(verdict)) => match verdict {
             Verdict::Done => ExitCode::SUCCESS,

@@ -56,6 +56,8 @@ impl OperationProgress {
 
     /// Shows where an operation is now.
     pub fn update(&mut self, operation: &OperationHead) {
+        #[cfg(feature = "otlp")]
+        log::traces::saw(operation);
         let id = &operation.operation_id;
         match &mut self.shown {
             Shown::Nothing => {}

@@ -316,6 +316,8 @@ impl House {
             error = operation.error.as_deref(),
             "an operation has moved"
         );
+        #[cfg(feature = "otlp")]
+        crate::log::traces::saw(operation);
         self.tell(operation);
     }
 

@@ -288,6 +288,8 @@ impl Serving<'_> {
         context.say("mendb has ended; operations that were not over go on with the next one");
         // Commands of clients that have gone may still wait for a disk: nobody waits for them.
         http.shutdown_timeout(Duration::from_millis(100));
+        #[cfg(feature = "otlp")]
+        log::traces::end();
         std::process::exit(0);
     }
 }

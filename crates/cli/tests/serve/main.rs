@@ -29,3 +29,5 @@ mod schedules;
 mod server;
 mod story;
 mod tables;
+#[cfg(feature = "otlp")]
+mod traces;

@@ -102,16 +102,21 @@ impl Workers {
         let answers = answers.clone();
         self.crew.request(&requested, beat, move |turn| {
             let journal = JournalPort::asking(request.asker(), &send, &answers);
-            let _of_operation = tracing::error_span!(
+            let of_operation = tracing::error_span!(
                 "attempt",
                 operation_id = %request.of_step.operation_id,
                 step = request.of_step.step,
                 shard = request.shard_idx,
                 attempt = request.attempt,
+                error = tracing::field::Empty,
             )
             .entered();
             let attempt = Attempt::requested(&tools, &request, journal, &turn.stopped, &send);
             let (status, counts) = outcome(&attempt);
+            if let ReportStatus::Error { message, .. } | ReportStatus::CutLost { message } = &status
+            {
+                of_operation.record("error", message);
+            }
             Box::new(move || send_report(&request, &send, status, counts))
         });
     }

@@ -2,15 +2,16 @@
 //!
 //! A line of an operation has its id in `operation_id`: whatever works for one does so in a span that names it.
 
-use std::collections::BTreeMap;
-use std::fmt;
+mod fields;
+#[cfg(feature = "otlp")]
+pub mod traces;
+
 use std::io::Write;
 use std::sync::OnceLock;
 
 use clap::ValueEnum;
 use mendb_service::env;
 use serde_json::{Map, Value, json};
-use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, SubscriberExt};
@@ -18,6 +19,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
+use self::fields::{Fields, Taken};
 use crate::failure::{Failure, FailureKind};
 use crate::human;
 use crate::output_format::OutputFormat;
@@ -58,6 +60,8 @@ pub fn start(format: LogFormat, verbose: u8, quiet: bool) -> Result<(), Failure>
     })?;
     let _ = FORMAT.set(format);
     let registry = tracing_subscriber::registry().with(filter);
+    #[cfg(feature = "otlp")]
+    let registry = registry.with(traces::start()?);
     match format {
         LogFormat::Text => {
             let lines = tracing_subscriber::fmt::layer()
@@ -134,65 +138,30 @@ fn write(line: Map<String, Value>) {
 /// Writes events as JSON objects, each with the fields of the spans that it is in.
 struct JsonLines;
 
-/// The fields of a span.
-struct Fields(BTreeMap<String, Value>);
-
-/// Takes the fields of an event or a span.
-struct Taken<'a>(&'a mut BTreeMap<String, Value>);
-
-impl Taken<'_> {
-    fn take(&mut self, field: &Field, value: impl Into<Value>) {
-        self.0.insert(field.name().to_owned(), value.into());
-    }
-}
-
-impl Visit for Taken<'_> {
-    fn record_f64(&mut self, field: &Field, value: f64) {
-        self.take(field, value);
-    }
-
-    fn record_i64(&mut self, field: &Field, value: i64) {
-        self.take(field, value);
-    }
-
-    fn record_u64(&mut self, field: &Field, value: u64) {
-        self.take(field, value);
-    }
-
-    fn record_bool(&mut self, field: &Field, value: bool) {
-        self.take(field, value);
-    }
-
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.take(field, value);
-    }
-
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.take(field, format!("{value:?}"));
-    }
-}
+/// The fields of a span that goes on.
+struct OfSpan(Fields);
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for JsonLines {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
-        let mut fields = BTreeMap::new();
+        let mut fields = Fields::new();
         attributes.record(&mut Taken(&mut fields));
         if let Some(span) = context.span(id) {
-            span.extensions_mut().insert(Fields(fields));
+            span.extensions_mut().insert(OfSpan(fields));
         }
     }
 
     fn on_record(&self, id: &Id, record: &Record<'_>, context: Context<'_, S>) {
         if let Some(span) = context.span(id)
-            && let Some(fields) = span.extensions_mut().get_mut::<Fields>()
+            && let Some(fields) = span.extensions_mut().get_mut::<OfSpan>()
         {
             record.record(&mut Taken(&mut fields.0));
         }
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        let mut fields = BTreeMap::new();
+        let mut fields = Fields::new();
         for span in context.event_scope(event).into_iter().flatten() {
-            if let Some(Fields(of_span)) = span.extensions().get::<Fields>() {
+            if let Some(OfSpan(of_span)) = span.extensions().get::<OfSpan>() {
                 // The innermost span comes first.
                 for (name, value) in of_span {
                     fields.entry(name.clone()).or_insert_with(|| value.clone());
