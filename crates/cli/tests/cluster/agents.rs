@@ -11,9 +11,35 @@ use crate::servers::Server;
 use crate::shards::{SHARDS, Shards};
 
 /// A running agent, which is killed when dropped.
-struct Agent {
+pub struct Agent {
     process: Child,
-    port: String,
+    pub port: String,
+}
+
+impl Agent {
+    /// Starts one, and waits until it listens.
+    pub fn start(command: &mut Command) -> Self {
+        let mut process = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = BufReader::new(process.stderr.take().unwrap());
+        let mut line = String::new();
+        // It may have notes before.
+        while !line.contains("https://") {
+            line.clear();
+            assert_ne!(said.read_line(&mut line).unwrap(), 0, "the agent ends");
+        }
+        let port = line.split("https://127.0.0.1:").nth(1).unwrap_or_else(|| {
+            panic!("the agent says {line:?}");
+        });
+        let port = port.split(',').next().unwrap().to_owned();
+        // Nobody stops an agent by not listening to it.
+        std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
+        Self { process, port }
+    }
 }
 
 impl Drop for Agent {
@@ -84,27 +110,8 @@ impl Cluster {
         ] {
             command.arg(flag).arg(self.certificates.path(name));
         }
-        let mut process = command
-            .env("XDG_STATE_HOME", self.shards.path(&format!("agent-{at}")))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut said = BufReader::new(process.stderr.take().unwrap());
-        let mut line = String::new();
-        // It may have notes before.
-        while !line.contains("https://") {
-            line.clear();
-            assert_ne!(said.read_line(&mut line).unwrap(), 0, "the agent ends");
-        }
-        let port = line.split("https://127.0.0.1:").nth(1).unwrap_or_else(|| {
-            panic!("the agent says {line:?}");
-        });
-        let port = port.split(',').next().unwrap().to_owned();
-        // Nobody stops an agent by not listening to it.
-        std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
-        Agent { process, port }
+        command.env("XDG_STATE_HOME", self.shards.path(&format!("agent-{at}")));
+        Agent::start(&mut command)
     }
 
     /// Ends the agent of a shard as `kill -9` does, and starts it again at the same place.

@@ -9,9 +9,12 @@ mod backup;
 mod certificates;
 mod coordinators;
 mod crash;
+mod guide;
 mod mend;
 #[path = "../points/mod.rs"]
 mod points;
+#[path = "../guides/reader.rs"]
+mod reader;
 mod replicas;
 #[path = "../../../engines/tests/servers/mod.rs"]
 mod servers;

@@ -17,6 +17,8 @@ mod points;
 #[path = "../../../engines/tests/postgres_server/mod.rs"]
 mod postgres_server;
 mod ranges;
+#[path = "../guides/reader.rs"]
+mod reader;
 mod rules;
 mod served;
 #[path = "../serve/serving.rs"]
