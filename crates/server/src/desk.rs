@@ -47,6 +47,8 @@ pub struct Asked {
     pub keeps_plan: bool,
     /// What the client calls the request, and means once.
     pub key: Option<String>,
+    /// Whether it is only asked what was begun with the key, whatever was asked for then.
+    pub known_only: bool,
     /// Who asks.
     pub caller: Caller,
     /// The rows that come along.
@@ -87,7 +89,7 @@ pub trait Desk: Send + Sync + 'static {
     /// an operation that has begun: it goes on by itself.
     fn perform(&self, asked: &Asked, listener: Listener) -> End;
 
-    /// The operation that an earlier request of this key has made, if it was the same request.
+    /// The operation that an earlier request of this key has made, if it was the same request, or only that is asked.
     ///
     /// # Errors
     /// It was another one, or it cannot be found out.

@@ -135,7 +135,7 @@ impl Question {
             Self::IsKnown(id) => Answer::Is(journal.knows(id)?),
             Self::IsRecalled => {
                 let stops = |(_, id, command): &(i64, OperationId, Command)| {
-                    id == own && matches!(command, Command::Pause | Command::Cancel)
+                    id == own && matches!(command, Command::Pause | Command::Cancel(_))
                 };
                 let is_asked = journal.commands()?.iter().any(stops);
                 Answer::Is(is_asked || journal.operation_head(own)?.stop.is_some())

@@ -97,7 +97,7 @@ impl OnCluster<'_> {
                 self.context.say(&format!(
                     "operation {operation_id} failed before: rolling it back"
                 ));
-                service.command(&operation_id, Command::Cancel)?;
+                service.command(&operation_id, Command::Cancel(None))?;
                 self.context
                     .drive(&service, &operation_id, State::Cancelled)?;
                 request()?

@@ -212,7 +212,7 @@ fn take(
             context.say(&format!(
                 "operation {operation_id} failed before: rolling it back"
             ));
-            service.command(&operation_id, Command::Cancel)?;
+            service.command(&operation_id, Command::Cancel(None))?;
             context.drive(service, &operation_id, State::Cancelled)?;
             request()?
         }

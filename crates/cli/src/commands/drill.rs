@@ -119,7 +119,7 @@ pub fn see_through(context: &Context, id: &OperationId) -> Result<Verdict, Failu
         return Err(failure);
     }
     let undone = context
-        .deliver(&known, id, Command::Cancel)
+        .deliver(&known, id, Command::Cancel(None))
         .and_then(|()| context.follow(owner, journal, id));
     Err(match undone {
         Ok(()) => failure

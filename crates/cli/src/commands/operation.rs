@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use mendb_model::name::OperationId;
-use mendb_model::operation::{OperationHead, PlannedStep, State};
+use mendb_model::operation::{OperationHead, PlannedStep, State, StepKind};
 use mendb_model::part::OnConcurrentInsert;
 use mendb_service::forget_through;
 use mendb_service::journal::Journal;
@@ -56,9 +56,15 @@ pub enum OperationCommand {
         on_concurrent_insert: Option<OnConcurrentInsert>,
     },
     /// Give an operation up and roll it back
+    ///
+    /// Rows that came into tables of a ClickHouse mend stay. Of a mend of a cluster, shards that are mended already are
+    /// undone, and what becomes of such rows there can be said.
     Cancel {
         /// The operation
         operation: OperationId,
+        /// Of a mend of a cluster, what to do with rows that came into shards that are mended [default: keep]
+        #[arg(long, value_name = "fail|remove|keep", value_parser = on_concurrent_insert)]
+        on_concurrent_insert: Option<OnConcurrentInsert>,
     },
     /// End an operation whose repository is gone for good, or that a lost journal does not know, on the target alone
     ///
@@ -161,19 +167,30 @@ impl OperationCommand {
             Self::Show { operation } => show(context, &operation),
             Self::Watch { operation } => {
                 let known = context.journal_of(&operation)?;
-                context.see_through(&known, &operation, State::Done)
+                let wanted = wanted(&known.1.operation_head(&operation)?);
+                context.see_through(&known, &operation, wanted)
             }
             Self::Pause { operation } => pause(context, &operation),
             Self::Resume {
                 operation,
                 on_concurrent_insert,
             } => {
+                let known = context.journal_of(&operation)?;
+                // Its rollback may be what failed.
+                let wanted = wanted(&known.1.operation_head(&operation)?);
                 let resume = Command::Resume(on_concurrent_insert);
-                let known = command(context, &operation, resume)?;
-                context.see_through(&known, &operation, State::Done)
+                context.deliver(&known, &operation, resume)?;
+                context.see_through(&known, &operation, wanted)
             }
-            Self::Cancel { operation } => {
-                let known = command(context, &operation, Command::Cancel)?;
+            Self::Cancel {
+                operation,
+                on_concurrent_insert,
+            } => {
+                let known = context.journal_of(&operation)?;
+                if on_concurrent_insert.is_some() {
+                    check_takes_policy(&known.1.operation_head(&operation)?)?;
+                }
+                context.deliver(&known, &operation, Command::Cancel(on_concurrent_insert))?;
                 context.see_through(&known, &operation, State::Cancelled)
             }
             Self::Abandon { operation } => {
@@ -474,6 +491,31 @@ fn describe(details: &OperationDetails) -> String {
         .iter()
         .map(|event| format!("{}  {}\n", human::time(event.at_ms), event.event));
     text + &lines.collect::<String>()
+}
+
+/// Where an operation is to end: one that is being rolled back ends cancelled.
+fn wanted(operation: &OperationHead) -> State {
+    let is_back = operation.step_kind() == StepKind::Rollback;
+    match operation.state {
+        State::Done | State::Cancelled => State::Done,
+        _ if is_back => State::Cancelled,
+        _ => State::Done,
+    }
+}
+
+/// Refuses to say what becomes of rows that came where a cancel leaves them.
+fn check_takes_policy(operation: &OperationHead) -> Result<(), Failure> {
+    let request = operation.request.cluster();
+    if request.is_some_and(|request| !request.is_backup()) {
+        return Ok(());
+    }
+    Err(Failure::misuse(format!(
+        "--on-concurrent-insert is for a mend of a cluster, and operation {} is a {} that is cancelled without: rows \
+         that came stay",
+        operation.operation_id,
+        operation.request.kind()
+    ))
+    .hint("leave it out"))
 }
 
 /// Asks something of an operation, and sees that it is taken. Where that is refused, nothing is asked.

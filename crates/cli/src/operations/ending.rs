@@ -93,6 +93,8 @@ impl Context {
                 let plans = journal.mend_plans(id)?;
                 plans.iter().any(|plan| plan.changed)
             }
+            // Something could not be taken back on a shard.
+            Request::Cluster(_) if wanted == State::Cancelled => operation.error.is_some(),
             _ => false,
         };
         Ok(if is_otherwise {

@@ -65,6 +65,9 @@ struct MendedTable {
     damaged: Vec<DamagedPart>,
     /// Whether it was changed and is not, or not yet, as the backup.
     incomplete: bool,
+    /// Whether it stays mended, in part or as a whole, although the mend was cancelled.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    left_mended: bool,
     /// What is to be known of it beside.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     notes: Vec<String>,
@@ -205,6 +208,7 @@ impl MendedTable {
             late_parts: plan.late_parts,
             damaged: plan.plan.damaged.clone(),
             incomplete: plan.incomplete,
+            left_mended: plan.changed && operation.state == State::Cancelled,
             notes: plan.plan.notes.clone(),
             unfinished: plan.plan.unfinished.clone(),
             error,
@@ -311,6 +315,7 @@ mod tests {
             late_parts: 1,
             damaged: Vec::new(),
             incomplete: false,
+            left_mended: false,
             notes: Vec::new(),
             unfinished: Vec::new(),
             error: None,

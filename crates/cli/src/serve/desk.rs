@@ -229,7 +229,7 @@ impl Desk for ProgramDesk {
         let found = self.made_for(key).map_err(failed)?;
         match found {
             None => Ok(None),
-            Some(found) if found.fingerprint == wanted => {
+            Some(found) if asked.known_only || found.fingerprint == wanted => {
                 let id = found.operation_id;
                 match self.is_known(&id).map_err(failed)? {
                     true => Ok(Some(id.to_string())),

@@ -16,6 +16,7 @@ mod points;
 #[path = "../guides/reader.rs"]
 mod reader;
 mod replicas;
+mod rollback;
 #[path = "../../../engines/tests/servers/mod.rs"]
 mod servers;
 mod shards;

@@ -63,6 +63,8 @@ pub enum Answer {
 pub struct AgentOperation {
     /// The word for its state.
     pub state: String,
+    /// The word for its step.
+    pub step: String,
     /// Whether it is paused.
     pub paused: bool,
     /// Rows that are done.
@@ -78,6 +80,34 @@ pub struct AgentOperation {
     pub events: Vec<Value>,
     /// Why it does not go on.
     pub error: Option<String>,
+    /// The tables of a mend.
+    #[serde(default)]
+    pub mend: MendOfAgent,
+}
+
+/// What an agent tells of the tables of a mend.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub struct MendOfAgent {
+    /// Each table whose parts were looked at.
+    pub mended: Vec<MendedByAgent>,
+}
+
+/// A table of a mend of an agent.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct MendedByAgent {
+    /// Its name.
+    pub table: String,
+    /// Whether it stays mended although the mend was cancelled.
+    #[serde(default)]
+    pub left_mended: bool,
+}
+
+impl AgentOperation {
+    /// The tables that stay mended although the mend was cancelled.
+    pub fn left_mended(&self) -> Vec<&str> {
+        let mended = self.mend.mended.iter().filter(|table| table.left_mended);
+        mended.map(|table| table.table.as_str()).collect()
+    }
 }
 
 /// A way to ask the agents of a cluster.
@@ -195,13 +225,22 @@ impl Agents {
         Ok((body, drift))
     }
 
-    /// Asks something of an operation: `resume` or `cancel`.
+    /// Asks something of an operation: `resume` or `cancel`, with arguments of that command.
     ///
     /// # Errors
     /// As [`Self::ask`].
-    pub fn command(&self, at: &ShardAgent, id: &OperationId, command: &str) -> Result<()> {
+    pub fn command(
+        &self,
+        at: &ShardAgent,
+        id: &OperationId,
+        command: &str,
+        arguments: &Map<String, Value>,
+    ) -> Result<()> {
         let path = ["operations", id.as_str(), command];
         let request = self.http.post(url(at, &path)?).timeout(ANSWER_TIMEOUT);
+        let request = request
+            .header("content-type", "application/json")
+            .body(Value::Object(arguments.clone()).to_string());
         answer(at, request).map(drop)
     }
 }

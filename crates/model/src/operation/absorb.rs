@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::step::StepKind;
 use super::task::{MendedShard, Task, TaskOutput, TaskSpec, TaskStatus};
 use super::{Operation, TouchedDraft};
 
@@ -139,6 +140,13 @@ impl Operation {
         }
         if self.mended.len() > mended_before {
             self.touched.mended_from.get_or_insert(mended_before);
+        }
+        if self.step_kind() == StepKind::Rollback {
+            let left: Vec<String> = lacks.into_iter().map(|(_, reason)| reason).collect();
+            if !left.is_empty() {
+                self.head.error = Some(left.join("; "));
+            }
+            return;
         }
         // At the end: lists go to tables by their places.
         if let Some(draft) = &mut self.draft {

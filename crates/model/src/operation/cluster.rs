@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use super::step::{PlannedStep, StepKind};
 use crate::name::{BackupId, OperationId};
+use crate::part::OnConcurrentInsert;
 
 /// Work on a cluster, decided: which agents do it, and what each is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +21,10 @@ pub struct ClusterRequest {
     /// What each agent is told beside, as arguments of its command.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub arguments: Map<String, Value>,
+    /// What becomes of parts that come into tables, where a user said it when the operation was resumed or cancelled:
+    /// it holds in place of what `arguments` say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_concurrent_insert: Option<OnConcurrentInsert>,
 }
 
 /// The agent that works for a shard.

@@ -45,11 +45,14 @@ pub enum Event {
     Pause,
     /// User: go on after a pause or a failure.
     Resume {
-        /// What becomes of parts that came into tables of a mend meanwhile, if that is said anew.
+        /// What becomes of parts that came into tables of a mend, or of a cluster, meanwhile, if that is said anew.
         on_concurrent_insert: Option<OnConcurrentInsert>,
     },
     /// User: give up and roll back.
-    Cancel,
+    Cancel {
+        /// What becomes of parts that came into tables of a cluster meanwhile, if that is said.
+        on_concurrent_insert: Option<OnConcurrentInsert>,
+    },
 }
 
 /// Something to do, after the operation was persisted.

@@ -2,6 +2,9 @@
 
 use super::*;
 
+const CANCEL: Event = Event::Cancel {
+    on_concurrent_insert: None,
+};
 const RESUME: Event = Event::Resume {
     on_concurrent_insert: None,
 };
@@ -166,7 +169,7 @@ fn a_cancel_after_a_failed_table_rolls_back() {
     let mut operation = assessing();
     let failed = report(&operation, 0, fatal());
     operation.step(at(1), failed).unwrap();
-    operation.step(at(2), Event::Cancel).unwrap();
+    operation.step(at(2), CANCEL).unwrap();
     let stopped = report(&operation, 1, ReportStatus::Stopped);
     let effects = operation.step(at(3), stopped).unwrap().effects;
     assert_eq!(effects, [Effect::Allocate]);

@@ -5,6 +5,7 @@ use super::standing::Standing;
 use super::step::{PlannedStep, StepKind};
 use super::task::{NewTask, Report, ReportStatus, Task, TaskStatus};
 use super::{LostCut, Operation, Outcome, Request, State, Stop, Tasks, TouchedDraft};
+use crate::part::OnConcurrentInsert;
 
 impl Operation {
     /// Takes one event.
@@ -37,14 +38,14 @@ impl Operation {
                 on_concurrent_insert,
             } => {
                 self.resume(context, effects)?;
-                if let (Some(policy), Request::Mend(request)) =
-                    (on_concurrent_insert, &mut self.head.request)
-                {
-                    request.on_concurrent_insert = policy;
-                    self.touched.request = true;
-                }
+                self.take_policy(on_concurrent_insert);
             }
-            Event::Cancel => self.cancel(effects)?,
+            Event::Cancel {
+                on_concurrent_insert,
+            } => {
+                self.cancel(effects)?;
+                self.take_policy(on_concurrent_insert);
+            }
             _ if self.state.is_terminal() => return Ok(()),
             Event::Booted => self.boot(effects),
             Event::Tick => self.tick(context, effects),
@@ -74,6 +75,23 @@ impl Operation {
         }
         self.raise_floor();
         Ok(())
+    }
+
+    /// From now on does this with parts that come, if that was said.
+    fn take_policy(&mut self, policy: Option<OnConcurrentInsert>) {
+        let Some(policy) = policy else {
+            return;
+        };
+        match &mut self.head.request {
+            Request::Mend(request) => request.on_concurrent_insert = policy,
+            Request::Cluster(request) => request.on_concurrent_insert = Some(policy),
+            Request::Backup(_)
+            | Request::Restore(_)
+            | Request::PartBackup(_)
+            | Request::MendRows(_)
+            | Request::Maintain(_) => return,
+        }
+        self.touched.request = true;
     }
 
     /// Changes a task of the step, and notes that.

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::tests::{RESUME, SECOND_MS, at, backup, cut_lost, error, restore, tasks};
+use super::tests::{CANCEL, RESUME, SECOND_MS, at, backup, cut_lost, error, restore, tasks};
 use super::*;
 
 /// A thing that users, workers or time do next.
@@ -189,7 +189,7 @@ impl World {
             }
             Act::Pause => self.send(Event::Pause),
             Act::Resume => self.send(RESUME),
-            Act::Cancel => self.send(Event::Cancel),
+            Act::Cancel => self.send(CANCEL),
             Act::AllocationFails { retriable } => {
                 if std::mem::take(&mut self.allocate) {
                     let step = self.operation.current_step;

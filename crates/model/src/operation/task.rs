@@ -251,7 +251,8 @@ pub enum TaskOutput {
     },
     /// A list of parts whose files are in the repository.
     Parts(PartList),
-    /// Why the table of the task cannot be backed up: the backup goes on without it.
+    /// Why the table of the task cannot be backed up: the backup goes on without it. Of a rollback, what it could not take
+    /// back.
     Lacks(String),
     /// Rows of a range that were compared and staged so far.
     Mended(MendedRows),

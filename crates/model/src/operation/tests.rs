@@ -2,6 +2,9 @@
 
 use super::*;
 
+pub(super) const CANCEL: Event = Event::Cancel {
+    on_concurrent_insert: None,
+};
 pub(super) const RESUME: Event = Event::Resume {
     on_concurrent_insert: None,
 };
@@ -146,7 +149,7 @@ fn a_cut_that_is_lost_where_none_can_be_taken_is_a_fatal_error_with_its_name() {
     let mut operation = backup();
     operation.step(at(0), Event::Booted).unwrap();
     copying(&mut operation, 0);
-    operation.step(at(0), Event::Cancel).unwrap();
+    operation.step(at(0), CANCEL).unwrap();
     let stopped = report(&operation, 0, ReportStatus::Stopped);
     operation.step(at(0), stopped).unwrap();
     assert_eq!(operation.step_kind(), StepKind::Rollback);
@@ -412,7 +415,7 @@ fn pausing_moves_the_deadlines_and_sends_nothing() {
 #[test]
 fn a_cancel_rolls_back_and_comes_too_late_for_a_result_that_exists() {
     let (mut operation, _) = started(1);
-    operation.step(at(1), Event::Cancel).unwrap();
+    operation.step(at(1), CANCEL).unwrap();
     let stopped = report(&operation, 0, ReportStatus::Stopped);
     assert_eq!(
         operation.step(at(2), stopped).unwrap().effects,
@@ -420,13 +423,13 @@ fn a_cancel_rolls_back_and_comes_too_late_for_a_result_that_exists() {
     );
     assert_eq!(operation.step_kind(), StepKind::Rollback);
     assert!(matches!(
-        operation.step(at(3), Event::Cancel),
+        operation.step(at(3), CANCEL),
         Err(IllegalEvent::RollingBack { .. })
     ));
     let mut finishing = restore();
     finishing.current_step = finishing.steps.len() as u32 - 1;
     assert!(matches!(
-        finishing.step(at(3), Event::Cancel),
+        finishing.step(at(3), CANCEL),
         Err(IllegalEvent::TooLate { step: "finish", .. })
     ));
     operation

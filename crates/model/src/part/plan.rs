@@ -36,6 +36,17 @@ pub enum OnConcurrentInsert {
     Keep,
 }
 
+impl OnConcurrentInsert {
+    /// The word for it, as flags and arguments have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fail => "fail",
+            Self::Remove => "remove",
+            Self::Keep => "keep",
+        }
+    }
+}
+
 /// What happens to a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -140,6 +140,7 @@ impl App {
             quiet: false,
             keeps_plan: false,
             key: order::key(headers, caller)?,
+            known_only: false,
             caller: caller.clone(),
             upload: None,
         };

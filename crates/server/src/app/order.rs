@@ -98,10 +98,11 @@ impl App {
             quiet: is_quiet,
             keeps_plan: !wanted.lines,
             key,
+            known_only: headers.contains_key(KNOWN_ONLY),
             caller,
             upload,
         };
-        if headers.contains_key(KNOWN_ONLY) {
+        if asked.known_only {
             return self.known(asked).await;
         }
         self.run(asked, wanted.lines, &peer).await

@@ -12,7 +12,7 @@ pub(super) const LAYOUT: &str = "
 CREATE TABLE IF NOT EXISTS command (
     command_id   INTEGER PRIMARY KEY AUTOINCREMENT,
     operation_id TEXT NOT NULL,
-    command      TEXT NOT NULL        -- pause, resume, with what becomes of late parts, or cancel
+    command      TEXT NOT NULL        -- pause, resume or cancel, with what becomes of late parts
 ) STRICT;";
 
 /// What a user can ask of an operation.
@@ -22,18 +22,21 @@ pub enum Command {
     Pause,
     /// Go on after a pause or failure; of a mend, with this done to parts that came meanwhile.
     Resume(Option<OnConcurrentInsert>),
-    /// Give up and roll back.
-    Cancel,
+    /// Give up and roll back; of a mend of a cluster, with this done to parts that came meanwhile.
+    Cancel(Option<OnConcurrentInsert>),
 }
 
 impl Command {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 9] = [
         Self::Pause,
         Self::Resume(None),
         Self::Resume(Some(OnConcurrentInsert::Fail)),
         Self::Resume(Some(OnConcurrentInsert::Remove)),
         Self::Resume(Some(OnConcurrentInsert::Keep)),
-        Self::Cancel,
+        Self::Cancel(None),
+        Self::Cancel(Some(OnConcurrentInsert::Fail)),
+        Self::Cancel(Some(OnConcurrentInsert::Remove)),
+        Self::Cancel(Some(OnConcurrentInsert::Keep)),
     ];
 
     /// The name in the journal and in messages.
@@ -44,7 +47,10 @@ impl Command {
             Self::Resume(Some(OnConcurrentInsert::Fail)) => "resume, fail",
             Self::Resume(Some(OnConcurrentInsert::Remove)) => "resume, remove",
             Self::Resume(Some(OnConcurrentInsert::Keep)) => "resume, keep",
-            Self::Cancel => "cancel",
+            Self::Cancel(None) => "cancel",
+            Self::Cancel(Some(OnConcurrentInsert::Fail)) => "cancel, fail",
+            Self::Cancel(Some(OnConcurrentInsert::Remove)) => "cancel, remove",
+            Self::Cancel(Some(OnConcurrentInsert::Keep)) => "cancel, keep",
         }
     }
 
@@ -54,7 +60,9 @@ impl Command {
             Self::Resume(on_concurrent_insert) => Event::Resume {
                 on_concurrent_insert,
             },
-            Self::Cancel => Event::Cancel,
+            Self::Cancel(on_concurrent_insert) => Event::Cancel {
+                on_concurrent_insert,
+            },
         }
     }
 }

@@ -107,7 +107,7 @@ fn describe(step: &str, event: &Event) -> Option<String> {
         Event::Tick => "time passed".to_owned(),
         Event::Pause => "paused by a user".to_owned(),
         Event::Resume { .. } => "resumed by a user".to_owned(),
-        Event::Cancel => "cancelled by a user".to_owned(),
+        Event::Cancel { .. } => "cancelled by a user".to_owned(),
     };
     Some(text)
 }

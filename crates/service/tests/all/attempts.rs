@@ -124,7 +124,7 @@ fn a_rollback_waits_for_an_attempt_that_was_declared_lost_and_lives() {
             let mut tasks = operation.tasks.iter();
             tasks.any(|task| task.error.is_some())
         });
-        service.command(&id, Command::Cancel).unwrap();
+        service.command(&id, Command::Cancel(None)).unwrap();
         // The attempts of the rollback are given up as well, as long as they wait.
         until(&|operation| {
             let is_tried = operation.tasks.iter().any(|task| task.error.is_some());

@@ -420,7 +420,10 @@ fn who_takes_a_value_between_plan_and_mend_is_a_drift_and_between_order_and_mend
         "{error}"
     );
     assert_eq!(contents(&world.database), before);
-    world.service.command(&ordered, Command::Cancel).unwrap();
+    world
+        .service
+        .command(&ordered, Command::Cancel(None))
+        .unwrap();
     assert_eq!(world.drive(&ordered).state, State::Cancelled);
 
     let drift = world.service.drift_of(&order, &plan).unwrap();

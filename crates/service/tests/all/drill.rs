@@ -105,7 +105,7 @@ fn a_drill_of_a_damaged_backup_fails_proves_nothing_and_is_rolled_back() {
     assert_eq!(failed.state, State::Failed);
     world
         .service
-        .command(&failed.operation_id, Command::Cancel)
+        .command(&failed.operation_id, Command::Cancel(None))
         .unwrap();
     assert_eq!(world.drive(&failed.operation_id).state, State::Cancelled);
     assert!(contents(&world.database) == before);

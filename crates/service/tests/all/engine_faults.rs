@@ -196,7 +196,8 @@ fn run(scenario: &Scenario, from: &Path, known: &Known, plan: &Arc<Plan>) {
         let error = operation.error.clone().unwrap_or_default();
         assert!(error.contains(SAID), "{}: {error}", told());
         let at = plan.fault.map_or(0, |(at, _)| at);
-        is_cancelled = at.is_multiple_of(2) && world.service.command(&id, Command::Cancel).is_ok();
+        is_cancelled =
+            at.is_multiple_of(2) && world.service.command(&id, Command::Cancel(None)).is_ok();
         if !is_cancelled {
             world.service.command(&id, Command::Resume(None)).unwrap();
         }

@@ -120,7 +120,7 @@ fn a_backup_takes_the_place_of_one_that_failed() {
     );
     world
         .service
-        .command(&failed.operation_id, Command::Cancel)
+        .command(&failed.operation_id, Command::Cancel(None))
         .unwrap();
     assert_eq!(world.drive(&failed.operation_id).state, State::Cancelled);
     world.done(&world.backup(Full, "second"));
@@ -150,7 +150,7 @@ fn a_repository_that_deletes_nothing_neither_fails_a_backup_nor_keeps_tables_loc
     let failed = world.backup(Full, "second");
     world
         .service
-        .command(&failed.operation_id, Command::Cancel)
+        .command(&failed.operation_id, Command::Cancel(None))
         .unwrap();
     let stuck = world.drive(&failed.operation_id);
     assert_eq!(
@@ -185,7 +185,7 @@ fn a_backup_that_is_cancelled_leaves_the_chain_as_it_was() {
     assert_eq!(failed.state, State::Failed);
     world
         .service
-        .command(&failed.operation_id, Command::Cancel)
+        .command(&failed.operation_id, Command::Cancel(None))
         .unwrap();
     assert_eq!(world.drive(&failed.operation_id).state, State::Cancelled);
     edit(&world, 2);

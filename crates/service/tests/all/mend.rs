@@ -351,7 +351,7 @@ fn a_plan_is_carried_out_or_says_which_keys_drifted() {
     assert_eq!(contents(&world.database), damaged);
     world
         .service
-        .command(&id, mendb_service::journal::command::Command::Cancel)
+        .command(&id, mendb_service::journal::command::Command::Cancel(None))
         .unwrap();
     assert_eq!(world.drive(&id).state, State::Cancelled);
 

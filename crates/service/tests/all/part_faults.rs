@@ -212,7 +212,7 @@ fn run(scenario: &Scenario, from: &Path, known: &Known, plan: &Arc<Plan>) {
         assert!(error.contains(SAID), "{}: {error}", told());
         let at = plan.fault.map_or(0, |(at, _)| at);
         let is_given_up =
-            at.is_multiple_of(2) && world.service.command(&id, Command::Cancel).is_ok();
+            at.is_multiple_of(2) && world.service.command(&id, Command::Cancel(None)).is_ok();
         if !is_given_up {
             world.service.command(&id, Command::Resume(None)).unwrap();
         }
@@ -527,7 +527,7 @@ fn a_mend_of_parts_that_is_given_up() {
         },
         order: |world| {
             let mend = world.last("mend");
-            world.service.command(&mend, Command::Cancel)?;
+            world.service.command(&mend, Command::Cancel(None))?;
             Ok(mend)
         },
         leaves: Leaves::Damage,

@@ -122,7 +122,7 @@ fn refused(world: &World, failed: &Operation, why: &str) {
     assert_eq!(chain.len(), 1, "{why}: nothing was sealed");
     world
         .service
-        .command(&failed.operation_id, Command::Cancel)
+        .command(&failed.operation_id, Command::Cancel(None))
         .unwrap();
     let cancelled = world.drive(&failed.operation_id);
     assert_eq!(cancelled.state, State::Cancelled, "{why}");

@@ -142,7 +142,7 @@ fn a_paused_restore_goes_on_and_a_cancelled_one_leaves_no_table() {
         .drive(&mut |operation| {
             if operation.operation_id == id && operation.current_step == 1 && !asked {
                 asked = true;
-                service.command(&id, Command::Cancel).unwrap();
+                service.command(&id, Command::Cancel(None)).unwrap();
             }
         })
         .unwrap();

@@ -240,6 +240,7 @@ impl Front {
                 backup_id: backup_id.clone(),
             },
             arguments,
+            on_concurrent_insert: None,
             ..mended.clone()
         })
     }
@@ -281,6 +282,7 @@ impl ClusterOrder {
             work,
             shards: self.shards,
             arguments: self.arguments,
+            on_concurrent_insert: None,
         }
     }
 }

@@ -5,7 +5,7 @@ use mendb_model::operation::{ClusterRequest, ClusterWork, ShardAgent, TaskOutput
 use mendb_model::part::{PartStoreBackup, ShardContents, TableName};
 use serde::Deserialize;
 
-use super::shard::Shard;
+use super::shard::{Shard, TakenBack};
 use crate::attempt::{Attempt, Counts};
 use crate::env;
 use crate::task_error::{TaskError, TaskResult};
@@ -150,9 +150,18 @@ pub(super) fn roll_back(
 ) -> TaskResult<()> {
     let repository = &attempt.tools.repository;
     let mut taken_back = Vec::new();
+    let mut left = Vec::new();
     for at in &request.shards {
         let shard = Shard::of(attempt, request, at)?;
-        taken_back.extend(shard.take_back(attempt, counts)?);
+        let TakenBack {
+            operation,
+            left: stays,
+        } = shard.take_back(attempt, counts)?;
+        taken_back.extend(operation);
+        left.extend(stays);
+    }
+    if !left.is_empty() {
+        counts.output = TaskOutput::Lacks(left.join("; "));
     }
     if !request.is_backup() {
         return Ok(());

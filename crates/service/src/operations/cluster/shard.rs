@@ -4,12 +4,16 @@ use std::time::Duration;
 
 use mendb_engines::agents::{AgentOperation, Agents, Answer, Asked, order_key};
 use mendb_model::name::OperationId;
-use mendb_model::operation::{ClusterRequest, ClusterWork, ShardAgent};
+use mendb_model::operation::{ClusterRequest, ClusterWork, ShardAgent, StepKind};
+use mendb_model::part::OnConcurrentInsert;
 use serde_json::{Map, Value};
 
 use crate::attempt::{Attempt, Counts};
 use crate::task_error::{TaskError, TaskResult};
 
+/// How an agent calls the ends of an operation.
+const DONE: &str = "done";
+const CANCELLED: &str = "cancelled";
 /// How often it is looked how far an agent is.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
@@ -59,6 +63,9 @@ impl<'a> Shard<'a> {
     /// nothing there.
     fn order(&self) -> TaskResult<Option<Order>> {
         let mut arguments = self.request.arguments.clone();
+        if let Some(policy) = self.request.on_concurrent_insert {
+            arguments.extend(said_of_inserts(policy));
+        }
         let shard = &self.at.shard;
         let collection = self.request.collection.clone();
         Ok(Some(match &self.request.work {
@@ -159,21 +166,32 @@ impl<'a> Shard<'a> {
         let Some(order) = self.order()? else {
             return Ok(None);
         };
-        let answer = self.ask(&order, Asking::Begin)?;
-        crate::env::crash_point();
-        let Some(id) = operation_in(answer) else {
+        let Some(id) = self.begun(&order)? else {
             return Ok(None);
         };
-        self.follow(attempt, &id, counts)?;
+        self.follow(attempt, (&id, DONE), counts)?;
         Ok(Some(id))
     }
 
-    /// Follows an operation of the agent to its end. One that has failed or was paused stays so until the user has been
+    /// Gives an order unless the agent has it; a key is that of one request, and what is said of parts that come may have
+    /// changed since. `None` where there is nothing to do.
+    fn begun(&self, order: &Order) -> TaskResult<Option<OperationId>> {
+        if self.request.on_concurrent_insert.is_some()
+            && let Some(known) = operation_in(self.ask(order, Asking::Known)?)
+        {
+            return Ok(Some(known));
+        }
+        let answer = self.ask(order, Asking::Begin)?;
+        crate::env::crash_point();
+        Ok(operation_in(answer))
+    }
+
+    /// Follows an operation of the agent to its end, in that state. One that has failed or was paused stays so until the user has been
     /// told and has resumed the operation of the cluster: to go on may do what nobody has been asked about.
     fn follow(
         &self,
         attempt: &Attempt<'_>,
-        id: &OperationId,
+        (id, end): (&OperationId, &str),
         counts: &mut Counts,
     ) -> TaskResult<()> {
         let shard = &self.at.shard;
@@ -183,8 +201,13 @@ impl<'a> Shard<'a> {
             counts.rows = found.rows_done;
             counts.bytes = found.bytes_done;
             let stands = match (found.state.as_str(), found.paused) {
-                ("done", _) => return Ok(()),
-                ("cancelled", _) => {
+                (state, _) if state == end => return Ok(()),
+                (DONE, _) => {
+                    return Err(TaskError::Proof(format!(
+                        "operation {id} of shard {shard} was rolled back, and is done: its agent is of another version"
+                    )));
+                }
+                (CANCELLED, _) => {
                     return Err(TaskError::Proof(format!(
                         "operation {id} of shard {shard} was cancelled on its server, so that it cannot be gone on with: \
                          cancel this one"
@@ -198,7 +221,7 @@ impl<'a> Shard<'a> {
                     continue;
                 }
             };
-            let told = told_of(id, &found);
+            let told = self.told_of(id, &found);
             if has_resumed || attempt.request.last_key.as_ref() != Some(&told) {
                 counts.last_key = Some(told);
                 attempt.in_progress(counts)?;
@@ -208,10 +231,25 @@ impl<'a> Shard<'a> {
                     self.at.agent
                 )));
             }
-            self.agents.command(self.at, id, "resume")?;
+            let policy = self.request.on_concurrent_insert;
+            let said = policy.map(said_of_inserts).into_iter().flatten();
+            self.agents
+                .command(self.at, id, "resume", &said.collect())?;
             has_resumed = true;
             self.wait_until_moved(attempt, id, &found)?;
         }
+    }
+
+    /// By what it is known that the user was told how an operation of the agent stands. It grows from shard to shard, and
+    /// with each move: a task never goes back behind its last key.
+    fn told_of(&self, id: &OperationId, found: &AgentOperation) -> Vec<u8> {
+        let mut shards = self.request.shards.iter();
+        let place = shards.position(|at| at.shard == self.at.shard);
+        let (place, moves) = (place.unwrap_or_default(), found.events.len());
+        let AgentOperation {
+            updated_at, state, ..
+        } = found;
+        format!("{place:010} {updated_at} {moves:010} {id} {state}").into_bytes()
     }
 
     /// Waits until an operation is no more what it was.
@@ -230,33 +268,57 @@ impl<'a> Shard<'a> {
         }
     }
 
-    /// Takes back what the agent has done of its part. Returns the operation that it was.
+    /// Takes back what the agent has done of its part. Rows that came stay, as where one server's mend is cancelled,
+    /// unless something else was said.
     pub(super) fn take_back(
         &self,
         attempt: &Attempt<'_>,
         counts: &mut Counts,
-    ) -> TaskResult<Option<OperationId>> {
+    ) -> TaskResult<TakenBack> {
+        let mut taken_back = TakenBack::default();
         let Some(id) = self.known()? else {
-            return Ok(None);
+            return Ok(taken_back);
         };
+        let shard = &self.at.shard;
         loop {
             let found = self.agents.operation(self.at, &id)?;
             match found.state.as_str() {
-                "cancelled" => break,
-                "done" if self.request.is_backup() => break,
-                "done" => {
-                    let key = order_key(self.operation, "rollback", &self.at.shard);
-                    let order = undo_of(&id, Map::new(), key);
-                    if let Some(undo) = operation_in(self.ask(&order, Asking::Begin)?) {
-                        self.follow(attempt, &undo, counts)?;
+                CANCELLED => {
+                    let left = found.left_mended();
+                    taken_back.left = (!left.is_empty()).then(|| {
+                        format!(
+                            "shard {shard} keeps what was done to {}, which mendb operation show {id} beside its server \
+                             explains",
+                            left.join(", ")
+                        )
+                    });
+                    break;
+                }
+                DONE if self.request.is_backup() => break,
+                DONE if self.keeps_nothing() => {
+                    taken_back.left = Some(format!(
+                        "shard {shard} stays as it was mended: nothing was kept to take that back by (--no-undo)"
+                    ));
+                    break;
+                }
+                DONE => {
+                    let key = order_key(self.operation, "rollback", shard);
+                    let policy = self.request.on_concurrent_insert;
+                    let said = said_of_inserts(policy.unwrap_or(OnConcurrentInsert::Keep));
+                    let order = undo_of(&id, said.collect(), key);
+                    if let Some(undo) = self.begun(&order)? {
+                        self.follow(attempt, (&undo, DONE), counts)?;
                     }
                     break;
+                }
+                _ if found.step == StepKind::Rollback.name() => {
+                    self.follow(attempt, (&id, CANCELLED), counts)?;
                 }
                 _ => {
                     // It may have ended, or be on its way back, by the time it is told; and what is at work, too far to
                     // be cancelled, comes to its end and is undone then.
                     let is_at_rest = found.paused || found.state == "failed";
-                    if let Err(error) = self.agents.command(self.at, &id, "cancel")
+                    if let Err(error) = self.agents.command(self.at, &id, "cancel", &Map::new())
                         && is_at_rest
                         && self.agents.operation(self.at, &id)? == found
                     {
@@ -267,8 +329,28 @@ impl<'a> Shard<'a> {
                 }
             }
         }
-        Ok(Some(id))
+        taken_back.operation = Some(id);
+        Ok(taken_back)
     }
+
+    /// Whether agents were told to keep nothing by which a mend could be taken back.
+    fn keeps_nothing(&self) -> bool {
+        self.request.arguments.get("no_undo") == Some(&Value::Bool(true))
+    }
+}
+
+/// What became of the part of a shard that was given up.
+#[derive(Debug, Default)]
+pub(super) struct TakenBack {
+    /// The operation that it was; `None` where the agent has begun none.
+    pub(super) operation: Option<OperationId>,
+    /// What could not be taken back, and why.
+    pub(super) left: Option<String>,
+}
+
+/// What an agent is told of parts that come, as an argument of its command.
+fn said_of_inserts(policy: OnConcurrentInsert) -> impl Iterator<Item = (String, Value)> {
+    std::iter::once(("on_concurrent_insert".to_owned(), policy.name().into()))
 }
 
 fn undo_of(id: &OperationId, arguments: Map<String, Value>, key: String) -> Order {
@@ -284,13 +366,6 @@ fn operation_in(answer: Answer) -> Option<OperationId> {
         Answer::Operation(id) => Some(id),
         Answer::Done { .. } | Answer::Unknown => None,
     }
-}
-
-/// By what it is known that the user was told how an operation of an agent stands. It grows with each move of that: a
-/// task never goes back behind its last key.
-fn told_of(id: &OperationId, found: &AgentOperation) -> Vec<u8> {
-    let moves = found.events.len();
-    format!("{} {moves:010} {id} {}", found.updated_at, found.state).into_bytes()
 }
 
 fn pause(attempt: &Attempt<'_>) -> TaskResult<()> {
