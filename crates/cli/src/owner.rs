@@ -88,6 +88,25 @@ impl Context {
     }
 }
 
+/// The journals of the clusters of this machine.
+///
+/// # Errors
+/// The directory cannot be read, or a journal in it: what is done to that cluster is not known.
+pub fn cluster_journals(state: &Path) -> Result<Vec<Journal>, Failure> {
+    let directories = directories_in(state)?.into_iter();
+    let known = directories.filter(|directory| Journal::exists(directory));
+    known
+        .map(|directory| {
+            Journal::open(&directory).map_err(|error| {
+                Failure::from(error).context(format!(
+                    "which backups the cluster needs whose journal is in {} is not known",
+                    directory.display()
+                ))
+            })
+        })
+        .collect()
+}
+
 /// What is in a directory, by name; nothing where it is not there.
 ///
 /// # Errors

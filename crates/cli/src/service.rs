@@ -19,7 +19,7 @@ use crate::backup_name;
 use crate::cluster::coordinator;
 use crate::context::Context;
 use crate::failure::{Failure, FailureKind};
-use crate::owner::Owner;
+use crate::owner::{Owner, cluster_journals};
 use crate::target::{OpenTarget, StateLock};
 
 /// How the journals of work on repositories are kept elsewhere.
@@ -212,14 +212,15 @@ impl Context {
     /// A service for a repository alone, with its journal in a directory.
     ///
     /// # Errors
-    /// The journal of the target or this one cannot be opened.
+    /// The journal of the target, one of a cluster, or this one cannot be opened.
     pub fn repository_service(
         &self,
         repository: Repository,
         runtime: Arc<Runtime>,
         directory: &Path,
     ) -> Result<Service, Failure> {
-        let beside = self.open_journal()?.map(Arc::new);
+        let mut beside = cluster_journals(&self.settings.cluster_state)?;
+        beside.extend(self.open_journal()?);
         let settings = self.service_settings(String::new());
         let service = Service::of_repository(repository, runtime, directory, beside, settings);
         Ok(service?)

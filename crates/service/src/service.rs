@@ -73,7 +73,7 @@ impl Service {
     }
 
     /// A service for a repository alone, with a journal of its own in a directory of this machine: it folds and
-    /// removes backups, and knows no target. Backups that unfinished operations in the journal `beside` need are
+    /// removes backups, and knows no target. Backups that unfinished operations in the journals `beside` need are
     /// left alone. Made by one process at a time for a directory.
     ///
     /// # Errors
@@ -82,7 +82,7 @@ impl Service {
         repository: Repository,
         runtime: Arc<Runtime>,
         journal_directory: &Path,
-        beside: Option<Arc<Journal>>,
+        beside: Vec<Journal>,
         settings: Settings,
     ) -> Result<Self> {
         let journal = Arc::new(Journal::open(journal_directory)?.beside(beside));

@@ -19,6 +19,7 @@ use mendb_service::{Service, Settings, env};
 use tokio::runtime::Runtime;
 
 use crate::operations::record::OperationRecord;
+use crate::owner::cluster_journals;
 use crate::target::StateLock;
 
 /// How often it is looked what other processes left in the journal, when nothing is driven.
@@ -50,6 +51,8 @@ pub struct House {
     settings: Mutex<Settings>,
     /// The directory of the journal of the target.
     journal_directory: PathBuf,
+    /// Where the journals of clusters are.
+    cluster_state: PathBuf,
     moves: Mutex<u64>,
     moved: Condvar,
     /// Work on repositories that a thread drives.
@@ -81,6 +84,8 @@ pub struct Opened {
     pub settings: Settings,
     /// The directory of the journal of the target.
     pub journal_directory: PathBuf,
+    /// Where the journals of clusters are.
+    pub cluster_state: PathBuf,
     /// Keeps other processes out.
     pub held: Box<dyn Any + Send + Sync>,
 }
@@ -96,6 +101,7 @@ impl House {
             events: Arc::new(Events::new(env::random_id())),
             settings: Mutex::new(opened.settings),
             journal_directory: opened.journal_directory,
+            cluster_state: opened.cluster_state,
             moves: Mutex::new(0),
             moved: Condvar::new(),
             maintained: Mutex::default(),
@@ -233,12 +239,14 @@ impl House {
                 self.wait(IDLE);
                 continue;
             };
-            let beside = Journal::open(&self.journal_directory).map_err(said)?;
+            let mut beside =
+                cluster_journals(&self.cluster_state).map_err(|failure| failure.to_string())?;
+            beside.push(Journal::open(&self.journal_directory).map_err(said)?);
             let service = Service::of_repository(
                 self.repository.clone(),
                 Arc::clone(&self.runtime),
                 directory,
-                Some(Arc::new(beside)),
+                beside,
                 self.settings().clone(),
             );
             let driven = service.and_then(|service| service.drive_only(id, &mut |it| self.saw(it)));

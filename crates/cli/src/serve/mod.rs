@@ -321,6 +321,7 @@ fn open(context: &Context) -> Result<Arc<House>, Failure> {
         rows: held.rows(),
         settings: context.service_settings(String::new()),
         journal_directory: context.journal_directory()?,
+        cluster_state: context.settings.cluster_state.clone(),
         held: Box::new(held),
     }))
 }

@@ -97,7 +97,13 @@ impl Request {
                 own.chain(links).collect()
             }
             Self::Maintain(request) => request.backups(),
-            Self::Cluster(request) => vec![request.backup_id()],
+            Self::Cluster(request) => match &request.work {
+                ClusterWork::Backup { backup_id, .. } | ClusterWork::Mend { backup_id } => {
+                    vec![backup_id]
+                }
+                // What was kept beside each server is enough.
+                ClusterWork::Undo { .. } => Vec::new(),
+            },
         }
     }
 

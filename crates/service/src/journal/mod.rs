@@ -33,7 +33,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
 use std::time::Duration;
 
@@ -58,8 +58,8 @@ pub struct Journal {
     has_news: AtomicBool,
     /// The orders that threads are about to make operations for.
     keys: Mutex<Vec<(ThreadId, operation_key::OrderKey)>>,
-    /// The journal of a target, of one that is of a repository alone.
-    beside: Option<Arc<Self>>,
+    /// Of the journal of a repository alone, those of the target and of the clusters of this machine.
+    beside: Vec<Self>,
 }
 
 impl Journal {
@@ -85,7 +85,7 @@ impl Journal {
             connection: Mutex::new(connection),
             has_news: AtomicBool::new(true),
             keys: Mutex::default(),
-            beside: None,
+            beside: Vec::new(),
         };
         journal.prepare()?;
         Ok(journal)
@@ -96,11 +96,11 @@ impl Journal {
         directory.join("journal.sqlite").exists()
     }
 
-    /// The same journal, of a repository alone, beside that of a target: operations there need backups that those here
-    /// may remove.
+    /// The same journal, of a repository alone, beside those of a target and of clusters: operations there need backups
+    /// that those here may remove.
     #[must_use]
-    pub fn beside(mut self, target: Option<Arc<Self>>) -> Self {
-        self.beside = target;
+    pub fn beside(mut self, others: Vec<Self>) -> Self {
+        self.beside = others;
         self
     }
 

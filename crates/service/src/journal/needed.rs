@@ -17,24 +17,23 @@ pub struct Needed {
 }
 
 impl Journal {
-    /// The first of some backups that an unfinished operation needs or writes, of those in the journal that this one
+    /// The first of some backups that an unfinished operation needs or writes, of those in the journals that this one
     /// stands beside. Without such a journal there is none to be seen.
     ///
     /// # Errors
-    /// That journal cannot be read.
+    /// One of them cannot be read.
     pub fn needed_beside(&self, collection: &str, backups: &[BackupId]) -> Result<Option<Needed>> {
-        let Some(journal) = &self.beside else {
-            return Ok(None);
-        };
-        for by in journal.operations()? {
-            let is_over = matches!(by.state, State::Done | State::Cancelled);
-            if is_over || by.request.collection() != collection {
-                continue;
-            }
-            let needed = by.request.backups();
-            if let Some(backup_id) = backups.iter().find(|id| needed.contains(id)) {
-                let backup_id = backup_id.clone();
-                return Ok(Some(Needed { backup_id, by }));
+        for journal in &self.beside {
+            for by in journal.operations()? {
+                let is_over = matches!(by.state, State::Done | State::Cancelled);
+                if is_over || by.request.collection() != collection {
+                    continue;
+                }
+                let needed = by.request.backups();
+                if let Some(backup_id) = backups.iter().find(|id| needed.contains(id)) {
+                    let backup_id = backup_id.clone();
+                    return Ok(Some(Needed { backup_id, by }));
+                }
             }
         }
         Ok(None)
