@@ -50,7 +50,7 @@ pub const FLOORS: [(&str, &[&[&str]]); 3] = [
             &[
                 "cookie", "cron", "events", "metrics", "problem", "role", "tls", "upload", "verb",
             ],
-            &["compat", "header"],
+            &["compat", "header", "validity"],
             &["listener", "route", "store"],
             &["desk", "schedule"],
             &["dashboard", "door", "guard", "openapi"],

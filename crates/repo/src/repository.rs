@@ -140,6 +140,25 @@ impl Repository {
             .change_rates(upload_bytes_per_s, download_bytes_per_s);
     }
 
+    /// Finds out whether objects can be written, read and removed, with one of a few bytes that is gone afterwards.
+    ///
+    /// # Errors
+    /// They cannot, with the first of these that fails.
+    pub async fn check_writable(&self) -> Result<()> {
+        const PROBE: &[u8] = b"mendb was here to see whether it can write";
+        let name = format!("check-{}", random_id());
+        self.objects.put(&name, PROBE.into()).await?;
+        let read = self
+            .objects
+            .get(&name, PROBE.len() as u64, |bytes| match bytes == PROBE {
+                true => Ok(()),
+                false => Err("it is not what was just written".to_owned()),
+            });
+        let read = read.await;
+        self.objects.delete(&name).await?;
+        read
+    }
+
     /// The collections that have a backup, or the beginning of one, ascending.
     ///
     /// # Errors

@@ -28,6 +28,7 @@ pub mod schedule;
 pub mod store;
 pub mod tls;
 pub mod upload;
+pub mod validity;
 mod verb;
 
 pub use app::{App, AppSettings};

@@ -11,6 +11,7 @@ use mendb_server::Store;
 use mendb_server::guard::Guard;
 use mendb_server::tls::Certificates;
 
+use super::agent_check::{self, AgentFiles};
 use super::house::House;
 use super::program::Program;
 use super::{Serving, routes};
@@ -46,6 +47,10 @@ pub struct AgentCommand {
     /// Forget the coordinator that gave orders so far: the next that comes is taken
     #[arg(long)]
     new_coordinator: bool,
+    /// Only say whether an agent could work here: certificates, what the user of the server may do and how that is set, its
+    /// files and disks, the journal, the repository. Exit code 3 when something is missing without which nothing works
+    #[arg(long, conflicts_with = "new_coordinator")]
+    check: bool,
 }
 
 impl AgentCommand {
@@ -67,6 +72,14 @@ impl AgentCommand {
                 "name it with --target clickhouse://user@host:8123/; mendb serve is for others",
             ));
         };
+        if self.check {
+            let files = AgentFiles {
+                certificate: &self.tls_cert,
+                key: &self.tls_key,
+                client_ca: &self.tls_client_ca,
+            };
+            return agent_check::check(context, &server, &files);
+        }
         let certificates = Certificates::open(
             &self.tls_cert,
             &self.tls_key,

@@ -1,6 +1,7 @@
 //! `mendb serve`: one process that has the target open, drives its operations, and answers over HTTP.
 
 pub mod agent;
+mod agent_check;
 mod clockwork;
 mod compat;
 mod desk;

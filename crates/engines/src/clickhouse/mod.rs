@@ -42,6 +42,7 @@ mod part_files;
 mod part_log;
 mod partitions;
 mod plain;
+mod readiness;
 mod redefine;
 mod reload;
 mod replica;
@@ -79,6 +80,7 @@ use crate::contract::replicas::{Replica, Replication};
 use crate::contract::{Data, Engine, Hold, Lock};
 use crate::error::Result;
 pub use holds::in_state as holds_in_state;
+pub use readiness::{Finding, Grade, readiness};
 pub use survey::{
     ClusterMember, DiskSpace, ReplicatedTable, ServerSurvey, cluster_members, survey,
 };
