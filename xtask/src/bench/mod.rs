@@ -4,6 +4,7 @@
 
 mod aim;
 mod clickhouse;
+mod cluster;
 mod machine;
 mod markdown;
 mod measure;
@@ -15,6 +16,8 @@ mod rows;
 mod scale;
 mod scratch;
 mod serve;
+#[path = "../../../crates/engines/tests/servers/mod.rs"]
+mod servers;
 mod shards;
 mod svg;
 mod units;
@@ -33,6 +36,7 @@ pub fn run(words: &[&str]) -> Outcome {
         ["serve", flags @ ..] => serve::run(flags),
         ["postgres", flags @ ..] => postgres::run(flags),
         ["clickhouse", flags @ ..] => clickhouse::run(flags),
+        ["cluster", flags @ ..] => cluster::run(flags),
         _ => Err([
             rows::USAGE,
             mend::USAGE,
@@ -40,6 +44,7 @@ pub fn run(words: &[&str]) -> Outcome {
             serve::USAGE,
             postgres::USAGE,
             clickhouse::USAGE,
+            cluster::USAGE,
         ]
         .join("\n")),
     }

@@ -15,14 +15,13 @@ mod part_directories;
 mod plot;
 mod report;
 mod results;
-#[path = "../../../../crates/engines/tests/servers/mod.rs"]
-mod servers;
 mod start_state;
 
 use super::machine::Machine;
 use super::measure::Cost;
 use super::program::Program;
 use super::scratch::{Scratch, warm};
+use super::servers;
 use super::units::{count, megabytes, seconds};
 use crate::run::Outcome;
 use dataset::Dataset;
