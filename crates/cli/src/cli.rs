@@ -248,6 +248,8 @@ impl Command {
             Self::Backup(command) => command.cluster.named(),
             Self::Restore(command) => command.cluster.named(),
             Self::Undo(command) => command.cluster.named(),
+            Self::Verify(command) => command.cluster.named(),
+            Self::Operation(command) => command.cluster(),
             _ => None,
         }
     }
@@ -391,14 +393,19 @@ fn run(cli: Cli, arguments: &[OsString]) -> Result<Ended, Failure> {
     let verdict = match cli.command {
         Command::Serve(command) => command.run(&context, PROGRAM, sources),
         Command::Agent(command) => command.run(&context, PROGRAM, sources),
-        command => match command.cluster() {
-            Some(named) => {
+        command => match (command.cluster(), &command) {
+            (Some(named), Command::Operation(_)) => {
+                // It is one command of several about an operation, whose agents may have moved.
+                cluster::command::note_addresses(&context, named)?;
+                command.run(&context)
+            }
+            (Some(named), _) => {
                 let program = defined();
                 let line = program.clone().get_matches_from(arguments);
                 let (words, fields) = words::of_line(&program, &line);
                 cluster::command::run(&context, &words, fields, named)
             }
-            None => command.run(&context),
+            (None, _) => command.run(&context),
         },
     };
     let verdict = verdict.map_err(|failure| context.tell_what_is_in_the_way(failure))?;

@@ -92,6 +92,16 @@ pub fn tables(number: u64) -> String {
     of(number, "table", "tables")
 }
 
+/// `1 server`, `2 servers`
+pub fn servers(number: u64) -> String {
+    of(number, "server", "servers")
+}
+
+/// `1 shard`, `2 shards`
+pub fn shards(number: u64) -> String {
+    of(number, "shard", "shards")
+}
+
 /// `1 file`, `2 files`
 pub fn files(number: u64) -> String {
     of(number, "file", "files")

@@ -16,7 +16,8 @@ use mendb_service::{Conflicts, HolderFate, Service, Settings};
 use tokio::runtime::Runtime;
 
 use crate::backup_name;
-use crate::cluster::coordinator;
+use crate::cluster::topology::Topology;
+use crate::cluster::{addresses, coordinator};
 use crate::context::Context;
 use crate::failure::{Failure, FailureKind};
 use crate::owner::{Owner, cluster_journals};
@@ -182,7 +183,7 @@ impl Context {
                     held: Held::Repository { _lock: lock },
                 })
             }),
-            Owner::Cluster(directory) => self.open_cluster_in(directory),
+            Owner::Cluster(directory) => self.open_cluster_in(directory, None),
         })
     }
 
@@ -243,11 +244,16 @@ impl Context {
     }
 
     /// Opens the journal of a cluster, as a new process of its coordinator: what earlier ones ask from now on is refused.
+    /// Agents are where the list says that is given, or was given last.
     ///
     /// # Errors
     /// [`FailureKind::Busy`] while another process has it; the settings do not say how agents are reached, or something
     /// cannot be opened.
-    pub fn open_cluster_in(&self, directory: &Path) -> Result<OpenService, Failure> {
+    pub fn open_cluster_in(
+        &self,
+        directory: &Path,
+        list: Option<&Topology>,
+    ) -> Result<OpenService, Failure> {
         let tls = agent_tls(&self.settings)?;
         let lock = lock_state(directory).map_err(|failure| match failure.kind {
             FailureKind::Busy => {
@@ -257,6 +263,14 @@ impl Context {
                 failure.hint("the setting cluster.state (MENDB_CLUSTER_STATE) names another place")
             }
         })?;
+        let addresses = match list {
+            None => addresses::read(directory)?,
+            Some(list) => {
+                let listed = addresses::of_list(list);
+                addresses::keep(directory, &listed)?;
+                listed
+            }
+        };
         let coordinator = coordinator::raised(directory, host())?;
         let runtime = self.runtime()?;
         let repository = self.open_repository(&runtime)?;
@@ -270,7 +284,7 @@ impl Context {
             },
             ..settings
         };
-        let engine = Arc::new(Cluster::new(&tls, coordinator)?);
+        let engine = Arc::new(Cluster::new(&tls, coordinator, addresses)?);
         let service = Service::new(engine, repository, runtime, directory, settings)?;
         Ok(OpenService {
             service: Arc::new(service),

@@ -15,9 +15,13 @@ use serde_json::{Map, Value};
 use super::survey::{ClusterSurvey, Found};
 use super::topology::Topology;
 use crate::commands::restore::find;
+use crate::commands::selectors::unless_nothing_fits;
+use crate::commands::verify::{Proof, VerifyCommand};
 use crate::context::Context;
 use crate::failure::{Failure, FailureKind, Verdict};
+use crate::operations::ending::check_end;
 use crate::output::OutputFormat;
+use crate::service::OpenService;
 
 /// What an agent of a shard told, as JSON.
 #[derive(Serialize)]
@@ -27,6 +31,27 @@ struct ShardRecord {
     agent: String,
     /// Null where it does, or did, nothing.
     told: Option<Value>,
+}
+
+impl ShardRecord {
+    fn new(told: ToldByShard) -> Self {
+        let ToldByShard { at, told, .. } = told;
+        Self {
+            shard: at.shard,
+            replica: at.replica,
+            agent: at.agent,
+            told: told.map(|told| serde_json::from_str(&told).unwrap_or(Value::String(told))),
+        }
+    }
+}
+
+/// What was proved of backups, and what agents found beside them.
+#[derive(Serialize)]
+struct VerifiedCluster {
+    #[serde(flatten)]
+    proof: Proof,
+    cluster: String,
+    shards: Vec<ShardRecord>,
 }
 
 /// What agents told.
@@ -64,16 +89,37 @@ pub fn run(
         topology: Topology::find(context, cluster, http_port)?,
         fields,
     };
+    on.topology.check_agents()?;
+    let if_exists = on.fields.contains_key("if_exists");
     match words {
-        ["backup"] => on.backup(),
-        ["restore"] => on.mend(),
+        ["backup"] => unless_nothing_fits(context, if_exists, on.backup()),
+        ["restore"] => unless_nothing_fits(context, if_exists, on.mend()),
         ["undo"] => on.undo(),
+        ["verify"] => on.verify(),
         _ => Err(Failure::misuse(format!(
             "mendb {} does not work on clusters",
             words.join(" ")
         ))
         .hint("leave --cluster out")),
     }
+}
+
+/// Takes note of where the list of a cluster says that agents are, for its operations.
+///
+/// # Errors
+/// The cluster is not found, or another process works on it.
+pub fn note_addresses(
+    context: &Context,
+    (cluster, http_port): (&str, Option<u16>),
+) -> Result<(), Failure> {
+    let topology = Topology::find(context, cluster, http_port)?;
+    topology.check_agents()?;
+    open(context, &topology).map(drop)
+}
+
+fn open(context: &Context, topology: &Topology) -> Result<OpenService, Failure> {
+    let state = &context.settings.cluster_state;
+    context.open_cluster_in(&state.join(&topology.cluster), Some(topology))
 }
 
 impl OnCluster<'_> {
@@ -98,8 +144,9 @@ impl OnCluster<'_> {
                     "operation {operation_id} failed before: rolling it back"
                 ));
                 service.command(&operation_id, Command::Cancel(None))?;
-                self.context
-                    .drive(&service, &operation_id, State::Cancelled)?;
+                self.context.drive_all(&service)?;
+                let given_up = service.journal().operation_head(&operation_id)?;
+                check_end(&given_up, State::Cancelled)?;
                 request()?
             }
             requested => requested?,
@@ -174,19 +221,67 @@ impl OnCluster<'_> {
         self.see_through(&service, &id)
     }
 
+    /// Proves backups once, and has each agent compare its server with what the backup has of its shard.
+    fn verify(mut self) -> Result<Verdict, Failure> {
+        self.refuse(&[
+            (
+                "rename",
+                "the tables of a cluster are compared as they are named",
+            ),
+            (
+                "shard",
+                "every shard is compared with what the backup has of it",
+            ),
+        ])?;
+        let what = self.take_text("what")?.unwrap_or_default();
+        let fold = self.fields.remove("fold").is_some();
+        let command = VerifyCommand::of_backup(what.clone(), fold);
+        if self.fields.remove("live").is_none() {
+            return command.run(self.context);
+        }
+        let service = self.open()?;
+        let (collection, to) = find(&service, what, None)?;
+        let order = self.order(collection)?;
+        let told = service.compare_cluster(order, to.as_deref(), self.is_text())?;
+        // Nobody need wait until all of the backup is read.
+        drop(service);
+        let proof = command.proof(self.context)?.unwrap_or_default();
+        let is_well = proof.verdict() == Verdict::Done && !told.iter().any(|told| told.drift);
+        if self.is_text() {
+            let text = format!(
+                "{}\n{}",
+                proof.describe(),
+                describe(told, "nothing to compare\n")
+            );
+            self.context.output.record(&(), |_| text)?;
+        } else {
+            let cluster = self.topology.cluster.clone();
+            let shards = told.into_iter().map(ShardRecord::new).collect();
+            let record = VerifiedCluster {
+                proof,
+                cluster,
+                shards,
+            };
+            self.context.output.record(&record, |_| String::new())?;
+        }
+        Ok(if is_well {
+            Verdict::Done
+        } else {
+            Verdict::Drift
+        })
+    }
+
     /// Drives a mend to its end and tells what it did on each shard.
     fn see_through(&self, service: &Service, id: &OperationId) -> Result<Verdict, Failure> {
         self.context.say(&format!("operation {id}"));
         self.context.drive_all(service)?;
-        crate::operations::ending::check_end(&service.journal().operation_head(id)?, State::Done)?;
+        check_end(&service.journal().operation_head(id)?, State::Done)?;
         let told = service.cluster_reports(id, self.is_text())?;
         self.tell(Some(id), told)
     }
 
-    fn open(&self) -> Result<crate::service::OpenService, Failure> {
-        let state = &self.context.settings.cluster_state;
-        self.context
-            .open_cluster_in(&state.join(&self.topology.cluster))
+    fn open(&self) -> Result<OpenService, Failure> {
+        open(self.context, &self.topology)
     }
 
     /// What is ordered of one replica of each shard.
@@ -203,6 +298,7 @@ impl OnCluster<'_> {
     fn choose(&self) -> Result<Vec<ShardAgent>, Failure> {
         let mut chosen: BTreeMap<usize, (u64, u64, ShardAgent)> = BTreeMap::new();
         let survey = ClusterSurvey::of(self.context, &self.topology)?;
+        survey.check_each_is_another()?;
         let mut shards: Vec<&str> = Vec::new();
         for (member, found) in self.topology.servers.iter().zip(&survey.servers) {
             if !shards.contains(&member.shard.as_str()) {
@@ -251,22 +347,11 @@ impl OnCluster<'_> {
             false => Verdict::Done,
         };
         if self.is_text() {
-            let text = told.into_iter().map(|ToldByShard { at, told, .. }| {
-                let told = told.unwrap_or_else(|| "nothing to do\n".to_owned());
-                format!("shard {} ({}):\n{told}\n", at.shard, at.agent)
-            });
-            let text = text.collect::<String>();
+            let text = describe(told, "nothing to do\n");
             self.context.output.record(&(), |_| text)?;
             return Ok(verdict);
         }
-        let shards = told
-            .into_iter()
-            .map(|ToldByShard { at, told, .. }| ShardRecord {
-                shard: at.shard,
-                replica: at.replica,
-                agent: at.agent,
-                told: told.map(|told| serde_json::from_str(&told).unwrap_or(Value::String(told))),
-            });
+        let shards = told.into_iter().map(ShardRecord::new);
         let record = ClusterRecord {
             operation_id: id.map(ToString::to_string),
             cluster: self.topology.cluster.clone(),
@@ -306,6 +391,17 @@ impl OnCluster<'_> {
             Some(_) => Err(Failure::misuse(format!("{name} is no text"))),
         }
     }
+}
+
+/// What agents told, for people.
+fn describe(told: Vec<ToldByShard>, nothing: &str) -> String {
+    let text = told.into_iter().map(|ToldByShard { at, told, .. }| {
+        let told = told.filter(|told| !told.is_empty());
+        let told = told.unwrap_or_else(|| nothing.to_owned());
+        let told = told.trim_start_matches('\n');
+        format!("shard {} ({}):\n{told}\n", at.shard, at.agent)
+    });
+    text.collect()
 }
 
 /// Seconds that a server is behind and steps that it has to do; `None` of one that has a replica that is read-only.

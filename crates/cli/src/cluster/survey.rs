@@ -1,5 +1,6 @@
 //! How the servers of a cluster are: each is asked by a thread of its own, and one that does not answer is told as such.
 
+use std::collections::BTreeMap;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
@@ -103,6 +104,28 @@ impl ClusterSurvey {
             shards: shards.len(),
             servers,
         })
+    }
+
+    /// Refuses two servers that are one: the rows of a shard would be stored, or changed, twice.
+    ///
+    /// # Errors
+    /// There are such.
+    pub fn check_each_is_another(&self) -> Result<(), Failure> {
+        let mut seen: BTreeMap<&str, &SurveyedServer> = BTreeMap::new();
+        for server in &self.servers {
+            let Found::Told(told) = &server.found else {
+                continue;
+            };
+            if let Some(twice) = seen.insert(&told.place, server) {
+                return Err(Failure::input(format!(
+                    "{} and {} of the cluster {} are one server: each says that it is {}",
+                    twice.server, server.server, self.cluster, told.place
+                ))
+                .hint("give the list another server for one of them; servers that have one host name and one directory of \
+                       data need other host names"));
+            }
+        }
+        Ok(())
     }
 
     /// Whether every server has answered and every replica of a table takes inserts.

@@ -9,11 +9,14 @@
 //!     agent: db1.example.com:7443
 //! ```
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use mendb_engines::clickhouse::cluster_members;
 use mendb_model::name::check;
 use serde::Deserialize;
+use serde_norway::Value;
+use url::Url;
 
 use crate::context::Context;
 use crate::failure::{Failure, FailureKind};
@@ -52,25 +55,28 @@ struct Listed {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ListedServer {
-    shard: Label,
-    replica: Option<Label>,
+    shard: Value,
+    replica: Option<Value>,
     target: String,
     agent: Option<String>,
 }
 
-/// A name that may be written as a number.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Label {
-    Number(u64),
-    Text(String),
-}
-
-impl Label {
-    fn text(self) -> String {
-        match self {
-            Self::Number(number) => number.to_string(),
-            Self::Text(text) => text,
+/// A name that may be written as a whole number.
+fn label(what: &str, value: &Value) -> Result<String, Failure> {
+    if let Some(text) = value.as_str() {
+        return Ok(text.to_owned());
+    }
+    match value.as_u64() {
+        Some(number) => Ok(number.to_string()),
+        None => {
+            let shown = serde_norway::to_string(value).unwrap_or_default();
+            Err(Failure::input(format!(
+                "a server has {what}: {}, which is neither a text nor a whole number",
+                shown.trim()
+            ))
+            .hint(format!(
+                "write what is no number in quotes: {what}: \"1.5\""
+            )))
         }
     }
 }
@@ -82,6 +88,11 @@ impl Topology {
     /// # Errors
     /// The file cannot be read or names no servers, the target is no ClickHouse server, or it knows no such cluster.
     pub fn find(context: &Context, cluster: &str, http_port: Option<u16>) -> Result<Self, Failure> {
+        if cluster.is_empty() {
+            return Err(Failure::misuse("--cluster is empty").hint(
+                "name a file of servers, --cluster ./cluster.yml, or a cluster that the target knows",
+            ));
+        }
         let path = Path::new(cluster);
         let extension = path.extension().and_then(|extension| extension.to_str());
         if cluster.contains('/') || matches!(extension, Some("yml" | "yaml")) {
@@ -98,12 +109,17 @@ impl Topology {
 
     fn read(path: &Path, agent_port: u16) -> Result<Self, Failure> {
         let shown = path.display();
-        let text = std::fs::read_to_string(path)
+        let bytes = std::fs::read(path)
             .map_err(|error| Failure::io(format!("cannot read the cluster {shown}"), &error))?;
+        let text = String::from_utf8(bytes).map_err(|_| {
+            Failure::input(format!("{shown} is no text of UTF-8")).hint("save it as UTF-8")
+        })?;
         Self::parse(&text, agent_port).map_err(|failure| failure.context(format!("in {shown}")))
     }
 
     fn parse(text: &str, agent_port: u16) -> Result<Self, Failure> {
+        // Some editors put a mark of the encoding before it.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let listed: Listed = serde_norway::from_str(text).map_err(|error| {
             Failure::of(FailureKind::FixInput, &error)
                 .context("it does not list a cluster")
@@ -122,9 +138,12 @@ impl Topology {
             } = server;
             let server = Server::parse(&target)?;
             servers.push(ClusterServer {
-                shard: shard.text(),
-                replica: replica.map_or_else(|| "1".to_owned(), Label::text),
-                agent: agent_url(agent.as_deref(), &server, agent_port),
+                shard: label("shard", &shard)?,
+                replica: match replica {
+                    None => "1".to_owned(),
+                    Some(replica) => label("replica", &replica)?,
+                },
+                agent: agent_url(agent.as_deref(), &server, agent_port)?,
                 server,
             });
         }
@@ -142,16 +161,41 @@ impl Topology {
         };
         let members = cluster_members(&context.connection_options(&target), cluster)?;
         let agent_port = context.settings.cluster_agent_port;
-        let servers = members.into_iter().map(|member| {
+        let mut servers = Vec::new();
+        for member in members {
             let server = target.at(&member.host, http_port);
-            ClusterServer {
+            servers.push(ClusterServer {
                 shard: member.shard.to_string(),
                 replica: member.replica.to_string(),
-                agent: agent_url(None, &server, agent_port),
+                agent: agent_url(None, &server, agent_port)?,
                 server,
+            });
+        }
+        Self::checked(cluster.to_owned(), servers)
+    }
+
+    /// Refuses an agent that stands with two servers: it works beside one of them.
+    ///
+    /// # Errors
+    /// There is one.
+    pub fn check_agents(&self) -> Result<(), Failure> {
+        let mut seen: BTreeMap<String, &ClusterServer> = BTreeMap::new();
+        for server in &self.servers {
+            let agent = without_loopback(&server.agent);
+            if let Some(twice) = seen.insert(agent, server) {
+                return Err(Failure::input(format!(
+                    "the agent {} stands with two servers of the cluster {}: {} and {}",
+                    server.agent,
+                    self.cluster,
+                    twice.server.place(),
+                    server.server.place()
+                ))
+                .hint(
+                    "an agent works beside one server: agent: says where the one of each listens",
+                ));
             }
-        });
-        Self::checked(cluster.to_owned(), servers.collect())
+        }
+        Ok(())
     }
 
     fn checked(cluster: String, mut servers: Vec<ClusterServer>) -> Result<Self, Failure> {
@@ -168,10 +212,8 @@ impl Topology {
                 })?;
             }
             let before = &servers[..at];
-            if let Some(twice) = before
-                .iter()
-                .find(|other| other.server.place() == server.server.place())
-            {
+            let place = |it: &ClusterServer| without_loopback(it.server.place());
+            if let Some(twice) = before.iter().find(|other| place(other) == place(server)) {
                 return Err(wrong(format!(
                     "the server {} is in the cluster {cluster} twice: in shard {} and in shard {}",
                     server.server.place(),
@@ -196,16 +238,52 @@ impl Topology {
     }
 }
 
-/// Where the agent beside a server is, unless that is said.
-fn agent_url(said: Option<&str>, server: &Server, port: u16) -> String {
-    let host = || {
+/// Where the agent beside a server is: as is said, or on the host of the server.
+fn agent_url(said: Option<&str>, server: &Server, port: u16) -> Result<String, Failure> {
+    let Some(said) = said else {
         let place = server.place();
-        place.rsplit_once(':').map_or(place, |(host, _)| host)
+        let host = place.rsplit_once(':').map_or(place, |(host, _)| host);
+        return Ok(format!("https://{host}:{port}"));
     };
-    match said {
-        Some(said) => format!("https://{said}"),
-        None => format!("https://{}:{port}", host()),
+    let wrong = |why: &str| {
+        Failure::input(format!("agent: {said} is no address of an agent: {why}"))
+            .hint("write its host and its port: agent: db1.example.com:7443")
+    };
+    if said.contains("://") {
+        return Err(wrong(
+            "an agent is always asked by https, which is not written",
+        ));
     }
+    let url = Url::parse(&format!("https://{said}")).map_err(|error| wrong(&error.to_string()))?;
+    let is_more = !url.username().is_empty()
+        || url.password().is_some()
+        || url.path() != "/"
+        || url.query().is_some()
+        || url.fragment().is_some();
+    if is_more || said.contains('/') {
+        return Err(wrong("it is more than a host and a port"));
+    }
+    let host = url.host_str().ok_or_else(|| wrong("it has no host"))?;
+    // That of https is not told apart from none.
+    let port = match said.ends_with(":443") {
+        true => 443,
+        false => url.port().unwrap_or(port),
+    };
+    Ok(format!("https://{host}:{port}"))
+}
+
+/// An address in which this machine has one name.
+fn without_loopback(address: &str) -> String {
+    let (scheme, place) = match address.split_once("://") {
+        Some((scheme, place)) => (scheme, place),
+        None => ("", address),
+    };
+    let (host, port) = place.rsplit_once(':').unwrap_or((place, ""));
+    let host = match host {
+        "localhost" | "[::1]" => "127.0.0.1",
+        host => host,
+    };
+    format!("{scheme}://{host}:{port}")
 }
 
 #[cfg(test)]
@@ -257,6 +335,25 @@ mod tests {
     }
 
     #[test]
+    fn a_mark_of_the_encoding_and_an_agent_without_a_port_are_taken() {
+        let text = format!("\u{feff}{}", TWO.replace("db3.example.com:9", "[::2]"));
+        let topology = Topology::parse(&text, 7443).unwrap();
+        assert_eq!(topology.servers[2].agent, "https://[::2]:7443");
+    }
+
+    #[test]
+    fn an_agent_that_stands_with_two_servers_is_refused_where_agents_are_asked() {
+        Topology::parse(TWO, 7443).unwrap().check_agents().unwrap();
+        let text = TWO.replace("db3.example.com:9", "db1:7443");
+        let topology = Topology::parse(&text, 7443).unwrap();
+        let failure = topology.check_agents().unwrap_err().to_string();
+        assert!(
+            failure.contains("the agent https://db1:7443 stands with two servers"),
+            "{failure}"
+        );
+    }
+
+    #[test]
     fn what_is_wrong_in_a_file_is_named_without_passwords() {
         for (text, why) in [
             ("cluster: prod\nservers: []\n".to_owned(), "has no servers"),
@@ -277,6 +374,27 @@ mod tests {
             (
                 TWO.replace("replica: b", "replicas: b"),
                 "does not list a cluster",
+            ),
+            (
+                TWO.replace("db1:8123", "localhost:8123")
+                    .replace("//db2/", "//127.0.0.1:8123/"),
+                "127.0.0.1:8123 is in the cluster prod twice",
+            ),
+            (
+                TWO.replace("db3.example.com:9", "https://db3:9"),
+                "agent: https://db3:9 is no address of an agent",
+            ),
+            (
+                TWO.replace("db3.example.com:9", "db3:9/v1"),
+                "it is more than a host and a port",
+            ),
+            (
+                TWO.replace("shard: 1, replica: b", "shard: 1.5, replica: b"),
+                "shard: 1.5, which is neither a text nor a whole number",
+            ),
+            (
+                TWO.replace("replica: b", "replica: true"),
+                "replica: true, which is neither",
             ),
         ] {
             let failure = Topology::parse(&text, 7443).unwrap_err().to_string();

@@ -10,6 +10,7 @@ use super::selectors::{ExcludeArgs, unless_nothing_fits};
 use crate::cluster::ClusterArgs;
 use crate::context::Context;
 use crate::failure::{Failure, Verdict};
+use crate::human;
 use crate::settings::Settings;
 use crate::target::Target;
 
@@ -97,6 +98,9 @@ pub struct BackupCommand {
     /// And its shard
     #[arg(long, value_name = "NAME", requires = "shard_of", hide = true)]
     shard: Option<String>,
+    /// Or only to say what there is
+    #[arg(long, conflicts_with = "shard_of", hide = true)]
+    what_fits: bool,
 }
 
 impl BackupCommand {
@@ -109,8 +113,16 @@ impl BackupCommand {
             }
             Target::ClickHouse(_) => {
                 let (if_exists, allow_incomplete) = (self.if_exists, self.allow_incomplete);
+                let what_fits = self.what_fits;
                 let order = self.order_parts(&context.settings)?;
                 let service = context.open_service()?;
+                if what_fits {
+                    let fit = service.part_backup_fits(&order)?;
+                    context
+                        .output
+                        .record(&fit, |fit| format!("{}\n", human::tables(fit.tables)))?;
+                    return Ok(Verdict::Done);
+                }
                 // What a crash cut off goes on first, so that nothing of it stays frozen on the server.
                 context.drive_all(&service)?;
                 let taken = take(context, &service, &|| service.request_part_backup(&order));
@@ -130,6 +142,7 @@ impl BackupCommand {
             ("--allow-incomplete", self.allow_incomplete),
             ("--without-secrets", self.without_secrets),
             ("--shard-of", self.shard_of.is_some()),
+            ("--what-fits", self.what_fits),
         ];
         for (flag, given) in flags.into_iter().chain(self.exclude.given()) {
             if given {

@@ -48,10 +48,10 @@ impl ClusterCommand {
 
 fn describe(found: &ClusterSurvey) -> String {
     let mut text = format!(
-        "cluster {}: {} servers in {} shards\n\n",
+        "cluster {}: {} in {}\n\n",
         found.cluster,
-        found.servers.len(),
-        found.shards
+        human::servers(found.servers.len() as u64),
+        human::shards(found.shards as u64)
     );
     text += &table(
         &found.servers,

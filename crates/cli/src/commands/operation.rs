@@ -14,6 +14,7 @@ use mendb_service::journal::operation_event::OperationEvent;
 use mendb_service::journal::shard_progress::ShardProgress;
 use serde::Serialize;
 
+use crate::cluster::ClusterArgs;
 use crate::context::Context;
 use crate::failure::{Failure, FailureKind, Verdict};
 use crate::human;
@@ -38,6 +39,8 @@ pub enum OperationCommand {
     Watch {
         /// The operation
         operation: OperationId,
+        #[command(flatten)]
+        cluster: ClusterArgs,
     },
     /// Stop an operation until it is resumed
     Pause {
@@ -54,6 +57,8 @@ pub enum OperationCommand {
         /// From now on, what to do with parts that were inserted after planning (ClickHouse)
         #[arg(long, value_name = "fail|remove|keep", value_parser = on_concurrent_insert)]
         on_concurrent_insert: Option<OnConcurrentInsert>,
+        #[command(flatten)]
+        cluster: ClusterArgs,
     },
     /// Give an operation up and roll it back
     ///
@@ -65,6 +70,8 @@ pub enum OperationCommand {
         /// Of a mend of a cluster, what to do with rows that came into shards that are mended [default: keep]
         #[arg(long, value_name = "fail|remove|keep", value_parser = on_concurrent_insert)]
         on_concurrent_insert: Option<OnConcurrentInsert>,
+        #[command(flatten)]
+        cluster: ClusterArgs,
     },
     /// End an operation whose repository is gone for good, or that a lost journal does not know, on the target alone
     ///
@@ -161,11 +168,21 @@ impl ListArgs {
 }
 
 impl OperationCommand {
+    /// The cluster whose list is given anew.
+    pub fn cluster(&self) -> Option<(&str, Option<u16>)> {
+        match self {
+            Self::Watch { cluster, .. }
+            | Self::Resume { cluster, .. }
+            | Self::Cancel { cluster, .. } => cluster.named(),
+            _ => None,
+        }
+    }
+
     pub fn run(self, context: &Context) -> Result<Verdict, Failure> {
         match self {
             Self::List(args) => list(context, &args),
             Self::Show { operation } => show(context, &operation),
-            Self::Watch { operation } => {
+            Self::Watch { operation, .. } => {
                 let known = context.journal_of(&operation)?;
                 let wanted = wanted(&known.1.operation_head(&operation)?);
                 context.see_through(&known, &operation, wanted)
@@ -174,6 +191,7 @@ impl OperationCommand {
             Self::Resume {
                 operation,
                 on_concurrent_insert,
+                ..
             } => {
                 let known = context.journal_of(&operation)?;
                 // Its rollback may be what failed.
@@ -185,6 +203,7 @@ impl OperationCommand {
             Self::Cancel {
                 operation,
                 on_concurrent_insert,
+                ..
             } => {
                 let known = context.journal_of(&operation)?;
                 if on_concurrent_insert.is_some() {
@@ -343,6 +362,7 @@ struct ShardRecord {
     /// The sharded table it works on; null where a step is one piece of work.
     table: Option<String>,
     status: String,
+    /// How many there were of it in this step.
     attempt: u32,
     /// Hex digits.
     last_key: Option<String>,
@@ -395,9 +415,19 @@ fn show(context: &Context, id: &OperationId) -> Result<Verdict, Failure> {
     let mut steps = Vec::with_capacity(operation.steps.len());
     let mut shards = Vec::with_capacity(progress.len());
     let mut left = progress.into_iter().peekable();
+    // Attempts are counted on from step to step.
+    let mut attempts_before = 0;
     for (at, step) in (0u32..).zip(&operation.steps) {
-        let of_step: Vec<_> =
+        let mut of_step: Vec<_> =
             std::iter::from_fn(|| left.next_if(|shard| shard.step <= at)).collect();
+        let highest = of_step.iter().map(|shard| shard.attempt).max();
+        for shard in &mut of_step {
+            // Of a step that was left for an earlier one these are its own.
+            if shard.attempt > attempts_before {
+                shard.attempt -= attempts_before;
+            }
+        }
+        attempts_before = attempts_before.max(highest.unwrap_or(0));
         let state = standing(&operation, at);
         steps.push(StepRecord::new(step, state, &of_step));
         let records = of_step.into_iter();
@@ -510,10 +540,10 @@ fn check_takes_policy(operation: &OperationHead) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::misuse(format!(
-        "--on-concurrent-insert is for a mend of a cluster, and operation {} is a {} that is cancelled without: rows \
-         that came stay",
+        "--on-concurrent-insert is for a mend of a cluster, and operation {} is {} that is cancelled without: rows that \
+         came stay",
         operation.operation_id,
-        operation.request.kind()
+        operation.request.a_kind()
     ))
     .hint("leave it out"))
 }

@@ -43,6 +43,7 @@ pub struct ShardRecord {
     shard: String,
     replica: String,
     server: String,
+    version: String,
     tables: usize,
     rows: u64,
     bytes: u64,
@@ -59,6 +60,7 @@ impl ShardRecord {
                 shard: shard.shard.clone(),
                 replica: shard.replica.clone(),
                 server: shard.target.to_string(),
+                version: shard.server_version.clone(),
                 tables: shard.tables,
                 rows: tables().map(PartTable::rows).sum(),
                 bytes: tables().map(PartTable::data_bytes).sum(),
@@ -66,6 +68,11 @@ impl ShardRecord {
             }
         });
         records.collect()
+    }
+
+    /// The milliseconds from the first freeze of a shard to the last; `None` of the backup of one server.
+    pub fn skew_ms(store: &PartStoreBackup) -> Option<u64> {
+        (!store.shards.is_empty()).then(|| store.skew_ms())
     }
 
     /// Shards for people; nothing of the backup of one server.
@@ -79,6 +86,7 @@ impl ShardRecord {
                 Field::left("shard", |it: &Self| it.shard.clone()),
                 Field::left("replica", |it| it.replica.clone()),
                 Field::left("server", |it| it.server.clone()),
+                Field::left("version", |it| it.version.clone()),
                 Field::right("tables", |it| it.tables.to_string()),
                 Field::right("rows", |it| human::count(it.rows)),
                 Field::right("bytes", |it| human::bytes(it.bytes)),
@@ -86,7 +94,12 @@ impl ShardRecord {
             ],
         );
         let skew = human::duration(Duration::from_millis(skew_ms));
-        format!("{shown}shards were frozen within {skew}, by the clocks of their servers\n\n")
+        let empty = shards.iter().filter(|shard| shard.tables == 0);
+        let empty = empty.map(|shard| format!("shard {} has none of the tables\n", shard.shard));
+        format!(
+            "{shown}{}shards were frozen within {skew}, by the clocks of their servers\n\n",
+            empty.collect::<String>()
+        )
     }
 }
 
@@ -106,9 +119,7 @@ impl BackupReport {
                 .map(|store| store.unmatched.clone())
                 .unwrap_or_default(),
             shards: store.map(ShardRecord::all).unwrap_or_default(),
-            skew_ms: store
-                .filter(|store| !store.shards.is_empty())
-                .map(PartStoreBackup::skew_ms),
+            skew_ms: store.and_then(ShardRecord::skew_ms),
             lack: store.map(describe_lack).unwrap_or_default(),
         }
     }

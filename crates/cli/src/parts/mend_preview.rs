@@ -414,6 +414,7 @@ mod tests {
                 }],
                 mended_by: None,
             }],
+            unmatched: Vec::new(),
             stopped: vec![StoppedTable {
                 advice: String::new(),
                 target: TableName::new("analytics", "planes"),

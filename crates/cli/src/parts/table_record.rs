@@ -9,6 +9,9 @@ use crate::output::{Field, table};
 /// A table, view or dictionary with what a backup has of it.
 #[derive(Debug, Serialize)]
 pub struct TableRecord {
+    /// Of the backup of a cluster, the shard that has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shard: Option<String>,
     table: String,
     engine: String,
     parts: u64,
@@ -43,11 +46,17 @@ pub struct Totals {
 impl TableRecord {
     /// The records of a backup, in its order.
     pub fn all(store: &PartStoreBackup) -> Vec<Self> {
-        store.tables.iter().map(Self::new).collect()
+        let shards = store.shards.iter();
+        let mut owners = shards.flat_map(|it| std::iter::repeat_n(&it.shard, it.tables));
+        let tables = store.tables.iter();
+        tables
+            .map(|table| Self::new(table, owners.next()))
+            .collect()
     }
 
-    fn new(table: &PartTable) -> Self {
+    fn new(table: &PartTable, shard: Option<&String>) -> Self {
         Self {
+            shard: shard.cloned(),
             table: table.name().to_string(),
             engine: table.definition.engine.clone(),
             parts: table.lists.iter().map(|list| list.parts).sum(),
@@ -62,18 +71,20 @@ impl TableRecord {
 
     /// Records as lines.
     pub fn describe(records: &[Self]) -> String {
-        table(
-            records,
-            &[
-                Field::left("table", |r: &Self| r.table.clone()),
-                Field::left("engine", |r| r.engine.clone()),
-                Field::right("parts", |r| human::count(r.parts)),
-                Field::right("rows", |r| human::count(r.rows)),
-                Field::right("bytes", |r| human::bytes(r.bytes)),
-                Field::right("new", |r| human::bytes(r.new_bytes)),
-                Field::left("note", Self::note),
-            ],
-        )
+        let mut fields = vec![
+            Field::left("table", |r: &Self| r.table.clone()),
+            Field::left("engine", |r| r.engine.clone()),
+            Field::right("parts", |r| human::count(r.parts)),
+            Field::right("rows", |r| human::count(r.rows)),
+            Field::right("bytes", |r| human::bytes(r.bytes)),
+            Field::right("new", |r| human::bytes(r.new_bytes)),
+            Field::left("note", Self::note),
+        ];
+        if records.iter().any(|record| record.shard.is_some()) {
+            let shard = |r: &Self| r.shard.clone().unwrap_or_default();
+            fields.insert(0, Field::left("shard", shard));
+        }
+        table(records, &fields)
     }
 
     /// What sets it apart, in a few words.
@@ -129,6 +140,7 @@ mod tests {
 
     fn record(table: &str, engine: &str) -> TableRecord {
         TableRecord {
+            shard: None,
             table: table.to_owned(),
             engine: engine.to_owned(),
             parts: 2,
@@ -155,6 +167,12 @@ mod tests {
              a.t    MergeTree               2  1,000  2.0 KiB  1.0 KiB  only partitions 202401, 202402; 1 mutation was not finished\n\
              a.v    ReplacingMergeTree      2  1,000  2.0 KiB  1.0 KiB  only the definition is kept\n"
         );
+        let of_shard = TableRecord {
+            shard: Some("two".to_owned()),
+            ..record("a.t", "Log")
+        };
+        let shown = TableRecord::describe(&[of_shard]);
+        assert!(shown.contains("two    a.t    Log"), "{shown}");
         assert_eq!(
             Totals::of(&records).describe(),
             "2 tables, 4 parts, 2,000 rows, 4.0 KiB, 2.0 KiB of them new in the repository"

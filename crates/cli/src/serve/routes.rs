@@ -179,7 +179,7 @@ pub const ROUTES: &[Route] = &[
         "/v1/operations/{operation}/end",
         Viewer,
         "The report of an operation, when it moves no more",
-        command(&["operation", "watch"]),
+        without(command(&["operation", "watch"]), CLUSTERS),
     ),
     other(
         Get,
@@ -207,14 +207,14 @@ pub const ROUTES: &[Route] = &[
         "/v1/operations/{operation}/resume",
         Operator,
         "Goes on with an operation",
-        command(&["operation", "resume"]),
+        without(command(&["operation", "resume"]), CLUSTERS),
     ),
     route(
         Post,
         "/v1/operations/{operation}/cancel",
         Operator,
         "Gives an operation up and rolls it back",
-        command(&["operation", "cancel"]),
+        without(command(&["operation", "cancel"]), CLUSTERS),
     ),
     route(
         Post,
@@ -313,7 +313,7 @@ pub const ROUTES: &[Route] = &[
         "/v1/collections/{name}/verify",
         Operator,
         "Proves backups, and with live that tables are as in them",
-        named(&["verify"], &[("name", "what")]),
+        without(named(&["verify"], &[("name", "what")]), CLUSTERS),
     ),
     route(
         Post,

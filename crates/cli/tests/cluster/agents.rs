@@ -92,7 +92,8 @@ impl Cluster {
         cluster
     }
 
-    fn agent(&self, at: usize, port: &str) -> Agent {
+    /// The command of an agent.
+    pub fn agent_command(&self, at: usize, port: &str) -> Command {
         let server = &self.shards.servers[at];
         let mut command = Command::new(env!("CARGO_BIN_EXE_mendb"));
         command
@@ -110,8 +111,14 @@ impl Cluster {
         ] {
             command.arg(flag).arg(self.certificates.path(name));
         }
-        command.env("XDG_STATE_HOME", self.shards.path(&format!("agent-{at}")));
-        Agent::start(&mut command)
+        command
+            .env("XDG_STATE_HOME", self.shards.path(&format!("agent-{at}")))
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn agent(&self, at: usize, port: &str) -> Agent {
+        Agent::start(&mut self.agent_command(at, port))
     }
 
     /// Ends the agent of a shard as `kill -9` does, and starts it again at the same place.
@@ -120,6 +127,15 @@ impl Cluster {
         let _ = self.agents[at].process.kill();
         let _ = self.agents[at].process.wait();
         self.agents[at] = self.agent(at, &port);
+    }
+
+    /// Ends the agent of a shard as `kill -9` does, and starts it again at another place.
+    pub fn move_agent(&mut self, at: usize) {
+        let before = self.agents[at].port.clone();
+        let _ = self.agents[at].process.kill();
+        let _ = self.agents[at].process.wait();
+        self.agents[at] = self.agent(at, "0");
+        assert_ne!(self.agents[at].port, before);
     }
 
     /// Has the list of servers name each agent with the server of the other.
@@ -132,7 +148,7 @@ impl Cluster {
     }
 
     /// Writes the list of the servers with their agents, and says where.
-    fn list(&self) -> String {
+    pub fn list(&self) -> String {
         let servers = self.agents.iter().enumerate().map(|(at, agent)| {
             let listed = self.shards.listed(at, self.names);
             format!("{listed}    agent: 127.0.0.1:{}\n", agent.port)
@@ -147,9 +163,15 @@ impl Cluster {
     pub fn command_in(&self, state: &Path, arguments: &[&str]) -> Command {
         let mut command = self.shards.command(&["--repository", &self.repository()]);
         command.args(arguments).env("XDG_STATE_HOME", state);
-        if ["backup", "restore", "undo"].contains(&arguments[0]) {
+        if ["backup", "restore", "undo", "verify"].contains(&arguments[0]) {
             command.args(["--cluster", &self.list()]);
         }
+        self.identify(&mut command);
+        command
+    }
+
+    /// Gives a command the certificates of the coordinator.
+    fn identify(&self, command: &mut Command) {
         for (name, file) in [
             ("CERT", "by-ours.crt"),
             ("KEY", "by-ours.key"),
@@ -160,7 +182,12 @@ impl Cluster {
                 self.certificates.path(file),
             );
         }
-        command
+    }
+
+    /// What comes of a command of the coordinator that names a list of its own.
+    pub fn with_certificates(&self, mut command: Command, arguments: &[&str]) -> Output {
+        self.identify(&mut command);
+        command.args(arguments).output().unwrap()
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {

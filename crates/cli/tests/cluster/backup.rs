@@ -21,6 +21,13 @@ fn one_backup_has_one_replica_of_each_shard_and_how_close_they_were_frozen() {
     assert!(taken["skew_ms"].as_u64().unwrap() < 30_000, "{taken}");
     assert_eq!(taken["complete"], true);
 
+    let shown = cluster.ok(&["show", "monday"]);
+    assert_eq!(shown["skew_ms"], taken["skew_ms"]);
+    let data = shown["data"].as_array().unwrap();
+    let mut owners: Vec<&Value> = data.iter().map(|table| &table["shard"]).collect();
+    owners.sort_by_key(ToString::to_string);
+    assert_eq!(owners, ["one", "two"]);
+
     // It is one restore point.
     let listed = cluster.ok(&["list", "shop"]);
     let listed = listed.as_array().unwrap();
@@ -45,7 +52,9 @@ fn one_backup_has_one_replica_of_each_shard_and_how_close_they_were_frozen() {
     assert!(bytes(&next) < bytes(&taken), "{next}");
     // All of it can be read again, and garbage is none of it.
     cluster.ok(&["repository", "tidy"]);
-    cluster.ok(&["verify", "shop"]);
+    let proof = cluster.ok(&["verify", "shop"]);
+    assert_eq!(proof["backups"].as_array().unwrap().len(), 2, "{proof}");
+    assert!(proof["shards"].is_null(), "{proof}");
 }
 
 #[test]

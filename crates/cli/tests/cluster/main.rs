@@ -9,6 +9,7 @@ mod backup;
 mod certificates;
 mod coordinators;
 mod crash;
+mod empty;
 mod guide;
 mod mend;
 #[path = "../points/mod.rs"]

@@ -34,7 +34,14 @@ fn fails_on_one_shard(cluster: &Cluster, mend: &[&str]) -> String {
     spoil(&cluster.shards.path("repository/files"));
     let failed = cluster.fails(mend);
     assert!(failed.contains("of shard two"), "{failed}");
-    cluster.unfinished().unwrap()
+    let id = cluster.unfinished().unwrap();
+    // What it reads stays there until it is over.
+    let refused = cluster.fails(&["delete", "monday"]);
+    assert!(
+        refused.contains(&format!("is needed by operation {id}")),
+        "{refused}"
+    );
+    id
 }
 
 #[test]

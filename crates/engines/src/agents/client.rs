@@ -1,5 +1,6 @@
 //! Requests to agents.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::path::Path;
@@ -16,6 +17,7 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use super::coordinator::{AgentTls, COORDINATOR, Coordinator, KNOWN_ONLY, SERVER};
+use super::unanswered::Unanswered;
 use crate::error::{EngineError, Remedy, Result};
 
 /// A connection is waited for so long.
@@ -24,6 +26,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// The same where it looks at its tables first: it waits for replicas that are behind.
 const PLAN_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+/// The same where it may read every byte of them.
+const READ_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 /// Bytes of an answer.
 const ANSWER_BYTES: u64 = 64 << 20;
 
@@ -110,13 +114,21 @@ impl AgentOperation {
     }
 }
 
+/// Where agents are, by shard and replica: `https://host:port`.
+pub type Addresses = BTreeMap<(String, String), String>;
+
 /// A way to ask the agents of a cluster.
 pub struct Agents {
     http: Client,
+    addresses: Addresses,
 }
 
 impl Agents {
-    pub(super) fn new(tls: &AgentTls, coordinator: &Coordinator) -> Result<Self> {
+    pub(super) fn new(
+        tls: &AgentTls,
+        coordinator: &Coordinator,
+        addresses: Addresses,
+    ) -> Result<Self> {
         let mut pem = read(&tls.certificate)?;
         pem.push(b'\n');
         pem.extend(read(&tls.key)?);
@@ -155,22 +167,32 @@ impl Agents {
             .tls_certs_only(signers)
             .build()
             .map_err(|error| wrong(&tls.certificate, &describe_error(&error)))?;
-        Ok(Self { http })
+        Ok(Self { http, addresses })
+    }
+
+    /// The same agent where it is now, which may be elsewhere than when an operation began.
+    pub fn now(&self, at: &ShardAgent) -> ShardAgent {
+        let known = self.addresses.get(&(at.shard.clone(), at.replica.clone()));
+        ShardAgent {
+            agent: known.unwrap_or(&at.agent).clone(),
+            ..at.clone()
+        }
     }
 
     /// Whether an agent is there and takes orders of this coordinator.
     ///
     /// # Errors
-    /// It is not, or does not.
+    /// It is not, or does not. That an address or a certificate is wrong does not pass.
     pub fn check(&self, at: &ShardAgent) -> Result<()> {
         let request = self.http.get(url(at, &["whoami"])?).timeout(ANSWER_TIMEOUT);
-        answer(at, request).map(drop)
+        answer_at_once(at, request).map(drop)
     }
 
     /// Gives an order, or asks for the one of a key.
     ///
     /// # Errors
-    /// The agent does not answer, which may pass; or it refuses, with its reason.
+    /// The agent does not answer, which may pass, since addresses and certificates are mended while an operation goes on;
+    /// or it refuses, with its reason.
     pub fn ask(&self, at: &ShardAgent, asked: &Asked<'_>) -> Result<Answer> {
         let mut request = self
             .http
@@ -198,6 +220,25 @@ impl Agents {
             (204, ..) => Ok(Answer::Unknown),
             (_, printed, drift) => Ok(Answer::Done { printed, drift }),
         }
+    }
+
+    /// Has an agent run a command that changes nothing. Returns what that printed, and whether something is not as it should
+    /// be. With `long` it may read every byte of its tables.
+    ///
+    /// # Errors
+    /// As [`Self::check`], or the agent refuses, with its reason.
+    pub fn look(&self, at: &ShardAgent, asked: &Asked<'_>, long: bool) -> Result<(String, bool)> {
+        let mut request = self
+            .http
+            .post(url(at, asked.path)?)
+            .timeout(if long { READ_TIMEOUT } else { PLAN_TIMEOUT })
+            .header("content-type", "application/json")
+            .body(Value::Object(asked.arguments.clone()).to_string());
+        if asked.text {
+            request = request.header("accept", "text/plain");
+        }
+        let (_, printed, drift) = answer_at_once(at, request)?;
+        Ok((printed, drift))
     }
 
     /// How far an operation is.
@@ -282,25 +323,52 @@ fn name(at: &ShardAgent) -> String {
 }
 
 /// The status, the body, and whether something is not as it should be.
-fn answer(at: &ShardAgent, request: RequestBuilder) -> Result<(u16, String, bool)> {
-    let lost = |why: String| {
-        EngineError::new(
-            Remedy::Retry,
-            format!("{} does not answer: {why}", name(at)),
-        )
+type Heard = (u16, String, bool);
+
+/// What an agent answers in an operation that goes on: what keeps it from being heard may be mended meanwhile.
+fn answer(at: &ShardAgent, request: RequestBuilder) -> Result<Heard> {
+    answered(at, request)?.map_err(|lost| not_heard(at, &lost.why, Remedy::Retry))
+}
+
+/// What it answers before anything was begun.
+fn answer_at_once(at: &ShardAgent, request: RequestBuilder) -> Result<Heard> {
+    answered(at, request)?.map_err(|lost| {
+        let remedy = if lost.is_wrong {
+            Remedy::Repair
+        } else {
+            Remedy::Retry
+        };
+        not_heard(at, &lost.why, remedy)
+    })
+}
+
+fn not_heard(at: &ShardAgent, why: &str, remedy: Remedy) -> EngineError {
+    EngineError::new(remedy, format!("{} does not answer: {why}", name(at)))
+}
+
+/// What it answers, or why it was not heard.
+///
+/// # Errors
+/// It refuses.
+fn answered(
+    at: &ShardAgent,
+    request: RequestBuilder,
+) -> Result<std::result::Result<Heard, Unanswered>> {
+    let response = match request.header(SERVER, &at.server).send() {
+        Ok(response) => response,
+        Err(error) => return Ok(Err(Unanswered::of(&error))),
     };
-    let response = request
-        .header(SERVER, &at.server)
-        .send()
-        .map_err(|error| lost(describe_error(&error)))?;
     let status = response.status().as_u16();
     let drift = response
         .headers()
         .get("mendb-verdict")
         .is_some_and(|verdict| verdict == "drift");
-    let body = body(response).map_err(lost)?;
+    let body = match body(response) {
+        Ok(body) => body,
+        Err(why) => return Ok(Err(Unanswered::passing(why))),
+    };
     match status {
-        200 | 202 | 204 => Ok((status, body, drift)),
+        200 | 202 | 204 => Ok(Ok((status, body, drift))),
         _ => Err(refusal(at, status, &body)),
     }
 }
@@ -322,8 +390,12 @@ fn refusal(at: &ShardAgent, status: u16, body: &str) -> EngineError {
     let problem: Value = serde_json::from_str(body).unwrap_or_default();
     let detail = problem["detail"].as_str();
     let detail = detail.map_or_else(|| format!("with status {status}"), str::to_owned);
-    let hint = problem["hint"].as_str();
-    let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+    let hint = match (problem["hint"].as_str(), problem["operation"].as_str()) {
+        (None, _) => String::new(),
+        // One that somebody ordered there.
+        (Some(hint), Some(_)) => format!("; beside that server: {hint}"),
+        (Some(hint), None) => format!("; {hint}"),
+    };
     let passes =
         matches!(status, 429 | 503) || status == 409 && problem["kind"].as_str() == Some("retry");
     let remedy = if passes {
@@ -368,6 +440,12 @@ mod tests {
             "the agent of shard 1, at https://db1:7443 refuses: no such backup; look at mendb list"
         );
         assert_eq!(error.remedy, Remedy::Request);
+        let body = r#"{"detail":"t is being mended","operation":"mend-1","hint":"mendb operation watch mend-1"}"#;
+        let error = refusal(&at, 422, body).to_string();
+        assert!(
+            error.ends_with("; beside that server: mendb operation watch mend-1"),
+            "{error}"
+        );
         for (status, body) in [(503, "{}"), (429, ""), (409, r#"{"kind":"retry"}"#)] {
             assert_eq!(refusal(&at, status, body).remedy, Remedy::Retry);
         }

@@ -1,6 +1,6 @@
 //! A cluster as an engine: the process holds nothing of it, its agents do.
 
-use super::client::Agents;
+use super::client::{Addresses, Agents};
 use super::coordinator::{AgentTls, Coordinator};
 use crate::contract::{Data, Engine, Hold, Lock};
 use crate::error::Result;
@@ -12,13 +12,14 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// A cluster whose agents take orders of a coordinator.
+    /// A cluster whose agents take orders of a coordinator, at these addresses where they are given, else where they were
+    /// when an operation began.
     ///
     /// # Errors
     /// The files of TLS cannot be read, or are none.
-    pub fn new(tls: &AgentTls, coordinator: Coordinator) -> Result<Self> {
+    pub fn new(tls: &AgentTls, coordinator: Coordinator, addresses: Addresses) -> Result<Self> {
         Ok(Self {
-            agents: Agents::new(tls, &coordinator)?,
+            agents: Agents::new(tls, &coordinator, addresses)?,
             coordinator,
         })
     }

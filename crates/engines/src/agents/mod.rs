@@ -4,12 +4,14 @@
 //! key, by which it is one operation however often it is given.
 //!
 //! *Retry*: nothing is asked twice here; the error says whether it may be. *Bounds*: a connection is waited for
-//! 10 seconds, an answer a minute, or half an hour where tables are looked at first; an answer has at most 64 MiB.
+//! 10 seconds, an answer a minute, half an hour where tables are looked at first, a day where their bytes are read; an
+//! answer has at most 64 MiB.
 
 mod client;
 mod cluster;
 mod coordinator;
+mod unanswered;
 
-pub use client::{AgentOperation, Agents, Answer, Asked};
+pub use client::{Addresses, AgentOperation, Agents, Answer, Asked};
 pub use cluster::Cluster;
 pub use coordinator::{AgentTls, COORDINATOR, Coordinator, KNOWN_ONLY, SERVER, order_key};

@@ -158,6 +158,17 @@ impl Request {
         }
     }
 
+    /// The same with its article: `an undo`.
+    pub fn a_kind(&self) -> String {
+        let kind = self.kind();
+        let article = if kind.starts_with(['a', 'e', 'i', 'o', 'u']) {
+            "an"
+        } else {
+            "a"
+        };
+        format!("{article} {kind}")
+    }
+
     /// The mend of a part store that it is, or the undo of one.
     pub fn part_mend(&self) -> Option<&MendRequest> {
         match self {

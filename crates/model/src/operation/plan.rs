@@ -30,7 +30,12 @@ pub enum PlanError {
 pub fn plan(request: &Request, bytes: &[u64]) -> Result<Vec<PlannedStep>, PlanError> {
     use crate::name::BackupKind::{Full, Incremental};
     let targets = request.target_tables();
-    let needs_tables = !matches!(request, Request::Maintain(_) | Request::Cluster(_));
+    let needs_tables = match request {
+        Request::Maintain(_) | Request::Cluster(_) => false,
+        // A shard may have none.
+        Request::PartBackup(request) => request.of_shard.is_none(),
+        _ => true,
+    };
     if needs_tables && targets.is_empty() {
         return Err(PlanError::NoTable);
     }

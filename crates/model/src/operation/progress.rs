@@ -32,14 +32,19 @@ impl OperationHead {
         let current = self.current_step as usize;
         let bytes_total: u64 = self.steps.iter().map(|step| step.bytes_total).sum();
         let counts = self.counts;
+        // At the end those of the last step are among those before.
+        let (rows, bytes) = match self.state {
+            State::Done | State::Cancelled => (0, 0),
+            _ => (self.task_rows(), counts.bytes),
+        };
         Progress {
             percent: f64::from(
                 self.percent_floor
                     .max(self.percent_now(current, counts.bytes)),
             ) / 100.0,
-            rows_done: self.rows_before + self.task_rows(),
-            bytes_done: self.bytes_before + counts.bytes,
-            bytes_total: bytes_total.max(self.bytes_before + counts.bytes),
+            rows_done: self.rows_before + rows,
+            bytes_done: self.bytes_before + bytes,
+            bytes_total: bytes_total.max(self.bytes_before + bytes),
             shards_done: counts.done,
             shards_total: counts.total,
         }
@@ -135,9 +140,64 @@ mod tests {
     use super::*;
     use crate::name::{BackupId, BackupKind};
     use crate::operation::{
-        BackupRequest, FindBy, Limits, Operation, RowMendRequest, RowScope, RowTableMend,
-        TaskCounts, plan,
+        BackupRequest, ClusterRequest, ClusterWork, Context, Event, FindBy, Limits, NewTask,
+        Operation, Report, ReportStatus, RowMendRequest, RowScope, RowTableMend, ShardAgent,
+        TaskCounts, TaskOutput, TaskSpec, plan,
     };
+
+    #[test]
+    fn what_the_last_step_has_done_is_counted_once() {
+        let request = Request::Cluster(ClusterRequest {
+            cluster: "prod".into(),
+            collection: "shop".into(),
+            work: ClusterWork::Mend {
+                backup_id: BackupId::new(0, BackupKind::Full).unwrap(),
+            },
+            shards: vec![ShardAgent {
+                shard: "1".into(),
+                replica: "a".into(),
+                agent: "https://db1:7443".into(),
+                server: "db1:/data/".into(),
+            }],
+            arguments: serde_json::Map::new(),
+            on_concurrent_insert: None,
+        });
+        let steps = plan(&request, &[]).unwrap();
+        let repository = ("id".to_owned(), "memory:".to_owned());
+        let id = "mend-1".parse().unwrap();
+        let mut operation = Operation::new(id, request, steps, repository, Limits::default(), 0);
+        let context = Context {
+            now_ms: 0,
+            jitter: 0.0,
+        };
+        for step in 0..2 {
+            let task = NewTask {
+                spec: TaskSpec::Shard {
+                    shard: "1".into(),
+                    shard_idx: 0,
+                },
+                bytes_total: 0,
+            };
+            let tasks = vec![task];
+            (operation.step(context, Event::Allocated { step, tasks })).unwrap();
+            let report = Report {
+                step,
+                shard_idx: 0,
+                attempt: operation.tasks[0].attempt,
+                status: ReportStatus::Success,
+                last_key: None,
+                rows: 30 * u64::from(step),
+                bytes: 700 * u64::from(step),
+                output: TaskOutput::None,
+                segments_before: 0,
+            };
+            operation.step(context, Event::Reported(report)).unwrap();
+            operation.step(context, Event::Advance).unwrap();
+        }
+        assert_eq!(operation.state, State::Done);
+        let progress = operation.progress();
+        assert_eq!((progress.rows_done, progress.bytes_done), (30, 700));
+    }
 
     #[test]
     fn a_mend_that_has_yet_to_stage_is_not_shown_as_nearly_done() {

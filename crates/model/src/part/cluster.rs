@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Unmatched;
 use super::table::{PartStoreBackup, ShardOfCluster};
 use crate::target::TargetMark;
 
@@ -20,7 +21,8 @@ pub struct ShardContents {
 }
 
 impl PartStoreBackup {
-    /// Adds what a replica of a shard has. Of a shard that is in it already nothing is added.
+    /// Adds what a replica of a shard has. Of a shard that is in it already nothing is added. A pattern fits nothing where it
+    /// does on all shards.
     pub fn add_shard(&mut self, shard: &str, replica: &str, contents: ShardContents) {
         if self.shards.iter().any(|known| known.shard == shard) {
             return;
@@ -30,6 +32,15 @@ impl PartStoreBackup {
             frozen_at_ms,
             store,
         } = contents;
+        if self.shards.is_empty() {
+            // All agents were told the same.
+            self.patterns = store.patterns;
+            self.exclude = store.exclude;
+            self.unmatched = store.unmatched;
+        } else {
+            let fits_nowhere = |known: &Unmatched| store.unmatched.contains(known);
+            self.unmatched.retain(fits_nowhere);
+        }
         self.shards.push(ShardOfCluster {
             shard: shard.to_owned(),
             replica: replica.to_owned(),
@@ -46,11 +57,6 @@ impl PartStoreBackup {
         self.tables.extend(store.tables);
         self.missing.extend(store.missing);
         self.dropped.extend(store.dropped);
-        for unmatched in store.unmatched {
-            if !self.unmatched.contains(&unmatched) {
-                self.unmatched.push(unmatched);
-            }
-        }
     }
 
     /// What it holds of a shard, as a backup of that server alone; `None` of a shard that it does not have.
@@ -99,7 +105,7 @@ fn cut<T: Clone>(all: &[T], before: impl Iterator<Item = usize>, own: usize) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::part::{MissingTable, TableName};
+    use crate::part::{MissingTable, Selector, TableName};
 
     fn contents(id: &str, frozen_at_ms: u64, missing: &[&str]) -> ShardContents {
         let mut store = PartStoreBackup::new("18.16".to_owned(), None);
@@ -143,6 +149,26 @@ mod tests {
             names.collect::<Vec<_>>()
         };
         assert_eq!(names(&whole.missing), ["x", "y", "z"]);
+    }
+
+    #[test]
+    fn a_pattern_that_fits_something_on_one_shard_fits() {
+        let nothing = |patterns: &[&str]| -> Vec<Unmatched> {
+            let unmatched = patterns.iter().map(|pattern| Unmatched {
+                selector: Selector::Tables,
+                pattern: (*pattern).to_owned(),
+            });
+            unmatched.collect()
+        };
+        let mut whole = PartStoreBackup::new(String::new(), None);
+        for (shard, patterns) in [("1", &["shop.a", "shop.x"]), ("2", &["shop.b", "shop.x"])] {
+            let mut contents = contents(shard, 0, &[]);
+            contents.store.patterns = "shop.*".to_owned();
+            contents.store.unmatched = nothing(patterns);
+            whole.add_shard(shard, "r", contents);
+        }
+        assert_eq!(whole.unmatched, nothing(&["shop.x"]));
+        assert_eq!(whole.patterns, "shop.*");
     }
 
     #[test]

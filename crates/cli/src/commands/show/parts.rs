@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 
 use crate::context::Context;
 use crate::failure::{Failure, Verdict};
-use crate::parts::backup_report::describe_lack;
+use crate::parts::backup_report::{ShardRecord, describe_lack};
 use crate::parts::part_record::PartRecord;
 use crate::parts::table_record::{TableRecord, Totals};
 use crate::proven::{self, Proven};
@@ -31,6 +31,11 @@ struct BackupDetails<'a> {
 struct Contents {
     totals: Totals,
     data: Vec<TableRecord>,
+    /// Of the backup of a cluster its shards, and the milliseconds from the first freeze to the last.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    shards: Vec<ShardRecord>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    skew_ms: Option<u64>,
     /// Only where they were asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     parts: Option<Vec<PartRecord>>,
@@ -42,15 +47,21 @@ impl Contents {
         Self {
             totals: Totals::of(&data),
             data,
+            shards: ShardRecord::all(store),
+            skew_ms: ShardRecord::skew_ms(store),
             parts,
         }
     }
 
     fn describe(&self, store: &PartStoreBackup) -> String {
+        let server = match store.shards.is_empty() {
+            true => format!("server      ClickHouse {}\n", store.server_version),
+            false => String::new(),
+        };
         let mut text = format!(
-            "server      ClickHouse {}\nin all      {}\n\n{}",
-            store.server_version,
+            "{server}in all      {}\n\n{}{}",
             self.totals.describe(),
+            ShardRecord::describe(&self.shards, self.skew_ms),
             TableRecord::describe(&self.data)
         );
         for table in &store.tables {

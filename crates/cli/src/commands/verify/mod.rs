@@ -18,6 +18,7 @@ use serde::Serialize;
 use tokio::runtime::Handle;
 
 use crate::backup_name;
+use crate::cluster::ClusterArgs;
 use crate::commands::restore::parse_rename;
 use crate::commands::table;
 use crate::context::Context;
@@ -64,11 +65,20 @@ pub struct VerifyCommand {
     /// Names of live tables that differ from those in the backup
     #[arg(long, value_name = "OLD=NEW", value_delimiter = ',', requires = "live", value_parser = parse_rename)]
     rename: Vec<(String, String)>,
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    /// Of the backup of a cluster, the shard that the server is compared with, unless the one that it was then
+    /// (ClickHouse)
+    #[arg(long, value_name = "NAME", requires = "live")]
+    shard: Option<String>,
+    /// What an agent is told by the coordinator of its cluster, which proves the backup: only to compare
+    #[arg(long, requires = "shard", hide = true)]
+    live_only: bool,
 }
 
 /// What was proved and what was found.
-#[derive(Serialize)]
-struct Proof {
+#[derive(Default, Serialize)]
+pub struct Proof {
     /// What is wrong with the repository itself.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     damage: Vec<String>,
@@ -94,31 +104,50 @@ struct ComparisonRecord {
 }
 
 impl VerifyCommand {
+    /// The command that proves a backup and compares nothing with it.
+    pub fn of_backup(name: String, fold: bool) -> Self {
+        Self {
+            what: name,
+            live: false,
+            bytes: false,
+            replicas: false,
+            fold,
+            rename: Vec::new(),
+            cluster: ClusterArgs::default(),
+            shard: None,
+            live_only: false,
+        }
+    }
+
     pub fn run(self, context: &Context) -> Result<Verdict, Failure> {
+        let Some(proof) = self.proof(context)? else {
+            let snapshot = context.look_at_rows()?;
+            return table::digest::verify_table(context, &snapshot, &self.what);
+        };
+        context.output.record(&proof, Proof::describe)?;
+        Ok(proof.verdict())
+    }
+
+    /// Proves the backups that it names, and compares live tables with one where that is asked for. `None` where it names
+    /// a table of a row store.
+    ///
+    /// # Errors
+    /// There is nothing of the name, or it cannot be read.
+    pub fn proof(&self, context: &Context) -> Result<Option<Proof>, Failure> {
         let runtime = context.runtime()?;
         let repository = context.open_repository(&runtime)?;
         let collections = runtime.block_on(repository.collections())?;
         if collections.contains(&self.what) {
             let listing = repository.list(&self.what);
             let backups = context.until_left(runtime.handle(), listing)??;
-            return self.prove(
-                context,
-                &repository,
-                runtime.handle(),
-                (&self.what, backups),
-                Named::Collection,
-            );
+            let named = (self.what.as_str(), backups, Named::Collection);
+            return (self.prove(context, &repository, runtime.handle(), named)).map(Some);
         }
         match backup_name::search(&repository, runtime.handle(), &self.what)? {
             Some((collection, id)) => {
                 let backups = chain(&repository, runtime.handle(), &collection, id);
-                self.prove(
-                    context,
-                    &repository,
-                    runtime.handle(),
-                    (&collection, backups),
-                    Named::Backup,
-                )
+                let named = (collection.as_str(), backups, Named::Backup);
+                (self.prove(context, &repository, runtime.handle(), named)).map(Some)
             }
             None => {
                 let Target::Rows(_) = context.target()? else {
@@ -128,7 +157,7 @@ impl VerifyCommand {
                 if !snapshot.tables().contains(&self.what) {
                     return Err(self.not_a_table(context, &repository)?);
                 }
-                table::digest::verify_table(context, &snapshot, &self.what)
+                Ok(None)
             }
         }
     }
@@ -159,9 +188,8 @@ impl VerifyCommand {
         context: &Context,
         repository: &Repository,
         runtime: &Handle,
-        (collection, backups): (&str, Vec<Listed>),
-        named: Named,
-    ) -> Result<Verdict, Failure> {
+        (collection, backups, named): (&str, Vec<Listed>, Named),
+    ) -> Result<Proof, Failure> {
         if backups.is_empty() {
             return Err(no_backup(&self.what, repository));
         }
@@ -203,7 +231,11 @@ impl VerifyCommand {
         let mut proofs = Vec::new();
         let mut removed = Vec::new();
         let mut whole: Vec<usize> = Vec::new();
-        for at in 0..backups.len() {
+        let proved = match self.live_only {
+            true => 0,
+            false => backups.len(),
+        };
+        for at in 0..proved {
             match proving.prove(&mut backups, at, &whole)? {
                 Some(proof) => {
                     if proof.damage.is_empty() {
@@ -229,9 +261,7 @@ impl VerifyCommand {
             damage: lacks_header(repository, runtime)?.into_iter().collect(),
             backups: proofs,
             removed,
-            live: Vec::new(),
-            live_parts: Vec::new(),
-            replicas: Vec::new(),
+            ..Proof::default()
         };
         // What live tables are compared with is in the manifest and its documents: that an object is
         // damaged does not matter here.
@@ -244,6 +274,14 @@ impl VerifyCommand {
             (_, _, Named::Backup) => backups.last(),
             _ => backups.iter().rfind(complete).or(backups.last()),
         };
+        if self.live_only
+            && let Some((id, Err(_))) = newest
+        {
+            return Err(Failure::input(format!(
+                "backup {id} cannot be read, so that nothing can be compared with it"
+            ))
+            .hint(format!("mendb verify {id} tells why")));
+        }
         if let (true, Some(service), Some((_, Ok(newest)))) = (self.live, &service, newest) {
             if let Whose::Theirs(target) = service.whose(newest)? {
                 let id = &newest.manifest.backup_id;
@@ -259,13 +297,7 @@ impl VerifyCommand {
                 proof.live = self.compare(context, service, newest)?;
             }
         }
-        let well = proof.damage.is_empty()
-            && proof.backups.iter().all(|proof| proof.damage.is_empty())
-            && proof.live.iter().all(|record| record.equal)
-            && proof.live_parts.iter().all(|table| table.equal)
-            && proof.replicas.iter().all(|replica| replica.equal);
-        context.output.record(&proof, describe)?;
-        Ok(if well { Verdict::Done } else { Verdict::Drift })
+        Ok(proof)
     }
 
     /// The newest backup that is this target's, of those that lack no table where there are such; it may be
@@ -318,7 +350,11 @@ impl VerifyCommand {
     ) -> Result<MendPreview, Failure> {
         let order = MendOrder {
             check_kept: self.bytes,
-            ..parts::comparison(&newest.collection, &newest.backup_id, self.rename.clone())
+            ..parts::comparison(
+                (&newest.collection, &newest.backup_id),
+                self.shard.clone(),
+                self.rename.clone(),
+            )
         };
         mend_preview::plan(service, &order, context.output.hides_progress())
     }
@@ -344,6 +380,27 @@ impl VerifyCommand {
             comparison,
         };
         Ok(comparisons.into_iter().flatten().map(record).collect())
+    }
+}
+
+impl Proof {
+    /// Whether all is as it should be.
+    pub fn verdict(&self) -> Verdict {
+        let is_well = self.damage.is_empty()
+            && self.backups.iter().all(|proof| proof.damage.is_empty())
+            && self.live.iter().all(|record| record.equal)
+            && self.live_parts.iter().all(|table| table.equal)
+            && self.replicas.iter().all(|replica| replica.equal);
+        if is_well {
+            Verdict::Done
+        } else {
+            Verdict::Drift
+        }
+    }
+
+    /// The proof for people.
+    pub fn describe(&self) -> String {
+        describe(self)
     }
 }
 
@@ -405,8 +462,11 @@ fn describe_indexes(comparison: &TableComparison) -> String {
     text
 }
 
-fn describe(proof: &Proof) -> String {
-    let mut text = text_table(
+fn describe_backups(proof: &Proof) -> String {
+    if proof.backups.is_empty() {
+        return String::new();
+    }
+    text_table(
         &proof.backups,
         &[
             Field::left("backup", |r: &BackupProof| r.backup_id.to_string()),
@@ -419,7 +479,11 @@ fn describe(proof: &Proof) -> String {
                 found => format!("damaged in {found} places"),
             }),
         ],
-    );
+    )
+}
+
+fn describe(proof: &Proof) -> String {
+    let mut text = describe_backups(proof);
     let whole = proof.backups.iter().filter(|r| r.damage.is_empty());
     for backup in whole {
         if let Some(reason) = &backup.unproved {

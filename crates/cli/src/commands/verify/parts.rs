@@ -282,8 +282,8 @@ impl LiveTable {
 
 /// The order of the mend that would bring live tables to a backup: it is only planned.
 pub fn comparison(
-    collection: &str,
-    id: &BackupId,
+    (collection, id): (&str, &BackupId),
+    shard: Option<String>,
     rename: impl IntoIterator<Item = (String, String)>,
 ) -> MendOrder {
     MendOrder {
@@ -295,7 +295,7 @@ pub fn comparison(
         ..MendOrder::new(MendFrom::Collection {
             collection: collection.to_owned(),
             to: Some(id.to_string()),
-            shard: None,
+            shard,
         })
     }
 }

@@ -22,7 +22,8 @@ struct Line {
 struct Place {
     _directory: tempfile::TempDir,
     context: Context,
-    told: Receiver<Told>,
+    /// Somebody listens.
+    _told: Receiver<Told>,
 }
 
 impl Place {
@@ -49,7 +50,7 @@ impl Place {
         let place = Self {
             _directory: directory,
             context,
-            told,
+            _told: told,
         };
         place.run(&[
             "table",
@@ -79,25 +80,13 @@ impl Place {
     }
 
     /// Proves backups as they were listed before; what is told of it.
-    fn prove(&mut self, backups: Vec<Listed>, named: Named) -> Result<(Verdict, String), Failure> {
+    fn prove(&self, backups: Vec<Listed>, named: Named) -> Result<(Verdict, String), Failure> {
         let runtime = self.context.runtime()?;
         let repository = self.context.open_repository(&runtime)?;
         let verify = Line::parse_from(["mendb", "world"]).verify;
-        while self.told.try_recv().is_ok() {}
-        let verdict = verify.prove(
-            &self.context,
-            &repository,
-            runtime.handle(),
-            ("world", backups),
-            named,
-        )?;
-        let mut shown = String::new();
-        while let Ok(told) = self.told.try_recv() {
-            if let Told::Data(text) = told {
-                shown += &text;
-            }
-        }
-        Ok((verdict, shown))
+        let named = ("world", backups, named);
+        let proof = verify.prove(&self.context, &repository, runtime.handle(), named)?;
+        Ok((proof.verdict(), proof.describe()))
     }
 }
 
@@ -112,7 +101,7 @@ fn backed_up(labels: &[&str]) -> Place {
 
 #[test]
 fn a_backup_that_is_removed_before_it_is_read_is_no_damage_and_is_told() {
-    let mut place = backed_up(&["a", "b", "c"]);
+    let place = backed_up(&["a", "b", "c"]);
     let listed = place.backups();
     let removed = listed[1].0.clone();
     place.run(&["delete", "b"]);
@@ -125,7 +114,7 @@ fn a_backup_that_is_removed_before_it_is_read_is_no_damage_and_is_told() {
 
 #[test]
 fn a_backup_that_was_meant_and_is_removed_is_absent() {
-    let mut place = backed_up(&["a"]);
+    let place = backed_up(&["a"]);
     let listed = place.backups();
     place.run(&["delete", "a"]);
     let failure = place.prove(listed, Named::Backup).unwrap_err();
@@ -138,7 +127,7 @@ fn a_backup_that_was_meant_and_is_removed_is_absent() {
 
 #[test]
 fn an_increment_that_is_folded_meanwhile_is_read_as_it_is_now() {
-    let mut place = backed_up(&["a"]);
+    let place = backed_up(&["a"]);
     place.run(&["backup", "world", "--incremental", "--label", "b"]);
     let listed = place.backups();
     place.run(&["prune", "world", "--keep-last", "1"]);
@@ -150,7 +139,7 @@ fn an_increment_that_is_folded_meanwhile_is_read_as_it_is_now() {
 
 #[test]
 fn what_is_damaged_stays_damaged_when_it_is_looked_at_again() {
-    let mut place = backed_up(&["a"]);
+    let place = backed_up(&["a"]);
     let listed = place.backups();
     let repository = place
         .context

@@ -4,6 +4,7 @@
 //! coordinator orders, follows and has the barriers. So nobody but its agent ever works on a server, and an order is one
 //! operation whatever dies in between: its key is the operation, the step's work and the shard.
 
+mod at_once;
 pub mod order;
 mod run;
 mod shard;
@@ -36,7 +37,9 @@ impl Kind for ClusterRequest {
             TaskSpec::Shard { shard_idx, .. } => self.shards.get(*shard_idx as usize),
             _ => None,
         };
-        match (attempt.request.step_kind, of_shard) {
+        let agents = attempt.tools.engine.agents()?;
+        let of_shard = of_shard.map(|at| agents.now(at));
+        match (attempt.request.step_kind, &of_shard) {
             (StepKind::Prepare, Some(shard)) => run::prepare(attempt, self, shard),
             (StepKind::Copy, Some(shard)) => run::copy(attempt, self, shard, counts),
             (StepKind::Commit, Some(shard)) => run::commit(attempt, self, shard, counts),

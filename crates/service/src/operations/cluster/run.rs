@@ -2,10 +2,11 @@
 
 use mendb_model::manifest::{CLUSTER_FORMAT_VERSION, Manifest};
 use mendb_model::operation::{ClusterRequest, ClusterWork, ShardAgent, TaskOutput};
-use mendb_model::part::{PartStoreBackup, ShardContents, TableName};
+use mendb_model::part::{PartStoreBackup, ShardContents};
 use serde::Deserialize;
 
-use super::shard::{Shard, TakenBack};
+use super::at_once::at_once;
+use super::shard::{Shard, TakenBack, read};
 use crate::attempt::{Attempt, Counts};
 use crate::env;
 use crate::task_error::{TaskError, TaskResult};
@@ -14,18 +15,6 @@ use crate::task_error::{TaskError, TaskResult};
 #[derive(Deserialize)]
 struct Report {
     contents: ShardContents,
-}
-
-/// What an agent says that a mend would do.
-#[derive(Deserialize)]
-struct Preview {
-    stopped: Vec<Stopped>,
-}
-
-#[derive(Deserialize)]
-struct Stopped {
-    target: TableName,
-    reason: String,
 }
 
 /// Finds out whether the agent can do its part. Nothing is changed by it on any shard.
@@ -38,18 +27,7 @@ pub(super) fn prepare(
     if request.is_backup() {
         return Ok(shard.agents.check(at)?);
     }
-    let Some(told) = shard.look(false)? else {
-        return Ok(());
-    };
-    let preview: Preview = read(at, &told)?;
-    match preview.stopped.first() {
-        None => Ok(()),
-        Some(stopped) => Err(TaskError::Proof(format!(
-            "table {} of shard {} would not be mended, so nothing was changed on any shard: {}; --exclude-tables leaves it \
-             out",
-            stopped.target, at.shard, stopped.reason
-        ))),
-    }
+    shard.planned().map(drop)
 }
 
 /// Drafts the manifest of a backup that has no shard yet.
@@ -60,12 +38,6 @@ pub(super) fn draft(
 ) -> TaskResult<()> {
     let ClusterWork::Backup { backup_id, label } = &request.work else {
         return Err(TaskError::Proof("a mend drafts no manifest".to_owned()));
-    };
-    let patterns = request.arguments.get("tables");
-    let patterns = patterns.and_then(|patterns| patterns.as_str());
-    let store = PartStoreBackup {
-        patterns: patterns.map_or_else(|| format!("{}.*", request.collection), str::to_owned),
-        ..PartStoreBackup::new(String::new(), None)
     };
     counts.output = TaskOutput::Draft(Box::new(Manifest {
         format_version: CLUSTER_FORMAT_VERSION,
@@ -79,7 +51,7 @@ pub(super) fn draft(
         snapshot_version: env::now_ms().into(),
         tables: Vec::new(),
         compacted: None,
-        part_store: Some(store),
+        part_store: Some(PartStoreBackup::new(String::new(), None)),
     }));
     Ok(())
 }
@@ -136,6 +108,12 @@ pub(super) fn seal(attempt: &Attempt<'_>, request: &ClusterRequest) -> TaskResul
             )));
         }
     }
+    if store.is_none_or(|store| store.tables.is_empty() && store.missing.is_empty()) {
+        return Err(TaskError::Proof(format!(
+            "no shard of cluster {} has a table any more that was asked for",
+            request.cluster
+        )));
+    }
     let repository = &attempt.tools.repository;
     attempt.wait_to_the_end(repository.put_manifest(manifest, attempt.writer()))?;
     env::crash_point();
@@ -151,7 +129,20 @@ pub(super) fn roll_back(
     let repository = &attempt.tools.repository;
     let mut taken_back = Vec::new();
     let mut left = Vec::new();
-    for at in &request.shards {
+    let agents = attempt.tools.engine.agents()?;
+    let shards: Vec<ShardAgent> = request.shards.iter().map(|at| agents.now(at)).collect();
+    // All hear of it at once; then one after the other is waited for.
+    let operation = &attempt.request.operation_id;
+    at_once(&shards, |at| {
+        let shard = Shard {
+            agents,
+            operation,
+            request,
+            at,
+        };
+        shard.tell_cancel()
+    })?;
+    for at in &shards {
         let shard = Shard::of(attempt, request, at)?;
         let TakenBack {
             operation,
@@ -176,13 +167,4 @@ pub(super) fn roll_back(
         attempt.wait(repository.withdraw(collection, id, operation, writer))?;
     }
     Ok(())
-}
-
-fn read<T: serde::de::DeserializeOwned>(at: &ShardAgent, told: &str) -> TaskResult<T> {
-    serde_json::from_str(told).map_err(|error| {
-        TaskError::Proof(format!(
-            "the agent of shard {} says what this mendb cannot read ({error}): give all machines of the cluster one version",
-            at.shard
-        ))
-    })
 }

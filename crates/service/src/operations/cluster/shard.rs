@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use mendb_engines::agents::{AgentOperation, Agents, Answer, Asked, order_key};
 use mendb_model::name::OperationId;
-use mendb_model::operation::{ClusterRequest, ClusterWork, ShardAgent, StepKind};
-use mendb_model::part::OnConcurrentInsert;
+use mendb_model::operation::{ClusterRequest, ClusterWork, ShardAgent, StepKind, StoppedTable};
+use mendb_model::part::{OnConcurrentInsert, TablePlan};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::attempt::{Attempt, Counts};
+use crate::operations::part_mend::assess::check_came;
 use crate::task_error::{TaskError, TaskResult};
 
 /// How an agent calls the ends of an operation.
@@ -80,6 +83,8 @@ impl<'a> Shard<'a> {
             }
             ClusterWork::Mend { backup_id } => {
                 arguments.insert("in_place".to_owned(), true.into());
+                // That a pattern fits nothing on any shard was seen when it was ordered.
+                arguments.insert("if_exists".to_owned(), true.into());
                 arguments.insert("if_different".to_owned(), true.into());
                 arguments.insert("to".to_owned(), backup_id.to_string().into());
                 arguments.insert("shard".to_owned(), shard.as_str().into());
@@ -157,6 +162,50 @@ impl<'a> Shard<'a> {
         }
     }
 
+    /// What the agent would do, where all of it can be done. Nothing is changed.
+    ///
+    /// # Errors
+    /// A table would be left as it is, or an undo would meet rows that came.
+    pub(super) fn planned(&self) -> TaskResult<Option<String>> {
+        let Some(told) = self.look(false)? else {
+            return Ok(None);
+        };
+        let shard = &self.at.shard;
+        let preview: Preview = read(self.at, &told)?;
+        if let Some(stopped) = preview.stopped.first() {
+            return Err(TaskError::Proof(format!(
+                "table {} of shard {shard} would not be mended, so nothing was changed on any shard: {}; \
+                 --exclude-tables leaves it out",
+                stopped.target, stopped.reason
+            )));
+        }
+        if let ClusterWork::Undo { .. } = self.request.work {
+            let policy = self.policy()?;
+            for plan in &preview.tables {
+                check_came(policy, plan).map_err(|error| {
+                    TaskError::Proof(format!(
+                        "nothing was changed on any shard, since on shard {shard} {error}"
+                    ))
+                })?;
+            }
+        }
+        Ok(Some(told))
+    }
+
+    /// What becomes of rows that come.
+    fn policy(&self) -> TaskResult<OnConcurrentInsert> {
+        let said = self.request.arguments.get("on_concurrent_insert");
+        match (self.request.on_concurrent_insert, said) {
+            (Some(policy), _) => Ok(policy),
+            (None, None) => Ok(OnConcurrentInsert::default()),
+            (None, Some(said)) => OnConcurrentInsert::deserialize(said).map_err(|error| {
+                TaskError::Proof(format!(
+                    "the operation says of rows that come {said}: {error}"
+                ))
+            }),
+        }
+    }
+
     /// Has the agent do its part, and follows it to its end. Returns its operation; `None` where there was nothing to do.
     pub(super) fn see_through(
         &self,
@@ -225,7 +274,7 @@ impl<'a> Shard<'a> {
             if has_resumed || attempt.request.last_key.as_ref() != Some(&told) {
                 counts.last_key = Some(told);
                 attempt.in_progress(counts)?;
-                let why = found.error.unwrap_or_default();
+                let why = self.advised(id, found.error.unwrap_or_default());
                 return Err(TaskError::Proof(format!(
                     "operation {id} of shard {shard}, at {}, {stands}: {why}",
                     self.at.agent
@@ -238,6 +287,21 @@ impl<'a> Shard<'a> {
             has_resumed = true;
             self.wait_until_moved(attempt, id, &found)?;
         }
+    }
+
+    /// What an operation of the agent says, with the operation of the cluster in its advice: that is the one that is gone
+    /// on with or given up.
+    fn advised(&self, id: &OperationId, told: String) -> String {
+        let commands = [
+            "operation resume",
+            "operation cancel",
+            "operation watch",
+            "undo",
+        ];
+        commands.iter().fold(told, |told, command| {
+            let theirs = format!("mendb {command} {id}");
+            told.replace(&theirs, &format!("mendb {command} {}", self.operation))
+        })
     }
 
     /// By what it is known that the user was told how an operation of the agent stands. It grows from shard to shard, and
@@ -266,6 +330,20 @@ impl<'a> Shard<'a> {
             }
             pause(attempt)?;
         }
+    }
+
+    /// Tells the agent to give up what it does of its part, if it does anything. What comes of it is seen by who takes it
+    /// back.
+    pub(super) fn tell_cancel(&self) -> TaskResult<()> {
+        let Some(id) = self.known()? else {
+            return Ok(());
+        };
+        let found = self.agents.operation(self.at, &id)?;
+        let is_over = [DONE, CANCELLED].contains(&found.state.as_str());
+        if is_over || found.step == StepKind::Rollback.name() {
+            return Ok(());
+        }
+        Ok(self.agents.command(self.at, &id, "cancel", &Map::new())?)
     }
 
     /// Takes back what the agent has done of its part. Rows that came stay, as where one server's mend is cancelled,
@@ -339,6 +417,15 @@ impl<'a> Shard<'a> {
     }
 }
 
+/// What an agent says that a mend would do.
+#[derive(Deserialize)]
+struct Preview {
+    #[serde(default)]
+    stopped: Vec<StoppedTable>,
+    #[serde(default)]
+    tables: Vec<TablePlan>,
+}
+
 /// What became of the part of a shard that was given up.
 #[derive(Debug, Default)]
 pub(super) struct TakenBack {
@@ -372,5 +459,15 @@ fn pause(attempt: &Attempt<'_>) -> TaskResult<()> {
     attempt.wait(async {
         let _ = tokio::time::timeout(LOOK_EVERY, std::future::pending::<()>()).await;
         Ok::<(), TaskError>(())
+    })
+}
+
+/// Reads what an agent told.
+pub(super) fn read<T: DeserializeOwned>(at: &ShardAgent, told: &str) -> TaskResult<T> {
+    serde_json::from_str(told).map_err(|error| {
+        TaskError::Proof(format!(
+            "the agent of shard {} says what this mendb cannot read ({error}): give all machines of the cluster one version",
+            at.shard
+        ))
     })
 }

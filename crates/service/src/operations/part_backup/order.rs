@@ -3,6 +3,8 @@
 use mendb_model::name::{BackupId, BackupKind, OperationId, check};
 use mendb_model::operation::{ChainLink, PartBackupRequest, Request, TargetTable};
 use mendb_model::part::{Exclusion, PartitionPatterns, Selection, Selector, TableName, Unmatched};
+use mendb_repo::StoredManifest;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::front::selectors::{LeaveOut, check_fit};
@@ -34,6 +36,33 @@ pub struct PartBackupOrder {
     /// The backup of a cluster that it is a part of, if so, and the shard.
     pub part_of: Option<(BackupId, String)>,
 }
+
+/// What a server has for an order of a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fit {
+    /// The patterns that name tables.
+    pub patterns: String,
+    /// How many tables they name.
+    pub tables: u64,
+    /// Patterns that fit nothing.
+    pub unmatched: Vec<Unmatched>,
+}
+
+/// The tables of an order.
+struct Chosen {
+    patterns: String,
+    exclude: Exclusion,
+    tables: Vec<TableName>,
+    left_out: Vec<TableName>,
+    /// Patterns of an earlier backup that fit nothing any more.
+    gone: Vec<Unmatched>,
+    /// Patterns of the order that fit nothing.
+    wrong: Vec<Unmatched>,
+    /// An earlier backup, whose files are known.
+    known: Option<ChainLink>,
+}
+
+type Listed = (BackupId, mendb_repo::Result<StoredManifest>);
 
 impl Front {
     /// Whether a backup of a collection of a part store would hold anything, as far as its name tells: one was taken
@@ -71,58 +100,25 @@ impl Front {
         if let Some(label) = &order.label {
             check_label(label, &backups)?;
         }
-        let mut ours = Vec::new();
-        let mut others = Vec::new();
-        for (_, stored) in backups.iter().rev() {
-            let Ok(stored) = stored else { continue };
-            let Some(store) = &stored.manifest.part_store else {
-                continue;
-            };
-            match self.whose_listed(&backups, stored)? {
-                Whose::Theirs(_) => others.push((stored, store)),
-                Whose::Ours | Whose::Unknown => ours.push((stored, store)),
-            }
-        }
-        // Files are known by their content, no matter which backup brought them.
-        let known = ours.iter().chain(&others).find(|(_, store)| store.complete);
-        let (patterns, exclude) = match (&order.tables, ours.first()) {
-            (Some(patterns), _) => (patterns.clone(), order.exclude.said.clone()),
-            (None, Some((_, before))) => {
-                let exclude = order.exclude.said.and(&before.exclude);
-                (before.patterns.clone(), exclude)
-            }
-            (None, None) => (format!("{collection}.*"), order.exclude.said.clone()),
-        };
-        let engine = self.tools.engine.parts()?;
-        let listing = engine.listing(&Selection {
-            tables: patterns.clone(),
-            exclude: exclude.and(&order.exclude.always),
-        })?;
-        let mut unmatched = order.exclude.said_of(listing.unmatched);
-        let named = listing.tables.iter().map(|table| &table.name);
-        if let Some(patterns) = &order.partitions {
-            let patterns = PartitionPatterns::new(patterns);
-            let mut partitions = Vec::new();
-            for table in listing.tables.iter().filter(|table| table.has_parts) {
-                partitions.extend(engine.partitions(&table.name)?);
-            }
-            unmatched.extend(patterns.unmatched(&partitions));
-        }
-        // What was said for an earlier backup may have gone since.
-        let may_be_gone = |unmatched: &Unmatched| {
-            order.tables.is_none() && unmatched.selector == Selector::Tables
-        };
-        let (gone, wrong): (Vec<_>, Vec<_>) = unmatched.iter().cloned().partition(may_be_gone);
-        check_fit(&wrong, order.if_exists)?;
+        let is_part = order.part_of.is_some();
+        let Chosen {
+            patterns,
+            exclude,
+            tables,
+            left_out,
+            gone,
+            wrong,
+            known,
+        } = self.chosen_tables(order, &backups)?;
+        // Another shard may have what this one lacks: who has all of them backed up sees to that.
+        check_fit(&wrong, order.if_exists || is_part)?;
         check_fit(&gone, true)?;
-        // A table that cannot be backed up is one that the backup lacks.
-        let refused = listing.refused.iter().map(|table| &table.name);
-        let tables: Vec<_> = named.chain(refused).cloned().collect();
-        if tables.is_empty() && !unmatched.is_empty() {
-            return Err(Error::NothingFits { unmatched });
-        }
-        if tables.is_empty() {
-            return Err(nothing_to_back_up(&patterns, &listing.left_out));
+        let unmatched: Vec<Unmatched> = wrong.into_iter().chain(gone).collect();
+        if tables.is_empty() && !is_part {
+            return Err(match unmatched.is_empty() {
+                true => nothing_to_back_up(&patterns, &left_out),
+                false => Error::NothingFits { unmatched },
+            });
         }
         let mut failed = None;
         for operation in self.journal.open_operations()? {
@@ -171,14 +167,88 @@ impl Front {
             unmatched,
             tables,
             partitions: order.partitions.clone(),
-            known: known.map(|(stored, _)| ChainLink {
-                backup_id: stored.manifest.backup_id.clone(),
-                manifest_blake3: stored.blake3.clone(),
-            }),
+            known,
             without_secrets: order.without_secrets,
             of_shard: order.part_of.as_ref().map(|(_, shard)| shard.clone()),
         };
         self.create(Request::PartBackup(request), repository_id, &[])
+    }
+
+    /// What there is on the server for an order: how many tables, and which patterns fit nothing.
+    ///
+    /// # Errors
+    /// The server or the repository cannot be reached.
+    pub fn part_backup_fits(&self, order: &PartBackupOrder) -> Result<Fit> {
+        let listing = self.tools.repository.list(&order.collection);
+        let backups = self.runtime().block_on(listing)?;
+        let chosen = self.chosen_tables(order, &backups)?;
+        Ok(Fit {
+            patterns: chosen.patterns,
+            tables: chosen.tables.len() as u64,
+            unmatched: chosen.wrong,
+        })
+    }
+
+    /// The tables that an order means, among backups of its collection.
+    fn chosen_tables(&self, order: &PartBackupOrder, backups: &[Listed]) -> Result<Chosen> {
+        let collection = &order.collection;
+        let mut ours = Vec::new();
+        let mut others = Vec::new();
+        for (_, stored) in backups.iter().rev() {
+            let Ok(stored) = stored else { continue };
+            let Some(store) = &stored.manifest.part_store else {
+                continue;
+            };
+            match self.whose_listed(backups, stored)? {
+                Whose::Theirs(_) => others.push((stored, store)),
+                Whose::Ours | Whose::Unknown => ours.push((stored, store)),
+            }
+        }
+        // Files are known by their content, no matter which backup brought them.
+        let known = ours.iter().chain(&others).find(|(_, store)| store.complete);
+        let (patterns, exclude) = match (&order.tables, ours.first()) {
+            (Some(patterns), _) => (patterns.clone(), order.exclude.said.clone()),
+            (None, Some((_, before))) => {
+                let exclude = order.exclude.said.and(&before.exclude);
+                (before.patterns.clone(), exclude)
+            }
+            (None, None) => (format!("{collection}.*"), order.exclude.said.clone()),
+        };
+        let engine = self.tools.engine.parts()?;
+        let listing = engine.listing(&Selection {
+            tables: patterns.clone(),
+            exclude: exclude.and(&order.exclude.always),
+        })?;
+        let mut unmatched = order.exclude.said_of(listing.unmatched);
+        let named = listing.tables.iter().map(|table| &table.name);
+        if let Some(patterns) = &order.partitions {
+            let patterns = PartitionPatterns::new(patterns);
+            let mut partitions = Vec::new();
+            for table in listing.tables.iter().filter(|table| table.has_parts) {
+                partitions.extend(engine.partitions(&table.name)?);
+            }
+            unmatched.extend(patterns.unmatched(&partitions));
+        }
+        // What was said for an earlier backup may have gone since.
+        let may_be_gone = |unmatched: &Unmatched| {
+            order.tables.is_none() && unmatched.selector == Selector::Tables
+        };
+        let (gone, wrong): (Vec<_>, Vec<_>) = unmatched.into_iter().partition(may_be_gone);
+        // A table that cannot be backed up is one that the backup lacks.
+        let refused = listing.refused.iter().map(|table| &table.name);
+        let tables: Vec<_> = named.chain(refused).cloned().collect();
+        Ok(Chosen {
+            patterns,
+            exclude,
+            tables,
+            left_out: listing.left_out,
+            gone,
+            wrong,
+            known: known.map(|(stored, _)| ChainLink {
+                backup_id: stored.manifest.backup_id.clone(),
+                manifest_blake3: stored.blake3.clone(),
+            }),
+        })
     }
 }
 

@@ -5,7 +5,7 @@
 //! back ([`rollback`], [`undo`]). Each step begins by looking at what is there, so it finds done whatever an earlier
 //! attempt has done.
 
-mod assess;
+pub(super) mod assess;
 mod commit;
 mod considered;
 mod damage;

@@ -63,8 +63,7 @@ impl<'a> OpenedSource<'a> {
                 ..
             } => {
                 let manifest = attempt.manifest(collection, link)?;
-                let store = attempt.tools.own_store(&manifest, shard.as_deref());
-                let store = store.ok_or_else(|| no_parts(&manifest, link))?.into_owned();
+                let store = store_of(attempt.tools, &manifest, shard.as_deref())?;
                 Ok(Self::Backup {
                     attempt,
                     collection,
@@ -323,19 +322,33 @@ impl<'a> OpenedSource<'a> {
     }
 }
 
-/// Why a backup has no parts for the target.
-fn no_parts(manifest: &Manifest, link: &ChainLink) -> TaskError {
-    let id = &link.backup_id;
-    TaskError::Proof(match &manifest.part_store {
-        None => format!("backup {id} is one of rows, not of parts"),
-        Some(store) => {
-            let shards: Vec<&str> = store.shards.iter().map(|it| it.shard.as_str()).collect();
-            format!(
-                "backup {id} is of a cluster, with the shards {}: --shard says which of them this server is to be",
-                shards.join(", ")
-            )
-        }
-    })
+/// What a backup has for the target, or of the shard that is named.
+fn store_of(
+    tools: &Tools,
+    manifest: &Manifest,
+    shard: Option<&str>,
+) -> TaskResult<PartStoreBackup> {
+    let id = &manifest.backup_id;
+    let refused = |why: String| Err(TaskError::Proof(format!("backup {id} {why}")));
+    let Some(store) = &manifest.part_store else {
+        return refused("is one of rows, not of parts".to_owned());
+    };
+    let shards: Vec<&str> = store.shards.iter().map(|it| it.shard.as_str()).collect();
+    if let Some(named) = shard
+        && !shards.contains(&named)
+    {
+        return refused(match shards.is_empty() {
+            true => "is of one server, which is no shard: leave --shard out".to_owned(),
+            false => format!("has no shard {named}: it has {}", shards.join(", ")),
+        });
+    }
+    match tools.own_store(manifest, shard) {
+        Some(own) => Ok(own.into_owned()),
+        None => refused(format!(
+            "is of a cluster, with the shards {}: --shard says which of them this server is to be",
+            shards.join(", ")
+        )),
+    }
 }
 
 fn gone(table: &TableName, part: &str) -> TaskError {
@@ -378,9 +391,7 @@ pub(crate) fn contents(tools: &Tools, source: &MendSource) -> Result<PartStoreBa
                     known.ok_or_else(|| refused(changed(link)))?
                 }
             };
-            let store = tools.own_store(&manifest, shard.as_deref());
-            let store = store.ok_or_else(|| refused(no_parts(&manifest, link).to_string()))?;
-            Ok(store.into_owned())
+            Ok(store_of(tools, &manifest, shard.as_deref())?)
         }
         MendSource::Imported { url, name } => {
             let contents = tools

@@ -107,7 +107,8 @@ impl Front {
         on_read: &mut (dyn FnMut(u64) + Send),
     ) -> Result<MendPreview> {
         let request = self.mend_request(order)?;
-        if request.tables.is_empty() && request.different.is_empty() {
+        let is_nothing = request.tables.is_empty() && request.different.is_empty();
+        if is_nothing && !is_of_empty_shard(order, &request) {
             return Err(nothing_to_mend(order, &request));
         }
         preview(self, request, on_read)
@@ -176,8 +177,8 @@ impl Front {
         let Request::Mend(mended @ MendRequest { drill: None, .. }) = &operation.request else {
             return Err(Error::refused(
                 format!(
-                    "operation {id} is a {}, and only mends of part stores are undone so",
-                    operation.request.kind()
+                    "operation {id} is {}, and only mends of part stores are undone so",
+                    operation.request.a_kind()
                 ),
                 "mendb operation list shows the mends there are",
             ));
@@ -419,6 +420,12 @@ fn exists_already(target: &TableName) -> Error {
         format!("table {target} already exists, and a restore overwrites nothing"),
         format!("mend it where it is: --in-place; or restore beside it: --rename {pair}"),
     )
+}
+
+/// Whether there is nothing to do because a shard of a cluster has none of the tables.
+fn is_of_empty_shard(order: &MendOrder, request: &MendRequest) -> bool {
+    let of_shard = matches!(&order.from, MendFrom::Collection { shard: Some(_), .. });
+    of_shard && request.stopped.is_empty()
 }
 
 fn nothing_to_mend(order: &MendOrder, request: &MendRequest) -> Error {

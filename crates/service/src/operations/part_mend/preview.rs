@@ -6,7 +6,7 @@ use mendb_model::TargetMark;
 use mendb_model::operation::{
     DifferentTable, MendRequest, MendSource, Request, StoppedTable, TableUndo,
 };
-use mendb_model::part::{Action, TableName, TablePlan, Tally};
+use mendb_model::part::{Action, TableName, TablePlan, Tally, Unmatched};
 use serde::Serialize;
 
 use super::assess;
@@ -39,6 +39,9 @@ pub struct MendPreview {
     pub tables: Vec<TablePlan>,
     /// Tables that would not be mended, with the reason.
     pub stopped: Vec<StoppedTable>,
+    /// Patterns that fit nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unmatched: Vec<Unmatched>,
     /// Tables, views and dictionaries whose definition is another one.
     pub different: Vec<DifferentTable>,
     /// Views and dictionaries that would be created.
@@ -119,6 +122,7 @@ pub(crate) fn preview(
             })
             .collect(),
         stopped: request.stopped,
+        unmatched: request.unmatched,
         different: request.different,
         apply_mutations: request.apply_mutations,
         keep_undo,

@@ -41,8 +41,8 @@ impl Front {
         let Request::MendRows(mended) = &operation.request else {
             return Err(Error::refused(
                 format!(
-                    "operation {id} is a {}, and only mends can be undone",
-                    operation.request.kind()
+                    "operation {id} is {}, and only mends can be undone",
+                    operation.request.a_kind()
                 ),
                 "mendb operation list shows the mends there are",
             ));
