@@ -99,6 +99,9 @@ pub struct TableBackup {
     /// How the changes of an increment were found, where the target keeps none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changes_by: Option<ChangeMethod>,
+    /// Why the change stream of the chain, where it has one, did not tell them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub untold: Option<String>,
     /// Of the state before a mend of some keys: these are what they were then, the others what they are in the parent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub only: Option<OnlyKeys>,
@@ -119,6 +122,8 @@ pub struct OnlyKeys {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChangeMethod {
+    /// A change stream tells which keys were written since the parent.
+    Stream,
     /// Each row tells whether it may have been written since the parent; counts tell where rows are gone.
     RowVersions,
     /// All rows are compared with those of the parent.
@@ -131,6 +136,7 @@ pub enum ChangeMethod {
 impl fmt::Display for ChangeMethod {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Stream => f.write_str("the change stream"),
             Self::RowVersions => f.write_str("row versions"),
             Self::AllRows { reason } => write!(f, "comparing all rows: {reason}"),
         }

@@ -168,6 +168,7 @@ async fn write(
             indexes: Vec::new(),
             native: None,
             changes_by: None,
+            untold: None,
             only: None,
         }],
         part_store: None,

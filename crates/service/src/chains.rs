@@ -29,14 +29,25 @@ pub struct ChainHold {
 }
 
 /// What the target keeps for a chain.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Held {
-    /// Changes of rows.
-    pub changes: u64,
+    /// Changes of rows; `None` where the target does not count them.
+    pub changes: Option<u64>,
     /// Bytes of changes, those of indexes included.
     pub bytes: u64,
     /// The bytes of a change log that grew too large, so that the target dropped it: it keeps nothing for the chain any more.
     pub outgrew_bytes: Option<u64>,
+}
+
+/// Nothing.
+impl Default for Held {
+    fn default() -> Self {
+        Self {
+            changes: Some(0),
+            bytes: 0,
+            outgrew_bytes: None,
+        }
+    }
 }
 
 impl ChainHold {
@@ -164,7 +175,8 @@ impl Front {
             }
             for of_table in live.held_back(table)? {
                 if let Some(of_stream) = held.get_mut(&of_table.stream) {
-                    of_stream.changes += of_table.changes;
+                    let both = of_stream.changes.zip(of_table.changes);
+                    of_stream.changes = both.map(|(one, other)| one + other);
                     of_stream.bytes += of_table.bytes;
                 }
             }

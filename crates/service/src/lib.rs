@@ -52,7 +52,7 @@ pub use operations::part_mend::order::MendOrder;
 pub use operations::part_mend::preview::{MendPreview, UndoneTable};
 pub use operations::part_mend::wanted_backup::MendFrom;
 pub use operations::restore::order::RestoreOrder;
-pub use operations::row_backup::order::BackupOrder;
+pub use operations::row_backup::order::{BackupOrder, ChangesBy};
 pub use operations::row_mend::ShardPreview;
 pub use operations::row_mend::drift::Drift;
 pub use operations::row_mend::order::{Conflicting, RowMendOrder, RowMendPreview};

@@ -1,10 +1,10 @@
 //! `mendb backup`: take a backup of a collection.
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use mendb_model::name::{BackupId, BackupKind, OperationId};
 use mendb_model::operation::State;
 use mendb_service::journal::command::Command;
-use mendb_service::{BackupOrder, Error, PartBackupOrder, Service};
+use mendb_service::{BackupOrder, ChangesBy, Error, PartBackupOrder, Service};
 
 use super::selectors::{ExcludeArgs, unless_nothing_fits};
 use crate::cluster::ClusterArgs;
@@ -38,8 +38,9 @@ Row stores:
 /// On a ClickHouse server the tables are frozen together and their files copied that the repository
 /// lacks: every backup is complete by itself and costs what is new.
 ///
-/// Of a row store the backup holds all rows, or the changes since the newest backup. Of a PostgreSQL database, which
-/// keeps no changes, they are found by looking at its rows; how is told at the end for each table.
+/// Of a row store the backup holds all rows, or the changes since the newest backup. A PostgreSQL database keeps them
+/// where a full backup asks for it (--changes stream), else they are found by looking at its rows; how is told at the
+/// end for each table.
 ///
 /// One table is one table: where one cannot be backed up, the others are, the backup says which it lacks
 /// and why, and the exit code is 3. Such a backup is used only where it is named: neither restore takes it
@@ -62,6 +63,10 @@ pub struct BackupCommand {
     /// (PostgreSQL)
     #[arg(long, requires = "incremental")]
     compare_rows: bool,
+    /// What tells the changes of the increments on this full backup (PostgreSQL): a replication slot that keeps the log
+    /// of the server from here on, or the rows themselves. Without, as for the chain before
+    #[arg(long, value_enum, value_name = "BY", conflicts_with = "incremental")]
+    changes: Option<ChangesArg>,
     /// A name for the backup, unique in the collection
     #[arg(long, value_name = "NAME")]
     label: Option<String>,
@@ -101,6 +106,24 @@ pub struct BackupCommand {
     /// Or only to say what there is
     #[arg(long, conflicts_with = "shard_of", hide = true)]
     what_fits: bool,
+}
+
+/// What tells the changes of increments.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ChangesArg {
+    /// A replication slot
+    Stream,
+    /// The rows
+    Rows,
+}
+
+impl From<ChangesArg> for ChangesBy {
+    fn from(arg: ChangesArg) -> Self {
+        match arg {
+            ChangesArg::Stream => Self::Stream,
+            ChangesArg::Rows => Self::Rows,
+        }
+    }
 }
 
 impl BackupCommand {
@@ -168,6 +191,7 @@ impl BackupCommand {
             label: self.label,
             new_repository: self.new_repository,
             compare_rows: self.compare_rows,
+            changes: self.changes.map(Into::into),
         })
     }
 

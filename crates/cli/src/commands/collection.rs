@@ -168,7 +168,10 @@ fn fields() -> [Field<ChainHold>; 6] {
             let full = r.full_backup.clone();
             full.unwrap_or_else(|| "a full backup".to_owned())
         }),
-        Field::right("changes kept", |r| human::count(r.held.changes)),
+        Field::right("changes kept", |r| match r.held.changes {
+            Some(changes) => human::count(changes),
+            None => "not counted".to_owned(),
+        }),
         Field::right("bytes", |r| match r.held.outgrew_bytes {
             Some(bytes) => format!("let go at {}", human::bytes(bytes)),
             None => human::bytes(r.held.bytes),

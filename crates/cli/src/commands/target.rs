@@ -1,10 +1,11 @@
 //! `mendb target`: whether a database can be worked with, and taking mendb off it.
 
 use clap::Subcommand;
-use mendb_engines::postgres::{Missing, TableCheck, TargetCheck};
+use mendb_engines::postgres::{Missing, SlotCheck, StreamCheck, TableCheck, TargetCheck};
 
 use crate::context::Context;
 use crate::failure::{Failure, Verdict};
+use crate::human;
 use crate::output::{Field, table};
 
 /// Look after a PostgreSQL database that is backed up and mended.
@@ -14,7 +15,8 @@ pub enum TargetCommand {
     ///
     /// Nothing is changed. Exit code 3 when something is missing without which nothing works.
     Check,
-    /// Remove everything that mendb keeps in the database: its schema mendb
+    /// Remove everything that mendb keeps in the database: its schema mendb, and the replication slots and publications of
+    /// change streams
     ///
     /// Backups stay where they are, and can be restored; the collections of the database are forgotten. It is refused
     /// while an operation holds a table.
@@ -77,7 +79,41 @@ fn describe(found: &TargetCheck) -> String {
         let how = if *is_needed { "missing" } else { "better" };
         text += &format!("\n{how}: {what}\n    {sql};\n");
     }
+    text + &describe_streams(&found.changes)
+}
+
+fn describe_streams(changes: &StreamCheck) -> String {
+    let mut text = match (&changes.refused, changes.most_bytes) {
+        (Some(why), _) => format!("\nno change stream can be kept (backup --changes stream): {why}\n"),
+        (None, Some(most)) => format!(
+            "\nchange streams can be kept (backup --changes stream); a slot that holds back more than {} of the log is \
+             given up by the server\n",
+            human::bytes(most)
+        ),
+        (None, None) => "\nchange streams can be kept (backup --changes stream); nothing bounds what their slots hold back: \
+                         max_slot_wal_keep_size does\n"
+            .to_owned(),
+    };
+    if !changes.slots.is_empty() {
+        text += "\n";
+        text += &table(
+            &changes.slots,
+            &[
+                Field::left("slot", |s: &SlotCheck| s.slot.clone()),
+                Field::left("stream", |s| s.stream.clone()),
+                Field::left("state", |s| {
+                    s.status.clone().unwrap_or_else(|| "gone".to_owned())
+                }),
+                Field::right("log kept", |s| told(s.kept_bytes)),
+                Field::right("safe for", |s| told(s.safe_bytes)),
+            ],
+        );
+    }
     text
+}
+
+fn told(bytes: Option<u64>) -> String {
+    bytes.map(human::bytes).unwrap_or_default()
 }
 
 fn yes(is: bool) -> String {

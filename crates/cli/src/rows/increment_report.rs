@@ -23,6 +23,9 @@ struct FoundTable {
     changes: u64,
     /// How they were found.
     changes_by: Option<ChangeMethod>,
+    /// Why the change stream did not tell them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    untold: Option<String>,
 }
 
 impl IncrementReport {
@@ -32,6 +35,7 @@ impl IncrementReport {
             table: table.table.clone(),
             changes: table.rows.totals().rows,
             changes_by: table.changes_by.clone(),
+            untold: table.untold.clone(),
         });
         Self {
             operation: OperationRecord::new(operation),
@@ -48,6 +52,9 @@ impl IncrementReport {
                 Some(method) => format!("{name}: {changes} changes, found by {method}\n"),
                 None => format!("{name}: {changes} changes\n"),
             };
+            if let Some(why) = &table.untold {
+                text += &format!("{name}: the change stream did not tell them: {why}\n");
+            }
         }
         text
     }

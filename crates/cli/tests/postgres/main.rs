@@ -25,6 +25,7 @@ mod served;
 mod serving;
 mod shop;
 mod story;
+mod streams;
 mod tables;
 mod tls;
 mod types;

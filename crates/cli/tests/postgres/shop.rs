@@ -96,6 +96,14 @@ impl Shop {
         shop
     }
 
+    /// The same on a server that can keep change streams.
+    pub fn with_log_for_streams(version: Version) -> Self {
+        let mut shop = Self::on(version);
+        shop.server.crash();
+        shop.server.start_with(&["wal_level=logical"]);
+        shop
+    }
+
     /// Of this machine: where the program runs, the repository and the journal.
     pub fn directory(&self) -> &Path {
         self.directory.path()

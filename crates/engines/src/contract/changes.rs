@@ -31,8 +31,8 @@ impl LiveStream {
 pub struct HeldBack {
     /// The stream.
     pub stream: String,
-    /// Changes of rows.
-    pub changes: u64,
+    /// Changes of rows; `None` where they are not counted.
+    pub changes: Option<u64>,
     /// Bytes of changes, those of indexes included.
     pub bytes: u64,
 }

@@ -174,7 +174,7 @@ pub struct LiveTable {
     pub schema: TableSchema,
     /// Its change streams.
     pub streams: Vec<LiveStream>,
-    /// Whether there can be any: whether the target keeps changes.
+    /// Whether the changes that they keep can be read as such ([`LiveRows::changes_since`]).
     pub keeps_changes: bool,
     /// How it came to be; `None` where the store did not keep that yet.
     pub born: Option<Born>,

@@ -1,10 +1,11 @@
-//! Changes that are found by looking at rows, where a store keeps none.
+//! Changes that are found by looking at rows, where a store does not keep what they replaced.
 //!
 //! ```text
 //! freeze   how the changes of each table since the last backup are found is told with the snapshot
 //! count    rows of a range, and how many of them may have been written since: where none was and none is gone,
 //!          nothing changed
 //! read     those rows; the last backup tells what they replaced. Where rows are gone, all rows are compared
+//! touched  or a stream tells which keys were written: their rows are read, and no others
 //! ```
 //!
 //! What may have been written since is never too little: the engine answers only where it can tell. *Crash*: nothing
@@ -43,6 +44,19 @@ pub trait RowVersions: Send + Sync {
     /// # Errors
     /// As [`Self::count`].
     fn read_written(
+        &self,
+        operation: &str,
+        path: &TablePath,
+        range: &KeyRange,
+        sink: BlockSink<'_>,
+    ) -> Result<()>;
+
+    /// *read*: the keys of a range that were written since, in key order, as changes to what the snapshot has of them:
+    /// resets and erases that do not say what they replaced.
+    ///
+    /// # Errors
+    /// The snapshot is gone, no stream tells the changes of the table, or the store cannot be read.
+    fn read_touched(
         &self,
         operation: &str,
         path: &TablePath,

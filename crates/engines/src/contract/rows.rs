@@ -33,7 +33,7 @@ pub trait RowStore: LiveRows {
         None
     }
 
-    /// What increments are taken with where no changes are kept. `None` where streams keep them: then
+    /// What increments are taken with where changes are found. `None` where streams keep all of them: then
     /// [`Self::read_changes`] gives them.
     fn row_versions(&self) -> Option<&dyn RowVersions> {
         None
@@ -45,11 +45,12 @@ pub trait RowStore: LiveRows {
     ///
     /// # Errors
     /// A table is missing or locked by another operation, or its stream does not reach back to
-    /// `since_version`. Where there are [`Self::row_versions`], there is no stream, and each table tells how its
-    /// changes are found.
+    /// `since_version`. Where there are [`Self::row_versions`], a stream is attached only if that is asked for; each table
+    /// tells how its changes are found, and why a stream of its chain does not tell them.
     fn freeze(&self, request: &FreezeRequest<'_>) -> Result<Frozen>;
 
-    /// Bytes of the rows in a range of the operation's snapshot, roughly.
+    /// Bytes of the rows in a range of the operation's snapshot, roughly; where a stream tells what was written since the
+    /// last, those of the rows that were, and 0 only where none was.
     ///
     /// # Errors
     /// The snapshot is gone.
@@ -240,6 +241,9 @@ pub struct FreezeRequest<'a> {
     pub tables: &'a [String],
     /// The change stream of the chain.
     pub stream: &'a str,
+    /// For a full backup of a store that finds changes by [`RowStore::row_versions`]: whether a stream is to tell them
+    /// instead. Other stores keep all changes anyway.
+    pub keeps_changes: bool,
     /// For an increment: where the last backup of the chain ends. The stream is rotated, and must
     /// reach back to here. For a full backup `None`: the stream is attached.
     pub since_version: Option<Version>,

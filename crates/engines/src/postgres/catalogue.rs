@@ -133,6 +133,7 @@ impl Table {
             indexes: Vec::new(),
             native: Some(self.definition.to_native()),
             changes_by: None,
+            untold: None,
             only: None,
         }
     }

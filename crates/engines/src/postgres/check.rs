@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::catalogue;
 use super::error::failed;
+use super::slot::{self, StreamCheck};
 use super::state;
 use crate::error::Result;
 
@@ -23,6 +24,8 @@ pub struct TargetCheck {
     pub tables: Vec<TableCheck>,
     /// What is not allowed, with what allows it.
     pub missing: Vec<Missing>,
+    /// Whether a change stream can tell increments what was written.
+    pub changes: StreamCheck,
 }
 
 /// A table.
@@ -139,5 +142,6 @@ pub(super) fn check(client: &mut Client) -> Result<TargetCheck> {
         is_attached: state::exists(client)?,
         tables,
         missing,
+        changes: slot::check(client)?,
     })
 }

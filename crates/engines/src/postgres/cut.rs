@@ -4,9 +4,11 @@
 //! keeps it; who reads then is told to take another.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::{Arc, Mutex};
 
 use mendb_model::Version;
+use mendb_model::key::KeyRange;
 use mendb_model::manifest::ChangeMethod;
 use postgres::Client;
 
@@ -14,9 +16,13 @@ use super::catalogue::{self, Table};
 use super::error::{failed, refused};
 use super::name::{TableName, text};
 use super::session::{Server, Session, lock, run};
+use super::touched::Keys;
 use super::transaction::number;
 use super::witness::{self, Moment, Since};
 use crate::error::{EngineError, Remedy, Result};
+
+/// A row that is looked up has about so many bytes.
+const TOUCHED_ROW_BYTES: u64 = 128;
 
 /// A snapshot.
 pub(super) struct Cut {
@@ -27,10 +33,16 @@ pub(super) struct Cut {
     snapshot: String,
     /// When it is.
     pub(super) moment: Moment,
+    /// What it sees, as the server says it.
+    pub(super) sees: String,
     /// What may have been written since an earlier one, of one that was taken for an increment.
     since: Option<Since>,
     /// How changes since that are found, by table.
     pub(super) methods: BTreeMap<String, ChangeMethod>,
+    /// Why the change stream of its chain does not tell them, by table.
+    pub(super) untold: BTreeMap<String, String>,
+    /// The keys that were touched since, of tables whose changes a stream tells.
+    touched: BTreeMap<String, Keys>,
     /// Its tables, of one that was taken of some.
     pub(super) tables: BTreeMap<String, Arc<Table>>,
     /// The relations that have rows of each table.
@@ -75,7 +87,7 @@ impl Cut {
         let row = keeper
             .query_one(
                 "SELECT pg_export_snapshot(), pg_snapshot_xmax(pg_current_snapshot())::text,
-                        pg_snapshot_xmin(pg_current_snapshot())::text",
+                        pg_snapshot_xmin(pg_current_snapshot())::text, pg_current_snapshot()::text",
                 &[],
             )
             .map_err(|error| failed(doing, &error))?;
@@ -98,8 +110,11 @@ impl Cut {
                 drawn,
                 oldest: number(row.get(2))?,
             },
+            sees: row.get(3),
             since: None,
             methods: BTreeMap::new(),
+            untold: BTreeMap::new(),
+            touched: BTreeMap::new(),
             tables: found,
             relations,
             range_bytes: BTreeMap::new(),
@@ -118,6 +133,53 @@ impl Cut {
         }
         self.since = Some(since);
         Ok(())
+    }
+
+    /// Does something on the session that keeps it.
+    pub(super) fn with_keeper<T>(
+        &self,
+        work: impl FnOnce(&mut Client, &BTreeMap<String, Arc<Table>>) -> Result<T>,
+    ) -> Result<T> {
+        work(&mut lock(&self.keeper), &self.tables)
+    }
+
+    /// The relations that had rows of a table.
+    pub(super) fn relations_of(&self, table: &str) -> &[u32] {
+        self.relations.get(table).map_or(&[], Vec::as_slice)
+    }
+
+    /// A stream told which keys of a table were touched since the earlier one.
+    pub(super) fn tell(&mut self, table: &str, keys: Keys) {
+        self.methods.insert(table.to_owned(), ChangeMethod::Stream);
+        self.touched.insert(table.to_owned(), keys);
+    }
+
+    /// The keys of a range that were touched since the earlier one, as a stream told.
+    pub(super) fn touched_in<'a>(
+        &'a self,
+        table: &str,
+        range: &KeyRange,
+    ) -> Result<impl Iterator<Item = &'a [u8]>> {
+        let keys = self.touched.get(table).ok_or_else(|| {
+            refused(format!(
+                "no change stream tells what was written to table {table}"
+            ))
+        })?;
+        let from = Bound::Included(range.start.as_slice());
+        let to = match &range.end {
+            // A range that ends before it begins has no keys.
+            Some(end) => Bound::Excluded(end.as_slice().max(&range.start)),
+            None => Bound::Unbounded,
+        };
+        Ok(keys.range::<[u8], _>((from, to)).map(|key| &**key))
+    }
+
+    /// Bytes that are read for a range of a table, about.
+    pub(super) fn bytes_to_read(&self, table: &str, range: &KeyRange) -> u64 {
+        match self.touched_in(table, range) {
+            Ok(keys) => keys.map(|key| key.len() as u64 + TOUCHED_ROW_BYTES).sum(),
+            Err(_) => self.range_bytes.get(table).copied().unwrap_or(0),
+        }
     }
 
     /// Rows of a table that are not older than this transaction may have been written since the earlier one.

@@ -18,8 +18,8 @@ use super::error::{damaged, failed, refused};
 use super::indexes;
 use super::read::{copy_rows, keys_query, range_condition, scan};
 use super::session::{Server, Session};
-use super::state;
 use super::transaction::number;
+use super::{slot, state, stream};
 use crate::contract::LockKind;
 use crate::contract::changes::HeldBack;
 use crate::contract::live_rows::{
@@ -123,10 +123,16 @@ impl LiveRows for View {
     }
 
     fn inspect(&self, table: &str) -> Result<Option<LiveTable>> {
-        let found = self.with(|client| resolve(client, table))?;
-        Ok(found.map(|found| LiveTable {
+        let found = self.with(|client| {
+            let found = resolve(client, table)?;
+            Ok(match found {
+                Some(found) => Some((found, stream::of_table(client, table)?)),
+                None => None,
+            })
+        })?;
+        Ok(found.map(|(found, streams)| LiveTable {
             schema: found.table.schema,
-            streams: Vec::new(),
+            streams,
             keeps_changes: false,
             born: None,
             locked: found.locked,
@@ -229,8 +235,8 @@ impl LiveRows for View {
         })
     }
 
-    fn held_back(&self, _: &str) -> Result<Vec<HeldBack>> {
-        Ok(Vec::new())
+    fn held_back(&self, table: &str) -> Result<Vec<HeldBack>> {
+        self.with(|client| slot::held_back(client, table))
     }
 }
 

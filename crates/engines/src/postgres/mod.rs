@@ -17,6 +17,7 @@ mod definition;
 mod error;
 mod exchange;
 mod foreign_keys;
+mod freeze;
 mod indexes;
 mod listing;
 mod literal;
@@ -25,6 +26,7 @@ mod mend;
 mod name;
 mod nested;
 mod numeric;
+mod pgoutput;
 mod publish;
 mod read;
 mod replaced;
@@ -33,8 +35,11 @@ mod scope;
 mod service;
 mod session;
 mod shards;
+mod slot;
 mod state;
+mod stream;
 mod tls;
+mod touched;
 mod transaction;
 mod versions;
 mod wire;
@@ -47,7 +52,7 @@ use std::sync::{Arc, Mutex};
 
 use mendb_model::digest::Digest;
 use mendb_model::key::KeyRange;
-use mendb_model::manifest::{ShardBackup, TableBackup};
+use mendb_model::manifest::TableBackup;
 use mendb_model::name::TablePath;
 use mendb_model::{RowBlock, Version};
 use postgres::Client;
@@ -68,6 +73,7 @@ pub use address::Address;
 pub use check::{Missing, TableCheck, TargetCheck};
 pub use listing::{ColumnDescription, ListedTable, TableDescription};
 pub use service::Environment;
+pub use slot::{SlotCheck, StreamCheck};
 pub use state::JournalPlace;
 
 use cut::Cut;
@@ -170,6 +176,7 @@ impl Postgres {
                 ))),
             }
         })?;
+        self.end_streams()?;
         self.server.with(state::remove)
     }
 
@@ -377,52 +384,11 @@ impl RowStore for Postgres {
     }
 
     fn freeze(&self, request: &FreezeRequest<'_>) -> Result<Frozen> {
-        let mut cut = Cut::take(&self.server, request.operation, request.tables)?;
-        if let Some(earlier) = request.since_version {
-            cut.look_back(earlier)?;
-        }
-        let mut tables = Vec::new();
-        for name in request.tables {
-            let Some(table) = cut.tables.get(name).cloned() else {
-                continue;
-            };
-            let mut session = cut.session()?;
-            let bytes = shards::bytes_of(&mut session, &table)?;
-            let ranges = shards::split(&mut session, &table)?;
-            session.keep();
-            cut.range_bytes
-                .insert(name.clone(), bytes / ranges.len().max(1) as u64);
-            let shard = |range| ShardBackup {
-                range,
-                digest: Digest::default(),
-                segments: Vec::new(),
-            };
-            tables.push(TableBackup {
-                changes_by: cut.methods.get(name).cloned(),
-                ..table.backup(ranges.into_iter().map(shard).collect())
-            });
-        }
-        let frozen = Frozen {
-            version: cut.moment.version(),
-            tables,
-        };
-        let relations = cut.tables.iter();
-        let relations = relations.map(|(name, table)| (name.clone(), table.relation.clone()));
-        let (at, relations) = (cut.moment, relations.collect::<Vec<_>>());
-        self.change("note where a backup ends", |client| {
-            witness::note(client, at, &relations)
-        })?;
-        lock(&self.cuts).insert(request.operation.to_owned(), Arc::new(cut));
-        Ok(frozen)
+        self.take_cut(request)
     }
 
-    fn estimate_bytes(&self, operation: &str, path: &TablePath, _range: &KeyRange) -> Result<u64> {
-        Ok(self
-            .cut(operation)?
-            .range_bytes
-            .get(&path.table)
-            .copied()
-            .unwrap_or(0))
+    fn estimate_bytes(&self, operation: &str, path: &TablePath, range: &KeyRange) -> Result<u64> {
+        Ok(self.cut(operation)?.bytes_to_read(&path.table, range))
     }
 
     fn estimate_change_bytes(
@@ -474,12 +440,12 @@ impl RowStore for Postgres {
         Ok(())
     }
 
-    fn release_stream(&self, _stream: &str, _up_to: Version) -> Result<()> {
-        Ok(())
+    fn release_stream(&self, stream: &str, up_to: Version) -> Result<()> {
+        self.advance_stream(stream, up_to)
     }
 
-    fn detach_stream(&self, _stream: &str) -> Result<()> {
-        Ok(())
+    fn detach_stream(&self, stream: &str) -> Result<()> {
+        self.end_stream(stream)
     }
 
     fn create_hidden(&self, operation: &str, tables: Vec<HiddenTable>) -> Result<()> {

@@ -9,7 +9,7 @@ use mendb_model::key::{KeyRange, decode_column, encode_column};
 use mendb_model::schema::ColumnPosition;
 use mendb_model::value::ValueRef;
 use mendb_model::{RowBlockBuilder, row};
-use postgres::Client;
+use postgres::{Client, CopyOutReader};
 
 use super::catalogue::Table;
 use super::error::{broken, damaged, failed};
@@ -49,16 +49,7 @@ pub(super) fn copy_with(
     more: usize,
     sink: MoreSink<'_>,
 ) -> Result<ControlFlow<()>> {
-    let doing = format!("read table {}", table.name);
-    let statement = format!("COPY ({query}) TO STDOUT (FORMAT binary)");
-    let reader = client.copy_out(&statement);
-    let mut tuples = Tuples {
-        reader: reader.map_err(|error| failed(&doing, &error))?,
-        doing,
-        bytes: Vec::new(),
-        fields: Vec::new(),
-    };
-    tuples.head()?;
+    let mut tuples = Tuples::of(client, query, format!("read table {}", table.name))?;
     let types: Vec<_> = table.schema.value_types();
     let (mut key, mut row) = (Vec::new(), Vec::new());
     let nested = table.columns.iter().enumerate();
@@ -108,7 +99,7 @@ pub(super) fn copy_with(
 }
 
 /// The tuples of a binary COPY.
-struct Tuples<R> {
+pub(super) struct Tuples<R> {
     reader: R,
     doing: String,
     /// Of the last tuple.
@@ -117,7 +108,29 @@ struct Tuples<R> {
     fields: Vec<Option<std::ops::Range<usize>>>,
 }
 
+impl<'a> Tuples<CopyOutReader<'a>> {
+    /// Those that a query gives.
+    pub(super) fn of(client: &'a mut Client, query: &str, doing: String) -> Result<Self> {
+        let statement = format!("COPY ({query}) TO STDOUT (FORMAT binary)");
+        let reader = client.copy_out(&statement);
+        let mut tuples = Self {
+            reader: reader.map_err(|error| failed(&doing, &error))?,
+            doing,
+            bytes: Vec::new(),
+            fields: Vec::new(),
+        };
+        tuples.head()?;
+        Ok(tuples)
+    }
+}
+
 impl<R: BufRead> Tuples<R> {
+    /// A field of the last one.
+    pub(super) fn field(&self, at: usize) -> Option<&[u8]> {
+        let range = self.fields.get(at)?.clone()?;
+        self.bytes.get(range)
+    }
+
     fn head(&mut self) -> Result<()> {
         let mut head = [0; 19];
         self.fill(&mut head)?;
@@ -130,7 +143,7 @@ impl<R: BufRead> Tuples<R> {
     }
 
     /// Reads the next tuple; `false` behind the last.
-    fn next(&mut self, expected: usize) -> Result<bool> {
+    pub(super) fn next(&mut self, expected: usize) -> Result<bool> {
         let mut count = [0; 2];
         self.fill(&mut count)?;
         match i16::from_be_bytes(count) {

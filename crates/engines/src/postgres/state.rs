@@ -10,6 +10,7 @@
 //! | `published` | mends that were published: by which transaction, and how long writers waited |
 //! | `before` | the ranges of their tables with the digests of before and after |
 //! | `cut`, `cut_table` | where backups ended (`witness`) |
+//! | `stream`, `stream_cut` | replication slots, and what backups that they tell of saw (`stream`) |
 //! | `r<n>` | a table that is restored, until it is whole |
 //! | `s<n>`, `b<n>` | what a mend has staged of a table, and what its publish replaced |
 //!
@@ -20,16 +21,18 @@ use postgres::Client;
 
 use super::error::{failed, is_forbidden, refused};
 use super::session::run;
-use super::witness;
+use super::{stream, witness};
 use crate::contract::{Hold, HoldKind, Lock, LockKind};
 use crate::error::{EngineError, Remedy, Result};
 
 /// The layout of the schema.
-const FORMAT: i32 = 3;
+const FORMAT: i32 = 4;
 /// The one that knew no witnesses …
 const WITHOUT_WITNESSES: i32 = 1;
-/// … and the one whose cuts drew no numbers.
+/// … the one whose cuts drew no numbers …
 const WITHOUT_NUMBERS: i32 = 2;
+/// … and the one that knew no change streams.
+const WITHOUT_STREAMS: i32 = 3;
 /// The lock of the process that works on the database: `mendb` in ASCII.
 const CLAIM: i64 = 0x006d_656e_6462;
 
@@ -167,7 +170,11 @@ pub(super) fn make(client: &mut Client) -> Result<()> {
     let there = client.query_one("SELECT to_regnamespace('mendb') IS NOT NULL", &[]);
     let is_there: bool = there.map_err(|error| failed(doing, &error))?.get(0);
     let schema = if is_there { "" } else { SCHEMA };
-    let layout = format!("{schema}{LAYOUT}{RANGES}{}", witness::LAYOUT);
+    let layout = format!(
+        "{schema}{LAYOUT}{RANGES}{}{}",
+        witness::LAYOUT,
+        stream::LAYOUT
+    );
     if let Err(error) = client.batch_execute(&layout) {
         if is_forbidden(&error) {
             return Err(refused(format!(
@@ -193,6 +200,7 @@ fn check_format(client: &mut Client) -> Result<()> {
         .get(0);
     let witnesses = match format {
         FORMAT => return Ok(()),
+        WITHOUT_STREAMS => return raise(client, ""),
         WITHOUT_NUMBERS => witness::RAISE,
         WITHOUT_WITNESSES => witness::LAYOUT,
         _ => {
@@ -208,10 +216,18 @@ fn check_format(client: &mut Client) -> Result<()> {
             held.table
         )));
     }
+    let to_streams = format!(
+        "{witnesses} DROP TABLE mendb.looked, mendb.before; {RANGES} ALTER TABLE mendb.published ADD drawn bigint NOT NULL DEFAULT 0;
+         ALTER TABLE mendb.published ALTER drawn DROP DEFAULT;"
+    );
+    raise(client, &to_streams)
+}
+
+/// Raises a schema that, after some statements, lacks no more than change streams.
+fn raise(client: &mut Client, statements: &str) -> Result<()> {
     let raise = format!(
-        "BEGIN; {witnesses} DROP TABLE mendb.looked, mendb.before; {RANGES} ALTER TABLE mendb.published ADD drawn bigint NOT NULL DEFAULT 0;
-         ALTER TABLE mendb.published ALTER drawn DROP DEFAULT;
-         UPDATE mendb.target SET format = {FORMAT}; COMMIT"
+        "BEGIN; {statements} {} UPDATE mendb.target SET format = {FORMAT}; COMMIT",
+        stream::LAYOUT
     );
     run(client, "raise the schema mendb", &raise)
 }
@@ -399,7 +415,7 @@ pub(super) fn remove(client: &mut Client) -> Result<()> {
     run(
         client,
         doing,
-        "BEGIN; DROP TABLE mendb.cut, mendb.cut_table, mendb.before, mendb.published, mendb.looked, mendb.cursor, mendb.held, mendb.target;
+        "BEGIN; DROP TABLE mendb.stream_cut, mendb.stream, mendb.cut, mendb.cut_table, mendb.before, mendb.published, mendb.looked, mendb.cursor, mendb.held, mendb.target;
          DROP SCHEMA mendb; COMMIT",
     )
 }

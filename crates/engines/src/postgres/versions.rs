@@ -1,17 +1,25 @@
-//! Which rows of a snapshot may have been written since an earlier one, by the transactions that wrote them (`witness`).
+//! Which rows of a snapshot may have been written since an earlier one: by the transactions that wrote them (`witness`),
+//! or by what a change stream told (`touched`).
 
+use std::ops::ControlFlow;
+
+use mendb_model::change::ChangeRef;
 use mendb_model::key::KeyRange;
 use mendb_model::manifest::ChangeMethod;
 use mendb_model::name::TablePath;
+use mendb_model::{ChangeKind, Replaced, RowBlockBuilder};
 
-use super::error::refused;
+use super::error::{damaged, refused};
 use super::exchange::written_since;
-use super::read::{range_condition, scan_where};
+use super::read::{copy_rows, keys_query, range_condition, scan_where};
 use super::transaction::is_written_since;
 use super::{Postgres, table_of};
 use crate::contract::live_rows::BlockSink;
 use crate::contract::row_versions::{RowCounts, RowVersions};
 use crate::error::Result;
+
+/// Keys that one statement asks for.
+const KEYS_AT_ONCE: usize = 1_024;
 
 impl RowVersions for Postgres {
     fn found_by(&self, operation: &str, path: &TablePath) -> Result<(ChangeMethod, u64)> {
@@ -59,6 +67,62 @@ impl RowVersions for Postgres {
             cut.check_read(&mut session, table, &path.table)?;
             session.keep();
         }
+        Ok(())
+    }
+
+    fn read_touched(
+        &self,
+        operation: &str,
+        path: &TablePath,
+        range: &KeyRange,
+        sink: BlockSink<'_>,
+    ) -> Result<()> {
+        let cut = self.cut(operation)?;
+        let table = table_of(&cut, path)?;
+        let mut keys = cut.touched_in(&path.table, range)?.peekable();
+        if keys.peek().is_none() {
+            return Ok(());
+        }
+        let mut session = cut.session()?;
+        while keys.peek().is_some() {
+            let some: Vec<&[u8]> = keys.by_ref().take(KEYS_AT_ONCE).collect();
+            let mut block = RowBlockBuilder::new();
+            let mut waiting = some.iter().peekable();
+            let query = keys_query(table, &some)?;
+            let mut push = |key: &[u8], row: Option<&[u8]>| {
+                let change = ChangeRef {
+                    version: cut.moment.next,
+                    kind: row.map_or(ChangeKind::Erase, |_| ChangeKind::Reset),
+                    replaced: Replaced::Unknown,
+                    bitmap: &[],
+                    row: row.unwrap_or_default(),
+                };
+                block.push_with(key, |out| change.encode_into(out));
+            };
+            let read = copy_rows(&mut session, table, &query, &mut |key, row| {
+                while let Some(gone) = waiting.next_if(|waiting| **waiting < key) {
+                    push(gone, None);
+                }
+                if waiting.next_if(|waiting| **waiting == key).is_none() {
+                    return Err(damaged(format!(
+                        "table {} gave rows that were not asked for, or not in the order of its keys: its index on \
+                         them may be damaged",
+                        table.name
+                    )));
+                }
+                push(key, Some(row));
+                Ok(ControlFlow::Continue(()))
+            })?;
+            debug_assert!(read.is_continue(), "nothing stops it");
+            for gone in waiting {
+                push(gone, None);
+            }
+            cut.check_read(&mut session, table, &path.table)?;
+            if sink(&block.finish().view()).is_break() {
+                break;
+            }
+        }
+        session.keep();
         Ok(())
     }
 }

@@ -89,7 +89,7 @@ pub(super) fn version(next: u64, drawn: i64) -> Version {
 }
 
 /// The transaction and the number drawn of a version.
-fn parts(version: Version) -> (u64, i64) {
+pub(super) fn parts(version: Version) -> (u64, i64) {
     match version.as_number() {
         Some(next) => (next, 0),
         None => {
@@ -252,7 +252,7 @@ pub(super) fn method(
 /// What the columns of a relation `c` are, and what the values of types that are not of the system are called and made
 /// of: no row is written when a column is dropped and another gets its name, when a label of an enum is renamed, or when
 /// an attribute of a composite type is dropped and another gets its name.
-const SHAPE: &str = "
+pub(super) const SHAPE: &str = "
     (SELECT coalesce(string_agg(format('%s %s %s %s', a.attnum, a.attname, a.atttypid, a.atttypmod), ',' ORDER BY a.attnum), '')
      FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)
     || CASE WHEN EXISTS (
@@ -285,7 +285,7 @@ pub(super) fn relations_of(client: &mut Client, relation: &str) -> Result<Vec<u3
 }
 
 /// The condition that a relation `c` has rows of a table: it is the table, or one of its partitions.
-fn has_rows_of(relation: &str) -> String {
+pub(super) fn has_rows_of(relation: &str) -> String {
     let root = format!("{relation}::text::regclass");
     format!(
         "c.relkind = 'r' AND (c.oid = {root} OR c.oid IN (SELECT p.relid FROM pg_partition_tree({root}) p WHERE p.isleaf))"

@@ -132,7 +132,7 @@ impl LiveRows for LiveSnapshot {
         let held = self.0.held_back(table)?.into_iter();
         let held = held.map(|held| HeldBack {
             stream: held.stream,
-            changes: held.changes,
+            changes: Some(held.changes),
             bytes: held.bytes,
         });
         Ok(held.collect())

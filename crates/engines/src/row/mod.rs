@@ -467,6 +467,7 @@ fn describe(snapshot: &Snapshot, table: &str) -> Result<TableBackup> {
         indexes,
         native: None,
         changes_by: None,
+        untold: None,
         only: None,
     })
 }

@@ -121,6 +121,7 @@ impl Subject for Rows {
             operation,
             tables: &tables,
             stream: "c/1",
+            keeps_changes: false,
             since_version: None,
         };
         self.engine.freeze(&request).unwrap();
@@ -142,6 +143,7 @@ impl Subject for Rows {
             operation: frozen_by,
             tables: &tables,
             stream: "c/1",
+            keeps_changes: false,
             since_version: None,
         };
         let frozen = self.engine.freeze(&request).unwrap();
@@ -450,6 +452,48 @@ fn one_process_at_a_time_works_on_a_database() {
     let refused = store.engine.begin_mend("m1", &tables()).unwrap_err();
     assert!(refused.to_string().contains("taken over"), "{refused}");
     other.begin_mend("m1", &tables()).unwrap();
+}
+
+#[test]
+fn a_copy_of_a_database_leaves_the_slots_of_the_other_alone() {
+    let mut server = PostgresServer::new();
+    server.crash();
+    server.start_with(&["wal_level=logical"]);
+    server.sql("CREATE TABLE t (id bigint PRIMARY KEY)");
+    let engine = open(&server);
+    let request = FreezeRequest {
+        operation: "b1",
+        tables: &[TABLE.to_owned()],
+        stream: "c/1",
+        keeps_changes: true,
+        since_version: None,
+    };
+    engine.freeze(&request).unwrap();
+    drop(engine);
+    let mut admin = server.admin();
+    // Its sessions end when the server notices.
+    while admin
+        .batch_execute("CREATE DATABASE copy TEMPLATE shop")
+        .is_err()
+    {
+        std::thread::yield_now();
+    }
+    let address = Address::parse(&server.url_of("copy", "postgres"), &|_| None).unwrap();
+    let copy = Postgres::drive(&address).unwrap().unwrap();
+    let streams = copy.inspect(TABLE).unwrap().unwrap().streams;
+    assert_eq!(streams[0].name, "c/1");
+    let slots = "SELECT database FROM pg_replication_slots ORDER BY 1";
+    let publications = "SELECT count(*) FROM pg_publication";
+    copy.freeze(&request).unwrap();
+    assert_eq!(server.copy(slots), "copy\nshop\n");
+    assert_eq!(server.copy_in("copy", publications), "1\n");
+    copy.detach().unwrap();
+    assert_eq!(server.copy(slots), "shop\n");
+    assert_eq!(server.copy_in("copy", publications), "0\n");
+    let engine = open(&server);
+    engine.detach_stream("c/1").unwrap();
+    assert_eq!(server.copy(slots), "");
+    assert_eq!(server.copy(publications), "0\n");
 }
 
 #[test]

@@ -119,6 +119,7 @@ impl Subject for Rows {
             operation,
             tables: &tables,
             stream: "c/1",
+            keeps_changes: false,
             since_version: None,
         };
         self.engine.freeze(&request).unwrap();
@@ -140,6 +141,7 @@ impl Subject for Rows {
             operation: frozen_by,
             tables: &tables,
             stream: "c/1",
+            keeps_changes: false,
             since_version: None,
         };
         let frozen = self.engine.freeze(&request).unwrap();
@@ -192,6 +194,7 @@ fn who_looks_at_a_store_reads_what_its_engine_does_and_changes_nothing() {
         operation: "b1",
         tables: &["t".to_owned()],
         stream: "c/1",
+        keeps_changes: false,
         since_version: None,
     };
     store.engine.freeze(&request).unwrap();

@@ -103,6 +103,7 @@ fn try_freeze(
         operation,
         tables: &tables,
         stream: "c/1",
+        keeps_changes: false,
         since_version,
     })
 }
@@ -491,6 +492,7 @@ fn a_short_stream(subject: &dyn RowSubject) {
         operation: "b3",
         tables: &tables,
         stream,
+        keeps_changes: false,
         since_version,
     };
     let too_far = subject

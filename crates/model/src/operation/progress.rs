@@ -210,6 +210,7 @@ mod tests {
             stream: "shop/1".into(),
             since_version: Some(1.into()),
             old_streams: Vec::new(),
+            keeps_changes: false,
             found: None,
         };
         let request = Request::MendRows(RowMendRequest {

@@ -22,6 +22,10 @@ use crate::version::Version;
 /// The request behind an operation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one for an operation, and a mend of rows has the backup of the state before in its"
+)]
 pub enum Request {
     /// Take a backup.
     Backup(BackupRequest),
@@ -56,6 +60,9 @@ pub struct BackupRequest {
     pub parent: Option<ChainLink>,
     /// The change stream that the chain of this backup reads: named after its full backup.
     pub stream: String,
+    /// Of a full backup of a target that keeps changes only where it is asked to: it is, for the increments on this one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keeps_changes: bool,
     /// Commit up to which the parent reaches; an increment holds the changes after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since_version: Option<Version>,

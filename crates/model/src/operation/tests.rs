@@ -178,6 +178,7 @@ pub(super) fn backup() -> Operation {
         stream: "shop/1".into(),
         since_version: None,
         old_streams: Vec::new(),
+        keeps_changes: false,
         found: None,
     });
     let steps = plan(&request, &[]).unwrap();

@@ -147,6 +147,7 @@ pub fn manifest(
             indexes: Vec::new(),
             native: None,
             changes_by: None,
+            untold: None,
             only: None,
         }],
         part_store: None,

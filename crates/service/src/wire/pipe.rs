@@ -168,6 +168,7 @@ mod tests {
             stream: "shop/1".into(),
             since_version: None,
             old_streams: Vec::new(),
+            keeps_changes: false,
             found: None,
         });
         let mut request = TaskRequest::preview(request).unwrap();

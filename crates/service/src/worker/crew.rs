@@ -267,6 +267,7 @@ mod tests {
             stream: "shop/1".into(),
             since_version: None,
             old_streams: Vec::new(),
+            keeps_changes: false,
             found: None,
         });
         TaskRequest {

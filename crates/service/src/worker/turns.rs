@@ -230,6 +230,7 @@ mod tests {
             stream: "shop/1".into(),
             since_version: None,
             old_streams: Vec::new(),
+            keeps_changes: false,
             found: None,
         });
         let spec = match table {

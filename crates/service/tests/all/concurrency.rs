@@ -167,6 +167,7 @@ fn two_collections_back_up_and_restore_at_the_same_time() {
     let order = |collection: &str| BackupOrder {
         new_repository: false,
         compare_rows: false,
+        changes: None,
         collection: collection.into(),
         kind: Full,
         label: None,

@@ -241,6 +241,7 @@ fn a_merged_restore_that_failed_goes_on_behind_the_last_batch() {
         let id = world.service.request_backup(&BackupOrder {
             new_repository: false,
             compare_rows: false,
+            changes: None,
             collection: "book".into(),
             kind,
             label: None,

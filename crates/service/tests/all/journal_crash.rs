@@ -37,6 +37,7 @@ fn backup(at: usize) -> Operation {
         stream: "shop/1".into(),
         since_version: None,
         old_streams: Vec::new(),
+        keeps_changes: false,
         found: None,
     });
     let steps = plan(&request, &[]).unwrap();

@@ -105,6 +105,7 @@ impl World {
         self.service.request_backup(&BackupOrder {
             new_repository: false,
             compare_rows: false,
+            changes: None,
             collection: "shop".into(),
             kind,
             label: Some(label.into()),

@@ -118,6 +118,7 @@ impl Story<'_> {
         let id = service.request_backup(&BackupOrder {
             new_repository: false,
             compare_rows: false,
+            changes: None,
             collection: COLLECTION.to_owned(),
             kind,
             label: Some(label.to_owned()),

@@ -107,6 +107,12 @@ fn describe(details: &BackupDetails) -> String {
         if let Some(method) = &table.changes_by {
             text += &format!("changes of  {} were found by {method}\n", table.table);
         }
+        if let Some(why) = &table.untold {
+            text += &format!(
+                "            the change stream did not tell those of {}: {why}\n",
+                table.table
+            );
+        }
     }
     text += "\n";
     text + &table(

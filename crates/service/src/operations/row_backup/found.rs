@@ -2,6 +2,7 @@
 //! the chain of the parent.
 //!
 //! ```text
+//! touched      a change stream tells which keys were written: they are looked up in the chain, and no other is read
 //! count        rows of the shard, and those that may have been written since: none and none gone is no change
 //! look up      the rows that may have been written are looked up in the chain; those that are as they were drop out
 //! compare      where rows are gone, much was written, or versions tell nothing: all rows beside those of the chain
@@ -131,8 +132,10 @@ pub(super) fn copy(
         block: RowBlockBuilder::new(),
         counts,
     };
-    let by_versions = !found.compare_rows && method == ChangeMethod::RowVersions;
-    let digest = shard.find(by_versions, &mut changes)?;
+    let digest = match found.compare_rows {
+        true => shard.find(None, &mut changes)?,
+        false => shard.find(Some(&method), &mut changes)?,
+    };
     let segments = changes.finish()?;
     counts.output = TaskOutput::Found { segments, digest };
     Ok(())
@@ -172,12 +175,19 @@ struct Shard<'a, 'b> {
 }
 
 impl Shard<'_, '_> {
-    /// Puts its changes, and tells the digest of its rows.
-    fn find(&self, by_versions: bool, changes: &mut Changes<'_, '_>) -> TaskResult<Digest> {
+    /// Puts its changes, and tells the digest of its rows. Without a method all rows are compared.
+    fn find(
+        &self,
+        method: Option<&ChangeMethod>,
+        changes: &mut Changes<'_, '_>,
+    ) -> TaskResult<Digest> {
         let Some(before) = self.before else {
             return self.compare(changes);
         };
-        if !by_versions {
+        if method == Some(&ChangeMethod::Stream) {
+            return self.look_up_touched(before, changes);
+        }
+        if method != Some(&ChangeMethod::RowVersions) {
             let mut digest = Digest::default();
             self.read(&mut |block| {
                 for (key, row) in block.iter() {
@@ -254,6 +264,47 @@ impl Shard<'_, '_> {
         outcome?;
         // Were rows gone, there would be more of them in the parent than are left.
         Ok((is_all && digest.rows == counted.rows).then(|| (found.finish(), digest)))
+    }
+
+    /// Looks the keys up that a change stream tells of.
+    fn look_up_touched(&self, before: Digest, changes: &mut Changes<'_, '_>) -> TaskResult<Digest> {
+        let (attempt, repository) = (self.attempt, &self.attempt.tools.repository);
+        let lookup = repository.look_up_chain(self.chain, self.path, self.range);
+        let mut lookup = attempt.wait(lookup)?;
+        let mut digest = before;
+        let mut look = |block: &RowBlock<&[u8]>| -> TaskResult<()> {
+            attempt.check_stopped()?;
+            let keys: Vec<&[u8]> = block.iter().map(|(key, _)| key).collect();
+            let rows = attempt.wait(lookup.look_up(&keys))?;
+            for ((key, change), was) in block.iter().zip(rows) {
+                let change = ChangeRef::decode(change).map_err(|error| {
+                    TaskError::Proof(format!("{} was not read as it is: {error}", self.path))
+                })?;
+                let row = (change.kind != ChangeKind::Erase).then_some(change.row);
+                if was.as_deref() == row {
+                    continue;
+                }
+                if let Some(was) = &was {
+                    digest.remove(key, was);
+                }
+                if let Some(row) = row {
+                    digest.add(key, row);
+                }
+                changes.put(key, was.as_deref(), row)?;
+            }
+            Ok(())
+        };
+        let mut outcome = Ok(());
+        let (versions, operation) = (self.versions, attempt.operation());
+        versions.read_touched(operation, self.path, self.range, &mut |block| {
+            match look(block) {
+                Ok(()) => return ControlFlow::Continue(()),
+                Err(error) => outcome = Err(error),
+            }
+            ControlFlow::Break(())
+        })?;
+        outcome?;
+        Ok(digest)
     }
 
     /// Walks all rows beside those of the chain.

@@ -25,6 +25,17 @@ pub struct BackupOrder {
     /// Of an increment of a target that keeps no changes: compare all rows with those of the parent, also where the
     /// versions of rows tell which changed.
     pub compare_rows: bool,
+    /// Of a full backup of such a target: what tells the changes of the increments on it; as before without.
+    pub changes: Option<ChangesBy>,
+}
+
+/// What tells the changes of increments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangesBy {
+    /// A change stream that the target keeps from the full backup on.
+    Stream,
+    /// The rows, which are looked at.
+    Rows,
 }
 
 impl Front {
@@ -61,6 +72,7 @@ impl Front {
             None if order.compare_rows => return Err(compares_nothing()),
             None => {}
         }
+        request.keeps_changes = self.keeps_changes(order, &request)?;
         if let Some(operation_id) = failed {
             return Err(Error::BackupFailed {
                 collection: collection.collection,
@@ -71,6 +83,25 @@ impl Front {
         let repository_id = self.make_if_absent(header_id)?;
         self.claim(&mut request, &repository_id)?;
         self.create(Request::Backup(request), repository_id, &[])
+    }
+
+    /// Whether a full backup has the target keep the changes for the increments on it: as is asked for, or as for the
+    /// chain before in this repository.
+    fn keeps_changes(&self, order: &BackupOrder, request: &BackupRequest) -> Result<bool> {
+        let is_full = request.parent.is_none();
+        let can_choose = self.tools.engine.rows()?.row_versions().is_some();
+        match order.changes {
+            Some(_) if !can_choose => Err(Error::refused(
+                "--changes is for targets that keep no changes by themselves",
+                "leave it out",
+            )),
+            Some(_) if !is_full => Err(Error::refused(
+                "--changes is chosen with the full backup that a chain begins with",
+                "leave it out, or take a full backup",
+            )),
+            Some(by) => Ok(by == ChangesBy::Stream),
+            None => Ok(can_choose && is_full && !request.old_streams.is_empty()),
+        }
     }
 
     /// The backup of a collection that goes on with what it follows, or begins a chain. Its id is not
@@ -103,8 +134,10 @@ impl Front {
             None => (stream_of(name, &backup_id, repository_id), None, None, None),
         };
         let mut old_streams = Vec::new();
+        // The state before a mend beside writers goes on with none, and ends none.
+        let has_stream = !stream.is_empty();
         for old in self.streams_of(collection)? {
-            if old != stream && self.is_of_repository(&old, repository_id, listed)? {
+            if has_stream && old != stream && self.is_of_repository(&old, repository_id, listed)? {
                 old_streams.push(old);
             }
         }
@@ -115,6 +148,7 @@ impl Front {
             tables: collection.tables.clone(),
             parent,
             stream,
+            keeps_changes: false,
             since_version,
             old_streams,
             found,

@@ -26,6 +26,7 @@ pub(crate) fn cut(
         operation: attempt.operation(),
         tables: &request.tables,
         stream: &request.stream,
+        keeps_changes: request.keeps_changes,
         since_version: request.since_version,
     })?;
     if let Some(link) = &request.parent {

@@ -1,13 +1,13 @@
 //! The tasks of a backup of rows.
 
-use mendb_model::manifest::Manifest;
+use mendb_model::manifest::{ChangeMethod, Manifest};
 use mendb_model::operation::{BackupRequest, NewTask, TaskSpec};
 
 use crate::attempt::Tools;
 use crate::error::{Error, Result};
 use crate::wire::StepRequest;
 
-/// A task for each shard of the draft; of an increment, for each that has changes.
+/// A task for each shard of the draft; of an increment of kept changes, for each that has some.
 pub(crate) fn copy_tasks(
     step: &StepRequest,
     request: &BackupRequest,
@@ -24,13 +24,20 @@ pub(crate) fn copy_tasks(
             message: format!("the backup was drafted without the shards of {path}"),
             hint: None,
         })?;
+        // A stream tells of each key, and the draft has what the parent had: without one there is no change.
+        let is_told = draft
+            .and_then(|draft| draft.table(&path.table))
+            .is_some_and(|table| table.changes_by == Some(ChangeMethod::Stream));
         for (shard, backup) in (0u32..).zip(drafted) {
             let (rows, range) = (tools.engine.rows()?, &backup.range);
             let kept_since = request.since_version.filter(|_| request.found.is_none());
             let bytes_total = match kept_since {
                 // The copy task notices that the cut is lost.
                 _ if !is_frozen => 0,
-                None => rows.estimate_bytes(id, &path, range)?,
+                None => match rows.estimate_bytes(id, &path, range)? {
+                    0 if is_told => continue,
+                    bytes => bytes,
+                },
                 Some(since) => match rows.estimate_change_bytes(id, &path, range, since)? {
                     // The draft says so already.
                     0 => continue,

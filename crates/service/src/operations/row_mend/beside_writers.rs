@@ -371,6 +371,7 @@ fn draft(attempt: &Attempt<'_>, request: &RowMendRequest, counts: &mut Counts) -
         }
         table.rows = ShardedData::here(table.rows.schema_version, shards);
         table.changes_by = None;
+        table.untold = None;
         let changed = !mended.scope.is_all();
         let range = mended.range.clone();
         let range = range.or_else(|| changed.then(KeyRange::all));

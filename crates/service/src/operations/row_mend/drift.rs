@@ -78,7 +78,7 @@ impl Front {
             if let Some(live) = &live {
                 // A stream that was released since does not know all of them.
                 let knows = |stream: &LiveStream| stream.since_version <= plan.version;
-                if live.streams.iter().any(knows) {
+                if live.keeps_changes && live.streams.iter().any(knows) {
                     range = self.changed_since(&path, range, plan.version)?;
                 }
                 let types = live.schema.key_types();

@@ -1,0 +1,77 @@
+//! The snapshot of a backup, and how the changes since its parent are found.
+//!
+//! ```text
+//! stream     a full backup has one attached, where that was asked for; an increment looks whether that of its chain is whole
+//! snapshot   all tables as of one moment
+//! witness    it is noted in the database: what it sees is on disk by then
+//! told       the stream tells what was written up to it
+//! ```
+
+use std::sync::Arc;
+
+use mendb_model::digest::Digest;
+use mendb_model::manifest::{ShardBackup, TableBackup};
+
+use super::cut::Cut;
+use super::session::lock;
+use super::stream::Standing;
+use super::{Postgres, shards, witness};
+use crate::contract::rows::{FreezeRequest, Frozen};
+use crate::error::Result;
+
+impl Postgres {
+    /// Takes the snapshot of a backup, and keeps it under the name of the operation.
+    pub(super) fn take_cut(&self, request: &FreezeRequest<'_>) -> Result<Frozen> {
+        let (stream, tables) = (request.stream, request.tables);
+        let standing = match request.since_version {
+            Some(parent) => self.stand(stream, parent, tables)?,
+            None if request.keeps_changes => {
+                if let Err(error) = self.attach_stream(stream, tables) {
+                    self.end_stream(stream)?;
+                    return Err(error);
+                }
+                Standing::Begins(None)
+            }
+            None => Standing::Without,
+        };
+        let mut cut = Cut::take(&self.server, request.operation, tables)?;
+        if let Some(parent) = request.since_version {
+            cut.look_back(parent)?;
+        }
+        let relations = cut.tables.iter();
+        let relations = relations.map(|(name, table)| (name.clone(), table.relation.clone()));
+        let (at, relations) = (cut.moment, relations.collect::<Vec<_>>());
+        self.change("note where a backup ends", |client| {
+            witness::note(client, at, &relations)
+        })?;
+        self.tell(stream, standing, &mut cut)?;
+        let mut tables = Vec::new();
+        for name in request.tables {
+            let Some(table) = cut.tables.get(name).cloned() else {
+                continue;
+            };
+            let mut session = cut.session()?;
+            let bytes = shards::bytes_of(&mut session, &table)?;
+            let ranges = shards::split(&mut session, &table)?;
+            session.keep();
+            cut.range_bytes
+                .insert(name.clone(), bytes / ranges.len().max(1) as u64);
+            let shard = |range| ShardBackup {
+                range,
+                digest: Digest::default(),
+                segments: Vec::new(),
+            };
+            tables.push(TableBackup {
+                changes_by: cut.methods.get(name).cloned(),
+                untold: cut.untold.get(name).cloned(),
+                ..table.backup(ranges.into_iter().map(shard).collect())
+            });
+        }
+        let frozen = Frozen {
+            version: cut.moment.version(),
+            tables,
+        };
+        lock(&self.cuts).insert(request.operation.to_owned(), Arc::new(cut));
+        Ok(frozen)
+    }
+}
