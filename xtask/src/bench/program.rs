@@ -44,11 +44,11 @@ impl Program {
     /// A command on a target and a repository, whose relative paths are those of a directory.
     pub fn command(&self, directory: &Path, target: &str, repository: &Path) -> Command {
         let mut command = self.on_repository(directory, repository);
-        command.args(["--target", target]);
+        command.args(["--quiet", "--target", target]);
         command
     }
 
-    /// The same without a target: of a cluster the arguments name the servers.
+    /// The same without a target, that says what it does.
     pub fn on_repository(&self, directory: &Path, repository: &Path) -> Command {
         let mut command = Command::new(&self.binary);
         // Settings of the caller would not be those of the page.
@@ -58,7 +58,6 @@ impl Program {
         }
         command
             .current_dir(directory)
-            .arg("--quiet")
             .args(["--repository", &format!("file://{}", repository.display())]);
         command
     }

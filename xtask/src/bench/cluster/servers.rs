@@ -105,10 +105,10 @@ impl<'a> Servers<'a> {
 
     fn agent(&self, at: usize) -> Result<Agent, String> {
         let target = self.servers[at].target();
-        let mut command = self
-            .program
-            .command(&self.scratch.path(""), &target, &self.repository());
+        let directory = self.scratch.path("");
+        let mut command = self.program.on_repository(&directory, &self.repository());
         command
+            .args(["--target", &target])
             .args(["agent", "--listen", "127.0.0.1:0", "--tls-cert", "us.crt"])
             .args(["--tls-key", "us.key", "--tls-client-ca", "ca.crt"])
             .env("XDG_STATE_HOME", self.scratch.path(&format!("agent-{at}")))
@@ -166,7 +166,7 @@ impl<'a> Servers<'a> {
         let mut command = self.program.on_repository(&directory, &self.repository());
         command
             .args(words)
-            .args(["--cluster", "./cluster.yml", "--output", "json"])
+            .args(["--quiet", "--cluster", "./cluster.yml", "--output", "json"])
             .env("XDG_STATE_HOME", self.scratch.path("coordinator"));
         for (name, file) in [("CERT", "us.crt"), ("KEY", "us.key"), ("CA", "ca.crt")] {
             command.env(format!("MENDB_CLUSTER_TLS_{name}"), file);
