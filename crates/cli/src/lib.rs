@@ -18,6 +18,7 @@ mod failure;
 mod formats;
 pub mod fuzz;
 mod human;
+mod journals;
 mod log;
 mod maintenance;
 mod operations;

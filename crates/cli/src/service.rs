@@ -20,7 +20,8 @@ use crate::cluster::topology::Topology;
 use crate::cluster::{addresses, coordinator};
 use crate::context::Context;
 use crate::failure::{Failure, FailureKind};
-use crate::owner::{Owner, cluster_journals};
+use crate::journals::cluster_journals;
+use crate::owner::Owner;
 use crate::target::{OpenTarget, StateLock};
 
 /// How the journals of work on repositories are kept elsewhere.

@@ -18,8 +18,8 @@ use mendb_service::journal::Journal;
 use mendb_service::{Service, Settings, env};
 use tokio::runtime::Runtime;
 
+use crate::journals::cluster_journals;
 use crate::operations::record::OperationRecord;
-use crate::owner::cluster_journals;
 use crate::target::StateLock;
 
 /// How often it is looked what other processes left in the journal, when nothing is driven.
