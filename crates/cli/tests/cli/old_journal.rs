@@ -1,7 +1,8 @@
 //! A journal that an older version wrote, of layout 5, in `fixtures/journal-5` with its target and its repository:
 //! a mend of `flights` that was killed in its last step, with what it did to each range, and a backup of `trains`
 //! that was killed while it copied, with the segments of two shards, and then paused. Written by mendb at commit
-//! 26707d6, which ended both as is tested here.
+//! 26707d6, which ended both as is tested here. Their deadlines, a day after they began, were moved to the year 2100
+//! afterwards.
 
 use serde_json::Value;
 
