@@ -19,6 +19,11 @@ impl Unanswered {
     pub(super) fn of(error: &reqwest::Error) -> Self {
         let told = describe_error(error);
         let (advice, is_wrong) = match cause(error) {
+            _ if error.is_connect() && error.is_timeout() => (
+                "nothing has answered there in time: the machine is not reached, or what listens there speaks no TLS; see \
+                 its address, and that the list of servers has the port of mendb agent",
+                false,
+            ),
             Some(Cause::Tls(error)) => of_tls(error),
             Some(Cause::Io(io::ErrorKind::ConnectionRefused)) => (
                 "nobody listens there: see that mendb agent runs, and which port the list of servers has",
