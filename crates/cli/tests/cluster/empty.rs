@@ -38,6 +38,9 @@ fn a_shard_without_a_table_is_backed_up_as_empty_and_there_is_nothing_to_mend_th
         "{shown}"
     );
     cluster.ok(&["verify", "some", "--live"]);
+    let verified = cluster.command(&["verify", "some", "--live"]).output();
+    let text = told(&verified.unwrap());
+    assert!(text.contains("there is nothing to compare"), "{text}");
 
     // Also where that one is emptied, and where patterns name what one shard has.
     one.query("DROP TABLE only.t");

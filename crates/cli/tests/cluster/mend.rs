@@ -127,3 +127,17 @@ fn a_backup_of_other_shards_is_refused_with_the_shard() {
         "{refused}"
     );
 }
+
+#[test]
+fn a_list_that_gives_each_server_the_name_of_the_other_shard_is_refused() {
+    let mut cluster = Cluster::backed_up();
+    let whole = cluster.rows();
+    cluster.names.swap(0, 1);
+    for mend in [&MEND[..], &[&MEND[..], &["--dry-run"]].concat()] {
+        let refused = cluster.fails(mend);
+        assert!(refused.contains("knows this server as shard"), "{refused}");
+    }
+    // Its agents refuse it when they plan.
+    cluster.ok(&["operation", "cancel", &cluster.unfinished().unwrap()]);
+    assert_eq!(cluster.rows(), whole);
+}

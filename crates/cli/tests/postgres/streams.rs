@@ -431,6 +431,20 @@ fn a_mend_leaves_the_slot_and_the_next_increments_go_on() {
 }
 
 #[test]
+fn a_table_that_loses_its_identity_is_taken_out_of_the_stream_and_its_writers_go_on() {
+    let shop = streaming(Version::Debian);
+    shop.sql("ALTER TABLE orders REPLICA IDENTITY NOTHING");
+    let why = untold(&shop);
+    assert!(
+        why[1].as_ref().unwrap().contains("replica identity"),
+        "{why:?}"
+    );
+    shop.sql("UPDATE orders SET note = 'after' WHERE id < 10");
+    assert!(untold(&shop)[1].is_some());
+    assert_up_to_date(&shop);
+}
+
+#[test]
 fn a_table_that_a_stream_cannot_tell_of_is_not_published_and_its_writers_go_on() {
     let shop = Shop::with_log_for_streams(Version::Debian);
     shop.sql("ALTER TABLE customers REPLICA IDENTITY NOTHING");

@@ -151,6 +151,12 @@ impl Postgres {
             return Ok(());
         };
         let (shapes, unfit) = cut.with_keeper(|client, tables| shapes(client, &slot, tables))?;
+        let refusing = unfit.keys().filter_map(|name| cut.tables.get(name));
+        let refusing: Vec<&str> = refusing.map(|table| table.relation.as_str()).collect();
+        if !refusing.is_empty() {
+            let doing = "take tables out of a change stream";
+            self.change(doing, |client| unpublish(client, &slot, &refusing))?;
+        }
         let why = |table: &str, otherwise: &str| {
             let unfit = unfit.get(table).map(String::as_str);
             unfit.unwrap_or(otherwise).to_owned()
@@ -341,6 +347,25 @@ fn publish(client: &mut Client, stream: &str, tables: &[String]) -> Result<Strin
     Ok(slot)
 }
 
+/// Takes what a stream cannot tell of out of its publication, so that its writers go on.
+fn unpublish(client: &mut Client, slot: &str, relations: &[&str]) -> Result<()> {
+    let doing = "take a table out of a change stream";
+    for relation in relations {
+        let published = client.query_opt(
+            "SELECT FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
+             WHERE p.pubname = $1::text AND r.prrelid = $2::text::regclass",
+            &[&slot, relation],
+        );
+        let published = published.map_err(|error| failed(doing, &error))?;
+        if published.is_some() {
+            let publication = quoted(slot);
+            let drop = format!("ALTER PUBLICATION {publication} DROP TABLE {relation}");
+            run(client, doing, &drop)?;
+        }
+    }
+    Ok(())
+}
+
 /// What a stream can tell of a parent, or what it has lost.
 fn look_back(
     client: &mut Client,
@@ -437,7 +462,10 @@ fn shapes(
         let row = row.map_err(|error| failed(format!("look at table {name}"), &error))?;
         match row.get(1) {
             true => fit.insert(name.clone(), row.get(0)),
-            false => unfit.insert(name.clone(), "it is not published".to_owned()),
+            false => unfit.insert(
+                name.clone(),
+                "it is not published: the next full backup does it again".to_owned(),
+            ),
         };
     }
     Ok((fit, unfit))

@@ -544,5 +544,8 @@ fn describe(proof: &Proof) -> String {
             text += &describe_indexes(&record.comparison);
         }
     }
+    if text.is_empty() {
+        text += "the backup has no table of it: there is nothing to compare\n";
+    }
     text
 }

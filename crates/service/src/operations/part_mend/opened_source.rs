@@ -342,6 +342,16 @@ fn store_of(
             false => format!("has no shard {named}: it has {}", shards.join(", ")),
         });
     }
+    let mut own = store.shards.iter().filter(|it| tools.is_of(&it.target));
+    if let (Some(named), Some(known)) = (shard, own.clone().next())
+        && own.all(|it| it.shard != named)
+    {
+        return refused(format!(
+            "knows this server as shard {}, and it is to become shard {named}, whose rows are others: give each server of \
+             the list the name of its shard",
+            known.shard
+        ));
+    }
     match tools.own_store(manifest, shard) {
         Some(own) => Ok(own.into_owned()),
         None => refused(format!(
