@@ -217,7 +217,7 @@ def failure(ann):
     page.get_by_role("link", name=operation).click()
     ann.sees_state("failed")
     page.get_by_role("button", name=re.compile("^prepare, shard 0: failed")).click()
-    expect(page.get_by_text("attempt 4")).to_contain_text("does not exist")
+    expect(page.get_by_text("attempt 1,")).to_contain_text("does not exist")
     ann.look("failed")
     away.rename(data)
     ann.press("Resume")
