@@ -206,19 +206,24 @@ fn mend(
     }
     let report: Value = serde_json::from_str(&said)
         .map_err(|error| format!("mendb has printed no JSON: {error}\n{said}"))?;
-    let sum = |what: &str| -> u64 {
-        let shards = report["shards"].as_array().into_iter().flatten();
-        shards
-            .filter_map(|shard| shard["told"]["done"][what].as_u64())
-            .sum()
+    let sum = |what: &str| {
+        sum_of(&report, what).ok_or_else(|| format!("no {what} of each shard:\n{said}"))
     };
     Ok(Mended {
         percent,
         shards,
         cost,
-        downloaded_bytes: sum("download_bytes"),
-        linked_bytes: sum("linked_bytes"),
+        downloaded_bytes: sum("download_bytes")?,
+        linked_bytes: sum("linked_bytes")?,
     })
+}
+
+/// What was done on all shards together. A shard with nothing to do tells nothing; `None` where another does not tell it.
+fn sum_of(report: &Value, what: &str) -> Option<u64> {
+    let shards = report["shards"].as_array()?;
+    let told = shards.iter().map(|shard| &shard["told"]);
+    let done = told.filter(|told| !told.is_null());
+    done.map(|told| told["done"][what].as_u64()).sum()
 }
 
 fn percent(part: Duration, whole: Duration) -> String {
@@ -226,4 +231,21 @@ fn percent(part: Duration, whole: Duration) -> String {
         "{:.1} %",
         100.0 * part.as_secs_f64() / whole.as_secs_f64().max(1e-9)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_shards_did_is_summed_and_what_one_does_not_tell_is_no_zero() {
+        let report = serde_json::json!({"shards": [
+            {"told": null},
+            {"told": {"done": {"download_bytes": 3}}},
+            {"told": {"done": {"download_bytes": 4}}},
+        ]});
+        assert_eq!(sum_of(&report, "download_bytes"), Some(7));
+        assert_eq!(sum_of(&report, "linked_bytes"), None);
+        assert_eq!(sum_of(&serde_json::json!({}), "download_bytes"), None);
+    }
 }
