@@ -18,7 +18,7 @@ use super::units::{count, seconds};
 use crate::run::Outcome;
 use postgres::{Postgres, Tuning};
 use results::{Increment, Mendb, ROUND_PER_MILLE, ROUNDS, Results, Server, TableSize};
-use store::{SEQUENTIAL, SHARDS, Store};
+use store::{MERGED, SEQUENTIAL, SHARDS, Store};
 
 const ROWS: u64 = 5_000_000;
 const QUICK_ROWS: u64 = 500_000;
@@ -134,10 +134,12 @@ fn measure_mendb(program: &Program, scratch: &Scratch, rows: u64) -> Result<Mend
 
     let restore_full = store.restore("full", SEQUENTIAL, &digests_of_full)?;
     println!("restore of the full backup {}", seconds(restore_full.time));
-    let restore_chain = store.restore(&label(ROUNDS), SEQUENTIAL, &digests_of_chain)?;
+    let restore_chain = |strategy| store.restore(&label(ROUNDS), strategy, &digests_of_chain);
+    let (restore_sequential, restore_merged) = (restore_chain(SEQUENTIAL)?, restore_chain(MERGED)?);
     println!(
-        "restore of the full backup and {ROUNDS} increments {}",
-        seconds(restore_chain.time)
+        "restore of the full backup and {ROUNDS} increments, one after the other {}, merged {}",
+        seconds(restore_sequential.time),
+        seconds(restore_merged.time)
     );
     Ok(Mendb {
         version: program.version()?,
@@ -147,7 +149,8 @@ fn measure_mendb(program: &Program, scratch: &Scratch, rows: u64) -> Result<Mend
         full_bytes,
         increments,
         restore_full,
-        restore_chain,
+        restore_sequential,
+        restore_merged,
     })
 }
 

@@ -101,8 +101,14 @@ fn comparison(results: &Results) -> String {
             tuned.restore,
         ),
         line(
-            &format!("restore of the full backup and {ROUNDS} increments of 1 %"),
-            mendb.restore_chain,
+            &format!("restore of the full backup and {ROUNDS} increments of 1 %, merged"),
+            mendb.restore_merged,
+            default.restore,
+            tuned.restore,
+        ),
+        line(
+            "the same, one after the other",
+            mendb.restore_sequential,
             default.restore,
             tuned.restore,
         ),
@@ -157,8 +163,13 @@ fn costs(results: &Results) -> String {
         None,
     ));
     lines.push(line(
-        "mendb: restore with the increments",
-        mendb.restore_chain,
+        "mendb: restore with the increments, merged",
+        mendb.restore_merged,
+        None,
+    ));
+    lines.push(line(
+        "mendb: restore with the increments, one after the other",
+        mendb.restore_sequential,
         None,
     ));
     for (name, server) in ["default", "tuned"].iter().zip(&results.postgres) {

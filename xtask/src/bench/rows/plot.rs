@@ -56,8 +56,8 @@ pub fn svg(results: &Results) -> String {
             tuned.restore,
         ),
         group(
-            ["restore", &format!("and {ROUNDS} increments")],
-            mendb.restore_chain,
+            ["restore", &format!("and {ROUNDS} increments, merged")],
+            mendb.restore_merged,
             default.restore,
             tuned.restore,
         ),

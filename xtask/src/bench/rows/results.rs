@@ -9,10 +9,10 @@ use crate::bench::units::{digits, megabytes, times};
 pub const ROUNDS: u64 = 5;
 /// How much changes in each of them, of a thousand.
 pub const ROUND_PER_MILLE: u64 = 10;
-/// Backup and restore are to be this many times as fast as PostgreSQL's.
-pub const AIM_TIMES: f64 = 5.0;
 /// Memory is to stay under this.
-pub const AIM_PEAK_BYTES: u64 = 512_000_000;
+const AIM_PEAK_BYTES: u64 = 256_000_000;
+/// The smallest increment is to take at most this much of a full backup's time.
+const SMALL_PERCENT: f64 = 5.0;
 /// How far from a straight line still counts as one: shared machines and fixed costs bend it as much.
 const STRAIGHT: f64 = 1.3;
 /// An increment may take this many times its part of the rows of a full backup's time: a changed row
@@ -48,8 +48,10 @@ pub struct Mendb {
     pub increments: Vec<Increment>,
     /// Of the full backup alone: what `pg_restore` does.
     pub restore_full: Cost,
-    /// Of the full backup and the rounds of the chain.
-    pub restore_chain: Cost,
+    /// Of the full backup and the rounds of the chain, each of them in one pass over the table.
+    pub restore_sequential: Cost,
+    /// Of the same, in one pass over all of them.
+    pub restore_merged: Cost,
 }
 
 /// Rows changed, and the increment that holds the changes.
@@ -102,7 +104,8 @@ impl Mendb {
             self.import,
             self.full,
             self.restore_full,
-            self.restore_chain,
+            self.restore_sequential,
+            self.restore_merged,
         ]
         .into_iter()
         .chain(changes)
@@ -132,12 +135,12 @@ impl Results {
     /// The aims, in the order of the issue that set them.
     pub fn aims(&self) -> Vec<Aim> {
         let (mendb, tuned) = (&self.mendb, self.tuned());
-        let faster = |aim, theirs: Cost, ours: Cost| {
+        let faster = |aim, theirs: Cost, ours: Cost, wanted: f64| {
             let times = times(theirs.time, ours.time);
             Aim {
                 aim,
                 measured: format!("{times:.1} times"),
-                met: times >= AIM_TIMES,
+                met: times >= wanted,
             }
         };
         let peak = mendb.peak_bytes();
@@ -146,23 +149,33 @@ impl Results {
                 "Full backup 5 times as fast as tuned `pg_dump`",
                 tuned.dump,
                 mendb.full,
+                5.0,
             ),
             faster(
-                "Restore of a full backup 5 times as fast as tuned `pg_restore`",
+                "Import as fast as tuned `COPY` with its indexes",
+                tuned.import,
+                mendb.import,
+                1.0,
+            ),
+            faster(
+                "Restore of a full backup 4 times as fast as tuned `pg_restore`",
                 tuned.restore,
                 mendb.restore_full,
+                4.0,
             ),
             faster(
-                "Restore of the full backup and 5 increments 5 times as fast as tuned `pg_restore` of the dump alone",
+                "Restore of the full backup and 5 increments, merged, 3 times as fast as tuned `pg_restore` of the dump alone",
                 tuned.restore,
-                mendb.restore_chain,
+                mendb.restore_merged,
+                3.0,
             ),
             Aim {
-                aim: "Memory under 512 MB at its peak",
+                aim: "Memory under 256 MB at its peak",
                 measured: megabytes(peak),
                 met: peak < AIM_PEAK_BYTES,
             },
             self.linear(),
+            self.small(),
             self.proportional(),
         ]
     }
@@ -182,10 +195,27 @@ impl Results {
         }
     }
 
+    /// Of the time of a full backup.
+    fn share(&self, increment: &Increment) -> f64 {
+        increment.backup.time.as_secs_f64() / self.mendb.full.time.as_secs_f64()
+    }
+
+    fn small(&self) -> Aim {
+        let smallest = self
+            .by_changed_rows()
+            .first()
+            .map(|&least| self.share(least));
+        let percent = smallest.unwrap_or(1.0) * 100.0;
+        Aim {
+            aim: "An increment of 0.1 % takes at most 5 % of a full backup's time",
+            measured: format!("{} %", digits(percent)),
+            met: percent <= SMALL_PERCENT,
+        }
+    }
+
     /// Increments smaller than those of the chain are only shown: they cost what starting costs.
     fn proportional(&self) -> Aim {
-        let full = self.mendb.full.time.as_secs_f64();
-        let share = |increment: &Increment| increment.backup.time.as_secs_f64() / full;
+        let share = |increment: &Increment| self.share(increment);
         let increments = self.by_changed_rows();
         let shown: Vec<String> = increments
             .iter()
