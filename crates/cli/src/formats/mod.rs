@@ -39,7 +39,6 @@ use mendb_model::text::{Misfit, TextRules};
 use mendb_model::{Column, ColumnType, TableSchema, Value};
 
 use crate::failure::{Failure, FailureKind};
-use crate::human;
 use csv::{FieldCount, Header};
 use encoding::Encoding;
 use fields::Fields;
@@ -364,10 +363,10 @@ impl ReadError {
         failure.hint = match self {
             Self::UnknownColumn { known, .. } => Some(format!(
                 "its columns are {}; --columns and --skip-columns say which to read, --rename-column what they are called",
-                human::names(known)
+                mendb_model::names(known)
             )),
             Self::MissingField { known, .. } => {
-                Some(format!("its columns are {}", human::names(known)))
+                Some(format!("its columns are {}", mendb_model::names(known)))
             }
             Self::FieldCount {
                 expected: FieldCount::Table(_),

@@ -226,11 +226,14 @@ fn lacks_tables(collection: &str, newest: &StoredManifest) -> Error {
     let missing = missing.map(|table| table.name.to_string());
     let partial = manifest.tables.iter().filter(|table| table.only.is_some());
     let partial = partial.map(|table| format!("most keys of {}", table.table));
-    let missing: Vec<String> = missing.chain(partial).collect();
+    let mut missing: Vec<String> = missing.chain(partial).collect();
+    // Shards of a cluster have tables of one name.
+    missing.sort_unstable();
+    missing.dedup();
     Error::refused(
         format!(
             "every backup of collection {collection} is incomplete: the newest, {id}, lacks {}",
-            missing.join(", ")
+            mendb_model::names(&missing)
         ),
         format!("name it to use what it has: {id}"),
     )

@@ -10,7 +10,6 @@ use mendb_model::{Column, IndexSchema, KeyRange, TableSchema};
 
 use crate::failure::Failure;
 use crate::formats::table_file::TableFile;
-use crate::human;
 
 /// What a new table is.
 #[derive(Debug, Args, Default)]
@@ -60,7 +59,7 @@ impl DefinitionArgs {
     /// There is no key, or a key or index names a column that is not there or cannot be in a key.
     pub fn schema_with(&self, columns: Vec<Column>) -> Result<TableSchema, Failure> {
         let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
-        let hint = format!("its columns are {}", human::names(&names));
+        let hint = format!("its columns are {}", mendb_model::names(&names));
         if self.key.is_empty() {
             return Err(Failure::misuse("a new table needs a key: --key A,B").hint(hint));
         }

@@ -10,9 +10,9 @@
 //! their table in the metadata of the file.
 
 mod cell;
-mod dictionaries;
 mod foreign_file;
 mod int96;
+mod pages;
 
 use std::fs::File;
 
@@ -199,7 +199,7 @@ impl ParquetSource {
             int96.extend(is_int96.then_some(at));
         }
         let clone = ForeignFile::of(file)?;
-        shielded(|| dictionaries::check(clone, metadata.metadata(), &roots))?;
+        shielded(|| pages::check(clone, metadata.metadata(), &roots))?;
         let mut nanos = None;
         if !int96.is_empty() {
             let options =

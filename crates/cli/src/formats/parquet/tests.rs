@@ -257,11 +257,22 @@ fn times_of_96_bits_are_exact_outside_of_what_64_bits_of_nanoseconds_hold() {
 }
 
 #[test]
-fn a_dictionary_that_claims_more_values_than_it_has_bytes_for_is_refused() {
-    let path = "../../fuzz/corpus/parquet/dictionary-of-too-many-values";
-    let file = File::open(path).unwrap();
-    let columns = describe(&file, &Fields::default()).unwrap();
-    let refused = read(&file, columns).unwrap_err();
-    let causes = causes(&refused);
-    assert!(causes[0].contains("claims to hold"), "{causes:?}");
+fn a_page_that_claims_more_than_it_has_bytes_for_is_refused() {
+    for (name, what) in [
+        (
+            "dictionary-of-too-many-values",
+            "a dictionary of column \"id\" has 16 bytes and claims to hold 811647363 values",
+        ),
+        (
+            "page-that-claims-two-gigabytes",
+            "bytes and claims to hold 2013265923",
+        ),
+    ] {
+        let path = format!("../../fuzz/corpus/parquet/{name}");
+        let file = File::open(path).unwrap();
+        let columns = describe(&file, &Fields::default()).unwrap();
+        let refused = read(&file, columns).unwrap_err();
+        let causes = causes(&refused);
+        assert!(causes[0].contains(what), "{causes:?}");
+    }
 }
