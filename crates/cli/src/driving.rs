@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 use crate::clock;
 use crate::context::Context;
 use crate::failure::{Failure, FailureKind, Verdict};
+use crate::operations::ending::check_end;
 use crate::operations::progress::OperationProgress;
 use crate::operations::record::progress_line;
 use crate::orphan::way_out;
@@ -97,6 +98,17 @@ impl Context {
         let driven = service.drive(&mut |operation| progress.update(operation));
         progress.finish();
         Ok(driven?)
+    }
+
+    /// Has a backup that failed before rolled back, as another takes its place. It is not reported: the other one is.
+    ///
+    /// # Errors
+    /// It could not be rolled back.
+    pub fn give_up(&self, service: &Service, id: &OperationId) -> Result<(), Failure> {
+        self.say(&format!("operation {id} failed before: rolling it back"));
+        service.command(id, Command::Cancel(None))?;
+        self.drive_all(service)?;
+        check_end(&service.journal().operation_head(id)?, State::Cancelled)
     }
 
     /// Drives an operation: with all others that a target has begun; of a repository it alone, since nobody who

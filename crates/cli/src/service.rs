@@ -27,6 +27,9 @@ use crate::target::{OpenTarget, StateLock};
 /// How the journals of work on repositories are kept elsewhere.
 pub const STATE_ELSEWHERE: &str = "run mendb as a user who may write there; the setting repository.state (MENDB_REPOSITORY_STATE) names another place";
 
+/// So many shards of a cluster are worked on at a time, each by a thread that mostly waits for its agent.
+const SHARDS_AT_ONCE: u32 = 256;
+
 /// A service, and what keeps other processes from driving the same operations. Dropped in this order.
 pub struct OpenService {
     service: Arc<Service>,
@@ -279,8 +282,9 @@ impl Context {
         let settings = self.service_settings(format!("cluster {name}"));
         let settings = Settings {
             limits: Limits {
-                // All shards at once: each waits for its agent, and their freezes are to be close together.
-                max_in_flight: u32::MAX,
+                max_in_flight: SHARDS_AT_ONCE,
+                // What is not begun is not begun once the operation is given up.
+                requested_ahead: 0,
                 ..settings.limits
             },
             ..settings

@@ -121,7 +121,7 @@ impl Guard {
                     known.name, known.id, asking.name, asking.id
                 ),
             )
-            .hint("run the command there; where that is gone for good, start the agent once with --new-coordinator"));
+            .hint("run the command there, for a cluster of that name; where that is gone for good, start the agent once with --new-coordinator"));
         }
         if known.epoch > asking.epoch {
             return Err(Problem::new(

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use mendb_engines::clickhouse::ServerSurvey;
 use mendb_model::name::OperationId;
 use mendb_model::operation::{ShardAgent, State};
-use mendb_service::journal::command::Command;
 use mendb_service::{ClusterOrder, Error, Service, ToldByShard};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -140,13 +139,7 @@ impl OnCluster<'_> {
             || service.request_cluster_backup(order.clone(), label.clone(), new_repository);
         let id = match request() {
             Err(Error::BackupFailed { operation_id, .. }) => {
-                self.context.say(&format!(
-                    "operation {operation_id} failed before: rolling it back"
-                ));
-                service.command(&operation_id, Command::Cancel(None))?;
-                self.context.drive_all(&service)?;
-                let given_up = service.journal().operation_head(&operation_id)?;
-                check_end(&given_up, State::Cancelled)?;
+                self.context.give_up(&service, &operation_id)?;
                 request()?
             }
             requested => requested?,

@@ -47,8 +47,10 @@ pub fn raised(directory: &Path, host: Option<String>) -> Result<Coordinator, Fai
             }
         }
     };
+    let host = host.unwrap_or_else(|| "a host without a name".to_owned());
+    let cluster = directory.file_name().unwrap_or_default().to_string_lossy();
     let coordinator = Coordinator {
-        name: host.unwrap_or_else(|| "a host without a name".to_owned()),
+        name: format!("{host}/{cluster}"),
         ..coordinator
     };
     replace_file(directory, FILE, &coordinator)

@@ -3,7 +3,6 @@
 use clap::{Args, ValueEnum};
 use mendb_model::name::{BackupId, BackupKind, OperationId};
 use mendb_model::operation::State;
-use mendb_service::journal::command::Command;
 use mendb_service::{BackupOrder, ChangesBy, Error, PartBackupOrder, Service};
 
 use super::selectors::{ExcludeArgs, unless_nothing_fits};
@@ -103,6 +102,9 @@ pub struct BackupCommand {
     /// And its shard
     #[arg(long, value_name = "NAME", requires = "shard_of", hide = true)]
     shard: Option<String>,
+    /// And to wait when its tables are frozen
+    #[arg(long, requires = "shard_of", hide = true)]
+    hold: bool,
     /// Or only to say what there is
     #[arg(long, conflicts_with = "shard_of", hide = true)]
     what_fits: bool,
@@ -214,6 +216,7 @@ impl BackupCommand {
             new_repository: self.new_repository,
             without_secrets: self.without_secrets || settings.without_secrets,
             part_of: self.shard_of.zip(self.shard),
+            holds: self.hold,
         })
     }
 }
@@ -246,11 +249,7 @@ fn take(
     let id = match request() {
         Err(Error::BackupFailed { operation_id, .. }) => {
             // All else was found good: this backup takes the place of the one that failed.
-            context.say(&format!(
-                "operation {operation_id} failed before: rolling it back"
-            ));
-            service.command(&operation_id, Command::Cancel(None))?;
-            context.drive(service, &operation_id, State::Cancelled)?;
+            context.give_up(service, &operation_id)?;
             request()?
         }
         requested => requested?,

@@ -38,6 +38,9 @@ pub struct UndoCommand {
     /// Say what would be done, partition by partition or shard by shard, and change nothing
     #[arg(long)]
     dry_run: bool,
+    /// What an agent is told by the coordinator of its cluster: to wait when all is staged and nothing is live
+    #[arg(long, hide = true)]
+    hold: bool,
     #[command(flatten)]
     pub cluster: ClusterArgs,
     #[command(flatten)]
@@ -62,13 +65,16 @@ impl UndoCommand {
             context.output.record(&preview, mend_preview::describe)?;
             return Ok(Verdict::Done);
         }
-        let id = service.request_undo(&self.operation, policy)?;
+        let id = service.request_undo(&self.operation, policy, self.hold)?;
         context.say(&format!("operation {id}"));
         context.drive(&service, &id, State::Done)
     }
 
     /// Takes a mend of a row store back, or says what that would do.
     fn rows(&self, context: &Context, service: &Service) -> Result<Verdict, Failure> {
+        if self.hold {
+            return Err(Failure::misuse("--hold is for ClickHouse targets"));
+        }
         if self.on_concurrent_insert.is_some() {
             return Err(
                 Failure::misuse("--on-concurrent-insert is for ClickHouse targets")

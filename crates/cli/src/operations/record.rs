@@ -31,6 +31,8 @@ pub struct OperationRecord {
     pub of_target: Option<TargetMark>,
     pub state: &'static str,
     pub paused: bool,
+    /// Whether it is as it was told to wait for the other shards of its cluster.
+    pub held: bool,
     pub current_step: u32,
     pub steps_total: u64,
     /// What the current step is called: `apply 2`.
@@ -75,6 +77,7 @@ impl OperationRecord {
             of_target: operation.request.of_target().cloned(),
             state: operation.state.name(),
             paused: operation.is_paused(),
+            held: operation.is_held(),
             current_step: operation.current_step,
             steps_total: operation.steps.len() as u64,
             step: operation.step_label(),
@@ -112,6 +115,7 @@ impl OperationRecord {
                 "orphaned"
             },
             paused: false,
+            held: false,
             current_step: 0,
             steps_total: 0,
             step: String::new(),

@@ -121,6 +121,11 @@ impl Cluster {
         Agent::start(&mut self.agent_command(at, port))
     }
 
+    /// The id of the process of an agent.
+    pub fn agent_process(&self, at: usize) -> u32 {
+        self.agents[at].process.id()
+    }
+
     /// Ends the agent of a shard as `kill -9` does, and starts it again at the same place.
     pub fn restart_agent(&mut self, at: usize) {
         let port = self.agents[at].port.clone();

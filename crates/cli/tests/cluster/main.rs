@@ -18,7 +18,10 @@ mod points;
 mod reader;
 mod replicas;
 mod rollback;
+mod rounds;
+mod scale;
 #[path = "../../../engines/tests/servers/mod.rs"]
 mod servers;
 mod shards;
 mod show;
+mod simulated;

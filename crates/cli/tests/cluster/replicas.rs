@@ -10,7 +10,7 @@ const MEND: [&str; 3] = ["restore", "monday", "--in-place"];
 const MOST_LOOKS: u32 = 300;
 
 /// Waits until the replicas of each shard have the same rows.
-fn sync(cluster: &Cluster) -> Vec<String> {
+pub fn sync(cluster: &Cluster) -> Vec<String> {
     for _ in 0..MOST_LOOKS {
         let rows = cluster.rows();
         if rows.chunks(2).all(|replicas| replicas[0] == replicas[1]) {

@@ -21,20 +21,38 @@ fn spoil(directory: &Path) {
     }
 }
 
-/// Damages both shards so that one can be mended and the other cannot be any more, and has that tried. Returns the
-/// operation, which has failed.
-fn fails_on_one_shard(cluster: &Cluster, mend: &[&str]) -> String {
+/// Damages both shards, the second so that a mend has to bring something.
+fn damage(cluster: &Cluster, from: u64) {
     let [one, two] = [0, 1].map(|at| &cluster.shards.servers[at]);
-    insert(one, 2, 9000);
+    insert(one, 2, from);
     two.query("ALTER TABLE shop.sales DROP PARTITION 202401");
-    let plan = cluster.ok(&[mend, &["--dry-run"]].concat());
-    let download = |at: usize| &plan["shards"][at]["told"]["total"]["download_bytes"];
-    assert_eq!(download(0), 0, "{plan}");
-    assert_ne!(download(1), 0, "{plan}");
-    spoil(&cluster.shards.path("repository/files"));
-    let failed = cluster.fails(mend);
+}
+
+/// Has a mend stopped when every shard has staged all of it and none is changed. Returns its operation.
+fn staged_on_all(cluster: &Cluster, mend: &[&str]) -> String {
+    for point in 1.. {
+        let damaged = cluster.rows();
+        assert!(cluster.stopped_at(mend, point), "it never came to that");
+        assert_eq!(cluster.rows(), damaged, "stopped at step {point}");
+        let Some(id) = cluster.unfinished() else {
+            continue;
+        };
+        if cluster.ok(&["operation", "show", &id])["step"] == "commit" {
+            return id;
+        }
+        cluster.ok(&["operation", "cancel", &id]);
+    }
+    unreachable!("points have no end");
+}
+
+/// Has a mend tried that makes its part of one shard live, and then fails on the other, as rows come there. Returns the
+/// operation.
+fn fails_on_one_shard(cluster: &Cluster, mend: &[&str], from: u64) -> String {
+    damage(cluster, 9000);
+    let id = staged_on_all(cluster, mend);
+    insert(&cluster.shards.servers[1], 1, from);
+    let failed = cluster.fails(&["operation", "watch", &id]);
     assert!(failed.contains("of shard two"), "{failed}");
-    let id = cluster.unfinished().unwrap();
     // What it reads stays there until it is over.
     let refused = cluster.fails(&["delete", "monday"]);
     assert!(
@@ -45,10 +63,34 @@ fn fails_on_one_shard(cluster: &Cluster, mend: &[&str]) -> String {
 }
 
 #[test]
+fn nothing_is_changed_on_any_shard_before_each_has_staged_all() {
+    let cluster = Cluster::backed_up();
+    damage(&cluster, 9000);
+    let damaged = cluster.rows();
+    let plan = cluster.ok(&[&MEND[..], &["--dry-run"]].concat());
+    let changes = |at: usize| &plan["shards"][at]["told"]["changes"];
+    assert!(changes(0) == true && changes(1) == true, "{plan}");
+    spoil(&cluster.shards.path("repository/files"));
+    let failed = cluster.fails(&MEND);
+    assert!(
+        failed.contains("step stage") && failed.contains("of shard two"),
+        "{failed}"
+    );
+    assert_eq!(cluster.rows(), damaged);
+    let id = cluster.unfinished().unwrap();
+    // The agent of the other one waits, and says so.
+    let shown = cluster.ok(&["operation", "show", &id]);
+    assert_eq!(shown["step"], "stage");
+    cluster.ok(&["operation", "cancel", &id]);
+    assert_eq!(cluster.rows(), damaged);
+    assert_eq!(cluster.unfinished(), None);
+}
+
+#[test]
 fn a_cancel_does_with_rows_that_came_what_is_said_and_tells_what_it_cannot_take_back() {
     let cluster = Cluster::backed_up();
     let whole = cluster.rows();
-    let id = fails_on_one_shard(&cluster, &MEND);
+    let id = fails_on_one_shard(&cluster, &MEND, 7500);
     assert_eq!(cluster.rows()[0], whole[0]);
     // Into what was mended.
     insert(&cluster.shards.servers[0], 2, 7000);
@@ -76,13 +118,14 @@ fn a_cancel_does_with_rows_that_came_what_is_said_and_tells_what_it_cannot_take_
         cluster.rows()[0],
         "202401\t10\t45\t45\n202402\t30\t160135\t135\n"
     );
-    assert_eq!(cluster.rows()[1], "202402\t10\t10045\t45\n");
+    assert_eq!(
+        cluster.rows()[1],
+        "202401\t10\t75045\t45\n202402\t10\t10045\t45\n"
+    );
 
     let again = [&MEND[..], &["--no-undo"]].concat();
-    let failed = cluster.fails(&again);
-    assert!(failed.contains("of shard two"), "{failed}");
+    let id = fails_on_one_shard(&cluster, &again, 7600);
     assert_eq!(cluster.rows()[0], whole[0]);
-    let id = cluster.unfinished().unwrap();
     let mut cancel = cluster.command(&["operation", "cancel", &id, "--output", "json"]);
     let output = cancel.output().unwrap();
     assert_eq!(output.status.code(), Some(3), "{}", told(&output));

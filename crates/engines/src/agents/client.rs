@@ -69,8 +69,10 @@ pub struct AgentOperation {
     pub state: String,
     /// The word for its step.
     pub step: String,
-    /// Whether it is paused.
+    /// Whether it waits to be resumed.
     pub paused: bool,
+    /// Whether it does so as it was ordered to.
+    pub held: bool,
     /// Rows that are done.
     pub rows_done: u64,
     /// Bytes that are done.

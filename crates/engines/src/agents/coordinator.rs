@@ -31,14 +31,14 @@ pub struct Coordinator {
     pub id: String,
     /// Raised by each process before it gives an order: agents refuse one that is lower than they have seen.
     pub epoch: u64,
-    /// Where it is, for people: the host of the process.
+    /// Which it is, for people: the host of the process, and the cluster as its list names it.
     pub name: String,
 }
 
 /// As it stands in the header field.
 impl fmt::Display for Coordinator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let is_plain = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        let is_plain = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '/');
         let name: String = self.name.chars().filter(is_plain).collect();
         write!(f, "{};{};{name}", self.id, self.epoch)
     }
@@ -71,7 +71,7 @@ mod tests {
         let coordinator = Coordinator {
             id: "3fa9".to_owned(),
             epoch: 7,
-            name: "ops-1.example".to_owned(),
+            name: "ops-1.example/prod".to_owned(),
         };
         assert_eq!(
             Coordinator::parse(&coordinator.to_string()),

@@ -27,10 +27,7 @@ impl Operation {
         let task = &self.tasks[at as usize];
         if !matches!(
             task.output,
-            TaskOutput::Draft(_)
-                | TaskOutput::Segments(_)
-                | TaskOutput::Found { .. }
-                | TaskOutput::Shard { .. }
+            TaskOutput::Draft(_) | TaskOutput::Segments(_) | TaskOutput::Found { .. }
         ) {
             return;
         }
@@ -60,20 +57,6 @@ impl Operation {
                 Arc::make_mut(draft).put_found(&path, shard, segments, digest);
                 self.touched.shard(path, shard);
             }
-            (
-                TaskOutput::Shard {
-                    shard,
-                    replica,
-                    contents,
-                },
-                Some(draft),
-                _,
-            ) => {
-                if let Some(store) = &mut Arc::make_mut(draft).part_store {
-                    store.add_shard(&shard, &replica, *contents);
-                    self.touched.draft = TouchedDraft::All;
-                }
-            }
             _ => {}
         }
     }
@@ -82,8 +65,11 @@ impl Operation {
     pub(super) fn absorb(&mut self) {
         let counts = self.tasks.counts();
         self.head.counts = counts;
-        self.head.rows_before += self.head.task_rows();
-        self.head.bytes_before += counts.bytes;
+        // Where all shards waited for each other, the next step counts what they have done so far again.
+        if !self.head.request.holds_after(self.step_kind()) {
+            self.head.rows_before += self.head.task_rows();
+            self.head.bytes_before += counts.bytes;
+        }
         let step = self.current_step;
         if let Some(planned) = self.head.steps.get_mut(step as usize) {
             planned.bytes_total = counts.bytes;
@@ -129,11 +115,21 @@ impl Operation {
                         self.touched.draft = TouchedDraft::All;
                     }
                 }
+                TaskOutput::Shard {
+                    shard,
+                    replica,
+                    contents,
+                } => {
+                    let draft = self.draft.as_mut().map(Arc::make_mut);
+                    if let Some(store) = draft.and_then(|draft| draft.part_store.as_mut()) {
+                        store.add_shard(&shard, &replica, *contents);
+                        self.touched.draft = TouchedDraft::All;
+                    }
+                }
                 TaskOutput::Lacks(reason) => lacks.push((spec, reason)),
                 // Kept when the task was done; of one that was not, nobody needs them.
                 TaskOutput::Segments(_)
                 | TaskOutput::Found { .. }
-                | TaskOutput::Shard { .. }
                 | TaskOutput::Draft(_)
                 | TaskOutput::None => {}
             }

@@ -7,6 +7,9 @@ use super::step::{PlannedStep, StepKind};
 use crate::name::{BackupId, OperationId};
 use crate::part::OnConcurrentInsert;
 
+/// The argument by which an agent is told to wait when its shard is frozen, or staged, until it is told to go on.
+pub const HOLD: &str = "hold";
+
 /// Work on a cluster, decided: which agents do it, and what each is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterRequest {
@@ -92,25 +95,35 @@ impl ClusterRequest {
         }
     }
 
+    /// Whether all shards wait for each other: each is frozen before any is copied, and each is staged before any is changed.
+    /// Operations of mendb before 0.1 of 2026-12 do not.
+    pub fn waits_for_all(&self) -> bool {
+        self.arguments.get(HOLD) == Some(&Value::Bool(true))
+    }
+
     /// Whether a step is one piece of work; else each shard has a task.
     pub(super) fn is_one_task(step: StepKind) -> bool {
         matches!(step, StepKind::Cut | StepKind::Seal | StepKind::Rollback)
     }
 
-    /// The steps. A backup asks all agents whether they are ready before any of them freezes, a mend has all of them
-    /// plan before any of them changes anything.
+    /// The steps. A backup asks all agents whether they are ready before any of them freezes, and has all of them frozen
+    /// before any of them copies; a mend has all of them plan before any of them brings anything, and has all of them
+    /// bring all before any of them changes anything.
     pub(super) fn steps(&self) -> Vec<PlannedStep> {
-        let kinds: &[StepKind] = match self.work {
-            ClusterWork::Backup { .. } => &[
-                StepKind::Prepare,
-                StepKind::Cut,
-                StepKind::Copy,
-                StepKind::Seal,
-            ],
-            ClusterWork::Mend { .. } | ClusterWork::Undo { .. } => {
-                &[StepKind::Prepare, StepKind::Commit]
-            }
+        let waited_for = match (self.is_backup(), self.waits_for_all()) {
+            (_, false) => None,
+            (true, true) => Some(StepKind::Freeze),
+            (false, true) => Some(StepKind::Stage),
         };
-        kinds.iter().copied().map(PlannedStep::new).collect()
+        let (before, after): (&[StepKind], &[StepKind]) = match self.is_backup() {
+            true => (
+                &[StepKind::Prepare, StepKind::Cut],
+                &[StepKind::Copy, StepKind::Seal],
+            ),
+            false => (&[StepKind::Prepare], &[StepKind::Commit]),
+        };
+        let kinds = before.iter().copied().chain(waited_for);
+        let kinds = kinds.chain(after.iter().copied());
+        kinds.map(PlannedStep::new).collect()
     }
 }

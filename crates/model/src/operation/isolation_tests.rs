@@ -65,6 +65,7 @@ fn assessing() -> Operation {
         check_table: false,
         check_kept: false,
         apply_mutations: false,
+        holds: false,
         drill: None,
     });
     let steps = plan(&request, &[]).unwrap();

@@ -283,12 +283,27 @@ impl Request {
             | StepKind::Tidy
             | StepKind::Rollback => true,
             StepKind::Copy
+            | StepKind::Freeze
             | StepKind::Assess
             | StepKind::Load
             | StepKind::Apply
             | StepKind::Stage
             | StepKind::Fold => false,
         }
+    }
+
+    /// The step before which it waits until it is resumed, if it is to.
+    pub fn holds_before(&self) -> Option<StepKind> {
+        match self {
+            Self::PartBackup(request) if request.holds => Some(StepKind::Copy),
+            Self::Mend(request) if request.holds => Some(StepKind::Commit),
+            _ => None,
+        }
+    }
+
+    /// Whether those who do its work wait at the end of this step until all have come so far.
+    pub(super) fn holds_after(&self, step: StepKind) -> bool {
+        matches!(self, Self::Cluster(_)) && matches!(step, StepKind::Freeze | StepKind::Stage)
     }
 
     /// Whether what it does is live once this step is done, so that it cannot be given up any more.

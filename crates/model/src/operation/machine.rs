@@ -128,7 +128,7 @@ impl Operation {
 
     fn resume(&mut self, context: Context, effects: &mut Vec<Effect>) -> Result<(), IllegalEvent> {
         match (&self.stop, self.state) {
-            (Some(Stop::Pause { since_ms }), _) => {
+            (Some(Stop::Pause { since_ms } | Stop::Hold { since_ms }), _) => {
                 let paused_ms = context.now_ms.saturating_sub(*since_ms);
                 self.step_deadline_ms = self.step_deadline_ms.saturating_add(paused_ms);
                 self.operation_deadline_ms = self.operation_deadline_ms.saturating_add(paused_ms);
@@ -442,7 +442,7 @@ impl Operation {
     fn fail(&mut self, message: String, effects: &mut Vec<Effect>) {
         match self.stop {
             Some(Stop::Cancel | Stop::Fail(_)) => {}
-            None | Some(Stop::Pause { .. }) => {
+            None | Some(Stop::Pause { .. } | Stop::Hold { .. }) => {
                 self.stop = Some(Stop::Fail(message));
                 self.abort_running(effects);
             }
@@ -522,6 +522,12 @@ impl Operation {
         self.allocation_failures = 0;
         self.tasks = Tasks::default();
         self.step_deadline_ms = context.now_ms.saturating_add(self.limits.step_budget_ms);
+        if self.request.holds_before() == Some(self.step_kind()) {
+            self.stop = Some(Stop::Hold {
+                since_ms: context.now_ms,
+            });
+            return;
+        }
         effects.push(Effect::Allocate);
     }
 
@@ -552,7 +558,7 @@ impl Operation {
                 self.steps.push(PlannedStep::rollback());
                 return self.enter(self.current_step + 1, context, effects);
             }
-            Some(Stop::Pause { .. }) | None => {}
+            Some(Stop::Pause { .. } | Stop::Hold { .. }) | None => {}
         }
         if !self.allocated {
             self.state = State::Allocating;

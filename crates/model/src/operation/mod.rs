@@ -23,6 +23,7 @@
 //!   repeatedly; elsewhere a cut that is gone is a fatal error.
 //! * *Failures*: a fatal error of one task fails the operation at once; in steps whose tables do not
 //!   depend on each other ([`StepKind::isolates_failures`]), once the others are done.
+//! * *Holding*: an operation that was ordered so waits before one of its steps until it is resumed.
 //! * *Stopping* (pause, cancel, failure): no request goes out any more, running attempts are told
 //!   to stop, and only when the last of them has answered or its lease is over does the machine
 //!   go on, so that two never work on one shard.
@@ -53,7 +54,7 @@ use serde::{Deserialize, Serialize};
 use crate::manifest::Manifest;
 use crate::name::OperationId;
 
-pub use cluster::{ClusterRequest, ClusterWork, ShardAgent};
+pub use cluster::{ClusterRequest, ClusterWork, HOLD, ShardAgent};
 pub use drill::Drill;
 pub use event::{Context, Effect, Event, IllegalEvent};
 pub use maintenance::{FoldedRun, MaintenanceRequest, MaintenanceWork, Removal};
@@ -120,6 +121,11 @@ impl State {
 pub enum Stop {
     /// A user paused the operation.
     Pause {
+        /// When: the deadlines move by as much at resume.
+        since_ms: u64,
+    },
+    /// It has come to the step before which it was to wait ([`Request::holds_before`]).
+    Hold {
         /// When: the deadlines move by as much at resume.
         since_ms: u64,
     },
@@ -360,12 +366,19 @@ impl OperationHead {
         own.is_empty() || Some(own) == repository_id
     }
 
-    /// Whether a user has paused it.
+    /// Whether it waits to be resumed: a user has paused it, or it is held.
     pub fn is_paused(&self) -> bool {
-        matches!(self.stop, Some(Stop::Pause { .. }))
+        matches!(self.stop, Some(Stop::Pause { .. } | Stop::Hold { .. }))
+    }
+
+    /// Whether it waits before the step that it was to wait before.
+    pub fn is_held(&self) -> bool {
+        matches!(self.stop, Some(Stop::Hold { .. }))
     }
 }
 
+#[cfg(test)]
+mod hold_tests;
 #[cfg(test)]
 mod isolation_tests;
 #[cfg(test)]

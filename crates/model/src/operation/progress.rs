@@ -140,7 +140,7 @@ mod tests {
     use super::*;
     use crate::name::{BackupId, BackupKind};
     use crate::operation::{
-        BackupRequest, ClusterRequest, ClusterWork, Context, Event, FindBy, Limits, NewTask,
+        BackupRequest, ClusterRequest, ClusterWork, Context, Event, FindBy, HOLD, Limits, NewTask,
         Operation, Report, ReportStatus, RowMendRequest, RowScope, RowTableMend, ShardAgent,
         TaskCounts, TaskOutput, TaskSpec, plan,
     };
@@ -159,7 +159,7 @@ mod tests {
                 agent: "https://db1:7443".into(),
                 server: "db1:/data/".into(),
             }],
-            arguments: serde_json::Map::new(),
+            arguments: serde_json::Map::from_iter([(HOLD.to_owned(), true.into())]),
             on_concurrent_insert: None,
         });
         let steps = plan(&request, &[]).unwrap();
@@ -170,7 +170,7 @@ mod tests {
             now_ms: 0,
             jitter: 0.0,
         };
-        for step in 0..2 {
+        for step in 0..3 {
             let task = NewTask {
                 spec: TaskSpec::Shard {
                     shard: "1".into(),
@@ -186,8 +186,9 @@ mod tests {
                 attempt: operation.tasks[0].attempt,
                 status: ReportStatus::Success,
                 last_key: None,
-                rows: 30 * u64::from(step),
-                bytes: 700 * u64::from(step),
+                // What was staged is counted by who makes it live.
+                rows: [0, 20, 30][step as usize],
+                bytes: [0, 500, 700][step as usize],
                 output: TaskOutput::None,
                 segments_before: 0,
             };

@@ -171,6 +171,9 @@ pub struct PartBackupRequest {
     /// The shard whose part it is of the backup of a cluster: then that has the manifest, which another process puts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of_shard: Option<String>,
+    /// Whether it waits to be resumed when its tables are frozen.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub holds: bool,
 }
 
 /// Bring tables of a part store to what a backup holds.
@@ -212,6 +215,9 @@ pub struct MendRequest {
     /// Whether mutations that were not finished when the backup was made are applied at the end.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub apply_mutations: bool,
+    /// Whether it waits to be resumed when all is staged and nothing is live yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub holds: bool,
     /// Of a drill, what is restored to be proved and removed again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drill: Option<Drill>,

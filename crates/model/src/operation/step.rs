@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 pub enum StepKind {
     /// Backup: lock the tables, attach or rotate the streams and take the snapshot, at one version.
     Cut,
+    /// Backup of a cluster: have every shard frozen.
+    Freeze,
     /// Backup: write rows or changes of every shard into segments.
     Copy,
     /// Backup: put the manifest. From here on the backup exists.
@@ -50,6 +52,7 @@ impl StepKind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Cut => "cut",
+            Self::Freeze => "freeze",
             Self::Copy => "copy",
             Self::Seal => "seal",
             Self::Release => "release",

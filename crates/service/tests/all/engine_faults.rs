@@ -88,7 +88,9 @@ const SCENARIOS: [Scenario; 7] = [
                 .into_iter()
                 .filter(|it| it.request.kind() == "mend");
             let mend = mends.next_back().unwrap().operation_id;
-            world.service.request_undo(&mend, OnConcurrentInsert::Fail)
+            world
+                .service
+                .request_undo(&mend, OnConcurrentInsert::Fail, false)
         },
         leaves: Some("damaged"),
     },

@@ -35,7 +35,7 @@ fn mend(world: &World, order: &RowMendOrder) -> Operation {
 fn undo(world: &World, operation: &Operation) -> Operation {
     let id = world
         .service
-        .request_undo(&operation.operation_id, OnConcurrentInsert::Fail)
+        .request_undo(&operation.operation_id, OnConcurrentInsert::Fail, false)
         .unwrap();
     let operation = world.drive(&id);
     world.done(&operation);

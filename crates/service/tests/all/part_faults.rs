@@ -499,7 +499,9 @@ fn an_undo_of_a_mend_of_parts() {
         },
         order: |world| {
             let mend = world.last("mend");
-            world.service.request_undo(&mend, OnConcurrentInsert::Fail)
+            world
+                .service
+                .request_undo(&mend, OnConcurrentInsert::Fail, false)
         },
         leaves: Leaves::Damage,
         may_stay: false,

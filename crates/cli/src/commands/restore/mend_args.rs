@@ -105,6 +105,9 @@ pub struct MendArgs {
     /// Mend also tables of a kind that was never tried on such a server: replicated ones on other versions than 18.16
     #[arg(long)]
     force_untried: bool,
+    /// What an agent is told by the coordinator of its cluster: to wait when all is staged and nothing is live
+    #[arg(long, requires = "shard", hide = true)]
+    hold: bool,
     /// Say what would be done, partition by partition or shard by shard, and change nothing
     #[arg(long, help_heading = "Mending")]
     pub dry_run: bool,
@@ -221,6 +224,7 @@ impl MendArgs {
             ("--apply-mutations", self.apply_mutations),
             ("--replica-path", self.replica_path.is_some()),
             ("--force-untried", self.force_untried),
+            ("--hold", self.hold),
         ];
         if let Some(flag) = self.text.given()
             && self.range.is_empty()
@@ -360,6 +364,7 @@ impl MendArgs {
             apply_mutations: self.apply_mutations,
             replica_path: self.replica_path,
             force_untried: self.force_untried,
+            holds: self.hold,
             ..MendOrder::new(from)
         })
     }

@@ -41,6 +41,9 @@ impl Kind for ClusterRequest {
         let of_shard = of_shard.map(|at| agents.now(at));
         match (attempt.request.step_kind, &of_shard) {
             (StepKind::Prepare, Some(shard)) => run::prepare(attempt, self, shard),
+            (StepKind::Freeze | StepKind::Stage, Some(shard)) => {
+                run::hold(attempt, self, shard, counts)
+            }
             (StepKind::Copy, Some(shard)) => run::copy(attempt, self, shard, counts),
             (StepKind::Commit, Some(shard)) => run::commit(attempt, self, shard, counts),
             (StepKind::Cut, None) => run::draft(attempt, self, counts),

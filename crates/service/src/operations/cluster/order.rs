@@ -2,7 +2,7 @@
 
 use mendb_engines::agents::Asked;
 use mendb_model::name::{BackupKind, OperationId, check, matches};
-use mendb_model::operation::{ClusterRequest, ClusterWork, Request, ShardAgent, State};
+use mendb_model::operation::{ClusterRequest, ClusterWork, HOLD, Request, ShardAgent, State};
 use mendb_model::part::{PartStoreBackup, Selector, Unmatched};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -169,6 +169,7 @@ impl Front {
         let backup = format!("{}/{}", request.collection, request.backup_id());
         each(&request.shards, |at| {
             let mut arguments = request.arguments.clone();
+            arguments.remove(HOLD);
             arguments.insert("live".to_owned(), true.into());
             arguments.insert("live_only".to_owned(), true.into());
             arguments.insert("shard".to_owned(), at.shard.as_str().into());
@@ -303,7 +304,7 @@ impl Front {
                 arguments: mended.arguments.clone(),
                 backup_id: backup_id.clone(),
             },
-            arguments,
+            arguments: holding(arguments),
             on_concurrent_insert: None,
             ..mended.clone()
         })
@@ -405,10 +406,16 @@ impl ClusterOrder {
             collection: self.collection,
             work,
             shards: self.shards,
-            arguments: self.arguments,
+            arguments: holding(self.arguments),
             on_concurrent_insert: None,
         }
     }
+}
+
+/// The arguments of an order by which all shards wait for each other.
+fn holding(mut arguments: Map<String, Value>) -> Map<String, Value> {
+    arguments.insert(HOLD.to_owned(), true.into());
+    arguments
 }
 
 /// What an agent says of a mend that it would make: its tables, and the patterns that fit nothing there.

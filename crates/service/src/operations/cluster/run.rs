@@ -56,6 +56,16 @@ pub(super) fn draft(
     Ok(())
 }
 
+/// Has the agent freeze its server, or stage what a mend brings, and wait.
+pub(super) fn hold(
+    attempt: &Attempt<'_>,
+    request: &ClusterRequest,
+    at: &ShardAgent,
+    counts: &mut Counts,
+) -> TaskResult<()> {
+    Shard::of(attempt, request, at)?.hold(attempt, counts)
+}
+
 /// Has the agent put what its server has into the repository.
 pub(super) fn copy(
     attempt: &Attempt<'_>,

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use mendb_engines::agents::{AgentOperation, Agents, Answer, Asked, order_key};
 use mendb_model::name::OperationId;
-use mendb_model::operation::{ClusterRequest, ClusterWork, ShardAgent, StepKind, StoppedTable};
+use mendb_model::operation::{
+    ClusterRequest, ClusterWork, HOLD, ShardAgent, StepKind, StoppedTable,
+};
 use mendb_model::part::{OnConcurrentInsert, TablePlan};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -17,6 +19,16 @@ use crate::task_error::{TaskError, TaskResult};
 /// How an agent calls the ends of an operation.
 const DONE: &str = "done";
 const CANCELLED: &str = "cancelled";
+
+/// Up to where an operation of an agent is followed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// It waits for the other shards, or is done, where there was nothing to wait before.
+    Held,
+    Done,
+    Cancelled,
+}
+
 /// How often it is looked how far an agent is.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
@@ -122,6 +134,7 @@ impl<'a> Shard<'a> {
     fn ask(&self, order: &Order, asking: Asking) -> TaskResult<Answer> {
         let mut arguments = order.arguments.clone();
         if let Asking::Look { .. } = asking {
+            arguments.remove(HOLD);
             arguments.remove("if_different");
             arguments.insert("dry_run".to_owned(), true.into());
         }
@@ -206,19 +219,33 @@ impl<'a> Shard<'a> {
         }
     }
 
-    /// Has the agent do its part, and follows it to its end. Returns its operation; `None` where there was nothing to do.
+    /// Has the agent begin its part, and follows it to where it waits for the other shards.
+    pub(super) fn hold(&self, attempt: &Attempt<'_>, counts: &mut Counts) -> TaskResult<()> {
+        let Some(order) = self.order()? else {
+            return Ok(());
+        };
+        match self.begun(&order)? {
+            None => Ok(()),
+            Some(id) => self.follow(attempt, (&id, Until::Held), counts),
+        }
+    }
+
+    /// Has the agent do its part, and follows it to its end. Returns its operation; `None` where there was nothing to do:
+    /// where all shards wait for each other, that was found out before.
     pub(super) fn see_through(
         &self,
         attempt: &Attempt<'_>,
         counts: &mut Counts,
     ) -> TaskResult<Option<OperationId>> {
-        let Some(order) = self.order()? else {
+        let begun = match (self.request.waits_for_all(), self.order()?) {
+            (_, None) => None,
+            (true, Some(order)) => operation_in(self.ask(&order, Asking::Known)?),
+            (false, Some(order)) => self.begun(&order)?,
+        };
+        let Some(id) = begun else {
             return Ok(None);
         };
-        let Some(id) = self.begun(&order)? else {
-            return Ok(None);
-        };
-        self.follow(attempt, (&id, DONE), counts)?;
+        self.follow(attempt, (&id, Until::Done), counts)?;
         Ok(Some(id))
     }
 
@@ -235,12 +262,13 @@ impl<'a> Shard<'a> {
         Ok(operation_in(answer))
     }
 
-    /// Follows an operation of the agent to its end, in that state. One that has failed or was paused stays so until the user has been
-    /// told and has resumed the operation of the cluster: to go on may do what nobody has been asked about.
+    /// Follows an operation of the agent to where it is to come. One that waits for the other shards is told to go on. One
+    /// that has failed or was paused stays so until the user has been told and has resumed the operation of the cluster: to
+    /// go on may do what nobody has been asked about.
     fn follow(
         &self,
         attempt: &Attempt<'_>,
-        (id, end): (&OperationId, &str),
+        (id, until): (&OperationId, Until),
         counts: &mut Counts,
     ) -> TaskResult<()> {
         let shard = &self.at.shard;
@@ -250,7 +278,13 @@ impl<'a> Shard<'a> {
             counts.rows = found.rows_done;
             counts.bytes = found.bytes_done;
             let stands = match (found.state.as_str(), found.paused) {
-                (state, _) if state == end => return Ok(()),
+                (DONE, _) if until != Until::Cancelled => return Ok(()),
+                (CANCELLED, _) if until == Until::Cancelled => return Ok(()),
+                _ if found.held && until == Until::Held => return Ok(()),
+                _ if found.held => {
+                    self.release(attempt, id, &found)?;
+                    continue;
+                }
                 (DONE, _) => {
                     return Err(TaskError::Proof(format!(
                         "operation {id} of shard {shard} was rolled back, and is done: its agent is of another version"
@@ -280,13 +314,36 @@ impl<'a> Shard<'a> {
                     self.at.agent
                 )));
             }
-            let policy = self.request.on_concurrent_insert;
-            let said = policy.map(said_of_inserts).into_iter().flatten();
-            self.agents
-                .command(self.at, id, "resume", &said.collect())?;
+            self.resume(id)?;
             has_resumed = true;
             self.wait_until_moved(attempt, id, &found)?;
         }
+    }
+
+    /// Tells an operation of the agent that waits for the other shards to go on.
+    fn release(
+        &self,
+        attempt: &Attempt<'_>,
+        id: &OperationId,
+        held: &AgentOperation,
+    ) -> TaskResult<()> {
+        // What was said of parts that come is said with each order to go on: it was begun before that.
+        let told = self.resume(id);
+        crate::env::crash_point();
+        match told {
+            Ok(()) => self.wait_until_moved(attempt, id, held),
+            // Somebody else was faster.
+            Err(_) if self.agents.operation(self.at, id)? != *held => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn resume(&self, id: &OperationId) -> TaskResult<()> {
+        let policy = self.request.on_concurrent_insert;
+        let said = policy.map(said_of_inserts).into_iter().flatten();
+        Ok(self
+            .agents
+            .command(self.at, id, "resume", &said.collect())?)
     }
 
     /// What an operation of the agent says, with the operation of the cluster in its advice: that is the one that is gone
@@ -385,12 +442,12 @@ impl<'a> Shard<'a> {
                     let said = said_of_inserts(policy.unwrap_or(OnConcurrentInsert::Keep));
                     let order = undo_of(&id, said.collect(), key);
                     if let Some(undo) = self.begun(&order)? {
-                        self.follow(attempt, (&undo, DONE), counts)?;
+                        self.follow(attempt, (&undo, Until::Done), counts)?;
                     }
                     break;
                 }
                 _ if found.step == StepKind::Rollback.name() => {
-                    self.follow(attempt, (&id, CANCELLED), counts)?;
+                    self.follow(attempt, (&id, Until::Cancelled), counts)?;
                 }
                 _ => {
                     // It may have ended, or be on its way back, by the time it is told; and what is at work, too far to

@@ -35,6 +35,8 @@ pub struct PartBackupOrder {
     pub without_secrets: bool,
     /// The backup of a cluster that it is a part of, if so, and the shard.
     pub part_of: Option<(BackupId, String)>,
+    /// Whether it waits to be resumed when its tables are frozen.
+    pub holds: bool,
 }
 
 /// What a server has for an order of a backup.
@@ -170,6 +172,7 @@ impl Front {
             known,
             without_secrets: order.without_secrets,
             of_shard: order.part_of.as_ref().map(|(_, shard)| shard.clone()),
+            holds: order.holds,
         };
         self.create(Request::PartBackup(request), repository_id, &[])
     }

@@ -66,6 +66,8 @@ pub struct MendOrder {
     pub drill: Option<Drill>,
     /// Mend also what was never tried on such a server.
     pub force_untried: bool,
+    /// Whether it waits to be resumed when all is staged and nothing is live yet.
+    pub holds: bool,
 }
 
 impl MendOrder {
@@ -91,6 +93,7 @@ impl MendOrder {
             apply_mutations: false,
             drill: None,
             force_untried: false,
+            holds: false,
         }
     }
 }
@@ -130,7 +133,8 @@ impl Front {
     }
 
     /// Makes an operation that brings the tables of a mend back to what they were before it. On a part store,
-    /// `on_concurrent_insert` says what becomes of rows that came since the mend, and while it is undone.
+    /// `on_concurrent_insert` says what becomes of rows that came since the mend, and while it is undone; with `holds` it
+    /// waits to be resumed before anything is live.
     ///
     /// # Errors
     /// There is no such mend, it is not over, or it has kept nothing to be undone by; on a part store also rows
@@ -139,13 +143,17 @@ impl Front {
         &self,
         id: &OperationId,
         on_concurrent_insert: OnConcurrentInsert,
+        holds: bool,
     ) -> Result<OperationId> {
         let operation = self.journal.operation_head(id)?;
         if let Request::MendRows(_) = &operation.request {
             return self.request_row_undo(id, Conflicting::default());
         }
         let _one_at_a_time = self.requests();
-        let request = self.undo_request(&operation, on_concurrent_insert)?;
+        let request = MendRequest {
+            holds,
+            ..self.undo_request(&operation, on_concurrent_insert)?
+        };
         self.check_free(&request)?;
         let previewed = preview(self, request.clone(), &mut |_| {})?;
         for plan in &previewed.tables {
@@ -205,6 +213,7 @@ impl Front {
             order: PartitionMethod::Auto,
             check_kept: false,
             apply_mutations: false,
+            holds: false,
             on_concurrent_insert,
             tables,
             ..mended.clone()
@@ -261,6 +270,7 @@ impl Front {
             check_table: order.check_table,
             check_kept: order.check_kept,
             apply_mutations: order.apply_mutations,
+            holds: order.holds,
             drill: order.drill.clone(),
         };
         let engine = self.tools.engine.parts()?;
