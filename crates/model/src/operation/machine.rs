@@ -523,9 +523,8 @@ impl Operation {
         self.tasks = Tasks::default();
         self.step_deadline_ms = context.now_ms.saturating_add(self.limits.step_budget_ms);
         if self.request.holds_before() == Some(self.step_kind()) {
-            self.stop = Some(Stop::Hold {
-                since_ms: context.now_ms,
-            });
+            let since_ms = context.now_ms;
+            self.stop = Some(Stop::Hold { since_ms });
             return;
         }
         effects.push(Effect::Allocate);
