@@ -121,6 +121,21 @@ impl Cluster {
         Agent::start(&mut self.agent_command(at, port))
     }
 
+    /// Whether an operation of an agent waits for the other shards.
+    pub fn holds(&self, at: usize) -> bool {
+        let server = &self.shards.servers[at];
+        let output = Command::new(env!("CARGO_BIN_EXE_mendb"))
+            .args(["--target", &server.target()])
+            .args(["--repository", &self.repository()])
+            .args(["operation", "list", "--output", "json"])
+            .env("XDG_STATE_HOME", self.shards.path(&format!("agent-{at}")))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", told(&output));
+        let operations: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+        operations.iter().any(|operation| operation["held"] == true)
+    }
+
     /// The id of the process of an agent.
     pub fn agent_process(&self, at: usize) -> u32 {
         self.agents[at].process.id()

@@ -5,6 +5,7 @@
 //! operation whatever dies in between: its key is the operation, the step's work and the shard.
 
 mod at_once;
+mod looks;
 pub mod order;
 mod run;
 mod shard;

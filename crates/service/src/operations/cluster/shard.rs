@@ -1,7 +1,5 @@
 //! What the agent of a shard is asked, and how it is followed.
 
-use std::time::Duration;
-
 use mendb_engines::agents::{AgentOperation, Agents, Answer, Asked, order_key};
 use mendb_model::name::OperationId;
 use mendb_model::operation::{
@@ -12,6 +10,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use super::looks::Looks;
 use crate::attempt::{Attempt, Counts};
 use crate::operations::part_mend::assess::check_came;
 use crate::task_error::{TaskError, TaskResult};
@@ -28,9 +27,6 @@ enum Until {
     Done,
     Cancelled,
 }
-
-/// How often it is looked how far an agent is.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// The part of a shard in an operation of a cluster.
 #[derive(Clone, Copy)]
@@ -273,6 +269,7 @@ impl<'a> Shard<'a> {
     ) -> TaskResult<()> {
         let shard = &self.at.shard;
         let mut has_resumed = false;
+        let mut looks = Looks::new();
         loop {
             let found = self.agents.operation(self.at, id)?;
             counts.rows = found.rows_done;
@@ -300,7 +297,7 @@ impl<'a> Shard<'a> {
                 (_, true) => "is paused",
                 _ => {
                     attempt.tell(counts);
-                    pause(attempt)?;
+                    looks.pause(attempt)?;
                     continue;
                 }
             };
@@ -380,12 +377,13 @@ impl<'a> Shard<'a> {
         id: &OperationId,
         was: &AgentOperation,
     ) -> TaskResult<()> {
+        let mut looks = Looks::new();
         loop {
             let found = self.agents.operation(self.at, id)?;
             if found != *was {
                 return Ok(());
             }
-            pause(attempt)?;
+            looks.pause(attempt)?;
         }
     }
 
@@ -415,6 +413,7 @@ impl<'a> Shard<'a> {
             return Ok(taken_back);
         };
         let shard = &self.at.shard;
+        let mut looks = Looks::new();
         loop {
             let found = self.agents.operation(self.at, &id)?;
             match found.state.as_str() {
@@ -460,7 +459,7 @@ impl<'a> Shard<'a> {
                         return Err(error.into());
                     }
                     attempt.tell(counts);
-                    pause(attempt)?;
+                    looks.pause(attempt)?;
                 }
             }
         }
@@ -510,13 +509,6 @@ fn operation_in(answer: Answer) -> Option<OperationId> {
         Answer::Operation(id) => Some(id),
         Answer::Done { .. } | Answer::Unknown => None,
     }
-}
-
-fn pause(attempt: &Attempt<'_>) -> TaskResult<()> {
-    attempt.wait(async {
-        let _ = tokio::time::timeout(LOOK_EVERY, std::future::pending::<()>()).await;
-        Ok::<(), TaskError>(())
-    })
 }
 
 /// Reads what an agent told.
