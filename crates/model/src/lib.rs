@@ -24,6 +24,7 @@ pub mod schema;
 mod staged_counts;
 pub mod target;
 pub mod text;
+pub mod unfolded;
 pub mod value;
 mod varint;
 mod version;

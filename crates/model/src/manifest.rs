@@ -16,6 +16,7 @@ use crate::name::{BackupId, BackupKind, TablePath};
 use crate::part::{ObjectRef, PartList, PartStoreBackup, PartTable, TableName};
 use crate::schema::TableSchema;
 use crate::target::TargetMark;
+use crate::unfolded::{UNFOLDED, table_schema, transactions_schema};
 use crate::version::Version;
 
 /// The format of a backup of one target.
@@ -23,14 +24,18 @@ use crate::version::Version;
 /// Format 1 had no documents that list shards.
 pub const FORMAT_VERSION: u32 = 2;
 
-/// The format of a backup of a cluster, and the newest that is read. A mendb that does not know it refuses such a backup:
-/// it would take the tables of all shards for those of one server.
+/// The format of a backup of a cluster. A mendb that does not know it refuses such a backup: it would take the tables of
+/// all shards for those of one server.
 pub const CLUSTER_FORMAT_VERSION: u32 = 3;
+
+/// The format of an increment that keeps its changes one by one beside the folded ones, and the newest that is read. A
+/// mendb that does not know it refuses such a backup: it would lose them from the manifest, and leave their objects.
+pub const UNFOLDED_FORMAT_VERSION: u32 = 4;
 
 /// One backup of a collection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// See [`FORMAT_VERSION`] and [`CLUSTER_FORMAT_VERSION`].
+    /// See [`FORMAT_VERSION`], [`CLUSTER_FORMAT_VERSION`] and [`UNFOLDED_FORMAT_VERSION`].
     pub format_version: u32,
     /// The mendb that wrote it.
     pub tool_version: String,
@@ -60,6 +65,10 @@ pub struct Manifest {
     /// What it was folded from; without, it holds what was written when it was taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compacted: Option<Compacted>,
+    /// Of an increment that keeps its changes one by one, the transactions that made them, also of tables whose changes
+    /// it does not keep so ([`crate::unfolded`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transactions: Option<ShardedData>,
 }
 
 /// What was folded into a backup: backups before it, which are no restore points any more.
@@ -105,6 +114,9 @@ pub struct TableBackup {
     /// Of the state before a mend of some keys: these are what they were then, the others what they are in the parent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub only: Option<OnlyKeys>,
+    /// The changes of an increment one by one, where it keeps them ([`crate::unfolded`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unfolded: Option<ShardedData>,
 }
 
 /// The keys that a backup has as they were at its snapshot.
@@ -265,11 +277,52 @@ impl Manifest {
         self.tables.iter().flat_map(TableBackup::sharded_tables)
     }
 
+    /// Everything of which it names segments: [`Self::sharded_tables`], and changes one by one with their transactions.
+    pub fn stored_tables(&self) -> impl Iterator<Item = (TablePath, &ShardedData)> {
+        let unfolded = self.tables.iter().filter_map(|table| {
+            let changes = table.unfolded.as_ref()?;
+            Some((TablePath::unfolded(&table.table), changes))
+        });
+        let transactions = self.transactions.iter();
+        let transactions = transactions.map(|of| (TablePath::transactions(), of));
+        self.sharded_tables().chain(unfolded).chain(transactions)
+    }
+
+    /// The same, to be changed.
+    pub fn stored_tables_mut(&mut self) -> impl Iterator<Item = (TablePath, &mut ShardedData)> {
+        let tables = self.tables.iter_mut();
+        let tables = tables.flat_map(TableBackup::stored_tables_mut);
+        let transactions = self.transactions.iter_mut();
+        tables.chain(transactions.map(|of| (TablePath::transactions(), of)))
+    }
+
+    /// The schema of what a path names of it.
+    pub fn schema_of(&self, path: &TablePath) -> Option<TableSchema> {
+        match path.is_transactions() {
+            true => Some(transactions_schema()),
+            false => self.table(&path.table)?.schema_of(path.index.as_deref()),
+        }
+    }
+
+    /// Has it keep no changes one by one, as what was folded does not.
+    pub fn forget_unfolded(&mut self) {
+        if self.transactions.take().is_some() {
+            self.format_version = FORMAT_VERSION;
+        }
+        for table in &mut self.tables {
+            table.unfolded = None;
+        }
+    }
+
     /// The data of one sharded table.
     pub fn sharded_table(&self, path: &TablePath) -> Option<&ShardedData> {
+        if path.is_transactions() {
+            return self.transactions.as_ref();
+        }
         let table = self.table(&path.table)?;
         match &path.index {
             None => Some(&table.rows),
+            Some(_) if path.is_unfolded() => table.unfolded.as_ref(),
             Some(name) => Some(
                 &table
                     .indexes
@@ -300,22 +353,9 @@ impl Manifest {
 
     /// Gives a shard of a draft its segments. A shard that the manifest does not have changes nothing.
     pub fn put_shard(&mut self, path: &TablePath, shard: u32, segments: Vec<Segment>) {
-        let Some(table) = self
-            .tables
-            .iter_mut()
-            .find(|table| table.table == path.table)
-        else {
-            return;
-        };
-        let data = match &path.index {
-            None => Some(&mut table.rows),
-            Some(name) => table
-                .indexes
-                .iter_mut()
-                .find(|index| index.index == *name)
-                .map(|index| &mut index.rows),
-        };
-        if let Some(shard) = data.and_then(|data| data.drafted_shard(shard)) {
+        let mut stored = self.stored_tables_mut();
+        let data = stored.find(|(stored, _)| stored == path);
+        if let Some(shard) = data.and_then(|(_, data)| data.drafted_shard(shard)) {
             shard.segments = segments;
         }
     }
@@ -359,7 +399,7 @@ impl Manifest {
 
     /// Every document that the manifest names: those that list shards, and those of a part store's tables.
     pub fn documents(&self) -> impl Iterator<Item = &ObjectRef> {
-        let lists = self.sharded_tables().flat_map(|(_, data)| data.lists());
+        let lists = self.stored_tables().flat_map(|(_, data)| data.lists());
         let tables = self.part_store.iter().flat_map(|store| &store.tables);
         let of_parts = tables.flat_map(PartTable::documents);
         lists.map(|list| &list.at).chain(of_parts)
@@ -367,7 +407,7 @@ impl Manifest {
 
     /// Bytes that it added to the repository, the manifest not counted.
     pub fn bytes(&self) -> u64 {
-        let segments = (self.sharded_tables()).map(|(_, data)| data.totals().bytes);
+        let segments = (self.stored_tables()).map(|(_, data)| data.totals().bytes);
         let documents = self.documents().map(|document| document.bytes);
         let tables = self.part_store.iter().flat_map(|store| &store.tables);
         let files = tables.flat_map(|table| table.lists.iter().map(|list| list.new_bytes));
@@ -401,10 +441,23 @@ impl TableBackup {
         )
     }
 
-    /// The schema of the table, or of the implementation table of one of its indexes.
+    /// The same, and its changes one by one.
+    fn stored_tables_mut(&mut self) -> impl Iterator<Item = (TablePath, &mut ShardedData)> {
+        let table = &self.table;
+        let indexes = self.indexes.iter_mut();
+        let unfolded = self.unfolded.iter_mut();
+        std::iter::once((TablePath::table(table), &mut self.rows))
+            .chain(
+                indexes.map(move |index| (TablePath::index(table, &index.index), &mut index.rows)),
+            )
+            .chain(unfolded.map(move |changes| (TablePath::unfolded(table), changes)))
+    }
+
+    /// The schema of the table, of the implementation table of one of its indexes, or of its changes one by one.
     pub fn schema_of(&self, index: Option<&str>) -> Option<TableSchema> {
         match index {
             None => Some(self.schema.clone()),
+            Some(UNFOLDED) if self.unfolded.is_some() => table_schema(&self.schema),
             Some(name) => Some(self.schema.implementation(self.schema.index(name)?)),
         }
     }

@@ -2,7 +2,7 @@
 
 use futures::StreamExt;
 use mendb_model::BackupId;
-use mendb_model::manifest::{CLUSTER_FORMAT_VERSION, Manifest};
+use mendb_model::manifest::{Manifest, UNFOLDED_FORMAT_VERSION};
 use mendb_model::name::BackupKind;
 
 use crate::error::{Error, Result};
@@ -82,7 +82,7 @@ impl Repository {
             false => self.remembered.get(&name, bytes).map(Some),
         };
         let read = self.document(
-            (&name, CLUSTER_FORMAT_VERSION),
+            (&name, UNFOLDED_FORMAT_VERSION),
             known,
             |bytes, manifest: Manifest| {
                 if manifest.collection != collection || manifest.backup_id != *id {
@@ -91,7 +91,7 @@ impl Repository {
                         manifest.backup_id, manifest.collection
                     ));
                 }
-                let mut tables = manifest.sharded_tables();
+                let mut tables = manifest.stored_tables();
                 if let Some((path, _)) = tables.find(|(_, data)| !are_in_order(data)) {
                     return Err(format!("the shards of {path} in it are no chain"));
                 }

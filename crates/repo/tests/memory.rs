@@ -169,9 +169,11 @@ async fn write(
             native: None,
             changes_by: None,
             untold: None,
+            unfolded: None,
             only: None,
         }],
         part_store: None,
+        transactions: None,
         compacted: None,
     })
 }

@@ -36,7 +36,7 @@ pub use attempt::Tools;
 pub use chains::{ChainHold, Held};
 pub use diff::{
     DiffMethod, DiffOrder, DiffReport, RestorePoint, RowDiff, RowSink, RowsDiffer, TableDiff,
-    TellRead, row_values,
+    TellRead, Transaction, TransactionSink, TransactionsOrder, TransactionsReport, row_values,
 };
 pub use error::{Error, Result};
 pub use front::chosen::{Chosen, Purpose};
@@ -56,6 +56,7 @@ pub use operations::row_backup::order::{BackupOrder, ChangesBy};
 pub use operations::row_mend::ShardPreview;
 pub use operations::row_mend::drift::Drift;
 pub use operations::row_mend::order::{Conflicting, RowMendOrder, RowMendPreview};
+pub use operations::row_mend::rewind::{RewrittenRow, WrittenBy};
 pub use operations::row_mend::scope::NewerRow;
 pub use orphans::{Orphan, orphans_among};
 pub use row_conflict::{Conflicts, HolderFate, RowConflict};

@@ -98,51 +98,49 @@ impl Front {
             BackupKind::Incremental => Content::Changes,
         };
         let mut balances = ShardBalances::new(manifest);
-        for table in &manifest.tables {
-            for (path, data) in table.sharded_tables() {
-                let Some(schema) = table.schema_of(path.index.as_deref()) else {
-                    let missing = format!("the schema of the manifest has no index for {path}");
-                    proof.damage.push(missing);
+        for (path, data) in manifest.stored_tables() {
+            let Some(schema) = manifest.schema_of(&path) else {
+                let missing = format!("the schema of the manifest has no index for {path}");
+                proof.damage.push(missing);
+                continue;
+            };
+            let shards = self.tools.repository.shards(manifest, &path);
+            let Some(shards) = self.wait_for(shards, progress) else {
+                return Ok(None);
+            };
+            let shards = match shards {
+                Ok(shards) => shards,
+                Err(error) if error.is_damage() => {
+                    proof.damage.push(describe_error(&error));
                     continue;
-                };
-                let shards = self.tools.repository.shards(manifest, &path);
-                let Some(shards) = self.wait_for(shards, progress) else {
-                    return Ok(None);
-                };
-                let shards = match shards {
-                    Ok(shards) => shards,
-                    Err(error) if error.is_damage() => {
-                        proof.damage.push(describe_error(&error));
-                        continue;
-                    }
-                    Err(error) => return Err(error.into()),
-                };
-                proof.count_lists(data);
-                for (number, shard) in shards.iter().enumerate() {
-                    for segment in &shard.segments {
-                        let repository = &self.tools.repository;
-                        let range = &shard.range;
-                        let (collection, id) = (&manifest.collection, &manifest.backup_id);
-                        let read = repository
-                            .prove_segment(collection, id, segment, range, &schema, content);
-                        let Some(read) = self.wait_for(read, progress) else {
-                            return Ok(None);
-                        };
-                        let found = match read {
-                            Ok(changes) => {
-                                balances.add(&path, number, changes);
-                                None
-                            }
-                            Err(error) if error.is_damage() => Some(describe_error(&error)),
-                            Err(error) => return Err(error.into()),
-                        };
-                        proof.count(segment, found);
-                        if progress(segment.bytes).is_break() {
-                            return Ok(None);
-                        }
-                    }
-                    proof.damage.extend(disorder(manifest.kind(), &path, shard));
                 }
+                Err(error) => return Err(error.into()),
+            };
+            proof.count_lists(data);
+            for (number, shard) in shards.iter().enumerate() {
+                for segment in &shard.segments {
+                    let repository = &self.tools.repository;
+                    let range = &shard.range;
+                    let (collection, id) = (&manifest.collection, &manifest.backup_id);
+                    let read =
+                        repository.prove_segment(collection, id, segment, range, &schema, content);
+                    let Some(read) = self.wait_for(read, progress) else {
+                        return Ok(None);
+                    };
+                    let found = match read {
+                        Ok(changes) => {
+                            balances.add(&path, number, changes);
+                            None
+                        }
+                        Err(error) if error.is_damage() => Some(describe_error(&error)),
+                        Err(error) => return Err(error.into()),
+                    };
+                    proof.count(segment, found);
+                    if progress(segment.bytes).is_break() {
+                        return Ok(None);
+                    }
+                }
+                proof.damage.extend(disorder(manifest.kind(), &path, shard));
             }
         }
         if manifest.kind() == BackupKind::Incremental && proof.damage.is_empty() {

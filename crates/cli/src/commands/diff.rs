@@ -4,7 +4,8 @@ use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
 
 use clap::Args;
-use mendb_service::{DiffOrder, DiffReport, RestorePoint, RowDiff, Service};
+use mendb_model::operation::ChangedBy;
+use mendb_service::{DiffOrder, DiffReport, RestorePoint, RowDiff, Service, TransactionsOrder};
 
 use crate::backup_name;
 use crate::commands::selectors::unless_nothing_fits;
@@ -13,7 +14,7 @@ use crate::failure::{Failure, FailureKind, Verdict};
 use crate::human;
 use crate::output::OutputFormat;
 use crate::progress::Progress;
-use crate::rows::{diff_report, row_diff};
+use crate::rows::{diff_report, row_diff, transactions};
 use crate::target::Target;
 
 /// What names the live tables.
@@ -25,6 +26,7 @@ Examples:
   mendb diff monday tuesday                              two backups by their labels
   mendb diff monday --rows --tables 'cit*'               each row that differs, before and after
   mendb diff monday live --rows --output json            the same as JSON lines, for scripts
+  mendb diff shop --changed-by 2026-11-21T08:00:00Z..    the transactions since then, up to the newest backup
 
 With --rows a line is a row:
   ~ cities id=17: people 120 -> 119                      changed
@@ -63,6 +65,12 @@ pub struct DiffCommand {
     /// Print at most so many rows; all are counted
     #[arg(long, value_name = "N", requires = "rows")]
     limit: Option<u64>,
+    /// Show transactions instead: the one of this number, or those that committed in a span of time, as
+    /// 2026-11-21T08:00:00Z..2026-11-21T08:05:00Z, one end of which may be left out. For each when it committed, and what it
+    /// did to each table; as JSON one object a line. Increments up to the first backup tell them, where they keep changes
+    /// one by one: backup --changes stream (PostgreSQL)
+    #[arg(long, value_name = "XID|TIME..TIME", conflicts_with_all = ["after", "rows"])]
+    changed_by: Option<ChangedBy>,
 }
 
 impl DiffCommand {
@@ -79,6 +87,15 @@ impl DiffCommand {
             .hint("mendb restore --in-place --dry-run tells how its tables differ from a backup"));
         }
         let service = context.look()?;
+        if let Some(changed_by) = self.changed_by {
+            let order = TransactionsOrder {
+                of: find(&service, &self.before)?,
+                changed_by,
+                tables: self.tables,
+                if_exists: self.if_exists,
+            };
+            return transactions::show(context, &service, &order);
+        }
         let order = DiffOrder {
             before: find(&service, &self.before)?,
             after: match self.after.as_str() {

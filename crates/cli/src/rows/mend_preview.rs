@@ -11,12 +11,19 @@ use crate::output::{Field, table};
 
 /// The plan for people.
 pub fn describe(preview: &RowMendPreview) -> String {
-    let mut text = format!(
-        "{} back to {}\n{}\n\n",
-        preview.collection,
-        preview.backup_id,
-        find_by(&preview.find_by)
-    );
+    let mut rewinds = preview.tables.iter();
+    let mut text = match rewinds.find_map(|mended| mended.scope.rewind.as_ref()) {
+        Some(rewind) => format!(
+            "{}: {} is taken back\nlooks at the rows that it wrote, and at later writes up to backup {} and since\n\n",
+            preview.collection, rewind.changed_by, preview.backup_id
+        ),
+        None => format!(
+            "{} back to {}\n{}\n\n",
+            preview.collection,
+            preview.backup_id,
+            find_by(&preview.find_by)
+        ),
+    };
     if let Some(target) = &preview.of_target {
         text += &format!("the backup is of another target, {target}\n\n");
     }
@@ -40,6 +47,7 @@ pub fn describe(preview: &RowMendPreview) -> String {
     }
     text += &in_the_way(&preview.conflicts);
     text += &stay(preview);
+    text += &stay_rewritten(preview);
     text += &table(&preview.shards, &fields());
     text += &format!("\ntotal: {}\n", sentence(&preview.total));
     text += &format!(
@@ -113,7 +121,36 @@ fn stay(preview: &RowMendPreview) -> String {
     text
 }
 
-fn moment(us: i64) -> String {
+/// The rows that stay, as others wrote them again.
+fn stay_rewritten(preview: &RowMendPreview) -> String {
+    let count = preview.total.rewritten;
+    if count == 0 {
+        return String::new();
+    }
+    let mut text = format!(
+        "{} were written again since and stay, without --include-rewritten:\n",
+        human::rows(count)
+    );
+    for row in &preview.rewritten {
+        let by = match row.by {
+            Some(by) => format!(
+                "by transaction {}, {}",
+                by.transaction,
+                moment(by.committed_us)
+            ),
+            None => "later".to_owned(),
+        };
+        text += &format!("  {} {}, {by}\n", row.table, row.key);
+    }
+    let left = count.saturating_sub(preview.rewritten.len() as u64);
+    if left > 0 {
+        text += &format!("  and {} more\n", human::count(left));
+    }
+    text
+}
+
+/// A moment as people write it.
+pub fn moment(us: i64) -> String {
     jiff::Timestamp::from_microsecond(us).map_or_else(|_| us.to_string(), |at| at.to_string())
 }
 
@@ -208,8 +245,12 @@ pub fn sentence(rows: &MendedRows) -> String {
         0 => String::new(),
         newer => format!(", {} written since and left", human::count(newer)),
     };
+    let rewritten = match rows.rewritten {
+        0 => String::new(),
+        rewritten => format!(", {} written again and left", human::count(rewritten)),
+    };
     format!(
-        "{} read, {} upserted, {} erased, {} kept{newer}; {} in {} to the repository",
+        "{} read, {} upserted, {} erased, {} kept{newer}{rewritten}; {} in {} to the repository",
         human::rows(rows.read),
         human::count(rows.upserted),
         human::count(rows.erased),

@@ -6,3 +6,4 @@ pub mod mend_preview;
 pub mod mend_report;
 pub mod plan_file;
 pub mod row_diff;
+pub mod transactions;

@@ -296,6 +296,8 @@ pub const ROUTES: &[Route] = &[
                 "max_write_wait",
                 "where",
                 "keep_newer_than",
+                "only_changed_by",
+                "include_rewritten",
                 "timezone",
                 "round",
                 "shard",

@@ -19,6 +19,8 @@ mod postgres_server;
 mod ranges;
 #[path = "../guides/reader.rs"]
 mod reader;
+mod rewind_model;
+mod rewinds;
 mod rules;
 mod served;
 #[path = "../serve/serving.rs"]

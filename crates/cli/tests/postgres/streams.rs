@@ -155,7 +155,8 @@ fn segments(shop: &Shop) -> Vec<String> {
     let mut found = Vec::new();
     for table in std::fs::read_dir(directory).unwrap() {
         let table = table.unwrap().path();
-        if table.is_dir() {
+        // A stream tells transactions, too.
+        if table.is_dir() && !table.ends_with("_mendb_transactions") {
             for segment in std::fs::read_dir(&table).unwrap() {
                 rows_of(&segment.unwrap().path(), &mut found);
             }

@@ -6,6 +6,7 @@
 //!          nothing changed
 //! read     those rows; the last backup tells what they replaced. Where rows are gone, all rows are compared
 //! touched  or a stream tells which keys were written: their rows are read, and no others
+//! unfolded such a stream also tells each change by itself, and which transaction made it
 //! ```
 //!
 //! What may have been written since is never too little: the engine answers only where it can tell. *Crash*: nothing
@@ -61,6 +62,20 @@ pub trait RowVersions: Send + Sync {
         operation: &str,
         path: &TablePath,
         range: &KeyRange,
+        sink: BlockSink<'_>,
+    ) -> Result<()>;
+
+    /// *read*: the changes of a table one by one since then, or the transactions that made them, whichever the path names,
+    /// as [`mendb_model::unfolded`] has them, in the order of their keys. Their places begin at `first_place`, and are the
+    /// same each time.
+    ///
+    /// # Errors
+    /// The snapshot is gone, no stream told them, or what was kept of them on this machine cannot be read.
+    fn read_unfolded(
+        &self,
+        operation: &str,
+        path: &TablePath,
+        first_place: u64,
         sink: BlockSink<'_>,
     ) -> Result<()>;
 }

@@ -134,6 +134,7 @@ impl Table {
             native: Some(self.definition.to_native()),
             changes_by: None,
             untold: None,
+            unfolded: None,
             only: None,
         }
     }

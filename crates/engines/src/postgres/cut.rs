@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use mendb_model::Version;
 use mendb_model::key::KeyRange;
 use mendb_model::manifest::ChangeMethod;
+use mendb_model::name::TablePath;
 use postgres::Client;
 
 use super::catalogue::{self, Table};
@@ -18,6 +19,7 @@ use super::name::{TableName, text};
 use super::session::{Server, Session, lock, run};
 use super::touched::Keys;
 use super::transaction::number;
+use super::unfold::Unfolded;
 use super::witness::{self, Moment, Since};
 use crate::error::{EngineError, Remedy, Result};
 
@@ -43,6 +45,8 @@ pub(super) struct Cut {
     pub(super) untold: BTreeMap<String, String>,
     /// The keys that were touched since, of tables whose changes a stream tells.
     touched: BTreeMap<String, Keys>,
+    /// The changes since, one by one, where a stream told them.
+    pub(super) unfolded: Option<Unfolded>,
     /// Its tables, of one that was taken of some.
     pub(super) tables: BTreeMap<String, Arc<Table>>,
     /// The relations that have rows of each table.
@@ -115,6 +119,7 @@ impl Cut {
             methods: BTreeMap::new(),
             untold: BTreeMap::new(),
             touched: BTreeMap::new(),
+            unfolded: None,
             tables: found,
             relations,
             range_bytes: BTreeMap::new(),
@@ -174,8 +179,23 @@ impl Cut {
         Ok(keys.range::<[u8], _>((from, to)).map(|key| &**key))
     }
 
-    /// Bytes that are read for a range of a table, about.
-    pub(super) fn bytes_to_read(&self, table: &str, range: &KeyRange) -> u64 {
+    /// What was put aside of the changes of a table one by one, or of the transactions: the section and its bytes.
+    pub(super) fn unfolded_at(&self, path: &TablePath) -> Option<(&Unfolded, u32, u64)> {
+        let unfolded = self.unfolded.as_ref()?;
+        let (section, bytes) = match path.is_transactions() {
+            true => unfolded.transactions(),
+            false => unfolded.of_table(&path.table)?,
+        };
+        Some((unfolded, section, bytes))
+    }
+
+    /// Bytes that are read for a range of a table, about; 0 only where nothing is to be read of one whose changes a
+    /// stream told.
+    pub(super) fn bytes_to_read(&self, path: &TablePath, range: &KeyRange) -> u64 {
+        if path.is_unfolded() || path.is_transactions() {
+            return self.unfolded_at(path).map_or(0, |(_, _, bytes)| bytes);
+        }
+        let table = path.table.as_str();
         match self.touched_in(table, range) {
             Ok(keys) => keys.map(|key| key.len() as u64 + TOUCHED_ROW_BYTES).sum(),
             Err(_) => self.range_bytes.get(table).copied().unwrap_or(0),

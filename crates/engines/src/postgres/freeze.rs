@@ -10,7 +10,9 @@
 use std::sync::Arc;
 
 use mendb_model::digest::Digest;
-use mendb_model::manifest::{ShardBackup, TableBackup};
+use mendb_model::key::KeyRange;
+use mendb_model::manifest::{ShardBackup, ShardedData, TableBackup};
+use mendb_model::name::TablePath;
 
 use super::cut::Cut;
 use super::session::lock;
@@ -61,7 +63,9 @@ impl Postgres {
                 digest: Digest::default(),
                 segments: Vec::new(),
             };
+            let unfolded = cut.unfolded_at(&TablePath::unfolded(name));
             tables.push(TableBackup {
+                unfolded: unfolded.map(|_| without_segments()),
                 changes_by: cut.methods.get(name).cloned(),
                 untold: cut.untold.get(name).cloned(),
                 ..table.backup(ranges.into_iter().map(shard).collect())
@@ -70,8 +74,19 @@ impl Postgres {
         let frozen = Frozen {
             version: cut.moment.version(),
             tables,
+            transactions: cut.unfolded.as_ref().map(|_| without_segments()),
         };
         lock(&self.cuts).insert(request.operation.to_owned(), Arc::new(cut));
         Ok(frozen)
     }
+}
+
+/// The draft of what is one shard.
+fn without_segments() -> ShardedData {
+    let shard = ShardBackup {
+        range: KeyRange::all(),
+        digest: Digest::default(),
+        segments: Vec::new(),
+    };
+    ShardedData::here(1, vec![shard])
 }

@@ -36,11 +36,13 @@ mod service;
 mod session;
 mod shards;
 mod slot;
+mod spool;
 mod state;
 mod stream;
 mod tls;
 mod touched;
 mod transaction;
+mod unfold;
 mod versions;
 mod wire;
 mod witness;
@@ -388,7 +390,7 @@ impl RowStore for Postgres {
     }
 
     fn estimate_bytes(&self, operation: &str, path: &TablePath, range: &KeyRange) -> Result<u64> {
-        Ok(self.cut(operation)?.bytes_to_read(&path.table, range))
+        Ok(self.cut(operation)?.bytes_to_read(path, range))
     }
 
     fn estimate_change_bytes(

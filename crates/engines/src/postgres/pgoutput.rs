@@ -10,6 +10,8 @@ pub(super) enum Message<'a> {
     Begin {
         /// The place in the log of its commit.
         commit: u64,
+        /// When it committed, in microseconds since 2000.
+        committed: i64,
         /// The low half of its number; parts of it (savepoints) are told under this one.
         transaction: u32,
     },
@@ -63,9 +65,10 @@ impl<'a> Message<'a> {
         let message = match rest.byte()? {
             b'B' => {
                 let commit = rest.u64()?;
-                let _committed = rest.u64()?;
+                let committed = rest.u64()?.cast_signed();
                 Self::Begin {
                     commit,
+                    committed,
                     transaction: rest.u32()?,
                 }
             }
@@ -283,6 +286,7 @@ mod tests {
                 written::begin(7, 9),
                 Message::Begin {
                     commit: 7,
+                    committed: 0,
                     transaction: 9,
                 },
             ),

@@ -4,7 +4,8 @@
 //! ```text
 //! attach     a publication of the tables and a slot, before the snapshot of a full backup
 //! stand      before the snapshot of an increment: whether the slot has all since its parent; one that is lost is attached anew
-//! read       what is behind the slot, up to the snapshot: the keys that were touched (`touched`)
+//! read       what is behind the slot, up to the snapshot: the keys that were touched (`touched`), and each change by
+//!            itself (`unfold`)
 //! note       what the snapshot sees, and the place in the log before which there is nothing that it does not see
 //! advance    when the backup is sealed: the slot moves to that place
 //! ```
@@ -28,11 +29,13 @@ use super::catalogue::Table;
 use super::cut::Cut;
 use super::error::{damaged, failed, is_forbidden, refused};
 use super::name::{TableName, quoted, text};
+use super::pgoutput::Message;
 use super::read::Tuples;
 use super::session::run;
 use super::slot;
 use super::touched::{Found, Touched, Watched};
 use super::transaction::Sees;
+use super::unfold::{Unfolded, Unfolder};
 use super::witness::{self, has_rows_of};
 use crate::contract::changes::LiveStream;
 use crate::error::{Remedy, Result};
@@ -171,8 +174,17 @@ impl Postgres {
                 }
             }
             Standing::Since(noted) => {
-                let read = self.server.with(|client| read(client, &slot, &noted, cut));
-                let (found, beyond) = match read {
+                let is_as_it_was = |table: &str| {
+                    shapes.contains_key(table) && shapes.get(table) == noted.shapes.get(table)
+                };
+                let read = self
+                    .server
+                    .with(|client| read(client, &slot, &noted, cut, &is_as_it_was));
+                let Read {
+                    found,
+                    beyond,
+                    unfolded,
+                } = match read {
                     Ok(read) => read,
                     Err(error) if error.remedy == Remedy::Retry => return Err(error),
                     Err(error) => {
@@ -189,11 +201,10 @@ impl Postgres {
                     }
                 };
                 whole_to = Some(beyond);
+                cut.unfolded = Some(unfolded);
                 for (table, found) in found {
-                    let is_as_it_was = shapes.contains_key(&table)
-                        && shapes.get(&table) == noted.shapes.get(&table);
                     match found {
-                        Ok(keys) if is_as_it_was => cut.tell(&table, keys),
+                        Ok(keys) if is_as_it_was(&table) => cut.tell(&table, keys),
                         Ok(_) => {
                             let otherwise = "it was altered, written anew, truncated or published anew since its \
                                              parent, or its partitions are others";
@@ -471,13 +482,24 @@ fn shapes(
     Ok((fit, unfit))
 }
 
-/// Reads what was touched since a cut: of each table, and the place in the log before which the cut sees all.
+/// What a slot told since a cut.
+struct Read {
+    /// Of each table, what was touched.
+    found: Vec<(String, Found)>,
+    /// The place in the log before which the cut sees all.
+    beyond: String,
+    /// The changes one by one.
+    unfolded: Unfolded,
+}
+
+/// Reads what was written since a cut. Changes one by one are kept of the tables that `is_as_it_was` of.
 fn read(
     client: &mut Client,
     slot: &str,
     noted: &Noted,
     cut: &Cut,
-) -> Result<(Vec<(String, Found)>, String)> {
+    is_as_it_was: &dyn Fn(&str) -> bool,
+) -> Result<Read> {
     let doing = format!("read the replication slot {slot}");
     let row = client.query_one("SELECT pg_current_wal_flush_lsn()::text", &[]);
     let up_to: String = row.map_err(|error| failed(&doing, &error))?.get(0);
@@ -486,7 +508,9 @@ fn read(
         table,
         relations: cut.relations_of(name),
     });
-    let mut touched = Touched::new(watched.collect(), &noted.sees, &now);
+    let watched: Vec<Watched<'_>> = watched.collect();
+    let mut unfolder = Unfolder::new(watched.iter().copied());
+    let mut touched = Touched::new(watched, &noted.sees, &now);
     let query = format!(
         "SELECT data FROM pg_logical_slot_peek_binary_changes({slot}, {up_to}, NULL, 'proto_version', '1',
              'publication_names', {slot}, 'binary', 'true')",
@@ -495,14 +519,21 @@ fn read(
     );
     let mut messages = Tuples::of(client, &query, doing.clone())?;
     while messages.next(1)? {
-        let message = messages.field(0).unwrap_or_default();
-        let taken = touched.take(message);
-        taken.map_err(|why| damaged(format!("cannot {doing}: the server sent {why}")))?;
+        let message = Message::parse(messages.field(0).unwrap_or_default());
+        let message =
+            message.map_err(|why| damaged(format!("cannot {doing}: the server sent {why}")))?;
+        touched.take(&message);
+        unfolder.take(&message, touched.within())?;
     }
+    let unfolded = unfolder.finish(is_as_it_was)?;
     let (found, beyond) = touched.finish();
     let place = |at: u64| format!("{:X}/{:X}", at >> 32, at & u64::from(u32::MAX));
     let names = cut.tables.keys().cloned();
-    Ok((names.zip(found).collect(), beyond.map_or(up_to, place)))
+    Ok(Read {
+        found: names.zip(found).collect(),
+        beyond: beyond.map_or(up_to, place),
+        unfolded,
+    })
 }
 
 /// Notes a cut. Without a place before which it sees all, that is where the slot is: it does not move then.

@@ -27,6 +27,7 @@ const BYTES_A_KEY: usize = 64;
 pub(super) type Keys = BTreeSet<Box<[u8]>>;
 
 /// A table whose keys are looked for.
+#[derive(Clone, Copy)]
 pub(super) struct Watched<'a> {
     pub(super) table: &'a Table,
     /// The relations that have rows of it.
@@ -43,8 +44,8 @@ pub(super) struct Touched<'a> {
     now: &'a Sees,
     /// The relations of tables that are watched, as they were told last.
     relations: BTreeMap<u32, Relation>,
-    /// Whether the transaction that is being told is in the increment.
-    is_in: bool,
+    /// The transaction that is being told, if it is in the increment.
+    within: Option<u64>,
     /// The commit of the first transaction that is beyond it.
     beyond: Option<u64>,
     bytes: usize,
@@ -68,7 +69,7 @@ impl<'a> Touched<'a> {
             since,
             now,
             relations: BTreeMap::new(),
-            is_in: false,
+            within: None,
             beyond: None,
             bytes: 0,
             most_bytes: MOST_BYTES,
@@ -76,42 +77,44 @@ impl<'a> Touched<'a> {
     }
 
     /// Takes the next message.
-    ///
-    /// # Errors
-    /// What is wrong with it.
-    pub(super) fn take(&mut self, message: &[u8]) -> Result<(), String> {
-        match Message::parse(message)? {
+    pub(super) fn take(&mut self, message: &Message<'_>) {
+        match message {
             Message::Begin {
                 commit,
                 transaction,
+                ..
             } => {
-                let number = self.now.whole_number(transaction);
+                let number = self.now.whole_number(*transaction);
                 let is_seen = self.now.sees(number);
                 if !is_seen {
-                    self.beyond = self.beyond.or(Some(commit));
+                    self.beyond = self.beyond.or(Some(*commit));
                 }
-                self.is_in = is_seen && !self.since.sees(number);
+                self.within = (is_seen && !self.since.sees(number)).then_some(number);
             }
-            Message::Relation { number, columns } => self.relation(number, &columns),
-            _ if !self.is_in => {}
-            Message::Insert { relation, new } => self.touch(relation, None, &new),
+            Message::Relation { number, columns } => self.relation(*number, columns),
+            _ if self.within.is_none() => {}
+            Message::Insert { relation, new } => self.touch(*relation, None, new),
             Message::Update { relation, old, new } => {
-                if let Some(old) = &old {
-                    self.touch(relation, None, old);
+                if let Some(old) = old {
+                    self.touch(*relation, None, old);
                 }
-                self.touch(relation, old.as_deref(), &new);
+                self.touch(*relation, old.as_deref(), new);
             }
-            Message::Delete { relation, old } => self.touch(relation, None, &old),
+            Message::Delete { relation, old } => self.touch(*relation, None, old),
             Message::Truncate { relations } => {
                 for relation in relations {
-                    if let Some(relation) = self.relations.get(&relation) {
+                    if let Some(relation) = self.relations.get(relation) {
                         lose(&mut self.tables[relation.table].1, "it was truncated");
                     }
                 }
             }
             Message::Other => {}
         }
-        Ok(())
+    }
+
+    /// The transaction that is being told, if it is in the increment.
+    pub(super) fn within(&self) -> Option<u64> {
+        self.within
     }
 
     /// What was found of each table, in their order, and the commit of the first transaction that is beyond.
@@ -188,7 +191,10 @@ fn lose(found: &mut Found, why: &str) {
 }
 
 /// The key of a row.
-fn key_of(
+///
+/// # Errors
+/// Why the stream does not tell it.
+pub(super) fn key_of(
     table: &Table,
     places: &[usize],
     old: Option<&[Value<'_>]>,
@@ -289,7 +295,7 @@ mod tests {
         let mut touched = Touched::new(watched, &since, &now);
         touched.most_bytes = most_bytes;
         for message in messages {
-            touched.take(message).unwrap();
+            touched.take(&Message::parse(message).unwrap());
         }
         let (mut found, beyond) = touched.finish();
         (found.remove(0), beyond)

@@ -7,7 +7,8 @@ use mendb_model::change::ChangeRef;
 use mendb_model::key::KeyRange;
 use mendb_model::manifest::ChangeMethod;
 use mendb_model::name::TablePath;
-use mendb_model::{ChangeKind, Replaced, RowBlockBuilder};
+use mendb_model::unfolded::{TransactionRows, append_made, split_key};
+use mendb_model::{ChangeKind, Malformed, Replaced, RowBlockBuilder};
 
 use super::error::{damaged, refused};
 use super::exchange::written_since;
@@ -20,6 +21,8 @@ use crate::error::Result;
 
 /// Keys that one statement asks for.
 const KEYS_AT_ONCE: usize = 1_024;
+/// Blocks of changes one by one have about this many bytes.
+const BLOCK_BYTES: usize = 256 << 10;
 
 impl RowVersions for Postgres {
     fn found_by(&self, operation: &str, path: &TablePath) -> Result<(ChangeMethod, u64)> {
@@ -123,6 +126,48 @@ impl RowVersions for Postgres {
             }
         }
         session.keep();
+        Ok(())
+    }
+
+    fn read_unfolded(
+        &self,
+        operation: &str,
+        path: &TablePath,
+        first_place: u64,
+        sink: BlockSink<'_>,
+    ) -> Result<()> {
+        let cut = self.cut(operation)?;
+        let (unfolded, section, _) = cut
+            .unfolded_at(path)
+            .ok_or_else(|| refused(format!("no change stream told the changes of {path}")))?;
+        let garbled = |error: Malformed| damaged(format!("changes that were put aside: {error}"));
+        let mut block = RowBlockBuilder::new();
+        let mut whole = Vec::new();
+        let mut is_wanted = true;
+        unfolded.spooled().read(section, &mut |key, change| {
+            if path.is_transactions() {
+                let mut rows = TransactionRows::decode(key, change).map_err(garbled)?;
+                rows.place = rows.place.saturating_add(first_place);
+                rows.push_to(&mut block);
+            } else {
+                let (key, mut made) = split_key(key).map_err(garbled)?;
+                made.place = made.place.saturating_add(first_place);
+                whole.clear();
+                whole.extend_from_slice(key);
+                append_made(&mut whole, made);
+                block.push(&whole, change);
+            }
+            if block.size_bytes() < BLOCK_BYTES {
+                return Ok(ControlFlow::Continue(()));
+            }
+            let flow = sink(&block.finish().view());
+            is_wanted = flow.is_continue();
+            Ok(flow)
+        })?;
+        if is_wanted && !block.is_empty() {
+            // All was read: what the sink says makes no difference.
+            let _ = sink(&block.finish().view());
+        }
         Ok(())
     }
 }

@@ -211,6 +211,7 @@ impl RowStore for RowEngine {
         let frozen = Frozen {
             version: snapshot.version().into(),
             tables,
+            transactions: None,
         };
         self.snapshots()
             .insert(request.operation.to_owned(), snapshot);
@@ -468,6 +469,7 @@ fn describe(snapshot: &Snapshot, table: &str) -> Result<TableBackup> {
         native: None,
         changes_by: None,
         untold: None,
+        unfolded: None,
         only: None,
     })
 }

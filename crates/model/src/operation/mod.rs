@@ -38,6 +38,7 @@ pub mod maintenance;
 pub mod plan;
 pub mod progress;
 pub mod request;
+mod rewind;
 mod shard_method;
 mod standing;
 pub mod step;
@@ -66,6 +67,7 @@ pub use request::{
     RowMendRequest, RowScope, RowTableMend, StoppedTable, TableMapping, TableMend, TableUndo,
     TargetTable,
 };
+pub use rewind::{BadChangedBy, ChangedBy, Rewind};
 pub use shard_method::{ChosenMethod, ShardMethod, ShardOutlook};
 pub use step::{PlannedStep, StepKind};
 pub use task::{

@@ -11,6 +11,7 @@ use crate::name::{BackupId, OperationId};
 use crate::operation::cluster::ClusterRequest;
 use crate::operation::drill::Drill;
 use crate::operation::maintenance::MaintenanceRequest;
+use crate::operation::rewind::Rewind;
 use crate::operation::task::MendedRows;
 use crate::part::{
     Difference, Exclusion, Grade, OnConcurrentInsert, PartitionMethod, Redefining, TableDefinition,
@@ -430,6 +431,10 @@ pub struct RowScope {
     /// Those that the wanted backup itself has changes of: it is the state before a mend of chosen keys.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub changed_only: bool,
+    /// Those that some transactions wrote, which go back to what they were before: the wanted backup is the one up to
+    /// which later writes are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rewind: Option<Rewind>,
 }
 
 impl RowScope {

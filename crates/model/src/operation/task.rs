@@ -294,6 +294,9 @@ pub struct MendedRows {
     /// Rows that differ and stay, as they were written after the moment that was named.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub newer: u64,
+    /// Rows that chosen transactions wrote and that stay, as others wrote them again since.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rewritten: u64,
 }
 
 fn is_zero(number: &u64) -> bool {
@@ -325,6 +328,7 @@ impl std::ops::AddAssign for MendedRows {
         self.requests += other.requests;
         self.writers_waited_ms += other.writers_waited_ms;
         self.newer += other.newer;
+        self.rewritten += other.rewritten;
     }
 }
 

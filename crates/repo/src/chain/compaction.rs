@@ -75,6 +75,13 @@ impl Compaction {
         &self.last
     }
 
+    /// Whether a backup of the run keeps its changes one by one: what is folded does not, for what one transaction did
+    /// cannot be told of what several backups hold together.
+    pub fn forgets_unfolded(&self) -> bool {
+        let mut run = self.run.iter();
+        self.run.len() > 1 && run.any(|manifest| manifest.transactions.is_some())
+    }
+
     /// What the backups of the run have now, in bytes, without their manifests: what folding them reads.
     pub fn bytes(&self) -> u64 {
         self.run.iter().map(|manifest| manifest.bytes()).sum()
@@ -98,6 +105,9 @@ impl Compaction {
     /// of the last, its parent that of the first.
     pub fn draft(&self) -> Manifest {
         let mut draft = self.whole.clone();
+        if self.forgets_unfolded() {
+            draft.forget_unfolded();
+        }
         let first = self.run.first().map(|manifest| manifest.parent.clone());
         draft.parent = first.unwrap_or_default();
         draft.tool_version = env!("CARGO_PKG_VERSION").to_owned();

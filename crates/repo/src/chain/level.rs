@@ -133,7 +133,7 @@ impl Levels {
 
 fn schema_of(manifest: &Manifest, path: &TablePath) -> Option<TableSchema> {
     manifest.sharded_table(path)?;
-    (manifest.table(&path.table)?).schema_of(path.index.as_deref())
+    manifest.schema_of(path)
 }
 
 fn content_of(manifest: &Manifest) -> Content {

@@ -140,7 +140,7 @@ impl Repository {
         manifest: &Manifest,
         mut each: impl FnMut(&ShardBackup) + Send,
     ) -> Result<()> {
-        for (path, data) in manifest.sharded_tables() {
+        for (path, data) in manifest.stored_tables() {
             let stretches = self.stretches(manifest, &path, data, 0..usize::MAX);
             let mut stretches = std::pin::pin!(stretches);
             while let Some(stretch) = stretches.try_next().await? {

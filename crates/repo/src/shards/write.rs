@@ -28,22 +28,20 @@ impl Repository {
         let mut manifest = draft.clone();
         manifest.format_version = manifest.format_version.max(FORMAT_VERSION);
         let mut room = self.options().manifest_shard_bytes;
-        for table in &mut manifest.tables {
-            for (path, data) in table.sharded_tables_mut() {
-                let Shards::Here(shards) = &data.shards else {
-                    continue;
-                };
-                let bytes = serde_json::to_vec(shards).map_or(usize::MAX, |text| text.len());
-                if bytes <= room {
-                    room -= bytes;
-                    continue;
-                }
-                let lists = self.write_lists(draft, &path, shards, writer).await?;
-                data.shards = Shards::Listed(ListedShards {
-                    totals: ShardTotals::of(shards),
-                    lists,
-                });
+        for (path, data) in manifest.stored_tables_mut() {
+            let Shards::Here(shards) = &data.shards else {
+                continue;
+            };
+            let bytes = serde_json::to_vec(shards).map_or(usize::MAX, |text| text.len());
+            if bytes <= room {
+                room -= bytes;
+                continue;
             }
+            let lists = self.write_lists(draft, &path, shards, writer).await?;
+            data.shards = Shards::Listed(ListedShards {
+                totals: ShardTotals::of(shards),
+                lists,
+            });
         }
         Ok(manifest)
     }

@@ -277,6 +277,7 @@ fn manifest(
         operation_id: OPERATION.into(),
         tables: Vec::new(),
         compacted: None,
+        transactions: None,
         part_store: Some(PartStoreBackup {
             tables: vec![PartTable {
                 definition,

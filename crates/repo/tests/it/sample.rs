@@ -148,9 +148,11 @@ pub fn manifest(
             native: None,
             changes_by: None,
             untold: None,
+            unfolded: None,
             only: None,
         }],
         part_store: None,
+        transactions: None,
         compacted: None,
     }
 }

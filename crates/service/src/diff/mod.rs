@@ -22,6 +22,7 @@ mod report;
 mod schema;
 mod state;
 mod table;
+mod transactions;
 
 use std::ops::ControlFlow;
 
@@ -31,6 +32,8 @@ use mendb_model::name::{TablePath, matches};
 pub(crate) use key_union::KeyUnion;
 pub(crate) use pulled::Pulled;
 pub use report::{DiffMethod, DiffReport, RowDiff, RowsDiffer, TableDiff, row_values};
+pub(crate) use transactions::each_of;
+pub use transactions::{Transaction, TransactionSink, TransactionsOrder, TransactionsReport};
 
 use crate::error::{Error, Result};
 use crate::front::Front;

@@ -52,18 +52,15 @@ pub(super) fn put_all(
 ) -> rusqlite::Result<()> {
     tx.prepare_cached("DELETE FROM draft_shard WHERE operation_id = ?1")?
         .execute([id.as_str()])?;
-    for (path, data) in draft.into_iter().flat_map(Manifest::sharded_tables) {
+    for (path, data) in draft.into_iter().flat_map(Manifest::stored_tables) {
         for (at, shard) in data.shards_here().unwrap_or_default().iter().enumerate() {
             put(tx, id, &path, at, shard)?;
         }
     }
     let root = draft.map(|draft| {
         let mut root = draft.clone();
-        for table in &mut root.tables {
-            table
-                .sharded_tables_mut()
-                .for_each(|(_, data)| leave_out(data));
-        }
+        root.stored_tables_mut()
+            .for_each(|(_, data)| leave_out(data));
         to_json(&root)
     });
     tx.prepare_cached("UPDATE operation SET draft = ?2 WHERE operation_id = ?1")?
@@ -113,16 +110,9 @@ pub(super) fn read(
     let Some(mut draft) = root else {
         return Ok(None);
     };
-    for table in &mut draft.tables {
-        read_into(connection, id, (&table.table, ""), &mut table.rows)?;
-        for index in &mut table.indexes {
-            read_into(
-                connection,
-                id,
-                (&table.table, &index.index),
-                &mut index.rows,
-            )?;
-        }
+    for (path, data) in draft.stored_tables_mut() {
+        let index = path.index.as_deref().unwrap_or_default();
+        read_into(connection, id, (&path.table, index), data)?;
     }
     Ok(Some(draft))
 }

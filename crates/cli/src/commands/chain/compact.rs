@@ -32,7 +32,7 @@ A chain of four:   full <- monday <- tuesday <- wednesday
 /// run stays, with its id and its label, and with it all that are not of the run: they can be restored
 /// and mended to as before, and the next increment goes on. THE OTHERS OF THE RUN ARE NO RESTORE POINTS
 /// ANY MORE, nor can a restore in place be undone whose state before is one of them; --dry-run says which
-/// they are.
+/// they are. What single transactions did (backup --changes stream) is not kept of the run.
 ///
 /// Only the repository is read and written, and it needs room for what is folded beside what is there.
 /// The old backups go only when the new one is in place and was read again. A compaction that was
@@ -96,6 +96,8 @@ struct CompactionRecord {
     bytes_before: u64,
     /// Of what is left of the run; unknown before it was done.
     bytes_after: Option<u64>,
+    /// Whether the run keeps changes one by one, which are gone then.
+    forgets_transactions: bool,
 }
 
 impl CompactCommand {
@@ -123,6 +125,7 @@ impl CompactCommand {
         let mut record = CompactionRecord::of(&compaction.draft(), compaction.goes(), &there);
         record.first = (!compaction.shards().is_empty()).then(|| first.clone());
         record.bytes_before = compaction.bytes();
+        record.forgets_transactions = compaction.forgets_unfolded();
         record.dry_run = self.dry_run;
         if self.dry_run {
             context.tell_maintenance(&repository, &runtime)?;
@@ -266,6 +269,7 @@ impl CompactionRecord {
             stays: stay.map(point).collect(),
             bytes_before: stays.bytes(),
             bytes_after: None,
+            forgets_transactions: false,
         }
     }
 
@@ -283,7 +287,14 @@ impl CompactionRecord {
             }),
             Field::left("restore point", |(_, fate)| (*fate).to_owned()),
         ];
-        format!("{}\n{}", self.headline(), table(&points, &fields))
+        let forgets = match self.forgets_transactions {
+            true => {
+                "what single transactions did is not kept in the folded backup: --only-changed-by cannot take it back \
+                 then\n"
+            }
+            false => "",
+        };
+        format!("{}\n{forgets}{}", self.headline(), table(&points, &fields))
     }
 
     fn headline(&self) -> String {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use mendb_model::key::KeyRange;
 use mendb_model::key_text::describe_range;
+use mendb_model::operation::ChangedBy;
 use mendb_model::part::{OnConcurrentInsert, PartitionMethod};
 use mendb_service::{Conflicting, MendFrom, MendOrder, Service};
 
@@ -145,6 +146,15 @@ pub struct MendArgs {
     /// to keep the times of commits: track_commit_timestamp (PostgreSQL)
     #[arg(long, value_name = "TIME", value_parser = parse_moment, help_heading = "Mending")]
     pub keep_newer_than: Option<i64>,
+    /// Take back what one transaction did, by its number, or all that committed in a span of time, as
+    /// 2026-11-21T08:00:00Z..2026-11-21T08:05:00Z: rows that it wrote go back to what they were before. Rows that others
+    /// wrote again since are told and left. mendb diff COLLECTION --changed-by shows transactions. Increments have to keep
+    /// changes one by one: backup --changes stream (PostgreSQL)
+    #[arg(long, value_name = "XID|TIME..TIME", help_heading = "Mending")]
+    pub only_changed_by: Option<ChangedBy>,
+    /// Also rows that others wrote again since (PostgreSQL)
+    #[arg(long, requires = "only_changed_by", help_heading = "Mending")]
+    pub include_rewritten: bool,
 }
 
 /// Microseconds since 1970.
@@ -263,6 +273,7 @@ impl MendArgs {
             ("--max-write-wait", self.max_write_wait.is_some()),
             ("--where", self.condition.is_some()),
             ("--keep-newer-than", self.keep_newer_than.is_some()),
+            ("--only-changed-by", self.only_changed_by.is_some()),
         ];
         let Some((given, _)) = flags.into_iter().find(|(_, given)| *given) else {
             return Ok(());
@@ -282,6 +293,7 @@ impl MendArgs {
             ("--range", !self.range.is_empty()),
             ("--where", self.condition.is_some()),
             ("--keep-newer-than", self.keep_newer_than.is_some()),
+            ("--only-changed-by", self.only_changed_by.is_some()),
             ("--include-conflicting", self.conflicting.is_given()),
             ("--accept-schema", self.accept_schema),
             ("--max-write-wait", self.max_write_wait.is_some()),

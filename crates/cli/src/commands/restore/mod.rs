@@ -158,6 +158,8 @@ impl RestoreCommand {
             max_write_wait_ms: self.mend.max_write_wait,
             condition: self.mend.condition,
             keep_newer_than_us: self.mend.keep_newer_than,
+            changed_by: self.mend.only_changed_by,
+            include_rewritten: self.mend.include_rewritten,
             changed_only: BTreeSet::new(),
         };
         if !plans {

@@ -68,7 +68,7 @@ pub fn show(
             .cloned(),
         data: stored
             .manifest
-            .sharded_tables()
+            .stored_tables()
             .map(DataRecord::new)
             .collect(),
         manifest: stored.manifest,

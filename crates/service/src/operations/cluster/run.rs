@@ -51,6 +51,7 @@ pub(super) fn draft(
         snapshot_version: env::now_ms().into(),
         tables: Vec::new(),
         compacted: None,
+        transactions: None,
         part_store: Some(PartStoreBackup::new(String::new(), None)),
     }));
     Ok(())

@@ -127,6 +127,7 @@ pub(super) fn cut(
         snapshot_version: server.now_ms.into(),
         tables: Vec::new(),
         compacted: None,
+        transactions: None,
         part_store: Some(store),
     }));
     Ok(())

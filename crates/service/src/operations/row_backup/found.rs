@@ -141,7 +141,7 @@ pub(super) fn copy(
     Ok(())
 }
 
-fn versions<'a>(attempt: &Attempt<'a>) -> TaskResult<&'a dyn RowVersions> {
+pub(super) fn versions<'a>(attempt: &Attempt<'a>) -> TaskResult<&'a dyn RowVersions> {
     attempt.tools.engine.rows()?.row_versions().ok_or_else(|| {
         TaskError::Proof("the increment was ordered for another kind of target".to_owned())
     })
@@ -422,7 +422,7 @@ impl Changes<'_, '_> {
     }
 }
 
-fn no_such_table(manifest: &Manifest, table: &str) -> TaskError {
+pub(super) fn no_such_table(manifest: &Manifest, table: &str) -> TaskError {
     TaskError::Proof(format!(
         "backup {} has no table {table}",
         manifest.backup_id

@@ -4,6 +4,7 @@ mod found;
 pub mod order;
 pub(crate) mod run;
 pub(crate) mod tasks;
+pub(crate) mod unfolded;
 
 use mendb_model::operation::{BackupRequest, NewTask, StepKind, TaskSpec};
 
@@ -27,7 +28,10 @@ impl Kind for BackupRequest {
     fn run(&self, attempt: &Attempt<'_>, counts: &mut Counts) -> TaskResult<()> {
         match (&attempt.request.spec, attempt.request.step_kind) {
             (TaskSpec::Whole, StepKind::Cut) => run::cut(attempt, self, counts),
-            (TaskSpec::Copy { .. }, StepKind::Copy) => match &self.found {
+            (TaskSpec::Copy { path, .. }, StepKind::Copy) => match &self.found {
+                Some(found) if path.is_unfolded() || path.is_transactions() => {
+                    unfolded::copy(attempt, self, found, path, counts)
+                }
                 Some(found) => found::copy(attempt, self, found, counts),
                 None => run::copy(attempt, self, counts),
             },

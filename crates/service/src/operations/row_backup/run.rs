@@ -4,7 +4,9 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use mendb_engines::FreezeRequest;
-use mendb_model::manifest::{FORMAT_VERSION, Manifest, Parent, Segment, TableBackup};
+use mendb_model::manifest::{
+    FORMAT_VERSION, Manifest, Parent, Segment, TableBackup, UNFOLDED_FORMAT_VERSION,
+};
 use mendb_model::name::TablePath;
 use mendb_model::operation::{BackupRequest, TaskOutput, TaskSpec};
 use mendb_model::{Digest, RowBlock, TableSchema, Version, describe_error};
@@ -44,7 +46,12 @@ pub(crate) fn cut(
             }
         }
     }
-    counts.output = drafted(attempt, request, frozen.version, frozen.tables);
+    let mut draft = drafted(attempt, request, frozen.version, frozen.tables);
+    if let (TaskOutput::Draft(manifest), Some(transactions)) = (&mut draft, frozen.transactions) {
+        manifest.transactions = Some(transactions);
+        manifest.format_version = UNFOLDED_FORMAT_VERSION;
+    }
+    counts.output = draft;
     Ok(())
 }
 
@@ -71,6 +78,7 @@ pub(crate) fn drafted(
         snapshot_version: version,
         tables,
         part_store: None,
+        transactions: None,
         compacted: None,
     }))
 }
@@ -80,6 +88,28 @@ pub(crate) fn copy(
     attempt: &Attempt<'_>,
     request: &BackupRequest,
     counts: &mut Counts,
+) -> TaskResult<()> {
+    copy_blocks(attempt, request, counts, None)
+}
+
+/// As [`copy`], of what is made of each block.
+pub(crate) fn copy_as(
+    attempt: &Attempt<'_>,
+    request: &BackupRequest,
+    counts: &mut Counts,
+    make: MakeBlock<'_>,
+) -> TaskResult<()> {
+    copy_blocks(attempt, request, counts, Some(make))
+}
+
+/// Makes another block of one, with the same keys.
+type MakeBlock<'a> = &'a mut dyn FnMut(&RowBlock<&[u8]>) -> TaskResult<RowBlock>;
+
+fn copy_blocks(
+    attempt: &Attempt<'_>,
+    request: &BackupRequest,
+    counts: &mut Counts,
+    mut make: Option<MakeBlock<'_>>,
 ) -> TaskResult<()> {
     let TaskSpec::Copy {
         path,
@@ -125,9 +155,11 @@ pub(crate) fn copy(
     let after = copy.counts.last_key.clone();
     let mut outcome = Ok(());
     let mut sink = |block: &RowBlock<&[u8]>| {
-        let pushed = attempt
-            .wait(writer.push(block))
-            .and_then(|finished| copy.pushed(block, finished));
+        let pushed = match &mut make {
+            None => attempt.wait(writer.push(block)),
+            Some(make) => make(block).and_then(|made| attempt.wait(writer.push(&made))),
+        };
+        let pushed = pushed.and_then(|finished| copy.pushed(block, finished));
         match pushed {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {

@@ -19,7 +19,7 @@ pub(crate) fn copy_tasks(
     // Where no digests are kept, what is copied tells.
     let proves = request.since_version.is_none() && tools.engine.rows()?.keeps_digests();
     let mut tasks = Vec::new();
-    for (path, data) in draft.into_iter().flat_map(Manifest::sharded_tables) {
+    for (path, data) in draft.into_iter().flat_map(Manifest::stored_tables) {
         let drafted = data.shards_here().ok_or_else(|| Error::Refused {
             message: format!("the backup was drafted without the shards of {path}"),
             hint: None,

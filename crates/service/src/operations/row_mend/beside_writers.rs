@@ -20,12 +20,13 @@ use mendb_model::key::{KeyRange, to_hex};
 use mendb_model::manifest::{OnlyKeys, ShardedData};
 use mendb_model::name::TablePath;
 use mendb_model::operation::{
-    MendedRows, RowMendRequest, RowTableMend, StepKind, TaskOutput, TaskSpec,
+    MendedRows, Rewind, RowMendRequest, RowTableMend, StepKind, TaskOutput, TaskSpec,
 };
 use mendb_model::{Change, ChangeKind, Digest, RowBlock, RowBlockBuilder, StagedCounts};
 use mendb_repo::ChainReader;
 
 use super::backup;
+use super::rewind::{ReplacedRows, differences, replaced_digests, rewind_of};
 use super::scope::Chooser;
 use super::{Fetched, Progress, Put, no_such_table, staging, wanted_chain, wanted_manifest};
 use crate::attempt::{Attempt, Counts};
@@ -52,7 +53,9 @@ pub(super) fn run(
         }
         (TaskSpec::Whole, StepKind::Commit) => publish(attempt, request, counts),
         (TaskSpec::Whole, StepKind::Cut) => draft(attempt, request, counts),
-        (TaskSpec::Copy { .. }, StepKind::Copy) => backup::copy(attempt, &request.before, counts),
+        (TaskSpec::Copy { path, range, .. }, StepKind::Copy) => {
+            copy(attempt, request, (path, range), counts)
+        }
         (TaskSpec::Whole, StepKind::Seal) => backup::seal(attempt, &request.before, true),
         (TaskSpec::Whole, StepKind::Finish) => {
             Ok(attempt.tools.engine.make_live(attempt.operation())?)
@@ -106,6 +109,10 @@ fn look(
     let expected = expected(attempt, request, path, range)?;
     let look = beside.begin_look(operation, table, range)?;
     let found = engine.digest(path, range)?;
+    if let Some(rewind) = rewind_of(request, table) {
+        let digests = take_back(attempt, request, rewind, (path, range), found, progress)?;
+        return Ok(beside.end_look(operation, table, range, &look, digests)?);
+    }
     progress.looked_at(MendedRows {
         read: found.rows,
         ..MendedRows::default()
@@ -149,6 +156,65 @@ fn look(
     outcome?;
     let digests = walk.finish()?;
     Ok(beside.end_look(operation, table, range, &look, digests)?)
+}
+
+/// Stages what chosen transactions changed in a range, whose rows were read: what is written from the look on is found
+/// when writers wait.
+fn take_back(
+    attempt: &Attempt<'_>,
+    request: &RowMendRequest,
+    rewind: &Rewind,
+    (path, range): (&TablePath, &KeyRange),
+    found: Digest,
+    progress: &mut Progress<'_, '_>,
+) -> TaskResult<LookedDigests> {
+    let mut digests = LookedDigests {
+        found,
+        wanted: found,
+    };
+    progress.looked_at(MendedRows {
+        read: found.rows,
+        ..MendedRows::default()
+    });
+    let mut put = staging(attempt, path)?;
+    differences(attempt, request, rewind, (path, range), &mut |some| {
+        for LookedDigests { found, wanted } in some.exchanged {
+            digests.wanted.subtract(found);
+            digests.wanted.merge(wanted);
+        }
+        let staged = match some.changes.is_empty() {
+            true => StagedCounts::default(),
+            false => put(&some.changes.view())?,
+        };
+        progress.looked_at(MendedRows {
+            upserted: staged.upserted,
+            erased: staged.erased,
+            kept: some.kept,
+            written_bytes: staged.bytes,
+            newer: some.newer.len() as u64,
+            rewritten: some.rewritten.len() as u64,
+            ..MendedRows::default()
+        });
+        attempt.in_progress(progress.counts)
+    })?;
+    Ok(digests)
+}
+
+/// Writes what the publish replaced into the backup of the state before. Where transactions were taken back, that stands on
+/// the newest backup, which does not have the rows that took its place.
+fn copy(
+    attempt: &Attempt<'_>,
+    request: &RowMendRequest,
+    (path, range): (&TablePath, &KeyRange),
+    counts: &mut Counts,
+) -> TaskResult<()> {
+    if rewind_of(request, &path.table).is_none() {
+        return backup::copy(attempt, &request.before, counts);
+    }
+    let mut replaced = ReplacedRows::new(attempt, request, path, range)?;
+    backup::copy_as(attempt, &request.before, counts, &mut |block| {
+        Ok(replaced.on_newest(block)?.0)
+    })
 }
 
 /// The digest of a range in the wanted backup; `None` where it is a part of a shard.
@@ -356,7 +422,12 @@ fn draft(attempt: &Attempt<'_>, request: &RowMendRequest, counts: &mut Counts) -
             .cloned()
             .ok_or_else(|| no_such_table(&wanted, &mended.table))?;
         let path = TablePath::table(&mended.table);
-        let exchanged = beside.exchanged(attempt.operation(), &mended.table)?;
+        let mut exchanged = beside.exchanged(attempt.operation(), &mended.table)?;
+        if mended.scope.rewind.is_some() {
+            for (range, digests) in &mut exchanged {
+                *digests = replaced_digests(attempt, request, &path, range)?;
+            }
+        }
         let shards = attempt.tools.repository.shards(&wanted, &path);
         let mut shards = attempt.wait(shards)?;
         for shard in &mut shards {
@@ -372,6 +443,7 @@ fn draft(attempt: &Attempt<'_>, request: &RowMendRequest, counts: &mut Counts) -
         table.rows = ShardedData::here(table.rows.schema_version, shards);
         table.changes_by = None;
         table.untold = None;
+        table.unfolded = None;
         let changed = !mended.scope.is_all();
         let range = mended.range.clone();
         let range = range.or_else(|| changed.then(KeyRange::all));

@@ -26,6 +26,8 @@ mod new_rules;
 pub mod order;
 mod preview;
 mod rebuild;
+pub(crate) mod rewind;
+mod rewind_order;
 pub(crate) mod scope;
 mod second_look;
 mod tasks;

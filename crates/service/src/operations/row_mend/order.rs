@@ -7,7 +7,8 @@ use mendb_model::key_text::describe_range;
 use mendb_model::manifest::{Manifest, TableBackup};
 use mendb_model::name::{BackupId, BackupKind, OperationId, matches};
 use mendb_model::operation::{
-    ExpectedShard, FindBy, MendedRows, Request, RowMendRequest, RowScope, RowTableMend, State,
+    ChangedBy, ExpectedShard, FindBy, MendedRows, Request, RowMendRequest, RowScope, RowTableMend,
+    State,
 };
 use mendb_model::schema::TableSchema;
 use mendb_model::{TargetMark, Version};
@@ -15,6 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use super::before::link;
 use super::preview::{self, ShardPreview};
+use super::rewind::RewrittenRow;
+use super::rewind_order::rewound;
 use super::scope::{NewerRow, scoped};
 use crate::error::{Error, Result};
 use crate::front::Front;
@@ -56,6 +59,13 @@ pub struct RowMendOrder {
     /// Rows that were written after this moment stay, in microseconds since 1970; likewise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_newer_than_us: Option<i64>,
+    /// Only rows that these transactions wrote, which go back to what they were before; later writes are looked for up to
+    /// the backup that is named. Likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed_by: Option<ChangedBy>,
+    /// Whether rows go back too that others wrote again since.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub include_rewritten: bool,
     /// Tables of which only those keys go back that the wanted backup itself has changes of: it is the state before a
     /// mend of chosen keys, which is taken back.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
@@ -105,6 +115,9 @@ pub struct RowMendPreview {
     /// Rows that differ and stay, as they were written after the moment that was named: the first of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub newer: Vec<NewerRow>,
+    /// Rows that chosen transactions wrote and that stay, as others wrote them again since: the first of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rewritten: Vec<RewrittenRow>,
     /// The sums of all ranges.
     pub total: MendedRows,
     /// Bytes of the target's disk that it would need until it ends, about: a row lies in the layer of the
@@ -152,6 +165,7 @@ impl Front {
             rebuilt_bytes,
             conflicts,
             newer,
+            rewritten,
         } = preview::preview(self, &mut request, takes_along)?;
         let mut total = MendedRows::default();
         let mut row_bytes = 0;
@@ -178,6 +192,7 @@ impl Front {
             conflicts,
             shards,
             newer,
+            rewritten,
             total,
         })
     }
@@ -324,6 +339,10 @@ impl Front {
             ));
         };
         let mut tables = self.mended_tables(order, &wanted.manifest)?;
+        if let Some(changed_by) = order.changed_by {
+            let how = (changed_by, order.include_rewritten);
+            rewound(&self.tools, how, chain, &mut tables)?;
+        }
         let ranges = tables.iter().filter_map(|table| {
             let schema = &wanted.manifest.table(&table.table)?.schema;
             let keys = describe_range(table.range.as_ref()?, &schema.key_types());
@@ -355,6 +374,7 @@ impl Front {
             condition: order.condition.clone(),
             keep_newer_than_us: order.keep_newer_than_us,
             changed_only: false,
+            rewind: None,
         };
         let only = &order.changed_only;
         scoped(&self.tools, &scope, only, wanted, &mut tables)?;

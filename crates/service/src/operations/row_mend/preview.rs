@@ -10,7 +10,7 @@ use mendb_model::key_text::describe_range;
 use mendb_model::manifest::{Manifest, TableBackup};
 use mendb_model::name::TablePath;
 use mendb_model::operation::{
-    ChosenMethod, FindBy, MendedRows, Request, RowMendRequest, RowTableMend,
+    ChosenMethod, FindBy, MendedRows, Request, Rewind, RowMendRequest, RowTableMend,
 };
 use mendb_model::{ChangeKind, Digest, RowBlock, RowBlockBuilder};
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::conflicts::{Search, is_needed};
 use super::digests::live_digest;
 use super::methods::{ChangedKeys, MendedRanges};
+use super::rewind::{RewrittenRow, differences, rewind_of};
 use super::scope::{Chooser, NewerRow};
 use super::wanted::WantedRows;
 use super::{Fetched, Progress, digests, no_such_table, wanted_chain, wanted_manifest};
@@ -57,6 +58,8 @@ pub(crate) struct Preview {
     pub(crate) conflicts: Conflicts,
     /// Rows that stay because they are newer: the first of them.
     pub(crate) newer: Vec<NewerRow>,
+    /// Rows that stay because others wrote them again: the first of them.
+    pub(crate) rewritten: Vec<RewrittenRow>,
 }
 
 /// What was found out about a table.
@@ -66,7 +69,23 @@ pub(super) struct Looked {
     /// The single keys that are mended with its range.
     also: Vec<KeyRange>,
     pub(super) conflicts: Conflicts,
+    stay: Stay,
+}
+
+/// The first rows that differ and stay.
+#[derive(Default)]
+struct Stay {
     newer: Vec<NewerRow>,
+    rewritten: Vec<RewrittenRow>,
+}
+
+impl Stay {
+    fn extend(&mut self, more: Self) {
+        self.newer.extend(more.newer);
+        self.newer.truncate(MOST_NAMED);
+        self.rewritten.extend(more.rewritten);
+        self.rewritten.truncate(MOST_NAMED);
+    }
 }
 
 /// Looks at each range of each table as the mend would, and counts instead of staging. Rows that stand in the
@@ -103,11 +122,13 @@ fn look_at(
     let task = TaskRequest::preview(Request::MendRows(request.clone()))?;
     let journal = JournalPort::here(&front.journal, &task);
     let attempt = Attempt::alone(&front.tools, &task, journal);
+    let mut stay = Stay::default();
     let mut preview = Preview {
         shards: Vec::new(),
         rebuilt_bytes: 0,
         conflicts: Conflicts::default(),
         newer: Vec::new(),
+        rewritten: Vec::new(),
     };
     for at in 0..request.tables.len() {
         if !chosen(&attempt, request, &request.tables[at])? {
@@ -117,11 +138,14 @@ fn look_at(
         preview.shards.extend(looked.shards);
         preview.rebuilt_bytes += looked.rebuilt_bytes;
         preview.conflicts.extend(looked.conflicts);
-        preview.newer.extend(looked.newer);
-        preview.newer.truncate(MOST_NAMED);
+        stay.extend(looked.stay);
         request.tables[at].also = looked.also;
     }
-    Ok(preview)
+    Ok(Preview {
+        newer: stay.newer,
+        rewritten: stay.rewritten,
+        ..preview
+    })
 }
 
 /// Looks at a table.
@@ -142,7 +166,7 @@ pub(super) fn look(
             rebuilt_bytes: 0,
             also: Vec::new(),
             conflicts: Conflicts::default(),
-            newer: Vec::new(),
+            stay: Stay::default(),
         });
     }
     let mut search = Search::new(engine, table, backup, takes_along)?;
@@ -167,7 +191,7 @@ pub(super) fn look(
         },
     };
     let mut shards = Vec::new();
-    let mut newer = Vec::new();
+    let mut stay = Stay::default();
     let mut rebuilt_bytes = 0;
     for of in methods.of_table(table, backup)? {
         let looking = Looking {
@@ -184,7 +208,10 @@ pub(super) fn look(
             FindBy::Changes { .. } if !of.method.is_rebuild() => {
                 looking.by_changes(&of.range, &increments, &mut search)?
             }
-            _ => looking.side_by_side(&of.range, &mut search, &mut newer)?,
+            _ => match rewind_of(request, &of.path.table) {
+                Some(rewind) => looking.taken_back(rewind, &of.range, &mut search, &mut stay)?,
+                None => looking.side_by_side(&of.range, &mut search, &mut stay)?,
+            },
         };
         shards.push(looking.preview(backup, of.range, rows, Some(of.method))?);
     }
@@ -203,7 +230,7 @@ pub(super) fn look(
         rebuilt_bytes,
         also,
         conflicts,
-        newer,
+        stay,
     })
 }
 
@@ -291,7 +318,7 @@ impl Looking<'_, '_> {
         &self,
         range: &KeyRange,
         search: &mut Search<'_>,
-        newer: &mut Vec<NewerRow>,
+        found: &mut Stay,
     ) -> TaskResult<MendedRows> {
         let mut counts = Counts::default();
         let mut progress = Progress::resume(self.attempt, &mut counts);
@@ -302,8 +329,10 @@ impl Looking<'_, '_> {
             Some(chooser) => {
                 let chosen = chooser.choose(changes)?;
                 stay += chosen.newer.len() as u64;
-                newer.extend(chosen.newer);
-                newer.truncate(MOST_NAMED);
+                found.extend(Stay {
+                    newer: chosen.newer,
+                    ..Stay::default()
+                });
                 self.count(&chosen.changes.view(), search)
             }
         };
@@ -313,6 +342,37 @@ impl Looking<'_, '_> {
             newer: stay,
             ..progress.done
         })
+    }
+
+    /// Counts for the keys of a range that chosen transactions wrote.
+    fn taken_back(
+        &self,
+        rewind: &Rewind,
+        range: &KeyRange,
+        search: &mut Search<'_>,
+        stay: &mut Stay,
+    ) -> TaskResult<MendedRows> {
+        let mut done = MendedRows::default();
+        let at = (self.path, range);
+        differences(self.attempt, self.request, rewind, at, &mut |some| {
+            let counted = self.count(&some.changes.view(), search)?;
+            done += MendedRows {
+                read: some.read,
+                upserted: counted.upserted,
+                erased: counted.erased,
+                kept: some.kept,
+                written_bytes: counted.bytes,
+                newer: some.newer.len() as u64,
+                rewritten: some.rewritten.len() as u64,
+                ..MendedRows::default()
+            };
+            stay.extend(Stay {
+                newer: some.newer,
+                rewritten: some.rewritten,
+            });
+            Ok(())
+        })?;
+        Ok(done)
     }
 
     /// What staging some changes would do, and who stands in the way of it.

@@ -61,7 +61,11 @@ impl<'a, 'b> Chooser<'a, 'b> {
         let Some(mended) = tables.find(|table| table.table == path.table) else {
             return Ok(None);
         };
-        if mended.scope.is_all() {
+        let scope = RowScope {
+            rewind: None,
+            ..mended.scope.clone()
+        };
+        if scope.is_all() {
             return Ok(None);
         }
         let wanted = wanted_manifest(attempt, request)?;
@@ -81,7 +85,7 @@ impl<'a, 'b> Chooser<'a, 'b> {
         Ok(Some(Self {
             attempt,
             path,
-            scope: mended.scope.clone(),
+            scope,
             changed,
             key_types: backup.schema.key_types(),
         }))
@@ -168,7 +172,10 @@ pub(super) fn scoped(
                     "leave them out; --range mends some keys",
                 )
             })?;
-            table.scope = beside.check_scope(&table.table, scope)?;
+            table.scope = RowScope {
+                rewind: table.scope.rewind.take(),
+                ..beside.check_scope(&table.table, scope)?
+            };
         }
     }
     Ok(())

@@ -82,6 +82,8 @@ impl Front {
             max_write_wait_ms: None,
             condition: None,
             keep_newer_than_us: None,
+            changed_by: None,
+            include_rewritten: false,
             // Of a mend of chosen keys, only these go back.
             changed_only: live()
                 .filter(|table| !table.scope.is_all())
