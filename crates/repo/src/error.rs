@@ -63,6 +63,22 @@ pub enum Error {
         /// What it does not do, as a clause.
         detail: String,
     },
+    /// The same of a place that is to hold a log.
+    #[error(
+        "{log} cannot hold a journal that servers share: {detail}. A server that was stopped could write there beside the one that took over"
+    )]
+    NoSharedLog {
+        /// The log.
+        log: String,
+        /// What the store does not do, as a clause.
+        detail: String,
+    },
+    /// Another process has taken over a log, and appends to it.
+    #[error("this process leads no more in {log}: another has taken over, and nothing was written")]
+    NotLeading {
+        /// The log.
+        log: String,
+    },
     /// Another process removes or folds backups of the repository.
     #[error("{holder} is at work in {repository}: it {work}")]
     Leased {

@@ -51,6 +51,9 @@
 //! **Chains.** A full backup and its increments are read as one sorted thing ([`Repository::read_chain`],
 //! [`Repository::look_up_chain`]) by row groups: what is asked for decides what is fetched. `chain` says how.
 //!
+//! **Logs.** [`log`] is a log on an object store that one process at a time appends to, fenced by conditional writes: the
+//! journal of servers that take over from each other. It needs no repository, and may lie in the place of one.
+//!
 //! Start at [`Repository`]; [`arrow`] turns rows into Arrow batches and back.
 
 pub mod arrow;
@@ -72,6 +75,7 @@ mod layout;
 mod lease;
 mod leaving;
 mod location;
+pub mod log;
 mod manifests;
 mod objects;
 mod options;

@@ -18,6 +18,7 @@ mod ids;
 mod in_process;
 mod increment_proof;
 mod interleavings;
+mod log;
 mod part_damage;
 mod part_directory;
 mod part_faults;

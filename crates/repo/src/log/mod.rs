@@ -1,0 +1,355 @@
+//! A log on an object store to which one process at a time appends, and which others go on with.
+//!
+//! ```text
+//! log/<number, 20 digits>        an entry
+//! snapshot/<number, 20 digits>   what all entries up to that one come to
+//! leader.json                    who appends, renewed while it lives
+//! ```
+//!
+//! **Fencing.** An entry is created only where there is none. Who leads appends one after another; who takes over
+//! reads to the end and appends an entry that begins a new epoch. The leader of before finds its next number taken,
+//! however long it was stopped, and appends nothing any more. An answer that got lost is settled by reading what is
+//! there: an entry names the one that wrote it.
+//!
+//! **Removal.** When a snapshot is there, the entries that it covers go, but for those that began an epoch. So an
+//! old leader never finds its next number free again: that is either its own entry or the first of the epoch after.
+//! Who takes over may have read an old end and find its number free because it was removed; a snapshot that covers
+//! the number tells it so afterwards, and then it does not lead.
+//!
+//! **Liveness.** `leader.json` decides nothing: it only tells those who wait whether anybody leads. They watch it
+//! change by counting their own looks; no clocks are compared.
+//!
+//! **Trust.** Each object ends with the BLAKE3 of what is before, and names that of the entry before it: one that is
+//! damaged, missing or of another log is an error that names it.
+
+mod entry;
+mod leader;
+mod leading;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use object_store::ObjectStore;
+use object_store::multipart::MultipartStore;
+use object_store::path::Path;
+
+use self::entry::{FORMAT_VERSION, Read};
+use crate::error::{Error, Result};
+use crate::location::Location;
+use crate::objects::{Created, Objects, StoreKind};
+use crate::options::RepositoryOptions;
+use crate::random::random_id;
+use crate::seal::Unreadable;
+
+pub use leader::{Leader, SnapshotPoint};
+pub use leading::{Leading, Turn};
+
+const ENTRIES: &str = "log";
+const SNAPSHOTS: &str = "snapshot";
+
+/// Entries that are fetched at once.
+const READ_AT_ONCE: usize = 16;
+/// So often a log is read again from its beginning because it was cut there meanwhile.
+const MOST_READINGS: u32 = 20;
+
+/// A log on an object store. Clones share the connection.
+#[derive(Debug, Clone)]
+pub struct Log {
+    objects: Objects,
+}
+
+/// What a log holds, piece by piece.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Piece<'a> {
+    /// It begins here, with a snapshot if there is one: what was told before is void.
+    Start(Option<&'a [u8]>),
+    /// The next entry.
+    Entry(&'a [u8]),
+}
+
+/// How far a log was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct End {
+    /// The number of the last entry; 0 where there is none.
+    pub number: u64,
+    /// The epoch of that entry.
+    pub epoch: u64,
+    /// The hash at its end.
+    seal: String,
+    /// The entries that have begun epochs.
+    takeovers: Vec<u64>,
+}
+
+impl End {
+    fn of_nothing() -> Self {
+        Self {
+            number: 0,
+            epoch: 0,
+            seal: String::new(),
+            takeovers: Vec::new(),
+        }
+    }
+
+    /// Goes on to the next entry, if that follows.
+    fn follow(&mut self, read: &Read) -> Result<(), String> {
+        let head = &read.head;
+        let begins = u64::from(head.takes_over);
+        if head.previous != self.seal {
+            return Err(format!(
+                "it does not follow entry {} of this log",
+                self.number
+            ));
+        }
+        if head.epoch != self.epoch + begins {
+            return Err(format!(
+                "it is of epoch {}, and the entry before of {}",
+                head.epoch, self.epoch
+            ));
+        }
+        self.number = head.number;
+        self.epoch = head.epoch;
+        self.seal.clone_from(&read.seal);
+        if head.takes_over {
+            self.takeovers.push(head.number);
+        }
+        Ok(())
+    }
+}
+
+impl Log {
+    /// The log at the URL of a place that could be a repository. Nothing is read.
+    ///
+    /// `lease_ms` of the options is how long a leader may say nothing before others take over.
+    ///
+    /// # Errors
+    /// The URL is none.
+    pub fn open(url: &str, options: RepositoryOptions) -> Result<Self> {
+        let location = Location::parse(url, &options)?;
+        let Location {
+            store,
+            place,
+            prefix,
+            url,
+        } = location;
+        Ok(Self {
+            objects: Objects::new(store, place, prefix, &url, options),
+        })
+    }
+
+    /// The log below `prefix` of a store; `url` is what messages call it.
+    pub fn with_store<S: ObjectStore + MultipartStore>(
+        store: Arc<S>,
+        prefix: Path,
+        url: &str,
+        options: RepositoryOptions,
+    ) -> Self {
+        let place = StoreKind::Remote(store.clone());
+        Self {
+            objects: Objects::new(store, place, prefix, url, options),
+        }
+    }
+
+    /// Its URL, without a slash at the end.
+    pub fn url(&self) -> &str {
+        self.objects.url()
+    }
+
+    /// Finds out whether the store keeps the conditions of writes, with an object that is gone afterwards.
+    ///
+    /// # Errors
+    /// [`Error::NoSharedLog`] when it does not; or it fails.
+    pub async fn check_conditions(&self) -> Result<()> {
+        if matches!(self.objects.place, StoreKind::Directory(_)) {
+            return Ok(());
+        }
+        let name = format!("check-{}", random_id());
+        let checked = self.try_conditions(&name).await;
+        let deleted = self.objects.delete(&name).await;
+        checked.and(deleted).map_err(of_log)
+    }
+
+    async fn try_conditions(&self, name: &str) -> Result<()> {
+        let objects = &self.objects;
+        let texts = ["the first text", "another text", "a third text"];
+        let [first, second, third] = texts.map(|text| Bytes::from_static(text.as_bytes()));
+        let lacks = |detail: &str| Err(objects.no_conditions(detail));
+        objects.create(name, first.clone()).await?;
+        if objects.create(name, second.clone()).await? == Created::Yes {
+            return lacks("its store writes over an object that is only to be created");
+        }
+        let Some(seen) = objects.see(name).await? else {
+            return lacks("its store does not have what was just written");
+        };
+        if seen.bytes != first {
+            return lacks("its store writes over an object that is only to be created");
+        }
+        if objects.replace(name, &seen, second).await?.is_none() {
+            return lacks("its store does not replace an object that has not changed");
+        }
+        if objects.replace(name, &seen, third).await?.is_some() {
+            return lacks("its store replaces an object that has changed meanwhile");
+        }
+        Ok(())
+    }
+
+    /// Reads what the log holds now, and tells each piece in order. What `take` calls an error makes the object
+    /// of that piece a damaged one.
+    ///
+    /// # Errors
+    /// An object is missing, damaged or of another format; or the store fails.
+    pub async fn read(
+        &self,
+        take: &mut (dyn FnMut(Piece<'_>) -> Result<(), String> + Send),
+    ) -> Result<End> {
+        for _ in 0..MOST_READINGS {
+            if let Some(end) = self.try_read(take).await? {
+                return Ok(end);
+            }
+        }
+        Err(self.objects.damaged(
+            SNAPSHOTS,
+            "snapshots come faster than they can be read: look for a second program that writes there",
+        ))
+    }
+
+    /// As [`Self::read`]; `None` where the log was cut at its beginning meanwhile.
+    async fn try_read(
+        &self,
+        take: &mut (dyn FnMut(Piece<'_>) -> Result<(), String> + Send),
+    ) -> Result<Option<End>> {
+        let newest = self.newest_snapshot().await?;
+        let listed = self.numbers(ENTRIES).await?;
+        let mut end = match newest {
+            None => {
+                self.told(ENTRIES, take(Piece::Start(None)))?;
+                End::of_nothing()
+            }
+            Some(number) => {
+                let Some(read) = self.fetch(SNAPSHOTS, number).await? else {
+                    return Ok(None);
+                };
+                let name = name_of(SNAPSHOTS, number);
+                self.told(&name, take(Piece::Start(Some(&read.payload))))?;
+                End {
+                    number,
+                    epoch: read.head.epoch,
+                    seal: read.head.previous,
+                    takeovers: read.head.takeovers,
+                }
+            }
+        };
+        let last_listed = listed.last().copied().unwrap_or(0);
+        let known = end.number + 1..=last_listed;
+        let fetches = known.map(|number| self.fetch(ENTRIES, number));
+        let mut fetches = futures::stream::iter(fetches).buffered(READ_AT_ONCE);
+        while let Some(read) = fetches.next().await {
+            match read? {
+                Some(read) => self.take(&mut end, &read, take)?,
+                None => break,
+            }
+        }
+        drop(fetches);
+        // Those that came since.
+        while end.number >= last_listed
+            && let Some(read) = self.fetch(ENTRIES, end.number + 1).await?
+        {
+            self.take(&mut end, &read, take)?;
+        }
+        if self.newest_snapshot().await? != newest {
+            return Ok(None);
+        }
+        if end.number < last_listed {
+            return Err(self.objects.damaged(
+                &name_of(ENTRIES, end.number + 1),
+                format!("it is missing, and entry {last_listed} is there"),
+            ));
+        }
+        Ok(Some(end))
+    }
+
+    fn take(
+        &self,
+        end: &mut End,
+        read: &Read,
+        take: &mut (dyn FnMut(Piece<'_>) -> Result<(), String> + Send),
+    ) -> Result<()> {
+        let name = name_of(ENTRIES, read.head.number);
+        self.told(&name, end.follow(read))?;
+        self.told(&name, take(Piece::Entry(&read.payload)))
+    }
+
+    fn told(&self, name: &str, taken: Result<(), String>) -> Result<()> {
+        taken.map_err(|detail| self.objects.damaged(name, detail))
+    }
+
+    /// Reads an entry or a snapshot; `None` where there is none.
+    async fn fetch(&self, directory: &str, number: u64) -> Result<Option<Read>> {
+        let name = name_of(directory, number);
+        let read = self
+            .objects
+            .get(&name, 0, |bytes| match entry::decode(&bytes, number) {
+                Ok(read) => Ok(Ok(read)),
+                Err(Unreadable::Damaged(detail)) => Err(detail),
+                Err(Unreadable::UnknownFormat(version)) => Ok(Err(version)),
+            });
+        match read.await {
+            Ok(Ok(read)) => Ok(Some(read)),
+            Ok(Err(version)) => Err(self.unknown_format(&name, version)),
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn unknown_format(&self, name: &str, version: u64) -> Error {
+        Error::UnknownFormat {
+            object: self.objects.full_name(name),
+            version,
+            newest: FORMAT_VERSION,
+        }
+    }
+
+    async fn newest_snapshot(&self) -> Result<Option<u64>> {
+        Ok(self.numbers(SNAPSHOTS).await?.last().copied())
+    }
+
+    /// The numbers of the objects in a directory, ascending.
+    async fn numbers(&self, directory: &str) -> Result<Vec<u64>> {
+        let listed = self.objects.list(directory).await?.into_iter();
+        let mut numbers: Vec<u64> = listed
+            .filter(|object| object.name.len() == DIGITS)
+            .filter_map(|object| object.name.parse().ok())
+            .collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    /// Creates an object, or finds that it is there as it was to be. `false` where another one is, or was.
+    async fn create_own(&self, name: &str, bytes: &Bytes) -> Result<bool> {
+        match self.objects.create(name, bytes.clone()).await? {
+            Created::Yes => Ok(true),
+            Created::AlreadyThere => {
+                let there = self.objects.see(name).await?;
+                Ok(there.is_some_and(|there| there.bytes == *bytes))
+            }
+        }
+    }
+}
+
+/// Digits of a number in a name: they sort as the numbers do.
+const DIGITS: usize = 20;
+
+fn name_of(directory: &str, number: u64) -> String {
+    format!("{directory}/{number:0width$}", width = DIGITS)
+}
+
+/// The same error as who keeps a log means it.
+fn of_log(error: Error) -> Error {
+    match error {
+        Error::NoConditions { repository, detail } => Error::NoSharedLog {
+            log: repository,
+            detail,
+        },
+        error => error,
+    }
+}
