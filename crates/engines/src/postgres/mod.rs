@@ -4,7 +4,7 @@
 //! let writers go on: what differs is staged beside, and one transaction makes it live (`mend`, `publish`). *Crash*:
 //! snapshots go with their process; what else mendb keeps is in the schema `mendb` of the database (`state`).
 //! *Retry*: every method is idempotent, see [`Engine`]. *Processes*: one at a time works on a database, and one that
-//! lost it changes nothing any more.
+//! lost it changes nothing any more (`drivers`).
 //!
 //! What is not here yet, and refused by name: inheriting tables, and tables without a primary key.
 
@@ -14,6 +14,7 @@ mod catalogue;
 mod check;
 mod cut;
 mod definition;
+mod drivers;
 mod error;
 mod exchange;
 mod foreign_keys;
@@ -132,12 +133,29 @@ impl Postgres {
     /// # Errors
     /// As [`Self::look`]; the schema cannot be made.
     pub fn drive(address: &Address) -> Result<Option<Self>> {
+        Self::claimed(address, &state::claim)
+    }
+
+    /// As [`Self::drive`], for a process that leads a journal, by its id, which others led before: one of these that has
+    /// the database has lost it, also where it was stopped, and what it has open there is ended.
+    ///
+    /// # Errors
+    /// As [`Self::drive`]; its sessions cannot be ended.
+    pub fn take_over(address: &Address, journal: &str) -> Result<Option<Self>> {
+        Self::claimed(address, &|client| state::take_over(client, journal))
+    }
+
+    fn claimed(
+        address: &Address,
+        claim: &dyn Fn(&mut Client) -> Result<Option<i64>>,
+    ) -> Result<Option<Self>> {
         let mut engine = Self::look(address)?;
         engine.server.with(state::make)?;
         let mut client = engine.server.connect()?;
-        let Some(epoch) = state::claim(&mut client)? else {
+        let Some(epoch) = claim(&mut client)? else {
             return Ok(None);
         };
+        engine.server.drive(epoch);
         engine.epoch = Some(epoch);
         engine._claim = Some(Mutex::new(client));
         Ok(Some(engine))

@@ -10,6 +10,7 @@ use mendb_model::describe_error;
 use postgres::{Client, NoTls};
 
 use super::address::Address;
+use super::drivers;
 use super::error::{failed, refused};
 use super::tls::{Mode, Tls};
 use crate::error::Result;
@@ -48,6 +49,8 @@ pub(super) struct Server {
     /// Once it was needed.
     tls: OnceLock<Tls>,
     idle: Mutex<Vec<Client>>,
+    /// What tells the process from others that work on the database, if it does.
+    epoch: OnceLock<i64>,
 }
 
 impl Server {
@@ -56,7 +59,14 @@ impl Server {
             address,
             tls: OnceLock::new(),
             idle: Mutex::default(),
+            epoch: OnceLock::new(),
         }
+    }
+
+    /// From now on all connections are of a process that works on the database.
+    pub(super) fn drive(&self, epoch: i64) {
+        self.epoch.get_or_init(|| epoch);
+        lock(&self.idle).clear();
     }
 
     /// A new connection.
@@ -90,6 +100,9 @@ impl Server {
         client
             .batch_execute(SETTINGS)
             .map_err(|error| failed(doing(), &error))?;
+        if let Some(epoch) = self.epoch.get() {
+            drivers::mark(&mut client, *epoch)?;
+        }
         Ok(client)
     }
 

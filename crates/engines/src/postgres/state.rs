@@ -15,15 +15,17 @@
 //! | `s<n>`, `b<n>` | what a mend has staged of a table, and what its publish replaced |
 //!
 //! *Fencing*: a process that works on the database holds a lock of a session; each transaction that changes anything
-//! makes sure that no other process has taken over since.
+//! makes sure that no other process has taken over since, and who takes over ends the sessions of before (`drivers`).
 
 use postgres::Client;
+use postgres::error::SqlState;
 
+use super::drivers::{self, CLAIM};
 use super::error::{failed, is_forbidden, refused};
 use super::session::run;
 use super::{stream, witness};
 use crate::contract::{Hold, HoldKind, Lock, LockKind};
-use crate::error::{EngineError, Remedy, Result};
+use crate::error::Result;
 
 /// The layout of the schema.
 const FORMAT: i32 = 4;
@@ -33,8 +35,12 @@ const WITHOUT_WITNESSES: i32 = 1;
 const WITHOUT_NUMBERS: i32 = 2;
 /// … and the one that knew no change streams.
 const WITHOUT_STREAMS: i32 = 3;
-/// The lock of the process that works on the database: `mendb` in ASCII.
-const CLAIM: i64 = 0x006d_656e_6462;
+/// The lock of who makes the schema: `mendbs` in ASCII.
+const MAKING: i64 = 0x6d65_6e64_6273;
+/// So long a transaction of the process before may keep the next one waiting, before it is ended, …
+const CLAIM_TIMEOUT: &str = "2s";
+/// … and so often, for others may hold the same row.
+const CLAIM_TRIES: u32 = 10;
 
 const SCHEMA: &str = "
 CREATE SCHEMA mendb;
@@ -147,6 +153,16 @@ pub(super) fn make(client: &mut Client) -> Result<()> {
         return check_format(client);
     }
     let doing = "make the schema mendb, in which mendb keeps what it works with";
+    run(
+        client,
+        doing,
+        &format!("BEGIN; SELECT pg_advisory_xact_lock({MAKING})"),
+    )?;
+    if exists(client)? {
+        // Another process was faster.
+        run(client, doing, "COMMIT")?;
+        return check_format(client);
+    }
     let row = client.query_one(
         "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'mendb'),
                 current_database()::text, quote_ident(current_database()), quote_ident(current_user)",
@@ -165,7 +181,6 @@ pub(super) fn make(client: &mut Client) -> Result<()> {
         database = row.get::<_, &str>(2),
         role = row.get::<_, &str>(3)
     );
-    run(client, doing, "BEGIN")?;
     // Where somebody made the schema for this role, it need not be allowed to make any.
     let there = client.query_one("SELECT to_regnamespace('mendb') IS NOT NULL", &[]);
     let is_there: bool = there.map_err(|error| failed(doing, &error))?.get(0);
@@ -253,7 +268,8 @@ pub(super) fn identify(client: &mut Client, new_id: &str) -> Result<String> {
         .get(0))
 }
 
-/// Takes the database for a session; `false` while another has it. The number tells this process from others.
+/// Takes the database for a session; `None` while another has it. The number tells this process from others. Nothing of
+/// a process of before happens any more.
 pub(super) fn claim(client: &mut Client) -> Result<Option<i64>> {
     let doing = "take the database for this process";
     let row = client.query_one("SELECT pg_try_advisory_lock($1)", &[&CLAIM]);
@@ -263,11 +279,49 @@ pub(super) fn claim(client: &mut Client) -> Result<Option<i64>> {
     {
         return Ok(None);
     }
-    let row = client.query_one(
-        "UPDATE mendb.target SET epoch = epoch + 1 RETURNING epoch",
-        &[],
-    );
-    Ok(Some(row.map_err(|error| failed(doing, &error))?.get(0)))
+    run(
+        client,
+        doing,
+        &format!("SET lock_timeout = '{CLAIM_TIMEOUT}'"),
+    )?;
+    for attempt in 1.. {
+        drivers::end_others(client)?;
+        let row = client.query_one(
+            "UPDATE mendb.target SET epoch = epoch + 1 RETURNING epoch",
+            &[],
+        );
+        match row {
+            Ok(row) => {
+                // Those that had looked before it.
+                drivers::end_others(client)?;
+                run(client, doing, "SET lock_timeout = 0")?;
+                return Ok(Some(row.get(0)));
+            }
+            Err(error)
+                if attempt < CLAIM_TRIES && error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+            }
+            Err(error) => return Err(failed(doing, &error)),
+        }
+    }
+    Ok(None)
+}
+
+/// Takes the database for a session where a process of a journal has it: what that process still has open is ended, for
+/// whoever asks knows that it leads this journal no more. `None` while a process of another journal has it.
+pub(super) fn take_over(client: &mut Client, journal: &str) -> Result<Option<i64>> {
+    for _ in 0..CLAIM_TRIES {
+        if let Some(epoch) = claim(client)? {
+            return Ok(Some(epoch));
+        }
+        let row = client.query_opt("SELECT journal FROM mendb.target", &[]);
+        let row = row.map_err(|error| failed("read the schema mendb", &error))?;
+        let theirs: Option<String> = row.and_then(|row| row.get(0));
+        if theirs.as_deref() != Some(journal) {
+            return Ok(None);
+        }
+        drivers::end_claim(client)?;
+    }
+    Ok(None)
 }
 
 /// Makes sure that no other process has taken over: none can, until the transaction ends.
@@ -277,10 +331,7 @@ pub(super) fn check_claim(client: &mut Client, epoch: i64) -> Result<()> {
     if row.is_some_and(|row| row.get::<_, i64>(0) == epoch) {
         return Ok(());
     }
-    Err(EngineError::new(
-        Remedy::Repair,
-        "another mendb has taken over the database since this one began: mendb operation list shows what is unfinished",
-    ))
+    Err(drivers::taken_over())
 }
 
 /// Notes whose journal works on the database, if none does yet; returns whose does.
