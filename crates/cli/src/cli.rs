@@ -179,8 +179,6 @@ enum Command {
     Operation(commands::operation::OperationCommand),
     Serve(serve::ServeCommand),
     Agent(serve::agent::AgentCommand),
-    /// Say who may ask a server
-    #[command(subcommand)]
     Token(commands::token::TokenCommand),
     /// Have a server do things at times that recur
     #[command(subcommand)]
@@ -250,6 +248,15 @@ impl Command {
             Self::Undo(command) => command.cluster.named(),
             Self::Verify(command) => command.cluster.named(),
             Self::Operation(command) => command.cluster(),
+            _ => None,
+        }
+    }
+
+    /// The journal that servers share, where a flag names it.
+    fn journal(&self) -> Option<String> {
+        match self {
+            Self::Serve(command) => command.journal.clone(),
+            Self::Token(command) => command.journal.clone(),
             _ => None,
         }
     }
@@ -334,6 +341,7 @@ fn run(cli: Cli, arguments: &[OsString]) -> Result<Ended, Failure> {
         ("clickhouse.state", cli.global.state.clone()),
         ("postgres.state", cli.global.state),
         ("server", cli.global.server),
+        ("journal", cli.command.journal()),
     ];
     let flagged: Vec<&str> = (flags.iter().filter(|(_, value)| value.is_some()))
         .map(|(key, _)| *key)
@@ -389,6 +397,7 @@ fn run(cli: Cli, arguments: &[OsString]) -> Result<Ended, Failure> {
             listener: None,
         },
         session: None,
+        shared: None,
     };
     let verdict = match cli.command {
         Command::Serve(command) => command.run(&context, PROGRAM, sources),

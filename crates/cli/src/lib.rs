@@ -34,6 +34,7 @@ mod rows;
 mod serve;
 mod service;
 mod settings;
+mod shared;
 mod target;
 
 use std::process::ExitCode;

@@ -70,7 +70,7 @@ impl Context {
         if !Journal::exists(&directory) {
             return Ok(());
         }
-        let journal = Journal::open(&directory)?;
+        let journal = self.open_journal_in(&directory)?;
         for operation in journal.operations()? {
             let Some(other) = operation.request.maintenance() else {
                 continue;
@@ -98,7 +98,7 @@ impl Context {
         if !Journal::exists(&directory) {
             return Ok(());
         }
-        for operation in Journal::open(&directory)?.operations()? {
+        for operation in self.open_journal_in(&directory)?.operations()? {
             if !operation.state.is_terminal() {
                 let id = &operation.operation_id;
                 self.say(&format!(
@@ -128,6 +128,6 @@ impl Context {
                 "the id in mendb.json of the repository was changed: bring the file back from a copy",
             )
         })?;
-        Ok(self.settings.repository_state.join(&header.repository_id))
+        Ok(self.repository_state().join(&header.repository_id))
     }
 }

@@ -62,7 +62,7 @@ impl Context {
     /// # Errors
     /// The directory cannot be read.
     pub fn repository_journals(&self) -> Result<Vec<(Owner, Journal)>, Failure> {
-        let of_repositories = directories_in(&self.settings.repository_state)?;
+        let of_repositories = directories_in(&self.repository_state())?;
         let of_clusters = directories_in(&self.settings.cluster_state)?;
         let owners = (of_repositories.into_iter().map(Owner::Repository))
             .chain(of_clusters.into_iter().map(Owner::Cluster));
@@ -74,7 +74,11 @@ impl Context {
             if !Journal::exists(directory) {
                 continue;
             }
-            match Journal::open(directory) {
+            let opened = match &owner {
+                Owner::Cluster(_) => Journal::open(directory).map_err(Failure::from),
+                _ => self.open_journal_in(directory),
+            };
+            match opened {
                 Ok(journal) => journals.push((owner, journal)),
                 // The others, and those of the target, have nothing to do with it.
                 Err(error) => self.say(&format!(

@@ -210,7 +210,8 @@ impl Context {
         journal_directory: &Path,
     ) -> Result<Service, Failure> {
         let settings = self.service_settings(self.target()?.shown_url());
-        let service = Service::new(engine, repository, runtime, journal_directory, settings);
+        let journal = self.open_journal_in(journal_directory)?;
+        let service = Service::with_journal(engine, repository, runtime, journal, settings);
         Ok(service?)
     }
 
@@ -227,8 +228,10 @@ impl Context {
         let mut beside = cluster_journals(&self.settings.cluster_state)?;
         beside.extend(self.open_journal()?);
         let settings = self.service_settings(String::new());
-        let service = Service::of_repository(repository, runtime, directory, beside, settings);
-        Ok(service?)
+        let journal = self.open_journal_in(directory)?;
+        Ok(Service::of_repository(
+            repository, runtime, journal, beside, settings,
+        ))
     }
 
     /// What a service is told of the settings.
@@ -306,7 +309,7 @@ impl Context {
         if !Journal::exists(&directory) {
             return Ok(None);
         }
-        Ok(Some(Journal::open(&directory)?))
+        Ok(Some(self.open_journal_in(&directory)?))
     }
 }
 
@@ -424,6 +427,7 @@ impl From<mendb_repo::Error> for Failure {
             | mendb_repo::Error::AmbiguousLabel { .. }
             | mendb_repo::Error::CannotCompact { .. }
             | mendb_repo::Error::Claimed { .. } => FailureKind::FixInput,
+            mendb_repo::Error::NotLeading { .. } => FailureKind::Retry,
             error if error.is_retriable() => FailureKind::Retry,
             _ => FailureKind::FixEnvironment,
         };
@@ -446,6 +450,13 @@ impl From<mendb_repo::Error> for Failure {
                  {collection}/{by}"
             )),
             mendb_repo::Error::Leased { .. } => failure.hint("try again when it is done"),
+            mendb_repo::Error::NotLeading { .. } => {
+                failure.hint("ask the server that leads now, with the same idempotency key")
+            }
+            mendb_repo::Error::NoSharedLog { .. } => failure.hint(
+                "name a place with conditional writes, as S3 has them, for --journal, or leave it out: the journal is \
+                 beside the target then, for one server",
+            ),
             mendb_repo::Error::Leaving { .. } => {
                 failure.hint("take a full backup, or the same again when that backup is gone")
             }

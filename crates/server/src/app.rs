@@ -360,7 +360,7 @@ fn set_cookie(response: &mut Response<Body>, cookie: &str) {
 }
 
 /// What every answer says to browsers.
-fn secured(mut response: Response<Body>) -> Response<Body> {
+pub(crate) fn secured(mut response: Response<Body>) -> Response<Body> {
     let headers = response.headers_mut();
     for (name, value) in [
         (header::CONTENT_SECURITY_POLICY, POLICY),

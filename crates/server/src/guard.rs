@@ -220,6 +220,13 @@ impl Guard {
 
 /// A store that cannot be read lets nobody in.
 pub fn broken(error: &mendb_service::Error) -> Problem {
+    if error.is_of_lost_lead() {
+        return Problem {
+            retry_after_s: Some(1),
+            ..Problem::new(503, "retry", error.to_string())
+        }
+        .hint("ask the server that leads now");
+    }
     tracing::error!(%error, "the store of the server");
     Problem::new(
         500,

@@ -162,6 +162,11 @@ impl Error {
         }
     }
 
+    /// Whether it is that another process leads by now, with whose journal this one worked.
+    pub fn is_of_lost_lead(&self) -> bool {
+        matches!(self, Self::Repository(mendb_repo::Error::NotLeading { .. }))
+    }
+
     /// Whether the same may succeed later without anyone doing anything.
     pub fn is_retriable(&self) -> bool {
         match self {

@@ -61,7 +61,21 @@ impl Service {
         journal_directory: &Path,
         settings: Settings,
     ) -> Result<Self> {
-        let journal = Arc::new(Journal::open(journal_directory)?);
+        let journal = Journal::open(journal_directory)?;
+        Self::with_journal(engine, repository, runtime, journal, settings)
+    }
+
+    /// A service for a target and a repository, with a journal that is open.
+    ///
+    /// # Errors
+    /// The target does not keep an id.
+    pub fn with_journal(
+        engine: Arc<dyn Engine>,
+        repository: Repository,
+        runtime: Arc<Runtime>,
+        journal: Journal,
+        settings: Settings,
+    ) -> Result<Self> {
         let handle = runtime.handle().clone();
         let target = TargetMark {
             target_id: engine.identify(&env::random_id())?,
@@ -69,26 +83,28 @@ impl Service {
             host: settings.host.clone(),
         };
         let tools = Tools::new(engine, repository, handle, Some(target));
-        Ok(Self::with_tools(journal, tools, runtime, settings))
+        Ok(Self::with_tools(
+            Arc::new(journal),
+            tools,
+            runtime,
+            settings,
+        ))
     }
 
-    /// A service for a repository alone, with a journal of its own in a directory of this machine: it folds and
-    /// removes backups, and knows no target. Backups that unfinished operations in the journals `beside` need are
-    /// left alone. Made by one process at a time for a directory.
-    ///
-    /// # Errors
-    /// The journal cannot be opened.
+    /// A service for a repository alone, with a journal of its own: it folds and removes backups, and knows no target.
+    /// Backups that unfinished operations in the journals `beside` need are left alone. Made by one process at a time
+    /// for a journal.
     pub fn of_repository(
         repository: Repository,
         runtime: Arc<Runtime>,
-        journal_directory: &Path,
+        journal: Journal,
         beside: Vec<Journal>,
         settings: Settings,
-    ) -> Result<Self> {
-        let journal = Arc::new(Journal::open(journal_directory)?.beside(beside));
+    ) -> Self {
+        let journal = Arc::new(journal.beside(beside));
         let handle = runtime.handle().clone();
         let tools = Tools::new(Arc::new(NoTarget), repository, handle, None);
-        Ok(Self::with_tools(journal, tools, runtime, settings))
+        Self::with_tools(journal, tools, runtime, settings)
     }
 
     fn with_tools(

@@ -33,11 +33,11 @@ struct Record {
 
 impl AuditCommand {
     pub fn run(self, context: &Context) -> Result<Verdict, Failure> {
-        let directory = context.journal_directory()?;
-        let records = match Store::exists(&directory) {
+        let records = match context.shared.is_some() || Store::exists(&context.journal_directory()?)
+        {
             true => {
                 let before = self.after.map(|it| i64::try_from(it).unwrap_or(i64::MAX));
-                Store::open(&directory)?.audit(before, self.limit)?
+                context.open_store()?.audit(before, self.limit)?
             }
             false => Vec::new(),
         };

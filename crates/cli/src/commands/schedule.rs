@@ -190,7 +190,7 @@ struct ScheduleDetails {
 
 impl ScheduleCommand {
     pub fn run(self, context: &Context) -> Result<Verdict, Failure> {
-        let store = Store::open(&context.journal_directory()?)?;
+        let store = &*context.open_store()?;
         match self {
             Self::Add(args) => {
                 let schedule = args.schedule()?;
@@ -201,7 +201,7 @@ impl ScheduleCommand {
                         format!("choose another name, or remove that one: mendb schedule remove {name}"),
                     ));
                 }
-                let record = ScheduleRecord::new(schedule, &store)?;
+                let record = ScheduleRecord::new(schedule, store)?;
                 context.output.report(&record, |record| {
                     format!(
                         "schedule {}: {} of {}, next at {}\n",
@@ -215,24 +215,24 @@ impl ScheduleCommand {
                     context.say("mendb serve of this target runs it");
                 }
             }
-            Self::List => list(context, &store)?,
+            Self::List => list(context, store)?,
             Self::Show { name } => {
-                let record = ScheduleRecord::new(find(&store, &name)?, &store)?;
+                let record = ScheduleRecord::new(find(store, &name)?, store)?;
                 let runs = store.runs(&name)?.into_iter().map(RunRecord::new).collect();
                 let details = ScheduleDetails { record, runs };
                 context.output.record(&details, describe)?;
             }
-            Self::Pause { name } => pause(context, &store, &name, true)?,
-            Self::Resume { name } => pause(context, &store, &name, false)?,
+            Self::Pause { name } => pause(context, store, &name, true)?,
+            Self::Resume { name } => pause(context, store, &name, false)?,
             Self::Remove { name } => {
-                find(&store, &name)?;
+                find(store, &name)?;
                 store.remove_schedule(&name)?;
                 let record = serde_json::json!({ "removed": name });
                 context
                     .output
                     .report(&record, |_| format!("schedule {name} removed\n"))?;
             }
-            Self::Run { name } => return work(&find(&store, &name)?, context),
+            Self::Run { name } => return work(&find(store, &name)?, context),
         }
         Ok(Verdict::Done)
     }

@@ -1,6 +1,6 @@
 //! `mendb token`: who may ask a server.
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use mendb_model::name::check;
 use mendb_server::store::token::Token;
 use mendb_server::{Role, Store};
@@ -11,10 +11,21 @@ use crate::context::Context;
 use crate::failure::{Failure, Verdict};
 use crate::human;
 use crate::output::Field;
+use crate::serve::waiting::lead_at_once;
+
+/// Say who may ask a server
+#[derive(Debug, Args)]
+pub struct TokenCommand {
+    /// Where the journal is that servers share, if they do; none of them may run meanwhile [env: MENDB_JOURNAL]
+    #[arg(long, global = true, value_name = "URL")]
+    pub journal: Option<String>,
+    #[command(subcommand)]
+    action: TokenAction,
+}
 
 /// Tokens of the server of this target.
 #[derive(Debug, Subcommand)]
-pub enum TokenCommand {
+enum TokenAction {
     /// Make a token, and show it once
     ///
     /// A viewer looks; an operator also backs up, mends and steers operations; an admin also removes, changes
@@ -107,14 +118,26 @@ impl TokenRecord {
 
 impl TokenCommand {
     pub fn run(self, context: &Context) -> Result<Verdict, Failure> {
+        if let Some(url) = &context.settings.journal {
+            let (shared, copy) = lead_at_once(context, url)?;
+            let done = self.action.run(context, shared.store());
+            shared.replica().release();
+            drop(copy);
+            return done;
+        }
         let directory = context.journal_directory()?;
-        if !directory.exists() && matches!(self, Self::Create { .. }) {
+        if !directory.exists() && matches!(self.action, TokenAction::Create { .. }) {
             context.say(&format!(
                 "note: there is no target in {} yet: the token lets into a server that will have it",
                 directory.display()
             ));
         }
-        let store = Store::open(&directory)?;
+        self.action.run(context, &Store::open(&directory)?)
+    }
+}
+
+impl TokenAction {
+    fn run(self, context: &Context, store: &Store) -> Result<Verdict, Failure> {
         match self {
             Self::Create {
                 name,

@@ -93,6 +93,7 @@ impl AgentCommand {
             certificates: Some(Arc::new(certificates)),
             is_secure: true,
             routes: routes::ROUTES,
+            advertised: None,
             guard: &|_| Guard {
                 hosts: BTreeSet::new(),
                 agent_of: Some(place.clone()),

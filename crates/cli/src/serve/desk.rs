@@ -124,6 +124,7 @@ impl ProgramDesk {
                 listener: Some(Arc::clone(listener)),
             },
             session: Some(Arc::clone(&session)),
+            shared: self.house.shared.clone(),
         };
         let keyed = self.house.target.journal().ordered_as(order);
         let verdict = (self.program.run)(&words, &context);
@@ -264,6 +265,7 @@ impl Desk for ProgramDesk {
         families.extend(measure::schedules(&self.store));
         families.extend(self.last_reload.families());
         families.extend(measure::deliveries(&self.store));
+        families.extend(measure::shared(self.house.shared.as_deref()));
         let mut measured = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
         let now_ms = env::now_ms();
         if measured
@@ -291,6 +293,7 @@ impl ProgramDesk {
                 listener: None,
             },
             session: None,
+            shared: self.house.shared.clone(),
         }
     }
 }

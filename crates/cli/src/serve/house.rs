@@ -20,6 +20,7 @@ use tokio::runtime::Runtime;
 
 use crate::journals::cluster_journals;
 use crate::operations::record::OperationRecord;
+use crate::shared::Shared;
 use crate::target::StateLock;
 
 /// How often it is looked what other processes left in the journal, when nothing is driven.
@@ -45,12 +46,12 @@ pub struct House {
     pub target: Arc<Service>,
     /// The row store that the target is, if it is one.
     pub rows: Option<Database>,
+    /// The journal that servers share, if they do.
+    pub shared: Option<Arc<Shared>>,
     /// What happens to operations.
     pub events: Arc<Events>,
     /// Of services for the repository alone.
     settings: Mutex<Settings>,
-    /// The directory of the journal of the target.
-    journal_directory: PathBuf,
     /// Where the journals of clusters are.
     cluster_state: PathBuf,
     moves: Mutex<u64>,
@@ -82,8 +83,8 @@ pub struct Opened {
     pub rows: Option<Database>,
     /// Of services for the repository alone.
     pub settings: Settings,
-    /// The directory of the journal of the target.
-    pub journal_directory: PathBuf,
+    /// The journal that servers share, if they do.
+    pub shared: Option<Arc<Shared>>,
     /// Where the journals of clusters are.
     pub cluster_state: PathBuf,
     /// Keeps other processes out.
@@ -100,7 +101,7 @@ impl House {
             rows: opened.rows,
             events: Arc::new(Events::new(env::random_id())),
             settings: Mutex::new(opened.settings),
-            journal_directory: opened.journal_directory,
+            shared: opened.shared,
             cluster_state: opened.cluster_state,
             moves: Mutex::new(0),
             moved: Condvar::new(),
@@ -109,11 +110,6 @@ impl House {
             is_stopping: AtomicBool::new(false),
             _held: opened.held,
         })
-    }
-
-    /// The directory of the journal of the target.
-    pub fn journal_directory(&self) -> &Path {
-        &self.journal_directory
     }
 
     /// From now on works on the repository alone with other settings.
@@ -241,15 +237,19 @@ impl House {
             };
             let mut beside =
                 cluster_journals(&self.cluster_state).map_err(|failure| failure.to_string())?;
-            beside.push(Journal::open(&self.journal_directory).map_err(said)?);
+            beside.push(self.target.journal().clone());
+            let journal = match &self.shared {
+                Some(shared) => shared.journal(directory),
+                None => Journal::open(directory),
+            };
             let service = Service::of_repository(
                 self.repository.clone(),
                 Arc::clone(&self.runtime),
-                directory,
+                journal.map_err(said)?,
                 beside,
                 self.settings().clone(),
             );
-            let driven = service.and_then(|service| service.drive_only(id, &mut |it| self.saw(it)));
+            let driven = service.drive_only(id, &mut |it| self.saw(it));
             drop(lock);
             return driven.map_err(said);
         }

@@ -10,6 +10,7 @@ use mendb_service::env;
 use mendb_service::journal::Journal;
 
 use super::house::House;
+use crate::shared::Shared;
 
 /// The repository is looked at that often at most, in milliseconds.
 const LOOKED_AT_EVERY_MS: u64 = 60_000;
@@ -148,6 +149,26 @@ pub fn deliveries(store: &Store) -> Vec<Family> {
             "Of the last thousand happenings, those that somebody could not be told.",
         )
         .with(Vec::new(), counts.given_up as f64),
+    ]
+}
+
+/// What was sent of a journal that servers share, since this one leads; nothing where none do.
+pub fn shared(shared: Option<&Shared>) -> Vec<Family> {
+    let Some(shared) = shared else {
+        return Vec::new();
+    };
+    let sent = shared.replica().sent();
+    vec![
+        Family::counter(
+            "mendb_journal_commits_total",
+            "Commits of the shared journal, each a request to its store.",
+        )
+        .with(Vec::new(), sent.entries as f64),
+        Family::counter(
+            "mendb_journal_bytes_total",
+            "Bytes of pages in these commits, before they were compressed.",
+        )
+        .with(Vec::new(), sent.bytes as f64),
     ]
 }
 

@@ -16,6 +16,7 @@ mod reload;
 pub mod routes;
 pub mod session;
 mod signals;
+pub mod waiting;
 pub mod words;
 
 use std::collections::BTreeSet;
@@ -28,7 +29,7 @@ use std::time::Duration;
 use clap::Args;
 use mendb_server::guard::{Guard, without_port};
 use mendb_server::tls::Certificates;
-use mendb_server::{App, AppSettings, Door, Role, Route, Store};
+use mendb_server::{App, AppSettings, Door, Gate, Role, Route, Store};
 use mendb_service::env;
 use tokio::sync::watch;
 
@@ -38,12 +39,14 @@ use self::last_reload::LastReload;
 use self::program::Program;
 use self::reload::Reload;
 use self::signals::Signals;
+use self::waiting::{Waited, Waiting, begin_anew};
 use crate::context::Context;
 use crate::failure::{Failure, FailureKind, Verdict};
 use crate::log;
 use crate::owner::Owner;
 use crate::settings::Sources;
 use crate::settings::secret::hide_in_url;
+use crate::shared::Shared;
 use crate::target::Target;
 
 /// Threads that speak HTTP; what waits for disks has others.
@@ -61,6 +64,9 @@ const FIRST: &str = "first";
 /// stay as they were, which it says.
 ///
 /// It ends with SIGTERM within 10 seconds; operations stay where they are, and the next process goes on with them.
+///
+/// With --journal several servers share a PostgreSQL database: one leads, and the others wait. When that one ends, or says
+/// nothing for 10 seconds, another takes over, and nothing of the first happens any more.
 #[derive(Debug, Args)]
 pub struct ServeCommand {
     /// Where to listen
@@ -76,6 +82,13 @@ pub struct ServeCommand {
     /// token as user and the token as password, in the header or as user and pass in the query
     #[arg(long, value_name = "clickhouse-backup", value_parser = ["clickhouse-backup"])]
     compat: Option<String>,
+    /// Where the journal is that this server shares with others: s3://bucket/prefix, or a directory on a disk that all
+    /// have [env: MENDB_JOURNAL]
+    #[arg(long, value_name = "URL")]
+    pub journal: Option<String>,
+    /// Where clients of other servers that share the journal find this one [default: where it listens]
+    #[arg(long, value_name = "URL", requires = "journal")]
+    advertise: Option<String>,
     /// The certificates of TLS, in PEM
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
@@ -106,6 +119,7 @@ impl ServeCommand {
             is_secure: certificates.is_some() || self.behind_proxy,
             certificates,
             routes: self.routes(),
+            advertised: self.advertise.clone(),
             guard: &|address| Guard {
                 hosts: self.hosts(address),
                 agent_of: None,
@@ -177,6 +191,8 @@ struct Serving<'a> {
     /// Whether clients come over TLS.
     is_secure: bool,
     routes: &'static [Route],
+    /// Where it is found, if not where it listens.
+    advertised: Option<String>,
     /// Who is let in at an address.
     guard: &'a dyn Fn(SocketAddr) -> Guard,
     /// Says where it is.
@@ -210,8 +226,96 @@ impl Serving<'_> {
                     .hint("choose another address: --listen 127.0.0.1:PORT")
             })?;
         let address = door.address().unwrap_or(self.listen);
-        let house = open(context)?;
-        let store = Arc::new(Store::open(house.journal_directory())?);
+        let link = format!("{scheme}://{address}");
+        // Before anybody can know that it runs: until then SIGHUP ends a process.
+        let mut signals = {
+            let _runtime = http.enter();
+            Signals::new().map_err(|error| Failure::io("cannot wait for signals", &error))?
+        };
+        let (stop, stopped) = watch::channel(false);
+        let gate = Gate::new((self.guard)(address));
+        let Some(url) = &context.settings.journal else {
+            let serving = Open {
+                http,
+                door: Serve::Door(door),
+                gate,
+                stop,
+                stopped,
+                signals,
+                link,
+                address,
+                shared: None,
+            };
+            return self.lead(context, program, sources, serving);
+        };
+        let serving = http.spawn(door.serve(gate.router(), stopped.clone()));
+        notify::tell("READY=1");
+        let waiting = Waiting {
+            context,
+            url,
+            address: self.advertised.clone().unwrap_or_else(|| link.clone()),
+        };
+        let (shared, copy) = match waiting.wait(&http, &mut signals, &gate)? {
+            Waited::Leads(shared, copy) => (Arc::new(shared), copy),
+            Waited::Ended => {
+                let _ = stop.send(true);
+                let _ = http.block_on(serving);
+                context.say("mendb has ended; it did not lead");
+                return Ok(Verdict::Done);
+            }
+        };
+        let leading = Context {
+            settings: context.settings.clone(),
+            entries: context.entries.clone(),
+            output: context.output.clone(),
+            session: None,
+            shared: Some(Arc::clone(&shared)),
+        };
+        let serving = Open {
+            http,
+            door: Serve::Running(serving),
+            gate,
+            stop,
+            stopped,
+            signals,
+            link,
+            address,
+            shared: Some(Arc::clone(&shared)),
+        };
+        let led = self.lead(&leading, program, sources, serving);
+        // Where another has taken over meanwhile, that is why, and it is told in a moment.
+        if led.is_err() && waiting::is_lost_soon(&shared) {
+            context.say("mendb leads no more: another server has taken over; this one begins anew, and waits");
+            return Err(begin_anew());
+        }
+        // It could not: another may.
+        shared.replica().release();
+        drop(copy);
+        led
+    }
+
+    /// Serves as the one process that works on the target.
+    fn lead(
+        self,
+        context: &Context,
+        program: Program,
+        sources: Sources,
+        open: Open,
+    ) -> Result<Verdict, Failure> {
+        let Open {
+            http,
+            door,
+            gate,
+            stop,
+            stopped,
+            mut signals,
+            link,
+            address,
+            shared,
+        } = open;
+        let certificates = self.certificates.clone();
+        let house = open_house(context)?;
+        let store = context.open_store()?;
         store.close_audit()?;
         let desk = Arc::new(ProgramDesk {
             house: Arc::clone(&house),
@@ -223,7 +327,6 @@ impl Serving<'_> {
         });
         house.remember()?;
         house.go_on_with_maintenance(&maintenance(context)?);
-        let (stop, stopped) = watch::channel(false);
         let app = App::new(AppSettings {
             routes: self.routes,
             desk: Arc::clone(&desk) as Arc<dyn mendb_server::Desk>,
@@ -250,22 +353,23 @@ impl Serving<'_> {
             .name("hooks".to_owned())
             .spawn(move || hooks::run(&of_hooks))
             .map_err(no_thread)?;
-        // Before anybody can know that it runs: until then SIGHUP ends a process.
-        let mut signals = {
-            let _runtime = http.enter();
-            Signals::new().map_err(|error| Failure::io("cannot wait for signals", &error))?
-        };
-        (self.greet)(&house, &store, &format!("{scheme}://{address}"))?;
+        gate.open(app.router());
+        (self.greet)(&house, &store, &link)?;
         let reload = Arc::new(Reload {
             sources,
             certificates,
             desk: Arc::clone(&desk),
         });
-        http.block_on(async {
-            let serving = tokio::spawn(door.serve(app.router(), stopped));
+        let mut lost = shared.as_ref().map(|shared| shared.replica().lost());
+        let leads = http.block_on(async {
+            let serving = match door {
+                Serve::Door(door) => tokio::spawn(door.serve(gate.router(), stopped)),
+                Serve::Running(serving) => serving,
+            };
             notify::tell("READY=1");
             loop {
                 tokio::select! {
+                    () = is_lost(&mut lost) => return false,
                     _ = signals.terminate.recv() => break,
                     _ = signals.interrupt.recv() => break,
                     _ = signals.hang_up.recv() => {
@@ -285,7 +389,15 @@ impl Serving<'_> {
             let stopping = tokio::task::spawn_blocking(move || stopping.stop());
             let _ = serving.await;
             let _ = stopping.await;
+            true
         });
+        if !leads {
+            context.say("mendb leads no more: another server has taken over; this one begins anew, and waits");
+            return Err(begin_anew());
+        }
+        if let Some(shared) = &shared {
+            shared.replica().release();
+        }
         context.say("mendb has ended; operations that were not over go on with the next one");
         // Commands of clients that have gone may still wait for a disk: nobody waits for them.
         http.shutdown_timeout(Duration::from_millis(100));
@@ -293,6 +405,37 @@ impl Serving<'_> {
         log::traces::end();
         std::process::exit(0);
     }
+}
+
+/// What a server has before it leads.
+struct Open {
+    http: tokio::runtime::Runtime,
+    door: Serve,
+    gate: Arc<Gate>,
+    stop: watch::Sender<bool>,
+    stopped: watch::Receiver<bool>,
+    signals: Signals,
+    /// Where it is, as its users write it.
+    link: String,
+    address: SocketAddr,
+    /// The journal that servers share, if they do.
+    shared: Option<Arc<Shared>>,
+}
+
+/// Whether connections come in yet.
+enum Serve {
+    Door(Door),
+    Running(tokio::task::JoinHandle<()>),
+}
+
+/// Ends when another process leads; never where there is none to share with.
+async fn is_lost(lost: &mut Option<watch::Receiver<bool>>) {
+    if let Some(lost) = lost
+        && lost.wait_for(|lost| *lost).await.is_ok()
+    {
+        return;
+    }
+    std::future::pending::<()>().await;
 }
 
 /// Says what was read again.
@@ -310,7 +453,7 @@ fn tell_reload(context: &Context, read: Result<Vec<String>, Failure>) {
 }
 
 /// Opens target and repository for as long as the process runs.
-fn open(context: &Context) -> Result<Arc<House>, Failure> {
+fn open_house(context: &Context) -> Result<Arc<House>, Failure> {
     let runtime = context.runtime()?;
     let (target, held) = context.open_service()?.apart();
     // One for both: a rate that is changed holds for all that goes there.
@@ -321,7 +464,7 @@ fn open(context: &Context) -> Result<Arc<House>, Failure> {
         target,
         rows: held.rows(),
         settings: context.service_settings(String::new()),
-        journal_directory: context.journal_directory()?,
+        shared: context.shared.clone(),
         cluster_state: context.settings.cluster_state.clone(),
         held: Box::new(held),
     }))

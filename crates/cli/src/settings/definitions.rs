@@ -24,7 +24,7 @@ pub struct Definition {
 }
 
 /// Every setting, in the order they are shown: those of one group stand together.
-pub const DEFINITIONS: [Definition; 37] = [
+pub const DEFINITIONS: [Definition; 38] = [
     Definition {
         key: "target",
         default: None,
@@ -39,6 +39,17 @@ pub const DEFINITIONS: [Definition; 37] = [
         store: |settings, text| {
             let server = (!text.is_empty()).then(|| text.trim_end_matches('/').to_owned());
             store(&mut settings.server, Ok(server))
+        },
+        show: hide_in_url,
+    },
+    Definition {
+        key: "journal",
+        default: Some(""),
+        about: "where mendb serve keeps a journal that several servers share, so that one takes over from another: \
+                s3://bucket/prefix. Empty: beside the target, for one server",
+        store: |settings, text| {
+            let journal = (!text.is_empty()).then(|| text.to_owned());
+            store(&mut settings.journal, Ok(journal))
         },
         show: hide_in_url,
     },

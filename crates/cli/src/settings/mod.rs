@@ -33,6 +33,10 @@ pub struct Settings {
     pub repository: String,
     /// URL of the server that runs commands instead of this process.
     pub server: Option<String>,
+    /// URL of the journal that servers share, instead of one beside the target.
+    pub journal: Option<String>,
+    /// Where copies of such journals are.
+    pub journal_copies: PathBuf,
     /// The directory of the journals of work on repositories alone.
     pub repository_state: PathBuf,
     /// The most bytes a second that go to the repository.
@@ -147,6 +151,7 @@ impl Sources {
             settings.cluster_state = self.state_of("clusters");
         }
         settings.postgres_journals = self.state_of("postgres");
+        settings.journal_copies = self.state_of("journals");
         Ok((settings, entries))
     }
 

@@ -18,8 +18,6 @@ use mendb_engines::row::{RowEngine, RowLook};
 use mendb_engines::{Engine, EngineError, Hold, Remedy, TargetKind};
 use mendb_rowstore::{Database, Error, Options, Snapshot};
 
-use mendb_service::journal::Journal;
-
 use crate::clock;
 use crate::context::Context;
 use crate::failure::{Failure, FailureKind};
@@ -242,6 +240,7 @@ impl Context {
         &self,
         open_rows: impl Fn(&Self, &Path) -> Result<Database, Failure>,
     ) -> Result<OpenTarget, Failure> {
+        self.check_journal_is_here()?;
         match self.target()? {
             // The store has a lock of its own.
             Target::Rows(directory) => {
@@ -275,6 +274,7 @@ impl Context {
     /// # Errors
     /// The URL is wrong, or the store is damaged; of a server as [`Self::open_target`].
     pub fn look_at_target(&self) -> Result<OpenTarget, Failure> {
+        self.check_journal_is_here()?;
         match self.target()? {
             Target::Rows(directory) => {
                 if let Some(snapshot) = Snapshot::open(&directory.join(ROWS))? {
@@ -313,7 +313,7 @@ impl Context {
             return Err(self.no_postgres());
         };
         let opened = self.open_postgres(&address)?;
-        let journal = Journal::open(&opened.directory)?;
+        let journal = self.open_journal_in(&opened.directory)?;
         if let Some(operation) = journal.unfinished_operations()?.first() {
             return Err(Failure::input(format!("operation {operation} is not over")).hint(format!(
                 "mendb operation watch {operation} finishes it, mendb operation cancel {operation} gives it up"
@@ -349,6 +349,7 @@ impl Context {
     /// # Errors
     /// The URL of the target is wrong, or it cannot be found out where a server's journal is.
     pub fn journal_directory(&self) -> Result<PathBuf, Failure> {
+        self.check_journal_is_here()?;
         match self.target()? {
             Target::Rows(directory) => Ok(directory),
             Target::ClickHouse(server) => {

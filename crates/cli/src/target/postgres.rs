@@ -1,12 +1,10 @@
 //! Opening a PostgreSQL database: the one journal that works on it, and one process at a time.
 //!
 //! The journal is on this machine, in a directory for each database. The database remembers which journal works on it:
-//! another one, as on another machine, would know nothing of what the first has begun, and is refused.
+//! another one, as on another machine, would know nothing of what the first has begun, and is refused. Servers may also
+//! share one in an object store: then the one that leads takes the database from the one that led before.
 
 use std::path::{Path, PathBuf};
-
-use mendb_engines::postgres::{Address, JournalPlace, Postgres};
-use mendb_service::journal::Journal;
 
 use super::paths::{is_absent, quoted};
 use super::state_lock::StateLock;
@@ -14,6 +12,7 @@ use crate::context::Context;
 use crate::failure::{Failure, FailureKind};
 use crate::service::host;
 use crate::settings::secret::hide_in_url;
+use mendb_engines::postgres::{Address, JournalPlace, Postgres};
 
 /// What a process has that drives operations on a database.
 pub struct OpenPostgres {
@@ -64,6 +63,9 @@ pub fn remove_journal(directory: &Path) -> Result<(), Failure> {
 impl Context {
     /// The directory of the journal of a database.
     pub(super) fn postgres_directory(&self, address: &Address) -> PathBuf {
+        if let Some(shared) = &self.shared {
+            return shared.directory().to_owned();
+        }
         let named = self.settings.postgres_state.clone();
         named.unwrap_or_else(|| self.settings.postgres_journals.join(address.file_name()))
     }
@@ -75,7 +77,12 @@ impl Context {
     pub(super) fn open_postgres(&self, address: &Address) -> Result<OpenPostgres, Failure> {
         let directory = self.postgres_directory(address);
         let lock = StateLock::take(&directory)?;
-        let Some(engine) = Postgres::drive(address)? else {
+        let journal = self.open_journal_in(&directory)?.id()?;
+        let driven = match &self.shared {
+            Some(_) => Postgres::take_over(address, &journal)?,
+            None => Postgres::drive(address)?,
+        };
+        let Some(engine) = driven else {
             return Err(Failure::new(
                 FailureKind::Busy,
                 format!("another mendb works on {}", address.shown()),
@@ -83,10 +90,11 @@ impl Context {
             .hint("wait for it to end, then run the command again"));
         };
         let ours = JournalPlace {
-            journal: Journal::open(&directory)?.id()?,
-            place: match host() {
-                Some(host) => format!("{} on {host}", directory.display()),
-                None => directory.display().to_string(),
+            journal,
+            place: match (&self.shared, host()) {
+                (Some(shared), _) => shared.url().to_owned(),
+                (None, Some(host)) => format!("{} on {host}", directory.display()),
+                (None, None) => directory.display().to_string(),
             },
         };
         let theirs = engine.journal(&ours)?;
@@ -97,14 +105,25 @@ impl Context {
                     "the journal in {} works on {}, and {} is another",
                     theirs.place,
                     address.shown(),
-                    directory.display()
+                    ours.place
                 ),
             )
-            .hint(format!(
-                "run mendb there, or name that directory with --state; if it is gone for good, {} works on it after: UPDATE \
-                 mendb.target SET journal = NULL",
-                quoted(&directory)
-            )));
+            .hint(match theirs.place.contains("://") {
+                // A directory is named as a path.
+                true => format!(
+                    "servers share that journal: have one do it (--server http://host:port), or begin one with mendb serve \
+                     --journal {}",
+                    theirs.place
+                ),
+                false => format!(
+                    "run mendb there, or name that directory with --state; if it is gone for good, or nothing in it is \
+                     unfinished, {} works on it after: UPDATE mendb.target SET journal = NULL",
+                    match &self.shared {
+                        Some(shared) => shared.url().to_owned(),
+                        None => quoted(&directory),
+                    }
+                ),
+            }));
         }
         Ok(OpenPostgres {
             engine,

@@ -1,4 +1,4 @@
-//! The lock on the state of a ClickHouse target: one process at a time drives operations on it.
+//! The lock on a directory of state, as that of a ClickHouse target: one process at a time drives operations on it.
 //!
 //! The operating system gives it up with its process, however that ends. It guards what is in the
 //! directory. Processes with different state directories also lock one in the server's data directory

@@ -5,10 +5,14 @@
 )]
 
 mod chosen;
+#[path = "../serve/client.rs"]
+#[expect(dead_code, reason = "the tests of the server use the rest of it")]
+mod client;
 mod crash;
 mod guide;
 mod increments;
 mod indexes;
+mod leaders;
 mod meanwhile;
 mod nested;
 mod partitions;
@@ -22,6 +26,8 @@ mod reader;
 mod rewind_model;
 mod rewinds;
 mod rules;
+#[path = "../../../repo/tests/it/s3_server.rs"]
+mod s3_server;
 mod served;
 #[path = "../serve/serving.rs"]
 mod serving;

@@ -62,7 +62,22 @@ impl Shop {
     /// The same on a server of a version.
     pub fn on(version: Version) -> Self {
         let shop = Self::empty_on(version);
-        shop.sql(
+        shop.fill();
+        shop.ok(&[
+            "collection",
+            "create",
+            "shop",
+            "--table",
+            "public.customers",
+            "--table",
+            "public.orders",
+        ]);
+        shop
+    }
+
+    /// Makes customers and their orders.
+    pub fn fill(&self) {
+        self.sql(
             "CREATE TABLE customers (
                  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
                  name text NOT NULL UNIQUE,
@@ -84,16 +99,6 @@ impl Shop {
                  SELECT 1 + n % 500, n * 0.5, CASE WHEN n % 7 > 0 THEN 'order ' || n END FROM generate_series(1, 3000) n;
              ANALYZE",
         );
-        shop.ok(&[
-            "collection",
-            "create",
-            "shop",
-            "--table",
-            "public.customers",
-            "--table",
-            "public.orders",
-        ]);
-        shop
     }
 
     /// The same on a server that can keep change streams.

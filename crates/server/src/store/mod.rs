@@ -1,7 +1,8 @@
 //! What the server keeps beside the journal: a SQLite file, one file here per record.
 //!
 //! *Crash*: a change is on disk when it returns. *Sharing*: commands make tokens and schedules while a server runs; it
-//! sees them with its next look.
+//! sees them with its next look. A store that is a file of a [`Replica`] is of one process alone: its changes are in the
+//! log of that when they return.
 
 pub mod audit;
 pub mod coordinator;
@@ -11,9 +12,10 @@ pub mod schedule;
 pub mod token;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use mendb_service::replica::{Replica, ReplicaFile};
 use mendb_service::{Error, Result};
 use rusqlite::{Connection, TransactionBehavior};
 
@@ -28,6 +30,8 @@ const FILE: &str = "server.sqlite";
 pub struct Store {
     path: PathBuf,
     connection: Mutex<Connection>,
+    /// Of a file whose commits are in a log.
+    replica: Option<ReplicaFile>,
 }
 
 impl Store {
@@ -43,7 +47,7 @@ impl Store {
         let path = directory.join(FILE);
         keep_private(&path)?;
         let failed = |action: &str, source| failed(&path, action, source);
-        let mut connection = Connection::open(&path).map_err(|source| failed("open", source))?;
+        let connection = Connection::open(&path).map_err(|source| failed("open", source))?;
         connection
             .busy_timeout(BUSY_TIMEOUT)
             .and_then(|()| {
@@ -52,6 +56,21 @@ impl Store {
                 )
             })
             .map_err(|source| failed("prepare", source))?;
+        Self::on(path, connection, None)
+    }
+
+    /// Opens the store in a directory of a replica, and creates it if it is absent. It is opened once.
+    ///
+    /// # Errors
+    /// As [`Self::open`], or another process leads.
+    pub fn open_replicated(replica: &Arc<Replica>, directory: &Path) -> Result<Self> {
+        let path = directory.join(FILE);
+        let (connection, file) = replica.open(&path)?;
+        Self::on(path, connection, Some(file))
+    }
+
+    fn on(path: PathBuf, mut connection: Connection, replica: Option<ReplicaFile>) -> Result<Self> {
+        let failed = |action: &str, source| failed(&path, action, source);
         let layout: i64 = connection
             .pragma_query_value(None, "user_version", |row| row.get(0))
             .map_err(|source| failed("prepare", source))?;
@@ -90,10 +109,13 @@ impl Store {
                 });
             made.map_err(|source| failed("prepare", source))?;
         }
-        Ok(Self {
+        let store = Self {
             path,
             connection: Mutex::new(connection),
-        })
+            replica,
+        };
+        store.keep(&store.connection())?;
+        Ok(store)
     }
 
     /// Its file.
@@ -117,7 +139,19 @@ impl Store {
         action: &str,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T> {
-        work(&self.connection()).map_err(|source| failed(&self.path, action, source))
+        let connection = self.connection();
+        if let Some(file) = &self.replica {
+            file.check()?;
+        }
+        let done = work(&connection);
+        self.keep(&connection)?;
+        done.map_err(|source| failed(&self.path, action, source))
+    }
+
+    /// Makes what was committed last.
+    fn keep(&self, connection: &Connection) -> Result<()> {
+        let replica = self.replica.as_ref();
+        replica.map_or(Ok(()), |file| file.keep(connection))
     }
 
     fn unreadable(&self, detail: impl Into<String>) -> Error {

@@ -39,6 +39,7 @@ impl Journal {
     pub fn batch<T>(&self, take: impl FnOnce(&Batch<'_>) -> Result<T>) -> Result<T> {
         let action = "update operations";
         let mut connection = self.connection();
+        self.check()?;
         let tx = connection
             .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
             .map_err(|source| failed(&self.path, action, source))?;
@@ -49,6 +50,7 @@ impl Journal {
         env::crash_point();
         tx.commit()
             .map_err(|source| failed(&self.path, action, source))?;
+        self.keep(&connection)?;
         env::crash_point();
         Ok(taken)
     }

@@ -5,7 +5,8 @@
 //! *Consistency*: an operation and all its rows change in one transaction, which may be that of several events
 //! ([`batch`]). *Cost*: an event writes only what it touched, and no record grows with the number of shards.
 //! *Crash*: a transaction is on disk when it returns (WAL, synchronous = FULL), and so is the way to the file.
-//! *Sharing*: other processes may read at any time, and leave [`command`]s for the one that drives.
+//! *Sharing*: other processes may read at any time, and leave [`command`]s for the one that drives. A journal that is a
+//! file of a [`crate::replica`] is of one process alone: its commits are in the log of that when they return.
 
 pub mod batch;
 pub mod collection;
@@ -33,13 +34,17 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
 use std::time::Duration;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use crate::error::{Error, Result};
+use crate::replica::{Replica, ReplicaFile};
+
+/// The file in its directory.
+const FILE: &str = "journal.sqlite";
 
 /// The layout this version reads and writes.
 const LAYOUT_VERSION: i64 = 6;
@@ -50,14 +55,17 @@ const PREPARED: usize = 64;
 /// How long to wait for another process that is writing.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The journal of one target.
+/// The journal of one target. Clones share the connection.
+#[derive(Clone)]
 pub struct Journal {
     path: PathBuf,
-    connection: Mutex<Connection>,
+    connection: Arc<Mutex<Connection>>,
+    /// Of a file whose commits are in a log.
+    replica: Option<Arc<ReplicaFile>>,
     /// Whether this process has left an operation or a command for the one that drives.
-    has_news: AtomicBool,
+    has_news: Arc<AtomicBool>,
     /// The orders that threads are about to make operations for.
-    keys: Mutex<Vec<(ThreadId, operation_key::OrderKey)>>,
+    keys: Arc<Mutex<Vec<(ThreadId, operation_key::OrderKey)>>>,
     /// Of the journal of a repository alone, those of the target and of the clusters of this machine.
     beside: Vec<Self>,
 }
@@ -72,7 +80,7 @@ impl Journal {
             action: format!("create directory {}", directory.display()),
             source,
         })?;
-        let path = directory.join("journal.sqlite");
+        let path = directory.join(FILE);
         if !Self::exists(directory) {
             make_last(directory).map_err(|source| Error::Io {
                 action: format!("sync what leads to {}", directory.display()),
@@ -80,11 +88,38 @@ impl Journal {
             })?;
         }
         let connection = Connection::open(&path).map_err(|source| failed(&path, "open", source))?;
+        connection
+            .busy_timeout(BUSY_TIMEOUT)
+            .and_then(|()| {
+                connection.execute_batch(
+                    "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;",
+                )
+            })
+            .map_err(|source| failed(&path, "prepare", source))?;
+        Self::on(path, connection, None)
+    }
+
+    /// Opens the journal in a directory of a replica, and creates it if it is absent. It is opened once; clones share it.
+    ///
+    /// # Errors
+    /// As [`Self::open`], or another process leads.
+    pub fn open_replicated(replica: &Arc<Replica>, directory: &Path) -> Result<Self> {
+        let path = directory.join(FILE);
+        let (connection, file) = replica.open(&path)?;
+        Self::on(path, connection, Some(Arc::new(file)))
+    }
+
+    fn on(
+        path: PathBuf,
+        connection: Connection,
+        replica: Option<Arc<ReplicaFile>>,
+    ) -> Result<Self> {
         let journal = Self {
             path,
-            connection: Mutex::new(connection),
-            has_news: AtomicBool::new(true),
-            keys: Mutex::default(),
+            connection: Arc::new(Mutex::new(connection)),
+            replica,
+            has_news: Arc::new(AtomicBool::new(true)),
+            keys: Arc::default(),
             beside: Vec::new(),
         };
         journal.prepare()?;
@@ -93,7 +128,7 @@ impl Journal {
 
     /// Whether a directory holds a journal. One that cannot be looked into seems to hold none.
     pub fn exists(directory: &Path) -> bool {
-        directory.join("journal.sqlite").exists()
+        directory.join(FILE).exists()
     }
 
     /// The same journal, of a repository alone, beside those of a target and of clusters: operations there need backups
@@ -107,12 +142,6 @@ impl Journal {
     fn prepare(&self) -> Result<()> {
         let connection = self.connection();
         let failed = |source| failed(&self.path, "prepare", source);
-        connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
-        connection
-            .execute_batch(
-                "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;",
-            )
-            .map_err(failed)?;
         connection.set_prepared_statement_cache_capacity(PREPARED);
         if self.layout(&connection)? < LAYOUT_VERSION {
             drop(connection);
@@ -121,7 +150,19 @@ impl Journal {
         }
         operation_key::prepare(&connection).map_err(failed)?;
         operation_end::prepare(&connection).map_err(failed)?;
-        proof::prepare(&connection).map_err(failed)
+        proof::prepare(&connection).map_err(failed)?;
+        self.keep(&connection)
+    }
+
+    /// Makes sure that what is here is the journal.
+    fn check(&self) -> Result<()> {
+        self.replica.as_ref().map_or(Ok(()), |file| file.check())
+    }
+
+    /// Makes what was committed last.
+    fn keep(&self, connection: &Connection) -> Result<()> {
+        let replica = self.replica.as_ref();
+        replica.map_or(Ok(()), |file| file.keep(connection))
     }
 
     /// The layout of the file; 0 of one that has none yet.
@@ -207,12 +248,14 @@ impl Journal {
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T> {
         let mut connection = self.connection();
+        self.check()?;
         let failed = |source| failed(&self.path, action, source);
         let transaction = connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(failed)?;
         let value = work(&transaction).map_err(failed)?;
         transaction.commit().map_err(failed)?;
+        self.keep(&connection)?;
         Ok(value)
     }
 
@@ -223,6 +266,7 @@ impl Journal {
         work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T> {
         let mut connection = self.connection();
+        self.check()?;
         let read = connection
             .transaction()
             .and_then(|snapshot| work(&snapshot));

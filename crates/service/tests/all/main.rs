@@ -30,6 +30,7 @@ mod mixups;
 mod part_faults;
 mod property;
 mod proved;
+mod replica;
 mod story;
 mod whose;
 mod wire;

@@ -35,6 +35,7 @@ impl Place {
         };
         let mut settings = context.settings.clone();
         settings.target = format!("mendb://{}", directory.join("target").display());
+        settings.journal = None;
         settings.repository = format!("file://{}", directory.join("repository").display());
         let entries = context.entries.iter().map(|entry| Entry {
             value: match entry.key {
@@ -51,6 +52,7 @@ impl Place {
                 entries,
                 output: context.output.clone(),
                 session: None,
+                shared: None,
             },
             directory,
             temporary,

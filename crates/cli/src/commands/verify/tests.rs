@@ -44,6 +44,7 @@ impl Place {
                 listener: Some(Arc::new(listener)),
             },
             session: None,
+            shared: None,
         };
         let cities = directory.path().join("cities.csv");
         std::fs::write(&cities, "name,people\nBern,146348\nLyon,520774\n").unwrap();
