@@ -14,6 +14,16 @@ use mendb_repo::log::{End, Log, Piece};
 use super::pages::{self, FilePages, Pages};
 use crate::error::{Error, Result};
 
+/// What was read of a log.
+pub struct ReadLog {
+    /// How far.
+    pub end: End,
+    /// Entries behind the last snapshot.
+    pub entries: u64,
+    /// Bytes in them.
+    pub bytes: u64,
+}
+
 /// The files of a log in a directory of their own.
 pub struct Image {
     directory: PathBuf,
@@ -34,15 +44,21 @@ impl Image {
     ///
     /// # Errors
     /// The log is damaged, the store fails, or the files cannot be written.
-    pub async fn read(&mut self, log: &Log) -> Result<End> {
+    pub async fn read(&mut self, log: &Log) -> Result<ReadLog> {
         let mut failed = None;
+        let (mut entries, mut read_bytes) = (0, 0);
         let mut take = |piece: Piece<'_>| {
             let bytes = match piece {
                 Piece::Start(bytes) => {
                     failed = self.clear().err();
+                    (entries, read_bytes) = (0, 0);
                     bytes
                 }
-                Piece::Entry(bytes) => Some(bytes).filter(|bytes| !bytes.is_empty()),
+                Piece::Entry(bytes) => {
+                    entries += 1;
+                    read_bytes += bytes.len() as u64;
+                    Some(bytes).filter(|bytes| !bytes.is_empty())
+                }
             };
             let files = bytes.map(pages::decode).transpose()?;
             for file in files.iter().flatten() {
@@ -55,7 +71,11 @@ impl Image {
         let read = log.read(&mut take).await;
         match failed {
             Some(error) => Err(error),
-            None => Ok(read?),
+            None => Ok(ReadLog {
+                end: read?,
+                entries,
+                bytes: read_bytes,
+            }),
         }
     }
 

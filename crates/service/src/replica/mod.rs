@@ -60,6 +60,7 @@ pub struct Replica {
 /// What was sent, as it is in the log.
 struct Sent {
     image: Image,
+    /// Entries behind the last snapshot, and the bytes in them.
     entries: u64,
     bytes: u64,
 }
@@ -89,8 +90,8 @@ impl Replica {
         let image = directory.join("image");
         let files = directory.join("files");
         let mut image = Image::new(image);
-        let end = runtime.block_on(image.read(log))?;
-        let Some(leader) = runtime.block_on(log.lead(turn, &end, address))? else {
+        let read = runtime.block_on(image.read(log))?;
+        let Some(leader) = runtime.block_on(log.lead(turn, &read.end, address))? else {
             return Ok(None);
         };
         image.copy_to(&files)?;
@@ -103,8 +104,9 @@ impl Replica {
             leader: Mutex::new(Some(leader)),
             sent: Mutex::new(Sent {
                 image,
-                entries: 0,
-                bytes: 0,
+                // Also where each process leads for a short time only, the log stays short.
+                entries: read.entries,
+                bytes: read.bytes,
             }),
             has_failed: AtomicBool::new(false),
             entries: AtomicU64::new(0),

@@ -332,6 +332,27 @@ fn snapshots_keep_the_log_short_and_hold_all_that_went_before() {
 }
 
 #[test]
+fn the_log_stays_short_also_where_nobody_leads_for_long() {
+    let place = tempfile::tempdir().unwrap();
+    let (url, runtime) = (place.path().join("log").display().to_string(), runtime());
+    for round in 0..3 {
+        let process = Process::leads(&url, &runtime);
+        let (connection, file) = process.open("one.sqlite");
+        connection.execute_batch(TABLES).unwrap();
+        file.keep(&connection).unwrap();
+        for number in 0..200 {
+            // What is there already would be no commit.
+            Step::Put(number, 3 + round).run(&connection).unwrap();
+            file.keep(&connection).unwrap();
+        }
+        drop(file);
+        process.replica.release();
+    }
+    let snapshots = std::fs::read_dir(place.path().join("log/snapshot")).unwrap();
+    assert_eq!(snapshots.count(), 1);
+}
+
+#[test]
 fn a_file_has_one_connection_and_lies_where_its_owner_alone_may_look() {
     use std::os::unix::fs::PermissionsExt as _;
     let runtime = runtime();
