@@ -96,7 +96,7 @@ impl ClusterRequest {
     }
 
     /// Whether all shards wait for each other: each is frozen before any is copied, and each is staged before any is changed.
-    /// Operations of mendb before 0.1 of 2026-12 do not.
+    /// Operations that an older mendb has begun do not.
     pub fn waits_for_all(&self) -> bool {
         self.arguments.get(HOLD) == Some(&Value::Bool(true))
     }

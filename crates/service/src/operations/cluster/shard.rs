@@ -324,7 +324,7 @@ impl<'a> Shard<'a> {
         id: &OperationId,
         held: &AgentOperation,
     ) -> TaskResult<()> {
-        // What was said of parts that come is said with each order to go on: it was begun before that.
+        // With what was said of parts that come after it was begun.
         let told = self.resume(id);
         crate::env::crash_point();
         match told {
