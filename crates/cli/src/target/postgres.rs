@@ -77,9 +77,26 @@ impl Context {
     pub(super) fn open_postgres(&self, address: &Address) -> Result<OpenPostgres, Failure> {
         let directory = self.postgres_directory(address);
         let lock = StateLock::take(&directory)?;
-        let journal = self.open_journal_in(&directory)?.id()?;
+        let opened = self.open_journal_in(&directory)?;
+        let journal = opened.id()?;
         let driven = match &self.shared {
-            Some(_) => Postgres::take_over(address, &journal)?,
+            Some(shared) => {
+                // Before anything is done there.
+                let id = Postgres::database_id(address)?;
+                let (known, shown) = opened.take_database(&id, &address.shown())?;
+                if known != id {
+                    return Err(Failure::new(
+                        FailureKind::FixCommand,
+                        format!(
+                            "the journal in {} is of the database {shown}, and {} is another",
+                            shared.url(),
+                            address.shown()
+                        ),
+                    )
+                    .hint("--target names that database on every server, --journal another journal for this one"));
+                }
+                Postgres::take_over(address, &journal)?
+            }
             None => Postgres::drive(address)?,
         };
         let Some(engine) = driven else {

@@ -447,3 +447,41 @@ fn a_journal_that_servers_share_is_for_databases_that_they_all_reach_and_for_the
         "{said}"
     );
 }
+
+#[test]
+fn a_journal_of_one_database_is_not_carried_to_another() {
+    let mut world = World::new(false);
+    let leader = world.leader(None);
+    world.shop.sql("CREATE DATABASE other");
+    for server in &mut world.servers {
+        server.child.kill().unwrap();
+        server.child.wait().unwrap();
+    }
+    let ours = world.command(&["serve", "--listen", "127.0.0.1:0", "--journal"]);
+    let mut other = Command::new(ours.get_program());
+    for argument in ours.get_args() {
+        let argument = argument.to_str().unwrap();
+        match argument.strip_prefix("postgres://") {
+            None => other.arg(argument),
+            Some(rest) => {
+                let (server, database) = rest.split_once('/').unwrap();
+                let how = database.split_once('?').map_or("", |(_, how)| how);
+                other.arg(format!("postgres://{server}/other?{how}"))
+            }
+        };
+    }
+    for (name, value) in ours.get_envs() {
+        other.env(name, value.unwrap());
+    }
+    let ended = other.arg(&world.place.url).output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("is of the database") && said.contains("other"),
+        "{said}"
+    );
+    // The first goes on with it.
+    let address = world.servers[leader].address;
+    world.servers[leader] = world.start(address);
+    world.until("nobody leads", || world.is_ready(leader).then_some(()));
+}

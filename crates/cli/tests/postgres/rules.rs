@@ -219,3 +219,37 @@ fn a_role_that_may_not_make_a_schema_is_told_what_allows_it() {
     shop.sql("CREATE SCHEMA mendb AUTHORIZATION guest; GRANT SELECT ON t TO guest");
     shop.ok(&["collection", "create", "c", "--table", "public.t"]);
 }
+
+#[test]
+fn rules_that_can_be_deferred_hold_after_a_mend() {
+    for rule in [
+        "UNIQUE (a) DEFERRABLE INITIALLY DEFERRED",
+        "UNIQUE (a) DEFERRABLE INITIALLY IMMEDIATE",
+        "EXCLUDE USING btree (a WITH =) DEFERRABLE",
+    ] {
+        let shop = Shop::empty();
+        shop.sql(&format!(
+            "CREATE TABLE d (id int PRIMARY KEY, a int, {rule});
+             INSERT INTO d SELECT n, n FROM generate_series(1, 4) n"
+        ));
+        shop.ok(&["collection", "create", "c", "--table", "public.d"]);
+        shop.ok(&["backup", "c"]);
+        let rows = "SELECT * FROM d ORDER BY id";
+        let whole = shop.copy(rows);
+        shop.sql("UPDATE d SET a = 15 - a; UPDATE d SET a = a - 10");
+        let exchanged = shop.copy(rows);
+        // One of two rows that exchanged their values would be there with that of the other.
+        let part = ["restore", "c", "--in-place", "--where", "id = 1"];
+        let refused = shop.fails(1, &part);
+        assert!(
+            refused.contains("duplicate key") || refused.contains("conflicting key"),
+            "{refused}"
+        );
+        assert_eq!(shop.copy(rows), exchanged);
+        for operation in shop.unfinished() {
+            shop.ok(&["operation", "cancel", &operation]);
+        }
+        shop.ok(&["restore", "c", "--in-place"]);
+        assert_eq!(shop.copy(rows), whole);
+    }
+}

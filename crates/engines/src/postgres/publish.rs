@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Where the role may, triggers and foreign keys are left aside by `session_replication_role = replica`, and foreign keys
-//! are checked here. Where it may not, triggers are switched off by name, rows that others point to are updated and not
+//! are checked here. Where it may not, or a table has unique or exclusion constraints that can be deferred, triggers are switched off by name, rows that others point to are updated and not
 //! written anew, and the server checks foreign keys itself (`foreign_keys`).
 
 use std::ops::ControlFlow;
@@ -177,6 +177,12 @@ impl Locked {
             }
             Err(error) => return Err(failed(&doing, &error)),
         };
+        if self.as_replica && has_late_rules(client, relations)? {
+            // The server would leave those aside as well.
+            let origin = "SET LOCAL session_replication_role = origin";
+            run(client, &doing, origin)?;
+            self.as_replica = false;
+        }
         // What is written is to be of the transaction itself: a publish knows its rows by that.
         run(client, &doing, "RELEASE SAVEPOINT replica")?;
         let mut locks = vec![format!(
@@ -314,6 +320,20 @@ impl Locked {
         state::let_go(&mut self.client, &operation)?;
         run(&mut self.client, "take a mend back", "COMMIT")
     }
+}
+
+/// Whether one of some tables, or a partition of one, has a unique or an exclusion constraint that can be deferred. The
+/// server checks those by triggers of its own, which a replica does not fire.
+fn has_late_rules(client: &mut Client, relations: &[String]) -> Result<bool> {
+    let found = client.query_one(
+        "SELECT EXISTS (SELECT FROM pg_constraint c
+            WHERE c.contype IN ('p', 'u', 'x') AND c.condeferrable
+              AND (c.conrelid IN (SELECT r::regclass FROM unnest($1::text[]) r)
+                OR c.conrelid IN (SELECT t.relid FROM unnest($1::text[]) r, pg_partition_tree(r::regclass) t)))",
+        &[&relations],
+    );
+    let found = found.map_err(|error| failed("read constraints", &error))?;
+    Ok(found.get(0))
 }
 
 impl Publishing for Locked {

@@ -11,6 +11,7 @@
 pub mod batch;
 pub mod collection;
 pub mod command;
+mod database;
 mod draft_shard;
 mod identity;
 mod layout_5;
