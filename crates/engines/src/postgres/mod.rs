@@ -133,15 +133,7 @@ impl Postgres {
     /// # Errors
     /// The server does not answer, or the role may not ask for it.
     pub fn database_id(address: &Address) -> Result<String> {
-        Self::look(address)?.server.with(|client| {
-            let row = client.query_one(
-                "SELECT system_identifier::text || '/' || oid::text FROM pg_control_system(), pg_database
-                 WHERE datname = current_database()",
-                &[],
-            );
-            row.map(|row| row.get(0))
-                .map_err(|error| failed("ask which database it is", &error))
-        })
+        Self::look(address)?.server.with(state::database_id)
     }
 
     /// Connects, and takes the database for this process; `None` while another has it. The schema `mendb` is made

@@ -334,6 +334,17 @@ pub(super) fn check_claim(client: &mut Client, epoch: i64) -> Result<()> {
     Err(drivers::taken_over())
 }
 
+/// Which database it is: the identifier that the servers of its cluster share, and its number there.
+pub(super) fn database_id(client: &mut Client) -> Result<String> {
+    let row = client.query_one(
+        "SELECT system_identifier::text || '/' || oid::text FROM pg_control_system(), pg_database
+         WHERE datname = current_database()",
+        &[],
+    );
+    row.map(|row| row.get(0))
+        .map_err(|error| failed("ask which database it is", &error))
+}
+
 /// Notes whose journal works on the database, if none does yet; returns whose does.
 pub(super) fn journal(client: &mut Client, ours: &JournalPlace) -> Result<JournalPlace> {
     let doing = "note whose journal works on the database";
