@@ -285,7 +285,7 @@ impl Serving<'_> {
         let led = self.lead(&leading, program, sources, serving);
         // Where another has taken over meanwhile, that is why, and it is told in a moment.
         if led.is_err() && waiting::is_lost_soon(&shared) {
-            context.say("mendb leads no more: another server has taken over; this one begins anew, and waits");
+            context.say("mendb leads this journal no more: it begins anew, and waits");
             return Err(begin_anew());
         }
         // It could not: another may.
@@ -392,7 +392,7 @@ impl Serving<'_> {
             true
         });
         if !leads {
-            context.say("mendb leads no more: another server has taken over; this one begins anew, and waits");
+            context.say("mendb leads this journal no more: it begins anew, and waits");
             return Err(begin_anew());
         }
         if let Some(shared) = &shared {
