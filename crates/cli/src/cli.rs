@@ -19,6 +19,7 @@ use crate::serve;
 use crate::serve::program::Program;
 use crate::serve::words;
 use crate::settings::Sources;
+use crate::target::Target;
 
 /// What someone who has only the help can begin with.
 const FIRST_STEPS: &str = "\
@@ -252,6 +253,14 @@ impl Command {
         }
     }
 
+    /// Whether the coordinator of a cluster does it, where the target is one.
+    fn is_of_cluster(&self) -> bool {
+        matches!(
+            self,
+            Self::Backup(_) | Self::Restore(_) | Self::Undo(_) | Self::Verify(_)
+        )
+    }
+
     /// The journal that servers share, where a flag names it.
     fn journal(&self) -> Option<String> {
         match self {
@@ -292,7 +301,15 @@ pub fn run_words(words: &[String], context: &Context) -> Result<Verdict, Failure
         let text = text.split("\n\nUsage:").next().unwrap_or(text);
         Failure::misuse(text.trim())
     })?;
-    cli.command.run(context)
+    match (context.target()?, cli.command.is_of_cluster()) {
+        (Target::Cluster(list), true) => {
+            let program = defined();
+            let line = program.clone().get_matches_from(words);
+            let (words, fields) = words::of_line(&program, &line);
+            cluster::command::run(context, &words, fields, (&list.to_string_lossy(), None))
+        }
+        _ => cli.command.run(context),
+    }
 }
 
 /// Runs the program on the process's arguments.
@@ -414,7 +431,16 @@ fn run(cli: Cli, arguments: &[OsString]) -> Result<Ended, Failure> {
                 let (words, fields) = words::of_line(&program, &line);
                 cluster::command::run(&context, &words, fields, named)
             }
-            (None, _) => command.run(&context),
+            (None, _) => match (context.target()?, command.is_of_cluster()) {
+                (Target::Cluster(list), true) => {
+                    let program = defined();
+                    let line = program.clone().get_matches_from(arguments);
+                    let (words, fields) = words::of_line(&program, &line);
+                    let list = list.to_string_lossy();
+                    cluster::command::run(&context, &words, fields, (&list, None))
+                }
+                _ => command.run(&context),
+            },
         },
     };
     let verdict = verdict.map_err(|failure| context.tell_what_is_in_the_way(failure))?;

@@ -78,15 +78,22 @@ impl Context {
         wanted: State,
     ) -> Result<Verdict, Failure> {
         service.check_repository(id)?;
+        self.bring_to_end(service, id)?;
+        self.report_end(service.journal(), id, wanted)
+    }
+
+    /// Drives all unfinished operations to their ends, or follows this one where the server drives them.
+    ///
+    /// # Errors
+    /// Driving failed. How it ended is in the journal.
+    pub fn bring_to_end(&self, service: &Service, id: &OperationId) -> Result<(), Failure> {
         match &self.session {
-            // The server drives.
             Some(session) => {
                 session.tell_begun(id);
-                self.follow(&Owner::Target, service.journal(), id)?;
+                self.follow(&Owner::Target, service.journal(), id)
             }
-            None => self.drive_all(service)?,
+            None => self.drive_all(service),
         }
-        self.report_end(service.journal(), id, wanted)
     }
 
     /// Drives all unfinished operations to their ends with progress on stderr.

@@ -18,6 +18,8 @@ impl Context {
     pub fn orphans(&self, journal: Option<&Journal>) -> Result<Vec<Orphan>, Failure> {
         let holds = match self.target()? {
             Target::ClickHouse(server) => self.server_holds(&server)?,
+            // Its agents hold what there is.
+            Target::Cluster(_) => Vec::new(),
             Target::Rows(_) => self.row_holds()?,
             // The journal has operations while the server is away, too.
             Target::Postgres(_) => match self.look_at_postgres() {

@@ -63,7 +63,12 @@ impl Context {
     /// The directory cannot be read.
     pub fn repository_journals(&self) -> Result<Vec<(Owner, Journal)>, Failure> {
         let of_repositories = directories_in(&self.repository_state())?;
-        let of_clusters = directories_in(&self.settings.cluster_state)?;
+        let mut of_clusters = directories_in(&self.settings.cluster_state)?;
+        // That of the target is none beside it.
+        if let Some(cluster) = self.target_cluster()? {
+            let own = self.cluster_directory(&cluster);
+            of_clusters.retain(|directory| *directory != own);
+        }
         let owners = (of_repositories.into_iter().map(Owner::Repository))
             .chain(of_clusters.into_iter().map(Owner::Cluster));
         let mut journals = Vec::new();

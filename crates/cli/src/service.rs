@@ -12,12 +12,12 @@ use mendb_repo::clickhouse_backup::ImportError;
 use mendb_repo::{Repository, RepositoryOptions, RetryPolicy};
 use mendb_rowstore::Database;
 use mendb_service::journal::Journal;
-use mendb_service::{Conflicts, HolderFate, Service, Settings};
+use mendb_service::{Conflicts, HolderFate, Rates, Service, Settings};
 use tokio::runtime::Runtime;
 
 use crate::backup_name;
 use crate::cluster::topology::Topology;
-use crate::cluster::{addresses, coordinator};
+use crate::cluster::{addresses, coordinator, inserts};
 use crate::context::Context;
 use crate::failure::{Failure, FailureKind};
 use crate::journals::cluster_journals;
@@ -129,7 +129,12 @@ impl Context {
         if let Some(served) = self.served() {
             return Ok(served);
         }
-        self.open_service_of(self.open_target()?)
+        match self.target_cluster()? {
+            Some(cluster) => {
+                self.open_cluster_in(&self.cluster_directory(&cluster), Some(&cluster))
+            }
+            None => self.open_service_of(self.open_target()?),
+        }
     }
 
     /// The service that the server has which runs the command, if one does.
@@ -161,7 +166,10 @@ impl Context {
         if let Some(served) = self.served() {
             return Ok(served);
         }
-        self.open_service_of(self.look_at_target()?)
+        match self.target_cluster()? {
+            Some(_) => self.open_service(),
+            None => self.open_service_of(self.look_at_target()?),
+        }
     }
 
     /// Opens what drives operations, for who tries again; `None` while another process drives them, which is not
@@ -174,10 +182,13 @@ impl Context {
             return Ok(None);
         }
         unless_busy(match owner {
-            Owner::Target => {
-                let target = self.open_target_at_once();
-                target.and_then(|target| self.open_service_of(target))
-            }
+            Owner::Target => match self.target_cluster()? {
+                Some(_) => self.open_service(),
+                None => {
+                    let target = self.open_target_at_once();
+                    target.and_then(|target| self.open_service_of(target))
+                }
+            },
             Owner::Repository(directory) => lock_state(directory).and_then(|lock| {
                 let runtime = self.runtime()?;
                 let repository = self.open_repository(&runtime)?;
@@ -261,7 +272,16 @@ impl Context {
         directory: &Path,
         list: Option<&Topology>,
     ) -> Result<OpenService, Failure> {
+        if let Some(served) = self.served() {
+            return Ok(served);
+        }
         let tls = agent_tls(&self.settings)?;
+        let name = directory.file_name().unwrap_or_default().to_string_lossy();
+        let inserts = inserts::of_settings(&self.settings, &name)?;
+        let rates = Rates {
+            upload: self.settings.upload_bytes_per_s,
+            download: self.settings.download_bytes_per_s,
+        };
         let lock = lock_state(directory).map_err(|failure| match failure.kind {
             FailureKind::Busy => {
                 failure.hint("another mendb of this machine works on this cluster")
@@ -281,7 +301,6 @@ impl Context {
         let coordinator = coordinator::raised(directory, host())?;
         let runtime = self.runtime()?;
         let repository = self.open_repository(&runtime)?;
-        let name = directory.file_name().unwrap_or_default().to_string_lossy();
         let settings = self.service_settings(format!("cluster {name}"));
         let settings = Settings {
             limits: Limits {
@@ -292,7 +311,7 @@ impl Context {
             },
             ..settings
         };
-        let engine = Arc::new(Cluster::new(&tls, coordinator, addresses)?);
+        let engine = Arc::new(Cluster::new(&tls, coordinator, addresses, inserts, rates)?);
         let service = Service::new(engine, repository, runtime, directory, settings)?;
         Ok(OpenService {
             service: Arc::new(service),

@@ -1,4 +1,4 @@
-// The view of the tables of a row store.
+// The view of what the target has: the tables of a row store, or the servers of a cluster.
 
 import { ask, button, bytes, count, get, make, path, table, text } from "./page.js";
 
@@ -6,6 +6,9 @@ import { ask, button, bytes, count, get, make, path, table, text } from "./page.
 const forms = [["csv", "CSV"], ["jsonl", "JSON lines"], ["parquet", "Parquet"]];
 
 export async function tables(view) {
+  // Another target has none, and says so.
+  const cluster = await get("/v1/cluster").catch(() => null);
+  if (cluster) return servers(view, cluster);
   view.append(make("h2", {}, "Tables"));
   const shown = make("div", { role: "status" });
   const describe = async (name) => {
@@ -23,6 +26,26 @@ export async function tables(view) {
       }, words))),
   ]);
   view.append(table("tables", ["Table", "Rows#", "Bytes#", "State", "To do"], rows, "There is none yet."), shown);
+}
+
+function servers(view, cluster) {
+  const rows = cluster.servers.map((one) => [
+    one.shard, one.replica, one.server, one.version ?? "unknown",
+    one.unreachable ? `is not reachable: ${one.unreachable}` : lag(one.replicated),
+  ]);
+  view.append(make("h2", {}, `Cluster ${cluster.cluster}`),
+    table("servers", ["Shard", "Replica", "Server", "Version", "Replicated tables"], rows, "It has none."));
+}
+
+// How far the replicas of a server are behind the others.
+function lag(replicated) {
+  const readOnly = replicated.filter((one) => one.is_read_only).map((one) => one.table);
+  const behind = Math.max(0, ...replicated.map((one) => one.delay_s));
+  const steps = replicated.reduce((sum, one) => sum + one.queue, 0);
+  return [
+    `${count(replicated.length)}`, behind > 0 && `${count(behind)} s behind`, steps > 0 && `${count(steps)} steps to do`,
+    readOnly.length > 0 && `read-only: ${readOnly.join(", ")}`,
+  ].filter(Boolean).join(", ");
 }
 
 // What holds a table, or keeps it from being backed up.

@@ -271,9 +271,16 @@ impl App {
 
     async fn caller(&self, headers: HeaderMap) -> Result<Caller, Problem> {
         let store = Arc::clone(&self.settings.store);
+        let desk = Arc::clone(&self.settings.desk);
         let agent_of = self.settings.guard.agent_of.clone();
         blocking(move || match agent_of {
-            Some(server) => Guard::coordinator(&headers, &store, &server),
+            Some(server) => {
+                let coordinator = Guard::coordinator(&headers, &store, &server)?;
+                if let Some(rates) = Guard::rates(&headers)? {
+                    desk.take_rates(rates);
+                }
+                Ok(coordinator)
+            }
             None => Guard::caller(&headers, &store),
         })
         .await

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use mendb_service::Rates;
 use serde_json::{Map, Value};
 
 use crate::listener::{End, Listener};
@@ -103,6 +104,9 @@ pub trait Desk: Send + Sync + 'static {
     /// # Errors
     /// It cannot.
     fn ready(&self) -> Result<(), String>;
+
+    /// The coordinator of the cluster says how fast this agent may speak with the repository.
+    fn take_rates(&self, rates: Rates);
 
     /// What is counted and measured.
     fn measure(&self) -> Vec<Family>;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use axum::http::{HeaderMap, header};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use mendb_service::{COORDINATOR, Coordinator, SERVER};
+use mendb_service::{COORDINATOR, Coordinator, RATES, Rates, SERVER};
 
 use crate::cookie;
 use crate::desk::Caller;
@@ -139,6 +139,20 @@ impl Guard {
             role: Role::Admin,
             by_cookie: false,
         })
+    }
+
+    /// How fast an agent may be, where its coordinator says so.
+    ///
+    /// # Errors
+    /// What it says are no rates.
+    pub fn rates(headers: &HeaderMap) -> Result<Option<Rates>, Problem> {
+        let Some(text) = single(headers, RATES)? else {
+            return Ok(None);
+        };
+        match Rates::parse(text) {
+            Some(rates) => Ok(Some(rates)),
+            None => Err(Problem::bad_request("the field mendb-rates holds no rates")),
+        }
     }
 
     /// Who asks, by the token that came along.

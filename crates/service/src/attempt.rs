@@ -261,6 +261,14 @@ impl Attempt<'_> {
         self.wait_while(work, || self.check_stopped())
     }
 
+    /// Waits for so long, unless the attempt is told to stop.
+    pub(crate) fn pause(&self, pause: Duration) -> TaskResult<()> {
+        self.wait(async {
+            let _ = tokio::time::timeout(pause, std::future::pending::<()>()).await;
+            Ok::<(), TaskError>(())
+        })
+    }
+
     /// Waits for the repository, whatever the attempt is told: for work that must not come to be after
     /// it was given up.
     pub(crate) fn wait_to_the_end<T>(

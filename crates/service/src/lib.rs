@@ -46,7 +46,7 @@ pub use front::selectors::LeaveOut;
 pub use front::whose::Whose;
 pub use front::{Front, Settings};
 pub use manifests::Manifests;
-pub use mendb_engines::agents::{COORDINATOR, Coordinator, KNOWN_ONLY, SERVER};
+pub use mendb_engines::agents::{COORDINATOR, Coordinator, KNOWN_ONLY, RATES, Rates, SERVER};
 pub use operations::cluster::order::{ClusterOrder, ToldByShard};
 pub use operations::maintenance::prune::{PlannedBackup, PrunePlan, plan_prune};
 pub use operations::part_backup::order::PartBackupOrder;

@@ -272,7 +272,7 @@ impl Service {
     /// # Errors
     /// There is no such operation, or its state does not allow it.
     pub fn command(&self, id: &OperationId, command: Command) -> Result<i64> {
-        if matches!(command, Command::Resume(_)) {
+        if matches!(command, Command::Resume(_) | Command::TakeOver(_)) {
             self.check_resumable(&self.journal.operation_head(id)?)?;
         }
         command_through(&self.journal, id, command)
@@ -427,7 +427,7 @@ pub fn command_through(journal: &Journal, id: &OperationId, command: Command) ->
         now_ms: env::now_ms(),
         jitter: 0.0,
     };
-    trial.step(context, command.event())?;
+    trial.step(context, command.clone().event())?;
     journal.insert_command(id, command)
 }
 

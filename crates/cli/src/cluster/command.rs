@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 
 use mendb_engines::clickhouse::ServerSurvey;
 use mendb_model::name::OperationId;
+use mendb_model::names;
 use mendb_model::operation::{ShardAgent, State};
 use mendb_service::{ClusterOrder, Error, Service, ToldByShard};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::survey::{ClusterSurvey, Found};
-use super::topology::Topology;
+use super::topology::{ClusterServer, Topology};
 use crate::commands::restore::find;
 use crate::commands::selectors::unless_nothing_fits;
 use crate::commands::verify::{Proof, VerifyCommand};
@@ -116,9 +117,70 @@ pub fn note_addresses(
     open(context, &topology).map(drop)
 }
 
+/// The agent of a replica that the list of a cluster has, with the server that is there now.
+///
+/// # Errors
+/// There is none, or its server does not answer or takes no inserts.
+pub fn agent_of(
+    context: &Context,
+    named: Option<(&str, Option<u16>)>,
+    shard: &str,
+    replica: &str,
+) -> Result<ShardAgent, Failure> {
+    let topology = match (named, context.target_cluster()?) {
+        (Some((cluster, http_port)), _) => Topology::find(context, cluster, http_port)?,
+        (None, Some(cluster)) => cluster,
+        (None, None) => {
+            return Err(
+                Failure::misuse("no list of servers says where the replica is")
+                    .hint("name it: --cluster ./cluster.yml"),
+            );
+        }
+    };
+    let is_it = |server: &&ClusterServer| server.shard == shard && server.replica == replica;
+    let Some(server) = topology.servers.iter().find(is_it) else {
+        let known = topology.servers.iter();
+        let known: Vec<String> = known
+            .map(|server| format!("{}={}", server.shard, server.replica))
+            .collect();
+        return Err(Failure::input(format!(
+            "cluster {} has no replica {replica} of a shard {shard}",
+            topology.cluster
+        ))
+        .hint(format!("it has {}", names(&known))));
+    };
+    let alone = Topology {
+        cluster: topology.cluster.clone(),
+        servers: vec![server.clone()],
+    };
+    let survey = ClusterSurvey::of(context, &alone)?;
+    let told = match survey.servers.first().map(|server| &server.found) {
+        Some(Found::Told(told)) if lag(told).is_some() => told,
+        _ => {
+            return Err(Failure::new(
+                FailureKind::FixEnvironment,
+                format!(
+                    "replica {replica} of shard {shard}, {}, does not answer or has tables that take no inserts",
+                    server.server.place()
+                ),
+            )
+            .hint("mendb cluster show tells why; name another replica"));
+        }
+    };
+    Ok(agent_at(server, told))
+}
+
+fn agent_at(server: &ClusterServer, told: &ServerSurvey) -> ShardAgent {
+    ShardAgent {
+        shard: server.shard.clone(),
+        replica: server.replica.clone(),
+        agent: server.agent.clone(),
+        server: told.place.clone(),
+    }
+}
+
 fn open(context: &Context, topology: &Topology) -> Result<OpenService, Failure> {
-    let state = &context.settings.cluster_state;
-    context.open_cluster_in(&state.join(&topology.cluster), Some(topology))
+    context.open_cluster_in(&context.cluster_directory(topology), Some(topology))
 }
 
 impl OnCluster<'_> {
@@ -267,7 +329,7 @@ impl OnCluster<'_> {
     /// Drives a mend to its end and tells what it did on each shard.
     fn see_through(&self, service: &Service, id: &OperationId) -> Result<Verdict, Failure> {
         self.context.say(&format!("operation {id}"));
-        self.context.drive_all(service)?;
+        self.context.bring_to_end(service, id)?;
         check_end(&service.journal().operation_head(id)?, State::Done)?;
         let told = service.cluster_reports(id, self.is_text())?;
         self.tell(Some(id), told)
@@ -308,13 +370,7 @@ impl OnCluster<'_> {
                 .get(&place)
                 .is_none_or(|(delay, steps, _)| (delay_s, queue) < (*delay, *steps));
             if is_better {
-                let at = ShardAgent {
-                    shard: member.shard.clone(),
-                    replica: member.replica.clone(),
-                    agent: member.agent.clone(),
-                    server: told.place.clone(),
-                };
-                chosen.insert(place, (delay_s, queue, at));
+                chosen.insert(place, (delay_s, queue, agent_at(member, told)));
             }
         }
         if let Some((_, lost)) = shards

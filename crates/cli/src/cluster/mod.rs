@@ -4,6 +4,7 @@ pub mod addresses;
 mod args;
 pub mod command;
 pub mod coordinator;
+pub mod inserts;
 pub mod survey;
 pub mod topology;
 

@@ -107,7 +107,11 @@ impl Topology {
         Self::ask(context, cluster, http_port)
     }
 
-    fn read(path: &Path, agent_port: u16) -> Result<Self, Failure> {
+    /// The cluster that a file lists, with its agents on a port where the file names none.
+    ///
+    /// # Errors
+    /// It cannot be read, or lists none.
+    pub fn read(path: &Path, agent_port: u16) -> Result<Self, Failure> {
         let shown = path.display();
         let bytes = std::fs::read(path)
             .map_err(|error| Failure::io(format!("cannot read the cluster {shown}"), &error))?;

@@ -87,6 +87,10 @@ pub struct BackupCommand {
     /// Let patterns fit nothing, which else is an error
     #[arg(long, help_heading = "ClickHouse")]
     if_exists: bool,
+    /// Fail unless no row came into any table, or went, while they were frozen one after another, so that all of the
+    /// backup is of one moment; of a cluster all shards are
+    #[arg(long, help_heading = "ClickHouse")]
+    exact: bool,
     /// Exit with 0 although the backup lacks tables that could not be backed up
     #[arg(long, help_heading = "ClickHouse")]
     allow_incomplete: bool,
@@ -136,7 +140,7 @@ impl BackupCommand {
                 let service = context.open_service()?;
                 take(context, &service, &|| service.request_backup(&order))
             }
-            Target::ClickHouse(_) => {
+            Target::ClickHouse(_) | Target::Cluster(_) => {
                 let (if_exists, allow_incomplete) = (self.if_exists, self.allow_incomplete);
                 let what_fits = self.what_fits;
                 let order = self.order_parts(&context.settings)?;
@@ -164,6 +168,7 @@ impl BackupCommand {
             ("--tables", self.tables.is_some()),
             ("--partitions", self.partitions.is_some()),
             ("--if-exists", self.if_exists),
+            ("--exact", self.exact),
             ("--allow-incomplete", self.allow_incomplete),
             ("--without-secrets", self.without_secrets),
             ("--shard-of", self.shard_of.is_some()),
@@ -216,6 +221,7 @@ impl BackupCommand {
             new_repository: self.new_repository,
             without_secrets: self.without_secrets || settings.without_secrets,
             part_of: self.shard_of.zip(self.shard),
+            exact: self.exact,
             holds: self.hold,
         })
     }
@@ -293,6 +299,7 @@ mod tests {
             "c --partitions p",
             "c --exclude-engines Kafka",
             "c --if-exists",
+            "c --exact",
             "c --allow-incomplete",
         ] {
             let failure = parse(line).order_rows().unwrap_err();

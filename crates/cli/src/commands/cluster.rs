@@ -25,9 +25,9 @@ pub enum ClusterCommand {
 #[derive(Debug, Args)]
 pub struct ShowArgs {
     /// A file that lists servers (it has a slash, or ends with .yml), or the name of a cluster that the target knows
-    /// (system.clusters)
+    /// (system.clusters). Without, the target, where that is a cluster
     #[arg(long, value_name = "FILE|NAME")]
-    cluster: String,
+    cluster: Option<String>,
     /// Of a cluster that the target knows, where its servers answer over HTTP, unless on the port of the target
     #[arg(long, value_name = "PORT")]
     http_port: Option<u16>,
@@ -36,7 +36,15 @@ pub struct ShowArgs {
 impl ClusterCommand {
     pub fn run(self, context: &Context) -> Result<Verdict, Failure> {
         let Self::Show(args) = self;
-        let topology = Topology::find(context, &args.cluster, args.http_port)?;
+        let topology = match (&args.cluster, context.target_cluster()?) {
+            (Some(cluster), _) => Topology::find(context, cluster, args.http_port)?,
+            (None, Some(cluster)) => cluster,
+            (None, None) => {
+                return Err(Failure::misuse("no cluster is named").hint(
+                    "name a list of servers, --cluster ./cluster.yml, or a cluster that the target knows",
+                ));
+            }
+        };
         let found = ClusterSurvey::of(context, &topology)?;
         context.output.record(&found, describe)?;
         Ok(match found.is_well() {

@@ -80,9 +80,9 @@ impl DiffCommand {
     }
 
     fn compared(self, context: &Context) -> Result<Verdict, Failure> {
-        if let Target::ClickHouse(_) = context.target()? {
+        if let Target::ClickHouse(_) | Target::Cluster(_) = context.target()? {
             return Err(Failure::misuse(
-                "mendb diff compares rows, and the target is a ClickHouse server",
+                "mendb diff compares rows, and the target has parts: it is of ClickHouse",
             )
             .hint("mendb restore --in-place --dry-run tells how its tables differ from a backup"));
         }

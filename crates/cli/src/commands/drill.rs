@@ -88,6 +88,12 @@ impl DrillCommand {
                     ..RestoreOrder::default()
                 })?
             }
+            Target::Cluster(_) => {
+                return Err(Failure::misuse(
+                    "drills are of one server, and the target is a cluster",
+                )
+                .hint("mendb drill beside one of its servers restores a sample there"));
+            }
             Target::ClickHouse(_) => service.request_mend(&MendOrder {
                 tables: self.tables,
                 keep_undo: Some(false),

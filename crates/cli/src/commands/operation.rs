@@ -14,7 +14,7 @@ use mendb_service::journal::operation_event::OperationEvent;
 use mendb_service::journal::shard_progress::ShardProgress;
 use serde::Serialize;
 
-use crate::cluster::ClusterArgs;
+use crate::cluster::{ClusterArgs, command as cluster};
 use crate::context::Context;
 use crate::failure::{Failure, FailureKind, Verdict};
 use crate::human;
@@ -54,8 +54,12 @@ pub enum OperationCommand {
     Resume {
         /// The operation
         operation: OperationId,
+        /// Of a cluster, have this replica do the part of a shard whose agent is lost; --cluster lists it. Until shards begin
+        /// to be changed
+        #[arg(long, value_name = "SHARD=REPLICA", value_parser = taken_over, help_heading = "Clusters")]
+        replica: Option<(String, String)>,
         /// From now on, what to do with parts that were inserted after planning (ClickHouse)
-        #[arg(long, value_name = "fail|remove|keep", value_parser = on_concurrent_insert)]
+        #[arg(long, value_name = "fail|remove|keep", value_parser = on_concurrent_insert, conflicts_with = "replica")]
         on_concurrent_insert: Option<OnConcurrentInsert>,
         #[command(flatten)]
         cluster: ClusterArgs,
@@ -115,6 +119,14 @@ pub struct ListArgs {
     /// Those behind this one in the list
     #[arg(long, value_name = "OPERATION")]
     after: Option<String>,
+}
+
+fn taken_over(text: &str) -> Result<(String, String), String> {
+    let named = text
+        .split_once('=')
+        .filter(|(shard, replica)| !shard.is_empty() && !replica.is_empty());
+    let (shard, replica) = named.ok_or("it is not SHARD=REPLICA")?;
+    Ok((shard.to_owned(), replica.to_owned()))
 }
 
 fn parse_state(text: &str) -> Result<String, String> {
@@ -191,13 +203,20 @@ impl OperationCommand {
             Self::Resume {
                 operation,
                 on_concurrent_insert,
-                ..
+                replica,
+                cluster,
             } => {
                 let known = context.journal_of(&operation)?;
                 // Its rollback may be what failed.
                 let wanted = wanted(&known.1.operation_head(&operation)?);
-                let resume = Command::Resume(on_concurrent_insert);
-                context.deliver(&known, &operation, resume)?;
+                let go_on = match replica {
+                    Some((shard, replica)) => {
+                        let named = cluster.named();
+                        Command::TakeOver(cluster::agent_of(context, named, &shard, &replica)?)
+                    }
+                    None => Command::Resume(on_concurrent_insert),
+                };
+                context.deliver(&known, &operation, go_on)?;
                 context.see_through(&known, &operation, wanted)
             }
             Self::Cancel {

@@ -9,8 +9,9 @@ use mendb_server::schedule::{Choice, MOST_JITTER_S, choose, zone};
 use mendb_server::store::schedule::{Run, Schedule, Work};
 use mendb_service::env;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
+use crate::cluster::command as cluster;
 use crate::commands::backup::BackupCommand;
 use crate::commands::drill::{self, DrillCommand, Sample};
 use crate::commands::prune::{KeepArgs, PruneCommand};
@@ -348,6 +349,14 @@ impl AddArgs {
 /// Refuses a collection that the work could not be done with.
 fn check_collection(context: &Context, work: Work, name: &str) -> Result<(), Failure> {
     let is_there = match (work, context.target()?) {
+        (Work::Drill, Target::Cluster(_)) => {
+            return Err(
+                Failure::misuse("drills are of one server, and the target is a cluster")
+                    .hint("mendb drill beside one of its servers restores a sample there"),
+            );
+        }
+        // Its agents know which tables there are.
+        (Work::Full | Work::Increment, Target::Cluster(_)) => true,
         (Work::Full | Work::Increment, Target::ClickHouse(_)) => {
             context.look()?.has_part_collection(name)?
         }
@@ -408,6 +417,13 @@ fn pause(context: &Context, store: &Store, name: &str, is_paused: bool) -> Resul
 /// As the command that it stands for.
 pub fn work(schedule: &Schedule, context: &Context) -> Result<Verdict, Failure> {
     let collection = &schedule.collection;
+    if let (Work::Full | Work::Increment, Target::Cluster(list)) =
+        (schedule.work, context.target()?)
+    {
+        let fields = Map::from_iter([("collection".to_owned(), Value::from(collection.as_str()))]);
+        let list = list.to_string_lossy();
+        return cluster::run(context, &["backup"], fields, (&list, None));
+    }
     match schedule.work {
         Work::Full => words::<BackupCommand>(collection, &[])?.run(context),
         Work::Increment => {

@@ -33,6 +33,8 @@ pub struct BackupReport {
     /// And the milliseconds from the first freeze to the last, by the clocks of their servers.
     #[serde(skip_serializing_if = "Option::is_none")]
     skew_ms: Option<u64>,
+    /// Whether all of it is proved to be of one moment.
+    exact: bool,
     #[serde(skip)]
     lack: String,
 }
@@ -120,6 +122,7 @@ impl BackupReport {
                 .unwrap_or_default(),
             shards: store.map(ShardRecord::all).unwrap_or_default(),
             skew_ms: store.and_then(ShardRecord::skew_ms),
+            exact: store.is_some_and(|store| store.exact),
             lack: store.map(describe_lack).unwrap_or_default(),
         }
     }
@@ -129,15 +132,24 @@ impl BackupReport {
         let operation = &self.operation;
         let id = operation.backup_id.as_ref().map(ToString::to_string);
         format!(
-            "backup {} of {}: {}, in operation {}\n\n{}{}{}",
+            "backup {} of {}: {}, in operation {}\n\n{}{}{}{}",
             id.unwrap_or_default(),
             operation.collection,
             self.totals.describe(),
             operation.operation_id,
             ShardRecord::describe(&self.shards, self.skew_ms),
+            describe_moment(self.exact),
             TableRecord::describe(&self.tables),
             self.lack
         )
+    }
+}
+
+/// Says of a backup that all of it is of one moment, if it is.
+pub fn describe_moment(exact: bool) -> &'static str {
+    match exact {
+        true => "all of it is of one moment: no row came or went while it was frozen\n\n",
+        false => "",
     }
 }
 

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use mendb_model::name::OperationId;
 use mendb_server::metrics::Family;
 use mendb_server::{Asked, Desk, End, Field, Format, Listener, Problem, Route, Store, Told};
-use mendb_service::env;
 use mendb_service::journal::Journal;
 use mendb_service::journal::operation_key::{OrderKey, Ordered};
+use mendb_service::{Rates, env};
 use serde_json::Value;
 
 use super::house::House;
@@ -30,6 +30,8 @@ pub struct ProgramDesk {
     /// What commands are run with.
     pub settings: Mutex<(Settings, Vec<Entry>)>,
     pub last_reload: LastReload,
+    /// Of an agent, how fast its coordinator lets it be.
+    pub share: Mutex<Rates>,
     pub program: Program,
     /// What is measured in the repository, which takes its time.
     pub measured: Mutex<Option<measure::Repository>>,
@@ -51,11 +53,22 @@ impl ProgramDesk {
         let context = self.local();
         let of_service = context.service_settings(String::new());
         self.house.target.change_limits(of_service.limits.clone());
-        let options = context.repository_options();
-        self.house
-            .repository
-            .change_rates(options.upload_bytes_per_s, options.download_bytes_per_s);
+        self.change_rates();
         self.house.change_settings(of_service);
+    }
+
+    /// Has the repository spoken with as fast as the settings, and the coordinator of a cluster, let it be.
+    fn change_rates(&self) {
+        let own = {
+            let settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+            Rates {
+                upload: settings.0.upload_bytes_per_s,
+                download: settings.0.download_bytes_per_s,
+            }
+        };
+        let share = *self.share.lock().unwrap_or_else(PoisonError::into_inner);
+        let Rates { upload, download } = own.and(share);
+        self.house.repository.change_rates(upload, download);
     }
 
     /// The words of a request.
@@ -208,6 +221,15 @@ impl ProgramDesk {
 }
 
 impl Desk for ProgramDesk {
+    fn take_rates(&self, rates: Rates) {
+        let mut share = self.share.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *share, rates);
+        drop(share);
+        if before != rates {
+            self.change_rates();
+        }
+    }
+
     fn perform(&self, asked: &Asked, listener: Listener) -> End {
         let listener = Arc::new(listener);
         match self.run(asked, &listener) {

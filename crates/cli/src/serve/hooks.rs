@@ -5,9 +5,6 @@
 //! given up ([`MOST_ATTEMPTS`]); each way has a thread, so that one that hangs keeps no other waiting. Who is told may
 //! be told again, under the same id: a crash can come between the telling and its note.
 
-use std::io::{Read, Seek, Write};
-use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,11 +19,11 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 
 use super::desk::ProgramDesk;
-use crate::clock;
 use crate::failure::Failure;
 use crate::human;
 use crate::operations::record::OperationRecord;
 use crate::owner::Owner;
+use crate::program_of_user::run_program;
 use crate::settings::hooks::{Happening, Hooks};
 
 /// How often it is looked what has ended, and what is to be told.
@@ -40,17 +37,7 @@ const PAUSE_MS: (u64, u64) = (2000, 3_600_000);
 /// A webhook has to answer in this time.
 const POST_LIMIT: Duration = Duration::from_secs(15);
 /// A command has to end in this time.
-const COMMAND_LIMIT_MS: u64 = 60_000;
-/// How often it is looked whether it has.
-const COMMAND_LOOK: Duration = Duration::from_millis(50);
-/// So much of what a command says is kept.
-const MOST_SAID: u64 = 1000;
-/// What a command is not handed down of the environment.
-const WITHHELD: [&str; 3] = [
-    crate::remote::TOKEN,
-    "MENDB_HOOKS_SECRET",
-    "MENDB_HOOKS_URL",
-];
+const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 
 /// Notes what ends until the server does, and tells it in threads of their own.
 pub fn run(desk: &Arc<ProgramDesk>) {
@@ -247,7 +234,10 @@ fn deliver(desk: &ProgramDesk, delivery: &Delivery) {
     let hooks = desk.settings().0.hooks;
     let told = match (delivery.way, &hooks.url, &hooks.command) {
         (Way::Url, Some(url), _) => post(url, &hooks, delivery),
-        (Way::Command, _, Some(program)) => run_command(program, delivery),
+        (Way::Command, _, Some(program)) => {
+            let named = [("MENDB_EVENT_ID", delivery.event.as_str())];
+            run_program(program, &named, delivery.body.as_bytes(), COMMAND_LIMIT)
+        }
         (Way::Url, None, _) | (Way::Command, _, None) => {
             Err("the settings name nobody any more".to_owned())
         }
@@ -314,55 +304,6 @@ fn post(url: &str, hooks: &Hooks, delivery: &Delivery) -> Result<(), String> {
         true => Ok(()),
         false => Err(format!("it answered {}", response.status())),
     }
-}
-
-fn run_command(program: &Path, delivery: &Delivery) -> Result<(), String> {
-    let cannot = |error: std::io::Error| format!("{} cannot be run: {error}", program.display());
-    let mut said = tempfile::tempfile().map_err(cannot)?;
-    let mut command = Command::new(program);
-    for name in WITHHELD {
-        command.env_remove(name);
-    }
-    let mut child = command
-        .env("MENDB_EVENT_ID", &delivery.event)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(said.try_clone().map_err(cannot)?)
-        .spawn()
-        .map_err(cannot)?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // One that does not read it may still do its work.
-        let _ = stdin.write_all(delivery.body.as_bytes());
-    }
-    let begun_ms = env::now_ms();
-    let status = loop {
-        match child.try_wait().map_err(cannot)? {
-            Some(status) => break status,
-            None if env::now_ms().saturating_sub(begun_ms) > COMMAND_LIMIT_MS => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(format!(
-                    "{} did not end within {} s",
-                    program.display(),
-                    COMMAND_LIMIT_MS / 1000
-                ));
-            }
-            None => clock::sleep(COMMAND_LOOK),
-        }
-    };
-    if status.success() {
-        return Ok(());
-    }
-    let mut text = Vec::new();
-    let read = said
-        .rewind()
-        .and_then(|()| (&mut said).take(MOST_SAID).read_to_end(&mut text));
-    let text = read.map(|_| String::from_utf8_lossy(&text).trim().to_owned());
-    Err(format!(
-        "{} ended with {status}: {}",
-        program.display(),
-        text.unwrap_or_default()
-    ))
 }
 
 #[cfg(test)]

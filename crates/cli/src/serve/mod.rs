@@ -322,6 +322,7 @@ impl Serving<'_> {
             store: Arc::clone(&store),
             settings: Mutex::new((context.settings.clone(), context.entries.clone())),
             last_reload: LastReload::default(),
+            share: Mutex::default(),
             program,
             measured: Mutex::default(),
         });

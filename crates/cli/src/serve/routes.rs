@@ -68,7 +68,7 @@ use Verb::{Delete, Get, Post};
 
 /// Places that only who configures the server names.
 const PLACES: &[&str] = &["from", "plan"];
-/// The same of what works on clusters, too, which a coordinator does and no server.
+/// The same of what works on clusters, too: a server coordinates the one that is its target.
 const CLUSTERS: &[&str] = &["cluster", "http_port"];
 const PLACES_AND_CLUSTERS: &[&str] = &["from", "plan", "cluster", "http_port"];
 
@@ -437,6 +437,14 @@ pub const ROUTES: &[Route] = &[
         Admin,
         "What was asked that changes something, the newest first",
         command(&["audit"]),
+    ),
+    // The cluster that the target is.
+    route(
+        Get,
+        "/v1/cluster",
+        Viewer,
+        "The servers of the cluster that is the target, and how each is",
+        without(command(&["cluster", "show"]), CLUSTERS),
     ),
     // The server itself.
     other(Get, "/v1/whoami", Some(Viewer), "Who asks", Does::WhoAmI),

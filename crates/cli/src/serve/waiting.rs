@@ -196,6 +196,9 @@ fn check_target(target: &Target) -> Result<(), Failure> {
         Target::ClickHouse(_) => {
             "parts lie on the disks of a ClickHouse server, and mendb works beside it on its machine"
         }
+        Target::Cluster(_) => {
+            "the coordinator of a cluster has its journal on one machine, by which its agents know it"
+        }
     };
     Err(Failure::misuse(format!(
         "servers can share the journal of a PostgreSQL database alone: {what}, so that no second server could take over"

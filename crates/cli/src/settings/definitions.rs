@@ -24,11 +24,12 @@ pub struct Definition {
 }
 
 /// Every setting, in the order they are shown: those of one group stand together.
-pub const DEFINITIONS: [Definition; 38] = [
+pub const DEFINITIONS: [Definition; 41] = [
     Definition {
         key: "target",
         default: None,
-        about: "the database to back up or mend: mendb:///dir, clickhouse://user@host:8123/",
+        about: "the database to back up or mend: mendb:///dir, postgres://user@host:5432/database, \
+                clickhouse://user@host:8123/, or cluster:FILE with a list of ClickHouse servers",
         store: |settings, text| store(&mut settings.target, url(text)),
         show: hide_in_url,
     },
@@ -159,6 +160,28 @@ pub const DEFINITIONS: [Definition; 38] = [
         default: Some(""),
         about: "the certificates of who signed those of the agents, in PEM",
         store: |settings, text| store(&mut settings.cluster_tls_ca, Ok(path(text))),
+        show: str::to_owned,
+    },
+    Definition {
+        key: "cluster.stop_inserts",
+        default: Some(""),
+        about: "program that keeps users of a cluster from inserting while mendb backup --exact freezes its shards; it \
+                ends when no insert goes on. In its environment MENDB_CLUSTER and MENDB_STOPPED_S",
+        store: |settings, text| store(&mut settings.cluster_stop_inserts, Ok(path(text))),
+        show: str::to_owned,
+    },
+    Definition {
+        key: "cluster.start_inserts",
+        default: Some(""),
+        about: "program that lets them insert again, also where they do",
+        store: |settings, text| store(&mut settings.cluster_start_inserts, Ok(path(text))),
+        show: str::to_owned,
+    },
+    Definition {
+        key: "cluster.stop_inserts_s",
+        default: Some("60"),
+        about: "seconds for which inserts are stopped at most; a backup that is not frozen by then fails",
+        store: |settings, text| store(&mut settings.cluster_stop_inserts_s, positive(text)),
         show: str::to_owned,
     },
     Definition {

@@ -77,6 +77,12 @@ pub struct Settings {
     pub cluster_tls_key: Option<PathBuf>,
     /// Who signed the certificates of agents.
     pub cluster_tls_ca: Option<PathBuf>,
+    /// What keeps the users of a cluster from inserting, for as long as an exact backup freezes.
+    pub cluster_stop_inserts: Option<PathBuf>,
+    /// What lets them insert again.
+    pub cluster_start_inserts: Option<PathBuf>,
+    /// Seconds for which inserts are stopped at most.
+    pub cluster_stop_inserts_s: u64,
     /// Seconds that replicas of tables are waited for.
     pub replica_wait_s: u64,
     /// Tables of a ClickHouse server that backup and restore leave out.

@@ -32,6 +32,8 @@ pub use state_lock::StateLock;
 /// The engine itself looks for 0.2 seconds each time.
 const LOOKS_WAITED_FOR: u32 = 25;
 const A_LOOK: Duration = Duration::from_millis(20);
+/// What the name of a target that is a cluster begins with; the list of its servers follows.
+const CLUSTER: &str = "cluster:";
 /// The directory of the row store under the target's directory.
 const ROWS: &str = "rows";
 
@@ -70,6 +72,8 @@ pub enum Target {
     ClickHouse(Server),
     /// A PostgreSQL database.
     Postgres(Address),
+    /// A cluster of ClickHouse servers, which a file lists: `cluster:FILE`.
+    Cluster(PathBuf),
 }
 
 impl Target {
@@ -82,6 +86,8 @@ impl Target {
             Server::parse(url).map(Self::ClickHouse)
         } else if Address::is_meant_by(url) {
             postgres::parse(url).map(Self::Postgres)
+        } else if let Some(file) = url.strip_prefix(CLUSTER) {
+            list_of_servers(file).map(Self::Cluster)
         } else {
             directory(url).map(Self::Rows)
         }
@@ -93,8 +99,19 @@ impl Target {
             Self::Rows(directory) => format!("mendb://{}", directory.display()),
             Self::ClickHouse(server) => format!("clickhouse://{}/", server.place()),
             Self::Postgres(address) => address.shown(),
+            Self::Cluster(list) => format!("{CLUSTER}{}", list.display()),
         }
     }
+}
+
+/// The file that a target names which is a cluster.
+fn list_of_servers(file: &str) -> Result<PathBuf, Failure> {
+    if file.is_empty() {
+        return Err(Failure::misuse("the target cluster: names no file")
+            .hint("name the list of its servers: cluster:/etc/mendb/cluster.yml"));
+    }
+    std::path::absolute(Path::new(file))
+        .map_err(|error| Failure::io("cannot find the current directory", &error))
 }
 
 /// The directory that the URL of a row store names.
@@ -111,7 +128,7 @@ fn directory(target: &str) -> Result<PathBuf, Failure> {
             ))
             .hint(
                 "a target is mendb:///dir, a directory that mendb keeps its tables in, \
-                 postgres://user@host:5432/database, or clickhouse://user@host:8123/",
+                 postgres://user@host:5432/database, clickhouse://user@host:8123/, or cluster:FILE",
             ));
         }
     };
@@ -140,9 +157,13 @@ impl Context {
     pub fn rows_directory(&self, command: &str, instead: &str) -> Result<PathBuf, Failure> {
         match self.target()? {
             Target::Rows(directory) => Ok(directory),
-            Target::ClickHouse(_) => Err(Failure::misuse(format!(
-                "mendb {command} works with row stores, and the target {} is a ClickHouse server",
-                hide_in_url(&self.settings.target)
+            Target::ClickHouse(_) | Target::Cluster(_) => Err(Failure::misuse(format!(
+                "mendb {command} works with row stores, and the target {} is {}",
+                hide_in_url(&self.settings.target),
+                match self.target()? {
+                    Target::Cluster(_) => "a cluster of ClickHouse servers",
+                    _ => "a ClickHouse server",
+                }
             ))
             .hint(instead)),
             Target::Postgres(_) => Err(Failure::misuse(format!(
@@ -258,6 +279,7 @@ impl Context {
                     ..OpenTarget::new(Arc::new(opened.engine), opened.directory)
                 })
             }
+            Target::Cluster(_) => Err(self.is_cluster()),
             Target::ClickHouse(server) => {
                 let (engine, journal_directory, claim) = self.open_server(&server)?;
                 Ok(OpenTarget {
@@ -288,7 +310,7 @@ impl Context {
                     directory,
                 ));
             }
-            Target::ClickHouse(_) => {}
+            Target::ClickHouse(_) | Target::Cluster(_) => {}
         }
         self.open_target()
     }
@@ -300,7 +322,7 @@ impl Context {
     pub fn look_at_postgres(&self) -> Result<Postgres, Failure> {
         match self.target()? {
             Target::Postgres(address) => Ok(Postgres::look(&address)?),
-            Target::Rows(_) | Target::ClickHouse(_) => Err(self.no_postgres()),
+            Target::Rows(_) | Target::ClickHouse(_) | Target::Cluster(_) => Err(self.no_postgres()),
         }
     }
 
@@ -344,23 +366,12 @@ impl Context {
         Ok(holds.transpose()?.unwrap_or_default())
     }
 
-    /// The directory of the journal, for those who only look.
-    ///
-    /// # Errors
-    /// The URL of the target is wrong, or it cannot be found out where a server's journal is.
-    pub fn journal_directory(&self) -> Result<PathBuf, Failure> {
-        self.check_journal_is_here()?;
-        match self.target()? {
-            Target::Rows(directory) => Ok(directory),
-            Target::ClickHouse(server) => {
-                let state = self.state_of(&server)?;
-                if let Some(note) = &state.note {
-                    self.say(note);
-                }
-                Ok(state.directory)
-            }
-            Target::Postgres(address) => Ok(self.postgres_directory(&address)),
-        }
+    fn is_cluster(&self) -> Failure {
+        Failure::misuse(format!(
+            "the target {} is a cluster, and this works beside one server",
+            self.settings.target
+        ))
+        .hint("name one of its servers: --target clickhouse://user@host:8123/")
     }
 }
 

@@ -62,7 +62,7 @@ pub fn remove_journal(directory: &Path) -> Result<(), Failure> {
 
 impl Context {
     /// The directory of the journal of a database.
-    pub(super) fn postgres_directory(&self, address: &Address) -> PathBuf {
+    pub fn postgres_directory(&self, address: &Address) -> PathBuf {
         if let Some(shared) = &self.shared {
             return shared.directory().to_owned();
         }

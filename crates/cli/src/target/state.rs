@@ -131,6 +131,18 @@ impl Context {
         named.map(|directory| absolute(directory)).transpose()
     }
 
+    /// The directory of the journal of a server; what there is to note of it is said.
+    ///
+    /// # Errors
+    /// It cannot be found out.
+    pub fn server_directory(&self, server: &Server) -> Result<PathBuf, Failure> {
+        let state = self.state_of(server)?;
+        if let Some(note) = &state.note {
+            self.say(note);
+        }
+        Ok(state.directory)
+    }
+
     /// The journal of a server, for those who only look. The server is asked only where no setting says
     /// where its files are.
     ///

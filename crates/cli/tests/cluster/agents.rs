@@ -149,6 +149,24 @@ impl Cluster {
         self.agents[at] = self.agent(at, &port);
     }
 
+    /// As [`Self::restart_agent`], with one that stops at a persisted step.
+    pub fn restart_agent_to_stop(&mut self, at: usize, point: u64) {
+        let port = self.agents[at].port.clone();
+        let _ = self.agents[at].process.kill();
+        let _ = self.agents[at].process.wait();
+        let mut command = self.agent_command(at, &port);
+        command.env("MENDB_STOP_AT", point.to_string());
+        self.agents[at] = Agent::start(&mut command);
+    }
+
+    /// Whether the agent of a shard stands still.
+    pub fn is_stopped(&self, at: usize) -> bool {
+        let stat = format!("/proc/{}/stat", self.agent_process(at));
+        let stat = std::fs::read_to_string(stat).unwrap();
+        let after_name = stat.rsplit(") ").next().unwrap();
+        after_name.starts_with('T')
+    }
+
     /// Ends the agent of a shard as `kill -9` does, and starts it again at another place.
     pub fn move_agent(&mut self, at: usize) {
         let before = self.agents[at].port.clone();

@@ -10,18 +10,22 @@ mod certificates;
 mod coordinators;
 mod crash;
 mod empty;
+mod exact;
 mod guide;
 mod mend;
 #[path = "../points/mod.rs"]
 mod points;
+mod rates;
 #[path = "../guides/reader.rs"]
 mod reader;
 mod replicas;
 mod rollback;
 mod rounds;
 mod scale;
+mod served;
 #[path = "../../../engines/tests/servers/mod.rs"]
 mod servers;
 mod shards;
 mod show;
 mod simulated;
+mod take_over;

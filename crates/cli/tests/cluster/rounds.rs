@@ -40,7 +40,7 @@ fn wait(ms: u64) {
     std::thread::sleep(Duration::from_millis(ms));
 }
 
-fn signal(process: u32, name: &str) {
+pub fn signal(process: u32, name: &str) {
     // Who has ended is hit by nothing.
     let _ = Command::new("kill")
         .args([name, &process.to_string()])
@@ -117,7 +117,7 @@ fn run(cluster: &mut Cluster, arguments: &[&str], hit: &Hit) -> bool {
 }
 
 /// What there is beside the table itself: tables, databases, and files of parts that are not attached.
-fn left(cluster: &Cluster) -> Vec<String> {
+pub fn left(cluster: &Cluster) -> Vec<String> {
     let servers = cluster.shards.servers.iter();
     servers
         .map(|server| {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use mendb_engines::agents::{AgentTls, Cluster, Coordinator};
+use mendb_engines::agents::{AgentTls, Cluster, Coordinator, Rates};
 use mendb_model::name::OperationId;
 use mendb_model::operation::{Limits, State};
 use mendb_repo::{Repository, RepositoryOptions};
@@ -42,7 +42,8 @@ impl World {
             epoch: 1,
             name: "here".to_owned(),
         };
-        let engine = Cluster::new(&tls, coordinator, BTreeMap::new()).unwrap();
+        let engine =
+            Cluster::new(&tls, coordinator, BTreeMap::new(), None, Rates::default()).unwrap();
         let url = format!("file://{}", directory.path().join("repository").display());
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()

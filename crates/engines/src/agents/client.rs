@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use mendb_model::describe_error;
@@ -17,6 +18,8 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use super::coordinator::{AgentTls, COORDINATOR, Coordinator, KNOWN_ONLY, SERVER};
+use super::inserts::Inserts;
+use super::rates::{RATES, Rates};
 use super::unanswered::Unanswered;
 use crate::error::{EngineError, Remedy, Result};
 
@@ -123,6 +126,18 @@ pub type Addresses = BTreeMap<(String, String), String>;
 pub struct Agents {
     http: Client,
     addresses: Addresses,
+    inserts: Option<Box<dyn Inserts>>,
+    rates: Rates,
+    at_work: AtomicU64,
+}
+
+/// Counts an agent as one that is at work, until it is dropped.
+pub struct AtWork<'a>(&'a AtomicU64);
+
+impl Drop for AtWork<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Agents {
@@ -130,6 +145,8 @@ impl Agents {
         tls: &AgentTls,
         coordinator: &Coordinator,
         addresses: Addresses,
+        inserts: Option<Box<dyn Inserts>>,
+        rates: Rates,
     ) -> Result<Self> {
         let mut pem = read(&tls.certificate)?;
         pem.push(b'\n');
@@ -169,7 +186,42 @@ impl Agents {
             .tls_certs_only(signers)
             .build()
             .map_err(|error| wrong(&tls.certificate, &describe_error(&error)))?;
-        Ok(Self { http, addresses })
+        Ok(Self {
+            http,
+            addresses,
+            inserts,
+            rates,
+            at_work: AtomicU64::new(0),
+        })
+    }
+
+    /// Has all that are at work share what they may take with one agent more.
+    pub fn at_work(&self) -> AtWork<'_> {
+        self.at_work.fetch_add(1, Ordering::Relaxed);
+        AtWork(&self.at_work)
+    }
+
+    /// Stops the inserts of the users of the cluster, where there is something that does. Returns how long they may be
+    /// stopped; `None` where nothing stops them.
+    ///
+    /// # Errors
+    /// They may be stopped or not.
+    pub fn stop_inserts(&self) -> Result<Option<Duration>> {
+        let Some(inserts) = &self.inserts else {
+            return Ok(None);
+        };
+        inserts.stop()?;
+        Ok(Some(inserts.limit()))
+    }
+
+    /// Starts them again, also where they go on.
+    ///
+    /// # Errors
+    /// They may be stopped still.
+    pub fn start_inserts(&self) -> Result<()> {
+        self.inserts
+            .as_ref()
+            .map_or(Ok(()), |inserts| inserts.start())
     }
 
     /// The same agent where it is now, which may be elsewhere than when an operation began.
@@ -243,13 +295,15 @@ impl Agents {
         Ok((printed, drift))
     }
 
-    /// How far an operation is.
+    /// How far an operation is. The agent is told how fast it may be.
     ///
     /// # Errors
     /// As [`Self::ask`].
     pub fn operation(&self, at: &ShardAgent, id: &OperationId) -> Result<AgentOperation> {
         let path = ["operations", id.as_str()];
+        let share = self.rates.shared_by(self.at_work.load(Ordering::Relaxed));
         let request = self.http.get(url(at, &path)?).timeout(ANSWER_TIMEOUT);
+        let request = request.header(RATES, share.to_string());
         let (_, body, _) = answer(at, request)?;
         serde_json::from_str(&body).map_err(|error| unreadable(at, &error.to_string()))
     }

@@ -2,6 +2,8 @@
 
 use super::client::{Addresses, Agents};
 use super::coordinator::{AgentTls, Coordinator};
+use super::inserts::Inserts;
+use super::rates::Rates;
 use crate::contract::{Data, Engine, Hold, Lock};
 use crate::error::Result;
 
@@ -13,13 +15,20 @@ pub struct Cluster {
 
 impl Cluster {
     /// A cluster whose agents take orders of a coordinator, at these addresses where they are given, else where they were
-    /// when an operation began.
+    /// when an operation began. With what stops the inserts of its users, where there is such, and
+    /// how fast all of its agents together may speak with the repository.
     ///
     /// # Errors
     /// The files of TLS cannot be read, or are none.
-    pub fn new(tls: &AgentTls, coordinator: Coordinator, addresses: Addresses) -> Result<Self> {
+    pub fn new(
+        tls: &AgentTls,
+        coordinator: Coordinator,
+        addresses: Addresses,
+        inserts: Option<Box<dyn Inserts>>,
+        rates: Rates,
+    ) -> Result<Self> {
         Ok(Self {
-            agents: Agents::new(tls, &coordinator, addresses)?,
+            agents: Agents::new(tls, &coordinator, addresses, inserts, rates)?,
             coordinator,
         })
     }

@@ -10,8 +10,12 @@
 mod client;
 mod cluster;
 mod coordinator;
+mod inserts;
+mod rates;
 mod unanswered;
 
 pub use client::{Addresses, AgentOperation, Agents, Answer, Asked};
 pub use cluster::Cluster;
 pub use coordinator::{AgentTls, COORDINATOR, Coordinator, KNOWN_ONLY, SERVER, order_key};
+pub use inserts::Inserts;
+pub use rates::{RATES, Rates};

@@ -55,6 +55,7 @@ mod stage;
 mod staging_root;
 mod survey;
 mod unseen;
+mod unsent;
 
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
@@ -365,6 +366,10 @@ impl PartStore for ClickHouse {
 
     fn catch_up(&self, name: &TableName) -> Result<Option<Replication>> {
         self.catch_up_with_others(&self.told_name(name)?)
+    }
+
+    fn unsent(&self) -> Result<Vec<TableName>> {
+        self.find_unsent()
     }
 
     fn replicas(&self, name: &TableName) -> Result<Vec<Replica>> {

@@ -235,6 +235,13 @@ pub trait PartStore: Send + Sync {
     /// The replica here cannot be changed, or does not catch up.
     fn catch_up(&self, name: &TableName) -> Result<Option<Replication>>;
 
+    /// *inspect*: the tables that hand rows on to others, also of other servers, and have answered inserts whose rows they
+    /// still have.
+    ///
+    /// # Errors
+    /// As [`Self::server`], or their files cannot be read.
+    fn unsent(&self) -> Result<Vec<TableName>>;
+
     /// *inspect*: the other replicas of a table beside the one here; none of a table that is not replicated. Those
     /// that are at work are waited for, within bounds, while they have something to do.
     ///

@@ -394,6 +394,10 @@ impl PartStore for FolderStore {
         Ok(None)
     }
 
+    fn unsent(&self) -> Result<Vec<TableName>> {
+        Ok(Vec::new())
+    }
+
     fn replicas(&self, _name: &TableName) -> Result<Vec<Replica>> {
         Ok(Vec::new())
     }

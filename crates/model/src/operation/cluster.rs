@@ -9,6 +9,8 @@ use crate::part::OnConcurrentInsert;
 
 /// The argument by which an agent is told to wait when its shard is frozen, or staged, until it is told to go on.
 pub const HOLD: &str = "hold";
+/// The argument of a backup of which all is to be of one moment.
+pub const EXACT: &str = "exact";
 
 /// Work on a cluster, decided: which agents do it, and what each is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +23,10 @@ pub struct ClusterRequest {
     pub work: ClusterWork,
     /// The shards, each with the agent that does its part.
     pub shards: Vec<ShardAgent>,
+    /// Agents that were lost while they did the part of a shard, which another replica does since. What they have begun is
+    /// given up when they are asked the next time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<ShardAgent>,
     /// What each agent is told beside, as arguments of its command.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub arguments: Map<String, Value>,
@@ -98,12 +104,84 @@ impl ClusterRequest {
     /// Whether all shards wait for each other: each is frozen before any is copied, and each is staged before any is changed.
     /// Operations that an older mendb has begun do not.
     pub fn waits_for_all(&self) -> bool {
-        self.arguments.get(HOLD) == Some(&Value::Bool(true))
+        self.is_said(HOLD)
     }
 
-    /// Whether a step is one piece of work; else each shard has a task.
-    pub(super) fn is_one_task(step: StepKind) -> bool {
-        matches!(step, StepKind::Cut | StepKind::Seal | StepKind::Rollback)
+    /// Whether it makes a backup of which all shards are to be of one moment.
+    pub fn is_exact(&self) -> bool {
+        self.is_backup() && self.is_said(EXACT)
+    }
+
+    /// Whether the part of a shard was begun by another replica than the one that does it.
+    pub fn is_replaced(&self, shard: &str) -> bool {
+        self.left.iter().any(|left| left.shard == shard)
+    }
+
+    /// The place of the shard whose part another replica may do in this step. Until replicas begin to be changed nobody can
+    /// tell which one has begun, so that any can; an agent that was lost then waits for good, or fails, where it wakes.
+    pub(super) fn may_be_replaced(&self, by: &ShardAgent, step: StepKind) -> Result<usize, String> {
+        match (&self.work, step) {
+            (ClusterWork::Undo { .. }, _) => {
+                return Err(
+                    "what an undo brings back is on the disks of the replica that was mended"
+                        .to_owned(),
+                );
+            }
+            _ if self.is_exact() => {
+                return Err(
+                    "its shards are frozen at one moment, at which no other replica was: cancel it, and take the backup \
+                     again"
+                        .to_owned(),
+                );
+            }
+            (ClusterWork::Backup { .. }, StepKind::Copy)
+            | (_, StepKind::Prepare | StepKind::Cut | StepKind::Freeze | StepKind::Stage) => {}
+            (_, step) => {
+                return Err(format!(
+                    "it is in step {}, in which only the agent of a shard knows how far that is: have it run again",
+                    step.name()
+                ));
+            }
+        }
+        if !self.waits_for_all() {
+            return Err(
+                "an older mendb has begun it: its shards do not wait for each other".to_owned(),
+            );
+        }
+        let ShardAgent { shard, replica, .. } = by;
+        let at = self.shards.iter().position(|at| at.shard == *shard);
+        let at = at.ok_or_else(|| format!("it has no shard {shard}"))?;
+        if self.shards[at].replica == *replica {
+            return Err(format!(
+                "replica {replica} is the one that does the part of shard {shard}"
+            ));
+        }
+        let is_it = |left: &ShardAgent| left.shard == *shard && left.replica == *replica;
+        if self.left.iter().any(is_it) {
+            return Err(format!(
+                "replica {replica} has begun the part of shard {shard} before, and was given up"
+            ));
+        }
+        Ok(at)
+    }
+
+    /// Has another replica do the part of a shard.
+    pub(super) fn replace(&mut self, at: usize, by: ShardAgent) {
+        let before = std::mem::replace(&mut self.shards[at], by);
+        self.left.push(before);
+    }
+
+    fn is_said(&self, argument: &str) -> bool {
+        self.arguments.get(argument) == Some(&Value::Bool(true))
+    }
+
+    /// Whether a step is one piece of work; else each shard has a task. Shards of one moment are frozen by one piece.
+    pub(super) fn is_one_task(&self, step: StepKind) -> bool {
+        match step {
+            StepKind::Cut | StepKind::Seal | StepKind::Rollback => true,
+            StepKind::Freeze => self.is_exact(),
+            _ => false,
+        }
     }
 
     /// The steps. A backup asks all agents whether they are ready before any of them freezes, and has all of them frozen

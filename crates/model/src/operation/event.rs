@@ -1,5 +1,6 @@
 //! What an [`Operation`](super::Operation) learns, and what it wants done.
 
+use super::cluster::ShardAgent;
 use super::task::{NewTask, Report};
 use crate::part::OnConcurrentInsert;
 
@@ -47,6 +48,11 @@ pub enum Event {
     Resume {
         /// What becomes of parts that came into tables of a mend, or of a cluster, meanwhile, if that is said anew.
         on_concurrent_insert: Option<OnConcurrentInsert>,
+    },
+    /// User: have another replica do the part of a shard of a cluster, and go on.
+    TakeOver {
+        /// It, with its shard.
+        by: ShardAgent,
     },
     /// User: give up and roll back.
     Cancel {
@@ -98,6 +104,14 @@ pub enum IllegalEvent {
     NotStopped {
         /// The operation.
         operation_id: String,
+    },
+    /// No other replica can do the part of a shard.
+    #[error("no other replica can go on with operation {operation_id}: {why}")]
+    NoTakeOver {
+        /// The operation.
+        operation_id: String,
+        /// What is in the way.
+        why: String,
     },
     /// It is stopped already.
     #[error("operation {operation_id} is already stopping or stopped")]

@@ -41,6 +41,13 @@ fn pass(operation: &mut Operation, now_ms: u64) -> Vec<Effect> {
 
 /// A backup whose tables are frozen, at a time, and which is to wait then.
 fn held(now_ms: u64) -> Operation {
+    let operation = frozen(now_ms, false);
+    assert_eq!(operation.step_kind(), StepKind::Copy);
+    operation
+}
+
+/// A backup whose tables are frozen, of one moment with others or not.
+fn frozen(now_ms: u64, exact: bool) -> Operation {
     let request = Request::PartBackup(PartBackupRequest {
         collection: "shop".into(),
         backup_id: BackupId::new(0, BackupKind::Full).unwrap(),
@@ -53,6 +60,7 @@ fn held(now_ms: u64) -> Operation {
         known: None,
         without_secrets: false,
         of_shard: Some("one".into()),
+        exact,
         holds: true,
     });
     let steps = plan(&request, &[]).unwrap();
@@ -61,7 +69,6 @@ fn held(now_ms: u64) -> Operation {
     let mut operation = Operation::new(id, request, steps, repository, Limits::default(), 0);
     operation.step(at(0), Event::Booted).unwrap();
     assert_eq!(pass(&mut operation, now_ms), []);
-    assert_eq!(operation.step_kind(), StepKind::Copy);
     operation
 }
 
@@ -112,4 +119,26 @@ fn where_its_cut_is_lost_it_waits_again_when_it_is_taken_again() {
     assert!(!operation.is_paused());
     assert_eq!(pass(&mut operation, 40), []);
     assert!(operation.is_held());
+}
+
+#[test]
+fn one_that_is_of_one_moment_with_others_waits_twice_and_fails_where_its_cut_is_lost() {
+    let mut operation = frozen(10, true);
+    assert_eq!(operation.step_kind(), StepKind::Verify);
+    assert!(operation.is_held());
+    operation.step(at(20), RESUME).unwrap();
+    assert_eq!(pass(&mut operation, 30), []);
+    assert_eq!(operation.step_kind(), StepKind::Copy);
+    assert!(operation.is_held());
+    operation.step(at(40), RESUME).unwrap();
+    let lost = Event::AllocationFailed {
+        step: operation.current_step,
+        retriable: false,
+        is_cut_lost: true,
+        message: "the freeze is gone".into(),
+    };
+    operation.step(at(50), lost).unwrap();
+    assert_eq!(operation.state, State::Failed);
+    let error = operation.error.as_deref().unwrap();
+    assert!(error.contains("the freeze is gone"), "{error}");
 }

@@ -268,11 +268,12 @@ impl Request {
 
     /// Whether a step is one piece of work whatever there is, so that its tasks need not be looked for.
     pub fn is_one_task(&self, step: StepKind) -> bool {
-        if let Self::Cluster(_) = self {
-            return ClusterRequest::is_one_task(step);
+        if let Self::Cluster(request) = self {
+            return request.is_one_task(step);
         }
         match step {
-            StepKind::Verify | StepKind::Commit => matches!(self, Self::MendRows(_)),
+            StepKind::Verify => matches!(self, Self::MendRows(_) | Self::PartBackup(_)),
+            StepKind::Commit => matches!(self, Self::MendRows(_)),
             StepKind::Cut
             | StepKind::Seal
             | StepKind::Release
@@ -292,12 +293,24 @@ impl Request {
         }
     }
 
-    /// The step before which it waits until it is resumed, if it is to.
-    pub fn holds_before(&self) -> Option<StepKind> {
+    /// Whether it can go back from this step to its beginning, to take the cut again that the step reads. What is of one
+    /// moment with other shards cannot: its moment is over.
+    pub(super) fn can_cut_again(&self, step: StepKind) -> bool {
+        let is_of_a_moment = matches!(
+            self,
+            Self::PartBackup(request) if request.exact && request.of_shard.is_some()
+        );
+        step.can_cut_again() && !is_of_a_moment
+    }
+
+    /// Whether it waits before this step until it is resumed.
+    pub fn holds_before(&self, step: StepKind) -> bool {
         match self {
-            Self::PartBackup(request) if request.holds => Some(StepKind::Copy),
-            Self::Mend(request) if request.holds => Some(StepKind::Commit),
-            _ => None,
+            Self::PartBackup(request) => {
+                request.holds && matches!(step, StepKind::Verify | StepKind::Copy)
+            }
+            Self::Mend(request) => request.holds && step == StepKind::Commit,
+            _ => false,
         }
     }
 

@@ -4,8 +4,7 @@ use super::event::{Context, Effect, Event, IllegalEvent};
 use super::standing::Standing;
 use super::step::{PlannedStep, StepKind};
 use super::task::{NewTask, Report, ReportStatus, Task, TaskStatus};
-use super::{LostCut, Operation, Outcome, Request, State, Stop, Tasks, TouchedDraft};
-use crate::part::OnConcurrentInsert;
+use super::{LostCut, Operation, Outcome, State, Stop, Tasks, TouchedDraft};
 
 impl Operation {
     /// Takes one event.
@@ -40,6 +39,7 @@ impl Operation {
                 self.resume(context, effects)?;
                 self.take_policy(on_concurrent_insert);
             }
+            Event::TakeOver { by } => self.take_over(context, by, effects)?,
             Event::Cancel {
                 on_concurrent_insert,
             } => {
@@ -58,7 +58,7 @@ impl Operation {
                 message,
             } => {
                 if step == self.current_step && !self.allocated {
-                    if is_cut_lost && self.step_kind().can_cut_again() {
+                    if is_cut_lost && self.request.can_cut_again(self.step_kind()) {
                         self.cut_again(context, message, effects);
                     } else {
                         self.allocation_failed(context, retriable, &message, effects);
@@ -75,23 +75,6 @@ impl Operation {
         }
         self.raise_floor();
         Ok(())
-    }
-
-    /// From now on does this with parts that come, if that was said.
-    fn take_policy(&mut self, policy: Option<OnConcurrentInsert>) {
-        let Some(policy) = policy else {
-            return;
-        };
-        match &mut self.head.request {
-            Request::Mend(request) => request.on_concurrent_insert = policy,
-            Request::Cluster(request) => request.on_concurrent_insert = Some(policy),
-            Request::Backup(_)
-            | Request::Restore(_)
-            | Request::PartBackup(_)
-            | Request::MendRows(_)
-            | Request::Maintain(_) => return,
-        }
-        self.touched.request = true;
     }
 
     /// Changes a task of the step, and notes that.
@@ -126,7 +109,11 @@ impl Operation {
         Ok(())
     }
 
-    fn resume(&mut self, context: Context, effects: &mut Vec<Effect>) -> Result<(), IllegalEvent> {
+    pub(super) fn resume(
+        &mut self,
+        context: Context,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), IllegalEvent> {
         match (&self.stop, self.state) {
             (Some(Stop::Pause { since_ms } | Stop::Hold { since_ms }), _) => {
                 let paused_ms = context.now_ms.saturating_sub(*since_ms);
@@ -346,7 +333,9 @@ impl Operation {
             ReportStatus::CutLost { message } => match step {
                 // It went away while it was being taken.
                 StepKind::Cut => self.task_failed(context, shard_idx, message),
-                step if !step.can_cut_again() => self.task_is_fatal(shard_idx, &message, effects),
+                step if !self.request.can_cut_again(step) => {
+                    self.task_is_fatal(shard_idx, &message, effects);
+                }
                 _ => {
                     self.change_task(shard_idx, |task| {
                         task.status = TaskStatus::Pending;
@@ -492,7 +481,7 @@ impl Operation {
             return;
         }
         self.absorb();
-        if self.step_kind().can_cut_again() {
+        if self.request.can_cut_again(self.step_kind()) {
             self.lost_cut = None;
         }
         if self.current_step as usize + 1 < self.steps.len() {
@@ -522,7 +511,7 @@ impl Operation {
         self.allocation_failures = 0;
         self.tasks = Tasks::default();
         self.step_deadline_ms = context.now_ms.saturating_add(self.limits.step_budget_ms);
-        if self.request.holds_before() == Some(self.step_kind()) {
+        if self.request.holds_before(self.step_kind()) {
             let since_ms = context.now_ms;
             self.stop = Some(Stop::Hold { since_ms });
             return;

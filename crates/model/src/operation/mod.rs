@@ -39,6 +39,7 @@ pub mod plan;
 pub mod progress;
 pub mod request;
 mod rewind;
+mod said;
 mod shard_method;
 mod standing;
 pub mod step;
@@ -55,7 +56,7 @@ use serde::{Deserialize, Serialize};
 use crate::manifest::Manifest;
 use crate::name::OperationId;
 
-pub use cluster::{ClusterRequest, ClusterWork, HOLD, ShardAgent};
+pub use cluster::{ClusterRequest, ClusterWork, EXACT, HOLD, ShardAgent};
 pub use drill::Drill;
 pub use event::{Context, Effect, Event, IllegalEvent};
 pub use maintenance::{FoldedRun, MaintenanceRequest, MaintenanceWork, Removal};
@@ -126,7 +127,7 @@ pub enum Stop {
         /// When: the deadlines move by as much at resume.
         since_ms: u64,
     },
-    /// It has come to the step before which it was to wait ([`Request::holds_before`]).
+    /// It has come to a step before which it was to wait ([`Request::holds_before`]).
     Hold {
         /// When: the deadlines move by as much at resume.
         since_ms: u64,

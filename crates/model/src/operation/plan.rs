@@ -55,17 +55,19 @@ pub fn plan(request: &Request, bytes: &[u64]) -> Result<Vec<PlannedStep>, PlanEr
             true => Err(PlanError::NoWork),
             false => Ok(request.steps()),
         },
-        Request::PartBackup(backup) if backup.of_shard.is_some() => Ok(steps_of(&[
-            StepKind::Cut,
-            StepKind::Copy,
-            StepKind::Release,
-        ])),
-        Request::PartBackup(_) => Ok(steps_of(&[
-            StepKind::Cut,
-            StepKind::Copy,
-            StepKind::Seal,
-            StepKind::Release,
-        ])),
+        Request::PartBackup(backup) => {
+            let mut steps = vec![StepKind::Cut];
+            if backup.exact {
+                steps.push(StepKind::Verify);
+            }
+            steps.push(StepKind::Copy);
+            // The manifest of a shard is that of its cluster.
+            if backup.of_shard.is_none() {
+                steps.push(StepKind::Seal);
+            }
+            steps.push(StepKind::Release);
+            Ok(steps_of(&steps))
+        }
         Request::Mend(mend) if mend.data => Ok(steps_of(&[
             StepKind::Assess,
             StepKind::Prepare,

@@ -160,6 +160,7 @@ mod tests {
                 server: "db1:/data/".into(),
             }],
             arguments: serde_json::Map::from_iter([(HOLD.to_owned(), true.into())]),
+            left: Vec::new(),
             on_concurrent_insert: None,
         });
         let steps = plan(&request, &[]).unwrap();

@@ -172,7 +172,10 @@ pub struct PartBackupRequest {
     /// The shard whose part it is of the backup of a cluster: then that has the manifest, which another process puts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of_shard: Option<String>,
-    /// Whether it waits to be resumed when its tables are frozen.
+    /// Whether it fails unless all tables are frozen at one moment, as far as their rows tell.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub exact: bool,
+    /// Whether it waits to be resumed when its tables are frozen, and once more when they have been looked at again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub holds: bool,
 }

@@ -85,6 +85,7 @@ impl StepKind {
             Self::Seal
                 | Self::Release
                 | Self::Stage
+                | Self::Verify
                 | Self::Finish
                 | Self::Replace
                 | Self::Rollback

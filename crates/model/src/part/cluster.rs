@@ -83,6 +83,7 @@ impl PartStoreBackup {
                 own.dropped,
             )?,
             unmatched: self.unmatched.clone(),
+            exact: self.exact,
             shards: Vec::new(),
         })
     }

@@ -37,6 +37,7 @@ pub mod selection;
 mod since;
 mod spelling;
 pub mod statement;
+pub mod still;
 pub mod table;
 mod table_name;
 pub mod unfinished;
@@ -69,6 +70,7 @@ pub use plan::{
 };
 pub use secret::Secret;
 pub use selection::{Exclusion, Selection, Selector, Unmatched};
+pub use still::changed_since;
 pub use table::{
     DatabaseBackup, MissingTable, PartList, PartStoreBackup, PartTable, RowPolicies,
     ShardOfCluster, TableDefinition, has_files, has_parts,

@@ -243,6 +243,10 @@ pub struct PartStoreBackup {
     /// Patterns that fitted nothing when it was taken.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unmatched: Vec<Unmatched>,
+    /// Whether all of it is proved to be of one moment: no row came into any of its tables, or went, while they were frozen
+    /// one after another.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub exact: bool,
     /// The shards of a cluster, of which it holds the tables of one replica each; none where it is of one server.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shards: Vec<ShardOfCluster>,
@@ -347,6 +351,7 @@ impl PartStoreBackup {
             missing: Vec::new(),
             dropped: Vec::new(),
             unmatched: Vec::new(),
+            exact: false,
             shards: Vec::new(),
         }
     }

@@ -1,10 +1,15 @@
 //! The only place that reads the clock and draws random numbers, and the crash points of tests.
 
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rustix::process::{Signal, getpid, kill_process};
+
 /// The variable that makes the process abort at its n-th crash point, counted from one.
 pub const CRASH_AT: &str = "MENDB_CRASH_AT";
+/// The variable that makes the process stop there, as by SIGSTOP, until it gets SIGCONT.
+pub const STOP_AT: &str = "MENDB_STOP_AT";
 
 /// Milliseconds since 1970-01-01T00:00:00Z.
 #[expect(
@@ -44,17 +49,25 @@ pub fn random_id() -> String {
     format!("{:032x}", rand::random::<u128>())
 }
 
-/// Stops the process as a power cut would: no unwinding, no destructors, nothing flushed.
+/// Stops the process as a power cut would: no unwinding, no destructors, nothing flushed; or as a debugger does.
 ///
 /// Called where something has just become durable, or is about to. With `MENDB_CRASH_AT=n` in the
-/// environment the n-th call does not return; without it nothing happens.
+/// environment the n-th call does not return, with `MENDB_STOP_AT=n` it returns when somebody continues the process;
+/// without them nothing happens.
 pub fn crash_point() {
     static PASSED: AtomicU64 = AtomicU64::new(0);
-    static CRASH_AT_POINT: std::sync::LazyLock<Option<u64>> =
-        std::sync::LazyLock::new(|| std::env::var(CRASH_AT).ok()?.parse().ok());
-    if let Some(at) = *CRASH_AT_POINT
-        && PASSED.fetch_add(1, Ordering::SeqCst) + 1 == at
-    {
+    static AT: LazyLock<[Option<u64>; 2]> =
+        LazyLock::new(|| [CRASH_AT, STOP_AT].map(|name| std::env::var(name).ok()?.parse().ok()));
+    let [crash_at, stop_at] = *AT;
+    if crash_at.is_none() && stop_at.is_none() {
+        return;
+    }
+    let point = Some(PASSED.fetch_add(1, Ordering::SeqCst) + 1);
+    if point == crash_at {
         std::process::abort();
+    }
+    if point == stop_at {
+        let stopped = kill_process(getpid(), Signal::STOP);
+        stopped.expect("a process may stop itself");
     }
 }

@@ -107,6 +107,10 @@ fn describe(step: &str, event: &Event) -> Option<String> {
         Event::Tick => "time passed".to_owned(),
         Event::Pause => "paused by a user".to_owned(),
         Event::Resume { .. } => "resumed by a user".to_owned(),
+        Event::TakeOver { by } => format!(
+            "a user has replica {} do the part of shard {}",
+            by.replica, by.shard
+        ),
         Event::Cancel { .. } => "cancelled by a user".to_owned(),
     };
     Some(text)

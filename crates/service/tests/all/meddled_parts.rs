@@ -118,6 +118,7 @@ impl<M: Meddler> PartStore for MeddledParts<M> {
             -> TableDefinition;
         fn as_printed(definition: &TableDefinition) -> TableDefinition;
         fn catch_up(name: &TableName) -> Option<Replication>;
+        fn unsent() -> Vec<TableName>;
         fn replicas(name: &TableName) -> Vec<Replica>;
         fn redefine(name: &TableName, to: &TableDefinition, moment: Moment) -> ();
         fn reload_dependents(tables: &[TableName]) -> Vec<(String, Result<()>)>;

@@ -108,7 +108,7 @@ impl RestoreCommand {
                 self.mend.refuse_for_rows()?;
                 self.rows(context)
             }
-            Target::ClickHouse(_) => {
+            Target::ClickHouse(_) | Target::Cluster(_) => {
                 if self.strategy.is_some() {
                     return Err(Failure::misuse("--strategy is for row stores")
                         .hint("backups of a ClickHouse server are no chains: leave it out"));

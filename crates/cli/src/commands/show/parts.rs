@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 
 use crate::context::Context;
 use crate::failure::{Failure, Verdict};
-use crate::parts::backup_report::{ShardRecord, describe_lack};
+use crate::parts::backup_report::{ShardRecord, describe_lack, describe_moment};
 use crate::parts::part_record::PartRecord;
 use crate::parts::table_record::{TableRecord, Totals};
 use crate::proven::{self, Proven};
@@ -36,6 +36,8 @@ struct Contents {
     shards: Vec<ShardRecord>,
     #[serde(skip_serializing_if = "Option::is_none")]
     skew_ms: Option<u64>,
+    /// Whether all of it is proved to be of one moment.
+    exact: bool,
     /// Only where they were asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     parts: Option<Vec<PartRecord>>,
@@ -49,6 +51,7 @@ impl Contents {
             data,
             shards: ShardRecord::all(store),
             skew_ms: ShardRecord::skew_ms(store),
+            exact: store.exact,
             parts,
         }
     }
@@ -59,9 +62,10 @@ impl Contents {
             false => String::new(),
         };
         let mut text = format!(
-            "{server}in all      {}\n\n{}{}",
+            "{server}in all      {}\n\n{}{}{}",
             self.totals.describe(),
             ShardRecord::describe(&self.shards, self.skew_ms),
+            describe_moment(self.exact),
             TableRecord::describe(&self.data)
         );
         for table in &store.tables {

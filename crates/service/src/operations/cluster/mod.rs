@@ -5,6 +5,7 @@
 //! operation whatever dies in between: its key is the operation, the step's work and the shard.
 
 mod at_once;
+mod exact;
 mod looks;
 pub mod order;
 mod run;
@@ -47,6 +48,7 @@ impl Kind for ClusterRequest {
             }
             (StepKind::Copy, Some(shard)) => run::copy(attempt, self, shard, counts),
             (StepKind::Commit, Some(shard)) => run::commit(attempt, self, shard, counts),
+            (StepKind::Freeze, None) => exact::freeze(attempt, self, counts),
             (StepKind::Cut, None) => run::draft(attempt, self, counts),
             (StepKind::Seal, None) => run::seal(attempt, self),
             (StepKind::Rollback, None) => run::roll_back(attempt, self, counts),

@@ -1,5 +1,7 @@
 //! Orders for work on a cluster.
 
+use std::time::Duration;
+
 use mendb_engines::agents::Asked;
 use mendb_model::name::{BackupKind, OperationId, check, matches};
 use mendb_model::operation::{ClusterRequest, ClusterWork, HOLD, Request, ShardAgent, State};
@@ -65,6 +67,7 @@ impl Front {
             check_label(label, &backups)?;
         }
         self.check_cluster_free()?;
+        self.give_up_left(&order.shards)?;
         self.check_something_fits(&order)?;
         if header_id.is_none() {
             self.check_may_be_made(collection, &backups, new_repository)?;
@@ -89,6 +92,7 @@ impl Front {
         let request = self.cluster_mend(order, to)?;
         self.check_cluster_free()?;
         self.check_agents(&request.shards)?;
+        self.give_up_left(&request.shards)?;
         self.check_partitions_fit(&request)?;
         self.create(Request::Cluster(request), self.known_id()?, &[])
     }
@@ -299,6 +303,7 @@ impl Front {
         let agents = self.tools.engine.agents()?;
         Ok(ClusterRequest {
             shards: mended.shards.iter().map(|at| agents.now(at)).collect(),
+            left: Vec::new(),
             work: ClusterWork::Undo {
                 operation_id: id.clone(),
                 arguments: mended.arguments.clone(),
@@ -381,6 +386,30 @@ impl Front {
         )
     }
 
+    /// Has agents that come back after another replica took their place give up what they wait with: it would be in the way.
+    fn give_up_left(&self, shards: &[ShardAgent]) -> Result<()> {
+        let agents = self.tools.engine.agents()?;
+        for operation in self.journal.operations()? {
+            let Some(request) = operation.request.cluster() else {
+                continue;
+            };
+            for left in &request.left {
+                let is_it = |at: &&ShardAgent| at.shard == left.shard && at.replica == left.replica;
+                let Some(at) = shards.iter().find(is_it) else {
+                    continue;
+                };
+                let shard = Shard {
+                    agents,
+                    operation: &operation.operation_id,
+                    request,
+                    at,
+                };
+                shard.give_up_left(|| self.runtime().block_on(a_moment()))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Refuses where an operation of the cluster is not over: each has all of its shards.
     fn check_cluster_free(&self) -> Result<()> {
         for operation in self.journal.open_operations()? {
@@ -406,10 +435,16 @@ impl ClusterOrder {
             collection: self.collection,
             work,
             shards: self.shards,
+            left: Vec::new(),
             arguments: holding(self.arguments),
             on_concurrent_insert: None,
         }
     }
+}
+
+/// A pause between two looks at an agent.
+async fn a_moment() {
+    let _ = tokio::time::timeout(Duration::from_millis(200), std::future::pending::<()>()).await;
 }
 
 /// The arguments of an order by which all shards wait for each other.

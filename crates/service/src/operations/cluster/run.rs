@@ -1,7 +1,7 @@
 //! The steps of work on a cluster.
 
 use mendb_model::manifest::{CLUSTER_FORMAT_VERSION, Manifest};
-use mendb_model::operation::{ClusterRequest, ClusterWork, ShardAgent, TaskOutput};
+use mendb_model::operation::{ClusterRequest, ClusterWork, ShardAgent, StepKind, TaskOutput};
 use mendb_model::part::{PartStoreBackup, ShardContents};
 use serde::Deserialize;
 
@@ -52,7 +52,10 @@ pub(super) fn draft(
         tables: Vec::new(),
         compacted: None,
         transactions: None,
-        part_store: Some(PartStoreBackup::new(String::new(), None)),
+        part_store: Some(PartStoreBackup {
+            exact: request.is_exact(),
+            ..PartStoreBackup::new(String::new(), None)
+        }),
     }));
     Ok(())
 }
@@ -64,7 +67,11 @@ pub(super) fn hold(
     at: &ShardAgent,
     counts: &mut Counts,
 ) -> TaskResult<()> {
-    Shard::of(attempt, request, at)?.hold(attempt, counts)
+    let before = match request.is_backup() {
+        true => StepKind::Copy,
+        false => StepKind::Commit,
+    };
+    Shard::of(attempt, request, at)?.hold(attempt, (before, None), counts)
 }
 
 /// Has the agent put what its server has into the repository.
@@ -141,6 +148,11 @@ pub(super) fn roll_back(
     let mut taken_back = Vec::new();
     let mut left = Vec::new();
     let agents = attempt.tools.engine.agents()?;
+    // Who died may have left them stopped. All else is taken back whatever comes of it.
+    let inserts_started = match request.is_exact() {
+        true => agents.start_inserts(),
+        false => Ok(()),
+    };
     let shards: Vec<ShardAgent> = request.shards.iter().map(|at| agents.now(at)).collect();
     // All hear of it at once; then one after the other is waited for.
     let operation = &attempt.request.operation_id;
@@ -153,6 +165,12 @@ pub(super) fn roll_back(
         };
         shard.tell_cancel()
     })?;
+    // One that was lost, and does not answer, is told when it is asked the next time.
+    for at in request.left.iter().map(|at| agents.now(at)) {
+        if let Err(error) = Shard::of(attempt, request, &at)?.tell_cancel() {
+            tracing::warn!(%error, shard = at.shard, replica = at.replica, "was lost, and is not told of the cancel");
+        }
+    }
     for at in &shards {
         let shard = Shard::of(attempt, request, at)?;
         let TakenBack {
@@ -165,6 +183,7 @@ pub(super) fn roll_back(
     if !left.is_empty() {
         counts.output = TaskOutput::Lacks(left.join("; "));
     }
+    inserts_started?;
     if !request.is_backup() {
         return Ok(());
     }

@@ -15,6 +15,9 @@ use crate::attempt::{Attempt, Counts};
 use crate::operations::part_mend::assess::check_came;
 use crate::task_error::{TaskError, TaskResult};
 
+/// So often an agent is looked at that gives up what it was lost with.
+const LOOKS_AT_LEFT: u32 = 150;
+
 /// How an agent calls the ends of an operation.
 const DONE: &str = "done";
 const CANCELLED: &str = "cancelled";
@@ -22,10 +25,35 @@ const CANCELLED: &str = "cancelled";
 /// Up to where an operation of an agent is followed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Until {
-    /// It waits for the other shards, or is done, where there was nothing to wait before.
-    Held,
+    /// It waits before this step for the other shards, or is done, where there was nothing to wait before.
+    Held {
+        before: StepKind,
+        /// By when, in milliseconds since 1970, where there is such a time.
+        until_ms: Option<u64>,
+    },
     Done,
     Cancelled,
+}
+
+impl Until {
+    /// Whether an operation waits where it is to, or beyond: it never goes back by itself.
+    fn has_come(self, found: &AgentOperation) -> bool {
+        match self {
+            Self::Held {
+                before: StepKind::Verify,
+                ..
+            } => found.held,
+            Self::Held { before, .. } => found.held && found.step == before.name(),
+            Self::Done | Self::Cancelled => false,
+        }
+    }
+
+    fn until_ms(self) -> Option<u64> {
+        match self {
+            Self::Held { until_ms, .. } => until_ms,
+            Self::Done | Self::Cancelled => None,
+        }
+    }
 }
 
 /// The part of a shard in an operation of a cluster.
@@ -215,14 +243,25 @@ impl<'a> Shard<'a> {
         }
     }
 
-    /// Has the agent begin its part, and follows it to where it waits for the other shards.
-    pub(super) fn hold(&self, attempt: &Attempt<'_>, counts: &mut Counts) -> TaskResult<()> {
+    /// Has the agent begin its part, and follows it to where it waits for the other shards before a step; not beyond a time
+    /// in milliseconds since 1970, where there is one.
+    pub(super) fn hold(
+        &self,
+        attempt: &Attempt<'_>,
+        (before, until_ms): (StepKind, Option<u64>),
+        counts: &mut Counts,
+    ) -> TaskResult<()> {
         let Some(order) = self.order()? else {
             return Ok(());
         };
+        // That was asked of the replica before.
+        if self.request.is_replaced(&self.at.shard) && !self.request.is_backup() {
+            self.planned()?;
+        }
+        let until = Until::Held { before, until_ms };
         match self.begun(&order)? {
             None => Ok(()),
-            Some(id) => self.follow(attempt, (&id, Until::Held), counts),
+            Some(id) => self.follow(attempt, (&id, until), counts),
         }
     }
 
@@ -233,10 +272,13 @@ impl<'a> Shard<'a> {
         attempt: &Attempt<'_>,
         counts: &mut Counts,
     ) -> TaskResult<Option<OperationId>> {
-        let begun = match (self.request.waits_for_all(), self.order()?) {
+        // Another replica may have taken a backup over when all were frozen.
+        let may_begin = !self.request.waits_for_all()
+            || self.request.is_backup() && self.request.is_replaced(&self.at.shard);
+        let begun = match (may_begin, self.order()?) {
             (_, None) => None,
-            (true, Some(order)) => operation_in(self.ask(&order, Asking::Known)?),
-            (false, Some(order)) => self.begun(&order)?,
+            (false, Some(order)) => operation_in(self.ask(&order, Asking::Known)?),
+            (true, Some(order)) => self.begun(&order)?,
         };
         let Some(id) = begun else {
             return Ok(None);
@@ -268,8 +310,9 @@ impl<'a> Shard<'a> {
         counts: &mut Counts,
     ) -> TaskResult<()> {
         let shard = &self.at.shard;
+        let _at_work = self.agents.at_work();
         let mut has_resumed = false;
-        let mut looks = Looks::new();
+        let mut looks = Looks::until(until.until_ms());
         loop {
             let found = self.agents.operation(self.at, id)?;
             counts.rows = found.rows_done;
@@ -277,7 +320,7 @@ impl<'a> Shard<'a> {
             let stands = match (found.state.as_str(), found.paused) {
                 (DONE, _) if until != Until::Cancelled => return Ok(()),
                 (CANCELLED, _) if until == Until::Cancelled => return Ok(()),
-                _ if found.held && until == Until::Held => return Ok(()),
+                _ if until.has_come(&found) => return Ok(()),
                 _ if found.held => {
                     self.release(attempt, id, &found)?;
                     continue;
@@ -399,6 +442,34 @@ impl<'a> Shard<'a> {
             return Ok(());
         }
         Ok(self.agents.command(self.at, &id, "cancel", &Map::new())?)
+    }
+
+    /// Has an agent that was lost, and that another replica has taken the place of, give up what it waits with, if it does
+    /// anything still.
+    ///
+    /// # Errors
+    /// It does not answer, or does not come to an end.
+    pub(super) fn give_up_left(&self, pause: impl Fn()) -> TaskResult<()> {
+        let Some(id) = self.known()? else {
+            return Ok(());
+        };
+        for _ in 0..LOOKS_AT_LEFT {
+            let found = self.agents.operation(self.at, &id)?;
+            if [DONE, CANCELLED].contains(&found.state.as_str()) {
+                return Ok(());
+            }
+            let is_on_its_way = found.step == StepKind::Rollback.name();
+            if !is_on_its_way || found.state == "failed" {
+                let verb = if is_on_its_way { "resume" } else { "cancel" };
+                self.agents.command(self.at, &id, verb, &Map::new())?;
+            }
+            pause();
+        }
+        Err(TaskError::Proof(format!(
+            "the agent of replica {} of shard {}, at {}, has not given up operation {id}, which another replica has done in \
+             its place: mendb operation show {id} beside its server tells why",
+            self.at.replica, self.at.shard, self.at.agent
+        )))
     }
 
     /// Takes back what the agent has done of its part. Rows that came stay, as where one server's mend is cancelled,

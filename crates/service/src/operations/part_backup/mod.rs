@@ -1,5 +1,6 @@
 //! A backup of tables of a part store. Each stands by itself.
 
+mod exact;
 mod known;
 pub mod order;
 mod run;
@@ -37,6 +38,7 @@ impl Kind for PartBackupRequest {
                 },
                 StepKind::Copy,
             ) => run::copy(attempt, self, table, *chunk, parts, counts),
+            (TaskSpec::Whole, StepKind::Verify) => exact::verify(attempt, self),
             (TaskSpec::Whole, StepKind::Seal) => run::seal(attempt),
             (TaskSpec::Whole, StepKind::Release) => {
                 Ok(attempt.tools.engine.thaw(attempt.operation())?)

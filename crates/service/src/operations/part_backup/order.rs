@@ -35,7 +35,9 @@ pub struct PartBackupOrder {
     pub without_secrets: bool,
     /// The backup of a cluster that it is a part of, if so, and the shard.
     pub part_of: Option<(BackupId, String)>,
-    /// Whether it waits to be resumed when its tables are frozen.
+    /// Whether it is to fail unless all tables are frozen at one moment.
+    pub exact: bool,
+    /// Whether it waits to be resumed when its tables are frozen, and looked at again.
     pub holds: bool,
 }
 
@@ -172,6 +174,7 @@ impl Front {
             known,
             without_secrets: order.without_secrets,
             of_shard: order.part_of.as_ref().map(|(_, shard)| shard.clone()),
+            exact: order.exact,
             holds: order.holds,
         };
         self.create(Request::PartBackup(request), repository_id, &[])

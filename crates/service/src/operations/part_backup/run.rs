@@ -14,6 +14,7 @@ use mendb_model::part::{
 use mendb_repo::{DocumentKind, DocumentName, FileOnDisk, KnownFiles};
 use serde::Serialize;
 
+use super::exact;
 use super::known::KnownFilesCache;
 use super::unchanged::{Unchanged, unchanged};
 use crate::attempt::{Attempt, Counts};
@@ -40,6 +41,7 @@ pub(super) fn cut(
         exclude: request.exclude.clone(),
         unmatched: request.unmatched.clone(),
         databases: catalogue.databases,
+        exact: request.exact,
         ..PartStoreBackup::new(server.version, Some(server.run))
     };
     for MissingTable { name, reason } in catalogue.refused {
@@ -52,6 +54,9 @@ pub(super) fn cut(
     };
     let dropped = request.tables.iter().filter(|name| !is_there(name));
     store.dropped = dropped.cloned().collect();
+    if request.exact {
+        exact::wait_for_inserts(attempt, &catalogue.tables)?;
+    }
     let mut freezes = Vec::new();
     let mut taken_over = HashMap::new();
     let mut refused = HashMap::new();
