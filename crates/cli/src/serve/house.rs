@@ -30,7 +30,7 @@ const TRY_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_
 /// So long an operation that works with another repository is not looked at again.
 const LEFT_ALONE_MS: u64 = 60_000;
 /// Progress of an operation is told that often at most.
-const TOLD_EVERY_MS: u64 = 250;
+const TOLD_EVERY_MS: u64 = 500;
 /// So many operations of before are told to who reads events.
 const REMEMBERED: usize = 200;
 /// Attempts that work have this time to end with the server.

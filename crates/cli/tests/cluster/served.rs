@@ -131,7 +131,6 @@ fn a_server_backs_a_cluster_up_mends_it_and_takes_that_back() {
         "add",
         "nightly",
         "shop",
-        "--do",
         "increment",
         "--cron",
         "0 3 * * *",

@@ -255,7 +255,8 @@ impl<'a> Shard<'a> {
             return Ok(());
         };
         // That was asked of the replica before.
-        if self.request.is_replaced(&self.at.shard) && !self.request.is_backup() {
+        let is_replaced = self.request.is_replaced(&self.at.shard);
+        if is_replaced && !self.request.is_backup() && self.known()?.is_none() {
             self.planned()?;
         }
         let until = Until::Held { before, until_ms };
@@ -461,7 +462,12 @@ impl<'a> Shard<'a> {
             let is_on_its_way = found.step == StepKind::Rollback.name();
             if !is_on_its_way || found.state == "failed" {
                 let verb = if is_on_its_way { "resume" } else { "cancel" };
-                self.agents.command(self.at, &id, verb, &Map::new())?;
+                // It may have moved by the time it is told.
+                if let Err(error) = self.agents.command(self.at, &id, verb, &Map::new())
+                    && self.agents.operation(self.at, &id)? == found
+                {
+                    return Err(error.into());
+                }
             }
             pause();
         }
