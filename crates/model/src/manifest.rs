@@ -69,6 +69,19 @@ pub struct Manifest {
     /// it does not keep so ([`crate::unfolded`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transactions: Option<ShardedData>,
+    /// Which commits it has, where the target tells when each was; not of the state before a mend.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commits: Option<Commits>,
+}
+
+/// Which commits a backup has, in microseconds since 1970 by the clock of the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Commits {
+    /// None of this moment or a later one.
+    pub none_from_us: i64,
+    /// All that were before this moment; `None` where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub all_before_us: Option<i64>,
 }
 
 /// What was folded into a backup: backups before it, which are no restore points any more.

@@ -7,7 +7,8 @@
 //! | all transactions ([`transactions_schema`]) | the place of its first change, the table | [`TransactionRows`], as a reset |
 //!
 //! Places ascend in the order in which transactions committed, and within each in the order of its changes; those of a
-//! later increment are greater.
+//! later increment are greater. An erase and a row in the place right behind it, of one transaction, are of one row whose key
+//! changed. (Increments of before December 2026 may have a row that went and another that came in such places, too.)
 
 use crate::change::ChangeRef;
 use crate::key::{decode_column, encode_column};

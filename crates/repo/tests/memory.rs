@@ -174,6 +174,7 @@ async fn write(
         }],
         part_store: None,
         transactions: None,
+        commits: None,
         compacted: None,
     })
 }

@@ -56,6 +56,17 @@ impl TaskError {
     }
 }
 
+impl TaskError {
+    /// Whether what was asked for cannot be done as the target is.
+    pub(crate) fn is_refusal(&self) -> bool {
+        match self {
+            Self::Engine(error) => matches!(error.remedy, Remedy::Request | Remedy::Replan),
+            Self::Proof(_) => true,
+            _ => false,
+        }
+    }
+}
+
 impl From<Error> for TaskError {
     fn from(error: Error) -> Self {
         Self::Journal(Box::new(error))

@@ -17,7 +17,8 @@ use crate::settings::value::on_concurrent_insert;
 /// Bring tables back to what they were before a restore in place.
 ///
 /// On a row store it goes back to the backup that the restore took first, as long as that is in the
-/// repository; what was written since goes too, and is kept in the backup that the undo takes. On a
+/// repository; what was written since goes too, and is kept in the backup that the undo takes. On PostgreSQL the rows go
+/// back that the restore wrote, but for those that were written again since. On a
 /// ClickHouse server it works while what the restore kept is on the server's disks: see --keep-undo of mendb
 /// restore, and mendb operation forget, which removes it. Tables that the restore created go, those that it put
 /// aside get their names back. Rows that came since are never removed unless that is asked for. An undo can be
@@ -45,6 +46,9 @@ pub struct UndoCommand {
     pub cluster: ClusterArgs,
     #[command(flatten)]
     conflicting: ConflictingArgs,
+    /// Also rows that were written again since the restore, which else are told and left (PostgreSQL)
+    #[arg(long)]
+    include_rewritten: bool,
 }
 
 impl UndoCommand {
@@ -57,6 +61,11 @@ impl UndoCommand {
         if self.conflicting.is_given() {
             return Err(
                 Failure::misuse("--include-conflicting is for row stores").hint("leave it out")
+            );
+        }
+        if self.include_rewritten {
+            return Err(
+                Failure::misuse("--include-rewritten is for PostgreSQL").hint("leave it out")
             );
         }
         let policy = self.on_concurrent_insert.unwrap_or_default();
@@ -83,14 +92,14 @@ impl UndoCommand {
         }
         let policy = self.conflicting.policy();
         if self.dry_run {
-            let preview = service.plan_row_undo(&self.operation, policy)?;
+            let preview = service.plan_row_undo(&self.operation, policy, self.include_rewritten)?;
             context.output.record(&preview, row_preview::describe)?;
             return match preview.conflicts.refuse(policy.erase_newer) {
                 true => Err(Error::Conflicts(Box::new(preview.conflicts)).into()),
                 false => Ok(Verdict::Done),
             };
         }
-        let id = service.request_row_undo(&self.operation, policy)?;
+        let id = service.request_row_undo(&self.operation, policy, self.include_rewritten)?;
         context.say(&format!("operation {id}"));
         context.drive(service, &id, State::Done)
     }

@@ -156,6 +156,9 @@ pub fn check_end(operation: &OperationHead, wanted: State) -> Result<(), Failure
     }
     let mut failure = match operation.state {
         State::Failed => stands("failed"),
+        State::Cancelled if operation.error.is_some() => {
+            stands("was refused, and has ended with nothing changed")
+        }
         state => stands(&format!("is {}", state.name())),
     };
     failure.causes.extend(operation.error.clone());

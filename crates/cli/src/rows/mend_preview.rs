@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use mendb_model::name::BackupKind;
-use mendb_model::operation::{ChosenMethod, FindBy, MendedRows, RowTableMend, ShardMethod};
+use mendb_model::operation::{
+    ChosenMethod, FindBy, MendedRows, RowTableMend, ShardMethod, UntoldTable,
+};
 use mendb_service::{Conflicts, HolderFate, RowMendPreview, ShardPreview};
 
 use crate::human;
@@ -48,6 +50,9 @@ pub fn describe(preview: &RowMendPreview) -> String {
     text += &in_the_way(&preview.conflicts);
     text += &stay(preview);
     text += &stay_rewritten(preview);
+    for note in not_known(&preview.tables, &preview.untold, &preview.collection) {
+        text += &format!("{note}\n");
+    }
     text += &table(&preview.shards, &fields());
     text += &format!("\ntotal: {}\n", sentence(&preview.total));
     text += &format!(
@@ -85,6 +90,23 @@ pub fn describe(preview: &RowMendPreview) -> String {
     text
 }
 
+/// What is not known of transactions that are taken back, in sentences.
+pub fn not_known(tables: &[RowTableMend], untold: &[UntoldTable], collection: &str) -> Vec<String> {
+    let mut rewinds = tables.iter();
+    let Some(rewind) = rewinds.find_map(|mended| mended.scope.rewind.as_ref()) else {
+        return Vec::new();
+    };
+    let by = rewind.changed_by;
+    let told = untold.iter();
+    let mut notes: Vec<String> = told
+        .map(|untold| format!("note: not known, and left as it is, is what {by} did to {untold}"))
+        .collect();
+    notes.push(format!(
+        "note: what {by} did to tables outside of collection {collection} is not known, and left as it is"
+    ));
+    notes
+}
+
 /// Which rows of a table are mended, if not all.
 fn chosen_rows(mended: &RowTableMend) -> String {
     let RowTableMend { table, scope, .. } = mended;
@@ -108,8 +130,12 @@ fn stay(preview: &RowMendPreview) -> String {
         return String::new();
     }
     let mut text = format!(
-        "{} differ and stay, as they were written since:\n",
-        human::rows(count)
+        "{} {}, written since:\n",
+        human::rows(count),
+        match count {
+            1 => "differs and stays",
+            _ => "differ and stay",
+        }
     );
     for row in &preview.newer {
         text += &format!("  {} {}, {}\n", row.table, row.key, moment(row.written_us));
@@ -128,8 +154,11 @@ fn stay_rewritten(preview: &RowMendPreview) -> String {
         return String::new();
     }
     let mut text = format!(
-        "{} were written again since and stay, without --include-rewritten:\n",
-        human::rows(count)
+        "{}, without --include-rewritten:\n",
+        match count {
+            1 => "1 row was written again since and stays".to_owned(),
+            _ => format!("{} were written again since and stay", human::rows(count)),
+        }
     );
     for row in &preview.rewritten {
         let by = match row.by {
@@ -138,9 +167,16 @@ fn stay_rewritten(preview: &RowMendPreview) -> String {
                 by.transaction,
                 moment(by.committed_us)
             ),
+            None if row.beside => "not among those that are mended".to_owned(),
             None => "later".to_owned(),
         };
-        text += &format!("  {} {}, {by}\n", row.table, row.key);
+        text += &match &row.with {
+            Some(with) => format!(
+                "  {} {}, whose row changed its key, for {with}: {by}\n",
+                row.table, row.key
+            ),
+            None => format!("  {} {}, {by}\n", row.table, row.key),
+        };
     }
     let left = count.saturating_sub(preview.rewritten.len() as u64);
     if left > 0 {
@@ -201,7 +237,7 @@ fn find_by(find_by: &FindBy) -> String {
             }
         ),
         FindBy::Digests { reason } => {
-            format!("compares digests of key ranges, because changes are not known: {reason}")
+            format!("compares digests of key ranges: {reason}")
         }
     }
 }

@@ -99,13 +99,17 @@ impl RowMendReport {
         }
         text += &self.operation.sentence();
         text += &format!(
-            "writers {} {}; mendb undo {} takes it back, and what is written since, to {}\n",
+            "writers {} {}; mendb undo {} takes it back{} to {}\n",
             match self.beside_writers {
                 true => "waited",
                 false => "were refused for at most",
             },
             human::duration(Duration::from_millis(self.writers_waited_ms)),
             self.operation.operation_id,
+            match self.beside_writers {
+                true => ", but for rows that are written again,",
+                false => ", and what is written since,",
+            },
             self.before
         );
         text

@@ -31,16 +31,20 @@ struct TableRecord<'a> {
     updated: u64,
     deleted: u64,
     truncated: bool,
+    /// It may have done more there.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    in_part: bool,
 }
 
 impl<'a> TableRecord<'a> {
-    fn new(rows: &'a TransactionRows) -> Self {
+    fn new(rows: &'a TransactionRows, in_part: bool) -> Self {
         Self {
             table: &rows.table,
             inserted: rows.inserted,
             updated: rows.updated,
             deleted: rows.deleted,
             truncated: rows.truncated,
+            in_part,
         }
     }
 }
@@ -84,6 +88,18 @@ pub fn show(
             report.backup_id
         ));
     }
+    for gap in &report.gaps {
+        context.say(gap);
+    }
+    for untold in &report.untold {
+        context.say(&format!("not known is what they did to {untold}"));
+    }
+    if report.found > 0 {
+        context.say(&format!(
+            "not looked at is what they did to tables outside of collection {}",
+            order.of.collection
+        ));
+    }
     if report.found == 0 {
         context.say(&format!(
             "no increment up to backup {} has a change of {}",
@@ -113,6 +129,9 @@ fn describe(transaction: &Transaction) -> String {
         if rows.truncated {
             did.push("emptied by TRUNCATE".to_owned());
         }
+        if transaction.in_part.contains(&rows.table) {
+            did.push("and maybe more".to_owned());
+        }
         text += &format!("  {}: {}\n", rows.table, did.join(", "));
     }
     text
@@ -123,7 +142,9 @@ fn as_json(transaction: &Transaction) -> Result<String, Failure> {
         transaction: transaction.number,
         committed: moment(transaction.committed_us),
         backup: &transaction.backup_id,
-        tables: transaction.tables.iter().map(TableRecord::new).collect(),
+        tables: (transaction.tables.iter())
+            .map(|rows| TableRecord::new(rows, transaction.in_part.contains(&rows.table)))
+            .collect(),
     };
     let text = serde_json::to_string(&record);
     let text = text.map_err(|error| Failure::io("cannot write JSON", &error.into()))?;

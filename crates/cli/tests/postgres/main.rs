@@ -4,6 +4,8 @@
     reason = "a failed test is how these helpers report"
 )]
 
+mod again;
+mod changed_keys;
 mod chosen;
 #[path = "../serve/client.rs"]
 #[expect(dead_code, reason = "the tests of the server use the rest of it")]
@@ -32,6 +34,7 @@ mod served;
 #[path = "../serve/serving.rs"]
 mod serving;
 mod shop;
+mod spans;
 mod story;
 mod streams;
 mod tables;

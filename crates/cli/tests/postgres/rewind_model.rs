@@ -22,7 +22,6 @@ impl Draw {
 #[test]
 fn taking_a_transaction_back_is_as_if_it_had_not_been_where_nobody_wrote_again() {
     const KEYS: u64 = 24;
-    type Rows = BTreeMap<u64, (i64, usize)>;
     let shop = {
         let mut shop = Shop::empty_on(Version::Debian);
         shop.server.crash();
@@ -50,39 +49,37 @@ fn taking_a_transaction_back_is_as_if_it_had_not_been_where_nobody_wrote_again()
         rows.lines().map(row).collect()
     };
     let mut draw = Draw(0x5eed_1234_abcd);
-    for round in 0..6 {
-        // Of each transaction: its number, and the rows before it and after.
-        let mut made: Vec<(String, Rows, Rows, BTreeSet<u64>)> = Vec::new();
-        for _ in 0..12 {
+    for round in 0..8 {
+        let (mut numbers, mut steps) = (Vec::new(), Vec::new());
+        for at in 0..12 {
             let mut statements = Vec::new();
-            let mut touched = BTreeSet::new();
-            let before = read(&shop);
-            let mut rows = before.clone();
+            let mut rows = read(&shop);
             for _ in 0..1 + draw.below(4) {
                 let (id, v) = (draw.below(KEYS), draw.below(1_000_000) as i64);
                 let to = draw.below(KEYS);
-                let is_there = rows.contains_key(&id);
+                let before = rows.clone();
+                let mut moved = None;
                 match draw.below(5) {
-                    0 if is_there => {
+                    0 if rows.contains_key(&id) => {
                         statements.push(format!("DELETE FROM t WHERE id = {id}"));
                         rows.remove(&id);
                     }
-                    1 if is_there && !rows.contains_key(&to) => {
+                    1 if rows.contains_key(&id) && !rows.contains_key(&to) => {
                         // The whole row is told where it moves: with a new value beside it.
                         statements.push(format!(
                             "UPDATE t SET id = {to}, wide = repeat('m', {v} % 9000) WHERE id = {id}"
                         ));
                         let (old, _) = rows.remove(&id).unwrap();
                         rows.insert(to, (old, (v % 9000) as usize));
-                        touched.insert(to);
+                        moved = Some(to);
                     }
-                    2 if is_there => {
+                    2 if rows.contains_key(&id) => {
                         statements.push(format!(
                             "SAVEPOINT s; UPDATE t SET v = {v} WHERE id = {id}; ROLLBACK TO s; UPDATE t SET v = -{v} WHERE id = {id}"
                         ));
                         rows.get_mut(&id).unwrap().0 = -v;
                     }
-                    _ if is_there => {
+                    _ if rows.contains_key(&id) => {
                         statements.push(format!(
                             "SAVEPOINT s; UPDATE t SET v = {v} WHERE id = {id}; RELEASE s"
                         ));
@@ -95,44 +92,97 @@ fn taking_a_transaction_back_is_as_if_it_had_not_been_where_nobody_wrote_again()
                         rows.insert(id, (v, 5000));
                     }
                 }
-                touched.insert(id);
+                steps.push(Step {
+                    by: at,
+                    id,
+                    moved,
+                    before,
+                });
             }
             let number = transaction(&shop, &statements.join("; "));
             assert_eq!(read(&shop), rows, "the model is the table: {statements:?}");
-            made.push((number, before, rows, touched));
+            numbers.push(number);
             if draw.below(4) == 0 {
                 shop.ok(&INCREMENT);
             }
         }
         shop.ok(&INCREMENT);
-        let at = draw.below(made.len() as u64) as usize;
-        let (number, before, _, touched) = &made[at];
+        let at = draw.below(numbers.len() as u64) as usize;
         let live = read(&shop);
-        let is_again = |id: &u64| made[at + 1..].iter().any(|(.., later)| later.contains(id));
-        let wanted = |takes: &dyn Fn(&u64) -> bool| {
-            let mut wanted = live.clone();
-            for id in touched.iter().filter(|id| takes(id)) {
-                match before.get(id) {
-                    Some(row) => wanted.insert(*id, *row),
-                    None => wanted.remove(id),
-                };
-            }
-            wanted
-        };
-        let (operation, _) = take_back(&shop, number, &[]);
+        let (operation, _) = take_back(&shop, &numbers[at], &[]);
         assert_eq!(
             read(&shop),
-            wanted(&|id| !is_again(id)),
-            "round {round}: {made:?}"
+            taken_back(&steps, at, &live, false),
+            "round {round}: {at} of {steps:?}"
         );
         shop.ok(&["undo", &operation]);
         assert_eq!(read(&shop), live, "round {round}");
-        take_back(&shop, number, &["--include-rewritten"]);
-        assert_eq!(read(&shop), wanted(&|_| true), "round {round}: {made:?}");
+        take_back(&shop, &numbers[at], &["--include-rewritten"]);
+        assert_eq!(
+            read(&shop),
+            taken_back(&steps, at, &live, true),
+            "round {round}: {at} of {steps:?}"
+        );
         shop.ok(&INCREMENT);
         shop.ok(&["verify", "shop", "--live"]);
     }
     shop.ok(&["verify", "shop"]);
+}
+
+type Rows = BTreeMap<u64, (i64, usize)>;
+
+/// What a transaction did to a row, which may have gone to another key.
+#[derive(Debug)]
+struct Step {
+    by: usize,
+    id: u64,
+    moved: Option<u64>,
+    before: Rows,
+}
+
+/// What there is when a transaction was taken back: keys of one row go back together, or stay where one of them was written
+/// again.
+fn taken_back(steps: &[Step], by: usize, live: &Rows, include_rewritten: bool) -> Rows {
+    // Of each key that goes back, what was there before; and which go together.
+    let mut back: BTreeMap<u64, Option<(i64, usize)>> = BTreeMap::new();
+    let mut units: Vec<BTreeSet<u64>> = Vec::new();
+    let (mut written, mut again) = (BTreeSet::new(), BTreeSet::new());
+    for step in steps {
+        let keys: Vec<u64> = std::iter::once(step.id).chain(step.moved).collect();
+        let is_taken = step.by == by || keys.iter().any(|key| back.contains_key(key));
+        if step.by != by {
+            again.extend(keys.iter().filter(|key| back.contains_key(key)));
+        }
+        if is_taken && (step.by == by || step.moved.is_some()) {
+            for key in &keys {
+                back.entry(*key)
+                    .or_insert_with(|| step.before.get(key).copied());
+            }
+            let together = |unit: &BTreeSet<u64>| keys.iter().any(|key| unit.contains(key));
+            let (joined, others): (Vec<_>, Vec<_>) = units.into_iter().partition(together);
+            units = others;
+            units.push(joined.into_iter().flatten().chain(keys.clone()).collect());
+        }
+        if step.by == by {
+            written.extend(keys);
+        } else if is_taken {
+            again.extend(keys);
+        }
+    }
+    let mut rows = live.clone();
+    for unit in units {
+        let stays = unit.iter().any(|key| again.contains(key));
+        if (stays && !include_rewritten) || unit.is_disjoint(&written) {
+            continue;
+        }
+        for key in unit {
+            match back[&key] {
+                Some(row) => rows.insert(key, row),
+                None => rows.remove(&key),
+            };
+        }
+    }
+    rows
 }
 
 #[test]

@@ -29,7 +29,7 @@ fn last_seen(shop: &Shop) -> String {
     last.trim().to_owned()
 }
 
-fn now(shop: &Shop) -> String {
+pub fn now(shop: &Shop) -> String {
     let now = shop.copy(
         "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')",
     );

@@ -59,6 +59,19 @@ pub trait BesideWriters: Send + Sync {
         changes: &RowBlock<&[u8]>,
     ) -> Result<Vec<KeyScope>>;
 
+    /// *read*: of each of some keys the low half of the number of the transaction that wrote its live row, as the publish
+    /// of a mend noted its own in the versions of what it replaced; `None` where there is no row.
+    ///
+    /// # Errors
+    /// There is no such table, a key is none of it, or the store fails.
+    fn writers_of(&self, table: &str, keys: &[&[u8]]) -> Result<Vec<Option<u32>>>;
+
+    /// *assess*: of each of some keys whether something is staged of it.
+    ///
+    /// # Errors
+    /// As [`Self::begin_look`].
+    fn are_staged(&self, operation: &str, table: &str, keys: &[&[u8]]) -> Result<Vec<bool>>;
+
     /// *apply*: makes writers of the tables wait until what is returned is dropped, but no longer than `max_wait_ms`:
     /// what would take longer is given up, and changes nothing. Readers go on.
     ///

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use mendb_model::digest::Digest;
 use mendb_model::key::KeyRange;
-use mendb_model::manifest::{ShardedData, TableBackup};
+use mendb_model::manifest::{Commits, ShardedData, TableBackup};
 use mendb_model::name::TablePath;
 use mendb_model::{RowBlock, Version};
 pub use mendb_model::{RowSource, StagedCounts};
@@ -259,6 +259,8 @@ pub struct Frozen {
     /// Of an increment whose changes a stream told one by one, a shard without segments for the transactions; each of
     /// its tables has one for its changes where they are known ([`super::row_versions::RowVersions::read_unfolded`]).
     pub transactions: Option<ShardedData>,
+    /// Which commits the snapshot sees, where the store knows when each was.
+    pub commits: Option<Commits>,
 }
 
 /// A table to be created for a restore.

@@ -9,7 +9,7 @@ use super::error::{failed, refused};
 use super::live::existing;
 use super::publish::Locked;
 use super::transaction::number;
-use super::{Postgres, mend, scope, witness};
+use super::{Postgres, mend, read, scope, witness};
 use crate::contract::beside_writers::{
     BesideWriters, KeyScope, Look, LookedDigests, Publishing, WantedTable,
 };
@@ -54,6 +54,18 @@ impl BesideWriters for Postgres {
             let table = existing(client, &TablePath::table(table))?;
             scope::key_scopes(client, &table, scope, changes)
         })
+    }
+
+    fn writers_of(&self, table: &str, keys: &[&[u8]]) -> Result<Vec<Option<u32>>> {
+        self.server.with(|client| {
+            let table = existing(client, &TablePath::table(table))?;
+            read::writers_of(client, &table, keys)
+        })
+    }
+
+    fn are_staged(&self, operation: &str, table: &str, keys: &[&[u8]]) -> Result<Vec<bool>> {
+        self.server
+            .with(|client| mend::are_staged(client, operation, table, keys))
     }
 
     fn lock_out<'a>(

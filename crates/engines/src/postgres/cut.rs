@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use mendb_model::Version;
 use mendb_model::key::KeyRange;
-use mendb_model::manifest::ChangeMethod;
+use mendb_model::manifest::{ChangeMethod, Commits};
 use mendb_model::name::TablePath;
 use postgres::Client;
 
@@ -37,6 +37,10 @@ pub(super) struct Cut {
     pub(super) moment: Moment,
     /// What it sees, as the server says it.
     pub(super) sees: String,
+    /// Which commits that are, by the clock of the server.
+    pub(super) commits: Commits,
+    /// When it was begun, by the same, in microseconds since 1970.
+    pub(super) begun_us: i64,
     /// What may have been written since an earlier one, of one that was taken for an increment.
     since: Option<Since>,
     /// How changes since that are found, by table.
@@ -91,7 +95,9 @@ impl Cut {
         let row = keeper
             .query_one(
                 "SELECT pg_export_snapshot(), pg_snapshot_xmax(pg_current_snapshot())::text,
-                        pg_snapshot_xmin(pg_current_snapshot())::text, pg_current_snapshot()::text",
+                        pg_snapshot_xmin(pg_current_snapshot())::text, pg_current_snapshot()::text,
+                        (extract(epoch FROM now()) * 1000000)::int8,
+                        (extract(epoch FROM clock_timestamp()) * 1000000)::int8",
                 &[],
             )
             .map_err(|error| failed(doing, &error))?;
@@ -115,6 +121,11 @@ impl Cut {
                 oldest: number(row.get(2))?,
             },
             sees: row.get(3),
+            commits: Commits {
+                none_from_us: row.get::<_, i64>(5).saturating_add(1),
+                all_before_us: None,
+            },
+            begun_us: row.get(4),
             since: None,
             methods: BTreeMap::new(),
             untold: BTreeMap::new(),

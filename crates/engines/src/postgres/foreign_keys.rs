@@ -109,7 +109,7 @@ impl ForeignKey {
             None => Ok(()),
             Some(value) => Err(refused(format!(
                 "rows of {} that would come back point to rows of {} that are not there ({} = {value}, by {}): mend that \
-                 table with it, or bring these rows back first",
+                 table with it (--tables), with --include-rewritten where rows of it were left, or bring these rows back first",
                 shown(&self.child),
                 shown(&self.parent),
                 self.child_names(),
@@ -134,8 +134,8 @@ impl ForeignKey {
         match first(client, &query)? {
             None => Ok(()),
             Some(value) => Err(refused(format!(
-                "rows of {} point to rows of {} that the backup does not have ({} = {value}, by {}): mend that table with \
-                 it, or remove these rows first",
+                "rows of {} point to rows of {} that would go ({} = {value}, by {}): mend that table with it (--tables); \
+                 where transactions are taken back, take back those that wrote these rows, too; or remove these rows first",
                 shown(&self.child),
                 shown(&self.parent),
                 self.child_names(),

@@ -75,6 +75,7 @@ impl Postgres {
             version: cut.moment.version(),
             tables,
             transactions: cut.unfolded.as_ref().map(|_| without_segments()),
+            commits: Some(cut.commits),
         };
         lock(&self.cuts).insert(request.operation.to_owned(), Arc::new(cut));
         Ok(frozen)

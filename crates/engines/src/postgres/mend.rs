@@ -63,7 +63,7 @@ pub(super) fn mended(client: &mut Client, operation: &str, name: &str) -> Result
     match table.definition.difference(&then) {
         None => Ok((held, table)),
         Some(_) => Err(refused(format!(
-            "table {name} was altered since operation {operation} began: cancel it, and plan again"
+            "table {name} was altered since operation {operation} began: order it again"
         ))),
     }
 }
@@ -143,6 +143,24 @@ pub(super) fn stage(
 ) -> Result<StagedCounts> {
     let (held, table) = mended(client, operation, name)?;
     copy_staged(client, &table, &held.staged(), changes.iter())
+}
+
+/// Of each of some keys whether something is staged of it.
+pub(super) fn are_staged(
+    client: &mut Client,
+    operation: &str,
+    name: &str,
+    keys: &[&[u8]],
+) -> Result<Vec<bool>> {
+    let (held, _) = mended(client, operation, name)?;
+    let query = format!(
+        "SELECT EXISTS (SELECT FROM {} s WHERE s._mendb_key = k.key)
+         FROM unnest($1::bytea[]) WITH ORDINALITY AS k(key, place) ORDER BY k.place",
+        held.staged()
+    );
+    let rows = client.query(&query, &[&keys]);
+    let rows = rows.map_err(|error| failed("look at what is staged", &error))?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
 /// A range that was looked at.

@@ -3,6 +3,9 @@
 //!
 //! *Trust*: nothing of a message is believed. What is cut off or unknown is said, and nothing panics.
 
+/// From 1970 to 2000, which moments of the server are counted from.
+pub(super) const MICROSECONDS: i64 = 946_684_800_000_000;
+
 /// A message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Message<'a> {

@@ -353,8 +353,8 @@ impl Publishing for Locked {
 /// That what would take too long was given up.
 fn waited_too_long(most_ms: u64) -> EngineError {
     refused(format!(
-        "writers would have waited longer than {most_ms} ms, which --max-write-wait allows; nothing was changed. Cancel \
-         the operation; mend fewer tables (--tables) or keys (--range) at a time, or allow more"
+        "writers would have waited longer than {most_ms} ms, which --max-write-wait allows; nothing was changed. Mend \
+         fewer tables (--tables) or keys (--range) at a time, or allow more"
     ))
 }
 

@@ -2,6 +2,7 @@
 //!
 //! *Memory*: one row, and the block that is being made.
 
+use std::collections::HashMap;
 use std::io::BufRead;
 use std::ops::ControlFlow;
 
@@ -331,8 +332,37 @@ fn leading(table: &Table, mut key: &[u8]) -> (Vec<String>, bool) {
     (values, key.is_empty())
 }
 
+/// Keys that are looked up together.
+const KEYS_AT_ONCE: usize = 4_096;
+
+/// Of each of some keys the low half of the number of the transaction that wrote its row, if there is one.
+pub(super) fn writers_of(
+    client: &mut Client,
+    table: &Table,
+    keys: &[&[u8]],
+) -> Result<Vec<Option<u32>>> {
+    let mut found: HashMap<Vec<u8>, u32> = HashMap::with_capacity(keys.len());
+    for some in keys.chunks(KEYS_AT_ONCE) {
+        let query = keys_query_with(table, "t.xmin, ", some)?;
+        let read = copy_with(client, table, &query, 1, &mut |more, key, _| {
+            let writer = more[0].and_then(|bytes| bytes.try_into().ok());
+            let writer =
+                writer.ok_or_else(|| damaged("the server sent a row without its writer"))?;
+            found.insert(key.to_vec(), u32::from_be_bytes(writer));
+            Ok(ControlFlow::Continue(()))
+        })?;
+        debug_assert!(read.is_continue(), "nothing stops it");
+    }
+    Ok(keys.iter().map(|key| found.remove(*key)).collect())
+}
+
 /// A query for the rows of some keys, in key order.
 pub(super) fn keys_query(table: &Table, keys: &[&[u8]]) -> Result<String> {
+    keys_query_with(table, "", keys)
+}
+
+/// The same, with more columns in front.
+fn keys_query_with(table: &Table, more: &str, keys: &[&[u8]]) -> Result<String> {
     let mut columns = vec![Vec::with_capacity(keys.len()); table.key.len()];
     let mut scratch = Vec::new();
     for key in keys {
@@ -359,7 +389,7 @@ pub(super) fn keys_query(table: &Table, keys: &[&[u8]]) -> Result<String> {
         )
     });
     Ok(format!(
-        "SELECT {} FROM unnest({arrays}) AS w({}) JOIN {} t ON {} ORDER BY {}",
+        "SELECT {more}{} FROM unnest({arrays}) AS w({}) JOIN {} t ON {} ORDER BY {}",
         table.column_list("t."),
         names.join(", "),
         table.relation,

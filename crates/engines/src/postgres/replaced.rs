@@ -38,7 +38,8 @@ pub(super) fn bytes_of(
     Ok(u64::try_from(row.get::<_, i64>(0)).unwrap_or(0))
 }
 
-/// Reads it in a range behind a key, in key order. Tells whether it was read to its end.
+/// Reads it in a range behind a key, in key order. The version of each change is the transaction of the publish, or 0 where
+/// that left no row. Tells whether it was read to its end.
 pub(super) fn read(
     client: &mut Client,
     operation: &str,
@@ -81,7 +82,10 @@ pub(super) fn read(
         };
         let is_gone = more[2].ok_or_else(garbled)? != [0];
         let change = ChangeRef {
-            version,
+            version: match replaced {
+                Replaced::Nothing => 0,
+                Replaced::Row(_) | Replaced::Unknown => version,
+            },
             kind: if is_gone {
                 ChangeKind::Erase
             } else {

@@ -183,6 +183,7 @@ impl Postgres {
                 let Read {
                     found,
                     beyond,
+                    beyond_us,
                     unfolded,
                 } = match read {
                     Ok(read) => read,
@@ -201,6 +202,9 @@ impl Postgres {
                     }
                 };
                 whole_to = Some(beyond);
+                // A commit gets its time a moment before snapshots see it.
+                let all_before_us = beyond_us.map_or(cut.begun_us, |us| us.min(cut.begun_us));
+                cut.commits.all_before_us = Some(all_before_us);
                 cut.unfolded = Some(unfolded);
                 for (table, found) in found {
                     match found {
@@ -488,6 +492,8 @@ struct Read {
     found: Vec<(String, Found)>,
     /// The place in the log before which the cut sees all.
     beyond: String,
+    /// The first time of a commit in it that the cut does not see.
+    beyond_us: Option<i64>,
     /// The changes one by one.
     unfolded: Unfolded,
 }
@@ -526,12 +532,14 @@ fn read(
         unfolder.take(&message, touched.within())?;
     }
     let unfolded = unfolder.finish(is_as_it_was)?;
+    let beyond_us = touched.beyond_us();
     let (found, beyond) = touched.finish();
     let place = |at: u64| format!("{:X}/{:X}", at >> 32, at & u64::from(u32::MAX));
     let names = cut.tables.keys().cloned();
     Ok(Read {
         found: names.zip(found).collect(),
         beyond: beyond.map_or(up_to, place),
+        beyond_us,
         unfolded,
     })
 }

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mendb_model::key::encode_column;
 
 use super::catalogue::Table;
-use super::pgoutput::{Message, Value};
+use super::pgoutput::{MICROSECONDS, Message, Value};
 use super::transaction::Sees;
 
 /// Keys of all tables are held up to about so many bytes.
@@ -48,6 +48,8 @@ pub(super) struct Touched<'a> {
     within: Option<u64>,
     /// The commit of the first transaction that is beyond it.
     beyond: Option<u64>,
+    /// The first time of such a commit, in microseconds since 1970.
+    beyond_us: Option<i64>,
     bytes: usize,
     most_bytes: usize,
 }
@@ -71,6 +73,7 @@ impl<'a> Touched<'a> {
             relations: BTreeMap::new(),
             within: None,
             beyond: None,
+            beyond_us: None,
             bytes: 0,
             most_bytes: MOST_BYTES,
         }
@@ -81,13 +84,15 @@ impl<'a> Touched<'a> {
         match message {
             Message::Begin {
                 commit,
+                committed,
                 transaction,
-                ..
             } => {
                 let number = self.now.whole_number(*transaction);
                 let is_seen = self.now.sees(number);
                 if !is_seen {
                     self.beyond = self.beyond.or(Some(*commit));
+                    let us = committed.saturating_add(MICROSECONDS);
+                    self.beyond_us = Some(self.beyond_us.map_or(us, |first| first.min(us)));
                 }
                 self.within = (is_seen && !self.since.sees(number)).then_some(number);
             }
@@ -115,6 +120,11 @@ impl<'a> Touched<'a> {
     /// The transaction that is being told, if it is in the increment.
     pub(super) fn within(&self) -> Option<u64> {
         self.within
+    }
+
+    /// The first time of a commit that is beyond the increment, in microseconds since 1970.
+    pub(super) fn beyond_us(&self) -> Option<i64> {
+        self.beyond_us
     }
 
     /// What was found of each table, in their order, and the commit of the first transaction that is beyond.

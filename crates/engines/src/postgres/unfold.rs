@@ -1,7 +1,8 @@
 //! Each change of the transactions of an increment by itself, out of the messages of a change stream, sorted by the keys
 //! that were written ([`mendb_model::unfolded`]).
 //!
-//! A row that changed its key is an erase of the one and a row under the other. Where a value is stored beside its row and
+//! A row that changed its key is an erase of the one and a row under the other, in places that follow each other: behind
+//! an erase of a row that went, a place is left out. Where a value is stored beside its row and
 //! did not change, the stream does not tell it: the change leaves it what it was. *Memory*: what the
 //! [spool](super::spool) holds, and for each table what one transaction did to it.
 
@@ -15,13 +16,11 @@ use mendb_model::value::ValueRef;
 use mendb_model::{Change, ColumnSet, ColumnType, row};
 
 use super::catalogue::Table;
-use super::pgoutput::{Message, Value};
+use super::pgoutput::{MICROSECONDS, Message, Value};
 use super::spool::{Spooled, Spooler};
 use super::touched::{Watched, key_of};
 use crate::error::Result;
 
-/// From 2000 to 1970.
-const MICROSECONDS: i64 = 946_684_800_000_000;
 /// The section of transactions; those of tables are their numbers.
 const TRANSACTIONS: u32 = u32::MAX;
 
@@ -32,6 +31,8 @@ pub(super) struct Unfolder<'a> {
     spooler: Spooler,
     /// The place of the next change.
     next: u64,
+    /// Of a change before that was a delete, its table and relation.
+    deleted: Option<(usize, u32)>,
     /// The transaction that is being told, if it is in the increment.
     transaction: Option<Transaction>,
     transaction_bytes: u64,
@@ -100,6 +101,7 @@ impl<'a> Unfolder<'a> {
             relations: BTreeMap::new(),
             spooler: Spooler::default(),
             next: 0,
+            deleted: None,
             transaction: None,
             transaction_bytes: 0,
         }
@@ -203,6 +205,14 @@ impl<'a> Unfolder<'a> {
             return Ok(());
         };
         let (at, places) = (relation.table, relation.columns.clone());
+        if let Some((table, other)) = self.deleted.take() {
+            // A row that goes from one partition into another is told as a delete and an insert.
+            let is_moved = matches!(did, Did::Insert) && table == at && other != number;
+            self.next += u64::from(!is_moved);
+        }
+        if let Did::Delete = did {
+            self.deleted = Some((at, number));
+        }
         if let Some(rows) = self.rows_of(at) {
             *match did {
                 Did::Insert => &mut rows.inserted,
@@ -296,6 +306,9 @@ impl<'a> Unfolder<'a> {
         let Some(transaction) = self.transaction.take() else {
             return Ok(());
         };
+        if self.deleted.take().is_some() {
+            self.next += 1;
+        }
         // Each has a place of its own, also where its changes are not kept.
         self.next = self.next.max(transaction.first_place + 1);
         for rows in transaction.rows.values() {

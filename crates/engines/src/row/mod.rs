@@ -212,6 +212,7 @@ impl RowStore for RowEngine {
             version: snapshot.version().into(),
             tables,
             transactions: None,
+            commits: None,
         };
         self.snapshots()
             .insert(request.operation.to_owned(), snapshot);

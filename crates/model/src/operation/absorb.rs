@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::step::StepKind;
-use super::task::{MendedShard, Task, TaskOutput, TaskSpec, TaskStatus};
+use super::task::{MendedRows, MendedShard, Task, TaskOutput, TaskSpec, TaskStatus};
 use super::{Operation, TouchedDraft};
 
 impl Task {
@@ -105,6 +105,28 @@ impl Operation {
                             rows,
                             method,
                         });
+                    }
+                }
+                TaskOutput::Published {
+                    writers_waited_ms,
+                    again,
+                } => {
+                    for shard in again {
+                        let is_it = |known: &MendedShard| {
+                            known.path == shard.path && known.range == shard.range
+                        };
+                        if let Some(at) = self.mended.iter().position(is_it) {
+                            self.mended[at].rows = shard.rows;
+                            let first = self.touched.mended_from.unwrap_or(at);
+                            self.touched.mended_from = Some(first.min(at));
+                        }
+                    }
+                    self.head.mended_rows = MendedRows {
+                        writers_waited_ms,
+                        ..MendedRows::default()
+                    };
+                    for shard in &self.mended {
+                        self.head.mended_rows += shard.rows;
                     }
                 }
                 TaskOutput::Parts(list) => {

@@ -324,6 +324,12 @@ impl Request {
         matches!(self, Self::MendRows(mend) if mend.beside_writers) && step == StepKind::Commit
     }
 
+    /// Whether it ends by itself where the target refuses it before anything is live: asked again, it would be refused
+    /// again, and what it holds would be in the way of others.
+    pub(super) fn ends_when_refused(&self) -> bool {
+        matches!(self, Self::MendRows(mend) if mend.beside_writers)
+    }
+
     /// The tables of the target that it touches.
     pub fn target_tables(&self) -> Vec<TargetTable<'_>> {
         fn of_rows(names: &[String]) -> impl Iterator<Item = TargetTable<'_>> {

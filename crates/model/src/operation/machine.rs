@@ -85,118 +85,15 @@ impl Operation {
     }
 
     /// Changes the tasks of which that can be said.
-    fn change_tasks(&mut self, which: impl Fn(&Task) -> bool, change: impl Fn(&mut Task)) {
+    pub(super) fn change_tasks(
+        &mut self,
+        which: impl Fn(&Task) -> bool,
+        change: impl Fn(&mut Task),
+    ) {
         for at in 0..self.tasks.len() {
             if which(&self.tasks[at]) {
                 self.change_task(at as u32, &change);
             }
-        }
-    }
-
-    fn pause(&mut self, context: Context, effects: &mut Vec<Effect>) -> Result<(), IllegalEvent> {
-        if self.state.is_terminal() {
-            return Err(self.over("paused"));
-        }
-        if self.stop.is_some() {
-            return Err(IllegalEvent::Stopping {
-                operation_id: self.operation_id.to_string(),
-            });
-        }
-        self.stop = Some(Stop::Pause {
-            since_ms: context.now_ms,
-        });
-        self.abort_running(effects);
-        Ok(())
-    }
-
-    pub(super) fn resume(
-        &mut self,
-        context: Context,
-        effects: &mut Vec<Effect>,
-    ) -> Result<(), IllegalEvent> {
-        match (&self.stop, self.state) {
-            (Some(Stop::Pause { since_ms } | Stop::Hold { since_ms }), _) => {
-                let paused_ms = context.now_ms.saturating_sub(*since_ms);
-                self.step_deadline_ms = self.step_deadline_ms.saturating_add(paused_ms);
-                self.operation_deadline_ms = self.operation_deadline_ms.saturating_add(paused_ms);
-            }
-            (None, State::Failed) => {
-                self.step_deadline_ms = context.now_ms.saturating_add(self.limits.step_budget_ms);
-                self.operation_deadline_ms = context
-                    .now_ms
-                    .saturating_add(self.limits.operation_budget_ms);
-            }
-            (None, State::Done | State::Cancelled) => return Err(self.over("resumed")),
-            (None, _) => {
-                return Err(IllegalEvent::NotStopped {
-                    operation_id: self.operation_id.to_string(),
-                });
-            }
-            (Some(Stop::Cancel | Stop::Fail(_)), _) => {
-                return Err(IllegalEvent::Stopping {
-                    operation_id: self.operation_id.to_string(),
-                });
-            }
-        }
-        self.stop = None;
-        self.error = None;
-        self.lost_cut = None;
-        self.state = State::Allocating;
-        let has_failed = |task: &Task| {
-            task.failures > 0 || task.not_before_ms > 0 || task.status == TaskStatus::Failed
-        };
-        self.change_tasks(has_failed, |task| {
-            task.failures = 0;
-            task.not_before_ms = 0;
-            if task.status == TaskStatus::Failed {
-                task.status = TaskStatus::Pending;
-            }
-        });
-        self.allocation_failures = 0;
-        self.allocate_if_needed(effects);
-        Ok(())
-    }
-
-    fn cancel(&mut self, effects: &mut Vec<Effect>) -> Result<(), IllegalEvent> {
-        if matches!(self.state, State::Done | State::Cancelled) {
-            return Err(self.over("cancelled"));
-        }
-        if matches!(self.stop, Some(Stop::Cancel)) {
-            return Err(IllegalEvent::Stopping {
-                operation_id: self.operation_id.to_string(),
-            });
-        }
-        let operation_id = self.operation_id.to_string();
-        let sealed = self.request.is_backup()
-            && self.step_kind() == StepKind::Seal
-            && self.state == State::Applying;
-        match self.step_kind() {
-            StepKind::Rollback => return Err(IllegalEvent::RollingBack { operation_id }),
-            step if sealed || self.is_live() || !step.can_cancel() => {
-                let step = step.name();
-                return Err(IllegalEvent::TooLate { operation_id, step });
-            }
-            _ => {}
-        }
-        if self.state == State::Failed {
-            self.state = State::Allocating;
-        }
-        self.stop = Some(Stop::Cancel);
-        self.abort_running(effects);
-        Ok(())
-    }
-
-    /// Whether what it does is live, although it is not over.
-    fn is_live(&self) -> bool {
-        let mut before = self.steps.iter().take(self.current_step as usize);
-        before.any(|step| self.request.is_live_after(step.kind))
-    }
-
-    fn over(&self, wanted: &'static str) -> IllegalEvent {
-        IllegalEvent::Over {
-            operation_id: self.operation_id.to_string(),
-            state: self.state.name(),
-            wanted,
         }
     }
 
@@ -251,7 +148,7 @@ impl Operation {
         }
     }
 
-    fn allocate_if_needed(&self, effects: &mut Vec<Effect>) {
+    pub(super) fn allocate_if_needed(&self, effects: &mut Vec<Effect>) {
         if !self.allocated {
             effects.push(Effect::Allocate);
         }
@@ -330,6 +227,7 @@ impl Operation {
                 retriable: false,
                 message,
             } => self.task_is_fatal(shard_idx, &message, effects),
+            ReportStatus::Refused { message } => self.task_is_refused(shard_idx, message, effects),
             ReportStatus::CutLost { message } => match step {
                 // It went away while it was being taken.
                 StepKind::Cut => self.task_failed(context, shard_idx, message),
@@ -385,6 +283,27 @@ impl Operation {
         }
     }
 
+    /// Rolls back what nothing of is done yet, where the kind of operation has no use for another try; else that is up to
+    /// users.
+    fn task_is_refused(&mut self, shard_idx: u32, message: String, effects: &mut Vec<Effect>) {
+        let step = self.step_kind();
+        let can_end = self.request.ends_when_refused() && step.can_cancel() && !self.is_live();
+        if !can_end {
+            return self.task_is_fatal(shard_idx, &message, effects);
+        }
+        self.change_task(shard_idx, |task| {
+            task.error = Some(message.clone());
+            task.status = TaskStatus::Pending;
+        });
+        match self.stop {
+            Some(Stop::Cancel | Stop::Fail(_) | Stop::Refuse(_)) => {}
+            None | Some(Stop::Pause { .. } | Stop::Hold { .. }) => {
+                self.stop = Some(Stop::Refuse(message));
+                self.abort_running(effects);
+            }
+        }
+    }
+
     /// Fails with what each failed task said, once no other has anything left to do.
     fn fail_when_others_are_done(&mut self, effects: &mut Vec<Effect>) {
         if !self.tasks.are_over() || self.tasks.counts().failed == 0 {
@@ -430,7 +349,7 @@ impl Operation {
     /// Fails once nothing runs, in spite of a pause; a cancel is about to undo what failed.
     fn fail(&mut self, message: String, effects: &mut Vec<Effect>) {
         match self.stop {
-            Some(Stop::Cancel | Stop::Fail(_)) => {}
+            Some(Stop::Cancel | Stop::Fail(_) | Stop::Refuse(_)) => {}
             None | Some(Stop::Pause { .. } | Stop::Hold { .. }) => {
                 self.stop = Some(Stop::Fail(message));
                 self.abort_running(effects);
@@ -438,7 +357,7 @@ impl Operation {
         }
     }
 
-    fn abort_running(&self, effects: &mut Vec<Effect>) {
+    pub(super) fn abort_running(&self, effects: &mut Vec<Effect>) {
         let step = self.current_step;
         let running = self.tasks.running();
         effects.extend(running.map(|shard_idx| Effect::Abort { step, shard_idx }));
@@ -537,9 +456,11 @@ impl Operation {
                 self.state = State::Failed;
                 return effects.push(Effect::Finished);
             }
-            Some(Stop::Cancel) => {
-                self.stop = None;
-                self.error = None;
+            Some(Stop::Cancel | Stop::Refuse(_)) => {
+                self.error = match self.stop.take() {
+                    Some(Stop::Refuse(message)) => Some(message),
+                    _ => None,
+                };
                 self.absorb();
                 let kept = self.current_step as usize + 1;
                 self.steps.truncate(kept);

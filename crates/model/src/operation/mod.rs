@@ -29,6 +29,7 @@
 //!   go on, so that two never work on one shard.
 
 mod absorb;
+mod asked;
 pub mod cluster;
 mod drill;
 mod event;
@@ -39,10 +40,10 @@ pub mod plan;
 pub mod progress;
 pub mod request;
 mod rewind;
-mod said;
 mod shard_method;
 mod standing;
 pub mod step;
+mod take_over;
 pub mod task;
 mod tasks;
 mod touched;
@@ -66,9 +67,9 @@ pub use request::{
     BackupRequest, ChainLink, DifferentTable, ExpectedShard, FindBy, FoundBy, MendRequest,
     MendSource, PartBackupRequest, Redefinition, Request, RestoreRequest, RestoreStrategy,
     RowMendRequest, RowScope, RowTableMend, StoppedTable, TableMapping, TableMend, TableUndo,
-    TargetTable,
+    TargetTable, WrittenSince,
 };
-pub use rewind::{BadChangedBy, ChangedBy, Rewind};
+pub use rewind::{BadChangedBy, ChangedBy, Rewind, UntoldTable};
 pub use shard_method::{ChosenMethod, ShardMethod, ShardOutlook};
 pub use step::{PlannedStep, StepKind};
 pub use task::{
@@ -136,6 +137,8 @@ pub enum Stop {
     Cancel,
     /// It failed with this message: be failed once nothing runs.
     Fail(String),
+    /// It was refused with this message: roll back once nothing runs.
+    Refuse(String),
 }
 
 /// A cut that does not exist any more.

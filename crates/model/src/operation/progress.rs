@@ -233,6 +233,7 @@ mod tests {
             of_target: None,
             beside_writers: false,
             max_write_wait_ms: None,
+            untold: Vec::new(),
         });
         let steps = plan(&request, &[]).unwrap();
         let repository = ("id".to_owned(), "memory:".to_owned());

@@ -11,7 +11,7 @@ use crate::name::{BackupId, OperationId};
 use crate::operation::cluster::ClusterRequest;
 use crate::operation::drill::Drill;
 use crate::operation::maintenance::MaintenanceRequest;
-use crate::operation::rewind::Rewind;
+use crate::operation::rewind::{Rewind, UntoldTable};
 use crate::operation::task::MendedRows;
 use crate::part::{
     Difference, Exclusion, Grade, OnConcurrentInsert, PartitionMethod, Redefining, TableDefinition,
@@ -381,6 +381,18 @@ pub struct RowMendRequest {
     /// Writers wait no longer for the publish, where they wait for that only: it is given up then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_write_wait_ms: Option<u64>,
+    /// Where transactions are taken back, tables of the collection of which it is not known what they wrote there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub untold: Vec<UntoldTable>,
+}
+
+impl RowMendRequest {
+    /// How a table is mended to take transactions back; `None` where it is not.
+    pub fn rewind_of(&self, table: &str) -> Option<&Rewind> {
+        let mut tables = self.tables.iter();
+        let mended = tables.find(|mended| mended.table == table)?;
+        mended.scope.rewind.as_ref()
+    }
 }
 
 /// How a mend of rows finds those that differ.
@@ -434,10 +446,23 @@ pub struct RowScope {
     /// Those that the wanted backup itself has changes of: it is the state before a mend of chosen keys.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub changed_only: bool,
+    /// Of these, what becomes of those whose rows others wrote again since that mend; without, they go back as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written_since: Option<WrittenSince>,
     /// Those that some transactions wrote, which go back to what they were before: the wanted backup is the one up to
     /// which later writes are known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rewind: Option<Rewind>,
+}
+
+/// What becomes of rows of a mend that is taken back which others wrote again since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WrittenSince {
+    /// They stay.
+    Stay,
+    /// They refuse it: rows changed their keys, so that one row may be under two of them.
+    Refuse,
 }
 
 impl RowScope {

@@ -16,8 +16,34 @@ pub struct Rewind {
     /// Whether rows go back too that others wrote again since.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub include_rewritten: bool,
+    /// Whether rows of the table changed their keys since, by the changes that are known.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keys_changed: bool,
     /// The first backup of the chain that has a change of theirs of the table.
     pub from: BackupId,
+}
+
+/// A table that transactions which are taken back may have written to, where it is not known what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UntoldTable {
+    /// Its name.
+    pub table: String,
+    /// The increment that does not tell it.
+    pub backup_id: BackupId,
+    /// Why not.
+    pub why: String,
+}
+
+/// As a part of a sentence.
+impl fmt::Display for UntoldTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            table,
+            backup_id,
+            why,
+        } = self;
+        write!(f, "{table} (increment {backup_id} does not tell: {why})")
+    }
 }
 
 /// Transactions, chosen among those whose changes increments keep one by one.
@@ -30,14 +56,23 @@ pub enum ChangedBy {
     Transaction(u64),
     /// Those that committed in this time, in microseconds since 1970.
     Span {
-        /// From here on; from the first there is.
+        /// From here on; from the full backup of the chain on without.
         from_us: Option<i64>,
-        /// Before this; to the last there is.
+        /// Before this; up to the newest backup without.
         before_us: Option<i64>,
     },
 }
 
 impl ChangedBy {
+    /// As people write it behind a flag.
+    pub fn as_flag(&self) -> String {
+        let end = |us: Option<i64>| us.map(moment).unwrap_or_default();
+        match *self {
+            Self::Transaction(number) => number.to_string(),
+            Self::Span { from_us, before_us } => format!("{}..{}", end(from_us), end(before_us)),
+        }
+    }
+
     /// Whether a transaction is one of them.
     pub fn chooses(&self, transaction: u64, committed_us: i64) -> bool {
         match *self {
@@ -53,23 +88,24 @@ impl ChangedBy {
     }
 }
 
+fn moment(us: i64) -> String {
+    let at = jiff::Timestamp::from_microsecond(us);
+    at.map_or_else(|_| us.to_string(), |at| at.to_string())
+}
+
 /// As a part of a sentence.
 impl fmt::Display for ChangedBy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let moment = |us: i64| {
-            let at = jiff::Timestamp::from_microsecond(us);
-            at.map_or_else(|_| us.to_string(), |at| at.to_string())
-        };
         match *self {
             Self::Transaction(number) => write!(f, "transaction {number}"),
             Self::Span { from_us, before_us } => {
-                f.write_str("what committed")?;
-                if let Some(from) = from_us {
-                    write!(f, " from {}", moment(from))?;
+                match from_us {
+                    Some(from) => write!(f, "what committed from {}", moment(from))?,
+                    None => f.write_str("what committed from the full backup on")?,
                 }
                 match before_us {
                     Some(before) => write!(f, " until {}", moment(before)),
-                    None => Ok(()),
+                    None => f.write_str(" until the newest backup"),
                 }
             }
         }
@@ -78,34 +114,46 @@ impl fmt::Display for ChangedBy {
 
 /// What is neither a number nor a span of time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{0:?} is neither the number of a transaction nor a span as 2026-11-21T08:00:00Z..2026-11-21T08:05:00Z, of which one \
-     end may be left out"
-)]
-pub struct BadChangedBy(String);
+pub enum BadChangedBy {
+    /// It is something else.
+    #[error(
+        "{0:?} is neither the number of a transaction nor a span as 2026-11-21T08:00:00Z..2026-11-21T08:05:00Z, of which one \
+         end may be left out"
+    )]
+    Neither(String),
+    /// Not a moment, or one of which it is not said where.
+    #[error(
+        "{0:?} is no moment with an offset, as 2026-11-21T08:00:00Z or 2026-11-21T09:00:00+01:00"
+    )]
+    Moment(String),
+    /// The first moment is not before the last.
+    #[error("{0} is empty: it ends at its first moment or before")]
+    Empty(String),
+}
 
 impl FromStr for ChangedBy {
     type Err = BadChangedBy;
 
     fn from_str(text: &str) -> Result<Self, BadChangedBy> {
-        let bad = || BadChangedBy(text.to_owned());
+        let neither = || BadChangedBy::Neither(text.to_owned());
         let Some((from, before)) = text.split_once("..") else {
-            return text.parse().map(Self::Transaction).map_err(|_| bad());
+            return text.parse().map(Self::Transaction).map_err(|_| neither());
         };
         let moment = |text: &str| match text {
             "" => Ok(None),
             text => {
-                let at: jiff::Timestamp = text.parse().map_err(|_| bad())?;
+                let at = text.parse::<jiff::Timestamp>();
+                let at = at.map_err(|_| BadChangedBy::Moment(text.to_owned()))?;
                 Ok(Some(at.as_microsecond()))
             }
         };
         let (from_us, before_us) = (moment(from)?, moment(before)?);
-        let is_one = from_us
-            .zip(before_us)
-            .is_none_or(|(from, before)| from < before);
-        match is_one && (from_us.is_some() || before_us.is_some()) {
-            true => Ok(Self::Span { from_us, before_us }),
-            false => Err(bad()),
+        match (from_us, before_us) {
+            (None, None) => Err(neither()),
+            (Some(from), Some(before)) if from >= before => {
+                Err(BadChangedBy::Empty(text.to_owned()))
+            }
+            _ => Ok(Self::Span { from_us, before_us }),
         }
     }
 }
@@ -141,22 +189,50 @@ mod tests {
         );
         let open: ChangedBy = "..2026-11-21T08:00:00Z".parse().unwrap();
         assert!(open.chooses(1, i64::MIN) && !open.chooses(1, from));
+        assert_eq!(open.as_flag().parse::<ChangedBy>().unwrap(), open);
+        assert_eq!(span.as_flag().parse::<ChangedBy>().unwrap(), span);
         let told = serde_json::to_string(&span).unwrap();
         assert_eq!(serde_json::from_str::<ChangedBy>(&told).unwrap(), span);
     }
 
     #[test]
+    fn an_open_end_is_that_of_what_the_chain_tells() {
+        let open: ChangedBy = "..2026-11-21T08:00:00Z".parse().unwrap();
+        assert_eq!(
+            open.to_string(),
+            "what committed from the full backup on until 2026-11-21T08:00:00Z"
+        );
+        let open: ChangedBy = "2026-11-21T08:00:00Z..".parse().unwrap();
+        assert_eq!(
+            open.to_string(),
+            "what committed from 2026-11-21T08:00:00Z until the newest backup"
+        );
+    }
+
+    #[test]
     fn what_is_neither_is_said_so() {
-        for bad in [
-            "",
-            "..",
-            "x",
-            "-1",
-            "1..2",
-            "2026-11-21T08:00:00Z",
-            "2026-11-21T08:00:00Z..2026-11-21T08:00:00Z",
+        for (bad, why) in [
+            ("", "neither the number"),
+            ("..", "neither the number"),
+            ("x", "neither the number"),
+            ("-1", "neither the number"),
+            ("1..2", "\"1\" is no moment with an offset"),
+            ("2026-11-21T08:00:00Z", "neither the number"),
+            (
+                "2026-11-21T08:00:00..2026-11-21T08:05:00Z",
+                "\"2026-11-21T08:00:00\" is no moment with an offset",
+            ),
+            (
+                "2026-11-21T08:00:00Z..2026-11-21T08:00:00Z",
+                "ends at its first moment or before",
+            ),
+            (
+                "2026-11-21T09:00:00Z..2026-11-21T08:00:00Z",
+                "ends at its first moment or before",
+            ),
         ] {
-            assert!(bad.parse::<ChangedBy>().is_err(), "{bad}");
+            let error = bad.parse::<ChangedBy>().unwrap_err().to_string();
+            assert!(error.contains(why), "{bad}: {error}");
         }
     }
 }

@@ -256,6 +256,13 @@ pub enum TaskOutput {
     Lacks(String),
     /// Rows of a range that were compared and staged so far.
     Mended(MendedRows),
+    /// What was staged of all ranges is live.
+    Published {
+        /// Milliseconds that writers waited.
+        writers_waited_ms: u64,
+        /// Ranges that were compared again, as they were written meanwhile.
+        again: Vec<MendedShard>,
+    },
     /// The manifest as the cut sees it: every shard, no segment yet.
     Draft(Box<Manifest>),
     /// What a shard of a cluster has in the repository.
@@ -371,6 +378,11 @@ pub enum ReportStatus {
         /// Whether another attempt may succeed without anyone doing anything.
         retriable: bool,
         /// What failed, why, and what to do.
+        message: String,
+    },
+    /// What was asked for cannot be done as the target is, and nothing of it was: what can end by itself does.
+    Refused {
+        /// What refuses it, why, and what to do.
         message: String,
     },
     /// The cut that it reads does not exist any more: it must be taken again where the operation can do

@@ -278,6 +278,7 @@ fn manifest(
         tables: Vec::new(),
         compacted: None,
         transactions: None,
+        commits: None,
         part_store: Some(PartStoreBackup {
             tables: vec![PartTable {
                 definition,

@@ -153,6 +153,7 @@ pub fn manifest(
         }],
         part_store: None,
         transactions: None,
+        commits: None,
         compacted: None,
     }
 }

@@ -20,6 +20,7 @@ mod pieces;
 mod pulled;
 mod report;
 mod schema;
+mod span;
 mod state;
 mod table;
 mod transactions;
@@ -32,8 +33,9 @@ use mendb_model::name::{TablePath, matches};
 pub(crate) use key_union::KeyUnion;
 pub(crate) use pulled::Pulled;
 pub use report::{DiffMethod, DiffReport, RowDiff, RowsDiffer, TableDiff, row_values};
-pub(crate) use transactions::each_of;
+pub(crate) use span::{gaps, take_another};
 pub use transactions::{Transaction, TransactionSink, TransactionsOrder, TransactionsReport};
+pub(crate) use transactions::{each_of, untold};
 
 use crate::error::{Error, Result};
 use crate::front::Front;

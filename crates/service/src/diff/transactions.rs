@@ -1,5 +1,6 @@
 //! The transactions whose changes the increments of a chain keep one by one.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -7,10 +8,11 @@ use mendb_model::BackupId;
 use mendb_model::key::KeyRange;
 use mendb_model::manifest::Manifest;
 use mendb_model::name::{TablePath, matches};
-use mendb_model::operation::ChangedBy;
+use mendb_model::operation::{ChangedBy, UntoldTable};
 use mendb_model::unfolded::TransactionRows;
 
 use super::RestorePoint;
+use super::span::gaps;
 use crate::attempt::Tools;
 use crate::error::{Error, Result};
 use crate::front::Front;
@@ -42,6 +44,8 @@ pub struct Transaction {
     pub backup_id: BackupId,
     /// What it did to each table.
     pub tables: Vec<TransactionRows>,
+    /// Those of these tables to which it may have done more: the increment does not tell all of their changes.
+    pub in_part: BTreeSet<String>,
 }
 
 /// What was looked at for transactions.
@@ -53,6 +57,10 @@ pub struct TransactionsReport {
     pub found: u64,
     /// Increments of the chain that do not keep their changes one by one.
     pub silent: Vec<BackupId>,
+    /// What is not known of a span of time that was named.
+    pub gaps: Vec<String>,
+    /// Tables that transactions which were found may have written to as well, where it is not known what.
+    pub untold: Vec<UntoldTable>,
 }
 
 /// Takes transactions in the order of their commits; it ends the search by breaking.
@@ -94,7 +102,10 @@ impl Front {
             backup_id: last.backup_id.clone(),
             found: 0,
             silent: silent.map(|manifest| manifest.backup_id.clone()).collect(),
+            gaps: Vec::new(),
+            untold: Vec::new(),
         };
+        let mut within = BTreeSet::new();
         let is_asked_for = |rows: &TransactionRows| {
             order
                 .changed_by
@@ -106,18 +117,26 @@ impl Front {
             if !is_asked_for(&rows) {
                 return Ok(());
             }
+            within.insert(at);
             let backup_id = &chain[at].backup_id;
+            let of_table = chain[at].table(&rows.table);
+            let is_in_part = of_table.is_none_or(|table| table.unfolded.is_none());
+            let in_part = is_in_part.then(|| rows.table.clone());
             let goes_on = |open: &&mut Transaction| {
                 open.number == rows.transaction && open.backup_id == *backup_id
             };
             match open.as_mut().filter(goes_on) {
-                Some(open) => open.tables.push(rows),
+                Some(open) => {
+                    open.tables.push(rows);
+                    open.in_part.extend(in_part);
+                }
                 None => {
                     let next = Transaction {
                         number: rows.transaction,
                         committed_us: rows.committed_us,
                         backup_id: backup_id.clone(),
                         tables: vec![rows],
+                        in_part: in_part.into_iter().collect(),
                     };
                     report.found += 1;
                     if let Some(before) = open.replace(next)
@@ -134,9 +153,28 @@ impl Front {
             Err(TaskError::Stopped) => return Ok(None),
             Err(error) => return Err(error.into()),
         }
+        // Silent increments are told beside it.
+        let of_span = gaps(order.changed_by, &chain).into_iter();
+        let of_span = of_span.filter(|gap| !gap.is_silent);
+        report.gaps = of_span.map(|gap| gap.what).collect();
+        report.untold = within.iter().flat_map(|at| untold(&chain[*at])).collect();
         let ended = open.is_some_and(|last| sink(last).is_break());
         Ok((!ended).then_some(report))
     }
+}
+
+/// The tables of an increment that keeps its changes one by one, of which it does not tell them.
+pub(crate) fn untold(increment: &Manifest) -> impl Iterator<Item = UntoldTable> {
+    let tables = increment.tables.iter();
+    let tables = tables.filter(|table| table.unfolded.is_none());
+    tables.map(|table| UntoldTable {
+        table: table.table.clone(),
+        backup_id: increment.backup_id.clone(),
+        why: match &table.untold {
+            Some(why) => why.clone(),
+            None => "the change stream did not tell them".to_owned(),
+        },
+    })
 }
 
 /// Hands over what each transaction did to each table, in the order of commits, with the place of its increment in the

@@ -94,7 +94,7 @@ fn describe(step: &str, event: &Event) -> Option<String> {
             match &report.status {
                 ReportStatus::InProgress => return None,
                 ReportStatus::Success => format!("{step}: shard {shard} done"),
-                ReportStatus::Error { message, .. } => {
+                ReportStatus::Error { message, .. } | ReportStatus::Refused { message } => {
                     format!("{step}: shard {shard} failed: {message}")
                 }
                 ReportStatus::CutLost { message } => {

@@ -113,7 +113,9 @@ impl Workers {
             .entered();
             let attempt = Attempt::requested(&tools, &request, journal, &turn.stopped, &send);
             let (status, counts) = outcome(&attempt);
-            if let ReportStatus::Error { message, .. } | ReportStatus::CutLost { message } = &status
+            if let ReportStatus::Error { message, .. }
+            | ReportStatus::Refused { message }
+            | ReportStatus::CutLost { message } = &status
             {
                 of_operation.record("error", message);
             }
@@ -196,6 +198,9 @@ fn outcome(attempt: &Attempt<'_>) -> (ReportStatus, Counts) {
                 message: describe_error(&error),
             }
         }
+        Ok(Err(error)) if error.is_refusal() => ReportStatus::Refused {
+            message: describe_error(&error),
+        },
         Ok(Err(error)) => ReportStatus::Error {
             retriable: error.is_retriable(),
             message: describe_error(&error),

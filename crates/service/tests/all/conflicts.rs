@@ -250,7 +250,7 @@ proptest! {
         }
         write(&world, &after, &later);
         let undone = mended(&later, &live, is_mended);
-        let undo = service.request_row_undo(&id, Conflicting::default());
+        let undo = service.request_row_undo(&id, Conflicting::default(), false);
         match undo {
             Ok(undo) => {
                 prop_assert!(is_unique(&undone));
@@ -261,7 +261,7 @@ proptest! {
                 prop_assert!(matches!(error, Error::Conflicts(_)), "{}", error);
                 prop_assert!(!is_unique(&undone));
                 prop_assert_eq!(&read(&world), &later);
-                let undo = service.request_row_undo(&id, ERASE).unwrap();
+                let undo = service.request_row_undo(&id, ERASE, false).unwrap();
                 done(&world, &undo);
                 let now = read(&world);
                 prop_assert!(is_unique(&now));
@@ -336,7 +336,7 @@ proptest! {
                 done(&world, &id);
                 prop_assert_eq!(&read(&world), &expected);
                 world.database.prove_people();
-                let undo = service.request_row_undo(&id, Conflicting::default()).unwrap();
+                let undo = service.request_row_undo(&id, Conflicting::default(), false).unwrap();
                 done(&world, &undo);
                 prop_assert_eq!(&read(&world), &live);
             }

@@ -2,14 +2,15 @@
 //! mending or creating tables.
 
 pub mod mend_args;
+mod notes;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use clap::Args;
 use mendb_model::BackupId;
-use mendb_model::name::{BackupKind, OperationId, check};
-use mendb_model::operation::{FindBy, RestoreStrategy, State};
+use mendb_model::name::{OperationId, check};
+use mendb_model::operation::{RestoreStrategy, State};
 use mendb_repo::clickhouse_backup::ImportedBackups;
 use mendb_service::{
     Drift, Error, MendFrom, MendOrder, Purpose, RestoreOrder, RowMendOrder, Service,
@@ -20,12 +21,12 @@ use crate::cluster::ClusterArgs;
 use crate::commands::selectors::unless_nothing_fits;
 use crate::context::Context;
 use crate::failure::{Failure, Verdict};
-use crate::human;
 use crate::parts::mend_preview;
 use crate::rows::mend_preview as row_preview;
 use crate::rows::plan_file::{self, Planned};
 use crate::target::Target;
 use mend_args::MendArgs;
+use notes::{say_what_is_special, say_what_stays_behind};
 
 /// What to begin with on a ClickHouse server, and on a row store.
 const EXAMPLES: &str = "\
@@ -160,7 +161,7 @@ impl RestoreCommand {
             keep_newer_than_us: self.mend.keep_newer_than,
             changed_by: self.mend.only_changed_by,
             include_rewritten: self.mend.include_rewritten,
-            changed_only: BTreeSet::new(),
+            changed_only: BTreeMap::new(),
         };
         if !plans {
             let id = service.request_row_mend(&order)?;
@@ -288,55 +289,6 @@ fn say_operation(context: &Context, service: &Service, id: &OperationId) -> Resu
     context.say(&format!("operation {id}"));
     if let Some(target) = service.journal().operation(id)?.request.of_target() {
         context.say(&format!("note: the backup is of another target, {target}"));
-    }
-    Ok(())
-}
-
-/// Says of which tables the target does not keep the whole definition.
-///
-/// # Errors
-/// The journal cannot be read.
-fn say_what_stays_behind(
-    context: &Context,
-    service: &Service,
-    id: &OperationId,
-) -> Result<(), Failure> {
-    let operation = service.journal().operation(id)?;
-    let tables = operation.request.plain_tables();
-    if !tables.is_empty() {
-        context.say(&format!(
-            "note: {} with columns, key and rows alone: this target does not keep defaults, constraints, sequences \
-             and other indexes of the database that the backup was taken of; they stay in the backup",
-            tables.join(", ")
-        ));
-    }
-    Ok(())
-}
-
-/// Says when a mend cannot go by changes, as it may then read much with writers shut out; and how many rows it
-/// takes along.
-fn say_what_is_special(
-    context: &Context,
-    service: &Service,
-    id: &OperationId,
-) -> Result<(), Failure> {
-    let operation = service.journal().operation(id)?;
-    let Some(request) = operation.request.row_mend() else {
-        return Ok(());
-    };
-    for table in request.tables.iter().filter(|table| !table.also.is_empty()) {
-        context.say(&format!(
-            "of {} also {} outside of the range",
-            table.table,
-            human::rows(table.also.len() as u64)
-        ));
-    }
-    if let FindBy::Digests { reason } = &request.find_by {
-        let backup = match request.before.backup_id.kind() {
-            BackupKind::Full => "; the state before is kept as a full backup",
-            BackupKind::Incremental => "",
-        };
-        context.say(&format!("compares digests of key ranges: {reason}{backup}"));
     }
     Ok(())
 }

@@ -52,6 +52,7 @@ pub(super) fn draft(
         tables: Vec::new(),
         compacted: None,
         transactions: None,
+        commits: None,
         part_store: Some(PartStoreBackup {
             exact: request.is_exact(),
             ..PartStoreBackup::new(String::new(), None)

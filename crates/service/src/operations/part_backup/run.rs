@@ -133,6 +133,7 @@ pub(super) fn cut(
         tables: Vec::new(),
         compacted: None,
         transactions: None,
+        commits: None,
         part_store: Some(store),
     }));
     Ok(())

@@ -147,7 +147,7 @@ impl Front {
     ) -> Result<OperationId> {
         let operation = self.journal.operation_head(id)?;
         if let Request::MendRows(_) = &operation.request {
-            return self.request_row_undo(id, Conflicting::default());
+            return self.request_row_undo(id, Conflicting::default(), false);
         }
         let _one_at_a_time = self.requests();
         let request = MendRequest {

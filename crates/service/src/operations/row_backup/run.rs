@@ -47,9 +47,12 @@ pub(crate) fn cut(
         }
     }
     let mut draft = drafted(attempt, request, frozen.version, frozen.tables);
-    if let (TaskOutput::Draft(manifest), Some(transactions)) = (&mut draft, frozen.transactions) {
-        manifest.transactions = Some(transactions);
-        manifest.format_version = UNFOLDED_FORMAT_VERSION;
+    if let TaskOutput::Draft(manifest) = &mut draft {
+        manifest.commits = frozen.commits;
+        if frozen.transactions.is_some() {
+            manifest.transactions = frozen.transactions;
+            manifest.format_version = UNFOLDED_FORMAT_VERSION;
+        }
     }
     counts.output = draft;
     Ok(())
@@ -79,6 +82,7 @@ pub(crate) fn drafted(
         tables,
         part_store: None,
         transactions: None,
+        commits: None,
         compacted: None,
     }))
 }

@@ -174,7 +174,7 @@ impl Front {
         };
         let (label, id) = (Some(label.to_owned()), header_id.as_deref());
         let before = self.planned_backup(&mended, label, Some(followed), id, &listed)?;
-        let reason = "this target keeps no changes".to_owned();
+        let reason = "mends of PostgreSQL go by the rows as they are".to_owned();
         Ok((before, FindBy::Digests { reason }))
     }
 

@@ -15,20 +15,24 @@
 
 use std::ops::ControlFlow;
 
-use mendb_engines::{BesideWriters, LookedDigests, WantedTable};
+use mendb_engines::{LookedDigests, WantedTable};
 use mendb_model::key::{KeyRange, to_hex};
 use mendb_model::manifest::{OnlyKeys, ShardedData};
 use mendb_model::name::TablePath;
 use mendb_model::operation::{
-    MendedRows, Rewind, RowMendRequest, RowTableMend, StepKind, TaskOutput, TaskSpec,
+    MendedRows, MendedShard, Rewind, RowMendRequest, RowTableMend, StepKind, TaskOutput, TaskSpec,
 };
 use mendb_model::{Change, ChangeKind, Digest, RowBlock, RowBlockBuilder, StagedCounts};
 use mendb_repo::ChainReader;
 
 use super::backup;
-use super::rewind::{ReplacedRows, differences, replaced_digests, rewind_of};
+use super::rewind::{ReplacedRows, differences, replaced_digests};
 use super::scope::Chooser;
-use super::{Fetched, Progress, Put, no_such_table, staging, wanted_chain, wanted_manifest};
+use super::units::Units;
+use super::{
+    Fetched, Progress, Put, beside_writers_of, no_such_table, staging, wanted_chain,
+    wanted_manifest,
+};
 use crate::attempt::{Attempt, Counts};
 use crate::diff::Pulled;
 use crate::operations::kind::no_such_step;
@@ -49,7 +53,7 @@ pub(super) fn run(
             // Nothing of an attempt before counts: the range is looked at as a whole.
             *counts = Counts::default();
             let mut progress = Progress::resume(attempt, counts);
-            look(attempt, request, path, range, &mut progress)
+            look(attempt, request, (path, range), None, &mut progress)
         }
         (TaskSpec::Whole, StepKind::Commit) => publish(attempt, request, counts),
         (TaskSpec::Whole, StepKind::Cut) => draft(attempt, request, counts),
@@ -63,13 +67,6 @@ pub(super) fn run(
         (TaskSpec::Whole, StepKind::Rollback) => super::rollback(attempt, request),
         _ => Err(no_such_step(&attempt.request.request)),
     }
-}
-
-fn beside_writers<'a>(attempt: &'a Attempt<'_>) -> TaskResult<&'a dyn BesideWriters> {
-    let beside = attempt.tools.engine.rows()?.beside_writers();
-    beside.ok_or_else(|| {
-        TaskError::Proof("the mend was ordered for another kind of target than this one".to_owned())
-    })
 }
 
 /// Finds every object that may be needed, and makes room.
@@ -87,7 +84,7 @@ fn prepare(attempt: &Attempt<'_>, request: &RowMendRequest, counts: &Counts) -> 
         let path = TablePath::table(&expected.table);
         if engine.digest(&path, &expected.range)? != expected.digest {
             return Err(TaskError::Proof(format!(
-                "table {} has changed in the keys from {} since the mend was planned; cancel it and plan again",
+                "table {} has changed in the keys from {} since the mend was planned: plan it again",
                 expected.table,
                 to_hex(&expected.range.start)
             )));
@@ -96,21 +93,31 @@ fn prepare(attempt: &Attempt<'_>, request: &RowMendRequest, counts: &Counts) -> 
     Ok(())
 }
 
-/// Stages what differs in a range, and notes what it was.
+/// Stages what differs in a range, and notes what it was. The units of the table are those that are known, or as they are
+/// then.
 fn look(
     attempt: &Attempt<'_>,
     request: &RowMendRequest,
-    path: &TablePath,
-    range: &KeyRange,
+    (path, range): (&TablePath, &KeyRange),
+    units: Option<&Units>,
     progress: &mut Progress<'_, '_>,
 ) -> TaskResult<()> {
-    let (engine, beside) = (attempt.tools.engine.rows()?, beside_writers(attempt)?);
+    let (engine, beside) = (attempt.tools.engine.rows()?, beside_writers_of(attempt)?);
     let (operation, table) = (attempt.operation(), &path.table);
     let expected = expected(attempt, request, path, range)?;
     let look = beside.begin_look(operation, table, range)?;
     let found = engine.digest(path, range)?;
-    if let Some(rewind) = rewind_of(request, table) {
-        let digests = take_back(attempt, request, rewind, (path, range), found, progress)?;
+    if let Some(rewind) = request.rewind_of(table) {
+        let now;
+        let units = match units {
+            Some(units) => units,
+            None => {
+                now = Units::of_table(attempt, request, path)?;
+                &now
+            }
+        };
+        let at = (path, range, units);
+        let digests = take_back(attempt, request, rewind, at, found, progress)?;
         return Ok(beside.end_look(operation, table, range, &look, digests)?);
     }
     progress.looked_at(MendedRows {
@@ -164,7 +171,7 @@ fn take_back(
     attempt: &Attempt<'_>,
     request: &RowMendRequest,
     rewind: &Rewind,
-    (path, range): (&TablePath, &KeyRange),
+    (path, range, units): (&TablePath, &KeyRange, &Units),
     found: Digest,
     progress: &mut Progress<'_, '_>,
 ) -> TaskResult<LookedDigests> {
@@ -177,7 +184,8 @@ fn take_back(
         ..MendedRows::default()
     });
     let mut put = staging(attempt, path)?;
-    differences(attempt, request, rewind, (path, range), &mut |some| {
+    let at = (path, range, units);
+    differences(attempt, request, rewind, at, &mut |some| {
         for LookedDigests { found, wanted } in some.exchanged {
             digests.wanted.subtract(found);
             digests.wanted.merge(wanted);
@@ -208,7 +216,7 @@ fn copy(
     (path, range): (&TablePath, &KeyRange),
     counts: &mut Counts,
 ) -> TaskResult<()> {
-    if rewind_of(request, &path.table).is_none() {
+    if request.rewind_of(&path.table).is_none() {
         return backup::copy(attempt, &request.before, counts);
     }
     let mut replaced = ReplacedRows::new(attempt, request, path, range)?;
@@ -329,6 +337,7 @@ impl Walk<'_, '_, '_, '_> {
             let mut are_chosen = chosen.are_chosen.into_iter();
             exchanged.retain(|_| are_chosen.next().unwrap_or(false));
             done.newer += chosen.newer.len() as u64;
+            done.rewritten += chosen.rewritten.len() as u64;
             changes = chosen.changes;
         }
         for LookedDigests { found, wanted } in exchanged {
@@ -362,27 +371,54 @@ impl Walk<'_, '_, '_, '_> {
 
 /// Locks writers out, looks again at what they wrote since, and publishes.
 fn publish(attempt: &Attempt<'_>, request: &RowMendRequest, counts: &mut Counts) -> TaskResult<()> {
-    let (engine, beside) = (attempt.tools.engine.rows()?, beside_writers(attempt)?);
+    let mut again: Vec<MendedShard> = Vec::new();
+    let (engine, beside) = (attempt.tools.engine.rows()?, beside_writers_of(attempt)?);
     let operation = attempt.operation();
     if !engine.is_published(operation)? {
         let wanted = wanted_tables(attempt, request)?;
         let mut locked = beside.lock_out(operation, &wanted, request.max_write_wait_ms)?;
-        for (table, range) in locked.drifted()? {
-            // What is found anew was counted when it was looked at first.
-            let mut again = Counts::default();
-            let mut progress = Progress::resume(attempt, &mut again);
+        // Nobody writes any more: what becomes of each unit is certain from here on.
+        let mut units = Vec::new();
+        for wanted in &wanted {
+            let path = TablePath::table(&wanted.table);
+            units.push((wanted, Units::of_table(attempt, request, &path)?));
+        }
+        let mut look_again = |table: &str, range: &KeyRange| -> TaskResult<()> {
+            let mut counts = Counts::default();
+            let mut progress = Progress::resume(attempt, &mut counts);
             let path = TablePath::table(table);
-            look(attempt, request, &path, &range, &mut progress)?;
+            let of_table = units.iter().find(|(wanted, _)| wanted.table == table);
+            let units = of_table.map(|(_, units)| units);
+            look(attempt, request, (&path, range), units, &mut progress)?;
+            let rows = progress.done;
+            again.retain(|known| known.path != path || known.range != *range);
+            again.push(MendedShard {
+                path,
+                range: range.clone(),
+                rows,
+                method: None,
+            });
+            Ok(())
+        };
+        for (table, range) in locked.drifted()? {
+            look_again(&table, &range)?;
+        }
+        for (wanted, units) in &units {
+            let ranges = wanted.shards.iter().map(|(range, _)| range.clone());
+            let ranges: Vec<KeyRange> = ranges.collect();
+            for range in units.misjudged(beside, operation, &wanted.table, &ranges)? {
+                look_again(&wanted.table, &range)?;
+            }
         }
         attempt.check_stopped()?;
         crate::env::crash_point();
         locked.publish()?;
         crate::env::crash_point();
     }
-    counts.output = TaskOutput::Mended(MendedRows {
+    counts.output = TaskOutput::Published {
         writers_waited_ms: beside.writers_waited_ms(operation)?,
-        ..MendedRows::default()
-    });
+        again,
+    };
     Ok(())
 }
 
@@ -413,7 +449,7 @@ fn wanted_tables(attempt: &Attempt<'_>, request: &RowMendRequest) -> TaskResult<
 
 /// Drafts the backup of the state before: the wanted backup, with what the publish replaced.
 fn draft(attempt: &Attempt<'_>, request: &RowMendRequest, counts: &mut Counts) -> TaskResult<()> {
-    let beside = beside_writers(attempt)?;
+    let beside = beside_writers_of(attempt)?;
     let wanted = wanted_manifest(attempt, request)?;
     let mut tables = Vec::new();
     for mended in &request.tables {

@@ -21,24 +21,28 @@ mod changes;
 pub(crate) mod conflicts;
 mod digests;
 pub mod drift;
+mod estimate;
 mod methods;
 mod new_rules;
 pub mod order;
 mod preview;
 mod rebuild;
-pub(crate) mod rewind;
+mod rewind;
 mod rewind_order;
 pub(crate) mod scope;
 mod second_look;
 mod tasks;
 mod undo;
+mod unit_keys;
+mod units;
 mod verify;
 mod wanted;
+pub(crate) mod written_keys;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use mendb_engines::{HiddenTable, RowSource, StagedCounts};
+use mendb_engines::{BesideWriters, HiddenTable, RowSource, StagedCounts};
 use mendb_model::RowBlock;
 use mendb_model::key::{KeyRange, to_hex};
 use mendb_model::manifest::Manifest;
@@ -386,6 +390,14 @@ fn rollback(attempt: &Attempt<'_>, request: &RowMendRequest) -> TaskResult<()> {
     attempt.tools.engine.drop_staged(attempt.operation())?;
     crate::env::crash_point();
     backup::rollback(attempt, &request.before)
+}
+
+/// What the target has for mends beside writers.
+fn beside_writers_of<'a>(attempt: &'a Attempt<'_>) -> TaskResult<&'a dyn BesideWriters> {
+    let beside = attempt.tools.engine.rows()?.beside_writers();
+    beside.ok_or_else(|| {
+        TaskError::Proof("the mend was ordered for another kind of target than this one".to_owned())
+    })
 }
 
 fn no_such_table(manifest: &Manifest, table: &str) -> TaskError {

@@ -1,6 +1,6 @@
 //! The order for a mend of live tables of a row store.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use mendb_model::key::KeyRange;
 use mendb_model::key_text::describe_range;
@@ -8,7 +8,7 @@ use mendb_model::manifest::{Manifest, TableBackup};
 use mendb_model::name::{BackupId, BackupKind, OperationId, matches};
 use mendb_model::operation::{
     ChangedBy, ExpectedShard, FindBy, MendedRows, Request, RowMendRequest, RowScope, RowTableMend,
-    State,
+    UntoldTable, WrittenSince,
 };
 use mendb_model::schema::TableSchema;
 use mendb_model::{TargetMark, Version};
@@ -16,9 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use super::before::link;
 use super::preview::{self, ShardPreview};
-use super::rewind::RewrittenRow;
 use super::rewind_order::rewound;
-use super::scope::{NewerRow, scoped};
+use super::scope::{NewerRow, RewrittenRow, scoped};
 use crate::error::{Error, Result};
 use crate::front::Front;
 use crate::front::chosen::{Purpose, check_whole, not_ours};
@@ -67,9 +66,9 @@ pub struct RowMendOrder {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub include_rewritten: bool,
     /// Tables of which only those keys go back that the wanted backup itself has changes of: it is the state before a
-    /// mend of chosen keys, which is taken back.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub changed_only: BTreeSet<String>,
+    /// mend, which is taken back. With what becomes of rows that others wrote again since that.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub changed_only: BTreeMap<String, Option<WrittenSince>>,
 }
 
 /// What is done with live rows outside of a range that hold, where a unique index allows one row only, what
@@ -118,6 +117,9 @@ pub struct RowMendPreview {
     /// Rows that chosen transactions wrote and that stay, as others wrote them again since: the first of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rewritten: Vec<RewrittenRow>,
+    /// Tables that the chosen transactions may have written to as well, where it is not known what.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub untold: Vec<UntoldTable>,
     /// The sums of all ranges.
     pub total: MendedRows,
     /// Bytes of the target's disk that it would need until it ends, about: a row lies in the layer of the
@@ -188,6 +190,7 @@ impl Front {
             before: request.before.backup_id.kind(),
             find_by: request.find_by,
             tables: request.tables,
+            untold: request.untold,
             ranges,
             conflicts,
             shards,
@@ -195,64 +198,6 @@ impl Front {
             rewritten,
             total,
         })
-    }
-
-    /// How long mends of so many rows take, by those that are done: between the least and the most that a
-    /// row took in any; the shortest of them is within.
-    fn milliseconds_of(&self, rows: &MendedRows) -> Result<Option<(u64, u64)>> {
-        let work = |rows: &MendedRows| (rows.read + rows.upserted + rows.erased) as f64;
-        let mut interval: Option<(f64, f64)> = None;
-        let mut shortest = f64::MAX;
-        for operation in self.journal.operations()? {
-            let is_mend = matches!(operation.request, Request::MendRows(_));
-            if !is_mend || operation.state != State::Done {
-                continue;
-            }
-            let took = operation
-                .updated_at_ms
-                .saturating_sub(operation.created_at_ms) as f64;
-            shortest = shortest.min(took);
-            let rate = took / work(&operation.mended_rows).max(1.0);
-            let (least, most) = interval.unwrap_or((rate, rate));
-            interval = Some((least.min(rate), most.max(rate)));
-        }
-        let work = work(rows);
-        Ok(interval.map(|(least, most)| {
-            let (least, most) = ((least * work).min(shortest), (most * work).max(shortest));
-            (least as u64, most as u64)
-        }))
-    }
-
-    /// How long writers wait for the publish of so many rows, by those that are done: between the least and the most
-    /// that a row took in any, for no shorter than the shortest.
-    fn writers_wait_of(
-        &self,
-        request: &RowMendRequest,
-        rows: &MendedRows,
-    ) -> Result<Option<(u64, u64)>> {
-        let written = |rows: &MendedRows| (rows.upserted + rows.erased) as f64;
-        let mut interval: Option<(f64, f64)> = None;
-        let mut shortest = f64::MAX;
-        for operation in self.journal.operations()? {
-            let done = operation.mended_rows;
-            if operation.state != State::Done || done.writers_waited_ms == 0 {
-                continue;
-            }
-            let waited = done.writers_waited_ms as f64;
-            shortest = shortest.min(waited);
-            let rate = waited / written(&done).max(1.0);
-            let (least, most) = interval.unwrap_or((rate, rate));
-            interval = Some((least.min(rate), most.max(rate)));
-        }
-        let written = written(rows);
-        let interval = interval.filter(|_| request.beside_writers);
-        Ok(interval.map(|(least, most)| {
-            let (least, most) = (
-                (least * written).min(shortest),
-                (most * written).max(shortest),
-            );
-            (least as u64, most.ceil() as u64)
-        }))
     }
 
     /// Checks an order for a mend of live tables and makes it an operation, which [`crate::Service::drive`]
@@ -339,10 +284,13 @@ impl Front {
             ));
         };
         let mut tables = self.mended_tables(order, &wanted.manifest)?;
-        if let Some(changed_by) = order.changed_by {
-            let how = (changed_by, order.include_rewritten);
-            rewound(&self.tools, how, chain, &mut tables)?;
-        }
+        let untold = match order.changed_by {
+            Some(changed_by) => {
+                let how = (changed_by, order.include_rewritten);
+                rewound(&self.tools, how, chain, &mut tables)?
+            }
+            None => Vec::new(),
+        };
         let ranges = tables.iter().filter_map(|table| {
             let schema = &wanted.manifest.table(&table.table)?.schema;
             let keys = describe_range(table.range.as_ref()?, &schema.key_types());
@@ -366,6 +314,17 @@ impl Front {
                 "leave it out",
             ));
         }
+        let without_effect = [
+            ("--accept-schema", order.accept_schema),
+            ("--include-conflicting", order.conflicting.include),
+        ];
+        let without_effect = without_effect.into_iter().find(|(_, given)| *given);
+        if let Some((flag, _)) = without_effect.filter(|_| beside_writers) {
+            return Err(Error::refused(
+                format!("{flag} is for row stores, and has no effect on PostgreSQL"),
+                "leave it out; --dry-run shows what would be done",
+            ));
+        }
         let (before, find_by) = match beside_writers {
             true => self.before_of_publish(&collection, &chosen, &tables, label)?,
             false => self.before(&collection, chain, &tables, label)?,
@@ -374,6 +333,7 @@ impl Front {
             condition: order.condition.clone(),
             keep_newer_than_us: order.keep_newer_than_us,
             changed_only: false,
+            written_since: None,
             rewind: None,
         };
         let only = &order.changed_only;
@@ -392,6 +352,7 @@ impl Front {
                 of_target: chosen.whose.clone().other(),
                 beside_writers,
                 max_write_wait_ms: order.max_write_wait_ms,
+                untold,
             },
         })
     }
@@ -458,7 +419,7 @@ impl Front {
                 let chosen = range.clone().unwrap_or_else(KeyRange::all);
                 chosen.intersect(only) == chosen
             };
-            let goes_back = order.changed_only.contains(&backup.table);
+            let goes_back = order.changed_only.contains_key(&backup.table);
             let only = backup.only.as_ref();
             if only.is_some_and(|only| (only.changed && !goes_back) || !is_within(&only.range)) {
                 check_whole(manifest, std::iter::once(backup.table.as_str()))?;

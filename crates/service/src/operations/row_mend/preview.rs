@@ -18,8 +18,9 @@ use serde::{Deserialize, Serialize};
 use super::conflicts::{Search, is_needed};
 use super::digests::live_digest;
 use super::methods::{ChangedKeys, MendedRanges};
-use super::rewind::{RewrittenRow, differences, rewind_of};
-use super::scope::{Chooser, NewerRow};
+use super::rewind::differences;
+use super::scope::{Chooser, NewerRow, RewrittenRow};
+use super::units::Units;
 use super::wanted::WantedRows;
 use super::{Fetched, Progress, digests, no_such_table, wanted_chain, wanted_manifest};
 use crate::attempt::{Attempt, Counts};
@@ -190,6 +191,7 @@ pub(super) fn look(
             FindBy::Digests { .. } => ChangedKeys::Digests,
         },
     };
+    let units = Units::of_table(attempt, request, &TablePath::table(&table.table))?;
     let mut shards = Vec::new();
     let mut stay = Stay::default();
     let mut rebuilt_bytes = 0;
@@ -208,8 +210,10 @@ pub(super) fn look(
             FindBy::Changes { .. } if !of.method.is_rebuild() => {
                 looking.by_changes(&of.range, &increments, &mut search)?
             }
-            _ => match rewind_of(request, &of.path.table) {
-                Some(rewind) => looking.taken_back(rewind, &of.range, &mut search, &mut stay)?,
+            _ => match request.rewind_of(&of.path.table) {
+                Some(rewind) => {
+                    looking.taken_back((rewind, &units), &of.range, &mut search, &mut stay)?
+                }
                 None => looking.side_by_side(&of.range, &mut search, &mut stay)?,
             },
         };
@@ -323,15 +327,16 @@ impl Looking<'_, '_> {
         let mut counts = Counts::default();
         let mut progress = Progress::resume(self.attempt, &mut counts);
         let mut chooser = Chooser::new(self.attempt, self.request, self.path, range)?;
-        let mut stay = 0;
+        let (mut newer, mut rewritten) = (0, 0);
         let mut put = |changes: &RowBlock<&[u8]>| match &mut chooser {
             None => self.count(changes, search),
             Some(chooser) => {
                 let chosen = chooser.choose(changes)?;
-                stay += chosen.newer.len() as u64;
+                newer += chosen.newer.len() as u64;
+                rewritten += chosen.rewritten.len() as u64;
                 found.extend(Stay {
                     newer: chosen.newer,
-                    ..Stay::default()
+                    rewritten: chosen.rewritten,
                 });
                 self.count(&chosen.changes.view(), search)
             }
@@ -339,7 +344,8 @@ impl Looking<'_, '_> {
         let at = (self.path, range);
         digests::stage(self.attempt, self.request, at, &mut put, &mut progress)?;
         Ok(MendedRows {
-            newer: stay,
+            newer,
+            rewritten,
             ..progress.done
         })
     }
@@ -347,13 +353,13 @@ impl Looking<'_, '_> {
     /// Counts for the keys of a range that chosen transactions wrote.
     fn taken_back(
         &self,
-        rewind: &Rewind,
+        (rewind, units): (&Rewind, &Units),
         range: &KeyRange,
         search: &mut Search<'_>,
         stay: &mut Stay,
     ) -> TaskResult<MendedRows> {
         let mut done = MendedRows::default();
-        let at = (self.path, range);
+        let at = (self.path, range, units);
         differences(self.attempt, self.request, rewind, at, &mut |some| {
             let counted = self.count(&some.changes.view(), search)?;
             done += MendedRows {

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use mendb_model::key::KeyRange;
 use mendb_model::manifest::Manifest;
 use mendb_model::name::TablePath;
-use mendb_model::operation::{ChangedBy, Rewind, RowTableMend};
+use mendb_model::operation::{ChangedBy, Rewind, RowTableMend, UntoldTable};
 use mendb_model::unfolded::TransactionRows;
 use mendb_repo::StoredManifest;
 
+use super::unit_keys::{MOST_CHANGED, count_changed_keys};
 use crate::attempt::Tools;
-use crate::diff::each_of;
+use crate::diff::{each_of, gaps, take_another, untold};
 use crate::error::{Error, Result};
 
 /// What chosen transactions did to a table.
@@ -24,7 +25,8 @@ struct Wrote {
     truncated_by: Option<u64>,
 }
 
-/// Leaves of the tables those that the chosen transactions wrote to, each with the keys among which they did.
+/// Leaves of the tables those that the chosen transactions wrote to, each with the keys among which they did. Returns those
+/// of which no increment tells whether they did.
 ///
 /// # Errors
 /// No increment of the chain knows such a transaction, or one does not keep its changes one by one that would have to
@@ -34,7 +36,7 @@ pub(super) fn rewound(
     (changed_by, include_rewritten): (ChangedBy, bool),
     chain: &[StoredManifest],
     tables: &mut Vec<RowTableMend>,
-) -> Result<()> {
+) -> Result<Vec<UntoldTable>> {
     if tools.engine.rows()?.beside_writers().is_none() {
         return Err(Error::refused(
             "--only-changed-by is for PostgreSQL, and this target is a row store",
@@ -46,10 +48,12 @@ pub(super) fn rewound(
         .map(|stored| Arc::new(stored.manifest.clone()))
         .collect();
     let Some(last) = chain.last() else {
-        return Ok(());
+        return Ok(Vec::new());
     };
-    let (changed_by, wrote) = search(tools, changed_by, &chain)?;
-    check_span(changed_by, &chain)?;
+    let (changed_by, wrote, within) = search(tools, changed_by, &chain)?;
+    if let Some(gap) = gaps(changed_by, &chain).into_iter().next() {
+        return Err(Error::refused(gap.what, gap.hint));
+    }
     if wrote.is_empty() {
         return Err(nothing_found(changed_by, &chain));
     }
@@ -61,13 +65,26 @@ pub(super) fn rewound(
             format!("wrote to: {}", names.join(", ")),
         ));
     }
-    for table in tables {
-        let wrote = &wrote[&table.table];
-        check_known(changed_by, &table.table, wrote, &chain)?;
+    for table in &mut *tables {
+        check_known(changed_by, &table.table, &wrote, &chain)?;
+        let all = &wrote;
+        let wrote = &all[&table.table];
         let from = wrote.increments.first().copied().unwrap_or(chain.len() - 1);
+        let changed_keys = count_changed_keys(tools, &chain[from..], &table.table)?;
+        if changed_keys > MOST_CHANGED {
+            return Err(Error::refused(
+                format!(
+                    "{changed_keys} rows of table {} changed their keys since {changed_by} began to write, and no more \
+                     than {MOST_CHANGED} can be followed",
+                    table.table
+                ),
+                leave_out(&table.table, all, &chain),
+            ));
+        }
         table.scope.rewind = Some(Rewind {
             changed_by,
             include_rewritten,
+            keys_changed: changed_keys > 0,
             from: chain[from].backup_id.clone(),
         });
         let path = TablePath::table(&table.table);
@@ -90,15 +107,20 @@ pub(super) fn rewound(
             None => (keys != KeyRange::all()).then_some(keys),
         };
     }
-    Ok(())
+    let within = within.iter().map(|at| &*chain[*at]);
+    let mut untold = within.flat_map(untold).collect::<Vec<_>>();
+    untold.retain(|untold| tables.iter().all(|table| table.table != untold.table));
+    Ok(untold)
 }
 
-/// Finds what the transactions wrote, by tables; one that was named by half of its number is named by all of it then.
+/// Finds what the transactions wrote, by tables, and in which increments of the chain; one that was named by half of its
+/// number is named by all of it then.
 fn search(
     tools: &Tools,
     changed_by: ChangedBy,
     chain: &[Arc<Manifest>],
-) -> Result<(ChangedBy, BTreeMap<String, Wrote>)> {
+) -> Result<(ChangedBy, BTreeMap<String, Wrote>, BTreeSet<usize>)> {
+    let mut within = BTreeSet::new();
     let mut wrote: BTreeMap<String, Wrote> = BTreeMap::new();
     let mut numbers = BTreeSet::new();
     each_of(tools, chain, &mut |at, rows| {
@@ -124,6 +146,7 @@ fn search(
             truncated_by: None,
         });
         so_far.increments.insert(at);
+        within.insert(at);
         if truncated {
             so_far.truncated_by = Some(transaction);
         }
@@ -137,8 +160,8 @@ fn search(
     })?;
     let numbers: Vec<u64> = numbers.into_iter().collect();
     match numbers.as_slice() {
-        [] => Ok((changed_by, wrote)),
-        [only] => Ok((ChangedBy::Transaction(*only), wrote)),
+        [] => Ok((changed_by, wrote, within)),
+        [only] => Ok((ChangedBy::Transaction(*only), wrote, within)),
         several => {
             let several: Vec<String> = several.iter().map(u64::to_string).collect();
             Err(Error::refused(
@@ -149,74 +172,15 @@ fn search(
     }
 }
 
-/// Checks that increments tell of all of a span of time that is named.
-fn check_span(changed_by: ChangedBy, chain: &[Arc<Manifest>]) -> Result<()> {
-    let ChangedBy::Span { from_us, before_us } = changed_by else {
-        return Ok(());
-    };
-    // The id of a backup has the second in which it was ordered.
-    let second_us = |at: usize, more: i64| {
-        let second = chain.get(at)?.backup_id.unix_seconds().saturating_add(more);
-        Some(second.saturating_mul(1_000_000))
-    };
-    let (taken_us, over_us) = (|at| second_us(at, 0), |at| second_us(at, 1));
-    let (full, newest) = (&chain[0].backup_id, &chain[chain.len() - 1].backup_id);
-    if from_us
-        .zip(taken_us(0))
-        .is_some_and(|(from, full)| from < full)
-    {
-        return Err(Error::refused(
-            format!(
-                "{changed_by} may have changes that are in the full backup {full}, and of these it is not known who made them"
-            ),
-            "begin later, or name a backup of an earlier chain with --to",
-        ));
-    }
-    if before_us
-        .zip(over_us(chain.len() - 1))
-        .is_some_and(|(before, newest)| before > newest)
-    {
-        return Err(Error::refused(
-            format!("{changed_by} reaches beyond the newest backup {newest}"),
-            take_another(&chain[0].collection),
-        ));
-    }
-    // What an increment holds was committed after the one before it was ordered, and before the next one was taken.
-    let overlaps = |at: usize| {
-        let begins_after = before_us
-            .zip(taken_us(at - 1))
-            .is_some_and(|(before, taken)| before <= taken);
-        let ends_before = from_us
-            .zip(over_us(at + 1))
-            .is_some_and(|(from, next)| from > next);
-        !begins_after && !ends_before
-    };
-    let silent = (1..chain.len()).find(|at| chain[*at].transactions.is_none() && overlaps(*at));
-    match silent {
-        None => Ok(()),
-        Some(at) => Err(Error::refused(
-            format!(
-                "increment {} may hold changes of {changed_by}, and does not keep them one by one",
-                chain[at].backup_id
-            ),
-            "name one transaction, or a span of time outside of it; mendb diff COLLECTION --changed-by shows what is known",
-        )),
-    }
-}
-
 /// Checks that all is known of a table that it takes.
 fn check_known(
     changed_by: ChangedBy,
     table: &str,
-    wrote: &Wrote,
+    all: &BTreeMap<String, Wrote>,
     chain: &[Arc<Manifest>],
 ) -> Result<()> {
-    let leave_out = || {
-        format!(
-            "leave it out with --tables, or bring rows of it back to the backup before: mendb restore {} --in-place --to BACKUP",
-            chain[0].collection
-        )
-    };
+    let leave_out = || leave_out(table, all, chain);
+    let wrote = &all[table];
     if let Some(transaction) = wrote.truncated_by {
         return Err(Error::refused(
             format!(
@@ -256,6 +220,26 @@ fn check_known(
     Ok(())
 }
 
+/// What can be done without a table, and what brings it back with all that others wrote there since.
+fn leave_out(table: &str, wrote: &BTreeMap<String, Wrote>, chain: &[Arc<Manifest>]) -> String {
+    let others = wrote.keys().filter(|other| *other != table);
+    let others: Vec<&str> = others.map(String::as_str).collect();
+    let without = match others.is_empty() {
+        true => String::new(),
+        false => format!("leave it out with --tables '{}', or ", others.join(",")),
+    };
+    let first = wrote.get(table).and_then(|wrote| wrote.increments.first());
+    let before = first.and_then(|at| chain.get(at.checked_sub(1)?));
+    let Some(before) = before else {
+        return "leave it out with --tables".to_owned();
+    };
+    format!(
+        "{without}bring it back to the backup before, and with it what others wrote there since: mendb restore {} --in-place \
+         --to {} --tables '{table}'",
+        chain[0].collection, before.backup_id
+    )
+}
+
 /// That no increment has a change of such a transaction.
 fn nothing_found(changed_by: ChangedBy, chain: &[Arc<Manifest>]) -> Error {
     let newest = &chain[chain.len() - 1].backup_id;
@@ -283,12 +267,5 @@ fn nothing_found(changed_by: ChangedBy, chain: &[Arc<Manifest>]) -> Error {
             "where it committed later, {}",
             take_another(&chain[0].collection)
         ),
-    )
-}
-
-fn take_another(collection: &str) -> String {
-    format!(
-        "take an increment first: mendb backup {collection} --incremental. Increments keep changes one by one where the full \
-         backup before them was taken with --changes stream"
     )
 }

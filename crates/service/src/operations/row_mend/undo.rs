@@ -1,7 +1,7 @@
 //! The order to undo a mend of live tables of a row store.
 
 use mendb_model::name::OperationId;
-use mendb_model::operation::{Request, State};
+use mendb_model::operation::{Request, RowTableMend, State, WrittenSince};
 
 use super::order::{Conflicting, RowMendOrder, RowMendPreview};
 use crate::error::{Error, Result};
@@ -10,7 +10,8 @@ use crate::ways_on::ways_on;
 
 impl Front {
     /// Makes an operation that brings the tables of a mend of rows back to what they were before it. Tables
-    /// that it created stay.
+    /// that it created stay. Where writers went on beside it, the rows that it wrote go back, but for those that others wrote
+    /// again since, unless these are included.
     ///
     /// # Errors
     /// There is no such mend, it is not over, or it only created tables; otherwise as
@@ -19,8 +20,9 @@ impl Front {
         &self,
         id: &OperationId,
         conflicting: Conflicting,
+        include_rewritten: bool,
     ) -> Result<OperationId> {
-        let order = self.undo_order(id, conflicting)?;
+        let order = self.undo_order(id, conflicting, include_rewritten)?;
         self.create_row_mend(&order, Some(id.clone()), None)
     }
 
@@ -32,11 +34,17 @@ impl Front {
         &self,
         id: &OperationId,
         conflicting: Conflicting,
+        include_rewritten: bool,
     ) -> Result<RowMendPreview> {
-        self.plan_row_mend(&self.undo_order(id, conflicting)?)
+        self.plan_row_mend(&self.undo_order(id, conflicting, include_rewritten)?)
     }
 
-    fn undo_order(&self, id: &OperationId, conflicting: Conflicting) -> Result<RowMendOrder> {
+    fn undo_order(
+        &self,
+        id: &OperationId,
+        conflicting: Conflicting,
+        include_rewritten: bool,
+    ) -> Result<RowMendOrder> {
         let operation = self.journal.operation_head(id)?;
         let Request::MendRows(mended) = &operation.request else {
             return Err(Error::refused(
@@ -65,6 +73,17 @@ impl Front {
                 "mendb table drop removes them",
             ));
         }
+        if include_rewritten && !mended.beside_writers {
+            return Err(Error::refused(
+                "--include-rewritten is for PostgreSQL, and this target is a row store",
+                "leave it out: the undo of a row store takes back what was written since, too",
+            ));
+        }
+        let since = |table: &RowTableMend| match &table.scope.rewind {
+            _ if include_rewritten => None,
+            Some(rewind) if rewind.keys_changed => Some(WrittenSince::Refuse),
+            _ => Some(WrittenSince::Stay),
+        };
         Ok(RowMendOrder {
             collection: mended.before.collection.clone(),
             to: Some(mended.before.backup_id.to_string()),
@@ -84,10 +103,10 @@ impl Front {
             keep_newer_than_us: None,
             changed_by: None,
             include_rewritten: false,
-            // Of a mend of chosen keys, only these go back.
+            // Of a mend of chosen keys, only these go back; so it is where it is known which it wrote.
             changed_only: live()
-                .filter(|table| !table.scope.is_all())
-                .map(|table| table.table.clone())
+                .filter(|table| mended.beside_writers || !table.scope.is_all())
+                .map(|table| (table.table.clone(), since(table)))
                 .collect(),
         })
     }

@@ -1,5 +1,4 @@
-//! What users say of an operation while it goes on: what becomes of parts that come, and which replica does the part of a
-//! shard.
+//! Another replica in the place of one whose agent is lost, in the middle of work on a cluster.
 
 use super::cluster::ShardAgent;
 use super::event::{Context, Effect, IllegalEvent};
@@ -7,26 +6,8 @@ use super::request::Request;
 use super::step::StepKind;
 use super::task::TaskStatus;
 use super::{Operation, State, Stop};
-use crate::part::OnConcurrentInsert;
 
 impl Operation {
-    /// From now on does this with parts that come, if that was said.
-    pub(super) fn take_policy(&mut self, policy: Option<OnConcurrentInsert>) {
-        let Some(policy) = policy else {
-            return;
-        };
-        match &mut self.head.request {
-            Request::Mend(request) => request.on_concurrent_insert = policy,
-            Request::Cluster(request) => request.on_concurrent_insert = Some(policy),
-            Request::Backup(_)
-            | Request::Restore(_)
-            | Request::PartBackup(_)
-            | Request::MendRows(_)
-            | Request::Maintain(_) => return,
-        }
-        self.touched.request = true;
-    }
-
     /// Has another replica do the part of a shard, from its beginning, and goes on where it was stopped. Reports of the one
     /// before are those of an earlier attempt from now on.
     pub(super) fn take_over(
