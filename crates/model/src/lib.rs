@@ -17,6 +17,7 @@ pub mod name;
 mod names;
 pub mod operation;
 pub mod part;
+pub mod rate;
 pub mod retention;
 pub mod row;
 mod row_source;

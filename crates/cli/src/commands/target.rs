@@ -52,13 +52,17 @@ fn check(context: &Context) -> Result<Verdict, Failure> {
 
 fn describe(found: &TargetCheck) -> String {
     let mut text = format!(
-        "PostgreSQL {}, database {}, as {}; {}\n\n",
+        "PostgreSQL {}, database {}, as {}; {}{}\n\n",
         found.server,
         found.database,
         found.role,
         match found.is_attached {
             true => "mendb works on it",
             false => "mendb has not worked on it yet",
+        },
+        match found.is_standby {
+            true => "; it is a standby, which can be backed up, and mended on its primary alone",
+            false => "",
         }
     );
     text += &table(

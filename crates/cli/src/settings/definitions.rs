@@ -24,7 +24,7 @@ pub struct Definition {
 }
 
 /// Every setting, in the order they are shown: those of one group stand together.
-pub const DEFINITIONS: [Definition; 41] = [
+pub const DEFINITIONS: [Definition; 42] = [
     Definition {
         key: "target",
         default: None,
@@ -251,6 +251,14 @@ pub const DEFINITIONS: [Definition; 41] = [
                 mendb/postgres in $XDG_STATE_HOME or ~/.local/state, or where there is no home, in mendb-data/postgres \
                 here",
         store: |settings, text| store(&mut settings.postgres_state, Ok(path(text))),
+        show: str::to_owned,
+    },
+    Definition {
+        key: "postgres.bytes_per_s",
+        default: Some("0"),
+        about: "the most bytes of rows a second that are read of a PostgreSQL target and written to it, but for the publish \
+                of a mend, for which writers wait; 0 for no limit",
+        store: |settings, text| store(&mut settings.postgres_bytes_per_s, limit(text)),
         show: str::to_owned,
     },
     Definition {

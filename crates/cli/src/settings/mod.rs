@@ -65,6 +65,8 @@ pub struct Settings {
     pub clickhouse_state: Option<PathBuf>,
     /// The directory of the journal of a PostgreSQL target, where one is named.
     pub postgres_state: Option<PathBuf>,
+    /// The most bytes of rows a second of a PostgreSQL target.
+    pub postgres_bytes_per_s: Option<u64>,
     /// Where else these journals are, a directory for each database.
     pub postgres_journals: PathBuf,
     /// The directory of the journals of clusters.

@@ -147,7 +147,13 @@ impl Context {
     /// # Errors
     /// Its URL is wrong.
     pub fn target(&self) -> Result<Target, Failure> {
-        Target::parse(&self.settings.target)
+        let target = Target::parse(&self.settings.target)?;
+        Ok(match target {
+            Target::Postgres(address) => {
+                Target::Postgres(address.paced(self.settings.postgres_bytes_per_s))
+            }
+            other => other,
+        })
     }
 
     /// The directory of the row store, for a command that works with nothing else.

@@ -10,6 +10,7 @@ use super::paths::{is_absent, quoted};
 use super::state_lock::StateLock;
 use crate::context::Context;
 use crate::failure::{Failure, FailureKind};
+use crate::human;
 use crate::service::host;
 use crate::settings::secret::hide_in_url;
 use mendb_engines::postgres::{Address, JournalPlace, Postgres};
@@ -75,6 +76,12 @@ impl Context {
     /// # Errors
     /// [`FailureKind::Busy`] while another process has it; the server does not answer; another journal works on it.
     pub(super) fn open_postgres(&self, address: &Address) -> Result<OpenPostgres, Failure> {
+        if let Some(most) = address.bytes_per_s() {
+            self.say(&format!(
+                "rows come and go at {} a second at most (postgres.bytes_per_s)",
+                human::bytes(most)
+            ));
+        }
         let directory = self.postgres_directory(address);
         let lock = StateLock::take(&directory)?;
         let opened = self.open_journal_in(&directory)?;

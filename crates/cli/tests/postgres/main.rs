@@ -35,6 +35,7 @@ mod served;
 mod serving;
 mod shop;
 mod spans;
+mod standby;
 mod story;
 mod streams;
 mod tables;

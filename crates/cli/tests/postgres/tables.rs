@@ -148,3 +148,27 @@ fn a_mend_that_would_have_writers_wait_longer_than_allowed_changes_nothing() {
         );
     }
 }
+
+#[test]
+fn a_limit_to_bytes_a_second_is_said_and_kept_to() {
+    let shop = Shop::new();
+    let now = || -> f64 {
+        let now = shop.copy("SELECT extract(epoch FROM clock_timestamp())");
+        now.trim().parse().unwrap()
+    };
+    let started = now();
+    let mut backup = shop.command(&["backup", "shop"]);
+    let output = backup
+        .env("MENDB_POSTGRES_BYTES_PER_S", "20000")
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    assert!(
+        said.contains("a second at most (postgres.bytes_per_s)"),
+        "{said}"
+    );
+    // The smaller of the tables has more than 20,000 bytes, and one of them had to wait for the other.
+    assert!(now() - started > 0.5);
+    shop.ok(&["verify", "shop", "--live"]);
+}

@@ -33,6 +33,11 @@ pub trait RowStore: LiveRows {
         None
     }
 
+    /// Why nothing can be written to it, if it is one that is only backed up.
+    fn takes_no_writes(&self) -> Option<&str> {
+        None
+    }
+
     /// What increments are taken with where changes are found. `None` where streams keep all of them: then
     /// [`Self::read_changes`] gives them.
     fn row_versions(&self) -> Option<&dyn RowVersions> {

@@ -32,6 +32,7 @@ pub struct Address {
     options: Option<String>,
     tls: Mode,
     roots: Roots,
+    bytes_per_s: Option<u64>,
 }
 
 /// Without the password.
@@ -105,6 +106,7 @@ impl Address {
             options: named(config.get_options(), "PGOPTIONS"),
             tls: Mode::VerifyFull,
             roots: Roots::System,
+            bytes_per_s: None,
         };
         let mode = parameter("sslmode").or_else(|| environment("PGSSLMODE"));
         address.tls = match mode {
@@ -204,6 +206,19 @@ impl Address {
     /// Whether connections are encrypted, and who is believed.
     pub(super) fn tls(&self) -> (Mode, &Roots) {
         (self.tls, &self.roots)
+    }
+
+    /// The same, from which and to which no more bytes of rows go a second; as many as there are without.
+    pub fn paced(self, bytes_per_s: Option<u64>) -> Self {
+        Self {
+            bytes_per_s,
+            ..self
+        }
+    }
+
+    /// How many bytes of rows go a second, if that is bounded.
+    pub fn bytes_per_s(&self) -> Option<u64> {
+        self.bytes_per_s
     }
 
     /// Its URL as others may read it: without the password.

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::catalogue;
 use super::error::failed;
 use super::slot::{self, StreamCheck};
-use super::state;
+use super::{standby, state};
 use crate::error::Result;
 
 /// What was found of a database.
@@ -18,6 +18,8 @@ pub struct TargetCheck {
     pub database: String,
     /// The role.
     pub role: String,
+    /// Whether the server is a standby: it is backed up, and nothing else.
+    pub is_standby: bool,
     /// Whether the schema `mendb` is there.
     pub is_attached: bool,
     /// The tables of users.
@@ -139,6 +141,7 @@ pub(super) fn check(client: &mut Client) -> Result<TargetCheck> {
         server: row.get(0),
         database: row.get(1),
         role: row.get(2),
+        is_standby: standby::is_one(client)?,
         is_attached: state::exists(client)?,
         tables,
         missing,

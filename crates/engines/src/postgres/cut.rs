@@ -26,6 +26,11 @@ use crate::error::{EngineError, Remedy, Result};
 /// A row that is looked up has about so many bytes.
 const TOUCHED_ROW_BYTES: u64 = 128;
 
+/// Has a session say in pg_stat_activity what it works for.
+pub(super) fn named(of: &str) -> String {
+    format!("SET application_name = {}", text(&format!("mendb {of}")))
+}
+
 /// A snapshot.
 pub(super) struct Cut {
     server: Arc<Server>,
@@ -67,6 +72,7 @@ impl Cut {
     pub(super) fn take(server: &Arc<Server>, of: &str, tables: &[String]) -> Result<Self> {
         let doing = "take a snapshot";
         let mut keeper = server.connect()?;
+        run(&mut keeper, doing, &named(of))?;
         // Before the snapshot: what is attached after it is found when rows were read.
         let mut relations = BTreeMap::new();
         for table in tables {
@@ -97,7 +103,7 @@ impl Cut {
                 "SELECT pg_export_snapshot(), pg_snapshot_xmax(pg_current_snapshot())::text,
                         pg_snapshot_xmin(pg_current_snapshot())::text, pg_current_snapshot()::text,
                         (extract(epoch FROM now()) * 1000000)::int8,
-                        (extract(epoch FROM clock_timestamp()) * 1000000)::int8",
+                        (extract(epoch FROM greatest(clock_timestamp(), pg_last_xact_replay_timestamp())) * 1000000)::int8",
                 &[],
             )
             .map_err(|error| failed(doing, &error))?;
@@ -149,6 +155,11 @@ impl Cut {
         }
         self.since = Some(since);
         Ok(())
+    }
+
+    /// What may have been written since the earlier one.
+    pub(super) fn since(&self) -> Option<&Since> {
+        self.since.as_ref()
     }
 
     /// Does something on the session that keeps it.
@@ -249,7 +260,8 @@ impl Cut {
         }
         let mut client = self.server.connect()?;
         let begin = format!(
-            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}",
+            "{}; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}",
+            named(&self.of),
             text(&self.snapshot)
         );
         match client.batch_execute(&begin) {

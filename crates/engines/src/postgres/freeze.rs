@@ -17,7 +17,7 @@ use mendb_model::name::TablePath;
 use super::cut::Cut;
 use super::session::lock;
 use super::stream::Standing;
-use super::{Postgres, shards, witness};
+use super::{Postgres, shards, standby, witness};
 use crate::contract::rows::{FreezeRequest, Frozen};
 use crate::error::Result;
 
@@ -25,7 +25,14 @@ impl Postgres {
     /// Takes the snapshot of a backup, and keeps it under the name of the operation.
     pub(super) fn take_cut(&self, request: &FreezeRequest<'_>) -> Result<Frozen> {
         let (stream, tables) = (request.stream, request.tables);
+        let has_stream_elsewhere = match self.is_standby {
+            true => self
+                .server
+                .with(|client| standby::check_backup(client, request))?,
+            false => false,
+        };
         let standing = match request.since_version {
+            _ if self.is_standby => Standing::Without,
             Some(parent) => self.stand(stream, parent, tables)?,
             None if request.keeps_changes => {
                 if let Err(error) = self.attach_stream(stream, tables) {
@@ -39,14 +46,24 @@ impl Postgres {
         let mut cut = Cut::take(&self.server, request.operation, tables)?;
         if let Some(parent) = request.since_version {
             cut.look_back(parent)?;
+            if self.is_standby {
+                standby::check_reached(cut.since(), parent, cut.moment)?;
+            }
         }
-        let relations = cut.tables.iter();
-        let relations = relations.map(|(name, table)| (name.clone(), table.relation.clone()));
-        let (at, relations) = (cut.moment, relations.collect::<Vec<_>>());
-        self.change("note where a backup ends", |client| {
-            witness::note(client, at, &relations)
-        })?;
-        self.tell(stream, standing, &mut cut)?;
+        if self.is_standby {
+            for name in tables.iter().filter(|_| has_stream_elsewhere) {
+                let why = "it is on the primary, and the backup was taken of a standby";
+                cut.untold.insert(name.clone(), why.to_owned());
+            }
+        } else {
+            let relations = cut.tables.iter();
+            let relations = relations.map(|(name, table)| (name.clone(), table.relation.clone()));
+            let (at, relations) = (cut.moment, relations.collect::<Vec<_>>());
+            self.change("note where a backup ends", |client| {
+                witness::note(client, at, &relations)
+            })?;
+            self.tell(stream, standing, &mut cut)?;
+        }
         let mut tables = Vec::new();
         for name in request.tables {
             let Some(table) = cut.tables.get(name).cloned() else {

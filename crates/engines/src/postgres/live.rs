@@ -16,6 +16,7 @@ use super::cut::Cut;
 use super::definition::Definition;
 use super::error::{damaged, failed, refused};
 use super::indexes;
+use super::pace::Pace;
 use super::read::{copy_rows, keys_query, range_condition, scan};
 use super::session::{Server, Session};
 use super::transaction::number;
@@ -76,8 +77,11 @@ pub(super) fn existing(client: &mut Client, path: &TablePath) -> Result<Table> {
     Ok(found.table)
 }
 
+/// Rows that are read one by one count together, up to about so many bytes.
+const PACED_BYTES: usize = 64 << 10;
+
 /// The digest of the rows of a range, by reading them.
-pub(super) fn digest_of(client: &mut Client, table: &Table, range: &KeyRange) -> Result<Digest> {
+fn digest_of(client: &mut Client, table: &Table, range: &KeyRange, pace: &Pace) -> Result<Digest> {
     let query = format!(
         "SELECT {} FROM {} t{}",
         table.column_list("t."),
@@ -85,7 +89,12 @@ pub(super) fn digest_of(client: &mut Client, table: &Table, range: &KeyRange) ->
         range_condition(table, "t.", range, None).where_clause()
     );
     let mut digest = Digest::default();
+    let mut bytes = 0;
     let read = copy_rows(client, table, &query, &mut |key, row| {
+        bytes += key.len() + row.len();
+        if bytes >= PACED_BYTES {
+            pace.take(std::mem::take(&mut bytes));
+        }
         if range.contains(key) {
             digest.add(key, row);
         }
@@ -96,6 +105,11 @@ pub(super) fn digest_of(client: &mut Client, table: &Table, range: &KeyRange) ->
 }
 
 impl View {
+    fn server(&self) -> &Arc<Server> {
+        let (Self::Now(server) | Self::Cut(_, server)) = self;
+        server
+    }
+
     fn session(&self) -> Result<Session<'_>> {
         match self {
             Self::Now(server) => server.session(),
@@ -178,7 +192,12 @@ impl LiveRows for View {
     ) -> Result<()> {
         let mut session = self.session()?;
         let table = existing(&mut session, path)?;
-        if scan(&mut session, &table, range, after, sink)?.is_continue() {
+        let pace = self.server().pace();
+        let mut paced = |block: &RowBlock<&[u8]>| {
+            pace.take(block.as_bytes().len());
+            sink(block)
+        };
+        if scan(&mut session, &table, range, after, &mut paced)?.is_continue() {
             session.keep();
         }
         Ok(())
@@ -222,14 +241,13 @@ impl LiveRows for View {
     fn digest(&self, path: &TablePath, range: &KeyRange) -> Result<Digest> {
         self.with(|client| {
             let table = existing(client, path)?;
-            digest_of(client, &table, range)
+            digest_of(client, &table, range, self.server().pace())
         })
     }
 
     fn check_indexes(&self, table: &str) -> Result<Option<IndexCheck>> {
         // Outside of a snapshot: it is of the indexes as they are, and damage would end the transaction.
-        let (Self::Now(server) | Self::Cut(_, server)) = self;
-        server.with(|client| {
+        self.server().with(|client| {
             let table = existing(client, &TablePath::table(table))?;
             indexes::check(client, &table)
         })

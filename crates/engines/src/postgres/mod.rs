@@ -15,6 +15,7 @@ mod check;
 mod cut;
 mod definition;
 mod drivers;
+mod engine;
 mod error;
 mod exchange;
 mod foreign_keys;
@@ -27,6 +28,7 @@ mod mend;
 mod name;
 mod nested;
 mod numeric;
+mod pace;
 mod pgoutput;
 mod publish;
 mod read;
@@ -38,6 +40,7 @@ mod session;
 mod shards;
 mod slot;
 mod spool;
+mod standby;
 mod state;
 mod stream;
 mod tls;
@@ -60,7 +63,7 @@ use mendb_model::name::TablePath;
 use mendb_model::{RowBlock, Version};
 use postgres::Client;
 
-use crate::contract::beside_writers::{BesideWriters, WantedTable};
+use crate::contract::beside_writers::BesideWriters;
 use crate::contract::changes::HeldBack;
 use crate::contract::live_rows::{
     BlockSink, ConflictSink, IndexCheck, LiveRows, LiveShard, LiveTable,
@@ -69,7 +72,7 @@ use crate::contract::row_versions::RowVersions;
 use crate::contract::rows::{
     FreezeRequest, Frozen, HiddenTable, RebuildRequest, RowSource, RowStore, StagedCounts,
 };
-use crate::contract::{Data, Engine, Hold, Lock, LockKind, only_read};
+use crate::contract::{Engine, LockKind, only_read};
 use crate::error::{EngineError, Result};
 
 pub use address::Address;
@@ -82,7 +85,6 @@ pub use state::JournalPlace;
 use cut::Cut;
 use error::{failed, refused};
 use live::{View, no_changes};
-use publish::Locked;
 use session::{OLDEST, Server, lock};
 
 /// A database.
@@ -91,6 +93,8 @@ pub struct Postgres {
     now: View,
     /// What tells this process from others that work on the database; `None` of one that only looks.
     epoch: Option<i64>,
+    /// Whether it is one that takes no writes.
+    is_standby: bool,
     /// Keeps others from working on it.
     _claim: Option<Mutex<Client>>,
     /// Of the backups that run in this process.
@@ -122,6 +126,7 @@ impl Postgres {
             now: View::Now(Arc::clone(&server)),
             server,
             epoch: None,
+            is_standby: false,
             _claim: None,
             cuts: Mutex::default(),
         })
@@ -159,9 +164,16 @@ impl Postgres {
         claim: &dyn Fn(&mut Client) -> Result<Option<i64>>,
     ) -> Result<Option<Self>> {
         let mut engine = Self::look(address)?;
-        engine.server.with(state::make)?;
+        engine.is_standby = engine.server.with(standby::is_one)?;
         let mut client = engine.server.connect()?;
-        let Some(epoch) = claim(&mut client)? else {
+        let claimed = match engine.is_standby {
+            true => standby::claim(&mut client)?,
+            false => {
+                state::make(&mut client)?;
+                claim(&mut client)?
+            }
+        };
+        let Some(epoch) = claimed else {
             return Ok(None);
         };
         engine.server.drive(epoch);
@@ -175,7 +187,10 @@ impl Postgres {
     /// # Errors
     /// It cannot be noted.
     pub fn journal(&self, ours: &JournalPlace) -> Result<JournalPlace> {
-        self.server.with(|client| state::journal(client, ours))
+        self.server.with(|client| match self.is_standby {
+            true => standby::journal(client),
+            false => state::journal(client, ours),
+        })
     }
 
     /// What can be backed up and mended, and what has to be granted.
@@ -212,6 +227,9 @@ impl Postgres {
     /// Does something in one transaction, in which no other process can take over.
     fn change<T>(&self, doing: &str, work: impl FnOnce(&mut Client) -> Result<T>) -> Result<T> {
         let epoch = self.epoch.ok_or_else(only_read)?;
+        if self.is_standby {
+            return Err(refused(format!("cannot {doing}: {}", standby::READ_ONLY)));
+        }
         self.server.within(doing, |client| {
             state::check_claim(client, epoch)?;
             work(client)
@@ -240,88 +258,6 @@ fn table_of<'a>(cut: &'a Cut, path: &TablePath) -> Result<&'a catalogue::Table> 
     table
         .map(|table| &**table)
         .ok_or_else(|| refused(format!("the backup is not of {path}")))
-}
-
-impl Engine for Postgres {
-    fn data(&self) -> Data<'_> {
-        match self.epoch {
-            Some(_) => Data::Rows(self),
-            None => Data::Look(&self.now),
-        }
-    }
-
-    /// Of a database that has none, the new one serves those who look as long as they do.
-    fn identify(&self, new_id: &str) -> Result<String> {
-        match self.epoch {
-            Some(_) => self.server.with(|client| state::identify(client, new_id)),
-            None => Ok(self
-                .server
-                .with(state::id)?
-                .unwrap_or_else(|| new_id.to_owned())),
-        }
-    }
-
-    fn locks(&self) -> Result<Vec<Lock>> {
-        Ok(state::locks(
-            self.server.with(|client| state::held(client, None))?,
-        ))
-    }
-
-    fn holds(&self) -> Result<Vec<Hold>> {
-        self.server.with(state::holds)
-    }
-
-    fn drop_kept(&self, _operation: &str) -> Result<()> {
-        // The state before a mend is a backup.
-        Ok(())
-    }
-
-    fn is_frozen(&self, operation: &str) -> Result<bool> {
-        let cut = lock(&self.cuts).get(operation).cloned();
-        if let Some(cut) = cut {
-            return Ok(cut.is_alive());
-        }
-        // What a publish replaced is read as a backup is.
-        self.is_published(operation)
-    }
-
-    fn thaw(&self, operation: &str) -> Result<()> {
-        lock(&self.cuts).remove(operation);
-        Ok(())
-    }
-
-    fn make_live(&self, operation: &str) -> Result<()> {
-        if !self.held(operation, LockKind::Mend)?.is_empty() && !self.is_published(operation)? {
-            return Err(refused(format!(
-                "operation {operation} has not published what it staged"
-            )));
-        }
-        self.change("finish an operation", |client| {
-            restore::finish(client, operation)
-        })
-    }
-
-    fn drop_staged(&self, operation: &str) -> Result<()> {
-        if !self.is_published(operation)? {
-            return self.change("give an operation up", |client| {
-                state::let_go(client, operation)
-            });
-        }
-        let epoch = self.epoch.ok_or_else(only_read)?;
-        let tables = self.held(operation, LockKind::Mend)?.into_iter();
-        let tables = tables.map(|table| WantedTable {
-            table,
-            shards: Vec::new(),
-        });
-        Locked::take(
-            &self.server,
-            epoch,
-            operation,
-            &tables.collect::<Vec<_>>(),
-            None,
-        )?
-        .revert()
-    }
 }
 
 impl LiveRows for Postgres {
@@ -412,6 +348,10 @@ impl RowStore for Postgres {
         Some(self)
     }
 
+    fn takes_no_writes(&self) -> Option<&str> {
+        self.is_standby.then_some(standby::READ_ONLY)
+    }
+
     fn freeze(&self, request: &FreezeRequest<'_>) -> Result<Frozen> {
         self.take_cut(request)
     }
@@ -442,7 +382,11 @@ impl RowStore for Postgres {
         let cut = self.cut(operation)?;
         let table = table_of(&cut, path)?;
         let mut session = cut.session()?;
-        if read::scan(&mut session, table, range, after, sink)?.is_continue() {
+        let mut paced = |block: &RowBlock<&[u8]>| {
+            self.server.pace().take(block.as_bytes().len());
+            sink(block)
+        };
+        if read::scan(&mut session, table, range, after, &mut paced)?.is_continue() {
             cut.check_read(&mut session, table, &path.table)?;
             session.keep();
         }
@@ -490,6 +434,7 @@ impl RowStore for Postgres {
         source: RowSource,
         rows: &RowBlock<&[u8]>,
     ) -> Result<()> {
+        self.server.pace().take(rows.as_bytes().len());
         self.change("restore rows", |client| {
             restore::bring(client, operation, &path.table, source, rows, false)
         })
@@ -502,6 +447,7 @@ impl RowStore for Postgres {
         source: RowSource,
         changes: &RowBlock<&[u8]>,
     ) -> Result<()> {
+        self.server.pace().take(changes.as_bytes().len());
         self.change("restore changes", |client| {
             restore::bring(client, operation, &path.table, source, changes, true)
         })
@@ -520,6 +466,7 @@ impl RowStore for Postgres {
         _source: RowSource,
         changes: &RowBlock<&[u8]>,
     ) -> Result<StagedCounts> {
+        self.server.pace().take(changes.as_bytes().len());
         self.change("stage rows", |client| {
             mend::stage(client, operation, table, changes)
         })

@@ -20,11 +20,13 @@ use std::sync::Arc;
 use mendb_model::key::KeyRange;
 use postgres::Client;
 
+use super::cut::named;
 use super::error::{damaged, failed, is_busy, is_forbidden, refused};
 use super::exchange::{Exchange, Mended, Rules, digest_after, exchange, written_since};
 use super::foreign_keys::{self, ForeignKey};
 use super::mend::{Looked, looked, mended};
 use super::name::{quoted, text};
+use super::pace::Unpaced;
 use super::read::range_condition;
 use super::session::{Server, run};
 use super::state;
@@ -63,6 +65,8 @@ pub(super) struct Locked {
     drifted: Vec<(String, KeyRange)>,
     /// Writers wait no longer.
     max_wait_ms: Option<u64>,
+    /// Writers wait for nothing but what has to be done.
+    _unpaced: Unpaced,
 }
 
 impl Locked {
@@ -75,11 +79,7 @@ impl Locked {
         max_wait_ms: Option<u64>,
     ) -> Result<Self> {
         let mut client = server.connect()?;
-        let name = format!(
-            "SET application_name = {}",
-            text(&format!("mendb {operation}"))
-        );
-        run(&mut client, "begin a publish", &name)?;
+        run(&mut client, "begin a publish", &named(operation))?;
         let held = state::held(&mut client, Some(operation))?;
         for (_, held) in &held {
             run(
@@ -100,6 +100,7 @@ impl Locked {
             locked: 0,
             drifted: Vec::new(),
             max_wait_ms,
+            _unpaced: Unpaced::new(server.pace()),
         };
         locked.lock(epoch, &names)?;
         match locked.count(wanted) {

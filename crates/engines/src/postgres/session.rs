@@ -4,7 +4,7 @@
 
 use std::fmt::Display;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use mendb_model::describe_error;
 use postgres::{Client, NoTls};
@@ -12,6 +12,7 @@ use postgres::{Client, NoTls};
 use super::address::Address;
 use super::drivers;
 use super::error::{failed, refused};
+use super::pace::Pace;
 use super::tls::{Mode, Tls};
 use crate::error::Result;
 
@@ -51,11 +52,13 @@ pub(super) struct Server {
     idle: Mutex<Vec<Client>>,
     /// What tells the process from others that work on the database, if it does.
     epoch: OnceLock<i64>,
+    pace: Arc<Pace>,
 }
 
 impl Server {
     pub(super) fn new(address: Address) -> Self {
         Self {
+            pace: Arc::new(Pace::new(address.bytes_per_s())),
             address,
             tls: OnceLock::new(),
             idle: Mutex::default(),
@@ -67,6 +70,11 @@ impl Server {
     pub(super) fn drive(&self, epoch: i64) {
         self.epoch.get_or_init(|| epoch);
         lock(&self.idle).clear();
+    }
+
+    /// How fast rows may come and go.
+    pub(super) fn pace(&self) -> &Arc<Pace> {
+        &self.pace
     }
 
     /// A new connection.

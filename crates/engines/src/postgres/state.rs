@@ -208,6 +208,21 @@ pub(super) fn make(client: &mut Client) -> Result<()> {
     run(client, doing, "COMMIT")
 }
 
+/// That the schema has the format of this mendb, where it cannot be raised.
+pub(super) fn check_same_format(client: &mut Client) -> Result<()> {
+    let row = client.query_one("SELECT format FROM mendb.target", &[]);
+    let format: i32 = row
+        .map_err(|error| failed("read the schema mendb", &error))?
+        .get(0);
+    match format {
+        FORMAT => Ok(()),
+        _ => Err(refused(format!(
+            "the schema mendb has format {format}, and this mendb works with {FORMAT}: run a command of this version on \
+             the primary first"
+        ))),
+    }
+}
+
 fn check_format(client: &mut Client) -> Result<()> {
     let row = client.query_one("SELECT format FROM mendb.target", &[]);
     let format: i32 = row

@@ -96,6 +96,14 @@ impl Postgres {
     /// Ends a stream, with all that is kept for it. None of that name is no error.
     pub(super) fn end_stream(&self, stream: &str) -> Result<()> {
         let doing = "end a change stream";
+        if self.is_standby
+            && self
+                .server
+                .with(|client| slot_of(client, stream))?
+                .is_none()
+        {
+            return Ok(());
+        }
         let Some(slot) = self.change(doing, |client| slot_of(client, stream))? else {
             return Ok(());
         };
@@ -235,6 +243,10 @@ impl Postgres {
     /// Lets go of what the increments after a cut do not need.
     pub(super) fn advance_stream(&self, stream: &str, up_to: Version) -> Result<()> {
         let doing = "move a replication slot on";
+        if self.is_standby {
+            // The primary moves it with its next increment.
+            return Ok(());
+        }
         let (next, drawn) = witness::parts(up_to);
         let next = next.to_string();
         self.server.with(|client| {

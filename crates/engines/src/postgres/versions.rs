@@ -8,7 +8,7 @@ use mendb_model::key::KeyRange;
 use mendb_model::manifest::ChangeMethod;
 use mendb_model::name::TablePath;
 use mendb_model::unfolded::{TransactionRows, append_made, split_key};
-use mendb_model::{ChangeKind, Malformed, Replaced, RowBlockBuilder};
+use mendb_model::{ChangeKind, Malformed, Replaced, RowBlock, RowBlockBuilder};
 
 use super::error::{damaged, refused};
 use super::exchange::written_since;
@@ -66,7 +66,11 @@ impl RowVersions for Postgres {
         let condition =
             range_condition(table, "t.", range, None).and(&is_written_since("t.", oldest));
         let mut session = cut.session()?;
-        if scan_where(&mut session, table, &condition, (range, None), sink)?.is_continue() {
+        let mut paced = |block: &RowBlock<&[u8]>| {
+            self.server.pace().take(block.as_bytes().len());
+            sink(block)
+        };
+        if scan_where(&mut session, table, &condition, (range, None), &mut paced)?.is_continue() {
             cut.check_read(&mut session, table, &path.table)?;
             session.keep();
         }
@@ -121,7 +125,9 @@ impl RowVersions for Postgres {
                 push(gone, None);
             }
             cut.check_read(&mut session, table, &path.table)?;
-            if sink(&block.finish().view()).is_break() {
+            let block = block.finish();
+            self.server.pace().take(block.as_bytes().len());
+            if sink(&block.view()).is_break() {
                 break;
             }
         }

@@ -111,6 +111,48 @@ impl PostgresServer {
         server
     }
 
+    /// A hot standby that follows it.
+    pub fn standby(&self) -> Self {
+        let directory = tempfile::Builder::new().prefix("pg").tempdir().unwrap();
+        if let Some((user, group)) = owner() {
+            chown(directory.path(), Some(user), Some(group)).unwrap();
+        }
+        // It is beside the program, which may be found by a link.
+        let postgres = self.programs().join("postgres").canonicalize().unwrap();
+        let mut copy = as_owner(&postgres.with_file_name("pg_basebackup"));
+        copy.args([
+            "--write-recovery-conf",
+            "--checkpoint=fast",
+            "--no-sync",
+            "-U",
+            "postgres",
+        ])
+        .args(["-p", &self.port.to_string(), "-h"])
+        .arg(self.directory.path())
+        .arg("-D")
+        .arg(directory.path().join("data"))
+        .current_dir(directory.path());
+        run(&mut copy);
+        let mut server = Self {
+            version: self.version,
+            directory,
+            port: PORT,
+            settings: self.settings.clone(),
+            running: None,
+        };
+        server.start();
+        server
+    }
+
+    /// Waits until it has replayed all that its primary has.
+    pub fn follow(&self, primary: &Self) {
+        let end = primary.copy("SELECT pg_current_wal_flush_lsn()");
+        let has_replayed = format!("SELECT pg_last_wal_replay_lsn() >= '{}'", end.trim());
+        while self.copy(&has_replayed) != "t\n" {
+            thread::yield_now();
+        }
+    }
+
     /// Starts it again, after [`Self::crash`].
     pub fn start(&mut self) {
         let (directory, data) = (self.directory.path(), self.directory.path().join("data"));
@@ -137,7 +179,7 @@ impl PostgresServer {
             .unwrap();
         let mut log = BufReader::new(shell.stderr.take().unwrap());
         let mut seen = String::new();
-        while !seen.contains("database system is ready to accept connections") {
+        while !seen.contains("database system is ready to accept") {
             let mut line = String::new();
             let read = log.read_line(&mut line).unwrap();
             assert!(read > 0, "PostgreSQL does not start:\n{seen}");

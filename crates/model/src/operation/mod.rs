@@ -45,6 +45,7 @@ mod standing;
 pub mod step;
 mod take_over;
 pub mod task;
+mod take_over;
 mod tasks;
 mod touched;
 mod waits;

@@ -35,12 +35,21 @@ pub struct RestoreOrder {
 }
 
 impl Front {
+    /// Refuses what would write to a target that takes no writes.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        match self.tools.engine.rows()?.takes_no_writes() {
+            None => Ok(()),
+            Some(why) => Err(Error::refused(why, "backups, verify and diff work there")),
+        }
+    }
+
     /// Checks an order for a restore and makes it an operation, which [`crate::Service::drive`] runs.
     ///
     /// # Errors
     /// No such backup or table, a damaged chain, a table that exists already or is at work.
     pub fn request_restore(&self, order: &RestoreOrder) -> Result<OperationId> {
         let _one_at_a_time = self.requests();
+        self.check_writable()?;
         let to = order.to.as_deref();
         let Chosen { chain, whose, .. } = self.chosen(&order.collection, to, Purpose::Create)?;
         let Some(last) = chain.last() else {

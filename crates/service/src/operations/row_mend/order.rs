@@ -263,6 +263,7 @@ impl Front {
         label: &str,
         undoes: Option<OperationId>,
     ) -> Result<Ordered> {
+        self.check_writable()?;
         let collection = self.collection(&order.collection)?;
         if let Some(operation_id) = self.check_idle(&collection)? {
             return Err(Error::BackupFailed {
