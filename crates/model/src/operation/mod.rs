@@ -45,7 +45,6 @@ mod standing;
 pub mod step;
 mod take_over;
 pub mod task;
-mod take_over;
 mod tasks;
 mod touched;
 mod waits;
