@@ -8,7 +8,8 @@
 //! new epoch. The holder renews it in the background and before each step that removes something: where
 //! another has the lease by then, the renewal fails, and the step is not done. What a process that was
 //! stopped does on waking, its last request, is harmless all the same: manifests are replaced under
-//! conditions of their own, ids of backups do not recur, and content that may be removed is stored under
+//! conditions of their own, and those that a cancelled operation of such a process would replace are given another text
+//! ([`Repository::keep_late_writers_out`]); ids of backups do not recur, and content that may be removed is stored under
 //! another name by those who need it (`candidates`).
 //!
 //! **Crashes.** A holder that has not renewed its lease for [`crate::RepositoryOptions::lease_ms`], by the
@@ -46,6 +47,8 @@ const FORMAT_VERSION: u32 = 1;
 const LEAST_LOOKS: u64 = 40;
 /// The longest time between two looks.
 const MOST_BETWEEN_LOOKS_MS: u64 = 250;
+/// So many holders that were taken for dead are remembered.
+const MOST_SILENT: usize = 4;
 /// So often a holder renews its lease while it lasts.
 const RENEWALS: u32 = 3;
 
@@ -65,6 +68,9 @@ struct Document {
     renewal: u64,
     holder: Option<Holder>,
     leaving: Vec<Leaving>,
+    /// Holders that were taken for dead, and may only have been stopped: the newest. What is known to have ended goes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    silent: Vec<Holder>,
 }
 
 /// The right to remove things from a repository, until [`Self::release`]. When it is dropped without, others
@@ -129,6 +135,7 @@ impl Repository {
                     renewal: 0,
                     holder: None,
                     leaving: Vec::new(),
+                    silent: Vec::new(),
                 };
                 let bytes = seal::seal(&first).into();
                 let (Created::Yes | Created::AlreadyThere) =
@@ -161,10 +168,14 @@ impl Repository {
                 }
                 tracing::warn!(holder = %other, work = other.work, "took the lease of a process that was not heard of");
             }
+            let before = there.silent.iter().chain(&there.holder);
+            let mut silent: Vec<_> = before.filter(|it| !it.has_ended()).cloned().collect();
+            silent.drain(..silent.len().saturating_sub(MOST_SILENT));
             let ours = Document {
                 epoch: there.epoch + 1,
                 renewal: 0,
                 holder: Some(holder.clone()),
+                silent,
                 ..there.clone()
             };
             let bytes = seal::seal(&ours).into();
@@ -245,6 +256,11 @@ impl Lease {
     /// The backups that are being removed, by this process or by one that died.
     pub(crate) async fn leaving(&self) -> Vec<Leaving> {
         self.held.state.lock().await.0.leaving.clone()
+    }
+
+    /// Whether a process that was taken for dead while it had the lease may still wake.
+    pub(crate) async fn has_silent_before(&self) -> bool {
+        !self.held.state.lock().await.0.silent.is_empty()
     }
 
     /// Says which backups are being removed, and makes sure that the lease is still held.

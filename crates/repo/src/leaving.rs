@@ -12,8 +12,8 @@
 //! had begun, or has seen an increment that was sealed before the other could have gone on.
 //!
 //! **In the place of a manifest** stands [`DELETED`] while the objects of a backup are removed: a backup that
-//! is sealed in this moment, by a process that was stopped, finds it there. Of a backup that was never sealed
-//! it stays for the time of grace, and goes with the garbage: who was stopped so long looks for its objects once
+//! is sealed in this moment, by a process that was stopped, finds it there. Of a backup that was never sealed, or was
+//! withdrawn, it stays for the time of grace, and goes with the garbage: who was stopped so long looks for its objects once
 //! more ([`Repository::put_manifest`]).
 
 use std::ops::ControlFlow;
@@ -22,20 +22,22 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use mendb_model::BackupId;
-use mendb_model::manifest::Manifest;
+use mendb_model::manifest::{Manifest, UNFOLDED_FORMAT_VERSION};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::layout;
 use crate::lease::{Lease, Leaving};
 use crate::objects::Created;
+use crate::replace::Seen;
 use crate::repository::Repository;
 use crate::seal::{self, Unreadable};
+use crate::stored_manifest::StoredManifest;
 
 /// The format of claims that this version writes and reads.
 const FORMAT_VERSION: u32 = 1;
 
-/// What stands in the place of the manifest of a backup that is being removed.
+/// What stands in the place of the manifest of a backup that is being removed, or was withdrawn.
 pub(crate) const DELETED: &[u8] = b"{ \"deleted\": true }\n";
 
 /// What a backup that is being sealed stands on.
@@ -142,8 +144,7 @@ impl Repository {
             });
         }
         for id in ids {
-            lease.renew().await?;
-            self.remove_backup(collection, id).await?;
+            self.remove_backup(lease, collection, id).await?;
             if removed(id).is_break() {
                 break;
             }
@@ -178,7 +179,9 @@ impl Repository {
                 backup_id,
             } = &leaving;
             let is_whole = is_ours(&leaving) && self.has_manifest(collection, backup_id).await?;
-            if !is_whole {
+            if is_whole {
+                self.renew_manifest(lease, collection, backup_id).await?;
+            } else {
                 left.push(leaving);
             }
         }
@@ -219,8 +222,7 @@ impl Repository {
             } else if !stood_on {
                 for id in &ids {
                     tracing::warn!(backup = %id, collection, "ends a removal that was cut off");
-                    lease.renew().await?;
-                    self.remove_backup(collection, id).await?;
+                    self.remove_backup(lease, collection, id).await?;
                 }
             }
         }
@@ -248,6 +250,10 @@ impl Repository {
                     }
                 }
                 Err(Error::NotFound { .. }) => {
+                    // What was withdrawn is not sealed any more, whatever it claimed.
+                    if self.mark_of_ended(collection, &id).await?.is_some() {
+                        continue;
+                    }
                     if self.claimed_by(collection, &id).await?.as_ref() == Some(root) {
                         claimed = Some(id);
                     } else if self.was_sealed_on(collection, &id, root).await? {
@@ -313,38 +319,116 @@ impl Repository {
         Ok(mark.map(|mark| mark.written_s))
     }
 
-    /// Puts [`DELETED`] in the place of a manifest, or where one would be, so that nobody can seal the backup
-    /// any more. A manifest that is there goes only where it `may_go`.
-    ///
-    /// # Errors
-    /// [`Error::Complete`] when there is one that stays; or the store fails.
-    pub(crate) async fn end_manifest(
+    /// What is in the place of a manifest.
+    pub(crate) async fn see_manifest(
         &self,
         collection: &str,
         id: &BackupId,
-        may_go: bool,
-    ) -> Result<()> {
+    ) -> Result<Option<Seen>> {
+        let name = layout::manifest(collection, id)?;
+        self.objects.see(&name).await
+    }
+
+    /// Puts [`DELETED`] in the place of what was seen where a manifest is, so that nobody can seal the backup any more.
+    /// `false` where something else is there by now.
+    pub(crate) async fn end_seen(
+        &self,
+        collection: &str,
+        id: &BackupId,
+        seen: Option<&Seen>,
+    ) -> Result<bool> {
         let name = layout::manifest(collection, id)?;
         let deleted = Bytes::from_static(DELETED);
+        Ok(match seen {
+            None => self.objects.create(&name, deleted).await? == Created::Yes,
+            Some(seen) if seen.bytes == DELETED => true,
+            Some(seen) => self.objects.replace(&name, seen, deleted).await?.is_some(),
+        })
+    }
+
+    /// Puts [`DELETED`] where no manifest is, so that nobody can seal the backup any more.
+    ///
+    /// # Errors
+    /// [`Error::Complete`] when there is one; or the store fails.
+    pub(crate) async fn end_absent_manifest(&self, collection: &str, id: &BackupId) -> Result<()> {
         loop {
-            match self.objects.see(&name).await? {
-                None => match self.objects.create(&name, deleted.clone()).await? {
-                    Created::Yes => return Ok(()),
-                    Created::AlreadyThere => {}
-                },
-                Some(seen) if seen.bytes == DELETED => return Ok(()),
-                Some(_) if !may_go => {
-                    return Err(Error::Complete {
-                        object: self.objects.full_name(&name),
-                    });
-                }
-                Some(seen) => {
-                    let replaced = self.objects.replace(&name, &seen, deleted.clone());
-                    if replaced.await?.is_some() {
-                        return Ok(());
-                    }
-                }
+            let seen = self.see_manifest(collection, id).await?;
+            if seen.as_ref().is_some_and(|seen| seen.bytes != DELETED) {
+                let name = layout::manifest(collection, id)?;
+                return Err(Error::Complete {
+                    object: self.objects.full_name(&name),
+                });
+            }
+            if self.end_seen(collection, id, seen.as_ref()).await? {
+                return Ok(());
             }
         }
+    }
+
+    /// Puts [`DELETED`] in the place of the manifest of an operation, or where one would be. That of another stays, and so
+    /// does one too damaged to tell whose it is.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub(crate) async fn end_manifest_of(
+        &self,
+        collection: &str,
+        id: &BackupId,
+        operation_id: &str,
+    ) -> Result<()> {
+        loop {
+            let seen = self.see_manifest(collection, id).await?;
+            if let Some(seen) = &seen {
+                let is_ours = seal::open::<Manifest>(&seen.bytes, UNFOLDED_FORMAT_VERSION)
+                    .is_ok_and(|manifest| manifest.operation_id == operation_id);
+                if !is_ours {
+                    return Ok(());
+                }
+            }
+            if self.end_seen(collection, id, seen.as_ref()).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Makes sure that no process which was taken for dead while it had the lease puts a folded manifest in the place of
+    /// that of a backup any more, or a mark: its last request may come when it wakes. The manifest gets another text that
+    /// says the same, and stands for the one before.
+    ///
+    /// # Errors
+    /// As [`Self::lease`].
+    pub async fn keep_late_writers_out(&self, collection: &str, id: &BackupId) -> Result<()> {
+        let lease = match self.lease("gives up what it had begun").await {
+            Ok(lease) => lease,
+            // Nobody replaces anything there.
+            Err(Error::NoConditions { .. }) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let kept = self.renew_manifest(&lease, collection, id).await;
+        lease.release().await;
+        kept
+    }
+
+    /// As [`Self::keep_late_writers_out`], under a lease that is held.
+    async fn renew_manifest(&self, lease: &Lease, collection: &str, id: &BackupId) -> Result<()> {
+        if !lease.has_silent_before().await {
+            return Ok(());
+        }
+        let name = layout::manifest(collection, id)?;
+        while let Some(seen) = self.objects.see(&name).await? {
+            // One that is damaged is what nobody replaces who has read it.
+            let Ok(mut manifest) = seal::open::<Manifest>(&seen.bytes, UNFOLDED_FORMAT_VERSION)
+            else {
+                return Ok(());
+            };
+            let before = StoredManifest::hash(&seen.bytes);
+            let compacted = manifest.compacted.get_or_insert_default();
+            compacted.stands_for.push(before);
+            let bytes = seal::seal(&manifest).into();
+            if self.objects.replace(&name, &seen, bytes).await?.is_some() {
+                return Ok(());
+            }
+        }
+        Ok(())
     }
 }

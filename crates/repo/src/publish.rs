@@ -85,7 +85,9 @@ impl Repository {
     async fn check_still_present(&self, manifest: &Manifest, name: &str) -> Result<()> {
         match self.check_own_present(manifest).await {
             Err(Error::Incomplete { .. }) => {
-                self.objects.delete_document(name).await?;
+                let (collection, id) = (&manifest.collection, &manifest.backup_id);
+                self.end_manifest_of(collection, id, &manifest.operation_id)
+                    .await?;
                 Err(Error::Deleted {
                     object: self.objects.full_name(name),
                 })

@@ -65,10 +65,22 @@ impl Repository {
         }
     }
 
-    /// Removes a backup, but no files of parts.
-    pub(crate) async fn remove_backup(&self, collection: &str, id: &BackupId) -> Result<()> {
+    /// Removes a backup, but no files of parts. Its manifest is read before it is made sure that the lease is held: so
+    /// who was stopped after that replaces none that another process has written since.
+    pub(crate) async fn remove_backup(
+        &self,
+        lease: &Lease,
+        collection: &str,
+        id: &BackupId,
+    ) -> Result<()> {
         self.remember_id(collection, id).await?;
-        self.end_manifest(collection, id, true).await?;
+        loop {
+            let seen = self.see_manifest(collection, id).await?;
+            lease.renew().await?;
+            if self.end_seen(collection, id, seen.as_ref()).await? {
+                break;
+            }
+        }
         self.remove_ended(collection, id).await
     }
 
@@ -89,13 +101,6 @@ impl Repository {
         let unnamed = |object: &String| !named.contains(object);
         self.remove_below(&directory, unnamed).await?;
         Ok(())
-    }
-
-    /// Removes a manifest for good.
-    async fn remove_manifest(&self, collection: &str, id: &BackupId) -> Result<()> {
-        self.remember_id(collection, id).await?;
-        let manifest = layout::manifest(collection, id)?;
-        self.objects.delete_document(&manifest).await
     }
 
     /// Removes what one writer left of a finished backup that the manifest does not name: attempts
@@ -131,7 +136,8 @@ impl Repository {
 
     /// Takes back what an operation wrote: the manifest, if it is this operation's, and then every
     /// object of its writer. Files of parts stay for [`Self::collect_garbage`]. A backup that another operation made in the same place stays whole, and
-    /// so does what another is still writing. What was withdrawn is withdrawn.
+    /// so does what another is still writing. What was withdrawn is withdrawn: a mark stays in the place of the manifest,
+    /// as that of [`Self::discard`], so that a process which was stopped before it put it cannot put it any more.
     ///
     /// A manifest too damaged to tell whose it is stays, for [`Self::delete_backup`] to remove.
     ///
@@ -144,15 +150,22 @@ impl Repository {
         operation_id: &str,
         writer: &str,
     ) -> Result<()> {
+        self.remember_id(collection, id).await?;
+        self.end_manifest_of(collection, id, operation_id).await?;
+        self.withdraw_objects(collection, id, writer).await
+    }
+
+    /// Takes back the objects that a writer wrote for a backup which another seals, or does not.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn withdraw_objects(
+        &self,
+        collection: &str,
+        id: &BackupId,
+        writer: &str,
+    ) -> Result<()> {
         let directory = layout::backup(collection, id)?;
-        match self.manifest(collection, id).await {
-            Ok(stored) if stored.manifest.operation_id == operation_id => {
-                self.remove_manifest(collection, id).await?;
-            }
-            Ok(_) => {}
-            Err(error) if error.is_damage() => {}
-            Err(error) => return Err(error),
-        }
         self.remove_below(&directory, |object| {
             object == layout::CLAIM || layout::is_written_by(object, writer)
         })
@@ -197,7 +210,7 @@ impl Repository {
         self.check_nothing_stands_on(collection, id).await?;
         self.remember_id(collection, id).await?;
         lease.renew().await?;
-        self.end_manifest(collection, id, false).await?;
+        self.end_absent_manifest(collection, id).await?;
         let directory = layout::backup(collection, id)?;
         self.remove_below(&directory, |_| true).await?;
         self.tidy(collection, &directory, |_| true).await

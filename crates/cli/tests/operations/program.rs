@@ -129,15 +129,7 @@ impl Place {
 
     /// How many objects of backups are in the repository.
     pub fn objects(&self) -> usize {
-        fn files(directory: &Path) -> usize {
-            let entries = std::fs::read_dir(directory).unwrap();
-            let count = |path: PathBuf| match path.is_dir() {
-                true => files(&path),
-                false => 1,
-            };
-            entries.map(|entry| count(entry.unwrap().path())).sum()
-        }
-        files(&self.path("repository/collections"))
+        objects_in(&self.path("repository/collections"))
     }
 
     /// Two tables of a shop with indexes and several shards, in a collection.
@@ -257,4 +249,19 @@ pub fn copy_directory(from: &Path, to: &Path) {
             std::fs::copy(entry.path(), target).unwrap();
         }
     }
+}
+
+/// How many objects of backups are below a directory. What says of a backup that there is none, and goes with the garbage,
+/// is none.
+pub fn objects_in(directory: &Path) -> usize {
+    let entries = std::fs::read_dir(directory).into_iter().flatten();
+    let count = |path: PathBuf| match path.is_dir() {
+        true => objects_in(&path),
+        false => {
+            let is_mark = path.ends_with("manifest.json")
+                && std::fs::read(&path).unwrap() == b"{ \"deleted\": true }\n";
+            usize::from(!is_mark)
+        }
+    };
+    entries.map(|entry| count(entry.unwrap().path())).sum()
 }

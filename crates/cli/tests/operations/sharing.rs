@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::program::Place;
+use crate::program::{Place, objects_in};
 use crate::s3_server::{BUCKET, Server};
 use crate::takeover::signal;
 
@@ -217,17 +217,8 @@ fn share(seed: u64, url: &str, environment: &[(String, String)]) {
         Value::Array(Vec::new())
     );
     if let Some(directory) = url.strip_prefix("file://") {
-        // Where each backup was killed before it had written anything, it is not there.
-        let collections = Path::new(directory).join("collections");
-        let left: Vec<_> = match collections.exists() {
-            true => collections
-                .read_dir()
-                .unwrap()
-                .map(|entry| entry.unwrap().path())
-                .collect(),
-            false => Vec::new(),
-        };
-        assert!(left.is_empty(), "{left:?}\n{}", told());
+        let left = objects_in(&Path::new(directory).join("collections"));
+        assert_eq!(left, 0, "{}", told());
     }
 }
 

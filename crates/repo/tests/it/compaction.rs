@@ -490,3 +490,48 @@ fn a_chain_deleted_between_any_two_requests_of_a_compaction_does_not_come_back_w
     }
     assert!(let_in_before > 50, "{let_in_before}");
 }
+
+#[test]
+fn a_compaction_given_up_between_any_two_requests_of_it_leaves_every_backup_whole() {
+    let world = five();
+    let (first, last) = (full(0), increment(4));
+    let (mut folded, mut given_up) = (0, 0);
+    for nth in 0.. {
+        let was_let_in = run(async {
+            let store = Store::new(world.options());
+            world.put(&store.repository).await;
+            let theirs = impatient(&store.faulty, world.options());
+            let there = theirs.manifest(COLLECTION, &last).await.unwrap();
+            let (id, draft) = (last.clone(), there.manifest);
+            let let_in = stop_before(&store.faulty, nth, async move || {
+                theirs.keep_late_writers_out(COLLECTION, &id).await.unwrap();
+                theirs.sweep(&draft, COMPACTOR).await.unwrap();
+            });
+            let compacted = (store.repository)
+                .compact(COLLECTION, &first, &last, COMPACTOR)
+                .await;
+            let store = store.healed();
+            let mut there = Vec::new();
+            for stored in backups(&store.repository).await {
+                let id = stored.manifest.backup_id;
+                let backup = (0..5).find(|backup| World::id(*backup) == id).unwrap();
+                let restored = rows(&store.repository, &id).await.unwrap();
+                assert_eq!(restored, world.rows(backup + 1), "request {nth}: {id}");
+                there.push(id);
+            }
+            assert!(there.contains(&last), "request {nth}: {compacted:?}");
+            match compacted {
+                Ok(_) => folded += 1,
+                Err(_) => given_up += 1,
+            }
+            let_in.was()
+        });
+        if !was_let_in {
+            break;
+        }
+    }
+    assert!(
+        folded > 0 && given_up > 20,
+        "{folded} folded, {given_up} given up"
+    );
+}

@@ -253,7 +253,7 @@ async fn withdrawing_beside_a_damaged_manifest_removes_what_the_writer_wrote_and
 }
 
 #[tokio::test]
-async fn withdrawing_leaves_no_directory_and_none_of_the_writes_that_a_crash_cut_off() {
+async fn withdrawing_leaves_a_mark_and_none_of_the_writes_that_a_crash_cut_off() {
     let chain = Chain::new().await;
     let repository = chain.open().await.unwrap();
     let id = full(0);
@@ -266,7 +266,10 @@ async fn withdrawing_leaves_no_directory_and_none_of_the_writes_that_a_crash_cut
     assert!(!half(WRITER).exists());
     assert!(half("b2").exists());
     withdraw("backup-b2", "b2").await.unwrap();
-    assert!(!chain.file("").exists());
+    // But the mark that it was withdrawn.
+    let left = fs::read_dir(chain.file("")).unwrap();
+    let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["manifest.json"]);
 }
 
 #[tokio::test]

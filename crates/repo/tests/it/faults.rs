@@ -160,18 +160,22 @@ async fn a_failed_upload_fails_the_writer_before_it_ends() {
 
 #[tokio::test]
 async fn a_withdrawal_cut_off_anywhere_leaves_no_backup_and_can_be_repeated() {
-    for object in [MANIFEST, "0000.parquet", SEGMENT] {
+    for (request, object) in [
+        (Request::Put, MANIFEST),
+        (Request::Delete, "0000.parquet"),
+        (Request::Delete, SEGMENT),
+    ] {
         let (store, repository) = repository(options());
         backup(&repository, &full(0), None).await.unwrap();
         let id = full(0);
         let withdraw = || repository.withdraw(COLLECTION, &id, OPERATION, WRITER);
-        store.fail(Request::Delete, object, Fault::Denied, 1);
+        store.fail(request, object, Fault::Denied, 1);
         assert!(named(&withdraw().await.unwrap_err()).ends_with(object));
         if let Ok(stored) = repository.manifest(COLLECTION, &full(0)).await {
             repository.check_present(&stored.manifest).await.unwrap();
         }
         withdraw().await.unwrap();
-        assert!(repository.collections().await.unwrap().is_empty());
+        assert!(repository.unfinished(COLLECTION).await.unwrap().is_empty());
     }
 }
 

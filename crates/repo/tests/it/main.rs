@@ -18,6 +18,7 @@ mod ids;
 mod in_process;
 mod increment_proof;
 mod interleavings;
+mod late;
 mod log;
 mod part_damage;
 mod part_directory;

@@ -295,7 +295,7 @@ async fn withdrawing_takes_back_documents(repository: Repository) {
     let withdraw = || repository.withdraw(COLLECTION, &id, OPERATION, WRITER);
     withdraw().await.unwrap();
     withdraw().await.unwrap();
-    assert!(repository.collections().await.unwrap().is_empty());
+    assert!(repository.unfinished(COLLECTION).await.unwrap().is_empty());
     let collected = repository.collect_garbage().await.unwrap();
     assert_eq!(collected.objects, objects_of(&records).len() as u64);
     let files = records.iter().flat_map(|record| &record.files);

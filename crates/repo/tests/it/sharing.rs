@@ -91,7 +91,7 @@ pub fn stop_nobody(faulty: &FaultyStore) {
 }
 
 /// The backups there are, each of which can be read with all that it stands on.
-async fn whole(repository: &Repository) -> Vec<BackupId> {
+pub async fn whole(repository: &Repository) -> Vec<BackupId> {
     let mut ids = Vec::new();
     for stored in backups(repository).await {
         let id = stored.manifest.backup_id;

@@ -98,7 +98,9 @@ fn describe(details: &BackupDetails) -> String {
     if let Some(parent) = &manifest.parent {
         text += &format!("parent      {}\n", parent.backup_id);
     }
-    if let Some(compacted) = &manifest.compacted {
+    if let Some(compacted) = &manifest.compacted
+        && !compacted.folded.is_empty()
+    {
         let folded: Vec<_> = compacted.folded.iter().map(BackupId::as_str).collect();
         text += &format!("folded from {}\n", folded.join(", "));
     }

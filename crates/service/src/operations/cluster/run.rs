@@ -195,7 +195,7 @@ pub(super) fn roll_back(
     for operation in &taken_back {
         let operation = operation.as_str();
         let writer = operation.rsplit('-').next().unwrap_or(operation);
-        attempt.wait(repository.withdraw(collection, id, operation, writer))?;
+        attempt.wait(repository.withdraw_objects(collection, id, writer))?;
     }
     Ok(())
 }

@@ -273,7 +273,11 @@ pub(super) fn roll_back(attempt: &Attempt<'_>, request: &MaintenanceRequest) -> 
     let Some(draft) = attempt.request.draft.as_deref() else {
         return Ok(());
     };
-    let swept = attempt.tools.repository.sweep(draft, attempt.writer());
+    // A process that was stopped right before it put the folded manifest puts it no more: what it names goes.
+    let repository = &attempt.tools.repository;
+    let kept = repository.keep_late_writers_out(&request.collection, &draft.backup_id);
+    attempt.wait_to_the_end(kept)?;
+    let swept = repository.sweep(draft, attempt.writer());
     match attempt.wait(swept) {
         // Nor is there anything beside it.
         Ok(_) | Err(TaskError::Repository(mendb_repo::Error::NotFound { .. })) => Ok(()),

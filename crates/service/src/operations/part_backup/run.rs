@@ -374,10 +374,12 @@ pub(super) fn seal(attempt: &Attempt<'_>) -> TaskResult<()> {
 pub(super) fn rollback(attempt: &Attempt<'_>, request: &PartBackupRequest) -> TaskResult<()> {
     attempt.tools.engine.thaw(attempt.operation())?;
     crate::env::crash_point();
-    attempt.wait(attempt.tools.repository.withdraw(
-        &request.collection,
-        &request.backup_id,
-        attempt.operation(),
-        attempt.writer(),
-    ))
+    let repository = &attempt.tools.repository;
+    let (collection, id) = (&request.collection, &request.backup_id);
+    let writer = attempt.writer();
+    // Who has all shards made seals what they come to.
+    match request.of_shard {
+        Some(_) => attempt.wait(repository.withdraw_objects(collection, id, writer)),
+        None => attempt.wait(repository.withdraw(collection, id, attempt.operation(), writer)),
+    }
 }

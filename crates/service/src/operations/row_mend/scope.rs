@@ -262,7 +262,8 @@ pub(super) fn scoped(
 ) -> Result<()> {
     for table in tables {
         if let Some(written_since) = changed_only.get(&table.table) {
-            if wanted.manifest.compacted.is_some() {
+            let compacted = wanted.manifest.compacted.as_ref();
+            if compacted.is_some_and(|compacted| !compacted.folded.is_empty()) {
                 let backup = wanted.manifest.table(&table.table);
                 let is_whole = backup.is_some_and(|backup| backup.only.is_none());
                 if is_whole && written_since.is_none() {
