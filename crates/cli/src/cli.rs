@@ -220,25 +220,29 @@ impl Command {
         }
     }
 
-    /// Refuses what a server was named for and does not do: it would be done here, to something else than was meant.
-    fn check_is_meant(&self, url: &str, is_flagged: bool) -> Result<(), Failure> {
+    /// Refuses what a server was named for and does not do: it would be done here, to something else than was meant. The
+    /// first token cannot be asked of a server.
+    fn check_is_meant(&self, url: &str, is_flagged: bool, has_token: bool) -> Result<(), Failure> {
         let name = match self {
-            Self::Token(_) => "token",
+            Self::Token(_) if !has_token => "token",
             Self::Serve(_) if is_flagged => "serve",
             Self::Agent(_) if is_flagged => "agent",
             Self::Demo(_) if is_flagged => "demo",
             _ => return Ok(()),
         };
-        let refused = Failure::misuse(format!(
+        if name == "token" {
+            return Err(Failure::misuse(format!(
+                "mendb token is meant for the server at {url}, and MENDB_TOKEN has no token of an admin for it"
+            ))
+            .hint(
+                "the first token is made on the machine of the server: --server= has this process do it, for the target of \
+                 this machine",
+            ));
+        }
+        Err(Failure::misuse(format!(
             "mendb {name} works on this machine alone, and commands are meant for the server at {url}"
-        ));
-        Err(match self {
-            Self::Token(_) => refused.hint(
-                "tokens are made on the machine of the server, where no --server, MENDB_SERVER or server: of mendb.yml \
-                 names one; --server= has this process do it, for the target of this machine",
-            ),
-            _ => refused.hint("leave --server out"),
-        })
+        ))
+        .hint("leave --server out"))
     }
 
     /// The cluster that it is about, if it is about one.
@@ -274,7 +278,7 @@ impl Command {
     fn stays_here(&self) -> bool {
         matches!(
             self,
-            Self::Serve(_) | Self::Agent(_) | Self::Token(_) | Self::Config(_) | Self::Demo(_)
+            Self::Serve(_) | Self::Agent(_) | Self::Config(_) | Self::Demo(_)
         ) || self.cluster().is_some()
     }
 }
@@ -378,7 +382,9 @@ fn run(cli: Cli, arguments: &[OsString]) -> Result<Ended, Failure> {
     let token = sources.environment.get(remote::TOKEN).cloned();
     let (settings, entries) = sources.resolve()?;
     if let Some(url) = &settings.server {
-        cli.command.check_is_meant(url, is_flagged("server"))?;
+        let has_token = token.as_ref().is_some_and(|token| !token.is_empty());
+        cli.command
+            .check_is_meant(url, is_flagged("server"), has_token)?;
     }
     if let (Some(url), false) = (&settings.server, cli.command.stays_here()) {
         let places = [

@@ -17,7 +17,10 @@ impl Context {
         match self.target()? {
             Target::Rows(directory) => Ok(directory),
             Target::ClickHouse(server) => self.server_directory(&server),
-            Target::Postgres(address) => Ok(self.postgres_directory(&address)),
+            Target::Postgres(address) => {
+                self.check_not_shared(&address)?;
+                Ok(self.postgres_directory(&address))
+            }
             Target::Cluster(list) => Ok(self.cluster_directory(&self.listed(&list)?)),
         }
     }

@@ -441,7 +441,11 @@ fn causes(conflicts: &Conflicts) -> Vec<String> {
 impl From<mendb_repo::Error> for Failure {
     fn from(error: mendb_repo::Error) -> Self {
         let kind = match &error {
-            mendb_repo::Error::Url { .. } | mendb_repo::Error::Name(_) => FailureKind::FixCommand,
+            mendb_repo::Error::Url { .. }
+            | mendb_repo::Error::Name(_)
+            | mendb_repo::Error::NoLogPlace { .. }
+            | mendb_repo::Error::NoSharedLog { .. }
+            | mendb_repo::Error::NoBucket { .. } => FailureKind::FixCommand,
             mendb_repo::Error::NoSuchBackup { .. }
             | mendb_repo::Error::AmbiguousLabel { .. }
             | mendb_repo::Error::CannotCompact { .. }
@@ -476,6 +480,9 @@ impl From<mendb_repo::Error> for Failure {
                 "name a place with conditional writes, as S3 has them, for --journal, or leave it out: the journal is \
                  beside the target then, for one server",
             ),
+            mendb_repo::Error::NoBucket { .. } => {
+                failure.hint("make the bucket first, or name one that is there")
+            }
             mendb_repo::Error::Leaving { .. } => {
                 failure.hint("take a full backup, or the same again when that backup is gone")
             }

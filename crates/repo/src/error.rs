@@ -73,6 +73,54 @@ pub enum Error {
         /// What the store does not do, as a clause.
         detail: String,
     },
+    /// A place cannot hold a log, whatever its store does.
+    #[error("{log} cannot hold a journal that servers share: {detail}")]
+    NoLogPlace {
+        /// The log.
+        log: String,
+        /// What is there, as a clause.
+        detail: String,
+    },
+    /// The bucket of a place does not exist.
+    #[error("{place} is in a bucket that does not exist")]
+    NoBucket {
+        /// The place.
+        place: String,
+    },
+    /// A log that was there is not.
+    #[error(
+        "the journal that servers share is gone from {log} (it had the id {id}): nothing is written there"
+    )]
+    LogGone {
+        /// Where it was.
+        log: String,
+        /// Its id.
+        id: String,
+    },
+    /// Another log is where one was.
+    #[error(
+        "another journal is in {log} than the one that was there: {there} instead of {known}; nothing is written there"
+    )]
+    OtherLog {
+        /// Where it was.
+        log: String,
+        /// The id of the one that was there.
+        known: String,
+        /// The id of the one that is.
+        there: String,
+    },
+    /// The newest entries of a log were removed.
+    #[error(
+        "the newest entries of {log} are gone: entry {last} was there, and the last one is {end}"
+    )]
+    LogCut {
+        /// The log.
+        log: String,
+        /// An entry that was there.
+        last: u64,
+        /// The last one that is.
+        end: u64,
+    },
     /// Another process has taken over a log, and appends to it.
     #[error("this process leads no more in {log}: another has taken over, and nothing was written")]
     NotLeading {

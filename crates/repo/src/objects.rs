@@ -121,6 +121,11 @@ impl Objects {
         &self.url
     }
 
+    /// Where it is in its store.
+    pub(crate) fn prefix(&self) -> &Path {
+        &self.prefix
+    }
+
     pub(crate) fn options(&self) -> &RepositoryOptions {
         &self.options
     }
@@ -335,6 +340,19 @@ impl Objects {
             .collect();
         names.sort();
         Ok(names)
+    }
+
+    /// The names of the objects and directories right below the place, in no order.
+    pub(crate) async fn names(&self) -> Result<Vec<String>> {
+        let listing = self.retry("list", "", 0, || async {
+            Ok(self.store.list_with_delimiter(Some(&self.prefix)).await?)
+        });
+        let listing = listing.await?;
+        let objects = listing.objects.iter().map(|object| &object.location);
+        let names = objects.chain(&listing.common_prefixes);
+        Ok(names
+            .filter_map(|path| Some(path.filename()?.to_owned()))
+            .collect())
     }
 
     /// Does work on this machine that blocks.

@@ -1,4 +1,5 @@
-//! What a server answers while another leads: that it lives, who leads, and nothing else.
+//! What a server answers while another leads: that it lives, that it waits, and nothing else. It has no tokens to tell who
+//! may know more by: who leads, and what keeps this server from it, is told on its stderr.
 //!
 //! The door is open from the beginning. When this server leads, its routes take the place of these answers, for
 //! connections that are there as well.
@@ -25,11 +26,7 @@ pub struct Gate {
 }
 
 enum State {
-    /// Why it does not answer, and where another does.
-    Waiting {
-        why: String,
-        leader: Option<String>,
-    },
+    Waiting,
     Open(Router),
 }
 
@@ -38,16 +35,8 @@ impl Gate {
     pub fn new(guard: Guard) -> Arc<Self> {
         Arc::new(Self {
             guard,
-            state: Mutex::new(State::Waiting {
-                why: "this server looks who leads".to_owned(),
-                leader: None,
-            }),
+            state: Mutex::new(State::Waiting),
         })
-    }
-
-    /// From now on says why it does not answer, and where another does.
-    pub fn wait(&self, why: String, leader: Option<String>) {
-        *self.state() = State::Waiting { why, leader };
     }
 
     /// From now on lets requests through.
@@ -60,21 +49,21 @@ impl Gate {
         let gate = Arc::clone(self);
         Router::new().fallback(move |request: Request| async move {
             let inner = match &*gate.state() {
-                State::Open(router) => Ok(router.clone()),
-                State::Waiting { why, leader } => Err((why.clone(), leader.clone())),
+                State::Open(router) => Some(router.clone()),
+                State::Waiting => None,
             };
             match inner {
                 // A router is always ready, and never fails.
-                Ok(mut router) => router
+                Some(mut router) => router
                     .call(request)
                     .await
                     .unwrap_or_else(|error| match error {}),
-                Err((why, leader)) => secured(gate.answer(&request, &why, leader)),
+                None => secured(gate.answer(&request)),
             }
         })
     }
 
-    fn answer(&self, request: &Request, why: &str, leader: Option<String>) -> Response<Body> {
+    fn answer(&self, request: &Request) -> Response<Body> {
         let path = request.uri().path();
         if path == "/health/live" {
             return Response::new("alive\n".into());
@@ -83,19 +72,13 @@ impl Gate {
         if !is_ready && let Err(problem) = self.guard.check_host(request.headers()) {
             return problem.response();
         }
-        let hint = match &leader {
-            Some(leader) => format!("ask {leader}; this server answers when it has taken over"),
-            None => "ask again: this server answers when it has taken over".to_owned(),
-        };
-        let mut problem = Problem {
+        let problem = Problem {
             retry_after_s: Some(RETRY_AFTER_S),
-            ..Problem::new(503, "retry", why)
-        }
-        .hint(&hint);
-        if let Some(leader) = leader {
-            problem.members.insert("leader".to_owned(), leader.into());
-        }
-        problem.response()
+            ..Problem::new(503, "retry", "this server waits: it does not lead")
+        };
+        let hint =
+            "ask the other servers that share its journal, or again: it answers when it leads";
+        problem.hint(hint).response()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -116,16 +99,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_server_that_waits_lives_and_says_who_leads_and_opens_without_a_new_door() {
+    async fn a_server_that_waits_lives_and_says_so_and_opens_without_a_new_door() {
         let gate = Gate::new(Guard {
             hosts: ["localhost".to_owned()].into(),
             agent_of: None,
         });
         let router = gate.router();
-        gate.wait(
-            "process 7 on b leads".to_owned(),
-            Some("http://b:7070".to_owned()),
-        );
         let live = ask(&router, "/health/live", "anything").await;
         assert_eq!(live.status(), StatusCode::OK);
         for (path, host, status) in [
@@ -141,7 +120,7 @@ mod tests {
                 .await
                 .unwrap();
             let body = String::from_utf8(body.to_vec()).unwrap();
-            assert_eq!(body.contains("http://b:7070"), status == 503, "{body}");
+            assert_eq!(body.contains("this server waits"), status == 503, "{body}");
         }
         gate.open(Router::new().fallback(|| async { "here" }));
         let open = ask(&router, "/v1/collections", "localhost").await;

@@ -16,7 +16,8 @@ use crate::serve::waiting::lead_at_once;
 /// Say who may ask a server
 #[derive(Debug, Args)]
 pub struct TokenCommand {
-    /// Where the journal is that servers share, if they do; none of them may run meanwhile [env: MENDB_JOURNAL]
+    /// Where the journal is that servers share, if they do, for the first token: when one of them runs, ask it, with
+    /// --server [env: MENDB_JOURNAL]
     #[arg(long, global = true, value_name = "URL")]
     pub journal: Option<String>,
     #[command(subcommand)]
@@ -118,6 +119,10 @@ impl TokenRecord {
 
 impl TokenCommand {
     pub fn run(self, context: &Context) -> Result<Verdict, Failure> {
+        if context.session.is_some() {
+            let store = context.open_store()?;
+            return self.action.run(context, &store);
+        }
         if let Some(url) = &context.settings.journal {
             let (shared, copy) = lead_at_once(context, url)?;
             let done = self.action.run(context, shared.store());
@@ -186,6 +191,14 @@ impl TokenAction {
                 if !store.has_token(&name)? {
                     return Err(Failure::input(format!("there is no token {name}"))
                         .hint("mendb token list shows those there are"));
+                }
+                let caller = context.session.as_ref();
+                let caller = caller.and_then(|session| session.caller.as_ref());
+                if caller == Some(&name) {
+                    return Err(Failure::input(format!(
+                        "token {name} is the one that asks, and would lock its owner out"
+                    ))
+                    .hint("ask with the token of another admin, or on the machine of the server"));
                 }
                 store.revoke_token(&name)?;
                 let record = serde_json::json!({ "revoked": name });

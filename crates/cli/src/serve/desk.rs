@@ -15,6 +15,7 @@ use super::house::House;
 use super::last_reload::LastReload;
 use super::measure;
 use super::program::Program;
+use super::reload::Reload;
 use super::session::Session;
 use super::words;
 use crate::context::Context;
@@ -44,9 +45,23 @@ impl ProgramDesk {
         settings.clone()
     }
 
+    /// Reads settings and certificates again. Returns what has changed, as people read it.
+    ///
+    /// # Errors
+    /// Something is wrong, or cannot change while the server runs. Then all is as it was.
+    pub fn reload(&self, reload: &Reload) -> Result<Vec<String>, Failure> {
+        let mut settings = self.settings();
+        let read = reload.read(&mut settings);
+        self.last_reload.note(read.is_ok());
+        if read.is_ok() {
+            self.take_over(settings.0, settings.1);
+        }
+        read
+    }
+
     /// From now on works with other settings: commands that begin, operations that are ordered, and what goes to and
     /// comes from the repository.
-    pub fn take_over(&self, settings: Settings, entries: Vec<Entry>) {
+    fn take_over(&self, settings: Settings, entries: Vec<Entry>) {
         let mut current = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
         *current = (settings, entries);
         drop(current);
@@ -121,6 +136,7 @@ impl ProgramDesk {
             };
             session.plan = Some(plan.ok_or_else(unknown)?);
         }
+        session.caller = Some(asked.caller.name.clone());
         session.keeps_plan = asked.keeps_plan;
         session.upload.clone_from(&asked.upload);
         let session = Arc::new(session);
@@ -276,6 +292,11 @@ impl Desk for ProgramDesk {
     fn ready(&self) -> Result<(), String> {
         if self.house.is_stopping() {
             return Err("the server ends".to_owned());
+        }
+        let shared = self.house.shared.as_ref();
+        if shared.is_some_and(|shared| shared.replica().trouble().is_some()) {
+            let why = "the store of the journal that servers share does not answer, or refuses";
+            return Err(why.to_owned());
         }
         let journal = self.house.target.journal().unfinished_operations();
         journal.map_err(|error| mendb_model::describe_error(&error))?;

@@ -7,6 +7,7 @@ mod compat;
 mod desk;
 mod hooks;
 pub mod house;
+mod known_journal;
 mod last_reload;
 mod measure;
 mod notify;
@@ -15,6 +16,7 @@ mod queue;
 mod reload;
 pub mod routes;
 pub mod session;
+mod shared_log;
 mod signals;
 pub mod waiting;
 pub mod words;
@@ -39,15 +41,14 @@ use self::last_reload::LastReload;
 use self::program::Program;
 use self::reload::Reload;
 use self::signals::Signals;
-use self::waiting::{Waited, Waiting, begin_anew};
+use self::waiting::{Led, Waited, Waiting, begin_anew};
 use crate::context::Context;
 use crate::failure::{Failure, FailureKind, Verdict};
-use crate::log;
 use crate::owner::Owner;
 use crate::settings::Sources;
 use crate::settings::secret::hide_in_url;
 use crate::shared::Shared;
-use crate::target::Target;
+use crate::target::{Target, as_word};
 
 /// Threads that speak HTTP; what waits for disks has others.
 const HTTP_THREADS: usize = 2;
@@ -246,17 +247,30 @@ impl Serving<'_> {
                 address,
                 shared: None,
             };
-            return self.lead(context, program, sources, serving);
+            let reload = Reload {
+                sources,
+                certificates,
+            };
+            return self.lead(context, program, reload, serving);
         };
         let serving = http.spawn(door.serve(gate.router(), stopped.clone()));
         notify::tell("READY=1");
+        let reload = Reload {
+            sources,
+            certificates,
+        };
         let waiting = Waiting {
             context,
             url,
             address: self.advertised.clone().unwrap_or_else(|| link.clone()),
+            reload: &reload,
         };
-        let (shared, copy) = match waiting.wait(&http, &mut signals, &gate)? {
-            Waited::Leads(shared, copy) => (Arc::new(shared), copy),
+        let Led {
+            shared,
+            copy,
+            settings: (settings, entries),
+        } = match waiting.wait(&http, &mut signals)? {
+            Waited::Leads(led) => *led,
             Waited::Ended => {
                 let _ = stop.send(true);
                 let _ = http.block_on(serving);
@@ -264,9 +278,10 @@ impl Serving<'_> {
                 return Ok(Verdict::Done);
             }
         };
+        let shared = Arc::new(shared);
         let leading = Context {
-            settings: context.settings.clone(),
-            entries: context.entries.clone(),
+            settings,
+            entries,
             output: context.output.clone(),
             session: None,
             shared: Some(Arc::clone(&shared)),
@@ -282,11 +297,10 @@ impl Serving<'_> {
             address,
             shared: Some(Arc::clone(&shared)),
         };
-        let led = self.lead(&leading, program, sources, serving);
-        // Where another has taken over meanwhile, that is why, and it is told in a moment.
+        let led = self.lead(&leading, program, reload, serving);
+        // Where it leads no more, that is why, and it is told in a moment.
         if led.is_err() && waiting::is_lost_soon(&shared) {
-            context.say("mendb leads this journal no more: it begins anew, and waits");
-            return Err(begin_anew());
+            return Err(begin_anew(context, Some(&shared)));
         }
         // It could not: another may.
         shared.replica().release();
@@ -299,7 +313,7 @@ impl Serving<'_> {
         self,
         context: &Context,
         program: Program,
-        sources: Sources,
+        reload: Reload,
         open: Open,
     ) -> Result<Verdict, Failure> {
         let Open {
@@ -313,7 +327,6 @@ impl Serving<'_> {
             address,
             shared,
         } = open;
-        let certificates = self.certificates.clone();
         let house = open_house(context)?;
         let store = context.open_store()?;
         store.close_audit()?;
@@ -356,11 +369,7 @@ impl Serving<'_> {
             .map_err(no_thread)?;
         gate.open(app.router());
         (self.greet)(&house, &store, &link)?;
-        let reload = Arc::new(Reload {
-            sources,
-            certificates,
-            desk: Arc::clone(&desk),
-        });
+        let reload = Arc::new(reload);
         let mut lost = shared.as_ref().map(|shared| shared.replica().lost());
         let leads = http.block_on(async {
             let serving = match door {
@@ -374,10 +383,10 @@ impl Serving<'_> {
                     _ = signals.terminate.recv() => break,
                     _ = signals.interrupt.recv() => break,
                     _ = signals.hang_up.recv() => {
-                        let reload = Arc::clone(&reload);
-                        let read = tokio::task::spawn_blocking(move || reload.reload());
+                        let (reload, desk) = (Arc::clone(&reload), Arc::clone(&desk));
+                        let read = tokio::task::spawn_blocking(move || desk.reload(&reload));
                         match read.await {
-                            Ok(read) => tell_reload(context, read),
+                            Ok(read) => reload::tell(context, read),
                             Err(error) => tracing::error!(%error, "the thread that reads settings died"),
                         }
                     }
@@ -393,8 +402,7 @@ impl Serving<'_> {
             true
         });
         if !leads {
-            context.say("mendb leads this journal no more: it begins anew, and waits");
-            return Err(begin_anew());
+            return Err(begin_anew(context, shared.as_deref()));
         }
         if let Some(shared) = &shared {
             shared.replica().release();
@@ -403,7 +411,7 @@ impl Serving<'_> {
         // Commands of clients that have gone may still wait for a disk: nobody waits for them.
         http.shutdown_timeout(Duration::from_millis(100));
         #[cfg(feature = "otlp")]
-        log::traces::end();
+        crate::log::traces::end();
         std::process::exit(0);
     }
 }
@@ -437,20 +445,6 @@ async fn is_lost(lost: &mut Option<watch::Receiver<bool>>) {
         return;
     }
     std::future::pending::<()>().await;
-}
-
-/// Says what was read again.
-fn tell_reload(context: &Context, read: Result<Vec<String>, Failure>) {
-    match read {
-        Ok(changed) if changed.is_empty() => {
-            context.say("mendb has read settings and certificates again; no setting has changed");
-        }
-        Ok(changed) => context.say(&format!(
-            "mendb has read settings and certificates again: {}",
-            changed.join(", ")
-        )),
-        Err(failure) => log::fail_with(&failure, context.output.format),
-    }
 }
 
 /// Opens target and repository for as long as the process runs.
@@ -502,13 +496,39 @@ fn greet(context: &Context, house: &House, store: &Store, link: &str) -> Result<
             "token: {secret}   (admin, shown this once; mendb token revoke {FIRST} takes it back)"
         ));
     } else {
-        context.say("token: there is none yet: mendb token create NAME --role admin");
+        context.say(&format!(
+            "token: there is none yet: mendb token create NAME --role admin{}",
+            reached_by(context)
+        ));
     }
     context.say(&format!(
         "next: MENDB_TOKEN=… mendb --server {link} operation list, or curl -H \"Authorization: Bearer $MENDB_TOKEN\" \
          {link}/v1/collections"
     ));
     Ok(())
+}
+
+/// The flags with which a command of this machine finds the tokens of this server: those that the server was given.
+fn reached_by(context: &Context) -> String {
+    let is_flag = |key: &str| {
+        let mut entries = context.entries.iter();
+        entries.any(|entry| entry.key == key && entry.from.starts_with("flag"))
+    };
+    let settings = &context.settings;
+    let state = settings.postgres_state.as_ref();
+    let named = [
+        ("target", "--target", Some(settings.target.clone())),
+        ("journal", "--journal", settings.journal.clone()),
+        (
+            "postgres.state",
+            "--state",
+            state.map(|state| state.display().to_string()),
+        ),
+    ];
+    let flags = named.into_iter().filter(|(key, ..)| is_flag(key));
+    flags
+        .filter_map(|(_, flag, value)| Some(format!(" {flag} {}", as_word(&hide_in_url(&value?)))))
+        .collect()
 }
 
 #[cfg(test)]

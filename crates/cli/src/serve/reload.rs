@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use mendb_server::tls::Certificates;
 
-use super::desk::ProgramDesk;
+use crate::context::Context;
 use crate::failure::{Failure, FailureKind};
+use crate::log;
 use crate::settings::{Entry, Settings, Sources};
 
 /// What reads them again.
@@ -17,7 +18,6 @@ pub struct Reload {
     pub sources: Sources,
     /// The certificates of TLS.
     pub certificates: Option<Arc<Certificates>>,
-    pub desk: Arc<ProgramDesk>,
 }
 
 impl Reload {
@@ -25,18 +25,15 @@ impl Reload {
     ///
     /// # Errors
     /// Something is wrong, or cannot change while the server runs. Then all is as it was.
-    pub fn reload(&self) -> Result<Vec<String>, Failure> {
-        let done = self.read();
-        self.desk.last_reload.note(done.is_ok());
-        done.map_err(|failure| {
+    pub fn read(&self, settings: &mut (Settings, Vec<Entry>)) -> Result<Vec<String>, Failure> {
+        self.try_read(settings).map_err(|failure| {
             failure.context("nothing of the settings and certificates was taken over")
         })
     }
 
-    fn read(&self) -> Result<Vec<String>, Failure> {
-        let (settings, entries) = self.sources.resolve()?;
-        let before = self.desk.settings();
-        check_may_change(&before, &(settings.clone(), entries.clone()))?;
+    fn try_read(&self, settings: &mut (Settings, Vec<Entry>)) -> Result<Vec<String>, Failure> {
+        let now = self.sources.resolve()?;
+        check_may_change(settings, &now)?;
         let replaced = match &self.certificates {
             Some(certificates) => Some(
                 certificates
@@ -48,9 +45,23 @@ impl Reload {
         if let (Some(certificates), Some(read)) = (&self.certificates, replaced) {
             certificates.replace(read);
         }
-        let changed = changed(&before.1, &entries).map(describe).collect();
-        self.desk.take_over(settings, entries);
+        let changed = changed(&settings.1, &now.1).map(describe).collect();
+        *settings = now;
         Ok(changed)
+    }
+}
+
+/// Says what was read again.
+pub fn tell(context: &Context, read: Result<Vec<String>, Failure>) {
+    match read {
+        Ok(changed) if changed.is_empty() => {
+            context.say("mendb has read settings and certificates again; no setting has changed");
+        }
+        Ok(changed) => context.say(&format!(
+            "mendb has read settings and certificates again: {}",
+            changed.join(", ")
+        )),
+        Err(failure) => log::fail_with(&failure, context.output.format),
     }
 }
 

@@ -72,6 +72,9 @@ const PLACES: &[&str] = &["from", "plan"];
 const CLUSTERS: &[&str] = &["cluster", "http_port"];
 const PLACES_AND_CLUSTERS: &[&str] = &["from", "plan", "cluster", "http_port"];
 
+/// A server has a journal.
+const JOURNAL: &[&str] = &["journal"];
+
 /// Every route.
 pub const ROUTES: &[Route] = &[
     // What there is.
@@ -445,6 +448,27 @@ pub const ROUTES: &[Route] = &[
         Viewer,
         "The servers of the cluster that is the target, and how each is",
         without(command(&["cluster", "show"]), CLUSTERS),
+    ),
+    route(
+        Get,
+        "/v1/tokens",
+        Admin,
+        "The tokens: whose they are, and what they may",
+        without(command(&["token", "list"]), JOURNAL),
+    ),
+    route(
+        Post,
+        "/v1/tokens",
+        Admin,
+        "Makes a token, which the answer alone shows",
+        without(command(&["token", "create"]), JOURNAL),
+    ),
+    route(
+        Delete,
+        "/v1/tokens/{name}",
+        Admin,
+        "Takes a token back, at once; that of who asks stays",
+        without(command(&["token", "revoke"]), JOURNAL),
     ),
     // The server itself.
     other(Get, "/v1/whoami", Some(Viewer), "Who asks", Does::WhoAmI),

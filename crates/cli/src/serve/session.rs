@@ -17,6 +17,8 @@ pub struct Session {
     pub key: OrderKey,
     /// The client.
     listener: Arc<Listener>,
+    /// The name of the token that asks; none of what is scheduled.
+    pub caller: Option<String>,
     /// A plan that is to be carried out.
     pub plan: Option<String>,
     /// Whether a plan that is shown is kept, to be carried out later.
@@ -41,6 +43,7 @@ impl Session {
             house,
             key,
             listener,
+            caller: None,
             plan: None,
             keeps_plan: false,
             upload: None,

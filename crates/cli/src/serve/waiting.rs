@@ -2,7 +2,9 @@
 //!
 //! *Its copy*: the files that SQLite works on are a copy of what the log says, made anew each time, in a directory for
 //! this process alone. *The end of a lead*: a process that leads no more begins anew as if it was just started, in the
-//! same process of the system. So nothing of what it was doing goes on: no thread, no session, no open file.
+//! same process of the system. So nothing of what it was doing goes on: no thread, no session, no open file. *A store that
+//! refuses*, and a journal that is gone: who has been there once waits until that is mended, and says what is wrong; who
+//! never was refuses to begin.
 
 use std::ffi::OsString;
 use std::fs;
@@ -12,24 +14,25 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mendb_repo::log::{Leading, Log, Turn};
-use mendb_server::Gate;
+use mendb_repo::log::{Leading, Look, Turn};
 use mendb_service::replica::Replica;
 use tokio::runtime::Runtime;
+use tokio::sync::{Notify, oneshot};
 
+use super::reload::{self, Reload};
+use super::shared_log::{self, SILENCE_MS, SharedLog};
 use super::signals::Signals;
 use crate::context::Context;
 use crate::failure::{Failure, FailureKind};
 use crate::settings::secret::hide_in_url;
+use crate::settings::{Entry, Settings};
 use crate::shared::Shared;
-use crate::target::{StateLock, Target};
+use crate::target::StateLock;
 
-/// A leader that says nothing for so long is taken for gone.
-const SILENCE_MS: u64 = 10_000;
-/// A request for a little object that takes longer is made again.
-const REQUEST_TIMEOUT_MS: u64 = 5_000;
 /// So many servers at most on one machine share a journal.
 const MOST_COPIES: u32 = 64;
+/// After a failure it is looked again after this, and twice as long each time, up to the second.
+const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(8));
 
 /// A server that is about to wait.
 pub struct Waiting<'a> {
@@ -38,14 +41,24 @@ pub struct Waiting<'a> {
     pub url: &'a str,
     /// Where this server is asked.
     pub address: String,
+    /// What reads settings and certificates again.
+    pub reload: &'a Reload,
 }
 
 /// What waiting came to.
 pub enum Waited {
-    /// This process leads.
-    Leads(Shared, Copy),
+    /// This process leads, with these settings.
+    Leads(Box<Led>),
     /// It was told to end.
     Ended,
+}
+
+/// What a process has that leads.
+pub struct Led {
+    pub shared: Shared,
+    pub copy: Copy,
+    /// The settings as they were read last.
+    pub settings: (Settings, Vec<Entry>),
 }
 
 /// A directory for the files of a journal, for this process alone.
@@ -54,77 +67,157 @@ pub struct Copy {
     _lock: StateLock,
 }
 
-impl Waiting<'_> {
-    /// The log, where it can be one.
-    ///
-    /// # Errors
-    /// The target is one that no second server could go on with, the URL is none, or its store has no conditional writes.
-    pub fn open(&self, runtime: &Runtime) -> Result<Log, Failure> {
-        check_target(&self.context.target()?)?;
-        let log = open_log(self.context, self.url)?;
-        runtime.block_on(log.check_conditions())?;
-        Ok(log)
-    }
+/// Waits for work and for signals.
+struct Ear<'a> {
+    http: &'a Runtime,
+    signals: &'a mut Signals,
+    waiting: &'a Waiting<'a>,
+    settings: (Settings, Vec<Entry>),
+}
 
-    /// Waits until this process leads, and answers at the gate meanwhile.
-    ///
-    /// # Errors
-    /// The log is damaged, its store refuses, or the copy of it cannot be kept here.
-    pub fn wait(
-        &self,
-        http: &Runtime,
-        signals: &mut Signals,
-        gate: &Arc<Gate>,
-    ) -> Result<Waited, Failure> {
-        let runtime = runtime()?;
-        let log = self.open(&runtime)?;
-        loop {
-            let (watched, at_gate) = (log.clone(), Arc::clone(gate));
-            let said = Said::new(self.context, self.address.clone());
-            let mut turn = runtime.spawn(async move {
-                let mut said = said;
-                let tell = &mut |leading: &Leading| said.tell(&at_gate, leading);
-                watched.wait_for_turn(tell).await
-            });
-            let waited = http.block_on(async {
-                loop {
-                    tokio::select! {
-                        turn = &mut turn => break Some(turn),
-                        _ = signals.terminate.recv() => break None,
-                        _ = signals.interrupt.recv() => break None,
-                        // Settings are read when it leads.
-                        _ = signals.hang_up.recv() => {}
+/// It was told to end.
+struct Ended;
+
+impl Ear<'_> {
+    /// Waits for work, and heeds signals meanwhile.
+    fn hear<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Ended> {
+        let Self {
+            http,
+            signals,
+            waiting,
+            settings,
+        } = self;
+        http.block_on(async {
+            tokio::pin!(work);
+            loop {
+                tokio::select! {
+                    done = &mut work => return Ok(done),
+                    _ = signals.terminate.recv() => return Err(Ended),
+                    _ = signals.interrupt.recv() => return Err(Ended),
+                    _ = signals.hang_up.recv() => {
+                        let read = waiting.reload.read(settings);
+                        reload::tell(waiting.context, read);
                     }
                 }
-            });
-            let turn = match waited {
-                None => return Ok(Waited::Ended),
-                Some(Ok(turn)) => turn?,
-                Some(Err(error)) => return Err(Failure::of(FailureKind::ReportBug, &error)),
-            };
-            let address = Some(self.address.clone());
-            if let Some((shared, copy)) = lead(self.context, &log, turn, &runtime, address)? {
-                return Ok(Waited::Leads(shared, copy));
             }
+        })
+    }
+}
+
+impl Waiting<'_> {
+    /// Waits until this process leads.
+    ///
+    /// # Errors
+    /// This machine has not been at the journal before, and it cannot be used.
+    pub fn wait(&self, http: &Runtime, signals: &mut Signals) -> Result<Waited, Failure> {
+        let runtime = runtime()?;
+        let journal = shared_log::open(self.context, self.url, &runtime)?;
+        let mut ear = Ear {
+            http,
+            signals,
+            waiting: self,
+            settings: (self.context.settings.clone(), self.context.entries.clone()),
+        };
+        let mut said = Said::new(self.context, self.address.clone());
+        let mut pause = LOOK_AGAIN.0;
+        loop {
+            let why = match self.try_once(&runtime, &journal, &mut ear, &mut said) {
+                Err(Ended) => return Ok(Waited::Ended),
+                Ok(Ok(Some((shared, copy)))) => {
+                    let Ear { settings, .. } = ear;
+                    return Ok(Waited::Leads(Box::new(Led {
+                        shared,
+                        copy,
+                        settings,
+                    })));
+                }
+                Ok(Ok(None)) => {
+                    pause = LOOK_AGAIN.0;
+                    continue;
+                }
+                Ok(Err(failure)) => failure,
+            };
+            said.fail(&why);
+            let looked_again =
+                async { tokio::time::timeout(pause, std::future::pending::<()>()).await };
+            if ear.hear(looked_again).is_err() {
+                return Ok(Waited::Ended);
+            }
+            pause = (pause * 2).min(LOOK_AGAIN.1);
         }
+    }
+
+    /// Waits for the turn, and takes it. `None` where another was faster.
+    fn try_once(
+        &self,
+        runtime: &Arc<Runtime>,
+        journal: &SharedLog,
+        ear: &mut Ear<'_>,
+        said: &mut Said,
+    ) -> Result<Result<Option<(Shared, Copy)>, Failure>, Ended> {
+        let turn = {
+            let (watched, mut saying) = (journal.log.clone(), said.clone());
+            let turn = runtime.spawn(async move {
+                let turn = watched.wait_for_turn(&mut |look| saying.tell(&look)).await;
+                (turn, saying)
+            });
+            match ear.hear(turn)? {
+                Ok((turn, saying)) => {
+                    *said = saying;
+                    turn
+                }
+                Err(error) => return Ok(Err(Failure::of(FailureKind::ReportBug, &error))),
+            }
+        };
+        let turn = match turn {
+            Ok(turn) => turn,
+            Err(error) => return Ok(Err(journal.failure(error))),
+        };
+        let copy = match Copy::take(self.context, journal.log.url()) {
+            Ok(copy) => copy,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        // Reading it may take long, where its store does not answer.
+        let (tell, told) = oneshot::channel();
+        let (journal, runtime) = (journal.clone(), Arc::clone(runtime));
+        let address = Some(self.address.clone());
+        let leading = std::thread::Builder::new()
+            .name("leading".to_owned())
+            .spawn(move || {
+                let led = lead(&journal, turn, &runtime, &copy, address);
+                // Nobody hears it where the process ends.
+                let _ = tell.send(led.map(|led| led.map(|shared| (shared, copy))));
+            });
+        if let Err(error) = leading {
+            return Ok(Err(Failure::io("cannot start threads", &error)));
+        }
+        let led = ear.hear(told)?;
+        Ok(match led {
+            Ok(led) => led,
+            Err(error) => Err(Failure::of(FailureKind::ReportBug, &error)),
+        })
     }
 }
 
 /// Takes the lead, if no other process is faster.
 fn lead(
-    context: &Context,
-    log: &Log,
+    journal: &SharedLog,
     turn: Turn,
     runtime: &Arc<Runtime>,
+    copy: &Copy,
     address: Option<String>,
-) -> Result<Option<(Shared, Copy)>, Failure> {
-    let copy = Copy::take(context, log.url())?;
-    let Some(replica) = Replica::lead(log, turn, runtime, &copy.directory, address)? else {
+) -> Result<Option<Shared>, Failure> {
+    let led = Replica::lead(&journal.log, turn, runtime, &copy.directory, address);
+    let led = led.map_err(|error| match error {
+        mendb_service::Error::Repository(error) => journal.failure(error),
+        error => error.into(),
+    });
+    let Some(replica) = led? else {
         return Ok(None);
     };
     let lost = replica.lost();
     match Shared::new(replica) {
-        Ok(shared) => Ok(Some((shared, copy))),
+        Ok(shared) => Ok(Some(shared)),
         Err(_) if *lost.borrow() => Ok(None),
         Err(failure) => Err(failure),
     }
@@ -133,37 +226,69 @@ fn lead(
 /// Leads for a moment, where no server does.
 ///
 /// # Errors
-/// A server leads, or as [`Waiting::wait`].
+/// A server leads, or the journal cannot be used.
 pub fn lead_at_once(context: &Context, url: &str) -> Result<(Shared, Copy), Failure> {
-    let waiting = Waiting {
-        context,
-        url,
-        address: String::new(),
-    };
     let runtime = runtime()?;
-    let log = waiting.open(&runtime)?;
+    let journal = shared_log::open(context, url, &runtime)?;
     let busy = |who: String| {
         Failure::new(
             FailureKind::Busy,
             format!("{who} with the journal in {}", hide_in_url(url)),
         )
-        .hint("end the servers that share it first; they go on where they were")
+        .hint(
+            "have that server do it: --server http://host:port with the token of an admin in MENDB_TOKEN; without one, end \
+             the servers that share the journal first: they go on where they were",
+        )
     };
     // A leader that was killed may be named still: it says nothing any more.
     let mut leading = None;
+    let speaks = Notify::new();
     let turn = runtime.block_on(async {
+        let tell = &mut |look: Look<'_>| match look {
+            Look::Leads {
+                leading: told,
+                has_spoken,
+            } => {
+                if has_spoken {
+                    speaks.notify_one();
+                }
+                if leading.is_none() {
+                    context.say(&format!(
+                        "waits for up to {} s to see whether that lives: {told}",
+                        2 * SILENCE_MS / 1000
+                    ));
+                }
+                leading = Some(told.to_string());
+            }
+            Look::Unseen(error) => {
+                if leading.is_none() {
+                    context.say(&format!(
+                        "waits for up to {} s to see who leads: {}",
+                        2 * SILENCE_MS / 1000,
+                        mendb_model::describe_error(error)
+                    ));
+                }
+                leading = Some("a server may lead".to_owned());
+            }
+        };
         let limit = Duration::from_millis(2 * SILENCE_MS);
-        let tell = &mut |told: &Leading| leading = Some(told.to_string());
-        tokio::time::timeout(limit, log.wait_for_turn(tell)).await
+        tokio::select! {
+            turn = tokio::time::timeout(limit, journal.log.wait_for_turn(tell)) => turn.ok(),
+            () = speaks.notified() => None,
+        }
     });
-    let Ok(turn) = turn else {
+    let Some(turn) = turn else {
         return Err(busy(leading.unwrap_or_else(|| "a server leads".to_owned())));
     };
-    let led = lead(context, &log, turn?, &runtime, None)?;
-    led.ok_or_else(|| busy("a server began to lead just now".to_owned()))
+    let turn = turn.map_err(|error| journal.failure(error))?;
+    let copy = Copy::take(context, journal.log.url())?;
+    match lead(&journal, turn, &runtime, &copy, None)? {
+        Some(shared) => Ok((shared, copy)),
+        None => Err(busy("a server began to lead just now".to_owned())),
+    }
 }
 
-/// Whether it turns out within a few renewals that another process leads.
+/// Whether it turns out within a few renewals that this process leads no more.
 pub fn is_lost_soon(shared: &Shared) -> bool {
     let mut lost = shared.replica().lost();
     let Ok(runtime) = runtime() else {
@@ -175,7 +300,12 @@ pub fn is_lost_soon(shared: &Shared) -> bool {
 }
 
 /// Begins the process anew, with the same arguments: nothing of what it does goes on.
-pub fn begin_anew() -> Failure {
+pub fn begin_anew(context: &Context, shared: Option<&Shared>) -> Failure {
+    let why = shared.and_then(|shared| shared.replica().why_lost());
+    context.say(&format!(
+        "mendb leads this journal no more: {}. It begins anew, and waits",
+        why.as_deref().unwrap_or("another process leads")
+    ));
     let mut arguments = std::env::args_os();
     let name = arguments.next().unwrap_or_else(|| OsString::from("mendb"));
     // The file may have been replaced since.
@@ -184,38 +314,6 @@ pub fn begin_anew() -> Failure {
         .args(arguments)
         .exec();
     Failure::io("cannot begin anew", &error).hint("start it again: it waits until none leads")
-}
-
-/// Only a target that others reach as well can be gone on with by them.
-fn check_target(target: &Target) -> Result<(), Failure> {
-    let what = match target {
-        Target::Postgres(_) => return Ok(()),
-        Target::Rows(_) => {
-            "a row store lies on the disks of this machine, and a server that was stopped keeps it locked"
-        }
-        Target::ClickHouse(_) => {
-            "parts lie on the disks of a ClickHouse server, and mendb works beside it on its machine"
-        }
-        Target::Cluster(_) => {
-            "the coordinator of a cluster has its journal on one machine, by which its agents know it"
-        }
-    };
-    Err(Failure::misuse(format!(
-        "servers can share the journal of a PostgreSQL database alone: {what}, so that no second server could take over"
-    ))
-    .hint("leave --journal, MENDB_JOURNAL and journal: in mendb.yml out: the journal is beside the target then"))
-}
-
-/// A log at a URL. Nothing is read.
-fn open_log(context: &Context, url: &str) -> Result<Log, Failure> {
-    let options = mendb_repo::RepositoryOptions {
-        lease_ms: SILENCE_MS,
-        request_timeout_ms: REQUEST_TIMEOUT_MS,
-        upload_bytes_per_s: None,
-        download_bytes_per_s: None,
-        ..context.repository_options()
-    };
-    Ok(Log::open(url, options)?)
 }
 
 /// Threads for the journal alone: nothing else keeps it from saying that it leads.
@@ -263,11 +361,18 @@ impl Copy {
     }
 }
 
-/// What was said last of who leads.
+/// What was said last of why this server waits.
+#[derive(Clone)]
 struct Said {
     output: crate::output::Output,
     address: String,
-    last: Option<Leading>,
+    last: Option<Why>,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+enum Why {
+    Leads(Leading),
+    Wrong(String),
 }
 
 impl Said {
@@ -279,18 +384,38 @@ impl Said {
         }
     }
 
-    fn tell(&mut self, gate: &Gate, leading: &Leading) {
-        if self.last.as_ref() == Some(leading) {
+    fn tell(&mut self, look: &Look<'_>) {
+        match look {
+            Look::Leads { leading, .. } => self.say(Why::Leads((*leading).clone())),
+            Look::Unseen(error) => self.say(Why::Wrong(format!(
+                "who leads cannot be seen: {}",
+                mendb_model::describe_error(*error)
+            ))),
+        }
+    }
+
+    fn fail(&mut self, failure: &Failure) {
+        let causes: String = failure
+            .causes
+            .iter()
+            .map(|cause| format!(": {cause}"))
+            .collect();
+        let hint = failure.hint.iter().map(|hint| format!("; {hint}"));
+        let hint: String = hint.collect();
+        self.say(Why::Wrong(format!("{}{causes}{hint}", failure.message)));
+    }
+
+    fn say(&mut self, why: Why) {
+        if self.last.as_ref() == Some(&why) {
             return;
         }
-        gate.wait(
-            format!("this server waits: {leading}"),
-            leading.address.clone(),
-        );
-        self.output.say(&format!(
-            "mendb waits at {}/: {leading}; it takes over when that one is gone",
-            self.address
-        ));
-        self.last = Some(leading.clone());
+        let address = &self.address;
+        self.output.say(&match &why {
+            Why::Leads(leading) => {
+                format!("mendb waits at {address}/: {leading}; it takes over when that one is gone")
+            }
+            Why::Wrong(what) => format!("mendb waits at {address}/ and looks again: {what}"),
+        });
+        self.last = Some(why);
     }
 }

@@ -3,7 +3,7 @@
 mod claim;
 mod journal_record;
 mod paths;
-mod postgres;
+pub mod postgres;
 mod server;
 mod server_record;
 mod state;
@@ -24,7 +24,7 @@ use crate::failure::{Failure, FailureKind};
 use crate::settings::secret::hide_in_url;
 use claim::Claim;
 
-pub use paths::{is_absent, replace_file};
+pub use paths::{as_word, is_absent, quoted, replace_file};
 pub use server::Server;
 pub use state_lock::StateLock;
 
@@ -310,6 +310,7 @@ impl Context {
                 }
             }
             Target::Postgres(address) => {
+                self.check_not_shared(&address)?;
                 let directory = self.postgres_directory(&address);
                 return Ok(OpenTarget::new(
                     Arc::new(Postgres::look(&address)?),

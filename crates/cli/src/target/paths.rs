@@ -33,12 +33,16 @@ pub fn is_same_place(one: &Path, other: &Path) -> bool {
 
 /// A path as a shell takes it.
 pub fn quoted(path: &Path) -> String {
-    let path = path.display().to_string();
+    as_word(&path.display().to_string())
+}
+
+/// A text as one word of a shell.
+pub fn as_word(text: &str) -> String {
     let is_plain = |c: char| c.is_alphanumeric() || "/._-+@%:".contains(c);
-    if path.chars().all(is_plain) {
-        path
+    if text.chars().all(is_plain) {
+        text.to_owned()
     } else {
-        format!("'{}'", path.replace('\'', r"'\''"))
+        format!("'{}'", text.replace('\'', r"'\''"))
     }
 }
 

@@ -14,6 +14,7 @@ use crate::human;
 use crate::service::host;
 use crate::settings::secret::hide_in_url;
 use mendb_engines::postgres::{Address, JournalPlace, Postgres};
+use mendb_service::journal::Journal;
 
 /// What a process has that drives operations on a database.
 pub struct OpenPostgres {
@@ -34,6 +35,34 @@ pub fn parse(url: &str) -> Result<Address, Failure> {
         let shown = hide_in_url(url);
         Failure::misuse(format!("the target {shown:?} cannot be used: {why}"))
     })
+}
+
+/// The failure where another journal works on a database than ours, which is in `place`, and which commands name as `mine`.
+pub fn other_journal(theirs: &JournalPlace, address: &Address, place: &str, mine: &str) -> Failure {
+    Failure::new(
+        FailureKind::FixCommand,
+        format!(
+            "the journal in {} works on {}, and {place} is another",
+            theirs.place,
+            address.shown(),
+        ),
+    )
+    .hint(match is_shared(theirs) {
+        true => format!(
+            "servers share that journal: have one do it (--server http://host:port with a token in MENDB_TOKEN), or begin \
+             one with mendb serve --journal {}",
+            theirs.place
+        ),
+        false => format!(
+            "run mendb there, or name that directory with --state; if it is gone for good, or nothing in it is \
+             unfinished, {mine} works on it after: UPDATE mendb.target SET journal = NULL"
+        ),
+    })
+}
+
+/// Whether servers share a journal: a directory of a machine is named as a path.
+fn is_shared(journal: &JournalPlace) -> bool {
+    journal.place.contains("://")
 }
 
 /// Removes a journal, and its directory if nothing else is in there.
@@ -69,6 +98,33 @@ impl Context {
         }
         let named = self.settings.postgres_state.clone();
         named.unwrap_or_else(|| self.settings.postgres_journals.join(address.file_name()))
+    }
+
+    /// Refuses to look into a journal of this machine where servers share the one of the database. While that cannot be
+    /// asked, a journal that is here is looked into.
+    ///
+    /// # Errors
+    /// They do; or there is none here, and the database does not answer.
+    pub fn check_not_shared(&self, address: &Address) -> Result<(), Failure> {
+        if self.shared.is_some() || self.session.is_some() {
+            return Ok(());
+        }
+        let directory = self.postgres_directory(address);
+        match Postgres::journal_of(address) {
+            Ok(Some(theirs)) if is_shared(&theirs) => {
+                let mine = directory.display().to_string();
+                Err(other_journal(&theirs, address, &mine, &mine))
+            }
+            Ok(_) => Ok(()),
+            Err(error) if Journal::exists(&directory) => {
+                self.say(&format!(
+                    "note: whether servers share the journal of this database cannot be asked: {}",
+                    mendb_model::describe_error(&error)
+                ));
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Connects to a database, and takes it for this process and the journal of this machine.
@@ -123,31 +179,11 @@ impl Context {
         };
         let theirs = engine.journal(&ours)?;
         if theirs.journal != ours.journal {
-            return Err(Failure::new(
-                FailureKind::FixCommand,
-                format!(
-                    "the journal in {} works on {}, and {} is another",
-                    theirs.place,
-                    address.shown(),
-                    ours.place
-                ),
-            )
-            .hint(match theirs.place.contains("://") {
-                // A directory is named as a path.
-                true => format!(
-                    "servers share that journal: have one do it (--server http://host:port), or begin one with mendb serve \
-                     --journal {}",
-                    theirs.place
-                ),
-                false => format!(
-                    "run mendb there, or name that directory with --state; if it is gone for good, or nothing in it is \
-                     unfinished, {} works on it after: UPDATE mendb.target SET journal = NULL",
-                    match &self.shared {
-                        Some(shared) => shared.url().to_owned(),
-                        None => quoted(&directory),
-                    }
-                ),
-            }));
+            let mine = match &self.shared {
+                Some(shared) => shared.url().to_owned(),
+                None => quoted(&directory),
+            };
+            return Err(other_journal(&theirs, address, &ours.place, &mine));
         }
         Ok(OpenPostgres {
             engine,

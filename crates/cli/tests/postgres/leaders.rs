@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mendb_repo::RepositoryOptions;
-use mendb_repo::log::Log;
+use mendb_repo::log::LogPlace;
 use mendb_service::env::now_ms;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -34,20 +34,20 @@ fn next(state: &mut u64) -> u64 {
 }
 
 /// Where a journal is, and how to get there.
-struct Place {
-    url: String,
+pub struct Place {
+    pub url: String,
     s3: Option<S3>,
 }
 
 impl Place {
-    fn in_directory(shop: &Shop) -> Self {
+    pub fn in_directory(shop: &Shop) -> Self {
         Self {
             url: format!("file://{}/journal", shop.directory().display()),
             s3: None,
         }
     }
 
-    fn on_s3() -> Self {
+    pub fn on_s3() -> Self {
         Self {
             url: format!("s3://{BUCKET}/journals/shop"),
             s3: Some(S3::start()),
@@ -63,22 +63,22 @@ impl Place {
 }
 
 /// One of the servers.
-struct Server {
-    child: Child,
-    address: SocketAddr,
+pub struct Server {
+    pub child: Child,
+    pub address: SocketAddr,
     said: Arc<Mutex<Vec<String>>>,
 }
 
-struct World {
-    shop: Shop,
-    place: Place,
-    token: String,
-    servers: Vec<Server>,
+pub struct World {
+    pub shop: Shop,
+    pub place: Place,
+    pub token: String,
+    pub servers: Vec<Server>,
     runtime: Runtime,
 }
 
 impl World {
-    fn new(on_s3: bool) -> Self {
+    pub fn new(on_s3: bool) -> Self {
         let shop = Shop::empty();
         shop.fill();
         let place = match on_s3 {
@@ -108,13 +108,13 @@ impl World {
         world
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.shop.command(arguments);
         command.envs(self.place.variables());
         command
     }
 
-    fn start(&self, address: SocketAddr) -> Server {
+    pub fn start(&self, address: SocketAddr) -> Server {
         let listen = address.to_string();
         let mut command =
             self.command(&["serve", "--listen", &listen, "--journal", &self.place.url]);
@@ -137,7 +137,14 @@ impl World {
         }
     }
 
-    fn ask(&self, at: usize, method: &str, path: &str, key: &str, body: &Value) -> Option<Answer> {
+    pub fn ask(
+        &self,
+        at: usize,
+        method: &str,
+        path: &str,
+        key: &str,
+        body: &Value,
+    ) -> Option<Answer> {
         let bearer = format!("Bearer {}", self.token);
         let mut headers = vec![
             ("Authorization", bearer.as_str()),
@@ -156,20 +163,20 @@ impl World {
         (answer.status != 0).then_some(answer)
     }
 
-    fn is_ready(&self, at: usize) -> bool {
+    pub fn is_ready(&self, at: usize) -> bool {
         let answer = self.ask(at, "GET", "/health/ready", "", &json!(null));
         answer.is_some_and(|answer| answer.status == 200)
     }
 
     /// Waits for a server that leads; not for one that is stopped, which answers nobody.
-    fn leader(&self, stopped: Option<usize>) -> usize {
+    pub fn leader(&self, stopped: Option<usize>) -> usize {
         self.until("nobody leads", || {
             let mut there = (0..self.servers.len()).filter(|at| Some(*at) != stopped);
             there.find(|at| self.is_ready(*at))
         })
     }
 
-    fn until<T>(&self, otherwise: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    pub fn until<T>(&self, otherwise: &str, mut look: impl FnMut() -> Option<T>) -> T {
         let begun_ms = now_ms();
         loop {
             if let Some(found) = look() {
@@ -182,7 +189,7 @@ impl World {
         }
     }
 
-    fn said(&self) -> String {
+    pub fn said(&self) -> String {
         let said = self.servers.iter().map(|server| {
             let lines = server.said.lock().unwrap().clone();
             format!("{}:\n{}", server.address, lines.join("\n"))
@@ -191,7 +198,7 @@ impl World {
     }
 
     /// Orders something, under a key, of a server; the location of its operation, if that is told.
-    fn order(&self, at: usize, key: &str, path: &str, body: &Value) -> Option<String> {
+    pub fn order(&self, at: usize, key: &str, path: &str, body: &Value) -> Option<String> {
         let answer = self.ask(at, "POST", path, key, body)?;
         match answer.status {
             202 => Some(answer.header("location").unwrap().to_owned()),
@@ -201,14 +208,14 @@ impl World {
     }
 
     /// The same until it is told, whoever leads.
-    fn ordered(&self, stopped: Option<usize>, key: &str, path: &str, body: &Value) -> String {
+    pub fn ordered(&self, stopped: Option<usize>, key: &str, path: &str, body: &Value) -> String {
         self.until("nobody takes the order", || {
             let at = self.leader(stopped);
             self.order(at, key, path, body)
         })
     }
 
-    fn done(&self, stopped: Option<usize>, location: &str) {
+    pub fn done(&self, stopped: Option<usize>, location: &str) {
         self.until("it is not done", || {
             let at = self.leader(stopped);
             let answer = self.ask(at, "GET", location, "", &json!(null))?;
@@ -232,23 +239,25 @@ impl World {
                 .collect(),
             ..RepositoryOptions::default()
         };
-        let log = Log::open(&self.place.url, options).unwrap();
-        let end = self.runtime.block_on(log.read(&mut |_| Ok(()))).unwrap();
+        let place = LogPlace::open(&self.place.url, options).unwrap();
+        let id = self.runtime.block_on(place.create()).unwrap();
+        let read = self.runtime.block_on(place.log(id).read(&mut |_| Ok(())));
+        let end = read.unwrap();
         (end.number, end.epoch)
     }
 
-    fn signal(&self, at: usize, name: &str) {
+    pub fn signal(&self, at: usize, name: &str) {
         let id = self.servers[at].child.id().to_string();
         let sent = Command::new("kill").args(["-s", name, &id]).status();
         assert!(sent.unwrap().success());
     }
 
-    fn end(&mut self, at: usize, signal: &str) {
+    pub fn end(&mut self, at: usize, signal: &str) {
         self.signal(at, signal);
         self.servers[at].child.wait().unwrap();
     }
 
-    fn start_again(&mut self, at: usize) {
+    pub fn start_again(&mut self, at: usize) {
         let address = self.servers[at].address;
         self.servers[at] = self.start(address);
     }
@@ -436,6 +445,8 @@ fn a_journal_that_servers_share_is_for_databases_that_they_all_reach_and_for_the
         "share it alone work with it",
     );
     assert!(said.contains("--server"), "{said}");
+    let made = shop.directory().join("journal");
+    assert!(!made.exists(), "what was refused has left something");
     // Where a journal of this machine works on the database, that is told, and the way on.
     shop.ok(&["target", "check"]);
     shop.sql("CREATE TABLE t (id bigint PRIMARY KEY)");
@@ -446,6 +457,7 @@ fn a_journal_that_servers_share_is_for_databases_that_they_all_reach_and_for_the
         said.contains("UPDATE mendb.target SET journal = NULL"),
         "{said}"
     );
+    assert!(!made.exists(), "what was refused has left something");
 }
 
 #[test]

@@ -23,7 +23,7 @@ use postgres::error::SqlState;
 use super::drivers::{self, CLAIM};
 use super::error::{failed, is_forbidden, refused};
 use super::session::run;
-use super::{stream, witness};
+use super::{Address, Postgres, stream, witness};
 use crate::contract::{Hold, HoldKind, Lock, LockKind};
 use crate::error::Result;
 
@@ -378,6 +378,31 @@ pub(super) fn journal(client: &mut Client, ours: &JournalPlace) -> Result<Journa
         journal: row.get(0),
         place: row.get(1),
     })
+}
+
+impl Postgres {
+    /// Whose journal works on a database, if any does.
+    ///
+    /// # Errors
+    /// As [`Postgres::look`].
+    pub fn journal_of(address: &Address) -> Result<Option<JournalPlace>> {
+        Self::look(address)?.server.with(known_journal)
+    }
+}
+
+fn known_journal(client: &mut Client) -> Result<Option<JournalPlace>> {
+    if !exists(client)? {
+        return Ok(None);
+    }
+    let row = client.query_opt(
+        "SELECT journal, place FROM mendb.target WHERE journal IS NOT NULL",
+        &[],
+    );
+    let row = row.map_err(|error| failed("read whose journal works on the database", &error))?;
+    Ok(row.map(|row| JournalPlace {
+        journal: row.get(0),
+        place: row.get(1),
+    }))
 }
 
 /// The tables that operations hold: those of one, or all.

@@ -1,6 +1,7 @@
 //! The process that leads: appends entries, makes snapshots, and says that it lives.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,12 +13,14 @@ use super::leading::{Document, LEADER, Turn};
 use super::{ENTRIES, End, Log, SNAPSHOTS, name_of};
 use crate::error::{Error, Result};
 use crate::holder::Holder;
-use crate::objects::{Created, pause};
+use crate::objects::{Created, StoreKind, pause};
 use crate::random::random_id;
 use crate::replace::Seen;
 
 /// So often a leader says that it lives in the time that it may be silent.
 const RENEWALS: u64 = 5;
+/// A renewal that takes so many times as long as they are apart is given up, and made again.
+const LONGEST_RENEWAL: u32 = 2;
 
 /// The right to append to a log, until another process takes over.
 #[derive(Debug)]
@@ -35,8 +38,20 @@ struct Led {
     holder: Holder,
     /// `leader.json` as this process wrote it last.
     document: Mutex<(Document, Seen)>,
-    /// Set for good when another leads.
+    /// The last entry of this log.
+    last: AtomicU64,
+    /// Set for good when another leads, or this one cannot any more.
     is_lost: watch::Sender<bool>,
+    state: StdMutex<State>,
+}
+
+/// What a leader has to tell.
+#[derive(Debug, Default)]
+struct State {
+    /// Why it leads no more, as a sentence.
+    lost: Option<String>,
+    /// What the store said last, where that was no answer.
+    trouble: Option<String>,
 }
 
 /// What a snapshot is of.
@@ -52,7 +67,8 @@ impl Log {
     /// Must be called in a Tokio runtime.
     ///
     /// # Errors
-    /// The store fails.
+    /// [`Error::LogCut`] where `leader.json` tells of entries after that end; as [`Self::check_is_there`]; or the store
+    /// fails.
     pub async fn lead(
         &self,
         turn: Turn,
@@ -75,6 +91,12 @@ impl Log {
         address: Option<String>,
         holder: &Holder,
     ) -> Result<Option<Leader>> {
+        let known = turn.seen.as_ref().map(|seen| self.read_leader(seen));
+        // What is damaged tells nothing.
+        let last = known.and_then(Result::ok).map_or(0, |known| known.last);
+        if last > end.number {
+            return Err(self.cut(last, end.number));
+        }
         let writer = random_id();
         let mut tail = end.clone();
         let head = Head {
@@ -88,7 +110,7 @@ impl Log {
             bytes: 0,
         };
         // One of those whose turn it is: else each would take over from the one before.
-        let document = Document::new(head.epoch, holder.clone(), address);
+        let document = Document::new(head.epoch, holder.clone(), address, end.number);
         let Some(seen) = self.name_leader(turn, &document).await? else {
             return Ok(None);
         };
@@ -97,6 +119,7 @@ impl Log {
         if !self.create_own(&name, &Bytes::from(bytes)).await? {
             return Ok(None);
         }
+        self.check_is_there().await?;
         // Where the number was free because the entry of another was removed, a snapshot has it.
         let newest = self.newest_snapshot().await?;
         if newest.is_some_and(|newest| newest >= head.number) {
@@ -112,19 +135,16 @@ impl Log {
             writer,
             holder: holder.clone(),
             document: Mutex::new((document, seen)),
+            last: AtomicU64::new(head.number),
             is_lost: watch::Sender::new(false),
+            state: StdMutex::default(),
         });
         let renewed = Arc::clone(&led);
         let between = Duration::from_millis((self.objects.options().lease_ms / RENEWALS).max(1));
         let renewing = tokio::spawn(async move {
             while !*renewed.is_lost.borrow() {
                 pause(between).await;
-                if let Err(error) = renewed.renew().await {
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "cannot say that this process leads"
-                    );
-                }
+                renewed.renew_in(between * LONGEST_RENEWAL).await;
             }
         });
         Ok(Some(Leader {
@@ -136,6 +156,14 @@ impl Log {
 }
 
 impl Log {
+    fn cut(&self, last: u64, end: u64) -> Error {
+        Error::LogCut {
+            log: self.url().to_owned(),
+            last,
+            end,
+        }
+    }
+
     /// Writes `leader.json` where it is what was seen. `None` where it is another by now.
     async fn name_leader(&self, turn: Turn, document: &Document) -> Result<Option<Seen>> {
         let bytes = document.bytes();
@@ -157,17 +185,27 @@ impl Leader {
         self.led.epoch
     }
 
-    /// Turns true when it is known that another process leads.
+    /// Turns true when it is known that another process leads, or that this one cannot any more.
     pub fn lost(&self) -> watch::Receiver<bool> {
         self.led.is_lost.subscribe()
+    }
+
+    /// Why it leads no more, as a sentence.
+    pub fn why_lost(&self) -> Option<String> {
+        self.led.state().lost.clone()
+    }
+
+    /// Why nothing can be appended now, as a sentence: the store does not answer, or refuses.
+    pub fn trouble(&self) -> Option<String> {
+        self.led.state().trouble.clone()
     }
 
     /// Appends an entry; durable when it returns. Waits for a store that fails in a way that can pass, for as long
     /// as it takes: whether an entry came to be must be known before anything else is done.
     ///
     /// # Errors
-    /// [`Error::NotLeading`] when another process leads: nothing was appended, and never will be. The store refuses:
-    /// then it is not known, and this leader appends nothing any more.
+    /// [`Error::NotLeading`] when another process leads: nothing was appended, and never will be. The log is not there
+    /// any more, or the store refuses: then it is not known, and this leader appends nothing any more.
     pub async fn append(&self, payload: &[u8]) -> Result<()> {
         let mut tail = self.tail.lock().await;
         let led = &self.led;
@@ -188,10 +226,10 @@ impl Leader {
             if *led.is_lost.borrow() {
                 return Err(led.not_leading());
             }
-            match led.log.create_own(&name, &bytes).await {
+            match led.put(&name, &bytes).await {
                 Ok(true) => break,
                 Ok(false) => {
-                    led.lose();
+                    led.lose("another process leads");
                     return Err(led.not_leading());
                 }
                 Err(error) if error.is_retriable() => {
@@ -199,14 +237,17 @@ impl Leader {
                         error = &error as &dyn std::error::Error,
                         "the journal waits for its store"
                     );
+                    led.is_in_trouble(&error);
                     pause(Duration::from_secs(1)).await;
                 }
                 Err(error) => {
-                    led.lose();
+                    led.lose(&described(&error));
                     return Err(error);
                 }
             }
         }
+        led.state().trouble = None;
+        led.last.store(head.number, Ordering::SeqCst);
         tail.number = head.number;
         tail.seal = seal;
         Ok(())
@@ -246,6 +287,7 @@ impl Leader {
             .objects
             .create(&name_of(SNAPSHOTS, number), bytes.into())
             .await?;
+        log.check_is_there().await?;
         let snapshots = log.numbers(SNAPSHOTS).await?.into_iter();
         let entries = log.numbers(ENTRIES).await?.into_iter();
         let is_covered = |entry: &u64| *entry <= number && !head.takeovers.contains(entry);
@@ -266,9 +308,10 @@ impl Leader {
         if *self.led.is_lost.borrow() {
             return;
         }
-        self.led.lose();
+        self.led.lose("it has ended in order");
         let mut document = self.led.document.lock().await;
         document.0.renewal += 1;
+        document.0.last = self.led.last.load(Ordering::SeqCst);
         document.0.holder = None;
         let bytes = document.0.bytes();
         let replaced = self.led.log.objects.replace(LEADER, &document.1, bytes);
@@ -286,43 +329,123 @@ impl Drop for Leader {
 }
 
 impl Led {
-    /// Says once more that this process leads, unless another does.
-    async fn renew(&self) -> Result<()> {
-        let mut state = self.document.lock().await;
-        let objects = &self.log.objects;
-        let mut document = state.0.clone();
-        document.renewal += 1;
-        let replaced = objects.replace(LEADER, &state.1, document.bytes());
-        if let Some(seen) = replaced.await? {
-            *state = (document, seen);
-            return Ok(());
-        }
-        loop {
-            let Some(seen) = objects.see(LEADER).await? else {
-                let (Created::Yes | Created::AlreadyThere) =
-                    objects.create(LEADER, document.bytes()).await?;
-                continue;
-            };
-            let there = self.log.read_leader(&seen)?;
-            if there.epoch > self.epoch {
-                self.lose();
-                return Ok(());
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_in_trouble(&self, error: &Error) {
+        self.state().trouble = Some(described(error));
+    }
+
+    /// Creates an entry of this log. `false` where another one is.
+    async fn put(&self, name: &str, bytes: &Bytes) -> Result<bool> {
+        let log = &self.log;
+        match log.objects.place {
+            StoreKind::Directory(_) => {
+                log.check_is_there().await?;
+                let is_ours = log.create_own(name, bytes).await?;
+                log.check_is_there().await?;
+                Ok(is_ours)
             }
-            let is_ours = there
-                .holder
-                .as_ref()
-                .is_some_and(|holder| holder.is_same(&self.holder));
-            if is_ours {
-                document.renewal = there.renewal + 1;
-            }
-            if let Some(seen) = objects.replace(LEADER, &seen, document.bytes()).await? {
-                *state = (document, seen);
-                return Ok(());
+            StoreKind::Remote(_) => {
+                let put = log.create_own(name, bytes);
+                let (is_ours, ()) = tokio::try_join!(put, log.check_is_there())?;
+                Ok(is_ours)
             }
         }
     }
 
-    fn lose(&self) {
+    /// Says once more that this process leads, and gives up after a time.
+    async fn renew_in(&self, limit: Duration) {
+        let error = match tokio::time::timeout(limit, self.renew()).await {
+            Ok(Ok(())) => {
+                self.state().trouble = None;
+                return;
+            }
+            Ok(Err(error)) => error,
+            Err(_) => Error::TimedOut {
+                object: self.log.objects.full_name(LEADER),
+                action: "write",
+                limit_ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX),
+            },
+        };
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "cannot say that this process leads"
+        );
+        match error {
+            Error::LogGone { .. } | Error::OtherLog { .. } | Error::LogCut { .. } => {
+                self.lose(&described(&error));
+            }
+            error => self.is_in_trouble(&error),
+        }
+    }
+
+    /// Says once more that this process leads, unless another does, and makes sure that what it has written is there.
+    async fn renew(&self) -> Result<()> {
+        self.log.check_is_there().await?;
+        let last = self.last.load(Ordering::SeqCst);
+        if self.say_that_it_leads(last).await? {
+            self.check_last(last).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes `leader.json`; `false` where another leads.
+    async fn say_that_it_leads(&self, last: u64) -> Result<bool> {
+        let mut state = self.document.lock().await;
+        let objects = &self.log.objects;
+        let mut document = state.0.clone();
+        document.renewal += 1;
+        document.last = last;
+        let replaced = objects.replace(LEADER, &state.1, document.bytes());
+        if let Some(seen) = replaced.await? {
+            *state = (document, seen);
+            return Ok(true);
+        }
+        loop {
+            let Some(seen) = objects.see(LEADER).await? else {
+                self.log.check_is_there().await?;
+                let (Created::Yes | Created::AlreadyThere) =
+                    objects.create(LEADER, document.bytes()).await?;
+                continue;
+            };
+            // One that is damaged tells of nobody, and is mended: who leads is decided by the log.
+            if let Ok(there) = self.log.read_leader(&seen) {
+                if there.epoch > self.epoch {
+                    self.lose("another process leads");
+                    return Ok(false);
+                }
+                let is_ours = there
+                    .holder
+                    .as_ref()
+                    .is_some_and(|holder| holder.is_same(&self.holder));
+                if is_ours {
+                    document.renewal = there.renewal + 1;
+                }
+            }
+            if let Some(seen) = objects.replace(LEADER, &seen, document.bytes()).await? {
+                *state = (document, seen);
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Makes sure that an entry is there, or a snapshot that has it.
+    async fn check_last(&self, last: u64) -> Result<()> {
+        let log = &self.log;
+        if log.objects.size(&name_of(ENTRIES, last)).await?.is_some()
+            || log.newest_snapshot().await?.is_some_and(|it| it >= last)
+        {
+            return Ok(());
+        }
+        let entries = log.numbers(ENTRIES).await?;
+        Err(log.cut(last, entries.last().copied().unwrap_or(0)))
+    }
+
+    /// Leads no more, for good. The first reason is the one.
+    fn lose(&self, why: &str) {
+        self.state().lost.get_or_insert_with(|| why.to_owned());
         self.is_lost.send_replace(true);
     }
 
@@ -331,4 +454,9 @@ impl Led {
             log: self.log.url().to_owned(),
         }
     }
+}
+
+/// An error and its causes, as a sentence.
+fn described(error: &Error) -> String {
+    mendb_model::describe_error(error)
 }

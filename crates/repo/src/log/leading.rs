@@ -4,10 +4,11 @@
 use std::fmt;
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::Log;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::holder::Holder;
 use crate::objects::wait;
 use crate::replace::Seen;
@@ -30,20 +31,24 @@ pub(super) struct Document {
     pub(super) holder: Option<Holder>,
     /// Where it is asked.
     address: Option<String>,
+    /// The last entry that was there when this was written.
+    #[serde(default)]
+    pub(super) last: u64,
 }
 
 impl Document {
-    pub(super) fn new(epoch: u64, holder: Holder, address: Option<String>) -> Self {
+    pub(super) fn new(epoch: u64, holder: Holder, address: Option<String>, last: u64) -> Self {
         Self {
             format_version: FORMAT_VERSION,
             epoch,
             renewal: 0,
             holder: Some(holder),
             address,
+            last,
         }
     }
 
-    pub(super) fn bytes(&self) -> bytes::Bytes {
+    pub(super) fn bytes(&self) -> Bytes {
         seal::seal(self).into()
     }
 }
@@ -65,6 +70,21 @@ impl fmt::Display for Leading {
             None => f.write_str(" leads"),
         }
     }
+}
+
+/// What who waits is told at a look.
+#[derive(Debug)]
+pub enum Look<'a> {
+    /// Another process leads.
+    Leads {
+        /// Which.
+        leading: &'a Leading,
+        /// Whether it has said so since the first look: it lives.
+        has_spoken: bool,
+    },
+    /// Who leads cannot be seen now: the store fails in a way that can pass, or `leader.json` is damaged, which a leader
+    /// that lives mends.
+    Unseen(&'a Error),
 }
 
 /// The right to try to lead: of all who have it for one state of `leader.json`, one may.
@@ -95,46 +115,58 @@ impl Log {
     }
 
     /// Waits until nobody leads, or who does has said nothing for the time of the options, by the looks of this
-    /// process: `tell` is called with who leads, at each look.
+    /// process: `tell` is called at each look that does not end it.
     ///
     /// # Errors
-    /// `leader.json` is damaged or of another format, or the store refuses. What can pass is waited for.
-    pub async fn wait_for_turn(&self, tell: &mut (dyn FnMut(&Leading) + Send)) -> Result<Turn> {
+    /// As [`Self::check_is_there`], or the store refuses. What can pass is waited for.
+    pub async fn wait_for_turn(&self, tell: &mut (dyn FnMut(Look<'_>) + Send)) -> Result<Turn> {
         let between =
             Duration::from_millis((self.objects.options().lease_ms / u64::from(LOOKS)).max(1));
-        let mut watched: Option<(Document, u32)> = None;
+        let mut watched = Watched::default();
         loop {
-            match self.objects.see(LEADER).await {
-                Ok(None) => return Ok(Turn { seen: None }),
-                Ok(Some(seen)) => {
-                    let document = self.read_leader(&seen)?;
-                    let holder = document.holder.as_ref();
-                    if holder.is_none_or(Holder::has_ended) {
-                        return Ok(Turn { seen: Some(seen) });
-                    }
-                    let unchanged = match &watched {
-                        Some((before, looks)) if *before == document => looks + 1,
-                        _ => 0,
-                    };
-                    if unchanged > LOOKS {
-                        return Ok(Turn { seen: Some(seen) });
-                    }
-                    if let Some(leading) = told(&document) {
-                        tell(&leading);
-                    }
-                    watched = Some((document, unchanged));
-                }
+            match self.look(&mut watched, tell).await {
+                Ok(Some(turn)) => return Ok(turn),
+                Ok(None) => {}
                 // It tells nothing of the leader.
-                Err(error) if error.is_retriable() => {
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "who leads cannot be seen"
-                    );
-                }
+                Err(error) if error.is_retriable() => tell(Look::Unseen(&error)),
                 Err(error) => return Err(error),
             }
             wait(between).await;
         }
+    }
+
+    /// The turn, if it is this process's now.
+    async fn look(
+        &self,
+        watched: &mut Watched,
+        tell: &mut (dyn FnMut(Look<'_>) + Send),
+    ) -> Result<Option<Turn>> {
+        let seen = self.objects.see(LEADER).await?;
+        if let Some(seen) = &seen {
+            let has_spoken = watched.differs(seen);
+            let looks = watched.look(seen);
+            let read = self.read_leader(seen);
+            let ends = match &read {
+                Ok(document) => document.holder.as_ref().is_none_or(Holder::has_ended),
+                Err(_) => false,
+            };
+            if !ends && looks <= LOOKS {
+                match &read {
+                    Ok(document) => {
+                        if let Some(leading) = told(document) {
+                            tell(Look::Leads {
+                                leading: &leading,
+                                has_spoken,
+                            });
+                        }
+                    }
+                    Err(error) => tell(Look::Unseen(error)),
+                }
+                return Ok(None);
+            }
+        }
+        self.check_is_there().await?;
+        Ok(Some(Turn { seen }))
     }
 
     pub(super) fn read_leader(&self, seen: &Seen) -> Result<Document> {
@@ -142,12 +174,35 @@ impl Log {
         read.map_err(|why| match why {
             Unreadable::Damaged(detail) => self.objects.damaged(
                 LEADER,
-                format!(
-                    "{detail}. It only says who leads, and is written again when it was removed"
-                ),
+                format!("{detail}. It only says who leads: a server that leads writes it again"),
             ),
             Unreadable::UnknownFormat(version) => self.unknown_format(LEADER, version),
         })
+    }
+}
+
+/// How often `leader.json` was the same.
+#[derive(Debug, Default)]
+struct Watched {
+    before: Option<Bytes>,
+    unchanged: u32,
+}
+
+impl Watched {
+    /// Whether another document was seen before.
+    fn differs(&self, seen: &Seen) -> bool {
+        let before = self.before.as_ref();
+        before.is_some_and(|before| *before != seen.bytes)
+    }
+
+    /// How often it was the same before.
+    fn look(&mut self, seen: &Seen) -> u32 {
+        self.unchanged = match self.before.as_ref() == Some(&seen.bytes) {
+            true => self.unchanged + 1,
+            false => 0,
+        };
+        self.before = Some(seen.bytes.clone());
+        self.unchanged
     }
 }
 

@@ -4,6 +4,7 @@
 //! log/<number, 20 digits>        an entry
 //! snapshot/<number, 20 digits>   what all entries up to that one come to
 //! leader.json                    who appends, renewed while it lives
+//! log.json                       which log this is: created once, with it
 //! ```
 //!
 //! **Fencing.** An entry is created only where there is none. Who leads appends one after another; who takes over
@@ -19,31 +20,36 @@
 //! **Liveness.** `leader.json` decides nothing: it only tells those who wait whether anybody leads. They watch it
 //! change by counting their own looks; no clocks are compared.
 //!
+//! **Identity.** Who uses a log knows its id ([`LogId`]), and makes none: [`LogPlace::create`] alone does, for who has made
+//! sure that there was none. An entry is acknowledged when the log with that id was there around its write. In a directory
+//! one look is before and one after: where it was moved away, the write makes another directory. On other stores the look
+//! goes beside the write and costs no time; what is written while a bucket is emptied is as lost as what was written before.
+//!
+//! **The newest entries.** `leader.json` also tells the last entry as of its last renewal, and a leader looks whether that is
+//! there. Where it is not, nobody leads ([`Error::LogCut`]). What was appended since the last renewal and removed before the
+//! next, with its leader gone, is not missed.
+//!
 //! **Trust.** Each object ends with the BLAKE3 of what is before, and names that of the entry before it: one that is
 //! damaged, missing or of another log is an error that names it.
 
 mod entry;
+mod identity;
 mod leader;
 mod leading;
-
-use std::sync::Arc;
+mod place;
 
 use bytes::Bytes;
 use futures::StreamExt;
-use object_store::ObjectStore;
-use object_store::multipart::MultipartStore;
-use object_store::path::Path;
 
 use self::entry::{FORMAT_VERSION, Read};
 use crate::error::{Error, Result};
-use crate::location::Location;
-use crate::objects::{Created, Objects, StoreKind};
-use crate::options::RepositoryOptions;
-use crate::random::random_id;
+use crate::objects::{Created, Objects};
 use crate::seal::Unreadable;
 
+pub use identity::LogId;
 pub use leader::{Leader, SnapshotPoint};
-pub use leading::{Leading, Turn};
+pub use leading::{Leading, Look, Turn};
+pub use place::{LogPlace, LogThere};
 
 const ENTRIES: &str = "log";
 const SNAPSHOTS: &str = "snapshot";
@@ -53,10 +59,11 @@ const READ_AT_ONCE: usize = 16;
 /// So often a log is read again from its beginning because it was cut there meanwhile.
 const MOST_READINGS: u32 = 20;
 
-/// A log on an object store. Clones share the connection.
+/// A log on an object store, known by its id. Clones share the connection.
 #[derive(Debug, Clone)]
 pub struct Log {
     objects: Objects,
+    id: LogId,
 }
 
 /// What a log holds, piece by piece.
@@ -118,87 +125,28 @@ impl End {
 }
 
 impl Log {
-    /// The log at the URL of a place that could be a repository. Nothing is read.
-    ///
-    /// `lease_ms` of the options is how long a leader may say nothing before others take over.
-    ///
-    /// # Errors
-    /// The URL is none.
-    pub fn open(url: &str, options: RepositoryOptions) -> Result<Self> {
-        let location = Location::parse(url, &options)?;
-        let Location {
-            store,
-            place,
-            prefix,
-            url,
-        } = location;
-        Ok(Self {
-            objects: Objects::new(store, place, prefix, &url, options),
-        })
-    }
-
-    /// The log below `prefix` of a store; `url` is what messages call it.
-    pub fn with_store<S: ObjectStore + MultipartStore>(
-        store: Arc<S>,
-        prefix: Path,
-        url: &str,
-        options: RepositoryOptions,
-    ) -> Self {
-        let place = StoreKind::Remote(store.clone());
-        Self {
-            objects: Objects::new(store, place, prefix, url, options),
-        }
-    }
-
     /// Its URL, without a slash at the end.
     pub fn url(&self) -> &str {
         self.objects.url()
-    }
-
-    /// Finds out whether the store keeps the conditions of writes, with an object that is gone afterwards.
-    ///
-    /// # Errors
-    /// [`Error::NoSharedLog`] when it does not; or it fails.
-    pub async fn check_conditions(&self) -> Result<()> {
-        if matches!(self.objects.place, StoreKind::Directory(_)) {
-            return Ok(());
-        }
-        let name = format!("check-{}", random_id());
-        let checked = self.try_conditions(&name).await;
-        let deleted = self.objects.delete(&name).await;
-        checked.and(deleted).map_err(of_log)
-    }
-
-    async fn try_conditions(&self, name: &str) -> Result<()> {
-        let objects = &self.objects;
-        let texts = ["the first text", "another text", "a third text"];
-        let [first, second, third] = texts.map(|text| Bytes::from_static(text.as_bytes()));
-        let lacks = |detail: &str| Err(objects.no_conditions(detail));
-        objects.create(name, first.clone()).await?;
-        if objects.create(name, second.clone()).await? == Created::Yes {
-            return lacks("its store writes over an object that is only to be created");
-        }
-        let Some(seen) = objects.see(name).await? else {
-            return lacks("its store does not have what was just written");
-        };
-        if seen.bytes != first {
-            return lacks("its store writes over an object that is only to be created");
-        }
-        if objects.replace(name, &seen, second).await?.is_none() {
-            return lacks("its store does not replace an object that has not changed");
-        }
-        if objects.replace(name, &seen, third).await?.is_some() {
-            return lacks("its store replaces an object that has changed meanwhile");
-        }
-        Ok(())
     }
 
     /// Reads what the log holds now, and tells each piece in order. What `take` calls an error makes the object
     /// of that piece a damaged one.
     ///
     /// # Errors
-    /// An object is missing, damaged or of another format; or the store fails.
+    /// An object is missing, damaged or of another format; as [`Self::check_is_there`]; or the store fails.
     pub async fn read(
+        &self,
+        take: &mut (dyn FnMut(Piece<'_>) -> Result<(), String> + Send),
+    ) -> Result<End> {
+        let read = self.read_all(take).await;
+        // That is why objects are missing, if it is so.
+        self.check_is_there().await?;
+        read
+    }
+
+    /// As [`Self::read`], of whatever log is there.
+    async fn read_all(
         &self,
         take: &mut (dyn FnMut(Piece<'_>) -> Result<(), String> + Send),
     ) -> Result<End> {
@@ -213,7 +161,7 @@ impl Log {
         ))
     }
 
-    /// As [`Self::read`]; `None` where the log was cut at its beginning meanwhile.
+    /// As [`Self::read_all`]; `None` where the log was cut at its beginning meanwhile.
     async fn try_read(
         &self,
         take: &mut (dyn FnMut(Piece<'_>) -> Result<(), String> + Send),
@@ -231,6 +179,7 @@ impl Log {
                 };
                 let name = name_of(SNAPSHOTS, number);
                 self.told(&name, take(Piece::Start(Some(&read.payload))))?;
+                self.check_takeovers(&read, &listed)?;
                 End {
                     number,
                     epoch: read.head.epoch,
@@ -266,6 +215,21 @@ impl Log {
             ));
         }
         Ok(Some(end))
+    }
+
+    /// Those that begin epochs keep old leaders out, and are never removed.
+    fn check_takeovers(&self, snapshot: &Read, listed: &[u64]) -> Result<()> {
+        let mut takeovers = snapshot.head.takeovers.iter();
+        match takeovers.find(|takeover| !listed.contains(takeover)) {
+            None => Ok(()),
+            Some(missing) => Err(self.objects.damaged(
+                &name_of(ENTRIES, *missing),
+                format!(
+                    "it is missing, and snapshot {} stands on it",
+                    snapshot.head.number
+                ),
+            )),
+        }
     }
 
     fn take(
@@ -341,15 +305,4 @@ const DIGITS: usize = 20;
 
 fn name_of(directory: &str, number: u64) -> String {
     format!("{directory}/{number:0width$}", width = DIGITS)
-}
-
-/// The same error as who keeps a log means it.
-fn of_log(error: Error) -> Error {
-    match error {
-        Error::NoConditions { repository, detail } => Error::NoSharedLog {
-            log: repository,
-            detail,
-        },
-        error => error,
-    }
 }

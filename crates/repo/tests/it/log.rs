@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use futures::TryStreamExt;
-use mendb_repo::log::{End, Leader, Log, Piece};
+use mendb_repo::log::{End, Leader, Log, LogPlace, Piece};
 use mendb_repo::{Error, RepositoryOptions};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
@@ -35,8 +35,20 @@ fn options() -> RepositoryOptions {
     }
 }
 
-fn log_on(store: FaultyStore) -> Log {
-    Log::with_store(Arc::new(store), Path::from("p"), "ours:", options())
+fn place_on(store: FaultyStore) -> LogPlace {
+    LogPlace::with_store(Arc::new(store), Path::from("p"), "ours:", options())
+}
+
+/// The log in a place, made where there is none.
+async fn made(place: LogPlace) -> Log {
+    let id = place.create().await.unwrap();
+    place.log(id)
+}
+
+/// That of a store, made behind its faults and gates.
+async fn log_on(store: FaultyStore) -> Log {
+    let id = place_on(store.unwatched()).create().await.unwrap();
+    place_on(store).log(id)
 }
 
 fn bytes(items: &[Item]) -> Vec<u8> {
@@ -86,8 +98,8 @@ async fn is_refused(leader: &Leader) -> bool {
 }
 
 /// One process after another leads, and those of before are refused whenever they wake.
-async fn each_takes_over_from_the_one_before(log: Log) {
-    log.check_conditions().await.unwrap();
+async fn each_takes_over_from_the_one_before(place: LogPlace) {
+    let log = made(place).await;
     let first = lead(&log).await;
     for number in 0..3 {
         append(&first, number).await.unwrap();
@@ -109,7 +121,7 @@ async fn each_takes_over_from_the_one_before(log: Log) {
     assert_eq!(end.epoch, 3);
     // Who ends in order is not waited for.
     third.release().await;
-    log.wait_for_turn(&mut |leading| panic!("{leading}"))
+    log.wait_for_turn(&mut |look| panic!("{look:?}"))
         .await
         .unwrap();
     assert_eq!(log.leading().await.unwrap(), None);
@@ -117,11 +129,11 @@ async fn each_takes_over_from_the_one_before(log: Log) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn in_memory_in_a_directory_and_on_s3_one_at_a_time_leads() {
-    each_takes_over_from_the_one_before(Log::open("memory:", options()).unwrap()).await;
+    each_takes_over_from_the_one_before(LogPlace::open("memory:", options()).unwrap()).await;
     let root = tempfile::tempdir().unwrap();
     let directory = root.path().join("journal");
     let url = directory.to_str().unwrap();
-    each_takes_over_from_the_one_before(Log::open(url, options()).unwrap()).await;
+    each_takes_over_from_the_one_before(LogPlace::open(url, options()).unwrap()).await;
     let server = Server::start();
     let options = RepositoryOptions {
         s3: server
@@ -131,12 +143,14 @@ async fn in_memory_in_a_directory_and_on_s3_one_at_a_time_leads() {
         ..options()
     };
     let url = format!("s3://{BUCKET}/journals/one");
-    each_takes_over_from_the_one_before(Log::open(&url, options).unwrap()).await;
+    let place = LogPlace::open(&url, options).unwrap();
+    place.check_conditions().await.unwrap();
+    each_takes_over_from_the_one_before(place).await;
 }
 
 #[tokio::test]
 async fn who_read_an_old_end_does_not_lead_though_its_number_is_free_again() {
-    let log = log_on(FaultyStore::default());
+    let log = log_on(FaultyStore::default()).await;
     let leader = lead(&log).await;
     append(&leader, 0).await.unwrap();
     let (_, old) = read(&log).await.unwrap();
@@ -153,7 +167,7 @@ async fn who_read_an_old_end_does_not_lead_though_its_number_is_free_again() {
 
 #[tokio::test]
 async fn of_two_whose_turn_it_is_one_leads_and_the_other_waits_for_it() {
-    let log = log_on(FaultyStore::default());
+    let log = log_on(FaultyStore::default()).await;
     for _ in 0..2 {
         let turns = [log.turn_now().await.unwrap(), log.turn_now().await.unwrap()];
         let mut leaders = Vec::new();
@@ -171,7 +185,7 @@ async fn of_two_whose_turn_it_is_one_leads_and_the_other_waits_for_it() {
 #[tokio::test]
 async fn an_answer_that_got_lost_is_found_out_and_nothing_is_there_twice() {
     let faulty = FaultyStore::default();
-    let log = log_on(faulty.clone());
+    let log = log_on(faulty.clone()).await;
     faulty.fail(Request::Put, "log/", Fault::AnswerLost, 1);
     let leader = lead(&log).await;
     faulty.fail(Request::Put, "log/", Fault::AnswerLost, 2);
@@ -193,7 +207,10 @@ async fn a_store_that_ignores_conditions_is_refused_at_the_start() {
     ] {
         let mut faulty = FaultyStore::default();
         faulty.conditions = conditions;
-        let error = log_on(faulty.clone()).check_conditions().await.unwrap_err();
+        let error = place_on(faulty.clone())
+            .check_conditions()
+            .await
+            .unwrap_err();
         assert!(
             matches!(&error, Error::NoSharedLog { .. }),
             "{conditions:?}: {error:?}"
@@ -206,7 +223,7 @@ async fn a_store_that_ignores_conditions_is_refused_at_the_start() {
 #[tokio::test]
 async fn an_object_that_is_missing_damaged_or_of_another_log_is_named() {
     let faulty = FaultyStore::default();
-    let log = log_on(faulty.clone());
+    let log = log_on(faulty.clone()).await;
     let leader = lead(&log).await;
     for number in 0..4 {
         append(&leader, number).await.unwrap();
@@ -242,7 +259,7 @@ async fn an_object_that_is_missing_damaged_or_of_another_log_is_named() {
     assert_eq!(read(&log).await.unwrap().0.len(), 4);
     // The same number in another log.
     let other = FaultyStore::default();
-    let foreign = lead(&log_on(other.clone())).await;
+    let foreign = lead(&log_on(other.clone()).await).await;
     append(&foreign, 0).await.unwrap();
     append(&foreign, 1).await.unwrap();
     let foreign = other
@@ -320,12 +337,13 @@ async fn interleave(seed: u64) -> u64 {
     let mut dice = StdRng::seed_from_u64(seed);
     let world = Rc::new(World::default());
     let shared = FaultyStore::default();
-    let plain = log_on(shared.unwatched());
+    let plain = log_on(shared.unwatched()).await;
+    let id = plain.id().clone();
     let begin = |dice: &mut StdRng| {
         let mut store = shared.unwatched();
         let gate = Gate::default();
         store.gate = Some(gate.clone());
-        let log = log_on(store.clone());
+        let log = place_on(store.clone()).log(id.clone());
         let own = StdRng::seed_from_u64(dice.random());
         let task: JoinHandle<()> = spawn_local(work(Rc::clone(&world), log, own));
         (store, gate, task)

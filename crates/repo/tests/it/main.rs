@@ -20,6 +20,7 @@ mod increment_proof;
 mod interleavings;
 mod late;
 mod log;
+mod log_places;
 mod part_damage;
 mod part_directory;
 mod part_faults;

@@ -126,9 +126,19 @@ impl Replica {
         &self.url
     }
 
-    /// Turns true when it is known that another process leads.
+    /// Turns true when it is known that another process leads, or that this one cannot any more.
     pub fn lost(&self) -> watch::Receiver<bool> {
         self.lost.clone()
+    }
+
+    /// Why this process leads no more, as a sentence.
+    pub fn why_lost(&self) -> Option<String> {
+        lock(&self.leader).as_ref()?.why_lost()
+    }
+
+    /// Why nothing can be written now, as a sentence: the store does not answer, or refuses.
+    pub fn trouble(&self) -> Option<String> {
+        lock(&self.leader).as_ref()?.trouble()
     }
 
     /// How much was sent so far.

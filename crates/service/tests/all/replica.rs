@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mendb_repo::RepositoryOptions;
-use mendb_repo::log::Log;
+use mendb_repo::log::{Log, LogPlace};
 use mendb_service::Error;
 use mendb_service::journal::Journal;
 use mendb_service::journal::collection::Collection;
@@ -36,7 +36,9 @@ fn log(url: &str) -> Log {
         lease_ms: 60 * 60 * 1000,
         ..RepositoryOptions::default()
     };
-    Log::open(url, options).unwrap()
+    let place = LogPlace::open(url, options).unwrap();
+    let id = runtime().block_on(place.create()).unwrap();
+    place.log(id)
 }
 
 /// A place in memory that no other test has.
