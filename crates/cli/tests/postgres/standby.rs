@@ -82,7 +82,11 @@ fn a_standby_is_backed_up_and_what_it_cannot_do_is_refused() {
         shop.sql("UPDATE orders SET note = 'wednesday' WHERE id < 10");
         pair.ok(&["backup", "shop", "--incremental", "--label", "wednesday"]);
         shop.ok(&["verify", "wednesday", "--live"]);
-        assert!(pair.found("wednesday").to_string().contains("all_rows"));
+        let found = pair.found("wednesday").to_string();
+        assert!(
+            found.contains("all_rows") && found.contains("was taken of a standby"),
+            "{found}"
+        );
         shop.sql("UPDATE orders SET note = 'thursday' WHERE id < 5");
         shop.ok(&["backup", "shop", "--incremental", "--label", "thursday"]);
         shop.ok(&["verify", "thursday", "--live"]);
@@ -94,7 +98,9 @@ fn a_standby_is_backed_up_and_what_it_cannot_do_is_refused() {
             pair.ok(&["verify", "friday", "--live"])
                 .contains("public.orders")
         );
-        assert!(pair.ok(&["target", "check"]).contains("it is a standby"));
+        let check = pair.ok(&["target", "check"]);
+        assert!(check.contains("it is a standby"), "{check}");
+        assert!(check.contains("public.orders     yes     no"), "{check}");
         let standby = "the server is a standby";
         pair.refused(&["restore", "shop", "--in-place"], standby);
         pair.refused(

@@ -111,6 +111,7 @@ pub(super) fn check(client: &mut Client) -> Result<TargetCheck> {
          ORDER BY 1",
         &[&may_be_replica],
     );
+    let is_standby = standby::is_one(client)?;
     let mut tables = Vec::new();
     for row in names.map_err(|error| failed("list tables", &error))? {
         let (table, relation): (String, String) = (row.get(0), row.get(1));
@@ -125,7 +126,7 @@ pub(super) fn check(client: &mut Client) -> Result<TargetCheck> {
             Err(error) => Some(error.to_string()),
         };
         tables.push(TableCheck {
-            can_be_mended: refused.is_none() && may_write,
+            can_be_mended: refused.is_none() && may_write && !is_standby,
             table,
             refused,
         });
@@ -141,7 +142,7 @@ pub(super) fn check(client: &mut Client) -> Result<TargetCheck> {
         server: row.get(0),
         database: row.get(1),
         role: row.get(2),
-        is_standby: standby::is_one(client)?,
+        is_standby,
         is_attached: state::exists(client)?,
         tables,
         missing,

@@ -180,8 +180,8 @@ pub(super) fn since(client: &mut Client, earlier: Version, now: Moment) -> Resul
     let row = row.map_err(|error| failed("look for the end of the last backup", &error))?;
     let Some(row) = row else {
         return Ok(Since::Unknown(
-            "this database does not know of its parent: it was set back to before it, is a copy, or took many backups \
-             since",
+            "this database does not know of its parent: that was taken of a standby, or the database was set back to \
+             before it, is a copy, or took many backups since",
         ));
     };
     if !row.get::<_, bool>(1) {
