@@ -251,16 +251,17 @@ pub fn copy_directory(from: &Path, to: &Path) {
     }
 }
 
-/// How many objects of backups are below a directory. What says of a backup that there is none, and goes with the garbage,
-/// is none.
+/// How many objects of backups are below a directory. None are what says of a backup that there is none, and what a write
+/// that was cut off has left: both go with the garbage.
 pub fn objects_in(directory: &Path) -> usize {
     let entries = std::fs::read_dir(directory).into_iter().flatten();
     let count = |path: PathBuf| match path.is_dir() {
         true => objects_in(&path),
         false => {
-            let is_mark = path.ends_with("manifest.json")
+            let name = path.file_name().unwrap().to_str().unwrap();
+            let is_mark = name == "manifest.json"
                 && std::fs::read(&path).unwrap() == b"{ \"deleted\": true }\n";
-            usize::from(!is_mark)
+            usize::from(!is_mark && !name.contains('#'))
         }
     };
     entries.map(|entry| count(entry.unwrap().path())).sum()
