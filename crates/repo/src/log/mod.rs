@@ -167,6 +167,21 @@ impl Log {
         take: &mut (dyn FnMut(Piece<'_>) -> Result<(), String> + Send),
     ) -> Result<Option<End>> {
         let newest = self.newest_snapshot().await?;
+        let read = self.read_behind(newest, take).await;
+        // What was read where others removed entries meanwhile, and one may have tried to lead at such a number, tells
+        // nothing, not even that something is damaged.
+        match self.newest_snapshot().await? == newest {
+            true => read,
+            false => Ok(None),
+        }
+    }
+
+    /// Reads what is there behind a snapshot, which counts while no newer one is there. `None` where it is gone.
+    async fn read_behind(
+        &self,
+        newest: Option<u64>,
+        take: &mut (dyn FnMut(Piece<'_>) -> Result<(), String> + Send),
+    ) -> Result<Option<End>> {
         let listed = self.numbers(ENTRIES).await?;
         let mut end = match newest {
             None => {
@@ -204,9 +219,6 @@ impl Log {
             && let Some(read) = self.fetch(ENTRIES, end.number + 1).await?
         {
             self.take(&mut end, &read, take)?;
-        }
-        if self.newest_snapshot().await? != newest {
-            return Ok(None);
         }
         if end.number < last_listed {
             return Err(self.objects.damaged(
