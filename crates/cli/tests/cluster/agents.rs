@@ -94,15 +94,14 @@ impl Cluster {
 
     /// The command of an agent.
     pub fn agent_command(&self, at: usize, port: &str) -> Command {
-        let server = &self.shards.servers[at];
+        self.agent_command_through(&self.shards.servers[at].target(), at, port)
+    }
+
+    /// The command of an agent that asks its server at this address.
+    fn agent_command_through(&self, target: &str, at: usize, port: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mendb"));
         command
-            .args([
-                "--target",
-                &server.target(),
-                "--repository",
-                &self.repository(),
-            ])
+            .args(["--target", target, "--repository", &self.repository()])
             .args(["agent", "--listen", &format!("127.0.0.1:{port}")]);
         for (flag, name) in [
             ("--tls-cert", "by-ours.crt"),
@@ -156,6 +155,22 @@ impl Cluster {
         let _ = self.agents[at].process.wait();
         let mut command = self.agent_command(at, &port);
         command.env("MENDB_STOP_AT", point.to_string());
+        self.agents[at] = Agent::start(&mut command);
+    }
+
+    /// As [`Self::restart_agent`], with one that asks its server at another address, and what else is to be so of its
+    /// process.
+    pub fn restart_agent_through(
+        &mut self,
+        target: &str,
+        at: usize,
+        change: impl FnOnce(&mut Command),
+    ) {
+        let port = self.agents[at].port.clone();
+        let _ = self.agents[at].process.kill();
+        let _ = self.agents[at].process.wait();
+        let mut command = self.agent_command_through(target, at, &port);
+        change(&mut command);
         self.agents[at] = Agent::start(&mut command);
     }
 

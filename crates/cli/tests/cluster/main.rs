@@ -12,6 +12,7 @@ mod crash;
 mod empty;
 mod exact;
 mod guide;
+mod late;
 mod mend;
 #[path = "../points/mod.rs"]
 mod points;

@@ -9,12 +9,12 @@ use crate::rounds::{left, signal};
 const FEW: usize = 5;
 
 /// The agents of shard two: that of the replica that is asked, and that of the other one.
-const LOST: usize = 2;
+pub const LOST: usize = 2;
 
 const MEND: [&str; 3] = ["restore", "monday", "--in-place"];
 
 /// Two shards of two replicas, backed up and damaged.
-fn damaged() -> (Cluster, Vec<String>) {
+pub fn damaged() -> (Cluster, Vec<String>) {
     let cluster = Cluster::with_replicas(2);
     for (shard, from) in [(0, 0), (2, 1000)] {
         for month in 1..=2 {
@@ -28,7 +28,7 @@ fn damaged() -> (Cluster, Vec<String>) {
     (cluster, whole)
 }
 
-fn damage(cluster: &Cluster, round: u64) {
+pub fn damage(cluster: &Cluster, round: u64) {
     let one = &cluster.shards.servers[0];
     insert(one, 1, 100_000 + 100 * round);
     let two = &cluster.shards.servers[LOST];
@@ -38,7 +38,7 @@ fn damage(cluster: &Cluster, round: u64) {
 }
 
 /// Has the other replica of shard two go on.
-fn take_over(cluster: &Cluster, id: &str) -> std::process::Output {
+pub fn take_over(cluster: &Cluster, id: &str) -> std::process::Output {
     let list = cluster.list();
     let resume = [
         "operation",
