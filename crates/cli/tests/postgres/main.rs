@@ -14,6 +14,7 @@ mod crash;
 mod guide;
 mod increments;
 mod indexes;
+mod inheritance;
 mod journals;
 mod leaders;
 mod meanwhile;

@@ -130,7 +130,8 @@ pub(super) fn exchange(
         }
         let delete = format!(
             "DELETE FROM {} t USING {} w WHERE {same}{condition}",
-            relations[at], exchange.new
+            mended.table.rows(),
+            exchange.new
         );
         run(client, &doing, &delete)?;
     }
@@ -156,7 +157,7 @@ pub(super) fn exchange(
             if !set.is_empty() {
                 let update = format!(
                     "UPDATE {} t SET {} FROM {} w WHERE {same} AND {}",
-                    relations[at],
+                    table.rows(),
                     set.join(", "),
                     exchange.new,
                     exchange.is_row
@@ -165,7 +166,7 @@ pub(super) fn exchange(
             }
             condition = format!(
                 " AND NOT EXISTS (SELECT FROM {} t WHERE {same})",
-                relations[at]
+                table.rows()
             );
         }
         let insert = format!(
@@ -237,7 +238,7 @@ pub(super) fn digest_after(
         "SELECT {} FROM {} w JOIN {} t ON {same}",
         table.column_list("t."),
         exchange.new,
-        table.relation
+        table.rows()
     );
     let read = copy_rows(client, table, &touched, &mut |key, row| {
         digest.add(key, row);
@@ -258,7 +259,7 @@ pub(super) fn written_since(
     let query = format!(
         "SELECT count(*), count(*) FILTER (WHERE {}) FROM {} t{condition}",
         is_written_since("t.", since),
-        table.relation
+        table.rows()
     );
     let row = client.query_one(&query, &[]);
     let row = row.map_err(|error| failed(format!("look at table {}", table.name), &error))?;
@@ -292,7 +293,7 @@ fn check_side_effects(
         "SELECT count(*), count(*) FILTER (WHERE t.xmin = '{}'::xid OR {}) FROM {} t",
         rules.own & u64::from(u32::MAX),
         is_written_since("t.", rules.locked),
-        table.relation
+        table.rows()
     );
     let row = client.query_one(&query, &[]);
     let row =
