@@ -14,7 +14,7 @@ pub mod postgres;
 pub mod row;
 
 pub use contract::beside_writers::{
-    BesideWriters, KeyScope, Look, LookedDigests, Publishing, WantedTable,
+    BesideWriters, KeyScope, Look, LookedDigests, Publishing, RowsSince, WantedTable,
 };
 pub use contract::bringing::{
     Bringing, Brought, DamagedFile, PartFrom, PartToBring, StagedPart, Supplier,

@@ -2,10 +2,12 @@
 //!
 //! An event is where an operation is: of each operation the last one is kept, so that a reader who is slow, or was away,
 //! misses what lay between and nothing else. Numbers grow; they begin anew with the process, whose name is before them.
+//! *Cost*: the text of an event is made once, and all readers send the same bytes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use axum::body::Bytes;
 use tokio::sync::watch;
 
 /// Operations that are over are kept up to this many.
@@ -18,10 +20,30 @@ pub struct Event {
     pub number: u64,
     /// The operation.
     pub operation_id: String,
-    /// Whether nothing comes after it.
-    pub is_over: bool,
-    /// All of it, as JSON.
-    pub data: String,
+    /// How it goes on.
+    pub pace: Pace,
+    /// All of it, as server-sent events have it.
+    pub text: Bytes,
+}
+
+/// How an operation goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// By itself: something will come after the event.
+    Moves,
+    /// When a user has it go on.
+    Rests,
+    /// Not at all: nothing comes after the event.
+    Over,
+}
+
+/// What readers wait for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct News {
+    /// The number of the newest event.
+    pub newest: u64,
+    /// That of the newest of an operation that does not move any more by itself: nobody waits for another.
+    pub urgent: u64,
 }
 
 /// The last event of each operation.
@@ -29,7 +51,7 @@ pub struct Events {
     /// Of this process, and of no other.
     boot: String,
     kept: Mutex<Kept>,
-    newest: watch::Sender<u64>,
+    news: watch::Sender<News>,
 }
 
 #[derive(Default)]
@@ -54,7 +76,7 @@ impl Events {
         Self {
             boot: boot.into(),
             kept: Mutex::default(),
-            newest: watch::Sender::new(0),
+            news: watch::Sender::new(News::default()),
         }
     }
 
@@ -62,29 +84,35 @@ impl Events {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says where an operation is.
-    pub fn tell(&self, operation_id: &str, is_over: bool, data: String) {
+    /// Says where an operation is, in JSON.
+    pub fn tell(&self, operation_id: &str, pace: Pace, data: &str) {
         let mut kept = self.kept();
         kept.last += 1;
         let number = kept.last;
         if let Some(before) = kept.of.insert(operation_id.to_owned(), number) {
             kept.events.remove(&before);
         }
+        let name = self.name(number);
         let event = Event {
             number,
             operation_id: operation_id.to_owned(),
-            is_over,
-            data,
+            pace,
+            text: format!("id: {name}\nevent: operation\ndata: {data}\n\n").into(),
         };
         kept.events.insert(number, event);
         if kept.events.len() > KEPT
-            && let Some(oldest) = kept.events.values().find(|event| event.is_over).cloned()
+            && let Some(oldest) = kept.events.values().find(|event| event.is_over()).cloned()
         {
             kept.events.remove(&oldest.number);
             kept.of.remove(&oldest.operation_id);
         }
         drop(kept);
-        self.newest.send_replace(number);
+        self.news.send_modify(|news| {
+            news.newest = news.newest.max(number);
+            if pace != Pace::Moves {
+                news.urgent = news.urgent.max(number);
+            }
+        });
     }
 
     /// What an event is called by those who come back.
@@ -114,13 +142,20 @@ impl Events {
         };
         let events = kept.events.range(number + 1..).map(|(_, event)| event);
         let events = events.filter(|event| of.is_none_or(|of| event.operation_id == of));
-        let events = events.filter(|event| all || !event.is_over);
+        let events = events.filter(|event| all || !event.is_over());
         (events.cloned().collect(), kept.last)
     }
 
     /// Wakes when there is something new.
-    pub fn watch(&self) -> watch::Receiver<u64> {
-        self.newest.subscribe()
+    pub fn watch(&self) -> watch::Receiver<News> {
+        self.news.subscribe()
+    }
+}
+
+impl Event {
+    /// Whether nothing comes after it.
+    pub fn is_over(&self) -> bool {
+        self.pace == Pace::Over
     }
 }
 
@@ -136,13 +171,13 @@ mod tests {
     #[test]
     fn who_comes_back_hears_where_each_operation_is_that_moved_since() {
         let events = Events::new("boot");
-        events.tell("a", false, "1".into());
-        events.tell("b", false, "2".into());
+        events.tell("a", Pace::Moves, "1");
+        events.tell("b", Pace::Moves, "2");
         let seen = events.name(2);
-        events.tell("a", true, "3".into());
+        events.tell("a", Pace::Over, "3");
         let (since, last) = events.since(events.after(Some(&seen)), None);
         assert_eq!((ids(&since), last), (vec!["a"], 3));
-        assert_eq!(since[0].data, "3");
+        assert_eq!(since[0].text, "id: boot-3\nevent: operation\ndata: 3\n\n");
         let (since, _) = events.since(After::Number(last), None);
         assert!(since.is_empty());
     }
@@ -150,8 +185,8 @@ mod tests {
     #[test]
     fn who_comes_from_another_process_hears_all_and_who_comes_first_what_is_not_over() {
         let events = Events::new("boot");
-        events.tell("a", true, "1".into());
-        events.tell("b", false, "2".into());
+        events.tell("a", Pace::Over, "1");
+        events.tell("b", Pace::Moves, "2");
         let (since, _) = events.since(events.after(Some("other-7")), None);
         assert_eq!(ids(&since), ["a", "b"]);
         let (since, _) = events.since(events.after(None), None);
@@ -163,12 +198,27 @@ mod tests {
     #[test]
     fn what_is_over_is_let_go_and_what_is_not_is_kept() {
         let events = Events::new("boot");
-        events.tell("first", false, String::new());
+        events.tell("first", Pace::Moves, "");
         for at in 0..=KEPT {
-            events.tell(&at.to_string(), true, String::new());
+            events.tell(&at.to_string(), Pace::Over, "");
         }
         let (since, _) = events.since(After::Number(0), None);
         assert_eq!(since.len(), KEPT);
         assert_eq!(since[0].operation_id, "first");
+    }
+
+    #[test]
+    fn what_nobody_need_wait_for_is_told_apart_from_what_moves() {
+        let events = Events::new("boot");
+        for (pace, urgent) in [
+            (Pace::Moves, 0),
+            (Pace::Rests, 2),
+            (Pace::Moves, 2),
+            (Pace::Over, 4),
+        ] {
+            events.tell("a", pace, "");
+            assert_eq!(events.watch().borrow().urgent, urgent, "{pace:?}");
+        }
+        assert_eq!(events.watch().borrow().newest, 4);
     }
 }

@@ -35,7 +35,7 @@ mod verb;
 pub use app::{App, AppSettings};
 pub use desk::{Asked, Caller, Desk, Field, FieldKind, Format};
 pub use door::{Door, DoorError};
-pub use events::Events;
+pub use events::{Events, Pace};
 pub use gate::Gate;
 pub use listener::{End, Listener, Told};
 pub use problem::Problem;

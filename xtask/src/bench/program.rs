@@ -27,11 +27,6 @@ impl Program {
         })
     }
 
-    /// One that was built before.
-    pub fn at(binary: PathBuf) -> Self {
-        Self { binary }
-    }
-
     /// Its version.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mendb_model::name::BackupKind;
 use mendb_model::operation::{
-    ChosenMethod, FindBy, MendedRows, RowTableMend, ShardMethod, UntoldTable,
+    ChainLink, ChosenMethod, FindBy, MendedRows, RowTableMend, ShardMethod, UntoldTable,
 };
 use mendb_service::{Conflicts, HolderFate, RowMendPreview, ShardPreview};
 
@@ -239,15 +239,23 @@ fn find_by(find_by: &FindBy) -> String {
     match find_by {
         FindBy::Changes { later } => format!(
             "looks at the keys that changed since: in {} and in the change streams",
-            match later.len() {
-                0 => "no later backup".to_owned(),
-                1 => "1 later backup".to_owned(),
-                many => format!("{many} later backups"),
-            }
+            later_backups(later)
+        ),
+        FindBy::Versions { later, .. } => format!(
+            "looks at the keys that changed since: in {} and by the versions of rows",
+            later_backups(later)
         ),
         FindBy::Digests { reason } => {
             format!("compares digests of key ranges: {reason}")
         }
+    }
+}
+
+fn later_backups(later: &[ChainLink]) -> String {
+    match later.len() {
+        0 => "no later backup".to_owned(),
+        1 => "1 later backup".to_owned(),
+        many => format!("{many} later backups"),
     }
 }
 

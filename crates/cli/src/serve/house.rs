@@ -13,7 +13,7 @@ use mendb_model::name::OperationId;
 use mendb_model::operation::{OperationHead, State};
 use mendb_repo::Repository;
 use mendb_rowstore::Database;
-use mendb_server::Events;
+use mendb_server::{Events, Pace};
 use mendb_service::journal::Journal;
 use mendb_service::{Service, Settings, env};
 use tokio::runtime::Runtime;
@@ -334,8 +334,13 @@ impl House {
         let Ok(data) = serde_json::to_string(&record) else {
             return;
         };
-        let id = operation.operation_id.as_str();
-        self.events.tell(id, operation.state.is_terminal(), data);
+        let pace = match operation.state.is_terminal() {
+            true => Pace::Over,
+            false if operation.awaits_user() => Pace::Rests,
+            false => Pace::Moves,
+        };
+        self.events
+            .tell(operation.operation_id.as_str(), pace, &data);
     }
 
     /// Ends what works. Operations stay where they are.

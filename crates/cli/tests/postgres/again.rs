@@ -174,7 +174,8 @@ fn what_was_written_while_the_lock_was_waited_for_is_counted_as_it_became() {
     // Nine that differed still, and ten that were gone by then.
     let total = &report["total"];
     assert_eq!([&total["upserted"], &total["erased"]], [19, 0], "{report}");
-    assert_eq!(total["read"], 3490, "{report}");
+    // All that were left of orders, as rows were gone that nobody told of; none of customers.
+    assert_eq!(total["read"], 2990, "{report}");
 }
 
 #[test]

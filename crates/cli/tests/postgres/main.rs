@@ -5,6 +5,7 @@
 )]
 
 mod again;
+mod candidates;
 mod changed_keys;
 mod chosen;
 #[path = "../serve/client.rs"]

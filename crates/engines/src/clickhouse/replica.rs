@@ -14,14 +14,14 @@ use mendb_model::part::{TableDefinition, TableName};
 use serde::Deserialize;
 
 use super::ClickHouse;
-use super::client::literal;
+use super::client::{Client, literal};
 use super::disks::is_table;
 use super::replica_log::{LOG, LogEntry, number};
 use crate::contract::replicas::Replication;
 use crate::error::{EngineError, Remedy, Result};
 
-/// Between two looks at what replicas have done.
-const PAUSE: Duration = Duration::from_millis(200);
+/// Between the first two looks at what replicas have done, and at most between two: each time twice as long.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(200));
 /// Of so many steps or parts a message tells the names.
 const NAMES_MAX: usize = 5;
 /// The version on which mends of replicas are tested.
@@ -101,7 +101,8 @@ impl ClickHouse {
         // What is in the queue when the log was read so far. What comes later is not waited for.
         let mut awaited: Option<HashSet<String>> = None;
         let mut open = Vec::new();
-        for _ in 0..self.replica_looks() {
+        let mut looks = self.replica_looks();
+        loop {
             if self.log_pointer(&own, &own.name)? >= log_end {
                 let queue = self.queue(&own, &own.name)?.into_iter();
                 open = queue.filter(LogEntry::brings_or_takes).collect();
@@ -112,7 +113,9 @@ impl ClickHouse {
                     return Ok(Some(log_end));
                 }
             }
-            self.pause()?;
+            if !looks.pause(&self.client)? {
+                break;
+            }
         }
         let mut open: Vec<String> = (open.iter())
             .map(|entry| format!("{} {} of replica {}", entry.kind, entry.part, entry.source))
@@ -212,14 +215,31 @@ impl ClickHouse {
         ))?)
     }
 
-    /// How often it is looked whether replicas are through, with a pause after each look.
-    pub(super) fn replica_looks(&self) -> u128 {
-        self.replica_wait.as_millis().div_ceil(PAUSE.as_millis())
+    /// Looks until replicas are through, for as long as the settings say.
+    pub(super) fn replica_looks(&self) -> ReplicaLooks {
+        ReplicaLooks {
+            apart: PAUSES.0,
+            left: self.replica_wait,
+        }
     }
+}
 
-    /// The wait is the server's.
-    pub(super) fn pause(&self) -> Result<()> {
-        let sql = format!("SELECT sleep({})", PAUSE.as_secs_f32());
-        Ok(self.client.execute(&sql)?)
+/// Looks at what replicas have done, the further apart the longer it takes.
+pub(super) struct ReplicaLooks {
+    apart: Duration,
+    left: Duration,
+}
+
+impl ReplicaLooks {
+    /// Waits until the next one, which is the server's to do; `false` where there is no time for another.
+    pub(super) fn pause(&mut self, client: &Client) -> Result<bool> {
+        let apart = self.apart.min(self.left);
+        if apart.is_zero() {
+            return Ok(false);
+        }
+        self.left -= apart;
+        self.apart = (self.apart * 2).min(PAUSES.1);
+        client.execute(&format!("SELECT sleep({})", apart.as_secs_f32()))?;
+        Ok(true)
     }
 }

@@ -20,7 +20,7 @@ use crate::error::{EngineError, Remedy, Result};
 const HEADERS_A_QUESTION: usize = 50;
 /// How often parts are compared again that differ although nothing is left to be done: a look at the keeper is
 /// several questions, and a server may be at work between them.
-const LOOKS_MAX: u32 = 5;
+const LOOKS_MAX: u32 = 8;
 
 /// Parts by name, with their checksums.
 type Registered = BTreeMap<String, String>;
@@ -32,7 +32,7 @@ impl ClickHouse {
         let Some(own) = self.own_replica(told)? else {
             return Ok(Vec::new());
         };
-        let (mut polls, mut differed) = (0, 0);
+        let (mut looks, mut differed) = (self.replica_looks(), 0);
         loop {
             let found = self.look_at_replicas(&own);
             let mut is_busy = false;
@@ -53,11 +53,9 @@ impl ClickHouse {
                     }
                 }
             }
-            if !is_busy || polls >= self.replica_looks() {
+            if !is_busy || !looks.pause(&self.client)? {
                 return found;
             }
-            polls += 1;
-            self.pause()?;
         }
     }
 

@@ -15,6 +15,7 @@ use mendb_model::key::KeyRange;
 use mendb_model::operation::RowScope;
 use mendb_model::{RowBlock, Version};
 
+use super::live_rows::BlockSink;
 use crate::error::Result;
 
 /// What [`super::rows::RowStore`] has for it. The state before is read by
@@ -66,6 +67,20 @@ pub trait BesideWriters: Send + Sync {
     /// There is no such table, a key is none of it, or the store fails.
     fn writers_of(&self, table: &str, keys: &[&[u8]]) -> Result<Vec<Option<u32>>>;
 
+    /// *read*: the live rows of a range that may have been written since a version, in key order, and how many rows the
+    /// range has at the same moment. More than `most` of them are not handed over.
+    ///
+    /// # Errors
+    /// There is no such table, or the store fails.
+    fn read_written_since(
+        &self,
+        table: &str,
+        range: &KeyRange,
+        since: Version,
+        most: u64,
+        sink: BlockSink<'_>,
+    ) -> Result<RowsSince>;
+
     /// *assess*: of each of some keys whether something is staged of it.
     ///
     /// # Errors
@@ -107,6 +122,20 @@ pub trait BesideWriters: Send + Sync {
 /// When a look began, in the words of the engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Look(pub(crate) u64);
+
+/// What the versions of the rows of a range tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowsSince {
+    /// All that may have been written were handed over, unless the sink stopped it.
+    Told {
+        /// So many rows the range has.
+        rows: u64,
+    },
+    /// More may have been written than were asked for: none was handed over.
+    TooMany,
+    /// They do not tell what was written since then. What was handed over is of no use.
+    Unknown,
+}
 
 /// The digests of the rows of a range.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

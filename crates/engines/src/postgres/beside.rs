@@ -9,10 +9,11 @@ use super::error::{failed, refused};
 use super::live::existing;
 use super::publish::Locked;
 use super::transaction::number;
-use super::{Postgres, mend, read, scope, witness};
+use super::{Postgres, mend, read, scope, versions, witness};
 use crate::contract::beside_writers::{
-    BesideWriters, KeyScope, Look, LookedDigests, Publishing, WantedTable,
+    BesideWriters, KeyScope, Look, LookedDigests, Publishing, RowsSince, WantedTable,
 };
+use crate::contract::live_rows::BlockSink;
 use crate::contract::only_read;
 use crate::error::Result;
 
@@ -61,6 +62,17 @@ impl BesideWriters for Postgres {
             let table = existing(client, &TablePath::table(table))?;
             read::writers_of(client, &table, keys)
         })
+    }
+
+    fn read_written_since(
+        &self,
+        table: &str,
+        range: &KeyRange,
+        since: Version,
+        most: u64,
+        sink: BlockSink<'_>,
+    ) -> Result<RowsSince> {
+        versions::read_since(&self.server, (table, range), since, most, sink)
     }
 
     fn are_staged(&self, operation: &str, table: &str, keys: &[&[u8]]) -> Result<Vec<bool>> {

@@ -149,7 +149,7 @@ impl Cut {
     /// Finds how the changes of its tables since an earlier one are found.
     pub(super) fn look_back(&mut self, earlier: Version) -> Result<()> {
         let mut keeper = lock(&self.keeper);
-        let since = witness::since(&mut keeper, earlier, self.moment)?;
+        let since = witness::since(&mut keeper, earlier, self.moment.next)?;
         for (name, table) in &self.tables {
             let method = witness::method(&mut keeper, &since, earlier, name, &table.relation)?;
             self.methods.insert(name.clone(), method);

@@ -11,6 +11,7 @@ use mendb_model::key::KeyRange;
 use postgres::Client;
 
 use super::catalogue::Table;
+use super::counters::Counters;
 use super::error::{damaged, failed};
 use super::foreign_keys::{ForeignKey, Written, children_first};
 use super::name::{quoted, text};
@@ -26,8 +27,23 @@ pub(super) struct Mended {
     pub(super) table: Table,
     /// Its wanted ranges, each with the digest of its rows where that does not come from the look.
     pub(super) wanted: Vec<(KeyRange, Option<Digest>)>,
-    /// How many rows it has while writers wait.
-    pub(super) rows: u64,
+}
+
+/// What is known of a table right before rows are exchanged, to see afterwards that nothing else was written.
+enum Before {
+    /// What this session has written to it.
+    Written(Counters),
+    /// How many rows it has, where the server does not count.
+    Rows(u64),
+}
+
+impl Before {
+    fn of(client: &mut Client, table: &Table, rules: &Rules<'_>) -> Result<Self> {
+        Ok(match Counters::read(client, &table.relation)? {
+            Some(written) => Self::Written(written),
+            None => Self::Rows(written_since(client, table, rules.locked, "")?.0),
+        })
+    }
 }
 
 /// Which rows take the place of which.
@@ -101,6 +117,9 @@ pub(super) fn exchange(
         .map(|mended| mended.table.relation.clone())
         .collect();
     let triggers = switch_triggers_off(client, &relations, as_replica)?;
+    let before = tables.iter();
+    let before = before.map(|mended| Before::of(client, &mended.table, rules));
+    let before: Vec<Before> = before.collect::<Result<_>>()?;
     let order = children_first(&relations, keys);
     let is_pointed_to = |at: usize| {
         let mut keys = keys.iter();
@@ -206,8 +225,8 @@ pub(super) fn exchange(
     for trigger in triggers {
         run(client, "switch triggers on again", &trigger)?;
     }
-    for (mended, exchange) in tables.iter().zip(exchanges) {
-        check_side_effects(client, mended, exchange, rules)?;
+    for ((mended, exchange), before) in tables.iter().zip(exchanges).zip(&before) {
+        check_side_effects(client, mended, exchange, before, rules)?;
         advance_sequences(client, mended)?;
     }
     Ok(())
@@ -267,12 +286,13 @@ pub(super) fn written_since(
     Ok((count(0), count(1)))
 }
 
-/// Makes sure that the server wrote what it was told, and nothing beside it: no other row of the table is of this
-/// transaction, and none is gone. So the digest of what was not told to be written is what it was.
+/// Makes sure that the server wrote what it was told, and nothing beside it: by what it has counted, or by its rows, of
+/// which no other is of this transaction, and none gone. So the digest of what was not told to be written is what it was.
 fn check_side_effects(
     client: &mut Client,
     mended: &Mended,
     exchange: &Exchange,
+    before: &Before,
     rules: &Rules<'_>,
 ) -> Result<()> {
     let table = &mended.table;
@@ -288,6 +308,31 @@ fn check_side_effects(
         row.map_err(|error| failed(format!("prove the mend of table {}", table.name), &error))?;
     let count = |at: usize| u64::try_from(row.get::<_, i64>(at)).unwrap_or(0);
     let (new, old) = (count(0), count(1));
+    let more = |what: String| {
+        damaged(format!(
+            "the server changed more of table {} than it was told: {what}; nothing was changed. A trigger or a foreign key \
+             may have done it",
+            table.name
+        ))
+    };
+    let rows = match before {
+        Before::Written(before) => {
+            let now = Counters::read(client, &table.relation)?.unwrap_or_default();
+            let written = now.since(*before);
+            let sum = |one: i64, other: i64| u64::try_from(one + other);
+            return match (
+                sum(written.inserted, written.updated),
+                sum(written.deleted, written.updated),
+            ) {
+                (Ok(came), Ok(went)) if came == new && went == old => Ok(()),
+                _ => Err(more(format!(
+                    "it inserted {}, updated {} and deleted {} rows where {new} were to come and {old} to go",
+                    written.inserted, written.updated, written.deleted
+                ))),
+            };
+        }
+        Before::Rows(rows) => rows,
+    };
     // Others that began later than this transaction may have written before it had its lock; none has since.
     let query = format!(
         "SELECT count(*), count(*) FILTER (WHERE t.xmin = '{}'::xid OR {}) FROM {} t",
@@ -299,15 +344,13 @@ fn check_side_effects(
     let row =
         row.map_err(|error| failed(format!("prove the mend of table {}", table.name), &error))?;
     let count = |at: usize| u64::try_from(row.get::<_, i64>(at)).unwrap_or(0);
-    let (rows, written) = (count(0), count(1));
-    let expected = (mended.rows + new).checked_sub(old);
-    if Some(rows) == expected && written == new {
+    let (found, written) = (count(0), count(1));
+    let expected = (rows + new).checked_sub(old);
+    if Some(found) == expected && written == new {
         return Ok(());
     }
-    Err(damaged(format!(
-        "the server changed more of table {} than it was told: {rows} rows instead of {}, {written} of them written \
-         instead of {new}; nothing was changed. A trigger or a foreign key may have done it",
-        table.name,
+    Err(more(format!(
+        "{found} rows instead of {}, {written} of them written instead of {new}",
         expected.unwrap_or(0),
     )))
 }

@@ -12,6 +12,7 @@ mod address;
 mod beside;
 mod catalogue;
 mod check;
+mod counters;
 mod cut;
 mod definition;
 mod drivers;

@@ -115,12 +115,10 @@ impl Locked {
         self.check_wait()?;
         for wanted in wanted {
             let (held, table) = mended(&mut self.client, &self.operation, &wanted.table)?;
-            let (rows, _) = written_since(&mut self.client, &table, self.own, "")?;
             self.tables.push(Mended {
                 held,
                 table,
                 wanted: wanted.shards.clone(),
-                rows,
             });
         }
         Ok(())
@@ -216,7 +214,9 @@ impl Locked {
                 Err(error) => return Err(failed(&doing, &error)),
             }
         }
-        run(client, &doing, "SET LOCAL lock_timeout = 0")?;
+        // Rows are looked up by their keys; they were read before, so that the server need not shun it.
+        let settings = "SET LOCAL lock_timeout = 0; SET LOCAL random_page_cost = 1.1";
+        run(client, &doing, settings)?;
         self.since_s = now_s(client)?;
         let row = client.query_one(
             "SELECT pg_current_xact_id()::text, pg_snapshot_xmax(pg_current_snapshot())::text",

@@ -8,13 +8,18 @@ use mendb_model::key::KeyRange;
 use mendb_model::manifest::ChangeMethod;
 use mendb_model::name::TablePath;
 use mendb_model::unfolded::{TransactionRows, append_made, split_key};
-use mendb_model::{ChangeKind, Malformed, Replaced, RowBlock, RowBlockBuilder};
+use mendb_model::{ChangeKind, Malformed, Replaced, RowBlock, RowBlockBuilder, Version};
+use postgres::Client;
 
-use super::error::{damaged, refused};
+use super::error::{damaged, failed, refused};
 use super::exchange::written_since;
+use super::live::existing;
 use super::read::{copy_rows, keys_query, range_condition, scan_where};
-use super::transaction::is_written_since;
+use super::session::{Server, run};
+use super::transaction::{is_written_since, number};
+use super::witness::{self, Since, relations_of};
 use super::{Postgres, table_of};
+use crate::contract::beside_writers::RowsSince;
 use crate::contract::live_rows::BlockSink;
 use crate::contract::row_versions::{RowCounts, RowVersions};
 use crate::error::Result;
@@ -23,6 +28,66 @@ use crate::error::Result;
 const KEYS_AT_ONCE: usize = 1_024;
 /// Blocks of changes one by one have about this many bytes.
 const BLOCK_BYTES: usize = 256 << 10;
+
+/// The live rows of a range that may have been written since a cut, and how many rows it has, of one moment.
+pub(super) fn read_since(
+    server: &Server,
+    (table, range): (&str, &KeyRange),
+    since: Version,
+    most: u64,
+    sink: BlockSink<'_>,
+) -> Result<RowsSince> {
+    let mut session = server.session()?;
+    let client: &mut Client = &mut session;
+    let table = existing(client, &TablePath::table(table))?;
+    let doing = format!("read table {}", table.name);
+    let condition = range_condition(&table, "t.", range, None);
+    if !condition.is_exact {
+        session.keep();
+        return Ok(RowsSince::Unknown);
+    }
+    // What is attached after it is found when rows were read.
+    let relations = relations_of(client, &table.relation)?;
+    run(
+        client,
+        &doing,
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+    )?;
+    let row = client.query_one("SELECT pg_snapshot_xmax(pg_current_snapshot())::text", &[]);
+    let next = number(row.map_err(|error| failed(&doing, &error))?.get(0))?;
+    let told = witness::since(client, since, next)?;
+    let method = witness::method(client, &told, since, &table.name, &table.relation)?;
+    let oldest = match (told, method) {
+        (Since::Oldest(oldest), ChangeMethod::RowVersions) => oldest,
+        _ => {
+            run(client, &doing, "COMMIT")?;
+            session.keep();
+            return Ok(RowsSince::Unknown);
+        }
+    };
+    let (rows, written) = written_since(client, &table, oldest, &condition.where_clause())?;
+    let condition = condition.and(&is_written_since("t.", oldest));
+    let mut paced = |block: &RowBlock<&[u8]>| {
+        server.pace().take(block.as_bytes().len());
+        sink(block)
+    };
+    if (1..=most).contains(&written)
+        && scan_where(client, &table, &condition, (range, None), &mut paced)?.is_break()
+    {
+        // The connection is closed: what is still to come is not wanted.
+        return Ok(RowsSince::Told { rows });
+    }
+    run(client, &doing, "COMMIT")?;
+    let are_same = relations_of(client, &table.relation)? == relations;
+    session.keep();
+    if !are_same {
+        return Ok(RowsSince::Unknown);
+    }
+    Ok(match written <= most {
+        true => RowsSince::Told { rows },
+        false => RowsSince::TooMany,
+    })
+}
 
 impl RowVersions for Postgres {
     fn found_by(&self, operation: &str, path: &TablePath) -> Result<(ChangeMethod, u64)> {

@@ -169,8 +169,8 @@ pub(super) enum Since {
     Unknown(&'static str),
 }
 
-/// What an earlier cut tells in the snapshot that is open, which is `now`.
-pub(super) fn since(client: &mut Client, earlier: Version, now: Moment) -> Result<Since> {
+/// What an earlier cut tells in the snapshot that is open, which sees no transaction from `now` on.
+pub(super) fn since(client: &mut Client, earlier: Version, now: u64) -> Result<Since> {
     let (next, drawn) = parts(earlier);
     let row = client.query_opt(
         "SELECT oldest::text, (noted::text::numeric % 4294967296)::text = xmin::text FROM mendb.cut
@@ -190,7 +190,7 @@ pub(super) fn since(client: &mut Client, earlier: Version, now: Moment) -> Resul
         ));
     }
     let oldest = number(row.get(0))?;
-    Ok(match now.next.checked_sub(oldest) {
+    Ok(match now.checked_sub(oldest) {
         Some(begun) if begun < REACH => Since::Oldest(oldest),
         _ => Since::Unknown("two thousand million transactions were begun since its parent"),
     })

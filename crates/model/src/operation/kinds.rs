@@ -87,7 +87,7 @@ impl Request {
             },
             Self::MendRows(request) => {
                 let later: &[ChainLink] = match &request.find_by {
-                    FindBy::Changes { later } => later,
+                    FindBy::Changes { later } | FindBy::Versions { later, .. } => later,
                     FindBy::Digests { .. } => &[],
                 };
                 let before = request.before.parent.iter().chain(later);

@@ -405,6 +405,14 @@ pub enum FindBy {
         /// The increments after the wanted backup, in order.
         later: Vec<ChainLink>,
     },
+    /// Keys that changed since the wanted backup: those in the backups after it, and those whose rows were written since
+    /// the last of these, by the versions of rows. Ranges of which these do not tell everything are read, and compared.
+    Versions {
+        /// The increments after the wanted backup, in order.
+        later: Vec<ChainLink>,
+        /// The version of the last of them, or of the wanted one.
+        since: Version,
+    },
     /// Digests of key ranges, live and in the wanted backup: ranges whose digests differ are read.
     Digests {
         /// Why changes are not known.

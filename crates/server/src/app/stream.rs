@@ -3,30 +3,34 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, Response};
 use futures::stream;
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::{App, plain};
-use crate::events::{After, Events};
+use crate::events::{After, Event, Events, News};
 use crate::header::single;
 use crate::listener::Told;
 use crate::problem::Problem;
 
 /// After so long without an event something is sent, so that a connection that is gone is noticed.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
+/// What operations that move do within so long is told together.
+const TOGETHER: Duration = Duration::from_millis(500);
 
 /// A reader of events.
 struct Reader {
     events: Arc<Events>,
-    news: watch::Receiver<u64>,
+    news: watch::Receiver<News>,
     stop: watch::Receiver<bool>,
     after: After,
     of: Option<String>,
     is_over: bool,
     is_first: bool,
+    /// Whether it was told something a moment ago.
+    is_told: bool,
     _place: OwnedSemaphorePermit,
 }
 
@@ -49,6 +53,7 @@ impl App {
             of,
             is_over: false,
             is_first: true,
+            is_told: false,
             _place: place,
         };
         let stream = stream::unfold(reader, |mut reader| async move {
@@ -61,25 +66,28 @@ impl App {
 
 impl Reader {
     /// The next events as text; none at the end.
-    async fn next(&mut self) -> Option<String> {
+    async fn next(&mut self) -> Option<Bytes> {
         if self.is_over {
             return None;
         }
         if std::mem::take(&mut self.is_first) {
             // The head of the answer leaves with its first bytes.
-            return Some("retry: 1000\n\n".to_owned());
+            return Some(Bytes::from_static(b"retry: 1000\n\n"));
+        }
+        if std::mem::take(&mut self.is_told) {
+            self.rest().await;
         }
         loop {
             self.news.borrow_and_update();
             let (events, last) = self.events.since(self.after, self.of.as_deref());
             self.after = After::Number(last);
-            if !events.is_empty() {
-                self.is_over = self.of.is_some() && events.iter().any(|event| event.is_over);
-                let text = events.iter().map(|event| {
-                    let name = self.events.name(event.number);
-                    format!("id: {name}\nevent: operation\ndata: {}\n\n", event.data)
+            if let Some(first) = events.first() {
+                self.is_over = self.of.is_some() && events.iter().any(Event::is_over);
+                self.is_told = true;
+                return Some(match events.len() {
+                    1 => first.text.clone(),
+                    _ => events.iter().flat_map(|event| event.text.clone()).collect(),
                 });
-                return Some(text.collect());
             }
             let waited = tokio::select! {
                 waited = tokio::time::timeout(SIGN_OF_LIFE, self.news.changed()) => waited,
@@ -88,8 +96,20 @@ impl Reader {
             match waited {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return None,
-                Err(_) => return Some(": alive\n\n".to_owned()),
+                Err(_) => return Some(Bytes::from_static(b": alive\n\n")),
             }
+        }
+    }
+
+    /// Lets events gather, unless there is one that nobody should wait for.
+    async fn rest(&mut self) {
+        let After::Number(told) = self.after else {
+            return;
+        };
+        let urgent = self.news.wait_for(|news| news.urgent > told);
+        tokio::select! {
+            _ = tokio::time::timeout(TOGETHER, urgent) => {}
+            _ = self.stop.wait_for(|stop| *stop) => {}
         }
     }
 }

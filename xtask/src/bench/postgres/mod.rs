@@ -1,133 +1,152 @@
 //! `cargo xtask bench postgres`: backups, increments and mends of a PostgreSQL table, beside the server's own tools.
 //!
-//! In one run: a full backup beside `pg_dump` and a bare COPY; then for each share of damage an increment and a mend in
-//! place, beside a bare delete and insert of the same rows, and `pg_restore` of the table. Each mend has to bring back
-//! what there was. Then the same with pgBackRest, in a cluster of its own.
+//! In one run, for each size of the table: a full backup beside `pg_dump` and bare COPYs; then for each share of damage
+//! an increment and a mend in place, beside a bare delete and insert of the same rows, and `pg_restore` of the table.
+//! Then the same with pgBackRest, in a cluster of its own. Nothing is asserted on time. What is asserted is that each
+//! mend and restore brings back what there was.
 
+mod page;
 mod pgbackrest;
+mod plot;
+mod results;
 mod table;
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
 use super::machine::Machine;
-use super::markdown;
 use super::measure::{self, Cost};
 use super::program::Program;
 use super::rows::postgres::{Cluster, Postgres, Tuning};
 use super::scratch::{Scratch, remove, size_bytes};
-use super::units::{count, digits, megabytes, seconds, times};
+use super::units::{count, seconds};
 use crate::run::Outcome;
-use table::{CONTENT, CREATE, DATABASE, Damage};
+use results::{Full, Mend, Results, Size, Stored};
+use table::{CONTENT, DATABASE, Damage};
 
-pub const USAGE: &str = "\
-usage: cargo xtask bench postgres [--rows N] [--percent P,P] [--program FILE]
-
-  --rows N         rows of the table, 1,000 or more; without it 5,000,000
-  --percent P,P    shares of the rows that are damaged; without it 0.01,0.1,1,10,100
-  --program FILE   a mendb that is built already
-";
-
-const ROWS: u64 = 5_000_000;
-const LEAST_ROWS: u64 = 1_000;
+const MILLIONS: [u64; 2] = [5, 20];
+const QUICK_ROWS: u64 = 200_000;
+/// Shares of the rows that are damaged.
 const PERCENT: [f64; 5] = [0.01, 0.1, 1.0, 10.0, 100.0];
 
-/// What is measured.
+/// How it is called.
+pub const USAGE: &str = "\
+usage: cargo xtask bench postgres [--millions M,M | --quick]
+
+  --millions M,M   million rows of each table, 1 to 64, the smallest first; without it 5,20
+  --quick          200,000 rows, and docs/ stays as it is
+";
+
+/// What the flags ask for.
+#[derive(Debug, PartialEq, Eq)]
 struct Options {
-    rows: u64,
-    percent: Vec<f64>,
-    program: Option<PathBuf>,
+    rows: Vec<u64>,
+    writes_page: bool,
 }
 
 impl Options {
     fn parse(flags: &[&str]) -> Result<Self, String> {
-        let mut options = Self {
-            rows: ROWS,
-            percent: PERCENT.to_vec(),
-            program: None,
-        };
-        let mut left = flags;
-        loop {
-            left = match left {
-                [] => return Ok(options),
-                ["--rows", rows, left @ ..] => {
-                    options.rows = rows.parse().map_err(|_| USAGE)?;
-                    left
-                }
-                ["--percent", shares, left @ ..] => {
-                    let shares = shares.split(',').map(str::parse::<f64>);
-                    options.percent = shares.collect::<Result<_, _>>().map_err(|_| USAGE)?;
-                    left
-                }
-                ["--program", file, left @ ..] => {
-                    options.program = Some(PathBuf::from(file));
-                    left
-                }
-                _ => return Err(USAGE.to_owned()),
-            };
-            let is_share = |percent: &f64| *percent > 0.0 && *percent <= 100.0;
-            if options.rows < LEAST_ROWS || !options.percent.iter().all(is_share) {
-                return Err(USAGE.to_owned());
+        let millions = match flags {
+            ["--quick"] => {
+                return Ok(Self {
+                    rows: vec![QUICK_ROWS],
+                    writes_page: false,
+                });
             }
+            [] => Some(MILLIONS.to_vec()),
+            ["--millions", numbers] => {
+                let numbers = numbers.split(',').map(str::parse);
+                numbers.collect::<Result<Vec<u64>, _>>().ok()
+            }
+            _ => None,
+        };
+        match millions {
+            Some(millions) if millions.iter().all(|number| (1..=64).contains(number)) => Ok(Self {
+                rows: millions.iter().map(|number| number * 1_000_000).collect(),
+                writes_page: true,
+            }),
+            _ => Err(USAGE.to_owned()),
         }
+    }
+
+    fn command(&self) -> String {
+        let millions: Vec<u64> = self.rows.iter().map(|rows| rows / 1_000_000).collect();
+        if millions == MILLIONS {
+            return "cargo xtask bench postgres".to_owned();
+        }
+        let millions: Vec<String> = millions.iter().map(u64::to_string).collect();
+        format!(
+            "cargo xtask bench postgres --millions {}",
+            millions.join(",")
+        )
     }
 }
 
-/// Measures everything and prints it.
+/// Measures everything, prints it, and writes `docs/bench-postgres.md` and `docs/bench-postgres.svg`.
 ///
 /// # Errors
-/// A step failed, or a mended table is not what it was.
+/// A step failed, or a mended or restored table is not what it was.
 pub fn run(flags: &[&str]) -> Outcome {
     let options = Options::parse(flags)?;
-    let program = match options.program {
-        Some(file) => Program::at(file),
-        None => Program::build()?,
-    };
+    let machine = Machine::this()?;
+    let program = Program::build()?;
     let postgres = Postgres::provide()?;
-    let scratch = Scratch::new()?;
-    println!("\n==> {}, {}", program.version()?, postgres.version()?);
-    let Machine { name, date, load } = Machine::this()?;
-    println!("{name}, {date}, load {load}");
-    let cluster = postgres.start(scratch.path("cluster"), Tuning::Default)?;
-    cluster.sql("postgres", &[&format!("create database {DATABASE}")])?;
-    cluster.sql(DATABASE, CREATE)?;
-    cluster.sql(DATABASE, &[&table::fill(options.rows)])?;
-    cluster.sql(DATABASE, &["vacuum analyze t"])?;
-    let bench = Bench {
-        program: &program,
-        scratch: &scratch,
-        cluster: &cluster,
+    let pgbackrest = pgbackrest::provide()?;
+    let mut sizes = Vec::new();
+    for rows in &options.rows {
+        println!("\n==> {} rows", count(*rows));
+        let scratch = Scratch::new()?;
+        sizes.push(measure_size(&program, &postgres, &scratch, *rows)?);
+    }
+    let results = Results {
+        machine,
+        command: options.command(),
+        version: program.version()?,
+        postgres: postgres.version()?,
+        pgbackrest,
+        sizes,
     };
-    println!("{}", bench.full(options.rows)?);
-    println!("{}", bench.mends(options.rows, &options.percent)?);
-    drop(cluster);
-    let measured = pgbackrest::measure(&postgres, &scratch, options.rows, &options.percent)?;
-    println!("{}", of_pgbackrest(&measured));
+    println!("\n{}", page::tables(&results));
+    if options.writes_page {
+        page::write(&results)?;
+    }
     Ok(())
 }
 
-/// The table of what pgBackRest took.
-fn of_pgbackrest(measured: &pgbackrest::Measured) -> String {
-    let (cost, bytes) = &measured.full;
-    let full = vec![
-        "full".to_owned(),
-        seconds(cost.time),
-        megabytes(*bytes),
-        String::new(),
-    ];
-    let shares = measured.shares.iter().map(|share| {
-        let (cost, bytes) = &share.increment;
-        vec![
-            format!("{} %", share.percent),
-            seconds(cost.time),
-            megabytes(*bytes),
-            seconds(share.down),
-        ]
-    });
-    let lines: Vec<Vec<String>> = std::iter::once(full).chain(shares).collect();
-    let heads = ["damage", "backup", "size", "restore --delta, cluster down"];
-    markdown::table(&measured.version, &heads, &lines)
+/// Everything, of a table of so many rows.
+fn measure_size(
+    program: &Program,
+    postgres: &Postgres,
+    scratch: &Scratch,
+    rows: u64,
+) -> Result<Size, String> {
+    let cluster = postgres.start(scratch.path("cluster"), Tuning::Default)?;
+    table::create(&cluster, rows)?;
+    let bench = Bench {
+        program,
+        scratch,
+        cluster: &cluster,
+    };
+    let full = bench.full()?;
+    let pg_restore = bench.restore()?;
+    println!(
+        "backed up in {}, pg_restore in {}",
+        seconds(full.mendb.cost.time),
+        seconds(pg_restore.time)
+    );
+    let wanted = cluster.sql(DATABASE, &[CONTENT])?;
+    let mends = PERCENT.map(|percent| bench.mend(rows, percent, &wanted));
+    let mends = mends.into_iter().collect::<Result<_, _>>()?;
+    drop(cluster);
+    Ok(Size {
+        rows,
+        full,
+        pg_restore,
+        mends,
+        pgbackrest: pgbackrest::measure(postgres, scratch, rows)?,
+    })
 }
 
 struct Bench<'a> {
@@ -158,99 +177,93 @@ impl Bench<'_> {
     }
 
     /// Full backups of all kinds.
-    fn full(&self, rows: u64) -> Result<String, String> {
+    fn full(&self) -> Result<Full, String> {
         measure::output(&mut self.mendb(&["collection", "create", "c", "--table", "public.t"]))?;
-        let mut lines = Vec::new();
-        let mut line = |name: &str, cost: Cost, bytes: u64| {
-            lines.push(vec![name.to_owned(), seconds(cost.time), megabytes(bytes)]);
-        };
         self.cluster.settle()?;
-        let full = measure::run(&mut self.mendb(&["backup", "c", "--label", "full"]))?;
-        line("mendb backup", full, size_bytes(&self.repository())?);
-        for (name, format, jobs) in [
-            ("pg_dump -Fc", "-Fc", None),
-            ("pg_dump -Fd -j2", "-Fd", Some("-j2")),
-        ] {
+        let (cost, _) = measure::run_alone(&mut self.mendb(&["backup", "c", "--label", "full"]))?;
+        let mendb = Stored {
+            cost,
+            bytes: size_bytes(&self.repository())?,
+        };
+        let dump = |format: &str, jobs: &[&str]| -> Result<Stored, String> {
+            self.cluster.settle()?;
             let to = self.dumped(format);
             let mut dump = self.cluster.client("pg_dump");
             dump.arg(format).args(jobs).arg("-f").arg(&to);
-            let cost = measure::run(dump.arg(DATABASE))?;
-            line(name, cost, size_bytes(&to)?);
-        }
-        let copy = "copy t to '/dev/null' with (format binary)";
-        let bare = measure::action(|| self.cluster.sql(DATABASE, &[copy]).map(drop))?;
-        line("copy to /dev/null", bare, 0);
-        let title = format!("Full backups of {} rows", count(rows));
-        Ok(markdown::table(&title, &["", "time", "size"], &lines))
+            Ok(Stored {
+                cost: measure::run(dump.arg(DATABASE))?,
+                bytes: size_bytes(&to)?,
+            })
+        };
+        Ok(Full {
+            mendb,
+            dump_file: dump("-Fc", &[])?,
+            dump_directory: dump("-Fd", &["-j2"])?,
+            copy: self.copy()?,
+        })
+    }
+
+    /// A COPY of all rows that are thrown away, by two sessions at once: what reading them takes at least.
+    fn copy(&self) -> Result<Cost, String> {
+        let middle = "select pg_relation_size('t') / current_setting('block_size')::int / 2";
+        let middle = self.cluster.sql(DATABASE, &[middle])?;
+        let copy = |of: &str| {
+            let middle = middle.trim();
+            let rows = format!("select * from t where ctid {of} '({middle},0)'");
+            let copy = format!("copy ({rows}) to '/dev/null' with (format binary)");
+            self.cluster.sql(DATABASE, &[copy]).map(drop)
+        };
+        measure::action(|| {
+            thread::scope(|scope| {
+                let other = scope.spawn(|| copy(">="));
+                copy("<")?;
+                let other = other.join();
+                other.map_err(|_| "a session of the bare COPY ended".to_owned())?
+            })
+        })
     }
 
     fn dumped(&self, format: &str) -> PathBuf {
         self.cluster.directory().join(format!("dump{format}"))
     }
 
-    /// Increments and mends, for each share of damage.
-    fn mends(&self, rows: u64, percent: &[f64]) -> Result<String, String> {
-        let restore = self.restore()?;
-        let wanted = self.cluster.sql(DATABASE, &[CONTENT])?;
-        let mut lines = Vec::new();
-        for percent in percent {
-            let damage = Damage::of(rows, *percent);
-            // What the last mend and the bare one wrote is no part of what is measured next.
-            measure::output(&mut self.mendb(&["backup", "c", "--incremental"]))?;
-            self.cluster.sql(DATABASE, &damage.statements())?;
-            let before = size_bytes(&self.repository())?;
-            self.cluster.settle()?;
-            let increment = measure::run(&mut self.mendb(&["backup", "c", "--incremental"]))?;
-            let bytes = size_bytes(&self.repository())? - before;
-            self.cluster.settle()?;
-            let mut mend = self.mendb(&[
-                "restore",
-                "c",
-                "--in-place",
-                "--to",
-                "full",
-                "--output",
-                "json",
-            ]);
-            let (mend, report) = measure::run_alone(&mut mend)?;
-            if self.cluster.sql(DATABASE, &[CONTENT])? != wanted {
-                return Err(format!(
-                    "a mend of {percent} % did not bring back what there was"
-                ));
-            }
-            let report: serde_json::Value =
-                serde_json::from_str(&report).map_err(|error| error.to_string())?;
-            let waited = report["writers_waited_ms"].as_u64().unwrap_or_default();
-            self.cluster.settle()?;
-            let statements = damage.rewrite();
-            let bare = measure::action(|| self.cluster.sql(DATABASE, &statements).map(drop))?;
-            lines.push(vec![
-                format!("{percent} %"),
-                seconds(increment.time),
-                megabytes(bytes),
-                seconds(mend.time),
-                seconds(Duration::from_millis(waited)),
-                seconds(bare.time),
-                seconds(restore.time),
-                digits(times(restore.time, mend.time)),
-            ]);
-            println!("{percent} %: mended in {}", seconds(mend.time));
+    /// An increment and a mend after damage, and a bare rewrite of the same rows.
+    fn mend(&self, rows: u64, percent: f64, wanted: &str) -> Result<Mend, String> {
+        let damage = Damage::of(rows, percent);
+        // What the last mend and the bare one wrote is no part of what is measured next.
+        measure::output(&mut self.mendb(&["backup", "c", "--incremental"]))?;
+        self.cluster.sql(DATABASE, &damage.statements())?;
+        let before = size_bytes(&self.repository())?;
+        self.cluster.settle()?;
+        let (cost, _) = measure::run_alone(&mut self.mendb(&["backup", "c", "--incremental"]))?;
+        let increment = Stored {
+            cost,
+            bytes: size_bytes(&self.repository())? - before,
+        };
+        self.cluster.settle()?;
+        let in_place = ["restore", "c", "--in-place", "--to", "full"];
+        let mut mend = self.mendb(&in_place);
+        let (cost, report) = measure::run_alone(mend.args(["--output", "json"]))?;
+        if self.cluster.sql(DATABASE, &[CONTENT])? != wanted {
+            return Err(format!(
+                "a mend of {percent} % did not bring back what there was"
+            ));
         }
-        let heads = [
-            "damage",
-            "increment",
-            "size",
-            "mend",
-            "writers waited",
-            "bare delete and insert",
-            "pg_restore -j2",
-            "times",
-        ];
-        Ok(markdown::table(
-            "Increments and mends in place",
-            &heads,
-            &lines,
-        ))
+        println!("{percent} %: mended in {}", seconds(cost.time));
+        let report: serde_json::Value =
+            serde_json::from_str(&report).map_err(|error| error.to_string())?;
+        let waited = report["writers_waited_ms"].as_u64();
+        let waited = waited.ok_or("the report of a mend does not tell how long writers waited")?;
+        self.cluster.settle()?;
+        let statements = damage.rewrite();
+        let bare = measure::action(|| self.cluster.sql(DATABASE, &statements).map(drop))?;
+        Ok(Mend {
+            percent,
+            increment,
+            cost,
+            waited: Duration::from_millis(waited),
+            bare: bare.time,
+        })
     }
 
     /// `pg_restore` of the table into a database beside.
@@ -264,5 +277,26 @@ impl Bench<'_> {
         self.cluster.sql("postgres", &["drop database beside"])?;
         remove(&self.dumped("-Fd"))?;
         Ok(cost)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_that_repeats_it_is_the_shortest() {
+        let options = |flags: &[&str]| Options::parse(flags).unwrap();
+        assert_eq!(options(&[]).command(), "cargo xtask bench postgres");
+        let five = options(&["--millions", "5"]);
+        assert_eq!(five.rows, [5_000_000]);
+        assert_eq!(five.command(), "cargo xtask bench postgres --millions 5");
+        assert!(!options(&["--quick"]).writes_page);
+        for wrong in ["0", "65", "5,", "many"] {
+            assert_eq!(
+                Options::parse(&["--millions", wrong]),
+                Err(USAGE.to_owned())
+            );
+        }
     }
 }

@@ -2,63 +2,52 @@
 //! of the server kept.
 
 use std::path::Path;
-use std::time::Duration;
 
-use super::table::{self, CONTENT, CREATE, DATABASE, Damage};
-use crate::bench::measure::{self, Cost};
+use super::PERCENT;
+use super::results::{Delta, PgBackRest, Stored};
+use super::table::{self, CONTENT, DATABASE, Damage};
+use crate::bench::measure;
 use crate::bench::rows::postgres::{Cluster, Postgres, Tuning};
 use crate::bench::scratch::{Scratch, size_bytes};
+use crate::bench::units::seconds;
 use crate::run::Step;
 
 const STANZA: &str = "bench";
 
-/// What it took.
-pub struct Measured {
-    /// `pgBackRest 2.45`.
-    pub version: String,
-    /// A full backup, and its bytes.
-    pub full: (Cost, u64),
-    /// For each share of damage.
-    pub shares: Vec<Share>,
+/// Installs it where it is missing, and gives its version: `pgBackRest 2.45`.
+///
+/// # Errors
+/// It is missing and cannot be installed.
+pub fn provide() -> Result<String, String> {
+    let version = || Step::new("pgbackrest version").output();
+    if version().is_none() {
+        Step::new("apt-get update").run()?;
+        Step::new("apt-get install -y --no-install-recommends pgbackrest")
+            .with("DEBIAN_FRONTEND", "noninteractive")
+            .run()?;
+    }
+    let version = version().ok_or("pgBackRest was installed, but does not run")?;
+    Ok(version.trim().to_owned())
 }
 
-/// What a share of damage took.
-pub struct Share {
-    pub percent: f64,
-    /// An incremental backup, and its bytes.
-    pub increment: (Cost, u64),
-    /// `restore --delta` to the full backup, from when the server is stopped until it is open again.
-    pub down: Duration,
-}
-
-/// Measures it.
+/// Measures what it takes with a table of the same size and the same damages.
 ///
 /// # Errors
 /// A step failed, or what was restored is not what there was.
-pub fn measure(
-    postgres: &Postgres,
-    scratch: &Scratch,
-    rows: u64,
-    percent: &[f64],
-) -> Result<Measured, String> {
-    provide()?;
+pub fn measure(postgres: &Postgres, scratch: &Scratch, rows: u64) -> Result<PgBackRest, String> {
     let directory = scratch.path("archived");
     let mut cluster =
         postgres.start_with(directory.clone(), Tuning::Archived, settings(&directory))?;
-    let version = measure::output(cluster.program("pgbackrest").arg("version"))?;
     run(&cluster, &["stanza-create"])?;
-    cluster.sql("postgres", &[&format!("create database {DATABASE}")])?;
-    cluster.sql(DATABASE, CREATE)?;
-    cluster.sql(DATABASE, &[&table::fill(rows)])?;
-    cluster.sql(DATABASE, &["vacuum analyze t"])?;
+    table::create(&cluster, rows)?;
     let full = backup(&cluster, "full")?;
     let label = newest(&cluster)?;
     let wanted = cluster.sql(DATABASE, &[CONTENT])?;
     let mut shares = Vec::new();
-    for percent in percent {
+    for percent in PERCENT {
         // The first increment after a restore reads all files anew, and is not what is measured.
         run(&cluster, &["backup", "--type=incr"])?;
-        cluster.sql(DATABASE, &Damage::of(rows, *percent).statements())?;
+        cluster.sql(DATABASE, &Damage::of(rows, percent).statements())?;
         let increment = backup(&cluster, "incr")?;
         let set = format!("--set={label}");
         let down = measure::action(|| {
@@ -76,28 +65,13 @@ pub fn measure(
         if cluster.sql(DATABASE, &[CONTENT])? != wanted {
             return Err("pgBackRest did not bring back what there was".to_owned());
         }
-        shares.push(Share {
-            percent: *percent,
+        println!("{percent} %: pgBackRest in {}", seconds(down.time));
+        shares.push(Delta {
             increment,
             down: down.time,
         });
     }
-    Ok(Measured {
-        version: version.trim().to_owned(),
-        full,
-        shares,
-    })
-}
-
-/// Installs it where it is missing.
-fn provide() -> Result<(), String> {
-    if Step::new("pgbackrest version").output().is_some() {
-        return Ok(());
-    }
-    Step::new("apt-get update").run()?;
-    Step::new("apt-get install -y --no-install-recommends pgbackrest")
-        .with("DEBIAN_FRONTEND", "noninteractive")
-        .run()
+    Ok(PgBackRest { full, shares })
 }
 
 /// What it is told, by itself and by the server: two processes, as the others have two jobs.
@@ -122,6 +96,8 @@ fn settings(directory: &Path) -> Vec<(&'static str, String)> {
         ("PGBACKREST_LOG_LEVEL_FILE", "off".to_owned()),
         ("PGBACKREST_PROCESS_MAX", "2".to_owned()),
         ("PGBACKREST_START_FAST", "y".to_owned()),
+        // The log of a large table has to be kept before a backup ends.
+        ("PGBACKREST_ARCHIVE_TIMEOUT", "1800".to_owned()),
     ]
 }
 
@@ -129,16 +105,21 @@ fn run(cluster: &Cluster<'_>, words: &[&str]) -> Result<(), String> {
     measure::output(cluster.program("pgbackrest").args(words)).map(drop)
 }
 
-fn backup(cluster: &Cluster<'_>, kind: &str) -> Result<(Cost, u64), String> {
+fn backup(cluster: &Cluster<'_>, kind: &str) -> Result<Stored, String> {
     let repository = cluster.directory().join("pgbackrest/backup");
     let before = match repository.exists() {
         true => size_bytes(&repository)?,
         false => 0,
     };
     cluster.settle()?;
+    // What was written before is kept by now, and is no part of what is measured.
+    run(cluster, &["check"])?;
     let mut backup = cluster.program("pgbackrest");
     let cost = measure::run(backup.args(["backup", &format!("--type={kind}")]))?;
-    Ok((cost, size_bytes(&repository)? - before))
+    Ok(Stored {
+        cost,
+        bytes: size_bytes(&repository)? - before,
+    })
 }
 
 /// The label of the newest backup.

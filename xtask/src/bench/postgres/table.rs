@@ -1,9 +1,11 @@
 //! The table under measure, and what happens to it.
 
+use crate::bench::rows::postgres::Cluster;
+
 pub const DATABASE: &str = "bench";
 
 /// A row has about 125 bytes.
-pub const CREATE: &[&str] = &[
+const CREATE: &[&str] = &[
     "create table t (id bigint primary key, customer int not null, at timestamptz not null, kind text not null,
                      amount numeric(12,2), note text)",
     "create index on t (customer)",
@@ -13,12 +15,22 @@ pub const CREATE: &[&str] = &[
 /// Tells two contents apart.
 pub const CONTENT: &str = "select count(*), sum(hashtextextended(t::text, 0)) from t";
 
-/// The statement that fills it.
-pub fn fill(rows: u64) -> String {
+/// Makes its database, and fills it.
+///
+/// # Errors
+/// The server refused.
+pub fn create(cluster: &Cluster<'_>, rows: u64) -> Result<(), String> {
+    cluster.sql("postgres", &[&format!("create database {DATABASE}")])?;
+    cluster.sql(DATABASE, CREATE)?;
+    cluster.sql(DATABASE, &[&fill(rows)])?;
+    cluster.sql(DATABASE, &["vacuum analyze t"]).map(drop)
+}
+
+fn fill(rows: u64) -> String {
     format!(
-        "insert into t select n, n * 7919 % 100000, '2026-01-01Z'::timestamptz + n * interval '1 second',
+        "insert into t select n, (n * 7919 % 100000)::int, '2026-01-01Z'::timestamptz + n * interval '1 second',
              'kind ' || n % 13, (n % 100000) / 100.0, md5(n::text) || md5((n + 1)::text)
-         from generate_series(1, {rows}) n"
+         from generate_series(1::bigint, {rows}) n"
     )
 }
 

@@ -91,10 +91,10 @@ pub struct MendArgs {
     /// Have the server check every byte of the tables at the end; what it finds damaged is brought anew
     #[arg(long)]
     check_table: bool,
-    /// Read every byte of the parts that stay and compare it with their checksums: what is damaged is
-    /// brought anew, file by file
+    /// Read all that stays: every byte of parts is compared with their checksums, and what is damaged is brought anew,
+    /// file by file; every row of PostgreSQL is compared with the backup, whatever the versions of rows tell
     #[arg(long)]
-    check_kept: bool,
+    pub check_kept: bool,
     /// Where in ZooKeeper or Keeper replicated tables are created, with {database}, {table} and macros of
     /// the server; without, a table of another name gets another path by rule, which the plan tells
     #[arg(long, value_name = "PATH")]
@@ -230,7 +230,6 @@ impl MendArgs {
             ),
             ("--keep-undo", self.keep_undo == Some(true)),
             ("--check-table", self.check_table),
-            ("--check-kept", self.check_kept),
             ("--apply-mutations", self.apply_mutations),
             ("--replica-path", self.replica_path.is_some()),
             ("--force-untried", self.force_untried),
@@ -297,6 +296,7 @@ impl MendArgs {
             ("--include-conflicting", self.conflicting.is_given()),
             ("--accept-schema", self.accept_schema),
             ("--max-write-wait", self.max_write_wait.is_some()),
+            ("--check-kept", self.check_kept),
         ];
         let Some((given, _)) = flags.into_iter().find(|(_, given)| *given) else {
             return Ok(());

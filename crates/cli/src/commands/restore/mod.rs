@@ -161,6 +161,7 @@ impl RestoreCommand {
             keep_newer_than_us: self.mend.keep_newer_than,
             changed_by: self.mend.only_changed_by,
             include_rewritten: self.mend.include_rewritten,
+            check_kept: self.mend.check_kept,
             changed_only: BTreeMap::new(),
         };
         if !plans {

@@ -114,13 +114,16 @@ impl Front {
     }
 
     /// The backup of the state before a mend whose writers go on until the publish: an increment on the wanted
-    /// backup, of the tables that are mended, taken of what the publish replaced. The id is not claimed yet.
+    /// backup, of the tables that are mended, taken of what the publish replaced. The id is not claimed yet. With how the
+    /// rows that differ are found: by the versions of rows where the chain of the wanted backup goes on to the newest,
+    /// unless all rows are to be compared.
     pub(super) fn before_of_publish(
         &self,
         collection: &Collection,
         wanted: &Chosen,
         tables: &[RowTableMend],
         label: &str,
+        compares_rows: bool,
     ) -> Result<(BackupRequest, FindBy)> {
         let restore_beside = |message: String| {
             let name = &collection.collection;
@@ -174,8 +177,21 @@ impl Front {
         };
         let (label, id) = (Some(label.to_owned()), header_id.as_deref());
         let before = self.planned_backup(&mended, label, Some(followed), id, &listed)?;
-        let reason = "mends of PostgreSQL go by the rows as they are".to_owned();
-        Ok((before, FindBy::Digests { reason }))
+        let find_by = match compares_rows {
+            true => FindBy::Digests {
+                reason: "that was asked for".to_owned(),
+            },
+            false => match self.follow(collection, id, &listed) {
+                Ok(followed) => by_versions(&followed, last),
+                Err(error @ (Error::Refused { .. } | Error::FullNeeded { .. })) => {
+                    FindBy::Digests {
+                        reason: error.to_string(),
+                    }
+                }
+                Err(error) => return Err(error),
+            },
+        };
+        Ok((before, find_by))
     }
 
     /// Checks that the backup by which a mend is taken back is the one that it took.
@@ -206,6 +222,23 @@ impl Front {
                 operation.repository_url
             ),
         ))
+    }
+}
+
+/// By the versions of rows since the backup that an increment would stand on, where that is of the chain of the wanted one.
+fn by_versions(followed: &Followed, wanted: &StoredManifest) -> FindBy {
+    let mut chain = followed.chain.iter();
+    match chain.position(|stored| stored.blake3 == wanted.blake3) {
+        Some(at) => FindBy::Versions {
+            later: followed.chain[at + 1..].iter().map(link).collect(),
+            since: followed.since_version,
+        },
+        None => FindBy::Digests {
+            reason: format!(
+                "the newest backup, {}, does not stand on the wanted one",
+                followed.parent.backup_id
+            ),
+        },
     }
 }
 

@@ -10,8 +10,9 @@
 //!
 //! *Crash*: the next attempt reads a range again unless it was read to its end. A mark in the publishing transaction
 //! says whether the publish happened, and the same transaction keeps what it replaced: the backup of the state before
-//! can be made at any time after. *Cost*: the rows of the tables are read once, twice where they differ, and the
-//! repository only where they do.
+//! can be made at any time after. *Cost*: of a range the rows that may differ are read, and looked up in the repository
+//! (`candidates`). Where it is not known which may, all its rows are read once, twice where they differ, and the repository
+//! only where they do.
 
 use std::ops::ControlFlow;
 
@@ -22,24 +23,22 @@ use mendb_model::name::TablePath;
 use mendb_model::operation::{
     MendedRows, MendedShard, Rewind, RowMendRequest, RowTableMend, StepKind, TaskOutput, TaskSpec,
 };
-use mendb_model::{Change, ChangeKind, Digest, RowBlock, RowBlockBuilder, StagedCounts};
+use mendb_model::{Digest, RowBlock, StagedCounts};
 use mendb_repo::ChainReader;
 
 use super::backup;
+use super::candidates::{Candidate, Candidates};
+use super::digests::expected;
+use super::exchanges::Exchanges;
 use super::rewind::{ReplacedRows, differences, replaced_digests};
-use super::scope::Chooser;
 use super::units::Units;
 use super::{
-    Fetched, Progress, Put, beside_writers_of, no_such_table, staging, wanted_chain,
-    wanted_manifest,
+    Fetched, Progress, beside_writers_of, no_such_table, staging, wanted_chain, wanted_manifest,
 };
 use crate::attempt::{Attempt, Counts};
 use crate::diff::Pulled;
 use crate::operations::kind::no_such_step;
 use crate::task_error::{TaskError, TaskResult};
-
-/// Differences are staged in blocks of about this many bytes.
-const BLOCK_BYTES: usize = 4 << 20;
 
 /// Runs one task.
 pub(super) fn run(
@@ -106,8 +105,18 @@ fn look(
     let (operation, table) = (attempt.operation(), &path.table);
     let expected = expected(attempt, request, path, range)?;
     let look = beside.begin_look(operation, table, range)?;
-    let found = engine.digest(path, range)?;
+    let candidates = || Candidates::of(attempt, request, (path, range), expected);
     if let Some(rewind) = request.rewind_of(table) {
+        let known = match candidates()? {
+            Some(candidates) => {
+                candidates.each(&mut |_, _| attempt.in_progress(progress.counts))?
+            }
+            None => None,
+        };
+        let found = match known {
+            Some(found) => found,
+            None => engine.digest(path, range)?,
+        };
         let now;
         let units = match units {
             Some(units) => units,
@@ -120,6 +129,62 @@ fn look(
         let digests = take_back(attempt, request, rewind, at, found, progress)?;
         return Ok(beside.end_look(operation, table, range, &look, digests)?);
     }
+    if let Some(candidates) = candidates()? {
+        let before = progress.done;
+        let digests = choose(attempt, request, (path, range), candidates, progress)?;
+        if let Some(digests) = digests {
+            return Ok(beside.end_look(operation, table, range, &look, digests)?);
+        }
+        // What was staged may not be all.
+        progress.done = before;
+        let look = beside.begin_look(operation, table, range)?;
+        let digests = compare(attempt, request, (path, range), expected, progress)?;
+        return Ok(beside.end_look(operation, table, range, &look, digests)?);
+    }
+    let digests = compare(attempt, request, (path, range), expected, progress)?;
+    Ok(beside.end_look(operation, table, range, &look, digests)?)
+}
+
+/// Stages what differs among the keys of a range that may; `None` where these are not all.
+fn choose(
+    attempt: &Attempt<'_>,
+    request: &RowMendRequest,
+    at: (&TablePath, &KeyRange),
+    candidates: Candidates<'_, '_>,
+    progress: &mut Progress<'_, '_>,
+) -> TaskResult<Option<LookedDigests>> {
+    let mut put = staging(attempt, at.0)?;
+    let mut exchanges = Exchanges::new(attempt, request, at, &mut put, progress)?;
+    let mut done = MendedRows::default();
+    let found = candidates.each(&mut |some, read| {
+        done += read;
+        for Candidate { key, live, wanted } in some {
+            match live == wanted {
+                true => done.kept += 1,
+                false => exchanges.add(key, *live, *wanted),
+            }
+        }
+        match exchanges.is_full() {
+            true => exchanges.stage(std::mem::take(&mut done)),
+            false => attempt.check_stopped(),
+        }
+    })?;
+    match found {
+        Some(found) => exchanges.finish(found, done).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Stages what differs in a range, by reading all of its rows.
+fn compare(
+    attempt: &Attempt<'_>,
+    request: &RowMendRequest,
+    (path, range): (&TablePath, &KeyRange),
+    expected: Option<Digest>,
+    progress: &mut Progress<'_, '_>,
+) -> TaskResult<LookedDigests> {
+    let engine = attempt.tools.engine.rows()?;
+    let found = engine.digest(path, range)?;
     progress.looked_at(MendedRows {
         read: found.rows,
         ..MendedRows::default()
@@ -130,11 +195,10 @@ fn look(
             kept: found.rows,
             ..MendedRows::default()
         });
-        let digests = LookedDigests {
+        return Ok(LookedDigests {
             found,
             wanted: found,
-        };
-        return Ok(beside.end_look(operation, table, range, &look, digests)?);
+        });
     }
     let chain = wanted_chain(attempt, request)?;
     let repository = &attempt.tools.repository;
@@ -143,14 +207,10 @@ fn look(
     let mut walk = Walk {
         attempt,
         wanted: Pulled::new(wanted, |wanted| attempt.wait(wanted.next())),
-        changes: RowBlockBuilder::new(),
-        chooser: Chooser::new(attempt, request, path, range)?,
-        exchanged: Vec::new(),
-        digests: LookedDigests::default(),
+        exchanges: Exchanges::new(attempt, request, (path, range), &mut put, progress)?,
+        found: Digest::default(),
         done: MendedRows::default(),
         fetched: Fetched::default(),
-        put: &mut put,
-        progress,
     };
     let mut outcome = Ok(());
     engine.scan(path, range, None, &mut |live| match walk.compare(live) {
@@ -161,8 +221,7 @@ fn look(
         }
     })?;
     outcome?;
-    let digests = walk.finish()?;
-    Ok(beside.end_look(operation, table, range, &look, digests)?)
+    walk.finish()
 }
 
 /// Stages what chosen transactions changed in a range, whose rows were read: what is written from the look on is found
@@ -225,21 +284,7 @@ fn copy(
     })
 }
 
-/// The digest of a range in the wanted backup; `None` where it is a part of a shard.
-fn expected(
-    attempt: &Attempt<'_>,
-    request: &RowMendRequest,
-    path: &TablePath,
-    range: &KeyRange,
-) -> TaskResult<Option<Digest>> {
-    let manifest = wanted_manifest(attempt, request)?;
-    let repository = &attempt.tools.repository;
-    let shards = attempt.wait(repository.shards_within(&manifest, path, range))?;
-    let shard = shards.iter().find(|shard| shard.range == *range);
-    Ok(shard.map(|shard| shard.digest))
-}
-
-/// The same of any range, by reading its rows where the backup does not tell.
+/// The digest of any range in the wanted backup, by reading its rows where that does not tell.
 fn wanted_digest(
     attempt: &Attempt<'_>,
     request: &RowMendRequest,
@@ -265,18 +310,12 @@ fn wanted_digest(
 struct Walk<'a, 'b, 'c, 'd> {
     attempt: &'a Attempt<'b>,
     wanted: Pulled<'a, ChainReader>,
-    changes: RowBlockBuilder,
-    /// Where not all keys that differ are mended.
-    chooser: Option<Chooser<'a, 'b>>,
-    /// Of each change the digests of the live row and of the wanted one.
-    exchanged: Vec<LookedDigests>,
-    /// Of the rows so far.
-    digests: LookedDigests,
+    exchanges: Exchanges<'a, 'b, 'c, 'd>,
+    /// Of the live rows so far.
+    found: Digest,
     /// What was done since the last report.
     done: MendedRows,
     fetched: Fetched,
-    put: Put<'a>,
-    progress: &'a mut Progress<'c, 'd>,
 }
 
 impl Walk<'_, '_, '_, '_> {
@@ -285,17 +324,12 @@ impl Walk<'_, '_, '_, '_> {
         self.attempt.check_stopped()?;
         for (key, row) in live.iter() {
             self.bring(Some(key))?;
-            self.digests.found.add(key, row);
-            self.digests.wanted.add(key, row);
-            let change = match self.wanted.next_at(key)? {
-                Some(wanted) if wanted == row => {
-                    self.done.kept += 1;
-                    continue;
-                }
-                Some(wanted) => Change::reset(wanted.to_vec(), 0),
-                None => Change::erase(0),
-            };
-            self.add(key, &change, Some(row))?;
+            self.found.add(key, row);
+            match self.wanted.next_at(key)? {
+                Some(wanted) if wanted == row => self.done.kept += 1,
+                wanted => self.exchanges.add(key, Some(row), wanted),
+            }
+            self.stage_if_full()?;
         }
         Ok(())
     }
@@ -303,69 +337,31 @@ impl Walk<'_, '_, '_, '_> {
     /// Adds the wanted rows before a live one, or all that are left.
     fn bring(&mut self, before: Option<&[u8]>) -> TaskResult<()> {
         while let Some((key, row)) = self.wanted.next_before(before)? {
-            let (key, change) = (key.to_vec(), Change::reset(row.to_vec(), 0));
-            self.add(&key, &change, None)?;
+            self.exchanges.add(key, None, Some(row));
+            self.stage_if_full()?;
         }
         Ok(())
     }
 
-    fn add(&mut self, key: &[u8], change: &Change, live: Option<&[u8]>) -> TaskResult<()> {
-        let mut exchanged = LookedDigests::default();
-        if let Some(live) = live {
-            exchanged.found.add(key, live);
-        }
-        if change.kind != ChangeKind::Erase {
-            exchanged.wanted.add(key, &change.row);
-        }
-        self.exchanged.push(exchanged);
-        self.changes.push_with(key, |out| change.encode_into(out));
-        if self.changes.size_bytes() >= BLOCK_BYTES {
-            self.stage()?;
-        }
-        Ok(())
-    }
-
-    fn stage(&mut self) -> TaskResult<()> {
-        if self.changes.is_empty() {
+    fn stage_if_full(&mut self) -> TaskResult<()> {
+        if !self.exchanges.is_full() {
             return Ok(());
         }
-        let mut changes = self.changes.finish();
-        let mut exchanged = std::mem::take(&mut self.exchanged);
+        let done = self.done();
+        self.exchanges.stage(done)
+    }
+
+    fn done(&mut self) -> MendedRows {
         let mut done = std::mem::take(&mut self.done);
-        if let Some(chooser) = &mut self.chooser {
-            let chosen = chooser.choose(&changes.view())?;
-            let mut are_chosen = chosen.are_chosen.into_iter();
-            exchanged.retain(|_| are_chosen.next().unwrap_or(false));
-            done.newer += chosen.newer.len() as u64;
-            done.rewritten += chosen.rewritten.len() as u64;
-            changes = chosen.changes;
-        }
-        for LookedDigests { found, wanted } in exchanged {
-            self.digests.wanted.subtract(found);
-            self.digests.wanted.merge(wanted);
-        }
-        let staged = match changes.is_empty() {
-            true => StagedCounts::default(),
-            false => (self.put)(&changes.view())?,
-        };
-        done += MendedRows {
-            upserted: staged.upserted,
-            erased: staged.erased,
-            written_bytes: staged.bytes,
-            ..self.fetched.since(self.wanted.source().counts())
-        };
-        self.progress.looked_at(done);
-        self.attempt.in_progress(self.progress.counts)
+        done += self.fetched.since(self.wanted.source().counts());
+        done
     }
 
     /// Stages what is left, and tells the digests.
     fn finish(mut self) -> TaskResult<LookedDigests> {
         self.bring(None)?;
-        self.stage()?;
-        let mut rest = self.done;
-        rest += self.fetched.since(self.wanted.source().counts());
-        self.progress.looked_at(rest);
-        Ok(self.digests)
+        let done = self.done();
+        self.exchanges.finish(self.found, done)
     }
 }
 

@@ -72,7 +72,7 @@ pub(super) fn stage(
 }
 
 /// The digest of a range in the wanted backup; `None` where it is only part of a shard.
-fn expected(
+pub(super) fn expected(
     attempt: &Attempt<'_>,
     request: &RowMendRequest,
     path: &TablePath,

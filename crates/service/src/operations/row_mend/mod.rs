@@ -17,11 +17,13 @@
 
 mod before;
 mod beside_writers;
+mod candidates;
 mod changes;
 pub(crate) mod conflicts;
 mod digests;
 pub mod drift;
 mod estimate;
+mod exchanges;
 mod methods;
 mod new_rules;
 pub mod order;
@@ -251,7 +253,7 @@ fn stage(
                 progress,
             )
         }
-        FindBy::Digests { .. } => {
+        FindBy::Versions { .. } | FindBy::Digests { .. } => {
             digests::stage(attempt, request, (path, range), &mut put, progress)
         }
     }

@@ -65,6 +65,10 @@ pub struct RowMendOrder {
     /// Whether rows go back too that others wrote again since.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub include_rewritten: bool,
+    /// Whether all rows are read and compared with the backup, also where the versions of rows tell which were written
+    /// since. Likewise.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub check_kept: bool,
     /// Tables of which only those keys go back that the wanted backup itself has changes of: it is the state before a
     /// mend, which is taken back. With what becomes of rows that others wrote again since that.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -325,6 +329,12 @@ impl Front {
                 "leave it out",
             ));
         }
+        if order.check_kept && !beside_writers {
+            return Err(Error::refused(
+                "--check-kept is for ClickHouse and PostgreSQL, and has no effect on row stores",
+                "leave it out; mendb verify BACKUP --live compares all rows",
+            ));
+        }
         let without_effect = [
             ("--accept-schema", order.accept_schema),
             ("--include-conflicting", order.conflicting.include),
@@ -337,7 +347,10 @@ impl Front {
             ));
         }
         let (before, find_by) = match beside_writers {
-            true => self.before_of_publish(&collection, &chosen, &tables, label)?,
+            true => {
+                let check_kept = order.check_kept;
+                self.before_of_publish(&collection, &chosen, &tables, label, check_kept)?
+            }
             false => self.before(&collection, chain, &tables, label)?,
         };
         let scope = RowScope {

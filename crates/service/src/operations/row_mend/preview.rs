@@ -12,9 +12,10 @@ use mendb_model::name::TablePath;
 use mendb_model::operation::{
     ChosenMethod, FindBy, MendedRows, Request, Rewind, RowMendRequest, RowTableMend,
 };
-use mendb_model::{ChangeKind, Digest, RowBlock, RowBlockBuilder};
+use mendb_model::{Change, ChangeKind, Digest, RowBlock, RowBlockBuilder};
 use serde::{Deserialize, Serialize};
 
+use super::candidates::{Candidate, Candidates};
 use super::conflicts::{Search, is_needed};
 use super::digests::live_digest;
 use super::methods::{ChangedKeys, MendedRanges};
@@ -22,7 +23,7 @@ use super::rewind::differences;
 use super::scope::{Chooser, NewerRow, RewrittenRow};
 use super::units::Units;
 use super::wanted::WantedRows;
-use super::{Fetched, Progress, digests, no_such_table, wanted_chain, wanted_manifest};
+use super::{Fetched, Progress, Put, digests, no_such_table, wanted_chain, wanted_manifest};
 use crate::attempt::{Attempt, Counts};
 use crate::diff::{KeyUnion, Pulled};
 use crate::error::Result;
@@ -177,7 +178,7 @@ pub(super) fn look(
             .iter()
             .map(|link| attempt.manifest(&request.before.collection, link))
             .collect::<TaskResult<_>>()?,
-        FindBy::Digests { .. } => Vec::new(),
+        FindBy::Versions { .. } | FindBy::Digests { .. } => Vec::new(),
     };
     let methods = MendedRanges {
         tools: attempt.tools,
@@ -188,7 +189,7 @@ pub(super) fn look(
                 increments: &increments,
                 live_since: Some(request.before.since_version.unwrap_or_default()),
             },
-            FindBy::Digests { .. } => ChangedKeys::Digests,
+            FindBy::Versions { .. } | FindBy::Digests { .. } => ChangedKeys::Digests,
         },
     };
     let units = Units::of_table(attempt, request, &TablePath::table(&table.table))?;
@@ -205,19 +206,22 @@ pub(super) fn look(
             let live = engine.shards(&of.path, &of.range)?;
             rebuilt_bytes += live.iter().map(|shard| shard.bytes).sum::<u64>();
         }
-        let rows = match &request.find_by {
-            _ if of.path.index.is_some() => looking.estimate(&chain, &of.range)?,
+        let (rows, digest) = match &request.find_by {
+            _ if of.path.index.is_some() => (looking.estimate(&chain, &of.range)?, None),
             FindBy::Changes { .. } if !of.method.is_rebuild() => {
-                looking.by_changes(&of.range, &increments, &mut search)?
+                let rows = looking.by_changes(&of.range, &increments, &mut search)?;
+                (rows, None)
             }
             _ => match request.rewind_of(&of.path.table) {
                 Some(rewind) => {
-                    looking.taken_back((rewind, &units), &of.range, &mut search, &mut stay)?
+                    let rewind = (rewind, &units);
+                    looking.taken_back(rewind, &of.range, &mut search, &mut stay)?
                 }
                 None => looking.side_by_side(&of.range, &mut search, &mut stay)?,
             },
         };
-        shards.push(looking.preview(backup, of.range, rows, Some(of.method))?);
+        let method = Some(of.method);
+        shards.push(looking.preview(backup, of.range, rows, method, digest)?);
     }
     let path = TablePath::table(&table.table);
     let looking = Looking {
@@ -226,7 +230,7 @@ pub(super) fn look(
         path: &path,
     };
     for (key, rows) in looking.at_single_keys(&mut search)? {
-        shards.push(looking.preview(backup, key, rows, None)?);
+        shards.push(looking.preview(backup, key, rows, None, None)?);
     }
     let (also, conflicts) = search.finish();
     Ok(Looked {
@@ -287,13 +291,14 @@ impl Looking<'_, '_> {
         range: KeyRange,
         rows: MendedRows,
         method: Option<ChosenMethod>,
+        digest: Option<Digest>,
     ) -> TaskResult<ShardPreview> {
         let engine = self.attempt.tools.engine.rows()?;
         let index = self.path.index.as_deref();
         let types = backup.schema_of(index).map(|schema| schema.key_types());
-        let digest = match index {
-            None => Some(live_digest(engine, self.path, &range)?.0),
-            Some(_) => None,
+        let digest = match (digest, index) {
+            (None, None) => Some(live_digest(engine, self.path, &range)?.0),
+            (digest, _) => digest,
         };
         Ok(ShardPreview {
             table: self.path.to_string(),
@@ -317,16 +322,67 @@ impl Looking<'_, '_> {
         })
     }
 
-    /// Counts by comparing all rows of a range, where their digests differ.
+    /// Counts by the keys of a range that may differ, or by comparing all rows where the digests do; with the digest of the
+    /// live rows where it is known.
     fn side_by_side(
         &self,
         range: &KeyRange,
         search: &mut Search<'_>,
         found: &mut Stay,
-    ) -> TaskResult<MendedRows> {
-        let mut counts = Counts::default();
-        let mut progress = Progress::resume(self.attempt, &mut counts);
+    ) -> TaskResult<(MendedRows, Option<Digest>)> {
+        let at = (self.path, range);
+        let wanted = digests::expected(self.attempt, self.request, self.path, range)?;
+        if let Some(candidates) = Candidates::of(self.attempt, self.request, at, wanted)? {
+            let mut done = MendedRows::default();
+            let (digest, stay) = self.counted(range, search, &mut done, |put, done| {
+                candidates.each(&mut |some, read| {
+                    *done += read;
+                    let mut changes = RowBlockBuilder::new();
+                    for Candidate { key, live, wanted } in some {
+                        if live == wanted {
+                            done.kept += 1;
+                            continue;
+                        }
+                        let change = match wanted {
+                            Some(wanted) => Change::reset(wanted.to_vec(), 0),
+                            None => Change::erase(0),
+                        };
+                        changes.push_with(key, |out| change.encode_into(out));
+                    }
+                    let counted = put(&changes.finish().view())?;
+                    done.upserted += counted.upserted;
+                    done.erased += counted.erased;
+                    done.written_bytes += counted.bytes;
+                    Ok(())
+                })
+            })?;
+            if let Some(digest) = digest {
+                found.extend(stay);
+                return Ok((done, Some(digest)));
+            }
+        }
+        let mut done = MendedRows::default();
+        let ((), stay) = self.counted(range, search, &mut done, |put, done| {
+            let mut counts = Counts::default();
+            let mut progress = Progress::resume(self.attempt, &mut counts);
+            digests::stage(self.attempt, self.request, at, put, &mut progress)?;
+            *done += progress.done;
+            Ok(())
+        })?;
+        found.extend(stay);
+        Ok((done, None))
+    }
+
+    /// Has changes of a range counted, those that are chosen of them; with the rows that stay.
+    fn counted<T>(
+        &self,
+        range: &KeyRange,
+        search: &mut Search<'_>,
+        done: &mut MendedRows,
+        find: impl FnOnce(Put<'_>, &mut MendedRows) -> TaskResult<T>,
+    ) -> TaskResult<(T, Stay)> {
         let mut chooser = Chooser::new(self.attempt, self.request, self.path, range)?;
+        let mut stay = Stay::default();
         let (mut newer, mut rewritten) = (0, 0);
         let mut put = |changes: &RowBlock<&[u8]>| match &mut chooser {
             None => self.count(changes, search),
@@ -334,30 +390,33 @@ impl Looking<'_, '_> {
                 let chosen = chooser.choose(changes)?;
                 newer += chosen.newer.len() as u64;
                 rewritten += chosen.rewritten.len() as u64;
-                found.extend(Stay {
+                stay.extend(Stay {
                     newer: chosen.newer,
                     rewritten: chosen.rewritten,
                 });
                 self.count(&chosen.changes.view(), search)
             }
         };
-        let at = (self.path, range);
-        digests::stage(self.attempt, self.request, at, &mut put, &mut progress)?;
-        Ok(MendedRows {
-            newer,
-            rewritten,
-            ..progress.done
-        })
+        let found = find(&mut put, done)?;
+        done.newer = newer;
+        done.rewritten = rewritten;
+        Ok((found, stay))
     }
 
-    /// Counts for the keys of a range that chosen transactions wrote.
+    /// Counts for the keys of a range that chosen transactions wrote; with the digest of the live rows where it is known.
     fn taken_back(
         &self,
         (rewind, units): (&Rewind, &Units),
         range: &KeyRange,
         search: &mut Search<'_>,
         stay: &mut Stay,
-    ) -> TaskResult<MendedRows> {
+    ) -> TaskResult<(MendedRows, Option<Digest>)> {
+        let newest = digests::expected(self.attempt, self.request, self.path, range)?;
+        let at = (self.path, range);
+        let digest = match Candidates::of(self.attempt, self.request, at, newest)? {
+            Some(candidates) => candidates.each(&mut |_, _| Ok(()))?,
+            None => None,
+        };
         let mut done = MendedRows::default();
         let at = (self.path, range, units);
         differences(self.attempt, self.request, rewind, at, &mut |some| {
@@ -378,7 +437,7 @@ impl Looking<'_, '_> {
             });
             Ok(())
         })?;
-        Ok(done)
+        Ok((done, digest))
     }
 
     /// What staging some changes would do, and who stands in the way of it.

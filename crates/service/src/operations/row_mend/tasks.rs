@@ -44,7 +44,7 @@ pub(super) fn tasks(
                 increments: &increments,
                 live_since: None,
             },
-            FindBy::Digests { .. } => ChangedKeys::Digests,
+            FindBy::Versions { .. } | FindBy::Digests { .. } => ChangedKeys::Digests,
         },
     };
     let mut tasks = Vec::new();

@@ -103,6 +103,7 @@ impl Front {
             keep_newer_than_us: None,
             changed_by: None,
             include_rewritten: false,
+            check_kept: false,
             // Of a mend of chosen keys, only these go back; so it is where it is known which it wrote.
             changed_only: live()
                 .filter(|table| mended.beside_writers || !table.scope.is_all())

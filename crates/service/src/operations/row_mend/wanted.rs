@@ -69,16 +69,12 @@ impl<'a, 'b> WantedRows<'a, 'b> {
 
     /// Hands over what some keys are wanted to hold, and counts.
     pub(super) fn put(&mut self, keys: &[&[u8]], put: Put<'_>) -> TaskResult<MendedRows> {
-        let rows = self.attempt.wait(self.lookup.look_up(keys))?;
+        let rows = self.rows(keys)?;
         let mut changes = RowBlockBuilder::new();
         for (key, row) in keys.iter().zip(rows) {
             let change = row.map_or_else(|| Change::erase(0), |row| Change::reset(row, 0));
             changes.push_with(key, |out| change.encode_into(out));
         }
-        let row_bytes = (changes.size_bytes() / keys.len().max(1)).max(1);
-        self.keys_at_once = (BYTES_AT_ONCE / row_bytes)
-            .min(self.keys_at_once * GROWTH)
-            .clamp(1, MOST_KEYS);
         let staged = put(&changes.finish().view())?;
         Ok(MendedRows {
             read: keys.len() as u64,
@@ -86,7 +82,30 @@ impl<'a, 'b> WantedRows<'a, 'b> {
             erased: staged.erased,
             kept: staged.kept,
             written_bytes: staged.bytes,
-            ..self.fetched.since(self.lookup.counts())
+            ..self.fetched()
         })
+    }
+
+    /// What some keys are wanted to hold.
+    pub(super) fn rows(&mut self, keys: &[&[u8]]) -> TaskResult<Vec<Option<Vec<u8>>>> {
+        let rows = self.attempt.wait(self.lookup.look_up(keys))?;
+        let bytes = |row: &Option<Vec<u8>>| row.as_ref().map_or(0, Vec::len);
+        let bytes =
+            rows.iter().map(bytes).sum::<usize>() + keys.iter().map(|key| key.len()).sum::<usize>();
+        let row_bytes = (bytes / keys.len().max(1)).max(1);
+        self.keys_at_once = (BYTES_AT_ONCE / row_bytes)
+            .min(self.keys_at_once * GROWTH)
+            .clamp(1, MOST_KEYS);
+        Ok(rows)
+    }
+
+    /// So many keys are looked up together next.
+    pub(super) fn keys_at_once(&self) -> usize {
+        self.keys_at_once
+    }
+
+    /// What was fetched since this was asked last.
+    pub(super) fn fetched(&mut self) -> MendedRows {
+        self.fetched.since(self.lookup.counts())
     }
 }
