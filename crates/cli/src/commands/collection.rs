@@ -193,6 +193,9 @@ impl CollectionCommand {
                 let tables = chosen(context, &tables)?;
                 let service = context.open_service()?;
                 service.create_collection(&name, &tables)?;
+                for note in service.relatives(&tables)? {
+                    context.say(&format!("note: {note}"));
+                }
                 let record = CollectionRecord::new(
                     service.collection(&name)?,
                     &Proven::last(service.journal())?,

@@ -74,6 +74,10 @@ fn describe(found: &TargetCheck) -> String {
             Field::left("why not", |t| t.refused.clone().unwrap_or_default()),
         ],
     );
+    let notes = found.tables.iter().flat_map(|table| &table.relatives);
+    for note in notes {
+        text += &format!("\nnote: {note}\n");
+    }
     for Missing {
         what,
         is_needed,

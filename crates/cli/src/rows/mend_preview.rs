@@ -53,6 +53,9 @@ pub fn describe(preview: &RowMendPreview) -> String {
     for note in not_known(&preview.tables, &preview.untold, &preview.collection) {
         text += &format!("{note}\n");
     }
+    for note in &preview.relatives {
+        text += &format!("note: {note}\n");
+    }
     text += &table(&preview.shards, &fields());
     text += &format!("\ntotal: {}\n", sentence(&preview.total));
     text += &format!(
@@ -67,6 +70,12 @@ pub fn describe(preview: &RowMendPreview) -> String {
             None => "; how long it takes is not known before the first mend of a target".to_owned(),
         }
     );
+    if let Some(most) = preview.most_bytes_per_s {
+        text += &format!(
+            "until writers wait, rows come and go at {} a second at most (postgres.bytes_per_s)\n",
+            human::bytes(most)
+        );
+    }
     if let Some((least, most)) = preview.writers_wait_ms {
         let [least, most] = [least, most].map(|ms| human::duration(Duration::from_millis(ms)));
         text += &format!("writers would wait {least} to {most}, going by the mends so far\n");

@@ -15,6 +15,7 @@ mod crash;
 mod guide;
 mod increments;
 mod indexes;
+mod inheritance;
 mod journals;
 mod leaders;
 mod meanwhile;

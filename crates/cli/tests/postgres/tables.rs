@@ -171,4 +171,19 @@ fn a_limit_to_bytes_a_second_is_said_and_kept_to() {
     // The smaller of the tables has more than 20,000 bytes, and one of them had to wait for the other.
     assert!(now() - started > 0.5);
     shop.ok(&["verify", "shop", "--live"]);
+    let plan = |more: &[&str]| {
+        let mut plan =
+            shop.command(&[&["restore", "shop", "--in-place", "--dry-run"], more].concat());
+        let output = plan.env("MENDB_POSTGRES_BYTES_PER_S", "10MiB").output();
+        String::from_utf8(output.unwrap().stdout).unwrap()
+    };
+    let told = plan(&[]);
+    assert!(
+        told.contains("a second at most (postgres.bytes_per_s)"),
+        "{told}"
+    );
+    let told: serde_json::Value = serde_json::from_str(&plan(&["--output", "json"])).unwrap();
+    assert_eq!(told["most_bytes_per_s"], 10 << 20, "{told}");
+    let unbounded = shop.json(&["restore", "shop", "--in-place", "--dry-run"]);
+    assert_eq!(unbounded.get("most_bytes_per_s"), None);
 }

@@ -38,6 +38,19 @@ pub trait RowStore: LiveRows {
         None
     }
 
+    /// Of some tables, what others read of them, or of tables that are not among them, as one: a sentence for each pair.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn relatives(&self, _tables: &[String]) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    /// The bytes of rows a second that come and go at most, where that is bounded.
+    fn most_bytes_per_s(&self) -> Option<u64> {
+        None
+    }
+
     /// What increments are taken with where changes are found. `None` where streams keep all of them: then
     /// [`Self::read_changes`] gives them.
     fn row_versions(&self) -> Option<&dyn RowVersions> {

@@ -8,7 +8,7 @@ use super::definition::{
     ColumnDefinition, Definition, IndexDefinition, PartitionDefinition, SequenceDefinition,
 };
 use super::error::{failed, refused};
-use super::name::{TableName, quoted};
+use super::name::{TableName, own_rows, quoted};
 use super::nested::{Form, Numbers, Types};
 use super::wire::Wire;
 use crate::error::{EngineError, Result};
@@ -80,6 +80,11 @@ impl Table {
             key,
             numbers,
         })
+    }
+
+    /// Its rows as statements name them: those of tables that inherit from it are of other tables.
+    pub(super) fn rows(&self) -> String {
+        own_rows(&self.relation, self.definition.partition_by.is_some())
     }
 
     /// The names of its columns, each behind something.
@@ -160,7 +165,6 @@ pub(super) fn find(client: &mut Client, table: &str) -> Result<Option<Table>> {
             "SELECT c.oid, c.relkind::text, c.relpersistence::text, row_security_active(c.oid),
                     EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = c.oid
                             OR r.ev_class IN (SELECT p.relid FROM pg_partition_tree(c.oid) p)),
-                    EXISTS (SELECT FROM pg_inherits i WHERE c.oid IN (i.inhrelid, i.inhparent)),
                     current_setting('server_version_num')::int4, c.relispartition,
                     CASE WHEN c.relkind = 'p' THEN pg_get_partkeydef(c.oid) END,
                     (SELECT min(l.relname::text) FROM pg_partition_tree(c.oid) p JOIN pg_class l ON l.oid = p.relid
@@ -194,25 +198,20 @@ pub(super) fn find(client: &mut Client, table: &str) -> Result<Option<Table>> {
     if row.get(4) {
         return cannot("it has rules (CREATE RULE), which change what is written");
     }
-    if row.get(7) {
+    if row.get(6) {
         return cannot("it is a partition: name the table that it is one of");
     }
-    if let Some(partition) = row.get::<_, Option<String>>(9) {
+    if let Some(partition) = row.get::<_, Option<String>>(8) {
         return cannot(&format!(
             "the rows of its partition {partition} are on another server"
         ));
     }
-    if let Some(partition) = row.get::<_, Option<String>>(10) {
+    if let Some(partition) = row.get::<_, Option<String>>(9) {
         return cannot(&format!(
             "its partition {partition} is unlogged: a crash of the server empties it"
         ));
     }
-    if row.get::<_, bool>(5) && kind == "r" {
-        return cannot(
-            "it inherits, or is inherited from: this version of mendb does not work with those yet",
-        );
-    }
-    let (oid, server): (u32, i32) = (row.get(0), row.get(6));
+    let (oid, server): (u32, i32) = (row.get(0), row.get(5));
     let columns = columns(client, table, oid, &doing)?;
     let key = client
         .query(
@@ -230,11 +229,28 @@ pub(super) fn find(client: &mut Client, table: &str) -> Result<Option<Table>> {
         constraints: Vec::new(),
         indexes: Vec::new(),
         sequences: Vec::new(),
-        partition_by: row.get(8),
+        partition_by: row.get(7),
         partitions: Vec::new(),
+        inherits: Vec::new(),
+        inherited_constraints: Vec::new(),
     };
     let table = Table::new(client, table, name.to_string(), definition)?;
     Ok(Some(table))
+}
+
+/// Relations as statements name their own rows, in the same order: `ONLY` where tables may inherit from them. One that is
+/// not there, which the statement will say, is as it was.
+pub(super) fn own_rows_of(client: &mut Client, relations: &[String]) -> Result<Vec<String>> {
+    let rows = client.query(
+        "SELECT c.relkind IS NOT DISTINCT FROM 'p' FROM unnest($1::text[]) WITH ORDINALITY AS r(name, place)
+         LEFT JOIN pg_class c ON c.oid = to_regclass(r.name) ORDER BY r.place",
+        &[&relations],
+    );
+    let rows = rows.map_err(|error| failed("look for tables", &error))?;
+    let named = relations.iter().zip(&rows);
+    Ok(named
+        .map(|(relation, row)| own_rows(relation, row.get(0)))
+        .collect())
 }
 
 fn columns(
@@ -262,7 +278,7 @@ fn columns(
                     coalesce(co.collname IN ('C', 'POSIX')
                         OR (co.collname = 'default' AND db.datcollate IN ('C', 'POSIX')
                             AND db.datlocprovider IN ('c', 'b')), true),
-                    coalesce(co.collisdeterministic, true)
+                    coalesce(co.collisdeterministic, true), NOT a.attislocal
              FROM pg_attribute a
              JOIN pg_type own ON own.oid = a.atttypid
              JOIN based b ON b.attnum = a.attnum
@@ -326,6 +342,7 @@ fn columns(
             default: row.get(5),
             identity: given(identity, "a", "d", ("ALWAYS", "BY DEFAULT")),
             generated: given(generated, "s", "v", ("STORED", "VIRTUAL")),
+            inherited: row.get(16),
             name,
         })
     };
@@ -390,13 +407,24 @@ pub(super) fn complete(client: &mut Client, table: &mut Table) -> Result<()> {
     let of = "$1::text::regclass";
     let constraints = client.query(
         &format!(
-            "SELECT pg_get_constraintdef(oid) FROM pg_constraint
+            "SELECT pg_get_constraintdef(oid), coninhcount > 0 FROM pg_constraint
              WHERE conrelid = {of} AND contype IN ('u', 'c', 'x') ORDER BY conname"
         ),
         &[&table.relation],
     );
     let constraints = constraints.map_err(failed)?;
-    table.definition.constraints = constraints.iter().map(|row| row.get(0)).collect();
+    let (inherited, own): (Vec<_>, Vec<_>) = constraints.iter().partition(|row| row.get(1));
+    table.definition.constraints = own.iter().map(|row| row.get(0)).collect();
+    table.definition.inherited_constraints = inherited.iter().map(|row| row.get(0)).collect();
+    let parents = client.query(
+        &format!(
+            "SELECT n.nspname || '.' || c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhparent
+             JOIN pg_namespace n ON n.oid = c.relnamespace WHERE i.inhrelid = {of} ORDER BY i.inhseqno"
+        ),
+        &[&table.relation],
+    );
+    let parents = parents.map_err(failed)?;
+    table.definition.inherits = parents.iter().map(|row| row.get(0)).collect();
     let indexes = client.query(
         &format!(
             "SELECT i.indisunique,

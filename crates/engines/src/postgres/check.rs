@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::catalogue;
 use super::error::failed;
 use super::slot::{self, StreamCheck};
-use super::{standby, state};
+use super::{inheritance, standby, state};
 use crate::error::Result;
 
 /// What was found of a database.
@@ -40,6 +40,9 @@ pub struct TableCheck {
     pub refused: Option<String>,
     /// Whether the role may also mend it.
     pub can_be_mended: bool,
+    /// The tables that inherit from it, or that it inherits from: a sentence for each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub relatives: Vec<String>,
 }
 
 /// What a role is not allowed.
@@ -125,7 +128,12 @@ pub(super) fn check(client: &mut Client) -> Result<TargetCheck> {
             Ok(_) => None,
             Err(error) => Some(error.to_string()),
         };
+        let relatives = match refused {
+            None => inheritance::relatives(client, std::slice::from_ref(&table))?,
+            Some(_) => Vec::new(),
+        };
         tables.push(TableCheck {
+            relatives: relatives.iter().map(ToString::to_string).collect(),
             can_be_mended: refused.is_none() && may_write && !is_standby,
             table,
             refused,

@@ -91,7 +91,8 @@ impl Cut {
         }
         if !names.is_empty() {
             // Before the snapshot, so that it has the definitions that stay.
-            let lock = format!("LOCK TABLE {} IN ACCESS SHARE MODE", names.join(", "));
+            let own = catalogue::own_rows_of(&mut keeper, &names)?;
+            let lock = format!("LOCK TABLE {} IN ACCESS SHARE MODE", own.join(", "));
             run(
                 &mut keeper,
                 format!("read the tables {}", tables.join(", ")),

@@ -36,6 +36,12 @@ pub(super) struct Definition {
     /// Its partitions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) partitions: Vec<PartitionDefinition>,
+    /// The tables that it inherits from (`INHERITS`), in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) inherits: Vec<String>,
+    /// Check constraints that it has from these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) inherited_constraints: Vec<String>,
 }
 
 /// A partition.
@@ -83,6 +89,9 @@ pub(super) struct ColumnDefinition {
     /// `STORED` or `VIRTUAL` of a generated column, whose values are carried nowhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) generated: Option<String>,
+    /// Whether it has it from a table that it inherits from alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) inherited: bool,
 }
 
 /// An index.
@@ -259,9 +268,16 @@ impl Definition {
         plain.collect::<Vec<_>>().join(", ")
     }
 
-    /// The statement that makes the table under a name, with its key and no other constraint.
-    pub(super) fn create(&self, relation: &str) -> String {
-        let columns = self.columns.iter().map(|column| {
+    /// The statement that makes the table under a name, with its key and no other constraint: of the columns that are
+    /// declared, those with a default that have their own.
+    pub(super) fn create(
+        &self,
+        relation: &str,
+        is_declared: &dyn Fn(&ColumnDefinition) -> bool,
+        has_own_default: &dyn Fn(&ColumnDefinition) -> bool,
+    ) -> String {
+        let declared = self.columns.iter().filter(|column| is_declared(column));
+        let columns = declared.map(|column| {
             let mut text = format!("{} {}", quoted(&column.name), column.type_name);
             if let Some(collation) = &column.collation {
                 text += &format!(" COLLATE {collation}");
@@ -279,6 +295,8 @@ impl Definition {
                 }
                 // It is given its own sequence with its name.
                 (_, _, Some(_)) if self.sequence(&column.name).is_some() => {}
+                // So is it, where its table inherits from one that has it.
+                (_, _, Some(_)) if !has_own_default(column) => {}
                 (_, _, Some(expression)) => text += &format!(" DEFAULT {expression}"),
                 _ => {}
             }

@@ -149,7 +149,8 @@ pub(super) fn exchange(
         }
         let delete = format!(
             "DELETE FROM {} t USING {} w WHERE {same}{condition}",
-            relations[at], exchange.new
+            mended.table.rows(),
+            exchange.new
         );
         run(client, &doing, &delete)?;
     }
@@ -175,7 +176,7 @@ pub(super) fn exchange(
             if !set.is_empty() {
                 let update = format!(
                     "UPDATE {} t SET {} FROM {} w WHERE {same} AND {}",
-                    relations[at],
+                    table.rows(),
                     set.join(", "),
                     exchange.new,
                     exchange.is_row
@@ -184,7 +185,7 @@ pub(super) fn exchange(
             }
             condition = format!(
                 " AND NOT EXISTS (SELECT FROM {} t WHERE {same})",
-                relations[at]
+                table.rows()
             );
         }
         let insert = format!(
@@ -256,7 +257,7 @@ pub(super) fn digest_after(
         "SELECT {} FROM {} w JOIN {} t ON {same}",
         table.column_list("t."),
         exchange.new,
-        table.relation
+        table.rows()
     );
     let read = copy_rows(client, table, &touched, &mut |key, row| {
         digest.add(key, row);
@@ -277,7 +278,7 @@ pub(super) fn written_since(
     let query = format!(
         "SELECT count(*), count(*) FILTER (WHERE {}) FROM {} t{condition}",
         is_written_since("t.", since),
-        table.relation
+        table.rows()
     );
     let row = client.query_one(&query, &[]);
     let row = row.map_err(|error| failed(format!("look at table {}", table.name), &error))?;
@@ -337,7 +338,7 @@ fn check_side_effects(
         "SELECT count(*), count(*) FILTER (WHERE t.xmin = '{}'::xid OR {}) FROM {} t",
         rules.own & u64::from(u32::MAX),
         is_written_since("t.", rules.locked),
-        table.relation
+        table.rows()
     );
     let row = client.query_one(&query, &[]);
     let row =

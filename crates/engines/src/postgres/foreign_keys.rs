@@ -7,7 +7,7 @@
 use postgres::Client;
 
 use super::error::{damaged, failed, refused};
-use super::name::{TableName, quoted};
+use super::name::{TableName, own_rows, quoted};
 use crate::error::Result;
 
 /// A foreign key.
@@ -17,6 +17,9 @@ pub(super) struct ForeignKey {
     /// The table that points, and the one that it points to, as statements name them.
     pub(super) child: String,
     pub(super) parent: String,
+    /// Their rows, without those of tables that inherit from them: these are of no foreign key.
+    pub(super) child_rows: String,
+    pub(super) parent_rows: String,
     /// Column of the child, of the parent, and the operator by which they are equal.
     columns: Vec<(String, String, String)>,
     acts_on_delete: bool,
@@ -27,7 +30,7 @@ pub(super) struct ForeignKey {
 pub(super) fn find(client: &mut Client, tables: &[String]) -> Result<Vec<ForeignKey>> {
     let rows = client.query(
         "SELECT c.conname::text, cn.nspname::text, cc.relname::text, pn.nspname::text, pc.relname::text,
-                c.confdeltype::text, c.confupdtype::text,
+                c.confdeltype::text, c.confupdtype::text, cc.relkind = 'p', pc.relkind = 'p',
                 array_to_json(ARRAY(
                     SELECT json_build_array(ca.attname, pa.attname, format('OPERATOR(%I.%s)', n.nspname, o.oprname))
                     FROM unnest(c.conkey, c.confkey, c.conpfeqop) AS k(child, parent, operator)
@@ -46,12 +49,16 @@ pub(super) fn find(client: &mut Client, tables: &[String]) -> Result<Vec<Foreign
     let rows = rows.map_err(|error| failed("look for foreign keys", &error))?;
     let name = |schema: String, name: String| TableName { schema, name }.to_string();
     let key = |row: &postgres::Row| {
-        let columns: String = row.get(7);
+        let columns: String = row.get(9);
         let columns = serde_json::from_str(&columns);
+        let child = name(row.get(1), row.get(2));
+        let parent = name(row.get(3), row.get(4));
         Ok(ForeignKey {
             name: row.get(0),
-            child: name(row.get(1), row.get(2)),
-            parent: name(row.get(3), row.get(4)),
+            child_rows: own_rows(&child, row.get(7)),
+            parent_rows: own_rows(&parent, row.get(8)),
+            child,
+            parent,
             acts_on_delete: !matches!(row.get(5), "a" | "r"),
             acts_on_update: !matches!(row.get(6), "a" | "r"),
             columns: columns.map_err(|error| damaged(format!("a foreign key: {error}")))?,
@@ -98,11 +105,11 @@ impl ForeignKey {
              WHERE {wanted} AND {set} AND NOT EXISTS (SELECT FROM {parent} p WHERE {equal}) LIMIT 1",
             columns = self.child_columns("t"),
             relation = written.relation,
-            child = self.child,
+            child = self.child_rows,
             same = written.same_key,
             wanted = written.condition,
             set = self.is_set("t"),
-            parent = self.parent,
+            parent = self.parent_rows,
             equal = self.equal("p", "t"),
         );
         match first(client, &query)? {
@@ -125,10 +132,10 @@ impl ForeignKey {
              WHERE {present} AND NOT EXISTS (SELECT FROM {parent} p WHERE {equal}) LIMIT 1",
             columns = self.child_columns("c"),
             relation = taken.relation,
-            child = self.child,
+            child = self.child_rows,
             was = self.equal("w", "c"),
             present = taken.condition,
-            parent = self.parent,
+            parent = self.parent_rows,
             equal = self.equal("p", "c"),
         );
         match first(client, &query)? {
@@ -173,9 +180,9 @@ impl ForeignKey {
              WHERE {conditions} LIMIT 1",
             columns = self.child_columns("c"),
             relation = removed.relation,
-            parent = self.parent,
+            parent = self.parent_rows,
             same = removed.same_key,
-            child = self.child,
+            child = self.child_rows,
             equal = self.equal("t", "c"),
             conditions = conditions.join(" OR "),
         );
@@ -254,6 +261,8 @@ mod tests {
             name: String::new(),
             child: child.into(),
             parent: parent.into(),
+            child_rows: String::new(),
+            parent_rows: String::new(),
             columns: Vec::new(),
             acts_on_delete: false,
             acts_on_update: false,

@@ -4,6 +4,7 @@ use postgres::Client;
 use serde::Serialize;
 
 use super::error::failed;
+use super::inheritance::relatives;
 use super::{Postgres, catalogue};
 use crate::error::Result;
 
@@ -59,6 +60,16 @@ impl Postgres {
     /// The server fails.
     pub fn tables(&self) -> Result<Vec<ListedTable>> {
         self.server.with(list)
+    }
+
+    /// Of some tables those that inherit from them, or that they inherit from, and are not among them: a sentence for
+    /// each, for others read both as one.
+    ///
+    /// # Errors
+    /// The server fails.
+    pub fn notes_of_relatives(&self, tables: &[String]) -> Result<Vec<String>> {
+        let found = self.server.with(|client| relatives(client, tables))?;
+        Ok(found.iter().map(ToString::to_string).collect())
     }
 
     /// What a table is; `None` where there is none.
@@ -124,7 +135,7 @@ fn describe(client: &mut Client, name: &str) -> Result<Option<TableDescription>>
     Ok(Some(TableDescription {
         table: name.to_owned(),
         columns: columns.collect(),
-        constraints: definition.constraints.clone(),
+        constraints: [&*definition.constraints, &*definition.inherited_constraints].concat(),
         indexes: indexes.collect(),
     }))
 }

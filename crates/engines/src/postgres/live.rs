@@ -85,7 +85,7 @@ fn digest_of(client: &mut Client, table: &Table, range: &KeyRange, pace: &Pace) 
     let query = format!(
         "SELECT {} FROM {} t{}",
         table.column_list("t."),
-        table.relation,
+        table.rows(),
         range_condition(table, "t.", range, None).where_clause()
     );
     let mut digest = Digest::default();

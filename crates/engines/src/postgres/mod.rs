@@ -6,7 +6,7 @@
 //! *Retry*: every method is idempotent, see [`Engine`]. *Processes*: one at a time works on a database, and one that
 //! lost it changes nothing any more (`drivers`).
 //!
-//! What is not here yet, and refused by name: inheriting tables, and tables without a primary key.
+//! What is not here yet, and refused by name: tables without a primary key.
 
 mod address;
 mod beside;
@@ -22,6 +22,7 @@ mod exchange;
 mod foreign_keys;
 mod freeze;
 mod indexes;
+mod inheritance;
 mod listing;
 mod literal;
 mod live;
@@ -343,6 +344,14 @@ impl RowStore for Postgres {
 
     fn beside_writers(&self) -> Option<&dyn BesideWriters> {
         Some(self)
+    }
+
+    fn relatives(&self, tables: &[String]) -> Result<Vec<String>> {
+        self.notes_of_relatives(tables)
+    }
+
+    fn most_bytes_per_s(&self) -> Option<u64> {
+        self.server.most_bytes_per_s()
     }
 
     fn row_versions(&self) -> Option<&dyn RowVersions> {

@@ -42,6 +42,15 @@ impl fmt::Display for TableName {
     }
 }
 
+/// The rows of a relation as statements name them, without those of tables that inherit from it. The rows of a
+/// partitioned table are those of its partitions.
+pub(super) fn own_rows(relation: &str, is_partitioned: bool) -> String {
+    match is_partitioned {
+        true => relation.to_owned(),
+        false => format!("ONLY {relation}"),
+    }
+}
+
 /// A name as it is.
 pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use mendb_model::key::KeyRange;
 use postgres::Client;
 
+use super::catalogue;
 use super::cut::named;
 use super::error::{damaged, failed, is_busy, is_forbidden, refused};
 use super::exchange::{Exchange, Mended, Rules, digest_after, exchange, written_since};
@@ -184,15 +185,16 @@ impl Locked {
         }
         // What is written is to be of the transaction itself: a publish knows its rows by that.
         run(client, &doing, "RELEASE SAVEPOINT replica")?;
+        let own = catalogue::own_rows_of(client, relations)?;
         let mut locks = vec![format!(
             "LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE",
-            relations.join(", ")
+            own.join(", ")
         )];
         self.keys = foreign_keys::find(client, relations)?;
         // Rows beside the mend that must not change between the check and the end.
         let beside = self.keys.iter().filter_map(|key| match self.as_replica {
-            true => (!relations.contains(&key.parent)).then_some(&key.parent),
-            false => (key.acts() && !relations.contains(&key.child)).then_some(&key.child),
+            true => (!relations.contains(&key.parent)).then_some(&key.parent_rows),
+            false => (key.acts() && !relations.contains(&key.child)).then_some(&key.child_rows),
         });
         let mut beside: Vec<&String> = beside.collect();
         beside.sort();
@@ -200,7 +202,7 @@ impl Locked {
         locks.extend(
             beside
                 .iter()
-                .map(|relation| format!("LOCK TABLE {relation} IN SHARE MODE")),
+                .map(|rows| format!("LOCK TABLE {rows} IN SHARE MODE")),
         );
         for lock in locks {
             match client.batch_execute(&lock) {
@@ -282,7 +284,7 @@ impl Locked {
                     "SELECT EXISTS (SELECT FROM {before} w LEFT JOIN {relation} t ON {same}
                         WHERE (w._mendb_mark IS NULL) <> (t.{key} IS NULL) OR t.xmin <> {transaction}::xid)",
                     before = mended.held.before(),
-                    relation = mended.table.relation,
+                    relation = mended.table.rows(),
                     key = quoted(&mended.table.columns[mended.table.key[0]].name),
                     transaction = text(&transaction),
                 ),
@@ -305,7 +307,7 @@ impl Locked {
                      SELECT w._mendb_key, 0, {of_table} FROM {before} w JOIN {relation} t ON {same}",
                     of_table = mended.table.column_list("t."),
                     before = mended.held.before(),
-                    relation = mended.table.relation,
+                    relation = mended.table.rows(),
                 ),
             )?;
         }
@@ -453,7 +455,7 @@ impl Locked {
                     key = quoted(&table.columns[table.key[0]].name),
                     kept = kept.collect::<Vec<_>>().join(", "),
                     staged = mended.held.staged(),
-                    relation = table.relation,
+                    relation = table.rows(),
                 ),
             )?;
         }

@@ -219,7 +219,7 @@ pub(super) fn scan_where(
     let query = format!(
         "SELECT {} FROM {} t{} ORDER BY {}",
         table.column_list("t."),
-        table.relation,
+        table.rows(),
         condition.where_clause(),
         table.key_order("t.")
     );
@@ -392,7 +392,7 @@ fn keys_query_with(table: &Table, more: &str, keys: &[&[u8]]) -> Result<String> 
         "SELECT {more}{} FROM unnest({arrays}) AS w({}) JOIN {} t ON {} ORDER BY {}",
         table.column_list("t."),
         names.join(", "),
-        table.relation,
+        table.rows(),
         equal.collect::<Vec<_>>().join(" AND "),
         table.key_order("t.")
     ))

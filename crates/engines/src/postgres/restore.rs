@@ -5,6 +5,8 @@
 //! foreign keys, triggers, policies, rights and comments. A table is made with its columns, defaults, key, unique,
 //! check and exclusion constraints, indexes, and sequences of its own.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use mendb_model::RowBlock;
 use mendb_model::change::ChangeRef;
 use mendb_model::{ChangeKind, Replaced};
@@ -13,7 +15,8 @@ use postgres::Client;
 use super::catalogue::{self, Table};
 use super::definition::{Definition, PartitionDefinition};
 use super::error::{damaged, failed, refused};
-use super::name::{TableName, quoted, text};
+use super::inheritance::{self, Family, Member};
+use super::name::{TableName, own_rows, quoted, text};
 use super::session::run;
 use super::state::{self, Held};
 use super::write::{NULL, Tuples, behind, bytes_field, copy_rows, row_fields};
@@ -42,52 +45,68 @@ pub(super) fn create_staged(
 
 /// Makes tables for an operation, hidden. Those that it has are left as they are.
 pub(super) fn stage(client: &mut Client, operation: &str, tables: &[HiddenTable]) -> Result<()> {
+    let mut definitions = Vec::new();
     for staged in tables {
-        let name = TableName::parse(&staged.name)?;
+        check_free(client, &staged.name)?;
         let native = staged.backup.native.as_ref().ok_or_else(|| {
             refused(format!(
                 "table {} was not backed up from PostgreSQL, and can be restored into a row store only",
                 staged.name
             ))
         })?;
-        let definition = Definition::from_native(native)?;
-        let found = client.query_one(
-            "SELECT to_regclass($1::text) IS NOT NULL, to_regnamespace(quote_ident($2)) IS NOT NULL",
-            &[&name.to_string(), &name.schema],
-        );
-        let found =
-            found.map_err(|error| failed(format!("look for table {}", staged.name), &error))?;
-        if found.get(0) {
-            return Err(refused(format!("table {} exists already", staged.name)));
+        definitions.push(Definition::from_native(native)?);
+    }
+    let mut there = BTreeSet::new();
+    for parent in definitions
+        .iter()
+        .flat_map(|definition| &definition.inherits)
+    {
+        let relation = TableName::parse(parent)?.to_string();
+        if inheritance::can_be_parent(client, &relation)? {
+            there.insert(parent.clone());
         }
-        if !found.get::<_, bool>(1) {
-            return Err(refused(format!(
-                "there is no schema {0} for table {1}: CREATE SCHEMA {0}",
-                quoted(&name.schema),
-                staged.name
-            )));
-        }
-        let told =
-            serde_json::to_string(&definition).map_err(|error| damaged(error.to_string()))?;
-        let (number, is_new) = state::hold(client, operation, "restore", &staged.name, &told)?;
+    }
+    let family = Family::of(tables, definitions, &|parent| there.contains(parent));
+    let mut numbers = Vec::new();
+    for (at, Member { name, definition }) in family.members().iter().enumerate() {
+        let told = serde_json::to_string(definition).map_err(|error| damaged(error.to_string()))?;
+        let (number, is_new) = state::hold(client, operation, "restore", name, &told)?;
+        numbers.push(number);
         if is_new {
-            let doing = format!("make table {}", staged.name);
-            run(
-                client,
-                doing,
-                &definition.create(&format!("mendb.r{number}")),
-            )?;
+            let doing = format!("make table {name}");
+            let create = family.create(at, &|at| format!("mendb.r{}", numbers[at]));
+            run(client, doing, &create)?;
             let made = format!("mendb.r{number}");
-            catalogue::check_made(client, &staged.name, &made, &definition)?;
+            catalogue::check_made(client, name, &made, definition)?;
             let own = |at: usize| format!("mendb.r{number}_{at}");
             let all = PartitionDefinition::all(&definition.partitions).into_iter();
             for (at, (of, partition)) in all.enumerate() {
                 let of = of.map_or_else(|| format!("mendb.r{number}"), own);
-                let doing = format!("make partition {} of table {}", partition.name, staged.name);
+                let doing = format!("make partition {} of table {name}", partition.name);
                 run(client, doing, &partition.create(&own(at), &of))?;
             }
-            create_staged(client, number, &definition)?;
+            create_staged(client, number, definition)?;
         }
+    }
+    Ok(())
+}
+
+/// Refuses a name that a table cannot get.
+fn check_free(client: &mut Client, table: &str) -> Result<()> {
+    let name = TableName::parse(table)?;
+    let found = client.query_one(
+        "SELECT to_regclass($1::text) IS NOT NULL, to_regnamespace(quote_ident($2)) IS NOT NULL",
+        &[&name.to_string(), &name.schema],
+    );
+    let found = found.map_err(|error| failed(format!("look for table {table}"), &error))?;
+    if found.get(0) {
+        return Err(refused(format!("table {table} exists already")));
+    }
+    if !found.get::<_, bool>(1) {
+        return Err(refused(format!(
+            "there is no schema {0} for table {table}: CREATE SCHEMA {0}",
+            quoted(&name.schema)
+        )));
     }
     Ok(())
 }
@@ -145,10 +164,11 @@ pub(super) fn bring(
             client,
             &doing,
             &format!(
-                "DELETE FROM {relation} t USING {staged} s WHERE {same};
+                "DELETE FROM {rows} t USING {staged} s WHERE {same};
                  INSERT INTO {relation} ({columns}) OVERRIDING SYSTEM VALUE
                      SELECT {columns} FROM {staged} s WHERE s._mendb_mark IS NOT NULL;
                  DELETE FROM {staged}",
+                rows = table.rows(),
                 relation = table.relation,
                 same = table.same_key("t", "s"),
             ),
@@ -209,20 +229,29 @@ pub(super) fn copy_staged<'c>(
     Ok(counts)
 }
 
-/// Gives all tables of an operation their names, with all that they lack.
+/// Gives all tables of an operation their names, with all that they lack. Those that inherit come first, so that what
+/// they get from their parents is given to them under their names.
 pub(super) fn finish(client: &mut Client, operation: &str) -> Result<()> {
-    let held = state::held(client, Some(operation))?.into_iter();
-    for held in held
-        .map(|(_, held)| held)
-        .filter(|held| held.kind == LockKind::Restore)
-    {
-        let (_, table) = restored(client, operation, &held.table)?;
-        show(client, &held, &table)?;
+    let mut members = Vec::new();
+    for (_, held) in state::held(client, Some(operation))? {
+        if held.kind == LockKind::Restore {
+            let (_, table) = restored(client, operation, &held.table)?;
+            members.push(Member {
+                name: held.table,
+                definition: table.definition,
+            });
+        }
+    }
+    let family = Family::sorted(members);
+    for at in (0..family.members().len()).rev() {
+        let (held, _) = restored(client, operation, &family.members()[at].name)?;
+        show(client, &held, &family, at)?;
     }
     state::let_go(client, operation)
 }
 
-fn show(client: &mut Client, held: &Held, table: &Table) -> Result<()> {
+fn show(client: &mut Client, held: &Held, family: &Family, at: usize) -> Result<()> {
+    let definition = &family.members()[at].definition;
     let name = TableName::parse(&held.table)?;
     let doing = format!("finish table {}", held.table);
     let (schema, short) = (quoted(&name.schema), quoted(&name.name));
@@ -240,7 +269,7 @@ fn show(client: &mut Client, held: &Held, table: &Table) -> Result<()> {
         "ALTER TABLE {name} RENAME CONSTRAINT r{number}_pkey TO {}",
         quoted(&key)
     )];
-    for sequence in &table.definition.sequences {
+    for sequence in &definition.sequences {
         let column = &sequence.column;
         let of_name = format!("{}_{column}_seq", name.name);
         let own = free_name(client, &name.schema, &of_name, &doing)?;
@@ -248,7 +277,7 @@ fn show(client: &mut Client, held: &Held, table: &Table) -> Result<()> {
             schema: name.schema.clone(),
             name: own,
         };
-        let is_identity = table.definition.columns.iter();
+        let is_identity = definition.columns.iter();
         let is_identity = is_identity
             .filter(|c| c.identity.is_some())
             .any(|c| c.name == *column);
@@ -269,11 +298,15 @@ fn show(client: &mut Client, held: &Held, table: &Table) -> Result<()> {
                 sequence.options(),
                 quoted(column)
             ));
-            statements.push(format!(
-                "ALTER TABLE {name} ALTER COLUMN {} SET DEFAULT nextval({}::regclass)",
-                quoted(column),
-                text(&own.to_string())
-            ));
+            let sequence = text(&own.to_string());
+            let is_partitioned = definition.partition_by.is_some();
+            let rows = own_rows(&name.to_string(), is_partitioned);
+            statements.push(inheritance::default_of(&rows, column, &sequence));
+            for heir in family.heirs_of_sequence(at, column) {
+                let heir = TableName::parse(&family.members()[heir].name)?;
+                let rows = own_rows(&heir.to_string(), false);
+                statements.push(inheritance::default_of(&rows, column, &sequence));
+            }
         }
         let own = text(&own.to_string());
         if sequence.increment > 0 {
@@ -293,7 +326,7 @@ fn show(client: &mut Client, held: &Held, table: &Table) -> Result<()> {
             statements.push(format!("SELECT setval({own}::regclass, {last})"));
         }
     }
-    let all = PartitionDefinition::all(&table.definition.partitions).into_iter();
+    let all = PartitionDefinition::all(&definition.partitions).into_iter();
     for (at, (_, partition)) in all.enumerate() {
         let wanted = partition.name_below(&name.name);
         let own = quoted(&free_name(client, &name.schema, &wanted, &doing)?);
@@ -310,10 +343,27 @@ fn show(client: &mut Client, held: &Held, table: &Table) -> Result<()> {
             ),
         )?;
     }
-    for constraint in &table.definition.constraints {
-        statements.push(format!("ALTER TABLE {name} ADD {constraint}"));
+    let mut from_beside = BTreeMap::new();
+    let mut parents = Vec::new();
+    for parent in family.parents_beside(at) {
+        let parent = TableName::parse(parent)?.to_string();
+        from_beside.extend(inheritance::passed_on(client, &parent)?);
+        parents.push(parent);
     }
-    for index in &table.definition.indexes {
+    for (constraint, text) in &from_beside {
+        let constraint = quoted(constraint);
+        statements.push(format!(
+            "ALTER TABLE {name} ADD CONSTRAINT {constraint} {text}"
+        ));
+    }
+    for constraint in &definition.constraints {
+        if !from_beside.values().any(|text| text == constraint) {
+            statements.push(format!("ALTER TABLE {name} ADD {constraint}"));
+        }
+    }
+    let inherit = |parent: &String| format!("ALTER TABLE {name} INHERIT {parent}");
+    statements.extend(parents.iter().map(inherit));
+    for index in &definition.indexes {
         let unique = if index.unique { "UNIQUE " } else { "" };
         statements.push(format!("CREATE {unique}INDEX ON {name} {}", index.text));
     }

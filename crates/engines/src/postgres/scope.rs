@@ -122,7 +122,7 @@ pub(super) fn key_scopes(
          FROM {WANTED} w LEFT JOIN {relation} t ON {same} ORDER BY w._mendb_key",
         live = of("t", &is_live),
         wanted = of("w", "w._mendb_mark IS NOT NULL"),
-        relation = table.relation,
+        relation = table.rows(),
         same = table.same_key("t", "w"),
     );
     let rows = client.query(&query, &[]);

@@ -72,6 +72,11 @@ impl Server {
         lock(&self.idle).clear();
     }
 
+    /// The bytes of rows a second that may come and go, where that is bounded.
+    pub(super) fn most_bytes_per_s(&self) -> Option<u64> {
+        self.address.bytes_per_s()
+    }
+
     /// How fast rows may come and go.
     pub(super) fn pace(&self) -> &Arc<Pace> {
         &self.pace

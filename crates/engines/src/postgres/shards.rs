@@ -46,7 +46,7 @@ pub(super) fn split(client: &mut Client, table: &Table) -> Result<Vec<KeyRange>>
     let query = format!(
         "SELECT {} FROM {} t TABLESAMPLE SYSTEM ({percent:.6}) REPEATABLE (1)",
         table.column_list("t."),
-        table.relation
+        table.rows()
     );
     let mut keys: Vec<Vec<u8>> = Vec::new();
     let read = copy_rows(client, table, &query, &mut |key, _| {

@@ -491,7 +491,8 @@ pub(super) fn hold(
 /// has them left aside.
 pub(super) fn let_go(client: &mut Client, operation: &str) -> Result<()> {
     let doing = format!("drop what operation {operation} kept");
-    for (_, held) in held(client, Some(operation))? {
+    // Tables that inherit were made behind their parents.
+    for (_, held) in held(client, Some(operation))?.into_iter().rev() {
         let drop = format!(
             "DROP TABLE IF EXISTS {}; DROP TABLE IF EXISTS {}; DROP TABLE IF EXISTS {};
              DELETE FROM mendb.looked WHERE held = {number}; DELETE FROM mendb.before WHERE held = {number};

@@ -25,7 +25,7 @@ use postgres::Client;
 use postgres::error::SqlState;
 
 use super::Postgres;
-use super::catalogue::Table;
+use super::catalogue::{self, Table};
 use super::cut::Cut;
 use super::error::{damaged, failed, is_forbidden, refused};
 use super::name::{TableName, quoted, text};
@@ -359,7 +359,7 @@ fn publish(client: &mut Client, stream: &str, tables: &[String]) -> Result<Strin
     let publish = format!(
         "DROP PUBLICATION IF EXISTS {name};
          CREATE PUBLICATION {name} FOR TABLE {} WITH (publish = 'insert, update, delete, truncate')",
-        published.join(", "),
+        catalogue::own_rows_of(client, &published)?.join(", "),
         name = quoted(&slot)
     );
     client
@@ -385,8 +385,8 @@ fn unpublish(client: &mut Client, slot: &str, relations: &[&str]) -> Result<()> 
         );
         let published = published.map_err(|error| failed(doing, &error))?;
         if published.is_some() {
-            let publication = quoted(slot);
-            let drop = format!("ALTER PUBLICATION {publication} DROP TABLE {relation}");
+            let own = catalogue::own_rows_of(client, &[(*relation).to_owned()])?.join(", ");
+            let drop = format!("ALTER PUBLICATION {} DROP TABLE {own}", quoted(slot));
             run(client, doing, &drop)?;
         }
     }

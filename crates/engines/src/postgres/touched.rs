@@ -264,6 +264,8 @@ mod tests {
                 sequences: Vec::new(),
                 partition_by: None,
                 partitions: Vec::new(),
+                inherits: Vec::new(),
+                inherited_constraints: Vec::new(),
             },
             schema,
             columns: vec![Carried {

@@ -41,6 +41,10 @@ pub fn say_what_is_special(
     let Some(request) = operation.request.row_mend() else {
         return Ok(());
     };
+    let names = request.tables.iter().map(|table| table.table.clone());
+    for note in service.relatives(&names.collect::<Vec<_>>())? {
+        context.say(&format!("note: {note}"));
+    }
     for table in request.tables.iter().filter(|table| !table.also.is_empty()) {
         context.say(&format!(
             "of {} also {} outside of the range",

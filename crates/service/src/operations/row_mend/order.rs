@@ -124,6 +124,12 @@ pub struct RowMendPreview {
     /// Tables that the chosen transactions may have written to as well, where it is not known what.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub untold: Vec<UntoldTable>,
+    /// Tables that others read as one with those that are mended, and that are not: a sentence for each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub relatives: Vec<String>,
+    /// The bytes of rows a second that come from the target and go to it at most, where that is bounded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most_bytes_per_s: Option<u64>,
     /// The sums of all ranges.
     pub total: MendedRows,
     /// Bytes of the target's disk that it would need until it ends, about: a row lies in the layer of the
@@ -181,7 +187,11 @@ impl Front {
                 row_bytes += shard.rows.written_bytes;
             }
         }
+        let rows = self.tools.engine.rows()?;
+        let names = request.tables.iter().map(|mended| mended.table.clone());
         Ok(RowMendPreview {
+            relatives: rows.relatives(&names.collect::<Vec<_>>())?,
+            most_bytes_per_s: rows.most_bytes_per_s(),
             disk_bytes: COPIES * row_bytes + rebuilt_bytes,
             milliseconds: self.milliseconds_of(&total)?,
             writers_wait_ms: self.writers_wait_of(&request, &total)?,
@@ -369,6 +379,14 @@ impl Front {
                 untold,
             },
         })
+    }
+
+    /// What others read as one with some tables, and is none of these: a sentence for each.
+    ///
+    /// # Errors
+    /// The target cannot be read.
+    pub fn relatives(&self, tables: &[String]) -> Result<Vec<String>> {
+        Ok(self.tools.engine.rows()?.relatives(tables)?)
     }
 
     /// The schema of a live table of rows; `None` where there is none.
