@@ -257,15 +257,15 @@ fn rules_that_can_be_deferred_hold_after_a_mend() {
 #[test]
 fn where_the_server_does_not_count_what_is_written_the_rows_prove_the_mend() {
     let mut shop = Shop::new();
-    shop.ok(&["backup", "shop"]);
+    shop.ok(&["backup", "shop", "--label", "wanted"]);
     let before = shop.content();
     shop.server.crash();
     shop.server.start_with(&["track_counts=off"]);
     shop.damage();
-    let operation = shop.mend(&[]);
+    let operation = shop.mend(&["--to", "wanted"]);
     assert_eq!(shop.content(), before);
     shop.ok(&["undo", &operation]);
-    shop.mend(&[]);
+    shop.mend(&["--to", "wanted"]);
     assert_eq!(shop.content(), before);
     shop.assert_nothing_held();
 }

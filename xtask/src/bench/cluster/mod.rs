@@ -21,7 +21,7 @@ use crate::run::Outcome;
 use servers::{SHARDS, Servers};
 
 /// Rows of a shard.
-const ROWS: u64 = 20_000_000;
+const ROWS: u64 = 60_000_000;
 const QUICK_ROWS: u64 = 200_000;
 /// Of so many runs of the same the medium one counts.
 const REPEATS: usize = 3;
