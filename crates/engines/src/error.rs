@@ -35,6 +35,8 @@ pub struct EngineError {
     pub remedy: Remedy,
     /// What kind of target is needed, where this one is of another: the program knows which addresses name such.
     pub needs: Option<TargetKind>,
+    /// Whether who was asked, one of several, does not answer at all.
+    pub is_unheard: bool,
     /// What failed, why, and what to do, the causes included.
     message: String,
 }
@@ -48,6 +50,7 @@ impl EngineError {
         Self {
             remedy,
             needs: None,
+            is_unheard: false,
             message: message.into(),
         }
     }

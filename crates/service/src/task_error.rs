@@ -1,6 +1,7 @@
 //! Why an attempt ended before its task was done.
 
 use mendb_engines::{EngineError, Remedy};
+use mendb_model::operation::ShardAgent;
 use mendb_repo::clickhouse_backup::ImportError;
 
 use crate::error::Error;
@@ -14,6 +15,16 @@ pub(crate) enum TaskError {
     /// The database failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The agent that does the work does not answer.
+    #[error("{why}")]
+    Unheard {
+        /// Who does not, why, and what to look at.
+        why: EngineError,
+        /// Whether it has answered something in this attempt.
+        was_heard: bool,
+        /// Another one that could do it, and has just answered.
+        other: Option<Box<ShardAgent>>,
+    },
     /// The repository failed.
     #[error(transparent)]
     Repository(#[from] mendb_repo::Error),
@@ -44,6 +55,7 @@ impl TaskError {
     pub(crate) fn is_retriable(&self) -> bool {
         match self {
             Self::Engine(error) => error.remedy == Remedy::Retry,
+            Self::Unheard { .. } => true,
             Self::Repository(error) => error.is_retriable(),
             Self::Import(error) => error.is_retriable(),
             Self::InUse(_) => true,
@@ -77,7 +89,7 @@ impl From<Error> for TaskError {
 impl From<TaskError> for Error {
     fn from(error: TaskError) -> Self {
         match error {
-            TaskError::Engine(error) => error.into(),
+            TaskError::Engine(error) | TaskError::Unheard { why: error, .. } => error.into(),
             TaskError::Repository(error) => error.into(),
             TaskError::Import(error) => error.into(),
             TaskError::Journal(error) => *error,

@@ -341,17 +341,22 @@ impl OnCluster<'_> {
 
     /// What is ordered of one replica of each shard.
     fn order(&mut self, collection: String) -> Result<ClusterOrder, Failure> {
+        let (shards, others) = self.choose()?;
+        let take_over_after_s = self.context.settings.cluster_take_over_after_s;
         Ok(ClusterOrder {
             cluster: self.topology.cluster.clone(),
             collection,
-            shards: self.choose()?,
+            shards,
+            others,
+            take_over_after_ms: take_over_after_s.saturating_mul(1000),
             arguments: std::mem::take(&mut self.fields),
         })
     }
 
-    /// One replica of each shard: of those that answer the one that is least behind, the first of several.
-    fn choose(&self) -> Result<Vec<ShardAgent>, Failure> {
-        let mut chosen: BTreeMap<usize, (u64, u64, ShardAgent)> = BTreeMap::new();
+    /// One replica of each shard: of those that answer the one that is least behind, the first of several. And the others,
+    /// those that are less behind first.
+    fn choose(&self) -> Result<(Vec<ShardAgent>, Vec<ShardAgent>), Failure> {
+        let mut found_of: BTreeMap<usize, Vec<((u64, u64), ShardAgent)>> = BTreeMap::new();
         let survey = ClusterSurvey::of(self.context, &self.topology)?;
         survey.check_each_is_another()?;
         let mut shards: Vec<&str> = Vec::new();
@@ -363,20 +368,15 @@ impl OnCluster<'_> {
             let Found::Told(told) = &found.found else {
                 continue;
             };
-            let Some((delay_s, queue)) = lag(told) else {
-                continue;
-            };
-            let is_better = chosen
-                .get(&place)
-                .is_none_or(|(delay, steps, _)| (delay_s, queue) < (*delay, *steps));
-            if is_better {
-                chosen.insert(place, (delay_s, queue, agent_at(member, told)));
+            if let Some(lag) = lag(told) {
+                let of_shard = found_of.entry(place).or_default();
+                of_shard.push((lag, agent_at(member, told)));
             }
         }
         if let Some((_, lost)) = shards
             .iter()
             .enumerate()
-            .find(|(at, _)| !chosen.contains_key(at))
+            .find(|(at, _)| !found_of.contains_key(at))
         {
             return Err(Failure::new(
                 FailureKind::FixEnvironment,
@@ -387,7 +387,14 @@ impl OnCluster<'_> {
             )
             .hint("mendb cluster show shows each server; nothing was begun"));
         }
-        Ok(chosen.into_values().map(|(_, _, at)| at).collect())
+        let (mut chosen, mut others) = (Vec::new(), Vec::new());
+        for mut of_shard in found_of.into_values() {
+            of_shard.sort_by_key(|(lag, _)| *lag);
+            let mut agents = of_shard.into_iter().map(|(_, at)| at);
+            chosen.extend(agents.next());
+            others.extend(agents);
+        }
+        Ok((chosen, others))
     }
 
     fn tell(&self, id: Option<&OperationId>, told: Vec<ToldByShard>) -> Result<Verdict, Failure> {

@@ -498,6 +498,9 @@ fn describe(details: &OperationDetails) -> String {
             human::duration(Duration::from_secs_f64(eta))
         );
     }
+    for taken_over in &record.taken_over {
+        text += &format!("taken over {}\n", taken_over.sentence());
+    }
     if let Some(error) = &record.error {
         text += &format!("error      {error}\n");
     }

@@ -14,6 +14,40 @@ use crate::settings::secret::hide_in_url;
 /// Less than so many seconds to go are not worth saying.
 const SOON_S: f64 = 1.0;
 
+/// The part of a shard of a cluster that another replica does, as the agent was lost that had begun it.
+#[derive(Debug, Serialize)]
+pub struct TakenOver {
+    pub shard: String,
+    /// The replica whose agent was lost.
+    pub lost: String,
+    /// The replica that does its part.
+    pub by: String,
+}
+
+impl TakenOver {
+    fn all(operation: &OperationHead) -> Vec<Self> {
+        let Some(request) = operation.request.cluster() else {
+            return Vec::new();
+        };
+        let by = |shard: &str| request.shards.iter().find(|at| at.shard == shard);
+        let lost = request.left.iter().filter_map(|lost| {
+            Some(Self {
+                shard: lost.shard.clone(),
+                lost: lost.replica.clone(),
+                by: by(&lost.shard)?.replica.clone(),
+            })
+        });
+        lost.collect()
+    }
+
+    pub fn sentence(&self) -> String {
+        format!(
+            "replica {} does the part of shard {}, as {} was lost",
+            self.by, self.shard, self.lost
+        )
+    }
+}
+
 /// An operation as users and scripts see it.
 #[derive(Debug, Serialize)]
 pub struct OperationRecord {
@@ -50,6 +84,9 @@ pub struct OperationRecord {
     pub created_at: String,
     pub updated_at: String,
     pub error: Option<String>,
+    /// Of a cluster, what other replicas do than those that began.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub taken_over: Vec<TakenOver>,
     /// Of one that the journal does not know, the tables that the target holds for it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub held_tables: Vec<String>,
@@ -95,6 +132,7 @@ impl OperationRecord {
                 .error
                 .clone()
                 .or_else(|| operation.task_error.clone()),
+            taken_over: TakenOver::all(operation),
             held_tables: Vec::new(),
             is_maintenance: matches!(operation.request, Request::Maintain(_)),
         }
@@ -133,6 +171,7 @@ impl OperationRecord {
                 "not in the journal; holds {}",
                 orphan.tables.join(", ")
             )),
+            taken_over: Vec::new(),
             held_tables: orphan.tables,
             is_maintenance: false,
         }
@@ -152,8 +191,12 @@ impl OperationRecord {
         if self.is_maintenance {
             return format!("{what}: {state} in operation {}\n", self.operation_id);
         }
+        let taken_over = self.taken_over.iter();
+        let taken_over: String = taken_over
+            .map(|taken_over| format!("; {}", taken_over.sentence()))
+            .collect();
         format!(
-            "{what}: {state}, {} and {} in operation {}\n",
+            "{what}: {state}, {} and {} in operation {}{taken_over}\n",
             human::rows(self.rows_done),
             human::bytes(self.bytes_done),
             self.operation_id
@@ -236,6 +279,9 @@ pub fn progress_line(operation: &OperationHead) -> String {
             let eta = human::duration(Duration::from_secs_f64(eta));
             line += &format!(", ETA {eta}");
         }
+    }
+    for taken_over in &record.taken_over {
+        line += &format!(", {}", taken_over.sentence());
     }
     if let Some(error) = record.error {
         let going_on = !operation.state.is_terminal();

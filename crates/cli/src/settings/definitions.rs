@@ -6,7 +6,7 @@ use super::Settings;
 use super::hooks::Happening;
 use super::secret::{Secret, hide, hide_in_url, hide_path};
 use super::value::{
-    Wanted, boolean, level, limit, port, positive, restore_order, size, url, web_address,
+    Wanted, boolean, level, limit, port, positive, restore_order, size, url, web_address, whole,
 };
 
 /// One setting that exists.
@@ -24,7 +24,7 @@ pub struct Definition {
 }
 
 /// Every setting, in the order they are shown: those of one group stand together.
-pub const DEFINITIONS: [Definition; 42] = [
+pub const DEFINITIONS: [Definition; 43] = [
     Definition {
         key: "target",
         default: None,
@@ -182,6 +182,14 @@ pub const DEFINITIONS: [Definition; 42] = [
         default: Some("60"),
         about: "seconds for which inserts are stopped at most; a backup that is not frozen by then fails",
         store: |settings, text| store(&mut settings.cluster_stop_inserts_s, positive(text)),
+        show: str::to_owned,
+    },
+    Definition {
+        key: "cluster.take_over_after_s",
+        default: Some("0"),
+        about: "seconds after which another replica does the part of a shard whose agent does not answer, as long as no \
+                shard is changed; 0: the agent is waited for, unless mendb operation resume --replica says otherwise",
+        store: |settings, text| store(&mut settings.cluster_take_over_after_s, whole(text)),
         show: str::to_owned,
     },
     Definition {

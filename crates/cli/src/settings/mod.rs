@@ -85,6 +85,8 @@ pub struct Settings {
     pub cluster_start_inserts: Option<PathBuf>,
     /// Seconds for which inserts are stopped at most.
     pub cluster_stop_inserts_s: u64,
+    /// Seconds after which an agent that does not answer is lost; 0 for never.
+    pub cluster_take_over_after_s: u64,
     /// Seconds that replicas of tables are waited for.
     pub replica_wait_s: u64,
     /// Tables of a ClickHouse server that backup and restore leave out.

@@ -35,6 +35,11 @@ pub fn positive(text: &str) -> Result<u64, Wanted> {
     }
 }
 
+/// A whole number; 0 is one.
+pub fn whole(text: &str) -> Result<u64, Wanted> {
+    text.parse().map_err(|_| "a whole number, 0 or above")
+}
+
 /// A port.
 pub fn port(text: &str) -> Result<u16, Wanted> {
     match text.parse() {

@@ -81,6 +81,8 @@ impl World {
             cluster: "prod".to_owned(),
             collection: "shop".to_owned(),
             shards: self.agents.shards(SHARDS),
+            others: Vec::new(),
+            take_over_after_ms: 0,
             arguments: Map::new(),
         }
     }

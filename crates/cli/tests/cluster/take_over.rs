@@ -216,3 +216,90 @@ fn a_backup_is_completed_by_another_replica_and_what_cannot_be_is_refused() {
     cluster.ok(&["operation", "watch", &undo]);
     cluster.restart_agent(LOST);
 }
+
+/// Runs a command with the time after which agents are lost, and stops its coordinator at a persisted step.
+fn stopped_with_a_bound(cluster: &Cluster, arguments: &[&str], point: u64) -> bool {
+    let mut command = cluster.command(arguments);
+    command
+        .env("MENDB_CLUSTER_TAKE_OVER_AFTER_S", "1")
+        .env("MENDB_CRASH_AT", point.to_string());
+    let output = command.output().unwrap();
+    let is_stopped = output.status.code().is_none();
+    assert!(is_stopped || output.status.success(), "{}", told(&output));
+    is_stopped
+}
+
+#[test]
+fn an_agent_that_is_lost_is_replaced_by_itself_as_long_as_nothing_is_changed() {
+    let (mut cluster, whole) = damaged();
+    let clean = left(&cluster);
+    let (mut taken_over, mut too_late) = (0, 0);
+    for point in points(FEW) {
+        damage(&cluster, 2000 + point);
+        let is_stopped = stopped_with_a_bound(&cluster, &MEND, point);
+        let Some(id) = cluster.unfinished() else {
+            if is_stopped {
+                continue;
+            }
+            assert_eq!(sync(&cluster), whole, "not stopped at step {point}");
+            break;
+        };
+        cluster.kill_agent(LOST);
+        let shown = cluster.ok(&["operation", "show", &id]);
+        if shown["step"] == "commit" {
+            too_late += 1;
+            cluster.restart_agent(LOST);
+        }
+        let ended = cluster.ok(&["operation", "watch", &id]);
+        assert_eq!(sync(&cluster), whole, "stopped at step {point}");
+        if shown["step"] != "commit" {
+            taken_over += 1;
+            let expected = serde_json::json!([{"shard": "two", "lost": "r1", "by": "r2"}]);
+            assert_eq!(ended["taken_over"], expected, "{ended}");
+            let shown = cluster.ok(&["operation", "show", &id]);
+            let events = shown["events"].to_string();
+            let said = "replica r2 does the part of shard two from now on, as r1 is lost";
+            assert!(events.contains(said), "{events}");
+            // What it had begun is given up, and in nobody's way.
+            cluster.restart_agent(LOST);
+            cluster.ok(&["backup", "shop"]);
+            assert_eq!(sync(&cluster), whole, "stopped at step {point}");
+        }
+        assert_eq!(left(&cluster), clean, "stopped at step {point}");
+    }
+    assert!(taken_over > 1 && too_late > 0, "{taken_over} {too_late}");
+}
+
+#[test]
+fn a_backup_goes_on_by_itself_with_another_replica_and_names_it() {
+    let (mut cluster, _) = damaged();
+    let mut taken_over = 0;
+    for point in points(FEW) {
+        if !stopped_with_a_bound(&cluster, &["backup", "shop"], point) {
+            break;
+        }
+        let Some(id) = cluster.unfinished() else {
+            continue;
+        };
+        cluster.kill_agent(LOST);
+        let shown = cluster.ok(&["operation", "show", &id]);
+        let part = shown["shards"].as_array().unwrap().iter();
+        let is_done = |task: &serde_json::Value| {
+            task["step"] == "copy" && task["shard_idx"] == 1 && task["status"] == "done"
+        };
+        let is_needed = shown["step"] != "seal" && !part.clone().any(is_done);
+        let ended = cluster.ok(&["operation", "watch", &id]);
+        if is_needed && ended["taken_over"].is_array() {
+            taken_over += 1;
+            let shown = cluster.ok(&["show", ended["backup_id"].as_str().unwrap()]);
+            let mut replicas = shown["shards"].as_array().unwrap().iter();
+            assert!(
+                replicas.any(|shard| shard["shard"] == "two" && shard["replica"] == "r2"),
+                "{shown}"
+            );
+        }
+        cluster.ok(&["verify", ended["backup_id"].as_str().unwrap()]);
+        cluster.restart_agent(LOST);
+    }
+    assert!(taken_over > 0, "{taken_over}");
+}

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Read;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use mendb_model::describe_error;
@@ -129,6 +130,8 @@ pub struct Agents {
     inserts: Option<Box<dyn Inserts>>,
     rates: Rates,
     at_work: AtomicU64,
+    /// How many answers each has given, by its address.
+    answers: Mutex<BTreeMap<String, u64>>,
 }
 
 /// Counts an agent as one that is at work, until it is dropped.
@@ -192,6 +195,7 @@ impl Agents {
             inserts,
             rates,
             at_work: AtomicU64::new(0),
+            answers: Mutex::default(),
         })
     }
 
@@ -224,6 +228,12 @@ impl Agents {
             .map_or(Ok(()), |inserts| inserts.start())
     }
 
+    /// How many answers an agent has given to this process, refusals among them.
+    pub fn answers(&self, at: &ShardAgent) -> u64 {
+        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.get(&at.agent).copied().unwrap_or_default()
+    }
+
     /// The same agent where it is now, which may be elsewhere than when an operation began.
     pub fn now(&self, at: &ShardAgent) -> ShardAgent {
         let known = self.addresses.get(&(at.shard.clone(), at.replica.clone()));
@@ -239,7 +249,7 @@ impl Agents {
     /// It is not, or does not. That an address or a certificate is wrong does not pass.
     pub fn check(&self, at: &ShardAgent) -> Result<()> {
         let request = self.http.get(url(at, &["whoami"])?).timeout(ANSWER_TIMEOUT);
-        answer_at_once(at, request).map(drop)
+        self.answer_at_once(at, request).map(drop)
     }
 
     /// Gives an order, or asks for the one of a key.
@@ -263,7 +273,7 @@ impl Agents {
         if asked.known_only {
             request = request.header(KNOWN_ONLY, "1");
         }
-        match answer(at, request)? {
+        match self.answer(at, request)? {
             (202, body, _) => {
                 let told: Option<Value> = serde_json::from_str(&body).ok();
                 let id = told.as_ref().and_then(|told| told["operation_id"].as_str());
@@ -291,7 +301,7 @@ impl Agents {
         if asked.text {
             request = request.header("accept", "text/plain");
         }
-        let (_, printed, drift) = answer_at_once(at, request)?;
+        let (_, printed, drift) = self.answer_at_once(at, request)?;
         Ok((printed, drift))
     }
 
@@ -304,7 +314,7 @@ impl Agents {
         let share = self.rates.shared_by(self.at_work.load(Ordering::Relaxed));
         let request = self.http.get(url(at, &path)?).timeout(ANSWER_TIMEOUT);
         let request = request.header(RATES, share.to_string());
-        let (_, body, _) = answer(at, request)?;
+        let (_, body, _) = self.answer(at, request)?;
         serde_json::from_str(&body).map_err(|error| unreadable(at, &error.to_string()))
     }
 
@@ -318,7 +328,7 @@ impl Agents {
         if text {
             request = request.header("accept", "text/plain");
         }
-        let (_, body, drift) = answer(at, request)?;
+        let (_, body, drift) = self.answer(at, request)?;
         Ok((body, drift))
     }
 
@@ -338,7 +348,55 @@ impl Agents {
         let request = request
             .header("content-type", "application/json")
             .body(Value::Object(arguments.clone()).to_string());
-        answer(at, request).map(drop)
+        self.answer(at, request).map(drop)
+    }
+
+    /// What an agent answers in an operation that goes on: what keeps it from being heard may be mended meanwhile.
+    fn answer(&self, at: &ShardAgent, request: RequestBuilder) -> Result<Heard> {
+        self.answered(at, request)?
+            .map_err(|lost| not_heard(at, &lost.why, Remedy::Retry))
+    }
+
+    /// What it answers before anything was begun.
+    fn answer_at_once(&self, at: &ShardAgent, request: RequestBuilder) -> Result<Heard> {
+        self.answered(at, request)?.map_err(|lost| {
+            let remedy = if lost.is_wrong {
+                Remedy::Repair
+            } else {
+                Remedy::Retry
+            };
+            not_heard(at, &lost.why, remedy)
+        })
+    }
+
+    /// What it answers, or why it was not heard.
+    ///
+    /// # Errors
+    /// It refuses.
+    fn answered(
+        &self,
+        at: &ShardAgent,
+        request: RequestBuilder,
+    ) -> Result<std::result::Result<Heard, Unanswered>> {
+        let response = match request.header(SERVER, &at.server).send() {
+            Ok(response) => response,
+            Err(error) => return Ok(Err(Unanswered::of(&error))),
+        };
+        let status = response.status().as_u16();
+        let drift = response
+            .headers()
+            .get("mendb-verdict")
+            .is_some_and(|verdict| verdict == "drift");
+        let body = match body(response) {
+            Ok(body) => body,
+            Err(why) => return Ok(Err(Unanswered::passing(why))),
+        };
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        *answers.entry(at.agent.clone()).or_default() += 1;
+        match status {
+            200 | 202 | 204 => Ok(Ok((status, body, drift))),
+            _ => Err(refusal(at, status, &body)),
+        }
     }
 }
 
@@ -381,52 +439,11 @@ fn name(at: &ShardAgent) -> String {
 /// The status, the body, and whether something is not as it should be.
 type Heard = (u16, String, bool);
 
-/// What an agent answers in an operation that goes on: what keeps it from being heard may be mended meanwhile.
-fn answer(at: &ShardAgent, request: RequestBuilder) -> Result<Heard> {
-    answered(at, request)?.map_err(|lost| not_heard(at, &lost.why, Remedy::Retry))
-}
-
-/// What it answers before anything was begun.
-fn answer_at_once(at: &ShardAgent, request: RequestBuilder) -> Result<Heard> {
-    answered(at, request)?.map_err(|lost| {
-        let remedy = if lost.is_wrong {
-            Remedy::Repair
-        } else {
-            Remedy::Retry
-        };
-        not_heard(at, &lost.why, remedy)
-    })
-}
-
 fn not_heard(at: &ShardAgent, why: &str, remedy: Remedy) -> EngineError {
-    EngineError::new(remedy, format!("{} does not answer: {why}", name(at)))
-}
-
-/// What it answers, or why it was not heard.
-///
-/// # Errors
-/// It refuses.
-fn answered(
-    at: &ShardAgent,
-    request: RequestBuilder,
-) -> Result<std::result::Result<Heard, Unanswered>> {
-    let response = match request.header(SERVER, &at.server).send() {
-        Ok(response) => response,
-        Err(error) => return Ok(Err(Unanswered::of(&error))),
-    };
-    let status = response.status().as_u16();
-    let drift = response
-        .headers()
-        .get("mendb-verdict")
-        .is_some_and(|verdict| verdict == "drift");
-    let body = match body(response) {
-        Ok(body) => body,
-        Err(why) => return Ok(Err(Unanswered::passing(why))),
-    };
-    match status {
-        200 | 202 | 204 => Ok(Ok((status, body, drift))),
-        _ => Err(refusal(at, status, &body)),
-    }
+    let message = format!("{} does not answer: {why}", name(at));
+    let mut error = EngineError::new(remedy, message);
+    error.is_unheard = true;
+    error
 }
 
 fn body(response: Response) -> std::result::Result<String, String> {

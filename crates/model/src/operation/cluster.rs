@@ -27,6 +27,12 @@ pub struct ClusterRequest {
     /// given up when they are asked the next time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left: Vec<ShardAgent>,
+    /// The other replicas of the shards, which may do the part of one whose agent is lost.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<ShardAgent>,
+    /// An agent that is not heard for so long is lost, and one of the others does its part; 0 has it waited for.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub take_over_after_ms: u64,
     /// What each agent is told beside, as arguments of its command.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub arguments: Map<String, Value>,
@@ -34,6 +40,10 @@ pub struct ClusterRequest {
     /// it holds in place of what `arguments` say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_concurrent_insert: Option<OnConcurrentInsert>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// The agent that works for a shard.
@@ -115,6 +125,15 @@ impl ClusterRequest {
     /// Whether the part of a shard was begun by another replica than the one that does it.
     pub fn is_replaced(&self, shard: &str) -> bool {
         self.left.iter().any(|left| left.shard == shard)
+    }
+
+    /// The other replicas that could do the part of a shard if its agent were lost, and may in this step.
+    pub fn others_of(&self, shard: &str, step: StepKind) -> impl Iterator<Item = &ShardAgent> {
+        let is_asked = self.take_over_after_ms > 0;
+        let may = move |other: &&ShardAgent| {
+            other.shard == shard && self.may_be_replaced(other, step).is_ok()
+        };
+        self.others.iter().filter(move |_| is_asked).filter(may)
     }
 
     /// The place of the shard whose part another replica may do in this step. Until replicas begin to be changed nobody can

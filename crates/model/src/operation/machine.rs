@@ -102,6 +102,7 @@ impl Operation {
         for at in self.tasks.running().collect::<Vec<_>>() {
             self.change_task(at, |task| task.status = TaskStatus::Pending);
         }
+        self.forget_unheard();
         if self.stop.is_none() {
             self.allocate_if_needed(effects);
             if self.state == State::Applying {
@@ -210,6 +211,13 @@ impl Operation {
                 message,
             };
         }
+        let is_answer = !matches!(
+            status,
+            ReportStatus::InProgress | ReportStatus::Unheard { .. }
+        );
+        if is_answer && self.tasks[shard_idx as usize].unheard_since_ms.is_some() {
+            self.change_task(shard_idx, |task| task.unheard_since_ms = None);
+        }
         match status {
             ReportStatus::InProgress => {}
             ReportStatus::Success => {
@@ -227,6 +235,15 @@ impl Operation {
                 retriable: false,
                 message,
             } => self.task_is_fatal(shard_idx, &message, effects),
+            ReportStatus::Unheard {
+                message,
+                was_heard,
+                other,
+            } => {
+                self.agent_is_unheard(context, shard_idx, (message, was_heard));
+                let other = other.map(|other| *other);
+                self.replace_unheard(context, shard_idx, other, effects);
+            }
             ReportStatus::Refused { message } => self.task_is_refused(shard_idx, message, effects),
             ReportStatus::CutLost { message } => match step {
                 // It went away while it was being taken.
@@ -323,7 +340,7 @@ impl Operation {
         );
     }
 
-    fn task_failed(&mut self, context: Context, shard_idx: u32, message: String) {
+    pub(super) fn task_failed(&mut self, context: Context, shard_idx: u32, message: String) {
         let failures = self.tasks[shard_idx as usize].failures + 1;
         let not_before_ms = context
             .now_ms

@@ -161,6 +161,8 @@ mod tests {
             }],
             arguments: serde_json::Map::from_iter([(HOLD.to_owned(), true.into())]),
             left: Vec::new(),
+            others: Vec::new(),
+            take_over_after_ms: 0,
             on_concurrent_insert: None,
         });
         let steps = plan(&request, &[]).unwrap();

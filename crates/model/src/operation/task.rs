@@ -6,6 +6,7 @@ use crate::digest::Digest;
 use crate::key::{KeyRange, hex_option};
 use crate::manifest::{Manifest, Segment};
 use crate::name::{BackupId, TablePath};
+use crate::operation::cluster::ShardAgent;
 use crate::operation::shard_method::ChosenMethod;
 use crate::part::{PartList, ShardContents, TableName};
 
@@ -188,6 +189,9 @@ pub struct Task {
     pub last_heard_ms: u64,
     /// The last error, kept until there is progress.
     pub error: Option<String>,
+    /// Since when the agent that does the work was not heard, of those that this process has asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unheard_since_ms: Option<u64>,
 }
 
 fn whole() -> TaskSpec {
@@ -229,6 +233,7 @@ impl Task {
             not_before_ms: 0,
             last_heard_ms: 0,
             error: None,
+            unheard_since_ms: None,
         }
     }
 }
@@ -379,6 +384,15 @@ pub enum ReportStatus {
         retriable: bool,
         /// What failed, why, and what to do.
         message: String,
+    },
+    /// The agent that does the work elsewhere does not answer. Another attempt may succeed.
+    Unheard {
+        /// Who does not answer, why, and what to look at.
+        message: String,
+        /// Whether it has answered something in this attempt.
+        was_heard: bool,
+        /// Another one that could do it, and has just answered.
+        other: Option<Box<ShardAgent>>,
     },
     /// What was asked for cannot be done as the target is, and nothing of it was: what can end by itself does.
     Refused {

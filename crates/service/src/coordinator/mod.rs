@@ -376,15 +376,19 @@ impl<'a> Coordinator<'a> {
             now_ms: env::now_ms(),
             jitter: env::jitter(),
         };
-        let effects = match batch.take(&mut driven.operation, context, event, command_id)? {
-            Taken::Happened(effects) => effects,
+        let taken = batch.take(&mut driven.operation, context, event, command_id)?;
+        let (effects, changed_request) = match taken {
+            Taken::Happened {
+                effects,
+                changed_request,
+            } => (effects, changed_request),
             Taken::Illegal(illegal) => {
                 tracing::warn!(operation_id = %id, %illegal, "ignored");
                 return Ok(false);
             }
             Taken::Withdrawn => return Ok(false),
         };
-        if command_id.is_some() && *driven.request != driven.operation.request {
+        if changed_request {
             driven.request = Arc::new(driven.operation.request.clone());
         }
         for effect in effects {

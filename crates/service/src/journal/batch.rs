@@ -22,8 +22,13 @@ pub struct Batch<'a> {
 /// What became of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Taken {
-    /// It happened, and asks for this.
-    Happened(Vec<Effect>),
+    /// It happened.
+    Happened {
+        /// What it asks for.
+        effects: Vec<Effect>,
+        /// Whether the request of the operation is another one since.
+        changed_request: bool,
+    },
     /// The state of the operation does not allow it.
     Illegal(IllegalEvent),
     /// It was a command, and was withdrawn meanwhile.
@@ -100,7 +105,10 @@ impl Batch<'_> {
                 operation_event::put(tx, operation, &text)?;
             }
         }
-        Ok(Taken::Happened(outcome.effects))
+        Ok(Taken::Happened {
+            effects: outcome.effects,
+            changed_request: outcome.touched.request,
+        })
     }
 }
 

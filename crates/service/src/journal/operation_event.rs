@@ -1,7 +1,7 @@
 //! Record `operation_event`: the audit log of an operation.
 
 use mendb_model::name::OperationId;
-use mendb_model::operation::{Event, OperationHead, ReportStatus, State};
+use mendb_model::operation::{Event, OperationHead, ReportStatus, ShardAgent, State};
 use rusqlite::{Transaction, params};
 use serde::Serialize;
 
@@ -48,6 +48,8 @@ pub(super) struct Entry {
     state: State,
     /// Of a tick, the error before it: it is written down where it changed something.
     tick: Option<Option<String>>,
+    /// So many agents of a cluster had been given up before it.
+    left: usize,
 }
 
 impl Entry {
@@ -57,6 +59,11 @@ impl Entry {
             text: describe(&before.step_label(), event),
             state: before.state,
             tick: matches!(event, Event::Tick).then(|| before.error.clone()),
+            left: match event {
+                // That says so itself.
+                Event::TakeOver { .. } => usize::MAX,
+                _ => given_up(before),
+            },
         }
     }
 
@@ -74,13 +81,33 @@ impl Entry {
         {
             return None;
         }
-        let text = self.text?;
+        let mut text = self.text?;
+        if let Some((lost, by)) = replaced(after).filter(|_| given_up(after) > self.left) {
+            text += &format!(
+                "; replica {} does the part of shard {} from now on, as {} is lost",
+                by.replica, by.shard, lost.replica
+            );
+        }
         Some(if is_end {
             format!("{text}; operation {}", after.state.name())
         } else {
             text
         })
     }
+}
+
+/// How many agents of a cluster were given up.
+fn given_up(operation: &OperationHead) -> usize {
+    let request = operation.request.cluster();
+    request.map_or(0, |request| request.left.len())
+}
+
+/// The agent that was given up last, and the one that does its part.
+fn replaced(operation: &OperationHead) -> Option<(&ShardAgent, &ShardAgent)> {
+    let request = operation.request.cluster()?;
+    let lost = request.left.last()?;
+    let by = request.shards.iter().find(|by| by.shard == lost.shard)?;
+    Some((lost, by))
 }
 
 fn describe(step: &str, event: &Event) -> Option<String> {
@@ -94,7 +121,9 @@ fn describe(step: &str, event: &Event) -> Option<String> {
             match &report.status {
                 ReportStatus::InProgress => return None,
                 ReportStatus::Success => format!("{step}: shard {shard} done"),
-                ReportStatus::Error { message, .. } | ReportStatus::Refused { message } => {
+                ReportStatus::Error { message, .. }
+                | ReportStatus::Unheard { message, .. }
+                | ReportStatus::Refused { message } => {
                     format!("{step}: shard {shard} failed: {message}")
                 }
                 ReportStatus::CutLost { message } => {

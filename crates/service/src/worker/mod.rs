@@ -115,7 +115,8 @@ impl Workers {
             let (status, counts) = outcome(&attempt);
             if let ReportStatus::Error { message, .. }
             | ReportStatus::Refused { message }
-            | ReportStatus::CutLost { message } = &status
+            | ReportStatus::CutLost { message }
+            | ReportStatus::Unheard { message, .. } = &status
             {
                 of_operation.record("error", message);
             }
@@ -198,6 +199,15 @@ fn outcome(attempt: &Attempt<'_>) -> (ReportStatus, Counts) {
                 message: describe_error(&error),
             }
         }
+        Ok(Err(TaskError::Unheard {
+            why,
+            was_heard,
+            other,
+        })) => ReportStatus::Unheard {
+            message: describe_error(&why),
+            was_heard,
+            other,
+        },
         Ok(Err(error)) if error.is_refusal() => ReportStatus::Refused {
             message: describe_error(&error),
         },

@@ -57,7 +57,7 @@ fn step(journal: &Journal, at: usize, event: &Event, command: Option<i64>) {
     };
     let mut operation = journal.operation(&id(at)).unwrap();
     let taken = journal.batch(|batch| batch.take(&mut operation, context, event.clone(), command));
-    assert!(matches!(taken.unwrap(), Taken::Happened(_)));
+    assert!(matches!(taken.unwrap(), Taken::Happened { .. }));
 }
 
 /// One of the writes. Every fifth closes the journal and opens it again.

@@ -10,6 +10,7 @@ mod looks;
 pub mod order;
 mod run;
 mod shard;
+mod unheard;
 
 use mendb_model::operation::{ClusterRequest, NewTask, StepKind, TaskSpec};
 
@@ -17,7 +18,7 @@ use super::kind::{Kind, no_such_step};
 use crate::attempt::{Attempt, Counts, Tools};
 use crate::error::Result;
 use crate::journal_port::JournalPort;
-use crate::task_error::TaskResult;
+use crate::task_error::{TaskError, TaskResult};
 use crate::wire::StepRequest;
 
 impl Kind for ClusterRequest {
@@ -41,7 +42,8 @@ impl Kind for ClusterRequest {
         };
         let agents = attempt.tools.engine.agents()?;
         let of_shard = of_shard.map(|at| agents.now(at));
-        match (attempt.request.step_kind, &of_shard) {
+        let answers = of_shard.as_ref().map(|at| agents.answers(at));
+        let run = match (attempt.request.step_kind, &of_shard) {
             (StepKind::Prepare, Some(shard)) => run::prepare(attempt, self, shard),
             (StepKind::Freeze | StepKind::Stage, Some(shard)) => {
                 run::hold(attempt, self, shard, counts)
@@ -53,6 +55,15 @@ impl Kind for ClusterRequest {
             (StepKind::Seal, None) => run::seal(attempt, self),
             (StepKind::Rollback, None) => run::roll_back(attempt, self, counts),
             _ => Err(no_such_step(&attempt.request.request)),
-        }
+        };
+        run.map_err(|error| match (error, &of_shard) {
+            (TaskError::Engine(why), Some(at)) if why.is_unheard => TaskError::Unheard {
+                why,
+                was_heard: answers != Some(agents.answers(at)),
+                other: unheard::another(agents, self, (at, attempt.request.step_kind))
+                    .map(Box::new),
+            },
+            (error, _) => error,
+        })
     }
 }

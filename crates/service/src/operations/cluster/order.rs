@@ -29,6 +29,10 @@ pub struct ClusterOrder {
     pub collection: String,
     /// The shards, each with the agent that is to do its part.
     pub shards: Vec<ShardAgent>,
+    /// The other replicas, which may do the part of one whose agent is lost.
+    pub others: Vec<ShardAgent>,
+    /// An agent that is not heard for so long is lost; 0 has it waited for.
+    pub take_over_after_ms: u64,
     /// What agents are told beside, as arguments of the command.
     pub arguments: Map<String, Value>,
 }
@@ -304,6 +308,7 @@ impl Front {
         Ok(ClusterRequest {
             shards: mended.shards.iter().map(|at| agents.now(at)).collect(),
             left: Vec::new(),
+            others: Vec::new(),
             work: ClusterWork::Undo {
                 operation_id: id.clone(),
                 arguments: mended.arguments.clone(),
@@ -436,6 +441,8 @@ impl ClusterOrder {
             work,
             shards: self.shards,
             left: Vec::new(),
+            others: self.others,
+            take_over_after_ms: self.take_over_after_ms,
             arguments: holding(self.arguments),
             on_concurrent_insert: None,
         }
