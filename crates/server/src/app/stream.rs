@@ -190,3 +190,54 @@ fn line(told: Told) -> serde_json::Value {
         Told::Ended(end) => serde_json::json!({ "end": *end }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::events::Pace;
+
+    fn reader(events: &Arc<Events>, stop: &watch::Sender<bool>) -> Reader {
+        let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        Reader {
+            events: Arc::clone(events),
+            news: events.watch(),
+            stop: stop.subscribe(),
+            after: events.after(None),
+            of: None,
+            is_over: false,
+            is_first: false,
+            is_told: false,
+            _place: place,
+        }
+    }
+
+    #[tokio::test]
+    async fn what_moves_soon_after_another_is_told_together_and_an_end_at_once() {
+        let events = Arc::new(Events::new("boot"));
+        let stop = watch::Sender::new(false);
+        let mut reader = reader(&events, &stop);
+        events.tell("a", Pace::Moves, "1");
+        let first = reader.next().await.unwrap();
+        assert_eq!(first, "id: boot-1\nevent: operation\ndata: 1\n\n");
+        let (together, ()) = tokio::join!(reader.next(), async {
+            events.tell("a", Pace::Moves, "2");
+            events.tell("b", Pace::Moves, "3");
+            events.tell("a", Pace::Moves, "4");
+        });
+        let together = String::from_utf8(together.unwrap().to_vec()).unwrap();
+        assert_eq!(together.matches("event:").count(), 2, "{together}");
+        assert!(
+            together.contains("data: 3") && together.contains("data: 4"),
+            "{together}"
+        );
+        // An end does not wait: it is there as soon as it is told, with what came before it.
+        let (end, ()) = tokio::join!(reader.next(), async {
+            events.tell("a", Pace::Moves, "5");
+            events.tell("b", Pace::Over, "6");
+        });
+        let end = String::from_utf8(end.unwrap().to_vec()).unwrap();
+        assert!(end.contains("data: 5") && end.contains("data: 6"), "{end}");
+    }
+}
