@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use crate::postgres_server::Version;
 use crate::shop::Shop;
 
 #[test]
@@ -186,4 +187,35 @@ fn a_limit_to_bytes_a_second_is_said_and_kept_to() {
     assert_eq!(told["most_bytes_per_s"], 10 << 20, "{told}");
     let unbounded = shop.json(&["restore", "shop", "--in-place", "--dry-run"]);
     assert_eq!(unbounded.get("most_bytes_per_s"), None);
+}
+
+#[test]
+fn limits_of_time_that_a_role_was_given_end_no_backup_and_no_mend() {
+    for version in [Version::Debian, Version::V18] {
+        let mut shop = Shop::on(version);
+        let before = shop.content();
+        shop.sql(
+            "CREATE ROLE hasty SUPERUSER LOGIN;
+             ALTER ROLE hasty SET statement_timeout = '150ms'; ALTER ROLE hasty SET lock_timeout = '1ms';
+             ALTER ROLE hasty SET idle_in_transaction_session_timeout = '20ms'; ALTER ROLE hasty SET idle_session_timeout = '20ms'",
+        );
+        if version == Version::V18 {
+            shop.sql("ALTER ROLE hasty SET transaction_timeout = '200ms'");
+        }
+        shop.role = "hasty".to_owned();
+        let slowly = |arguments: &[&str]| {
+            let mut command = shop.command(arguments);
+            let output = command.env("MENDB_POSTGRES_BYTES_PER_S", "100000").output();
+            let output = output.unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{arguments:?}: {said}");
+        };
+        // Each reads for longer than any of these.
+        slowly(&["backup", "shop", "--label", "monday"]);
+        shop.damage();
+        slowly(&["backup", "shop", "--incremental"]);
+        slowly(&["restore", "shop", "--in-place", "--to", "monday"]);
+        assert_eq!(shop.content(), before);
+        slowly(&["verify", "monday", "--live"]);
+    }
 }

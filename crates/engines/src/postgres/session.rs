@@ -24,11 +24,12 @@ const IDLE: usize = 8;
 /// What every session begins with: nothing that a role or a database was set to changes what is read, how it is
 /// written, or how long it may take. A relation that is not named with its schema is one of the system.
 const SETTINGS: &str = "
-SET search_path = pg_catalog;
 SET statement_timeout = 0;
 SET lock_timeout = 0;
 SET idle_in_transaction_session_timeout = 0;
 SET idle_session_timeout = 0;
+SET search_path = pg_catalog;
+SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout';
 SET default_transaction_isolation = 'read committed';
 SET default_transaction_read_only = off;
 SET default_transaction_deferrable = off;

@@ -324,10 +324,16 @@ impl Request {
         matches!(self, Self::MendRows(mend) if mend.beside_writers) && step == StepKind::Commit
     }
 
-    /// Whether it ends by itself where the target refuses it before anything is live: asked again, it would be refused
-    /// again, and what it holds would be in the way of others.
-    pub(super) fn ends_when_refused(&self) -> bool {
-        matches!(self, Self::MendRows(mend) if mend.beside_writers)
+    /// Whether it ends by itself where the target refuses it in this step, before anything is live: asked again, it would
+    /// be refused again, and what it holds would be in the way of others. A backup and a restore have written nothing in
+    /// their first step; what is refused later may be looked into.
+    pub(super) fn ends_when_refused(&self, step: StepKind) -> bool {
+        match self {
+            Self::MendRows(mend) => mend.beside_writers,
+            Self::Backup(_) => step == StepKind::Cut,
+            Self::Restore(_) => step == StepKind::Prepare,
+            _ => false,
+        }
     }
 
     /// The tables of the target that it touches.

@@ -304,7 +304,7 @@ impl Operation {
     /// users.
     fn task_is_refused(&mut self, shard_idx: u32, message: String, effects: &mut Vec<Effect>) {
         let step = self.step_kind();
-        let can_end = self.request.ends_when_refused() && step.can_cancel() && !self.is_live();
+        let can_end = self.request.ends_when_refused(step) && step.can_cancel() && !self.is_live();
         if !can_end {
             return self.task_is_fatal(shard_idx, &message, effects);
         }

@@ -357,6 +357,19 @@ fn a_fatal_error_fails_once_nothing_runs_and_can_be_resumed_after_repair() {
 }
 
 #[test]
+fn what_is_refused_before_anything_was_written_is_rolled_back_and_says_why() {
+    let (mut operation, _) = started(2);
+    let message = "the server is a standby".to_owned();
+    let refused = report(&operation, 0, ReportStatus::Refused { message });
+    operation.step(at(1), refused).unwrap();
+    assert_eq!(operation.state, State::Waiting);
+    let stopped = report(&operation, 1, ReportStatus::Stopped);
+    operation.step(at(2), stopped).unwrap();
+    assert_eq!(operation.step_kind(), StepKind::Rollback);
+    assert_eq!(operation.error.as_deref(), Some("the server is a standby"));
+}
+
+#[test]
 fn a_restart_extends_no_deadline() {
     let (mut operation, _) = started(1);
     let deadline_ms = operation.operation_deadline_ms;

@@ -193,7 +193,12 @@ fn run(scenario: &Scenario, from: &Path, known: &Known, plan: &Arc<Plan>) {
         world.service.journal().operation(&id).unwrap()
     };
     let mut operation = drive();
-    let mut is_cancelled = false;
+    // What is refused before anything was written ends by itself.
+    let mut is_cancelled = operation.state == State::Cancelled;
+    if is_cancelled {
+        let error = operation.error.clone().unwrap_or_default();
+        assert!(error.contains(SAID), "{}: {error}", told());
+    }
     if operation.state == State::Failed {
         let error = operation.error.clone().unwrap_or_default();
         assert!(error.contains(SAID), "{}: {error}", told());

@@ -370,7 +370,8 @@ pub(crate) fn release(attempt: &Attempt<'_>, request: &BackupRequest) -> TaskRes
 /// the repository, also a manifest that nobody could rely on yet.
 pub(crate) fn rollback(attempt: &Attempt<'_>, request: &BackupRequest) -> TaskResult<()> {
     let (engine, repository) = (&attempt.tools.engine, &attempt.tools.repository);
-    if request.since_version.is_none() {
+    // Where nothing is written, none was attached.
+    if request.since_version.is_none() && engine.rows()?.takes_no_writes().is_none() {
         engine.rows()?.detach_stream(&request.stream)?;
         crate::env::crash_point();
     }
