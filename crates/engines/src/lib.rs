@@ -28,7 +28,7 @@ pub use contract::parts::{
     Disk, Exchange, FoundFile, Freeze, FreezeTable, FrozenPart, FrozenTable, LivePartDamage,
     Moment, Origin, PartContent, PartStore, PartToProve, RefusedPart, RefusedTable, ServerInfo,
 };
-pub use contract::replicas::{Agreement, Replica, Replication};
+pub use contract::replicas::{Agreement, LostPlace, Replica, Replication};
 pub use contract::row_versions::{RowCounts, RowVersions};
 pub use contract::rows::{
     FreezeRequest, Frozen, HiddenTable, RebuildRequest, RowSource, RowStore, StagedCounts,

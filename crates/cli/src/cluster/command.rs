@@ -356,7 +356,7 @@ impl OnCluster<'_> {
     /// One replica of each shard: of those that answer the one that is least behind, the first of several. And the others,
     /// those that are less behind first.
     fn choose(&self) -> Result<(Vec<ShardAgent>, Vec<ShardAgent>), Failure> {
-        let mut found_of: BTreeMap<usize, Vec<((u64, u64), ShardAgent)>> = BTreeMap::new();
+        let mut found_of: BTreeMap<usize, Vec<_>> = BTreeMap::new();
         let survey = ClusterSurvey::of(self.context, &self.topology)?;
         survey.check_each_is_another()?;
         let mut shards: Vec<&str> = Vec::new();

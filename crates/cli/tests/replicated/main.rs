@@ -10,6 +10,7 @@ mod damage;
 mod equal_blocks;
 mod keeper;
 mod lagging;
+mod lost_place;
 mod meanwhile;
 mod merges;
 #[path = "../points/mod.rs"]

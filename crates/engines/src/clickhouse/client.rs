@@ -40,6 +40,8 @@ const MISSING_FILE: u32 = 107;
 const READONLY: u32 = 164;
 const SETTING_CONSTRAINT: u32 = 452;
 const ACCESS_DENIED: u32 = 497;
+/// ZooKeeper or Keeper has failed, or says no.
+const KEEPER_EXCEPTION: u32 = 999;
 
 /// A way to ask one server.
 pub(super) struct Client {
@@ -301,6 +303,16 @@ impl ServerError {
     /// Whether the table or its database is not there.
     pub(super) fn is_missing_table(&self) -> bool {
         matches!(self.code, Some(UNKNOWN_TABLE | UNKNOWN_DATABASE))
+    }
+
+    /// Whether it is what the keeper of replicas says, or that it says nothing.
+    pub(super) fn is_of_keeper(&self) -> bool {
+        self.code == Some(KEEPER_EXCEPTION)
+    }
+
+    /// Whether the keeper does not have what was asked for.
+    pub(super) fn is_missing_node(&self) -> bool {
+        self.is_of_keeper() && self.message.contains("No node")
     }
 
     /// Whether the user may not change settings, or one of them.

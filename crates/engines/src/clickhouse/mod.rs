@@ -34,6 +34,7 @@ mod inventory;
 mod left;
 mod links;
 mod live_parts;
+mod lost_place;
 mod markers;
 mod merges;
 mod mutate;
@@ -77,7 +78,7 @@ use crate::contract::parts::{
     Disk, Exchange, Freeze, FreezeTable, FrozenPart, LivePartDamage, Moment, PartContent,
     PartStore, PartToProve, RefusedPart, ServerInfo,
 };
-use crate::contract::replicas::{Replica, Replication};
+use crate::contract::replicas::{LostPlace, Replica, Replication};
 use crate::contract::{Data, Engine, Hold, Lock};
 use crate::error::Result;
 pub use holds::in_state as holds_in_state;
@@ -362,6 +363,14 @@ impl PartStore for ClickHouse {
 
     fn untried(&self, definition: &TableDefinition) -> Option<String> {
         self.untried_of(definition)
+    }
+
+    fn lost_place(&self, name: &TableName) -> Result<Option<LostPlace>> {
+        self.find_lost_place(&self.told_name(name)?)
+    }
+
+    fn restore_place(&self, name: &TableName) -> Result<()> {
+        self.make_place_anew(&self.told_name(name)?)
     }
 
     fn catch_up(&self, name: &TableName) -> Result<Option<Replication>> {

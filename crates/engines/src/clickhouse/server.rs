@@ -10,6 +10,8 @@ use super::client::{Client, Result, integer};
 use crate::contract::parts::ServerInfo;
 use crate::error::{EngineError, Remedy};
 
+/// Since this version a server makes the place of a replica in its keeper anew.
+const RESTORES_REPLICAS_SINCE: (u32, u32) = (21, 7);
 /// Since this version single parts can be dropped. The server does not tell: asking for it is doing it.
 const DROPS_PARTS_SINCE: (u32, u32) = (20, 9);
 
@@ -27,6 +29,8 @@ const SETTINGS: &str = "settings";
 /// What differs between servers of different ages.
 #[derive(Debug, Clone)]
 pub(super) struct Abilities {
+    /// Whether it has `SYSTEM RESTORE REPLICA`.
+    pub(super) restores_replicas: bool,
     /// Its version, as it prints it.
     pub(super) version: String,
     /// `system.parts` tells the hash of a part.
@@ -102,6 +106,7 @@ impl Abilities {
             hides_secrets: has(SETTINGS, SHOW_SECRETS),
             drops_parts: major_minor(&version) >= DROPS_PARTS_SINCE,
             logs_what_went: major_minor(&version) >= LOGS_WHAT_WENT_SINCE,
+            restores_replicas: major_minor(&version) >= RESTORES_REPLICAS_SINCE,
             version,
         })
     }

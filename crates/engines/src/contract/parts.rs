@@ -15,7 +15,7 @@ use mendb_model::part::{
 
 use super::bringing::{Bringing, DamagedFile, PartToBring, StagedPart, Supplier};
 use super::catalogue::{Catalogue, Listing};
-use super::replicas::{Replica, Replication};
+use super::replicas::{LostPlace, Replica, Replication};
 use crate::error::{EngineError, Result};
 
 /// A database of tables of immutable parts. The promises of [`super::Engine`] hold here too.
@@ -227,6 +227,20 @@ pub trait PartStore: Send + Sync {
     /// What was never tried with a table of this definition on a server such as this one; `None` where all that a
     /// mend does was.
     fn untried(&self, definition: &TableDefinition) -> Option<String>;
+
+    /// *order*, *assess*: what a table has lost of its place among its replicas; `None` where nothing, where it is not
+    /// replicated, or where what coordinates them does not say: [`Self::catch_up`] names that.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    fn lost_place(&self, name: &TableName) -> Result<Option<LostPlace>>;
+
+    /// *assess*: has the server make that place anew from the parts that it has, where it can. They get other names. Done
+    /// again, and where nothing is lost, it changes nothing.
+    ///
+    /// # Errors
+    /// The server refuses.
+    fn restore_place(&self, name: &TableName) -> Result<()>;
 
     /// *assess*, *apply*: waits, within bounds, until all is here that other replicas of a table have brought.
     /// Returns which replicas there are, `None` of a table that is none. Merges and mutations are not waited for.

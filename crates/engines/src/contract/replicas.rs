@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use mendb_model::part::TableName;
+
 /// A table as one replica of several.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replication {
@@ -11,6 +13,48 @@ pub struct Replication {
     pub active: Vec<String>,
     /// Those that are not: what they lack they take when they are back.
     pub inactive: Vec<String>,
+}
+
+/// A replica whose place in its keeper is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LostPlace {
+    /// The replica that this server has.
+    pub replica: String,
+    /// The table that it is of.
+    pub table: TableName,
+    /// What is not in the keeper any more.
+    pub place: String,
+    /// Whether the server can make it anew from the parts that it has.
+    pub can_be_restored: bool,
+}
+
+impl LostPlace {
+    /// What to do about it.
+    pub fn advice(&self) -> String {
+        let Self { table, .. } = self;
+        let anew = format!(
+            "DROP TABLE {table} on this server, then mend again: the table is created at its path in the keeper, gets what \
+             other replicas have, and then what the backup has; or --rename restores it beside, with --replica-path \
+             somewhere else in the keeper"
+        );
+        if !self.can_be_restored {
+            return anew;
+        }
+        format!(
+            "--force-untried has the server make it anew from the parts that it has (SYSTEM RESTORE REPLICA), which was never \
+             tried with mendb; or {anew}"
+        )
+    }
+}
+
+impl fmt::Display for LostPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "replica {} has lost its place in ZooKeeper or Keeper: {} is not there any more",
+            self.replica, self.place
+        )
+    }
 }
 
 /// Another replica beside ours.

@@ -3,6 +3,7 @@
 
 mod change;
 mod part;
+mod place;
 mod state;
 mod store;
 

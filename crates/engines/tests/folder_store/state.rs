@@ -34,6 +34,9 @@ pub struct Table {
     pub last_number: i64,
     /// Names of its live parts.
     pub parts: BTreeSet<String>,
+    /// Whether it has lost its place among its replicas, and that can be made anew.
+    #[serde(default)]
+    pub lost_place: Option<bool>,
     /// Mutations that are not finished.
     pub mutations: Vec<Mutation>,
     /// All mutations that it was ever given.
@@ -84,6 +87,7 @@ impl State {
             incarnation: format!("table-{}", self.last_number),
             last_number: 0,
             parts: BTreeSet::new(),
+            lost_place: None,
             mutations: Vec::new(),
             mutation_ids: Vec::new(),
         });

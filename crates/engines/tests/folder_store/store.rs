@@ -9,9 +9,9 @@ use std::sync::MutexGuard;
 
 use mendb_engines::{
     Bringing, Brought, Catalogue, Disk, EngineError, Exchange, Freeze, FreezeTable, FrozenPart,
-    FrozenTable, ListedTable, Listing, LivePartDamage, Moment, PartContent, PartStore, PartToBring,
-    PartToProve, RefusedPart, RefusedTable, Remedy, Replica, Replication, Result, ServerInfo,
-    StagedPart, Supplier,
+    FrozenTable, ListedTable, Listing, LivePartDamage, LostPlace, Moment, PartContent, PartStore,
+    PartToBring, PartToProve, RefusedPart, RefusedTable, Remedy, Replica, Replication, Result,
+    ServerInfo, StagedPart, Supplier,
 };
 use mendb_model::part::{
     Aspect, DatabaseBackup, Difference, FileChecksum, Inventory, Part, PartLog, Partition,
@@ -390,8 +390,19 @@ impl PartStore for FolderStore {
         None
     }
 
-    fn catch_up(&self, _name: &TableName) -> Result<Option<Replication>> {
-        Ok(None)
+    fn lost_place(&self, name: &TableName) -> Result<Option<LostPlace>> {
+        Ok(self.lost_place_of(name))
+    }
+
+    fn restore_place(&self, name: &TableName) -> Result<()> {
+        self.restore_place_of(name)
+    }
+
+    fn catch_up(&self, name: &TableName) -> Result<Option<Replication>> {
+        match self.lost_place_of(name) {
+            None => Ok(None),
+            Some(lost) => Err(EngineError::new(Remedy::Retry, lost.to_string())),
+        }
     }
 
     fn unsent(&self) -> Result<Vec<TableName>> {

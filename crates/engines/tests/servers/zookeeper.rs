@@ -89,6 +89,24 @@ impl ZooKeeper {
         assert!(self.launch(), "ZooKeeper does not start again");
     }
 
+    /// Removes something that it knows, with all that is below.
+    ///
+    /// # Panics
+    /// It is not there.
+    pub fn remove(&self, path: &str) {
+        let done = Command::new("java")
+            .args(["-Xmx64m", "-cp"])
+            .arg(JARS.join(":"))
+            .arg("org.apache.zookeeper.ZooKeeperMain")
+            .args(["-server", &format!("127.0.0.1:{}", self.port)])
+            .args(["deleteall", path])
+            .stdin(Stdio::null())
+            .output()
+            .expect("there is a java");
+        let said = String::from_utf8_lossy(&done.stderr) + String::from_utf8_lossy(&done.stdout);
+        assert!(done.status.success(), "{path} is not removed: {said}");
+    }
+
     fn launch(&mut self) -> bool {
         let root = self.root.display();
         let config = format!(

@@ -39,6 +39,7 @@ fn assessing() -> Operation {
         replace: false,
         has_parts: true,
         replica_path: None,
+        restore_place: false,
         redefine: None,
         undo: None,
     };

@@ -275,6 +275,9 @@ pub struct TableMend {
     /// Where in its keeper it is created, if not where the backup says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replica_path: Option<String>,
+    /// Whether its replica has lost its place in the keeper, which the server makes anew before the table is looked at.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restore_place: bool,
     /// What its definition is brought to where it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redefine: Option<Redefinition>,

@@ -22,6 +22,7 @@ mod faulty_store;
 #[expect(dead_code, reason = "the promises of the contract use the rest of it")]
 mod folder_store;
 mod journal_crash;
+mod lost_place;
 mod meddled_engine;
 mod meddled_parts;
 mod meddled_wire;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use mendb_engines::{
     Bringing, Catalogue, Data, Disk, Engine, Exchange, Freeze, FreezeTable, FrozenPart, Hold,
-    Listing, LivePartDamage, Lock, Moment, PartContent, PartStore, PartToBring, PartToProve,
-    RefusedPart, Replica, Replication, Result, ServerInfo, StagedPart, Supplier,
+    Listing, LivePartDamage, Lock, LostPlace, Moment, PartContent, PartStore, PartToBring,
+    PartToProve, RefusedPart, Replica, Replication, Result, ServerInfo, StagedPart, Supplier,
 };
 use mendb_model::part::{
     DatabaseBackup, Difference, FileChecksum, Inventory, Part, PartLog, Partition, RowPolicies,
@@ -117,6 +117,8 @@ impl<M: Meddler> PartStore for MeddledParts<M> {
         fn relocated(definition: &TableDefinition, name: &TableName, databases: &HashMap<String, String>)
             -> TableDefinition;
         fn as_printed(definition: &TableDefinition) -> TableDefinition;
+        fn lost_place(name: &TableName) -> Option<LostPlace>;
+        fn restore_place(name: &TableName) -> ();
         fn catch_up(name: &TableName) -> Option<Replication>;
         fn unsent() -> Vec<TableName>;
         fn replicas(name: &TableName) -> Vec<Replica>;

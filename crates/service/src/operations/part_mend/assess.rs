@@ -33,6 +33,11 @@ pub(super) fn assess(
 ) -> TaskResult<()> {
     *counts = Counts::default();
     let table = table_of(request, idx)?;
+    if table.restore_place {
+        // Its parts get other names by that: nothing was seen of them before.
+        attempt.tools.engine.parts()?.restore_place(&table.target)?;
+        crate::env::crash_point();
+    }
     let mut assessed = assessed(attempt, request, idx, counts)?;
     let is_kept = request.keep_undo != Some(false) && !table.create;
     if is_kept && assessed.has_patches() && (assessed.changes() || table.redefine.is_some()) {
@@ -127,10 +132,15 @@ pub(super) fn assessed(
         source: &source,
         wanted: &wanted,
     };
-    let replication = match table.create {
+    let engine = attempt.tools.engine.parts()?;
+    let lost = match table.restore_place {
+        true => engine.lost_place(&table.target)?,
+        false => None,
+    };
+    let replication = match table.create || lost.is_some() {
         true => None,
         // What others have brought is seen before it is decided what goes.
-        false => attempt.tools.engine.parts()?.catch_up(&table.target)?,
+        false => engine.catch_up(&table.target)?,
     };
     let undone = undone(&view)?;
     let (look, damage) = look_closely(&view, undone.as_ref(), counts)?;
@@ -151,6 +161,12 @@ pub(super) fn assessed(
     plan.notes = source.notes(&table.source, &missing)?;
     plan.notes.extend(damage::notes(&damage));
     plan.notes.extend(replication.as_ref().map(replicas::note));
+    plan.notes.extend(lost.map(|lost| {
+        format!(
+            "{lost}; the server makes that anew from the parts that it has (SYSTEM RESTORE REPLICA) before anything else \
+             is done"
+        )
+    }));
     let patches = live.as_ref().map_or(0, |live| live.patches.len());
     if patches > 0 && request.keep_undo != Some(false) {
         plan.notes.push(format!(

@@ -39,10 +39,30 @@ impl Considered<'_> {
             self.create(false, request);
             return Ok(());
         };
+        let lost = match self.has_data && live.is_replicated() {
+            true => self.engine.lost_place(self.target)?,
+            false => None,
+        };
+        let Some(lost) = lost else {
+            return self.add_live(&live, request);
+        };
+        if !(lost.can_be_restored && self.force_untried) {
+            self.stop(lost.to_string(), &lost.advice(), request);
+            return Ok(());
+        }
+        self.add_live(&live, request)?;
+        let mut tables = request.tables.iter_mut();
+        if let Some(table) = tables.find(|table| table.target == *self.target) {
+            table.restore_place = true;
+        }
+        Ok(())
+    }
+
+    fn add_live(&self, live: &TableDefinition, request: &mut MendRequest) -> Result<()> {
         let has_parts = self.has_data;
         let untried = self
             .engine
-            .untried(&live)
+            .untried(live)
             .filter(|_| has_parts && !self.force_untried);
         if let Some(untried) = untried {
             self.stop(
@@ -53,7 +73,7 @@ impl Considered<'_> {
             return Ok(());
         }
         let obstacles = if has_parts {
-            self.definition.obstacles(&live)
+            self.definition.obstacles(live)
         } else {
             Vec::new()
         };
@@ -67,7 +87,7 @@ impl Considered<'_> {
                 }
             }
         }
-        let (wanted, differences) = self.compare(&live, request)?;
+        let (wanted, differences) = self.compare(live, request)?;
         if !self.with_schema {
             if !obstacles.is_empty() {
                 let reason = format!("its schema differs: {}", obstacles.join("; "));
@@ -90,7 +110,7 @@ impl Considered<'_> {
             return Ok(());
         }
         let way = if obstacles.is_empty() {
-            redefining(&live, &differences, |found| self.engine.can_alter(found))
+            redefining(live, &differences, |found| self.engine.can_alter(found))
         } else {
             Redefining::Aside
         };
@@ -110,14 +130,14 @@ impl Considered<'_> {
             return Ok(());
         }
         if way == Redefining::Aside && !is_same {
-            return self.put_aside(&live, differences, request);
+            return self.put_aside(live, differences, request);
         }
         let mut mend = self.mend();
         if !is_same {
             self.differ(differences, Some(way), request);
             mend.redefine = Some(Redefinition {
                 to: wanted,
-                before: live,
+                before: live.clone(),
             });
         } else if !has_parts {
             return Ok(());
@@ -182,6 +202,7 @@ impl Considered<'_> {
             replace: true,
             has_parts: false,
             replica_path: None,
+            restore_place: false,
             redefine: None,
             undo: None,
         };
@@ -201,6 +222,7 @@ impl Considered<'_> {
             replace: false,
             has_parts: self.has_data,
             replica_path: None,
+            restore_place: false,
             redefine: None,
             undo: None,
         }
