@@ -46,8 +46,8 @@ impl ClickHouse {
             Ok(nodes) if nodes.is_empty() => row.zookeeper_path,
             Ok(_) => format!("{replicas}/{}", row.replica_name),
             Err(error) if error.is_missing_node() => row.zookeeper_path,
-            // The keeper does not answer.
-            Err(error) if error.is_of_keeper() => return Ok(None),
+            // The keeper does not answer, or the server has none.
+            Err(error) if error.is_of_keeper() || error.is_missing_table() => return Ok(None),
             Err(error) => return Err(error.into()),
         };
         Ok(Some(LostPlace {
