@@ -18,7 +18,7 @@ use crate::problem::Problem;
 /// After so long without an event something is sent, so that a connection that is gone is noticed.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
 /// What operations that move do within so long is told together.
-const TOGETHER: Duration = Duration::from_millis(500);
+const TOGETHER: Duration = Duration::from_secs(1);
 
 /// A reader of events.
 struct Reader {
