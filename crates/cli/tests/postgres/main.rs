@@ -30,6 +30,7 @@ mod ranges;
 mod reader;
 mod rewind_model;
 mod rewinds;
+mod rounds;
 mod rules;
 #[path = "../../../repo/tests/it/s3_server.rs"]
 mod s3_server;
