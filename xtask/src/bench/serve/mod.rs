@@ -20,7 +20,7 @@ use crate::run::Outcome;
 use crowd::Crowd;
 use server::Server;
 
-const ROWS: u64 = 4_000_000;
+const ROWS: u64 = 12_000_000;
 const QUICK_ROWS: u64 = 200_000;
 /// Connections that ask for nothing, and readers of `/v1/events`.
 const IDLE: usize = 2_000;
