@@ -37,21 +37,14 @@ pub enum Pace {
     Over,
 }
 
-/// What readers wait for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct News {
-    /// The number of the newest event.
-    pub newest: u64,
-    /// That of the newest of an operation that does not move any more by itself: nobody waits for another.
-    pub urgent: u64,
-}
-
 /// The last event of each operation.
 pub struct Events {
     /// Of this process, and of no other.
     boot: String,
     kept: Mutex<Kept>,
-    news: watch::Sender<News>,
+    /// Wakes readers at each event. It has the number of the newest event of an operation that does not move any more by
+    /// itself: for that nobody is let wait.
+    urgent: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -76,7 +69,7 @@ impl Events {
         Self {
             boot: boot.into(),
             kept: Mutex::default(),
-            news: watch::Sender::new(News::default()),
+            urgent: watch::Sender::new(0),
         }
     }
 
@@ -107,10 +100,9 @@ impl Events {
             kept.of.remove(&oldest.operation_id);
         }
         drop(kept);
-        self.news.send_modify(|news| {
-            news.newest = news.newest.max(number);
+        self.urgent.send_modify(|urgent| {
             if pace != Pace::Moves {
-                news.urgent = news.urgent.max(number);
+                *urgent = number.max(*urgent);
             }
         });
     }
@@ -146,9 +138,9 @@ impl Events {
         (events.cloned().collect(), kept.last)
     }
 
-    /// Wakes when there is something new.
-    pub fn watch(&self) -> watch::Receiver<News> {
-        self.news.subscribe()
+    /// Wakes when there is something new, with the number of the newest event that nobody should wait for.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.urgent.subscribe()
     }
 }
 
@@ -217,8 +209,7 @@ mod tests {
             (Pace::Over, 4),
         ] {
             events.tell("a", pace, "");
-            assert_eq!(events.watch().borrow().urgent, urgent, "{pace:?}");
+            assert_eq!(*events.watch().borrow(), urgent, "{pace:?}");
         }
-        assert_eq!(events.watch().borrow().newest, 4);
     }
 }

@@ -121,6 +121,34 @@ fn an_undo_looks_at_what_the_mend_wrote() {
     assert_eq!(shop.content(), damaged);
 }
 
+#[test]
+fn where_rows_are_gone_from_one_range_the_others_are_not_read() {
+    let shop = Shop::empty();
+    // About 120 MB, which is some ranges of keys.
+    shop.sql(
+        "CREATE TABLE wide (id int PRIMARY KEY, note text);
+         INSERT INTO wide SELECT n, repeat('x', 1900) FROM generate_series(1, 60000) n;
+         ANALYZE wide",
+    );
+    shop.ok(&["collection", "create", "shop", "--table", "public.wide"]);
+    shop.ok(&["backup", "shop"]);
+    let content = || shop.copy("SELECT id, md5(note) FROM wide ORDER BY id");
+    let wanted = content();
+    shop.sql("DELETE FROM wide WHERE id = 60000; UPDATE wide SET note = 'x' WHERE id = 1");
+    let report = shop.json(&["restore", "shop", "--in-place"]);
+    assert_eq!(content(), wanted);
+    let ranges = report["ranges"].as_array().unwrap();
+    let read: Vec<u64> = ranges
+        .iter()
+        .map(|range| range["rows"]["read"].as_u64().unwrap())
+        .collect();
+    assert!(read.len() > 2, "{report}");
+    assert_eq!(read[0], 1, "{read:?}");
+    let (last, between) = read[1..].split_last().unwrap();
+    assert!(*last > 1 && *last < 40_000, "{read:?}");
+    assert!(between.iter().all(|read| *read == 0), "{read:?}");
+}
+
 /// What happens between two looks.
 #[derive(Debug, Clone)]
 enum Step {

@@ -11,7 +11,7 @@ use super::witness::has_rows_of;
 use crate::error::Result;
 
 /// Rows that a session has written to a table.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Counters {
     pub(super) inserted: i64,
     pub(super) updated: i64,

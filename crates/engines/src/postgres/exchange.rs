@@ -317,7 +317,8 @@ fn check_side_effects(
     };
     let rows = match before {
         Before::Written(before) => {
-            let now = Counters::read(client, &table.relation)?.unwrap_or_default();
+            let now = Counters::read(client, &table.relation)?;
+            let now = now.ok_or_else(|| more("it stopped counting what it writes".to_owned()))?;
             let written = now.since(*before);
             let sum = |one: i64, other: i64| u64::try_from(one + other);
             return match (

@@ -332,10 +332,10 @@ mod tests {
     fn an_agent_that_is_not_heard_for_too_long_is_replaced_by_itself_and_so_is_the_next_one() {
         let mut operation = mend_in(StepKind::Stage);
         unheard(&mut operation, 1_000, true);
-        for now_ms in [20_000, 40_000, 60_999] {
-            again(&mut operation, now_ms);
-            unheard(&mut operation, now_ms, false);
-            assert_eq!(replica_of_two(&operation), "a", "{now_ms}");
+        for asked_ms in [20_000, 40_000, 60_999] {
+            again(&mut operation, asked_ms);
+            unheard(&mut operation, asked_ms, false);
+            assert_eq!(replica_of_two(&operation), "a", "{asked_ms}");
         }
         // It is asked once more when the time is over, whatever its backoff.
         assert_eq!(operation.tasks[1].not_before_ms, 61_000);

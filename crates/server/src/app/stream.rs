@@ -10,7 +10,7 @@ use tokio::sync::mpsc::Receiver;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::{App, plain};
-use crate::events::{After, Event, Events, News};
+use crate::events::{After, Event, Events};
 use crate::header::single;
 use crate::listener::Told;
 use crate::problem::Problem;
@@ -23,7 +23,7 @@ const TOGETHER: Duration = Duration::from_secs(1);
 /// A reader of events.
 struct Reader {
     events: Arc<Events>,
-    news: watch::Receiver<News>,
+    news: watch::Receiver<u64>,
     stop: watch::Receiver<bool>,
     after: After,
     of: Option<String>,
@@ -106,7 +106,7 @@ impl Reader {
         let After::Number(told) = self.after else {
             return;
         };
-        let urgent = self.news.wait_for(|news| news.urgent > told);
+        let urgent = self.news.wait_for(|urgent| *urgent > told);
         tokio::select! {
             _ = tokio::time::timeout(TOGETHER, urgent) => {}
             _ = self.stop.wait_for(|stop| *stop) => {}
